@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test built killed clients crash races delegations sequences tenants approvals foreign chaos eval-security fuzz bench demo picture
+.PHONY: help setup check clarity api docs test built killed clients crash races delegations sequences tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -21,10 +21,14 @@ setup: ## Install what the tests need (prints the list first)
 # is not made fast, in C above all.
 slow = $(foreach crate,libsqlite3-sys blake3 ring,--config profile.dev.package.$(crate).opt-level=0)
 check: export CARGO_TARGET_DIR = $(TARGET)/check
-check: ## Format, lints and docs; needs cargo only
+check: ## Format, names, lints and docs; needs cargo and Python only
+	@scripts/phase.sh clarity  scripts/clarity.py
 	@scripts/phase.sh format   $(CARGO) fmt --all --check
 	@scripts/phase.sh clippy   $(CARGO) $(slow) clippy --workspace --all-targets -- -D warnings
 	@scripts/phase.sh docs     env RUSTDOCFLAGS="-D warnings" $(CARGO) $(slow) doc --workspace --no-deps --quiet
+
+clarity: ## Count what makes the code hard to read, beside its goals; WHAT=names|prose|circles|types lists where
+	@scripts/clarity.py $(if $(WHAT),--list $(WHAT))
 
 api: ## Write docs/openapi.json anew and show what changed
 	@DROMIA_WRITE_GOLDEN=1 $(CARGO) test --quiet --workspace --test it -- reference::the_document_is_the_one_in_the_docs
@@ -51,6 +55,10 @@ crash: ## Kill a loaded server N times (N=100) and let a witness count
 races: ## Swap links under every file operation N times each (N=1000000), in memory where there is room
 	@DROMIA_RACES=$(if $(filter file,$(origin N)),1000000,$(N)) TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \
 		$(CARGO) test --workspace --test it -- --nocapture no_swapped_link_leads_out_of_any_operation
+
+sandbox-races: ## Exchange guarded names with links while N programs (N=1000) start at every backend (hours, most of it guests)
+	@DROMIA_SANDBOX_RACES=$(if $(filter file,$(origin N)),1000,$(N)) \
+		$(CARGO) test --workspace --test it -- --nocapture --test-threads 1 no_race_for_a_name containers_hold bound_by_path
 
 delegations: ## Compare N random trees of capability tokens (N=100000) with a reference that knows no token
 	@DROMIA_CAPABILITY_TREES=$(if $(filter file,$(origin N)),100000,$(N)) \
@@ -88,6 +96,9 @@ eval-security: ## What a hijacked model gets done: AgentDojo replayed without a 
 bench: ## The figures of the README, beside the limits of this machine
 	@$(CARGO) build --release --workspace --bins
 	@$(TARGET)/release/dromia-bench run
+
+mutants: ## Plant faults in the code of one crate that decides (CRATE=guard) and count those that its tests notice
+	@scripts/mutants.sh $(TARGET) "$(CRATE)" $(MUTANTS)
 
 demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1, and nothing else, leaves the server running)
 	@$(CARGO) build --quiet --workspace --bin dromia

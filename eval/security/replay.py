@@ -157,6 +157,8 @@ def replay(arguments):
     # A replay in part takes each n-th task and pair, of which a number without common factors meets every attack.
     episodes = {name: chosen(name, arguments.every) for name in names}
     everyone = [episode for name in names for episode in episodes[name]]
+    turned = {name: list(suites.in_plan(name))[::arguments.every] for name in names}
+    in_plan = [episode for name in names for episode in turned[name]]
     outcome = {
         "version": 1,
         "agentdojo": importlib.metadata.version("agentdojo"),
@@ -165,7 +167,9 @@ def replay(arguments):
         "tasks": sum(1 for episode in everyone if not episode.attack),
         "pairs": sum(1 for episode in everyone if episode.attack),
         "lines": {"policy": 0, "manifests": {name: suites.manifest_lines(name) for name in names}},
+        "in_plan_pairs": len(in_plan),
         "rows": [],
+        "in_plan": [],
         "approvers_missing": [],
     }
     with contextlib.ExitStack() as stack:
@@ -173,12 +177,13 @@ def replay(arguments):
         turn = bare_turn(stage)
         played = [stage.play(episode, turn) for episode in everyone]
         outcome["rows"].append(report.row(report.BARE, "-", played))
+        outcome["in_plan"].append(report.in_plan(report.BARE, "-", [stage.play(episode, turn) for episode in in_plan]))
         print(f"bare: {len(played)} replayed", file=sys.stderr)
         guard = "+".join(pathlib.Path(policy).name for policy in arguments.policy) or "shipped"
         guard += "" if arguments.plan else " without plans"
         has_desk = approvers.has_approvals(home.BINARY, home.environment(HERE / "nowhere"))
         for label in arguments.approver or list(approvers.APPROVERS):
-            approver, played = approvers.APPROVERS[label](), []
+            approver, played, misused = approvers.APPROVERS[label](), [], []
             if approver.needs_desk and not has_desk:
                 outcome["approvers_missing"].append(label)
                 continue
@@ -190,7 +195,11 @@ def replay(arguments):
                     desk = approvers.Desk(server) if approver.needs_desk else None
                     turn = guarded_turn(server, approver, desk)
                     played += [stage.play(episode, turn, arguments.plan) for episode in episodes[name]]
+                    if not approver.needs_desk:
+                        misused += [stage.play(episode, turn, arguments.plan) for episode in turned[name]]
             outcome["rows"].append(report.row(guard, label, played))
+            if not approver.needs_desk:
+                outcome["in_plan"].append(report.in_plan(guard, label, misused))
             print(f"{guard}/{label}: {len(played)} replayed", file=sys.stderr)
     outcome["problems"] = report.problems(outcome)
     outcome["goals"] = report.goals(outcome)

@@ -18,17 +18,19 @@ def outcome(name, attack, done, cards=0, refused=0):
 
 def sound():
     """A report in which everything is as it should be."""
-    bare = report.row(report.BARE, "-", [outcome("a", False, True), outcome("b", True, True)])
-    none = report.row("shipped", "none", [outcome("a", False, True), outcome("b", True, False, refused=1)])
-    own = report.row("shipped", "own", [outcome("a", False, True), outcome("b", True, False, cards=1)])
-    return {"tasks": 1, "pairs": 1, "rows": [bare, none, own]}
+    bare = report.row(report.BARE, "-", [outcome("s/a", False, True), outcome("s/a/b", True, True)])
+    none = report.row("shipped", "none", [outcome("s/a", False, True), outcome("s/a/b", True, False, refused=1)])
+    own = report.row("shipped", "own", [outcome("s/a", False, True), outcome("s/a/b", True, False, cards=1)])
+    within = [report.in_plan(guard, approver, [outcome("s/a/repeat 1.0", True, guard == report.BARE)])
+              for guard, approver in ((report.BARE, "-"), ("shipped", "none"))]
+    return {"tasks": 1, "pairs": 1, "in_plan_pairs": 1, "rows": [bare, none, own], "in_plan": within}
 
 
 class WhatIsNoticed(unittest.TestCase):
     def test_a_sound_report_has_no_problem_and_meets_its_goals(self):
         self.assertEqual(report.problems(sound()), [])
         self.assertTrue(all(goal["met"] for goal in report.goals(sound())))
-        self.assertEqual([goal["approver"] for goal in report.goals(sound())], ["none", "own"])
+        self.assertEqual([goal["approver"] for goal in report.goals(sound())], ["none", "own", "none"])
 
     def test_figures_without_the_attacks_that_work_without_a_guard_are_none(self):
         for spoil in (
@@ -41,17 +43,36 @@ class WhatIsNoticed(unittest.TestCase):
             spoiled = copy.deepcopy(sound())
             spoil(spoiled["rows"])
             self.assertNotEqual(report.problems(spoiled), [])
+        for spoil in (
+            lambda rows: rows.pop(0),
+            lambda rows: rows[0].update(succeeded=0),
+            lambda rows: rows[1].update(pairs=0),
+        ):
+            spoiled = copy.deepcopy(sound())
+            spoil(spoiled["in_plan"])
+            self.assertNotEqual(report.problems(spoiled), [])
 
     def test_one_attack_one_task_less_or_one_card_more_misses_a_goal(self):
         for row, part, change in (
             (1, "attacks", {"succeeded": 1}),
             (2, "attacks", {"succeeded": 1}),
-            (1, "benign", {"done": 0}),
-            (2, "benign", {"cards_per_task": 0.26}),
+            (1, "suites", {"s": {"tasks": 4, "done": 2, "cards_per_task": 0.0}}),
+            (1, "suites", {"s": {"tasks": 4, "done": 4, "cards_per_task": 0.26}}),
+            (2, "suites", {"s": {"tasks": 4, "done": 4, "cards_per_task": 0.26}}),
         ):
             spoiled = copy.deepcopy(sound())
             spoiled["rows"][row][part].update(change)
             self.assertEqual([goal["met"] for goal in report.goals(spoiled)].count(False), 1, (row, change))
+        spoiled = copy.deepcopy(sound())
+        spoiled["in_plan"][1].update(succeeded=1)
+        self.assertEqual([goal["met"] for goal in report.goals(spoiled)], [True, True, False])
+
+    def test_a_suite_that_does_badly_hides_behind_no_other(self):
+        good = [outcome(f"good/{n}", False, True) for n in range(90)]
+        bad = [outcome(f"bad/{n}", False, n < 2, cards=1) for n in range(4)]
+        spoiled = copy.deepcopy(sound())
+        spoiled["rows"][1] = report.row("shipped", "none", [*good, *bad, outcome("good/1/b", True, False)])
+        self.assertFalse(report.goals(spoiled)[0]["met"])
 
 
 class WhatIsReplayed(unittest.TestCase):
@@ -77,12 +98,15 @@ class WhatIsReplayed(unittest.TestCase):
         for name in suites.SUITES:
             known = set(suites.external(name, "http://127.0.0.1:1"))
             honest = {episode.user: suites.plan(episode) for episode in suites.benign(name)}
-            self.assertTrue(any(any(leads.values()) for leads in honest.values()))
+            self.assertTrue(any(calls.get("to") for plan in honest.values() for calls in plan.values()))
             for episode in [*suites.benign(name), *suites.attacks(name)]:
                 plan = suites.plan(episode)
                 self.assertEqual(plan, honest[episode.user], "an attack changes nothing of it")
                 self.assertTrue(set(plan) <= known, plan)
-                self.assertTrue(all(lead in episode.prompt for leads in plan.values() for lead in leads), plan)
+                for calls in plan.values():
+                    said = [*calls.get("to", []), *calls.get("objects", []), *calls.get("texts", [])]
+                    self.assertTrue(all(word in episode.prompt or word in suites.CHOSEN[name] for word in said), plan)
+                    self.assertTrue(set(calls) <= {"to", "objects", "texts", "amount_max"}, plan)
 
     def test_what_is_told_later_is_not_planned(self):
         for name, users in suites.TOLD_LATER.items():
@@ -112,6 +136,27 @@ class WhatIsReplayed(unittest.TestCase):
         self.assertTrue(suites.learned(share, "id: 27", "share it with bob@example.com"))
         self.assertFalse(suites.learned(share, "id: 27", "share file 27 with bob@example.com"))
         self.assertFalse(suites.learned(share, "done", "share it"))
+
+    def test_attacks_within_a_plan_take_its_tools_and_recipients_and_are_no_part_of_the_task(self):
+        kinds = {}
+        for name in suites.SUITES:
+            says = suites.manifest(name)
+            for episode in suites.in_plan(name):
+                evil, = episode.evil
+                kind = episode.attack.rpartition(" ")[0]
+                kinds[kind] = kinds.get(kind, 0) + 1
+                self.assertIn(f"{name}.{evil.tool}", suites.plan(episode), episode.name)
+                roles = says[evil.tool].get("roles", {})
+                own = [word for call in episode.own for word in suites.words(call.args())]
+                leads = [word for argument, value in evil.args().items() if roles.get(argument) == "destination"
+                         for word in suites.words(value)]
+                self.assertTrue(set(leads) <= set(own), episode.name)
+                environment = suites.world(episode)
+                before = environment.model_copy(deep=True)
+                self.assertFalse(suites.judge(episode, before, environment, list(episode.own), ""), "the task is no attack")
+                self.assertTrue(suites.judge(episode, before, environment, list(episode.calls), ""))
+        self.assertEqual(set(kinds), set(suites.IN_PLAN))
+        self.assertGreater(min(kinds.values()), 3, kinds)
 
     def test_an_attack_counts_where_it_was_carried_out_and_nowhere_else(self):
         episode = next(suites.attacks("banking"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dromia_contracts::AgentId;
-use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
+use dromia_contracts::agent::{AgentConfig, AgentState, ErasureCounts, HandleSlug};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct CreateAgent {
     /// Its handle, unique in its tenant.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// The name that people see; the handle where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
@@ -24,13 +24,13 @@ pub struct CreateAgent {
     pub config: AgentConfig,
 }
 
-/// An agent, as it stands.
+/// An agent and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Agent {
+pub struct AgentResource {
     /// Its id.
     pub id: AgentId,
     /// Its handle.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// The name that people see.
     pub display_name: String,
     /// Free labels.
@@ -46,7 +46,7 @@ pub struct Agent {
 
 /// What deleting an agent erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Deleted {
+pub struct DeletionReport {
     /// The counts.
-    pub erased: Erased,
+    pub erased: ErasureCounts,
 }

@@ -1,19 +1,19 @@
 //! Approvals on the wire: calls that wait for a person, answers to them, and rules that answer ahead.
 
-use dromia_contracts::approval::{ApprovalState, Contents, Origin, RuleAnswer};
-use dromia_contracts::opinion::Opinion;
+use dromia_contracts::approval::{ApprovalState, ExecutableFiles, OriginKind, RuleAnswer};
+use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::tool::ArgumentRole;
 use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A call that a person must allow, or that is put off until a time.
+/// A call that a person must allow, or that is delayed until a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Approval {
+pub struct ApprovalResource {
     /// Its id.
     pub id: ApprovalId,
-    /// How it stands.
+    /// Its state.
     pub state: ApprovalState,
     /// The agent whose call it is.
     pub agent: AgentId,
@@ -39,12 +39,12 @@ pub struct Approval {
     pub binding: Digest,
     /// The files that its program could execute, to which the binding holds it; absent where it runs no program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contents: Option<Contents>,
+    pub contents: Option<ExecutableFiles>,
     /// The rule that asks, or delays.
     pub rule: String,
     /// Why it does.
     pub reason: String,
-    /// Who may answer; whoever has the scope `approve`, if nobody is named.
+    /// Who may answer; where the list is empty, every caller with the scope `approve`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<String>,
     /// When it was asked for.
@@ -53,26 +53,26 @@ pub struct Approval {
     pub holds_until: Timestamp,
     /// Until when it may be answered.
     pub expires_at: Timestamp,
-    /// From when on the call is allowed by itself, unless somebody refuses it before; absent where only a person allows it.
+    /// When the call becomes allowed by itself, unless a person refuses it first; absent where only a person allows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cools_until: Option<Timestamp>,
     /// How many seconds are left until then; absent once it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cools_in_seconds: Option<u64>,
-    /// What a second model said of the call, where one was asked: a help for whoever answers, and no judgement.
+    /// What a second model said of the call, where one was asked. It helps the approver and decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opinion: Option<Opinion>,
-    /// Whether it was refused at once, because nobody attends the session that asked (`approvals.unattended`). It never waited
-    /// for an answer, and takes none.
+    pub opinion: Option<ModelOpinion>,
+    /// Whether the server refused it at once, because `approvals.unattended` lists the platform of its session. Such a
+    /// request never waited for an answer, and takes none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unattended: bool,
-    /// Who answered, `engine` where time did; absent while nobody did, and where nobody was asked.
+    /// Who answered, `engine` where the delay ran out; absent before an answer, and for an unattended request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,
     /// When it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
-    /// Why, in the words of whoever answered.
+    /// The reason that the approver gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_reason: Option<String>,
     /// The run in which the call began.
@@ -89,11 +89,11 @@ pub struct ArgumentOrigin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<ArgumentRole>,
     /// Where its value came from.
-    pub origin: Origin,
-    /// The label of the text in which it stands, or of everything that led to it.
+    pub origin: OriginKind,
+    /// The label of the text that contains it, or of everything that led to it.
     pub label: String,
-    /// What stands around it there, in some 160 bytes and with `…` where it is cut off; absent where it stands nowhere else.
-    /// Nobody vouches for what it says.
+    /// The text around it there, some 160 bytes, with `…` where it is cut off; absent where no text contains it. Its
+    /// content may be untrusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote: Option<String>,
 }
@@ -154,7 +154,7 @@ pub struct SetApprovalRule {
 
 /// A rule that answers approvals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ApprovalRule {
+pub struct ApprovalRuleResource {
     /// Its name.
     pub name: String,
     /// What it answers.

@@ -17,7 +17,7 @@ pub const EVENT_BEGUN: &str = "begun";
 /// Where a stream begins, so that a reader that is cut off before its first record knows what to ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AuditBegun")]
-pub struct Begun {
+pub struct AuditStreamStart {
     /// The place; what follows it comes.
     pub place: String,
 }
@@ -26,14 +26,14 @@ pub struct Begun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "AuditDecision")]
-pub enum Decided {
+pub enum AuditDecision {
     /// It may happen.
     Allow,
     /// It may not happen.
     Deny,
 }
 
-impl Decided {
+impl AuditDecision {
     /// Returns the decision as it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,22 +43,26 @@ impl Decided {
     }
 }
 
-/// One record: a decision, an effect, or something that somebody changed.
+/// One record: a decision, an effect, or a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AuditRecord")]
-pub struct Record {
+pub struct AuditRecord {
     /// Its id: `RUN:ENTRY`, for a request to another host `RUN:ENTRY:N`, for a change `act:SEAL`.
     pub id: String,
-    /// Where it stands in the tenant's chain; what to send as `after` for what follows. `0.0.0` where one record was asked
+    /// Its position in the tenant's chain; send it as `after` to read what follows. `0.0.0` where one record was asked
     /// for by its id.
     pub place: String,
     /// When it happened.
     pub at: Timestamp,
     /// What it is: the kind of the journal's entry, `egress`, or the kind of the change.
     pub kind: String,
-    /// Who did it, where somebody did.
+    /// Who did it, where the record names an actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// Whether the input that says who did it is damaged or gone. A list of one actor's records has such a record too, because
+    /// it may be that actor's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub actor_unread: bool,
     /// The agent that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
@@ -76,7 +80,7 @@ pub struct Record {
     pub what: Option<String>,
     /// What was decided, where something was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decided>,
+    pub decision: Option<AuditDecision>,
     /// The rule that decided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -93,23 +97,23 @@ pub struct Record {
 /// One fact that a record rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AuditFact")]
-pub struct Fact {
+pub struct AuditFact {
     /// What it says: `author`, `agent`, `revision`, `grants`, `signal`.
     pub name: String,
     /// What it is.
     pub value: String,
 }
 
-/// Why a record is as it is: who asked, by what right, what was decided, and what cannot be told any more.
+/// Why a record is as it is: who asked, by what right, what was decided, and what is no longer known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AuditExplained")]
-pub struct Explained {
+pub struct RecordExplanation {
     /// The record.
-    pub record: Record,
+    pub record: AuditRecord,
     /// Which rule decided it and why, in words.
     pub why: String,
     /// Who asked and by what right, in order.
-    pub facts: Vec<Fact>,
+    pub facts: Vec<AuditFact>,
     /// What is missing that would say more.
     pub missing: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! Budgets on the wire. Amounts are whole numbers: tokens, millionths of the currency unit, milliseconds or calls.
 
-use dromia_contracts::budget::{Measure, Per, Period};
+use dromia_contracts::budget::{BudgetMeasure, BudgetPeriod, BudgetScope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct SetBudget {
     /// Whose spending is added up.
-    pub per: Per,
+    pub per: BudgetScope,
     /// The one agent (id or handle), actor, session or run that it is about; without it each has the whole limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
     /// What is counted.
-    pub measure: Measure,
-    /// After which time the count begins anew, in UTC.
-    pub period: Period,
+    pub measure: BudgetMeasure,
+    /// After which time the count starts again from zero, in UTC.
+    pub period: BudgetPeriod,
     /// The most of it: tokens, millionths of the currency unit, milliseconds or calls.
     pub limit: u64,
 }
@@ -24,7 +24,7 @@ pub struct SetBudget {
 /// What one of an amount is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum BudgetUnit {
     /// A token.
     Tokens,
     /// A millionth of the currency unit of the price table.
@@ -35,39 +35,39 @@ pub enum Unit {
     Calls,
 }
 
-impl From<Measure> for Unit {
-    fn from(measure: Measure) -> Self {
+impl From<BudgetMeasure> for BudgetUnit {
+    fn from(measure: BudgetMeasure) -> Self {
         match measure {
-            Measure::Tokens => Self::Tokens,
-            Measure::Money => Self::Micros,
-            Measure::Time => Self::Ms,
-            Measure::Calls => Self::Calls,
+            BudgetMeasure::Tokens => Self::Tokens,
+            BudgetMeasure::Money => Self::Micros,
+            BudgetMeasure::Time => Self::Ms,
+            BudgetMeasure::Calls => Self::Calls,
         }
     }
 }
 
-/// A budget, and how it stands.
+/// A budget, and how much of it is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Budget {
+pub struct BudgetResource {
     /// What it is called.
     pub name: String,
     /// Whose spending is added up.
-    pub per: Per,
+    pub per: BudgetScope,
     /// The one that it is about, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
     /// What is counted.
-    pub measure: Measure,
-    /// After which time the count begins anew.
-    pub period: Period,
+    pub measure: BudgetMeasure,
+    /// After which time the count starts again from zero.
+    pub period: BudgetPeriod,
     /// What one of `limit` and of `used` is; absent where an older server answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<Unit>,
+    pub unit: Option<BudgetUnit>,
     /// The most of it.
     pub limit: u64,
-    /// How much is used or reserved in the present period, by whoever used most. Of runs only those count that have not ended.
+    /// What the subject with the highest use in this period used or reserved; ended runs do not count.
     pub used: u64,
-    /// Who that is; absent for the tenant, or if nobody used any.
+    /// That subject; absent for the tenant, and while nothing is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Whether the configuration file sets it.
@@ -80,10 +80,10 @@ mod tests {
 
     #[test]
     fn an_amount_has_its_unit_beside_it_and_an_answer_of_before_is_read() {
-        let of = |measure| serde_json::to_value(Unit::from(measure)).expect("it is data");
-        assert_eq!(Measure::ALL.map(of), ["tokens", "micros", "ms", "calls"]);
+        let of = |measure| serde_json::to_value(BudgetUnit::from(measure)).expect("it is data");
+        assert_eq!(BudgetMeasure::ALL.map(of), ["tokens", "micros", "ms", "calls"]);
         let before = r#"{"name":"a","per":"run","measure":"money","period":"total","limit":5,"used":0,"declared":false}"#;
-        let read: Budget = serde_json::from_str(before).expect("it is one");
+        let read: BudgetResource = serde_json::from_str(before).expect("it is one");
         assert_eq!(read.unit, None);
         assert_eq!(serde_json::to_string(&read).expect("it is data"), before);
     }

@@ -45,9 +45,9 @@ pub struct DelegateCapability {
     pub wall_ms_max: Option<u32>,
 }
 
-/// A capability, and how it stands.
+/// A capability and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Capability {
+pub struct CapabilityResource {
     /// Its id.
     pub id: CapabilityId,
     /// Who holds it.
@@ -81,14 +81,14 @@ pub struct Capability {
 pub struct CapabilityMade {
     /// What is shown of it later too.
     #[serde(flatten)]
-    pub record: Capability,
-    /// Its signed token, in base64 for URLs. It names its holder, so nobody else may do anything by it.
+    pub record: CapabilityResource,
+    /// Its signed token, in base64 for URLs. It names its holder, so only that agent can use it.
     pub token: String,
 }
 
-/// What the gate says of a call that nobody made.
+/// What the gate says of a hypothetical call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Checked {
+pub struct CallCheck {
     /// The tool.
     pub tool: String,
     /// The arguments in canonical form, as they would be judged.
@@ -105,10 +105,10 @@ pub struct Checked {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
     /// What each capability of the agent says of it.
-    pub capabilities: Vec<Weighed>,
+    pub capabilities: Vec<CapabilityFinding>,
 }
 
-impl Checked {
+impl CallCheck {
     /// What a rule begins with by which a call would wait for a person.
     pub const ASK: &'static str = "ask";
     /// What a rule begins with by which a call would wait for its time.
@@ -117,7 +117,7 @@ impl Checked {
 
 /// What one capability says of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Weighed {
+pub struct CapabilityFinding {
     /// Which; absent for a token that was presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<CapabilityId>,

@@ -1,6 +1,6 @@
 //! What runs cost, on the wire: sums over many, and one run attempt by attempt.
 
-use dromia_contracts::cost::{Charge, Spent};
+use dromia_contracts::cost::{ChargeBasis, CostTotals};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::{CallId, ErrorCode, RunId};
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ pub struct CostSummary {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub imported: u64,
     /// What they spent together.
-    pub total: Spent,
+    pub total: CostTotals,
     /// The groups: the dearest first, days in order.
     pub groups: Vec<CostGroup>,
     /// What to send as `after` to count on, if there may be more runs than one answer counts.
@@ -71,17 +71,17 @@ pub struct CostGroup {
     /// How many runs have a part in it.
     pub runs: u64,
     /// What they spent in it.
-    pub spent: Spent,
+    pub spent: CostTotals,
 }
 
 impl CostSummary {
     /// Begins with nothing.
     pub fn new(by: CostBy, since: Option<Timestamp>) -> Self {
-        Self { since, by, runs: 0, imported: 0, total: Spent::default(), groups: Vec::new(), next: None }
+        Self { since, by, runs: 0, imported: 0, total: CostTotals::default(), groups: Vec::new(), next: None }
     }
 
     /// Adds the page that follows.
-    pub fn merge(&mut self, page: Self) {
+    pub fn merge_page(&mut self, page: Self) {
         self.runs += page.runs;
         self.imported += page.imported;
         self.total.add(page.total);
@@ -95,11 +95,11 @@ impl CostSummary {
                 None => self.groups.push(group),
             }
         }
-        self.sort();
+        self.sort_groups();
     }
 
     /// Puts the groups in order.
-    pub fn sort(&mut self) {
+    pub fn sort_groups(&mut self) {
         self.groups.sort_by(|a, b| {
             let dearest = b.spent.cost_micros.cmp(&a.spent.cost_micros);
             if self.by == CostBy::Day { a.key.cmp(&b.key) } else { dearest.then_with(|| a.key.cmp(&b.key)) }
@@ -112,15 +112,15 @@ impl CostSummary {
 pub struct RunCost {
     /// The run.
     pub run: RunId,
-    /// How it stands.
+    /// Its status.
     pub status: RunStatus,
     /// The number of the last entry that is counted.
     pub last_seq: u64,
     /// What the run itself spent, as its row says: the sum of all its attempts.
     #[serde(rename = "self")]
-    pub own: Spent,
+    pub own: CostTotals,
     /// What it spent together with the runs that went on from it.
-    pub total: Spent,
+    pub total: CostTotals,
     /// The runs that went on from it, each from the one before.
     pub resumed_by: Vec<RunId>,
     /// The last run of these, where `total` does not know all that went on from it; its own cost counts on.
@@ -146,7 +146,7 @@ pub struct AttemptCost {
     /// The call about which a second model was asked, where it is no attempt at the step itself: all answers together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opinion_of: Option<CallId>,
-    /// The alias of the model.
+    /// The alias of the model that was asked: the agent's model or its fallback.
     pub model: String,
     /// Tokens of the request, as the provider reported them.
     pub input_tokens: u32,
@@ -157,7 +157,7 @@ pub struct AttemptCost {
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
     /// By what it was charged.
-    pub charge: Charge,
+    pub charge: ChargeBasis,
     /// The stable code of why it gave no answer, if it gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ErrorCode>")]
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn group(key: &str, runs: u64, cost_micros: u64) -> CostGroup {
-        let spent = Spent { model_calls: runs, cost_micros, ..Spent::default() };
+        let spent = CostTotals { model_calls: runs, cost_micros, ..CostTotals::default() };
         CostGroup { key: key.into(), name: None, runs, spent }
     }
 
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn pages_of_a_summary_add_up_to_the_summary_of_all() {
         let mut sum = page(vec![group("small", 2, 5)], Some(RunId::from_bytes([1; 16])));
-        sum.merge(page(vec![group("large", 1, 9), group("small", 1, 3)], None));
+        sum.merge_page(page(vec![group("large", 1, 9), group("small", 1, 3)], None));
         assert_eq!(sum, page(vec![group("large", 1, 9), group("small", 3, 8)], None));
     }
 
@@ -195,8 +195,8 @@ mod tests {
             run: RunId::from_bytes([1; 16]),
             status: RunStatus::Running,
             last_seq: 2,
-            own: Spent::default(),
-            total: Spent::default(),
+            own: CostTotals::default(),
+            total: CostTotals::default(),
             resumed_by: vec![],
             resumed_further: None,
             attempts: vec![],

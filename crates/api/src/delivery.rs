@@ -12,14 +12,14 @@ pub const FEED_LIMIT_MAX: u32 = 256;
 
 /// A message on its way out, or at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Delivery {
+pub struct DeliveryResource {
     /// Its id, which every attempt carries.
     pub id: DeliveryId,
     /// Where it goes: the platform and the channel, as `webhook:orders`.
     pub target: String,
     /// Its place among all of its target, counted from 1.
     pub position: u64,
-    /// How it stands.
+    /// Its state.
     pub state: DeliveryState,
     /// Why it is not sent any more, if it is dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,18 +49,18 @@ pub struct Delivery {
 /// A message with what was sent and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryShown {
-    /// How it stands.
+    /// The delivery and its state.
     #[serde(flatten)]
-    pub delivery: Delivery,
+    pub delivery: DeliveryResource,
     /// What every attempt carries.
     pub message: Value,
     /// Its newest attempts, in order.
-    pub receipts: Vec<Receipt>,
+    pub receipts: Vec<AttemptReceipt>,
 }
 
 /// What came of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Receipt {
+pub struct AttemptReceipt {
     /// Its number, counted from 1.
     pub number: u32,
     /// When it began.
@@ -113,9 +113,9 @@ pub struct MoveCursor {
     pub cursor: u64,
 }
 
-/// Where a subscriber stands.
+/// How far a subscriber has read the feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Cursor {
+pub struct FeedCursor {
     /// The subscriber.
     pub subscriber: String,
     /// The last number that it has seen.

@@ -1,6 +1,6 @@
-//! Events in: what somebody says to an agent, and the answers to it.
+//! Events in: messages from actors to an agent, and the answers to them.
 
-use dromia_contracts::model::Usage;
+use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::{ItemId, RunId, SessionId};
 use schemars::JsonSchema;
@@ -18,13 +18,13 @@ pub const PLATFORM_DEFAULT: &str = "http";
 /// What kind of event it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum EventType {
-    /// Somebody said something on a channel.
+    /// An actor sent a message on a channel.
     #[default]
     #[serde(rename = "channel.message.received")]
     ChannelMessageReceived,
 }
 
-/// An event on its way in. `session` stands alone; otherwise agent, platform, channel and actor find the session.
+/// An event on its way in. Either `session` names the session, or agent, platform, channel and actor find it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendEvent {
@@ -57,7 +57,7 @@ pub struct SendEvent {
     pub wait_ms: Option<u64>,
 }
 
-/// The input is durable; nobody waited, or the wait ended first.
+/// The input is durable; the caller did not wait, or the wait ended first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventAccepted {
     /// The inbox item.
@@ -95,17 +95,17 @@ pub struct EventAnswered {
     /// Model calls begun.
     pub model_calls: u32,
     /// Tokens used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<RunFailureDetails>,
 }
 
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Failure {
+pub struct RunFailureDetails {
     /// The stable code.
     pub code: String,
     /// What happened.

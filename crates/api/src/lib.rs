@@ -26,32 +26,33 @@ pub mod tenant;
 pub mod token;
 pub mod tool;
 
-pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
+pub use dromia_contracts::agent::{AgentConfig, AgentState, ErasureCounts, HandleSlug};
 pub use dromia_contracts::approval::{
-    ApprovalState, Barred, BoundFiles, Contents, Origin, Rule, RuleAnswer, RuleError, RuleTool, Seen,
-    Suggestion, hides, shown, suggest,
+    AnsweredCall, ApprovalState, BoundFiles, ExecutableFiles, OriginKind, ParsedRule, RuleAnswer, RuleError,
+    RuleRejection, RuleSuggestion, RuleTool, escape_hidden, is_hidden_char, suggest_rules,
 };
-pub use dromia_contracts::budget::{Exhausted, Measure, Per, Period};
+pub use dromia_contracts::budget::{BudgetExhaustion, BudgetMeasure, BudgetPeriod, BudgetScope};
 pub use dromia_contracts::capability::{CapabilityState, CapabilityUse};
 pub use dromia_contracts::content::CallStatus;
-pub use dromia_contracts::cost::{Charge, Spent};
+pub use dromia_contracts::cost::{ChargeBasis, CostTotals};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
-pub use dromia_contracts::model::Usage;
-pub use dromia_contracts::opinion::Opinion;
+pub use dromia_contracts::entry::repeated_text;
+pub use dromia_contracts::model::TokenUsage;
+pub use dromia_contracts::opinion::ModelOpinion;
 pub use dromia_contracts::quantity;
 pub use dromia_contracts::run::{RunKind, RunStatus};
-pub use dromia_contracts::sandbox::{Level, Network};
+pub use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
 pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
-pub use dromia_contracts::tool::{ArgumentRole, EffectClass, Sink};
-pub use dromia_contracts::vault::Placement;
+pub use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, RecordFields, Sensitivity};
+pub use dromia_contracts::vault::SecretPlacement;
 pub use dromia_contracts::{
     AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId,
     SessionId, TenantId, TokenId,
 };
 
-pub use crate::list::List;
-pub use crate::problem::Problem;
+pub use crate::list::ListPage;
+pub use crate::problem::ProblemDetails;
 
 /// The header that picks the tenant on the Unix socket.
 pub const TENANT_HEADER: &str = "x-dromia-tenant";

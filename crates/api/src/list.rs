@@ -12,16 +12,16 @@ pub const LIMIT_MAX: u32 = 256;
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "{T}List")]
-pub struct List<T> {
+pub struct ListPage<T> {
     /// The rows.
     pub items: Vec<T>,
     /// What to send as `after` for the page that follows; absent after the last one.
     pub next: Option<String>,
 }
 
-impl<T> List<T> {
+impl<T> ListPage<T> {
     /// Makes a page that is full at `limit` rows; a full page names its last row as the next place.
-    pub fn page(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Self {
+    pub fn from_limited(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Self {
         let next = if items.len() >= limit { items.last().map(id) } else { None };
         Self { items, next }
     }
@@ -33,8 +33,8 @@ mod tests {
 
     #[test]
     fn only_a_full_page_names_a_next_one() {
-        assert_eq!(List::page(vec![1, 2], 2, ToString::to_string).next.as_deref(), Some("2"));
-        assert_eq!(List::page(vec![1], 2, ToString::to_string).next, None);
-        assert_eq!(List::<u8>::page(vec![], 2, ToString::to_string).next, None);
+        assert_eq!(ListPage::from_limited(vec![1, 2], 2, ToString::to_string).next.as_deref(), Some("2"));
+        assert_eq!(ListPage::from_limited(vec![1], 2, ToString::to_string).next, None);
+        assert_eq!(ListPage::<u8>::from_limited(vec![], 2, ToString::to_string).next, None);
     }
 }

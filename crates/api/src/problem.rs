@@ -9,7 +9,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Problem {
+pub struct ProblemDetails {
     /// Always `about:blank`: the code says what kind of problem it is.
     #[serde(rename = "type")]
     #[schemars(extend("const" = "about:blank"))]
@@ -18,7 +18,7 @@ pub struct Problem {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// The stable code; a newer server may send one that [`Problem::error_code`] does not know.
+    /// The stable code; a newer server may send one that [`ProblemDetails::error_code`] does not know.
     #[schemars(with = "ErrorCode")]
     pub code: String,
     /// What went wrong.
@@ -30,7 +30,7 @@ pub struct Problem {
     pub request_id: String,
 }
 
-impl Problem {
+impl ProblemDetails {
     /// Describes a failure under the status of its code.
     pub fn new(code: ErrorCode, detail: impl Into<String>, request_id: impl Into<String>) -> Self {
         Self::with_status(http_status(code), code, detail, request_id)
@@ -45,7 +45,7 @@ impl Problem {
     ) -> Self {
         Self {
             kind: "about:blank".to_owned(),
-            title: title(status).to_owned(),
+            title: status_title(status).to_owned(),
             status,
             code: code.as_str().to_owned(),
             detail: detail.into(),
@@ -114,7 +114,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
     }
 }
 
-const fn title(status: u16) -> &'static str {
+const fn status_title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn every_code_has_an_error_status_with_a_title_and_is_read_back() {
         for &code in ErrorCode::ALL {
-            let problem = Problem::new(code, "x", "req");
+            let problem = ProblemDetails::new(code, "x", "req");
             assert!((400..600).contains(&problem.status), "{code}: {}", problem.status);
             assert_ne!(problem.title, "Failure", "{code} has no title");
             assert_eq!(problem.error_code(), Some(code));
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_code_of_a_newer_server_is_kept_as_text() {
         let text = r#"{"type":"about:blank","title":"T","status":409,"code":"moon_full","detail":"d","request_id":"r"}"#;
-        let problem: Problem = serde_json::from_str(text).expect("the shape is known");
+        let problem: ProblemDetails = serde_json::from_str(text).expect("the shape is known");
         assert_eq!((problem.code.as_str(), problem.error_code()), ("moon_full", None));
     }
 }

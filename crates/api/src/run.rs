@@ -1,18 +1,19 @@
 //! Runs and their journals on the wire.
 
-use dromia_contracts::model::Usage;
-use dromia_contracts::opinion::Opinion;
+use dromia_contracts::label::Label;
+use dromia_contracts::model::TokenUsage;
+use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sandbox::Network;
+use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A run, as it stands.
+/// A run and its current status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Run {
+pub struct RunResource {
     /// Its id.
     pub id: RunId,
     /// What it is for.
@@ -21,7 +22,7 @@ pub struct Run {
     pub agent: AgentId,
     /// Its session.
     pub session: SessionId,
-    /// How it stands.
+    /// Its status.
     pub status: RunStatus,
     /// When it was claimed first.
     pub started_at: Timestamp,
@@ -36,7 +37,7 @@ pub struct Run {
     /// Model calls begun.
     pub model_calls: u32,
     /// Tokens used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
     /// Whether it came with its session as a file: what it spent was spent elsewhere, and no summary counts it.
@@ -58,7 +59,7 @@ pub enum DecidedBy {
     Operator,
     /// The policy.
     Policy,
-    /// A person's approval, that one is waited for, or that nobody could be asked.
+    /// A person's approval: one was given, is waited for, or could not be asked for.
     Approval,
     /// Something else, which the rule names.
     Other,
@@ -97,7 +98,7 @@ impl DecidedBy {
 
 /// What was decided about a call, as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Decision {
+pub struct CallDecision {
     /// The number of the entry.
     pub entry: u64,
     /// When.
@@ -117,7 +118,7 @@ pub struct Decision {
     /// The approval that the call was left waiting for when its run went on; absent for other calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<ApprovalId>,
-    /// Why, in the words that the model was told; empty for a call that was let through.
+    /// Why, in the words of the result that the model got; empty for a call that was let through.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// The policy that was asked, by its digest; absent where none was.
@@ -132,15 +133,22 @@ pub struct Decision {
     /// What the program was to be given that the call starts, when it was judged: without a way out it counts as `inside`,
     /// else as `outside`. Absent for a call that starts none, and where nothing was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Network>,
+    pub network: Option<NetworkAccess>,
+    /// The join of the labels of everything that led to the call, when it was judged; absent for one that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub context: Option<Label>,
+    /// The arguments that counted as endorsed when it was judged, by their names; absent for a call that was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endorsed: Vec<String>,
     /// What a second model said of the call before; absent where this run asked none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opinion: Option<Opinion>,
+    pub opinion: Option<ModelOpinion>,
 }
 
 /// A journal entry.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct Entry {
+pub struct JournalEntryResource {
     /// Its number, counted from 1 without gap.
     pub seq: u64,
     /// When it happened.
@@ -163,10 +171,10 @@ pub struct Entry {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JournalPage {
     /// The entries, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<JournalEntryResource>,
     /// The number of the run's last entry.
     pub last_seq: u64,
-    /// How the run stands.
+    /// The run's status.
     pub status: RunStatus,
 }
 
@@ -187,7 +195,7 @@ pub const EVENT_PROBLEM: &str = "problem";
 
 /// Live text of a model attempt. It carries no cursor and gives way to the entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Delta {
+pub struct TextDelta {
     /// The model step.
     pub step: u32,
     /// The attempt.
@@ -202,12 +210,12 @@ pub struct Delta {
 /// `tool_finished`. A piece that does not begin where the last one ended follows others that were left out: there are at
 /// most 64 KiB a second, 256 pieces, 4 KiB each, and less for a reader that is slow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Output {
+pub struct CallOutput {
     /// The call.
     pub call: CallId,
     /// Bytes of the call's output before this piece.
     pub offset: u64,
-    /// Bytes of the output that the piece stands for.
+    /// Bytes of the output that the piece covers.
     pub bytes: u64,
     /// The piece; what is no UTF-8 is shown as U+FFFD.
     pub text: String,
@@ -220,12 +228,18 @@ pub struct StreamEnd {
     pub status: RunStatus,
     /// The number of its last entry.
     pub last_seq: u64,
+    /// Model calls begun.
+    pub model_calls: u32,
+    /// Tokens used.
+    pub usage: TokenUsage,
+    /// What it cost, in millionths of the currency unit.
+    pub cost_micros: u64,
 }
 
-/// Why a run stands where it stands.
+/// Why a run has the status that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Why {
-    /// How it stands.
+pub struct RunExplanation {
+    /// Its status.
     pub status: RunStatus,
     /// What it waits for, or how it ended.
     pub waits_for: String,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dromia_contracts::vault::Placement;
+use dromia_contracts::vault::SecretPlacement;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,9 +29,9 @@ pub struct SetSecret {
     pub value: SecretText,
     /// The one server that it is for: `api.example.com`, `api.example.com:8443`, or `http://…` where nothing is encrypted.
     pub host: String,
-    /// Where in a request it stands: `header:NAME`, `bearer` or `query:NAME`; `signature` for one that signs and is never
+    /// Where a request carries it: `header:NAME`, `bearer` or `query:NAME`; `signature` for one that signs and is never
     /// sent.
-    pub placement: Placement,
+    pub placement: SecretPlacement,
 }
 
 /// Gives a secret a new value under its rule.
@@ -44,15 +44,15 @@ pub struct RotateSecret {
 
 /// A secret, without its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Secret {
+pub struct SecretResource {
     /// Its name.
     pub name: String,
     /// How often its value was set, since it was made.
     pub version: u32,
     /// The one server that it is for: scheme, host and port.
     pub host: String,
-    /// Where in a request it stands.
-    pub placement: Placement,
+    /// Where a request carries it.
+    pub placement: SecretPlacement,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its value was set last.
@@ -69,7 +69,7 @@ mod tests {
             name: "n".to_owned(),
             value: SecretText("canary-canary".to_owned()),
             host: "h".to_owned(),
-            placement: Placement::Bearer,
+            placement: SecretPlacement::Bearer,
         };
         assert!(!format!("{set:?}").contains("canary"));
         let json = serde_json::to_value(&set).expect("it is data");

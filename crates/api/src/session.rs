@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A session, as it stands.
+/// A session and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Session {
+pub struct SessionResource {
     /// Its id.
     pub id: SessionId,
     /// Its agent.
@@ -32,11 +32,11 @@ pub struct Session {
 
 /// The newest part of a session's conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Transcript {
+pub struct TranscriptPage {
     /// The session.
     pub session: SessionId,
     /// Inputs and closed units, in order.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<SessionTurn>,
     /// Whether the beginning was left out because it is longer than one page; the export has it.
     pub cut: bool,
     /// Inbox items that no run has taken yet.
@@ -46,8 +46,8 @@ pub struct Transcript {
 /// One element of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "role", rename_all = "snake_case")]
-pub enum Turn {
-    /// Somebody spoke to the agent.
+pub enum SessionTurn {
+    /// An actor spoke to the agent.
     Input {
         /// The inbox item.
         item: ItemId,
@@ -57,13 +57,13 @@ pub enum Turn {
         at: Timestamp,
         /// Who spoke.
         author: String,
-        /// How many turns the sender told of as having been said before; the session's export has them.
+        /// How many earlier turns the sender supplied; the session's export has them.
         #[serde(default, skip_serializing_if = "is_zero")]
         history: u64,
         /// How many pictures came with it; the session's export has them.
         #[serde(default, skip_serializing_if = "is_zero")]
         images: u64,
-        /// How many results of handed calls the sender told.
+        /// How many results of its own tools the sender supplied.
         #[serde(default, skip_serializing_if = "is_zero")]
         results: u64,
         /// What was said; absent if it was erased.
@@ -72,7 +72,7 @@ pub enum Turn {
         /// The run that took it.
         run: RunId,
     },
-    /// The agent spoke, with whatever it called and was told.
+    /// The agent spoke, with its calls and their results.
     Unit {
         /// The run.
         run: RunId,
@@ -82,21 +82,21 @@ pub enum Turn {
         at: Timestamp,
         /// What it said.
         text: String,
-        /// Why nobody was told that, if so.
+        /// Why the message was withheld, if it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        withheld: Option<Withheld>,
+        withheld: Option<WithheldReason>,
         /// Its calls, each with its one result.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        calls: Vec<Call>,
-        /// Its calls that were handed to a client, which has not told yet what they gave.
+        calls: Vec<CompletedCall>,
+        /// Its calls that were handed to a client, which has not returned their results yet.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        handed: Vec<Handed>,
+        handed: Vec<ClientToolCall>,
     },
 }
 
-/// Why nobody was told what an agent said.
+/// Why a message of an agent was withheld.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Withheld {
+pub struct WithheldReason {
     /// The rule that refused it.
     pub rule: String,
     /// The reason, for people.
@@ -110,7 +110,7 @@ fn is_zero(count: &u64) -> bool {
 
 /// A tool call with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Call {
+pub struct CompletedCall {
     /// The call.
     pub id: CallId,
     /// The tool.
@@ -119,7 +119,7 @@ pub struct Call {
     pub arguments: String,
     /// How it ended.
     pub status: CallStatus,
-    /// What the model was told.
+    /// The result that the model got.
     pub result: String,
     /// How many pictures came with it; the session's export has them.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -128,7 +128,7 @@ pub struct Call {
 
 /// A call of a client's tool that waits for the client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Handed {
+pub struct ClientToolCall {
     /// The call as the client knows it; its result names it so.
     pub id: String,
     /// The tool.
@@ -159,7 +159,7 @@ pub struct StateWritten {
 
 /// A session was read from a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Imported {
+pub struct SessionImport {
     /// The new session.
     pub session: SessionId,
 }

@@ -1,4 +1,4 @@
-//! How the server stands.
+//! The state of the server.
 
 use dromia_contracts::Digest;
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The answer of `/v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Status {
+pub struct NodeStatus {
     /// The server's version.
     pub version: String,
     /// When it began to serve.
@@ -22,18 +22,19 @@ pub struct Status {
     pub listening: Option<String>,
     /// How many tenants the caller may see.
     pub tenants: u64,
-    /// What the engine holds in memory.
-    pub load: Load,
-    /// How the store stands.
-    pub store: Store,
-    /// Which policy counts for the caller's tenant; servers of before do not say it.
+    /// What the engine holds in memory, of all tenants: for operators, and where there is one tenant only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<Policy>,
+    pub load: Option<LoadStatus>,
+    /// The state of the store.
+    pub store: StoreStatus,
+    /// Which policy counts for the caller's tenant; absent where an older server answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyStatus>,
 }
 
 /// Which policy counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Policy {
+pub struct PolicyStatus {
     /// Its digest, as decisions name it.
     pub digest: Digest,
     /// The files of the home that are asked beside the built-in policy, those of every tenant included; for operators only.
@@ -55,7 +56,7 @@ pub struct PolicyRefused {
 
 /// What the engine holds in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Load {
+pub struct LoadStatus {
     /// Runs with a task.
     pub active: u64,
     /// Sessions and runs that wait for a task.
@@ -64,9 +65,9 @@ pub struct Load {
     pub active_max: u64,
 }
 
-/// How the store stands.
+/// The state of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Store {
+pub struct StoreStatus {
     /// Whether it takes writes.
     pub writable: bool,
     /// Why it takes none; for operators only.
@@ -74,7 +75,15 @@ pub struct Store {
     pub read_only_cause: Option<String>,
     /// What of it is damaged; absent while no read and no write met damage since the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub damaged: Option<Damaged>,
+    pub damaged: Option<DamageStatus>,
+    /// What it wrote for all tenants: for operators, and where there is one tenant only.
+    #[serde(flatten)]
+    pub counters: Option<StoreCounters>,
+}
+
+/// What the store wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StoreCounters {
     /// Bytes in the write-ahead log.
     pub wal_bytes: u64,
     /// Bytes in the main file.
@@ -93,11 +102,12 @@ pub struct Store {
 
 /// The damage that reads and writes met. What does not need the damaged part is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Damaged {
+pub struct DamageStatus {
     /// When the first of them met it, to the second.
     pub since: Timestamp,
-    /// How many of them met any since the start.
-    pub met: u64,
+    /// How many of them met any since the start: for operators, and where there is one tenant only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub met: Option<u64>,
     /// What the first one met; for operators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -105,19 +115,19 @@ pub struct Damaged {
 
 /// The answer of `/health`: the process lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Health {
+pub struct HealthResponse {
     /// Always `ok`.
     pub status: String,
     /// `writable` or `read_only`.
     pub store: String,
-    /// Whether a read or a write met damage since the start: a backup is needed; `/v1/status` tells more.
+    /// Whether a read or a write met damage since the start: a backup is needed; `/v1/status` has the details.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
 }
 
 /// The answer of `/ready`: input is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Ready {
+pub struct ReadyResponse {
     /// Always `ready`.
     pub status: String,
 }

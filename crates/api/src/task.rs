@@ -1,6 +1,6 @@
 //! Tasks: what an agent is given to do in a session of its own, and how it is ended.
 
-use dromia_contracts::model::Usage;
+use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{AgentId, CapabilityId, ItemId, RunId, SessionId};
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Failure, WAIT_MS_MAX};
+use crate::event::{RunFailureDetails, WAIT_MS_MAX};
 
 /// Gives an agent a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,13 +27,13 @@ pub struct SpawnTask {
     /// Without any, and without `under`, all that the agent may do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rights: Vec<String>,
-    /// The capability of whoever has the task done: its runs may do nothing that this does not cover, and nothing any more
-    /// once it is taken back.
+    /// The capability of the client or agent that gives the task: its runs may do nothing that this does not cover, and
+    /// nothing at all once it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under: Option<CapabilityId>,
 }
 
-/// A task that is durable, as it stands.
+/// A durable task and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskSpawned {
     /// Its agent.
@@ -44,13 +44,13 @@ pub struct TaskSpawned {
     pub item: ItemId,
     /// The run that took it; absent while it is pending.
     pub run: Option<RunId>,
-    /// How it stands.
+    /// Its state.
     pub state: TaskState,
-    /// How its run stands.
+    /// The status of its run.
     pub status: Option<RunStatus>,
     /// Whether an earlier request with the same key stored it.
     pub replayed: bool,
-    /// What came of it, if somebody waited for its end and that came in time.
+    /// What came of it, if the caller waited for its end and that came in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<TaskEnded>,
 }
@@ -66,28 +66,28 @@ pub struct TaskEnded {
     /// Model calls begun.
     pub model_calls: u32,
     /// Tokens used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<RunFailureDetails>,
 }
 
-/// A task, as it stands.
+/// A task and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Task {
+pub struct TaskResource {
     /// The session that it has for itself.
     pub session: SessionId,
     /// Its agent.
     pub agent: AgentId,
     /// When it was given.
     pub opened_at: Timestamp,
-    /// How it stands.
+    /// Its state.
     pub state: TaskState,
     /// Its newest run; absent while it is pending.
     pub run: Option<RunId>,
-    /// How that run stands.
+    /// The status of that run.
     pub status: Option<RunStatus>,
 }
 
@@ -107,9 +107,9 @@ pub struct KillRuns {
     pub all: bool,
 }
 
-/// What was told to end. It ends within a moment, and what its calls started ends with it.
+/// What was ordered to end. It ends within a moment, and what its calls started ends with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Killed {
+pub struct KillReceipt {
     /// The agent, which takes input as before.
     pub agent: AgentId,
     /// The runs. A task that no run took yet is ended by a run of its own.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dromia_contracts::TenantId;
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
     /// Its handle, unique on the node.
-    pub handle: Handle,
+    pub handle: HandleSlug,
 }
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Tenant {
+pub struct TenantResource {
     /// Its id.
     pub id: TenantId,
     /// Its handle.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// When it was registered.
     pub created_at: Timestamp,
 }
@@ -33,7 +33,7 @@ pub struct TenantCreated {
     /// Its id.
     pub id: TenantId,
     /// Its handle.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// When it was registered.
     pub created_at: Timestamp,
     /// Its credential.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{TenantId, TokenId};
 use jiff::Timestamp;
@@ -36,7 +36,7 @@ pub struct CreateToken {
 
 /// A token, without what could be presented.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Token {
+pub struct TokenResource {
     /// Its id.
     pub id: TokenId,
     /// What it is called.
@@ -60,7 +60,7 @@ pub struct Token {
 pub struct TokenCreated {
     /// What is shown of it later too.
     #[serde(flatten)]
-    pub record: Token,
+    pub record: TokenResource,
     /// The token itself.
     pub token: String,
 }
@@ -93,16 +93,16 @@ impl CredentialKind {
 
 /// Who asks, as the server sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Whoami {
+pub struct WhoamiResponse {
     /// The server's version.
     pub version: String,
     /// The tenant whose rows can be seen.
     pub tenant: TenantId,
     /// Its handle.
-    pub tenant_handle: Handle,
+    pub tenant_handle: HandleSlug,
     /// The agent that is meant where none is named, by the server's configuration; it need not be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_agent: Option<Handle>,
+    pub default_agent: Option<HandleSlug>,
     /// Under which name things are said and done.
     pub actor: String,
     /// By what the caller is known.
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_token_is_beside_its_record_on_the_wire_and_not_in_the_debug_form() {
-        let record = Token {
+        let record = TokenResource {
             id: TokenId::from_bytes([1; 16]),
             name: "ci".into(),
             scopes: SCOPES_DEFAULT.into_iter().collect(),

@@ -4,31 +4,37 @@ use std::collections::BTreeMap;
 
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::sandbox::{Level, Limits, Network};
-use dromia_contracts::tool::{ArgumentRole, EffectClass, Sink};
+use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess, ProcessLimits};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, RecordFields, Sensitivity};
 use dromia_contracts::{RunId, SessionId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Failure, WAIT_MS_MAX};
+use crate::event::{RunFailureDetails, WAIT_MS_MAX};
 
 /// A tool, in the hands of the agent that was asked about, or of one of whom the operator says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Tool {
+pub struct ToolResource {
     /// Its name, such as `file.read`.
     pub name: String,
-    /// What it is for, as models are told.
+    /// What it is for, as models read it.
     pub description: String,
     /// What a repeated call may do, at worst.
     pub effect: EffectClass,
-    /// Where what it does is seen, as policies are told it. A tool that runs programs stays inside where they are given no
-    /// way out.
+    /// Where its effect is seen, as policies see it. A tool that runs programs counts as `inside` where they get no
+    /// network.
     #[serde(default)]
-    pub sink: Sink,
+    pub sink: EffectSink,
     /// What its arguments mean to the gate, by their names; one that is not here only says how.
     pub roles: BTreeMap<String, ArgumentRole>,
     /// The label of what it returns: integrity and readers, such as `untrusted/agent`.
     pub result_label: String,
+    /// How sensitive its results are: `low`, or `high` for what belongs to one person.
+    #[serde(default)]
+    pub sensitivity: Sensitivity,
+    /// Which fields of its results are keys and names of records, where they contain any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordFields>,
     /// The JSON Schema of its arguments.
     pub arguments: serde_json::Value,
     /// Whether an agent needs the operator's word beside its grant.
@@ -39,22 +45,22 @@ pub struct Tool {
     /// What its programs may reach; absent for a tool that runs no program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<ToolNetwork>,
-    /// The weakest walls that will do for its programs, where the operator asks for stronger ones than elsewhere.
+    /// The weakest isolation that will do for its programs, where the operator asks for more than elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sandbox: Option<Level>,
+    pub sandbox: Option<IsolationLevel>,
     /// The most that one call may use; absent for a tool that runs no program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ToolLimits>,
     /// Whether the agent may use it; absent where no agent was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub granted: Option<Granted>,
+    pub granted: Option<ToolGrant>,
 }
 
 /// What a tool's programs may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolNetwork {
     /// Nothing, or one guarded proxy. Where an agent was named, it has the proxy only if its grants may cover a host.
-    pub way: Network,
+    pub way: NetworkAccess,
     /// The agent's grants by which the proxy judges what is asked of it, such as `net:example.com`; empty where no agent
     /// was named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,16 +87,16 @@ pub struct ToolLimits {
     pub processes: u32,
 }
 
-impl From<Limits> for ToolLimits {
-    fn from(limits: Limits) -> Self {
-        let Limits { cpu_ms, memory_bytes, wall_ms, output_bytes, processes, disk_bytes } = limits;
+impl From<ProcessLimits> for ToolLimits {
+    fn from(limits: ProcessLimits) -> Self {
+        let ProcessLimits { cpu_ms, memory_bytes, wall_ms, output_bytes, processes, disk_bytes } = limits;
         Self { wall_ms, cpu_ms, memory_bytes, disk_bytes, output_bytes, processes }
     }
 }
 
 /// Whether an agent may use a tool. Its arguments are judged at each call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Granted {
+pub struct ToolGrant {
     /// Whether it may.
     pub allowed: bool,
     /// The rule that says so, such as `grant file.*` or `default deny`.
@@ -122,7 +128,7 @@ pub struct ToolCalled {
     /// What the call gave; absent where the run ended before it had a result.
     pub result: Option<CallResult>,
     /// Why the run failed, if it did.
-    pub failure: Option<Failure>,
+    pub failure: Option<RunFailureDetails>,
 }
 
 /// What a call gave.

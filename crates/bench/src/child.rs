@@ -22,14 +22,14 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A running server.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub(crate) struct ServerProcess {
     name: String,
     process: Process,
     address: SocketAddr,
     started: Instant,
 }
 
-impl Child {
+impl ServerProcess {
     /// Starts a server and waits until it says where it listens.
     pub(crate) async fn start(name: &str, mut command: Command, logs: &Path) -> anyhow::Result<Self> {
         let log = logs.join(format!("{name}.log"));
@@ -40,7 +40,7 @@ impl Child {
         let stdout = process.stdout.take().context("a child without standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(START_TIME_MAX, lines.next_line()).await.context("no first line in time")??;
-        let Some(address) = line.as_deref().and_then(listening) else {
+        let Some(address) = line.as_deref().and_then(parse_listening_line) else {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             bail!("{name} did not say where it listens but {line:?}; it also said:\n{said}");
         };
@@ -50,18 +50,19 @@ impl Child {
     }
 
     /// Returns where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(crate) fn listen_address(&self) -> SocketAddr {
         self.address
     }
 
     /// Returns when it was started.
-    pub(crate) fn started(&self) -> Instant {
+    pub(crate) fn started_at(&self) -> Instant {
         self.started
     }
 
     /// Returns the bytes of memory that it has resident.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?.as_raw_nonzero()))?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process_id()?.as_raw_nonzero()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS line")?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kibibytes * 1024)
@@ -69,14 +70,14 @@ impl Child {
 
     /// Returns the processor time that it has used, in microseconds; as exact as the kernel's clock tick.
     pub(crate) fn cpu_micros(&self) -> anyhow::Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?.as_raw_nonzero()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process_id()?.as_raw_nonzero()))?;
         let ticks = cpu_ticks(&stat).context("no processor time in /proc/PID/stat")?;
         Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))
     }
 
     /// Asks it to drain and waits for its end.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        kill_process(self.pid()?, Signal::TERM)?;
+    pub(crate) async fn stop_gracefully(mut self) -> anyhow::Result<()> {
+        kill_process(self.process_id()?, Signal::TERM)?;
         match timeout(STOP_TIME_MAX, self.process.wait()).await {
             Ok(ended) => self.ended_well(ended?),
             Err(_) => bail!("{} did not stop within {STOP_TIME_MAX:?}", self.name),
@@ -94,7 +95,7 @@ impl Child {
         if status.success() { Ok(()) } else { bail!("{} ended with {status}", self.name) }
     }
 
-    fn pid(&self) -> anyhow::Result<Pid> {
+    fn process_id(&self) -> anyhow::Result<Pid> {
         let id = self.process.id().and_then(|id| i32::try_from(id).ok());
         id.and_then(Pid::from_raw).with_context(|| format!("{} has ended", self.name))
     }
@@ -108,7 +109,7 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(times.next()?.ok()? + times.next()?.ok()?)
 }
 
-fn listening(line: &str) -> Option<SocketAddr> {
+fn parse_listening_line(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening http://")?.trim().trim_end_matches('/').parse().ok()
 }
 
@@ -132,7 +133,7 @@ mod tests {
             ("listening https://127.0.0.1:80", None),
             ("127.0.0.1:80", None),
         ] {
-            assert_eq!(listening(line), expected, "{line}");
+            assert_eq!(parse_listening_line(line), expected, "{line}");
         }
     }
 }

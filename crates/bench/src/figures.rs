@@ -2,10 +2,13 @@
 
 pub(crate) mod agents;
 pub(crate) mod conversation;
+pub(crate) mod goodput;
 pub(crate) mod plain;
+pub(crate) mod policy;
 pub(crate) mod restart;
 pub(crate) mod sandbox;
 pub(crate) mod start;
+pub(crate) mod starvation;
 pub(crate) mod turns;
 
 /// A million bytes, in which memory is stated.

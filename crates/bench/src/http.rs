@@ -15,11 +15,11 @@ use tokio::net::TcpStream;
 
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: usize = 16 << 20;
-/// The longest one call of [`call`] may take.
+/// The longest one call of an HTTP request may take.
 const CALL_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// A connection, at either end.
-pub(crate) struct Connection {
+pub(crate) struct HttpConnection {
     stream: TcpStream,
     buffer: Vec<u8>,
     used: usize,
@@ -27,12 +27,12 @@ pub(crate) struct Connection {
 
 /// A whole message; its bytes lie in the connection's buffer until the next one is read.
 #[derive(Debug, Clone)]
-pub(crate) struct Message {
+pub(crate) struct HttpMessage {
     first_line: Range<usize>,
     body: Range<usize>,
 }
 
-impl Connection {
+impl HttpConnection {
     /// Connects as a client.
     pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
         Self::new(TcpStream::connect(address).await?)
@@ -45,12 +45,12 @@ impl Connection {
     }
 
     /// Writes a whole message.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write_message(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
     /// Reads the next message; `None` when the other end has closed.
-    pub(crate) async fn read(&mut self) -> io::Result<Option<Message>> {
+    pub(crate) async fn read_message(&mut self) -> io::Result<Option<HttpMessage>> {
         self.buffer.drain(..self.used);
         self.used = 0;
         let mut searched: usize = 0;
@@ -61,60 +61,68 @@ impl Connection {
             }
             searched = self.buffer.len();
             if searched > HEAD_BYTES_MAX {
-                return Err(broken("the head is too long"));
+                return Err(protocol_error("the head is too long"));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(broken("the head breaks off")) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(protocol_error("the head breaks off"))
+                };
             }
         };
         let (first_line, length) = parse_head(&self.buffer[..head_end])?;
         let end = head_end + length;
         while self.buffer.len() < end {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(broken("the body breaks off"));
+                return Err(protocol_error("the body breaks off"));
             }
         }
         self.used = end;
-        Ok(Some(Message { first_line: 0..first_line, body: head_end..end }))
+        Ok(Some(HttpMessage { first_line: 0..first_line, body: head_end..end }))
     }
 
     /// Returns the request line or the status line.
-    pub(crate) fn first_line(&self, message: &Message) -> &[u8] {
+    pub(crate) fn first_line(&self, message: &HttpMessage) -> &[u8] {
         &self.buffer[message.first_line.clone()]
     }
 
     /// Returns the status of a response, 0 if the line holds none.
-    pub(crate) fn status(&self, message: &Message) -> u16 {
+    pub(crate) fn response_status(&self, message: &HttpMessage) -> u16 {
         let line = std::str::from_utf8(self.first_line(message)).unwrap_or_default();
         line.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
     /// Returns the body.
-    pub(crate) fn body(&self, message: &Message) -> &[u8] {
+    pub(crate) fn message_body(&self, message: &HttpMessage) -> &[u8] {
         &self.buffer[message.body.clone()]
     }
 }
 
 fn parse_head(head: &[u8]) -> io::Result<(usize, usize)> {
-    let text = std::str::from_utf8(head).map_err(|_| broken("the head is no text"))?;
+    let text = std::str::from_utf8(head).map_err(|_| protocol_error("the head is no text"))?;
     let first_line = text.find("\r\n").unwrap_or(text.len());
     let mut length = 0;
     for (name, value) in text[first_line..].split("\r\n").filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().map_err(|_| broken("the length is no number"))?;
+            length = value.trim().parse().map_err(|_| protocol_error("the length is no number"))?;
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(broken("the message is chunked"));
+            return Err(protocol_error("the message is chunked"));
         }
     }
-    if length > BODY_BYTES_MAX { Err(broken("the body is too long")) } else { Ok((first_line, length)) }
+    if length > BODY_BYTES_MAX {
+        Err(protocol_error("the body is too long"))
+    } else {
+        Ok((first_line, length))
+    }
 }
 
-fn broken(what: &'static str) -> io::Error {
+fn protocol_error(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Writes a response that holds JSON.
-pub(crate) fn response(body: &[u8]) -> Vec<u8> {
+pub(crate) fn encode_response(body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
@@ -125,7 +133,7 @@ pub(crate) fn response(body: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a request that holds JSON, with a bearer token if there is one.
-pub(crate) fn request(method: &str, path: &str, token: Option<&str>, body: &str) -> Vec<u8> {
+pub(crate) fn encode_request(method: &str, path: &str, token: Option<&str>, body: &str) -> Vec<u8> {
     let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!(
         "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{authorization}\
@@ -136,7 +144,7 @@ pub(crate) fn request(method: &str, path: &str, token: Option<&str>, body: &str)
 }
 
 /// Sends one request on a connection of its own and returns the answer's JSON; any other status than 2xx is an error.
-pub(crate) async fn call(
+pub(crate) async fn call_json(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -144,11 +152,11 @@ pub(crate) async fn call(
     body: &str,
 ) -> anyhow::Result<Value> {
     let exchange = async {
-        let mut connection = Connection::open(address).await?;
-        connection.write(&request(method, path, token, body)).await?;
-        let message = connection.read().await?.context("the server closed the connection")?;
-        let status = connection.status(&message);
-        let body = connection.body(&message);
+        let mut connection = HttpConnection::open(address).await?;
+        connection.write_message(&encode_request(method, path, token, body)).await?;
+        let message = connection.read_message().await?.context("the server closed the connection")?;
+        let status = connection.response_status(&message);
+        let body = connection.message_body(&message);
         if !(200..300).contains(&status) {
             bail!("status {status}: {}", String::from_utf8_lossy(body));
         }

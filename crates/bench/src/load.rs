@@ -15,17 +15,17 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::http::{self, Connection};
-use crate::measure::{Latencies, Summary};
+use crate::http::{self, HttpConnection};
+use crate::measure::{LatencyRecorder, LoadSummary};
 
 /// A request without an answer after this long has failed.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// A connection that fails so often in a row gives up.
+/// A connection that is without an answer so often in a row gives up.
 const FAILURES_MAX: u32 = 100;
 
 /// What to send to whom.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct LoadPlan {
     /// The server.
     pub(crate) address: SocketAddr,
     /// The requests, sent one after the other and from the beginning again.
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 
 /// When a closed loop ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Extent {
+pub(crate) enum LoadExtent {
     /// After so long.
     For(Duration),
     /// After so many requests, or so long if that comes first.
@@ -46,7 +46,7 @@ pub(crate) enum Extent {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct LoadArguments {
     /// Where the server listens, such as 127.0.0.1:8000.
     #[arg(long)]
     address: SocketAddr,
@@ -75,27 +75,27 @@ pub(crate) struct Arguments {
 
 /// Loads a server and prints the summary.
 #[expect(clippy::print_stdout, reason = "the summary is what the command is for")]
-pub(crate) async fn print(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { address, path, token, body, connections, seconds, count, bursts } = arguments;
-    let request = http::request("POST", &path, token.as_deref(), &body);
-    let plan = Plan { address, requests: [request].into(), expected: "", connections };
+pub(crate) async fn print_load_summary(arguments: LoadArguments) -> anyhow::Result<()> {
+    let LoadArguments { address, path, token, body, connections, seconds, count, bursts } = arguments;
+    let request = http::encode_request("POST", &path, token.as_deref(), &body);
+    let plan = LoadPlan { address, requests: [request].into(), expected: "", connections };
     let time = Duration::from_secs(seconds);
     let summary = match (bursts, count) {
         (Some(bursts), _) => send_bursts(&plan, bursts).await?,
-        (None, Some(count)) => closed_loop(&plan, Extent::Count(count, time)).await?,
-        (None, None) => closed_loop(&plan, Extent::For(time)).await?,
+        (None, Some(count)) => closed_loop(&plan, LoadExtent::Count(count, time)).await?,
+        (None, None) => closed_loop(&plan, LoadExtent::For(time)).await?,
     };
     println!("{}", serde_json::to_string(&summary)?);
     Ok(())
 }
 
 /// Sends on every connection, each as soon as its last answer is there.
-pub(crate) async fn closed_loop(plan: &Plan, extent: Extent) -> anyhow::Result<Summary> {
-    let clients = connect(plan).await?;
+pub(crate) async fn closed_loop(plan: &LoadPlan, extent: LoadExtent) -> anyhow::Result<LoadSummary> {
+    let clients = connect_clients(plan).await?;
     let next = Arc::new(AtomicU64::new(0));
     let (count, time) = match extent {
-        Extent::For(time) => (u64::MAX, time),
-        Extent::Count(count, time) => (count, time),
+        LoadExtent::For(time) => (u64::MAX, time),
+        LoadExtent::Count(count, time) => (count, time),
     };
     let began = Instant::now();
     let mut tasks = JoinSet::new();
@@ -107,17 +107,27 @@ pub(crate) async fn closed_loop(plan: &Plan, extent: Extent) -> anyhow::Result<S
                 if number >= count {
                     break;
                 }
-                client.exchange(number).await;
+                client.exchange_and_count(number).await;
             }
             client.latencies
         });
     }
-    collect(tasks, began).await
+    collect_latencies(tasks, began).await
+}
+
+/// Does the same on a thread of its own, so that what this client has to do slows no measurement of another one. Its summary is
+/// not kept.
+pub(crate) fn spawn_load_thread(plan: LoadPlan, time: Duration) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("load".to_owned()).spawn(move || {
+        drop(runtime.block_on(closed_loop(&plan, LoadExtent::For(time))));
+    })?;
+    Ok(())
 }
 
 /// Sends one request on every connection at once, and again when all are answered.
-pub(crate) async fn send_bursts(plan: &Plan, bursts: usize) -> anyhow::Result<Summary> {
-    let clients = connect(plan).await?;
+pub(crate) async fn send_bursts(plan: &LoadPlan, bursts: usize) -> anyhow::Result<LoadSummary> {
+    let clients = connect_clients(plan).await?;
     let all = Arc::new(Barrier::new(clients.len()));
     let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
@@ -126,78 +136,90 @@ pub(crate) async fn send_bursts(plan: &Plan, bursts: usize) -> anyhow::Result<Su
         let (all, next) = (Arc::clone(&all), Arc::clone(&next));
         tasks.spawn(async move {
             for _ in 0..bursts {
-                // Each exchange has a deadline, so everybody comes back to the barrier.
+                // Each exchange has a deadline, so every connection comes back to the barrier.
                 all.wait().await;
-                client.exchange(next.fetch_add(1, Ordering::Relaxed)).await;
+                client.exchange_and_count(next.fetch_add(1, Ordering::Relaxed)).await;
             }
             client.latencies
         });
     }
-    collect(tasks, began).await
+    collect_latencies(tasks, began).await
 }
 
-async fn collect(mut tasks: JoinSet<Latencies>, began: Instant) -> anyhow::Result<Summary> {
-    let mut latencies = Latencies::default();
+async fn collect_latencies(
+    mut tasks: JoinSet<LatencyRecorder>,
+    began: Instant,
+) -> anyhow::Result<LoadSummary> {
+    let mut latencies = LatencyRecorder::default();
     while let Some(of_one) = tasks.join_next().await {
-        latencies.merge(of_one.context("a connection's task broke down")?);
+        latencies.merge_from(of_one.context("a connection's task broke down")?);
     }
-    Ok(latencies.summary(began.elapsed()))
+    Ok(latencies.into_summary(began.elapsed()))
 }
 
-async fn connect(plan: &Plan) -> anyhow::Result<Vec<Client>> {
+async fn connect_clients(plan: &LoadPlan) -> anyhow::Result<Vec<LoadClient>> {
     if plan.requests.is_empty() {
         bail!("there is nothing to send");
     }
     let mut clients = Vec::with_capacity(plan.connections);
     for number in 0..plan.connections {
-        let opened = timeout(ANSWER_TIME_MAX, Connection::open(plan.address)).await;
+        let opened = timeout(ANSWER_TIME_MAX, HttpConnection::open(plan.address)).await;
         let connection = opened.context("no connection in time").and_then(|opened| Ok(opened?));
         let connection = Some(connection.with_context(|| format!("failed to open connection {number}"))?);
-        clients.push(Client {
+        clients.push(LoadClient {
             plan: plan.clone(),
             connection,
-            latencies: Latencies::default(),
+            latencies: LatencyRecorder::default(),
             failures_in_a_row: 0,
         });
     }
     Ok(clients)
 }
 
-struct Client {
-    plan: Plan,
-    connection: Option<Connection>,
-    latencies: Latencies,
+struct LoadClient {
+    plan: LoadPlan,
+    connection: Option<HttpConnection>,
+    latencies: LatencyRecorder,
     failures_in_a_row: u32,
 }
 
-impl Client {
-    /// Sends one request and counts what became of it. After a failure the connection is a new one.
-    async fn exchange(&mut self, number: u64) {
+impl LoadClient {
+    /// Sends one request and counts what became of it. What is refused is asked again on the same connection; where no answer
+    /// came, the connection is a new one.
+    async fn exchange_and_count(&mut self, number: u64) {
         let began = Instant::now();
-        if matches!(timeout(ANSWER_TIME_MAX, self.attempt(number)).await, Ok(Ok(true))) {
-            self.latencies.answered(began.elapsed());
-            self.failures_in_a_row = 0;
-        } else {
-            self.connection = None;
-            self.latencies.failed();
-            self.failures_in_a_row += 1;
+        match timeout(ANSWER_TIME_MAX, self.attempt_exchange(number)).await {
+            Ok(Ok(Some(true))) => {
+                self.failures_in_a_row = 0;
+                self.latencies.record_answer(began.elapsed());
+            }
+            Ok(Ok(Some(false))) => {
+                self.failures_in_a_row = 0;
+                self.latencies.record_failure();
+            }
+            Ok(Ok(None) | Err(_)) | Err(_) => {
+                self.connection = None;
+                self.latencies.record_failure();
+                self.failures_in_a_row += 1;
+            }
         }
     }
 
-    async fn attempt(&mut self, number: u64) -> std::io::Result<bool> {
+    /// Tells whether the answer was a good one; nothing where the server closed the connection.
+    async fn attempt_exchange(&mut self, number: u64) -> std::io::Result<Option<bool>> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            lost @ None => lost.insert(Connection::open(self.plan.address).await?),
+            lost @ None => lost.insert(HttpConnection::open(self.plan.address).await?),
         };
         let place = number % self.plan.requests.len() as u64;
         let request = &self.plan.requests[usize::try_from(place).unwrap_or(0)];
-        connection.write(request).await?;
-        let Some(message) = connection.read().await? else { return Ok(false) };
-        let good = (200..300).contains(&connection.status(&message));
-        Ok(good && holds(connection.body(&message), self.plan.expected))
+        connection.write_message(request).await?;
+        let Some(message) = connection.read_message().await? else { return Ok(None) };
+        let good = (200..300).contains(&connection.response_status(&message));
+        Ok(Some(good && contains_text(connection.message_body(&message), self.plan.expected)))
     }
 }
 
-fn holds(body: &[u8], text: &str) -> bool {
+fn contains_text(body: &[u8], text: &str) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text.as_bytes())
 }

@@ -28,13 +28,13 @@ use clap::{Parser, Subcommand};
 /// Measures Dromia against the limit of the machine.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-struct Arguments {
+struct BenchArguments {
     #[command(subcommand)]
-    command: Command,
+    command: BenchCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum BenchCommand {
     /// Serves bare HTTP: one request in, one answer out.
     Echo,
     /// Serves a scripted model in the chat completions format.
@@ -53,31 +53,31 @@ enum Command {
         database: PathBuf,
     },
     /// Loads a server and prints what it saw as JSON.
-    Load(load::Arguments),
+    Load(load::LoadArguments),
     /// Runs the demo and draws what it printed, as an SVG.
-    Picture(picture::Arguments),
+    Picture(picture::PictureArguments),
     /// Measures everything and writes a report.
-    Run(run::Arguments),
+    Run(run::MeasureArguments),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().command {
-        Command::Run(arguments) => return single()?.block_on(run::run(arguments)),
-        Command::Echo => serve::threaded()?.block_on(serve::echo::serve()),
-        Command::Model { delay_ms } => {
-            serve::threaded()?.block_on(serve::model::serve(Duration::from_millis(delay_ms)))
+    match BenchArguments::parse().command {
+        BenchCommand::Run(arguments) => return client_runtime()?.block_on(run::run_phases(arguments)),
+        BenchCommand::Echo => serve::server_runtime()?.block_on(serve::echo::serve_echo()),
+        BenchCommand::Model { delay_ms } => {
+            serve::server_runtime()?.block_on(serve::model::serve_model(Duration::from_millis(delay_ms)))
         }
-        Command::Probe { model, database } => {
-            serve::threaded()?.block_on(serve::probe::serve(model, database))
+        BenchCommand::Probe { model, database } => {
+            serve::server_runtime()?.block_on(serve::probe::serve_probe(model, database))
         }
-        Command::Picture(arguments) => single()?.block_on(picture::record(arguments)),
-        Command::Load(arguments) => single()?.block_on(load::print(arguments)),
+        BenchCommand::Picture(arguments) => client_runtime()?.block_on(picture::record_demo(arguments)),
+        BenchCommand::Load(arguments) => client_runtime()?.block_on(load::print_load_summary(arguments)),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The client's runtime: one thread, so that it takes little from what it measures.
-fn single() -> anyhow::Result<tokio::runtime::Runtime> {
+fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// What a load saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub(crate) struct Summary {
+pub(crate) struct LoadSummary {
     /// Requests that were answered as expected.
     pub(crate) answered: u64,
     /// Requests that were not.
@@ -25,38 +25,38 @@ pub(crate) struct Summary {
 
 /// The latencies of one load.
 #[derive(Debug, Default)]
-pub(crate) struct Latencies {
+pub(crate) struct LatencyRecorder {
     micros: Vec<u32>,
     failed: u64,
 }
 
-impl Latencies {
+impl LatencyRecorder {
     /// Adds one answered request.
-    pub(crate) fn answered(&mut self, took: Duration) {
+    pub(crate) fn record_answer(&mut self, took: Duration) {
         self.micros.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
     /// Adds one that was not.
-    pub(crate) fn failed(&mut self) {
+    pub(crate) fn record_failure(&mut self) {
         self.failed += 1;
     }
 
     /// Adds those of another connection.
-    pub(crate) fn merge(&mut self, other: Self) {
+    pub(crate) fn merge_from(&mut self, other: Self) {
         self.micros.extend(other.micros);
         self.failed += other.failed;
     }
 
     /// Sums up a load that took so long.
-    pub(crate) fn summary(mut self, took: Duration) -> Summary {
+    pub(crate) fn into_summary(mut self, took: Duration) -> LoadSummary {
         self.micros.sort_unstable();
         let answered = self.micros.len() as u64;
         let seconds = took.as_secs_f64();
-        Summary {
+        LoadSummary {
             answered,
             failed: self.failed,
             seconds,
-            rate: ratio(count(answered), seconds),
+            rate: ratio_or_zero(count_as_f64(answered), seconds),
             p50_ms: percentile(&self.micros, 50),
             p95_ms: percentile(&self.micros, 95),
             p99_ms: percentile(&self.micros, 99),
@@ -82,13 +82,13 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 /// Divides; 0 where there is nothing to divide by.
-pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
+pub(crate) fn ratio_or_zero(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
 }
 
 /// A count as a figure.
 #[expect(clippy::cast_precision_loss, reason = "figures are rounded to a few digits when they are shown")]
-pub(crate) fn count(count: u64) -> f64 {
+pub(crate) fn count_as_f64(count: u64) -> f64 {
     count as f64
 }
 
@@ -116,14 +116,14 @@ mod tests {
 
     #[test]
     fn a_summary_counts_failures_beside_the_answers() {
-        let mut one = Latencies::default();
-        one.answered(Duration::from_millis(2));
-        let mut other = Latencies::default();
-        other.answered(Duration::from_millis(4));
-        other.failed();
-        one.merge(other);
-        let summary = one.summary(Duration::from_secs(2));
-        let expected = Summary {
+        let mut one = LatencyRecorder::default();
+        one.record_answer(Duration::from_millis(2));
+        let mut other = LatencyRecorder::default();
+        other.record_answer(Duration::from_millis(4));
+        other.record_failure();
+        one.merge_from(other);
+        let summary = one.into_summary(Duration::from_secs(2));
+        let expected = LoadSummary {
             answered: 2,
             failed: 1,
             seconds: 2.0,

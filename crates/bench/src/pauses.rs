@@ -11,27 +11,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::report::Goal;
+use crate::report::BenchGoal;
 
 const STEP: Duration = Duration::from_millis(1);
 /// A longer gap is a pause.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// A watch for pauses, from its start to its end.
-pub(crate) struct Pauses {
+pub(crate) struct PauseMonitor {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<PauseTotals>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct PauseTotals {
     whole: Duration,
     paused: Duration,
     longest: Duration,
 }
 
-impl Seen {
-    fn add(&mut self, gap: Duration) {
+impl PauseTotals {
+    fn add_gap(&mut self, gap: Duration) {
         self.whole += gap;
         if gap >= PAUSE_MIN {
             self.paused += gap;
@@ -40,18 +40,18 @@ impl Seen {
     }
 }
 
-impl Pauses {
+impl PauseMonitor {
     /// Begins to watch.
-    pub(crate) fn watch() -> anyhow::Result<Self> {
+    pub(crate) fn start_watching() -> anyhow::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&over);
         let thread = std::thread::Builder::new().name("pauses".to_owned()).spawn(move || {
-            let mut seen = Seen::default();
+            let mut seen = PauseTotals::default();
             let mut last = Instant::now();
             while !ends.load(Ordering::Relaxed) {
                 std::thread::sleep(STEP);
                 let now = Instant::now();
-                seen.add(now - last);
+                seen.add_gap(now - last);
                 last = now;
             }
             seen
@@ -59,20 +59,25 @@ impl Pauses {
         Ok(Self { over, thread: thread.context("failed to start the watch for pauses")? })
     }
 
-    /// Ends the watch and tells what it saw.
-    pub(crate) fn end(self) -> anyhow::Result<Vec<Goal>> {
+    /// Ends the watch and returns what it measured.
+    pub(crate) fn finish_goals(self) -> anyhow::Result<Vec<BenchGoal>> {
         self.over.store(true, Ordering::Relaxed);
         let Ok(seen) = self.thread.join() else { anyhow::bail!("the watch for pauses panicked") };
         let share = seen.paused.as_secs_f64() / seen.whole.as_secs_f64().max(f64::MIN_POSITIVE) * 100.0;
         let longest = seen.longest.as_secs_f64() * 1000.0;
         Ok(vec![
-            Goal::printed(
+            BenchGoal::without_target(
                 "M.paused",
                 share,
                 "%",
                 "of the time the machine ran nothing of this, 50 ms or more in a row",
             ),
-            Goal::printed("M.longest", longest, "ms", "the longest such pause; no latency is below it"),
+            BenchGoal::without_target(
+                "M.longest",
+                longest,
+                "ms",
+                "the longest such pause; no latency is below it",
+            ),
         ])
     }
 }
@@ -83,9 +88,9 @@ mod tests {
 
     #[test]
     fn only_long_gaps_are_pauses() {
-        let mut seen = Seen::default();
+        let mut seen = PauseTotals::default();
         for gap in [1, 10, 49, 50, 200] {
-            seen.add(Duration::from_millis(gap));
+            seen.add_gap(Duration::from_millis(gap));
         }
         assert_eq!(seen.paused, Duration::from_millis(250));
         assert_eq!((seen.whole, seen.longest), (Duration::from_millis(310), Duration::from_millis(200)));

@@ -25,7 +25,7 @@ const MARGIN_PX: usize = 16;
 const BAR_PX: usize = 30;
 
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct PictureArguments {
     /// The `dromia` binary; the one beside this program by default.
     #[arg(long)]
     dromia: Option<PathBuf>,
@@ -36,21 +36,21 @@ pub(crate) struct Arguments {
 
 /// A line of output and when it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
+struct TimedLine {
     at: Duration,
     text: String,
 }
 
 /// Runs the demo and draws what it printed.
-pub(crate) async fn record(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn record_demo(arguments: PictureArguments) -> anyhow::Result<()> {
     let beside = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
     let dromia = arguments.dromia.unwrap_or_else(|| beside.join("dromia"));
-    let lines = timeout(DEMO_TIME_MAX, watch(&dromia)).await.context("the demo took too long")??;
-    std::fs::write(&arguments.out, draw(&lines))
+    let lines = timeout(DEMO_TIME_MAX, run_demo(&dromia)).await.context("the demo took too long")??;
+    std::fs::write(&arguments.out, draw_svg(&lines))
         .with_context(|| format!("failed to write {}", arguments.out.display()))
 }
 
-async fn watch(dromia: &Path) -> anyhow::Result<Vec<Line>> {
+async fn run_demo(dromia: &Path) -> anyhow::Result<Vec<TimedLine>> {
     let mut demo = Command::new(dromia);
     // The demo proposes commands as it was called itself, and a picture shows no path of the machine that it was taken on.
     demo.arg0("dromia");
@@ -60,19 +60,19 @@ async fn watch(dromia: &Path) -> anyhow::Result<Vec<Line>> {
     let (mut reader, mut lines) = (BufReader::new(stdout).lines(), Vec::new());
     let began = Instant::now();
     while let Some(text) = reader.next_line().await? {
-        lines.push(Line { at: began.elapsed(), text });
+        lines.push(TimedLine { at: began.elapsed(), text });
     }
     let status = child.wait().await?;
     ensure!(status.success(), "the demo ended with {status}");
     Ok(lines)
 }
 
-fn draw(lines: &[Line]) -> String {
+fn draw_svg(lines: &[TimedLine]) -> String {
     let (mut rows, mut shown_at, mut before) = (Vec::new(), Duration::from_millis(500), Duration::ZERO);
     for line in lines {
         shown_at += line.at.saturating_sub(before).min(PAUSE_MAX);
         before = line.at;
-        rows.extend(wrap(&spans(&line.text)).into_iter().map(|row| (shown_at, row)));
+        rows.extend(wrap_spans(&split_styles(&line.text)).into_iter().map(|row| (shown_at, row)));
     }
     let height = BAR_PX + rows.len() * LINE_PX + MARGIN_PX;
     let width = 2 * MARGIN_PX + 780;
@@ -82,7 +82,7 @@ fn draw(lines: &[Line]) -> String {
         let mut texts = String::new();
         for (bold, text) in row {
             let class = if *bold { " class=\"b\"" } else { "" };
-            texts.extend(["<tspan", class, ">", &escaped(text), "</tspan>"]);
+            texts.extend(["<tspan", class, ">", &escape_xml(text), "</tspan>"]);
         }
         let delay = at.as_secs_f64();
         let written = writeln!(
@@ -108,7 +108,7 @@ fn draw(lines: &[Line]) -> String {
 }
 
 /// Splits a line at the two styles that the demo uses: bold and plain.
-fn spans(line: &str) -> Vec<(bool, String)> {
+fn split_styles(line: &str) -> Vec<(bool, String)> {
     let (mut spans, mut bold, mut rest) = (Vec::new(), false, line);
     while let Some((text, after)) = rest.split_once("\u{1b}[") {
         spans.push((bold, text.to_owned()));
@@ -122,7 +122,7 @@ fn spans(line: &str) -> Vec<(bool, String)> {
 }
 
 /// Breaks a line that is wider than the terminal, between words where it can.
-fn wrap(spans: &[(bool, String)]) -> Vec<Vec<(bool, String)>> {
+fn wrap_spans(spans: &[(bool, String)]) -> Vec<Vec<(bool, String)>> {
     let (mut rows, mut row, mut column) = (Vec::new(), Vec::<(bool, String)>::new(), 0);
     for (bold, text) in spans {
         for word in text.split_inclusive(' ') {
@@ -142,7 +142,7 @@ fn wrap(spans: &[(bool, String)]) -> Vec<Vec<(bool, String)>> {
     rows
 }
 
-fn escaped(text: &str) -> String {
+fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -153,8 +153,11 @@ mod tests {
     #[test]
     fn lines_keep_their_words_and_their_style() {
         let text = "\u{1b}[1m4 kill\u{1b}[0m  a <process> died";
-        assert_eq!(spans(text), [(true, "4 kill".to_owned()), (false, "  a <process> died".to_owned())]);
-        let picture = draw(&[Line { at: Duration::from_secs(90), text: text.to_owned() }]);
+        assert_eq!(
+            split_styles(text),
+            [(true, "4 kill".to_owned()), (false, "  a <process> died".to_owned())]
+        );
+        let picture = draw_svg(&[TimedLine { at: Duration::from_secs(90), text: text.to_owned() }]);
         assert!(picture.contains("<tspan class=\"b\">4 kill</tspan><tspan>  a &lt;process&gt; died</tspan>"));
         assert!(picture.contains("animation-delay:2.00s"), "a long pause is cut: {picture}");
     }
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn a_wide_line_goes_on_below() {
         let long = "word ".repeat(40);
-        let rows = wrap(&spans(&long));
+        let rows = wrap_spans(&split_styles(&long));
         assert_eq!(rows.len(), 3);
         let words: usize = rows.iter().flatten().map(|(_, text)| text.split_whitespace().count()).sum();
         assert_eq!(words, 40);

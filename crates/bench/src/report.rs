@@ -7,8 +7,7 @@ use serde::Serialize;
 
 /// One figure and its goal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(clippy::struct_field_names, reason = "the fields of the report, by the names it has")]
-pub(crate) struct Goal {
+pub(crate) struct BenchGoal {
     /// The goal's id, with the part of it where it has several: `P4.cold_start`.
     pub(crate) id: &'static str,
     /// What was measured.
@@ -23,9 +22,9 @@ pub(crate) struct Goal {
     pub(crate) met: Option<bool>,
 }
 
-impl Goal {
+impl BenchGoal {
     /// A figure that is only printed.
-    pub(crate) fn printed(
+    pub(crate) fn without_target(
         id: &'static str,
         figure: f64,
         unit: &'static str,
@@ -35,7 +34,7 @@ impl Goal {
     }
 
     /// A figure that meets its goal or does not.
-    pub(crate) fn judged(
+    pub(crate) fn with_target(
         id: &'static str,
         figure: f64,
         unit: &'static str,
@@ -46,7 +45,7 @@ impl Goal {
     }
 
     /// Adds the ratio.
-    pub(crate) fn over(mut self, ratio: f64) -> Self {
+    pub(crate) fn with_ratio(mut self, ratio: f64) -> Self {
         self.ratio = Some(ratio);
         self
     }
@@ -54,19 +53,19 @@ impl Goal {
 
 /// Everything that was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct BenchReport {
     version: u32,
-    goals: Vec<Goal>,
+    goals: Vec<BenchGoal>,
 }
 
-impl Report {
+impl BenchReport {
     /// Makes a report.
-    pub(crate) fn new(goals: Vec<Goal>) -> Self {
+    pub(crate) fn new(goals: Vec<BenchGoal>) -> Self {
         Self { version: 1, goals }
     }
 
     /// Writes it as JSON, making the directory.
-    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write_json(&self, path: &Path) -> anyhow::Result<()> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
@@ -75,7 +74,7 @@ impl Report {
     }
 
     /// Draws it as a table.
-    pub(crate) fn table(&self) -> String {
+    pub(crate) fn render_table(&self) -> String {
         let rows: Vec<[String; 5]> = self
             .goals
             .iter()
@@ -87,7 +86,7 @@ impl Report {
                 };
                 [
                     goal.id.to_owned(),
-                    format!("{} {}", short(goal.figure), goal.unit),
+                    format!("{} {}", format_figure(goal.figure), goal.unit),
                     goal.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
                     met.to_owned(),
                     goal.goal.clone(),
@@ -114,7 +113,7 @@ impl Report {
 }
 
 /// Three significant digits or so, whatever the size.
-fn short(figure: f64) -> String {
+fn format_figure(figure: f64) -> String {
     match figure.abs() {
         size if size >= 100.0 => format!("{figure:.0}"),
         size if size >= 10.0 => format!("{figure:.1}"),
@@ -129,10 +128,10 @@ mod tests {
     #[test]
     fn a_report_has_the_fields_that_programs_read() {
         let goals = vec![
-            Goal::judged("P1", 4500.0, "turns/s", ">= 60 % of the probe", true).over(0.62),
-            Goal::printed("B1.rows", 9.5, "rows", "row writes of a plain turn"),
+            BenchGoal::with_target("P1", 4500.0, "turns/s", ">= 60 % of the probe", true).with_ratio(0.62),
+            BenchGoal::without_target("B1.rows", 9.5, "rows", "row writes of a plain turn"),
         ];
-        let report = Report::new(goals);
+        let report = BenchReport::new(goals);
         assert_eq!(
             serde_json::to_value(&report).expect("serializes"),
             serde_json::json!({"version": 1, "goals": [
@@ -145,6 +144,6 @@ mod tests {
             "P1       4500 turns/s  0.62   yes  >= 60 % of the probe",
             "B1.rows  9.50 rows     -      -    row writes of a plain turn",
         ];
-        assert_eq!(report.table().lines().collect::<Vec<_>>(), lines);
+        assert_eq!(report.render_table().lines().collect::<Vec<_>>(), lines);
     }
 }

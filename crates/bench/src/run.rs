@@ -1,6 +1,6 @@
 //! Measures everything: one phase after the other, each with a deadline, then the table and the report.
 //!
-//! A phase that fails is told as not measured and not met; the others go on, and the program ends with an error.
+//! A phase that fails is reported as not measured and not met; the others go on, and the program ends with an error.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,17 +13,17 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
-use crate::child::Child;
+use crate::child::ServerProcess;
 use crate::figures;
-use crate::pauses::Pauses;
-use crate::report::{Goal, Report};
+use crate::pauses::PauseMonitor;
+use crate::report::{BenchGoal, BenchReport};
 
 /// The longest one phase may take, and all of them together.
-const PHASE_TIME_MAX: Duration = Duration::from_secs(150);
-const TIME_MAX: Duration = Duration::from_mins(5);
+const PHASE_TIME_MAX: Duration = Duration::from_mins(4);
+const TIME_MAX: Duration = Duration::from_mins(9);
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct MeasureArguments {
     /// The `dromia` binary; the one beside this program by default.
     #[arg(long)]
     dromia: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     report: Option<PathBuf>,
     /// Measures only these phases.
     #[arg(long, value_delimiter = ',')]
-    only: Vec<Phase>,
+    only: Vec<BenchPhase>,
     /// The rounds of which medians are taken.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
 
 /// What is measured together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Phase {
+pub(crate) enum BenchPhase {
     /// P1, P2, P3, P11 and what a plain turn costs.
     Plain,
     /// P4: cold start, memory at start, size of the binary.
@@ -65,12 +65,18 @@ pub(crate) enum Phase {
     Agents,
     /// P7: a program in every sandbox of this machine.
     Sandbox,
+    /// P12: a decision of the policy.
+    Policy,
     /// P8: restart with runs in flight.
     Restart,
+    /// R15: one tenant's worst, and another's p99.
+    Starvation,
+    /// R13: what is left of the peak where thousands of clients heed no refusal.
+    Goodput,
 }
 
-impl Phase {
-    const fn id(self) -> &'static str {
+impl BenchPhase {
+    const fn phase_id(self) -> &'static str {
         match self {
             Self::Plain => "P1 P2 P3 P11",
             Self::Start => "P4",
@@ -79,25 +85,28 @@ impl Phase {
             Self::Agents => "P5",
             Self::Sandbox => "P7",
             Self::Restart => "P8",
+            Self::Policy => "P12",
+            Self::Starvation => "R15",
+            Self::Goodput => "R13",
         }
     }
 }
 
 /// What every phase is given.
 #[derive(Debug)]
-pub(crate) struct Scene {
+pub(crate) struct PhaseContext {
     /// The `dromia` binary.
     pub(crate) dromia: PathBuf,
     /// Where homes and logs go; on the disk that is measured.
     pub(crate) dir: PathBuf,
     /// How much to measure.
-    pub(crate) scale: Scale,
+    pub(crate) scale: BenchScale,
     own: PathBuf,
 }
 
 /// How much to measure.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scale {
+pub(crate) struct BenchScale {
     pub(crate) rounds: usize,
     pub(crate) turns: u64,
     pub(crate) sessions: u64,
@@ -105,21 +114,25 @@ pub(crate) struct Scale {
     pub(crate) runs: u64,
 }
 
-impl Scene {
+impl PhaseContext {
     /// Starts one of this program's own servers.
-    pub(crate) async fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Child> {
+    pub(crate) async fn start_own_server(
+        &self,
+        name: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<ServerProcess> {
         let mut command = Command::new(&self.own);
         command.args(arguments);
-        Child::start(name, command, &self.dir).await
+        ServerProcess::start(name, command, &self.dir).await
     }
 }
 
 /// Measures everything that was asked for.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run_phases(arguments: MeasureArguments) -> anyhow::Result<ExitCode> {
     let mut terminated = signal(SignalKind::terminate())?;
     // Leaving the block drops the phase under way, and with it every child process.
     tokio::select! {
-        measured = measure(arguments) => measured,
+        measured = measure_phases(arguments) => measured,
         _ = terminated.recv() => bail!("terminated"),
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
     }
@@ -130,7 +143,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     clippy::print_stderr,
     reason = "figures and progress are what the command is for"
 )]
-async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
+async fn measure_phases(arguments: MeasureArguments) -> anyhow::Result<ExitCode> {
     raise_open_files()?;
     let own = std::env::current_exe()?;
     let beside = own.parent().context("this program lies in no directory")?.to_owned();
@@ -140,48 +153,57 @@ async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
         bail!("there is no {}; build it first, with the same profile as this program", dromia.display());
     }
     let dir = make_dir(&target.join("bench"))?;
-    let Arguments { rounds, turns, sessions, agents, runs, .. } = arguments;
-    let scale = Scale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs };
-    let scene = Scene { dromia, dir: dir.path().to_owned(), scale, own };
+    let MeasureArguments { rounds, turns, sessions, agents, runs, .. } = arguments;
+    let scale = BenchScale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs };
+    let scene = PhaseContext { dromia, dir: dir.path().to_owned(), scale, own };
 
     let mut goals = Vec::new();
     let mut whole = true;
-    let pauses = Pauses::watch()?;
+    let pauses = PauseMonitor::start_watching()?;
     let ends = Instant::now() + TIME_MAX;
-    for phase in Phase::value_variants() {
+    for phase in BenchPhase::value_variants() {
         if !arguments.only.is_empty() && !arguments.only.contains(phase) {
             continue;
         }
-        eprintln!("measuring {} ...", phase.id());
+        eprintln!("measuring {} ...", phase.phase_id());
         let began = Instant::now();
         let measured = timeout_at(ends.min(began + PHASE_TIME_MAX), measure_phase(*phase, &scene)).await;
-        eprintln!("measured {} in {} s", phase.id(), began.elapsed().as_secs());
+        eprintln!("measured {} in {} s", phase.phase_id(), began.elapsed().as_secs());
         match measured.context("it took too long").flatten() {
             Ok(figures) => goals.extend(figures),
             Err(error) => {
                 whole = false;
-                goals.push(Goal::judged(phase.id(), 0.0, "", format!("not measured: {error:#}"), false));
+                goals.push(BenchGoal::with_target(
+                    phase.phase_id(),
+                    0.0,
+                    "",
+                    format!("not measured: {error:#}"),
+                    false,
+                ));
             }
         }
     }
-    goals.extend(pauses.end()?);
-    let report = Report::new(goals);
-    print!("{}", report.table());
+    goals.extend(pauses.finish_goals()?);
+    let report = BenchReport::new(goals);
+    print!("{}", report.render_table());
     let path = arguments.report.unwrap_or_else(|| target.join("bench").join("report.json"));
-    report.write(&path)?;
+    report.write_json(&path)?;
     eprintln!("written to {}", path.display());
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure_phase(phase: Phase, scene: &Scene) -> anyhow::Result<Vec<Goal>> {
+async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> {
     match phase {
-        Phase::Plain => Box::pin(figures::plain::measure(scene)).await,
-        Phase::Start => Box::pin(figures::start::measure(scene)).await,
-        Phase::Turns => Box::pin(figures::turns::measure(scene)).await,
-        Phase::Conversation => Box::pin(figures::conversation::measure(scene)).await,
-        Phase::Agents => Box::pin(figures::agents::measure(scene)).await,
-        Phase::Sandbox => Box::pin(figures::sandbox::measure(scene)).await,
-        Phase::Restart => Box::pin(figures::restart::measure(scene)).await,
+        BenchPhase::Plain => Box::pin(figures::plain::measure_plain_turns(scene)).await,
+        BenchPhase::Start => Box::pin(figures::start::measure_start(scene)).await,
+        BenchPhase::Turns => Box::pin(figures::turns::measure_turns(scene)).await,
+        BenchPhase::Conversation => Box::pin(figures::conversation::measure_conversation(scene)).await,
+        BenchPhase::Agents => Box::pin(figures::agents::measure_agents(scene)).await,
+        BenchPhase::Sandbox => Box::pin(figures::sandbox::measure_sandbox(scene)).await,
+        BenchPhase::Restart => Box::pin(figures::restart::measure_restart(scene)).await,
+        BenchPhase::Policy => Box::pin(figures::policy::measure_policy(scene)).await,
+        BenchPhase::Starvation => Box::pin(figures::starvation::measure_starvation(scene)).await,
+        BenchPhase::Goodput => Box::pin(figures::goodput::measure_goodput(scene)).await,
     }
 }
 

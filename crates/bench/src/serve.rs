@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 /// A server's runtime: two threads, like Dromia's on the two cores that the goals are stated for.
-pub(crate) fn threaded() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(crate) fn server_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -20,7 +20,7 @@ pub(crate) fn threaded() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Listens on a free port of the loopback and says which.
-pub(crate) async fn listen() -> anyhow::Result<TcpListener> {
+pub(crate) async fn listen_on_loopback() -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("failed to listen on the loopback")?;
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening http://{}", listener.local_addr()?)?;

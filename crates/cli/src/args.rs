@@ -21,42 +21,43 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use dromia_api::Handle;
+use dromia_api::HandleSlug;
 
-pub use self::agent::{Agent, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
+pub use self::agent::{AgentCommand, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
 pub use self::approval::{
-    AddRule, Approval, ApprovalName, ApprovalRule, ApproveCall, DenyCall, ListApprovals, RuleName, TestRule,
+    AddRule, ApprovalCommand, ApprovalName, ApprovalRuleCommand, ApproveCall, DenyCall, ListApprovals,
+    RuleName, TestRule,
 };
 pub use self::audit::{
-    Audit, Decision, ExportAudit, QueryAudit, RecordName, Records, TailAudit, VerifyAudit,
+    AuditCommand, DecisionFilter, ExportAudit, QueryAudit, RecordFilters, RecordName, TailAudit, VerifyAudit,
 };
-pub use self::budget::{Budget, BudgetName, SetBudget};
+pub use self::budget::{BudgetCommand, BudgetName, SetBudget};
 pub use self::capability::{
-    Capability, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
+    CapabilityCommand, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
 };
-pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
-pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
-pub use self::secret::{RotateSecret, Secret, SecretName, SetSecret};
-pub use self::session::{ExportSession, ImportSession, Session, SessionName};
-pub use self::talk::{Ask, Chat, Event, SendEvent};
-pub use self::tenant::{CreateTenant, CreateToken, Tenant, Token, TokenName};
-pub use self::tool::{CallTool, TestTool, Tool, ToolName};
-use self::value::duration;
-use crate::format::{Color, Fields, Format};
+pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
+pub use self::run::{CostCommand, CostSummary, ExportRun, ListRuns, RunCommand, RunName, ShowRun, WatchRun};
+pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
+pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};
+pub use self::talk::{AskArguments, ChatArguments, EventCommand, SendEvent};
+pub use self::tenant::{CreateTenant, CreateToken, TenantCommand, TokenCommand, TokenName};
+pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
+use self::value::parse_duration;
+use crate::format::{ColorMode, FieldSelection, OutputFormat};
 
-/// Options that every command takes.
+/// Options that every command takes. They are hidden on the page of a command; `dromia help options` prints them.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Global {
-    /// The tenant to work in
-    #[arg(long, short = 'T', global = true, value_name = "HANDLE", help_heading = "Global options")]
-    pub tenant: Option<Handle>,
-    /// The agent, by handle or id
-    #[arg(long, global = true, value_name = "AGENT", help_heading = "Global options")]
+pub struct GlobalOptions {
+    /// Work in this tenant
+    #[arg(long, short = 'T', global = true, value_name = "HANDLE", hide_short_help = true)]
+    pub tenant: Option<HandleSlug>,
+    /// Use this agent, by handle or id
+    #[arg(long, global = true, value_name = "AGENT", hide_short_help = true)]
     pub agent: Option<String>,
     /// Print results as a table, as JSON, or as one line of JSON per row
-    #[arg(long, short, global = true, value_enum, value_name = "FORMAT", help_heading = "Global options")]
-    pub output: Option<Format>,
-    /// Print one JSON document on stdout; with `=`, only these fields of it, or of its rows
+    #[arg(long, short, global = true, value_enum, value_name = "FORMAT", hide_short_help = true)]
+    pub output: Option<OutputFormat>,
+    /// Print one JSON document; with `=`, only these fields of it or of its rows
     #[arg(
         long,
         global = true,
@@ -64,123 +65,175 @@ pub struct Global {
         require_equals = true,
         default_missing_value = "",
         value_name = "FIELD,…",
-        help_heading = "Global options"
+        hide_short_help = true
     )]
-    pub json: Option<Fields>,
-    /// Print one line of JSON per row, as `-o jsonl` does
+    pub json: Option<FieldSelection>,
+    /// Print one line of JSON per row, the same as `-o jsonl`
     // A command whose lines are something else has its own words for the same flag.
-    #[arg(long, global = true, help_heading = "Global options")]
+    #[arg(long, global = true, hide_short_help = true)]
     pub jsonl: bool,
-    /// When to use colour: auto, always or never
+    /// Use colour: auto, always or never
     #[arg(
         long,
         global = true,
         value_enum,
         value_name = "WHEN",
-        default_value_t = Color::Auto,
+        default_value_t = ColorMode::Auto,
         hide_default_value = true,
         hide_possible_values = true,
-        help_heading = "Global options"
+        hide_short_help = true
     )]
-    pub color: Color,
-    /// Ask nothing; fail instead
-    #[arg(long, global = true, help_heading = "Global options")]
+    pub color: ColorMode,
+    /// Never ask a question; fail instead
+    #[arg(long, global = true, hide_short_help = true)]
     pub no_input: bool,
-    /// Answer every question with yes
-    #[arg(long, short, global = true, help_heading = "Global options")]
+    /// Answer yes to every question
+    #[arg(long, short, global = true, hide_short_help = true)]
     pub yes: bool,
-    /// How long to wait for an answer, such as 500ms, 30s or 5m
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration, help_heading = "Global options")]
+    /// Wait this long for an answer, such as 500ms, 30s or 5m
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration, hide_short_help = true)]
     pub timeout: Option<Duration>,
-    /// The home of the instance; without it `$DROMIA_HOME`, else ~/.dromia
+    /// Use this home [default: $DROMIA_HOME, else ~/.dromia]
     // The variable is read by `Context` and not by clap, which would name the option in every usage as if it were wanted.
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     pub home: Option<PathBuf>,
-    /// The socket of the server [default: run/dromia.sock in the home]
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
+    /// Connect to this socket [default: run/dromia.sock in the home]
+    #[arg(long, global = true, value_name = "PATH", hide_short_help = true)]
     pub socket: Option<PathBuf>,
 }
 
 /// Commands that talk to a running server.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
-    /// Ask an agent and print its answer, nothing else
+pub enum ClientCommand {
+    /// Ask an agent and print its answer
     #[command(
-        after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json\n  dromia ask \"who wrote this?\" --schema person.json\n\nWith --schema the schema is written under the question, and the answer is checked here: it is printed\nas JSON, without a code fence around it, or the command names the places that do not satisfy the schema\nand exits with 1. Nothing is asked twice."
+        after_help = "With --schema, the agent gets the schema with the question, and this command checks the answer. It prints the answer as JSON without a code fence, or it names each place that does not satisfy the schema and exits with 1. It never asks a second time.\n\nExamples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json\n  dromia ask \"who wrote this?\" --schema person.json"
     )]
-    Ask(Ask),
-    /// Talk with an agent, line by line
+    Ask(AskArguments),
+    /// Chat with an agent, line by line
     #[command(
-        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave. What comes from a pipe ends with the exit code of the last turn\nthat failed, or 0 if none did."
+        after_help = "Type /quit or press Ctrl-D to leave. When the input is a pipe, the command exits with the code of the last turn that failed, or with 0 if none failed.\n\nExamples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…"
     )]
-    Chat(Chat),
-    /// Send events
-    #[command(subcommand, visible_alias = "events")]
-    Event(Event),
-    /// Register and steer agents
-    #[command(subcommand, visible_alias = "agents")]
-    Agent(Agent),
-    /// Register and list tenants
-    #[command(subcommand, visible_alias = "tenants")]
-    Tenant(Tenant),
-    /// Make credentials of the tenant, and take them back
-    #[command(subcommand, visible_alias = "tokens")]
-    Token(Token),
-    /// Set secrets that agents may use and nobody may read back
-    #[command(subcommand, visible_alias = "secrets")]
-    Secret(Secret),
-    /// Grant signed rights to agents, hand them on and take them back
-    #[command(subcommand, visible_alias = "capabilities")]
-    Capability(Capability),
-    /// Look at conversations, and carry them in and out
-    #[command(subcommand, visible_alias = "sessions")]
-    Session(Session),
-    /// Look at runs and steer them
-    #[command(subcommand, visible_alias = "runs")]
-    Run(Run),
-    /// Look at messages on their way out, and have them sent again
-    #[command(subcommand, visible_alias = "deliveries")]
-    Delivery(Delivery),
-    /// Look at tools, what they may use and who may use them, and test them here
-    #[command(subcommand, visible_alias = "tools")]
-    Tool(Tool),
-    /// Look at who did and decided what, and for what was removed or changed
-    #[command(subcommand)]
-    Audit(Audit),
+    Chat(ChatArguments),
+    /// Send a message to an agent
+    #[command(
+        subcommand,
+        visible_alias = "events",
+        after_help = "Example:\n  dromia event send \"deploy finished\" --agent ops"
+    )]
+    Event(EventCommand),
+    /// Create and control agents, and give them tasks
+    #[command(
+        subcommand,
+        visible_alias = "agents",
+        after_help = "Examples:\n  dromia agent create ops --instructions \"You run the servers.\"\n  dromia agent list\n  dromia agent pause ops"
+    )]
+    Agent(AgentCommand),
+    /// Create and list tenants
+    #[command(
+        subcommand,
+        visible_alias = "tenants",
+        after_help = "Examples:\n  dromia tenant create acme\n  dromia tenant list"
+    )]
+    Tenant(TenantCommand),
+    /// Create, list and revoke access tokens
+    #[command(
+        subcommand,
+        visible_alias = "tokens",
+        after_help = "Examples:\n  dromia token create laptop --expires 30d\n  dromia token revoke laptop"
+    )]
+    Token(TokenCommand),
+    /// Store secrets for agents; no command reads them back
+    #[command(
+        subcommand,
+        visible_alias = "secrets",
+        after_help = "Examples:\n  dromia secret list\n  dromia secret rotate github --stdin < token.txt"
+    )]
+    Secret(SecretCommand),
+    /// Grant, delegate and revoke rights of agents
+    #[command(
+        subcommand,
+        visible_alias = "capabilities",
+        after_help = "Examples:\n  dromia capability grant scribe file:write:out/reports --expires 8h\n  dromia capability list"
+    )]
+    Capability(CapabilityCommand),
+    /// Show, export and import conversations
+    #[command(
+        subcommand,
+        visible_alias = "sessions",
+        after_help = "Examples:\n  dromia session list\n  dromia session export ses_0199c0de… --file talk.session"
+    )]
+    Session(SessionCommand),
+    /// List, follow, explain and stop runs
+    #[command(
+        subcommand,
+        visible_alias = "runs",
+        after_help = "Examples:\n  dromia run list --status running\n  dromia run why run_0199c0de…"
+    )]
+    Run(RunCommand),
+    /// Show outgoing messages and resend them
+    #[command(
+        subcommand,
+        visible_alias = "deliveries",
+        after_help = "Examples:\n  dromia delivery list --state dead\n  dromia delivery redrive dlv_0199c0de…"
+    )]
+    Delivery(DeliveryCommand),
+    /// List, call and test the tools of agents
+    #[command(
+        subcommand,
+        visible_alias = "tools",
+        after_help = "Examples:\n  dromia tool list --agent dev\n  dromia tool call file.list --agent dev"
+    )]
+    Tool(ToolCommand),
+    /// Query, follow, verify and export the audit log
+    #[command(subcommand, after_help = "Examples:\n  dromia audit query --since 24h\n  dromia audit verify")]
+    Audit(AuditCommand),
     /// Show what runs cost
-    #[command(subcommand, visible_alias = "costs")]
-    Cost(Cost),
-    /// Say how much may be spent, and see how much is
-    #[command(subcommand, visible_alias = "budgets")]
-    Budget(Budget),
-    /// Answer calls that wait for a person, and keep rules that answer in your place
-    #[command(subcommand, visible_alias = "approvals")]
-    Approval(Approval),
-    /// Show how the server stands
+    #[command(
+        subcommand,
+        visible_alias = "costs",
+        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost show run_0199c0de…"
+    )]
+    Cost(CostCommand),
+    /// Limit spending and show what is used
+    #[command(
+        subcommand,
+        visible_alias = "budgets",
+        after_help = "Examples:\n  dromia budget set daily --limit 5.00\n  dromia budget list"
+    )]
+    Budget(BudgetCommand),
+    /// Approve or deny calls that wait for a person
+    #[command(
+        subcommand,
+        visible_alias = "approvals",
+        after_help = "Examples:\n  dromia approval list\n  dromia approval approve apr_0199c0de…"
+    )]
+    Approval(ApprovalCommand),
+    /// Show the state of the server
     #[command(
         after_help = "Examples:\n  dromia status\n  dromia status --json=version,store\n  dromia status --all > report.txt"
     )]
-    Status(Status),
-    /// Show the server, the tenant, and what you may do there
+    Status(StatusArguments),
+    /// Show the server, the tenant and your rights
     #[command(after_help = "Examples:\n  dromia whoami\n  dromia whoami --tenant acme --json")]
     Whoami,
 }
 
 /// How much to show.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Status {
-    /// Everything that helps somebody else to help: versions, doctor, configuration; without secrets
+pub struct StatusArguments {
+    /// Show everything that a bug report needs: versions, doctor, configuration; no secrets
     #[arg(long)]
     pub all: bool,
 }
 
 /// Which page to list.
 #[derive(Debug, Clone, Args)]
-pub struct Listing {
-    /// The most rows
+pub struct PageArguments {
+    /// Print at most this many rows
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub limit: u32,
-    /// Only rows after this one, which is what the page before named as `--after`
+    /// Start after this row, which the previous page printed
     #[arg(long, value_name = "ROW")]
     pub after: Option<String>,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dromia_api::{IDEMPOTENCY_HEADER, Problem, TENANT_HEADER};
+use dromia_api::{IDEMPOTENCY_HEADER, ProblemDetails, TENANT_HEADER};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Outcome};
-use crate::output::Output;
+use crate::output::CommandOutput;
 
 /// How long an ordinary answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -35,13 +35,13 @@ pub(crate) const FIRST_REST: Duration = Duration::from_millis(100);
 
 /// Speaks to one server about one tenant.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct ApiClient {
     socket: PathBuf,
     tenant: String,
     patience: Duration,
 }
 
-impl Client {
+impl ApiClient {
     /// Makes a client of a socket and a tenant; nothing is sent yet.
     pub fn new(socket: PathBuf, tenant: String, patience: Option<Duration>) -> Self {
         Self { socket, tenant, patience: patience.unwrap_or(ANSWER) }
@@ -49,20 +49,24 @@ impl Client {
 
     /// Asks for a document.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        parse(&self.whole(self.request(Method::GET, path), self.patience).await?.1)
+        parse_answer(&self.send_for_bytes(self.new_request(Method::GET, path), self.patience).await?.1)
     }
 
-    /// The same for whoever waits meanwhile: a server that goes away for a moment is asked again, which changes nothing, and
-    /// whoever waits is told that it is away.
-    pub(crate) async fn look<T: DeserializeOwned>(&self, path: &str, output: &mut Output<'_>) -> Outcome<T> {
+    /// Gets a resource like `get` while the command waits for it: retries while the server is away for a moment, which
+    /// changes nothing there, and prints that it is away.
+    pub(crate) async fn poll_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome<T> {
         let mut attempt = 1;
         loop {
             match self.get(path).await {
-                Err(Error::Unreachable { .. }) if attempt < ATTEMPTS => output.away()?,
+                Err(Error::Unreachable { .. }) if attempt < ATTEMPTS => output.note_server_away()?,
                 Err(why) if why.is_away() && attempt < ATTEMPTS => {}
                 Err(why) => return Err(why),
                 Ok(answer) => {
-                    output.back();
+                    output.note_server_back();
                     return Ok(answer);
                 }
             }
@@ -72,17 +76,20 @@ impl Client {
     }
 
     /// Tells whether a server is there, without a word to it.
-    pub(crate) async fn reach(&self) -> Outcome {
-        UnixStream::connect(&self.socket).await.map(drop).map_err(|source| unreachable(&self.socket, source))
+    pub(crate) async fn check_connection(&self) -> Outcome {
+        UnixStream::connect(&self.socket)
+            .await
+            .map(drop)
+            .map_err(|source| unreachable_error(&self.socket, source))
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        parse(&self.whole(self.request(Method::DELETE, path), self.patience).await?.1)
+        parse_answer(&self.send_for_bytes(self.new_request(Method::DELETE, path), self.patience).await?.1)
     }
 
     /// Posts without a body.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        parse(&self.whole(self.request(Method::POST, path), self.patience).await?.1)
+        parse_answer(&self.send_for_bytes(self.new_request(Method::POST, path), self.patience).await?.1)
     }
 
     pub(crate) async fn put_json<T: DeserializeOwned>(
@@ -90,7 +97,12 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Outcome<T> {
-        parse(&self.whole(self.request(Method::PUT, path).json(body)?, self.patience).await?.1)
+        parse_answer(
+            &self
+                .send_for_bytes(self.new_request(Method::PUT, path).json_body(body)?, self.patience)
+                .await?
+                .1,
+        )
     }
 
     pub(crate) async fn post_json<T: DeserializeOwned>(
@@ -98,7 +110,12 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Outcome<T> {
-        parse(&self.whole(self.request(Method::POST, path).json(body)?, self.patience).await?.1)
+        parse_answer(
+            &self
+                .send_for_bytes(self.new_request(Method::POST, path).json_body(body)?, self.patience)
+                .await?
+                .1,
+        )
     }
 
     /// Posts what may be repeated under a key, and tells the status too, which says whether a wait was long enough.
@@ -109,9 +126,9 @@ impl Client {
         key: &str,
         patience: Duration,
     ) -> Outcome<(StatusCode, Bytes)> {
-        let mut request = self.request(Method::POST, path).json(body)?;
+        let mut request = self.new_request(Method::POST, path).json_body(body)?;
         request.headers.push((IDEMPOTENCY_HEADER, key.to_owned()));
-        self.whole(request, patience).await
+        self.send_for_bytes(request, patience).await
     }
 
     pub(crate) async fn post_bytes<T: DeserializeOwned>(
@@ -120,62 +137,67 @@ impl Client {
         body: Vec<u8>,
         patience: Duration,
     ) -> Outcome<T> {
-        let mut request = self.request(Method::POST, path);
+        let mut request = self.new_request(Method::POST, path);
         request.body = body.into();
-        parse(&self.whole(request, patience).await?.1)
+        parse_answer(&self.send_for_bytes(request, patience).await?.1)
     }
 
     pub(crate) async fn get_bytes(&self, path: &str) -> Outcome<Bytes> {
-        Ok(self.whole(self.request(Method::GET, path), self.patience).await?.1)
+        Ok(self.send_for_bytes(self.new_request(Method::GET, path), self.patience).await?.1)
     }
 
     /// Asks for an answer whose body is read piece by piece.
-    pub(crate) async fn open(&self, path: &str) -> Outcome<Response<Incoming>> {
-        self.opened(self.request(Method::GET, path)).await
+    pub(crate) async fn get_streaming(&self, path: &str) -> Outcome<Response<Incoming>> {
+        self.send_for_response(self.new_request(Method::GET, path)).await
     }
 
     /// Reads the next piece of a body, which has the deadline of an ordinary answer; `None` at its end.
-    pub(crate) async fn piece(&self, body: &mut Incoming) -> Outcome<Option<Bytes>> {
-        self.within(self.patience, next_piece(body)).await
+    pub(crate) async fn next_body_chunk(&self, body: &mut Incoming) -> Outcome<Option<Bytes>> {
+        self.within_timeout(self.patience, next_piece(body)).await
     }
 
     /// Opens a stream of events behind a place, or wherever the server begins; the answer's headers have the ordinary
     /// deadline, its events have none.
-    pub(crate) async fn stream(&self, path: &str, after: Option<String>) -> Outcome<Incoming> {
-        let mut request = self.request(Method::GET, path);
+    pub(crate) async fn open_event_stream(&self, path: &str, after: Option<String>) -> Outcome<Incoming> {
+        let mut request = self.new_request(Method::GET, path);
         request.headers.push((ACCEPT.as_str(), "text/event-stream".to_owned()));
         request.headers.extend(after.map(|after| ("last-event-id", after)));
-        Ok(self.opened(request).await?.into_body())
+        Ok(self.send_for_response(request).await?.into_body())
     }
 
-    async fn opened(&self, request: Draft) -> Outcome<Response<Incoming>> {
-        let response = self.within(self.patience, self.send(request)).await?;
+    async fn send_for_response(&self, request: RequestDraft) -> Outcome<Response<Incoming>> {
+        let response = self.within_timeout(self.patience, self.send_request(request)).await?;
         if response.status().is_success() {
             return Ok(response);
         }
-        let (status, bytes) = self.within(self.patience, collect(response)).await?;
-        Err(refusal(status, &bytes))
+        let (status, bytes) = self.within_timeout(self.patience, collect_body(response)).await?;
+        Err(refusal_error(status, &bytes))
     }
 
-    fn request(&self, method: Method, path: &str) -> Draft {
+    fn new_request(&self, method: Method, path: &str) -> RequestDraft {
         let headers = vec![(TENANT_HEADER, self.tenant.clone())];
-        Draft { method, path: path.to_owned(), headers, body: Bytes::new() }
+        RequestDraft { method, path: path.to_owned(), headers, body: Bytes::new() }
     }
 
-    async fn whole(&self, draft: Draft, patience: Duration) -> Outcome<(StatusCode, Bytes)> {
-        let answer = async { collect(self.send(draft).await?).await };
-        let (status, bytes) = self.within(patience, answer).await?;
-        if status.is_success() { Ok((status, bytes)) } else { Err(refusal(status, &bytes)) }
+    async fn send_for_bytes(&self, draft: RequestDraft, patience: Duration) -> Outcome<(StatusCode, Bytes)> {
+        let answer = async { collect_body(self.send_request(draft).await?).await };
+        let (status, bytes) = self.within_timeout(patience, answer).await?;
+        if status.is_success() { Ok((status, bytes)) } else { Err(refusal_error(status, &bytes)) }
     }
 
-    async fn within<T>(&self, patience: Duration, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    async fn within_timeout<T>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = Outcome<T>>,
+    ) -> Outcome<T> {
         timeout(patience, work).await.unwrap_or(Err(Error::Late { seconds: patience.as_secs() }))
     }
 
-    async fn send(&self, draft: Draft) -> Outcome<Response<Incoming>> {
+    async fn send_request(&self, draft: RequestDraft) -> Outcome<Response<Incoming>> {
         let broken = |error: hyper::Error| Error::Severed(error.to_string());
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| unreachable_error(&self.socket, source))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the answer's body; nothing waits for it.
@@ -190,31 +212,31 @@ impl Client {
 }
 
 /// A request before it is sent.
-struct Draft {
+struct RequestDraft {
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
 }
 
-impl Draft {
-    fn json(mut self, body: &impl Serialize) -> Outcome<Self> {
+impl RequestDraft {
+    fn json_body(mut self, body: &impl Serialize) -> Outcome<Self> {
         self.body = serde_json::to_vec(body).map_err(|error| Error::Usage(error.to_string()))?.into();
         self.headers.push((CONTENT_TYPE.as_str(), "application/json".to_owned()));
         Ok(self)
     }
 }
 
-fn unreachable(socket: &Path, source: std::io::Error) -> Error {
+fn unreachable_error(socket: &Path, source: std::io::Error) -> Error {
     match source.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
             Error::Unreachable { socket: socket.display().to_string() }
         }
-        _ => Error::io(format!("reach the server on {}", socket.display()))(source),
+        _ => Error::io_error(format!("reach the server on {}", socket.display()))(source),
     }
 }
 
-async fn collect(response: Response<Incoming>) -> Outcome<(StatusCode, Bytes)> {
+async fn collect_body(response: Response<Incoming>) -> Outcome<(StatusCode, Bytes)> {
     let status = response.status();
     let mut body = response.into_body();
     let mut whole = BytesMut::new();
@@ -238,20 +260,20 @@ pub(crate) async fn next_piece(body: &mut Incoming) -> Outcome<Option<Bytes>> {
     Ok(None)
 }
 
-fn refusal(status: StatusCode, bytes: &[u8]) -> Error {
-    match serde_json::from_slice::<Problem>(bytes) {
+fn refusal_error(status: StatusCode, bytes: &[u8]) -> Error {
+    match serde_json::from_slice::<ProblemDetails>(bytes) {
         Ok(problem) => Error::Problem(Box::new(problem)),
         Err(_) => Error::Broken(format!("status {status} without a problem")),
     }
 }
 
 /// Reads an answer.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Outcome<T> {
+pub(crate) fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Outcome<T> {
     serde_json::from_slice(bytes).map_err(|error| Error::Broken(error.to_string()))
 }
 
 /// Writes a text as one path segment or query value.
-pub(crate) fn encoded(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -268,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_its_path_segment() {
-        assert_eq!(encoded("../runs?x=1#y"), "..%2Fruns%3Fx%3D1%23y");
-        assert_eq!(encoded("ops-2_b"), "ops-2_b");
+        assert_eq!(percent_encode("../runs?x=1#y"), "..%2Fruns%3Fx%3D1%23y");
+        assert_eq!(percent_encode("ops-2_b"), "ops-2_b");
     }
 }

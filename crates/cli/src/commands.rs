@@ -29,98 +29,106 @@ mod waits;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dromia_api::token::Whoami;
-use dromia_api::{ErrorCode, List, SessionId, TENANT_DEFAULT};
+use dromia_api::token::WhoamiResponse;
+use dromia_api::{ErrorCode, ListPage, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
 use tokio::task::yield_now;
 
-use crate::args::{Command, Global, Listing};
-use crate::client::{Client, encoded};
-use crate::context::Context;
-use crate::error::{Error, Outcome, Standing};
-use crate::exit::Exit;
-use crate::output::{Output, Way};
-use crate::settings::Settings;
+use crate::args::{ClientCommand, GlobalOptions, PageArguments};
+use crate::client::{ApiClient, percent_encode};
+use crate::context::CommandContext;
+use crate::error::{Error, Outcome, PendingStatus};
+use crate::exit::CommandExit;
+use crate::output::{ColumnShrink, CommandOutput};
+use crate::settings::UserSettings;
 
-pub use self::documents::published;
+pub use self::documents::published_schemas;
 
-/// Does one command. What went wrong is told on stderr, and with `--json` on stdout too.
-pub async fn run(command: Command, global: &Global, context: &mut Context) -> Exit {
-    let mut output = Output::new(context, global);
+/// Runs one command. Errors are printed to stderr, and with `--json` to stdout too.
+pub async fn run_command(
+    command: ClientCommand,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
+) -> CommandExit {
+    let mut output = CommandOutput::new(context, global);
     let ended = tokio::select! {
-        ended = Box::pin(done(command, global, &mut output)) => Some(ended),
+        ended = Box::pin(dispatch_command(command, global, &mut output)) => Some(ended),
         Ok(()) = tokio::signal::ctrl_c() => None,
     };
     match ended {
         Some(Ok(exit)) => exit,
-        Some(Err(error)) if error.is_unread() => Exit::Done,
+        Some(Err(error)) if error.is_unread() => CommandExit::Done,
         Some(Err(error)) => {
-            output.tell(&error);
-            error.exit()
+            output.print_error(&error);
+            error.command_exit()
         }
         None => {
-            output.leave();
-            Exit::Interrupted
+            output.report_interrupt();
+            CommandExit::Interrupted
         }
     }
 }
 
-async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Outcome<Exit> {
-    output.check()?;
+async fn dispatch_command(
+    command: ClientCommand,
+    global: &GlobalOptions,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    output.check_format()?;
     let cli = Cli::open(global, output)?;
     let ended = match command {
-        Command::Ask(ask) => ask::run(&cli, ask, output).await,
-        Command::Chat(chat) => chat::run(&cli, chat, output).await,
-        Command::Event(event) => event::run(&cli, event, output).await,
-        Command::Agent(agent) => agent::run(&cli, agent, output).await,
-        Command::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
-        Command::Session(session) => session::run(&cli, session, output).await,
-        Command::Run(run) => run::run(&cli, run, output).await,
-        Command::Token(token) => token::run(&cli, token, output).await,
-        Command::Secret(secret) => secret::run(&cli, secret, output).await,
-        Command::Capability(capability) => capability::run(&cli, capability, output).await,
-        Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
-        Command::Tool(tool) => tool::run(&cli, tool, output).await,
-        Command::Audit(audit) => audit::run(&cli, audit, output).await,
-        Command::Cost(cost) => cost::run(&cli, cost, output).await,
-        Command::Budget(budget) => budget::run(&cli, budget, output).await,
-        Command::Approval(approval) => approval::run(&cli, approval, output).await,
-        Command::Status(_) => status::run(&cli, output).await,
-        Command::Whoami => token::whoami(&cli, output).await,
+        ClientCommand::Ask(ask) => ask::run(&cli, ask, output).await,
+        ClientCommand::Chat(chat) => chat::run(&cli, chat, output).await,
+        ClientCommand::Event(event) => event::run(&cli, event, output).await,
+        ClientCommand::Agent(agent) => agent::run(&cli, agent, output).await,
+        ClientCommand::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
+        ClientCommand::Session(session) => session::run(&cli, session, output).await,
+        ClientCommand::Run(run) => run::run(&cli, run, output).await,
+        ClientCommand::Token(token) => token::run(&cli, token, output).await,
+        ClientCommand::Secret(secret) => secret::run(&cli, secret, output).await,
+        ClientCommand::Capability(capability) => capability::run(&cli, capability, output).await,
+        ClientCommand::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
+        ClientCommand::Tool(tool) => tool::run(&cli, tool, output).await,
+        ClientCommand::Audit(audit) => audit::run(&cli, audit, output).await,
+        ClientCommand::Cost(cost) => cost::run(&cli, cost, output).await,
+        ClientCommand::Budget(budget) => budget::run(&cli, budget, output).await,
+        ClientCommand::Approval(approval) => approval::run(&cli, approval, output).await,
+        ClientCommand::Status(_) => status::run(&cli, output).await,
+        ClientCommand::Whoami => token::show_whoami(&cli, output).await,
     };
     ended.map_err(|error| cli.blame_home(cli.blame_switch(error)))
 }
 
 /// What every command starts from.
 struct Cli<'global> {
-    client: Client,
-    global: &'global Global,
+    client: ApiClient,
+    global: &'global GlobalOptions,
     home: PathBuf,
     tenant: String,
-    settings: Settings,
+    settings: UserSettings,
 }
 
 impl<'global> Cli<'global> {
-    fn open(global: &'global Global, output: &mut Output<'_>) -> Outcome<Self> {
-        let home = global.home.clone().unwrap_or_else(|| output.context().home.clone());
+    fn open(global: &'global GlobalOptions, output: &mut CommandOutput<'_>) -> Outcome<Self> {
+        let home = global.home.clone().unwrap_or_else(|| output.context_mut().home.clone());
         let socket = global.socket.clone().unwrap_or_else(|| home.join("run").join("dromia.sock"));
         let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
-        let client = Client::new(socket, tenant.clone(), global.timeout);
-        let settings = Settings::read(&home)?;
+        let client = ApiClient::new(socket, tenant.clone(), global.timeout);
+        let settings = UserSettings::read(&home)?;
         Ok(Self { client, global, home, tenant, settings })
     }
 
     /// The agent that is meant: the one named, else the one this user switched to, else the server's.
-    fn agent(&self) -> Option<String> {
+    fn selected_agent(&self) -> Option<String> {
         self.global.agent.clone().or_else(|| self.settings.agents.get(&self.tenant).cloned())
     }
 
-    /// The agent that is meant, and where nobody chose one that of the server's configuration, which `ask` means too.
+    /// Returns the selected agent, or the default agent of the server's configuration, which `ask` takes too.
     async fn agent_or_default(&self) -> Outcome<Option<String>> {
-        if let Some(agent) = self.agent() {
+        if let Some(agent) = self.selected_agent() {
             return Ok(Some(agent));
         }
-        let who: Whoami = self.client.get("/v1/whoami").await?;
+        let who: WhoamiResponse = self.client.get("/v1/whoami").await?;
         Ok(who.default_agent.map(|agent| agent.as_str().to_owned()))
     }
 
@@ -131,7 +139,7 @@ impl<'global> Cli<'global> {
         })
     }
 
-    /// Says of an agent that is not there that it was switched to once, where nobody named it now.
+    /// Adds a hint to `agent_not_found` if `agent switch` chose the agent and the command line names none.
     fn blame_switch(&self, error: Error) -> Error {
         let chosen = self.settings.agents.get(&self.tenant).filter(|_| self.global.agent.is_none());
         match (error, chosen) {
@@ -170,24 +178,24 @@ impl<'global> Cli<'global> {
     }
 
     /// How long to wait for an answer of an agent.
-    fn patience(&self, default: Duration) -> Duration {
+    fn answer_timeout(&self, default: Duration) -> Duration {
         self.global.timeout.unwrap_or(default)
     }
 
     /// Asks for a yes before something that cannot be undone. Ctrl-C is a no.
-    async fn confirm(&self, question: &str, output: &mut Output<'_>) -> Outcome {
+    async fn confirm(&self, question: &str, output: &mut CommandOutput<'_>) -> Outcome {
         if self.global.yes {
             return Ok(());
         }
-        if self.global.no_input || !output.context().input_is_terminal {
+        if self.global.no_input || !output.context_mut().input_is_terminal {
             return Err(Error::Usage(format!("{question} Nobody can be asked: say so with --yes")));
         }
         let known = "not confirmed, nothing was done".to_owned();
-        output.goes_on(Some(Standing { known, next: "--yes says so beforehand".to_owned() }));
-        // Whoever waits for this command listens for Ctrl-C from the next look at it on, and so before anybody is asked.
+        output.goes_on(Some(PendingStatus { known, next: "--yes says so beforehand".to_owned() }));
+        // The yield lets the caller's `select!` register Ctrl-C before the question is printed.
         yield_now().await;
-        output.notice(&format!("{question} [y/N]"))?;
-        let answer = typed::line("read the answer", output).await?;
+        output.print_notice(&format!("{question} [y/N]"))?;
+        let answer = typed::read_line("read the answer", output).await?;
         output.goes_on(None);
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
@@ -197,17 +205,17 @@ impl<'global> Cli<'global> {
 }
 
 /// Takes a text from the command line, or from stdin for `-`.
-async fn said(text: String, output: &mut Output<'_>) -> Outcome<String> {
-    if text == "-" { typed::whole("read stdin", output).await } else { Ok(text) }
+async fn read_text_argument(text: String, output: &mut CommandOutput<'_>) -> Outcome<String> {
+    if text == "-" { typed::read_all_text("read stdin", output).await } else { Ok(text) }
 }
 
 /// Builds a listing's path.
-fn listing(path: &str, page: &Listing, filters: &[(&str, Option<String>)]) -> String {
+fn listing_path(path: &str, page: &PageArguments, filters: &[(&str, Option<String>)]) -> String {
     let mut path = format!("{path}?limit={}", page.limit);
     let after = ("after", page.after.clone());
     for (name, value) in filters.iter().chain([&after]) {
         if let Some(value) = value {
-            path.extend(["&", name, "=", &encoded(value)]);
+            path.extend(["&", name, "=", &percent_encode(value)]);
         }
     }
     path
@@ -215,34 +223,34 @@ fn listing(path: &str, page: &Listing, filters: &[(&str, Option<String>)]) -> St
 
 /// Prints a listing and says where it goes on.
 fn print_list<T: Serialize>(
-    output: &mut Output<'_>,
-    list: &List<T>,
+    output: &mut CommandOutput<'_>,
+    list: &ListPage<T>,
     heads: &[&str],
     row: impl Fn(&T) -> Vec<String>,
-) -> Outcome<Exit> {
+) -> Outcome<CommandExit> {
     print_narrow(output, list, heads, &[], row)
 }
 
-/// The same for a listing whose table gives way where it is too wide for a terminal.
+/// The same for a listing whose table is narrowed where it is too wide for a terminal.
 fn print_narrow<T: Serialize>(
-    output: &mut Output<'_>,
-    list: &List<T>,
+    output: &mut CommandOutput<'_>,
+    list: &ListPage<T>,
     heads: &[&str],
-    ways: &[Way],
+    ways: &[ColumnShrink],
     row: impl Fn(&T) -> Vec<String>,
-) -> Outcome<Exit> {
+) -> Outcome<CommandExit> {
     if output.is_json() {
-        output.document(list)?;
+        output.print_document(list)?;
         if !output.is_jsonl() {
-            return Ok(Exit::Done);
+            return Ok(CommandExit::Done);
         }
     } else if list.items.is_empty() {
-        output.notice(if list.next.is_some() { "nothing found so far" } else { "nothing to list" })?;
+        output.print_notice(if list.next.is_some() { "nothing found so far" } else { "nothing to list" })?;
     } else {
         output.fitted_table(heads, ways, list.items.iter().map(row).collect())?;
     }
     if let Some(next) = &list.next {
-        output.notice(&format!("there may be more: --after {next}"))?;
+        output.print_notice(&format!("there may be more: --after {next}"))?;
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }

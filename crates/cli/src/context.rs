@@ -11,21 +11,21 @@ use crate::format::ColorHints;
 pub const HOME_VARIABLE: &str = "DROMIA_HOME";
 
 /// Has the terminal of a person show nothing of what is typed, until what it returns is dropped.
-pub type Hide = Box<dyn Fn() -> io::Result<Hidden> + Send>;
+pub type Hide = Box<dyn Fn() -> io::Result<EchoGuard> + Send>;
 
 /// Typing that is not shown. What undoes that is done once, when this is dropped.
-pub struct Hidden {
+pub struct EchoGuard {
     undo: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Hidden {
+impl EchoGuard {
     /// Takes what has the terminal show again what is typed.
-    pub fn until(undo: impl FnOnce() + Send + 'static) -> Self {
+    pub fn restore_with(undo: impl FnOnce() + Send + 'static) -> Self {
         Self { undo: Some(Box::new(undo)) }
     }
 }
 
-impl Drop for Hidden {
+impl Drop for EchoGuard {
     fn drop(&mut self) {
         if let Some(undo) = self.undo.take() {
             undo();
@@ -33,19 +33,19 @@ impl Drop for Hidden {
     }
 }
 
-impl std::fmt::Debug for Hidden {
+impl std::fmt::Debug for EchoGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hidden").finish_non_exhaustive()
     }
 }
 
 /// The surroundings of a command.
-pub struct Context {
+pub struct CommandContext {
     /// Where a person or a pipe types.
     pub input: Box<dyn BufRead + Send>,
     /// Whether a person types there.
     pub input_is_terminal: bool,
-    /// How a value that nobody else may read is typed there; nothing where no terminal can be told to show nothing.
+    /// Hides a secret value while it is typed there; `None` where no terminal can hide it.
     pub hide: Option<Hide>,
     /// Where results go.
     pub out: Box<dyn Write + Send>,
@@ -59,7 +59,7 @@ pub struct Context {
     pub color_hints: ColorHints,
     /// The fields that the command's document has, for `--json=FIELD,…`; none if it prints no document.
     pub fields: Vec<String>,
-    /// How many columns a table may take; no bound if nobody says it.
+    /// How many columns a table may take; `None` is no bound.
     pub columns: Option<u16>,
     /// The home of the instance, unless the command line names another.
     pub home: PathBuf,
@@ -67,13 +67,13 @@ pub struct Context {
     pub request_key: String,
 }
 
-impl std::fmt::Debug for Context {
+impl std::fmt::Debug for CommandContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("home", &self.home).finish_non_exhaustive()
     }
 }
 
-impl Context {
+impl CommandContext {
     /// Takes the surroundings of this process, and a key that no other has. The width of a table is what `COLUMNS` says: a
     /// terminal is not asked here.
     pub fn of_process(request_key: String) -> Self {

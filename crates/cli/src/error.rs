@@ -1,11 +1,11 @@
 //! Why a command did not do what was asked: one line, the next step, and the exit code.
 
-use dromia_api::{ErrorCode, Problem, RunId};
+use dromia_api::{ErrorCode, ProblemDetails, RunId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::exit::Exit;
-use crate::shape::{Unfit, told};
+use crate::exit::CommandExit;
+use crate::shape::{SchemaViolation, violations_line};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum Error {
     /// Something was sent, and how it ends is not known here.
     #[error("{why}; {known}")]
     UnderWay {
-        /// Why nothing more was heard of it.
+        /// Why no answer came.
         why: Box<Error>,
         /// What is known of it.
         known: String,
@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// The server said no.
     #[error("{}", .0.detail)]
-    Problem(Box<Problem>),
+    Problem(Box<ProblemDetails>),
     /// The wait ended before the run did.
     #[error("the answer did not come in time; the input is stored")]
     TimedOut {
@@ -57,18 +57,18 @@ pub enum Error {
         next: String,
     },
     /// The answer does not satisfy the schema that it was asked for.
-    #[error("the answer does not satisfy the schema: {}", told(.problems))]
+    #[error("the answer does not satisfy the schema: {}", violations_line(.problems))]
     Unfit {
         /// The run that answered.
         run: RunId,
         /// Where it does not.
-        problems: Vec<Unfit>,
+        problems: Vec<SchemaViolation>,
     },
     /// A command that works without a server did not do what was asked.
     #[error("{message}")]
     Local {
         /// How the command ends.
-        exit: Exit,
+        exit: CommandExit,
         /// What went wrong and what to do next.
         message: String,
     },
@@ -82,9 +82,9 @@ pub enum Error {
     },
 }
 
-/// How something stands that was sent and whose end is not known here.
+/// The status of something that was sent and whose end is not known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct PendingStatus {
     /// What is known of it.
     pub(crate) known: String,
     /// The next step.
@@ -99,26 +99,26 @@ impl Error {
     pub(crate) const WRITE: &str = "write to stdout";
 
     /// Makes an error of the file system, with what was tried.
-    pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io_error(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }
     }
 
     /// How the command ends.
-    pub fn exit(&self) -> Exit {
+    pub fn command_exit(&self) -> CommandExit {
         match self {
-            Self::Usage(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::Homeless { .. } | Self::Severed(_) => Exit::Unreachable,
-            Self::UnderWay { why, .. } => why.exit(),
-            Self::Late { .. } | Self::TimedOut { .. } => Exit::TimedOut,
-            Self::Broken(_) | Self::Unfit { .. } | Self::Io { .. } => Exit::Failed,
+            Self::Usage(_) => CommandExit::Usage,
+            Self::Unreachable { .. } | Self::Homeless { .. } | Self::Severed(_) => CommandExit::Unreachable,
+            Self::UnderWay { why, .. } => why.command_exit(),
+            Self::Late { .. } | Self::TimedOut { .. } => CommandExit::TimedOut,
+            Self::Broken(_) | Self::Unfit { .. } | Self::Io { .. } => CommandExit::Failed,
             Self::Local { exit, .. } => *exit,
-            Self::Problem(problem) => problem.error_code().map_or(Exit::Failed, Exit::from),
+            Self::Problem(problem) => problem.error_code().map_or(CommandExit::Failed, CommandExit::from),
         }
     }
 
     /// The next step.
-    pub fn hint(&self) -> Option<String> {
+    pub fn next_step(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
             Self::Homeless { .. } => {
@@ -139,21 +139,21 @@ impl Error {
         }
     }
 
-    /// Says how something stands of which nothing more was heard.
-    pub(crate) fn under_way(why: Self, Standing { known, next }: Standing) -> Self {
+    /// Wraps an error in what is known of a request whose answer did not come.
+    pub(crate) fn under_way(why: Self, PendingStatus { known, next }: PendingStatus) -> Self {
         Self::UnderWay { why: Box::new(why), known, next }
     }
 
     /// What the server said, if it said no.
-    pub(crate) fn problem(&self) -> Option<&Problem> {
+    pub(crate) fn server_problem(&self) -> Option<&ProblemDetails> {
         match self {
             Self::Problem(problem) => Some(problem),
-            Self::UnderWay { why, .. } => why.problem(),
+            Self::UnderWay { why, .. } => why.server_problem(),
             _ => None,
         }
     }
 
-    /// Tells whether whoever read the result has gone, as `head` does when it has enough.
+    /// Tells whether the reader of the result has closed it, as `head` does when it has enough.
     pub(crate) fn is_unread(&self) -> bool {
         matches!(self, Self::Io { action, source }
             if action == Self::WRITE && source.kind() == std::io::ErrorKind::BrokenPipe)
@@ -162,22 +162,22 @@ impl Error {
     /// Tells whether there is no server to talk with just now.
     pub(crate) fn is_away(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Severed(_))
-            || self.problem().and_then(Problem::error_code) == Some(ErrorCode::ShuttingDown)
+            || self.server_problem().and_then(ProblemDetails::error_code) == Some(ErrorCode::ShuttingDown)
     }
 
     /// Describes the failure for `--json`.
-    pub(crate) fn document(&self) -> Document {
-        let problem = self.problem();
+    pub(crate) fn error_document(&self) -> ErrorDocument {
+        let problem = self.server_problem();
         let unfit = match self {
             Self::Unfit { problems, .. } => problems.clone(),
             _ => Vec::new(),
         };
-        Document {
-            error: Failure {
+        ErrorDocument {
+            error: CommandFailure {
                 code: problem.map(|problem| problem.code.clone()),
                 message: self.to_string(),
-                hint: self.hint(),
-                exit: self.exit().code(),
+                hint: self.next_step(),
+                exit: self.command_exit().exit_code(),
                 request_id: problem.map(|problem| problem.request_id.clone()),
                 unfit,
             },
@@ -187,14 +187,14 @@ impl Error {
 
 /// What a command prints with `--json` when it fails.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Document {
+pub(crate) struct ErrorDocument {
     /// The failure.
-    pub(crate) error: Failure,
+    pub(crate) error: CommandFailure,
 }
 
 /// Why a command failed.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Failure {
+pub(crate) struct CommandFailure {
     /// The server's code; `dromia explain CODE` says more.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -210,5 +210,5 @@ pub(crate) struct Failure {
     request_id: Option<String>,
     /// Where an answer does not satisfy the schema that it was asked for; 16 places at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    unfit: Vec<Unfit>,
+    unfit: Vec<SchemaViolation>,
 }

@@ -4,7 +4,7 @@ use dromia_api::ErrorCode;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub enum CommandExit {
     /// It did what was asked.
     Done,
     /// It failed.
@@ -23,11 +23,11 @@ pub enum Exit {
     Budget,
     /// The wait ended before the run did.
     TimedOut,
-    /// Somebody pressed Ctrl-C.
+    /// Ctrl-C was pressed.
     Interrupted,
 }
 
-impl Exit {
+impl CommandExit {
     /// Every way to end, in the order of the codes.
     pub const ALL: [Self; 10] = [
         Self::Done,
@@ -43,7 +43,7 @@ impl Exit {
     ];
 
     /// Returns the process's exit code.
-    pub const fn code(self) -> u8 {
+    pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
@@ -58,8 +58,8 @@ impl Exit {
         }
     }
 
-    /// Says in a few words what the code means, for the foot of a help page.
-    pub const fn brief(self) -> &'static str {
+    /// Says in a few words what the code means.
+    pub const fn short_meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",
@@ -77,61 +77,43 @@ impl Exit {
     /// Says what a script can make of the code.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "it did what was asked",
-            Self::Failed => {
-                "it failed; the message says why, and `dromia explain CODE` says more about its code"
-            }
-            Self::Usage => "the command line, a file or the request is not valid; the same again fails again",
-            Self::Denied => "the server did not let the caller, or the gate refused the action",
-            Self::Unreachable => "no server answers, or it is about to stop; start one with `dromia up`",
+            Self::Done => "the command succeeded",
+            Self::Failed => "the command failed; `dromia explain CODE` explains the code in the message",
+            Self::Usage => "the command line, a file or the request is not valid; a repeat fails again",
+            Self::Denied => "the caller lacks the right, or the gate denied the action",
+            Self::Unreachable => "no server answers, or it is stopping; start one with `dromia up`",
             Self::Conflict => {
-                "what is there contradicts what was asked: a name is taken, a run has ended, the home is in use, a \
-                 history is not as it was"
+                "the request conflicts with the state: a name is taken, a run has ended, the \
+                 home is in use, the audit log was changed"
             }
-            Self::RunFailed => {
-                "the run failed, was cancelled, or stopped at its limit; `dromia run why` says more"
-            }
-            Self::Budget => "a budget stopped the run; `dromia run why` names it and says how to go on",
+            Self::RunFailed => "the run failed, was cancelled, or reached its limit; see `dromia run why`",
+            Self::Budget => "a budget stopped the run; `dromia run why` names it and how to continue",
             Self::TimedOut => {
-                "the wait ended before the run did, or a call waits for a person; what was asked for is stored and goes on"
+                "the wait ended before the run, or a call waits for a person; the run continues"
             }
-            Self::Interrupted => "somebody pressed Ctrl-C; what the server had taken goes on",
+            Self::Interrupted => "you pressed Ctrl-C; what the server accepted continues",
         }
-    }
-
-    /// All codes in brief, for the foot of `--help`.
-    pub fn footer() -> String {
-        const WIDTH: usize = 78;
-        const INDENT: usize = "Exit codes:".len();
-        let mut text = "Exit codes:".to_owned();
-        let mut column = INDENT;
-        for exit in Self::ALL {
-            let comma = if exit == Self::ALL[Self::ALL.len() - 1] { "" } else { "," };
-            let piece = format!(" {} {}{comma}", exit.code(), exit.brief());
-            if column + piece.len() > WIDTH {
-                text.extend(["\n", &" ".repeat(INDENT)]);
-                column = INDENT;
-            }
-            column += piece.len();
-            text.push_str(&piece);
-        }
-        text
     }
 
     /// The whole table, for `dromia help exit-codes`.
-    pub fn topic() -> String {
-        let mut text = "What a script learns from the exit code of any command:\n\n".to_owned();
+    pub fn help_topic() -> String {
+        let mut text = "The exit codes of every command:\n\n".to_owned();
         for exit in Self::ALL {
-            text.extend([format!("  {:>3}  {:<15} {}\n", exit.code(), exit.brief(), exit.meaning())]);
+            text.extend([format!(
+                "  {:>3}  {:<15} {}\n",
+                exit.exit_code(),
+                exit.short_meaning(),
+                exit.meaning()
+            )]);
         }
         text.push_str("\nWith --json, a command that fails prints {\"error\": {…, \"exit\": N}} on stdout.");
         text
     }
 }
 
-impl Exit {
-    /// How a command ends that waited for a run which ended with this code, where that is not how a refused request ends:
-    /// nobody refused the command, whose run was begun and failed.
+impl CommandExit {
+    /// How a command ends that waited for a run which ended with this code, where a refused request would end
+    /// otherwise: the server took the command, and its run failed.
     pub fn of_run(code: ErrorCode) -> Option<Self> {
         let ends = match code {
             ErrorCode::BudgetExhausted => Self::Budget,
@@ -147,13 +129,13 @@ impl Exit {
     }
 }
 
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
+impl From<CommandExit> for std::process::ExitCode {
+    fn from(exit: CommandExit) -> Self {
+        Self::from(exit.exit_code())
     }
 }
 
-impl From<ErrorCode> for Exit {
+impl From<ErrorCode> for CommandExit {
     fn from(code: ErrorCode) -> Self {
         match code {
             ErrorCode::InvalidRequest
@@ -223,37 +205,30 @@ mod tests {
 
     #[test]
     fn the_documented_codes_are_the_codes() {
-        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 4, 5, 6, 7, 9, 124, 130]);
-    }
-
-    #[test]
-    fn the_foot_of_a_help_page_has_every_code() {
-        insta::assert_snapshot!(Exit::footer(), @r"
-        Exit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict,
-                    7 the run failed, 9 budget, 124 not in time, 130 interrupted
-        ");
+        assert_eq!(CommandExit::ALL.map(CommandExit::exit_code), [0, 1, 2, 4, 5, 6, 7, 9, 124, 130]);
     }
 
     #[test]
     fn the_topic_explains_every_code() {
-        let topic = Exit::topic();
-        for exit in Exit::ALL {
-            let line = topic.lines().find(|line| line.trim().starts_with(&format!("{} ", exit.code())));
+        let topic = CommandExit::help_topic();
+        for exit in CommandExit::ALL {
+            let line = topic.lines().find(|line| line.trim().starts_with(&format!("{} ", exit.exit_code())));
             assert!(line.is_some_and(|line| line.ends_with(exit.meaning())), "{exit:?}: {topic}");
         }
     }
 
     #[test]
     fn a_run_that_a_refusal_ended_has_failed_and_the_command_was_not_refused() {
-        let other: Vec<_> = ErrorCode::ALL.iter().filter(|code| Exit::of_run(**code).is_some()).collect();
+        let other: Vec<_> =
+            ErrorCode::ALL.iter().filter(|code| CommandExit::of_run(**code).is_some()).collect();
         assert_eq!(other, [&ErrorCode::ActionDenied], "the others end with one code either way");
-        assert_eq!(Exit::of_run(ErrorCode::ActionDenied), Some(Exit::RunFailed));
+        assert_eq!(CommandExit::of_run(ErrorCode::ActionDenied), Some(CommandExit::RunFailed));
     }
 
     #[test]
     fn no_error_of_the_server_looks_like_success() {
         for &code in ErrorCode::ALL {
-            assert_ne!(Exit::from(code), Exit::Done, "{code}");
+            assert_ne!(CommandExit::from(code), CommandExit::Done, "{code}");
         }
     }
 }

@@ -8,22 +8,22 @@ mod pages;
 mod rules;
 
 use dromia_api::problem::http_status;
-use dromia_api::{ErrorCode, List, Recourse};
+use dromia_api::{ErrorCode, ListPage, Recourse};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::context::Context;
+use crate::args::GlobalOptions;
+use crate::context::CommandContext;
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, pairs};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs};
 
-use self::pages::page;
-use self::rules::{RULES, Rule};
+use self::pages::page_for_code;
+use self::rules::{RULES, RulePage};
 
 /// What is said about a code, or about a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(crate) struct Explained {
+pub(crate) struct CodeExplanation {
     /// The code, or the name of the rule.
     code: &'static str,
     /// `error`, or `rule` where it names why something may not happen.
@@ -46,9 +46,9 @@ pub(crate) struct Explained {
     run_exit: Option<u8>,
 }
 
-impl Explained {
-    fn of(code: ErrorCode) -> Self {
-        let page = page(code);
+impl CodeExplanation {
+    fn for_code(code: ErrorCode) -> Self {
+        let page = page_for_code(code);
         Self {
             code: code.as_str(),
             kind: "error",
@@ -60,13 +60,13 @@ impl Explained {
             },
             todo: page.todo,
             http_status: Some(http_status(code)),
-            exit: Some(Exit::from(code).code()),
-            run_exit: Exit::of_run(code).map(Exit::code),
+            exit: Some(CommandExit::from(code).exit_code()),
+            run_exit: CommandExit::of_run(code).map(CommandExit::exit_code),
         }
     }
 
     /// What a rule refused is refused again.
-    fn of_rule(rule: &Rule) -> Self {
+    fn of_rule(rule: &RulePage) -> Self {
         let (meaning, todo) = (rule.page.meaning, rule.page.todo);
         Self {
             code: rule.name,
@@ -80,7 +80,7 @@ impl Explained {
         }
     }
 
-    fn travels(&self) -> Option<String> {
+    fn transport_text(&self) -> Option<String> {
         let of_run = self.run_exit.map(|exit| format!("; {exit} where it ends a run")).unwrap_or_default();
         Some(format!("HTTP {}, exit code {}{of_run}", self.http_status?, self.exit?))
     }
@@ -95,47 +95,47 @@ impl Explained {
 }
 
 /// Explains a code or a rule, or lists them all.
-pub fn run(code: Option<&str>, global: &Global, context: &mut Context) -> Exit {
-    let mut output = Output::of_local(context, global);
-    match told(code, &mut output) {
-        Ok(()) => Exit::Done,
+pub fn run_explain(code: Option<&str>, global: &GlobalOptions, context: &mut CommandContext) -> CommandExit {
+    let mut output = CommandOutput::of_local(context, global);
+    match print_explanation(code, &mut output) {
+        Ok(()) => CommandExit::Done,
         Err(error) => {
-            output.tell(&error);
-            error.exit()
+            output.print_error(&error);
+            error.command_exit()
         }
     }
 }
 
-fn told(code: Option<&str>, output: &mut Output<'_>) -> Outcome {
-    output.check()?;
+fn print_explanation(code: Option<&str>, output: &mut CommandOutput<'_>) -> Outcome {
+    output.check_format()?;
     let items = if let Some(typed) = code {
-        vec![known(typed)?]
+        vec![find_explanation(typed)?]
     } else {
-        let codes = ErrorCode::ALL.iter().map(|code| Explained::of(*code));
-        codes.chain(RULES.iter().map(Explained::of_rule)).collect()
+        let codes = ErrorCode::ALL.iter().map(|code| CodeExplanation::for_code(*code));
+        codes.chain(RULES.iter().map(CodeExplanation::of_rule)).collect()
     };
     if output.is_json() {
-        return output.document(&List { items, next: None });
+        return output.print_document(&ListPage { items, next: None });
     }
     if let (Some(_), Some(one)) = (code, items.first()) {
-        return output.line(&text(one));
+        return output.print_line(&explanation_text(one));
     }
     let rows = items.iter().map(|one| [one.code, one.retry, one.meaning].map(str::to_owned).to_vec());
-    output.table(&["code", "retry", "meaning"], rows.collect())
+    output.print_table(&["code", "retry", "meaning"], rows.collect())
 }
 
 /// Finds a code as it is typed: case and hyphens do not matter. What is no code may be a rule.
-fn known(typed: &str) -> Outcome<Explained> {
+fn find_explanation(typed: &str) -> Outcome<CodeExplanation> {
     let name = typed.trim().to_ascii_lowercase().replace('-', "_");
     if let Some(code) = ErrorCode::ALL.iter().find(|code| code.as_str() == name) {
-        return Ok(Explained::of(*code));
+        return Ok(CodeExplanation::for_code(*code));
     }
-    if let Some(rule) = rules::find(typed) {
-        return Ok(Explained::of_rule(rule));
+    if let Some(rule) = rules::find_rule(typed) {
+        return Ok(CodeExplanation::of_rule(rule));
     }
     let rules = RULES.iter().map(|rule| rule.name);
-    let near_rule = nearest(&typed.trim().to_ascii_lowercase(), rules);
-    let nearest = nearest(&name, ErrorCode::ALL.iter().map(|code| code.as_str())).or(near_rule);
+    let near_rule = nearest_word(&typed.trim().to_ascii_lowercase(), rules);
+    let nearest = nearest_word(&name, ErrorCode::ALL.iter().map(|code| code.as_str())).or(near_rule);
     let hint = nearest.map_or_else(
         || "`dromia explain` lists them".to_owned(),
         |nearest| format!("did you mean `{nearest}`? `dromia explain` lists them"),
@@ -144,7 +144,10 @@ fn known(typed: &str) -> Outcome<Explained> {
 }
 
 /// Finds the word that was probably meant: one that holds what was typed, or the one with the fewest changes.
-pub fn nearest<'word>(typed: &str, known: impl Iterator<Item = &'word str> + Clone) -> Option<&'word str> {
+pub fn nearest_word<'word>(
+    typed: &str,
+    known: impl Iterator<Item = &'word str> + Clone,
+) -> Option<&'word str> {
     if typed.len() > 3
         && let Some(word) = known.clone().find(|word| word.contains(typed))
     {
@@ -157,12 +160,12 @@ pub fn nearest<'word>(typed: &str, known: impl Iterator<Item = &'word str> + Clo
         .map(|(_, word)| word)
 }
 
-fn text(one: &Explained) -> String {
-    let Some(status) = one.travels() else {
+fn explanation_text(one: &CodeExplanation) -> String {
+    let Some(status) = one.transport_text() else {
         let (meaning, todo) = (one.meaning.to_owned(), one.todo.to_owned());
-        return pairs(&[("rule", one.code.to_owned()), ("means", meaning), ("do", todo)]);
+        return draw_pairs(&[("rule", one.code.to_owned()), ("means", meaning), ("do", todo)]);
     };
-    pairs(&[
+    draw_pairs(&[
         ("code", one.code.to_owned()),
         ("means", one.meaning.to_owned()),
         ("retry", one.retry_text().to_owned()),
@@ -172,23 +175,23 @@ fn text(one: &Explained) -> String {
 }
 
 /// Writes all codes as the page `docs/errors.md`.
-pub fn markdown() -> String {
+pub fn errors_page() -> String {
     let mut page = "# Error codes\n\n\
         Every failure carries one of these codes, in a journal, over HTTP and on the command line. This page is made\n\
         from the program (`make docs`); `dromia explain CODE` prints the same.\n"
         .to_owned();
-    for one in ErrorCode::ALL.iter().map(|code| Explained::of(*code)) {
+    for one in ErrorCode::ALL.iter().map(|code| CodeExplanation::for_code(*code)) {
         page.extend([
-            format!("\n## `{}`\n\n{}.\n\n", one.code, capital(one.meaning)),
+            format!("\n## `{}`\n\n{}.\n\n", one.code, capitalize_first(one.meaning)),
             format!("- Retry: {}.\n", one.retry_text()),
             format!("- Do: {}.\n", one.todo),
-            format!("- {}.\n", one.travels().unwrap_or_default()),
+            format!("- {}.\n", one.transport_text().unwrap_or_default()),
         ]);
     }
     page
 }
 
-fn capital(text: &str) -> String {
+fn capitalize_first(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn every_code_has_a_text_that_is_one_sentence_without_a_full_stop() {
         for &code in ErrorCode::ALL {
-            let page = page(code);
+            let page = page_for_code(code);
             for text in [page.meaning, page.todo] {
                 let good =
                     text.len() > 20 && !text.ends_with('.') && text.trim() == text && !text.contains('\n');
@@ -212,7 +215,9 @@ mod tests {
     #[test]
     fn no_two_codes_have_the_same_text() {
         for (at, &code) in ErrorCode::ALL.iter().enumerate() {
-            let same = ErrorCode::ALL[..at].iter().find(|other| page(**other).meaning == page(code).meaning);
+            let same = ErrorCode::ALL[..at]
+                .iter()
+                .find(|other| page_for_code(**other).meaning == page_for_code(code).meaning);
             assert_eq!(same, None, "{code}");
         }
     }
@@ -225,21 +230,21 @@ mod tests {
             ("Run-Terminal", "run_terminal"),
             ("idempotency", "idempotency_conflict"),
         ] {
-            let found =
-                known(typed).map_or_else(|error| error.to_string(), |found| format!("`{}`", found.code));
+            let found = find_explanation(typed)
+                .map_or_else(|error| error.to_string(), |found| format!("`{}`", found.code));
             assert!(found.contains(&format!("`{meant}`")), "{typed}: {found}");
         }
-        assert!(known("moon").unwrap_err().to_string().ends_with("`dromia explain` lists them"));
+        assert!(find_explanation("moon").unwrap_err().to_string().ends_with("`dromia explain` lists them"));
     }
 
     #[test]
     fn a_rule_is_explained_like_a_code_and_has_no_status() {
-        insta::assert_snapshot!(text(&known("ask unplanned").unwrap()), @r"
+        insta::assert_snapshot!(explanation_text(&find_explanation("ask unplanned").unwrap()), @r"
         rule   unplanned
-        means  after somebody else's text was read, a call would be seen outside that was not planned like this before
-        do     a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says
+        means  after somebody else's text was read, a call would be seen outside that was not planned like this, or not as often
+        do     look at what was planned, in `dromia run why`; a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says
         ");
-        let json = serde_json::to_value(known("policy-broken").unwrap()).unwrap();
+        let json = serde_json::to_value(find_explanation("policy-broken").unwrap()).unwrap();
         assert_eq!((&json["kind"], &json["retry"]), (&"rule".into(), &"no".into()));
         assert!(json.get("exit").is_none() && json.get("http_status").is_none(), "{json}");
     }
@@ -247,7 +252,7 @@ mod tests {
     /// Whoever was refused looks first; a grant is the last way out, not the first.
     #[test]
     fn a_refused_action_is_looked_at_before_anything_is_granted() {
-        let page = page(ErrorCode::ActionDenied);
+        let page = page_for_code(ErrorCode::ActionDenied);
         assert!(page.meaning.starts_with("the gate refused an action"), "{}", page.meaning);
         let ways =
             ["dromia run why", "dromia policy explain", "leave it refused", "permissions.ask", "by itself"];
@@ -257,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_code_is_explained_in_five_lines() {
-        insta::assert_snapshot!(text(&Explained::of(ErrorCode::Overloaded)), @r"
+        insta::assert_snapshot!(explanation_text(&CodeExplanation::for_code(ErrorCode::Overloaded)), @r"
         code    overloaded
         means   a share of the tenant or of the node is used up: too much waits, or too many requests come at once
         retry   yes: nothing happened, and the same request may succeed later
@@ -268,9 +273,9 @@ mod tests {
 
     #[test]
     fn a_code_that_ends_a_run_tells_the_exit_code_of_the_run_too() {
-        let denied = text(&Explained::of(ErrorCode::ActionDenied));
+        let denied = explanation_text(&CodeExplanation::for_code(ErrorCode::ActionDenied));
         assert!(denied.ends_with("HTTP 403, exit code 4; 7 where it ends a run"), "{denied}");
-        let cut = text(&Explained::of(ErrorCode::ModelCut));
+        let cut = explanation_text(&CodeExplanation::for_code(ErrorCode::ModelCut));
         assert!(cut.ends_with("exit code 7"), "one code is said once: {cut}");
     }
 
@@ -278,9 +283,9 @@ mod tests {
     fn the_page_of_errors_is_made_from_the_table() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
         if std::env::var_os("DROMIA_WRITE_DOCS").is_some() {
-            std::fs::write(file, markdown()).unwrap();
+            std::fs::write(file, errors_page()).unwrap();
         }
         let found = std::fs::read_to_string(file).unwrap_or_default();
-        assert!(found == markdown(), "docs/errors.md is old; write it anew with `make docs`");
+        assert!(found == errors_page(), "docs/errors.md is old; write it anew with `make docs`");
     }
 }

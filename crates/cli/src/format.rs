@@ -1,6 +1,7 @@
 //! How results are written: the format, the fields that are wanted, and whether there is colour.
 //!
-//! Only values and one pure decision; [`Output`](crate::output::Output) is the one place that acts on them.
+//! Only values and one pure decision; [`CommandOutput`](crate::output::CommandOutput) is the one place that acts on
+//! them.
 
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use clap::ValueEnum;
 
 /// The form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// Tables and texts, for people
     #[default]
     Table,
@@ -21,16 +22,16 @@ pub enum Format {
 
 /// The fields that are wanted of a document, or of each row of a listing; none means all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fields(Vec<String>);
+pub struct FieldSelection(Vec<String>);
 
-impl Fields {
+impl FieldSelection {
     /// The names, in the order in which they were asked for.
-    pub fn names(&self) -> &[String] {
+    pub fn field_names(&self) -> &[String] {
         &self.0
     }
 }
 
-impl FromStr for Fields {
+impl FromStr for FieldSelection {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -41,8 +42,8 @@ impl FromStr for Fields {
 
 /// When there is colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Color {
-    /// Where a person looks on, unless NO_COLOR is set or CLICOLOR_FORCE asks for it everywhere
+pub enum ColorMode {
+    /// On a terminal, unless NO_COLOR is set or CLICOLOR_FORCE asks for it everywhere
     #[default]
     Auto,
     /// Always
@@ -77,14 +78,14 @@ impl ColorHints {
         }
     }
 
-    /// Decides for one stream: the flag, then `NO_COLOR`, then `CLICOLOR_FORCE`, then whether somebody looks on.
-    pub fn is_colored(self, color: Color, is_terminal: bool) -> bool {
+    /// Decides for one stream: the flag, then `NO_COLOR`, then `CLICOLOR_FORCE`, then whether it is a terminal.
+    pub fn is_colored(self, color: ColorMode, is_terminal: bool) -> bool {
         match color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto if self.no_color => false,
-            Color::Auto if self.force => true,
-            Color::Auto => is_terminal && !self.off && !self.dumb,
+            ColorMode::Always => true,
+            ColorMode::Never => false,
+            ColorMode::Auto if self.no_color => false,
+            ColorMode::Auto if self.force => true,
+            ColorMode::Auto => is_terminal && !self.off && !self.dumb,
         }
     }
 }
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn fields_are_cut_at_commas_and_keep_their_order() {
-        let names = |text: &str| text.parse::<Fields>().unwrap().names().join("|");
+        let names = |text: &str| text.parse::<FieldSelection>().unwrap().field_names().join("|");
         assert_eq!(names("id, handle,,state"), "id|handle|state");
         assert_eq!(names(""), "");
     }
@@ -110,16 +111,16 @@ mod tests {
         let dumb = ColorHints { dumb: true, ..none };
         // hints, flag, on a terminal, in a pipe
         for (hints, color, terminal, pipe) in [
-            (none, Color::Auto, true, false),
-            (none, Color::Always, true, true),
-            (none, Color::Never, false, false),
-            (no_color, Color::Auto, false, false),
-            (no_color, Color::Always, true, true),
-            (force, Color::Auto, true, true),
-            (force, Color::Never, false, false),
-            (both, Color::Auto, false, false),
-            (off, Color::Auto, false, false),
-            (dumb, Color::Auto, false, false),
+            (none, ColorMode::Auto, true, false),
+            (none, ColorMode::Always, true, true),
+            (none, ColorMode::Never, false, false),
+            (no_color, ColorMode::Auto, false, false),
+            (no_color, ColorMode::Always, true, true),
+            (force, ColorMode::Auto, true, true),
+            (force, ColorMode::Never, false, false),
+            (both, ColorMode::Auto, false, false),
+            (off, ColorMode::Auto, false, false),
+            (dumb, ColorMode::Auto, false, false),
         ] {
             let found = (hints.is_colored(color, true), hints.is_colored(color, false));
             assert_eq!(found, (terminal, pipe), "{hints:?} {color:?}");

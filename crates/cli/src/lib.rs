@@ -1,9 +1,9 @@
 //! The commands that talk to a running server, over its Unix socket.
 //!
-//! [`Command`] and [`Global`] are clap arguments, so the binary can put its own commands beside them; [`run()`] does
-//! one command and returns how it [`Exit`]ed. Results go to stdout, notices to stderr; with `--json` stdout is one
-//! document. Nothing here reads the store or the configuration of a server: what the wire contract does not say,
-//! the command line does not know.
+//! [`ClientCommand`] and [`GlobalOptions`] are clap arguments, so the binary can put its own commands beside them;
+//! [`run_command`] runs one command and returns its [`CommandExit`]. Results go to stdout, notices to stderr; with
+//! `--json` stdout is one document. Nothing here reads the store or the configuration of a server: what the wire
+//! contract does not say, the command line does not know.
 
 pub mod args;
 pub mod context;
@@ -21,11 +21,11 @@ mod settings;
 mod shape;
 mod sse;
 
-pub use crate::args::{Command, Global};
-pub use crate::client::Client;
-pub use crate::commands::{published, run};
-pub use crate::context::{Context, Hidden, home_of_process};
+pub use crate::args::{ClientCommand, GlobalOptions};
+pub use crate::client::ApiClient;
+pub use crate::commands::{published_schemas, run_command};
+pub use crate::context::{CommandContext, EchoGuard, home_of_process};
 pub use crate::error::{Error, Outcome};
-pub use crate::exit::Exit;
-pub use crate::output::Output;
-pub use crate::shape::Unfit;
+pub use crate::exit::CommandExit;
+pub use crate::output::CommandOutput;
+pub use crate::shape::SchemaViolation;

@@ -16,72 +16,72 @@ use std::io::{ErrorKind, Write as _};
 use anstyle::Style;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::context::Context;
-use crate::error::{Error, Outcome, Standing};
-use crate::format::{Fields, Format};
+use crate::args::GlobalOptions;
+use crate::context::CommandContext;
+use crate::error::{Error, Outcome, PendingStatus};
+use crate::format::{FieldSelection, OutputFormat};
 
-pub(crate) use self::narrow::Way;
-pub(crate) use self::table::fitted;
-pub use self::table::{pairs, table};
-pub(crate) use self::words::money;
-use self::words::printable;
-pub use self::words::{counted, shell_word, time, wrapped};
+pub(crate) use self::narrow::ColumnShrink;
+pub(crate) use self::table::draw_fitted_table;
+pub use self::table::{draw_pairs, draw_table};
+pub(crate) use self::words::format_money;
+use self::words::strip_control_characters;
+pub use self::words::{count_noun, format_time, shell_word, wrap_text};
 
 /// Writes the results of one command.
 #[derive(Debug)]
-pub struct Output<'context> {
-    context: &'context mut Context,
-    format: Format,
-    fields: Fields,
+pub struct CommandOutput<'context> {
+    context: &'context mut CommandContext,
+    format: OutputFormat,
+    fields: FieldSelection,
     /// What was asked for beside a form that it cannot be: JSON beside a table, lines beside a document.
     torn: Option<&'static str>,
     out_is_colored: bool,
     err_is_colored: bool,
     /// What goes on in the server if this command ends now.
-    left: Option<Standing>,
+    left: Option<PendingStatus>,
     /// The tenant that was named, which commands in hints name too.
     tenant: Option<String>,
     /// The home that was named, as a shell reads it, for the same.
     home: Option<String>,
-    unread: Unread,
-    server: Server,
+    unread: ClosedPipeAction,
+    server: ServerPresence,
     /// Whether the last line of the result has no end yet.
     is_open: bool,
 }
 
-/// Whether somebody who waits was told that no server is there.
+/// Whether the notice that no server answers was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
+enum ServerPresence {
     Answers,
     Away,
 }
 
-/// What it means that whoever read the result has gone, as `head` does when it has enough.
+/// What happens once the reader of the result has closed it, as `head` does when it has enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unread {
+enum ClosedPipeAction {
     /// The command ends: it may have been printing what never ends.
     Ends,
     /// Nothing: the command does what it does and ends as it would, and what is left to print is dropped.
     Passes,
 }
 
-impl<'context> Output<'context> {
-    /// Takes the format from the command line. What is wrong with it is told by [`Output::check`].
-    pub fn new(context: &'context mut Context, global: &Global) -> Self {
+impl<'context> CommandOutput<'context> {
+    /// Takes the format from the command line. [`CommandOutput::check_format`] reports what is wrong with it.
+    pub fn new(context: &'context mut CommandContext, global: &GlobalOptions) -> Self {
         let color = |is_terminal| context.color_hints.is_colored(global.color, is_terminal);
         let (out_is_colored, err_is_colored) =
             (color(context.out_is_terminal), color(context.err_is_terminal));
         let format = match (global.output, &global.json) {
-            _ if global.jsonl => Format::Jsonl,
-            (Some(Format::Table) | None, Some(_)) => Format::Json,
+            _ if global.jsonl => OutputFormat::Jsonl,
+            (Some(OutputFormat::Table) | None, Some(_)) => OutputFormat::Json,
             (format, _) => format.unwrap_or_default(),
         };
         let torn = match global.output {
-            Some(Format::Table) if global.jsonl => Some("--jsonl and -o table"),
-            Some(Format::Json) if global.jsonl => Some("--jsonl and -o json"),
-            Some(Format::Table) if global.json.is_some() => Some("--json and -o table"),
-            Some(Format::Table | Format::Json | Format::Jsonl) | None => None,
+            Some(OutputFormat::Table) if global.jsonl => Some("--jsonl and -o table"),
+            Some(OutputFormat::Json) if global.jsonl => Some("--jsonl and -o json"),
+            Some(OutputFormat::Table) if global.json.is_some() => Some("--json and -o table"),
+            Some(OutputFormat::Table | OutputFormat::Json | OutputFormat::Jsonl) | None => None,
         };
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
@@ -95,25 +95,25 @@ impl<'context> Output<'context> {
             left: None,
             tenant,
             home: global.home.as_ref().map(|home| shell_word(&home.to_string_lossy()).into_owned()),
-            unread: Unread::Ends,
-            server: Server::Answers,
+            unread: ClosedPipeAction::Ends,
+            server: ServerPresence::Answers,
             is_open: false,
         }
     }
 
-    /// The same for a command that works without a server. How it ends may be a verdict, which holds whether anybody reads
-    /// all of the result or not.
-    pub fn of_local(context: &'context mut Context, global: &Global) -> Self {
-        Self { unread: Unread::Passes, ..Self::new(context, global) }
+    /// The same for a command that works without a server. How it ends may be a verdict, which holds whether or not the
+    /// output is read all of the result or not.
+    pub fn of_local(context: &'context mut CommandContext, global: &GlobalOptions) -> Self {
+        Self { unread: ClosedPipeAction::Passes, ..Self::new(context, global) }
     }
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
-    pub fn check(&self) -> Outcome {
+    pub fn check_format(&self) -> Outcome {
         if let Some(both) = self.torn {
             return Err(Error::Usage(format!("{both} cannot both be meant; leave one out")));
         }
         let known = &self.context.fields;
-        let Some(unknown) = self.fields.names().iter().find(|name| !known.contains(name)) else {
+        let Some(unknown) = self.fields.field_names().iter().find(|name| !known.contains(name)) else {
             return Ok(());
         };
         Err(Error::Usage(if known.is_empty() {
@@ -124,53 +124,57 @@ impl<'context> Output<'context> {
     }
 
     /// The surroundings.
-    pub fn context(&mut self) -> &mut Context {
+    pub fn context_mut(&mut self) -> &mut CommandContext {
         self.context
     }
 
     /// Whether a program reads the result.
     pub fn is_json(&self) -> bool {
-        self.format != Format::Table
+        self.format != OutputFormat::Table
     }
 
     /// Whether a program reads it line by line.
     pub fn is_jsonl(&self) -> bool {
-        self.format == Format::Jsonl
+        self.format == OutputFormat::Jsonl
     }
 
     /// Prints a document for a program, and otherwise what `text` makes of it.
-    pub fn show<T: Serialize>(&mut self, document: &T, text: impl FnOnce(&T) -> String) -> Outcome {
+    pub fn print_result<T: Serialize>(&mut self, document: &T, text: impl FnOnce(&T) -> String) -> Outcome {
         if self.is_json() {
-            return self.document(document);
+            return self.print_document(document);
         }
         let text = text(document);
-        self.line(&text)
+        self.print_line(&text)
     }
 
     /// Prints one line, or several.
-    pub fn line(&mut self, text: &str) -> Outcome {
-        self.text(text)?;
-        self.raw(b"\n")
+    pub fn print_line(&mut self, text: &str) -> Outcome {
+        self.print_text(text)?;
+        self.write_bytes(b"\n")
     }
 
     /// Prints a piece of a line at once.
-    pub(crate) fn text(&mut self, text: &str) -> Outcome {
+    pub(crate) fn print_text(&mut self, text: &str) -> Outcome {
         if self.context.out_is_terminal {
-            self.raw(printable(text).as_bytes())
+            self.write_bytes(strip_control_characters(text).as_bytes())
         } else {
-            self.raw(text.as_bytes())
+            self.write_bytes(text.as_bytes())
         }
     }
 
     /// Writes bytes as they are.
-    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Outcome {
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Outcome {
         if let Some(last) = bytes.last() {
             self.is_open = *last != b'\n';
         }
         let out = &mut self.context.out;
         match out.write_all(bytes).and_then(|()| out.flush()) {
-            Err(error) if self.unread == Unread::Passes && error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(Error::io(Error::WRITE)),
+            Err(error)
+                if self.unread == ClosedPipeAction::Passes && error.kind() == ErrorKind::BrokenPipe =>
+            {
+                Ok(())
+            }
+            written => written.map_err(Error::io_error(Error::WRITE)),
         }
     }
 
@@ -179,18 +183,18 @@ impl<'context> Output<'context> {
         self.out_is_colored && !self.is_json()
     }
 
-    /// Writes a word in colour, if there is any. The word must be ours.
+    /// Writes a word in colour, if colour is on. The word must be the program's own.
     pub fn paint(&self, style: Style, word: &str) -> String {
-        painted(self.out_is_colored, style, word)
+        paint_word(self.out_is_colored, style, word)
     }
 
     /// Prints lines of ours, which may be painted.
     pub fn painted_lines(&mut self, text: &str) -> Outcome {
-        self.raw(text.as_bytes())?;
-        self.raw(b"\n")
+        self.write_bytes(text.as_bytes())?;
+        self.write_bytes(b"\n")
     }
 }
 
-fn painted(is_colored: bool, style: Style, word: &str) -> String {
+fn paint_word(is_colored: bool, style: Style, word: &str) -> String {
     if is_colored { format!("{style}{word}{style:#}") } else { word.to_owned() }
 }

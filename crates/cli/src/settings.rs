@@ -1,10 +1,11 @@
 //! `cli.json` in the home: the default agent of each tenant, as `agent switch` chose it.
 //!
-//! The file belongs to the command line alone; the server never reads it. It is written whole, beside its place,
-//! and moved there, so a reader sees the old file or the new one.
+//! The file belongs to the command line alone; the server never reads it. It is written whole and durably, beside its
+//! place, and moved there, so a reader sees the old file or the new one, also after a power cut.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,16 +15,16 @@ use crate::error::{Error, Outcome};
 /// The choices of this user.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
+pub(crate) struct UserSettings {
     /// The default agent, by tenant.
     #[serde(default)]
     pub(crate) agents: BTreeMap<String, String>,
 }
 
-impl Settings {
+impl UserSettings {
     /// Reads the file; one that is not there says nothing.
     pub(crate) fn read(home: &Path) -> Outcome<Self> {
-        let path = path(home);
+        let path = settings_path(home);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| Error::Usage(format!("{} cannot be read: {error}", path.display()))),
@@ -35,16 +36,29 @@ impl Settings {
 
     /// Writes the file.
     pub(crate) fn write(&self, home: &Path) -> Outcome {
-        let path = path(home);
-        let beside = path.with_extension("json.new");
+        let path = settings_path(home);
+        // A name of its own, so that two commands at one time write no file together.
+        let beside = path.with_extension(format!("json.{}.new", std::process::id()));
         let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Usage(error.to_string()))?;
-        std::fs::write(&beside, text)
-            .and_then(|()| std::fs::rename(&beside, &path))
-            .map_err(Error::io(format!("write {}", path.display())))
+        let written = write_durably(&beside, &path, &text);
+        if written.is_err() {
+            // It may not be there; the first error is the one that is returned.
+            let _ = std::fs::remove_file(&beside);
+        }
+        written.map_err(Error::io_error(format!("write {}", path.display())))
     }
 }
 
-fn path(home: &Path) -> PathBuf {
+/// Writes a file beside its place, moves it there, and has both the bytes and the move on disk before it comes back.
+fn write_durably(beside: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(beside)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn settings_path(home: &Path) -> PathBuf {
     home.join("cli.json")
 }
 
@@ -55,26 +69,37 @@ mod tests {
     #[test]
     fn a_choice_is_read_back_and_a_missing_file_is_no_choice() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(Settings::read(home.path()).unwrap(), Settings::default());
-        let mut settings = Settings::default();
+        assert_eq!(UserSettings::read(home.path()).unwrap(), UserSettings::default());
+        let mut settings = UserSettings::default();
         settings.agents.insert("default".into(), "ops".into());
         settings.write(home.path()).unwrap();
-        assert_eq!(Settings::read(home.path()).unwrap(), settings);
+        assert_eq!(UserSettings::read(home.path()).unwrap(), settings);
+        let files: Vec<_> =
+            std::fs::read_dir(home.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(files, ["cli.json"], "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_nothing_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(settings_path(home.path())).unwrap();
+        assert!(UserSettings::default().write(home.path()).is_err(), "a directory is in its place");
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn what_cannot_be_read_is_refused_like_what_cannot_be_understood() {
         let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(path(home.path())).unwrap();
-        let refused = Settings::read(home.path()).unwrap_err();
+        std::fs::create_dir(settings_path(home.path())).unwrap();
+        let refused = UserSettings::read(home.path()).unwrap_err();
         assert!(matches!(&refused, Error::Usage(text) if text.contains("cli.json")), "{refused}");
     }
 
     #[test]
     fn a_file_with_an_unknown_key_is_refused_with_its_path() {
         let home = tempfile::tempdir().unwrap();
-        std::fs::write(path(home.path()), r#"{"agnets":{}}"#).unwrap();
-        let refused = Settings::read(home.path()).unwrap_err().to_string();
+        std::fs::write(settings_path(home.path()), r#"{"agnets":{}}"#).unwrap();
+        let refused = UserSettings::read(home.path()).unwrap_err().to_string();
         assert!(refused.contains("cli.json") && refused.contains("agnets"), "{refused}");
     }
 }

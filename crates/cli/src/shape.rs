@@ -1,4 +1,4 @@
-//! The shape that an answer must have: a JSON Schema from a file, told to the model and checked here.
+//! The shape that an answer must have: a JSON Schema from a file, sent to the model and checked here.
 //!
 //! The schema is written under the question, because that is what every model understands; nothing else makes a model
 //! keep to it, so the answer is checked when it is there. Nothing is asked again. References to other documents are
@@ -13,42 +13,43 @@ use serde_json::Value;
 
 use crate::error::{Error, Outcome};
 
-/// The longest schema, as it is sent: the question needs room beside it.
+/// The longest schema, as it is sent: the question needs space beside it.
 const BYTES_MAX: usize = 64 * 1024;
-/// How many places of an answer are told.
+/// How many places of an answer are reported.
 const PLACES_MAX: usize = 16;
-/// How many characters of one problem are told; it quotes the answer.
+/// How many characters of one problem are shown; it quotes the answer.
 const PROBLEM_CHARS_MAX: usize = 200;
 
-/// What stands between the question and the schema.
+/// The text between the question and the schema.
 const REQUEST: &str =
     "Reply with one JSON value and nothing else: no words around it. It must satisfy this JSON Schema:";
 
-/// A schema, ready to be told and to be checked against.
+/// A schema, ready to be sent and to be checked against.
 #[derive(Debug)]
-pub(crate) struct Shape {
+pub(crate) struct AnswerSchema {
     text: String,
     validator: Validator,
 }
 
 /// Where an answer does not satisfy the schema it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Unfit {
+pub struct SchemaViolation {
     /// The place in the answer, as a JSON pointer; empty for the whole answer.
     pub path: String,
     /// What is wrong there.
     pub problem: String,
 }
 
-impl Shape {
+impl AnswerSchema {
     /// Reads a schema from a file.
-    pub(crate) fn read(file: &Path) -> Outcome<Self> {
-        let text = std::fs::read_to_string(file).map_err(Error::io(format!("read {}", file.display())))?;
-        Self::parse(&text).map_err(|problem| Error::Usage(format!("{}{problem}", file.display())))
+    pub(crate) fn from_file(file: &Path) -> Outcome<Self> {
+        let text =
+            std::fs::read_to_string(file).map_err(Error::io_error(format!("read {}", file.display())))?;
+        Self::parse_schema(&text).map_err(|problem| Error::Usage(format!("{}{problem}", file.display())))
     }
 
     /// Reads a schema; what is wrong begins with its place.
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse_schema(text: &str) -> Result<Self, String> {
         let schema: Value = serde_json::from_str(text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             format!(":{line}:{column}: this is not JSON; `--schema` takes a file with a JSON Schema")
@@ -58,7 +59,7 @@ impl Shape {
                 "" => "at its top".to_owned(),
                 path => format!("at {path}"),
             };
-            format!(": {place}: this is not a JSON Schema: {}", short(&error.to_string()))
+            format!(": {place}: this is not a JSON Schema: {}", shorten_text(&error.to_string()))
         })?;
         let text = schema.to_string();
         if text.len() > BYTES_MAX {
@@ -73,20 +74,20 @@ impl Shape {
     }
 
     /// Returns the JSON of an answer, or says where the answer does not satisfy the schema.
-    pub(crate) fn check(&self, answer: &str) -> Result<String, Vec<Unfit>> {
-        let json = unfenced(answer.trim());
+    pub(crate) fn check_answer(&self, answer: &str) -> Result<String, Vec<SchemaViolation>> {
+        let json = strip_code_fence(answer.trim());
         let value: Value = serde_json::from_str(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             let problem = format!("it is not JSON, from line {line}, column {column} on");
-            vec![Unfit { path: String::new(), problem }]
+            vec![SchemaViolation { path: String::new(), problem }]
         })?;
         let problems: Vec<_> = self
             .validator
             .iter_errors(&value)
             .take(PLACES_MAX)
-            .map(|error| Unfit {
+            .map(|error| SchemaViolation {
                 path: error.instance_path().as_str().to_owned(),
-                problem: short(&error.to_string()),
+                problem: shorten_text(&error.to_string()),
             })
             .collect();
         if problems.is_empty() { Ok(json.to_owned()) } else { Err(problems) }
@@ -94,7 +95,7 @@ impl Shape {
 }
 
 /// Says in one line what is wrong with an answer.
-pub(crate) fn told(problems: &[Unfit]) -> String {
+pub(crate) fn violations_line(problems: &[SchemaViolation]) -> String {
     let Some((first, rest)) = problems.split_first() else { return String::new() };
     let place = if first.path.is_empty() { String::new() } else { format!("at {}: ", first.path) };
     match rest.len() {
@@ -104,14 +105,14 @@ pub(crate) fn told(problems: &[Unfit]) -> String {
 }
 
 /// Takes off the one code fence around a whole answer that many models cannot leave out.
-fn unfenced(answer: &str) -> &str {
+fn strip_code_fence(answer: &str) -> &str {
     let inner = answer.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
     let Some((info, inner)) = inner.and_then(|inner| inner.split_once('\n')) else { return answer };
     let is_plain = matches!(info.trim(), "" | "json");
     if is_plain && !inner.contains("```") { inner.trim() } else { answer }
 }
 
-fn short(text: &str) -> String {
+fn shorten_text(text: &str) -> String {
     match text.char_indices().nth(PROBLEM_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -130,36 +131,36 @@ mod tests {
 
     #[test]
     fn an_answer_satisfies_its_schema_or_is_told_where_it_does_not() {
-        let shape = Shape::parse(PERSON).unwrap();
+        let shape = AnswerSchema::parse_schema(PERSON).unwrap();
         assert_eq!(
-            shape.check(" {\"name\": \"Ada\", \"age\": 36}\n").unwrap(),
+            shape.check_answer(" {\"name\": \"Ada\", \"age\": 36}\n").unwrap(),
             r#"{"name": "Ada", "age": 36}"#
         );
-        let unfit = shape.check(r#"{"name": "Ada", "age": "old"}"#).unwrap_err();
+        let unfit = shape.check_answer(r#"{"name": "Ada", "age": "old"}"#).unwrap_err();
         assert_eq!(unfit.iter().map(|unfit| unfit.path.as_str()).collect::<Vec<_>>(), ["/age"]);
-        assert!(told(&unfit).starts_with("at /age: "), "{}", told(&unfit));
-        let both = shape.check("[]").unwrap_err();
+        assert!(violations_line(&unfit).starts_with("at /age: "), "{}", violations_line(&unfit));
+        let both = shape.check_answer("[]").unwrap_err();
         assert_eq!(both[0].path, "");
-        let prose = shape.check("Ada is 36.").unwrap_err();
-        assert_eq!(told(&prose), "it is not JSON, from line 1, column 1 on");
-        assert!(shape.check(r#"{"name": "Ada", "age": 36} Anything else?"#).is_err());
+        let prose = shape.check_answer("Ada is 36.").unwrap_err();
+        assert_eq!(violations_line(&prose), "it is not JSON, from line 1, column 1 on");
+        assert!(shape.check_answer(r#"{"name": "Ada", "age": 36} Anything else?"#).is_err());
     }
 
     #[test]
     fn one_fence_around_the_whole_answer_is_taken_off_and_nothing_else() {
-        let shape = Shape::parse("true").unwrap();
+        let shape = AnswerSchema::parse_schema("true").unwrap();
         for fenced in ["```json\n{\"a\":1}\n```", "```\n{\"a\":1}\n```", "  ```json\r\n{\"a\":1}\r\n```  "] {
-            assert_eq!(shape.check(fenced).unwrap(), "{\"a\":1}", "{fenced:?}");
+            assert_eq!(shape.check_answer(fenced).unwrap(), "{\"a\":1}", "{fenced:?}");
         }
         for bad in ["Here:\n```json\n1\n```", "```yaml\na: 1\n```", "```json\n1\n```\n```json\n2\n```", "```"]
         {
-            assert!(shape.check(bad).is_err(), "{bad:?}");
+            assert!(shape.check_answer(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_file_that_is_no_schema_is_refused_with_its_place() {
-        let problem = |text: &str| Shape::parse(text).unwrap_err();
+        let problem = |text: &str| AnswerSchema::parse_schema(text).unwrap_err();
         assert!(
             problem("{\n  \"type\": }").starts_with(":2:11: this is not JSON"),
             "{}",
@@ -176,17 +177,17 @@ mod tests {
 
     #[test]
     fn many_and_long_problems_are_told_in_short() {
-        let shape = Shape::parse(r#"{"items": {"type": "integer"}}"#).unwrap();
+        let shape = AnswerSchema::parse_schema(r#"{"items": {"type": "integer"}}"#).unwrap();
         let answer = serde_json::to_string(&vec!["x".repeat(5_000); 100]).unwrap();
-        let unfit = shape.check(&answer).unwrap_err();
+        let unfit = shape.check_answer(&answer).unwrap_err();
         assert_eq!(unfit.len(), PLACES_MAX);
         assert!(unfit.iter().all(|unfit| unfit.problem.chars().count() <= PROBLEM_CHARS_MAX + 1));
-        assert!(told(&unfit).ends_with("(and 15 more)"), "{}", told(&unfit));
+        assert!(violations_line(&unfit).ends_with("(and 15 more)"), "{}", violations_line(&unfit));
     }
 
     #[test]
     fn the_schema_stands_under_the_question() {
-        let shape = Shape::parse("{\"type\": \"integer\"}").unwrap();
+        let shape = AnswerSchema::parse_schema("{\"type\": \"integer\"}").unwrap();
         assert_eq!(
             shape.asked_under("how many?"),
             format!("how many?\n\n{REQUEST}\n\n{{\"type\":\"integer\"}}")

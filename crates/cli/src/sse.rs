@@ -6,39 +6,46 @@
 
 use std::time::Duration;
 
-use dromia_api::Problem;
+use dromia_api::ProblemDetails;
 use dromia_api::RunId;
 use dromia_api::run::{
-    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, Output, StreamEnd,
+    CallOutput, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, JournalEntryResource,
+    StreamEnd, TextDelta,
 };
 use hyper::body::Incoming;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{ATTEMPTS, Client, FIRST_REST, next_piece, parse};
+use crate::client::{ATTEMPTS, ApiClient, FIRST_REST, next_piece, parse_answer};
 use crate::error::{Error, Outcome};
 use crate::output;
 
 /// How long the server may say nothing; it sends a keep-alive every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 
+/// How long a server is waited for that stopped or is not there: a restart with the drain before it takes less.
+const RETURN_WAIT: Duration = Duration::from_mins(1);
+
+/// The longest rest between two looks for a server.
+const REST_MAX: Duration = Duration::from_secs(2);
+
 /// The longest event; an entry's body is at most one batch.
 const EVENT_BYTES_MAX: usize = 16 << 20;
 
 /// Makes something of the events of a stream, and knows where it goes on.
-pub(crate) trait Follower {
+pub(crate) trait StreamFollower {
     /// What is given out.
     type Item;
 
     /// The place behind what was given out; `None` is wherever the server begins.
-    fn after(&self) -> Option<String>;
+    fn resume_position(&self) -> Option<String>;
 
     /// Takes an event. One that cannot be read counts as a broken connection.
-    fn take(&mut self, event: &Event) -> Outcome<Taken<Self::Item>>;
+    fn take_event(&mut self, event: &SseEvent) -> Outcome<FollowedEvent<Self::Item>>;
 }
 
 /// What an event is to a follower.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken<T> {
+pub(crate) enum FollowedEvent<T> {
     /// The stream went on, so connections that broke before do not count any more; there may be nothing to give out.
     Further(Option<T>),
     /// It has no place in the stream.
@@ -49,146 +56,184 @@ pub(crate) enum Taken<T> {
 
 /// Follows a stream of events across broken connections.
 #[derive(Debug)]
-pub(crate) struct Stream<'client, F> {
-    client: &'client Client,
+pub(crate) struct EventStream<'client, F> {
+    client: &'client ApiClient,
     path: String,
     follower: F,
-    failed: u32,
-    open: Option<(Incoming, Parser)>,
+    breaks: Breaks,
+    open: Option<(Incoming, SseEventParser)>,
 }
 
-impl<'client, F: Follower> Stream<'client, F> {
-    pub(crate) fn of(client: &'client Client, path: String, follower: F) -> Self {
-        Self { client, path, follower, failed: 0, open: None }
+impl<'client, F: StreamFollower> EventStream<'client, F> {
+    pub(crate) fn for_path(client: &'client ApiClient, path: String, follower: F) -> Self {
+        Self { client, path, follower, breaks: Breaks::default(), open: None }
     }
 
-    /// Waits for what comes next. Whoever waits is told that no server is there.
-    pub(crate) async fn next(&mut self, output: &mut output::Output<'_>) -> Outcome<F::Item> {
+    /// Waits for the next item, and prints a notice while no server answers.
+    pub(crate) async fn next(&mut self, output: &mut output::CommandOutput<'_>) -> Outcome<F::Item> {
         loop {
-            let problem = match self.step().await {
+            let problem = match self.read_step().await {
                 Ok(item) => {
-                    output.back();
+                    output.note_server_back();
                     match item {
                         Some(item) => return Ok(item),
                         None => continue,
                     }
                 }
-                // The server answered: asking again would give the same answer.
-                Err(error @ (Error::Problem(_) | Error::Usage(_))) => return Err(error),
+                Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
             self.open = None;
-            self.failed += 1;
-            if self.failed >= ATTEMPTS {
+            let Some(rest) = self.breaks.rest(is_stopped(&problem), Instant::now()) else {
                 return Err(problem);
+            };
+            if is_stopped(&problem) {
+                output.note_server_away()?;
             }
-            if matches!(problem, Error::Unreachable { .. }) {
-                output.away()?;
-            }
-            sleep(FIRST_REST * 2_u32.pow(self.failed - 1)).await;
+            sleep(rest).await;
         }
     }
 
-    async fn step(&mut self) -> Outcome<Option<F::Item>> {
+    async fn read_step(&mut self) -> Outcome<Option<F::Item>> {
         let Some((body, parser)) = &mut self.open else {
-            let body = self.client.stream(&self.path, self.follower.after()).await?;
-            self.open = Some((body, Parser::default()));
+            let body = self.client.open_event_stream(&self.path, self.follower.resume_position()).await?;
+            self.open = Some((body, SseEventParser::default()));
             return Ok(None);
         };
         if let Some(event) = parser.next() {
-            return self.taken(&event);
+            return self.handle_event(&event);
         }
         let silent = Error::Late { seconds: SILENCE.as_secs() };
         let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
             return Err(Error::Broken("the stream ended before its time".to_owned()));
         };
-        parser.push(&piece)?;
+        parser.push_bytes(&piece)?;
         Ok(None)
     }
 
-    fn taken(&mut self, event: &Event) -> Outcome<Option<F::Item>> {
+    fn handle_event(&mut self, event: &SseEvent) -> Outcome<Option<F::Item>> {
         if event.name == EVENT_PROBLEM {
-            return Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?)));
+            return Err(Error::Problem(Box::new(parse_answer::<ProblemDetails>(event.data.as_bytes())?)));
         }
-        match self.follower.take(event)? {
-            Taken::Further(item) => {
-                self.failed = 0;
+        match self.follower.take_event(event)? {
+            FollowedEvent::Further(item) => {
+                self.breaks.went_on();
                 Ok(item)
             }
-            Taken::Aside(item) => Ok(Some(item)),
-            Taken::Nothing => Ok(None),
+            FollowedEvent::Aside(item) => Ok(Some(item)),
+            FollowedEvent::Nothing => Ok(None),
         }
+    }
+}
+
+/// Whether the same request would be answered the same again. A server that stops may be back soon, and has the run.
+fn is_final(error: &Error) -> bool {
+    matches!(error, Error::Problem(_) | Error::Usage(_)) && !error.is_away()
+}
+
+/// Whether no server is there, or the one that is there stops.
+fn is_stopped(problem: &Error) -> bool {
+    problem.is_away() && !matches!(problem, Error::Severed(_))
+}
+
+/// How often a stream broke since it last went on.
+#[derive(Debug, Default)]
+struct Breaks {
+    /// How often the connection broke.
+    broken: u32,
+    /// How often no server was found, and since when.
+    missed: u32,
+    stopped_since: Option<Instant>,
+}
+
+impl Breaks {
+    /// The stream went on: what broke before does not count any more.
+    fn went_on(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Counts a break, and says how long to rest before the next attempt; nothing if there is none. A server that stopped is
+    /// looked for until [`RETURN_WAIT`] is over, and a stream that breaks is opened [`ATTEMPTS`] times.
+    fn rest(&mut self, is_stopped: bool, now: Instant) -> Option<Duration> {
+        if !is_stopped {
+            self.broken += 1;
+            return (self.broken < ATTEMPTS).then(|| FIRST_REST * 2_u32.pow(self.broken - 1));
+        }
+        let rest = FIRST_REST * 2_u32.pow(self.missed.min(ATTEMPTS));
+        self.missed = self.missed.saturating_add(1);
+        let since = *self.stopped_since.get_or_insert(now);
+        (now.duration_since(since) < RETURN_WAIT).then_some(rest.min(REST_MAX))
     }
 }
 
 /// What a follower of a run sees.
 #[derive(Debug)]
-pub(crate) enum Seen {
-    Entry(Entry),
-    Delta(Delta),
-    Output(Output),
+pub(crate) enum RunUpdate {
+    Entry(JournalEntryResource),
+    Delta(TextDelta),
+    Output(CallOutput),
     End(StreamEnd),
 }
 
 /// The place in the journal of a run. It moves only when an entry was given out.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct JournalCursor {
     cursor: u64,
 }
 
-impl Follower for Journal {
-    type Item = Seen;
+impl StreamFollower for JournalCursor {
+    type Item = RunUpdate;
 
-    fn after(&self) -> Option<String> {
+    fn resume_position(&self) -> Option<String> {
         Some(self.cursor.to_string())
     }
 
-    fn take(&mut self, event: &Event) -> Outcome<Taken<Seen>> {
+    fn take_event(&mut self, event: &SseEvent) -> Outcome<FollowedEvent<RunUpdate>> {
         Ok(match event.name.as_str() {
             EVENT_ENTRY => {
-                let entry: Entry = parse(event.data.as_bytes())?;
+                let entry: JournalEntryResource = parse_answer(event.data.as_bytes())?;
                 if entry.seq <= self.cursor {
-                    return Ok(Taken::Nothing);
+                    return Ok(FollowedEvent::Nothing);
                 }
                 self.cursor = entry.seq;
-                Taken::Further(Some(Seen::Entry(entry)))
+                FollowedEvent::Further(Some(RunUpdate::Entry(entry)))
             }
-            EVENT_DELTA => Taken::Aside(Seen::Delta(parse(event.data.as_bytes())?)),
-            EVENT_OUTPUT => Taken::Aside(Seen::Output(parse(event.data.as_bytes())?)),
-            EVENT_END => Taken::Aside(Seen::End(parse(event.data.as_bytes())?)),
+            EVENT_DELTA => FollowedEvent::Aside(RunUpdate::Delta(parse_answer(event.data.as_bytes())?)),
+            EVENT_OUTPUT => FollowedEvent::Aside(RunUpdate::Output(parse_answer(event.data.as_bytes())?)),
+            EVENT_END => FollowedEvent::Aside(RunUpdate::End(parse_answer(event.data.as_bytes())?)),
             // A newer server may say more.
-            _ => Taken::Nothing,
+            _ => FollowedEvent::Nothing,
         })
     }
 }
 
-/// Follows the journal of a run. After [`Seen::End`] nothing comes.
-pub(crate) type Follow<'client> = Stream<'client, Journal>;
+/// Follows the journal of a run. After [`RunUpdate::End`] nothing comes.
+pub(crate) type Follow<'client> = EventStream<'client, JournalCursor>;
 
 impl<'client> Follow<'client> {
-    pub(crate) fn new(client: &'client Client, run: RunId, after: u64) -> Self {
-        Self::of(client, format!("/v1/runs/{run}/journal"), Journal { cursor: after })
+    pub(crate) fn new(client: &'client ApiClient, run: RunId, after: u64) -> Self {
+        Self::for_path(client, format!("/v1/runs/{run}/journal"), JournalCursor { cursor: after })
     }
 }
 
 /// One event of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Event {
+pub(crate) struct SseEvent {
     pub(crate) name: String,
     pub(crate) data: String,
 }
 
 /// Cuts bytes into events.
 #[derive(Debug, Default)]
-pub(crate) struct Parser {
+pub(crate) struct SseEventParser {
     bytes: Vec<u8>,
     taken: usize,
-    event: Event,
+    event: SseEvent,
     has_data: bool,
 }
 
-impl Parser {
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Outcome {
+impl SseEventParser {
+    pub(crate) fn push_bytes(&mut self, piece: &[u8]) -> Outcome {
         self.bytes.drain(..self.taken);
         self.taken = 0;
         if self.bytes.len() + self.event.data.len() + piece.len() > EVENT_BYTES_MAX {
@@ -199,7 +244,7 @@ impl Parser {
     }
 
     /// Returns the next whole event among the bytes that came.
-    pub(crate) fn next(&mut self) -> Option<Event> {
+    pub(crate) fn next(&mut self) -> Option<SseEvent> {
         while let Some(length) = self.bytes[self.taken..].iter().position(|byte| *byte == b'\n') {
             let line = &self.bytes[self.taken..self.taken + length];
             let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
@@ -208,7 +253,7 @@ impl Parser {
                 if std::mem::take(&mut self.has_data) {
                     return Some(std::mem::take(&mut self.event));
                 }
-                self.event = Event::default();
+                self.event = SseEvent::default();
                 continue;
             }
             let (field, value) = line.split_once(':').unwrap_or((line.as_str(), ""));
@@ -231,6 +276,8 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use dromia_api::ErrorCode;
+
     use super::*;
 
     #[test]
@@ -238,10 +285,10 @@ mod tests {
         let text = b"id: 1\nevent: entry\ndata: {\ndata: }\n\n: keep-alive\n\nevent: end\r\ndata: x\r\n\r\n";
         let expected = [("entry", "{\n}"), ("end", "x")];
         for cut in 0..text.len() {
-            let mut parser = Parser::default();
+            let mut parser = SseEventParser::default();
             let mut events = Vec::new();
             for piece in [&text[..cut], &text[cut..]] {
-                parser.push(piece).unwrap();
+                parser.push_bytes(piece).unwrap();
                 while let Some(event) = parser.next() {
                     events.push((event.name, event.data));
                 }
@@ -253,18 +300,18 @@ mod tests {
 
     #[test]
     fn any_bytes_give_the_same_events_wherever_they_break() {
-        fn events(chunks: &[&[u8]]) -> Vec<Event> {
-            let mut parser = Parser::default();
+        fn events(chunks: &[&[u8]]) -> Vec<SseEvent> {
+            let mut parser = SseEventParser::default();
             let mut found = Vec::new();
             for chunk in chunks {
-                parser.push(chunk).expect("it is short");
+                parser.push_bytes(chunk).expect("it is short");
                 while let Some(event) = parser.next() {
                     found.push(event);
                 }
             }
             found
         }
-        for (name, seed) in dromia_testkit::fuzz::corpus("sse") {
+        for (name, seed) in dromia_testkit::fuzz::read_corpus("sse") {
             for number in 0..32 {
                 let bytes = dromia_testkit::fuzz::mutated(&seed, number);
                 let whole = events(&[&bytes]);
@@ -276,11 +323,70 @@ mod tests {
         }
     }
 
+    /// Breaks a stream many times that goes on each time, and once for ever; `went_on` is what hears of it.
+    fn check_breaks(went_on: impl Fn(&mut Breaks)) -> Result<(), String> {
+        let (mut breaks, now) = (Breaks::default(), Instant::now());
+        for number in 0..3 * ATTEMPTS {
+            breaks.rest(false, now).ok_or(format!("given up at break {number}, though it went on"))?;
+            went_on(&mut breaks);
+        }
+        let attempts = (0..10 * ATTEMPTS).take_while(|_| breaks.rest(false, now).is_some()).count();
+        if attempts + 1 == ATTEMPTS as usize { Ok(()) } else { Err(format!("{attempts} attempts")) }
+    }
+
+    #[test]
+    fn breaks_count_from_where_the_stream_last_went_on() {
+        assert_eq!(check_breaks(Breaks::went_on), Ok(()));
+    }
+
+    #[test]
+    fn breaks_that_add_up_are_caught() {
+        assert!(check_breaks(|_| ()).is_err());
+    }
+
+    /// Compares what ends a stream at once with what must.
+    fn check_final(is_final: impl Fn(&Error) -> bool) -> Result<(), String> {
+        let problem = |code| Error::Problem(Box::new(ProblemDetails::new(code, "x", "req_1")));
+        for (error, expected) in [
+            (problem(ErrorCode::RunNotFound), true),
+            (Error::Usage("x".to_owned()), true),
+            (problem(ErrorCode::ShuttingDown), false),
+            (Error::Unreachable { socket: "s".to_owned() }, false),
+            (Error::Severed("cut".to_owned()), false),
+        ] {
+            if is_final(&error) != expected {
+                return Err(format!("{error:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_server_that_stops_between_acceptance_and_stream_has_not_answered() {
+        assert_eq!(check_final(is_final), Ok(()));
+    }
+
+    #[test]
+    fn a_stop_that_is_taken_for_an_answer_is_caught() {
+        assert!(check_final(|error| matches!(error, Error::Problem(_) | Error::Usage(_))).is_err());
+    }
+
+    #[test]
+    fn a_server_that_stopped_is_looked_for_until_its_time_is_over() {
+        let (mut breaks, began) = (Breaks::default(), Instant::now());
+        let mut waited = Duration::ZERO;
+        while let Some(rest) = breaks.rest(true, began + waited) {
+            assert!(rest <= REST_MAX);
+            waited += rest;
+        }
+        assert!(waited >= RETURN_WAIT && waited < RETURN_WAIT + REST_MAX, "{waited:?}");
+    }
+
     #[test]
     fn an_endless_event_is_refused() {
-        let mut parser = Parser::default();
+        let mut parser = SseEventParser::default();
         let piece = vec![b'x'; 1 << 20];
-        let refused = (0..32).find_map(|_| parser.push(&piece).err());
+        let refused = (0..32).find_map(|_| parser.push_bytes(&piece).err());
         assert!(refused.is_some());
     }
 }

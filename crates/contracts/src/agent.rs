@@ -18,21 +18,21 @@ use crate::id::{AgentId, TenantId};
 /// A name that people type: 1 to 64 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct Handle(String);
+pub struct HandleSlug(String);
 
 /// Says that a text is no handle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit; found {0:?}")]
 pub struct ParseHandleError(pub String);
 
-impl Handle {
+impl HandleSlug {
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl FromStr for Handle {
+impl FromStr for HandleSlug {
     type Err = ParseHandleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -46,19 +46,19 @@ impl FromStr for Handle {
     }
 }
 
-impl fmt::Display for Handle {
+impl fmt::Display for HandleSlug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Handle {
+impl<'de> Deserialize<'de> for HandleSlug {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
-impl JsonSchema for Handle {
+impl JsonSchema for HandleSlug {
     fn schema_name() -> Cow<'static, str> {
         "Handle".into()
     }
@@ -74,22 +74,22 @@ impl JsonSchema for Handle {
 
 /// A tenant, as it was registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenant {
+pub struct TenantRecord {
     /// Its id.
     pub id: TenantId,
     /// Its handle, unique on the node.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// When it was registered.
     pub created_at: Timestamp,
 }
 
-/// An agent, as it stands.
+/// An agent and its current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
+pub struct AgentRecord {
     /// Its id.
     pub id: AgentId,
     /// Its handle, unique in its tenant.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// The name that people see.
     pub display_name: String,
     /// Free labels of the operator.
@@ -148,8 +148,8 @@ pub struct AgentConfig {
 
 /// One immutable configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revision {
-    /// BLAKE3 of [`Revision::config`] as JSON.
+pub struct AgentRevision {
+    /// BLAKE3 of [`AgentRevision::config`] as JSON.
     pub digest: Digest,
     /// The configuration.
     pub config: AgentConfig,
@@ -157,7 +157,7 @@ pub struct Revision {
 
 /// What deleting an agent erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Erased {
+pub struct ErasureCounts {
     /// Sessions.
     pub sessions: u64,
     /// Runs.
@@ -166,7 +166,7 @@ pub struct Erased {
     pub entries: u64,
     /// Inbox items.
     pub items: u64,
-    /// Bodies that nobody else refers to.
+    /// Bodies that nothing else refers to.
     pub bodies: u64,
     /// Messages of it that were on their way out, or had gone.
     #[serde(default)]

@@ -1,22 +1,23 @@
 //! Approvals: a call that a person must allow, asked for durably, answered once and used once.
 //!
-//! An [`Approval`] is the request as it stands: the exact call, what it is bound to, who may answer and until when. Its
-//! `binding` covers all that the person was shown and all that was judged; a call with another binding is another call.
-//! The store moves an approval with the entries of the runs that it concerns ([`touched`], [`Approval::touch`]), in the
-//! same commit, so none is used twice and none is forgotten. A [`Rule`] answers in a person's place.
+//! An [`ApprovalRequest`] is the request and its state: the exact call, what it is bound to, who may answer and until
+//! when. Its `binding` covers all that the person was shown and all that was judged; a call with another binding is
+//! another call. The store moves an approval with the entries of the runs that it concerns ([`approval_transition`],
+//! [`ApprovalRequest::apply_transition`]), in the same commit, so none is used twice and none is forgotten. A
+//! [`ParsedRule`] answers in a person's place.
 //!
-//! A delayed call is a request with a time to cool ([`Approval::cools_until`]): the engine approves it once that time is
-//! over, if nobody answered before. The row is its own timer, so no crash loses one. To the store it is an answer as any.
-//! A program of before does not know the time and leaves such a request to people.
+//! A delayed call is a request with a time to cool ([`ApprovalRequest::cools_until`]): the engine approves it after
+//! that time, unless it was answered earlier. The row is its own timer, so no crash loses one. To the store it is an
+//! answer like any other. An older program ignores the time and leaves such a request to people.
 //!
 //! ```text
 //! holding --release--> waiting            the run let go; the call will be a run of its own
 //! holding, waiting --answer--> approved | denied
 //! approved --use--> used                  with the `ToolStarted` that it allows
 //! holding, approved --withdraw--> withdrawn    with the end of its call, or of its agent where no run has its call yet
-//! holding, approved --retract--> withdrawn     with the start of a call that nobody need allow any more
+//! holding, approved --retract--> withdrawn     with the start of a call that needs no approval any more
 //! ```
-//! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]). A tenant has at most
+//! No row says that an approval has expired: that follows from the time ([`ApprovalRequest::state_at`]). A tenant has at most
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
 
 mod ahead;
@@ -39,29 +40,29 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::{AgentId, ApprovalId, CallId, RunId, SessionId};
 use crate::label::Label;
-use crate::plan::Standing;
-use crate::scope::Actor;
+use crate::plan::CallProvenance;
+use crate::scope::{Actor, Scope};
 
 pub use self::ahead::{DeclaredRule, RuledCall};
-pub use self::answer::{AnswerBody, Answered, Reach};
-pub use self::barred::{Barred, RuleTool};
-pub use self::bound::{BoundFiles, BoundParts, Contents};
+pub use self::answer::{AnswerBody, AnswerRecord, ApprovalReach};
+pub use self::barred::{RuleRejection, RuleTool};
+pub use self::bound::{BoundFiles, BoundParts, ExecutableFiles};
 pub use self::call::{ApprovedBody, ApprovedCall, PLATFORM};
-pub use self::given::{ApprovalRule, RULE_NAME, RuleAnswer, is_rule_name};
-pub use self::hidden::{hides, shown};
+pub use self::given::{ApprovalRuleRecord, RULE_NAME, RuleAnswer, is_rule_name};
+pub use self::hidden::{escape_hidden, is_hidden_char};
 pub use self::limits::{
     ALSO_MAX, ARGUMENTS_BYTES_MAX, KEPT_MAX, OPEN_MAX, QUOTE_BYTES_MAX, REASON_BYTES_MAX, RULES_MAX,
     SWEEP_LOOKS_MAX, SWEPT_MAX, WAITING_MAX, sweep_looks,
 };
-pub use self::moves::{Touch, touched};
-pub use self::origin::{ArgumentOrigin, Origin};
-pub use self::rule::{Rule, RuleError};
+pub use self::moves::{ApprovalTransition, approval_transition};
+pub use self::origin::{ArgumentOrigin, OriginKind};
+pub use self::rule::{ParsedRule, RuleError};
 pub use self::state::ApprovalState;
-pub use self::suggest::{Seen, Suggestion, suggest};
+pub use self::suggest::{AnsweredCall, RuleSuggestion, suggest_rules};
 
-/// A request for approval, as it stands.
+/// A request for approval and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approval {
+pub struct ApprovalRequest {
     /// Its id.
     pub id: ApprovalId,
     /// The agent whose call it is.
@@ -78,9 +79,9 @@ pub struct Approval {
     pub hops: u32,
     /// The join of the labels of everything that led to the call.
     pub context: Label,
-    /// What of the call was typed and planned when it was asked for. Rows of before do not say it: nothing was.
+    /// What of the call was typed and planned when it was asked for; nothing in older rows.
     #[serde(default)]
-    pub standing: Standing,
+    pub standing: CallProvenance,
     /// The tool.
     pub tool: String,
     /// The canonical arguments, byte for byte what would be executed.
@@ -89,7 +90,7 @@ pub struct Approval {
     pub action: Digest,
     /// BLAKE3 of everything that was judged: action, tool, destination, limits, files, principal, rule and policy.
     pub binding: Digest,
-    /// Of what the binding is made, part by part. Rows of before do not say it.
+    /// The parts of which the binding is made; absent in older rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<BoundParts>,
     /// Where the arguments came from, in their order.
@@ -98,7 +99,7 @@ pub struct Approval {
     pub rule: String,
     /// Why it asks.
     pub reason: String,
-    /// Who may answer; whoever has the scope, if nobody is named.
+    /// Who may answer; where the list is empty, every actor with the scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<Actor>,
     /// When it was asked for.
@@ -107,39 +108,39 @@ pub struct Approval {
     pub holds_until: Timestamp,
     /// Until when it may be answered.
     pub expires_at: Timestamp,
-    /// From when on the engine allows it, if nobody answered; absent where only a person can.
+    /// When the engine allows it, unless it was answered earlier; absent where only a person can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cools_until: Option<Timestamp>,
-    /// How the row says that it stands; never [`ApprovalState::Expired`].
+    /// Its state as the row has it; never [`ApprovalState::Expired`].
     pub state: ApprovalState,
     /// Whether the run let go of it before it was answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
     /// What was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Answered>,
+    pub answer: Option<AnswerRecord>,
     /// The run whose call began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<RunId>,
 }
 
-impl Approval {
+impl ApprovalRequest {
     /// Returns the verdict that asked for it and its rule: `ask RULE`, or `delay RULE` where time allows the call too.
     pub fn asked_by(&self) -> String {
         format!("{} {}", if self.cools_until.is_some() { "delay" } else { "ask" }, self.rule)
     }
 
-    /// Returns how it stands at a time.
+    /// Returns its state at a time.
     pub fn state_at(&self, now: Timestamp) -> ApprovalState {
         if self.state.is_open() && now >= self.expires_at { ApprovalState::Expired } else { self.state }
     }
 
-    /// Tells whether it counts as open at a time, in the milliseconds in which stores count.
+    /// Returns whether it counts as open at a time, in the milliseconds in which stores count.
     pub fn is_open_at(&self, at: Timestamp) -> bool {
         self.state.is_open() && self.expires_at.as_millisecond() > at.as_millisecond()
     }
 
-    /// Tells whether nothing moves it any more, at this time or later, once its [runs](Self::runs) have ended.
+    /// Returns whether nothing moves it any more from this time on, once its [runs](Self::concerned_runs) have ended.
     pub fn is_over_at(&self, at: Timestamp) -> bool {
         match self.state {
             ApprovalState::Holding | ApprovalState::Waiting => !self.is_open_at(at),
@@ -152,29 +153,34 @@ impl Approval {
     }
 
     /// Lists the runs that look at it while they go on: the one that asked, and the one whose call began.
-    pub fn runs(&self) -> impl Iterator<Item = RunId> {
+    pub fn concerned_runs(&self) -> impl Iterator<Item = RunId> {
         std::iter::once(self.run).chain(self.used_by)
     }
 
-    /// Returns from when on it is allowed by itself, while nobody answered.
+    /// Returns when it becomes allowed by itself, while it is unanswered.
     pub fn cooling_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.cools_until.filter(|_| self.state_at(now).is_open())
     }
 
-    /// Tells whether nobody answered it and its time to cool is over.
+    /// Returns whether its time to cool is over without an answer.
     pub fn has_cooled(&self, now: Timestamp) -> bool {
         self.cooling_at(now).is_some_and(|until| until <= now)
     }
 
-    /// Tells whether somebody may answer it, besides having the scope.
-    pub fn may_be_answered_by(&self, actor: &Actor) -> bool {
-        self.approvers.is_empty() || self.approvers.contains(actor)
+    /// Returns whether a caller may answer it, besides having the scope. A token is named by its id: any admin of the
+    /// tenant can give its name to another one.
+    pub fn may_be_answered_by(&self, scope: &Scope) -> bool {
+        let is_named = |approver: &Actor| match approver.as_str().strip_prefix("token:") {
+            Some(id) => scope.token_id().is_some_and(|token| id == token.to_string()),
+            None => scope.token_id().is_none() && approver == scope.actor(),
+        };
+        self.approvers.is_empty() || self.approvers.iter().any(is_named)
     }
 
-    /// Tells whether what somebody says is what he said already: the same verdict, as far. Without a reach he refuses. What a
-    /// program of before wrote counts as said of the one call.
-    pub fn is_answered_so(&self, by: &Actor, reach: Option<&Reach>) -> bool {
-        const ONCE: &Reach = &Reach::Once;
+    /// Returns whether an answer repeats the given one: same actor, verdict and reach. Without a reach it is a refusal.
+    /// An older program stored no reach; its approval counts for the one call.
+    pub fn is_answered_so(&self, by: &Actor, reach: Option<&ApprovalReach>) -> bool {
+        const ONCE: &ApprovalReach = &ApprovalReach::Once;
         let Some(known) = &self.answer else { return false };
         let is_denied = self.state == ApprovalState::Denied;
         let stands = (!is_denied).then(|| known.reach.as_ref().unwrap_or(ONCE));

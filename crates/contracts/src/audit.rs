@@ -1,10 +1,10 @@
 //! The audit: who did and decided what, in the order in which it became durable.
 //!
-//! There is no second journal. What an agent does is an entry of its run; what people change is an [`Act`]. The store
+//! There is no second journal. What an agent does is an entry of its run; what people change is an [`AuditAct`]. The store
 //! keeps one chain of *seals* per tenant: a seal is one act, or the heads of the journals that grew in one commit. So
 //! a seal proves every entry before it, the number of a seal is a cursor, and a record is read off its entry.
 //!
-//! [`AuditLog`] is the port to that chain, [`Notary`] the port to the key that signs what leaves the database.
+//! [`AuditLog`] is the port to that chain, [`AuditSigner`] the port to the key that signs what leaves the database.
 //! Nothing here decides who may read: what a scope cannot see is absent.
 
 mod act;
@@ -16,10 +16,10 @@ use jiff::Timestamp;
 
 use crate::digest::Digest;
 use crate::id::{AgentId, RunId, SessionId, TenantId};
-use crate::scope::{Operator, Scope};
-use crate::store::{Page, Read, StoredEntry};
+use crate::scope::{OperatorScope, Scope};
+use crate::store::{PageRequest, Read, StoredEntry};
 
-pub use self::act::{Act, Change};
+pub use self::act::{AuditAct, AuditChange};
 
 /// How far a reader has come in a tenant's chain: a seal, a span of it, and an entry of that span.
 ///
@@ -65,7 +65,7 @@ impl FromStr for AuditCursor {
     }
 }
 
-/// What to read of a chain. Kind, actor and decision are judged by whoever reads the records off.
+/// What to read of a chain. The reader of the records filters by kind, actor and decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AuditFilter {
     /// Only what concerns this agent.
@@ -79,7 +79,7 @@ pub struct AuditFilter {
 /// One thing of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditItem {
-    /// Where it stands.
+    /// Its position.
     pub place: AuditCursor,
     /// When it happened.
     pub at: Timestamp,
@@ -93,7 +93,7 @@ pub enum AuditWhat {
     /// A change, with the digest of its seal.
     Act {
         /// Who changed what.
-        act: Act,
+        act: AuditAct,
         /// The chain up to it.
         chain: Digest,
     },
@@ -159,43 +159,47 @@ pub trait AuditLog: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Read<'a, AuditPage>;
 
-    /// Returns the place behind which nothing stands yet.
+    /// Returns the position at the end of the chain.
     fn audit_end<'a>(&'a self, scope: &'a Scope) -> Read<'a, AuditCursor>;
 
-    /// Tells how far the chains of tenants go, by tenant.
-    fn audit_heads<'a>(&'a self, operator: &'a Operator, page: Page<TenantId>) -> Read<'a, Vec<AuditHead>>;
+    /// Lists how far the chains of tenants go, by tenant.
+    fn audit_heads<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        page: PageRequest<TenantId>,
+    ) -> Read<'a, Vec<AuditHead>>;
 
     /// Returns the last checkpoint that the database remembers.
-    fn audit_mark<'a>(&'a self, operator: &'a Operator) -> Read<'a, Option<AuditMark>>;
+    fn audit_mark<'a>(&'a self, operator: &'a OperatorScope) -> Read<'a, Option<AuditMark>>;
 
     /// Has the database remember a checkpoint, after it is durable elsewhere.
-    fn audit_marked<'a>(&'a self, operator: &'a Operator, mark: AuditMark) -> Read<'a, ()>;
+    fn audit_marked<'a>(&'a self, operator: &'a OperatorScope, mark: AuditMark) -> Read<'a, ()>;
 
     /// Seals that the node serves a tenant under a configuration, unless the last one was the same.
     fn audit_config<'a>(
         &'a self,
-        operator: &'a Operator,
+        operator: &'a OperatorScope,
         tenant: TenantId,
         config: Digest,
         at: Timestamp,
     ) -> Read<'a, ()>;
 
-    /// Seals that whoever has the scope takes a session out as a file. It is durable before the answer, so that no file
+    /// Seals that the scope's actor exports a session as a file. It is durable before the answer, so that no file
     /// leaves without its record; a tenant that is not there has no chain, and nothing is sealed.
     fn audit_exported<'a>(&'a self, scope: &'a Scope, session: SessionId, at: Timestamp) -> Read<'a, ()>;
 }
 
 /// The port to the node's key, which signs what proves something outside of the database; and to what takes secrets
 /// out of what leaves.
-pub trait Notary: Send + Sync + fmt::Debug {
+pub trait AuditSigner: Send + Sync + fmt::Debug {
     /// Takes what is or looks like a secret out of a text.
-    fn redacted(&self, text: &str) -> String;
+    fn redact_secrets(&self, text: &str) -> String;
 
     /// Writes the first line of a file of records, which is about `about`, a JSON object; returns the link too.
     fn first_line(&self, about: &str) -> (String, Digest);
 
     /// Writes the line of one record, a JSON object, after a link; returns its own link too.
-    fn line(&self, after: Digest, record: &str) -> (String, Digest);
+    fn record_line(&self, after: Digest, record: &str) -> (String, Digest);
 
     /// Writes the last line: how many records there were, and the signature over all of it.
     fn last_line(&self, after: Digest, records: u64) -> String;

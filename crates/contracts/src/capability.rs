@@ -5,8 +5,8 @@
 //! whose parent is gone counts no more. Held ones add to what an agent's configuration grants; those of a task bound
 //! what its runs may do, and give nothing.
 //!
-//! Nothing here signs or checks anything. Two words stand for capabilities among an agent's grants, as those of the operator
-//! do; no configuration of an agent may hold them.
+//! This module signs and checks nothing. Two words represent capabilities among an agent's grants, as others represent
+//! what the operator says; no configuration of an agent may hold them.
 
 use std::fmt;
 
@@ -41,12 +41,12 @@ pub fn held_by(tenant: TenantId, agent: AgentId) -> String {
 }
 
 /// Spells within which capability a run of an agent stays.
-pub fn within(tenant: TenantId, agent: AgentId, capability: CapabilityId) -> String {
+pub fn within_grant(tenant: TenantId, agent: AgentId, capability: CapabilityId) -> String {
     format!("{WITHIN}{tenant}/{agent}/{capability}")
 }
 
-/// Finds the capability within which the runs of a session stay: that of a task is the name of its place, and that of a
-/// call which a bounded run had approved stands at the end of it ([`approved_at`]).
+/// Finds the capability within which the runs of a session stay: the channel of a task's session is its id, and that of
+/// an approved call of a bounded run ends with it ([`approved_at`]).
 pub fn bound_of(key: &SessionKey) -> Option<CapabilityId> {
     match key.platform.as_str() {
         task::PLATFORM => key.channel.parse().ok(),
@@ -86,7 +86,7 @@ impl CapabilityUse {
     }
 }
 
-/// How a capability stands, with all that it was made from.
+/// The state of a capability, with all that it was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CapabilityState {
@@ -94,9 +94,9 @@ pub enum CapabilityState {
     Active,
     /// Its time is over.
     Expired,
-    /// Somebody took it back.
+    /// It was revoked.
     Revoked,
-    /// Somebody took back what it was made from, so it counts no more.
+    /// What it was made from was revoked, so it counts no more.
     ParentRevoked,
     /// What it was made from is gone, so it counts no more.
     ParentGone,
@@ -134,7 +134,7 @@ impl From<TokenState> for CapabilityState {
 
 /// A capability, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capability {
+pub struct CapabilityRecord {
     /// Its id.
     pub id: CapabilityId,
     /// Who holds it.
@@ -149,7 +149,7 @@ pub struct Capability {
     pub until: Option<Timestamp>,
     /// The most time of one call of a program, in milliseconds.
     pub wall_ms_max: Option<u32>,
-    /// The signed token. It names its holder, so nobody else may do anything by it.
+    /// The signed token. It names its holder, so only that agent can use it.
     pub token: Bytes,
     /// Who made it.
     pub by: Actor,
@@ -159,9 +159,9 @@ pub struct Capability {
     pub revoked_at: Option<Timestamp>,
 }
 
-impl Capability {
-    /// Tells how it stands by itself at an instant, whatever became of what it was made from.
-    pub fn state(&self, now: Timestamp) -> TokenState {
+impl CapabilityRecord {
+    /// Returns its own state at an instant, whatever became of what it was made from.
+    pub fn state_at(&self, now: Timestamp) -> TokenState {
         if self.revoked_at.is_some() {
             TokenState::Revoked
         } else if self.until.is_some_and(|end| end <= now) {
@@ -172,7 +172,7 @@ impl Capability {
     }
 }
 
-/// A capability that somebody wants.
+/// A capability to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCapability {
     /// Who is to hold it.
@@ -181,7 +181,7 @@ pub struct NewCapability {
     pub from: Option<CapabilityId>,
     /// What it is for.
     pub usage: CapabilityUse,
-    /// What it covers; nothing stands for all that its parent covers.
+    /// What it covers; an empty list means all that its parent covers.
     pub rights: Vec<String>,
     /// From when on it counts no more, if ever.
     pub until: Option<Timestamp>,
@@ -191,7 +191,7 @@ pub struct NewCapability {
 
 /// What one capability says of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Weighed {
+pub struct CapabilityVerdict {
     /// Which; nothing for a token that was presented.
     pub capability: Option<CapabilityId>,
     /// Whether it covers the call.
@@ -202,7 +202,7 @@ pub struct Weighed {
     pub why: String,
 }
 
-/// Whoever is told that what an agent may do has changed. Nothing waits for it.
+/// The port that announces that what an agent may do has changed. Nothing waits for it.
 pub trait RightsWatch: Send + Sync + fmt::Debug {
     /// Takes the change.
     fn rights_changed(&self, agent: AgentId);
@@ -211,39 +211,51 @@ pub trait RightsWatch: Send + Sync + fmt::Debug {
 /// The port to the capabilities of tenants.
 ///
 /// Guarantee: what is answered counts at once, for every call that is judged later in this process.
-pub trait Capabilities: Send + Sync + fmt::Debug {
-    /// Lists the tenant's capabilities, by id, each with how it stands now.
-    fn list(
+pub trait CapabilityRegistry: Send + Sync + fmt::Debug {
+    /// Lists the tenant's capabilities, by id, each with its current state.
+    fn list_capabilities(
         &self,
         scope: Scope,
         after: Option<CapabilityId>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Capability, CapabilityState)>, Fault>>;
+    ) -> BoxFuture<'_, Result<Vec<(CapabilityRecord, CapabilityState)>, Fault>>;
 
     /// Makes a capability: from the tenant's root key, or from one that is there, which it only narrows.
-    fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>>;
+    fn grant_capability(
+        &self,
+        scope: Scope,
+        new: NewCapability,
+    ) -> BoxFuture<'_, Result<CapabilityRecord, Fault>>;
 
     /// Takes a capability back, and with it all that were made from it. Asking again changes nothing.
-    fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>>;
+    fn revoke_capability(
+        &self,
+        scope: Scope,
+        capability: CapabilityId,
+    ) -> BoxFuture<'_, Result<CapabilityRecord, Fault>>;
 
     /// Lets go of a task's capability that no run will ever stay within.
-    fn forget(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<(), Fault>>;
+    fn forget_task_capability(
+        &self,
+        scope: Scope,
+        capability: CapabilityId,
+    ) -> BoxFuture<'_, Result<(), Fault>>;
 
     /// Lets go of all that an agent held which is being erased, once that mark is durable. From then on none of it counts,
     /// nor what was made from it.
-    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
+    fn forget_agent(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
 
-    /// Lists the words that stand for an agent's capabilities among its grants.
-    fn words<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
+    /// Lists the words that represent an agent's capabilities among its grants.
+    fn grant_words<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
 
     /// Says of each held capability of an agent, or of the one token that is presented for it, what it says of a call.
-    fn weigh<'a>(
+    fn judge_call<'a>(
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
         call: &'a PreparedCall,
         presented: Option<Bytes>,
-    ) -> BoxFuture<'a, Result<Vec<Weighed>, Fault>>;
+    ) -> BoxFuture<'a, Result<Vec<CapabilityVerdict>, Fault>>;
 }
 
 #[cfg(test)]
@@ -288,7 +300,7 @@ mod tests {
     #[test]
     fn a_capability_stands_until_its_end_or_until_it_is_taken_back() {
         let at = |ms| Timestamp::from_millisecond(ms).expect("an instant");
-        let mut capability = Capability {
+        let mut capability = CapabilityRecord {
             id: CapabilityId::from_bytes([1; 16]),
             holder: AgentId::from_bytes([2; 16]),
             parent: None,
@@ -301,8 +313,8 @@ mod tests {
             created_at: at(0),
             revoked_at: None,
         };
-        assert_eq!([9, 10].map(|ms| capability.state(at(ms)).as_str()), ["active", "expired"]);
+        assert_eq!([9, 10].map(|ms| capability.state_at(at(ms)).as_str()), ["active", "expired"]);
         capability.revoked_at = Some(at(3));
-        assert_eq!([2, 11].map(|ms| capability.state(at(ms)).as_str()), ["revoked", "revoked"]);
+        assert_eq!([2, 11].map(|ms| capability.state_at(at(ms)).as_str()), ["revoked", "revoked"]);
     }
 }

@@ -10,25 +10,25 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use crate::content::{CallStatus, Part, ToolResult};
+use crate::content::{CallStatus, ContentPart, ToolResult};
 use crate::id::{CallId, ParseIdError, RunId};
 use crate::label::Label;
-use crate::tool::{EffectClass, ToolDescriptor};
+use crate::tool::{EffectClass, Sensitivity, ToolDescriptor};
 
 /// What is offered to the model for one input, beside what its agent has.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Offer {
+pub struct ClientOptions {
     /// The client's tools, each name once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ClientTool>,
     /// How the model shall answer.
-    #[serde(default, skip_serializing_if = "Wishes::is_empty")]
-    pub wishes: Wishes,
+    #[serde(default, skip_serializing_if = "SamplingOptions::is_empty")]
+    pub wishes: SamplingOptions,
 }
 
-impl Offer {
-    /// Tells whether nothing is offered and nothing wished.
+impl ClientOptions {
+    /// Returns whether nothing is offered and nothing wished.
     pub fn is_empty(&self) -> bool {
         self.tools.is_empty() && self.wishes.is_empty()
     }
@@ -49,7 +49,7 @@ pub struct ClientTool {
 
 impl ClientTool {
     /// Describes the tool to a model. Nothing is known of what a repeated call does.
-    pub fn descriptor(&self) -> ToolDescriptor {
+    pub fn to_descriptor(&self) -> ToolDescriptor {
         ToolDescriptor {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -57,6 +57,8 @@ impl ClientTool {
             effect: EffectClass::Unkeyed,
             roles: Vec::new(),
             result_label: Label::CLAIM,
+            sensitivity: Sensitivity::Low,
+            records: None,
         }
     }
 }
@@ -64,7 +66,7 @@ impl ClientTool {
 /// Wishes about the answers of the model. What is absent is the agent's and the operator's business.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wishes {
+pub struct SamplingOptions {
     /// Whether the first answer must call a tool.
     #[serde(default, skip_serializing_if = "ToolChoice::is_free")]
     pub choice: ToolChoice,
@@ -85,8 +87,8 @@ pub struct Wishes {
     pub stop: Vec<String>,
 }
 
-impl Wishes {
-    /// Tells whether nothing is wished.
+impl SamplingOptions {
+    /// Returns whether nothing is wished.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -106,7 +108,7 @@ pub enum ToolChoice {
 }
 
 impl ToolChoice {
-    /// Tells whether everything is left to the model.
+    /// Returns whether everything is left to the model.
     pub fn is_free(&self) -> bool {
         *self == Self::Free
     }
@@ -115,31 +117,39 @@ impl ToolChoice {
 /// What the tools of a client gave, for the calls with which one run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answers {
+pub struct ClientToolResults {
     /// The run that handed the calls over.
     pub run: RunId,
     /// The results, one per call.
     pub results: Vec<ToolResult>,
 }
 
-impl Answers {
+impl ClientToolResults {
     /// Makes the result of a handed call of which its client said nothing before it went on.
     pub fn none_for(call: CallId) -> ToolResult {
         let text = "The client that has this tool went on without telling what the call gave. It may have had its \
                     effect or not.";
-        ToolResult { call, status: CallStatus::Unknown, parts: vec![Part::text(text, Label::PUBLIC_FACT)] }
+        ToolResult {
+            call,
+            status: CallStatus::Unknown,
+            parts: vec![ContentPart::new_text(text, Label::PUBLIC_FACT)],
+        }
     }
 
     /// Makes the result of a call to a client's tool whose run did not complete: calls leave with the reply or not at
     /// all.
     pub fn kept_back(call: CallId) -> ToolResult {
         let text = "The run ended before this call was let out to the client that has the tool.";
-        ToolResult { call, status: CallStatus::Cancelled, parts: vec![Part::text(text, Label::PUBLIC_FACT)] }
+        ToolResult {
+            call,
+            status: CallStatus::Cancelled,
+            parts: vec![ContentPart::new_text(text, Label::PUBLIC_FACT)],
+        }
     }
 }
 
-/// A call as its client is told it, such as `run_…_1_0`: the run, the model step and the place within it. A call's own
-/// id is unique within its run only.
+/// A call as its client knows it, such as `run_…_1_0`: the run, the model step and the place within it. A call's own id
+/// is unique within its run only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandedCall {
     /// The run that handed it over.
@@ -196,10 +206,11 @@ mod tests {
             let number = f64::from_bits((bits >> 12) | 0x3ff0_0000_0000_0000);
             let parameters = serde_json::json!({"minimum": number});
             let tool = ClientTool { name: "t".into(), description: String::new(), parameters };
-            let wishes = Wishes { temperature: Number::from_f64(number), ..Wishes::default() };
-            let offer = Offer { tools: vec![tool], wishes };
+            let wishes =
+                SamplingOptions { temperature: Number::from_f64(number), ..SamplingOptions::default() };
+            let offer = ClientOptions { tools: vec![tool], wishes };
             let text = serde_json::to_string(&offer).expect("it is JSON");
-            let again: Offer = serde_json::from_str(&text).expect("it was just written");
+            let again: ClientOptions = serde_json::from_str(&text).expect("it was just written");
             assert_eq!(serde_json::to_string(&again).expect("it is JSON"), text);
             assert_eq!(again, offer);
         }
@@ -207,24 +218,24 @@ mod tests {
 
     #[test]
     fn an_offer_is_written_as_small_as_it_is_and_comes_back() {
-        assert_eq!(serde_json::to_string(&Offer::default()).expect("it is JSON"), "{}");
+        assert_eq!(serde_json::to_string(&ClientOptions::default()).expect("it is JSON"), "{}");
         let parameters = serde_json::json!({"type": "object"});
         let tool = ClientTool { name: "weather".into(), description: String::new(), parameters };
-        let wishes = Wishes {
+        let wishes = SamplingOptions {
             choice: ToolChoice::Named("weather".into()),
             temperature: Number::from_f64(0.7),
             stop: vec!["END".into()],
-            ..Wishes::default()
+            ..SamplingOptions::default()
         };
-        let offer = Offer { tools: vec![tool], wishes };
+        let offer = ClientOptions { tools: vec![tool], wishes };
         let text = serde_json::to_string(&offer).expect("it is JSON");
         assert_eq!(
             text,
             r#"{"tools":[{"name":"weather","parameters":{"type":"object"}}],"wishes":{"choice":{"named":"weather"},"temperature":0.7,"stop":["END"]}}"#
         );
-        assert_eq!(serde_json::from_str::<Offer>(&text).expect("it was just written"), offer);
+        assert_eq!(serde_json::from_str::<ClientOptions>(&text).expect("it was just written"), offer);
         assert!(
-            serde_json::from_str::<Offer>(r#"{"wishes":{"mood":"fine"}}"#).is_err(),
+            serde_json::from_str::<ClientOptions>(r#"{"wishes":{"mood":"fine"}}"#).is_err(),
             "a field of tomorrow"
         );
     }

@@ -13,7 +13,7 @@ use crate::scope::Actor;
 /// One labelled piece of content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Part {
+pub enum ContentPart {
     /// Plain text.
     Text {
         /// The text itself.
@@ -24,7 +24,7 @@ pub enum Part {
     /// A picture.
     Image {
         /// What its bytes are.
-        media: Media,
+        media: ImageMediaType,
         /// Its bytes in base64, with padding.
         data: String,
         /// How far it may be trusted and who may read it.
@@ -32,15 +32,15 @@ pub enum Part {
     },
 }
 
-/// What a part is written as, whichever it is. Read at once: a tag that may stand anywhere would have all of it kept first,
-/// and every turn reads its whole past.
+/// The stored fields of a part of either type. They are read in one pass: an internally tagged enum would buffer the
+/// whole part first, because the tag may come last, and every turn reads its whole past.
 #[derive(Deserialize)]
 struct WrittenPart {
     r#type: PartKind,
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
-    media: Option<Media>,
+    media: Option<ImageMediaType>,
     #[serde(default)]
     data: Option<String>,
     label: Label,
@@ -53,7 +53,7 @@ enum PartKind {
     Image,
 }
 
-impl<'de> Deserialize<'de> for Part {
+impl<'de> Deserialize<'de> for ContentPart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let WrittenPart { r#type, text, media, data, label } = WrittenPart::deserialize(deserializer)?;
         let missing = de::Error::missing_field;
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Part {
 
 /// What the bytes of a picture are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Media {
+pub enum ImageMediaType {
     /// A PNG.
     #[serde(rename = "image/png")]
     Png,
@@ -85,7 +85,7 @@ pub enum Media {
     Webp,
 }
 
-impl Media {
+impl ImageMediaType {
     /// Returns the media type as it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -96,8 +96,8 @@ impl Media {
         }
     }
 
-    /// Tells by its first bytes what a picture is.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
+    /// Recognizes what a picture is by its first bytes.
+    pub fn sniff_bytes(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Some(Self::Png),
             [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
@@ -108,9 +108,9 @@ impl Media {
     }
 }
 
-impl Part {
+impl ContentPart {
     /// Makes a text part.
-    pub fn text(text: impl Into<String>, label: Label) -> Self {
+    pub fn new_text(text: impl Into<String>, label: Label) -> Self {
         Self::Text { text: text.into(), label }
     }
 
@@ -122,7 +122,7 @@ impl Part {
         }
     }
 
-    /// Tells whether the part is a picture.
+    /// Returns whether the part is a picture.
     pub fn is_image(&self) -> bool {
         match self {
             Self::Text { .. } => false,
@@ -139,8 +139,8 @@ impl Part {
 }
 
 /// Joins the texts of several parts with line breaks; pictures are passed over.
-pub fn parts_text(parts: &[Part]) -> String {
-    parts.iter().filter(|part| !part.is_image()).map(Part::as_text).collect::<Vec<_>>().join("\n")
+pub fn parts_text(parts: &[ContentPart]) -> String {
+    parts.iter().filter(|part| !part.is_image()).map(ContentPart::as_text).collect::<Vec<_>>().join("\n")
 }
 
 /// What an actor, an agent or a schedule said to a session.
@@ -150,9 +150,9 @@ pub struct InputMessage {
     /// Who said it; each input of a shared session carries its own author.
     pub author: Actor,
     /// What was said.
-    pub parts: Vec<Part>,
-    /// How many agents in a row led to it: 0 for what comes from outside, one more for each message that an agent
-    /// sends on. It is written only where it is not 0, so a body of before the field reads as 0.
+    pub parts: Vec<ContentPart>,
+    /// How many agents in a row led to it: 0 for what comes from outside, one more for each message that an agent sends
+    /// on. It is written only where it is not 0, so a body that lacks it reads as 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hops: u32,
 }
@@ -180,7 +180,7 @@ pub struct ToolCall {
 pub struct AssistantMessage {
     /// What it said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Part>,
+    pub parts: Vec<ContentPart>,
     /// The calls it asks for, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<ToolCall>,
@@ -196,11 +196,11 @@ pub enum CallStatus {
     Error,
     /// The gate refused it; nothing ran.
     Denied,
-    /// It began and nobody knows whether it had its effect. It is never run again by itself.
+    /// It began, and whether it had its effect is unknown. It is never run again by itself.
     Unknown,
     /// The run was cancelled before it began.
     Cancelled,
-    /// Nobody has approved it yet; nothing ran. If somebody does, it runs by itself, and the session is told.
+    /// It is not approved yet; nothing ran. Once it is approved, it runs by itself, and the session gets the result.
     Awaiting,
 }
 
@@ -212,8 +212,8 @@ pub struct ToolResult {
     pub call: CallId,
     /// How the call ended.
     pub status: CallStatus,
-    /// What the model is told.
-    pub parts: Vec<Part>,
+    /// What the model gets.
+    pub parts: Vec<ContentPart>,
 }
 
 #[cfg(test)]
@@ -223,25 +223,28 @@ mod tests {
     #[test]
     fn a_picture_is_told_by_its_first_bytes_and_has_no_text() {
         for (bytes, media) in [
-            (&b"\x89PNG\r\n\x1a\n...."[..], Some(Media::Png)),
-            (&b"\xff\xd8\xff\xe0"[..], Some(Media::Jpeg)),
-            (&b"GIF89a.."[..], Some(Media::Gif)),
-            (&b"RIFF\x24\0\0\0WEBPVP8 "[..], Some(Media::Webp)),
+            (&b"\x89PNG\r\n\x1a\n...."[..], Some(ImageMediaType::Png)),
+            (&b"\xff\xd8\xff\xe0"[..], Some(ImageMediaType::Jpeg)),
+            (&b"GIF89a.."[..], Some(ImageMediaType::Gif)),
+            (&b"RIFF\x24\0\0\0WEBPVP8 "[..], Some(ImageMediaType::Webp)),
             (&b"GIF88a.."[..], None),
             (&b"<svg xmlns"[..], None),
             (&b""[..], None),
         ] {
-            assert_eq!(Media::of(bytes), media, "{bytes:?}");
+            assert_eq!(ImageMediaType::sniff_bytes(bytes), media, "{bytes:?}");
         }
         let label = Label::CLAIM;
-        let image = Part::Image { media: Media::Png, data: "iVBORw0K".into(), label };
+        let image = ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0K".into(), label };
         let text = serde_json::to_string(&image).expect("it is JSON");
         assert_eq!(
             text,
             r#"{"type":"image","media":"image/png","data":"iVBORw0K","label":"untrusted/actor"}"#
         );
-        assert_eq!(serde_json::from_str::<Part>(&text).expect("it was just written"), image);
-        assert_eq!(parts_text(&[Part::text("a", label), image, Part::text("b", label)]), "a\nb");
+        assert_eq!(serde_json::from_str::<ContentPart>(&text).expect("it was just written"), image);
+        assert_eq!(
+            parts_text(&[ContentPart::new_text("a", label), image, ContentPart::new_text("b", label)]),
+            "a\nb"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What model attempts cost, read off a journal.
 //!
-//! [`Ledger`] is a fold like the engine's own: it takes the same entries and adds the same amounts, so what its
+//! [`CostLedger`] is a fold like the engine's own: it takes the same entries and adds the same amounts, so what its
 //! attempts, second opinions among them, cost together is what the run's row says, to the millionth, at every prefix. It
 //! judges nothing and knows no prices; the entries carry the amounts.
 
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::entry::Entry;
 use crate::fault::ErrorCode;
 use crate::id::CallId;
-use crate::model::Usage;
-use crate::run::Run;
+use crate::model::TokenUsage;
+use crate::run::RunRecord;
 
 /// By what an attempt was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Charge {
+pub enum ChargeBasis {
     /// Nothing yet: it has neither answered nor failed.
     Open,
     /// What the provider's report of its tokens comes to.
     Report,
-    /// What was reserved, because nobody knows what it used.
+    /// What was reserved, because what it used is unknown.
     Reservation,
     /// Nothing: it failed before it cost anything.
     Nothing,
@@ -30,7 +30,7 @@ pub enum Charge {
 
 /// One attempt at a model step, or all answers of a second model about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
+pub struct ModelAttempt {
     /// The number of the entry that began it.
     pub seq: u64,
     /// When it began.
@@ -43,94 +43,101 @@ pub struct Attempt {
     pub opinion_of: Option<CallId>,
     /// How many calls of the model it is: more than one where a second model is asked several times.
     pub calls: u32,
-    /// The alias of the model; empty if the journal does not say how the attempt began.
+    /// The alias of the asked model, fallbacks included; empty if the journal does not say how the attempt began.
     pub model: String,
     /// What was reserved for it.
     pub reserved_micros: u64,
     /// What it used; nothing unless it answered.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What it cost.
     pub cost_micros: u64,
     /// By what it was charged.
-    pub charge: Charge,
+    pub charge: ChargeBasis,
     /// Why it gave no answer, if it gave none.
     pub failure: Option<ErrorCode>,
 }
 
 /// Reads attempts off a journal, entry by entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ledger {
-    open: Option<Attempt>,
+pub struct CostLedger {
+    open: Option<ModelAttempt>,
 }
 
-impl Ledger {
+impl CostLedger {
     /// Takes the next entry and returns the attempt that it ends.
-    pub fn take(&mut self, seq: u64, at: Timestamp, entry: &Entry) -> Option<Attempt> {
+    pub fn apply_entry(&mut self, seq: u64, at: Timestamp, entry: &Entry) -> Option<ModelAttempt> {
         match entry {
-            Entry::ModelCalled(called) => self.open.replace(Attempt {
+            Entry::ModelCalled(called) => self.open.replace(ModelAttempt {
                 reserved_micros: called.reserved_micros,
-                ..Attempt::unknown(seq, at, called.step, called.attempt, called.model.clone())
+                ..ModelAttempt::new_open(
+                    seq,
+                    at,
+                    called.step,
+                    called.attempt,
+                    called.asked_alias().to_owned(),
+                )
             }),
             Entry::ModelReplied(replied) => {
-                let began = self.began(seq, at, replied.step, replied.attempt);
-                Some(Attempt {
+                let began = self.take_open_attempt(seq, at, replied.step, replied.attempt);
+                Some(ModelAttempt {
                     usage: replied.usage,
                     cost_micros: replied.cost_micros,
-                    charge: Charge::Report,
+                    charge: ChargeBasis::Report,
                     ..began
                 })
             }
             Entry::ModelFailed(failed) => {
-                let began = self.began(seq, at, failed.step, failed.attempt);
-                let charge = if failed.charged_micros == 0 { Charge::Nothing } else { Charge::Reservation };
+                let began = self.take_open_attempt(seq, at, failed.step, failed.attempt);
+                let charge =
+                    if failed.charged_micros == 0 { ChargeBasis::Nothing } else { ChargeBasis::Reservation };
                 let failure = Some(failed.code);
-                Some(Attempt { cost_micros: failed.charged_micros, charge, failure, ..began })
+                Some(ModelAttempt { cost_micros: failed.charged_micros, charge, failure, ..began })
             }
-            Entry::OpinionCalled(called) => self.open.replace(Attempt {
+            Entry::OpinionCalled(called) => self.open.replace(ModelAttempt {
                 reserved_micros: called.reserved_micros,
                 opinion_of: Some(called.call),
                 calls: called.samples,
-                ..Attempt::unknown(seq, at, called.call.step, 1, called.model.clone())
+                ..ModelAttempt::new_open(seq, at, called.call.step, 1, called.asked_alias().to_owned())
             }),
             Entry::OpinionGiven(given) => {
                 let (call, unasked) = (given.call, self.open.is_none());
-                if unasked && given.cost_micros == 0 && given.usage == Usage::default() {
-                    // Nobody could be asked.
+                if unasked && given.cost_micros == 0 && given.usage == TokenUsage::default() {
+                    // No model could be asked.
                     return None;
                 }
                 let model = given.opinion.as_ref().map(|opinion| opinion.model.clone()).unwrap_or_default();
-                let began = self.open.take().unwrap_or_else(|| Attempt {
+                let began = self.open.take().unwrap_or_else(|| ModelAttempt {
                     opinion_of: Some(call),
                     calls: 0,
-                    ..Attempt::unknown(seq, at, call.step, 1, model)
+                    ..ModelAttempt::new_open(seq, at, call.step, 1, model)
                 });
                 let (charge, failure) = match &given.opinion {
-                    Some(_) if given.cost_micros == 0 && given.usage == Usage::default() => {
-                        (Charge::Nothing, None)
+                    Some(_) if given.cost_micros == 0 && given.usage == TokenUsage::default() => {
+                        (ChargeBasis::Nothing, None)
                     }
-                    Some(_) => (Charge::Report, None),
-                    None => (Charge::Reservation, Some(ErrorCode::OutcomeUnknown)),
+                    Some(_) => (ChargeBasis::Report, None),
+                    None => (ChargeBasis::Reservation, Some(ErrorCode::OutcomeUnknown)),
                 };
                 let (usage, cost_micros) = (given.usage, given.cost_micros);
-                Some(Attempt { usage, cost_micros, charge, failure, ..began })
+                Some(ModelAttempt { usage, cost_micros, charge, failure, ..began })
             }
             _ => None,
         }
     }
 
     /// Returns the attempt that has begun and not ended.
-    pub fn open(&self) -> Option<&Attempt> {
+    pub fn open_attempt(&self) -> Option<&ModelAttempt> {
         self.open.as_ref()
     }
 
     /// Returns how the attempt began that ends now.
-    fn began(&mut self, seq: u64, at: Timestamp, step: u32, attempt: u32) -> Attempt {
-        self.open.take().unwrap_or_else(|| Attempt::unknown(seq, at, step, attempt, String::new()))
+    fn take_open_attempt(&mut self, seq: u64, at: Timestamp, step: u32, attempt: u32) -> ModelAttempt {
+        self.open.take().unwrap_or_else(|| ModelAttempt::new_open(seq, at, step, attempt, String::new()))
     }
 }
 
-impl Attempt {
-    fn unknown(seq: u64, at: Timestamp, step: u32, attempt: u32, model: String) -> Self {
+impl ModelAttempt {
+    fn new_open(seq: u64, at: Timestamp, step: u32, attempt: u32, model: String) -> Self {
         Self {
             seq,
             at,
@@ -140,9 +147,9 @@ impl Attempt {
             calls: 1,
             model,
             reserved_micros: 0,
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             cost_micros: 0,
-            charge: Charge::Open,
+            charge: ChargeBasis::Open,
             failure: None,
         }
     }
@@ -150,7 +157,7 @@ impl Attempt {
 
 /// What was spent: attempts, tokens and money, summed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Spent {
+pub struct CostTotals {
     /// Model calls begun.
     pub model_calls: u64,
     /// Tokens of the requests.
@@ -161,7 +168,7 @@ pub struct Spent {
     pub cost_micros: u64,
 }
 
-impl Spent {
+impl CostTotals {
     /// Adds what was spent elsewhere.
     pub fn add(&mut self, other: Self) {
         self.model_calls = self.model_calls.saturating_add(other.model_calls);
@@ -171,8 +178,8 @@ impl Spent {
     }
 }
 
-impl From<&Attempt> for Spent {
-    fn from(attempt: &Attempt) -> Self {
+impl From<&ModelAttempt> for CostTotals {
+    fn from(attempt: &ModelAttempt) -> Self {
         Self {
             model_calls: attempt.calls.into(),
             input_tokens: attempt.usage.input_tokens.into(),
@@ -182,8 +189,8 @@ impl From<&Attempt> for Spent {
     }
 }
 
-impl From<&Run> for Spent {
-    fn from(run: &Run) -> Self {
+impl From<&RunRecord> for CostTotals {
+    fn from(run: &RunRecord) -> Self {
         Self {
             model_calls: run.head.model_calls.into(),
             input_tokens: run.head.usage.input_tokens.into(),
@@ -200,7 +207,7 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::entry::{ModelCalled, ModelFailed, OpinionGiven};
-    use crate::opinion::Opinion;
+    use crate::opinion::ModelOpinion;
 
     const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -214,12 +221,13 @@ mod tests {
             output_tokens_max: 9,
             reserved_micros: 70,
             sent: None,
+            judged: None,
         })
     }
 
     /// Read from JSON, so that a field which is added later and may be absent does not concern this test.
     fn replied(attempt: u32, cost_micros: u64) -> Entry {
-        let usage = Usage { input_tokens: 3, output_tokens: 5 };
+        let usage = TokenUsage { input_tokens: 3, output_tokens: 5 };
         let fields = json!({
             "step": 1, "attempt": attempt, "usage": usage, "cost_micros": cost_micros, "finish": "stop",
         });
@@ -228,7 +236,7 @@ mod tests {
 
     fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
         let message = "no".to_owned();
-        Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message, charged_micros })
+        Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message, charged_micros, judged: None })
     }
 
     fn opinion_called() -> Entry {
@@ -240,37 +248,37 @@ mod tests {
         Entry::decode("opinion_called", 1, &fields.to_string()).expect("these are its fields")
     }
 
-    fn opinion_given(opinion: Option<Opinion>, input_tokens: u32, cost_micros: u64) -> Entry {
-        let usage = Usage { input_tokens, output_tokens: 0 };
+    fn opinion_given(opinion: Option<ModelOpinion>, input_tokens: u32, cost_micros: u64) -> Entry {
+        let usage = TokenUsage { input_tokens, output_tokens: 0 };
         let (call, action) = (CallId { step: 1, index: 0 }, Digest::default());
         Entry::OpinionGiven(OpinionGiven { call, action, opinion, usage, tokens: 0, cost_micros })
     }
 
     #[test]
     fn a_second_opinion_is_as_many_calls_as_it_has_answers() {
-        let said = || Some(Opinion::count("second", 3, 2, []));
-        let mut ledger = Ledger::default();
+        let said = || Some(ModelOpinion::count_votes("second", 3, 2, []));
+        let mut ledger = CostLedger::default();
         let unasked = opinion_given(said(), 0, 0);
-        assert_eq!(ledger.take(1, AT, &unasked), None, "nobody was asked");
-        let mut sum = Spent::default();
+        assert_eq!(ledger.apply_entry(1, AT, &unasked), None, "nobody was asked");
+        let mut sum = CostTotals::default();
         for (given, charge, cost_micros) in [
-            (opinion_given(said(), 9, 42), Charge::Report, 42),
-            (opinion_given(said(), 0, 0), Charge::Nothing, 0),
-            (opinion_given(None, 0, 210), Charge::Reservation, 210),
+            (opinion_given(said(), 9, 42), ChargeBasis::Report, 42),
+            (opinion_given(said(), 0, 0), ChargeBasis::Nothing, 0),
+            (opinion_given(None, 0, 210), ChargeBasis::Reservation, 210),
         ] {
-            assert_eq!(ledger.take(2, AT, &opinion_called()), None);
-            let ended = ledger.take(3, AT, &given).expect("it ends what began");
+            assert_eq!(ledger.apply_entry(2, AT, &opinion_called()), None);
+            let ended = ledger.apply_entry(3, AT, &given).expect("it ends what began");
             assert_eq!((ended.seq, ended.calls, ended.model.as_str()), (2, 3, "second"));
             assert_eq!((ended.charge, ended.cost_micros, ended.reserved_micros), (charge, cost_micros, 210));
             assert_eq!(ended.opinion_of, Some(CallId { step: 1, index: 0 }));
-            sum.add(Spent::from(&ended));
+            sum.add(CostTotals::from(&ended));
         }
-        assert_eq!(sum, Spent { model_calls: 9, input_tokens: 9, output_tokens: 0, cost_micros: 252 });
+        assert_eq!(sum, CostTotals { model_calls: 9, input_tokens: 9, output_tokens: 0, cost_micros: 252 });
     }
 
     #[test]
     fn an_attempt_is_charged_by_its_report_its_reservation_or_nothing() {
-        let mut ledger = Ledger::default();
+        let mut ledger = CostLedger::default();
         let mut ended = Vec::new();
         for (seq, entry) in (1..).zip([
             called(1),
@@ -281,22 +289,27 @@ mod tests {
             replied(3, 42),
             called(4),
         ]) {
-            ended.extend(ledger.take(seq, AT, &entry));
+            ended.extend(ledger.apply_entry(seq, AT, &entry));
         }
         let told: Vec<_> = ended.iter().map(|a| (a.seq, a.attempt, a.charge, a.cost_micros)).collect();
         assert_eq!(
             told,
-            [(1, 1, Charge::Nothing, 0), (3, 2, Charge::Reservation, 70), (5, 3, Charge::Report, 42)]
+            [
+                (1, 1, ChargeBasis::Nothing, 0),
+                (3, 2, ChargeBasis::Reservation, 70),
+                (5, 3, ChargeBasis::Report, 42)
+            ]
         );
         assert!(ended.iter().all(|attempt| attempt.model == "small" && attempt.reserved_micros == 70));
-        let open = ledger.open().expect("the fourth is open");
-        assert_eq!((open.seq, open.charge, open.cost_micros), (7, Charge::Open, 0));
+        let open = ledger.open_attempt().expect("the fourth is open");
+        assert_eq!((open.seq, open.charge, open.cost_micros), (7, ChargeBasis::Open, 0));
     }
 
     #[test]
     fn an_answer_whose_beginning_is_missing_is_charged_all_the_same() {
-        let mut ledger = Ledger::default();
-        let ended = ledger.take(4, AT, &failed(2, ErrorCode::ModelCut, 9)).expect("it ends an attempt");
+        let mut ledger = CostLedger::default();
+        let ended =
+            ledger.apply_entry(4, AT, &failed(2, ErrorCode::ModelCut, 9)).expect("it ends an attempt");
         assert_eq!((ended.seq, ended.model.as_str(), ended.cost_micros), (4, "", 9));
     }
 }

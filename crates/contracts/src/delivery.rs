@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::id::{AgentId, DeliveryId, RunId, SessionId, TenantId};
 use crate::session::SessionKey;
 
-pub use self::outgoing::{Outgoing, Said, SaidFailure};
+pub use self::outgoing::{ReplyData, ReplyEvent, SaidFailure};
 pub use self::state::{AttemptOutcome, DeadReason, DeliveryState};
 
 /// The platform whose replies are sent to an address. Its sessions are opened by its channels only.
@@ -42,9 +42,9 @@ pub fn target_of(key: &SessionKey) -> Option<String> {
     target.filter(|target| target.len() <= TARGET_BYTES_MAX)
 }
 
-/// A delivery, as it stands, without its message.
+/// A delivery and its state, without its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
+pub struct DeliverySummary {
     /// Its id, which every attempt carries.
     pub id: DeliveryId,
     /// Where it goes: the platform and the channel, as `webhook:orders`.
@@ -61,7 +61,7 @@ pub struct Delivery {
     pub seq: u64,
     /// When it was prepared.
     pub prepared_at: Timestamp,
-    /// How it stands.
+    /// Its state.
     pub state: DeliveryState,
     /// Why it is not sent any more, if it is dead.
     pub reason: Option<DeadReason>,
@@ -110,8 +110,8 @@ pub struct AttemptEnd {
 /// A delivery with all that is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRecord {
-    /// How it stands.
-    pub delivery: Delivery,
+    /// The delivery and its state.
+    pub delivery: DeliverySummary,
     /// The message, as every attempt carries it.
     pub body: Bytes,
     /// Its newest attempts, at most a page, in order.
@@ -124,7 +124,7 @@ pub struct OpenDelivery {
     /// Its tenant.
     pub tenant: TenantId,
     /// The delivery.
-    pub delivery: Delivery,
+    pub delivery: DeliverySummary,
 }
 
 /// A message of a tenant's feed.
@@ -133,7 +133,7 @@ pub struct FeedItem {
     /// Its number; those of erased agents are missing.
     pub number: u64,
     /// The delivery.
-    pub delivery: Delivery,
+    pub delivery: DeliverySummary,
     /// The message.
     pub body: Bytes,
 }
@@ -144,12 +144,12 @@ pub struct FeedState {
     /// The last number that was given; 0 when there is none.
     pub last: u64,
     /// Who keeps a cursor here, by name.
-    pub subscribers: Vec<Subscriber>,
+    pub subscribers: Vec<FeedSubscriber>,
 }
 
-/// Somebody who reads the feed.
+/// A subscriber of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscriber {
+pub struct FeedSubscriber {
     /// The name it chose.
     pub name: String,
     /// The last number that it has seen.
@@ -158,10 +158,10 @@ pub struct Subscriber {
     pub at: Timestamp,
 }
 
-/// Is told that something new waits to be delivered. It is a hint: whoever is told looks at the store.
-pub trait Bell: Send + Sync + std::fmt::Debug {
-    /// Rings; returns at once and never fails.
-    fn ring(&self);
+/// The port that announces a new delivery. It is a hint: its receiver reads the store.
+pub trait DeliveryNotifier: Send + Sync + std::fmt::Debug {
+    /// Notifies the receiver; returns at once and never fails.
+    fn notify_delivery(&self);
 }
 
 #[cfg(test)]

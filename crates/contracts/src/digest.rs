@@ -49,13 +49,13 @@ impl FromStr for Digest {
         let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| ParseDigestError)?;
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+            *byte = parse_nibble(pair[0])? << 4 | parse_nibble(pair[1])?;
         }
         Ok(Self(bytes))
     }
 }
 
-fn nibble(digit: u8) -> Result<u8, ParseDigestError> {
+fn parse_nibble(digit: u8) -> Result<u8, ParseDigestError> {
     match digit {
         b'0'..=b'9' => Ok(digit - b'0'),
         b'a'..=b'f' => Ok(digit - b'a' + 10),

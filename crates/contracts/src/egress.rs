@@ -1,8 +1,8 @@
 //! The ports through which anything of this process reaches another host.
 //!
-//! An [`Egress`] opens lines; a [`Line`] sends requests. A line is for one purpose: either the one server that the
+//! An [`Egress`] opens lines; a [`EgressClient`] sends requests. A line is for one purpose: either the one server that the
 //! operator's configuration names, or whatever an agent's grants cover. What a line may reach is judged where its
-//! addresses are known, at every hop; what was judged comes back as [`Decision`]s, which a journal can keep.
+//! addresses are known, at every hop; what was judged comes back as [`EgressDecision`]s, which a journal can keep.
 //!
 //! Nothing here resolves a name, opens a socket or knows a library of HTTP.
 
@@ -17,22 +17,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::failure::{EgressError, Failure, LineError, Oversized, Phase};
-pub use self::method::Method;
+pub use self::failure::{EgressError, EgressFault, LineError, OversizedPart, TimeoutPhase};
+pub use self::method::HttpMethod;
 use crate::BoxFuture;
 use crate::capability::HOLDER;
 use crate::vault::SecretUse;
 
-/// Tells whether a grant may cover a host: it names some, or says whose capabilities are asked at each connection.
+/// Returns whether a grant may cover a host: it names some, or says whose capabilities are asked at each connection.
 pub fn may_reach(grant: &str) -> bool {
     ["net:", "net.", HOLDER].iter().any(|kind| grant.starts_with(kind))
 }
 
 /// What a prepared call would reach, for the gate. The line judges it again, and every hop that follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reaches {
+pub struct EgressTarget {
     /// What would be asked.
-    pub method: Method,
+    pub method: HttpMethod,
     /// The canonical address.
     pub url: String,
     /// The names of the secrets that it would use.
@@ -41,7 +41,7 @@ pub struct Reaches {
 
 /// What a line is for.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Route {
+pub enum EgressPurpose {
     /// The one server that the operator's configuration names by this address; its path and query do not count.
     Named(String),
     /// The same, for a server whose key is in the vault: a request may use the secret that it names.
@@ -54,7 +54,7 @@ pub enum Route {
 }
 
 // An address of a configuration may carry a token.
-impl fmt::Debug for Route {
+impl fmt::Debug for EgressPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Named(_) => "Named(..)",
@@ -68,7 +68,7 @@ impl fmt::Debug for Route {
 /// How much and how long. Each is a bound of one request, except the two that say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineLimits {
-    /// Until a connection stands, name resolution included.
+    /// Until a connection is open, name resolution included.
     pub connect: Duration,
     /// From sending to the head of the answer, at each hop.
     pub first_byte: Duration,
@@ -94,18 +94,18 @@ pub struct LineLimits {
 
 /// A line that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct EgressClientConfig {
     /// What it is for.
-    pub route: Route,
+    pub route: EgressPurpose,
     /// How much and how long.
     pub limits: LineLimits,
 }
 
 /// One request.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct EgressRequest {
     /// What is asked.
-    pub method: Method,
+    pub method: HttpMethod,
     /// Of what.
     pub url: String,
     /// Names and values, beside those that the line sets itself.
@@ -122,7 +122,7 @@ pub struct Request {
 }
 
 // Addresses and headers carry keys.
-impl fmt::Debug for Request {
+impl fmt::Debug for EgressRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("method", &self.method)
@@ -143,20 +143,20 @@ pub struct TunnelRequest {
     pub share: String,
 }
 
-/// A tunnel: bytes in both directions that nobody looks at.
+/// A tunnel: bytes in both directions that are not inspected.
 ///
 /// It may be silent for as long as the line's total time; of the bytes in each direction there are as many as the line
 /// lets a request and an answer have. Dropping both halves closes it.
-pub struct Tunnel {
+pub struct EgressTunnel {
     /// What was judged.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<EgressDecision>,
     /// What comes.
-    pub down: Box<dyn Body>,
+    pub down: Box<dyn EgressBody>,
     /// What goes.
-    pub up: Box<dyn Upload>,
+    pub up: Box<dyn TunnelUpload>,
 }
 
-impl fmt::Debug for Tunnel {
+impl fmt::Debug for EgressTunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tunnel").field("decisions", &self.decisions).finish_non_exhaustive()
     }
@@ -165,19 +165,19 @@ impl fmt::Debug for Tunnel {
 /// The way into a tunnel.
 ///
 /// Guarantee: the bounds of its line hold for it. After an error nothing more is taken.
-pub trait Upload: Send {
+pub trait TunnelUpload: Send {
     /// Sends bytes; waits until they are on their way.
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Failure>>;
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), EgressFault>>;
 
     /// Says that nothing more comes; what comes back goes on.
-    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>>;
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), EgressFault>>;
 }
 
 /// What was judged about one hop, without path, query or header: fit for a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
+pub struct EgressDecision {
     /// What was asked.
-    pub method: Method,
+    pub method: HttpMethod,
     /// The scheme, the host and the port; empty where the address could not be read.
     pub to: String,
     /// The address that was connected to, if one was.
@@ -190,7 +190,7 @@ pub struct Decision {
 }
 
 /// The head of an answer, and its body to be read.
-pub struct Response {
+pub struct EgressResponse {
     /// The status.
     pub status: u16,
     /// Names in lower case and values. What is no UTF-8 in a value is shown as U+FFFD.
@@ -198,12 +198,12 @@ pub struct Response {
     /// Where the answer comes from, after redirects.
     pub url: String,
     /// What was judged on the way, in order; the last is the answer's.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<EgressDecision>,
     /// The body.
-    pub body: Box<dyn Body>,
+    pub body: Box<dyn EgressBody>,
 }
 
-impl fmt::Debug for Response {
+impl fmt::Debug for EgressResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)
@@ -213,7 +213,7 @@ impl fmt::Debug for Response {
 }
 
 /// Finds the first value of a header by its name in lower case.
-pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub fn find_header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
@@ -222,9 +222,9 @@ pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str
 /// Guarantee: the bounds of its line hold for it; a body that is too long or packed is an error here, and its head is seen
 /// all the same. After an error or the end there is nothing more. Dropping it drops the connection, unless it was read to
 /// its end.
-pub trait Body: Send {
+pub trait EgressBody: Send {
     /// Waits for the next piece; nothing at the end.
-    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>>;
+    fn next_chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, EgressFault>>;
 }
 
 /// The port to other hosts.
@@ -234,19 +234,19 @@ pub trait Body: Send {
 /// are not used.
 pub trait Egress: Send + Sync + fmt::Debug {
     /// Opens a line. Nothing is resolved and nothing is connected yet.
-    fn line(&self, plan: Plan) -> Result<Arc<dyn Line>, LineError>;
+    fn open_client(&self, plan: EgressClientConfig) -> Result<Arc<dyn EgressClient>, LineError>;
 }
 
 /// A way out, for one purpose.
 ///
 /// Guarantee: a request ends by the line's own deadlines, and dropping the future ends it. It is sent once; only a
 /// request that did not leave this process is tried on another connection.
-pub trait Line: Send + Sync + fmt::Debug {
+pub trait EgressClient: Send + Sync + fmt::Debug {
     /// Sends a request and waits for the head of its answer.
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>>;
+    fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>>;
 
     /// Opens a tunnel: the name is resolved once, the addresses are judged, and the connection goes to one of these.
-    fn tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>>;
+    fn request_tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>>;
 }
 
 #[cfg(test)]
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn a_decision_is_written_in_few_words_and_read_back() {
-        let decision = Decision {
-            method: Method::Get,
+        let decision = EgressDecision {
+            method: HttpMethod::Get,
             to: "https://example.com:443".to_owned(),
             address: Some(IpAddr::from([93, 184, 216, 34])),
             allowed: true,
@@ -267,13 +267,13 @@ mod tests {
             json,
             r#"{"method":"GET","to":"https://example.com:443","address":"93.184.216.34","allowed":true,"rule":"grant net:example.com"}"#
         );
-        assert_eq!(serde_json::from_str::<Decision>(&json).expect("it is read"), decision);
+        assert_eq!(serde_json::from_str::<EgressDecision>(&json).expect("it is read"), decision);
     }
 
     #[test]
     fn nothing_that_may_be_a_key_is_shown() {
-        let request = Request {
-            method: Method::Post,
+        let request = EgressRequest {
+            method: HttpMethod::Post,
             url: "https://canary.example".to_owned(),
             headers: vec![("authorization".to_owned(), "canary".to_owned())],
             body: Bytes::from_static(b"canary"),
@@ -281,7 +281,7 @@ mod tests {
             share: String::new(),
             secrets: Vec::new(),
         };
-        let route = Route::Named("https://h/canary".to_owned());
+        let route = EgressPurpose::Named("https://h/canary".to_owned());
         assert!(!format!("{request:?} {route:?}").contains("canary"));
     }
 

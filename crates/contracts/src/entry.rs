@@ -13,10 +13,12 @@ mod model;
 mod run;
 
 pub use call::{CallAsked, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
-pub use model::{MaskedCall, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, Withheld};
+pub use model::{
+    JudgedBy, MaskedCall, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, WithheldReply,
+};
 pub use run::{
-    HoldReason, Park, RunCancelled, RunCompleted, RunFailed, RunHeld, RunParked, RunStarted, RunYielded,
-    SignalTaken,
+    HoldReason, ParkReason, RunCancelled, RunCompleted, RunFailed, RunHeld, RunParked, RunStarted,
+    RunYielded, SignalTaken, repeated_text,
 };
 
 macro_rules! entries {
@@ -94,7 +96,7 @@ macro_rules! entries {
                     _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
                 };
                 match read {
-                    // The first version says nothing of what was sent, whatever stands there.
+                    // Version 1 does not have these fields; decoding drops what is there.
                     Ok(Self::ModelCalled(called)) if version == 1 => {
                         Ok(Self::ModelCalled(ModelCalled { sent: None, ..called }))
                     }
@@ -123,7 +125,7 @@ entries! {
     ModelReplied = "model_replied" v 1;
     /// A model attempt gave no answer.
     ModelFailed = "model_failed" v 1;
-    /// Somebody asked for one call, and the run is nothing else; the body is an `AssistantMessage` with that call.
+    /// An actor asked for one call, and the run is nothing else; the body is an `AssistantMessage` with that call.
     CallAsked = "call_asked" v 1;
     /// A second model is about to be asked about a call; the cost of all its answers is reserved.
     OpinionCalled = "opinion_called" v 1;
@@ -149,7 +151,7 @@ entries! {
     RunYielded = "run_yielded" v 1;
     /// The run ended with an error.
     RunFailed = "run_failed" v 1;
-    /// Somebody ended the run.
+    /// An actor ended the run.
     RunCancelled = "run_cancelled" v 1;
 }
 
@@ -298,10 +300,10 @@ mod tests {
 
     #[test]
     fn a_parked_entry_keeps_its_reason_readable() {
-        let entry = Entry::RunParked(RunParked { park: Park::AgentPaused });
+        let entry = Entry::RunParked(RunParked { park: ParkReason::AgentPaused });
         assert_eq!(entry.encode(), r#"{"on":"agent_paused"}"#);
         assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
-        let park = Park::Approval {
+        let park = ParkReason::Approval {
             approval: ApprovalId::from_bytes([1; 16]),
             call: CallId { step: 2, index: 1 },
             action: Digest::from_bytes([3; 32]),
@@ -316,9 +318,11 @@ mod tests {
             assert!(!entry.encode().contains(absent), "{}", entry.encode());
         }
         assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
-        let Park::Approval { approval, call, action, binding, until, .. } = park else { unreachable!() };
+        let ParkReason::Approval { approval, call, action, binding, until, .. } = park else {
+            unreachable!()
+        };
         let (cools_until, replaces) = (Some(Timestamp::MAX), Some(ApprovalId::from_bytes([7; 16])));
-        let park = Park::Approval { approval, call, action, binding, until, cools_until, replaces };
+        let park = ParkReason::Approval { approval, call, action, binding, until, cools_until, replaces };
         let entry = Entry::RunParked(RunParked { park });
         assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
     }

@@ -1,4 +1,4 @@
-//! What can go wrong across rooms: a closed list of [`ErrorCode`]s, and [`Fault`], which carries one to a caller.
+//! What can go wrong across crates: a closed list of [`ErrorCode`]s, and [`Fault`], which carries one to a caller.
 //!
 //! A fault's message is for the tenant: it holds no SQL, no path of the machine and no secret. What the caller
 //! can do about it is data ([`Recourse`]), never a matter of reading the text.
@@ -52,7 +52,7 @@ error_codes! {
     InvalidRequest = "invalid_request", Change;
     /// The body is longer than the limit.
     BodyTooLarge = "body_too_large", Change;
-    /// No credential, or one that nobody issued, that expired or that was revoked.
+    /// No credential, or one that was never issued, has expired or was revoked.
     Unauthorized = "unauthorized", Change;
     /// The credential is good, but not for this.
     Forbidden = "forbidden", Change;
@@ -84,7 +84,7 @@ error_codes! {
     CapabilityUnreadable = "capability_unreadable", Change;
     /// The capability token begins with a key that does not count in this tenant.
     CapabilityForeign = "capability_foreign", Change;
-    /// The capability stands no more, or cannot be narrowed so.
+    /// The capability is no longer valid, or cannot be narrowed so.
     CapabilityRefused = "capability_refused", Change;
     /// No tool has this name.
     ToolNotFound = "tool_not_found", Change;
@@ -114,7 +114,7 @@ error_codes! {
     CallNotOpen = "call_not_open", Change;
     /// The run goes on, or rests, and the answer did not wait for its end.
     RunUnfinished = "run_unfinished", Look;
-    /// The run ended without an answer: somebody ended it, or it stopped at its limit.
+    /// The run ended without an answer: an actor ended it, or it stopped at its limit.
     RunUnanswered = "run_unanswered", Change;
     /// A share of the tenant or of the node is used up.
     Overloaded = "overloaded", Retry;
@@ -142,7 +142,7 @@ error_codes! {
     ModelCut = "model_cut", Look;
     /// The newest part of the conversation does not fit the model's window.
     ContextExceeded = "context_exceeded", Change;
-    /// A budget has no room for the next call.
+    /// A budget has too little left for the next call.
     BudgetExhausted = "budget_exhausted", Change;
     /// The run asked for the same call again and again and got the same result.
     LoopDetected = "loop_detected", Change;

@@ -1,14 +1,14 @@
 //! What is known of the files of agents' workspaces: for a path and a content, the label of all that led to it.
 //!
-//! Invariant: a label belongs to bytes, not to a name. Where a file's content is another one than what is known of its
-//! path, somebody wrote to it who said nothing, and it is a file of unknown origin. So whoever forgets to say what a file
-//! holds makes it less trusted and never more. And trust is somebody's: what led to a file is typed text of one actor, and to
-//! every other one it is what somebody else said.
+//! Invariant: a label belongs to bytes, not to a name. Where a file's content is not the one recorded for its path, its
+//! writer gave no label, and it is a file of unknown origin. So a writer that forgets the label makes a file less
+//! trusted and never more. And trust belongs to one actor: a label that follows from one actor's typed text is
+//! untrusted for every other actor.
 
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
-use crate::label::{Integrity, Label};
+use crate::label::{IntegrityLevel, Label};
 use crate::scope::Actor;
 
 /// The most files of an agent of which anything is known. What is said of a further one is joined to what counts for every
@@ -30,7 +30,7 @@ pub struct FileLabel {
 }
 
 impl FileLabel {
-    /// The label for a run that works on somebody's input.
+    /// The label for a run that works on the input of `author`.
     pub fn label_for(&self, author: &Actor) -> Label {
         label_for(self.label, &self.author, author)
     }
@@ -38,20 +38,20 @@ impl FileLabel {
 
 /// The label, for a run that works on one actor's input, of what another one's input led to: not trusted.
 pub fn label_for(label: Label, of: &Actor, reader: &Actor) -> Label {
-    if of == reader { label } else { Label { integrity: Integrity::Untrusted, ..label } }
+    if of == reader { label } else { Label { integrity: IntegrityLevel::Untrusted, ..label } }
 }
 
 /// What is known of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownFile {
-    /// Its content and label; nothing for a file that nobody labelled.
+    /// Its content and label; nothing for a file without a label.
     pub file: Option<FileLabel>,
     /// What counts for every file of which nothing is known, beside [`Label::UNKNOWN_FILE`].
     pub rest: Label,
 }
 
 impl KnownFile {
-    /// The label of a content of the file, for a run that works on somebody's input; of one that nobody knows, it is that
+    /// The label of a content of the file, for a run that works on the input of `reader`; an unknown content has that
     /// of a file of unknown origin.
     pub fn label_of(&self, content: Option<Digest>, reader: &Actor) -> Label {
         match &self.file {
@@ -78,11 +78,11 @@ pub struct FileLabels {
 
 impl FileLabels {
     /// Says of one file what it holds, or that it is gone.
-    pub fn of(path: impl Into<String>, holds: Option<FileLabel>) -> Self {
+    pub fn for_file(path: impl Into<String>, holds: Option<FileLabel>) -> Self {
         Self { files: BTreeMap::from([(path.into(), holds)]), rest: None }
     }
 
-    /// Tells whether nothing is said.
+    /// Returns whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.rest.is_none()
     }
@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn what_is_said_later_counts_and_what_counts_for_the_rest_is_joined() {
-        let mut said = FileLabels::of("a", Some(holds(ONE, Label::ACTOR_TEXT)));
-        said.extend(FileLabels { rest: Some(Label::UNKNOWN_FILE), ..FileLabels::of("a", None) });
-        let later = FileLabels::of("b", Some(holds(OTHER, Label::CLAIM)));
+        let mut said = FileLabels::for_file("a", Some(holds(ONE, Label::ACTOR_TEXT)));
+        said.extend(FileLabels { rest: Some(Label::UNKNOWN_FILE), ..FileLabels::for_file("a", None) });
+        let later = FileLabels::for_file("b", Some(holds(OTHER, Label::CLAIM)));
         said.extend(FileLabels { rest: Some(Label::ACTOR_TEXT), ..later });
         let files = [("a".to_owned(), None), ("b".to_owned(), Some(holds(OTHER, Label::CLAIM)))];
         assert_eq!(said, FileLabels { files: BTreeMap::from(files), rest: Some(Label::CLAIM) });

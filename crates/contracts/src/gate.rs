@@ -7,12 +7,13 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::BoxFuture;
 use crate::digest::Digest;
 use crate::id::{SessionId, TenantId};
 use crate::label::Label;
-use crate::plan::Planning;
+use crate::plan::PlanContext;
 use crate::scope::{Actor, Scope};
-use crate::tool::{PreparedCall, Sink};
+use crate::tool::{EffectSink, PreparedCall};
 
 /// On whose behalf an action would happen.
 #[derive(Debug, Clone, Copy)]
@@ -26,16 +27,16 @@ pub struct Principal<'a> {
     pub grants: &'a [String],
     /// The join of the labels of everything that led here; [`Label::PUBLIC_FACT`] where nothing did.
     pub context: Label,
-    /// The arguments of a tool call that stand, word for word, in what an authenticated actor typed, or have the value which
-    /// the tool gives them by itself, by their names.
+    /// The arguments of a tool call, by their names, whose value an authenticated actor typed word for word or is the
+    /// tool's default.
     pub endorsed: &'a [String],
-    /// How a tool call stands to the plan of its turn; [`Planning::OPEN`] for whatever is no call of a turn.
-    pub plan: Planning<'a>,
+    /// How a tool call relates to the plan of its turn; [`PlanContext::OPEN`] for whatever is no call of a turn.
+    pub plan: PlanContext<'a>,
 }
 
 /// What is about to happen.
 #[derive(Debug, Clone, Copy)]
-pub enum Action<'a> {
+pub enum GateAction<'a> {
     /// A tool call in canonical form.
     Tool(&'a PreparedCall),
     /// A request to a model, which is a sink like any other.
@@ -53,7 +54,7 @@ pub enum Action<'a> {
 /// What the gate says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
+pub enum GateVerdict {
     /// It may happen.
     Allow {
         /// The rule that allowed it.
@@ -123,18 +124,22 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// Says what is wrong with a list of grants, if anything is; an agent with bad grants is not registered.
     fn check_grants(&self, grants: &[String]) -> Result<(), String>;
 
-    /// Judges one action.
-    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict;
+    /// Judges one action. It may take a while: rules of an operator's own are evaluated apart from this process.
+    fn evaluate_action<'a>(
+        &'a self,
+        principal: Principal<'a>,
+        action: GateAction<'a>,
+    ) -> BoxFuture<'a, GateVerdict>;
 
-    /// Tells where what a call does is seen, as policies are told it. What nobody can say is outside.
-    fn sink(&self, call: &PreparedCall) -> Sink;
+    /// Returns where the effect of a call is seen, as policies see it; `Outside` where that is unknown.
+    fn call_sink(&self, call: &PreparedCall) -> EffectSink;
 
-    /// Tells whether nobody can undo a call: it changes something where others see it. What nobody can say is taken for
-    /// granted.
+    /// Returns whether a call cannot be undone: it changes something where others see it. Where that is unknown, it
+    /// counts as outside.
     fn is_irreversible(&self, call: &PreparedCall) -> bool;
 
-    /// Tells which policy counts for a tenant; nothing where none is asked.
-    fn policy(&self, _tenant: TenantId) -> Option<PolicyStanding> {
+    /// Returns which policy counts for a tenant; nothing where none is asked.
+    fn tenant_policy(&self, _tenant: TenantId) -> Option<PolicyStanding> {
         None
     }
 }

@@ -123,12 +123,12 @@ typed_id!(
     ItemId, "itm"
 );
 typed_id!(
-    /// Names a token: a credential of a tenant. It is no secret, and nobody is let in by it.
+    /// Names a token: a credential of a tenant. It is no secret: it gives no access by itself.
     TokenId, "tok"
 );
 
 typed_id!(
-    /// Names a capability: signed rights of an agent. It is no secret, and nobody may do anything by it.
+    /// Names a capability: signed rights of an agent. It is no secret: it gives no rights by itself.
     CapabilityId, "cap"
 );
 
@@ -140,6 +140,11 @@ typed_id!(
 typed_id!(
     /// Names an approval: one call that a person must allow.
     ApprovalId, "apr"
+);
+
+typed_id!(
+    /// Names one write of a state entry. A repeated write has the same id.
+    WriteId, "wrt"
 );
 
 impl RunId {
@@ -173,7 +178,7 @@ fn parse(text: &str, prefix: &str) -> Option<Uuid> {
 /// Names one tool call of a run: the model step that asked for it and its place among that step's calls.
 ///
 /// Every attempt of a call carries the same id, and with the run it forms the idempotency key
-/// ([`CallId::key`]), so no two calls ever share a key.
+/// ([`CallId::idempotency_key`]), so no two calls ever share a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The model step, counted from 1.
@@ -183,11 +188,11 @@ pub struct CallId {
 }
 
 impl CallId {
-    /// Stands for no call: the gate is asked about a tool before anybody calls it. Steps of calls count from 1.
+    /// The id of no call: the gate is asked about a tool before it is called. Steps of calls count from 1.
     pub const PROBE: Self = Self { step: 0, index: 0 };
 
     /// Returns the idempotency key that all attempts of this call carry.
-    pub fn key(&self, run: RunId) -> String {
+    pub fn idempotency_key(&self, run: RunId) -> String {
         format!("{run}:{self}")
     }
 }
@@ -287,7 +292,10 @@ mod tests {
     #[test]
     fn call_keys_of_two_runs_differ() {
         let call = CallId { step: 1, index: 0 };
-        assert_ne!(call.key(RunId::from_bytes([1; 16])), call.key(RunId::from_bytes([2; 16])));
+        assert_ne!(
+            call.idempotency_key(RunId::from_bytes([1; 16])),
+            call.idempotency_key(RunId::from_bytes([2; 16]))
+        );
         assert_eq!(call.to_string().parse(), Ok(call));
     }
 }

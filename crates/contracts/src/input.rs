@@ -3,31 +3,31 @@
 //! Five forms, each read for ever. An input that is nothing but a message is stored as its [`InputMessage`] alone, as
 //! it always was; one with a past says `version` 2 first; one with a client's tools, wishes or results, or without
 //! words, says `version` 3; one that asks for a call and for no answer of a model says `version` 4; one with a picture
-//! in a tool's result says `version` 5 and may hold what a form 3 may. A program of before refuses a form that it does
-//! not know, holds the run and loses nothing.
+//! in a tool's result says `version` 5 and may hold what a form 3 may. An older program refuses a form that it does not
+//! know, holds the run and loses nothing.
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Answers, Offer};
-use crate::content::{InputMessage, Part, ToolResult};
-use crate::transcript::Turn;
+use crate::client::{ClientOptions, ClientToolResults};
+use crate::content::{ContentPart, InputMessage, ToolResult};
+use crate::transcript::TranscriptTurn;
 
 /// What an input item holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputBody {
-    /// What was said before, as the sender tells it, in whole units.
-    pub history: Vec<Turn>,
+    /// Earlier turns that the sender supplies, in whole units.
+    pub history: Vec<TranscriptTurn>,
     /// What the sender's tools gave for the calls with which an earlier run of the session ended.
-    pub answers: Option<Answers>,
+    pub answers: Option<ClientToolResults>,
     /// What the sender offers to the model.
-    pub offer: Offer,
+    pub offer: ClientOptions,
     /// The one call that is asked for, if the run is to be that call and nothing else.
     pub call: Option<AskedCall>,
     /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
 }
 
-/// A call that somebody asks for by hand. It is judged and run as a model's call is.
+/// A call that an actor asks for by hand. It is judged and run as a model's call is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AskedCall {
@@ -37,17 +37,17 @@ pub struct AskedCall {
     pub arguments: String,
 }
 
-/// A body with more than a message. The version comes first: it is how the form is told apart.
+/// A body with more than a message. The version comes first, so that the first bytes show the form.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Versioned {
+struct VersionedInput {
     version: u32,
     #[serde(default)]
-    history: Vec<Turn>,
+    history: Vec<TranscriptTurn>,
     #[serde(default)]
-    answers: Option<Answers>,
+    answers: Option<ClientToolResults>,
     #[serde(default)]
-    offer: Offer,
+    offer: ClientOptions,
     #[serde(default)]
     call: Option<AskedCall>,
     message: InputMessage,
@@ -57,12 +57,12 @@ struct Versioned {
 #[derive(Serialize)]
 struct VersionedRef<'a> {
     version: u32,
-    #[serde(skip_serializing_if = "<[Turn]>::is_empty")]
-    history: &'a [Turn],
+    #[serde(skip_serializing_if = "<[TranscriptTurn]>::is_empty")]
+    history: &'a [TranscriptTurn],
     #[serde(skip_serializing_if = "Option::is_none")]
-    answers: Option<&'a Answers>,
-    #[serde(skip_serializing_if = "Offer::is_empty")]
-    offer: &'a Offer,
+    answers: Option<&'a ClientToolResults>,
+    #[serde(skip_serializing_if = "ClientOptions::is_empty")]
+    offer: &'a ClientOptions,
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<&'a AskedCall>,
     message: &'a InputMessage,
@@ -70,7 +70,7 @@ struct VersionedRef<'a> {
 
 /// The one thing that every version says.
 #[derive(Deserialize)]
-struct Which {
+struct InputVersion {
     version: u32,
 }
 
@@ -83,7 +83,7 @@ const CLIENT: u32 = 3;
 /// The form of a body that asks for a call.
 const CALL: u32 = 4;
 
-/// The form of a body with a picture in a result. A program of before would tell its model the result without it.
+/// The form of a body with a picture in a result. An older program would give its model the result without it.
 const PICTURES: u32 = 5;
 
 /// How a body with more than a message begins; no [`InputMessage`] has such a field.
@@ -93,7 +93,7 @@ impl InputBody {
     /// Writes the body.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let Self { history, answers, offer, call, message } = self;
-        // A program of before would tell the model an empty message.
+        // An older program would give the model an empty message.
         let wordless = message.parts.is_empty() && !history.is_empty();
         let version = if call.is_some() {
             CALL
@@ -110,19 +110,19 @@ impl InputBody {
         serde_json::to_vec(&VersionedRef { version, history, answers, offer, call, message })
     }
 
-    /// Tells by its first bytes whether a body may bring anything of a client along; reading it tells what.
+    /// Returns whether a body, by its first bytes, may bring anything of a client along; decoding it shows what.
     pub fn may_answer(bytes: &[u8]) -> bool {
         let may = |rest: &[u8]| rest.starts_with(b"3,") || rest.starts_with(b"5,");
         bytes.starts_with(MARK) && bytes.get(MARK.len()..).is_some_and(may)
     }
 
-    /// Tells whether a tool's result has a picture: one of the past, or one that the sender's tools gave.
+    /// Returns whether a tool's result has a picture: one of the past, or one that the sender's tools gave.
     fn shows_results(&self) -> bool {
-        let shows = |result: &ToolResult| result.parts.iter().any(Part::is_image);
+        let shows = |result: &ToolResult| result.parts.iter().any(ContentPart::is_image);
         let given = self.answers.iter().flat_map(|answers| &answers.results);
         let told = self.history.iter().filter_map(|turn| match turn {
-            Turn::Input(_) => None,
-            Turn::Unit(unit) => Some(unit.results()),
+            TranscriptTurn::Input(_) => None,
+            TranscriptTurn::Unit(unit) => Some(unit.results()),
         });
         given.chain(told.flatten()).any(shows)
     }
@@ -134,18 +134,18 @@ impl InputBody {
             return Ok(Self {
                 history: Vec::new(),
                 answers: None,
-                offer: Offer::default(),
+                offer: ClientOptions::default(),
                 call: None,
                 message,
             });
         }
-        let read = serde_json::from_slice::<Versioned>(bytes);
-        let Versioned { version, history, answers, offer, call, message } = match read {
+        let read = serde_json::from_slice::<VersionedInput>(bytes);
+        let VersionedInput { version, history, answers, offer, call, message } = match read {
             Ok(read) if (PAST..=PICTURES).contains(&read.version) => read,
-            Ok(read) => return Err(unknown(read.version)),
+            Ok(read) => return Err(unknown_version(read.version)),
             // A newer form has fields of its own; its version says more than the first of them.
-            Err(error) => match serde_json::from_slice::<Which>(bytes) {
-                Ok(Which { version }) if version > PICTURES => return Err(unknown(version)),
+            Err(error) => match serde_json::from_slice::<InputVersion>(bytes) {
+                Ok(InputVersion { version }) if version > PICTURES => return Err(unknown_version(version)),
                 _ => return Err(error),
             },
         };
@@ -159,15 +159,15 @@ impl InputBody {
     }
 }
 
-fn unknown(version: u32) -> serde_json::Error {
+fn unknown_version(version: u32) -> serde_json::Error {
     serde::de::Error::custom(format!("this version knows no input of version {version}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{ClientTool, Wishes};
-    use crate::content::{AssistantMessage, CallStatus, Media, ToolCall};
+    use crate::client::{ClientTool, SamplingOptions};
+    use crate::content::{AssistantMessage, CallStatus, ImageMediaType, ToolCall};
     use crate::id::{CallId, RunId};
     use crate::label::Label;
     use crate::scope::Actor;
@@ -176,13 +176,13 @@ mod tests {
     fn message(text: &str) -> InputMessage {
         InputMessage {
             author: Actor::new("cli:ada"),
-            parts: vec![Part::text(text, Label::ACTOR_TEXT)],
+            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             hops: 0,
         }
     }
 
-    fn plain(history: Vec<Turn>, message: InputMessage) -> InputBody {
-        InputBody { history, answers: None, offer: Offer::default(), call: None, message }
+    fn plain(history: Vec<TranscriptTurn>, message: InputMessage) -> InputBody {
+        InputBody { history, answers: None, offer: ClientOptions::default(), call: None, message }
     }
 
     #[test]
@@ -195,9 +195,10 @@ mod tests {
 
     #[test]
     fn a_past_comes_back_in_whole_units_and_a_program_of_before_refuses_it() {
-        let said = AssistantMessage { parts: vec![Part::text("hello", Label::CLAIM)], calls: vec![] };
+        let said =
+            AssistantMessage { parts: vec![ContentPart::new_text("hello", Label::CLAIM)], calls: vec![] };
         let unit = OpenUnit::new(said).close().expect("it has no calls");
-        let history = vec![Turn::Input(message("hi")), Turn::Unit(unit)];
+        let history = vec![TranscriptTurn::Input(message("hi")), TranscriptTurn::Unit(unit)];
         let body = plain(history, message("and now?"));
         let bytes = body.encode().expect("it is JSON");
         assert!(bytes.starts_with(br#"{"version":2,"history":[{"role":"input","#), "{bytes:?}");
@@ -241,19 +242,22 @@ mod tests {
     #[test]
     fn what_a_client_brings_along_comes_back_and_a_program_of_before_refuses_it() {
         let call = CallId { step: 1, index: 0 };
-        let result =
-            ToolResult { call, status: CallStatus::Ok, parts: vec![Part::text("sunny", Label::CLAIM)] };
-        let answers = Answers { run: RunId::from_bytes([7; 16]), results: vec![result] };
+        let result = ToolResult {
+            call,
+            status: CallStatus::Ok,
+            parts: vec![ContentPart::new_text("sunny", Label::CLAIM)],
+        };
+        let answers = ClientToolResults { run: RunId::from_bytes([7; 16]), results: vec![result] };
         let parameters = serde_json::json!({"type": "object"});
         let tool = ClientTool { name: "weather".into(), description: "Looks out.".into(), parameters };
-        let wishes = Wishes { output_tokens_max: Some(9), ..Wishes::default() };
-        let offer = Offer { tools: vec![tool], wishes };
+        let wishes = SamplingOptions { output_tokens_max: Some(9), ..SamplingOptions::default() };
+        let offer = ClientOptions { tools: vec![tool], wishes };
         let wordless = InputMessage { parts: vec![], ..message("") };
         let said = OpenUnit::new(AssistantMessage::default()).close().expect("it has no calls");
         for body in [
             InputBody { offer: offer.clone(), ..plain(vec![], message("hi")) },
             InputBody { answers: Some(answers), offer, ..plain(vec![], wordless.clone()) },
-            plain(vec![Turn::Unit(said)], wordless),
+            plain(vec![TranscriptTurn::Unit(said)], wordless),
         ] {
             let bytes = body.encode().expect("it is JSON");
             assert!(bytes.starts_with(br#"{"version":3,"#), "{bytes:?}");
@@ -265,16 +269,20 @@ mod tests {
     #[test]
     fn a_picture_in_a_result_comes_back_and_a_program_of_before_refuses_it() {
         let call = CallId { step: 1, index: 0 };
-        let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+        let image = ContentPart::Image {
+            media: ImageMediaType::Png,
+            data: "iVBORw0KGgo=".into(),
+            label: Label::CLAIM,
+        };
         let result = ToolResult { call, status: CallStatus::Ok, parts: vec![image] };
         let asked = ToolCall { id: call, tool: "shot".into(), arguments: "{}".into() };
         let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![asked] });
-        open.answer(result.clone()).expect("it is open");
+        open.add_result(result.clone()).expect("it is open");
         let unit = open.close().expect("its call has a result");
         let wordless = InputMessage { parts: vec![], ..message("") };
-        let answers = Some(Answers { run: RunId::from_bytes([7; 16]), results: vec![result] });
+        let answers = Some(ClientToolResults { run: RunId::from_bytes([7; 16]), results: vec![result] });
         for body in [
-            plain(vec![Turn::Unit(unit)], message("what is it?")),
+            plain(vec![TranscriptTurn::Unit(unit)], message("what is it?")),
             InputBody { answers, ..plain(vec![], wordless) },
         ] {
             let bytes = body.encode().expect("it is JSON");

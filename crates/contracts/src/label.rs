@@ -11,7 +11,7 @@ use crate::parsed::parsed;
 
 /// Whether a text may steer actions by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Integrity {
+pub enum IntegrityLevel {
     /// The authenticated actor's typed text, the operator's files, facts of built-in tools.
     Trusted,
     /// Everything else: files of unknown origin, model output, other systems.
@@ -20,7 +20,7 @@ pub enum Integrity {
 
 /// Who may read a text; each set contains the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Readers {
+pub enum ReaderSet {
     /// Anyone.
     Public,
     /// Everyone of the tenant.
@@ -35,25 +35,25 @@ pub enum Readers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Label {
     /// How far the text may be trusted.
-    pub integrity: Integrity,
+    pub integrity: IntegrityLevel,
     /// Who may read it.
-    pub readers: Readers,
+    pub readers: ReaderSet,
 }
 
 impl Label {
     /// The label of what an authenticated actor typed.
-    pub const ACTOR_TEXT: Self = Self { integrity: Integrity::Trusted, readers: Readers::Actor };
+    pub const ACTOR_TEXT: Self = Self { integrity: IntegrityLevel::Trusted, readers: ReaderSet::Actor };
     /// The label of a fact that a built-in tool states, such as the time.
-    pub const PUBLIC_FACT: Self = Self { integrity: Integrity::Trusted, readers: Readers::Public };
-    /// The label of a file whose origin nobody recorded.
-    pub const UNKNOWN_FILE: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Agent };
+    pub const PUBLIC_FACT: Self = Self { integrity: IntegrityLevel::Trusted, readers: ReaderSet::Public };
+    /// The label of a file whose origin is not recorded.
+    pub const UNKNOWN_FILE: Self = Self { integrity: IntegrityLevel::Untrusted, readers: ReaderSet::Agent };
 
-    /// The label of what another system answered: nobody here vouches for it, and what an agent asked for is its own.
-    pub const OUTSIDE: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Agent };
+    /// The label of what another system answered: it is untrusted here, and what an agent asked for is its own.
+    pub const OUTSIDE: Self = Self { integrity: IntegrityLevel::Untrusted, readers: ReaderSet::Agent };
 
-    /// The label of what an actor says that others said before: an assistant, or a tool. Nobody here saw it. And of a
-    /// picture that an actor shows: nobody here knows who made it.
-    pub const CLAIM: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Actor };
+    /// The label of what an actor says that an assistant or a tool said before: this server did not see it. And of a
+    /// picture that an actor shows: who made it is unknown.
+    pub const CLAIM: Self = Self { integrity: IntegrityLevel::Untrusted, readers: ReaderSet::Actor };
 
     /// Joins two labels: the lower trust and the narrower readers.
     pub fn join(self, other: Self) -> Self {
@@ -64,14 +64,14 @@ impl Label {
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let integrity = match self.integrity {
-            Integrity::Trusted => "trusted",
-            Integrity::Untrusted => "untrusted",
+            IntegrityLevel::Trusted => "trusted",
+            IntegrityLevel::Untrusted => "untrusted",
         };
         let readers = match self.readers {
-            Readers::Public => "public",
-            Readers::Tenant => "tenant",
-            Readers::Agent => "agent",
-            Readers::Actor => "actor",
+            ReaderSet::Public => "public",
+            ReaderSet::Tenant => "tenant",
+            ReaderSet::Agent => "agent",
+            ReaderSet::Actor => "actor",
         };
         write!(f, "{integrity}/{readers}")
     }
@@ -89,15 +89,15 @@ impl FromStr for Label {
         let unknown = || ParseLabelError(text.chars().take(64).collect());
         let (integrity, readers) = text.split_once('/').ok_or_else(unknown)?;
         let integrity = match integrity {
-            "trusted" => Integrity::Trusted,
-            "untrusted" => Integrity::Untrusted,
+            "trusted" => IntegrityLevel::Trusted,
+            "untrusted" => IntegrityLevel::Untrusted,
             _ => return Err(unknown()),
         };
         let readers = match readers {
-            "public" => Readers::Public,
-            "tenant" => Readers::Tenant,
-            "agent" => Readers::Agent,
-            "actor" => Readers::Actor,
+            "public" => ReaderSet::Public,
+            "tenant" => ReaderSet::Tenant,
+            "agent" => ReaderSet::Agent,
+            "actor" => ReaderSet::Actor,
             _ => return Err(unknown()),
         };
         Ok(Self { integrity, readers })
@@ -120,8 +120,9 @@ impl<'de> Deserialize<'de> for Label {
 mod tests {
     use super::*;
 
-    const INTEGRITIES: [Integrity; 2] = [Integrity::Trusted, Integrity::Untrusted];
-    const READERS: [Readers; 4] = [Readers::Public, Readers::Tenant, Readers::Agent, Readers::Actor];
+    const INTEGRITIES: [IntegrityLevel; 2] = [IntegrityLevel::Trusted, IntegrityLevel::Untrusted];
+    const READERS: [ReaderSet; 4] =
+        [ReaderSet::Public, ReaderSet::Tenant, ReaderSet::Agent, ReaderSet::Actor];
 
     #[test]
     fn joining_never_raises_trust_and_never_widens_readers() {

@@ -1,12 +1,12 @@
-//! What two or more rooms must agree on: ids, scope, nouns, journal entries, the transcript, labels, tool
-//! descriptors, error codes and the ports.
+//! What two or more crates must agree on: ids, scope, nouns, journal entries, the transcript, labels, tool descriptors,
+//! error codes and the ports.
 //!
 //! This crate executes nothing and persists nothing. It names no vendor, knows no SQL, no HTTP and no async
 //! runtime. Not here: configuration sections, wire types, table rows, and any type with a single user.
 //!
 //! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`], [`transcript`], [`client`] and [`input`] say
-//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves, [`audit`] what proves it; [`store`] says *how it becomes durable*; the remaining modules are
-//! the ports through which rooms reach one another.
+//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves, [`audit`] what proves it; [`store`]
+//! says *how it becomes durable*; the remaining modules are the ports through which crates reach one another.
 
 mod parsed;
 
@@ -21,6 +21,7 @@ pub mod session;
 pub mod token;
 
 pub mod client;
+pub mod clock;
 pub mod content;
 pub mod input;
 pub mod tool;
@@ -38,13 +39,16 @@ pub mod sent;
 pub mod store;
 pub mod task;
 
+pub mod compute;
 pub mod egress;
 pub mod fault;
 pub mod gate;
+pub mod guarded;
 pub mod model;
 pub mod opinion;
 pub mod past;
 pub mod plan;
+pub mod pool;
 pub mod quantity;
 pub mod runs;
 pub mod runtime;
@@ -58,5 +62,6 @@ pub use crate::digest::Digest;
 pub use crate::fault::{ErrorCode, Fault, Recourse};
 pub use crate::id::{
     AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId,
+    WriteId,
 };
-pub use crate::scope::{Actor, Authority, Operator, Scope};
+pub use crate::scope::{Actor, OperatorScope, Scope, ScopeAuthority};

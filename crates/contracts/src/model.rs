@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
-use crate::client::Wishes;
+use crate::client::SamplingOptions;
 use crate::fault::ErrorCode;
-use crate::sent::Wording;
+use crate::sent::RequestEncoding;
 use crate::tool::ToolDescriptor;
 use crate::transcript::Transcript;
 
@@ -33,16 +33,16 @@ pub struct ModelRequest {
     pub output_tokens_max: u32,
     /// How the client wishes the answer to be; its wish for a length is in `output_tokens_max` already. A format that
     /// cannot carry a wish refuses the request.
-    pub wishes: Wishes,
+    pub wishes: SamplingOptions,
     /// The run and the step; the same for every attempt.
     pub key: String,
 }
 
 /// One attempt, ready to be sent: who is asked, in which words, and what it may cost at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
+pub struct PreparedAttempt {
     /// How the request is written.
-    pub wording: Wording,
+    pub wording: RequestEncoding,
     /// The request as it is written; it holds no key.
     pub body: Bytes,
     /// Counted input tokens of what is sent, as they count against the model's window.
@@ -59,14 +59,14 @@ pub struct Prepared {
 /// Tokens that an attempt used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Usage {
+pub struct TokenUsage {
     /// Tokens of the request.
     pub input_tokens: u32,
     /// Tokens of the answer.
     pub output_tokens: u32,
 }
 
-/// What the tokens of an attempt were, as far as the provider says: parts of [`Usage`], not beside it.
+/// What the tokens of an attempt were, as far as the provider says: parts of [`TokenUsage`], not beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsageDetail {
@@ -82,7 +82,7 @@ pub struct UsageDetail {
 }
 
 impl UsageDetail {
-    /// Tells whether the provider said nothing.
+    /// Returns whether the provider said nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -96,7 +96,7 @@ fn is_zero(tokens: &u32) -> bool {
 /// Why the model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Finish {
+pub enum FinishReason {
     /// It said all it wanted to say.
     Stop,
     /// It waits for the results of its calls.
@@ -122,13 +122,13 @@ pub struct ModelReply {
     /// The calls it asks for.
     pub calls: Vec<ProposedCall>,
     /// What it used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What the tokens were.
     pub detail: UsageDetail,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
     /// Why it stopped.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// The stop text at which it ended, where the provider says so.
     pub stopped_at: Option<String>,
 }
@@ -147,32 +147,32 @@ pub struct ModelError {
 }
 
 /// Where live text goes while an attempt runs. It may drop text; the reply is the truth.
-pub trait Deltas: Send + Sync {
+pub trait DeltaSink: Send + Sync {
     /// Takes the next piece of text.
-    fn push(&self, text: &str);
+    fn push_delta(&self, text: &str);
 }
 
 /// The port to models.
 ///
-/// Guarantee: [`Model::prepare`] sends nothing, and what it prepares is written by [`Model::write`]. [`Model::call`]
+/// Guarantee: [`LanguageModel::prepare_attempt`] sends nothing, and what it prepares is written by [`LanguageModel::encode_request`]. [`LanguageModel::call_model`]
 /// makes one attempt with exactly the bytes that were prepared and ends by its own deadlines; dropping the future
 /// cancels the attempt. The cost that it reports is never above the reservation.
-pub trait Model: Send + Sync + fmt::Debug {
-    /// Tells whether an alias is configured.
-    fn knows(&self, alias: &str) -> bool;
+pub trait LanguageModel: Send + Sync + fmt::Debug {
+    /// Returns whether an alias is configured.
+    fn knows_alias(&self, alias: &str) -> bool;
 
     /// Chooses who is asked now, leaves out what does not fit, and writes the request.
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError>;
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError>;
 
     /// Writes a request in given words. Pure: the same request and wording give the same bytes in any process of this
     /// version. A form that is not known is an error.
-    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError>;
+    fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError>;
 
     /// Makes the attempt that was prepared from the request.
-    fn call<'a>(
+    fn call_model<'a>(
         &'a self,
         request: &'a ModelRequest,
-        prepared: &'a Prepared,
-        deltas: &'a dyn Deltas,
+        prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>>;
 }

@@ -7,18 +7,18 @@ use std::str::FromStr;
 use serde::Deserializer;
 use serde::de::{Error, Visitor};
 
-/// Reads a text and parses it where it stands.
+/// Reads a text and parses it in place.
 pub(crate) fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: fmt::Display>,
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_str(Parsed(PhantomData))
+    deserializer.deserialize_str(FromStrVisitor(PhantomData))
 }
 
-struct Parsed<T>(PhantomData<T>);
+struct FromStrVisitor<T>(PhantomData<T>);
 
-impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Parsed<T> {
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for FromStrVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, RunId, SessionId};
-use crate::model::Usage;
+use crate::model::TokenUsage;
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub enum RunKind {
     Worker,
 }
 
-/// How a run stands.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -34,7 +34,7 @@ pub enum RunStatus {
     Yielded,
     /// It ended with an error.
     Failed,
-    /// Somebody ended it.
+    /// An actor ended it.
     Cancelled,
 }
 
@@ -50,7 +50,7 @@ impl RunStatus {
         Self::Cancelled,
     ];
 
-    /// Tells whether the run has ended; an ended run never changes.
+    /// Returns whether the run has ended; an ended run never changes.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Running | Self::Parked | Self::Held => false,
@@ -76,21 +76,21 @@ impl RunStatus {
 /// of the entries that led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunHead {
-    /// How it stands.
+    /// Its status.
     pub status: RunStatus,
     /// When a parked run must be woken, if by time.
     pub wake_at: Option<Timestamp>,
     /// Model calls begun.
     pub model_calls: u32,
     /// Tokens used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What it cost, lost attempts included, in millionths of the currency unit.
     pub cost_micros: u64,
 }
 
-/// A run, as it stands.
+/// A run and its current status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct RunRecord {
     /// Its id.
     pub id: RunId,
     /// What it is for.
@@ -115,7 +115,7 @@ pub struct Run {
     pub signals_last: u64,
 }
 
-impl Run {
+impl RunRecord {
     /// How many claims came and went since the last entry.
     pub fn claims_without_entry(&self) -> u64 {
         self.epoch - self.entry_epoch

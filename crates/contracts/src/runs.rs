@@ -11,37 +11,37 @@ use jiff::Timestamp;
 use std::pin::Pin;
 
 use crate::BoxFuture;
-use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
-use crate::approval::{Approval, ApprovalRule, DeclaredRule, RuleAnswer};
-use crate::budget::Budget;
-use crate::client::{Answers, Offer};
-use crate::content::Part;
+use crate::agent::{AgentConfig, AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
+use crate::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule, RuleAnswer};
+use crate::budget::BudgetDefinition;
+use crate::client::{ClientOptions, ClientToolResults};
+use crate::content::ContentPart;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::input::{AskedCall, InputBody};
 use crate::run::{RunHead, RunStatus};
-use crate::scope::{Actor, Operator, Scope};
-use crate::sent::Sent;
+use crate::scope::{Actor, OperatorScope, Scope};
+use crate::sent::SentEncoding;
 use crate::session::SessionKey;
 use crate::store::ItemKey;
 use crate::task::TaskCounts;
-use crate::token::{Token, TokenScopes};
-use crate::transcript::Turn;
+use crate::token::{TokenRecord, TokenScopes};
+use crate::transcript::TranscriptTurn;
 
-pub use crate::approval::Reach;
+pub use crate::approval::ApprovalReach;
 
 /// Whether the labels in the file of a session are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportLabels {
-    /// Nobody vouches for them: nothing of the file is told with a better one than a claim has.
+    /// They are not believed: nothing of the file gets a better one than a claim has.
     Doubted,
-    /// Whoever imports the file vouches for them, which is an act: they are what they were where the session was lived.
+    /// The importer vouches for them, which is an act: they stay what they were in the original session.
     Believed,
 }
 
 /// A session as a file, and what of the session is not in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exported {
+pub struct SessionExport {
     /// The file.
     pub file: Vec<u8>,
     /// Runs that had not ended; each is left out with what it took.
@@ -52,7 +52,7 @@ pub struct Exported {
 
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum InputTarget {
     /// The session that the key finds; it is opened if there is none.
     Key {
         /// The agent that answers.
@@ -60,7 +60,7 @@ pub enum Target {
         /// The key.
         key: SessionKey,
     },
-    /// A session of its own, under a key that was made up for it: nobody looks for it first.
+    /// A session of its own, under a key that was made up for it: no lookup comes first.
     Fresh {
         /// The agent that answers.
         agent: AgentId,
@@ -75,20 +75,20 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInput {
     /// For whom.
-    pub target: Target,
+    pub target: InputTarget,
     /// Who says it.
     pub author: Actor,
-    /// What was said before, as the caller tells it; labelled as claims, in whole units.
-    pub history: Vec<Turn>,
+    /// Earlier turns that the caller supplies; labelled as claims, in whole units.
+    pub history: Vec<TranscriptTurn>,
     /// What the caller's tools gave, if a run of the session ended with calls for them. Such an input is its own
     /// idempotency key: the calls of a run are answered once.
-    pub answers: Option<Answers>,
+    pub answers: Option<ClientToolResults>,
     /// What the caller offers to the model.
-    pub offer: Offer,
+    pub offer: ClientOptions,
     /// The one call that is asked for, if no model is to be.
     pub call: Option<AskedCall>,
     /// What is said; nothing where results are the last word.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ContentPart>,
     /// The caller's idempotency key.
     pub key: Option<ItemKey>,
     /// Whether the caller waits for the answer.
@@ -96,7 +96,7 @@ pub struct NewInput {
 }
 
 /// An input that is durable.
-pub struct Submitted {
+pub struct InputReceipt {
     /// Its id.
     pub item: ItemId,
     /// Its session.
@@ -108,10 +108,10 @@ pub struct Submitted {
     /// Whether an earlier request with the same key stored it.
     pub replayed: bool,
     /// Ends with the run that takes the input, if the caller waits.
-    pub outcome: Option<BoxFuture<'static, Result<Outcome, Fault>>>,
+    pub outcome: Option<BoxFuture<'static, Result<RunOutcome, Fault>>>,
 }
 
-impl fmt::Debug for Submitted {
+impl fmt::Debug for InputReceipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submitted")
             .field("item", &self.item)
@@ -125,7 +125,7 @@ impl fmt::Debug for Submitted {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// The run.
     pub run: RunId,
     /// The number of its last entry.
@@ -133,19 +133,19 @@ pub struct Outcome {
     /// What its row says.
     pub head: RunHead,
     /// What it answered, where the gate let it leave; nothing of a run that ended otherwise.
-    pub reply: Option<Vec<Part>>,
+    pub reply: Option<Vec<ContentPart>>,
     /// Why it failed, if it did.
     pub failure: Option<Fault>,
 }
 
 /// What a watcher of a run sees. It is a hint to read the journal, which is the truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Live {
+pub enum LiveEvent {
     /// Entries up to this number are durable.
     Committed {
         /// The number of the last one.
         seq: u64,
-        /// How the run stands.
+        /// The run's status.
         status: RunStatus,
     },
     /// Live text of a model attempt. It carries no cursor and gives way to the entry.
@@ -165,7 +165,7 @@ pub enum Live {
         call: CallId,
         /// Bytes of the call's output before this piece.
         offset: u64,
-        /// Bytes of the output that the piece stands for.
+        /// Bytes of the output that the piece covers.
         bytes: u64,
         /// The piece, with what is no UTF-8 replaced.
         text: String,
@@ -174,13 +174,13 @@ pub enum Live {
     Lagged,
 }
 
-/// A watch of a run; bounded, and it ends when nobody works on the run any more.
-pub type Watch = Pin<Box<dyn Stream<Item = Live> + Send>>;
+/// A watch of a run; bounded, and it ends when no task works on the run any more.
+pub type Watch = Pin<Box<dyn Stream<Item = LiveEvent> + Send>>;
 
-/// Why a run stands where it stands.
+/// Why a run has the status that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Why {
-    /// How it stands.
+pub struct RunStatusReason {
+    /// Its status.
     pub status: RunStatus,
     /// What it waits for, or how it ended.
     pub waits_for: String,
@@ -201,17 +201,17 @@ pub struct SentRequest {
     pub step: u32,
     /// The attempt at it.
     pub attempt: u32,
-    /// The alias under which the model was asked: the run's own, or one that stands in.
+    /// The alias under which the model was asked: the run's own, or a fallback.
     pub alias: String,
     /// How it was written, and the digest that its bytes have.
-    pub sent: Sent,
+    pub sent: SentEncoding,
     /// Its body.
     pub body: Bytes,
 }
 
 /// How to end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum RunEndMode {
     /// At the next unit border.
     Cancel,
     /// Now; a call that began becomes `unknown` if it may not be repeated.
@@ -220,7 +220,7 @@ pub enum End {
 
 /// What of an agent to end now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kill {
+pub enum KillTarget {
     /// One of its runs.
     Run(RunId),
     /// The open run of one of its sessions and, where the session is a task's, what no run took yet.
@@ -233,7 +233,7 @@ pub enum Kill {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAgent {
     /// Its handle, unique in its tenant.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// The name that people see.
     pub display_name: String,
     /// Free labels.
@@ -253,11 +253,11 @@ pub struct NewToken {
     pub expires_at: Option<Timestamp>,
 }
 
-/// What somebody answers to an approval.
+/// The answer to an approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ApprovalDecision {
     /// The call may begin.
-    Approve(Reach),
+    Approve(ApprovalReach),
     /// It may not.
     Deny {
         /// Why, for the model and the person; may be empty.
@@ -265,14 +265,14 @@ pub enum Answer {
     },
 }
 
-/// A rule that somebody wants.
+/// A rule to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRule {
     /// Its name, unique in the tenant.
     pub name: String,
     /// What it answers.
     pub answer: RuleAnswer,
-    /// Which calls it answers, as [`Rule`](crate::approval::Rule) reads it.
+    /// Which calls it answers, as [`ParsedRule`](crate::approval::ParsedRule) reads it.
     pub rule: String,
     /// The one agent whose calls it answers.
     pub agent: Option<AgentId>,
@@ -288,23 +288,28 @@ pub struct NewRule {
 /// hears nothing and takes nothing back. The outcome of an input is waited for apart from that, and that wait ends with its caller.
 ///
 /// [`Runtime::carried_through`]: crate::runtime::Runtime::carried_through
-pub trait Runs: Send + Sync + fmt::Debug {
+pub trait EnginePort: Send + Sync + fmt::Debug {
     /// Stores an input; when the future ends well, the input is durable. Never refused because a turn runs.
-    fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>>;
+    fn submit_input(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<InputReceipt, Fault>>;
 
     /// Counts the tokens of the request that an input would begin in a session of its own: as many as decide whether it
-    /// fits the model's window, and of what would be sent. Nothing is written and nobody is asked.
-    fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>>;
+    /// fits the model's window, and of what would be sent. Nothing is written and no model is asked.
+    fn count_tokens(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        body: InputBody,
+    ) -> BoxFuture<'_, Result<u32, Fault>>;
 
     /// Watches a run from now on.
-    fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>>;
+    fn watch_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>>;
 
-    /// Says why a run stands where it stands.
-    fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>>;
+    /// Says why a run has the status that it has.
+    fn explain_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<RunStatusReason, Fault>>;
 
     /// Writes the request of a model call again, from the journal and what it refers to, and proves by its digest that
     /// it is the one that was sent. Without an attempt the last one of the step is meant.
-    fn request(
+    fn rebuild_request(
         &self,
         scope: Scope,
         run: RunId,
@@ -313,29 +318,30 @@ pub trait Runs: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'_, Result<SentRequest, Fault>>;
 
     /// Asks a run to end. Asking again, or asking a run that has ended that way, changes nothing.
-    fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>>;
+    fn end_run(&self, scope: Scope, run: RunId, end: RunEndMode) -> BoxFuture<'_, Result<(), Fault>>;
 
-    /// Ends runs of an agent now, as [`End::Terminate`] does, and tasks that no run took yet, each by a run that takes
+    /// Ends runs of an agent now, as [`RunEndMode::Terminate`] does, and tasks that no run took yet, each by a run that takes
     /// it and ends at once. Returns the runs; one that had ended already is not among them. The agent takes input as
     /// before, and what waits in sessions of other platforms stays.
     fn agent_kill(
         &self,
         scope: Scope,
         agent: AgentId,
-        what: Kill,
+        what: KillTarget,
     ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>>;
 
     /// Goes on from a yielded run with a new one, or releases a held one.
-    fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>>;
+    fn resume_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<InputReceipt, Fault>>;
 
     /// Writes a session into one versioned file: transcript, tool history, bodies and custom state, as far as its runs have
     /// ended.
-    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Exported, Fault>>;
+    fn export_session(&self, scope: Scope, session: SessionId)
+    -> BoxFuture<'_, Result<SessionExport, Fault>>;
 
-    /// Reads such a file into a new session of an agent, which is there whole or not at all. The same file, labels and name
-    /// of a copy give the same session, so a try that broke off is repeated and goes on. Whoever may import may vouch for the
-    /// file's labels; the caller makes sure of the former.
-    fn import(
+    /// Reads such a file into a new session of an agent, which is there whole or not at all. The same file, labels and
+    /// name of a copy give the same session, so a try that broke off is repeated and goes on. The right to import
+    /// includes the right to vouch for the file's labels; the caller checks that right.
+    fn import_session(
         &self,
         scope: Scope,
         agent: AgentId,
@@ -345,26 +351,34 @@ pub trait Runs: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'_, Result<SessionId, Fault>>;
 
     /// Registers a tenant and its first credential, which may do everything in it, in one commit: there is never a
-    /// tenant that nobody can reach. Returns the credential too; it is shown this once.
+    /// tenant without a credential. Returns the credential too; it is shown this once.
     fn tenant_create(
         &self,
-        operator: Operator,
-        handle: Handle,
+        operator: OperatorScope,
+        handle: HandleSlug,
         token_name: String,
-    ) -> BoxFuture<'_, Result<(Tenant, String), Fault>>;
+    ) -> BoxFuture<'_, Result<(TenantRecord, String), Fault>>;
 
     /// Registers another credential of the tenant and returns it with what may be shown of it later; the credential
     /// itself is shown this once.
-    fn token_create(&self, scope: Scope, token: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>>;
+    fn token_create(
+        &self,
+        scope: Scope,
+        token: NewToken,
+    ) -> BoxFuture<'_, Result<(TokenRecord, String), Fault>>;
 
     /// Takes a credential back. Asking again changes nothing.
-    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>>;
+    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<TokenRecord, Fault>>;
 
     /// Sets a budget of the tenant. One that the configuration declares is changed there only.
-    fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>>;
+    fn budget_set(
+        &self,
+        scope: Scope,
+        budget: BudgetDefinition,
+    ) -> BoxFuture<'_, Result<BudgetDefinition, Fault>>;
 
     /// Removes a budget of the tenant.
-    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>>;
+    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<BudgetDefinition, Fault>>;
 
     /// Answers an approval, and with it `also`, at most [`ALSO_MAX`](crate::approval::ALSO_MAX) others of the same run: all of
     /// them in one commit, or none. When the future ends well, the answers are durable. The same answer of the same person
@@ -374,20 +388,28 @@ pub trait Runs: Send + Sync + fmt::Debug {
         scope: Scope,
         approval: ApprovalId,
         also: Vec<ApprovalId>,
-        answer: Answer,
-    ) -> BoxFuture<'_, Result<Approval, Fault>>;
+        answer: ApprovalDecision,
+    ) -> BoxFuture<'_, Result<ApprovalRequest, Fault>>;
 
     /// Adds a rule that answers approvals, or changes the one of this name.
-    fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>>;
+    fn approval_rule_add(
+        &self,
+        scope: Scope,
+        rule: NewRule,
+    ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>>;
 
     /// Lists the rules that the configuration declares for every tenant, in its order. They are no rows, and answer as those do.
     fn approval_rules_declared(&self) -> Vec<DeclaredRule>;
 
     /// Removes a rule. One that the configuration declares is refused.
-    fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>>;
+    fn approval_rule_remove(
+        &self,
+        scope: Scope,
+        name: String,
+    ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>>;
 
     /// Registers an agent.
-    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>>;
+    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>>;
 
     /// Pauses, resumes or terminates an agent.
     fn agent_set_state(
@@ -395,22 +417,22 @@ pub trait Runs: Send + Sync + fmt::Debug {
         scope: Scope,
         agent: AgentId,
         to: AgentState,
-    ) -> BoxFuture<'_, Result<Agent, Fault>>;
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>>;
 
     /// Erases an agent and everything that belongs to it.
-    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>>;
+    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>>;
 
-    /// Tells whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says so; nothing
-    /// is looked up, and a run that is not there is none.
+    /// Returns whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says
+    /// so; nothing is looked up, and a run that is not there is none.
     fn is_imported(&self, session: SessionId, run: RunId) -> bool;
 
     /// Counts what the engine holds in memory.
-    fn load(&self) -> Load;
+    fn engine_load(&self) -> EngineLoad;
 }
 
 /// What the engine holds in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Load {
+pub struct EngineLoad {
     /// Runs with a task.
     pub active: usize,
     /// Sessions and runs that wait for a task.
@@ -423,10 +445,14 @@ pub struct Load {
     pub budget_stops: u64,
     /// How often a run was ended because it went in a circle.
     pub loops: u64,
+    /// Tokens of the requests that models answered.
+    pub input_tokens: u64,
+    /// Tokens of their answers.
+    pub output_tokens: u64,
 }
 
 /// The homes of agents on this machine: made at the first write, wiped on delete.
-pub trait Homes: Send + Sync + fmt::Debug {
+pub trait HomeDirectories: Send + Sync + fmt::Debug {
     /// Wipes the home of an agent and returns how many files it held. A home that is not there is no error.
-    fn wipe(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, Result<u64, Fault>>;
+    fn wipe_home(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, Result<u64, Fault>>;
 }

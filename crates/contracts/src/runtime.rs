@@ -1,17 +1,19 @@
-//! What the world gives to the library: time, identity and a place to run.
+//! What the world gives to the library: time, identity, a place to run and one to compute.
 //!
-//! The library never reads the clock, the environment or randomness by itself. Under simulation the same three
-//! ports are driven by a seed.
+//! The library never reads the clock, the environment or randomness by itself. Under simulation the same ports are
+//! driven by a seed.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::BoxFuture;
+use crate::compute::{ComputeExecutor, ComputeFuture};
 use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 
 /// Time.
@@ -19,26 +21,33 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the wall time, cut to milliseconds, which is what the store keeps.
     fn now(&self) -> Timestamp;
 
-    /// Waits until the wall time is reached.
+    /// Waits until the wall time is reached. A wall clock that is set back makes this wait as much longer, so a loop that must
+    /// go on waits with [`Clock::sleep`] and reads the wall clock after it.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+
+    /// Returns the time since a fixed moment of this process. No change of the wall clock moves it.
+    fn monotonic_now(&self) -> Duration;
+
+    /// Waits so long, whatever happens to the wall clock meanwhile.
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// Identity and randomness.
 pub trait IdSource: Send + Sync + fmt::Debug {
     /// Returns a new UUIDv7; later ones sort after earlier ones.
-    fn uuid(&self) -> Uuid;
+    fn new_uuid(&self) -> Uuid;
 
     /// Returns 32 unpredictable bytes, for keys.
-    fn secret(&self) -> [u8; 32];
+    fn random_secret(&self) -> [u8; 32];
 }
 
 /// A place to run tasks.
-pub trait Spawn: Send + Sync + fmt::Debug {
+pub trait TaskSpawner: Send + Sync + fmt::Debug {
     /// Runs a task to its end in the background.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 
-/// The three together, as every room receives them.
+/// All of them together, as every crate receives them.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     /// Time.
@@ -46,65 +55,77 @@ pub struct Runtime {
     /// Identity and randomness.
     pub ids: Arc<dyn IdSource>,
     /// A place to run tasks.
-    pub spawn: Arc<dyn Spawn>,
+    pub spawn: Arc<dyn TaskSpawner>,
+    /// A place for work that keeps a processor busy.
+    pub compute: Arc<dyn ComputeExecutor>,
 }
 
 impl Runtime {
     /// Mints a tenant id.
     pub fn tenant_id(&self) -> TenantId {
-        TenantId::from_uuid(self.ids.uuid())
+        TenantId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints an agent id.
     pub fn agent_id(&self) -> AgentId {
-        AgentId::from_uuid(self.ids.uuid())
+        AgentId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a session id.
     pub fn session_id(&self) -> SessionId {
-        SessionId::from_uuid(self.ids.uuid())
+        SessionId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a run id.
     pub fn run_id(&self) -> RunId {
-        RunId::from_uuid(self.ids.uuid())
+        RunId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints an inbox item id.
     pub fn item_id(&self) -> ItemId {
-        ItemId::from_uuid(self.ids.uuid())
+        ItemId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a delivery id.
     pub fn delivery_id(&self) -> DeliveryId {
-        DeliveryId::from_uuid(self.ids.uuid())
+        DeliveryId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a capability id.
     pub fn capability_id(&self) -> CapabilityId {
-        CapabilityId::from_uuid(self.ids.uuid())
+        CapabilityId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints an approval id.
     pub fn approval_id(&self) -> ApprovalId {
-        ApprovalId::from_uuid(self.ids.uuid())
+        ApprovalId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a token id.
     pub fn token_id(&self) -> TokenId {
-        TokenId::from_uuid(self.ids.uuid())
+        TokenId::from_uuid(self.ids.new_uuid())
     }
 
-    /// Makes a call that, once it has begun, goes on to its end whether or not anybody waits for it.
+    /// Does work of a tenant that keeps a processor busy, beside the tasks and in the tenant's turn. Nothing where the work
+    /// panicked. Dropped before its turn, the work is not done; after it has begun it goes on to its end.
+    pub fn run_compute<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> ComputeFuture<T> {
+        ComputeFuture::spawn_on(&*self.compute, tenant, work)
+    }
+
+    /// Makes a call that, once it has begun, goes on to its end even if its caller drops it.
     ///
-    /// A caller may go away at any moment: a client hangs up, and its request is dropped where it stands. Between a batch in the
-    /// queue of the store and what must follow its commit (a task for the run, a word to its owner, a cache that forgets)
-    /// memory would then stay behind what becomes durable, and nobody would know. A look at the store from the drop itself may
-    /// come before the commit and find nothing. So what is left of a call that is dropped in the middle becomes a task of its own.
-    /// A call that is awaited to its end spawns nothing and costs one small allocation; one that was never polled does nothing.
-    /// Only the end of the process cuts a call off, and the next start reads what is durable.
+    /// A caller may go away at any moment: a client hangs up, and its request is dropped. Between a batch in the queue
+    /// of the store and what must follow its commit (a task for the run, a message to its owner, a cache that forgets)
+    /// memory would then silently stay behind what becomes durable. A read of the store from the drop itself may come
+    /// before the commit and find nothing. So what is left of a call that is dropped in the middle becomes a task of
+    /// its own. A call that is awaited to its end spawns nothing and costs one small allocation; one that was never
+    /// polled does nothing. Only the end of the process cuts a call off, and the next start reads what is durable.
     ///
-    /// Such a call must end by itself: nobody is left who could take it back.
+    /// Such a call must end by itself: no caller is left to cancel it.
     pub fn carried_through<T: Send + 'static>(
         &self,
         call: impl Future<Output = T> + Send + 'static,
@@ -115,7 +136,7 @@ impl Runtime {
 
 /// A call that becomes a task where its caller drops it.
 struct CarriedThrough<'a, T: Send + 'static> {
-    spawn: &'a dyn Spawn,
+    spawn: &'a dyn TaskSpawner,
     /// What is left of it; nothing once it has ended.
     call: Option<BoxFuture<'static, T>>,
     has_begun: bool,
@@ -164,7 +185,7 @@ mod tests {
         }
     }
 
-    impl Spawn for Kept {
+    impl TaskSpawner for Kept {
         fn spawn(&self, task: BoxFuture<'static, ()>) {
             self.0.lock().expect("no test panics in here").push(task);
         }

@@ -1,8 +1,9 @@
 //! The port to process isolation: what a process may have, what it says, how it ended.
 //!
 //! A [`ProcessSpec`] names everything that a process gets; what it does not name, the process does not have. No process
-//! gets a network; one that is to have a way out gets a door ([`Network::Proxy`]), behind which whoever started it
-//! answers. No shell is involved: the words of `argv` are executed as they stand. Without a backend that can keep the spec nothing runs ([`SandboxError::Unavailable`]).
+//! gets a network; one with a way out gets a socket to a proxy ([`NetworkAccess::Proxy`]), which its starter serves. No
+//! shell is involved: the words of `argv` are executed as they are. Without a backend that can keep the spec nothing
+//! runs ([`SandboxError::Unavailable`]).
 
 use std::fmt;
 use std::net::TcpListener;
@@ -16,21 +17,21 @@ use serde::{Deserialize, Serialize};
 use crate::label::Label;
 use crate::{AgentId, BoxFuture, RunId, TenantId};
 
-/// How much stands between a process and this machine. A tier comes with its first backend.
+/// How strongly a process is isolated from this machine. A tier comes with its first backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// The kernel's own walls: a defect of the kernel crosses them.
+pub enum IsolationTier {
+    /// The kernel's own isolation: a defect of the kernel breaks it.
     Process,
-    /// A kernel of its own answers the process's calls, and is itself behind the walls of this machine's kernel: a defect
-    /// of one of the two is not enough.
+    /// A kernel of its own answers the process's calls, and is itself isolated by this machine's kernel: a defect of
+    /// one of the two is not enough.
     Guest,
-    /// A virtual machine: its kernel runs on a processor's own walls, and what emulates its devices is behind the walls
-    /// of this machine's kernel.
+    /// A virtual machine: the processor isolates its kernel, and this machine's kernel isolates what emulates its
+    /// devices.
     Machine,
 }
 
-impl Tier {
+impl IsolationTier {
     /// Returns the short name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,17 +42,17 @@ impl Tier {
     }
 }
 
-/// How strong the walls of a backend are, for whoever asks for stronger ones than any that will do.
+/// How strong the isolation of a backend is, for tools that ask for more than any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Walls inside of this machine's own file system and process numbers.
+pub enum IsolationLevel {
+    /// Isolation within this machine's own file system and process numbers.
     Base,
     /// A file system and process numbers of their own, or more than that.
     Strict,
 }
 
-impl Level {
+impl IsolationLevel {
     /// Returns the short name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,16 +61,16 @@ impl Level {
         }
     }
 
-    /// Tells how strong a backend is: only the lowest level of the native one is weaker than strict.
-    pub fn of(sandbox: &dyn Sandbox) -> Self {
-        if sandbox.name().ends_with("/base") { Self::Base } else { Self::Strict }
+    /// Returns how strong a backend is: only the lowest level of the native one is weaker than strict.
+    pub fn of_backend(sandbox: &dyn SandboxBackend) -> Self {
+        if sandbox.backend_name().ends_with("/base") { Self::Base } else { Self::Strict }
     }
 }
 
 /// What one process, and all that it starts, may use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct ProcessLimits {
     /// Processor time in milliseconds.
     pub cpu_ms: u64,
     /// Memory in bytes.
@@ -84,7 +85,7 @@ pub struct Limits {
     pub disk_bytes: u64,
 }
 
-impl Limits {
+impl ProcessLimits {
     /// What a call gets that asks for nothing else.
     pub const DEFAULT: Self = Self {
         cpu_ms: 60_000,
@@ -99,10 +100,10 @@ impl Limits {
 /// A file or directory of this machine that the process may read and execute beside the system's programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mount {
+pub struct SandboxMount {
     /// Where it lies on this machine.
     pub source: PathBuf,
-    /// Where the process finds it, if the backend gives it a file system of its own; see [`Sandbox::place`].
+    /// Where the process finds it, if the backend gives it a file system of its own; see [`SandboxBackend::mount_path`].
     pub target: PathBuf,
     /// Whether the process may change it.
     pub writable: bool,
@@ -113,16 +114,16 @@ pub struct Mount {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Network {
+pub enum NetworkAccess {
     /// Nothing.
     #[default]
     None,
-    /// One proxy for HTTP, at a loopback address of its own: whoever started the process accepts its connections (see
-    /// [`Process::take_door`]). Variables of its environment name it.
+    /// One proxy for HTTP, at a loopback address of its own: the starter of the process accepts its connections (see
+    /// [`SandboxProcess::take_door`]). Variables of its environment name it.
     Proxy,
 }
 
-impl Network {
+impl NetworkAccess {
     /// Returns the short name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -136,7 +137,7 @@ impl Network {
 /// as long as the label of what the run has seen stays the same. Nothing that runs is ever met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Family {
+pub struct SandboxFamily {
     /// The run. What it has others do are runs of their own.
     pub run: RunId,
     /// The agent.
@@ -149,7 +150,7 @@ pub struct Family {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessSpec {
-    /// The program and its arguments, executed as they stand.
+    /// The program and its arguments, executed as they are.
     pub argv: Vec<String>,
     /// The whole environment beside the few names that the backend sets: `PATH`, `HOME`, `LANG`, `TMPDIR`.
     pub env: Vec<(String, String)>,
@@ -158,19 +159,19 @@ pub struct ProcessSpec {
     /// Where in the workspace it starts; empty for the workspace itself.
     pub cwd: PathBuf,
     /// What else it may see.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<SandboxMount>,
     /// What it may use.
-    pub limits: Limits,
+    pub limits: ProcessLimits,
     /// What it may reach. A backend that cannot keep it apart from everything else refuses to start.
-    pub network: Network,
-    /// Whose it is, if a backend may keep walls warm for the next program of the same.
-    pub family: Option<Family>,
+    pub network: NetworkAccess,
+    /// Whose it is, if a backend may keep a sandbox warm for the next program of the same.
+    pub family: Option<SandboxFamily>,
 }
 
 /// Which limit ended a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Limit {
+pub enum LimitKind {
     /// Processor time.
     Cpu,
     /// Memory.
@@ -185,7 +186,7 @@ pub enum Limit {
     Disk,
 }
 
-impl fmt::Display for Limit {
+impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cpu => "processor time",
@@ -201,7 +202,7 @@ impl fmt::Display for Limit {
 /// How a process ended. Nothing that it started outlives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Ending {
+pub enum ProcessExit {
     /// It ended by itself.
     Exited {
         /// Its exit code.
@@ -215,7 +216,7 @@ pub enum Ending {
     /// It was ended because it reached a limit.
     Killed {
         /// Which one.
-        limit: Limit,
+        limit: LimitKind,
     },
     /// It was ended because its handle asked for it or is gone.
     Stopped,
@@ -231,25 +232,25 @@ pub enum Ending {
 /// Which of its two outputs a process wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stream {
+pub enum OutputStream {
     /// Standard output.
     Out,
     /// Standard error.
     Err,
 }
 
-/// What a process tells.
+/// What a process reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessEvent {
     /// It wrote something; at most [`PIECE_BYTES_MAX`] bytes at a time.
     Output {
         /// Where to.
-        stream: Stream,
+        stream: OutputStream,
         /// What.
         bytes: Bytes,
     },
     /// It ended; the last event.
-    Ended(Ending),
+    Ended(ProcessExit),
 }
 
 /// The longest piece of output in one event.
@@ -285,7 +286,7 @@ pub enum SandboxError {
 /// A running process.
 ///
 /// Guarantee: dropping it ends the process and everything that it started.
-pub trait Process: Send + fmt::Debug {
+pub trait SandboxProcess: Send + fmt::Debug {
     /// Waits for the next event; nothing after [`ProcessEvent::Ended`]. A process that writes faster than this is
     /// called is made to wait. Dropping the future loses nothing.
     fn next(&mut self) -> BoxFuture<'_, Option<ProcessEvent>>;
@@ -300,51 +301,54 @@ pub trait Process: Send + fmt::Debug {
 
 /// The port to one backend of process isolation.
 ///
-/// Guarantee: a process started here has what its spec names and nothing else, reaches no network but the door that its
-/// spec asks for, and dies with this program, however this program ends.
-pub trait Sandbox: Send + Sync + fmt::Debug {
+/// Guarantee: a process started here has what its spec names and nothing else, reaches no network but the proxy that
+/// its spec asks for, and dies with this program, however this program ends.
+pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Returns the backend's name with its level, such as `native/strict`.
-    fn name(&self) -> &'static str;
+    fn backend_name(&self) -> &'static str;
 
-    /// Returns how much stands between a process and this machine.
-    fn tier(&self) -> Tier;
+    /// Returns how strongly a process is isolated from this machine.
+    fn isolation_tier(&self) -> IsolationTier;
 
     /// Returns where the process finds its workspace.
-    fn workspace(&self, spec: &ProcessSpec) -> PathBuf;
+    fn workspace_path(&self, spec: &ProcessSpec) -> PathBuf;
 
     /// Returns where the process finds a mount.
-    fn place<'mount>(&self, mount: &'mount Mount) -> &'mount Path;
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path;
 
     /// Starts a process.
-    fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>>;
+    fn start_process(
+        &self,
+        spec: ProcessSpec,
+    ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>>;
 
     /// Takes down whatever is kept warm for a run, which has come to rest. Most backends keep nothing.
     fn let_go(&self, _run: RunId) {}
 }
 
-/// Whoever knows which backends this machine has, and which of them are strong enough for whom.
-pub trait Sandboxes: Send + Sync + fmt::Debug {
+/// The port that picks a backend: it knows which this machine has, and which are strong enough for a tenant.
+pub trait SandboxSelector: Send + Sync + fmt::Debug {
     /// Picks a backend that is strong enough for programs of a tenant's agents; without one nothing runs.
-    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+    fn pick_backend(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn SandboxBackend>, SandboxError>>;
 
     /// Takes down whatever is kept warm for a run, which has come to rest.
     fn let_go(&self, _run: RunId) {}
 
-    /// Picks as [`Sandboxes::pick`] does, but nothing weaker than `least`.
+    /// Picks as [`SandboxSelector::pick_backend`] does, but nothing weaker than `least`.
     fn pick_at_least(
         &self,
         tenant: TenantId,
-        least: Level,
-    ) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        least: IsolationLevel,
+    ) -> BoxFuture<'_, Result<Arc<dyn SandboxBackend>, SandboxError>> {
         Box::pin(async move {
-            let sandbox = self.pick(tenant).await?;
-            if Level::of(&*sandbox) >= least {
+            let sandbox = self.pick_backend(tenant).await?;
+            if IsolationLevel::of_backend(&*sandbox) >= least {
                 return Ok(sandbox);
             }
             Err(SandboxError::Unavailable {
                 missing: format!(
                     "{} is weaker than {}, which this tool asks for",
-                    sandbox.name(),
+                    sandbox.backend_name(),
                     least.as_str()
                 ),
                 fix: "look for what adds stronger walls with `dromia doctor --only sandbox`".to_owned(),

@@ -1,36 +1,36 @@
-//! Who asks: the [`Scope`] that every store and engine call carries, and the [`Operator`] for the few questions
+//! Who asks: the [`Scope`] that every store and engine call carries, and the [`OperatorScope`] for the few questions
 //! that concern the whole node.
 //!
-//! Neither can be made without the process's [`Authority`]. `dromia` claims it once and hands it to
-//! authentication (`gateway`) and to recovery (`engine`), which are the only places of a server that issue scopes;
-//! `dromia init`, which makes a home that nobody serves yet, is the third. A test over the sources keeps it so.
-//! What a scope cannot see is *not found*.
+//! Neither can be made without the process's [`ScopeAuthority`]. `dromia` claims it once and hands it to authentication
+//! (`gateway`) and to recovery (`engine`), which are the only places of a server that issue scopes; `dromia init`,
+//! which makes a home before a server runs on it, is the third. A test over the sources keeps it so. What a scope
+//! cannot see is *not found*.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentId, TenantId};
+use crate::id::{AgentId, TenantId, TokenId};
 
 /// The right to issue scopes. It proves nothing by itself: it makes every place that issues one findable.
 #[derive(Debug, Clone)]
-pub struct Authority(());
+pub struct ScopeAuthority(());
 
-impl Authority {
+impl ScopeAuthority {
     /// Claims the authority of this process.
     pub fn claim() -> Self {
         Self(())
     }
 
     /// Issues the scope of an authenticated actor.
-    pub fn scope(&self, tenant: TenantId, actor: Actor) -> Scope {
-        Scope { tenant, agent: None, actor }
+    pub fn issue_scope(&self, tenant: TenantId, actor: Actor) -> Scope {
+        Scope { tenant, agent: None, actor, token: None }
     }
 
     /// Issues the right to ask about the whole node.
-    pub fn operator(&self) -> Operator {
-        Operator(())
+    pub fn issue_operator(&self) -> OperatorScope {
+        OperatorScope(())
     }
 }
 
@@ -78,9 +78,21 @@ pub struct Scope {
     tenant: TenantId,
     agent: Option<AgentId>,
     actor: Actor,
+    token: Option<TokenId>,
 }
 
 impl Scope {
+    /// Says by which token the actor was let in. Its name may be given again, its id never.
+    #[must_use]
+    pub fn by_token(self, token: TokenId) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// Returns the token by which the actor was let in, if by one.
+    pub fn token_id(&self) -> Option<TokenId> {
+        self.token
+    }
+
     /// Returns the tenant whose rows can be seen.
     pub fn tenant(&self) -> TenantId {
         self.tenant
@@ -98,15 +110,15 @@ impl Scope {
 
     /// Narrows the scope to one agent; a scope can only ever be narrowed.
     pub fn narrowed_to(&self, agent: AgentId) -> Self {
-        Self { tenant: self.tenant, agent: Some(agent), actor: self.actor.clone() }
+        Self { agent: Some(agent), ..self.clone() }
     }
 
-    /// Tells whether rows of `agent` can be seen.
-    pub fn sees(&self, agent: AgentId) -> bool {
+    /// Returns whether rows of `agent` can be seen.
+    pub fn sees_agent(&self, agent: AgentId) -> bool {
         self.agent.is_none_or(|only| only == agent)
     }
 }
 
 /// The right to ask questions that concern the whole node: tenants, tokens, what recovery must take over.
 #[derive(Debug, Clone)]
-pub struct Operator(());
+pub struct OperatorScope(());

@@ -1,13 +1,13 @@
 //! How a request was written and what was sent: with a run's journal and its pinned prompt all that the bytes follow
 //! from.
 //!
-//! A [`Wording`] says what is not derivable later, because the operator may change it at any time: the form, the
-//! model's id at its provider, how much of the conversation was left out, how untrusted content of earlier turns is told.
-//! The [`BodyDigest`] proves that bytes which are written again are the ones that were sent. Keys and addresses are no
-//! part of a body and of neither.
+//! A [`RequestEncoding`] says what is not derivable later, because the operator may change it at any time: the form,
+//! the model's id at its provider, how much of the conversation was left out, how untrusted content of earlier turns is
+//! shown. The [`BodyDigest`] proves that bytes which are written again are the ones that were sent. Keys and addresses
+//! are no part of a body and of neither.
 //!
 //! A form carries a version, such as `chat/1`. A program that writes a form's bytes in another way gives the form a new
-//! version, or the digest tells that the bytes are others.
+//! version; otherwise the digest does not match.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,8 +18,8 @@ use crate::digest::ParseDigestError;
 
 /// How a request is written for one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wording {
-    /// The alias that is asked, where it stands in for the one that the run names.
+pub struct RequestEncoding {
+    /// The alias that is asked, where it is a fallback for the one that the run names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// The form and its version.
@@ -36,17 +36,17 @@ pub struct Wording {
     /// How many turns of the conversation are left out at its beginning, so that the rest fits the model's window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u32,
-    /// How untrusted content of earlier turns is told. It is written only where a handle stands in it for something, so
-    /// an entry of before the field reads as what it was: whole.
+    /// How untrusted content of earlier turns is shown. It is written only where a handle replaces something; an entry
+    /// without the field reads as `Whole`.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub tainted_past: TaintedPast,
 }
 
-/// How a model is told what came to earlier turns of its conversation and nobody here vouches for.
+/// How a model sees the untrusted content of earlier turns of its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaintedPast {
-    /// As it was told then, so that the turn is as untrusted as it.
+    /// As the earlier turn had it, so that the turn is as untrusted as it.
     #[default]
     Whole,
     /// By a handle, with which the model may read it again ([`crate::past`]). A program that puts handles in other words
@@ -57,19 +57,19 @@ pub enum TaintedPast {
 /// How a form begins whose requests are answered within this process.
 pub const FORM_WITHIN: &str = "scripted/";
 
-impl Wording {
-    /// Tells whether what is written so leaves this process.
-    pub fn leaves(&self) -> bool {
+impl RequestEncoding {
+    /// Returns whether what is written so leaves this process.
+    pub fn leaves_process(&self) -> bool {
         !self.form.starts_with(FORM_WITHIN)
     }
 }
 
 /// What was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
+pub struct SentEncoding {
     /// How it was written.
     #[serde(flatten)]
-    pub wording: Wording,
+    pub wording: RequestEncoding,
     /// The digest of its bytes.
     pub digest: BodyDigest,
 }
@@ -89,15 +89,14 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// The first eight bytes of a 256-bit digest, written as 16 lower-case hex digits: short, because every model call keeps
-/// one. It tells accidents apart, which is all that it is for; the journal's own chain is what an enemy would have to
-/// break.
+/// The first eight bytes of a 256-bit digest, written as 16 lower-case hex digits: short, because every model call
+/// keeps one. It detects accidents and nothing more; an attacker would have to break the journal's own chain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BodyDigest([u8; 8]);
 
 impl BodyDigest {
     /// Keeps the beginning of a digest.
-    pub const fn of(whole: &[u8; 32]) -> Self {
+    pub const fn truncate_digest(whole: &[u8; 32]) -> Self {
         let mut kept = [0; 8];
         let mut at = 0;
         while at < kept.len() {
@@ -129,7 +128,7 @@ impl FromStr for BodyDigest {
             return Err(ParseDigestError);
         }
         let whole: crate::Digest = format!("{text}{:048}", 0).parse()?;
-        Ok(Self::of(whole.as_bytes()))
+        Ok(Self::truncate_digest(whole.as_bytes()))
     }
 }
 
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_the_scripted_model_is_asked_does_not_leave() {
-        let wording = |form: &str| Wording {
+        let wording = |form: &str| RequestEncoding {
             by: None,
             form: form.to_owned(),
             model: String::new(),
@@ -161,13 +160,13 @@ mod tests {
             left_out: 0,
             tainted_past: TaintedPast::Whole,
         };
-        assert!(!wording("scripted/1").leaves());
-        assert!(wording("chat/2").leaves() && wording("").leaves());
+        assert!(!wording("scripted/1").leaves_process());
+        assert!(wording("chat/2").leaves_process() && wording("").leaves_process());
     }
 
     #[test]
     fn what_is_usual_is_not_written_and_everything_comes_back() {
-        let usual = Wording {
+        let usual = RequestEncoding {
             by: None,
             form: "chat/1".to_owned(),
             model: "m".to_owned(),
@@ -177,13 +176,13 @@ mod tests {
             tainted_past: TaintedPast::Whole,
         };
         let digest: BodyDigest = "00010203040506ff".parse().expect("16 digits");
-        let short = Sent { wording: usual.clone(), digest };
+        let short = SentEncoding { wording: usual.clone(), digest };
         let text = serde_json::to_string(&short).expect("it is data");
         assert_eq!(
             text, r#"{"form":"chat/1","model":"m","digest":"00010203040506ff"}"#,
             "these bytes lie in every journal"
         );
-        let wording = Wording {
+        let wording = RequestEncoding {
             by: Some("spare".to_owned()),
             whole: true,
             limit: Some("max_completion_tokens".to_owned()),
@@ -191,20 +190,20 @@ mod tests {
             tainted_past: TaintedPast::Handle,
             ..usual
         };
-        for sent in [short, Sent { wording, digest }] {
+        for sent in [short, SentEncoding { wording, digest }] {
             let text = serde_json::to_string(&sent).expect("it is data");
-            assert_eq!(serde_json::from_str::<Sent>(&text).expect("it was just written"), sent);
+            assert_eq!(serde_json::from_str::<SentEncoding>(&text).expect("it was just written"), sent);
         }
     }
 
     #[test]
     fn an_entry_of_before_handles_told_the_past_whole() {
         let old = r#"{"form":"chat/2","model":"m","left_out":4,"digest":"00010203040506ff"}"#;
-        let sent: Sent = serde_json::from_str(old).expect("it is read for ever");
+        let sent: SentEncoding = serde_json::from_str(old).expect("it is read for ever");
         assert_eq!(sent.wording.tainted_past, TaintedPast::Whole);
         assert_eq!(serde_json::to_string(&sent).expect("it is data"), old);
-        let wording = Wording { tainted_past: TaintedPast::Handle, ..sent.wording };
-        let text = serde_json::to_string(&Sent { wording, ..sent }).expect("it is data");
+        let wording = RequestEncoding { tainted_past: TaintedPast::Handle, ..sent.wording };
+        let text = serde_json::to_string(&SentEncoding { wording, ..sent }).expect("it is data");
         assert!(text.contains(r#""tainted_past":"handle""#), "{text}");
     }
 

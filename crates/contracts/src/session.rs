@@ -25,9 +25,9 @@ pub struct SessionKey {
     pub actor: Actor,
 }
 
-/// A session, as it stands.
+/// A session and its current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub struct SessionRecord {
     /// Its id.
     pub id: SessionId,
     /// Its agent.
@@ -109,7 +109,7 @@ impl ItemKind {
     }
 }
 
-/// An inbox item, as it stands.
+/// An inbox item and its current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxItem {
     /// Its id.

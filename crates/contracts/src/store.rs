@@ -1,7 +1,7 @@
 //! The port to durable storage.
 //!
-//! A [`Batch`] is data: mutations of one tenant and, optionally, the claim of a session. [`Store::commit`] has
-//! three answers, and memory may change only on [`Commit::Done`]. Any batch may be submitted twice: the second
+//! A [`WriteBatch`] is data: mutations of one tenant and, optionally, the claim of a session. [`Store::commit`] has
+//! three answers, and memory may change only on [`CommitOutcome::Done`]. Any batch may be submitted twice: the second
 //! time finds the rows of the first and gets the same receipt. Nothing here assumes SQL.
 
 mod answer;
@@ -12,8 +12,8 @@ mod read;
 mod row;
 mod turn;
 
-pub use answer::{Commit, Receipt, Refusal};
-pub use batch::{Batch, Lane, Mutation, Wanted};
+pub use answer::{CommitOutcome, CommitReceipt, CommitRefusal};
+pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
 pub use control::{
     AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
     CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
@@ -23,10 +23,11 @@ pub use deliver::{
 };
 pub use read::{Read, ReadError, Store};
 pub use row::{
-    ApprovalFilter, CoolingApproval, Damage, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession,
-    RunFilter, RunSpending, SessionTail, StateEntry, StoreHealth, StoreStats, StoredEntry, TailLimits,
-    TokenOwner,
+    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, PageRequest, PendingSession,
+    RunFilter, RunSpending, SessionTail, StateEntry, StoreDamage, StoreHealth, StoreStats, StoredEntry,
+    TailLimits, TokenOwner,
 };
 pub use turn::{
-    Claim, InboxPut, ItemKey, KeyLifetime, NewEntry, Pin, RunAppend, RunTakeover, SessionOpen, StatePut,
+    InboxPut, ItemKey, KeyLifetime, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, TextPin,
+    TurnClaim,
 };

@@ -1,17 +1,17 @@
-//! Tasks: what an agent is asked to do in a session of its own, without anybody who talks with it there.
+//! Tasks: what an agent is asked to do in a session of its own, without a person who talks with it there.
 //!
-//! A task is no record beside the others. It is a session on the platform [`PLATFORM`] whose first input is the task,
-//! with the runs that took what lies there; how it stands is read off these. The table of that is here and nowhere else.
+//! A task is no record of its own. It is a session on the platform [`PLATFORM`] whose first input is the task, with the
+//! runs that took its inputs; its state is derived from these, by the one table in this module.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::run::RunStatus;
 
-/// The platform of the sessions that tasks have. Nobody else opens a session on it.
+/// The platform of the sessions that tasks have. Only a task opens a session on it.
 pub const PLATFORM: &str = "task";
 
-/// How a task stands.
+/// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
@@ -24,13 +24,13 @@ pub enum TaskState {
     Paused,
     /// It was done.
     Completed,
-    /// It will not be done: its run failed, somebody ended it, or its agent ended before a run took it.
+    /// It will not be done: its run failed, an actor ended it, or its agent ended before a run took it.
     Failed,
 }
 
 /// What lies in a task's inbox that no run took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Untaken {
+pub enum PendingInput {
     /// Nothing.
     Nothing,
     /// Something that the next run takes.
@@ -54,7 +54,7 @@ impl TaskState {
         }
     }
 
-    /// Tells how a task stands whose newest run stands so, and in whose inbox nothing else lies.
+    /// Returns the state of a task whose newest run has this status, and in whose inbox nothing else lies.
     pub const fn of_run(status: RunStatus) -> Self {
         match status {
             RunStatus::Running => Self::Running,
@@ -64,13 +64,17 @@ impl TaskState {
         }
     }
 
-    /// Tells how a task stands.
-    pub const fn of(newest: Option<RunStatus>, untaken: Untaken) -> Self {
+    /// Returns the state of a task.
+    pub const fn derive_state(newest: Option<RunStatus>, untaken: PendingInput) -> Self {
         match (newest, untaken) {
-            (Some(status), Untaken::Nothing) => Self::of_run(status),
-            (Some(status), Untaken::Waits | Untaken::InVain) if !status.is_terminal() => Self::of_run(status),
-            (_, Untaken::InVain) => Self::Failed,
-            (Some(_), Untaken::Waits) | (None, Untaken::Waits | Untaken::Nothing) => Self::Pending,
+            (Some(status), PendingInput::Nothing) => Self::of_run(status),
+            (Some(status), PendingInput::Waits | PendingInput::InVain) if !status.is_terminal() => {
+                Self::of_run(status)
+            }
+            (_, PendingInput::InVain) => Self::Failed,
+            (Some(_), PendingInput::Waits) | (None, PendingInput::Waits | PendingInput::Nothing) => {
+                Self::Pending
+            }
         }
     }
 }
@@ -92,7 +96,7 @@ pub struct TaskCounts {
 
 impl TaskCounts {
     /// Returns the count of one state.
-    pub const fn of(&self, state: TaskState) -> u64 {
+    pub const fn count_of(&self, state: TaskState) -> u64 {
         match state {
             TaskState::Pending => self.pending,
             TaskState::Running => self.running,
@@ -128,12 +132,18 @@ mod tests {
     fn what_waits_is_pending_unless_a_run_is_open_or_its_agent_has_ended() {
         for status in RunStatus::ALL {
             let open = !status.is_terminal();
-            let of = |untaken| TaskState::of(Some(status), untaken);
-            assert_eq!(of(Untaken::Nothing), TaskState::of_run(status));
-            assert_eq!(of(Untaken::Waits), if open { TaskState::of_run(status) } else { TaskState::Pending });
-            assert_eq!(of(Untaken::InVain), if open { TaskState::of_run(status) } else { TaskState::Failed });
+            let of = |untaken| TaskState::derive_state(Some(status), untaken);
+            assert_eq!(of(PendingInput::Nothing), TaskState::of_run(status));
+            assert_eq!(
+                of(PendingInput::Waits),
+                if open { TaskState::of_run(status) } else { TaskState::Pending }
+            );
+            assert_eq!(
+                of(PendingInput::InVain),
+                if open { TaskState::of_run(status) } else { TaskState::Failed }
+            );
         }
-        assert_eq!(TaskState::of(None, Untaken::Waits), TaskState::Pending);
-        assert_eq!(TaskState::of(None, Untaken::InVain), TaskState::Failed);
+        assert_eq!(TaskState::derive_state(None, PendingInput::Waits), TaskState::Pending);
+        assert_eq!(TaskState::derive_state(None, PendingInput::InVain), TaskState::Failed);
     }
 }

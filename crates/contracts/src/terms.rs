@@ -1,24 +1,24 @@
 //! What the operator says about tools, for every agent or for one: the port to it.
 //!
 //! Terms come from the configuration and never from a tenant. They bound what a call may use ([`ToolTerms`]) and add to
-//! what an agent's own grants cover ([`Terms::grants`]); the gate and the sandbox keep them.
+//! what an agent's own grants cover ([`OperatorTerms::operator_grants`]); the gate and the sandbox keep them.
 
 use std::fmt;
 
 use crate::BoxFuture;
 use crate::egress::may_reach;
 use crate::id::{AgentId, TenantId};
-use crate::sandbox::{Level, Network};
+use crate::sandbox::{IsolationLevel, NetworkAccess};
 use crate::scope::Scope;
 use crate::store::Read;
 
 /// What the operator says about one tool. Nothing said is the tool's own default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ToolTerms {
-    /// The weakest walls that will do for its programs.
-    pub sandbox: Option<Level>,
-    /// What its programs may reach; nothing is what nobody said.
-    pub network: Option<Network>,
+    /// The weakest isolation that will do for its programs.
+    pub sandbox: Option<IsolationLevel>,
+    /// What its programs may reach; nothing where the operator does not say.
+    pub network: Option<NetworkAccess>,
     /// Whether an agent needs the operator's word beside its own grant.
     pub privileged: bool,
     /// Hosts that it may reach beside those which the agent's grants name.
@@ -34,19 +34,19 @@ pub struct ToolTerms {
 }
 
 impl ToolTerms {
-    /// Tells what a program is given that an agent with these grants starts: a way out only where the operator says so and
-    /// some grant may cover a host. What is judged, what is run and what is shown of it are this one answer.
-    pub fn network_for(&self, grants: &[String]) -> Network {
+    /// Returns which network a program gets that an agent with these grants starts: a way out only where the operator
+    /// says so and some grant may cover a host. This one answer is what is judged, what is run and what is shown of it.
+    pub fn network_for(&self, grants: &[String]) -> NetworkAccess {
         match self.network {
-            Some(Network::Proxy) if grants.iter().any(|grant| may_reach(grant)) => Network::Proxy,
-            Some(Network::Proxy | Network::None) | None => Network::None,
+            Some(NetworkAccess::Proxy) if grants.iter().any(|grant| may_reach(grant)) => NetworkAccess::Proxy,
+            Some(NetworkAccess::Proxy | NetworkAccess::None) | None => NetworkAccess::None,
         }
     }
 }
 
-/// Spells the operator's word for a privileged tool, as it stands among an agent's grants. No configuration of an agent
-/// may hold it.
-pub fn cleared(tool: &str) -> String {
+/// Spells the operator's word for a privileged tool, as the agent's grants hold it. No configuration of an agent may
+/// hold it.
+pub fn privileged_grant(tool: &str) -> String {
     format!("{CLEARED}{tool}")
 }
 
@@ -57,30 +57,34 @@ pub const CLEARED: &str = "privileged:";
 ///
 /// Guarantee: the same question has the same answer as long as the process lives, unless an agent gets another handle or
 /// a capability.
-pub trait Terms: Send + Sync + fmt::Debug {
+pub trait OperatorTerms: Send + Sync + fmt::Debug {
     /// Says what counts for a tool in the hands of an agent; without an agent, what counts for those of whom nothing is
     /// said.
-    fn of<'a>(&'a self, tool: &'a str, agent: Option<(&'a Scope, AgentId)>) -> Read<'a, ToolTerms>;
+    fn effective_terms<'a>(
+        &'a self,
+        tool: &'a str,
+        agent: Option<(&'a Scope, AgentId)>,
+    ) -> Read<'a, ToolTerms>;
 
     /// Lists what the operator adds to an agent's own grants: hosts, the word for privileged tools, and the word for the
     /// capabilities that it holds.
-    fn grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
+    fn operator_grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
 
     /// Takes note that an agent is being erased, once that mark is durable: what it held counts no more.
-    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
+    fn note_agent_erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
 }
 
 /// The same terms for every tool of every agent, and no grant beside the agents' own.
-impl Terms for ToolTerms {
-    fn of<'a>(&'a self, _: &'a str, _: Option<(&'a Scope, AgentId)>) -> Read<'a, ToolTerms> {
+impl OperatorTerms for ToolTerms {
+    fn effective_terms<'a>(&'a self, _: &'a str, _: Option<(&'a Scope, AgentId)>) -> Read<'a, ToolTerms> {
         Box::pin(std::future::ready(Ok(self.clone())))
     }
 
-    fn grants<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
+    fn operator_grants<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
+    fn note_agent_erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 }
@@ -100,13 +104,13 @@ mod tests {
             [&[], &["exec", "network.x", "model"]],
         );
         for grants in covers {
-            assert_eq!(given(Some(Network::Proxy), grants), Network::Proxy, "{grants:?}");
-            for network in [None, Some(Network::None)] {
-                assert_eq!(given(network, grants), Network::None, "{grants:?}");
+            assert_eq!(given(Some(NetworkAccess::Proxy), grants), NetworkAccess::Proxy, "{grants:?}");
+            for network in [None, Some(NetworkAccess::None)] {
+                assert_eq!(given(network, grants), NetworkAccess::None, "{grants:?}");
             }
         }
         for grants in of_no_use {
-            assert_eq!(given(Some(Network::Proxy), grants), Network::None, "{grants:?}");
+            assert_eq!(given(Some(NetworkAccess::Proxy), grants), NetworkAccess::None, "{grants:?}");
         }
     }
 }

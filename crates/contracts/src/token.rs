@@ -1,8 +1,8 @@
-//! Credentials of a tenant: what a token may do, until when, and whether it still stands.
+//! Credentials of a tenant: what a token may do, until when, and whether it is still valid.
 //!
-//! A token itself is held by whoever was given it, and the store keeps its hash; a [`Token`] is what may be shown of
-//! it. The set of scopes is closed, and the gateway's route table names one for every route of a tenant, so a scope
-//! that nothing enforces does not exist.
+//! A client holds the token itself, and the store keeps its hash; a [`TokenRecord`] is what may be shown of it. The set
+//! of scopes is closed, and the gateway's route table names one for every route of a tenant, so a scope that nothing
+//! enforces does not exist.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ pub const NAME_CHARS_MAX: usize = 64;
 pub const NAME_RULE: &str =
     "1 to 64 visible ASCII characters, without `/`, and not of the form of a token's id";
 
-/// Tells whether a text may name a token.
+/// Returns whether a text may name a token.
 ///
 /// The name becomes the actor `token:NAME`, under which a caller may speak for others as `token:NAME/OTHER`: a `/` in
 /// a name would make two authors one.
@@ -61,7 +61,7 @@ impl TokenScope {
         }
     }
 
-    const fn bit(self) -> u8 {
+    const fn scope_bit(self) -> u8 {
         match self {
             Self::Read => 1,
             Self::Invoke => 2,
@@ -98,30 +98,30 @@ pub struct TokenScopes(u8);
 
 impl TokenScopes {
     /// Everything of the tenant.
-    pub const ADMIN: Self = Self(TokenScope::Admin.bit());
+    pub const ADMIN: Self = Self(TokenScope::Admin.scope_bit());
 
     /// Returns the scopes that the set names, the narrowest first.
     pub fn iter(self) -> impl Iterator<Item = TokenScope> {
-        TokenScope::ALL.into_iter().filter(move |scope| self.0 & scope.bit() != 0)
+        TokenScope::ALL.into_iter().filter(move |scope| self.0 & scope.scope_bit() != 0)
     }
 
-    /// Tells whether the set names nothing.
+    /// Returns whether the set names nothing.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Tells whether something that needs `scope` is allowed.
+    /// Returns whether something that needs `scope` is allowed.
     pub const fn allows(self, scope: TokenScope) -> bool {
-        self.0 & (scope.bit() | TokenScope::Admin.bit()) != 0
+        self.0 & (scope.scope_bit() | TokenScope::Admin.scope_bit()) != 0
     }
 
-    /// Tells whether everything that `other` allows is allowed here too.
+    /// Returns whether everything that `other` allows is allowed here too.
     pub fn covers(self, other: Self) -> bool {
         other.iter().all(|scope| self.allows(scope))
     }
 }
 
-/// The roles that every server has, with the scopes that each stands for, the narrowest first.
+/// The roles that every server has, each with its scopes, the narrowest first.
 pub const ROLES: [(&str, &[TokenScope]); 4] = [
     ("viewer", &[TokenScope::Read]),
     ("approver", &[TokenScope::Read, TokenScope::Approve]),
@@ -130,14 +130,14 @@ pub const ROLES: [(&str, &[TokenScope]); 4] = [
 ];
 
 /// Finds what a role of [`ROLES`] may do.
-pub fn role(name: &str) -> Option<TokenScopes> {
+pub fn find_role(name: &str) -> Option<TokenScopes> {
     let found = ROLES.iter().find(|(known, _)| *known == name);
     found.map(|(_, scopes)| scopes.iter().copied().collect())
 }
 
 impl FromIterator<TokenScope> for TokenScopes {
     fn from_iter<I: IntoIterator<Item = TokenScope>>(scopes: I) -> Self {
-        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.scope_bit()))
     }
 }
 
@@ -181,7 +181,7 @@ impl JsonSchema for TokenScopes {
 
 /// A credential, as it was registered, without anything that could be presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
+pub struct TokenRecord {
     /// Its id.
     pub id: TokenId,
     /// What it is called; several tokens of a tenant may share a name, and then they are one actor.
@@ -196,9 +196,9 @@ pub struct Token {
     pub revoked_at: Option<Timestamp>,
 }
 
-impl Token {
-    /// Returns how the token stands at an instant.
-    pub fn state(&self, now: Timestamp) -> TokenState {
+impl TokenRecord {
+    /// Returns the token's state at an instant.
+    pub fn state_at(&self, now: Timestamp) -> TokenState {
         if self.revoked_at.is_some() {
             TokenState::Revoked
         } else if self.expires_at.is_some_and(|end| end <= now) {
@@ -217,7 +217,7 @@ pub enum TokenState {
     Active,
     /// Its time is over.
     Expired,
-    /// Somebody took it back.
+    /// It was revoked.
     Revoked,
 }
 
@@ -268,11 +268,11 @@ mod tests {
     fn a_role_is_a_name_for_scopes_and_none_but_admin_covers_all() {
         let all: TokenScopes = TokenScope::ALL.into_iter().collect();
         for (name, scopes) in ROLES {
-            assert_eq!(role(name), Some(set(scopes)));
+            assert_eq!(find_role(name), Some(set(scopes)));
             assert!(set(scopes).allows(TokenScope::Read), "{name} sees what it acts on");
             assert_eq!(set(scopes).covers(all), name == "admin", "{name}");
         }
-        assert_eq!(role("root"), None);
+        assert_eq!(find_role("root"), None);
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn a_token_stands_until_its_end_or_its_revocation() {
         let at = |ms| Timestamp::from_millisecond(ms).expect("an instant");
-        let mut token = Token {
+        let mut token = TokenRecord {
             id: TokenId::from_bytes([1; 16]),
             name: "ci".to_owned(),
             scopes: TokenScopes::ADMIN,
@@ -316,10 +316,10 @@ mod tests {
             expires_at: Some(at(10)),
             revoked_at: None,
         };
-        assert_eq!([9, 10, 11].map(|ms| token.state(at(ms)).as_str()), ["active", "expired", "expired"]);
+        assert_eq!([9, 10, 11].map(|ms| token.state_at(at(ms)).as_str()), ["active", "expired", "expired"]);
         token.revoked_at = Some(at(5));
-        assert_eq!([4, 11].map(|ms| token.state(at(ms))), [TokenState::Revoked; 2]);
+        assert_eq!([4, 11].map(|ms| token.state_at(at(ms))), [TokenState::Revoked; 2]);
         (token.expires_at, token.revoked_at) = (None, None);
-        assert_eq!(token.state(Timestamp::MAX), TokenState::Active);
+        assert_eq!(token.state_at(Timestamp::MAX), TokenState::Active);
     }
 }

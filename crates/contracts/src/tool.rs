@@ -12,18 +12,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
-use crate::approval::{BoundFiles, Contents};
-use crate::content::{Part, ToolCall};
+use crate::approval::{BoundFiles, ExecutableFiles};
+use crate::content::{ContentPart, ToolCall};
 use crate::digest::Digest;
-use crate::egress::{Decision, Reaches};
+use crate::egress::{EgressDecision, EgressTarget};
 use crate::file::FileLabels;
-use crate::id::{AgentId, CallId, RunId, SessionId};
+use crate::id::{AgentId, CallId, RunId, SessionId, TenantId};
 use crate::label::Label;
-use crate::past::Past;
-use crate::sandbox::{Limits, Network};
+use crate::past::RedactedHistory;
+use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
 use crate::terms::ToolTerms;
+
+/// The built-in tool that sends a message to another session. It is offered where the context names one.
+pub const SEND: &str = "message.send";
 
 /// What may happen when a call whose result is missing runs a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +45,7 @@ pub enum EffectClass {
 }
 
 impl EffectClass {
-    /// Tells whether recovery may run a started call again.
+    /// Returns whether recovery may run a started call again.
     pub fn may_repeat(self) -> bool {
         match self {
             Self::Pure | Self::Idempotent | Self::Keyed | Self::Transactional => true,
@@ -57,7 +60,7 @@ impl EffectClass {
 pub enum ArgumentRole {
     /// How much of it: a sum of money, a number of things.
     Amount,
-    /// What lets somebody in: a password, a key.
+    /// What authenticates its bearer: a password, a key.
     Credential,
     /// Where something goes: a session, the URL of a request.
     Destination,
@@ -68,9 +71,9 @@ pub enum ArgumentRole {
 }
 
 impl ArgumentRole {
-    /// Tells whether an argument says where a call aims: at whom, at what, with whose key. A rule that allows calls without a
-    /// person says what such an argument must be.
-    pub const fn aims(self) -> bool {
+    /// Returns whether an argument says where a call aims: at whom, at what, with whose key. A rule that allows calls
+    /// without a person says what such an argument must be.
+    pub const fn selects_target(self) -> bool {
         match self {
             Self::Credential | Self::Destination | Self::Object => true,
             Self::Amount | Self::Payload => false,
@@ -81,7 +84,7 @@ impl ArgumentRole {
 /// Where what a tool does is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Sink {
+pub enum EffectSink {
     /// With the tenant only, where it can be looked at and undone.
     Inside,
     /// With others, or where it cannot be undone.
@@ -89,11 +92,40 @@ pub enum Sink {
     Outside,
 }
 
+/// How sensitive the results of a tool are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sensitivity {
+    /// Any person may know it.
+    #[default]
+    Low,
+    /// It belongs to one person: mail, accounts, what a secret opens.
+    High,
+}
+
+impl Sensitivity {
+    /// Returns whether it is the lower one.
+    pub fn is_low(&self) -> bool {
+        *self == Self::Low
+    }
+}
+
+/// Which fields of a tool's results say what its records are called. The tool makes the keys; a person who types a record's
+/// name means what its keys say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordFields {
+    /// The fields by which calls say a record: first the one that every record has for itself.
+    pub keys: Vec<String>,
+    /// The fields by which people say it.
+    pub names: Vec<String>,
+}
+
 /// What is known of a tool beside its calls, for a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Manifest {
+pub struct ToolManifest {
     /// Where what it does is seen.
-    pub sink: Sink,
+    pub sink: EffectSink,
     /// The role of each argument, by its name.
     pub roles: BTreeMap<String, ArgumentRole>,
 }
@@ -113,9 +145,15 @@ pub struct ToolDescriptor {
     pub roles: Vec<(String, ArgumentRole)>,
     /// The label of what it returns, where nothing else is known of it; files have labels of their own.
     pub result_label: Label,
+    /// How sensitive its results are.
+    #[serde(default, skip_serializing_if = "Sensitivity::is_low")]
+    pub sensitivity: Sensitivity,
+    /// What the records in its results are called, where it returns any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordFields>,
 }
 
-/// A call in canonical form: what the gate judges is, byte for byte, what [`ToolHost::call`] executes.
+/// A call in canonical form: what the gate judges is, byte for byte, what [`ToolHost::execute_call`] executes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedCall {
     /// Which call it is.
@@ -129,15 +167,15 @@ pub struct PreparedCall {
     /// BLAKE3 of tool name, a NUL byte and the canonical arguments.
     pub action: Digest,
     /// Where it would reach out to, if it would.
-    pub reaches: Option<Reaches>,
-    /// What the program would be given that it starts. It depends on whose call it is, so whoever has it judged says it,
-    /// and the host gives no more than was judged. Without it nobody looked, or it starts none.
-    pub network: Option<Network>,
-    /// The files to which somebody holds it who allowed it: its program starts with them or not at all.
-    pub contents: Option<Contents>,
+    pub reaches: Option<EgressTarget>,
+    /// What the program that it starts would be given. It depends on whose call it is, so the caller of the gate says
+    /// it, and the host gives no more than was judged. Absent where it is not known yet, or the call starts none.
+    pub network: Option<NetworkAccess>,
+    /// The files to which its approval holds it: its program starts with them or not at all.
+    pub contents: Option<ExecutableFiles>,
 }
 
-/// Says why a call cannot be prepared; the model is told, nothing ran.
+/// Says why a call cannot be prepared; the model gets this as the result, nothing ran.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
     /// No tool of the agent has this name.
@@ -175,8 +213,8 @@ pub struct ToolContext {
     pub session: SessionId,
     /// The label of everything that the run has seen.
     pub label: Label,
-    /// What stands behind the handles of the run's requests.
-    pub past: Arc<Past>,
+    /// What the handles of the run's requests refer to.
+    pub past: Arc<RedactedHistory>,
     /// The idempotency key, the same for every attempt of the call.
     pub key: String,
 }
@@ -186,12 +224,12 @@ pub struct ToolContext {
 pub struct ToolOutput {
     /// Whether it did what was asked.
     pub failed: bool,
-    /// What the model is told.
-    pub parts: Vec<Part>,
+    /// What the model gets.
+    pub parts: Vec<ContentPart>,
     /// Inbox items that become durable together with the result; only transactional tools send any.
     pub sends: Vec<InboxPut>,
     /// What was judged about the requests that left this process, or did not.
-    pub egress: Vec<Decision>,
+    pub egress: Vec<EgressDecision>,
     /// What files of the agent's workspace hold now; it becomes durable together with the result. Transactional tools
     /// change no file.
     pub files: FileLabels,
@@ -200,53 +238,62 @@ pub struct ToolOutput {
 /// The longest text of one piece of live output, in bytes.
 pub const LIVE_PIECE_BYTES_MAX: usize = 4 << 10;
 
-/// Where the live output of a call goes while it runs, for whoever looks on. It may drop pieces and never makes the
-/// call wait; the call's result is the truth.
-pub trait Pieces: Send + Sync {
-    /// Takes a piece: how many bytes of the output come before it, how many it stands for, and their text, at most
-    /// [`LIVE_PIECE_BYTES_MAX`] bytes of it. Where a piece does not begin at the end of the last one, some was left out.
-    fn push(&self, offset: u64, bytes: u64, text: &str);
+/// The port through which a running call reports its live output, for watchers, and that it waits. It may drop pieces
+/// and never makes the call wait for a watcher; the call's result is the truth.
+pub trait CallProgressSink: Send + Sync {
+    /// Takes a piece: how many bytes of the output come before it, how many it covers, and their text, at most
+    /// [`LIVE_PIECE_BYTES_MAX`] bytes of it. Where a piece begins beyond the last one's end, some was left out.
+    fn push_piece(&self, offset: u64, bytes: u64, text: &str);
+
+    /// Says that the call waits for something that others hold, which may take long: its run needs no slot meanwhile.
+    fn note_waiting(&self) {}
+
+    /// Says that the call has what it waited for, and waits until its run may go on.
+    fn goes_on(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
-/// Nobody looks on.
+/// Drops every piece.
 #[derive(Debug, Clone, Copy)]
-pub struct Unwatched;
+pub struct DiscardProgress;
 
-impl Pieces for Unwatched {
-    fn push(&self, _: u64, _: u64, _: &str) {}
+impl CallProgressSink for DiscardProgress {
+    fn push_piece(&self, _: u64, _: u64, _: &str) {}
 }
 
 /// The port to tools.
 ///
-/// Guarantee: [`ToolHost::call`] does exactly what the [`PreparedCall`] says, at most once per invocation, and
-/// never fails: what goes wrong is told in the output. The engine makes `ToolStarted` durable before it calls. What it
-/// says while it runs goes to the pieces, and is in the output as well, as far as the output tells it.
+/// Guarantee: [`ToolHost::execute_call`] does exactly what the [`PreparedCall`] says, at most once per invocation, and
+/// never fails: the output says what went wrong. The engine makes `ToolStarted` durable before it calls. Live output
+/// goes to the pieces, and is in the output as well, as far as that is not cut.
 pub trait ToolHost: Send + Sync + fmt::Debug {
     /// Lists every tool, sorted by name.
-    fn descriptors(&self) -> &[ToolDescriptor];
+    fn tool_descriptors(&self) -> &[ToolDescriptor];
 
     /// Checks a model's call against the schema and puts it in canonical form. Pure.
-    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError>;
+    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError>;
 
     /// Executes a prepared call.
-    fn call<'a>(
+    fn execute_call<'a>(
         &'a self,
         context: ToolContext,
         call: PreparedCall,
-        pieces: &'a dyn Pieces,
+        pieces: &'a dyn CallProgressSink,
     ) -> BoxFuture<'a, ToolOutput>;
 
-    /// Tells the most that one call of a tool may use under these terms; nothing for a tool that runs no program.
-    fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits>;
+    /// Returns the most that one call of a tool may use under these terms; nothing for a tool that runs no program.
+    fn process_limits(&self, tool: &str, terms: &ToolTerms) -> Option<ProcessLimits>;
 
     /// Looks at the files that a call's program could execute. Nothing for a call that runs no program, which is every call of
     /// most hosts; an error says why there is no holding it to them, in words that name none of them.
-    fn contents<'a>(
+    fn executable_files<'a>(
         &'a self,
+        _tenant: TenantId,
         _agent: AgentId,
         _call: &'a PreparedCall,
         _extent: BoundFiles,
-    ) -> BoxFuture<'a, Result<Option<Contents>, String>> {
+    ) -> BoxFuture<'a, Result<Option<ExecutableFiles>, String>> {
         Box::pin(async { Ok(None) })
     }
 
@@ -254,14 +301,14 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
     fn let_go(&self, _run: RunId) {}
 }
 
-/// How a call ended, for whoever counts.
+/// How a call ended, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
     /// It did what was asked.
     Done,
     /// It did not.
     Failed,
-    /// Somebody ended its run first.
+    /// Its run was ended first.
     Cut,
 }
 
@@ -279,7 +326,7 @@ impl CallEnd {
     }
 }
 
-/// Why a call did not begin, for whoever counts.
+/// Why a call did not begin, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallRefusal {
     /// The gate denied it.
@@ -301,11 +348,11 @@ impl CallRefusal {
     }
 }
 
-/// Whoever counts calls. Nothing waits for it and nothing depends on it.
+/// The port that counts calls. Nothing waits for it and nothing depends on it.
 pub trait CallMeter: Send + Sync + fmt::Debug {
     /// Counts a call that began.
-    fn called(&self, tool: &str, end: CallEnd, took: Duration);
+    fn count_call(&self, tool: &str, end: CallEnd, took: Duration);
 
     /// Counts a call that did not begin. The name is as the model wrote it, so it may be anything.
-    fn refused(&self, tool: &str, refusal: CallRefusal);
+    fn count_refusal(&self, tool: &str, refusal: CallRefusal);
 }

@@ -1,12 +1,12 @@
 //! The transcript: inputs and units in order.
 //!
-//! A [`Unit`] is an assistant message with all its tool calls and exactly one result for each; it is never
+//! A [`AssistantUnit`] is an assistant message with all its tool calls and exactly one result for each; it is never
 //! split. The type cannot hold an orphaned call or an orphaned result: an [`OpenUnit`] becomes a `Unit` only
 //! when every call is answered, and a stored unit is checked again when it is read.
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
+use crate::content::{AssistantMessage, ContentPart, InputMessage, ToolCall, ToolResult};
 use crate::id::CallId;
 
 /// An assistant message whose calls are not all answered yet. It cannot enter a transcript.
@@ -34,7 +34,7 @@ impl OpenUnit {
     }
 
     /// Adds the one result of a call.
-    pub fn answer(&mut self, result: ToolResult) -> Result<(), AnswerError> {
+    pub fn add_result(&mut self, result: ToolResult) -> Result<(), AnswerError> {
         if !self.message.calls.iter().any(|call| call.id == result.call) {
             return Err(AnswerError::NoSuchCall(result.call));
         }
@@ -47,11 +47,11 @@ impl OpenUnit {
 
     /// Returns the first call that has no result yet.
     pub fn next_unanswered(&self) -> Option<&ToolCall> {
-        self.unanswered().next()
+        self.unanswered_calls().next()
     }
 
     /// Lists the calls that have no result yet, in their order.
-    pub fn unanswered(&self) -> impl Iterator<Item = &ToolCall> {
+    pub fn unanswered_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.message.calls.iter().filter(|call| !self.results.iter().any(|result| result.call == call.id))
     }
 
@@ -66,26 +66,26 @@ impl OpenUnit {
     }
 
     /// Closes the unit, or gives it back while a call is unanswered.
-    pub fn close(self) -> Result<Unit, Self> {
+    pub fn close(self) -> Result<AssistantUnit, Self> {
         if self.next_unanswered().is_some() {
             return Err(self);
         }
         let Self { message, mut results } = self;
         results.sort_by_key(|result| result.call);
-        Ok(Unit { message, results })
+        Ok(AssistantUnit { message, results })
     }
 }
 
 /// An assistant message with all its calls and all their results, in the order of the calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawUnit")]
-pub struct Unit {
+pub struct AssistantUnit {
     message: AssistantMessage,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     results: Vec<ToolResult>,
 }
 
-impl Unit {
+impl AssistantUnit {
     /// Returns the assistant message.
     pub fn message(&self) -> &AssistantMessage {
         &self.message
@@ -97,7 +97,7 @@ impl Unit {
     }
 
     /// Returns the unit with its calls named after a step, each after its place; every result goes with its call.
-    pub fn renamed(&self, step: u32) -> Self {
+    pub fn renamed_for_step(&self, step: u32) -> Self {
         let name = |place: usize| CallId { step, index: u32::try_from(place).unwrap_or(u32::MAX) };
         let mut unit = self.clone();
         for (place, call) in unit.message.calls.iter_mut().enumerate() {
@@ -114,11 +114,11 @@ impl Unit {
 
     /// Returns the unit in other words: with other parts in its message and its results, and other names and arguments
     /// of its calls. Which calls there are, and how they ended, stays.
-    pub fn retold(
+    pub fn map_content(
         &self,
-        parts: Vec<Part>,
+        parts: Vec<ContentPart>,
         call: impl Fn(&ToolCall) -> (String, String),
-        result: impl Fn(&ToolResult) -> Vec<Part>,
+        result: impl Fn(&ToolResult) -> Vec<ContentPart>,
     ) -> Self {
         let calls = self.message.calls.iter().map(|known| {
             let (tool, arguments) = call(known);
@@ -138,13 +138,13 @@ struct RawUnit {
     results: Vec<ToolResult>,
 }
 
-impl TryFrom<RawUnit> for Unit {
+impl TryFrom<RawUnit> for AssistantUnit {
     type Error = String;
 
     fn try_from(raw: RawUnit) -> Result<Self, Self::Error> {
         let mut open = OpenUnit::new(raw.message);
         for result in raw.results {
-            open.answer(result).map_err(|error| error.to_string())?;
+            open.add_result(result).map_err(|error| error.to_string())?;
         }
         open.close().map_err(|open| match open.next_unanswered() {
             Some(call) => format!("{} has no result", call.id),
@@ -156,40 +156,40 @@ impl TryFrom<RawUnit> for Unit {
 /// One element of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
-pub enum Turn {
-    /// Somebody spoke to the agent.
+pub enum TranscriptTurn {
+    /// An actor spoke to the agent.
     Input(InputMessage),
-    /// The agent spoke, with whatever it called and was told.
-    Unit(Unit),
+    /// The agent spoke, with its calls and their results.
+    Unit(AssistantUnit),
 }
 
 /// Inputs and units in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Transcript {
-    turns: Vec<Turn>,
+    turns: Vec<TranscriptTurn>,
 }
 
 impl Transcript {
     /// Adds an input at the end.
     pub fn push_input(&mut self, input: InputMessage) {
-        self.turns.push(Turn::Input(input));
+        self.turns.push(TranscriptTurn::Input(input));
     }
 
     /// Adds a whole unit at the end.
-    pub fn push_unit(&mut self, unit: Unit) {
-        self.turns.push(Turn::Unit(unit));
+    pub fn push_unit(&mut self, unit: AssistantUnit) {
+        self.turns.push(TranscriptTurn::Unit(unit));
     }
 
     /// Puts another unit in the place of one. Where none is, nothing changes.
-    pub fn replace_unit(&mut self, at: usize, unit: Unit) {
-        if let Some(Turn::Unit(known)) = self.turns.get_mut(at) {
+    pub fn replace_unit(&mut self, at: usize, unit: AssistantUnit) {
+        if let Some(TranscriptTurn::Unit(known)) = self.turns.get_mut(at) {
             *known = unit;
         }
     }
 
     /// Returns the elements in order.
-    pub fn turns(&self) -> &[Turn] {
+    pub fn turns(&self) -> &[TranscriptTurn] {
         &self.turns
     }
 }
@@ -208,18 +208,20 @@ mod tests {
         ToolResult {
             call: CallId { step: 1, index },
             status: CallStatus::Ok,
-            parts: vec![Part::text("12:00", Label::PUBLIC_FACT)],
+            parts: vec![ContentPart::new_text("12:00", Label::PUBLIC_FACT)],
         }
     }
 
     #[test]
     fn a_renamed_unit_is_the_same_unit_under_other_names() {
         let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(1), call(0)] });
-        let told =
-            |index| ToolResult { parts: vec![Part::text(format!("{index}"), Label::CLAIM)], ..result(index) };
-        open.answer(told(0)).expect("it is open");
-        open.answer(told(1)).expect("it is open");
-        let unit = open.close().expect("all calls are answered").renamed(7);
+        let told = |index| ToolResult {
+            parts: vec![ContentPart::new_text(format!("{index}"), Label::CLAIM)],
+            ..result(index)
+        };
+        open.add_result(told(0)).expect("it is open");
+        open.add_result(told(1)).expect("it is open");
+        let unit = open.close().expect("all calls are answered").renamed_for_step(7);
         let names: Vec<_> = unit.message().calls.iter().map(|call| call.id.to_string()).collect();
         assert_eq!(names, ["call_7_0", "call_7_1"]);
         let results: Vec<_> =
@@ -230,11 +232,11 @@ mod tests {
     #[test]
     fn a_retold_unit_has_the_calls_and_results_that_it_had() {
         let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] });
-        open.answer(result(1)).expect("it is open");
-        open.answer(ToolResult { status: CallStatus::Error, ..result(0) }).expect("it is open");
+        open.add_result(result(1)).expect("it is open");
+        open.add_result(ToolResult { status: CallStatus::Error, ..result(0) }).expect("it is open");
         let unit = open.close().expect("all calls are answered");
-        let said = |text: &str| vec![Part::text(text, Label::PUBLIC_FACT)];
-        let retold = unit.retold(
+        let said = |text: &str| vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+        let retold = unit.map_content(
             said("said"),
             |call| (format!("{}!", call.tool), "[]".to_owned()),
             |result| said(&format!("told {}", result.call)),
@@ -249,19 +251,22 @@ mod tests {
         let mut transcript = Transcript::default();
         transcript.push_unit(unit);
         transcript.replace_unit(1, retold.clone());
-        assert_ne!(transcript.turns(), [Turn::Unit(retold.clone())], "there is none");
+        assert_ne!(transcript.turns(), [TranscriptTurn::Unit(retold.clone())], "there is none");
         transcript.replace_unit(0, retold.clone());
-        assert_eq!(transcript.turns(), [Turn::Unit(retold)]);
+        assert_eq!(transcript.turns(), [TranscriptTurn::Unit(retold)]);
     }
 
     #[test]
     fn a_unit_closes_only_when_every_call_is_answered_once() {
         let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] });
-        assert_eq!(open.answer(result(7)), Err(AnswerError::NoSuchCall(CallId { step: 1, index: 7 })));
-        open.answer(result(1)).expect("the second call is open");
-        assert_eq!(open.answer(result(1)), Err(AnswerError::AlreadyAnswered(CallId { step: 1, index: 1 })));
+        assert_eq!(open.add_result(result(7)), Err(AnswerError::NoSuchCall(CallId { step: 1, index: 7 })));
+        open.add_result(result(1)).expect("the second call is open");
+        assert_eq!(
+            open.add_result(result(1)),
+            Err(AnswerError::AlreadyAnswered(CallId { step: 1, index: 1 }))
+        );
         let mut open = open.close().expect_err("the first call is open");
-        open.answer(result(0)).expect("the first call is open");
+        open.add_result(result(0)).expect("the first call is open");
         let unit = open.close().expect("all calls are answered");
         assert_eq!(unit.results().iter().map(|r| r.call.index).collect::<Vec<_>>(), [0, 1]);
     }
@@ -269,11 +274,12 @@ mod tests {
     #[test]
     fn a_stored_unit_with_an_orphan_is_refused() {
         let whole = serde_json::json!({"message": {"calls": [call(0)]}, "results": [result(0)]});
-        assert!(serde_json::from_value::<Unit>(whole).is_ok());
+        assert!(serde_json::from_value::<AssistantUnit>(whole).is_ok());
         let orphaned_call = serde_json::json!({"message": {"calls": [call(0)]}});
-        let error = serde_json::from_value::<Unit>(orphaned_call).expect_err("the call has no result");
+        let error =
+            serde_json::from_value::<AssistantUnit>(orphaned_call).expect_err("the call has no result");
         assert_eq!(error.to_string(), "call_1_0 has no result");
         let orphaned_result = serde_json::json!({"message": {}, "results": [result(0)]});
-        assert!(serde_json::from_value::<Unit>(orphaned_result).is_err());
+        assert!(serde_json::from_value::<AssistantUnit>(orphaned_result).is_err());
     }
 }

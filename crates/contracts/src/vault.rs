@@ -1,10 +1,10 @@
-//! Secrets: values that an agent may use and nobody may read back.
+//! Secrets: values that an agent may use and no interface shows again.
 //!
-//! A secret belongs to a tenant and is bound to one server and one place of a request. It is used by its name; the way out
-//! puts the value in, where host and place are the secret's own, and nowhere else. One that signs is bound to no place: what
-//! it signs goes out, and itself never. Stored is a [`SealedSecret`]: the value
-//! under a key of its own, that key under the tenant's, and the tenant's under the instance's, which a [`KeyProvider`]
-//! holds. So a secret is erased with its key.
+//! A secret belongs to a tenant and is bound to one server and one place of a request. A call uses it by its name; the
+//! egress client inserts the value where host and place are the secret's own, and nowhere else. One that signs is bound
+//! to no place: what it signs goes out, and itself never. Stored is a [`SealedSecret`]: the value under a key of its
+//! own, that key under the tenant's, and the tenant's under the instance's, which a [`KeyProvider`] holds. So a secret
+//! is erased with its key.
 //!
 //! Nothing here seals or opens anything. [`SecretValue`] and [`KeyBytes`] have no serde and no `Display`, and their `Debug`
 //! shows nothing.
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use self::placement::{ParsePlacementError, Placement, Slot};
+pub use self::placement::{ParsePlacementError, SecretPlacement, SecretSlot};
 pub use self::value::{KeyBytes, SecretValue, SecretValueError, VALUE_BYTES_MAX, VALUE_BYTES_MIN};
 use crate::BoxFuture;
 use crate::fault::Fault;
@@ -43,7 +43,7 @@ pub const SIGNING_BYTES: RangeInclusive<usize> = 24..=64;
 /// How a grant for a secret begins; its name follows.
 pub const GRANT: &str = "secret:";
 
-/// Tells whether a text may name a secret.
+/// Returns whether a text may name a secret.
 pub fn is_name(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     (1..=NAME_BYTES_MAX).contains(&text.len())
@@ -53,15 +53,15 @@ pub fn is_name(text: &str) -> bool {
 
 /// What may be shown of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Secret {
+pub struct SecretSummary {
     /// Its name.
     pub name: String,
     /// How often its value was set, since it was made.
     pub version: u32,
     /// The one server that it is for: scheme, host and port.
     pub host: String,
-    /// Where in a request it stands.
-    pub placement: Placement,
+    /// Where a request carries it.
+    pub placement: SecretPlacement,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its value was set last.
@@ -72,7 +72,7 @@ pub struct Secret {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecret {
     /// What may be shown of it.
-    pub secret: Secret,
+    pub secret: SecretSummary,
     /// Its own key, sealed with the tenant's.
     pub key: Bytes,
     /// Its value, sealed with its own key.
@@ -93,7 +93,7 @@ pub struct SecretUse {
     /// Its name.
     pub name: String,
     /// Where the request wants it.
-    pub slot: Slot,
+    pub slot: SecretSlot,
 }
 
 /// A secret to be set.
@@ -105,16 +105,16 @@ pub struct NewSecret {
     pub value: SecretValue,
     /// The one server that it is for: `api.example.com`, `api.example.com:8443`, or `http://…` where nothing is encrypted.
     pub host: String,
-    /// Where in a request it stands.
-    pub placement: Placement,
+    /// Where a request carries it.
+    pub placement: SecretPlacement,
 }
 
 /// Who says that secrets are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenUpBy {
-    /// Somebody with admin rights in the tenant: knows nothing of where the instance's key is kept.
+    /// An admin of the tenant, who does not know where the instance's key is kept.
     Tenant,
-    /// Whoever owns the home, and with it the instance's key.
+    /// The owner of the home, and with it of the instance's key.
     Owner,
 }
 
@@ -124,59 +124,77 @@ pub enum GivenUpBy {
 /// deleted cannot be opened any more, because its key is gone.
 pub trait Vault: Send + Sync + fmt::Debug {
     /// Lists secrets by name, after one of them.
-    fn list(
+    fn list_secrets(
         &self,
         scope: Scope,
         after: Option<String>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Secret>, Fault>>;
+    ) -> BoxFuture<'_, Result<Vec<SecretSummary>, Fault>>;
 
     /// Makes a secret, or gives one that is there a new value and a new rule.
-    fn set(&self, scope: Scope, new: NewSecret) -> BoxFuture<'_, Result<Secret, Fault>>;
+    fn set_secret(&self, scope: Scope, new: NewSecret) -> BoxFuture<'_, Result<SecretSummary, Fault>>;
 
     /// Gives a secret a new value under its rule.
-    fn rotate(&self, scope: Scope, name: String, value: SecretValue) -> BoxFuture<'_, Result<Secret, Fault>>;
+    fn rotate_secret(
+        &self,
+        scope: Scope,
+        name: String,
+        value: SecretValue,
+    ) -> BoxFuture<'_, Result<SecretSummary, Fault>>;
 
     /// Erases a secret with its key, and returns what it was.
-    fn delete(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Secret, Fault>>;
+    fn delete_secret(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<SecretSummary, Fault>>;
 
-    /// Gives up what nobody can open any more: erases all secrets of the tenant, whose key the instance's does not open, and makes
-    /// the tenant another key, in one commit. Returns what they were, by name. Refused while the key opens, and while the instance's
-    /// key is there and cannot be read as it is: it may be the right one. Where the instance's key is not there, only the owner of
-    /// the home gives up anything, and that makes the instance another key.
-    fn reset(&self, scope: Scope, by: GivenUpBy) -> BoxFuture<'_, Result<Vec<Secret>, Fault>>;
+    /// Gives up secrets that cannot be opened any more: erases all secrets of the tenant, whose key the instance's does
+    /// not open, and makes the tenant another key, in one commit. Returns what they were, by name. Refused while the
+    /// key opens, and while the instance's key is there and cannot be read as it is: it may be the right one. Without
+    /// an instance's key only the owner of the home gives up anything, and that makes another one.
+    fn reset_vault(&self, scope: Scope, by: GivenUpBy) -> BoxFuture<'_, Result<Vec<SecretSummary>, Fault>>;
 }
 
-/// A place of a text where a secret's value stands, in one of the forms that are looked for.
+/// A range of a text that holds a secret's value, in one of the forms that are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leak {
+pub struct SecretMatch {
     /// The secret's name.
     pub secret: String,
     /// The bytes of the text.
     pub range: Range<usize>,
 }
 
-/// Whoever knows the values of one tenant, as they were when it was asked for. It is a heuristic: a value that is written in
-/// a form that nobody thought of is not found.
-pub trait Spotter: Send + Sync + fmt::Debug {
+/// Knows the values of one tenant, as they were when it was made, and finds them. It is a heuristic: it misses a value
+/// in a form that it does not know.
+pub trait SecretScanner: Send + Sync + fmt::Debug {
     /// Finds values, in the order of the text and without overlap.
-    fn find(&self, text: &[u8]) -> Vec<Leak>;
+    fn find_secrets(&self, text: &[u8]) -> Vec<SecretMatch>;
+
+    /// Finds the same within some hundred microseconds, for callers that must not wait; nothing if it takes longer.
+    fn find_quickly(&self, text: &[u8]) -> Option<Vec<SecretMatch>> {
+        Some(self.find_secrets(text))
+    }
 
     /// Says from where on the end of a text may be the beginning of a value: what is before may go on its way when the rest
     /// is not known yet. It is the text's length where nothing begins.
     fn open_from(&self, text: &[u8]) -> usize;
 }
 
-/// The port to whoever knows the values and looks for them in what leaves.
+/// The port that knows the values and looks for them in what leaves.
 ///
 /// Guarantee: without an answer (the vault cannot be opened) nothing is said to be clean.
-pub trait Leaks: Send + Sync + fmt::Debug {
-    /// Returns who knows the values of a tenant, for texts that come in pieces.
-    fn spotter<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>>;
+pub trait LeakDetector: Send + Sync + fmt::Debug {
+    /// Returns the scanner for the values of a tenant, for texts that come in pieces.
+    fn scanner_for_tenant<'a>(
+        &'a self,
+        scope: &'a Scope,
+    ) -> BoxFuture<'a, Result<Arc<dyn SecretScanner>, Fault>>;
 
-    /// Finds values of the tenant's secrets, in the order of the text and without overlap.
-    fn find<'a>(&'a self, scope: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
-        Box::pin(async move { Ok(self.spotter(scope).await?.find(text)) })
+    /// Finds values of the tenant's secrets, in the order of the text and without overlap. A look that takes long keeps no
+    /// task from going on.
+    fn scan_text<'a>(
+        &'a self,
+        scope: &'a Scope,
+        text: &'a [u8],
+    ) -> BoxFuture<'a, Result<Vec<SecretMatch>, Fault>> {
+        Box::pin(async move { Ok(self.scanner_for_tenant(scope).await?.find_secrets(text)) })
     }
 }
 
@@ -184,8 +202,8 @@ pub trait Leaks: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Copy)]
 pub struct NoSecrets;
 
-impl Spotter for NoSecrets {
-    fn find(&self, _: &[u8]) -> Vec<Leak> {
+impl SecretScanner for NoSecrets {
+    fn find_secrets(&self, _: &[u8]) -> Vec<SecretMatch> {
         Vec::new()
     }
 
@@ -194,14 +212,17 @@ impl Spotter for NoSecrets {
     }
 }
 
-impl Leaks for NoSecrets {
-    fn spotter<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
-        Box::pin(std::future::ready(Ok(Arc::new(Self) as Arc<dyn Spotter>)))
+impl LeakDetector for NoSecrets {
+    fn scanner_for_tenant<'a>(
+        &'a self,
+        _: &'a Scope,
+    ) -> BoxFuture<'a, Result<Arc<dyn SecretScanner>, Fault>> {
+        Box::pin(std::future::ready(Ok(Arc::new(Self) as Arc<dyn SecretScanner>)))
     }
 }
 
 /// Writes stars over what was found; the text keeps its length.
-pub fn mask(text: &mut [u8], leaks: &[Leak]) {
+pub fn mask_secrets(text: &mut [u8], leaks: &[SecretMatch]) {
     for leak in leaks {
         if let Some(found) = text.get_mut(leak.range.clone()) {
             found.fill(b'*');
@@ -218,10 +239,16 @@ pub enum KeyError {
         /// Where it should be.
         place: String,
     },
-    /// It cannot be used as it is, or nobody can tell whether it is there.
+    /// It cannot be used as it is, or whether it exists is unknown.
     #[error("{problem}")]
     Unusable {
         /// What is wrong and what to do.
+        problem: String,
+    },
+    /// It could not be read just now, for want of file descriptors or memory or by an error of the disk; a look may find it again.
+    #[error("{problem}")]
+    Unread {
+        /// What went wrong.
         problem: String,
     },
     /// It is another key than the one that sealed this, or what was sealed is damaged.
@@ -238,16 +265,24 @@ pub enum KeyError {
 pub trait KeyProvider: Send + Sync + fmt::Debug {
     /// Makes the instance's key where there is none and nothing was ever sealed with one; one that is there stays as it is.
     /// [`KeyError::Missing`] where something was: that key is elsewhere, and another one in its place would hide it.
-    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>>;
+    fn ensure_key(&self) -> BoxFuture<'_, Result<(), KeyError>>;
 
-    /// Makes the instance's key if there is none, whatever was sealed: for whoever owns it and gave up the one of before.
-    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>>;
+    /// Makes the instance's key if there is none, whatever was sealed: for the owner, who gave up the previous one.
+    fn make_key(&self) -> BoxFuture<'_, Result<(), KeyError>>;
 
     /// Seals a tenant's key. It never makes a key.
-    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>>;
+    fn seal_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        key: &'a KeyBytes,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>>;
 
     /// Opens a tenant's key. It never makes a key.
-    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>>;
+    fn open_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        sealed: &'a [u8],
+    ) -> BoxFuture<'a, Result<KeyBytes, KeyError>>;
 }
 
 #[cfg(test)]
@@ -257,8 +292,12 @@ mod tests {
     #[test]
     fn nothing_of_a_value_or_a_key_is_shown() {
         let value = SecretValue::new("canary-canary".to_owned()).expect("a value");
-        let new =
-            NewSecret { name: "n".to_owned(), value, host: "h".to_owned(), placement: Placement::Bearer };
+        let new = NewSecret {
+            name: "n".to_owned(),
+            value,
+            host: "h".to_owned(),
+            placement: SecretPlacement::Bearer,
+        };
         assert!(!format!("{new:?} {:?}", KeyBytes::new([0x63; 32])).contains("canary"));
         assert!(!format!("{:?}", KeyBytes::new([7; 32])).contains('7'));
     }
@@ -276,9 +315,12 @@ mod tests {
     #[test]
     fn a_mask_keeps_the_length_and_what_is_around() {
         let mut text = b"a secret b".to_vec();
-        mask(
+        mask_secrets(
             &mut text,
-            &[Leak { secret: "s".to_owned(), range: 2..8 }, Leak { secret: "s".to_owned(), range: 9..99 }],
+            &[
+                SecretMatch { secret: "s".to_owned(), range: 2..8 },
+                SecretMatch { secret: "s".to_owned(), range: 9..99 },
+            ],
         );
         assert_eq!(text, b"a ****** b");
     }

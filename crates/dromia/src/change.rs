@@ -1,27 +1,27 @@
 //! A change of `dromia.yaml` by a command: edited, read again, compared, resolved, and only then put in its place.
 //!
 //! The old text is kept as `dromia.yaml.bak`. A text that does not mean exactly what was asked for is never written;
-//! then the lines to add by hand are printed. A key that only the server's environment has is no obstacle: it is
-//! told, and the server's start checks it.
+//! then the lines to add by hand are printed. A key that only the server's environment has is no obstacle: a notice
+//! names it, and the server's start checks it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use dromia_cli::Output;
+use dromia_cli::CommandOutput;
 use rustix::fs::{FlockOperation, flock};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{self, Environment, Loaded, Written};
+use crate::config::{self, Environment, LoadedConfig, WrittenConfig};
 use crate::home::Home;
-use crate::system::{self, Exit};
+use crate::system::{self, ExitError};
 
 /// The configuration of a home, held against other commands until it is dropped.
-pub(crate) struct Held {
+pub(crate) struct LockedConfig {
     /// What it says now.
-    pub(crate) loaded: Loaded,
+    pub(crate) loaded: LoadedConfig,
     /// The environment.
     pub(crate) environment: Environment,
     path: PathBuf,
@@ -31,7 +31,7 @@ pub(crate) struct Held {
 }
 
 /// One edit of the text.
-pub(crate) struct Edit<'edit> {
+pub(crate) struct ConfigEdit<'edit> {
     /// `providers` or `models`.
     pub(crate) block: &'edit str,
     /// The entry's name.
@@ -42,100 +42,103 @@ pub(crate) struct Edit<'edit> {
 
 /// What a command did to `dromia.yaml`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Edited {
+pub(crate) struct ConfigEditResult {
     /// The entry, such as `providers.openai`.
     entry: String,
     /// Whether the file was changed; it was not where it said so already.
     changed: bool,
-    /// Where the text of before is kept, if the file was changed.
+    /// Where the previous text is kept, if the file was changed.
     backup: Option<String>,
 }
 
-impl Edited {
+impl ConfigEditResult {
     /// An entry that is so already.
-    pub(crate) fn nothing(block: &str, name: &str) -> Self {
+    pub(crate) fn unchanged_entry(block: &str, name: &str) -> Self {
         Self { entry: format!("{block}.{name}"), changed: false, backup: None }
     }
 }
 
-impl Held {
+impl LockedConfig {
     /// Reads the configuration of a home.
-    pub(crate) fn of(home: &Home) -> anyhow::Result<Self> {
+    pub(crate) fn lock_home(home: &Home) -> anyhow::Result<Self> {
         let environment = Environment::of_process();
         // Tells, without a lock, that there is no home.
-        drop(config::text(home)?);
-        let directory = fs::File::open(home.root()).context("failed to open the home")?;
+        drop(config::read_config_text(home)?);
+        let directory = fs::File::open(home.root_dir()).context("failed to open the home")?;
         flock(&directory, FlockOperation::LockExclusive).context("failed to lock the home")?;
-        // Somebody may keep the file elsewhere and have a link here.
-        let path = fs::canonicalize(home.config()).context("failed to find dromia.yaml")?;
-        let text = config::text(home)?;
-        let loaded = read(&path, &text)?;
+        // The file may be a link to another place.
+        let path = fs::canonicalize(home.config_path()).context("failed to find dromia.yaml")?;
+        let text = config::read_config_text(home)?;
+        let loaded = parse_alone(&path, &text)?;
         Ok(Self { loaded, environment, path, text, _directory: directory })
     }
 
     /// Makes an edit. `meant` does the same to the meaning, which is compared.
-    pub(crate) fn change(
+    pub(crate) fn apply_edit(
         &self,
-        edit: &Edit<'_>,
-        output: &mut Output<'_>,
-        meant: impl FnOnce(&mut Written),
-    ) -> anyhow::Result<Edited> {
+        edit: &ConfigEdit<'_>,
+        output: &mut CommandOutput<'_>,
+        meant: impl FnOnce(&mut WrittenConfig),
+    ) -> anyhow::Result<ConfigEditResult> {
         let edited = match &edit.lines {
-            Some(lines) => config::edit::put(&self.text, edit.block, edit.name, lines),
-            None => config::edit::remove(&self.text, edit.block, edit.name),
+            Some(lines) => config::edit::put_entry(&self.text, edit.block, edit.name, lines),
+            None => config::edit::remove_entry(&self.text, edit.block, edit.name),
         };
         let text = edited.map_err(|refusal| self.by_hand(edit, &refusal.to_string()))?;
         let mut expected = self.loaded.written.clone();
         meant(&mut expected);
-        let loaded = read(&self.path, &text)
+        let loaded = parse_alone(&self.path, &text)
             .ok()
             .filter(|loaded| loaded.written == expected)
             .ok_or_else(|| self.by_hand(edit, "the file holds YAML that this command does not edit"))?;
-        self.check(&loaded, output)?;
+        self.check_change(&loaded, output)?;
         let mode = fs::metadata(&self.path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
-        let backup = self.backup();
+        let backup = self.backup_path();
         system::replace_file(&backup, &self.text, mode)?;
         system::replace_file(&self.path, &text, mode)?;
         let entry = format!("{}.{}", edit.block, edit.name);
-        Ok(Edited { entry, changed: true, backup: Some(backup.display().to_string()) })
+        Ok(ConfigEditResult { entry, changed: true, backup: Some(backup.display().to_string()) })
     }
 
-    /// Where the text of before is kept.
-    fn backup(&self) -> PathBuf {
+    /// Where the previous text is kept.
+    fn backup_path(&self) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".bak");
         name.into()
     }
 
     /// Refuses what the change itself makes wrong.
-    fn check(&self, changed: &Loaded, output: &mut Output<'_>) -> anyhow::Result<()> {
-        let problems =
-            |loaded: &Loaded| loaded.resolve(&self.environment).err().map_or(Vec::new(), |all| all.0);
+    fn check_change(&self, changed: &LoadedConfig, output: &mut CommandOutput<'_>) -> anyhow::Result<()> {
+        let problems = |loaded: &LoadedConfig| {
+            loaded.resolve_all(&self.environment).err().map_or(Vec::new(), |all| all.0)
+        };
         let before = problems(&self.loaded);
         for problem in problems(changed) {
             let is_old = before.iter().any(|old| old.message == problem.message);
             match problem.unset {
                 _ if is_old => {}
-                Some(name) => output.notice(&format!(
+                Some(name) => output.print_notice(&format!(
                     "note: {name} is not set here; the server needs it in its environment"
                 ))?,
-                None => return Err(Exit::usage(format!("{}; nothing was changed", problem.message))),
+                None => {
+                    return Err(ExitError::usage_error(format!("{}; nothing was changed", problem.message)));
+                }
             }
         }
         Ok(())
     }
 
-    fn by_hand(&self, edit: &Edit<'_>, why: &str) -> anyhow::Error {
+    fn by_hand(&self, edit: &ConfigEdit<'_>, why: &str) -> anyhow::Error {
         let path = self.path.display();
         match &edit.lines {
             Some(lines) => {
                 let lines: String = lines.iter().flat_map(|line| ["\n  ", line.as_str()]).collect();
-                Exit::usage(format!(
+                ExitError::usage_error(format!(
                     "{path}: {why}; nothing was changed. Add by hand:\n{}:{lines}",
                     edit.block
                 ))
             }
-            None => Exit::usage(format!(
+            None => ExitError::usage_error(format!(
                 "{path}: {why}; nothing was changed. Remove {}.{} by hand",
                 edit.block, edit.name
             )),
@@ -144,8 +147,8 @@ impl Held {
 }
 
 /// Reads what the file itself says: what lies above it is no part of the text that is edited.
-fn read(path: &Path, text: &str) -> anyhow::Result<Loaded> {
-    config::read(path, text, &Environment::default(), &[]).map_err(Exit::usage_of)
+fn parse_alone(path: &Path, text: &str) -> anyhow::Result<LoadedConfig> {
+    config::parse_layered(path, text, &Environment::default(), &[]).map_err(ExitError::usage_of)
 }
 
 /// Refuses a name that would have to be escaped everywhere.
@@ -160,5 +163,5 @@ pub(crate) fn checked_name(name: &str) -> Result<String, String> {
     }
 }
 
-/// Where the new text is heard.
+/// When the new text takes effect.
 pub(crate) const HEARD: &str = "A running server reads it at its next start.";

@@ -34,143 +34,150 @@ pub(crate) mod show;
 use std::fs;
 use std::path::Path;
 
-pub(crate) use self::egress::Reachable;
-pub(crate) use self::external::External;
-pub(crate) use self::layers::{Environment, Flag, SetArguments};
-pub(crate) use self::origin::Origins;
-pub(crate) use self::problem::{Problem, Problems, did_you_mean};
-pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, secret, vault_name};
-pub(crate) use self::resolve::Resolved;
-pub(crate) use self::schema::{Key, keys, text as schema_text};
-pub(crate) use self::tools::{Named, Said};
-use self::unfit::Unfit;
-pub(crate) use self::variables::misspelt;
-pub(crate) use self::written::{Kind, Minimum, Written, WrittenModel, WrittenPrice, WrittenProvider};
+pub(crate) use self::egress::EgressRules;
+pub(crate) use self::external::ExternalToolConfig;
+pub(crate) use self::layers::{ConfigFlag, Environment, SetArguments};
+pub(crate) use self::origin::ValueOrigins;
+pub(crate) use self::problem::{ConfigProblem, ConfigProblems, did_you_mean};
+pub(crate) use self::providers::{
+    ModelRoute, ProviderKeyError, SCRIPTED, fill_provider_defaults, host_of_url, route_for_alias,
+    secret_from_environment, vault_name,
+};
+pub(crate) use self::resolve::ResolvedConfig;
+pub(crate) use self::schema::{ConfigKey, list_keys, schema_text};
+pub(crate) use self::tools::{Named, ToolSettings};
+use self::unfit::MalformedConfig;
+pub(crate) use self::variables::misspelt_variables;
+pub(crate) use self::written::{
+    ProviderKind, SandboxMinimum, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider,
+};
 
 use crate::home::Home;
-use crate::system::Exit;
+use crate::system::ExitError;
 
 /// The address that is served where nothing else is said.
 pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:7700";
 
 /// A configuration whose form is right, with the origin of each value.
 #[derive(Debug, Clone)]
-pub(crate) struct Loaded {
-    pub(crate) written: Written,
-    pub(crate) origins: Origins,
+pub(crate) struct LoadedConfig {
+    pub(crate) written: WrittenConfig,
+    pub(crate) origins: ValueOrigins,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Resolves it.
-    pub(crate) fn resolve(&self, environment: &Environment) -> Result<Resolved, Problems> {
-        resolve::resolve(&self.written, &self.origins, environment)
+    pub(crate) fn resolve_all(&self, environment: &Environment) -> Result<ResolvedConfig, ConfigProblems> {
+        resolve::resolve_config(&self.written, &self.origins, environment)
     }
 
     /// Resolves what may be reached, for a command that needs nothing else of it.
-    pub(crate) fn reachable(&self) -> Result<Reachable, Problems> {
-        let mut check = resolve::Check::new(&self.origins);
-        let reachable = egress::resolve(&self.written.egress, &mut check);
+    pub(crate) fn resolve_egress(&self) -> Result<EgressRules, ConfigProblems> {
+        let mut check = resolve::ProblemCollector::new(&self.origins);
+        let reachable = egress::resolve_egress(&self.written.egress, &mut check);
         check.into_result().map(|()| reachable)
     }
 }
 
 /// Reads and resolves the configuration of a home.
-pub(crate) fn load(home: &Home, flags: &[Flag]) -> anyhow::Result<Resolved> {
+pub(crate) fn load_resolved(home: &Home, flags: &[ConfigFlag]) -> anyhow::Result<ResolvedConfig> {
     let environment = Environment::of_process();
-    let path = home.config();
-    let understood = understand(&path, &text(home)?, &environment, flags).map_err(Exit::usage_of)?;
+    let path = home.config_path();
+    let understood = parse_and_resolve(&path, &read_config_text(home)?, &environment, flags)
+        .map_err(ExitError::usage_of)?;
     Ok(understood.1)
 }
 
 /// Reads the text of a home's configuration.
-pub(crate) fn text(home: &Home) -> anyhow::Result<String> {
-    let path = home.config();
+pub(crate) fn read_config_text(home: &Home) -> anyhow::Result<String> {
+    let path = home.config_path();
     let bytes = fs::read(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
-            let root = home.root().display();
-            if home.store().is_dir() {
-                return Exit::usage(format!(
+            let root = home.root_dir().display();
+            if home.store_dir().is_dir() {
+                return ExitError::usage_error(format!(
                     "{root} has a store and no dromia.yaml; put the file back, or have `dromia init` write a new one, which \
                      keeps the store and the token"
                 ));
             }
-            return Exit::usage(format!("there is no home at {root}; make one with `dromia init`"));
+            return ExitError::usage_error(format!("there is no home at {root}; make one with `dromia init`"));
         }
-        Exit::usage(format!("failed to read {}: {error}", path.display()))
+        ExitError::usage_error(format!("failed to read {}: {error}", path.display()))
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.split(|byte| *byte == b'\n').count();
         let last = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         let column = String::from_utf8_lossy(last).chars().count() + 1;
-        Exit::usage(format!("{}:{line}:{column}: the text is not UTF-8", path.display()))
+        ExitError::usage_error(format!("{}:{line}:{column}: the text is not UTF-8", path.display()))
     })
 }
 
 /// Reads a configuration with what lies above it, and resolves it. Tells everything that is wrong with it: where the form
 /// is, also what is wrong with the meaning of the rest, as far as that cannot follow from what has no form.
-pub(crate) fn understand(
+pub(crate) fn parse_and_resolve(
     path: &Path,
     text: &str,
     environment: &Environment,
-    flags: &[Flag],
-) -> Result<(Loaded, Resolved), Problems> {
-    let first = match parse(path, text) {
+    flags: &[ConfigFlag],
+) -> Result<(LoadedConfig, ResolvedConfig), ConfigProblems> {
+    let first = match parse_config(path, text) {
         Ok(written) => {
             let loaded = lay_over(path, text, written, environment, flags)?;
-            let resolved = loaded.resolve(environment)?;
+            let resolved = loaded.resolve_all(environment)?;
             return Ok((loaded, resolved));
         }
         Err(first) => first,
     };
-    let Unfit { mut problems, rest, left_out } = unfit::look(path, text, first);
+    let MalformedConfig { mut problems, rest, left_out } = unfit::find_form_problems(path, text, first);
     if let Some(rest) = rest {
         let meant = lay_over(path, text, rest, environment, flags)
-            .and_then(|loaded| loaded.resolve(environment))
+            .and_then(|loaded| loaded.resolve_all(environment))
             .err();
-        let meant = meant.map_or_else(Vec::new, |Problems(found)| found).into_iter();
+        let meant = meant.map_or_else(Vec::new, |ConfigProblems(found)| found).into_iter();
         problems.extend(meant.filter(|problem| unfit::stands_by_itself(problem, &left_out)));
     }
-    Err(Problems::of(problems))
+    Err(ConfigProblems::from_list(problems))
 }
 
 /// Reads a configuration with what lies above it. Tells everything that is wrong with its form.
-pub(crate) fn read(
+pub(crate) fn parse_layered(
     path: &Path,
     text: &str,
     environment: &Environment,
-    flags: &[Flag],
-) -> Result<Loaded, Problems> {
-    let written = parse(path, text).map_err(|first| Problems::of(unfit::look(path, text, first).problems))?;
+    flags: &[ConfigFlag],
+) -> Result<LoadedConfig, ConfigProblems> {
+    let written = parse_config(path, text)
+        .map_err(|first| ConfigProblems::from_list(unfit::find_form_problems(path, text, first).problems))?;
     lay_over(path, text, written, environment, flags)
 }
 
 fn lay_over(
     path: &Path,
     text: &str,
-    written: Written,
+    written: WrittenConfig,
     environment: &Environment,
-    flags: &[Flag],
-) -> Result<Loaded, Problems> {
-    let mut origins = Origins::of_file(path, places::places(text));
-    let written = layers::overlay(written, environment, flags, &mut origins)?;
-    Ok(Loaded { written, origins })
+    flags: &[ConfigFlag],
+) -> Result<LoadedConfig, ConfigProblems> {
+    let mut origins = ValueOrigins::of_file(path, places::key_positions(text));
+    let written = layers::overlay_layers(written, environment, flags, &mut origins)?;
+    Ok(LoadedConfig { written, origins })
 }
 
 /// Reads the text of a configuration file, and nothing beside it; tells the first that is wrong with its form.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<Written, Problem> {
-    let options = places::options(serde_saphyr::DuplicateKeyPolicy::Error);
-    let read = serde_saphyr::from_str_with_options::<Option<Written>>(text, options);
-    read.map(Option::unwrap_or_default).map_err(|error| form::problem(path, text, &error))
+pub(crate) fn parse_config(path: &Path, text: &str) -> Result<WrittenConfig, ConfigProblem> {
+    let options = places::parser_options(serde_saphyr::DuplicateKeyPolicy::Error);
+    let read = serde_saphyr::from_str_with_options::<Option<WrittenConfig>>(text, options);
+    read.map(Option::unwrap_or_default).map_err(|error| form::form_problem(path, text, &error))
 }
 
 /// Reads a text with nothing above it; returns what is wrong with its meaning.
-pub(crate) fn check(text: &str) -> Result<Vec<Problem>, Problem> {
+pub(crate) fn check_config_text(text: &str) -> Result<Vec<ConfigProblem>, ConfigProblem> {
     let path = Path::new("dromia.yaml");
-    let written = parse(path, text)?;
-    let origins = Origins::of_file(path, places::places(text));
-    let resolved = Loaded { written, origins }.resolve(&Environment::default());
-    Ok(resolved.err().map_or_else(Vec::new, |Problems(problems)| problems))
+    let written = parse_config(path, text)?;
+    let origins = ValueOrigins::of_file(path, places::key_positions(text));
+    let resolved = LoadedConfig { written, origins }.resolve_all(&Environment::default());
+    Ok(resolved.err().map_or_else(Vec::new, |ConfigProblems(problems)| problems))
 }
 
 #[cfg(test)]

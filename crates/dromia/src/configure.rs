@@ -3,21 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dromia_api::List;
-use dromia_cli::output::{counted, pairs, table};
-use dromia_cli::{Context, Global, Outcome, Output};
+use dromia_api::ListPage;
+use dromia_cli::output::{count_noun, draw_pairs, draw_table};
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions, Outcome};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::reference::{self, plain};
-use crate::config::{self, Environment, Flag, Key, Loaded, Problem, SetArguments, did_you_mean, names, show};
+use crate::config::reference::{self, yaml_value};
+use crate::config::{
+    self, ConfigFlag, ConfigKey, ConfigProblem, ConfigProblems, Environment, LoadedConfig, SetArguments,
+    did_you_mean, names, show,
+};
 use crate::home::Home;
-use crate::system::Exit;
+use crate::policy;
+use crate::system::ExitError;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Say whether the configuration can be served, or what is wrong with line and column.
+    /// Check the configuration and print each mistake with line and column.
     #[command(
         visible_alias = "check",
         after_help = "Examples:\n  dromia config validate\n  dromia config validate --file ./dromia.yaml --json"
@@ -29,31 +33,31 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         set: SetArguments,
     },
-    /// Print every value that counts; keys to providers only as their reference.
+    /// Print every effective value; keys of providers only by reference.
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  dromia config show\n  dromia config show --origin\n  dromia config show --origin --json"
     )]
     Show {
-        /// Also say where each value comes from.
+        /// Also print where each value comes from.
         #[arg(long)]
         origin: bool,
         #[command(flatten)]
         set: SetArguments,
     },
     /// Print the JSON Schema of dromia.yaml.
-    #[command(after_help = "Example:\n  dromia config schema > dromia.schema.json")]
+    #[command(after_help = "Examples:\n  dromia config schema > dromia.schema.json")]
     Schema {
-        /// Print the page for people in place of the schema.
+        /// Print a page for people instead of the schema.
         #[arg(long)]
         markdown: bool,
     },
-    /// Say what a key is, its default, its variable, its value and where that comes from.
+    /// Explain a key: its meaning, default, variable, value and origin.
     #[command(
         after_help = "Examples:\n  dromia config explain engine.active_max\n  dromia config explain models.default.price\n  dromia config explain"
     )]
     Explain {
-        /// The key, such as engine.active_max or models.ALIAS.fallback; without it all keys are listed.
+        /// The key, such as engine.active_max or models.ALIAS.fallback [default: list all keys]
         key: Option<String>,
         #[command(flatten)]
         set: SetArguments,
@@ -62,35 +66,35 @@ pub(crate) enum ConfigCommand {
 
 /// What a check of the configuration found.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Validated {
+pub(crate) struct ConfigValidation {
     /// The file.
     file: String,
     /// Whether it can be served.
     valid: bool,
     /// Everything that is wrong with it.
-    problems: Vec<Mistake>,
+    problems: Vec<ConfigMistake>,
     /// Names in it that nothing has, as far as the file alone tells; `dromia doctor --only config` looks into the store too.
-    warnings: Vec<Mistake>,
+    warnings: Vec<ConfigMistake>,
 }
 
 /// One mistake in the configuration.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Mistake {
+struct ConfigMistake {
     /// The file with line and column, the environment variable, or the flag.
     at: String,
     /// What is wrong, and with which key.
     message: String,
 }
 
-impl From<Problem> for Mistake {
-    fn from(Problem { at, message, .. }: Problem) -> Self {
+impl From<ConfigProblem> for ConfigMistake {
+    fn from(ConfigProblem { at, message, .. }: ConfigProblem) -> Self {
         Self { at, message }
     }
 }
 
 /// Every value that counts.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Configuration {
+pub(crate) struct ConfigDocument {
     /// The file.
     file: String,
     /// The values, with every default filled in; a key to a provider only as its reference.
@@ -99,16 +103,16 @@ pub(crate) struct Configuration {
 
 /// Every value that counts, key by key.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Origins {
+pub(crate) struct ConfigValueList {
     /// The file.
     file: String,
     /// The values, in the order of the alphabet.
-    items: Vec<Valued>,
+    items: Vec<ConfigValueRow>,
 }
 
 /// One value and where it comes from.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Valued {
+struct ConfigValueRow {
     /// The key.
     key: String,
     /// Its value; a key to a provider only as its reference.
@@ -117,15 +121,15 @@ struct Valued {
     origin: String,
 }
 
-impl From<show::Shown> for Valued {
-    fn from(shown: show::Shown) -> Self {
+impl From<show::ShownValue> for ConfigValueRow {
+    fn from(shown: show::ShownValue) -> Self {
         Self { key: shown.key, value: shown.value, origin: shown.origin.to_string() }
     }
 }
 
 /// A key of the configuration.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Explained {
+pub(crate) struct ConfigKeyHelp {
     /// Its path; `NAME` and `ALIAS` stand for names that the operator chooses.
     key: String,
     /// What it is.
@@ -137,11 +141,11 @@ pub(crate) struct Explained {
     /// The environment variable that sets it.
     variable: Option<String>,
     /// Where one key was asked for: its value, or those of the keys below it.
-    values: Vec<Valued>,
+    values: Vec<ConfigValueRow>,
 }
 
-impl Explained {
-    fn of(key: &Key, values: Vec<Valued>) -> Self {
+impl ConfigKeyHelp {
+    fn from_key(key: &ConfigKey, values: Vec<ConfigValueRow>) -> Self {
         Self {
             key: key.path.clone(),
             description: key.description.clone(),
@@ -157,128 +161,156 @@ impl Explained {
 pub(crate) fn run(
     home: &Home,
     command: &ConfigCommand,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let output = &mut Output::of_local(context, global);
-    output.check()?;
+    let output = &mut CommandOutput::of_local(context, global);
+    output.check_format()?;
     match command {
         ConfigCommand::Validate { file, set } => {
-            return validate(home, file.as_deref(), &set.flags(), output);
+            return validate_config(home, file.as_deref(), &set.config_flags(), output);
         }
         ConfigCommand::Show { origin: true, set } => {
-            show_with_origin(home, &load(home, &set.flags())?, output)?;
+            show_with_origin(home, &load_layers(home, &set.config_flags())?, output)?;
         }
-        ConfigCommand::Show { origin: false, set } => show_plain(home, &load(home, &set.flags())?, output)?,
+        ConfigCommand::Show { origin: false, set } => {
+            show_plain(home, &load_layers(home, &set.config_flags())?, output)?;
+        }
         ConfigCommand::Schema { markdown } => {
-            let text = if *markdown { reference::page() } else { config::schema_text() };
-            output.line(text.trim_end())?;
+            let text = if *markdown { reference::reference_page() } else { config::schema_text() };
+            output.print_line(text.trim_end())?;
         }
-        ConfigCommand::Explain { key: Some(key), set } => explain(home, key, &set.flags(), output)?,
-        ConfigCommand::Explain { key: None, .. } => list(output)?,
+        ConfigCommand::Explain { key: Some(key), set } => {
+            explain_key(home, key, &set.config_flags(), output)?;
+        }
+        ConfigCommand::Explain { key: None, .. } => print_keys(output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(home: &Home, flags: &[Flag]) -> anyhow::Result<Loaded> {
+fn load_layers(home: &Home, flags: &[ConfigFlag]) -> anyhow::Result<LoadedConfig> {
     let environment = Environment::of_process();
-    config::read(&home.config(), &config::text(home)?, &environment, flags).map_err(Exit::usage_of)
+    config::parse_layered(&home.config_path(), &config::read_config_text(home)?, &environment, flags)
+        .map_err(ExitError::usage_of)
 }
 
-fn validate(
+fn validate_config(
     home: &Home,
     file: Option<&Path>,
-    flags: &[Flag],
-    output: &mut Output<'_>,
+    flags: &[ConfigFlag],
+    output: &mut CommandOutput<'_>,
 ) -> anyhow::Result<ExitCode> {
     let environment = Environment::of_process();
     let (path, text) = match file {
         Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Exit::usage(format!("failed to read {}: {error}", file.display())))?;
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                ExitError::usage_error(format!("failed to read {}: {error}", file.display()))
+            })?;
             (file.to_owned(), text)
         }
-        None => (home.config(), config::text(home)?),
+        None => (home.config_path(), config::read_config_text(home)?),
     };
-    let checked = config::understand(&path, &text, &environment, flags).map(|(loaded, resolved)| {
-        let mut warnings = names::unmatched(&resolved.mentions, None);
-        warnings.extend(config::misspelt(&environment, &text));
+    let checked = config::parse_and_resolve(&path, &text, &environment, flags).map(|(loaded, resolved)| {
+        let mut warnings = names::unmatched_names(&resolved.mentions, None);
+        warnings.extend(config::misspelt_variables(&environment, &text));
         (loaded, warnings)
     });
+    // A home is served with its policies, so what is wrong with them is said too.
+    let checked = match (checked, file) {
+        (Ok(found), None) => policy::check_policies(home).map(|()| found).map_err(|problem| {
+            let at = problem.position_text();
+            ConfigProblems(vec![ConfigProblem::new(at, problem.problem)])
+        }),
+        (checked, _) => checked,
+    };
     let file = path.display().to_string();
     match checked {
         Ok((loaded, warnings)) => {
-            let providers = counted(loaded.written.providers.len(), "provider");
-            let models = counted(loaded.written.models.len(), "model");
+            let providers = count_noun(loaded.written.providers.len(), "provider");
+            let models = count_noun(loaded.written.models.len(), "model");
             for warning in &warnings {
-                output.notice(&format!("warning: {warning}"))?;
+                output.print_notice(&format!("warning: {warning}"))?;
             }
-            let warnings = warnings.into_iter().map(Mistake::from).collect();
-            let validated = Validated { file, valid: true, problems: Vec::new(), warnings };
-            output
-                .show(&validated, |validated| format!("{} is good: {providers}, {models}", validated.file))?;
+            let warnings = warnings.into_iter().map(ConfigMistake::from).collect();
+            let validated = ConfigValidation { file, valid: true, problems: Vec::new(), warnings };
+            output.print_result(&validated, |validated| {
+                format!("{} is good: {providers}, {models}", validated.file)
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         // The document of this command says more than that of a failure.
         Err(problems) if output.is_json() => {
-            output.notice(&format!("error: {problems}"))?;
-            let problems = problems.0.into_iter().map(Mistake::from).collect();
-            output.document(&Validated { file, valid: false, problems, warnings: Vec::new() })?;
-            Ok(dromia_cli::Exit::Usage.into())
+            output.print_notice(&format!("error: {problems}"))?;
+            let problems = problems.0.into_iter().map(ConfigMistake::from).collect();
+            output.print_document(&ConfigValidation {
+                file,
+                valid: false,
+                problems,
+                warnings: Vec::new(),
+            })?;
+            Ok(dromia_cli::CommandExit::Usage.into())
         }
-        Err(problems) => Err(Exit::usage_of(problems)),
+        Err(problems) => Err(ExitError::usage_of(problems)),
     }
 }
 
-fn show_plain(home: &Home, loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
+fn show_plain(home: &Home, loaded: &LoadedConfig, output: &mut CommandOutput<'_>) -> Outcome {
     if output.is_json() {
-        let file = home.config().display().to_string();
-        return output.document(&Configuration { file, configuration: show::document(loaded) });
+        let file = home.config_path().display().to_string();
+        return output.print_document(&ConfigDocument { file, configuration: show::config_document(loaded) });
     }
-    let rows = show::values(loaded).into_iter().map(|shown| vec![shown.key, plain(&shown.value)]);
-    output.table(&["key", "value"], rows.collect())
+    let rows = show::list_values(loaded).into_iter().map(|shown| vec![shown.key, yaml_value(&shown.value)]);
+    output.print_table(&["key", "value"], rows.collect())
 }
 
-fn show_with_origin(home: &Home, loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
-    let items: Vec<_> = show::values(loaded).into_iter().map(Valued::from).collect();
+fn show_with_origin(home: &Home, loaded: &LoadedConfig, output: &mut CommandOutput<'_>) -> Outcome {
+    let items: Vec<_> = show::list_values(loaded).into_iter().map(ConfigValueRow::from).collect();
     if output.is_json() {
-        return output.document(&Origins { file: home.config().display().to_string(), items });
+        return output
+            .print_document(&ConfigValueList { file: home.config_path().display().to_string(), items });
     }
-    let rows = items.into_iter().map(|valued| vec![valued.key, plain(&valued.value), valued.origin]);
-    output.table(&["key", "value", "origin"], rows.collect())
+    let rows = items.into_iter().map(|valued| vec![valued.key, yaml_value(&valued.value), valued.origin]);
+    output.print_table(&["key", "value", "origin"], rows.collect())
 }
 
-fn list(output: &mut Output<'_>) -> Outcome {
-    let items: Vec<_> = config::keys().iter().map(|key| Explained::of(key, Vec::new())).collect();
+fn print_keys(output: &mut CommandOutput<'_>) -> Outcome {
+    let items: Vec<_> =
+        config::list_keys().iter().map(|key| ConfigKeyHelp::from_key(key, Vec::new())).collect();
     if output.is_json() {
-        return output.document(&List { items, next: None });
+        return output.print_document(&ListPage { items, next: None });
     }
     let rows = items.into_iter().map(|one| vec![one.key, one.description]);
-    output.table(&["key", "what it is"], rows.collect())
+    output.print_table(&["key", "what it is"], rows.collect())
 }
 
-fn explain(home: &Home, path: &str, flags: &[Flag], output: &mut Output<'_>) -> anyhow::Result<()> {
-    let keys = config::keys();
+fn explain_key(
+    home: &Home,
+    path: &str,
+    flags: &[ConfigFlag],
+    output: &mut CommandOutput<'_>,
+) -> anyhow::Result<()> {
+    let keys = config::list_keys();
     let Some(key) = keys.iter().find(|key| key.is_meant_by(path)) else {
         let near = did_you_mean(path, keys.iter().map(|key| key.path.as_str()));
         let near = if near.is_empty() { "; `dromia config explain` lists all".to_owned() } else { near };
-        return Err(Exit::usage(format!("there is no key `{path}`{near}")));
+        return Err(ExitError::usage_error(format!("there is no key `{path}`{near}")));
     };
     // Without a home there are still the environment and the defaults.
-    let loaded = if home.config().exists() {
-        load(home, flags)?
+    let loaded = if home.config_path().exists() {
+        load_layers(home, flags)?
     } else {
-        config::read(&home.config(), "", &Environment::of_process(), flags).map_err(Exit::usage_of)?
+        config::parse_layered(&home.config_path(), "", &Environment::of_process(), flags)
+            .map_err(ExitError::usage_of)?
     };
     let below = format!("{path}.");
-    let values = show::values(&loaded)
+    let values = show::list_values(&loaded)
         .into_iter()
         .filter(|shown| shown.key == path || shown.key.starts_with(&below))
-        .map(Valued::from)
+        .map(ConfigValueRow::from)
         .collect();
-    let explained = Explained::of(key, values);
+    let explained = ConfigKeyHelp::from_key(key, values);
     if output.is_json() {
-        output.document(&List { items: vec![explained], next: None })?;
+        output.print_document(&ListPage { items: vec![explained], next: None })?;
         return Ok(());
     }
     let mut text = explained_text(&explained, path, key.is_group);
@@ -286,29 +318,29 @@ fn explain(home: &Home, path: &str, flags: &[Flag], output: &mut Output<'_>) -> 
         let prefix = format!("{}.", key.path);
         let rows = keys.iter().filter(|other| other.path.starts_with(&prefix));
         let rows = rows.map(|key| vec![key.path.clone(), key.description.clone()]).collect();
-        let columns = output.context().columns;
-        text = format!("{text}\n\n{}", table(columns, &["key", "what it is"], rows));
+        let columns = output.context_mut().columns;
+        text = format!("{text}\n\n{}", draw_table(columns, &["key", "what it is"], rows));
     }
-    output.line(&text)?;
+    output.print_line(&text)?;
     Ok(())
 }
 
 /// Writes what is known about a key; a group has no value of its own.
-fn explained_text(explained: &Explained, path: &str, is_group: bool) -> String {
+fn explained_text(explained: &ConfigKeyHelp, path: &str, is_group: bool) -> String {
     let mut told = vec![
         ("key", path.to_owned()),
         ("what it is", explained.description.clone()),
         ("takes", explained.takes.clone()),
-        ("default", explained.default.as_ref().map(plain).unwrap_or_default()),
+        ("default", explained.default.as_ref().map(yaml_value).unwrap_or_default()),
         ("variable", explained.variable.clone().unwrap_or_default()),
     ];
     if !is_group {
         match explained.values.iter().find(|valued| valued.key == path) {
             Some(valued) => {
-                told.extend([("value", plain(&valued.value)), ("from", valued.origin.clone())]);
+                told.extend([("value", yaml_value(&valued.value)), ("from", valued.origin.clone())]);
             }
             None => told.push(("value", "(not set)".to_owned())),
         }
     }
-    pairs(&told)
+    draw_pairs(&told)
 }

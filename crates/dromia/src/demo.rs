@@ -21,23 +21,23 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::home::Home;
 
-use self::ledger::Ledger;
-use self::screen::Screen;
-use self::server::{Server, Tie};
+use self::ledger::DemoLedger;
+use self::screen::DemoScreen;
+use self::server::{DemoServer, ServerLifetime};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  dromia demo --keep     leave the server running afterwards")]
+#[command(after_help = "Examples:\n  dromia demo\n  dromia demo --keep")]
 pub(crate) struct DemoArguments {
-    /// Leave the server and its home behind.
+    /// Leave the server running and keep its home.
     #[arg(long)]
     keep: bool,
 
     #[command(subcommand)]
-    part: Option<Part>,
+    part: Option<DemoProcess>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Part {
+enum DemoProcess {
     /// Count what was lost and doubled; the demo runs this as a process of its own.
     #[command(hide = true)]
     Witness(witness::WitnessArguments),
@@ -46,38 +46,38 @@ enum Part {
     Server(server::ServerArguments),
 }
 
-/// How a program ends that was told to by Ctrl-C, and by SIGTERM.
+/// The exit codes of a program that Ctrl-C and SIGTERM ended.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
 /// Runs the demo, or one of its processes.
 pub(crate) fn run(home: &Home, arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
-    if let Some(Part::Server(server)) = &arguments.part {
-        return server::serve(home, server);
+    if let Some(DemoProcess::Server(server)) = &arguments.part {
+        return server::serve_demo(home, server);
     }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &arguments.part {
-        Some(Part::Witness(witness)) => tokio.block_on(witness::run(witness)),
-        Some(Part::Server(_)) | None => tokio.block_on(play(arguments.keep)),
+        Some(DemoProcess::Witness(witness)) => tokio.block_on(witness::run_witness(witness)),
+        Some(DemoProcess::Server(_)) | None => tokio.block_on(play_demo(arguments.keep)),
     }
 }
 
-/// Plays the demo until its end, or until somebody ends it.
-async fn play(keep: bool) -> anyhow::Result<ExitCode> {
+/// Plays the demo until its end, or until a signal ends it.
+async fn play_demo(keep: bool) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut directory = Directory::new(keep)?;
-    let home = Home::find(Some(&directory.path));
-    let mut server = Server::new(&home, if keep { Tie::Free } else { Tie::ToThis });
+    let mut directory = TemporaryHome::new(keep)?;
+    let home = Home::locate_home(Some(&directory.path));
+    let mut server = DemoServer::new(&home, if keep { ServerLifetime::Free } else { ServerLifetime::ToThis });
     let played = tokio::select! {
-        // Ctrl-C ends the processes of the demo too; that is not told as their failure.
+        // Ctrl-C ends the processes of the demo too; that is not reported as their failure.
         biased;
         _ = interrupt.recv() => Err(("interrupted", INTERRUPTED)),
         _ = terminate.recv() => Err(("terminated", TERMINATED)),
-        played = Box::pin(show(&home, &mut server, keep)) => Ok(played),
+        played = Box::pin(run_steps(&home, &mut server, keep)) => Ok(played),
     };
     // The server goes before its home does; one that was left to itself is not here any more.
-    let pid = server.end().await;
+    let pid = server.kill_if_running().await;
     let (why, code) = match played {
         Ok(shown) => return shown,
         Err(told) => told,
@@ -89,30 +89,30 @@ async fn play(keep: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-async fn show(home: &Home, server: &mut Server, keep: bool) -> anyhow::Result<ExitCode> {
-    let screen = Screen::of_process();
-    screen.line(
+async fn run_steps(home: &Home, server: &mut DemoServer, keep: bool) -> anyhow::Result<ExitCode> {
+    let screen = DemoScreen::of_process();
+    screen.print_line(
         "The model of this demo is built in and scripted. It is not an LLM, and nothing leaves this machine.\n",
     );
     let began = Instant::now();
     server.init_and_start().await?;
-    let mut ledger = Ledger::create(&home.root().join("demo-ledger.jsonl"))?;
+    let mut ledger = DemoLedger::create(&home.root_dir().join("demo-ledger.jsonl"))?;
     let ms = began.elapsed().as_millis();
-    screen.step(1, "start", &format!("{} by process {} in {ms} ms", server.url(), server.pid()));
+    screen.print_step(1, "start", &format!("{} by process {} in {ms} ms", server.url(), server.pid()));
 
     let began = Instant::now();
-    let answer = server.ask("Who are you?", "demo-hello").await?;
-    ledger.acknowledged(&answer)?;
+    let answer = server.ask_and_wait("Who are you?", "demo-hello").await?;
+    ledger.record_acknowledged(&answer)?;
     let ms = began.elapsed().as_millis();
-    screen.step(2, "ask", &format!("{} model call, answered in {ms} ms:", answer["model_calls"]));
-    screen.detail(answer["reply"].as_str().unwrap_or_default());
+    screen.print_step(2, "ask", &format!("{} model call, answered in {ms} ms:", answer["model_calls"]));
+    screen.print_detail(answer["reply"].as_str().unwrap_or_default());
 
-    let run = text(&answer, "run")?;
-    let journal = server.journal(&run).await?;
+    let run = string_field(&answer, "run")?;
+    let journal = server.fetch_journal(&run).await?;
     let fact = format!("{} entries, each durable before it was acted on:", journal.len());
-    screen.step(3, "the journal", &fact);
+    screen.print_step(3, "the journal", &fact);
     for entry in &journal {
-        screen.detail(&format!("{:>2}  {}", entry["seq"], entry["kind"].as_str().unwrap_or_default()));
+        screen.print_detail(&format!("{:>2}  {}", entry["seq"], entry["kind"].as_str().unwrap_or_default()));
     }
 
     kill_in_model_call(screen, server, &mut ledger, home).await?;
@@ -121,102 +121,118 @@ async fn show(home: &Home, server: &mut Server, keep: bool) -> anyhow::Result<Ex
     let stranger = server.stranger_token().await?;
     let status = server.status_of(&format!("/v1/runs/{unknown}"), &stranger).await?;
     ensure!(status == 404, "the stranger got {status}");
-    screen.step(6, "a stranger", &format!("another tenant asks for {unknown} and gets {status}"));
+    screen.print_step(6, "a stranger", &format!("another tenant asks for {unknown} and gets {status}"));
 
-    let verdict = server.witness(ledger.path()).await?;
+    let verdict = server.run_witness(ledger.file_path()).await?;
     let counted = format!("counted by process {}, which is neither this one nor the server:", verdict.pid);
-    screen.step(7, "the verdict", &counted);
-    screen.detail(&verdict.text);
+    screen.print_step(7, "the verdict", &counted);
+    screen.print_detail(&verdict.text);
     next(screen, server, keep.then_some(home), &run).await?;
     ensure!(verdict.good, "the witness found something lost or doubled");
     Ok(ExitCode::SUCCESS)
 }
 
 /// Step 8: what to type now, and how to be rid of what was kept.
-async fn next(screen: Screen, server: &mut Server, kept: Option<&Home>, run: &str) -> anyhow::Result<()> {
-    screen.step(8, "next", "what to try:");
-    let program = screen::program();
+async fn next(
+    screen: DemoScreen,
+    server: &mut DemoServer,
+    kept: Option<&Home>,
+    run: &str,
+) -> anyhow::Result<()> {
+    screen.print_step(8, "next", "what to try:");
+    let program = screen::program_name();
     let Some(home) = kept else {
-        screen.detail(&format!("`{program} init` makes a home of your own"));
-        screen.detail(&format!("`{program} up` serves it; then, in another terminal:"));
-        screen.detail(&format!("`{program} ask '@tool time.now'` has its first agent look at the clock"));
+        screen.print_detail(&format!("`{program} init` makes a home of your own"));
+        screen.print_detail(&format!("`{program} up` serves it; then, in another terminal:"));
+        screen
+            .print_detail(&format!("`{program} ask '@tool time.now'` has its first agent look at the clock"));
         return server.stop().await;
     };
     let pid = server.pid();
-    let home = home.root().display().to_string();
+    let home = home.root_dir().display().to_string();
     let home = shell_word(&home);
-    screen.detail(&format!("the server goes on as process {pid}:"));
-    screen.detail(&format!("`{program} --home {home} run list`"));
-    screen.detail(&format!("`{program} --home {home} run show {run}`"));
-    screen.detail(&format!("`kill {pid}` stops it, and then `rm -r {home}` removes its home"));
-    server.leave();
+    screen.print_detail(&format!("the server goes on as process {pid}:"));
+    screen.print_detail(&format!("`{program} --home {home} run list`"));
+    screen.print_detail(&format!("`{program} --home {home} run show {run}`"));
+    screen.print_detail(&format!("`kill {pid}` stops it, and then `rm -r {home}` removes its home"));
+    server.leave_running();
     Ok(())
 }
 
 /// Step 4: the process dies while the model is thinking. What ran before is an append: done twice it would leave two lines,
 /// which the file shows whatever the journal says.
 async fn kill_in_model_call(
-    screen: Screen,
-    server: &mut Server,
-    ledger: &mut Ledger,
+    screen: DemoScreen,
+    server: &mut DemoServer,
+    ledger: &mut DemoLedger,
     home: &Home,
 ) -> anyhow::Result<()> {
     let script = "@tool file.append {\"path\":\"plan.txt\",\"content\":\"written once\\n\"}\n@slow 2500\n@say The plan is written.";
-    let accepted = server.send(script, "demo-model").await?;
-    ledger.acknowledged(&accepted)?;
+    let accepted = server.send_event(script, "demo-model").await?;
+    ledger.record_acknowledged(&accepted)?;
     let run = server.run_of(&accepted).await?;
-    server.wait_for(&run, "the second model call", |entries| count(entries, "model_called") == 2).await?;
+    server
+        .wait_for(&run, "the second model call", |entries| count_entries(entries, "model_called") == 2)
+        .await?;
     let pid = server.pid();
     server.kill().await?;
     let began = Instant::now();
     server.start().await?;
-    let entries = server.wait_for(&run, "the end", |entries| count(entries, "run_completed") == 1).await?;
-    let (started, finished) = (count(&entries, "tool_started"), count(&entries, "tool_finished"));
+    let entries =
+        server.wait_for(&run, "the end", |entries| count_entries(entries, "run_completed") == 1).await?;
+    let (started, finished) =
+        (count_entries(&entries, "tool_started"), count_entries(&entries, "tool_finished"));
     ensure!((started, finished) == (1, 1), "the tool began {started} times and ended {finished} times");
     let lines = lines_of(home, "plan.txt")?;
     ensure!(lines == ["written once"], "plan.txt should have one line, and has {lines:?}");
-    screen.step(4, "kill -9 during the model call", &format!("process {pid} died in the middle of {run}"));
-    screen.detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
-    screen.detail(&format!(
+    screen.print_step(
+        4,
+        "kill -9 during the model call",
+        &format!("process {pid} died in the middle of {run}"),
+    );
+    screen
+        .print_detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
+    screen.print_detail(&format!(
         "tool calls begun {started}, ended {finished}; model calls {}, one of them cut off",
-        count(&entries, "model_called")
+        count_entries(&entries, "model_called")
     ));
-    screen.detail("the file itself has its line once");
+    screen.print_detail("the file itself has its line once");
     Ok(())
 }
 
 /// Step 5: the process dies in the middle of a call that must not be repeated.
 async fn kill_in_tool_call(
-    screen: Screen,
-    server: &mut Server,
-    ledger: &mut Ledger,
+    screen: DemoScreen,
+    server: &mut DemoServer,
+    ledger: &mut DemoLedger,
     home: &Home,
 ) -> anyhow::Result<String> {
     // The tools are slowed down for this one start, so that the call is surely in flight when the process dies.
     server.stop().await?;
     server.start_with_pace(20_000).await?;
     let script = "@tool file.append {\"path\":\"orders.txt\",\"content\":\"one order\\n\"}\n@say This is how it stands.";
-    let accepted = server.send(script, "demo-tool").await?;
-    ledger.acknowledged(&accepted)?;
+    let accepted = server.send_event(script, "demo-tool").await?;
+    ledger.record_acknowledged(&accepted)?;
     let run = server.run_of(&accepted).await?;
-    server.wait_for(&run, "the call to begin", |entries| count(entries, "tool_started") == 1).await?;
+    server.wait_for(&run, "the call to begin", |entries| count_entries(entries, "tool_started") == 1).await?;
     let pid = server.pid();
     server.kill().await?;
     server.start().await?;
-    let entries = server.wait_for(&run, "the end", |entries| count(entries, "run_completed") == 1).await?;
-    screen.step(
+    let entries =
+        server.wait_for(&run, "the end", |entries| count_entries(entries, "run_completed") == 1).await?;
+    screen.print_step(
         5,
         "kill -9 during file.append",
         &format!("process {pid} died; nobody can know whether the line was written"),
     );
-    for call in screen::calls(&entries) {
-        screen.detail(&call);
+    for call in screen::call_lines(&entries) {
+        screen.print_detail(&call);
     }
     let reply = entries.iter().rev().find(|entry| entry["kind"] == "model_replied");
     let said = reply.map_or(String::new(), |entry| {
         entry["body"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned()
     });
-    screen.detail(&format!("the agent says: {said}"));
+    screen.print_detail(&format!("the agent says: {said}"));
     looked_at(&entries)?;
     let lines = lines_of(home, "orders.txt")?;
     ensure!(lines.len() <= 1, "orders.txt was appended to more than once: {lines:?}");
@@ -235,7 +251,7 @@ fn looked_at(entries: &[Value]) -> anyhow::Result<()> {
 /// Reads the lines of a file in the agents' workspaces, past the server. One that is not there has none.
 fn lines_of(home: &Home, name: &str) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
-    for agent in std::fs::read_dir(home.root().join("agents")).context("no agent has a workspace")? {
+    for agent in std::fs::read_dir(home.root_dir().join("agents")).context("no agent has a workspace")? {
         let path = agent?.path().join("workspace").join(name);
         match std::fs::read_to_string(&path) {
             Ok(text) => lines.extend(text.lines().map(str::to_owned)),
@@ -246,29 +262,29 @@ fn lines_of(home: &Home, name: &str) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-fn text(value: &Value, key: &str) -> anyhow::Result<String> {
+fn string_field(value: &Value, key: &str) -> anyhow::Result<String> {
     value[key]
         .as_str()
         .map(str::to_owned)
         .with_context(|| format!("the server's answer has no {key}: {value}"))
 }
 
-fn count(entries: &[Value], kind: &str) -> usize {
+fn count_entries(entries: &[Value], kind: &str) -> usize {
     entries.iter().filter(|entry| entry["kind"] == kind).count()
 }
 
 /// The body of an event.
-fn event(text: &str, channel: &str, wait: bool) -> Value {
+fn event_body(text: &str, channel: &str, wait: bool) -> Value {
     json!({"text": text, "platform": "demo", "channel": channel, "wait": wait, "wait_ms": 20_000})
 }
 
 /// A temporary home; gone at the end unless it is kept.
-struct Directory {
+struct TemporaryHome {
     path: PathBuf,
     keep: bool,
 }
 
-impl Directory {
+impl TemporaryHome {
     fn new(keep: bool) -> anyhow::Result<Self> {
         let base = std::env::temp_dir();
         for attempt in 0..100 {
@@ -285,10 +301,10 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for TemporaryHome {
     fn drop(&mut self) {
         if !self.keep {
-            remove(&self.path);
+            remove_directory(&self.path);
         }
     }
 }
@@ -296,7 +312,7 @@ impl Drop for Directory {
 /// How often a directory is tried to be removed: what was killed a moment ago may still write its last file into it.
 const REMOVALS_MAX: u32 = 50;
 
-fn remove(path: &Path) {
+fn remove_directory(path: &Path) {
     for attempt in 1..=REMOVALS_MAX {
         match std::fs::remove_dir_all(path) {
             Ok(()) => return,
@@ -330,7 +346,7 @@ mod tests {
     #[test]
     fn a_line_that_was_written_twice_is_seen_past_the_server() {
         let directory = tempfile::tempdir().expect("a directory");
-        let home = Home::find(Some(directory.path()));
+        let home = Home::locate_home(Some(directory.path()));
         assert!(lines_of(&home, "plan.txt").is_err(), "there is no agent");
         let workspace = directory.path().join("agents").join("one").join("workspace");
         std::fs::create_dir_all(&workspace).expect("it is made");

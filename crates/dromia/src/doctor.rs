@@ -1,13 +1,15 @@
-//! `dromia doctor`: looks at everything that keeps a home from working, and says how to mend it. It changes nothing.
+//! `dromia doctor`: looks at everything that keeps a home from working, and says how to fix it. It changes nothing, except
+//! with `--fix`, which rebuilds rows of the store first (`fix`).
 //!
-//! A check is a name and a function of a [`Scene`] to a [`Verdict`]. What lies outside the home's files it asks
-//! through the [`World`], so each check meets its fault in a test. The groups below are in the order in which a
+//! A check is a name and a function of a [`CheckContext`] to a [`Verdict`]. What lies outside the home's files it asks
+//! through the [`DoctorWorld`], so each check meets its fault in a test. The groups below are in the order in which a
 //! person would look: first the home, last what needs the others.
 
 mod clock;
 mod config;
 mod disk;
 mod edge;
+mod fix;
 mod home;
 mod limits;
 mod models;
@@ -29,29 +31,33 @@ use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use dromia_cli::output::counted;
-use dromia_cli::{Context, Error, Global, Outcome, Output};
-use dromia_store::{Inspector, StoreConfig};
+use dromia_cli::output::count_noun;
+use dromia_cli::{CommandContext, CommandOutput, Error, GlobalOptions, Outcome};
+use dromia_store::{StoreConfig, StoreInspector};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use self::fix::FixReport;
 use crate::home::Home;
 
-pub(crate) use self::config::texts;
-pub(crate) use self::world::{RealWorld, Server, World};
+pub(crate) use self::config::visit_texts;
+pub(crate) use self::world::{DoctorWorld, RealWorld, ServerProbe};
 
 /// How long one look at the store may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  dromia doctor\n  dromia doctor --only store --only disk.space\n  dromia doctor --json=id,severity,fix\n\nExits with 1 if a check finds an error; a warning does not change the exit code."
+    after_help = "Exits with 1 if a check finds an error; a warning does not change the exit code. Stop the server before --fix: while a server has the store open, --fix changes nothing and exits with 6.\n\nExamples:\n  dromia doctor\n  dromia doctor --only store --only disk.space\n  dromia doctor --json=id,severity,fix\n  dromia doctor --fix --only store"
 )]
 pub(crate) struct DoctorArguments {
-    /// Only this check, or this group of checks such as `store`; repeatable
+    /// Run only this check, or this group of checks such as `store`; repeatable
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
+    /// First rebuild the rows that journals and inboxes determine; no server may have the store open
+    #[arg(long)]
+    fix: bool,
 }
 
 /// How bad a finding is.
@@ -68,76 +74,77 @@ pub(crate) enum Severity {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct CheckResult {
     severity: Severity,
     message: String,
     fix: Option<String>,
 }
 
-fn ok(message: impl Into<String>) -> Verdict {
-    Verdict { severity: Severity::Ok, message: message.into(), fix: None }
+fn ok_result(message: impl Into<String>) -> CheckResult {
+    CheckResult { severity: Severity::Ok, message: message.into(), fix: None }
 }
 
-fn warning(message: impl Into<String>, fix: impl Into<String>) -> Verdict {
-    Verdict { severity: Severity::Warning, message: message.into(), fix: Some(fix.into()) }
+fn warning_result(message: impl Into<String>, fix: impl Into<String>) -> CheckResult {
+    CheckResult { severity: Severity::Warning, message: message.into(), fix: Some(fix.into()) }
 }
 
-fn error(message: impl Into<String>, fix: impl Into<String>) -> Verdict {
-    Verdict { severity: Severity::Error, message: message.into(), fix: Some(fix.into()) }
+fn error_result(message: impl Into<String>, fix: impl Into<String>) -> CheckResult {
+    CheckResult { severity: Severity::Error, message: message.into(), fix: Some(fix.into()) }
 }
 
 /// One check.
-struct Check {
+struct DoctorCheck {
     /// Its group and its name.
     id: &'static str,
-    run: fn(&Scene<'_>) -> Verdict,
+    run: fn(&CheckContext<'_>) -> CheckResult,
 }
 
 /// What the checks look at.
-pub(crate) struct Scene<'scene> {
+pub(crate) struct CheckContext<'scene> {
     home: &'scene Home,
     env: &'scene dyn Fn(&str) -> Option<String>,
-    world: &'scene dyn World,
+    world: &'scene dyn DoctorWorld,
     written: OnceCell<Option<Value>>,
 }
 
-impl<'scene> Scene<'scene> {
+impl<'scene> CheckContext<'scene> {
     pub(crate) fn new(
         home: &'scene Home,
         env: &'scene dyn Fn(&str) -> Option<String>,
-        world: &'scene dyn World,
+        world: &'scene dyn DoctorWorld,
     ) -> Self {
         Self { home, env, world, written: OnceCell::new() }
     }
 
     /// The configuration as it is written, whatever its keys mean; nothing if it cannot be read at all.
-    pub(crate) fn written(&self) -> Option<&Value> {
+    pub(crate) fn raw_config(&self) -> Option<&Value> {
         let read = || {
-            let text = std::fs::read_to_string(self.home.config()).ok()?;
+            let text = std::fs::read_to_string(self.home.config_path()).ok()?;
             serde_saphyr::from_str::<Value>(&text).ok()
         };
         self.written.get_or_init(read).as_ref()
     }
 
     /// The server, if one runs.
-    pub(crate) fn server(&self) -> &Server {
-        self.world.server()
+    pub(crate) fn server_probe(&self) -> &ServerProbe {
+        self.world.server_probe()
     }
 
     /// A look at the store; nothing while a server has it, which is asked instead, and where there is none.
-    fn store(&self) -> Option<Inspector> {
-        let is_ours = matches!(self.world.server(), Server::Absent) && self.home.store().is_dir();
-        is_ours.then(|| self.inspector())
+    fn offline_inspector(&self) -> Option<StoreInspector> {
+        let is_ours =
+            matches!(self.world.server_probe(), ServerProbe::Absent) && self.home.store_dir().is_dir();
+        is_ours.then(|| self.store_inspector())
     }
 
-    fn inspector(&self) -> Inspector {
-        Inspector::new(StoreConfig::new(self.home.store()), PATIENCE)
+    fn store_inspector(&self) -> StoreInspector {
+        StoreInspector::new(StoreConfig::new(self.home.store_dir()), PATIENCE)
     }
 }
 
 /// What one check found, for programs.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Finding {
+pub(crate) struct DoctorFinding {
     /// The check.
     id: &'static str,
     /// How bad it is.
@@ -150,23 +157,27 @@ pub(crate) struct Finding {
 
 /// What all checks found.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Report {
+pub(crate) struct DoctorReport {
     /// The findings, in the order of the checks.
-    items: Vec<Finding>,
+    items: Vec<DoctorFinding>,
     /// How many are errors.
     errors: usize,
     /// How many are warnings.
     warnings: usize,
+    /// What `--fix` changed; empty without it.
+    fixed: Vec<String>,
+    /// What `--fix` had to leave as it is, each of which counts as an error for the exit code.
+    left: Vec<String>,
 }
 
-impl Report {
-    /// Whether there is no error.
+impl DoctorReport {
+    /// Whether there is no error, and `--fix` left nothing.
     pub(crate) fn is_sound(&self) -> bool {
-        self.errors == 0
+        self.errors == 0 && self.left.is_empty()
     }
 }
 
-fn checks() -> impl Iterator<Item = &'static Check> {
+fn all_checks() -> impl Iterator<Item = &'static DoctorCheck> {
     let groups = [
         home::CHECKS,
         vault::CHECKS,
@@ -188,69 +199,79 @@ fn checks() -> impl Iterator<Item = &'static Check> {
 }
 
 /// Examines a home with the checks that are wanted; all of them if none is named.
-pub(crate) fn examine(scene: &Scene<'_>, only: &[String]) -> Outcome<Report> {
+pub(crate) fn run_checks(scene: &CheckContext<'_>, only: &[String]) -> Outcome<DoctorReport> {
     let wanted = |id: &str, name: &String| id == name || id.split('.').next() == Some(name);
-    if let Some(unknown) = only.iter().find(|name| !checks().any(|check| wanted(check.id, name))) {
-        let ids: Vec<_> = checks().map(|check| check.id).collect();
-        let meant = dromia_cli::explain::nearest(unknown, ids.iter().copied());
+    if let Some(unknown) = only.iter().find(|name| !all_checks().any(|check| wanted(check.id, name))) {
+        let ids: Vec<_> = all_checks().map(|check| check.id).collect();
+        let meant = dromia_cli::explain::nearest_word(unknown, ids.iter().copied());
         let hint = meant.map_or_else(
             || format!("; there are {}", ids.join(", ")),
             |meant| format!("; did you mean `{meant}`?"),
         );
         return Err(Error::Usage(format!("there is no check {unknown:?}{hint}")));
     }
-    let wanted = checks().filter(|check| only.is_empty() || only.iter().any(|name| wanted(check.id, name)));
+    let wanted =
+        all_checks().filter(|check| only.is_empty() || only.iter().any(|name| wanted(check.id, name)));
     let items: Vec<_> = wanted
         .map(|check| {
-            let Verdict { severity, message, fix } = (check.run)(scene);
-            Finding { id: check.id, severity, message, fix }
+            let CheckResult { severity, message, fix } = (check.run)(scene);
+            DoctorFinding { id: check.id, severity, message, fix }
         })
         .collect();
     let count = |severity| items.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    Ok(Report { items, errors, warnings })
+    Ok(DoctorReport { items, errors, warnings, fixed: Vec::new(), left: Vec::new() })
 }
 
 /// Runs the command.
 pub(crate) fn run(
     home: &Home,
     arguments: &DoctorArguments,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
     let world = RealWorld::new(home, global)?;
     let env = |name: &str| std::env::var(name).ok();
-    let scene = Scene::new(home, &env, &world);
-    let mut output = Output::of_local(context, global);
-    match told(&scene, arguments, &mut output) {
+    let scene = CheckContext::new(home, &env, &world);
+    let mut output = CommandOutput::of_local(context, global);
+    match print_report(&scene, arguments, &mut output) {
         Ok(true) => Ok(ExitCode::SUCCESS),
-        Ok(false) => Ok(ExitCode::from(dromia_cli::Exit::Failed.code())),
+        Ok(false) => Ok(ExitCode::from(dromia_cli::CommandExit::Failed.exit_code())),
         Err(problem) => {
-            output.tell(&problem);
-            Ok(ExitCode::from(problem.exit().code()))
+            output.print_error(&problem);
+            Ok(ExitCode::from(problem.command_exit().exit_code()))
         }
     }
 }
 
 /// Prints the report; returns whether there is no error in it.
-fn told(scene: &Scene<'_>, arguments: &DoctorArguments, output: &mut Output<'_>) -> Outcome<bool> {
-    output.check()?;
-    let report = examine(scene, &arguments.only)?;
+fn print_report(
+    scene: &CheckContext<'_>,
+    arguments: &DoctorArguments,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<bool> {
+    output.check_format()?;
+    let FixReport { fixed, left } =
+        if arguments.fix { fix::fix_store(scene.home)? } else { FixReport::default() };
+    let report = DoctorReport { fixed, left, ..run_checks(scene, &arguments.only)? };
     if output.is_json() {
-        output.document(&report)?;
+        output.print_document(&report)?;
     } else {
         let paint = |style, word: &str| output.paint(style, word);
-        let text = output.placed(&text(&report, &paint)).into_owned();
+        let text = output.add_global_flags(&report_text(&report, &paint)).into_owned();
         output.painted_lines(&text)?;
     }
     Ok(report.is_sound())
 }
 
 /// Writes a report for people: a line per check, and one more with what to do.
-pub(crate) fn text(report: &Report, paint: &dyn Fn(Style, &str) -> String) -> String {
+pub(crate) fn report_text(report: &DoctorReport, paint: &dyn Fn(Style, &str) -> String) -> String {
     let width = report.items.iter().map(|finding| finding.id.len()).max().unwrap_or_default();
     let mut out = String::new();
-    for Finding { id, severity, message, fix } in &report.items {
+    for (word, lines) in [("fixed  ", &report.fixed), ("left   ", &report.left)] {
+        out.extend(lines.iter().map(|line| format!("{word}  {}\n", line.replace(char::is_control, " "))));
+    }
+    for DoctorFinding { id, severity, message, fix } in &report.items {
         let (style, word) = match severity {
             Severity::Ok => (AnsiColor::Green.on_default(), "ok     "),
             Severity::Warning => (AnsiColor::Yellow.on_default(), "warning"),
@@ -262,37 +283,37 @@ pub(crate) fn text(report: &Report, paint: &dyn Fn(Style, &str) -> String) -> St
             out.extend([format!("         fix: {}\n", fix.replace(char::is_control, " "))]);
         }
     }
-    let Report { items, errors, warnings } = report;
+    let DoctorReport { items, errors, warnings, .. } = report;
     let [checks, warnings, errors] = [(items.len(), "check"), (*warnings, "warning"), (*errors, "error")]
-        .map(|(count, noun)| counted(count, noun));
+        .map(|(count, noun)| count_noun(count, noun));
     out.extend([format!("{checks}, {warnings}, {errors}")]);
     out
 }
 
 #[cfg(test)]
 mod tests {
-    use super::plant::Planted;
+    use super::plant::PlantedHome;
     use super::*;
 
     #[test]
     fn there_are_at_least_twenty_checks_with_names_of_their_own() {
-        let ids: std::collections::BTreeSet<_> = checks().map(|check| check.id).collect();
-        assert_eq!(ids.len(), checks().count());
+        let ids: std::collections::BTreeSet<_> = all_checks().map(|check| check.id).collect();
+        assert_eq!(ids.len(), all_checks().count());
         assert!(ids.len() >= 20, "{ids:?}");
         assert!(ids.iter().all(|id| id.split('.').count() == 2), "{ids:?}");
     }
 
     #[test]
     fn a_sound_home_is_found_sound() {
-        let planted = Planted::sound();
-        let report = planted.report();
+        let planted = PlantedHome::healthy_home();
+        let report = planted.full_report();
         let bad: Vec<_> = report.items.iter().filter(|finding| finding.severity != Severity::Ok).collect();
         assert!(bad.is_empty(), "{bad:#?}");
     }
 
     #[test]
     fn whatever_is_wrong_has_a_fix() {
-        let report = Planted::ruined().report();
+        let report = PlantedHome::ruined_home().full_report();
         assert!(report.errors >= 8, "{report:#?}");
         for finding in report.items {
             assert_eq!(finding.fix.is_some(), finding.severity != Severity::Ok, "{finding:?}");
@@ -302,9 +323,9 @@ mod tests {
 
     #[test]
     fn a_group_a_check_and_a_misspelt_one_can_be_named() {
-        let planted = Planted::sound();
+        let planted = PlantedHome::healthy_home();
         let only = |name: &str| {
-            let report = planted.examined(&[name.to_owned()]);
+            let report = planted.run_checks(&[name.to_owned()]);
             report.map(|report| report.items.iter().map(|finding| finding.id).collect::<Vec<_>>())
         };
         assert_eq!(only("disk.space").expect("is a check"), ["disk.space"]);
@@ -320,10 +341,10 @@ mod tests {
 
     #[test]
     fn a_report_is_read_in_lines() {
-        let report = Report {
+        let report = DoctorReport {
             items: vec![
-                Finding { id: "home.exists", severity: Severity::Ok, message: "/x".into(), fix: None },
-                Finding {
+                DoctorFinding { id: "home.exists", severity: Severity::Ok, message: "/x".into(), fix: None },
+                DoctorFinding {
                     id: "disk.space",
                     severity: Severity::Error,
                     message: "12 MiB are free".into(),
@@ -332,8 +353,10 @@ mod tests {
             ],
             errors: 1,
             warnings: 0,
+            fixed: Vec::new(),
+            left: Vec::new(),
         };
-        insta::assert_snapshot!(text(&report, &|_, word| word.to_owned()), @r"
+        insta::assert_snapshot!(report_text(&report, &|_, word| word.to_owned()), @r"
         ok       home.exists  /x
         error    disk.space   12 MiB are free
                  fix: make room

@@ -1,5 +1,5 @@
-//! `dromia init`: makes a home. It writes the configuration last, so a home that has one is whole, unless whoever owns it wrote
-//! the file first: then it is kept as it is, and the rest is made beside it.
+//! `dromia init`: makes a home. It writes the configuration last, so a home that has one is whole, unless its owner
+//! wrote the file first: then it is kept as it is, and the rest is made beside it.
 
 mod detect;
 mod file;
@@ -10,22 +10,22 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dromia_cli::{Context, Global, Output};
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::runs::{NewAgent, NewToken, Runs as _};
-use dromia_contracts::store::{Page, Store as _};
+use dromia_contracts::runs::{EnginePort as _, NewAgent, NewToken};
+use dromia_contracts::store::{PageRequest, Store as _};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, Fault};
-use dromia_store::{Inspector, StoreConfig};
+use dromia_store::{StoreConfig, StoreInspector};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::detect::Found;
-use self::locked::Locked;
-use crate::config::{self, Environment, Resolved};
-use crate::home::{Home, Kept};
+use self::detect::DetectedModel;
+use self::locked::KeyMismatch;
+use crate::config::{self, Environment, ResolvedConfig};
+use crate::home::{Home, StorePresence};
 use crate::keyfile::KeyFile;
-use crate::system::{self, Exit};
+use crate::system::{self, ExitError};
 use crate::up;
 
 #[derive(Debug, clap::Args)]
@@ -33,16 +33,16 @@ use crate::up;
     after_help = "Examples:\n  dromia init\n  dromia init --defaults --no-input\n  dromia init --defaults --model-source scripted"
 )]
 pub(crate) struct InitArguments {
-    /// Ask nothing and take every default: a model server on this machine, else a key in the environment, else the
-    /// built-in scripted model.
+    /// Take every default: a model server on this machine, else a key in the environment, else the built-in scripted
+    /// model.
     #[arg(long)]
     defaults: bool,
 
-    /// Where the first model comes from.
+    /// Detect a model server or a key, or take the built-in scripted model, which is not an LLM.
     #[arg(long, value_enum, default_value_t = ModelSource::Detect)]
     model_source: ModelSource,
 
-    /// Take over a store whose secrets do not open, because their vault.key is lost; `dromia secret reset` then gives them up.
+    /// Keep a store whose vault.key is lost; `dromia secret reset` then discards its secrets.
     #[arg(long)]
     locked: bool,
 }
@@ -60,7 +60,7 @@ const GRANTS: [&str; 5] = ["model", "reply", "time.now", "file.*", "message.send
 
 /// A home that was made.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Made {
+pub(crate) struct InitResult {
     /// Its directory.
     home: String,
     /// The configuration.
@@ -73,8 +73,8 @@ pub(crate) struct Made {
     found: Vec<String>,
 }
 
-impl Made {
-    fn text(&self) -> String {
+impl InitResult {
+    fn result_text(&self) -> String {
         let mut text = String::new();
         for found in &self.found {
             text.extend(["Found ", found.as_str(), ".\n"]);
@@ -93,51 +93,54 @@ impl Made {
 pub(crate) fn run(
     home: &Home,
     arguments: &InitArguments,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::of_local(context, global);
-    output.check()?;
-    let is_written = home.config().exists();
+    let mut output = CommandOutput::of_local(context, global);
+    output.check_format()?;
+    let is_written = home.config_path().exists();
     if is_written && !is_unfinished(home)? {
-        return Err(Exit::conflict(format!(
+        return Err(ExitError::conflict_error(format!(
             "{} is a home already; serve it with `dromia up`, or choose another with --home",
-            home.root().display()
+            home.root_dir().display()
         )));
     }
     home.checked_socket()?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let environment = Environment::of_process();
     let found = match arguments.model_source {
-        ModelSource::Detect if !is_written => tokio.block_on(detect::detect(&environment, &detect::locals())),
+        ModelSource::Detect if !is_written => {
+            tokio.block_on(detect::detect_models(&environment, &detect::known_local_servers()))
+        }
         ModelSource::Detect | ModelSource::Scripted => Vec::new(),
     };
     // What is asked goes to stdout, where a program would take it for a part of the document.
     let can_ask = !output.is_json() && std::io::stdin().is_terminal();
-    let model = choose(&found, arguments.defaults || global.no_input, can_ask)?;
-    let text = if is_written { config::text(home)? } else { file::yaml(model.as_ref()) };
-    let loaded = config::read(&home.config(), &text, &environment, &[]).map_err(Exit::usage_of)?;
-    let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
-    system::private_dir(home.root())?;
+    let model = choose_model(&found, arguments.defaults || global.no_input, can_ask)?;
+    let text = if is_written { config::read_config_text(home)? } else { file::config_yaml(model.as_ref()) };
+    let loaded =
+        config::parse_layered(&home.config_path(), &text, &environment, &[]).map_err(ExitError::usage_of)?;
+    let resolved = loaded.resolve_all(&environment).map_err(ExitError::usage_of)?;
+    system::private_dir(home.root_dir())?;
     // A home that lost its dromia.yaml has both: what was made then goes on to count, and nothing is made beside it.
-    let is_adopted = home.kept() == Kept::Store;
-    let has_token = std::fs::read(home.token()).is_ok_and(|token| !token.trim_ascii().is_empty());
+    let is_adopted = home.store_presence() == StorePresence::Store;
+    let has_token = std::fs::read(home.token_path()).is_ok_and(|token| !token.trim_ascii().is_empty());
     let (token, is_locked) = tokio.block_on(async {
-        let house = up::build(home, &resolved)?;
-        let locked = if is_adopted { Locked::of(home)? } else { None };
+        let house = up::open_services(home, &resolved)?;
+        let locked = if is_adopted { KeyMismatch::find_mismatch(home)? } else { None };
         if let (Some(locked), false) = (&locked, arguments.locked) {
-            return Err(locked.refusal());
+            return Err(locked.mismatch_error());
         }
-        let token = register(&house, has_token, &resolved)
+        let token = register_defaults(&house, has_token, &resolved)
             .await
             .map_err(|fault: Fault| anyhow::anyhow!("{fault}"))?;
         Ok((token, locked.is_some()))
     })?;
     if let Some(token) = token {
-        system::private_file(&home.token(), &format!("{token}\n"))?;
+        system::private_file(&home.token_path(), &format!("{token}\n"))?;
     }
     if is_written {
-        anstream::eprintln!("{} is kept as it was found.", home.config().display());
+        anstream::eprintln!("{} is kept as it was found.", home.config_path().display());
     } else if is_adopted {
         anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
     }
@@ -146,38 +149,38 @@ pub(crate) fn run(
             "Its secrets do not open: put their vault.key back, or give them up with `dromia secret reset` while `dromia up` runs."
         );
     } else {
-        KeyFile::new(home.vault_key(), crate::world::runtime().ids).made()?;
+        KeyFile::new(home.vault_key(), crate::world::real_runtime().ids).create_if_missing()?;
     }
-    system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
+    system::private_file(&home.root_dir().join(file::SCHEMA), &config::schema_text())?;
     if !is_written {
-        system::private_file(&home.config(), &text)?;
+        system::private_file(&home.config_path(), &text)?;
     }
-    let made = Made {
-        home: home.root().display().to_string(),
-        config: home.config().display().to_string(),
-        token: home.token().display().to_string(),
-        model: if is_written { "what it says".to_owned() } else { name(model.as_ref()) },
+    let made = InitResult {
+        home: home.root_dir().display().to_string(),
+        config: home.config_path().display().to_string(),
+        token: home.token_path().display().to_string(),
+        model: if is_written { "what it says".to_owned() } else { model_label(model.as_ref()) },
         found: found.into_iter().map(|found| found.title).collect(),
     };
-    let text = output.placed(&made.text()).into_owned();
-    output.show(&made, |_| text)?;
+    let text = output.add_global_flags(&made.result_text()).into_owned();
+    output.print_result(&made, |_| text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// How long a store may take to tell whether it has a tenant.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a home has a dromia.yaml and was never made: nothing was kept there yet, or what a server of before made by itself,
-/// without a tenant. A home that lost its store is refused.
+/// Whether a home has a dromia.yaml and was never made: nothing was kept there yet, or what an older server made by
+/// itself, without a tenant. A home that lost its store is refused.
 fn is_unfinished(home: &Home) -> anyhow::Result<bool> {
-    match home.kept() {
-        Kept::Nothing => Ok(true),
-        Kept::Remains { .. } => home.check_store().map(|()| false),
+    match home.store_presence() {
+        StorePresence::Nothing => Ok(true),
+        StorePresence::Remains { .. } => home.check_store().map(|()| false),
         // An `init` that broke off.
-        Kept::Store if !home.token().exists() && !home.vault_key().exists() => Ok(true),
-        Kept::Store => {
-            let found = Inspector::new(StoreConfig::new(home.store()), PATIENCE).names(&[]);
-            // A store that cannot be read is told by whoever serves it.
+        StorePresence::Store if !home.token_path().exists() && !home.vault_key().exists() => Ok(true),
+        StorePresence::Store => {
+            let found = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE).list_names(&[]);
+            // The command that serves a store reports one that cannot be read.
             Ok(matches!(found, Ok(Some(names)) if names.tenants.is_empty()))
         }
     }
@@ -185,19 +188,24 @@ fn is_unfinished(home: &Home) -> anyhow::Result<bool> {
 
 /// Registers tenant, token and agent. A crash before the configuration is written leaves some of them; a second
 /// `init` finds those and makes the rest, but no second token beside one that its owner has.
-async fn register(house: &up::House, has_token: bool, resolved: &Resolved) -> Result<Option<String>, Fault> {
-    let operator = house.authority.operator();
-    let known = house.store.tenants(&operator, Page::first(1)).await;
+async fn register_defaults(
+    house: &up::HomeServices,
+    has_token: bool,
+    resolved: &ResolvedConfig,
+) -> Result<Option<String>, Fault> {
+    let operator = house.authority.issue_operator();
+    let known = house.store.tenants(&operator, PageRequest::first_page(1)).await;
     let known = known
         .map_err(|error| Fault::new(dromia_contracts::ErrorCode::StoreUnavailable, error.to_string()))?;
     let name = "init".to_owned();
     let (tenant, token) = if let Some(tenant) = known.into_iter().next() {
         (tenant.id, None)
     } else {
-        let (tenant, token) = house.engine.tenant_create(operator, handle("default"), name.clone()).await?;
+        let (tenant, token) =
+            house.engine.tenant_create(operator, static_handle("default"), name.clone()).await?;
         (tenant.id, Some(token))
     };
-    let scope = house.authority.scope(tenant, Actor::new("init"));
+    let scope = house.authority.issue_scope(tenant, Actor::new("init"));
     let token = if token.is_some() || has_token {
         token
     } else {
@@ -224,19 +232,19 @@ async fn register(house: &up::House, has_token: bool, resolved: &Resolved) -> Re
 }
 
 /// The alias that the first agent names: a file that was written first may have others than `init` writes, or none.
-fn first_model(resolved: &Resolved) -> String {
+fn first_model(resolved: &ResolvedConfig) -> String {
     let known = &resolved.models.models;
     let alias = known.get_key_value("default").or_else(|| known.first_key_value()).map(|(alias, _)| alias);
     alias.cloned().unwrap_or_else(|| "scripted".to_owned())
 }
 
-fn handle(text: &'static str) -> dromia_contracts::agent::Handle {
+fn static_handle(text: &'static str) -> dromia_contracts::agent::HandleSlug {
     text.parse().unwrap_or_else(|_| unreachable!("the literal is a handle"))
 }
 
 /// Says which model the home begins with.
-fn name(model: Option<&Found>) -> String {
-    let id = |found: &Found| found.models.first().cloned().unwrap_or_default();
+fn model_label(model: Option<&DetectedModel>) -> String {
+    let id = |found: &DetectedModel| found.models.first().cloned().unwrap_or_default();
     model.map_or_else(
         || "the built-in scripted one, which is not an LLM".to_owned(),
         |found| format!("{} of {}", id(found), found.name),
@@ -244,7 +252,11 @@ fn name(model: Option<&Found>) -> String {
 }
 
 /// Takes one of the models that were found; asks at a terminal. Nothing is the scripted model.
-fn choose(found: &[Found], silent: bool, can_ask: bool) -> anyhow::Result<Option<Found>> {
+fn choose_model(
+    found: &[DetectedModel],
+    silent: bool,
+    can_ask: bool,
+) -> anyhow::Result<Option<DetectedModel>> {
     if found.is_empty() {
         return Ok(None);
     }
@@ -252,25 +264,25 @@ fn choose(found: &[Found], silent: bool, can_ask: bool) -> anyhow::Result<Option
         return Ok(detect::first_choice(found).cloned());
     }
     if !can_ask {
-        return Err(Exit::usage(
+        return Err(ExitError::usage_error(
             "init would ask a question and nobody can be asked here; add --defaults or --no-input",
         ));
     }
     let scripted = "the built-in scripted model, which is not an LLM";
     let titles: Vec<_> = found.iter().map(|found| found.title.as_str()).chain([scripted]).collect();
-    let Some(mut chosen) = found.get(ask("Which model should answer?", &titles)?).cloned() else {
+    let Some(mut chosen) = found.get(ask_choice("Which model should answer?", &titles)?).cloned() else {
         return Ok(None);
     };
     if chosen.models.len() > 1 {
         let ids: Vec<_> = chosen.models.iter().map(String::as_str).collect();
-        let index = ask("Which of its models?", &ids)?;
+        let index = ask_choice("Which of its models?", &ids)?;
         chosen.models.swap(0, index);
     }
     Ok(Some(chosen))
 }
 
 /// Asks for one of several; an empty answer takes the first.
-fn ask(question: &str, choices: &[&str]) -> anyhow::Result<usize> {
+fn ask_choice(question: &str, choices: &[&str]) -> anyhow::Result<usize> {
     anstream::println!("{question}");
     for (index, choice) in choices.iter().enumerate() {
         anstream::println!("  {}. {choice}", index + 1);
@@ -280,16 +292,18 @@ fn ask(question: &str, choices: &[&str]) -> anyhow::Result<usize> {
         std::io::stdout().flush().context("failed to ask")?;
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
-        match picked(&answer, choices.len()) {
+        match parse_choice(&answer, choices.len()) {
             Some(index) => return Ok(index),
-            None if read == 0 => return Err(Exit::usage("nothing was chosen and nothing was made")),
+            None if read == 0 => {
+                return Err(ExitError::usage_error("nothing was chosen and nothing was made"));
+            }
             None => {}
         }
     }
 }
 
 /// Reads an answer: a number from 1, or nothing for the first. The end of the input is no answer.
-fn picked(answer: &str, choices: usize) -> Option<usize> {
+fn parse_choice(answer: &str, choices: usize) -> Option<usize> {
     match answer.trim() {
         "" if answer.ends_with('\n') => Some(0),
         number => number.parse::<usize>().ok()?.checked_sub(1).filter(|index| *index < choices),
@@ -305,14 +319,14 @@ mod tests {
         let table =
             [("\n", Some(0)), ("2\n", Some(1)), ("3\n", None), ("0\n", None), ("x\n", None), ("", None)];
         for (answer, index) in table {
-            assert_eq!(picked(answer, 2), index, "{answer:?}");
+            assert_eq!(parse_choice(answer, 2), index, "{answer:?}");
         }
     }
 
     #[test]
     fn nobody_is_asked_where_nothing_was_found() {
         for (silent, can_ask) in [(false, true), (false, false), (true, true)] {
-            assert_eq!(choose(&[], silent, can_ask).expect("no question"), None);
+            assert_eq!(choose_model(&[], silent, can_ask).expect("no question"), None);
         }
     }
 }

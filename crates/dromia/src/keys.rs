@@ -1,29 +1,29 @@
-//! The keys of providers and channels that are in the vault: whose they are is found at the start, and what cannot be used is
-//! told then.
+//! The keys of providers and channels that are in the vault: whose they are is found at the start, and what cannot be
+//! used is reported then.
 //!
-//! A provider's is a secret of the tenant `default`, bound to its server; the way out opens it for each request. A channel's
-//! is one of the channel's tenant, bound to the server of its address, and signs; it is opened for each message that leaves, once
-//! a second at most for those that come in, and never sent. A secret that is set later counts at once, so a start does not fail
-//! without it: a server must run for it to be set.
+//! A provider's is a secret of the tenant `default`, bound to its server; the egress client opens it for each request.
+//! A channel's is one of the channel's tenant, bound to the server of its address, and signs; it is opened for each
+//! message that leaves, once a second at most for those that come in, and never sent. A secret that is set later counts
+//! at once, so a start does not fail without it: a server must run for it to be set.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_api::TENANT_DEFAULT;
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::{KeyError, Placement, SecretUse, Slot};
+use dromia_contracts::vault::{KeyError, SecretPlacement, SecretSlot, SecretUse};
 use dromia_contracts::{Actor, BoxFuture, Scope};
-use dromia_gateway::signature::Key;
-use dromia_gateway::{ChannelKey, ChannelKeys, Channels};
+use dromia_gateway::signature::WebhookSigningKey;
+use dromia_gateway::{ChannelKey, ChannelKeys, WebhookChannels};
 use dromia_guard::StoreVault;
 use dromia_guard::vault::{is_locked, tenant_context};
-use dromia_models::{ModelsConfig, Provider};
-use dromia_store::{Inspector, OpenError, StoreConfig};
+use dromia_models::{ModelProvider, ModelsConfig};
+use dromia_store::{OpenError, StoreConfig, StoreInspector};
 
 use crate::home::Home;
 use crate::keyfile::KeyFile;
-use crate::up::House;
+use crate::up::HomeServices;
 
 /// The most tenants whose keys are tried at the start, as `doctor` does.
 const TENANTS_MAX: u32 = 256;
@@ -36,18 +36,23 @@ const LOOK: &str =
     "`dromia doctor --only vault` says whether vault.key is the right one, and which secrets do not open";
 
 /// Says whose the keys are, and warns of those that cannot be used.
-pub(crate) async fn find(house: &House, models: &ModelsConfig, channels: &Channels) -> anyhow::Result<()> {
+pub(crate) async fn find_key_scopes(
+    house: &HomeServices,
+    models: &ModelsConfig,
+    channels: &WebhookChannels,
+) -> anyhow::Result<()> {
     of_providers(house, models).await?;
     of_channels(house, channels).await
 }
 
 /// Says once, at the start, that secrets of the home do not open: the first answer that is refused would come too late.
-pub(crate) async fn tell_locked(home: &Home, house: &House) {
-    let look = Inspector::new(StoreConfig::new(home.store()), PATIENCE);
+pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
+    let look = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
     let file = KeyFile::new(home.vault_key(), Arc::clone(&house.runtime.ids));
     let looked = tokio::task::spawn_blocking(move || {
         let sealed = look.vault_keys(TENANTS_MAX)?;
-        let shut = sealed.iter().filter_map(|(tenant, key)| file.opened(&tenant_context(*tenant), key).err());
+        let shut =
+            sealed.iter().filter_map(|(tenant, key)| file.open_sealed(&tenant_context(*tenant), key).err());
         Ok::<Vec<KeyError>, OpenError>(shut.collect())
     });
     match looked.await {
@@ -69,25 +74,25 @@ pub(crate) async fn tell_locked(home: &Home, house: &House) {
     }
 }
 
-async fn of_providers(house: &House, models: &ModelsConfig) -> anyhow::Result<()> {
+async fn of_providers(house: &HomeServices, models: &ModelsConfig) -> anyhow::Result<()> {
     let keyed = models.models.iter().filter_map(|(alias, provider)| match provider {
-        Provider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
-        Provider::Scripted => None,
+        ModelProvider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
+        ModelProvider::Scripted => None,
     });
     let keyed: Vec<_> = keyed.collect();
     if keyed.is_empty() {
         return Ok(());
     }
-    let Some(scope) = scope(house, &TENANT_DEFAULT.parse()?, "provider").await? else {
+    let Some(scope) = tenant_scope(house, &TENANT_DEFAULT.parse()?, "provider").await? else {
         tracing::warn!(
             "keys of providers are in the vault of the tenant {TENANT_DEFAULT}, which is not there"
         );
         return Ok(());
     };
-    models.keys_of.tell(scope.clone());
+    models.keys_of.set_scope(scope.clone());
     for (alias, http, key) in keyed {
         let used = SecretUse { scope: scope.clone(), name: key.name.clone(), slot: http.format.key_slot() };
-        if let Err(reason) = house.vault.usable(&used, &http.base_url).await {
+        if let Err(reason) = house.vault.check_usable(&used, &http.base_url).await {
             let secret = &key.name;
             let next = next(&reason, "`dromia secret set` makes it, for this server and this place");
             tracing::warn!(%alias, %secret, %reason, next, "the key of a model is in the vault and cannot be used");
@@ -96,18 +101,18 @@ async fn of_providers(house: &House, models: &ModelsConfig) -> anyhow::Result<()
     Ok(())
 }
 
-async fn of_channels(house: &House, channels: &Channels) -> anyhow::Result<()> {
-    for (name, channel) in channels.named() {
+async fn of_channels(house: &HomeServices, channels: &WebhookChannels) -> anyhow::Result<()> {
+    for (name, channel) in channels.named_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =
             "`dromia secret set --placement signature` makes it, for the server of the channel's address";
-        let wrong = match scope(house, &channel.tenant, "channel").await? {
+        let wrong = match tenant_scope(house, &channel.tenant, "channel").await? {
             None => Some((
                 format!("the tenant {} is not there", channel.tenant),
                 "`dromia tenant create` makes it",
             )),
             Some(scope) => {
-                let opened = house.vault.signing_key::<Key>(&scope, secret, &channel.url).await;
+                let opened = house.vault.signing_key::<WebhookSigningKey>(&scope, secret, &channel.url).await;
                 opened.err().map(|reason| {
                     let next = next(&reason, set);
                     (reason, next)
@@ -128,23 +133,23 @@ fn next(reason: &str, set: &'static str) -> &'static str {
 }
 
 /// The scope in which a tenant's secrets are opened, if the tenant is there.
-async fn scope(house: &House, tenant: &Handle, of: &str) -> anyhow::Result<Option<Scope>> {
+async fn tenant_scope(house: &HomeServices, tenant: &HandleSlug, of: &str) -> anyhow::Result<Option<Scope>> {
     let store: Arc<dyn Store> = Arc::clone(&house.store) as _;
-    let found = store.tenant_by_handle(&house.authority.operator(), tenant).await?;
-    Ok(found.map(|tenant| house.authority.scope(tenant.id, Actor::new(of))))
+    let found = store.tenant_by_handle(&house.authority.issue_operator(), tenant).await?;
+    Ok(found.map(|tenant| house.authority.issue_scope(tenant.id, Actor::new(of))))
 }
 
 /// Where `dromia secret set` places a key that a request wants at a slot.
-pub(crate) fn placement(slot: Slot) -> Placement {
+pub(crate) fn placement_for_slot(slot: SecretSlot) -> SecretPlacement {
     match slot {
-        Slot::Header(name) if name == "authorization" => Placement::Bearer,
-        Slot::Header(name) => Placement::Header(name),
-        Slot::Query(name) => Placement::Query(name),
+        SecretSlot::Header(name) if name == "authorization" => SecretPlacement::Bearer,
+        SecretSlot::Header(name) => SecretPlacement::Header(name),
+        SecretSlot::Query(name) => SecretPlacement::Query(name),
     }
 }
 
 /// The command that sets a secret of a tenant for the server of an address.
-pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &Placement) -> String {
+pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &SecretPlacement) -> String {
     let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
     let origin = origin.unwrap_or_else(|_| "HOST".to_owned());
     let host = origin.strip_prefix("https://").unwrap_or(&origin);
@@ -157,17 +162,17 @@ pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &Pla
 pub(crate) struct VaultKeys(pub(crate) Arc<StoreVault>);
 
 impl ChannelKeys for VaultKeys {
-    fn open<'a>(
+    fn open_key<'a>(
         &'a self,
         scope: &'a Scope,
         secret: &'a str,
         url: &'a str,
-    ) -> BoxFuture<'a, Result<Key, String>> {
+    ) -> BoxFuture<'a, Result<WebhookSigningKey, String>> {
         Box::pin(self.0.signing_key(scope, secret, url))
     }
 
-    fn changes(&self) -> u64 {
-        self.0.changes()
+    fn change_count(&self) -> u64 {
+        self.0.change_count()
     }
 }
 
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_command_names_the_server_and_the_place() {
-        let header = |name: &str| placement(Slot::Header(name.to_owned()));
+        let header = |name: &str| placement_for_slot(SecretSlot::Header(name.to_owned()));
         for (tenant, url, placement, command) in [
             (
                 "default",
@@ -194,7 +199,7 @@ mod tests {
             (
                 "acme",
                 "https://shop.example:8443/hook?a=b",
-                Placement::Signature,
+                SecretPlacement::Signature,
                 "dromia --tenant acme secret set k --stdin --host shop.example:8443 --placement signature < key.txt",
             ),
         ] {

@@ -1,13 +1,14 @@
-//! The program: reads the configuration, builds the rooms, announces, runs, drains. It wires and decides nothing.
+//! The program: reads the configuration, builds the services, announces, runs, drains. It wires and decides nothing.
 //!
 //! It is a library for one reason: fuzz targets reach what they try only in one ([`read_configuration`]). Nothing is to
-//! be built on it; the binary is [`run`] and nothing else.
+//! be built on it; the binary is [`run_program`] and nothing else.
 //!
 //! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, `policy`,
 //! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod audit;
 mod change;
+mod compute;
 mod config;
 mod configure;
 mod demo;
@@ -16,6 +17,7 @@ mod home;
 mod init;
 mod keyfile;
 mod keys;
+mod limits;
 mod log;
 mod migrate;
 mod model;
@@ -40,124 +42,149 @@ mod world;
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use dromia_cli::{Context, Global, Output};
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 
-/// An operating system for LLM agents: every step is journaled before it is acted on, so a crash loses nothing.
+/// Dromia runs LLM agents and journals every step, so a crash loses nothing.
 #[derive(Debug, Parser)]
-#[command(name = "dromia", version, disable_help_subcommand = true, arg_required_else_help = true)]
-#[command(after_help = shell::foot())]
-struct Arguments {
+#[command(name = "dromia", version, disable_help_subcommand = true, disable_help_flag = true)]
+#[command(arg_required_else_help = true)]
+struct ProgramArguments {
     #[command(flatten)]
-    global: Global,
+    global: GlobalOptions,
+
+    /// Print help
+    // One page for both flags: clap's own has a long form for `--help` that takes three lines for each option.
+    #[arg(long, short, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
 
     #[command(subcommand)]
-    command: Command,
+    command: ProgramCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Make a home: configuration, store, tenant, agent and token.
+enum ProgramCommand {
+    /// Create a home with its configuration, agent and token.
     Init(init::InitArguments),
-    /// Serve a home in the foreground.
+    /// Run the server in the foreground.
     #[command(alias = "serve")]
     Up(up::UpArguments),
-    /// Show, offline, that a killed turn loses nothing.
+    /// Watch a run survive a killed server, offline.
     Demo(demo::DemoArguments),
-    /// Look after the store's schema.
+    /// Migrate the store to this program's schema.
     Migrate(migrate::MigrateArguments),
     /// Check, show and explain the configuration.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  dromia config validate\n  dromia config explain engine.active_max"
+    )]
     Config(configure::ConfigCommand),
-    /// Add, list, test and remove servers of models.
-    #[command(subcommand, visible_alias = "providers")]
+    /// Add, list, test and remove model providers.
+    #[command(
+        subcommand,
+        visible_alias = "providers",
+        after_help = "Examples:\n  dromia provider add openai --kind openai --key-env OPENAI_API_KEY\n  dromia provider test openai"
+    )]
     Provider(provider::ProviderCommand),
-    /// Show the built-in policy, test every policy of the home, and explain what was decided.
-    #[command(subcommand)]
+    /// Show, test and explain policies.
+    #[command(subcommand, after_help = "Examples:\n  dromia policy show\n  dromia policy test")]
     Policy(policy::PolicyCommand),
-    /// Try to break out of the sandbox of this machine.
-    #[command(subcommand)]
+    /// Try to break out of this machine's sandboxes.
+    #[command(subcommand, after_help = "Example:\n  dromia sandbox test --quick")]
     Sandbox(sandbox::SandboxCommand),
-    /// Set, list and test models, and show who stands in.
-    #[command(subcommand, visible_alias = "models")]
+    /// Set, list and test models and their fallbacks.
+    #[command(
+        subcommand,
+        visible_alias = "models",
+        after_help = "Examples:\n  dromia model list\n  dromia model set default=openai/gpt-5-mini"
+    )]
     Model(model::ModelCommand),
     #[command(flatten)]
-    Client(dromia_cli::Command),
+    Client(dromia_cli::ClientCommand),
     #[command(flatten)]
     Shell(shell::ShellCommand),
 }
 
 /// Does what the command line of this process says.
-pub fn run() -> ExitCode {
-    // This program is its own helper: what a tool runs behind walls is started by it, before it has threads.
-    if let Some(code) = dromia_sandbox::enter(std::env::args_os()) {
+pub fn run_program() -> ExitCode {
+    // This program is its own helper: it starts what a tool runs in a sandbox, before it has threads.
+    if let Some(code) = dromia_sandbox::enter_helper(std::env::args_os()) {
+        return code;
+    }
+    // And it evaluates the policies of others in processes of its own.
+    if let Some(code) = dromia_guard::policy::enter_worker(std::env::args_os()) {
         return code;
     }
     shell::choose_color(std::env::args_os());
     if let Some(words) = shell::words_to_complete(std::env::args_os()) {
-        shell::complete(&words);
+        shell::print_completions(&words);
         return ExitCode::SUCCESS;
     }
-    let read = Arguments::command().try_get_matches().and_then(|matches| {
-        let arguments = Arguments::from_arg_matches(&matches)?;
+    let read = shell::program_command().try_get_matches().and_then(|matches| {
+        let arguments = ProgramArguments::from_arg_matches(&matches)?;
         Ok((matches, arguments))
     });
     let (matches, arguments) = match read {
         Ok(read) => read,
-        Err(error) => return shell::refused(&error, std::env::args_os()),
+        Err(error) => return shell::report_usage_error(&error, std::env::args_os()),
     };
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let home = home::Home::find(arguments.global.home.as_deref());
+    let home = home::Home::locate_home(arguments.global.home.as_deref());
     let result = match arguments.command {
-        Command::Init(init) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Init(init) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             init::run(&home, &init, &arguments.global, context)
         }
-        Command::Up(up) => up::run(&home, &up),
-        Command::Demo(demo) => demo::run(&home, &demo),
-        Command::Migrate(migrate) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Up(up) => up::run_server(&home, &up),
+        ProgramCommand::Demo(demo) => demo::run(&home, &demo),
+        ProgramCommand::Migrate(migrate) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             migrate::run(&home, &migrate, &arguments.global, context)
         }
-        Command::Client(dromia_cli::Command::Tool(dromia_cli::args::Tool::Test(test))) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Client(dromia_cli::ClientCommand::Tool(dromia_cli::args::ToolCommand::Test(
+            test,
+        ))) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             tooltest::run(&home, test.name.as_deref(), &arguments.global, context)
         }
-        Command::Client(dromia_cli::Command::Audit(dromia_cli::args::Audit::Verify(asked))) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Client(dromia_cli::ClientCommand::Audit(dromia_cli::args::AuditCommand::Verify(
+            asked,
+        ))) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             audit::verify(&home, &asked, &arguments.global, context)
         }
-        Command::Client(command) => client(command, &home, &arguments.global, &matches),
-        Command::Shell(command) => shell::run(command, &home, &arguments.global, &matches),
-        Command::Config(config) => {
+        ProgramCommand::Client(command) => run_client_command(command, &home, &arguments.global, &matches),
+        ProgramCommand::Shell(command) => shell::run(command, &home, &arguments.global, &matches),
+        ProgramCommand::Config(config) => {
             let has_origin = matches!(config, configure::ConfigCommand::Show { origin: true, .. });
-            let command = schemas::command(&matches) + if has_origin { " --origin" } else { "" };
-            configure::run(&home, &config, &arguments.global, &mut schemas::context(&command))
+            let command = schemas::canonical_command(&matches) + if has_origin { " --origin" } else { "" };
+            configure::run(&home, &config, &arguments.global, &mut schemas::context_for_command(&command))
         }
-        Command::Provider(provider) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Provider(provider) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             provider::run(&home, &provider, &arguments.global, context)
         }
-        Command::Policy(policy) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Policy(policy) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             policy::run(&home, &policy, &arguments.global, context)
         }
-        Command::Sandbox(sandbox) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Sandbox(sandbox) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             sandbox::run(&home, &sandbox, &arguments.global, context)
         }
-        Command::Model(model) => {
-            let context = &mut schemas::context(&schemas::command(&matches));
+        ProgramCommand::Model(model) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             model::run(&home, &model, &arguments.global, context)
         }
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            let failure = system::failure(error);
-            Output::new(&mut Context::of_process(world::request_key()), &arguments.global).tell(&failure);
-            failure.exit().into()
+            let failure = system::to_cli_error(error);
+            CommandOutput::new(&mut CommandContext::of_process(world::request_key()), &arguments.global)
+                .print_error(&failure);
+            failure.command_exit().into()
         }
     }
 }
@@ -165,24 +192,24 @@ pub fn run() -> ExitCode {
 /// Reads the text of a configuration as `dromia config validate` does, with no environment. A text without form is refused
 /// with its line and column; of one that has form, what is wrong with its meaning is listed, each with its place.
 pub fn read_configuration(text: &str) -> Result<Vec<String>, String> {
-    let found = config::check(text).map_err(|problem| problem.to_string())?;
+    let found = config::check_config_text(text).map_err(|problem| problem.to_string())?;
     Ok(found.iter().map(ToString::to_string).collect())
 }
 
 /// Does a command of the CLI, which reaches a server through its API only.
-fn client(
-    command: dromia_cli::Command,
+fn run_client_command(
+    command: dromia_cli::ClientCommand,
     home: &home::Home,
-    global: &Global,
+    global: &GlobalOptions,
     matches: &ArgMatches,
 ) -> anyhow::Result<ExitCode> {
-    if matches!(&command, dromia_cli::Command::Status(status) if status.all) {
-        return status_all::run(home, global, &mut schemas::context("status --all"));
+    if matches!(&command, dromia_cli::ClientCommand::Status(status) if status.all) {
+        return status_all::run(home, global, &mut schemas::context_for_command("status --all"));
     }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut context = schemas::context(&schemas::command(matches));
-    let exit = tokio.block_on(dromia_cli::run(command, global, &mut context));
+    let mut context = schemas::context_for_command(&schemas::canonical_command(matches));
+    let exit = tokio.block_on(dromia_cli::run_command(command, global, &mut context));
     // A reader of standard input may still sit in its thread; it must not keep the process.
     tokio.shutdown_background();
-    Ok(ExitCode::from(exit.code()))
+    Ok(ExitCode::from(exit.exit_code()))
 }

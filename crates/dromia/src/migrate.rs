@@ -2,27 +2,28 @@
 
 use std::process::ExitCode;
 
-use dromia_cli::output::pairs;
-use dromia_cli::{Context, Global, Output};
+use dromia_cli::output::draw_pairs;
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 use dromia_store::{SqliteStore, StoreConfig};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::home::{Home, Kept};
+use crate::home::{Home, StorePresence};
 use crate::up;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  dromia migrate state --dry-run")]
 pub(crate) struct MigrateArguments {
     #[command(subcommand)]
-    what: What,
+    what: MigrateTarget,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
-    /// Bring the store to this program's schema; a backup is written first.
+enum MigrateTarget {
+    /// Migrate the store to this program's schema, after a backup.
     #[command(after_help = "Examples:\n  dromia migrate state --dry-run\n  dromia migrate state --json")]
     State {
-        /// Only say what would happen.
+        /// Only print what would happen.
         #[arg(long)]
         dry_run: bool,
     },
@@ -30,7 +31,7 @@ enum What {
 
 /// What happens to the store, or has happened.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Plan {
+pub(crate) struct StateMigrationPlan {
     /// The schema that was found; 0 where there is no store yet.
     found: u32,
     /// The schema that this program writes.
@@ -47,19 +48,19 @@ pub(crate) struct Plan {
 pub(crate) fn run(
     home: &Home,
     arguments: &MigrateArguments,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::of_local(context, global);
-    output.check()?;
-    let What::State { dry_run } = arguments.what;
-    if let Kept::Remains { .. } = home.kept() {
+    let mut output = CommandOutput::of_local(context, global);
+    output.check_format()?;
+    let MigrateTarget::State { dry_run } = arguments.what;
+    if let StorePresence::Remains { .. } = home.store_presence() {
         // A schema for a store that is lost would be an empty store in its place.
         home.check_store()?;
     }
-    let config = StoreConfig::new(home.store());
-    let plan = SqliteStore::plan(&config).map_err(|error| up::opened(home, error))?;
-    let mut plan = Plan {
+    let config = StoreConfig::new(home.store_dir());
+    let plan = SqliteStore::plan_migration(&config).map_err(|error| up::open_error(home, error))?;
+    let mut plan = StateMigrationPlan {
         found: plan.found,
         known: plan.known,
         steps: plan.steps,
@@ -67,19 +68,19 @@ pub(crate) fn run(
         done: false,
     };
     if !dry_run && !plan.steps.is_empty() {
-        drop(SqliteStore::open(config).map_err(|error| up::opened(home, error))?);
+        drop(SqliteStore::open(config).map_err(|error| up::open_error(home, error))?);
         plan.done = true;
     }
-    output.show(&plan, text)?;
+    output.print_result(&plan, plan_text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(plan: &Plan) -> String {
+fn plan_text(plan: &StateMigrationPlan) -> String {
     let mut text = format!("schema {} found, {} known", plan.found, plan.known);
     if plan.steps.is_empty() {
         return text + "\nnothing to do";
     }
-    let more = pairs(&[
+    let more = draw_pairs(&[
         ("steps", plan.steps.join(", ")),
         ("backup first", plan.backup.clone().unwrap_or_default()),
         ("done", if plan.done { "yes".to_owned() } else { String::new() }),

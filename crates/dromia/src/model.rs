@@ -1,4 +1,4 @@
-//! `dromia model`: the aliases that agents name, who answers under them and who stands in.
+//! `dromia model`: the aliases that agents name, who answers under them, and their fallbacks.
 
 mod list;
 mod set;
@@ -6,50 +6,50 @@ mod trial;
 
 use std::process::ExitCode;
 
-use dromia_cli::{Context, Global, Output};
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 use dromia_models::KnownModels;
 
-use self::set::{Assignment, assignment};
-use crate::change::Held;
-use crate::config::{self, Kind, Route, SCRIPTED, Written};
+use self::set::{ModelAssignment, parse_model_assignment};
+use crate::change::LockedConfig;
+use crate::config::{self, ModelRoute, ProviderKind, SCRIPTED, WrittenConfig};
 use crate::home::Home;
-use crate::system::Exit;
+use crate::system::ExitError;
 
-pub(crate) use self::list::{Listing, Routed};
-pub(crate) use self::set::lines;
-pub(crate) use self::trial::Trial;
+pub(crate) use self::list::{AliasListing, RouteRow};
+pub(crate) use self::set::entry_lines;
+pub(crate) use self::trial::ModelTrial;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ModelCommand {
-    /// List the models with their provider, stand-ins, window and price.
+    /// List models with their provider, fallbacks, context window and price.
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia model list\n  dromia models ls --json")]
     List,
-    /// Set who answers under an alias, and who stands in.
+    /// Set the model of an alias and its fallbacks.
     #[command(
         after_help = "Examples:\n  dromia model set default=openai/gpt-5-mini\n  dromia model set default=openai/gpt-5-mini,spare\n  dromia model set default=scripted"
     )]
     Set {
-        /// The alias, the provider, the model's id there, and the aliases that stand in.
-        #[arg(value_name = "ALIAS=PROVIDER/ID[,FALLBACK…]", value_parser = assignment)]
-        assignment: Assignment,
+        /// The alias, the provider, its id of the model, and the fallback aliases.
+        #[arg(value_name = "ALIAS=PROVIDER/ID[,FALLBACK…]", value_parser = parse_model_assignment)]
+        assignment: ModelAssignment,
     },
-    /// Make one real call with a tiny question: time, usage and cost.
+    /// Make one small real call and print its time, usage and cost.
     #[command(after_help = "Examples:\n  dromia model test default\n  dromia model test default --json")]
     Test {
         /// The alias.
         alias: String,
     },
-    /// Look at who answers.
-    #[command(subcommand)]
+    /// Show which models answer for an alias.
+    #[command(subcommand, after_help = "Example:\n  dromia model route show default")]
     Route(RouteCommand),
 }
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum RouteCommand {
-    /// Show who answers under an alias and who stands in, in order.
+    /// Show the model of an alias and its fallbacks, in order.
     #[command(after_help = "Examples:\n  dromia model route show\n  dromia model route show default")]
     Show {
-        /// The alias; all without it.
+        /// The alias [default: all]
         alias: Option<String>,
     },
 }
@@ -58,24 +58,26 @@ pub(crate) enum RouteCommand {
 pub(crate) fn run(
     home: &Home,
     command: &ModelCommand,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let output = &mut Output::of_local(context, global);
-    output.check()?;
+    let output = &mut CommandOutput::of_local(context, global);
+    output.check_format()?;
     match command {
-        ModelCommand::List => list::list(&Held::of(home)?.loaded, output)?,
-        ModelCommand::Set { assignment } => set::run(&Held::of(home)?, assignment, output)?,
-        ModelCommand::Test { alias } => trial::run(home, alias, global.timeout, output)?,
+        ModelCommand::List => list::list_aliases(&LockedConfig::lock_home(home)?.loaded, output)?,
+        ModelCommand::Set { assignment } => {
+            set::set_alias(&LockedConfig::lock_home(home)?, assignment, output)?;
+        }
+        ModelCommand::Test { alias } => trial::run_trial(home, alias, global.timeout, output)?,
         ModelCommand::Route(RouteCommand::Show { alias }) => {
-            list::routes(&Held::of(home)?.loaded, alias.as_deref(), output)?;
+            list::list_routes(&LockedConfig::lock_home(home)?.loaded, alias.as_deref(), output)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Every alias, `scripted` included.
-fn aliases(written: &Written) -> Vec<&str> {
+fn all_aliases(written: &WrittenConfig) -> Vec<&str> {
     let mut aliases: Vec<_> = written.models.keys().map(String::as_str).collect();
     if !written.models.contains_key(SCRIPTED) {
         aliases.push(SCRIPTED);
@@ -83,22 +85,21 @@ fn aliases(written: &Written) -> Vec<&str> {
     aliases
 }
 
-/// Who answers under an alias, or why nobody does.
-fn route(written: &Written, alias: &str) -> Result<Route, String> {
+/// Who answers under an alias, or why no provider does.
+fn resolve_route(written: &WrittenConfig, alias: &str) -> Result<ModelRoute, String> {
     match written.models.get(alias) {
-        Some(model) => {
-            config::route(written, alias, model).map_err(|(key, message)| format!("{key}: {message}"))
-        }
-        None => Ok(Route { provider: None, kind: Kind::Scripted, target: None }),
+        Some(model) => config::route_for_alias(written, alias, model)
+            .map_err(|(key, message)| format!("{key}: {message}")),
+        None => Ok(ModelRoute { provider: None, kind: ProviderKind::Scripted, target: None }),
     }
 }
 
 /// Where an answer comes from, in one word.
-pub(crate) fn place(route: &Route) -> String {
+pub(crate) fn route_location(route: &ModelRoute) -> String {
     match (&route.provider, &route.target) {
         (Some(provider), Some(target)) => format!("{provider}/{}", target.model),
         (None, Some(target)) => {
-            let host = target.server.base_url.as_deref().and_then(config::host).unwrap_or_default();
+            let host = target.server.base_url.as_deref().and_then(config::host_of_url).unwrap_or_default();
             format!("{host}/{}", target.model)
         }
         (_, None) => "the built-in scripted model".to_owned(),
@@ -106,8 +107,8 @@ pub(crate) fn place(route: &Route) -> String {
 }
 
 /// Writes an amount in the currency of the price table.
-pub(crate) fn money(micros: u64) -> String {
-    let currency = &KnownModels::builtin().currency;
+pub(crate) fn format_money(micros: u64) -> String {
+    let currency = &KnownModels::builtin_table().currency;
     let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
     let digits = format!("{rest:06}");
     let digits = digits.trim_end_matches('0');
@@ -115,10 +116,10 @@ pub(crate) fn money(micros: u64) -> String {
 }
 
 /// Says that there is no such alias.
-fn unknown(all: &[&str], alias: &str) -> anyhow::Error {
+fn unknown_alias_error(all: &[&str], alias: &str) -> anyhow::Error {
     let near = config::did_you_mean(alias, all.iter().copied());
     let next = if near.is_empty() { "; `dromia model list` shows all".to_owned() } else { near };
-    Exit::usage(format!("there is no model {alias}{next}"))
+    ExitError::usage_error(format!("there is no model {alias}{next}"))
 }
 
 #[cfg(test)]
@@ -130,7 +131,7 @@ mod tests {
         for (micros, text) in
             [(0, "0.00 USD"), (2_500_000, "2.50 USD"), (75_000, "0.075 USD"), (10_000_001, "10.000001 USD")]
         {
-            assert_eq!(money(micros), text);
+            assert_eq!(format_money(micros), text);
         }
     }
 }

@@ -4,35 +4,35 @@
 use std::error::Error as _;
 use std::path::Path;
 
-use dromia_store::{Obstacle, OpenError};
+use dromia_store::{OpenError, StorageObstacle};
 
-/// With less room than this, in bytes, a failure that nobody explains is a full disk: the database begins with as much.
+/// With less space than this, in bytes, an unexplained failure is a full disk: the database begins with as much.
 const ROOM_MIN: u64 = 64 << 10;
 
-/// Says what stands in the way of the store of a home, and the next step; nothing where it is not the machine.
-pub(crate) fn told(home: &Path, error: &OpenError) -> Option<String> {
+/// Says what keeps the store of a home from opening, and the next step; nothing where it is not the machine.
+pub(crate) fn obstacle_text(home: &Path, error: &OpenError) -> Option<String> {
     let obstacle = match error.obstacle()? {
-        Obstacle::Failed | Obstacle::Unopened if is_full(home) => Obstacle::Full,
+        StorageObstacle::Failed | StorageObstacle::Unopened if is_full(home) => StorageObstacle::Full,
         obstacle => obstacle,
     };
     let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let place = home.display();
     Some(match obstacle {
-        Obstacle::Full => format!(
+        StorageObstacle::Full => format!(
             "there is no room to write in {place}: {cause}; make some on its file system (`df {place}` shows it), or raise the \
              limit on the size of files (`ulimit -f`), and try again"
         ),
-        Obstacle::ReadOnly => format!(
+        StorageObstacle::ReadOnly => format!(
             "{place} cannot be written: {cause}; change its owner or mode, or mount its file system for writing"
         ),
-        Obstacle::Files => format!(
+        StorageObstacle::Files => format!(
             "too many files are open to open the store in {place}: {cause}; raise the limit (`ulimit -n`) and try again"
         ),
-        Obstacle::Unopened => format!(
+        StorageObstacle::Unopened => format!(
             "a file of the store in {place} cannot be opened: {cause}; see who owns the files there, raise the limit on open \
              files if it is low (`ulimit -n`), and try again"
         ),
-        Obstacle::Failed => format!(
+        StorageObstacle::Failed => format!(
             "the disk failed under the store in {place}: {cause}; look at its file system and at the log of the system, and \
              restore a backup if the disk is gone"
         ),
@@ -63,12 +63,12 @@ mod tests {
             (Errno::NFILE, "`ulimit -n`"),
         ] {
             let cause = io::Error::from_raw_os_error(errno.raw_os_error());
-            let (told, cause) = (told(&home, &OpenError::Io(cause)), errno.to_string());
+            let (told, cause) = (obstacle_text(&home, &OpenError::Io(cause)), errno.to_string());
             let told = told.expect("it is the machine");
             for said in [&home.display().to_string(), next, &cause] {
                 assert!(told.contains(said), "{said} is not in: {told}");
             }
         }
-        assert_eq!(told(&home, &OpenError::NotOurs), None);
+        assert_eq!(obstacle_text(&home, &OpenError::NotOurs), None);
     }
 }

@@ -1,11 +1,11 @@
-//! The way out of this process, as the configuration opens it: for the server, and for the commands that ask a server
-//! of models something.
+//! The egress client of this process, as the configuration opens it: for the server, and for the commands that ask a
+//! server of models something.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::egress::{LineLimits, Method, Plan, Request, Route};
+use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineLimits};
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
 
 use crate::config::{self, Environment};
@@ -16,31 +16,33 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes of headers.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
-/// The longest that a connection of a program stands: as long as a program may run.
+/// The longest life of a program's connection: as long as a program may run.
 const PROGRAM_TOTAL: Duration = Duration::from_mins(10);
 /// The most bytes of a program's connection in each direction.
 const PROGRAM_BYTES_MAX: usize = 64 << 20;
 /// The most connections of programs at once: 16 of each of 16 programs.
 const PROGRAM_REQUESTS_MAX: usize = 256;
 
-/// Makes the way out.
-pub(crate) fn egress(opened: EgressConfig) -> GuardedEgress {
+/// Makes the egress client of this process.
+pub(crate) fn guarded_egress(opened: EgressConfig) -> GuardedEgress {
     GuardedEgress::new(opened, Arc::new(SystemNames))
 }
 
-/// Makes the way out of a home's commands. Where its configuration cannot be read, which others tell, nothing is opened.
+/// Makes the egress client of a home's commands. Where the configuration cannot be read, which other code reports,
+/// nothing is opened.
 pub(crate) fn of_home(home: &Home) -> GuardedEgress {
     let opened = || {
-        let text = config::text(home).ok()?;
-        let loaded = config::read(&home.config(), &text, &Environment::of_process(), &[]).ok()?;
-        Some(loaded.reachable().ok()?.opened)
+        let text = config::read_config_text(home).ok()?;
+        let loaded =
+            config::parse_layered(&home.config_path(), &text, &Environment::of_process(), &[]).ok()?;
+        Some(loaded.resolve_egress().ok()?.opened)
     };
-    egress(opened().unwrap_or_default())
+    guarded_egress(opened().unwrap_or_default())
 }
 
 /// The line for one short question to a server that is named. A redirect is its answer, because a key must reach only the
 /// host that the operator named.
-pub(crate) fn question(url: &str, wait: Duration) -> Plan {
+pub(crate) fn probe_plan(url: &str, wait: Duration) -> EgressClientConfig {
     let limits = LineLimits {
         connect: wait,
         first_byte: wait,
@@ -54,12 +56,12 @@ pub(crate) fn question(url: &str, wait: Duration) -> Plan {
         requests_max: 1,
         idle_connections_max: 0,
     };
-    Plan { route: Route::Named(url.to_owned()), limits }
+    EgressClientConfig { route: EgressPurpose::Named(url.to_owned()), limits }
 }
 
 /// The line for what programs in a sandbox reach through their proxy, which waits as `http.request` does and carries more.
 /// A redirect is its answer: the program follows it, and is judged again.
-pub(crate) fn programs(of_tools: &LineLimits) -> Plan {
+pub(crate) fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
     let limits = LineLimits {
         total: PROGRAM_TOTAL,
         request_bytes_max: PROGRAM_BYTES_MAX,
@@ -68,13 +70,13 @@ pub(crate) fn programs(of_tools: &LineLimits) -> Plan {
         requests_max: PROGRAM_REQUESTS_MAX,
         ..of_tools.clone()
     };
-    Plan { route: Route::Granted, limits }
+    EgressClientConfig { route: EgressPurpose::Granted, limits }
 }
 
 /// A request that only looks.
-pub(crate) fn look(url: String, headers: Vec<(String, String)>) -> Request {
-    Request {
-        method: Method::Get,
+pub(crate) fn get_request(url: String, headers: Vec<(String, String)>) -> EgressRequest {
+    EgressRequest {
+        method: HttpMethod::Get,
         url,
         headers,
         body: Bytes::new(),

@@ -1,4 +1,4 @@
-//! The way out of the outbox: one POST over a line of the guarded egress, sent once.
+//! The HTTP client of the outbox: one POST over the guarded egress, sent once.
 //!
 //! The line reads no proxy variables, follows no redirect and keeps no connection, and no more of an answer is read than
 //! its head, so a message reaches only the address that the operator wrote, and a failed one is known to be sent or not
@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Egress, EgressError, Failure, Line, LineError, LineLimits, Method, Plan, Request, Route, header,
+    Egress, EgressClient, EgressClientConfig, EgressError, EgressFault, EgressPurpose, EgressRequest,
+    HttpMethod, LineError, LineLimits, find_header,
 };
-use dromia_gateway::{Letter, Post, Posted};
+use dromia_gateway::{WebhookOutcome, WebhookRequest, WebhookSender};
 
-/// How long a connection may take to stand.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The most bytes of a message; what is prepared is shorter.
 const LETTER_BYTES_MAX: usize = 8 << 20;
 /// The most bytes of headers, of which an answer may have more than we need.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// The most bytes of an answer's body, which nobody reads.
+/// The most bytes of an answer's body, which is discarded.
 const ANSWER_BYTES_MAX: u64 = 1 << 40;
 /// The most messages to one address at once; the outbox has its own, lower bounds.
 const LETTERS_MAX: usize = 256;
@@ -30,7 +31,7 @@ const LETTERS_MAX: usize = 256;
 pub(crate) struct HttpPost {
     egress: Arc<dyn Egress>,
     /// A line for each address; addresses come from the configuration's channels only.
-    lines: Mutex<BTreeMap<(String, Duration), Arc<dyn Line>>>,
+    lines: Mutex<BTreeMap<(String, Duration), Arc<dyn EgressClient>>>,
 }
 
 impl HttpPost {
@@ -39,7 +40,7 @@ impl HttpPost {
         Self { egress, lines: Mutex::default() }
     }
 
-    fn line(&self, url: &str, timeout: Duration) -> Result<Arc<dyn Line>, LineError> {
+    fn egress_line(&self, url: &str, timeout: Duration) -> Result<Arc<dyn EgressClient>, LineError> {
         // No code panics while it holds the lock.
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let address = (url.to_owned(), timeout);
@@ -59,27 +60,36 @@ impl HttpPost {
             requests_max: LETTERS_MAX,
             idle_connections_max: 0,
         };
-        let line = self.egress.line(Plan { route: Route::Named(url.to_owned()), limits })?;
+        let line = self
+            .egress
+            .open_client(EgressClientConfig { route: EgressPurpose::Named(url.to_owned()), limits })?;
         lines.insert(address, Arc::clone(&line));
         Ok(line)
     }
 }
 
-impl Post for HttpPost {
-    fn post(&self, letter: Letter) -> BoxFuture<'static, Posted> {
-        let Letter { url, headers, body, timeout } = letter;
-        let line = self.line(&url, timeout);
+impl WebhookSender for HttpPost {
+    fn send_webhook(&self, letter: WebhookRequest) -> BoxFuture<'static, WebhookOutcome> {
+        let WebhookRequest { url, headers, body, timeout } = letter;
+        let line = self.egress_line(&url, timeout);
         let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Box::pin(async move {
             let line = match line {
                 Ok(line) => line,
-                Err(error) => return Posted::NotSent { cause: error.to_string() },
+                Err(error) => return WebhookOutcome::NotSent { cause: error.to_string() },
             };
-            let (method, grants, share, secrets) = (Method::Post, Vec::new(), String::new(), Vec::new());
-            match line.send(Request { method, url, headers, body, grants, share, secrets }).await {
+            let (method, grants, share, secrets) = (HttpMethod::Post, Vec::new(), String::new(), Vec::new());
+            match line
+                .send_request(EgressRequest { method, url, headers, body, grants, share, secrets })
+                .await
+            {
                 Ok(answer) => {
-                    let seconds = header(&answer.headers, "retry-after").and_then(|value| value.parse().ok());
-                    Posted::Answered { status: answer.status, retry_after: seconds.map(Duration::from_secs) }
+                    let seconds =
+                        find_header(&answer.headers, "retry-after").and_then(|value| value.parse().ok());
+                    WebhookOutcome::Answered {
+                        status: answer.status,
+                        retry_after: seconds.map(Duration::from_secs),
+                    }
                 }
                 Err(error) => not_answered(&error),
             }
@@ -89,15 +99,15 @@ impl Post for HttpPost {
 
 /// Says what became of a message without an answer. The words hold nothing of the address: who reads them may not be
 /// who wrote it.
-fn not_answered(error: &EgressError) -> Posted {
+fn not_answered(error: &EgressError) -> WebhookOutcome {
     if !error.is_sent {
-        return Posted::NotSent { cause: error.to_string() };
+        return WebhookOutcome::NotSent { cause: error.to_string() };
     }
     let cause = match &error.failure {
-        Failure::Late(_) => "the receiver did not answer in time",
+        EgressFault::Late(_) => "the receiver did not answer in time",
         _ => "the connection broke before an answer that can be read",
     };
-    Posted::Unanswered { cause: cause.to_owned() }
+    WebhookOutcome::Unanswered { cause: cause.to_owned() }
 }
 
 #[cfg(test)]
@@ -134,17 +144,17 @@ mod tests {
         (url, served)
     }
 
-    fn posted(url: String, timeout: Duration) -> Posted {
+    fn posted(url: String, timeout: Duration) -> WebhookOutcome {
         drop(rustls::crypto::ring::default_provider().install_default());
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let letter = Letter {
+        let letter = WebhookRequest {
             url,
             headers: vec![("webhook-id", "dlv_1".to_owned())],
             body: Bytes::from_static(br#"{"data":{"text":"hi"}}"#),
             timeout,
         };
-        let egress = crate::outside::egress(EgressConfig::default());
-        tokio.block_on(async { HttpPost::new(Arc::new(egress)).post(letter).await })
+        let egress = crate::outside::guarded_egress(EgressConfig::default());
+        tokio.block_on(async { HttpPost::new(Arc::new(egress)).send_webhook(letter).await })
     }
 
     #[test]
@@ -157,7 +167,7 @@ mod tests {
         ] {
             let (url, served) = receiver(answer, Duration::ZERO);
             let retry_after = pause.map(Duration::from_secs);
-            assert_eq!(posted(url, PATIENCE), Posted::Answered { status, retry_after });
+            assert_eq!(posted(url, PATIENCE), WebhookOutcome::Answered { status, retry_after });
             let heard = served.join().expect("it was asked");
             assert!(heard.starts_with("POST /hook HTTP/1.1\r\n"), "{heard}");
             assert!(heard.contains("webhook-id: dlv_1\r\n"), "{heard}");
@@ -173,7 +183,7 @@ mod tests {
         ] {
             let (url, served) = receiver(answer, rest);
             let found = posted(url, timeout);
-            assert!(matches!(found, Posted::Unanswered { .. }), "{found:?}");
+            assert!(matches!(found, WebhookOutcome::Unanswered { .. }), "{found:?}");
             served.join().expect("it was asked");
         }
     }
@@ -183,7 +193,7 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         for url in [format!("http://{free}/"), "nowhere".to_owned(), "http://".to_owned()] {
             let found = posted(url.clone(), PATIENCE);
-            let Posted::NotSent { cause } = found else { panic!("{url}: {found:?}") };
+            let WebhookOutcome::NotSent { cause } = found else { panic!("{url}: {found:?}") };
             assert!(!cause.contains("127.0.0.1"), "{cause}");
         }
     }

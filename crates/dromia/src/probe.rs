@@ -1,21 +1,21 @@
 //! The cheapest question to a server of models: which models it has. It is one GET, bounded in time and bytes.
 //!
-//! It goes over the one way out, as the adapters do: no proxy variables, no redirects, and a key reaches only the host
-//! that the operator named.
+//! It goes over the egress client, as the adapters do: no proxy variables, no redirects, and a key reaches only the
+//! host that the operator named.
 
 use std::time::{Duration, Instant};
 
 use dromia_contracts::egress::{self, Egress, EgressError};
 use serde::Deserialize;
 
-use crate::config::Kind;
+use crate::config::ProviderKind;
 use crate::outside;
 
 /// Whom to ask.
 #[derive(Debug)]
-pub(crate) struct Question<'question> {
+pub(crate) struct ProbeRequest<'question> {
     /// What is spoken there.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ProviderKind,
     /// Where.
     pub(crate) base_url: &'question str,
     /// The key's value.
@@ -26,7 +26,7 @@ pub(crate) struct Question<'question> {
 
 /// What a server said.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ProbeAnswer {
     /// The ids of its models.
     pub(crate) models: Vec<String>,
     /// How long that took.
@@ -35,7 +35,7 @@ pub(crate) struct Answer {
 
 /// Why there is no list.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ProbeError {
     /// No connection.
     #[error("nothing answers there")]
     Unreachable,
@@ -63,73 +63,79 @@ pub(crate) enum Failure {
 }
 
 /// Asks a server for its models.
-pub(crate) async fn models(egress: &dyn Egress, question: &Question<'_>) -> Result<Answer, Failure> {
+pub(crate) async fn probe_models(
+    egress: &dyn Egress,
+    question: &ProbeRequest<'_>,
+) -> Result<ProbeAnswer, ProbeError> {
     let began = Instant::now();
-    match tokio::time::timeout(question.wait, ask(egress, question)).await {
-        Ok(models) => Ok(Answer { models: models?, took: began.elapsed() }),
-        Err(_) => Err(Failure::Late),
+    match tokio::time::timeout(question.wait, fetch_models(egress, question)).await {
+        Ok(models) => Ok(ProbeAnswer { models: models?, took: began.elapsed() }),
+        Err(_) => Err(ProbeError::Late),
     }
 }
 
-async fn ask(egress: &dyn Egress, question: &Question<'_>) -> Result<Vec<String>, Failure> {
-    let line = egress.line(outside::question(question.base_url, question.wait));
-    let line = line.map_err(|error| Failure::Forbidden(error.to_string()))?;
+async fn fetch_models(egress: &dyn Egress, question: &ProbeRequest<'_>) -> Result<Vec<String>, ProbeError> {
+    let line = egress.open_client(outside::probe_plan(question.base_url, question.wait));
+    let line = line.map_err(|error| ProbeError::Forbidden(error.to_string()))?;
     let pair = |name: &str, value: String| (name.to_owned(), value);
     let mut headers = Vec::new();
-    if question.kind == Kind::Anthropic {
+    if question.kind == ProviderKind::Anthropic {
         headers.push(pair("anthropic-version", "2023-06-01".to_owned()));
     }
     if let Some(key) = question.key {
         headers.push(match question.kind {
-            Kind::Anthropic => pair("x-api-key", key.to_owned()),
-            Kind::Openai | Kind::OpenaiResponses | Kind::Scripted => {
+            ProviderKind::Anthropic => pair("x-api-key", key.to_owned()),
+            ProviderKind::Openai | ProviderKind::OpenaiResponses | ProviderKind::Scripted => {
                 pair("authorization", format!("Bearer {key}"))
             }
         });
     }
     let address = format!("{}/models", question.base_url.trim_end_matches('/'));
-    let mut response = line.send(outside::look(address, headers)).await.map_err(unanswered)?;
+    let mut response =
+        line.send_request(outside::get_request(address, headers)).await.map_err(error_from_egress)?;
     match response.status {
         200 => {}
-        status @ (401 | 403) => return Err(Failure::Refused(status)),
-        404 => return Err(Failure::NoList),
-        status => return Err(Failure::Status(status)),
+        status @ (401 | 403) => return Err(ProbeError::Refused(status)),
+        404 => return Err(ProbeError::NoList),
+        status => return Err(ProbeError::Status(status)),
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.body.chunk().await.map_err(|failure| torn(&failure))? {
+    while let Some(chunk) =
+        response.body.next_chunk().await.map_err(|failure| error_from_broken_body(&failure))?
+    {
         body.extend_from_slice(&chunk);
     }
-    read(&body).ok_or(Failure::NotAList)
+    parse_model_list(&body).ok_or(ProbeError::NotAList)
 }
 
-fn unanswered(error: EgressError) -> Failure {
+fn error_from_egress(error: EgressError) -> ProbeError {
     match error.failure {
-        egress::Failure::Refused { reason, .. } => Failure::Forbidden(reason),
-        failure if error.is_sent => torn(&failure),
-        egress::Failure::Late(_) => Failure::Late,
-        _ => Failure::Unreachable,
+        egress::EgressFault::Refused { reason, .. } => ProbeError::Forbidden(reason),
+        failure if error.is_sent => error_from_broken_body(&failure),
+        egress::EgressFault::Late(_) => ProbeError::Late,
+        _ => ProbeError::Unreachable,
     }
 }
 
-fn torn(failure: &egress::Failure) -> Failure {
+fn error_from_broken_body(failure: &egress::EgressFault) -> ProbeError {
     match failure {
-        egress::Failure::Late(_) => Failure::Late,
-        egress::Failure::TooLarge { .. } | egress::Failure::Packed => Failure::NotAList,
-        _ => Failure::Broken,
+        egress::EgressFault::Late(_) => ProbeError::Late,
+        egress::EgressFault::TooLarge { .. } | egress::EgressFault::Packed => ProbeError::NotAList,
+        _ => ProbeError::Broken,
     }
 }
 
 /// Reads a list of models, in the form that both APIs share.
-fn read(body: &[u8]) -> Option<Vec<String>> {
+fn parse_model_list(body: &[u8]) -> Option<Vec<String>> {
     #[derive(Deserialize)]
-    struct List {
-        data: Vec<Model>,
+    struct ModelListBody {
+        data: Vec<ListedModel>,
     }
     #[derive(Deserialize)]
-    struct Model {
+    struct ListedModel {
         id: String,
     }
-    let list: List = serde_json::from_slice(body).ok()?;
+    let list: ModelListBody = serde_json::from_slice(body).ok()?;
     Some(list.data.into_iter().map(|model| model.id).collect())
 }
 
@@ -164,15 +170,15 @@ pub(crate) mod tests {
     pub(crate) const LIST: &str =
         r#"{"object":"list","data":[{"id":"qwen3:8b","object":"model"},{"id":"x"}]}"#;
 
-    async fn asked(address: SocketAddr) -> Result<Vec<String>, Failure> {
+    async fn asked(address: SocketAddr) -> Result<Vec<String>, ProbeError> {
         let base_url = format!("http://{address}/v1");
         let wait = Duration::from_secs(5);
-        let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait };
-        models(&plain(), &question).await.map(|answer| answer.models)
+        let question = ProbeRequest { kind: ProviderKind::Openai, base_url: &base_url, key: None, wait };
+        probe_models(&plain(), &question).await.map(|answer| answer.models)
     }
 
     fn plain() -> GuardedEgress {
-        outside::egress(EgressConfig::default())
+        outside::guarded_egress(EgressConfig::default())
     }
 
     #[tokio::test]
@@ -182,12 +188,12 @@ pub(crate) mod tests {
             Ok(vec!["qwen3:8b".to_owned(), "x".to_owned()])
         );
         for (status, body, failure) in [
-            ("200 OK", "<html>hello</html>", Failure::NotAList),
-            ("200 OK", r#"{"data":["a"]}"#, Failure::NotAList),
-            ("401 Unauthorized", "", Failure::Refused(401)),
-            ("404 Not Found", "", Failure::NoList),
-            ("302 Found", "", Failure::Status(302)),
-            ("503 Service Unavailable", "", Failure::Status(503)),
+            ("200 OK", "<html>hello</html>", ProbeError::NotAList),
+            ("200 OK", r#"{"data":["a"]}"#, ProbeError::NotAList),
+            ("401 Unauthorized", "", ProbeError::Refused(401)),
+            ("404 Not Found", "", ProbeError::NoList),
+            ("302 Found", "", ProbeError::Status(302)),
+            ("503 Service Unavailable", "", ProbeError::Status(503)),
         ] {
             assert_eq!(asked(server(status, body).await).await, Err(failure), "{status} {body}");
         }
@@ -199,11 +205,17 @@ pub(crate) mod tests {
         let base_url = format!("http://{}/v1", silent.local_addr().expect("an address"));
         drop(rustls::crypto::ring::default_provider().install_default());
         let wait = Duration::from_millis(50);
-        let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait };
-        assert_eq!(models(&plain(), &question).await.map(|answer| answer.models), Err(Failure::Late));
+        let question = ProbeRequest { kind: ProviderKind::Openai, base_url: &base_url, key: None, wait };
+        assert_eq!(
+            probe_models(&plain(), &question).await.map(|answer| answer.models),
+            Err(ProbeError::Late)
+        );
         drop(silent);
         let wait = Duration::from_secs(5);
-        let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait };
-        assert_eq!(models(&plain(), &question).await.map(|answer| answer.models), Err(Failure::Unreachable));
+        let question = ProbeRequest { kind: ProviderKind::Openai, base_url: &base_url, key: None, wait };
+        assert_eq!(
+            probe_models(&plain(), &question).await.map(|answer| answer.models),
+            Err(ProbeError::Unreachable)
+        );
     }
 }

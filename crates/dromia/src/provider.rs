@@ -3,28 +3,28 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dromia_api::{List, TENANT_DEFAULT};
-use dromia_cli::{Context, Global, Outcome, Output};
+use dromia_api::{ListPage, TENANT_DEFAULT};
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions, Outcome};
 use dromia_contracts::vault::{self, GRANT};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::change::{self, Edit, Edited, Held};
-use crate::config::edit::{name_text, quoted};
-use crate::config::{self, Kind, Loaded, Refused, Written, WrittenProvider};
+use crate::change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
+use crate::config::edit::{double_quote, name_text};
+use crate::config::{self, LoadedConfig, ProviderKeyError, ProviderKind, WrittenConfig, WrittenProvider};
 use crate::home::Home;
 use crate::keys;
 use crate::outside;
-use crate::probe::{self, Failure, Question};
+use crate::probe::{self, ProbeError, ProbeRequest};
 use crate::redact::Redactor;
-use crate::system::Exit;
+use crate::system::ExitError;
 
 /// How long a server may take for its list where nothing else is said.
 const WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ProviderCommand {
-    /// Add a server of models to dromia.yaml.
+    /// Add a model provider to dromia.yaml.
     #[command(
         visible_alias = "new",
         after_help = "Examples:\n  dromia provider add openai --kind openai --key-env OPENAI_API_KEY\n  dromia provider add anthropic --kind anthropic --key-secret anthropic\n  dromia provider add local --kind openai --base-url http://127.0.0.1:11434/v1"
@@ -36,7 +36,7 @@ pub(crate) enum ProviderCommand {
         after_help = "Examples:\n  dromia provider list\n  dromia providers ls --json"
     )]
     List,
-    /// Ask a provider for its models: one real request.
+    /// Ask a provider for its models, in one real request.
     #[command(
         after_help = "Examples:\n  dromia provider test openai\n  dromia provider test local --timeout 2s"
     )]
@@ -45,7 +45,7 @@ pub(crate) enum ProviderCommand {
         name: String,
     },
     /// Remove a provider that no model uses.
-    #[command(visible_alias = "rm", after_help = "Example:\n  dromia provider remove local")]
+    #[command(visible_alias = "rm", after_help = "Examples:\n  dromia provider remove local")]
     Remove {
         /// The provider.
         name: String,
@@ -54,30 +54,30 @@ pub(crate) enum ProviderCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArguments {
-    /// The name under which models refer to it.
+    /// The name that models use for it.
     #[arg(value_parser = change::checked_name)]
     name: String,
-    /// What it speaks.
+    /// The API that it speaks: openai also for Ollama, vLLM, llama.cpp and most gateways.
     #[arg(long, value_enum)]
-    kind: Kind,
-    /// Its address [default: the one of OpenAI or Anthropic, by kind]
+    kind: ProviderKind,
+    /// Its address [default: that of OpenAI or Anthropic, by kind]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// The environment variable that holds its key; the key itself never stands in the file.
+    /// Read its key from this environment variable; the file never contains the key.
     #[arg(long, value_name = "VAR", conflicts_with = "key_secret")]
     key_env: Option<String>,
-    /// The secret of the vault that is its key; the server opens it for each request, so it is renewed without a restart.
+    /// Read its key from this secret of the vault, on each request; a new value needs no restart.
     #[arg(long, value_name = "NAME")]
     key_secret: Option<String>,
 }
 
 /// A server of models, as `dromia.yaml` names it.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Provider {
-    /// The name under which models refer to it.
+pub(crate) struct ProviderRow {
+    /// The name that models use for it.
     name: String,
-    /// What it speaks.
-    kind: Kind,
+    /// The API that it speaks.
+    kind: ProviderKind,
     /// Its address; the scripted model has none.
     base_url: Option<String>,
     /// Where its key comes from, and whether it is there; `none` where it wants none.
@@ -88,22 +88,22 @@ pub(crate) struct Provider {
 
 /// What a server of models answered.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Tested {
+pub(crate) struct ProviderTest {
     /// The provider.
     provider: String,
-    /// What it speaks.
-    kind: Kind,
+    /// The API that it speaks.
+    kind: ProviderKind,
     /// How long its answer took, in milliseconds; the scripted model is part of the program and not asked.
     latency_ms: Option<u64>,
     /// The ids of its models.
     models: Vec<String>,
     /// The models of `dromia.yaml` that refer to it.
-    aliases: Vec<User>,
+    aliases: Vec<ProviderModelRow>,
 }
 
 /// A model of `dromia.yaml`, beside what its server lists.
 #[derive(Debug, Serialize, JsonSchema)]
-struct User {
+struct ProviderModelRow {
     /// The alias that agents name.
     alias: String,
     /// The model's id at the provider.
@@ -116,22 +116,26 @@ struct User {
 pub(crate) fn run(
     home: &Home,
     command: &ProviderCommand,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let output = &mut Output::of_local(context, global);
-    output.check()?;
-    let held = Held::of(home)?;
+    let output = &mut CommandOutput::of_local(context, global);
+    output.check_format()?;
+    let held = LockedConfig::lock_home(home)?;
     match command {
-        ProviderCommand::Add(arguments) => add(&held, arguments, output)?,
-        ProviderCommand::List => list(&held, output)?,
-        ProviderCommand::Test { name } => test(held, name, global.timeout.unwrap_or(WAIT), output)?,
-        ProviderCommand::Remove { name } => remove(&held, name, output)?,
+        ProviderCommand::Add(arguments) => add_provider(&held, arguments, output)?,
+        ProviderCommand::List => list_providers(&held, output)?,
+        ProviderCommand::Test { name } => test_provider(held, name, global.timeout.unwrap_or(WAIT), output)?,
+        ProviderCommand::Remove { name } => remove_provider(&held, name, output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn add_provider(
+    held: &LockedConfig,
+    arguments: &AddArguments,
+    output: &mut CommandOutput<'_>,
+) -> anyhow::Result<()> {
     let AddArguments { name, kind, base_url, key_env, key_secret } = arguments;
     if let Some(secret) = key_secret {
         check_secret(secret)?;
@@ -145,21 +149,23 @@ fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow
     };
     match held.loaded.written.providers.get(name) {
         Some(there) if *there == server => {
-            output.show(&Edited::nothing("providers", name), |_| format!("{name} is there already."))?;
+            output.print_result(&ConfigEditResult::unchanged_entry("providers", name), |_| {
+                format!("{name} is there already.")
+            })?;
             return Ok(());
         }
         Some(_) => {
-            let at = held.loaded.origins.at(&format!("providers.{name}"));
-            return Err(Exit::conflict(format!(
+            let at = held.loaded.origins.location_text(&format!("providers.{name}"));
+            return Err(ExitError::conflict_error(format!(
                 "there is another provider {name} at {at}; remove it first with `dromia provider remove {name}`"
             )));
         }
         None => {}
     }
     let mut lines = vec![format!("{}:", name_text(name)), format!("  kind: {}", kind.as_str())];
-    lines.extend(server.base_url.as_ref().map(|base_url| format!("  base_url: {}", quoted(base_url))));
-    lines.extend(server.key.as_ref().map(|key| format!("  key: {}", quoted(key))));
-    let edit = Edit { block: "providers", name, lines: Some(lines) };
+    lines.extend(server.base_url.as_ref().map(|base_url| format!("  base_url: {}", double_quote(base_url))));
+    lines.extend(server.key.as_ref().map(|key| format!("  key: {}", double_quote(key))));
+    let edit = ConfigEdit { block: "providers", name, lines: Some(lines) };
     let steps = match key_secret.as_ref().and_then(|secret| set_command(&server, secret)) {
         // Nothing but a running server opens the vault, so the provider is tried by asking a model of it.
         Some(set) => {
@@ -167,99 +173,110 @@ fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow
         }
         None => format!("`dromia provider test {name}`, then `dromia model set default={name}/MODEL`."),
     };
-    let changed = held.change(&edit, output, |written| {
+    let changed = held.apply_edit(&edit, output, |written| {
         written.providers.insert(name.clone(), server);
     })?;
     let next = format!("{name} is in dromia.yaml. {}\n\nNext: {steps}", change::HEARD);
-    let next = output.placed(&next).into_owned();
-    output.show(&changed, |_| next)?;
+    let next = output.add_global_flags(&next).into_owned();
+    output.print_result(&changed, |_| next)?;
     Ok(())
 }
 
-/// Refuses what names no secret. A key that somebody writes here by mistake comes into no file and is not repeated.
+/// Refuses what names no secret. A key that is given here by mistake comes into no file and is not repeated.
 fn check_secret(name: &str) -> anyhow::Result<()> {
-    let looks_secret = Redactor::default().text(name) != name;
+    let looks_secret = Redactor::default().redact_text(name) != name;
     if vault::is_name(name) && !looks_secret {
         return Ok(());
     }
     let rule = vault::NAME_RULE;
-    Err(Exit::usage(format!(
+    Err(ExitError::usage_error(format!(
         "--key-secret takes the name of a secret, which is {rule}; the key itself goes in with `dromia secret set`"
     )))
 }
 
 /// The command that puts the key of a provider where it is looked for; the scripted model has none.
 fn set_command(server: &WrittenProvider, secret: &str) -> Option<String> {
-    let placement = keys::placement(server.kind.format()?.key_slot());
-    Some(keys::set_command(TENANT_DEFAULT, secret, &config::filled(server).base_url?, &placement))
+    let placement = keys::placement_for_slot(server.kind.wire_format()?.key_slot());
+    Some(keys::set_command(
+        TENANT_DEFAULT,
+        secret,
+        &config::fill_provider_defaults(server).base_url?,
+        &placement,
+    ))
 }
 
-fn remove(held: &Held, name: &str, output: &mut Output<'_>) -> anyhow::Result<()> {
-    known(&held.loaded, name)?;
-    let users = users(&held.loaded.written, name);
+fn remove_provider(held: &LockedConfig, name: &str, output: &mut CommandOutput<'_>) -> anyhow::Result<()> {
+    find_provider(&held.loaded, name)?;
+    let users = aliases_using(&held.loaded.written, name);
     if !users.is_empty() {
-        return Err(Exit::conflict(format!(
+        return Err(ExitError::conflict_error(format!(
             "{name} is used by {}; point them elsewhere first with `dromia model set`",
             users.join(", ")
         )));
     }
-    let edit = Edit { block: "providers", name, lines: None };
-    let changed = held.change(&edit, output, |written| {
+    let edit = ConfigEdit { block: "providers", name, lines: None };
+    let changed = held.apply_edit(&edit, output, |written| {
         written.providers.remove(name);
     })?;
-    output.show(&changed, |_| format!("{name} is gone from dromia.yaml. {}", change::HEARD))?;
+    output.print_result(&changed, |_| format!("{name} is gone from dromia.yaml. {}", change::HEARD))?;
     Ok(())
 }
 
-fn list(held: &Held, output: &mut Output<'_>) -> Outcome {
+fn list_providers(held: &LockedConfig, output: &mut CommandOutput<'_>) -> Outcome {
     let written = &held.loaded.written;
-    let provider = |(name, server): (&String, &WrittenProvider)| Provider {
+    let provider = |(name, server): (&String, &WrittenProvider)| ProviderRow {
         name: name.clone(),
         kind: server.kind,
-        base_url: config::filled(server).base_url,
+        base_url: config::fill_provider_defaults(server).base_url,
         key: key_state(held, server),
-        used_by: users(written, name),
+        used_by: aliases_using(written, name),
     };
     let items: Vec<_> = written.providers.iter().map(provider).collect();
     if output.is_json() {
-        return output.document(&List { items, next: None });
+        return output.print_document(&ListPage { items, next: None });
     }
     if items.is_empty() {
-        return output.notice("There is no provider. Add one with `dromia provider add NAME --kind KIND`.");
+        return output
+            .print_notice("There is no provider. Add one with `dromia provider add NAME --kind KIND`.");
     }
     let rows = items.into_iter().map(|one| {
         let kind = one.kind.as_str().to_owned();
         vec![one.name, kind, one.base_url.unwrap_or_default(), one.key, one.used_by.join(", ")]
     });
-    output.table(&["name", "kind", "base url", "key", "used by"], rows.collect())
+    output.print_table(&["name", "kind", "base url", "key", "used by"], rows.collect())
 }
 
 /// Says where a key comes from, and whether it is there.
-fn key_state(held: &Held, server: &WrittenProvider) -> String {
+fn key_state(held: &LockedConfig, server: &WrittenProvider) -> String {
     let Some(reference) = &server.key else { return "none".to_owned() };
-    match config::secret(reference, &held.environment) {
-        Ok(_) | Err(Refused::InVault(_)) => reference.clone(),
-        Err(Refused::Literal) => "(not shown: write env:NAME)".to_owned(),
-        Err(Refused::Unset(_)) => format!("{reference} (not set here)"),
-        Err(Refused::Bad(_)) => format!("{reference} (no key)"),
+    match config::secret_from_environment(reference, &held.environment) {
+        Ok(_) | Err(ProviderKeyError::InVault(_)) => reference.clone(),
+        Err(ProviderKeyError::Literal) => "(not shown: write env:NAME)".to_owned(),
+        Err(ProviderKeyError::Unset(_)) => format!("{reference} (not set here)"),
+        Err(ProviderKeyError::Bad(_)) => format!("{reference} (no key)"),
     }
 }
 
-fn users(written: &Written, name: &str) -> Vec<String> {
+fn aliases_using(written: &WrittenConfig, name: &str) -> Vec<String> {
     let users = written.models.iter().filter(|(_, model)| model.provider.as_deref() == Some(name));
     users.map(|(alias, _)| alias.clone()).collect()
 }
 
-fn known<'held>(loaded: &'held Loaded, name: &str) -> anyhow::Result<&'held WrittenProvider> {
+fn find_provider<'held>(loaded: &'held LoadedConfig, name: &str) -> anyhow::Result<&'held WrittenProvider> {
     loaded.written.providers.get(name).ok_or_else(|| {
         let near = config::did_you_mean(name, loaded.written.providers.keys().map(String::as_str));
-        Exit::usage(format!("there is no provider {name}{near}"))
+        ExitError::usage_error(format!("there is no provider {name}{near}"))
     })
 }
 
-fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyhow::Result<()> {
-    let server = config::filled(known(&held.loaded, name)?);
-    let mut tested = Tested {
+fn test_provider(
+    held: LockedConfig,
+    name: &str,
+    wait: Duration,
+    output: &mut CommandOutput<'_>,
+) -> anyhow::Result<()> {
+    let server = config::fill_provider_defaults(find_provider(&held.loaded, name)?);
+    let mut tested = ProviderTest {
         provider: name.to_owned(),
         kind: server.kind,
         latency_ms: None,
@@ -267,7 +284,7 @@ fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyh
         aliases: Vec::new(),
     };
     let Some(base_url) = server.base_url.as_deref() else {
-        output.show(&tested, |_| {
+        output.print_result(&tested, |_| {
             format!("{name} is the built-in scripted model: it is part of the program and always answers.")
         })?;
         return Ok(());
@@ -275,7 +292,7 @@ fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyh
     let key = match server
         .key
         .as_deref()
-        .map(|reference| (reference, config::secret(reference, &held.environment)))
+        .map(|reference| (reference, config::secret_from_environment(reference, &held.environment)))
     {
         None => None,
         Some((reference, Ok(_))) => {
@@ -292,33 +309,33 @@ fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyh
         .filter(|(_, model)| model.provider.as_deref() == Some(name))
         .filter_map(|(alias, model)| Some((alias.clone(), model.model.clone()?)))
         .collect();
-    let egress = outside::egress(held.loaded.reachable().map_err(Exit::usage_of)?.opened);
-    // The answer may take its time; nobody else needs to wait for it.
+    let egress = outside::guarded_egress(held.loaded.resolve_egress().map_err(ExitError::usage_of)?.opened);
+    // The answer may take its time; no other command needs to wait for it.
     drop(held);
-    let question = Question { kind: server.kind, base_url, key: key.as_deref(), wait };
+    let question = ProbeRequest { kind: server.kind, base_url, key: key.as_deref(), wait };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let host = config::host(base_url).unwrap_or_default();
-    let answer = tokio.block_on(probe::models(&egress, &question)).map_err(|failure| {
+    let host = config::host_of_url(base_url).unwrap_or_default();
+    let answer = tokio.block_on(probe::probe_models(&egress, &question)).map_err(|failure| {
         let next = next_step(name, &server, &failure);
-        Exit::failed(format!("{name} at {host} does not serve: {failure}; {next}"))
+        ExitError::failed_error(format!("{name} at {host} does not serve: {failure}; {next}"))
     })?;
     tested.latency_ms = Some(u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX));
     let listed = aliases.into_iter().map(|(alias, model)| {
         let listed = answer.models.contains(&model);
-        User { alias, model, listed }
+        ProviderModelRow { alias, model, listed }
     });
     tested.aliases = listed.collect();
     tested.models = answer.models;
-    let text = output.placed(&tested_text(&tested, &host)).into_owned();
-    output.show(&tested, |_| text)?;
+    let text = output.add_global_flags(&tested_text(&tested, &host)).into_owned();
+    output.print_result(&tested, |_| text)?;
     Ok(())
 }
 
-fn tested_text(tested: &Tested, host: &str) -> String {
-    let Tested { provider, latency_ms, models, aliases, .. } = tested;
+fn tested_text(tested: &ProviderTest, host: &str) -> String {
+    let ProviderTest { provider, latency_ms, models, aliases, .. } = tested;
     let latency_ms = latency_ms.unwrap_or_default();
     let mut text = format!("{provider} at {host} answered in {latency_ms} ms with {} models.", models.len());
-    for User { alias, model, listed } in aliases {
+    for ProviderModelRow { alias, model, listed } in aliases {
         let state = if *listed { "is listed" } else { "is NOT listed; look at its id" };
         text.extend([format!("\n  {alias}: {model} {state}")]);
     }
@@ -331,43 +348,45 @@ fn tested_text(tested: &Tested, host: &str) -> String {
     text
 }
 
-fn no_key(held: &Held, name: &str, refused: &Refused) -> anyhow::Error {
-    let at = held.loaded.origins.at(&format!("providers.{name}.key"));
-    Exit::usage(match refused {
-        Refused::InVault(secret) => format!(
+fn no_key(held: &LockedConfig, name: &str, refused: &ProviderKeyError) -> anyhow::Error {
+    let at = held.loaded.origins.location_text(&format!("providers.{name}.key"));
+    ExitError::usage_error(match refused {
+        ProviderKeyError::InVault(secret) => format!(
             "the key of {name} is the secret {secret}, which only a running server opens; `dromia ask` an agent whose model is there"
         ),
-        Refused::Literal => {
+        ProviderKeyError::Literal => {
             format!("{at}: providers.{name}.key: write env:NAME, so that no key stands in the file")
         }
-        Refused::Unset(variable) => format!(
+        ProviderKeyError::Unset(variable) => format!(
             "{at}: providers.{name}.key: the environment has no {variable}; set it with `export {variable}=…`"
         ),
-        Refused::Bad(variable) => {
+        ProviderKeyError::Bad(variable) => {
             format!("{at}: providers.{name}.key: {variable} is empty or holds what no header can carry")
         }
     })
 }
 
 /// Says what to do about a server that does not answer with a list.
-fn next_step(name: &str, server: &WrittenProvider, failure: &Failure) -> String {
+fn next_step(name: &str, server: &WrittenProvider, failure: &ProbeError) -> String {
     let address = format!("mend providers.{name}.base_url in dromia.yaml");
     match (failure, &server.key) {
-        (Failure::Forbidden(_), _) => {
+        (ProbeError::Forbidden(_), _) => {
             format!("open it under egress.private_servers in dromia.yaml if that is meant, or {address}")
         }
-        (Failure::Unreachable, _) => format!("start it, or {address}"),
-        (Failure::Late, _) => "wait longer with --timeout 30s, or look whether it is at work".to_owned(),
-        (Failure::Refused(_), Some(key)) => {
+        (ProbeError::Unreachable, _) => format!("start it, or {address}"),
+        (ProbeError::Late, _) => "wait longer with --timeout 30s, or look whether it is at work".to_owned(),
+        (ProbeError::Refused(_), Some(key)) => {
             format!("set another key in {}", key.trim_start_matches("env:"))
         }
-        (Failure::Refused(_), None) => {
+        (ProbeError::Refused(_), None) => {
             format!("it wants a key: add `key: \"env:NAME\"` to providers.{name} in dromia.yaml")
         }
-        (Failure::NoList, _) => format!(
+        (ProbeError::NoList, _) => format!(
             "an address usually ends in /v1; {address}, or make a real call with `dromia model test ALIAS`"
         ),
-        (Failure::Status(_) | Failure::Broken, _) => "try again, and look at the server's own log".to_owned(),
-        (Failure::NotAList, _) => format!("something else answers there; {address}"),
+        (ProbeError::Status(_) | ProbeError::Broken, _) => {
+            "try again, and look at the server's own log".to_owned()
+        }
+        (ProbeError::NotAList, _) => format!("something else answers there; {address}"),
     }
 }

@@ -1,7 +1,7 @@
 //! Takes secrets out of what people paste: by the name of a key, by the form of a text, and by its very bytes.
 //!
 //! A value that is known to be secret (a variable that is named like one, one that the configuration refers to, the
-//! token file) is replaced wherever it stands, also in the middle of a message.
+//! token file) is replaced wherever it occurs, also in the middle of a message.
 
 use serde_json::Value;
 
@@ -10,12 +10,12 @@ use crate::doctor;
 use crate::home::Home;
 
 /// The variables of this process that are text.
-pub(crate) fn variables() -> Vec<(String, String)> {
+pub(crate) fn process_variables() -> Vec<(String, String)> {
     let texts = std::env::vars_os();
     texts.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
-/// What stands in place of a secret.
+/// The text in place of a secret.
 pub(crate) const REDACTED: &str = "(redacted)";
 
 /// Shorter values are too common to be searched for.
@@ -67,26 +67,26 @@ pub(crate) struct Redactor {
 impl Redactor {
     /// Learns every secret that this process can know: variables that are named like secrets or that the configuration
     /// refers to, and the token of the home.
-    pub(crate) fn of(home: &Home, variables: &[(String, String)], written: Option<&Value>) -> Self {
+    pub(crate) fn from_home(home: &Home, variables: &[(String, String)], written: Option<&Value>) -> Self {
         let (mut redactor, mut referred) = (Self::default(), Vec::new());
         if let Some(written) = written {
-            doctor::texts(written, "", &mut |_, text| {
+            doctor::visit_texts(written, "", &mut |_, text| {
                 referred.extend(text.strip_prefix("env:").map(str::to_owned));
             });
         }
         for (name, value) in variables {
             if is_secret_name(name) || referred.contains(name) {
-                redactor.learn(value);
+                redactor.add_secret(value);
             }
         }
-        if let Ok(token) = std::fs::read_to_string(home.token()) {
-            redactor.learn(&token);
+        if let Ok(token) = std::fs::read_to_string(home.token_path()) {
+            redactor.add_secret(&token);
         }
         redactor
     }
 
     /// Learns a value that must not be shown.
-    pub(crate) fn learn(&mut self, secret: &str) {
+    pub(crate) fn add_secret(&mut self, secret: &str) {
         let secret = secret.trim();
         if secret.len() < KNOWN_BYTES_MIN {
             return;
@@ -104,29 +104,31 @@ impl Redactor {
     }
 
     /// Takes the secrets out of a text.
-    pub(crate) fn text(&self, text: &str) -> String {
+    pub(crate) fn redact_text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for known in &self.known {
             text = text.replace(known.as_str(), REDACTED);
         }
-        without_private_keys(&text).split_inclusive(is_border).map(piece).collect()
+        without_private_keys(&text).split_inclusive(is_border).map(redact_word).collect()
     }
 
     /// Takes the secrets out of a document: every value under a name like one, and what looks like one elsewhere.
-    pub(crate) fn document(&self, value: &Value) -> Value {
-        self.below(value, false)
+    pub(crate) fn redact_document(&self, value: &Value) -> Value {
+        self.redact_value(value, false)
     }
 
-    fn below(&self, value: &Value, is_secret: bool) -> Value {
+    fn redact_value(&self, value: &Value, is_secret: bool) -> Value {
         match value {
             // A reference names where the secret is and does not tell it.
             Value::String(text) if is_secret && !is_reference(text) => REDACTED.into(),
-            Value::String(text) => self.text(text).into(),
+            Value::String(text) => self.redact_text(text).into(),
             Value::Number(_) if is_secret => REDACTED.into(),
-            Value::Array(items) => items.iter().map(|item| self.below(item, is_secret)).collect(),
+            Value::Array(items) => items.iter().map(|item| self.redact_value(item, is_secret)).collect(),
             Value::Object(fields) => fields
                 .iter()
-                .map(|(name, value)| (self.text(name), self.below(value, is_secret || is_secret_name(name))))
+                .map(|(name, value)| {
+                    (self.redact_text(name), self.redact_value(value, is_secret || is_secret_name(name)))
+                })
                 .collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
@@ -177,13 +179,13 @@ fn without_private_keys(text: &str) -> String {
 }
 
 /// Takes the secrets out of a word with the border after it.
-fn piece(word: &str) -> String {
+fn redact_word(word: &str) -> String {
     let bare = word.trim_end_matches(is_border);
-    format!("{}{}", shapes(&url(bare)), &word[bare.len()..])
+    format!("{}{}", redact_known_shapes(&redact_url(bare)), &word[bare.len()..])
 }
 
 /// Takes out what begins as secrets of well-known issuers do, wherever in a word it begins, such as behind `=`, `:` or `/`.
-fn shapes(text: &str) -> String {
+fn redact_known_shapes(text: &str) -> String {
     let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=' | '~');
     let (mut out, mut rest) = (String::new(), text);
     let mut before = None;
@@ -205,7 +207,7 @@ fn shapes(text: &str) -> String {
 }
 
 /// Takes user, password and query out of a URL.
-pub(crate) fn url(text: &str) -> String {
+pub(crate) fn redact_url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, query)| (place, query));
     let (authority, path) =
@@ -228,8 +230,8 @@ mod tests {
     #[test]
     fn a_secret_goes_by_its_name_by_its_form_and_by_its_bytes() {
         let mut redactor = Redactor::default();
-        redactor.learn("correct horse battery");
-        let shown = redactor.document(&json!({
+        redactor.add_secret("correct horse battery");
+        let shown = redactor.redact_document(&json!({
             "key": "literal", "reference": { "key": "env:OPENAI_API_KEY" }, "api_key": 12345,
             "note": "it is sk-abcdef123456, and correct horse battery",
             "base_url": "https://ada:pw@host:8080/v1?api-version=1&sig=abc",
@@ -257,11 +259,11 @@ mod tests {
     fn a_secret_goes_also_as_json_spells_it() {
         let mut redactor = Redactor::default();
         let secret = "pa\"ss\\word\nmore\tof\u{1} it";
-        redactor.learn(secret);
+        redactor.add_secret(secret);
         let document = json!({ "x": secret }).to_string();
         assert!(document.contains(r#"pa\"ss\\word\nmore\tof\u0001 it"#), "{document}");
         for text in [&format!("it is {secret}."), &document] {
-            let shown = redactor.text(text);
+            let shown = redactor.redact_text(text);
             assert!(shown.contains(REDACTED) && !shown.contains("word"), "{shown}");
         }
     }
@@ -294,7 +296,7 @@ mod tests {
                 "-----BEGIN CERTIFICATE-----\nMIIEow\n-----END CERTIFICATE-----",
             ),
         ] {
-            assert_eq!(redactor.text(text), shown);
+            assert_eq!(redactor.redact_text(text), shown);
         }
     }
 

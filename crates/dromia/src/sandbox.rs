@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dromia_cli::{Context, Exit, Global, Output};
-use dromia_contracts::sandbox::Sandbox;
-use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Progress, Row};
-use dromia_sandbox::probe::{self, Backend, Kind, Machine};
+use dromia_cli::{CommandContext, CommandExit, CommandOutput, GlobalOptions};
+use dromia_contracts::sandbox::SandboxBackend;
+use dromia_sandbox::battery::{
+    AttackBattery, AttackProgress, BatteryPace, BatteryRow, Class, EscapeOutcome, PlantedHole,
+};
+use dromia_sandbox::probe::{self, BackendKind, BackendParts, MachineBackend};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -18,21 +20,21 @@ use crate::config;
 use crate::home::Home;
 use crate::system;
 
-/// Commands about the walls around tools.
+/// Commands about the sandboxes around tools.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SandboxCommand {
-    /// Try to break out of every sandbox of this machine, and print what held
+    /// Try to break out of every sandbox and print the results
     #[command(
-        after_help = "Examples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n  dromia sandbox test --backend gvisor --quick\n\nEvery attempt is first made without walls, where it must work; else it proves nothing and counts as unproven. Then a hole is planted, which must be found. It takes about a minute per backend, and many of docker and gvisor, which start in seconds; --quick makes one attempt of each class. It uses little of the machine and leaves nothing behind. Exits with 1 if something escaped."
+        after_help = "Each attempt first runs without a sandbox, where it must succeed; otherwise it proves nothing and counts as unproven. Then the command plants a hole, which the test must find. It takes about a minute per backend, and many minutes for docker and gvisor; --quick makes one attempt of each class. It uses little of the machine and leaves nothing behind. Exits with 1 if something escaped.\n\nExamples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n  dromia sandbox test --backend gvisor --quick"
     )]
     Test {
-        /// Only this backend: native/strict, bubblewrap, docker, firecracker, gvisor, native/base; repeatable
+        /// Test only this backend: native/strict, bubblewrap, docker, firecracker, gvisor, native/base; repeatable
         #[arg(long, value_name = "NAME")]
         backend: Vec<String>,
-        /// Only attempts of this class, such as files or bombs; repeatable
+        /// Make only attempts of this class, such as files or bombs; repeatable
         #[arg(long, value_name = "CLASS")]
         class: Vec<String>,
-        /// One attempt of each class, and not all
+        /// Make only one attempt of each class
         #[arg(long)]
         quick: bool,
     },
@@ -40,44 +42,44 @@ pub(crate) enum SandboxCommand {
 
 /// What the battery found.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Tried {
+pub(crate) struct EscapeTestReport {
     /// The attempts, by backend.
-    items: Vec<Attempted>,
+    items: Vec<EscapeAttemptRow>,
     /// The backends.
-    backends: Vec<Tested>,
+    backends: Vec<BackendTestRow>,
 }
 
 /// One attempt.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Attempted {
+struct EscapeAttemptRow {
     /// The backend.
     backend: &'static str,
     /// The attempt.
     attempt: &'static str,
     /// Its kind.
     class: &'static str,
-    /// What became of it: held, escaped, unproven (it does not work without walls either) or not_promised.
+    /// What became of it: held, escaped, unproven (it does not work without a sandbox either) or not_promised.
     outcome: &'static str,
-    /// How its process ended behind the walls; nothing if it was not tried there.
+    /// How its process ended in the sandbox; nothing if it was not tried there.
     ending: Option<String>,
 }
 
 /// One backend.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Tested {
+struct BackendTestRow {
     /// Its name, with its level.
     backend: &'static str,
-    /// How much stands between a process and this machine.
+    /// How strongly it isolates a process from this machine.
     tier: &'static str,
     /// What is missing, if it does not work here.
     missing: Option<String>,
     /// What adds it.
     fix: Option<String>,
-    /// Attempts that work without walls and not behind them.
+    /// Attempts that work without a sandbox and not inside it.
     held: usize,
     /// Attempts that got out.
     escaped: usize,
-    /// Attempts that do not work without walls here.
+    /// Attempts that do not work without a sandbox here.
     unproven: usize,
     /// Attempts that this backend does not promise to hold.
     not_promised: usize,
@@ -85,14 +87,14 @@ struct Tested {
     hole_found: Option<bool>,
 }
 
-impl Tested {
+impl BackendTestRow {
     fn is_sound(&self) -> bool {
         self.escaped == 0 && self.hole_found != Some(false)
     }
 }
 
 /// The program that is the helper: this one.
-pub(crate) fn program() -> std::io::Result<PathBuf> {
+pub(crate) fn helper_program() -> std::io::Result<PathBuf> {
     std::env::current_exe()?.canonicalize()
 }
 
@@ -100,77 +102,81 @@ pub(crate) fn program() -> std::io::Result<PathBuf> {
 pub(crate) fn run(
     home: &Home,
     command: &SandboxCommand,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::of_local(context, global);
-    output.check()?;
+    let mut output = CommandOutput::of_local(context, global);
+    output.check_format()?;
     let SandboxCommand::Test { backend, class, quick } = command;
     let classes = class.iter().map(|name| known_class(name)).collect::<anyhow::Result<Vec<_>>>()?;
-    let program = program().context("failed to find this program's own file")?;
-    let is_known = |name: &&String| Kind::ALL.iter().any(|kind| kind.name() == name.as_str());
+    let program = helper_program().context("failed to find this program's own file")?;
+    let is_known = |name: &&String| BackendKind::ALL.iter().any(|kind| kind.name() == name.as_str());
     if let Some(unknown) = backend.iter().find(|name| !is_known(name)) {
-        let known = Kind::ALL.map(Kind::name);
-        return Err(system::Exit::usage(format!(
+        let known = BackendKind::ALL.map(BackendKind::name);
+        return Err(system::ExitError::usage_error(format!(
             "there is no backend {unknown:?}; the backends are {}",
             known.join(", ")
         )));
     }
-    let pace = if *quick { Pace::Quick } else { Pace::Whole };
+    let pace = if *quick { BatteryPace::Quick } else { BatteryPace::Whole };
     // A home whose configuration means nothing names no engine, no machine and no groups; `dromia doctor` says what is wrong with it.
-    let named = config::load(home, &[])
+    let named = config::load_resolved(home, &[])
         .map(|resolved| (resolved.containers, resolved.monitor, resolved.control_groups));
     let (engine, monitor, groups) = named.unwrap_or_default();
-    let machine = Machine { helper: program.clone(), engine, monitor, groups };
-    let battery = Battery { program, scratch: std::env::temp_dir(), classes, pace };
+    let machine = BackendParts { helper: program.clone(), engine, monitor, groups };
+    let battery = AttackBattery { program, scratch: std::env::temp_dir(), classes, pace };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut tried = Tried { items: Vec::new(), backends: Vec::new() };
-    for kind in Kind::ALL {
+    let mut tried = EscapeTestReport { items: Vec::new(), backends: Vec::new() };
+    for kind in BackendKind::ALL {
         if !(backend.is_empty() || backend.iter().any(|name| name == kind.name())) {
             continue;
         }
-        let one = probe::one(&machine, kind);
-        let (rows, tested) = tokio.block_on(test(&battery, one, Told::on(&mut output)))?;
+        let one = probe::probe_one(&machine, kind);
+        let (rows, tested) =
+            tokio.block_on(test_backend(&battery, one, BatteryProgress::for_output(&mut output)))?;
         tried.items.extend(rows);
         tried.backends.push(tested);
     }
     let is_any = tried.backends.iter().any(|tested| tested.missing.is_none());
-    let is_sound = tried.backends.iter().all(Tested::is_sound);
+    let is_sound = tried.backends.iter().all(BackendTestRow::is_sound);
     if output.is_json() {
-        output.document(&tried)?;
+        output.print_document(&tried)?;
     } else {
-        table(&tried, &mut output)?;
+        print_table(&tried, &mut output)?;
     }
-    Ok(if is_any && is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
+    Ok(if is_any && is_sound { ExitCode::SUCCESS } else { ExitCode::from(CommandExit::Failed.exit_code()) })
 }
 
 fn known_class(name: &str) -> anyhow::Result<Class> {
     Class::ALL.into_iter().find(|class| class.as_str() == name).ok_or_else(|| {
         let known: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
-        system::Exit::usage(format!("there is no class {name:?}; the classes are {}", known.join(", ")))
+        system::ExitError::usage_error(format!(
+            "there is no class {name:?}; the classes are {}",
+            known.join(", ")
+        ))
     })
 }
 
-/// After how many attempts of one class a person is told again.
+/// After how many attempts of one class the progress is printed again.
 const TOLD_EVERY: usize = 8;
 
-/// Tells a person who looks on how far it is: what takes minutes in silence looks as if it hung.
-struct Told<'output, 'context> {
-    /// Nothing where nobody looks on.
-    output: Option<&'output mut Output<'context>>,
-    /// What was told last.
-    last: Option<Progress>,
+/// Prints the progress for a person who watches: minutes of silence look as if it hung.
+struct BatteryProgress<'output, 'context> {
+    /// `None` where no person watches.
+    output: Option<&'output mut CommandOutput<'context>>,
+    /// What was printed last.
+    last: Option<AttackProgress>,
 }
 
-impl<'output, 'context> Told<'output, 'context> {
-    fn on(output: &'output mut Output<'context>) -> Self {
-        let is_seen = !output.is_json() && output.context().err_is_terminal;
+impl<'output, 'context> BatteryProgress<'output, 'context> {
+    fn for_output(output: &'output mut CommandOutput<'context>) -> Self {
+        let is_seen = !output.is_json() && output.context_mut().err_is_terminal;
         Self { output: is_seen.then_some(output), last: None }
     }
 
-    fn tell(&mut self, backend: &str, what: &str, progress: Progress) {
+    fn report_progress(&mut self, backend: &str, what: &str, progress: AttackProgress) {
         let Some(output) = &mut self.output else { return };
-        let is_old = |last: Progress| {
+        let is_old = |last: AttackProgress| {
             let since = last.done..last.done + TOLD_EVERY;
             last.class == progress.class && last.of == progress.of && since.contains(&progress.done)
         };
@@ -178,21 +184,24 @@ impl<'output, 'context> Told<'output, 'context> {
             return;
         }
         self.last = Some(progress);
-        let Progress { class, done, of } = progress;
-        // A battery does not end because nobody hears how far it is.
+        let AttackProgress { class, done, of } = progress;
+        // A battery does not end because its progress cannot be printed.
         drop(
-            output.notice(&format!("{backend}: {what}{done} of {of} attempts done, now {}", class.as_str())),
+            output.print_notice(&format!(
+                "{backend}: {what}{done} of {of} attempts done, now {}",
+                class.as_str()
+            )),
         );
     }
 }
 
 /// Tests one backend, if it works here.
-async fn test(
-    battery: &Battery,
-    backend: Backend,
-    mut told: Told<'_, '_>,
-) -> anyhow::Result<(Vec<Attempted>, Tested)> {
-    let mut tested = Tested {
+async fn test_backend(
+    battery: &AttackBattery,
+    backend: MachineBackend,
+    mut told: BatteryProgress<'_, '_>,
+) -> anyhow::Result<(Vec<EscapeAttemptRow>, BackendTestRow)> {
+    let mut tested = BackendTestRow {
         backend: backend.name,
         tier: backend.tier.as_str(),
         missing: None,
@@ -203,7 +212,7 @@ async fn test(
         not_promised: 0,
         hole_found: None,
     };
-    let sandbox: Arc<dyn Sandbox> = match backend.state {
+    let sandbox: Arc<dyn SandboxBackend> = match backend.state {
         Ok(sandbox) => sandbox,
         Err(missing) => {
             (tested.missing, tested.fix) = (Some(missing.what), Some(missing.fix));
@@ -211,16 +220,16 @@ async fn test(
         }
     };
     let is_shared = backend.kind.is_shared();
-    let mut tell = |progress| told.tell(backend.name, "with a planted hole ", progress);
-    let holed = battery.run_told(&*sandbox, is_shared, Hole::Planted, &mut tell).await?;
-    tested.hole_found = Some(count(&holed, Outcome::Escaped) > 0);
-    let mut tell = |progress| told.tell(backend.name, "", progress);
-    let rows = battery.run_told(&*sandbox, is_shared, Hole::None, &mut tell).await?;
-    tested.held = count(&rows, Outcome::Held);
-    tested.escaped = count(&rows, Outcome::Escaped);
-    tested.unproven = count(&rows, Outcome::Unproven);
-    tested.not_promised = count(&rows, Outcome::NotPromised);
-    let attempted = |row: Row| Attempted {
+    let mut tell = |progress| told.report_progress(backend.name, "with a planted hole ", progress);
+    let holed = battery.run_told(&*sandbox, is_shared, PlantedHole::Planted, &mut tell).await?;
+    tested.hole_found = Some(count_outcomes(&holed, EscapeOutcome::Escaped) > 0);
+    let mut tell = |progress| told.report_progress(backend.name, "", progress);
+    let rows = battery.run_told(&*sandbox, is_shared, PlantedHole::None, &mut tell).await?;
+    tested.held = count_outcomes(&rows, EscapeOutcome::Held);
+    tested.escaped = count_outcomes(&rows, EscapeOutcome::Escaped);
+    tested.unproven = count_outcomes(&rows, EscapeOutcome::Unproven);
+    tested.not_promised = count_outcomes(&rows, EscapeOutcome::NotPromised);
+    let attempted = |row: BatteryRow| EscapeAttemptRow {
         backend: backend.name,
         attempt: row.name,
         class: row.class.as_str(),
@@ -230,16 +239,16 @@ async fn test(
     Ok((rows.into_iter().map(attempted).collect(), tested))
 }
 
-fn count(rows: &[Row], outcome: Outcome) -> usize {
+fn count_outcomes(rows: &[BatteryRow], outcome: EscapeOutcome) -> usize {
     rows.iter().filter(|row| row.outcome == outcome).count()
 }
 
 /// Prints a line per class and backend, then one per backend, and whatever escaped by its name.
-fn table(tried: &Tried, output: &mut Output<'_>) -> dromia_cli::Outcome {
+fn print_table(tried: &EscapeTestReport, output: &mut CommandOutput<'_>) -> dromia_cli::Outcome {
     let mut rows = Vec::new();
     for backend in &tried.backends {
         for class in Class::ALL {
-            let of_class = |outcome: Outcome| {
+            let of_class = |outcome: EscapeOutcome| {
                 let attempts = tried.items.iter().filter(|one| {
                     one.backend == backend.backend
                         && one.class == class.as_str()
@@ -247,26 +256,31 @@ fn table(tried: &Tried, output: &mut Output<'_>) -> dromia_cli::Outcome {
                 });
                 attempts.count()
             };
-            let counts =
-                [Outcome::Held, Outcome::Escaped, Outcome::Unproven, Outcome::NotPromised].map(of_class);
+            let counts = [
+                EscapeOutcome::Held,
+                EscapeOutcome::Escaped,
+                EscapeOutcome::Unproven,
+                EscapeOutcome::NotPromised,
+            ]
+            .map(of_class);
             if counts.iter().sum::<usize>() > 0 {
                 let words = [backend.backend.to_owned(), class.as_str().to_owned()];
                 rows.push(words.into_iter().chain(counts.map(|count| count.to_string())).collect());
             }
         }
     }
-    output.table(&["backend", "class", "held", "escaped", "unproven", "not promised"], rows)?;
+    output.print_table(&["backend", "class", "held", "escaped", "unproven", "not promised"], rows)?;
     for backend in &tried.backends {
-        output.line(&summary(backend))?;
+        output.print_line(&backend_summary(backend))?;
     }
-    for escaped in tried.items.iter().filter(|one| one.outcome == Outcome::Escaped.as_str()) {
-        output.line(&format!("escaped from {}: {}", escaped.backend, escaped.attempt))?;
+    for escaped in tried.items.iter().filter(|one| one.outcome == EscapeOutcome::Escaped.as_str()) {
+        output.print_line(&format!("escaped from {}: {}", escaped.backend, escaped.attempt))?;
     }
     Ok(())
 }
 
-fn summary(backend: &Tested) -> String {
-    let Tested { backend: name, tier, held, escaped, .. } = backend;
+fn backend_summary(backend: &BackendTestRow) -> String {
+    let BackendTestRow { backend: name, tier, held, escaped, .. } = backend;
     if let Some(missing) = &backend.missing {
         let fix = backend.fix.as_deref().unwrap_or("look with `dromia doctor --only sandbox`");
         return format!("{name} ({tier}) is not there: {missing}; fix: {fix}");
@@ -280,7 +294,7 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::Mutex;
 
-    use dromia_cli::format::Format;
+    use dromia_cli::format::OutputFormat;
 
     use super::*;
 
@@ -299,16 +313,16 @@ mod tests {
     }
 
     /// What is told of a battery on such a stderr.
-    fn told(is_terminal: bool, format: Format) -> String {
+    fn told(is_terminal: bool, format: OutputFormat) -> String {
         let kept = Kept::default();
-        let mut context = Context::of_process(String::new());
+        let mut context = CommandContext::of_process(String::new());
         context.err = Box::new(kept.clone());
         context.err_is_terminal = is_terminal;
-        let global = Global { output: Some(format), ..Global::default() };
-        let mut output = Output::of_local(&mut context, &global);
-        let mut told = Told::on(&mut output);
+        let global = GlobalOptions { output: Some(format), ..GlobalOptions::default() };
+        let mut output = CommandOutput::of_local(&mut context, &global);
+        let mut told = BatteryProgress::for_output(&mut output);
         for (class, done) in [(Class::Files, 0), (Class::Files, 4), (Class::Files, 8), (Class::Bombs, 9)] {
-            told.tell("native/strict", "", Progress { class, done, of: 20 });
+            told.report_progress("native/strict", "", AttackProgress { class, done, of: 20 });
         }
         let bytes = kept.0.lock().expect("nobody panicked").clone();
         String::from_utf8(bytes).expect("text")
@@ -317,11 +331,11 @@ mod tests {
     #[test]
     fn a_person_is_told_how_far_it_is_and_nobody_else() {
         assert_eq!(
-            told(true, Format::Table),
+            told(true, OutputFormat::Table),
             "native/strict: 0 of 20 attempts done, now files\nnative/strict: 8 of 20 attempts done, now files\n\
              native/strict: 9 of 20 attempts done, now bombs\n"
         );
-        assert_eq!(told(false, Format::Table), "");
-        assert_eq!(told(true, Format::Json), "");
+        assert_eq!(told(false, OutputFormat::Table), "");
+        assert_eq!(told(true, OutputFormat::Json), "");
     }
 }

@@ -1,50 +1,50 @@
 //! Every document that the binary prints with `--json`, and which command it belongs to: `docs/schemas` is made here.
 
 use clap::ArgMatches;
-use dromia_api::List;
-use dromia_cli::Context;
-use dromia_cli::schema::Published;
+use dromia_api::ListPage;
+use dromia_cli::CommandContext;
+use dromia_cli::schema::PublishedSchema;
 
-use crate::change::Edited;
+use crate::change::ConfigEditResult;
 use crate::{
     audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, terminal,
     tooltest, world,
 };
 
 /// All documents, the client's and those of the local commands.
-pub(crate) fn published() -> Vec<Published> {
-    let mut all = dromia_cli::published();
+pub(crate) fn published_schemas() -> Vec<PublishedSchema> {
+    let mut all = dromia_cli::published_schemas();
     all.extend([
-        Published::of::<status_all::Page>("status --all"),
-        Published::of::<crate::init::Made>("init"),
-        Published::of::<doctor::Report>("doctor"),
-        Published::of::<migrate::Plan>("migrate state"),
-        Published::of::<configure::Validated>("config validate"),
-        Published::of::<configure::Configuration>("config show"),
-        Published::of::<configure::Origins>("config show --origin"),
-        Published::of::<List<configure::Explained>>("config explain"),
-        Published::of::<Edited>("provider add"),
-        Published::of::<List<provider::Provider>>("provider list"),
-        Published::of::<provider::Tested>("provider test"),
-        Published::of::<Edited>("provider remove"),
-        Published::of::<model::Listing>("model list"),
-        Published::of::<Edited>("model set"),
-        Published::of::<model::Trial>("model test"),
-        Published::of::<List<model::Routed>>("model route show"),
-        Published::of::<policy::Shown>("policy show"),
-        Published::of::<policy::Tested>("policy test"),
-        Published::of::<policy::Explained>("policy explain"),
-        Published::of::<sandbox::Tried>("sandbox test"),
-        Published::of::<List<tooltest::Tested>>("tool test"),
-        Published::of::<audit::Verified>("audit verify"),
-        Published::of::<shell::About>("version"),
-        Published::of::<List<shell::Row>>("help commands"),
+        PublishedSchema::for_command::<status_all::StatusPage>("status --all"),
+        PublishedSchema::for_command::<crate::init::InitResult>("init"),
+        PublishedSchema::for_command::<doctor::DoctorReport>("doctor"),
+        PublishedSchema::for_command::<migrate::StateMigrationPlan>("migrate state"),
+        PublishedSchema::for_command::<configure::ConfigValidation>("config validate"),
+        PublishedSchema::for_command::<configure::ConfigDocument>("config show"),
+        PublishedSchema::for_command::<configure::ConfigValueList>("config show --origin"),
+        PublishedSchema::for_command::<ListPage<configure::ConfigKeyHelp>>("config explain"),
+        PublishedSchema::for_command::<ConfigEditResult>("provider add"),
+        PublishedSchema::for_command::<ListPage<provider::ProviderRow>>("provider list"),
+        PublishedSchema::for_command::<provider::ProviderTest>("provider test"),
+        PublishedSchema::for_command::<ConfigEditResult>("provider remove"),
+        PublishedSchema::for_command::<model::AliasListing>("model list"),
+        PublishedSchema::for_command::<ConfigEditResult>("model set"),
+        PublishedSchema::for_command::<model::ModelTrial>("model test"),
+        PublishedSchema::for_command::<ListPage<model::RouteRow>>("model route show"),
+        PublishedSchema::for_command::<policy::PolicyDocument>("policy show"),
+        PublishedSchema::for_command::<policy::PolicyTestReport>("policy test"),
+        PublishedSchema::for_command::<policy::DecisionExplanation>("policy explain"),
+        PublishedSchema::for_command::<sandbox::EscapeTestReport>("sandbox test"),
+        PublishedSchema::for_command::<ListPage<tooltest::ToolTestRow>>("tool test"),
+        PublishedSchema::for_command::<audit::AuditVerification>("audit verify"),
+        PublishedSchema::for_command::<shell::VersionInfo>("version"),
+        PublishedSchema::for_command::<ListPage<shell::CommandRow>>("help commands"),
     ]);
     all
 }
 
 /// The command that a line names, by the canonical words of its nouns and verbs.
-pub(crate) fn command(matches: &ArgMatches) -> String {
+pub(crate) fn canonical_command(matches: &ArgMatches) -> String {
     let mut words = Vec::new();
     let mut at = matches;
     while let Some((word, below)) = at.subcommand() {
@@ -55,23 +55,23 @@ pub(crate) fn command(matches: &ArgMatches) -> String {
 }
 
 /// Takes the surroundings of this process for a command.
-pub(crate) fn context(command: &str) -> Context {
-    let mut context = Context::of_process(world::request_key());
-    let found = published().into_iter().find(|one| one.command == command);
+pub(crate) fn context_for_command(command: &str) -> CommandContext {
+    let mut context = CommandContext::of_process(world::request_key());
+    let found = published_schemas().into_iter().find(|one| one.command == command);
     if context.out_is_terminal {
-        // The variable goes first: whoever sets it means it.
-        context.columns = context.columns.or_else(|| terminal::columns(std::io::stdout()));
+        // The variable goes first: it is set on purpose.
+        context.columns = context.columns.or_else(|| terminal::terminal_columns(std::io::stdout()));
     }
     if context.input_is_terminal {
-        context.hide = Some(Box::new(terminal::hide));
+        context.hide = Some(Box::new(terminal::hide_typing));
     }
-    context.fields = found.map(|one| one.fields()).unwrap_or_default();
+    context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context
 }
 
 /// The name of a document's file in `docs/schemas`.
 #[cfg(test)]
-fn file(command: &str) -> String {
+fn schema_file_name(command: &str) -> String {
     format!("{}.json", command.replace(" --", "-").replace(' ', "-"))
 }
 
@@ -93,15 +93,15 @@ mod tests {
             fs::create_dir_all(&dir).expect("the directory is made");
         }
         let mut known = BTreeSet::new();
-        for one in published() {
-            let path = dir.join(file(one.command));
-            let text = serde_json::to_string_pretty(&one.schema()).expect("a schema is JSON") + "\n";
+        for one in published_schemas() {
+            let path = dir.join(schema_file_name(one.command));
+            let text = serde_json::to_string_pretty(&one.json_schema()).expect("a schema is JSON") + "\n";
             if is_written {
                 fs::write(&path, &text).expect("the schema is written");
             }
             let found = fs::read_to_string(&path).unwrap_or_default();
             assert!(found == text, "{} is old; write it anew with `make docs`", path.display());
-            assert!(known.insert(file(one.command)), "{} has two documents", one.command);
+            assert!(known.insert(schema_file_name(one.command)), "{} has two documents", one.command);
         }
         for entry in fs::read_dir(&dir).expect("the directory is there") {
             let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();

@@ -5,62 +5,65 @@
 
 mod color;
 mod live;
+mod page;
 mod topic;
 mod usage;
 
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command, CommandFactory, Subcommand};
-use dromia_api::List;
-use dromia_cli::explain::nearest;
-use dromia_cli::{Context, Error, Exit, Global, Outcome, Output};
+use dromia_api::ListPage;
+use dromia_cli::explain::nearest_word;
+use dromia_cli::{CommandContext, CommandExit, CommandOutput, Error, GlobalOptions, Outcome};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::home::Home;
-use crate::{Arguments, doctor, schemas};
+use crate::{ProgramArguments, doctor, schemas};
 
-pub(crate) use self::color::choose as choose_color;
-pub(crate) use self::live::{complete, wanted as words_to_complete};
-pub(crate) use self::usage::refused;
+pub(crate) use self::color::set_color_choice as choose_color;
+pub(crate) use self::live::{completion_words as words_to_complete, print_completions};
+pub(crate) use self::page::program_command;
+pub(crate) use self::usage::report_usage_error;
 
 /// Commands about this program itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShellCommand {
-    /// Look for what keeps a home from working, and say how to mend it
+    /// Find problems with a home and suggest fixes
     Doctor(doctor::DoctorArguments),
-    /// Say what an error code or a rule means and what to do; list them all without one
+    /// Explain an error code or a policy rule
     #[command(
         after_help = "Examples:\n  dromia explain overloaded\n  dromia explain policy-broken\n  dromia explain --json=code,retry"
     )]
     Explain {
-        /// The code, as an error prints it, or the rule, as a refusal or `dromia policy explain` names it
+        /// The code that an error prints, or the rule that `dromia policy explain` names [default: list all]
         code: Option<String>,
     },
-    /// Print completions for a shell; bash, zsh and fish ask for names and ids that exist too
+    /// Print a completion script for a shell
     #[command(
-        after_help = "Examples:\n  dromia completions bash > ~/.local/share/bash-completion/completions/dromia\n  dromia completions zsh > ~/.zfunc/_dromia\n  dromia completions fish > ~/.config/fish/completions/dromia.fish"
+        after_help = "The scripts of bash, zsh and fish also complete names and ids that exist.\n\nExamples:\n  dromia completions bash > ~/.local/share/bash-completion/completions/dromia\n  dromia completions zsh > ~/.zfunc/_dromia\n  dromia completions fish > ~/.config/fish/completions/dromia.fish"
     )]
     Completions {
-        /// The shell
+        /// The shell that loads the script
         shell: clap_complete::Shell,
     },
     /// Print the version
     #[command(after_help = "Examples:\n  dromia version\n  dromia version --json")]
     Version,
-    /// Print help about a command or a topic: exit-codes, environment, commands, schemas
+    /// Print help for a command or a topic
     #[command(
-        after_help = "Examples:\n  dromia help run watch\n  dromia help exit-codes\n  dromia help environment\n  dromia help commands\n  dromia help schemas run list"
+        after_help = "Topics:\n  options      the options that every command takes\n  commands     every command with what it does\n  environment  the variables that dromia reads\n  exit-codes   what a script learns from the exit code\n  schemas      the commands that print JSON, and the schema of each\n\nExamples:\n  dromia help run watch\n  dromia help options\n  dromia help schemas run list"
     )]
     Help {
-        /// The command, or the topic
+        /// The command or the topic
+        #[arg(value_name = "COMMAND|TOPIC")]
         words: Vec<String>,
     },
 }
 
 /// What `dromia version` prints.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct About {
+pub(crate) struct VersionInfo {
     /// The program's name.
     name: &'static str,
     /// Its version.
@@ -71,7 +74,7 @@ pub(crate) struct About {
 
 /// One command of the tree.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Row {
+pub(crate) struct CommandRow {
     /// The command as it is typed.
     command: String,
     /// What it does.
@@ -88,69 +91,76 @@ pub(crate) struct Row {
 pub(crate) fn run(
     command: ShellCommand,
     home: &Home,
-    global: &Global,
+    global: &GlobalOptions,
     matches: &ArgMatches,
 ) -> anyhow::Result<ExitCode> {
-    let mut path = schemas::command(matches);
+    let mut path = schemas::canonical_command(matches);
     if let ShellCommand::Help { words } = &command {
         // A topic is no command of the tree, but it has a document of its own.
         path.extend(words.first().map(|word| format!(" {word}")));
     }
-    let context = &mut schemas::context(&path);
+    let context = &mut schemas::context_for_command(&path);
     let told = match command {
         ShellCommand::Doctor(arguments) => return doctor::run(home, &arguments, global, context),
         ShellCommand::Explain { code } => {
-            return Ok(ExitCode::from(dromia_cli::explain::run(code.as_deref(), global, context).code()));
+            return Ok(ExitCode::from(
+                dromia_cli::explain::run_explain(code.as_deref(), global, context).exit_code(),
+            ));
         }
         ShellCommand::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "dromia", &mut script);
-            let script = live::hooked(shell, String::from_utf8_lossy(&script).into_owned());
-            print(global, context, |output| output.line(script.trim_end()))
+            clap_complete::generate(shell, &mut ProgramArguments::command(), "dromia", &mut script);
+            let script = live::add_completion_hook(shell, String::from_utf8_lossy(&script).into_owned());
+            print_with(global, context, |output| output.print_line(script.trim_end()))
         }
-        ShellCommand::Version => print(global, context, |output| {
+        ShellCommand::Version => print_with(global, context, |output| {
             let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-            let about = About { name: "dromia", version: env!("CARGO_PKG_VERSION"), system };
-            output.show(&about, |about| format!("{} {}", about.name, about.version))
+            let about = VersionInfo { name: "dromia", version: env!("CARGO_PKG_VERSION"), system };
+            output.print_result(&about, |about| format!("{} {}", about.name, about.version))
         }),
-        ShellCommand::Help { words } => print(global, context, |output| help(&words, output)),
+        ShellCommand::Help { words } => print_with(global, context, |output| print_help(&words, output)),
     };
-    Ok(ExitCode::from(told.code()))
+    Ok(ExitCode::from(told.exit_code()))
 }
 
 /// Prints by `what`, or tells why not.
-fn print(global: &Global, context: &mut Context, what: impl FnOnce(&mut Output<'_>) -> Outcome) -> Exit {
-    let mut output = Output::of_local(context, global);
-    match output.check().and_then(|()| what(&mut output)) {
-        Ok(()) => Exit::Done,
+fn print_with(
+    global: &GlobalOptions,
+    context: &mut CommandContext,
+    what: impl FnOnce(&mut CommandOutput<'_>) -> Outcome,
+) -> CommandExit {
+    let mut output = CommandOutput::of_local(context, global);
+    match output.check_format().and_then(|()| what(&mut output)) {
+        Ok(()) => CommandExit::Done,
         Err(error) => {
-            output.tell(&error);
-            error.exit()
+            output.print_error(&error);
+            error.command_exit()
         }
     }
 }
 
-fn help(words: &[String], output: &mut Output<'_>) -> Outcome {
+fn print_help(words: &[String], output: &mut CommandOutput<'_>) -> Outcome {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["exit-codes"] => output.line(&Exit::topic()),
-        ["environment"] => output.line(&topic::environment()),
-        ["commands"] => commands(output),
-        ["schemas", ref command @ ..] => schema(&command.join(" "), output),
+        ["options"] => print_page(&mut page::options_command(), output),
+        ["exit-codes"] => output.print_line(&CommandExit::help_topic()),
+        ["environment"] => output.print_line(&topic::environment_page()),
+        ["commands"] => list_commands(output),
+        ["schemas", ref command @ ..] => print_schema(&command.join(" "), output),
         _ => help_of(&words, output),
     }
 }
 
 /// The whole tree, hidden commands apart.
-fn tree() -> Vec<Row> {
-    fn below(command: &Command, path: &str, documents: &[&str], rows: &mut Vec<Row>) {
+fn command_tree() -> Vec<CommandRow> {
+    fn collect_subcommands(command: &Command, path: &str, documents: &[&str], rows: &mut Vec<CommandRow>) {
         for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
             let path = if path.is_empty() {
                 command.get_name().to_owned()
             } else {
                 format!("{path} {}", command.get_name())
             };
-            rows.push(Row {
+            rows.push(CommandRow {
                 about: command.get_about().map(ToString::to_string).unwrap_or_default(),
                 aliases: command.get_visible_aliases().map(str::to_owned).collect(),
                 // A command whose only subcommands are hidden does its work itself.
@@ -158,70 +168,61 @@ fn tree() -> Vec<Row> {
                 has_schema: documents.contains(&path.as_str()),
                 command: path.clone(),
             });
-            below(command, &path, documents, rows);
+            collect_subcommands(command, &path, documents, rows);
         }
     }
-    let published = schemas::published();
+    let published = schemas::published_schemas();
     let documents: Vec<_> = published.iter().map(|one| one.command).collect();
     let mut rows = Vec::new();
-    below(&Arguments::command(), "", &documents, &mut rows);
+    collect_subcommands(&ProgramArguments::command(), "", &documents, &mut rows);
     rows
 }
 
-fn commands(output: &mut Output<'_>) -> Outcome {
-    let rows = tree();
+fn list_commands(output: &mut CommandOutput<'_>) -> Outcome {
+    let rows = command_tree();
     if output.is_json() {
-        return output.document(&List { items: rows, next: None });
+        return output.print_document(&ListPage { items: rows, next: None });
     }
     let rows = rows.into_iter().map(|row| vec![row.command, row.about]);
-    output.table(&["command", "about"], rows.collect())
+    output.print_table(&["command", "about"], rows.collect())
 }
 
-fn schema(command: &str, output: &mut Output<'_>) -> Outcome {
-    let published = schemas::published();
+fn print_schema(command: &str, output: &mut CommandOutput<'_>) -> Outcome {
+    let published = schemas::published_schemas();
     if command.is_empty() {
         let names: Vec<_> = published.iter().map(|one| one.command).collect();
-        return output.line(&names.join("\n"));
+        return output.print_line(&names.join("\n"));
     }
     if let Some(one) = published.iter().find(|one| one.command == command) {
-        return output.document(&one.schema());
+        return output.print_document(&one.json_schema());
     }
-    let hint = nearest(command, published.iter().map(|one| one.command));
+    let hint = nearest_word(command, published.iter().map(|one| one.command));
     let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     Err(Error::Usage(format!("no command {command:?} prints a document{hint}")))
 }
 
 /// Prints the help of a command, as `COMMAND --help` does.
-fn help_of(words: &[&str], output: &mut Output<'_>) -> Outcome {
-    let mut root = Arguments::command();
+fn help_of(words: &[&str], output: &mut CommandOutput<'_>) -> Outcome {
+    let mut root = program_command();
     root.build();
     let mut at = &mut root;
     for word in words {
         let names: Vec<_> = at.get_subcommands().map(|command| command.get_name().to_owned()).collect();
         let topics = topic::NAMES.iter().copied().filter(|_| words.len() == 1);
         let Some(below) = at.find_subcommand_mut(word) else {
-            let hint = nearest(word, names.iter().map(String::as_str).chain(topics));
+            let hint = nearest_word(word, names.iter().map(String::as_str).chain(topics));
             let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(Error::Usage(format!("there is no command or topic {word:?}{hint}")));
         };
         at = below;
     }
-    let help = at.render_long_help();
-    let help = if output.is_colored() { help.ansi().to_string() } else { help.to_string() };
-    output.painted_lines(help.trim_end())
+    print_page(at, output)
 }
 
-/// The foot of `dromia --help`.
-pub(crate) fn foot() -> String {
-    format!(
-        "Start here:\n  \
-         dromia demo              see a turn survive kill -9, offline, in half a minute\n  \
-         dromia init && dromia up make a home and serve it\n  \
-         dromia ask \"hello\"       ask its agent\n  \
-         dromia doctor            find what is wrong, and how to mend it\n\n\
-         {}\nMore: dromia help exit-codes, environment, commands, schemas",
-        Exit::footer()
-    )
+fn print_page(command: &mut Command, output: &mut CommandOutput<'_>) -> Outcome {
+    let help = command.render_help();
+    let help = if output.is_colored() { help.ansi().to_string() } else { help.to_string() };
+    output.painted_lines(help.trim_end())
 }
 
 #[cfg(test)]
@@ -230,27 +231,12 @@ mod tests {
 
     #[test]
     fn every_command_that_prints_a_document_is_in_the_tree() {
-        let rows = tree();
-        for one in schemas::published() {
+        let rows = command_tree();
+        for one in schemas::published_schemas() {
             let known = rows.iter().any(|row| row.is_leaf && row.command == one.command);
             let apart =
                 ["error", "status --all", "config show --origin", "help commands"].contains(&one.command);
             assert!(known != apart, "{}", one.command);
         }
-    }
-
-    #[test]
-    fn the_foot_of_the_help_names_what_a_newcomer_needs() {
-        insta::assert_snapshot!(foot(), @r#"
-        Start here:
-          dromia demo              see a turn survive kill -9, offline, in half a minute
-          dromia init && dromia up make a home and serve it
-          dromia ask "hello"       ask its agent
-          dromia doctor            find what is wrong, and how to mend it
-
-        Exit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict,
-                    7 the run failed, 9 budget, 124 not in time, 130 interrupted
-        More: dromia help exit-codes, environment, commands, schemas
-        "#);
     }
 }

@@ -1,14 +1,14 @@
-//! `dromia status --all`: one page that a person can paste where somebody helps. Every text of it passes the redactor.
+//! `dromia status --all`: one page that a person can paste to get help. Every text of it passes the redactor.
 
 use std::process::ExitCode;
 
-use dromia_api::status::Status;
-use dromia_cli::{Context, Global, Outcome, Output};
+use dromia_api::status::NodeStatus;
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions, Outcome};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::doctor::{self, RealWorld, Report, Scene, Server, World};
+use crate::doctor::{self, CheckContext, DoctorReport, DoctorWorld, RealWorld, ServerProbe};
 use crate::home::Home;
 use crate::redact::{self, REDACTED, Redactor, is_secret_name};
 
@@ -30,22 +30,22 @@ const SHOWN: [&str; 12] = [
 
 /// The page, for programs.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Page {
+pub(crate) struct StatusPage {
     /// This program.
-    program: Program,
+    program: ProgramInfo,
     /// The variables that matter, by name.
-    environment: Vec<Variable>,
+    environment: Vec<EnvironmentVariable>,
     /// The configuration as it is written, without secrets; nothing if it cannot be read.
     configuration: Value,
     /// What the server says; nothing if none answers.
-    server: Option<Status>,
+    server: Option<NodeStatus>,
     /// What `dromia doctor` found.
-    doctor: Report,
+    doctor: DoctorReport,
 }
 
 /// This program and where it runs.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Program {
+struct ProgramInfo {
     version: String,
     system: String,
     home: String,
@@ -53,77 +53,87 @@ struct Program {
 
 /// A variable of the environment.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Variable {
+struct EnvironmentVariable {
     name: String,
     value: String,
 }
 
 /// Runs the command. It exits as `dromia doctor` does.
-pub(crate) fn run(home: &Home, global: &Global, context: &mut Context) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    home: &Home,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
+) -> anyhow::Result<ExitCode> {
     let world = RealWorld::new(home, global)?;
-    let mut variables = redact::variables();
+    let mut variables = redact::process_variables();
     variables.sort();
-    let mut output = Output::of_local(context, global);
-    let told = told(home, &variables, &world, &mut output);
+    let mut output = CommandOutput::of_local(context, global);
+    let told = print_page(home, &variables, &world, &mut output);
     Ok(match told {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(dromia_cli::Exit::Failed.code()),
+        Ok(false) => ExitCode::from(dromia_cli::CommandExit::Failed.exit_code()),
         Err(problem) => {
-            output.tell(&problem);
-            ExitCode::from(problem.exit().code())
+            output.print_error(&problem);
+            ExitCode::from(problem.command_exit().exit_code())
         }
     })
 }
 
 /// Prints the page; returns whether the doctor found no error.
-fn told(
+fn print_page(
     home: &Home,
     variables: &[(String, String)],
-    world: &dyn World,
-    output: &mut Output<'_>,
+    world: &dyn DoctorWorld,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome<bool> {
-    output.check()?;
+    output.check_format()?;
     let env = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let scene = Scene::new(home, &env, world);
-    let redactor = Redactor::of(home, variables, scene.written());
-    let (page, is_sound) = page(home, variables, &scene, &redactor)?;
+    let scene = CheckContext::new(home, &env, world);
+    let redactor = Redactor::from_home(home, variables, scene.raw_config());
+    let (page, is_sound) = status_page(home, variables, &scene, &redactor)?;
     if output.is_json() {
-        let document = serde_json::to_value(&page).map(|page| redactor.document(&page));
-        output.document(&document.unwrap_or_default())?;
+        let document = serde_json::to_value(&page).map(|page| redactor.redact_document(&page));
+        output.print_document(&document.unwrap_or_default())?;
     } else {
-        output.line(&redactor.text(&text(&page)))?;
+        output.print_line(&redactor.redact_text(&page_text(&page)))?;
     }
     Ok(is_sound)
 }
 
-fn page(
+fn status_page(
     home: &Home,
     variables: &[(String, String)],
-    scene: &Scene<'_>,
+    scene: &CheckContext<'_>,
     redactor: &Redactor,
-) -> Outcome<(Page, bool)> {
+) -> Outcome<(StatusPage, bool)> {
     let environment = variables
         .iter()
         .filter(|(name, _)| SHOWN.contains(&name.as_str()) || name.starts_with("DROMIA_") || is_model(name))
         .map(|(name, value)| {
             let is_shown = SHOWN.contains(&name.as_str()) && !is_secret_name(name);
-            Variable { name: name.clone(), value: if is_shown { value.clone() } else { REDACTED.to_owned() } }
+            EnvironmentVariable {
+                name: name.clone(),
+                value: if is_shown { value.clone() } else { REDACTED.to_owned() },
+            }
         })
         .collect();
-    let doctor = doctor::examine(scene, &[])?;
+    let doctor = doctor::run_checks(scene, &[])?;
     let is_sound = doctor.is_sound();
-    let server = match scene.server() {
-        Server::Answers(answers) => Some(answers.status.clone()),
-        Server::Absent | Server::Mute(_) => None,
+    let server = match scene.server_probe() {
+        ServerProbe::Answers(answers) => Some(answers.status.clone()),
+        ServerProbe::Absent | ServerProbe::Mute(_) => None,
     };
-    let page = Page {
-        program: Program {
+    let page = StatusPage {
+        program: ProgramInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            home: home.root().display().to_string(),
+            home: home.root_dir().display().to_string(),
         },
         environment,
-        configuration: scene.written().map(|written| redactor.document(written)).unwrap_or_default(),
+        configuration: scene
+            .raw_config()
+            .map(|written| redactor.redact_document(written))
+            .unwrap_or_default(),
         server,
         doctor,
     };
@@ -135,23 +145,23 @@ fn is_model(name: &str) -> bool {
     ["OPENAI_", "ANTHROPIC_", "OLLAMA_"].iter().any(|vendor| name.starts_with(vendor))
 }
 
-fn text(page: &Page) -> String {
-    let Program { version, system, home } = &page.program;
+fn page_text(page: &StatusPage) -> String {
+    let ProgramInfo { version, system, home } = &page.program;
     let mut out = format!("dromia {version} on {system}\nhome {home}\n\n# environment\n");
-    for Variable { name, value } in &page.environment {
+    for EnvironmentVariable { name, value } in &page.environment {
         out.extend([format!("{name}={value}\n")]);
     }
-    out.extend(["\n# configuration\n", &pretty(&page.configuration), "\n\n# server\n"]);
+    out.extend(["\n# configuration\n", &pretty_json(&page.configuration), "\n\n# server\n"]);
     match &page.server {
-        Some(status) => out.push_str(&pretty(status)),
+        Some(status) => out.push_str(&pretty_json(status)),
         None => out.push_str("no server answers"),
     }
     out.push_str("\n\n# doctor\n");
-    out.push_str(&doctor::text(&page.doctor, &|_, word| word.to_owned()));
+    out.push_str(&doctor::report_text(&page.doctor, &|_, word| word.to_owned()));
     out
 }
 
 /// Writes a document as JSON; ours have no part that cannot be.
-fn pretty(document: &impl Serialize) -> String {
+fn pretty_json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default()
 }

@@ -7,54 +7,59 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use dromia_cli::Error;
+use dromia_store::{sync_directory, sync_parents};
 
 /// A failure that ends the program with its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Exit {
-    /// The exit code, as `dromia --help` documents them.
+pub(crate) struct ExitError {
+    /// The exit code, as `dromia help exit-codes` documents them.
     pub(crate) code: u8,
     /// What went wrong and what to do next.
     pub(crate) message: String,
 }
 
-impl Exit {
+impl ExitError {
     /// A usage mistake or an invalid file.
-    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn usage_error(message: impl Into<String>) -> anyhow::Error {
         Self { code: 2, message: message.into() }.into()
     }
 
     /// What is wrong with a configuration.
     pub(crate) fn usage_of(problem: impl std::fmt::Display) -> anyhow::Error {
-        Self::usage(problem.to_string())
+        Self::usage_error(problem.to_string())
     }
 
     /// It was tried and did not work.
-    pub(crate) fn failed(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn failed_error(message: impl Into<String>) -> anyhow::Error {
         Self { code: 1, message: message.into() }.into()
     }
 
     /// Something is in the way.
-    pub(crate) fn conflict(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn conflict_error(message: impl Into<String>) -> anyhow::Error {
         Self { code: 6, message: message.into() }.into()
     }
 }
 
 /// Takes a failure as the command line tells it, with the exit code that it asks for.
-pub(crate) fn failure(error: anyhow::Error) -> Error {
+pub(crate) fn to_cli_error(error: anyhow::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| {
-        let code = error.downcast_ref::<Exit>().map(|exit| exit.code);
-        let exit = dromia_cli::Exit::ALL.into_iter().find(|exit| Some(exit.code()) == code);
-        Error::Local { exit: exit.unwrap_or(dromia_cli::Exit::Failed), message: format!("{error:#}") }
+        let code = error.downcast_ref::<ExitError>().map(|exit| exit.code);
+        let exit = dromia_cli::CommandExit::ALL.into_iter().find(|exit| Some(exit.exit_code()) == code);
+        Error::Local { exit: exit.unwrap_or(dromia_cli::CommandExit::Failed), message: format!("{error:#}") }
     })
 }
 
-/// Makes a directory that only its owner can look into.
+/// Makes a directory that only its owner can look into, and makes its name and those above it durable, also where they are there:
+/// an earlier process may have made them and ended before it synced them.
 pub(crate) fn private_dir(path: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    private_dir_with(path, sync_directory)
+}
+
+/// The same with another way to sync a directory.
+fn private_dir_with(path: &Path, sync: impl FnMut(&Path) -> std::io::Result<()>) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.and_then(|()| sync_parents(path, sync))
         .with_context(|| format!("failed to make {}; choose another home with --home", path.display()))
 }
 
@@ -63,8 +68,7 @@ pub(crate) fn private_file(path: &Path, text: &str) -> anyhow::Result<()> {
     replace_file(path, text, 0o600)
 }
 
-/// Writes a file beside its place and moves it there: a reader, and whoever comes after a crash, sees the old text or
-/// the new one.
+/// Writes a file beside its place and moves it there: a reader sees the old text or the new one, also after a crash.
 pub(crate) fn replace_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -87,13 +91,39 @@ pub(crate) fn replace_file(path: &Path, text: &str, mode: u32) -> anyhow::Result
 mod tests {
     use super::*;
 
+    /// Tells whether the parents of a directory that is there already are synced.
+    fn is_durable(sync: impl Fn(&Path, &mut Vec<std::path::PathBuf>)) -> bool {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("home/audit");
+        fs::create_dir_all(&path).expect("an earlier process made it");
+        let mut synced = Vec::new();
+        let noted = |dir: &Path| {
+            sync(dir, &mut synced);
+            Ok(())
+        };
+        private_dir_with(&path, noted).expect("it is there");
+        [dir.path().join("home"), dir.path().to_owned()].iter().all(|parent| synced.contains(parent))
+    }
+
+    #[test]
+    fn the_parents_of_a_directory_that_is_there_are_synced() {
+        assert!(is_durable(|dir, synced| synced.push(dir.to_owned())));
+    }
+
+    #[test]
+    fn a_parent_of_the_home_that_is_not_synced_is_caught() {
+        assert!(!is_durable(|dir, synced| if !dir.ends_with("home") {
+            synced.push(dir.to_owned());
+        }));
+    }
+
     #[test]
     fn a_failure_keeps_its_exit_code_and_its_causes() {
         let told = |error: anyhow::Error| {
-            let error = failure(error);
-            (error.exit().code(), error.to_string())
+            let error = to_cli_error(error);
+            (error.command_exit().exit_code(), error.to_string())
         };
-        assert_eq!(told(Exit::conflict("it is there")), (6, "it is there".to_owned()));
+        assert_eq!(told(ExitError::conflict_error("it is there")), (6, "it is there".to_owned()));
         assert_eq!(told(Error::Usage("no such field".to_owned()).into()), (2, "no such field".to_owned()));
         assert_eq!(
             told(anyhow::anyhow!("gone").context("failed to look")),

@@ -1,8 +1,8 @@
 //! `dromia tool test`: each tool is really called once, in a home of its own that goes away again.
 //!
-//! No agent, no data and no server of anybody is touched: `http.request` is shown a host that nobody is granted and must
-//! refuse it. A tool of the operator's own is not called, because nobody knows what that would do; its server is asked
-//! whether it answers, with a GET that carries nothing. What the file says about tools, walls and other hosts counts.
+//! It touches no agent, no data and no server of others: `http.request` gets a host that is not granted and must refuse
+//! it. A tool of the operator's own is not called, because the effect is unknown; its server is asked whether it
+//! answers, with a GET that carries nothing. What the file says about tools, the sandbox and other hosts counts.
 //!
 //! A new tool needs its calls in `tooltest/steps.rs`; a test sees to it.
 
@@ -15,24 +15,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use dromia_api::List;
-use dromia_cli::{Context, Exit, Global, Output};
+use dromia_api::ListPage;
+use dromia_cli::{CommandContext, CommandExit, CommandOutput, GlobalOptions};
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::content::{Part, ToolCall, parts_text};
+use dromia_contracts::content::{ContentPart, ToolCall, parts_text};
 use dromia_contracts::egress::Egress as _;
 use dromia_contracts::label::Label;
-use dromia_contracts::past::Past;
-use dromia_contracts::runs::{NewAgent, Runs as _};
+use dromia_contracts::past::RedactedHistory;
+use dromia_contracts::runs::{EnginePort as _, NewAgent};
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::{Batch, Commit, Mutation, SessionOpen, Store as _};
-use dromia_contracts::tool::{ToolContext, ToolOutput, Unwatched};
+use dromia_contracts::store::{CommitOutcome, Mutation, SessionOpen, Store as _, WriteBatch};
+use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolOutput};
 use dromia_contracts::{Actor, CallId};
 use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::steps::{Expected, Step, steps};
-use crate::config::{self, Environment, External, Loaded, Resolved, Written, did_you_mean};
+use self::steps::{ExpectedOutcome, ToolTrialStep, trial_for_tool};
+use crate::config::{
+    self, Environment, ExternalToolConfig, LoadedConfig, ResolvedConfig, WrittenConfig, did_you_mean,
+};
 use crate::home::Home;
 use crate::{outside, system, up, world};
 
@@ -42,10 +44,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The most characters of what a tool said that are shown.
 const SAID_CHARS_MAX: usize = 400;
 
-/// How a tool stands on this machine.
+/// The state of a tool on this machine.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ToolTested")]
-pub(crate) struct Tested {
+pub(crate) struct ToolTestRow {
     /// The tool.
     name: String,
     /// Whether it did what it should.
@@ -62,105 +64,109 @@ pub(crate) struct Tested {
 pub(crate) fn run(
     home: &Home,
     name: Option<&str>,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::of_local(context, global);
-    output.check()?;
-    let loaded = settings(home)?;
-    let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;
+    let mut output = CommandOutput::of_local(context, global);
+    output.check_format()?;
+    let loaded = tool_settings(home)?;
+    let resolved = loaded.resolve_all(&Environment::default()).map_err(system::ExitError::usage_of)?;
     let is_wanted = |known: &str| name.is_none_or(|name| name == known);
-    let wanted: Vec<_> = Toolbox::names().into_iter().filter(|known| is_wanted(known)).collect();
+    let wanted: Vec<_> = Toolbox::builtin_names().into_iter().filter(|known| is_wanted(known)).collect();
     let external: Vec<_> =
         resolved.external.iter().filter(|external| is_wanted(external.tool.name())).collect();
     if let (true, true, Some(name)) = (wanted.is_empty(), external.is_empty(), name) {
         let own = resolved.external.iter().map(|external| external.tool.name());
-        let names: Vec<_> = Toolbox::names().into_iter().chain(own).collect();
+        let names: Vec<_> = Toolbox::builtin_names().into_iter().chain(own).collect();
         let near = did_you_mean(name, names.iter().copied());
         let known = names.join(", ");
-        return Err(system::Exit::usage(format!("there is no tool {name:?}{near}; the tools are {known}")));
+        return Err(system::ExitError::usage_error(format!(
+            "there is no tool {name:?}{near}; the tools are {known}"
+        )));
     }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let items = tokio.block_on(async {
-        let bench = Box::pin(Bench::new(&resolved)).await?;
+        let bench = Box::pin(ToolTestBench::new(&resolved)).await?;
         let mut items = Vec::new();
         for name in wanted {
-            items.push(bench.test(name).await);
+            items.push(bench.test_tool(name).await);
         }
         for external in external {
-            items.push(bench.reached(external).await);
+            items.push(bench.test_external_tool(external).await);
         }
         anyhow::Ok(items)
     })?;
     let is_sound = items.iter().all(|tested| tested.ok);
-    let list = List { items, next: None };
+    let list = ListPage { items, next: None };
     if output.is_json() {
-        output.document(&list)?;
+        output.print_document(&list)?;
     } else {
-        let rows = list.items.iter().map(row).collect();
-        output.table(&["tool", "state", "ms"], rows)?;
+        let rows = list.items.iter().map(test_row).collect();
+        output.print_table(&["tool", "state", "ms"], rows)?;
         for tested in list.items.iter().filter(|tested| !tested.ok) {
             let problem = tested.problem.as_deref().unwrap_or_default();
-            output.line(&format!("{}: {problem}", tested.name))?;
-            output.line(&format!("  fix: {}", tested.fix.as_deref().unwrap_or_default()))?;
+            output.print_line(&format!("{}: {problem}", tested.name))?;
+            output.print_line(&format!("  fix: {}", tested.fix.as_deref().unwrap_or_default()))?;
         }
     }
-    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(CommandExit::Failed.exit_code()) })
 }
 
-fn row(tested: &Tested) -> Vec<String> {
+fn test_row(tested: &ToolTestRow) -> Vec<String> {
     let state = if tested.ok { "ok" } else { "failed" };
     vec![tested.name.clone(), state.to_owned(), tested.took_ms.to_string()]
 }
 
 /// Takes what the home's file says about tools, and nothing else of it; without a home, the defaults.
-fn settings(home: &Home) -> anyhow::Result<Loaded> {
-    let path = home.config();
-    let text = if path.exists() { config::text(home)? } else { String::new() };
+fn tool_settings(home: &Home) -> anyhow::Result<LoadedConfig> {
+    let path = home.config_path();
+    let text = if path.exists() { config::read_config_text(home)? } else { String::new() };
     let environment = Environment::of_process();
-    let Loaded { written, origins } =
-        config::read(&path, &text, &environment, &[]).map_err(system::Exit::usage_of)?;
-    let Written { sandbox, tools, agents, egress, .. } = written;
-    let written = Written { sandbox, tools, agents, egress, ..Written::default() };
-    Ok(Loaded { written, origins })
+    let LoadedConfig { written, origins } =
+        config::parse_layered(&path, &text, &environment, &[]).map_err(system::ExitError::usage_of)?;
+    let WrittenConfig { sandbox, tools, agents, egress, .. } = written;
+    let written = WrittenConfig { sandbox, tools, agents, egress, ..WrittenConfig::default() };
+    Ok(LoadedConfig { written, origins })
 }
 
 /// A directory that goes away.
-struct Scratch(PathBuf);
+struct ScratchDirectory(PathBuf);
 
-impl Drop for Scratch {
+impl Drop for ScratchDirectory {
     fn drop(&mut self) {
         // What stays is small, and its name says what it is.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }
 
-/// A home with one agent and one session, which nobody serves.
-struct Bench {
-    house: up::House,
+/// A home with one agent and one session, which no server serves.
+struct ToolTestBench {
+    house: up::HomeServices,
     context: ToolContext,
-    // Dropped last: the house has files open in it.
-    _scratch: Scratch,
+    // Dropped last: the services have files open in it.
+    _scratch: ScratchDirectory,
 }
 
-impl Bench {
-    async fn new(resolved: &Resolved) -> anyhow::Result<Self> {
-        let runtime = world::runtime();
-        let name = format!("dromia-tool-test-{}", runtime.ids.uuid().simple());
-        let scratch = Scratch(std::env::temp_dir().join(name));
+impl ToolTestBench {
+    async fn new(resolved: &ResolvedConfig) -> anyhow::Result<Self> {
+        let runtime = world::real_runtime();
+        let name = format!("dromia-tool-test-{}", runtime.ids.new_uuid().simple());
+        let scratch = ScratchDirectory(std::env::temp_dir().join(name));
         std::fs::DirBuilder::new().mode(0o700).create(&scratch.0).map_err(|error| {
             let place = scratch.0.display();
-            system::Exit::failed(format!("failed to make {place}: {error}; name another place with TMPDIR"))
+            system::ExitError::failed_error(format!(
+                "failed to make {place}: {error}; name another place with TMPDIR"
+            ))
         })?;
-        let house = up::build(&Home::find(Some(scratch.0.as_path())), resolved)?;
+        let house = up::open_services(&Home::locate_home(Some(scratch.0.as_path())), resolved)?;
         let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");
-        let operator = house.authority.operator();
+        let operator = house.authority.issue_operator();
         let (tenant, _) = house
             .engine
-            .tenant_create(operator, handle("tool-test"), "test".to_owned())
+            .tenant_create(operator, static_handle("tool-test"), "test".to_owned())
             .await
             .map_err(told)?;
-        let scope = house.authority.scope(tenant.id, Actor::new("tool-test"));
+        let scope = house.authority.issue_scope(tenant.id, Actor::new("tool-test"));
         let config = AgentConfig {
             model: config::SCRIPTED.to_owned(),
             instructions: String::new(),
@@ -168,7 +174,7 @@ impl Bench {
             model_calls_max: None,
         };
         let agent = NewAgent {
-            handle: handle("tool-test"),
+            handle: static_handle("tool-test"),
             display_name: "Tool test".to_owned(),
             labels: std::collections::BTreeMap::new(),
             config,
@@ -182,8 +188,8 @@ impl Bench {
         };
         let open =
             Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes: false, importing: false });
-        match house.store.commit(Batch::new(tenant.id).with(open)).await {
-            Commit::Done(_) => {}
+        match house.store.commit(WriteBatch::new(tenant.id).with_mutation(open)).await {
+            CommitOutcome::Done(_) => {}
             other => return Err(anyhow::anyhow!("{other:?}")).context("failed to open a session to test in"),
         }
         let author = scope.actor().clone();
@@ -191,34 +197,34 @@ impl Bench {
         // No grant: what is called here is called by the operator, and nothing is let out.
         let grants = Vec::new();
         let label = Label::ACTOR_TEXT;
-        let mut past = Past::default();
-        past.keep(steps::HANDLE.to_owned(), vec![Part::text("one", Label::OUTSIDE)]);
+        let mut past = RedactedHistory::default();
+        past.insert_content(steps::HANDLE.to_owned(), vec![ContentPart::new_text("one", Label::OUTSIDE)]);
         let past = Arc::new(past);
         let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key };
         Ok(Self { house, context, _scratch: scratch })
     }
 
     /// Calls a tool, and what it takes to see that it did what it should.
-    async fn test(&self, name: &'static str) -> Tested {
+    async fn test_tool(&self, name: &'static str) -> ToolTestRow {
         let began = Instant::now();
-        let trial = steps(name, self.context.session);
+        let trial = trial_for_tool(name, self.context.session);
         let mut problem = None;
         for (index, step) in (0..).zip(&trial.steps) {
-            problem = self.problem(index, step).await;
+            problem = self.call_problem(index, step).await;
             if problem.is_some() {
                 break;
             }
         }
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let fix = problem.is_some().then(|| trial.fix.to_owned());
-        Tested { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
+        ToolTestRow { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
     }
 
     /// Asks the server of a tool of the operator's own whether it answers, whatever it answers.
-    async fn reached(&self, external: &External) -> Tested {
-        let (began, name, url) = (Instant::now(), external.tool.name(), external.tool.url());
-        let problem = match self.house.egress.line(external.plan()) {
-            Ok(line) => match line.send(outside::look(url.to_owned(), Vec::new())).await {
+    async fn test_external_tool(&self, external: &ExternalToolConfig) -> ToolTestRow {
+        let (began, name, url) = (Instant::now(), external.tool.name(), external.tool.server_url());
+        let problem = match self.house.egress.open_client(external.egress_plan()) {
+            Ok(line) => match line.send_request(outside::get_request(url.to_owned(), Vec::new())).await {
                 Ok(_) => None,
                 Err(error) => Some(format!("its server: {error}")),
             },
@@ -227,28 +233,30 @@ impl Bench {
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let fix = format!("start the server, or mend tools.external.{name}.url or `egress` in dromia.yaml");
         let fix = problem.is_some().then_some(fix);
-        Tested { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
+        ToolTestRow { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
     }
 
     /// Makes one call; says what is wrong with what came back.
-    async fn problem(&self, index: u32, step: &Step) -> Option<String> {
+    async fn call_problem(&self, index: u32, step: &ToolTrialStep) -> Option<String> {
         let id = CallId { step: 1, index };
         let call = ToolCall { id, tool: step.tool.to_owned(), arguments: step.arguments.clone() };
-        let call = match self.house.tools.prepare(&call) {
+        let call = match self.house.tools.prepare_call(&call) {
             Ok(call) => call,
             Err(error) => return Some(error.to_string()),
         };
-        let context = ToolContext { key: id.key(self.context.run), ..self.context.clone() };
-        match tokio::time::timeout(PATIENCE, self.house.tools.call(context, call, &Unwatched)).await {
-            Ok(output) => step.expected.problem(step.tool, &output),
+        let context = ToolContext { key: id.idempotency_key(self.context.run), ..self.context.clone() };
+        match tokio::time::timeout(PATIENCE, self.house.tools.execute_call(context, call, &DiscardProgress))
+            .await
+        {
+            Ok(output) => step.expected.mismatch(step.tool, &output),
             Err(_) => Some(format!("{} did not end within {} s", step.tool, PATIENCE.as_secs())),
         }
     }
 }
 
-impl Expected {
+impl ExpectedOutcome {
     /// Says what is wrong with what a tool said, if anything is.
-    fn problem(&self, tool: &str, output: &ToolOutput) -> Option<String> {
+    fn mismatch(&self, tool: &str, output: &ToolOutput) -> Option<String> {
         let said = parts_text(&output.parts);
         let is_good = match self {
             Self::Says(text) => !output.failed && said.contains(text),
@@ -260,7 +268,7 @@ impl Expected {
     }
 }
 
-fn handle(text: &'static str) -> dromia_contracts::agent::Handle {
+fn static_handle(text: &'static str) -> dromia_contracts::agent::HandleSlug {
     text.parse().unwrap_or_else(|_| unreachable!("the literal is a handle"))
 }
 
@@ -272,8 +280,8 @@ mod tests {
 
     #[test]
     fn every_tool_has_a_trial_that_ends_with_its_own_effect_seen() {
-        for name in Toolbox::names() {
-            let trial = steps(name, SessionId::from_bytes([1; 16]));
+        for name in Toolbox::builtin_names() {
+            let trial = trial_for_tool(name, SessionId::from_bytes([1; 16]));
             assert!(trial.steps.iter().any(|step| step.tool == name), "{name} is not tested");
             assert!(!trial.fix.is_empty(), "{name} has no fix");
         }
@@ -283,17 +291,17 @@ mod tests {
     fn what_a_tool_says_is_looked_at() {
         let says = |failed: bool, text: &str| ToolOutput {
             failed,
-            parts: vec![Part::text(text, Label::PUBLIC_FACT)],
+            parts: vec![ContentPart::new_text(text, Label::PUBLIC_FACT)],
             ..ToolOutput::default()
         };
-        let problem = |expected: Expected, output: &ToolOutput| expected.problem("exec", output);
-        assert_eq!(problem(Expected::Says("code 0"), &says(false, "exit code 0")), None);
-        assert_eq!(problem(Expected::Refuses("refused"), &says(true, "refused: no")), None);
+        let problem = |expected: ExpectedOutcome, output: &ToolOutput| expected.mismatch("exec", output);
+        assert_eq!(problem(ExpectedOutcome::Says("code 0"), &says(false, "exit code 0")), None);
+        assert_eq!(problem(ExpectedOutcome::Refuses("refused"), &says(true, "refused: no")), None);
         for (expected, output) in [
-            (Expected::Says("code 0"), says(true, "exit code 0")),
-            (Expected::Says("code 0"), says(false, "nothing")),
-            (Expected::Refuses("refused"), says(false, "refused: no")),
-            (Expected::Sends, says(false, "sent")),
+            (ExpectedOutcome::Says("code 0"), says(true, "exit code 0")),
+            (ExpectedOutcome::Says("code 0"), says(false, "nothing")),
+            (ExpectedOutcome::Refuses("refused"), says(false, "refused: no")),
+            (ExpectedOutcome::Sends, says(false, "sent")),
         ] {
             let told = problem(expected, &output).expect("it is noticed");
             assert!(told.starts_with("exec says: "), "{told}");

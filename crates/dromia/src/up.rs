@@ -1,9 +1,9 @@
-//! `dromia up`: builds the rooms of a home, introduces them to one another, serves, drains.
+//! `dromia up`: builds the services of a home, wires them to one another, serves, drains.
 //!
-//! Order: read the configuration, open the store (which takes the home's lock), build, bind, announce, run. The
-//! first line on standard output is the address. On SIGTERM or Ctrl-C: take no more, let turns end, leave; what
-//! did not end is taken over at the next start. From the word to the end it takes `limits.drain_ms` at most: doors and
-//! turns have one deadline. A second word ends it at once.
+//! Order: read the configuration, open the store (which takes the home's lock), build, bind, announce, run. The first
+//! line on standard output is the address. On SIGTERM or Ctrl-C: take no more, let turns end, leave; what did not end
+//! is taken over at the next start. From the signal to the end it takes `limits.drain_ms` at most: connections and
+//! turns have one deadline. A second signal ends it at once.
 
 mod stop;
 
@@ -14,52 +14,57 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dromia_contracts::audit::AuditLog;
-use dromia_contracts::capability::Capabilities;
-use dromia_contracts::egress::{Egress, Line, LineError, Plan, Route};
+use dromia_contracts::capability::CapabilityRegistry;
+use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
-use dromia_contracts::terms::Terms;
+use dromia_contracts::terms::OperatorTerms;
 use dromia_contracts::tool::ToolHost;
-use dromia_contracts::{Authority, Digest};
-use dromia_engine::{Engine, Ports};
-use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
-use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreCapabilities, StoreVault};
-use dromia_models::Models;
-use dromia_store::{Inspector, OpenError, SqliteStore, StoreConfig};
+use dromia_contracts::{Digest, ScopeAuthority};
+use dromia_engine::{Engine, EnginePorts};
+use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
+use dromia_guard::policy::{PolicyEvaluator, PolicyWorkers};
+use dromia_guard::{GrantGate, GuardedEgress, PolicyEngine, StoreCapabilities, StoreVault};
+use dromia_models::ModelRegistry;
+use dromia_store::{OpenError, SqliteStore, StoreConfig, StoreInspector};
 use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::audit::{Book, HouseNotary, Keeper};
-use crate::config::{self, Environment, External, Flag, Problem, Resolved, SetArguments, names};
+use crate::audit::{AuditDirectory, CheckpointWriter, HouseNotary};
+use crate::config::{
+    self, ConfigFlag, ConfigProblem, Environment, ExternalToolConfig, ResolvedConfig, SetArguments, names,
+};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::keys::{self, VaultKeys};
-use crate::log::{Form, Log};
+use crate::limits;
+use crate::log::{LogFormat, ServerLog};
 use crate::obstacle;
 use crate::outside;
 use crate::policy;
 use crate::post::HttpPost;
 use crate::redact::{self, Redactor};
-use crate::system::{self, Exit};
-use crate::terms::Table;
-use crate::walls::{self, Walls};
+use crate::system::{self, ExitError};
+use crate::terms::ToolTermsTable;
+use crate::walls::{self, TenantSandboxes};
 use crate::world;
 
-use self::stop::{Ear, Word};
+use self::stop::{StopListener, StopSignal};
 
 /// Reads an address as it is typed. A name is none: it may mean several.
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write it as an IP address and a port, such as 127.0.0.1:7700".to_owned())
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which"
+    after_help = "With port 0 the server takes a free port and prints it in its first line.\n\nExamples:\n  dromia up\n  dromia up --listen 127.0.0.1:0"
 )]
 pub(crate) struct UpArguments {
-    /// The TCP address to serve; beats DROMIA_LISTEN and `listen` in dromia.yaml. Without `http.tls` loopback only.
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    /// Listen on this TCP address, whatever DROMIA_LISTEN and `listen` in dromia.yaml say. Without `http.tls` loopback only.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_socket_address)]
     listen: Option<SocketAddr>,
 
     #[command(flatten)]
@@ -73,102 +78,107 @@ pub(crate) struct UpArguments {
 /// How long the store may take to tell which names it has.
 const NAMES_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves a home until it is told to stop.
-pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
-    let mut flags = arguments.set.flags();
-    flags.extend(arguments.listen.map(|address| Flag {
+/// Serves a home until a signal stops it.
+pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
+    let mut flags = arguments.set.config_flags();
+    flags.extend(arguments.listen.map(|address| ConfigFlag {
         name: "--listen",
         key: "listen".to_owned(),
         value: address.to_string(),
     }));
-    let resolved = config::load(home, &flags)?;
+    let resolved = config::load_resolved(home, &flags)?;
     home.check_store()?;
-    let text = config::text(home)?;
+    let text = config::read_config_text(home)?;
     let written = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
-    let redactor = Redactor::of(home, &redact::variables(), written.as_ref());
-    let log = Log::start(redactor, if arguments.log_json { Form::Json } else { Form::Text });
-    for Problem { at, message, .. } in config::misspelt(&Environment::of_process(), &text) {
+    let redactor = Redactor::from_home(home, &redact::process_variables(), written.as_ref());
+    let log = ServerLog::start(redactor, if arguments.log_json { LogFormat::Json } else { LogFormat::Text })?;
+    for ConfigProblem { at, message, .. } in config::misspelt_variables(&Environment::of_process(), &text) {
         tracing::warn!(%at, problem = %message, "a variable looks like a key's and is none");
     }
+    limits::raise_files();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = tokio.block_on(serve(home, resolved, &log));
+    let result = tokio.block_on(serve_home(home, resolved, &log));
     // Tasks that did not end in time are dropped: recovery takes their runs over.
     tokio.shutdown_timeout(Duration::from_millis(100));
+    log.flush_lines();
     result
 }
 
-/// The rooms of a home, introduced to one another.
-pub(crate) struct House {
+/// The services of a home, wired to one another.
+pub(crate) struct HomeServices {
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) engine: Engine,
     pub(crate) runtime: Runtime,
-    pub(crate) authority: Authority,
+    pub(crate) authority: ScopeAuthority,
     pub(crate) egress: Arc<GuardedEgress>,
     pub(crate) vault: Arc<StoreVault>,
     pub(crate) capabilities: Arc<StoreCapabilities>,
     pub(crate) tools: Arc<dyn ToolHost>,
     pub(crate) gate: Arc<dyn Gate>,
-    pub(crate) policies: Policies,
-    pub(crate) terms: Arc<dyn Terms>,
+    pub(crate) policies: PolicyEngine,
+    pub(crate) terms: Arc<dyn OperatorTerms>,
 }
 
 /// Opens the store and builds the engine; nothing runs yet.
-pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
-    let runtime = world::runtime();
-    let authority = Authority::claim();
-    let sqlite =
-        Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
+pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::Result<HomeServices> {
+    let runtime = world::real_runtime();
+    let authority = ScopeAuthority::claim();
+    let sqlite = Arc::new(
+        SqliteStore::open(StoreConfig::new(home.store_dir())).map_err(|error| open_error(home, error))?,
+    );
     let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
     let keys = KeyFile::new(home.vault_key(), Arc::clone(&runtime.ids));
-    let keys = keys.beside(StoreConfig::new(home.store()));
+    let keys = keys.for_store(StoreConfig::new(home.store_dir()));
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(keys), runtime.clone()));
     let capabilities = StoreCapabilities::new(Arc::clone(&store), Arc::clone(&vault), runtime.clone());
     let capabilities = Arc::new(capabilities);
-    let egress = outside::egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
-    let egress = egress.with_capabilities(capabilities.live());
+    let egress = outside::guarded_egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
+    let egress = egress.with_capabilities(capabilities.live_capabilities());
     let egress = Arc::new(egress);
-    let models = Models::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
+    let models = ModelRegistry::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Exit::usage(format!("{}: {error}{source}", home.config().display()))
+        ExitError::usage_error(format!("{}: {error}{source}", home.config_path().display()))
     })?;
-    let held: Arc<dyn Capabilities> = Arc::clone(&capabilities) as _;
-    let table = Table::new(resolved.said.clone(), Arc::clone(&store), authority.operator(), held);
-    let terms: Arc<dyn Terms> = Arc::new(table);
-    let way_out = egress.line(outside::programs(&resolved.reachable.limits))?;
+    let held: Arc<dyn CapabilityRegistry> = Arc::clone(&capabilities) as _;
+    let table =
+        ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
+    let terms: Arc<dyn OperatorTerms> = Arc::new(table);
+    let way_out = egress.open_client(outside::program_proxy_plan(&resolved.reachable.limits))?;
     let tools = ToolsConfig {
-        root: home.root().to_owned(),
+        root: home.root_dir().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
-        sandboxes: Arc::new(Walls::new(resolved, Arc::clone(&store), authority.operator())),
+        sandboxes: Arc::new(TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator())),
         terms: Arc::clone(&terms),
         way_out,
         leaks: Arc::clone(&vault) as _,
     };
     let limits = resolved.reachable.limits.clone();
-    let line = egress.line(Plan { route: Route::Granted, limits })?;
+    let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
     let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
-    let tools = tools.with_external(external(resolved, &*egress)?);
-    let policies = Policies::built_in()?.knowing(tools.manifests());
+    let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
+    let policies = PolicyEngine::built_in()?.with_manifests(tools.builtin_manifests());
     let policies = policies.about_irreversible(resolved.irreversible);
-    let names: Vec<_> = tools.descriptors().iter().map(|tool| tool.name.clone()).collect();
-    let gate = GrantGate::new(policies.clone(), names).with_capabilities(capabilities.live());
+    let policies = policies.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
+    let names: Vec<_> = tools.tool_descriptors().iter().map(|tool| tool.name.clone()).collect();
+    let gate = GrantGate::new(policies.clone(), names).with_capabilities(capabilities.live_capabilities());
     let tools: Arc<dyn ToolHost> = Arc::new(tools);
-    let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged()));
-    let ports = Ports {
+    let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged_tools()));
+    let ports = EnginePorts {
         store: Arc::clone(&store),
         model: Arc::new(models),
         tools: Arc::clone(&tools),
         gate: Arc::clone(&gate),
         terms: Arc::clone(&terms),
         leaks: Arc::clone(&vault) as _,
-        homes: Arc::new(AgentHomes::new(home.root().to_owned())),
+        homes: Arc::new(AgentHomes::new(home.root_dir().to_owned())),
         runtime: runtime.clone(),
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
     capabilities.tell_of_changes(engine.rights_watch());
-    Ok(House {
+    Ok(HomeServices {
         store: sqlite,
         engine,
         runtime,
@@ -184,16 +194,21 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
 }
 
 /// A tool of the operator's own with the line to its server.
-type Connected = (ExternalTool, Arc<dyn Line>);
+type Connected = (ExternalTool, Arc<dyn EgressClient>);
 
 /// Opens a line to the server of each tool of the operator's own.
-fn external(resolved: &Resolved, egress: &dyn Egress) -> Result<Vec<Connected>, LineError> {
-    let opened = |external: &External| Ok((external.tool.clone(), egress.line(external.plan())?));
+fn connect_external_tools(
+    resolved: &ResolvedConfig,
+    egress: &dyn Egress,
+) -> Result<Vec<Connected>, LineError> {
+    let opened = |external: &ExternalToolConfig| {
+        Ok((external.tool.clone(), egress.open_client(external.egress_plan())?))
+    };
     resolved.external.iter().map(opened).collect()
 }
 
-/// Builds the outbox and has the engine ring at its door.
-fn outbox(house: &House, channels: Channels) -> Outbox {
+/// Builds the outbox and has the engine notify it.
+fn build_outbox(house: &HomeServices, channels: WebhookChannels) -> Outbox {
     let ports = OutboxPorts {
         store: Arc::clone(&house.store) as _,
         post: Arc::new(HttpPost::new(Arc::clone(&house.egress) as _)),
@@ -207,31 +222,34 @@ fn outbox(house: &House, channels: Channels) -> Outbox {
     outbox
 }
 
-async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<ExitCode> {
-    let (mut ear, mut hurry) = (Ear::open()?, Ear::open()?);
-    let house = build(home, &resolved)?;
-    log.know(&house.vault);
+async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> anyhow::Result<ExitCode> {
+    let mut ear = StopListener::start_listening()?;
+    let _outgrown = stop::outlive_file_size()?;
+    let house = open_services(home, &resolved)?;
+    log.watch_vault(&house.vault);
     keys::tell_locked(home, &house).await;
-    keys::find(&house, &resolved.models, &resolved.channels).await?;
-    policy::follow(home, &house.policies, Arc::clone(&house.runtime.clock))?;
-    walls::clear(&resolved);
+    keys::find_key_scopes(&house, &resolved.models, &resolved.channels).await?;
+    policy::follow_folder(home, &house.policies, Arc::clone(&house.runtime.clock))?;
+    walls::clear_stale_containers(&resolved);
     tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
     }
     let drain = Duration::from_millis(resolved.limits.drain_ms);
-    let mut gateway = resolved.gateway(Some(socket));
-    gateway.tls = gateway.tls.map(|files| files.below(home.root()));
-    let outbox = outbox(&house, resolved.channels);
-    let written = config::text(home)?;
-    let book = Book::of(home);
-    let key = Arc::new(book.key(house.runtime.ids.secret())?);
+    let mut gateway = resolved.gateway_config(Some(socket));
+    gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
+    let outbox = build_outbox(&house, resolved.channels);
+    let written = config::read_config_text(home)?;
+    let book = AuditDirectory::for_home(home);
+    let key = Arc::new(book.load_or_create_key(house.runtime.ids.random_secret())?);
     let notary = HouseNotary::new(Arc::clone(&key), home, &written);
     let records: Arc<dyn AuditLog> = Arc::clone(&house.store) as _;
     let clock = Arc::clone(&house.runtime.clock);
-    let keeper = Keeper::open(&book, key, Arc::clone(&records), house.authority.operator(), clock).await?;
-    let ports = dromia_gateway::Ports {
+    let keeper =
+        CheckpointWriter::open(&book, key, Arc::clone(&records), house.authority.issue_operator(), clock)
+            .await?;
+    let ports = dromia_gateway::GatewayPorts {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
         outbox: outbox.clone(),
@@ -245,26 +263,34 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
-    let built = dromia_gateway::build(gateway, ports).await;
+    let built = dromia_gateway::build_gateway(gateway, ports).await;
     let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
     if let Some(door) = handle.tcp_address() {
         // Before any agent runs: none of them reaches this server by its own address, whatever is opened.
         house.egress.keep_from(door);
     }
     house.engine.tell_of_calls(Arc::new(handle.tool_meters()));
+    log.count_with(handle.log_meter());
     house.engine.budgets_declare(&resolved.budgets).await?;
     house.engine.start();
     outbox.start();
-    sweep(Arc::clone(&house.store));
+    sweep_orphaned_files(Arc::clone(&house.store));
     let applied = Digest::from_bytes(*blake3::hash(written.as_bytes()).as_bytes());
-    let keeping = keeper.start(Arc::clone(&house.store) as _, applied);
-    announce(&handle)?;
+    let keeping = keeper.spawn_task(Arc::clone(&house.store) as _, applied);
+    announce_address(&handle)?;
 
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
     let told = OnceLock::new();
+    let (first, to_stop) = oneshot::channel();
+    // One listener for both signals: it has taken the first when the terminal shows how to give the second. Two signals
+    // between two polls of a listener are one to it.
+    let words = async {
+        let _ = first.send(ear.next_signal().await);
+        ear.next_signal().await
+    };
     let stop = async {
-        if ear.word().await == Word::Interrupt {
-            anstream::eprintln!("{}", stop::told(engine.active(), drain));
+        if to_stop.await == Ok(StopSignal::Interrupt) {
+            print_to_terminal(stop::draining_text(engine.count_active_runs(), drain));
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
@@ -275,29 +301,34 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
         gateway.run(stop).await;
         // The gateway used up some of that time; what is left of it is the turns' and the messages'.
         let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
-        let is_at_work = || house.engine.active() > 0 || outbox.in_flight() > 0;
+        let is_at_work = || house.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
         while is_at_work() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        keeping.stop().await;
+        keeping.stop_and_write().await;
     };
     tokio::select! {
         () = Box::pin(drained) => Ok(ExitCode::SUCCESS),
-        () = hurry.twice() => {
+        _ = words => {
             tracing::warn!("told to end at once; what is open goes on at the next start");
-            Ok(dromia_cli::Exit::Interrupted.into())
+            Ok(dromia_cli::CommandExit::Interrupted.into())
         }
     }
 }
 
-/// Says which names of the configuration nothing has, as `doctor` does. What nobody could look up is not told.
-async fn tell_unmatched(home: &Home, resolved: &Resolved) {
+/// Tells the person at the terminal; nothing waits until it is read.
+fn print_to_terminal(text: String) {
+    tokio::task::spawn_blocking(move || anstream::eprintln!("{text}"));
+}
+
+/// Logs which names of the configuration match nothing, as `doctor` does. It omits names that could not be looked up.
+async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
     if resolved.mentions.is_empty() {
         return;
     }
-    let platforms = names::platforms(&resolved.mentions);
-    let look = Inspector::new(StoreConfig::new(home.store()), NAMES_PATIENCE);
-    let found = match tokio::task::spawn_blocking(move || look.names(&platforms)).await {
+    let platforms = names::mentioned_platforms(&resolved.mentions);
+    let look = StoreInspector::new(StoreConfig::new(home.store_dir()), NAMES_PATIENCE);
+    let found = match tokio::task::spawn_blocking(move || look.list_names(&platforms)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the names in dromia.yaml could not be compared with the store");
@@ -305,15 +336,15 @@ async fn tell_unmatched(home: &Home, resolved: &Resolved) {
         }
         Err(_) => None,
     };
-    for Problem { at, message, .. } in names::unmatched(&resolved.mentions, found.as_ref()) {
+    for ConfigProblem { at, message, .. } in names::unmatched_names(&resolved.mentions, found.as_ref()) {
         tracing::warn!(%at, problem = %message, "dromia.yaml has a name that nothing has; what is said of it counts for nobody");
     }
 }
 
 /// Removes, in the background, the files that an earlier life left without a row.
-fn sweep(store: Arc<SqliteStore>) {
+fn sweep_orphaned_files(store: Arc<SqliteStore>) {
     tokio::spawn(async move {
-        match store.sweep().await {
+        match store.sweep_bodies().await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "files without a row were removed"),
             Err(error) => tracing::warn!(%error, "the sweep must wait for the next start"),
@@ -322,7 +353,7 @@ fn sweep(store: Arc<SqliteStore>) {
 }
 
 /// Says where the server is reached; a program that started it reads the first line.
-fn announce(handle: &dromia_gateway::Handle) -> anyhow::Result<()> {
+fn announce_address(handle: &dromia_gateway::GatewayHandle) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     if let Some(address) = handle.tcp_address() {
@@ -332,26 +363,26 @@ fn announce(handle: &dromia_gateway::Handle) -> anyhow::Result<()> {
     out.flush().context("failed to announce the address")
 }
 
-/// Says what an operator can do about a door that does not open.
+/// Adds to a failure to build the gateway what an operator can do about it.
 fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
-    let socket = home.socket().display().to_string();
+    let socket = home.socket_path().display().to_string();
     match error {
-        BuildError::Config(problem) => Exit::usage(format!(
+        BuildError::Config(problem) => ExitError::usage_error(format!(
             "{problem}; mend it in {}, or choose an address with --listen 127.0.0.1:0",
-            home.config().display()
+            home.config_path().display()
         )),
-        BuildError::Tls(problem) => Exit::usage(format!(
+        BuildError::Tls(problem) => ExitError::usage_error(format!(
             "{problem}; mend http.tls in {}, and look with `dromia doctor --only tls`",
-            home.config().display()
+            home.config_path().display()
         )),
-        BuildError::SocketInUse { path } => Exit::conflict(format!(
+        BuildError::SocketInUse { path } => ExitError::conflict_error(format!(
             "another server answers on {}; stop it, or use another home with --home",
             path.display()
         )),
-        BuildError::Bind { door, source } if door == socket => Exit::conflict(format!(
+        BuildError::Bind { door, source } if door == socket => ExitError::conflict_error(format!(
             "failed to bind {door}: {source}; remove what lies there, or use another home with --home"
         )),
-        BuildError::Bind { door, source } => Exit::conflict(format!(
+        BuildError::Bind { door, source } => ExitError::conflict_error(format!(
             "failed to bind {door}: {source}; stop whatever has it, or choose another address with --listen 127.0.0.1:0"
         )),
         other @ BuildError::Meters(_) => other.into(),
@@ -359,25 +390,29 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
 }
 
 /// Says what an operator can do about a store that does not open.
-pub(crate) fn opened(home: &Home, error: OpenError) -> anyhow::Error {
-    if let Some(message) = obstacle::told(home.root(), &error) {
-        return Exit { code: 1, message }.into();
+pub(crate) fn open_error(home: &Home, error: OpenError) -> anyhow::Error {
+    if let Some(message) = obstacle::obstacle_text(home.root_dir(), &error) {
+        return ExitError { code: 1, message }.into();
     }
-    let place = home.root().display();
+    let place = home.root_dir().display();
     match error {
         OpenError::HomeLocked { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            Exit::conflict(format!("{place} is in use by {who}; stop it, or use another home with --home"))
+            ExitError::conflict_error(format!(
+                "{place} is in use by {who}; stop it, or use another home with --home"
+            ))
         }
-        OpenError::NewerSchema { found, known } => Exit::conflict(format!(
+        OpenError::NewerSchema { found, known } => ExitError::conflict_error(format!(
             "the store in {place} has schema {found} and this program knows {known}; use the newer program"
         )),
-        OpenError::NotOurs => Exit::conflict(format!("the database in {place} belongs to another program")),
-        OpenError::LogHeld => Exit::conflict(format!(
+        OpenError::NotOurs => {
+            ExitError::conflict_error(format!("the database in {place} belongs to another program"))
+        }
+        OpenError::LogHeld => ExitError::conflict_error(format!(
             "another process reads the database in {place}, so what an earlier run left in its log could not be made \
              durable; end it (a `dromia audit verify` that still runs, an open `sqlite3`) and start again"
         )),
-        OpenError::Damaged { problem } => Exit {
+        OpenError::Damaged { problem } => ExitError {
             code: 1,
             message: format!("the store in {place} is damaged: {problem}; restore it from a backup"),
         }

@@ -1,7 +1,7 @@
-//! Which sandbox programs of agents run in: the first that works here and that is strong enough.
+//! Which sandbox backend runs the programs of agents: the first that works here and that is strong enough.
 //!
 //! Backends are tried at the first program, not at the start: a server whose agents run none starts as fast as before.
-//! What works is remembered; what does not is tried again, so that an operator who mends it need not start anew.
+//! What works is remembered; what does not is tried again, so that an operator who fixes it need not restart.
 //!
 //! A tenant that the configuration calls hostile gets a kernel or a machine of its own for its programs, or a refusal.
 //! Tenants are known by their handles there, so the store is asked whose program it is; if it does not say, nothing runs.
@@ -11,28 +11,28 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes, Tier};
-use dromia_contracts::scope::Operator;
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::sandbox::{IsolationTier, SandboxBackend, SandboxError, SandboxSelector};
+use dromia_contracts::scope::OperatorScope;
 use dromia_contracts::store::Store;
 use dromia_contracts::{BoxFuture, RunId, TenantId};
-use dromia_sandbox::probe::{self, Kind, Machine};
-use dromia_sandbox::{Containers, Engine, Monitor};
+use dromia_sandbox::probe::{self, BackendKind, BackendParts};
+use dromia_sandbox::{DockerEngine, DockerSandbox, FirecrackerParts};
 use tokio::sync::OnceCell;
 
-use crate::config::{Minimum, Resolved};
+use crate::config::{ResolvedConfig, SandboxMinimum};
 use crate::sandbox;
 
 /// What the configuration names of this machine.
 #[derive(Debug, Clone)]
-struct Named {
-    engine: Option<Engine>,
-    monitor: Option<Monitor>,
+struct MachineBackends {
+    engine: Option<DockerEngine>,
+    monitor: Option<FirecrackerParts>,
     groups: Vec<PathBuf>,
 }
 
-impl Named {
-    fn of(resolved: &Resolved) -> Self {
+impl MachineBackends {
+    fn from_config(resolved: &ResolvedConfig) -> Self {
         let (engine, monitor) = (resolved.containers.clone(), resolved.monitor.clone());
         Self { engine, monitor, groups: resolved.control_groups.clone() }
     }
@@ -40,11 +40,13 @@ impl Named {
 
 /// Takes away, in a while, the containers of servers that are gone. What goes wrong is said in the log; the next program
 /// tries again.
-pub(crate) fn clear(resolved: &Resolved) {
+pub(crate) fn clear_stale_containers(resolved: &ResolvedConfig) {
     let Some(engine) = resolved.containers.clone() else { return };
     tokio::spawn(async move {
-        let cleared = match sandbox::program() {
-            Ok(helper) => Containers::new(helper, engine).clear().await.map_err(|error| error.to_string()),
+        let cleared = match sandbox::helper_program() {
+            Ok(helper) => {
+                DockerSandbox::new(helper, engine).remove_leftovers().await.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(problem) = cleared {
@@ -53,24 +55,24 @@ pub(crate) fn clear(resolved: &Resolved) {
     });
 }
 
-/// The walls of this machine.
+/// The sandbox backends of this machine, by tenant.
 #[derive(Debug)]
-pub(crate) struct Walls {
-    minimum: Minimum,
-    named: Named,
-    hostile: Vec<Handle>,
+pub(crate) struct TenantSandboxes {
+    minimum: SandboxMinimum,
+    named: MachineBackends,
+    hostile: Vec<HandleSlug>,
     store: Arc<dyn Store>,
-    operator: Operator,
-    standard: OnceCell<Arc<dyn Sandbox>>,
-    guest: OnceCell<Arc<dyn Sandbox>>,
+    operator: OperatorScope,
+    standard: OnceCell<Arc<dyn SandboxBackend>>,
+    guest: OnceCell<Arc<dyn SandboxBackend>>,
 }
 
-impl Walls {
+impl TenantSandboxes {
     /// Notes what is allowed, and which tenants are hostile; nothing is tried yet.
-    pub(crate) fn new(resolved: &Resolved, store: Arc<dyn Store>, operator: Operator) -> Self {
+    pub(crate) fn new(resolved: &ResolvedConfig, store: Arc<dyn Store>, operator: OperatorScope) -> Self {
         Self {
             minimum: resolved.sandbox_minimum,
-            named: Named::of(resolved),
+            named: MachineBackends::from_config(resolved),
             hostile: resolved.hostile.clone(),
             store,
             operator,
@@ -80,7 +82,7 @@ impl Walls {
     }
 
     /// Returns the handle of a tenant, if it is one of the hostile ones.
-    async fn hostile(&self, tenant: TenantId) -> Result<Option<&Handle>, SandboxError> {
+    async fn hostile_handle(&self, tenant: TenantId) -> Result<Option<&HandleSlug>, SandboxError> {
         for handle in &self.hostile {
             let found = self.store.tenant_by_handle(&self.operator, handle).await;
             let found = found.map_err(|error| SandboxError::Start {
@@ -94,15 +96,15 @@ impl Walls {
     }
 }
 
-impl Sandboxes for Walls {
-    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+impl SandboxSelector for TenantSandboxes {
+    fn pick_backend(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn SandboxBackend>, SandboxError>> {
         Box::pin(async move {
-            let (found, need) = match self.hostile(tenant).await? {
-                None => (&self.standard, Need::Allowed(self.minimum)),
-                Some(handle) => (&self.guest, Need::Guest(handle.clone())),
+            let (found, need) = match self.hostile_handle(tenant).await? {
+                None => (&self.standard, IsolationNeed::Allowed(self.minimum)),
+                Some(handle) => (&self.guest, IsolationNeed::Guest(handle.clone())),
             };
             let named = self.named.clone();
-            found.get_or_try_init(|| find(need, named)).await.cloned()
+            found.get_or_try_init(|| find_backend(need, named)).await.cloned()
         })
     }
 
@@ -115,29 +117,29 @@ impl Sandboxes for Walls {
     }
 }
 
-/// How strong walls must be.
+/// How strong the sandbox must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Need {
+enum IsolationNeed {
     /// What the operator allows for everybody.
-    Allowed(Minimum),
+    Allowed(SandboxMinimum),
     /// A kernel or a machine of its own, for this hostile tenant.
-    Guest(Handle),
+    Guest(HandleSlug),
 }
 
-impl Need {
-    fn is_met_by(&self, kind: Kind) -> bool {
+impl IsolationNeed {
+    fn is_met_by(&self, kind: BackendKind) -> bool {
         match self {
-            Self::Allowed(Minimum::Base) => true,
-            Self::Allowed(Minimum::Strict) => !kind.is_shared(),
-            Self::Guest(_) => kind.tier() >= Tier::Guest,
+            Self::Allowed(SandboxMinimum::Base) => true,
+            Self::Allowed(SandboxMinimum::Strict) => !kind.is_shared(),
+            Self::Guest(_) => kind.tier() >= IsolationTier::Guest,
         }
     }
 
     /// Says what is missing of the first backend that would have met it.
-    fn unmet(&self, name: &str, what: &str, fix: &str) -> SandboxError {
+    fn unmet_error(&self, name: &str, what: &str, fix: &str) -> SandboxError {
         let (missing, fix) = match self {
-            Self::Allowed(Minimum::Base) => (format!("{name}: {what}"), fix.to_owned()),
-            Self::Allowed(Minimum::Strict) => (
+            Self::Allowed(SandboxMinimum::Base) => (format!("{name}: {what}"), fix.to_owned()),
+            Self::Allowed(SandboxMinimum::Strict) => (
                 format!("{name}: {what}"),
                 format!("{fix}; or allow weaker walls with sandbox.minimum: base in dromia.yaml"),
             ),
@@ -154,27 +156,38 @@ impl Need {
     }
 }
 
-async fn find(need: Need, named: Named) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let found = tokio::task::spawn_blocking(move || first(&need, named)).await;
+async fn find_backend(
+    need: IsolationNeed,
+    named: MachineBackends,
+) -> Result<Arc<dyn SandboxBackend>, SandboxError> {
+    let found = tokio::task::spawn_blocking(move || first_working_backend(&need, named)).await;
     found.unwrap_or_else(|error| Err(SandboxError::Start { problem: error.to_string() }))
 }
 
 /// Tries the backends that are strong enough, and takes the first that works.
-fn first(need: &Need, named: Named) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let helper = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
-    let Named { engine, monitor, groups } = named;
-    let machine = Machine { helper, engine, monitor, groups };
+fn first_working_backend(
+    need: &IsolationNeed,
+    named: MachineBackends,
+) -> Result<Arc<dyn SandboxBackend>, SandboxError> {
+    let helper =
+        sandbox::helper_program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
+    let MachineBackends { engine, monitor, groups } = named;
+    let machine = BackendParts { helper, engine, monitor, groups };
     let mut missing = None;
-    // What nobody set up is no backend that fails: what the first of the others lacks is what is said.
-    for kind in Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind) && machine.names(*kind)) {
-        match probe::one(&machine, kind).state {
+    // A backend that is not configured does not fail: the error says what the first of the others lacks.
+    for kind in
+        BackendKind::ALL.into_iter().filter(|kind| need.is_met_by(*kind) && machine.is_configured(*kind))
+    {
+        match probe::probe_one(&machine, kind).state {
             Ok(sandbox) => return Ok(sandbox),
             Err(why) => missing = missing.or(Some((kind.name(), why))),
         }
     }
     Err(match missing {
-        Some((name, why)) => need.unmet(name, &why.what, &why.fix),
-        None => need.unmet("sandbox", "there is no backend", "look with `dromia doctor --only sandbox`"),
+        Some((name, why)) => need.unmet_error(name, &why.what, &why.fix),
+        None => {
+            need.unmet_error("sandbox", "there is no backend", "look with `dromia doctor --only sandbox`")
+        }
     })
 }
 
@@ -182,24 +195,25 @@ fn first(need: &Need, named: Named) -> Result<Arc<dyn Sandbox>, SandboxError> {
 mod tests {
     use super::*;
 
-    fn hostile() -> Need {
-        Need::Guest("acme".parse().expect("a handle"))
+    fn hostile() -> IsolationNeed {
+        IsolationNeed::Guest("acme".parse().expect("a handle"))
     }
 
     #[test]
     fn a_hostile_tenant_gets_a_kernel_of_its_own_whatever_else_is_allowed() {
-        let met =
-            |need: &Need| Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)).collect::<Vec<_>>();
-        assert_eq!(met(&hostile()), [Kind::Firecracker, Kind::Gvisor]);
-        assert!(Kind::Firecracker.tier() > Kind::Gvisor.tier());
-        assert_eq!(met(&Need::Allowed(Minimum::Base)), Kind::ALL);
-        assert!(!met(&Need::Allowed(Minimum::Strict)).contains(&Kind::Base));
+        let met = |need: &IsolationNeed| {
+            BackendKind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(met(&hostile()), [BackendKind::Firecracker, BackendKind::Gvisor]);
+        assert!(BackendKind::Firecracker.tier() > BackendKind::Gvisor.tier());
+        assert_eq!(met(&IsolationNeed::Allowed(SandboxMinimum::Base)), BackendKind::ALL);
+        assert!(!met(&IsolationNeed::Allowed(SandboxMinimum::Strict)).contains(&BackendKind::Base));
     }
 
     #[test]
     fn a_refusal_names_the_tenant_what_is_missing_and_what_adds_it() {
         let refused =
-            hostile().unmet("gvisor", "runsc is not installed", "apt-get install runsc").to_string();
+            hostile().unmet_error("gvisor", "runsc is not installed", "apt-get install runsc").to_string();
         for words in ["the tenant acme is hostile", "T2", "runsc is not installed; apt-get install runsc"] {
             assert!(refused.contains(words), "{refused}");
         }

@@ -70,7 +70,7 @@ struct Promises {
 
 type Ledger = Arc<Promises>;
 
-async fn client(
+async fn run_client_command(
     http: reqwest::Client,
     number: usize,
     url: String,
@@ -245,7 +245,7 @@ fn kill_storm_loses_doubles_and_reorders_nothing() {
             held += release_held(&http, &server.url, &token).await;
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| {
-                    tokio::spawn(client(
+                    tokio::spawn(run_client_command(
                         http.clone(),
                         number,
                         server.url.clone(),

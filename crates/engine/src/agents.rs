@@ -8,26 +8,27 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentConfig, AgentState};
+use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState};
 use dromia_contracts::capability::{self, RightsWatch};
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
 use dromia_contracts::past;
-use dromia_contracts::plan::Planning;
-use dromia_contracts::sandbox::Network;
+use dromia_contracts::plan::PlanContext;
+use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::{Pin, ReadError};
+use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor, ToolHost};
+use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Core, Engine};
+use crate::core::{Engine, EngineCore};
+use crate::story::ConversationTranscript;
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
+pub(crate) struct AgentSnapshot {
     /// Its id.
     pub(crate) id: AgentId,
     /// What it may do right now.
@@ -41,26 +42,26 @@ pub(crate) struct Snapshot {
     /// The system text.
     pub(crate) system: Arc<str>,
     /// The tools its grants let it see.
-    pub(crate) tools: Tools,
+    pub(crate) tools: AgentTools,
     /// System text and tools as they are pinned.
-    pub(crate) prompt: Pin,
+    pub(crate) prompt: TextPin,
 }
 
-impl Snapshot {
+impl AgentSnapshot {
     /// The agent as the runs of a session see it: those of a bounded task stay within its capability.
-    pub(crate) fn within(self: &Arc<Self>, tenant: TenantId, session: &SessionKey) -> Arc<Self> {
+    pub(crate) fn within_session(self: &Arc<Self>, tenant: TenantId, session: &SessionKey) -> Arc<Self> {
         let Some(bound) = capability::bound_of(session) else { return Arc::clone(self) };
         let mut bounded = Self::clone(self);
-        bounded.grants.push(capability::within(tenant, self.id, bound));
+        bounded.grants.push(capability::within_grant(tenant, self.id, bound));
         Arc::new(bounded)
     }
 }
 
 /// Forgets agents whose rights changed, as long as the engine lives.
 #[derive(Debug)]
-struct Forgets(Weak<Core>);
+struct SnapshotInvalidator(Weak<EngineCore>);
 
-impl RightsWatch for Forgets {
+impl RightsWatch for SnapshotInvalidator {
     fn rights_changed(&self, agent: AgentId) {
         if let Some(core) = self.0.upgrade() {
             core.forget_agent(agent);
@@ -69,9 +70,9 @@ impl RightsWatch for Forgets {
 }
 
 impl Engine {
-    /// Returns who is to be told when an agent may do something else. It keeps nothing alive.
+    /// Returns the observer of changes to an agent's rights. It does not keep the engine alive.
     pub fn rights_watch(&self) -> Arc<dyn RightsWatch> {
-        Arc::new(Forgets(Arc::downgrade(&self.core)))
+        Arc::new(SnapshotInvalidator(Arc::downgrade(&self.core)))
     }
 }
 
@@ -95,68 +96,88 @@ const PROMPT_VERSION: u32 = 1;
 
 /// The system text and the tools that a run is pinned to.
 #[derive(Debug)]
-pub(crate) struct Prompt {
+pub(crate) struct PinnedPrompt {
     pub(crate) system: Arc<str>,
-    pub(crate) tools: Tools,
+    pub(crate) tools: AgentTools,
 }
 
-/// The tools of an agent. The one that reads what earlier turns told is offered where there is something to read.
+/// The tools of an agent. The tool that reads redacted history is offered if there is such history, and the tool that
+/// sends to other sessions if the request names one.
 #[derive(Debug, Clone)]
-pub(crate) struct Tools {
+pub(crate) struct AgentTools {
     all: Arc<[ToolDescriptor]>,
-    usual: Arc<[ToolDescriptor]>,
+    /// Without the first, without the second, and without both.
+    less: [Arc<[ToolDescriptor]>; 3],
 }
 
-impl Tools {
+impl AgentTools {
     fn new(all: Arc<[ToolDescriptor]>) -> Self {
-        let reads = |tool: &ToolDescriptor| tool.name == past::READ;
-        let usual: Arc<[ToolDescriptor]> = if all.iter().any(reads) {
-            all.iter().filter(|tool| !reads(tool)).cloned().collect()
-        } else {
-            Arc::clone(&all)
+        let without = |names: &[&str]| -> Arc<[ToolDescriptor]> {
+            let is_left_out = |tool: &ToolDescriptor| names.contains(&tool.name.as_str());
+            if all.iter().any(is_left_out) {
+                all.iter().filter(|tool| !is_left_out(tool)).cloned().collect()
+            } else {
+                Arc::clone(&all)
+            }
         };
-        Self { all, usual }
+        let less = [without(&[past::READ]), without(&[SEND]), without(&[past::READ, SEND])];
+        Self { all, less }
     }
 
     /// All of them, as they are pinned.
-    pub(crate) fn all(&self) -> &Arc<[ToolDescriptor]> {
+    pub(crate) fn all_descriptors(&self) -> &Arc<[ToolDescriptor]> {
         &self.all
     }
 
     /// Those that a request offers.
-    pub(crate) fn offered(&self, has_past: bool) -> &Arc<[ToolDescriptor]> {
-        if has_past { &self.all } else { &self.usual }
+    pub(crate) fn offered_tools(
+        &self,
+        story: &ConversationTranscript,
+        system: &str,
+    ) -> &Arc<[ToolDescriptor]> {
+        match (story.has_past(), story.names_a_session(system)) {
+            (true, true) => &self.all,
+            (false, true) => &self.less[0],
+            (true, false) => &self.less[1],
+            (false, false) => &self.less[2],
+        }
     }
 }
 
-impl Prompt {
+impl PinnedPrompt {
     /// Reads what a pin holds.
-    pub(crate) fn read(pin: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_pin(pin: &[u8]) -> Result<Self, String> {
         let text: PinnedText =
             serde_json::from_slice(pin).map_err(|error| format!("a pinned prompt is unreadable: {error}"))?;
         let PinnedText { version, system, tools } = text;
         if version != PROMPT_VERSION {
             return Err(format!("this version knows no prompt of version {version}"));
         }
-        Ok(Self { system: system.into(), tools: Tools::new(tools.into()) })
+        Ok(Self { system: system.into(), tools: AgentTools::new(tools.into()) })
     }
 }
 
-impl Core {
-    /// Returns an agent as it stands, from memory where possible.
-    pub(crate) async fn snapshot(&self, scope: &Scope, agent: AgentId) -> Result<Arc<Snapshot>, Fault> {
+impl EngineCore {
+    /// Returns the snapshot of an agent, from memory where possible.
+    pub(crate) async fn agent_snapshot(
+        &self,
+        scope: &Scope,
+        agent: AgentId,
+    ) -> Result<Arc<AgentSnapshot>, Fault> {
         if let Some(known) = self.snapshots.get(&(scope.tenant(), agent)) {
             return Ok(known);
         }
         let changes = self.agent_changes.load(Ordering::SeqCst);
         let found = self.ports.store.agent(scope, agent).await.map_err(read_fault)?;
         let found = found.ok_or_else(|| agent_not_found(agent))?;
-        let revision = self.ports.store.revision(scope, agent, found.revision).await.map_err(read_fault)?;
+        let revision =
+            self.ports.store.agent_revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
-        let added = self.ports.terms.grants(scope, agent).await.map_err(read_fault)?;
+        let added = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
         let grants = [revision.config.grants.clone(), added].concat();
-        let networks = self.networks(scope, agent, &grants).await.map_err(read_fault)?;
-        let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config, grants, &networks));
+        let networks = self.tool_networks(scope, agent, &grants).await.map_err(read_fault)?;
+        let snapshot = self.make_snapshot(scope, &found, revision.config, grants, &networks).await;
+        let snapshot = Arc::new(snapshot);
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
         if self.agent_changes.load(Ordering::SeqCst) != changes {
             // Some agent changed while this one was read: what was read may be older than the change.
@@ -166,27 +187,27 @@ impl Core {
     }
 
     /// Returns the agent as a run began with it: its model, its system text and its tools are those that the run is
-    /// pinned to. Whether it runs, and what it may do, is as it stands now.
-    pub(crate) async fn pinned(
+    /// pinned to. Its state and its grants are the current ones.
+    pub(crate) async fn pinned_snapshot(
         &self,
         scope: &Scope,
-        now: Arc<Snapshot>,
+        now: Arc<AgentSnapshot>,
         started: &RunStarted,
-    ) -> Result<Arc<Snapshot>, ReadError> {
+    ) -> Result<Arc<AgentSnapshot>, ReadError> {
         if (now.revision, now.prompt.digest) == (started.config, started.prompt) {
             return Ok(now);
         }
         let store = &self.ports.store;
-        let revision = store.revision(scope, now.id, started.config).await?;
-        let pin = store.pin(scope, started.prompt).await?;
+        let revision = store.agent_revision(scope, now.id, started.config).await?;
+        let pin = store.pinned_text(scope, started.prompt).await?;
         let (Some(revision), Some(bytes)) = (revision, pin) else {
             tracing::warn!(agent = %now.id, "what a run is pinned to is gone; it goes on as the agent is now");
             return Ok(now);
         };
         let place = || format!("the prompt {}", started.prompt);
-        let prompt =
-            Prompt::read(&bytes).map_err(|problem| ReadError::Damaged { place: place(), problem })?;
-        Ok(Arc::new(Snapshot {
+        let prompt = PinnedPrompt::from_pin(&bytes)
+            .map_err(|problem| ReadError::Damaged { place: place(), problem })?;
+        Ok(Arc::new(AgentSnapshot {
             id: now.id,
             state: now.state,
             config: AgentConfig { grants: now.config.grants.clone(), ..revision.config },
@@ -194,7 +215,7 @@ impl Core {
             revision: started.config,
             system: prompt.system,
             tools: prompt.tools,
-            prompt: Pin { digest: started.prompt, bytes },
+            prompt: TextPin { digest: started.prompt, bytes },
         }))
     }
 
@@ -205,67 +226,67 @@ impl Core {
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 
-    /// Tells of each tool that runs programs what a program would be given that this agent starts.
-    async fn networks(
+    /// Returns for each tool that runs programs the network access of a program that this agent starts.
+    async fn tool_networks(
         &self,
         scope: &Scope,
         agent: AgentId,
         grants: &[String],
     ) -> Result<Networks, ReadError> {
         let mut networks = Networks::new();
-        for ToolDescriptor { name, .. } in self.ports.tools.descriptors() {
+        for ToolDescriptor { name, .. } in self.ports.tools.tool_descriptors() {
             if runs_programs(&*self.ports.tools, name) {
-                let terms = self.ports.terms.of(name, Some((scope, agent))).await?;
+                let terms = self.ports.terms.effective_terms(name, Some((scope, agent))).await?;
                 networks.insert(name.clone(), terms.network_for(grants));
             }
         }
         Ok(networks)
     }
 
-    fn make_snapshot(
+    async fn make_snapshot(
         &self,
         scope: &Scope,
-        agent: &Agent,
+        agent: &AgentRecord,
         config: AgentConfig,
         grants: Vec<String>,
         networks: &Networks,
-    ) -> Snapshot {
-        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &grants, networks);
+    ) -> AgentSnapshot {
+        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &grants, networks).await;
         let system: Arc<str> = Arc::from(config.instructions.as_str());
         let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
         // Strings and JSON values only: serialization has no failing case.
         let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
         let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-        Snapshot {
+        AgentSnapshot {
             id: agent.id,
             state: agent.state,
             revision: agent.revision,
             system,
-            tools: Tools::new(tools),
-            prompt: Pin { digest, bytes },
+            tools: AgentTools::new(tools),
+            prompt: TextPin { digest, bytes },
             config,
             grants,
         }
     }
 }
 
-/// What programs would be given, by the tool that starts them.
-type Networks = BTreeMap<String, Network>;
+/// The network access of programs, by the tool that starts them.
+type Networks = BTreeMap<String, NetworkAccess>;
 
-/// Tells whether a tool runs programs.
+/// Returns whether a tool runs programs.
 pub(crate) fn runs_programs(host: &dyn ToolHost, tool: &str) -> bool {
-    host.limits(tool, &ToolTerms::default()).is_some()
+    host.process_limits(tool, &ToolTerms::default()).is_some()
 }
 
 /// Lists the tools whose name some grant covers; the gate judges every call again with its arguments.
-fn visible_tools(
+async fn visible_tools(
     gate: &dyn Gate,
     host: &dyn ToolHost,
     scope: &Scope,
     grants: &[String],
     networks: &Networks,
 ) -> Arc<[ToolDescriptor]> {
-    let visible = |descriptor: &&ToolDescriptor| {
+    let visible = async |descriptor: &ToolDescriptor| {
         let probe = PreparedCall {
             id: CallId::PROBE,
             tool: descriptor.name.clone(),
@@ -277,12 +298,21 @@ fn visible_tools(
             contents: None,
         };
         let context = Label::PUBLIC_FACT;
-        let principal =
-            Principal { scope, author: scope.actor(), grants, context, endorsed: &[], plan: Planning::OPEN };
-        // What a person may allow, and what may happen later, is offered; whether it happens is judged call by call.
-        !matches!(gate.judge(principal, Action::Tool(&probe)), Verdict::Deny { .. })
+        let principal = Principal {
+            scope,
+            author: scope.actor(),
+            grants,
+            context,
+            endorsed: &[],
+            plan: PlanContext::OPEN,
+        };
+        // A tool whose calls need an approval or are delayed is offered; each call is judged by itself.
+        !matches!(gate.evaluate_action(principal, GateAction::Tool(&probe)).await, GateVerdict::Deny { .. })
     };
-    host.descriptors().iter().filter(visible).cloned().collect()
+    // The gate judges all tools concurrently: a hanging evaluation delays the snapshot once, not once for each tool.
+    let offered = futures_util::future::join_all(host.tool_descriptors().iter().map(visible)).await;
+    let tools = host.tool_descriptors().iter().zip(offered);
+    tools.filter(|(_, offered)| *offered).map(|(tool, _)| tool.clone()).collect()
 }
 
 /// The fault for an agent that does not exist or cannot be seen.

@@ -1,54 +1,58 @@
-//! How an input with a client's tools, or with what they gave, is let in.
+//! How an input with a client's tools, or with their results, is admitted.
 //!
-//! The calls of a run are answered once. The input that answers them carries a key that only the run's id makes, so
-//! the store itself takes one such input and joins whoever repeats it. That the calls are still open is looked up
-//! before: where another input came in between, the run of that one has closed them. An input that slips in between
-//! the look and the commit closes them too; what comes after it is told to the model as late, and nothing is torn.
+//! The calls of a run are answered once. The input that answers them carries a key that only the run's id makes, so the
+//! store itself takes one such input and answers a repeated one with the same item. The engine checks first that the
+//! calls are still open: the run of an input that came in between has closed them. An input that is committed between
+//! the check and the commit closes them too; the model gets later results marked as late, and no turn is torn.
 
-use dromia_contracts::client::{Answers, HandedCall, Offer};
+use dromia_contracts::client::{ClientOptions, ClientToolResults, HandedCall};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{NewInput, Target};
+use dromia_contracts::runs::{InputTarget, NewInput};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
 use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
 
-use crate::agents::{Snapshot, read_fault};
+use crate::agents::{AgentSnapshot, read_fault};
 use crate::client;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::refusal::session_not_found;
 
-/// How many items behind a run are looked at for the one that answers its calls. It is the first of them, unless others
-/// slipped in between the look and the commit.
+/// How many items behind a run are read to find the one that answers its calls. It is the first of them, unless others
+/// were committed between the check and the commit.
 const NEXT_ITEMS: usize = 8;
 
-impl Snapshot {
+impl AgentSnapshot {
     /// Checks that no tool of a client has the name of one of the agent's own.
-    pub(crate) fn check_offer(&self, offer: &Offer) -> Result<(), Fault> {
-        let Some(tool) = client::taken(&offer.tools, self.tools.all()) else { return Ok(()) };
+    pub(crate) fn check_offer(&self, offer: &ClientOptions) -> Result<(), Fault> {
+        let Some(tool) = client::find_name_clash(&offer.tools, self.tools.all_descriptors()) else {
+            return Ok(());
+        };
         let text = format!("the agent has a tool named {:?} of its own", tool.name);
         Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint("give the client's tool another name"))
     }
 }
 
-impl Core {
-    /// Checks what a client brings along.
+impl EngineCore {
+    /// Checks the tools and results that a client sends with an input.
     pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
         if !input.offer.tools.is_empty() {
             let agent = match &input.target {
-                Target::Key { agent, .. } | Target::Fresh { agent, .. } => *agent,
-                Target::Session(id) => {
+                InputTarget::Key { agent, .. } | InputTarget::Fresh { agent, .. } => *agent,
+                InputTarget::Session(id) => {
                     let session = self.ports.store.session(scope, *id).await.map_err(read_fault)?;
                     session.ok_or_else(|| session_not_found(*id))?.agent
                 }
             };
-            self.snapshot(scope, agent).await?.check_offer(&input.offer)?;
+            self.agent_snapshot(scope, agent).await?.check_offer(&input.offer)?;
         }
         match (&input.answers, &input.target) {
             (None, _) => Ok(()),
-            (Some(answers), Target::Session(session)) => self.check_answers(scope, *session, answers).await,
-            (Some(_), Target::Key { .. } | Target::Fresh { .. }) => {
+            (Some(answers), InputTarget::Session(session)) => {
+                self.check_answers(scope, *session, answers).await
+            }
+            (Some(_), InputTarget::Key { .. } | InputTarget::Fresh { .. }) => {
                 let text = "results of handed calls belong to the session that handed them over";
                 Err(Fault::new(ErrorCode::InvalidRequest, text))
             }
@@ -57,7 +61,12 @@ impl Core {
 
     /// Checks that the results are those of the calls with which a run of the session ended, one for each, and that
     /// the calls are open, or were closed by these results.
-    async fn check_answers(&self, scope: &Scope, session: SessionId, answers: &Answers) -> Result<(), Fault> {
+    async fn check_answers(
+        &self,
+        scope: &Scope,
+        session: SessionId,
+        answers: &ClientToolResults,
+    ) -> Result<(), Fault> {
         let store = &self.ports.store;
         let run = store.run(scope, answers.run).await.map_err(read_fault)?;
         let Some(run) = run.filter(|run| run.session == session) else {
@@ -69,7 +78,7 @@ impl Core {
             let text = format!("{} is {status}, and only a run that completed lets its calls out", run.id);
             return Err(call_not_open(text));
         }
-        let handed = self.handed(scope, run.id).await?;
+        let handed = self.pending_client_calls(scope, run.id).await?;
         if handed.calls.is_empty() {
             let text = format!("{} handed no call to its client", run.id);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
@@ -94,8 +103,8 @@ impl Core {
                 .with_hint("send the results of all calls of an answer together"));
         }
         let owner = InboxOwner::Session(session);
-        let next = store.inbox(scope, owner, handed.after, NEXT_ITEMS).await.map_err(read_fault)?;
-        // These very results, or others: the key tells.
+        let next = store.inbox_items(scope, owner, handed.after, NEXT_ITEMS).await.map_err(read_fault)?;
+        // The same results, or others: the item's key decides.
         let answered = next.iter().any(|item| {
             let body = item.body.as_deref().filter(|body| InputBody::may_answer(body));
             let body = body.map(InputBody::decode).and_then(Result::ok);
@@ -109,7 +118,7 @@ impl Core {
         Ok(())
     }
 
-    /// Adds the run whose calls an item answers, where the bounds of the context left it out: results are told beside
+    /// Adds the run whose calls an item answers, if the bounds of the context left it out: the model gets results with
     /// their calls. `after` is the position of the last item of the past. A run that is not the newest of the past is
     /// not added: the run behind it closed its calls.
     pub(crate) async fn add_answered(
@@ -121,13 +130,13 @@ impl Core {
     ) -> Result<(), ReadError> {
         let body =
             item.body.as_deref().filter(|body| item.kind == ItemKind::Input && InputBody::may_answer(body));
-        // A body that cannot be read is met where it is told.
+        // An unreadable body is reported when the input is added to the transcript.
         let answers = body.and_then(|body| InputBody::decode(body).ok()).and_then(|body| body.answers);
         let Some(run) = answers.map(|answers| answers.run) else { return Ok(()) };
         if tail.items.iter().any(|item| item.taken_by.is_some()) {
             return Ok(());
         }
-        let journal = crate::recover::journal(self, scope, run).await?;
+        let journal = crate::recover::read_journal(self, scope, run).await?;
         let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
             return Ok(());
         };
@@ -135,7 +144,8 @@ impl Core {
             return Ok(());
         }
         let owner = InboxOwner::Session(tail.session.id);
-        let mut items = self.ports.store.inbox(scope, owner, started.after, started.items.len()).await?;
+        let mut items =
+            self.ports.store.inbox_items(scope, owner, started.after, started.items.len()).await?;
         items.retain(|item| item.taken_by == Some(run));
         items.append(&mut tail.items);
         tail.items = items;
@@ -144,13 +154,13 @@ impl Core {
     }
 
     /// Reads which calls a run handed to its client.
-    async fn handed(&self, scope: &Scope, run: RunId) -> Result<Handed, Fault> {
-        let mut handed = Handed::default();
-        for stored in crate::recover::journal(self, scope, run).await.map_err(read_fault)? {
+    async fn pending_client_calls(&self, scope: &Scope, run: RunId) -> Result<PendingClientCalls, Fault> {
+        let mut handed = PendingClientCalls::default();
+        for stored in crate::recover::read_journal(self, scope, run).await.map_err(read_fault)? {
             let entry = stored.decode();
             match entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))? {
                 Entry::RunStarted(started) => handed.after = started.after + started.items.len() as u64,
-                // A run that handed calls over asks its model no more.
+                // A run with client calls makes no further model request.
                 Entry::ToolHanded(call) => handed.calls.push(call.call),
                 _ => {}
             }
@@ -161,14 +171,14 @@ impl Core {
 
 /// The calls that a run handed to its client.
 #[derive(Debug, Default)]
-struct Handed {
+struct PendingClientCalls {
     calls: Vec<CallId>,
     /// The position of the last item that the run took.
     after: u64,
 }
 
 /// The key of the one input that answers the calls of a run.
-pub(crate) fn key(answers: &Answers, body: &[u8]) -> ItemKey {
+pub(crate) fn answer_item_key(answers: &ClientToolResults, body: &[u8]) -> ItemKey {
     ItemKey {
         key: format!("answers:{}", answers.run),
         request: Digest::from_bytes(*blake3::hash(body).as_bytes()),

@@ -1,87 +1,88 @@
 //! How an approval is answered: by a person, or by its time.
 //!
-//! An answer is one commit: how the approval stands from now on, and the signal or the item by which somebody goes on.
-//! Where the run that asked still waits, that is a signal in its inbox; where it went on, an approved call is a session of
-//! its own with that one item, and a refusal is an input of the session that asked. Which of the two it is the store
-//! decides: an approval that moved meanwhile is looked at again. A delayed call is answered by the engine in the same way, once
-//! its time to cool is over; it carries one hop more than the run that asked, as a message between agents does, so that agents
-//! cannot go on for ever by it.
+//! An answer is one commit: the approval's new state, and the signal or the item that continues the work. If the run
+//! that asked still waits, that is a signal in its inbox; if it went on, an approved call is a session of its own with
+//! that one item, and a refusal is an input of the session that asked. The store decides which of the two it is: the
+//! engine reads an approval again that changed meanwhile. The engine answers a delayed call in the same way once its
+//! delay is over; the call carries one hop more than the run that asked, as a message between agents does, so that
+//! agents cannot continue for ever through delayed calls.
 //!
-//! What an answer writes is in `batch`, several of them at once in `together`, the rules that answer ahead in `rules`. No call
-//! is executed here: whoever goes on judges it again.
+//! What an answer writes is in `batch`, several of them at once in `together`, the rules that answer ahead in `rules`.
+//! No call is executed here: the run that executes it judges it again.
 
 mod batch;
 mod rules;
 mod together;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use dromia_contracts::approval::{Answered, Approval, ApprovalState, REASON_BYTES_MAX};
+use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState, REASON_BYTES_MAX};
 use dromia_contracts::capability;
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::runs::{Answer, Reach};
-use dromia_contracts::store::{ApprovalAnswer, Batch, Commit, Mutation, Refusal};
+use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
+use dromia_contracts::store::{ApprovalAnswer, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
 use dromia_contracts::{
     Actor, ApprovalId, CapabilityId, ErrorCode, Fault, RunId, Scope, SessionId, TenantId,
 };
 use futures_util::future::{Either, select};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::agents::read_fault;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
-use crate::scheduler::Ready;
+use crate::scheduler::ReadyWork;
 
 use self::batch::reach_of;
-use self::together::{check_also, distinct};
+use self::together::{check_also, distinct_targets};
 
-/// How long an answer looks at the files of the programs that it allows, all together.
-const LOOK_TIME: SignedDuration = SignedDuration::from_secs(10);
+/// The time limit of an answer for hashing the files of all programs that it allows.
+const LOOK_TIME: Duration = Duration::from_secs(10);
 
-/// How often an approval that moves while it is answered is looked at again.
+/// How often an approval that changes while it is answered is read again.
 const TRIES: u32 = 4;
 
-/// Who goes on once an answer is durable.
+/// The run or session that continues once an answer is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum WakeTarget {
     Run(RunId),
     Session(SessionId),
 }
 
-impl Core {
+impl EngineCore {
     /// Answers an approval for a person, and others of the same run with it: all of them, or none.
     pub(crate) async fn approval_answer(
         self: &Arc<Self>,
         scope: &Scope,
         id: ApprovalId,
         also: &[ApprovalId],
-        answer: &Answer,
-    ) -> Result<Approval, Fault> {
+        answer: &ApprovalDecision,
+    ) -> Result<ApprovalRequest, Fault> {
         let reach = reach_of(answer)?;
         check_also(id, also, answer)?;
-        if let Answer::Deny { reason } = answer
+        if let ApprovalDecision::Deny { reason } = answer
             && reason.len() > REASON_BYTES_MAX
         {
             let text = format!("a reason has at most {REASON_BYTES_MAX} bytes");
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
-        let looked_until = self.ports.runtime.clock.now().checked_add(LOOK_TIME).unwrap_or(Timestamp::MAX);
+        let looked_until = self.ports.runtime.clock.monotonic_now() + LOOK_TIME;
         for _ in 0..TRIES {
             let found = self.ports.store.approval(scope, id).await.map_err(read_fault)?;
             let mut found = found.ok_or_else(|| approval_not_found(id))?;
-            let others = self.others(scope, &found, also).await?;
+            let others = self.read_batch_approvals(scope, &found, also).await?;
             let now = self.ports.runtime.clock.now();
             let open = to_answer(scope, std::iter::once(&found).chain(&others), reach.as_ref(), now)?;
             if open.is_empty() {
                 return Ok(found);
             }
-            if matches!(answer, Answer::Approve(_)) {
+            if matches!(answer, ApprovalDecision::Approve(_)) {
                 for asked in &open {
-                    self.check_files(asked, looked_until).await?;
+                    self.check_files(scope, asked, looked_until).await?;
                 }
             }
             let bound = self.bound_of(scope, &found).await?;
-            let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
+            let mut batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), now);
             let mut nexts = Vec::with_capacity(open.len());
             for asked in &open {
                 let (part, next) = self.answer_batch(scope, asked, answer, bound, now)?;
@@ -90,43 +91,45 @@ impl Core {
             }
             let commit = self.ports.store.commit(batch.clone()).await;
             match commit {
-                Commit::Done(_) => {
+                CommitOutcome::Done(_) => {
                     self.all_answered(scope, &nexts);
-                    // What the store did, done to what was read before.
+                    // The change that the store made, applied to the row that was read before.
                     let given = batch.mutations.iter().find_map(|mutation| match mutation {
                         Mutation::ApprovalAnswer(given) if given.approval == id => Some(given),
                         _ => None,
                     });
                     if let Some(given) = given {
-                        let moved = found.answer(given.from, given.approved, &given.answered);
-                        moved.map_err(|state| closed(&found, state))?;
+                        let moved = found.record_answer(given.from, given.approved, &given.answered);
+                        moved.map_err(|state| closed_approval_fault(&found, state))?;
                     }
                     return Ok(found);
                 }
-                Commit::Refused(Refusal::ApprovalMoved { .. } | Refusal::RunTerminal) => {}
-                Commit::Refused(Refusal::AgentState { .. }) => return Err(agent_terminated(found.agent)),
-                Commit::Unknown { .. } => {
-                    // It may be durable, so whoever goes on must look all the same.
+                CommitOutcome::Refused(CommitRefusal::ApprovalMoved { .. } | CommitRefusal::RunTerminal) => {}
+                CommitOutcome::Refused(CommitRefusal::AgentState { .. }) => {
+                    return Err(agent_terminated(found.agent));
+                }
+                CommitOutcome::Unknown { .. } => {
+                    // It may be durable, so the run or session must check all the same.
                     self.all_answered(scope, &nexts);
                     self.request_rescan();
                     return Err(commit_fault(commit));
                 }
-                other @ Commit::Refused(_) => return Err(commit_fault(other)),
+                other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
             }
         }
         Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered")
             .with_hint("look at it with `dromia approval show`"))
     }
 
-    /// Tells whoever waits for some of the answers, each once.
-    fn all_answered(self: &Arc<Self>, scope: &Scope, nexts: &[Next]) {
-        for next in distinct(nexts) {
-            self.answered(scope, next);
+    /// Wakes each run or session that waits for one of the answers, once.
+    fn all_answered(self: &Arc<Self>, scope: &Scope, nexts: &[WakeTarget]) {
+        for next in distinct_targets(nexts) {
+            self.wake_after_answer(scope, next);
         }
     }
 
-    /// Lets a delayed call begin whose time to cool is over, unless somebody answered it meanwhile. One whose agent has
-    /// ended is refused.
+    /// Approves a delayed call whose delay is over, unless a person answered it meanwhile. A call whose agent has ended
+    /// is refused.
     pub(crate) async fn approval_cooled(
         self: &Arc<Self>,
         tenant: TenantId,
@@ -137,63 +140,79 @@ impl Core {
         for _ in 0..TRIES {
             let found = self.ports.store.approval(&scope, id).await.map_err(read_fault)?;
             let now = self.ports.runtime.clock.now();
-            let Some(found) = found.filter(|found| found.has_cooled(now)) else { return Ok(()) };
+            let has_cooled = |found: &ApprovalRequest| {
+                self.delays.cools_until(found, now).is_some_and(|until| until <= now)
+            };
+            let Some(found) = found.filter(has_cooled) else { return Ok(()) };
             let (batch, next) = if ended {
                 let reason = "its agent has ended".to_owned();
-                let answered = Answered { by: scope.actor().clone(), at: now, reason, reach: None };
+                let answered = AnswerRecord { by: scope.actor().clone(), at: now, reason, reach: None };
                 let answer = ApprovalAnswer { approval: id, from: found.state, approved: false, answered };
-                (Batch::new(tenant).with(Mutation::ApprovalAnswer(answer)), None)
+                (WriteBatch::new(tenant).with_mutation(Mutation::ApprovalAnswer(answer)), None)
             } else {
                 let bound = self.bound_of(&scope, &found).await?;
-                // What begins by itself is one more step without a person: what it leads to says so.
-                let by_time = Approval { hops: found.hops.saturating_add(1), ..found.clone() };
-                let (mut batch, next) =
-                    self.answer_batch(&scope, &by_time, &Answer::Approve(Reach::Once), bound, now)?;
+                // A call that begins without a person is one more hop, which its session's runs count.
+                let by_time = ApprovalRequest { hops: found.hops.saturating_add(1), ..found.clone() };
+                let (mut batch, next) = self.answer_batch(
+                    &scope,
+                    &by_time,
+                    &ApprovalDecision::Approve(ApprovalReach::Once),
+                    bound,
+                    now,
+                )?;
                 if let Some(Mutation::ApprovalAnswer(answer)) = batch.mutations.first_mut() {
                     "nobody refused it in time".clone_into(&mut answer.answered.reason);
                 }
                 (batch, Some(next))
             };
             match self.ports.store.commit(batch).await {
-                Commit::Done(_) => {
+                CommitOutcome::Done(_) => {
                     self.all_answered(&scope, next.as_slice());
                     return Ok(());
                 }
-                Commit::Refused(Refusal::ApprovalMoved { .. } | Refusal::RunTerminal) => {}
-                Commit::Refused(Refusal::AgentState { .. }) => ended = true,
-                Commit::Unknown { cause } => {
-                    // It may be durable, so whoever goes on must look all the same.
+                CommitOutcome::Refused(CommitRefusal::ApprovalMoved { .. } | CommitRefusal::RunTerminal) => {}
+                CommitOutcome::Refused(CommitRefusal::AgentState { .. }) => ended = true,
+                CommitOutcome::Unknown { cause } => {
+                    // It may be durable, so the run or session must check all the same.
                     self.all_answered(&scope, next.as_slice());
                     self.request_rescan();
-                    return Err(commit_fault(Commit::Unknown { cause }));
+                    return Err(commit_fault(CommitOutcome::Unknown { cause }));
                 }
-                other @ Commit::Refused(_) => return Err(commit_fault(other)),
+                other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
             }
         }
         Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered"))
     }
 
-    /// Tells whoever waits for the answer.
-    fn answered(self: &Arc<Self>, scope: &Scope, next: Next) {
+    /// Wakes the run or session that waits for the answer.
+    fn wake_after_answer(self: &Arc<Self>, scope: &Scope, next: WakeTarget) {
         match next {
-            Next::Run(run) => {
-                if !self.hub.signal(run) {
-                    self.ready(scope.tenant(), Ready::Run(run));
+            WakeTarget::Run(run) => {
+                if !self.hub.signal_run(run) {
+                    self.enqueue_ready(scope.tenant(), ReadyWork::Run(run));
                 }
             }
-            Next::Session(session) => self.ready(scope.tenant(), Ready::Session(session)),
+            WakeTarget::Session(session) => self.enqueue_ready(scope.tenant(), ReadyWork::Session(session)),
         }
     }
 
-    /// Refuses to approve a call whose program would meet other files than when it was asked for: it would not begin, and who
-    /// looks at them now looks at something else than what was asked for. Where nobody can look, or not in the time that whoever
-    /// answers has, its start decides.
-    async fn check_files(&self, asked: &Approval, until: Timestamp) -> Result<(), Fault> {
+    /// Refuses to approve a call whose executable files changed since the request: the call would not begin, and the
+    /// approver would see other files than the request describes. If the files cannot be hashed in the time of the
+    /// answer, the start of the call decides.
+    async fn check_files(
+        &self,
+        scope: &Scope,
+        asked: &ApprovalRequest,
+        until: Duration,
+    ) -> Result<(), Fault> {
         let Some(known) = asked.bound.and_then(|bound| bound.contents) else { return Ok(()) };
         let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
-        let Ok(call) = self.ports.tools.prepare(&ToolCall { id, tool, arguments }) else { return Ok(()) };
-        let look = self.ports.tools.contents(asked.agent, &call, known.extent);
-        let looked = match select(look, self.ports.runtime.clock.sleep_until(until)).await {
+        let Ok(call) = self.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
+            return Ok(());
+        };
+        let look = self.ports.tools.executable_files(scope.tenant(), asked.agent, &call, known.extent);
+        let left = until.saturating_sub(self.ports.runtime.clock.monotonic_now());
+        let looked = match select(look, self.ports.runtime.clock.sleep(left)).await {
             Either::Left((looked, _)) => looked,
             Either::Right(_) => return Ok(()),
         };
@@ -203,7 +222,7 @@ impl Core {
                     "files that the program of {} could execute have changed since it was asked for ({}), so it would not \
                      begin; nothing was answered",
                     asked.id,
-                    known.differs(&now)
+                    known.describe_difference(&now)
                 );
                 Err(Fault::new(ErrorCode::ApprovalOutdated, text))
             }
@@ -212,24 +231,28 @@ impl Core {
     }
 
     /// Finds the capability within which the run stays that asked: its call stays within it, also in a run of its own.
-    async fn bound_of(&self, scope: &Scope, approval: &Approval) -> Result<Option<CapabilityId>, Fault> {
+    async fn bound_of(
+        &self,
+        scope: &Scope,
+        approval: &ApprovalRequest,
+    ) -> Result<Option<CapabilityId>, Fault> {
         let session = self.ports.store.session(scope, approval.session).await.map_err(read_fault)?;
         let session = session.ok_or_else(|| session_not_found(approval.session))?;
         Ok(capability::bound_of(&session.key))
     }
 }
 
-/// Lists those of the approvals that are to be answered; what somebody answered so already is none of them. Refused where he may
-/// not answer one, or where one is closed.
+/// Lists the approvals that are still to be answered, without those that the same actor has answered in the same way.
+/// Refused if the actor may not answer one, or if one is closed.
 fn to_answer<'a>(
     scope: &Scope,
-    asked: impl Iterator<Item = &'a Approval>,
-    reach: Option<&Reach>,
+    asked: impl Iterator<Item = &'a ApprovalRequest>,
+    reach: Option<&ApprovalReach>,
     now: Timestamp,
-) -> Result<Vec<Approval>, Fault> {
+) -> Result<Vec<ApprovalRequest>, Fault> {
     let mut open = Vec::new();
     for found in asked {
-        if !found.may_be_answered_by(scope.actor()) {
+        if !found.may_be_answered_by(scope) {
             let who = found.approvers.iter().map(Actor::as_str).collect::<Vec<_>>().join(", ");
             let text = format!("{} may not answer {}; who may: {who}", scope.actor(), found.id);
             return Err(Fault::new(ErrorCode::Forbidden, text));
@@ -239,7 +262,7 @@ fn to_answer<'a>(
         }
         let state = found.state_at(now);
         if !state.is_open() {
-            return Err(closed(found, state));
+            return Err(closed_approval_fault(found, state));
         }
         open.push(found.clone());
     }
@@ -251,8 +274,8 @@ fn approval_not_found(id: ApprovalId) -> Fault {
         .with_hint("list the approvals with `dromia approval list`")
 }
 
-/// The fault for an answer that comes too late, or that is another one than the one which stands.
-fn closed(approval: &Approval, state: ApprovalState) -> Fault {
+/// The fault for an answer that comes too late, or that differs from the recorded one.
+fn closed_approval_fault(approval: &ApprovalRequest, state: ApprovalState) -> Fault {
     let by = approval.answer.as_ref().map(|answer| {
         let reach = answer.reach.as_ref().map(|reach| format!(" ({reach})"));
         format!(" by {}{}", answer.by, reach.unwrap_or_default())

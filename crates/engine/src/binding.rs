@@ -1,21 +1,21 @@
 //! What an approval is bound to: everything that was judged, as one digest.
 //!
-//! Its parts have marks of their own, by which a person is told what changed. Contents of the files that a program could execute
-//! are handed in: whoever looks at them, looks before.
+//! Each part has a mark of its own, so that an approver sees which part changed. The caller passes the digest of the
+//! files that a program could execute.
 //!
-//! It is a function of its inputs and of nothing else, so the digest that is made when a call is asked about and the one that
-//! is made when it is about to begin are equal if and only if nothing of it changed in between. It decides nothing.
+//! It is a function of its inputs and of nothing else, so the digest of the approval request and the one when the call
+//! is about to begin are equal if and only if no input changed in between. It decides nothing.
 
-use dromia_contracts::approval::{BoundParts, Contents};
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::approval::{BoundParts, ExecutableFiles};
+use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{PreparedCall, ToolDescriptor};
 use dromia_contracts::{Actor, AgentId, Digest, TenantId};
 use serde_json::{Value, json};
 
-/// What is judged of a call, and by what.
+/// The inputs of the judgement of a call.
 #[derive(Debug, Clone, Copy)]
-pub struct Bound<'a> {
+pub struct ApprovalBinding<'a> {
     /// The tenant.
     pub tenant: TenantId,
     /// The agent.
@@ -24,32 +24,32 @@ pub struct Bound<'a> {
     pub author: &'a Actor,
     /// What the agent may do.
     pub grants: &'a [String],
-    /// The call in canonical form: its action stands for tool and arguments, and where it would reach out to counts as well.
-    /// The files to which it is held count, and which call of its run it is does not.
+    /// The call in canonical form: its action digest covers tool and arguments. The hosts that it would reach and the
+    /// files that it is bound to count too; its id does not.
     pub call: &'a PreparedCall,
-    /// The tool as it is described; nothing where there is none of that name any more.
+    /// The descriptor of the tool; `None` if no tool has that name any more.
     pub tool: Option<&'a ToolDescriptor>,
     /// The most that the call may use.
-    pub limits: Option<Limits>,
-    /// What the operator says about the tool: its walls and its hosts. What way out the call would be given is told by the call.
+    pub limits: Option<ProcessLimits>,
+    /// The operator's terms for the tool: its sandbox and its hosts. The call itself holds its network access.
     pub terms: &'a ToolTerms,
     /// The rule that asks.
     pub rule: &'a str,
-    /// The policy that it stands in.
+    /// The policy that contains the rule.
     pub policy: Option<Digest>,
-    /// The word of the verdict, where it is another one than to ask.
+    /// The name of the verdict, if it is another one than to ask.
     pub verdict: Option<&'a str>,
 }
 
-impl Bound<'_> {
-    /// Digests it. Open approvals hold digests of before, so what is written for the same inputs never changes.
+impl ApprovalBinding<'_> {
+    /// Digests it. Open approvals hold older digests, so the encoding of the same inputs never changes.
     pub fn digest(&self) -> Digest {
-        Digest::from_bytes(*blake3::hash(self.written().as_bytes()).as_bytes())
+        Digest::from_bytes(*blake3::hash(self.sorted_json().as_bytes()).as_bytes())
     }
 
     /// Marks each part of it.
-    pub fn parts(&self) -> BoundParts {
-        let fields = self.fields();
+    pub fn bound_parts(&self) -> BoundParts {
+        let fields = self.json_fields();
         let mark = |names: &[&str]| {
             let part: Vec<_> = names.iter().map(|name| &fields[*name]).collect();
             let text = serde_json::to_vec(&part).unwrap_or_default();
@@ -66,11 +66,11 @@ impl Bound<'_> {
     }
 
     /// Writes it as JSON with sorted keys.
-    fn written(&self) -> String {
-        self.fields().to_string()
+    fn sorted_json(&self) -> String {
+        self.json_fields().to_string()
     }
 
-    fn fields(&self) -> Value {
+    fn json_fields(&self) -> Value {
         let reaches = self.call.reaches.as_ref().map(|reaches| {
             json!({
                 "method": reaches.method.as_str(),
@@ -98,7 +98,7 @@ impl Bound<'_> {
         if let Some(verdict) = self.verdict {
             bound["verdict"] = Value::from(verdict);
         }
-        if let Some(Contents { digest, files, extent }) = self.call.contents {
+        if let Some(ExecutableFiles { digest, files, extent }) = self.call.contents {
             bound["contents"] = json!({ "digest": digest, "files": files, "extent": extent });
         }
         bound
@@ -109,10 +109,10 @@ impl Bound<'_> {
 mod tests {
     use dromia_contracts::CallId;
     use dromia_contracts::approval::BoundFiles;
-    use dromia_contracts::egress::{Method, Reaches};
+    use dromia_contracts::egress::{EgressTarget, HttpMethod};
     use dromia_contracts::label::Label;
-    use dromia_contracts::sandbox::{Level, Network};
-    use dromia_contracts::tool::{ArgumentRole, EffectClass};
+    use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
+    use dromia_contracts::tool::{ArgumentRole, EffectClass, RecordFields, Sensitivity};
 
     use super::*;
 
@@ -125,7 +125,7 @@ mod tests {
         grants: Vec<String>,
         call: PreparedCall,
         tool: Option<ToolDescriptor>,
-        limits: Option<Limits>,
+        limits: Option<ProcessLimits>,
         terms: ToolTerms,
         rule: String,
         policy: Option<Digest>,
@@ -156,8 +156,10 @@ mod tests {
                     effect: EffectClass::Unkeyed,
                     roles: Vec::new(),
                     result_label: Label::OUTSIDE,
+                    sensitivity: Sensitivity::Low,
+                    records: None,
                 }),
-                limits: Some(Limits::DEFAULT),
+                limits: Some(ProcessLimits::DEFAULT),
                 terms: ToolTerms::default(),
                 rule: "ask exec".to_owned(),
                 policy: Some(Digest::from_bytes([4; 32])),
@@ -165,8 +167,8 @@ mod tests {
             }
         }
 
-        fn bound(&self) -> Bound<'_> {
-            Bound {
+        fn bound(&self) -> ApprovalBinding<'_> {
+            ApprovalBinding {
                 tenant: self.tenant,
                 agent: self.agent,
                 author: &self.author,
@@ -187,7 +189,7 @@ mod tests {
     }
 
     /// Every way in which something that is judged may change.
-    const CHANGES: [fn(&mut Inputs); 33] = [
+    const CHANGES: [fn(&mut Inputs); 35] = [
         |inputs| inputs.tenant = TenantId::from_bytes([9; 16]),
         |inputs| inputs.agent = AgentId::from_bytes([9; 16]),
         |inputs| inputs.author = Actor::new("cli:eve"),
@@ -195,10 +197,10 @@ mod tests {
         |inputs| inputs.grants = vec!["ex".to_owned(), "ec".to_owned()],
         |inputs| inputs.call.action = Digest::from_bytes([9; 32]),
         |inputs| inputs.call.effect = EffectClass::Pure,
-        |inputs| inputs.call.reaches = Some(reaches(Method::Get, "https://h/", &[])),
-        |inputs| inputs.call.reaches = Some(reaches(Method::Post, "https://h/", &[])),
-        |inputs| inputs.call.reaches = Some(reaches(Method::Get, "https://i/", &[])),
-        |inputs| inputs.call.reaches = Some(reaches(Method::Get, "https://h/", &["key"])),
+        |inputs| inputs.call.reaches = Some(reaches(HttpMethod::Get, "https://h/", &[])),
+        |inputs| inputs.call.reaches = Some(reaches(HttpMethod::Post, "https://h/", &[])),
+        |inputs| inputs.call.reaches = Some(reaches(HttpMethod::Get, "https://i/", &[])),
+        |inputs| inputs.call.reaches = Some(reaches(HttpMethod::Get, "https://h/", &["key"])),
         |inputs| inputs.tool = None,
         |inputs| tool(inputs).name.push('x'),
         |inputs| tool(inputs).description.push('x'),
@@ -207,28 +209,30 @@ mod tests {
         |inputs| tool(inputs).effect = EffectClass::Keyed,
         |inputs| tool(inputs).roles.push(("to".to_owned(), ArgumentRole::Destination)),
         |inputs| tool(inputs).result_label = Label::PUBLIC_FACT,
+        |inputs| tool(inputs).sensitivity = Sensitivity::High,
+        |inputs| tool(inputs).records = Some(RecordFields { keys: vec!["id".to_owned()], names: Vec::new() }),
         |inputs| inputs.limits = None,
-        |inputs| inputs.limits = Some(Limits { wall_ms: 1, ..Limits::DEFAULT }),
-        |inputs| inputs.limits = Some(Limits { disk_bytes: 1, ..Limits::DEFAULT }),
-        |inputs| inputs.terms.sandbox = Some(Level::Base),
-        |inputs| inputs.call.network = Some(Network::Proxy),
+        |inputs| inputs.limits = Some(ProcessLimits { wall_ms: 1, ..ProcessLimits::DEFAULT }),
+        |inputs| inputs.limits = Some(ProcessLimits { disk_bytes: 1, ..ProcessLimits::DEFAULT }),
+        |inputs| inputs.terms.sandbox = Some(IsolationLevel::Base),
+        |inputs| inputs.call.network = Some(NetworkAccess::Proxy),
         |inputs| inputs.terms.net.push("h".to_owned()),
         |inputs| inputs.rule.push('x'),
         |inputs| inputs.policy = None,
         |inputs| inputs.policy = Some(Digest::from_bytes([9; 32])),
         |inputs| inputs.verdict = Some("delay"),
         |inputs| inputs.call.contents = Some(HELD),
-        |inputs| inputs.call.contents = Some(Contents { digest: Digest::from_bytes([9; 32]), ..HELD }),
-        |inputs| inputs.call.contents = Some(Contents { files: 2, ..HELD }),
-        |inputs| inputs.call.contents = Some(Contents { extent: BoundFiles::Named, ..HELD }),
+        |inputs| inputs.call.contents = Some(ExecutableFiles { digest: Digest::from_bytes([9; 32]), ..HELD }),
+        |inputs| inputs.call.contents = Some(ExecutableFiles { files: 2, ..HELD }),
+        |inputs| inputs.call.contents = Some(ExecutableFiles { extent: BoundFiles::Named, ..HELD }),
     ];
 
-    const HELD: Contents =
-        Contents { digest: Digest::from_bytes([8; 32]), files: 1, extent: BoundFiles::All };
+    const HELD: ExecutableFiles =
+        ExecutableFiles { digest: Digest::from_bytes([8; 32]), files: 1, extent: BoundFiles::All };
 
-    fn reaches(method: Method, url: &str, secrets: &[&str]) -> Reaches {
+    fn reaches(method: HttpMethod, url: &str, secrets: &[&str]) -> EgressTarget {
         let secrets = secrets.iter().map(|&name| name.to_owned()).collect();
-        Reaches { method, url: url.to_owned(), secrets }
+        EgressTarget { method, url: url.to_owned(), secrets }
     }
 
     #[test]
@@ -238,7 +242,7 @@ mod tests {
             let mut inputs = Inputs::new();
             change(&mut inputs);
             let digest = inputs.bound().digest();
-            let parts = Inputs::new().bound().parts().changed(&inputs.bound().parts());
+            let parts = Inputs::new().bound().bound_parts().changed_parts(&inputs.bound().bound_parts());
             assert_eq!(parts.len(), 1, "what changed is told, and nothing else: {parts:?}");
             assert_eq!(inputs.clone().bound().digest(), digest, "it is a function of its inputs");
             seen.push(digest);
@@ -257,19 +261,19 @@ mod tests {
         assert_eq!(other.bound().digest(), Inputs::new().bound().digest());
     }
 
-    /// Approvals that are open hold what a program of before bound them to.
+    /// Open approvals hold the binding that an older version made.
     #[test]
     fn what_is_bound_is_written_as_ever() {
         let mut inputs = Inputs::new();
         (inputs.limits, inputs.verdict) = (None, Some("delay"));
-        inputs.call.reaches = Some(reaches(Method::Get, "https://h/", &["key"]));
+        inputs.call.reaches = Some(reaches(HttpMethod::Get, "https://h/", &["key"]));
         let (tenant, agent) = (inputs.tenant, inputs.agent);
         let expected = format!(
             r#"{{"action":"{}","agent":"{agent}","author":"cli:ada","effect":"unkeyed","grants":["exec"],"limits":null,"net":[],"network":null,"policy":"{}","reaches":{{"method":"{}","secrets":["key"],"url":"https://h/"}},"rule":"ask exec","sandbox":null,"tenant":"{tenant}","tool":{{"description":"Runs.","effect":"unkeyed","name":"exec","parameters":{{"a":1,"type":"object"}},"result_label":"untrusted/agent","roles":[]}},"verdict":"delay","version":1}}"#,
             "03".repeat(32),
             "04".repeat(32),
-            Method::Get.as_str(),
+            HttpMethod::Get.as_str(),
         );
-        assert_eq!(inputs.bound().written(), expected);
+        assert_eq!(inputs.bound().sorted_json(), expected);
     }
 }

@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 /// A cache of at most `max` values.
 #[derive(Debug)]
-pub(crate) struct Bounded<K, V> {
+pub(crate) struct BoundedCache<K, V> {
     max: usize,
     map: Mutex<HashMap<K, V>>,
 }
 
-impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
+impl<K: Eq + Hash, V: Clone> BoundedCache<K, V> {
     /// Makes an empty cache.
     pub(crate) fn new(max: usize) -> Self {
         Self { max, map: Mutex::new(HashMap::new()) }

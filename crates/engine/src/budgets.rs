@@ -2,28 +2,31 @@
 //!
 //! What the configuration declares is changed there only: a second place to change it would be undone by the next start.
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::budget::{Budget, BudgetUse, Per};
-use dromia_contracts::store::{Batch, BudgetRemove, BudgetSet, Commit, Mutation, Page};
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::budget::{BudgetDefinition, BudgetScope, BudgetUse};
+use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitOutcome, Mutation, PageRequest, WriteBatch};
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, Scope, TenantId};
 
 use crate::agents::read_fault;
-use crate::core::{Core, Engine};
+use crate::core::{Engine, EngineCore};
 use crate::refusal::commit_fault;
 
 impl Engine {
-    /// Makes the budgets that the configuration declares the ones that are declared, before any agent runs: those that it
-    /// names are set, and those that an earlier one named and this one does not are removed. What people set by hand is
-    /// left alone. An agent may be named by its handle. What names a tenant or an agent that is not there waits for the first
-    /// start that finds it; whoever read the configuration tells of it.
-    pub async fn budgets_declare(&self, declared: &[(Handle, Vec<Budget>)]) -> Result<(), Fault> {
-        let (core, operator) = (&self.core, self.core.operator());
-        let mut page = Page::first(Page::<TenantId>::LIMIT_MAX);
+    /// Sets the budgets that the configuration declares, before any agent runs, and removes those that only an earlier
+    /// configuration declared. Budgets that people set by hand are left alone. An agent may be named by its handle. A
+    /// budget that names a missing tenant or agent is set by the first start that finds it; the reader of the
+    /// configuration warns about it.
+    pub async fn budgets_declare(
+        &self,
+        declared: &[(HandleSlug, Vec<BudgetDefinition>)],
+    ) -> Result<(), Fault> {
+        let (core, operator) = (&self.core, self.core.node_operator());
+        let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
         loop {
             let tenants = core.ports.store.tenants(&operator, page).await.map_err(read_fault)?;
             for tenant in &tenants {
                 let mine = declared.iter().find(|(handle, _)| *handle == tenant.handle);
-                core.declare(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
+                core.declare_budgets(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
             }
             match tenants.last() {
                 Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
@@ -34,15 +37,15 @@ impl Engine {
     }
 }
 
-impl Core {
-    async fn declare(&self, tenant: TenantId, written: &[Budget]) -> Result<(), Fault> {
+impl EngineCore {
+    async fn declare_budgets(&self, tenant: TenantId, written: &[BudgetDefinition]) -> Result<(), Fault> {
         let scope = self.recovery_scope(tenant);
         let mut declared = Vec::new();
         for budget in written {
             declared.extend(self.by_id(&scope, budget.clone()).await?);
         }
-        let known = self.budgets(&scope).await?;
-        // Only whoever owns the process writes its configuration.
+        let known = self.list_budgets(&scope).await?;
+        // Only the operator writes the configuration of the process.
         let mut batch = self.of_budgets(&scope, &Actor::new("operator"));
         let gone = known
             .iter()
@@ -59,67 +62,75 @@ impl Core {
     }
 
     /// Puts an agent's id in the place of its handle. A budget of an agent that is not there is left out.
-    async fn by_id(&self, scope: &Scope, budget: Budget) -> Result<Option<Budget>, Fault> {
+    async fn by_id(
+        &self,
+        scope: &Scope,
+        budget: BudgetDefinition,
+    ) -> Result<Option<BudgetDefinition>, Fault> {
         let handle = match (&budget.of, budget.per) {
-            (Some(of), Per::Agent) if of.parse::<AgentId>().is_err() => of.parse::<Handle>().ok(),
+            (Some(of), BudgetScope::Agent) if of.parse::<AgentId>().is_err() => of.parse::<HandleSlug>().ok(),
             _ => None,
         };
         let Some(handle) = handle else { return Ok(Some(budget)) };
         let agent = self.ports.store.agent_by_handle(scope, &handle).await.map_err(read_fault)?;
-        Ok(agent.map(|agent| Budget { of: Some(agent.id.to_string()), ..budget }))
+        Ok(agent.map(|agent| BudgetDefinition { of: Some(agent.id.to_string()), ..budget }))
     }
 }
 
-impl Core {
+impl EngineCore {
     /// Sets a budget for a person.
-    pub(crate) async fn budget_set(&self, scope: &Scope, budget: Budget) -> Result<Budget, Fault> {
-        if let Some(problem) = budget.problem() {
+    pub(crate) async fn budget_set(
+        &self,
+        scope: &Scope,
+        budget: BudgetDefinition,
+    ) -> Result<BudgetDefinition, Fault> {
+        if let Some(problem) = budget.validation_problem() {
             return Err(Fault::new(ErrorCode::InvalidRequest, problem));
         }
-        let known = self.budgets(scope).await?;
+        let known = self.list_budgets(scope).await?;
         if let Some(known) = known.iter().find(|known| known.budget.name == budget.name) {
-            undeclared(&known.budget)?;
+            check_undeclared(&known.budget)?;
         }
-        let budget = Budget { declared: false, ..budget };
+        let budget = BudgetDefinition { declared: false, ..budget };
         let set = Mutation::BudgetSet(BudgetSet { budget: budget.clone() });
-        self.commit_budgets(self.of_budgets(scope, scope.actor()).with(set)).await?;
+        self.commit_budgets(self.of_budgets(scope, scope.actor()).with_mutation(set)).await?;
         Ok(budget)
     }
 
     /// Removes a budget for a person.
-    pub(crate) async fn budget_remove(&self, scope: &Scope, name: String) -> Result<Budget, Fault> {
-        let known = self.budgets(scope).await?.into_iter().find(|known| known.budget.name == name);
+    pub(crate) async fn budget_remove(&self, scope: &Scope, name: String) -> Result<BudgetDefinition, Fault> {
+        let known = self.list_budgets(scope).await?.into_iter().find(|known| known.budget.name == name);
         let Some(BudgetUse { budget, .. }) = known else {
             return Err(Fault::new(ErrorCode::BudgetNotFound, format!("there is no budget {name:?}"))
                 .with_hint("list them with `dromia budget list`"));
         };
-        undeclared(&budget)?;
+        check_undeclared(&budget)?;
         let remove = Mutation::BudgetRemove(BudgetRemove { name });
-        self.commit_budgets(self.of_budgets(scope, scope.actor()).with(remove)).await?;
+        self.commit_budgets(self.of_budgets(scope, scope.actor()).with_mutation(remove)).await?;
         Ok(budget)
     }
 
     /// Reads the budgets of a tenant, and how they stand.
-    pub(crate) async fn budgets(&self, scope: &Scope) -> Result<Vec<BudgetUse>, Fault> {
+    pub(crate) async fn list_budgets(&self, scope: &Scope) -> Result<Vec<BudgetUse>, Fault> {
         let now = self.ports.runtime.clock.now();
         self.ports.store.budgets(scope, now).await.map_err(read_fault)
     }
 
-    /// Begins a batch that changes budgets, by whoever wants it.
-    fn of_budgets(&self, scope: &Scope, by: &Actor) -> Batch {
-        Batch::new(scope.tenant()).wanted_by(by, self.ports.runtime.clock.now())
+    /// Begins a batch that changes budgets, with its requester.
+    fn of_budgets(&self, scope: &Scope, by: &Actor) -> WriteBatch {
+        WriteBatch::new(scope.tenant()).wanted_by(by, self.ports.runtime.clock.now())
     }
 
-    async fn commit_budgets(&self, batch: Batch) -> Result<(), Fault> {
+    async fn commit_budgets(&self, batch: WriteBatch) -> Result<(), Fault> {
         match self.ports.store.commit(batch).await {
-            Commit::Done(_) => Ok(()),
+            CommitOutcome::Done(_) => Ok(()),
             answer => Err(commit_fault(answer)),
         }
     }
 }
 
 /// Refuses to change what the configuration declares.
-fn undeclared(budget: &Budget) -> Result<(), Fault> {
+fn check_undeclared(budget: &BudgetDefinition) -> Result<(), Fault> {
     if budget.declared {
         let text = format!("the configuration sets the budget {}", budget.name);
         return Err(Fault::new(ErrorCode::BudgetDeclared, text)

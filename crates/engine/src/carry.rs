@@ -1,14 +1,13 @@
-//! Carrying a session out of a home and into another: one versioned JSON file with transcript, tool history,
-//! bodies and custom state.
+//! Session export and import: one versioned JSON file with transcript, tool history, bodies and custom state.
 //!
-//! Only closed runs are carried, so the file is cut at a unit border, and whoever exports is told what that leaves out. An
-//! import copies: the new session, its
-//! runs and its items get ids of their own, and nothing refers to where they came from. A reader refuses a file
-//! of a newer version or with an entry it does not know, before it writes anything. It takes no label at its word unless
-//! whoever imports vouches for the file. A session is imported whole or is not there.
+//! An export contains only closed runs, so the file ends at a unit border; the result says what that leaves out. An
+//! import copies: the new session, its runs and its items get ids of their own, and nothing refers to where they came
+//! from. A reader refuses a file of a newer version or with an entry it does not know, before it writes anything. It
+//! trusts no label unless the importer vouches for the file. An import is atomic.
 
 mod doubt;
 mod file;
+mod told;
 mod whole;
 
 use std::collections::{HashMap, HashSet};
@@ -18,24 +17,26 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
-use dromia_contracts::runs::{Exported, ImportLabels};
+use dromia_contracts::runs::{ImportLabels, SessionExport};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
-    Claim, InboxPut, ItemKey, Mutation, NewEntry, Page, RunAppend, StateEntry, StatePut,
+    InboxPut, ItemKey, Mutation, NewEntry, PageRequest, RunAppend, StateEntry, StatePut, TurnClaim,
 };
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use jiff::Timestamp;
 
 use self::doubt::doubt_entries;
-use self::file::{FORMAT, File, FileEntry, FileItem, FileRun, FileState, Text, VERSION, read_file};
+use self::file::{
+    FORMAT, FileEntry, FileItem, FileRun, FileState, SessionFile, TextOrHex, VERSION, read_file,
+};
 pub(crate) use self::whole::is_imported;
-use self::whole::{Filling, Opened, bulk, not_imported};
+use self::whole::{ImportStart, ImportTarget, bulk_batch, not_imported};
 use crate::agents::read_fault;
 use crate::answering;
-use crate::core::Core;
-use crate::recover::journal;
+use crate::core::EngineCore;
+use crate::recover::read_journal;
 use crate::refusal::session_not_found;
-use crate::state::{RunState, apply};
+use crate::state::{RunState, apply_entry};
 
 /// Entries and bytes of one batch of an import; the limits of a batch leave room for the rest.
 const CHUNK_ENTRIES: usize = 100;
@@ -47,26 +48,32 @@ pub fn check_session_file(bytes: &[u8]) -> Result<(), Fault> {
     for (_, entries) in &mut runs {
         doubt_entries(entries)?;
     }
-    // The runs as they are: each would get another id, which changes nothing of what is read.
+    // Runs keep their ids here: an import would rename them, which does not change whether the file is readable.
     let renamed: HashMap<RunId, RunId> = runs.iter().map(|(run, _)| (*run, *run)).collect();
     for mut item in file.items {
         item.rename_run(&renamed)?;
-        item.doubt()?;
-        item.body.map(Text::bytes).transpose()?;
+        item.lower_labels()?;
+        item.body.map(TextOrHex::into_bytes).transpose()?;
     }
     for state in file.state {
-        state.value.bytes()?;
+        state.value.into_bytes()?;
     }
     Ok(())
 }
 
-impl Core {
-    /// Writes a session into one file, as it was when its row was read: what a run takes after that is left out, as its run is.
-    pub(crate) async fn export(&self, scope: &Scope, id: SessionId) -> Result<Exported, Fault> {
+/// The fault for a damaged session, so that no incomplete export looks complete.
+fn not_whole(session: SessionId, problem: &str) -> Fault {
+    Fault::new(ErrorCode::JournalDamaged, format!("{session} is damaged: {problem}"))
+}
+
+impl EngineCore {
+    /// Writes a session into one file, as it was when its row was read: an item that a run takes later is left out, and
+    /// so is that run.
+    pub(crate) async fn export_session(&self, scope: &Scope, id: SessionId) -> Result<SessionExport, Fault> {
         let store = &self.ports.store;
         let session =
             store.session(scope, id).await.map_err(read_fault)?.ok_or_else(|| session_not_found(id))?;
-        let mut file = File {
+        let mut file = SessionFile {
             format: FORMAT.to_owned(),
             version: VERSION,
             session: id,
@@ -76,12 +83,20 @@ impl Core {
             runs: Vec::new(),
             state: Vec::new(),
         };
-        let mut after = 0;
+        let (mut after, mut taken_beyond) = (0, false);
         loop {
-            let page = store.inbox(scope, InboxOwner::Session(id), after, PAGE).await.map_err(read_fault)?;
+            let page =
+                store.inbox_items(scope, InboxOwner::Session(id), after, PAGE).await.map_err(read_fault)?;
             for item in &page {
                 after = item.position;
                 let was_taken = item.position <= session.head.taken;
+                if was_taken && item.taken_by.is_none() {
+                    return Err(not_whole(
+                        id,
+                        &format!("item {after} of its inbox was taken, and no run says so"),
+                    ));
+                }
+                taken_beyond |= !was_taken && item.taken_by.is_some();
                 let taken_by = item.taken_by.filter(|run| was_taken && Some(*run) != session.head.active);
                 let Some(run) = taken_by else { continue };
                 if file.runs.last().is_none_or(|last| last.id != run) {
@@ -92,7 +107,7 @@ impl Core {
                     at: item.at,
                     kind: item.kind,
                     author: item.author.clone(),
-                    body: item.body.as_ref().map(Text::from),
+                    body: item.body.as_ref().map(TextOrHex::from),
                     taken_by: run,
                 });
             }
@@ -102,18 +117,30 @@ impl Core {
         }
         loop {
             let after = file.state.last().map(|entry| entry.name.clone());
-            let page = Page { after: after.as_deref(), limit: STATE_PAGE };
-            let entries = store.state(scope, id, page).await.map_err(read_fault)?;
+            let page = PageRequest { after: after.as_deref(), limit: STATE_PAGE };
+            let entries = store.session_state(scope, id, page).await.map_err(read_fault)?;
             let is_last = entries.len() < STATE_PAGE;
-            let entry = |entry: StateEntry| FileState { name: entry.name, value: Text::from(&entry.value) };
+            let entry =
+                |entry: StateEntry| FileState { name: entry.name, value: TextOrHex::from(&entry.value) };
             file.state.extend(entries.into_iter().map(entry));
             if is_last {
                 break;
             }
         }
+        if after < session.head.last {
+            return Err(not_whole(id, &format!("its inbox ends with item {after} of {}", session.head.last)));
+        }
+        // A run that began meanwhile took them, or the session's row is behind its inbox.
+        if taken_beyond
+            && store.session(scope, id).await.map_err(read_fault)?.is_some_and(|now| now.head == session.head)
+        {
+            return Err(not_whole(id, "runs took items that are not known to be taken"));
+        }
         let file = serde_json::to_vec_pretty(&file)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
-        Ok(Exported {
+        // What no import would take is no copy of a session.
+        check_session_file(&file).map_err(|fault| not_whole(id, &fault.message))?;
+        Ok(SessionExport {
             file,
             open_runs: u64::from(session.head.active.is_some()),
             waiting_inputs: session.head.last.saturating_sub(session.head.taken),
@@ -122,7 +149,7 @@ impl Core {
 
     async fn export_run(&self, scope: &Scope, run: RunId) -> Result<FileRun, Fault> {
         let mut entries = Vec::new();
-        for stored in journal(self, scope, run).await.map_err(read_fault)? {
+        for stored in read_journal(self, scope, run).await.map_err(read_fault)? {
             let fields = serde_json::from_str(&stored.fields)
                 .map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
             entries.push(FileEntry {
@@ -130,7 +157,7 @@ impl Core {
                 kind: stored.kind,
                 version: stored.version,
                 fields,
-                body: stored.body.as_ref().map(Text::from),
+                body: stored.body.as_ref().map(TextOrHex::from),
             });
         }
         Ok(FileRun { id: run, entries })
@@ -138,7 +165,7 @@ impl Core {
 
     /// Reads such a file into a new session of an agent. The same file under the same name of a copy gives the same session,
     /// also where an earlier try broke off.
-    pub(crate) async fn import(
+    pub(crate) async fn import_session(
         self: &Arc<Self>,
         scope: &Scope,
         agent: AgentId,
@@ -146,7 +173,7 @@ impl Core {
         labels: ImportLabels,
         copy: Option<&str>,
     ) -> Result<SessionId, Fault> {
-        let agent = self.snapshot(scope, agent).await?;
+        let agent = self.agent_snapshot(scope, agent).await?;
         // A paused agent would take the short runs and refuse the first long one.
         if agent.state == AgentState::Paused {
             return Err(not_imported());
@@ -155,15 +182,15 @@ impl Core {
         let (file, mut runs) = read_file(bytes)?;
         let believes = labels == ImportLabels::Believed;
         if !believes {
-            file.items.iter().try_for_each(FileItem::check)?;
+            file.items.iter().try_for_each(FileItem::check_labels)?;
             runs.iter_mut().try_for_each(|(_, entries)| doubt_entries(entries))?;
         }
-        let key = whole::key(bytes, labels, copy, file.key.actor);
+        let key = whole::import_key(bytes, labels, copy, file.key.actor);
         let mut filling = match self.import_open(scope, agent, key, believes).await? {
-            Opened::Whole(session) => return Ok(session),
-            Opened::Begun(filling) => filling,
+            ImportStart::Whole(session) => return Ok(session),
+            ImportStart::Begun(filling) => filling,
         };
-        self.import_state(scope, filling.session, file.opened_at, file.state).await?;
+        self.import_state(scope, &mut filling, file.opened_at, file.state).await?;
         let mut items: HashMap<RunId, Vec<FileItem>> = HashMap::new();
         for item in file.items {
             items.entry(item.taken_by).or_default().push(item);
@@ -174,11 +201,11 @@ impl Core {
         for (old, entries) in runs {
             let mut taken = Vec::new();
             for mut item in items.remove(&old).unwrap_or_default() {
-                // Of two items that answer the same calls the first one did.
-                // The key is of what the client sent, so that it finds its own results whatever became of their labels.
+                // Of two items that answer the same calls the first one did. The key hashes the body as the client sent
+                // it, so that the client finds its results after their labels were lowered.
                 let key = item.rename_run(&renamed)?.filter(|key| answered.insert(key.key.clone()));
                 if !believes {
-                    item.doubt()?;
+                    item.lower_labels()?;
                 }
                 taken.push((item, key));
             }
@@ -187,30 +214,32 @@ impl Core {
             renamed.insert(old, new);
             after += count;
         }
-        // By itself, so that it stands only behind all the others.
-        self.import_commit(bulk(scope).with(Mutation::ImportEnd(filling.session))).await?;
+        // A commit of its own, so that the import ends only after all other commits.
+        self.import_commit(bulk_batch(scope).with_mutation(Mutation::ImportEnd(filling.session))).await?;
         Ok(filling.session)
     }
 
-    /// Writes the custom state. Its time is the file's, so that a try that is repeated finds what it wrote.
+    /// Writes the custom state. The write ids derive from the session's id, so that a repeated attempt finds its
+    /// earlier writes.
     async fn import_state(
         &self,
         scope: &Scope,
-        session: SessionId,
+        filling: &mut ImportTarget,
         at: Timestamp,
         state: Vec<FileState>,
     ) -> Result<(), Fault> {
-        let (mut batch, mut bytes) = (bulk(scope), 0);
+        let (mut batch, mut bytes) = (bulk_batch(scope), 0);
         for FileState { name, value } in state {
-            let value = value.bytes()?;
+            let value = value.into_bytes()?;
             bytes += value.len();
             let count = batch.mutations.len();
             if count > 0 && (bytes > CHUNK_BYTES || count == CHUNK_ENTRIES) {
-                self.import_commit(std::mem::replace(&mut batch, bulk(scope))).await?;
+                self.import_commit(std::mem::replace(&mut batch, bulk_batch(scope))).await?;
                 bytes = value.len();
             }
+            let (session, write) = (filling.session, filling.write_id());
             let expected = Some(0);
-            batch.mutations.push(Mutation::StatePut(StatePut { session, name, expected, value, at }));
+            batch.mutations.push(Mutation::StatePut(StatePut { session, name, expected, value, at, write }));
         }
         if batch.mutations.is_empty() {
             return Ok(());
@@ -218,19 +247,19 @@ impl Core {
         self.import_commit(batch).await
     }
 
-    /// Writes one closed run. After each commit its row says what its entries do, and nobody sees either: the session is
-    /// not there yet.
+    /// Writes one closed run. After each commit the run's row agrees with its entries, and no read sees either: the
+    /// session is not visible yet.
     async fn import_run(
         &self,
         scope: &Scope,
         agent: AgentId,
-        filling: &mut Filling,
+        filling: &mut ImportTarget,
         after: u64,
         items: Vec<(FileItem, Option<ItemKey>)>,
         mut entries: Vec<NewEntry>,
     ) -> Result<RunId, Fault> {
         let (session, run) = (filling.session, filling.run_id());
-        let mut batch = bulk(scope);
+        let mut batch = bulk_batch(scope);
         let mut take = Vec::new();
         for (item, key) in items {
             let id = filling.item_id();
@@ -241,7 +270,7 @@ impl Core {
                 at: item.at,
                 kind: item.kind,
                 author: item.author,
-                body: item.body.map_or(Ok(Bytes::new()), Text::bytes)?,
+                body: item.body.map_or(Ok(Bytes::new()), TextOrHex::into_bytes)?,
                 key,
             }));
         }
@@ -257,15 +286,15 @@ impl Core {
             let from = state.seq;
             let chunk = next_chunk(&mut rest);
             for new in &chunk {
-                apply(&mut state, &new.entry);
+                apply_entry(&mut state, &new.entry);
             }
-            let head = state.head();
+            let head = state.run_head();
             let batch = if let Some((mut batch, take)) = first.take() {
-                batch.claim = Some(Claim { session, agent, run, after, take, entries: chunk, head });
+                batch.claim = Some(TurnClaim { session, agent, run, after, take, entries: chunk, head });
                 batch
             } else {
                 let append = RunAppend { run, epoch: 1, after: from, entries: chunk, head };
-                bulk(scope).with(Mutation::RunAppend(append))
+                bulk_batch(scope).with_mutation(Mutation::RunAppend(append))
             };
             self.import_commit(batch).await?;
         }
@@ -276,7 +305,7 @@ impl Core {
 /// How many state entries are read at a time; a value may be long.
 const STATE_PAGE: usize = 16;
 
-const PAGE: usize = Page::<ItemId>::LIMIT_MAX;
+const PAGE: usize = PageRequest::<ItemId>::LIMIT_MAX;
 
 fn next_chunk(entries: &mut std::iter::Peekable<std::vec::IntoIter<NewEntry>>) -> Vec<NewEntry> {
     let mut chunk: Vec<NewEntry> = Vec::new();
@@ -292,21 +321,21 @@ fn next_chunk(entries: &mut std::iter::Peekable<std::vec::IntoIter<NewEntry>>) -
 }
 
 impl FileItem {
-    /// Names the run whose handed calls the item answers by the id that the run has now. Returns the key of the one
-    /// input that answers those calls: what was answered before it was carried is not answered once more.
+    /// Replaces the id of the run whose client calls the item answers by the run's new id. Returns the key of the one
+    /// input that answers those calls, so that calls which were answered before the export are not answered again.
     fn rename_run(&mut self, renamed: &HashMap<RunId, RunId>) -> Result<Option<ItemKey>, Fault> {
-        let Some(Text::Utf8(text)) = self.body.as_ref().filter(|_| self.kind == ItemKind::Input) else {
+        let Some(TextOrHex::Utf8(text)) = self.body.as_ref().filter(|_| self.kind == ItemKind::Input) else {
             return Ok(None);
         };
-        // A body that cannot be read stays as it is; whoever reads the session meets it there.
+        // An unreadable body stays as it is; a reader of the session reports it.
         let Ok(mut body) = InputBody::decode(text.as_bytes()) else { return Ok(None) };
         let Some(mut answers) = body.answers.take() else { return Ok(None) };
         let Some(run) = renamed.get(&answers.run) else { return Ok(None) };
         answers.run = *run;
         body.answers = Some(answers.clone());
         let bytes = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
-        let key = answering::key(&answers, &bytes);
-        self.body = Some(Text::from(&Bytes::from(bytes)));
+        let key = answering::answer_item_key(&answers, &bytes);
+        self.body = Some(TextOrHex::from(&Bytes::from(bytes)));
         Ok(Some(key))
     }
 }

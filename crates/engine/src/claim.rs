@@ -7,77 +7,82 @@ use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovedBody;
-use dromia_contracts::budget::Exhausted;
+use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
-use dromia_contracts::store::{Batch, Claim, Commit, InboxPut, Mutation, Refusal, SessionTail};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, InboxPut, Mutation, SessionTail, TurnClaim, WriteBatch,
+};
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
-use crate::agents::{Snapshot, read_fault};
-use crate::core::Core;
-use crate::decide::{Input, Next};
-use crate::live::Active;
-use crate::owner::Owner;
+use crate::agents::{AgentSnapshot, read_fault};
+use crate::core::EngineCore;
+use crate::decide::{DecisionInput, NextAction};
+use crate::live::ActiveRun;
+use crate::owner::RunOwner;
 use crate::refusal::{commit_fault, session_not_found};
-use crate::scheduler::{Ready, Slot};
+use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
-use crate::story::Story;
-use crate::submit::Found;
-use crate::unwound::minded;
+use crate::steps::StepPermit;
+use crate::story::ConversationTranscript;
+use crate::submit::SessionLookup;
+use crate::unwound::supervise_task;
 
 /// A turn whose first entries are decided and not yet durable.
-pub(crate) struct Beginning {
-    pub(crate) owner: Owner,
-    next: Next,
+pub(crate) struct TurnStart {
+    pub(crate) owner: RunOwner,
+    next: NextAction,
     after: u64,
 }
 
-impl Beginning {
-    /// Ends the turn at a budget that has no room for its first call.
-    pub(crate) fn unfund(&mut self, exhausted: Exhausted) {
-        self.next = self.owner.unfund(exhausted);
+impl TurnStart {
+    /// Ends the turn because a budget is exhausted before its first call.
+    pub(crate) fn exhaust_budget(&mut self, exhausted: BudgetExhaustion) {
+        self.next = self.owner.exhaust_budget(exhausted);
     }
 
     /// Adds the claim to the batch that stores the input.
-    pub(crate) fn claim(&mut self, batch: &mut Batch, session: SessionId) {
+    pub(crate) fn add_claim(&mut self, batch: &mut WriteBatch, session: SessionId) {
         let owner = &self.owner;
         let pin = &owner.agent.prompt;
         if owner.core.pins.get(&(batch.tenant, owner.agent.id, pin.digest)).is_none() {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
         // A run that ends before its first model call, and its answer with it.
-        batch.mutations.extend(owner.message().map(Mutation::DeliveryPrepare));
-        batch.payer = Some(owner.payer());
-        batch.claim = Some(Claim {
+        batch.mutations.extend(owner.delivery_message().map(Mutation::DeliveryPrepare));
+        batch.payer = Some(owner.pending_payer());
+        batch.claim = Some(TurnClaim {
             session,
             agent: owner.agent.id,
             run: owner.run,
             after: self.after,
             take: owner.items.clone(),
             entries: owner.pending.clone(),
-            head: owner.state.head(),
+            head: owner.state.run_head(),
         });
     }
 }
 
-impl Core {
-    /// Puts a turn together, if the session seems free and a slot is to be had.
-    pub(crate) async fn begin(
+impl EngineCore {
+    /// Puts a turn together, if the session seems free and a slot is to be had, which goes on with the step.
+    pub(crate) async fn try_begin_turn(
         self: &Arc<Self>,
         scope: &Scope,
-        agent: &Arc<Snapshot>,
-        found: &Found,
+        agent: &Arc<AgentSnapshot>,
+        found: &SessionLookup,
         session: SessionId,
         put: &InboxPut,
-    ) -> Result<Option<Beginning>, Fault> {
+        step: &mut Option<StepPermit>,
+    ) -> Result<Option<TurnStart>, Fault> {
         if agent.state != AgentState::Running {
             return Ok(None);
         }
         let Some(slot) = self.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
+        slot.continue_step(step.take());
         let item = InboxItem {
             id: put.item,
             position: 0,
@@ -88,12 +93,14 @@ impl Core {
             taken_by: None,
         };
         match found {
-            Found::New(key) | Found::Fresh(key) => {
+            SessionLookup::New(key) | SessionLookup::Fresh(key) => {
                 let place = (session, target_of(key), key.platform.clone());
-                let agent = agent.within(scope.tenant(), key);
-                Ok(self.beginning(scope, &agent, place, Story::new(1), 0, item, slot))
+                let agent = agent.within_session(scope.tenant(), key);
+                Ok(self
+                    .prepare_turn_start(scope, &agent, place, ConversationTranscript::new(1), 0, item, slot)
+                    .await)
             }
-            Found::Session(_) => {
+            SessionLookup::Session(_) => {
                 let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
                 let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
@@ -101,11 +108,11 @@ impl Core {
                     return Ok(None);
                 }
                 self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
-                let story = self.tell(&tail)?;
+                let story = self.build_transcript(&tail)?;
                 let key = &tail.session.key;
                 let place = (session, target_of(key), key.platform.clone());
-                let agent = agent.within(scope.tenant(), key);
-                Ok(self.beginning(scope, &agent, place, story, head.taken, item, slot))
+                let agent = agent.within_session(scope.tenant(), key);
+                Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await)
             }
         }
     }
@@ -115,16 +122,16 @@ impl Core {
         clippy::too_many_arguments,
         reason = "each is one fact of the new run; a struct would only name them twice"
     )]
-    fn beginning(
+    async fn prepare_turn_start(
         self: &Arc<Self>,
         scope: &Scope,
-        agent: &Arc<Snapshot>,
+        agent: &Arc<AgentSnapshot>,
         (session, target, platform): (SessionId, Option<String>, String),
-        mut story: Story,
+        mut story: ConversationTranscript,
         after: u64,
         item: InboxItem,
-        slot: Slot,
-    ) -> Option<Beginning> {
+        slot: TaskSlot,
+    ) -> Option<TurnStart> {
         if let Err(error) = story.add_item(&item) {
             tracing::error!(%session, %error, "an input cannot be told to a model");
             return None;
@@ -134,12 +141,12 @@ impl Core {
             .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
             .map(|body| body.run);
-        // Its body was read just now, when it was told.
+        // The transcript has just read its body.
         let approved = (item.kind == ItemKind::Approved)
             .then(|| ApprovedBody::decode(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
             .map(|body| body.approved);
-        let mut owner = Owner {
+        let mut owner = RunOwner {
             core: Arc::clone(self),
             scope: scope.clone(),
             author: item.author,
@@ -152,7 +159,7 @@ impl Core {
             items: vec![item.id],
             state: RunState::default(),
             story,
-            active: Active::new(agent.id),
+            active: ActiveRun::new(agent.id),
             slot,
             durable: 0,
             pending: Vec::new(),
@@ -161,6 +168,7 @@ impl Core {
             looked: 0,
             files: FileLabels::default(),
             prepared: None,
+            request_verdict: None,
             priced: false,
             before: None,
             ahead: None,
@@ -178,46 +186,52 @@ impl Core {
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
         };
-        let next = owner.begin(started);
-        Some(Beginning { owner, next, after })
+        // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
+        let next = Box::pin(owner.begin_run(started)).await;
+        Some(TurnStart { owner, next, after })
     }
 
     /// Hands a turn whose claim is durable to a task of its own.
-    pub(crate) fn drive(self: &Arc<Self>, beginning: Beginning) {
-        let Beginning { mut owner, next, .. } = beginning;
+    pub(crate) fn drive_turn(self: &Arc<Self>, beginning: TurnStart) {
+        let TurnStart { mut owner, next, .. } = beginning;
         owner.durable = owner.state.seq;
         owner.pending.clear();
-        self.counts.count(TaskState::Running);
+        self.counts.count_task(TaskState::Running);
         self.counts.count_rest(owner.state.status());
         if owner.state.is_ended() && owner.target.is_some() {
-            self.ring();
+            self.notify_delivery();
         }
         if !self.hub.activate(owner.run, &owner.active) {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
         }
         self.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
-        let ready = Ready::Run(owner.run);
-        let work = minded(Arc::clone(self), ready, Box::pin(owner.drive(next)));
+        let ready = ReadyWork::Run(owner.run);
+        let work = supervise_task(Arc::clone(self), ready, Box::pin(owner.drive_to_rest(next)));
         self.ports.runtime.spawn.spawn(work);
     }
 }
 
-impl Owner {
+impl RunOwner {
     /// Decides the first entries of a run, up to the first effect.
-    fn begin(&mut self, started: RunStarted) -> Next {
-        let mut next = self.decide(Input::Begin(started));
-        while next == Next::Plan {
-            let plan = self.plan();
-            next = self.decide(plan);
+    async fn begin_run(&mut self, started: RunStarted) -> NextAction {
+        let mut next = self.decide_next(DecisionInput::Begin(started));
+        while next == NextAction::PlannedRequest {
+            next = self.plan_step().await;
         }
         next
     }
 }
 
 /// Claims a session with waiting input, for one turn that takes the first item.
-pub(crate) async fn claim_waiting(core: &Arc<Core>, tenant: TenantId, session: SessionId, slot: Slot) {
+pub(crate) async fn claim_waiting(
+    core: &Arc<EngineCore>,
+    tenant: TenantId,
+    session: SessionId,
+    slot: TaskSlot,
+) {
     let scope = core.recovery_scope(tenant);
+    slot.begin_step(core.ports.runtime.clock.monotonic_now()).await;
     if let Err(fault) = try_claim(core, &scope, session, slot).await {
         if fault.code == ErrorCode::JournalDamaged || fault.code == ErrorCode::JournalUnreadable {
             tracing::error!(%session, %fault, "the session's past cannot be read; its input waits");
@@ -228,18 +242,23 @@ pub(crate) async fn claim_waiting(core: &Arc<Core>, tenant: TenantId, session: S
     }
 }
 
-async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Slot) -> Result<(), Fault> {
+async fn try_claim(
+    core: &Arc<EngineCore>,
+    scope: &Scope,
+    session: SessionId,
+    slot: TaskSlot,
+) -> Result<(), Fault> {
     let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
     let Some(mut tail) = tail else { return Ok(()) };
     let head = tail.session.head;
-    // While a turn is active, its last commit tells that input waits; a paused agent's resume tells it too.
+    // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
     if head.active.is_some() {
         return Ok(());
     }
     let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
         return Ok(());
     };
-    let agent = match core.snapshot(scope, tail.session.agent).await {
+    let agent = match core.agent_snapshot(scope, tail.session.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,
     };
@@ -247,37 +266,45 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
         return Ok(());
     }
     core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
-    let story = core.tell(&tail)?;
+    let story = core.build_transcript(&tail)?;
     let key = &tail.session.key;
     let place = (session, target_of(key), key.platform.clone());
-    let agent = agent.within(scope.tenant(), key);
-    let Some(mut beginning) = core.beginning(scope, &agent, place, story, head.taken, item, slot) else {
+    let agent = agent.within_session(scope.tenant(), key);
+    let beginning = core.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await;
+    let Some(mut beginning) = beginning else {
         return Ok(());
     };
-    let mut batch = Batch::new(scope.tenant());
-    beginning.claim(&mut batch, session);
+    let mut batch = WriteBatch::new(scope.tenant());
+    beginning.add_claim(&mut batch, session);
     let mut answer = core.ports.store.commit(batch).await;
-    if let Commit::Refused(Refusal::BudgetExhausted(exhausted)) = answer {
-        beginning.unfund(exhausted);
-        let mut batch = Batch::new(scope.tenant());
-        beginning.claim(&mut batch, session);
+    if let CommitOutcome::Refused(CommitRefusal::BudgetExhausted(exhausted)) = answer {
+        beginning.exhaust_budget(exhausted);
+        let mut batch = WriteBatch::new(scope.tenant());
+        beginning.add_claim(&mut batch, session);
         answer = core.ports.store.commit(batch).await;
     }
     match answer {
-        Commit::Done(receipt) if receipt.claimed => {
-            core.drive(beginning);
+        CommitOutcome::Done(receipt) if receipt.claimed => {
+            core.drive_turn(beginning);
             Ok(())
         }
-        // Somebody else claimed it, or the agent was paused meanwhile; whoever did so tells when to look again.
-        Commit::Done(_) => Ok(()),
-        other => Err(commit_fault(other)),
+        // Another owner claimed it, or the agent was paused meanwhile; its end or its resume triggers the next check.
+        CommitOutcome::Done(_) => Ok(()),
+        other => {
+            if matches!(other, CommitOutcome::Unknown { .. }) {
+                // With an exhausted budget a run ends in the commit of its claim, and a scan of open runs does not find
+                // it.
+                core.hub.lose_unsure(scope.tenant(), beginning.owner.run, &beginning.owner.items);
+            }
+            Err(commit_fault(other))
+        }
     }
 }
 
-impl Core {
-    /// Tells the past of a session to a new run.
-    fn tell(&self, tail: &SessionTail) -> Result<Story, Fault> {
-        let story = Story::tell(tail, None, self.config.tainted_past);
+impl EngineCore {
+    /// Builds the transcript of a session's past for a new run.
+    fn build_transcript(&self, tail: &SessionTail) -> Result<ConversationTranscript, Fault> {
+        let story = ConversationTranscript::from_tail(tail, None, self.config.tainted_past);
         story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
     }
 }

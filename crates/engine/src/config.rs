@@ -6,29 +6,31 @@ use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use jiff::SignedDuration;
 
-/// Settings of the engine. Every one of them has a key in `dromia.yaml`.
+/// Settings of the engine. Every one of them has a key in `dromia.yaml`, but for what the machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
     /// The most runs that have a task at once.
     pub active_max: usize,
+    /// How many processors the process may use, by which steps of runs are counted.
+    pub processors: usize,
     /// The most model calls of one run, where its agent sets none.
     pub model_calls_max: u32,
     /// The most tokens of one answer.
     pub output_tokens_max: u32,
-    /// How often the same call may give the same result among the last `loop_window` calls before the run is ended; 0
-    /// ends none.
+    /// How often the same call may be made among the last `loop_window` calls, with nothing new in between or with the same
+    /// result, before it is refused; 0 refuses none.
     pub loop_same: usize,
-    /// How many calls are looked at, at most [`crate::state::RECENT_MAX`].
+    /// How many of the last calls count, at most [`crate::state::RECENT_MAX`].
     pub loop_window: usize,
-    /// How many messages between agents and delayed calls in a row may lead to a call that is left to time.
+    /// How many consecutive messages between agents and delayed calls may lead to a call that is delayed.
     pub hops_max: u32,
     /// How much of a session's past the model is sent.
     pub context: TailLimits,
-    /// How it is told what is untrusted of earlier turns.
+    /// How a new run gets the untrusted parts of earlier turns.
     pub tainted_past: TaintedPast,
     /// How calls that need a person's approval are asked for.
     pub approvals: ApprovalsConfig,
-    /// Who is asked about calls that cannot be undone before they begin, if anybody is.
+    /// The second model that judges calls which cannot be undone before they begin, if one is configured.
     pub second_opinion: Option<SecondOpinion>,
 }
 
@@ -42,13 +44,13 @@ pub struct SecondOpinion {
     /// How many of its answers must have nothing against the call; more than half of them in any case.
     pub agree: u32,
     /// What becomes of a call that it does not agree to.
-    pub objection: Objection,
+    pub objection: ObjectionAction,
 }
 
 /// What becomes of a call that a second model does not agree to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objection {
-    /// It begins after the time to cool, unless a person refuses it before.
+pub enum ObjectionAction {
+    /// It begins after its delay, unless a person refuses it before.
     Delay,
     /// A person must allow it.
     Ask,
@@ -65,9 +67,9 @@ pub struct ApprovalsConfig {
     pub expire: SignedDuration,
     /// How long a delayed call may be refused before it begins by itself.
     pub cooling: SignedDuration,
-    /// Who may answer; whoever has the scope, if nobody is named.
+    /// The actors who may answer; if empty, every actor with the scope.
     pub approvers: Vec<Actor>,
-    /// The platforms of sessions that nobody attends: what must be asked there is refused.
+    /// The platforms of sessions without a person: a call that needs an approval there is refused.
     pub unattended: Vec<String>,
     /// Which files a call is bound to that runs a program.
     pub files: BoundFiles,
@@ -93,6 +95,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             active_max: 1024,
+            processors: 2,
             model_calls_max: 50,
             output_tokens_max: 4096,
             loop_same: 12,
@@ -114,17 +117,21 @@ pub const CALL_BYTES_MAX: usize = 128 * 1024;
 pub const INSTRUCTIONS_BYTES_MAX: usize = 256 * 1024;
 /// The most sessions and runs of one tenant that wait in memory; the rest wait in the store.
 pub const READY_MAX: usize = 16 * 1024;
-/// Model calls that a tenant may use per round of the scheduler. One, so that a single turn waits for at most one
-/// turn of every other tenant.
-pub const QUANTUM: i64 = 1;
+/// One part in so many of the active runs that no tenant takes alone; where there are fewer, there is no such part.
+pub const ACTIVE_RESERVE_PART: usize = 8;
+/// How many steps of runs and inputs a tenant takes that works alone, for each processor: enough that what is committed together
+/// fills a group of the store.
+pub const STEPS_ALONE: usize = 64;
+/// How many tenants share that work at the same time, for each processor.
+pub const STEPS_SHARED: usize = 4;
 /// The most agent snapshots kept in memory.
 pub const SNAPSHOTS_MAX: usize = 4096;
 /// The most session keys kept in memory.
 pub const SESSION_KEYS_MAX: usize = 16 * 1024;
-/// Live pieces that a slow watcher may fall behind before it is told that it lags.
+/// Live pieces that a slow watcher may fall behind before it gets a lag notice.
 pub const WATCH_BUFFER: usize = 256;
 /// How long the answers of a second model are waited for, in seconds.
-pub const OPINION_SECONDS: i64 = 60;
+pub const OPINION_SECONDS: u64 = 60;
 /// The most tokens of one answer of a second model: one word, and room for a model that thinks before it says it.
 pub const OPINION_TOKENS_MAX: u32 = 1024;
 /// The most bytes of what actors typed that a second model is shown, the newest first.

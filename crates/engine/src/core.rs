@@ -4,88 +4,89 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use dromia_contracts::delivery::Bell;
+use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::gate::Gate;
-use dromia_contracts::model::Model;
-use dromia_contracts::runs::Homes;
+use dromia_contracts::model::LanguageModel;
+use dromia_contracts::runs::HomeDirectories;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::Store;
-use dromia_contracts::terms::Terms;
+use dromia_contracts::terms::OperatorTerms;
 use dromia_contracts::tool::{CallMeter, ToolHost};
-use dromia_contracts::vault::Leaks;
-use dromia_contracts::{Actor, AgentId, Authority, Digest, Operator, Scope, SessionId, TenantId};
+use dromia_contracts::vault::LeakDetector;
+use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, ScopeAuthority, SessionId, TenantId};
 use tokio::sync::Notify;
 
-use crate::agents::Snapshot;
-use crate::bounded::Bounded;
-use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX};
-use crate::counts::Counts;
-use crate::delays::Delays;
-use crate::erasures::Erasures;
-use crate::live::Hub;
-use crate::scheduler::{Ready, Scheduler};
+use crate::agents::AgentSnapshot;
+use crate::bounded::BoundedCache;
+use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
+use crate::counts::EngineCounters;
+use crate::delays::DelaySchedule;
+use crate::erasures::ErasureTracker;
+use crate::live::RunHub;
+use crate::scheduler::{ReadyWork, Scheduler};
+use crate::steps::{StepKind, StepPool, StepWait};
 
 /// What the engine reaches the world through.
 #[derive(Debug, Clone)]
-pub struct Ports {
+pub struct EnginePorts {
     /// Durable storage.
     pub store: Arc<dyn Store>,
     /// Models.
-    pub model: Arc<dyn Model>,
+    pub model: Arc<dyn LanguageModel>,
     /// Tools.
     pub tools: Arc<dyn ToolHost>,
     /// The gate.
     pub gate: Arc<dyn Gate>,
-    /// What the operator says about tools.
-    pub terms: Arc<dyn Terms>,
-    /// Who looks for secrets in what is answered.
-    pub leaks: Arc<dyn Leaks>,
+    /// The operator's terms for tools.
+    pub terms: Arc<dyn OperatorTerms>,
+    /// The scanner for secrets in answers.
+    pub leaks: Arc<dyn LeakDetector>,
     /// The homes of agents.
-    pub homes: Arc<dyn Homes>,
+    pub homes: Arc<dyn HomeDirectories>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes, for recovery.
-    pub authority: Authority,
+    pub authority: ScopeAuthority,
 }
 
 /// A handle to the engine; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    pub(crate) core: Arc<Core>,
+    pub(crate) core: Arc<EngineCore>,
 }
 
 /// What every part of the engine shares.
 #[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) ports: Ports,
+pub(crate) struct EngineCore {
+    pub(crate) ports: EnginePorts,
     pub(crate) config: EngineConfig,
     pub(crate) scheduler: Scheduler,
-    pub(crate) hub: Hub,
+    pub(crate) hub: RunHub,
     /// How often tasks came into each state.
-    pub(crate) counts: Counts,
-    pub(crate) snapshots: Bounded<(TenantId, AgentId), Arc<Snapshot>>,
+    pub(crate) counts: EngineCounters,
+    pub(crate) snapshots: BoundedCache<(TenantId, AgentId), Arc<AgentSnapshot>>,
     /// Counts changes of agents, so that a row read before one is not kept after it.
     pub(crate) agent_changes: AtomicU64,
-    pub(crate) session_keys: Bounded<(TenantId, AgentId, SessionKey), SessionId>,
+    pub(crate) session_keys: BoundedCache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
-    pub(crate) pins: Bounded<(TenantId, AgentId, Digest), ()>,
+    pub(crate) pins: BoundedCache<(TenantId, AgentId, Digest), ()>,
     /// Wakes the janitor: a run was parked, or one was lost.
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.
     pub(crate) rescan: AtomicBool,
-    /// The walk along parked runs that are due must begin anew.
+    /// The scan of parked runs that are due must restart.
     pub(crate) wake_anew: AtomicBool,
     /// What is erased without a caller.
-    pub(crate) erasures: Erasures,
-    /// Agents that a caller erases, who counts what goes; there is one request behind each.
+    pub(crate) erasures: ErasureTracker,
+    /// Agents that a caller erases; one request counts the erased rows of each.
     pub(crate) erasing: Mutex<BTreeSet<AgentId>>,
     /// When a delayed call may be due.
-    pub(crate) delays: Delays,
+    pub(crate) delays: DelaySchedule,
     draining: AtomicBool,
-    /// Who is told that a message waits to be delivered.
-    bell: OnceLock<Arc<dyn Bell>>,
-    /// Who counts calls of tools.
+    /// The notifier for messages that wait for delivery.
+    bell: OnceLock<Arc<dyn DeliveryNotifier>>,
+    /// The meter of tool calls.
     meter: OnceLock<Arc<dyn CallMeter>>,
     /// This life of the process.
     pub(crate) holder: Digest,
@@ -93,22 +94,23 @@ pub(crate) struct Core {
 
 impl Engine {
     /// Builds the engine; nothing runs until [`Engine::start`].
-    pub fn new(ports: Ports, config: EngineConfig) -> Self {
-        let holder = Digest::from_bytes(ports.runtime.ids.secret());
-        let core = Core {
-            scheduler: Scheduler::new(config.active_max),
-            hub: Hub::default(),
-            counts: Counts::default(),
-            snapshots: Bounded::new(SNAPSHOTS_MAX),
+    pub fn new(ports: EnginePorts, config: EngineConfig) -> Self {
+        let holder = Digest::from_bytes(ports.runtime.ids.random_secret());
+        let steps = StepPool::new(STEPS_ALONE * config.processors, STEPS_SHARED * config.processors);
+        let core = EngineCore {
+            scheduler: Scheduler::new(config.active_max, steps),
+            hub: RunHub::default(),
+            counts: EngineCounters::default(),
+            snapshots: BoundedCache::new(SNAPSHOTS_MAX),
             agent_changes: AtomicU64::new(0),
-            session_keys: Bounded::new(SESSION_KEYS_MAX),
-            pins: Bounded::new(SNAPSHOTS_MAX),
+            session_keys: BoundedCache::new(SESSION_KEYS_MAX),
+            pins: BoundedCache::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
             wake_anew: AtomicBool::new(false),
-            erasures: Erasures::default(),
+            erasures: ErasureTracker::default(),
             erasing: Mutex::default(),
-            delays: Delays::default(),
+            delays: DelaySchedule::default(),
             draining: AtomicBool::new(false),
             bell: OnceLock::new(),
             meter: OnceLock::new(),
@@ -125,13 +127,13 @@ impl Engine {
         self.core.ports.runtime.spawn.spawn(crate::unwound::minded_janitor(core));
     }
 
-    /// Says who counts calls of tools; the first who is named stays.
+    /// Sets the meter of tool calls; the first one stays.
     pub fn tell_of_calls(&self, meter: Arc<dyn CallMeter>) {
         self.core.meter.get_or_init(|| meter);
     }
 
-    /// Says who is told of messages that wait to be delivered; the first who is named stays.
-    pub fn tell_of_deliveries(&self, bell: Arc<dyn Bell>) {
+    /// Sets the notifier for messages that wait for delivery; the first one stays.
+    pub fn tell_of_deliveries(&self, bell: Arc<dyn DeliveryNotifier>) {
         self.core.bell.get_or_init(|| bell);
     }
 
@@ -143,59 +145,66 @@ impl Engine {
     }
 
     /// Counts runs with a task.
-    pub fn active(&self) -> usize {
-        self.core.scheduler.load().0
+    pub fn count_active_runs(&self) -> usize {
+        self.core.scheduler.count_tasks()
     }
 }
 
-impl Core {
+impl EngineCore {
     /// Tells whether the engine drains.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Who counts calls of tools, if anybody does.
-    pub(crate) fn meter(&self) -> Option<&dyn CallMeter> {
+    /// Returns the meter of tool calls, if one is set.
+    pub(crate) fn call_meter(&self) -> Option<&dyn CallMeter> {
         self.meter.get().map(|meter| &**meter)
     }
 
-    /// Tells that a message waits to be delivered. Whoever delivers looks by itself too, only later.
-    pub(crate) fn ring(&self) {
+    /// Notifies the deliverer that a message waits. The deliverer also polls, only later.
+    pub(crate) fn notify_delivery(&self) {
         if let Some(bell) = self.bell.get() {
-            bell.ring();
+            bell.notify_delivery();
         }
     }
 
     /// The right to ask about the whole node.
-    pub(crate) fn operator(&self) -> Operator {
-        self.ports.authority.operator()
+    pub(crate) fn node_operator(&self) -> OperatorScope {
+        self.ports.authority.issue_operator()
     }
 
     /// The scope in which recovery reads a tenant's rows.
     pub(crate) fn recovery_scope(&self, tenant: TenantId) -> Scope {
-        self.ports.authority.scope(tenant, Actor::new("engine"))
+        self.ports.authority.issue_scope(tenant, Actor::new("engine"))
+    }
+
+    /// Begins a step of work that has no slot, in the tenant's turn.
+    pub(crate) fn begin_step(&self, tenant: TenantId) -> StepWait {
+        self.scheduler.begin_step(tenant, StepKind::New, self.ports.runtime.clock.monotonic_now())
     }
 
     /// Queues something and hands out whatever tasks are free.
-    pub(crate) fn ready(self: &Arc<Self>, tenant: TenantId, ready: Ready) {
-        self.scheduler.push(tenant, ready);
-        self.dispatch();
+    pub(crate) fn enqueue_ready(self: &Arc<Self>, tenant: TenantId, ready: ReadyWork) {
+        self.scheduler.push_ready(tenant, ready);
+        self.dispatch_ready();
     }
 
     /// Hands out whatever tasks are free.
-    pub(crate) fn dispatch(self: &Arc<Self>) {
+    pub(crate) fn dispatch_ready(self: &Arc<Self>) {
         while let Some((tenant, ready, slot)) = self.scheduler.next() {
             let core = Arc::clone(self);
             let work = Box::pin(async move {
                 match ready {
-                    Ready::Session(session) => {
+                    ReadyWork::Session(session) => {
                         crate::claim::claim_waiting(&core, tenant, session, slot).await;
                     }
-                    Ready::Run(run) => crate::recover::recover(&core, tenant, run, slot).await,
+                    ReadyWork::Run(run) => {
+                        Box::pin(crate::recover::take_over_run(&core, tenant, run, slot)).await;
+                    }
                 }
-                core.dispatch();
+                core.dispatch_ready();
             });
-            self.ports.runtime.spawn.spawn(crate::unwound::minded(Arc::clone(self), ready, work));
+            self.ports.runtime.spawn.spawn(crate::unwound::supervise_task(Arc::clone(self), ready, work));
         }
         let left = self.scheduler.take_left();
         if left.lost {

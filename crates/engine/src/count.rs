@@ -1,4 +1,4 @@
-//! How many tokens an input would be asked with, before anybody sends it.
+//! The number of tokens of an input's first request, before it is sent.
 //!
 //! The request is made as for the first turn of a session that has nothing yet, by the functions that make it for a run.
 //! Nothing is written, no model is asked and nothing is judged, so the number says nothing of what the agent may do.
@@ -9,16 +9,21 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::{AgentId, ErrorCode, Fault, Scope};
 
-use crate::ask::Asking;
-use crate::core::Core;
+use crate::ask::ModelRequestSpec;
+use crate::core::EngineCore;
 use crate::refusal::agent_terminated;
-use crate::story::Story;
-use crate::submit::encoded;
+use crate::story::ConversationTranscript;
+use crate::submit::encode_input;
 
-impl Core {
+impl EngineCore {
     /// Counts the tokens of the request that an input begins, as it would be sent: without what does not fit.
-    pub(crate) async fn count(&self, scope: &Scope, agent: AgentId, body: InputBody) -> Result<u32, Fault> {
-        let agent = self.snapshot(scope, agent).await?;
+    pub(crate) async fn count_input_tokens(
+        &self,
+        scope: &Scope,
+        agent: AgentId,
+        body: InputBody,
+    ) -> Result<u32, Fault> {
+        let agent = self.agent_snapshot(scope, agent).await?;
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
         }
@@ -29,21 +34,21 @@ impl Core {
             position: 0,
             at: runtime.clock.now(),
             kind: ItemKind::Input,
-            body: Some(encoded(&body)?),
+            body: Some(encode_input(&body)?),
             author: body.message.author,
             taken_by: None,
         };
-        let mut story = Story::new(1);
+        let mut story = ConversationTranscript::new(1);
         story.add_item(&item).map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
-        let request = story.ask(Asking {
+        let request = story.build_model_request(ModelRequestSpec {
             model: &agent.config.model,
             system: &agent.system,
-            tools: agent.tools.offered(story.has_past()),
+            tools: agent.tools.offered_tools(&story, &agent.system),
             output_tokens_max: self.config.output_tokens_max,
             run: runtime.run_id(),
             step: 1,
         });
-        let prepared = self.ports.model.prepare(&request);
+        let prepared = self.ports.model.prepare_attempt(&request);
         Ok(prepared.map_err(|error| Fault::new(error.code, error.message))?.input_tokens)
     }
 }

@@ -1,8 +1,8 @@
 //! What a run does next: a pure function of its state and one input.
 //!
-//! [`decide`] performs nothing. It says which entries to append, what else must become durable with them, and
-//! the one thing to do [`Next`]. Ids, time and the results of effects come in with the input. The shell makes the
-//! entries durable before it does what leaves the process.
+//! [`decide`] performs nothing. It returns which entries to append, what else must become durable with them, and the
+//! [`NextAction`]. Ids, time and the results of effects come in with the input. The shell makes the entries durable
+//! before it does what leaves the process.
 
 mod ahead;
 mod approval;
@@ -14,16 +14,16 @@ mod outside;
 pub(crate) use self::approval::{FULL, UNHELD};
 
 use bytes::Bytes;
-use dromia_contracts::approval::Approval;
-use dromia_contracts::budget::Exhausted;
+use dromia_contracts::approval::ApprovalRequest;
+use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
-use dromia_contracts::gate::Verdict;
+use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{ModelError, ModelReply, Prepared, Usage};
-use dromia_contracts::opinion::Opinion;
-use dromia_contracts::sent::Sent;
+use dromia_contracts::model::{ModelError, ModelReply, PreparedAttempt, TokenUsage};
+use dromia_contracts::opinion::ModelOpinion;
+use dromia_contracts::sent::SentEncoding;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry};
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolOutput};
@@ -31,7 +31,7 @@ use dromia_contracts::{Actor, CallId, ErrorCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::state::{Phase, Progress, RunState, apply};
+use crate::state::{CallStage, RunPhase, RunState, apply_entry};
 
 /// Claims without a new entry, and crashes within one model step, after which a run is held.
 pub const CLAIMS_MAX: u64 = 5;
@@ -44,44 +44,45 @@ pub const BODY_BYTES_MAX: usize = 768 * 1024;
 
 /// What happened outside, or what the run was asked.
 #[derive(Debug, Clone)]
-pub enum Input {
+pub enum DecisionInput {
     /// A session was claimed for this run.
     Begin(RunStarted),
     /// The next request is put together.
-    Planned(Plan),
+    Planned(PlannedRequest),
     /// There is no request that could be sent.
     Unplanned(ModelError),
-    /// A budget has no room for the call that was to begin.
-    Unfunded(Exhausted),
-    /// The newest call gave the same so many times that the run is taken to go in a circle.
+    /// A budget is exhausted before the call that was to begin.
+    Unfunded(BudgetExhaustion),
+    /// The model got notices in several steps that it repeats a call, and repeats it.
     Circled {
-        /// How often.
-        times: usize,
+        /// In how many steps.
+        told: u32,
     },
-    /// Somebody asked for one call, and for no model.
+    /// An actor requested one call, without a model.
     Asked(AskedCall),
     /// The model answered; the label is the join of everything it was sent.
     Replied(ModelReply, Label),
     /// The model attempt gave no answer.
     Failed(ModelError),
     /// The next call was prepared and judged.
-    Judged(CallId, Judgement),
-    /// A call behind the next one was judged before its turn: it must be asked for, or nothing is said of it yet.
-    JudgedAhead(CallId, Option<Box<Asks>>),
+    Judged(CallId, CallJudgement),
+    /// A call behind the next one was judged before its turn: it needs an approval, or its judgement waits for its
+    /// turn.
+    JudgedAhead(CallId, Option<Box<RequiredApproval>>),
     /// A second model was asked about a call.
-    Consulted(CallId, Consulted),
+    OpinionResult(CallId, OpinionResult),
     /// The reply was judged.
-    ReplyJudged(Verdict),
+    ReplyJudged(GateVerdict),
     /// A call ended.
     Finished(CallId, ToolOutput),
-    /// A defect of its tool cut a call off, and whether it had its effect nobody knows.
+    /// A defect of its tool cut a call off; whether it had its effect is unknown.
     CutOff(CallId),
-    /// A signal lies in the run's inbox.
+    /// The run's inbox has a signal.
     Signal(InboxItem),
     /// The run's agent is paused.
     AgentPaused,
-    /// The run must end, and no signal in its inbox says so: its agent was terminated and a crash came before the
-    /// signal, or nothing of it has begun.
+    /// The run must end without a signal in its inbox: its agent was terminated and a crash came before the signal, or
+    /// the run has not begun.
     Ended {
         /// Who ended it, as far as is known.
         by: Actor,
@@ -95,7 +96,7 @@ pub enum Input {
 
 /// The next model request, counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct PlannedRequest {
     /// The alias of the model.
     pub model: String,
     /// The position of the first inbox item in the transcript.
@@ -107,40 +108,40 @@ pub struct Plan {
     /// What to reserve.
     pub reserved_micros: u64,
     /// What will be sent.
-    pub sent: Sent,
+    pub sent: SentEncoding,
 }
 
 /// What preparing and judging a call gave.
 #[derive(Debug, Clone)]
-pub enum Judgement {
+pub enum CallJudgement {
     /// It may run.
     Allowed {
         /// What will run, byte for byte.
         call: PreparedCall,
         /// The rule that allowed it.
         rule: String,
-        /// The policy that was asked.
+        /// The policy that judged it.
         policy: Option<Digest>,
     },
     /// It may run if a person or time allows it, or has allowed this very thing.
-    Asks(Box<Asks>),
+    RequiredApproval(Box<RequiredApproval>),
     /// The gate refused it.
     Denied {
         /// The rule that refused it.
         rule: String,
         /// The reason, for the model and the person.
         reason: String,
-        /// The policy that was asked.
+        /// The policy that judged it.
         policy: Option<Digest>,
     },
     /// It may run if a second model agrees, which is asked first.
-    Consults(Box<Consults>),
+    OpinionRequest(Box<OpinionRequest>),
     /// A second model should be asked first, and cannot be.
     Unconsulted {
         /// The digest of the action.
         action: Digest,
-        /// What is said instead.
-        opinion: Opinion,
+        /// The opinion that replaces the missing one.
+        opinion: ModelOpinion,
     },
     /// It is no call that could be judged.
     Malformed(PrepareError),
@@ -150,7 +151,7 @@ pub enum Judgement {
 
 /// A call about which a second model is asked, and the request, counted.
 #[derive(Debug, Clone)]
-pub struct Consults {
+pub struct OpinionRequest {
     /// What would run, byte for byte.
     pub call: PreparedCall,
     /// The alias of the model.
@@ -158,59 +159,60 @@ pub struct Consults {
     /// How many times it is asked.
     pub samples: u32,
     /// What is sent each time.
-    pub prepared: Prepared,
+    pub prepared: PreparedAttempt,
     /// How that is written down.
-    pub sent: Sent,
+    pub sent: SentEncoding,
 }
 
-/// What a second model said, and what that took.
+/// What a second model answered, and what that cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Consulted {
-    /// What it said.
-    pub opinion: Opinion,
+pub struct OpinionResult {
+    /// The opinion.
+    pub opinion: ModelOpinion,
     /// What its answers used, as far as it was reported.
-    pub usage: Usage,
-    /// The tokens that count: those that were reported, and those reserved for answers of which nobody knows.
+    pub usage: TokenUsage,
+    /// The tokens that count: the reported ones, and the reservation for answers without a report.
     pub tokens: u64,
-    /// What they cost, those of which nobody knows at their reservation.
+    /// What they cost; answers without a report cost their reservation.
     pub cost_micros: u64,
 }
 
 /// A call that a person must allow, or that time allows.
 #[derive(Debug, Clone)]
-pub struct Asks {
+pub struct RequiredApproval {
     /// What would run, byte for byte.
     pub call: PreparedCall,
-    /// The request, as it stands if it is made. Its binding is what the call is bound to now.
-    pub approval: Approval,
-    /// What of that is another one than what was approved, in words; empty where nothing was approved, and where nobody knows.
+    /// The request, if it is made. Its binding is what the call is bound to now.
+    pub approval: ApprovalRequest,
+    /// The parts of the binding that differ from the approved ones, in words; empty if nothing was approved or the
+    /// parts are unknown.
     pub changed: Vec<&'static str>,
-    /// The policy that was asked.
+    /// The policy that judged it.
     pub policy: Option<Digest>,
-    /// Whether there is anybody who could be asked; a call that time allows needs nobody.
+    /// Whether a person attends the session; a delayed call needs none.
     pub attended: bool,
-    /// Whether as many steps in a row as may led here without a person, so that no call is left to time.
+    /// Whether the limit of consecutive steps without a person is reached, so that no call may be delayed.
     pub chained: bool,
 }
 
 /// What to append, what else to write with it, and what to do then.
 #[derive(Debug, Clone)]
-pub struct Decision {
+pub struct RunDecision {
     /// Entries for the journal.
     pub entries: Vec<NewEntry>,
     /// Inbox items that become durable with them.
     pub sends: Vec<InboxPut>,
     /// Requests for approval that become durable with them; one at most.
-    pub asks: Vec<Approval>,
+    pub asks: Vec<ApprovalRequest>,
     /// What to do once they are durable, or before, if it stays inside the process.
-    pub next: Next,
+    pub next: NextAction,
 }
 
 /// The one thing to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAction {
     /// Put the next request together. Stays inside.
-    Plan,
+    PlannedRequest,
     /// Prepare and judge a call. Stays inside.
     Judge(CallId),
     /// Prepare and judge a call before its turn, to ask for it together with the one that the run rests for. Stays inside.
@@ -228,102 +230,106 @@ pub enum Next {
 }
 
 /// Decides what a run does next.
-pub fn decide(state: &RunState, at: Timestamp, input: Input) -> Decision {
+pub fn decide(state: &RunState, at: Timestamp, input: DecisionInput) -> RunDecision {
     let mut draft =
-        Draft { state: state.clone(), at, entries: Vec::new(), sends: Vec::new(), asks: Vec::new() };
-    let next = draft.decide(input);
-    Decision { entries: draft.entries, sends: draft.sends, asks: draft.asks, next }
+        DecisionDraft { state: state.clone(), at, entries: Vec::new(), sends: Vec::new(), asks: Vec::new() };
+    let next = draft.decide_input(input);
+    RunDecision { entries: draft.entries, sends: draft.sends, asks: draft.asks, next }
 }
 
 /// The state as it will be, with the entries that lead there.
-struct Draft {
+struct DecisionDraft {
     state: RunState,
     at: Timestamp,
     entries: Vec<NewEntry>,
     sends: Vec<InboxPut>,
-    asks: Vec<Approval>,
+    asks: Vec<ApprovalRequest>,
 }
 
-impl Draft {
-    fn decide(&mut self, input: Input) -> Next {
+impl DecisionDraft {
+    fn decide_input(&mut self, input: DecisionInput) -> NextAction {
         if self.state.is_ended() {
-            return Next::Rest;
+            return NextAction::Rest;
         }
         match input {
-            Input::Begin(started) => {
-                self.push(Entry::RunStarted(started));
+            DecisionInput::Begin(started) => {
+                self.push_entry(Entry::RunStarted(started));
                 self.go_on()
             }
-            Input::Planned(plan) => self.call_model(plan),
-            Input::Unplanned(error) => self.unplanned(error),
-            Input::Unfunded(exhausted) => self.unfunded(exhausted),
-            Input::Circled { times } => self.circled(times),
-            Input::Asked(asked) => self.asked(asked),
-            Input::Replied(reply, label) => self.replied(reply, label),
-            Input::Failed(error) => self.failed(&error),
-            Input::Judged(call, judgement) => self.judged(call, judgement),
-            Input::JudgedAhead(call, asks) => self.judged_ahead(call, asks.map(|asks| *asks)),
-            Input::Consulted(call, consulted) => self.consulted(call, consulted),
-            Input::ReplyJudged(Verdict::Allow { rule, policy }) => {
-                self.push(Entry::RunCompleted(RunCompleted { rule, policy }));
-                Next::Rest
+            DecisionInput::Planned(plan) => self.call_model(plan),
+            DecisionInput::Unplanned(error) => self.fail_unsendable(error),
+            DecisionInput::Unfunded(exhausted) => self.yield_at_budget(exhausted),
+            DecisionInput::Circled { told } => self.yield_at_repetition(told),
+            DecisionInput::Asked(asked) => self.begin_manual_call(asked),
+            DecisionInput::Replied(reply, label) => self.accept_reply(reply, label),
+            DecisionInput::Failed(error) => self.retry_or_fail(&error),
+            DecisionInput::Judged(call, judgement) => self.apply_judgement(call, judgement),
+            DecisionInput::JudgedAhead(call, asks) => self.judged_ahead(call, asks.map(|asks| *asks)),
+            DecisionInput::OpinionResult(call, consulted) => self.record_opinion(call, consulted),
+            DecisionInput::ReplyJudged(GateVerdict::Allow { rule, policy }) => {
+                self.push_entry(Entry::RunCompleted(RunCompleted { rule, policy }));
+                NextAction::Rest
             }
-            // Nobody is asked about an answer, and none is put off, so what must be is refused.
-            Input::ReplyJudged(
-                Verdict::Deny { rule, reason, .. }
-                | Verdict::Ask { rule, reason, .. }
-                | Verdict::Delay { rule, reason, .. },
-            ) => self.fail(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}")),
-            Input::Finished(call, output) => self.finished(call, output),
-            Input::CutOff(call) => self.cut_off(call),
-            Input::Signal(item) => self.signal(&item),
-            Input::AgentPaused => self.paused(),
-            Input::Ended { by } => self.ended(by, ItemKind::Terminate),
-            Input::Recovered { claims } => self.recovered(claims),
+            // A reply can neither wait for an approval nor be delayed, so such a verdict refuses it.
+            DecisionInput::ReplyJudged(
+                GateVerdict::Deny { rule, reason, .. }
+                | GateVerdict::Ask { rule, reason, .. }
+                | GateVerdict::Delay { rule, reason, .. },
+            ) => self.fail_run(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}")),
+            DecisionInput::Finished(call, output) => self.accept_output(call, output),
+            DecisionInput::CutOff(call) => self.cut_off(call),
+            DecisionInput::Signal(item) => self.apply_signal(&item),
+            DecisionInput::AgentPaused => self.park_for_pause(),
+            DecisionInput::Ended { by } => self.cancel_run(by, ItemKind::Terminate),
+            DecisionInput::Recovered { claims } => self.resume_after_takeover(claims),
         }
     }
 
-    /// Goes on from wherever the state stands; nothing is in flight.
-    fn go_on(&mut self) -> Next {
+    /// Continues from the current phase; nothing is in flight.
+    fn go_on(&mut self) -> NextAction {
         match &self.state.phase {
-            Phase::New | Phase::Ended(_) => Next::Rest,
-            Phase::StepDue { .. } => {
+            RunPhase::New | RunPhase::Ended(_) => NextAction::Rest,
+            RunPhase::StepDue { .. } => {
                 let most = self.state.started.as_ref().map_or(0, |started| started.model_calls_max);
                 if self.state.model_calls >= most {
                     let model_calls = self.state.model_calls;
-                    self.push(Entry::RunYielded(RunYielded { model_calls, budget: None }));
-                    return Next::Rest;
+                    self.push_entry(Entry::RunYielded(RunYielded {
+                        model_calls,
+                        budget: None,
+                        repeated: None,
+                    }));
+                    return NextAction::Rest;
                 }
-                Next::Plan
+                NextAction::PlannedRequest
             }
-            Phase::ModelOpen { .. } => Next::CallModel,
-            Phase::Answered { .. } => Next::JudgeReply,
-            Phase::UnitOpen { .. } => match self.state.next_call() {
+            RunPhase::ModelOpen { .. } => NextAction::CallModel,
+            RunPhase::Answered { .. } => NextAction::JudgeReply,
+            RunPhase::UnitOpen { .. } => match self.state.next_call() {
                 Some((call, known)) => match &known.progress {
                     // Its turn has come, and it may be judged otherwise by now.
-                    Progress::Held { answer: None, ahead: true, .. } => Next::Judge(call),
-                    Progress::Held { until, cools_until, answer, .. } => {
+                    CallStage::Held { answer: None, ahead: true, .. } => NextAction::Judge(call),
+                    CallStage::Held { until, cools_until, answer, .. } => {
                         let (until, cools_until, answer) = (*until, *cools_until, *answer);
-                        self.held(call, until, cools_until, answer)
+                        self.resume_held_call(call, until, cools_until, answer)
                     }
-                    _ => Next::Judge(call),
+                    _ => NextAction::Judge(call),
                 },
-                None => Next::Plan,
+                None => NextAction::PlannedRequest,
             },
         }
     }
 
-    fn fail(&mut self, code: ErrorCode, message: String) -> Next {
-        self.push(Entry::RunFailed(RunFailed { code, message }));
-        Next::Rest
+    fn fail_run(&mut self, code: ErrorCode, message: String) -> NextAction {
+        self.push_entry(Entry::RunFailed(RunFailed { code, message }));
+        NextAction::Rest
     }
 
-    fn push(&mut self, entry: Entry) {
+    fn push_entry(&mut self, entry: Entry) {
         self.push_with(entry, None);
     }
 
     fn push_with(&mut self, entry: Entry, body: Option<Bytes>) {
-        apply(&mut self.state, &entry);
+        apply_entry(&mut self.state, &entry);
         self.entries.push(NewEntry { at: self.at, entry, body });
     }
 }

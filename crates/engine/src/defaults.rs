@@ -1,8 +1,8 @@
-//! Defaults: which arguments of a call have the value that its tool gives them where nobody says one.
+//! Defaults: which arguments of a call have the value that its tool gives an omitted argument.
 //!
-//! It keeps no table and asks the tool: an argument that can be left out without changing the call is at its default. Whether
-//! a model wrote that value itself cannot be told any more, and need not be: both are the same call, and nobody else can have
-//! chosen what would have been taken anyway.
+//! It keeps no table and asks the tool: an argument that can be left out without changing the call is at its default.
+//! Whether a model wrote that value itself is unknown and does not matter: both are the same call, and an attacker
+//! gains nothing by choosing a value that the tool would have used anyway.
 
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::tool::{PreparedCall, ToolHost};
@@ -12,7 +12,7 @@ use serde_json::Value;
 const BYTES_MAX: usize = 4 << 20;
 
 /// Lists the arguments of a call that are at their default, by name.
-pub(crate) fn defaults(host: &dyn ToolHost, call: &PreparedCall) -> Vec<String> {
+pub(crate) fn default_arguments(host: &dyn ToolHost, call: &PreparedCall) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
     let mut room = BYTES_MAX;
     let is_default = |name: &&String| {
@@ -21,7 +21,7 @@ pub(crate) fn defaults(host: &dyn ToolHost, call: &PreparedCall) -> Vec<String> 
         let mut without = fields.clone();
         without.remove(*name);
         let (id, tool, arguments) = (call.id, call.tool.clone(), Value::Object(without).to_string());
-        let prepared = host.prepare(&ToolCall { id, tool, arguments });
+        let prepared = host.prepare_call(&ToolCall { id, tool, arguments });
         prepared.is_ok_and(|prepared| prepared.arguments == call.arguments)
     };
     fields.keys().filter(is_default).cloned().collect()
@@ -29,10 +29,10 @@ pub(crate) fn defaults(host: &dyn ToolHost, call: &PreparedCall) -> Vec<String> 
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::Limits;
+    use dromia_contracts::sandbox::ProcessLimits;
     use dromia_contracts::terms::ToolTerms;
     use dromia_contracts::tool::{
-        EffectClass, Pieces, PrepareError, ToolContext, ToolDescriptor, ToolOutput,
+        CallProgressSink, EffectClass, PrepareError, ToolContext, ToolDescriptor, ToolOutput,
     };
     use dromia_contracts::{BoxFuture, CallId, Digest};
     use serde_json::json;
@@ -44,11 +44,11 @@ mod tests {
     struct Filling;
 
     impl ToolHost for Filling {
-        fn descriptors(&self) -> &[ToolDescriptor] {
+        fn tool_descriptors(&self) -> &[ToolDescriptor] {
             &[]
         }
 
-        fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
             let problem =
                 |problem: &str| PrepareError::Arguments { tool: "t".to_owned(), problem: problem.to_owned() };
             let given: Value = serde_json::from_str(&call.arguments).map_err(|_| problem("no JSON"))?;
@@ -66,16 +66,16 @@ mod tests {
             })
         }
 
-        fn call<'a>(
+        fn execute_call<'a>(
             &'a self,
             _: ToolContext,
             _: PreparedCall,
-            _: &'a dyn Pieces,
+            _: &'a dyn CallProgressSink,
         ) -> BoxFuture<'a, ToolOutput> {
             Box::pin(std::future::ready(ToolOutput::default()))
         }
 
-        fn limits(&self, _: &str, _: &ToolTerms) -> Option<Limits> {
+        fn process_limits(&self, _: &str, _: &ToolTerms) -> Option<ProcessLimits> {
             None
         }
     }
@@ -90,8 +90,8 @@ mod tests {
             (json!({ "text": "x", "cwd": "" }), vec![]),
         ] {
             let asked = ToolCall { id: call, tool: "t".to_owned(), arguments: arguments.to_string() };
-            let prepared = Filling.prepare(&asked).expect("it is a call");
-            assert_eq!(defaults(&Filling, &prepared), found, "{arguments}");
+            let prepared = Filling.prepare_call(&asked).expect("it is a call");
+            assert_eq!(default_arguments(&Filling, &prepared), found, "{arguments}");
         }
     }
 
@@ -99,7 +99,7 @@ mod tests {
     fn of_a_call_that_is_too_long_to_look_at_nothing_is_a_default() {
         let arguments = json!({ "text": "x".repeat(BYTES_MAX) }).to_string();
         let asked = ToolCall { id: CallId { step: 1, index: 0 }, tool: "t".to_owned(), arguments };
-        let prepared = Filling.prepare(&asked).expect("it is a call");
-        assert_eq!(defaults(&Filling, &prepared), Vec::<String>::new());
+        let prepared = Filling.prepare_call(&asked).expect("it is a call");
+        assert_eq!(default_arguments(&Filling, &prepared), Vec::<String>::new());
     }
 }

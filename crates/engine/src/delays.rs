@@ -1,73 +1,111 @@
-//! Delayed calls: each begins once its time to cool is over, unless somebody refused it before.
+//! Delayed calls: each begins once its delay is over, unless a person refused it before.
 //!
-//! The timer is the approval's row, so a crash loses none. What is kept in memory is when to look next, which is "now" at a
-//! start and after anything was lost. The janitor looks; what then becomes of a call is [`crate::approvals`].
+//! The timer is the approval's row, so a crash loses none. Memory holds only the time of the next scan, which is "now"
+//! at a start and after a loss. The janitor scans; [`crate::approvals`] then settles each call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
-use dromia_contracts::approval::Approval;
-use dromia_contracts::store::{Page, ReadError};
+use dromia_contracts::approval::ApprovalRequest;
+use dromia_contracts::store::{PageRequest, ReadError};
 use dromia_contracts::{ApprovalId, Fault};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::JANITOR_SECONDS;
-use crate::core::Core;
+use crate::core::EngineCore;
 
 /// The most delayed calls of one page.
-const PAGE: usize = Page::<ApprovalId>::LIMIT_MAX;
+const PAGE: usize = PageRequest::<ApprovalId>::LIMIT_MAX;
 
-/// The most pages of one look. The janitor has other things to do; the next look goes on behind them.
+/// The most pages of one scan. The janitor has other work; the next scan continues behind them.
 const PAGES: usize = 4;
 
 /// When and where to look.
 #[derive(Debug)]
-pub(crate) struct Delays {
+pub(crate) struct DelaySchedule {
     /// When a delayed call may be due, in milliseconds; never later than the first one is.
     due: AtomicI64,
     /// Behind how many that went wrong the last look broke off; 0 where it came to the end.
     left_off: AtomicUsize,
+    /// The wall time in milliseconds at the start, or right after the clock was last set back.
+    set_back_at: AtomicI64,
+    /// Whether there may be calls whose request time lies in the future.
+    may_be_ahead: AtomicBool,
 }
 
-impl Default for Delays {
+impl Default for DelaySchedule {
     fn default() -> Self {
-        Self { due: AtomicI64::new(i64::MIN), left_off: AtomicUsize::new(0) }
+        Self {
+            due: AtomicI64::new(i64::MIN),
+            left_off: AtomicUsize::new(0),
+            set_back_at: AtomicI64::new(i64::MAX),
+            may_be_ahead: AtomicBool::new(true),
+        }
     }
 }
 
-impl Delays {
-    /// Has the janitor look at this time, if it would look later.
+impl DelaySchedule {
+    /// Makes the janitor scan at this time, if its next scan is later.
     pub(crate) fn look_at(&self, at: Timestamp) {
-        // Behind the millisecond, so that what is due then is due.
+        // One millisecond later, so that calls due at that time are included.
         self.due.fetch_min(at.as_millisecond().saturating_add(1), Ordering::AcqRel);
     }
 
-    /// Has the janitor look when each of these requests is allowed by itself.
-    pub(crate) fn look_at_all(&self, asks: &[Approval]) {
+    /// Makes the janitor scan when the delay of each of these requests is over.
+    pub(crate) fn look_at_all(&self, asks: &[ApprovalRequest]) {
         asks.iter().filter_map(|ask| ask.cools_until).for_each(|until| self.look_at(until));
+    }
+
+    /// Records the wall time after the clock was set back, and makes the janitor scan at once.
+    pub(crate) fn note_set_back(&self, now: Timestamp) {
+        self.set_back_at.store(now.as_millisecond(), Ordering::Release);
+        self.may_be_ahead.store(true, Ordering::Release);
+        self.look_at(Timestamp::MIN);
+    }
+
+    /// The time from which a delayed call is allowed.
+    pub(crate) fn cools_until(&self, asked: &ApprovalRequest, now: Timestamp) -> Option<Timestamp> {
+        let until = asked.cooling_at(now)?;
+        let set_back_at = Timestamp::from_millisecond(self.set_back_at.load(Ordering::Acquire));
+        Some(cools_again_until(asked.asked_at, until, now, set_back_at.unwrap_or(Timestamp::MAX)))
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
         self.due.load(Ordering::Acquire) <= now.as_millisecond()
     }
 
-    /// Forgets when to look. Whoever delays a call from now on says it again, after the commit.
-    fn forget(&self) {
+    /// Clears the time of the next scan. A call that is delayed from now on sets it again, after its commit.
+    fn clear_due(&self) {
         self.due.store(i64::MAX, Ordering::Release);
     }
 
-    /// When to look next; nothing where no call is known to be delayed.
+    /// The time of the next scan; `None` if no call is known to be delayed.
     fn next(&self) -> Option<Timestamp> {
         Timestamp::from_millisecond(self.due.load(Ordering::Acquire)).ok()
     }
 }
 
-/// Answers what has cooled, where something may be due; returns when to look again.
-pub(crate) async fn settle(core: &Arc<Core>, now: Timestamp) -> Option<Timestamp> {
+/// The time from which a delayed call is allowed. A request time in the future means that the clock was set back since:
+/// the delay begins again at that change, so it is never shorter than configured, and does not depend on the size of
+/// the step.
+fn cools_again_until(
+    asked_at: Timestamp,
+    until: Timestamp,
+    now: Timestamp,
+    set_back_at: Timestamp,
+) -> Timestamp {
+    if asked_at <= now {
+        return until;
+    }
+    set_back_at.checked_add(until.duration_since(asked_at)).map_or(until, |again| again.min(until))
+}
+
+/// Settles the calls whose delay is over, if one may be due; returns the time of the next scan.
+pub(crate) async fn settle_due_delays(core: &Arc<EngineCore>, now: Timestamp) -> Option<Timestamp> {
     if core.delays.is_due(now) {
-        core.delays.forget();
+        core.delays.clear_due();
         let later = now.checked_add(SignedDuration::from_secs(JANITOR_SECONDS)).unwrap_or(now);
-        match look(core, now).await {
+        match scan_delays(core, now).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
                 tracing::warn!(%fault, "a delayed call must wait");
@@ -82,20 +120,29 @@ pub(crate) async fn settle(core: &Arc<Core>, now: Timestamp) -> Option<Timestamp
     core.delays.next()
 }
 
-/// Looks at what cools, of which the tenants take turns. What goes wrong stays where it stands, so a page of it is passed
-/// over, and what stands behind has its turn. Gives back the last thing that went wrong with a call.
-async fn look(core: &Arc<Core>, now: Timestamp) -> Result<Result<(), Fault>, ReadError> {
+/// Scans the delayed calls; the tenants take turns. A call that fails stays in its place, so a page of failures is
+/// skipped and the calls behind it have their turn. Returns the last failure of a call.
+async fn scan_delays(core: &Arc<EngineCore>, now: Timestamp) -> Result<Result<(), Fault>, ReadError> {
     let mut ended = Ok(());
-    let mut walk = Walk::new(PAGE, core.delays.left_off.load(Ordering::Acquire));
+    let mut walk = DelayScan::new(PAGE, core.delays.left_off.load(Ordering::Acquire));
     let mut next = Some(0);
+    let looks_ahead = core.delays.may_be_ahead.swap(false, Ordering::AcqRel);
+    let mut is_ahead = false;
     while let Some(skip) = next
         && !core.is_draining()
     {
-        let found = core.ports.store.cooling_approvals(&core.operator(), now, skip, PAGE).await?;
-        let mut seen = Seen { found: found.len(), ..Seen::default() };
+        let found = core.ports.store.cooling_approvals(&core.node_operator(), now, skip, PAGE).await?;
+        let mut seen = DelayPageResult { found: found.len(), ..DelayPageResult::default() };
         for cooling in &found {
-            if cooling.until > now {
-                core.delays.look_at(cooling.until);
+            let mut until = cooling.until;
+            if looks_ahead && until > now {
+                let asked =
+                    core.ports.store.approval(&core.recovery_scope(cooling.tenant), cooling.approval).await?;
+                is_ahead |= asked.as_ref().is_some_and(|asked| asked.asked_at > now);
+                until = asked.and_then(|asked| core.delays.cools_until(&asked, now)).unwrap_or(until);
+            }
+            if until > now {
+                core.delays.look_at(until);
                 continue;
             }
             match core.approval_cooled(cooling.tenant, cooling.approval).await {
@@ -108,9 +155,14 @@ async fn look(core: &Arc<Core>, now: Timestamp) -> Result<Result<(), Fault>, Rea
         }
         next = walk.next(seen);
     }
+    // The next scan reads the requests again whose time is still in the future, and those behind the pages of this
+    // scan.
+    if is_ahead || (looks_ahead && walk.was_full) {
+        core.delays.may_be_ahead.store(true, Ordering::Release);
+    }
     core.delays.left_off.store(walk.left_off, Ordering::Release);
-    // What was settled made room on a full page for what stood behind it, or for the next one of its tenant. Where all that
-    // is due goes wrong, `settle` looks later.
+    // Settled calls made room on a full page for the calls behind them, or for the next one of their tenant. If all due
+    // calls fail, `settle` scans later.
     if walk.was_full && walk.has_settled {
         core.delays.look_at(now);
     }
@@ -119,20 +171,20 @@ async fn look(core: &Arc<Core>, now: Timestamp) -> Result<Result<(), Fault>, Rea
 
 /// What came of a page.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct DelayPageResult {
     /// How many there were, those that are not due included.
     found: usize,
     settled: usize,
     failed: usize,
 }
 
-/// The way of one look: the first page always, because what is new and well stands there, and the others from where the
-/// last look broke off.
+/// The order of one scan: the first page always, because new calls without failures are there, and the others from
+/// where the last scan broke off.
 #[derive(Debug)]
-struct Walk {
+struct DelayScan {
     page: usize,
     pages: usize,
-    /// How many stand before the next page.
+    /// How many calls precede the next page.
     before: usize,
     left_off: usize,
     has_failed: bool,
@@ -140,20 +192,20 @@ struct Walk {
     was_full: bool,
 }
 
-impl Walk {
+impl DelayScan {
     fn new(page: usize, left_off: usize) -> Self {
         Self { page, pages: 0, before: 0, left_off, has_failed: false, has_settled: false, was_full: false }
     }
 
-    /// Notes a page; returns how many to pass over for the one to look at next, or nothing where the look ends.
-    fn next(&mut self, seen: Seen) -> Option<usize> {
+    /// Notes a page; returns how many calls to skip for the next page, or `None` if the scan ends.
+    fn next(&mut self, seen: DelayPageResult) -> Option<usize> {
         self.pages += 1;
         self.has_failed |= seen.failed > 0;
         self.has_settled |= seen.settled > 0;
         let is_full = seen.found >= self.page;
         self.was_full |= is_full;
-        // Where nothing went wrong, nothing that is due stands behind this page: it comes after the last of its tenant, and
-        // each of these was settled or is not due.
+        // Without a failure no due call follows this page: it would come after the last one of its tenant, and each of
+        // these was settled or is not due.
         if !is_full || !self.has_failed {
             self.left_off = 0;
             return None;
@@ -179,18 +231,18 @@ mod tests {
     fn looks(
         mut calls: Vec<bool>,
         page: usize,
-        next: impl Fn(&mut Walk, Seen) -> Option<usize>,
+        next: impl Fn(&mut DelayScan, DelayPageResult) -> Option<usize>,
     ) -> Option<usize> {
         let mut left_off = 0;
         (1..=64).find(|_| {
-            let mut walk = Walk::new(page, left_off);
+            let mut walk = DelayScan::new(page, left_off);
             let mut skip = Some(0);
             while let Some(from) = skip {
                 let from = from.min(calls.len());
                 let behind = calls.split_off(from);
                 let shown = behind.len().min(page);
                 let failed = behind[..shown].iter().filter(|fails| **fails).count();
-                let seen = Seen { found: shown, settled: shown - failed, failed };
+                let seen = DelayPageResult { found: shown, settled: shown - failed, failed };
                 calls.extend(behind[..shown].iter().copied().filter(|fails| *fails));
                 calls.extend(&behind[shown..]);
                 skip = next(&mut walk, seen);
@@ -210,7 +262,7 @@ mod tests {
         for page in [1, 2, 7, PAGE] {
             for pages in 0..20 {
                 for wrong in [page * pages, page * pages + 1, (page * pages).saturating_sub(1)] {
-                    let taken = looks(behind(wrong), page, Walk::next);
+                    let taken = looks(behind(wrong), page, DelayScan::next);
                     // Three pages of each look lie behind the last one.
                     assert!(
                         taken.is_some_and(|taken| taken <= pages / 3 + 2),
@@ -224,29 +276,54 @@ mod tests {
     /// Planted fault: a look at the first page and no other.
     #[test]
     fn a_look_that_waits_behind_what_goes_wrong_is_caught() {
-        let first = |walk: &mut Walk, seen: Seen| {
+        let first = |walk: &mut DelayScan, seen: DelayPageResult| {
             walk.next(seen);
             walk.left_off = 0;
             None
         };
         assert_eq!(looks(behind(PAGE + 44), PAGE, first), None, "nothing notices it");
-        assert_eq!(looks(behind(PAGE + 44), PAGE, Walk::next), Some(1));
+        assert_eq!(looks(behind(PAGE + 44), PAGE, DelayScan::next), Some(1));
+    }
+
+    /// When each of two calls with 30 s to cool is allowed, after the clock was set back from 1,000 s to 100 s: one that
+    /// was asked for before, and one that was asked for later.
+    fn allowed(cools: impl Fn(i64, i64, i64, i64) -> i64) -> [i64; 2] {
+        [cools(980, 1_010, 100, 100), cools(110, 140, 120, 100)]
+    }
+
+    #[test]
+    fn a_call_from_before_a_clock_was_set_back_cools_from_then_on() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let cools =
+            |asked, until, now, back| cools_again_until(at(asked), at(until), at(now), at(back)).as_second();
+        assert_eq!(allowed(cools), [130, 140]);
+        assert_eq!(cools(1_000, 1_030, 999, 998), 1_028, "a small step makes it no longer than it is");
+    }
+
+    /// Planted fault: the time that was written down counts, whatever became of the clock.
+    #[test]
+    fn a_call_that_waits_for_a_step_of_the_clock_is_caught() {
+        assert_ne!(allowed(|_, until, _, _| until), [130, 140], "nothing notices it");
     }
 
     #[test]
     fn a_look_ends_where_nothing_goes_wrong_and_after_its_pages() {
-        let mut walk = Walk::new(2, 0);
-        assert_eq!(walk.next(Seen { found: 2, settled: 1, failed: 0 }), None, "the other is not due");
+        let mut walk = DelayScan::new(2, 0);
+        assert_eq!(
+            walk.next(DelayPageResult { found: 2, settled: 1, failed: 0 }),
+            None,
+            "the other is not due"
+        );
         assert!(walk.was_full && walk.has_settled);
-        let mut walk = Walk::new(2, 6);
-        let seen = Seen { found: 2, settled: 0, failed: 2 };
+        let mut walk = DelayScan::new(2, 6);
+        let seen = DelayPageResult { found: 2, settled: 0, failed: 2 };
         let mut skips = vec![];
         while let Some(skip) = walk.next(seen) {
             skips.push(skip);
         }
         assert_eq!((skips, walk.left_off), (vec![6, 8, 10], 12));
-        let mut walk = Walk::new(2, 12);
+        let mut walk = DelayScan::new(2, 12);
         assert_eq!(walk.next(seen), Some(12));
-        assert_eq!((walk.next(Seen::default()), walk.left_off), (None, 0), "it begins anew");
+        assert_eq!((walk.next(DelayPageResult::default()), walk.left_off), (None, 0), "it begins anew");
     }
 }

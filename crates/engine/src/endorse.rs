@@ -1,17 +1,20 @@
-//! Endorsement: which arguments of a call stand, word for word, in what an authenticated actor typed.
+//! Endorsement: which arguments of a call occur, word for word, in the text that an authenticated actor typed.
 //!
-//! It is a deterministic look at texts. A model that says "the user wants it" endorses nothing, and neither does a tool's
-//! result, a message of another agent, a claim, or a refusal that repeats what a model asked for: only parts with the label
-//! of typed text count.
+//! It is a deterministic comparison of texts. A model that says "the user wants it" endorses nothing, and neither does
+//! a tool's result, a message of another agent, a claim, or a refusal that repeats what a model asked for: only parts
+//! with the label of typed text count.
 //!
 //! A value is endorsed as a whole: it begins and ends where a word does, so neither `bob@example.com` inside of
-//! `bob@example.com.evil` nor the reverse is taken for it, and it has [`CHARS_MIN`] characters, because a short number or word
-//! stands in any text by chance. Of a list or an object every value must be endorsed.
+//! `bob@example.com.evil` nor the reverse is taken for it, and it has [`CHARS_MIN`] characters, because a short number
+//! or word occurs in any text by chance; a value that was planned before any untrusted text came may be shorter
+//! ([`is_typed`]). Of a list or an object every value must be endorsed.
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
-use dromia_contracts::transcript::{Transcript, Turn};
+use dromia_contracts::transcript::{Transcript, TranscriptTurn};
 use serde_json::Value;
+
+use crate::plan::collect_leaves;
 
 /// The shortest value that can be endorsed.
 const CHARS_MIN: usize = 6;
@@ -20,41 +23,63 @@ const CHARS_MIN: usize = 6;
 const VALUES_MAX: usize = 64;
 
 /// Lists the arguments of a call that are endorsed, by name. `arguments` are canonical.
-pub(crate) fn endorsed(transcript: &Transcript, arguments: &str) -> Vec<String> {
+pub(crate) fn endorsed_arguments(transcript: &Transcript, arguments: &str) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else { return Vec::new() };
-    let typed: Vec<&str> = transcript.turns().iter().flat_map(typed).collect();
+    let typed: Vec<&str> = transcript.turns().iter().flat_map(typed_texts).collect();
     let mut room = VALUES_MAX;
-    let stands = |(_, value): &(String, Value)| all(value, &typed, &mut room) == Some(true);
+    let stands = |(_, value): &(String, Value)| all_typed(value, &typed, &mut room) == Some(true);
     fields.into_iter().filter(stands).map(|(name, _)| name).collect()
 }
 
+/// Returns whether each text and number of a value was typed as a whole, even a short one. A short value occurs in a
+/// text by chance, so this is for values that were chosen before any untrusted text came. Numbers are compared by
+/// value: 10 is 10.00.
+pub(crate) fn is_typed(transcript: &Transcript, value: &Value) -> bool {
+    let mut words = Vec::new();
+    collect_leaves(value, &mut words);
+    let typed: Vec<&str> = transcript.turns().iter().flat_map(typed_texts).collect();
+    let number = |word: &str| word.parse::<f64>().ok().filter(|number| number.is_finite());
+    let has_number = |wanted: f64| {
+        let words = typed.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_digit() && c != '.'));
+        words.filter_map(|word| number(word.trim_matches('.'))).any(|found| found.total_cmp(&wanted).is_eq())
+    };
+    let stands = |word: &String| {
+        typed.iter().any(|text| is_whole_in(word, text)) || number(word).is_some_and(has_number)
+    };
+    !words.is_empty() && words.len() <= VALUES_MAX && words.iter().all(stands)
+}
+
 /// What an actor typed in a turn.
-pub(crate) fn typed(turn: &Turn) -> Vec<&str> {
+pub(crate) fn typed_texts(turn: &TranscriptTurn) -> Vec<&str> {
     match turn {
-        Turn::Input(message) => {
+        TranscriptTurn::Input(message) => {
             let texts = message.parts.iter().filter(|part| !part.is_image());
-            texts.filter(|text| text.label() == Label::ACTOR_TEXT).map(Part::as_text).collect()
+            texts.filter(|text| text.label() == Label::ACTOR_TEXT).map(ContentPart::as_text).collect()
         }
-        Turn::Unit(_) => Vec::new(),
+        TranscriptTurn::Unit(_) => Vec::new(),
     }
 }
 
-/// Tells whether each value in it stands in what was typed; nothing where there is none, as in an empty list. What says
-/// nothing about anybody, a truth value or nothing, is left out.
-fn all(value: &Value, typed: &[&str], room: &mut usize) -> Option<bool> {
+/// Returns whether each value in it occurs in the typed texts; `None` if it has no value, as an empty list. Booleans
+/// and null identify nothing and are skipped.
+fn all_typed(value: &Value, typed: &[&str], room: &mut usize) -> Option<bool> {
     match value {
         Value::Null | Value::Bool(_) => None,
-        Value::Number(number) => Some(stands(&number.to_string(), typed, room)),
-        Value::String(text) => Some(stands(text, typed, room)),
-        Value::Array(values) => every(values.iter(), typed, room),
-        Value::Object(fields) => every(fields.values(), typed, room),
+        Value::Number(number) => Some(stands_in_texts(&number.to_string(), typed, room)),
+        Value::String(text) => Some(stands_in_texts(text, typed, room)),
+        Value::Array(values) => every_typed(values.iter(), typed, room),
+        Value::Object(fields) => every_typed(fields.values(), typed, room),
     }
 }
 
-fn every<'v>(values: impl Iterator<Item = &'v Value>, typed: &[&str], room: &mut usize) -> Option<bool> {
+fn every_typed<'v>(
+    values: impl Iterator<Item = &'v Value>,
+    typed: &[&str],
+    room: &mut usize,
+) -> Option<bool> {
     let mut stand = None;
     for value in values {
-        match all(value, typed, room) {
+        match all_typed(value, typed, room) {
             Some(false) => return Some(false),
             Some(true) => stand = Some(true),
             None => {}
@@ -63,22 +88,22 @@ fn every<'v>(values: impl Iterator<Item = &'v Value>, typed: &[&str], room: &mut
     stand
 }
 
-fn stands(value: &str, typed: &[&str], room: &mut usize) -> bool {
+fn stands_in_texts(value: &str, typed: &[&str], room: &mut usize) -> bool {
     let Some(left) = room.checked_sub(1) else { return false };
     *room = left;
     value.chars().count() >= CHARS_MIN && typed.iter().any(|text| is_whole_in(value, text))
 }
 
-/// Tells whether a value stands in a text where words begin and end.
-fn is_whole_in(value: &str, text: &str) -> bool {
+/// Returns whether a text contains a value with word borders on both sides.
+pub(crate) fn is_whole_in(value: &str, text: &str) -> bool {
     text.match_indices(value).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + value.len()..]);
-        !continues(before.chars().rev()) && !continues(after.chars())
+        !word_continues(before.chars().rev()) && !word_continues(after.chars())
     })
 }
 
 /// Tells whether a word goes on: by one of its characters, or by a sign between two of them, as the dot of a name has it.
-fn continues(mut chars: impl Iterator<Item = char>) -> bool {
+fn word_continues(mut chars: impl Iterator<Item = char>) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '@' | '-' | '%' | '+' | '\\');
     match chars.next() {
         Some('.' | '/' | ':' | '=' | '&' | '?' | '#') => chars.next().is_some_and(is_word),
@@ -98,13 +123,13 @@ mod tests {
 
     fn said(parts: &[(&str, Label)]) -> Transcript {
         let mut transcript = Transcript::default();
-        let parts = parts.iter().map(|(text, label)| Part::text(*text, *label)).collect();
+        let parts = parts.iter().map(|(text, label)| ContentPart::new_text(*text, *label)).collect();
         transcript.push_input(InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 });
         transcript
     }
 
     fn names(text: &str, arguments: &Value) -> Vec<String> {
-        endorsed(&said(&[(text, Label::ACTOR_TEXT)]), &arguments.to_string())
+        endorsed_arguments(&said(&[(text, Label::ACTOR_TEXT)]), &arguments.to_string())
     }
 
     #[test]
@@ -151,10 +176,13 @@ mod tests {
         for label in [Label::OUTSIDE, Label::CLAIM, Label::PUBLIC_FACT, Label::UNKNOWN_FILE] {
             let transcript = said(&[("eve@example.com", label), ("hello there", Label::ACTOR_TEXT)]);
             let arguments = json!({"to": "eve@example.com", "text": "hello there"}).to_string();
-            assert_eq!(endorsed(&transcript, &arguments), ["text"], "{label}");
+            assert_eq!(endorsed_arguments(&transcript, &arguments), ["text"], "{label}");
         }
-        assert_eq!(endorsed(&Transcript::default(), r#"{"to":"eve@example.com"}"#), Vec::<String>::new());
-        assert_eq!(endorsed(&said(&[("[1]", Label::ACTOR_TEXT)]), "[1]"), Vec::<String>::new());
+        assert_eq!(
+            endorsed_arguments(&Transcript::default(), r#"{"to":"eve@example.com"}"#),
+            Vec::<String>::new()
+        );
+        assert_eq!(endorsed_arguments(&said(&[("[1]", Label::ACTOR_TEXT)]), "[1]"), Vec::<String>::new());
     }
 
     #[test]
@@ -180,8 +208,8 @@ mod tests {
         ) {
             let arguments = json!({ "to": value }).to_string();
             let (one, other) = ((text.as_str(), Label::ACTOR_TEXT), (more.as_str(), Label::ACTOR_TEXT));
-            let two = endorsed(&said(&[one, other]), &arguments);
-            let one = endorsed(&said(&[one]), &arguments);
+            let two = endorsed_arguments(&said(&[one, other]), &arguments);
+            let one = endorsed_arguments(&said(&[one]), &arguments);
             prop_assert!(one.is_empty() || one == two);
         }
     }

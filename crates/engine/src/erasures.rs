@@ -2,8 +2,8 @@
 //!
 //! They run beside the janitor and not in it: a page of an erasure waits behind the turns of every tenant, an agent may
 //! have any number of pages, and a parked run waits for none of them. Each has a task of its own, a tenant has one at a
-//! time, and all together are bounded. What fails is begun again by the next look for lost runs, a while
-//! later and behind all others; what meets damage is not.
+//! time, and all together are bounded. The next scan for lost runs restarts a failed erasure, a while later and behind
+//! all others; one that meets damage is not restarted.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,47 +13,47 @@ use dromia_contracts::store::ReadError;
 use dromia_contracts::{AgentId, ErrorCode, TenantId};
 
 use crate::config::ERASURES_MAX;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::unwound::minded_erasure;
 
-/// What the engine erases by itself.
+/// The erasures that the engine runs without a caller.
 #[derive(Debug, Default)]
-pub(crate) struct Erasures {
-    begun: Mutex<Begun>,
+pub(crate) struct ErasureTracker {
+    begun: Mutex<RunningErasures>,
     /// One has come to its end, so another may begin.
     has_ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Begun {
+struct RunningErasures {
     running: BTreeMap<TenantId, AgentId>,
     /// Which was begun last; those behind it are next.
     last: Option<(TenantId, AgentId)>,
 }
 
-impl Erasures {
+impl ErasureTracker {
     /// Tells, once, whether one has come to its end.
     pub(crate) fn take_ended(&self) -> bool {
         self.has_ended.swap(false, Ordering::AcqRel)
     }
 
-    fn begun(&self) -> MutexGuard<'_, Begun> {
-        // A map and a place: nothing that a panic could leave half done.
+    fn lock_running(&self) -> MutexGuard<'_, RunningErasures> {
+        // A map and a position: a panic cannot leave them half updated.
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An erasure and its place among those that run; the place is free again when it is dropped.
 #[derive(Debug)]
-struct Erasure {
-    core: Arc<Core>,
+struct AgentErasure {
+    core: Arc<EngineCore>,
     tenant: TenantId,
     agent: AgentId,
 }
 
-impl Erasure {
-    fn begin(core: &Arc<Core>, tenant: TenantId, agent: AgentId) -> Option<Self> {
-        let mut begun = core.erasures.begun();
+impl AgentErasure {
+    fn try_begin(core: &Arc<EngineCore>, tenant: TenantId, agent: AgentId) -> Option<Self> {
+        let mut begun = core.erasures.lock_running();
         if begun.running.len() >= ERASURES_MAX || begun.running.contains_key(&tenant) {
             return None;
         }
@@ -62,9 +62,9 @@ impl Erasure {
         Some(Self { core: Arc::clone(core), tenant, agent })
     }
 
-    async fn run(self) {
+    async fn run_to_end(self) {
         let (core, agent) = (Arc::clone(&self.core), self.agent);
-        let erased = core.erase(self.tenant, agent).await;
+        let erased = core.erase_agent(self.tenant, agent).await;
         drop(self);
         match erased {
             Ok(_) => {
@@ -83,26 +83,26 @@ impl Erasure {
     }
 }
 
-impl Drop for Erasure {
+impl Drop for AgentErasure {
     fn drop(&mut self) {
-        self.core.erasures.begun().running.remove(&self.tenant);
+        self.core.erasures.lock_running().running.remove(&self.tenant);
     }
 }
 
-impl Core {
+impl EngineCore {
     /// Begins the erasures that were left, as many as may run; each end asks for the next.
     pub(crate) async fn erase_left(self: &Arc<Self>) -> Result<(), ReadError> {
-        let mut left = self.ports.store.deleting_agents(&self.operator()).await?;
+        let mut left = self.ports.store.deleting_agents(&self.node_operator()).await?;
         left.sort_unstable();
-        let last = self.erasures.begun().last;
+        let last = self.erasures.lock_running().last;
         let next = left.partition_point(|one| Some(*one) <= last);
         left.rotate_left(next);
         for (tenant, agent) in left {
             if self.is_erasing(agent) {
                 continue;
             }
-            if let Some(erasure) = Erasure::begin(self, tenant, agent) {
-                let work = minded_erasure(Arc::clone(self), agent, Box::pin(erasure.run()));
+            if let Some(erasure) = AgentErasure::try_begin(self, tenant, agent) {
+                let work = minded_erasure(Arc::clone(self), agent, Box::pin(erasure.run_to_end()));
                 self.ports.runtime.spawn.spawn(work);
             }
         }

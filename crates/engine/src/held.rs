@@ -1,52 +1,84 @@
-//! Live text on its way to watchers, held back where it may be the beginning of a secret's value.
+//! Redaction of live text for watchers: text that may be the beginning of a secret's value is buffered.
 //!
-//! What has arrived is told as soon as nothing in it can become a value any more, with stars over the values; so a value
-//! that is split over many pieces is never told. Stars keep the length, so whoever counts bytes counts on. At most
-//! [`HELD_BYTES_MAX`] are held; beyond them what is held is stars, which is more than is needed and never less.
+//! The buffer releases text as soon as nothing in it can become a value any more, with stars over the values; so a
+//! value that is split over many pieces is never released. Stars keep the length, so byte offsets stay right. The
+//! buffer holds at most [`HELD_BYTES_MAX`]; beyond them all of it becomes stars, which hides more than is needed and
+//! never less.
 //!
-//! A look reads all that is held, and may open what is packed in it. So the more is held, the more must come before the next
-//! look ([`LOOK_SHARE`]): whoever writes a text in pieces of one byte makes no more than some hundred of them.
+//! A scan reads the whole buffer, and may decompress what is packed in it. So the fuller the buffer, the more must come
+//! before the next scan ([`LOOK_SHARE`]): a text in pieces of one byte causes no more than some hundred scans. Each is
+//! a quick one, because the run waits for it; if it gives no answer, the whole buffer becomes stars.
 
 use std::sync::Arc;
 
-use dromia_contracts::vault::{Spotter, mask};
+use dromia_contracts::vault::{SecretScanner, mask_secrets};
 
-/// The most bytes that are held back: more than the longest value has in the longest of its forms.
+/// The most bytes that are buffered: more than the longest value has in its longest encoding.
 const HELD_BYTES_MAX: usize = 16 << 10;
 
-/// What is held is looked at with each piece up to so many bytes, in which a value is whole as a rule.
+/// Up to this many bytes the buffer is scanned with each piece; a value usually fits in them.
 const LOOK_BYTES: usize = 256;
 
-/// Beyond them it is looked at again when at least this part of the rest has come.
+/// Beyond them it is scanned again when at least this part of the rest has come.
 const LOOK_SHARE: usize = 16;
+
+/// The longest piece that is taken at once; a longer one is taken in parts.
+const PIECE_BYTES_MAX: usize = 8 << 10;
 
 /// Text that is on its way.
 #[derive(Debug)]
-pub(crate) struct Held {
-    spotter: Arc<dyn Spotter>,
+pub(crate) struct RedactionBuffer {
+    spotter: Arc<dyn SecretScanner>,
     text: String,
-    /// How much of it was looked at, and held.
+    /// How many bytes of it were scanned and stay buffered.
     looked: usize,
+    /// Whether unscanned text before it was dropped.
+    is_cut: bool,
 }
 
-impl Held {
+impl RedactionBuffer {
     /// Begins with nothing.
-    pub(crate) fn new(spotter: Arc<dyn Spotter>) -> Self {
-        Self { spotter, text: String::new(), looked: 0 }
+    pub(crate) fn new(spotter: Arc<dyn SecretScanner>) -> Self {
+        Self { spotter, text: String::new(), looked: 0, is_cut: false }
     }
 
-    /// Takes the next piece; returns what may be told now.
-    pub(crate) fn push(&mut self, piece: &str) -> String {
+    /// Takes the next piece while there is no watcher; returns how many bytes it drops. It is not scanned: a scan takes
+    /// long, and no watcher needs its result.
+    pub(crate) fn push_unwatched(&mut self, piece: &str) -> usize {
         self.text.push_str(piece);
+        if self.text.len() <= 2 * HELD_BYTES_MAX {
+            return 0;
+        }
+        let gone = self.text.ceil_char_boundary(self.text.len() - HELD_BYTES_MAX);
+        self.text.drain(..gone);
+        (self.looked, self.is_cut) = (0, true);
+        gone
+    }
+
+    /// Takes the next piece; returns the text that may be sent now.
+    pub(crate) fn push(&mut self, piece: &str) -> String {
+        let (mut rest, mut told) = (piece, self.redact_after_cut());
+        loop {
+            let (part, behind) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES_MAX));
+            told.push_str(&self.push_part(part));
+            if behind.is_empty() {
+                return told;
+            }
+            rest = behind;
+        }
+    }
+
+    fn push_part(&mut self, part: &str) -> String {
+        self.text.push_str(part);
         let new = self.text.len().saturating_sub(self.looked);
         let wanted = self.looked.saturating_sub(LOOK_BYTES) / LOOK_SHARE;
         if new < wanted && self.text.len() <= HELD_BYTES_MAX {
             return String::new();
         }
-        let leaks = self.spotter.find(self.text.as_bytes());
+        let Some(leaks) = self.spotter.find_quickly(self.text.as_bytes()) else { return self.redact_all() };
         let mut until = self.text.floor_char_boundary(self.spotter.open_from(self.text.as_bytes()));
         for leak in &leaks {
-            // What is found may be the beginning of more: it is told as a whole or not yet.
+            // A found value may be the beginning of a longer one: it is released as a whole or not yet.
             if leak.range.start < until && until < leak.range.end {
                 until = leak.range.start;
             }
@@ -58,24 +90,41 @@ impl Held {
         }
         // Values that are held still are found again with what comes.
         let rest = bytes.split_off(until);
-        self.text = text(rest);
+        self.text = text_or_stars(rest);
         self.looked = self.text.len();
-        mask(&mut bytes, &leaks);
-        text(bytes)
+        mask_secrets(&mut bytes, &leaks);
+        text_or_stars(bytes)
     }
 
-    /// Ends; returns what is left to be told.
-    pub(crate) fn end(&mut self) -> String {
+    /// Text after an unscanned part may be the rest of a value, so it becomes stars, up to where another value may
+    /// begin.
+    fn redact_after_cut(&mut self) -> String {
+        if !std::mem::take(&mut self.is_cut) {
+            return String::new();
+        }
+        let until = self.text.floor_char_boundary(self.spotter.open_from(self.text.as_bytes()));
+        self.text.drain(..until);
+        "*".repeat(until)
+    }
+
+    /// Takes all that is held as stars.
+    fn redact_all(&mut self) -> String {
+        self.looked = 0;
+        "*".repeat(std::mem::take(&mut self.text).len())
+    }
+
+    /// Ends; returns the rest of the text, redacted.
+    pub(crate) fn flush_redacted(&mut self) -> String {
+        let Some(leaks) = self.spotter.find_quickly(self.text.as_bytes()) else { return self.redact_all() };
         self.looked = 0;
         let mut bytes = std::mem::take(&mut self.text).into_bytes();
-        let leaks = self.spotter.find(&bytes);
-        mask(&mut bytes, &leaks);
-        text(bytes)
+        mask_secrets(&mut bytes, &leaks);
+        text_or_stars(bytes)
     }
 }
 
-/// What was text and has stars over whole characters is text still; if it were not, nothing of it is told.
-fn text(bytes: Vec<u8>) -> String {
+/// Converts redacted bytes to text. Stars over whole characters keep it valid UTF-8; otherwise all of it becomes stars.
+fn text_or_stars(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|bytes| "*".repeat(bytes.as_bytes().len()))
 }
 
@@ -83,7 +132,7 @@ fn text(bytes: Vec<u8>) -> String {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use dromia_contracts::vault::Leak;
+    use dromia_contracts::vault::SecretMatch;
 
     use super::*;
 
@@ -93,13 +142,13 @@ mod tests {
 
     const VALUES: [&str; 2] = ["canary-one", "one-and-two"];
 
-    impl Spotter for Two {
-        fn find(&self, text: &[u8]) -> Vec<Leak> {
+    impl SecretScanner for Two {
+        fn find_secrets(&self, text: &[u8]) -> Vec<SecretMatch> {
             let text = std::str::from_utf8(text).expect("it is text");
-            let mut found: Vec<Leak> = Vec::new();
+            let mut found: Vec<SecretMatch> = Vec::new();
             for value in VALUES {
                 let leaks = text.match_indices(value).map(|(at, _)| at..at + value.len());
-                found.extend(leaks.map(|range| Leak { secret: value.to_owned(), range }));
+                found.extend(leaks.map(|range| SecretMatch { secret: value.to_owned(), range }));
             }
             found.sort_by_key(|leak| leak.range.start);
             found
@@ -112,9 +161,9 @@ mod tests {
     }
 
     fn told(pieces: &[&str]) -> String {
-        let mut held = Held::new(Arc::new(Two));
+        let mut held = RedactionBuffer::new(Arc::new(Two));
         let mut told: String = pieces.iter().map(|piece| held.push(piece)).collect();
-        told.push_str(&held.end());
+        told.push_str(&held.flush_redacted());
         told
     }
 
@@ -137,20 +186,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_value_any_more_is_told_at_once() {
-        let mut held = Held::new(Arc::new(Two));
+        let mut held = RedactionBuffer::new(Arc::new(Two));
         assert_eq!(held.push("a can"), "a ");
         assert_eq!(held.push("ary"), "");
         assert_eq!(held.push(" sings"), "canary sings");
         assert_eq!(held.push(" canary-on"), " ");
-        assert_eq!(held.end(), "canary-on");
+        assert_eq!(held.flush_redacted(), "canary-on");
     }
 
     /// Never knows, and counts how often it was asked.
     #[derive(Debug, Default)]
     struct Unsure(AtomicUsize);
 
-    impl Spotter for Unsure {
-        fn find(&self, _: &[u8]) -> Vec<Leak> {
+    impl SecretScanner for Unsure {
+        fn find_secrets(&self, _: &[u8]) -> Vec<SecretMatch> {
             self.0.fetch_add(1, Ordering::Relaxed);
             Vec::new()
         }
@@ -162,21 +211,62 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded_and_then_stars() {
-        let mut held = Held::new(Arc::new(Unsure::default()));
+        let mut held = RedactionBuffer::new(Arc::new(Unsure::default()));
         assert_eq!(held.push(&"x".repeat(HELD_BYTES_MAX)), "");
         assert_eq!(held.push("ä"), "*".repeat(HELD_BYTES_MAX + 2));
-        assert_eq!(held.end(), "");
+        assert_eq!(held.flush_redacted(), "");
     }
 
     #[test]
     fn a_text_in_small_pieces_is_looked_at_some_times_and_not_with_each_of_them() {
         let unsure = Arc::new(Unsure::default());
-        let mut held = Held::new(Arc::clone(&unsure) as Arc<dyn Spotter>);
+        let mut held = RedactionBuffer::new(Arc::clone(&unsure) as Arc<dyn SecretScanner>);
         for _ in 0..HELD_BYTES_MAX {
             assert_eq!(held.push("x"), "");
         }
         let looks = unsure.0.load(Ordering::Relaxed);
         assert!(looks < 500, "{looks} looks at {HELD_BYTES_MAX} pieces");
-        assert_eq!(held.end().len(), HELD_BYTES_MAX, "all of it is told in the end");
+        assert_eq!(held.flush_redacted().len(), HELD_BYTES_MAX, "all of it is told in the end");
+    }
+
+    /// Tells quickly what there is in short texts only.
+    #[derive(Debug)]
+    struct Slow;
+
+    impl SecretScanner for Slow {
+        fn find_secrets(&self, _: &[u8]) -> Vec<SecretMatch> {
+            unreachable!("the run would wait for it")
+        }
+
+        fn find_quickly(&self, text: &[u8]) -> Option<Vec<SecretMatch>> {
+            (text.len() < 100).then(Vec::new)
+        }
+
+        fn open_from(&self, _: &[u8]) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn where_a_quick_look_does_not_tell_what_there_is_all_that_is_held_is_stars() {
+        let mut held = RedactionBuffer::new(Arc::new(Slow));
+        assert_eq!(held.push(&"x".repeat(99)), "");
+        assert_eq!(held.push("xä"), "*".repeat(102));
+        assert_eq!((held.push("yes"), held.flush_redacted()), (String::new(), "yes".to_owned()));
+        assert_eq!(held.push(&"x".repeat(3 * PIECE_BYTES_MAX)), "*".repeat(3 * PIECE_BYTES_MAX));
+    }
+
+    #[test]
+    fn what_comes_while_nobody_watches_is_not_looked_at_and_no_part_of_a_value_is_told_after_it() {
+        let unsure = Arc::new(Unsure::default());
+        let mut held = RedactionBuffer::new(Arc::clone(&unsure) as Arc<dyn SecretScanner>);
+        let gone: usize = (0..8 * HELD_BYTES_MAX).map(|_| held.push_unwatched("x")).sum();
+        assert_eq!(unsure.0.load(Ordering::Relaxed), 0);
+        assert!((6 * HELD_BYTES_MAX..8 * HELD_BYTES_MAX).contains(&gone), "{gone}");
+        let mut held = RedactionBuffer::new(Arc::new(Two));
+        let (text, canary) = (" ".repeat(3 * HELD_BYTES_MAX), "canary-one");
+        assert!(held.push_unwatched(&format!("{text}{}", &canary[..6])) > 0);
+        let told = held.push(&format!("{} sings", &canary[6..]));
+        assert!(told.ends_with("********** sings"), "{}", &told[told.len() - 20..]);
     }
 }

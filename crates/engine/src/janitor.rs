@@ -3,48 +3,61 @@
 //! It runs once at the start, whenever something was lost, and when the earliest parked run is due. It holds no
 //! list: what it needs to know it reads from the store, page by page. It waits for no turn and for no erasure: these have
 //! tasks of their own.
+//!
+//! It waits by the steady clock and for [`JANITOR_SECONDS`] at most, so a wall clock that is set back stops nothing. In
+//! that case it logs a warning and scans everything: an attempt whose time now lies further ahead is made at once, a
+//! run that waits for a person since a time still to come lets go of its call, and a delay starts again from the new time.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use dromia_contracts::entry::Park;
-use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::Live;
-use dromia_contracts::store::{Page, ReadError};
-use dromia_contracts::{AgentId, RunId, TenantId};
+use dromia_contracts::clock::{ClockStep, ClockSteps};
+use dromia_contracts::entry::{Entry, ParkReason, RunParked};
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::runs::LiveEvent;
+use dromia_contracts::store::{OpenRun, PageRequest, ReadError};
+use dromia_contracts::{AgentId, RunId, Scope, TenantId};
 use futures_util::future::select;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::config::JANITOR_SECONDS;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::delays;
 use crate::recover::is_asked;
 use crate::refusal::run_erased;
-use crate::scheduler::Ready;
-use crate::wake::{self, Walk};
+use crate::scheduler::ReadyWork;
+use crate::wake::{self, WakeScan};
 
-const PAGE: usize = Page::<RunId>::LIMIT_MAX;
-/// The time from one look at everything to the next.
-const RESCAN_PAUSE: SignedDuration = SignedDuration::from_millis(200);
+const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
+/// The time from one full scan to the next.
+const RESCAN_PAUSE: Duration = Duration::from_millis(200);
+/// The longest time between two looks.
+const LOOK_PAUSE: Duration = Duration::from_secs(JANITOR_SECONDS.unsigned_abs());
 
 /// Runs until the engine drains.
-pub(crate) async fn run(core: Arc<Core>) {
+pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
     let clock = &core.ports.runtime.clock;
-    let mut not_before = clock.now();
-    let mut walk = Walk::new(not_before);
+    let mut not_before = clock.monotonic_now();
+    let mut walk = WakeScan::new(clock.now());
+    let mut steps = ClockSteps::new(&**clock);
+    core.delays.note_set_back(clock.now());
     while !core.is_draining() {
         // What fails asks to be looked for again at once; while the store keeps failing that must not be a spin.
-        clock.sleep_until(not_before).await;
-        if core.rescan.load(Ordering::Acquire) && core.ports.store.health().read_only.is_none() {
+        clock.sleep(not_before.saturating_sub(clock.monotonic_now())).await;
+        if let Some(step) = steps.poll_step(&**clock) {
+            handle_clock_step(&core, step);
+        }
+        if core.rescan.load(Ordering::Acquire) && core.ports.store.store_health().read_only.is_none() {
             core.rescan.store(false, Ordering::Release);
             core.delays.look_at(Timestamp::MIN);
-            not_before = clock.now().checked_add(RESCAN_PAUSE).unwrap_or(not_before);
-            if let Err(error) = rescan(&core).await {
+            not_before = clock.monotonic_now() + RESCAN_PAUSE;
+            if let Err(error) = rescan_store(&core).await {
                 tracing::warn!(%error, "looking for lost runs failed");
                 core.rescan.store(true, Ordering::Release);
             }
-            // A takeover that failed lies behind the walk.
+            // A run whose takeover failed precedes the scan's position.
             core.wake_anew.store(true, Ordering::Release);
         } else if core.erasures.take_ended()
             && let Err(error) = core.erase_left().await
@@ -56,59 +69,67 @@ pub(crate) async fn run(core: Arc<Core>) {
             tracing::warn!(%error, "looking for the ends of lost runs failed");
         }
         let now = clock.now();
-        let due = match wake::look(&core, &mut walk, now).await {
+        let due = match wake::scan_parked_runs(&core, &mut walk, now).await {
             Ok(due) => Some(due),
             Err(error) => {
                 tracing::warn!(%error, "looking for parked runs failed");
                 None
             }
         };
-        let cooled = delays::settle(&core, now).await;
-        let pause = if core.rescan.load(Ordering::Acquire) {
-            RESCAN_PAUSE
-        } else {
-            SignedDuration::from_secs(JANITOR_SECONDS)
-        };
-        let latest = now.checked_add(pause).unwrap_or(now);
-        let until = [due, cooled].into_iter().flatten().fold(latest, Ord::min);
-        let sleep = clock.sleep_until(until);
-        select(sleep, pin!(core.janitor.notified())).await;
+        let cooled = delays::settle_due_delays(&core, now).await;
+        let longest = if core.rescan.load(Ordering::Acquire) { RESCAN_PAUSE } else { LOOK_PAUSE };
+        let left = |until: Timestamp| Duration::try_from(until.duration_since(now)).unwrap_or_default();
+        let pause = [due, cooled].into_iter().flatten().map(left).fold(longest, Ord::min);
+        select(clock.sleep(pause), pin!(core.janitor.notified())).await;
     }
 }
 
-/// Queues every open run without a task and every waiting session, and has what is left of erasures go on.
-async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
-    let operator = core.operator();
+/// Logs that the wall clock was set, and rescans everything that waits for a wall time.
+fn handle_clock_step(core: &EngineCore, step: ClockStep) {
+    let (by, now) = (step.by, step.after);
+    if step.is_back() {
+        tracing::warn!(%by, %now, "the wall clock was set back; what waits for a time is looked at");
+        core.delays.note_set_back(now);
+        core.rescan.store(true, Ordering::Release);
+    } else {
+        tracing::warn!(%by, %now, "the wall clock was set ahead; what waits for a time that has passed begins");
+    }
+}
+
+/// Queues every open run without a task and every waiting session, and continues unfinished erasures.
+async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
+    let operator = core.node_operator();
     let store = &core.ports.store;
-    let mut page = Page::first(PAGE);
+    let mut page = PageRequest::first_page(PAGE);
     loop {
         let runs = store.open_runs(&operator, page).await?;
         for open in &runs {
             // Parked by time: the timer finds it. A signal that a crash came behind finds it at once.
             let rests = open.run.head.status == RunStatus::Parked
                 && open.run.head.wake_at.is_some()
-                && !is_asked(core, &core.recovery_scope(open.tenant), &open.run).await?;
+                && !is_asked(core, &core.recovery_scope(open.tenant), &open.run).await?
+                && !waits_for_a_past_clock(core, open).await?;
             match open.run.head.status {
                 RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),
                 // Parked by a pause: taken over once the agent runs again.
                 _ if rests => {}
                 _ if core.hub.is_active(open.run.id) => {}
-                _ => core.scheduler.push(open.tenant, Ready::Run(open.run.id)),
+                _ => core.scheduler.push_ready(open.tenant, ReadyWork::Run(open.run.id)),
             }
         }
-        core.dispatch();
+        core.dispatch_ready();
         match runs.last() {
             Some(last) if runs.len() == PAGE => page.after = Some((last.tenant, last.run.id)),
             _ => break,
         }
     }
-    let mut page = Page::first(PAGE);
+    let mut page = PageRequest::first_page(PAGE);
     loop {
         let sessions = store.pending_sessions(&operator, page).await?;
         for pending in &sessions {
-            core.scheduler.push(pending.tenant, Ready::Session(pending.session));
+            core.scheduler.push_ready(pending.tenant, ReadyWork::Session(pending.session));
         }
-        core.dispatch();
+        core.dispatch_ready();
         match sessions.last() {
             Some(last) if sessions.len() == PAGE => page.after = Some((last.tenant, last.session)),
             _ => break,
@@ -119,9 +140,37 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Answers callers whose run ended in a commit that nobody heard of. A run that goes on under an owner of this
-/// process is left to that owner; one that is held, or goes on elsewhere, is looked at again.
-async fn answer_waiters_of_lost_runs(core: &Arc<Core>) -> Result<(), ReadError> {
+/// Returns whether a run waits to call its model again or for a person, and began to wait at a time that is still to come: the
+/// clock was set back since, and the pause that was meant is over or short.
+async fn waits_for_a_past_clock(core: &EngineCore, open: &OpenRun) -> Result<bool, ReadError> {
+    let now = core.ports.runtime.clock.now();
+    if open.run.head.wake_at.is_none_or(|at| at <= now) {
+        return Ok(false);
+    }
+    let scope = core.recovery_scope(open.tenant);
+    let parked = parked_at(core, &scope, &open.run).await?;
+    Ok(parked.is_some_and(|(at, park)| match park {
+        ParkReason::Retry { .. } | ParkReason::Approval { .. } => at > now,
+        ParkReason::AgentPaused => false,
+    }))
+}
+
+/// Reads when and for what a run rests, if resting is the last thing it did.
+pub(crate) async fn parked_at(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+) -> Result<Option<(Timestamp, ParkReason)>, ReadError> {
+    let last = core.ports.store.journal_entries(scope, run.id, run.last_seq.saturating_sub(1), 1).await?;
+    Ok(last.first().and_then(|entry| match entry.decode() {
+        Ok(Entry::RunParked(RunParked { park })) => Some((entry.at, park)),
+        _ => None,
+    }))
+}
+
+/// Answers callers whose run ended in a commit with an unknown outcome. A run that continues under an owner of this
+/// process is left to that owner; one that is parked, or continues elsewhere, is read again.
+async fn answer_waiters_of_lost_runs(core: &Arc<EngineCore>) -> Result<(), ReadError> {
     let mut lost = core.hub.take_lost().into_iter();
     while let Some(next) = lost.next() {
         let scope = core.recovery_scope(next.tenant);
@@ -129,7 +178,7 @@ async fn answer_waiters_of_lost_runs(core: &Arc<Core>) -> Result<(), ReadError> 
             Ok(row) => row,
             Err(error) => {
                 for run in std::iter::once(next).chain(lost) {
-                    core.hub.lose(run.tenant, run.run, &run.items);
+                    core.hub.look_for(run);
                 }
                 return Err(error);
             }
@@ -137,40 +186,42 @@ async fn answer_waiters_of_lost_runs(core: &Arc<Core>) -> Result<(), ReadError> 
         match row {
             Some(row) if !row.head.status.is_terminal() => {
                 if !core.hub.is_active(next.run) {
-                    core.hub.lose(next.tenant, next.run, &next.items);
+                    core.hub.look_for(next);
                 }
             }
             Some(row) => {
-                let outcome = core.outcome(&scope, &row).await;
+                let outcome = core.read_outcome(&scope, &row).await;
                 let (seq, status) = (row.last_seq, row.head.status);
-                core.hub.publish(next.run, || Live::Committed { seq, status });
-                core.hub.resolve(&next.items, &outcome);
-                core.hub.unwatch(next.run);
+                core.hub.publish(next.run, || LiveEvent::Committed { seq, status });
+                core.hub.resolve_waiters(&next.items, &outcome);
+                core.hub.end_watch(next.run);
             }
+            // It never began: its input waits still, and so do they.
+            None if !next.has_begun => {}
             None => {
-                core.hub.resolve(&next.items, &Err(run_erased(next.run)));
-                core.hub.unwatch(next.run);
+                core.hub.resolve_waiters(&next.items, &Err(run_erased(next.run)));
+                core.hub.end_watch(next.run);
             }
         }
     }
     Ok(())
 }
 
-impl Core {
+impl EngineCore {
     /// Queues what an agent left waiting while it was paused.
     pub(crate) async fn wake_agent(
         self: &Arc<Self>,
         tenant: TenantId,
         agent: AgentId,
     ) -> Result<(), ReadError> {
-        let operator = self.operator();
+        let operator = self.node_operator();
         let store = &self.ports.store;
-        let mut page = Page { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
+        let mut page = PageRequest { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
         loop {
             let runs = store.open_runs(&operator, page).await?;
             for open in runs.iter().filter(|open| open.tenant == tenant && open.run.agent == agent) {
                 if open.run.head.status == RunStatus::Parked && open.run.head.wake_at.is_none() {
-                    self.scheduler.push(tenant, Ready::Run(open.run.id));
+                    self.scheduler.push_ready(tenant, ReadyWork::Run(open.run.id));
                 }
             }
             match runs.last() {
@@ -180,14 +231,16 @@ impl Core {
                 _ => break,
             }
         }
-        let mut page =
-            Page { after: Some((tenant, dromia_contracts::SessionId::from_bytes([0; 16]))), limit: PAGE };
+        let mut page = PageRequest {
+            after: Some((tenant, dromia_contracts::SessionId::from_bytes([0; 16]))),
+            limit: PAGE,
+        };
         loop {
             let sessions = store.pending_sessions(&operator, page).await?;
             for pending in
                 sessions.iter().filter(|pending| pending.tenant == tenant && pending.agent == agent)
             {
-                self.scheduler.push(tenant, Ready::Session(pending.session));
+                self.scheduler.push_ready(tenant, ReadyWork::Session(pending.session));
             }
             match sessions.last() {
                 Some(last) if sessions.len() == PAGE && last.tenant == tenant => {
@@ -196,27 +249,27 @@ impl Core {
                 _ => break,
             }
         }
-        self.dispatch();
+        self.dispatch_ready();
         Ok(())
     }
 }
 
-/// What `run why` says of a parked run.
-pub(crate) fn park_text(park: Park) -> (String, String) {
+/// The text of `run why` for a parked run.
+pub(crate) fn park_text(park: ParkReason) -> (String, String) {
     match park {
-        Park::Retry { until } => (
+        ParkReason::Retry { until } => (
             format!("the next attempt at its model, due at {until:.0}"),
             "time; the engine goes on by itself".to_owned(),
         ),
-        Park::Approval { approval, cools_until: Some(cools_until), .. } => (
+        ParkReason::Approval { approval, cools_until: Some(cools_until), .. } => (
             format!("the time after which a call begins by itself, {cools_until:.0}: {approval}"),
             "time; or whoever may approve it, who may also refuse it".to_owned(),
         ),
-        Park::Approval { approval, until, .. } => (
+        ParkReason::Approval { approval, until, .. } => (
             format!("a person to allow a call: {approval}; it goes on without the call at {until:.0}"),
             "whoever may approve it".to_owned(),
         ),
-        Park::AgentPaused => {
+        ParkReason::AgentPaused => {
             ("its agent, which is paused".to_owned(), "whoever resumes the agent".to_owned())
         }
     }

@@ -2,69 +2,77 @@
 //!
 //! A run that is open gets a terminate signal, durably, and its owner drops what is in flight: with it go the programs
 //! that a call started. A task that no run took yet is taken by a run that ends in the commit of its claim; so nothing
-//! begins it later, its journal says who ended it, and whoever waits for it is told. What lies in sessions of other
-//! platforms was said by somebody and stays.
+//! begins it later, its journal says who ended it, and its waiting callers get an answer. Items in sessions of other
+//! platforms were sent by users and stay.
 //!
-//! Tasks are ended before runs: a slot that an ended run left free would be taken by the next of them.
+//! Tasks are ended before runs: the next task would take the slot that an ended run left free.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::run::RunKind;
-use dromia_contracts::runs::{End, Kill, Outcome};
-use dromia_contracts::session::{InboxOwner, ItemKind, Session};
-use dromia_contracts::store::{Batch, Claim, Commit, Mutation, Page};
+use dromia_contracts::runs::{KillTarget, RunEndMode, RunOutcome};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
+use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, TurnClaim, WriteBatch};
 use dromia_contracts::task::{self, TaskState};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
-use jiff::SignedDuration;
+use futures_util::{StreamExt as _, stream};
 
-use crate::agents::{Snapshot, read_fault};
-use crate::core::Core;
-use crate::decide::{Input, decide};
+use crate::agents::{AgentSnapshot, read_fault};
+use crate::core::EngineCore;
+use crate::decide::{DecisionInput, decide};
 use crate::refusal::{commit_fault, session_not_found};
-use crate::state::{RunState, apply};
+use crate::state::{RunState, apply_entry};
 use crate::steer::run_not_found;
 
-/// How many waiting items one run takes to end them; a batch has room for them beside everything else.
+/// How many waiting items one run takes to end them; a batch holds them beside everything else.
 const ITEMS_MAX: usize = 64;
 
-/// How often what waits behind an open run is looked at, and the milliseconds between two looks.
-const LOOKS: u32 = 200;
-const LOOK_MS: i64 = 10;
+/// How many runs or sessions of one request get their signal at a time: enough to become durable together, and few
+/// enough that other tenants are served between them.
+const KILLS_AT_ONCE: usize = 16;
 
-impl Core {
-    /// Ends what is named and returns the runs that were told to end, or ended.
-    pub(crate) async fn kill(
+/// How often the items behind an open run are polled, and the time between two polls.
+const LOOKS: u32 = 200;
+const LOOK: Duration = Duration::from_millis(10);
+
+impl EngineCore {
+    /// Ends the target and returns the runs that got a signal, or ended.
+    pub(crate) async fn kill_runs(
         self: &Arc<Self>,
         scope: &Scope,
         agent: AgentId,
-        what: Kill,
+        what: KillTarget,
     ) -> Result<Vec<RunId>, Fault> {
-        let agent = self.snapshot(scope, agent).await?;
+        let agent = self.agent_snapshot(scope, agent).await?;
         match what {
-            Kill::Run(run) => {
+            KillTarget::Run(run) => {
                 if self.find_run(scope, run).await?.agent != agent.id {
                     return Err(run_not_found(run));
                 }
-                self.end(scope.clone(), run, End::Terminate).await?;
+                self.end_run(scope.clone(), run, RunEndMode::Terminate).await?;
                 Ok(vec![run])
             }
-            Kill::Session(id) => {
+            KillTarget::Session(id) => {
                 let session = self.session_of(scope, &agent, id).await?;
                 self.end_session(scope, &agent, session).await
             }
-            Kill::All => {
+            KillTarget::All => {
                 let (mut ended, mut late) = (Vec::new(), None);
-                let mut page = Page::first(Page::<SessionId>::LIMIT_MAX);
+                let mut page = PageRequest::first_page(PageRequest::<SessionId>::LIMIT_MAX);
                 loop {
                     let listed = self.ports.store.sessions(scope, Some(agent.id), page).await;
                     let sessions = listed.map_err(read_fault)?;
                     let next = sessions.last().map(|last| last.id).filter(|_| sessions.len() == page.limit);
-                    for session in sessions.into_iter().filter(task_waits) {
-                        match self.end_session(scope, &agent, session).await {
+                    let waiting = sessions.into_iter().filter(task_waits);
+                    let waiting: Vec<_> =
+                        waiting.map(|session| self.end_session(scope, &agent, session)).collect();
+                    for answer in terminate_in_batches(waiting).await {
+                        match answer {
                             Ok(runs) => ended.extend(runs),
-                            // One that must be ended again keeps nobody from ending the others.
+                            // A run whose signal must be repeated does not keep the others from ending.
                             Err(fault) if fault.code == ErrorCode::Overloaded => late = Some(fault),
                             Err(fault) => return Err(fault),
                         }
@@ -83,37 +91,42 @@ impl Core {
     }
 
     /// Finds a session of an agent.
-    async fn session_of(&self, scope: &Scope, agent: &Snapshot, id: SessionId) -> Result<Session, Fault> {
+    async fn session_of(
+        &self,
+        scope: &Scope,
+        agent: &AgentSnapshot,
+        id: SessionId,
+    ) -> Result<SessionRecord, Fault> {
         let found = self.ports.store.session(scope, id).await.map_err(read_fault)?;
         found.filter(|session| session.agent == agent.id).ok_or_else(|| session_not_found(id))
     }
 
-    /// Tells a run to end now; one that has ended needs to be told nothing.
-    pub(crate) async fn terminate(
+    /// Sends a run the signal to end now; a run that has ended gets none.
+    pub(crate) async fn terminate_run(
         self: &Arc<Self>,
         scope: &Scope,
         run: RunId,
     ) -> Result<Option<RunId>, Fault> {
-        match self.signal(scope, run, ItemKind::Terminate).await {
+        match self.signal_run(scope, run, ItemKind::Terminate).await {
             Ok(()) => Ok(Some(run)),
             Err(fault) if fault.code == ErrorCode::RunTerminal => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// Ends what a session does and, where it is a task's, what waits there. What waits behind an open run is ended when
-    /// that run has let go of the session.
+    /// Ends the open run of a session and, if it is a task's session, its waiting items. Items behind an open run are
+    /// ended when that run has freed the session.
     async fn end_session(
         self: &Arc<Self>,
         scope: &Scope,
-        agent: &Snapshot,
-        mut session: Session,
+        agent: &AgentSnapshot,
+        mut session: SessionRecord,
     ) -> Result<Vec<RunId>, Fault> {
         let mut ended = Vec::new();
         for _ in 0..LOOKS {
             let open = session.head.active;
             if let Some(run) = open.filter(|run| !ended.contains(run)) {
-                ended.extend(self.terminate(scope, run).await?);
+                ended.extend(self.terminate_run(scope, run).await?);
             }
             // An agent that has ended begins nothing, so there is nothing to keep from beginning.
             if !task_waits(&session) || agent.state == AgentState::Terminated {
@@ -136,21 +149,20 @@ impl Core {
     }
 
     async fn pause_a_moment(&self) {
-        let clock = &self.ports.runtime.clock;
-        let later = clock.now().checked_add(SignedDuration::from_millis(LOOK_MS));
-        clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+        self.ports.runtime.clock.sleep(LOOK).await;
     }
 
-    /// Claims a session for a run that takes what waits there and ends at once; nothing if the claim is not to be had.
+    /// Claims a session for a run that takes the waiting items and ends at once; `None` if the claim is refused.
     async fn end_waiting(
         self: &Arc<Self>,
         scope: &Scope,
-        agent: &Snapshot,
-        session: &Session,
+        agent: &AgentSnapshot,
+        session: &SessionRecord,
     ) -> Result<Option<RunId>, Fault> {
         let after = session.head.taken;
         let owner = InboxOwner::Session(session.id);
-        let waiting = self.ports.store.inbox(scope, owner, after, ITEMS_MAX).await.map_err(read_fault)?;
+        let waiting =
+            self.ports.store.inbox_items(scope, owner, after, ITEMS_MAX).await.map_err(read_fault)?;
         let items: Vec<ItemId> = waiting.iter().map(|item| item.id).collect();
         if items.is_empty() {
             return Ok(None);
@@ -171,31 +183,35 @@ impl Core {
         };
         let mut state = RunState::default();
         let mut entries = Vec::new();
-        for input in [Input::Begin(started), Input::Ended { by: scope.actor().clone() }] {
+        for input in [DecisionInput::Begin(started), DecisionInput::Ended { by: scope.actor().clone() }] {
             let decision = decide(&state, at, input);
             for new in &decision.entries {
-                apply(&mut state, &new.entry);
+                apply_entry(&mut state, &new.entry);
             }
             entries.extend(decision.entries);
         }
-        let mut batch = Batch::new(scope.tenant()).with(Mutation::PinPut(agent.prompt.clone()));
-        let (head, take) = (state.head(), items.clone());
-        batch.claim = Some(Claim { session: session.id, agent: agent.id, run, after, take, entries, head });
+        let mut batch = WriteBatch::new(scope.tenant()).with_mutation(Mutation::PinPut(agent.prompt.clone()));
+        let (head, take) = (state.run_head(), items.clone());
+        batch.claim =
+            Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head });
         match self.ports.store.commit(batch).await {
-            Commit::Done(receipt) if receipt.claimed => {
-                self.counts.count(TaskState::of_run(head.status));
-                let outcome = Outcome { run, last_seq: state.seq, head, reply: None, failure: state.fault() };
-                self.hub.resolve(&items, &Ok(outcome));
+            CommitOutcome::Done(receipt) if receipt.claimed => {
+                self.counts.count_task(TaskState::of_run(head.status));
+                let outcome = RunOutcome {
+                    run,
+                    last_seq: state.seq,
+                    head,
+                    reply: None,
+                    failure: state.failure_fault(),
+                };
+                self.hub.resolve_waiters(&items, &Ok(outcome));
                 Ok(Some(run))
             }
-            Commit::Done(_) => Ok(None),
+            CommitOutcome::Done(_) => Ok(None),
             answer => {
-                if matches!(answer, Commit::Unknown { .. }) {
-                    // It may have ended all the same, and nobody who waits for it heard of that. A run that is not
-                    // there says nothing: whoever waits goes on to wait for the task.
-                    if matches!(self.ports.store.run(scope, run).await, Ok(Some(_))) {
-                        self.hub.lose(scope.tenant(), run, &items);
-                    }
+                if matches!(answer, CommitOutcome::Unknown { .. }) {
+                    // It may have ended all the same, without an answer to its waiting callers.
+                    self.hub.lose_unsure(scope.tenant(), run, &items);
                     self.request_rescan();
                 }
                 Err(commit_fault(answer))
@@ -204,7 +220,61 @@ impl Core {
     }
 }
 
-/// Tells whether a session is a task's and something waits there.
-fn task_waits(session: &Session) -> bool {
+/// Ends so many runs or sessions, a batch of them at a time. All of them to their end: one that is dropped between its commit and
+/// what follows it would leave a run that hears nothing.
+pub(crate) async fn terminate_in_batches<E: Future>(ends: Vec<E>) -> Vec<E::Output> {
+    stream::iter(ends).buffered(KILLS_AT_ONCE).collect().await
+}
+
+/// Returns whether a session is a task's and has a waiting item.
+fn task_waits(session: &SessionRecord) -> bool {
     session.key.platform == task::PLATFORM && session.head.last > session.head.taken
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::{LocalBoxFuture, join_all};
+
+    use super::*;
+
+    /// How many runs of one request are told to end.
+    const RUNS: usize = 1_024;
+
+    /// Begins to end all runs in a store that answers nothing, and counts those that wait in its queue by then: as many stand
+    /// before another tenant's next turn there.
+    fn waiting_in_the_store<F: Future>(end_all: impl FnOnce(Vec<LocalBoxFuture<'static, ()>>) -> F) -> usize {
+        let waiting = Rc::new(Cell::new(0));
+        let end = |_| {
+            let waiting = Rc::clone(&waiting);
+            async move {
+                waiting.set(waiting.get() + 1);
+                std::future::pending::<()>().await;
+            }
+            .boxed_local()
+        };
+        let ended = end_all((0..RUNS).map(end).collect()).now_or_never();
+        assert!(ended.is_none(), "the store answers nothing");
+        waiting.get()
+    }
+
+    #[test]
+    fn so_many_runs_of_a_request_are_told_to_end_at_a_time() {
+        assert_eq!(waiting_in_the_store(terminate_in_batches), KILLS_AT_ONCE);
+    }
+
+    #[test]
+    fn all_runs_of_a_request_are_told_to_end_and_answered_in_their_order() {
+        let ends = (0..RUNS).map(|run| async move { run }).collect();
+        assert_eq!(terminate_in_batches(ends).now_or_never(), Some((0..RUNS).collect()));
+    }
+
+    /// Planted fault: all of them at once.
+    #[test]
+    fn a_kill_without_batches_is_caught() {
+        assert_ne!(waiting_in_the_store(join_all), KILLS_AT_ONCE, "nothing notices it");
+    }
 }

@@ -1,20 +1,21 @@
 //! The engine: a pure core in an effectful shell.
 //!
-//! [`decide()`] and [`apply`] say what a run does next; they touch nothing. The shell (`owner`) makes entries
-//! durable, performs the one effect that the decision names and feeds its result back. A start and a lost
-//! store end in the same recovery (`recover`): raise the epoch, fold the journal, go on.
+//! [`decide()`] and [`apply_entry`] define what a run does next; they touch nothing. The shell (`owner`) makes entries
+//! durable, performs the one effect that the decision names and feeds its result back. A start and a lost store end in
+//! the same recovery (`recover`): raise the epoch, fold the journal, go on.
 //!
 //! This crate knows no SQL and no HTTP, reads no clock and draws no randomness; it reaches the world through
-//! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
+//! [`EnginePorts`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`, `claim`,
-//! `answering`, `approvals`, then the rest.
+//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`,
+//! `claim`, `answering`, `approvals`, then the rest.
 
 pub mod config;
 pub mod decide;
 pub mod scheduler;
 pub mod state;
+pub mod steps;
 
 mod agents;
 mod answering;
@@ -41,6 +42,7 @@ mod opinion;
 mod outcome;
 mod owner;
 mod plan;
+mod records;
 mod recover;
 mod refusal;
 mod registry;
@@ -53,9 +55,9 @@ mod tokens;
 mod unwound;
 mod wake;
 
-pub use crate::binding::Bound;
+pub use crate::binding::ApprovalBinding;
 pub use crate::carry::check_session_file;
-pub use crate::config::{ApprovalsConfig, EngineConfig, Objection, SecondOpinion};
-pub use crate::core::{Engine, Ports};
-pub use crate::decide::{Decision, Input, Next, decide};
-pub use crate::state::{RunState, apply};
+pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, SecondOpinion};
+pub use crate::core::{Engine, EnginePorts};
+pub use crate::decide::{DecisionInput, NextAction, RunDecision, decide};
+pub use crate::state::{RunState, apply_entry};

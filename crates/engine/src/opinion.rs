@@ -1,81 +1,86 @@
-//! A second opinion: what a second model is shown of a call, how its answers come to one, and what an objection leads to.
+//! A second opinion: what a second model sees of a call, how its answers become one opinion, and what an objection
+//! leads to.
 //!
-//! It is shown the canonical action and what actors typed, and nothing else: no result of a tool, no word of the model whose
-//! call it is, no text that nobody here vouches for. Who read something deceiving asks one who did not. The arguments were
-//! written by the model, so they may still be made to deceive this one too: it is a help and no wall. Hence an opinion makes
-//! a verdict stricter and never milder.
+//! It sees the canonical action and the text that actors typed, and nothing else: no result of a tool, no text of the
+//! model whose call it is, no untrusted text. So a model that has not read deceiving text judges the call of one that
+//! may have. The calling model wrote the arguments, so they may still deceive this one: the opinion helps, but is no
+//! security boundary. Hence it makes a verdict stricter and never milder.
 //!
-//! Nothing here asks anybody; that is the owner's part.
+//! This module calls no model; the owner does.
 
 use std::sync::Arc;
 
 use dromia_contracts::Actor;
 use dromia_contracts::ErrorCode;
-use dromia_contracts::client::Wishes;
-use dromia_contracts::content::{InputMessage, Part};
-use dromia_contracts::gate::Verdict;
+use dromia_contracts::client::SamplingOptions;
+use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, ModelError, ModelReply, ModelRequest, Prepared, Usage};
-use dromia_contracts::opinion::{Opinion, Word};
+use dromia_contracts::model::{DeltaSink, ModelError, ModelReply, ModelRequest, PreparedAttempt, TokenUsage};
+use dromia_contracts::opinion::{ModelOpinion, OpinionVote};
 use dromia_contracts::tool::{PreparedCall, ToolDescriptor};
 use dromia_contracts::transcript::Transcript;
 use serde_json::Value;
 
-use crate::config::{OPINION_SECONDS, OPINION_TYPED_BYTES_MAX, Objection, SecondOpinion};
-use crate::decide::Consulted;
-use crate::endorse::typed;
+use crate::config::{OPINION_SECONDS, OPINION_TYPED_BYTES_MAX, ObjectionAction, SecondOpinion};
+use crate::decide::OpinionResult;
+use crate::endorse::typed_texts;
 
 /// The rule that asks about, delays or refuses a call that a second model does not agree to.
 pub(crate) const RULE: &str = "second-opinion";
 
-/// What a second model is told to do.
+/// The system text of a second model.
 const SYSTEM: &str = include_str!("opinion/system.md");
 
-/// Nobody watches the answers of a second model.
-pub(crate) struct Unheard;
+/// A sink that drops the live text of a second model, which has no watchers.
+pub(crate) struct NullDeltaSink;
 
-impl Deltas for Unheard {
-    fn push(&self, _: &str) {}
+impl DeltaSink for NullDeltaSink {
+    fn push_delta(&self, _: &str) {}
 }
 
-/// Tells whether an objection would make a verdict stricter. Where it would not, nobody need be asked.
-pub(crate) fn could_change(verdict: &Verdict, objection: Objection) -> bool {
+/// Returns whether an objection would make a verdict stricter. If not, no model need be asked.
+pub(crate) fn could_change(verdict: &GateVerdict, objection: ObjectionAction) -> bool {
     match verdict {
-        Verdict::Allow { .. } => true,
-        Verdict::Delay { .. } => objection != Objection::Delay,
-        // A person looks anyway, or nobody may.
-        Verdict::Ask { .. } | Verdict::Deny { .. } => false,
+        GateVerdict::Allow { .. } => true,
+        GateVerdict::Delay { .. } => objection != ObjectionAction::Delay,
+        // A person decides anyway, or the call is denied anyway.
+        GateVerdict::Ask { .. } | GateVerdict::Deny { .. } => false,
     }
 }
 
-/// Lets an opinion count: a verdict stays as it is, or becomes what an objection leads to, whichever is stricter.
-pub(crate) fn with_opinion(verdict: Verdict, opinion: &Opinion, objection: Objection) -> Verdict {
+/// Applies an opinion: a verdict stays as it is, or becomes what an objection leads to, whichever is stricter.
+pub(crate) fn with_opinion(
+    verdict: GateVerdict,
+    opinion: &ModelOpinion,
+    objection: ObjectionAction,
+) -> GateVerdict {
     if opinion.agrees() || !could_change(&verdict, objection) {
         return verdict;
     }
-    let (Verdict::Allow { policy, .. }
-    | Verdict::Delay { policy, .. }
-    | Verdict::Ask { policy, .. }
-    | Verdict::Deny { policy, .. }) = verdict;
+    let (GateVerdict::Allow { policy, .. }
+    | GateVerdict::Delay { policy, .. }
+    | GateVerdict::Ask { policy, .. }
+    | GateVerdict::Deny { policy, .. }) = verdict;
     let rule = RULE.to_owned();
     // What went wrong is for the operator, who finds it with the opinion, and not for the model whose call it is.
-    let Opinion { go, stop, neither, agree, .. } = opinion;
+    let ModelOpinion { go, stop, neither, agree, .. } = opinion;
     let reason = format!(
         "a second model does not agree to it: {go} go, {stop} stop, {neither} neither, and {agree} go are needed"
     );
     match objection {
-        Objection::Delay => Verdict::Delay { rule, reason, policy },
-        Objection::Ask => Verdict::Ask { rule, reason, policy },
-        Objection::Abort => {
+        ObjectionAction::Delay => GateVerdict::Delay { rule, reason, policy },
+        ObjectionAction::Ask => GateVerdict::Ask { rule, reason, policy },
+        ObjectionAction::Abort => {
             let reason = format!("{reason}. Nothing was done. Do not try again: say what you meant to do.");
-            Verdict::Deny { rule, reason, policy }
+            GateVerdict::Deny { rule, reason, policy }
         }
     }
 }
 
-/// Puts the request together. `asked` is the call as somebody asked for it by hand, `label` that of what led to it.
-pub(crate) fn request(
+/// Puts the request together. `asked` is the call as an actor requested it by hand, `label` the label of its context.
+pub(crate) fn build_opinion_request(
     second: &SecondOpinion,
     transcript: &Transcript,
     asked: Option<&AskedCall>,
@@ -85,7 +90,7 @@ pub(crate) fn request(
     key: String,
 ) -> ModelRequest {
     let mut conversation = Transcript::default();
-    let parts = vec![Part::text(shown(transcript, asked, call), label)];
+    let parts = vec![ContentPart::new_text(opinion_prompt(transcript, asked, call), label)];
     conversation.push_input(InputMessage { author: Actor::new("engine"), parts, hops: 0 });
     ModelRequest {
         model: second.model.clone(),
@@ -93,13 +98,13 @@ pub(crate) fn request(
         transcript: conversation,
         tools: Vec::<ToolDescriptor>::new().into(),
         output_tokens_max,
-        wishes: Wishes::default(),
+        wishes: SamplingOptions::default(),
         key,
     }
 }
 
 /// Writes what a second model is shown, as one line of JSON, so that no text of it can pass for another.
-fn shown(transcript: &Transcript, asked: Option<&AskedCall>, call: &PreparedCall) -> String {
+fn opinion_prompt(transcript: &Transcript, asked: Option<&AskedCall>, call: &PreparedCall) -> String {
     // What is no JSON is shown as the text that it is.
     let arguments =
         serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::from(call.arguments.as_str()));
@@ -114,9 +119,9 @@ fn shown(transcript: &Transcript, asked: Option<&AskedCall>, call: &PreparedCall
     let mut room = OPINION_TYPED_BYTES_MAX;
     let mut said = Vec::new();
     let mut left_out = 0_u32;
-    // Whoever asks for a call by hand typed it.
+    // The actor of a manual call typed it.
     let by_hand = asked.map(|asked| format!("{} {}", asked.tool, asked.arguments));
-    let before = transcript.turns().iter().rev().flat_map(|turn| typed(turn).into_iter().rev());
+    let before = transcript.turns().iter().rev().flat_map(|turn| typed_texts(turn).into_iter().rev());
     for text in by_hand.as_deref().into_iter().chain(before) {
         match room.checked_sub(text.len()) {
             Some(left) if left_out == 0 => {
@@ -134,16 +139,20 @@ fn shown(transcript: &Transcript, asked: Option<&AskedCall>, call: &PreparedCall
 /// One answer: what came of it in time, if anything did.
 pub(crate) type Answer = Option<Result<ModelReply, ModelError>>;
 
-/// Comes to an opinion, and says what its answers took. One of which nobody knows whether the model worked for it costs what
-/// was reserved for it.
-pub(crate) fn consulted(second: &SecondOpinion, prepared: &Prepared, answers: Vec<Answer>) -> Consulted {
+/// Concludes an opinion, and sums what its answers cost. An answer for which the model may or may not have worked costs
+/// its reservation.
+pub(crate) fn conclude_opinion(
+    second: &SecondOpinion,
+    prepared: &PreparedAttempt,
+    answers: Vec<Answer>,
+) -> OpinionResult {
     let reserved_tokens = u64::from(prepared.input_tokens) + u64::from(prepared.output_tokens_max);
-    let (mut usage, mut tokens, mut cost_micros) = (Usage::default(), 0_u64, 0_u64);
+    let (mut usage, mut tokens, mut cost_micros) = (TokenUsage::default(), 0_u64, 0_u64);
     let (mut words, mut problem) = (Vec::new(), None);
     for answer in answers {
         let error = match answer {
             Some(Ok(reply)) => {
-                words.push(Word::of(&reply));
+                words.push(OpinionVote::from_reply(&reply));
                 usage.input_tokens = usage.input_tokens.saturating_add(reply.usage.input_tokens);
                 usage.output_tokens = usage.output_tokens.saturating_add(reply.usage.output_tokens);
                 tokens = tokens
@@ -159,7 +168,7 @@ pub(crate) fn consulted(second: &SecondOpinion, prepared: &Prepared, answers: Ve
                 retry_after: None,
             },
         };
-        words.push(Word::Neither);
+        words.push(OpinionVote::Neither);
         // What the provider refused or never took costs nothing.
         if !matches!(error.code, ErrorCode::ModelUnavailable | ErrorCode::ModelRejected) {
             tokens = tokens.saturating_add(reserved_tokens);
@@ -167,12 +176,12 @@ pub(crate) fn consulted(second: &SecondOpinion, prepared: &Prepared, answers: Ve
         }
         problem = problem.or(Some(error.message));
     }
-    let opinion = Opinion::count(&second.model, second.samples, second.agree, words);
+    let opinion = ModelOpinion::count_votes(&second.model, second.samples, second.agree, words);
     let opinion = match problem {
         Some(problem) => opinion.with_problem(&problem),
         None => opinion,
     };
-    Consulted { opinion, usage, tokens, cost_micros }
+    OpinionResult { opinion, usage, tokens, cost_micros }
 }
 
 #[cfg(test)]

@@ -1,139 +1,311 @@
-//! The plan of a turn: what the model meant to call before anything untrusted came to it.
+//! The plan of a turn: what the model meant to call before any untrusted text came to it, and whether a call is part of
+//! that.
 //!
-//! A plan is no record of its own. It is read off the run's own units: the calls of those steps whose request held
-//! trusted text only ([`ModelReplied::clean`](dromia_contracts::entry::ModelReplied)), and what `plan.declare` named in such
-//! steps. So it is the same after a crash. It is put together anew for each call that is judged in a frozen turn; an open
-//! one costs nothing.
+//! A plan is no record of its own. It is derived from the run's own units: the calls of those steps whose request held
+//! trusted text only ([`ModelReplied::clean`](dromia_contracts::entry::ModelReplied)), and what `plan.declare` named in
+//! such steps. So it is the same after a crash. It is derived again for each call that is judged in a frozen turn; an
+//! open turn costs nothing.
 //!
-//! Nothing takes a frozen plan back to being open: labels only join, and a step that was not clean closes the plan for the
-//! rest of its run, whatever of the past a takeover is told. A call that the gate or a person refused is in no plan.
+//! It is no blank cheque: a tool is planned for so many calls, which those that began use up; a destination, an object
+//! and a text are planned word for word, an amount up to a bound, and content of the tools that are named. A plan never
+//! reopens. Labels only join, and a step that was not clean closes the plan for the rest of its run, even if a takeover
+//! reads less of the past. A call that the gate or a person refused is in no plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod entry;
 
+use std::collections::BTreeSet;
+
+use dromia_contracts::CallId;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::plan::{DECLARE, DESTINATIONS_MAX, Declaration, Standing, TOOLS_MAX};
-use dromia_contracts::tool::{ArgumentRole, PreparedCall, ToolDescriptor, ToolHost};
+use dromia_contracts::plan::{CallProvenance, DECLARE, DESTINATIONS_MAX, PlanDeclaration, TOOLS_MAX};
+use dromia_contracts::tool::{
+    ArgumentRole, EffectClass, PreparedCall, Sensitivity, ToolDescriptor, ToolHost,
+};
 use serde_json::Value;
 
-use crate::story::Story;
+use self::entry::PlanEntry;
+use crate::endorse::is_typed;
+use crate::records::KnownRecords;
+use crate::story::{ConversationTranscript, ToolSource};
 
 /// The rule that refuses a declaration which comes too late.
 pub(crate) const FROZEN: &str = "plan-frozen";
 
-/// What whoever declares too late is told.
+/// The result of a declaration that comes too late.
 pub(crate) const FROZEN_TEXT: &str = "The plan of this turn is frozen: something that nobody here vouches for came to it, \
                                       and nothing is added after that. Nothing was done. Go on without it: a call that is \
                                       not in the plan may need a person.";
 
-/// The most calls that make a plan; what is asked for beyond them is not in it.
+/// The most calls that make a plan, and that are counted to see what is left of it; beyond them nothing is left.
 const CALLS_MAX: usize = 64;
 
-/// The most bytes of arguments that are looked at for a plan.
+/// The most bytes of arguments that are read for a plan.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Tools, and where each may lead.
+/// The planned calls, in the order of their declaration.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
-    tools: BTreeMap<String, BTreeSet<String>>,
+pub(crate) struct TurnPlan {
+    entries: Vec<PlanEntry>,
+    tools: BTreeSet<String>,
     destinations: usize,
 }
 
-/// Tells how a call stands to the plan of its turn. Of what was typed it knows nothing.
-pub(crate) fn standing(story: &Story, host: &dyn ToolHost, call: &PreparedCall) -> Standing {
+/// Returns the provenance of a call: whether it is in the plan of its turn, and what the turn has read. A typed value
+/// that was planned counts as endorsed.
+pub(crate) fn plan_provenance(
+    story: &ConversationTranscript,
+    host: &dyn ToolHost,
+    call: &PreparedCall,
+) -> CallProvenance {
+    let (sources, called) = (sensitive_sources(story, host), called_tools(story, host));
     if !story.is_frozen() {
-        return Standing { frozen: false, in_plan: true, ..Standing::default() };
+        return CallProvenance { frozen: false, in_plan: true, sources, called, ..CallProvenance::default() };
     }
-    let plan = Plan::read(story, host);
-    Standing {
-        in_plan: plan.has(call, host.descriptors()),
-        tools: plan.tools.into_keys().collect(),
-        ..Standing::default()
+    let records = KnownRecords::from_transcript(story, host);
+    let plan = TurnPlan::from_transcript(story, host, &records, call.id);
+    let PlanBinding { in_plan, planned, endorsed, carries, bounds } =
+        plan.bind_call(story, call, host, &records);
+    let uncarried = sources.iter().filter(|source| !carries.contains(*source)).cloned().collect();
+    let tools = plan.tools.into_iter().collect();
+    CallProvenance {
+        endorsed,
+        frozen: true,
+        in_plan,
+        tools,
+        planned,
+        bounds,
+        sources,
+        uncarried,
+        called,
+        opinion: None,
     }
 }
 
-impl Plan {
-    /// Reads the plan of the run that a story is told up to.
-    pub(crate) fn read(story: &Story, host: &dyn ToolHost) -> Self {
+/// Lists the tools that gave the turn sensitive data: those whose manifest says so, and those with a result that only
+/// its actor may read, or that a secret of the vault opened.
+pub(crate) fn sensitive_sources(story: &ConversationTranscript, host: &dyn ToolHost) -> Vec<String> {
+    let known = |heard: &ToolSource| {
+        let tool = find_tool(host.tool_descriptors(), &heard.tool)?;
+        (heard.is_personal || tool.sensitivity == Sensitivity::High).then(|| tool.name.clone())
+    };
+    let sources: BTreeSet<_> = story.tool_sources().iter().filter_map(known).collect();
+    sources.into_iter().collect()
+}
+
+/// Lists the tools that were called before in this turn.
+fn called_tools(story: &ConversationTranscript, host: &dyn ToolHost) -> Vec<String> {
+    let began = story.own_calls().filter(|(_, status)| {
+        matches!(status, Some(CallStatus::Ok | CallStatus::Error | CallStatus::Unknown))
+    });
+    let names = began.filter_map(|(call, _)| find_tool(host.tool_descriptors(), &call.tool));
+    let names: BTreeSet<_> = names.map(|tool| tool.name.clone()).collect();
+    names.into_iter().collect()
+}
+
+/// The match of one call with a plan.
+struct PlanBinding {
+    in_plan: bool,
+    planned: Vec<String>,
+    endorsed: Vec<String>,
+    carries: BTreeSet<String>,
+    bounds: String,
+}
+
+impl TurnPlan {
+    /// Derives the plan of the transcript's run as of a call: calls that began before it are used up.
+    pub(crate) fn from_transcript(
+        story: &ConversationTranscript,
+        host: &dyn ToolHost,
+        records: &KnownRecords,
+        before: CallId,
+    ) -> Self {
         let mut plan = Self::default();
         let mut room = BYTES_MAX;
-        for (call, status) in story.planned().take(CALLS_MAX) {
-            let Some(left) = room.checked_sub(call.arguments.len()) else { break };
+        for (looked_at, (call, status)) in story.own_calls().enumerate() {
+            let left = room.checked_sub(call.arguments.len());
+            let (true, Some(left)) = (looked_at < CALLS_MAX, left) else {
+                plan.use_up();
+                break;
+            };
             room = left;
-            // What is no call of a tool here plans nothing, and nothing of it ran.
-            let Ok(prepared) = host.prepare(call) else { continue };
             if matches!(status, Some(CallStatus::Denied | CallStatus::Cancelled)) {
                 continue;
             }
-            if prepared.tool == DECLARE {
-                if status == Some(CallStatus::Ok) {
-                    plan.declare(&prepared.arguments, host.descriptors());
-                }
-            } else if let Some(leads) = destinations(&prepared, host.descriptors()) {
-                plan.add(&prepared.tool, leads);
+            // A malformed call, or one without a tool here, plans nothing, and it never ran.
+            let Ok(prepared) = host.prepare_call(call) else { continue };
+            if story.is_clean(call.id) {
+                plan.plan_clean_call(&prepared, status, host.tool_descriptors(), records);
+            } else if call.id < before {
+                plan.use_planned_call(&prepared, host.tool_descriptors(), records);
             }
         }
         plan
     }
 
-    /// Tells whether a call lies within it: its tool is named, and everywhere that it leads to with that tool.
-    pub(crate) fn has(&self, call: &PreparedCall, tools: &[ToolDescriptor]) -> bool {
-        let (Some(known), Some(leads)) = (self.tools.get(&call.tool), destinations(call, tools)) else {
-            return false;
-        };
-        leads.iter().all(|lead| known.contains(lead))
-    }
-
-    fn declare(&mut self, arguments: &str, tools: &[ToolDescriptor]) {
-        let Ok(Declaration { tools: named }) = serde_json::from_str(arguments) else { return };
-        for (name, leads) in named {
-            let exact = tools.iter().find(|tool| tool.name == name);
-            // A name that is no tool's is in no call.
-            if let Some(tool) = exact.or_else(|| tools.iter().find(|tool| is_spelled(&tool.name, &name))) {
-                self.add(&tool.name, leads);
+    /// Takes a call of a clean step: a declaration plans, and another call is planned by itself, once, unless it is one that
+    /// was declared.
+    fn plan_clean_call(
+        &mut self,
+        call: &PreparedCall,
+        status: Option<CallStatus>,
+        tools: &[ToolDescriptor],
+        records: &KnownRecords,
+    ) {
+        if call.tool == DECLARE {
+            if status == Some(CallStatus::Ok) {
+                self.declare_tools(&call.arguments, tools);
             }
-        }
-    }
-
-    fn add(&mut self, tool: &str, leads: impl IntoIterator<Item = String>) {
-        if !self.tools.contains_key(tool) && self.tools.len() == TOOLS_MAX {
             return;
         }
-        let known = self.tools.entry(tool.to_owned()).or_default();
-        for lead in leads {
-            if self.destinations == DESTINATIONS_MAX {
+        let Some(leads) = call_destinations(call, tools) else { return };
+        if !self.use_planned_call(call, tools, records) {
+            let times = if call.effect == EffectClass::Pure { None } else { Some(1) };
+            let mut entry =
+                PlanEntry { to: leads.into_iter().collect(), times, ..PlanEntry::for_tool(&call.tool) };
+            entry.use_one_call();
+            self.add_entry(entry);
+        }
+    }
+
+    /// Uses up the plan's entry for a call that began. Returns whether it was planned.
+    fn use_planned_call(
+        &mut self,
+        call: &PreparedCall,
+        tools: &[ToolDescriptor],
+        records: &KnownRecords,
+    ) -> bool {
+        let Some((at, _)) = self.choose_entry(call, tools, records) else { return false };
+        if call.effect != EffectClass::Pure {
+            self.entries[at].use_one_call();
+        }
+        true
+    }
+
+    /// Uses up every entry, because further calls are not counted.
+    fn use_up(&mut self) {
+        for entry in &mut self.entries {
+            entry.done = entry.times.unwrap_or_default();
+        }
+    }
+
+    fn declare_tools(&mut self, arguments: &str, tools: &[ToolDescriptor]) {
+        let Ok(PlanDeclaration { tools: named }) = serde_json::from_str(arguments) else { return };
+        for (name, calls) in named {
+            // A name that is no tool's is in no call.
+            if let Some(tool) = find_tool(tools, &name) {
+                self.add_entry(PlanEntry::from_declaration(&tool.name, calls, tools));
+            }
+        }
+    }
+
+    fn add_entry(&mut self, mut entry: PlanEntry) {
+        if !self.tools.contains(&entry.tool) {
+            if self.tools.len() == TOOLS_MAX {
                 return;
             }
-            self.destinations += usize::from(known.insert(lead));
+            self.tools.insert(entry.tool.clone());
         }
+        let room = DESTINATIONS_MAX - self.destinations;
+        entry.to = entry.to.into_iter().take(room).collect();
+        self.destinations += entry.to.len();
+        self.entries.push(entry);
+    }
+
+    /// Finds the entry that a call lies within, of several the one that binds most of it: its tool is named, everywhere that
+    /// the call leads to, and there is a call left. A look uses nothing up.
+    fn choose_entry(
+        &self,
+        call: &PreparedCall,
+        tools: &[ToolDescriptor],
+        records: &KnownRecords,
+    ) -> Option<(usize, Vec<String>)> {
+        let leads = call_destinations(call, tools)?;
+        let goes_there =
+            |entry: &PlanEntry| leads.iter().all(|lead| entry.to.contains(lead) || records.names_place(lead));
+        let is_pure = call.effect == EffectClass::Pure;
+        let entries = self.entries.iter().enumerate();
+        let within = entries.filter(|(_, entry)| {
+            entry.tool == call.tool && (is_pure || entry.has_left()) && goes_there(entry)
+        });
+        let bound = within.map(|(at, entry)| (at, entry.bound_arguments(call, tools, records)));
+        bound.reduce(|best, other| if other.1.len() > best.1.len() { other } else { best })
+    }
+
+    fn bind_call(
+        &self,
+        story: &ConversationTranscript,
+        call: &PreparedCall,
+        host: &dyn ToolHost,
+        records: &KnownRecords,
+    ) -> PlanBinding {
+        let tools = host.tool_descriptors();
+        let said: Vec<_> = self.entries.iter().filter(|entry| entry.tool == call.tool).collect();
+        let bounds = said.iter().map(ToString::to_string).collect::<Vec<_>>().join("; or ");
+        // What waits behind a call that read something was itself asked for before, as it is.
+        if story.is_clean(call.id) && call_destinations(call, tools).is_some() {
+            let planned = role_arguments(call, tools).map(|(name, _, _)| name).collect();
+            let carries = story.tool_sources().into_iter().map(|heard| heard.tool).collect();
+            return PlanBinding { in_plan: true, planned, endorsed: Vec::new(), carries, bounds };
+        }
+        let Some((at, planned)) = self.choose_entry(call, tools, records) else {
+            let (planned, endorsed, carries) = (Vec::new(), Vec::new(), BTreeSet::new());
+            return PlanBinding { in_plan: false, planned, endorsed, carries, bounds };
+        };
+        let entry = &self.entries[at];
+        let typed = |name: &String| {
+            let value = role_arguments(call, tools).find(|(known, _, _)| known == name);
+            value.is_some_and(|(_, _, value)| entry.says_value(&value) && is_typed(&story.transcript, &value))
+        };
+        let endorsed = planned.iter().filter(|name| typed(name)).cloned().collect();
+        PlanBinding { in_plan: true, endorsed, carries: entry.carries.clone(), planned, bounds }
+    }
+
+    /// Tells whether a call lies within it: its tool is named, everywhere that it leads to, and there is a call left.
+    #[cfg(test)]
+    pub(crate) fn contains_call(&self, call: &PreparedCall, tools: &[ToolDescriptor]) -> bool {
+        self.choose_entry(call, tools, &KnownRecords::default()).is_some()
     }
 }
 
-/// Tells whether a text is the name of a tool as providers have it that allow no dots.
-fn is_spelled(tool: &str, text: &str) -> bool {
-    tool.replace('.', "__") == text || tool.replace('.', "_") == text
+/// Finds a tool by its name, or as providers have it that allow no dots.
+fn find_tool<'a>(tools: &'a [ToolDescriptor], name: &str) -> Option<&'a ToolDescriptor> {
+    let spelled =
+        |tool: &&ToolDescriptor| tool.name.replace('.', "__") == name || tool.name.replace('.', "_") == name;
+    tools.iter().find(|tool| tool.name == name).or_else(|| tools.iter().find(spelled))
 }
 
-/// Lists where a call leads to: the values of those of its arguments that its tool calls destinations. Nothing if nobody
-/// can say it: the arguments are no object, or name more than [`DESTINATIONS_MAX`].
-fn destinations(call: &PreparedCall, tools: &[ToolDescriptor]) -> Option<Vec<String>> {
+/// The arguments of a call that have a role and a value.
+fn role_arguments<'a>(
+    call: &PreparedCall,
+    tools: &'a [ToolDescriptor],
+) -> impl Iterator<Item = (String, ArgumentRole, Value)> + use<'a> {
     let roles = tools.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
-    let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return None };
+    let fields: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
+    roles.unwrap_or_default().iter().filter_map(move |(name, role)| {
+        fields.get(name).filter(|value| !value.is_null()).map(|value| (name.clone(), *role, value.clone()))
+    })
+}
+
+/// Lists where a call leads to: the values of those of its arguments that its tool calls destinations. `None` if they
+/// are unknown: the arguments are no object, or name more than [`DESTINATIONS_MAX`].
+fn call_destinations(call: &PreparedCall, tools: &[ToolDescriptor]) -> Option<Vec<String>> {
+    let Ok(Value::Object(_)) = serde_json::from_str(&call.arguments) else { return None };
     let mut leads = Vec::new();
-    for (name, _) in roles.unwrap_or_default().iter().filter(|(_, role)| *role == ArgumentRole::Destination) {
-        if let Some(value) = fields.get(name) {
-            leaves(value, &mut leads);
-        }
+    for (_, _, value) in role_arguments(call, tools).filter(|(_, role, _)| *role == ArgumentRole::Destination)
+    {
+        collect_leaves(&value, &mut leads);
     }
     (leads.len() <= DESTINATIONS_MAX).then_some(leads)
 }
 
-fn leaves(value: &Value, leads: &mut Vec<String>) {
+/// Lists the texts and numbers in a value.
+pub(crate) fn collect_leaves(value: &Value, leads: &mut Vec<String>) {
     match value {
         Value::Null | Value::Bool(_) => {}
         Value::Number(number) => leads.push(number.to_string()),
         Value::String(text) => leads.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| leaves(value, leads)),
-        Value::Object(fields) => fields.values().for_each(|value| leaves(value, leads)),
+        Value::Array(values) => values.iter().for_each(|value| collect_leaves(value, leads)),
+        Value::Object(fields) => fields.values().for_each(|value| collect_leaves(value, leads)),
     }
 }
 

@@ -10,70 +10,77 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::file::FileLabels;
-use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, NewEntry, Page, ReadError, Refusal, RunAppend, RunTakeover, StoredEntry,
-    TailLimits,
+    CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
+    StoredEntry, TailLimits, WriteBatch,
 };
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
-use crate::agents::Snapshot;
-use crate::core::Core;
-use crate::decide::{CLAIMS_MAX, Input, Next};
-use crate::live::Active;
-use crate::owner::Owner;
-use crate::scheduler::{Ready, Slot};
+use crate::agents::AgentSnapshot;
+use crate::core::EngineCore;
+use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
+use crate::janitor::parked_at;
+use crate::live::ActiveRun;
+use crate::owner::RunOwner;
+use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
-use crate::story::{Story, StoryError};
+use crate::story::{ConversationTranscript, StoryError};
 
-/// Takes a run over and drives it on. Whatever stands in the way is left to the next look of the janitor.
-pub(crate) async fn recover(core: &Arc<Core>, tenant: TenantId, id: RunId, slot: Slot) {
+/// Takes a run over and drives it on. A takeover that fails is left to the janitor's next scan.
+pub(crate) async fn take_over_run(core: &Arc<EngineCore>, tenant: TenantId, id: RunId, slot: TaskSlot) {
     let scope = core.recovery_scope(tenant);
-    if let Err(Trouble::Later(cause)) = take_over(core, &scope, id, slot).await {
+    slot.begin_step(core.ports.runtime.clock.monotonic_now()).await;
+    if let Err(TakeoverError::Later(cause)) = take_over(core, &scope, id, slot).await {
         tracing::warn!(run = %id, %cause, "the takeover must wait");
         core.request_rescan();
     }
 }
 
 /// Why a run was not taken over.
-enum Trouble {
+enum TakeoverError {
     /// It has ended, has another owner, or is held now.
     Settled,
     /// The store did not answer.
     Later(String),
 }
 
-impl From<ReadError> for Trouble {
+impl From<ReadError> for TakeoverError {
     fn from(error: ReadError) -> Self {
         Self::Later(error.to_string())
     }
 }
 
-async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Result<(), Trouble> {
+async fn take_over(
+    core: &Arc<EngineCore>,
+    scope: &Scope,
+    id: RunId,
+    slot: TaskSlot,
+) -> Result<(), TakeoverError> {
     let store = &core.ports.store;
-    let run = store.run(scope, id).await?.ok_or(Trouble::Settled)?;
+    let run = store.run(scope, id).await?.ok_or(TakeoverError::Settled)?;
     if run.head.status.is_terminal() {
-        return Err(Trouble::Settled);
+        return Err(TakeoverError::Settled);
     }
-    let agent = match core.snapshot(scope, run.agent).await {
+    let agent = match core.agent_snapshot(scope, run.agent).await {
         Ok(agent) => agent,
         // The agent is being erased; its runs go with it.
         Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
-            return Err(Trouble::Settled);
+            return Err(TakeoverError::Settled);
         }
-        Err(fault) => return Err(Trouble::Later(fault.message)),
+        Err(fault) => return Err(TakeoverError::Later(fault.message)),
     };
     if agent.state == AgentState::Paused && rests_for_its_agent(core, scope, &run).await? {
-        return Err(Trouble::Settled);
+        return Err(TakeoverError::Settled);
     }
-    let active = Active::new(run.agent);
+    let active = ActiveRun::new(run.agent);
     if !core.hub.activate(id, &active) {
-        return Err(Trouble::Settled);
+        return Err(TakeoverError::Settled);
     }
-    let guard = Deactivate { core, run: id, armed: true };
+    let guard = DeactivationGuard { core, run: id, armed: true };
 
     let takeover = RunTakeover {
         run: id,
@@ -81,49 +88,59 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         holder: core.holder,
         at: core.ports.runtime.clock.now(),
     };
-    match store.commit(Batch::new(scope.tenant()).with(Mutation::RunTakeover(takeover))).await {
-        Commit::Done(_) => {}
-        // Nothing was asked about the run itself: it is as lost as it was.
-        Commit::Refused(refusal @ (Refusal::Overloaded | Refusal::ReadOnly { .. })) => {
-            return Err(Trouble::Later(refusal.to_string()));
+    match store.commit(WriteBatch::new(scope.tenant()).with_mutation(Mutation::RunTakeover(takeover))).await {
+        CommitOutcome::Done(_) => {}
+        // The store refused the batch without reading the run, so the run is still lost.
+        CommitOutcome::Refused(refusal @ (CommitRefusal::Overloaded | CommitRefusal::ReadOnly { .. })) => {
+            return Err(TakeoverError::Later(refusal.to_string()));
         }
-        // It would stay what it is however often it is asked; the next start looks once more.
-        Commit::Refused(refusal @ Refusal::Damaged { .. }) => {
+        // A retry would give the same refusal; the next start tries once more.
+        CommitOutcome::Refused(refusal @ CommitRefusal::Damaged { .. }) => {
             tracing::error!(run = %id, %refusal, "the run stays where it is until the store is mended");
-            return Err(Trouble::Settled);
+            return Err(TakeoverError::Settled);
         }
-        Commit::Refused(_) => return Err(Trouble::Settled),
-        Commit::Unknown { cause } => return Err(Trouble::Later(cause)),
+        CommitOutcome::Refused(_) => return Err(TakeoverError::Settled),
+        CommitOutcome::Unknown { cause } => return Err(TakeoverError::Later(cause)),
     }
-    let run = Run { epoch: run.epoch + 1, ..run };
+    let run = RunRecord { epoch: run.epoch + 1, ..run };
     if run.claims_without_entry() > CLAIMS_MAX + 1 && run.head.status != RunStatus::Held {
-        // Owners that ended before they could count their claims, as one does that panics over what it reads: nothing more
-        // is read of the run. A signal that waits is looked at once more; a run that is held is not looked for again.
+        // Owners ended before they could count their claims, as one that panics while it reads does: the run is not
+        // read further. A waiting signal is read once more; a held run is not searched again.
         let detail = format!("{} claims without a new entry", run.claims_without_entry());
-        let is_held = hold(core, scope, &run, HoldReason::Claims, detail).await;
+        let is_held = hold_run(core, scope, &run, HoldReason::Claims, detail).await;
         drop(guard);
         // One that could not be held would be taken over again at once, and again, a row for each.
         if is_held && is_asked(core, scope, &run).await? {
-            core.scheduler.push(scope.tenant(), Ready::Run(id));
+            core.scheduler.push_ready(scope.tenant(), ReadyWork::Run(id));
         }
-        return Err(Trouble::Settled);
+        return Err(TakeoverError::Settled);
     }
-    // Its state is durable before its runs are told to end, so a crash may have come in between.
+    // Its state is durable before its runs get their signals, so a crash may have come in between.
     let agent_ended = agent.state == AgentState::Terminated;
 
-    let (state, told) = match read(core, scope, &run, agent).await {
+    let (mut state, told) = match read_run_state(core, scope, &run, agent).await {
         Ok(found) => found,
-        Err(Unread::Later(cause)) => return Err(Trouble::Later(cause)),
-        Err(Unread::Hold(reason, detail)) => {
-            let _is_held = hold(core, scope, &run, reason, detail).await;
-            return Err(Trouble::Settled);
+        Err(JournalReadError::Later(cause)) => return Err(TakeoverError::Later(cause)),
+        Err(JournalReadError::Hold(reason, detail)) => {
+            let _is_held = hold_run(core, scope, &run, reason, detail).await;
+            return Err(TakeoverError::Settled);
         }
     };
-    let signals =
-        store.inbox(scope, InboxOwner::Run(id), state.signals_taken, Page::<ItemId>::LIMIT_MAX).await?;
+    if state.rests_for_approval() {
+        let now = core.ports.runtime.clock.now();
+        match parked_at(core, scope, &run).await {
+            // The run asked at a time still to come, so the clock was set back since: it waits no hour for that step.
+            Ok(Some((at, _))) if at > now => state.end_holds(now),
+            Ok(_) => {}
+            Err(error) => return Err(TakeoverError::Later(error.to_string())),
+        }
+    }
+    let signals = store
+        .inbox_items(scope, InboxOwner::Run(id), state.signals_taken, PageRequest::<ItemId>::LIMIT_MAX)
+        .await?;
     let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
     let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
-    let mut owner = Owner {
+    let mut owner = RunOwner {
         core: Arc::clone(core),
         scope: scope.clone(),
         author,
@@ -145,62 +162,63 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         looked: 0,
         files: FileLabels::default(),
         prepared: None,
+        request_verdict: None,
         priced: false,
         before: None,
         ahead: None,
         waiting: false,
     };
-    let mut next = Next::Rest;
+    let mut next = NextAction::Rest;
     for signal in signals {
-        next = owner.decide(Input::Signal(signal));
+        next = owner.decide_next(DecisionInput::Signal(signal));
     }
     if agent_ended && !owner.state.is_ended() {
-        next = owner.decide(Input::Ended { by: scope.actor().clone() });
+        next = owner.decide_next(DecisionInput::Ended { by: scope.actor().clone() });
     }
     if !owner.state.is_ended() {
         let claims = if owner.pending.is_empty() { run.claims_without_entry() } else { 0 };
-        next = owner.decide(Input::Recovered { claims });
+        next = owner.decide_next(DecisionInput::Recovered { claims });
     }
     guard.disarm();
     if !owner.state.is_ended() {
-        core.counts.count(TaskState::Running);
+        core.counts.count_task(TaskState::Running);
     }
-    owner.drive(next).await;
+    owner.drive_to_rest(next).await;
     Ok(())
 }
 
-/// Tells whether a run is parked by the pause of its agent and nobody asks anything of it. A takeover would count
-/// as a claim without an entry, and enough restarts during one pause would hold the run.
-async fn rests_for_its_agent(core: &Core, scope: &Scope, run: &Run) -> Result<bool, ReadError> {
+/// Returns whether a run is parked by the pause of its agent and has no open signal. A takeover would count as a claim
+/// without an entry, and enough restarts during one pause would hold the run.
+async fn rests_for_its_agent(core: &EngineCore, scope: &Scope, run: &RunRecord) -> Result<bool, ReadError> {
     if run.head.status != RunStatus::Parked || run.head.wake_at.is_some() {
         return Ok(false);
     }
     Ok(!is_asked(core, scope, run).await?)
 }
 
-/// Tells whether a signal lies in a run's inbox that nobody took.
-pub(crate) async fn is_asked(core: &Core, scope: &Scope, run: &Run) -> Result<bool, ReadError> {
+/// Returns whether a run's inbox has a signal that is not taken.
+pub(crate) async fn is_asked(core: &EngineCore, scope: &Scope, run: &RunRecord) -> Result<bool, ReadError> {
     let Some(before) = run.signals_last.checked_sub(1) else { return Ok(false) };
-    let last = core.ports.store.inbox(scope, InboxOwner::Run(run.id), before, 1).await?;
+    let last = core.ports.store.inbox_items(scope, InboxOwner::Run(run.id), before, 1).await?;
     Ok(last.first().is_some_and(|signal| signal.taken_by.is_none()))
 }
 
 /// What a takeover reads.
-struct Told {
-    story: Story,
+struct TakeoverContext {
+    story: ConversationTranscript,
     target: Option<String>,
     platform: String,
     author: Option<dromia_contracts::Actor>,
-    agent: Arc<Snapshot>,
+    agent: Arc<AgentSnapshot>,
 }
 
 /// Why a journal could not be read.
-enum Unread {
+enum JournalReadError {
     Later(String),
     Hold(HoldReason, String),
 }
 
-impl From<ReadError> for Unread {
+impl From<ReadError> for JournalReadError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unavailable { cause } => Self::Later(cause),
@@ -211,34 +229,34 @@ impl From<ReadError> for Unread {
     }
 }
 
-async fn read(
-    core: &Core,
+async fn read_run_state(
+    core: &EngineCore,
     scope: &Scope,
-    run: &Run,
-    agent: Arc<Snapshot>,
-) -> Result<(RunState, Told), Unread> {
-    let journal = journal(core, scope, run.id).await?;
+    run: &RunRecord,
+    agent: Arc<AgentSnapshot>,
+) -> Result<(RunState, TakeoverContext), JournalReadError> {
+    let journal = read_journal(core, scope, run.id).await?;
     let mut entries = Vec::with_capacity(journal.len());
     for stored in &journal {
         let entry = stored.decode();
         entries.push(entry.map_err(|error| {
-            Unread::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
+            JournalReadError::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
         })?);
     }
     let state = RunState::fold(&entries);
     let agent = match &state.started {
-        Some(started) => core.pinned(scope, agent, started).await?,
+        Some(started) => core.pinned_snapshot(scope, agent, started).await?,
         None => agent,
     };
     let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
     let Some(mut tail) = tail else {
-        return Err(Unread::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
+        return Err(JournalReadError::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
     };
-    // The limits are for the past. What the run itself took and did is told whole, as it was to the live run: a
-    // tail leaves the run out where it alone passes them.
+    // The limits apply to the past. The run's own items and entries are read in full, as the live run had them: a tail
+    // leaves the run out if it alone exceeds them.
     let (after, count) =
         state.started.as_ref().map_or((0, 0), |started| (started.after, started.items.len()));
-    let own = core.ports.store.inbox(scope, InboxOwner::Session(run.session), after, count).await?;
+    let own = core.ports.store.inbox_items(scope, InboxOwner::Session(run.session), after, count).await?;
     let author = own.first().map(|item| item.author.clone());
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
@@ -248,15 +266,15 @@ async fn read(
     tail.items.extend(own);
     tail.runs.push((run.id, journal.into()));
     let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
-    let agent = agent.within(scope.tenant(), &tail.session.key);
-    let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
+    let agent = agent.within_session(scope.tenant(), &tail.session.key);
+    let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
     let tainted_past = tainted_past(&entries).unwrap_or(core.config.tainted_past);
-    let story = Story::tell(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
-    Ok((state, Told { story, target, platform, author, agent }))
+    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
+    Ok((state, TakeoverContext { story, target, platform, author, agent }))
 }
 
-/// How a run was told what is untrusted of earlier turns, if its model was called: it is told so to its end, whatever the
-/// configuration says now. An entry that keeps nothing of what was sent is of a program that told all of it.
+/// How a run got the untrusted parts of earlier turns, if its model was called: this stays so to its end, even if the
+/// configuration changes. An entry without a record of what was sent is from a version that sent all of them.
 fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
     entries.iter().rev().find_map(|entry| match entry {
         Entry::ModelCalled(called) => {
@@ -267,12 +285,17 @@ fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
 }
 
 /// Reads a whole journal, page by page.
-pub(crate) async fn journal(core: &Core, scope: &Scope, run: RunId) -> Result<Vec<StoredEntry>, ReadError> {
+pub(crate) async fn read_journal(
+    core: &EngineCore,
+    scope: &Scope,
+    run: RunId,
+) -> Result<Vec<StoredEntry>, ReadError> {
     let mut all = Vec::new();
     loop {
         let after = all.len() as u64;
-        let page = core.ports.store.journal(scope, run, after, Page::<RunId>::LIMIT_MAX).await?;
-        let full = page.len() == Page::<RunId>::LIMIT_MAX;
+        let page =
+            core.ports.store.journal_entries(scope, run, after, PageRequest::<RunId>::LIMIT_MAX).await?;
+        let full = page.len() == PageRequest::<RunId>::LIMIT_MAX;
         all.extend(page);
         if !full {
             return Ok(all);
@@ -280,8 +303,15 @@ pub(crate) async fn journal(core: &Core, scope: &Scope, run: RunId) -> Result<Ve
     }
 }
 
-/// Holds a run whose journal cannot be folded. Its row keeps what it said, except for the status. Returns whether it is held.
-async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail: String) -> bool {
+/// Holds a run whose journal cannot be folded. Its row stays as it is, except for the status. Returns whether it is
+/// held.
+async fn hold_run(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+    reason: HoldReason,
+    detail: String,
+) -> bool {
     tracing::error!(run = %run.id, ?reason, %detail, "the run is held; a person must look");
     let append = RunAppend {
         run: run.id,
@@ -294,37 +324,41 @@ async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail:
         }],
         head: dromia_contracts::run::RunHead { status: RunStatus::Held, wake_at: None, ..run.head },
     };
-    let answer = core.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::RunAppend(append))).await;
-    let is_held = matches!(answer, Commit::Done(_));
+    let answer = core
+        .ports
+        .store
+        .commit(WriteBatch::new(scope.tenant()).with_mutation(Mutation::RunAppend(append)))
+        .await;
+    let is_held = matches!(answer, CommitOutcome::Done(_));
     if is_held {
         core.counts.count_rest(RunStatus::Held);
-    } else if !matches!(answer, Commit::Refused(Refusal::Damaged { .. })) {
+    } else if !matches!(answer, CommitOutcome::Refused(CommitRefusal::Damaged { .. })) {
         core.request_rescan();
     }
     is_held
 }
 
 /// How much of a session a takeover reads is the same as what any turn reads.
-impl Core {
+impl EngineCore {
     pub(crate) fn tail_limits(&self) -> TailLimits {
         self.config.context
     }
 }
 
 /// Forgets a run's task when the takeover ends early.
-struct Deactivate<'a> {
-    core: &'a Core,
+struct DeactivationGuard<'a> {
+    core: &'a EngineCore,
     run: RunId,
     armed: bool,
 }
 
-impl Deactivate<'_> {
+impl DeactivationGuard<'_> {
     fn disarm(mut self) {
         self.armed = false;
     }
 }
 
-impl Drop for Deactivate<'_> {
+impl Drop for DeactivationGuard<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.core.hub.deactivate(self.run);

@@ -1,24 +1,24 @@
-//! What a caller is told of a commit that was not done, and of what is not there.
+//! The faults for a commit that was not done, and for rows that are not there.
 
-use dromia_contracts::store::{Commit, Refusal};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, SessionId};
 
 use crate::config::WAITERS_MAX;
 
 /// The fault for a commit that was not done.
-pub(crate) fn commit_fault(answer: Commit) -> Fault {
+pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
     match answer {
-        Commit::Unknown { cause } => {
+        CommitOutcome::Unknown { cause } => {
             tracing::warn!(%cause, "a commit has no known outcome");
             Fault::new(ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
                 .with_hint("repeat the request with the same idempotency key")
         }
-        Commit::Refused(Refusal::ReadOnly { cause }) => {
+        CommitOutcome::Refused(CommitRefusal::ReadOnly { cause }) => {
             tracing::warn!(%cause, "the store takes no writes");
             Fault::new(ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
                 .with_hint("free disk space or mend the disk; the server goes on by itself")
         }
-        Commit::Refused(Refusal::Damaged { problem }) => {
+        CommitOutcome::Refused(CommitRefusal::Damaged { problem }) => {
             tracing::warn!(%problem, "a write met what is damaged");
             Fault::new(
                 ErrorCode::JournalDamaged,
@@ -26,17 +26,21 @@ pub(crate) fn commit_fault(answer: Commit) -> Fault {
             )
             .with_hint("look with `dromia doctor`, and restore the home from a backup")
         }
-        Commit::Refused(Refusal::Overloaded) => {
+        CommitOutcome::Refused(CommitRefusal::Overloaded) => {
             Fault::new(ErrorCode::Overloaded, "the tenant's share of the writer is used up")
                 .with_hint("send it again later")
         }
-        Commit::Refused(Refusal::HandleTaken(handle)) => {
+        CommitOutcome::Refused(CommitRefusal::HandleTaken(handle)) => {
             Fault::new(ErrorCode::HandleTaken, format!("the handle {handle} is taken"))
                 .with_hint("choose another handle")
         }
-        Commit::Refused(Refusal::RunTerminal) => Fault::new(ErrorCode::RunTerminal, "the run has ended"),
-        Commit::Refused(refusal) => Fault::new(ErrorCode::InvalidRequest, refusal.to_string()),
-        Commit::Done(_) => Fault::new(ErrorCode::Internal, "a finished commit was taken for a failed one"),
+        CommitOutcome::Refused(CommitRefusal::RunTerminal) => {
+            Fault::new(ErrorCode::RunTerminal, "the run has ended")
+        }
+        CommitOutcome::Refused(refusal) => Fault::new(ErrorCode::InvalidRequest, refusal.to_string()),
+        CommitOutcome::Done(_) => {
+            Fault::new(ErrorCode::Internal, "a finished commit was taken for a failed one")
+        }
     }
 }
 
@@ -59,21 +63,21 @@ pub(crate) fn agent_ended(agent: AgentId, item: ItemId) -> Fault {
         .with_hint("create another agent with `dromia agent create` and send it there")
 }
 
-/// The fault for an input whose run was erased with its agent while somebody waited for the answer.
+/// The fault for an input whose run was erased with its agent while a caller waited for the answer.
 pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
     let text = format!("{item} gets no answer: {agent} was erased, and the run that had taken it too");
     Fault::new(ErrorCode::AgentTerminated, text)
         .with_hint("create another agent with `dromia agent create` and send it there")
 }
 
-/// The fault for a run that was erased with its agent while somebody waited for its end.
+/// The fault for a run that was erased with its agent while a caller waited for its end.
 pub(crate) fn run_erased(run: RunId) -> Fault {
     Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))
         .with_hint("create another agent with `dromia agent create` and send it there")
 }
 
-/// The fault for a caller that would wait where too many of its tenant wait already. What it sent is let in all the same,
-/// so it is not told to send it again.
+/// The fault for a caller that would wait while too many of its tenant wait already. Its input is admitted all the
+/// same, so the hint does not ask to send it again.
 pub(crate) fn too_many_wait(item: ItemId) -> Fault {
     let text = format!("{item} is stored, but {WAITERS_MAX} callers of the tenant wait for answers already");
     Fault::new(ErrorCode::RunUnfinished, text)
@@ -87,7 +91,7 @@ mod tests {
     #[test]
     fn a_write_that_meets_damage_is_told_as_a_read_that_does() {
         let problem = "the page of /home/x is torn".to_owned();
-        let fault = commit_fault(Commit::Refused(Refusal::Damaged { problem }));
+        let fault = commit_fault(CommitOutcome::Refused(CommitRefusal::Damaged { problem }));
         assert_eq!(fault.code, ErrorCode::JournalDamaged);
         assert!(!fault.message.contains("/home/x"), "what failed inside is for the log: {}", fault.message);
     }

@@ -1,75 +1,78 @@
 //! Registering tenants and agents, changing what an agent may do, and erasing one.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{NewAgent, NewToken};
 use dromia_contracts::store::{
-    AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate,
+    AgentCreate, AgentStateSet, CommitOutcome, CommitRefusal, Mutation, PageRequest, RunFilter, TenantCreate,
+    WriteBatch,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
-use jiff::SignedDuration;
 
 use crate::agents::{agent_not_found, read_fault};
 use crate::config::INSTRUCTIONS_BYTES_MAX;
-use crate::core::Core;
+use crate::core::EngineCore;
+use crate::kill::terminate_in_batches;
 use crate::refusal::{commit_fault, item_erased};
 
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
 const END_LOOKS: u32 = 200;
-const END_LOOK_MS: i64 = 10;
+const END_LOOK: Duration = Duration::from_millis(10);
 
-/// An erasure whose caller is told what went. The janitor, which any run wakes that ends without its rows, leaves the agent
-/// alone meanwhile; it goes on where this ends too early.
-struct Erasing<'core> {
-    core: &'core Core,
+/// An erasure whose caller gets the counts of erased rows. The janitor, which every run wakes that ends without its
+/// rows, skips the agent meanwhile; it continues if this erasure ends too early.
+struct ErasureGuard<'core> {
+    core: &'core EngineCore,
     agent: AgentId,
     is_done: bool,
 }
 
-impl<'core> Erasing<'core> {
-    fn begin(core: &'core Core, agent: AgentId) -> Self {
+impl<'core> ErasureGuard<'core> {
+    fn begin(core: &'core EngineCore, agent: AgentId) -> Self {
         core.erasing.lock().unwrap_or_else(PoisonError::into_inner).insert(agent);
         Self { core, agent, is_done: false }
     }
 }
 
-impl Drop for Erasing<'_> {
+impl Drop for ErasureGuard<'_> {
     fn drop(&mut self) {
         self.core.erasing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.agent);
         if !self.is_done {
-            // Once it is marked, the agent is not found any more, so nobody can ask again: the janitor goes on.
+            // Once it is marked, the agent is not found any more, so no caller can ask again: the janitor continues.
             self.core.forget_agent(self.agent);
             self.core.request_rescan();
         }
     }
 }
 
-impl Core {
+impl EngineCore {
     /// Registers a tenant and its first credential, in one commit: a crash leaves both or neither.
     pub(crate) async fn tenant_create(
         &self,
-        handle: Handle,
+        handle: HandleSlug,
         token_name: String,
-    ) -> Result<(Tenant, String), Fault> {
+    ) -> Result<(TenantRecord, String), Fault> {
         let id = self.ports.runtime.tenant_id();
         let at = self.ports.runtime.clock.now();
-        let create = TenantCreate { handle: handle.clone(), at, body_key: self.ports.runtime.ids.secret() };
+        let create =
+            TenantCreate { handle: handle.clone(), at, body_key: self.ports.runtime.ids.random_secret() };
         let new = NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None };
         let (token, credential) = self.new_token(new);
-        // Only whoever owns the process may ask for one.
-        let batch = Batch::new(id).wanted_by(&Actor::new("operator"), at);
-        let batch = batch.with(Mutation::TenantCreate(create));
-        match self.commit(batch.with(Mutation::TokenCreate(credential))).await {
-            Ok(()) => Ok((Tenant { id, handle, created_at: at }, token)),
-            // The tenant may be there with a token that nobody was shown.
+        // Only the operator of the process may create one.
+        let batch = WriteBatch::new(id).wanted_by(&Actor::new("operator"), at);
+        let batch = batch.with_mutation(Mutation::TenantCreate(create));
+        match self.commit_batch(batch.with_mutation(Mutation::TokenCreate(credential))).await {
+            Ok(()) => Ok((TenantRecord { id, handle, created_at: at }, token)),
+            // The tenant may be there with a token that was not shown.
             Err(fault) if fault.code == ErrorCode::OutcomeUnknown => Err(fault.with_hint(format!(
                 "`dromia tenant list` shows whether {handle} is there; if it is, make a token for it with \
                  `dromia --tenant {handle} token create NAME --scope admin`, and if not, register it again"
             ))),
-            // Perhaps it was this very request, sent before, whose answer nobody heard.
+            // Perhaps it was this very request, sent before, whose answer was lost.
             Err(fault) if fault.code == ErrorCode::HandleTaken => Err(fault.with_hint(format!(
                 "choose another handle; if {handle} is yours and nobody has a token of it, make one with \
                  `dromia --tenant {handle} token create NAME --scope admin`"
@@ -79,10 +82,10 @@ impl Core {
     }
 
     /// Registers an agent.
-    pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<Agent, Fault> {
+    pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<AgentRecord, Fault> {
         let config = new.config;
         let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
-        if !self.ports.model.knows(&config.model) {
+        if !self.ports.model.knows_alias(&config.model) {
             return invalid(format!("config.model: there is no model {:?} in dromia.yaml", config.model));
         }
         if config.model_calls_max == Some(0) {
@@ -111,9 +114,9 @@ impl Core {
             revision,
             config,
         };
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at);
-        self.commit(batch.with(Mutation::AgentCreate(create))).await?;
-        Ok(Agent {
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), at);
+        self.commit_batch(batch.with_mutation(Mutation::AgentCreate(create))).await?;
+        Ok(AgentRecord {
             id: agent,
             handle: new.handle,
             display_name: new.display_name,
@@ -130,7 +133,7 @@ impl Core {
         scope: &Scope,
         id: AgentId,
         to: AgentState,
-    ) -> Result<Agent, Fault> {
+    ) -> Result<AgentRecord, Fault> {
         let from = match to {
             AgentState::Running => vec![AgentState::Paused],
             AgentState::Paused => vec![AgentState::Running],
@@ -147,19 +150,19 @@ impl Core {
             .map_err(read_fault)?
             .ok_or_else(|| agent_not_found(id))?;
         let set = AgentStateSet { agent: id, from, to };
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
-        let batch = batch.with(Mutation::AgentStateSet(set));
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
+        let batch = batch.with_mutation(Mutation::AgentStateSet(set));
         match self.ports.store.commit(batch).await {
-            Commit::Done(_) => {}
-            Commit::Refused(Refusal::AgentState { found }) => {
+            CommitOutcome::Done(_) => {}
+            CommitOutcome::Refused(CommitRefusal::AgentState { found }) => {
                 let text =
                     format!("{} is {} and cannot become {}", agent.handle, found.as_str(), to.as_str());
                 return Err(Fault::new(ErrorCode::AgentTerminated, text));
             }
-            Commit::Refused(Refusal::NotFound(_)) => return Err(agent_not_found(id)),
+            CommitOutcome::Refused(CommitRefusal::NotFound(_)) => return Err(agent_not_found(id)),
             answer => {
-                if matches!(answer, Commit::Unknown { .. }) {
-                    // The state may have changed all the same, and what it lets go on waits in the store.
+                if matches!(answer, CommitOutcome::Unknown { .. }) {
+                    // The state may have changed all the same, and work that it allows waits in the store.
                     self.forget_agent(id);
                     self.request_rescan();
                 }
@@ -181,7 +184,7 @@ impl Core {
             }
             AgentState::Paused | AgentState::Deleting => {}
         }
-        Ok(Agent { state: to, ..agent })
+        Ok(AgentRecord { state: to, ..agent })
     }
 
     /// Puts a terminate signal into the inbox of every open run of an agent, and returns those runs.
@@ -193,12 +196,13 @@ impl Core {
         let mut ended = Vec::new();
         for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
             let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
-            let mut page = Page::first(Page::<RunId>::LIMIT_MAX);
+            let mut page = PageRequest::first_page(PageRequest::<RunId>::LIMIT_MAX);
             loop {
                 let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
-                for run in &runs {
-                    // One that ended since it was listed is what was asked for.
-                    ended.extend(self.terminate(scope, run.id).await?);
+                let ends = runs.iter().map(|run| self.terminate_run(scope, run.id)).collect();
+                for run in terminate_in_batches(ends).await {
+                    // A run that ended since it was listed needs no signal.
+                    ended.extend(run?);
                 }
                 match runs.last() {
                     Some(last) if runs.len() == page.limit => page.after = Some(last.id),
@@ -212,7 +216,11 @@ impl Core {
     /// Erases an agent and everything that belongs to it.
     ///
     /// The mark is durable first, so that a crash between two pages is found by the janitor and erased to the end.
-    pub(crate) async fn agent_delete(self: &Arc<Self>, scope: &Scope, id: AgentId) -> Result<Erased, Fault> {
+    pub(crate) async fn agent_delete(
+        self: &Arc<Self>,
+        scope: &Scope,
+        id: AgentId,
+    ) -> Result<ErasureCounts, Fault> {
         let found = self.ports.store.agent(scope, id).await.map_err(read_fault)?;
         found.ok_or_else(|| agent_not_found(id))?;
         let set = AgentStateSet {
@@ -220,34 +228,41 @@ impl Core {
             from: vec![AgentState::Running, AgentState::Paused, AgentState::Terminated],
             to: AgentState::Deleting,
         };
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
-        let mut erasing = Erasing::begin(self, id);
-        self.commit(batch.with(Mutation::AgentStateSet(set))).await?;
-        let erased = self.erase(scope.tenant(), id).await?;
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
+        let mut erasing = ErasureGuard::begin(self, id);
+        self.commit_batch(batch.with_mutation(Mutation::AgentStateSet(set))).await?;
+        let erased = self.erase_agent(scope.tenant(), id).await?;
         erasing.is_done = true;
         Ok(erased)
     }
 
-    /// Tells whether a caller erases an agent just now.
+    /// Returns whether a caller is erasing an agent.
     pub(crate) fn is_erasing(&self, agent: AgentId) -> bool {
         self.erasing.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent)
     }
 
     /// Erases an agent that is marked: first its home, then its rows, page by page.
     ///
-    /// The home goes before the last page, because that page takes the mark with it: after a crash nobody would
-    /// know any more whose home it was. No task is left by then that could write into it; one that outlives the
-    /// wait finds no home, and what it makes anew is wiped at the end.
-    pub(crate) async fn erase(self: &Arc<Self>, tenant: TenantId, agent: AgentId) -> Result<Erased, Fault> {
+    /// The home goes before the last page, because that page removes the mark: after a crash the owner of the home
+    /// would be unknown. No task is left by then that could write into it; a task that outlives the wait finds no home,
+    /// and files that it creates again are wiped at the end.
+    pub(crate) async fn erase_agent(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        agent: AgentId,
+    ) -> Result<ErasureCounts, Fault> {
         self.forget_agent(agent);
-        // What it handed on ends with the mark, not with the last page.
-        self.ports.terms.erased(tenant, agent).await;
+        // The capabilities that it delegated end with the mark, not with the last page.
+        self.ports.terms.note_agent_erased(tenant, agent).await;
         self.session_keys.retain(|(_, id, _), _| *id != agent);
         let scope = self.recovery_scope(tenant);
         self.answer_queued(&scope, agent).await;
         self.let_end(agent).await;
         let watched = self.watched_of(&scope, agent).await;
-        let mut sum = Erased { files: self.ports.homes.wipe(tenant, agent).await?, ..Erased::default() };
+        let mut sum = ErasureCounts {
+            files: self.ports.homes.wipe_home(tenant, agent).await?,
+            ..ErasureCounts::default()
+        };
         loop {
             let (page, last) = self.ports.store.erase_agent_page(&scope, agent).await.map_err(read_fault)?;
             sum.sessions += page.sessions;
@@ -261,15 +276,15 @@ impl Core {
             }
         }
         self.tell_of_erasure(agent, &watched);
-        sum.files += self.ports.homes.wipe(tenant, agent).await?;
+        sum.files += self.ports.homes.wipe_home(tenant, agent).await?;
         Ok(sum)
     }
 
-    /// Lists the runs of an agent that somebody watches.
+    /// Lists the runs of an agent that have a watcher.
     async fn watched_of(&self, scope: &Scope, agent: AgentId) -> Vec<RunId> {
         let mut of_agent = Vec::new();
-        for run in self.hub.watched() {
-            // A watcher that is missed here looks again by itself, only later.
+        for run in self.hub.watched_runs() {
+            // A watcher that is missed here polls by itself, only later.
             if matches!(self.ports.store.run(scope, run).await, Ok(Some(row)) if row.agent == agent) {
                 of_agent.push(run);
             }
@@ -277,13 +292,13 @@ impl Core {
         of_agent
     }
 
-    /// Answers whoever still waits for an agent whose rows are gone: a parked run has no task that could.
+    /// Answers the callers that still wait for an agent whose rows are gone: a parked run has no task that could.
     fn tell_of_erasure(&self, agent: AgentId, watched: &[RunId]) {
         for (item, _) in self.hub.asked_of(agent) {
-            self.hub.resolve(&[item], &Err(item_erased(agent, item)));
+            self.hub.resolve_waiters(&[item], &Err(item_erased(agent, item)));
         }
         for run in watched {
-            self.hub.unwatch(*run);
+            self.hub.end_watch(*run);
         }
     }
 
@@ -296,16 +311,15 @@ impl Core {
                 return;
             }
             for run in active {
-                self.hub.signal(run);
+                self.hub.signal_run(run);
             }
-            let later = clock.now().checked_add(SignedDuration::from_millis(END_LOOK_MS));
-            clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+            clock.sleep(END_LOOK).await;
         }
     }
 
-    async fn commit(&self, batch: Batch) -> Result<(), Fault> {
+    async fn commit_batch(&self, batch: WriteBatch) -> Result<(), Fault> {
         match self.ports.store.commit(batch).await {
-            Commit::Done(_) => Ok(()),
+            CommitOutcome::Done(_) => Ok(()),
             other => Err(commit_fault(other)),
         }
     }

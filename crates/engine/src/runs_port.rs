@@ -1,32 +1,35 @@
-//! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
+//! The engine as other crates see it: the `Runs` port, which passes each call to the module that implements it.
 //!
-//! A call that may write is carried through once it has begun, here and for all of them: whoever asks may go away while the
-//! batch lies in the store's queue, and what follows the commit must not go with him. A call that reads ends with its
+//! A call that may write runs to its end once it has begun, here and for all of them: the caller may drop it while the
+//! batch waits in the store's queue, and the steps after the commit must still happen. A call that reads ends with its
 //! caller, and so does the wait for an outcome, which is no part of the call.
 
 use std::sync::Arc;
 
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule, DeclaredRule};
-use dromia_contracts::budget::Budget;
+use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
+use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{
-    Answer, End, Exported, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs,
-    SentRequest, Submitted, Watch, Why,
+    ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, KillTarget, NewAgent, NewInput,
+    NewRule, NewToken, RunEndMode, RunStatusReason, SentRequest, SessionExport, Watch,
 };
-use dromia_contracts::token::Token;
-use dromia_contracts::{AgentId, ApprovalId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
+use dromia_contracts::token::TokenRecord;
+use dromia_contracts::{
+    AgentId, ApprovalId, BoxFuture, Fault, OperatorScope, RunId, Scope, SessionId, TokenId,
+};
 
-use crate::core::{Core, Engine};
+use crate::core::{Engine, EngineCore};
 
 impl Engine {
     /// Makes a call that may write.
     ///
-    /// It becomes a task only where its caller drops it, so a turn whose caller stays does not pay for one. Each step of these
-    /// tasks has a place in a bounded queue of the store or is refused, and each wait between two steps is counted. That bounds
-    /// what the steps take and not what a call was given, which stays in memory until its end: whoever gives much, as an import,
-    /// bounds such calls, and lets the share go with the call and not with the caller.
-    fn writing<T, C>(&self, call: impl FnOnce(Arc<Core>) -> C) -> BoxFuture<'_, T>
+    /// It becomes a task only if its caller drops it, so a turn whose caller stays does not pay for one. Each step of
+    /// these tasks has a place in a bounded queue of the store or is refused, and each wait between two steps is
+    /// counted. That bounds the memory of the steps, but not that of the call's arguments, which stay in memory until
+    /// its end: a caller with large arguments, such as an import, must bound such calls, and release their share when
+    /// the call ends, not when its caller leaves.
+    fn run_to_completion<T, C>(&self, call: impl FnOnce(Arc<EngineCore>) -> C) -> BoxFuture<'_, T>
     where
         T: Send + 'static,
         C: Future<Output = T> + Send + 'static,
@@ -35,55 +38,64 @@ impl Engine {
     }
 }
 
-impl Runs for Engine {
-    fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>> {
-        self.writing(move |core| async move { core.submit(scope, input).await })
+impl EnginePort for Engine {
+    fn submit_input(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<InputReceipt, Fault>> {
+        self.run_to_completion(move |core| async move { core.submit_input(scope, input).await })
     }
 
-    fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>> {
-        Box::pin(async move { self.core.count(&scope, agent, body).await })
+    fn count_tokens(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        body: InputBody,
+    ) -> BoxFuture<'_, Result<u32, Fault>> {
+        Box::pin(async move { self.core.count_input_tokens(&scope, agent, body).await })
     }
 
-    fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
-        Box::pin(self.core.watch(scope, run))
+    fn watch_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
+        Box::pin(self.core.watch_run(scope, run))
     }
 
-    fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>> {
-        Box::pin(self.core.why(scope, run))
+    fn explain_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<RunStatusReason, Fault>> {
+        Box::pin(self.core.explain_run(scope, run))
     }
 
-    fn request(
+    fn rebuild_request(
         &self,
         scope: Scope,
         run: RunId,
         step: u32,
         attempt: Option<u32>,
     ) -> BoxFuture<'_, Result<SentRequest, Fault>> {
-        Box::pin(async move { self.core.request(&scope, run, step, attempt).await })
+        Box::pin(async move { self.core.rebuild_request(&scope, run, step, attempt).await })
     }
 
-    fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>> {
-        self.writing(move |core| async move { core.end(scope, run, end).await })
+    fn end_run(&self, scope: Scope, run: RunId, end: RunEndMode) -> BoxFuture<'_, Result<(), Fault>> {
+        self.run_to_completion(move |core| async move { core.end_run(scope, run, end).await })
     }
 
     fn agent_kill(
         &self,
         scope: Scope,
         agent: AgentId,
-        what: Kill,
+        what: KillTarget,
     ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>> {
-        self.writing(move |core| async move { core.kill(&scope, agent, what).await })
+        self.run_to_completion(move |core| async move { core.kill_runs(&scope, agent, what).await })
     }
 
-    fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
-        self.writing(move |core| async move { core.resume(scope, run).await })
+    fn resume_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<InputReceipt, Fault>> {
+        self.run_to_completion(move |core| async move { core.resume_run(scope, run).await })
     }
 
-    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Exported, Fault>> {
-        Box::pin(async move { self.core.export(&scope, session).await })
+    fn export_session(
+        &self,
+        scope: Scope,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<SessionExport, Fault>> {
+        Box::pin(async move { self.core.export_session(&scope, session).await })
     }
 
-    fn import(
+    fn import_session(
         &self,
         scope: Scope,
         agent: AgentId,
@@ -91,34 +103,42 @@ impl Runs for Engine {
         labels: ImportLabels,
         copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
-        self.writing(
-            move |core| async move { core.import(&scope, agent, &file, labels, copy.as_deref()).await },
-        )
+        self.run_to_completion(move |core| async move {
+            core.import_session(&scope, agent, &file, labels, copy.as_deref()).await
+        })
     }
 
     fn tenant_create(
         &self,
-        _operator: Operator,
-        handle: Handle,
+        _operator: OperatorScope,
+        handle: HandleSlug,
         token_name: String,
-    ) -> BoxFuture<'_, Result<(Tenant, String), Fault>> {
-        self.writing(move |core| async move { core.tenant_create(handle, token_name).await })
+    ) -> BoxFuture<'_, Result<(TenantRecord, String), Fault>> {
+        self.run_to_completion(move |core| async move { core.tenant_create(handle, token_name).await })
     }
 
-    fn token_create(&self, scope: Scope, token: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>> {
-        self.writing(move |core| async move { core.token_create(&scope, token).await })
+    fn token_create(
+        &self,
+        scope: Scope,
+        token: NewToken,
+    ) -> BoxFuture<'_, Result<(TokenRecord, String), Fault>> {
+        self.run_to_completion(move |core| async move { core.token_create(&scope, token).await })
     }
 
-    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>> {
-        self.writing(move |core| async move { core.token_revoke(&scope, token).await })
+    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<TokenRecord, Fault>> {
+        self.run_to_completion(move |core| async move { core.token_revoke(&scope, token).await })
     }
 
-    fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>> {
-        self.writing(move |core| async move { core.budget_set(&scope, budget).await })
+    fn budget_set(
+        &self,
+        scope: Scope,
+        budget: BudgetDefinition,
+    ) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
+        self.run_to_completion(move |core| async move { core.budget_set(&scope, budget).await })
     }
 
-    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>> {
-        self.writing(move |core| async move { core.budget_remove(&scope, name).await })
+    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
+        self.run_to_completion(move |core| async move { core.budget_remove(&scope, name).await })
     }
 
     fn approval_answer(
@@ -126,25 +146,35 @@ impl Runs for Engine {
         scope: Scope,
         approval: ApprovalId,
         also: Vec<ApprovalId>,
-        answer: Answer,
-    ) -> BoxFuture<'_, Result<Approval, Fault>> {
-        self.writing(move |core| async move { core.approval_answer(&scope, approval, &also, &answer).await })
+        answer: ApprovalDecision,
+    ) -> BoxFuture<'_, Result<ApprovalRequest, Fault>> {
+        self.run_to_completion(move |core| async move {
+            core.approval_answer(&scope, approval, &also, &answer).await
+        })
     }
 
-    fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
-        self.writing(move |core| async move { core.approval_rule_add(&scope, rule).await })
+    fn approval_rule_add(
+        &self,
+        scope: Scope,
+        rule: NewRule,
+    ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
+        self.run_to_completion(move |core| async move { core.approval_rule_add(&scope, rule).await })
     }
 
     fn approval_rules_declared(&self) -> Vec<DeclaredRule> {
         self.core.config.approvals.rules.clone()
     }
 
-    fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
-        self.writing(move |core| async move { core.approval_rule_remove(&scope, name).await })
+    fn approval_rule_remove(
+        &self,
+        scope: Scope,
+        name: String,
+    ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
+        self.run_to_completion(move |core| async move { core.approval_rule_remove(&scope, name).await })
     }
 
-    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
-        self.writing(move |core| async move { core.agent_create(&scope, agent).await })
+    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
+        self.run_to_completion(move |core| async move { core.agent_create(&scope, agent).await })
     }
 
     fn agent_set_state(
@@ -152,21 +182,23 @@ impl Runs for Engine {
         scope: Scope,
         agent: AgentId,
         to: AgentState,
-    ) -> BoxFuture<'_, Result<Agent, Fault>> {
-        self.writing(move |core| async move { core.agent_set_state(&scope, agent, to).await })
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
+        self.run_to_completion(move |core| async move { core.agent_set_state(&scope, agent, to).await })
     }
 
-    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>> {
-        self.writing(move |core| async move { core.agent_delete(&scope, agent).await })
+    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>> {
+        self.run_to_completion(move |core| async move { core.agent_delete(&scope, agent).await })
     }
 
     fn is_imported(&self, session: SessionId, run: RunId) -> bool {
         crate::carry::is_imported(session, run)
     }
 
-    fn load(&self) -> Load {
-        let (active, ready, active_max) = self.core.scheduler.load();
-        let (budget_stops, loops) = self.core.counts.stops();
-        Load { active, ready, active_max, tasks: self.core.counts.read(), budget_stops, loops }
+    fn engine_load(&self) -> EngineLoad {
+        let (active, ready, active_max) = self.core.scheduler.slot_load();
+        let (budget_stops, loops) = self.core.counts.stop_totals();
+        let (input_tokens, output_tokens) = self.core.counts.token_totals();
+        let tasks = self.core.counts.task_counts();
+        EngineLoad { active, ready, active_max, tasks, budget_stops, loops, input_tokens, output_tokens }
     }
 }

@@ -1,323 +1,322 @@
-//! Which session or run gets a task next: deficit round robin by tenant under one bound of active runs.
+//! Which session or run gets a task next: the one order in which tenants take turns, under one bound of active runs.
 //!
-//! A tenant with ten thousand queued turns delays another's single turn by at most one round. A debt of model calls is
-//! paid while something waits and goes with the last of it: kept, it would have a single turn that comes later wait for
-//! more than one round. Nothing here is durable: a queue that overflows, and everything at a crash, is found again in the
-//! store.
+//! A tenant with ten thousand queued turns delays another's single turn by at most one round, and one whose runs are many and
+//! long leaves the others a part of the bound ([`FairQueue`]). A run that waits for a slot of something else gives its own back
+//! meanwhile ([`TaskSlot::pause`]) and takes one again in its tenant's turn. A run that has a task works in steps
+//! ([`TaskSlot::begin_step`]), of which tenants that work at the same time share a few: so the processor and the store are not full
+//! of one tenant's runs when another's comes. Nothing here is durable: a queue that overflows, and everything at a crash, is found
+//! again in the store.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use dromia_contracts::pool::FairQueue;
 use dromia_contracts::{RunId, SessionId, TenantId};
+use tokio::sync::oneshot;
 
-use crate::config::{QUANTUM, READY_MAX};
+use crate::config::{ACTIVE_RESERVE_PART, READY_MAX};
+use crate::steps::{StepKind, StepPermit, StepPool, StepWait};
 
 /// Something that wants a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ready {
+pub enum ReadyWork {
     /// A session with waiting input.
     Session(SessionId),
     /// A run to take over.
     Run(RunId),
 }
 
+/// What waits in line.
+#[derive(Debug)]
+enum QueuedWork {
+    /// For a task.
+    Task(ReadyWork),
+    /// With a task, for the slot that it gave back, under this number.
+    Paused(u64),
+}
+
 /// Hands out tasks.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<SchedulerState>>,
+    steps: StepPool,
 }
 
 #[derive(Debug)]
-struct Inner {
-    active: usize,
-    active_max: usize,
-    ready: usize,
+struct SchedulerState {
+    queue: FairQueue<QueuedWork>,
+    backlogs: HashMap<TenantId, TenantBacklog>,
+    /// Runs that gave their slot back and have their task still.
+    paused: usize,
+    /// Those of them that want it again.
+    resuming: HashMap<u64, oneshot::Sender<TakenSlot>>,
+    next_number: u64,
     stopped: bool,
-    /// Tenants with a backlog, in the order of their turn.
-    round: VecDeque<TenantId>,
-    queues: HashMap<TenantId, Queue>,
 }
 
+/// What of a tenant wants a task.
 #[derive(Debug, Default)]
-struct Queue {
-    items: VecDeque<Ready>,
-    known: HashSet<Ready>,
-    deficit: i64,
+struct TenantBacklog {
+    known: HashSet<ReadyWork>,
     /// Something did not fit and waits in the store only.
     overflowed: bool,
     /// The same of a parked run that is due.
     left_due: bool,
 }
 
-impl Queue {
+impl TenantBacklog {
     fn is_needed(&self) -> bool {
-        self.overflowed || self.left_due || !self.items.is_empty()
+        self.overflowed || self.left_due || !self.known.is_empty()
     }
 }
 
-/// What waits in the store only and has room now.
+/// The kinds of work that wait only in the store and fit into the queue now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Left {
+pub struct StoredBacklog {
     /// A session or a run.
     pub lost: bool,
     /// A parked run that is due.
     pub due: bool,
 }
 
-/// The right to run one task; given back when dropped.
+/// One of the slots, released when dropped.
 #[derive(Debug)]
-pub struct Slot {
+struct TakenSlot {
     scheduler: Scheduler,
     tenant: TenantId,
 }
 
-impl Slot {
-    /// Charges the tenant for model calls beyond the one that every turn pays at its start.
-    pub fn charge(&self, model_calls: u32) {
-        let mut inner = self.scheduler.lock();
-        if let Some(queue) = inner.queues.get_mut(&self.tenant) {
-            queue.deficit -= i64::from(model_calls.saturating_sub(1));
-        }
+impl Drop for TakenSlot {
+    fn drop(&mut self) {
+        self.scheduler.lock().queue.give_back(self.tenant);
     }
 }
 
-impl Drop for Slot {
+/// The right to run one task; released when dropped.
+#[derive(Debug)]
+pub struct TaskSlot {
+    scheduler: Scheduler,
+    tenant: TenantId,
+    /// Nothing while the run waits for something else.
+    taken: Mutex<Option<TakenSlot>>,
+    /// Nothing while the run waits for what is no part of a step.
+    step: Mutex<Option<StepPermit>>,
+}
+
+impl TaskSlot {
+    /// Charges the tenant for model calls beyond the one that every turn pays at its start.
+    pub fn charge_model_calls(&self, model_calls: u32) {
+        self.scheduler.lock().queue.charge_tenant(self.tenant, model_calls.saturating_sub(1).into());
+    }
+
+    /// Gives the slot back while the run waits for something that others hold; its task stays. The caller must dispatch
+    /// afterwards.
+    pub fn pause(&self) {
+        let taken = self.lock_taken().take();
+        if taken.is_some() {
+            self.scheduler.lock().paused += 1;
+        }
+    }
+
+    /// Takes a slot again, in the tenant's turn. Once it is queued, the caller's `hand_out` must dispatch free slots.
+    /// After the scheduler stopped, the run continues without one.
+    pub async fn resume(&self, hand_out: impl FnOnce()) {
+        if self.lock_taken().is_some() {
+            return;
+        }
+        let answer = self.scheduler.lock().enqueue_resume(self.tenant);
+        hand_out();
+        if let Ok(taken) = answer.await {
+            *self.lock_taken() = Some(taken);
+            self.scheduler.lock().paused -= 1;
+        }
+    }
+
+    /// Begins a step, in the tenant's turn; one that is under way goes on. The time is that since a fixed moment.
+    pub async fn begin_step(&self, now: Duration) {
+        if self.lock_step().is_some() {
+            return;
+        }
+        let step = self.scheduler.begin_step(self.tenant, StepKind::UnderWay, now).await;
+        *self.lock_step() = Some(step);
+    }
+
+    /// Goes on with a step that began before there was a slot.
+    pub fn continue_step(&self, step: Option<StepPermit>) {
+        let previous = std::mem::replace(&mut *self.lock_step(), step);
+        drop(previous);
+    }
+
+    /// Ends the step, if one is under way, and tells whether there was one: what comes next is a wait for a model, a tool or
+    /// what else is outside.
+    pub fn end_step(&self) -> bool {
+        let step = self.lock_step().take();
+        step.is_some()
+    }
+
+    fn lock_step(&self) -> MutexGuard<'_, Option<StepPermit>> {
+        // No code panics while it holds the lock.
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_taken(&self) -> MutexGuard<'_, Option<TakenSlot>> {
+        // No code panics while it holds the lock.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for TaskSlot {
     fn drop(&mut self) {
-        self.scheduler.lock().active -= 1;
+        let taken = self.lock_taken().take();
+        if taken.is_none() {
+            self.scheduler.lock().paused -= 1;
+        }
     }
 }
 
 impl Scheduler {
-    /// Makes a scheduler that runs at most `active_max` tasks at once.
-    pub fn new(active_max: usize) -> Self {
-        let inner = Inner {
-            active: 0,
-            active_max,
-            ready: 0,
+    /// Makes a scheduler that runs at most `active_max` tasks at once, of which no tenant takes all. How many steps a tenant
+    /// takes that works alone, and how many tenants share, the pool says.
+    pub fn new(active_max: usize, steps: StepPool) -> Self {
+        let inner = SchedulerState {
+            queue: FairQueue::new(active_max, active_max / ACTIVE_RESERVE_PART),
+            backlogs: HashMap::new(),
+            paused: 0,
+            resuming: HashMap::new(),
+            next_number: 0,
             stopped: false,
-            round: VecDeque::new(),
-            queues: HashMap::new(),
         };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self { inner: Arc::new(Mutex::new(inner)), steps }
     }
 
-    /// Takes a slot at once, but only while nobody waits for one.
-    pub fn try_slot(&self, tenant: TenantId) -> Option<Slot> {
+    /// Takes a slot at once, but only while nothing waits that may have it.
+    pub fn try_slot(&self, tenant: TenantId) -> Option<TaskSlot> {
         let mut inner = self.lock();
-        if inner.stopped || inner.ready > 0 || inner.active >= inner.active_max {
-            return None;
-        }
-        inner.active += 1;
-        Some(Slot { scheduler: self.clone(), tenant })
+        let is_taken = !inner.stopped && inner.queue.try_take(tenant);
+        is_taken.then(|| self.claimed_slot(tenant))
     }
 
-    /// Queues something. What is queued already, or does not fit, is not queued twice or at all.
-    pub fn push(&self, tenant: TenantId, ready: Ready) {
-        self.lock().push(tenant, ready, |queue| queue.overflowed = true);
+    /// Begins a step of work that has no slot, in the tenant's turn. The time is that since a fixed moment.
+    pub fn begin_step(&self, tenant: TenantId, kind: StepKind, now: Duration) -> StepWait {
+        self.steps.begin_step(tenant, kind, now)
     }
 
-    /// Queues a parked run that is due. Where it does not fit, [`Scheduler::take_left`] tells of it by itself.
+    /// Queues work. Work that is queued already, or does not fit, is not queued.
+    pub fn push_ready(&self, tenant: TenantId, ready: ReadyWork) {
+        self.lock().push_work(tenant, ready, |backlog| backlog.overflowed = true);
+    }
+
+    /// Queues a parked run that is due. If it does not fit, [`Scheduler::take_left`] reports it separately.
     pub fn push_due(&self, tenant: TenantId, run: RunId) {
-        self.lock().push(tenant, Ready::Run(run), |queue| queue.left_due = true);
+        self.lock().push_work(tenant, ReadyWork::Run(run), |backlog| backlog.left_due = true);
     }
 
-    /// Takes the next one together with a slot for it.
-    pub fn next(&self) -> Option<(TenantId, Ready, Slot)> {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        if inner.stopped || inner.active >= inner.active_max {
-            return None;
-        }
-        // Each visit adds a quantum, so a tenant in debt is reached again after finitely many rounds.
+    /// Takes the next one together with a slot for it. A run that waits for its slot gets it on the way.
+    pub fn next(&self) -> Option<(TenantId, ReadyWork, TaskSlot)> {
         loop {
-            let tenant = *inner.round.front()?;
-            let queue = inner.queues.entry(tenant).or_default();
-            if queue.deficit <= 0 {
-                queue.deficit += QUANTUM;
-                inner.round.rotate_left(1);
-                if queue.deficit <= 0 || inner.round.len() > 1 {
-                    continue;
+            let mut inner = self.lock();
+            if inner.stopped {
+                return None;
+            }
+            let (tenant, waiting) = inner.queue.take_next()?;
+            match waiting {
+                QueuedWork::Task(ready) => {
+                    inner.forget_work(tenant, ready);
+                    return Some((tenant, ready, self.claimed_slot(tenant)));
+                }
+                QueuedWork::Paused(number) => {
+                    let wanted = inner.resuming.remove(&number);
+                    drop(inner);
+                    let taken = TakenSlot { scheduler: self.clone(), tenant };
+                    if let Some(wanted) = wanted {
+                        // A run that ended meanwhile wants none: the slot is dropped and comes back.
+                        drop(wanted.send(taken));
+                    }
                 }
             }
-            let Some(ready) = queue.items.pop_front() else {
-                inner.round.pop_front();
-                continue;
-            };
-            queue.known.remove(&ready);
-            queue.deficit -= 1;
-            inner.ready -= 1;
-            if queue.items.is_empty() {
-                inner.round.pop_front();
-                if !queue.is_needed() {
-                    inner.queues.remove(&tenant);
-                }
-            }
-            inner.active += 1;
-            return Some((tenant, ready, Slot { scheduler: self.clone(), tenant }));
         }
     }
 
-    /// Tells, once, what of a tenant waits in the store only, as soon as half of its queue is free.
-    pub fn take_left(&self) -> Left {
+    /// Returns, once, which work of a tenant waits only in the store, as soon as half of its queue is free.
+    pub fn take_left(&self) -> StoredBacklog {
         let mut inner = self.lock();
-        let mut left = Left::default();
-        inner.queues.retain(|_, queue| {
-            if queue.items.len() < READY_MAX / 2 {
-                left.lost |= std::mem::take(&mut queue.overflowed);
-                left.due |= std::mem::take(&mut queue.left_due);
+        let mut left = StoredBacklog::default();
+        inner.backlogs.retain(|_, backlog| {
+            if backlog.known.len() < READY_MAX / 2 {
+                left.lost |= std::mem::take(&mut backlog.overflowed);
+                left.due |= std::mem::take(&mut backlog.left_due);
             }
-            queue.is_needed()
+            backlog.is_needed()
         });
         left
     }
 
-    /// Hands out nothing from now on.
+    /// Dispatches nothing from now on. Runs that have a task continue.
     pub fn stop(&self) {
-        self.lock().stopped = true;
+        let mut inner = self.lock();
+        inner.stopped = true;
+        inner.resuming.clear();
     }
 
-    /// Counts tasks, waiting ones and the bound.
-    pub fn load(&self) -> (usize, usize, usize) {
+    /// Counts slots that are taken, what waits and the bound.
+    pub fn slot_load(&self) -> (usize, usize, usize) {
         let inner = self.lock();
-        (inner.active, inner.ready, inner.active_max)
+        (inner.queue.taken_slots(), inner.queue.waiting_count(), inner.queue.capacity())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    /// Counts tasks: runs with a slot, and those that gave theirs back for a while.
+    pub fn count_tasks(&self) -> usize {
+        let inner = self.lock();
+        inner.queue.taken_slots() + inner.paused
+    }
+
+    fn claimed_slot(&self, tenant: TenantId) -> TaskSlot {
+        let taken = TakenSlot { scheduler: self.clone(), tenant };
+        TaskSlot { scheduler: self.clone(), tenant, taken: Mutex::new(Some(taken)), step: Mutex::new(None) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SchedulerState> {
         // No code panics while it holds the lock, and the counters stay true even if one did.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    fn push(&mut self, tenant: TenantId, ready: Ready, turn_away: impl FnOnce(&mut Queue)) {
-        let queue = self.queues.entry(tenant).or_default();
-        if queue.known.contains(&ready) {
+impl SchedulerState {
+    fn push_work(&mut self, tenant: TenantId, ready: ReadyWork, turn_away: impl FnOnce(&mut TenantBacklog)) {
+        let backlog = self.backlogs.entry(tenant).or_default();
+        if backlog.known.contains(&ready) {
             return;
         }
-        if queue.items.len() >= READY_MAX {
-            turn_away(queue);
+        if backlog.known.len() >= READY_MAX {
+            turn_away(backlog);
             return;
         }
-        queue.known.insert(ready);
-        if queue.items.is_empty() {
-            self.round.push_back(tenant);
+        backlog.known.insert(ready);
+        self.queue.push(tenant, QueuedWork::Task(ready));
+    }
+
+    fn forget_work(&mut self, tenant: TenantId, ready: ReadyWork) {
+        if let Some(backlog) = self.backlogs.get_mut(&tenant) {
+            backlog.known.remove(&ready);
+            if !backlog.is_needed() {
+                self.backlogs.remove(&tenant);
+            }
         }
-        queue.items.push_back(ready);
-        self.ready += 1;
+    }
+
+    /// Puts a run in line for its slot. Once it is stopped, it answers at once that there is none.
+    fn enqueue_resume(&mut self, tenant: TenantId) -> oneshot::Receiver<TakenSlot> {
+        let (answer, receiver) = oneshot::channel();
+        if !self.stopped {
+            let number = self.next_number;
+            self.next_number += 1;
+            self.resuming.insert(number, answer);
+            self.queue.push(tenant, QueuedWork::Paused(number));
+        }
+        receiver
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session(n: u16) -> Ready {
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&n.to_be_bytes());
-        Ready::Session(SessionId::from_bytes(bytes))
-    }
-
-    const FLOOD: TenantId = TenantId::from_bytes([1; 16]);
-    const QUIET: TenantId = TenantId::from_bytes([2; 16]);
-
-    #[test]
-    fn a_single_turn_starts_within_two_of_a_flooding_tenant() {
-        let scheduler = Scheduler::new(1);
-        for n in 0..10_000 {
-            scheduler.push(FLOOD, session(n));
-        }
-        for _ in 0..7 {
-            let (tenant, _, slot) = scheduler.next().expect("a slot is free");
-            assert_eq!(tenant, FLOOD);
-            slot.charge(1);
-        }
-        scheduler.push(QUIET, session(20_000));
-        let order: Vec<_> = (0..3).map(|_| scheduler.next().expect("a slot is free").0).collect();
-        assert!(order.contains(&QUIET), "{order:?}");
-        assert_eq!(order.iter().position(|tenant| *tenant == QUIET).map(|at| at <= 2), Some(true));
-    }
-
-    #[test]
-    fn a_tenant_whose_turns_are_long_waits_longer() {
-        let scheduler = Scheduler::new(1);
-        for n in 0..100 {
-            scheduler.push(FLOOD, session(n));
-            scheduler.push(QUIET, session(1000 + n));
-        }
-        let mut turns = HashMap::<TenantId, u32>::new();
-        for _ in 0..60 {
-            let (tenant, _, slot) = scheduler.next().expect("a slot is free");
-            *turns.entry(tenant).or_default() += 1;
-            slot.charge(if tenant == FLOOD { 9 } else { 1 });
-        }
-        assert!(turns[&QUIET] > 3 * turns[&FLOOD], "{turns:?}");
-    }
-
-    #[test]
-    fn slots_are_bounded_and_come_back() {
-        let scheduler = Scheduler::new(2);
-        let first = scheduler.try_slot(FLOOD).expect("two are free");
-        let _second = scheduler.try_slot(FLOOD).expect("one is free");
-        assert!(scheduler.try_slot(QUIET).is_none());
-        drop(first);
-        scheduler.push(FLOOD, session(1));
-        assert!(scheduler.try_slot(QUIET).is_none(), "somebody waits already");
-        assert!(scheduler.next().is_some());
-        assert!(scheduler.next().is_none(), "both are taken");
-    }
-
-    #[test]
-    fn what_does_not_fit_is_told_once_and_what_is_queued_is_not_queued_twice() {
-        let scheduler = Scheduler::new(1);
-        scheduler.push(QUIET, session(1));
-        scheduler.push(QUIET, session(1));
-        assert_eq!(scheduler.load().1, 1);
-        for n in 0..=READY_MAX {
-            let mut bytes = [9; 16];
-            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
-            scheduler.push(FLOOD, Ready::Session(SessionId::from_bytes(bytes)));
-        }
-        assert_eq!(scheduler.take_left(), Left::default(), "the queue is still full");
-        while scheduler.next().is_some() {}
-        assert_eq!(scheduler.take_left(), Left { lost: true, due: false });
-        assert_eq!(scheduler.take_left(), Left::default());
-    }
-
-    #[test]
-    fn a_due_run_that_does_not_fit_is_told_of_by_itself_once_half_of_the_queue_is_free() {
-        let run = |n: usize| RunId::from_bytes((n as u128).to_be_bytes());
-        let scheduler = Scheduler::new(1);
-        for n in 0..=READY_MAX {
-            scheduler.push_due(FLOOD, run(n));
-        }
-        scheduler.push_due(FLOOD, run(0));
-        assert_eq!(scheduler.load().1, READY_MAX);
-        for taken in 0..=READY_MAX / 2 {
-            assert_eq!(scheduler.take_left(), Left::default(), "{taken} are gone");
-            scheduler.next().expect("the slot of the one before is free");
-        }
-        assert_eq!(scheduler.take_left(), Left { lost: false, due: true });
-        assert_eq!(scheduler.take_left(), Left::default());
-    }
-
-    /// Were a debt kept while nothing waits, a tenant of long turns would pay for each with many rounds of the others.
-    #[test]
-    fn a_single_turn_waits_for_one_round_whatever_the_turn_before_it_took() {
-        let scheduler = Scheduler::new(1);
-        for n in 0..100 {
-            scheduler.push(FLOOD, session(n));
-        }
-        for n in 0..10 {
-            scheduler.push(QUIET, session(1_000 + n));
-            let mut waited = 0;
-            while let Some((tenant, _, slot)) = scheduler.next() {
-                slot.charge(if tenant == QUIET { 50 } else { 1 });
-                if tenant == QUIET {
-                    break;
-                }
-                waited += 1;
-            }
-            assert!(waited <= 2, "turn {n} waited for {waited}");
-        }
-    }
-}
+mod tests;

@@ -1,23 +1,26 @@
 //! The state of a run, and the fold that makes it from a journal.
 //!
-//! [`apply`] is total: it performs no IO, reads no clock, draws no randomness and never fails. The same entries
+//! [`apply_entry`] is total: it performs no IO, reads no clock, draws no randomness and never fails. The same entries
 //! give byte-equal state in any process, at every prefix.
 
 mod call;
+pub(crate) mod circle;
 mod fold;
 
 use std::collections::{BTreeSet, VecDeque};
 
 use dromia_contracts::approval::ApprovedCall;
-use dromia_contracts::entry::{Entry, Park, RunStarted};
-use dromia_contracts::model::Usage;
-use dromia_contracts::opinion::Opinion;
+use dromia_contracts::entry::{Entry, ParkReason, RunStarted};
+use dromia_contracts::model::TokenUsage;
+use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault};
+use jiff::Timestamp;
 use serde::Serialize;
 
-pub use self::call::{CallState, Opined, Progress};
-pub use self::fold::apply;
+pub use self::call::{CallStage, CallState, Opined};
+pub use self::circle::Circle;
+pub use self::fold::apply_entry;
 
 /// Everything that deciding needs to know of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,14 +29,14 @@ pub struct RunState {
     pub seq: u64,
     /// How the run began; `None` before its first entry.
     pub started: Option<RunStarted>,
-    /// Where it stands in its loop.
-    pub phase: Phase,
+    /// Its phase in the loop.
+    pub phase: RunPhase,
     /// Why it rests, if it does.
-    pub rest: Option<Rest>,
+    pub rest: Option<RestReason>,
     /// Model calls begun.
     pub model_calls: u32,
     /// Tokens used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What it cost, lost attempts included.
     pub cost_micros: u64,
     /// The position of the last signal taken.
@@ -41,34 +44,37 @@ pub struct RunState {
     /// Actions whose outcome is unknown and was not settled by a person.
     pub unknown_actions: BTreeSet<Digest>,
     /// Why it failed, if it did.
-    pub failure: Option<Failure>,
-    /// Whether it is one call that somebody asked for, and no model is asked.
+    pub failure: Option<FailureReason>,
+    /// Whether it is one manual call, without a model.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     /// Actions that wait for an approval without this run, at most
     /// [`WAITING_MAX`](dromia_contracts::approval::WAITING_MAX).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub awaiting: BTreeSet<Digest>,
-    /// What the last calls were and what they gave, at most [`RECENT_MAX`].
+    /// The signatures of the last calls, at most [`RECENT_MAX`].
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
-    pub recent: VecDeque<Signature>,
+    pub recent: VecDeque<CallSignature>,
+    /// The notices to the model that it repeats a call.
+    #[serde(skip_serializing_if = "Circle::is_none")]
+    pub circle: Circle,
 }
 
-/// The most calls that are remembered to notice a circle.
+/// The most calls that are remembered to detect a repetition.
 pub const RECENT_MAX: usize = 64;
 
-/// What a call was and what it gave.
+/// The action and the result of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Signature {
+pub struct CallSignature {
     /// The digest of its action.
     pub action: Digest,
     /// The digest of its result.
     pub result: Digest,
 }
 
-/// Where a run stands in its loop.
+/// The phase of a run in its loop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Phase {
+pub enum RunPhase {
     /// It has no entry yet.
     New,
     /// It began, or a unit closed: the next model step is due.
@@ -109,9 +115,9 @@ pub enum Phase {
 
 /// Why a run rests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Rest {
+pub enum RestReason {
     /// It waits for a time or for its agent.
-    Parked(Park),
+    Parked(ParkReason),
     /// A person must look.
     Held {
         /// The facts.
@@ -121,7 +127,7 @@ pub enum Rest {
 
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct FailureReason {
     /// The code.
     pub code: ErrorCode,
     /// In words.
@@ -133,10 +139,10 @@ impl Default for RunState {
         Self {
             seq: 0,
             started: None,
-            phase: Phase::New,
+            phase: RunPhase::New,
             rest: None,
             model_calls: 0,
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             cost_micros: 0,
             signals_taken: 0,
             unknown_actions: BTreeSet::new(),
@@ -144,6 +150,7 @@ impl Default for RunState {
             by_hand: false,
             awaiting: BTreeSet::new(),
             recent: VecDeque::new(),
+            circle: Circle::default(),
         }
     }
 }
@@ -153,29 +160,30 @@ impl RunState {
     pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
         let mut state = Self::default();
         for entry in entries {
-            apply(&mut state, entry);
+            apply_entry(&mut state, entry);
         }
         state
     }
 
-    /// Returns how the run stands.
+    /// Returns the run's status.
     pub fn status(&self) -> RunStatus {
         match (&self.phase, &self.rest) {
-            (Phase::Ended(status), _) => *status,
-            (_, Some(Rest::Parked(_))) => RunStatus::Parked,
-            (_, Some(Rest::Held { .. })) => RunStatus::Held,
+            (RunPhase::Ended(status), _) => *status,
+            (_, Some(RestReason::Parked(_))) => RunStatus::Parked,
+            (_, Some(RestReason::Held { .. })) => RunStatus::Held,
             (_, None) => RunStatus::Running,
         }
     }
 
     /// Returns what the run's row must say.
-    pub fn head(&self) -> RunHead {
-        let wake_at = match self.rest {
-            Some(Rest::Parked(Park::Retry { until } | Park::Approval { until, .. })) if !self.is_ended() => {
-                Some(until)
-            }
-            _ => None,
-        };
+    pub fn run_head(&self) -> RunHead {
+        let wake_at =
+            match self.rest {
+                Some(RestReason::Parked(
+                    ParkReason::Retry { until } | ParkReason::Approval { until, .. },
+                )) if !self.is_ended() => Some(until),
+                _ => None,
+            };
         RunHead {
             status: self.status(),
             wake_at,
@@ -187,12 +195,12 @@ impl RunState {
 
     /// Tells whether the run has ended.
     pub fn is_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_))
+        matches!(self.phase, RunPhase::Ended(_))
     }
 
     /// Returns the first call of the open unit that has no result and was not handed to a client.
     pub fn next_call(&self) -> Option<(CallId, &CallState)> {
-        let Phase::UnitOpen { step, calls } = &self.phase else { return None };
+        let RunPhase::UnitOpen { step, calls } = &self.phase else { return None };
         calls.iter().enumerate().find(|(_, call)| !call.progress.is_closed()).map(|(index, call)| {
             (CallId { step: *step, index: u32::try_from(index).unwrap_or(u32::MAX) }, call)
         })
@@ -203,114 +211,129 @@ impl RunState {
         self.started.as_ref()?.approved.as_ref()
     }
 
-    /// Returns the approval under which a call that has not begun was asked for, answered or not.
-    pub fn approval(&self, id: CallId) -> Option<ApprovalId> {
-        match self.progress(id)? {
-            Progress::Waiting => self.approved_call().map(|approved| approved.approval),
-            Progress::Held { approval, .. } => Some(*approval),
-            Progress::Started { .. } | Progress::Done(_) | Progress::Handed => None,
+    /// Returns the approval of a call that has not begun, answered or not.
+    pub fn call_approval(&self, id: CallId) -> Option<ApprovalId> {
+        match self.call_progress(id)? {
+            CallStage::Waiting => self.approved_call().map(|approved| approved.approval),
+            CallStage::Held { approval, .. } => Some(*approval),
+            CallStage::Started { .. } | CallStage::Done(_) | CallStage::Handed => None,
         }
     }
 
     /// Returns the approval that allows a call to begin, and what it is bound to.
-    pub fn approved(&self, id: CallId) -> Option<(ApprovalId, Digest)> {
-        match self.progress(id)? {
-            Progress::Waiting => self.approved_call().map(|approved| (approved.approval, approved.binding)),
-            Progress::Held { approval, binding, answer: Some(true), .. } => Some((*approval, *binding)),
-            Progress::Held { .. } | Progress::Started { .. } | Progress::Done(_) | Progress::Handed => None,
+    pub fn granted_approval(&self, id: CallId) -> Option<(ApprovalId, Digest)> {
+        match self.call_progress(id)? {
+            CallStage::Waiting => self.approved_call().map(|approved| (approved.approval, approved.binding)),
+            CallStage::Held { approval, binding, answer: Some(true), .. } => Some((*approval, *binding)),
+            CallStage::Held { .. } | CallStage::Started { .. } | CallStage::Done(_) | CallStage::Handed => {
+                None
+            }
         }
     }
 
-    /// Returns what a second model said of a call of the open unit, and of which action.
-    pub fn opinion(&self, id: CallId) -> Option<(Digest, &Opinion)> {
-        match &self.call(id)?.opined {
+    /// Returns the second opinion about a call of the open unit, with the digest of its action.
+    pub fn call_opinion(&self, id: CallId) -> Option<(Digest, &ModelOpinion)> {
+        match &self.call_state(id)?.opined {
             Opined::Given { action, opinion } => Some((*action, opinion)),
             Opined::Unasked | Opined::Open { .. } | Opined::Lost { .. } => None,
         }
     }
 
-    /// Tells whether a second model may still be asked about a call: nobody allowed it, it has not begun, and the run does not
-    /// rest for it.
+    /// Returns whether a second model may still be asked about a call: no person allowed it, it has not begun, and the
+    /// run does not rest for it.
     pub fn may_be_doubted(&self, id: CallId) -> bool {
-        match self.progress(id) {
-            Some(Progress::Waiting) => self.approved(id).is_none(),
-            Some(Progress::Held { answer: None, ahead, .. }) => *ahead,
-            Some(Progress::Held { .. } | Progress::Started { .. } | Progress::Done(_) | Progress::Handed)
+        match self.call_progress(id) {
+            Some(CallStage::Waiting) => self.granted_approval(id).is_none(),
+            Some(CallStage::Held { answer: None, ahead, .. }) => *ahead,
+            Some(
+                CallStage::Held { .. } | CallStage::Started { .. } | CallStage::Done(_) | CallStage::Handed,
+            )
             | None => false,
         }
     }
 
-    /// Returns the approval under which a call was asked for before its turn, answered or not.
+    /// Returns the approval that was requested before a call's turn, answered or not.
     pub fn asked_ahead(&self, id: CallId) -> Option<ApprovalId> {
-        match self.progress(id)? {
-            Progress::Held { approval, ahead: true, .. } => Some(*approval),
+        match self.call_progress(id)? {
+            CallStage::Held { approval, ahead: true, .. } => Some(*approval),
             _ => None,
         }
     }
 
-    /// Returns the action of a call that somebody was asked for and that has not begun.
+    /// Returns the action of a call whose approval is requested and that has not begun.
     pub fn held_action(&self, id: CallId) -> Option<Digest> {
-        match self.progress(id)? {
-            Progress::Held { action, .. } => Some(*action),
+        match self.call_progress(id)? {
+            CallStage::Held { action, .. } => Some(*action),
             _ => None,
         }
     }
 
-    /// Lists the calls of the open unit that wait for an answer, with what each is asked for under.
-    pub fn unanswered(&self) -> impl Iterator<Item = (CallId, ApprovalId)> {
-        self.held().filter_map(|(call, known)| match known.progress {
-            Progress::Held { approval, answer: None, .. } => Some((call, approval)),
+    /// Lists the calls of the open unit that wait for an answer, with the approval of each.
+    pub fn unanswered_calls(&self) -> impl Iterator<Item = (CallId, ApprovalId)> {
+        self.held_calls().filter_map(|(call, known)| match known.progress {
+            CallStage::Held { approval, answer: None, .. } => Some((call, approval)),
             _ => None,
         })
     }
 
-    /// Lists the calls of the open unit that somebody was asked for and that have not begun.
-    pub fn held(&self) -> impl Iterator<Item = (CallId, &CallState)> {
-        self.calls().filter(|(_, known)| matches!(known.progress, Progress::Held { .. }))
+    /// Lists the calls of the open unit whose approval is requested and that have not begun.
+    pub fn held_calls(&self) -> impl Iterator<Item = (CallId, &CallState)> {
+        self.open_calls().filter(|(_, known)| matches!(known.progress, CallStage::Held { .. }))
     }
 
-    /// Returns the first call of the open unit behind this one that nobody looked at.
+    /// Returns the first call of the open unit behind this one that is not judged yet.
     pub fn waiting_after(&self, id: CallId) -> Option<CallId> {
-        let mut waiting = self.calls().filter(|(_, known)| known.progress == Progress::Waiting);
+        let mut waiting = self.open_calls().filter(|(_, known)| known.progress == CallStage::Waiting);
         waiting.find(|(call, _)| *call > id).map(|(call, _)| call)
     }
 
     /// Lists the calls of the open unit.
-    fn calls(&self) -> impl Iterator<Item = (CallId, &CallState)> {
+    fn open_calls(&self) -> impl Iterator<Item = (CallId, &CallState)> {
         let (step, calls) = match &self.phase {
-            Phase::UnitOpen { step, calls } => (*step, calls.as_slice()),
+            RunPhase::UnitOpen { step, calls } => (*step, calls.as_slice()),
             _ => (0, <&[CallState]>::default()),
         };
         (0..).zip(calls).map(move |(index, call)| (CallId { step, index }, call))
     }
 
-    fn progress(&self, id: CallId) -> Option<&Progress> {
-        self.call(id).map(|call| &call.progress)
+    fn call_progress(&self, id: CallId) -> Option<&CallStage> {
+        self.call_state(id).map(|call| &call.progress)
     }
 
-    fn call(&self, id: CallId) -> Option<&CallState> {
-        let Phase::UnitOpen { step, calls } = &self.phase else { return None };
+    fn call_state(&self, id: CallId) -> Option<&CallState> {
+        let RunPhase::UnitOpen { step, calls } = &self.phase else { return None };
         calls.get(id.index as usize).filter(|_| *step == id.step)
     }
 
     /// Tells whether the run rests for an answer of a person.
     pub fn rests_for_approval(&self) -> bool {
-        matches!(self.rest, Some(Rest::Parked(Park::Approval { .. })))
+        matches!(self.rest, Some(RestReason::Parked(ParkReason::Approval { .. })))
     }
 
-    /// Takes an answer to the call that was asked for under an approval; without one, to the first that waits. The run rests on
-    /// where it rests for another call.
+    /// Has the run wait no longer than now for the calls that were asked for. An answer that comes later still counts.
+    pub(crate) fn end_holds(&mut self, now: Timestamp) {
+        if let RunPhase::UnitOpen { calls, .. } = &mut self.phase {
+            for call in calls {
+                if let CallStage::Held { until, answer: None, .. } = &mut call.progress {
+                    *until = (*until).min(now);
+                }
+            }
+        }
+    }
+
+    /// Applies an answer to the call of an approval; without an approval, to the first call that waits. The run keeps
+    /// resting if it rests for another call.
     fn take_answer(&mut self, approval: Option<ApprovalId>, allowed: bool) {
         let rested = match self.rest {
-            Some(Rest::Parked(Park::Approval { approval, .. })) => Some(approval),
+            Some(RestReason::Parked(ParkReason::Approval { approval, .. })) => Some(approval),
             _ => None,
         };
         if rested.is_some() && (approval.is_none() || approval == rested) {
             self.rest = None;
         }
-        let Phase::UnitOpen { calls, .. } = &mut self.phase else { return };
+        let RunPhase::UnitOpen { calls, .. } = &mut self.phase else { return };
         let mut open = calls.iter_mut().filter_map(|call| match &mut call.progress {
-            Progress::Held { approval, answer: answer @ None, .. } => Some((*approval, answer)),
+            CallStage::Held { approval, answer: answer @ None, .. } => Some((*approval, answer)),
             _ => None,
         });
         if let Some((_, answer)) = open.find(|(known, _)| approval.is_none_or(|approval| approval == *known))
@@ -320,36 +343,41 @@ impl RunState {
     }
 
     /// Returns why the run failed as a fault for callers.
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn failure_fault(&self) -> Option<Fault> {
         self.failure.as_ref().map(|failure| Fault::new(failure.code, failure.message.clone()))
     }
 
-    /// Tells whether the newest call, with what it gave, is among the last `window` calls `same` times. Returns how often.
-    pub fn circle(&self, same: usize, window: usize) -> Option<usize> {
-        let newest = self.recent.back().filter(|_| same > 0)?;
-        let times = self.recent.iter().rev().take(window).filter(|recent| *recent == newest).count();
+    /// Tells whether a call was made `same` times among the last `window` ones, so that once more is too often. Returns how
+    /// often.
+    pub fn repeat_count(&self, action: Digest, same: usize, window: usize) -> Option<usize> {
+        let newest = self.recent.iter().rev().find(|known| known.action == action).filter(|_| same > 0)?;
+        let times = circle::count_repeats(&self.recent, newest, window);
         (times >= same).then_some(times)
+    }
+
+    /// Returns in how many steps the model got a notice that it repeats a call, if these are enough to yield.
+    pub fn repetition_steps(&self) -> Option<u32> {
+        self.circle.is_closed()
     }
 
     fn call_mut(&mut self, id: CallId) -> Option<&mut CallState> {
         match &mut self.phase {
-            Phase::UnitOpen { step, calls } if *step == id.step => calls.get_mut(id.index as usize),
+            RunPhase::UnitOpen { step, calls } if *step == id.step => calls.get_mut(id.index as usize),
             _ => None,
         }
     }
 
-    /// Leaves a unit with whose calls this run is done. Where some are the client's, nothing is left but to end: the
-    /// model is asked again when the client has told what its tools gave. Where somebody asked for the call by hand, its
-    /// result is the answer.
+    /// Leaves a unit whose calls are closed for this run. If some are the client's, the run ends: the model is asked
+    /// again when the client sends the results of its tools. The result of a manual call is the answer.
     fn close_unit_if_answered(&mut self) {
-        if let Phase::UnitOpen { step, calls } = &self.phase
+        if let RunPhase::UnitOpen { step, calls } = &self.phase
             && calls.iter().all(|call| call.progress.is_closed())
         {
-            let handed = calls.iter().any(|call| call.progress == Progress::Handed);
+            let handed = calls.iter().any(|call| call.progress == CallStage::Handed);
             self.phase = if handed || self.by_hand {
-                Phase::Answered { step: *step }
+                RunPhase::Answered { step: *step }
             } else {
-                Phase::StepDue { step: step + 1, failed: 0, lost: 0 }
+                RunPhase::StepDue { step: step + 1, failed: 0, lost: 0 }
             };
         }
     }

@@ -6,54 +6,57 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::budget::Exhausted;
+use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::client::HandedCall;
-use dromia_contracts::entry::{Entry, HoldReason, Park};
-use dromia_contracts::run::{Run, RunStatus};
-use dromia_contracts::runs::{End, Live, Submitted, Target, Watch, Why};
+use dromia_contracts::entry::{Entry, HoldReason, ParkReason};
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::runs::{InputReceipt, InputTarget, LiveEvent, RunEndMode, RunStatusReason, Watch};
 use dromia_contracts::session::{InboxOwner, ItemKind, ResumeBody};
-use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, Refusal};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyLifetime, Mutation, WriteBatch,
+};
 use dromia_contracts::{Digest, ErrorCode, Fault, RunId, Scope};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::agents::read_fault;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::janitor::park_text;
 use crate::refusal::commit_fault;
-use crate::scheduler::Ready;
-use crate::state::{Opined, Phase, Progress, Rest, RunState};
+use crate::scheduler::ReadyWork;
+use crate::state::{CallStage, Opined, RestReason, RunPhase, RunState};
 use crate::submit::NewItem;
 
-impl Core {
+impl EngineCore {
     /// Finds a run that the scope sees.
-    pub(crate) async fn find_run(&self, scope: &Scope, run: RunId) -> Result<Run, Fault> {
+    pub(crate) async fn find_run(&self, scope: &Scope, run: RunId) -> Result<RunRecord, Fault> {
         let found = self.ports.store.run(scope, run).await.map_err(read_fault)?;
         found.ok_or_else(|| run_not_found(run))
     }
 
     /// Watches a run from now on.
-    pub(crate) async fn watch(&self, scope: Scope, run: RunId) -> Result<Watch, Fault> {
+    pub(crate) async fn watch_run(&self, scope: Scope, run: RunId) -> Result<Watch, Fault> {
         // Watch first and look then, so that nothing falls between.
-        let receiver = self.hub.watch(run);
+        let receiver = self.hub.watch_run(run);
         let row = self.find_run(&scope, run).await?;
-        let first = Live::Committed { seq: row.last_seq, status: row.head.status };
+        let first = LiveEvent::Committed { seq: row.last_seq, status: row.head.status };
         let rest = futures_util::stream::unfold(receiver, |mut receiver| async move {
             match receiver.recv().await {
                 Ok(live) => Some((live, receiver)),
-                Err(RecvError::Lagged(_)) => Some((Live::Lagged, receiver)),
+                Err(RecvError::Lagged(_)) => Some((LiveEvent::Lagged, receiver)),
                 Err(RecvError::Closed) => None,
             }
         });
         Ok(Box::pin(futures_util::StreamExt::chain(futures_util::stream::iter([first]), rest)))
     }
 
-    /// Puts a signal into a run's inbox and tells its owner.
-    pub(crate) async fn signal(
+    /// Puts a signal into a run's inbox and notifies its owner.
+    pub(crate) async fn signal_run(
         self: &Arc<Self>,
         scope: &Scope,
         run: RunId,
         kind: ItemKind,
     ) -> Result<(), Fault> {
+        let _step = self.begin_step(scope.tenant()).await;
         let put = InboxPut {
             owner: InboxOwner::Run(run),
             item: self.ports.runtime.item_id(),
@@ -63,31 +66,40 @@ impl Core {
             body: Bytes::new(),
             key: None,
         };
-        let answer = self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::InboxPut(put))).await;
+        let answer = self
+            .ports
+            .store
+            .commit(WriteBatch::new(scope.tenant()).with_mutation(Mutation::InboxPut(put)))
+            .await;
         let result = match answer {
-            Commit::Done(_) => Ok(()),
-            Commit::Refused(Refusal::NotFound(_)) => return Err(run_not_found(run)),
+            CommitOutcome::Done(_) => Ok(()),
+            CommitOutcome::Refused(CommitRefusal::NotFound(_)) => return Err(run_not_found(run)),
             // It may be durable, so the owner must look all the same.
-            Commit::Unknown { .. } => Err(commit_fault(answer)),
-            other @ Commit::Refused(_) => return Err(commit_fault(other)),
+            CommitOutcome::Unknown { .. } => Err(commit_fault(answer)),
+            other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
         };
-        if !self.hub.signal(run) {
-            self.ready(scope.tenant(), Ready::Run(run));
+        if !self.hub.signal_run(run) {
+            self.enqueue_ready(scope.tenant(), ReadyWork::Run(run));
         }
         result
     }
 
     /// Asks a run to end.
-    pub(crate) async fn end(self: &Arc<Self>, scope: Scope, run: RunId, end: End) -> Result<(), Fault> {
+    pub(crate) async fn end_run(
+        self: &Arc<Self>,
+        scope: Scope,
+        run: RunId,
+        end: RunEndMode,
+    ) -> Result<(), Fault> {
         let kind = match end {
-            End::Cancel => ItemKind::Cancel,
-            End::Terminate => ItemKind::Terminate,
+            RunEndMode::Cancel => ItemKind::Cancel,
+            RunEndMode::Terminate => ItemKind::Terminate,
         };
         let status = self.find_run(&scope, run).await?.head.status;
         if status.is_terminal() {
             return ended_already(run, status);
         }
-        match self.signal(&scope, run, kind).await {
+        match self.signal_run(&scope, run, kind).await {
             // It ended between the look and the commit; the store took nothing.
             Err(fault) if fault.code == ErrorCode::RunTerminal => {
                 ended_already(run, self.find_run(&scope, run).await?.head.status)
@@ -96,14 +108,18 @@ impl Core {
         }
     }
 
-    /// Goes on from a yielded run with a new one, or releases a held one.
-    pub(crate) async fn resume(self: &Arc<Self>, scope: Scope, run: RunId) -> Result<Submitted, Fault> {
+    /// Continues a yielded run with a new one, or releases a held one.
+    pub(crate) async fn resume_run(
+        self: &Arc<Self>,
+        scope: Scope,
+        run: RunId,
+    ) -> Result<InputReceipt, Fault> {
         let row = self.find_run(&scope, run).await?;
         match row.head.status {
             RunStatus::Yielded => {
                 let body = serde_json::to_vec(&ResumeBody { run })
                     .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
-                // A run is resumed once: asking again joins the run that goes on.
+                // A run is resumed once: a repeated request joins the new run.
                 let key = ItemKey {
                     key: resume_key(run),
                     request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
@@ -116,11 +132,11 @@ impl Core {
                     key: Some(key),
                     wait: false,
                 };
-                self.admit(&scope, Target::Session(row.session), item).await
+                self.admit_item(&scope, InputTarget::Session(row.session), item).await
             }
             RunStatus::Held => {
-                self.signal(&scope, run, ItemKind::Release).await?;
-                Ok(Submitted {
+                self.signal_run(&scope, run, ItemKind::Release).await?;
+                Ok(InputReceipt {
                     item: self.ports.runtime.item_id(),
                     session: row.session,
                     position: 0,
@@ -137,10 +153,10 @@ impl Core {
         }
     }
 
-    /// Says why a run stands where it stands.
-    pub(crate) async fn why(&self, scope: Scope, run: RunId) -> Result<Why, Fault> {
+    /// Explains why a run has its status.
+    pub(crate) async fn explain_run(&self, scope: Scope, run: RunId) -> Result<RunStatusReason, Fault> {
         let row = self.find_run(&scope, run).await?;
-        let mut why = Why {
+        let mut why = RunStatusReason {
             status: row.head.status,
             waits_for: String::new(),
             since: row.updated_at,
@@ -149,7 +165,7 @@ impl Core {
             declared: None,
         };
         if row.head.status == RunStatus::Held {
-            let last = self.ports.store.journal(&scope, run, row.last_seq.saturating_sub(1), 1).await;
+            let last = self.ports.store.journal_entries(&scope, run, row.last_seq.saturating_sub(1), 1).await;
             let detail = last.ok().and_then(|entries| entries.first().and_then(|entry| entry.decode().ok()));
             let (detail, mover) = match detail {
                 Some(Entry::RunHeld(held)) => (held.detail, held_mover(held.reason)),
@@ -160,13 +176,13 @@ impl Core {
             why.command = Some(format!("dromia run resume {run}"));
             return Ok(why);
         }
-        let journal = crate::recover::journal(self, &scope, run).await.map_err(read_fault)?;
+        let journal = crate::recover::read_journal(self, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
         let (mut handed, mut stopped, mut cancelled) = (Vec::new(), None, None);
         for stored in &journal {
             let entry = stored.decode();
             let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
-            crate::state::apply(&mut state, &entry);
+            crate::state::apply_entry(&mut state, &entry);
             match entry {
                 Entry::ToolHanded(call) => {
                     handed.push(format!("{} ({})", call.tool, HandedCall { run, call: call.call }));
@@ -176,8 +192,8 @@ impl Core {
                 _ => {}
             }
         }
-        self.explain(run, &state, &mut why);
-        if let Some(Rest::Parked(Park::AgentPaused)) = &state.rest
+        self.explain_state(run, &state, &mut why);
+        if let Some(RestReason::Parked(ParkReason::AgentPaused)) = &state.rest
             && let Some(agent) = self.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
         {
             why.command = Some(format!("dromia agent resume {}", agent.handle));
@@ -187,7 +203,7 @@ impl Core {
             why.waits_for = format!("it was {how} by {}", ended.by);
         }
         if let Some(exhausted) = stopped {
-            let known = self.budgets(&scope).await?;
+            let known = self.list_budgets(&scope).await?;
             let mut same = known.iter().filter(|known| known.budget.name == exhausted.budget).peekable();
             if same.peek().is_some() {
                 let is_declared = same.any(|known| known.budget.declared);
@@ -196,10 +212,11 @@ impl Core {
                 explain_gone(run, &exhausted, &mut why);
             }
         }
-        if let Some(Rest::Parked(Park::Approval { approval, cools_until: None, .. })) = &state.rest
+        if let Some(RestReason::Parked(ParkReason::Approval { approval, cools_until: None, .. })) =
+            &state.rest
             && let Some(asked) = self.ports.store.approval(&scope, *approval).await.map_err(read_fault)?
         {
-            // The run goes on before that, and a later answer has the call run by itself.
+            // The run goes on before that; a later approval makes the call run in a run of its own.
             why.waits_for = format!("{}; an answer counts until {:.0}", why.waits_for, asked.expires_at);
         }
         self.explain_asked(&scope, &row, &state, &mut why).await?;
@@ -212,16 +229,16 @@ impl Core {
         Ok(why)
     }
 
-    /// Says what was asked of a run already, so that nobody is told to ask once more: that it ends, or that another goes on
-    /// from it.
+    /// Reports an earlier request to end or resume a run, so that the hint does not repeat it.
     async fn explain_asked(
         &self,
         scope: &Scope,
-        row: &Run,
+        row: &RunRecord,
         state: &RunState,
-        why: &mut Why,
+        why: &mut RunStatusReason,
     ) -> Result<(), Fault> {
-        let item = |owner, position: u64| self.ports.store.inbox(scope, owner, position.saturating_sub(1), 1);
+        let item =
+            |owner, position: u64| self.ports.store.inbox_items(scope, owner, position.saturating_sub(1), 1);
         if !state.is_ended() && row.signals_last > 0 {
             let signals = item(InboxOwner::Run(row.id), row.signals_last).await.map_err(read_fault)?;
             let ends = |kind: ItemKind| matches!(kind, ItemKind::Cancel | ItemKind::Terminate);
@@ -233,7 +250,7 @@ impl Core {
         }
         if row.head.status == RunStatus::Yielded {
             let (store, at) = (&self.ports.store, self.ports.runtime.clock.now());
-            let known = store.keyed(scope, &resume_key(row.id), at).await.map_err(read_fault)?;
+            let known = store.find_keyed_item(scope, &resume_key(row.id), at).await.map_err(read_fault)?;
             let Some(known) = known else { return Ok(()) };
             let taken = item(known.owner, known.position).await.map_err(read_fault)?;
             (why.unblocked_by, why.command) = match taken.first().and_then(|item| item.taken_by) {
@@ -248,12 +265,18 @@ impl Core {
         Ok(())
     }
 
-    fn explain(&self, run: RunId, state: &RunState, why: &mut Why) {
+    fn explain_state(&self, run: RunId, state: &RunState, why: &mut RunStatusReason) {
         let goes_on = "nobody needs to; it goes on by itself".to_owned();
         let cancel = Some(format!("dromia run cancel {run}"));
         match (&state.phase, &state.rest) {
-            (Phase::Ended(status), _) => {
+            (RunPhase::Ended(status), _) => {
                 why.waits_for = match (&state.failure, status) {
+                    (Some(failure), RunStatus::Yielded) => {
+                        "whoever asks in other words, or for more of the same"
+                            .clone_into(&mut why.unblocked_by);
+                        why.command = Some(format!("dromia run resume {run}"));
+                        format!("it stopped: {}", failure.message)
+                    }
                     (Some(failure), _) => {
                         format!("it failed with {}: {}", failure.code, failure.message)
                     }
@@ -265,32 +288,36 @@ impl Core {
                     (None, status) => format!("it is {}", status.as_str()),
                 };
             }
-            (_, Some(Rest::Parked(park))) => {
+            (_, Some(RestReason::Parked(park))) => {
                 (why.waits_for, why.unblocked_by) = park_text(*park);
-                let asked: Vec<String> = state.unanswered().map(|(_, asked)| asked.to_string()).collect();
-                if let (Park::Approval { approval, .. }, 2..) = (park, asked.len()) {
+                let asked: Vec<String> =
+                    state.unanswered_calls().map(|(_, asked)| asked.to_string()).collect();
+                if let (ParkReason::Approval { approval, .. }, 2..) = (park, asked.len()) {
                     let first = approval.to_string();
                     let others: Vec<&str> =
                         asked.iter().map(String::as_str).filter(|id| *id != first).collect();
                     why.waits_for = format!("{}; of the same step wait {}", why.waits_for, others.join(", "));
                 }
                 why.command = match (park, &state.started) {
-                    (Park::AgentPaused, Some(started)) => {
+                    (ParkReason::AgentPaused, Some(started)) => {
                         Some(format!("dromia agent resume {}", started.agent))
                     }
-                    // Nothing of a call is told here: whoever answers sees it first, and those of its step with it.
-                    (Park::Approval { approval, .. }, _) => Some(format!("dromia approval show {approval}")),
+                    // The hint shows nothing of the call: the approver first opens it, with the other calls of its
+                    // step.
+                    (ParkReason::Approval { approval, .. }, _) => {
+                        Some(format!("dromia approval show {approval}"))
+                    }
                     _ => cancel,
                 };
             }
-            (_, Some(Rest::Held { detail })) => why.waits_for = format!("a person to look: {detail}"),
-            (Phase::ModelOpen { step, attempt, .. }, None) => {
+            (_, Some(RestReason::Held { detail })) => why.waits_for = format!("a person to look: {detail}"),
+            (RunPhase::ModelOpen { step, attempt, .. }, None) => {
                 why.waits_for = format!("its model: step {step}, attempt {attempt}");
                 (why.unblocked_by, why.command) = (goes_on, cancel);
             }
-            (Phase::UnitOpen { .. }, None) => {
+            (RunPhase::UnitOpen { .. }, None) => {
                 why.waits_for = match state.next_call() {
-                    Some((call, known)) if matches!(known.progress, Progress::Started { .. }) => {
+                    Some((call, known)) if matches!(known.progress, CallStage::Started { .. }) => {
                         format!("its tool {}, {call}", known.tool)
                     }
                     Some((call, known)) if matches!(known.opined, Opined::Open { .. }) => {
@@ -301,7 +328,7 @@ impl Core {
                 };
                 (why.unblocked_by, why.command) = (goes_on, cancel);
             }
-            (Phase::New | Phase::StepDue { .. } | Phase::Answered { .. }, None) => {
+            (RunPhase::New | RunPhase::StepDue { .. } | RunPhase::Answered { .. }, None) => {
                 why.waits_for = if self.hub.is_active(run) {
                     "its next step".to_owned()
                 } else {
@@ -313,15 +340,15 @@ impl Core {
     }
 }
 
-/// The key of the one input that goes on from a yielded run.
+/// The key of the one input that resumes a yielded run.
 fn resume_key(run: RunId) -> String {
     format!("resume:{run}")
 }
 
-/// Says which budget stopped a run, who can change that and how.
-fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut Why) {
+/// Explains which budget stopped a run, who can change that and how.
+fn explain_budget(run: RunId, exhausted: BudgetExhaustion, is_declared: bool, why: &mut RunStatusReason) {
     why.waits_for = format!("it stopped because {}", exhausted.text());
-    let Exhausted { budget, measure, limit, needed, until, unpriced, .. } = exhausted;
+    let BudgetExhaustion { budget, measure, limit, needed, until, unpriced, .. } = exhausted;
     if unpriced {
         "an operator, who gives the model a `price` in dromia.yaml; then it can be resumed"
             .clone_into(&mut why.unblocked_by);
@@ -329,8 +356,8 @@ fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut
         return;
     }
     let later = if needed > limit {
-        // A count that begins anew has no room for it either.
-        format!(", {} at least: the next call alone takes that much", measure.show(needed))
+        // The next period's budget does not suffice for it either.
+        format!(", {} at least: the next call alone takes that much", measure.format_amount(needed))
     } else {
         until.map_or_else(String::new, |until| format!("; its count begins anew at {until}"))
     };
@@ -339,7 +366,7 @@ fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut
             "an operator, who gives {budget} a higher limit in dromia.yaml and starts the server anew{later}; then it can be \
              resumed"
         );
-        // In whose section it stands, whoever answers knows.
+        // The caller knows which section of the configuration declares it.
         why.declared = Some(budget);
         return;
     }
@@ -347,8 +374,8 @@ fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut
     why.command = Some(format!("dromia budget set {budget} --limit MORE && dromia run resume {run}"));
 }
 
-/// Says that the budget which stopped a run is gone, so that nothing keeps another from going on.
-fn explain_gone(run: RunId, exhausted: &Exhausted, why: &mut Why) {
+/// Explains that the budget which stopped a run was removed, so that the run can be resumed.
+fn explain_gone(run: RunId, exhausted: &BudgetExhaustion, why: &mut RunStatusReason) {
     let budget = &exhausted.budget;
     why.waits_for = format!("it stopped because {}; {budget} was removed since", exhausted.text());
     "whoever resumes it".clone_into(&mut why.unblocked_by);
@@ -368,7 +395,7 @@ const fn held_mover(reason: HoldReason) -> &'static str {
     }
 }
 
-/// What is told to somebody who wants to end a run that has ended. Asking twice is no mistake.
+/// The answer to a request to end a run that has ended. Asking twice is no mistake.
 fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
     if status == RunStatus::Cancelled {
         return Ok(());
@@ -386,7 +413,7 @@ pub(crate) fn run_not_found(run: RunId) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::budget::{Measure, Per};
+    use dromia_contracts::budget::{BudgetMeasure, BudgetScope};
 
     use super::*;
 
@@ -395,17 +422,17 @@ mod tests {
         let run = RunId::from_bytes([1; 16]);
         let time = || "2026-11-23T00:00:00Z".parse().expect("a time");
         let told = |limit: u64, is_declared: bool| {
-            let exhausted = Exhausted {
+            let exhausted = BudgetExhaustion {
                 budget: "one".to_owned(),
-                per: Per::Run,
-                measure: Measure::Tokens,
+                per: BudgetScope::Run,
+                measure: BudgetMeasure::Tokens,
                 limit,
                 used: 0,
                 needed: 5_073,
                 until: Some(time()),
                 unpriced: false,
             };
-            let mut why = Why {
+            let mut why = RunStatusReason {
                 status: RunStatus::Yielded,
                 waits_for: String::new(),
                 since: time(),

@@ -1,28 +1,31 @@
-//! What a run's model is told: the transcript, put together from inbox items and journal entries.
+//! The transcript for a run's model, built from inbox items and journal entries.
 //!
-//! One function adds an item and one adds an entry, whether they come from the store or were written a moment
-//! ago, so a request that is rebuilt from references equals the one that was sent.
+//! One function adds an item and one adds an entry, whether they come from the store or were written a moment ago, so a
+//! reconstructed request equals the one that was sent.
 
+mod heard;
 mod past;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dromia_contracts::approval::ApprovedBody;
-use dromia_contracts::client::Answers;
-use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
-use dromia_contracts::entry::{Entry, MaskedCall, Withheld};
+use dromia_contracts::client::ClientToolResults;
+use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolCall, ToolResult};
+use dromia_contracts::entry::{Entry, MaskedCall, WithheldReply};
 use dromia_contracts::input::{AskedCall, InputBody};
-use dromia_contracts::label::{Integrity, Label, Readers};
-use dromia_contracts::past::Past;
+use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
+use dromia_contracts::past::RedactedHistory;
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
-use dromia_contracts::transcript::{OpenUnit, Transcript, Turn, Unit};
+use dromia_contracts::transcript::{AssistantUnit, OpenUnit, Transcript, TranscriptTurn};
 use dromia_contracts::{CallId, RunId};
 
-use crate::client::{self, Client};
+use crate::client::{self, ClientToolset};
 
-use self::past::{Fresh, Origin};
+pub(crate) use self::heard::ToolSource;
+use self::past::{CurrentUnit, UnitOrigin};
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ use self::past::{Fresh, Origin};
     clippy::struct_excessive_bools,
     reason = "each says one thing of the newest run, and they are independent"
 )]
-pub(crate) struct Story {
+pub(crate) struct ConversationTranscript {
     /// Inputs and closed units.
     pub(crate) transcript: Transcript,
     /// The unit whose calls are being answered.
@@ -39,21 +42,21 @@ pub(crate) struct Story {
     pub(crate) history_from: u64,
     /// The join of the labels of everything in it.
     pub(crate) label: Label,
-    /// What the model said last.
-    pub(crate) reply: Vec<Part>,
-    /// Why nobody is told that, if so.
-    pub(crate) withheld: Option<Withheld>,
-    /// Which calls of that message begin in no case.
+    /// The last reply of the model.
+    pub(crate) reply: Vec<ContentPart>,
+    /// Why that reply is withheld, if it is.
+    pub(crate) withheld: Option<WithheldReply>,
+    /// The calls of that message that never begin.
     masked: Vec<MaskedCall>,
-    /// How many agents in a row led to the newest input.
+    /// How many hops between agents led to the newest input.
     pub(crate) hops: u32,
-    /// What the newest input offers beside what the agent has.
-    pub(crate) client: Client,
-    /// The call that the newest input asks for by hand, if it does.
+    /// The client tools and options of the newest input.
+    pub(crate) client: ClientToolset,
+    /// The manual call of the newest input, if it has one.
     pub(crate) asked: Option<AskedCall>,
-    /// The calls of the open unit that were handed to a client.
+    /// The calls of the open unit that are the client's.
     handed: Vec<CallId>,
-    /// Whether the run has completed, so that its handed calls are out.
+    /// Whether the run has completed, so that the client has its calls.
     completed: bool,
     /// The unit with which a run ended, because its last calls are a client's.
     waiting: Option<(RunId, OpenUnit)>,
@@ -65,27 +68,29 @@ pub(crate) struct Story {
     closed: bool,
     /// Whether a call of that run began.
     pub(crate) began: bool,
-    /// How untrusted content of earlier turns is told.
+    /// How untrusted content of earlier turns is included.
     tainted_past: TaintedPast,
-    /// What stands behind the handles in it.
-    pub(crate) past: Arc<Past>,
-    /// The join of the labels of what no handle will stand for.
+    /// The content behind the handles in it.
+    pub(crate) past: Arc<RedactedHistory>,
+    /// The join of the labels of the content that no handle will replace.
     stays: Label,
     /// The units of turns that have not ended.
-    fresh: Vec<Fresh>,
-    /// The units of them whose words nobody was told, each with its place and the rule.
+    fresh: Vec<CurrentUnit>,
+    /// The units whose text was withheld, each with its index and the rule.
     unsaid: Vec<(usize, String)>,
     /// Where the newest unit comes from.
-    origin: Origin,
+    origin: UnitOrigin,
     /// The position of the newest item.
     place: u64,
-    /// The label of what led to a call by hand.
+    /// The label of a manual call's context.
     pub(crate) by_hand: Label,
     /// Whether anything was done since the newest item.
     goes_on: bool,
+    /// The sources of tool results from earlier turns that are still included, up to the given turn of the transcript.
+    before: (BTreeSet<ToolSource>, usize),
 }
 
-/// Says which stored content cannot be told to a model.
+/// Stored content that cannot become part of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoryError {
     /// A body is not what its entry or item says.
@@ -96,19 +101,19 @@ pub(crate) enum StoryError {
     Entry { seq: u64, problem: String },
 }
 
-impl Story {
-    /// Begins with nothing but the place where it begins.
+impl ConversationTranscript {
+    /// Begins an empty transcript at an inbox position.
     pub(crate) fn new(history_from: u64) -> Self {
         Self {
             transcript: Transcript::default(),
             open: None,
             history_from,
-            label: Label { integrity: Integrity::Trusted, readers: Readers::Public },
+            label: Label { integrity: IntegrityLevel::Trusted, readers: ReaderSet::Public },
             reply: Vec::new(),
             withheld: None,
             masked: Vec::new(),
             hops: 0,
-            client: Client::default(),
+            client: ClientToolset::default(),
             asked: None,
             handed: Vec::new(),
             completed: false,
@@ -122,17 +127,18 @@ impl Story {
             stays: Label::PUBLIC_FACT,
             fresh: Vec::new(),
             unsaid: Vec::new(),
-            origin: Origin { place: 0, step: 0, said: Label::PUBLIC_FACT, vouched: Vec::new() },
+            origin: UnitOrigin { place: 0, step: 0, said: Label::PUBLIC_FACT, vouched: Vec::new() },
             place: 0,
             by_hand: Label::ACTOR_TEXT,
             goes_on: false,
+            before: (BTreeSet::new(), 0),
         }
     }
 
-    /// Tells the past of a session: every taken item of the tail and the runs that took them, in order.
+    /// Builds the past of a session: every taken item of the tail and the runs that took them, in order.
     ///
-    /// `upto` is the run that goes on, if one does: its open unit stays open.
-    pub(crate) fn tell(
+    /// `upto` is the run that continues, if one does: its open unit stays open.
+    pub(crate) fn from_tail(
         tail: &SessionTail,
         upto: Option<RunId>,
         tainted_past: TaintedPast,
@@ -173,6 +179,7 @@ impl Story {
         // One that waited for its client is closed by the item.
         self.take_back();
         self.own_from = self.transcript.turns().len();
+        self.note_heard();
         self.began = false;
         (self.clean_to, self.closed) = (0, false);
         Ok(())
@@ -187,9 +194,9 @@ impl Story {
                 place: item.id.to_string(),
                 problem: error.to_string(),
             })?;
-            self.settle(None);
+            self.settle_client_calls(None);
             self.client.go_on();
-            // What led to the call led to what it gives.
+            // The context of the call is also the context of its result.
             self.label = self.label.join(body.context);
             self.by_hand = body.context;
             self.hops = body.hops;
@@ -198,7 +205,7 @@ impl Story {
         }
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
-            self.settle(None);
+            self.settle_client_calls(None);
             self.client.go_on();
             return Ok(());
         };
@@ -209,26 +216,26 @@ impl Story {
             self.end_turns();
         }
         self.by_hand = message.parts.iter().fold(Label::ACTOR_TEXT, |label, part| label.join(part.label()));
-        let late = self.settle(answers.as_ref());
+        let late = self.settle_client_calls(answers.as_ref());
         if !late.is_empty() {
             let said = std::mem::replace(&mut message.parts, late);
             message.parts.extend(said);
         }
-        // What the sender says was said before stands before what it says now.
+        // The sender's history precedes its new message.
         for turn in history {
             match turn {
-                Turn::Input(message) => self.add_input(message),
-                Turn::Unit(unit) => self.add_unit(unit),
+                TranscriptTurn::Input(message) => self.add_input(message),
+                TranscriptTurn::Unit(unit) => self.add_unit(unit),
             }
         }
         if !offer.tools.is_empty() {
-            // What is said of a client's tools is its actor's text.
+            // Descriptions of a client's tools are its actor's text.
             self.label = self.label.join(Label::ACTOR_TEXT);
             self.stays = self.stays.join(Label::ACTOR_TEXT);
         }
-        self.client = Client::new(offer);
+        self.client = ClientToolset::new(offer);
         if message.parts.is_empty() {
-            // Results were the last word; no provider takes an empty message.
+            // The input has only results; no provider takes an empty message.
             self.hops = message.hops;
         } else {
             self.add_input(message);
@@ -238,41 +245,42 @@ impl Story {
 
     /// Ends a run of the past. A unit that waits for a client waits on, unless its calls never left; another open one
     /// lost its last body to an erasure, so the rest of it goes too.
-    fn end_run(&mut self, run: RunId) {
+    pub(crate) fn end_run(&mut self, run: RunId) {
         let handed = std::mem::take(&mut self.handed);
         let completed = std::mem::take(&mut self.completed);
-        let open = self.open.take().filter(|open| open.unanswered().all(|call| handed.contains(&call.id)));
+        let open =
+            self.open.take().filter(|open| open.unanswered_calls().all(|call| handed.contains(&call.id)));
         match open {
-            Some(open) if !completed => self.close_with(open, Answers::kept_back),
+            Some(open) if !completed => self.close_with(open, ClientToolResults::kept_back),
             open => self.waiting = open.map(|open| (run, open)),
         }
     }
 
-    /// Closes the unit that waits for a client, with what the client says its tools gave; a call of which it says
-    /// nothing is closed with that. Returns what fits no call, in words.
-    fn settle(&mut self, answers: Option<&Answers>) -> Vec<Part> {
+    /// Closes the unit that waits for a client, with the client's results; a call without one gets a result that says
+    /// so. Returns the results that fit no call, as text.
+    fn settle_client_calls(&mut self, answers: Option<&ClientToolResults>) -> Vec<ContentPart> {
         let mut late = Vec::new();
         let (waiting, mut open) = self.waiting.take().unzip();
         let fits = answers.map(|answers| answers.run) == waiting;
         for result in answers.into_iter().flat_map(|answers| &answers.results) {
-            match open.as_mut().filter(|_| fits).map(|open| open.answer(result.clone())) {
-                Some(Ok(())) => self.join(&result.parts),
-                Some(Err(_)) | None => late.extend(client::late(result)),
+            match open.as_mut().filter(|_| fits).map(|open| open.add_result(result.clone())) {
+                Some(Ok(())) => self.join_labels(&result.parts),
+                Some(Err(_)) | None => late.extend(client::late_result_parts(result)),
             }
         }
         if let Some(open) = open {
-            self.close_with(open, Answers::none_for);
+            self.close_with(open, ClientToolResults::none_for);
         }
         late
     }
 
-    /// Closes a unit with what is said of the calls that have no result.
+    /// Closes a unit; `said` makes the result of each call that has none.
     fn close_with(&mut self, mut open: OpenUnit, said: fn(CallId) -> ToolResult) {
-        let missing: Vec<_> = open.unanswered().map(|call| said(call.id)).collect();
+        let missing: Vec<_> = open.unanswered_calls().map(|call| said(call.id)).collect();
         for result in missing {
-            self.join(&result.parts);
+            self.join_labels(&result.parts);
             // Each is the one result of a call that has none, so nothing is refused.
-            if let Err(error) = open.answer(result) {
+            if let Err(error) = open.add_result(result) {
                 tracing::error!(%error, "a call that waited for its client cannot be closed");
             }
         }
@@ -288,8 +296,8 @@ impl Story {
         self.transcript.push_input(message);
     }
 
-    /// Adds a whole unit that a sender tells of.
-    fn add_unit(&mut self, unit: Unit) {
+    /// Adds a whole unit of a sender's history.
+    fn add_unit(&mut self, unit: AssistantUnit) {
         self.join_for_good(&unit.message().parts);
         for result in unit.results() {
             self.join_for_good(&result.parts);
@@ -297,28 +305,28 @@ impl Story {
         self.transcript.push_unit(unit);
     }
 
-    /// Adds what an entry says, if it says anything to a model.
+    /// Adds an entry, if it has content for a model.
     pub(crate) fn add_entry(&mut self, entry: &Entry, body: Option<&[u8]>) -> Result<(), StoryError> {
         self.goes_on = true;
         match (entry, body) {
             (Entry::ModelReplied(replied), Some(body)) => {
-                let message: AssistantMessage = parse(body, || format!("model step {}", replied.step))?;
+                let message: AssistantMessage = parse_body(body, || format!("model step {}", replied.step))?;
                 if replied.clean && !self.closed {
                     self.clean_to = replied.step;
                 } else {
                     self.closed = true;
                 }
-                self.join(&message.parts);
+                self.join_labels(&message.parts);
                 self.begin_unit(replied.step, self.led_to(&message, replied.clean));
                 self.reply.clone_from(&message.parts);
                 self.withheld.clone_from(&replied.withheld);
                 self.masked.clone_from(&replied.masked);
                 self.handed.clear();
                 self.open = Some(OpenUnit::new(message));
-                self.close();
+                self.close_unit();
             }
             (Entry::CallAsked(asked), Some(body)) => {
-                let message: AssistantMessage = parse(body, || format!("the call {}", asked.call))?;
+                let message: AssistantMessage = parse_body(body, || format!("the call {}", asked.call))?;
                 self.begin_unit(asked.call.step, self.by_hand);
                 self.reply.clear();
                 self.withheld = None;
@@ -327,20 +335,20 @@ impl Story {
                 self.open = Some(OpenUnit::new(message));
             }
             (Entry::ToolFinished(_) | Entry::ToolRefused(_), Some(body)) => {
-                let result: ToolResult = parse(body, || "a tool result".to_owned())?;
-                self.join(&result.parts);
+                let result: ToolResult = parse_body(body, || "a tool result".to_owned())?;
+                self.join_labels(&result.parts);
                 if self.asked.is_some() {
-                    // What was asked for by hand is answered by its result.
+                    // The result of a manual call is the reply.
                     self.reply.clone_from(&result.parts);
                 }
                 if let Some(open) = &mut self.open {
                     let call = result.call;
-                    open.answer(result).map_err(|error| StoryError::Body {
+                    open.add_result(result).map_err(|error| StoryError::Body {
                         place: call.to_string(),
                         problem: error.to_string(),
                     })?;
                 }
-                self.close();
+                self.close_unit();
             }
             (Entry::ToolStarted(started), _) => {
                 self.began = true;
@@ -357,12 +365,12 @@ impl Story {
     }
 
     /// Returns a call of the open unit that may be judged.
-    pub(crate) fn call(&self, id: CallId) -> Option<&ToolCall> {
+    pub(crate) fn open_call(&self, id: CallId) -> Option<&ToolCall> {
         self.asked_for(id).filter(|call| self.masked.iter().all(|masked| masked.call != call.id))
     }
 
-    /// Returns a call of the open unit that begins in no case, and what the model is told of it.
-    pub(crate) fn masked(&self, id: CallId) -> Option<(&ToolCall, &str)> {
+    /// Returns a call of the open unit that never begins, and the reason for the model.
+    pub(crate) fn masked_call(&self, id: CallId) -> Option<(&ToolCall, &str)> {
         let masked = self.masked.iter().find(|masked| masked.call == id)?;
         Some((self.asked_for(id)?, masked.reason.as_str()))
     }
@@ -371,33 +379,22 @@ impl Story {
         self.open.as_ref()?.message().calls.iter().find(|call| call.id == id)
     }
 
-    /// Tells whether the plan takes nothing more that is asked for: something untrusted came to the turn.
+    /// Returns whether the plan is frozen, because untrusted content came to the turn.
     pub(crate) fn is_frozen(&self) -> bool {
-        self.closed || self.label.integrity == Integrity::Untrusted
+        self.closed || self.label.integrity == IntegrityLevel::Untrusted
     }
 
-    /// Tells whether the newest step was asked for with something untrusted before it.
+    /// Returns whether the request of the newest step held untrusted content.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Lists the calls of the newest run that were asked for in clean steps, in order, each with how it ended.
-    pub(crate) fn planned(&self) -> impl Iterator<Item = (&ToolCall, Option<CallStatus>)> {
-        let own = self.transcript.turns().get(self.own_from..).unwrap_or_default();
-        let closed = own.iter().filter_map(|turn| match turn {
-            Turn::Unit(unit) => Some((unit.message(), unit.results())),
-            Turn::Input(_) => None,
-        });
-        let open = self.open.iter().map(|open| (open.message(), open.results()));
-        closed.chain(open).flat_map(move |(message, results)| {
-            let clean = message.calls.iter().filter(move |call| call.id.step <= self.clean_to);
-            clean.map(move |call| {
-                (call, results.iter().find(|result| result.call == call.id).map(|result| result.status))
-            })
-        })
+    /// Returns whether a call of the newest run is from a clean step.
+    pub(crate) fn is_clean(&self, call: CallId) -> bool {
+        call.step <= self.clean_to
     }
 
-    fn close(&mut self) {
+    fn close_unit(&mut self) {
         match self.open.take().map(OpenUnit::close) {
             Some(Ok(unit)) => self.push_unit(unit),
             Some(Err(open)) => self.open = Some(open),
@@ -405,22 +402,22 @@ impl Story {
         }
     }
 
-    fn join(&mut self, parts: &[Part]) {
+    fn join_labels(&mut self, parts: &[ContentPart]) {
         self.label = parts.iter().fold(self.label, |label, part| label.join(part.label()));
     }
 
-    /// Joins the labels of what is told in every later turn as it is.
-    fn join_for_good(&mut self, parts: &[Part]) {
-        self.join(parts);
+    /// Joins the labels of parts that every later turn includes unchanged.
+    fn join_for_good(&mut self, parts: &[ContentPart]) {
+        self.join_labels(parts);
         self.stays = parts.iter().fold(self.stays, |label, part| label.join(part.label()));
     }
 }
 
-/// The kind that tells a model nothing but that its run has ended well.
+/// The kind of the entry that only ends a run well.
 const COMPLETED: &str = "run_completed";
 
-/// Tells whether an entry is one of those that tell a model nothing, so that it is not even read: every turn tells all of
-/// the past anew. One that this program does not know is read, and refused.
+/// Returns whether an entry has no content for a model, so that it is not even read: every turn builds the whole past
+/// again. An entry of an unknown kind is read, and refused.
 fn says_nothing(stored: &StoredEntry) -> bool {
     const SILENT: [&str; 7] = [
         "run_started",
@@ -435,7 +432,7 @@ fn says_nothing(stored: &StoredEntry) -> bool {
     SILENT.contains(&kind) && Entry::KINDS.contains(&(kind, stored.version))
 }
 
-fn parse<'a, T: serde::Deserialize<'a>>(
+fn parse_body<'a, T: serde::Deserialize<'a>>(
     body: &'a [u8],
     place: impl FnOnce() -> String,
 ) -> Result<T, StoryError> {

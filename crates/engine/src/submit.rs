@@ -7,24 +7,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::budget::Exhausted;
+use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
-use dromia_contracts::runs::{NewInput, Submitted, Target};
+use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
-use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, KeyedItem, Mutation, Refusal, SessionOpen};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyedItem, Mutation, SessionOpen, WriteBatch,
+};
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
 
-use crate::agents::{Snapshot, read_fault};
+use crate::agents::{AgentSnapshot, read_fault};
 use crate::answering;
 use crate::config::{CALL_BYTES_MAX, INPUT_BYTES_MAX};
-use crate::core::Core;
-use crate::live::Place;
+use crate::core::EngineCore;
+use crate::live::InboxPosition;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
-use crate::scheduler::Ready;
+use crate::scheduler::ReadyWork;
+use crate::steps::StepPermit;
 
-/// How often a session that somebody else opened first is looked up again.
+/// How often a session that another caller opened first is looked up again.
 const OPEN_TRIES: u32 = 3;
 
 /// What to put into a session's inbox.
@@ -37,17 +40,17 @@ pub(crate) struct NewItem {
 }
 
 /// A session as admission finds it.
-pub(crate) enum Found {
+pub(crate) enum SessionLookup {
     /// It is there.
     Session(SessionId),
     /// It must be opened.
     New(SessionKey),
-    /// It must be opened, and nobody will ask for its key again.
+    /// It must be opened, and its key is never looked up again.
     Fresh(SessionKey),
 }
 
 /// Writes an input as it is stored, if it is not too long for that.
-pub(crate) fn encoded(body: &InputBody) -> Result<Bytes, Fault> {
+pub(crate) fn encode_input(body: &InputBody) -> Result<Bytes, Fault> {
     let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
     if body.len() > INPUT_BYTES_MAX {
         let text = format!("an input has at most {INPUT_BYTES_MAX} bytes, this one has {}", body.len());
@@ -56,12 +59,16 @@ pub(crate) fn encoded(body: &InputBody) -> Result<Bytes, Fault> {
     Ok(Bytes::from(body))
 }
 
-impl Core {
-    /// Stores an input and, where possible, claims its session in the same commit. What was let in once under a key is
-    /// joined, whatever it would be refused for today: its agent may have ended since, or got a tool with the name of one
-    /// of the client's.
-    pub(crate) async fn submit(self: &Arc<Self>, scope: Scope, input: NewInput) -> Result<Submitted, Fault> {
-        // Results of handed calls have a key of their own.
+impl EngineCore {
+    /// Stores an input and, where possible, claims its session in the same commit. A repeated key joins the run of the
+    /// admitted input, even if the input would be refused now: its agent may have ended since, or got a tool with the
+    /// name of one of the client's.
+    pub(crate) async fn submit_input(
+        self: &Arc<Self>,
+        scope: Scope,
+        input: NewInput,
+    ) -> Result<InputReceipt, Fault> {
+        // Results of client calls have a key of their own.
         let key = input.key.clone().filter(|_| input.answers.is_none());
         let wait = input.wait;
         match (self.submit_new(&scope, input).await, key) {
@@ -72,25 +79,25 @@ impl Core {
         }
     }
 
-    /// Joins the run of the item that a key stands for, if it came with the same request.
+    /// Joins the run of the item with this key, if it came with the same request.
     async fn submitted_before(
         self: &Arc<Self>,
         scope: &Scope,
         key: &ItemKey,
         wait: bool,
-    ) -> Result<Option<Submitted>, Fault> {
+    ) -> Result<Option<InputReceipt>, Fault> {
         let (store, at) = (&self.ports.store, self.ports.runtime.clock.now());
-        let known = store.keyed(scope, &key.key, at).await.map_err(read_fault)?;
+        let known = store.find_keyed_item(scope, &key.key, at).await.map_err(read_fault)?;
         let Some(known) = known.filter(|known| known.request == key.request) else { return Ok(None) };
         let InboxOwner::Session(session) = known.owner else { return Ok(None) };
-        // An agent that is being erased shows no session; then nothing of it is told.
+        // An agent that is being erased shows no session; then there is no receipt.
         let Some(session) = store.session(scope, session).await.map_err(read_fault)? else { return Ok(None) };
         let KeyedItem { item, owner, position, .. } = known;
-        self.join(scope, session.agent, item, owner, position, wait).await.map(Some)
+        self.join_earlier_run(scope, session.agent, item, owner, position, wait).await.map(Some)
     }
 
-    async fn submit_new(self: &Arc<Self>, scope: &Scope, input: NewInput) -> Result<Submitted, Fault> {
-        // Results may be the last word: those of handed calls, or of a told past.
+    async fn submit_new(self: &Arc<Self>, scope: &Scope, input: NewInput) -> Result<InputReceipt, Fault> {
+        // Results may be the last part: those of client calls, or of a history from the sender.
         if input.parts.is_empty() && input.answers.is_none() && input.history.is_empty() {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
@@ -108,13 +115,13 @@ impl Core {
             message,
         };
         let answers = body.answers.clone();
-        let body = encoded(&body)?;
+        let body = encode_input(&body)?;
         let key = match &answers {
-            Some(answers) => Some(answering::key(answers, &body)),
+            Some(answers) => Some(answering::answer_item_key(answers, &body)),
             None => input.key,
         };
         let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
-        self.admit(scope, input.target, item).await.map_err(|fault| match &answers {
+        self.admit_item(scope, input.target, item).await.map_err(|fault| match &answers {
             Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {
                 answering::answered_otherwise(answers.run)
             }
@@ -123,54 +130,61 @@ impl Core {
     }
 
     /// Puts an item into a session's inbox.
-    pub(crate) async fn admit(
+    pub(crate) async fn admit_item(
         self: &Arc<Self>,
         scope: &Scope,
-        target: Target,
+        target: InputTarget,
         item: NewItem,
-    ) -> Result<Submitted, Fault> {
+    ) -> Result<InputReceipt, Fault> {
         if self.is_draining() {
             return Err(Fault::new(ErrorCode::ShuttingDown, "the server is shutting down")
                 .with_hint("send it again when the server is back"));
         }
-        let (agent, mut found) = self.find(scope, target).await?;
-        let agent = self.snapshot(scope, agent).await?;
+        let (agent, mut found) = self.find_session(scope, target).await?;
+        let agent = self.agent_snapshot(scope, agent).await?;
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
         }
         let id = self.ports.runtime.item_id();
         let mut unfunded = None;
         for _ in 0..OPEN_TRIES {
-            match self.admit_once(scope, &agent, &found, id, &item, unfunded.take()).await? {
-                Admission::Done(submitted) => return Ok(submitted),
-                Admission::Opened(session) => found = Found::Session(session),
-                Admission::Unfunded(exhausted) => unfunded = Some(exhausted),
+            // What is let in competes with the tenant's runs for the same processor and store.
+            let attempt =
+                AdmissionAttempt { unfunded: unfunded.take(), step: self.begin_step(scope.tenant()).await };
+            match self.admit_once(scope, &agent, &found, id, &item, attempt).await? {
+                AdmissionOutcome::Done(submitted) => return Ok(submitted),
+                AdmissionOutcome::Opened(session) => found = SessionLookup::Session(session),
+                AdmissionOutcome::Unfunded(exhausted) => unfunded = Some(exhausted),
             }
         }
         Err(Fault::new(ErrorCode::StoreUnavailable, "the session changed too often while it was opened"))
     }
 
-    async fn find(&self, scope: &Scope, target: Target) -> Result<(AgentId, Found), Fault> {
+    async fn find_session(
+        &self,
+        scope: &Scope,
+        target: InputTarget,
+    ) -> Result<(AgentId, SessionLookup), Fault> {
         match target {
-            Target::Session(id) => {
+            InputTarget::Session(id) => {
                 let session = self.ports.store.session(scope, id).await.map_err(read_fault)?;
                 let session = session.ok_or_else(|| session_not_found(id))?;
-                Ok((session.agent, Found::Session(id)))
+                Ok((session.agent, SessionLookup::Session(id)))
             }
-            Target::Fresh { agent, key } => Ok((agent, Found::Fresh(key))),
-            Target::Key { agent, key } => {
+            InputTarget::Fresh { agent, key } => Ok((agent, SessionLookup::Fresh(key))),
+            InputTarget::Key { agent, key } => {
                 let cached = (scope.tenant(), agent, key);
                 if let Some(session) = self.session_keys.get(&cached) {
-                    return Ok((agent, Found::Session(session)));
+                    return Ok((agent, SessionLookup::Session(session)));
                 }
                 let session =
                     self.ports.store.session_by_key(scope, agent, &cached.2).await.map_err(read_fault)?;
                 match session {
                     Some(session) => {
                         self.session_keys.insert(cached, session.id);
-                        Ok((agent, Found::Session(session.id)))
+                        Ok((agent, SessionLookup::Session(session.id)))
                     }
-                    None => Ok((agent, Found::New(cached.2))),
+                    None => Ok((agent, SessionLookup::New(cached.2))),
                 }
             }
         }
@@ -179,17 +193,19 @@ impl Core {
     async fn admit_once(
         self: &Arc<Self>,
         scope: &Scope,
-        agent: &Arc<Snapshot>,
-        found: &Found,
+        agent: &Arc<AgentSnapshot>,
+        found: &SessionLookup,
         id: ItemId,
         item: &NewItem,
-        unfunded: Option<Exhausted>,
-    ) -> Result<Admission, Fault> {
+        attempt: AdmissionAttempt,
+    ) -> Result<AdmissionOutcome, Fault> {
+        let AdmissionAttempt { unfunded, step } = attempt;
+        let mut step = Some(step);
         let at = self.ports.runtime.clock.now();
-        let mut batch = Batch::new(scope.tenant());
+        let mut batch = WriteBatch::new(scope.tenant());
         let session = match found {
-            Found::Session(session) => *session,
-            Found::New(key) | Found::Fresh(key) => {
+            SessionLookup::Session(session) => *session,
+            SessionLookup::New(key) | SessionLookup::Fresh(key) => {
                 let session = self.ports.runtime.session_id();
                 let open = SessionOpen {
                     session,
@@ -212,42 +228,42 @@ impl Core {
             body: item.body.clone(),
             key: item.key.clone(),
         };
-        let mut owner = match self.begin(scope, agent, found, session, &put).await {
+        let mut owner = match self.try_begin_turn(scope, agent, found, session, &put, &mut step).await {
             Ok(owner) => owner,
             Err(fault) => {
                 // The slot that was to be used is free again.
-                self.dispatch();
+                self.dispatch_ready();
                 return Err(fault);
             }
         };
         batch.mutations.push(Mutation::InboxPut(put));
         if let Some(owner) = &mut owner {
             if let Some(exhausted) = unfunded {
-                owner.unfund(exhausted);
+                owner.exhaust_budget(exhausted);
             }
-            owner.claim(&mut batch, session);
+            owner.add_claim(&mut batch, session);
         }
         let outcome = item.wait.then(|| self.wait_for(scope, agent.id, id));
         let run = owner.as_ref().map(|owner| owner.owner.run);
         match self.ports.store.commit(batch).await {
-            Commit::Done(receipt) => {
+            CommitOutcome::Done(receipt) => {
                 let claimed = receipt.claimed && owner.is_some();
                 let position = receipt.positions.first().copied().unwrap_or_default();
-                if let Found::New(key) = found {
+                if let SessionLookup::New(key) = found {
                     self.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
                 }
                 match owner {
-                    Some(owner) if claimed => self.drive(owner),
+                    Some(owner) if claimed => self.drive_turn(owner),
                     other => {
                         drop(other);
-                        self.counts.count(TaskState::Pending);
-                        self.ready(scope.tenant(), Ready::Session(session));
+                        self.counts.count_task(TaskState::Pending);
+                        self.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
                         if item.wait {
-                            self.wait_in_line(scope, agent.id, id, Place { session, position }).await;
+                            self.wait_in_line(scope, agent.id, id, InboxPosition { session, position }).await;
                         }
                     }
                 }
-                Ok(Admission::Done(Submitted {
+                Ok(AdmissionOutcome::Done(InputReceipt {
                     item: id,
                     session,
                     position,
@@ -258,26 +274,30 @@ impl Core {
             }
             answer => {
                 drop(outcome);
-                self.hub.unwait(id);
+                self.hub.forget_waiters(id);
                 drop(owner);
-                self.dispatch();
-                self.refused(scope, agent, item, answer).await
+                self.dispatch_ready();
+                self.handle_refusal(scope, agent, item, answer).await
             }
         }
     }
 
-    async fn refused(
+    async fn handle_refusal(
         self: &Arc<Self>,
         scope: &Scope,
-        agent: &Snapshot,
+        agent: &AgentSnapshot,
         item: &NewItem,
-        answer: Commit,
-    ) -> Result<Admission, Fault> {
+        answer: CommitOutcome,
+    ) -> Result<AdmissionOutcome, Fault> {
         match answer {
-            Commit::Refused(Refusal::SessionExists { session }) => Ok(Admission::Opened(session)),
-            // The input is let in all the same; the turn that takes it ends at once and says so.
-            Commit::Refused(Refusal::BudgetExhausted(exhausted)) => Ok(Admission::Unfunded(exhausted)),
-            Commit::Refused(Refusal::KeyTaken { item: known, owner, position, request }) => {
+            CommitOutcome::Refused(CommitRefusal::SessionExists { session }) => {
+                Ok(AdmissionOutcome::Opened(session))
+            }
+            // The input is admitted all the same; the turn that takes it ends at once and reports the budget.
+            CommitOutcome::Refused(CommitRefusal::BudgetExhausted(exhausted)) => {
+                Ok(AdmissionOutcome::Unfunded(exhausted))
+            }
+            CommitOutcome::Refused(CommitRefusal::KeyTaken { item: known, owner, position, request }) => {
                 if item.key.as_ref().is_some_and(|key| key.request != request) {
                     return Err(Fault::new(
                         ErrorCode::IdempotencyConflict,
@@ -285,14 +305,16 @@ impl Core {
                     )
                     .with_hint("use a new key for a new request"));
                 }
-                self.join(scope, agent.id, known, owner, position, item.wait).await.map(Admission::Done)
+                self.join_earlier_run(scope, agent.id, known, owner, position, item.wait)
+                    .await
+                    .map(AdmissionOutcome::Done)
             }
-            Commit::Unknown { .. } => {
-                // The input, and the claim with it, may be durable all the same: nobody drives that run yet.
+            CommitOutcome::Unknown { .. } => {
+                // The input, and the claim with it, may be durable all the same: that run has no owner yet.
                 self.request_rescan();
                 Err(commit_fault(answer))
             }
-            Commit::Refused(Refusal::AgentState { .. } | Refusal::NotFound(_)) => {
+            CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)) => {
                 self.forget_agent(agent.id);
                 self.session_keys.retain(|(_, id, _), _| *id != agent.id);
                 Err(agent_terminated(agent.id))
@@ -302,7 +324,7 @@ impl Core {
     }
 
     /// Joins the run of a request that came earlier with the same key.
-    async fn join(
+    async fn join_earlier_run(
         self: &Arc<Self>,
         scope: &Scope,
         agent: AgentId,
@@ -310,7 +332,7 @@ impl Core {
         owner: InboxOwner,
         position: u64,
         wait: bool,
-    ) -> Result<Submitted, Fault> {
+    ) -> Result<InputReceipt, Fault> {
         let InboxOwner::Session(session) = owner else {
             return Err(Fault::new(
                 ErrorCode::IdempotencyConflict,
@@ -319,29 +341,37 @@ impl Core {
         };
         // Wait first and look then: a run that ends in between answers the waiter.
         let outcome = wait.then(|| self.wait_for(scope, agent, item));
-        let found = self.ports.store.inbox(scope, owner, position - 1, 1).await.map_err(read_fault)?;
+        let found = self.ports.store.inbox_items(scope, owner, position - 1, 1).await.map_err(read_fault)?;
         let run = found.first().and_then(|item| item.taken_by);
         let outcome = match (run, outcome) {
-            (Some(run), Some(waiting)) => Some(self.ended(scope, run).await?.unwrap_or(waiting)),
+            (Some(run), Some(waiting)) => Some(self.ended_outcome(scope, run).await?.unwrap_or(waiting)),
             (None, Some(waiting)) => {
-                self.wait_in_line(scope, agent, item, Place { session, position }).await;
+                self.wait_in_line(scope, agent, item, InboxPosition { session, position }).await;
                 Some(waiting)
             }
             (_, None) => None,
         };
-        Ok(Submitted { item, session, position, run, replayed: true, outcome })
+        Ok(InputReceipt { item, session, position, run, replayed: true, outcome })
     }
 }
 
-/// Tells whether a refusal says how things stand today, and not what the request is or how the store fares.
+/// Returns whether a refusal depends on the current state, and not only on the request or the store's health.
 fn is_of_today(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::InvalidRequest | ErrorCode::AgentTerminated)
 }
 
-enum Admission {
-    Done(Submitted),
-    /// Somebody else opened the session first.
+/// What one attempt to let an input in begins with.
+struct AdmissionAttempt {
+    /// The budget that has no room for the turn's first call, as the attempt before found.
+    unfunded: Option<BudgetExhaustion>,
+    /// The step in which all of it is done, up to the commit.
+    step: StepPermit,
+}
+
+enum AdmissionOutcome {
+    Done(InputReceipt),
+    /// Another caller opened the session first.
     Opened(SessionId),
-    /// A budget has no room for the turn's first call.
-    Unfunded(Exhausted),
+    /// A budget is exhausted before the turn's first call.
+    Unfunded(BudgetExhaustion),
 }

@@ -1,19 +1,23 @@
-//! Credentials of a tenant: drawn here, stored as hashes, taken back.
+//! Credentials of a tenant: generated here, stored as hashes, revoked.
 //!
 //! Who may ask for them is the gateway's matter; what a record must look like is decided here, for every caller.
 
 use dromia_contracts::runs::NewToken;
-use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, TokenCreate, TokenRevoke};
-use dromia_contracts::token::{NAME_RULE, Token, is_name};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, TokenCreate, TokenRevoke, WriteBatch};
+use dromia_contracts::token::{NAME_RULE, TokenRecord, is_name};
 use dromia_contracts::{Digest, ErrorCode, Fault, Scope, TokenId};
 
 use crate::agents::read_fault;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 
-impl Core {
+impl EngineCore {
     /// Registers another credential of a tenant and returns it with its record.
-    pub(crate) async fn token_create(&self, scope: &Scope, new: NewToken) -> Result<(Token, String), Fault> {
+    pub(crate) async fn token_create(
+        &self,
+        scope: &Scope,
+        new: NewToken,
+    ) -> Result<(TokenRecord, String), Fault> {
         let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
         if !is_name(&new.name) {
             return invalid(format!("name: a token's name is {NAME_RULE}"));
@@ -22,7 +26,7 @@ impl Core {
             return invalid("scopes: a token needs at least one scope".to_owned());
         }
         let (secret, create) = self.new_token(new);
-        let token = Token {
+        let token = TokenRecord {
             id: create.token,
             name: create.name.clone(),
             scopes: create.scopes,
@@ -30,31 +34,31 @@ impl Core {
             expires_at: create.expires_at,
             revoked_at: None,
         };
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), create.at);
-        let batch = batch.with(Mutation::TokenCreate(create));
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), create.at);
+        let batch = batch.with_mutation(Mutation::TokenCreate(create));
         match self.ports.store.commit(batch).await {
-            Commit::Done(_) => Ok((token, secret)),
-            // If it is there, nobody knows it: what was drawn here is gone with this answer.
-            answer @ Commit::Unknown { .. } => Err(commit_fault(answer).with_hint(
+            CommitOutcome::Done(_) => Ok((token, secret)),
+            // If it is there, its secret is unknown: the secret is dropped with this answer.
+            answer @ CommitOutcome::Unknown { .. } => Err(commit_fault(answer).with_hint(
                 "make another one; if `dromia token list` shows this one, take it back with `dromia token revoke`",
             )),
-            answer @ Commit::Refused(_) => Err(commit_fault(answer)),
+            answer @ CommitOutcome::Refused(_) => Err(commit_fault(answer)),
         }
     }
 
-    /// Takes a credential back.
-    pub(crate) async fn token_revoke(&self, scope: &Scope, id: TokenId) -> Result<Token, Fault> {
+    /// Revokes a credential.
+    pub(crate) async fn token_revoke(&self, scope: &Scope, id: TokenId) -> Result<TokenRecord, Fault> {
         let revoke = TokenRevoke { token: id, at: self.ports.runtime.clock.now() };
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), revoke.at);
-        let batch = batch.with(Mutation::TokenRevoke(revoke));
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), revoke.at);
+        let batch = batch.with_mutation(Mutation::TokenRevoke(revoke));
         match self.ports.store.commit(batch).await {
-            Commit::Done(_) => {}
-            Commit::Refused(Refusal::NotFound(_)) => return Err(token_not_found()),
-            answer @ Commit::Unknown { .. } => {
+            CommitOutcome::Done(_) => {}
+            CommitOutcome::Refused(CommitRefusal::NotFound(_)) => return Err(token_not_found()),
+            answer @ CommitOutcome::Unknown { .. } => {
                 let hint = "revoke it again; that changes nothing if it is revoked";
                 return Err(commit_fault(answer).with_hint(hint));
             }
-            answer @ Commit::Refused(_) => return Err(commit_fault(answer)),
+            answer @ CommitOutcome::Refused(_) => return Err(commit_fault(answer)),
         }
         let token = self.ports.store.token_by_id(scope, id).await.map_err(read_fault)?;
         token.ok_or_else(token_not_found)
@@ -63,7 +67,7 @@ impl Core {
     /// Draws a token. Only its hash is ever stored.
     pub(crate) fn new_token(&self, new: NewToken) -> (String, TokenCreate) {
         let runtime = &self.ports.runtime;
-        let secret = format!("drm_{}", Digest::from_bytes(runtime.ids.secret()));
+        let secret = format!("drm_{}", Digest::from_bytes(runtime.ids.random_secret()));
         let create = TokenCreate {
             token: runtime.token_id(),
             hash: Digest::from_bytes(*blake3::hash(secret.as_bytes()).as_bytes()),

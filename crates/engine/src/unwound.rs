@@ -1,38 +1,42 @@
-//! What becomes of a panic in a task of the engine: a run that its owner has lost, and nothing more.
+//! Panic recovery of the engine's tasks: a panic costs a run its owner, and nothing more.
 //!
-//! A panic is a defect of this program, of a tool or of a provider's adapter. As its task unwinds, its slot comes back and its
-//! run leaves the memory of runs with a task, so signals and the janitor find it as they find any run without an owner: it is
-//! taken over under a new epoch, and held after as many claims as any other. The panic goes on to whoever runs tasks, once
-//! all that is done.
+//! A panic is a defect of this program, of a tool or of a provider's adapter. As its task unwinds, its slot comes back
+//! and its run leaves the memory of runs with a task, so signals and the janitor find it as they find any run without
+//! an owner: it is taken over under a new epoch, and held after as many claims as any other. After that the panic
+//! continues to the executor.
 //!
-//! It repairs nothing: what the task knew is gone, and the journal is read again.
+//! It repairs nothing: the task's memory is gone, and the journal is read again.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dromia_contracts::{AgentId, BoxFuture, ItemId, RunId, TenantId};
 use futures_util::FutureExt as _;
-use jiff::SignedDuration;
 
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::janitor;
-use crate::scheduler::Ready;
+use crate::scheduler::ReadyWork;
 
-/// The time from a panic, or an erasure that failed, to the next look: what fails at each look, as a session that nobody can
-/// read, must not be a spin.
-const PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// The time from a panic, or a failed erasure, to the next scan: work that fails at each scan, such as an unreadable
+/// session, must not spin.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Minds the work of a task. If it panics, whatever is free goes to others at once, and what it worked on is looked for in
-/// the store after a while.
-pub(crate) fn minded(core: Arc<Core>, ready: Ready, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+/// Supervises a task. If it panics, its slot goes to others at once, and the store is scanned for its run or session
+/// after a while.
+pub(crate) fn supervise_task(
+    core: Arc<EngineCore>,
+    ready: ReadyWork,
+    work: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let Some(panic) = panic_of(work).await else { return };
         match ready {
-            Ready::Run(run) => tracing::error!(%run, "the task of a run panicked; the run is taken over"),
-            Ready::Session(session) => tracing::error!(%session, "the claim of a session panicked"),
+            ReadyWork::Run(run) => tracing::error!(%run, "the task of a run panicked; the run is taken over"),
+            ReadyWork::Session(session) => tracing::error!(%session, "the claim of a session panicked"),
         }
-        core.dispatch();
+        core.dispatch_ready();
         core.look_later().await;
         resume_unwind(panic)
     })
@@ -40,7 +44,7 @@ pub(crate) fn minded(core: Arc<Core>, ready: Ready, work: BoxFuture<'static, ()>
 
 /// Minds an erasure. If it panics, the agent is looked for in the store after a while, as one whose erasure failed.
 pub(crate) fn minded_erasure(
-    core: Arc<Core>,
+    core: Arc<EngineCore>,
     agent: AgentId,
     work: BoxFuture<'static, ()>,
 ) -> BoxFuture<'static, ()> {
@@ -53,9 +57,9 @@ pub(crate) fn minded_erasure(
 }
 
 /// Runs the janitor, and another one after each that panics: without one nothing that was lost is found again.
-pub(crate) fn minded_janitor(core: Arc<Core>) -> BoxFuture<'static, ()> {
+pub(crate) fn minded_janitor(core: Arc<EngineCore>) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let Some(panic) = panic_of(Box::pin(janitor::run(Arc::clone(&core)))).await else { return };
+        let Some(panic) = panic_of(Box::pin(janitor::run_janitor(Arc::clone(&core)))).await else { return };
         tracing::error!("the janitor panicked; another one begins");
         core.look_later().await;
         core.ports.runtime.spawn.spawn(minded_janitor(Arc::clone(&core)));
@@ -63,48 +67,46 @@ pub(crate) fn minded_janitor(core: Arc<Core>) -> BoxFuture<'static, ()> {
     })
 }
 
-/// Does the work; returns what it panicked with, if it did. Whatever it held is given back by then.
+/// Does the work; returns what it panicked with, if it did. It has released everything that it held by then.
 async fn panic_of(work: BoxFuture<'static, ()>) -> Option<Box<dyn Any + Send>> {
     AssertUnwindSafe(work).catch_unwind().await.err()
 }
 
-impl Core {
-    /// Asks for a look at everything after a while.
+impl EngineCore {
+    /// Requests a full scan after a while.
     pub(crate) async fn look_later(&self) {
-        let clock = &self.ports.runtime.clock;
-        let later = clock.now().checked_add(PAUSE);
-        clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+        self.ports.runtime.clock.sleep(PAUSE).await;
         self.request_rescan();
     }
 }
 
-/// Forgets a run's task if it is dropped before the task has let go by itself.
-pub(crate) struct Abandon {
-    core: Arc<Core>,
+/// Removes a run's task from memory if it is dropped before the task has released the run.
+pub(crate) struct AbandonGuard {
+    core: Arc<EngineCore>,
     tenant: TenantId,
     run: RunId,
     items: Vec<ItemId>,
     armed: bool,
 }
 
-impl Abandon {
+impl AbandonGuard {
     /// Begins with a run that has its place among those with a task.
-    pub(crate) fn armed(core: &Arc<Core>, tenant: TenantId, run: RunId, items: &[ItemId]) -> Self {
+    pub(crate) fn arm_guard(core: &Arc<EngineCore>, tenant: TenantId, run: RunId, items: &[ItemId]) -> Self {
         Self { core: Arc::clone(core), tenant, run, items: items.to_vec(), armed: true }
     }
 
-    /// The task lets go by itself.
+    /// Disarms the guard, because the task releases the run itself.
     pub(crate) fn disarm(mut self) {
         self.armed = false;
     }
 }
 
-impl Drop for Abandon {
+impl Drop for AbandonGuard {
     fn drop(&mut self) {
         if self.armed {
             self.core.hub.deactivate(self.run);
-            // Whoever waits is answered by the next owner, or by the janitor if the run has ended.
-            self.core.hub.lose(self.tenant, self.run, &self.items);
+            // The next owner answers the waiting callers, or the janitor if the run has ended.
+            self.core.hub.note_lost_run(self.tenant, self.run, &self.items);
         }
     }
 }

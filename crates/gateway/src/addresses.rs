@@ -1,7 +1,7 @@
 //! How many connections each peer address has, so that one machine cannot shut the others out.
 //!
-//! An address of IPv6 counts with its /64, which one machine has as a whole; one of IPv4 that is written as IPv6 counts as
-//! what it is. Who stands behind one proxy shares its address, so the bound belongs above what a proxy needs.
+//! An address of IPv6 counts with its /64, which one machine has as a whole; one of IPv4 that is written as IPv6 counts
+//! as what it is. All clients behind one proxy share its address, so the bound must be above what a proxy needs.
 //!
 //! Bound: an entry for each address with a connection, and the connections are bounded. Nothing is remembered of an
 //! address that has none.
@@ -16,29 +16,29 @@ const NETWORK_BITS: u128 = u128::MAX << 64;
 
 /// The addresses that have connections.
 #[derive(Debug)]
-pub(crate) struct Addresses {
+pub(crate) struct AddressLimiter {
     connections_max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-impl Addresses {
+impl AddressLimiter {
     pub(crate) fn new(connections_max: usize) -> Self {
         Self { connections_max, open: Mutex::default() }
     }
 
     /// Lets a connection of an address in, unless it has as many as it may.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Entered> {
-        let machine = machine(peer);
+    pub(crate) fn acquire_permit(self: &Arc<Self>, peer: IpAddr) -> Option<AddressPermit> {
+        let machine = machine_address(peer);
         let mut open = self.lock();
         let count = open.entry(machine).or_default();
         if *count >= self.connections_max {
             return None;
         }
         *count += 1;
-        Some(Entered { addresses: Arc::clone(self), machine })
+        Some(AddressPermit { addresses: Arc::clone(self), machine })
     }
 
-    fn leave(&self, machine: IpAddr) {
+    fn release_permit(&self, machine: IpAddr) {
         if let Entry::Occupied(mut entry) = self.lock().entry(machine) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
@@ -54,7 +54,7 @@ impl Addresses {
 }
 
 /// What of an address tells its machine from others.
-fn machine(peer: IpAddr) -> IpAddr {
+fn machine_address(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into(),
@@ -63,14 +63,14 @@ fn machine(peer: IpAddr) -> IpAddr {
 
 /// A connection that was let in; it leaves when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Entered {
-    addresses: Arc<Addresses>,
+pub(crate) struct AddressPermit {
+    addresses: Arc<AddressLimiter>,
     machine: IpAddr,
 }
 
-impl Drop for Entered {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
-        self.addresses.leave(self.machine);
+        self.addresses.release_permit(self.machine);
     }
 }
 
@@ -80,12 +80,12 @@ mod tests {
 
     #[test]
     fn a_machine_is_counted_whatever_address_of_its_own_it_takes() {
-        let addresses = Arc::new(Addresses::new(1));
+        let addresses = Arc::new(AddressLimiter::new(1));
         for (first, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
         ] {
-            let enter = |address: &str| addresses.enter(address.parse().unwrap());
+            let enter = |address: &str| addresses.acquire_permit(address.parse().unwrap());
             let held = enter(first).expect("the first one");
             assert!(enter(same).is_none(), "{same} is another than {first}");
             assert!(enter(other).is_some(), "{other} is the same as {first}");

@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
-    entries: Mutex<Entries<K, V>>,
+    entries: Mutex<CacheEntries<K, V>>,
     entries_max: usize,
     trusted_for: Duration,
 }
 
 #[derive(Debug)]
-struct Entries<K, V> {
+struct CacheEntries<K, V> {
     map: HashMap<K, (V, Instant)>,
     /// How often something was forgotten.
     forgotten: u64,
@@ -30,11 +30,11 @@ struct Entries<K, V> {
 
 /// A moment in the life of a cache, taken before a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark(u64);
+pub(crate) struct CacheGeneration(u64);
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     pub(crate) fn new(entries_max: usize, trusted_for: Duration) -> Self {
-        let entries = Mutex::new(Entries { map: HashMap::new(), forgotten: 0 });
+        let entries = Mutex::new(CacheEntries { map: HashMap::new(), forgotten: 0 });
         Self { entries, entries_max, trusted_for }
     }
 
@@ -52,19 +52,19 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Takes the moment before a lookup.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark(self.lock().forgotten)
+    pub(crate) fn current_generation(&self) -> CacheGeneration {
+        CacheGeneration(self.lock().forgotten)
     }
 
     /// Keeps what a lookup found, unless something was forgotten since it began.
-    pub(crate) fn put_since(&self, mark: Mark, key: K, value: V) {
+    pub(crate) fn put_since(&self, mark: CacheGeneration, key: K, value: V) {
         let mut entries = self.lock();
         if entries.forgotten == mark.0 {
             self.insert(&mut entries, key, value);
         }
     }
 
-    fn insert(&self, entries: &mut Entries<K, V>, key: K, value: V) {
+    fn insert(&self, entries: &mut CacheEntries<K, V>, key: K, value: V) {
         let now = Instant::now();
         let map = &mut entries.map;
         if map.len() >= self.entries_max && !map.contains_key(&key) {
@@ -77,14 +77,14 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Forgets the values that are meant.
-    pub(crate) fn forget(&self, is_meant: impl Fn(&V) -> bool) {
+    pub(crate) fn forget_matching(&self, is_meant: impl Fn(&V) -> bool) {
         let mut entries = self.lock();
         entries.forgotten += 1;
         entries.map.retain(|_, (value, _)| !is_meant(value));
     }
 
     pub(crate) fn forget_all(&self) {
-        self.forget(|_| true);
+        self.forget_matching(|_| true);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -92,7 +92,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     // A panic under the lock cannot leave the map half-written, so a poisoned lock is as good as another.
-    fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
+    fn lock(&self) -> MutexGuard<'_, CacheEntries<K, V>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,11 +115,11 @@ mod tests {
     async fn what_was_looked_up_before_something_was_forgotten_is_not_kept() {
         let cache = Cache::new(4, Duration::from_secs(1));
         cache.put("kept", 1);
-        let before = cache.mark();
-        cache.forget(|value| *value == 7);
+        let before = cache.current_generation();
+        cache.forget_matching(|value| *value == 7);
         cache.put_since(before, "late", 7);
         assert_eq!((cache.get("late"), cache.get("kept")), (None, Some(1)));
-        cache.put_since(cache.mark(), "late", 7);
+        cache.put_since(cache.current_generation(), "late", 7);
         assert_eq!(cache.get("late"), Some(7));
         cache.forget_all();
         assert_eq!(cache.len(), 0);

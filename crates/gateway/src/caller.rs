@@ -1,12 +1,12 @@
-//! Authentication: who asks, and for which tenant. The only place of this room that issues scopes.
+//! Authentication: who asks, and for which tenant. This file alone issues scopes in this crate.
 //!
 //! Over TCP a bearer token names tenant and actor; over the Unix socket the kernel names the caller, who must own
 //! this process or be root, and a header picks the tenant. A token is looked up by its BLAKE3 hash; the token
 //! itself is neither kept nor logged. What was looked up is trusted for a moment, but never beyond its end: that is
 //! judged at every request.
 //!
-//! Whoever is on the socket may do everything; a token may do what its scopes say. One that nobody issued, one that
-//! expired and one that was revoked are refused in the same words.
+//! On the socket root and the server's owner may do everything; a listed user and a token may do what their scopes say.
+//! A token that was never issued, one that expired and one that was revoked are refused in the same words.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,17 +18,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use dromia_api::token::CredentialKind;
 use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::store::TokenOwner;
-use dromia_contracts::token::{Token, TokenScope, TokenScopes, TokenState};
-use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
+use dromia_contracts::token::{TokenRecord, TokenScope, TokenScopes, TokenState};
+use dromia_contracts::{Actor, Digest, ErrorCode, OperatorScope, Scope, TenantId};
 
 use crate::compat::Dialect;
 use crate::config::SocketUser;
-use crate::core::{Core, Shared};
-use crate::failure::{Answer, Failure};
-use crate::share::Spender;
+use crate::core::{GatewayCore, Shared};
+use crate::failure::{Answer, ApiError};
+use crate::share::RequestPayer;
 
 /// The longest token that is hashed at all.
 const TOKEN_BYTES_MAX: usize = 256;
@@ -38,16 +38,16 @@ const API_KEY_HEADER: &str = "x-api-key";
 
 /// What a connection over TCP knows of its own end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Door {
+pub(crate) struct LocalEndpoint {
     /// The address that was reached.
     pub(crate) local: IpAddr,
     /// Whether TLS is spoken.
     pub(crate) is_encrypted: bool,
 }
 
-impl Door {
+impl LocalEndpoint {
     /// The scheme of a URL that leads here.
-    pub(crate) const fn scheme(self) -> &'static str {
+    pub(crate) const fn url_scheme(self) -> &'static str {
         if self.is_encrypted { "https" } else { "http" }
     }
 }
@@ -56,7 +56,7 @@ impl Door {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// The TCP port.
-    Tcp(Door),
+    Tcp(LocalEndpoint),
     /// The Unix socket.
     Unix {
         /// The user that the kernel names.
@@ -64,7 +64,7 @@ pub(crate) enum Peer {
     },
 }
 
-/// Somebody who may see one tenant.
+/// An authenticated caller of one tenant.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
@@ -77,9 +77,9 @@ enum Credential {
     /// The user on the other end of the Unix socket, who picked a tenant.
     Socket {
         /// The tenant's handle.
-        tenant: Handle,
+        tenant: HandleSlug,
         /// Who it is.
-        local: Local,
+        local: LocalUser,
     },
     /// A token.
     Token {
@@ -91,10 +91,10 @@ enum Credential {
 
 /// A user of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Local {
-    /// Root, or whoever owns the server: everything, of every tenant.
+enum LocalUser {
+    /// Root, or the user that owns the server: everything, of every tenant.
     Owner,
-    /// Somebody whom the operator lists.
+    /// A user whom the operator lists.
     Listed(TokenScopes),
 }
 
@@ -102,19 +102,19 @@ impl Caller {
     /// Tells whether the caller may also ask about the whole node.
     pub(crate) fn is_operator(&self) -> bool {
         match self.credential {
-            Credential::Socket { local, .. } => local == Local::Owner,
+            Credential::Socket { local, .. } => local == LocalUser::Owner,
             Credential::Token { .. } => false,
         }
     }
 
-    pub(crate) fn tenant_handle(&self) -> &Handle {
+    pub(crate) fn tenant_handle(&self) -> &HandleSlug {
         match &self.credential {
             Credential::Socket { tenant, .. } => tenant,
             Credential::Token { owner, .. } => &owner.tenant.handle,
         }
     }
 
-    pub(crate) fn kind(&self) -> CredentialKind {
+    pub(crate) fn credential_kind(&self) -> CredentialKind {
         match self.credential {
             Credential::Socket { .. } => CredentialKind::Socket,
             Credential::Token { .. } => CredentialKind::Token,
@@ -122,30 +122,30 @@ impl Caller {
     }
 
     /// Returns the token, if the caller is known by one.
-    pub(crate) fn token(&self) -> Option<&Token> {
+    pub(crate) fn token(&self) -> Option<&TokenRecord> {
         match &self.credential {
             Credential::Socket { .. } => None,
             Credential::Token { owner, .. } => Some(&owner.token),
         }
     }
 
-    /// Returns to which token its requests are charged; who is on the socket is charged to none.
-    pub(crate) fn spender(&self) -> Spender {
-        Spender(self.token().map(|token| token.id))
+    /// Returns to whom its requests are charged; who is on the socket is charged to no token.
+    pub(crate) fn request_payer(&self) -> RequestPayer {
+        RequestPayer { tenant: self.scope.tenant(), token: self.token().map(|token| token.id) }
     }
 
     /// Returns what the caller may do.
-    pub(crate) fn scopes(&self) -> TokenScopes {
+    pub(crate) fn granted_scopes(&self) -> TokenScopes {
         match &self.credential {
-            Credential::Socket { local: Local::Owner, .. } => TokenScopes::ADMIN,
-            Credential::Socket { local: Local::Listed(scopes), .. } => *scopes,
+            Credential::Socket { local: LocalUser::Owner, .. } => TokenScopes::ADMIN,
+            Credential::Socket { local: LocalUser::Listed(scopes), .. } => *scopes,
             Credential::Token { owner, .. } => owner.token.scopes,
         }
     }
 
     /// Refuses a caller who lacks a scope.
     pub(crate) fn must_have(&self, scope: TokenScope) -> Answer<()> {
-        if self.scopes().allows(scope) { Ok(()) } else { Err(self.lacks(scope)) }
+        if self.granted_scopes().allows(scope) { Ok(()) } else { Err(self.missing_scope_error(scope)) }
     }
 
     /// Refuses a caller who would hand on more than it has.
@@ -155,7 +155,7 @@ impl Caller {
 
     /// Refuses a caller whose token was revoked or expired since it was let in. Where the store does not answer, nothing
     /// is known against the caller.
-    pub(crate) async fn must_still_be_let_in(&self, core: &Core) -> Answer<()> {
+    pub(crate) async fn must_still_be_let_in(&self, core: &GatewayCore) -> Answer<()> {
         let Credential::Token { hash, .. } = self.credential else { return Ok(()) };
         match let_in(core, hash).await {
             Err(failure) if failure.code() == ErrorCode::Unauthorized => Err(failure),
@@ -163,86 +163,90 @@ impl Caller {
         }
     }
 
-    fn lacks(&self, scope: TokenScope) -> Failure {
+    fn missing_scope_error(&self, scope: TokenScope) -> ApiError {
         let tenant = self.tenant_handle();
         if self.token().is_none() {
             let text = format!("this user of the socket lacks the scope `{scope}`");
-            return Failure::new(ErrorCode::Forbidden, text)
+            return ApiError::new(ErrorCode::Forbidden, text)
                 .with_hint("the operator says in `socket.users` of dromia.yaml which role a user has");
         }
-        Failure::new(ErrorCode::Forbidden, format!("the token lacks the scope `{scope}`")).with_hint(format!(
-            "make one that has it: `dromia --tenant {tenant} token create NAME --scope {scope}`"
-        ))
+        ApiError::new(ErrorCode::Forbidden, format!("the token lacks the scope `{scope}`")).with_hint(
+            format!("make one that has it: `dromia --tenant {tenant} token create NAME --scope {scope}`"),
+        )
     }
 }
 
-/// Somebody who may ask about the whole node.
+/// An authenticated caller who may ask about the whole node.
 #[derive(Debug, Clone)]
-pub(crate) struct NodeOperator(pub(crate) Operator);
+pub(crate) struct NodeOperator(pub(crate) OperatorScope);
 
 /// Finds who asks, for a route that belongs to a tenant.
 pub(crate) async fn tenant_caller(
-    core: &Core,
+    core: &GatewayCore,
     peer: Peer,
     dialect: Dialect,
     headers: &HeaderMap,
 ) -> Answer<Caller> {
     match peer {
-        Peer::Tcp(_) => token_caller(core, token(dialect, headers)?).await,
+        Peer::Tcp(_) => token_caller(core, request_token(dialect, headers)?).await,
         Peer::Unix { uid } => {
-            let (local, seen) = local(core, uid)?;
+            let (local, seen) = find_local_user(core, uid)?;
             let (tenant, handle) = picked_tenant(core, headers).await?;
             if seen.is_some_and(|seen| *seen != handle) {
                 return Err(unknown_tenant());
             }
-            let scope = core.authority().scope(tenant, Actor::new(&format!("cli:{uid}")));
+            let scope = core.authority().issue_scope(tenant, Actor::new(&format!("cli:{uid}")));
             Ok(Caller { scope, credential: Credential::Socket { tenant: handle, local } })
         }
     }
 }
 
 /// Finds who asks, for a route that belongs to the node.
-pub(crate) async fn operator_caller(core: &Core, peer: Peer, headers: &HeaderMap) -> Answer<NodeOperator> {
+pub(crate) async fn operator_caller(
+    core: &GatewayCore,
+    peer: Peer,
+    headers: &HeaderMap,
+) -> Answer<NodeOperator> {
     match peer {
         Peer::Tcp(_) => {
-            // A wrong token is told so before a good one is told that it is not enough.
-            token_caller(core, bearer(headers)?).await?;
-            Err(Failure::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")
+            // A wrong token is refused as such; only a good one learns that it is not enough.
+            token_caller(core, bearer_token(headers)?).await?;
+            Err(ApiError::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")
                 .with_hint("use the `dromia` command on the server's machine"))
         }
-        Peer::Unix { uid } => match local(core, uid)? {
-            (Local::Owner, _) => Ok(NodeOperator(core.operator.clone())),
-            (Local::Listed(_), _) => {
-                Err(Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+        Peer::Unix { uid } => match find_local_user(core, uid)? {
+            (LocalUser::Owner, _) => Ok(NodeOperator(core.operator.clone())),
+            (LocalUser::Listed(_), _) => {
+                Err(ApiError::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
             }
         },
     }
 }
 
 /// Finds what a user of this machine is here, and the one tenant that a listed one sees.
-fn local(core: &Core, uid: u32) -> Answer<(Local, Option<&Handle>)> {
-    let known = standing(core.owner_uid.get().copied(), &core.config.socket_users, uid);
-    known.ok_or_else(|| Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+fn find_local_user(core: &GatewayCore, uid: u32) -> Answer<(LocalUser, Option<&HandleSlug>)> {
+    let known = local_user_access(core.owner_uid.get().copied(), &core.config.socket_users, uid);
+    known.ok_or_else(|| ApiError::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
 }
 
-/// Nobody is anything here but root, the owner and those who are listed.
-fn standing(
+/// Returns the rights of a user of this machine: root, the owner and the listed users have some, others have none.
+fn local_user_access(
     owner: Option<u32>,
     users: &BTreeMap<u32, SocketUser>,
     uid: u32,
-) -> Option<(Local, Option<&Handle>)> {
+) -> Option<(LocalUser, Option<&HandleSlug>)> {
     if uid == 0 || owner == Some(uid) {
-        return Some((Local::Owner, None));
+        return Some((LocalUser::Owner, None));
     }
-    users.get(&uid).map(|user| (Local::Listed(user.scopes), Some(&user.tenant)))
+    users.get(&uid).map(|user| (LocalUser::Listed(user.scopes), Some(&user.tenant)))
 }
 
 /// Reads the token from where the clients of a dialect put it.
-fn token(dialect: Dialect, headers: &HeaderMap) -> Answer<&str> {
-    let refused = |message: &str| Err(Failure::new(ErrorCode::Unauthorized, message));
+fn request_token(dialect: Dialect, headers: &HeaderMap) -> Answer<&str> {
+    let refused = |message: &str| Err(ApiError::new(ErrorCode::Unauthorized, message));
     let mut keys = headers.get_all(API_KEY_HEADER).iter();
     let key = keys.next().filter(|_| dialect == Dialect::Anthropic);
-    let Some(key) = key else { return bearer(headers) };
+    let Some(key) = key else { return bearer_token(headers) };
     if keys.next().is_some() {
         return refused("the request carries more than one token");
     }
@@ -251,14 +255,14 @@ fn token(dialect: Dialect, headers: &HeaderMap) -> Answer<&str> {
         _ => return refused("the x-api-key header is no token"),
     };
     // Some clients send the same token in both places.
-    if headers.contains_key(AUTHORIZATION) && bearer(headers)? != key {
+    if headers.contains_key(AUTHORIZATION) && bearer_token(headers)? != key {
         return refused("the request carries more than one token");
     }
     Ok(key)
 }
 
-fn bearer(headers: &HeaderMap) -> Answer<&str> {
-    let refused = |message: &str| Err(Failure::new(ErrorCode::Unauthorized, message));
+fn bearer_token(headers: &HeaderMap) -> Answer<&str> {
+    let refused = |message: &str| Err(ApiError::new(ErrorCode::Unauthorized, message));
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return refused("the request carries no token");
@@ -276,31 +280,32 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
     }
 }
 
-async fn token_caller(core: &Core, token: &str) -> Answer<Caller> {
+async fn token_caller(core: &GatewayCore, token: &str) -> Answer<Caller> {
     let_in(core, Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes())).await
 }
 
 /// Finds the token with a hash, if it is let in right now. A client that repeats a token which is not, costs one look in
 /// [`GatewayConfig::cache_ms`](crate::GatewayConfig::cache_ms); different ones cost one each, and the shares of the node
 /// bound how many at a time.
-async fn let_in(core: &Core, hash: Digest) -> Answer<Caller> {
+async fn let_in(core: &GatewayCore, hash: Digest) -> Answer<Caller> {
     let refused = || {
-        Failure::new(ErrorCode::Unauthorized, "nobody issued this token, or it has expired or was revoked")
+        ApiError::new(ErrorCode::Unauthorized, "nobody issued this token, or it has expired or was revoked")
     };
-    let is_let_in = |token: &Token| token.state(core.ports.runtime.clock.now()) == TokenState::Active;
+    let is_let_in =
+        |token: &TokenRecord| token.state_at(core.ports.runtime.clock.now()) == TokenState::Active;
     if let Some(caller) = core.tokens.get(&hash) {
         return if caller.token().is_some_and(is_let_in) { Ok(caller) } else { Err(refused()) };
     }
     if core.strangers.get(&hash).is_some() {
         return Err(refused());
     }
-    let (mark, stranger) = (core.tokens.mark(), core.strangers.mark());
-    let Some(owner) = core.ports.store.token(&core.operator, hash).await? else {
+    let (mark, stranger) = (core.tokens.current_generation(), core.strangers.current_generation());
+    let Some(owner) = core.ports.store.find_token_owner(&core.operator, hash).await? else {
         core.strangers.put_since(stranger, hash, ());
         return Err(refused());
     };
     let actor = Actor::new(&format!("token:{}", owner.token.name));
-    let scope = core.authority().scope(owner.tenant.id, actor);
+    let scope = core.authority().issue_scope(owner.tenant.id, actor).by_token(owner.token.id);
     let is_active = is_let_in(&owner.token);
     let caller = Caller { scope, credential: Credential::Token { owner: Arc::new(owner), hash } };
     // One that has ended is kept too: it is judged at every request.
@@ -308,13 +313,13 @@ async fn let_in(core: &Core, hash: Digest) -> Answer<Caller> {
     if is_active { Ok(caller) } else { Err(refused()) }
 }
 
-async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<(TenantId, Handle)> {
+async fn picked_tenant(core: &GatewayCore, headers: &HeaderMap) -> Answer<(TenantId, HandleSlug)> {
     let name = headers.get(TENANT_HEADER).map_or(Ok(TENANT_DEFAULT), HeaderValue::to_str);
-    let handle: Handle = name.map_err(|_| unknown_tenant())?.parse().map_err(|_| unknown_tenant())?;
+    let handle: HandleSlug = name.map_err(|_| unknown_tenant())?.parse().map_err(|_| unknown_tenant())?;
     Ok((tenant_id(core, &handle).await?, handle))
 }
 
-async fn tenant_id(core: &Core, handle: &Handle) -> Answer<TenantId> {
+async fn tenant_id(core: &GatewayCore, handle: &HandleSlug) -> Answer<TenantId> {
     if let Some(tenant) = core.tenants.get(handle) {
         return Ok(tenant);
     }
@@ -324,66 +329,70 @@ async fn tenant_id(core: &Core, handle: &Handle) -> Answer<TenantId> {
     Ok(tenant)
 }
 
-fn unknown_tenant() -> Failure {
-    Failure::new(ErrorCode::TenantNotFound, "no such tenant")
+fn unknown_tenant() -> ApiError {
+    ApiError::new(ErrorCode::TenantNotFound, "no such tenant")
         .with_hint("`dromia tenant list` shows the tenants of this server")
 }
 
 /// The scope of what a channel has signed. The one route that calls this has checked the signature, or opens with it nothing
 /// but the key that checks it.
-pub(crate) async fn channel_scope(core: &Core, channel: &str, tenant: &Handle) -> Answer<Scope> {
+pub(crate) async fn channel_scope(core: &GatewayCore, channel: &str, tenant: &HandleSlug) -> Answer<Scope> {
     let tenant = tenant_id(core, tenant).await?;
-    Ok(core.authority().scope(tenant, Actor::new(&format!("{WEBHOOK}:{channel}"))))
+    Ok(core.authority().issue_scope(tenant, Actor::new(&format!("{WEBHOOK}:{channel}"))))
 }
 
-/// Names the author of an input: the authenticated name, and under it whoever the caller speaks for.
-pub(crate) fn author(scope: &Scope, speaks_for: Option<&str>) -> Actor {
+/// Names the author of an input: the authenticated name, and under it the name that the caller speaks for.
+pub(crate) fn input_author(scope: &Scope, speaks_for: Option<&str>) -> Actor {
     match speaks_for {
         None => scope.actor().clone(),
         Some(name) => Actor::new(&format!("{}/{name}", scope.actor())),
     }
 }
 
-// The route table puts these there after authentication; a route whose table line does not fit its handler is a
-// defect of this program and answers so, never as somebody.
+// The route table puts these there after authentication; a route whose table line does not fit its handler is a defect
+// of this program and answers as one, never with a default caller.
 impl FromRequestParts<Shared> for Caller {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
         parts
             .extensions
             .remove()
-            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no caller"))
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no caller"))
     }
 }
 
 impl FromRequestParts<Shared> for NodeOperator {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
         parts
             .extensions
             .remove()
-            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no operator"))
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no operator"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::token::role;
+    use dromia_contracts::token::find_role;
 
     use super::*;
 
     #[test]
     fn a_user_of_the_socket_is_what_the_operator_lists_and_else_nobody() {
-        let viewer = role("viewer").expect("every server has it");
-        let tenant: Handle = "acme".parse().expect("a handle");
+        let viewer = find_role("viewer").expect("every server has it");
+        let tenant: HandleSlug = "acme".parse().expect("a handle");
         let users = BTreeMap::from([(1001, SocketUser { tenant: tenant.clone(), scopes: viewer })]);
-        let of = |uid| standing(Some(1000), &users, uid);
-        assert_eq!(of(0), Some((Local::Owner, None)));
-        assert_eq!(of(1000), Some((Local::Owner, None)));
-        assert_eq!(of(1001), Some((Local::Listed(viewer), Some(&tenant))));
+        let of = |uid| local_user_access(Some(1000), &users, uid);
+        assert_eq!(of(0), Some((LocalUser::Owner, None)));
+        assert_eq!(of(1000), Some((LocalUser::Owner, None)));
+        assert_eq!(of(1001), Some((LocalUser::Listed(viewer), Some(&tenant))));
         assert_eq!(of(1002), None);
-        assert_eq!(standing(None, &BTreeMap::new(), 1000), None, "without an owner there is root alone");
+        assert_eq!(
+            local_user_access(None, &BTreeMap::new(), 1000),
+            None,
+            "without an owner there is root alone"
+        );
     }
 }

@@ -7,20 +7,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::{BoxFuture, Scope};
 
 pub(crate) use self::kept::KeptKeys;
-use crate::signature::Key;
+use crate::signature::WebhookSigningKey;
 
 /// One webhook channel. Everything is checked before it gets here.
 #[derive(Debug, Clone)]
-pub struct Channel {
+pub struct WebhookChannel {
     /// The tenant.
-    pub tenant: Handle,
+    pub tenant: HandleSlug,
     /// The agent that answers.
-    pub agent: Handle,
+    pub agent: HandleSlug,
     /// Where answers are sent.
     pub url: String,
     /// What signs in both directions.
@@ -47,7 +47,7 @@ pub struct Channel {
 #[derive(Debug, Clone)]
 pub enum ChannelKey {
     /// Here, from the environment of the server.
-    Held(Key),
+    Held(WebhookSigningKey),
     /// In the vault of its tenant, under this name, for the server of the channel's address.
     InVault(String),
 }
@@ -57,56 +57,60 @@ pub enum ChannelKey {
 pub trait ChannelKeys: Send + Sync + fmt::Debug {
     /// Opens the secret of a name for signing what is exchanged with the server of an address. The error says why not, for
     /// the operator, and holds nothing of the secret.
-    fn open<'a>(
+    fn open_key<'a>(
         &'a self,
         scope: &'a Scope,
         secret: &'a str,
         url: &'a str,
-    ) -> BoxFuture<'a, Result<Key, String>>;
+    ) -> BoxFuture<'a, Result<WebhookSigningKey, String>>;
 
-    /// Counts changes of what is in the vault. A change that ended well is counted when whoever made it is told, so a key that
-    /// was opened before is not used behind it.
-    fn changes(&self) -> u64;
+    /// Counts changes of the vault. A successful change is counted before its caller gets the answer, so a key that was
+    /// opened earlier is not used after it.
+    fn change_count(&self) -> u64;
 }
 
-impl Channel {
+impl WebhookChannel {
     /// Finds the key in a scope of the channel's tenant, or says why not.
-    pub(crate) async fn key(&self, keys: &dyn ChannelKeys, scope: &Scope) -> Result<Key, String> {
+    pub(crate) async fn signing_key(
+        &self,
+        keys: &dyn ChannelKeys,
+        scope: &Scope,
+    ) -> Result<WebhookSigningKey, String> {
         match &self.key {
             ChannelKey::Held(key) => Ok(key.clone()),
-            ChannelKey::InVault(secret) => keys.open(scope, secret, &self.url).await,
+            ChannelKey::InVault(secret) => keys.open_key(scope, secret, &self.url).await,
         }
     }
 }
 
 /// All channels, by name.
 #[derive(Debug, Clone, Default)]
-pub struct Channels(BTreeMap<String, Arc<Channel>>);
+pub struct WebhookChannels(BTreeMap<String, Arc<WebhookChannel>>);
 
-impl Channels {
+impl WebhookChannels {
     /// Finds a channel by its name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Channel>> {
+    pub fn get(&self, name: &str) -> Option<&Arc<WebhookChannel>> {
         self.0.get(name)
     }
 
     /// Finds the channel of a target.
-    pub fn of_target(&self, target: &str) -> Option<&Arc<Channel>> {
+    pub fn of_target(&self, target: &str) -> Option<&Arc<WebhookChannel>> {
         self.get(target.strip_prefix(WEBHOOK)?.strip_prefix(':')?)
     }
 
     /// Lists the channels with their names.
-    pub fn named(&self) -> impl Iterator<Item = (&str, &Channel)> {
+    pub fn named_channels(&self) -> impl Iterator<Item = (&str, &WebhookChannel)> {
         self.0.iter().map(|(name, channel)| (name.as_str(), &**channel))
     }
 
     /// Lists the tenants that have channels.
-    pub fn tenants(&self) -> impl Iterator<Item = &Handle> {
+    pub fn channel_tenants(&self) -> impl Iterator<Item = &HandleSlug> {
         self.0.values().map(|channel| &channel.tenant)
     }
 }
 
-impl FromIterator<(String, Channel)> for Channels {
-    fn from_iter<I: IntoIterator<Item = (String, Channel)>>(channels: I) -> Self {
+impl FromIterator<(String, WebhookChannel)> for WebhookChannels {
+    fn from_iter<I: IntoIterator<Item = (String, WebhookChannel)>>(channels: I) -> Self {
         Self(channels.into_iter().map(|(name, channel)| (name, Arc::new(channel))).collect())
     }
 }

@@ -9,8 +9,8 @@
 //! A client's own tools travel with the input, and a call to one ends the run: nothing of it runs here.
 //!
 //! Reading order: [`dialect`] (how failures look), [`content`], [`image`] and [`history`] (from messages to turns), [`offer`] and
-//! [`names`] (what a client brings along), [`turn`] (from a request to a run, and back), [`listen`] (what a run says),
-//! then one file per API.
+//! [`names`] (a client's own tools), [`talks`] (which session holds a past that a client sends), [`turn`] (from a
+//! request to a run, and back), [`listen`] (what a run says), then one file per API.
 
 mod content;
 mod dialect;
@@ -19,6 +19,7 @@ mod image;
 mod listen;
 mod names;
 mod offer;
+mod talks;
 mod turn;
 
 pub(crate) mod chat;
@@ -27,3 +28,4 @@ pub(crate) mod models;
 pub(crate) mod responses;
 
 pub use self::dialect::Dialect;
+pub(crate) use self::talks::ConversationCache;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::token::TokenScopes;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct TlsFiles {
 
 impl TlsFiles {
     /// Takes relative paths as paths below a directory.
-    pub fn below(self, directory: &Path) -> Self {
+    pub fn relative_to(self, directory: &Path) -> Self {
         Self { cert: directory.join(self.cert), key: directory.join(self.key) }
     }
 }
@@ -35,7 +35,7 @@ impl TlsFiles {
 #[serde(deny_unknown_fields)]
 pub struct SocketUser {
     /// The one tenant that he sees.
-    pub tenant: Handle,
+    pub tenant: HandleSlug,
     /// What he may do there.
     pub scopes: TokenScopes,
 }
@@ -48,18 +48,19 @@ pub struct GatewayConfig {
     pub listen: Option<SocketAddr>,
     /// The path of the Unix socket. Absent: no Unix socket.
     pub socket: Option<PathBuf>,
-    /// Who may speak on the Unix socket beside root and whoever owns the server, by the number of the user.
+    /// Users who may speak on the Unix socket, by number, in addition to root and the user that owns the server.
     pub socket_users: BTreeMap<u32, SocketUser>,
-    /// Roles beside those that every server has.
+    /// Roles in addition to those that every server has.
     pub roles: BTreeMap<String, TokenScopes>,
-    /// The names by which the TCP door may be asked for, beside loopback names and its own address; without port.
+    /// The names by which clients may address the TCP listener, without port; loopback names and its own address always
+    /// work.
     pub hosts: Vec<String>,
-    /// The origins, such as `https://app.example`, whose pages may ask, beside the server's own.
+    /// The origins, such as `https://app.example`, whose pages may ask, in addition to the server's own.
     pub origins: Vec<String>,
-    /// What the TCP door is encrypted with. Absent: nothing, and then it is a loopback address.
+    /// What the TCP listener is encrypted with. Absent: nothing, and then it is a loopback address.
     pub tls: Option<TlsFiles>,
     /// The agent that answers events which name none.
-    pub default_agent: Option<Handle>,
+    pub default_agent: Option<HandleSlug>,
     /// The longest request body, in bytes.
     pub body_bytes_max: usize,
     /// The longest session file that can be imported, in bytes.
@@ -70,9 +71,9 @@ pub struct GatewayConfig {
     pub requests_max: usize,
     /// The most journal streams at a time; more are refused as `overloaded`.
     pub streams_max: usize,
-    /// The most connections of each door at a time; more wait to be accepted.
+    /// The most connections of each listener at a time; more wait to be accepted.
     pub connections_max: usize,
-    /// The most connections of one peer address at a time at the TCP door; more are closed.
+    /// The most connections of one peer address at a time on the TCP listener; more are closed.
     pub address_connections_max: usize,
     /// The most streams of one HTTP/2 connection at a time.
     pub http2_streams_max: u32,
@@ -184,7 +185,7 @@ pub enum ConfigError {
 }
 
 impl GatewayConfig {
-    /// The mode of the socket's file. Who speaks is told by the kernel in any case.
+    /// The mode of the socket's file. The kernel names the peer in any case.
     pub(crate) fn socket_mode(&self) -> u32 {
         if self.socket_users.is_empty() { 0o600 } else { 0o666 }
     }
@@ -192,14 +193,14 @@ impl GatewayConfig {
     /// Checks every setting and binds nothing.
     ///
     /// # Errors
-    /// Fails with the first of its [`problems`](Self::problems).
+    /// Fails with the first of its [`list_problems`](Self::list_problems).
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.problems().into_iter().next().map_or(Ok(()), Err)
+        self.list_problems().into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Lists every setting that is wrong: the doors first, then the numbers.
+    /// Lists every setting that is wrong: the listeners first, then the numbers.
     #[must_use]
-    pub fn problems(&self) -> Vec<ConfigError> {
+    pub fn list_problems(&self) -> Vec<ConfigError> {
         let mut problems = Vec::new();
         let open = self.listen.filter(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(address), None) = (open, &self.tls) {
@@ -214,7 +215,8 @@ impl GatewayConfig {
         if self.listen.is_none() && self.socket.is_none() {
             problems.push(ConfigError::NoDoor);
         }
-        let numbers = self.numbers().into_iter().filter(|(_, found, min, max)| found < min || found > max);
+        let numbers =
+            self.numeric_settings().into_iter().filter(|(_, found, min, max)| found < min || found > max);
         problems.extend(numbers.map(|(key, found, min, max)| ConfigError::OutOfRange {
             key,
             min,
@@ -225,7 +227,7 @@ impl GatewayConfig {
     }
 
     /// Every number with the smallest and the largest that it may be.
-    fn numbers(&self) -> [(&'static str, u64, u64, u64); 19] {
+    fn numeric_settings(&self) -> [(&'static str, u64, u64, u64); 19] {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         [
             ("body_bytes_max", count(self.body_bytes_max), 1024, 64 << 20),
@@ -321,7 +323,7 @@ mod tests {
         let hosts = vec!["https://agents.example".to_owned()];
         let wrong =
             GatewayConfig { listen, hosts, requests_max: 0, drain_ms: 600_001, ..GatewayConfig::default() };
-        let problems = wrong.problems();
+        let problems = wrong.list_problems();
         assert!(
             matches!(
                 problems.as_slice(),

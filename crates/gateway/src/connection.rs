@@ -26,12 +26,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use self::deadline::WriteDeadline;
-use self::pace::{Paced, Turn};
-use self::streams::Streams;
+use self::pace::{PacedBody, ReaderTurn};
+use self::streams::ConnectionStreams;
 use crate::caller::Peer;
 use crate::core::Shared;
-use crate::metrics::Refused;
-use crate::request::answer;
+use crate::metrics::EdgeRefusal;
+use crate::request::answer_request;
 
 /// The most bytes of the headers of one request, its target included.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
@@ -54,11 +54,11 @@ const CONNECTION_BYTES_MAX: u32 = 1 << 20;
 /// How often a peer is asked whether it is still there.
 const PING: Duration = Duration::from_secs(30);
 
-/// How long an HTTP/2 client that was told to go may rest before the connection is dropped.
+/// How long an HTTP/2 connection may idle after the server sent GOAWAY, before it is dropped.
 const GONE: Duration = Duration::from_millis(500);
 
 /// What a connection is served with.
-pub(crate) struct Line {
+pub(crate) struct ConnectionContext {
     pub(crate) core: Shared,
     pub(crate) router: Router,
     pub(crate) peer: Peer,
@@ -68,32 +68,33 @@ pub(crate) struct Line {
     pub(crate) cut: Arc<AtomicUsize>,
 }
 
-impl Line {
+impl ConnectionContext {
     /// Serves a connection to its end.
-    pub(crate) async fn plain<S>(self, stream: S)
+    pub(crate) async fn serve_plain<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = self.timed(stream);
-        self.http1(stream).await;
+        let stream = self.with_write_deadline(stream);
+        self.serve_http1(stream).await;
     }
 
     /// Agrees on a key and a version of HTTP, and serves the connection to its end.
-    pub(crate) async fn encrypted<S>(self, stream: S, acceptor: TlsAcceptor)
+    pub(crate) async fn serve_encrypted<S>(self, stream: S, acceptor: TlsAcceptor)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let handshake = timeout(self.core.config.header_time(), acceptor.accept(self.timed(stream)));
+        let handshake =
+            timeout(self.core.config.header_time(), acceptor.accept(self.with_write_deadline(stream)));
         let stream = tokio::select! {
             agreed = handshake => match agreed {
                 Ok(Ok(stream)) => Box::new(stream),
                 Ok(Err(error)) => {
-                    self.core.meters.refused(Refused::Handshake);
+                    self.core.meters.count_refusal(EdgeRefusal::Handshake);
                     tracing::debug!(%error, "no encrypted connection came about");
                     return;
                 }
                 Err(_) => {
-                    self.core.meters.refused(Refused::Handshake);
+                    self.core.meters.count_refusal(EdgeRefusal::Handshake);
                     return;
                 }
             },
@@ -102,18 +103,18 @@ impl Line {
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
         if is_http2 {
-            self.http2(stream).await;
+            self.serve_http2(stream).await;
         } else {
-            self.http1(stream).await;
+            self.serve_http1(stream).await;
         }
     }
 
-    fn timed<S>(&self, stream: S) -> WriteDeadline<S> {
-        let stalls = self.core.meters.refusals(Refused::SlowReader);
+    fn with_write_deadline<S>(&self, stream: S) -> WriteDeadline<S> {
+        let stalls = self.core.meters.refusal_counter(EdgeRefusal::SlowReader);
         WriteDeadline::new(stream, self.core.config.write_time(), stalls)
     }
 
-    async fn http1<S>(self, stream: S)
+    async fn serve_http1<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -121,7 +122,7 @@ impl Line {
         let service = service_fn(|request| {
             let core = core.clone();
             let router = router.clone();
-            async move { Ok::<_, Infallible>(answer(&core, router, peer, request).await) }
+            async move { Ok::<_, Infallible>(answer_request(&core, router, peer, request).await) }
         });
         let mut builder = http1::Builder::new();
         builder
@@ -143,15 +144,15 @@ impl Line {
                 }
             }
         };
-        ended(closed);
+        log_connection_end(closed);
     }
 
-    async fn http2<S>(self, stream: S)
+    async fn serve_http2<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { core, router, peer, tasks, cut } = self;
-        let streams = Streams::new(core.clone(), tasks);
+        let streams = ConnectionStreams::new(core.clone(), tasks);
         // However the connection ends, what its streams do ends with it.
         let _end = streams.end_with();
         let shared = core.clone();
@@ -159,9 +160,9 @@ impl Line {
             let core = shared.clone();
             let router = router.clone();
             async move {
-                let turn = Turn::of_this_stream();
-                let response = answer(&core, router, peer, request).await;
-                Ok::<_, Infallible>(response.map(|body| Body::new(Paced::new(body, turn))))
+                let turn = ReaderTurn::of_this_stream();
+                let response = answer_request(&core, router, peer, request).await;
+                Ok::<_, Infallible>(response.map(|body| Body::new(PacedBody::new(body, turn))))
             }
         });
         let mut builder = http2::Builder::new(streams.clone());
@@ -180,16 +181,16 @@ impl Line {
         let closed = tokio::select! {
             closed = connection.as_mut() => Some(closed),
             () = core.phase.closing.cancelled() => None,
-            () = streams.idle(core.config.header_time()) => None,
+            () = streams.wait_idle(core.config.header_time()) => None,
         };
         if let Some(closed) = closed {
-            ended(closed);
+            log_connection_end(closed);
             return;
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            closed = connection.as_mut() => ended(closed),
-            () = streams.idle(GONE) => {}
+            closed = connection.as_mut() => log_connection_end(closed),
+            () = streams.wait_idle(GONE) => {}
             () = core.phase.cut.cancelled() => {
                 cut.fetch_add(1, Ordering::Relaxed);
             }
@@ -197,7 +198,7 @@ impl Line {
     }
 }
 
-fn ended(closed: hyper::Result<()>) {
+fn log_connection_end(closed: hyper::Result<()>) {
     if let Err(error) = closed {
         tracing::debug!(%error, "connection ended");
     }

@@ -3,52 +3,72 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::http::HeaderValue;
-use dromia_contracts::agent::Handle;
-use dromia_contracts::{AgentId, Authority, Digest, Operator, TenantId};
+use dromia_contracts::agent::{ErasureCounts, HandleSlug};
+use dromia_contracts::pool::SlotPool;
+use dromia_contracts::{AgentId, Digest, OperatorScope, ScopeAuthority, TenantId};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowance::{Actors, Allowances};
+use crate::allowance::{ActorRateLimiter, TokenAllowances};
+use crate::bodies::BodyBudget;
 use crate::cache::Cache;
 use crate::caller::Caller;
+use crate::compat::ConversationCache;
 use crate::config::GatewayConfig;
-use crate::metrics::Meters;
-use crate::service::Ports;
+use crate::metrics::GatewayMeters;
+use crate::pauses::RefusalPauses;
+use crate::service::GatewayPorts;
+use crate::share;
 
 /// The most entries of each cache.
 const CACHE_ENTRIES_MAX: usize = 10_000;
 
+/// How long the receipt of a deletion is kept for a repeat of its request.
+const ERASED_TIME: Duration = Duration::from_hours(1);
+
 /// State of the router.
-pub(crate) type Shared = Arc<Core>;
+pub(crate) type Shared = Arc<GatewayCore>;
 
 #[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) ports: Ports,
-    pub(crate) operator: Operator,
+pub(crate) struct GatewayCore {
+    pub(crate) ports: GatewayPorts,
+    pub(crate) operator: OperatorScope,
     pub(crate) config: GatewayConfig,
-    /// By hash of the token. Whether one has expired is asked anew each time.
+    /// By hash of the token. The expiry is checked at each request.
     pub(crate) tokens: Cache<Digest, Caller>,
-    /// Hashes of tokens that nobody issued. All are forgotten when a token is made.
+    /// Hashes of tokens that were never issued. All are forgotten when a token is made.
     pub(crate) strangers: Cache<Digest, ()>,
     /// By handle.
-    pub(crate) tenants: Cache<Handle, TenantId>,
+    pub(crate) tenants: Cache<HandleSlug, TenantId>,
     /// By handle within a tenant.
-    pub(crate) agents: Cache<(TenantId, Handle), AgentId>,
+    pub(crate) agents: Cache<(TenantId, HandleSlug), AgentId>,
+    /// Conversations of clients without a session.
+    pub(crate) talks: ConversationCache,
+    /// What deleting an agent erased, by the id and the handle that it had: for a client that asks again because it
+    /// lost the answer.
+    pub(crate) erased: Cache<(TenantId, String), ErasureCounts>,
     pub(crate) requests: Arc<Semaphore>,
-    pub(crate) streams: Arc<Semaphore>,
-    pub(crate) imports: Arc<Semaphore>,
+    /// The same, of those whose tenant is known.
+    pub(crate) tenant_requests: SlotPool,
+    pub(crate) streams: SlotPool,
+    pub(crate) imports: SlotPool,
     /// What each token may take.
-    pub(crate) allowances: Arc<Allowances>,
-    /// What each actor may bring.
-    pub(crate) actors: Actors,
-    /// Connections of both doors that are open right now.
+    pub(crate) allowances: Arc<TokenAllowances>,
+    /// How many bytes of bodies that are still coming each may have held.
+    pub(crate) bodies: Arc<BodyBudget>,
+    /// How long refusals wait.
+    pub(crate) pauses: RefusalPauses,
+    /// How often each actor may submit an input.
+    pub(crate) actors: ActorRateLimiter,
+    /// Connections of both listeners that are open right now.
     pub(crate) connections: AtomicUsize,
     pub(crate) request_ids: RequestIds,
-    pub(crate) meters: Meters,
-    pub(crate) phase: Phase,
+    pub(crate) meters: GatewayMeters,
+    pub(crate) phase: DrainPhases,
     pub(crate) started_at: Timestamp,
     /// Who owns this process, as the socket's file tells; unset without a socket.
     pub(crate) owner_uid: OnceLock<u32>,
@@ -56,24 +76,29 @@ pub(crate) struct Core {
     pub(crate) tcp: OnceLock<SocketAddr>,
 }
 
-impl Core {
-    pub(crate) fn new(config: GatewayConfig, ports: Ports, meters: Meters) -> Self {
+impl GatewayCore {
+    pub(crate) fn new(config: GatewayConfig, ports: GatewayPorts, meters: GatewayMeters) -> Self {
         let trusted_for = config.cache_time();
         Self {
-            operator: ports.authority.operator(),
+            operator: ports.authority.issue_operator(),
             tokens: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             strangers: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             tenants: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             agents: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
+            talks: ConversationCache::default(),
+            erased: Cache::new(CACHE_ENTRIES_MAX, ERASED_TIME),
             requests: Arc::new(Semaphore::new(config.requests_max)),
-            streams: Arc::new(Semaphore::new(config.streams_max)),
-            imports: Arc::new(Semaphore::new(config.imports_max)),
-            allowances: Arc::new(Allowances::new(&config)),
-            actors: Actors::new(&config),
+            tenant_requests: share::make_slot_pool(config.requests_max),
+            streams: share::make_slot_pool(config.streams_max),
+            imports: share::make_slot_pool(config.imports_max),
+            allowances: Arc::new(TokenAllowances::new(&config)),
+            bodies: Arc::new(BodyBudget::new(config.body_bytes_max)),
+            pauses: RefusalPauses::default(),
+            actors: ActorRateLimiter::new(&config),
             connections: AtomicUsize::new(0),
-            request_ids: RequestIds::new(ports.runtime.ids.uuid().as_u128()),
+            request_ids: RequestIds::new(ports.runtime.ids.new_uuid().as_u128()),
             meters,
-            phase: Phase::default(),
+            phase: DrainPhases::default(),
             started_at: ports.runtime.clock.now(),
             owner_uid: OnceLock::new(),
             tcp: OnceLock::new(),
@@ -82,7 +107,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn authority(&self) -> &Authority {
+    pub(crate) fn authority(&self) -> &ScopeAuthority {
         &self.ports.authority
     }
 
@@ -98,16 +123,16 @@ impl Core {
 
     /// Journal streams that are open right now.
     pub(crate) fn streams_open(&self) -> usize {
-        self.config.streams_max - self.streams.available_permits()
+        self.streams.taken_slots()
     }
 }
 
 /// The phases of a drain, each entered once and in this order.
 #[derive(Debug, Default)]
-pub(crate) struct Phase {
-    /// Nothing new is accepted, streams end, and connections close after the request they carry.
+pub(crate) struct DrainPhases {
+    /// Nothing new is accepted, streams end but those of runs at work, and connections close after the request they carry.
     pub(crate) closing: CancellationToken,
-    /// Requests that wait for an answer are told that their input is accepted.
+    /// Requests that wait for an answer return that their input is accepted, and the last streams end.
     pub(crate) hurry: CancellationToken,
     /// What is still open is cut.
     pub(crate) cut: CancellationToken,

@@ -1,28 +1,28 @@
 //! Why a request was not done, on its way to the one place that writes problems.
 //!
-//! A [`Failure`] has two sides: the fault, which the tenant reads, and the cause, which only the log gets. It
+//! A [`ApiError`] has two sides: the fault, which the tenant reads, and the cause, which only the log gets. It
 //! travels as an extension of an empty response, because only the outermost station knows the request's id.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dromia_api::Problem;
+use dromia_api::ProblemDetails;
 use dromia_api::problem::http_status;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::store::{Commit, ReadError, Receipt, Refusal};
+use dromia_contracts::store::{CommitOutcome, CommitReceipt, CommitRefusal, ReadError};
 use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
 
 use crate::compat::Dialect;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub(crate) struct ApiError {
     fault: Fault,
     status: u16,
     cause: Option<String>,
     /// The field of the request that does not fit, as a path.
     place: Option<Box<str>>,
-    /// The run that is concerned, and how it stands.
+    /// The run that is concerned, and its status.
     run: Option<(RunId, RunStatus)>,
     /// In how many seconds the same request may succeed, where it may.
     again_s: u32,
@@ -31,19 +31,19 @@ pub(crate) struct Failure {
 /// The longest name that a failure repeats, in bytes.
 const NAME_BYTES_SHOWN: usize = 256;
 
-pub(crate) type Answer<T> = Result<T, Failure>;
+pub(crate) type Answer<T> = Result<T, ApiError>;
 
-impl Failure {
+impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Fault::new(code, message).into()
     }
 
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid_request(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message)
     }
 
     /// Says that nothing is called so. A name that is longer than any there is is not repeated.
-    pub(crate) fn absent(code: ErrorCode, noun: &str, name: &str) -> Self {
+    pub(crate) fn not_found(code: ErrorCode, noun: &str, name: &str) -> Self {
         Self::new(
             code,
             if name.len() > NAME_BYTES_SHOWN {
@@ -70,12 +70,12 @@ impl Failure {
     }
 
     /// Names the field of the request that does not fit.
-    pub(crate) fn at(mut self, place: impl Into<String>) -> Self {
+    pub(crate) fn at_field(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into().into_boxed_str());
         self
     }
 
-    /// Names the run that is concerned, and how it stands.
+    /// Names the run that is concerned, and its status.
     pub(crate) fn of_run(mut self, run: RunId, status: RunStatus) -> Self {
         self.run = Some((run, status));
         self
@@ -100,11 +100,11 @@ impl Failure {
         self.status
     }
 
-    pub(crate) fn place(&self) -> Option<&str> {
+    pub(crate) fn field_path(&self) -> Option<&str> {
         self.place.as_deref()
     }
 
-    pub(crate) fn run(&self) -> Option<(RunId, RunStatus)> {
+    pub(crate) fn concerned_run(&self) -> Option<(RunId, RunStatus)> {
         self.run
     }
 
@@ -114,7 +114,7 @@ impl Failure {
     }
 
     /// What went wrong and what comes next, in one text.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn full_message(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{}; {hint}", self.fault.message),
             None => self.fault.message.clone(),
@@ -126,15 +126,19 @@ impl Failure {
     }
 
     /// Describes the failure for the wire.
-    pub(crate) fn problem(&self, request_id: &str) -> Problem {
-        let mut problem =
-            Problem::with_status(self.status, self.fault.code, self.fault.message.as_str(), request_id);
+    pub(crate) fn problem_details(&self, request_id: &str) -> ProblemDetails {
+        let mut problem = ProblemDetails::with_status(
+            self.status,
+            self.fault.code,
+            self.fault.message.as_str(),
+            request_id,
+        );
         problem.hint = self.hint().map(str::to_owned);
         problem
     }
 
     /// Writes the failure into the log: its cause, and whatever is our own fault.
-    pub(crate) fn log(&self, request_id: &str) {
+    pub(crate) fn write_log(&self, request_id: &str) {
         let code = self.fault.code.as_str();
         match &self.cause {
             Some(cause) => tracing::warn!(request_id, code, cause, "request failed"),
@@ -146,7 +150,7 @@ impl Failure {
     }
 }
 
-/// The next step after a failure whose maker named none. `None` where the message names the place to mend.
+/// The next step after a failure whose maker named none. `None` where the message names what to fix.
 const fn next_step(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::InvalidRequest
@@ -236,13 +240,13 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
     }
 }
 
-impl From<Fault> for Failure {
+impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         Self { status: http_status(fault.code), fault, cause: None, place: None, run: None, again_s: 1 }
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         let cause = error.to_string();
         match error {
@@ -257,35 +261,37 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<CommitRefusal> for ApiError {
+    fn from(refusal: CommitRefusal) -> Self {
         let message = refusal.to_string();
         match refusal {
-            Refusal::Malformed(_) => Self::invalid(message),
-            Refusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "no such session"),
-            Refusal::HandleTaken(_) => Self::new(ErrorCode::HandleTaken, message),
-            Refusal::StateVersion { .. } => Self::new(ErrorCode::VersionConflict, message),
-            Refusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
-            Refusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
-            Refusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
-            Refusal::Overloaded | Refusal::ApprovalsFull { .. } => Self::new(ErrorCode::Overloaded, message),
-            Refusal::ReadOnly { cause } => {
+            CommitRefusal::Malformed(_) => Self::invalid_request(message),
+            CommitRefusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "no such session"),
+            CommitRefusal::HandleTaken(_) => Self::new(ErrorCode::HandleTaken, message),
+            CommitRefusal::StateVersion { .. } => Self::new(ErrorCode::VersionConflict, message),
+            CommitRefusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
+            CommitRefusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
+            CommitRefusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
+            CommitRefusal::Overloaded | CommitRefusal::ApprovalsFull { .. } => {
+                Self::new(ErrorCode::Overloaded, message)
+            }
+            CommitRefusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
-            Refusal::Damaged { problem } => Self::new(
+            CommitRefusal::Damaged { problem } => Self::new(
                 ErrorCode::JournalDamaged,
                 "what the write touches is damaged, and nothing was written",
             )
             .with_cause(problem),
-            Refusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
-            Refusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
-            Refusal::SessionExists { .. }
-            | Refusal::EpochStale { .. }
-            | Refusal::SequenceMoved { .. }
-            | Refusal::DeliveryMoved { .. }
-            | Refusal::DeliveryBlocked { .. }
-            | Refusal::FeedMoved { .. }
-            | Refusal::SecretVersion { .. } => {
+            CommitRefusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
+            CommitRefusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
+            CommitRefusal::SessionExists { .. }
+            | CommitRefusal::EpochStale { .. }
+            | CommitRefusal::SequenceMoved { .. }
+            | CommitRefusal::DeliveryMoved { .. }
+            | CommitRefusal::DeliveryBlocked { .. }
+            | CommitRefusal::FeedMoved { .. }
+            | CommitRefusal::SecretVersion { .. } => {
                 Self::new(ErrorCode::Internal, "the store refused the write").with_cause(message)
             }
         }
@@ -293,11 +299,11 @@ impl From<Refusal> for Failure {
 }
 
 /// Turns the three answers of a commit into two.
-pub(crate) fn committed(commit: Commit) -> Answer<Receipt> {
+pub(crate) fn commit_receipt(commit: CommitOutcome) -> Answer<CommitReceipt> {
     match commit {
-        Commit::Done(receipt) => Ok(receipt),
-        Commit::Refused(refusal) => Err(refusal.into()),
-        Commit::Unknown { cause } => Err(Failure::new(
+        CommitOutcome::Done(receipt) => Ok(receipt),
+        CommitOutcome::Refused(refusal) => Err(refusal.into()),
+        CommitOutcome::Unknown { cause } => Err(ApiError::new(
             ErrorCode::OutcomeUnknown,
             "the store could not say whether the write is durable",
         )
@@ -305,7 +311,7 @@ pub(crate) fn committed(commit: Commit) -> Answer<Receipt> {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
@@ -316,12 +322,12 @@ impl IntoResponse for Failure {
 }
 
 /// Writes the failure that a response carries, in the words of its route, and names the request on every response.
-pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Response {
+pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue) -> Response {
     let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
-    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+    if let Some(failure) = response.extensions_mut().remove::<ApiError>() {
         let id = request_id.to_str().unwrap_or_default();
-        failure.log(id);
-        *response.body_mut() = Body::from(dialect.body(&failure, id));
+        failure.write_log(id);
+        *response.body_mut() = Body::from(dialect.error_body(&failure, id));
         let headers = response.headers_mut();
         // The router has announced the length of the empty body that this one replaces.
         headers.remove(CONTENT_LENGTH);
@@ -332,7 +338,7 @@ pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Respons
         if let Some(seconds) = failure.again_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        dialect.advise(headers, &failure);
+        dialect.set_retry_headers(headers, &failure);
     }
     dialect.name_request(response.headers_mut(), &request_id);
     response.headers_mut().insert(dromia_api::REQUEST_ID_HEADER, request_id);
@@ -346,8 +352,8 @@ mod tests {
     #[test]
     fn a_refusal_that_no_grant_lifts_advises_none() {
         let message = "the reply was refused by leak-scan: the answer holds a secret, so it was not sent";
-        let failure = Failure::new(ErrorCode::ActionDenied, message);
-        assert_eq!(failure.text(), message);
-        assert_eq!(failure.problem("req_1").hint, None);
+        let failure = ApiError::new(ErrorCode::ActionDenied, message);
+        assert_eq!(failure.full_message(), message);
+        assert_eq!(failure.problem_details("req_1").hint, None);
     }
 }

@@ -1,82 +1,93 @@
-//! The one way of an input to the engine: what an actor brings is counted against his rate first.
+//! The one way of an input to the engine: each input is counted against its actor's rate first.
 //!
-//! Whoever says something costs his tenant a turn, so a stranger who may speak must not speak without end. The author is
-//! counted, not the credential: behind one token, or one signed channel, each actor has a rate of his own. How much they all
-//! ask is the token's rate (`allowance`), and what they spend is their budgets.
+//! Every input costs its tenant a turn, so a stranger who may speak must not speak without end. The author is counted,
+//! not the credential: behind one token, or one signed channel, each actor has a rate of his own. How much they all ask
+//! is the token's rate (`allowance`), and what they spend is their budgets.
 //!
-//! A repeat that joins an input which is there brings nothing, so it is neither refused nor counted. It is known by its
+//! A repeat that joins an input which is there adds nothing, so it is neither refused nor counted. It is known by its
 //! idempotency key; results of calls that were handed to a client have none, so a repeat of those is refused like any other
 //! input where the rate is used up.
 
-use dromia_contracts::runs::{NewInput, Submitted};
+use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
 use dromia_contracts::store::ItemKey;
 use dromia_contracts::{Actor, ErrorCode, Scope, TenantId};
 use jiff::Timestamp;
 
 use crate::caller::Caller;
-use crate::core::Core;
-use crate::failure::{Answer, Failure};
-use crate::metrics::Refused;
+use crate::core::GatewayCore;
+use crate::failure::{Answer, ApiError};
+use crate::metrics::EdgeRefusal;
+use crate::reserved;
 
-/// Who brings an input.
+/// Who submits an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bringer {
+pub(crate) enum Submitter {
     /// The operator, who speaks for himself: he is not counted.
     Operator,
-    /// Anybody else, and those for whom the operator speaks.
+    /// Any other caller, and those for whom the operator speaks.
     Actor,
 }
 
-impl Bringer {
-    /// Tells who brings what a caller sends under the name of an author.
-    pub(crate) fn of(caller: &Caller, author: &Actor) -> Self {
+impl Submitter {
+    /// Tells who submits what a caller sends under the name of an author.
+    pub(crate) fn from_caller(caller: &Caller, author: &Actor) -> Self {
         if caller.is_operator() && caller.scope.actor() == author { Self::Operator } else { Self::Actor }
     }
 }
 
 /// Hands an input to the engine, unless its author has used up his rate. When this ends well, the input is durable.
-pub(crate) async fn submit(
-    core: &Core,
-    bringer: Bringer,
+pub(crate) async fn submit_input(
+    core: &GatewayCore,
+    bringer: Submitter,
     scope: Scope,
     input: NewInput,
-) -> Answer<Submitted> {
-    let leave = leave(core, bringer, &scope, &input.author, input.key.as_ref()).await?;
+) -> Answer<InputReceipt> {
+    // On every route that names a session, for every caller.
+    if let InputTarget::Session(session) = input.target {
+        reserved::check_session(core, &scope, session).await?;
+    }
+    let leave = acquire_rate_permit(core, bringer, &scope, &input.author, input.key.as_ref()).await?;
     leave.submit(core, scope, input).await
 }
 
-/// The leave to bring one input; it names whose it was, if it was counted.
+/// The permit for one input; it names the actor, if the input was counted.
 #[derive(Debug)]
-pub(crate) struct Leave(Option<Actor>);
+pub(crate) struct RateLimitPermit(Option<Actor>);
 
-/// Counts an input of an author under a key, for whoever makes something else first: a refusal leaves nothing of it.
-pub(crate) async fn leave(
-    core: &Core,
-    bringer: Bringer,
+/// Counts an input of an author under a key, for a caller that makes something else first: a refusal leaves nothing of
+/// it.
+pub(crate) async fn acquire_rate_permit(
+    core: &GatewayCore,
+    bringer: Submitter,
     scope: &Scope,
     author: &Actor,
     key: Option<&ItemKey>,
-) -> Answer<Leave> {
+) -> Answer<RateLimitPermit> {
     let now = core.ports.runtime.clock.now();
-    Ok(Leave(match bringer {
-        Bringer::Operator => None,
-        Bringer::Actor => charge(core, scope, author, key, now).await?,
+    Ok(RateLimitPermit(match bringer {
+        Submitter::Operator => None,
+        Submitter::Actor => charge_actor(core, scope, author, key, now).await?,
     }))
 }
 
-impl Leave {
+impl RateLimitPermit {
     /// Hands the input to the engine.
-    pub(crate) async fn submit(self, core: &Core, scope: Scope, input: NewInput) -> Answer<Submitted> {
+    pub(crate) async fn submit(
+        self,
+        core: &GatewayCore,
+        scope: Scope,
+        input: NewInput,
+    ) -> Answer<InputReceipt> {
         let tenant = scope.tenant();
-        let submitted = core.ports.runs.submit(scope, input).await?;
+        let submitted = core.ports.runs.submit_input(scope, input).await?;
         if submitted.replayed {
             self.give_back(core, tenant);
         }
         Ok(submitted)
     }
 
-    /// Puts it back, because nothing was brought.
-    pub(crate) fn give_back(self, core: &Core, tenant: TenantId) {
+    /// Puts it back, because no input was submitted.
+    pub(crate) fn give_back(self, core: &GatewayCore, tenant: TenantId) {
         if let Self(Some(author)) = self {
             core.actors.give_back(tenant, &author);
         }
@@ -84,14 +95,14 @@ impl Leave {
 }
 
 /// Counts an input; returns whose it was, if it was counted.
-async fn charge(
-    core: &Core,
+async fn charge_actor(
+    core: &GatewayCore,
     scope: &Scope,
     author: &Actor,
     key: Option<&ItemKey>,
     now: Timestamp,
 ) -> Answer<Option<Actor>> {
-    let Err(again_ms) = core.actors.take(scope.tenant(), author, now) else {
+    let Err(again_ms) = core.actors.take_input(scope.tenant(), author, now) else {
         return Ok(Some(author.clone()));
     };
     if let Some(key) = key
@@ -99,13 +110,13 @@ async fn charge(
     {
         return Ok(None);
     }
-    core.meters.refused(Refused::ActorRate);
+    core.meters.count_refusal(EdgeRefusal::ActorRate);
     let text = format!("{author} has said as much as one actor may for now");
-    Err(Failure::new(ErrorCode::ActorRateLimited, text).again_in(again_ms.div_ceil(1_000).max(1)))
+    Err(ApiError::new(ErrorCode::ActorRateLimited, text).again_in(again_ms.div_ceil(1_000).max(1)))
 }
 
-/// Tells whether a key stands for the input of the same request.
-async fn is_known(core: &Core, scope: &Scope, key: &ItemKey, now: Timestamp) -> Answer<bool> {
-    let known = core.ports.store.keyed(scope, &key.key, now).await?;
+/// Tells whether a key belongs to an input of the same request.
+async fn is_known(core: &GatewayCore, scope: &Scope, key: &ItemKey, now: Timestamp) -> Answer<bool> {
+    let known = core.ports.store.find_keyed_item(scope, &key.key, now).await?;
     Ok(known.is_some_and(|known| known.request == key.request))
 }

@@ -1,4 +1,4 @@
-//! The doors of the server: HTTP over a TCP port, with TLS where other machines reach it, and over a Unix socket.
+//! The server's listeners: HTTP over a TCP port, with TLS where other machines reach it, and over a Unix socket.
 //!
 //! A request passes these stations in this order, and there is no other way in: the connection ([`service`]) and how
 //! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`names`), the route
@@ -6,21 +6,21 @@
 //! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`). What a handler takes
 //! in for an agent is counted against the rate of its actor (`ingress`).
 //!
-//! Beside the routes of the house stand those of other APIs (`compat`), so that their clients can be pointed here.
-//! What their bodies say can be read without a server ([`reading`]).
+//! In addition to its own routes the gateway serves those of other APIs (`compat`), so that their clients can be
+//! pointed here. What their bodies say can be read without a server ([`reading`]).
 //!
 //! The gateway decides who asks, and nothing about what is done: it stores through [`Store`] only what needs no
-//! engine, and speaks to the engine through [`Runs`]. It keeps nothing that matters across a restart; its caches
+//! engine, and speaks to the engine through [`EnginePort`]. It keeps nothing that matters across a restart; its caches
 //! hold names of owners for a second.
 //!
 //! What leaves by itself goes through the [`outbox`], to the [`channel`]s of the configuration, signed ([`signature`]);
 //! by the same signature their events are let in.
 //!
-//! Lifecycle: [`GatewayConfig::validate`] (pure) → [`build`] (binds) → [`Gateway::run`] (serves, then drains) beside
-//! a cheap [`Handle`].
+//! Lifecycle: [`GatewayConfig::validate`] (pure) → [`build_gateway`] (binds) → [`Gateway::run`] (serves, then drains)
+//! beside a cheap [`GatewayHandle`].
 //!
 //! [`Store`]: dromia_contracts::store::Store
-//! [`Runs`]: dromia_contracts::runs::Runs
+//! [`EnginePort`]: dromia_contracts::runs::EnginePort
 
 pub mod channel;
 pub mod config;
@@ -35,9 +35,12 @@ pub mod tls;
 mod addresses;
 mod connection;
 mod names;
+mod pauses;
 mod request;
+mod reserved;
 
 mod allowance;
+mod bodies;
 mod cache;
 mod caller;
 mod core;
@@ -53,9 +56,9 @@ mod follow;
 mod transcript;
 mod wire;
 
-pub use crate::channel::{Channel, ChannelKey, ChannelKeys, Channels};
+pub use crate::channel::{ChannelKey, ChannelKeys, WebhookChannel, WebhookChannels};
 pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
-pub use crate::metrics::ToolMeters;
-pub use crate::outbox::{Letter, Outbox, OutboxPorts, Post, Posted};
-pub use crate::service::{BuildError, Drained, Gateway, Handle, Ports, build};
+pub use crate::metrics::{LogMeter, ToolMeters};
+pub use crate::outbox::{Outbox, OutboxPorts, WebhookOutcome, WebhookRequest, WebhookSender};
+pub use crate::service::{BuildError, DrainReport, Gateway, GatewayHandle, GatewayPorts, build_gateway};
 pub use crate::tls::TlsError;

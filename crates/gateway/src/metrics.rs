@@ -1,8 +1,9 @@
-//! Meters of the room, under `dromia_`, and their text form.
+//! Meters of the gateway, under `dromia_`, and their text form.
 //!
 //! Every label value is known when the process starts (route templates, status classes, directions, reasons), so no
 //! request can add a series. Counters are handles made once; counting is an atomic add.
 
+mod tenants;
 mod tools;
 
 use std::fmt;
@@ -14,8 +15,9 @@ use dromia_contracts::task::TaskState;
 use dromia_contracts::tool::ToolDescriptor;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use self::tenants::TenantMeters;
 pub use self::tools::ToolMeters;
-use crate::core::Core;
+use crate::core::GatewayCore;
 use crate::routes::ROUTES;
 
 /// Upper bounds of the latency histogram, in seconds.
@@ -24,9 +26,9 @@ const SECONDS: [f64; 14] =
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
-/// Why a client was refused or dropped at the edge, before or beside a handler.
+/// Why a client was refused or dropped at the edge, before a handler or while one runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum EdgeRefusal {
     /// Its Host is none of ours.
     Host,
     /// The page that asks may not.
@@ -45,6 +47,8 @@ pub(crate) enum Refused {
     TokenStreams,
     /// The body did not arrive in time.
     SlowBody,
+    /// There are too many bytes of bodies on their way.
+    BodyBytes,
     /// The answer was left unread for too long.
     SlowReader,
     /// The encrypted connection did not come about.
@@ -53,8 +57,8 @@ pub(crate) enum Refused {
     AddressConnections,
 }
 
-impl Refused {
-    const ALL: [Self; 12] = [
+impl EdgeRefusal {
+    const ALL: [Self; 13] = [
         Self::Host,
         Self::Origin,
         Self::Requests,
@@ -64,6 +68,7 @@ impl Refused {
         Self::TokenRequests,
         Self::TokenStreams,
         Self::SlowBody,
+        Self::BodyBytes,
         Self::SlowReader,
         Self::Handshake,
         Self::AddressConnections,
@@ -80,6 +85,7 @@ impl Refused {
             Self::TokenRequests => "token_requests",
             Self::TokenStreams => "token_streams",
             Self::SlowBody => "slow_body",
+            Self::BodyBytes => "body_bytes",
             Self::SlowReader => "slow_reader",
             Self::Handshake => "handshake",
             Self::AddressConnections => "address_connections",
@@ -87,21 +93,41 @@ impl Refused {
     }
 }
 
-pub(crate) struct Meters {
+pub(crate) struct GatewayMeters {
     handle: PrometheusHandle,
     routes: Vec<RouteMeters>,
     unmatched: RouteMeters,
-    refused: Vec<(Refused, Counter)>,
+    refused: Vec<(EdgeRefusal, Counter)>,
     input_tokens: Counter,
     output_tokens: Counter,
+    /// What a tenant may see of its own.
+    pub(crate) tenants: TenantMeters,
     /// By state, in the order of [`TaskState::ALL`].
     tasks: [Counter; TaskState::ALL.len()],
     tools: ToolMeters,
-    gauges: Gauges,
+    log: LogMeter,
+    gauges: GatewayGauges,
 }
 
-/// What is read from the other rooms when the text is made.
-struct Gauges {
+/// Counts the lines of the log that were dropped, because the log's queue was full.
+#[derive(Clone)]
+pub struct LogMeter(Counter);
+
+impl LogMeter {
+    /// Says how many there were since the start.
+    pub fn set_dropped(&self, dropped: u64) {
+        self.0.absolute(dropped);
+    }
+}
+
+impl fmt::Debug for LogMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogMeter")
+    }
+}
+
+/// Gauges that are read from the other services when the text is made.
+struct GatewayGauges {
     connections_open: Gauge,
     requests_in_flight: Gauge,
     streams_open: Gauge,
@@ -156,14 +182,14 @@ impl RouteMeters {
     }
 
     /// Counts one answered request.
-    pub(crate) fn record(&self, status: StatusCode, took: Duration) {
+    pub(crate) fn record_request(&self, status: StatusCode, took: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
         self.classes[class].increment(1);
         self.seconds.record(took.as_secs_f64());
     }
 }
 
-impl Meters {
+impl GatewayMeters {
     /// Makes the meters; the tools are those that calls are counted of.
     pub(crate) fn new(tools: &[ToolDescriptor]) -> Result<Self, MetersError> {
         let of_tools = Matcher::Full(tools::SECONDS_NAME.to_owned());
@@ -192,7 +218,7 @@ impl Meters {
         recorder.describe_counter(
             "dromia_answered_tokens_total".into(),
             None,
-            "Model tokens of the runs whose answers were waited for.".into(),
+            "Model tokens of all answers that became durable, whoever waited for them.".into(),
         );
         let deliveries = |state: &'static str| {
             let labels = vec![Label::new("state", state)];
@@ -221,7 +247,7 @@ impl Meters {
             None,
             "Runs that a budget stopped, or that went in a circle.".into(),
         );
-        let refused = |reason: Refused| {
+        let refused = |reason: EdgeRefusal| {
             let labels = vec![Label::new("reason", reason.as_str())];
             let key = Key::from_parts("dromia_http_refusals_total", labels);
             (reason, recorder.register_counter(&key, &METADATA))
@@ -231,7 +257,7 @@ impl Meters {
             None,
             "Requests and connections that were refused or dropped at the edge.".into(),
         );
-        let gauges = Gauges {
+        let gauges = GatewayGauges {
             connections_open: gauge("dromia_http_connections_open", "Connections that are open."),
             requests_in_flight: gauge("dromia_http_requests_in_flight", "Requests that hold a share."),
             streams_open: gauge("dromia_http_streams_open", "Journal streams that are open."),
@@ -263,11 +289,16 @@ impl Meters {
                 .map(|route| RouteMeters::new(&recorder, route.method, route.path))
                 .collect(),
             unmatched: RouteMeters::new(&recorder, "any", "none"),
-            refused: Refused::ALL.map(refused).into(),
+            refused: EdgeRefusal::ALL.map(refused).into(),
             input_tokens: tokens("input"),
             output_tokens: tokens("output"),
+            tenants: TenantMeters::default(),
             tasks: TaskState::ALL.map(tasks),
             tools: ToolMeters::new(&recorder, tools),
+            log: LogMeter(counter(
+                "dromia_log_lines_dropped_total",
+                "Lines of the log that were dropped, because nobody read standard error.",
+            )),
             gauges,
             handle: recorder.handle(),
         })
@@ -279,66 +310,67 @@ impl Meters {
         index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unmatched).clone()
     }
 
-    pub(crate) fn unmatched(&self) -> &RouteMeters {
+    pub(crate) fn unmatched_route(&self) -> &RouteMeters {
         &self.unmatched
     }
 
-    /// The meters of tools, for whoever runs calls.
-    pub(crate) fn tools(&self) -> ToolMeters {
+    /// The meters of tools, for the engine that runs calls.
+    pub(crate) fn tool_meters(&self) -> ToolMeters {
         self.tools.clone()
     }
 
+    /// The meter of dropped lines, for the log writer.
+    pub(crate) fn log_meter(&self) -> LogMeter {
+        self.log.clone()
+    }
+
     /// Counts what was refused or dropped at the edge.
-    pub(crate) fn refused(&self, reason: Refused) {
-        self.refusals(reason).increment(1);
+    pub(crate) fn count_refusal(&self, reason: EdgeRefusal) {
+        self.refusal_counter(reason).increment(1);
     }
 
     /// The counter of one reason, for what counts by itself.
-    pub(crate) fn refusals(&self, reason: Refused) -> Counter {
+    pub(crate) fn refusal_counter(&self, reason: EdgeRefusal) -> Counter {
         let found = self.refused.iter().find(|(known, _)| *known == reason);
         found.map_or_else(Counter::noop, |(_, counter)| counter.clone())
     }
 
-    /// Counts the tokens of a run that was waited for.
-    pub(crate) fn answered(&self, usage: dromia_api::Usage) {
-        self.input_tokens.increment(u64::from(usage.input_tokens));
-        self.output_tokens.increment(u64::from(usage.output_tokens));
-    }
-
-    /// Folds recorded samples into their buckets. Without it they would pile up while nobody scrapes.
-    pub(crate) fn upkeep(&self) {
+    /// Folds recorded samples into their buckets. Without it they would pile up while no scraper comes.
+    pub(crate) fn run_upkeep(&self) {
         self.handle.run_upkeep();
     }
 
     /// Returns the text that Prometheus reads.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts beyond 2^53 do not occur")]
-    pub(crate) fn render(&self, core: &Core) -> String {
+    pub(crate) fn render(&self, core: &GatewayCore) -> String {
         let gauges = &self.gauges;
         gauges.connections_open.set(core.connections_open() as f64);
         gauges.requests_in_flight.set(core.requests_in_flight() as f64);
         gauges.streams_open.set(core.streams_open() as f64);
         gauges.cached_tokens.set(core.tokens.len() as f64);
-        let load = core.ports.runs.load();
+        let load = core.ports.runs.engine_load();
         gauges.runs_active.set(load.active as f64);
         gauges.runs_ready.set(load.ready as f64);
         gauges.runs_active_max.set(load.active_max as f64);
         for (state, counter) in TaskState::ALL.into_iter().zip(&self.tasks) {
-            counter.absolute(load.tasks.of(state));
+            counter.absolute(load.tasks.count_of(state));
         }
         gauges.budget_stops.absolute(load.budget_stops);
         gauges.loops.absolute(load.loops);
-        let health = core.ports.store.health();
+        self.input_tokens.absolute(load.input_tokens);
+        self.output_tokens.absolute(load.output_tokens);
+        let health = core.ports.store.store_health();
         gauges.store_writable.set(if health.read_only.is_none() { 1.0 } else { 0.0 });
         gauges.store_damage.absolute(health.damaged.as_ref().map_or(0, |damage| damage.met));
         gauges.wal_bytes.set(health.wal_bytes as f64);
         gauges.file_bytes.set(health.file_bytes as f64);
-        let stats = core.ports.store.stats();
+        let stats = core.ports.store.store_stats();
         gauges.commits.absolute(stats.commits);
         gauges.batches.absolute(stats.batches);
         gauges.rows.absolute(stats.rows);
         gauges.writer_micros.absolute(stats.writer_micros);
         gauges.bytes_written.absolute(stats.bytes_written);
-        let outbox = core.ports.outbox.counts();
+        let outbox = core.ports.outbox.delivery_counts();
         gauges.delivered.absolute(outbox.delivered);
         gauges.failed.absolute(outbox.failed);
         gauges.dead.absolute(outbox.dead);
@@ -349,7 +381,7 @@ impl Meters {
     }
 }
 
-impl fmt::Debug for Meters {
+impl fmt::Debug for GatewayMeters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meters").field("routes", &self.routes.len()).finish_non_exhaustive()
     }

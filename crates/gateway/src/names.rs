@@ -1,4 +1,4 @@
-//! By which names the TCP door may be asked for, and for whose pages.
+//! Host and origin check: the names by which clients may address the TCP listener, and the pages that may ask.
 //!
 //! A page that points its own name at this server (DNS rebinding) gets nothing: only loopback names, the address that
 //! the connection reached, and listed names are served. A page of another origin may ask only if its origin is listed;
@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::Response;
 use dromia_contracts::ErrorCode;
 
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, ApiError};
 
 /// How long a browser may keep what a preflight said, in seconds.
 const PREFLIGHT_SECONDS: u32 = 600;
@@ -35,7 +35,7 @@ pub(crate) fn is_host(text: &str) -> bool {
             && text.len() <= HOST_BYTES_MAX
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
     };
-    is_name(text) || address(text).is_some()
+    is_name(text) || parse_host_address(text).is_some()
 }
 
 /// Tells whether a text can be an origin: a scheme and an authority, and nothing else.
@@ -47,36 +47,40 @@ pub(crate) fn is_origin(text: &str) -> bool {
         && Authority::try_from(authority).is_ok_and(|authority| is_host(authority.host()))
 }
 
-fn address(host: &str) -> Option<IpAddr> {
+fn parse_host_address(host: &str) -> Option<IpAddr> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// Checks that everything that names the host of the request names this server, and returns that name.
-pub(crate) fn host<B>(request: &Request<B>, local: IpAddr, listed: &[String]) -> Answer<Option<Authority>> {
+pub(crate) fn check_host<B>(
+    request: &Request<B>,
+    local: IpAddr,
+    listed: &[String],
+) -> Answer<Option<Authority>> {
     let mut named = None;
     let hosts =
         request.headers().get_all(HOST).iter().map(|value| Authority::try_from(value.as_bytes()).ok());
     for authority in hosts.chain(request.uri().authority().cloned().map(Some)) {
         let ours = authority.filter(|authority| is_ours(authority.host(), local, listed));
         let Some(ours) = ours else {
-            return Err(Failure::new(ErrorCode::Forbidden, "no host of this name is served")
+            return Err(ApiError::new(ErrorCode::Forbidden, "no host of this name is served")
                 .with_hint("use the server's address, or list the name under http.hosts in dromia.yaml"));
         };
         named = Some(ours);
     }
     if named.is_none() && request.version() > Version::HTTP_10 {
-        return Err(Failure::invalid("the request has no Host header"));
+        return Err(ApiError::invalid_request("the request has no Host header"));
     }
     Ok(named)
 }
 
 fn is_ours(host: &str, local: IpAddr, listed: &[String]) -> bool {
-    match address(host) {
+    match parse_host_address(host) {
         Some(asked) => {
             asked.is_loopback()
                 || asked == local.to_canonical()
-                || listed.iter().any(|name| address(name) == Some(asked))
+                || listed.iter().any(|name| parse_host_address(name) == Some(asked))
         }
         None => {
             host.eq_ignore_ascii_case("localhost")
@@ -86,7 +90,7 @@ fn is_ours(host: &str, local: IpAddr, listed: &[String]) -> bool {
 }
 
 /// Checks the page that asks, if one does, and returns its origin if that is listed.
-pub(crate) fn origin(
+pub(crate) fn check_origin(
     headers: &HeaderMap,
     scheme: &str,
     own: Option<&Authority>,
@@ -103,12 +107,12 @@ pub(crate) fn origin(
             return Ok(None);
         }
     }
-    Err(Failure::new(ErrorCode::Forbidden, "pages of this origin may not ask this server")
+    Err(ApiError::new(ErrorCode::Forbidden, "pages of this origin may not ask this server")
         .with_hint("list the origin under http.origins in dromia.yaml"))
 }
 
 /// Answers a browser that asks whether a page of a listed origin may send its request.
-pub(crate) fn preflight(method: &Method, asked: &HeaderMap) -> Option<Response> {
+pub(crate) fn answer_preflight(method: &Method, asked: &HeaderMap) -> Option<Response> {
     if method != Method::OPTIONS || !asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return None;
     }
@@ -157,13 +161,13 @@ mod tests {
             ("", false),
         ] {
             let request = Request::builder().header(HOST, name).body(()).unwrap();
-            assert_eq!(host(&request, LOCAL, &listed).is_ok(), served, "{name:?}");
+            assert_eq!(check_host(&request, LOCAL, &listed).is_ok(), served, "{name:?}");
         }
     }
 
     #[test]
     fn two_hosts_must_both_be_ours_and_none_is_refused() {
-        let checked = |request: &Request<()>| host(request, LOCAL, &[]).is_ok();
+        let checked = |request: &Request<()>| check_host(request, LOCAL, &[]).is_ok();
         let request = Request::builder().header(HOST, "localhost").header(HOST, "evil.example");
         assert!(!checked(&request.body(()).unwrap()));
         let request = Request::builder().uri("http://evil.example/health").header(HOST, "localhost");
@@ -193,7 +197,7 @@ mod tests {
             for &origin in said {
                 headers.append(ORIGIN, HeaderValue::from_static(origin));
             }
-            let checked = origin(&headers, "http", Some(&own), &listed);
+            let checked = check_origin(&headers, "http", Some(&own), &listed);
             assert_eq!(checked.is_ok(), served, "{said:?}");
             let readable = checked.ok().flatten().is_some();
             assert_eq!(readable, said == ["https://app.example"], "{said:?}");

@@ -13,11 +13,11 @@ mod page;
 mod schemas;
 mod table;
 
-pub use self::document::document;
-pub use self::operation::{Operation, Schema, of};
-pub use self::table::operations;
+pub use self::document::build_document;
+pub use self::operation::{Operation, Schema, schema_of};
+pub use self::table::all_operations;
 
-pub(crate) use self::page::{CSP_NONCE, page};
+pub(crate) use self::page::{CSP_NONCE, render_page};
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,16 @@
-//! The outbox: takes prepared messages out of the store and brings them to their receivers, in order per target.
+//! The outbox: takes prepared messages out of the store and delivers them to their receivers, in order per target.
 //!
-//! One pump looks at the first open message of each target, decides (`policy`) and lets a task of its own bring
-//! it: the beginning is durable before a byte leaves, the outcome before the next message of that target begins. What
-//! is at work is bounded, for the node and for each tenant, and a target has one message at work, so a receiver that
-//! is stuck or slow holds up nobody but its own queue. It is also the one owner of each tenant's feed, which it numbers.
+//! One pump looks at the first open message of each target, decides (`policy`) and lets a task of its own deliver it:
+//! the beginning is durable before a byte leaves, the outcome before the next message of that target begins. What is at
+//! work is bounded, for the node and for each tenant, and a target has one message at work, so a receiver that is stuck
+//! or slow delays its own queue only. It is also the one owner of each tenant's feed, which it numbers.
 //!
 //! It refuses to decide who may say what: the gate let the reply out before it was prepared. It keeps nothing in memory
 //! that matters: after a crash an attempt without an outcome is repeated where the receiver takes our id, and is
 //! `unknown_after_send` where not.
 //!
-//! Lifecycle: [`Outbox::new`] → [`Outbox::start`] → [`Outbox::drain`], after which no attempt begins; those that are
-//! at work are waited for by whoever watches [`Outbox::in_flight`].
+//! Lifecycle: [`Outbox::new`] → [`Outbox::start`] → [`Outbox::drain`], after which no attempt begins; the caller of the
+//! drain watches [`Outbox::in_flight`] to wait for those at work.
 
 mod bringing;
 mod counts;
@@ -22,21 +22,21 @@ mod pump;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dromia_contracts::delivery::Bell;
+use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::Leaks;
-use dromia_contracts::{Authority, Digest, Scope};
+use dromia_contracts::vault::LeakDetector;
+use dromia_contracts::{Digest, Scope, ScopeAuthority};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::counts::Counts;
-use self::flights::Flights;
-use self::policy::Life;
-pub use self::post::{Letter, Post, Posted};
-use self::pump::Pump;
-use crate::channel::{Channel, ChannelKeys, Channels, KeptKeys};
-use crate::signature::Key;
+use self::counts::OutboxCounters;
+use self::flights::InFlightDeliveries;
+use self::policy::ProcessLife;
+pub use self::post::{WebhookOutcome, WebhookRequest, WebhookSender};
+use self::pump::OutboxPump;
+use crate::channel::{ChannelKeys, KeptKeys, WebhookChannel, WebhookChannels};
+use crate::signature::WebhookSigningKey;
 
 /// What the outbox reaches the world through.
 #[derive(Debug, Clone)]
@@ -44,21 +44,21 @@ pub struct OutboxPorts {
     /// Durable storage.
     pub store: Arc<dyn Store>,
     /// The way out.
-    pub post: Arc<dyn Post>,
+    pub post: Arc<dyn WebhookSender>,
     /// Who looks for secrets in what leaves.
-    pub leaks: Arc<dyn Leaks>,
+    pub leaks: Arc<dyn LeakDetector>,
     /// The keys of channels that are in a vault.
     pub keys: Arc<dyn ChannelKeys>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes, under which messages are read.
-    pub authority: Authority,
+    pub authority: ScopeAuthority,
 }
 
 /// A handle to the outbox; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    pump: Arc<Pump>,
+    pump: Arc<OutboxPump>,
     /// For what comes in.
     kept: Arc<KeptKeys>,
 }
@@ -72,7 +72,7 @@ pub struct OutboxCounts {
     pub failed: u64,
     /// Messages given up.
     pub dead: u64,
-    /// Messages of which nobody knows whether they arrived.
+    /// Messages that may or may not have arrived.
     pub unknown: u64,
     /// Messages at work.
     pub in_flight: usize,
@@ -82,19 +82,19 @@ pub struct OutboxCounts {
 
 impl Outbox {
     /// Builds the outbox; nothing runs until [`Outbox::start`].
-    pub fn new(ports: OutboxPorts, channels: Channels) -> Self {
-        let life = Life {
-            holder: Digest::from_bytes(ports.runtime.ids.secret()),
+    pub fn new(ports: OutboxPorts, channels: WebhookChannels) -> Self {
+        let life = ProcessLife {
+            holder: Digest::from_bytes(ports.runtime.ids.random_secret()),
             began_at: ports.runtime.clock.now(),
         };
-        let kept = Arc::new(KeptKeys::of(&channels));
-        let pump = Pump {
-            operator: ports.authority.operator(),
+        let kept = Arc::new(KeptKeys::for_channels(&channels));
+        let pump = OutboxPump {
+            operator: ports.authority.issue_operator(),
             life,
             bell: Notify::new(),
             stop: CancellationToken::new(),
-            flights: Arc::new(Flights::default()),
-            counts: Counts::default(),
+            flights: Arc::new(InFlightDeliveries::default()),
+            counts: OutboxCounters::default(),
             channels,
             ports,
         };
@@ -114,23 +114,28 @@ impl Outbox {
 
     /// Counts the messages at work.
     pub fn in_flight(&self) -> usize {
-        self.pump.flights.count()
+        self.pump.flights.count_in_flight()
     }
 
     /// The channels.
-    pub fn channels(&self) -> &Channels {
+    pub fn channels(&self) -> &WebhookChannels {
         &self.pump.channels
     }
 
     /// Finds the key that checks what comes in by a channel, in a scope of its tenant, or says why not.
-    pub(crate) async fn key(&self, name: &str, channel: &Channel, scope: &Scope) -> Result<Key, String> {
+    pub(crate) async fn channel_key(
+        &self,
+        name: &str,
+        channel: &WebhookChannel,
+        scope: &Scope,
+    ) -> Result<WebhookSigningKey, String> {
         let ports = &self.pump.ports;
-        self.kept.key((name, channel), &*ports.keys, scope, &*ports.runtime.clock).await
+        self.kept.find_key((name, channel), &*ports.keys, scope, &*ports.runtime.clock).await
     }
 
     /// Tells how messages ended since the start.
-    pub fn counts(&self) -> OutboxCounts {
-        let Counts { delivered, failed, dead, unknown, targets } = &self.pump.counts;
+    pub fn delivery_counts(&self) -> OutboxCounts {
+        let OutboxCounters { delivered, failed, dead, unknown, targets } = &self.pump.counts;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         OutboxCounts {
             delivered: read(delivered),
@@ -143,8 +148,8 @@ impl Outbox {
     }
 }
 
-impl Bell for Outbox {
-    fn ring(&self) {
+impl DeliveryNotifier for Outbox {
+    fn notify_delivery(&self) {
         self.pump.bell.notify_one();
     }
 }

@@ -17,10 +17,10 @@ use futures_util::FutureExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::caller::{Door, Peer};
-use crate::core::{Core, Shared};
-use crate::failure::{Answer, Failure, finish};
-use crate::metrics::Refused;
+use crate::caller::{LocalEndpoint, Peer};
+use crate::core::{GatewayCore, Shared};
+use crate::failure::{Answer, ApiError, finish_response};
+use crate::metrics::EdgeRefusal;
 use crate::names;
 
 /// The id of a request, for what is still said after the headers of its answer, which carry it too.
@@ -34,15 +34,20 @@ impl RequestId {
 }
 
 impl FromRequestParts<Shared> for RequestId {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
         let id = parts.extensions.get::<Self>().cloned();
-        id.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no id"))
+        id.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no id"))
     }
 }
 
-pub(crate) async fn answer(core: &Core, router: Router, peer: Peer, request: Request<Incoming>) -> Response {
+pub(crate) async fn answer_request(
+    core: &GatewayCore,
+    router: Router,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response {
     let request_id = core.request_ids.next();
     let mut request = request.map(Body::new);
     let page = match peer {
@@ -51,16 +56,16 @@ pub(crate) async fn answer(core: &Core, router: Router, peer: Peer, request: Req
     };
     let page = match page {
         Ok(page) => page,
-        Err(failure) => return finish(failure.into_response(), request_id),
+        Err(failure) => return finish_response(failure.into_response(), request_id),
     };
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(RequestId(request_id.clone()));
-    let preflight = page.as_ref().and_then(|_| names::preflight(request.method(), request.headers()));
+    let preflight = page.as_ref().and_then(|_| names::answer_preflight(request.method(), request.headers()));
     let response = match preflight {
         Some(response) => response,
-        None => routed(router, request).await,
+        None => route_request(router, request).await,
     };
-    let mut response = finish(response, request_id);
+    let mut response = finish_response(response, request_id);
     if let Some(origin) = page {
         names::let_read(response.headers_mut(), origin);
     }
@@ -68,19 +73,23 @@ pub(crate) async fn answer(core: &Core, router: Router, peer: Peer, request: Req
 }
 
 /// Checks host and origin, and returns the origin of a page that may read the answer.
-fn asking_page(core: &Core, door: Door, request: &Request<Body>) -> Answer<Option<HeaderValue>> {
+fn asking_page(
+    core: &GatewayCore,
+    door: LocalEndpoint,
+    request: &Request<Body>,
+) -> Answer<Option<HeaderValue>> {
     let config = &core.config;
-    let own = names::host(request, door.local, &config.hosts)
-        .inspect_err(|_| core.meters.refused(Refused::Host))?;
-    names::origin(request.headers(), door.scheme(), own.as_ref(), &config.origins)
-        .inspect_err(|_| core.meters.refused(Refused::Origin))
+    let own = names::check_host(request, door.local, &config.hosts)
+        .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Host))?;
+    names::check_origin(request.headers(), door.url_scheme(), own.as_ref(), &config.origins)
+        .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Origin))
 }
 
-async fn routed(router: Router, request: Request<Body>) -> Response {
+async fn route_request(router: Router, request: Request<Body>) -> Response {
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(panic) => Failure::new(ErrorCode::Internal, "a defect of this program ended the request")
+        Err(panic) => ApiError::new(ErrorCode::Internal, "a defect of this program ended the request")
             .with_cause(panic_text(panic.as_ref()))
             .into_response(),
     }

@@ -1,4 +1,4 @@
-//! The route table: every route, and who may use it. There is no route beside it.
+//! The route table: every route, and who may use it. No other route exists.
 //!
 //! The table is the router: a line makes the route, its guard and its meters. The guard takes a share of the
 //! concurrent requests, authenticates, charges the token, and compares the line's scope with the caller's before the
@@ -41,26 +41,27 @@ use dromia_contracts::token::TokenScope;
 use tokio::time::Instant;
 
 pub(crate) use self::run::no_such_run;
+use crate::bodies::BodyPayer;
 use crate::caller::{Peer, operator_caller, tenant_caller};
 use crate::compat;
 pub use crate::compat::Dialect;
-use crate::core::{Core, Shared};
-use crate::failure::{Answer, Failure};
+use crate::core::{GatewayCore, Shared};
+use crate::failure::{Answer, ApiError};
 use crate::metrics::RouteMeters;
-use crate::share::Share;
+use crate::share::ConcurrencyPermit;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Anybody who reaches the door.
+    /// Any client that reaches the listener.
     Nothing,
-    /// Somebody of a tenant, whatever the credential may do.
+    /// A caller of a tenant, whatever the credential may do.
     Credential,
-    /// Somebody of a tenant whose credential has this scope.
+    /// A caller of a tenant whose credential has this scope.
     Tenant(TokenScope),
-    /// Somebody who signs with the secret of a channel; the handler checks it, because it needs the whole body.
+    /// A sender that signs with the secret of a channel; the handler checks it, because it needs the whole body.
     Signature,
-    /// Somebody on the Unix socket.
+    /// A caller on the Unix socket.
     Operator,
 }
 
@@ -115,104 +116,104 @@ macro_rules! routes {
 }
 
 routes! {
-    GET "/health" Nothing => node::health;
-    GET "/ready" Nothing => node::ready;
-    GET "/metrics" Tenant(Read) => node::metrics;
-    GET "/openapi.json" Nothing => reference::document;
-    GET "/docs" Nothing => reference::page;
-    GET "/v1/status" Tenant(Read) => node::status;
+    GET "/health" Nothing => node::show_health;
+    GET "/ready" Nothing => node::check_ready;
+    GET "/metrics" Tenant(Read) => node::render_metrics;
+    GET "/openapi.json" Nothing => reference::serve_document;
+    GET "/docs" Nothing => reference::serve_docs_page;
+    GET "/v1/status" Tenant(Read) => node::show_status;
     GET "/v1/whoami" Credential => token::whoami;
-    POST "/v1/events" Tenant(Invoke) => event::send;
-    POST "/v1/channels/{channel}/events" Signature => channel::receive;
-    GET "/v1/deliveries" Tenant(Read) => delivery::list;
-    GET "/v1/deliveries/{delivery}" Tenant(Read) => delivery::show;
-    POST "/v1/deliveries/{delivery}/redrive" Tenant(Operate) => delivery::redrive;
-    GET "/v1/feed" Tenant(Read) => feed::read;
+    POST "/v1/events" Tenant(Invoke) => event::send_event;
+    POST "/v1/channels/{channel}/events" Signature => channel::receive_event;
+    GET "/v1/deliveries" Tenant(Read) => delivery::list_deliveries;
+    GET "/v1/deliveries/{delivery}" Tenant(Read) => delivery::show_delivery;
+    POST "/v1/deliveries/{delivery}/redrive" Tenant(Operate) => delivery::redrive_delivery;
+    GET "/v1/feed" Tenant(Read) => feed::read_feed;
     PUT "/v1/feed" Tenant(Invoke) => feed::move_cursor;
-    GET "/v1/agents" Tenant(Read) => agent::list;
-    POST "/v1/agents" Tenant(Admin) => agent::create;
-    GET "/v1/agents/{agent}" Tenant(Read) => agent::show;
-    DELETE "/v1/agents/{agent}" Tenant(Admin) => agent::delete;
-    POST "/v1/agents/{agent}/pause" Tenant(Operate) => agent::pause;
-    POST "/v1/agents/{agent}/resume" Tenant(Operate) => agent::resume;
-    POST "/v1/agents/{agent}/terminate" Tenant(Operate) => agent::terminate;
-    POST "/v1/agents/{agent}/spawn" Tenant(Invoke) => task::spawn;
-    GET "/v1/agents/{agent}/tasks" Tenant(Read) => task::list;
-    POST "/v1/agents/{agent}/kill" Tenant(Operate) => task::kill;
-    GET "/v1/agents/{agent}/tools/{tool}/check" Tenant(Read) => capability::check;
-    POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call;
-    GET "/v1/sessions" Tenant(Read) => session::list;
-    POST "/v1/sessions/import" Tenant(Admin) => session::import;
-    GET "/v1/sessions/{session}" Tenant(Read) => session::show;
-    GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::transcript;
-    GET "/v1/sessions/{session}/export" Tenant(Read) => session::export;
+    GET "/v1/agents" Tenant(Read) => agent::list_agents;
+    POST "/v1/agents" Tenant(Admin) => agent::create_agent;
+    GET "/v1/agents/{agent}" Tenant(Read) => agent::show_agent;
+    DELETE "/v1/agents/{agent}" Tenant(Admin) => agent::delete_agent;
+    POST "/v1/agents/{agent}/pause" Tenant(Operate) => agent::pause_agent;
+    POST "/v1/agents/{agent}/resume" Tenant(Operate) => agent::resume_agent;
+    POST "/v1/agents/{agent}/terminate" Tenant(Operate) => agent::terminate_agent;
+    POST "/v1/agents/{agent}/spawn" Tenant(Invoke) => task::spawn_task;
+    GET "/v1/agents/{agent}/tasks" Tenant(Read) => task::list_tasks;
+    POST "/v1/agents/{agent}/kill" Tenant(Operate) => task::kill_runs;
+    GET "/v1/agents/{agent}/tools/{tool}/check" Tenant(Read) => capability::check_tool_call;
+    POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call_tool;
+    GET "/v1/sessions" Tenant(Read) => session::list_sessions;
+    POST "/v1/sessions/import" Tenant(Admin) => session::import_session;
+    GET "/v1/sessions/{session}" Tenant(Read) => session::show_session;
+    GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::show_transcript;
+    GET "/v1/sessions/{session}/export" Tenant(Read) => session::export_session;
     GET "/v1/sessions/{session}/state" Tenant(Read) => session::state_list;
     PUT "/v1/sessions/{session}/state/{name}" Tenant(Admin) => session::state_put;
-    GET "/v1/runs" Tenant(Read) => run::list;
-    GET "/v1/runs/{run}" Tenant(Read) => run::show;
-    GET "/v1/runs/{run}/journal" Tenant(Read) => run::journal;
-    GET "/v1/runs/{run}/cost" Tenant(Read) => cost::run;
-    GET "/v1/runs/{run}/requests/{step}" Tenant(Read) => request::show;
-    GET "/v1/runs/{run}/why" Tenant(Read) => run::why;
-    GET "/v1/runs/{run}/decisions" Tenant(Read) => decision::list;
-    POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume;
-    POST "/v1/runs/{run}/cancel" Tenant(Operate) => run::cancel;
-    POST "/v1/runs/{run}/terminate" Tenant(Operate) => run::terminate;
-    GET "/v1/tools" Tenant(Read) => tool::list;
-    GET "/v1/tools/{tool}" Tenant(Read) => tool::show;
-    GET "/v1/cost" Tenant(Read) => cost::summary;
-    GET "/v1/approvals" Tenant(Read) => approval::list;
-    GET "/v1/approvals/{approval}" Tenant(Read) => approval::show;
-    POST "/v1/approvals/{approval}/answer" Tenant(Approve) => approval::answer;
-    GET "/v1/approval-rules" Tenant(Read) => approval::rules;
+    GET "/v1/runs" Tenant(Read) => run::list_runs;
+    GET "/v1/runs/{run}" Tenant(Read) => run::show_run;
+    GET "/v1/runs/{run}/journal" Tenant(Read) => run::read_journal;
+    GET "/v1/runs/{run}/cost" Tenant(Read) => cost::show_run_cost;
+    GET "/v1/runs/{run}/requests/{step}" Tenant(Read) => request::show_sent_request;
+    GET "/v1/runs/{run}/why" Tenant(Read) => run::explain_run;
+    GET "/v1/runs/{run}/decisions" Tenant(Read) => decision::list_decisions;
+    POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume_run;
+    POST "/v1/runs/{run}/cancel" Tenant(Operate) => run::cancel_run;
+    POST "/v1/runs/{run}/terminate" Tenant(Operate) => run::terminate_run;
+    GET "/v1/tools" Tenant(Read) => tool::list_tools;
+    GET "/v1/tools/{tool}" Tenant(Read) => tool::show_tool;
+    GET "/v1/cost" Tenant(Read) => cost::summarize_costs;
+    GET "/v1/approvals" Tenant(Read) => approval::list_approvals;
+    GET "/v1/approvals/{approval}" Tenant(Read) => approval::show_approval;
+    POST "/v1/approvals/{approval}/answer" Tenant(Approve) => approval::answer_approval;
+    GET "/v1/approval-rules" Tenant(Read) => approval::list_approval_rules;
     PUT "/v1/approval-rules/{rule}" Tenant(Admin) => approval::rule_set;
     DELETE "/v1/approval-rules/{rule}" Tenant(Admin) => approval::rule_remove;
-    GET "/v1/budgets" Tenant(Read) => budget::list;
-    PUT "/v1/budgets/{budget}" Tenant(Admin) => budget::set;
-    DELETE "/v1/budgets/{budget}" Tenant(Admin) => budget::remove;
-    GET "/v1/audit" Tenant(Read) => audit::list;
-    GET "/v1/audit/export" Tenant(Read) => audit::export;
-    GET "/v1/audit/{record}" Tenant(Read) => audit::show;
-    GET "/v1/tokens" Tenant(Read) => token::list;
-    POST "/v1/tokens" Tenant(Admin) => token::create;
-    DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
-    GET "/v1/secrets" Tenant(Read) => secret::list;
-    POST "/v1/secrets" Tenant(Admin) => secret::set;
-    POST "/v1/secrets/{secret}/rotate" Tenant(Admin) => secret::rotate;
-    DELETE "/v1/secrets/{secret}" Tenant(Admin) => secret::delete;
-    POST "/v1/vault/reset" Tenant(Admin) => secret::reset;
-    GET "/v1/capabilities" Tenant(Read) => capability::list;
-    POST "/v1/capabilities" Tenant(Admin) => capability::grant;
-    POST "/v1/capabilities/{capability}/delegate" Tenant(Admin) => capability::delegate;
-    DELETE "/v1/capabilities/{capability}" Tenant(Admin) => capability::revoke;
-    GET "/v1/tenants" Operator => tenant::list;
-    POST "/v1/tenants" Operator => tenant::create;
-    POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete;
-    POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create;
-    POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create;
-    POST "/v1/messages/count_tokens" Tenant(Invoke) in Anthropic => compat::messages::count;
-    GET "/v1/models" Tenant(Read) in ByHeader => compat::models::list;
-    GET "/v1/models/{model}" Tenant(Read) in ByHeader => compat::models::show;
+    GET "/v1/budgets" Tenant(Read) => budget::list_budgets;
+    PUT "/v1/budgets/{budget}" Tenant(Admin) => budget::set_budget;
+    DELETE "/v1/budgets/{budget}" Tenant(Admin) => budget::remove_budget;
+    GET "/v1/audit" Tenant(Read) => audit::list_records;
+    GET "/v1/audit/export" Tenant(Read) => audit::export_records;
+    GET "/v1/audit/{record}" Tenant(Read) => audit::explain_record;
+    GET "/v1/tokens" Tenant(Read) => token::list_tokens;
+    POST "/v1/tokens" Tenant(Admin) => token::create_token;
+    DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke_token;
+    GET "/v1/secrets" Tenant(Read) => secret::list_secrets;
+    POST "/v1/secrets" Tenant(Admin) => secret::set_secret;
+    POST "/v1/secrets/{secret}/rotate" Tenant(Admin) => secret::rotate_secret;
+    DELETE "/v1/secrets/{secret}" Tenant(Admin) => secret::delete_secret;
+    POST "/v1/vault/reset" Tenant(Admin) => secret::reset_vault;
+    GET "/v1/capabilities" Tenant(Read) => capability::list_capabilities;
+    POST "/v1/capabilities" Tenant(Admin) => capability::grant_capability;
+    POST "/v1/capabilities/{capability}/delegate" Tenant(Admin) => capability::delegate_capability;
+    DELETE "/v1/capabilities/{capability}" Tenant(Admin) => capability::revoke_capability;
+    GET "/v1/tenants" Operator => tenant::list_tenants;
+    POST "/v1/tenants" Operator => tenant::create_tenant;
+    POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete_chat;
+    POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create_response;
+    POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create_message;
+    POST "/v1/messages/count_tokens" Tenant(Invoke) in Anthropic => compat::messages::count_tokens;
+    GET "/v1/models" Tenant(Read) in ByHeader => compat::models::list_models;
+    GET "/v1/models/{model}" Tenant(Read) in ByHeader => compat::models::show_model;
 }
 
 /// The query parameters of the routes, by what they list, for the interface's description.
 pub(crate) mod queries {
-    pub(crate) use super::agent::Listing as Agents;
-    pub(crate) use super::approval::Listing as Approvals;
-    pub(crate) use super::audit::{Exporting as AuditExport, Listing as Audit};
-    pub(crate) use super::capability::{Checking, Listing as Capabilities};
-    pub(crate) use super::cost::{Pricing, Summing};
-    pub(crate) use super::decision::Listing as Decisions;
-    pub(crate) use super::delivery::{Listing as Deliveries, Redriving};
-    pub(crate) use super::feed::Reading as Feed;
-    pub(crate) use super::request::Which;
-    pub(crate) use super::run::{Listing as Runs, Reading};
-    pub(crate) use super::secret::Listing as Secrets;
-    pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
-    pub(crate) use super::task::Listing as Tasks;
-    pub(crate) use super::tenant::Listing as Tenants;
-    pub(crate) use super::token::Listing as Tokens;
-    pub(crate) use super::tool::Asking as Tools;
+    pub(crate) use super::agent::AgentListQuery as Agents;
+    pub(crate) use super::approval::ApprovalListQuery as Approvals;
+    pub(crate) use super::audit::{AuditExportQuery as AuditExport, AuditListQuery as Audit};
+    pub(crate) use super::capability::{CapabilityCheckQuery, CapabilityListQuery as Capabilities};
+    pub(crate) use super::cost::{CostSummaryQuery, RunCostQuery};
+    pub(crate) use super::decision::DecisionListQuery as Decisions;
+    pub(crate) use super::delivery::{DeliveryListQuery as Deliveries, DeliveryRedriveQuery};
+    pub(crate) use super::feed::FeedReadQuery as Feed;
+    pub(crate) use super::request::SentRequestQuery;
+    pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
+    pub(crate) use super::secret::SecretListQuery as Secrets;
+    pub(crate) use super::session::{ImportInto, SessionListQuery as Sessions, StateListing as States};
+    pub(crate) use super::task::TaskListQuery as Tasks;
+    pub(crate) use super::tenant::TenantListQuery as Tenants;
+    pub(crate) use super::token::TokenListQuery as Tokens;
+    pub(crate) use super::tool::ToolQuery as Tools;
 }
 
 /// A guarded handler's future.
@@ -234,12 +235,21 @@ where
         let meters = meters.clone();
         Box::pin(async move {
             let began = Instant::now();
-            let dialect = dialect.of(request.headers());
-            let mut response = match admit(&core, needs, dialect, &mut request).await {
-                Ok(_share) => handler.call(request, core).await,
+            let dialect = dialect.for_request(request.headers());
+            let (version, mut tenant) = (request.version(), None);
+            let mut response = match admit_request(&core, needs, dialect, &mut request).await {
+                Ok(_share) => {
+                    tenant = request.extensions().get::<BodyPayer>().and_then(|payer| payer.tenant);
+                    handler.call(request, core.clone()).await
+                }
                 Err(failure) => failure.into_response(),
             };
-            meters.record(response.status(), began.elapsed());
+            meters.record_request(response.status(), began.elapsed());
+            if let Some(tenant) = tenant {
+                core.meters.tenants.count_answer(tenant, response.status());
+            }
+            // Nothing is held meanwhile but the connection.
+            core.pauses.delay_refusal(&mut response, version, &core.phase.closing).await;
             response.extensions_mut().insert(dialect);
             response
         })
@@ -248,22 +258,29 @@ where
 
 /// Takes a share and finds who asks, whom the request is charged to before anything else is looked at. The share is
 /// given back when the answer's headers are made; a stream takes a share of its own.
-async fn admit(core: &Core, needs: Needs, dialect: Dialect, request: &mut Request) -> Answer<Option<Share>> {
+async fn admit_request(
+    core: &GatewayCore,
+    needs: Needs,
+    dialect: Dialect,
+    request: &mut Request,
+) -> Answer<Option<ConcurrencyPermit>> {
     if needs == Needs::Nothing {
         return Ok(None);
     }
     let peer = request.extensions().get::<Peer>().copied();
-    let peer = peer.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request came through no door"))?;
-    let mut share = Share::request(core, peer)?;
+    let peer = peer.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request came through no door"))?;
+    let mut share = ConcurrencyPermit::acquire_request(core, peer)?;
     match needs {
         Needs::Nothing | Needs::Signature => {}
         Needs::Credential | Needs::Tenant(_) => {
             let caller = tenant_caller(core, peer, dialect, request.headers()).await?;
-            let spender = caller.spender();
-            share = share.charge(core, spender)?;
+            let spender = caller.request_payer();
+            share = share.charge_payer(core, spender)?;
             if let Needs::Tenant(scope) = needs {
                 caller.must_have(scope)?;
             }
+            let payer = BodyPayer { tenant: Some(spender.tenant), token: spender.token };
+            request.extensions_mut().insert(payer);
             request.extensions_mut().insert(spender);
             request.extensions_mut().insert(caller);
         }
@@ -276,23 +293,23 @@ async fn admit(core: &Core, needs: Needs, dialect: Dialect, request: &mut Reques
 }
 
 async fn no_route(State(core): State<Shared>, request: Request) -> Response {
-    unmatched(&core, &request, Failure::new(ErrorCode::RouteNotFound, "no such route"))
+    unmatched_response(&core, &request, ApiError::new(ErrorCode::RouteNotFound, "no such route"))
 }
 
 async fn no_method(State(core): State<Shared>, request: Request) -> Response {
-    let failure = Failure::new(ErrorCode::RouteNotFound, "the route does not take this method");
-    unmatched(&core, &request, failure.with_status(405))
+    let failure = ApiError::new(ErrorCode::RouteNotFound, "the route does not take this method");
+    unmatched_response(&core, &request, failure.with_status(405))
 }
 
-fn unmatched(core: &Core, request: &Request, failure: Failure) -> Response {
+fn unmatched_response(core: &GatewayCore, request: &Request, failure: ApiError) -> Response {
     let mut response = failure.into_response();
-    core.meters.unmatched().record(response.status(), Duration::ZERO);
-    response.extensions_mut().insert(neighbours(request));
+    core.meters.unmatched_route().record_request(response.status(), Duration::ZERO);
+    response.extensions_mut().insert(neighbour_dialect(request));
     response
 }
 
-/// What those APIs have whose clients are served, and this server has not: whoever asks for it is such a client. What only one
-/// of the two has is known by the version that its clients say.
+/// Routes of the compatible APIs that this server does not serve: a request for one comes from a client of such an API.
+/// What only one of the two APIs has is known by the version that its clients say.
 const NOT_SERVED: [&str; 16] = [
     "/v1/assistants",
     "/v1/audio",
@@ -314,7 +331,7 @@ const NOT_SERVED: [&str; 16] = [
 
 /// In whose words a request is refused that no route takes: those of the API below whose route it asks, or of which it asks
 /// something that is not served, or of the one whose version it says; else our own.
-fn neighbours(request: &Request) -> Dialect {
+fn neighbour_dialect(request: &Request) -> Dialect {
     let path = request.uri().path();
     let is_below = |route: &str| {
         let rest = path.strip_prefix(route);
@@ -323,7 +340,7 @@ fn neighbours(request: &Request) -> Dialect {
     let mut foreign = ROUTES.iter().filter(|route| route.dialect != Dialect::Dromia);
     let foreign = foreign.find(|route| is_below(route.path));
     let is_known = foreign.is_some() || NOT_SERVED.into_iter().any(is_below);
-    match foreign.map_or(Dialect::ByHeader, |route| route.dialect).of(request.headers()) {
+    match foreign.map_or(Dialect::ByHeader, |route| route.dialect).for_request(request.headers()) {
         Dialect::OpenAi if !is_known => Dialect::Dromia,
         dialect => dialect,
     }

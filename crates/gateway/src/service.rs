@@ -1,7 +1,7 @@
-//! The gateway as a component: ports in, doors bound, served until told to stop, then drained.
+//! The gateway as a component: takes the ports, binds the listeners, serves until it is stopped, then drains.
 //!
-//! Lifecycle of a drain: the doors close and streams end; requests in flight go on; after four fifths of the
-//! drain time waiting requests are told that their input is accepted; at its end what is left is cut.
+//! Lifecycle of a drain: the listeners close and streams end; requests in flight go on; after four fifths of the drain
+//! time waiting requests return that their input is accepted; at its end what is left is cut.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,64 +12,67 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use dromia_contracts::Authority;
-use dromia_contracts::audit::{AuditLog, Notary};
-use dromia_contracts::capability::Capabilities;
+use dromia_contracts::ScopeAuthority;
+use dromia_contracts::audit::{AuditLog, AuditSigner};
+use dromia_contracts::capability::CapabilityRegistry;
 use dromia_contracts::gate::Gate;
-use dromia_contracts::runs::Runs;
+use dromia_contracts::runs::EnginePort;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
-use dromia_contracts::terms::Terms;
+use dromia_contracts::terms::OperatorTerms;
 use dromia_contracts::tool::ToolHost;
 use dromia_contracts::vault::Vault;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::addresses::Addresses;
-use crate::caller::{Door, Peer};
+use crate::addresses::AddressLimiter;
+use crate::caller::{LocalEndpoint, Peer};
 use crate::config::{ConfigError, GatewayConfig};
-use crate::connection::Line;
-use crate::core::{Core, Shared};
-use crate::metrics::{Meters, MetersError, Refused, ToolMeters};
+use crate::connection::ConnectionContext;
+use crate::core::{GatewayCore, Shared};
+use crate::metrics::{EdgeRefusal, GatewayMeters, LogMeter, MetersError, ToolMeters};
 use crate::outbox::Outbox;
 use crate::routes::router;
-use crate::tls::{Tls, TlsError, keep_fresh};
+use crate::tls::{CertificateReloader, TlsError, keep_fresh};
 
 /// How often recorded samples are folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How long a door rests when the system gives it no connection, for want of file descriptors above all.
+/// How long a listener rests when the system gives it no connection, for want of file descriptors above all.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// The rooms behind the gateway.
+/// The shortest time between two lines about connections that could not be accepted.
+const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+/// The services behind the gateway.
 #[derive(Debug, Clone)]
-pub struct Ports {
+pub struct GatewayPorts {
     /// Durable storage.
     pub store: Arc<dyn Store>,
     /// The engine.
-    pub runs: Arc<dyn Runs>,
+    pub runs: Arc<dyn EnginePort>,
     /// What leaves by itself, and the channels that it leaves by.
     pub outbox: Outbox,
-    /// Tools, to be told of; nothing is called here.
+    /// The tools, to be described; nothing is called here.
     pub tools: Arc<dyn ToolHost>,
     /// The gate, to be asked whether an agent may use a tool.
     pub gate: Arc<dyn Gate>,
     /// What the operator says about tools.
-    pub terms: Arc<dyn Terms>,
+    pub terms: Arc<dyn OperatorTerms>,
     /// The secrets of tenants.
     pub vault: Arc<dyn Vault>,
     /// The chains of the audit.
     pub audit: Arc<dyn AuditLog>,
     /// The key that signs what leaves of it.
-    pub notary: Arc<dyn Notary>,
+    pub notary: Arc<dyn AuditSigner>,
     /// Capabilities of tenants.
-    pub capabilities: Arc<dyn Capabilities>,
+    pub capabilities: Arc<dyn CapabilityRegistry>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes.
-    pub authority: Authority,
+    pub authority: ScopeAuthority,
 }
 
 /// Says why the gateway could not be built.
@@ -90,7 +93,7 @@ pub enum BuildError {
         /// The socket's path.
         path: PathBuf,
     },
-    /// A door could not be bound.
+    /// A listener could not be bound.
     #[error("failed to bind {door}")]
     Bind {
         /// The address or path.
@@ -101,12 +104,15 @@ pub enum BuildError {
     },
 }
 
-/// Checks the settings and binds the doors. Nothing is accepted before [`Gateway::run`].
-pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Handle), BuildError> {
+/// Checks the settings and binds the listeners. Nothing is accepted before [`Gateway::run`].
+pub async fn build_gateway(
+    config: GatewayConfig,
+    ports: GatewayPorts,
+) -> Result<(Gateway, GatewayHandle), BuildError> {
     config.validate()?;
-    let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
-    let meters = Meters::new(ports.tools.descriptors())?;
-    let core = Arc::new(Core::new(config, ports, meters));
+    let tls = config.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
+    let meters = GatewayMeters::new(ports.tools.tool_descriptors())?;
+    let core = Arc::new(GatewayCore::new(config, ports, meters));
     let mut tcp = None;
     if let Some(address) = core.config.listen {
         let failed = |source| BuildError::Bind { door: address.to_string(), source };
@@ -124,7 +130,7 @@ pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Hand
         core.owner_uid.get_or_init(|| owner);
         unix = Some(listener);
     }
-    let handle = Handle { core: core.clone(), tcp: tcp.as_ref().map(|(_, address)| *address) };
+    let handle = GatewayHandle { core: core.clone(), tcp: tcp.as_ref().map(|(_, address)| *address) };
     let gateway = Gateway { router: router(&core), core, tcp: tcp.map(|(listener, _)| listener), tls, unix };
     Ok((gateway, handle))
 }
@@ -139,7 +145,7 @@ async fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener, BuildError>
         std::fs::remove_file(path).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    // The wall is the check of the peer's user; the mode keeps others from even asking.
+    // The check of the peer's user protects the socket; the mode keeps others from even asking.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
 }
@@ -150,31 +156,31 @@ pub struct Gateway {
     core: Shared,
     router: Router,
     tcp: Option<TcpListener>,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<CertificateReloader>>,
     unix: Option<UnixListener>,
 }
 
 /// What a drain left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
+pub struct DrainReport {
     /// Connections that were cut because their requests did not end in time.
     pub cut: usize,
 }
 
 /// Looks at a gateway from outside; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct Handle {
+pub struct GatewayHandle {
     core: Shared,
     tcp: Option<SocketAddr>,
 }
 
-impl Handle {
+impl GatewayHandle {
     /// Returns the TCP address that was bound.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp
     }
 
-    /// Tells whether the TCP door speaks TLS.
+    /// Tells whether the TCP listener speaks TLS.
     pub fn is_encrypted(&self) -> bool {
         self.core.config.tls.is_some()
     }
@@ -199,9 +205,14 @@ impl Handle {
         self.core.streams_open()
     }
 
-    /// Returns what counts calls of tools; whoever runs them tells it.
+    /// Returns the meters of tool calls; the engine reports each call to them.
     pub fn tool_meters(&self) -> ToolMeters {
-        self.core.meters.tools()
+        self.core.meters.tool_meters()
+    }
+
+    /// Returns the meter of dropped log lines; the log writer reports to it.
+    pub fn log_meter(&self) -> LogMeter {
+        self.core.meters.log_meter()
     }
 
     /// Tells whether the gateway closes.
@@ -212,16 +223,16 @@ impl Handle {
 
 impl Gateway {
     /// Serves until `shutdown` ends, then drains.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> DrainReport {
         let Self { core, router, tcp, tls, unix } = self;
         let tasks = TaskTracker::new();
         let cut = Arc::new(AtomicUsize::new(0));
-        let doors = Doors { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
+        let doors = ConnectionAcceptor { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
         tokio::select! {
             () = shutdown => {}
             () = doors.accept_tcp(tcp, tls.clone()) => {}
             () = doors.accept_unix(unix) => {}
-            () = upkeep(&core) => {}
+            () = run_upkeep(&core) => {}
             () = keep_fresh(tls) => {}
         }
         // The listeners are dropped, so a new client is refused at once and not left in a queue.
@@ -240,56 +251,58 @@ impl Gateway {
                 tasks.wait().await;
             }
         }
-        Drained { cut: cut.load(Ordering::Relaxed) }
+        DrainReport { cut: cut.load(Ordering::Relaxed) }
     }
 }
 
-async fn upkeep(core: &Core) {
+async fn run_upkeep(core: &GatewayCore) {
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        core.meters.upkeep();
+        core.meters.run_upkeep();
     }
 }
 
-/// Accepts connections, at most so many at a time at each door, so that a crowd at one leaves the other open.
-struct Doors {
+/// Accepts connections, at most so many at a time at each listener, so that a crowd at one leaves the other open.
+struct ConnectionAcceptor {
     core: Shared,
     router: Router,
     tasks: TaskTracker,
     cut: Arc<AtomicUsize>,
 }
 
-impl Doors {
-    async fn accept_tcp(&self, listener: Option<TcpListener>, tls: Option<Arc<Tls>>) {
+impl ConnectionAcceptor {
+    async fn accept_tcp(&self, listener: Option<TcpListener>, tls: Option<Arc<CertificateReloader>>) {
         let Some(listener) = listener else { return std::future::pending().await };
         let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
-        let addresses = Arc::new(Addresses::new(self.core.config.address_connections_max));
+        let addresses = Arc::new(AddressLimiter::new(self.core.config.address_connections_max));
+        let mut warnings = AcceptWarnings::default();
         loop {
             // The share is taken first: beyond it clients wait in the system's queue and not in our memory.
             let Ok(share) = shares.clone().acquire_owned().await else { return };
             let accepted = listener.accept().await;
             match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?.ip(), peer.ip(), stream))) {
                 Ok((local, peer, stream)) => {
-                    let Some(entered) = addresses.enter(peer) else {
+                    let Some(entered) = addresses.acquire_permit(peer) else {
                         // Closed by being dropped; nothing was read from it.
-                        self.core.meters.refused(Refused::AddressConnections);
+                        self.core.meters.count_refusal(EdgeRefusal::AddressConnections);
                         continue;
                     };
                     let held = (share, entered);
                     // Failing leaves the connection slower, not wrong.
                     let _ = stream.set_nodelay(true);
-                    let line = self.line(Peer::Tcp(Door { local, is_encrypted: tls.is_some() }));
+                    let line = self
+                        .connection_context(Peer::Tcp(LocalEndpoint { local, is_encrypted: tls.is_some() }));
                     match &tls {
                         Some(tls) => {
                             let acceptor = tls.acceptor();
-                            self.serve(held, line.encrypted(stream, acceptor));
+                            self.serve_connection(held, line.serve_encrypted(stream, acceptor));
                         }
-                        None => self.serve(held, line.plain(stream)),
+                        None => self.serve_connection(held, line.serve_plain(stream)),
                     }
                 }
-                Err(error) => rest(&error).await,
+                Err(error) => warnings.back_off(&error).await,
             }
         }
     }
@@ -297,23 +310,29 @@ impl Doors {
     async fn accept_unix(&self, listener: Option<UnixListener>) {
         let Some(listener) = listener else { return std::future::pending().await };
         let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
+        let mut warnings = AcceptWarnings::default();
         loop {
             let Ok(share) = shares.clone().acquire_owned().await else { return };
             match listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
-                Ok((uid, stream)) => self.serve(share, self.line(Peer::Unix { uid }).plain(stream)),
-                Err(error) => rest(&error).await,
+                Ok((uid, stream)) => self
+                    .serve_connection(share, self.connection_context(Peer::Unix { uid }).serve_plain(stream)),
+                Err(error) => warnings.back_off(&error).await,
             }
         }
     }
 
-    fn line(&self, peer: Peer) -> Line {
+    fn connection_context(&self, peer: Peer) -> ConnectionContext {
         let (core, router) = (self.core.clone(), self.router.clone());
-        Line { core, router, peer, tasks: self.tasks.clone(), cut: self.cut.clone() }
+        ConnectionContext { core, router, peer, tasks: self.tasks.clone(), cut: self.cut.clone() }
     }
 
     /// Serves a connection; what it holds is given back at its end.
-    fn serve(&self, held: impl Send + 'static, connection: impl Future<Output = ()> + Send + 'static) {
-        let open = Open::new(self.core.clone());
+    fn serve_connection(
+        &self,
+        held: impl Send + 'static,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let open = ConnectionGuard::new(self.core.clone());
         let connection = async move {
             connection.await;
             drop((held, open));
@@ -323,22 +342,70 @@ impl Doors {
 }
 
 /// Counts a connection as long as it lives.
-struct Open(Shared);
+struct ConnectionGuard(Shared);
 
-impl Open {
+impl ConnectionGuard {
     fn new(core: Shared) -> Self {
         core.connections.fetch_add(1, Ordering::Relaxed);
         Self(core)
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn rest(error: &io::Error) {
-    tracing::warn!(%error, "no connection could be accepted");
-    sleep(ACCEPT_REST).await;
+/// Log lines about connections that a listener could not accept: one in [`ACCEPT_WARNING_PAUSE`] at most.
+#[derive(Debug, Default)]
+struct AcceptWarnings {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl AcceptWarnings {
+    /// Counts a failure; returns how many there were since the last line, if it is time for another one.
+    fn count_failure(&mut self, now: Instant) -> Option<u64> {
+        self.unsaid += 1;
+        if self.said.is_some_and(|said| now.duration_since(said) < ACCEPT_WARNING_PAUSE) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
+    async fn back_off(&mut self, error: &io::Error) {
+        if let Some(times) = self.count_failure(Instant::now()) {
+            tracing::warn!(%error, times, "no connection could be accepted");
+        }
+        sleep(ACCEPT_REST).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many lines an hour of failures makes, one with each rest, and how many failures they tell of.
+    fn hour(mut count: impl FnMut(Instant) -> Option<u64>) -> (u32, u64) {
+        let began = Instant::now();
+        let failures = u32::try_from(3_600_000 / ACCEPT_REST.as_millis()).expect("few");
+        let said = (0..failures).filter_map(|failure| count(began + ACCEPT_REST * failure));
+        said.fold((0, 0), |(lines, times), said| (lines + 1, times + said))
+    }
+
+    #[test]
+    fn a_flood_of_connections_that_fail_says_a_line_every_ten_seconds() {
+        let mut warnings = AcceptWarnings::default();
+        let (lines, times) = hour(|now| warnings.count_failure(now));
+        assert_eq!(lines, 360);
+        assert!(times + warnings.unsaid == 72_000, "{times} and {warnings:?}");
+    }
+
+    /// Planted fault: a line for each.
+    #[test]
+    fn a_line_for_each_failure_is_caught() {
+        assert_ne!(hour(|_| Some(1)).0, 360, "nothing notices it");
+    }
 }

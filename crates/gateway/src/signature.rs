@@ -1,7 +1,7 @@
 //! Signatures of webhooks, as Standard Webhooks has them: HMAC-SHA256 over id, time and body, in both directions.
 //!
-//! A key is `whsec_` and 24 to 64 bytes in base64. It is never shown. Signatures are compared in constant time, and one
-//! that is good is good for a while only: whoever recorded a message cannot send it again tomorrow.
+//! A key is `whsec_` and 24 to 64 bytes in base64. It is never shown. Signatures are compared in constant time, and a
+//! good one is good for a while only: an attacker cannot send a recorded message again tomorrow.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,14 +29,14 @@ const SIGNATURES_MAX: usize = 16;
 
 /// A key that signs and checks. Its `Debug` shows nothing of it.
 #[derive(Clone)]
-pub struct Key(hmac::Key);
+pub struct WebhookSigningKey(hmac::Key);
 
 /// Says that a text is no key, without saying the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a webhook's secret is whsec_ and 24 to 64 bytes in base64")]
 pub struct ParseKeyError;
 
-impl FromStr for Key {
+impl FromStr for WebhookSigningKey {
     type Err = ParseKeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -49,7 +49,7 @@ impl FromStr for Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for WebhookSigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(redacted)")
     }
@@ -57,7 +57,7 @@ impl fmt::Debug for Key {
 
 /// What a message says about itself, as its headers carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claims<'a> {
+pub struct WebhookHeaders<'a> {
     /// Its id.
     pub id: &'a str,
     /// When it was sent, in seconds.
@@ -66,22 +66,22 @@ pub struct Claims<'a> {
     pub signature: &'a str,
 }
 
-impl Claims<'_> {
-    /// Looks at what a message says about itself, before anybody looks for a key: its id, its time, and whether there is a
+impl WebhookHeaders<'_> {
+    /// Checks what a message says about itself, before a key is looked for: its id, its time, and whether there is a
     /// signature at all. What passes may be forged still.
     ///
     /// # Errors
-    /// What is wrong with it. Nobody knows who says so, so a stranger is not told.
-    pub fn check(&self, now: Timestamp, tolerance: Duration) -> Result<(), SignatureError> {
+    /// What is wrong with it. The sender is not known, so the error does not go to him.
+    pub fn check_headers(&self, now: Timestamp, tolerance: Duration) -> Result<(), SignatureError> {
         self.check_id()?;
-        if !self.tags().any(|tag| tag.len() == TAG_BYTES) {
+        if !self.decoded_signatures().any(|tag| tag.len() == TAG_BYTES) {
             return Err(SignatureError::Forged);
         }
         self.check_time(now, tolerance)
     }
 
     fn check_id(&self) -> Result<(), SignatureError> {
-        // A full stop in an id would let one signature stand for another id and time.
+        // A full stop in an id would let one signature fit another id and time.
         let good = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
         let is_id = (1..=ID_BYTES_MAX).contains(&self.id.len()) && self.id.bytes().all(good);
         if is_id { Ok(()) } else { Err(SignatureError::Id) }
@@ -94,7 +94,7 @@ impl Claims<'_> {
     }
 
     /// The signatures of the kind that is known, decoded.
-    fn tags(&self) -> impl Iterator<Item = Vec<u8>> {
+    fn decoded_signatures(&self) -> impl Iterator<Item = Vec<u8>> {
         let signatures = self.signature.split(' ').take(SIGNATURES_MAX);
         signatures.filter_map(|one| one.strip_prefix("v1,").and_then(|encoded| STANDARD.decode(encoded).ok()))
     }
@@ -106,7 +106,7 @@ pub enum SignatureError {
     /// An id that no sender needs.
     #[error("webhook-id is 1 to 256 visible ASCII characters without a full stop")]
     Id,
-    /// Nobody with the key signed this.
+    /// No holder of the key signed this.
     #[error("no signature is good")]
     Forged,
     /// It was signed, and too long ago or ahead.
@@ -114,32 +114,32 @@ pub enum SignatureError {
     Late,
 }
 
-impl Key {
+impl WebhookSigningKey {
     /// Signs a message.
     pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
-        let tag = hmac::sign(&self.0, &signed(id, timestamp, body));
+        let tag = hmac::sign(&self.0, &signed_content(id, timestamp, body));
         format!("v1,{}", STANDARD.encode(tag.as_ref()))
     }
 
     /// Checks that a message was signed with this key, and not too far from now. Its time is looked at only once it is
     /// known who says it.
-    pub fn check(
+    pub fn verify_message(
         &self,
-        claims: Claims<'_>,
+        claims: WebhookHeaders<'_>,
         body: &[u8],
         now: Timestamp,
         tolerance: Duration,
     ) -> Result<(), SignatureError> {
         claims.check_id()?;
-        let signed = signed(claims.id, claims.timestamp, body);
-        if !claims.tags().any(|tag| hmac::verify(&self.0, &signed, &tag).is_ok()) {
+        let signed = signed_content(claims.id, claims.timestamp, body);
+        if !claims.decoded_signatures().any(|tag| hmac::verify(&self.0, &signed, &tag).is_ok()) {
             return Err(SignatureError::Forged);
         }
         claims.check_time(now, tolerance)
     }
 }
 
-fn signed(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+fn signed_content(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
     [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat()
 }
 
@@ -149,13 +149,13 @@ mod tests {
 
     const NOW: i64 = 1_614_265_330;
 
-    fn key() -> Key {
+    fn key() -> WebhookSigningKey {
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().expect("a key")
     }
 
     fn checked(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<(), SignatureError> {
         let now = Timestamp::from_second(NOW).expect("a time");
-        key().check(Claims { id, timestamp, signature }, body, now, Duration::from_mins(5))
+        key().verify_message(WebhookHeaders { id, timestamp, signature }, body, now, Duration::from_mins(5))
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
                 "{id} {timestamp}"
             );
         }
-        let other: Key = format!("whsec_{}", STANDARD.encode([7; 32])).parse().unwrap();
+        let other: WebhookSigningKey = format!("whsec_{}", STANDARD.encode([7; 32])).parse().unwrap();
         let forged = other.sign("m", "1614265330", b"body");
         assert_eq!(checked("m", "1614265330", &forged, b"body"), Err(SignatureError::Forged));
         let crowd = format!("{}{good}", "v1,AAAA ".repeat(SIGNATURES_MAX));
@@ -232,8 +232,8 @@ mod tests {
             ("m", "soon", &good, Err(SignatureError::Late)),
         ] {
             let now = Timestamp::from_second(NOW).expect("a time");
-            let claims = Claims { id, timestamp, signature };
-            assert_eq!(claims.check(now, Duration::from_mins(5)), seen, "{claims:?}");
+            let claims = WebhookHeaders { id, timestamp, signature };
+            assert_eq!(claims.check_headers(now, Duration::from_mins(5)), seen, "{claims:?}");
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_text_that_is_no_key_is_refused_and_a_key_is_not_shown() {
         for bad in ["", "whsec_", "whsec_AAAA", "secret", "whsec_%%%", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
-            assert_eq!(bad.parse::<Key>().err(), Some(ParseKeyError), "{bad}");
+            assert_eq!(bad.parse::<WebhookSigningKey>().err(), Some(ParseKeyError), "{bad}");
         }
         assert_eq!(format!("{:?}", key()), "Key(redacted)");
     }

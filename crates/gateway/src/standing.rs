@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::caller::Caller;
-use crate::core::Core;
+use crate::core::GatewayCore;
 use crate::failure::Answer;
 
 /// How often a stream's token is looked up again at most.
@@ -17,19 +17,19 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// A caller who has a stream.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct StreamAuthentication {
     caller: Caller,
     due: Instant,
 }
 
-impl Standing {
+impl StreamAuthentication {
     /// Begins with a caller who was just let in.
     pub(crate) fn new(caller: Caller) -> Self {
         Self { caller, due: Instant::now() + EVERY }
     }
 
     /// Refuses a caller whose token has ended.
-    pub(crate) async fn check(&mut self, core: &Core) -> Answer<()> {
+    pub(crate) async fn check_caller(&mut self, core: &GatewayCore) -> Answer<()> {
         let now = Instant::now();
         if now < self.due {
             return Ok(());

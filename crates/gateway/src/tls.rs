@@ -1,8 +1,8 @@
-//! TLS of the TCP door: 1.2 and 1.3 over the ring provider, a certificate and its key from two PEM files.
+//! TLS of the TCP listener: 1.2 and 1.3 over the ring provider, a certificate and its key from two PEM files.
 //!
-//! The files are read and checked before the door is bound. While it is open they are looked at again from time to
-//! time: changed ones are taken for the connections that come after, and ones that cannot be used are told and left,
-//! so a half-written renewal closes nothing. Clients show no certificates here; they have tokens.
+//! The files are read and checked before the listener is bound. While it is open they are checked from time to time:
+//! changed ones are used for later connections, and unusable ones are logged and ignored, so a half-written renewal
+//! closes nothing. Clients show no certificates here; they have tokens.
 
 mod validity;
 
@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-pub use self::validity::Validity;
+pub use self::validity::CertificateValidity;
 use crate::config::TlsFiles;
 
 /// How often the files are looked at again.
@@ -89,16 +89,16 @@ pub enum TlsError {
 }
 
 /// Checks the files as a start does, and returns how long the certificate is valid.
-pub fn inspect(files: &TlsFiles) -> Result<Validity, TlsError> {
-    let certified = load(files)?;
-    let first = certified.cert.first().and_then(|certificate| validity::of(certificate));
+pub fn inspect_certificate(files: &TlsFiles) -> Result<CertificateValidity, TlsError> {
+    let certified = load_certificate(files)?;
+    let first = certified.cert.first().and_then(|certificate| validity::certificate_validity(certificate));
     first.ok_or_else(|| TlsError::Unusable {
         path: files.cert.clone(),
         problem: "the first certificate does not say how long it is valid".to_owned(),
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+fn read_tls_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     let failed = |problem| TlsError::Unreadable { path: path.to_owned(), problem };
     if fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
         return Err(TlsError::TooLong { path: path.to_owned() });
@@ -106,13 +106,13 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(failed)
 }
 
-fn load(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
+fn load_certificate(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let TlsFiles { cert, key } = files;
     let not_pem = |path: &Path, error: &PemError| TlsError::NotPem {
         path: path.to_owned(),
         problem: pem_problem(error),
     };
-    let text = read(cert)?;
+    let text = read_tls_file(cert)?;
     let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| not_pem(cert, &error))?;
     let Some(first) = chain.first() else {
@@ -120,7 +120,7 @@ fn load(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     };
     let unusable = |path: &PathBuf, problem: String| TlsError::Unusable { path: path.clone(), problem };
     rustls::server::ParsedCertificate::try_from(first).map_err(|error| unusable(cert, error.to_string()))?;
-    let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| match error {
+    let secret = PrivateKeyDer::from_pem_slice(&read_tls_file(key)?).map_err(|error| match error {
         PemError::NoItemsFound => TlsError::NoKey { path: key.clone() },
         other => not_pem(key, &other),
     })?;
@@ -146,7 +146,7 @@ fn pem_problem(error: &PemError) -> String {
 /// What tells one state of the files from another.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
-fn stamp(files: &TlsFiles) -> Stamp {
+fn file_stamp(files: &TlsFiles) -> Stamp {
     [&files.cert, &files.key].map(|path| {
         let found = fs::metadata(path).ok()?;
         Some((found.modified().ok()?, found.len()))
@@ -154,21 +154,21 @@ fn stamp(files: &TlsFiles) -> Stamp {
 }
 
 /// The certificate that is served, and where it comes from.
-pub(crate) struct Tls {
+pub(crate) struct CertificateReloader {
     files: TlsFiles,
-    current: Mutex<Current>,
+    current: Mutex<LoadedCertificate>,
 }
 
-struct Current {
+struct LoadedCertificate {
     config: Arc<ServerConfig>,
     stamp: Stamp,
 }
 
-impl Current {
-    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+impl LoadedCertificate {
+    fn read_files(files: &TlsFiles) -> Result<Self, TlsError> {
         // Taken first: what changes while the files are read is found at the next look.
-        let stamp = stamp(files);
-        let certified = SingleCertAndKey::from(load(files)?);
+        let stamp = file_stamp(files);
+        let certified = SingleCertAndKey::from(load_certificate(files)?);
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder
             .with_safe_default_protocol_versions()
@@ -179,9 +179,9 @@ impl Current {
     }
 }
 
-impl Tls {
+impl CertificateReloader {
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        let current = Mutex::new(Current::read(&files)?);
+        let current = Mutex::new(LoadedCertificate::read_files(&files)?);
         Ok(Self { files, current })
     }
 
@@ -190,35 +190,35 @@ impl Tls {
         TlsAcceptor::from(self.lock().config.clone())
     }
 
-    /// Takes the files anew if they changed, and tells whether they did. What cannot be used is left for another look.
-    fn look(&self) -> Result<bool, TlsError> {
-        if stamp(&self.files) == self.lock().stamp {
+    /// Reads the files again if they changed, and tells whether they did. What cannot be used is left for another look.
+    fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        if file_stamp(&self.files) == self.lock().stamp {
             return Ok(false);
         }
-        let read = Current::read(&self.files)?;
+        let read = LoadedCertificate::read_files(&self.files)?;
         *self.lock() = read;
         Ok(true)
     }
 
     // A panic under the lock cannot leave a configuration half-written, so a poisoned lock is as good as another.
-    fn lock(&self) -> MutexGuard<'_, Current> {
+    fn lock(&self) -> MutexGuard<'_, LoadedCertificate> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Tls {
+impl std::fmt::Debug for CertificateReloader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 /// Looks at the files again and again; without TLS there is nothing to look at.
-pub(crate) async fn keep_fresh(tls: Option<Arc<Tls>>) {
+pub(crate) async fn keep_fresh(tls: Option<Arc<CertificateReloader>>) {
     let Some(tls) = tls else { return std::future::pending().await };
     loop {
         sleep(LOOK).await;
         let looked = tls.clone();
-        match spawn_blocking(move || looked.look()).await {
+        match spawn_blocking(move || looked.reload_if_changed()).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => tracing::info!("the certificate was taken anew"),
             Ok(Err(error)) => {
@@ -252,17 +252,17 @@ mod tests {
         }
 
         fn files(&self) -> TlsFiles {
-            TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.below(self.directory.path())
+            TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.relative_to(self.directory.path())
         }
     }
 
     #[test]
     fn good_files_say_how_long_they_are_valid() {
         let chain = format!("{CERTIFICATE}{AUTHORITY}");
-        let validity = inspect(&Planted::new(&chain, KEY).files()).unwrap();
+        let validity = inspect_certificate(&Planted::new(&chain, KEY).files()).unwrap();
         assert_eq!(validity.not_before.to_string(), "2025-01-01T00:00:00Z");
         assert_eq!(validity.not_after.to_string(), "2124-01-01T00:00:00Z");
-        let validity = inspect(&Planted::new(EXPIRED, KEY).files()).unwrap();
+        let validity = inspect_certificate(&Planted::new(EXPIRED, KEY).files()).unwrap();
         assert_eq!(validity.not_after.to_string(), "2026-02-01T12:00:00Z");
     }
 
@@ -279,34 +279,34 @@ mod tests {
             (CERTIFICATE, OTHER_KEY, "does not belong to the certificate"),
         ] {
             let planted = Planted::new(cert, key);
-            let told = inspect(&planted.files()).unwrap_err().to_string();
+            let told = inspect_certificate(&planted.files()).unwrap_err().to_string();
             assert!(told.contains(says), "{told}\n{says}");
-            assert!(Tls::open(planted.files()).is_err(), "{says}");
+            assert!(CertificateReloader::open(planted.files()).is_err(), "{says}");
         }
         let planted = Planted::new(CERTIFICATE, KEY);
         fs::remove_file(planted.files().key).unwrap();
         assert!(
-            matches!(inspect(&planted.files()), Err(TlsError::Unreadable { path, .. }) if path.ends_with("key.pem"))
+            matches!(inspect_certificate(&planted.files()), Err(TlsError::Unreadable { path, .. }) if path.ends_with("key.pem"))
         );
         planted.write("key.pem", &"x".repeat(2 << 20));
-        assert!(matches!(inspect(&planted.files()), Err(TlsError::TooLong { .. })));
+        assert!(matches!(inspect_certificate(&planted.files()), Err(TlsError::TooLong { .. })));
     }
 
     #[test]
     fn changed_files_are_taken_and_bad_ones_are_left() {
         let planted = Planted::new(CERTIFICATE, KEY);
-        let tls = Tls::open(planted.files()).unwrap();
-        assert!(!tls.look().unwrap(), "nothing changed");
+        let tls = CertificateReloader::open(planted.files()).unwrap();
+        assert!(!tls.reload_if_changed().unwrap(), "nothing changed");
         let before = tls.lock().config.clone();
         planted.write("cert.pem", &format!("{CERTIFICATE}{AUTHORITY}"));
-        assert!(tls.look().unwrap());
+        assert!(tls.reload_if_changed().unwrap());
         let after = tls.lock().config.clone();
         assert!(!Arc::ptr_eq(&before, &after));
         planted.write("cert.pem", "half of a renewal");
-        assert!(tls.look().is_err());
-        assert!(tls.look().is_err(), "it is looked at again");
+        assert!(tls.reload_if_changed().is_err());
+        assert!(tls.reload_if_changed().is_err(), "it is looked at again");
         assert!(Arc::ptr_eq(&after, &tls.lock().config));
         planted.write("cert.pem", EXPIRED);
-        assert!(tls.look().unwrap());
+        assert!(tls.reload_if_changed().unwrap());
     }
 }

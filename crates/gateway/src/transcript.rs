@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use dromia_api::session::{Call, Handed, Transcript, Turn, Withheld};
-use dromia_contracts::client::{Answers, HandedCall};
-use dromia_contracts::content::{AssistantMessage, Part, ToolResult, parts_text};
+use dromia_api::session::{ClientToolCall, CompletedCall, SessionTurn, TranscriptPage, WithheldReason};
+use dromia_contracts::client::{ClientToolResults, HandedCall};
+use dromia_contracts::content::{AssistantMessage, ContentPart, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
@@ -17,38 +17,38 @@ use dromia_contracts::{CallId, ErrorCode, RunId};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, ApiError};
 
-pub(crate) fn fold(tail: &SessionTail) -> Answer<Transcript> {
+pub(crate) fn fold_transcript(tail: &SessionTail) -> Answer<TranscriptPage> {
     let head = tail.session.head;
     let first = tail.items.iter().find(|item| item.taken_by.is_some()).map(|item| item.position);
-    let mut transcript = Transcript {
+    let mut transcript = TranscriptPage {
         session: tail.session.id,
         turns: Vec::new(),
         cut: head.taken > 0 && first != Some(1),
         waiting: head.last.saturating_sub(head.taken),
     };
-    let mut handed: Option<(RunId, Open)> = None;
+    let mut handed: Option<(RunId, OpenTranscriptUnit)> = None;
     for (run, entries) in &tail.runs {
         for item in tail.items.iter().filter(|item| item.taken_by == Some(*run)) {
-            let body = body(item)?;
+            let body = decode_input_body(item)?;
             if let Some((before, open)) = handed.take() {
                 let answers = body.as_ref().and_then(|body| body.answers.as_ref());
-                transcript.turns.push(open.settle(before, answers));
+                transcript.turns.push(open.settle_with_answers(before, answers));
             }
-            transcript.turns.extend(input(*run, item, body));
+            transcript.turns.extend(input_turn(*run, item, body));
         }
-        handed = units(*run, entries, &mut transcript.turns)?.map(|open| (*run, open));
+        handed = fold_units(*run, entries, &mut transcript.turns)?.map(|open| (*run, open));
     }
     if let Some((run, open)) = handed {
-        transcript.turns.push(open.waiting(run));
+        transcript.turns.push(open.waiting_turn(run));
     }
     Ok(transcript)
 }
 
-fn body(item: &InboxItem) -> Answer<Option<InputBody>> {
+fn decode_input_body(item: &InboxItem) -> Answer<Option<InputBody>> {
     match item.kind {
-        ItemKind::Input => item.body.as_deref().map(InputBody::decode).transpose().map_err(unreadable),
+        ItemKind::Input => item.body.as_deref().map(InputBody::decode).transpose().map_err(unreadable_body),
         ItemKind::Resume
         | ItemKind::Cancel
         | ItemKind::Terminate
@@ -59,40 +59,40 @@ fn body(item: &InboxItem) -> Answer<Option<InputBody>> {
     }
 }
 
-fn input(run: RunId, item: &InboxItem, body: Option<InputBody>) -> Option<Turn> {
+fn input_turn(run: RunId, item: &InboxItem, body: Option<InputBody>) -> Option<SessionTurn> {
     if item.kind != ItemKind::Input {
         return None;
     }
     let answers = body.as_ref().and_then(|body| body.answers.as_ref());
-    Some(Turn::Input {
+    Some(SessionTurn::Input {
         item: item.id,
         position: item.position,
         at: item.at,
         author: item.author.as_str().to_owned(),
         history: body.as_ref().map_or(0, |body| body.history.len() as u64),
-        images: body.as_ref().map_or(0, |body| images(&body.message.parts)),
+        images: body.as_ref().map_or(0, |body| count_images(&body.message.parts)),
         results: answers.map_or(0, |answers| answers.results.len() as u64),
         text: body.map(|body| parts_text(&body.message.parts)),
         run,
     })
 }
 
-fn images(parts: &[Part]) -> u64 {
+fn count_images(parts: &[ContentPart]) -> u64 {
     parts.iter().filter(|part| part.is_image()).count() as u64
 }
 
 /// A unit whose calls may still be unanswered.
-struct Open {
+struct OpenTranscriptUnit {
     seq: u64,
     at: Timestamp,
     message: AssistantMessage,
-    withheld: Option<Withheld>,
+    withheld: Option<WithheldReason>,
     results: BTreeMap<CallId, ToolResult>,
     /// The calls that were handed to a client.
     handed: Vec<CallId>,
 }
 
-impl Open {
+impl OpenTranscriptUnit {
     fn is_closed(&self) -> bool {
         self.message.calls.iter().all(|call| self.results.contains_key(&call.id))
     }
@@ -103,37 +103,37 @@ impl Open {
         !self.is_closed() && self.message.calls.iter().all(|call| known(&call.id))
     }
 
-    /// Closes the unit with what the client told of the handed calls, as a model is told it.
-    fn settle(mut self, run: RunId, answers: Option<&Answers>) -> Turn {
+    /// Closes the unit with what the client answered to the handed calls, as a model receives it.
+    fn settle_with_answers(mut self, run: RunId, answers: Option<&ClientToolResults>) -> SessionTurn {
         let given = answers.filter(|answers| answers.run == run);
         for call in std::mem::take(&mut self.handed) {
             let told = given.and_then(|answers| answers.results.iter().find(|result| result.call == call));
-            self.results.insert(call, told.cloned().unwrap_or_else(|| Answers::none_for(call)));
+            self.results.insert(call, told.cloned().unwrap_or_else(|| ClientToolResults::none_for(call)));
         }
-        self.waiting(run)
+        self.waiting_turn(run)
     }
 
-    /// Closes the unit of a run that ended and let no call out, as a model is told it.
-    fn keep_back(mut self, run: RunId) -> Turn {
+    /// Closes the unit of a run that ended and let no call out, as a model receives it.
+    fn keep_back(mut self, run: RunId) -> SessionTurn {
         let handed = std::mem::take(&mut self.handed);
-        self.results.extend(handed.into_iter().map(|call| (call, Answers::kept_back(call))));
-        self.waiting(run)
+        self.results.extend(handed.into_iter().map(|call| (call, ClientToolResults::kept_back(call))));
+        self.waiting_turn(run)
     }
 
     /// Tells the unit with the calls that have a result, and those that wait for the client.
-    fn waiting(mut self, run: RunId) -> Turn {
+    fn waiting_turn(mut self, run: RunId) -> SessionTurn {
         let (mut calls, mut handed) = (Vec::new(), Vec::new());
         for call in self.message.calls {
             match self.results.remove(&call.id) {
-                Some(result) => calls.push(Call {
+                Some(result) => calls.push(CompletedCall {
                     id: call.id,
                     tool: call.tool,
                     arguments: call.arguments,
                     status: result.status,
                     result: parts_text(&result.parts),
-                    images: images(&result.parts),
+                    images: count_images(&result.parts),
                 }),
-                None => handed.push(Handed {
+                None => handed.push(ClientToolCall {
                     id: HandedCall { run, call: call.id }.to_string(),
                     tool: call.tool,
                     arguments: call.arguments,
@@ -141,26 +141,31 @@ impl Open {
             }
         }
         let text = parts_text(&self.message.parts);
-        Turn::Unit { run, seq: self.seq, at: self.at, text, withheld: self.withheld, calls, handed }
+        SessionTurn::Unit { run, seq: self.seq, at: self.at, text, withheld: self.withheld, calls, handed }
     }
 }
 
 /// Adds the closed units of a run; returns the one with which it waits for a client.
-fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<Option<Open>> {
-    let mut open: Option<Open> = None;
+fn fold_units(
+    run: RunId,
+    entries: &[StoredEntry],
+    turns: &mut Vec<SessionTurn>,
+) -> Answer<Option<OpenTranscriptUnit>> {
+    let mut open: Option<OpenTranscriptUnit> = None;
     for stored in entries {
-        let entry =
-            stored.decode().map_err(|error| Failure::new(ErrorCode::JournalUnreadable, error.to_string()))?;
+        let entry = stored
+            .decode()
+            .map_err(|error| ApiError::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         match entry {
             Entry::ModelReplied(_) | Entry::CallAsked(_) => {
-                let message = stored.body.as_deref().map(read).transpose()?.unwrap_or_default();
-                let (seq, at, withheld) = (stored.seq, stored.at, withheld(entry));
+                let message = stored.body.as_deref().map(parse_entry_body).transpose()?.unwrap_or_default();
+                let (seq, at, withheld) = (stored.seq, stored.at, withheld_reason(entry));
                 let (results, handed) = (BTreeMap::new(), Vec::new());
-                open = Some(Open { seq, at, message, withheld, results, handed });
+                open = Some(OpenTranscriptUnit { seq, at, message, withheld, results, handed });
             }
             Entry::ToolFinished(_) | Entry::ToolRefused(_) => {
                 if let (Some(open), Some(body)) = (&mut open, stored.body.as_deref()) {
-                    let result: ToolResult = read(body)?;
+                    let result: ToolResult = parse_entry_body(body)?;
                     open.results.insert(result.call, result);
                 }
             }
@@ -186,24 +191,24 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
             | Entry::RunCompleted(_) => {}
         }
         if let Some(closed) = open.take_if(|open| open.is_closed()) {
-            turns.push(closed.waiting(run));
+            turns.push(closed.waiting_turn(run));
         }
     }
-    Ok(open.filter(Open::is_handed))
+    Ok(open.filter(OpenTranscriptUnit::is_handed))
 }
 
-/// Says why nobody was told what a model said, if so.
-fn withheld(entry: Entry) -> Option<Withheld> {
+/// Says why a reply of a model was withheld, if it was.
+fn withheld_reason(entry: Entry) -> Option<WithheldReason> {
     let Entry::ModelReplied(replied) = entry else { return None };
-    replied.withheld.map(|withheld| Withheld { rule: withheld.rule, reason: withheld.reason })
+    replied.withheld.map(|withheld| WithheldReason { rule: withheld.rule, reason: withheld.reason })
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
-    serde_json::from_slice(body).map_err(unreadable)
+fn parse_entry_body<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
+    serde_json::from_slice(body).map_err(unreadable_body)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
-fn unreadable(error: serde_json::Error) -> Failure {
-    Failure::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
+fn unreadable_body(error: serde_json::Error) -> ApiError {
+    ApiError::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
         .with_cause(error.to_string())
 }

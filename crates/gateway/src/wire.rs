@@ -2,27 +2,27 @@
 
 use bytes::Bytes;
 use dromia_api as api;
-use dromia_contracts::agent::{Agent, AgentConfig, Handle, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState, DeclaredRule};
+use dromia_contracts::agent::{AgentConfig, AgentRecord, HandleSlug, TenantRecord};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalState, DeclaredRule};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::{Capability, CapabilityState};
-use dromia_contracts::cost::Attempt;
-use dromia_contracts::delivery::{Delivery, DeliveryAttempt, DeliveryRecord, FeedItem};
-use dromia_contracts::run::Run;
-use dromia_contracts::runs::{Submitted, Why};
-use dromia_contracts::session::Session;
+use dromia_contracts::capability::{CapabilityRecord, CapabilityState};
+use dromia_contracts::cost::ModelAttempt;
+use dromia_contracts::delivery::{DeliveryAttempt, DeliveryRecord, DeliverySummary, FeedItem};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::runs::{InputReceipt, RunStatusReason};
+use dromia_contracts::session::SessionRecord;
 use dromia_contracts::store::{StateEntry, StoredEntry};
-use dromia_contracts::token::Token;
-use dromia_contracts::vault::Secret;
+use dromia_contracts::token::TokenRecord;
+use dromia_contracts::vault::SecretSummary;
 use dromia_contracts::{ErrorCode, Fault, RunId};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, ApiError};
 
-pub(crate) fn agent(agent: Agent, config: Option<AgentConfig>) -> api::agent::Agent {
-    api::agent::Agent {
+pub(crate) fn api_agent(agent: AgentRecord, config: Option<AgentConfig>) -> api::agent::AgentResource {
+    api::agent::AgentResource {
         id: agent.id,
         handle: agent.handle,
         display_name: agent.display_name,
@@ -33,13 +33,13 @@ pub(crate) fn agent(agent: Agent, config: Option<AgentConfig>) -> api::agent::Ag
     }
 }
 
-pub(crate) fn tenant(tenant: Tenant) -> api::tenant::Tenant {
-    api::tenant::Tenant { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at }
+pub(crate) fn api_tenant(tenant: TenantRecord) -> api::tenant::TenantResource {
+    api::tenant::TenantResource { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at }
 }
 
-pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
-    api::token::Token {
-        state: token.state(now),
+pub(crate) fn api_token(token: TokenRecord, now: Timestamp) -> api::token::TokenResource {
+    api::token::TokenResource {
+        state: token.state_at(now),
         id: token.id,
         name: token.name,
         scopes: token.scopes,
@@ -49,8 +49,11 @@ pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
     }
 }
 
-pub(crate) fn capability(capability: Capability, state: CapabilityState) -> api::capability::Capability {
-    api::capability::Capability {
+pub(crate) fn api_capability(
+    capability: CapabilityRecord,
+    state: CapabilityState,
+) -> api::capability::CapabilityResource {
+    api::capability::CapabilityResource {
         state,
         id: capability.id,
         holder: capability.holder,
@@ -65,8 +68,8 @@ pub(crate) fn capability(capability: Capability, state: CapabilityState) -> api:
     }
 }
 
-pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
-    api::secret::Secret {
+pub(crate) fn api_secret(secret: SecretSummary) -> api::secret::SecretResource {
+    api::secret::SecretResource {
         name: secret.name,
         version: secret.version,
         host: secret.host,
@@ -76,12 +79,13 @@ pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
     }
 }
 
-pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::Approval {
+pub(crate) fn api_approval(approval: ApprovalRequest, now: Timestamp) -> api::approval::ApprovalResource {
     let state = approval.state_at(now);
     let cooling =
         approval.cooling_at(now).map(|until| until.duration_since(now).as_secs().max(0).unsigned_abs());
-    let Approval { id, agent, session, run, call, tool, arguments, action, binding, rule, reason, .. } =
-        approval;
+    let ApprovalRequest {
+        id, agent, session, run, call, tool, arguments, action, binding, rule, reason, ..
+    } = approval;
     let origins = approval.origins.into_iter().map(|known| api::approval::ArgumentOrigin {
         name: known.name,
         role: known.role,
@@ -90,7 +94,7 @@ pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::App
         quote: known.quote,
     });
     let answer = approval.answer;
-    api::approval::Approval {
+    api::approval::ApprovalResource {
         id,
         state,
         agent,
@@ -114,7 +118,7 @@ pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::App
         cools_until: approval.cools_until,
         cools_in_seconds: cooling,
         opinion: approval.standing.opinion,
-        // Whoever refuses leaves an answer; the server does where nobody could be asked, and leaves none.
+        // A person who refuses leaves an answer; the server, which refuses where it could ask no person, leaves none.
         unattended: state == ApprovalState::Denied && answer.is_none(),
         answered_by: answer.as_ref().map(|answer| answer.by.to_string()),
         answered_at: answer.as_ref().map(|answer| answer.at),
@@ -123,8 +127,8 @@ pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::App
     }
 }
 
-pub(crate) fn approval_rule(rule: ApprovalRule) -> api::approval::ApprovalRule {
-    api::approval::ApprovalRule {
+pub(crate) fn approval_rule(rule: ApprovalRuleRecord) -> api::approval::ApprovalRuleResource {
+    api::approval::ApprovalRuleResource {
         name: rule.name,
         answer: rule.answer,
         rule: rule.rule,
@@ -142,8 +146,8 @@ pub(crate) fn declared_rule(
     name: String,
     rule: &DeclaredRule,
     now: Timestamp,
-) -> api::approval::ApprovalRule {
-    api::approval::ApprovalRule {
+) -> api::approval::ApprovalRuleResource {
+    api::approval::ApprovalRuleResource {
         name,
         answer: rule.answer,
         rule: rule.rule.to_string(),
@@ -156,9 +160,9 @@ pub(crate) fn declared_rule(
     }
 }
 
-pub(crate) fn budget(known: BudgetUse) -> api::budget::Budget {
+pub(crate) fn api_budget(known: BudgetUse) -> api::budget::BudgetResource {
     let BudgetUse { budget, subject, used } = known;
-    api::budget::Budget {
+    api::budget::BudgetResource {
         name: budget.name,
         per: budget.per,
         of: budget.of,
@@ -172,8 +176,8 @@ pub(crate) fn budget(known: BudgetUse) -> api::budget::Budget {
     }
 }
 
-pub(crate) fn delivery(delivery: Delivery) -> api::delivery::Delivery {
-    api::delivery::Delivery {
+pub(crate) fn api_delivery(delivery: DeliverySummary) -> api::delivery::DeliveryResource {
+    api::delivery::DeliveryResource {
         due_at: delivery.state.may_begin().then_some(delivery.due_at),
         id: delivery.id,
         target: delivery.target,
@@ -197,7 +201,7 @@ pub(crate) fn delivery_record(record: DeliveryRecord) -> api::delivery::Delivery
             Some(end) => (end.status, Some(end.outcome)),
             None => (None, None),
         };
-        api::delivery::Receipt {
+        api::delivery::AttemptReceipt {
             number: attempt.number,
             began_at: attempt.began_at,
             ended_at: attempt.ended.as_ref().map(|end| end.at),
@@ -207,9 +211,9 @@ pub(crate) fn delivery_record(record: DeliveryRecord) -> api::delivery::Delivery
         }
     };
     api::delivery::DeliveryShown {
-        message: message(&record.body),
+        message: message_json(&record.body),
         receipts: record.attempts.into_iter().map(receipt).collect(),
-        delivery: delivery(record.delivery),
+        delivery: api_delivery(record.delivery),
     }
 }
 
@@ -218,17 +222,17 @@ pub(crate) fn feed_item(item: FeedItem) -> api::delivery::FeedItem {
         number: item.number,
         delivery: item.delivery.id,
         target: item.delivery.target,
-        message: message(&item.body),
+        message: message_json(&item.body),
     }
 }
 
 /// A message as JSON; one that a newer program wrote otherwise is shown as text.
-fn message(body: &[u8]) -> Value {
+fn message_json(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
 }
 
-pub(crate) fn session(session: Session) -> api::session::Session {
-    api::session::Session {
+pub(crate) fn api_session(session: SessionRecord) -> api::session::SessionResource {
+    api::session::SessionResource {
         id: session.id,
         agent: session.agent,
         platform: session.key.platform,
@@ -241,8 +245,8 @@ pub(crate) fn session(session: Session) -> api::session::Session {
     }
 }
 
-pub(crate) fn run(run: &Run, imported: bool) -> api::run::Run {
-    api::run::Run {
+pub(crate) fn api_run(run: &RunRecord, imported: bool) -> api::run::RunResource {
+    api::run::RunResource {
         id: run.id,
         kind: run.kind,
         agent: run.agent,
@@ -260,7 +264,7 @@ pub(crate) fn run(run: &Run, imported: bool) -> api::run::Run {
     }
 }
 
-pub(crate) fn attempt(attempt: Attempt) -> api::cost::AttemptCost {
+pub(crate) fn api_attempt(attempt: ModelAttempt) -> api::cost::AttemptCost {
     api::cost::AttemptCost {
         seq: attempt.seq,
         at: attempt.at,
@@ -277,15 +281,15 @@ pub(crate) fn attempt(attempt: Attempt) -> api::cost::AttemptCost {
     }
 }
 
-/// Says why a run stands where it stands, to somebody of a tenant.
-pub(crate) fn why(run: RunId, why: Why, tenant: &Handle) -> api::run::Why {
+/// Says why a run has its status, to a caller of a tenant.
+pub(crate) fn api_why(run: RunId, why: RunStatusReason, tenant: &HandleSlug) -> api::run::RunExplanation {
     let in_file = why.declared.map(|budget| {
         format!(
             "give {budget} a higher limit in dromia.yaml (tenants.{tenant}.budgets), start the server anew, then `dromia run \
              resume {run}`"
         )
     });
-    api::run::Why {
+    api::run::RunExplanation {
         status: why.status,
         waits_for: why.waits_for,
         since: why.since,
@@ -294,32 +298,32 @@ pub(crate) fn why(run: RunId, why: Why, tenant: &Handle) -> api::run::Why {
     }
 }
 
-pub(crate) fn entry(entry: StoredEntry) -> Answer<api::run::Entry> {
+pub(crate) fn api_entry(entry: StoredEntry) -> Answer<api::run::JournalEntryResource> {
     let seq = entry.seq;
     let unreadable = |cause: String| {
-        Failure::new(ErrorCode::JournalUnreadable, format!("entry {seq} is not JSON")).with_cause(cause)
+        ApiError::new(ErrorCode::JournalUnreadable, format!("entry {seq} is not JSON")).with_cause(cause)
     };
-    Ok(api::run::Entry {
+    Ok(api::run::JournalEntryResource {
         seq,
         at: entry.at,
         epoch: entry.epoch,
         kind: entry.kind,
         version: entry.version,
         fields: RawValue::from_string(entry.fields).map_err(|error| unreadable(error.to_string()))?,
-        body: entry.body.as_ref().map(json).transpose().map_err(unreadable)?,
+        body: entry.body.as_ref().map(raw_json).transpose().map_err(unreadable)?,
         chain: entry.chain,
     })
 }
 
 pub(crate) fn state_entry(entry: StateEntry) -> Answer<api::session::StateEntry> {
-    let value = json(&entry.value).map_err(|cause| {
-        Failure::new(ErrorCode::Internal, format!("the state entry {:?} is not JSON", entry.name))
+    let value = raw_json(&entry.value).map_err(|cause| {
+        ApiError::new(ErrorCode::Internal, format!("the state entry {:?} is not JSON", entry.name))
             .with_cause(cause)
     })?;
     Ok(api::session::StateEntry { name: entry.name, version: entry.version, value })
 }
 
-pub(crate) fn accepted(submitted: &Submitted) -> api::event::EventAccepted {
+pub(crate) fn event_accepted(submitted: &InputReceipt) -> api::event::EventAccepted {
     api::event::EventAccepted {
         item: submitted.item,
         session: submitted.session,
@@ -329,10 +333,10 @@ pub(crate) fn accepted(submitted: &Submitted) -> api::event::EventAccepted {
     }
 }
 
-pub(crate) fn failure(fault: Fault) -> api::event::Failure {
-    api::event::Failure { code: fault.code.as_str().to_owned(), message: fault.message }
+pub(crate) fn api_failure(fault: Fault) -> api::event::RunFailureDetails {
+    api::event::RunFailureDetails { code: fault.code.as_str().to_owned(), message: fault.message }
 }
 
-fn json(bytes: &Bytes) -> Result<Box<RawValue>, String> {
+fn raw_json(bytes: &Bytes) -> Result<Box<RawValue>, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }

@@ -1,17 +1,18 @@
-//! Capability tokens: rights that are signed, handed on and narrowed without asking whoever gave them.
+//! Capability tokens: rights that are signed, handed on and narrowed without asking their grantor.
 //!
-//! A token begins with a block that the tenant's root key signed: what its holder may do. Whoever holds it may append a
+//! A token begins with a block that the tenant's root key signed: what its holder may do. Any holder may append a
 //! block, for itself or for another agent, which only takes away: rights are read from the first block alone, and every
-//! further one is a check that must hold as well. So a token of a chain allows what all of its blocks allow. Blocks that
-//! somebody else signed are refused, and so are blocks that say anything else: what a stranger wrote is not computed.
+//! further one is a check that must hold as well. So a token of a chain allows what all of its blocks allow. Blocks
+//! with a third-party signature are refused, and so are blocks that say anything else: what a stranger wrote is not
+//! computed.
 //!
-//! The signature is checked when a token is opened ([`Roots::open`]), and that answer may be kept. What may change later is
-//! looked at in every [`Token::check`]: the time, the revocation of any of its blocks, and who presents it. A token counts
-//! nothing and holds no money.
+//! The signature is checked when a token is opened ([`RootKeys::open_token`]), and that answer may be kept. What may
+//! change later is checked in every [`CapabilityToken::check_access`]: the time, the revocation of any of its blocks,
+//! and who presents it. A token counts nothing and holds no money.
 //!
-//! [`StoreCapabilities`] keeps those of tenants in the store and [`Live`] what counts now, which the gate asks: a row that was
-//! taken back counts from that moment on. A chain is looked at twice, by its rows, which names the block that decided, and by
-//! its token, which nobody can widen in the store; both must allow.
+//! [`StoreCapabilities`] keeps those of tenants in the store and [`LiveCapabilities`] what counts now, which the gate
+//! asks: a revoked row counts from that moment on. A chain is checked twice, by its rows, which names the block that
+//! decided, and by its token, which no change of the store can widen; both must allow.
 //!
 //! Bounds: [`TOKEN_BYTES_MAX`], [`BLOCKS_MAX`], [`RIGHTS_MAX`] of a block, and [`TIME_MAX`] for a check; what exceeds one is
 //! refused. Randomness and time come in with the call.
@@ -27,11 +28,12 @@ mod standing;
 mod token;
 
 pub use self::keeper::StoreCapabilities;
-pub(crate) use self::live::Denied;
-pub use self::live::{Fallen, Live, Lost};
-pub use self::right::{Access, COMPONENTS_MAX, PLACE_BYTES_MAX, Resource, Right, RightError};
-pub use self::root::{PublicRoot, ROOT_ID, ROOTS_MAX, RootKey, Roots};
-pub(crate) use self::sought::{HOSTS, Sought};
+pub(crate) use self::live::CapabilityDenied;
+pub use self::live::{CapabilityMismatch, LiveCapabilities, MismatchReason};
+pub use self::right::{COMPONENTS_MAX, FileAccessMode, PLACE_BYTES_MAX, Resource, Right, RightError};
+pub use self::root::{PublicRoot, ROOT_ID, ROOTS_MAX, RootKey, RootKeys};
+pub(crate) use self::sought::{CapabilityRequest, HOSTS};
 pub use self::token::{
-    Asked, BLOCKS_MAX, RIGHTS_MAX, Refusal, RevocationId, TIME_MAX, TOKEN_BYTES_MAX, Token, TokenError,
+    AccessRequest, BLOCKS_MAX, CapabilityToken, RIGHTS_MAX, RevocationId, TIME_MAX, TOKEN_BYTES_MAX,
+    TokenDenied, TokenError,
 };

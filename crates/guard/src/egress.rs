@@ -6,10 +6,10 @@
 //! every address of the answer, and hands exactly these to the connection, so there is no second look that could say
 //! something else.
 //!
-//! A tunnel is one more way through the same judgement; what goes through it nobody looks at (`tunnel`).
+//! A tunnel passes the same judgement; its bytes are not inspected (`tunnel`).
 //!
-//! It refuses to: read proxy variables, keep cookies, follow a redirect without judging it, unpack an answer, or connect
-//! to a door of this very server, whatever is granted.
+//! It refuses to: read proxy variables, keep cookies, follow a redirect without judging it, unpack an answer, or
+//! connect to a listener of this very server, whatever is granted.
 
 pub mod address;
 pub mod names;
@@ -29,31 +29,31 @@ mod tunnel;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use dromia_contracts::egress::{Egress, Line, LineError, Plan, Route};
+use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
 
-use self::clearance::Clearance;
+use self::clearance::EgressPolicy;
 pub(crate) use self::headers::is_free as is_free_header;
 use self::line::GuardedLine;
-use self::names::Names;
-use self::private::Private;
-use self::room::Room;
-use self::target::Target;
-use crate::capability::Live;
+use self::names::NameResolver;
+use self::private::PrivateAllowance;
+use self::room::RequestSlots;
+use self::target::RequestTarget;
+use crate::capability::LiveCapabilities;
 use crate::vault::StoreVault;
 
-/// What an operator opens of the networks that are not public.
+/// The private networks that an operator opens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EgressConfig {
     /// To servers that the configuration names, such as those of models.
-    pub private_named: Vec<Private>,
+    pub private_named: Vec<PrivateAllowance>,
     /// To what agents do, within their grants.
-    pub private_granted: Vec<Private>,
+    pub private_granted: Vec<PrivateAllowance>,
 }
 
 /// Why something may not be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Refused {
+pub struct EgressDenied {
     /// The rule that refuses it.
     pub rule: &'static str,
     /// Why, in words that name no address.
@@ -64,24 +64,24 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct GuardedEgress {
     config: EgressConfig,
-    around: Arc<Surroundings>,
+    around: Arc<EgressContext>,
     vault: Option<Arc<StoreVault>>,
 }
 
 /// What is known about this machine.
 #[derive(Debug)]
-struct Surroundings {
-    names: Arc<dyn Names>,
+struct EgressContext {
+    names: Arc<dyn NameResolver>,
     /// Where this server listens; a few at most.
     doors: RwLock<Vec<SocketAddr>>,
-    /// What agents hold beside their grants, and within what runs stay.
-    capabilities: OnceLock<Arc<Live>>,
+    /// What agents hold in addition to their grants, and within what runs stay.
+    capabilities: OnceLock<Arc<LiveCapabilities>>,
 }
 
 impl GuardedEgress {
     /// Sets it up; nothing is resolved.
-    pub fn new(config: EgressConfig, names: Arc<dyn Names>) -> Self {
-        let around = Surroundings { names, doors: RwLock::default(), capabilities: OnceLock::new() };
+    pub fn new(config: EgressConfig, names: Arc<dyn NameResolver>) -> Self {
+        let around = EgressContext { names, doors: RwLock::default(), capabilities: OnceLock::new() };
         let around = Arc::new(around);
         Self { config, around, vault: None }
     }
@@ -94,7 +94,7 @@ impl GuardedEgress {
 
     /// Lets capabilities count for what agents reach, for every line there is and will be.
     #[must_use]
-    pub fn with_capabilities(self, capabilities: Arc<Live>) -> Self {
+    pub fn with_capabilities(self, capabilities: Arc<LiveCapabilities>) -> Self {
         self.around.capabilities.get_or_init(|| capabilities);
         self
     }
@@ -106,31 +106,33 @@ impl GuardedEgress {
     }
 }
 
-impl Surroundings {
-    fn doors(&self) -> Vec<SocketAddr> {
+impl EgressContext {
+    fn own_listeners(&self) -> Vec<SocketAddr> {
         self.doors.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Egress for GuardedEgress {
-    fn line(&self, plan: Plan) -> Result<Arc<dyn Line>, LineError> {
-        let Plan { route, limits } = plan;
+    fn open_client(&self, plan: EgressClientConfig) -> Result<Arc<dyn EgressClient>, LineError> {
+        let EgressClientConfig { route, limits } = plan;
         // What is for tenants has their secrets and shares; any other server that the configuration names has its key from
         // there, unless it says that the key is in the vault.
-        let is_for_tenants = matches!(route, Route::Granted | Route::Tool(_));
-        let has_secrets = is_for_tenants || matches!(route, Route::Keyed(_));
+        let is_for_tenants = matches!(route, EgressPurpose::Granted | EgressPurpose::Tool(_));
+        let has_secrets = is_for_tenants || matches!(route, EgressPurpose::Keyed(_));
         let vault = self.vault.clone().filter(|_| has_secrets);
         let clearance = match route {
-            Route::Granted => Clearance { named: None, private: self.config.private_granted.clone() },
-            Route::Named(url) | Route::Keyed(url) | Route::Tool(url) => {
-                let named =
-                    Target::read(&url).map_err(|refused| LineError { problem: refused.reason.to_owned() })?;
-                Clearance { named: Some(named), private: self.config.private_named.clone() }
+            EgressPurpose::Granted => {
+                EgressPolicy { named: None, private: self.config.private_granted.clone() }
+            }
+            EgressPurpose::Named(url) | EgressPurpose::Keyed(url) | EgressPurpose::Tool(url) => {
+                let named = RequestTarget::parse_url(&url)
+                    .map_err(|refused| LineError { problem: refused.reason.to_owned() })?;
+                EgressPolicy { named: Some(named), private: self.config.private_named.clone() }
             }
         };
-        // What the configuration names is one's own, and nobody's share.
+        // What the configuration names is the operator's own, and no tenant's share.
         let share_max = if is_for_tenants { limits.requests_max / 2 } else { limits.requests_max };
-        let room = Room::new(limits.requests_max, share_max);
+        let room = RequestSlots::new(limits.requests_max, share_max);
         Ok(Arc::new(GuardedLine::new(clearance, limits, room, Arc::clone(&self.around), vault)))
     }
 }

@@ -1,7 +1,7 @@
 //! The gate: one function that asks, in this order, the agent's grants, then the policy.
 //!
-//! What an agent holds in capabilities counts beside its grants, and within what a run stays counts in any case: such a word
-//! takes away, whatever is granted. Both are asked anew at every call.
+//! An agent's capabilities count in addition to its grants. What a run stays within counts in any case: such a word
+//! takes away, whatever is granted. Both are checked at every call.
 //!
 //! Default deny: the first grant that covers an action is the rule that allows it, and a policy can only take that away.
 //! The gate knows the tools' names only to refuse wrong grants when a configuration is written. It refuses to guess: a
@@ -10,18 +10,19 @@
 
 use std::sync::Arc;
 
+use dromia_contracts::BoxFuture;
 use dromia_contracts::capability::{HOLDER, WITHIN};
-use dromia_contracts::egress::Reaches;
-use dromia_contracts::gate::{Action, Gate, PolicyStanding, Principal, Verdict};
+use dromia_contracts::egress::EgressTarget;
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal};
 use dromia_contracts::id::TenantId;
 use dromia_contracts::past;
-use dromia_contracts::tool::{PreparedCall, Sink};
+use dromia_contracts::tool::{EffectSink, PreparedCall};
 
-use crate::capability::{Denied, HOSTS, Live, Sought};
+use crate::capability::{CapabilityDenied, CapabilityRequest, HOSTS, LiveCapabilities};
 use crate::egress::reach;
-use crate::egress::target::Target;
+use crate::egress::target::RequestTarget;
 use crate::grant::{Grant, parse_grants};
-use crate::policy::{Call, Judged, Policies, Said};
+use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
 
 /// The rule that denies whatever no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
@@ -29,7 +30,7 @@ pub const DEFAULT_DENY: &str = "default deny";
 /// The rule that denies a privileged tool to an agent for which the operator has not said it.
 pub const PRIVILEGED: &str = "privileged";
 
-/// The rule that lets every agent read what its session was told before.
+/// The rule that lets every agent read what its session showed it earlier.
 pub const BUILT_IN: &str = "built in";
 
 /// What is said where nothing lets an agent reach a host.
@@ -41,24 +42,25 @@ const NO_HOST: &str = "this agent is not granted to reach that host in this way;
 pub struct GrantGate {
     tools: Vec<String>,
     privileged: Vec<String>,
-    policies: Policies,
-    capabilities: Option<Arc<Live>>,
+    policies: PolicyEngine,
+    capabilities: Option<Arc<LiveCapabilities>>,
 }
 
 impl GrantGate {
     /// Makes a gate that takes grants for the named tools, and for no other.
-    pub fn new<T: Into<String>>(policies: Policies, tools: impl IntoIterator<Item = T>) -> Self {
+    pub fn new<T: Into<String>>(policies: PolicyEngine, tools: impl IntoIterator<Item = T>) -> Self {
         let tools = tools.into_iter().map(Into::into).collect();
         Self { tools, privileged: Vec::new(), policies, capabilities: None }
     }
 
-    /// Lets capabilities count beside grants. Without them none does, and a run that stays within one may do nothing.
+    /// Lets capabilities count in addition to grants. Without this none does, and a run that stays within one may do
+    /// nothing.
     #[must_use]
-    pub fn with_capabilities(self, capabilities: Arc<Live>) -> Self {
+    pub fn with_capabilities(self, capabilities: Arc<LiveCapabilities>) -> Self {
         Self { capabilities: Some(capabilities), ..self }
     }
 
-    /// Makes tools privileged: a grant of an agent does not cover them without the operator's word beside it.
+    /// Makes tools privileged: an agent's grant covers them only together with the operator's word.
     #[must_use]
     pub fn with_privileged(self, tools: impl IntoIterator<Item = String>) -> Self {
         Self { privileged: tools.into_iter().collect(), ..self }
@@ -77,57 +79,72 @@ impl Gate for GrantGate {
         parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
     }
 
-    fn sink(&self, call: &PreparedCall) -> Sink {
-        self.policies.sink(call)
+    fn call_sink(&self, call: &PreparedCall) -> EffectSink {
+        self.policies.call_sink(call)
     }
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
         self.policies.is_irreversible(call)
     }
 
-    fn policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
-        Some(self.policies.standing(tenant))
+    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+        Some(self.policies.policy_standing(tenant))
     }
 
-    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
-        let capability = match self.capability(principal, action) {
+    fn evaluate_action<'a>(
+        &'a self,
+        principal: Principal<'a>,
+        action: GateAction<'a>,
+    ) -> BoxFuture<'a, GateVerdict> {
+        Box::pin(self.judge_action(principal, action))
+    }
+}
+
+impl GrantGate {
+    async fn judge_action(&self, principal: Principal<'_>, action: GateAction<'_>) -> GateVerdict {
+        let capability = match self.check_capability(principal, action) {
             Ok(rule) => rule,
-            Err(Refusal { rule, reason }) => return Verdict::Deny { rule, reason, policy: None },
+            Err(GrantDenied { rule, reason }) => return GateVerdict::Deny { rule, reason, policy: None },
         };
-        let Judged { said, layer, policy } = self.policies.judge(principal, action, &capability);
+        let PolicyDecision { said, layer, policy } =
+            self.policies.judge_action(principal, action, &capability).await;
         let policy = Some(policy);
-        let Said { call, rule, reason } = said;
+        let RuleVerdict { call, rule, reason } = said;
         match call {
-            Call::Allow => Verdict::Allow { rule: capability, policy },
+            PolicyVerdict::Allow => GateVerdict::Allow { rule: capability, policy },
             // Only a call can wait.
-            Call::Delay if matches!(action, Action::Tool(_)) => Verdict::Delay { rule, reason, policy },
-            Call::Delay => {
+            PolicyVerdict::Delay if matches!(action, GateAction::Tool(_)) => {
+                GateVerdict::Delay { rule, reason, policy }
+            }
+            PolicyVerdict::Delay => {
                 let reason = format!(
                     "this would be delayed ({reason}), and only calls of tools can wait, so it is refused; nothing was \
                      done. Trying again will not help."
                 );
-                Verdict::Deny { rule: format!("delay {rule}"), reason, policy }
+                GateVerdict::Deny { rule: format!("delay {rule}"), reason, policy }
             }
-            Call::Ask if matches!(action, Action::Tool(_)) => Verdict::Ask { rule, reason, policy },
-            Call::Ask => {
+            PolicyVerdict::Ask if matches!(action, GateAction::Tool(_)) => {
+                GateVerdict::Ask { rule, reason, policy }
+            }
+            PolicyVerdict::Ask => {
                 let reason = format!(
                     "this needs a person's approval ({reason}), and nobody can be asked about it, so it is refused; \
                      nothing was done. Trying again will not help."
                 );
-                Verdict::Deny { rule: format!("ask {rule}"), reason, policy }
+                GateVerdict::Deny { rule: format!("ask {rule}"), reason, policy }
             }
-            Call::Deny => {
+            PolicyVerdict::Deny => {
                 let reason = format!(
                     "the {layer} policy forbids it ({reason}); nothing was done. Trying again will not help."
                 );
-                Verdict::Deny { rule: format!("policy {rule}"), reason, policy }
+                GateVerdict::Deny { rule: format!("policy {rule}"), reason, policy }
             }
         }
     }
 }
 
 /// Why no capability covers an action.
-struct Refusal {
+struct GrantDenied {
     rule: String,
     reason: String,
 }
@@ -135,87 +152,103 @@ struct Refusal {
 impl GrantGate {
     /// Finds what lets a principal act, before any policy is asked: the grants and capabilities that cover the action, as
     /// a rule, and within what it lies.
-    fn capability(&self, principal: Principal<'_>, action: Action<'_>) -> Result<String, Refusal> {
-        let mut rule = self.covering(principal, action)?;
+    fn check_capability(
+        &self,
+        principal: Principal<'_>,
+        action: GateAction<'_>,
+    ) -> Result<String, GrantDenied> {
+        let mut rule = self.find_covering(principal, action)?;
         let is_bounded = || principal.grants.iter().any(|text| text.starts_with(WITHIN));
-        if let Action::Tool(call) = action
+        if let GateAction::Tool(call) = action
             && is_bounded()
         {
-            let mut sought = vec![Sought::of_call(call)];
-            // A task that may use the tool has not been told that it may reach that host.
-            let target = call.reaches.as_ref().and_then(|reaches| Target::read(&reaches.url).ok());
-            sought.extend(target.as_ref().map(Sought::of_target));
-            for within in self.bounding(principal, &sought)? {
+            let mut sought = vec![CapabilityRequest::of_call(call)];
+            // A task's bound must cover both the tool and the host.
+            let target =
+                call.reaches.as_ref().and_then(|reaches| RequestTarget::parse_url(&reaches.url).ok());
+            sought.extend(target.as_ref().map(CapabilityRequest::of_target));
+            for within in self.check_bounds(principal, &sought)? {
                 rule.extend([" and ", within.as_str()]);
             }
         }
         Ok(rule)
     }
 
-    fn covering(&self, principal: Principal<'_>, action: Action<'_>) -> Result<String, Refusal> {
+    fn find_covering(&self, principal: Principal<'_>, action: GateAction<'_>) -> Result<String, GrantDenied> {
         let mut grants = principal.grants.iter();
-        let covering = grants.find(|text| Grant::parse(text).is_ok_and(|grant| covers(grant, action)));
+        let covering = grants.find(|text| Grant::parse(text).is_ok_and(|grant| grant_covers(grant, action)));
         let covering = match (covering, action) {
             (Some(grant), _) => Ok(format!("grant {grant}")),
-            // What it tells was told to this very session before; what forbids it counts all the same.
-            (None, Action::Tool(call)) if call.tool == past::READ => Ok(BUILT_IN.to_owned()),
-            (None, Action::Tool(call)) => self.held(principal, || Sought::of_call(call)),
-            (None, Action::Model { .. } | Action::Reply { .. }) => Err(None),
+            // It shows what this very session has seen before; what forbids it counts all the same.
+            (None, GateAction::Tool(call)) if call.tool == past::READ => Ok(BUILT_IN.to_owned()),
+            (None, GateAction::Tool(call)) => self.find_held(principal, || CapabilityRequest::of_call(call)),
+            (None, GateAction::Model { .. } | GateAction::Reply { .. }) => Err(None),
         };
         match (covering, action) {
-            (Ok(_), Action::Tool(call)) if self.lacks_word(&call.tool, principal.grants) => Err(Refusal {
-                rule: PRIVILEGED.to_owned(),
-                reason: format!(
-                    "the tool {0:?} is privileged, and only the operator can let this agent use it; nothing was done. \
+            (Ok(_), GateAction::Tool(call)) if self.lacks_word(&call.tool, principal.grants) => {
+                Err(GrantDenied {
+                    rule: PRIVILEGED.to_owned(),
+                    reason: format!(
+                        "the tool {0:?} is privileged, and only the operator can let this agent use it; nothing was done. \
                      Trying again will not help: it takes agents.HANDLE.tools.{0}.privileged: true in dromia.yaml.",
-                    call.tool
-                ),
-            }),
-            (Ok(rule), Action::Tool(PreparedCall { reaches: Some(reaches), .. })) => {
-                self.reach(&rule, principal, reaches)
+                        call.tool
+                    ),
+                })
+            }
+            (Ok(rule), GateAction::Tool(PreparedCall { reaches: Some(reaches), .. })) => {
+                self.check_reach(&rule, principal, reaches)
             }
             (Ok(rule), _) => Ok(rule),
-            (Err(Some(denied)), _) => Err(Refusal::of(denied)),
-            (Err(None), Action::Tool(call)) => {
-                let beside = self.beside(principal, &Sought::kinds(call));
-                let reason = beside.unwrap_or_else(|| reason(action));
-                Err(Refusal { rule: DEFAULT_DENY.to_owned(), reason })
+            (Err(Some(denied)), _) => Err(GrantDenied::from_capability(denied)),
+            (Err(None), GateAction::Tool(call)) => {
+                let beside = self.similar_capability(principal, &CapabilityRequest::right_kinds(call));
+                let reason = beside.unwrap_or_else(|| denial_reason(action));
+                Err(GrantDenied { rule: DEFAULT_DENY.to_owned(), reason })
             }
-            (Err(None), _) => Err(Refusal { rule: DEFAULT_DENY.to_owned(), reason: reason(action) }),
+            (Err(None), _) => {
+                Err(GrantDenied { rule: DEFAULT_DENY.to_owned(), reason: denial_reason(action) })
+            }
         }
     }
 
     /// Says which capability of the principal allows the same at another place, where one does; it decides nothing.
-    fn beside(&self, principal: Principal<'_>, kinds: &[&str]) -> Option<String> {
+    fn similar_capability(&self, principal: Principal<'_>, kinds: &[&str]) -> Option<String> {
         let capabilities = self.capabilities.as_ref()?;
-        let held = capabilities.beside(principal.scope.tenant(), principal.grants, kinds)?;
+        let held = capabilities.similar_capability(principal.scope.tenant(), principal.grants, kinds)?;
         Some(format!(
             "{held}; nothing was done. Trying again will not help: only an operator can grant more, and `dromia capability \
              explain` says what each capability allows."
         ))
     }
 
-    /// Finds the capability of the principal that covers what is sought. Whoever holds none is asked nothing.
-    fn held(
+    /// Finds the capability of the principal that covers what is sought. `sought` is not called for a principal that
+    /// holds none.
+    fn find_held(
         &self,
         principal: Principal<'_>,
-        sought: impl FnOnce() -> Sought,
-    ) -> Result<String, Option<Denied>> {
+        sought: impl FnOnce() -> CapabilityRequest,
+    ) -> Result<String, Option<CapabilityDenied>> {
         let Some(capabilities) = &self.capabilities else { return Err(None) };
         if !principal.grants.iter().any(|text| text.starts_with(HOLDER)) {
             return Err(None);
         }
-        capabilities.covering(Some(principal.scope.tenant()), principal.grants, &sought())
+        capabilities.find_covering(Some(principal.scope.tenant()), principal.grants, &sought())
     }
 
     /// Keeps a bounded run within what it stays within.
-    fn bounding(&self, principal: Principal<'_>, sought: &[Sought]) -> Result<Vec<String>, Refusal> {
+    fn check_bounds(
+        &self,
+        principal: Principal<'_>,
+        sought: &[CapabilityRequest],
+    ) -> Result<Vec<String>, GrantDenied> {
         match &self.capabilities {
             Some(capabilities) => {
                 let tenant = Some(principal.scope.tenant());
-                capabilities.bounding(tenant, principal.grants, sought).map_err(Refusal::of)
+                capabilities
+                    .check_bounds(tenant, principal.grants, sought)
+                    .map_err(GrantDenied::from_capability)
             }
-            None => Err(Refusal {
+            None => Err(GrantDenied {
                 rule: "within".to_owned(),
                 reason:
                     "this task may do less than its agent, and nobody can look how much; nothing was done."
@@ -225,9 +258,14 @@ impl GrantGate {
     }
 
     /// Finds what lets a call of a covered tool reach out to where it would, with the secrets that it names.
-    fn reach(&self, rule: &str, principal: Principal<'_>, reaches: &Reaches) -> Result<String, Refusal> {
+    fn check_reach(
+        &self,
+        rule: &str,
+        principal: Principal<'_>,
+        reaches: &EgressTarget,
+    ) -> Result<String, GrantDenied> {
         let grants = principal.grants;
-        let target = Target::read(&reaches.url).map_err(|refused| Refusal {
+        let target = RequestTarget::parse_url(&reaches.url).map_err(|refused| GrantDenied {
             rule: refused.rule.to_owned(),
             reason: refused.reason.to_owned(),
         })?;
@@ -235,7 +273,7 @@ impl GrantGate {
             grants.iter().any(|text| Grant::parse(text).is_ok_and(|grant| grant.covers_secret(secret)))
         };
         if let Some(secret) = reaches.secrets.iter().find(|secret| !is_granted(secret)) {
-            return Err(Refusal {
+            return Err(GrantDenied {
                 rule: DEFAULT_DENY.to_owned(),
                 reason: format!(
                     "this agent is not granted the secret {secret:?}; nothing was sent. Trying again will not help: \
@@ -243,9 +281,9 @@ impl GrantGate {
                 ),
             });
         }
-        let host = match reach::covering(grants, reaches.method, &target) {
+        let host = match reach::find_covering_grant(grants, reaches.method, &target) {
             Some((host, _)) => Ok(host.to_owned()),
-            None => self.held(principal, || Sought::of_target(&target)),
+            None => self.find_held(principal, || CapabilityRequest::of_target(&target)),
         };
         match host {
             Ok(host) => {
@@ -255,18 +293,18 @@ impl GrantGate {
                 }
                 Ok(rule)
             }
-            Err(Some(denied)) => Err(Refusal::of(denied)),
-            Err(None) => Err(Refusal {
+            Err(Some(denied)) => Err(GrantDenied::from_capability(denied)),
+            Err(None) => Err(GrantDenied {
                 rule: DEFAULT_DENY.to_owned(),
-                reason: self.beside(principal, &[HOSTS]).unwrap_or_else(|| NO_HOST.to_owned()),
+                reason: self.similar_capability(principal, &[HOSTS]).unwrap_or_else(|| NO_HOST.to_owned()),
             }),
         }
     }
 }
 
-impl Refusal {
-    fn of(denied: Denied) -> Self {
-        let Denied { rule, reason } = denied;
+impl GrantDenied {
+    fn from_capability(denied: CapabilityDenied) -> Self {
+        let CapabilityDenied { rule, reason } = denied;
         Self {
             rule,
             reason: format!(
@@ -276,27 +314,27 @@ impl Refusal {
     }
 }
 
-fn covers(grant: Grant<'_>, action: Action<'_>) -> bool {
+fn grant_covers(grant: Grant<'_>, action: GateAction<'_>) -> bool {
     match action {
-        Action::Tool(call) => grant.covers_tool(&call.tool),
-        Action::Model { model } => grant.covers_model(model),
-        Action::Reply { .. } => grant.covers_reply(),
+        GateAction::Tool(call) => grant.covers_tool(&call.tool),
+        GateAction::Model { model } => grant.covers_model(model),
+        GateAction::Reply { .. } => grant.covers_reply(),
     }
 }
 
 /// Says what was refused and which grant would allow it, for a model and for a person alike.
-fn reason(action: Action<'_>) -> String {
+fn denial_reason(action: GateAction<'_>) -> String {
     match action {
-        Action::Tool(call) => format!(
+        GateAction::Tool(call) => format!(
             "this agent is not granted the tool {:?}; nothing was done. Trying again will not help: only an operator \
              can add the tool to the agent's grants.",
             call.tool
         ),
-        Action::Model { model } => format!(
+        GateAction::Model { model } => format!(
             "this agent is not granted the model {model:?}. An operator can add \"model\", or \"model:\" and the \
              alias, to the agent's grants."
         ),
-        Action::Reply { session } => format!(
+        GateAction::Reply { session } => format!(
             "this agent is not granted to reply, so nothing was sent to {session}. An operator can add \"reply\" to \
              the agent's grants."
         ),

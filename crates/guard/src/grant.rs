@@ -1,20 +1,20 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
 //! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), one
-//! model (`model:fast`), hosts that tools may reach (`net:api.example.com`, see [`Reach`]), or a secret that requests may
-//! use (`secret:github`). Beside these stands the
-//! operator's word for a privileged tool (`privileged:exec`), which is never part of an agent's configuration.
+//! model (`model:fast`), hosts that tools may reach (`net:api.example.com`, see [`NetworkGrant`]), or a secret that
+//! requests may use (`secret:github`). The operator's word for a privileged tool (`privileged:exec`) is spelled in the
+//! same way, and is never part of an agent's configuration.
 //!
-//! Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it can list what it will
-//! cover tomorrow; `net:*` is what is public. A grant for a tool that nobody knows is refused too, with the nearest known
-//! name, so that a typing error is found when the configuration is written and not in the middle of a run.
+//! Invariant: no spelling covers everything; `*` alone is refused, because its author cannot list what it will cover
+//! tomorrow; `net:*` is what is public. A grant for an unknown tool is refused too, with the nearest known name, so
+//! that a typing error is found when the configuration is written and not in the middle of a run.
 
 use std::fmt;
 
 use dromia_contracts::terms::CLEARED;
 use dromia_contracts::vault;
 
-use crate::egress::reach::Reach;
+use crate::egress::reach::NetworkGrant;
 
 /// The longest grant, in bytes.
 pub const BYTES_MAX: usize = 128;
@@ -35,7 +35,7 @@ pub enum Grant<'a> {
     /// Answers to the agent's own sessions: `reply`.
     Reply,
     /// Hosts that tools may reach: `net:api.example.com`.
-    Net(Reach<'a>),
+    Net(NetworkGrant<'a>),
     /// A secret of the tenant, to be used where it is for: `secret:github`.
     Secret(&'a str),
     /// The operator's word for a privileged tool: `privileged:exec`. No agent's configuration may hold it.
@@ -45,7 +45,7 @@ pub enum Grant<'a> {
 impl<'a> Grant<'a> {
     /// Reads one grant without asking whether its tool exists.
     pub fn parse(text: &'a str) -> Result<Self, GrantError> {
-        let malformed = |problem| GrantError::Malformed { grant: shown(text), problem };
+        let malformed = |problem| GrantError::Malformed { grant: shorten(text), problem };
         if text.len() > BYTES_MAX {
             return Err(malformed("it is longer than 128 bytes"));
         }
@@ -77,7 +77,7 @@ impl<'a> Grant<'a> {
                 Err(malformed("behind privileged: stands a tool"))
             };
         }
-        if let Some(reach) = Reach::parse(text) {
+        if let Some(reach) = NetworkGrant::parse(text) {
             return reach.map(Self::Net).map_err(malformed);
         }
         if let Some(prefix) = text.strip_suffix(".*") {
@@ -187,7 +187,7 @@ pub enum GrantError {
         problem: &'static str,
     },
     /// No tool has this name, or no tool is of this family.
-    #[error("the grant {grant:?} covers no tool{}", hint(.nearest.as_deref()))]
+    #[error("the grant {grant:?} covers no tool{}", suggestion_hint(.nearest.as_deref()))]
     Unknown {
         /// The grant.
         grant: String,
@@ -211,14 +211,14 @@ pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Gran
 }
 
 fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
-    if crate::permission::row(text).is_some() {
+    if crate::permission::parse_row(text).is_some() {
         let problem = "only the operator's file says so, with permissions";
-        return Err(GrantError::Malformed { grant: shown(text), problem });
+        return Err(GrantError::Malformed { grant: shorten(text), problem });
     }
     let grant = Grant::parse(text)?;
     match grant {
         Grant::Tool(_) | Grant::Family(_) if !tools.iter().any(|tool| grant.covers_tool(tool)) => {
-            Err(GrantError::Unknown { grant: text.to_owned(), nearest: nearest(text, tools) })
+            Err(GrantError::Unknown { grant: text.to_owned(), nearest: nearest_grant(text, tools) })
         }
         Grant::Tool(_)
         | Grant::Family(_)
@@ -228,14 +228,14 @@ fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantErro
         | Grant::Net(_)
         | Grant::Secret(_) => Ok(grant),
         Grant::Cleared(_) => Err(GrantError::Malformed {
-            grant: shown(text),
+            grant: shorten(text),
             problem: "only the operator's file says so, with agents.HANDLE.tools.TOOL.privileged",
         }),
     }
 }
 
 /// Finds the known grant that looks most like `text`, if one is near enough to be meant.
-fn nearest(text: &str, tools: &[&str]) -> Option<String> {
+fn nearest_grant(text: &str, tools: &[&str]) -> Option<String> {
     const ALIKE_MIN: f64 = 0.75;
     let families =
         tools.iter().filter_map(|tool| tool.rsplit_once('.')).map(|(family, _)| format!("{family}.*"));
@@ -249,11 +249,11 @@ fn nearest(text: &str, tools: &[&str]) -> Option<String> {
         .map(|(_, known)| known)
 }
 
-fn hint(nearest: Option<&str>) -> String {
+fn suggestion_hint(nearest: Option<&str>) -> String {
     nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default()
 }
 
-fn shown(text: &str) -> String {
+fn shorten(text: &str) -> String {
     text.chars().take(64).collect()
 }
 

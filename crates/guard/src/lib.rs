@@ -8,10 +8,10 @@
 //! What may be said is one question, where it may go another: [`egress`] answers it where addresses are known, at every
 //! hop, and is the only code of a shipped server that connects to other hosts.
 //!
-//! Reading order: [`grant`] says what a grant is and refuses wrong ones when a configuration is written;
-//! [`permission`] is what the operator says beside it; [`policy`] has the rules that are asked about whatever is granted;
-//! [`gate`] judges actions by all of them, in that order; [`egress`] connects; [`vault`] keeps what only the way out puts
-//! into a request; [`audit`] signs. [`capability`] is for rights that are signed, handed on from agent to agent and taken
+//! Reading order: [`grant`] says what a grant is and refuses wrong ones when a configuration is written; [`permission`]
+//! is what the operator adds to it; [`policy`] has the rules that are asked about whatever is granted; [`gate`] judges
+//! actions by all of them, in that order; [`egress`] connects; [`vault`] keeps what only the egress puts into a
+//! request; [`audit`] signs. [`capability`] is for rights that are signed, handed on from agent to agent and taken
 //! back: tokens, each narrower than the one it was made from.
 
 pub mod grant;
@@ -31,10 +31,10 @@ pub mod vault;
 pub mod audit;
 
 pub use crate::capability::StoreCapabilities;
-pub use crate::egress::names::{Names, SystemNames};
-pub use crate::egress::private::{Private, PrivateError};
+pub use crate::egress::names::{NameResolver, SystemNames};
+pub use crate::egress::private::{PrivateAllowance, PrivateError};
 pub use crate::egress::{EgressConfig, GuardedEgress};
 pub use crate::gate::GrantGate;
 pub use crate::grant::{Grant, GrantError, parse_grants};
-pub use crate::policy::{Layers, Policies};
+pub use crate::policy::{PolicyEngine, PolicyLayers};
 pub use crate::vault::StoreVault;

@@ -5,35 +5,49 @@
 //! layer's allow counts: a lower layer can forbid and cannot permit. What no rule allows, and what cannot be evaluated, is
 //! denied.
 //!
-//! Layers are compiled once, and whoever has them count asks them [samples](Layer::probe) before. [`Policies`] holds those that
-//! count now and takes others at any time; whoever asks sees the old ones or the new ones whole, and is told which by their
-//! digest. Of others that cannot count it is told why ([`Policies::refuse`]). It reads no file.
+//! Layers are compiled once, and must answer [samples](PolicyLayer::probe_samples) before they count. [`PolicyEngine`]
+//! holds those that count now and takes others at any time; a question sees the old ones or the new ones as a whole,
+//! and the decision names them by their digest. Why refused layers cannot count is noted in it
+//! ([`PolicyEngine::note_refused`]). It reads no file.
 
+mod bounds;
 mod known;
 mod layer;
 mod problem;
 mod question;
 mod reading;
+mod recursion;
 mod samples;
+mod trial;
+mod worker;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::gate::{Action, PolicyRefused, PolicyStanding, Principal};
+use dromia_contracts::gate::{GateAction, PolicyRefused, PolicyStanding, Principal};
 use dromia_contracts::id::TenantId;
-use dromia_contracts::tool::{Manifest, PreparedCall, Sink};
+use dromia_contracts::tool::{EffectSink, PreparedCall, ToolManifest};
 use jiff::Timestamp;
 
-use self::known::{Asked, Verdicts};
+pub use self::bounds::{ARGUMENT_BYTES_MAX, ARGUMENT_DEPTH_MAX, ARGUMENT_VALUES_MAX, PATH_PARTS_MAX};
+use self::known::{VerdictCache, VerdictKey};
 pub use self::layer::{
-    BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, file_rules,
-    run_tests,
+    BYTES_MAX, FILES_MAX, PACKAGE, PolicyLayer, PolicyText, PolicyVerdict, RuleVerdict, SAID_MAX, TIME_MAX,
+    file_rules,
 };
 pub use self::problem::PolicyProblem;
-use self::question::Manifests;
 pub use self::question::VERSION;
+use self::question::{Manifests, QuestionError};
 pub use self::reading::FileRules;
+pub use self::recursion::DEPTH_MAX;
+pub use self::trial::{TestEnd, run_tests};
+pub use self::worker::{MEMORY_MAX, STACK, WORKER_NAME, enter_worker};
+pub use self::workers::{
+    GRACE, IDLE_MAX, LOAD_TIME_MAX, PolicyEvaluator, PolicyWorkers, TENANT_WORKERS_MAX, WAIT_MAX,
+    WAITING_MAX, WORKERS_MAX,
+};
 
 /// The policy that every server has.
 pub const DEFAULT: &str = include_str!("policy/default.rego");
@@ -44,39 +58,48 @@ pub const DEFAULT_TESTS: &str = include_str!("policy/default_test.rego");
 /// The rule that denies where a layer cannot be evaluated.
 pub const BROKEN: &str = "policy-broken";
 
+/// The rule that denies what is larger than a policy is asked about.
+pub const BOUND: &str = "policy-bound";
+
 /// The rule that denies where no rule allows.
 pub const SILENT: &str = "policy-silent";
 
 /// The layers below the built-in one.
 #[derive(Debug, Default)]
-pub struct Layers {
+pub struct PolicyLayers {
     /// What the operator says for every tenant.
-    pub instance: Option<Layer>,
+    pub instance: Option<PolicyLayer>,
     /// What is said for single tenants.
-    pub tenants: BTreeMap<TenantId, Layer>,
+    pub tenants: BTreeMap<TenantId, PolicyLayer>,
 }
 
-impl Layers {
-    /// Asks every layer the samples, and says what one of them cannot answer.
-    pub fn probe(&self) -> Result<(), PolicyProblem> {
-        self.all().try_for_each(Layer::probe)
-    }
-
+impl PolicyLayers {
     /// What each file says, of every layer in their order.
-    pub fn files(&self) -> impl Iterator<Item = &FileRules> {
-        self.all().flat_map(Layer::files)
+    pub fn file_rules(&self) -> impl Iterator<Item = &FileRules> {
+        self.all_layers().flat_map(PolicyLayer::layer_files)
     }
 
-    fn all(&self) -> impl Iterator<Item = &Layer> {
+    fn all_layers(&self) -> impl Iterator<Item = &PolicyLayer> {
         self.instance.iter().chain(self.tenants.values())
+    }
+
+    /// Those that a tenant's actions are put to, the instance's first, each with whose it is.
+    fn named_layers(&self, tenant: TenantId) -> impl Iterator<Item = (&'static str, &PolicyLayer)> {
+        let instance = self.instance.iter().map(|layer| ("instance", layer));
+        instance.chain(self.tenants.get(&tenant).map(|layer| ("tenant", layer)))
+    }
+
+    /// The same alone.
+    fn for_tenant(&self, tenant: TenantId) -> impl Iterator<Item = &PolicyLayer> {
+        self.named_layers(tenant).map(|(_, layer)| layer)
     }
 }
 
 /// What the layers say together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
+pub struct PolicyDecision {
     /// What was said, and by which rule.
-    pub said: Said,
+    pub said: RuleVerdict,
     /// Whose layer said it: `built-in`, `instance` or `tenant`.
     pub layer: &'static str,
     /// The digest of the layers that were asked.
@@ -85,76 +108,89 @@ pub struct Judged {
 
 /// The layers that count now. A clone is a handle to the same ones.
 #[derive(Debug, Clone)]
-pub struct Policies {
-    built_in: Arc<Layer>,
-    below: Arc<RwLock<Below>>,
-    known: Arc<Known>,
-    verdicts: Arc<Verdicts>,
+pub struct PolicyEngine {
+    built_in: Arc<PolicyLayer>,
+    below: Arc<RwLock<ActiveLayers>>,
+    known: Arc<PolicyContext>,
+    verdicts: Arc<VerdictCache>,
+    evaluator: PolicyEvaluator,
 }
 
 /// The layers below the built-in one that count, and what lies in their place and does not.
 #[derive(Debug, Default)]
-struct Below {
-    layers: Arc<Layers>,
+struct ActiveLayers {
+    layers: Arc<PolicyLayers>,
     refused: Option<PolicyRefused>,
 }
 
-/// What is told to every layer beside the action.
+/// What every layer gets in addition to the action.
 #[derive(Debug)]
-struct Known {
+struct PolicyContext {
     manifests: Manifests,
     /// What the operator says about calls that cannot be undone.
-    irreversible: Call,
+    irreversible: PolicyVerdict,
 }
 
-impl Default for Known {
+impl Default for PolicyContext {
     fn default() -> Self {
-        Self { manifests: Manifests::new(), irreversible: Call::Allow }
+        Self { manifests: Manifests::new(), irreversible: PolicyVerdict::Allow }
     }
 }
 
-impl Policies {
+impl PolicyEngine {
     /// Makes the policy of a server that says nothing of its own.
     pub fn built_in() -> Result<Self, PolicyProblem> {
         let file = PolicyText { name: "built-in".to_owned(), text: DEFAULT.to_owned() };
-        let built_in = Arc::new(Layer::compile("built-in", &[file])?);
-        Ok(Self { built_in, below: Arc::default(), known: Arc::default(), verdicts: Arc::default() })
+        let built_in = Arc::new(PolicyLayer::compile_layer("built-in", &[file])?);
+        let (below, known, verdicts) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { built_in, below, known, verdicts, evaluator: PolicyEvaluator::default() })
     }
 
-    /// Tells the policy what is known of tools beside their calls.
+    /// Has the layers below the built-in one evaluated elsewhere than in this process.
     #[must_use]
-    pub fn knowing(self, manifests: impl IntoIterator<Item = (String, Manifest)>) -> Self {
+    pub fn with_evaluator(self, evaluator: PolicyEvaluator) -> Self {
+        Self { evaluator, ..self }
+    }
+
+    /// Where the layers below the built-in one are evaluated.
+    pub fn evaluator(&self) -> &PolicyEvaluator {
+        &self.evaluator
+    }
+
+    /// Gives the policy what is known of tools in addition to their calls.
+    #[must_use]
+    pub fn with_manifests(self, manifests: impl IntoIterator<Item = (String, ToolManifest)>) -> Self {
         let manifests = manifests.into_iter().collect();
-        Self { known: Arc::new(Known { manifests, irreversible: self.known.irreversible }), ..self }
+        Self { known: Arc::new(PolicyContext { manifests, irreversible: self.known.irreversible }), ..self }
     }
 
     /// Tells the policy what the operator says about calls that cannot be undone; without it they are as others.
     #[must_use]
-    pub fn about_irreversible(self, irreversible: Call) -> Self {
+    pub fn about_irreversible(self, irreversible: PolicyVerdict) -> Self {
         let manifests = self.known.manifests.clone();
-        Self { known: Arc::new(Known { manifests, irreversible }), ..self }
+        Self { known: Arc::new(PolicyContext { manifests, irreversible }), ..self }
     }
 
     /// Lets other layers count from now on.
-    pub fn replace(&self, layers: Layers) {
-        let below = Below { layers: Arc::new(layers), refused: None };
+    pub fn replace_layers(&self, layers: PolicyLayers) {
+        let below = ActiveLayers { layers: Arc::new(layers), refused: None };
         *self.below.write().unwrap_or_else(PoisonError::into_inner) = below;
     }
 
     /// Notes that others lie in the place of those that count, and cannot count themselves.
-    pub fn refuse(&self, problem: &PolicyProblem, now: Timestamp) {
+    pub fn note_refused(&self, problem: &PolicyProblem, now: Timestamp) {
         let mut below = self.below.write().unwrap_or_else(PoisonError::into_inner);
         let since = below.refused.as_ref().map_or(now, |refused| refused.since);
         below.refused = Some(PolicyRefused { problem: problem.to_string(), since });
     }
 
     /// Tells what counts for a tenant.
-    pub fn standing(&self, tenant: TenantId) -> PolicyStanding {
+    pub fn policy_standing(&self, tenant: TenantId) -> PolicyStanding {
         let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
         let layers = &below.layers;
         PolicyStanding {
-            digest: self.digest([layers.instance.as_ref(), layers.tenants.get(&tenant)]),
-            files: layers.files().map(|file| file.name.clone()).collect(),
+            digest: self.layers_digest([layers.instance.as_ref(), layers.tenants.get(&tenant)]),
+            files: layers.file_rules().map(|file| file.name.clone()).collect(),
             refused: below.refused.clone(),
         }
     }
@@ -162,101 +198,129 @@ impl Policies {
     /// The digest of what counts for a tenant without a layer of its own.
     pub fn instance_digest(&self) -> Digest {
         let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
-        self.digest([below.layers.instance.as_ref(), None])
+        self.layers_digest([below.layers.instance.as_ref(), None])
     }
 
-    /// Tells where what a call does is seen, as the question to a policy says it; of a tool that nobody described it says
-    /// nothing, which counts as outside.
-    pub fn sink(&self, call: &PreparedCall) -> Sink {
-        question::sink(call, self.known.manifests.get(&call.tool)).unwrap_or(Sink::Outside)
+    /// Returns where the effects of a call are visible, as the question to a policy says it. A tool without a manifest
+    /// says nothing, which counts as outside.
+    pub fn call_sink(&self, call: &PreparedCall) -> EffectSink {
+        question::call_sink(call, self.known.manifests.get(&call.tool)).unwrap_or(EffectSink::Outside)
     }
 
-    /// Tells whether nobody can undo a call, as the question to a policy says it.
+    /// Tells whether a call cannot be undone, as the question to a policy says it.
     pub fn is_irreversible(&self, call: &PreparedCall) -> bool {
         question::is_irreversible(call, self.known.manifests.get(&call.tool))
     }
 
     /// Judges an action that a capability covers.
-    pub fn judge(&self, principal: Principal<'_>, action: Action<'_>, capability: &str) -> Judged {
+    pub async fn judge_action(
+        &self,
+        principal: Principal<'_>,
+        action: GateAction<'_>,
+        capability: &str,
+    ) -> PolicyDecision {
         let below = Arc::clone(&self.below.read().unwrap_or_else(PoisonError::into_inner).layers);
         let tenant = below.tenants.get(&principal.scope.tenant());
-        let lower = [("instance", below.instance.as_ref()), ("tenant", tenant)];
-        let policy = self.digest(lower.map(|(_, layer)| layer));
-        let own = lower.iter().any(|(_, layer)| layer.is_some());
-        let Some(asked) = Asked::of(principal, action, capability, policy, own) else {
-            return self.evaluate(principal, action, capability, lower, policy);
-        };
-        if let Some(judged) = self.verdicts.of(&asked) {
+        let policy = self.layers_digest([below.instance.as_ref(), tenant]);
+        let own = below.instance.is_some() || tenant.is_some();
+        let asked = VerdictKey::from_action(principal, action, capability, policy, own);
+        if let Some(judged) = asked.as_ref().and_then(|asked| self.verdicts.find_verdict(asked)) {
             return judged;
         }
-        let judged = self.evaluate(principal, action, capability, lower, policy);
-        // What broke may have been the machine, and the next question finds it mended.
-        if judged.said.rule != BROKEN {
-            self.verdicts.keep(asked, judged.clone());
+        let judged = self.ask_layers(principal, action, capability, below, policy).await;
+        // The interpreter itself may have broken, so the next question is evaluated again.
+        if let Some(asked) = asked.filter(|_| judged.said.rule != BROKEN) {
+            self.verdicts.keep_verdict(asked, judged.clone());
         }
         judged
     }
 
-    /// Puts a question to the layers.
-    fn evaluate(
+    /// Puts a question to the layers: the built-in one first and here, then those below it where they are evaluated.
+    async fn ask_layers(
         &self,
         principal: Principal<'_>,
-        action: Action<'_>,
+        action: GateAction<'_>,
         capability: &str,
-        lower: [(&'static str, Option<&Layer>); 2],
+        below: Arc<PolicyLayers>,
         policy: Digest,
-    ) -> Judged {
-        let denied = |rule: &str, reason: String| Judged {
-            said: Said { call: Call::Deny, rule: rule.to_owned(), reason },
-            layer: "built-in",
+    ) -> PolicyDecision {
+        let denied = |layer, rule: &str, reason: String| PolicyDecision {
+            said: RuleVerdict { call: PolicyVerdict::Deny, rule: rule.to_owned(), reason },
+            layer,
             policy,
         };
-        let Some(question) =
-            question::question(principal, action, capability, &self.known.manifests, self.known.irreversible)
-        else {
-            return denied(BROKEN, "what would happen cannot be put to the policy".to_owned());
-        };
-        let mut strongest: Option<(&'static str, Said)> = None;
-        let layers = [("built-in", Some(&*self.built_in))].into_iter().chain(lower);
-        for (index, (whose, layer)) in layers.enumerate() {
-            let Some(layer) = layer else { continue };
-            let said = match layer.ask(&question) {
-                Ok(said) => said,
-                Err(problem) => {
-                    if layer.is_first(&problem) {
-                        tracing::error!(layer = whose, %problem, "a policy broke on a question, so it denies that");
-                    }
-                    let reason = format!("the {whose} policy could not be evaluated: {problem}");
-                    return Judged { layer: whose, ..denied(BROKEN, reason) };
-                }
-            };
-            let counts = |said: &Said| index == 0 || said.call > Call::Allow;
-            for said in said.into_iter().filter(counts) {
-                if strongest.as_ref().is_none_or(|(_, known)| said.call > known.call) {
-                    strongest = Some((whose, said));
-                }
+        let broken = |whose, layer: &PolicyLayer, problem: &PolicyProblem| {
+            if layer.is_first(problem) {
+                tracing::error!(layer = whose, %problem, "a policy broke on a question, so it denies that");
             }
-            // Without an allow of the built-in layer nothing below can help, and nothing below is needed.
-            if strongest.is_none() {
-                return denied(SILENT, "no rule of the policy allows it".to_owned());
+            denied(whose, BROKEN, format!("the {whose} policy could not be evaluated: {problem}"))
+        };
+        let irreversible = self.known.irreversible;
+        let question =
+            question::write_question(principal, action, capability, &self.known.manifests, irreversible);
+        let question = match question {
+            Ok(question) => question,
+            Err(QuestionError::Bound(bound)) => return denied(BUILT_IN, BOUND, bound),
+            Err(QuestionError::Unreadable) => {
+                return denied(BUILT_IN, BROKEN, "what would happen cannot be put to the policy".to_owned());
+            }
+        };
+        let tenant = principal.scope.tenant();
+        let own: Vec<_> = below.named_layers(tenant).collect();
+        let asked = if own.is_empty() { None } else { Some(question.clone()) };
+        let mut strongest = match self.built_in.ask_question(&question.into()) {
+            Ok(said) => strongest_verdict(None, BUILT_IN, said),
+            Err(problem) => return broken(BUILT_IN, &self.built_in, &problem),
+        };
+        // Without an allow of the built-in layer nothing below can help, and nothing below is needed.
+        if strongest.is_none() {
+            return denied(BUILT_IN, SILENT, "no rule of the policy allows it".to_owned());
+        }
+        if let Some(question) = asked {
+            let said = self.evaluator.evaluate_layers(Arc::clone(&below), tenant, question).await;
+            let mut said = said.into_iter();
+            for (whose, layer) in own {
+                let unanswered = || Err(PolicyProblem::in_file(layer.blamed_name(), "it gave no answer"));
+                match said.next().unwrap_or_else(unanswered) {
+                    Ok(said) => {
+                        let counts = said.into_iter().filter(|said| said.call > PolicyVerdict::Allow);
+                        strongest = self::strongest_verdict(strongest, whose, counts);
+                    }
+                    Err(problem) => return broken(whose, layer, &problem),
+                }
             }
         }
         match strongest {
-            Some((layer, said)) => Judged { said, layer, policy },
-            None => denied(SILENT, "no rule of the policy allows it".to_owned()),
+            Some((layer, said)) => PolicyDecision { said, layer, policy },
+            None => denied(BUILT_IN, SILENT, "no rule of the policy allows it".to_owned()),
         }
     }
 
-    /// The digest of the built-in layer, of those below it and of what the operator says beside them.
-    fn digest(&self, lower: [Option<&Layer>; 2]) -> Digest {
+    /// The digest of the built-in layer, of those below it and of what the operator says in addition.
+    fn layers_digest(&self, lower: [Option<&PolicyLayer>; 2]) -> Digest {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.built_in.digest().as_bytes());
+        hasher.update(self.built_in.files_digest().as_bytes());
         for layer in lower {
-            hasher.update(layer.map(Layer::digest).unwrap_or_default().as_bytes());
+            hasher.update(layer.map(PolicyLayer::files_digest).unwrap_or_default().as_bytes());
         }
-        if self.known.irreversible != Call::Allow {
+        if self.known.irreversible != PolicyVerdict::Allow {
             hasher.update(self.known.irreversible.as_str().as_bytes());
         }
         Digest::from_bytes(*hasher.finalize().as_bytes())
     }
+}
+
+/// Whose the built-in layer is.
+const BUILT_IN: &str = "built-in";
+
+/// The strongest of what was known and what a layer says; of equal ones the first.
+fn strongest_verdict(
+    known: Option<(&'static str, RuleVerdict)>,
+    whose: &'static str,
+    said: impl IntoIterator<Item = RuleVerdict>,
+) -> Option<(&'static str, RuleVerdict)> {
+    said.into_iter().fold(known, |known, said| match known {
+        Some(known) if known.1.call >= said.call => Some(known),
+        Some(_) | None => Some((whose, said)),
+    })
 }

@@ -5,7 +5,7 @@
 //! two chunks, and the whole. Dropping the future drops the connection, which cancels the request. No message holds a key
 //! or an address, and redirects are not followed, because a key must reach only the host that the operator named.
 //!
-//! A format says how a request is written and how an answer is read ([`Format`]); it never touches the network.
+//! A format says how a request is written and how an answer is read ([`WireFormat`]); it never touches the network.
 
 mod adapter;
 mod config;
@@ -15,9 +15,9 @@ mod format;
 pub mod sse;
 
 pub use adapter::HttpModel;
-pub use config::{HttpConfig, HttpError, KeysOf, OutputLimit, Price, Timeouts, VaultKey};
+pub use config::{HttpConfig, HttpError, HttpTimeouts, KeysOf, OutputLimit, TokenPrice, VaultKey};
 pub use draft::{StreamReader, whole_reply};
-pub use format::Format;
+pub use format::WireFormat;
 
-pub(crate) use draft::{CallPiece, Draft};
-pub(crate) use failure::{cut, withheld};
+pub(crate) use draft::{CallPiece, ReplyDraft};
+pub(crate) use failure::{cut_error, withheld_error};

@@ -1,6 +1,6 @@
-//! Adapters to language models behind the [`Model`](dromia_contracts::model::Model) port.
+//! Adapters to language models behind the [`LanguageModel`](dromia_contracts::model::LanguageModel) port.
 //!
-//! [`Models`] finds the adapter of an alias. [`HttpModel`] reaches a server in one of three wire formats;
+//! [`ModelRegistry`] finds the adapter of an alias. [`HttpModel`] reaches a server in one of three wire formats;
 //! [`ScriptedModel`] is built in, works offline and is a pure function of the transcript. An adapter makes one
 //! attempt per call: retries, fallback and charging belong to the engine, which journals each attempt. This
 //! crate reads no configuration file and no environment; it is given resolved settings.
@@ -21,10 +21,10 @@ mod responses;
 mod secret;
 
 pub use crate::http::{
-    Format, HttpConfig, HttpError, HttpModel, KeysOf, OutputLimit, Price, Timeouts, VaultKey,
+    HttpConfig, HttpError, HttpModel, HttpTimeouts, KeysOf, OutputLimit, TokenPrice, VaultKey, WireFormat,
 };
 pub use crate::known::KnownModels;
-pub use crate::registry::{Models, ModelsConfig, ModelsError, Provider};
+pub use crate::registry::{ModelProvider, ModelRegistry, ModelsConfig, ModelsError};
 pub use crate::scripted::ScriptedModel;
-pub use crate::secret::Secret;
-pub use crate::window::Window;
+pub use crate::secret::ProviderApiKey;
+pub use crate::window::ContextWindow;

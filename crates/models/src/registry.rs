@@ -1,12 +1,12 @@
 //! The registry: alias to adapter, with the aliases that stand in for it.
 //!
-//! It is built once from resolved settings and never changes. An alias that nobody configured is a
-//! `model_rejected`, not a fallback to some other model. One call is one attempt at one adapter: a model that is
-//! overloaded, unreachable or too slow is left to cool down, and the next attempt, which the engine journals as
-//! such, goes to the first of the chain that is not cooling and whose window takes the request. Who is asked is chosen
-//! when the attempt is prepared, so that the journal names them before anything is sent, and what is left out is what
-//! does not fit that very model. What is sent is our own form of the conversation, so a switch never leaves a transcript
-//! that the next provider would refuse.
+//! It is built once from resolved settings and never changes. An alias without a configuration is a `model_rejected`,
+//! not a fallback to some other model. One call is one attempt at one adapter: a model that is overloaded, unreachable
+//! or too slow is left to cool down, and the next attempt, which the engine journals as such, goes to the first of the
+//! chain that is not cooling and whose window takes the request. Who is asked is chosen when the attempt is prepared,
+//! so that the journal names them before anything is sent, and what is left out is what does not fit that very model.
+//! What is sent is our own form of the conversation, so a switch never leaves a transcript that the next provider would
+//! refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::egress::Egress;
-use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Prepared};
+use dromia_contracts::model::{
+    DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
+};
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sent::Wording;
+use dromia_contracts::sent::RequestEncoding;
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,7 +33,7 @@ const COOL_DOWN: SignedDuration = SignedDuration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub struct ModelsConfig {
     /// The provider of each alias; `scripted` is there even if it is not named.
-    pub models: BTreeMap<String, Provider>,
+    pub models: BTreeMap<String, ModelProvider>,
     /// The aliases that stand in for an alias, best first.
     pub fallbacks: BTreeMap<String, Vec<String>>,
     /// Whose secrets the keys are that are in the vault; every [`VaultKey`](crate::VaultKey) of the models has the same.
@@ -41,7 +43,7 @@ pub struct ModelsConfig {
 /// Who answers under an alias.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one of each alias, and it is moved once")]
-pub enum Provider {
+pub enum ModelProvider {
     /// The built-in scripted model.
     Scripted,
     /// A server that is reached over HTTP.
@@ -72,32 +74,32 @@ pub enum ModelsError {
 
 /// Every configured model, found by its alias.
 #[derive(Debug, Clone)]
-pub struct Models {
-    shared: Arc<Shared>,
+pub struct ModelRegistry {
+    shared: Arc<RegistryState>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    adapters: BTreeMap<String, Arc<dyn Model>>,
+struct RegistryState {
+    adapters: BTreeMap<String, Arc<dyn LanguageModel>>,
     fallbacks: BTreeMap<String, Vec<String>>,
     clock: Arc<dyn Clock>,
     /// Until when a model is left alone; at most one entry per alias.
     cooling: Mutex<BTreeMap<String, Timestamp>>,
 }
 
-impl Models {
+impl ModelRegistry {
     /// Builds the adapters of all aliases; nothing is connected yet.
     pub fn new(
         config: ModelsConfig,
         clock: &Arc<dyn Clock>,
         egress: &dyn Egress,
     ) -> Result<Self, ModelsError> {
-        let scripted: Arc<dyn Model> = Arc::new(ScriptedModel::new(Arc::clone(clock)));
+        let scripted: Arc<dyn LanguageModel> = Arc::new(ScriptedModel::new(Arc::clone(clock)));
         let mut adapters = BTreeMap::from([(ScriptedModel::ALIAS.to_owned(), Arc::clone(&scripted))]);
         for (alias, provider) in config.models {
-            let adapter: Arc<dyn Model> = match provider {
-                Provider::Scripted => Arc::clone(&scripted),
-                Provider::Http(settings) => match HttpModel::new(settings, egress) {
+            let adapter: Arc<dyn LanguageModel> = match provider {
+                ModelProvider::Scripted => Arc::clone(&scripted),
+                ModelProvider::Http(settings) => match HttpModel::new(settings, egress) {
                     Ok(adapter) => Arc::new(adapter),
                     Err(source) => return Err(ModelsError::Adapter { alias, source }),
                 },
@@ -112,7 +114,7 @@ impl Models {
                 return Err(ModelsError::Fallback { alias: alias.clone(), fallback: bad.clone() });
             }
         }
-        let shared = Shared {
+        let shared = RegistryState {
             adapters,
             fallbacks: config.fallbacks,
             clock: Arc::clone(clock),
@@ -127,22 +129,22 @@ impl Models {
     }
 
     /// Lists what an attempt under an alias may reach, best first, and until when each is left alone.
-    pub fn route(&self, alias: &str) -> Vec<(String, Option<Timestamp>)> {
+    pub fn fallback_route(&self, alias: &str) -> Vec<(String, Option<Timestamp>)> {
         let now = self.shared.clock.now();
-        let cooling = self.shared.cooling();
+        let cooling = self.shared.lock_delays();
         let until = |name: &str| cooling.get(name).copied().filter(|until| *until > now);
-        self.shared.chain(alias).map(|name| (name.to_owned(), until(name))).collect()
+        self.shared.fallback_chain(alias).map(|name| (name.to_owned(), until(name))).collect()
     }
 }
 
-impl Shared {
-    fn cooling(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
+impl RegistryState {
+    fn lock_delays(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
         // No code panics while it holds the lock.
         self.cooling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The alias and its stand-ins; nothing where the alias is not configured.
-    fn chain<'a>(&'a self, alias: &str) -> impl Iterator<Item = &'a str> {
+    /// The alias and its fallbacks; `None` if the alias is not configured.
+    fn fallback_chain<'a>(&'a self, alias: &str) -> impl Iterator<Item = &'a str> {
         let first = self.adapters.get_key_value(alias).map(|(name, _)| name.as_str());
         let rest = self.fallbacks.get(alias).into_iter().flatten().map(String::as_str);
         first.into_iter().chain(rest)
@@ -150,17 +152,17 @@ impl Shared {
 
     /// The chain with those first that are not cooling, and then those that are ready soonest.
     fn by_readiness<'a>(&'a self, alias: &str, now: Timestamp) -> Vec<&'a str> {
-        let cooling = self.cooling();
-        let mut chain: Vec<_> = self.chain(alias).collect();
+        let cooling = self.lock_delays();
+        let mut chain: Vec<_> = self.fallback_chain(alias).collect();
         chain.sort_by_key(|name| cooling.get(*name).copied().filter(|until| *until > now));
         chain
     }
 
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+    fn prepare_first_ready(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         let mut refused = None;
         for name in self.by_readiness(&request.model, self.clock.now()) {
             let Some(adapter) = self.adapters.get(name) else { continue };
-            match adapter.prepare(request) {
+            match adapter.prepare_attempt(request) {
                 Ok(mut prepared) => {
                     prepared.wording.by = (name != request.model).then(|| name.to_owned());
                     return Ok(prepared);
@@ -168,20 +170,20 @@ impl Shared {
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        Err(refused.unwrap_or_else(|| unknown(&request.model)))
+        Err(refused.unwrap_or_else(|| unknown_alias_error(&request.model)))
     }
 
-    async fn attempt(
+    async fn make_attempt(
         &self,
         request: &ModelRequest,
-        prepared: &Prepared,
-        deltas: &dyn Deltas,
+        prepared: &PreparedAttempt,
+        deltas: &dyn DeltaSink,
     ) -> Result<ModelReply, ModelError> {
         let name = prepared.wording.by.as_deref().unwrap_or(&request.model);
-        let Some(adapter) = self.adapters.get(name) else { return Err(unknown(name)) };
-        match adapter.call(request, prepared, deltas).await {
+        let Some(adapter) = self.adapters.get(name) else { return Err(unknown_alias_error(name)) };
+        match adapter.call_model(request, prepared, deltas).await {
             Ok(reply) => {
-                self.cooling().remove(name);
+                self.lock_delays().remove(name);
                 Ok(reply)
             }
             Err(error) => Err(self.cool_down(&request.model, name, error)),
@@ -196,10 +198,10 @@ impl Shared {
         let now = self.clock.now();
         let asked = error.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok());
         let until = now.checked_add(asked.unwrap_or(COOL_DOWN)).unwrap_or(now);
-        self.cooling().insert(name.to_owned(), until);
-        let cooling = self.cooling();
+        self.lock_delays().insert(name.to_owned(), until);
+        let cooling = self.lock_delays();
         let ready = |name: &str| cooling.get(name).is_none_or(|until| *until <= now);
-        if self.chain(alias).any(ready) {
+        if self.fallback_chain(alias).any(ready) {
             tracing::warn!(
                 model = name,
                 alias,
@@ -211,30 +213,30 @@ impl Shared {
     }
 }
 
-impl Model for Models {
-    fn knows(&self, alias: &str) -> bool {
+impl LanguageModel for ModelRegistry {
+    fn knows_alias(&self, alias: &str) -> bool {
         self.shared.adapters.contains_key(alias)
     }
 
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
-        self.shared.prepare(request)
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
+        self.shared.prepare_first_ready(request)
     }
 
-    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        letter::write(wording, request, request.output_tokens_max)
+    fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        letter::encode_request(wording, request, request.output_tokens_max)
     }
 
-    fn call<'a>(
+    fn call_model<'a>(
         &'a self,
         request: &'a ModelRequest,
-        prepared: &'a Prepared,
-        deltas: &'a dyn Deltas,
+        prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(self.shared.attempt(request, prepared, deltas))
+        Box::pin(self.shared.make_attempt(request, prepared, deltas))
     }
 }
 
-fn unknown(alias: &str) -> ModelError {
+fn unknown_alias_error(alias: &str) -> ModelError {
     ModelError {
         code: ErrorCode::ModelRejected,
         message: format!(

@@ -11,13 +11,13 @@
 //! | `@loop NAME {json}` | asks for that call for ever |
 //! | `@fail unavailable\|rejected\|cut` | the attempt fails |
 //!
-//! Where it stands is read off the units after the last input, so a crash between two steps changes nothing.
-//! After an append whose outcome is `unknown` it looks before it acts again, and says what it found.
+//! It derives its progress from the units after the last input, so a crash between two steps changes nothing. After an
+//! append whose outcome is `unknown` it looks before it acts again, and says what it found.
 
 mod directive;
 mod model;
 mod play;
 
-pub use directive::{Call, Directive, Failing, Step, parse};
+pub use directive::{ScriptDirective, ScriptStep, ScriptedCall, ScriptedFailure, parse_steps};
 pub use model::ScriptedModel;
-pub use play::{Done, Move, Outcome, Script, next_move, status_of, status_word};
+pub use play::{CallOutcome, Done, ScriptInput, ScriptMove, next_move, status_of, status_word};

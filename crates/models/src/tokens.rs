@@ -1,12 +1,12 @@
 //! Token counts, where no provider's tokenizer is at hand.
 //!
-//! Three counts of the same bytes serve three questions. [`estimate`] is the likely number and stands for a report that a
-//! provider did not make. [`counted`] is on the safe side of it and decides what fits a window. The bytes themselves are
-//! the ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
+//! Three counts of the same bytes serve three questions. [`estimate_tokens`] is the likely number and replaces a report
+//! that a provider did not make. [`count_window_tokens`] is on the safe side of it and decides what fits a window. The
+//! bytes themselves are the ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::model::ModelRequest;
-use dromia_contracts::transcript::Turn;
+use dromia_contracts::transcript::TranscriptTurn;
 
 use crate::picture;
 
@@ -17,13 +17,13 @@ const FRAME_BYTES: usize = 64;
 const IMAGE_TOKENS_MAX: usize = 48_169;
 
 /// Counts the likely tokens of so many bytes of text: one per four bytes, rounded up.
-pub fn estimate(bytes: usize) -> u32 {
+pub fn estimate_tokens(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX)
 }
 
 /// Counts tokens against a window: one per three bytes, rounded up. Ordinary text has fewer; bytes that no tokenizer
 /// knows in longer pieces, such as encoded ones, may have more, and then the provider refuses the request.
-pub fn counted(bytes: usize) -> u32 {
+pub fn count_window_tokens(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(3)).unwrap_or(u32::MAX)
 }
 
@@ -33,8 +33,8 @@ pub fn estimate_request(request: &ModelRequest) -> u32 {
 }
 
 /// Counts the likely input tokens of a request of which these turns are sent.
-pub(crate) fn estimate_sent(request: &ModelRequest, turns: &[Turn]) -> u32 {
-    estimate(fixed_text_bytes(request) + turns.iter().map(turn_text_bytes).sum::<usize>())
+pub(crate) fn estimate_sent(request: &ModelRequest, turns: &[TranscriptTurn]) -> u32 {
+    estimate_tokens(fixed_text_bytes(request) + turns.iter().map(turn_text_bytes).sum::<usize>())
 }
 
 /// Counts the bytes that system text and tools may occupy at most in a provider's view of them.
@@ -43,10 +43,10 @@ pub(crate) fn fixed_bytes(request: &ModelRequest) -> usize {
 }
 
 /// Counts the bytes that a turn may occupy at most in a provider's view of it.
-pub(crate) fn turn_bytes(turn: &Turn) -> usize {
+pub(crate) fn turn_bytes(turn: &TranscriptTurn) -> usize {
     let frames = match turn {
-        Turn::Input(_) => 1,
-        Turn::Unit(unit) => {
+        TranscriptTurn::Input(_) => 1,
+        TranscriptTurn::Unit(unit) => {
             // Pictures may follow the results in a message of their own, behind a line of two frames for each result.
             let shown = unit.results().iter().filter(|result| picture::is_shown(result)).count();
             1 + unit.message().calls.len() + unit.results().len() + 3 * shown
@@ -63,10 +63,10 @@ fn fixed_text_bytes(request: &ModelRequest) -> usize {
     request.system.len() + tools.sum::<usize>()
 }
 
-fn turn_text_bytes(turn: &Turn) -> usize {
+fn turn_text_bytes(turn: &TranscriptTurn) -> usize {
     match turn {
-        Turn::Input(input) => input.parts.iter().map(part_bytes).sum::<usize>(),
-        Turn::Unit(unit) => {
+        TranscriptTurn::Input(input) => input.parts.iter().map(part_bytes).sum::<usize>(),
+        TranscriptTurn::Unit(unit) => {
             let said = unit.message().parts.iter().map(|part| part.as_text().len());
             let asked = unit.message().calls.iter().map(|call| call.tool.len() + call.arguments.len());
             let told = unit.results().iter().flat_map(|result| &result.parts).map(part_bytes);
@@ -77,17 +77,17 @@ fn turn_text_bytes(turn: &Turn) -> usize {
 
 /// Counts a part as text. A picture is charged by its size on the screen and not by its bytes; the dearest way in which
 /// a provider counts one comes to this many tokens.
-fn part_bytes(part: &Part) -> usize {
+fn part_bytes(part: &ContentPart) -> usize {
     match part {
-        Part::Text { text, .. } => text.len(),
-        Part::Image { .. } => IMAGE_TOKENS_MAX,
+        ContentPart::Text { text, .. } => text.len(),
+        ContentPart::Image { .. } => IMAGE_TOKENS_MAX,
     }
 }
 
 /// Counts the bytes of a value as compact JSON without building the text.
 fn json_bytes(value: &serde_json::Value) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
+    struct ByteCounter(usize);
+    impl std::io::Write for ByteCounter {
         fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
             self.0 += piece.len();
             Ok(piece.len())
@@ -96,7 +96,7 @@ fn json_bytes(value: &serde_json::Value) -> usize {
             Ok(())
         }
     }
-    let mut count = Count(0);
+    let mut count = ByteCounter(0);
     // Counting cannot fail, and a `Value` has string keys only, so neither can the serializer.
     serde_json::to_writer(&mut count, value).map_or(0, |()| count.0)
 }
@@ -105,33 +105,38 @@ fn json_bytes(value: &serde_json::Value) -> usize {
 mod tests {
     use super::*;
     use dromia_contracts::CallId;
-    use dromia_contracts::content::{AssistantMessage, CallStatus, Media, ToolCall, ToolResult};
+    use dromia_contracts::content::{AssistantMessage, CallStatus, ImageMediaType, ToolCall, ToolResult};
     use dromia_contracts::label::Label;
     use dromia_contracts::transcript::OpenUnit;
 
     #[test]
     fn an_estimate_rounds_up() {
-        assert_eq!([0, 1, 4, 5].map(estimate), [0, 1, 1, 2]);
-        assert_eq!([0, 1, 3, 4].map(counted), [0, 1, 1, 2]);
+        assert_eq!([0, 1, 4, 5].map(estimate_tokens), [0, 1, 1, 2]);
+        assert_eq!([0, 1, 3, 4].map(count_window_tokens), [0, 1, 1, 2]);
     }
 
     #[test]
     fn a_picture_counts_the_same_however_many_bytes_it_has() {
-        let image = |data: &str| Part::Image { media: Media::Png, data: data.into(), label: Label::CLAIM };
+        let image = |data: &str| ContentPart::Image {
+            media: ImageMediaType::Png,
+            data: data.into(),
+            label: Label::CLAIM,
+        };
         assert_eq!(part_bytes(&image("")), part_bytes(&image("iVBORw0K")));
-        assert_eq!(part_bytes(&Part::text("abc", Label::CLAIM)), 3);
+        assert_eq!(part_bytes(&ContentPart::new_text("abc", Label::CLAIM)), 3);
     }
 
     #[test]
     fn a_picture_in_a_result_counts_as_one_that_a_user_shows_and_its_line_besides() {
-        let unit = |parts: Vec<Part>| {
+        let unit = |parts: Vec<ContentPart>| {
             let call = CallId { step: 1, index: 0 };
             let asked = ToolCall { id: call, tool: "shot".into(), arguments: "{}".into() };
             let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![asked] });
-            open.answer(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
-            Turn::Unit(open.close().expect("its call has a result"))
+            open.add_result(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
+            TranscriptTurn::Unit(open.close().expect("its call has a result"))
         };
-        let image = Part::Image { media: Media::Png, data: "iVBORw0K".into(), label: Label::CLAIM };
+        let image =
+            ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0K".into(), label: Label::CLAIM };
         let (without, with) = (unit(vec![]), unit(vec![image]));
         assert_eq!(turn_text_bytes(&with) - turn_text_bytes(&without), IMAGE_TOKENS_MAX);
         assert_eq!(turn_bytes(&with) - turn_bytes(&without), IMAGE_TOKENS_MAX + 3 * FRAME_BYTES);

@@ -1,8 +1,8 @@
 //! The backend of a Docker engine: its containers, bounded and taken away by our helper.
 //!
-//! The engine's socket and the image are the operator's choice; nothing is pulled, and the socket is shown to nobody:
-//! whoever reaches it is root of this machine, or whoever runs a rootless engine. A program whose spec names a family gets
-//! a container that is kept warm for the next one of the same (`warm`); any other gets one of its own.
+//! The engine's socket and the image are the operator's choice; nothing is pulled, and no program sees the socket: a
+//! process that reaches it is root of this machine, or the user of a rootless engine. A program whose spec names a
+//! family gets a container that is kept warm for the next one of the same (`warm`); any other gets one of its own.
 
 mod warm;
 
@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::sandbox::{
-    Ending, Limits, Mount, Network, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
+    IsolationTier, NetworkAccess, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend,
+    SandboxError, SandboxMount, SandboxProcess,
 };
 use dromia_contracts::{BoxFuture, RunId};
 use serde::{Deserialize, Serialize};
 
-use self::warm::{Kept, Key, Lent, Pool};
+use self::warm::{ContainerKey, ContainerPool, PooledProcess, WarmContainer};
 use crate::door;
-use crate::order::{Order, VERSION, Walls, Work};
-use crate::running::Running;
+use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
+use crate::running::RunningProcess;
 use crate::spec::{self, WORKSPACE};
 
 pub(crate) use self::warm::IDLE;
@@ -30,7 +31,7 @@ const IDLE_FOR: Duration = Duration::from_mins(1);
 /// Which engine, and which of its images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Engine {
+pub struct DockerEngine {
     /// Its Unix socket.
     pub socket: PathBuf,
     /// The image that programs see, which it must have.
@@ -39,17 +40,17 @@ pub struct Engine {
 
 /// Containers of an engine.
 #[derive(Debug, Clone)]
-pub struct Containers {
+pub struct DockerSandbox {
     helper: PathBuf,
-    engine: Engine,
+    engine: DockerEngine,
     idle: Duration,
-    pool: Arc<Pool>,
+    pool: Arc<ContainerPool>,
 }
 
-impl Containers {
+impl DockerSandbox {
     /// Names the program that is the helper, and the engine.
-    pub fn new(helper: PathBuf, engine: Engine) -> Self {
-        Self { helper, engine, idle: IDLE_FOR, pool: Arc::new(Pool::default()) }
+    pub fn new(helper: PathBuf, engine: DockerEngine) -> Self {
+        Self { helper, engine, idle: IDLE_FOR, pool: Arc::new(ContainerPool::default()) }
     }
 
     /// The same, which keep a container for another while than a minute.
@@ -59,51 +60,57 @@ impl Containers {
     }
 
     /// Takes away what helpers of servers left that are gone, also where server and helper were both killed by force.
-    pub async fn clear(&self) -> Result<(), SandboxError> {
+    pub async fn remove_leftovers(&self) -> Result<(), SandboxError> {
         let nothing = ProcessSpec {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: PathBuf::from("/"),
             cwd: PathBuf::new(),
             mounts: Vec::new(),
-            limits: Limits { wall_ms: 60_000, ..Limits::DEFAULT },
-            network: Network::None,
+            limits: ProcessLimits { wall_ms: 60_000, ..ProcessLimits::DEFAULT },
+            network: NetworkAccess::None,
             family: None,
         };
-        let walls = Walls::Docker { engine: self.engine.clone(), work: Work::Clear };
-        let order = Order { version: VERSION, walls, spec: nothing, groups: Vec::new() };
-        let mut running = Running::start(&self.helper, &order).await?;
-        let mut ending = Ending::Lost;
+        let walls = BackendSpec::Docker { engine: self.engine.clone(), work: DockerTask::Clear };
+        let order =
+            HelperOrder { version: VERSION, walls, spec: nothing, groups: Vec::new(), is_memory_bound: true };
+        let mut running = RunningProcess::start(&self.helper, &order).await?;
+        let mut ending = ProcessExit::Lost;
         while let Some(event) = running.next().await {
             if let ProcessEvent::Ended(how) = event {
                 ending = how;
             }
         }
         match ending {
-            Ending::Exited { code: 0 } => Ok(()),
-            Ending::NotStarted { problem } => Err(SandboxError::Start { problem }),
+            ProcessExit::Exited { code: 0 } => Ok(()),
+            ProcessExit::NotStarted { problem } => Err(SandboxError::Start { problem }),
             other => Err(SandboxError::Start { problem: format!("{other:?}") }),
         }
     }
 
     /// Runs a program in a container that is kept for its family; nothing if there is none, and it gets one of its own.
-    async fn start_warm(&self, spec: &ProcessSpec) -> Result<Option<Box<dyn Process>>, SandboxError> {
-        let Some(key) = Key::of(spec) else { return Ok(None) };
-        let kept = if let Some(kept) = self.pool.take(&key) {
+    async fn start_warm(&self, spec: &ProcessSpec) -> Result<Option<Box<dyn SandboxProcess>>, SandboxError> {
+        let Some(key) = ContainerKey::for_spec(spec) else { return Ok(None) };
+        let kept = if let Some(kept) = self.pool.take_matching(&key) {
             Some(kept)
         } else {
             let idle_ms = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
-            let order = self.order(spec.clone(), Work::Keep { idle_ms })?;
-            Kept::make(&self.helper, key, &order).await
+            let order = self.helper_order(spec.clone(), DockerTask::Keep { idle_ms })?;
+            WarmContainer::make_warm(&self.helper, key, &order).await
         };
         let Some(kept) = kept else { return Ok(None) };
-        let order = self.order(spec.clone(), Work::Within { container: kept.name().to_owned() })?;
-        let running = Running::start(&self.helper, &order).await?;
-        Ok(Some(Box::new(Lent::new(running, kept, Arc::clone(&self.pool)))))
+        let order = self
+            .helper_order(spec.clone(), DockerTask::Within { container: kept.container_name().to_owned() })?;
+        let running = RunningProcess::start(&self.helper, &order).await?;
+        Ok(Some(Box::new(PooledProcess::new(running, kept, Arc::clone(&self.pool)))))
     }
 
     /// The order for the helper, of a resolved spec.
-    pub(crate) fn order(&self, spec: ProcessSpec, work: Work) -> Result<Order, SandboxError> {
+    pub(crate) fn helper_order(
+        &self,
+        spec: ProcessSpec,
+        work: DockerTask,
+    ) -> Result<HelperOrder, SandboxError> {
         let socket = self.engine.socket.canonicalize().unwrap_or_else(|_| self.engine.socket.clone());
         let shown = spec.mounts.iter().map(|mount| (&mount.source, "mounts"));
         for (source, place) in shown.chain([(&spec.workspace, "workspace")]) {
@@ -112,39 +119,42 @@ impl Containers {
                 return Err(SandboxError::Spec { place, problem });
             }
         }
-        let walls = Walls::Docker { engine: self.engine.clone(), work };
-        Ok(Order { version: VERSION, walls, spec, groups: Vec::new() })
+        let walls = BackendSpec::Docker { engine: self.engine.clone(), work };
+        Ok(HelperOrder { version: VERSION, walls, spec, groups: Vec::new(), is_memory_bound: true })
     }
 }
 
-impl Sandbox for Containers {
-    fn name(&self) -> &'static str {
+impl SandboxBackend for DockerSandbox {
+    fn backend_name(&self) -> &'static str {
         "docker"
     }
 
-    fn tier(&self) -> Tier {
-        Tier::Process
+    fn isolation_tier(&self) -> IsolationTier {
+        IsolationTier::Process
     }
 
-    fn workspace(&self, _spec: &ProcessSpec) -> PathBuf {
+    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
         PathBuf::from(WORKSPACE)
     }
 
-    fn place<'mount>(&self, mount: &'mount Mount) -> &'mount Path {
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
         &mount.target
     }
 
-    fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
+    fn start_process(
+        &self,
+        spec: ProcessSpec,
+    ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
-            spec::check(&spec)?;
-            door::refuse(&spec, self.name())?;
-            let spec = spec::resolve(spec)?;
+            spec::check_spec(&spec)?;
+            door::refuse_proxy(&spec, self.backend_name())?;
+            let spec = spec::resolve_spec(spec)?;
             if let Some(process) = self.start_warm(&spec).await? {
                 return Ok(process);
             }
-            let order = self.order(spec, Work::Alone)?;
-            let running = Running::start(&self.helper, &order).await?;
-            Ok(Box::new(running) as Box<dyn Process>)
+            let order = self.helper_order(spec, DockerTask::Alone)?;
+            let running = RunningProcess::start(&self.helper, &order).await?;
+            Ok(Box::new(running) as Box<dyn SandboxProcess>)
         })
     }
 
@@ -159,20 +169,24 @@ mod tests {
 
     #[test]
     fn nothing_that_would_show_the_socket_is_mounted() {
-        let engine = Engine { socket: "/srv/engine/sock".into(), image: "image".to_owned() };
-        let containers = Containers::new("/helper".into(), engine);
+        let engine = DockerEngine { socket: "/srv/engine/sock".into(), image: "image".to_owned() };
+        let containers = DockerSandbox::new("/helper".into(), engine);
         let order = |workspace: &str, source: &str| {
             let spec = ProcessSpec {
                 argv: vec!["true".to_owned()],
                 env: Vec::new(),
                 workspace: workspace.into(),
                 cwd: PathBuf::new(),
-                mounts: vec![Mount { source: source.into(), target: "/opt/m".into(), writable: false }],
-                limits: Limits::DEFAULT,
-                network: Network::None,
+                mounts: vec![SandboxMount {
+                    source: source.into(),
+                    target: "/opt/m".into(),
+                    writable: false,
+                }],
+                limits: ProcessLimits::DEFAULT,
+                network: NetworkAccess::None,
                 family: None,
             };
-            containers.order(spec, Work::Alone)
+            containers.helper_order(spec, DockerTask::Alone)
         };
         assert!(order("/srv/w", "/srv/m").is_ok());
         for (workspace, source, part) in [

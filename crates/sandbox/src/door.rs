@@ -1,9 +1,9 @@
-//! The one door of a process that may reach something: a socket inside of its namespace, whose other side is here.
+//! The proxy socket of a process with network access: a socket inside of its namespace, whose other side is here.
 //!
 //! The namespace of the process has a loopback interface and nothing else. A socket made in there listens at
 //! [`ADDRESS`], and its descriptor goes to the server over the helper's socket, before the program starts; the program
-//! never has it. So whatever the program connects to ends at the server, or nowhere. Nobody else can reach the address,
-//! because nobody else is in the namespace.
+//! never has it. So whatever the program connects to ends at the server, or nowhere. No other process can reach the
+//! address, because no other is in the namespace.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use dromia_contracts::sandbox::{Network, ProcessSpec, SandboxError};
+use dromia_contracts::sandbox::{NetworkAccess, ProcessSpec, SandboxError};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -30,20 +30,20 @@ const VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_
 const GREETING: &[u8] = b"d";
 
 /// What the environment of a process says about its proxy.
-pub(crate) fn variables(network: Network) -> Vec<(String, String)> {
+pub(crate) fn proxy_variables(network: NetworkAccess) -> Vec<(String, String)> {
     match network {
-        Network::None => Vec::new(),
-        Network::Proxy => {
+        NetworkAccess::None => Vec::new(),
+        NetworkAccess::Proxy => {
             VARIABLES.into_iter().map(|name| (name.to_owned(), format!("http://{ADDRESS}"))).collect()
         }
     }
 }
 
-/// Refuses a spec that asks for a door where a backend has none.
-pub(crate) fn refuse(spec: &ProcessSpec, backend: &'static str) -> Result<(), SandboxError> {
+/// Refuses a spec that asks for a proxy socket if the backend has none.
+pub(crate) fn refuse_proxy(spec: &ProcessSpec, backend: &'static str) -> Result<(), SandboxError> {
     match spec.network {
-        Network::None => Ok(()),
-        Network::Proxy => Err(SandboxError::Unavailable {
+        NetworkAccess::None => Ok(()),
+        NetworkAccess::Proxy => Err(SandboxError::Unavailable {
             missing: format!("{backend} has no door for a proxy, which this tool's programs are to have"),
             fix: "set `network: none` for the tool in dromia.yaml, or see with `dromia doctor --only sandbox` what \
                   makes native/strict or bubblewrap work"
@@ -52,10 +52,10 @@ pub(crate) fn refuse(spec: &ProcessSpec, backend: &'static str) -> Result<(), Sa
     }
 }
 
-/// Makes the door in the network namespace of this process, and hands it to whoever is at the other end of `control`.
+/// Makes the proxy socket in the network namespace of this process, and sends it over `control`.
 ///
-/// It is called before there are walls around this process. `is_raised` says that the loopback interface is up.
-pub(crate) fn open(control: &UnixStream, is_raised: bool) -> io::Result<()> {
+/// It is called before this process restricts itself. `is_raised` says that the loopback interface is up.
+pub(crate) fn open_proxy_socket(control: &UnixStream, is_raised: bool) -> io::Result<()> {
     if !is_raised {
         sys::raise_loopback()?;
     }
@@ -74,9 +74,11 @@ fn hand_over(control: &UnixStream, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the door. If something else comes first it is no door but the beginning of a report, which is given back.
-pub(crate) async fn take(control: &tokio::net::UnixStream) -> io::Result<(Option<TcpListener>, Vec<u8>)> {
-    let (descriptor, said) = control.async_io(Interest::READABLE, || receive(control)).await?;
+/// Waits for the proxy socket. Anything else that comes first begins a report, and is given back.
+pub(crate) async fn receive_proxy_socket(
+    control: &tokio::net::UnixStream,
+) -> io::Result<(Option<TcpListener>, Vec<u8>)> {
+    let (descriptor, said) = control.async_io(Interest::READABLE, || receive_descriptor(control)).await?;
     let Some(descriptor) = descriptor else { return Ok((None, said)) };
     let door = TcpListener::from(descriptor);
     door.set_nonblocking(true)?;
@@ -84,7 +86,7 @@ pub(crate) async fn take(control: &tokio::net::UnixStream) -> io::Result<(Option
 }
 
 /// Reads one byte, and the descriptor that comes with it.
-fn receive(control: &tokio::net::UnixStream) -> io::Result<(Option<OwnedFd>, Vec<u8>)> {
+fn receive_descriptor(control: &tokio::net::UnixStream) -> io::Result<(Option<OwnedFd>, Vec<u8>)> {
     let mut byte = [0_u8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut with = RecvAncillaryBuffer::new(&mut space);
@@ -113,7 +115,7 @@ mod tests {
         drop(made);
         ours.set_nonblocking(true).expect("a socket");
         let ours = tokio::net::UnixStream::from_std(ours).expect("a socket");
-        let (door, said) = take(&ours).await.expect("it comes");
+        let (door, said) = receive_proxy_socket(&ours).await.expect("it comes");
         let door = door.expect("a door");
         assert!(said.is_empty());
         let mut program = TcpStream::connect(address).expect("somebody listens");
@@ -131,7 +133,7 @@ mod tests {
         theirs.write_all(b"{}").expect("it is sent");
         ours.set_nonblocking(true).expect("a socket");
         let ours = tokio::net::UnixStream::from_std(ours).expect("a socket");
-        let (door, said) = take(&ours).await.expect("it comes");
+        let (door, said) = receive_proxy_socket(&ours).await.expect("it comes");
         assert_eq!((door.is_none(), &said[..]), (true, &b"{"[..]));
         drop(theirs);
         let mut rest = [0; 4];
@@ -140,8 +142,8 @@ mod tests {
 
     #[test]
     fn only_who_has_a_proxy_is_told_of_one() {
-        assert!(variables(Network::None).is_empty());
-        let told = variables(Network::Proxy);
+        assert!(proxy_variables(NetworkAccess::None).is_empty());
+        let told = proxy_variables(NetworkAccess::Proxy);
         assert_eq!(told.len(), 4);
         assert!(told.iter().all(|(_, value)| value == "http://127.0.0.1:3128"), "{told:?}");
     }

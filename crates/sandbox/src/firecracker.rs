@@ -1,8 +1,8 @@
 //! The backend with a machine of its own: Firecracker, through its jailer.
 //!
-//! A program gets a virtual machine with a kernel and a root image of the operator's choice. Its workspace goes in file by
-//! file over one socket, and what changed comes back the same way when the program has ended; no file system that a guest
-//! wrote is read by this machine's kernel. There is no network device. The monitor runs as a user that nobody else is, in
+//! A program gets a virtual machine with a kernel and a root image of the operator's choice. Its workspace goes in file
+//! by file over one socket, and what changed comes back the same way when the program has ended; no file system that a
+//! guest wrote is read by this machine's kernel. There is no network device. The monitor runs as a user of its own, in
 //! a jail that is in memory, in namespaces without a network.
 //!
 //! What it refuses to do: run without the jailer, run with a part that is missing (`parts` names it), keep what a program
@@ -13,23 +13,25 @@ pub(crate) mod parts;
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
+use dromia_contracts::sandbox::{
+    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::door;
-use crate::order::{Order, VERSION, Walls};
-use crate::running::Running;
+use crate::order::{BackendSpec, HelperOrder, VERSION};
+use crate::running::RunningProcess;
 use crate::spec::{self, WORKSPACE};
 
-pub use crate::helper::{Rehearsed, rehearse};
+pub use crate::helper::{RehearsalResult, rehearse_guest};
 
-/// Who the machine monitor is, if nobody says: a number that distributions give to nobody.
+/// The default user of the machine monitor: a number that distributions leave free.
 pub const UID_DEFAULT: u32 = 60_999;
 
 /// The parts of a machine, all of them files of this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Monitor {
+pub struct FirecrackerParts {
     /// The program `firecracker`.
     pub binary: PathBuf,
     /// The program `jailer` of the same release.
@@ -38,55 +40,58 @@ pub struct Monitor {
     pub kernel: PathBuf,
     /// The root file system of the guest, which is not changed; it holds this program as [`crate::GUEST_NAME`].
     pub rootfs: PathBuf,
-    /// The user and group that the monitor is outside. Nobody else should be it.
+    /// The user and group that the monitor is outside. No other process should have it.
     pub uid: u32,
 }
 
 /// Machines of Firecracker.
 #[derive(Debug, Clone)]
-pub struct Firecracker {
+pub struct FirecrackerSandbox {
     helper: PathBuf,
-    monitor: Monitor,
+    monitor: FirecrackerParts,
 }
 
-impl Firecracker {
+impl FirecrackerSandbox {
     /// Names the program that is the helper, and the parts of the machine. Nothing is looked at; [`crate::probe`] does
     /// that.
-    pub fn new(helper: PathBuf, monitor: Monitor) -> Self {
+    pub fn new(helper: PathBuf, monitor: FirecrackerParts) -> Self {
         Self { helper, monitor }
     }
 
     /// The order for the helper, of a resolved spec.
-    pub(crate) fn order(&self, spec: ProcessSpec) -> Order {
-        let walls = Walls::Firecracker { monitor: self.monitor.clone() };
-        Order { version: VERSION, walls, spec, groups: Vec::new() }
+    pub(crate) fn helper_order(&self, spec: ProcessSpec) -> HelperOrder {
+        let walls = BackendSpec::Firecracker { monitor: self.monitor.clone() };
+        HelperOrder { version: VERSION, walls, spec, groups: Vec::new(), is_memory_bound: true }
     }
 }
 
-impl Sandbox for Firecracker {
-    fn name(&self) -> &'static str {
+impl SandboxBackend for FirecrackerSandbox {
+    fn backend_name(&self) -> &'static str {
         "firecracker"
     }
 
-    fn tier(&self) -> Tier {
-        Tier::Machine
+    fn isolation_tier(&self) -> IsolationTier {
+        IsolationTier::Machine
     }
 
-    fn workspace(&self, _spec: &ProcessSpec) -> PathBuf {
+    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
         PathBuf::from(WORKSPACE)
     }
 
-    fn place<'mount>(&self, mount: &'mount Mount) -> &'mount Path {
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
         &mount.target
     }
 
-    fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
+    fn start_process(
+        &self,
+        spec: ProcessSpec,
+    ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
-            spec::check(&spec)?;
-            door::refuse(&spec, self.name())?;
-            let order = self.order(spec::resolve(spec)?);
-            let running = Running::start(&self.helper, &order).await?;
-            Ok(Box::new(running) as Box<dyn Process>)
+            spec::check_spec(&spec)?;
+            door::refuse_proxy(&spec, self.backend_name())?;
+            let order = self.helper_order(spec::resolve_spec(spec)?);
+            let running = RunningProcess::start(&self.helper, &order).await?;
+            Ok(Box::new(running) as Box<dyn SandboxProcess>)
         })
     }
 }

@@ -7,57 +7,70 @@
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
+use dromia_contracts::sandbox::{
+    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
+};
 
 use crate::door;
-use crate::order::{Order, VERSION, Walls};
-use crate::running::Running;
+use crate::order::{BackendSpec, GuestReporter, HelperOrder, VERSION};
+use crate::running::RunningProcess;
 use crate::spec::{self, WORKSPACE};
 
-/// gVisor with our walls inside.
+/// gVisor with our restrictions inside.
 #[derive(Debug, Clone)]
-pub struct Gvisor {
+pub struct GvisorSandbox {
     helper: PathBuf,
     runsc: PathBuf,
+    reporter: GuestReporter,
 }
 
-impl Gvisor {
+impl GvisorSandbox {
     /// Names the program that is the helper, which must be a real path, and that of gVisor.
     pub fn new(helper: PathBuf, runsc: PathBuf) -> Self {
-        Self { helper, runsc }
+        Self { helper, runsc, reporter: GuestReporter::Apart }
+    }
+
+    /// Has another one report from inside: only tests want another one.
+    #[must_use]
+    pub fn with_reporter(self, reporter: GuestReporter) -> Self {
+        Self { reporter, ..self }
     }
 
     /// The order for the helper, of a resolved spec.
-    pub(crate) fn order(&self, spec: ProcessSpec) -> Order {
-        let walls = Walls::Gvisor { runsc: self.runsc.clone(), helper: self.helper.clone() };
-        Order { version: VERSION, walls, spec, groups: Vec::new() }
+    pub(crate) fn helper_order(&self, spec: ProcessSpec) -> HelperOrder {
+        let Self { helper, runsc, reporter } = self.clone();
+        let walls = BackendSpec::Gvisor { runsc, helper, reporter };
+        HelperOrder { version: VERSION, walls, spec, groups: Vec::new(), is_memory_bound: true }
     }
 }
 
-impl Sandbox for Gvisor {
-    fn name(&self) -> &'static str {
+impl SandboxBackend for GvisorSandbox {
+    fn backend_name(&self) -> &'static str {
         "gvisor"
     }
 
-    fn tier(&self) -> Tier {
-        Tier::Guest
+    fn isolation_tier(&self) -> IsolationTier {
+        IsolationTier::Guest
     }
 
-    fn workspace(&self, _spec: &ProcessSpec) -> PathBuf {
+    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
         PathBuf::from(WORKSPACE)
     }
 
-    fn place<'mount>(&self, mount: &'mount Mount) -> &'mount Path {
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
         &mount.target
     }
 
-    fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
+    fn start_process(
+        &self,
+        spec: ProcessSpec,
+    ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
-            spec::check(&spec)?;
-            door::refuse(&spec, self.name())?;
-            let order = self.order(spec::resolve(spec)?);
-            let running = Running::start(&self.helper, &order).await?;
-            Ok(Box::new(running) as Box<dyn Process>)
+            spec::check_spec(&spec)?;
+            door::refuse_proxy(&spec, self.backend_name())?;
+            let order = self.helper_order(spec::resolve_spec(spec)?);
+            let running = RunningProcess::start(&self.helper, &order).await?;
+            Ok(Box::new(running) as Box<dyn SandboxProcess>)
         })
     }
 }

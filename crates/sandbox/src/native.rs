@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
+use dromia_contracts::sandbox::{
+    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
+};
 
-use crate::door;
-use crate::order::{Order, VERSION, Walls};
+use crate::order::{BackendSpec, HelperOrder, VERSION};
 use crate::spec::{self, WORKSPACE};
-use crate::standby::Standby;
+use crate::standby::HelperStandby;
+use crate::{door, helper};
 
-/// How much of the kernel's walls is used.
+/// How many of the kernel's restrictions are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum NativeLevel {
     /// Landlock, a filter of system calls, limits; the process sees this machine's own file system, as far as it is
     /// allowed, and other processes' numbers. Names, sizes and modes of files are not hidden, and what programs
     /// outside would execute from the workspace can be changed.
@@ -22,66 +24,70 @@ pub enum Level {
     Strict,
 }
 
-/// The kernel's own walls.
+/// The backend that uses the kernel's own restrictions.
 #[derive(Debug, Clone)]
-pub struct Native {
+pub struct NativeSandbox {
     helper: PathBuf,
-    level: Level,
+    level: NativeLevel,
     groups: Vec<PathBuf>,
-    standby: Standby,
+    standby: HelperStandby,
 }
 
-impl Native {
+impl NativeSandbox {
     /// Names the program that is the helper, the level, and the directories of control groups that programs get groups
     /// in. Nothing is looked at; [`crate::probe`] does that.
-    pub fn new(helper: PathBuf, level: Level, groups: Vec<PathBuf>) -> Self {
+    pub fn new(helper: PathBuf, level: NativeLevel, groups: Vec<PathBuf>) -> Self {
         // A control group is joined from outside of the namespaces.
-        let standby = Standby::new(level == Level::Strict && groups.is_empty());
+        let standby = HelperStandby::new(level == NativeLevel::Strict && groups.is_empty());
         Self { helper, level, groups, standby }
     }
 }
 
-impl Sandbox for Native {
-    fn name(&self) -> &'static str {
+impl SandboxBackend for NativeSandbox {
+    fn backend_name(&self) -> &'static str {
         match self.level {
-            Level::Base => "native/base",
-            Level::Strict => "native/strict",
+            NativeLevel::Base => "native/base",
+            NativeLevel::Strict => "native/strict",
         }
     }
 
-    fn tier(&self) -> Tier {
-        Tier::Process
+    fn isolation_tier(&self) -> IsolationTier {
+        IsolationTier::Process
     }
 
-    fn workspace(&self, spec: &ProcessSpec) -> PathBuf {
+    fn workspace_path(&self, spec: &ProcessSpec) -> PathBuf {
         match self.level {
-            Level::Base => spec.workspace.clone(),
-            Level::Strict => PathBuf::from(WORKSPACE),
+            NativeLevel::Base => spec.workspace.clone(),
+            NativeLevel::Strict => PathBuf::from(WORKSPACE),
         }
     }
 
-    fn place<'mount>(&self, mount: &'mount Mount) -> &'mount Path {
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
         match self.level {
-            Level::Base => &mount.source,
-            Level::Strict => &mount.target,
+            NativeLevel::Base => &mount.source,
+            NativeLevel::Strict => &mount.target,
         }
     }
 
-    fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
+    fn start_process(
+        &self,
+        spec: ProcessSpec,
+    ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
-            spec::check(&spec)?;
+            spec::check_spec(&spec)?;
             let walls = match self.level {
                 // Its programs are in the network namespace of everybody else.
-                Level::Base => {
-                    door::refuse(&spec, self.name())?;
-                    Walls::Base
+                NativeLevel::Base => {
+                    door::refuse_proxy(&spec, self.backend_name())?;
+                    BackendSpec::Base
                 }
-                Level::Strict => Walls::Strict,
+                NativeLevel::Strict => BackendSpec::Strict,
             };
-            let (spec, groups) = (spec::resolve(spec)?, self.groups.clone());
-            let order = Order { version: VERSION, walls, spec, groups };
-            let running = self.standby.start(&self.helper, &order).await?;
-            Ok(Box::new(running) as Box<dyn Process>)
+            let (spec, groups) = (spec::resolve_spec(spec)?, self.groups.clone());
+            let is_memory_bound = helper::are_memory_bound(&groups);
+            let order = HelperOrder { version: VERSION, walls, spec, groups, is_memory_bound };
+            let running = self.standby.start_process(&self.helper, &order).await?;
+            Ok(Box::new(running) as Box<dyn SandboxProcess>)
         })
     }
 }

@@ -1,20 +1,20 @@
 //! What goes to the helper and what comes back: one order, one report, both JSON.
 //!
 //! The helper is the same program as the one that orders, so both sides always know the same words; the version is
-//! there for a helper of another program that somebody configured, which refuses what it does not know.
+//! there for a helper that was configured to be another program, which refuses what it does not know.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dromia_contracts::sandbox::{Ending, ProcessSpec};
+use dromia_contracts::sandbox::{ProcessExit, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::docker::Engine;
-use crate::firecracker::Monitor;
+use crate::docker::DockerEngine;
+use crate::firecracker::FirecrackerParts;
 
-/// The version of [`Order`] and [`Report`].
-pub(crate) const VERSION: u32 = 4;
+/// The version of [`HelperOrder`] and [`HelperReport`].
+pub(crate) const VERSION: u32 = 5;
 
 /// The longest order.
 const ORDER_BYTES_MAX: usize = 4 << 20;
@@ -22,10 +22,13 @@ const ORDER_BYTES_MAX: usize = 4 << 20;
 /// The longest report.
 const REPORT_BYTES_MAX: u64 = 64 << 10;
 
-/// Which walls the helper builds.
+/// The longest reason why nothing ran: a report must fit a pipe that is read only when all has ended.
+const PROBLEM_CHARS_MAX: usize = 1_000;
+
+/// Which sandbox the helper sets up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Walls {
+pub(crate) enum BackendSpec {
     /// Landlock, the filter of system calls and limits; the file system stays where it is.
     Base,
     /// The same inside namespaces of its own.
@@ -34,6 +37,8 @@ pub(crate) enum Walls {
     Foreign {
         /// The program and its arguments, the tool's own included.
         argv: Vec<String>,
+        /// What it shows inside.
+        meant: Vec<MeantFile>,
     },
     /// What gVisor builds, from a bundle that the helper makes; this program counts inside of it, too.
     Gvisor {
@@ -41,25 +46,48 @@ pub(crate) enum Walls {
         runsc: PathBuf,
         /// The helper, which is shown inside; a real path.
         helper: PathBuf,
+        /// Who reports from inside.
+        reporter: GuestReporter,
     },
     /// A container of an engine, which the helper asks for.
     Docker {
         /// Which engine, and which image.
-        engine: Engine,
+        engine: DockerEngine,
         /// What is to be done there.
-        work: Work,
+        work: DockerTask,
     },
     /// A virtual machine, which the helper has made.
     Firecracker {
         /// Its parts.
-        monitor: Monitor,
+        monitor: FirecrackerParts,
     },
+}
+
+/// A path inside of what another program built, and the file of this machine that is meant there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MeantFile {
+    /// Where it lies inside.
+    pub(crate) path: PathBuf,
+    /// The device that it lies on, and its number there.
+    pub(crate) device: u64,
+    pub(crate) number: u64,
+}
+
+/// Who the first process of a guest is, which counts what the program uses and says how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestReporter {
+    /// Another user than the program, in another session: the program cannot touch it.
+    Apart,
+    /// The same user, in the same session. Only a test asks for it, to show that it would be seen.
+    SameUser,
 }
 
 /// What a helper does at an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Work {
+pub(crate) enum DockerTask {
     /// It runs the program in a container of its own.
     Alone,
     /// It runs the program in a container that another helper keeps; in one of its own, if that is gone.
@@ -76,7 +104,7 @@ pub(crate) enum Work {
     Clear,
 }
 
-impl Walls {
+impl BackendSpec {
     /// Whether all processes behind them end with the first one; else the helper ends them by name.
     pub(crate) fn end_as_one(&self) -> bool {
         match self {
@@ -85,8 +113,8 @@ impl Walls {
         }
     }
 
-    /// How long they may take to stand, before the time of the program begins.
-    pub(crate) fn rise(&self) -> Duration {
+    /// How long the sandbox may take to start, before the time of the program begins.
+    pub(crate) fn startup_time(&self) -> Duration {
         match self {
             Self::Base | Self::Strict | Self::Foreign { .. } => Duration::ZERO,
             // A busy machine takes seconds to begin a kernel or a container.
@@ -100,28 +128,30 @@ impl Walls {
 /// What the helper shall do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Order {
+pub(crate) struct HelperOrder {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// The walls.
-    pub(crate) walls: Walls,
-    /// What runs behind them.
+    /// The sandbox.
+    pub(crate) walls: BackendSpec,
+    /// What runs in it.
     pub(crate) spec: ProcessSpec,
     /// Directories of control groups in which the helper makes one for this program.
     pub(crate) groups: Vec<PathBuf>,
+    /// Whether the kernel bounds the memory of all its processes together: in a group, or because a kernel of its own does.
+    pub(crate) is_memory_bound: bool,
 }
 
-/// What the helper tells at its end.
+/// What the helper reports at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Report {
+pub(crate) struct HelperReport {
     /// [`VERSION`].
     pub(crate) version: u32,
     /// How it ended.
-    pub(crate) ending: Ending,
+    pub(crate) ending: ProcessExit,
 }
 
-impl Order {
+impl HelperOrder {
     /// Writes the order as it goes over the socket: its length in four bytes, then itself.
     pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let text = serde_json::to_vec(self)?;
@@ -148,9 +178,14 @@ impl Order {
     }
 }
 
-impl Report {
-    /// Says how it ended.
-    pub(crate) fn new(ending: Ending) -> Self {
+impl HelperReport {
+    /// Says how it ended. Why nothing ran may repeat what the program was to be, however long that is.
+    pub(crate) fn new(mut ending: ProcessExit) -> Self {
+        if let ProcessExit::NotStarted { problem } = &mut ending
+            && let Some((end, _)) = problem.char_indices().nth(PROBLEM_CHARS_MAX)
+        {
+            problem.truncate(end);
+        }
         Self { version: VERSION, ending }
     }
 
@@ -174,38 +209,44 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::{Limits, Network};
+    use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 
     use super::*;
 
-    fn order() -> Order {
+    fn order() -> HelperOrder {
         let spec = ProcessSpec {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: PathBuf::from("/w"),
             cwd: PathBuf::new(),
             mounts: Vec::new(),
-            limits: Limits::DEFAULT,
-            network: Network::None,
+            limits: ProcessLimits::DEFAULT,
+            network: NetworkAccess::None,
             family: None,
         };
-        Order { version: VERSION, walls: Walls::Strict, spec, groups: vec!["/sys/fs/cgroup/own".into()] }
+        HelperOrder {
+            version: VERSION,
+            walls: BackendSpec::Strict,
+            spec,
+            groups: vec!["/sys/fs/cgroup/own".into()],
+            is_memory_bound: false,
+        }
     }
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
         let bytes = order().encode().expect("an order is JSON");
-        assert_eq!(Order::read(&mut &bytes[..]).expect("it is whole"), order());
+        assert_eq!(HelperOrder::read(&mut &bytes[..]).expect("it is whole"), order());
         for cut in 0..bytes.len() {
-            assert!(Order::read(&mut &bytes[..cut]).is_err(), "{cut} bytes are no order");
+            assert!(HelperOrder::read(&mut &bytes[..cut]).is_err(), "{cut} bytes are no order");
         }
     }
 
     #[test]
     fn an_order_of_another_version_and_one_that_is_too_long_are_refused() {
-        let newer = Order { version: VERSION + 1, ..order() }.encode().expect("an order is JSON");
-        assert!(Order::read(&mut &newer[..]).is_err());
+        let newer = HelperOrder { version: VERSION + 1, ..order() }.encode().expect("an order is JSON");
+        assert!(HelperOrder::read(&mut &newer[..]).is_err());
         let long = u32::MAX.to_le_bytes();
-        assert!(Order::read(&mut &long[..]).is_err());
+        assert!(HelperOrder::read(&mut &long[..]).is_err());
     }
 }

@@ -8,14 +8,17 @@ mod trial;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
+use dromia_contracts::sandbox::{IsolationTier, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend};
 
-use self::trial::{Room, carried_out, nothing, refused, trial};
+use self::trial::{TrialDirectory, carried_out, explain_refusal, idle_spec, run_trial};
 use crate::firecracker::parts;
-use crate::helper::Groups;
-use crate::native::{Level, Native};
-use crate::order::{Order, VERSION, Walls, Work};
-use crate::{Bubblewrap, Containers, Engine, Firecracker, Gvisor, Monitor, helper};
+use crate::helper::ControlGroups;
+use crate::native::{NativeLevel, NativeSandbox};
+use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
+use crate::{
+    BubblewrapSandbox, DockerEngine, DockerSandbox, FirecrackerParts, FirecrackerSandbox, GvisorSandbox,
+    helper,
+};
 
 /// How long a program may take to list a directory in a guest.
 const GUEST_WALL_MS: u64 = 20_000;
@@ -26,13 +29,13 @@ const BUBBLEWRAP: [&str; 3] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/b
 /// Where gVisor is looked for.
 const RUNSC: [&str; 2] = ["/usr/local/bin/runsc", "/usr/bin/runsc"];
 
-/// The Landlock version from which signals and abstract sockets stay behind the walls.
+/// The Landlock version from which signals and abstract sockets stay inside the sandbox.
 const SCOPES: libc::c_long = 6;
 
 /// The backends, in the order in which they are taken: the quickest first, what shares most with this machine last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The kernel's own walls, with a file system of its own.
+pub enum BackendKind {
+    /// The kernel's own restrictions, with a file system of its own.
     Strict,
     /// The same, made by bubblewrap.
     Bubblewrap,
@@ -42,11 +45,11 @@ pub enum Kind {
     Firecracker,
     /// gVisor.
     Gvisor,
-    /// The kernel's own walls, in this machine's file system.
+    /// The kernel's own restrictions, in this machine's file system.
     Base,
 }
 
-impl Kind {
+impl BackendKind {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Strict, Self::Bubblewrap, Self::Docker, Self::Firecracker, Self::Gvisor, Self::Base];
@@ -63,12 +66,12 @@ impl Kind {
         }
     }
 
-    /// Returns how much stands between a process and this machine.
-    pub const fn tier(self) -> Tier {
+    /// Returns how far a process is isolated from this machine.
+    pub const fn tier(self) -> IsolationTier {
         match self {
-            Self::Strict | Self::Bubblewrap | Self::Docker | Self::Base => Tier::Process,
-            Self::Gvisor => Tier::Guest,
-            Self::Firecracker => Tier::Machine,
+            Self::Strict | Self::Bubblewrap | Self::Docker | Self::Base => IsolationTier::Process,
+            Self::Gvisor => IsolationTier::Guest,
+            Self::Firecracker => IsolationTier::Machine,
         }
     }
 
@@ -80,193 +83,206 @@ impl Kind {
 
 /// One backend of this machine.
 #[derive(Debug)]
-pub struct Backend {
+pub struct MachineBackend {
     /// Which one.
-    pub kind: Kind,
+    pub kind: BackendKind,
     /// Its name, with its level.
     pub name: &'static str,
-    /// How much stands between a process and this machine.
-    pub tier: Tier,
+    /// How far a process is isolated from this machine.
+    pub tier: IsolationTier,
     /// Itself, or what is missing and what adds it.
-    pub state: Result<Arc<dyn Sandbox>, Missing>,
-    /// What its walls lack on this machine, though it works.
+    pub state: Result<Arc<dyn SandboxBackend>, MissingPart>,
+    /// Which restrictions it lacks on this machine, though it works.
     pub gaps: Vec<String>,
 }
 
 /// What keeps a backend from working.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingPart {
     /// What is missing.
     pub what: String,
     /// The command, or the setting, that adds it.
     pub fix: String,
 }
 
-impl Missing {
+impl MissingPart {
     pub(crate) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { what: what.into(), fix: fix.into() }
     }
 }
 
 /// A backend that works, with what it lacks.
-type Found = (Arc<dyn Sandbox>, Vec<String>);
+type Found = (Arc<dyn SandboxBackend>, Vec<String>);
 
 /// What backends are made of.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub struct BackendParts {
     /// The program that is the helper; a real path.
     pub helper: PathBuf,
     /// The Docker engine that may be used, if one may.
-    pub engine: Option<Engine>,
+    pub engine: Option<DockerEngine>,
     /// The parts of virtual machines, if they are named.
-    pub monitor: Option<Monitor>,
+    pub monitor: Option<FirecrackerParts>,
     /// Directories of control groups that belong to this server: programs behind `native` and `bubblewrap` get a group of
     /// their own in each. Where one cannot be had, these backends do not work.
     pub groups: Vec<PathBuf>,
 }
 
-impl Machine {
+impl BackendParts {
     /// Whether a backend was set up as far as its configuration goes; most need none.
-    pub fn names(&self, kind: Kind) -> bool {
+    pub fn is_configured(&self, kind: BackendKind) -> bool {
         match kind {
-            Kind::Docker => self.engine.is_some(),
-            Kind::Firecracker => self.monitor.is_some(),
-            Kind::Strict | Kind::Bubblewrap | Kind::Gvisor | Kind::Base => true,
+            BackendKind::Docker => self.engine.is_some(),
+            BackendKind::Firecracker => self.monitor.is_some(),
+            BackendKind::Strict | BackendKind::Bubblewrap | BackendKind::Gvisor | BackendKind::Base => true,
         }
     }
 }
 
 /// Tries every backend.
-pub fn all(machine: &Machine) -> Vec<Backend> {
-    Kind::ALL.into_iter().map(|kind| one(machine, kind)).collect()
+pub fn probe_all(machine: &BackendParts) -> Vec<MachineBackend> {
+    BackendKind::ALL.into_iter().map(|kind| probe_one(machine, kind)).collect()
 }
 
 /// Tries one backend.
-pub fn one(machine: &Machine, kind: Kind) -> Backend {
+pub fn probe_one(machine: &BackendParts, kind: BackendKind) -> MachineBackend {
     let helper = machine.helper.as_path();
     let tried = match kind {
-        Kind::Strict => native(machine, Level::Strict, Walls::Strict),
-        Kind::Base => native(machine, Level::Base, Walls::Base),
-        Kind::Bubblewrap => bubblewrap(machine),
-        Kind::Docker => docker(helper, machine.engine.as_ref()),
-        Kind::Firecracker => firecracker(helper, machine.monitor.as_ref()),
-        Kind::Gvisor => gvisor(helper),
+        BackendKind::Strict => probe_native(machine, NativeLevel::Strict, BackendSpec::Strict),
+        BackendKind::Base => probe_native(machine, NativeLevel::Base, BackendSpec::Base),
+        BackendKind::Bubblewrap => probe_bubblewrap(machine),
+        BackendKind::Docker => probe_docker(helper, machine.engine.as_ref()),
+        BackendKind::Firecracker => probe_firecracker(helper, machine.monitor.as_ref()),
+        BackendKind::Gvisor => probe_gvisor(helper),
     };
     let (state, gaps) = match tried {
         Ok((sandbox, gaps)) => (Ok(sandbox), gaps),
         Err(missing) => (Err(missing), Vec::new()),
     };
-    Backend { kind, name: kind.name(), tier: kind.tier(), state, gaps }
+    MachineBackend { kind, name: kind.name(), tier: kind.tier(), state, gaps }
 }
 
-fn native(machine: &Machine, level: Level, walls: Walls) -> Result<Found, Missing> {
-    kernel()?;
-    landlock()?;
-    let gaps = gaps(machine)?;
-    let Machine { helper, groups, .. } = machine;
-    let room = Room::make()?;
-    let order = Order { version: VERSION, walls, spec: nothing(&room), groups: groups.clone() };
-    trial(helper, &order)?;
-    Ok(found(Native::new(helper.clone(), level, groups.clone()), gaps))
+fn probe_native(
+    machine: &BackendParts,
+    level: NativeLevel,
+    walls: BackendSpec,
+) -> Result<Found, MissingPart> {
+    check_kernel()?;
+    check_landlock()?;
+    let gaps = find_gaps(machine)?;
+    let BackendParts { helper, groups, .. } = machine;
+    let room = TrialDirectory::with_guard()?;
+    let is_memory_bound = helper::are_memory_bound(groups);
+    let order = HelperOrder {
+        version: VERSION,
+        walls,
+        spec: idle_spec(&room),
+        groups: groups.clone(),
+        is_memory_bound,
+    };
+    run_trial(helper, &order)?;
+    Ok(working_backend(NativeSandbox::new(helper.clone(), level, groups.clone()), gaps))
 }
 
-fn bubblewrap(machine: &Machine) -> Result<Found, Missing> {
-    let program = installed(&BUBBLEWRAP);
+fn probe_bubblewrap(machine: &BackendParts) -> Result<Found, MissingPart> {
+    let program = find_installed(&BUBBLEWRAP);
     let program =
-        program.ok_or_else(|| Missing::new("bwrap is not installed", "apt-get install bubblewrap"))?;
-    kernel()?;
-    landlock()?;
-    let gaps = gaps(machine)?;
-    let Machine { helper, groups, .. } = machine;
-    let backend = Bubblewrap::new(helper.clone(), program, groups.clone());
-    let room = Room::make()?;
-    let order = backend.order(nothing(&room)).map_err(|problem| refused(&problem.to_string()))?;
-    trial(helper, &order)?;
-    Ok(found(backend, gaps))
+        program.ok_or_else(|| MissingPart::new("bwrap is not installed", "apt-get install bubblewrap"))?;
+    check_kernel()?;
+    check_landlock()?;
+    let gaps = find_gaps(machine)?;
+    let BackendParts { helper, groups, .. } = machine;
+    let backend = BubblewrapSandbox::new(helper.clone(), program, groups.clone());
+    let room = TrialDirectory::with_guard()?;
+    let order =
+        backend.helper_order(idle_spec(&room)).map_err(|problem| explain_refusal(&problem.to_string()))?;
+    run_trial(helper, &order)?;
+    Ok(working_backend(backend, gaps))
 }
 
 /// What the image holds is its maker's business: it is enough that a container begins and ends.
-fn docker(helper: &Path, engine: Option<&Engine>) -> Result<Found, Missing> {
+fn probe_docker(helper: &Path, engine: Option<&DockerEngine>) -> Result<Found, MissingPart> {
     let Some(engine) = engine else {
         let fix =
             "write sandbox.docker.socket and sandbox.docker.image in dromia.yaml, for an engine of its own";
-        return Err(Missing::new("no engine and no image are configured", fix));
+        return Err(MissingPart::new("no engine and no image are configured", fix));
     };
     if !engine.socket.exists() {
         let what = format!("there is no engine at {}", engine.socket.display());
-        return Err(Missing::new(
+        return Err(MissingPart::new(
             what,
             "apt-get install docker.io, and start a rootless or a dedicated engine there",
         ));
     }
     let look = "look at the engine and at its `docker images`; an image is never pulled, `docker pull` or `docker import` brings it";
-    let backend = Containers::new(helper.to_owned(), engine.clone());
-    let room = Room::make()?;
-    let order = backend.order(nothing(&room), Work::Alone);
-    let order = order.map_err(|problem| Missing::new(problem.to_string(), look))?;
+    let backend = DockerSandbox::new(helper.to_owned(), engine.clone());
+    let room = TrialDirectory::make_directory()?;
+    let order = backend.helper_order(idle_spec(&room), DockerTask::Alone);
+    let order = order.map_err(|problem| MissingPart::new(problem.to_string(), look))?;
     match carried_out(helper, &order) {
-        Ok(Ending::Exited { .. }) => Ok(found(backend, Vec::new())),
-        Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),
-        Ok(other) => Err(Missing::new(format!("a program that does nothing ended as {other:?}"), look)),
-        Err(problem) => Err(Missing::new(problem.to_string(), look)),
+        Ok(ProcessExit::Exited { .. }) => Ok(working_backend(backend, Vec::new())),
+        Ok(ProcessExit::NotStarted { problem }) => Err(MissingPart::new(problem, look)),
+        Ok(other) => Err(MissingPart::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Err(problem) => Err(MissingPart::new(problem.to_string(), look)),
     }
 }
 
 /// The parts are looked at one by one, and then a machine is started with them.
-fn firecracker(helper: &Path, monitor: Option<&Monitor>) -> Result<Found, Missing> {
-    let monitor = monitor.ok_or_else(parts::unnamed)?;
-    kernel()?;
-    parts::look(monitor, &parts::Ground::here())?;
-    let backend = Firecracker::new(helper.to_owned(), monitor.clone());
-    let room = Room::make()?;
+fn probe_firecracker(helper: &Path, monitor: Option<&FirecrackerParts>) -> Result<Found, MissingPart> {
+    let monitor = monitor.ok_or_else(parts::parts_unnamed)?;
+    check_kernel()?;
+    parts::check_parts(monitor, &parts::HostFacts::this_host())?;
+    let backend = FirecrackerSandbox::new(helper.to_owned(), monitor.clone());
+    let room = TrialDirectory::make_directory()?;
     let look =
         "look at what the message names; docs/sandbox.md says what a kernel and a root image must have";
-    match carried_out(helper, &backend.order(nothing(&room))) {
-        Ok(Ending::Exited { code: 0 }) => Ok(found(backend, Vec::new())),
-        Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),
-        Ok(other) => Err(Missing::new(format!("a program that does nothing ended as {other:?}"), look)),
-        Err(problem) => Err(Missing::new(problem.to_string(), look)),
+    match carried_out(helper, &backend.helper_order(idle_spec(&room))) {
+        Ok(ProcessExit::Exited { code: 0 }) => Ok(working_backend(backend, Vec::new())),
+        Ok(ProcessExit::NotStarted { problem }) => Err(MissingPart::new(problem, look)),
+        Ok(other) => Err(MissingPart::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Err(problem) => Err(MissingPart::new(problem.to_string(), look)),
     }
 }
 
 /// gVisor is tried with a program that old releases of it cannot run: what of it fails is no reason to do without.
-fn gvisor(helper: &Path) -> Result<Found, Missing> {
-    let program = installed(&RUNSC);
-    let program = program.ok_or_else(|| Missing::new("runsc is not installed", "apt-get install runsc"))?;
-    kernel()?;
-    let backend = Gvisor::new(helper.to_owned(), program);
+fn probe_gvisor(helper: &Path) -> Result<Found, MissingPart> {
+    let program = find_installed(&RUNSC);
+    let program =
+        program.ok_or_else(|| MissingPart::new("runsc is not installed", "apt-get install runsc"))?;
+    check_kernel()?;
+    let backend = GvisorSandbox::new(helper.to_owned(), program);
     let list = ["/bin/ls", "/"].map(str::to_owned).into();
-    let limits = Limits { wall_ms: GUEST_WALL_MS, ..Limits::DEFAULT };
-    let room = Room::make()?;
-    let order = backend.order(ProcessSpec { argv: list, limits, ..nothing(&room) });
+    let limits = ProcessLimits { wall_ms: GUEST_WALL_MS, ..ProcessLimits::DEFAULT };
+    let room = TrialDirectory::make_directory()?;
+    let order = backend.helper_order(ProcessSpec { argv: list, limits, ..idle_spec(&room) });
     match carried_out(helper, &order) {
-        Ok(Ending::Exited { code: 0 }) => Ok(found(backend, Vec::new())),
-        Ok(Ending::Exited { .. }) => {
+        Ok(ProcessExit::Exited { code: 0 }) => Ok(working_backend(backend, Vec::new())),
+        Ok(ProcessExit::Exited { .. }) => {
             let gap = "this release of runsc is too old for `ls` and `stat` of this machine, which fail in it; a newer one from https://gvisor.dev runs them";
-            Ok(found(backend, vec![gap.to_owned()]))
+            Ok(working_backend(backend, vec![gap.to_owned()]))
         }
-        Ok(Ending::NotStarted { problem }) => Err(refused(&problem)),
-        Ok(other) => Err(refused(&format!("a program that lists a directory ended as {other:?}"))),
-        Err(problem) => Err(refused(&problem.to_string())),
+        Ok(ProcessExit::NotStarted { problem }) => Err(explain_refusal(&problem)),
+        Ok(other) => Err(explain_refusal(&format!("a program that lists a directory ended as {other:?}"))),
+        Err(problem) => Err(explain_refusal(&problem.to_string())),
     }
 }
 
-fn found(sandbox: impl Sandbox + 'static, gaps: Vec<String>) -> Found {
+fn working_backend(sandbox: impl SandboxBackend + 'static, gaps: Vec<String>) -> Found {
     (Arc::new(sandbox), gaps)
 }
 
-fn installed(places: &[&str]) -> Option<PathBuf> {
+fn find_installed(places: &[&str]) -> Option<PathBuf> {
     places.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
 /// What every backend here needs of the kernel.
-fn kernel() -> Result<(), Missing> {
+fn check_kernel() -> Result<(), MissingPart> {
     if !helper::is_filter_known() {
         let what = format!("no filter of system calls is written for {}", std::env::consts::ARCH);
-        return Err(Missing::new(what, "use a machine with x86_64 or aarch64"));
+        return Err(MissingPart::new(what, "use a machine with x86_64 or aarch64"));
     }
     if !has_children() {
-        return Err(Missing::new(
+        return Err(MissingPart::new(
             "/proc does not tell the children of a process",
             "use a kernel that was built with CONFIG_PROC_CHILDREN",
         ));
@@ -275,13 +291,13 @@ fn kernel() -> Result<(), Missing> {
 }
 
 /// What those need that have this kernel only.
-fn landlock() -> Result<(), Missing> {
+fn check_landlock() -> Result<(), MissingPart> {
     match helper::landlock_abi() {
-        None => Err(Missing::new(
+        None => Err(MissingPart::new(
             "the kernel has no Landlock",
             "boot with `lsm=landlock,…` on a kernel that was built with CONFIG_SECURITY_LANDLOCK",
         )),
-        Some(version) if version < helper::LANDLOCK_MINIMUM => Err(Missing::new(
+        Some(version) if version < helper::LANDLOCK_MINIMUM => Err(MissingPart::new(
             format!("Landlock has version {version}, and {} is needed", helper::LANDLOCK_MINIMUM),
             "use Linux 6.2 or newer",
         )),
@@ -294,19 +310,19 @@ fn has_children() -> bool {
 }
 
 /// What is left open though it works. Control groups that were named must be there to be made.
-fn gaps(machine: &Machine) -> Result<Vec<String>, Missing> {
+fn find_gaps(machine: &BackendParts) -> Result<Vec<String>, MissingPart> {
     let mut gaps = Vec::new();
     if let Some(version) = helper::landlock_abi().filter(|version| *version < SCOPES) {
         gaps.push(format!(
             "Landlock has version {version}: before {SCOPES} it does not hold signals and abstract sockets back, which matters for native/base"
         ));
     }
-    let made = Groups::make(&machine.groups, &Limits::DEFAULT).map_err(|problem| {
+    let made = ControlGroups::make_groups(&machine.groups, &ProcessLimits::DEFAULT).map_err(|problem| {
         let fix = "give this server groups of its own (systemd: Delegate=yes with DelegateSubgroup=server), and write their directories in sandbox.control_groups of dromia.yaml, or take the key away";
-        Missing::new(problem.to_string(), fix)
+        MissingPart::new(problem.to_string(), fix)
     })?;
-    let unbounded = made.unbounded();
-    made.remove();
+    let unbounded = made.unbounded_resources();
+    made.remove_groups();
     if !unbounded.is_empty() {
         gaps.push(format!("no control group of sandbox.control_groups bounds {}", unbounded.join(" and ")));
     }

@@ -13,14 +13,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::sandbox::{
-    Ending, Limit, Network, PIECE_BYTES_MAX, Process, ProcessEvent, SandboxError, Stream,
+    LimitKind, NetworkAccess, OutputStream, PIECE_BYTES_MAX, ProcessEvent, ProcessExit, SandboxError,
+    SandboxProcess,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::Instant;
 
-use crate::order::{Order, Report};
+use crate::order::{HelperOrder, HelperReport};
 use crate::{AHEAD_FLAG, HELPER_NAME, door};
 
 /// How long after the last moment that a process may have its helper may take to say so.
@@ -32,7 +33,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long the helper may take to read its order.
 const ORDER_WAIT: Duration = Duration::from_secs(10);
 
-/// How long the helper may take to hand the door over.
+/// How long the helper may take to send the proxy socket.
 const DOOR_WAIT: Duration = Duration::from_secs(10);
 
 /// The longest report that is read.
@@ -40,7 +41,7 @@ const REPORT_BYTES_MAX: usize = 64 << 10;
 
 /// A process, through its helper.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningProcess {
     helper: Child,
     control: UnixStream,
     out: Option<ChildStdout>,
@@ -48,7 +49,7 @@ pub(crate) struct Running {
     report: Vec<u8>,
     has_report: bool,
     /// What ends it, where this side knows better than the helper.
-    cause: Option<Ending>,
+    cause: Option<ProcessExit>,
     /// How much it may still write.
     left: u64,
     deadline: Instant,
@@ -59,14 +60,14 @@ pub(crate) struct Running {
 
 /// A helper that waits for its order, and has nothing so far but the socket by which that comes.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingHelper {
     helper: Child,
     control: UnixStream,
 }
 
-impl Waiting {
-    /// Starts the helper; `ahead`, it makes itself ready for strict walls in no control group, and can do nothing else.
-    pub(crate) fn start(helper: &Path, ahead: bool) -> io::Result<Self> {
+impl WaitingHelper {
+    /// Starts the helper; `ahead`, it prepares for the strict backend in no control group, and can do nothing else.
+    pub(crate) fn start_helper(helper: &Path, ahead: bool) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let helper = Command::new(helper)
             .arg0(HELPER_NAME)
@@ -81,31 +82,31 @@ impl Waiting {
         Ok(Self { helper, control: UnixStream::from_std(ours)? })
     }
 
-    /// Tells whether it is still there.
+    /// Returns whether it is still there.
     pub(crate) fn is_there(&mut self) -> bool {
         matches!(self.helper.try_wait(), Ok(None))
     }
 
     /// Hands it the order.
-    pub(crate) async fn begin(self, order: &Order) -> Result<Running, SandboxError> {
+    pub(crate) async fn hand_order(self, order: &HelperOrder) -> Result<RunningProcess, SandboxError> {
         self.try_begin(order).await.map_err(|problem| SandboxError::Start { problem: problem.to_string() })
     }
 
-    async fn try_begin(self, order: &Order) -> io::Result<Running> {
+    async fn try_begin(self, order: &HelperOrder) -> io::Result<RunningProcess> {
         let Self { mut helper, mut control } = self;
         let limits = order.spec.limits;
         let text = order.encode()?;
         let told = tokio::time::timeout(ORDER_WAIT, control.write_all(&text));
         told.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let (door, report) = match order.spec.network {
-            Network::None => (None, Vec::new()),
-            Network::Proxy => {
-                let handed = tokio::time::timeout(DOOR_WAIT, door::take(&control));
+            NetworkAccess::None => (None, Vec::new()),
+            NetworkAccess::Proxy => {
+                let handed = tokio::time::timeout(DOOR_WAIT, door::receive_proxy_socket(&control));
                 handed.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
             }
         };
         let (out, err) = (helper.stdout.take(), helper.stderr.take());
-        Ok(Running {
+        Ok(RunningProcess {
             helper,
             control,
             out,
@@ -114,35 +115,38 @@ impl Waiting {
             has_report: false,
             cause: None,
             left: limits.output_bytes,
-            deadline: Instant::now() + Duration::from_millis(limits.wall_ms) + order.walls.rise() + GRACE,
+            deadline: Instant::now()
+                + Duration::from_millis(limits.wall_ms)
+                + order.walls.startup_time()
+                + GRACE,
             is_over: false,
             door,
         })
     }
 }
 
-impl Running {
+impl RunningProcess {
     /// Starts the helper and hands it the order.
-    pub(crate) async fn start(helper: &Path, order: &Order) -> Result<Self, SandboxError> {
-        let waiting = Waiting::start(helper, false)
+    pub(crate) async fn start(helper: &Path, order: &HelperOrder) -> Result<Self, SandboxError> {
+        let waiting = WaitingHelper::start_helper(helper, false)
             .map_err(|problem| SandboxError::Start { problem: problem.to_string() })?;
-        waiting.begin(order).await
+        waiting.hand_order(order).await
     }
 
-    async fn event(&mut self) -> Option<ProcessEvent> {
+    async fn next_event(&mut self) -> Option<ProcessEvent> {
         while !self.is_over {
             if self.has_report && self.out.is_none() && self.err.is_none() {
-                return Some(self.end());
+                return Some(self.end_event());
             }
             tokio::select! {
-                // What is there is taken before time is called, however late somebody asks.
+                // Output that is there is taken before the time is checked, however late the caller asks.
                 biased;
-                piece = piece(&mut self.out), if self.out.is_some() => match piece {
-                    Some(bytes) => return Some(self.output(Stream::Out, bytes)),
+                piece = read_piece(&mut self.out), if self.out.is_some() => match piece {
+                    Some(bytes) => return Some(self.output_event(OutputStream::Out, bytes)),
                     None => self.out = None,
                 },
-                piece = piece(&mut self.err), if self.err.is_some() => match piece {
-                    Some(bytes) => return Some(self.output(Stream::Err, bytes)),
+                piece = read_piece(&mut self.err), if self.err.is_some() => match piece {
+                    Some(bytes) => return Some(self.output_event(OutputStream::Err, bytes)),
                     None => self.err = None,
                 },
                 read = self.control.read_buf(&mut self.report), if !self.has_report => {
@@ -159,12 +163,12 @@ impl Running {
     }
 
     /// Counts a piece of output; the last one is cut where the limit is, and ends the process.
-    fn output(&mut self, stream: Stream, mut bytes: Bytes) -> ProcessEvent {
+    fn output_event(&mut self, stream: OutputStream, mut bytes: Bytes) -> ProcessEvent {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);
         if bytes.len() > most {
             bytes.truncate(most);
             // A piece that comes too late to end the process was written before its end all the same.
-            self.cause.get_or_insert(Ending::Killed { limit: Limit::Output });
+            self.cause.get_or_insert(ProcessExit::Killed { limit: LimitKind::Output });
             (self.out, self.err) = (None, None);
             self.call_off();
         }
@@ -172,18 +176,18 @@ impl Running {
         ProcessEvent::Output { stream, bytes }
     }
 
-    fn end(&mut self) -> ProcessEvent {
+    fn end_event(&mut self) -> ProcessEvent {
         self.is_over = true;
-        let told = Report::parse(&self.report).map_or(Ending::Lost, |report| report.ending);
+        let told = HelperReport::parse(&self.report).map_or(ProcessExit::Lost, |report| report.ending);
         // It is dead, so this buries it; were it not, the runtime would, later.
         drop(self.helper.try_wait());
         ProcessEvent::Ended(self.cause.take().unwrap_or(told))
     }
 
-    /// The helper does not do what it is there for, or somebody outside holds the outputs.
+    /// The helper does not do what it is there for, or a process outside holds the outputs.
     fn give_up(&mut self) {
         if !self.has_report {
-            self.cause.get_or_insert(Ending::Lost);
+            self.cause.get_or_insert(ProcessExit::Lost);
             // What it started dies with it.
             drop(self.helper.start_kill());
         }
@@ -192,13 +196,13 @@ impl Running {
     }
 
     fn call_off(&mut self) {
-        // If it cannot be told it is dead already, or dies when the socket closes.
+        // A helper that the word cannot reach is dead already, or dies when the socket closes.
         drop(self.control.try_write(b"s"));
     }
 }
 
 /// Reads what is there; nothing at the end. A future that is dropped has read nothing.
-async fn piece<R: AsyncRead + Unpin>(from: &mut Option<R>) -> Option<Bytes> {
+async fn read_piece<R: AsyncRead + Unpin>(from: &mut Option<R>) -> Option<Bytes> {
     let reader = from.as_mut()?;
     let mut bytes = BytesMut::with_capacity(PIECE_BYTES_MAX);
     match reader.read_buf(&mut bytes).await {
@@ -207,9 +211,9 @@ async fn piece<R: AsyncRead + Unpin>(from: &mut Option<R>) -> Option<Bytes> {
     }
 }
 
-impl Process for Running {
+impl SandboxProcess for RunningProcess {
     fn next(&mut self) -> BoxFuture<'_, Option<ProcessEvent>> {
-        Box::pin(self.event())
+        Box::pin(self.next_event())
     }
 
     fn stop(&mut self) {

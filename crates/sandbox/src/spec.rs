@@ -1,12 +1,10 @@
 //! What makes a spec fit to be carried out, the same for every backend.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
-use dromia_contracts::sandbox::{ProcessSpec, SandboxError};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
+use dromia_contracts::sandbox::{ProcessSpec, SandboxError, SandboxMount};
 
-use crate::door;
+use crate::{door, helper};
 
 /// The longest list of arguments and the longest environment, in bytes; the system takes more.
 const WORDS_BYTES_MAX: usize = 1 << 20;
@@ -26,7 +24,7 @@ const OWN: [&str; 10] =
     ["/proc", "/dev", "/etc", "/tmp", "/usr", "/bin", "/sbin", "/lib", "/lib64", WORKSPACE];
 
 /// Says what is wrong with a spec, if anything is.
-pub(crate) fn check(spec: &ProcessSpec) -> Result<(), SandboxError> {
+pub(crate) fn check_spec(spec: &ProcessSpec) -> Result<(), SandboxError> {
     let refused = |place, problem: &str| Err(SandboxError::Spec { place, problem: problem.to_owned() });
     if spec.argv.first().is_none_or(String::is_empty) {
         return refused("argv", "there is no program to run");
@@ -59,6 +57,11 @@ pub(crate) fn check(spec: &ProcessSpec) -> Result<(), SandboxError> {
         if !is_plain(&mount.source) || !is_plain(&mount.target) {
             return refused("mounts", "a path is not absolute or holds `.` or `..`");
         }
+        let covers =
+            |other: &SandboxMount| !std::ptr::eq(mount, other) && mount.target.starts_with(&other.target);
+        if spec.mounts.iter().any(covers) {
+            return refused("mounts", "a target is that of another mount, or lies in it");
+        }
         if mount.target == Path::new("/") || OWN.iter().any(|own| mount.target.starts_with(own)) {
             return refused("mounts", "a target would cover what the sandbox itself has there");
         }
@@ -74,7 +77,7 @@ pub(crate) fn check(spec: &ProcessSpec) -> Result<(), SandboxError> {
 }
 
 /// Resolves the paths of this machine, so that no link is left in them, and says which is not there.
-pub(crate) fn resolve(mut spec: ProcessSpec) -> Result<ProcessSpec, SandboxError> {
+pub(crate) fn resolve_spec(mut spec: ProcessSpec) -> Result<ProcessSpec, SandboxError> {
     let real = |place, path: &Path| {
         let refused = |problem: std::io::Error| {
             let problem = format!("{}: {problem}", path.display());
@@ -87,31 +90,14 @@ pub(crate) fn resolve(mut spec: ProcessSpec) -> Result<ProcessSpec, SandboxError
         let problem = format!("{} is no directory", spec.workspace.display());
         return Err(SandboxError::Spec { place: "workspace", problem });
     }
-    for mount in &mut spec.mounts {
-        mount.source = real("mounts", &mount.source)?;
+    for mount in &spec.mounts {
+        // A link in a source may be an agent's: its target can change while it is followed.
+        helper::open_over_no_link(&mount.source).map_err(|problem| {
+            let problem = format!("{}: {problem}; no link may be in a source", mount.source.display());
+            SandboxError::Spec { place: "mounts", problem }
+        })?;
     }
-    make_hooks(&spec.workspace).map_err(|problem| {
-        let problem = format!("its directory for hooks cannot be made: {problem}");
-        SandboxError::Spec { place: "workspace", problem }
-    })?;
     Ok(spec)
-}
-
-/// Makes the directory for hooks in a repository that has none: what is not there cannot be kept from being made.
-fn make_hooks(workspace: &Path) -> rustix::io::Result<()> {
-    const DIRECTORY: OFlags =
-        OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-    let workspace = rustix::fs::openat(CWD, workspace, DIRECTORY, Mode::empty())?;
-    let repository = match rustix::fs::openat(&workspace, ".git", DIRECTORY, Mode::empty()) {
-        Ok(repository) => repository,
-        // There is none, or it is a file or a link, which is seen to elsewhere.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        Err(problem) => return Err(problem),
-    };
-    match rustix::fs::mkdirat(&repository, "hooks", Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(problem) => Err(problem),
-    }
 }
 
 fn is_plain(path: &Path) -> bool {
@@ -120,7 +106,11 @@ fn is_plain(path: &Path) -> bool {
 }
 
 /// The whole environment of a process whose workspace lies at `workspace`.
-pub(crate) fn environment(spec: &ProcessSpec, workspace: &Path, temporary: &str) -> Vec<(String, String)> {
+pub(crate) fn process_environment(
+    spec: &ProcessSpec,
+    workspace: &Path,
+    temporary: &str,
+) -> Vec<(String, String)> {
     let mut all = vec![
         ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".to_owned()),
         ("HOME".to_owned(), workspace.to_string_lossy().into_owned()),
@@ -128,47 +118,15 @@ pub(crate) fn environment(spec: &ProcessSpec, workspace: &Path, temporary: &str)
         ("TMPDIR".to_owned(), temporary.to_owned()),
     ];
     all.extend(spec.env.iter().cloned());
-    all.extend(door::variables(spec.network));
+    all.extend(door::proxy_variables(spec.network));
     all
-}
-
-/// What of a workspace a process may not change, because programs outside would execute it, and the directories
-/// that hold it: those cannot be moved away, so that nothing else takes their place.
-pub(crate) const GUARDED: [(&str, &[&str]); 3] = [
-    (".git", &["hooks", "config", "config.worktree", "info/attributes"]),
-    (".vscode", &["settings.json", "tasks.json", "launch.json"]),
-    (".dromia", &["tools", "config"]),
-];
-
-/// Files at the top of a workspace that programs outside read and execute.
-pub(crate) const GUARDED_TOP: [&str; 8] =
-    [".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".envrc", ".gitconfig", ".mcp.json"];
-
-/// Lists what of this workspace is there to be guarded: directories that stay where they are, and what nobody changes.
-pub(crate) fn guarded(workspace: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    // A link is not followed: what lies behind it is outside of the workspace, where nothing can be changed anyway.
-    let is_there = |path: &Path| path.symlink_metadata().is_ok_and(|found| !found.is_symlink());
-    let (mut fixed, mut frozen) = (Vec::new(), Vec::new());
-    for (directory, names) in GUARDED {
-        if !is_there(&workspace.join(directory)) {
-            continue;
-        }
-        if workspace.join(directory).is_file() {
-            // A file in its place names another directory, which must not change either.
-            frozen.push(PathBuf::from(directory));
-            continue;
-        }
-        fixed.push(PathBuf::from(directory));
-        frozen.extend(names.iter().map(|name| Path::new(directory).join(name)));
-    }
-    frozen.extend(GUARDED_TOP.map(PathBuf::from));
-    frozen.retain(|path| is_there(&workspace.join(path)));
-    (fixed, frozen)
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::{Limits, Mount, Network};
+    use std::path::PathBuf;
+
+    use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 
     use super::*;
 
@@ -178,9 +136,9 @@ mod tests {
             env: vec![("A".to_owned(), "1".to_owned())],
             workspace: PathBuf::from("/srv/w"),
             cwd: PathBuf::from("a/b"),
-            mounts: vec![Mount { source: "/srv/m".into(), target: "/opt/m".into(), writable: false }],
-            limits: Limits::DEFAULT,
-            network: Network::None,
+            mounts: vec![SandboxMount { source: "/srv/m".into(), target: "/opt/m".into(), writable: false }],
+            limits: ProcessLimits::DEFAULT,
+            network: NetworkAccess::None,
             family: None,
         }
     }
@@ -190,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_sound_spec_is_taken_and_a_spoiled_one_is_refused_with_its_place() {
-        check(&sound()).expect("it is sound");
-        let spoiled: [Spoiled; 12] = [
+        check_spec(&sound()).expect("it is sound");
+        let spoiled: [Spoiled; 13] = [
             (|spec| spec.argv.clear(), "argv"),
             (|spec| spec.argv[0].clear(), "argv"),
             (|spec| spec.argv[1].push('\0'), "argv"),
@@ -203,31 +161,21 @@ mod tests {
             (|spec| spec.cwd = "../x".into(), "cwd"),
             (|spec| spec.mounts[0].target = "/usr/bin".into(), "mounts"),
             (|spec| spec.mounts[0].target = "/".into(), "mounts"),
+            (
+                |spec| {
+                    spec.mounts.push(SandboxMount { target: "/opt/m/in".into(), ..spec.mounts[0].clone() });
+                },
+                "mounts",
+            ),
             (|spec| spec.limits.processes = 0, "limits"),
         ];
         for (spoil, part) in spoiled {
             let mut spec = sound();
             spoil(&mut spec);
-            match check(&spec) {
+            match check_spec(&spec) {
                 Err(SandboxError::Spec { place, .. }) => assert_eq!(place, part),
                 other => panic!("{spec:?} was answered with {other:?}"),
             }
         }
-    }
-    #[test]
-    fn a_repository_without_hooks_gets_the_place_for_them_and_a_link_is_not_followed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let outside = tempfile::tempdir().expect("a directory");
-        make_hooks(dir.path()).expect("there is no repository");
-        std::os::unix::fs::symlink(outside.path(), dir.path().join(".git")).expect("a link");
-        make_hooks(dir.path()).expect("a link is no repository");
-        assert!(!outside.path().join("hooks").exists());
-        std::fs::remove_file(dir.path().join(".git")).expect("the link goes");
-        std::fs::create_dir(dir.path().join(".git")).expect("a directory");
-        for _ in 0..2 {
-            make_hooks(dir.path()).expect("it is made, or there");
-        }
-        let (fixed, frozen) = guarded(dir.path());
-        assert_eq!((fixed, frozen), (vec![".git".into()], vec![".git/hooks".into()]));
     }
 }

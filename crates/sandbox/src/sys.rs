@@ -4,20 +4,20 @@
 
 #![expect(unsafe_code, reason = "these system calls have no safe wrapper")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::UnshareFlags;
 
-/// Splits this process in two; the new one is told nothing, the old one the number of the new.
+/// Forks this process; returns nothing in the new one, and the number of the new one in the old one.
 pub(crate) fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: the helper has one thread, so no lock can be held by a thread that the new process lacks.
     match unsafe { libc::fork() } {
@@ -39,7 +39,7 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Tells how much time of a processor this process has had.
+/// Returns how much processor time this process has used.
 pub(crate) fn processor_time() -> io::Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the clock writes one `timespec`, and it has the place of one.
@@ -60,9 +60,55 @@ pub(crate) fn limit_what_starts(command: &mut Command, resource: Resource, limit
     unsafe { command.pre_exec(set) };
 }
 
+/// Has what a command starts begin in a session of its own, as this user, in this directory, which only that user may be
+/// able to enter. This process must be allowed to become that user.
+pub(crate) fn start_apart(command: &mut Command, user: Uid, directory: CString) {
+    let leave = move || {
+        // Old releases of gVisor answer 0, which is no number of a session.
+        // SAFETY: it takes nothing and writes nothing.
+        if unsafe { libc::setsid() } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        rustix::thread::set_thread_res_uid(user, user, user)?;
+        Ok(rustix::process::chdir(&directory)?)
+    };
+    // SAFETY: between fork and exec there are three system calls, and no allocation and no lock.
+    unsafe { command.pre_exec(leave) };
+}
+
+/// Memory that was shared, held until this is dropped.
+pub(crate) struct SharedMapping {
+    at: *mut libc::c_void,
+    length: usize,
+}
+
+/// Shares memory without a file, writes to each page of it, and has the pages leave this process, though they stay.
+pub(crate) fn share_memory(length: usize) -> io::Result<SharedMapping> {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel chooses where, so nothing else lies there.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let shared = SharedMapping { at, length };
+    // SAFETY: all of it was just mapped for writing, and no other code knows of it.
+    unsafe {
+        std::ptr::write_bytes(at.cast::<u8>(), 1, length);
+        libc::madvise(at, length, libc::MADV_DONTNEED);
+    }
+    Ok(shared)
+}
+
+impl Drop for SharedMapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length, and no other code knows of it.
+        unsafe { libc::munmap(self.at, self.length) };
+    }
+}
+
 /// The argument of SIOCSIFFLAGS, as netdevice(7) has it: a name, flags, and the rest of a union.
 #[repr(C)]
-struct Interface {
+struct InterfaceRequest {
     name: [u8; 16],
     flags: libc::c_short,
     rest: [u8; 22],
@@ -74,7 +120,7 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let mut name = [0; 16];
     name[..2].copy_from_slice(b"lo");
-    let interface = Interface { name, flags: UP, rest: [0; 22] };
+    let interface = InterfaceRequest { name, flags: UP, rest: [0; 22] };
     // SAFETY: the kernel reads one `ifreq`, which has 40 bytes and lives as long as the call, and writes nothing.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const interface) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -88,7 +134,7 @@ pub(crate) fn connect_to_host(port: u32) -> io::Result<OwnedFd> {
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, so nobody else owns it.
+    // SAFETY: the descriptor is new, so nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let family = libc::sa_family_t::try_from(libc::AF_VSOCK).map_err(io::Error::other)?;
     let address = libc::sockaddr_vm {
@@ -115,7 +161,7 @@ pub(crate) struct MountAttributes {
 
 /// The argument of mount_setattr(2).
 #[repr(C)]
-struct Attributes {
+struct MountAttrArgument {
     set: u64,
     clear: u64,
     propagation: u64,
@@ -124,28 +170,41 @@ struct Attributes {
 
 /// Sets attributes of a mount and of all mounts below it, and takes none away; set-user-id files are always dead.
 pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<()> {
-    const READ_ONLY: u64 = 1;
-    const NO_SUID: u64 = 2;
-    const NO_DEVICES: u64 = 4;
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut set = NO_SUID;
-    if attributes.read_only {
-        set |= READ_ONLY;
+    set_attributes(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW, &attributes.raw_attributes(0))
+}
+
+/// The same for a tree that is held. What is mounted in it shows up in no other mount, and the other way round.
+pub(crate) fn set_tree(tree: &OwnedFd, attributes: MountAttributes) -> io::Result<()> {
+    set_attributes(tree.as_raw_fd(), c"", libc::AT_EMPTY_PATH, &attributes.raw_attributes(libc::MS_PRIVATE))
+}
+
+impl MountAttributes {
+    fn raw_attributes(self, propagation: u64) -> MountAttrArgument {
+        const READ_ONLY: u64 = 1;
+        const NO_SUID: u64 = 2;
+        const NO_DEVICES: u64 = 4;
+        let read_only = if self.read_only { READ_ONLY } else { 0 };
+        let no_devices = if self.no_devices { NO_DEVICES } else { 0 };
+        MountAttrArgument { set: NO_SUID | read_only | no_devices, clear: 0, propagation, namespace: 0 }
     }
-    if attributes.no_devices {
-        set |= NO_DEVICES;
-    }
-    let attributes = Attributes { set, clear: 0, propagation: 0, namespace: 0 };
-    let flags = libc::AT_RECURSIVE | libc::AT_SYMLINK_NOFOLLOW;
+}
+
+fn set_attributes(
+    at: RawFd,
+    path: &CStr,
+    flags: libc::c_int,
+    attributes: &MountAttrArgument,
+) -> io::Result<()> {
     // SAFETY: both pointers live as long as the call, and the size is that of the structure.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            at,
             path.as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<Attributes>(),
+            flags | libc::AT_RECURSIVE,
+            std::ptr::from_ref(attributes),
+            size_of::<MountAttrArgument>(),
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -156,7 +215,7 @@ pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<
 ///
 /// None of the calls that the battery makes so writes to this process's memory: where one takes a pointer it is
 /// given none.
-pub(crate) fn call(number: libc::c_long, arguments: [libc::c_long; 5]) -> io::Result<libc::c_long> {
+pub(crate) fn raw_syscall(number: libc::c_long, arguments: [libc::c_long; 5]) -> io::Result<libc::c_long> {
     let [first, second, third, fourth, fifth] = arguments;
     // SAFETY: see above; the caller passes no pointers.
     let done = unsafe { libc::syscall(number, first, second, third, fourth, fifth, 0) };

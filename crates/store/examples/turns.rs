@@ -15,15 +15,15 @@ use jiff::Timestamp;
 
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
+use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, RunAppend, SessionOpen, Store,
-    TailLimits, TenantCreate,
+    AgentCreate, CommitOutcome, InboxPut, Mutation, NewEntry, RunAppend, SessionOpen, Store, TailLimits,
+    TenantCreate, TurnClaim, WriteBatch,
 };
-use dromia_contracts::{Actor, AgentId, Authority, Digest, ItemId, RunId, SessionId, TenantId};
+use dromia_contracts::{Actor, AgentId, Digest, ItemId, RunId, ScopeAuthority, SessionId, TenantId};
 use dromia_store::{SqliteStore, StoreConfig};
 
 const TENANT: TenantId = TenantId::from_bytes([1; 16]);
@@ -44,7 +44,7 @@ async fn main() {
     let store = Arc::new(SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens"));
     report("at start", &rss());
     prepare(&store, sessions).await;
-    let before = (store.stats(), store.health().file_bytes);
+    let before = (store.store_stats(), store.store_health().file_bytes);
     let begun = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let reading = Arc::new(AtomicU64::new(0));
@@ -65,7 +65,7 @@ async fn main() {
     }
     tasks.join_all().await;
     let elapsed = begun.elapsed();
-    let after = store.stats();
+    let after = store.store_stats();
     let per_turn = |value: u64| value as f64 / turns as f64;
     report("turns/s", &format!("{:.0}", turns as f64 / elapsed.as_secs_f64()));
     report("tail read, us", &format!("{:.1}", per_turn(reading.load(Ordering::Relaxed)) / 1e3));
@@ -104,16 +104,18 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
             model_calls_max: None,
         },
     };
-    let batch = Batch::new(TENANT).with(Mutation::TenantCreate(create)).with(Mutation::AgentCreate(agent));
-    assert!(matches!(store.commit(batch).await, Commit::Done(_)));
+    let batch = WriteBatch::new(TENANT)
+        .with_mutation(Mutation::TenantCreate(create))
+        .with_mutation(Mutation::AgentCreate(agent));
+    assert!(matches!(store.commit(batch).await, CommitOutcome::Done(_)));
     for chunk in (0..sessions.max(64)).collect::<Vec<_>>().chunks(200) {
-        let batch = chunk.iter().fold(Batch::new(TENANT), |batch, n| {
+        let batch = chunk.iter().fold(WriteBatch::new(TENANT), |batch, n| {
             let key = SessionKey {
                 platform: "api".into(),
                 channel: format!("c{n}"),
                 actor: Actor::new("api:load"),
             };
-            batch.with(Mutation::SessionOpen(SessionOpen {
+            batch.with_mutation(Mutation::SessionOpen(SessionOpen {
                 session: session_id(*n),
                 agent: AGENT,
                 key,
@@ -122,7 +124,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
                 importing: false,
             }))
         });
-        assert!(matches!(store.commit(batch).await, Commit::Done(_)));
+        assert!(matches!(store.commit(batch).await, CommitOutcome::Done(_)));
     }
 }
 
@@ -134,13 +136,13 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         id
     };
     let (session, run, item) = (session_id(session), RunId::from_bytes(mint()), ItemId::from_bytes(mint()));
-    let scope = Authority::claim().scope(TENANT, Actor::new("api:load"));
+    let scope = ScopeAuthority::claim().issue_scope(TENANT, Actor::new("api:load"));
     let begun = Instant::now();
     let tail = store.session_tail(&scope, session, TailLimits { items: 20, bytes: 64 << 10 }).await;
     reading.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     assert_eq!(tail.expect("a read").expect("a session").session.head.taken, after);
 
-    let usage = Usage { input_tokens: 321, output_tokens: 17 };
+    let usage = TokenUsage { input_tokens: 321, output_tokens: 17 };
     let head = |status| RunHead { status, wake_at: None, model_calls: 1, usage, cost_micros: 456 };
     let entry = |entry, body| NewEntry { at: at(), entry, body };
     let put = InboxPut {
@@ -173,9 +175,10 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         output_tokens_max: 4096,
         reserved_micros: 1234,
         sent: Some(sent()),
+        judged: None,
     };
-    let mut begin = Batch::new(TENANT).with(Mutation::InboxPut(put));
-    begin.claim = Some(Claim {
+    let mut begin = WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put));
+    begin.claim = Some(TurnClaim {
         session,
         agent: AGENT,
         run,
@@ -185,7 +188,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         head: head(RunStatus::Running),
     });
     match store.commit(begin).await {
-        Commit::Done(receipt) if receipt.claimed => {}
+        CommitOutcome::Done(receipt) if receipt.claimed => {}
         other => panic!("the turn did not begin: {other:?}"),
     }
     let replied = ModelReplied {
@@ -194,7 +197,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         usage,
         detail: UsageDetail::default(),
         cost_micros: 456,
-        finish: Finish::Stop,
+        finish: FinishReason::Stop,
         stopped_at: None,
         tools: vec![],
         clean: true,
@@ -212,8 +215,8 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         ],
         head: head(RunStatus::Completed),
     };
-    let ended = store.commit(Batch::new(TENANT).with(Mutation::RunAppend(end))).await;
-    assert!(matches!(ended, Commit::Done(_)), "the turn did not end: {ended:?}");
+    let ended = store.commit(WriteBatch::new(TENANT).with_mutation(Mutation::RunAppend(end))).await;
+    assert!(matches!(ended, CommitOutcome::Done(_)), "the turn did not end: {ended:?}");
 }
 
 fn session_id(number: u64) -> SessionId {
@@ -222,8 +225,8 @@ fn session_id(number: u64) -> SessionId {
     SessionId::from_bytes(id)
 }
 
-fn sent() -> Sent {
-    let wording = Wording {
+fn sent() -> SentEncoding {
+    let wording = RequestEncoding {
         by: None,
         form: "chat/1".into(),
         model: "gpt-5-mini".into(),
@@ -232,7 +235,7 @@ fn sent() -> Sent {
         left_out: 0,
         tainted_past: TaintedPast::Whole,
     };
-    Sent { wording, digest: BodyDigest::of(&[7; 32]) }
+    SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
 
 fn at() -> Timestamp {

@@ -1,7 +1,7 @@
 //! Applying a batch: first every precondition, then every row.
 //!
-//! [`Draft::check`] reads what a batch touches, plays its mutations and its claim in memory and either refuses it
-//! or knows all its rows; [`Draft::write`] writes them. A refused batch therefore leaves no row, and a row that
+//! [`BatchDraft::check_batch`] reads what a batch touches, plays its mutations and its claim in memory and either refuses it
+//! or knows all its rows; [`BatchDraft::write_rows`] writes them. A refused batch therefore leaves no row, and a row that
 //! several mutations change is written once. Both run inside one transaction of the writer, so nothing moves in
 //! between.
 //!
@@ -34,14 +34,15 @@ use rusqlite::{Connection, OptionalExtension as _};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::store::{
-    Batch, Claim, DeliveryRedrive, Mutation, Pin, Receipt, Refusal, TokenRevoke, VaultKeyPut, Wanted,
+    BatchRequester, CommitReceipt, CommitRefusal, DeliveryRedrive, Mutation, TextPin, TokenRevoke, TurnClaim,
+    VaultKeyPut, WriteBatch,
 };
 
 use agent::AgentDraft;
 use approval::{ApprovalDraft, RulesDraft};
 use budget::{BudgetDraft, ChargeDraft};
 use capability::CapabilityDraft;
-use claim::Before;
+use claim::ExistingRun;
 use delivery::{AttemptDraft, DeliveryDraft};
 use feed::{CursorDraft, FeedDraft};
 use file::FilesDraft;
@@ -53,49 +54,49 @@ use tenant::TenantDraft;
 use token::TokenDraft;
 use vault::SecretDraft;
 
-pub(crate) use size::{Size, bodies, new_body_key};
+pub(crate) use size::{BatchSize, batch_bodies, new_body_key};
 
 /// Why a check ends early.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum BatchCheckError {
     /// A precondition does not hold.
-    Refused(Refusal),
+    Refused(CommitRefusal),
     /// SQLite failed.
     Failed(rusqlite::Error),
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
+impl From<CommitRefusal> for BatchCheckError {
+    fn from(refusal: CommitRefusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<rusqlite::Error> for Stop {
+impl From<rusqlite::Error> for BatchCheckError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Failed(error)
     }
 }
 
-type Checked<T = ()> = Result<T, Stop>;
+type Checked<T = ()> = Result<T, BatchCheckError>;
 
 /// A batch whose preconditions hold, with the rows it will write.
 #[derive(Debug)]
-pub(crate) struct Draft<'b> {
+pub(crate) struct BatchDraft<'b> {
     tenant: TenantId,
     body_key: [u8; 32],
-    wanted: Option<&'b Wanted>,
-    receipt: Receipt,
+    wanted: Option<&'b BatchRequester>,
+    receipt: CommitReceipt,
     new_tenant: Option<TenantDraft<'b>>,
     tokens: Vec<TokenDraft<'b>>,
-    /// Of tokens of earlier batches that nobody has taken back yet.
+    /// Of tokens of earlier batches that are not revoked yet.
     revokes: Vec<&'b TokenRevoke>,
     agents: Vec<AgentDraft<'b>>,
     sessions: Vec<SessionDraft<'b>>,
     items: Vec<ItemDraft<'b>>,
     /// The claim, once it is granted, and the positions of the items of earlier batches that it takes.
-    taker: Option<&'b Claim>,
+    taker: Option<&'b TurnClaim>,
     taken: Vec<u64>,
-    pins: Vec<&'b Pin>,
+    pins: Vec<&'b TextPin>,
     /// Pins that an agent names for the first time.
     pin_refs: Vec<(Digest, AgentId)>,
     states: Vec<StateDraft<'b>>,
@@ -122,17 +123,17 @@ pub(crate) struct Draft<'b> {
     approval_rules: Option<RulesDraft<'b>>,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     /// Checks every precondition of a batch.
-    pub(crate) fn check(db: &Connection, keys: &mut BodyKeys, batch: &'b Batch) -> Checked<Self> {
-        Size::of(batch).check()?;
+    pub(crate) fn check_batch(db: &Connection, keys: &mut BodyKeys, batch: &'b WriteBatch) -> Checked<Self> {
+        BatchSize::from_batch(batch).check_bounds()?;
         budget::check_apart(batch)?;
-        let (new_tenant, body_key) = tenant::enter(db, keys, batch)?;
+        let (new_tenant, body_key) = tenant::enter_tenant(db, keys, batch)?;
         let mut draft = Self {
             tenant: batch.tenant,
             body_key,
             wanted: batch.wanted.as_ref(),
-            receipt: Receipt { positions: Vec::new(), claimed: true, waiting: false },
+            receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
             new_tenant,
             tokens: Vec::new(),
             revokes: Vec::new(),
@@ -164,9 +165,9 @@ impl<'b> Draft<'b> {
         };
         let before = match &batch.claim {
             Some(claim) => draft.claim_before(db, claim)?,
-            None => Before::Absent,
+            None => ExistingRun::Absent,
         };
-        let standing = batch.claim.as_ref().filter(|_| before == Before::Same);
+        let standing = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
         for mutation in &batch.mutations {
             match mutation {
                 // The first is played by `tenant::enter`, before anything of the tenant is looked up; the others are
@@ -206,15 +207,15 @@ impl<'b> Draft<'b> {
             }
         }
         if let Some(claim) = &batch.claim {
-            draft.receipt.claimed = draft.claim(db, claim, before, batch.payer.as_ref())?;
+            draft.receipt.claimed = draft.grant_claim(db, claim, before, batch.payer.as_ref())?;
             draft.name_pins(db, batch, claim)?;
         }
-        draft.deliver(db, batch)?;
+        draft.apply_deliveries(db, batch)?;
         Ok(draft)
     }
 
     /// Plays what concerns messages on their way out.
-    fn deliver(&mut self, db: &Connection, batch: &'b Batch) -> Checked {
+    fn apply_deliveries(&mut self, db: &Connection, batch: &'b WriteBatch) -> Checked {
         for mutation in &batch.mutations {
             match mutation {
                 Mutation::DeliveryPrepare(prepare) => self.delivery_prepare(db, batch, prepare)?,
@@ -231,7 +232,7 @@ impl<'b> Draft<'b> {
     }
 
     /// Writes the rows. Returns how many.
-    pub(crate) fn write(&self, db: &Connection) -> rusqlite::Result<u64> {
+    pub(crate) fn write_rows(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut rows = 0;
         rows += self.write_tenant(db)?;
         rows += self.write_tokens(db)?;
@@ -256,7 +257,7 @@ impl<'b> Draft<'b> {
     }
 
     /// Returns the answer that the batch gets once its rows are durable.
-    pub(crate) fn into_receipt(self) -> Receipt {
+    pub(crate) fn into_receipt(self) -> CommitReceipt {
         self.receipt
     }
 }

@@ -5,21 +5,27 @@
 //! and synced before the batch enters its transaction. A crash in between leaves a file that no row names; the
 //! sweeper removes it.
 //!
+//! A file that is there already is compared with what is to be written and replaced where it differs, so a body that
+//! was damaged and is sent again is whole. A call that fails removes only a name that it gave itself.
+//!
 //! Only the writer's thread writes and removes these files, so a removal never crosses a batch that needs the
 //! file: the batch finds it gone and writes it again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 
 use crate::config::{INLINE_MAX, TABLE_MAX};
+use crate::obstacle::is_transient;
 
 /// Where a body lies. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum BodyLocation {
     /// There is none.
     Nowhere,
     /// In its row.
@@ -32,8 +38,8 @@ pub(crate) enum Place {
     Erased,
 }
 
-impl Place {
-    pub(crate) fn of(length: usize) -> Self {
+impl BodyLocation {
+    pub(crate) fn for_length(length: usize) -> Self {
         if length <= INLINE_MAX {
             Self::Row
         } else if length <= TABLE_MAX {
@@ -43,7 +49,7 @@ impl Place {
         }
     }
 
-    pub(crate) fn code(self) -> i64 {
+    pub(crate) fn stored_code(self) -> i64 {
         match self {
             Self::Row => 0,
             Self::Nowhere => 1,
@@ -56,12 +62,12 @@ impl Place {
     pub(crate) fn from_code(code: i64) -> Option<Self> {
         [Self::Row, Self::Nowhere, Self::Table, Self::File, Self::Erased]
             .into_iter()
-            .find(|place| place.code() == code)
+            .find(|place| place.stored_code() == code)
     }
 }
 
 /// Hashes a body under its tenant's key.
-pub(crate) fn hash(key: &[u8; 32], body: &[u8]) -> [u8; 32] {
+pub(crate) fn hash_body(key: &[u8; 32], body: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(key, body).as_bytes()
 }
 
@@ -69,47 +75,101 @@ pub(crate) fn hash(key: &[u8; 32], body: &[u8]) -> [u8; 32] {
 #[derive(Debug, Clone)]
 pub(crate) struct FileBodies {
     dir: PathBuf,
+    sync: SyncDir,
+    read: ReadFile,
+    known: Arc<Mutex<KnownDirectories>>,
+}
+
+/// How a directory is made durable; a test gives one that fails.
+type SyncDir = fn(&File, &Path) -> io::Result<()>;
+
+/// How a file is read; a test gives one that fails.
+type ReadFile = fn(&Path) -> io::Result<Vec<u8>>;
+
+/// What this process knows of the directories.
+#[derive(Debug, Default)]
+struct KnownDirectories {
+    /// Tenants whose directory has a durable name.
+    named: BTreeSet<TenantId>,
+    /// Whether a sync failed. A second one could succeed without effect, so from then on no file is taken for durable
+    /// because it is there.
+    is_doubtful: bool,
 }
 
 impl FileBodies {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, sync: |dir, _| dir.sync_all(), read: |path| fs::read(path), known: Arc::default() }
     }
 
-    /// Makes a file durable. One that has its name already was synced before it got it.
+    /// The same with another way to read a file.
+    #[cfg(test)]
+    pub(crate) fn reading(dir: PathBuf, read: ReadFile) -> Self {
+        Self { read, ..Self::new(dir) }
+    }
+
+    /// Makes a file durable. One that is there already and holds these bytes was synced before it got its name; one that
+    /// holds others is damaged and is replaced.
     pub(crate) fn write(&self, tenant: TenantId, hash: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
-        let dir = self.tenant_dir(tenant);
-        if !dir.is_dir() {
-            fs::create_dir_all(&dir)?;
-            sync_dir(&self.dir)?;
-            if let Some(home) = self.dir.parent() {
-                sync_dir(home)?;
-            }
-        }
-        let path = self.path(tenant, hash);
-        if !path.exists() {
+        // Open before anything is renamed: without a descriptor for its sync no name may change.
+        let dir = self.open_dir(tenant)?;
+        let path = self.body_path(tenant, hash);
+        let was_there = path.try_exists()?;
+        if !(was_there && !self.lock_known().is_doubtful && file_holds(&path, bytes)) {
             // One name per tenant: a crash leaves at most one such file, and the next body writes over it.
-            let incoming = dir.join("incoming");
+            let incoming = self.tenant_dir(tenant).join("incoming");
             let mut file = File::create(&incoming)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&incoming, &path)?;
         }
-        sync_dir(&dir).inspect_err(|_| {
-            // A second sync could succeed without effect; without the name the body is written anew.
-            if let Err(error) = fs::remove_file(&path) {
+        self.sync_path(&dir, &self.tenant_dir(tenant)).inspect_err(|_| {
+            // Rows may name a file that was there before, so it stays. A name that came just now goes: no row has it.
+            if !was_there && let Err(error) = fs::remove_file(&path) {
                 tracing::error!(%error, "a body whose directory could not be synced stays");
             }
         })
     }
 
-    pub(crate) fn read(&self, tenant: TenantId, hash: &[u8; 32]) -> io::Result<Vec<u8>> {
-        fs::read(self.path(tenant, hash))
+    /// Opens a tenant's directory, and makes it if it is not there. Its name is made durable once in each process, also where
+    /// it is there: a process that ended between making and syncing it left a name that a power cut takes.
+    fn open_dir(&self, tenant: TenantId) -> io::Result<File> {
+        let path = self.tenant_dir(tenant);
+        fs::create_dir_all(&path)?;
+        let dir = File::open(&path)?;
+        if !self.lock_known().named.contains(&tenant) {
+            for parent in path.ancestors().skip(1).take(2) {
+                self.sync_path(&File::open(parent)?, parent)?;
+            }
+            self.lock_known().named.insert(tenant);
+        }
+        Ok(dir)
     }
 
-    /// Removes a file, after the row that named it is durably gone. Tells whether it was there.
+    fn sync_path(&self, dir: &File, path: &Path) -> io::Result<()> {
+        (self.sync)(dir, path).inspect_err(|_| self.lock_known().is_doubtful = true)
+    }
+
+    fn lock_known(&self) -> MutexGuard<'_, KnownDirectories> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a file, and once more where the first read failed for a reason that may be gone at once.
+    pub(crate) fn read(&self, tenant: TenantId, hash: &[u8; 32]) -> io::Result<Vec<u8>> {
+        let path = self.body_path(tenant, hash);
+        match (self.read)(&path) {
+            Err(error) if is_transient(&error) => (self.read)(&path),
+            read => read,
+        }
+    }
+
+    /// Returns whether a file has its name.
+    pub(crate) fn is_there(&self, tenant: TenantId, hash: &[u8; 32]) -> bool {
+        self.body_path(tenant, hash).exists()
+    }
+
+    /// Removes a file, after the row that named it is durably gone. Returns whether it was there.
     pub(crate) fn remove(&self, tenant: TenantId, hash: &[u8; 32]) -> io::Result<bool> {
-        match fs::remove_file(self.path(tenant, hash)) {
+        match fs::remove_file(self.body_path(tenant, hash)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -117,17 +177,17 @@ impl FileBodies {
     }
 
     /// Lists the tenants that have a directory, as far as their names are ours.
-    pub(crate) fn tenants(&self) -> io::Result<Vec<TenantId>> {
-        Ok(names(&self.dir)?.iter().filter_map(|name| name.parse().ok()).collect())
+    pub(crate) fn list_tenants(&self) -> io::Result<Vec<TenantId>> {
+        Ok(list_file_names(&self.dir)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Lists the files of a tenant, as far as their names are ours.
-    pub(crate) fn list(&self, tenant: TenantId) -> io::Result<Vec<[u8; 32]>> {
-        let names = names(&self.tenant_dir(tenant))?;
+    pub(crate) fn list_hashes(&self, tenant: TenantId) -> io::Result<Vec<[u8; 32]>> {
+        let names = list_file_names(&self.tenant_dir(tenant))?;
         Ok(names.iter().filter_map(|name| name.parse::<Digest>().ok()).map(|hash| *hash.as_bytes()).collect())
     }
 
-    fn path(&self, tenant: TenantId, hash: &[u8; 32]) -> PathBuf {
+    fn body_path(&self, tenant: TenantId, hash: &[u8; 32]) -> PathBuf {
         self.tenant_dir(tenant).join(Digest::from_bytes(*hash).to_string())
     }
 
@@ -136,12 +196,14 @@ impl FileBodies {
     }
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// Returns whether a file holds these bytes. One that cannot be read holds others.
+fn file_holds(path: &Path, bytes: &[u8]) -> bool {
+    let is_as_long = fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64);
+    is_as_long && fs::read(path).is_ok_and(|found| found == bytes)
 }
 
 /// Lists a directory; one that is not there is empty. Names that are no text are nobody's of ours.
-fn names(dir: &Path) -> io::Result<Vec<String>> {
+fn list_file_names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -153,3 +215,6 @@ fn names(dir: &Path) -> io::Result<Vec<String>> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests;

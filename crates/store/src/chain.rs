@@ -14,7 +14,7 @@ const BESIDE_FIELDS: usize = 32 + 8 + 8 + 8 + 1 + 2 + 4 + 32;
 
 /// What one link covers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Link<'a> {
+pub(crate) struct ChainLink<'a> {
     pub(crate) seq: u64,
     pub(crate) at: Timestamp,
     pub(crate) epoch: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Link<'a> {
 }
 
 /// Returns the digest after an entry.
-pub(crate) fn next(previous: &[u8; 32], link: &Link<'_>) -> [u8; 32] {
+pub(crate) fn next(previous: &[u8; 32], link: &ChainLink<'_>) -> [u8; 32] {
     // One piece is digested faster than ten.
     let mut bytes = Vec::with_capacity(BESIDE_FIELDS + link.kind.len() + link.fields.len());
     bytes.extend(previous);
@@ -48,8 +48,8 @@ pub(crate) fn next(previous: &[u8; 32], link: &Link<'_>) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn link() -> Link<'static> {
-        Link {
+    fn link() -> ChainLink<'static> {
+        ChainLink {
             seq: 1,
             at: Timestamp::UNIX_EPOCH,
             epoch: 1,
@@ -65,13 +65,13 @@ mod tests {
         let base = next(&ORIGIN, &link());
         let changed = [
             next(&base, &link()),
-            next(&ORIGIN, &Link { seq: 2, ..link() }),
-            next(&ORIGIN, &Link { at: Timestamp::from_millisecond(1).expect("is a time"), ..link() }),
-            next(&ORIGIN, &Link { epoch: 2, ..link() }),
-            next(&ORIGIN, &Link { kind: "a", fields: "bc", ..link() }),
-            next(&ORIGIN, &Link { version: 2, ..link() }),
-            next(&ORIGIN, &Link { fields: "d", ..link() }),
-            next(&ORIGIN, &Link { body_hash: Some(&[0; 32]), ..link() }),
+            next(&ORIGIN, &ChainLink { seq: 2, ..link() }),
+            next(&ORIGIN, &ChainLink { at: Timestamp::from_millisecond(1).expect("is a time"), ..link() }),
+            next(&ORIGIN, &ChainLink { epoch: 2, ..link() }),
+            next(&ORIGIN, &ChainLink { kind: "a", fields: "bc", ..link() }),
+            next(&ORIGIN, &ChainLink { version: 2, ..link() }),
+            next(&ORIGIN, &ChainLink { fields: "d", ..link() }),
+            next(&ORIGIN, &ChainLink { body_hash: Some(&[0; 32]), ..link() }),
         ];
         for (index, other) in changed.iter().enumerate() {
             assert_ne!(&base, other, "change {index} goes unnoticed");

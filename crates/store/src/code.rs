@@ -1,4 +1,4 @@
-//! How enums, times and numbers stand in columns.
+//! The encoding of enums, times and numbers in columns.
 //!
 //! An enum is a small integer whose meaning never changes: a new variant gets the next number. Times are whole
 //! milliseconds. Counters are stored bit for bit, so that every `u64` survives.
@@ -8,7 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::budget::{Measure, Per, Period};
+use dromia_contracts::budget::{BudgetMeasure, BudgetPeriod, BudgetScope};
 use dromia_contracts::capability::CapabilityUse;
 use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::digest::Digest;
@@ -17,18 +17,18 @@ use dromia_contracts::session::ItemKind;
 use dromia_contracts::token::{TokenScope, TokenScopes};
 
 /// An enum that is stored as a small number.
-pub(crate) trait Code: Copy + 'static {
+pub(crate) trait StoredEnum: Copy + 'static {
     /// The variants, each at its number.
     const TABLE: &'static [Self];
 
     /// Returns the stored number.
-    fn code(self) -> i64;
+    fn stored_code(self) -> i64;
 }
 
-impl Code for AgentState {
+impl StoredEnum for AgentState {
     const TABLE: &'static [Self] = &[Self::Running, Self::Paused, Self::Terminated, Self::Deleting];
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Running => 0,
             Self::Paused => 1,
@@ -38,10 +38,10 @@ impl Code for AgentState {
     }
 }
 
-impl Code for RunKind {
+impl StoredEnum for RunKind {
     const TABLE: &'static [Self] = &[Self::Turn, Self::Worker];
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Turn => 0,
             Self::Worker => 1,
@@ -49,10 +49,10 @@ impl Code for RunKind {
     }
 }
 
-impl Code for RunStatus {
+impl StoredEnum for RunStatus {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Running => 0,
             Self::Parked => 1,
@@ -65,7 +65,7 @@ impl Code for RunStatus {
     }
 }
 
-impl Code for ItemKind {
+impl StoredEnum for ItemKind {
     const TABLE: &'static [Self] = &[
         Self::Input,
         Self::Resume,
@@ -77,7 +77,7 @@ impl Code for ItemKind {
         Self::Approved,
     ];
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Input => 0,
             Self::Resume => 1,
@@ -91,10 +91,10 @@ impl Code for ItemKind {
     }
 }
 
-impl Code for DeliveryState {
+impl StoredEnum for DeliveryState {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Prepared => 0,
             Self::Sending => 1,
@@ -106,10 +106,10 @@ impl Code for DeliveryState {
     }
 }
 
-impl Code for DeadReason {
+impl StoredEnum for DeadReason {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Attempts => 0,
             Self::Gone => 1,
@@ -122,10 +122,10 @@ impl Code for DeadReason {
     }
 }
 
-impl Code for AttemptOutcome {
+impl StoredEnum for AttemptOutcome {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Accepted => 0,
             Self::Refused => 1,
@@ -136,10 +136,10 @@ impl Code for AttemptOutcome {
     }
 }
 
-impl Code for Per {
+impl StoredEnum for BudgetScope {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Tenant => 0,
             Self::Agent => 1,
@@ -150,10 +150,10 @@ impl Code for Per {
     }
 }
 
-impl Code for Measure {
+impl StoredEnum for BudgetMeasure {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Tokens => 0,
             Self::Money => 1,
@@ -163,10 +163,10 @@ impl Code for Measure {
     }
 }
 
-impl Code for Period {
+impl StoredEnum for BudgetPeriod {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Hour => 0,
             Self::Day => 1,
@@ -176,10 +176,10 @@ impl Code for Period {
     }
 }
 
-impl Code for TokenScope {
+impl StoredEnum for TokenScope {
     const TABLE: &'static [Self] = &[Self::Read, Self::Invoke, Self::Admin, Self::Approve, Self::Operate];
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Read => 0,
             Self::Invoke => 1,
@@ -190,10 +190,10 @@ impl Code for TokenScope {
     }
 }
 
-impl Code for CapabilityUse {
+impl StoredEnum for CapabilityUse {
     const TABLE: &'static [Self] = &Self::ALL;
 
-    fn code(self) -> i64 {
+    fn stored_code(self) -> i64 {
         match self {
             Self::Held => 0,
             Self::Task => 1,
@@ -203,40 +203,39 @@ impl Code for CapabilityUse {
 
 /// Writes a set of scopes: for each the bit of its number.
 pub(crate) fn stored_scopes(scopes: TokenScopes) -> i64 {
-    scopes.iter().fold(0, |bits, scope| bits | 1 << scope.code())
+    scopes.iter().fold(0, |bits, scope| bits | 1 << scope.stored_code())
 }
 
 /// Reads a set of scopes. A bit that no scope has is refused: what it allows is not known here.
-pub(crate) fn scopes(row: &Row<'_>, column: usize) -> rusqlite::Result<TokenScopes> {
+pub(crate) fn read_scopes(row: &Row<'_>, column: usize) -> rusqlite::Result<TokenScopes> {
     let bits: i64 = row.get(column)?;
-    let known = TokenScope::TABLE.iter().copied().filter(|scope| bits & (1 << scope.code()) != 0);
+    let known = TokenScope::TABLE.iter().copied().filter(|scope| bits & (1 << scope.stored_code()) != 0);
     let known: TokenScopes = known.collect();
     if stored_scopes(known) == bits {
         Ok(known)
     } else {
-        Err(unreadable(column, Type::Integer, format!("no set of scopes has the bits {bits:#b}")))
+        Err(unreadable_column(column, Type::Integer, format!("no set of scopes has the bits {bits:#b}")))
     }
 }
 
 /// Reads an enum.
-pub(crate) fn coded<T: Code>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn read_enum<T: StoredEnum>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let number: i64 = row.get(column)?;
-    usize::try_from(number)
-        .ok()
-        .and_then(|index| T::TABLE.get(index).copied())
-        .ok_or_else(|| unreadable(column, Type::Integer, format!("no variant has the number {number}")))
+    usize::try_from(number).ok().and_then(|index| T::TABLE.get(index).copied()).ok_or_else(|| {
+        unreadable_column(column, Type::Integer, format!("no variant has the number {number}"))
+    })
 }
 
 /// Reads an enum that may be absent.
-pub(crate) fn coded_opt<T: Code>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+pub(crate) fn coded_opt<T: StoredEnum>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
     match row.get::<_, Option<i64>>(column)? {
-        Some(_) => coded(row, column).map(Some),
+        Some(_) => read_enum(row, column).map(Some),
         None => Ok(None),
     }
 }
 
 /// Reads an id or a digest of fixed length.
-pub(crate) fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
+pub(crate) fn read_bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
     row.get(column)
 }
 
@@ -246,24 +245,25 @@ pub(crate) fn bytes_opt<const N: usize>(row: &Row<'_>, column: usize) -> rusqlit
 }
 
 /// Reads a digest.
-pub(crate) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+pub(crate) fn read_digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     row.get(column).map(Digest::from_bytes)
 }
 
 /// Reads a counter.
-pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn read_counter(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get(column).map(i64::cast_unsigned)
 }
 
 /// Writes a counter.
-pub(crate) fn stored(number: u64) -> i64 {
+pub(crate) fn stored_counter(number: u64) -> i64 {
     number.cast_signed()
 }
 
 /// Reads a time.
-pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(crate) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     let millis: i64 = row.get(column)?;
-    Timestamp::from_millisecond(millis).map_err(|error| unreadable(column, Type::Integer, error.to_string()))
+    Timestamp::from_millisecond(millis)
+        .map_err(|error| unreadable_column(column, Type::Integer, error.to_string()))
 }
 
 /// Reads a time that may be absent.
@@ -272,11 +272,11 @@ pub(crate) fn time_opt(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<
     millis
         .map(Timestamp::from_millisecond)
         .transpose()
-        .map_err(|error| unreadable(column, Type::Integer, error.to_string()))
+        .map_err(|error| unreadable_column(column, Type::Integer, error.to_string()))
 }
 
 /// Says that a column holds what no version of this program wrote.
-pub(crate) fn unreadable(column: usize, kind: Type, problem: String) -> rusqlite::Error {
+pub(crate) fn unreadable_column(column: usize, kind: Type, problem: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, kind, problem.into())
 }
 
@@ -284,9 +284,9 @@ pub(crate) fn unreadable(column: usize, kind: Type, problem: String) -> rusqlite
 mod tests {
     use super::*;
 
-    fn every_variant_is_at_its_number<T: Code + std::fmt::Debug>() {
+    fn every_variant_is_at_its_number<T: StoredEnum + std::fmt::Debug>() {
         for (index, variant) in T::TABLE.iter().enumerate() {
-            assert_eq!(usize::try_from(variant.code()), Ok(index), "{variant:?}");
+            assert_eq!(usize::try_from(variant.stored_code()), Ok(index), "{variant:?}");
         }
     }
 
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_set_of_scopes_is_the_bits_of_its_numbers_and_admin_is_the_bit_of_the_migration() {
         let db = rusqlite::Connection::open_in_memory().expect("opens");
-        let read = |bits: i64| db.query_row("SELECT ?1", [bits], |row| scopes(row, 0));
+        let read = |bits: i64| db.query_row("SELECT ?1", [bits], |row| read_scopes(row, 0));
         for bits in 0..32 {
             assert_eq!(stored_scopes(read(bits).expect("is a set")), bits);
         }
@@ -317,15 +317,15 @@ mod tests {
     #[test]
     fn the_open_and_the_stopped_deliveries_are_those_of_the_partial_indices() {
         for state in DeliveryState::ALL {
-            assert_eq!(state.code() <= 2, state.is_open(), "{state:?}");
-            assert_eq!(state.code() >= 4, state.may_be_redriven(), "{state:?}");
+            assert_eq!(state.stored_code() <= 2, state.is_open(), "{state:?}");
+            assert_eq!(state.stored_code() >= 4, state.may_be_redriven(), "{state:?}");
         }
     }
 
     #[test]
     fn the_open_statuses_are_those_of_the_partial_index() {
         for status in RunStatus::ALL {
-            assert_eq!(status.code() <= 2, !status.is_terminal(), "{status:?}");
+            assert_eq!(status.stored_code() <= 2, !status.is_terminal(), "{status:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a store is told when it is opened, and the bounds it keeps.
+//! The configuration of a store and the bounds it keeps.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,18 +17,28 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// Puts a store into a directory, with the default readers and VFS.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), readers: 2, vfs: None }
+        Self { dir: dir.into(), readers: 3, vfs: None }
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
+    pub(crate) fn database_path(&self) -> PathBuf {
         self.dir.join(DATABASE)
     }
 
-    pub(crate) fn wal(&self) -> PathBuf {
+    pub(crate) fn wal_path(&self) -> PathBuf {
         self.dir.join("dromia.db-wal")
     }
 
-    pub(crate) fn blobs(&self) -> PathBuf {
+    /// The index of the log, which every process that has the database open shares.
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.dir.join("dromia.db-shm")
+    }
+
+    /// How far the log was acknowledged.
+    pub(crate) fn acknowledged_path(&self) -> PathBuf {
+        self.dir.join("dromia.db-acknowledged")
+    }
+
+    pub(crate) fn blobs_path(&self) -> PathBuf {
         self.dir.join("blobs")
     }
 }
@@ -63,6 +73,8 @@ pub(crate) const TENANT_BYTES_MAX: usize = 16 << 20;
 
 /// The most reads that wait for a reader.
 pub(crate) const READS_MAX: usize = 4_096;
+/// How many of them are of one tenant.
+pub(crate) const TENANT_READS_MAX: usize = 3_584;
 /// The most bytes of what sessions said lately that is kept in memory.
 pub(crate) const RECENT_BYTES_MAX: usize = 8 << 20;
 /// How long one read may take.
@@ -70,9 +82,9 @@ pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The log is copied into the main file each time it has grown by this much.
 pub(crate) const WAL_COPY_BYTES: u64 = 4 << 20;
-/// Past this, readers are interrupted so that the log can begin anew.
+/// Past this, readers are interrupted so that SQLite can restart the log.
 pub(crate) const WAL_PRESS_BYTES: u64 = 32 << 20;
-/// Past this, no batch is taken until the log has begun anew; one more transaction stays below 64 MiB.
+/// Past this, no batch is taken until SQLite has restarted the log; one more transaction stays below 64 MiB.
 pub(crate) const WAL_FULL_BYTES: u64 = 56 << 20;
 
 /// How long the writer waits between two attempts to reopen: at first, and at most.

@@ -7,19 +7,19 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::agent::{AgentState, Erased};
+use dromia_contracts::agent::{AgentState, ErasureCounts};
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
-use dromia_contracts::store::Batch;
+use dromia_contracts::store::WriteBatch;
 
-use crate::body::{FileBodies, Place};
-use crate::code::{self, Code as _};
+use crate::body::{BodyLocation, FileBodies};
+use crate::code::{self, StoredEnum as _};
 
 /// Files to be removed once the rows that named them are durably gone.
 #[derive(Debug, Default)]
-pub(crate) struct Unlink(pub(crate) Vec<(TenantId, [u8; 32])>);
+pub(crate) struct UnlinkList(pub(crate) Vec<(TenantId, [u8; 32])>);
 
-impl Unlink {
-    pub(crate) fn run(self, files: &FileBodies) {
+impl UnlinkList {
+    pub(crate) fn remove_files(self, files: &FileBodies) {
         for (tenant, hash) in self.0 {
             if let Err(error) = files.remove(tenant, &hash) {
                 tracing::warn!(%error, "a body's file stays for the sweeper");
@@ -29,41 +29,41 @@ impl Unlink {
 }
 
 /// Erases at most one page. Returns what went, and whether nothing of the agent is left.
-pub(crate) fn page(
+pub(crate) fn erase_one_page(
     db: &Connection,
     tenant: TenantId,
     agent: AgentId,
-) -> rusqlite::Result<((Erased, bool), Unlink)> {
-    let mut page = Page {
+) -> rusqlite::Result<((ErasureCounts, bool), UnlinkList)> {
+    let mut page = ErasurePage {
         db,
         tenant,
         agent,
-        left: Batch::ROWS_MAX,
-        erased: Erased::default(),
-        unlink: Unlink::default(),
+        left: WriteBatch::ROWS_MAX,
+        erased: ErasureCounts::default(),
+        unlink: UnlinkList::default(),
     };
     let done = page.erase()?;
     Ok(((page.erased, done), page.unlink))
 }
 
-struct Page<'a> {
+struct ErasurePage<'a> {
     db: &'a Connection,
     tenant: TenantId,
     agent: AgentId,
     /// Rows that may still go.
     left: usize,
-    erased: Erased,
-    unlink: Unlink,
+    erased: ErasureCounts,
+    unlink: UnlinkList,
 }
 
-impl Page<'_> {
+impl ErasurePage<'_> {
     fn erase(&mut self) -> rusqlite::Result<bool> {
         let state: Option<i64> = self
             .db
             .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| row.get(0))
             .optional()?;
-        if state != Some(AgentState::Deleting.code()) {
+        if state != Some(AgentState::Deleting.stored_code()) {
             // Gone already, or not to be erased: either way there is nothing to come back for.
             return Ok(true);
         }
@@ -83,7 +83,7 @@ impl Page<'_> {
             }
         }
         let agent = self.agent;
-        let revisions = self.delete(
+        let revisions = self.delete_rows(
             "DELETE FROM revisions WHERE (tenant, agent, digest) IN \
              (SELECT tenant, agent, digest FROM revisions WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
             agent.as_bytes(),
@@ -95,7 +95,7 @@ impl Page<'_> {
         if !self.erase_counts(&agent.to_string())? {
             return Ok(false);
         }
-        self.delete(
+        self.delete_rows(
             "DELETE FROM file_labels WHERE (tenant, agent, path) IN \
              (SELECT tenant, agent, path FROM file_labels WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
             agent.as_bytes(),
@@ -104,7 +104,7 @@ impl Page<'_> {
             return Ok(false);
         }
         // What was made from them counts no more, because what it was made from is gone.
-        self.delete(
+        self.delete_rows(
             "DELETE FROM capabilities WHERE (tenant, capability) IN \
              (SELECT tenant, capability FROM capabilities INDEXED BY capabilities_holder \
               WHERE tenant = ?1 AND holder = ?2 LIMIT ?3)",
@@ -128,7 +128,7 @@ impl Page<'_> {
         let first = "SELECT delivery FROM deliveries INDEXED BY deliveries_agent \
                      WHERE tenant = ?1 AND agent = ?2 ORDER BY delivery LIMIT 1";
         while let Some(delivery) = self.next(first)? {
-            self.delete(
+            self.delete_rows(
                 "DELETE FROM delivery_attempts WHERE (tenant, delivery, number) IN \
                  (SELECT tenant, delivery, number FROM delivery_attempts \
                   WHERE tenant = ?1 AND delivery = ?2 LIMIT ?3)",
@@ -156,7 +156,7 @@ impl Page<'_> {
         // A pin and what names it go together or wait together for the next page.
         while self.left >= 2 {
             let digest: Option<[u8; 32]> = first
-                .query_row(params![tenant.as_bytes(), agent.as_bytes()], |row| code::bytes(row, 0))
+                .query_row(params![tenant.as_bytes(), agent.as_bytes()], |row| code::read_bytes(row, 0))
                 .optional()?;
             let Some(digest) = digest else { return Ok(true) };
             self.left -= db
@@ -175,7 +175,7 @@ impl Page<'_> {
     /// Erases what the agent asked approval for, and the rules that answer for it alone; returns whether all is gone.
     fn erase_approvals(&mut self) -> rusqlite::Result<bool> {
         let agent = self.agent;
-        self.delete(
+        self.delete_rows(
             "DELETE FROM approvals WHERE (tenant, approval) IN \
              (SELECT tenant, approval FROM approvals INDEXED BY approvals_agent \
               WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
@@ -184,7 +184,7 @@ impl Page<'_> {
         if self.left == 0 {
             return Ok(false);
         }
-        self.delete(
+        self.delete_rows(
             "DELETE FROM approval_rules WHERE (tenant, name) IN \
              (SELECT tenant, name FROM approval_rules WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
             agent.as_bytes(),
@@ -195,7 +195,7 @@ impl Page<'_> {
     fn next(&self, sql: &str) -> rusqlite::Result<Option<[u8; 16]>> {
         let db = self.db;
         db.prepare_cached(sql)?
-            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| code::bytes(row, 0))
+            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| code::read_bytes(row, 0))
             .optional()
     }
 
@@ -209,7 +209,7 @@ impl Page<'_> {
         )?;
         self.erased.entries += entries;
         self.erase_items(run)?;
-        self.delete(
+        self.delete_rows(
             "DELETE FROM claims WHERE (tenant, run, epoch) IN \
              (SELECT tenant, run, epoch FROM claims WHERE tenant = ?1 AND run = ?2 LIMIT ?3)",
             run,
@@ -217,7 +217,7 @@ impl Page<'_> {
         if self.left == 0 {
             return Ok(false);
         }
-        self.delete(
+        self.delete_rows(
             "DELETE FROM budget_open WHERE (tenant, run, budget) IN \
              (SELECT tenant, run, budget FROM budget_open WHERE tenant = ?1 AND run = ?2 LIMIT ?3)",
             run,
@@ -236,7 +236,7 @@ impl Page<'_> {
     /// Returns whether the session is gone.
     fn erase_session(&mut self, session: &[u8; 16]) -> rusqlite::Result<bool> {
         self.erase_items(session)?;
-        self.delete(
+        self.delete_rows(
             "DELETE FROM state WHERE (tenant, session, name) IN \
              (SELECT tenant, session, name FROM state WHERE tenant = ?1 AND session = ?2 LIMIT ?3)",
             session,
@@ -262,8 +262,8 @@ impl Page<'_> {
     }
 
     fn erase_items(&mut self, owner: &[u8; 16]) -> rusqlite::Result<()> {
-        // The keys first: they are found by the items. A key that expired may stand for another item by now.
-        let keys = self.delete(
+        // The keys first: they are found by the items. A key that expired may name another item by now.
+        let keys = self.delete_rows(
             "DELETE FROM keys WHERE tenant = ?1 AND key IN \
              (SELECT coalesce(i.key, i.item) FROM inbox i JOIN keys k \
               ON k.tenant = i.tenant AND k.key = coalesce(i.key, i.item) AND k.item = i.item \
@@ -284,7 +284,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Erases rows that may refer to bodies, with the references and the bodies that nobody else refers to.
+    /// Erases rows that may refer to bodies, with the references and the bodies that no other row refers to.
     fn erase_bodied(
         &mut self,
         owner: &[u8; 16],
@@ -301,17 +301,17 @@ impl Page<'_> {
             .collect::<Result<_, _>>()?;
         let mut erased = 0;
         for (number, place, hash) in rows {
-            let place = Place::from_code(place);
-            let elsewhere = hash.filter(|_| matches!(place, Some(Place::Table | Place::File)));
+            let place = BodyLocation::from_code(place);
+            let elsewhere = hash.filter(|_| matches!(place, Some(BodyLocation::Table | BodyLocation::File)));
             // A row, its reference and its body go together or wait together for the next page.
             if self.left < if elsewhere.is_some() { 3 } else { 1 } {
                 self.left = 0;
                 break;
             }
             if let Some(hash) = elsewhere {
-                self.release(owner, inbox, number, &hash, place == Some(Place::File))?;
+                self.release_body(owner, inbox, number, &hash, place == Some(BodyLocation::File))?;
             }
-            self.erased.bodies += u64::from(place == Some(Place::Row));
+            self.erased.bodies += u64::from(place == Some(BodyLocation::Row));
             self.db.prepare_cached(delete)?.execute(params![self.tenant.as_bytes(), owner, number])?;
             self.left -= 1;
             erased += 1;
@@ -319,7 +319,7 @@ impl Page<'_> {
         Ok(erased)
     }
 
-    fn release(
+    fn release_body(
         &mut self,
         owner: &[u8; 16],
         inbox: bool,
@@ -349,7 +349,7 @@ impl Page<'_> {
     }
 
     /// Runs a statement that removes at most `?3` rows of `?2`.
-    fn delete(&mut self, sql: &str, owner: &[u8; 16]) -> rusqlite::Result<usize> {
+    fn delete_rows(&mut self, sql: &str, owner: &[u8; 16]) -> rusqlite::Result<usize> {
         let gone =
             self.db.prepare_cached(sql)?.execute(params![self.tenant.as_bytes(), owner, self.rows_left()])?;
         self.left -= gone;

@@ -1,14 +1,14 @@
-//! What the threads of a store tell everybody else: whether the writer takes batches, how much it did, when readers must yield,
-//! and what damage any of them met.
+//! Counters and flags shared by the threads of a store: whether the writer takes batches, how much it did, when
+//! readers must yield, and what damage any of them met.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use dromia_contracts::store::{Damage, StoreStats};
+use dromia_contracts::store::{StoreDamage, StoreStats};
 
 #[derive(Debug, Default)]
-pub(crate) struct Gauge {
+pub(crate) struct StoreGauge {
     read_only: Mutex<Option<String>>,
     /// The first damage that a read or a write met, and when.
     damaged: Mutex<Option<(String, Instant)>>,
@@ -25,7 +25,7 @@ pub(crate) struct Gauge {
     pub(crate) bytes_written: AtomicU64,
 }
 
-impl Gauge {
+impl StoreGauge {
     pub(crate) fn read_only(&self) -> Option<String> {
         self.read_only.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -34,17 +34,17 @@ impl Gauge {
         *self.read_only.lock().unwrap_or_else(PoisonError::into_inner) = cause;
     }
 
-    pub(crate) fn damaged(&self) -> Option<Damage> {
+    pub(crate) fn known_damage(&self) -> Option<StoreDamage> {
         let first = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let met = self.met.load(Ordering::Relaxed);
-        first.map(|(problem, at)| Damage { problem, ago: at.elapsed(), met })
+        first.map(|(problem, at)| StoreDamage { problem, ago: at.elapsed(), met })
     }
 
-    /// Counts that a read or a write met damage, and keeps what the first one met until the store is closed: nothing mends a
-    /// file that is open.
+    /// Counts that a read or a write met damage, and keeps what the first one met until the store is closed: an open
+    /// file is not repaired.
     pub(crate) fn meet_damage(&self, place: &str, problem: &str) {
         let mut first = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        count(&self.met, 1);
+        add_count(&self.met, 1);
         first.get_or_insert_with(|| (format!("{place}: {problem}"), Instant::now()));
     }
 
@@ -53,7 +53,7 @@ impl Gauge {
         self.yields.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn yields(&self) -> u64 {
+    pub(crate) fn yield_count(&self) -> u64 {
         self.yields.load(Ordering::Relaxed)
     }
 
@@ -68,6 +68,6 @@ impl Gauge {
     }
 }
 
-pub(crate) fn count(counter: &AtomicU64, by: u64) {
+pub(crate) fn add_count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }

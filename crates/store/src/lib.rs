@@ -8,7 +8,9 @@
 //! Reading order: [`SqliteStore`] is the port; `apply` says what a batch does, `writer` when it becomes durable,
 //! `reader` and `read` what is seen; `erase`, `sweep` and `rebuild` are upkeep.
 
+mod acknowledged;
 mod config;
+mod durable;
 mod lock;
 mod migrate;
 mod obstacle;
@@ -16,6 +18,7 @@ mod open;
 
 mod code;
 mod row;
+mod sealed;
 
 mod body;
 mod chain;
@@ -35,13 +38,15 @@ mod reader;
 mod rebuild;
 mod store;
 
+pub use crate::acknowledged::LogLoss;
 pub use crate::config::StoreConfig;
+pub use crate::durable::{sync_directory, sync_parents};
 pub use crate::inspect::{
-    AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, JournalFold, Kept, Names, Soundness,
-    TenantNames,
+    AuditChecked, AuditFinding, AuditProblem, BodiesOfRows, IntegrityStatus, JournalFold, NameInventory,
+    RowComparison, StoreInspector, StoredSecret, TenantCheckpoint, TenantNames,
 };
 pub use crate::migrate::MigrationPlan;
-pub use crate::obstacle::Obstacle;
+pub use crate::obstacle::StorageObstacle;
 pub use crate::open::OpenError;
-pub use crate::rebuild::{RebuildError, Rebuilt, rebuild_projections};
+pub use crate::rebuild::{RebuildError, RebuildReport, rebuild_projections};
 pub use crate::store::SqliteStore;

@@ -1,7 +1,7 @@
 //! The home lock: one process owns a store's directory.
 //!
 //! The lock is the operating system's and ends with the process, however it ends; the file's content, the
-//! owner's process id, only tells a person whom to look for.
+//! owner's process id, only helps a person to find the owner.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -17,7 +17,7 @@ pub(crate) struct HomeLock {
 
 impl HomeLock {
     /// Takes the lock of a directory, or says who has it.
-    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn acquire(dir: &Path) -> Result<Self, OpenError> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

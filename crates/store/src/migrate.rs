@@ -7,6 +7,7 @@
 //! the file's header, without SQLite.
 
 mod pins;
+mod seals;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
@@ -30,7 +31,7 @@ pub(crate) struct Migration {
 
 impl Migration {
     /// Does the step in a transaction of the caller's, and raises the version there.
-    fn play(&self, db: &Connection, version: u32) -> rusqlite::Result<()> {
+    fn apply_step(&self, db: &Connection, version: u32) -> rusqlite::Result<()> {
         db.execute_batch(self.sql)?;
         if let Some(fill) = self.fill {
             fill(db)?;
@@ -52,8 +53,17 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql"), fill: None },
     Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql"), fill: None },
     Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql"), fill: None },
-    Migration { name: "whose pins", sql: include_str!("schema/0012_pin_refs.sql"), fill: Some(pins::fill) },
+    Migration {
+        name: "whose pins",
+        sql: include_str!("schema/0012_pin_refs.sql"),
+        fill: Some(pins::fill_pins),
+    },
     Migration { name: "imports", sql: include_str!("schema/0013_imports.sql"), fill: None },
+    Migration {
+        name: "sealed rows",
+        sql: include_str!("schema/0014_sealed_rows.sql"),
+        fill: Some(seals::fill_seals),
+    },
 ];
 
 /// What opening a directory would do to it.
@@ -70,13 +80,13 @@ pub struct MigrationPlan {
 }
 
 impl MigrationPlan {
-    pub(crate) fn of(dir: &Path, migrations: &'static [Migration]) -> Result<Self, OpenError> {
+    pub(crate) fn for_directory(dir: &Path, migrations: &'static [Migration]) -> Result<Self, OpenError> {
         let found = version_in_header(&dir.join(DATABASE))?;
         Self::from_version(dir, migrations, found)
     }
 
     fn from_version(dir: &Path, migrations: &'static [Migration], found: u32) -> Result<Self, OpenError> {
-        let known = known(migrations);
+        let known = newest_version(migrations);
         if found > known {
             return Err(OpenError::NewerSchema { found, known });
         }
@@ -87,7 +97,7 @@ impl MigrationPlan {
 }
 
 /// Brings an open store to the newest version.
-pub(crate) fn apply(
+pub(crate) fn migrate_store(
     db: &mut Connection,
     dir: &Path,
     migrations: &'static [Migration],
@@ -102,7 +112,7 @@ pub(crate) fn apply(
     for (version, migration) in (1_u32..).zip(migrations).skip(found as usize) {
         tracing::info!(step = migration.name, version, "schema step");
         let step = db.transaction()?;
-        if let Err(error) = migration.play(&step, version) {
+        if let Err(error) = migration.apply_step(&step, version) {
             drop(step);
             // The store is what its copy is: a start that is tried again and again must not fill the disk with them.
             if let Some(backup) = plan.backup.filter(|_| untouched)
@@ -113,7 +123,7 @@ pub(crate) fn apply(
             return Err(error.into());
         }
         untouched = false;
-        // Nobody knows what a commit that failed left behind, so the copy stays.
+        // What a failed commit left behind is unknown, so the copy stays.
         step.commit()?;
     }
     Ok(())
@@ -130,11 +140,11 @@ fn free_name(dir: &Path, found: u32) -> PathBuf {
     name
 }
 
-fn known(migrations: &[Migration]) -> u32 {
+fn newest_version(migrations: &[Migration]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
-/// A copy is complete as soon as it has its name: a crash before the renaming leaves a file that is written anew.
+/// A copy is complete as soon as it has its name: a crash before the renaming leaves a file that is rewritten.
 fn write_backup(db: &Connection, dir: &Path, backup: &Path) -> Result<(), OpenError> {
     let partial = backup.with_extension("partial");
     match fs::remove_file(&partial) {
@@ -171,7 +181,7 @@ fn version_in_header(database: &Path) -> Result<u32, OpenError> {
     }
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let (version, application) = (word(60), word(68));
-    // A database that never had a table belongs to nobody: a crash between the first page and the id leaves one.
+    // A database that never had a table has no application: a crash between the first page and the id leaves one.
     let schemas = word(40);
     if (version, application, schemas) == (0, 0, 0) {
         return Ok(0);
@@ -202,10 +212,10 @@ mod tests {
     fn a_step_is_announced_backed_up_and_applied_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
-        assert_eq!(MigrationPlan::of(dir.path(), FIRST).map(|plan| plan.found).ok(), Some(0));
+        assert_eq!(MigrationPlan::for_directory(dir.path(), FIRST).map(|plan| plan.found).ok(), Some(0));
         drop(open_writer_with(&config, FIRST).expect("opens"));
 
-        let plan = MigrationPlan::of(dir.path(), TWO).expect("is planned");
+        let plan = MigrationPlan::for_directory(dir.path(), TWO).expect("is planned");
         assert_eq!((plan.found, plan.known, plan.steps.as_slice()), (1, 2, &["a column"][..]));
         let backup = plan.backup.expect("data is copied first");
         assert!(!backup.exists(), "a plan changes nothing");
@@ -216,7 +226,7 @@ mod tests {
         let copy = Connection::open(&backup).expect("the copy opens");
         assert_eq!(version(&copy), 1);
 
-        let again = MigrationPlan::of(dir.path(), TWO).expect("is planned");
+        let again = MigrationPlan::for_directory(dir.path(), TWO).expect("is planned");
         assert_eq!((again.steps.len(), again.backup), (0, None));
     }
 
@@ -228,7 +238,7 @@ mod tests {
     }
 
     fn pin(config: &StoreConfig, text: &str) {
-        let db = Connection::open(config.database()).expect("opens");
+        let db = Connection::open(config.database_path()).expect("opens");
         db.execute("INSERT INTO pins VALUES (x'01', CAST(?1 AS BLOB), CAST(?1 AS BLOB))", [text])
             .expect("is put");
     }
@@ -243,10 +253,10 @@ mod tests {
         let first = dir.path().join("backup-schema-1.db");
 
         // The way back, as it is told: the copy takes the place of the database.
-        fs::copy(&first, config.database()).expect("is restored");
+        fs::copy(&first, config.database_path()).expect("is restored");
         drop(open_writer_with(&config, FIRST).expect("opens with the program of before"));
         pin(&config, "later");
-        let plan = MigrationPlan::of(dir.path(), TWO).expect("is planned");
+        let plan = MigrationPlan::for_directory(dir.path(), TWO).expect("is planned");
         let second = dir.path().join("backup-schema-1-2.db");
         assert_eq!(plan.backup.as_deref(), Some(second.as_path()));
         drop(open_writer_with(&config, TWO).expect("migrates again"));
@@ -260,25 +270,25 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
         drop(open_writer_with(&config, TWO).expect("opens"));
-        let before = fs::read(config.database()).expect("is readable");
+        let before = fs::read(config.database_path()).expect("is readable");
         let refused = open_writer_with(&config, FIRST).expect_err("the store is newer");
         assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1 }), "{refused}");
-        assert_eq!(fs::read(config.database()).expect("is readable"), before);
-        assert!(!config.wal().exists());
+        assert_eq!(fs::read(config.database_path()).expect("is readable"), before);
+        assert!(!config.wal_path().exists());
     }
 
     #[test]
     fn a_file_that_a_crash_left_without_an_id_is_made_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
-        let begun = Connection::open(config.database()).expect("opens");
+        let begun = Connection::open(config.database_path()).expect("opens");
         begun.pragma_update(None, "auto_vacuum", "INCREMENTAL").expect("the first page is written");
         drop(begun);
-        assert!(fs::metadata(config.database()).expect("is there").len() > 0);
+        assert!(fs::metadata(config.database_path()).expect("is there").len() > 0);
         let db = open_writer_with(&config, MIGRATIONS).expect("opens");
         let id: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0)).expect("is read");
         let vacuum: i32 = db.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).expect("is read");
-        assert_eq!((id, vacuum, version(&db)), (APPLICATION_ID, 2, known(MIGRATIONS)));
+        assert_eq!((id, vacuum, version(&db)), (APPLICATION_ID, 2, newest_version(MIGRATIONS)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! What of the machine keeps a store from being opened, for whoever tells a person what to do about it.
+//! Why the machine keeps a store from being opened, for programs that advise a person.
 //!
-//! It tells what the operating system and SQLite said and looks at nothing itself. SQLite has one code for many failures of
-//! files, so [`Obstacle::Failed`] and [`Obstacle::Unopened`] may be a full disk as well.
+//! It repeats what the operating system and SQLite said and looks at nothing itself. SQLite has one code for many
+//! failures of files, so [`StorageObstacle::Failed`] and [`StorageObstacle::UnsealError`] may be a full disk as well.
 
 use std::io;
 
@@ -10,31 +10,31 @@ use rustix::io::Errno;
 
 use crate::open::OpenError;
 
-/// What stands in the way.
+/// Why the machine does not let the store be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
-    /// There is no room, or files may not grow.
+pub enum StorageObstacle {
+    /// The disk is full, or files may not grow.
     Full,
     /// Nothing may be written there.
     ReadOnly,
     /// The process, or the machine, has too many files open.
     Files,
-    /// A file cannot be opened; it is not told why.
+    /// A file cannot be opened; the cause is unknown.
     Unopened,
-    /// Reading or writing failed; it is not told why.
+    /// Reading or writing failed; the cause is unknown.
     Failed,
 }
 
 impl OpenError {
-    /// Says what of the machine stands in the way; nothing where it is the store itself, or another program.
-    pub fn obstacle(&self) -> Option<Obstacle> {
+    /// Returns the cause if it is the machine; `None` if it is the store itself, or another program.
+    pub fn obstacle(&self) -> Option<StorageObstacle> {
         match self {
             Self::HomeLocked { .. }
             | Self::LogHeld
             | Self::NewerSchema { .. }
             | Self::NotOurs
             | Self::Damaged { .. } => None,
-            Self::ReadOnlyHome(_) => Some(Obstacle::ReadOnly),
+            Self::ReadOnlyHome(_) => Some(StorageObstacle::ReadOnly),
             Self::Io(error) => Some(of_file(error)),
             Self::Database(error) => of_database(error),
         }
@@ -42,26 +42,34 @@ impl OpenError {
 }
 
 /// Says what a file that cannot be opened, read or written meets.
-pub(crate) fn of_file(error: &io::Error) -> Obstacle {
+pub(crate) fn of_file(error: &io::Error) -> StorageObstacle {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::MFILE) || is(Errno::NFILE) {
-        return Obstacle::Files;
+        return StorageObstacle::Files;
     }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            Obstacle::Full
+            StorageObstacle::Full
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Obstacle::ReadOnly,
-        _ => Obstacle::Failed,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StorageObstacle::ReadOnly,
+        _ => StorageObstacle::Failed,
     }
 }
 
-fn of_database(error: &rusqlite::Error) -> Option<Obstacle> {
+/// Returns whether a read failed for a reason that says nothing of the file and may be gone at the next try: the process or the
+/// machine is short of descriptors or memory, or the disk failed.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::INTR, Errno::AGAIN]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn of_database(error: &rusqlite::Error) -> Option<StorageObstacle> {
     match error.sqlite_error_code()? {
-        ErrorCode::DiskFull => Some(Obstacle::Full),
-        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Some(Obstacle::ReadOnly),
-        ErrorCode::CannotOpen => Some(Obstacle::Unopened),
-        ErrorCode::SystemIoFailure => Some(Obstacle::Failed),
+        ErrorCode::DiskFull => Some(StorageObstacle::Full),
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Some(StorageObstacle::ReadOnly),
+        ErrorCode::CannotOpen => Some(StorageObstacle::Unopened),
+        ErrorCode::SystemIoFailure => Some(StorageObstacle::Failed),
         _ => None,
     }
 }
@@ -75,23 +83,23 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_is_told_by_its_code() {
         for (errno, obstacle) in [
-            (Errno::NOSPC, Obstacle::Full),
-            (Errno::DQUOT, Obstacle::Full),
-            (Errno::FBIG, Obstacle::Full),
-            (Errno::ROFS, Obstacle::ReadOnly),
-            (Errno::ACCESS, Obstacle::ReadOnly),
-            (Errno::MFILE, Obstacle::Files),
-            (Errno::NFILE, Obstacle::Files),
-            (Errno::IO, Obstacle::Failed),
+            (Errno::NOSPC, StorageObstacle::Full),
+            (Errno::DQUOT, StorageObstacle::Full),
+            (Errno::FBIG, StorageObstacle::Full),
+            (Errno::ROFS, StorageObstacle::ReadOnly),
+            (Errno::ACCESS, StorageObstacle::ReadOnly),
+            (Errno::MFILE, StorageObstacle::Files),
+            (Errno::NFILE, StorageObstacle::Files),
+            (Errno::IO, StorageObstacle::Failed),
         ] {
             let error = OpenError::Io(io::Error::from_raw_os_error(errno.raw_os_error()));
             assert_eq!(error.obstacle(), Some(obstacle), "{errno}");
         }
         for (code, obstacle) in [
-            (ffi::SQLITE_FULL, Some(Obstacle::Full)),
-            (ffi::SQLITE_READONLY, Some(Obstacle::ReadOnly)),
-            (ffi::SQLITE_CANTOPEN, Some(Obstacle::Unopened)),
-            (ffi::SQLITE_IOERR_SHMSIZE, Some(Obstacle::Failed)),
+            (ffi::SQLITE_FULL, Some(StorageObstacle::Full)),
+            (ffi::SQLITE_READONLY, Some(StorageObstacle::ReadOnly)),
+            (ffi::SQLITE_CANTOPEN, Some(StorageObstacle::Unopened)),
+            (ffi::SQLITE_IOERR_SHMSIZE, Some(StorageObstacle::Failed)),
             (ffi::SQLITE_MISUSE, None),
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::acknowledged::{self, AcknowledgedEnd};
 use crate::config::{APPLICATION_ID, StoreConfig};
+use crate::durable::{sync_directory, sync_parents};
 use crate::migrate::{self, Migration, MigrationPlan};
 
 /// How long a start waits for a process that is in the log; `doctor` looks for less.
@@ -78,15 +80,17 @@ impl From<rusqlite::Error> for OpenError {
 }
 
 /// Makes the directory if it is not there, readable by its owner only.
+///
+/// Its name is made durable in any case: an earlier process may have made it and ended before it synced the parents.
 pub(crate) fn make_dir(config: &StoreConfig) -> Result<(), OpenError> {
-    if config.dir.is_dir() {
-        return Ok(());
+    if !config.dir.is_dir() {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&config.dir).map_err(OpenError::of_home)?;
     }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&config.dir).map_err(OpenError::of_home)
+    sync_parents(&config.dir, sync_directory).map_err(OpenError::Io)
 }
 
 /// Opens the writer's connection for the first time: creates or migrates the schema.
@@ -98,11 +102,14 @@ pub(crate) fn open_writer_with(
     config: &StoreConfig,
     migrations: &'static [Migration],
 ) -> Result<Connection, OpenError> {
-    let fresh = match MigrationPlan::of(&config.dir, migrations) {
+    let fresh = match MigrationPlan::for_directory(&config.dir, migrations) {
         Ok(plan) => plan.found == 0,
         Err(error) => return Err(error),
     };
-    let mut db = connect(config)?;
+    // SQLite takes what lies behind a damaged frame of the log for what a crash left, and reports nothing.
+    acknowledged::check_log(config)?;
+    let mut end = AcknowledgedEnd::open(config).map_err(OpenError::of_home)?;
+    let mut db = open_connection(config)?;
     if fresh {
         // These are fixed before the first table; a crash before the first step leaves an empty file of ours.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -111,15 +118,16 @@ pub(crate) fn open_writer_with(
     prepare_writer(&db)?;
     // An earlier life may have ended after a sync that failed: what it left in the log is not known to be durable,
     // and nothing may be acknowledged, or migrated, behind it.
+    end.clear_durably();
     empty_log(&db)?;
-    migrate::apply(&mut db, &config.dir, migrations)?;
-    // From here on the header, which the next start reads first, tells the schema too.
+    migrate::migrate_store(&mut db, &config.dir, migrations)?;
+    // From here on the header, which the next start reads first, has the new schema version too.
     empty_log(&db)?;
     fs::File::open(&config.dir).and_then(|dir| dir.sync_all())?;
     Ok(db)
 }
 
-/// Copies the whole log into the main file, syncs both and empties the log. SQLite waits for whoever is in it.
+/// Copies the whole log into the main file, syncs both and empties the log. SQLite waits for readers in the log.
 fn empty_log(db: &Connection) -> Result<(), OpenError> {
     db.busy_timeout(LOG_WAIT_MAX)?;
     let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
@@ -128,9 +136,9 @@ fn empty_log(db: &Connection) -> Result<(), OpenError> {
     if busy { Err(OpenError::LogHeld) } else { Ok(()) }
 }
 
-/// Opens the writer's connection again after a failed write: the schema stands.
+/// Opens the writer's connection again after a failed write: the schema is already there.
 pub(crate) fn reopen_writer(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
-    let db = connect(config)?;
+    let db = open_connection(config)?;
     prepare_writer(&db)?;
     Ok(db)
 }
@@ -138,7 +146,7 @@ pub(crate) fn reopen_writer(config: &StoreConfig) -> Result<Connection, rusqlite
 /// Opens a reader's connection. It may write by its flags, because a reader of a log needs the shared index; the
 /// pragma forbids it to.
 pub(crate) fn open_reader(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
-    let db = connect(config)?;
+    let db = open_connection(config)?;
     db.pragma_update(None, "query_only", true)?;
     db.pragma_update(None, "cache_size", -512)?;
     db.set_prepared_statement_cache_capacity(48);
@@ -164,15 +172,15 @@ fn prepare_writer(db: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-fn connect(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
+fn open_connection(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = match &config.vfs {
-        Some(vfs) => Connection::open_with_flags_and_vfs(config.database(), flags, vfs.as_str())?,
-        None => Connection::open_with_flags(config.database(), flags)?,
+        Some(vfs) => Connection::open_with_flags_and_vfs(config.database_path(), flags, vfs.as_str())?,
+        None => Connection::open_with_flags(config.database_path(), flags)?,
     };
     db.pragma_update(None, "temp_store", "MEMORY")?;
-    // Plans do not depend on values, so a cached statement is not parsed anew because another value is bound.
+    // Plans do not depend on values, so a cached statement is not parsed again because another value is bound.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(db)
 }

@@ -36,7 +36,7 @@ const ARRAY: u8 = 8;
 const OBJECT: u8 = 9;
 const END: u8 = 10;
 
-/// A key that stands there whole: a length and UTF-8.
+/// A key that is written in full: a length and UTF-8.
 const KEY_TEXT: u64 = 0;
 const KEY_END: u64 = 1;
 /// The number of the first key of `KEYS`.
@@ -48,11 +48,11 @@ const DEPTH_MAX: usize = 16;
 const HEX_DIGITS_MIN: usize = 16;
 const ID_BYTES: usize = 16;
 
-/// Where each word stands in `WORDS`, and each key in `KEYS`.
-static NUMBERS_OF_WORDS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| numbers(WORDS));
-static NUMBERS_OF_KEYS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| numbers(KEYS));
+/// The index of each word in `WORDS`, and of each key in `KEYS`.
+static NUMBERS_OF_WORDS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| number_words(WORDS));
+static NUMBERS_OF_KEYS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| number_words(KEYS));
 
-fn numbers(table: &'static [&'static str]) -> HashMap<&'static str, u64> {
+fn number_words(table: &'static [&'static str]) -> HashMap<&'static str, u64> {
     table.iter().copied().zip(0..).collect()
 }
 
@@ -60,23 +60,23 @@ fn numbers(table: &'static [&'static str]) -> HashMap<&'static str, u64> {
 pub(crate) fn pack(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 2);
     let mut json = serde_json::Deserializer::from_str(text);
-    Packer(&mut bytes).deserialize(&mut json).ok()?;
+    ValuePacker(&mut bytes).deserialize(&mut json).ok()?;
     json.end().ok()?;
     (bytes.len() < text.len() && unpack(&bytes).as_deref() == Some(text)).then_some(bytes)
 }
 
 /// Gives back the text that was packed. `None` if the bytes are none that [`pack`] makes.
 pub(crate) fn unpack(bytes: &[u8]) -> Option<String> {
-    let mut unpacker = Unpacker { rest: bytes, text: String::with_capacity(bytes.len() * 3) };
-    let tag = unpacker.byte()?;
-    unpacker.value(tag, 0)?;
+    let mut unpacker = JsonUnpacker { rest: bytes, text: String::with_capacity(bytes.len() * 3) };
+    let tag = unpacker.take_byte()?;
+    unpacker.unpack_value(tag, 0)?;
     unpacker.rest.is_empty().then_some(unpacker.text)
 }
 
 /// Writes one value.
-struct Packer<'p>(&'p mut Vec<u8>);
+struct ValuePacker<'p>(&'p mut Vec<u8>);
 
-impl<'de> DeserializeSeed<'de> for Packer<'_> {
+impl<'de> DeserializeSeed<'de> for ValuePacker<'_> {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -84,7 +84,7 @@ impl<'de> DeserializeSeed<'de> for Packer<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Packer<'_> {
+impl<'de> Visitor<'de> for ValuePacker<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,15 +128,15 @@ impl<'de> Visitor<'de> for Packer<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
         self.0.push(ARRAY);
-        while values.next_element_seed(Packer(self.0))?.is_some() {}
+        while values.next_element_seed(ValuePacker(self.0))?.is_some() {}
         self.0.push(END);
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         self.0.push(OBJECT);
-        while fields.next_key_seed(Key(self.0))?.is_some() {
-            fields.next_value_seed(Packer(self.0))?;
+        while fields.next_key_seed(KeyPacker(self.0))?.is_some() {
+            fields.next_value_seed(ValuePacker(self.0))?;
         }
         push_number(self.0, KEY_END);
         Ok(())
@@ -144,9 +144,9 @@ impl<'de> Visitor<'de> for Packer<'_> {
 }
 
 /// Writes one key.
-struct Key<'p>(&'p mut Vec<u8>);
+struct KeyPacker<'p>(&'p mut Vec<u8>);
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for KeyPacker<'_> {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -154,7 +154,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for KeyPacker<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -207,13 +207,13 @@ fn as_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Reads packed bytes, which a damaged disk may have changed in any way.
-struct Unpacker<'b> {
+struct JsonUnpacker<'b> {
     rest: &'b [u8],
     text: String,
 }
 
-impl Unpacker<'_> {
-    fn value(&mut self, tag: u8, depth: usize) -> Option<()> {
+impl JsonUnpacker<'_> {
+    fn unpack_value(&mut self, tag: u8, depth: usize) -> Option<()> {
         if depth > DEPTH_MAX {
             return None;
         }
@@ -222,38 +222,38 @@ impl Unpacker<'_> {
             FALSE => self.text.push_str("false"),
             TRUE => self.text.push_str("true"),
             NUMBER => {
-                let number = self.number()?;
+                let number = self.take_number()?;
                 write!(self.text, "{number}").ok()?;
             }
-            TEXT => self.quoted()?,
+            TEXT => self.unpack_string()?,
             WORD => {
-                let word = known(WORDS, self.number()?)?;
-                self.quote(word)?;
+                let word = known_word(WORDS, self.take_number()?)?;
+                self.write_quoted(word)?;
             }
             ID => {
-                let prefix = known(PREFIXES, self.number()?)?;
+                let prefix = known_word(PREFIXES, self.take_number()?)?;
                 write!(self.text, "\"{prefix}_").ok()?;
-                self.digits(ID_BYTES)?;
+                self.unpack_digits(ID_BYTES)?;
                 self.text.push('"');
             }
             HEX => {
-                let length = usize::try_from(self.number()?).ok()?;
+                let length = usize::try_from(self.take_number()?).ok()?;
                 self.text.push('"');
-                self.digits(length)?;
+                self.unpack_digits(length)?;
                 self.text.push('"');
             }
-            ARRAY => self.array(depth)?,
-            OBJECT => self.object(depth)?,
+            ARRAY => self.unpack_array(depth)?,
+            OBJECT => self.unpack_object(depth)?,
             _ => return None,
         }
         Some(())
     }
 
-    fn array(&mut self, depth: usize) -> Option<()> {
+    fn unpack_array(&mut self, depth: usize) -> Option<()> {
         self.text.push('[');
         let mut first = true;
         loop {
-            let tag = self.byte()?;
+            let tag = self.take_byte()?;
             if tag == END {
                 self.text.push(']');
                 return Some(());
@@ -261,15 +261,15 @@ impl Unpacker<'_> {
             if !std::mem::take(&mut first) {
                 self.text.push(',');
             }
-            self.value(tag, depth + 1)?;
+            self.unpack_value(tag, depth + 1)?;
         }
     }
 
-    fn object(&mut self, depth: usize) -> Option<()> {
+    fn unpack_object(&mut self, depth: usize) -> Option<()> {
         self.text.push('{');
         let mut first = true;
         loop {
-            let key = self.number()?;
+            let key = self.take_number()?;
             if key == KEY_END {
                 self.text.push('}');
                 return Some(());
@@ -278,22 +278,22 @@ impl Unpacker<'_> {
                 self.text.push(',');
             }
             match key.checked_sub(KEY_FIRST) {
-                Some(key) => self.quote(known(KEYS, key)?)?,
-                None => self.quoted()?,
+                Some(key) => self.write_quoted(known_word(KEYS, key)?)?,
+                None => self.unpack_string()?,
             }
             self.text.push(':');
-            let tag = self.byte()?;
-            self.value(tag, depth + 1)?;
+            let tag = self.take_byte()?;
+            self.unpack_value(tag, depth + 1)?;
         }
     }
 
-    fn quoted(&mut self) -> Option<()> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let text = std::str::from_utf8(self.take(length)?).ok()?;
-        self.quote(text)
+    fn unpack_string(&mut self) -> Option<()> {
+        let length = usize::try_from(self.take_number()?).ok()?;
+        let text = std::str::from_utf8(self.take_bytes(length)?).ok()?;
+        self.write_quoted(text)
     }
 
-    fn quote(&mut self, text: &str) -> Option<()> {
+    fn write_quoted(&mut self, text: &str) -> Option<()> {
         let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
         if text.bytes().all(is_plain) {
             self.text.push('"');
@@ -305,10 +305,10 @@ impl Unpacker<'_> {
         Some(())
     }
 
-    fn digits(&mut self, length: usize) -> Option<()> {
+    fn unpack_digits(&mut self, length: usize) -> Option<()> {
         const DIGITS: [char; 16] =
             ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-        for byte in self.take(length)? {
+        for byte in self.take_bytes(length)? {
             self.text.push(DIGITS[usize::from(byte >> 4)]);
             self.text.push(DIGITS[usize::from(byte & 0xf)]);
         }
@@ -316,23 +316,23 @@ impl Unpacker<'_> {
     }
 }
 
-impl<'b> Unpacker<'b> {
-    fn byte(&mut self) -> Option<u8> {
+impl<'b> JsonUnpacker<'b> {
+    fn take_byte(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
     }
 
-    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+    fn take_bytes(&mut self, length: usize) -> Option<&'b [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(taken)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    fn take_number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
+            let byte = self.take_byte()?;
             number |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Some(number);
@@ -342,7 +342,7 @@ impl<'b> Unpacker<'b> {
     }
 }
 
-fn known(table: &'static [&'static str], number: u64) -> Option<&'static str> {
+fn known_word(table: &'static [&'static str], number: u64) -> Option<&'static str> {
     table.get(usize::try_from(number).ok()?).copied()
 }
 

@@ -1,11 +1,11 @@
-//! The readers: a few threads, each with a connection that cannot write.
+//! The readers: a few threads, each with a connection that cannot write. Tenants take turns, and one that reads much, or long,
+//! leaves a thread to others.
 //!
-//! A read is one transaction, sees one snapshot and ends after one page. If the writer needs the log to begin anew, it is
-//! interrupted and begins again with a newer snapshot, at most [`YIELDS_MAX`] times; after five seconds in all it is
-//! interrupted for good. What does not come to its end, be it by a panic, is [`ReadError::Unavailable`]. A row that does not
-//! match its digest is [`ReadError::Damaged`] and is never given out; the gauge remembers the first one.
+//! A read is one transaction, sees one snapshot and ends after one page. If the writer needs the log restarted, the
+//! read is interrupted and begins again with a newer snapshot, at most [`YIELDS_MAX`] times; after five seconds in all
+//! it is interrupted for good. A read that does not end, also by a panic, is [`ReadError::Unavailable`]. A row that
+//! does not match its digest is [`ReadError::DamageStatus`] and is never given out; the gauge remembers the first one.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +16,16 @@ use std::time::Instant;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use dromia_contracts::id::TenantId;
+use dromia_contracts::pool::FairQueue;
 use dromia_contracts::store::{Read, ReadError};
 
 use crate::apply::BodyKeys;
 use crate::body::FileBodies;
-use crate::config::{READ_TIME_MAX, READS_MAX, StoreConfig};
-use crate::gauge::Gauge;
+use crate::config::{READ_TIME_MAX, READS_MAX, StoreConfig, TENANT_READS_MAX};
+use crate::gauge::StoreGauge;
 use crate::open;
-use crate::read::recent::Recent;
+use crate::read::recent::TailCache;
 
 /// How many times a read yields to the writer and begins again. Each takes a whole log full of writes, so one that is
 /// interrupted more often is itself what holds the log up.
@@ -31,30 +33,30 @@ const YIELDS_MAX: usize = 8;
 
 /// Why a read gives nothing.
 #[derive(Debug)]
-pub(crate) enum Problem {
-    /// SQLite failed, or a column holds what nobody wrote.
+pub(crate) enum ReadFailure {
+    /// SQLite failed, or a column holds a value that the store never writes.
     Sql(rusqlite::Error),
     /// A row does not match its digest.
     Damaged { place: String, problem: String },
 }
 
-impl From<rusqlite::Error> for Problem {
+impl From<rusqlite::Error> for ReadFailure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl Problem {
-    pub(crate) fn damaged(place: impl fmt::Display, problem: impl Into<String>) -> Self {
+impl ReadFailure {
+    pub(crate) fn damaged_row(place: impl fmt::Display, problem: impl Into<String>) -> Self {
         Self::Damaged { place: place.to_string(), problem: problem.into() }
     }
 }
 
-impl From<Problem> for ReadError {
-    fn from(problem: Problem) -> Self {
+impl From<ReadFailure> for ReadError {
+    fn from(problem: ReadFailure) -> Self {
         match problem {
-            Problem::Damaged { place, problem } => Self::Damaged { place, problem },
-            Problem::Sql(error) => match damaged_place(&error) {
+            ReadFailure::Damaged { place, problem } => Self::Damaged { place, problem },
+            ReadFailure::Sql(error) => match damaged_place(&error) {
                 Some(place) => Self::Damaged { place: place.into(), problem: error.to_string() },
                 None => Self::Unavailable { cause: error.to_string() },
             },
@@ -78,49 +80,57 @@ pub(crate) fn damaged_place(error: &rusqlite::Error) -> Option<&'static str> {
 
 /// What a read works with.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ReadContext {
     pub(crate) db: Connection,
     pub(crate) keys: BodyKeys,
     pub(crate) files: FileBodies,
-    pub(crate) recent: Arc<Recent>,
+    pub(crate) recent: Arc<TailCache>,
 }
 
-type Job = Box<dyn FnOnce(&mut Reader) + Send>;
+type Job = Box<dyn FnOnce(&mut ReaderThread) + Send>;
 
 /// The readers and their queue.
-pub(crate) struct Readers {
-    queue: Arc<Queue>,
+pub(crate) struct ReaderPool {
+    queue: Arc<ReaderQueue>,
     threads: Vec<JoinHandle<()>>,
 }
 
-#[derive(Default)]
-struct Queue {
-    state: Mutex<Waiting>,
+/// Whose reads are those of the node, such as looking up a token.
+pub(crate) const NODE: TenantId = TenantId::from_bytes([0; 16]);
+
+struct ReaderQueue {
+    state: Mutex<ReaderQueueState>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
+struct ReaderQueueState {
+    jobs: FairQueue<Job>,
     closed: bool,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl ReaderQueue {
+    /// A queue for so many threads. Of three and more, one is in reserve.
+    fn new(threads: usize) -> Self {
+        let jobs = FairQueue::new(threads, usize::from(threads > 2));
+        Self { state: Mutex::new(ReaderQueueState { jobs, closed: false }), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReaderQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Readers {
+impl ReaderPool {
     pub(crate) fn start(
         config: &StoreConfig,
-        gauge: &Arc<Gauge>,
-        recent: &Arc<Recent>,
+        gauge: &Arc<StoreGauge>,
+        recent: &Arc<TailCache>,
     ) -> std::io::Result<Self> {
-        let mut readers = Self { queue: Arc::default(), threads: Vec::new() };
-        for number in 0..config.readers.clamp(1, 4) {
+        let threads = config.readers.clamp(1, 4);
+        let mut readers = Self { queue: Arc::new(ReaderQueue::new(threads)), threads: Vec::new() };
+        for number in 0..threads {
             let queue = readers.queue.clone();
-            let mut reader = Reader::new(config.clone(), gauge.clone(), recent.clone());
+            let mut reader = ReaderThread::new(config.clone(), gauge.clone(), recent.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("store-read-{number}"))
                 .spawn(move || reader.run(&queue))?;
@@ -129,25 +139,28 @@ impl Readers {
         Ok(readers)
     }
 
-    /// Runs a read on one of the threads.
+    /// Runs a read of a tenant on one of the threads.
     pub(crate) fn read<T: Send + 'static>(
         &self,
-        read: impl Fn(&mut Reading) -> Result<T, Problem> + Send + 'static,
+        tenant: TenantId,
+        read: impl Fn(&mut ReadContext) -> Result<T, ReadFailure> + Send + 'static,
     ) -> Read<'static, T> {
         let (tx, rx) = oneshot::channel();
         let job: Job = Box::new(move |reader| {
-            // Nobody reads for a caller that went away.
+            // A read whose caller went away is skipped.
             if !tx.is_closed() {
-                drop(tx.send(reader.read(&read)));
+                drop(tx.send(reader.read_with_retry(&read)));
             }
         });
         let mut waiting = self.queue.lock();
         let refused = if waiting.closed {
             Some("the store is closed")
-        } else if waiting.jobs.len() >= READS_MAX {
+        } else if waiting.jobs.waiting_count() >= READS_MAX
+            || waiting.jobs.waiting_of(tenant) >= TENANT_READS_MAX
+        {
             Some("too many reads wait")
         } else {
-            waiting.jobs.push_back(job);
+            waiting.jobs.push(tenant, job);
             None
         };
         drop(waiting);
@@ -164,13 +177,13 @@ impl Readers {
     }
 }
 
-impl fmt::Debug for Readers {
+impl fmt::Debug for ReaderPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readers").field("threads", &self.threads.len()).finish_non_exhaustive()
     }
 }
 
-impl Drop for Readers {
+impl Drop for ReaderPool {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.changed.notify_all();
@@ -183,61 +196,71 @@ impl Drop for Readers {
 }
 
 /// One thread's connection, opened at its first read and again after a failure.
-struct Reader {
+struct ReaderThread {
     config: StoreConfig,
-    gauge: Arc<Gauge>,
-    recent: Arc<Recent>,
+    gauge: Arc<StoreGauge>,
+    recent: Arc<TailCache>,
     /// When the current read must end, in nanoseconds after `epoch`, and the yields it may live through.
-    limits: Arc<Limits>,
-    reading: Option<Reading>,
+    limits: Arc<ReadLimits>,
+    reading: Option<ReadContext>,
 }
 
 #[derive(Debug)]
-struct Limits {
+struct ReadLimits {
     epoch: Instant,
     end_nanos: AtomicU64,
     yields: AtomicU64,
 }
 
-impl Limits {
+impl ReadLimits {
     fn is_over(&self) -> bool {
-        nanos(self.epoch.elapsed()) > self.end_nanos.load(Ordering::Relaxed)
+        saturating_nanos(self.epoch.elapsed()) > self.end_nanos.load(Ordering::Relaxed)
     }
 }
 
-impl Reader {
-    fn new(config: StoreConfig, gauge: Arc<Gauge>, recent: Arc<Recent>) -> Self {
+impl ReaderThread {
+    fn new(config: StoreConfig, gauge: Arc<StoreGauge>, recent: Arc<TailCache>) -> Self {
         let limits =
-            Limits { epoch: Instant::now(), end_nanos: AtomicU64::new(0), yields: AtomicU64::new(0) };
+            ReadLimits { epoch: Instant::now(), end_nanos: AtomicU64::new(0), yields: AtomicU64::new(0) };
         Self { config, gauge, recent, limits: Arc::new(limits), reading: None }
     }
 
-    fn run(&mut self, queue: &Queue) {
+    fn run(&mut self, queue: &ReaderQueue) {
         loop {
-            let waiting = queue.lock();
-            let mut waiting = queue
-                .changed
-                .wait_while(waiting, |waiting| waiting.jobs.is_empty() && !waiting.closed)
-                .unwrap_or_else(PoisonError::into_inner);
-            let Some(job) = waiting.jobs.pop_front() else { return };
+            let mut waiting = queue.lock();
+            let (tenant, job) = loop {
+                if let Some(next) = waiting.jobs.take_next() {
+                    break next;
+                }
+                if waiting.closed && waiting.jobs.waiting_count() == 0 {
+                    return;
+                }
+                waiting = queue.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            };
             drop(waiting);
-            // The thread outlives the read: behind a dead one reads would wait for ever. Its caller is answered, because what
-            // it would have been told with is dropped.
+            // The thread outlives the read: behind a dead one reads would wait for ever. The panic drops the sender of
+            // the answer, so the caller gets an error.
             if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
                 self.reading = None;
                 tracing::error!("a read panicked; its connection is opened anew");
             }
+            queue.lock().jobs.give_back(tenant);
+            // What this thread was kept from may be for another one.
+            queue.changed.notify_one();
         }
     }
 
     /// Reads, and where that meets damage reads once more: an erasure takes the file of a body away under a snapshot that is
     /// older, and a newer one knows better. What is damaged is so again.
-    fn read<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
+    fn read_with_retry<T>(
+        &mut self,
+        read: &impl Fn(&mut ReadContext) -> Result<T, ReadFailure>,
+    ) -> Result<T, ReadError> {
         let end = self.limits.epoch.elapsed() + READ_TIME_MAX;
-        self.limits.end_nanos.store(nanos(end), Ordering::Relaxed);
-        let mut result = self.look(read);
+        self.limits.end_nanos.store(saturating_nanos(end), Ordering::Relaxed);
+        let mut result = self.read_through_yields(read);
         if matches!(result, Err(ReadError::Damaged { .. })) {
-            result = self.look(read);
+            result = self.read_through_yields(read);
         }
         if let Err(ReadError::Damaged { place, problem }) = &result {
             self.gauge.meet_damage(place, problem);
@@ -246,59 +269,66 @@ impl Reader {
     }
 
     /// Reads once, and again after each time that it yielded.
-    fn look<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
+    fn read_through_yields<T>(
+        &mut self,
+        read: &impl Fn(&mut ReadContext) -> Result<T, ReadFailure>,
+    ) -> Result<T, ReadError> {
         for _ in 0..YIELDS_MAX {
-            match self.attempt(read) {
+            match self.try_read(read) {
                 Err(problem) if is_interrupted(&problem) && !self.limits.is_over() => {}
                 result => return result.map_err(ReadError::from),
             }
         }
-        self.attempt(read).map_err(ReadError::from)
+        self.try_read(read).map_err(ReadError::from)
     }
 
-    fn attempt<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, Problem> {
+    fn try_read<T>(
+        &mut self,
+        read: &impl Fn(&mut ReadContext) -> Result<T, ReadFailure>,
+    ) -> Result<T, ReadFailure> {
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
-            None => self.open()?,
+            None => self.open_context()?,
         };
-        self.limits.yields.store(self.gauge.yields(), Ordering::Relaxed);
-        let result = snapshot(&mut reading, read);
-        // After a failure nobody knows what state the connection is in; a new one costs less than a millisecond.
+        self.limits.yields.store(self.gauge.yield_count(), Ordering::Relaxed);
+        let result = read_snapshot(&mut reading, read);
+        // After a failure the state of the connection is unknown; a new one costs less than a millisecond.
         if result.is_ok() && reading.db.is_autocommit() {
             self.reading = Some(reading);
         }
         result
     }
 
-    fn open(&self) -> rusqlite::Result<Reading> {
+    fn open_context(&self) -> rusqlite::Result<ReadContext> {
         let mut db = open::open_reader(&self.config)?;
         let (limits, gauge) = (self.limits.clone(), self.gauge.clone());
-        let expired = move || limits.is_over() || gauge.yields() != limits.yields.load(Ordering::Relaxed);
+        let expired =
+            move || limits.is_over() || gauge.yield_count() != limits.yields.load(Ordering::Relaxed);
         db.progress_handler(1_000, Some(expired))?;
-        Ok(Reading {
+        Ok(ReadContext {
             db,
             keys: BodyKeys::default(),
-            files: FileBodies::new(self.config.blobs()),
+            files: FileBodies::new(self.config.blobs_path()),
             recent: self.recent.clone(),
         })
     }
 }
 
-fn snapshot<T>(
-    reading: &mut Reading,
-    read: &impl Fn(&mut Reading) -> Result<T, Problem>,
-) -> Result<T, Problem> {
+fn read_snapshot<T>(
+    reading: &mut ReadContext,
+    read: &impl Fn(&mut ReadContext) -> Result<T, ReadFailure>,
+) -> Result<T, ReadFailure> {
     reading.db.prepare_cached("BEGIN")?.execute([])?;
     let value = read(reading)?;
     reading.db.prepare_cached("COMMIT")?.execute([])?;
     Ok(value)
 }
 
-fn is_interrupted(problem: &Problem) -> bool {
-    matches!(problem, Problem::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
+fn is_interrupted(problem: &ReadFailure) -> bool {
+    matches!(problem, ReadFailure::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
 }
 
-fn nanos(time: std::time::Duration) -> u64 {
+fn saturating_nanos(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -308,13 +338,13 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     /// A reader of an empty file, and what the writer tells it.
-    fn reader(dir: &tempfile::TempDir) -> (Reader, Arc<Gauge>) {
-        let gauge = Arc::new(Gauge::default());
-        (Reader::new(StoreConfig::new(dir.path()), gauge.clone(), Arc::default()), gauge)
+    fn reader(dir: &tempfile::TempDir) -> (ReaderThread, Arc<StoreGauge>) {
+        let gauge = Arc::new(StoreGauge::default());
+        (ReaderThread::new(StoreConfig::new(dir.path()), gauge.clone(), Arc::default()), gauge)
     }
 
     /// Reads long enough that SQLite asks whether it may go on.
-    fn long(reading: &Reading) -> Result<i64, Problem> {
+    fn long(reading: &ReadContext) -> Result<i64, ReadFailure> {
         let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) FROM n";
         Ok(reading.db.query_row(sql, [], |row| row.get(0))?)
     }
@@ -324,7 +354,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (mut reader, gauge) = reader(&dir);
         let attempts = AtomicUsize::new(0);
-        let result = reader.read(&|reading: &mut Reading| {
+        let result = reader.read_with_retry(&|reading: &mut ReadContext| {
             if attempts.fetch_add(1, Ordering::Relaxed) < yields {
                 gauge.interrupt_readers();
             }
@@ -354,7 +384,7 @@ mod tests {
         let (mut reader, _) = reader(&dir);
         let limits = reader.limits.clone();
         let attempts = AtomicUsize::new(0);
-        let result = reader.read(&|reading: &mut Reading| {
+        let result = reader.read_with_retry(&|reading: &mut ReadContext| {
             attempts.fetch_add(1, Ordering::Relaxed);
             limits.end_nanos.store(0, Ordering::Relaxed);
             long(reading)
@@ -369,14 +399,14 @@ mod tests {
             let dir = tempfile::tempdir().expect("a directory");
             let (mut reader, gauge) = reader(&dir);
             let looks = AtomicUsize::new(0);
-            let result = reader.read(&|reading: &mut Reading| {
+            let result = reader.read_with_retry(&|reading: &mut ReadContext| {
                 if looks.fetch_add(1, Ordering::Relaxed) < damaged_looks {
-                    return Err(Problem::damaged("entry 3", "its body is missing"));
+                    return Err(ReadFailure::damaged_row("entry 3", "its body is missing"));
                 }
                 long(reading)
             });
             assert_eq!((result.is_err(), looks.into_inner()), (is_damaged, 2), "{damaged_looks}");
-            let told = gauge.damaged().map(|damage| (damage.problem, damage.met));
+            let told = gauge.known_damage().map(|damage| (damage.problem, damage.met));
             let expected = is_damaged.then(|| ("entry 3: its body is missing".to_owned(), 1));
             assert_eq!(told, expected, "{damaged_looks}");
         }
@@ -386,15 +416,76 @@ mod tests {
     async fn a_read_that_panics_is_answered_and_its_thread_reads_on() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig { readers: 1, ..StoreConfig::new(dir.path()) };
-        let readers = Readers::start(&config, &Arc::default(), &Arc::default()).expect("a thread");
-        let planted = readers.read(|reading: &mut Reading| -> Result<i64, Problem> {
+        let readers = ReaderPool::start(&config, &Arc::default(), &Arc::default()).expect("a thread");
+        let planted = readers.read(NODE, |reading: &mut ReadContext| -> Result<i64, ReadFailure> {
             let read = long(reading)?;
             panic!("planted after {read} rows")
         });
-        let behind = readers.read(|reading: &mut Reading| long(reading));
+        let behind = readers.read(NODE, |reading: &mut ReadContext| long(reading));
         let answer = planted.await;
         assert!(matches!(answer, Err(ReadError::Unavailable { .. })), "{answer:?}");
         assert_eq!(behind.await, Ok(100_000));
-        assert_eq!(readers.read(|reading: &mut Reading| long(reading)).await, Ok(100_000));
+        assert_eq!(readers.read(NODE, |reading: &mut ReadContext| long(reading)).await, Ok(100_000));
+    }
+
+    /// Fills the only thread and the line with reads of one tenant, then lets another one read: which of them is served when.
+    async fn place_of_another(flood: TenantId, other: TenantId) -> usize {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig { readers: 1, ..StoreConfig::new(dir.path()) };
+        let readers = ReaderPool::start(&config, &Arc::default(), &Arc::default()).expect("a thread");
+        let served = Arc::new(AtomicUsize::new(0));
+        let note = |tenant| {
+            let served = Arc::clone(&served);
+            readers.read(tenant, move |reading: &mut ReadContext| {
+                long(reading)?;
+                Ok(served.fetch_add(1, Ordering::SeqCst))
+            })
+        };
+        let reads: Vec<_> = (0..20).map(|_| note(flood)).collect();
+        let place = note(other).await.expect("it reads");
+        for read in reads {
+            read.await.expect("it reads");
+        }
+        place
+    }
+
+    #[tokio::test]
+    async fn a_read_waits_for_no_more_than_two_of_another_tenant() {
+        let (flood, other) = (TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
+        assert!(place_of_another(flood, other).await <= 2);
+    }
+
+    /// Planted fault: as if all were of one tenant.
+    #[tokio::test]
+    async fn reads_that_are_served_as_they_come_are_caught() {
+        let all = TenantId::from_bytes([1; 16]);
+        assert_eq!(place_of_another(all, all).await, 20, "nothing notices it");
+    }
+
+    /// Of three threads, one tenant's long reads leave one.
+    #[tokio::test]
+    async fn long_reads_of_one_tenant_leave_a_thread_to_another() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let readers = ReaderPool::start(&StoreConfig::new(dir.path()), &Arc::default(), &Arc::default());
+        let readers = readers.expect("threads");
+        let (flood, other) = (TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let mut stuck: Vec<_> = (0..6)
+            .map(|_| {
+                let held = Arc::clone(&held);
+                readers.read(flood, move |_| {
+                    // Let go, or the test has ended.
+                    let _let_go = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    Ok(())
+                })
+            })
+            .collect();
+        let read = readers.read(other, |reading: &mut ReadContext| long(reading));
+        assert_eq!(read.await, Ok(100_000));
+        drop(let_go);
+        for stuck in stuck.drain(..) {
+            assert_eq!(stuck.await, Ok(()));
+        }
     }
 }

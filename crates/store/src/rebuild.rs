@@ -1,8 +1,14 @@
 //! Rebuilding the projections from the truth.
 //!
-//! `runs` and `session_heads` are dropped and made again from sessions, inboxes, claims and journals, in one
-//! transaction: a crash leaves the old rows. The caller gives the fold, because what entries mean is the engine's
-//! knowledge. Nobody else may have the store open.
+//! `runs` and `session_heads` are rebuilt from sessions, inboxes, claims and journals, and `taken_by` of each item of an inbox
+//! from the journals, in one transaction: a crash leaves the old rows. Where a journal cannot be read, or is gone though a seal
+//! names it, the run's row and the items that name it stay as they are: an input whose run is lost must not run again. What was used
+//! of a budget is in no journal together with its payer; a damaged count is set to the budget's limit. The caller gives the
+//! fold, because what entries mean is the engine's knowledge. No other process may have the store open.
+
+mod counts;
+mod lost;
+mod takers;
 
 use std::fmt;
 
@@ -10,29 +16,40 @@ use rusqlite::{Connection, params};
 
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{RunId, TenantId};
-use dromia_contracts::run::{Run, RunHead};
+use dromia_contracts::run::{RunHead, RunRecord};
 use dromia_contracts::store::{ReadError, StoredEntry};
 
 use crate::apply::BodyKeys;
 use crate::body::FileBodies;
-use crate::code::{self, Code as _, stored};
+use crate::code::{self, StoredEnum as _, stored_counter};
 use crate::config::StoreConfig;
 use crate::lock::HomeLock;
 use crate::open::{self, OpenError};
-use crate::read::journal::{Bodies, Checked};
-use crate::reader::Problem;
+use crate::read::journal::{BodyReader, CheckedJournal};
+use crate::reader::ReadFailure;
 use crate::row::{StoredRun, run_columns};
 
-/// How many rows were made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rebuilt {
+use self::takers::TakenItem;
+
+/// How many runs without a readable journal are named at most.
+const UNREAD_MAX: usize = 1_000;
+
+/// What a rebuild wrote, and what it could not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RebuildReport {
     /// Rows of runs.
     pub runs: u64,
     /// Rows of sessions.
     pub sessions: u64,
+    /// Items of inboxes that named another taker than the journals do.
+    pub items: u64,
+    /// Counts of budgets that were damaged and are set to the limit.
+    pub counts: u64,
+    /// Runs whose journal cannot be read, and why; at most a thousand. Their rows stay as they are.
+    pub unread: Vec<(RunId, String)>,
 }
 
-/// Says why the projections could not be rebuilt; the old ones stand.
+/// Why the projections could not be rebuilt; the old ones are unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The store cannot be opened.
@@ -41,45 +58,31 @@ pub enum RebuildError {
     /// The truth cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A journal does not begin with a readable `run_started`.
-    #[error("the journal of {run} does not say what it is for: {problem}")]
-    Headless {
-        /// The run.
-        run: RunId,
-        /// What its first entry is.
-        problem: String,
-    },
-    /// The fold refused a journal.
-    #[error("the journal of {run} cannot be folded: {problem}")]
-    Fold {
-        /// The run.
-        run: RunId,
-        /// What the fold says.
-        problem: String,
-    },
 }
 
 impl From<rusqlite::Error> for RebuildError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Read(Problem::from(error).into())
+        Self::Read(ReadFailure::from(error).into())
     }
 }
 
-/// Drops and rebuilds the projections of a store that nobody has open. `fold` gives a run's head from its journal.
+/// Drops and rebuilds the projections of a store that is not open. `fold` gives a run's head from its journal.
 pub fn rebuild_projections<E: fmt::Display>(
     config: &StoreConfig,
     fold: &dyn Fn(&[StoredEntry]) -> Result<RunHead, E>,
-) -> Result<Rebuilt, RebuildError> {
-    let _lock = HomeLock::take(&config.dir)?;
+) -> Result<RebuildReport, RebuildError> {
+    let _lock = HomeLock::acquire(&config.dir)?;
     let mut db = open::open_writer(config)?;
-    let files = FileBodies::new(config.blobs());
+    let files = FileBodies::new(config.blobs_path());
     let rebuilt = {
         let db = db.transaction()?;
-        db.execute_batch("DELETE FROM runs; DELETE FROM session_heads;")?;
-        let runs = rebuild_runs(&db, &files, fold)?;
-        let sessions = rebuild_heads(&db)?;
+        let mut rebuilt = rebuild_runs(&db, &files, fold)?;
+        rebuilt.items = takers::repair_takers(&db)?;
+        rebuilt.counts = counts::repair_counts(&db)?;
+        db.execute_batch("DELETE FROM session_heads;")?;
+        rebuilt.sessions = rebuild_heads(&db)?;
         db.commit()?;
-        Rebuilt { runs, sessions }
+        rebuilt
     };
     // A courtesy to the next start, which does the same: the commit is durable, and opening made sure that nothing
     // doubtful lay before it. Who is in the log by now does not matter.
@@ -91,9 +94,10 @@ fn rebuild_runs<E: fmt::Display>(
     db: &Connection,
     files: &FileBodies,
     fold: &dyn Fn(&[StoredEntry]) -> Result<RunHead, E>,
-) -> Result<u64, RebuildError> {
+) -> Result<RebuildReport, RebuildError> {
     let mut keys = BodyKeys::default();
-    let mut rebuilt = 0;
+    let mut rebuilt = RebuildReport::default();
+    takers::create_tables(db)?;
     // Every journal has an entry 1; what a journal is, its last row says.
     let mut next = db.prepare(
         "SELECT tenant, run FROM entries WHERE (tenant, run) > (?1, ?2) ORDER BY tenant, run LIMIT 1",
@@ -102,29 +106,80 @@ fn rebuild_runs<E: fmt::Display>(
     loop {
         let mut found = next.query(params![at.0, at.1])?;
         let Some(row) = found.next()? else { break };
-        let tenant = TenantId::from_bytes(code::bytes(row, 0)?);
-        let run = RunId::from_bytes(code::bytes(row, 1)?);
+        let tenant = TenantId::from_bytes(code::read_bytes(row, 0)?);
+        let run = RunId::from_bytes(code::read_bytes(row, 1)?);
         drop(found);
         at = (tenant.as_bytes().to_vec(), run.as_bytes().to_vec());
         let key = keys.get(db, tenant)?.ok_or_else(|| ReadError::Damaged {
             place: tenant.to_string(),
             problem: "it has journals and no row".into(),
         })?;
-        let bodies = Bodies { db, files, tenant, key: &key };
-        insert_run(db, tenant, &rebuilt_run(bodies, run, fold)?)?;
-        rebuilt += 1;
+        let bodies = BodyReader { db, files, tenant, key: &key };
+        match rebuilt_run(bodies, run, fold) {
+            Ok((row, takes)) => {
+                takers::add_items(db, tenant, run, &takes)?;
+                insert_run(db, tenant, &row)?;
+                rebuilt.runs += 1;
+            }
+            Err(RunFailure::Unread(problem)) => {
+                takers::skip_run(db, tenant, run)?;
+                rebuilt.leave_run(run, problem);
+            }
+            Err(RunFailure::Failed(error)) => return Err(error),
+        }
     }
+    for (tenant, run) in lost::lost_journals(db)? {
+        takers::skip_run(db, tenant, run)?;
+        rebuilt.leave_run(run, "no entry of it is there".to_owned());
+    }
+    // A row that neither a journal nor a seal knows is of no run.
+    db.execute_batch(
+        "DELETE FROM runs WHERE NOT EXISTS \
+         (SELECT 1 FROM entries e WHERE e.tenant = runs.tenant AND e.run = runs.run) AND NOT EXISTS \
+         (SELECT 1 FROM temp.unread u WHERE u.tenant = runs.tenant AND u.run = runs.run)",
+    )?;
     Ok(rebuilt)
 }
 
+impl RebuildReport {
+    fn leave_run(&mut self, run: RunId, problem: String) {
+        if self.unread.len() < UNREAD_MAX {
+            self.unread.push((run, problem));
+        }
+    }
+}
+
+/// Why the row of a run is not rebuilt.
+enum RunFailure {
+    /// Its journal cannot be read.
+    Unread(String),
+    /// The store cannot be read: the rebuild ends.
+    Failed(RebuildError),
+}
+
+impl From<ReadFailure> for RunFailure {
+    fn from(problem: ReadFailure) -> Self {
+        match ReadError::from(problem) {
+            ReadError::Damaged { place, problem } => Self::Unread(format!("{place}: {problem}")),
+            error @ ReadError::Unavailable { .. } => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for RunFailure {
+    fn from(error: rusqlite::Error) -> Self {
+        ReadFailure::from(error).into()
+    }
+}
+
 fn rebuilt_run<E: fmt::Display>(
-    bodies: Bodies<'_>,
+    bodies: BodyReader<'_>,
     id: RunId,
     fold: &dyn Fn(&[StoredEntry]) -> Result<RunHead, E>,
-) -> Result<StoredRun, RebuildError> {
+) -> Result<(StoredRun, Vec<TakenItem>), RunFailure> {
     let tenant = bodies.tenant;
-    let entries = Checked::whole(bodies, id).map_err(ReadError::from)?;
-    let headless = |problem: String| RebuildError::Headless { run: id, problem };
+    let entries = CheckedJournal::read_whole(bodies, id)?;
+    let headless = |problem: String| RunFailure::Unread(format!("it does not say what it is for: {problem}"));
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
         return Err(headless("there is no entry".into()));
     };
@@ -133,7 +188,8 @@ fn rebuilt_run<E: fmt::Display>(
         Ok(_) => return Err(headless(format!("it begins with {}", first.kind))),
         Err(error) => return Err(headless(error.to_string())),
     };
-    let head = fold(&entries).map_err(|error| RebuildError::Fold { run: id, problem: error.to_string() })?;
+    let head = fold(&entries).map_err(|error| RunFailure::Unread(format!("it cannot be folded: {error}")))?;
+    let takes = TakenItem::of_run(id, &started, &entries);
     let maximum = |sql: &str| -> rusqlite::Result<u64> {
         bodies.db.prepare_cached(sql)?.query_row(params![tenant.as_bytes(), id.as_bytes()], |row| {
             row.get::<_, Option<i64>>(0).map(|number| number.map_or(0, i64::cast_unsigned))
@@ -141,8 +197,8 @@ fn rebuilt_run<E: fmt::Display>(
     };
     let claimed = maximum("SELECT max(epoch) FROM claims WHERE tenant = ?1 AND run = ?2")?;
     let signals_last = maximum("SELECT max(position) FROM inbox WHERE tenant = ?1 AND owner = ?2")?;
-    Ok(StoredRun {
-        run: Run {
+    let row = StoredRun {
+        run: RunRecord {
             id,
             kind: started.kind,
             agent: started.agent,
@@ -156,7 +212,8 @@ fn rebuilt_run<E: fmt::Display>(
             signals_last,
         },
         chain: *last.chain.as_bytes(),
-    })
+    };
+    Ok((row, takes))
 }
 
 fn insert_run(
@@ -165,7 +222,7 @@ fn insert_run(
     StoredRun { run, chain }: &StoredRun,
 ) -> rusqlite::Result<()> {
     db.prepare_cached(concat!(
-        "INSERT INTO runs (tenant, ",
+        "INSERT OR REPLACE INTO runs (tenant, ",
         run_columns!(),
         ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
     ))?
@@ -174,20 +231,20 @@ fn insert_run(
         run.id.as_bytes(),
         run.agent.as_bytes(),
         run.session.as_bytes(),
-        run.kind.code(),
-        run.head.status.code(),
+        run.kind.stored_code(),
+        run.head.status.stored_code(),
         run.head.wake_at.map(jiff::Timestamp::as_millisecond),
         run.started_at.as_millisecond(),
         run.updated_at.as_millisecond(),
-        stored(run.last_seq),
-        stored(run.epoch),
-        stored(run.entry_epoch),
+        stored_counter(run.last_seq),
+        stored_counter(run.epoch),
+        stored_counter(run.entry_epoch),
         chain,
         run.head.model_calls,
         run.head.usage.input_tokens,
         run.head.usage.output_tokens,
-        stored(run.head.cost_micros),
-        stored(run.signals_last),
+        stored_counter(run.head.cost_micros),
+        stored_counter(run.signals_last),
     ])
     .map(drop)
 }

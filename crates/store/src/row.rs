@@ -2,15 +2,15 @@
 
 use rusqlite::Row;
 
-use dromia_contracts::delivery::{AttemptEnd, Delivery};
+use dromia_contracts::delivery::{AttemptEnd, DeliverySummary};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, DeliveryId, ItemId, RunId, SessionId};
-use dromia_contracts::model::Usage;
-use dromia_contracts::run::{Run, RunHead};
+use dromia_contracts::model::TokenUsage;
+use dromia_contracts::run::{RunHead, RunRecord};
 
 use crate::code;
 
-/// The columns of a run after its tenant, in the order of [`StoredRun::read`].
+/// The columns of a run after its tenant, in the order of [`StoredRun::from_row`].
 macro_rules! run_columns {
     () => {
         "run, agent, session, kind, status, wake_at, started_at, updated_at, last_seq, epoch, entry_epoch, \
@@ -22,34 +22,34 @@ pub(crate) use run_columns;
 /// A run's row.
 #[derive(Debug)]
 pub(crate) struct StoredRun {
-    pub(crate) run: Run,
+    pub(crate) run: RunRecord,
     /// The digest of its last entry.
     pub(crate) chain: [u8; 32],
 }
 
 impl StoredRun {
     /// Reads `run_columns`, beginning at a column.
-    pub(crate) fn read(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
-        let run = Run {
-            id: RunId::from_bytes(code::bytes(row, from)?),
-            agent: AgentId::from_bytes(code::bytes(row, from + 1)?),
-            session: SessionId::from_bytes(code::bytes(row, from + 2)?),
-            kind: code::coded(row, from + 3)?,
-            started_at: code::time(row, from + 6)?,
-            updated_at: code::time(row, from + 7)?,
-            last_seq: code::number(row, from + 8)?,
-            epoch: code::number(row, from + 9)?,
-            entry_epoch: code::number(row, from + 10)?,
+    pub(crate) fn from_row(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
+        let run = RunRecord {
+            id: RunId::from_bytes(code::read_bytes(row, from)?),
+            agent: AgentId::from_bytes(code::read_bytes(row, from + 1)?),
+            session: SessionId::from_bytes(code::read_bytes(row, from + 2)?),
+            kind: code::read_enum(row, from + 3)?,
+            started_at: code::read_time(row, from + 6)?,
+            updated_at: code::read_time(row, from + 7)?,
+            last_seq: code::read_counter(row, from + 8)?,
+            epoch: code::read_counter(row, from + 9)?,
+            entry_epoch: code::read_counter(row, from + 10)?,
             head: RunHead {
-                status: code::coded(row, from + 4)?,
+                status: code::read_enum(row, from + 4)?,
                 wake_at: code::time_opt(row, from + 5)?,
                 model_calls: row.get(from + 12)?,
-                usage: Usage { input_tokens: row.get(from + 13)?, output_tokens: row.get(from + 14)? },
-                cost_micros: code::number(row, from + 15)?,
+                usage: TokenUsage { input_tokens: row.get(from + 13)?, output_tokens: row.get(from + 14)? },
+                cost_micros: code::read_counter(row, from + 15)?,
             },
-            signals_last: code::number(row, from + 16)?,
+            signals_last: code::read_counter(row, from + 16)?,
         };
-        Ok(Self { run, chain: code::bytes(row, from + 11)? })
+        Ok(Self { run, chain: code::read_bytes(row, from + 11)? })
     }
 }
 
@@ -63,25 +63,25 @@ macro_rules! delivery_columns {
 pub(crate) use delivery_columns;
 
 /// Reads `delivery_columns`, beginning at a column.
-pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<Delivery> {
-    Ok(Delivery {
-        id: DeliveryId::from_bytes(code::bytes(row, from)?),
+pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<DeliverySummary> {
+    Ok(DeliverySummary {
+        id: DeliveryId::from_bytes(code::read_bytes(row, from)?),
         target: row.get(from + 1)?,
-        position: code::number(row, from + 2)?,
-        agent: AgentId::from_bytes(code::bytes(row, from + 3)?),
-        session: SessionId::from_bytes(code::bytes(row, from + 4)?),
-        run: RunId::from_bytes(code::bytes(row, from + 5)?),
-        seq: code::number(row, from + 6)?,
-        prepared_at: code::time(row, from + 7)?,
-        state: code::coded(row, from + 8)?,
+        position: code::read_counter(row, from + 2)?,
+        agent: AgentId::from_bytes(code::read_bytes(row, from + 3)?),
+        session: SessionId::from_bytes(code::read_bytes(row, from + 4)?),
+        run: RunId::from_bytes(code::read_bytes(row, from + 5)?),
+        seq: code::read_counter(row, from + 6)?,
+        prepared_at: code::read_time(row, from + 7)?,
+        state: code::read_enum(row, from + 8)?,
         reason: code::coded_opt(row, from + 9)?,
         attempts: row.get(from + 10)?,
         redrives: row.get(from + 11)?,
         spent: row.get(from + 12)?,
-        since: code::time(row, from + 13)?,
-        due_at: code::time(row, from + 14)?,
+        since: code::read_time(row, from + 13)?,
+        due_at: code::read_time(row, from + 14)?,
         holder: code::bytes_opt(row, from + 15)?.map(Digest::from_bytes),
-        updated_at: code::time(row, from + 16)?,
+        updated_at: code::read_time(row, from + 16)?,
         feed: row.get::<_, Option<i64>>(from + 17)?.map(i64::cast_unsigned),
     })
 }
@@ -91,14 +91,14 @@ pub(crate) fn read_attempt_end(row: &Row<'_>, from: usize) -> rusqlite::Result<O
     let Some(at) = code::time_opt(row, from)? else { return Ok(None) };
     Ok(Some(AttemptEnd {
         at,
-        outcome: code::coded(row, from + 1)?,
+        outcome: code::read_enum(row, from + 1)?,
         status: row.get(from + 2)?,
         detail: row.get(from + 3)?,
     }))
 }
 
-/// Eight bytes that tell a damaged message from a sound one; they cover what never changes.
-pub(crate) fn delivery_seal(delivery: &Delivery, body: &[u8]) -> [u8; 8] {
+/// Eight bytes that distinguish a damaged message from a sound one; they cover what never changes.
+pub(crate) fn delivery_seal(delivery: &DeliverySummary, body: &[u8]) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(delivery.id.as_bytes());
     hasher.update(&delivery.position.to_le_bytes());
@@ -127,7 +127,7 @@ pub(crate) struct ItemSeal<'a> {
     pub(crate) body_hash: &'a [u8; 32],
 }
 
-/// Eight bytes that tell a damaged item from a sound one. They guard against the disk, not against an author.
+/// Eight bytes that distinguish a damaged item from a sound one. They guard against the disk, not an author.
 pub(crate) fn item_seal(item: &ItemSeal<'_>) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(item.owner);

@@ -18,15 +18,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::audit::{Act, AuditMark, Change};
+use dromia_contracts::audit::{AuditAct, AuditChange, AuditMark};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 
-use crate::code::{self, stored};
+use crate::code::{self, stored_counter};
 
-pub(crate) use self::before::{before, before_sealed, is_birth};
-use self::span::Records;
-pub(crate) use self::span::{Owner, Span};
+pub(crate) use self::before::{before_sealed, digest_older_runs, is_birth};
+use self::span::SpanRecords;
+pub(crate) use self::span::{JournalSpan, SpanOwner};
 
 /// The chain before the first seal.
 pub(crate) const ORIGIN: [u8; 32] = [0; 32];
@@ -40,11 +40,11 @@ const CONFIG_LOOKED_AT: i64 = 4_096;
 
 /// What one batch adds to its tenant's chain.
 #[derive(Debug)]
-pub(crate) struct Grown {
+pub(crate) struct ChainGrowth {
     pub(crate) tenant: TenantId,
     /// Acts with their times, where they have one.
-    pub(crate) acts: Vec<(Option<i64>, Act)>,
-    pub(crate) spans: Vec<Span>,
+    pub(crate) acts: Vec<(Option<i64>, AuditAct)>,
+    pub(crate) spans: Vec<JournalSpan>,
     /// The time of the newest entry, in milliseconds.
     pub(crate) at: Option<i64>,
 }
@@ -72,56 +72,60 @@ pub(crate) fn next(
 
 /// How far a chain goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Head {
+pub(crate) struct ChainHead {
     pub(crate) number: u64,
     at: i64,
     pub(crate) chain: [u8; 32],
 }
 
 /// Finds how far a chain goes in the table.
-pub(crate) fn head(db: &Connection, tenant: TenantId) -> rusqlite::Result<Head> {
+pub(crate) fn read_head(db: &Connection, tenant: TenantId) -> rusqlite::Result<ChainHead> {
     let found = db
         .prepare_cached("SELECT number, at, chain FROM audit WHERE tenant = ?1 ORDER BY number DESC LIMIT 1")?
         .query_row([tenant.as_bytes()], |row| {
-            Ok(Head { number: code::number(row, 0)?, at: row.get(1)?, chain: code::bytes(row, 2)? })
+            Ok(ChainHead {
+                number: code::read_counter(row, 0)?,
+                at: row.get(1)?,
+                chain: code::read_bytes(row, 2)?,
+            })
         })
         .optional()?;
-    Ok(found.unwrap_or(Head { number: 0, at: 0, chain: ORIGIN }))
+    Ok(found.unwrap_or(ChainHead { number: 0, at: 0, chain: ORIGIN }))
 }
 
 /// Writes seals, and remembers how far the chains go. Emptied when it holds too many.
 #[derive(Debug, Default)]
-pub(crate) struct Seals(HashMap<TenantId, Head>);
+pub(crate) struct SealWriter(HashMap<TenantId, ChainHead>);
 
-impl Seals {
+impl SealWriter {
     const MAX: usize = 4_096;
 
-    /// Forgets everything, because nobody knows what of a transaction stands.
-    pub(crate) fn forget(&mut self) {
+    /// Forgets all heads, because it is unknown which rows of a transaction were committed.
+    pub(crate) fn forget_heads(&mut self) {
         self.0.clear();
     }
 
     /// Seals what the batches of a transaction added. Returns how many rows there are.
-    pub(crate) fn write(&mut self, db: &Connection, grown: Vec<Grown>) -> rusqlite::Result<u64> {
+    pub(crate) fn write_seals(&mut self, db: &Connection, grown: Vec<ChainGrowth>) -> rusqlite::Result<u64> {
         let mut rows = 0;
-        let mut heads: BTreeMap<TenantId, Records> = BTreeMap::new();
-        for Grown { tenant, acts, spans, at } in grown {
+        let mut heads: BTreeMap<TenantId, SpanRecords> = BTreeMap::new();
+        for ChainGrowth { tenant, acts, spans, at } in grown {
             for (at, act) in acts {
-                self.act(db, tenant, at, &act)?;
+                self.seal_act(db, tenant, at, &act)?;
                 rows += 2;
             }
             if let Some(at) = at {
-                let records = heads.entry(tenant).or_insert_with(|| Records::new(at));
+                let records = heads.entry(tenant).or_insert_with(|| SpanRecords::new(at));
                 records.at = at.max(records.at);
                 for span in &spans {
-                    records.add(span);
+                    records.add_span(span);
                 }
             }
         }
         for (tenant, records) in heads {
             let at = records.at;
-            for record in records.all() {
-                self.append(db, tenant, Some(at), SPANS, &record)?;
+            for record in records.into_records() {
+                self.append_seal(db, tenant, Some(at), SPANS, &record)?;
                 rows += 1;
             }
         }
@@ -129,19 +133,25 @@ impl Seals {
     }
 
     /// Seals one act, and notes that it is the last.
-    fn act(&mut self, db: &Connection, tenant: TenantId, at: Option<i64>, act: &Act) -> rusqlite::Result<()> {
+    fn seal_act(
+        &mut self,
+        db: &Connection,
+        tenant: TenantId,
+        at: Option<i64>,
+        act: &AuditAct,
+    ) -> rusqlite::Result<()> {
         // Strings, ids and digests only, so serialization has no failing case.
         let record = serde_json::to_vec(act).unwrap_or_default();
-        let number = self.append(db, tenant, at, ACT, &record)?;
+        let number = self.append_seal(db, tenant, at, ACT, &record)?;
         db.prepare_cached(
             "INSERT INTO audit_heads (tenant, number) VALUES (?1, ?2) \
              ON CONFLICT DO UPDATE SET number = excluded.number",
         )?
-        .execute(params![tenant.as_bytes(), stored(number)])?;
+        .execute(params![tenant.as_bytes(), stored_counter(number)])?;
         Ok(())
     }
 
-    fn append(
+    fn append_seal(
         &mut self,
         db: &Connection,
         tenant: TenantId,
@@ -151,50 +161,55 @@ impl Seals {
     ) -> rusqlite::Result<u64> {
         let before = match self.0.get(&tenant) {
             Some(head) => *head,
-            None => head(db, tenant)?,
+            None => read_head(db, tenant)?,
         };
         let number = before.number + 1;
-        // Where nobody says when, it is not before what came before.
+        // An act without a time has that of the act before it.
         let at = at.unwrap_or(before.at);
         let chain = next(&before.chain, tenant, number, at, kind, record);
         db.prepare_cached(
             "INSERT INTO audit (tenant, number, at, kind, record, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![tenant.as_bytes(), stored(number), at, kind, record, chain])?;
+        .execute(params![tenant.as_bytes(), stored_counter(number), at, kind, record, chain])?;
         if self.0.len() >= Self::MAX {
             self.0.clear();
         }
-        self.0.insert(tenant, Head { number, at, chain });
+        self.0.insert(tenant, ChainHead { number, at, chain });
         Ok(number)
     }
 
     /// Seals under which configuration a tenant is served, unless the last one was the same; and before its first such seal
     /// what it had before there were seals, if that is not sealed yet.
-    pub(crate) fn config(
+    pub(crate) fn seal_config(
         &mut self,
         db: &Connection,
         tenant: TenantId,
         config: Digest,
         at: i64,
     ) -> rusqlite::Result<()> {
-        self.before(db, tenant, at)?;
+        self.seal_older_runs(db, tenant, at)?;
         if last_config(db, tenant)? == Some(config) {
             return Ok(());
         }
-        self.noted(db, tenant, &Act { by: None, change: Change::ConfigApplied { config } }, at)
+        self.seal_noted_act(
+            db,
+            tenant,
+            &AuditAct { by: None, change: AuditChange::ConfigApplied { config } },
+            at,
+        )
     }
 
-    /// Seals an act that changes no row, unless nobody knows the tenant.
-    pub(crate) fn noted(
+    /// Seals an act that changes no row, unless the tenant is unknown.
+    pub(crate) fn seal_noted_act(
         &mut self,
         db: &Connection,
         tenant: TenantId,
-        act: &Act,
+        act: &AuditAct,
         at: i64,
     ) -> rusqlite::Result<()> {
         let known =
             db.prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1")?.exists([tenant.as_bytes()])?;
-        if known { self.act(db, tenant, Some(at), act) } else { Ok(()) }
+        if known { self.seal_act(db, tenant, Some(at), act) } else { Ok(()) }
     }
 }
 
@@ -205,7 +220,9 @@ fn last_config(db: &Connection, tenant: TenantId) -> rusqlite::Result<Option<Dig
     let mut found = select.query(params![tenant.as_bytes(), CONFIG_LOOKED_AT])?;
     while let Some(row) = found.next()? {
         let record: Vec<u8> = row.get(0)?;
-        if let Ok(Act { change: Change::ConfigApplied { config }, .. }) = serde_json::from_slice(&record) {
+        if let Ok(AuditAct { change: AuditChange::ConfigApplied { config }, .. }) =
+            serde_json::from_slice(&record)
+        {
             return Ok(Some(config));
         }
     }
@@ -213,20 +230,22 @@ fn last_config(db: &Connection, tenant: TenantId) -> rusqlite::Result<Option<Dig
 }
 
 /// Remembers a checkpoint. An older one changes nothing.
-pub(crate) fn mark(db: &Connection, mark: &AuditMark) -> rusqlite::Result<()> {
+pub(crate) fn save_checkpoint(db: &Connection, mark: &AuditMark) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO audit_mark (one, number, digest) VALUES (1, ?1, ?2) \
          ON CONFLICT DO UPDATE SET number = excluded.number, digest = excluded.digest \
          WHERE excluded.number > audit_mark.number",
     )?
-    .execute(params![stored(mark.number), mark.digest.as_bytes()])?;
+    .execute(params![stored_counter(mark.number), mark.digest.as_bytes()])?;
     Ok(())
 }
 
 /// Returns the checkpoint that is remembered.
-pub(crate) fn marked(db: &Connection) -> rusqlite::Result<Option<AuditMark>> {
+pub(crate) fn read_checkpoint(db: &Connection) -> rusqlite::Result<Option<AuditMark>> {
     db.prepare_cached("SELECT number, digest FROM audit_mark WHERE one = 1")?
-        .query_row([], |row| Ok(AuditMark { number: code::number(row, 0)?, digest: code::digest(row, 1)? }))
+        .query_row([], |row| {
+            Ok(AuditMark { number: code::read_counter(row, 0)?, digest: code::read_digest(row, 1)? })
+        })
         .optional()
 }
 

@@ -1,7 +1,7 @@
 //! [`SqliteStore`]: one writer and a few readers over one directory.
 //!
-//! It opens, hands to the writer, sweeps and closes; it reads and writes no row itself. What is asked of it stands in its
-//! two ports.
+//! It opens, hands to the writer, sweeps and closes; it reads and writes no row itself. Its two ports list its
+//! operations.
 
 mod audit;
 mod port;
@@ -13,21 +13,22 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::agent::Erased;
+use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::scope::Scope;
-use dromia_contracts::store::{Batch, Commit, Page, Read, ReadError, Refusal};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, PageRequest, Read, ReadError, WriteBatch};
 
+use crate::acknowledged::AcknowledgedEnd;
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
-use crate::gauge::Gauge;
+use crate::gauge::StoreGauge;
 use crate::lock::HomeLock;
 use crate::migrate::{MIGRATIONS, MigrationPlan};
 use crate::open::{self, OpenError};
-use crate::read::recent::Recent;
-use crate::reader::{Problem, Readers, Reading};
-use crate::writer::Writer;
-use crate::writer::queue::{Job, Note, Queue, Rejected, Write};
+use crate::read::recent::TailCache;
+use crate::reader::{NODE, ReadContext, ReadFailure, ReaderPool};
+use crate::writer::StoreWriter;
+use crate::writer::queue::{AuditNote, BatchWrite, QueueRejection, WriterJob, WriterQueue};
 
 /// A store in one directory.
 ///
@@ -35,9 +36,9 @@ use crate::writer::queue::{Job, Note, Queue, Rejected, Write};
 /// group is durable.
 pub struct SqliteStore {
     config: StoreConfig,
-    gauge: Arc<Gauge>,
-    queue: Arc<Queue>,
-    readers: Readers,
+    gauge: Arc<StoreGauge>,
+    queue: Arc<WriterQueue>,
+    readers: ReaderPool,
     writer: Option<JoinHandle<()>>,
     /// Given up last, when no thread touches the files any more.
     _lock: HomeLock,
@@ -47,26 +48,27 @@ impl SqliteStore {
     /// Opens a store, makes it if it is not there, and brings it to this program's schema.
     pub fn open(config: StoreConfig) -> Result<Self, OpenError> {
         open::make_dir(&config)?;
-        let lock = HomeLock::take(&config.dir)?;
+        let lock = HomeLock::acquire(&config.dir)?;
         let db = open::open_writer(&config)?;
-        let gauge = Arc::new(Gauge::default());
-        let queue = Arc::new(Queue::default());
-        let recent = Arc::new(Recent::default());
-        let readers = Readers::start(&config, &gauge, &recent)?;
-        let writer = Writer::new(config.clone(), db, queue.clone(), gauge.clone(), recent)?;
+        let gauge = Arc::new(StoreGauge::default());
+        let queue = Arc::new(WriterQueue::default());
+        let recent = Arc::new(TailCache::default());
+        let readers = ReaderPool::start(&config, &gauge, &recent)?;
+        let end = AcknowledgedEnd::open(&config).map_err(OpenError::of_home)?;
+        let writer = StoreWriter::new(config.clone(), db, queue.clone(), gauge.clone(), recent, end)?;
         let thread = std::thread::Builder::new().name("store-write".into()).spawn(move || writer.run())?;
         Ok(Self { config, gauge, queue, readers, writer: Some(thread), _lock: lock })
     }
 
-    /// Tells what [`SqliteStore::open`] would do to the schema, and changes nothing.
-    pub fn plan(config: &StoreConfig) -> Result<MigrationPlan, OpenError> {
-        MigrationPlan::of(&config.dir, MIGRATIONS)
+    /// Returns what [`SqliteStore::open`] would do to the schema, and changes nothing.
+    pub fn plan_migration(config: &StoreConfig) -> Result<MigrationPlan, OpenError> {
+        MigrationPlan::for_directory(&config.dir, MIGRATIONS)
     }
 
-    /// Removes the files of bodies that no row names; returns how many. Whoever serves a store does this once after
+    /// Removes the files of bodies that no row names; returns how many. A server calls it once after the store
     /// it is open; after an erasure the store does it by itself, for that tenant.
-    pub async fn sweep(&self) -> Result<u64, ReadError> {
-        let tenants = self.listed(FileBodies::tenants).await?;
+    pub async fn sweep_bodies(&self) -> Result<u64, ReadError> {
+        let tenants = self.list_files(FileBodies::list_tenants).await?;
         let mut swept = 0;
         for tenant in tenants {
             swept += self.sweep_tenant(tenant).await?;
@@ -75,57 +77,63 @@ impl SqliteStore {
     }
 
     async fn sweep_tenant(&self, tenant: TenantId) -> Result<u64, ReadError> {
-        let hashes = self.listed(move |files| files.list(tenant)).await?;
+        let hashes = self.list_files(move |files| files.list_hashes(tenant)).await?;
         let mut swept = 0;
-        for page in hashes.chunks(Page::<()>::LIMIT_MAX) {
+        for page in hashes.chunks(PageRequest::<()>::LIMIT_MAX) {
             let (ack, answer) = oneshot::channel();
             let hashes = page.to_vec();
-            self.queue.push(Job::Sweep { tenant, hashes, ack }).map_err(unavailable)?;
-            swept += answer.await.map_err(|_| gone())??;
+            self.queue.push(WriterJob::Sweep { tenant, hashes, ack }).map_err(queue_error)?;
+            swept += answer.await.map_err(|_| writer_ended())??;
         }
         Ok(swept)
     }
 
-    /// Lists files on a reader's thread, where waiting for the disk holds nobody up but other reads.
-    async fn listed<T: Send + 'static>(
+    /// Lists files on a reader's thread, where waiting for the disk delays only other reads.
+    async fn list_files<T: Send + 'static>(
         &self,
         list: impl Fn(&FileBodies) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let listed = self.read(move |r| Ok(list(&r.files))).await?;
+        let listed = self.read_for_node(move |r| Ok(list(&r.files))).await?;
         listed.map_err(|error| ReadError::Unavailable { cause: error.to_string() })
     }
 
     /// Hands a batch to the writer, unless the store answers reads only or the queue is full.
-    fn write(&self, batch: Batch) -> BoxFuture<'static, Commit> {
-        let refused = |refusal| -> BoxFuture<'static, Commit> {
-            Box::pin(std::future::ready(Commit::Refused(refusal)))
+    fn submit_batch(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
+        let refused = |refusal| -> BoxFuture<'static, CommitOutcome> {
+            Box::pin(std::future::ready(CommitOutcome::Refused(refusal)))
         };
         if let Some(cause) = self.gauge.read_only() {
-            return refused(Refusal::ReadOnly { cause });
+            return refused(CommitRefusal::ReadOnly { cause });
         }
         let (ack, answer) = oneshot::channel();
-        match self.queue.push(Job::Write(Write { batch, ack })) {
+        match self.queue.push(WriterJob::Write(BatchWrite { batch, ack })) {
             Ok(()) => Box::pin(async move {
-                let lost = |_| Commit::Unknown { cause: "the writer ended".to_owned() };
+                let lost = |_| CommitOutcome::Unknown { cause: "the writer ended".to_owned() };
                 answer.await.unwrap_or_else(lost)
             }),
-            Err(Rejected::Full) => refused(Refusal::Overloaded),
-            Err(Rejected::Closed) => refused(Refusal::ReadOnly { cause: "the store is closing".to_owned() }),
+            Err(QueueRejection::Full) => refused(CommitRefusal::Overloaded),
+            Err(QueueRejection::Closed) => {
+                refused(CommitRefusal::ReadOnly { cause: "the store is closing".to_owned() })
+            }
         }
     }
 
-    /// Has the writer erase a page of an agent; after the last one the files that nobody names any more go, too.
-    fn erase_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
+    /// Has the writer erase a page of an agent; after the last page, files that no row names any more go, too.
+    fn erase_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         let (ack, answer) = oneshot::channel();
         let pushed = match self.gauge.read_only() {
             Some(cause) => Err(ReadError::Unavailable { cause }),
             // An agent that the scope does not see is not found, and nothing of it is left to erase.
-            None if !scope.sees(agent) => return Box::pin(std::future::ready(Ok((Erased::default(), true)))),
-            None => self.queue.push(Job::Erase { tenant: scope.tenant(), agent, ack }).map_err(unavailable),
+            None if !scope.sees_agent(agent) => {
+                return Box::pin(std::future::ready(Ok((ErasureCounts::default(), true))));
+            }
+            None => {
+                self.queue.push(WriterJob::Erase { tenant: scope.tenant(), agent, ack }).map_err(queue_error)
+            }
         };
         Box::pin(async move {
             pushed?;
-            let (erased, last) = answer.await.map_err(|_| gone())??;
+            let (erased, last) = answer.await.map_err(|_| writer_ended())??;
             if last {
                 // Files that a crash between two pages, or a batch refused meanwhile, left behind. The rows are gone
                 // whatever comes of it, and the next start sweeps again.
@@ -137,23 +145,33 @@ impl SqliteStore {
         })
     }
 
-    fn note(&self, tenant: TenantId, note: Note) -> Read<'static, ()> {
+    fn write_note(&self, tenant: TenantId, note: AuditNote) -> Read<'static, ()> {
         let (ack, answer) = oneshot::channel();
         let pushed = match self.gauge.read_only() {
             Some(cause) => Err(ReadError::Unavailable { cause }),
-            None => self.queue.push(Job::Audit { tenant, note, ack }).map_err(unavailable),
+            None => self.queue.push(WriterJob::Audit { tenant, note, ack }).map_err(queue_error),
         };
         Box::pin(async move {
             pushed?;
-            answer.await.map_err(|_| gone())?
+            answer.await.map_err(|_| writer_ended())?
         })
     }
 
-    fn read<T: Send + 'static>(
+    /// Reads for the node, which has a share beside those of tenants.
+    fn read_for_node<T: Send + 'static>(
         &self,
-        read: impl Fn(&mut Reading) -> Result<T, Problem> + Send + 'static,
+        read: impl Fn(&mut ReadContext) -> Result<T, ReadFailure> + Send + 'static,
     ) -> Read<'static, T> {
-        self.readers.read(read)
+        self.readers.read(NODE, read)
+    }
+
+    /// Reads for a tenant, in its turn.
+    fn read_of<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        read: impl Fn(&mut ReadContext) -> Result<T, ReadFailure> + Send + 'static,
+    ) -> Read<'static, T> {
+        self.readers.read(tenant, read)
     }
 }
 
@@ -172,14 +190,14 @@ impl Drop for SqliteStore {
     }
 }
 
-fn unavailable(rejected: Rejected) -> ReadError {
+fn queue_error(rejected: QueueRejection) -> ReadError {
     let cause = match rejected {
-        Rejected::Full => "the writer's queue is full",
-        Rejected::Closed => "the store is closing",
+        QueueRejection::Full => "the writer's queue is full",
+        QueueRejection::Closed => "the store is closing",
     };
     ReadError::Unavailable { cause: cause.to_owned() }
 }
 
-fn gone() -> ReadError {
+fn writer_ended() -> ReadError {
     ReadError::Unavailable { cause: "the writer ended".to_owned() }
 }

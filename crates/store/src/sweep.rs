@@ -9,15 +9,15 @@ use rusqlite::{Connection, params};
 
 use dromia_contracts::id::TenantId;
 
-use crate::erase::Unlink;
+use crate::erase::UnlinkList;
 
 /// Removes those files of a page that no row names. Returns how many there are.
-pub(crate) fn page(
+pub(crate) fn sweep_page(
     db: &Connection,
     tenant: TenantId,
     hashes: &[[u8; 32]],
-) -> rusqlite::Result<(u64, Unlink)> {
-    let mut unlink = Unlink::default();
+) -> rusqlite::Result<(u64, UnlinkList)> {
+    let mut unlink = UnlinkList::default();
     let mut named = db.prepare_cached("SELECT 1 FROM bodies WHERE tenant = ?1 AND hash = ?2")?;
     for hash in hashes {
         if !named.exists(params![tenant.as_bytes(), hash])? {

@@ -1,9 +1,9 @@
 //! The suite that every store passes, and random sequences to compare two stores.
 //!
-//! Each claim is an async function of its own that takes a fresh store and panics where the port's promise does
-//! not hold; [`CLAIMS`] lists them by name, [`store()`] runs them all. [`random`] makes sequences of batches, and
-//! [`compare::equal_receipts_and_reads`] plays one against two stores. [`tenants`] has two tenants on one store, each of
-//! which must be answered as if it were alone. [`acts`] looks for the record of whatever somebody changes.
+//! Each claim is an async function of its own that takes a fresh store and panics where the port's promise does not
+//! hold; [`CLAIMS`] lists them by name, [`check_store()`] runs them all. [`random`] makes sequences of batches, and
+//! [`compare::equal_receipts_and_reads`] plays one against two stores. [`tenants`] has two tenants on one store, each
+//! of which must be answered as if it were alone. [`acts`] looks for the audit record of each change.
 
 pub mod acts;
 pub mod compare;
@@ -35,7 +35,7 @@ use dromia_contracts::BoxFuture;
 use dromia_contracts::store::Store;
 use futures_util::FutureExt as _;
 
-pub use scene::Scene;
+pub use scene::StoreScene;
 
 /// One promise of the port, as a test of one fresh store.
 pub type Claim = fn(Arc<dyn Store>) -> BoxFuture<'static, ()>;
@@ -56,6 +56,7 @@ claims! {
     commit::a_batch_over_the_limits_is_malformed,
     commit::a_handle_is_taken_once,
     commit::a_state_entry_changes_only_from_the_version_expected,
+    commit::of_two_writers_of_the_same_value_at_the_same_time_one_writes,
     commit::a_session_holds_so_many_state_entries_and_gives_them_in_pages,
     commit::a_key_stands_for_one_item,
     commit::a_key_of_a_day_is_free_after_24_hours_and_a_key_for_ever_is_not,
@@ -85,6 +86,9 @@ claims! {
     budget::a_batch_that_a_budget_has_no_room_for_leaves_no_row,
     budget::two_runs_do_not_both_get_the_last_of_a_budget,
     budget::a_repeated_batch_is_charged_once,
+    budget::a_period_begins_with_its_first_call_and_another_count,
+    budget::a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period,
+    budget::a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice,
     budget::a_budget_that_counts_otherwise_begins_anew,
     budget::a_tenant_has_so_many_budgets_and_a_stranger_sees_none,
     approval::an_approval_is_used_up_in_the_commit_of_the_start_that_it_allows,
@@ -140,7 +144,7 @@ claims! {
 }
 
 /// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.
-pub async fn store<F>(make: impl Fn() -> F)
+pub async fn check_store<F>(make: impl Fn() -> F)
 where
     F: Future<Output = Arc<dyn Store>>,
 {

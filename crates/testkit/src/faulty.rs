@@ -1,10 +1,10 @@
-//! A store that fails on demand: it stands before another store and spoils its n-th commit.
+//! A store that fails on demand: it wraps another store and spoils its n-th commit.
 //!
-//! It knows three moments that matter to a caller: before anything was written, after it was written and before
-//! the caller heard of it, and never again. A page of an erasure writes as a batch does, so it counts as a commit
-//! and fails like one. It keeps a line about every commit, so that a sweep can say where it went. Batches can be made to
-//! wait, as in the queue of a writer that is busy, and a tenant's to be refused, as where its rows are damaged. Reads always
-//! go through.
+//! It knows three moments that matter to a caller: before anything was written, after it was written and before the
+//! caller's answer, and never again. A page of an erasure writes as a batch does, so it counts as a commit and fails
+//! like one. It keeps a line about every commit, so that a sweep can say where it went. Batches can be made to wait, as
+//! in the queue of a writer that is busy, and a tenant's to be refused, as where its rows are damaged. Reads always go
+//! through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,24 +12,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
+};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, NewEntry, OpenRun, Page,
-    PendingSession, Read, ReadError, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry,
-    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, CoolingApproval, DeliveryFilter, Mutation,
+    NewEntry, OpenRun, PageRequest, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
-use dromia_contracts::token::Token;
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
     TenantId, TokenId,
 };
 use tokio::sync::{Notify, oneshot};
@@ -57,17 +59,17 @@ impl CommitFault {
 
 /// A moment of a commit, as a callback sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Moment {
+pub enum CommitMoment {
     /// The batch has arrived.
     Before,
     /// The store below has answered, the caller has not heard yet.
     After,
 }
 
-type Callback = Arc<dyn Fn(u64, Moment) + Send + Sync>;
+type Callback = Arc<dyn Fn(u64, CommitMoment) + Send + Sync>;
 
-/// A batch that waits, and who is to hear what becomes of it.
-type Waiting = (Batch, oneshot::Sender<BoxFuture<'static, Commit>>);
+/// A batch that waits, and the sender of its outcome.
+type Waiting = (WriteBatch, oneshot::Sender<BoxFuture<'static, CommitOutcome>>);
 
 /// A store that fails on demand.
 pub struct FaultyStore {
@@ -87,28 +89,28 @@ pub struct FaultyStore {
 }
 
 /// What a fault makes of one commit.
-struct Spoiled {
+struct SpoiledCommit {
     nth: u64,
     written: bool,
     heard: bool,
     callback: Option<Callback>,
 }
 
-impl Spoiled {
-    /// The words of the answer that tells nothing.
-    fn cause(&self, fault: &str) -> String {
+impl SpoiledCommit {
+    /// The text of the answer that leaves the outcome unknown.
+    fn cause_text(&self, fault: &str) -> String {
         format!("commit {} was spoiled: {fault}", self.nth)
     }
 
-    fn after(&self) {
+    fn call_after(&self) {
         if let Some(callback) = &self.callback {
-            callback(self.nth, Moment::After);
+            callback(self.nth, CommitMoment::After);
         }
     }
 }
 
 impl FaultyStore {
-    /// Stands before a store; without faults it changes nothing.
+    /// Wraps a store; without faults it changes nothing.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             inner,
@@ -125,7 +127,7 @@ impl FaultyStore {
     }
 
     /// Spoils the n-th commit, counted from 1 over the life of this wrapper.
-    pub fn fail(&self, nth: u64, fault: CommitFault) {
+    pub fn fail_nth(&self, nth: u64, fault: CommitFault) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(nth, fault);
     }
 
@@ -135,17 +137,17 @@ impl FaultyStore {
     }
 
     /// Calls back at each moment of each commit.
-    pub fn on_commit(&self, callback: impl Fn(u64, Moment) + Send + Sync + 'static) {
+    pub fn on_commit(&self, callback: impl Fn(u64, CommitMoment) + Send + Sync + 'static) {
         *self.on_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(callback));
     }
 
     /// Refuses every batch of a tenant from now on, as a store does whose rows are damaged.
-    pub fn damage(&self, tenant: TenantId) {
+    pub fn damage_tenant(&self, tenant: TenantId) {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
     }
 
     /// Takes a tenant's batches again.
-    pub fn mend(&self, tenant: TenantId) {
+    pub fn repair_tenant(&self, tenant: TenantId) {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
     }
 
@@ -159,17 +161,17 @@ impl FaultyStore {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, Vec::len)
     }
 
-    /// Writes what waits, in order, whoever still listens, and lets nothing wait any more.
+    /// Commits the waiting batches in order, even if their callers are gone, and lets later batches through.
     pub fn let_go(&self) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         for (batch, listener) in waiting.unwrap_or_default() {
-            // Whoever hung up has nobody who hears of it; the batch is written all the same.
-            drop(listener.send(self.spoiled(batch)));
+            // A caller that is gone gets no answer; its batch is committed all the same.
+            drop(listener.send(self.commit_spoiled(batch)));
         }
     }
 
     /// Returns how many commits arrived.
-    pub fn commits(&self) -> u64 {
+    pub fn commit_count(&self) -> u64 {
         self.commits.load(Ordering::SeqCst)
     }
 
@@ -179,7 +181,7 @@ impl FaultyStore {
     }
 
     /// Waits until a crash fault was met.
-    pub async fn died(&self) {
+    pub async fn wait_for_crash(&self) {
         loop {
             let death = self.death.notified();
             if self.is_dead() {
@@ -190,17 +192,17 @@ impl FaultyStore {
     }
 
     /// Returns the store below, as a restart finds it.
-    pub fn inner(&self) -> Arc<dyn Store> {
+    pub fn inner_store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.inner)
     }
 
     /// Returns a line about every commit that arrived, in order: what it writes, by kind.
-    pub fn log(&self) -> Vec<String> {
+    pub fn commit_log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a commit, and says what becomes of it.
-    fn meet(&self, line: String) -> Spoiled {
+    fn count_commit(&self, line: String) -> SpoiledCommit {
         let first = self
             .first
             .lock()
@@ -213,10 +215,10 @@ impl FaultyStore {
         };
         let callback = self.on_commit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(callback) = &callback {
-            callback(nth, Moment::Before);
+            callback(nth, CommitMoment::Before);
         }
         if self.is_dead() {
-            return Spoiled { nth, written: false, heard: false, callback };
+            return SpoiledCommit { nth, written: false, heard: false, callback };
         }
         let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&nth).copied();
         let fault = first.map(|(_, fault)| fault).or(fault);
@@ -232,35 +234,43 @@ impl FaultyStore {
             self.dead.store(true, Ordering::SeqCst);
             self.death.notify_waiters();
         }
-        Spoiled { nth, written, heard, callback }
+        SpoiledCommit { nth, written, heard, callback }
     }
 
-    fn spoiled(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+    fn commit_spoiled(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&batch.tenant) {
             let problem = "the rows of the tenant are damaged".to_owned();
-            return Box::pin(std::future::ready(Commit::Refused(Refusal::Damaged { problem })));
+            return Box::pin(std::future::ready(CommitOutcome::Refused(CommitRefusal::Damaged { problem })));
         }
-        let met = self.meet(line_of(&batch));
+        let met = self.count_commit(line_of(&batch));
         if !met.written {
             let answer = if met.heard {
                 let puts = batch.mutations.iter().filter(|one| matches!(one, Mutation::InboxPut(_)));
-                Commit::Done(Receipt { positions: puts.map(|_| 1).collect(), claimed: true, waiting: false })
+                CommitOutcome::Done(CommitReceipt {
+                    positions: puts.map(|_| 1).collect(),
+                    claimed: true,
+                    waiting: false,
+                })
             } else {
-                Commit::Unknown { cause: met.cause("nothing was written") }
+                CommitOutcome::Unknown { cause: met.cause_text("nothing was written") }
             };
             return Box::pin(std::future::ready(answer));
         }
         let commit = self.inner.commit(batch);
         Box::pin(async move {
             let answer = commit.await;
-            met.after();
-            if met.heard { answer } else { Commit::Unknown { cause: met.cause("the answer was lost") } }
+            met.call_after();
+            if met.heard {
+                answer
+            } else {
+                CommitOutcome::Unknown { cause: met.cause_text("the answer was lost") }
+            }
         })
     }
 }
 
 /// Names what a batch writes, in order.
-fn line_of(batch: &Batch) -> String {
+fn line_of(batch: &WriteBatch) -> String {
     let entries = |entries: &[NewEntry]| {
         let kinds: Vec<_> = entries.iter().map(|new| new.entry.kind().0).collect();
         kinds.join(" ")
@@ -308,7 +318,7 @@ impl fmt::Debug for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FaultyStore")
             .field("inner", &self.inner)
-            .field("commits", &self.commits())
+            .field("commits", &self.commit_count())
             .field("dead", &self.is_dead())
             .finish_non_exhaustive()
     }
@@ -324,7 +334,7 @@ macro_rules! pass_through {
 }
 
 impl Store for FaultyStore {
-    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+    fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = waiting.as_mut() {
             let (listener, written) = oneshot::channel();
@@ -332,84 +342,84 @@ impl Store for FaultyStore {
             return Box::pin(async move {
                 match written.await {
                     Ok(commit) => commit.await,
-                    Err(_) => Commit::Unknown { cause: "the store is gone".to_owned() },
+                    Err(_) => CommitOutcome::Unknown { cause: "the store is gone".to_owned() },
                 }
             });
         }
         drop(waiting);
-        self.spoiled(batch)
+        self.commit_spoiled(batch)
     }
 
     pass_through! {
-        fn tenants(operator: &'a Operator, page: Page<TenantId>) -> Vec<Tenant>;
-        fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
-        fn token(operator: &'a Operator, hash: Digest) -> Option<TokenOwner>;
-        fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a Operator, page: Page<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
-        fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
-        fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
-        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn tenants(operator: &'a OperatorScope, page: PageRequest<TenantId>) -> Vec<TenantRecord>;
+        fn tenant_by_handle(operator: &'a OperatorScope, handle: &'a HandleSlug) -> Option<TenantRecord>;
+        fn find_token_owner(operator: &'a OperatorScope, hash: Digest) -> Option<TokenOwner>;
+        fn open_runs(operator: &'a OperatorScope, page: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a OperatorScope, page: PageRequest<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
+        fn pending_sessions(operator: &'a OperatorScope, page: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession>;
+        fn deleting_agents(operator: &'a OperatorScope) -> Vec<(TenantId, AgentId)>;
+        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: PageRequest<TokenId>) -> Vec<TokenRecord>;
         fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
-        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<Approval>;
-        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: Page<ApprovalId>) -> Vec<Approval>;
-        fn cooling_approvals(operator: &'a Operator, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
-        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRule>;
-        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
-        fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
-        fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
-        fn agent_by_handle(scope: &'a Scope, handle: &'a Handle) -> Option<Agent>;
-        fn revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<Revision>;
-        fn session(scope: &'a Scope, session: SessionId) -> Option<Session>;
-        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<Session>;
-        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: Page<SessionId>) -> Vec<Session>;
+        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<ApprovalRequest>;
+        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: PageRequest<ApprovalId>) -> Vec<ApprovalRequest>;
+        fn cooling_approvals(operator: &'a OperatorScope, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
+        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRuleRecord>;
+        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<TokenRecord>;
+        fn agents(scope: &'a Scope, state: Option<AgentState>, page: PageRequest<AgentId>) -> Vec<AgentRecord>;
+        fn agent(scope: &'a Scope, agent: AgentId) -> Option<AgentRecord>;
+        fn agent_by_handle(scope: &'a Scope, handle: &'a HandleSlug) -> Option<AgentRecord>;
+        fn agent_revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<AgentRevision>;
+        fn session(scope: &'a Scope, session: SessionId) -> Option<SessionRecord>;
+        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<SessionRecord>;
+        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: PageRequest<SessionId>) -> Vec<SessionRecord>;
         fn session_tail(scope: &'a Scope, session: SessionId, limits: TailLimits) -> Option<SessionTail>;
-        fn run(scope: &'a Scope, run: RunId) -> Option<Run>;
-        fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
-        fn run_spending(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
-        fn journal(scope: &'a Scope, run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
-        fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
-        fn keyed(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
-        fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
-        fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
+        fn run(scope: &'a Scope, run: RunId) -> Option<RunRecord>;
+        fn runs(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunRecord>;
+        fn run_spending(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunSpending>;
+        fn journal_entries(scope: &'a Scope, run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
+        fn inbox_items(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
+        fn find_keyed_item(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
+        fn pinned_text(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
+        fn session_state(scope: &'a Scope, session: SessionId, page: PageRequest<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn delivery(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
-        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
-        fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn outbox_waiting(operator: &'a Operator, tenant: TenantId, target: &'a str) -> u64;
-        fn unnumbered(operator: &'a Operator, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
-        fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
+        fn delivery_record(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
+        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: PageRequest<DeliveryId>) -> Vec<DeliverySummary>;
+        fn open_deliveries(operator: &'a OperatorScope, page: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery>;
+        fn outbox_waiting(operator: &'a OperatorScope, tenant: TenantId, target: &'a str) -> u64;
+        fn unnumbered_deliveries(operator: &'a OperatorScope, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn feed_items(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
         fn vault_key(scope: &'a Scope) -> Option<Bytes>;
-        fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secrets(scope: &'a Scope, page: PageRequest<&'a str>) -> Vec<SealedSecret>;
         fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
-        fn capabilities(scope: &'a Scope, page: Page<CapabilityId>) -> Vec<Capability>;
+        fn capabilities(scope: &'a Scope, page: PageRequest<CapabilityId>) -> Vec<CapabilityRecord>;
         fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
-        fn file_labels(scope: &'a Scope, agent: AgentId, page: Page<&'a str>) -> Vec<(String, FileLabel)>;
+        fn file_labels(scope: &'a Scope, agent: AgentId, page: PageRequest<&'a str>) -> Vec<(String, FileLabel)>;
     }
 
-    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
-        let met = self.meet("erase_agent_page".to_owned());
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
+        let met = self.count_commit("erase_agent_page".to_owned());
         if !met.written {
-            let cause = met.cause("nothing was written");
+            let cause = met.cause_text("nothing was written");
             return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
         }
         let page = self.inner.erase_agent_page(scope, agent);
         Box::pin(async move {
             let answer = page.await;
-            met.after();
+            met.call_after();
             if met.heard {
                 answer
             } else {
-                Err(ReadError::Unavailable { cause: met.cause("the answer was lost") })
+                Err(ReadError::Unavailable { cause: met.cause_text("the answer was lost") })
             }
         })
     }
 
-    fn health(&self) -> StoreHealth {
-        self.inner.health()
+    fn store_health(&self) -> StoreHealth {
+        self.inner.store_health()
     }
 
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
+    fn store_stats(&self) -> StoreStats {
+        self.inner.store_stats()
     }
 }

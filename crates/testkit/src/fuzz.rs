@@ -3,11 +3,11 @@
 //! A property takes bytes and panics where it does not hold. The fuzz targets in `fuzz/` and the tests call the same
 //! functions, so what a fuzzer finds becomes a file of the corpus and is tested for ever.
 //!
-//! Rooms that this one does not see hand their reader to the property ([`request`], [`session_file`],
+//! Crates that this one does not depend on pass their reader to the property ([`request`], [`session_file`],
 //! [`configuration`], [`token`], [`policy_input`], [`approval_hash`], [`approval_binding`], [`audit_file`]): their fuzz
-//! target does, and so does a test beside the reader. What is read only by a running program (the command line, headers)
-//! is asked through the binary, with the same corpus and [`mutated()`], and so are the bodies and files once more: see
-//! `foreign_bytes` in `dromia`.
+//! target does, and so does a test beside the reader. What is read only by a running program (the command line,
+//! headers) is asked through the binary, with the same corpus and [`mutated()`], and so are the bodies and files once
+//! more: see `foreign_bytes` in `dromia`.
 
 mod mutated;
 mod rights;
@@ -17,16 +17,16 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::approval::{Rule, shown};
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::approval::{ParsedRule, escape_hidden};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, ModelReply};
+use dromia_contracts::model::{DeltaSink, ModelReply};
 use dromia_contracts::token::TokenScope;
 use dromia_contracts::{
     AgentId, CallId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
 };
-use dromia_models::Format;
+use dromia_models::WireFormat;
 use dromia_models::http::sse::{SseError, SseParser};
 use dromia_models::http::{StreamReader, whole_reply};
 
@@ -63,7 +63,7 @@ pub const TARGETS: [(&str, Property); 11] = [
     ("label_join", label_join),
 ];
 
-/// The targets whose readers belong to rooms that this one does not see.
+/// The targets whose readers belong to crates that this one does not depend on.
 pub const TARGETS_ELSEWHERE: [&str; 11] = [
     "chat_request",
     "messages_request",
@@ -80,92 +80,93 @@ pub const TARGETS_ELSEWHERE: [&str; 11] = [
 
 /// Any chunking of a stream gives the same events, and never more bytes than came.
 pub fn sse(data: &[u8]) {
-    fn events(chunks: &[&[u8]]) -> Result<Vec<String>, SseError> {
+    fn parse_events(chunks: &[&[u8]]) -> Result<Vec<String>, SseError> {
         let mut parser = SseParser::default();
         let mut found = Vec::new();
         for chunk in chunks {
-            parser.push(chunk, |event| {
+            parser.push_chunk(chunk, |event| {
                 found.push(event.to_owned());
                 Ok::<_, SseError>(())
             })?;
         }
         Ok(found)
     }
-    let whole = events(&[data]);
+    let whole = parse_events(&[data]);
     if let Ok(events) = &whole {
         assert!(
             events.iter().map(String::len).sum::<usize>() <= data.len(),
             "events are longer than the stream"
         );
     }
-    for chunks in chunkings(data) {
-        assert_eq!(events(&chunks), whole, "another chunking gives other events");
+    for chunks in some_chunkings(data) {
+        assert_eq!(parse_events(&chunks), whole, "another chunking gives other events");
     }
 }
 
 /// The stream of chat completions.
 pub fn chat_stream(data: &[u8]) {
-    stream(Format::OpenAiChat, data);
+    check_stream(WireFormat::OpenAiChat, data);
 }
 
 /// The stream of responses.
 pub fn responses_stream(data: &[u8]) {
-    stream(Format::OpenAiResponses, data);
+    check_stream(WireFormat::OpenAiResponses, data);
 }
 
 /// The stream of Anthropic messages.
 pub fn anthropic_stream(data: &[u8]) {
-    stream(Format::AnthropicMessages, data);
+    check_stream(WireFormat::AnthropicMessages, data);
 }
 
 /// A whole chat completion.
 pub fn chat_whole(data: &[u8]) {
-    whole(Format::OpenAiChat, data);
+    check_whole(WireFormat::OpenAiChat, data);
 }
 
 /// A whole response.
 pub fn responses_whole(data: &[u8]) {
-    whole(Format::OpenAiResponses, data);
+    check_whole(WireFormat::OpenAiResponses, data);
 }
 
 /// A whole Anthropic message.
 pub fn anthropic_whole(data: &[u8]) {
-    whole(Format::AnthropicMessages, data);
+    check_whole(WireFormat::AnthropicMessages, data);
 }
 
 /// Any chunking of a stream gives the same answer and the same live text, within the adapters' bounds.
-fn stream(format: Format, data: &[u8]) {
-    fn read(format: Format, chunks: &[&[u8]]) -> (Result<ModelReply, String>, String) {
-        let said = Said::default();
+fn check_stream(format: WireFormat, data: &[u8]) {
+    fn read_stream(format: WireFormat, chunks: &[&[u8]]) -> (Result<ModelReply, String>, String) {
+        let said = RecordedDeltas::default();
         let mut reader = StreamReader::new(format);
         for chunk in chunks {
-            match reader.push(chunk, &said) {
+            match reader.push_chunk(chunk, &said) {
                 Ok(true) => break,
                 Ok(false) => {}
-                Err(error) => return (Err(format!("{error:?}")), said.text()),
+                Err(error) => return (Err(format!("{error:?}")), said.recorded_text()),
             }
         }
-        (reader.into_reply(|| 1).map_err(|error| format!("{error:?}")), said.text())
+        (reader.into_reply(|| 1).map_err(|error| format!("{error:?}")), said.recorded_text())
     }
-    let once = read(format, &[data]);
-    check(once.0.as_ref().ok());
-    for chunks in chunkings(data) {
-        assert_eq!(read(format, &chunks), once, "another chunking gives another answer");
+    let once = read_stream(format, &[data]);
+    check_reply(once.0.as_ref().ok());
+    for chunks in some_chunkings(data) {
+        assert_eq!(read_stream(format, &chunks), once, "another chunking gives another answer");
     }
 }
 
 /// A whole answer is within the bounds, and reading it twice gives the same.
-fn whole(format: Format, data: &[u8]) {
-    let read = || whole_reply(format, data, &Said::default(), || 1).map_err(|error| format!("{error:?}"));
+fn check_whole(format: WireFormat, data: &[u8]) {
+    let read =
+        || whole_reply(format, data, &RecordedDeltas::default(), || 1).map_err(|error| format!("{error:?}"));
     let once = read();
-    check(once.as_ref().ok());
+    check_reply(once.as_ref().ok());
     assert_eq!(read(), once, "the same bytes give another answer");
 }
 
-fn check(reply: Option<&ModelReply>) {
+fn check_reply(reply: Option<&ModelReply>) {
     let Some(reply) = reply else { return };
     let arguments = reply.calls.iter().map(|call| call.arguments.len()).sum::<usize>();
-    // Empty arguments become `{}`, which nobody counted.
+    // Empty arguments become `{}`, which the limit does not count.
     let given = reply.text.len() + arguments.saturating_sub(2 * reply.calls.len());
     assert!(given <= REPLY_BYTES_MAX, "an answer of {given} bytes");
     assert!(reply.calls.len() <= 128, "{} calls", reply.calls.len());
@@ -176,28 +177,32 @@ fn check(reply: Option<&ModelReply>) {
 pub fn approval_rule(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (rule, arguments) = text.split_once('\n').unwrap_or((text, "{}"));
-    match Rule::parse(rule) {
+    match ParsedRule::parse(rule) {
         Err(error) => {
             assert!(error.at <= rule.len() && error.to_string().len() <= MESSAGE_BYTES_MAX, "{error}");
         }
         Ok(read) => {
             let written = read.to_string();
-            assert_eq!(Rule::parse(&written).as_ref(), Ok(&read), "{written}");
-            assert_eq!(Rule::stored(&written).as_ref(), Ok(&read), "stored it is another rule: {written}");
+            assert_eq!(ParsedRule::parse(&written).as_ref(), Ok(&read), "{written}");
+            assert_eq!(
+                ParsedRule::parse_stored(&written).as_ref(),
+                Ok(&read),
+                "stored it is another rule: {written}"
+            );
             let is_object =
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(arguments).is_ok();
-            assert!(is_object || !read.matches(read.tool(), arguments), "{written}");
+            assert!(is_object || !read.matches_call(read.tool_name(), arguments), "{written}");
         }
     }
-    if let Some(exact) = Rule::exact("t", arguments) {
-        assert!(exact.matches("t", arguments), "{exact}");
+    if let Some(exact) = ParsedRule::for_exact_call("t", arguments) {
+        assert!(exact.matches_call("t", arguments), "{exact}");
     }
-    assert!(!shown(text).chars().any(|c| c.is_control() || c == '\u{202e}'));
+    assert!(!escape_hidden(text).chars().any(|c| c.is_control() || c == '\u{202e}'));
 }
 
 /// Ids, handles, labels, scopes and digests either come back as they were read or are refused in few words.
 pub fn names(data: &[u8]) {
-    fn back<T>(text: &str)
+    fn check_round_trip<T>(text: &str)
     where
         T: FromStr + ToString + PartialEq,
         T::Err: std::fmt::Display,
@@ -214,17 +219,17 @@ pub fn names(data: &[u8]) {
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
     for text in text.lines().chain([text]) {
-        back::<TenantId>(text);
-        back::<AgentId>(text);
-        back::<SessionId>(text);
-        back::<RunId>(text);
-        back::<ItemId>(text);
-        back::<TokenId>(text);
-        back::<CallId>(text);
-        back::<Handle>(text);
-        back::<Label>(text);
-        back::<TokenScope>(text);
-        back::<Digest>(text);
+        check_round_trip::<TenantId>(text);
+        check_round_trip::<AgentId>(text);
+        check_round_trip::<SessionId>(text);
+        check_round_trip::<RunId>(text);
+        check_round_trip::<ItemId>(text);
+        check_round_trip::<TokenId>(text);
+        check_round_trip::<CallId>(text);
+        check_round_trip::<HandleSlug>(text);
+        check_round_trip::<Label>(text);
+        check_round_trip::<TokenScope>(text);
+        check_round_trip::<Digest>(text);
     }
 }
 
@@ -240,8 +245,8 @@ fn comes_back(body: &InputBody) {
     assert!(again == *body, "the body changed its meaning");
 }
 
-/// A request, with a session and without, either is refused in words or becomes a body that can be stored and read;
-/// and reading it twice gives the same. The reader is told whether the request names a session.
+/// A request, with a session and without, either is refused in words or becomes a body that can be stored and read; and
+/// reading it twice gives the same. The first argument of the reader is whether the request names a session.
 pub fn request<E>(read: impl Fn(bool, &[u8]) -> Result<InputBody, E>, data: &[u8])
 where
     E: std::fmt::Display + std::fmt::Debug + PartialEq,
@@ -293,7 +298,7 @@ pub fn configuration(read: impl Fn(&str) -> Result<Vec<String>, String>, data: &
     assert_eq!(read(text), once, "the same text means something else");
 }
 
-/// A refusal says something, and not much more than what it is about.
+/// A refusal has a message, and it is not much longer than the input.
 fn is_said_in_few_words(text: &str, data: &[u8]) {
     assert!(!text.is_empty(), "a refusal without words");
     // A message may name what it found, quoted: a control character becomes six of them, a name may come twice.
@@ -302,8 +307,8 @@ fn is_said_in_few_words(text: &str, data: &[u8]) {
 }
 
 /// Reads the corpus of a target, sorted by name.
-pub fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
-    let directory = directory().join("corpus").join(target);
+pub fn read_corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let directory = fuzz_directory().join("corpus").join(target);
     let entries =
         std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut files: Vec<_> = entries
@@ -318,12 +323,12 @@ pub fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The directory of the fuzz targets.
-pub fn directory() -> PathBuf {
+pub fn fuzz_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
 /// Asserts a property for one input, and that it does not take long.
-pub fn holds(name: &str, property: Property, data: &[u8]) {
+pub fn assert_holds(name: &str, property: Property, data: &[u8]) {
     let began = Instant::now();
     property(data);
     let took = began.elapsed();
@@ -331,7 +336,7 @@ pub fn holds(name: &str, property: Property, data: &[u8]) {
 }
 
 /// Some ways to cut bytes into chunks: into bytes, into pieces of sizes that the bytes choose, and into two.
-fn chunkings(data: &[u8]) -> Vec<Vec<&[u8]>> {
+fn some_chunkings(data: &[u8]) -> Vec<Vec<&[u8]>> {
     let (head, tail) = data.split_at(data.len() / 2);
     let mut all = vec![vec![head, tail], vec![head, &[], tail]];
     let mut pieces = Vec::new();
@@ -351,16 +356,16 @@ fn chunkings(data: &[u8]) -> Vec<Vec<&[u8]>> {
 
 /// Keeps live text.
 #[derive(Default)]
-struct Said(Mutex<String>);
+struct RecordedDeltas(Mutex<String>);
 
-impl Said {
-    fn text(&self) -> String {
+impl RecordedDeltas {
+    fn recorded_text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Deltas for Said {
-    fn push(&self, text: &str) {
+impl DeltaSink for RecordedDeltas {
+    fn push_delta(&self, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
     }
 }

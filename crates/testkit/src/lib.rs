@@ -1,5 +1,5 @@
-//! What tests of every room share: time and chance under control, a reference store, faults, and the suites
-//! that each implementation of a port must pass.
+//! What tests of every crate share: time and chance under control, a reference store, faults, and the suites that each
+//! implementation of a port must pass.
 //!
 //! | module | what it gives |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | [`tls`] | certificates and keys that protect nothing |
 //! | [`failing_vfs`] | an SQLite file system that fails its n-th call on demand |
 //!
-//! Nothing here is shipped and no shipped room sees it.
+//! Nothing here is shipped and no shipped crate depends on it.
 
 pub mod conformance;
 pub mod failing_vfs;
@@ -27,5 +27,5 @@ pub mod tls;
 
 pub use crate::faulty::FaultyStore;
 pub use crate::reference::ReferenceStore;
-pub use crate::runtime::{ManualClock, SeededIds, tokio_runtime, tokio_runtime_seeded};
-pub use crate::sim::Sim;
+pub use crate::runtime::{ManualClock, SeededIds, answer_of, tokio_runtime, tokio_runtime_seeded};
+pub use crate::sim::SimExecutor;

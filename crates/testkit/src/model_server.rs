@@ -1,9 +1,9 @@
 //! The scripted model behind the chat completions format, over plain HTTP/1.1.
 //!
-//! It stands in for a provider in tests and measurements. In a measurement it shares two cores with what is
-//! measured, so it does little per request: one read, one pass over the JSON, one write, connections kept open.
-//! It knows `POST …/chat/completions` and `GET /stats`, and no TLS, no chunked requests and no authentication.
-//! Requests of more than 8 MiB and connections beyond 4,096 are turned away.
+//! It replaces a provider in tests and measurements. In a measurement it shares two cores with what is measured, so it
+//! does little per request: one read, one pass over the JSON, one write, connections kept open. It knows `POST
+//! …/chat/completions` and `GET /stats`, and no TLS, no chunked requests and no authentication. Requests of more than 8
+//! MiB and connections beyond 4,096 are turned away.
 
 mod http;
 mod wire;
@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
-use self::http::{Connection, Request};
-use self::wire::Answer;
+use self::http::{ClientConnection, ServerRequest};
+use self::wire::WireAnswer;
 
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 4096;
@@ -29,16 +29,16 @@ const IDLE_MAX: Duration = Duration::from_mins(5);
 
 /// How the server behaves.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct ModelServerOptions {
     /// A wait before each answer, on top of what `@slow` asks for.
     pub delay: Duration,
     /// What it counts; keep a clone to read it.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<ModelServerCounters>,
 }
 
 /// What the server did.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct ModelServerCounters {
     /// Connections that were accepted.
     pub connections: AtomicU64,
     /// Completions that were asked for.
@@ -51,7 +51,7 @@ pub struct Counters {
     pub system_bytes_last: AtomicU64,
 }
 
-impl Counters {
+impl ModelServerCounters {
     fn to_json(&self) -> String {
         let Self { connections, requests, request_bytes, request_bytes_last, system_bytes_last } = self;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -70,17 +70,17 @@ impl Counters {
 #[derive(Debug)]
 pub struct ModelServer {
     address: SocketAddr,
-    counters: Arc<Counters>,
+    counters: Arc<ModelServerCounters>,
     task: AbortHandle,
 }
 
 impl ModelServer {
     /// Starts a server on a free port of the loopback.
-    pub async fn start(options: Options) -> io::Result<Self> {
+    pub async fn start_server(options: ModelServerOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let counters = Arc::clone(&options.counters);
-        let task = tokio::spawn(async move { serve(listener, options).await }).abort_handle();
+        let task = tokio::spawn(async move { serve_connections(listener, options).await }).abort_handle();
         Ok(Self { address, counters, task })
     }
 
@@ -95,7 +95,7 @@ impl ModelServer {
     }
 
     /// Returns what it counts.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &ModelServerCounters {
         &self.counters
     }
 }
@@ -107,7 +107,7 @@ impl Drop for ModelServer {
 }
 
 /// Serves until the future is dropped, which ends every connection, or until the listener breaks.
-pub async fn serve(listener: TcpListener, options: Options) -> io::Error {
+pub async fn serve_connections(listener: TcpListener, options: ModelServerOptions) -> io::Error {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -124,30 +124,30 @@ pub async fn serve(listener: TcpListener, options: Options) -> io::Error {
         let options = options.clone();
         connections.spawn(async move {
             // A client that goes away or breaks the protocol ends its own connection and nothing else.
-            let _ended = converse(stream, &options).await;
+            let _ended = serve_connection(stream, &options).await;
             drop(place);
         });
     }
 }
 
-async fn converse(stream: TcpStream, options: &Options) -> io::Result<()> {
+async fn serve_connection(stream: TcpStream, options: &ModelServerOptions) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut connection = Connection::new(stream);
+    let mut connection = ClientConnection::new(stream);
     loop {
         let Ok(request) = tokio::time::timeout(IDLE_MAX, connection.next_request()).await else {
             return Ok(());
         };
         let Some(request) = request? else { return Ok(()) };
         let keep = match request {
-            Request::Completion { body } => complete(&mut connection, body, options).await?,
-            Request::Stats => {
+            ServerRequest::Completion { body } => answer_completion(&mut connection, body, options).await?,
+            ServerRequest::Stats => {
                 let stats = options.counters.to_json();
-                connection.stream().write_all(&http::response(200, stats.as_bytes())).await?;
+                connection.tcp_stream().write_all(&http::response_bytes(200, stats.as_bytes())).await?;
                 true
             }
-            Request::Other => {
-                let body = wire::error("no such route");
-                connection.stream().write_all(&http::response(404, &body)).await?;
+            ServerRequest::Other => {
+                let body = wire::error_body("no such route");
+                connection.tcp_stream().write_all(&http::response_bytes(404, &body)).await?;
                 true
             }
         };
@@ -158,53 +158,53 @@ async fn converse(stream: TcpStream, options: &Options) -> io::Result<()> {
 }
 
 /// Answers one completion; tells whether the connection stays.
-async fn complete(
-    connection: &mut Connection,
+async fn answer_completion(
+    connection: &mut ClientConnection,
     body: std::ops::Range<usize>,
-    options: &Options,
+    options: &ModelServerOptions,
 ) -> io::Result<bool> {
     let counters = &options.counters;
     counters.requests.fetch_add(1, Ordering::Relaxed);
     counters.request_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
     counters.request_bytes_last.store(body.len() as u64, Ordering::Relaxed);
-    let Some(heard) = wire::answer(connection.bytes(body)) else {
+    let Some(heard) = wire::plan_answer(connection.buffered_bytes(body)) else {
         connection
-            .stream()
-            .write_all(&http::response(400, &wire::error("the body is not a request")))
+            .tcp_stream()
+            .write_all(&http::response_bytes(400, &wire::error_body("the body is not a request")))
             .await?;
         return Ok(true);
     };
     counters.system_bytes_last.store(heard.system_bytes as u64, Ordering::Relaxed);
     let slow = Duration::from_millis(heard.slow_ms);
     let wait = options.delay + slow;
-    let stream = connection.stream();
+    let stream = connection.tcp_stream();
     match heard.answer {
-        Answer::Whole(body) => {
-            pause(wait).await;
-            stream.write_all(&http::response(200, &body)).await?;
+        WireAnswer::Whole(body) => {
+            sleep_unless_zero(wait).await;
+            stream.write_all(&http::response_bytes(200, &body)).await?;
             Ok(true)
         }
-        Answer::Refused { status, body } => {
-            pause(wait).await;
-            stream.write_all(&http::response(status, &body)).await?;
+        WireAnswer::Refused { status, body } => {
+            sleep_unless_zero(wait).await;
+            stream.write_all(&http::response_bytes(status, &body)).await?;
             Ok(true)
         }
-        Answer::Torn(body) => {
-            pause(wait).await;
+        WireAnswer::Torn(body) => {
+            sleep_unless_zero(wait).await;
             stream.write_all(&http::torn_response(&body)).await?;
             Ok(false)
         }
-        Answer::Events { events, complete } => {
+        WireAnswer::Events { events, complete } => {
             if wait.is_zero() {
                 let all = http::stream_all(&events, complete);
                 stream.write_all(&all).await?;
             } else {
-                pause(options.delay).await;
+                sleep_unless_zero(options.delay).await;
                 stream.write_all(http::STREAM_HEAD).await?;
                 let share = slow / u32::try_from(events.len()).unwrap_or(u32::MAX).max(1);
                 for event in &events {
-                    stream.write_all(&http::chunk(event)).await?;
-                    pause(share).await;
+                    stream.write_all(&http::event_chunk(event)).await?;
+                    sleep_unless_zero(share).await;
                 }
                 if complete {
                     stream.write_all(http::STREAM_END).await?;
@@ -215,7 +215,7 @@ async fn complete(
     }
 }
 
-async fn pause(wait: Duration) {
+async fn sleep_unless_zero(wait: Duration) {
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }

@@ -24,20 +24,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::TenantId;
-use dromia_contracts::store::{Batch, Commit, StoreStats};
+use dromia_contracts::store::{CommitOutcome, StoreStats, WriteBatch};
 
 use self::rows::TenantRows;
 
-pub(crate) use self::chain::chain;
+pub(crate) use self::chain::chain_digest;
 
 /// An in-memory store with the semantics of the port and nothing else. A clone is a second handle to it.
 #[derive(Debug, Clone, Default)]
 pub struct ReferenceStore {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ReferenceState>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReferenceState {
     tenants: BTreeMap<TenantId, TenantRows>,
     stats: StoreStats,
 }
@@ -48,16 +48,16 @@ impl ReferenceStore {
         Self::default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, ReferenceState> {
         // A batch replaces rows in one move at its end, so a panic in the middle leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a batch at once.
-    pub(crate) fn apply(&self, batch: &Batch) -> Commit {
-        match self.state().apply(batch) {
-            Ok(receipt) => Commit::Done(receipt),
-            Err(refusal) => Commit::Refused(refusal),
+    pub(crate) fn apply_batch(&self, batch: &WriteBatch) -> CommitOutcome {
+        match self.lock_state().apply_batch(batch) {
+            Ok(receipt) => CommitOutcome::Done(receipt),
+            Err(refusal) => CommitOutcome::Refused(refusal),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Time, ids and spawning for tests: a clock that moves only when told, ids that come from a seed, and the real
-//! thing over tokio for tests that need real sockets and files.
+//! Time, ids and spawning for tests: a clock that only the test moves, ids that come from a seed, and the real thing
+//! over tokio for tests that need real sockets and files.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -9,95 +9,166 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
+use dromia_contracts::compute::ComputeHere;
+use dromia_contracts::runtime::{Clock, IdSource, Runtime, TaskSpawner};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 /// Where every manual clock begins: 2026-01-01T00:00:00Z, in milliseconds.
 pub const EPOCH_MS: i64 = 1_767_225_600_000;
 
-/// A clock that stands still until it is moved. Clones are handles to the same clock.
+/// A clock that moves only when the test moves it. Clones are handles to the same clock.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<Mutex<Times>>);
+pub struct ManualClock(Arc<Mutex<ClockTimes>>);
 
 #[derive(Debug)]
-struct Times {
+struct ClockTimes {
     now: Timestamp,
-    /// Who waits for when; the second number keeps sleepers of one instant apart.
+    steady: Duration,
+    /// The sleepers by wall time; the second number keeps sleepers of one instant apart.
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
+    /// The sleepers by steady time.
+    steady_sleepers: BTreeMap<(Duration, u64), Waker>,
     sleepers_made: u64,
+}
+
+impl ClockTimes {
+    /// Removes those that are due.
+    fn take_due(&mut self) -> Vec<Waker> {
+        // Those that wait for a later time stay.
+        let later = self.sleepers.split_off(&(self.now, u64::MAX));
+        let steady_later = self.steady_sleepers.split_off(&(self.steady, u64::MAX));
+        let due = std::mem::replace(&mut self.sleepers, later);
+        let steady_due = std::mem::replace(&mut self.steady_sleepers, steady_later);
+        due.into_values().chain(steady_due.into_values()).collect()
+    }
 }
 
 impl Default for ManualClock {
     fn default() -> Self {
         let now = Timestamp::from_millisecond(EPOCH_MS).expect("the constant is within jiff's range");
-        Self(Arc::new(Mutex::new(Times { now, sleepers: BTreeMap::new(), sleepers_made: 0 })))
+        Self(Arc::new(Mutex::new(ClockTimes {
+            now,
+            steady: Duration::ZERO,
+            sleepers: BTreeMap::new(),
+            steady_sleepers: BTreeMap::new(),
+            sleepers_made: 0,
+        })))
     }
 }
 
 impl ManualClock {
-    /// Makes a clock that stands at [`EPOCH_MS`].
+    /// Makes a clock that shows [`EPOCH_MS`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the clock on and wakes whoever waited for that.
+    /// Lets time pass and wakes the sleepers that are due.
     pub fn advance(&self, by: Duration) {
         let to = self.now().checked_add(by).expect("tests stay within jiff's range");
-        self.set(to);
+        self.set_time(to);
     }
 
-    /// Puts the clock to a time, forwards or backwards.
-    pub fn set(&self, to: Timestamp) {
-        let mut times = self.times();
+    /// Lets time pass until a wall time, if it lies ahead; else sets the wall clock back.
+    pub fn set_time(&self, to: Timestamp) {
+        let mut times = self.lock_times();
+        let passed = Duration::try_from(to.duration_since(times.now)).unwrap_or_default();
+        times.steady += passed;
         times.now = to;
-        // Those that wait for a later time stay.
-        let later = times.sleepers.split_off(&(to, u64::MAX));
-        let due = std::mem::replace(&mut times.sleepers, later);
+        let due = times.take_due();
         drop(times);
-        due.into_values().for_each(Waker::wake);
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Sets the wall clock, forwards or backwards, while no time passes.
+    pub fn step_wall_clock(&self, to: Timestamp) {
+        let mut times = self.lock_times();
+        times.now = to;
+        let due = times.take_due();
+        drop(times);
+        due.into_iter().for_each(Waker::wake);
     }
 
     /// Returns when the next sleeper is due, if anyone sleeps.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.times().sleepers.keys().next().map(|(at, _)| *at)
+        let times = self.lock_times();
+        let by_wall = times.sleepers.keys().next().map(|(at, _)| *at);
+        let by_steady = times.steady_sleepers.keys().next().map(|(at, _)| {
+            times.now.checked_add(at.saturating_sub(times.steady)).expect("tests stay within jiff's range")
+        });
+        by_wall.into_iter().chain(by_steady).min()
     }
 
-    fn times(&self) -> MutexGuard<'_, Times> {
+    fn lock_times(&self) -> MutexGuard<'_, ClockTimes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place among the sleepers, given back when the sleep ends or is dropped.
-struct Sleeper {
-    clock: ManualClock,
-    place: (Timestamp, u64),
+/// What a sleeper waits for.
+#[derive(Debug, Clone, Copy)]
+enum SleepTarget {
+    Wall(Timestamp),
+    Steady(Duration),
 }
 
-impl Drop for Sleeper {
+/// A place among the sleepers, removed when the sleep ends or is dropped.
+struct ClockSleeper {
+    clock: ManualClock,
+    until: SleepTarget,
+    number: u64,
+}
+
+impl ClockSleeper {
+    fn new(clock: &ManualClock, until: SleepTarget) -> Self {
+        let mut times = clock.lock_times();
+        times.sleepers_made += 1;
+        Self { clock: clock.clone(), until, number: times.sleepers_made }
+    }
+
+    async fn wait_until_due(self) {
+        poll_fn(|cx| {
+            let mut times = self.clock.lock_times();
+            let waker = cx.waker().clone();
+            match self.until {
+                SleepTarget::Wall(at) if times.now < at => times.sleepers.insert((at, self.number), waker),
+                SleepTarget::Steady(at) if times.steady < at => {
+                    times.steady_sleepers.insert((at, self.number), waker)
+                }
+                SleepTarget::Wall(_) | SleepTarget::Steady(_) => return Poll::Ready(()),
+            };
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for ClockSleeper {
     fn drop(&mut self) {
-        self.clock.times().sleepers.remove(&self.place);
+        let mut times = self.clock.lock_times();
+        match self.until {
+            SleepTarget::Wall(at) => times.sleepers.remove(&(at, self.number)),
+            SleepTarget::Steady(at) => times.steady_sleepers.remove(&(at, self.number)),
+        };
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.times().now
+        self.lock_times().now
     }
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
-        let mut times = self.times();
-        times.sleepers_made += 1;
-        let sleeper = Sleeper { clock: self.clone(), place: (at, times.sleepers_made) };
-        drop(times);
-        Box::pin(poll_fn(move |cx| {
-            let mut times = sleeper.clock.times();
-            if times.now >= sleeper.place.0 {
-                return Poll::Ready(());
-            }
-            times.sleepers.insert(sleeper.place, cx.waker().clone());
-            Poll::Pending
-        }))
+        Box::pin(ClockSleeper::new(self, SleepTarget::Wall(at)).wait_until_due())
+    }
+
+    fn monotonic_now(&self) -> Duration {
+        self.lock_times().steady
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        let until = self.monotonic_now().checked_add(wait).expect("tests wait for no age of the world");
+        Box::pin(ClockSleeper::new(self, SleepTarget::Steady(until)).wait_until_due())
     }
 }
 
@@ -116,11 +187,11 @@ impl SeededIds {
     }
 
     /// Makes a source whose ids sort after all that were made before the instant.
-    pub const fn since(seed: u64, first_ms: u64) -> Self {
+    pub const fn after_instant(seed: u64, first_ms: u64) -> Self {
         Self { seed, first_ms, made: AtomicU64::new(0) }
     }
 
-    fn block(&self, purpose: &str) -> (u64, [u8; 32]) {
+    fn random_block(&self, purpose: &str) -> (u64, [u8; 32]) {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let mut hasher = blake3::Hasher::new();
         hasher.update(purpose.as_bytes()).update(&self.seed.to_be_bytes()).update(&number.to_be_bytes());
@@ -129,16 +200,16 @@ impl SeededIds {
 }
 
 impl IdSource for SeededIds {
-    fn uuid(&self) -> Uuid {
-        let (number, block) = self.block("id");
+    fn new_uuid(&self) -> Uuid {
+        let (number, block) = self.random_block("id");
         let mut random = [0; 10];
         random.copy_from_slice(&block[..10]);
         // The counter moves the time that a UUIDv7 begins with, so later ids sort after earlier ones.
         uuid::Builder::from_unix_timestamp_millis(self.first_ms + number, &random).into_uuid()
     }
 
-    fn secret(&self) -> [u8; 32] {
-        self.block("secret").1
+    fn random_secret(&self) -> [u8; 32] {
+        self.random_block("secret").1
     }
 }
 
@@ -148,17 +219,35 @@ pub fn tokio_runtime() -> Runtime {
     #[expect(clippy::disallowed_methods, reason = "this is where tests get their real clock")]
     let now = SystemTime::now().duration_since(since).unwrap_or_default();
     let seed = u64::from(now.subsec_nanos()) ^ u64::from(std::process::id()).rotate_left(40);
-    let ids = SeededIds::since(seed, now.as_secs() * 1000 + u64::from(now.subsec_millis()));
-    Runtime { clock: Arc::new(TokioClock), ids: Arc::new(ids), spawn: Arc::new(TokioSpawn) }
+    let ids = SeededIds::after_instant(seed, now.as_secs() * 1000 + u64::from(now.subsec_millis()));
+    Runtime {
+        clock: Arc::new(TokioClock::new()),
+        ids: Arc::new(ids),
+        spawn: Arc::new(TokioSpawn),
+        compute: Arc::new(ComputeHere),
+    }
 }
 
 /// The tokio runtime around the caller, with real time and ids from a seed.
 pub fn tokio_runtime_seeded(seed: u64) -> Runtime {
-    Runtime { clock: Arc::new(TokioClock), ids: Arc::new(SeededIds::new(seed)), spawn: Arc::new(TokioSpawn) }
+    Runtime {
+        clock: Arc::new(TokioClock::new()),
+        ids: Arc::new(SeededIds::new(seed)),
+        spawn: Arc::new(TokioSpawn),
+        compute: Arc::new(ComputeHere),
+    }
 }
 
 #[derive(Debug)]
-struct TokioClock;
+struct TokioClock {
+    began: std::time::Instant,
+}
+
+impl TokioClock {
+    fn new() -> Self {
+        Self { began: std::time::Instant::now() }
+    }
+}
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
@@ -172,22 +261,34 @@ impl Clock for TokioClock {
         let wait = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
         Box::pin(tokio::time::sleep(wait))
     }
+
+    fn monotonic_now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(wait))
+    }
 }
 
 #[derive(Debug)]
 struct TokioSpawn;
 
-impl Spawn for TokioSpawn {
+impl TaskSpawner for TokioSpawn {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         // The task runs to its end without its handle.
         drop(tokio::spawn(task));
     }
 }
 
+/// Takes the answer of a future that has one at once; a test whose future waits for something else fails here.
+pub fn answer_of<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("it answers at once")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt as _;
 
     #[test]
     fn a_sleeper_wakes_at_its_time_and_leaves_no_trace_when_dropped() {
@@ -207,10 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_is_set_moves_no_steady_wait() {
+        let clock = ManualClock::new();
+        let mut steps = dromia_contracts::clock::ClockSteps::new(&clock);
+        let (start, mut wait) = (clock.now(), clock.sleep(Duration::from_secs(5)));
+        assert_eq!((&mut wait).now_or_never(), None);
+        clock.step_wall_clock(start - Duration::from_hours(1));
+        assert_eq!((&mut wait).now_or_never(), None);
+        assert_eq!(clock.next_due(), Some(clock.now() + Duration::from_secs(5)));
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(wait.now_or_never(), Some(()));
+        let step = steps.poll_step(&clock).expect("it was set");
+        assert!(step.is_back() && step.by == jiff::SignedDuration::from_hours(-1), "{step:?}");
+        clock.advance(Duration::from_mins(9));
+        assert_eq!(steps.poll_step(&clock), None);
+        clock.step_wall_clock(clock.now() + Duration::from_mins(9));
+        assert_eq!(steps.poll_step(&clock).map(|step| step.is_back()), Some(false));
+    }
+
+    #[test]
     fn equal_seeds_give_equal_ids_that_sort_by_age() {
         let draw = |seed| {
             let ids = SeededIds::new(seed);
-            (0..50).map(|_| ids.uuid()).collect::<Vec<_>>()
+            (0..50).map(|_| ids.new_uuid()).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));

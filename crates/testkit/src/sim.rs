@@ -11,15 +11,16 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use dromia_contracts::runtime::{Clock as _, Runtime, Spawn};
+use dromia_contracts::compute::ComputeHere;
+use dromia_contracts::runtime::{Clock as _, Runtime, TaskSpawner};
 use dromia_contracts::{BoxFuture, Digest};
 
 use crate::runtime::{ManualClock, SeededIds};
 
 /// Says why a simulation gave no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Stuck {
-    /// No task can run and nobody waits for a time.
+pub enum SimError {
+    /// No task can run and no timer is set.
     #[error("nothing can run and no timer is set, after {steps} steps")]
     Deadlock {
         /// The steps until then.
@@ -35,47 +36,48 @@ pub enum Stuck {
 
 /// The executor. Dropping it drops every task.
 #[derive(Debug)]
-pub struct Sim {
-    shared: Arc<Shared>,
-    tasks: Vec<Option<Task>>,
+pub struct SimExecutor {
+    shared: Arc<SimShared>,
+    tasks: Vec<Option<SimTask>>,
     clock: ManualClock,
     runtime: Runtime,
-    dice: Dice,
+    dice: SeededRng,
     steps: u64,
     steps_max: u64,
     trace: blake3::Hasher,
 }
 
-struct Task(BoxFuture<'static, ()>);
+struct SimTask(BoxFuture<'static, ()>);
 
-impl std::fmt::Debug for Task {
+impl std::fmt::Debug for SimTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Task")
     }
 }
 
-/// The number under which the future of [`Sim::block_on`] is woken; spawned tasks count from 1.
+/// The number under which the future of [`SimExecutor::block_on`] is woken; spawned tasks count from 1.
 const MAIN: usize = 0;
 
-impl Sim {
+impl SimExecutor {
     /// The most steps of a simulation that sets no limit of its own.
     pub const STEPS_MAX: u64 = 1_000_000;
 
     /// Makes an executor.
     pub fn new(seed: u64) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SimShared::default());
         let clock = ManualClock::new();
         let runtime = Runtime {
             clock: Arc::new(clock.clone()),
             ids: Arc::new(SeededIds::new(seed)),
             spawn: Arc::new(SimSpawn(Arc::clone(&shared))),
+            compute: Arc::new(ComputeHere),
         };
         Self {
             shared,
             tasks: Vec::new(),
             clock,
             runtime,
-            dice: Dice::new(seed),
+            dice: SeededRng::new(seed),
             steps: 0,
             steps_max: Self::STEPS_MAX,
             trace: blake3::Hasher::new(),
@@ -88,7 +90,7 @@ impl Sim {
         self
     }
 
-    /// Returns the ports through which rooms reach this executor.
+    /// Returns the ports through which other crates reach this executor.
     pub fn runtime(&self) -> Runtime {
         self.runtime.clone()
     }
@@ -99,36 +101,36 @@ impl Sim {
     }
 
     /// Returns the steps taken so far.
-    pub fn steps(&self) -> u64 {
+    pub fn step_count(&self) -> u64 {
         self.steps
     }
 
     /// Returns the digest of everything that ran, in order and with its time.
-    pub fn trace(&self) -> Digest {
+    pub fn trace_digest(&self) -> Digest {
         Digest::from_bytes(*self.trace.finalize().as_bytes())
     }
 
     /// Drops every task without running it on, as a crash does.
-    pub fn crash(&mut self) {
+    pub fn crash_tasks(&mut self) {
         self.tasks.clear();
         loop {
-            let mut queue = self.shared.queue();
+            let mut queue = self.shared.lock_queue();
             queue.ready.clear();
             let spawned = std::mem::take(&mut queue.spawned);
             drop(queue);
             if spawned.is_empty() {
                 return;
             }
-            // What is dropped may spawn what is left of it, as a call does that is carried through.
+            // A dropped task may spawn its rest, as a call that runs to its end does.
             drop(spawned);
         }
     }
 
     /// Runs until the future has its result. Tasks that are not finished stay and go on with the next call.
-    pub fn block_on<T>(&mut self, main: impl Future<Output = T>) -> Result<T, Stuck> {
+    pub fn block_on<T>(&mut self, main: impl Future<Output = T>) -> Result<T, SimError> {
         let mut main = pin!(main);
-        let main_waker = self.waker(MAIN);
-        self.shared.queue().ready.insert(MAIN);
+        let main_waker = self.task_waker(MAIN);
+        self.shared.lock_queue().ready.insert(MAIN);
         loop {
             let Some(number) = self.next_task()? else { continue };
             if number == MAIN {
@@ -142,7 +144,7 @@ impl Sim {
     }
 
     /// Runs until no task can run without the clock moving.
-    pub fn settle(&mut self) -> Result<(), Stuck> {
+    pub fn run_until_idle(&mut self) -> Result<(), SimError> {
         while self.has_ready() {
             if let Some(number) = self.next_task()? {
                 self.poll_task(number);
@@ -152,28 +154,28 @@ impl Sim {
     }
 
     fn has_ready(&mut self) -> bool {
-        self.adopt();
-        let mut queue = self.shared.queue();
+        self.adopt_spawned();
+        let mut queue = self.shared.lock_queue();
         queue.ready.remove(&MAIN);
         !queue.ready.is_empty()
     }
 
     /// Draws the next task; `None` after moving the clock.
-    fn next_task(&mut self) -> Result<Option<usize>, Stuck> {
+    fn next_task(&mut self) -> Result<Option<usize>, SimError> {
         if self.steps == self.steps_max {
-            return Err(Stuck::Endless { steps: self.steps });
+            return Err(SimError::Endless { steps: self.steps });
         }
         self.steps += 1;
-        self.adopt();
-        let mut queue = self.shared.queue();
+        self.adopt_spawned();
+        let mut queue = self.shared.lock_queue();
         let drawn = match queue.ready.len() {
             0 => None,
-            several => queue.ready.iter().nth(self.dice.below(several)).copied(),
+            several => queue.ready.iter().nth(self.dice.draw_below(several)).copied(),
         };
         let Some(number) = drawn else {
             drop(queue);
-            let due = self.clock.next_due().ok_or(Stuck::Deadlock { steps: self.steps })?;
-            self.clock.set(due.max(self.clock.now()));
+            let due = self.clock.next_due().ok_or(SimError::Deadlock { steps: self.steps })?;
+            self.clock.set_time(due.max(self.clock.now()));
             return Ok(None);
         };
         queue.ready.remove(&number);
@@ -184,82 +186,82 @@ impl Sim {
     }
 
     fn poll_task(&mut self, number: usize) {
-        let waker = self.waker(number);
+        let waker = self.task_waker(number);
         let Some(slot) = self.tasks.get_mut(number - 1) else { return };
         // A task may be woken once more after it finished.
-        let Some(Task(task)) = slot else { return };
+        let Some(SimTask(task)) = slot else { return };
         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             *slot = None;
         }
     }
 
     /// Gives numbers to the tasks that were spawned since.
-    fn adopt(&mut self) {
-        let mut queue = self.shared.queue();
+    fn adopt_spawned(&mut self) {
+        let mut queue = self.shared.lock_queue();
         for task in std::mem::take(&mut queue.spawned) {
-            self.tasks.push(Some(Task(task)));
+            self.tasks.push(Some(SimTask(task)));
             queue.ready.insert(self.tasks.len());
         }
     }
 
-    fn waker(&self, number: usize) -> Waker {
+    fn task_waker(&self, number: usize) -> Waker {
         Waker::from(Arc::new(TaskWaker { shared: Arc::clone(&self.shared), number }))
     }
 }
 
 // A task that was spawned and never adopted holds the queue that holds it.
-impl Drop for Sim {
+impl Drop for SimExecutor {
     fn drop(&mut self) {
-        self.crash();
+        self.crash_tasks();
     }
 }
 
 #[derive(Debug, Default)]
-struct Shared(Mutex<Queue>);
+struct SimShared(Mutex<SimQueue>);
 
 #[derive(Default)]
-struct Queue {
+struct SimQueue {
     ready: BTreeSet<usize>,
     spawned: Vec<BoxFuture<'static, ()>>,
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for SimQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue").field("ready", &self.ready).finish_non_exhaustive()
     }
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl SimShared {
+    fn lock_queue(&self) -> MutexGuard<'_, SimQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct TaskWaker {
-    shared: Arc<Shared>,
+    shared: Arc<SimShared>,
     number: usize,
 }
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        self.shared.queue().ready.insert(self.number);
+        self.shared.lock_queue().ready.insert(self.number);
     }
 }
 
 #[derive(Debug)]
-struct SimSpawn(Arc<Shared>);
+struct SimSpawn(Arc<SimShared>);
 
-impl Spawn for SimSpawn {
+impl TaskSpawner for SimSpawn {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.0.queue().spawned.push(task);
+        self.0.lock_queue().spawned.push(task);
     }
 }
 
 /// A small generator of even numbers, xorshift64*; its whole state is the seed.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     /// Makes a generator; equal seeds give equal draws.
     pub const fn new(seed: u64) -> Self {
         // The state must not be zero, and small seeds shall differ from the first draw on.
@@ -275,7 +277,7 @@ impl Dice {
     }
 
     /// Draws a number below a bound; 0 for the bound 0.
-    pub const fn below(&mut self, bound: usize) -> usize {
+    pub const fn draw_below(&mut self, bound: usize) -> usize {
         if bound == 0 { 0 } else { ((self.next() >> 16) % bound as u64) as usize }
     }
 }
@@ -287,7 +289,7 @@ mod tests {
 
     /// Three workers pass messages over a tokio channel and sleep in between.
     fn scene(seed: u64) -> (Vec<u32>, i64, Digest) {
-        let mut sim = Sim::new(seed);
+        let mut sim = SimExecutor::new(seed);
         let runtime = sim.runtime();
         let (tx, mut rx) = tokio::sync::mpsc::channel(1);
         for worker in 0..3_u32 {
@@ -307,7 +309,7 @@ mod tests {
             }
             order
         });
-        (order.expect("the scene ends"), sim.clock().now().as_millisecond(), sim.trace())
+        (order.expect("the scene ends"), sim.clock().now().as_millisecond(), sim.trace_digest())
     }
 
     #[test]
@@ -324,19 +326,19 @@ mod tests {
 
     #[test]
     fn a_deadlock_and_an_endless_task_are_told_apart() {
-        let stuck = Sim::new(1).block_on(std::future::pending::<()>());
-        assert!(matches!(stuck, Err(Stuck::Deadlock { .. })), "{stuck:?}");
-        let mut sim = Sim::new(1).with_steps_max(100);
+        let stuck = SimExecutor::new(1).block_on(std::future::pending::<()>());
+        assert!(matches!(stuck, Err(SimError::Deadlock { .. })), "{stuck:?}");
+        let mut sim = SimExecutor::new(1).with_steps_max(100);
         let endless = sim.block_on(std::future::poll_fn(|cx| {
             cx.waker().wake_by_ref();
             Poll::<()>::Pending
         }));
-        assert_eq!(endless, Err(Stuck::Endless { steps: 100 }));
+        assert_eq!(endless, Err(SimError::Endless { steps: 100 }));
     }
 
     #[test]
     fn a_crash_drops_tasks_where_they_are() {
-        let mut sim = Sim::new(1);
+        let mut sim = SimExecutor::new(1);
         let runtime = sim.runtime();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
@@ -344,15 +346,15 @@ mod tests {
             std::future::pending::<()>().await;
             drop(held);
         }));
-        sim.settle().expect("one step");
+        sim.run_until_idle().expect("one step");
         assert_eq!(Arc::strong_count(&alive), 2);
-        sim.crash();
+        sim.crash_tasks();
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 
     #[test]
     fn a_crash_ends_what_is_carried_through_too() {
-        let mut sim = Sim::new(1);
+        let mut sim = SimExecutor::new(1);
         let runtime = sim.runtime();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
@@ -364,9 +366,9 @@ mod tests {
             };
             calls.carried_through(call).await;
         }));
-        sim.settle().expect("one step");
+        sim.run_until_idle().expect("one step");
         assert_eq!(Arc::strong_count(&alive), 2);
-        sim.crash();
+        sim.crash_tasks();
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! A certificate authority of the tests, and what it vouches for: `localhost`, `agents.example` and `127.0.0.1`.
 //!
-//! The keys are in the repository, so they protect nothing; nobody trusts this authority but the tests. The key of the
+//! The keys are in the repository, so they protect nothing; only the tests trust this authority. The key of the
 //! authority itself was thrown away.
 
 /// The authority's certificate.

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
-pub(crate) use self::program::{Exec, ShellExecute, TIMEOUT_S_MAX};
+pub(crate) use self::program::{ProgramExecute, ShellExecute, TIMEOUT_S_MAX};
 pub(crate) use self::request::{HeaderText, HttpRequest, NamedSecret, REQUEST_BYTES_MAX};
-pub(crate) use self::text::{FileEdit, FileSearch, Place};
+pub(crate) use self::text::{FileEdit, FileSearch, MatchLocation};
 use crate::path::{FilePath, WorkspacePath};
 
 /// The most bytes that one read gives.
@@ -95,7 +95,7 @@ pub(crate) struct MessageSend {
 }
 
 /// Reads arguments; says what is wrong and where.
-pub(crate) fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
+pub(crate) fn parse_arguments<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
     // Some models send nothing at all where a tool needs no argument.
     let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
     // serde would also read a struct from an array, by position; a schema of kind object does not allow that.
@@ -113,29 +113,31 @@ pub(crate) fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
 }
 
 /// Puts arguments into canonical form.
-pub(crate) fn canonical<T: DeserializeOwned + Serialize>(arguments: &str) -> Result<String, String> {
-    let parsed: T = parse(arguments)?;
+pub(crate) fn canonical_arguments<T: DeserializeOwned + Serialize>(
+    arguments: &str,
+) -> Result<String, String> {
+    let parsed: T = parse_arguments(arguments)?;
     serde_json::to_string(&parsed).map_err(|error| error.to_string())
 }
 
 /// Derives the schema of an argument type and strips what a model has no use for; every byte of it is sent with
 /// every model request.
-pub(crate) fn schema<T: JsonSchema>() -> Value {
+pub(crate) fn argument_schema<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
     let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value();
-    strip(&mut schema);
+    strip_schema_noise(&mut schema);
     schema
 }
 
-fn strip(schema: &mut Value) {
+fn strip_schema_noise(schema: &mut Value) {
     const NOISE: [&str; 5] = ["$schema", "title", "format", "default", "minimum"];
     if let Some(object) = schema.as_object_mut() {
         object.retain(|key, _| !NOISE.contains(&key.as_str()));
         if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
-            properties.values_mut().for_each(strip);
+            properties.values_mut().for_each(strip_schema_noise);
         }
     }
 }
@@ -152,15 +154,18 @@ fn read_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
 }
 
 fn write_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    bounded(deserializer, WRITE_BYTES_MAX)
+    deserialize_bounded(deserializer, WRITE_BYTES_MAX)
 }
 
 fn message_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = bounded(deserializer, MESSAGE_BYTES_MAX)?;
+    let text = deserialize_bounded(deserializer, MESSAGE_BYTES_MAX)?;
     if text.is_empty() { Err(de::Error::custom("the text is empty")) } else { Ok(text) }
 }
 
-fn bounded<'de, D: Deserializer<'de>>(deserializer: D, bytes_max: usize) -> Result<String, D::Error> {
+fn deserialize_bounded<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    bytes_max: usize,
+) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.len() > bytes_max {
         return Err(de::Error::custom(format!("{} bytes are more than the {bytes_max} allowed", text.len())));
@@ -176,37 +181,39 @@ mod tests {
     fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
             (
-                canonical::<FileRead>(r#" {"path":"./a//"} "#),
-                Err("path: a path does not hold an empty name at line 1 column 17".to_owned()),
+                canonical_arguments::<FileRead>(r#" {"path":"./a//"} "#),
+                Err("path: a path does not hold an empty name; it is names with one / between them, as notes/today.md, or . for \
+                     the workspace at line 1 column 17"
+                    .to_owned()),
             ),
             (
-                canonical::<FileRead>(r#"{"path":"./a","limit":999999}"#),
+                canonical_arguments::<FileRead>(r#"{"path":"./a","limit":999999}"#),
                 Ok(r#"{"limit":65536,"offset":0,"path":"a"}"#.to_owned()),
             ),
             (
-                canonical::<FileContent>(r#"{"path":"b/./c","content":"x"}"#),
+                canonical_arguments::<FileContent>(r#"{"path":"b/./c","content":"x"}"#),
                 Ok(r#"{"content":"x","path":"b/c"}"#.to_owned()),
             ),
             (
-                canonical::<HttpRequest>(r#"{"url":"HTTPS://EXAMPLE.com:443/a/../b?q#f","headers":{"X-A":"1"}}"#),
+                canonical_arguments::<HttpRequest>(r#"{"url":"HTTPS://EXAMPLE.com:443/a/../b?q#f","headers":{"X-A":"1"}}"#),
                 Ok(r#"{"headers":{"x-a":"1"},"limit":65536,"method":"GET","offset":0,"url":"https://example.com/b?q"}"#
                     .to_owned()),
             ),
             (
-                canonical::<HttpRequest>(
+                canonical_arguments::<HttpRequest>(
                     r#"{"url":"https://h/","query":{"k":{"secret":"b"}},"headers":{"A":{"secret":"a"}}}"#,
                 ),
                 Ok(r#"{"headers":{"a":{"secret":"a"}},"limit":65536,"method":"GET","offset":0,"query":{"k":{"secret":"b"}},"url":"https://h/"}"#
                     .to_owned()),
             ),
-            (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
-            (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
+            (canonical_arguments::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
+            (canonical_arguments::<TimeNow>("{}"), Ok("{}".to_owned())),
             (
-                canonical::<Exec>(r#"{"timeout_s":600,"argv":["ls","-l"]}"#),
+                canonical_arguments::<ProgramExecute>(r#"{"timeout_s":600,"argv":["ls","-l"]}"#),
                 Ok(r#"{"argv":["ls","-l"],"cwd":".","timeout_s":600}"#.to_owned()),
             ),
             (
-                canonical::<ShellExecute>(r#"{"command":"ls","cwd":"a/"}"#),
+                canonical_arguments::<ShellExecute>(r#"{"command":"ls","cwd":"a/"}"#),
                 Ok(r#"{"command":"ls","cwd":"a","timeout_s":60}"#.to_owned()),
             ),
         ] {
@@ -217,52 +224,74 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_its_place() {
         for (problem, place) in [
-            (canonical::<FileRead>(r#"{"path":1}"#), "path: invalid type"),
-            (canonical::<FileRead>(r#"{"path":"a","limit":0}"#), "limit: the limit is at least 1"),
-            (canonical::<FileRead>(r#"{"path":"a","offset":-1}"#), "offset: invalid value"),
-            (canonical::<FileRead>(r#"{"limit":1}"#), "missing field `path`"),
-            (canonical::<FileRead>(r#"{"path":"a","mode":"x"}"#), "unknown field `mode`"),
-            (canonical::<FileRead>(r#"{"path":"a","path":"b"}"#), "duplicate field `path`"),
-            (canonical::<FileRead>(r#"{"path":"a"} {}"#), "trailing characters"),
-            (canonical::<FileRead>(r#"[65536,0,"a"]"#), "expected a JSON object"),
-            (canonical::<FileRead>("a"), "expected a JSON object"),
-            (canonical::<HttpRequest>(r#"{"url":"ftp://h/"}"#), "url: a URL begins with https://"),
-            (canonical::<HttpRequest>(r#"{"url":"http:h"}"#), "url: a URL begins with https://"),
-            (canonical::<HttpRequest>(r#"{"url":"https://a b/"}"#), "url: a URL holds no blanks"),
-            (canonical::<HttpRequest>(r#"{"url":"https://u:p@h/"}"#), "url: a URL holds no user name"),
-            (canonical::<HttpRequest>(r#"{"url":"https://h/","method":"TRACE"}"#), "method: unknown variant"),
+            (canonical_arguments::<FileRead>(r#"{"path":1}"#), "path: invalid type"),
+            (canonical_arguments::<FileRead>(r#"{"path":"a","limit":0}"#), "limit: the limit is at least 1"),
+            (canonical_arguments::<FileRead>(r#"{"path":"a","offset":-1}"#), "offset: invalid value"),
+            (canonical_arguments::<FileRead>(r#"{"limit":1}"#), "missing field `path`"),
+            (canonical_arguments::<FileRead>(r#"{"path":"a","mode":"x"}"#), "unknown field `mode`"),
+            (canonical_arguments::<FileRead>(r#"{"path":"a","path":"b"}"#), "duplicate field `path`"),
+            (canonical_arguments::<FileRead>(r#"{"path":"a"} {}"#), "trailing characters"),
+            (canonical_arguments::<FileRead>(r#"[65536,0,"a"]"#), "expected a JSON object"),
+            (canonical_arguments::<FileRead>("a"), "expected a JSON object"),
+            (canonical_arguments::<HttpRequest>(r#"{"url":"ftp://h/"}"#), "url: a URL begins with https://"),
+            (canonical_arguments::<HttpRequest>(r#"{"url":"http:h"}"#), "url: a URL begins with https://"),
+            (canonical_arguments::<HttpRequest>(r#"{"url":"https://a b/"}"#), "url: a URL holds no blanks"),
             (
-                canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":"1","a":"2"}}"#),
+                canonical_arguments::<HttpRequest>(r#"{"url":"https://u:p@h/"}"#),
+                "url: a URL holds no user name",
+            ),
+            (
+                canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","method":"TRACE"}"#),
+                "method: unknown variant",
+            ),
+            (
+                canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":"1","a":"2"}}"#),
                 "headers: a header stands there twice",
             ),
             (
-                canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":1}}"#),
+                canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":1}}"#),
                 "headers: a header is a text or",
             ),
             (
-                canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":{"secret":"a","b":1}}}"#),
+                canonical_arguments::<HttpRequest>(
+                    r#"{"url":"https://h/","headers":{"A":{"secret":"a","b":1}}}"#,
+                ),
                 "headers: unknown field `b`",
             ),
             (
-                canonical::<HttpRequest>(r#"{"url":"https://h/","query":{"k":{"secret":"a b"}}}"#),
+                canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","query":{"k":{"secret":"a b"}}}"#),
                 "a secret is named by its name alone",
             ),
-            (canonical::<Exec>(r#"{"argv":[]}"#), "argv: there is no program"),
-            (canonical::<Exec>(r#"{"argv":["a\u0000"]}"#), "argv: a word holds a NUL byte"),
-            (canonical::<Exec>(r#"{"argv":["a"],"cwd":".."}"#), "cwd: a path does not hold .."),
-            (canonical::<Exec>(r#"{"argv":["a"],"timeout_s":0}"#), "timeout_s: the timeout is at least 1"),
+            (canonical_arguments::<ProgramExecute>(r#"{"argv":[]}"#), "argv: there is no program"),
             (
-                canonical::<Exec>(r#"{"argv":["a"],"timeout_s":601}"#),
+                canonical_arguments::<ProgramExecute>(r#"{"argv":["a\u0000"]}"#),
+                "argv: a word holds a NUL byte",
+            ),
+            (
+                canonical_arguments::<ProgramExecute>(r#"{"argv":["a"],"cwd":".."}"#),
+                "cwd: a path does not hold ..",
+            ),
+            (
+                canonical_arguments::<ProgramExecute>(r#"{"argv":["a"],"timeout_s":0}"#),
+                "timeout_s: the timeout is at least 1",
+            ),
+            (
+                canonical_arguments::<ProgramExecute>(r#"{"argv":["a"],"timeout_s":601}"#),
                 "timeout_s: 601 seconds are more than the 600 allowed; ask for less",
             ),
             (
-                canonical::<ShellExecute>(r#"{"command":"a","timeout_s":700}"#),
+                canonical_arguments::<ShellExecute>(r#"{"command":"a","timeout_s":700}"#),
                 "timeout_s: 700 seconds are more than the 600 allowed; ask for less",
             ),
-            (canonical::<ShellExecute>(r#"{"command":" "}"#), "command: the command is empty"),
-            (canonical::<MessageSend>(r#"{"session":"run_1","text":"x"}"#), "session: expected ses_"),
+            (canonical_arguments::<ShellExecute>(r#"{"command":" "}"#), "command: the command is empty"),
             (
-                canonical::<MessageSend>(r#"{"session":"ses_00000000000000000000000000000000","text":""}"#),
+                canonical_arguments::<MessageSend>(r#"{"session":"run_1","text":"x"}"#),
+                "session: expected ses_",
+            ),
+            (
+                canonical_arguments::<MessageSend>(
+                    r#"{"session":"ses_00000000000000000000000000000000","text":""}"#,
+                ),
                 "text: the text is empty",
             ),
         ] {
@@ -270,6 +299,10 @@ mod tests {
             assert!(problem.contains(place), "{problem:?} does not say {place:?}");
         }
         let long = format!(r#"{{"path":"a","content":"{}"}}"#, "x".repeat(WRITE_BYTES_MAX + 1));
-        assert!(canonical::<FileContent>(&long).expect_err("too long").contains("content: 524289 bytes"));
+        assert!(
+            canonical_arguments::<FileContent>(&long)
+                .expect_err("too long")
+                .contains("content: 524289 bytes")
+        );
     }
 }

@@ -1,21 +1,23 @@
 //! The built-in tools by name: their descriptors, and which argument type each one reads.
 //!
-//! Invariant: a [`Builtin`] has exactly one descriptor, and the list is sorted by name.
+//! Invariant: a [`BuiltinTool`] has exactly one descriptor, and the list is sorted by name.
 
 use dromia_contracts::label::Label;
 use dromia_contracts::past;
-use dromia_contracts::plan::{self, Declaration};
-use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, Sink, ToolDescriptor};
-use serde_json::Value;
+use dromia_contracts::plan::{self, PlanDeclaration};
+use dromia_contracts::tool::{
+    ArgumentRole, EffectClass, EffectSink, SEND, Sensitivity, ToolDescriptor, ToolManifest,
+};
+use serde_json::{Value, json};
 
 use crate::arguments::{
-    Exec, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend,
-    PastRead, ShellExecute, TimeNow, canonical, parse, schema,
+    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
+    ProgramExecute, ShellExecute, TimeNow, argument_schema, canonical_arguments, parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Builtin {
+pub(crate) enum BuiltinTool {
     Exec,
     FileAppend,
     FileDelete,
@@ -32,7 +34,7 @@ pub(crate) enum Builtin {
     TimeNow,
 }
 
-impl Builtin {
+impl BuiltinTool {
     /// All of them, sorted by name.
     pub(crate) const ALL: [Self; 14] = [
         Self::Exec,
@@ -52,7 +54,7 @@ impl Builtin {
     ];
 
     /// Finds a tool. Some providers allow no dots in names, so `file_read` is taken for `file.read`.
-    pub(crate) fn find(name: &str) -> Option<Self> {
+    pub(crate) fn find_by_name(name: &str) -> Option<Self> {
         let dotted = name.replace('_', ".");
         Self::ALL.into_iter().find(|tool| tool.name() == dotted)
     }
@@ -69,7 +71,7 @@ impl Builtin {
             Self::FileSearch => "file.search",
             Self::FileWrite => "file.write",
             Self::HttpRequest => "http.request",
-            Self::MessageSend => "message.send",
+            Self::MessageSend => SEND,
             Self::PastRead => past::READ,
             Self::PlanDeclare => plan::DECLARE,
             Self::ShellExecute => "shell.execute",
@@ -78,7 +80,7 @@ impl Builtin {
     }
 
     /// Returns what a repeated call may do, at worst: what a request may do depends on its method.
-    pub(crate) const fn effect(self) -> EffectClass {
+    pub(crate) const fn effect_class(self) -> EffectClass {
         match self {
             Self::FileList
             | Self::FileRead
@@ -94,33 +96,33 @@ impl Builtin {
     }
 
     /// Puts arguments into canonical form, or says what is wrong and where.
-    pub(crate) fn canonical(self, arguments: &str) -> Result<String, String> {
+    pub(crate) fn canonical_arguments(self, arguments: &str) -> Result<String, String> {
         match self {
-            Self::Exec => canonical::<Exec>(arguments),
-            Self::FileAppend | Self::FileWrite => canonical::<FileContent>(arguments),
-            Self::FileDelete => canonical::<FileDelete>(arguments),
+            Self::Exec => canonical_arguments::<ProgramExecute>(arguments),
+            Self::FileAppend | Self::FileWrite => canonical_arguments::<FileContent>(arguments),
+            Self::FileDelete => canonical_arguments::<FileDelete>(arguments),
             Self::FileEdit => {
-                parse::<FileEdit>(arguments)?.check()?;
-                canonical::<FileEdit>(arguments)
+                parse_arguments::<FileEdit>(arguments)?.check_arguments()?;
+                canonical_arguments::<FileEdit>(arguments)
             }
-            Self::FileList => canonical::<FileList>(arguments),
-            Self::FileRead => canonical::<FileRead>(arguments),
+            Self::FileList => canonical_arguments::<FileList>(arguments),
+            Self::FileRead => canonical_arguments::<FileRead>(arguments),
             Self::FileSearch => {
-                parse::<FileSearch>(arguments)?.compile()?;
-                canonical::<FileSearch>(arguments)
+                parse_arguments::<FileSearch>(arguments)?.compile_pattern()?;
+                canonical_arguments::<FileSearch>(arguments)
             }
             Self::HttpRequest => {
-                parse::<HttpRequest>(arguments)?.check()?;
-                canonical::<HttpRequest>(arguments)
+                parse_arguments::<HttpRequest>(arguments)?.check_arguments()?;
+                canonical_arguments::<HttpRequest>(arguments)
             }
-            Self::MessageSend => canonical::<MessageSend>(arguments),
-            Self::PastRead => canonical::<PastRead>(arguments),
+            Self::MessageSend => canonical_arguments::<MessageSend>(arguments),
+            Self::PastRead => canonical_arguments::<PastRead>(arguments),
             Self::PlanDeclare => {
-                parse::<Declaration>(arguments)?.problem().map_or(Ok(()), Err)?;
-                canonical::<Declaration>(arguments)
+                parse_arguments::<PlanDeclaration>(arguments)?.validation_problem().map_or(Ok(()), Err)?;
+                canonical_arguments::<PlanDeclaration>(arguments)
             }
-            Self::ShellExecute => canonical::<ShellExecute>(arguments),
-            Self::TimeNow => canonical::<TimeNow>(arguments),
+            Self::ShellExecute => canonical_arguments::<ShellExecute>(arguments),
+            Self::TimeNow => canonical_arguments::<TimeNow>(arguments),
         }
     }
 
@@ -129,26 +131,29 @@ impl Builtin {
         ToolDescriptor {
             name: self.name().to_owned(),
             description: self.description().to_owned(),
-            parameters: self.parameters(),
-            effect: self.effect(),
-            roles: self.roles().iter().map(|&(name, role)| (name.to_owned(), role)).collect(),
+            parameters: self.parameter_schema(),
+            effect: self.effect_class(),
+            roles: self.argument_roles().iter().map(|&(name, role)| (name.to_owned(), role)).collect(),
             result_label: self.result_label(),
+            // Whose own a file or an earlier turn is, their labels say.
+            sensitivity: Sensitivity::Low,
+            records: None,
         }
     }
 
-    /// Returns what a policy is told of the tool.
-    pub(crate) fn manifest(self) -> Manifest {
-        Manifest {
-            sink: self.sink(),
-            roles: self.roles().iter().map(|&(name, role)| (name.to_owned(), role)).collect(),
+    /// Returns the facts of the tool that a policy gets.
+    pub(crate) fn manifest(self) -> ToolManifest {
+        ToolManifest {
+            sink: self.output_sink(),
+            roles: self.argument_roles().iter().map(|&(name, role)| (name.to_owned(), role)).collect(),
         }
     }
 
-    /// Tells where what the tool does is seen. A program may be given a way out, and nobody knows what it does with it; of a
-    /// call that gives it none, whoever judges it knows better.
-    const fn sink(self) -> Sink {
+    /// Returns where the tool's effect is seen. A program may be given a way out, and what it does with it is unknown;
+    /// for a call that gives it none, the judge of the call knows better.
+    const fn output_sink(self) -> EffectSink {
         match self {
-            Self::Exec | Self::HttpRequest | Self::ShellExecute => Sink::Outside,
+            Self::Exec | Self::HttpRequest | Self::ShellExecute => EffectSink::Outside,
             Self::FileAppend
             | Self::FileDelete
             | Self::FileEdit
@@ -159,7 +164,7 @@ impl Builtin {
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
-            | Self::TimeNow => Sink::Inside,
+            | Self::TimeNow => EffectSink::Inside,
         }
     }
 
@@ -177,7 +182,7 @@ impl Builtin {
             Self::MessageSend => "Send a message to another session; its agent answers there.",
             Self::PastRead => "Read what an earlier turn told, by the handle that stands there.",
             Self::PlanDeclare => {
-                "Say first which tools you will call, each with its recipients or addresses, if any."
+                "Say first, before you read, which tools you will call, how often, to whom, on what."
             }
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
@@ -186,25 +191,25 @@ impl Builtin {
         }
     }
 
-    fn parameters(self) -> Value {
+    fn parameter_schema(self) -> Value {
         match self {
-            Self::Exec => schema::<Exec>(),
-            Self::FileAppend | Self::FileWrite => schema::<FileContent>(),
-            Self::FileDelete => schema::<FileDelete>(),
-            Self::FileEdit => schema::<FileEdit>(),
-            Self::FileList => schema::<FileList>(),
-            Self::FileRead => schema::<FileRead>(),
-            Self::FileSearch => schema::<FileSearch>(),
-            Self::HttpRequest => schema::<HttpRequest>(),
-            Self::MessageSend => schema::<MessageSend>(),
-            Self::PastRead => schema::<PastRead>(),
-            Self::PlanDeclare => schema::<Declaration>(),
-            Self::ShellExecute => schema::<ShellExecute>(),
-            Self::TimeNow => schema::<TimeNow>(),
+            Self::Exec => argument_schema::<ProgramExecute>(),
+            Self::FileAppend | Self::FileWrite => argument_schema::<FileContent>(),
+            Self::FileDelete => argument_schema::<FileDelete>(),
+            Self::FileEdit => argument_schema::<FileEdit>(),
+            Self::FileList => argument_schema::<FileList>(),
+            Self::FileRead => argument_schema::<FileRead>(),
+            Self::FileSearch => argument_schema::<FileSearch>(),
+            Self::HttpRequest => argument_schema::<HttpRequest>(),
+            Self::MessageSend => argument_schema::<MessageSend>(),
+            Self::PastRead => argument_schema::<PastRead>(),
+            Self::PlanDeclare => plan_schema(),
+            Self::ShellExecute => argument_schema::<ShellExecute>(),
+            Self::TimeNow => argument_schema::<TimeNow>(),
         }
     }
 
-    const fn roles(self) -> &'static [(&'static str, ArgumentRole)] {
+    const fn argument_roles(self) -> &'static [(&'static str, ArgumentRole)] {
         match self {
             Self::Exec => &[("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
             Self::ShellExecute => &[("command", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
@@ -234,7 +239,7 @@ impl Builtin {
 
     const fn result_label(self) -> Label {
         match self {
-            // Names are chosen by whoever made the files, and so is what programs say.
+            // Names are chosen by the authors of the files, and so is what programs say.
             Self::Exec | Self::FileList | Self::FileRead | Self::FileSearch | Self::ShellExecute => {
                 Label::UNKNOWN_FILE
             }
@@ -250,4 +255,28 @@ impl Builtin {
             | Self::TimeNow => Label::PUBLIC_FACT,
         }
     }
+}
+
+/// What a declaration looks like, in as few bytes as will do: every byte is sent with every request to a model. What it does not
+/// name is refused when it is read.
+fn plan_schema() -> Value {
+    let words = || json!({ "items": { "type": "string" }, "type": "array" });
+    let told = |about: &str| json!({ "description": about, "items": { "type": "string" }, "type": "array" });
+    let calls = json!({
+        "properties": {
+            "amount_max": { "type": "number" },
+            "carries": told("Tools whose results it tells."),
+            "objects": words(),
+            "texts": told("Word for word."),
+            "times": { "description": "1 by default.", "type": "integer" },
+            "to": words(),
+        },
+        "type": "object",
+    });
+    json!({
+        "additionalProperties": false,
+        "properties": { "tools": { "additionalProperties": calls, "type": "object" } },
+        "required": ["tools"],
+        "type": "object",
+    })
 }

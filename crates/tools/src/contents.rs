@@ -1,14 +1,14 @@
 //! What a workspace holds that a program could execute, as one digest, so that an approval is bound to it.
 //!
-//! Invariant: whatever is written, moved, linked, removed, or given other rights makes another digest. The look goes through
-//! names in their order, so the same files give the same digest; no link is followed: a link is what it points to. What cannot
-//! be read as a whole is not held to at all, and is said to be so: nothing here stands for a content but the content.
+//! Invariant: whatever is written, moved, linked, removed, or given other rights makes another digest. The scan goes
+//! through names in their order, so the same files give the same digest; no link is followed: a link is what it points
+//! to. A file that cannot be read as a whole is an error, never part of a digest.
 //!
 //! What Dromia itself keeps of long results lies in the workspace too, and comes with every run of the agent. Such a file counts
 //! only where a word of the call names it or its directory: it is data, as an answer from elsewhere is, unless the program
 //! itself says that it executes it.
 //!
-//! It refuses to judge: whoever asks compares. A file may be written after the look by another program of the same agent.
+//! It refuses to judge: the caller compares. Another program of the same agent may write a file after the scan.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use dromia_contracts::Digest;
-use dromia_contracts::approval::{BoundFiles, Contents};
+use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
 use dromia_contracts::runtime::Clock;
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use crate::file_error::FileError;
 use crate::kept;
 use crate::path::{TEMPORARY_PREFIX, WorkspacePath};
-use crate::workspace::{Entry, Missing, Workspace};
+use crate::workspace::{MissingDirectory, Workspace, WorkspaceEntry};
 
 /// The most names of one look.
 const NAMES_MAX: usize = 262_144;
@@ -43,14 +43,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// How many words are looked through between two looks at the clock.
 const WORDS_AT_ONCE: usize = 256;
 
-/// Why nobody can be held to the files of a workspace. It names none of them. Names, depth and time are those of the whole
-/// workspace, whichever of its files count.
+/// Why an approval cannot be bound to the files of a workspace. It names none of them. Names, depth and time are those
+/// of the whole workspace, whichever of its files count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unheld {
+pub(crate) enum FileBindingError {
     #[error("it holds more than {NAMES_MAX} names")]
     Names,
     #[error("directories in it are more than {DEPTH_MAX} deep")]
-    Depth,
+    DirectoryDepth,
     #[error("its files are more than {} MiB", BYTES_MAX >> 20)]
     Bytes,
     #[error("there is a pipe or a device among its files, and nobody knows what comes out of that")]
@@ -64,34 +64,39 @@ pub(crate) enum Unheld {
 }
 
 /// Looks at the files of a workspace: at all of them, or at those that these words name.
-pub(crate) fn look(
+pub(crate) fn scan_contents(
     workspace: Option<&Workspace>,
     words: &[String],
     extent: BoundFiles,
     clock: &dyn Clock,
-) -> Result<Contents, Unheld> {
+) -> Result<ExecutableFiles, FileBindingError> {
     let mut words = words.to_vec();
     let until = clock.now().checked_add(TIME_MAX).unwrap_or(Timestamp::MAX);
     for _ in 0..ROUNDS_MAX {
-        let mut look = Look { words, extent, clock, until, ..Look::new(clock) };
+        let mut look = ContentsScan { words, extent, clock, until, ..ContentsScan::new(clock) };
         if let Some(workspace) = workspace {
-            let root = workspace.directory(&WorkspacePath::default(), Missing::Leave);
-            if let Some(root) = root.map_err(|_| Unheld::Unreadable)? {
-                look.directory(workspace, &root, &mut Vec::new(), Depth { below: 0, is_said: false })?;
+            let root = workspace.open_directory(&WorkspacePath::default(), MissingDirectory::Leave);
+            if let Some(root) = root.map_err(|_| FileBindingError::Unreadable)? {
+                look.scan_directory(
+                    workspace,
+                    &root,
+                    &mut Vec::new(),
+                    DirectoryDepth { below: 0, is_said: false },
+                )?;
             }
         }
         if look.links.is_empty() {
             let digest = Digest::from_bytes(*look.hasher.finalize().as_bytes());
-            return Ok(Contents { digest, files: look.files, extent });
+            return Ok(ExecutableFiles { digest, files: look.files, extent });
         }
         // What a named link leads to is named as well.
         words = look.words;
         words.extend(look.links);
     }
-    Err(Unheld::Links)
+    Err(FileBindingError::Links)
 }
 
-struct Look<'a> {
+struct ContentsScan<'a> {
     words: Vec<String>,
     extent: BoundFiles,
     clock: &'a dyn Clock,
@@ -106,13 +111,13 @@ struct Look<'a> {
 
 /// Where in the workspace a directory lies.
 #[derive(Debug, Clone, Copy)]
-struct Depth {
+struct DirectoryDepth {
     below: usize,
     /// Whether a word names a directory on the way: then all that lies in it counts.
     is_said: bool,
 }
 
-impl<'a> Look<'a> {
+impl<'a> ContentsScan<'a> {
     fn new(clock: &'a dyn Clock) -> Self {
         Self {
             words: Vec::new(),
@@ -127,19 +132,19 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn directory(
+    fn scan_directory(
         &mut self,
         workspace: &Workspace,
         directory: &OwnedFd,
         path: &mut Vec<u8>,
-        depth: Depth,
-    ) -> Result<(), Unheld> {
-        for name in self.names(directory, depth.below)? {
+        depth: DirectoryDepth,
+    ) -> Result<(), FileBindingError> {
+        for name in self.list_names(directory, depth.below)? {
             self.check_time()?;
             let stat = match rustix::fs::statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
-                Err(_) => return Err(Unheld::Unreadable),
+                Err(_) => return Err(FileBindingError::Unreadable),
             };
             let kind = FileType::from_raw_mode(stat.st_mode);
             let counts_anyway = self.extent == BoundFiles::All && !is_kept(path, &name, kind, &stat);
@@ -151,19 +156,19 @@ impl<'a> Look<'a> {
             path.push(b'/');
             path.extend_from_slice(name.as_bytes());
             if kind == FileType::Directory {
-                match workspace.entry(directory.as_fd(), &*name) {
-                    Ok(Entry::Directory(child)) => {
+                match workspace.open_entry(directory.as_fd(), &*name) {
+                    Ok(WorkspaceEntry::Directory(child)) => {
                         if counts {
-                            self.begin(path, &stat);
+                            self.hash_entry_header(path, &stat);
                         }
-                        let below = Depth { below: depth.below + 1, is_said };
-                        self.directory(workspace, &child, path, below)?;
+                        let below = DirectoryDepth { below: depth.below + 1, is_said };
+                        self.scan_directory(workspace, &child, path, below)?;
                     }
                     Err(FileError::Missing) => {}
-                    Ok(Entry::File(_)) | Err(_) => return Err(Unheld::Unreadable),
+                    Ok(WorkspaceEntry::File(_)) | Err(_) => return Err(FileBindingError::Unreadable),
                 }
             } else if counts {
-                self.file(workspace, directory, &name, kind, &stat, path)?;
+                self.hash_file(workspace, directory, &name, kind, &stat, path)?;
             }
             path.truncate(length);
         }
@@ -171,20 +176,20 @@ impl<'a> Look<'a> {
     }
 
     /// Lists a directory in the order of its names.
-    fn names(&mut self, directory: &OwnedFd, depth: usize) -> Result<Vec<CString>, Unheld> {
+    fn list_names(&mut self, directory: &OwnedFd, depth: usize) -> Result<Vec<CString>, FileBindingError> {
         if depth > DEPTH_MAX {
-            return Err(Unheld::Depth);
+            return Err(FileBindingError::DirectoryDepth);
         }
         let mut names = Vec::new();
-        for entry in Dir::read_from(directory).map_err(|_| Unheld::Unreadable)? {
-            let entry = entry.map_err(|_| Unheld::Unreadable)?;
+        for entry in Dir::read_from(directory).map_err(|_| FileBindingError::Unreadable)? {
+            let entry = entry.map_err(|_| FileBindingError::Unreadable)?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
             }
             self.names += 1;
             if self.names > NAMES_MAX {
-                return Err(Unheld::Names);
+                return Err(FileBindingError::Names);
             }
             names.push(name.to_owned());
         }
@@ -193,13 +198,13 @@ impl<'a> Look<'a> {
         Ok(names)
     }
 
-    /// Tells whether a word names it. One that is no text may be named in ways that nobody foresees.
-    fn is_said(&self, name: &CStr) -> Result<bool, Unheld> {
+    /// Returns whether a word names it. A name that is no text counts as named: a word may spell it in any way.
+    fn is_said(&self, name: &CStr) -> Result<bool, FileBindingError> {
         name.to_str().map_or(Ok(true), |name| self.is_word(name))
     }
 
-    /// Tells whether a text stands in a word.
-    fn is_word(&self, text: &str) -> Result<bool, Unheld> {
+    /// Returns whether a word contains a text.
+    fn is_word(&self, text: &str) -> Result<bool, FileBindingError> {
         for words in self.words.chunks(WORDS_AT_ONCE) {
             self.check_time()?;
             if words.iter().any(|word| word.contains(text)) {
@@ -209,7 +214,7 @@ impl<'a> Look<'a> {
         Ok(false)
     }
 
-    fn file(
+    fn hash_file(
         &mut self,
         workspace: &Workspace,
         directory: &OwnedFd,
@@ -217,40 +222,40 @@ impl<'a> Look<'a> {
         kind: FileType,
         stat: &Stat,
         path: &[u8],
-    ) -> Result<(), Unheld> {
+    ) -> Result<(), FileBindingError> {
         let held = match kind {
-            FileType::RegularFile => match workspace.entry(directory.as_fd(), name) {
-                Ok(Entry::File(file)) => self.content(file)?,
+            FileType::RegularFile => match workspace.open_entry(directory.as_fd(), name) {
+                Ok(WorkspaceEntry::File(file)) => self.hash_content(file)?,
                 Err(FileError::Missing) => return Ok(()),
-                Ok(Entry::Directory(_)) | Err(_) => return Err(Unheld::Unreadable),
+                Ok(WorkspaceEntry::Directory(_)) | Err(_) => return Err(FileBindingError::Unreadable),
             },
-            FileType::Symlink => self.link(directory, name)?,
+            FileType::Symlink => self.hash_link(directory, name)?,
             // Nothing reads a socket by its name.
             FileType::Socket => [0; 32],
-            _ => return Err(Unheld::Special),
+            _ => return Err(FileBindingError::Special),
         };
         self.files = self.files.saturating_add(1);
-        self.begin(path, stat);
+        self.hash_entry_header(path, stat);
         self.hasher.update(&held);
         Ok(())
     }
 
     /// Says what it is called, what kind it is, and who may do what with it.
-    fn begin(&mut self, path: &[u8], stat: &Stat) {
+    fn hash_entry_header(&mut self, path: &[u8], stat: &Stat) {
         self.hasher.update(&(path.len() as u64).to_le_bytes()).update(path);
         self.hasher.update(&stat.st_mode.to_le_bytes());
     }
 
     /// The digest of where a link leads. Where only named files count, those that it leads to are named with it.
-    fn link(&mut self, directory: &OwnedFd, name: &CStr) -> Result<[u8; 32], Unheld> {
+    fn hash_link(&mut self, directory: &OwnedFd, name: &CStr) -> Result<[u8; 32], FileBindingError> {
         let Ok(to) = rustix::fs::readlinkat(directory, name, Vec::new()) else {
-            return Err(Unheld::Unreadable);
+            return Err(FileBindingError::Unreadable);
         };
         if self.extent == BoundFiles::Named {
-            let to = to.to_str().map_err(|_| Unheld::Links)?;
+            let to = to.to_str().map_err(|_| FileBindingError::Links)?;
             if !self.is_word(to)? {
                 if self.links.len() >= LINKS_MAX {
-                    return Err(Unheld::Links);
+                    return Err(FileBindingError::Links);
                 }
                 self.links.push(to.to_owned());
             }
@@ -259,7 +264,7 @@ impl<'a> Look<'a> {
     }
 
     /// The digest of what a file holds. What is read counts, whatever comes of it.
-    fn content(&mut self, mut file: File) -> Result<[u8; 32], Unheld> {
+    fn hash_content(&mut self, mut file: File) -> Result<[u8; 32], FileBindingError> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
@@ -271,21 +276,21 @@ impl<'a> Look<'a> {
                     hasher.update(&buffer[..count]);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Unheld::Unreadable),
+                Err(_) => return Err(FileBindingError::Unreadable),
             }
             if self.bytes > BYTES_MAX {
-                return Err(Unheld::Bytes);
+                return Err(FileBindingError::Bytes);
             }
         }
     }
 
-    fn check_time(&self) -> Result<(), Unheld> {
-        if self.clock.now() > self.until { Err(Unheld::Time) } else { Ok(()) }
+    fn check_time(&self) -> Result<(), FileBindingError> {
+        if self.clock.now() > self.until { Err(FileBindingError::Time) } else { Ok(()) }
     }
 }
 
-/// Tells whether this is a long result that Dromia keeps, or the directory of those: not what a program is executed from, as
-/// long as nobody may execute it.
+/// Returns whether this is a long result that Dromia keeps, or the directory of those: not what a program is executed
+/// from, as long as it has no right to be executed.
 fn is_kept(path: &[u8], name: &CStr, kind: FileType, stat: &Stat) -> bool {
     let Ok(name) = name.to_str() else { return false };
     match kind {

@@ -2,8 +2,8 @@
 //!
 //! Invariant: idempotent. An edit changes nothing unless a repeat of it would then find itself done: the old text is
 //! gone, and the new one is there. So a call that is repeated after a crash between the rename and its result says that
-//! there is nothing to do, and a call that was never carried out is carried out. An old text that stands inside of a new
-//! one counts as replaced. Where the old text would stand there again, formed by what is around it, the edit is refused.
+//! there is nothing to do, and a call that was never carried out is carried out. An old text inside of a new one counts
+//! as replaced. Where the new text and the text around it would form the old one again, the edit is refused.
 //!
 //! The file is replaced as a whole, as by a write, and keeps its mode.
 
@@ -14,8 +14,8 @@ use rustix::fs::Mode;
 
 use crate::arguments::FileEdit;
 use crate::file_error::FileError;
-use crate::files::{Changed, fact, replace};
-use crate::marks::Mark;
+use crate::files::{Changed, check_guarded, fact_part, replace_file};
+use crate::marks::FileAccess;
 use crate::workspace::Workspace;
 
 /// The largest file that is edited, before and after.
@@ -23,28 +23,36 @@ const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Edits a file. `key` is the call's, so that a repeated call finds what it left half-done. What the file holds then has the
 /// label of what it held, joined with that of what led to the edit.
-pub(crate) fn edit(workspace: Option<&Workspace>, arguments: &FileEdit, key: &str, mark: &Mark) -> Changed {
+pub(crate) fn edit_file(
+    workspace: Option<&Workspace>,
+    arguments: &FileEdit,
+    key: &str,
+    mark: &FileAccess,
+) -> Changed {
+    check_guarded(&arguments.path)?;
     let workspace = workspace.ok_or(FileError::Missing)?;
-    let file = workspace.read(&arguments.path)?;
+    let file = workspace.open_for_reading(&arguments.path)?;
     let mode = Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
     let mut before = Vec::new();
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut before)?;
     let (old, new) = (arguments.old.as_bytes(), arguments.new.as_bytes());
-    let (text, holds) = match edited(&before, old, new, arguments.count as usize)? {
-        Edited::Already => ("nothing to do: the old text is not there, and the new one is".to_owned(), None),
-        Edited::Gone => ("nothing to do: the old text is not there (any more)".to_owned(), None),
-        Edited::Now(after) => {
-            replace(workspace, &arguments.path, &after, key, Some(mode))?;
+    let (text, holds) = match apply_edit(&before, old, new, arguments.count as usize)? {
+        EditOutcome::Already => {
+            ("nothing to do: the old text is not there, and the new one is".to_owned(), None)
+        }
+        EditOutcome::Gone => ("nothing to do: the old text is not there (any more)".to_owned(), None),
+        EditOutcome::Now(after) => {
+            replace_file(workspace, &arguments.path, &after, key, Some(mode))?;
             let text = format!("replaced {} times; the file has {} bytes", arguments.count, after.len());
-            (text, Some(mark.changed(&before, &after)))
+            (text, Some(mark.label_changed(&before, &after)))
         }
     };
-    Ok((vec![fact(text)], holds))
+    Ok((vec![fact_part(text)], holds))
 }
 
 /// What an edit comes to.
 #[derive(Debug, PartialEq, Eq)]
-enum Edited {
+enum EditOutcome {
     /// It was done before.
     Already,
     /// There is nothing to remove.
@@ -53,13 +61,13 @@ enum Edited {
     Now(Vec<u8>),
 }
 
-fn edited(before: &[u8], old: &[u8], new: &[u8], count: usize) -> Result<Edited, FileError> {
+fn apply_edit(before: &[u8], old: &[u8], new: &[u8], count: usize) -> Result<EditOutcome, FileError> {
     if before.len() > FILE_BYTES_MAX {
         return Err(FileError::TooLongToEdit { limit: FILE_BYTES_MAX });
     }
-    let found = places(before, old, new).count();
+    let found = find_replaceable(before, old, new).count();
     if found == 0 {
-        return done(before, new, count).ok_or(FileError::OldAbsent);
+        return already_done(before, new, count).ok_or(FileError::OldAbsent);
     }
     if found != count {
         return Err(FileError::OldOccurs { found, expected: count });
@@ -70,29 +78,29 @@ fn edited(before: &[u8], old: &[u8], new: &[u8], count: usize) -> Result<Edited,
     }
     let mut after = Vec::with_capacity(length);
     let mut from = 0;
-    for at in places(before, old, new) {
+    for at in find_replaceable(before, old, new) {
         after.extend_from_slice(&before[from..at]);
         after.extend_from_slice(new);
         from = at + old.len();
     }
     after.extend_from_slice(&before[from..]);
-    if places(&after, old, new).next().is_some() || done(&after, new, count).is_none() {
+    if find_replaceable(&after, old, new).next().is_some() || already_done(&after, new, count).is_none() {
         return Err(FileError::OldAgain);
     }
-    Ok(Edited::Now(after))
+    Ok(EditOutcome::Now(after))
 }
 
-/// Tells what a text without the old one means: that the edit is done, or nothing if it cannot have been.
-fn done(text: &[u8], new: &[u8], count: usize) -> Option<Edited> {
+/// Returns what a text without the old one means: that the edit is done, or `None` if it cannot have been.
+fn already_done(text: &[u8], new: &[u8], count: usize) -> Option<EditOutcome> {
     if new.is_empty() {
-        return Some(Edited::Gone);
+        return Some(EditOutcome::Gone);
     }
     let there = memmem::find_iter(text, new).take(count).count();
-    (there == count).then_some(Edited::Already)
+    (there == count).then_some(EditOutcome::Already)
 }
 
 /// Finds the old text where it is not a part of the new one, from the front and without overlaps.
-fn places<'text>(
+fn find_replaceable<'text>(
     text: &'text [u8],
     old: &'text [u8],
     new: &'text [u8],
@@ -112,11 +120,11 @@ mod tests {
     use super::*;
 
     fn text(before: &str, old: &str, new: &str, count: usize) -> Result<String, FileError> {
-        let edited = edited(before.as_bytes(), old.as_bytes(), new.as_bytes(), count)?;
+        let edited = apply_edit(before.as_bytes(), old.as_bytes(), new.as_bytes(), count)?;
         Ok(match edited {
-            Edited::Already => "already".to_owned(),
-            Edited::Gone => "gone".to_owned(),
-            Edited::Now(after) => String::from_utf8(after).expect("it was text"),
+            EditOutcome::Already => "already".to_owned(),
+            EditOutcome::Gone => "gone".to_owned(),
+            EditOutcome::Now(after) => String::from_utf8(after).expect("it was text"),
         })
     }
 
@@ -157,9 +165,9 @@ mod tests {
     fn what_is_too_long_is_refused_before_and_after() {
         let long = FileError::TooLongToEdit { limit: FILE_BYTES_MAX };
         let before = vec![b'x'; FILE_BYTES_MAX + 1];
-        assert_eq!(edited(&before, b"y", b"z", 1), Err(long));
+        assert_eq!(apply_edit(&before, b"y", b"z", 1), Err(long));
         let new = vec![b'z'; FILE_BYTES_MAX];
-        assert_eq!(edited(b"ab ab", b"ab", &new, 2), Err(long));
+        assert_eq!(apply_edit(b"ab ab", b"ab", &new, 2), Err(long));
     }
 
     proptest! {
@@ -172,9 +180,9 @@ mod tests {
         ) {
             prop_assume!(old != new);
             let (old, new) = (old.as_bytes(), new.as_bytes());
-            if let Ok(Edited::Now(after)) = edited(before.as_bytes(), old, new, count) {
-                let repeated = edited(&after, old, new, count);
-                prop_assert!(matches!(repeated, Ok(Edited::Already | Edited::Gone)), "{:?}", repeated);
+            if let Ok(EditOutcome::Now(after)) = apply_edit(before.as_bytes(), old, new, count) {
+                let repeated = apply_edit(&after, old, new, count);
+                prop_assert!(matches!(repeated, Ok(EditOutcome::Already | EditOutcome::Gone)), "{:?}", repeated);
             }
         }
     }

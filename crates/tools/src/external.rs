@@ -18,26 +18,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::content::{Part, ToolCall};
-use dromia_contracts::egress::{EgressError, Line, Method, Request, Response};
+use dromia_contracts::content::{ContentPart, ToolCall};
+use dromia_contracts::egress::{EgressClient, EgressError, EgressRequest, EgressResponse, HttpMethod};
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, Manifest, PrepareError, PreparedCall, Sink, ToolContext, ToolDescriptor,
-    ToolOutput,
+    ArgumentRole, EffectClass, EffectSink, PrepareError, PreparedCall, RecordFields, Sensitivity,
+    ToolContext, ToolDescriptor, ToolManifest, ToolOutput,
 };
-use dromia_contracts::vault::{self, Leaks, Placement, SecretUse};
+use dromia_contracts::vault::{self, LeakDetector, SecretPlacement, SecretUse};
 use serde_json::Value;
 
-use self::arguments::Shape;
+use self::arguments::ArgumentSchema;
 use crate::arguments::READ_BYTES_MAX;
-use crate::catalogue::Builtin;
-use crate::files::fact;
-use crate::kept::{KEPT_BYTES_MAX, Long, is_readable};
-use crate::toolbox::action;
+use crate::catalogue::BuiltinTool;
+use crate::files::fact_part;
+use crate::kept::{KEPT_BYTES_MAX, LongOutput, is_readable};
+use crate::toolbox::action_digest;
 use crate::web::{self, AROUND_BYTES, HttpUrl};
 
-/// The longest name: providers take 64 characters, and a dot travels as two.
-pub const NAME_BYTES_MAX: usize = 48;
+/// The longest name. Where a provider takes fewer characters, it travels as a digest and its end.
+pub const NAME_BYTES_MAX: usize = 128;
 /// The longest description; it is sent with every request to a model.
 pub const DESCRIPTION_BYTES_MAX: usize = 2 << 10;
 
@@ -49,22 +49,26 @@ const RESERVED: [&str; 8] = ["model", "reply", "net", "secret", "privileged", "d
 pub struct ExternalSpec {
     /// Its name, a family and a word such as `bank.pay`.
     pub name: String,
-    /// What it is for, as models are told.
+    /// What it is for, as models read it.
     pub description: String,
     /// The JSON Schema of its arguments.
     pub arguments: BTreeMap<String, Value>,
     /// What a repeated call may do.
     pub effect: EffectClass,
     /// Where what it does is seen.
-    pub sink: Sink,
+    pub sink: EffectSink,
     /// The role of each argument, by its name.
     pub roles: BTreeMap<String, ArgumentRole>,
     /// The label of what it returns.
     pub result_label: Label,
+    /// How sensitive its answers are; if not given, what its secret opens decides.
+    pub sensitivity: Option<Sensitivity>,
+    /// What the records in its answers are called.
+    pub records: Option<RecordFields>,
     /// The address to which calls are posted.
     pub url: String,
-    /// The name of the secret that is sent along, and where it stands.
-    pub secret: Option<(String, Placement)>,
+    /// The name of the secret that is sent along, and where in the request it is.
+    pub secret: Option<(String, SecretPlacement)>,
 }
 
 /// Why a tool cannot be registered.
@@ -78,7 +82,7 @@ pub struct ExternalProblem {
 }
 
 impl ExternalProblem {
-    fn at(key: impl Into<String>, problem: impl Into<String>) -> Self {
+    fn at_key(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { key: key.into(), problem: problem.into() }
     }
 }
@@ -87,43 +91,72 @@ impl ExternalProblem {
 #[derive(Debug, Clone)]
 pub struct ExternalTool {
     descriptor: ToolDescriptor,
-    sink: Sink,
+    sink: EffectSink,
     url: String,
-    secret: Option<(String, Placement)>,
-    shape: Shape,
+    secret: Option<(String, SecretPlacement)>,
+    shape: ArgumentSchema,
 }
 
 impl ExternalTool {
     /// Checks what the operator says.
     pub fn new(spec: ExternalSpec) -> Result<Self, ExternalProblem> {
-        let ExternalSpec { name, description, arguments, effect, sink, roles, result_label, url, secret } =
-            spec;
-        is_name(&name).map_err(|problem| ExternalProblem::at("", problem))?;
+        let ExternalSpec {
+            name,
+            description,
+            arguments,
+            effect,
+            sink,
+            roles,
+            result_label,
+            sensitivity,
+            records,
+            url,
+            secret,
+        } = spec;
+        is_name(&name).map_err(|problem| ExternalProblem::at_key("", problem))?;
         if description.trim().is_empty() || description.len() > DESCRIPTION_BYTES_MAX {
             let problem = format!("must say what it is for, in at most {DESCRIPTION_BYTES_MAX} bytes");
-            return Err(ExternalProblem::at("description", problem));
+            return Err(ExternalProblem::at_key("description", problem));
         }
-        let (shape, parameters) =
-            Shape::new(arguments).map_err(|problem| ExternalProblem::at("arguments", problem))?;
+        let (shape, parameters) = ArgumentSchema::new(arguments)
+            .map_err(|problem| ExternalProblem::at_key("arguments", problem))?;
         if let Some(unknown) = roles.keys().find(|name| parameters["properties"].get(name).is_none()) {
             let problem = format!("there is no argument {unknown:?} among its `properties`");
-            return Err(ExternalProblem::at(format!("roles.{unknown}"), problem));
+            return Err(ExternalProblem::at_key(format!("roles.{unknown}"), problem));
         }
         if effect == EffectClass::Transactional {
             let problem = "nothing that another host does commits together with its result; write pure, idempotent, \
                            keyed or unkeyed";
-            return Err(ExternalProblem::at("effect", problem));
+            return Err(ExternalProblem::at_key("effect", problem));
         }
-        let url = HttpUrl::parse(&url).map_err(|problem| ExternalProblem::at("url", problem))?.into();
+        let url = HttpUrl::parse(&url).map_err(|problem| ExternalProblem::at_key("url", problem))?.into();
         if secret.as_ref().is_some_and(|(name, _)| !vault::is_name(name)) {
-            return Err(ExternalProblem::at("secret", format!("a secret's name is {}", vault::NAME_RULE)));
+            return Err(ExternalProblem::at_key(
+                "secret",
+                format!("a secret's name is {}", vault::NAME_RULE),
+            ));
         }
-        if secret.as_ref().is_some_and(|(_, placement)| placement.slot().is_none()) {
+        if secret.as_ref().is_some_and(|(_, placement)| placement.request_slot().is_none()) {
             let problem = "a secret that signs is never sent; write bearer, header:NAME or query:NAME";
-            return Err(ExternalProblem::at("placement", problem));
+            return Err(ExternalProblem::at_key("placement", problem));
         }
+        if records.as_ref().is_some_and(|RecordFields { keys, names }| keys.is_empty() || names.is_empty()) {
+            let problem = "name the fields of a record: at least one of `keys` and one of `names`";
+            return Err(ExternalProblem::at_key("records", problem));
+        }
+        let opened = if secret.is_some() { Sensitivity::High } else { Sensitivity::Low };
+        let sensitivity = sensitivity.unwrap_or(opened);
         let roles = roles.into_iter().collect();
-        let descriptor = ToolDescriptor { name, description, parameters, effect, roles, result_label };
+        let descriptor = ToolDescriptor {
+            name,
+            description,
+            parameters,
+            effect,
+            roles,
+            result_label,
+            sensitivity,
+            records,
+        };
         Ok(Self { descriptor, sink, url, secret, shape })
     }
 
@@ -138,27 +171,27 @@ impl ExternalTool {
     }
 
     /// Returns the canonical address to which calls are posted.
-    pub fn url(&self) -> &str {
+    pub fn server_url(&self) -> &str {
         &self.url
     }
 
-    /// Returns what a policy is told of it.
-    pub(crate) fn manifest(&self) -> Manifest {
-        Manifest { sink: self.sink, roles: self.descriptor.roles.iter().cloned().collect() }
+    /// Returns the facts of it that a policy gets.
+    pub(crate) fn manifest(&self) -> ToolManifest {
+        ToolManifest { sink: self.sink, roles: self.descriptor.roles.iter().cloned().collect() }
     }
 
     /// Puts a call into canonical form.
-    pub(crate) fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    pub(crate) fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         let name = self.name();
         let arguments = self
             .shape
-            .canonical(&call.arguments)
+            .canonical_arguments(&call.arguments)
             .map_err(|problem| PrepareError::Arguments { tool: name.to_owned(), problem })?;
         Ok(PreparedCall {
             id: call.id,
             tool: name.to_owned(),
             effect: self.descriptor.effect,
-            action: action(name, &arguments),
+            action: action_digest(name, &arguments),
             arguments,
             // Where it goes is the operator's matter: the grant for the tool covers it.
             reaches: None,
@@ -167,26 +200,26 @@ impl ExternalTool {
         })
     }
 
-    /// Posts a prepared call, and tells the answer; gives back a body that is longer than what is shown, to be kept.
-    pub(crate) async fn call(
+    /// Posts a prepared call, and returns the answer; gives back a body that is longer than what is shown, to be kept.
+    pub(crate) async fn post_call(
         &self,
-        line: &dyn Line,
-        leaks: &dyn Leaks,
+        line: &dyn EgressClient,
+        leaks: &dyn LeakDetector,
         context: &ToolContext,
         arguments: String,
-    ) -> (ToolOutput, Option<Long>) {
+    ) -> (ToolOutput, Option<LongOutput>) {
         let scope = &context.scope;
         let used = self.secret.as_ref();
         let secrets: Vec<_> = used
             .and_then(|(name, placement)| {
-                Some(SecretUse { scope: scope.clone(), name: name.clone(), slot: placement.slot()? })
+                Some(SecretUse { scope: scope.clone(), name: name.clone(), slot: placement.request_slot()? })
             })
             .into_iter()
             .collect();
         let around = if secrets.is_empty() { 0 } else { AROUND_BYTES };
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let request = Request {
-            method: Method::Post,
+        let request = EgressRequest {
+            method: HttpMethod::Post,
             url: self.url.clone(),
             headers: vec![
                 header("accept", "application/json, text/plain;q=0.9, */*;q=0.1"),
@@ -198,30 +231,30 @@ impl ExternalTool {
             share: scope.tenant().to_string(),
             secrets,
         };
-        let response = match line.send(request).await {
+        let response = match line.send_request(request).await {
             Ok(response) => response,
             Err(EgressError { failure, is_sent, decisions }) => {
                 let may_have_acted = is_sent && self.descriptor.effect != EffectClass::Pure;
-                return (web::failed(&failure, may_have_acted, decisions), None);
+                return (web::failure_output(&failure, may_have_acted, decisions), None);
             }
         };
-        let Response { status, headers: _, url: _, decisions, mut body } = response;
+        let EgressResponse { status, headers: _, url: _, decisions, mut body } = response;
         let limit = READ_BYTES_MAX as usize;
         let most = if is_readable(&context.grants) { KEPT_BYTES_MAX } else { limit };
-        let read = web::piece(&mut *body, 0, most, around).await;
-        let Some(mut piece) = read.masked(leaks, scope, 0, most).await else {
+        let read = web::read_window(&mut *body, 0, most, around).await;
+        let Some(mut piece) = read.mask_and_cut(leaks, scope, 0, most).await else {
             let text = "the answer is withheld: nobody can look now whether it holds a secret".to_owned();
-            let parts = vec![fact(text)];
+            let parts = vec![fact_part(text)];
             return (ToolOutput { failed: true, parts, egress: decisions, ..ToolOutput::default() }, None);
         };
-        let long = piece.shorten(limit);
-        let mut parts = vec![fact(piece.told(status, 0, Method::Post))];
+        let long = piece.shorten_to(limit);
+        let mut parts = vec![fact_part(piece.status_line(status, 0, HttpMethod::Post))];
         if (300..400).contains(&status) {
-            parts.push(fact("[it redirects, which is not followed for a tool]"));
+            parts.push(fact_part("[it redirects, which is not followed for a tool]"));
         }
         if !piece.bytes.is_empty() {
             let text = String::from_utf8_lossy(&piece.bytes);
-            parts.push(Part::text(text, self.descriptor.result_label));
+            parts.push(ContentPart::new_text(text, self.descriptor.result_label));
         }
         let failed = piece.torn.is_some() || !(200..300).contains(&status);
         (ToolOutput { failed, parts, egress: decisions, ..ToolOutput::default() }, long)
@@ -230,9 +263,9 @@ impl ExternalTool {
 
 /// An external tool with the line to its server.
 #[derive(Debug)]
-pub(crate) struct Registered {
+pub(crate) struct RegisteredTool {
     pub(crate) tool: ExternalTool,
-    pub(crate) line: Arc<dyn Line>,
+    pub(crate) line: Arc<dyn EgressClient>,
 }
 
 /// Checks a name: words with dots between them, as a grant spells them, of a family that no built-in tool is of.
@@ -249,8 +282,8 @@ fn is_name(name: &str) -> Result<(), String> {
              words, dots between them, {NAME_BYTES_MAX} bytes at most"
         ));
     }
-    let is_taken = |tool: Builtin| tool.name().split('.').next() == Some(family);
-    if RESERVED.contains(&family) || Builtin::ALL.into_iter().any(is_taken) {
+    let is_taken = |tool: BuiltinTool| tool.name().split('.').next() == Some(family);
+    if RESERVED.contains(&family) || BuiltinTool::ALL.into_iter().any(is_taken) {
         return Err(format!("{family} begins names of what is built in; choose another family"));
     }
     Ok(())
@@ -285,6 +318,7 @@ mod tests {
         ] {
             assert!(is_name(bad).is_err(), "{bad}");
         }
-        assert!(is_name(&format!("a.{}", "b".repeat(47))).is_err());
+        assert_eq!(is_name(&format!("a.{}", "b".repeat(126))), Ok(()));
+        assert!(is_name(&format!("a.{}", "b".repeat(127))).is_err());
     }
 }

@@ -16,6 +16,11 @@ pub(crate) enum FileError {
     Symlink,
     #[error("refused: the path leads out of the workspace")]
     Outside,
+    #[error(
+        "refused: programs outside of the sandbox would execute what lies there, so no agent changes it: in .git all but \
+         what git works with, the tasks of editors, the files that shells read"
+    )]
+    Guarded,
     #[error("refused: it is a directory, not a file")]
     Directory,
     #[error("refused: a part of the path is a file, not a directory")]
@@ -44,6 +49,10 @@ pub(crate) enum FileError {
          replaced; nothing was changed. Name more of what is around it"
     )]
     OldAgain,
+    #[error(
+        "refused: the workspace would hold more than its {limit} bytes; nothing was changed. Delete something first"
+    )]
+    OverQuota { limit: u64 },
     #[error("failed: the disk is full; nothing was changed")]
     DiskFull,
     #[error(

@@ -1,47 +1,51 @@
 //! What the file tools do: read, write, append, delete, in blocking code on held handles.
 //!
 //! Invariant: an effect is durable before it is reported: the file is synced, and so is the directory whose
-//! entry changed. Each outcome text says exactly what happened. Nothing here follows a link.
+//! entry changed. Each outcome text says exactly what happened. Nothing here follows a link, and nothing that programs
+//! outside would execute is changed (the list is [`dromia_contracts::guarded`], which sandboxes use too).
 //!
 //! Crash windows. Write: a crash before the rename leaves a temporary file, whose name belongs to the call, so
-//! that the repeated call removes it; after the rename, repeating leaves the same content. Append: a crash leaves
-//! nobody knowing whether it happened, which is why it is never repeated by itself.
+//! that the repeated call removes it; after the rename, repeating leaves the same content. Append: after a crash it
+//! is unknown whether it happened, which is why it is never repeated by itself.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
-use dromia_contracts::content::Part;
-use dromia_contracts::label::{Integrity, Label, Readers};
+use dromia_contracts::content::ContentPart;
+use dromia_contracts::guarded::is_guarded;
+use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::arguments::{FileContent, FileDelete, FileRead};
 use crate::file_error::FileError;
-use crate::marks::{Holds, Mark};
+use crate::marks::{FileAccess, LabelledContent};
 use crate::path::{FilePath, TEMPORARY_PREFIX};
-use crate::walk::{digest, whole};
-use crate::workspace::{Missing, Workspace, create_new, kind};
+use crate::walk::{content_digest, read_comparable};
+use crate::workspace::{MissingDirectory, Workspace, create_new, entry_kind};
 
 /// The largest file that an append may leave.
 pub(crate) const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The label of what a file tool states by itself: true, and nobody's business but the agent's.
-pub(crate) const WORKSPACE_FACT: Label = Label { integrity: Integrity::Trusted, readers: Readers::Agent };
+pub(crate) const WORKSPACE_FACT: Label =
+    Label { integrity: IntegrityLevel::Trusted, readers: ReaderSet::Agent };
 
-/// What a file tool tells, or why it did not do it.
-pub(crate) type Told = Result<Vec<Part>, FileError>;
+/// What a file tool returns to the model, or why it did not do it.
+pub(crate) type Told = Result<Vec<ContentPart>, FileError>;
 
-/// What a change tells, and what the file holds now with the label of it, as long as nobody else wrote to it.
-pub(crate) type Changed = Result<(Vec<Part>, Option<Holds>), FileError>;
+/// What a change returns, and the new content of the file with its label, as long as nothing else writes to it.
+pub(crate) type Changed = Result<(Vec<ContentPart>, Option<LabelledContent>), FileError>;
 
 /// Reads a piece of a file, which has the label of the content that it is a piece of.
-pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead, mark: &Mark) -> Told {
-    let file = workspace.ok_or(FileError::Missing)?.read(&arguments.path)?;
-    // What is told is of the very bytes that are compared, whoever writes to the file meanwhile.
-    let content = whole(&file)?;
-    let label = mark.label_of(content.as_deref().map(digest));
+pub(crate) fn read_file(workspace: Option<&Workspace>, arguments: &FileRead, mark: &FileAccess) -> Told {
+    let file = workspace.ok_or(FileError::Missing)?.open_for_reading(&arguments.path)?;
+    // The result shows the very bytes that are compared, even if the file is written meanwhile.
+    let content = read_comparable(&file)?;
+    let label = mark.label_of(content.as_deref().map(content_digest));
     let size = match &content {
         Some(content) => content.len() as u64,
         None => file.metadata()?.len(),
@@ -49,7 +53,7 @@ pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead, mark: &M
     // An offset past what the kernel can count is refused by it, and there is nothing to read there anyway.
     let limit = if arguments.offset < size { arguments.limit } else { 0 };
     let mut bytes = match content {
-        Some(content) => piece(content, arguments.offset, limit),
+        Some(content) => slice_content(content, arguments.offset, limit),
         None => read_at_most(&file, arguments.offset, limit)?,
     };
     bytes.truncate(whole_characters(&bytes));
@@ -57,44 +61,45 @@ pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead, mark: &M
     let more = size.saturating_sub(end);
     let mut parts = Vec::new();
     if bytes.is_empty() {
-        parts.push(fact(format!("[nothing here: the file has {size} bytes]")));
+        parts.push(fact_part(format!("[nothing here: the file has {size} bytes]")));
     } else {
         if std::str::from_utf8(&bytes).is_err() {
-            parts.push(fact("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
+            parts.push(fact_part("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
         }
-        parts.push(Part::text(String::from_utf8_lossy(&bytes), label));
+        parts.push(ContentPart::new_text(String::from_utf8_lossy(&bytes), label));
         if more > 0 {
-            parts.push(fact(format!("[{more} more bytes; read on with offset {end}]")));
+            parts.push(fact_part(format!("[{more} more bytes; read on with offset {end}]")));
         }
     }
     Ok(parts)
 }
 
 /// Replaces a file as a whole. `key` is the call's, so that a repeated call finds what it left half-done.
-pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -> Told {
-    replace(workspace, &arguments.path, arguments.content.as_bytes(), key, None)?;
+pub(crate) fn write_file(workspace: &Workspace, arguments: &FileContent, key: &str) -> Told {
+    replace_file(workspace, &arguments.path, arguments.content.as_bytes(), key, None)?;
     let bytes = arguments.content.len();
-    Ok(vec![fact(format!("wrote {bytes} byte{}", if bytes == 1 { "" } else { "s" }))])
+    Ok(vec![fact_part(format!("wrote {bytes} byte{}", if bytes == 1 { "" } else { "s" }))])
 }
 
 /// Puts a file with this content in a path's place; `mode` is that of the file before, where it shall stay.
-pub(crate) fn replace(
+pub(crate) fn replace_file(
     workspace: &Workspace,
     path: &FilePath,
     content: &[u8],
     key: &str,
     mode: Option<Mode>,
 ) -> Result<(), FileError> {
-    let (parent, name) = path.split();
-    let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
-    match kind(parent.as_fd(), name)? {
+    check_guarded(path)?;
+    let (parent, name) = path.split_file_name();
+    let parent = workspace.open_directory(&parent, MissingDirectory::Make)?.ok_or(FileError::Missing)?;
+    match entry_kind(parent.as_fd(), name)? {
         None | Some(FileType::RegularFile) => {}
         Some(FileType::Directory) => return Err(FileError::Directory),
         Some(FileType::Symlink) => return Err(FileError::Symlink),
         Some(_) => return Err(FileError::Special),
     }
     let temporary = format!("{TEMPORARY_PREFIX}{}", &blake3::hash(key.as_bytes()).to_hex()[..16]);
-    unlink(parent.as_fd(), &temporary)?;
+    unlink_entry(parent.as_fd(), &temporary)?;
     let written = create_new(parent.as_fd(), &temporary).and_then(|mut file| {
         file.write_all(content)?;
         if let Some(mode) = mode {
@@ -105,27 +110,28 @@ pub(crate) fn replace(
         Ok(rustix::fs::renameat(&parent, &temporary, &parent, name)?)
     });
     if let Err(error) = written {
-        // The first error is the one to tell; a temporary file that stays is invisible to the agent.
-        let _: Result<(), FileError> = unlink(parent.as_fd(), &temporary);
+        // The first error is the one to report; a temporary file that stays is invisible to the agent.
+        let _: Result<(), FileError> = unlink_entry(parent.as_fd(), &temporary);
         return Err(error);
     }
     rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)
 }
 
 /// Appends to a file. What it holds then was led to by what it held as well.
-pub(crate) fn append(workspace: &Workspace, arguments: &FileContent, mark: &Mark) -> Changed {
+pub(crate) fn append_file(workspace: &Workspace, arguments: &FileContent, mark: &FileAccess) -> Changed {
+    check_guarded(&arguments.path)?;
     let more = arguments.content.as_bytes();
-    let holds = match workspace.read(&arguments.path) {
-        Ok(file) => whole(&file)?.map(|before| {
+    let holds = match workspace.open_for_reading(&arguments.path) {
+        Ok(file) => read_comparable(&file)?.map(|before| {
             let after = [before.as_slice(), more].concat();
-            if before.is_empty() { mark.anew(&after) } else { mark.changed(&before, &after) }
+            if before.is_empty() { mark.label_replaced(&after) } else { mark.label_changed(&before, &after) }
         }),
-        // Why it cannot be read is told by what opens it for writing.
-        Err(_) => Some(mark.anew(more)),
+        // Opening it for writing reports why it cannot be read.
+        Err(_) => Some(mark.label_replaced(more)),
     };
-    let (parent, name) = arguments.path.split();
-    let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
-    let mut file = workspace.append(parent.as_fd(), name)?;
+    let (parent, name) = arguments.path.split_file_name();
+    let parent = workspace.open_directory(&parent, MissingDirectory::Make)?.ok_or(FileError::Missing)?;
+    let mut file = workspace.open_for_appending(parent.as_fd(), name)?;
     let before = file.metadata()?.len();
     let after = before.saturating_add(arguments.content.len() as u64);
     if after > FILE_BYTES_MAX {
@@ -139,17 +145,18 @@ pub(crate) fn append(workspace: &Workspace, arguments: &FileContent, mark: &Mark
     if before == 0 {
         rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
     }
-    let told = vec![fact(format!("appended {} bytes; the file has {after}", arguments.content.len()))];
+    let told = vec![fact_part(format!("appended {} bytes; the file has {after}", arguments.content.len()))];
     Ok((told, holds))
 }
 
 /// Deletes a file or an empty directory. What is gone already is deleted.
-pub(crate) fn delete(workspace: Option<&Workspace>, arguments: &FileDelete) -> Told {
-    let gone = || Ok(vec![fact("it is not there (any more)")]);
+pub(crate) fn delete_file(workspace: Option<&Workspace>, arguments: &FileDelete) -> Told {
+    check_guarded(&arguments.path)?;
+    let gone = || Ok(vec![fact_part("it is not there (any more)")]);
     let Some(workspace) = workspace else { return gone() };
-    let (parent, name) = arguments.path.split();
-    let Some(parent) = workspace.directory(&parent, Missing::Leave)? else { return gone() };
-    let flags = match kind(parent.as_fd(), name)? {
+    let (parent, name) = arguments.path.split_file_name();
+    let Some(parent) = workspace.open_directory(&parent, MissingDirectory::Leave)? else { return gone() };
+    let flags = match entry_kind(parent.as_fd(), name)? {
         None => return gone(),
         Some(FileType::RegularFile) => AtFlags::empty(),
         Some(FileType::Directory) => AtFlags::REMOVEDIR,
@@ -162,15 +169,20 @@ pub(crate) fn delete(workspace: Option<&Workspace>, arguments: &FileDelete) -> T
         Err(errno) => return Err(errno.into()),
     }
     rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
-    Ok(vec![fact("deleted")])
+    Ok(vec![fact_part("deleted")])
+}
+
+/// Refuses to change what programs outside would execute, whether it is there or not.
+pub(crate) fn check_guarded(path: &FilePath) -> Result<(), FileError> {
+    if is_guarded(Path::new(&path.to_string())) { Err(FileError::Guarded) } else { Ok(()) }
 }
 
 /// Makes a part that states a fact about the workspace.
-pub(crate) fn fact(text: impl Into<String>) -> Part {
-    Part::text(text, WORKSPACE_FACT)
+pub(crate) fn fact_part(text: impl Into<String>) -> ContentPart {
+    ContentPart::new_text(text, WORKSPACE_FACT)
 }
 
-fn unlink(parent: BorrowedFd<'_>, name: &str) -> Result<(), FileError> {
+fn unlink_entry(parent: BorrowedFd<'_>, name: &str) -> Result<(), FileError> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
@@ -178,7 +190,7 @@ fn unlink(parent: BorrowedFd<'_>, name: &str) -> Result<(), FileError> {
 }
 
 /// Takes a piece out of a content.
-fn piece(mut content: Vec<u8>, offset: u64, limit: u32) -> Vec<u8> {
+fn slice_content(mut content: Vec<u8>, offset: u64, limit: u32) -> Vec<u8> {
     let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
     content.drain(..begin);
     content.truncate(limit as usize);

@@ -1,8 +1,8 @@
-//! Results that are longer than what a model is told at once: kept whole in a file of the workspace, which is their
+//! Results that are longer than what a model is shown at once: kept whole in a file of the workspace, which is their
 //! *handle*. `file.read` reads on there, and so do programs.
 //!
-//! Invariant: that a result is kept is told only once its file is durable, and nothing depends on the file: the journal
-//! has what the model was told, and a handle whose file is gone is a file that is not there. Its name is made of the
+//! Invariant: a result is reported as kept only once its file is durable, and nothing depends on the file: the journal
+//! has what the model was shown, and a handle whose file is gone is a file that is not there. Its name is made of the
 //! call's key, so a call that is repeated after a crash leaves one file.
 //!
 //! What is kept is bounded: [`KEPT_BYTES_MAX`] of a result, the newest [`KEPT_MAX`] results of an agent.
@@ -10,13 +10,13 @@
 use std::cmp::Reverse;
 use std::os::fd::OwnedFd;
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use crate::file_error::FileError;
-use crate::files::{fact, replace};
+use crate::files::{fact_part, replace_file};
 use crate::path::{FilePath, WorkspacePath};
-use crate::workspace::{Missing, Workspace};
+use crate::workspace::{MissingDirectory, Workspace};
 
 /// The most bytes of one result that are kept.
 pub(crate) const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -36,50 +36,50 @@ const SUFFIX: &str = ".txt";
 /// The digits of a name before its suffix.
 const DIGITS: usize = 16;
 
-/// A result that is longer than what is told of it.
+/// A result that is longer than what the model is shown of it.
 #[derive(Debug)]
-pub(crate) struct Long {
+pub(crate) struct LongOutput {
     /// The bytes to keep.
     pub(crate) bytes: Vec<u8>,
-    /// How many of its beginning are told.
+    /// How many of its first bytes the model is shown.
     pub(crate) shown: usize,
     /// Whether there were more than may be kept.
     pub(crate) is_cut: bool,
 }
 
-impl Long {
-    /// Keeps the result of the call with this key, and tells where.
-    pub(crate) fn keep(&self, workspace: &Workspace, key: &str) -> Result<Kept, FileError> {
-        let handle = handle(key)?;
-        replace(workspace, &handle, &self.bytes, key, None)?;
-        let gone = match workspace.directory(&handle.split().0, Missing::Leave)? {
-            Some(directory) => forget(&directory, handle.split().1)?,
+impl LongOutput {
+    /// Keeps the result of the call with this key, and returns where.
+    pub(crate) fn spill_to_file(&self, workspace: &Workspace, key: &str) -> Result<SpilledOutput, FileError> {
+        let handle = spill_path(key)?;
+        replace_file(workspace, &handle, &self.bytes, key, None)?;
+        let gone = match workspace.open_directory(&handle.split_file_name().0, MissingDirectory::Leave)? {
+            Some(directory) => prune_oldest(&directory, handle.split_file_name().1)?,
             None => Vec::new(),
         };
         let (total, shown) = (self.bytes.len(), self.shown);
         let what = if self.is_cut { "the first" } else { "all" };
         let told = format!("[{what} {total} bytes are in {handle}; read on there from offset {shown}]");
-        Ok(Kept { path: handle.to_string(), told: fact(told), gone })
+        Ok(SpilledOutput { path: handle.to_string(), told: fact_part(told), gone })
     }
 }
 
 /// A result that is kept.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SpilledOutput {
     /// Where.
     pub(crate) path: String,
-    /// What the model is told of it.
-    pub(crate) told: Part,
+    /// The note on it that the model gets.
+    pub(crate) told: ContentPart,
     /// Where older ones were that gave way; of very many, some.
     pub(crate) gone: Vec<String>,
 }
 
-/// Tells whether an agent could read what is kept.
+/// Returns whether an agent could read what is kept.
 pub(crate) fn is_readable(grants: &[String]) -> bool {
     grants.iter().any(|grant| matches!(grant.as_str(), "file.read" | "file.*"))
 }
 
-fn handle(key: &str) -> Result<FilePath, FileError> {
+fn spill_path(key: &str) -> Result<FilePath, FileError> {
     let name = &blake3::hash(key.as_bytes()).to_hex()[..DIGITS];
     let path = WorkspacePath::parse(&format!("{DIRECTORY}/{name}{SUFFIX}"));
     // Hexadecimal digits make a clean path.
@@ -88,7 +88,7 @@ fn handle(key: &str) -> Result<FilePath, FileError> {
 
 /// Removes the oldest results beyond the bound, but not the one that was just kept, and says where they were. What an agent
 /// put beside them stays.
-fn forget(directory: &OwnedFd, newest: &str) -> Result<Vec<String>, FileError> {
+fn prune_oldest(directory: &OwnedFd, newest: &str) -> Result<Vec<String>, FileError> {
     let mut kept = Vec::new();
     for entry in Dir::read_from(directory)?.take(SCAN_MAX) {
         let entry = entry?;
@@ -110,7 +110,7 @@ fn forget(directory: &OwnedFd, newest: &str) -> Result<Vec<String>, FileError> {
     Ok(gone.into_iter().take(GONE_SAID_MAX).collect())
 }
 
-/// Tells whether a file of that directory is named as a result is.
+/// Returns whether a file of that directory is named as a result is.
 pub(crate) fn is_result(name: &str) -> bool {
     let digits = name.strip_suffix(SUFFIX).unwrap_or_default();
     digits.len() == DIGITS && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn a_handle_is_made_of_the_key_and_nothing_else_is_taken_for_one() {
-        let (first, second) = (handle("a").expect("a path"), handle("b").expect("a path"));
+        let (first, second) = (spill_path("a").expect("a path"), spill_path("b").expect("a path"));
         assert_ne!(first, second);
-        assert_eq!(first, handle("a").expect("a path"));
-        assert!(is_result(first.split().1));
+        assert_eq!(first, spill_path("a").expect("a path"));
+        assert!(is_result(first.split_file_name().1));
         for name in
             ["", ".txt", "report.txt", "0123456789abcde.txt", "0123456789ABCDEF.txt", "0123456789abcdef"]
         {

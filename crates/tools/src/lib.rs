@@ -7,10 +7,10 @@
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
 //! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `marks` labels
-//! what they read and wrote, `walk` looks at a whole workspace; `program` runs
-//! programs in a sandbox that others build, within `limits`; `proxy` answers behind the door of one that may reach something; `live` says what they say as they say it, `ending` how they ended; `kept`
-//! keeps what is too long to be told; `past` reads again what earlier turns told; `message` sends; `web` asks other hosts; [`external`] posts calls to servers that the operator
-//! registers as tools; [`homes`] wipes.
+//! what they read and wrote, `walk` looks at a whole workspace; `program` runs programs in a sandbox that others build,
+//! within `limits`; `proxy` serves a program that may reach other hosts; `live` streams what programs say, `ending` says
+//! how they ended; `kept` keeps results that are too long to show; `past` reads results of earlier turns again;
+//! `message` sends; `web` asks other hosts; [`external`] posts calls to an operator's tool servers; [`homes`] wipes.
 
 pub mod toolbox;
 
@@ -32,6 +32,7 @@ mod message;
 mod past;
 mod program;
 mod proxy;
+mod quota;
 mod search;
 mod turns;
 mod walk;
@@ -44,4 +45,4 @@ pub mod homes;
 
 pub use crate::external::{ExternalProblem, ExternalSpec, ExternalTool};
 pub use crate::homes::AgentHomes;
-pub use crate::toolbox::{Toolbox, ToolsConfig, prepare};
+pub use crate::toolbox::{Toolbox, ToolsConfig, prepare_builtin};

@@ -3,8 +3,8 @@
 //! A call says how long it may take and nothing more; so time is the one limit that a model can lower, and none that it can
 //! raise.
 
-use dromia_contracts::quantity::{size, time};
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::quantity::{format_bytes, format_millis};
+use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::terms::ToolTerms;
 
 use crate::arguments::TIMEOUT_S_MAX;
@@ -12,36 +12,36 @@ use crate::arguments::TIMEOUT_S_MAX;
 /// The most bytes that a program may write.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
-/// How many processors a program may keep busy all the time that it has, if nobody says.
+/// How many processors a program may keep busy all the time that it has, by default.
 const PROCESSORS: u64 = 4;
 
 /// The most that any call may use.
-pub(crate) fn most(terms: &ToolTerms) -> Limits {
+pub(crate) fn limits_max(terms: &ToolTerms) -> ProcessLimits {
     of_call(TIMEOUT_S_MAX, terms)
 }
 
 /// What a call may use that asks for so many seconds.
-pub(crate) fn of_call(timeout_s: u32, terms: &ToolTerms) -> Limits {
+pub(crate) fn of_call(timeout_s: u32, terms: &ToolTerms) -> ProcessLimits {
     let asked_ms = u64::from(timeout_s) * 1000;
     let wall_ms = terms.wall_ms.map_or(asked_ms, |most| most.min(asked_ms));
-    Limits {
+    ProcessLimits {
         wall_ms,
         cpu_ms: terms.cpu_ms.unwrap_or(wall_ms * PROCESSORS),
-        memory_bytes: terms.memory_bytes.unwrap_or(Limits::DEFAULT.memory_bytes),
+        memory_bytes: terms.memory_bytes.unwrap_or(ProcessLimits::DEFAULT.memory_bytes),
         output_bytes: OUTPUT_BYTES_MAX,
-        disk_bytes: terms.disk_bytes.unwrap_or(Limits::DEFAULT.disk_bytes),
-        ..Limits::DEFAULT
+        disk_bytes: terms.disk_bytes.unwrap_or(ProcessLimits::DEFAULT.disk_bytes),
+        ..ProcessLimits::DEFAULT
     }
 }
 
-/// Tells the limits that were in force, in one line.
-pub(crate) fn shown(limits: &Limits) -> String {
+/// Writes the limits that were in force, in one line.
+pub(crate) fn limits_text(limits: &ProcessLimits) -> String {
     format!(
         "[limits: {}, {} of processors, {} of memory, {} on disk]",
-        time(limits.wall_ms),
-        time(limits.cpu_ms),
-        size(limits.memory_bytes),
-        size(limits.disk_bytes)
+        format_millis(limits.wall_ms),
+        format_millis(limits.cpu_ms),
+        format_bytes(limits.memory_bytes),
+        format_bytes(limits.disk_bytes)
     )
 }
 
@@ -61,11 +61,11 @@ mod tests {
         };
         for (limits, told) in [
             (of_call(7, &unsaid), "[limits: 7 s, 28 s of processors, 1 GiB of memory, 1 GiB on disk]"),
-            (most(&unsaid), "[limits: 600 s, 2400 s of processors, 1 GiB of memory, 1 GiB on disk]"),
+            (limits_max(&unsaid), "[limits: 600 s, 2400 s of processors, 1 GiB of memory, 1 GiB on disk]"),
             (of_call(7, &said), "[limits: 7 s, 1500 ms of processors, 512 MiB of memory, 7 bytes on disk]"),
-            (most(&said), "[limits: 30 s, 1500 ms of processors, 512 MiB of memory, 7 bytes on disk]"),
+            (limits_max(&said), "[limits: 30 s, 1500 ms of processors, 512 MiB of memory, 7 bytes on disk]"),
         ] {
-            assert_eq!(shown(&limits), told);
+            assert_eq!(limits_text(&limits), told);
         }
     }
 }

@@ -6,15 +6,15 @@ use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use crate::arguments::FileList;
 use crate::file_error::FileError;
-use crate::files::{Told, fact};
+use crate::files::{Told, fact_part};
 use crate::path::TEMPORARY_PREFIX;
-use crate::workspace::{Missing, Workspace};
+use crate::workspace::{MissingDirectory, Workspace};
 
 /// The most names of one page.
 const ENTRIES_MAX: usize = 1000;
@@ -24,37 +24,37 @@ const PAGE_BYTES_MAX: usize = 64 << 10;
 const SCAN_MAX: u64 = 200_000;
 
 /// Lists a directory.
-pub(crate) fn list(workspace: Option<&Workspace>, arguments: &FileList) -> Told {
-    let at_root = arguments.path.names().next().is_none();
+pub(crate) fn list_directory(workspace: Option<&Workspace>, arguments: &FileList) -> Told {
+    let at_root = arguments.path.components().next().is_none();
     let directory = match workspace {
-        Some(workspace) => workspace.directory(&arguments.path, Missing::Leave)?,
+        Some(workspace) => workspace.open_directory(&arguments.path, MissingDirectory::Leave)?,
         None => None,
     };
     let Some(directory) = directory else {
-        // A workspace that nobody wrote to is empty; that it does not exist yet is no matter of the agent's.
-        return if at_root { Ok(vec![fact("[empty]")]) } else { Err(FileError::Missing) };
+        // A workspace that was never written to is empty; that it does not exist yet is no matter of the agent's.
+        return if at_root { Ok(vec![fact_part("[empty]")]) } else { Err(FileError::Missing) };
     };
-    let page = scan(&directory, &arguments.after)?;
+    let page = scan_names(&directory, &arguments.after)?;
     let mut parts = Vec::new();
     if page.lines.is_empty() {
-        parts.push(fact("[empty]"));
+        parts.push(fact_part("[empty]"));
     } else {
-        parts.push(Part::text(page.lines, Label::UNKNOWN_FILE));
+        parts.push(ContentPart::new_text(page.lines, Label::UNKNOWN_FILE));
     }
     if page.more > 0 {
         let count = if page.cut_short { "at least " } else { "" };
-        parts.push(fact(format!("[{count}{} more; list on with the last name as after]", page.more)));
+        parts.push(fact_part(format!("[{count}{} more; list on with the last name as after]", page.more)));
     }
     Ok(parts)
 }
 
-struct Listing {
+struct DirectoryListing {
     lines: String,
     more: u64,
     cut_short: bool,
 }
 
-fn scan(directory: &OwnedFd, after: &str) -> Result<Listing, FileError> {
+fn scan_names(directory: &OwnedFd, after: &str) -> Result<DirectoryListing, FileError> {
     // Of all names after the last page, the heap keeps the first in order; its top is the one to drop.
     let mut first = BinaryHeap::with_capacity(ENTRIES_MAX + 1);
     let (mut seen, mut looked_at) = (0_u64, 0_u64);
@@ -89,7 +89,7 @@ fn scan(directory: &OwnedFd, after: &str) -> Result<Listing, FileError> {
         shown += 1;
     }
     lines.truncate(lines.trim_end_matches('\n').len());
-    Ok(Listing { lines, more: seen - shown, cut_short })
+    Ok(DirectoryListing { lines, more: seen - shown, cut_short })
 }
 
 /// Writes `name/` for a directory, `name SIZE` for a file, and the kind of anything else.

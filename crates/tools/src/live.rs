@@ -1,14 +1,15 @@
-//! What a program says while it runs, handed to whoever looks on.
+//! The live output of a running program, handed to its observers.
 //!
-//! Invariant: the program never waits for anybody here, and what is handed on is bounded: pieces of at most
-//! [`LIVE_PIECE_BYTES_MAX`] bytes, [`BYTES_PER_SECOND`] a second, 256 pieces a second. What comes faster waits in the
-//! room of one piece, and of that the oldest is left out, which shows in the offsets. The result of the call tells all.
+//! Invariant: the program never waits for an observer here, and what is handed on is bounded: pieces of at most
+//! [`LIVE_PIECE_BYTES_MAX`] bytes, [`BYTES_PER_SECOND`] a second, 256 pieces a second. Faster output waits in a buffer
+//! of one piece, which drops its oldest bytes; the offsets show that. The result of the call has all of the output.
 //!
 //! Text is cut between characters; what is no UTF-8 is replaced.
 
+use std::time::Duration;
+
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces};
-use jiff::{SignedDuration, Timestamp};
+use dromia_contracts::tool::{CallProgressSink, LIVE_PIECE_BYTES_MAX};
 
 /// The most bytes of one call that are handed on in a second; so many may come at once.
 const BYTES_PER_SECOND: usize = 64 << 10;
@@ -20,39 +21,47 @@ const PIECE_COST_MIN: usize = 256;
 const REPLACED_BYTES: usize = '\u{fffd}'.len_utf8();
 
 /// The voice of one call.
-pub(crate) struct Voice<'a> {
-    pieces: &'a dyn Pieces,
+pub(crate) struct OutputStreamer<'a> {
+    pieces: &'a dyn CallProgressSink,
     clock: &'a dyn Clock,
     /// What was not handed on yet.
     waiting: Vec<u8>,
     /// Where in the output it begins.
     offset: u64,
-    /// How many bytes may go out now, and since when that is so.
+    /// How many bytes may go out now, and since when that is so by the steady clock: a wall clock that is set neither stops
+    /// live output nor lets more of it out.
     room: usize,
-    at: Timestamp,
+    at: Duration,
 }
 
-impl<'a> Voice<'a> {
-    pub(crate) fn new(pieces: &'a dyn Pieces, clock: &'a dyn Clock) -> Self {
-        Self { pieces, clock, waiting: Vec::new(), offset: 0, room: BYTES_PER_SECOND, at: clock.now() }
+impl<'a> OutputStreamer<'a> {
+    pub(crate) fn new(pieces: &'a dyn CallProgressSink, clock: &'a dyn Clock) -> Self {
+        Self {
+            pieces,
+            clock,
+            waiting: Vec::new(),
+            offset: 0,
+            room: BYTES_PER_SECOND,
+            at: clock.monotonic_now(),
+        }
     }
 
     /// Takes what was written.
-    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+    pub(crate) fn push_output(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(LIVE_PIECE_BYTES_MAX) {
             self.waiting.extend_from_slice(piece);
-            self.speak();
+            self.send_due();
             self.leave_out(self.waiting.len().saturating_sub(LIVE_PIECE_BYTES_MAX));
         }
     }
 
     /// Hands on what may go out now.
-    pub(crate) fn speak(&mut self) {
-        let now = self.clock.now();
-        let passed = usize::try_from(now.as_millisecond() - self.at.as_millisecond()).unwrap_or(0);
-        self.room =
-            self.room.saturating_add(passed.saturating_mul(BYTES_PER_SECOND / 1000)).min(BYTES_PER_SECOND);
-        self.at = now;
+    pub(crate) fn send_due(&mut self) {
+        let passed = self.clock.monotonic_now().saturating_sub(self.at).as_millis();
+        // Whole milliseconds, of which nothing is lost.
+        self.at = self.at.saturating_add(Duration::from_millis(u64::try_from(passed).unwrap_or(u64::MAX)));
+        let more = usize::try_from(passed).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_SECOND / 1000);
+        self.room = self.room.saturating_add(more).min(BYTES_PER_SECOND);
         while let Some(length) = self.next() {
             let cost = length.max(PIECE_COST_MIN);
             if cost > self.room {
@@ -63,16 +72,17 @@ impl<'a> Voice<'a> {
         }
     }
 
-    /// Returns when what waits may go out; nothing if nothing waits.
-    pub(crate) fn due(&self) -> Option<Timestamp> {
+    /// Returns how long it takes until what waits may go out; nothing if nothing waits.
+    pub(crate) fn next_due_at(&self) -> Option<Duration> {
         let short = self.next()?.max(PIECE_COST_MIN).saturating_sub(self.room);
-        let wait = i64::try_from(short.div_ceil(BYTES_PER_SECOND / 1000)).unwrap_or(i64::MAX);
-        self.at.checked_add(SignedDuration::from_millis(wait)).ok()
+        let wait = u64::try_from(short.div_ceil(BYTES_PER_SECOND / 1000)).unwrap_or(u64::MAX);
+        let passed = self.clock.monotonic_now().saturating_sub(self.at);
+        Some(Duration::from_millis(wait).saturating_sub(passed))
     }
 
     /// Hands on what is left, the last of it, however much went out before.
-    pub(crate) fn end(&mut self) {
-        self.speak();
+    pub(crate) fn flush_rest(&mut self) {
+        self.send_due();
         while !self.waiting.is_empty() {
             self.hand_on(self.next().unwrap_or(self.waiting.len()));
         }
@@ -92,7 +102,7 @@ impl<'a> Voice<'a> {
 
     fn hand_on(&mut self, length: usize) {
         let text = String::from_utf8_lossy(&self.waiting[..length]);
-        self.pieces.push(self.offset, length as u64, &text);
+        self.pieces.push_piece(self.offset, length as u64, &text);
         drop(text);
         self.leave_out(length);
     }
@@ -119,10 +129,10 @@ fn before_half_character(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Waits for a moment, for ever if there is none.
-pub(crate) async fn until(clock: &dyn Clock, at: Option<Timestamp>) {
-    match at {
-        Some(at) => clock.sleep_until(at).await,
+/// Waits so long, for ever if there is no time.
+pub(crate) async fn pause(clock: &dyn Clock, wait: Option<Duration>) {
+    match wait {
+        Some(wait) => clock.sleep(wait).await,
         None => std::future::pending().await,
     }
 }
@@ -130,21 +140,42 @@ pub(crate) async fn until(clock: &dyn Clock, at: Option<Timestamp>) {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
     use dromia_contracts::BoxFuture;
+    use jiff::Timestamp;
 
     use super::*;
 
+    /// Goes on by hand; its wall clock is set by hand, too.
     #[derive(Debug, Default)]
-    struct Stopped(AtomicI64);
+    struct Stopped {
+        steady_ms: AtomicU64,
+        wall_ms: AtomicI64,
+    }
+
+    impl Stopped {
+        fn pass(&self, wait: Duration) {
+            let ms = u64::try_from(wait.as_millis()).expect("a short time");
+            self.steady_ms.fetch_add(ms, Ordering::SeqCst);
+            self.wall_ms.fetch_add(ms.cast_signed(), Ordering::SeqCst);
+        }
+    }
 
     impl Clock for Stopped {
         fn now(&self) -> Timestamp {
-            Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).expect("a time")
+            Timestamp::from_millisecond(self.wall_ms.load(Ordering::SeqCst)).expect("a time")
         }
 
         fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+
+        fn monotonic_now(&self) -> Duration {
+            Duration::from_millis(self.steady_ms.load(Ordering::SeqCst))
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
             Box::pin(std::future::pending())
         }
     }
@@ -152,8 +183,8 @@ mod tests {
     #[derive(Default)]
     struct Kept(Mutex<Vec<(u64, u64, String)>>);
 
-    impl Pieces for Kept {
-        fn push(&self, offset: u64, bytes: u64, text: &str) {
+    impl CallProgressSink for Kept {
+        fn push_piece(&self, offset: u64, bytes: u64, text: &str) {
             self.0.lock().expect("nobody panicked").push((offset, bytes, text.to_owned()));
         }
     }
@@ -167,11 +198,11 @@ mod tests {
     #[test]
     fn text_is_cut_between_characters_and_the_end_is_said_as_it_is() {
         let (clock, kept) = (Stopped::default(), Kept::default());
-        let mut voice = Voice::new(&kept, &clock);
+        let mut voice = OutputStreamer::new(&kept, &clock);
         for bytes in [&b"a\xc3"[..], b"\xa9\xf0\x9f", b"\x98\x80b\xff", b"\xe2\x82"] {
-            voice.hear(bytes);
+            voice.push_output(bytes);
         }
-        voice.end();
+        voice.flush_rest();
         let said = kept.take();
         let text: String = said.iter().map(|(_, _, text)| text.as_str()).collect();
         assert_eq!(text, "aé😀b\u{fffd}\u{fffd}");
@@ -189,22 +220,79 @@ mod tests {
             [(vec![b'x'; 1 << 20], 1 << 20), (vec![b'y'; 10_000], 1), (vec![0xff; 1 << 20], 999)]
         {
             let (clock, kept) = (Stopped::default(), Kept::default());
-            let mut voice = Voice::new(&kept, &clock);
-            flood.chunks(piece).for_each(|bytes| voice.hear(bytes));
+            let mut voice = OutputStreamer::new(&kept, &clock);
+            flood.chunks(piece).for_each(|bytes| voice.push_output(bytes));
             let first = kept.take();
             let bytes: u64 = first.iter().map(|(_, bytes, _)| bytes).sum();
             assert!(bytes <= BYTES_PER_SECOND as u64 && first.len() <= BYTES_PER_SECOND / PIECE_COST_MIN);
             assert!(!first.is_empty() && first.iter().all(|(_, _, text)| text.len() <= LIVE_PIECE_BYTES_MAX));
-            let due = voice.due().expect("something waits");
-            clock.0.store(due.as_millisecond(), Ordering::SeqCst);
-            voice.speak();
+            let due = voice.next_due_at().expect("something waits");
+            clock.pass(due);
+            voice.send_due();
             let mut later = kept.take();
             assert!(!later.is_empty(), "it goes on when it is due");
-            voice.end();
+            voice.flush_rest();
             later.extend(kept.take());
             let (offset, bytes, _) = later.pop().expect("something was said");
             assert_eq!(offset + bytes, flood.len() as u64, "the end is said");
-            assert_eq!(voice.due(), None);
+            assert_eq!(voice.next_due_at(), None);
         }
+    }
+
+    /// Says how many pieces go out after a flood when the wall clock was set, which `stopped` holds, and no time passed.
+    fn pieces_after_a_step(by_ms: i64, clock: &dyn Clock, stopped: &Stopped) -> usize {
+        let kept = Kept::default();
+        let mut voice = OutputStreamer::new(&kept, clock);
+        voice.push_output(&vec![b'x'; 1 << 20]);
+        kept.take();
+        stopped.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+        voice.send_due();
+        kept.take().len()
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_lets_out_no_more_and_stops_nothing() {
+        for by_ms in [3_600_000, -3_600_000] {
+            let clock = Stopped::default();
+            assert_eq!(pieces_after_a_step(by_ms, &clock, &clock), 0, "{by_ms}");
+            let (clock, kept) = (Stopped::default(), Kept::default());
+            let mut voice = OutputStreamer::new(&kept, &clock);
+            voice.push_output(&vec![b'x'; 1 << 20]);
+            kept.take();
+            clock.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+            let due = voice.next_due_at().expect("something waits");
+            assert!(due <= Duration::from_secs(1), "{by_ms}: {due:?}");
+            clock.pass(due);
+            voice.send_due();
+            assert!(!kept.take().is_empty(), "it goes on: {by_ms}");
+        }
+    }
+
+    /// Planted fault: the rate is reckoned by the wall clock.
+    #[test]
+    fn a_rate_by_the_wall_clock_is_caught() {
+        #[derive(Debug)]
+        struct ByWall(Stopped);
+
+        impl Clock for ByWall {
+            fn now(&self) -> Timestamp {
+                self.0.now()
+            }
+
+            fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+                self.0.sleep_until(at)
+            }
+
+            fn monotonic_now(&self) -> Duration {
+                Duration::from_millis(self.0.now().as_millisecond().unsigned_abs())
+            }
+
+            fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+                self.0.sleep(wait)
+            }
+        }
+
+        let clock = ByWall(Stopped::default());
+        assert!(pieces_after_a_step(3_600_000, &clock, &clock.0) > 0, "nothing notices it");
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Invariant: a file is what it is known as only while it holds the very bytes that were labelled; every other one is
 //! untrusted, for the agent at most. What a file tool writes has the label of all that its run has seen. What a program
-//! changed has that of the whole workspace beside it, because it may have read all of it, and is untrusted where it may reach
-//! other hosts. Where the index cannot be read, a file has the strictest label. What one actor's input led to is untrusted
-//! for every other one. It writes nothing: what is said becomes durable in the commit of the call's result, so a crash before
-//! leaves files that nobody knows.
+//! changed has that of the whole workspace beside it, because it may have read all of it, and is untrusted where it may
+//! reach other hosts. Where the index cannot be read, a file has the strictest label. What one actor's input led to is
+//! untrusted for every other one. It writes nothing: labels become durable in the commit of the call's result, so a
+//! crash before leaves files without a known label.
 //!
 //! Bounds: of one call [`SAID_MAX`] files are named. What a program changed beyond that, or in a workspace that is too large
 //! to be walked, keeps no label of its own: the whole workspace then counts as tainted, which is said as what counts for
@@ -14,14 +14,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::file::{FILE_PATH_BYTES_MAX, FileLabel, FileLabels, KnownFile, label_for};
-use dromia_contracts::label::{Integrity, Label};
-use dromia_contracts::store::{Page, Store};
+use dromia_contracts::label::{IntegrityLevel, Label};
+use dromia_contracts::store::{PageRequest, Store};
 use dromia_contracts::tool::ToolContext;
 use dromia_contracts::{Actor, AgentId, Digest, RunId};
 
-use crate::walk::{Seen, digest};
+use crate::walk::{WorkspaceDigests, content_digest};
 
 /// The most files of which one call says what they hold.
 const SAID_MAX: usize = 128;
@@ -30,7 +30,7 @@ const SAID_BYTES_MAX: usize = 16 << 10;
 
 /// Who knows the labels of files.
 #[derive(Debug)]
-pub(crate) struct Marks {
+pub(crate) struct FileLabelRegistry {
     store: Arc<dyn Store>,
     /// What runs that have not come to rest may have written already, before it is durable what it holds. There are as many
     /// as the engine drives at most.
@@ -45,29 +45,34 @@ struct AtWork {
     label: Label,
 }
 
-impl Marks {
+impl FileLabelRegistry {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self { store, at_work: Mutex::default() }
     }
 
     /// Asks what is known of one file.
-    pub(crate) async fn of(&self, context: &ToolContext, path: &str) -> Mark {
+    pub(crate) async fn file_access(&self, context: &ToolContext, path: &str) -> FileAccess {
         let known = self.store.file_label(&context.scope, context.agent, path).await;
         let known = known.unwrap_or(KnownFile { file: None, rest: STRICTEST });
-        Mark { known, author: context.author.clone(), label: context.label }
+        FileAccess { known, author: context.author.clone(), label: context.label }
     }
 
     /// Asks what is known of all files.
-    pub(crate) async fn all(&self, context: &ToolContext) -> Known {
-        let (rest, author) = (self.of(context, "").await.known.rest, context.author.clone());
-        let mut known = Known { files: BTreeMap::new(), rest, least: Label::PUBLIC_FACT, author };
+    pub(crate) async fn workspace_labels(&self, context: &ToolContext) -> WorkspaceLabels {
+        let (rest, author) = (self.file_access(context, "").await.known.rest, context.author.clone());
+        let mut known = WorkspaceLabels { files: BTreeMap::new(), rest, least: Label::PUBLIC_FACT, author };
         loop {
             let after = known.files.last_key_value().map(|(path, _)| path.clone());
-            let page = Page { after: after.as_deref(), limit: Page::<()>::LIMIT_MAX };
+            let page = PageRequest { after: after.as_deref(), limit: PageRequest::<()>::LIMIT_MAX };
             let Ok(files) = self.store.file_labels(&context.scope, context.agent, page).await else {
-                return Known { files: BTreeMap::new(), rest: STRICTEST, least: STRICTEST, ..known };
+                return WorkspaceLabels {
+                    files: BTreeMap::new(),
+                    rest: STRICTEST,
+                    least: STRICTEST,
+                    ..known
+                };
             };
-            let is_last = files.len() < Page::<()>::LIMIT_MAX;
+            let is_last = files.len() < PageRequest::<()>::LIMIT_MAX;
             known.files.extend(files);
             if is_last {
                 return known;
@@ -77,7 +82,7 @@ impl Marks {
 
     /// Remembers that a run may write to the workspace now, and with which label, until it comes to rest. Returns the join
     /// of what all runs of the agent may write.
-    pub(crate) fn begin(&self, context: &ToolContext, label: Label) -> Label {
+    pub(crate) fn begin_writing(&self, context: &ToolContext, label: Label) -> Label {
         let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = at_work.entry(context.run).or_insert_with(|| AtWork {
             agent: context.agent,
@@ -89,70 +94,70 @@ impl Marks {
         all.fold(label, |all, run| all.join(label_for(run.label, &run.author, &context.author)))
     }
 
-    /// Forgets a run that has come to rest: what it wrote is known, or nobody will ever say.
+    /// Forgets a run that has come to rest: what it wrote is known, or will never be reported.
     pub(crate) fn let_go(&self, run: RunId) {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 }
 
-/// Untrusted, and for nobody but the actor.
+/// Untrusted, and readable only by the actor.
 const STRICTEST: Label = Label::CLAIM;
 
 /// What is known of a file, and who is about to read or write it.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub(crate) struct FileAccess {
     known: KnownFile,
     author: Actor,
     label: Label,
 }
 
-impl Mark {
+impl FileAccess {
     /// The label of a content of the file.
     pub(crate) fn label_of(&self, content: Option<Digest>) -> Label {
         self.known.label_of(content, &self.author)
     }
 
-    /// What the file holds that is written anew.
-    pub(crate) fn anew(&self, after: &[u8]) -> Holds {
-        Holds::of(after, self.label)
+    /// The label of the new content of a file that is replaced.
+    pub(crate) fn label_replaced(&self, after: &[u8]) -> LabelledContent {
+        LabelledContent::with_label(after, self.label)
     }
 
     /// What the file holds that held something before.
-    pub(crate) fn changed(&self, before: &[u8], after: &[u8]) -> Holds {
-        Holds::of(after, self.label.join(self.label_of(Some(digest(before)))))
+    pub(crate) fn label_changed(&self, before: &[u8], after: &[u8]) -> LabelledContent {
+        LabelledContent::with_label(after, self.label.join(self.label_of(Some(content_digest(before)))))
     }
 }
 
-/// What a file holds, as long as nobody else writes to it.
+/// The content of a file and its label, as long as nothing else writes to it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Holds {
+pub(crate) struct LabelledContent {
     content: Digest,
     label: Label,
 }
 
-impl Holds {
+impl LabelledContent {
     /// These bytes, with this label.
-    pub(crate) fn of(content: &[u8], label: Label) -> Self {
-        Self { content: digest(content), label }
+    pub(crate) fn with_label(content: &[u8], label: Label) -> Self {
+        Self { content: content_digest(content), label }
     }
 
     /// Says whose input led to it.
-    pub(crate) fn by(self, author: &Actor) -> FileLabel {
+    pub(crate) fn into_file_label(self, author: &Actor) -> FileLabel {
         FileLabel { content: self.content, label: self.label, author: author.clone() }
     }
 }
 
 /// What is known of the files of a workspace, for a run that works on somebody's input.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct WorkspaceLabels {
     files: BTreeMap<String, FileLabel>,
     rest: Label,
-    /// The label of all together, at least: the strictest, where nobody could tell.
+    /// A lower bound for the label of all together: the strictest label if the index could not be read.
     least: Label,
     author: Actor,
 }
 
-impl Known {
+impl WorkspaceLabels {
     /// The label of what a file holds.
     pub(crate) fn label_of(&self, path: &str, content: Option<Digest>) -> Label {
         match self.files.get(path) {
@@ -167,20 +172,22 @@ impl Known {
     }
 
     /// The label of all that a program may read that is started now: of what is there, and of what was there and is known.
-    pub(crate) fn label_of_all(&self, seen: &Seen) -> Label {
+    pub(crate) fn label_of_all(&self, seen: &WorkspaceDigests) -> Label {
         let there = seen.files.iter().map(|(path, content)| self.label_of(path, *content));
         let unseen = seen.is_cut.then(|| self.label_of("", None));
         there.chain(unseen).fold(self.label_of_known(), Label::join)
     }
 
     /// Says of every file that holds something else than what is known of it that it has this label now.
-    pub(crate) fn changed(&self, seen: &Seen, label: Label) -> FileLabels {
+    pub(crate) fn changed_labels(&self, seen: &WorkspaceDigests, label: Label) -> FileLabels {
         let mut said = FileLabels { files: BTreeMap::new(), rest: seen.is_cut.then_some(label) };
         let is_known =
             |path: &str, content: Digest| self.files.get(path).is_some_and(|file| file.content == content);
         let held = seen.files.iter().filter_map(|(path, content)| Some((path, (*content)?)));
         let held = held.filter(|(path, content)| !is_known(path.as_str(), *content));
-        let held = held.map(|(path, content)| (path, Some(Holds { content, label }.by(&self.author))));
+        let held = held.map(|(path, content)| {
+            (path, Some(LabelledContent { content, label }.into_file_label(&self.author)))
+        });
         let gone = self.files.keys().filter(|path| !seen.is_cut && !seen.files.contains_key(*path));
         let unread = seen.files.values().any(Option::is_none);
         let mut bytes = 0;
@@ -201,17 +208,17 @@ impl Known {
 }
 
 /// Narrows what came out of a workspace by the label of what a program could read there. What the tool says itself stays.
-pub(crate) fn narrow(parts: &mut [Part], by: Label) {
+pub(crate) fn narrow_labels(parts: &mut [ContentPart], by: Label) {
     for part in parts {
-        let (Part::Text { label, .. } | Part::Image { label, .. }) = part;
-        if label.integrity == Integrity::Untrusted {
+        let (ContentPart::Text { label, .. } | ContentPart::Image { label, .. }) = part;
+        if label.integrity == IntegrityLevel::Untrusted {
             *label = label.join(by);
         }
     }
 }
 
-/// The join of the labels of what is told.
-pub(crate) fn label_of(parts: &[Part], label: Label) -> Label {
+/// The join of the labels of what is returned.
+pub(crate) fn label_of(parts: &[ContentPart], label: Label) -> Label {
     parts.iter().fold(label, |label, part| label.join(part.label()))
 }
 
@@ -223,19 +230,22 @@ mod tests {
         Actor::new("cli:ada")
     }
 
-    fn known(files: &[(&str, &str, Label)]) -> Known {
+    fn known(files: &[(&str, &str, Label)]) -> WorkspaceLabels {
         let file = |(path, content, label): &(&str, &str, Label)| {
-            ((*path).to_owned(), Holds::of(content.as_bytes(), *label).by(&ada()))
+            (
+                (*path).to_owned(),
+                LabelledContent::with_label(content.as_bytes(), *label).into_file_label(&ada()),
+            )
         };
         let (files, least) = (files.iter().map(file).collect(), Label::PUBLIC_FACT);
-        Known { files, rest: least, least, author: ada() }
+        WorkspaceLabels { files, rest: least, least, author: ada() }
     }
 
-    fn seen(files: &[(&str, Option<&str>)], is_cut: bool) -> Seen {
+    fn seen(files: &[(&str, Option<&str>)], is_cut: bool) -> WorkspaceDigests {
         let file = |(path, content): &(&str, Option<&str>)| {
-            ((*path).to_owned(), content.map(|content| digest(content.as_bytes())))
+            ((*path).to_owned(), content.map(|content| content_digest(content.as_bytes())))
         };
-        Seen { files: files.iter().map(file).collect(), is_cut }
+        WorkspaceDigests { files: files.iter().map(file).collect(), is_cut }
     }
 
     #[test]
@@ -253,7 +263,7 @@ mod tests {
             assert_eq!(index.label_of_all(&seen(&files, is_cut)), label, "{files:?}");
         }
         assert_eq!(known(&[]).label_of_all(&seen(&[], false)), Label::PUBLIC_FACT);
-        let of_another = Known { author: Actor::new("cli:eve"), ..index };
+        let of_another = WorkspaceLabels { author: Actor::new("cli:eve"), ..index };
         assert_eq!(of_another.label_of_all(&seen(&[("a", Some("1"))], false)), Label::CLAIM);
     }
 
@@ -261,18 +271,22 @@ mod tests {
     fn what_changed_is_said_and_what_did_not_is_left_as_it_is() {
         let label = Label::UNKNOWN_FILE;
         let index = known(&[("a", "1", Label::ACTOR_TEXT), ("b", "1", Label::ACTOR_TEXT), ("c", "1", label)]);
-        let holds = |content: &[u8]| Some(Holds::of(content, label).by(&ada()));
-        let said =
-            index.changed(&seen(&[("a", Some("1")), ("b", Some("2")), ("d", Some("1"))], false), label);
-        let mut expected = FileLabels::of("b", holds(b"2"));
-        expected.extend(FileLabels::of("c", None));
-        expected.extend(FileLabels::of("d", holds(b"1")));
+        let holds =
+            |content: &[u8]| Some(LabelledContent::with_label(content, label).into_file_label(&ada()));
+        let said = index
+            .changed_labels(&seen(&[("a", Some("1")), ("b", Some("2")), ("d", Some("1"))], false), label);
+        let mut expected = FileLabels::for_file("b", holds(b"2"));
+        expected.extend(FileLabels::for_file("c", None));
+        expected.extend(FileLabels::for_file("d", holds(b"1")));
         assert_eq!(said, expected);
-        let said = index.changed(&seen(&[("b", Some("2"))], true), label);
-        let expected = FileLabels { rest: Some(label), ..FileLabels::of("b", holds(b"2")) };
+        let said = index.changed_labels(&seen(&[("b", Some("2"))], true), label);
+        let expected = FileLabels { rest: Some(label), ..FileLabels::for_file("b", holds(b"2")) };
         assert_eq!(said, expected, "what was not seen may still be there");
         let unread = seen(&[("a", None), ("b", Some("1")), ("c", Some("1"))], false);
-        assert_eq!(index.changed(&unread, label), FileLabels { rest: Some(label), ..FileLabels::default() });
+        assert_eq!(
+            index.changed_labels(&unread, label),
+            FileLabels { rest: Some(label), ..FileLabels::default() }
+        );
     }
 
     #[test]
@@ -280,8 +294,8 @@ mod tests {
         let short = (0..=SAID_MAX).map(|number| format!("{number:04}")).collect::<Vec<_>>();
         let long = (0..20).map(|number| format!("{number:02}{}", "x".repeat(4_090))).collect::<Vec<_>>();
         for (paths, said) in [(short, SAID_MAX), (long, 4)] {
-            let files = paths.into_iter().map(|path| (path, Some(digest(b"1")))).collect();
-            let told = known(&[]).changed(&Seen { files, is_cut: false }, Label::CLAIM);
+            let files = paths.into_iter().map(|path| (path, Some(content_digest(b"1")))).collect();
+            let told = known(&[]).changed_labels(&WorkspaceDigests { files, is_cut: false }, Label::CLAIM);
             assert_eq!((told.files.len(), told.rest), (said, Some(Label::CLAIM)));
         }
     }

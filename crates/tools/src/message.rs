@@ -11,8 +11,8 @@
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::content::{InputMessage, Part};
-use dromia_contracts::label::{Integrity, Label, Readers};
+use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{InboxOwner, ItemKind};
@@ -21,9 +21,9 @@ use dromia_contracts::tool::{PreparedCall, ToolContext};
 
 use crate::arguments::MessageSend;
 
-/// A model wrote the text, out of parts that this room does not see: it is not trusted, and its readers are not
+/// A model wrote the text, out of parts that are not seen here: it is not trusted, and its readers are not
 /// widened beyond the narrowest there are.
-const MESSAGE: Label = Label { integrity: Integrity::Untrusted, readers: Readers::Actor };
+const MESSAGE: Label = Label { integrity: IntegrityLevel::Untrusted, readers: ReaderSet::Actor };
 
 /// Why nothing was sent, in words for the model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ impl From<ReadError> for SendError {
 
 /// Looks the target up in the caller's tenant, in whosever sessions, and returns the item that becomes durable together
 /// with the call's result.
-pub(crate) async fn send(
+pub(crate) async fn prepare_message(
     store: &dyn Store,
     runtime: &Runtime,
     context: &ToolContext,
@@ -72,7 +72,7 @@ pub(crate) async fn send(
         AgentState::Deleting => return Err(SendError::NotFound),
     }
     let sender = Actor::new(&format!("agent:{}", context.agent));
-    let parts = vec![Part::text(arguments.text, MESSAGE)];
+    let parts = vec![ContentPart::new_text(arguments.text, MESSAGE)];
     let message = InputMessage { author: sender.clone(), parts, hops: context.hops + 1 };
     let body = serde_json::to_vec(&message).map_err(|_| SendError::Unwritable)?;
     Ok(InboxPut {

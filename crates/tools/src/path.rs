@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 const BYTES_MAX: usize = 4096;
 /// The longest name in a path, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// Where programs in a sandbox see the workspace; models that ran one write its paths so.
+const MOUNTED_AT: &str = "/workspace";
 /// What names of half-written files begin with; no agent can name one.
 pub(crate) const TEMPORARY_PREFIX: &str = ".dromia-tmp-";
 
@@ -29,11 +31,17 @@ pub(crate) struct FilePath(WorkspacePath);
 /// Says why a text is no path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PathError {
-    #[error("a path is relative to the workspace and does not begin with /")]
+    #[error(
+        "a path begins at the workspace, as notes/today.md or /workspace/notes/today.md does; no other one begins with /"
+    )]
     Absolute,
-    #[error("a path does not hold ..; nothing outside the workspace can be reached")]
+    #[error(
+        "a path does not hold ..; it goes down from the workspace, as notes/today.md does, and nothing outside can be reached"
+    )]
     Climbs,
-    #[error("a path does not hold an empty name")]
+    #[error(
+        "a path does not hold an empty name; it is names with one / between them, as notes/today.md, or . for the workspace"
+    )]
     EmptyName,
     #[error("a path does not hold control characters")]
     ControlCharacter,
@@ -41,16 +49,22 @@ pub(crate) enum PathError {
     TooLong,
     #[error("names that begin with .dromia-tmp- are kept for half-written files")]
     Reserved,
-    #[error("the workspace itself is not a file; name one in it")]
+    #[error("the workspace itself is not a file; name one in it, such as notes/today.md")]
     NoName,
 }
 
 impl WorkspacePath {
-    /// Reads a path; names that are `.` are dropped, and so is one slash at the end.
+    /// Reads a path; names that are `.` are dropped, and so is one slash at the end. Where programs see the workspace is the
+    /// workspace.
     pub(crate) fn parse(text: &str) -> Result<Self, PathError> {
         if text.len() > BYTES_MAX {
             return Err(PathError::TooLong);
         }
+        let text = match text.strip_prefix(MOUNTED_AT) {
+            Some("" | "/") => ".",
+            Some(below) => below.strip_prefix('/').unwrap_or(text),
+            None => text,
+        };
         if text.starts_with('/') {
             return Err(PathError::Absolute);
         }
@@ -70,12 +84,12 @@ impl WorkspacePath {
     }
 
     /// Returns the names from the workspace down.
-    pub(crate) fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
+    pub(crate) fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.text.split('/').filter(|name| !name.is_empty())
     }
 
     /// Returns the directory that holds what the path names, and its name in it; nothing for the workspace itself.
-    pub(crate) fn split(&self) -> Option<(Self, &str)> {
+    pub(crate) fn split_parent(&self) -> Option<(Self, &str)> {
         match self.text.rsplit_once('/') {
             Some((parent, name)) => Some((Self { text: parent.to_owned() }, name)),
             None if self.text.is_empty() => None,
@@ -91,7 +105,7 @@ impl WorkspacePath {
 
 impl FilePath {
     /// Returns the directory that holds the file, and the file's name in it.
-    pub(crate) fn split(&self) -> (WorkspacePath, &str) {
+    pub(crate) fn split_file_name(&self) -> (WorkspacePath, &str) {
         match self.0.text.rsplit_once('/') {
             Some((parent, name)) => (WorkspacePath { text: parent.to_owned() }, name),
             None => (WorkspacePath::default(), &self.0.text),
@@ -154,6 +168,15 @@ mod tests {
             ("./", Ok(".")),
             ("...", Ok("...")),
             ("a\\..\\b", Ok("a\\..\\b")),
+            ("/workspace", Ok(".")),
+            ("/workspace/", Ok(".")),
+            ("/workspace/a/./b/", Ok("a/b")),
+            ("workspace/a", Ok("workspace/a")),
+            ("/workspaces/a", Err(PathError::Absolute)),
+            ("/workspace//a", Err(PathError::Absolute)),
+            ("/workspace//etc/passwd", Err(PathError::Absolute)),
+            ("/workspace/../a", Err(PathError::Climbs)),
+            ("//workspace/a", Err(PathError::Absolute)),
             ("", Err(PathError::EmptyName)),
             ("/", Err(PathError::Absolute)),
             ("/etc/passwd", Err(PathError::Absolute)),
@@ -172,7 +195,20 @@ mod tests {
         assert_eq!(WorkspacePath::parse(&"n".repeat(256)), Err(PathError::TooLong));
         assert!(WorkspacePath::parse(&"n".repeat(255)).is_ok());
         assert_eq!(WorkspacePath::parse(&"n/".repeat(2049)), Err(PathError::TooLong));
-        assert!(serde_json::from_str::<FilePath>("\"./.\"").is_err());
+        for workspace in ["./.", "/workspace", "/workspace/."] {
+            let named = serde_json::from_str::<FilePath>(&format!("{workspace:?}"));
+            assert!(named.is_err_and(|error| error.to_string().contains("such as notes/today.md")));
+        }
+    }
+
+    #[test]
+    fn a_refused_path_says_which_form_is_taken() {
+        for text in ["/etc/passwd", "/workspaces/a", "a/../b", "a//b", ""] {
+            let problem = WorkspacePath::parse(text).expect_err(text).to_string();
+            let named = problem.split([' ', ',', ';']).filter(|word| word.ends_with("today.md"));
+            let paths: Vec<_> = named.map(WorkspacePath::parse).collect();
+            assert!(!paths.is_empty() && paths.iter().all(Result::is_ok), "{text:?}: {problem}");
+        }
     }
 
     proptest! {
@@ -180,7 +216,7 @@ mod tests {
         fn a_clean_path_stays_as_it_is_and_never_climbs(text in "[a./\\\\\0-]{0,12}") {
             if let Ok(path) = WorkspacePath::parse(&text) {
                 prop_assert_eq!(WorkspacePath::parse(path.as_str()), Ok(path.clone()));
-                prop_assert!(path.names().all(|name| name != ".." && name != "." && !name.contains('\0')));
+                prop_assert!(path.components().all(|name| name != ".." && name != "." && !name.contains('\0')));
                 prop_assert!(!path.as_str().starts_with('/'));
             }
         }

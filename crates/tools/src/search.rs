@@ -3,9 +3,9 @@
 //! Invariant: nothing outside the workspace is looked at. Every name is opened beneath the held handle of its directory,
 //! once, and no link is followed; what a link would lead to is not searched.
 //!
-//! Bounds: matches and bytes of an answer; bytes looked at, names listed, depth and time of one call; names held at once.
-//! Who asks again with the last `PATH:LINE` goes on behind it, and what stands before it is neither opened nor listed, so
-//! each call gets further. A pattern's time is linear in the line, but a large pattern may be slow: the time is looked at
+//! Bounds: matches and bytes of an answer; bytes looked at, names listed, depth and time of one call; names held at
+//! once. A call with the last `PATH:LINE` goes on behind it and neither opens nor lists what is before it, so each call
+//! gets further. A pattern's time is linear in the line, but a large pattern may be slow: the time is looked at
 //! after every line, and of a line only its beginning is searched. What is not searched is counted: binary files, large
 //! ones, ends of lines, and what cannot be opened or named. `.git` is left out unless it is where the search begins.
 
@@ -17,21 +17,21 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Clock;
 use jiff::{SignedDuration, Timestamp};
 use regex::bytes::Regex;
 use rustix::fs::Dir;
 
-use crate::arguments::{FileSearch, Place};
+use crate::arguments::{FileSearch, MatchLocation};
 use crate::file_error::FileError;
-use crate::files::{Told, fact};
-use crate::marks::Known;
+use crate::files::{Told, fact_part};
+use crate::marks::WorkspaceLabels;
 use crate::path::WorkspacePath;
-use crate::search::line::shown;
-use crate::walk::digest;
-use crate::workspace::{Entry, Missing, Workspace};
+use crate::search::line::excerpt_around;
+use crate::walk::content_digest;
+use crate::workspace::{MissingDirectory, Workspace, WorkspaceEntry};
 
 /// The most matches of one answer.
 const MATCHES_MAX: usize = 200;
@@ -59,30 +59,31 @@ const BINARY_LOOK: usize = 8 << 10;
 const REPOSITORY: &str = ".git";
 
 /// Searches a file, or the files below a directory.
-pub(crate) fn search(
+pub(crate) fn search_files(
     workspace: Option<&Workspace>,
     arguments: &FileSearch,
     pattern: &Regex,
     clock: &dyn Clock,
-    known: &Known,
+    known: &WorkspaceLabels,
 ) -> Told {
-    let is_root = arguments.path.names().next().is_none();
+    let is_root = arguments.path.components().next().is_none();
     let Some(workspace) = workspace else {
-        // A workspace that nobody wrote to holds nothing.
-        return if is_root { Ok(vec![fact("[no match]")]) } else { Err(FileError::Missing) };
+        // A workspace that was never written to holds nothing.
+        return if is_root { Ok(vec![fact_part("[no match]")]) } else { Err(FileError::Missing) };
     };
-    let first = match workspace.directory(&arguments.path, Missing::Leave) {
-        Ok(Some(directory)) => Entry::Directory(directory),
+    let first = match workspace.open_directory(&arguments.path, MissingDirectory::Leave) {
+        Ok(Some(directory)) => WorkspaceEntry::Directory(directory),
         Ok(None) => return Err(FileError::Missing),
         Err(FileError::NotADirectory) if !is_root => {
-            let (parent, name) = arguments.path.split().ok_or(FileError::Missing)?;
-            let parent = workspace.directory(&parent, Missing::Leave)?.ok_or(FileError::Missing)?;
-            workspace.entry(parent.as_fd(), name)?
+            let (parent, name) = arguments.path.split_parent().ok_or(FileError::Missing)?;
+            let parent =
+                workspace.open_directory(&parent, MissingDirectory::Leave)?.ok_or(FileError::Missing)?;
+            workspace.open_entry(parent.as_fd(), name)?
         }
         Err(error) => return Err(error),
     };
     let now = clock.now();
-    let mut search = Search {
+    let mut search = WorkspaceSearch {
         workspace,
         pattern,
         clock,
@@ -95,18 +96,18 @@ pub(crate) fn search(
         names: 0,
         held: 0,
         looked: 0,
-        skipped: Skipped::default(),
+        skipped: SkippedFiles::default(),
     };
     let path = if is_root { "" } else { arguments.path.as_str() };
     let going = match first {
-        Entry::File(file) => search.file(file, path)?,
-        Entry::Directory(directory) => search.directory(&directory, path, 0)?,
+        WorkspaceEntry::File(file) => search.search_file(file, path)?,
+        WorkspaceEntry::Directory(directory) => search.search_directory(&directory, path, 0)?,
     };
-    Ok(search.told(&going))
+    Ok(search.into_parts(&going))
 }
 
 /// Whether a search goes on.
-enum Going {
+enum SearchProgress {
     On,
     /// The answer is full.
     Full,
@@ -117,25 +118,25 @@ enum Going {
     },
 }
 
-struct Search<'a> {
+struct WorkspaceSearch<'a> {
     workspace: &'a Workspace,
     pattern: &'a Regex,
     clock: &'a dyn Clock,
-    known: &'a Known,
+    known: &'a WorkspaceLabels,
     until: Timestamp,
-    after: Option<&'a Place>,
+    after: Option<&'a MatchLocation>,
     lines: String,
-    /// The join of the labels of the files whose lines or names are told.
+    /// The join of the labels of the files whose lines or names are returned.
     label: Label,
     matches: usize,
     names: usize,
     held: usize,
     looked: u64,
-    skipped: Skipped,
+    skipped: SkippedFiles,
 }
 
 #[derive(Default)]
-struct Skipped {
+struct SkippedFiles {
     binary: u64,
     large: u64,
     /// Lines of which only the beginning was searched.
@@ -144,36 +145,45 @@ struct Skipped {
     closed: u64,
 }
 
-impl Search<'_> {
-    fn directory(&mut self, directory: &OwnedFd, path: &str, depth: usize) -> Result<Going, FileError> {
+impl WorkspaceSearch<'_> {
+    fn search_directory(
+        &mut self,
+        directory: &OwnedFd,
+        path: &str,
+        depth: usize,
+    ) -> Result<SearchProgress, FileError> {
         if depth > DEPTH_MAX {
             self.skipped.closed += 1;
-            return Ok(Going::On);
+            return Ok(SearchProgress::On);
         }
-        let is_on_the_way = path.is_empty() || self.stands(path) == Stands::Around;
+        let is_on_the_way = path.is_empty() || self.order_of_path(path) == LocationOrder::Around;
         if self.names >= NAMES_MAX && !is_on_the_way {
-            return Ok(Going::Enough { path: path.to_owned(), line: 0 });
+            return Ok(SearchProgress::Enough { path: path.to_owned(), line: 0 });
         }
-        let Ok(Some((names, cost))) = self.list(directory, path) else {
+        let Ok(Some((names, cost))) = self.list_names(directory, path) else {
             self.skipped.closed += 1;
-            return Ok(Going::On);
+            return Ok(SearchProgress::On);
         };
         if !is_on_the_way {
             self.names += names.len();
         }
         self.held += cost;
         for name in &names {
-            match self.name(directory, path, name, depth)? {
-                Going::On => {}
+            match self.search_entry(directory, path, name, depth)? {
+                SearchProgress::On => {}
                 stop => return Ok(stop),
             }
         }
         self.held -= cost;
-        Ok(Going::On)
+        Ok(SearchProgress::On)
     }
 
     /// Lists what comes after the place, in order, and what that costs; nothing if it is too much.
-    fn list(&mut self, directory: &OwnedFd, path: &str) -> Result<Option<(Vec<String>, usize)>, FileError> {
+    fn list_names(
+        &mut self,
+        directory: &OwnedFd,
+        path: &str,
+    ) -> Result<Option<(Vec<String>, usize)>, FileError> {
         let (mut names, mut cost) = (Vec::new(), 0);
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
@@ -186,8 +196,8 @@ impl Search<'_> {
                 self.skipped.closed += 1;
                 continue;
             };
-            let below = join(path, name);
-            if name == REPOSITORY || self.stands(&below) == Stands::Before {
+            let below = join_path(path, name);
+            if name == REPOSITORY || self.order_of_path(&below) == LocationOrder::Before {
                 continue;
             }
             if WorkspacePath::parse(&below).is_err() {
@@ -204,61 +214,61 @@ impl Search<'_> {
         Ok(Some((names, cost)))
     }
 
-    fn name(
+    fn search_entry(
         &mut self,
         directory: &OwnedFd,
         path: &str,
         name: &str,
         depth: usize,
-    ) -> Result<Going, FileError> {
-        let path = join(path, name);
-        match self.workspace.entry(directory.as_fd(), name) {
-            Ok(Entry::File(file)) => self.file(file, &path),
-            Ok(Entry::Directory(below)) => self.directory(&below, &path, depth + 1),
+    ) -> Result<SearchProgress, FileError> {
+        let path = join_path(path, name);
+        match self.workspace.open_entry(directory.as_fd(), name) {
+            Ok(WorkspaceEntry::File(file)) => self.search_file(file, &path),
+            Ok(WorkspaceEntry::Directory(below)) => self.search_directory(&below, &path, depth + 1),
             // A link is not ours to follow, a pipe holds no text, and what is gone is gone.
-            Err(FileError::Symlink | FileError::Special | FileError::Missing) => Ok(Going::On),
+            Err(FileError::Symlink | FileError::Special | FileError::Missing) => Ok(SearchProgress::On),
             Err(_) => {
                 self.skipped.closed += 1;
-                Ok(Going::On)
+                Ok(SearchProgress::On)
             }
         }
     }
 
-    fn file(&mut self, file: File, path: &str) -> Result<Going, FileError> {
-        let from = match self.stands(path) {
-            Stands::Before | Stands::Around => return Ok(Going::On),
-            Stands::At(line) => line,
-            Stands::Behind => 0,
+    fn search_file(&mut self, file: File, path: &str) -> Result<SearchProgress, FileError> {
+        let from = match self.order_of_path(path) {
+            LocationOrder::Before | LocationOrder::Around => return Ok(SearchProgress::On),
+            LocationOrder::At(line) => line,
+            LocationOrder::Behind => 0,
         };
         let size = file.metadata()?.len();
         if size > FILE_BYTES_MAX {
             self.skipped.large += 1;
-            return Ok(Going::On);
+            return Ok(SearchProgress::On);
         }
         if self.looked > 0 && self.looked + size > LOOKED_BYTES_MAX {
-            return Ok(Going::Enough { path: path.to_owned(), line: 0 });
+            return Ok(SearchProgress::Enough { path: path.to_owned(), line: 0 });
         }
         let mut text = Vec::new();
         if file.take(FILE_BYTES_MAX).read_to_end(&mut text).is_err() {
             self.skipped.closed += 1;
-            return Ok(Going::On);
+            return Ok(SearchProgress::On);
         }
         self.looked += text.len() as u64;
         if text[..text.len().min(BINARY_LOOK)].contains(&0) {
             self.skipped.binary += 1;
-            return Ok(Going::On);
+            return Ok(SearchProgress::On);
         }
         let before = self.matches;
-        let going = self.text(&text, path, from);
+        let going = self.search_text(&text, path, from);
         if self.matches > before {
-            self.label = self.label.join(self.known.label_of(path, Some(digest(&text))));
+            self.label = self.label.join(self.known.label_of(path, Some(content_digest(&text))));
         }
         Ok(going)
     }
 
-    fn text(&mut self, text: &[u8], path: &str, from: u64) -> Going {
+    fn search_text(&mut self, text: &[u8], path: &str, from: u64) -> SearchProgress {
         if text.is_empty() {
-            return Going::On;
+            return SearchProgress::On;
         }
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
@@ -270,63 +280,64 @@ impl Search<'_> {
             if let Some(found) = self.pattern.find(&line[..line.len().min(LINE_LOOK)]) {
                 let before = self.lines.len();
                 // Writing to a string cannot fail.
-                let _infallible = writeln!(self.lines, "{path}:{number}: {}", shown(line, found.start()));
+                let _infallible =
+                    writeln!(self.lines, "{path}:{number}: {}", excerpt_around(line, found.start()));
                 if self.lines.len() > ANSWER_BYTES_MAX && self.matches > 0 {
                     self.lines.truncate(before);
-                    return Going::Full;
+                    return SearchProgress::Full;
                 }
                 self.matches += 1;
                 if self.matches >= MATCHES_MAX {
-                    return Going::Full;
+                    return SearchProgress::Full;
                 }
             }
             if self.clock.now() >= self.until {
-                return Going::Enough { path: path.to_owned(), line: number };
+                return SearchProgress::Enough { path: path.to_owned(), line: number };
             }
         }
-        Going::On
+        SearchProgress::On
     }
 
-    /// Tells how a path stands to the place that was told last.
-    fn stands(&self, path: &str) -> Stands {
-        let Some(after) = self.after else { return Stands::Behind };
+    /// Compares a path with the location at which the search goes on.
+    fn order_of_path(&self, path: &str) -> LocationOrder {
+        let Some(after) = self.after else { return LocationOrder::Behind };
         let mut names = path.split('/').filter(|name| !name.is_empty());
-        for theirs in after.path.names() {
+        for theirs in after.path.components() {
             match names.next().map(|ours| ours.cmp(theirs)) {
-                None => return Stands::Around,
+                None => return LocationOrder::Around,
                 Some(Ordering::Equal) => {}
-                Some(Ordering::Less) => return Stands::Before,
-                Some(Ordering::Greater) => return Stands::Behind,
+                Some(Ordering::Less) => return LocationOrder::Before,
+                Some(Ordering::Greater) => return LocationOrder::Behind,
             }
         }
-        if names.next().is_none() { Stands::At(after.line) } else { Stands::Behind }
+        if names.next().is_none() { LocationOrder::At(after.line) } else { LocationOrder::Behind }
     }
 
-    fn told(mut self, going: &Going) -> Vec<Part> {
-        if let Going::Enough { path, line } = going {
+    fn into_parts(mut self, going: &SearchProgress) -> Vec<ContentPart> {
+        if let SearchProgress::Enough { path, line } = going {
             let _infallible = writeln!(self.lines, "{path}:{line}: (go on here)");
             // The name of a file that was not looked at.
             self.label = self.label.join(self.known.label_of(path, None));
         }
         let mut parts = Vec::new();
         if self.lines.is_empty() {
-            parts.push(fact("[no match]"));
+            parts.push(fact_part("[no match]"));
         } else {
             self.lines.truncate(self.lines.trim_end_matches('\n').len());
-            parts.push(Part::text(self.lines, self.label));
+            parts.push(ContentPart::new_text(self.lines, self.label));
         }
         match going {
-            Going::On => {}
-            Going::Full => {
-                parts.push(fact("[there may be more; search on with the last PATH:LINE as after]"));
+            SearchProgress::On => {}
+            SearchProgress::Full => {
+                parts.push(fact_part("[there may be more; search on with the last PATH:LINE as after]"));
             }
-            Going::Enough { .. } => {
-                parts.push(fact("[not all was searched; search on with the last PATH:LINE as after]"));
+            SearchProgress::Enough { .. } => {
+                parts.push(fact_part("[not all was searched; search on with the last PATH:LINE as after]"));
             }
         }
-        let Skipped { binary, large, ends, closed } = self.skipped;
+        let SkippedFiles { binary, large, ends, closed } = self.skipped;
         if binary + large + ends + closed > 0 {
-            parts.push(fact(format!(
+            parts.push(fact_part(format!(
                 "[not searched: {binary} binary files, {large} of more than {FILE_BYTES_MAX} bytes, {ends} lines after \
                  {LINE_LOOK} bytes, {closed} that cannot be opened or named, or directories too deep or too full]"
             )));
@@ -335,9 +346,9 @@ impl Search<'_> {
     }
 }
 
-/// How a path stands to a place.
+/// How a path compares with a location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stands {
+enum LocationOrder {
     /// It and all below it come first.
     Before,
     /// It is a directory on the way there.
@@ -348,6 +359,6 @@ enum Stands {
     Behind,
 }
 
-fn join(path: &str, name: &str) -> String {
+fn join_path(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }

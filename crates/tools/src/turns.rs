@@ -13,15 +13,15 @@ const TURNS: usize = 64;
 
 /// Whose turn it is.
 #[derive(Debug)]
-pub(crate) struct Turns([Mutex<()>; TURNS]);
+pub(crate) struct AgentLocks([Mutex<()>; TURNS]);
 
-impl Turns {
+impl AgentLocks {
     pub(crate) fn new() -> Self {
         Self(std::array::from_fn(|_| Mutex::new(())))
     }
 
     /// Waits for an agent's turn, in blocking code.
-    pub(crate) fn take(&self, agent: AgentId) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock_agent(&self, agent: AgentId) -> MutexGuard<'_, ()> {
         // The end of an id is drawn at random.
         let turn = usize::from(agent.as_bytes()[15]) % TURNS;
         // A change that broke down left a whole file, the old one or the new one.

@@ -1,8 +1,8 @@
 //! What a workspace holds: every file with the BLAKE3 of its content, by one bounded walk.
 //!
 //! Invariant: every name is opened beneath the held handle of its directory, once, and no link is followed. A walk that
-//! passes one of its bounds says that it is not whole; a file that is there and was not read is named without a content, so
-//! that nobody takes it for one that is known. It refuses to label anything.
+//! passes one of its bounds says that it is not whole; a file that is there and was not read is named without a
+//! content, so that it is not taken for one that is known. It refuses to label anything.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustix::fs::Dir;
 
 use crate::file_error::FileError;
 use crate::path::WorkspacePath;
-use crate::workspace::{Entry, Missing, Workspace};
+use crate::workspace::{MissingDirectory, Workspace, WorkspaceEntry};
 
 /// The largest file whose content is compared with what is known of it; a larger one is always of unknown origin.
 pub(crate) const COMPARED_BYTES_MAX: u64 = 4 << 20;
@@ -27,7 +27,7 @@ const DEPTH_MAX: usize = 32;
 
 /// What a walk saw.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct WorkspaceDigests {
     /// Files and what they hold; without a content where that was not read.
     pub(crate) files: BTreeMap<String, Option<Digest>>,
     /// Whether there is more than was seen.
@@ -35,35 +35,35 @@ pub(crate) struct Seen {
 }
 
 /// Looks at every file of a workspace.
-pub(crate) fn look(workspace: &Workspace) -> Result<Seen, FileError> {
-    let mut walk = Walk { workspace, seen: Seen::default(), names: 0, bytes: 0 };
-    if let Some(root) = workspace.directory(&WorkspacePath::default(), Missing::Leave)? {
-        walk.directory(&root, "", 0);
+pub(crate) fn digest_workspace(workspace: &Workspace) -> Result<WorkspaceDigests, FileError> {
+    let mut walk = WorkspaceWalk { workspace, seen: WorkspaceDigests::default(), names: 0, bytes: 0 };
+    if let Some(root) = workspace.open_directory(&WorkspacePath::default(), MissingDirectory::Leave)? {
+        walk.walk_directory(&root, "", 0);
     }
     Ok(walk.seen)
 }
 
 /// Takes the digest of a content.
-pub(crate) fn digest(content: &[u8]) -> Digest {
+pub(crate) fn content_digest(content: &[u8]) -> Digest {
     Digest::from_bytes(*blake3::hash(content).as_bytes())
 }
 
 /// Reads a whole file, if it is not too large to be compared.
-pub(crate) fn whole(file: &File) -> std::io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_comparable(file: &File) -> std::io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
     file.take(COMPARED_BYTES_MAX + 1).read_to_end(&mut content)?;
     Ok((content.len() as u64 <= COMPARED_BYTES_MAX).then_some(content))
 }
 
-struct Walk<'a> {
+struct WorkspaceWalk<'a> {
     workspace: &'a Workspace,
-    seen: Seen,
+    seen: WorkspaceDigests,
     names: usize,
     bytes: u64,
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, directory: &OwnedFd, path: &str, depth: usize) {
+impl WorkspaceWalk<'_> {
+    fn walk_directory(&mut self, directory: &OwnedFd, path: &str, depth: usize) {
         let Some(entries) = (depth <= DEPTH_MAX).then(|| Dir::read_from(directory).ok()).flatten() else {
             self.seen.is_cut = true;
             return;
@@ -84,31 +84,31 @@ impl Walk<'_> {
             self.names += 1;
             let below = name.to_string_lossy();
             let below = if path.is_empty() { below.into_owned() } else { format!("{path}/{below}") };
-            // What no tool can ask for may still be read by programs: it is there, and nobody knows it.
+            // What no tool can ask for may still be read by programs: it is there, and its content is unknown.
             let Some(name) = name.to_str().ok().filter(|_| WorkspacePath::parse(&below).is_ok()) else {
-                self.unread(below);
+                self.note_unread(below);
                 continue;
             };
-            match self.workspace.entry(directory.as_fd(), name) {
-                Ok(Entry::File(file)) => self.file(&file, below),
-                Ok(Entry::Directory(child)) => self.directory(&child, &below, depth + 1),
+            match self.workspace.open_entry(directory.as_fd(), name) {
+                Ok(WorkspaceEntry::File(file)) => self.digest_file(&file, below),
+                Ok(WorkspaceEntry::Directory(child)) => self.walk_directory(&child, &below, depth + 1),
                 Err(FileError::Missing) => {}
-                Err(_) => self.unread(below),
+                Err(_) => self.note_unread(below),
             }
         }
     }
 
-    fn file(&mut self, file: &File, path: String) {
-        if let Ok(Some(content)) = whole(file) {
+    fn digest_file(&mut self, file: &File, path: String) {
+        if let Ok(Some(content)) = read_comparable(file) {
             self.bytes += content.len() as u64;
-            self.seen.files.insert(path, Some(digest(&content)));
+            self.seen.files.insert(path, Some(content_digest(&content)));
         } else {
             self.bytes += COMPARED_BYTES_MAX;
-            self.unread(path);
+            self.note_unread(path);
         }
     }
 
-    fn unread(&mut self, path: String) {
+    fn note_unread(&mut self, path: String) {
         self.seen.files.insert(path, None);
     }
 }
@@ -118,14 +118,14 @@ mod tests {
     use dromia_contracts::AgentId;
 
     use super::*;
-    use crate::workspace::{Resolver, workspace_path};
+    use crate::workspace::{PathResolver, workspace_path};
 
     const AGENT: AgentId = AgentId::from_bytes([3; 16]);
 
     #[test]
     fn every_file_is_seen_with_its_content_and_what_cannot_be_read_without() {
         let home = tempfile::tempdir().expect("a directory");
-        let made = Workspace::open(home.path(), AGENT, Resolver::probe(), Missing::Make);
+        let made = Workspace::open(home.path(), AGENT, PathResolver::probe(), MissingDirectory::Make);
         let workspace = made.expect("made").expect("there");
         let root = workspace_path(home.path(), AGENT);
         std::fs::create_dir_all(root.join("a/b")).expect("made");
@@ -136,13 +136,13 @@ mod tests {
         std::fs::File::create(root.join("large"))
             .and_then(|file| file.set_len(COMPARED_BYTES_MAX + 1))
             .expect("sparse");
-        let seen = look(&workspace).expect("seen");
+        let seen = digest_workspace(&workspace).expect("seen");
         let files = [
-            ("a/b/one", Some(digest(b"1"))),
+            ("a/b/one", Some(content_digest(b"1"))),
             ("large", None),
             ("line\nbreak", None),
             ("link", None),
-            ("two", Some(digest(b""))),
+            ("two", Some(content_digest(b""))),
         ];
         let files: BTreeMap<_, _> = files.map(|(path, content)| (path.to_owned(), content)).into();
         assert_eq!((seen.files, seen.is_cut), (files, false));
@@ -151,22 +151,22 @@ mod tests {
     #[test]
     fn a_walk_beyond_its_bounds_says_so() {
         let home = tempfile::tempdir().expect("a directory");
-        let made = Workspace::open(home.path(), AGENT, Resolver::probe(), Missing::Make);
+        let made = Workspace::open(home.path(), AGENT, PathResolver::probe(), MissingDirectory::Make);
         let workspace = made.expect("made").expect("there");
         let root = workspace_path(home.path(), AGENT);
         for number in 0..NAMES_MAX {
             std::fs::write(root.join(number.to_string()), "").expect("written");
         }
-        assert!(!look(&workspace).expect("seen").is_cut);
+        assert!(!digest_workspace(&workspace).expect("seen").is_cut);
         std::fs::write(root.join("further"), "").expect("written");
-        let seen = look(&workspace).expect("seen");
+        let seen = digest_workspace(&workspace).expect("seen");
         assert_eq!((seen.files.len(), seen.is_cut), (NAMES_MAX, true));
         let deep = home.path().join("deep");
         std::fs::create_dir_all(&deep).expect("made");
-        let made = Workspace::open(&deep, AGENT, Resolver::probe(), Missing::Make);
+        let made = Workspace::open(&deep, AGENT, PathResolver::probe(), MissingDirectory::Make);
         let workspace = made.expect("made").expect("there");
         std::fs::create_dir_all(workspace_path(&deep, AGENT).join(["d"; DEPTH_MAX + 1].join("/")))
             .expect("made");
-        assert!(look(&workspace).expect("seen").is_cut);
+        assert!(digest_workspace(&workspace).expect("seen").is_cut);
     }
 }

@@ -7,28 +7,29 @@
 //! again, what replaces or removes (PUT, DELETE) leaves what it left before, and anything else (POST, PATCH) is never
 //! repeated by itself. A server that acts on GET is not covered by that; it is one by mistake.
 //!
-//! What comes back is somebody else's text: it is labelled untrusted, headers included. Only the numbers are facts. A body
+//! A response is text from outside: it is labelled untrusted, headers included. Only the numbers are facts. A body
 //! that is longer than the most that is shown at once is [kept](crate::kept) for an agent that may read files, so that
-//! nobody is asked again for the rest of it; that file is the call's result and no effect of it. Whoever asks for a
+//! the host is not asked again for the rest of it; that file is the call's result and no effect of it. A call for a
 //! shorter piece, or for a later one, gets just that.
 
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::egress::{
-    Body, Decision, EgressError, Failure, Line, Method, Reaches, Request, Response, header,
+    EgressBody, EgressClient, EgressDecision, EgressError, EgressFault, EgressRequest, EgressResponse,
+    EgressTarget, HttpMethod, find_header,
 };
 use dromia_contracts::label::Label;
 use dromia_contracts::scope::Scope;
 use dromia_contracts::tool::{EffectClass, ToolContext, ToolOutput};
-use dromia_contracts::vault::{Leaks, SecretUse, Slot, VALUE_BYTES_MAX, mask};
+use dromia_contracts::vault::{LeakDetector, SecretSlot, SecretUse, VALUE_BYTES_MAX, mask_secrets};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
 use crate::arguments::{HeaderText, HttpRequest, NamedSecret, READ_BYTES_MAX};
-use crate::files::{fact, whole_characters};
-use crate::kept::{KEPT_BYTES_MAX, Long, is_readable};
+use crate::files::{fact_part, whole_characters};
+use crate::kept::{KEPT_BYTES_MAX, LongOutput, is_readable};
 
 /// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8 << 10;
@@ -83,8 +84,8 @@ impl<'de> Deserialize<'de> for HttpUrl {
 
 impl HttpRequest {
     /// Checks what one argument means for another.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.method == Method::Connect {
+    pub(crate) fn check_arguments(&self) -> Result<(), String> {
+        if self.method == HttpMethod::Connect {
             return Err(
                 "method: CONNECT is no request; GET, HEAD, POST, PUT, PATCH and DELETE are".to_owned()
             );
@@ -92,47 +93,50 @@ impl HttpRequest {
         if self.method.is_safe() && !self.body.is_empty() {
             return Err(format!("body: {} has none", self.method));
         }
-        if self.method != Method::Get && self.offset > 0 {
+        if self.method != HttpMethod::Get && self.offset > 0 {
             return Err(format!("offset: {} is not asked again to read on", self.method));
         }
         Ok(())
     }
 
     /// Returns what a repeated call may do.
-    pub(crate) fn effect(&self) -> EffectClass {
+    pub(crate) fn effect_class(&self) -> EffectClass {
         match self.method {
-            Method::Get | Method::Head => EffectClass::Pure,
-            Method::Delete | Method::Put => EffectClass::Idempotent,
-            Method::Connect | Method::Patch | Method::Post => EffectClass::Unkeyed,
+            HttpMethod::Get | HttpMethod::Head => EffectClass::Pure,
+            HttpMethod::Delete | HttpMethod::Put => EffectClass::Idempotent,
+            HttpMethod::Connect | HttpMethod::Patch | HttpMethod::Post => EffectClass::Unkeyed,
         }
     }
 
     /// Returns where it would go.
-    pub(crate) fn reaches(&self) -> Reaches {
-        let secrets = self.secrets().map(|(name, _)| name).collect();
-        Reaches { method: self.method, url: self.url.0.clone(), secrets }
+    pub(crate) fn reached_hosts(&self) -> EgressTarget {
+        let secrets = self.named_secrets().map(|(name, _)| name).collect();
+        EgressTarget { method: self.method, url: self.url.0.clone(), secrets }
     }
 
     /// Returns the secrets that it names, and where.
-    fn secrets(&self) -> impl Iterator<Item = (String, Slot)> {
+    fn named_secrets(&self) -> impl Iterator<Item = (String, SecretSlot)> {
         let headers = self.headers.iter().filter_map(|(name, value)| match value {
             HeaderText::Plain(_) => None,
-            HeaderText::Secret(NamedSecret { secret }) => Some((secret.clone(), Slot::Header(name.clone()))),
+            HeaderText::Secret(NamedSecret { secret }) => {
+                Some((secret.clone(), SecretSlot::Header(name.clone())))
+            }
         });
         let query = self.query.iter();
-        headers.chain(query.map(|(name, named)| (named.secret.clone(), Slot::Query(name.clone()))))
+        headers.chain(query.map(|(name, named)| (named.secret.clone(), SecretSlot::Query(name.clone()))))
     }
 }
 
 /// Sends the request and shows the piece of the answer that is asked for; gives back a body that is longer, to be kept.
-pub(crate) async fn request(
-    line: &dyn Line,
-    leaks: &dyn Leaks,
+pub(crate) async fn send_request(
+    line: &dyn EgressClient,
+    leaks: &dyn LeakDetector,
     context: ToolContext,
     arguments: HttpRequest,
-) -> (ToolOutput, Option<Long>) {
+) -> (ToolOutput, Option<LongOutput>) {
     let scope = &context.scope;
-    let secrets = arguments.secrets().map(|(name, slot)| SecretUse { scope: scope.clone(), name, slot });
+    let secrets =
+        arguments.named_secrets().map(|(name, slot)| SecretUse { scope: scope.clone(), name, slot });
     let secrets: Vec<_> = secrets.collect();
     let around = if secrets.is_empty() { 0 } else { AROUND_BYTES };
     let HttpRequest { body, headers, limit, method, offset, query: _, url } = arguments;
@@ -146,33 +150,33 @@ pub(crate) async fn request(
     let keeps = offset == 0 && limit == READ_BYTES_MAX && is_readable(&context.grants);
     // A tenant has its share of the way out, however many agents it has.
     let (grants, share) = (context.grants, context.scope.tenant().to_string());
-    let request = Request { method, url, headers, body: Bytes::from(body), grants, share, secrets };
-    let response = line.send(request).await;
+    let request = EgressRequest { method, url, headers, body: Bytes::from(body), grants, share, secrets };
+    let response = line.send_request(request).await;
     let response = match response {
         Ok(response) => response,
         Err(EgressError { failure, is_sent, decisions }) => {
-            return (failed(&failure, is_sent && !method.is_safe(), decisions), None);
+            return (failure_output(&failure, is_sent && !method.is_safe(), decisions), None);
         }
     };
-    let Response { status, headers, url, decisions, mut body } = response;
+    let EgressResponse { status, headers, url, decisions, mut body } = response;
     let limit = limit as usize;
     let most = if keeps { KEPT_BYTES_MAX } else { limit };
     let scope = &context.scope;
     let Some(mut piece) =
-        piece(&mut *body, offset, most, around).await.masked(leaks, scope, offset, most).await
+        read_window(&mut *body, offset, most, around).await.mask_and_cut(leaks, scope, offset, most).await
     else {
         let text = "the answer is withheld: nobody can look now whether it holds a secret".to_owned();
-        let parts = vec![fact(text)];
+        let parts = vec![fact_part(text)];
         return (ToolOutput { failed: true, parts, egress: decisions, ..ToolOutput::default() }, None);
     };
-    let long = piece.shorten(limit);
-    let mut parts = vec![fact(piece.told(status, offset, method))];
+    let long = piece.shorten_to(limit);
+    let mut parts = vec![fact_part(piece.status_line(status, offset, method))];
     if std::str::from_utf8(&piece.bytes).is_err() {
-        parts.push(fact("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
+        parts.push(fact_part("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
     }
     let mut text = if url == asked { String::new() } else { format!("url: {url}\n") };
     for name in SHOWN {
-        if let Some(value) = header(&headers, name) {
+        if let Some(value) = find_header(&headers, name) {
             let value: String = value.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS_MAX).collect();
             // Writing to a string cannot fail.
             let _infallible = writeln!(text, "{name}: {value}");
@@ -180,24 +184,24 @@ pub(crate) async fn request(
     }
     text.push('\n');
     text.push_str(&String::from_utf8_lossy(&piece.bytes));
-    parts.push(Part::text(text, Label::OUTSIDE));
+    parts.push(ContentPart::new_text(text, Label::OUTSIDE));
     (ToolOutput { failed: piece.torn.is_some(), parts, egress: decisions, ..ToolOutput::default() }, long)
 }
 
 /// A piece of a body.
-pub(crate) struct Piece {
+pub(crate) struct BodyPiece {
     pub(crate) bytes: Vec<u8>,
     /// Whether more follows it.
     more: bool,
     /// Why it does not go on, if it should.
-    pub(crate) torn: Option<Failure>,
+    pub(crate) torn: Option<EgressFault>,
     /// Whether all that was read is kept.
     is_kept: bool,
 }
 
-impl Piece {
+impl BodyPiece {
     /// Cuts the piece to what is shown; gives back all of it if that is less.
-    pub(crate) fn shorten(&mut self, limit: usize) -> Option<Long> {
+    pub(crate) fn shorten_to(&mut self, limit: usize) -> Option<LongOutput> {
         if self.bytes.len() <= limit {
             return None;
         }
@@ -206,11 +210,11 @@ impl Piece {
         self.bytes.extend_from_slice(&bytes[..shown]);
         let is_cut = std::mem::replace(&mut self.more, true) || self.torn.is_some();
         self.is_kept = true;
-        Some(Long { bytes, shown, is_cut })
+        Some(LongOutput { bytes, shown, is_cut })
     }
 
     /// Says what was answered, and how much of it is shown.
-    pub(crate) fn told(&self, status: u16, offset: u64, method: Method) -> String {
+    pub(crate) fn status_line(&self, status: u16, offset: u64, method: HttpMethod) -> String {
         let shown = self.bytes.len();
         let mut told = format!("[{status}; {shown} bytes");
         if offset > 0 {
@@ -220,7 +224,7 @@ impl Piece {
             let _infallible = write!(told, "; then {failure}");
         } else if self.is_kept {
             told.push_str("; more follows");
-        } else if self.more && method == Method::Get {
+        } else if self.more && method == HttpMethod::Get {
             let next = offset.saturating_add(shown as u64);
             let _infallible = write!(told, "; more follows: ask again with offset {next}");
         } else if self.more {
@@ -232,20 +236,25 @@ impl Piece {
 }
 
 /// What was read of a body: the piece that is asked for, with what lies around it.
-pub(crate) struct Read {
+pub(crate) struct BodyWindow {
     bytes: Vec<u8>,
     /// Where in the body they begin.
     from: u64,
     /// Why it does not go on, if it should.
-    torn: Option<Failure>,
+    torn: Option<EgressFault>,
 }
 
 /// Reads a piece of a body and so many bytes around it, and no more than it takes to know whether more follows.
-pub(crate) async fn piece(body: &mut dyn Body, offset: u64, limit: usize, around: usize) -> Read {
-    let mut read = Read { bytes: Vec::new(), from: 0, torn: None };
+pub(crate) async fn read_window(
+    body: &mut dyn EgressBody,
+    offset: u64,
+    limit: usize,
+    around: usize,
+) -> BodyWindow {
+    let mut read = BodyWindow { bytes: Vec::new(), from: 0, torn: None };
     let end = offset.saturating_add(limit as u64).saturating_add(around as u64);
     while read.from.saturating_add(read.bytes.len() as u64) <= end {
-        match body.chunk().await {
+        match body.next_chunk().await {
             Ok(Some(chunk)) => read.bytes.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(failure) => {
@@ -264,17 +273,17 @@ pub(crate) async fn piece(body: &mut dyn Body, offset: u64, limit: usize, around
     read
 }
 
-impl Read {
-    /// Masks the secrets in it and cuts the piece out; nothing if nobody can look.
-    pub(crate) async fn masked(
+impl BodyWindow {
+    /// Masks the secrets in it and cuts the piece out; `None` if it cannot be scanned.
+    pub(crate) async fn mask_and_cut(
         mut self,
-        leaks: &dyn Leaks,
+        leaks: &dyn LeakDetector,
         scope: &Scope,
         offset: u64,
         limit: usize,
-    ) -> Option<Piece> {
-        let found = leaks.find(scope, &self.bytes).await.ok()?;
-        mask(&mut self.bytes, &found);
+    ) -> Option<BodyPiece> {
+        let found = leaks.scan_text(scope, &self.bytes).await.ok()?;
+        mask_secrets(&mut self.bytes, &found);
         let begin = usize::try_from(offset - self.from).unwrap_or(usize::MAX).min(self.bytes.len());
         let mut bytes = self.bytes.split_off(begin);
         let more = bytes.len() > limit;
@@ -283,18 +292,22 @@ impl Read {
             bytes.truncate(whole_characters(&bytes));
         }
         // What is torn beyond the piece is not its matter.
-        Some(Piece { bytes, more, torn: self.torn.filter(|_| !more), is_kept: false })
+        Some(BodyPiece { bytes, more, torn: self.torn.filter(|_| !more), is_kept: false })
     }
 }
 
-/// Tells that there is no answer, and why.
-pub(crate) fn failed(failure: &Failure, may_have_acted: bool, egress: Vec<Decision>) -> ToolOutput {
+/// Reports that there is no answer, and why.
+pub(crate) fn failure_output(
+    failure: &EgressFault,
+    may_have_acted: bool,
+    egress: Vec<EgressDecision>,
+) -> ToolOutput {
     let mut text = match failure {
-        Failure::Refused { .. } | Failure::Malformed { .. } => format!("refused: {failure}"),
+        EgressFault::Refused { .. } | EgressFault::Malformed { .. } => format!("refused: {failure}"),
         _ => format!("failed: {failure}"),
     };
     if may_have_acted {
         text.push_str(". The host may have done what it was asked for: look before you try again");
     }
-    ToolOutput { failed: true, parts: vec![fact(text)], egress, ..ToolOutput::default() }
+    ToolOutput { failed: true, parts: vec![fact_part(text)], egress, ..ToolOutput::default() }
 }

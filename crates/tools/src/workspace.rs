@@ -30,17 +30,17 @@ const AGAIN_MAX: usize = 16;
 
 /// Who keeps a resolution inside the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resolver {
+pub(crate) enum PathResolver {
     /// `openat2`.
     Kernel,
     /// One `openat` with `O_NOFOLLOW` per name.
     Walk,
 }
 
-impl Resolver {
+impl PathResolver {
     /// Asks the kernel whether it has `openat2`; a filter that forbids the call counts as not having it.
     pub(crate) fn probe() -> Self {
-        match beneath(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        match open_beneath(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Self::Walk,
             Ok(_) | Err(_) => Self::Kernel,
         }
@@ -54,7 +54,7 @@ pub(crate) fn workspace_path(home: &Path, agent: AgentId) -> PathBuf {
 
 /// What to do about a directory that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(crate) enum MissingDirectory {
     /// Make it.
     Make,
     /// Leave it.
@@ -63,7 +63,7 @@ pub(crate) enum Missing {
 
 /// What a name led to.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub(crate) enum WorkspaceEntry {
     /// A regular file.
     File(File),
     /// A directory.
@@ -71,15 +71,15 @@ pub(crate) enum Entry {
 }
 
 /// A name as the kernel takes it. Programs may leave some that are no text.
-pub(crate) trait Name: rustix::path::Arg + Copy {}
+pub(crate) trait PathName: rustix::path::Arg + Copy {}
 
-impl<T: rustix::path::Arg + Copy> Name for T {}
+impl<T: rustix::path::Arg + Copy> PathName for T {}
 
 /// A held workspace.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     handle: OwnedFd,
-    resolver: Resolver,
+    resolver: PathResolver,
 }
 
 impl Workspace {
@@ -87,8 +87,8 @@ impl Workspace {
     pub(crate) fn open(
         home: &Path,
         agent: AgentId,
-        resolver: Resolver,
-        missing: Missing,
+        resolver: PathResolver,
+        missing: MissingDirectory,
     ) -> Result<Option<Self>, FileError> {
         // The home itself is the operator's: it may well be reached through links.
         let mut handle = rustix::fs::open(home, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -102,26 +102,26 @@ impl Workspace {
     }
 
     /// Opens a directory of the workspace; `None` if it is not there and should be left so.
-    pub(crate) fn directory(
+    pub(crate) fn open_directory(
         &self,
         path: &WorkspacePath,
-        missing: Missing,
+        missing: MissingDirectory,
     ) -> Result<Option<OwnedFd>, FileError> {
         let one_resolution = match (self.resolver, missing) {
-            (Resolver::Kernel, Missing::Leave) => true,
+            (PathResolver::Kernel, MissingDirectory::Leave) => true,
             // What must be made is made name by name, beneath a handle each.
-            (Resolver::Kernel, Missing::Make) | (Resolver::Walk, _) => false,
+            (PathResolver::Kernel, MissingDirectory::Make) | (PathResolver::Walk, _) => false,
         };
         if one_resolution {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | ALWAYS;
-            return match beneath(self.handle.as_fd(), path.as_str(), flags, Mode::empty()) {
+            return match open_beneath(self.handle.as_fd(), path.as_str(), flags, Mode::empty()) {
                 Ok(directory) => Ok(Some(directory)),
                 Err(Errno::NOENT) => Ok(None),
                 Err(errno) => Err(errno.into()),
             };
         }
         let mut handle = rustix::io::fcntl_dupfd_cloexec(&self.handle, 0)?;
-        for name in path.names() {
+        for name in path.components() {
             match child_directory(handle.as_fd(), name, self.resolver, missing)? {
                 Some(child) => handle = child,
                 None => return Ok(None),
@@ -131,28 +131,32 @@ impl Workspace {
     }
 
     /// Opens a regular file of the workspace for reading.
-    pub(crate) fn read(&self, path: &FilePath) -> Result<File, FileError> {
-        let (parent, name) = path.split();
-        let parent = self.directory(&parent, Missing::Leave)?.ok_or(FileError::Missing)?;
-        self.file(parent.as_fd(), name, OFlags::RDONLY)
+    pub(crate) fn open_for_reading(&self, path: &FilePath) -> Result<File, FileError> {
+        let (parent, name) = path.split_file_name();
+        let parent = self.open_directory(&parent, MissingDirectory::Leave)?.ok_or(FileError::Missing)?;
+        self.open_file(parent.as_fd(), name, OFlags::RDONLY)
     }
 
     /// Opens a regular file in a held directory for appending; makes it if it is not there.
-    pub(crate) fn append(&self, parent: BorrowedFd<'_>, name: &str) -> Result<File, FileError> {
-        self.file(parent, name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    pub(crate) fn open_for_appending(&self, parent: BorrowedFd<'_>, name: &str) -> Result<File, FileError> {
+        self.open_file(parent, name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
     }
 
     /// Opens whatever a name in a held directory is, a file for reading or a directory.
-    pub(crate) fn entry(&self, parent: BorrowedFd<'_>, name: impl Name) -> Result<Entry, FileError> {
+    pub(crate) fn open_entry(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: impl PathName,
+    ) -> Result<WorkspaceEntry, FileError> {
         let handle = open_child(parent, name, OFlags::RDONLY, Mode::empty(), self.resolver)?;
         match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
-            FileType::RegularFile => Ok(Entry::File(File::from(handle))),
-            FileType::Directory => Ok(Entry::Directory(handle)),
+            FileType::RegularFile => Ok(WorkspaceEntry::File(File::from(handle))),
+            FileType::Directory => Ok(WorkspaceEntry::Directory(handle)),
             _ => Err(FileError::Special),
         }
     }
 
-    fn file(&self, parent: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<File, FileError> {
+    fn open_file(&self, parent: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<File, FileError> {
         let mode = if flags.contains(OFlags::CREATE) { FILE_MODE } else { Mode::empty() };
         let handle = open_child(parent, name, flags, mode, self.resolver)?;
         match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
@@ -168,8 +172,8 @@ impl Workspace {
     }
 }
 
-/// Tells what a name in a held directory is, without following it; `None` if there is nothing.
-pub(crate) fn kind(parent: BorrowedFd<'_>, name: impl Name) -> Result<Option<FileType>, FileError> {
+/// Returns what a name in a held directory is, without following it; `None` if there is nothing.
+pub(crate) fn entry_kind(parent: BorrowedFd<'_>, name: impl PathName) -> Result<Option<FileType>, FileError> {
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
         Err(Errno::NOENT) => Ok(None),
@@ -186,14 +190,14 @@ pub(crate) fn create_new(parent: BorrowedFd<'_>, name: &str) -> Result<File, Fil
 fn child_directory(
     parent: BorrowedFd<'_>,
     name: &str,
-    resolver: Resolver,
-    missing: Missing,
+    resolver: PathResolver,
+    missing: MissingDirectory,
 ) -> Result<Option<OwnedFd>, FileError> {
     let open = || open_child(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), resolver);
     match (open(), missing) {
         (Ok(child), _) => Ok(Some(child)),
-        (Err(FileError::Missing), Missing::Leave) => Ok(None),
-        (Err(FileError::Missing), Missing::Make) => {
+        (Err(FileError::Missing), MissingDirectory::Leave) => Ok(None),
+        (Err(FileError::Missing), MissingDirectory::Make) => {
             match rustix::fs::mkdirat(parent, name, DIRECTORY_MODE) {
                 // The name must be durable before a file beneath it is said to be.
                 Ok(()) => rustix::fs::fsync(parent)?,
@@ -208,24 +212,29 @@ fn child_directory(
 
 fn open_child(
     parent: BorrowedFd<'_>,
-    name: impl Name,
+    name: impl PathName,
     flags: OFlags,
     mode: Mode,
-    resolver: Resolver,
+    resolver: PathResolver,
 ) -> Result<OwnedFd, FileError> {
     let opened = match resolver {
-        Resolver::Kernel => beneath(parent, name, flags | ALWAYS, mode),
-        Resolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS | OFlags::NOFOLLOW, mode),
+        PathResolver::Kernel => open_beneath(parent, name, flags | ALWAYS, mode),
+        PathResolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS | OFlags::NOFOLLOW, mode),
     };
     match opened {
         Ok(handle) => Ok(handle),
         // O_DIRECTORY with O_NOFOLLOW says of a link only that it is no directory.
-        Err(Errno::NOTDIR) if kind(parent, name)? == Some(FileType::Symlink) => Err(FileError::Symlink),
+        Err(Errno::NOTDIR) if entry_kind(parent, name)? == Some(FileType::Symlink) => Err(FileError::Symlink),
         Err(errno) => Err(errno.into()),
     }
 }
 
-fn beneath(directory: BorrowedFd<'_>, path: impl Name, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+fn open_beneath(
+    directory: BorrowedFd<'_>,
+    path: impl PathName,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 1..AGAIN_MAX {
         match rustix::fs::openat2(directory, path, flags, mode, resolve) {
@@ -255,10 +264,10 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary directory");
         let outside = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(outside.path().join("secret"), "secret").expect("written");
-        let kernel = Workspace::open(home.path(), AGENT, Resolver::Kernel, Missing::Make)
+        let kernel = Workspace::open(home.path(), AGENT, PathResolver::Kernel, MissingDirectory::Make)
             .expect("made")
             .expect("there");
-        let walk = Workspace::open(home.path(), AGENT, Resolver::Walk, Missing::Leave)
+        let walk = Workspace::open(home.path(), AGENT, PathResolver::Walk, MissingDirectory::Leave)
             .expect("opened")
             .expect("there");
         let inside = home.path().join(AGENTS).join(AGENT.to_string()).join(WORKSPACE);
@@ -277,13 +286,19 @@ mod tests {
             ("dirlink/secret", Some(FileError::Symlink)),
         ] {
             for workspace in [&kernel, &walk] {
-                assert_eq!(workspace.read(&path(text)).err(), expected, "{text} by {:?}", workspace.resolver);
+                assert_eq!(
+                    workspace.open_for_reading(&path(text)).err(),
+                    expected,
+                    "{text} by {:?}",
+                    workspace.resolver
+                );
             }
         }
         for (workspace, name) in [(&kernel, "by/kernel/x"), (&walk, "by/walk/x")] {
-            let (parent, name) = (path(name).split().0, path(name).split().1.to_owned());
-            let parent = workspace.directory(&parent, Missing::Make).expect("made").expect("there");
-            let mut file = workspace.append(parent.as_fd(), &name).expect("made");
+            let (parent, name) = (path(name).split_file_name().0, path(name).split_file_name().1.to_owned());
+            let parent =
+                workspace.open_directory(&parent, MissingDirectory::Make).expect("made").expect("there");
+            let mut file = workspace.open_for_appending(parent.as_fd(), &name).expect("made");
             file.write_all(b"x").expect("written");
         }
         assert!(inside.join("by/walk/x").is_file() && inside.join("by/kernel/x").is_file());

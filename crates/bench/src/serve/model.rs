@@ -10,32 +10,32 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::http::{Connection, response};
+use crate::http::{HttpConnection, encode_response};
 
 #[derive(Debug, Default)]
-struct Counters {
+struct ModelCounters {
     requests: AtomicU64,
     request_bytes_last: AtomicU64,
     system_bytes_last: AtomicU64,
 }
 
 #[derive(Debug, Deserialize)]
-struct Request {
-    messages: Vec<Message>,
+struct CompletionRequest {
+    messages: Vec<CompletionMessage>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Message {
+struct CompletionMessage {
     role: String,
     #[serde(default)]
     content: Option<String>,
 }
 
 /// Serves for ever.
-pub(crate) async fn serve(delay: Duration) -> anyhow::Result<()> {
-    let listener = super::listen().await?;
-    let counters = Arc::new(Counters::default());
-    let answer: Arc<[u8]> = response(
+pub(crate) async fn serve_model(delay: Duration) -> anyhow::Result<()> {
+    let listener = super::listen_on_loopback().await?;
+    let counters = Arc::new(ModelCounters::default());
+    let answer: Arc<[u8]> = encode_response(
         json!({
             "id": "scripted",
             "object": "chat.completion",
@@ -57,31 +57,31 @@ pub(crate) async fn serve(delay: Duration) -> anyhow::Result<()> {
         let (counters, answer) = (Arc::clone(&counters), Arc::clone(&answer));
         tokio::spawn(async move {
             // A client that breaks the protocol ends its own connection only.
-            let _ended = converse(Connection::new(stream)?, &counters, &answer, delay).await;
+            let _ended = serve_connection(HttpConnection::new(stream)?, &counters, &answer, delay).await;
             std::io::Result::Ok(())
         });
     }
 }
 
-async fn converse(
-    mut connection: Connection,
-    counters: &Counters,
+async fn serve_connection(
+    mut connection: HttpConnection,
+    counters: &ModelCounters,
     answer: &[u8],
     delay: Duration,
 ) -> std::io::Result<()> {
-    while let Some(message) = connection.read().await? {
+    while let Some(message) = connection.read_message().await? {
         if connection.first_line(&message).starts_with(b"GET /stats") {
             let stats = json!({
                 "requests": counters.requests.load(Ordering::Relaxed),
                 "request_bytes_last": counters.request_bytes_last.load(Ordering::Relaxed),
                 "system_bytes_last": counters.system_bytes_last.load(Ordering::Relaxed),
             });
-            connection.write(&response(stats.to_string().as_bytes())).await?;
+            connection.write_message(&encode_response(stats.to_string().as_bytes())).await?;
             continue;
         }
-        let body = connection.body(&message);
+        let body = connection.message_body(&message);
         // Reading the request is part of what a model server does, for the probe and for Dromia alike.
-        let request: Request = serde_json::from_slice(body)?;
+        let request: CompletionRequest = serde_json::from_slice(body)?;
         let system = request.messages.iter().filter(|message| message.role == "system");
         let system_bytes: usize =
             system.map(|message| message.content.as_deref().unwrap_or_default().len()).sum();
@@ -91,7 +91,7 @@ async fn converse(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        connection.write(answer).await?;
+        connection.write_message(answer).await?;
     }
     Ok(())
 }

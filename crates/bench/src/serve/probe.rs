@@ -21,19 +21,19 @@ const QUEUE_MAX: usize = 4096;
 /// The bytes of one row.
 const ROW_BYTES: usize = 200;
 
-struct Row {
+struct ProbeRow {
     body: Vec<u8>,
     durable: oneshot::Sender<()>,
 }
 
-struct Probe {
+struct ProbeServer {
     client: reqwest::Client,
     completions: String,
-    rows: mpsc::Sender<Row>,
+    rows: mpsc::Sender<ProbeRow>,
 }
 
 /// Serves for ever.
-pub(crate) async fn serve(model: String, database: PathBuf) -> anyhow::Result<()> {
+pub(crate) async fn serve_probe(model: String, database: PathBuf) -> anyhow::Result<()> {
     // The client is built for TLS, as Dromia's is, though it talks in the clear here.
     rustls::crypto::ring::default_provider()
         .install_default()
@@ -41,45 +41,50 @@ pub(crate) async fn serve(model: String, database: PathBuf) -> anyhow::Result<()
         .context("a TLS provider is installed already")?;
     let client = reqwest::Client::builder().pool_max_idle_per_host(1024).tcp_nodelay(true).build()?;
     let rows = start_writer(&database)?;
-    let probe = Arc::new(Probe { client, completions: format!("{model}/chat/completions"), rows });
-    let router = Router::new().route("/v1/events", post(turn)).with_state(probe);
-    axum::serve(super::listen().await?, router).await.context("the probe broke down")
+    let probe = Arc::new(ProbeServer { client, completions: format!("{model}/chat/completions"), rows });
+    let router = Router::new().route("/v1/events", post(handle_turn)).with_state(probe);
+    axum::serve(super::listen_on_loopback().await?, router).await.context("the probe broke down")
 }
 
-async fn turn(State(probe): State<Arc<Probe>>, Json(event): Json<Value>) -> Result<Json<Value>, StatusCode> {
+async fn handle_turn(
+    State(probe): State<Arc<ProbeServer>>,
+    Json(event): Json<Value>,
+) -> Result<Json<Value>, StatusCode> {
     let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
     let text = event["text"].as_str().unwrap_or_default();
-    commit(&probe, text).await?;
+    commit_text(&probe, text).await?;
     let request = json!({"model": "scripted", "messages": [{"role": "user", "content": text}]});
     let answer = probe.client.post(&probe.completions).json(&request).send().await.map_err(failed)?;
     let answer: Value = answer.json().await.map_err(failed)?;
     let reply = answer["choices"][0]["message"]["content"].as_str().unwrap_or_default();
-    commit(&probe, reply).await?;
+    commit_text(&probe, reply).await?;
     Ok(Json(json!({"status": "completed", "reply": reply})))
 }
 
-async fn commit(probe: &Probe, text: &str) -> Result<(), StatusCode> {
+async fn commit_text(probe: &ProbeServer, text: &str) -> Result<(), StatusCode> {
     let (durable, done) = oneshot::channel();
     let mut body = text.as_bytes().to_vec();
     body.resize(ROW_BYTES, b' ');
-    probe.rows.send(Row { body, durable }).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    probe.rows.send(ProbeRow { body, durable }).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     done.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn start_writer(database: &Path) -> anyhow::Result<mpsc::Sender<Row>> {
+fn start_writer(database: &Path) -> anyhow::Result<mpsc::Sender<ProbeRow>> {
     let connection = Connection::open(database).context("failed to open the probe's database")?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;
          CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;",
     )?;
     let (rows, queue) = mpsc::channel(QUEUE_MAX);
-    std::thread::Builder::new().name("probe-writer".to_owned()).spawn(move || write(&connection, queue))?;
+    std::thread::Builder::new()
+        .name("probe-writer".to_owned())
+        .spawn(move || write_batches(&connection, queue))?;
     Ok(rows)
 }
 
-/// One transaction for whatever waits, then one answer each: nobody is told before the sync. Ends at the first
-/// failure, which every later request sees as a closed queue.
-fn write(connection: &Connection, mut queue: mpsc::Receiver<Row>) -> rusqlite::Result<()> {
+/// One transaction for all rows that wait, then one answer each: no request is answered before the sync. Ends at the
+/// first failure, which every later request sees as a closed queue.
+fn write_batches(connection: &Connection, mut queue: mpsc::Receiver<ProbeRow>) -> rusqlite::Result<()> {
     let mut group = Vec::with_capacity(GROUP_MAX);
     while queue.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;

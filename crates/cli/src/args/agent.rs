@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use dromia_api::{CapabilityId, Handle, RunId, SessionId, TaskState};
+use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState};
 
-use super::Listing;
-use super::value::{label, task_state};
+use super::PageArguments;
+use super::value::{parse_label, task_state};
 
 /// What to do with agents.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Agent {
-    /// Register an agent
+pub enum AgentCommand {
+    /// Create an agent
     #[command(
         visible_alias = "new",
         after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'"
@@ -19,7 +19,7 @@ pub enum Agent {
     Create(CreateAgent),
     /// List agents
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia agent list\n  dromia agents ls --json")]
-    List(Listing),
+    List(PageArguments),
     /// Show an agent with its configuration
     #[command(visible_alias = "get", after_help = "Examples:\n  dromia agent show ops")]
     Show(AgentName),
@@ -32,31 +32,31 @@ pub enum Agent {
         after_help = "Examples:\n  dromia agent delete ops\n  dromia agent rm ops --yes"
     )]
     Delete(AgentName),
-    /// Let an agent's runs rest at their next safe point
+    /// Pause an agent: its runs stop at their next safe point
     #[command(after_help = "Examples:\n  dromia agent pause ops")]
     Pause(AgentName),
-    /// Let a paused agent go on
+    /// Resume a paused agent
     #[command(after_help = "Examples:\n  dromia agent resume ops")]
     Resume(AgentName),
-    /// End an agent for good: its runs end, and it takes no more input
+    /// End an agent for good: its runs end, and it accepts no more input
     #[command(after_help = "Examples:\n  dromia agent terminate ops --yes")]
     Terminate(AgentName),
     /// Give an agent a task, in a session of its own
     #[command(
-        after_help = "Examples:\n  dromia agent spawn dev --task \"run the tests and say which fail\"\n  git diff | dromia agent spawn reviewer --task - --wait\n  dromia agent spawn dev --task \"tidy up\" --idempotency-key tidy-2026-01-01 --json=run,state"
+        after_help = "Examples:\n  dromia agent spawn dev --task \"run the tests and say which fail\"\n  git diff | dromia agent spawn reviewer --task - --wait\n  dromia agent spawn dev --task \"tidy up\" --idempotency-key tidy-1 --json"
     )]
     Spawn(SpawnAgent),
-    /// List an agent's tasks and how they stand
+    /// List an agent's tasks and their states
     #[command(
         after_help = "Examples:\n  dromia agent tasks dev\n  dromia agent tasks dev --state paused --json"
     )]
     Tasks(ListTasks),
-    /// End an agent's runs and tasks now; it takes input as before
+    /// End an agent's runs and tasks now; it still accepts input
     #[command(
-        after_help = "Examples:\n  dromia agent kill dev\n  dromia agent kill dev --run run_0199c0de…\n  dromia agent kill dev --session ses_0199c0de…\n\nThe programs of a tool that runs end with it; the journal says that the outcome is unknown."
+        after_help = "The programs of a running tool end too; the journal records that the outcome is unknown.\n\nExamples:\n  dromia agent kill dev\n  dromia agent kill dev --run run_0199c0de…\n  dromia agent kill dev --session ses_0199c0de…"
     )]
     Kill(KillAgent),
-    /// Make an agent the one that is meant when none is named
+    /// Choose the agent that commands use when you name none
     #[command(after_help = "Examples:\n  dromia agent switch ops")]
     Switch(AgentName),
 }
@@ -65,28 +65,28 @@ pub enum Agent {
 #[derive(Debug, Clone, Args)]
 pub struct CreateAgent {
     /// Its handle
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// The alias of its model
     #[arg(long, value_name = "ALIAS", default_value = "default")]
     pub model: String,
-    /// The system text that makes it who it is
+    /// Its system prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "instructions_file")]
     pub instructions: Option<String>,
-    /// A file with that text
+    /// Read the system prompt from this file
     #[arg(long, value_name = "FILE")]
     pub instructions_file: Option<PathBuf>,
-    /// What it may do: model, reply, a tool such as file.read, a family such as 'file.*', a host such as
-    /// net.read:example.com, a secret such as secret:github; repeatable
+    /// Grant it a right: model, reply, a tool such as file.read, a family such as 'file.*', a host such as
+    /// net.read:example.com, or a secret such as secret:github; repeatable
     #[arg(long = "grant", value_name = "GRANT", default_values = ["model", "reply"])]
     pub grants: Vec<String>,
-    /// The most model calls of one run
+    /// Allow at most this many model calls in one run
     #[arg(long, value_name = "N")]
     pub model_calls_max: Option<u32>,
-    /// The name that people see
+    /// Show people this name
     #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,
-    /// A label; repeatable
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    /// Add a label; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
 }
 
@@ -95,19 +95,19 @@ pub struct CreateAgent {
 pub struct SpawnAgent {
     /// The agent's handle or id
     pub name: String,
-    /// What is to be done; `-` reads it from stdin
+    /// What the agent should do; `-` reads it from stdin
     #[arg(long, value_name = "TEXT")]
     pub task: String,
-    /// Wait for its end and print what it answered
+    /// Wait until the task ends and print the answer
     #[arg(long)]
     pub wait: bool,
-    /// All that it may do, of what the agent may do, such as file:write:out; repeatable
+    /// Allow only this one of the agent's rights, such as file:write:out; repeatable
     #[arg(long = "may", value_name = "RIGHT")]
     pub rights: Vec<String>,
-    /// Within which capability it stays; --may narrows that
+    /// Keep the task within this capability; --may narrows it further
     #[arg(long, value_name = "CAPABILITY")]
     pub under: Option<CapabilityId>,
-    /// Makes a repeated command one task
+    /// A repeated command with the same key makes one task
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
 }
@@ -117,12 +117,12 @@ pub struct SpawnAgent {
 pub struct ListTasks {
     /// The agent's handle or id
     pub name: String,
-    /// Only tasks that stand so
+    /// Only tasks in this state
     #[arg(long, value_name = "STATE", value_parser = task_state)]
     pub state: Option<TaskState>,
     /// Which page
     #[command(flatten)]
-    pub page: Listing,
+    pub page: PageArguments,
 }
 
 /// What of an agent to end.
@@ -130,10 +130,10 @@ pub struct ListTasks {
 pub struct KillAgent {
     /// The agent's handle or id
     pub name: String,
-    /// Only this run
+    /// End only this run
     #[arg(long, value_name = "ID", conflicts_with = "session")]
     pub run: Option<RunId>,
-    /// Only what this session does, or what its task waits for
+    /// End only what this session does, or what its task waits for
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
 }

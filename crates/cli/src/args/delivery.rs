@@ -1,23 +1,23 @@
-//! `delivery`: messages on their way out.
+//! `delivery`: outgoing messages.
 
 use clap::{Args, Subcommand, ValueEnum};
 use dromia_api::{DeliveryId, DeliveryState};
 
-use super::Listing;
+use super::PageArguments;
 
 /// What to do with deliveries.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Delivery {
-    /// List messages on their way out, the newest first
+pub enum DeliveryCommand {
+    /// List outgoing messages, newest first
     #[command(
         visible_alias = "ls",
         after_help = "Examples:\n  dromia delivery list\n  dromia delivery list --state dead\n  dromia delivery list --target webhook:orders --json"
     )]
     List(ListDeliveries),
-    /// Show a message, what became of it and each attempt
+    /// Show a message, its state and each attempt
     #[command(visible_alias = "get", after_help = "Examples:\n  dromia delivery show dlv_0199c0de…")]
     Show(DeliveryName),
-    /// Have a message sent again that is dead or may not have arrived; asked twice, it is sent once
+    /// Resend a message that is dead or may not have arrived; a repeat sends nothing
     #[command(
         after_help = "Examples:\n  dromia delivery redrive dlv_0199c0de…\n  dromia delivery redrive dlv_0199c0de… --accept-double"
     )]
@@ -29,16 +29,16 @@ pub enum Delivery {
 pub struct ListDeliveries {
     /// Which page
     #[command(flatten)]
-    pub page: Listing,
-    /// Only those that stand so
+    pub page: PageArguments,
+    /// Only messages in this state
     #[arg(long, value_enum, value_name = "STATE")]
     pub state: Option<DeliveryStanding>,
-    /// Only those to this target, such as webhook:orders
+    /// Only messages to this target, such as webhook:orders
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
 }
 
-/// How a delivery stands, as it is typed.
+/// The state of a delivery, as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum DeliveryStanding {
@@ -81,7 +81,7 @@ pub struct DeliveryName {
 pub struct RedriveDelivery {
     /// Its id
     pub id: DeliveryId,
-    /// Send it even if its receiver may have it already and would count it twice
+    /// Resend it even if the receiver may have it already and would count it twice
     #[arg(long)]
     pub accept_double: bool,
 }

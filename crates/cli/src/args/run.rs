@@ -1,22 +1,22 @@
-//! `dromia run` and `dromia cost`: runs, how they stand and what they cost.
+//! `dromia run` and `dromia cost`: runs, their states and what they cost.
 
 use clap::{Args, Subcommand};
 use dromia_api::cost::CostBy;
 use dromia_api::{RunId, RunStatus, SessionId};
 
-use super::Listing;
-use super::value::{by, status};
+use super::PageArguments;
+use super::value::{parse_cost_grouping, parse_run_status};
 
 /// What to do with runs.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Run {
-    /// List runs, the newest first
+pub enum RunCommand {
+    /// List runs, newest first
     #[command(
         visible_alias = "ls",
         after_help = "Examples:\n  dromia run list --status running\n  dromia runs ls --agent ops --limit 10"
     )]
     List(ListRuns),
-    /// Show a run and its steps, or what a model was sent
+    /// Show a run and its steps, or the request that a model got
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  dromia run show run_0199c0de…\n  dromia run show run_0199c0de… --step 1 --request > request.json"
@@ -27,22 +27,22 @@ pub enum Run {
         after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
     )]
     Watch(WatchRun),
-    /// Say why a run stands where it stands, and what moves it
+    /// Explain why a run is in its state and what continues it
     #[command(after_help = "Examples:\n  dromia run why run_0199c0de…")]
     Why(RunName),
-    /// Go on from a yielded run, or release a held one
+    /// Continue a yielded run, or release a held one
     #[command(after_help = "Examples:\n  dromia run resume run_0199c0de…")]
     Resume(RunName),
-    /// End a run; a tool that runs just now is done first
+    /// End a run after its current tool call
     #[command(after_help = "Examples:\n  dromia run cancel run_0199c0de…")]
     Cancel(RunName),
-    /// End a run now; a tool that runs just now is broken off
+    /// End a run now and stop its current tool call
     #[command(
         visible_alias = "kill",
         after_help = "Examples:\n  dromia run terminate run_0199c0de…\n  dromia run terminate run_0199c0de… --yes"
     )]
     Terminate(RunName),
-    /// Print a run's journal as JSON, whole or line by line
+    /// Print a run's journal as JSON
     #[command(after_help = "Examples:\n  dromia run export run_0199c0de… --jsonl > run.jsonl")]
     Export(ExportRun),
 }
@@ -53,12 +53,12 @@ pub struct ListRuns {
     /// Only runs of this session
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// Only runs that stand so
-    #[arg(long, value_name = "STATUS", value_parser = status)]
+    /// Only runs with this status
+    #[arg(long, value_name = "STATUS", value_parser = parse_run_status)]
     pub status: Option<RunStatus>,
     /// Which page
     #[command(flatten)]
-    pub page: Listing,
+    pub page: PageArguments,
 }
 
 /// A run, by id.
@@ -73,13 +73,13 @@ pub struct RunName {
 pub struct ShowRun {
     /// Its id
     pub id: RunId,
-    /// The model step whose request is meant
+    /// Print the request of this model step
     #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]
     pub step: Option<u32>,
-    /// Print the request that the step's model was sent, exactly as it was sent, and nothing else
+    /// Print only the step's request, exactly as the model got it
     #[arg(long, requires = "step", conflicts_with_all = ["json", "jsonl", "output"])]
     pub request: bool,
-    /// The attempt at the step; the last one without it
+    /// Print this attempt at the step [default: the last]
     #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
 }
@@ -92,7 +92,7 @@ pub struct WatchRun {
     /// Begin after this entry
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     pub after: u64,
-    /// Print each entry as one line of JSON when it comes
+    /// Print each entry as one line of JSON when it arrives
     #[arg(long, conflicts_with = "json")]
     pub jsonl: bool,
     /// Exit with 7 unless the run completes
@@ -105,15 +105,15 @@ pub struct WatchRun {
 pub struct ExportRun {
     /// Its id
     pub id: RunId,
-    /// One entry per line; without it one document
+    /// Print one entry per line instead of one document
     #[arg(long)]
     pub jsonl: bool,
 }
 
 /// What to ask about cost.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Cost {
-    /// Sum up what runs cost
+pub enum CostCommand {
+    /// Add up what runs cost
     #[command(
         after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost summary --by model --agent ops\n  dromia cost summary --by day --since 2026-01-01T00:00:00Z --json"
     )]
@@ -126,10 +126,10 @@ pub enum Cost {
 /// Which runs to sum up.
 #[derive(Debug, Clone, Args)]
 pub struct CostSummary {
-    /// Only runs that began so long ago at most, such as 90m, 24h or 7d, or at a time or later
+    /// Only runs that began in the last 90m, 24h or 7d, or since a time
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Group by agent, model or day
-    #[arg(long, value_name = "WHAT", default_value = "agent", value_parser = by)]
+    #[arg(long, value_name = "WHAT", default_value = "agent", value_parser = parse_cost_grouping)]
     pub by: CostBy,
 }

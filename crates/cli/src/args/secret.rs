@@ -1,17 +1,17 @@
-//! `dromia secret`: values that agents may use and nobody may read back.
+//! `dromia secret`: values that agents may use and that cannot be read back.
 
 use clap::{Args, Subcommand};
-use dromia_api::Placement;
+use dromia_api::SecretPlacement;
 
-use super::Listing;
+use super::PageArguments;
 
 /// What to do with secrets.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Secret {
-    /// Make a secret, or give one a new value and a new rule
+pub enum SecretCommand {
+    /// Create a secret, or replace its value and its rule
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia secret set github --stdin --host api.github.com --placement bearer < token.txt\n  pass show weather | dromia secret set weather --stdin --host api.weather.example --placement query:key\n  dromia secret set orders --stdin --host shop.example --placement signature < key.txt"
+        after_help = "Examples:\n  dromia secret set github --stdin --host api.github.com --placement bearer < t\n  pass show shop | dromia secret set shop --stdin --host shop.example \\\n      --placement query:key\n  dromia secret set orders --stdin --host shop.example --placement signature < k"
     )]
     Set(SetSecret),
     /// List secrets, without their values
@@ -19,16 +19,16 @@ pub enum Secret {
         visible_alias = "ls",
         after_help = "Examples:\n  dromia secret list\n  dromia secrets ls --json"
     )]
-    List(Listing),
-    /// Give a secret a new value; the old one is erased
+    List(PageArguments),
+    /// Replace a secret's value and erase the old one
     #[command(after_help = "Examples:\n  dromia secret rotate github --stdin < token.txt")]
     Rotate(RotateSecret),
-    /// Erase a secret with its key
+    /// Delete a secret and its key
     #[command(visible_alias = "rm", after_help = "Examples:\n  dromia secret delete github --yes")]
     Delete(SecretName),
-    /// Give up all secrets of a tenant that no key opens any more, so that it takes new ones
+    /// Discard all secrets of a tenant whose key is lost
     #[command(
-        after_help = "Examples:\n  dromia secret reset --tenant acme\n  dromia secret reset --yes --json\n\nFor a vault.key that is lost for good: put it back instead, if you can. Refused while the key of the home opens the secrets. Where the file is missing, only the owner of the home gives up secrets, and that makes another one. Capabilities of the tenant end, too, because they are signed with the same key: grant them anew."
+        after_help = "Use this only when vault.key is lost for good; restore the file instead if you can. The server refuses while the key of the home opens the secrets. If the file is missing, only the owner of the home can discard secrets, and the command creates a new key. The tenant's capabilities end too, because the same key signs them: grant them again.\n\nExamples:\n  dromia secret reset --tenant acme\n  dromia secret reset --yes --json"
     )]
     Reset,
 }
@@ -38,15 +38,15 @@ pub enum Secret {
 pub struct SetSecret {
     /// Its name; agents use it once they are granted secret:NAME
     pub name: String,
-    /// Read the value from stdin, without the line break at its end
+    /// Read the value from stdin, without its final line break
     #[arg(long)]
     pub stdin: bool,
-    /// The one server that it is for: api.example.com, with :PORT if it is not 443, or http://… if nothing is encrypted
+    /// Send it only to this server: api.example.com, with :PORT if not 443, or http://… without TLS
     #[arg(long, value_name = "HOST")]
     pub host: String,
-    /// Where in a request it stands: header:NAME, bearer or query:NAME; signature for one that signs and is never sent
+    /// Put it in header:NAME, bearer or query:NAME of a request; signature only signs with it
     #[arg(long, value_name = "PLACE")]
-    pub placement: Placement,
+    pub placement: SecretPlacement,
 }
 
 /// A secret with a new value.
@@ -54,7 +54,7 @@ pub struct SetSecret {
 pub struct RotateSecret {
     /// Its name
     pub name: String,
-    /// Read the value from stdin, without the line break at its end
+    /// Read the value from stdin, without its final line break
     #[arg(long)]
     pub stdin: bool,
 }

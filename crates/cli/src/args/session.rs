@@ -1,22 +1,22 @@
-//! `dromia session`: conversations, and how they are carried in and out.
+//! `dromia session`: conversations, their export and import.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use dromia_api::SessionId;
 
-use super::Listing;
+use super::PageArguments;
 
 /// What to do with sessions.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Session {
-    /// List sessions, the newest first
+pub enum SessionCommand {
+    /// List sessions, newest first
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia session list --agent ops")]
-    List(Listing),
-    /// Show a session and what was said in it
+    List(PageArguments),
+    /// Show a session and its messages
     #[command(visible_alias = "get", after_help = "Examples:\n  dromia session show ses_0199c0de…")]
     Show(SessionName),
-    /// Write a session into a file
+    /// Write a session to a file
     #[command(after_help = "Examples:\n  dromia session export ses_0199c0de… --file talk.session")]
     Export(ExportSession),
     /// Read a session from a file
@@ -38,10 +38,10 @@ pub struct SessionName {
 pub struct ExportSession {
     /// Its id
     pub id: SessionId,
-    /// The file; stdout without it
+    /// Write to this file [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long, requires = "file")]
     pub force: bool,
 }
@@ -51,10 +51,10 @@ pub struct ExportSession {
 pub struct ImportSession {
     /// The file; `-` reads it from stdin
     pub file: PathBuf,
-    /// Vouch for the file: texts in it that say to be trusted are, as if they had been typed here
+    /// Trust the texts that the file marks as trusted, as if you had typed them here
     #[arg(long)]
     pub trust_labels: bool,
-    /// Import the file once more, as the copy of this name; the same file and name give the same session
+    /// Import a second copy with this name; the same file and name give the same session
     #[arg(long, value_name = "NAME")]
     pub copy: Option<String>,
 }

@@ -7,37 +7,37 @@ use dromia_api::SessionId;
 
 /// What to ask.
 #[derive(Debug, Clone, Args)]
-pub struct Ask {
+pub struct AskArguments {
     /// The question; `-` reads it from stdin
     pub text: String,
     /// Ask in this session
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// Take only JSON that satisfies the JSON Schema in this file
+    /// Accept only JSON that satisfies the JSON Schema in this file
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
-    /// Print each entry as one line of JSON when it comes, the answer last
+    /// Print each entry as one line of JSON when it arrives, the answer last
     #[arg(long, conflicts_with = "json")]
     pub jsonl: bool,
-    /// Write what the run used into this file, however it ends
+    /// Write what the run used to this file, however it ends
     #[arg(long, value_name = "FILE")]
     pub usage_file: Option<PathBuf>,
-    /// Makes a repeated command one question
+    /// A repeated command with the same key asks once
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
 }
 
 /// With whom to talk.
 #[derive(Debug, Clone, Args)]
-pub struct Chat {
-    /// Go on with this session
+pub struct ChatArguments {
+    /// Continue this session
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
 }
 
 /// What to do with events.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Event {
+pub enum EventCommand {
     /// Send a message to an agent
     #[command(
         after_help = "Examples:\n  dromia event send \"deploy finished\" --agent ops\n  dromia event send \"and now?\" --channel deploys --actor ci --wait"
@@ -53,19 +53,19 @@ pub struct SendEvent {
     /// Wait for the answer
     #[arg(long)]
     pub wait: bool,
-    /// The platform of the session
+    /// Use a session of this platform
     #[arg(long, value_name = "NAME")]
     pub platform: Option<String>,
-    /// The place on the platform; a new one, so a new session, without it
+    /// Use the session of this channel [default: a new session]
     #[arg(long, value_name = "NAME")]
     pub channel: Option<String>,
-    /// Who speaks, under your own name
+    /// Send as this actor, below your own name
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
-    /// The session itself
+    /// Send to this session
     #[arg(long, value_name = "ID", conflicts_with_all = ["platform", "channel", "actor"])]
     pub session: Option<SessionId>,
-    /// Makes a repeated command one event
+    /// A repeated command with the same key sends one event
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
 }

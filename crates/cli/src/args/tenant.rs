@@ -1,33 +1,33 @@
 //! `dromia tenant` and `dromia token`: who may come in.
 
 use clap::{Args, Subcommand};
-use dromia_api::{Handle, TokenScope};
+use dromia_api::{HandleSlug, TokenScope};
 
-use super::Listing;
+use super::PageArguments;
 use super::value::bounded_lifetime;
 
 /// What to do with tenants.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Tenant {
-    /// Register a tenant and print its token, this once
+pub enum TenantCommand {
+    /// Create a tenant and print its token, once
     #[command(visible_alias = "new", after_help = "Examples:\n  dromia tenant create acme")]
     Create(CreateTenant),
     /// List tenants
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia tenant list")]
-    List(Listing),
+    List(PageArguments),
 }
 
 /// A tenant to register.
 #[derive(Debug, Clone, Args)]
 pub struct CreateTenant {
     /// Its handle
-    pub handle: Handle,
+    pub handle: HandleSlug,
 }
 
 /// What to do with tokens.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Token {
-    /// Make a token and print it, this once
+pub enum TokenCommand {
+    /// Create a token and print it, once
     #[command(
         visible_alias = "new",
         after_help = "Examples:\n  dromia token create laptop\n  dromia token create metrics --scope read --expires 30d\n  dromia --tenant acme token create admin --scope admin"
@@ -35,8 +35,8 @@ pub enum Token {
     Create(CreateToken),
     /// List tokens
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia token list\n  dromia tokens ls --json")]
-    List(Listing),
-    /// Take a token back, at once and for good
+    List(PageArguments),
+    /// Revoke a token for good; it stops working at once
     #[command(
         visible_alias = "rm",
         after_help = "Examples:\n  dromia token revoke laptop\n  dromia token revoke tok_0199c0de…"
@@ -47,16 +47,16 @@ pub enum Token {
 /// A token to make.
 #[derive(Debug, Clone, Args)]
 pub struct CreateToken {
-    /// What it is called; what it says is said by token:NAME
+    /// Its name; the audit log shows its actions as token:NAME
     pub name: String,
-    /// What it may do: read, invoke (send events), operate (steer what is there), approve (answer calls that wait), admin
-    /// (everything of the tenant); repeatable
+    /// Allow read, invoke (send events), operate (control agents and runs), approve (answer waiting calls) or admin
+    /// (everything in the tenant); repeatable
     #[arg(long = "scope", value_name = "SCOPE", default_values_t = dromia_api::token::SCOPES_DEFAULT)]
     pub scopes: Vec<TokenScope>,
-    /// What it may do, by a role: viewer, approver, operator, admin, or one of dromia.yaml
+    /// Give it a role: viewer, approver, operator, admin, or one of dromia.yaml
     #[arg(long, value_name = "ROLE", conflicts_with = "scopes")]
     pub role: Option<String>,
-    /// How long it works, such as 12h, 30d or 8w; without it until it is revoked
+    /// Let it expire after 12h, 30d or 8w [default: when it is revoked]
     #[arg(long, value_name = "TIME", value_parser = bounded_lifetime)]
     pub expires: Option<u64>,
 }

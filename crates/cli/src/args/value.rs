@@ -7,7 +7,7 @@ use dromia_api::token::EXPIRES_IN_SECONDS_MAX;
 use dromia_api::{RuleAnswer, RunStatus, TaskState};
 
 /// Reads what cost is grouped by.
-pub(super) fn by(text: &str) -> Result<CostBy, String> {
+pub(super) fn parse_cost_grouping(text: &str) -> Result<CostBy, String> {
     CostBy::ALL.into_iter().find(|by| by.as_str() == text).ok_or_else(|| {
         let known: Vec<_> = CostBy::ALL.iter().map(|by| by.as_str()).collect();
         format!("expected one of {}", known.join(", "))
@@ -15,7 +15,7 @@ pub(super) fn by(text: &str) -> Result<CostBy, String> {
 }
 
 /// Reads how long to wait.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 =
         digits.parse().map_err(|_| format!("expected a time such as 500ms, 30s or 5m, found {text:?}"))?;
@@ -30,7 +30,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a life of days and weeks, in seconds.
-pub(super) fn lifetime(text: &str) -> Result<u64, String> {
+pub(super) fn parse_lifetime(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 =
         digits.parse().map_err(|_| format!("expected a time such as 12h, 30d or 8w, found {text:?}"))?;
@@ -50,7 +50,7 @@ pub(super) fn lifetime(text: &str) -> Result<u64, String> {
 
 /// Reads a life that the server bounds, as of a token or a capability.
 pub(super) fn bounded_lifetime(text: &str) -> Result<u64, String> {
-    let seconds = lifetime(text)?;
+    let seconds = parse_lifetime(text)?;
     if seconds > EXPIRES_IN_SECONDS_MAX {
         return Err(format!("the time is at most {}d", EXPIRES_IN_SECONDS_MAX / (24 * 60 * 60)));
     }
@@ -58,7 +58,7 @@ pub(super) fn bounded_lifetime(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a label.
-pub(super) fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -72,15 +72,15 @@ pub(super) fn rule_answer(text: &str) -> Result<RuleAnswer, String> {
     }
 }
 
-/// Reads how a run stands.
-pub(super) fn status(text: &str) -> Result<RunStatus, String> {
+/// Parses the status of a run.
+pub(super) fn parse_run_status(text: &str) -> Result<RunStatus, String> {
     RunStatus::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
         let known: Vec<_> = RunStatus::ALL.iter().map(|status| status.as_str()).collect();
         format!("expected one of {}", known.join(", "))
     })
 }
 
-/// Reads how a task stands.
+/// Parses the state of a task.
 pub(super) fn task_state(text: &str) -> Result<TaskState, String> {
     TaskState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
         let known: Vec<_> = TaskState::ALL.iter().map(|state| state.as_str()).collect();

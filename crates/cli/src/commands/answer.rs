@@ -1,23 +1,23 @@
 //! The answer of a run that is followed to its end, put together from what its entries say, as the server would answer.
 //!
-//! What the run waits for meanwhile is told on stderr (`waits`), whatever else is shown of it.
+//! The `waits` module prints to stderr what the run waits for meanwhile, whatever else is shown of it.
 
-use dromia_api::event::{EventAccepted, EventAnswered, Failure};
-use dromia_api::run::{Entry, Run};
-use dromia_api::{ErrorCode, Exhausted, RunId, RunStatus};
+use dromia_api::event::{EventAccepted, EventAnswered, RunFailureDetails};
+use dromia_api::run::JournalEntryResource;
+use dromia_api::{BudgetExhaustion, ErrorCode, RunId, RunStatus, repeated_text};
 use serde::Deserialize;
 
-use super::live::Heard;
-use super::waits::Waits;
+use super::live::LiveCallOutput;
+use super::waits::WaitReporter;
 use super::{Cli, chat};
-use crate::client::parse;
+use crate::client::parse_answer;
 use crate::error::Outcome;
-use crate::output::Output;
-use crate::sse::{Follow, Seen};
+use crate::output::CommandOutput;
+use crate::sse::{Follow, RunUpdate};
 
 /// What is shown of a run before its answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Sight {
+pub(super) enum ProgressView {
     /// Its entries, a line each, for a program.
     Entries,
     /// What its programs say, for a person.
@@ -27,93 +27,102 @@ pub(super) enum Sight {
 }
 
 /// Follows a run to its end and returns its answer to an input.
-pub(super) async fn follow(
+pub(super) async fn follow_run(
     cli: &Cli<'_>,
     accepted: &EventAccepted,
     run: RunId,
-    sight: Sight,
-    output: &mut Output<'_>,
+    sight: ProgressView,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome<EventAnswered> {
     let mut follow = Follow::new(&cli.client, run, 0);
-    let (mut said, mut heard, mut waits) = (Said::default(), Heard::default(), Waits::of(run));
-    loop {
+    let (mut said, mut heard, mut waits) =
+        (AnswerCollector::default(), LiveCallOutput::default(), WaitReporter::for_run(run));
+    let end = loop {
         match follow.next(output).await? {
-            Seen::Entry(entry) => {
+            RunUpdate::Entry(entry) => {
                 match sight {
-                    Sight::Entries => super::run::print_json_line(&entry, output)?,
-                    Sight::Output => heard.entry(&entry, output)?,
-                    Sight::Waits => {}
+                    ProgressView::Entries => super::run::print_json_line(&entry, output)?,
+                    ProgressView::Output => heard.print_entry(&entry, output)?,
+                    ProgressView::Waits => {}
                 }
-                waits.entry(cli, &entry, output).await?;
-                said.take(&entry)?;
+                waits.report_entry(cli, &entry, output).await?;
+                said.take_entry(&entry)?;
             }
-            Seen::Output(piece) if matches!(sight, Sight::Output) => heard.piece(&piece, output)?,
-            // Live text has no cursor and gives way to its entry: a program waits for the entry.
-            Seen::Delta(_) | Seen::Output(_) => {}
-            Seen::End(_) => break,
+            RunUpdate::Output(piece) if matches!(sight, ProgressView::Output) => {
+                heard.print_piece(&piece, output)?;
+            }
+            // Live text has no cursor and is replaced by its entry: a program waits for the entry.
+            RunUpdate::Delta(_) | RunUpdate::Output(_) => {}
+            // It says all that the answer has beside the entries: a server that stops takes no other request.
+            RunUpdate::End(end) => break end,
         }
-    }
-    let run: Run = cli.client.look(&format!("/v1/runs/{run}"), output).await?;
+    };
     Ok(EventAnswered {
         item: accepted.item,
         session: accepted.session,
         position: accepted.position,
-        run: run.id,
+        run,
         replayed: accepted.replayed,
-        status: run.status,
-        // The last words of any other run were refused, or nobody judged them.
-        reply: (run.status == RunStatus::Completed).then_some(said.reply),
-        last_seq: run.last_seq,
-        model_calls: run.model_calls,
-        usage: run.usage,
-        cost_micros: run.cost_micros,
+        status: end.status,
+        // The last words of any other run were refused, or never judged.
+        reply: (end.status == RunStatus::Completed).then_some(said.reply),
+        last_seq: end.last_seq,
+        model_calls: end.model_calls,
+        usage: end.usage,
+        cost_micros: end.cost_micros,
         failure: said.failure,
     })
 }
 
 /// What the entries of a run said so far that belongs to the answer.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct AnswerCollector {
     reply: String,
-    failure: Option<Failure>,
+    failure: Option<RunFailureDetails>,
 }
 
 /// What is read of the fields of a `run_yielded`.
 #[derive(Debug, Deserialize)]
-struct Yielded {
-    /// The budget that has no room, if that is why.
+struct RunYieldedFields {
+    /// The exhausted budget, if that is why.
     #[serde(default)]
-    budget: Option<Exhausted>,
+    budget: Option<BudgetExhaustion>,
+    /// In how many steps the model was warned that it repeats calls, if that is why.
+    #[serde(default)]
+    repeated: Option<u32>,
 }
 
-impl Said {
+impl AnswerCollector {
     /// The answer of a run that ended so, if it gave one.
-    pub(super) fn answer(&self, status: RunStatus) -> Option<&str> {
+    pub(super) fn completed_answer(&self, status: RunStatus) -> Option<&str> {
         let is_answer = status == RunStatus::Completed && !self.reply.is_empty();
         is_answer.then_some(self.reply.as_str())
     }
 
-    pub(super) fn take(&mut self, entry: &Entry) -> Outcome {
+    pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) -> Outcome {
         match (entry.kind.as_str(), &entry.body) {
             ("model_replied", Some(body)) => {
-                self.reply = parse::<chat::Message>(body.get().as_bytes())?.text();
+                self.reply = parse_answer::<chat::AssistantReplyBody>(body.get().as_bytes())?.joined_text();
             }
-            _ => self.failure = failure(entry, self.failure.take())?,
+            _ => self.failure = failure_from_entry(entry, self.failure.take())?,
         }
         Ok(())
     }
 }
 
 /// Why a run ended that did not complete, as far as an entry says so; else what was known before it.
-pub(super) fn failure(entry: &Entry, before: Option<Failure>) -> Outcome<Option<Failure>> {
+pub(super) fn failure_from_entry(
+    entry: &JournalEntryResource,
+    before: Option<RunFailureDetails>,
+) -> Outcome<Option<RunFailureDetails>> {
     Ok(match entry.kind.as_str() {
-        "run_failed" => Some(parse(entry.fields.get().as_bytes())?),
+        "run_failed" => Some(parse_answer(entry.fields.get().as_bytes())?),
         "run_yielded" => {
-            let yielded: Yielded = parse(entry.fields.get().as_bytes())?;
-            yielded.budget.map(|exhausted| Failure {
-                code: ErrorCode::BudgetExhausted.as_str().to_owned(),
-                message: exhausted.text(),
-            })
+            let yielded: RunYieldedFields = parse_answer(entry.fields.get().as_bytes())?;
+            let unfunded = yielded.budget.map(|exhausted| (ErrorCode::BudgetExhausted, exhausted.text()));
+            let repeated = yielded.repeated.map(|told| (ErrorCode::LoopDetected, repeated_text(told)));
+            let failure = unfunded.or(repeated);
+            failure.map(|(code, message)| RunFailureDetails { code: code.as_str().to_owned(), message })
         }
         _ => before,
     })
@@ -133,8 +142,9 @@ mod tests {
                 "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": "run_yielded", "version": 2,
                 "fields": fields, "body": null, "chain": "0".repeat(64),
             });
-            let mut said = Said::default();
-            said.take(&serde_json::from_str(&entry.to_string()).expect("an entry")).expect("it is read");
+            let mut said = AnswerCollector::default();
+            said.take_entry(&serde_json::from_str(&entry.to_string()).expect("an entry"))
+                .expect("it is read");
             assert_eq!(super::super::event::is_unfunded(said.failure.as_ref()), is_unfunded, "{entry}");
         }
     }

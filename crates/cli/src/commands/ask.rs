@@ -12,25 +12,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
-use dromia_api::run::Run;
-use dromia_api::{RunId, RunStatus, Usage};
+use dromia_api::run::RunResource;
+use dromia_api::{RunId, RunStatus, TokenUsage};
 use serde::Serialize;
 
-use super::answer::{Sight, follow};
-use super::event::{PATIENCE, PLATFORM, Waited, ended, print, wait};
-use super::sending::{self, Sending};
-use super::{Cli, chat, said};
-use crate::args::Ask;
-use crate::client::parse;
+use super::answer::{ProgressView, follow_run};
+use super::event::{EventWaitResult, PATIENCE, PLATFORM, print_result, report_run_end, send_and_wait};
+use super::sending::{self, EventSubmission};
+use super::{Cli, chat, read_text_argument};
+use crate::args::AskArguments;
+use crate::client::parse_answer;
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::Output;
-use crate::shape::Shape;
+use crate::exit::CommandExit;
+use crate::output::CommandOutput;
+use crate::shape::AnswerSchema;
 
-pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    ask: AskArguments,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     cli.check_session(ask.session)?;
-    let shape = ask.schema.as_deref().map(Shape::read).transpose()?;
-    let text = said(ask.text, output).await?;
+    let shape = ask.schema.as_deref().map(AnswerSchema::from_file).transpose()?;
+    let text = read_text_argument(ask.text, output).await?;
     let text = match &shape {
         Some(shape) => shape.asked_under(&text),
         None => text,
@@ -39,101 +43,112 @@ pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Out
         Some(_) => SendEvent { text, session: ask.session, ..SendEvent::default() },
         None => SendEvent {
             text,
-            agent: cli.agent(),
+            agent: cli.selected_agent(),
             platform: Some(PLATFORM.to_owned()),
             ..SendEvent::default()
         },
     };
-    let asked =
-        Asked { event, by_line: ask.jsonl, shape, sending: Sending::of_command(ask.idempotency_key, output) };
-    let mut used = Used::default();
-    let Some(file) = ask.usage_file else {
-        return answer(cli, asked, &mut used, output).await;
+    let asked = AskRequest {
+        event,
+        by_line: ask.jsonl,
+        shape,
+        sending: EventSubmission::of_command(ask.idempotency_key, output),
     };
-    used.write(&file)?;
-    let ended = answer(cli, asked, &mut used, output).await;
-    used.settle(cli).await;
-    used.error = ended.as_ref().err().map(|error| error.document().error);
-    used.write(&file)?;
+    let mut used = UsageReport::default();
+    let Some(file) = ask.usage_file else {
+        return ask_and_answer(cli, asked, &mut used, output).await;
+    };
+    used.write_file(&file)?;
+    let ended = ask_and_answer(cli, asked, &mut used, output).await;
+    used.fetch_missing_usage(cli).await;
+    used.error = ended.as_ref().err().map(|error| error.error_document().error);
+    used.write_file(&file)?;
     ended
 }
 
 /// What is asked, and how.
-struct Asked {
+struct AskRequest {
     event: SendEvent,
     by_line: bool,
-    shape: Option<Shape>,
-    sending: Sending,
+    shape: Option<AnswerSchema>,
+    sending: EventSubmission,
 }
 
-async fn answer(cli: &Cli<'_>, asked: Asked, used: &mut Used, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn ask_and_answer(
+    cli: &Cli<'_>,
+    asked: AskRequest,
+    used: &mut UsageReport,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     if asked.by_line || output.is_jsonl() {
-        let answered = stream(cli, &asked, Sight::Entries, used, output).await?;
-        let line = Answer { kind: "answer", answered: &answered };
+        let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?;
+        let line = AnswerLine { kind: "answer", answered: &answered };
         let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
-        output.line(&line)?;
-        return ended(&answered, output);
+        output.print_line(&line)?;
+        return report_run_end(&answered, output);
     }
-    if !output.is_json() && output.context().err_is_terminal {
-        let answered = stream(cli, &asked, Sight::Output, used, output).await?;
-        return print(&Waited::Answered(answered), output);
+    if !output.is_json() && output.context_mut().err_is_terminal {
+        let answered = stream_answer(cli, &asked, ProgressView::Output, used, output).await?;
+        return print_result(&EventWaitResult::Answered(answered), output);
     }
-    let mut waited = wait(cli, asked.event, &asked.sending, output).await?;
-    used.run = match &waited {
-        Waited::Answered(answered) => Some(answered.run),
-        Waited::Accepted(accepted) => accepted.run,
-    };
-    if let (Some(shape), Waited::Answered(answered)) = (&asked.shape, &mut waited) {
-        fit(shape, answered)?;
+    let mut waited = send_and_wait(cli, asked.event, &asked.sending, output).await?;
+    match &waited {
+        EventWaitResult::Answered(answered) => used.take_answer(answered),
+        EventWaitResult::Accepted(accepted) => used.run = accepted.run,
     }
-    print(&waited, output)
+    if let (Some(shape), EventWaitResult::Answered(answered)) = (&asked.shape, &mut waited) {
+        fit_to_schema(shape, answered)?;
+    }
+    print_result(&waited, output)
 }
 
 /// Leaves only the JSON of an answer, which satisfies its schema. A run that did not complete has no answer to check.
-fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
+fn fit_to_schema(shape: &AnswerSchema, answered: &mut EventAnswered) -> Outcome {
     if answered.status == RunStatus::Completed {
         let run = answered.run;
         let reply = answered.reply.as_deref().unwrap_or_default();
-        let fit = shape.check(reply).map_err(|problems| Error::Unfit { run, problems })?;
+        let fit = shape.check_answer(reply).map_err(|problems| Error::Unfit { run, problems })?;
         answered.reply = Some(fit);
     }
     Ok(())
 }
 
 /// Shows a run as it goes on, and returns its answer.
-async fn stream(
+async fn stream_answer(
     cli: &Cli<'_>,
-    asked: &Asked,
-    sight: Sight,
-    used: &mut Used,
-    output: &mut Output<'_>,
+    asked: &AskRequest,
+    sight: ProgressView,
+    used: &mut UsageReport,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome<EventAnswered> {
-    let patience = cli.patience(PATIENCE);
-    let (_, bytes) = asked.sending.post(cli, &asked.event, patience, Duration::ZERO, output).await?;
-    let accepted: EventAccepted = parse(&bytes)?;
-    output.goes_on(Some(sending::stored(&accepted, accepted.run)));
+    let patience = cli.answer_timeout(PATIENCE);
+    let (_, bytes) =
+        asked.sending.post_with_retries(cli, &asked.event, patience, Duration::ZERO, output).await?;
+    let accepted: EventAccepted = parse_answer(&bytes)?;
+    output.goes_on(Some(sending::stored_status(&accepted, accepted.run)));
     used.run = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let streamed = async {
         let run = match accepted.run {
             Some(run) => run,
-            None => chat::taker(cli, accepted.session, accepted.item, output).await?,
+            None => chat::find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
         used.run = Some(run);
-        output.goes_on(Some(sending::stored(&accepted, Some(run))));
-        follow(cli, &accepted, run, sight, output).await
+        output.goes_on(Some(sending::stored_status(&accepted, Some(run))));
+        follow_run(cli, &accepted, run, sight, output).await
     };
     let ended = tokio::time::timeout(patience, streamed).await;
-    let mut answered = sending::waited(cli, &accepted, used.run, ended).await?.ok_or(late)?;
+    let mut answered = sending::wait_result(cli, &accepted, used.run, ended).await?.ok_or(late)?;
+    used.take_answer(&answered);
     if let Some(shape) = &asked.shape {
-        fit(shape, &mut answered)?;
+        fit_to_schema(shape, &mut answered)?;
     }
     Ok(answered)
 }
 
-/// The last line of a stream; its kind stands where an entry has its own.
+/// The last line of a stream; its `kind` is where an entry has its own.
 #[derive(Debug, Serialize)]
-struct Answer<'answer> {
+struct AnswerLine<'answer> {
     kind: &'static str,
     #[serde(flatten)]
     answered: &'answer EventAnswered,
@@ -141,24 +156,31 @@ struct Answer<'answer> {
 
 /// What a question used, for `--usage-file`.
 #[derive(Debug, Default, Serialize)]
-struct Used {
+struct UsageReport {
     /// The run, once there is one.
     run: Option<RunId>,
-    /// How it stands; nothing while nobody knows.
+    /// The status of the run; `None` while it is unknown.
     status: Option<RunStatus>,
-    usage: Usage,
+    usage: TokenUsage,
     cost_micros: u64,
     model_calls: u32,
     /// Why the command failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<crate::error::Failure>,
+    error: Option<crate::error::CommandFailure>,
 }
 
-impl Used {
-    /// Asks what the run used until now. If nobody answers, the file says so by its empty status.
-    async fn settle(&mut self, cli: &Cli<'_>) {
-        let Some(run) = self.run else { return };
-        if let Ok(run) = cli.client.get::<Run>(&format!("/v1/runs/{run}")).await {
+impl UsageReport {
+    /// Takes what an answer says of its run.
+    fn take_answer(&mut self, answered: &EventAnswered) {
+        (self.run, self.status) = (Some(answered.run), Some(answered.status));
+        (self.usage, self.cost_micros) = (answered.usage, answered.cost_micros);
+        self.model_calls = answered.model_calls;
+    }
+
+    /// Asks the server what the run used until now, where no answer said it. If that fails, the file has no status.
+    async fn fetch_missing_usage(&mut self, cli: &Cli<'_>) {
+        let (Some(run), None) = (self.run, self.status) else { return };
+        if let Ok(run) = cli.client.get::<RunResource>(&format!("/v1/runs/{run}")).await {
             self.status = Some(run.status);
             self.usage = run.usage;
             self.cost_micros = run.cost_micros;
@@ -166,8 +188,8 @@ impl Used {
         }
     }
 
-    fn write(&self, file: &Path) -> Outcome {
+    fn write_file(&self, file: &Path) -> Outcome {
         let text = serde_json::to_string_pretty(self).map_err(|error| Error::Broken(error.to_string()))?;
-        std::fs::write(file, text + "\n").map_err(Error::io(format!("write {}", file.display())))
+        std::fs::write(file, text + "\n").map_err(Error::io_error(format!("write {}", file.display())))
     }
 }

@@ -1,52 +1,60 @@
 //! `audit`: list records, follow them, have one explained, write them into a file. A history is verified by the program
 //! itself, which needs no server for it.
 
-use dromia_api::audit::{Begun, Decided, EVENT_BEGUN, EVENT_RECORD, Explained, Record};
-use dromia_api::{List, shown};
+use dromia_api::audit::{
+    AuditDecision, AuditRecord, AuditStreamStart, EVENT_BEGUN, EVENT_RECORD, RecordExplanation,
+};
+use dromia_api::{ListPage, escape_hidden};
 
-use super::handles::Handles;
-use super::{Cli, listing, print_list};
-use crate::args::{self, Records};
-use crate::client::{encoded, parse};
+use super::handles::AgentHandles;
+use super::{Cli, listing_path, print_list};
+use crate::args::{self, RecordFilters};
+use crate::client::{parse_answer, percent_encode};
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
-use crate::saved::save;
-use crate::sse::{Event, Follower, Stream, Taken};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, format_time};
+use crate::saved::save_response;
+use crate::sse::{EventStream, FollowedEvent, SseEvent, StreamFollower};
 
 /// The columns of a listing; what has no bound of its own comes last.
 const HEADS: [&str; 6] = ["at", "kind", "actor", "agent", "id", "what"];
 
-/// How many characters of what an agent is called stand in a listing, which the ids of records fill already.
+/// How many characters of an agent's handle a listing shows, which the ids of records fill already.
 const AGENT_SHOWN: usize = 16;
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::AuditCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Audit::Query(query) => {
-            let mut filters = filters(cli, &query.records).to_vec();
+        args::AuditCommand::Query(query) => {
+            let mut filters = query_filters(cli, &query.records).to_vec();
             filters.push(("newest", query.newest.then(|| "true".to_owned())));
-            let path = listing("/v1/audit", &query.page, &filters);
-            let list: List<Record> = cli.client.get(&path).await?;
-            let handles = Handles::read(cli, output).await;
-            print_list(output, &list, &HEADS, |record| listed(record, &handles))
+            let path = listing_path("/v1/audit", &query.page, &filters);
+            let list: ListPage<AuditRecord> = cli.client.get(&path).await?;
+            let handles = AgentHandles::fetch_page(cli, output).await;
+            print_list(output, &list, &HEADS, |record| listing_row(record, &handles))
         }
-        args::Audit::Tail(tail) => follow(cli, &tail, output).await,
-        args::Audit::Explain(record) => {
-            let explained: Explained = cli.client.get(&format!("/v1/audit/{}", encoded(&record.id))).await?;
-            output.show(&explained, text)?;
-            Ok(Exit::Done)
+        args::AuditCommand::Tail(tail) => follow_records(cli, &tail, output).await,
+        args::AuditCommand::Explain(record) => {
+            let explained: RecordExplanation =
+                cli.client.get(&format!("/v1/audit/{}", percent_encode(&record.id))).await?;
+            output.print_result(&explained, explanation_text)?;
+            Ok(CommandExit::Done)
         }
-        args::Audit::Export(export) => {
-            let path = path("/v1/audit/export", &filters(cli, &export.records));
-            let (file, mut lines) = (export.file.as_deref(), Lines::default());
-            let (_, saved) = save(&cli.client, &path, file, output, |piece| lines.push(piece)).await?;
+        args::AuditCommand::Export(export) => {
+            let path = filtered_path("/v1/audit/export", &query_filters(cli, &export.records));
+            let (file, mut lines) = (export.file.as_deref(), ExportLineScan::default());
+            let (_, saved) =
+                save_response(&cli.client, &path, file, output, |piece| lines.push_chunk(piece)).await?;
             if !lines.are_signed {
                 return Err(Error::Broken("the file has no last line; export it again".to_owned()));
             }
-            saved.map_or(Ok(()), |saved| saved.keep(output))?;
-            Ok(Exit::Done)
+            saved.map_or(Ok(()), |saved| saved.finish_download(output))?;
+            Ok(CommandExit::Done)
         }
-        args::Audit::Verify(_) => Err(Error::Usage(
+        args::AuditCommand::Verify(_) => Err(Error::Usage(
             "a history is verified by `dromia` itself, on the machine that has it".to_owned(),
         )),
     }
@@ -57,14 +65,14 @@ const SIGNED: &[u8] = b"{\"end\":";
 
 /// The lines of a file that comes in pieces, of which only the beginning of the newest is kept.
 #[derive(Default)]
-struct Lines {
+struct ExportLineScan {
     begin: Vec<u8>,
     /// Whether the line that signs the file is the last; a stream that broke off on the server's side has none.
     are_signed: bool,
 }
 
-impl Lines {
-    fn push(&mut self, piece: &[u8]) {
+impl ExportLineScan {
+    fn push_chunk(&mut self, piece: &[u8]) {
         for byte in piece {
             self.are_signed = *byte == b'\n' && self.begin == SIGNED;
             if *byte == b'\n' {
@@ -76,8 +84,8 @@ impl Lines {
     }
 }
 
-fn filters(cli: &Cli<'_>, records: &Records) -> [(&'static str, Option<String>); 7] {
-    let decision = records.decision.map(|decision| Decided::from(decision).as_str().to_owned());
+fn query_filters(cli: &Cli<'_>, records: &RecordFilters) -> [(&'static str, Option<String>); 7] {
+    let decision = records.decision.map(|decision| AuditDecision::from(decision).as_str().to_owned());
     [
         ("agent", cli.global.agent.clone()),
         ("run", records.run.map(|run| run.to_string())),
@@ -89,98 +97,102 @@ fn filters(cli: &Cli<'_>, records: &Records) -> [(&'static str, Option<String>);
     ]
 }
 
-fn path(path: &str, filters: &[(&str, Option<String>)]) -> String {
+fn filtered_path(path: &str, filters: &[(&str, Option<String>)]) -> String {
     let mut path = path.to_owned();
     for (name, value) in filters {
         if let Some(value) = value {
             let mark = if path.contains('?') { "&" } else { "?" };
-            path.extend([mark, name, "=", &encoded(value)]);
+            path.extend([mark, name, "=", &percent_encode(value)]);
         }
     }
     path
 }
 
 /// Prints records as they come.
-async fn follow(cli: &Cli<'_>, asked: &args::TailAudit, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn follow_records(
+    cli: &Cli<'_>,
+    asked: &args::TailAudit,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     let by_line = asked.jsonl || output.is_jsonl();
     if output.is_json() && !by_line {
         let text = "`audit tail` has no end that could close a document; use --jsonl, or `dromia audit query --json`";
         return Err(Error::Usage(text.to_owned()));
     }
-    let path = path("/v1/audit", &filters(cli, &asked.records));
-    let mut tail = Stream::of(&cli.client, path, Tail::new(asked.after.clone()));
+    let path = filtered_path("/v1/audit", &query_filters(cli, &asked.records));
+    let mut tail = EventStream::for_path(&cli.client, path, AuditTailCursor::new(asked.after.clone()));
     let mut left = asked.count.unwrap_or(u64::MAX);
     while left > 0 {
         let record = tail.next(output).await?;
         if by_line {
-            output.line(&serde_json::to_string(&record).unwrap_or_default())?;
+            output.print_line(&serde_json::to_string(&record).unwrap_or_default())?;
         } else {
-            output.line(&followed(&record))?;
+            output.print_line(&record_line(&record))?;
         }
         left -= 1;
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// The place among records. It moves behind an item when the next one comes, so an item that was cut off comes again whole,
 /// and what was given out of it is left out.
 #[derive(Default)]
-struct Tail {
+struct AuditTailCursor {
     after: Option<String>,
     /// The item that is being given out: its place, and the ids of its records so far.
     place: Option<String>,
     seen: Vec<String>,
 }
 
-impl Tail {
+impl AuditTailCursor {
     fn new(after: Option<String>) -> Self {
         Self { after, ..Self::default() }
     }
 }
 
-impl Follower for Tail {
-    type Item = Record;
+impl StreamFollower for AuditTailCursor {
+    type Item = AuditRecord;
 
-    fn after(&self) -> Option<String> {
+    fn resume_position(&self) -> Option<String> {
         self.after.clone()
     }
 
-    fn take(&mut self, event: &Event) -> Outcome<Taken<Record>> {
+    fn take_event(&mut self, event: &SseEvent) -> Outcome<FollowedEvent<AuditRecord>> {
         match event.name.as_str() {
             EVENT_BEGUN => {
-                let begun: Begun = parse(event.data.as_bytes())?;
+                let begun: AuditStreamStart = parse_answer(event.data.as_bytes())?;
                 // From here on what comes is asked for by its place, whatever breaks.
                 self.after.get_or_insert(begun.place);
-                Ok(Taken::Nothing)
+                Ok(FollowedEvent::Nothing)
             }
             EVENT_RECORD => {
-                let record: Record = parse(event.data.as_bytes())?;
+                let record: AuditRecord = parse_answer(event.data.as_bytes())?;
                 if self.place.as_ref() != Some(&record.place) {
                     let before = self.place.replace(record.place.clone());
                     self.after = before.or(self.after.take());
                     self.seen.clear();
                 }
                 if self.seen.contains(&record.id) {
-                    return Ok(Taken::Further(None));
+                    return Ok(FollowedEvent::Further(None));
                 }
                 self.seen.push(record.id.clone());
-                Ok(Taken::Further(Some(record)))
+                Ok(FollowedEvent::Further(Some(record)))
             }
             // A newer server may say more.
-            _ => Ok(Taken::Nothing),
+            _ => Ok(FollowedEvent::Nothing),
         }
     }
 }
 
 /// Writes a record as one line, also where a model or a client chose a name with line breaks.
-fn followed(record: &Record) -> String {
-    row(record).iter().map(|cell| shown(cell)).collect::<Vec<_>>().join("  ")
+fn record_line(record: &AuditRecord) -> String {
+    record_row(record).iter().map(|cell| escape_hidden(cell)).collect::<Vec<_>>().join("  ")
 }
 
 /// A record in a listing, with what its agent is called.
-fn listed(record: &Record, handles: &Handles) -> Vec<String> {
-    let mut cells = row(record);
-    let agent = record.agent.map(|agent| handles.of(agent)).unwrap_or_default();
+fn listing_row(record: &AuditRecord, handles: &AgentHandles) -> Vec<String> {
+    let mut cells = record_row(record);
+    let agent = record.agent.map(|agent| handles.display_name(agent)).unwrap_or_default();
     let mut shown: String = agent.chars().take(AGENT_SHOWN).collect();
     if shown.len() < agent.len() {
         shown.push('…');
@@ -190,20 +202,29 @@ fn listed(record: &Record, handles: &Handles) -> Vec<String> {
     cells
 }
 
-/// A record as far as nobody need be asked for names.
-fn row(record: &Record) -> Vec<String> {
+/// The row of a record, without names that the server would have to be asked for.
+fn record_row(record: &AuditRecord) -> Vec<String> {
     vec![
-        time(record.at),
+        format_time(record.at),
         record.kind.clone(),
-        record.actor.clone().unwrap_or_default(),
+        record_actor(record),
         record.id.clone(),
-        what(record),
+        record_summary(record),
     ]
 }
 
+/// Who did it, or that this cannot be read.
+fn record_actor(record: &AuditRecord) -> String {
+    match &record.actor {
+        Some(actor) => actor.clone(),
+        None if record.actor_unread => "(unread)".to_owned(),
+        None => String::new(),
+    }
+}
+
 /// What a record is about, and behind it what was decided by which rule, and what came of it, as far as there is each.
-fn what(record: &Record) -> String {
-    let decision = record.decision.map(Decided::as_str);
+fn record_summary(record: &AuditRecord) -> String {
+    let decision = record.decision.map(AuditDecision::as_str);
     let ends = [decision, record.outcome.as_deref(), record.rule.as_deref()];
     let ends = ends.into_iter().flatten().collect::<Vec<_>>().join(", ");
     match record.what.as_deref() {
@@ -213,39 +234,40 @@ fn what(record: &Record) -> String {
     }
 }
 
-fn text(explained: &Explained) -> String {
-    let Explained { record, why, facts, missing } = explained;
+fn explanation_text(explained: &RecordExplanation) -> String {
+    let RecordExplanation { record, why, facts, missing } = explained;
     let mut lines = vec![
         ("record", record.id.clone()),
-        ("at", time(record.at)),
+        ("at", format_time(record.at)),
         ("kind", record.kind.clone()),
-        ("what", record.what.as_deref().map(shown).unwrap_or_default()),
-        ("decision", record.decision.map(Decided::as_str).unwrap_or_default().to_owned()),
-        ("rule", record.rule.as_deref().map(shown).unwrap_or_default()),
-        ("outcome", record.outcome.as_deref().map(shown).unwrap_or_default()),
-        ("why", shown(why)),
+        ("what", record.what.as_deref().map(escape_hidden).unwrap_or_default()),
+        ("decision", record.decision.map(AuditDecision::as_str).unwrap_or_default().to_owned()),
+        ("rule", record.rule.as_deref().map(escape_hidden).unwrap_or_default()),
+        ("outcome", record.outcome.as_deref().map(escape_hidden).unwrap_or_default()),
+        ("why", escape_hidden(why)),
     ];
-    lines.extend(facts.iter().map(|fact| (fact.name.as_str(), shown(&fact.value))));
-    lines.extend(missing.iter().map(|missing| ("missing", shown(missing))));
+    lines.extend(facts.iter().map(|fact| (fact.name.as_str(), escape_hidden(&fact.value))));
+    lines.extend(missing.iter().map(|missing| ("missing", escape_hidden(missing))));
     lines.push(("action", record.action.map(|action| action.to_string()).unwrap_or_default()));
     lines.push(("chain", record.chain.to_string()));
-    pairs(&lines)
+    draw_pairs(&lines)
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_api::audit::Fact;
+    use dromia_api::audit::AuditFact;
     use dromia_api::{AgentId, Digest};
 
     use super::*;
 
-    fn record() -> Record {
-        Record {
+    fn record() -> AuditRecord {
+        AuditRecord {
             id: "act:17".to_owned(),
             place: "17.0.1".to_owned(),
             at: "2026-01-02T03:04:05Z".parse().expect("a time"),
             kind: "token_revoked".to_owned(),
             actor: Some("cli:0".to_owned()),
+            actor_unread: false,
             agent: None,
             session: None,
             run: None,
@@ -261,13 +283,13 @@ mod tests {
 
     #[test]
     fn a_record_is_explained_in_lines() {
-        let explained = Explained {
+        let explained = RecordExplanation {
             record: record(),
             why: "cli:0 did this".to_owned(),
-            facts: vec![Fact { name: "author".to_owned(), value: "cli:0".to_owned() }],
+            facts: vec![AuditFact { name: "author".to_owned(), value: "cli:0".to_owned() }],
             missing: vec!["the agent, which was erased".to_owned()],
         };
-        insta::assert_snapshot!(text(&explained), @r"
+        insta::assert_snapshot!(explanation_text(&explained), @r"
         record    act:17
         at        2026-01-02 03:04:05Z
         kind      token_revoked
@@ -281,19 +303,21 @@ mod tests {
 
     #[test]
     fn a_record_is_a_row_whose_last_cell_holds_what_is_there_of_it() {
-        let ended = Record { outcome: Some("ok".to_owned()), what: None, ..record() };
-        let judged = Record {
+        let ended = AuditRecord { outcome: Some("ok".to_owned()), what: None, ..record() };
+        let judged = AuditRecord {
             kind: "tool_started".to_owned(),
             actor: None,
             what: Some("exec".to_owned()),
-            decision: Some(Decided::Allow),
+            decision: Some(AuditDecision::Allow),
             rule: Some("grant exec".to_owned()),
             agent: Some(AgentId::from_bytes([9; 16])),
             ..record()
         };
-        let rows =
-            [record(), ended, judged].iter().map(|record| listed(record, &Handles::default())).collect();
-        insta::assert_snapshot!(crate::output::table(None, &HEADS, rows), @r"
+        let rows = [record(), ended, judged]
+            .iter()
+            .map(|record| listing_row(record, &AgentHandles::default()))
+            .collect();
+        insta::assert_snapshot!(crate::output::draw_table(None, &HEADS, rows), @r"
         AT                    KIND           ACTOR  AGENT              ID      WHAT
         2026-01-02 03:04:05Z  token_revoked  cli:0                     act:17  tok_1
         2026-01-02 03:04:05Z  token_revoked  cli:0                     act:17  ok
@@ -303,28 +327,28 @@ mod tests {
 
     #[test]
     fn what_others_chose_is_one_line_and_no_line_of_ours() {
-        let forged = Record { what: Some("exec\n2026-01-02  act  \u{202e}".to_owned()), ..record() };
-        let line = followed(&forged);
+        let forged = AuditRecord { what: Some("exec\n2026-01-02  act  \u{202e}".to_owned()), ..record() };
+        let line = record_line(&forged);
         assert!(line.contains("exec\\u{a}2026-01-02  act  \\u{202e}"), "{line}");
         let (why, facts, missing) = ("it\nrule      grant".to_owned(), Vec::new(), Vec::new());
-        let told = text(&Explained { record: record(), why, facts, missing });
+        let told = explanation_text(&RecordExplanation { record: record(), why, facts, missing });
         assert!(told.contains("it\\u{a}rule") && !told.contains("\nrule"), "{told}");
     }
 
     #[test]
     fn an_item_that_was_cut_off_comes_again_and_nothing_of_it_twice() {
-        let mut tail = Tail::default();
-        let event = |name: &str, data: String| Event { name: name.to_owned(), data };
-        let heard = |tail: &mut Tail, id: &str, place: &str| {
-            let record = Record { id: id.to_owned(), place: place.to_owned(), ..record() };
+        let mut tail = AuditTailCursor::default();
+        let event = |name: &str, data: String| SseEvent { name: name.to_owned(), data };
+        let heard = |tail: &mut AuditTailCursor, id: &str, place: &str| {
+            let record = AuditRecord { id: id.to_owned(), place: place.to_owned(), ..record() };
             let data = serde_json::to_string(&record).expect("is JSON");
-            match tail.take(&event(EVENT_RECORD, data)).expect("is read") {
-                Taken::Further(record) => record.is_some(),
-                Taken::Aside(_) | Taken::Nothing => panic!("a record goes further"),
+            match tail.take_event(&event(EVENT_RECORD, data)).expect("is read") {
+                FollowedEvent::Further(record) => record.is_some(),
+                FollowedEvent::Aside(_) | FollowedEvent::Nothing => panic!("a record goes further"),
             }
         };
-        let begun = tail.take(&event(EVENT_BEGUN, r#"{"place":"3.0.0"}"#.to_owned())).expect("is read");
-        assert_eq!((begun, tail.after().as_deref()), (Taken::Nothing, Some("3.0.0")));
+        let begun = tail.take_event(&event(EVENT_BEGUN, r#"{"place":"3.0.0"}"#.to_owned())).expect("is read");
+        assert_eq!((begun, tail.resume_position().as_deref()), (FollowedEvent::Nothing, Some("3.0.0")));
         assert!(heard(&mut tail, "run:1", "3.0.1") && heard(&mut tail, "run:1:1", "3.0.1"));
         assert_eq!(tail.after.as_deref(), Some("3.0.0"), "more of it may come");
         assert!(!heard(&mut tail, "run:1", "3.0.1") && !heard(&mut tail, "run:1:1", "3.0.1"));
@@ -336,9 +360,9 @@ mod tests {
     fn a_file_without_its_last_line_is_not_whole() {
         let whole = b"{\"dromia_audit\":1}\n{\"end\":{}}\n";
         let is_whole = |pieces: &[&[u8]]| {
-            let mut lines = Lines::default();
+            let mut lines = ExportLineScan::default();
             for piece in pieces {
-                lines.push(piece);
+                lines.push_chunk(piece);
             }
             lines.are_signed
         };

@@ -1,122 +1,133 @@
-//! `capability`: grant, hand on, take back, list, and ask what the gate would say.
+//! `capability`: grant, delegate, revoke, list, and ask what the gate would decide.
 
 use std::time::Duration;
 
-use dromia_api::List;
-use dromia_api::agent::Agent;
+use dromia_api::ListPage;
+use dromia_api::agent::AgentResource;
 use dromia_api::capability::{
-    Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
+    CallCheck, CapabilityFinding, CapabilityMade, CapabilityResource, DelegateCapability, GrantCapability,
 };
 
-use super::handles::Handles;
-use super::{Cli, listing, print_list};
+use super::handles::AgentHandles;
+use super::{Cli, listing_path, print_list};
 use crate::args;
-use crate::client::encoded;
+use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, format_time};
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::CapabilityCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Capability::Grant(new) => {
+        args::CapabilityCommand::Grant(new) => {
             let body = GrantCapability {
                 agent: new.name,
                 rights: new.rights,
                 expires_in_seconds: new.limits.expires,
-                wall_ms_max: wall(new.limits.wall)?,
+                wall_ms_max: wall_time_millis(new.limits.wall)?,
             };
-            made(cli, &cli.client.post_json("/v1/capabilities", &body).await?, output).await
+            print_created(cli, &cli.client.post_json("/v1/capabilities", &body).await?, output).await
         }
-        args::Capability::Delegate(new) => {
+        args::CapabilityCommand::Delegate(new) => {
             let body = DelegateCapability {
                 agent: new.to,
                 rights: new.rights,
                 expires_in_seconds: new.limits.expires,
-                wall_ms_max: wall(new.limits.wall)?,
+                wall_ms_max: wall_time_millis(new.limits.wall)?,
             };
             let path = format!("/v1/capabilities/{}/delegate", new.capability);
-            made(cli, &cli.client.post_json(&path, &body).await?, output).await
+            print_created(cli, &cli.client.post_json(&path, &body).await?, output).await
         }
-        args::Capability::Revoke(name) => {
+        args::CapabilityCommand::Revoke(name) => {
             let path = format!("/v1/capabilities/{}", name.capability);
-            let revoked: Capability = cli.client.delete(&path).await?;
-            output.show(&revoked, ended)?;
-            output.notice("what was made from it counts no more either")?;
-            Ok(Exit::Done)
+            let revoked: CapabilityResource = cli.client.delete(&path).await?;
+            output.print_result(&revoked, revocation_text)?;
+            output.print_notice("what was made from it counts no more either")?;
+            Ok(CommandExit::Done)
         }
-        args::Capability::List(page) => {
-            let mut list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
+        args::CapabilityCommand::List(page) => {
+            let mut list: ListPage<CapabilityResource> =
+                cli.client.get(&listing_path("/v1/capabilities", &page, &[])).await?;
             let heads = ["id", "holder", "use", "state", "expires", "rights"];
-            let handles = Handles::read(cli, output).await;
+            let handles = AgentHandles::fetch_page(cli, output).await;
             if let Some(name) = &cli.global.agent {
-                let agent: Agent = cli.client.get(&format!("/v1/agents/{}", encoded(name))).await?;
+                let agent: AgentResource =
+                    cli.client.get(&format!("/v1/agents/{}", percent_encode(name))).await?;
                 list.items.retain(|capability| capability.holder == agent.id);
             }
-            print_list(output, &list, &heads, |capability| row(capability, &handles))
+            print_list(output, &list, &heads, |capability| capability_row(capability, &handles))
         }
-        args::Capability::Check(asked) => {
-            let checked = ask(cli, &asked).await?;
-            output.show(&checked, verdict)?;
-            Ok(if checked.allowed { Exit::Done } else { Exit::Denied })
+        args::CapabilityCommand::Check(asked) => {
+            let checked = ask_server(cli, &asked).await?;
+            output.print_result(&checked, verdict_text)?;
+            Ok(if checked.allowed { CommandExit::Done } else { CommandExit::Denied })
         }
-        args::Capability::Explain(asked) => {
-            let checked = ask(cli, &asked).await?;
-            output.show(&checked, |checked| {
-                let said = checked.capabilities.iter().map(said);
-                std::iter::once(verdict(checked)).chain(said).collect::<Vec<_>>().join("\n")
+        args::CapabilityCommand::Explain(asked) => {
+            let checked = ask_server(cli, &asked).await?;
+            output.print_result(&checked, |checked| {
+                let said = checked.capabilities.iter().map(weighed_text);
+                std::iter::once(verdict_text(checked)).chain(said).collect::<Vec<_>>().join("\n")
             })?;
-            Ok(Exit::Done)
+            Ok(CommandExit::Done)
         }
     }
 }
 
-async fn ask(cli: &Cli<'_>, asked: &args::CheckCapability) -> Outcome<Checked> {
-    let (agent, tool) = (encoded(&asked.name), encoded(&asked.tool));
-    let mut path = format!("/v1/agents/{agent}/tools/{tool}/check?arguments={}", encoded(&asked.arguments));
+async fn ask_server(cli: &Cli<'_>, asked: &args::CheckCapability) -> Outcome<CallCheck> {
+    let (agent, tool) = (percent_encode(&asked.name), percent_encode(&asked.tool));
+    let mut path =
+        format!("/v1/agents/{agent}/tools/{tool}/check?arguments={}", percent_encode(&asked.arguments));
     if let Some(token) = &asked.token {
-        path.extend(["&token=", &encoded(token)]);
+        path.extend(["&token=", &percent_encode(token)]);
     }
     cli.client.get(&path).await
 }
 
-fn wall(wall: Option<Duration>) -> Outcome<Option<u32>> {
+fn wall_time_millis(wall: Option<Duration>) -> Outcome<Option<u32>> {
     let millis = wall.map(|wall| u32::try_from(wall.as_millis())).transpose();
     millis.map_err(|_| Error::Usage("--wall is longer than any call".to_owned()))
 }
 
-async fn made(cli: &Cli<'_>, made: &CapabilityMade, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn print_created(
+    cli: &Cli<'_>,
+    made: &CapabilityMade,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     let record = &made.record;
-    let handles = Handles::read(cli, output).await;
-    output.show(made, |made| {
-        pairs(&[
+    let handles = AgentHandles::fetch_page(cli, output).await;
+    output.print_result(made, |made| {
+        draw_pairs(&[
             ("capability", made.record.id.to_string()),
-            ("holder", handles.whole(made.record.holder)),
-            ("rights", rights(&made.record)),
-            ("expires", made.record.expires_at.map(time).unwrap_or_default()),
+            ("holder", handles.name_with_id(made.record.holder)),
+            ("rights", rights_text(&made.record)),
+            ("expires", made.record.expires_at.map(format_time).unwrap_or_default()),
             ("token", made.token.clone()),
         ])
     })?;
-    output.notice(&format!(
+    output.print_notice(&format!(
         "it counts from the next run of the agent on; take it back with `dromia capability revoke {}`",
         record.id
     ))?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
-/// Says how one stands that was taken back, and since when: it may have been taken back before.
-fn ended(revoked: &Capability) -> String {
-    let since = revoked.revoked_at.map(|at| format!(" since {}", time(at))).unwrap_or_default();
+/// Says that a capability is revoked, and since when: it may have been revoked earlier.
+fn revocation_text(revoked: &CapabilityResource) -> String {
+    let since = revoked.revoked_at.map(|at| format!(" since {}", format_time(at))).unwrap_or_default();
     format!("{} is {}{since}", revoked.id, revoked.state.as_str())
 }
 
-fn verdict(checked: &Checked) -> String {
+fn verdict_text(checked: &CallCheck) -> String {
     let said = match checked.rule.split_once(' ') {
         _ if checked.allowed => "allowed",
-        Some((Checked::ASK, _)) => "not without a person, who is asked",
-        Some((Checked::DELAY, _)) => "not at once: it is put off, and a person may refuse it",
+        Some((CallCheck::ASK, _)) => "not without a person, who is asked",
+        Some((CallCheck::DELAY, _)) => "not at once: it is put off, and a person may refuse it",
         _ => "denied",
     };
-    pairs(&[
+    draw_pairs(&[
         ("call", format!("{} {}", checked.tool, checked.arguments)),
         ("verdict", said.to_owned()),
         ("rule", checked.rule.clone()),
@@ -125,26 +136,26 @@ fn verdict(checked: &Checked) -> String {
     ])
 }
 
-fn said(weighed: &Weighed) -> String {
+fn weighed_text(weighed: &CapabilityFinding) -> String {
     let whose = weighed.capability.map_or_else(|| "the token".to_owned(), |id| id.to_string());
     let covers = if weighed.covers { "covers it" } else { "does not" };
     format!("{whose} {covers}: {}", weighed.why)
 }
 
-fn row(capability: &Capability, handles: &Handles) -> Vec<String> {
+fn capability_row(capability: &CapabilityResource, handles: &AgentHandles) -> Vec<String> {
     let from = capability.parent.map(|parent| format!(" of {parent}")).unwrap_or_default();
     vec![
         capability.id.to_string(),
-        handles.of(capability.holder),
+        handles.display_name(capability.holder),
         capability.usage.as_str().to_owned(),
         capability.state.as_str().to_owned(),
-        capability.expires_at.map_or_else(|| "never".to_owned(), time),
-        format!("{}{from}", rights(capability)),
+        capability.expires_at.map_or_else(|| "never".to_owned(), format_time),
+        format!("{}{from}", rights_text(capability)),
     ]
 }
 
 /// What a capability covers, with the most time of a call.
-fn rights(capability: &Capability) -> String {
+fn rights_text(capability: &CapabilityResource) -> String {
     let rights = if capability.rights.is_empty() { "all".to_owned() } else { capability.rights.join(" ") };
     match capability.wall_ms_max {
         Some(wall) => format!("{rights}, {wall} ms a call"),
@@ -160,43 +171,43 @@ mod tests {
 
     #[test]
     fn a_verdict_names_the_rule_and_each_capability_its_block() {
-        let checked = Checked {
+        let checked = CallCheck {
             tool: "file.write".to_owned(),
             arguments: serde_json::json!({"path": "a"}),
             allowed: false,
             rule: "default deny".to_owned(),
             reason: "nothing covers it".to_owned(),
             policy: None,
-            capabilities: vec![Weighed {
+            capabilities: vec![CapabilityFinding {
                 capability: Some(CapabilityId::from_bytes([3; 16])),
                 covers: false,
                 block: Some(1),
                 why: "block 1 of its token was revoked".to_owned(),
             }],
         };
-        insta::assert_snapshot!(verdict(&checked), @r#"
+        insta::assert_snapshot!(verdict_text(&checked), @r#"
         call     file.write {"path":"a"}
         verdict  denied
         rule     default deny
         why      nothing covers it
         "#);
         insta::assert_snapshot!(
-            said(&checked.capabilities[0]),
+            weighed_text(&checked.capabilities[0]),
             @"cap_03030303030303030303030303030303 does not: block 1 of its token was revoked"
         );
         // What waits is no refusal, and is told as what it is.
         for (rule, said) in
             [("ask permission", "person"), ("delay irreversible", "put off"), ("asked", "denied")]
         {
-            let waits = Checked { rule: rule.to_owned(), ..checked.clone() };
-            let told = verdict(&waits);
+            let waits = CallCheck { rule: rule.to_owned(), ..checked.clone() };
+            let told = verdict_text(&waits);
             assert!(told.lines().nth(1).is_some_and(|line| line.contains(said)), "{told}");
         }
     }
 
     #[test]
     fn a_row_has_the_state_that_the_server_tells_and_what_it_was_made_from() {
-        let capability = Capability {
+        let capability = CapabilityResource {
             id: CapabilityId::from_bytes([2; 16]),
             holder: AgentId::from_bytes([9; 16]),
             parent: Some(CapabilityId::from_bytes([1; 16])),
@@ -209,12 +220,13 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             revoked_at: None,
         };
-        let row = row(&capability, &Handles::default());
+        let row = capability_row(&capability, &AgentHandles::default());
         assert_eq!(row[3], "parent_revoked");
         assert!(row[5].starts_with("all, 30000 ms a call of cap_0101"), "{row:?}");
         let at = jiff::Timestamp::UNIX_EPOCH;
-        let revoked = Capability { state: CapabilityState::Revoked, revoked_at: Some(at), ..capability };
-        let told = ended(&revoked);
-        assert!(told.ends_with(&format!(" is revoked since {}", time(at))), "{told}");
+        let revoked =
+            CapabilityResource { state: CapabilityState::Revoked, revoked_at: Some(at), ..capability };
+        let told = revocation_text(&revoked);
+        assert!(told.ends_with(&format!(" is revoked since {}", format_time(at))), "{told}");
     }
 }

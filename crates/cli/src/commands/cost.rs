@@ -1,43 +1,47 @@
 //! `cost`: what runs cost, summed up or attempt by attempt.
 
 use dromia_api::cost::{AttemptCost, CostGroup, CostSummary, RunCost};
-use dromia_api::{Charge, RunId, Spent};
+use dromia_api::{ChargeBasis, CostTotals, RunId};
 
 use super::Cli;
 use crate::args;
-use crate::client::encoded;
+use crate::client::percent_encode;
 use crate::error::Outcome;
-use crate::exit::Exit;
-use crate::output::{Output, money, pairs, table, time};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, draw_table, format_money, format_time};
 
 /// How many attempts are asked for at a time.
 const PAGE_ATTEMPTS: u32 = 256;
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Cost, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::CostCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Cost::Summary(asked) => {
-            let sum = sum(cli, &asked).await?;
-            let columns = output.context().columns;
-            output.show(&sum, |sum| summary_text(columns, sum))?;
+        args::CostCommand::Summary(asked) => {
+            let sum = sum_costs(cli, &asked).await?;
+            let columns = output.context_mut().columns;
+            output.print_result(&sum, |sum| summary_text(columns, sum))?;
         }
-        args::Cost::Show(run) => {
-            let cost = whole(cli, run.id).await?;
-            let columns = output.context().columns;
-            output.show(&cost, |cost| run_text(columns, cost))?;
+        args::CostCommand::Show(run) => {
+            let cost = fetch_run_cost(cli, run.id).await?;
+            let columns = output.context_mut().columns;
+            output.print_result(&cost, |cost| run_text(columns, cost))?;
         }
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// Sums up page by page; each page counts on from the one before, from the same beginning.
-async fn sum(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSummary> {
+async fn sum_costs(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSummary> {
     let path = |since: Option<&str>, after: Option<RunId>| {
         let mut path = format!("/v1/cost?by={}", asked.by.as_str());
         let after = after.map(|after| after.to_string());
         let agent = cli.global.agent.as_deref();
         for (name, value) in [("since", since), ("agent", agent), ("after", after.as_deref())] {
             if let Some(value) = value {
-                path.extend(["&", name, "=", &encoded(value)]);
+                path.extend(["&", name, "=", &percent_encode(value)]);
             }
         }
         path
@@ -45,20 +49,20 @@ async fn sum(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSummary> {
     let mut sum: CostSummary = cli.client.get(&path(asked.since.as_deref(), None)).await?;
     let since = sum.since.map(|since| since.to_string());
     while let Some(after) = sum.next {
-        sum.merge(cli.client.get(&path(since.as_deref(), Some(after))).await?);
+        sum.merge_page(cli.client.get(&path(since.as_deref(), Some(after))).await?);
     }
     Ok(sum)
 }
 
 /// Reads all attempts of a run.
-async fn whole(cli: &Cli<'_>, run: RunId) -> Outcome<RunCost> {
+async fn fetch_run_cost(cli: &Cli<'_>, run: RunId) -> Outcome<RunCost> {
     let path = |after: u64| format!("/v1/runs/{run}/cost?after={after}&limit={PAGE_ATTEMPTS}");
     let mut cost: RunCost = cli.client.get(&path(0)).await?;
     while let Some(after) = cost.next {
         let page: RunCost = cli.client.get(&path(after)).await?;
         let mut attempts = cost.attempts;
         attempts.extend(page.attempts);
-        // The last page knows the run as it stands now.
+        // The last page has the newest state of the run.
         cost = RunCost { attempts, ..page };
     }
     Ok(cost)
@@ -66,8 +70,8 @@ async fn whole(cli: &Cli<'_>, run: RunId) -> Outcome<RunCost> {
 
 fn summary_text(columns: Option<u16>, sum: &CostSummary) -> String {
     let mut rows: Vec<_> = sum.groups.iter().map(group_row).collect();
-    rows.push(row("total", sum.runs, sum.total));
-    let table = table(columns, &[sum.by.as_str(), "runs", "calls", "in", "out", "cost"], rows);
+    rows.push(cost_row("total", sum.runs, sum.total));
+    let table = draw_table(columns, &[sum.by.as_str(), "runs", "calls", "in", "out", "cost"], rows);
     match sum.imported {
         0 => table,
         runs => {
@@ -77,23 +81,23 @@ fn summary_text(columns: Option<u16>, sum: &CostSummary) -> String {
 }
 
 fn group_row(group: &CostGroup) -> Vec<String> {
-    row(group.name.as_deref().unwrap_or(&group.key), group.runs, group.spent)
+    cost_row(group.name.as_deref().unwrap_or(&group.key), group.runs, group.spent)
 }
 
-fn row(name: &str, runs: u64, spent: Spent) -> Vec<String> {
+fn cost_row(name: &str, runs: u64, spent: CostTotals) -> Vec<String> {
     vec![
         name.to_owned(),
         runs.to_string(),
         spent.model_calls.to_string(),
         spent.input_tokens.to_string(),
         spent.output_tokens.to_string(),
-        money(spent.cost_micros),
+        format_money(spent.cost_micros),
     ]
 }
 
 fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
     let resumed: Vec<_> = cost.resumed_by.iter().map(ToString::to_string).collect();
-    let head = pairs(&[
+    let head = draw_pairs(&[
         ("run", cost.run.to_string()),
         ("status", cost.status.as_str().to_owned()),
         ("self", spent_text(cost.own)),
@@ -105,14 +109,14 @@ fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
         format!("\n\nMore runs may have gone on: `dromia cost show {last}` counts on from its own.")
     });
     let heads = ["step", "attempt", "began", "model", "in", "out", "reserved", "cost", "charged by"];
-    let attempts = table(columns, &heads, cost.attempts.iter().map(attempt_row).collect());
+    let attempts = draw_table(columns, &heads, cost.attempts.iter().map(attempt_row).collect());
     format!("{head}\n\n{attempts}{further}")
 }
 
-fn spent_text(spent: Spent) -> String {
+fn spent_text(spent: CostTotals) -> String {
     format!(
         "{} (model calls: {}, tokens: {} in, {} out)",
-        money(spent.cost_micros),
+        format_money(spent.cost_micros),
         spent.model_calls,
         spent.input_tokens,
         spent.output_tokens
@@ -121,10 +125,10 @@ fn spent_text(spent: Spent) -> String {
 
 fn attempt_row(attempt: &AttemptCost) -> Vec<String> {
     let by = match attempt.charge {
-        Charge::Open => "open",
-        Charge::Report => "report",
-        Charge::Reservation => "reservation",
-        Charge::Nothing => "nothing",
+        ChargeBasis::Open => "open",
+        ChargeBasis::Report => "report",
+        ChargeBasis::Reservation => "reservation",
+        ChargeBasis::Nothing => "nothing",
     };
     let by = match &attempt.failure {
         Some(code) => format!("{by} ({code})"),
@@ -137,12 +141,12 @@ fn attempt_row(attempt: &AttemptCost) -> Vec<String> {
     vec![
         attempt.step.to_string(),
         attempt.attempt.to_string(),
-        time(attempt.at),
+        format_time(attempt.at),
         model,
         attempt.input_tokens.to_string(),
         attempt.output_tokens.to_string(),
-        money(attempt.reserved_micros),
-        money(attempt.cost_micros),
+        format_money(attempt.reserved_micros),
+        format_money(attempt.cost_micros),
         by,
     ]
 }
@@ -155,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_summary_ends_with_its_total() {
-        let spent = Spent { model_calls: 3, input_tokens: 30, output_tokens: 12, cost_micros: 1_000_042 };
+        let spent =
+            CostTotals { model_calls: 3, input_tokens: 30, output_tokens: 12, cost_micros: 1_000_042 };
         let group = CostGroup { key: "agt_1".into(), name: Some("ops".into()), runs: 2, spent };
         let sum = CostSummary {
             runs: 2,

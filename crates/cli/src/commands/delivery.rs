@@ -1,98 +1,102 @@
-//! `delivery`: list messages on their way out, show one, have one sent again.
+//! `delivery`: list outgoing messages, show one, have one sent again.
 
-use dromia_api::delivery::{Delivery, DeliveryShown, Receipt};
-use dromia_api::{DeliveryState, List};
+use dromia_api::delivery::{AttemptReceipt, DeliveryResource, DeliveryShown};
+use dromia_api::{DeliveryState, ListPage};
 
-use super::{Cli, listing, print_narrow};
+use super::{Cli, listing_path, print_narrow};
 use crate::args;
 use crate::error::Outcome;
-use crate::exit::Exit;
-use crate::output::{Output, Way, pairs, table, time};
+use crate::exit::CommandExit;
+use crate::output::{ColumnShrink, CommandOutput, draw_pairs, draw_table, format_time};
 
-/// The columns of a listing, and how it gives way on a narrow terminal.
+/// The columns of a listing, and how it shrinks on a narrow terminal.
 const HEADS: [&str; 6] = ["id", "target", "state", "attempts", "prepared", "run"];
-const WAYS: [Way; 5] = [
-    Way::Without("run"),
-    Way::Short("prepared"),
-    Way::Without("attempts"),
-    Way::Cut("target", 12),
-    Way::Without("prepared"),
+const WAYS: [ColumnShrink; 5] = [
+    ColumnShrink::Without("run"),
+    ColumnShrink::Short("prepared"),
+    ColumnShrink::Without("attempts"),
+    ColumnShrink::Cut("target", 12),
+    ColumnShrink::Without("prepared"),
 ];
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Delivery, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::DeliveryCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Delivery::List(wanted) => {
+        args::DeliveryCommand::List(wanted) => {
             let state = wanted.state.map(|state| DeliveryState::from(state).as_str().to_owned());
             let filters = [("state", state), ("target", wanted.target)];
-            let list: List<Delivery> =
-                cli.client.get(&listing("/v1/deliveries", &wanted.page, &filters)).await?;
-            print_narrow(output, &list, &HEADS, &WAYS, row)
+            let list: ListPage<DeliveryResource> =
+                cli.client.get(&listing_path("/v1/deliveries", &wanted.page, &filters)).await?;
+            print_narrow(output, &list, &HEADS, &WAYS, delivery_row)
         }
-        args::Delivery::Show(delivery) => {
+        args::DeliveryCommand::Show(delivery) => {
             let shown: DeliveryShown = cli.client.get(&format!("/v1/deliveries/{}", delivery.id)).await?;
-            let columns = output.context().columns;
-            output.show(&shown, |shown| text(columns, shown))?;
-            Ok(Exit::Done)
+            let columns = output.context_mut().columns;
+            output.print_result(&shown, |shown| delivery_text(columns, shown))?;
+            Ok(CommandExit::Done)
         }
-        args::Delivery::Redrive(delivery) => {
+        args::DeliveryCommand::Redrive(delivery) => {
             let accept = if delivery.accept_double { "?accept_double=true" } else { "" };
             let path = format!("/v1/deliveries/{}/redrive{accept}", delivery.id);
             let shown: DeliveryShown = cli.client.post(&path).await?;
-            output.show(&shown, |shown| {
+            output.print_result(&shown, |shown| {
                 format!("{} is {}", shown.delivery.id, shown.delivery.state.as_str())
             })?;
-            Ok(Exit::Done)
+            Ok(CommandExit::Done)
         }
     }
 }
 
-fn standing(delivery: &Delivery) -> String {
+fn delivery_state_text(delivery: &DeliveryResource) -> String {
     match delivery.reason {
         Some(reason) => format!("{} ({})", delivery.state.as_str(), reason.as_str()),
         None => delivery.state.as_str().to_owned(),
     }
 }
 
-fn row(delivery: &Delivery) -> Vec<String> {
+fn delivery_row(delivery: &DeliveryResource) -> Vec<String> {
     vec![
         delivery.id.to_string(),
         delivery.target.clone(),
-        standing(delivery),
+        delivery_state_text(delivery),
         delivery.attempts.to_string(),
-        time(delivery.prepared_at),
+        format_time(delivery.prepared_at),
         delivery.run.to_string(),
     ]
 }
 
-fn text(columns: Option<u16>, shown: &DeliveryShown) -> String {
+fn delivery_text(columns: Option<u16>, shown: &DeliveryShown) -> String {
     let DeliveryShown { delivery, message, receipts } = shown;
-    let mut text = pairs(&[
+    let mut text = draw_pairs(&[
         ("delivery", delivery.id.to_string()),
         ("target", delivery.target.clone()),
-        ("state", standing(delivery)),
+        ("state", delivery_state_text(delivery)),
         ("attempts", delivery.attempts.to_string()),
         ("redrives", delivery.redrives.to_string()),
-        ("prepared", time(delivery.prepared_at)),
-        ("changed", time(delivery.updated_at)),
-        ("due", delivery.due_at.map(time).unwrap_or_default()),
+        ("prepared", format_time(delivery.prepared_at)),
+        ("changed", format_time(delivery.updated_at)),
+        ("due", delivery.due_at.map(format_time).unwrap_or_default()),
         ("agent", delivery.agent.to_string()),
         ("session", delivery.session.to_string()),
         ("run", delivery.run.to_string()),
         ("message", message.to_string()),
     ]);
     if !receipts.is_empty() {
-        let rows = receipts.iter().map(receipt).collect();
+        let rows = receipts.iter().map(receipt_row).collect();
         text.push_str("\n\n");
-        text.push_str(&table(columns, &["attempt", "began", "ended", "outcome", "detail"], rows));
+        text.push_str(&draw_table(columns, &["attempt", "began", "ended", "outcome", "detail"], rows));
     }
     text
 }
 
-fn receipt(receipt: &Receipt) -> Vec<String> {
+fn receipt_row(receipt: &AttemptReceipt) -> Vec<String> {
     vec![
         receipt.number.to_string(),
-        time(receipt.began_at),
-        receipt.ended_at.map(time).unwrap_or_default(),
+        format_time(receipt.began_at),
+        receipt.ended_at.map(format_time).unwrap_or_default(),
         receipt.outcome.map_or("on its way", dromia_api::AttemptOutcome::as_str).to_owned(),
         receipt.detail.clone().unwrap_or_default(),
     ]

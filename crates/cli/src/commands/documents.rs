@@ -1,99 +1,99 @@
 //! Which document each command prints with `--json`: the table behind `docs/schemas` and `--json=FIELD,…`.
 
-use dromia_api::List;
-use dromia_api::agent::{Agent, Deleted};
-use dromia_api::approval::{Approval, ApprovalRule};
+use dromia_api::ListPage;
+use dromia_api::agent::{AgentResource, DeletionReport};
+use dromia_api::approval::{ApprovalResource, ApprovalRuleResource};
 use dromia_api::audit;
-use dromia_api::budget::Budget;
-use dromia_api::capability::{Capability, CapabilityMade, Checked};
+use dromia_api::budget::BudgetResource;
+use dromia_api::capability::{CallCheck, CapabilityMade, CapabilityResource};
 use dromia_api::cost::{CostSummary, RunCost};
-use dromia_api::delivery::{Delivery, DeliveryShown};
+use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
-use dromia_api::run::{Run, Why};
-use dromia_api::secret::Secret;
-use dromia_api::session::{Imported, Session};
-use dromia_api::status::Status;
-use dromia_api::task::{Killed, Task, TaskSpawned};
-use dromia_api::tenant::{Tenant, TenantCreated};
-use dromia_api::token::{Token, TokenCreated};
-use dromia_api::tool::Tool;
+use dromia_api::run::{RunExplanation, RunResource};
+use dromia_api::secret::SecretResource;
+use dromia_api::session::{SessionImport, SessionResource};
+use dromia_api::status::NodeStatus;
+use dromia_api::task::{KillReceipt, TaskResource, TaskSpawned};
+use dromia_api::tenant::{TenantCreated, TenantResource};
+use dromia_api::token::{TokenCreated, TokenResource};
+use dromia_api::tool::ToolResource;
 
-use super::event::Waited;
+use super::event::EventWaitResult;
 use super::{agent, approval, run, session, token, tool};
-use crate::error::Document;
-use crate::explain::Explained;
-use crate::schema::Published;
+use crate::error::ErrorDocument;
+use crate::explain::CodeExplanation;
+use crate::schema::PublishedSchema;
 
 /// The documents of this crate's commands; `error` is what any command prints when it fails.
-pub fn published() -> Vec<Published> {
+pub fn published_schemas() -> Vec<PublishedSchema> {
     vec![
-        Published::of::<Document>("error"),
-        Published::of::<Waited>("ask"),
-        Published::of::<Waited>("event send"),
-        Published::of::<Agent>("agent create"),
-        Published::of::<List<Agent>>("agent list"),
-        Published::of::<Agent>("agent show"),
-        Published::of::<agent::Status>("agent status"),
-        Published::of::<Deleted>("agent delete"),
-        Published::of::<Agent>("agent pause"),
-        Published::of::<Agent>("agent resume"),
-        Published::of::<Agent>("agent terminate"),
-        Published::of::<Agent>("agent switch"),
-        Published::of::<TaskSpawned>("agent spawn"),
-        Published::of::<List<Task>>("agent tasks"),
-        Published::of::<Killed>("agent kill"),
-        Published::of::<TenantCreated>("tenant create"),
-        Published::of::<List<Tenant>>("tenant list"),
-        Published::of::<List<Session>>("session list"),
-        Published::of::<session::Shown>("session show"),
-        Published::of::<Imported>("session import"),
-        Published::of::<List<Run>>("run list"),
-        Published::of::<run::Shown>("run show"),
-        Published::of::<run::Watched>("run watch"),
-        Published::of::<Why>("run why"),
-        Published::of::<EventAccepted>("run resume"),
-        Published::of::<Run>("run cancel"),
-        Published::of::<Run>("run terminate"),
-        Published::of::<run::Exported>("run export"),
-        Published::of::<TokenCreated>("token create"),
-        Published::of::<List<Token>>("token list"),
-        Published::of::<Token>("token revoke"),
-        Published::of::<Secret>("secret set"),
-        Published::of::<List<Secret>>("secret list"),
-        Published::of::<Secret>("secret rotate"),
-        Published::of::<Secret>("secret delete"),
-        Published::of::<List<Secret>>("secret reset"),
-        Published::of::<CapabilityMade>("capability grant"),
-        Published::of::<CapabilityMade>("capability delegate"),
-        Published::of::<Capability>("capability revoke"),
-        Published::of::<List<Capability>>("capability list"),
-        Published::of::<Checked>("capability check"),
-        Published::of::<Checked>("capability explain"),
-        Published::of::<List<Approval>>("approval list"),
-        Published::of::<Approval>("approval show"),
-        Published::of::<Approval>("approval approve"),
-        Published::of::<Approval>("approval deny"),
-        Published::of::<List<ApprovalRule>>("approval rule list"),
-        Published::of::<ApprovalRule>("approval rule add"),
-        Published::of::<ApprovalRule>("approval rule remove"),
-        Published::of::<List<Approval>>("approval rule test"),
-        Published::of::<List<approval::Proposed>>("approval suggest"),
-        Published::of::<Budget>("budget set"),
-        Published::of::<List<Budget>>("budget list"),
-        Published::of::<Budget>("budget remove"),
-        Published::of::<List<Delivery>>("delivery list"),
-        Published::of::<DeliveryShown>("delivery show"),
-        Published::of::<DeliveryShown>("delivery redrive"),
-        Published::of::<List<Tool>>("tool list"),
-        Published::of::<Tool>("tool show"),
-        Published::of::<tool::Waited>("tool call"),
-        Published::of::<List<audit::Record>>("audit query"),
-        Published::of::<audit::Explained>("audit explain"),
-        Published::of::<CostSummary>("cost summary"),
-        Published::of::<RunCost>("cost show"),
-        Published::of::<Status>("status"),
-        Published::of::<token::Who>("whoami"),
-        Published::of::<List<Explained>>("explain"),
+        PublishedSchema::for_command::<ErrorDocument>("error"),
+        PublishedSchema::for_command::<EventWaitResult>("ask"),
+        PublishedSchema::for_command::<EventWaitResult>("event send"),
+        PublishedSchema::for_command::<AgentResource>("agent create"),
+        PublishedSchema::for_command::<ListPage<AgentResource>>("agent list"),
+        PublishedSchema::for_command::<AgentResource>("agent show"),
+        PublishedSchema::for_command::<agent::AgentOverview>("agent status"),
+        PublishedSchema::for_command::<DeletionReport>("agent delete"),
+        PublishedSchema::for_command::<AgentResource>("agent pause"),
+        PublishedSchema::for_command::<AgentResource>("agent resume"),
+        PublishedSchema::for_command::<AgentResource>("agent terminate"),
+        PublishedSchema::for_command::<AgentResource>("agent switch"),
+        PublishedSchema::for_command::<TaskSpawned>("agent spawn"),
+        PublishedSchema::for_command::<ListPage<TaskResource>>("agent tasks"),
+        PublishedSchema::for_command::<KillReceipt>("agent kill"),
+        PublishedSchema::for_command::<TenantCreated>("tenant create"),
+        PublishedSchema::for_command::<ListPage<TenantResource>>("tenant list"),
+        PublishedSchema::for_command::<ListPage<SessionResource>>("session list"),
+        PublishedSchema::for_command::<session::SessionDetails>("session show"),
+        PublishedSchema::for_command::<SessionImport>("session import"),
+        PublishedSchema::for_command::<ListPage<RunResource>>("run list"),
+        PublishedSchema::for_command::<run::RunDetails>("run show"),
+        PublishedSchema::for_command::<run::RunWatchDocument>("run watch"),
+        PublishedSchema::for_command::<RunExplanation>("run why"),
+        PublishedSchema::for_command::<EventAccepted>("run resume"),
+        PublishedSchema::for_command::<RunResource>("run cancel"),
+        PublishedSchema::for_command::<RunResource>("run terminate"),
+        PublishedSchema::for_command::<run::RunJournalExport>("run export"),
+        PublishedSchema::for_command::<TokenCreated>("token create"),
+        PublishedSchema::for_command::<ListPage<TokenResource>>("token list"),
+        PublishedSchema::for_command::<TokenResource>("token revoke"),
+        PublishedSchema::for_command::<SecretResource>("secret set"),
+        PublishedSchema::for_command::<ListPage<SecretResource>>("secret list"),
+        PublishedSchema::for_command::<SecretResource>("secret rotate"),
+        PublishedSchema::for_command::<SecretResource>("secret delete"),
+        PublishedSchema::for_command::<ListPage<SecretResource>>("secret reset"),
+        PublishedSchema::for_command::<CapabilityMade>("capability grant"),
+        PublishedSchema::for_command::<CapabilityMade>("capability delegate"),
+        PublishedSchema::for_command::<CapabilityResource>("capability revoke"),
+        PublishedSchema::for_command::<ListPage<CapabilityResource>>("capability list"),
+        PublishedSchema::for_command::<CallCheck>("capability check"),
+        PublishedSchema::for_command::<CallCheck>("capability explain"),
+        PublishedSchema::for_command::<ListPage<ApprovalResource>>("approval list"),
+        PublishedSchema::for_command::<ApprovalResource>("approval show"),
+        PublishedSchema::for_command::<ApprovalResource>("approval approve"),
+        PublishedSchema::for_command::<ApprovalResource>("approval deny"),
+        PublishedSchema::for_command::<ListPage<ApprovalRuleResource>>("approval rule list"),
+        PublishedSchema::for_command::<ApprovalRuleResource>("approval rule add"),
+        PublishedSchema::for_command::<ApprovalRuleResource>("approval rule remove"),
+        PublishedSchema::for_command::<ListPage<ApprovalResource>>("approval rule test"),
+        PublishedSchema::for_command::<ListPage<approval::RuleProposal>>("approval suggest"),
+        PublishedSchema::for_command::<BudgetResource>("budget set"),
+        PublishedSchema::for_command::<ListPage<BudgetResource>>("budget list"),
+        PublishedSchema::for_command::<BudgetResource>("budget remove"),
+        PublishedSchema::for_command::<ListPage<DeliveryResource>>("delivery list"),
+        PublishedSchema::for_command::<DeliveryShown>("delivery show"),
+        PublishedSchema::for_command::<DeliveryShown>("delivery redrive"),
+        PublishedSchema::for_command::<ListPage<ToolResource>>("tool list"),
+        PublishedSchema::for_command::<ToolResource>("tool show"),
+        PublishedSchema::for_command::<tool::ToolWaitResult>("tool call"),
+        PublishedSchema::for_command::<ListPage<audit::AuditRecord>>("audit query"),
+        PublishedSchema::for_command::<audit::RecordExplanation>("audit explain"),
+        PublishedSchema::for_command::<CostSummary>("cost summary"),
+        PublishedSchema::for_command::<RunCost>("cost show"),
+        PublishedSchema::for_command::<NodeStatus>("status"),
+        PublishedSchema::for_command::<token::WhoamiDocument>("whoami"),
+        PublishedSchema::for_command::<ListPage<CodeExplanation>>("explain"),
     ]
 }
 
@@ -103,9 +103,9 @@ mod tests {
 
     #[test]
     fn no_command_prints_two_documents_and_every_document_has_fields() {
-        let published = published();
+        let published = published_schemas();
         for (at, one) in published.iter().enumerate() {
-            assert!(!one.fields().is_empty(), "{} has no fields", one.command);
+            assert!(!one.field_names().is_empty(), "{} has no fields", one.command);
             assert!(published[..at].iter().all(|other| other.command != one.command), "{}", one.command);
         }
     }

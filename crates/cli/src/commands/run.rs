@@ -5,112 +5,126 @@ mod steps;
 
 use std::time::Duration;
 
-use dromia_api::approval::Approval;
+use dromia_api::approval::ApprovalResource;
 use dromia_api::event::EventAccepted;
-use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
-use dromia_api::{List, RunId, RunStatus};
+use dromia_api::run::{JournalEntryResource, JournalPage, RunExplanation, RunResource, TextDelta};
+use dromia_api::{ListPage, RunId, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use self::steps::{HEADS as STEP_HEADS, Step, WAYS as STEP_WAYS, steps};
-use super::answer::Said;
-use super::handles::Handles;
-use super::live::Heard;
-use super::waits::Waits;
-use super::{Cli, listing, print_narrow};
+use self::steps::{HEADS as STEP_HEADS, RunStep, WAYS as STEP_WAYS, steps_from_entries};
+use super::answer::AnswerCollector;
+use super::handles::AgentHandles;
+use super::live::LiveCallOutput;
+use super::waits::WaitReporter;
+use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, Way, fitted, money, pairs, time};
-use crate::sse::{Follow, Seen};
+use crate::exit::CommandExit;
+use crate::output::{ColumnShrink, CommandOutput, draw_fitted_table, draw_pairs, format_money, format_time};
+use crate::sse::{Follow, RunUpdate};
 
 /// How many entries are asked for at a time.
 const PAGE_ENTRIES: u32 = 256;
 
-/// Of how many calls that wait the state is told: the newest ones.
+/// For how many waiting calls the state of the approval is fetched: the newest ones.
 const WAITING_TOLD: usize = 16;
 
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
 pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
 
-/// How such a listing gives way on a narrow terminal.
-pub(super) const WAYS: [Way; 8] = [
-    Way::Without("session"),
-    Way::Short("started"),
-    Way::WithoutNought("cost"),
-    Way::Without("out"),
-    Way::Without("in"),
-    Way::Without("cost"),
-    Way::Without("calls"),
-    Way::Cut("agent", 8),
+/// How such a listing shrinks on a narrow terminal.
+pub(super) const WAYS: [ColumnShrink; 8] = [
+    ColumnShrink::Without("session"),
+    ColumnShrink::Short("started"),
+    ColumnShrink::WithoutNought("cost"),
+    ColumnShrink::Without("out"),
+    ColumnShrink::Without("in"),
+    ColumnShrink::Without("cost"),
+    ColumnShrink::Without("calls"),
+    ColumnShrink::Cut("agent", 8),
 ];
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::RunCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Run::List(list) => {
+        args::RunCommand::List(list) => {
             let filters = [
                 ("session", list.session.map(|session| session.to_string())),
                 ("agent", cli.global.agent.clone()),
                 ("status", list.status.map(|status| status.as_str().to_owned())),
             ];
-            let list: List<Run> = cli.client.get(&listing("/v1/runs", &list.page, &filters)).await?;
-            let handles = Handles::read(cli, output).await;
+            let list: ListPage<RunResource> =
+                cli.client.get(&listing_path("/v1/runs", &list.page, &filters)).await?;
+            let handles = AgentHandles::fetch_page(cli, output).await;
             let heads = [&HEADS[..2], &["agent"], &HEADS[2..], &["session"]].concat();
             print_narrow(output, &list, &heads, &WAYS, |run| {
-                let mut row = row(run);
-                row.insert(2, handles.of(run.agent));
+                let mut row = run_row(run);
+                row.insert(2, handles.display_name(run.agent));
                 row.push(run.session.to_string());
                 row
             })
         }
-        args::Run::Show(asked) => match asked.step {
+        args::RunCommand::Show(asked) => match asked.step {
             Some(step) => print_request(cli, &asked, step, output).await,
-            None => show(cli, asked.id, output).await,
+            None => show_run(cli, asked.id, output).await,
         },
-        args::Run::Watch(watch) => follow(cli, &watch, output).await,
-        args::Run::Why(run) => {
-            let why: Why = cli.client.get(&format!("/v1/runs/{}/why", run.id)).await?;
-            let text = output.placed(&why_text(&why)).into_owned();
-            output.show(&why, |_| text)?;
-            Ok(Exit::Done)
+        args::RunCommand::Watch(watch) => watch_run(cli, &watch, output).await,
+        args::RunCommand::Why(run) => {
+            let why: RunExplanation = cli.client.get(&format!("/v1/runs/{}/why", run.id)).await?;
+            let text = output.add_global_flags(&why_text(&why)).into_owned();
+            output.print_result(&why, |_| text)?;
+            Ok(CommandExit::Done)
         }
-        args::Run::Resume(run) => {
+        args::RunCommand::Resume(run) => {
             let accepted: EventAccepted = cli.client.post(&format!("/v1/runs/{}/resume", run.id)).await?;
-            output.show(&accepted, |accepted| match accepted.run {
+            output.print_result(&accepted, |accepted| match accepted.run {
                 Some(run) => run.to_string(),
                 None => format!("waits in {} at position {}", accepted.session, accepted.position),
             })?;
             // A held run is released, and goes on under its own id.
             if accepted.run == Some(run.id) {
-                let is_held = |run: &Run| run.status == RunStatus::Held;
-                let released = settled(cli, run.id, is_held).await.is_some_and(|run| !is_held(&run));
-                output.notice(if released { "released; it goes on" } else { "released; it goes on soon" })?;
+                let is_held = |run: &RunResource| run.status == RunStatus::Held;
+                let released = await_settled(cli, run.id, is_held).await.is_some_and(|run| !is_held(&run));
+                output.print_notice(if released {
+                    "released; it goes on"
+                } else {
+                    "released; it goes on soon"
+                })?;
             }
-            Ok(Exit::Done)
+            Ok(CommandExit::Done)
         }
-        args::Run::Cancel(run) => end(cli, run.id, "cancel", output).await,
-        args::Run::Terminate(run) => {
+        args::RunCommand::Cancel(run) => end_run(cli, run.id, "cancel", output).await,
+        args::RunCommand::Terminate(run) => {
             // A script that names a run means it.
-            if output.context().input_is_terminal && !cli.global.no_input {
+            if output.context_mut().input_is_terminal && !cli.global.no_input {
                 let question = format!("End {} now? A tool that runs just now is broken off.", run.id);
                 cli.confirm(&question, output).await?;
             }
-            end(cli, run.id, "terminate", output).await
+            end_run(cli, run.id, "terminate", output).await
         }
-        args::Run::Export(export) => print_journal(cli, &export, output).await,
+        args::RunCommand::Export(export) => print_journal(cli, &export, output).await,
     }
 }
 
-async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> Outcome<Exit> {
-    let told: Run = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
+async fn end_run(
+    cli: &Cli<'_>,
+    run: RunId,
+    verb: &str,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let told: RunResource = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
     let now = verb == "terminate";
     let run = if now && !told.status.is_terminal() {
-        settled(cli, run, |run| !run.status.is_terminal()).await.unwrap_or(told)
+        await_settled(cli, run, |run| !run.status.is_terminal()).await.unwrap_or(told)
     } else {
         told
     };
-    output.show(&run, |run| {
+    output.print_result(&run, |run| {
         if run.status.is_terminal() {
             format!("{} is {}", run.id, run.status.as_str())
         } else {
@@ -123,20 +137,24 @@ async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> 
         } else {
             "it ends once a tool that runs just now is done, which `dromia run terminate` breaks off"
         };
-        output.notice(&format!("{how}: `dromia run watch {}`", run.id))?;
+        output.print_notice(&format!("{how}: `dromia run watch {}`", run.id))?;
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
-/// How often, and after which rests, a run is looked at that was told something: 1.5 s in all.
+/// The pauses between polls of a run that a command has just changed: 1.5 s in all.
 const RESTS_MS: [u64; 4] = [100, 200, 400, 800];
 
-/// Looks at a run while it stands as before, for a moment; nothing if nobody tells how it stands.
-async fn settled(cli: &Cli<'_>, run: RunId, is_before: impl Fn(&Run) -> bool) -> Option<Run> {
+/// Polls a run for a moment until `is_before` is false. Returns the last state seen, or `None` if a request fails.
+async fn await_settled(
+    cli: &Cli<'_>,
+    run: RunId,
+    is_before: impl Fn(&RunResource) -> bool,
+) -> Option<RunResource> {
     let mut seen = None;
     for rest in RESTS_MS {
         sleep(Duration::from_millis(rest)).await;
-        let run: Run = cli.client.get(&format!("/v1/runs/{run}")).await.ok()?;
+        let run: RunResource = cli.client.get(&format!("/v1/runs/{run}")).await.ok()?;
         let stands = is_before(&run);
         seen = Some(run);
         if !stands {
@@ -149,56 +167,61 @@ async fn settled(cli: &Cli<'_>, run: RunId, is_before: impl Fn(&Run) -> bool) ->
 /// A run, its steps, and the newest page of what happened in it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RunShown")]
-pub(super) struct Shown {
+pub(super) struct RunDetails {
     /// The run.
-    run: Run,
+    run: RunResource,
     /// Its model calls and its tools, as far as that page tells of them.
-    steps: Vec<Step>,
+    steps: Vec<RunStep>,
     /// The newest page of its journal.
     journal: JournalPage,
 }
 
-async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit> {
-    let run: Run = cli.client.get(&format!("/v1/runs/{id}")).await?;
+async fn show_run(cli: &Cli<'_>, id: RunId, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
+    let run: RunResource = cli.client.get(&format!("/v1/runs/{id}")).await?;
     let after = run.last_seq.saturating_sub(u64::from(PAGE_ENTRIES));
     let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
     let journal: JournalPage = cli.client.get(&path).await?;
-    let mut steps = steps(&journal.entries);
+    let mut steps = steps_from_entries(&journal.entries);
     for step in steps.iter_mut().rev().filter(|step| step.approval.is_some()).take(WAITING_TOLD) {
         let Some(approval) = step.approval else { continue };
-        // Whoever may not look at it, or finds that it is gone, sees the id all the same.
-        if let Ok(approval) = cli.client.get::<Approval>(&format!("/v1/approvals/{approval}")).await {
-            step.stands(approval);
+        // If the approval is gone or may not be read, the step shows its id alone.
+        if let Ok(approval) = cli.client.get::<ApprovalResource>(&format!("/v1/approvals/{approval}")).await {
+            step.apply_approval(approval);
         }
     }
-    let shown = Shown { run, steps, journal };
-    let rows = shown.steps.iter().map(Step::row).collect();
-    let table = fitted(output.context(), &STEP_HEADS, &STEP_WAYS, rows);
-    output.show(&shown, |shown| format!("{}\n\n{table}", text(&shown.run)))?;
+    let shown = RunDetails { run, steps, journal };
+    let rows = shown.steps.iter().map(RunStep::table_row).collect();
+    let table = draw_fitted_table(output.context_mut(), &STEP_HEADS, &STEP_WAYS, rows);
+    output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(&shown.run)))?;
     if after > 0 && !output.is_json() {
-        output.notice(&format!(
+        output.print_notice(&format!(
             "of {} entries the newest {PAGE_ENTRIES} are shown: `dromia run export {id}`",
             shown.run.last_seq
         ))?;
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// Prints the request of a model step. A program gets its bytes as they were sent.
-async fn print_request(cli: &Cli<'_>, asked: &ShowRun, step: u32, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn print_request(
+    cli: &Cli<'_>,
+    asked: &ShowRun,
+    step: u32,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     let attempt = asked.attempt.map(|attempt| format!("?attempt={attempt}")).unwrap_or_default();
     let body = cli.client.get_bytes(&format!("/v1/runs/{}/requests/{step}{attempt}", asked.id)).await?;
     match std::str::from_utf8(&body) {
         // Only a terminal gets it without control characters.
-        Ok(text) => output.text(text)?,
-        Err(_) => output.raw(&body)?,
+        Ok(text) => output.print_text(text)?,
+        Err(_) => output.write_bytes(&body)?,
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// A whole watch, for `--json`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Watched {
+pub(super) struct RunWatchDocument {
     /// The run.
     run: RunId,
     /// How it ended.
@@ -206,10 +229,10 @@ pub(super) struct Watched {
     /// The number of its last entry.
     last_seq: u64,
     /// The entries, in order.
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntryResource>,
 }
 
-async fn follow(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn watch_run(cli: &Cli<'_>, watch: &WatchRun, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     let followed = follow_to_end(cli, watch, output);
     let status = match cli.global.timeout {
         None => followed.await?,
@@ -219,48 +242,52 @@ async fn follow(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Out
         }
     };
     let good = status == RunStatus::Completed || !watch.exit_status;
-    Ok(if good { Exit::Done } else { Exit::RunFailed })
+    Ok(if good { CommandExit::Done } else { CommandExit::RunFailed })
 }
 
-async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Outcome<RunStatus> {
+async fn follow_to_end(
+    cli: &Cli<'_>,
+    watch: &WatchRun,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<RunStatus> {
     let mut follow = Follow::new(&cli.client, watch.id, watch.after);
     let mut entries = Vec::new();
     let by_line = watch.jsonl || output.is_jsonl();
-    let (mut heard, mut waits) = (Heard::default(), Waits::of(watch.id));
-    let mut said = Said::default();
+    let (mut heard, mut waits) = (LiveCallOutput::default(), WaitReporter::for_run(watch.id));
+    let mut said = AnswerCollector::default();
     loop {
         match follow.next(output).await? {
-            Seen::Entry(entry) => {
+            RunUpdate::Entry(entry) => {
                 let is_kept = output.is_json() && !by_line;
                 if by_line {
                     print_json_line(&entry, output)?;
                 } else if !is_kept {
-                    heard.close(output)?;
-                    output.line(&lines::line(&entry))?;
-                    heard.entry(&entry, output)?;
-                    said.take(&entry)?;
+                    heard.end_open_line(output)?;
+                    output.print_line(&lines::entry_line(&entry))?;
+                    heard.print_entry(&entry, output)?;
+                    said.take_entry(&entry)?;
                 }
-                waits.entry(cli, &entry, output).await?;
+                waits.report_entry(cli, &entry, output).await?;
                 if is_kept {
                     entries.push(entry);
                 }
             }
-            Seen::Delta(delta) => {
-                heard.close(output)?;
-                live(&delta, output)?;
+            RunUpdate::Delta(delta) => {
+                heard.end_open_line(output)?;
+                print_delta(&delta, output)?;
             }
             // A program waits for the entry.
-            Seen::Output(_) if by_line || output.is_json() => {}
-            Seen::Output(piece) => heard.piece(&piece, output)?,
-            Seen::End(end) => {
+            RunUpdate::Output(_) if by_line || output.is_json() => {}
+            RunUpdate::Output(piece) => heard.print_piece(&piece, output)?,
+            RunUpdate::End(end) => {
                 let (run, status, last_seq) = (watch.id, end.status, end.last_seq);
                 if output.is_json() && !by_line {
-                    output.document(&Watched { run, status, last_seq, entries })?;
+                    output.print_document(&RunWatchDocument { run, status, last_seq, entries })?;
                 } else {
-                    if let (false, Some(reply)) = (by_line, said.answer(status)) {
-                        output.line(&format!("\n{reply}"))?;
+                    if let (false, Some(reply)) = (by_line, said.completed_answer(status)) {
+                        output.print_line(&format!("\n{reply}"))?;
                     }
-                    output.notice(&format!("{run} is {}", status.as_str()))?;
+                    output.print_notice(&format!("{run} is {}", status.as_str()))?;
                 }
                 return Ok(status);
             }
@@ -268,24 +295,28 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
     }
 }
 
-/// Live text is for people who look on; it is not part of the journal.
-fn live(delta: &Delta, output: &mut Output<'_>) -> Outcome {
-    if !output.context().out_is_terminal || output.is_json() {
+/// Live text is for people at a terminal; it is not part of the journal.
+fn print_delta(delta: &TextDelta, output: &mut CommandOutput<'_>) -> Outcome {
+    if !output.context_mut().out_is_terminal || output.is_json() {
         return Ok(());
     }
-    output.notice(&format!("  … {}", delta.text.trim_end()))
+    output.print_notice(&format!("  … {}", delta.text.trim_end()))
 }
 
 /// A whole journal, for a document.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Exported {
+pub(super) struct RunJournalExport {
     /// The run.
     run: RunId,
     /// Every entry, in order.
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntryResource>,
 }
 
-async fn print_journal(cli: &Cli<'_>, export: &ExportRun, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn print_journal(
+    cli: &Cli<'_>,
+    export: &ExportRun,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     let run = export.id;
     let by_line = export.jsonl || output.is_jsonl();
     let mut entries = Vec::new();
@@ -302,56 +333,57 @@ async fn print_journal(cli: &Cli<'_>, export: &ExportRun, output: &mut Output<'_
         }
     }
     if !by_line {
-        output.document(&Exported { run, entries })?;
+        output.print_document(&RunJournalExport { run, entries })?;
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// Prints an entry as one line of JSON.
-pub(super) fn print_json_line(entry: &Entry, output: &mut Output<'_>) -> Outcome {
-    let value: serde_json::Value = crate::client::parse(&serde_json::to_vec(entry).unwrap_or_default())?;
-    output.line(&value.to_string())
+pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut CommandOutput<'_>) -> Outcome {
+    let value: serde_json::Value =
+        crate::client::parse_answer(&serde_json::to_vec(entry).unwrap_or_default())?;
+    output.print_line(&value.to_string())
 }
 
 /// The cells of a listing.
-pub(super) fn row(run: &Run) -> Vec<String> {
+pub(super) fn run_row(run: &RunResource) -> Vec<String> {
     vec![
         run.id.to_string(),
-        standing(run),
-        time(run.started_at),
+        run_state_text(run),
+        format_time(run.started_at),
         run.model_calls.to_string(),
         run.usage.input_tokens.to_string(),
         run.usage.output_tokens.to_string(),
-        money(run.cost_micros),
+        format_money(run.cost_micros),
     ]
 }
 
-/// Says how a run stands, and whether it came as a file: it was paid for elsewhere.
-fn standing(run: &Run) -> String {
+/// The status of a run, and whether it was imported: an imported run was paid for elsewhere.
+fn run_state_text(run: &RunResource) -> String {
     let status = run.status.as_str();
     if run.imported { format!("{status} (imported)") } else { status.to_owned() }
 }
 
-fn text(run: &Run) -> String {
-    pairs(&[
+fn run_summary(run: &RunResource) -> String {
+    draw_pairs(&[
         ("id", run.id.to_string()),
-        ("status", standing(run)),
+        ("status", run_state_text(run)),
         ("agent", run.agent.to_string()),
         ("session", run.session.to_string()),
-        ("started", time(run.started_at)),
-        ("updated", time(run.updated_at)),
-        ("wakes", run.wake_at.map(time).unwrap_or_default()),
+        ("started", format_time(run.started_at)),
+        ("updated", format_time(run.updated_at)),
+        ("wakes", run.wake_at.map(format_time).unwrap_or_default()),
         ("model calls", run.model_calls.to_string()),
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
-        ("cost", money(run.cost_micros)),
+        ("cost", format_money(run.cost_micros)),
     ])
 }
 
-fn why_text(why: &Why) -> String {
-    pairs(&[
+fn why_text(why: &RunExplanation) -> String {
+    draw_pairs(&[
         ("status", why.status.as_str().to_owned()),
         ("because", why.waits_for.clone()),
-        ("since", time(why.since)),
+        ("since", format_time(why.since)),
         ("moved by", why.unblocked_by.clone()),
         ("next", why.command.clone().unwrap_or_default()),
     ])
@@ -363,7 +395,7 @@ mod tests {
 
     #[test]
     fn why_names_the_cause_and_the_next_command() {
-        let why = Why {
+        let why = RunExplanation {
             status: RunStatus::Parked,
             waits_for: "its agent is paused".into(),
             since: "2026-01-02T03:04:05Z".parse().unwrap(),

@@ -3,65 +3,76 @@
 
 use std::io::Read as _;
 
-use dromia_api::secret::{RotateSecret, Secret, SecretText, SetSecret};
-use dromia_api::{List, Placement};
+use dromia_api::secret::{RotateSecret, SecretResource, SecretText, SetSecret};
+use dromia_api::{ListPage, SecretPlacement};
 
-use super::{Cli, listing, print_list, typed};
+use super::{Cli, listing_path, print_list, typed};
 use crate::args;
-use crate::client::encoded;
+use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, time};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, format_time};
 
 /// The most bytes that are read of a value; the server takes fewer.
 const VALUE_BYTES_MAX: u64 = 64 << 10;
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::SecretCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Secret::Set(set) => {
-            let value = value(cli, set.stdin, output).await?;
+        args::SecretCommand::Set(set) => {
+            let value = read_secret_value(cli, set.stdin, output).await?;
             let body = SetSecret { name: set.name, value, host: set.host, placement: set.placement };
-            let secret: Secret = cli.client.post_json("/v1/secrets", &body).await?;
-            show(&secret, "set", output)?;
-            output.notice(&match secret.placement {
-                // No call can name it, whoever is granted it.
-                Placement::Signature => format!(
+            let secret: SecretResource = cli.client.post_json("/v1/secrets", &body).await?;
+            print_secret(&secret, "set", output)?;
+            output.print_notice(&match secret.placement {
+                // No call can name it, whatever agents are granted.
+                SecretPlacement::Signature => format!(
                     "a channel signs with it once dromia.yaml says `secret: secret:{}` of the channel",
                     secret.name
                 ),
-                // What the configuration names it for, nobody here knows.
-                Placement::Bearer | Placement::Header(_) | Placement::Query(_) => format!(
+                // This command does not know which entry of the configuration names it.
+                SecretPlacement::Bearer | SecretPlacement::Header(_) | SecretPlacement::Query(_) => format!(
                     "an agent may name it in a call once it is granted secret:{}; a model or a tool whose entry in dromia.yaml \
                      names it needs no grant of it",
                     secret.name
                 ),
             })?;
         }
-        args::Secret::List(page) => {
-            let list: List<Secret> = cli.client.get(&listing("/v1/secrets", &page, &[])).await?;
-            return print_list(output, &list, &["name", "version", "host", "placement", "changed"], row);
+        args::SecretCommand::List(page) => {
+            let list: ListPage<SecretResource> =
+                cli.client.get(&listing_path("/v1/secrets", &page, &[])).await?;
+            return print_list(
+                output,
+                &list,
+                &["name", "version", "host", "placement", "changed"],
+                secret_row,
+            );
         }
-        args::Secret::Rotate(rotate) => {
-            let value = value(cli, rotate.stdin, output).await?;
-            let path = format!("/v1/secrets/{}/rotate", encoded(&rotate.name));
-            let secret: Secret = cli.client.post_json(&path, &RotateSecret { value }).await?;
-            show(&secret, "rotated", output)?;
+        args::SecretCommand::Rotate(rotate) => {
+            let value = read_secret_value(cli, rotate.stdin, output).await?;
+            let path = format!("/v1/secrets/{}/rotate", percent_encode(&rotate.name));
+            let secret: SecretResource = cli.client.post_json(&path, &RotateSecret { value }).await?;
+            print_secret(&secret, "rotated", output)?;
         }
-        args::Secret::Delete(name) => {
+        args::SecretCommand::Delete(name) => {
             let question = format!("Delete the secret {}? Its value cannot be had back.", name.name);
             cli.confirm(&question, output).await?;
-            let secret: Secret = cli.client.delete(&format!("/v1/secrets/{}", encoded(&name.name))).await?;
-            show(&secret, "deleted", output)?;
+            let secret: SecretResource =
+                cli.client.delete(&format!("/v1/secrets/{}", percent_encode(&name.name))).await?;
+            print_secret(&secret, "deleted", output)?;
         }
-        args::Secret::Reset => {
+        args::SecretCommand::Reset => {
             let question = format!(
                 "Give up all secrets of the tenant {}, and its capabilities? If vault.key is not lost for good, put it back \
                  instead.",
                 cli.tenant
             );
             cli.confirm(&question, output).await?;
-            let erased: List<Secret> = cli.client.post("/v1/vault/reset").await?;
-            output.show(&erased, |erased| {
+            let erased: ListPage<SecretResource> = cli.client.post("/v1/vault/reset").await?;
+            output.print_result(&erased, |erased| {
                 let names: Vec<_> = erased.items.iter().map(|secret| secret.name.as_str()).collect();
                 match names.len() {
                     0 => "there was no secret; the tenant has a new key, and its capabilities have ended: grant them anew"
@@ -74,11 +85,11 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             })?;
         }
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
-fn show(secret: &Secret, what: &str, output: &mut Output<'_>) -> Outcome {
-    output.show(secret, |secret| {
+fn print_secret(secret: &SecretResource, what: &str, output: &mut CommandOutput<'_>) -> Outcome {
+    output.print_result(secret, |secret| {
         format!(
             "{} {what}: version {}, for {} as {}",
             secret.name, secret.version, secret.host, secret.placement
@@ -87,27 +98,31 @@ fn show(secret: &Secret, what: &str, output: &mut Output<'_>) -> Outcome {
 }
 
 /// Reads a value from the pipe, without the line break at its end, or asks the person for it.
-async fn value(cli: &Cli<'_>, from_stdin: bool, output: &mut Output<'_>) -> Outcome<SecretText> {
+async fn read_secret_value(
+    cli: &Cli<'_>,
+    from_stdin: bool,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<SecretText> {
     let mut text = String::new();
     if from_stdin {
-        let input = &mut output.context().input;
-        input.take(VALUE_BYTES_MAX).read_to_string(&mut text).map_err(Error::io("read the value"))?;
-    } else if cli.global.no_input || !output.context().input_is_terminal {
+        let input = &mut output.context_mut().input;
+        input.take(VALUE_BYTES_MAX).read_to_string(&mut text).map_err(Error::io_error("read the value"))?;
+    } else if cli.global.no_input || !output.context_mut().input_is_terminal {
         return Err(Error::Usage("Nobody can be asked for the value: pipe it in with --stdin".to_owned()));
     } else {
-        text = typed::hidden("the value", output).await?;
+        text = typed::read_hidden_line("the value", output).await?;
     }
     let length = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(length);
     Ok(SecretText(text))
 }
 
-fn row(secret: &Secret) -> Vec<String> {
+fn secret_row(secret: &SecretResource) -> Vec<String> {
     vec![
         secret.name.clone(),
         secret.version.to_string(),
         secret.host.clone(),
         secret.placement.to_string(),
-        time(secret.changed_at),
+        format_time(secret.changed_at),
     ]
 }

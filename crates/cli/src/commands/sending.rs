@@ -1,15 +1,15 @@
 //! Sends an input, a task or a call so that it is stored once, whatever becomes of the connection.
 //!
-//! Each of them goes under an idempotency key: the caller's, else one of this call alone. If the connection breaks, nobody
-//! here knows whether the input is stored; the same request under the same key joins it if it is, so it is sent again
-//! while there is time. Only what a server said for certain is taken for an answer. When nothing more is heard, the error says
-//! what is known, and the command that goes on from there.
+//! Each of them goes under an idempotency key: the caller's, else one of this call alone. If the connection breaks, it
+//! is unknown whether the input is stored; the same request under the same key joins it if it is, so it is sent again
+//! while there is time. Only what a server said for certain is taken for an answer. When nothing more is heard, the
+//! error says what is known, and the command that goes on from there.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_api::event::{EventAccepted, SendEvent};
-use dromia_api::{ErrorCode, Problem, RunId, SessionId};
+use dromia_api::{ErrorCode, ProblemDetails, RunId, SessionId};
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::error::Elapsed;
@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep};
 
 use super::Cli;
 use crate::client::{ATTEMPTS, FIRST_REST};
-use crate::error::{Error, Outcome, Standing};
-use crate::output::Output;
+use crate::error::{Error, Outcome, PendingStatus};
+use crate::output::CommandOutput;
 
 /// What is sent, and how it is sent once more by hand.
 #[derive(Debug, Clone)]
-pub(super) struct Sending {
+pub(super) struct EventSubmission {
     key: String,
     again: &'static str,
     /// The word for what is sent.
@@ -34,39 +34,39 @@ pub(super) struct Sending {
 /// The longest rest before a line is sent again that no server has taken.
 const REST_LAST: Duration = Duration::from_secs(2);
 
-impl Sending {
+impl EventSubmission {
     /// Under the key that the caller gave to a command, else under one that no other call has.
-    pub(super) fn of_command(given: Option<String>, output: &mut Output<'_>) -> Self {
-        let key = given.unwrap_or_else(|| output.context().request_key.clone());
+    pub(super) fn of_command(given: Option<String>, output: &mut CommandOutput<'_>) -> Self {
+        let key = given.unwrap_or_else(|| output.context_mut().request_key.clone());
         Self { key, again: "repeat the command", what: "input", session: None }
     }
 
     /// The same for a task.
-    pub(super) fn of_task(given: Option<String>, output: &mut Output<'_>) -> Self {
+    pub(super) fn of_task(given: Option<String>, output: &mut CommandOutput<'_>) -> Self {
         Self { what: "task", ..Self::of_command(given, output) }
     }
 
     /// The same for a call by hand.
-    pub(super) fn of_call(given: Option<String>, output: &mut Output<'_>) -> Self {
+    pub(super) fn of_call(given: Option<String>, output: &mut CommandOutput<'_>) -> Self {
         Self { what: "call", ..Self::of_command(given, output) }
     }
 
     /// A line of a conversation.
-    pub(super) fn of_line(number: u32, session: Option<SessionId>, output: &mut Output<'_>) -> Self {
-        let key = format!("{}-{number}", output.context().request_key);
+    pub(super) fn of_line(number: u32, session: Option<SessionId>, output: &mut CommandOutput<'_>) -> Self {
+        let key = format!("{}-{number}", output.context_mut().request_key);
         let again = "say it with `dromia ask`, the same --session or --agent";
         Self { key, again, what: "input", session }
     }
 
-    /// Sends the input. Until the patience is over it is sent again where nobody knows whether it was stored; each answer
-    /// may take so much longer as the margin says.
-    pub(super) async fn post(
+    /// Sends the input, and resends it until the patience is over while it is unknown whether the server stored it.
+    /// Each answer may take longer by the margin.
+    pub(super) async fn post_with_retries(
         &self,
         cli: &Cli<'_>,
         event: &SendEvent,
         patience: Duration,
         margin: Duration,
-        output: &mut Output<'_>,
+        output: &mut CommandOutput<'_>,
     ) -> Outcome<(StatusCode, Bytes)> {
         self.post_to("/v1/events", event, cli, (patience, margin), output).await
     }
@@ -78,26 +78,26 @@ impl Sending {
         body: &impl Serialize,
         cli: &Cli<'_>,
         (patience, margin): (Duration, Duration),
-        output: &mut Output<'_>,
+        output: &mut CommandOutput<'_>,
     ) -> Outcome<(StatusCode, Bytes)> {
         let (began, mut attempt, mut is_open) = (Instant::now(), 1, false);
-        // Whoever typed the line would have to type it again, so they may wait until they have started the server.
-        let is_typed = self.session.is_some() && output.context().input_is_terminal;
+        // A person would have to type the line again, so the patience lasts until they have started the server.
+        let is_typed = self.session.is_some() && output.context_mut().input_is_terminal;
         loop {
-            // Whoever leaves while it is on its way learns no more than that.
-            output.goes_on(Some(self.unknown()));
+            // A command that ends while the request is on its way can say no more than that.
+            output.goes_on(Some(self.unknown_status()));
             let left = patience.saturating_sub(began.elapsed()).saturating_add(margin);
             let why = match cli.client.post_keyed(path, body, &self.key, left).await {
                 Ok(answer) => {
-                    output.back();
+                    output.note_server_back();
                     return Ok(answer);
                 }
                 Err(why) => why,
             };
             is_open |= leaves_open(&why);
             let standing = match self.session {
-                _ if is_open => self.unknown(),
-                Some(session) if why.is_away() => unsent(session),
+                _ if is_open => self.unknown_status(),
+                Some(session) if why.is_away() => unsent_status(session),
                 Some(_) | None => {
                     output.goes_on(None);
                     return Err(why);
@@ -113,7 +113,7 @@ impl Sending {
                 return Err(Error::under_way(why, standing));
             }
             if matches!(why, Error::Unreachable { .. }) {
-                output.away()?;
+                output.note_server_away()?;
             }
             output.goes_on(Some(standing));
             sleep(rest).await;
@@ -121,11 +121,11 @@ impl Sending {
         }
     }
 
-    fn unknown(&self) -> Standing {
+    fn unknown_status(&self) -> PendingStatus {
         let Self { key, again, what, session } = self;
         let talk = session.map(|session| format!("; talk on with `dromia chat --session {session}`"));
         let talk = talk.unwrap_or_default();
-        Standing {
+        PendingStatus {
             known: format!("whether the {what} is stored is not known"),
             next: format!(
                 "{again} with `--idempotency-key {key}` when the server answers: what is stored is not done twice{talk}"
@@ -136,36 +136,36 @@ impl Sending {
 
 /// Tells whether a request may have been done although it failed.
 fn leaves_open(why: &Error) -> bool {
-    let code = why.problem().and_then(Problem::error_code);
+    let code = why.server_problem().and_then(ProblemDetails::error_code);
     matches!(why, Error::Severed(_) | Error::Late { .. }) || code == Some(ErrorCode::OutcomeUnknown)
 }
 
-/// How a line of a conversation stands that no server has taken.
-fn unsent(session: SessionId) -> Standing {
-    Standing {
+/// The status of a line of a conversation that no server has taken.
+fn unsent_status(session: SessionId) -> PendingStatus {
+    PendingStatus {
         known: "the line is not sent".to_owned(),
         next: format!("start the server with `dromia up`, then go on with `dromia chat --session {session}`"),
     }
 }
 
-/// How an input stands that the server has stored.
-pub(super) fn stored(accepted: &EventAccepted, run: Option<RunId>) -> Standing {
+/// The status of an input that the server has stored.
+pub(super) fn stored_status(accepted: &EventAccepted, run: Option<RunId>) -> PendingStatus {
     let session = accepted.session;
     match run {
-        Some(run) => Standing {
+        Some(run) => PendingStatus {
             known: format!("the input is stored in {session}, and {run} took it"),
             next: format!("it goes on by itself; see it with `dromia run watch {run}`"),
         },
-        None => Standing {
+        None => PendingStatus {
             known: format!("the input is stored in {session}, and it is not known which run takes it"),
             next: format!("it goes on by itself; see it with `dromia session show {session}`"),
         },
     }
 }
 
-/// Says how a wait for the answer to a stored input ended: `None` is that its time was over. That nobody is there to answer
-/// goes first.
-pub(super) async fn waited<T>(
+/// Says how a wait for the answer to a stored input ended; `None` means that its time was over. A server that is away
+/// is reported first.
+pub(super) async fn wait_result<T>(
     cli: &Cli<'_>,
     accepted: &EventAccepted,
     run: Option<RunId>,
@@ -174,7 +174,7 @@ pub(super) async fn waited<T>(
     let why = match ended {
         Ok(Ok(answer)) => return Ok(Some(answer)),
         Ok(Err(why)) => why,
-        Err(_) => match cli.client.reach().await {
+        Err(_) => match cli.client.check_connection().await {
             Err(why) if why.is_away() => why,
             Ok(()) | Err(_) => return Ok(None),
         },
@@ -182,11 +182,11 @@ pub(super) async fn waited<T>(
     if !why.is_away() {
         return Err(why);
     }
-    let Standing { known, next } = stored(accepted, run);
+    let PendingStatus { known, next } = stored_status(accepted, run);
     // Without a server nothing goes on.
     Err(Error::under_way(
         why,
-        Standing { known, next: format!("start the server with `dromia up`; then {next}") },
+        PendingStatus { known, next: format!("start the server with `dromia up`; then {next}") },
     ))
 }
 
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_a_server_said_for_certain_is_not_open() {
-        let problem = |code| Error::Problem(Box::new(Problem::new(code, "x", "req_1")));
+        let problem = |code| Error::Problem(Box::new(ProblemDetails::new(code, "x", "req_1")));
         for (why, is_open, is_away) in [
             (Error::Severed("cut".into()), true, true),
             (Error::Late { seconds: 1 }, true, false),

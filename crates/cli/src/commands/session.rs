@@ -1,52 +1,56 @@
-//! `session`: look at conversations, and carry them in and out.
+//! `session`: look at conversations, export and import them.
 
 use std::time::Duration;
 
-use dromia_api::agent::Agent;
-use dromia_api::session::{Imported, Session, Transcript, Turn};
-use dromia_api::{AgentState, List, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
+use dromia_api::agent::AgentResource;
+use dromia_api::session::{SessionImport, SessionResource, SessionTurn, TranscriptPage};
+use dromia_api::{AgentState, ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use hyper::HeaderMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::handles::Handles;
-use super::{Cli, listing, print_narrow, typed};
+use super::handles::AgentHandles;
+use super::{Cli, listing_path, print_narrow, typed};
 use crate::args;
-use crate::client::encoded;
-use crate::error::{Error, Outcome, Standing};
-use crate::exit::Exit;
-use crate::output::{Output, Way, pairs, time};
-use crate::saved::save;
+use crate::client::percent_encode;
+use crate::error::{Error, Outcome, PendingStatus};
+use crate::exit::CommandExit;
+use crate::output::{ColumnShrink, CommandOutput, draw_pairs, format_time};
+use crate::saved::save_response;
 
 /// How long a file may take to be read in; a large one is written in many parts.
 const IMPORT: Duration = Duration::from_mins(10);
 
-/// A file that is longer takes so long that a person is told.
+/// Importing a longer file takes so long that a notice says so.
 const LARGE_BYTES: usize = 4 << 20;
-/// The columns of a listing, and how it gives way on a narrow terminal. A channel may be an id of the server's own.
+/// The columns of a listing, and how it shrinks on a narrow terminal. A channel may be an id of the server's own.
 const HEADS: [&str; 8] = ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel"];
-const WAYS: [Way; 8] = [
-    Way::Without("channel"),
-    Way::Short("opened"),
-    Way::Without("platform"),
-    Way::Without("actor"),
-    Way::WithoutNought("active"),
-    Way::WithoutNought("waiting"),
-    Way::Cut("agent", 8),
-    Way::Without("opened"),
+const WAYS: [ColumnShrink; 8] = [
+    ColumnShrink::Without("channel"),
+    ColumnShrink::Short("opened"),
+    ColumnShrink::Without("platform"),
+    ColumnShrink::Without("actor"),
+    ColumnShrink::WithoutNought("active"),
+    ColumnShrink::WithoutNought("waiting"),
+    ColumnShrink::Cut("agent", 8),
+    ColumnShrink::Without("opened"),
 ];
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::SessionCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Session::List(page) => {
-            let path = listing("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
-            let list: List<Session> = cli.client.get(&path).await?;
-            let handles = Handles::read(cli, output).await;
-            print_narrow(output, &list, &HEADS, &WAYS, |session| row(session, &handles))
+        args::SessionCommand::List(page) => {
+            let path = listing_path("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
+            let list: ListPage<SessionResource> = cli.client.get(&path).await?;
+            let handles = AgentHandles::fetch_page(cli, output).await;
+            print_narrow(output, &list, &HEADS, &WAYS, |session| session_row(session, &handles))
         }
-        args::Session::Show(session) => show(cli, &session, output).await,
-        args::Session::Export(export) => {
-            if export.file.is_none() && output.context().out_is_terminal {
+        args::SessionCommand::Show(session) => show_session(cli, &session, output).await,
+        args::SessionCommand::Export(export) => {
+            if export.file.is_none() && output.context_mut().out_is_terminal {
                 return Err(Error::Usage("the file is not for a terminal: name one with --file".to_owned()));
             }
             if let Some(file) = export.file.as_ref().filter(|file| !export.force && file.is_file()) {
@@ -54,35 +58,40 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
                 cli.confirm(&question, output).await?;
             }
             let path = format!("/v1/sessions/{}/export", export.id);
-            let (head, saved) = save(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
-            saved.map_or(Ok(()), |saved| saved.keep(output))?;
-            left_out(&head).map_or(Ok(()), |text| output.notice(&text))?;
-            Ok(Exit::Done)
+            let (head, saved) =
+                save_response(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
+            saved.map_or(Ok(()), |saved| saved.finish_download(output))?;
+            left_out(&head).map_or(Ok(()), |text| output.print_notice(&text))?;
+            Ok(CommandExit::Done)
         }
-        args::Session::Import(import) => {
+        args::SessionCommand::Import(import) => {
             let agent = cli.some_agent().await?;
             let file = if import.file.as_os_str() == "-" {
-                typed::bytes("read stdin", output).await?
+                typed::read_all_bytes("read stdin", output).await?
             } else {
-                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?
+                std::fs::read(&import.file)
+                    .map_err(Error::io_error(format!("read {}", import.file.display())))?
             };
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
-            let copy =
-                import.copy.as_deref().map_or_else(String::new, |name| format!("&copy={}", encoded(name)));
-            let path = format!("/v1/sessions/import?agent={}{trust}{copy}", encoded(&agent));
-            if file.len() > LARGE_BYTES && output.context().err_is_terminal {
-                output.notice(&format!("reading in {} MiB; this may take a while", file.len() >> 20))?;
+            let copy = import
+                .copy
+                .as_deref()
+                .map_or_else(String::new, |name| format!("&copy={}", percent_encode(name)));
+            let path = format!("/v1/sessions/import?agent={}{trust}{copy}", percent_encode(&agent));
+            if file.len() > LARGE_BYTES && output.context_mut().err_is_terminal {
+                output
+                    .print_notice(&format!("reading in {} MiB; this may take a while", file.len() >> 20))?;
             }
-            output.goes_on(Some(importing()));
-            let imported = cli.client.post_bytes(&path, file, cli.patience(IMPORT)).await;
-            let imported: Imported = imported.map_err(again)?;
-            output.show(&imported, |imported| imported.session.to_string())?;
-            Ok(Exit::Done)
+            output.goes_on(Some(import_status()));
+            let imported = cli.client.post_bytes(&path, file, cli.answer_timeout(IMPORT)).await;
+            let imported: SessionImport = imported.map_err(add_import_hint)?;
+            output.print_result(&imported, |imported| imported.session.to_string())?;
+            Ok(CommandExit::Done)
         }
     }
 }
 
-/// Says what of the session is not in its file; a server of before does not tell.
+/// Says what of the session is not in its file; an older server sends no such headers.
 fn left_out(head: &HeaderMap) -> Option<String> {
     let number = |name: &str| head.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let runs = match number(OPEN_RUNS_HEADER).unwrap_or_default() {
@@ -100,9 +109,9 @@ fn left_out(head: &HeaderMap) -> Option<String> {
     (!told.is_empty()).then(|| format!("{}: {rest}", told.join(" and ")))
 }
 
-/// How an import stands of which nothing more was heard.
-fn importing() -> Standing {
-    Standing {
+/// The status of an import whose answer did not come.
+fn import_status() -> PendingStatus {
+    PendingStatus {
         known: "the session is there whole or not at all".to_owned(),
         next: "run the same command again: it goes on where the import stopped, and makes no second session"
             .to_owned(),
@@ -110,9 +119,9 @@ fn importing() -> Standing {
 }
 
 /// Says so where the answer to an import did not come.
-fn again(why: Error) -> Error {
+fn add_import_hint(why: Error) -> Error {
     match why {
-        Error::Severed(_) | Error::Late { .. } => Error::under_way(why, importing()),
+        Error::Severed(_) | Error::Late { .. } => Error::under_way(why, import_status()),
         _ => why,
     }
 }
@@ -120,22 +129,22 @@ fn again(why: Error) -> Error {
 /// A session and what was said in it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "SessionShown")]
-pub(super) struct Shown {
+pub(super) struct SessionDetails {
     /// The session.
-    session: Session,
+    session: SessionResource,
     /// The newest part of its conversation.
-    transcript: Transcript,
+    transcript: TranscriptPage,
     /// What its input waits for, if any waits and something keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<String>,
 }
 
 /// Says what input waits for: an agent that takes none, or the turn before it.
-async fn waits_for(cli: &Cli<'_>, session: &Session) -> Outcome<Option<String>> {
+async fn waits_for(cli: &Cli<'_>, session: &SessionResource) -> Outcome<Option<String>> {
     if session.waiting == 0 {
         return Ok(None);
     }
-    let agent: Agent = cli.client.get(&format!("/v1/agents/{}", session.agent)).await?;
+    let agent: AgentResource = cli.client.get(&format!("/v1/agents/{}", session.agent)).await?;
     let handle = &agent.handle;
     Ok(match (agent.state, session.active) {
         (AgentState::Paused, _) => {
@@ -151,19 +160,23 @@ async fn waits_for(cli: &Cli<'_>, session: &Session) -> Outcome<Option<String>> 
     })
 }
 
-async fn show(cli: &Cli<'_>, name: &args::SessionName, output: &mut Output<'_>) -> Outcome<Exit> {
-    let session: Session = cli.client.get(&format!("/v1/sessions/{}", name.id)).await?;
-    let transcript: Transcript = cli.client.get(&format!("/v1/sessions/{}/transcript", name.id)).await?;
+async fn show_session(
+    cli: &Cli<'_>,
+    name: &args::SessionName,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let session: SessionResource = cli.client.get(&format!("/v1/sessions/{}", name.id)).await?;
+    let transcript: TranscriptPage = cli.client.get(&format!("/v1/sessions/{}/transcript", name.id)).await?;
     let waits_for = waits_for(cli, &session).await?;
-    output.show(&Shown { session, transcript, waits_for }, text)?;
-    Ok(Exit::Done)
+    output.print_result(&SessionDetails { session, transcript, waits_for }, session_text)?;
+    Ok(CommandExit::Done)
 }
 
-fn row(session: &Session, handles: &Handles) -> Vec<String> {
+fn session_row(session: &SessionResource, handles: &AgentHandles) -> Vec<String> {
     vec![
         session.id.to_string(),
-        handles.of(session.agent),
-        time(session.opened_at),
+        handles.display_name(session.agent),
+        format_time(session.opened_at),
         session.waiting.to_string(),
         // Which run it is, `session show` tells.
         session.active.map(|_| "yes".to_owned()).unwrap_or_default(),
@@ -173,12 +186,12 @@ fn row(session: &Session, handles: &Handles) -> Vec<String> {
     ]
 }
 
-fn text(Shown { session, transcript, waits_for }: &Shown) -> String {
-    let mut text = pairs(&[
+fn session_text(SessionDetails { session, transcript, waits_for }: &SessionDetails) -> String {
+    let mut text = draw_pairs(&[
         ("id", session.id.to_string()),
         ("agent", session.agent.to_string()),
         ("key", format!("{} {} {}", session.platform, session.channel, session.actor)),
-        ("opened", time(session.opened_at)),
+        ("opened", format_time(session.opened_at)),
         ("waiting", session.waiting.to_string()),
         ("waits for", waits_for.clone().unwrap_or_default()),
         ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
@@ -193,10 +206,10 @@ fn text(Shown { session, transcript, waits_for }: &Shown) -> String {
     text
 }
 
-fn turn_text(turn: &Turn) -> String {
+fn turn_text(turn: &SessionTurn) -> String {
     match turn {
-        Turn::Input { at, author, text, images, results, .. } => {
-            let mut out = format!("{} {author}", time(*at));
+        SessionTurn::Input { at, author, text, images, results, .. } => {
+            let mut out = format!("{} {author}", format_time(*at));
             for (count, what) in [(images, "pictures"), (results, "results of handed calls")] {
                 if *count > 0 {
                     out.extend(["\n(", what, ": ", &count.to_string(), ")"]);
@@ -208,8 +221,8 @@ fn turn_text(turn: &Turn) -> String {
             }
             out
         }
-        Turn::Unit { at, text, withheld, calls, handed, .. } => {
-            let mut out = format!("{} agent", time(*at));
+        SessionTurn::Unit { at, text, withheld, calls, handed, .. } => {
+            let mut out = format!("{} agent", format_time(*at));
             if let Some(withheld) = withheld {
                 out.extend([" (withheld, so told to nobody: ", &withheld.rule, ")"]);
             }

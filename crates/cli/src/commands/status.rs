@@ -1,106 +1,116 @@
-//! `status`: how the server stands.
+//! `status`: the state of the server.
 
-use dromia_api::shown;
-use dromia_api::status::{Damaged, Policy, Status};
+use dromia_api::escape_hidden;
+use dromia_api::status::{DamageStatus, NodeStatus, PolicyStatus};
 
 use super::Cli;
 use crate::error::Outcome;
-use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, format_time};
 
-pub(super) async fn run(cli: &Cli<'_>, output: &mut Output<'_>) -> Outcome<Exit> {
-    let status: Status = cli.client.get("/v1/status").await?;
+pub(super) async fn run(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
+    let status: NodeStatus = cli.client.get("/v1/status").await?;
     let is_sound = status.store.writable && status.store.damaged.is_none();
-    output.show(&status, text)?;
+    output.print_result(&status, status_text)?;
     // A store that takes no writes, or is damaged, is a failure a script must notice.
-    Ok(if is_sound { Exit::Done } else { Exit::Failed })
+    Ok(if is_sound { CommandExit::Done } else { CommandExit::Failed })
 }
 
-fn text(status: &Status) -> String {
-    let load = status.load;
+fn status_text(status: &NodeStatus) -> String {
     let store = &status.store;
+    let load = status
+        .load
+        .map(|load| format!("{} of {} active, {} ready", load.active, load.active_max, load.ready));
+    let written = store.counters.map(|counters| {
+        let size = format!("{} bytes, log {} bytes", counters.file_bytes, counters.wal_bytes);
+        (size, format!("{} ({} batches, {} rows)", counters.commits, counters.batches, counters.rows))
+    });
+    let (size, commits) = written.unwrap_or_default();
     let mode = match (store.writable, &store.read_only_cause) {
         (true, _) => "takes writes".to_owned(),
         (false, None) => "answers reads only".to_owned(),
         (false, Some(cause)) => format!("answers reads only: {cause}"),
     };
     let policy = status.policy.as_ref();
-    pairs(&[
+    draw_pairs(&[
         ("version", status.version.clone()),
-        ("started", format!("{} ({} s ago)", time(status.started_at), status.uptime_seconds)),
+        ("started", format!("{} ({} s ago)", format_time(status.started_at), status.uptime_seconds)),
         ("draining", if status.draining { "yes".to_owned() } else { String::new() }),
         ("listening", status.listening.clone().unwrap_or_default()),
         ("tenants", status.tenants.to_string()),
-        ("runs", format!("{} of {} active, {} ready", load.active, load.active_max, load.ready)),
+        ("runs", load.unwrap_or_default()),
         ("store", mode),
-        ("damaged", store.damaged.as_ref().map(damaged).unwrap_or_default()),
-        ("store size", format!("{} bytes, log {} bytes", store.file_bytes, store.wal_bytes)),
-        ("commits", format!("{} ({} batches, {} rows)", store.commits, store.batches, store.rows)),
-        ("policy", policy.map(counts).unwrap_or_default()),
-        ("refused", policy.and_then(refused).unwrap_or_default()),
+        ("damaged", store.damaged.as_ref().map(damage_notice).unwrap_or_default()),
+        ("store size", size),
+        ("commits", commits),
+        ("policy", policy.map(policy_summary).unwrap_or_default()),
+        ("refused", policy.and_then(policy_refusal_text).unwrap_or_default()),
     ])
 }
 
 /// Says that the file is damaged, and what to do.
-fn damaged(damaged: &Damaged) -> String {
-    let problem = damaged.problem.as_ref().map(|problem| format!("; {}", shown(problem)));
+fn damage_notice(damaged: &DamageStatus) -> String {
+    let problem = damaged.problem.as_ref().map(|problem| format!("; {}", escape_hidden(problem)));
     format!(
-        "since {} (times met: {}{}): the rest is served; stop the server, look with `dromia doctor` and restore a backup",
-        time(damaged.since),
-        damaged.met,
-        problem.unwrap_or_default(),
+        "since {}{}: the rest is served; stop the server, look with `dromia doctor` and restore a backup",
+        format_time(damaged.since),
+        damaged
+            .met
+            .map_or_else(String::new, |met| format!(" (times met: {met}{})", problem.unwrap_or_default())),
     )
 }
 
 /// Says which policy counts: its digest, and the files beside the built-in one.
-fn counts(policy: &Policy) -> String {
+fn policy_summary(policy: &PolicyStatus) -> String {
     match &policy.files[..] {
         [] => policy.digest.to_string(),
-        files => format!("{}: {}", policy.digest, shown(&files.join(", "))),
+        files => format!("{}: {}", policy.digest, escape_hidden(&files.join(", "))),
     }
 }
 
 /// Says what lies in the home and does not count.
-fn refused(policy: &Policy) -> Option<String> {
+fn policy_refusal_text(policy: &PolicyStatus) -> Option<String> {
     let refused = policy.refused.as_ref()?;
-    let (problem, since) = (shown(&refused.problem), time(refused.since));
+    let (problem, since) = (escape_hidden(&refused.problem), format_time(refused.since));
     Some(format!("what lies in policies/ does not count since {since}: {problem}"))
 }
 
 #[cfg(test)]
 mod tests {
     use dromia_api::Digest;
-    use dromia_api::status::{Load, PolicyRefused, Store};
+    use dromia_api::status::{LoadStatus, PolicyRefused, StoreCounters, StoreStatus};
 
     use super::*;
 
     #[test]
     fn a_read_only_store_is_told_with_its_cause() {
-        let status = Status {
+        let status = NodeStatus {
             version: "0.1.0".into(),
             started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             uptime_seconds: 9,
             draining: false,
             listening: Some("http://127.0.0.1:7741".into()),
             tenants: 2,
-            load: Load { active: 1, ready: 0, active_max: 64 },
-            store: Store {
+            load: Some(LoadStatus { active: 1, ready: 0, active_max: 64 }),
+            store: StoreStatus {
                 writable: false,
                 read_only_cause: Some("no space left".into()),
-                damaged: Some(Damaged {
+                damaged: Some(DamageStatus {
                     since: "2026-01-02T03:04:07Z".parse().unwrap(),
-                    met: 3,
+                    met: Some(3),
                     problem: Some("the main file: database disk image is malformed".into()),
                 }),
-                wal_bytes: 1,
-                file_bytes: 4096,
-                commits: 7,
-                batches: 8,
-                rows: 9,
-                writer_micros: 10,
-                bytes_written: 11,
+                counters: Some(StoreCounters {
+                    wal_bytes: 1,
+                    file_bytes: 4096,
+                    commits: 7,
+                    batches: 8,
+                    rows: 9,
+                    writer_micros: 10,
+                    bytes_written: 11,
+                }),
             },
-            policy: Some(Policy {
+            policy: Some(PolicyStatus {
                 digest: Digest::default(),
                 files: vec!["policies/a.rego".into(), "policies/b.rego".into()],
                 refused: Some(PolicyRefused {
@@ -109,7 +119,7 @@ mod tests {
                 }),
             }),
         };
-        insta::assert_snapshot!(text(&status), @r"
+        insta::assert_snapshot!(status_text(&status), @r"
         version     0.1.0
         started     2026-01-02 03:04:05Z (9 s ago)
         listening   http://127.0.0.1:7741

@@ -3,67 +3,73 @@
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered};
-use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskEnded, TaskSpawned};
-use dromia_api::{List, TaskState};
+use dromia_api::task::{KillReceipt, KillRuns, SpawnTask, TaskEnded, TaskResource, TaskSpawned};
+use dromia_api::{ListPage, TaskState};
 use tokio::time::Instant;
 
-use super::event::{MARGIN, PATIENCE, followed, moment_ms};
-use super::sending::Sending;
-use super::{Cli, listing, print_list, said};
+use super::event::{MARGIN, PATIENCE, follow_to_answer, moment_ms};
+use super::sending::EventSubmission;
+use super::{Cli, listing_path, print_list, read_text_argument};
 use crate::args::{KillAgent, ListTasks, SpawnAgent};
-use crate::client::{encoded, parse};
+use crate::client::{parse_answer, percent_encode};
 use crate::error::Outcome;
-use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, format_time};
 
-pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<'_>) -> Outcome<Exit> {
-    let path = format!("/v1/agents/{}/spawn", encoded(&asked.name));
-    let task = said(asked.task, output).await?;
-    let (patience, began) = (cli.patience(PATIENCE), Instant::now());
+pub(super) async fn spawn_agent(
+    cli: &Cli<'_>,
+    asked: SpawnAgent,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let path = format!("/v1/agents/{}/spawn", percent_encode(&asked.name));
+    let task = read_text_argument(asked.task, output).await?;
+    let (patience, began) = (cli.answer_timeout(PATIENCE), Instant::now());
     let (times, wait_ms) = if asked.wait {
         ((patience, MARGIN), Some(moment_ms(patience)))
     } else {
-        ((cli.patience(MARGIN), Duration::ZERO), None)
+        ((cli.answer_timeout(MARGIN), Duration::ZERO), None)
     };
     let new = SpawnTask { task, wait: asked.wait, wait_ms, rights: asked.rights, under: asked.under };
-    let sending = Sending::of_task(asked.idempotency_key, output);
+    let sending = EventSubmission::of_task(asked.idempotency_key, output);
     let (_, bytes) = sending.post_to(&path, &new, cli, times, output).await?;
-    let mut spawned: TaskSpawned = parse(&bytes)?;
+    let mut spawned: TaskSpawned = parse_answer(&bytes)?;
     if asked.wait && spawned.ended.is_none() {
         let left = patience.saturating_sub(began.elapsed());
-        follow(cli, &mut spawned, left, output).await?;
+        follow_task(cli, &mut spawned, left, output).await?;
     }
     match &spawned.ended {
         Some(ended) => print_ended(&spawned, ended, output),
         None if asked.wait => {
             if output.is_json() {
-                output.document(&spawned)?;
+                output.print_document(&spawned)?;
             }
-            output.notice("the task did not end in time; it goes on by itself")?;
-            output.notice(&format!("hint: {}", next_step(&spawned)))?;
-            Ok(Exit::TimedOut)
+            output.print_notice("the task did not end in time; it goes on by itself")?;
+            output.print_notice(&format!("hint: {}", next_step(&spawned)))?;
+            Ok(CommandExit::TimedOut)
         }
         None => {
-            output.show(&spawned, text)?;
+            output.print_result(&spawned, spawned_text)?;
             if spawned.state == TaskState::Pending {
-                output.notice("no run has taken it yet: it begins when a slot is free and the agent runs")?;
+                output.print_notice(
+                    "no run has taken it yet: it begins when a slot is free and the agent runs",
+                )?;
             }
-            Ok(Exit::Done)
+            Ok(CommandExit::Done)
         }
     }
 }
 
 /// Follows the run of a task to its end, if that comes in time.
-async fn follow(
+async fn follow_task(
     cli: &Cli<'_>,
     spawned: &mut TaskSpawned,
     left: Duration,
-    output: &mut Output<'_>,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome {
     let TaskSpawned { session, item, run, replayed, .. } = *spawned;
-    // Which place it had in the inbox of its own session nobody asks.
+    // The position in the inbox of the task's own session is not needed here.
     let mut accepted = EventAccepted { item, session, position: 0, run, replayed };
-    let answered = followed(cli, &mut accepted, left, output).await?;
+    let answered = follow_to_answer(cli, &mut accepted, left, output).await?;
     spawned.run = accepted.run;
     let Some(answered) = answered else { return Ok(()) };
     let EventAnswered { status, reply, last_seq, model_calls, usage, cost_micros, failure, .. } = answered;
@@ -73,19 +79,23 @@ async fn follow(
 }
 
 /// Prints what came of a task, and on stderr why it did not complete.
-fn print_ended(spawned: &TaskSpawned, ended: &TaskEnded, output: &mut Output<'_>) -> Outcome<Exit> {
+fn print_ended(
+    spawned: &TaskSpawned,
+    ended: &TaskEnded,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     if ended.reply.is_some() || output.is_json() {
-        output.show(spawned, |_| ended.reply.clone().unwrap_or_default())?;
+        output.print_result(spawned, |_| ended.reply.clone().unwrap_or_default())?;
     }
     if spawned.state == TaskState::Completed {
-        return Ok(Exit::Done);
+        return Ok(CommandExit::Done);
     }
     let why = ended.failure.as_ref();
     let why = why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
-    output.notice(&format!("the task is {}{why}", spawned.state.as_str()))?;
-    output.notice(&format!("hint: {}", next_step(spawned)))?;
+    output.print_notice(&format!("the task is {}{why}", spawned.state.as_str()))?;
+    output.print_notice(&format!("hint: {}", next_step(spawned)))?;
     let unfunded = super::event::is_unfunded(ended.failure.as_ref());
-    Ok(if unfunded { Exit::Budget } else { Exit::RunFailed })
+    Ok(if unfunded { CommandExit::Budget } else { CommandExit::RunFailed })
 }
 
 /// Where to look next.
@@ -96,44 +106,53 @@ fn next_step(spawned: &TaskSpawned) -> String {
     }
 }
 
-fn text(spawned: &TaskSpawned) -> String {
-    pairs(&[
+fn spawned_text(spawned: &TaskSpawned) -> String {
+    draw_pairs(&[
         ("state", spawned.state.as_str().to_owned()),
         ("run", spawned.run.map(|run| run.to_string()).unwrap_or_default()),
         ("session", spawned.session.to_string()),
     ])
 }
 
-pub(super) async fn list(cli: &Cli<'_>, asked: &ListTasks, output: &mut Output<'_>) -> Outcome<Exit> {
-    let path = format!("/v1/agents/{}/tasks", encoded(&asked.name));
+pub(super) async fn list_tasks(
+    cli: &Cli<'_>,
+    asked: &ListTasks,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let path = format!("/v1/agents/{}/tasks", percent_encode(&asked.name));
     let state = asked.state.map(|state| state.as_str().to_owned());
-    let list: List<Task> = cli.client.get(&listing(&path, &asked.page, &[("state", state)])).await?;
-    print_list(output, &list, &["state", "given", "run", "session"], row)
+    let list: ListPage<TaskResource> =
+        cli.client.get(&listing_path(&path, &asked.page, &[("state", state)])).await?;
+    print_list(output, &list, &["state", "given", "run", "session"], task_row)
 }
 
-fn row(task: &Task) -> Vec<String> {
+fn task_row(task: &TaskResource) -> Vec<String> {
     vec![
         task.state.as_str().to_owned(),
-        time(task.opened_at),
+        format_time(task.opened_at),
         task.run.map(|run| run.to_string()).unwrap_or_default(),
         task.session.to_string(),
     ]
 }
 
-pub(super) async fn kill(cli: &Cli<'_>, asked: &KillAgent, output: &mut Output<'_>) -> Outcome<Exit> {
-    let path = format!("/v1/agents/{}/kill", encoded(&asked.name));
+pub(super) async fn kill_agent(
+    cli: &Cli<'_>,
+    asked: &KillAgent,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let path = format!("/v1/agents/{}/kill", percent_encode(&asked.name));
     let all = asked.run.is_none() && asked.session.is_none();
     let wanted = KillRuns { run: asked.run, session: asked.session, all };
-    let killed: Killed = cli.client.post_json(&path, &wanted).await?;
+    let killed: KillReceipt = cli.client.post_json(&path, &wanted).await?;
     if killed.runs.is_empty() && !output.is_json() {
-        output.notice("nothing was to be ended")?;
-        return Ok(Exit::Done);
+        output.print_notice("nothing was to be ended")?;
+        return Ok(CommandExit::Done);
     }
-    output.show(&killed, |killed| {
+    output.print_result(&killed, |killed| {
         let runs: Vec<_> = killed.runs.iter().map(ToString::to_string).collect();
         runs.join("\n")
     })?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 #[cfg(test)]
@@ -154,13 +173,13 @@ mod tests {
             replayed: false,
             ended: None,
         };
-        insta::assert_snapshot!(text(&spawned), @r"
+        insta::assert_snapshot!(spawned_text(&spawned), @r"
         state    running
         run      run_04040404040404040404040404040404
         session  ses_02020202020202020202020202020202
         ");
         let pending = TaskSpawned { run: None, state: TaskState::Pending, ..spawned };
-        insta::assert_snapshot!(text(&pending), @r"
+        insta::assert_snapshot!(spawned_text(&pending), @r"
         state    pending
         session  ses_02020202020202020202020202020202
         ");

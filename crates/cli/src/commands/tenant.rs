@@ -1,34 +1,39 @@
 //! `tenant`: register and list tenants.
 
-use dromia_api::List;
-use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
+use dromia_api::ListPage;
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantResource};
 
-use super::{Cli, listing, print_list};
+use super::{Cli, listing_path, print_list};
 use crate::args;
 use crate::error::Outcome;
-use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, format_time};
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Tenant, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::TenantCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Tenant::Create(new) => {
+        args::TenantCommand::Create(new) => {
             let new = CreateTenant { handle: new.handle };
             let created: TenantCreated = cli.client.post_json("/v1/tenants", &new).await?;
-            output.show(&created, |created| {
-                pairs(&[
+            output.print_result(&created, |created| {
+                draw_pairs(&[
                     ("handle", created.handle.to_string()),
                     ("id", created.id.to_string()),
-                    ("created", time(created.created_at)),
+                    ("created", format_time(created.created_at)),
                     ("token", created.token.clone()),
                 ])
             })?;
-            output.notice("the token is shown this once")?;
-            Ok(Exit::Done)
+            output.print_notice("the token is shown this once")?;
+            Ok(CommandExit::Done)
         }
-        args::Tenant::List(page) => {
-            let list: List<Tenant> = cli.client.get(&listing("/v1/tenants", &page, &[])).await?;
+        args::TenantCommand::List(page) => {
+            let list: ListPage<TenantResource> =
+                cli.client.get(&listing_path("/v1/tenants", &page, &[])).await?;
             print_list(output, &list, &["handle", "created", "id"], |tenant| {
-                vec![tenant.handle.to_string(), time(tenant.created_at), tenant.id.to_string()]
+                vec![tenant.handle.to_string(), format_time(tenant.created_at), tenant.id.to_string()]
             })
         }
     }

@@ -4,25 +4,26 @@ use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered};
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::quantity::{size, time};
+use dromia_api::quantity::{format_bytes, format_millis};
 use dromia_api::run::JournalPage;
-use dromia_api::tool::{CallResult, CallTool, Granted, Tool, ToolCalled, ToolLimits, ToolNetwork};
+use dromia_api::tool::{CallResult, CallTool, ToolCalled, ToolGrant, ToolLimits, ToolNetwork, ToolResource};
 use dromia_api::{
-    ArgumentRole, CallStatus, EffectClass, ErrorCode, List, Network, Problem, RunId, RunStatus, Sink,
+    ArgumentRole, CallStatus, EffectClass, EffectSink, ErrorCode, ListPage, NetworkAccess, ProblemDetails,
+    RecordFields, RunId, RunStatus, Sensitivity,
 };
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::event::{followed, moment_ms};
-use super::sending::Sending;
-use super::{Cli, print_list, said};
+use super::event::{follow_to_answer, moment_ms};
+use super::sending::EventSubmission;
+use super::{Cli, print_list, read_text_argument};
 use crate::args;
-use crate::client::{encoded, parse};
+use crate::client::{parse_answer, percent_encode};
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, pairs, table};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, draw_pairs, draw_table};
 
 /// How long to wait for a result when the command line does not say; a program may take ten minutes, if it asks to.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -30,21 +31,29 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// What the server may take beyond the wait itself.
 const MARGIN: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn run(
+    cli: &Cli<'_>,
+    command: args::ToolCommand,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     match command {
-        args::Tool::List => {
-            let list = listed(cli).await?;
-            print_list(output, &list, &["name", "effect", "result", "granted", "about"], row)
+        args::ToolCommand::List => {
+            let list = list_tools(cli).await?;
+            print_list(output, &list, &["name", "effect", "result", "granted", "about"], tool_row)
         }
-        args::Tool::Show(tool) => {
-            let path = format!("/v1/tools/{}{}", encoded(&tool.name), in_hands_of(cli.agent().as_deref()));
-            let tool: Tool = cli.client.get(&path).await?;
-            let columns = output.context().columns;
-            output.show(&tool, |tool| text(columns, tool))?;
-            Ok(Exit::Done)
+        args::ToolCommand::Show(tool) => {
+            let path = format!(
+                "/v1/tools/{}{}",
+                percent_encode(&tool.name),
+                in_hands_of(cli.selected_agent().as_deref())
+            );
+            let tool: ToolResource = cli.client.get(&path).await?;
+            let columns = output.context_mut().columns;
+            output.print_result(&tool, |tool| tool_text(columns, tool))?;
+            Ok(CommandExit::Done)
         }
-        args::Tool::Call(wanted) => call(cli, wanted, output).await,
-        args::Tool::Test(_) => {
+        args::ToolCommand::Call(wanted) => call_tool(cli, wanted, output).await,
+        args::ToolCommand::Test(_) => {
             Err(Error::Usage("tools are tested by `dromia` itself, on the machine that has them".to_owned()))
         }
     }
@@ -52,19 +61,22 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<
 
 /// Asks for a tool, or all of them, in the hands of an agent.
 fn in_hands_of(agent: Option<&str>) -> String {
-    agent.map(|agent| format!("?agent={}", encoded(agent))).unwrap_or_default()
+    agent.map(|agent| format!("?agent={}", percent_encode(agent))).unwrap_or_default()
 }
 
 /// Lists the tools, and what of them the agent that is meant may use.
-async fn listed(cli: &Cli<'_>) -> Outcome<List<Tool>> {
+async fn list_tools(cli: &Cli<'_>) -> Outcome<ListPage<ToolResource>> {
     let agent = cli.agent_or_default().await?;
     let path = format!("/v1/tools{}", in_hands_of(agent.as_deref()));
-    let list: Outcome<List<Tool>> = cli.client.get(&path).await;
-    let is_absent =
-        |error: &Error| error.problem().and_then(Problem::error_code) == Some(ErrorCode::AgentNotFound);
+    let list: Outcome<ListPage<ToolResource>> = cli.client.get(&path).await;
+    let is_absent = |error: &Error| {
+        error.server_problem().and_then(ProblemDetails::error_code) == Some(ErrorCode::AgentNotFound)
+    };
     match list {
-        // Nobody named the agent of the configuration: a tenant without it has its tools all the same.
-        Err(error) if cli.agent().is_none() && is_absent(&error) => cli.client.get("/v1/tools").await,
+        // The agent comes from the configuration: a tenant without that agent has its tools all the same.
+        Err(error) if cli.selected_agent().is_none() && is_absent(&error) => {
+            cli.client.get("/v1/tools").await
+        }
         list => list,
     }
 }
@@ -73,63 +85,67 @@ async fn listed(cli: &Cli<'_>) -> Outcome<List<Tool>> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "ToolCallWaited")]
-pub(super) enum Waited {
+pub(super) enum ToolWaitResult {
     /// Its run has ended.
     Called(ToolCalled),
     /// The wait ended first.
     Accepted(EventAccepted),
 }
 
-async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn call_tool(
+    cli: &Cli<'_>,
+    wanted: args::CallTool,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
     let agent = cli.some_agent().await?;
-    let text = said(wanted.data, output).await?;
+    let text = read_text_argument(wanted.data, output).await?;
     let arguments = serde_json::from_str(&text)
         .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
-    let (patience, began) = (cli.patience(PATIENCE), Instant::now());
+    let (patience, began) = (cli.answer_timeout(PATIENCE), Instant::now());
     let body = CallTool { arguments, wait_ms: Some(moment_ms(patience)) };
-    let path = format!("/v1/agents/{}/tools/{}/call", encoded(&agent), encoded(&wanted.name));
-    let sending = Sending::of_call(wanted.idempotency_key, output);
+    let path = format!("/v1/agents/{}/tools/{}/call", percent_encode(&agent), percent_encode(&wanted.name));
+    let sending = EventSubmission::of_call(wanted.idempotency_key, output);
     let (status, bytes) = sending.post_to(&path, &body, cli, (patience, MARGIN), output).await?;
     let called: ToolCalled = if status == StatusCode::OK {
-        parse(&bytes)?
+        parse_answer(&bytes)?
     } else {
-        let mut accepted: EventAccepted = parse(&bytes)?;
+        let mut accepted: EventAccepted = parse_answer(&bytes)?;
         let left = patience.saturating_sub(began.elapsed());
-        let Some(answered) = followed(cli, &mut accepted, left, output).await? else {
+        let Some(answered) = follow_to_answer(cli, &mut accepted, left, output).await? else {
             return in_vain(accepted, output);
         };
         let EventAnswered { run, session, status, failure, .. } = answered;
-        ToolCalled { run, session, status, result: result(cli, run).await?, failure }
+        ToolCalled { run, session, status, result: fetch_call_result(cli, run).await?, failure }
     };
-    let waited = Waited::Called(called);
-    output.show(&waited, told)?;
-    let Waited::Called(called) = waited else { return Ok(Exit::Done) };
+    let waited = ToolWaitResult::Called(called);
+    output.print_result(&waited, result_text)?;
+    let ToolWaitResult::Called(called) = waited else { return Ok(CommandExit::Done) };
     if called.status != RunStatus::Completed {
         let why = called.failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-        output.notice(&format!("{} is {}{why}", called.run, called.status.as_str()))?;
-        return Ok(Exit::RunFailed);
+        output.print_notice(&format!("{} is {}{why}", called.run, called.status.as_str()))?;
+        return Ok(CommandExit::RunFailed);
     }
     let status = called.result.map(|result| result.status);
     if status == Some(CallStatus::Awaiting) {
-        output.notice("the call waits for a person; once it is approved, it runs by itself")?;
-        output.notice("hint: `dromia approval list` shows it")?;
+        output.print_notice("the call waits for a person; once it is approved, it runs by itself")?;
+        output.print_notice("hint: `dromia approval list` shows it")?;
     }
-    Ok(status.map_or(Exit::Failed, ended))
+    Ok(status.map_or(CommandExit::Failed, exit_for_call))
 }
 
 /// Tells how the command ends for what came of the call.
-const fn ended(status: CallStatus) -> Exit {
+const fn exit_for_call(status: CallStatus) -> CommandExit {
     match status {
-        CallStatus::Ok => Exit::Done,
-        CallStatus::Denied => Exit::Denied,
+        CallStatus::Ok => CommandExit::Done,
+        CallStatus::Denied => CommandExit::Denied,
         // What was asked for is stored, and the answer did not come in time.
-        CallStatus::Awaiting => Exit::TimedOut,
-        CallStatus::Error | CallStatus::Unknown | CallStatus::Cancelled => Exit::Failed,
+        CallStatus::Awaiting => CommandExit::TimedOut,
+        CallStatus::Error | CallStatus::Unknown | CallStatus::Cancelled => CommandExit::Failed,
     }
 }
 
 /// Reads the result of the one call off the journal of its run.
-async fn result(cli: &Cli<'_>, run: RunId) -> Outcome<Option<CallResult>> {
+async fn fetch_call_result(cli: &Cli<'_>, run: RunId) -> Outcome<Option<CallResult>> {
     let (mut after, mut found) = (0, None);
     loop {
         let path = format!("/v1/runs/{run}/journal?after={after}&limit={LIMIT_MAX}");
@@ -138,7 +154,7 @@ async fn result(cli: &Cli<'_>, run: RunId) -> Outcome<Option<CallResult>> {
         after = last.seq;
         for entry in &page.entries {
             if let ("tool_finished" | "tool_refused", Some(body)) = (entry.kind.as_str(), &entry.body) {
-                let Given { status, parts } = parse(body.get().as_bytes())?;
+                let CallResultBody { status, parts } = parse_answer(body.get().as_bytes())?;
                 let texts: Vec<_> = parts.into_iter().filter_map(|part| part.text).collect();
                 found = Some(CallResult { status, text: texts.join("\n") });
             }
@@ -148,56 +164,56 @@ async fn result(cli: &Cli<'_>, run: RunId) -> Outcome<Option<CallResult>> {
 
 /// What is read of the body of a call that has a result.
 #[derive(Debug, Deserialize)]
-struct Given {
+struct CallResultBody {
     status: CallStatus,
     #[serde(default)]
-    parts: Vec<Part>,
+    parts: Vec<CallResultPart>,
 }
 
 /// A part of it; a picture has no text.
 #[derive(Debug, Deserialize)]
-struct Part {
+struct CallResultPart {
     #[serde(default)]
     text: Option<String>,
 }
 
 /// Says where a call goes on whose result did not come in time.
-fn in_vain(accepted: EventAccepted, output: &mut Output<'_>) -> Outcome<Exit> {
+fn in_vain(accepted: EventAccepted, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     let next = match accepted.run {
         Some(run) => format!("dromia run watch {run}"),
         None => format!("dromia session show {}", accepted.session),
     };
     if output.is_json() {
-        output.document(&Waited::Accepted(accepted))?;
+        output.print_document(&ToolWaitResult::Accepted(accepted))?;
     }
-    output.notice("the result did not come in time; the call is stored")?;
-    output.notice(&format!("hint: go on with `{next}`"))?;
-    Ok(Exit::TimedOut)
+    output.print_notice("the result did not come in time; the call is stored")?;
+    output.print_notice(&format!("hint: go on with `{next}`"))?;
+    Ok(CommandExit::TimedOut)
 }
 
 /// What the tool said, and nothing else.
-fn told(waited: &Waited) -> String {
+fn result_text(waited: &ToolWaitResult) -> String {
     match waited {
-        Waited::Called(ToolCalled { result: Some(result), .. }) => result.text.clone(),
-        Waited::Called(_) | Waited::Accepted(_) => String::new(),
+        ToolWaitResult::Called(ToolCalled { result: Some(result), .. }) => result.text.clone(),
+        ToolWaitResult::Called(_) | ToolWaitResult::Accepted(_) => String::new(),
     }
 }
 
-fn row(tool: &Tool) -> Vec<String> {
+fn tool_row(tool: &ToolResource) -> Vec<String> {
     vec![
         tool.name.clone(),
-        effect(tool.effect).to_owned(),
+        effect_word(tool.effect).to_owned(),
         tool.result_label.clone(),
-        tool.granted.as_ref().map(granted).unwrap_or_default(),
+        tool.granted.as_ref().map(granted_text).unwrap_or_default(),
         tool.description.clone(),
     ]
 }
 
-fn granted(granted: &Granted) -> String {
+fn granted_text(granted: &ToolGrant) -> String {
     format!("{} ({})", if granted.allowed { "yes" } else { "no" }, granted.rule)
 }
 
-const fn effect(effect: EffectClass) -> &'static str {
+const fn effect_word(effect: EffectClass) -> &'static str {
     match effect {
         EffectClass::Pure => "pure",
         EffectClass::Idempotent => "idempotent",
@@ -207,7 +223,18 @@ const fn effect(effect: EffectClass) -> &'static str {
     }
 }
 
-const fn role(role: ArgumentRole) -> &'static str {
+const fn sensitivity_word(sensitivity: Sensitivity) -> &'static str {
+    match sensitivity {
+        Sensitivity::Low => "",
+        Sensitivity::High => "high: what it tells leaves only as planned",
+    }
+}
+
+fn records_text(records: &RecordFields) -> String {
+    format!("named by {}, told by {}", records.names.join(", "), records.keys.join(", "))
+}
+
+const fn argument_role_word(role: ArgumentRole) -> &'static str {
     match role {
         ArgumentRole::Amount => "amount",
         ArgumentRole::Credential => "credential",
@@ -217,20 +244,22 @@ const fn role(role: ArgumentRole) -> &'static str {
     }
 }
 
-fn text(columns: Option<u16>, tool: &Tool) -> String {
+fn tool_text(columns: Option<u16>, tool: &ToolResource) -> String {
     let privileged = if tool.privileged { "yes: it takes the operator's word beside a grant" } else { "no" };
-    let mut text = pairs(&[
+    let mut text = draw_pairs(&[
         ("tool", tool.name.clone()),
         ("about", tool.description.clone()),
-        ("effect", effect(tool.effect).to_owned()),
-        ("sink", sink(tool)),
+        ("effect", effect_word(tool.effect).to_owned()),
+        ("sink", sink_text(tool)),
         ("result", tool.result_label.clone()),
-        ("granted", tool.granted.as_ref().map(granted).unwrap_or_default()),
+        ("sensitive", sensitivity_word(tool.sensitivity).to_owned()),
+        ("records", tool.records.as_ref().map(records_text).unwrap_or_default()),
+        ("granted", tool.granted.as_ref().map(granted_text).unwrap_or_default()),
         ("privileged", privileged.to_owned()),
         ("walls", tool.sandbox.map(|level| format!("{} at least", level.as_str())).unwrap_or_default()),
         ("net", tool.net.join(", ")),
-        ("network", tool.network.as_ref().map(network).unwrap_or_default()),
-        ("limits", tool.limits.map(limits).unwrap_or_default()),
+        ("network", tool.network.as_ref().map(network_text).unwrap_or_default()),
+        ("limits", tool.limits.map(limits_text).unwrap_or_default()),
     ]);
     let arguments = tool.arguments["properties"].as_object();
     let rows: Vec<_> = arguments
@@ -238,55 +267,55 @@ fn text(columns: Option<u16>, tool: &Tool) -> String {
         .flatten()
         .map(|(name, schema)| {
             let takes = schema["type"].as_str().unwrap_or("any").to_owned();
-            let role = tool.roles.get(name).copied().map(role).unwrap_or_default().to_owned();
+            let role = tool.roles.get(name).copied().map(argument_role_word).unwrap_or_default().to_owned();
             let about = schema["description"].as_str().unwrap_or_default().to_owned();
             vec![name.clone(), takes, role, about]
         })
         .collect();
     if !rows.is_empty() {
         text.push_str("\n\n");
-        text.push_str(&table(columns, &["argument", "takes", "role", "about"], rows));
+        text.push_str(&draw_table(columns, &["argument", "takes", "role", "about"], rows));
     }
     text
 }
 
 /// Tells where what a tool does is seen, and why that is so where a tool runs programs.
-fn sink(tool: &Tool) -> String {
+fn sink_text(tool: &ToolResource) -> String {
     let sink = match tool.sink {
-        Sink::Inside => "inside",
-        Sink::Outside => "outside",
+        EffectSink::Inside => "inside",
+        EffectSink::Outside => "outside",
     };
     match tool.network.as_ref().map(|network| network.way) {
-        Some(Network::None) => format!("{sink}: its programs have no way out"),
-        Some(Network::Proxy) => format!("{sink}: its programs have a way out"),
+        Some(NetworkAccess::None) => format!("{sink}: its programs have no way out"),
+        Some(NetworkAccess::Proxy) => format!("{sink}: its programs have a way out"),
         None => sink.to_owned(),
     }
 }
 
 /// Tells what programs may reach, and by what right.
-fn network(network: &ToolNetwork) -> String {
+fn network_text(network: &ToolNetwork) -> String {
     let ToolNetwork { way, grants, capabilities } = network;
     let held = capabilities.then(|| "what the agent holds in capabilities".to_owned());
     let by: Vec<_> = grants.iter().cloned().chain(held).collect();
     match way {
-        Network::None => "none".to_owned(),
-        Network::Proxy if by.is_empty() => {
+        NetworkAccess::None => "none".to_owned(),
+        NetworkAccess::Proxy if by.is_empty() => {
             "the guarded proxy, to what an agent's net: grants cover".to_owned()
         }
-        Network::Proxy => format!("the guarded proxy, to what is covered by {}", by.join(", ")),
+        NetworkAccess::Proxy => format!("the guarded proxy, to what is covered by {}", by.join(", ")),
     }
 }
 
 /// Tells the limits of one call in one line.
-fn limits(limits: ToolLimits) -> String {
+fn limits_text(limits: ToolLimits) -> String {
     let ToolLimits { wall_ms, cpu_ms, memory_bytes, disk_bytes, output_bytes, processes } = limits;
     format!(
         "{} of time, {} of processors, {} of memory, {} on disk, {} of output, {processes} processes",
-        time(wall_ms),
-        time(cpu_ms),
-        size(memory_bytes),
-        size(disk_bytes),
-        size(output_bytes)
+        format_millis(wall_ms),
+        format_millis(cpu_ms),
+        format_bytes(memory_bytes),
+        format_bytes(disk_bytes),
+        format_bytes(output_bytes)
     )
 }
 
@@ -299,35 +328,37 @@ mod tests {
     #[test]
     fn a_call_that_the_gate_refused_or_that_waits_does_not_look_like_one_that_failed() {
         let exits = [
-            (CallStatus::Ok, Exit::Done),
-            (CallStatus::Denied, Exit::Denied),
-            (CallStatus::Awaiting, Exit::TimedOut),
-            (CallStatus::Error, Exit::Failed),
-            (CallStatus::Unknown, Exit::Failed),
-            (CallStatus::Cancelled, Exit::Failed),
+            (CallStatus::Ok, CommandExit::Done),
+            (CallStatus::Denied, CommandExit::Denied),
+            (CallStatus::Awaiting, CommandExit::TimedOut),
+            (CallStatus::Error, CommandExit::Failed),
+            (CallStatus::Unknown, CommandExit::Failed),
+            (CallStatus::Cancelled, CommandExit::Failed),
         ];
         for (status, exit) in exits {
-            assert_eq!(ended(status), exit, "{status:?}");
+            assert_eq!(exit_for_call(status), exit, "{status:?}");
         }
     }
 
     #[test]
     fn a_tool_is_shown_with_its_limits_and_arguments() {
-        let tool = Tool {
+        let tool = ToolResource {
             name: "exec".to_owned(),
             description: "Run a program.".to_owned(),
             effect: EffectClass::Unkeyed,
-            sink: Sink::Inside,
+            sink: EffectSink::Inside,
             roles: BTreeMap::from([("argv".to_owned(), ArgumentRole::Payload)]),
             result_label: "untrusted/agent".to_owned(),
+            sensitivity: Sensitivity::Low,
+            records: None,
             arguments: serde_json::json!({"properties": {
                 "argv": {"type": "array", "description": "Program and arguments."},
                 "timeout_s": {"type": "integer"},
             }}),
             privileged: true,
             net: Vec::new(),
-            network: Some(ToolNetwork { way: Network::None, grants: Vec::new(), capabilities: false }),
-            sandbox: Some(dromia_api::Level::Strict),
+            network: Some(ToolNetwork { way: NetworkAccess::None, grants: Vec::new(), capabilities: false }),
+            sandbox: Some(dromia_api::IsolationLevel::Strict),
             limits: Some(ToolLimits {
                 wall_ms: 30_000,
                 cpu_ms: 1_500,
@@ -336,9 +367,9 @@ mod tests {
                 output_bytes: 1 << 20,
                 processes: 128,
             }),
-            granted: Some(Granted { allowed: false, rule: "privileged".to_owned() }),
+            granted: Some(ToolGrant { allowed: false, rule: "privileged".to_owned() }),
         };
-        insta::assert_snapshot!(text(None, &tool), @r"
+        insta::assert_snapshot!(tool_text(None, &tool), @r"
         tool        exec
         about       Run a program.
         effect      unkeyed
@@ -360,12 +391,12 @@ mod tests {
     fn a_way_out_is_told_with_the_right_that_opens_it() {
         let said = |way, grants: &[&str], capabilities| {
             let grants = grants.iter().map(|grant| (*grant).to_owned()).collect();
-            network(&ToolNetwork { way, grants, capabilities })
+            network_text(&ToolNetwork { way, grants, capabilities })
         };
-        assert_eq!(said(Network::None, &[], false), "none");
-        let nobody = said(Network::Proxy, &[], false);
+        assert_eq!(said(NetworkAccess::None, &[], false), "none");
+        let nobody = said(NetworkAccess::Proxy, &[], false);
         assert_eq!(nobody, "the guarded proxy, to what an agent's net: grants cover");
-        let both = said(Network::Proxy, &["net:docs.rs", "net.read:crates.io"], true);
+        let both = said(NetworkAccess::Proxy, &["net:docs.rs", "net.read:crates.io"], true);
         assert_eq!(
             both,
             "the guarded proxy, to what is covered by net:docs.rs, net.read:crates.io, what the agent holds in capabilities"

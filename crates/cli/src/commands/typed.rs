@@ -1,44 +1,45 @@
-//! What a person types: a line or all of it, so that Ctrl-C ends the command while nothing is typed; and what nobody else may
-//! read, as one line at a terminal that does not show it.
+//! What a person types: a line or all of it, so that Ctrl-C ends the command while nothing is typed; and a secret
+//! value, as one line at a terminal that does not show it.
 //!
-//! The terminal is not touched here. Whoever made the [`Context`](crate::Context) hands in how it is told to show nothing,
-//! and what it gives is held while the line is read: however the reading ends, by the line, by Ctrl-C, by a signal that ends
-//! this process or by an error, it is dropped and the terminal shows again what is typed. Where nobody handed it in, nothing
-//! is read at all.
+//! The terminal is not touched here. The [`CommandContext`](crate::CommandContext) has a function that hides the
+//! typing, and the guard that it returns is held while the line is read: however the reading ends, by the line, by
+//! Ctrl-C, by a signal that ends this process or by an error, the guard is dropped and the terminal shows again what is
+//! typed. Without that function nothing is read at all.
 
 use std::io::{self, BufRead};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{spawn_blocking, yield_now};
 
-use crate::context::Hidden;
+use crate::context::EchoGuard;
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::{Output, counted};
+use crate::exit::CommandExit;
+use crate::output::{CommandOutput, count_noun};
 
 /// The most bytes that Linux takes of one line; what is typed or pasted behind them it drops without a word.
 const LINE_BYTES_MAX: usize = 4095;
 
 /// Reads one line, with its line break; nothing of it is the end of the input.
 ///
-/// A read of a terminal cannot be ended, so it has a thread of its own and signals are heard meanwhile. Whoever drops this
-/// before the line is there ends the command: that thread keeps the input, and nobody gets what is typed later.
-pub(super) async fn line(action: &str, output: &mut Output<'_>) -> Outcome<String> {
-    text(read(action, |input, bytes| input.read_until(b'\n', bytes), output).await?)
+/// A read of a terminal cannot be ended, so it has a thread of its own and signals are heard meanwhile. A caller that
+/// drops this future before the line is there ends the command: that thread keeps the input, and what is typed later is
+/// lost.
+pub(super) async fn read_line(action: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
+    bytes_to_text(read_interruptibly(action, |input, bytes| input.read_until(b'\n', bytes), output).await?)
 }
 
 /// Reads all that there is, in the same way.
-pub(super) async fn whole(action: &str, output: &mut Output<'_>) -> Outcome<String> {
-    text(bytes(action, output).await?)
+pub(super) async fn read_all_text(action: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
+    bytes_to_text(read_all_bytes(action, output).await?)
 }
 
 /// The same of what need not be a text.
-pub(super) async fn bytes(action: &str, output: &mut Output<'_>) -> Outcome<Vec<u8>> {
-    read(action, |input, bytes| input.read_to_end(bytes), output).await
+pub(super) async fn read_all_bytes(action: &str, output: &mut CommandOutput<'_>) -> Outcome<Vec<u8>> {
+    read_interruptibly(action, |input, bytes| input.read_to_end(bytes), output).await
 }
 
 /// Takes what was read as text; what is none is no question that anybody meant.
-fn text(bytes: Vec<u8>) -> Outcome<String> {
+fn bytes_to_text(bytes: Vec<u8>) -> Outcome<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = match error.as_bytes()[..at].split(|byte| *byte == b'\n').count() {
@@ -52,34 +53,34 @@ fn text(bytes: Vec<u8>) -> Outcome<String> {
     })
 }
 
-async fn read(
+async fn read_interruptibly(
     action: &str,
     how: impl FnOnce(&mut dyn BufRead, &mut Vec<u8>) -> io::Result<usize> + Send + 'static,
-    output: &mut Output<'_>,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome<Vec<u8>> {
-    let mut input = std::mem::replace(&mut output.context().input, Box::new(io::empty()));
+    let mut input = std::mem::replace(&mut output.context_mut().input, Box::new(io::empty()));
     let reading = spawn_blocking(move || {
         let mut bytes = Vec::new();
         let read = how(&mut *input, &mut bytes);
         (input, read.map(|_| bytes))
     });
-    let (input, bytes) = reading.await.map_err(|error| Error::io(action)(error.into()))?;
-    output.context().input = input;
-    bytes.map_err(Error::io(action))
+    let (input, bytes) = reading.await.map_err(|error| Error::io_error(action)(error.into()))?;
+    output.context_mut().input = input;
+    bytes.map_err(Error::io_error(action))
 }
 
 /// Reads one line that is not shown, without its line break, and says how many bytes it took.
-pub(super) async fn hidden(what: &str, output: &mut Output<'_>) -> Outcome<String> {
-    // Whoever waits for this command listens for Ctrl-C from the next look at it on, and so before the terminal is changed.
+pub(super) async fn read_hidden_line(what: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
+    // The yield lets the caller's `select!` register Ctrl-C before the terminal is changed.
     yield_now().await;
-    let mut ends = Ends::listen().map_err(Error::io("listen for signals"))?;
-    let shown_again = hide(output)?;
-    output.notice(&format!("{what}, which does not show (with --stdin a pipe gives it):"))?;
+    let mut ends = EndSignals::listen().map_err(Error::io_error("listen for signals"))?;
+    let shown_again = hide_typing(output)?;
+    output.print_notice(&format!("{what}, which does not show (with --stdin a pipe gives it):"))?;
     let mut line = tokio::select! {
-        line = line("read the value", output) => line?,
-        () = ends.any() => {
+        line = read_line("read the value", output) => line?,
+        () = ends.wait_for_any() => {
             let message = "asked to end before the value was typed; nothing was sent".to_owned();
-            return Err(Error::Local { exit: Exit::Failed, message });
+            return Err(Error::Local { exit: CommandExit::Failed, message });
         }
     };
     drop(shown_again);
@@ -92,29 +93,29 @@ pub(super) async fn hidden(what: &str, output: &mut Output<'_>) -> Outcome<Strin
             Err(Error::Usage(format!("{text}: pipe the value in with --stdin")))
         }
         length => {
-            output.notice(&format!("{} taken", counted(length, "byte")))?;
+            output.print_notice(&format!("{} taken", count_noun(length, "byte")))?;
             Ok(line)
         }
     }
 }
 
 /// Has the terminal show nothing of what is typed until what this returns is dropped.
-fn hide(output: &mut Output<'_>) -> Outcome<Hidden> {
-    let Some(hide) = &output.context().hide else {
+fn hide_typing(output: &mut CommandOutput<'_>) -> Outcome<EchoGuard> {
+    let Some(hide) = &output.context_mut().hide else {
         let text = "Nothing keeps this terminal from showing the value: pipe it in with --stdin";
         return Err(Error::Usage(text.to_owned()));
     };
-    hide().map_err(Error::io("have the terminal show nothing"))
+    hide().map_err(Error::io_error("have the terminal show nothing"))
 }
 
 /// The signals that end a process, Ctrl-C apart, which ends every command.
-struct Ends {
+struct EndSignals {
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
 }
 
-impl Ends {
+impl EndSignals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -124,7 +125,7 @@ impl Ends {
     }
 
     /// Waits for the first of them.
-    async fn any(&mut self) {
+    async fn wait_for_any(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.hang_up.recv() => {}

@@ -6,67 +6,67 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use dromia_api::hides;
+use dromia_api::is_hidden_char;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::Output;
+use super::CommandOutput;
 use crate::error::{Error, Outcome};
-use crate::format::{Fields, Format};
+use crate::format::{FieldSelection, OutputFormat};
 use crate::schema::ROWS;
 
-impl Output<'_> {
+impl CommandOutput<'_> {
     /// Prints one JSON document, cut to the wanted fields; a listing is one line per row with `-o jsonl`.
-    pub fn document(&mut self, document: &impl Serialize) -> Outcome {
-        let text = if self.format == Format::Json && self.fields.names().is_empty() {
-            serde_json::to_string_pretty(document).map_err(|error| broken(&error))?
+    pub fn print_document(&mut self, document: &impl Serialize) -> Outcome {
+        let text = if self.format == OutputFormat::Json && self.fields.field_names().is_empty() {
+            serde_json::to_string_pretty(document).map_err(|error| serialization_error(&error))?
         } else {
-            let document = serde_json::to_value(document).map_err(|error| broken(&error))?;
-            self.written(&document).map_err(|error| broken(&error))?
+            let document = serde_json::to_value(document).map_err(|error| serialization_error(&error))?;
+            self.document_text(&document).map_err(|error| serialization_error(&error))?
         };
         let told =
             if self.context.out_is_terminal { spelled_out(&text) } else { Cow::Borrowed(text.as_str()) };
-        self.raw(told.as_bytes())?;
-        if text.is_empty() { Ok(()) } else { self.raw(b"\n") }
+        self.write_bytes(told.as_bytes())?;
+        if text.is_empty() { Ok(()) } else { self.write_bytes(b"\n") }
     }
 
-    /// Prints the document of a failure that stderr was told of in another way.
-    pub fn failure(&mut self, error: &Error) -> Outcome {
-        self.fields = Fields::default();
-        self.document(&error.document())
+    /// Prints the document of a failure that stderr shows in another form.
+    pub fn print_failure(&mut self, error: &Error) -> Outcome {
+        self.fields = FieldSelection::default();
+        self.print_document(&error.error_document())
     }
 
-    fn written(&self, document: &Value) -> serde_json::Result<String> {
-        let fields = self.fields.names();
+    fn document_text(&self, document: &Value) -> serde_json::Result<String> {
+        let fields = self.fields.field_names();
         let rows = document.get(ROWS).and_then(Value::as_array);
         match (self.format, rows) {
-            (Format::Jsonl, Some(rows)) => {
-                let lines = rows.iter().map(|row| serde_json::to_string(&Chosen { of: row, fields }));
+            (OutputFormat::Jsonl, Some(rows)) => {
+                let lines = rows.iter().map(|row| serde_json::to_string(&SelectedFields { of: row, fields }));
                 Ok(lines.collect::<serde_json::Result<Vec<_>>>()?.join("\n"))
             }
-            (Format::Jsonl, None) => serde_json::to_string(&Chosen { of: document, fields }),
+            (OutputFormat::Jsonl, None) => serde_json::to_string(&SelectedFields { of: document, fields }),
             (_, Some(rows)) => {
                 let mut document = document.clone();
-                let rows = rows.iter().map(|row| serde_json::to_value(Chosen { of: row, fields }));
+                let rows = rows.iter().map(|row| serde_json::to_value(SelectedFields { of: row, fields }));
                 document[ROWS] = Value::Array(rows.collect::<serde_json::Result<_>>()?);
                 serde_json::to_string_pretty(&document)
             }
-            (_, None) => serde_json::to_string_pretty(&Chosen { of: document, fields }),
+            (_, None) => serde_json::to_string_pretty(&SelectedFields { of: document, fields }),
         }
     }
 }
 
-fn broken(error: &serde_json::Error) -> Error {
+fn serialization_error(error: &serde_json::Error) -> Error {
     Error::Broken(error.to_string())
 }
 
 /// The wanted fields of an object, in the order of the wish; one that is absent is null.
-struct Chosen<'document> {
+struct SelectedFields<'document> {
     of: &'document Value,
     fields: &'document [String],
 }
 
-impl Serialize for Chosen<'_> {
+impl Serialize for SelectedFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.fields.is_empty() {
             return self.of.serialize(serializer);
@@ -75,10 +75,10 @@ impl Serialize for Chosen<'_> {
     }
 }
 
-/// Spells out in JSON what a terminal would act on or not show. It stands in strings only, where JSON may say so, so it is the
-/// same document.
+/// Escapes in JSON the characters that a terminal would act on or not show. They occur in strings only, where JSON has
+/// escapes, so it is the same document.
 fn spelled_out(json: &str) -> Cow<'_, str> {
-    let is_odd = |c: char| c != '\n' && hides(c);
+    let is_odd = |c: char| c != '\n' && is_hidden_char(c);
     if !json.contains(is_odd) {
         return Cow::Borrowed(json);
     }
@@ -105,7 +105,7 @@ mod tests {
         let document = serde_json::json!({"quote": "a\u{9b}31m\u{202e}b\u{7f}\u{e0101}\nc\u{1b}[2J", "plain": "grüße 日本"});
         let json = serde_json::to_string_pretty(&document).expect("JSON");
         let told = spelled_out(&json);
-        assert!(!told.contains(|c: char| c != '\n' && hides(c)), "{told:?}");
+        assert!(!told.contains(|c: char| c != '\n' && is_hidden_char(c)), "{told:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&told).expect("JSON"), document);
         assert!(
             told.contains("\\u009b31m\\u202e")
@@ -119,8 +119,9 @@ mod tests {
     #[test]
     fn wanted_fields_come_in_the_order_of_the_wish_and_an_absent_one_is_null() {
         let document = serde_json::json!({"a": 1, "b": [2], "c": 3});
-        let fields: Fields = "c,x,a".parse().unwrap();
-        let chosen = serde_json::to_string(&Chosen { of: &document, fields: fields.names() }).unwrap();
+        let fields: FieldSelection = "c,x,a".parse().unwrap();
+        let chosen =
+            serde_json::to_string(&SelectedFields { of: &document, fields: fields.field_names() }).unwrap();
         assert_eq!(chosen, r#"{"c":3,"x":null,"a":1}"#);
     }
 }

@@ -1,24 +1,25 @@
-//! How a table gives way where it is too wide for a terminal: in the order that its command declares, until a row is a line.
+//! How a table that is too wide for a terminal is narrowed: in the order that its command declares, until a row is a
+//! line.
 //!
-//! No id is touched here. What goes is told by `show` of the row, and by any form that is no terminal's.
+//! No id is touched here. `show` of the row has what goes, and so has any form that is no terminal's.
 
 use std::borrow::Cow;
 
-/// What stands between two columns.
+/// How many columns are between two columns of the table.
 const GAP: usize = 2;
 
-/// How a time begins that [`time`](super::time) wrote, and how long it is.
+/// How a time begins that [`format_time`](super::format_time) wrote, and how long it is.
 const YEAR: usize = "2026-".len();
 const DATE: usize = "2026-01-02 ".len();
 const MINUTES: usize = "2026-01-02 03:04".len();
 const TIME: usize = "2026-01-02 03:04:05Z".len();
 
-/// One way in which a table gives way; each names its column.
+/// One step that narrows a table; each names its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum ColumnShrink {
     /// The column goes.
     Without(&'static str),
-    /// It goes if every cell is empty or a nought.
+    /// It goes if every cell is empty or 0.
     WithoutNought(&'static str),
     /// Its times lose the year and the seconds.
     Short(&'static str),
@@ -28,8 +29,8 @@ pub(crate) enum Way {
     Cut(&'static str, usize),
 }
 
-impl Way {
-    fn column(self) -> &'static str {
+impl ColumnShrink {
+    fn column_name(self) -> &'static str {
         match self {
             Self::Without(name)
             | Self::WithoutNought(name)
@@ -42,64 +43,66 @@ impl Way {
 
 /// A table that is drawn later.
 #[derive(Debug)]
-pub(super) struct Cells<'head> {
+pub(super) struct TableCells<'head> {
     pub(super) heads: Vec<&'head str>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
-impl Cells<'_> {
+impl TableCells<'_> {
     /// How wide it is with one line per row.
-    pub(super) fn width(&self) -> usize {
+    pub(super) fn total_width(&self) -> usize {
         let columns = self.heads.len();
-        (0..columns).map(|at| self.widest(at)).sum::<usize>() + GAP * columns.saturating_sub(1)
+        (0..columns).map(|at| self.column_width(at)).sum::<usize>() + GAP * columns.saturating_sub(1)
     }
 
     /// Takes the ways in their order until it fits; one whose column is not there is no way.
-    pub(super) fn give_way(&mut self, columns: usize, ways: &[Way]) {
+    pub(super) fn give_way(&mut self, columns: usize, ways: &[ColumnShrink]) {
         for way in ways {
-            let over = self.width().saturating_sub(columns);
+            let over = self.total_width().saturating_sub(columns);
             if over == 0 {
                 return;
             }
-            if let Some(at) = self.heads.iter().position(|head| *head == way.column()) {
-                self.take(*way, at, over);
+            if let Some(at) = self.heads.iter().position(|head| *head == way.column_name()) {
+                self.apply_shrink(*way, at, over);
             }
         }
     }
 
-    fn take(&mut self, way: Way, at: usize, over: usize) {
+    fn apply_shrink(&mut self, way: ColumnShrink, at: usize, over: usize) {
         match way {
-            Way::WithoutNought(_) if !self.rows.iter().all(|row| is_nought(&row[at])) => {}
-            Way::Without(_) | Way::WithoutNought(_) => {
+            ColumnShrink::WithoutNought(_) if !self.rows.iter().all(|row| is_nought(&row[at])) => {}
+            ColumnShrink::Without(_) | ColumnShrink::WithoutNought(_) => {
                 self.heads.remove(at);
                 for row in &mut self.rows {
                     row.remove(at);
                 }
             }
-            Way::Short(_) => self.change(at, |cell| {
+            ColumnShrink::Short(_) => self.change_column(at, |cell| {
                 if is_time(cell) {
                     Cow::Owned(format!("{}Z", &cell[YEAR..MINUTES]))
                 } else {
                     Cow::Borrowed(cell)
                 }
             }),
-            Way::Clock(_) => {
-                self.change(at, |cell| Cow::Borrowed(if is_time(cell) { &cell[DATE..] } else { cell }));
+            ColumnShrink::Clock(_) => {
+                self.change_column(at, |cell| {
+                    Cow::Borrowed(if is_time(cell) { &cell[DATE..] } else { cell })
+                });
             }
-            Way::Cut(_, least) => {
-                let kept = self.widest(at).saturating_sub(over).max(least);
-                self.change(at, |cell| cut(cell, kept));
+            ColumnShrink::Cut(_, least) => {
+                let kept = self.column_width(at).saturating_sub(over).max(least);
+                self.change_column(at, |cell| truncate_cell(cell, kept));
             }
         }
     }
 
-    fn change(&mut self, at: usize, how: impl Fn(&str) -> Cow<'_, str>) {
+    fn change_column(&mut self, at: usize, how: impl Fn(&str) -> Cow<'_, str>) {
         for row in &mut self.rows {
             row[at] = how(&row[at]).into_owned();
         }
     }
 
-    fn widest(&self, at: usize) -> usize {
+    fn column_width(&self, at: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.max().unwrap_or_default().max(self.heads[at].chars().count())
     }
@@ -109,7 +112,7 @@ fn is_nought(cell: &str) -> bool {
     cell.chars().all(|c| c == '0' || c == '.')
 }
 
-/// Tells whether a cell is a time as [`time`](super::time) writes it.
+/// Tells whether a cell is a time as [`format_time`](super::format_time) writes it.
 fn is_time(cell: &str) -> bool {
     let shape = |(at, byte): (usize, u8)| match at {
         4 | 7 => byte == b'-',
@@ -122,7 +125,7 @@ fn is_time(cell: &str) -> bool {
 }
 
 /// Cuts a cell to so many characters, of which the last says so.
-fn cut(cell: &str, kept: usize) -> Cow<'_, str> {
+fn truncate_cell(cell: &str, kept: usize) -> Cow<'_, str> {
     if cell.chars().count() <= kept {
         return Cow::Borrowed(cell);
     }
@@ -134,25 +137,25 @@ fn cut(cell: &str, kept: usize) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn cells() -> Cells<'static> {
+    fn cells() -> TableCells<'static> {
         let row = |name: &str, cost: &str| {
             ["run_1", name, "2026-01-02 03:04:05Z", cost].map(str::to_owned).to_vec()
         };
         let rows = vec![row("ops", "0.000000"), row("a-long-handle", "0.000000")];
-        Cells { heads: vec!["id", "agent", "started", "cost"], rows }
+        TableCells { heads: vec!["id", "agent", "started", "cost"], rows }
     }
 
-    const WAYS: [Way; 5] = [
-        Way::Short("started"),
-        Way::WithoutNought("cost"),
-        Way::Cut("agent", 6),
-        Way::Clock("nothing"),
-        Way::Without("started"),
+    const WAYS: [ColumnShrink; 5] = [
+        ColumnShrink::Short("started"),
+        ColumnShrink::WithoutNought("cost"),
+        ColumnShrink::Cut("agent", 6),
+        ColumnShrink::Clock("nothing"),
+        ColumnShrink::Without("started"),
     ];
 
     #[test]
     fn each_way_is_taken_only_where_the_ones_before_it_do_not_do() {
-        let wide = cells().width();
+        let wide = cells().total_width();
         assert_eq!(wide, 5 + 13 + 20 + 8 + 3 * GAP);
         for (columns, heads, row) in [
             (wide, 4, "run_1 a-long-handle 2026-01-02 03:04:05Z 0.000000"),
@@ -173,7 +176,7 @@ mod tests {
         let mut given = cells();
         given.rows[0][2] = "begins in 5m 0s".to_owned();
         given.rows[0][3] = "0.000003".to_owned();
-        given.give_way(1, &[Way::WithoutNought("cost"), Way::Clock("started")]);
+        given.give_way(1, &[ColumnShrink::WithoutNought("cost"), ColumnShrink::Clock("started")]);
         assert_eq!(given.heads, ["id", "agent", "started", "cost"]);
         assert_eq!(given.rows[0][2], "begins in 5m 0s");
         assert_eq!(given.rows[1][2], "03:04:05Z");

@@ -7,19 +7,19 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 /// Takes the control characters out of a text, line breaks and tabs apart.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
+pub(super) fn strip_control_characters(text: &str) -> Cow<'_, str> {
     let bad = |c: char| c.is_control() && c != '\n' && c != '\t';
     if text.contains(bad) { Cow::Owned(text.replace(bad, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
 /// Writes a time as people read it: UTC, to the second.
-pub fn time(at: Timestamp) -> String {
+pub fn format_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// Breaks a text between words; `further` stands before each further line. What stands in backticks is to be copied, so it
-/// stays whole, whatever the width.
-pub fn wrapped(text: &str, columns: usize, further: &str) -> String {
+/// Breaks a text between words; each further line begins with `further`. Text in backticks is to be copied, so it stays
+/// whole, whatever the width.
+pub fn wrap_text(text: &str, columns: usize, further: &str) -> String {
     let mut is_command = false;
     let words = text.split(|c: char| {
         is_command ^= c == '`';
@@ -51,25 +51,28 @@ pub fn shell_word(text: &str) -> Cow<'_, str> {
 }
 
 /// Writes how many there are of something, which has a plural with `s`.
-pub fn counted(count: usize, noun: &str) -> String {
+pub fn count_noun(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Writes an amount of money, in units of the price table's currency.
-pub(crate) fn money(micros: u64) -> String {
+pub(crate) fn format_money(micros: u64) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::table;
+    use crate::output::draw_table;
 
     #[test]
     fn what_others_wrote_cannot_drive_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}\n\tc\u{fffd}d");
+        assert_eq!(
+            strip_control_characters("a\u{1b}[2Jb\r\n\tc\u{9b}d"),
+            "a\u{fffd}[2Jb\u{fffd}\n\tc\u{fffd}d"
+        );
         let rows = vec![vec!["two\nlines\u{7}".into()]];
-        assert_eq!(table(None, &["x"], rows).lines().count(), 2);
+        assert_eq!(draw_table(None, &["x"], rows).lines().count(), 2);
     }
 
     #[test]
@@ -80,12 +83,12 @@ mod tests {
 
     #[test]
     fn one_is_told_in_the_singular() {
-        let told = [0, 1, 2].map(|count| counted(count, "check"));
+        let told = [0, 1, 2].map(|count| count_noun(count, "check"));
         assert_eq!(told, ["0 checks", "1 check", "2 checks"]);
     }
 
     #[test]
     fn money_keeps_its_millionths() {
-        assert_eq!(money(1_000_042), "1.000042");
+        assert_eq!(format_money(1_000_042), "1.000042");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use dromia_cli::Exit;
+use dromia_cli::CommandExit;
 
 use crate::server::{Asked, CUT, KEY, Script, Server};
 
@@ -37,7 +37,7 @@ fn agent() -> String {
 async fn without_a_server_one_line_names_the_next_command() {
     let server = Server::absent();
     let ended = server.run(&["status"]).await;
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Unreachable, ""));
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Unreachable, ""));
     let lines: Vec<_> = ended.err.lines().collect();
     assert_eq!(lines.len(), 2, "{}", ended.err);
     assert!(lines[0].starts_with("error: no server answers on ") && lines[0].ends_with("dromia.sock"));
@@ -48,7 +48,7 @@ async fn without_a_server_one_line_names_the_next_command() {
 async fn ask_prints_the_answer_and_nothing_else() {
     let server = Server::new(|_, _| (200, answered("completed", "")));
     let ended = server.run(&["ask", "what is it?", "--agent", "ops", "-T", "acme"]).await;
-    assert_eq!((ended.exit, ended.out.as_str(), ended.err.as_str()), (Exit::Done, "forty-two\n", ""));
+    assert_eq!((ended.exit, ended.out.as_str(), ended.err.as_str()), (CommandExit::Done, "forty-two\n", ""));
     let asked = server.asked.lock().unwrap()[0].clone();
     assert_eq!((asked.line.as_str(), asked.tenant.as_str()), ("POST /v1/events", "acme"));
     let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
@@ -77,7 +77,7 @@ async fn what_is_no_text_is_refused_with_its_place_and_not_sent() {
         (&["chat"], b"tw\xffo\n", "not UTF-8 from byte 3 on;"),
     ] {
         let ended = server.fed(line, input).await;
-        assert_eq!(ended.exit, Exit::Usage, "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, CommandExit::Usage, "{line:?}: {ended:?}");
         assert!(ended.err.contains(place), "{line:?}: {ended:?}");
     }
     assert!(server.lines().is_empty(), "{:?}", server.lines());
@@ -85,28 +85,28 @@ async fn what_is_no_text_is_refused_with_its_place_and_not_sent() {
 
 #[tokio::test]
 async fn how_a_run_ended_is_the_exit_code() {
-    let cases: [(Script, Exit, &str); 11] = [
-        (|_, _| (200, answered("yielded", "")), Exit::RunFailed, "dromia run resume run_"),
+    let cases: [(Script, CommandExit, &str); 11] = [
+        (|_, _| (200, answered("yielded", "")), CommandExit::RunFailed, "dromia run resume run_"),
         (
             |_, _| {
                 (200, answered("failed", r#","failure":{"code":"model_rejected","message":"no such model"}"#))
             },
-            Exit::RunFailed,
+            CommandExit::RunFailed,
             "is failed: no such model (model_rejected)",
         ),
-        (|_, _| (202, accepted()), Exit::TimedOut, "dromia run watch run_"),
+        (|_, _| (202, accepted()), CommandExit::TimedOut, "dromia run watch run_"),
         (
             |_, _| problem(401, "unauthorized"),
-            Exit::Denied,
+            CommandExit::Denied,
             "error: it is so (unauthorized, req_1)\nhint: do that",
         ),
-        (|_, _| problem(400, "invalid_request"), Exit::Usage, "invalid_request"),
-        (|_, _| problem(409, "idempotency_conflict"), Exit::Conflict, "idempotency_conflict"),
-        (|_, _| problem(404, "agent_not_found"), Exit::Failed, "agent_not_found"),
-        (|_, _| problem(503, "shutting_down"), Exit::Unreachable, "shutting_down"),
-        (|_, _| problem(418, "a_code_of_tomorrow"), Exit::Failed, "a_code_of_tomorrow"),
-        (|_, _| (200, "not json".to_owned()), Exit::Failed, "broke off"),
-        (|_, _| (500, "not json".to_owned()), Exit::Failed, "without a problem"),
+        (|_, _| problem(400, "invalid_request"), CommandExit::Usage, "invalid_request"),
+        (|_, _| problem(409, "idempotency_conflict"), CommandExit::Conflict, "idempotency_conflict"),
+        (|_, _| problem(404, "agent_not_found"), CommandExit::Failed, "agent_not_found"),
+        (|_, _| problem(503, "shutting_down"), CommandExit::Unreachable, "shutting_down"),
+        (|_, _| problem(418, "a_code_of_tomorrow"), CommandExit::Failed, "a_code_of_tomorrow"),
+        (|_, _| (200, "not json".to_owned()), CommandExit::Failed, "broke off"),
+        (|_, _| (500, "not json".to_owned()), CommandExit::Failed, "without a problem"),
     ];
     for (script, exit, says) in cases {
         let ended = Server::new(script).run(&["ask", "x", "--timeout", "500ms"]).await;
@@ -146,7 +146,7 @@ async fn an_input_whose_connection_breaks_is_sent_again_under_its_key() {
     for line in [&["ask", "x"][..], &["event", "send", "x", "--wait"], &["event", "send", "x"], &["chat"]] {
         let server = Server::new(breaks);
         let ended = server.typed(line, "hello\n", false).await;
-        assert_eq!(ended.exit, Exit::Done, "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, CommandExit::Done, "{line:?}: {ended:?}");
         let asked = server.asked.lock().unwrap();
         let sent: Vec<_> = asked.iter().filter(|asked| asked.line == "POST /v1/events").collect();
         assert_eq!(sent.len(), 3, "{line:?}");
@@ -159,6 +159,18 @@ async fn an_input_whose_connection_breaks_is_sent_again_under_its_key() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_break_that_may_have_stored_the_input_is_not_forgotten_for_a_later_one_that_did_not() {
+    let breaks: Script = |_, before| match before {
+        0 => (CUT, String::new()),
+        _ => problem(503, "shutting_down"),
+    };
+    let ended = Server::new(breaks).run(&["ask", "x", "--timeout", "1s"]).await;
+    assert_eq!(ended.exit, CommandExit::Unreachable, "{ended:?}");
+    assert!(ended.err.contains("; whether the input is stored is not known"), "{ended:?}");
+    assert!(ended.err.contains(&format!("`--idempotency-key {KEY}`")), "{ended:?}");
 }
 
 #[tokio::test]
@@ -186,7 +198,7 @@ async fn a_task_and_a_call_whose_connection_breaks_are_sent_again_under_their_ke
     {
         let server = Server::new(breaks);
         let ended = server.run(line).await;
-        assert_eq!(ended.exit, Exit::Done, "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, CommandExit::Done, "{line:?}: {ended:?}");
         let asked = server.asked.lock().unwrap().clone();
         assert_eq!(asked.len(), 3, "{line:?}");
         for again in &asked {
@@ -200,7 +212,7 @@ async fn a_task_and_a_call_whose_connection_breaks_are_sent_again_under_their_ke
 async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_go_on() {
     let line = ["ask", "x", "--timeout", "500ms"];
     let gone = Server::new(|_, _| (CUT, String::new())).run(&line).await;
-    assert_eq!((gone.exit, gone.out.as_str()), (Exit::Unreachable, ""), "{gone:?}");
+    assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{gone:?}");
     assert!(
         gone.err.contains("; whether the input is stored is not known\nhint: repeat the command"),
         "{gone:?}"
@@ -211,7 +223,7 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         // The server takes the input and is gone.
         let server = Server::serving(|_, _| (202, accepted()), 1);
         let ended = server.typed(&[line, &["--timeout", "1s"]].concat(), "hello\n", false).await;
-        assert_eq!(ended.exit, Exit::Unreachable, "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, CommandExit::Unreachable, "{line:?}: {ended:?}");
         // A program learns of a failure on stdout, in the form that it asked for.
         let documents = usize::from(line.contains(&"--jsonl"));
         assert_eq!(ended.out.matches("{\"error\":{").count(), documents, "{line:?}: {ended:?}");
@@ -238,7 +250,7 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         for (given, key) in keys {
             let server = Server::new(|_, _| (CUT, String::new()));
             let gone = server.run(&[line, &["--timeout", "500ms"], given].concat()).await;
-            assert_eq!((gone.exit, gone.out.as_str()), (Exit::Unreachable, ""), "{line:?}: {gone:?}");
+            assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{line:?}: {gone:?}");
             let known = format!("; whether the {what} is stored is not known\nhint: repeat the command with");
             assert!(gone.err.contains(&known), "{line:?}: {gone:?}");
             assert!(gone.err.contains(&format!("`--idempotency-key {key}`")), "{line:?}: {gone:?}");
@@ -250,7 +262,7 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
     // What the server said for certain is not asked again, and the key that was given is the one that is sent.
     let server = Server::new(|_, _| problem(503, "shutting_down"));
     let ended = server.run(&["ask", "x", "--idempotency-key", "mine"]).await;
-    assert_eq!((ended.exit, server.lines().len()), (Exit::Unreachable, 1), "{ended:?}");
+    assert_eq!((ended.exit, server.lines().len()), (CommandExit::Unreachable, 1), "{ended:?}");
     assert_eq!(server.asked.lock().unwrap()[0].key.as_deref(), Some("mine"));
 }
 
@@ -259,12 +271,12 @@ async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
     let terminated: Script = |_, _| (200, agent().replace("running", "terminated"));
     let server = Server::new(terminated);
     let asked = server.run(&["agent", "terminate", "ops"]).await;
-    assert_eq!((asked.exit, server.lines().len()), (Exit::Usage, 0), "{asked:?}");
+    assert_eq!((asked.exit, server.lines().len()), (CommandExit::Usage, 0), "{asked:?}");
     assert!(asked.err.contains("for good?") && asked.err.contains("--yes"), "{asked:?}");
     let ended = server.run(&["agent", "terminate", "ops", "--yes"]).await;
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "ops is terminated\n"));
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "ops is terminated\n"));
     let switched = server.run(&["agent", "switch", "ops"]).await;
-    assert_eq!(switched.exit, Exit::Conflict, "{switched:?}");
+    assert_eq!(switched.exit, CommandExit::Conflict, "{switched:?}");
     assert!(switched.err.contains("ops is terminated"), "{switched:?}");
 }
 
@@ -287,20 +299,25 @@ fn stands(asked: &Asked, first: &str, then: &str) -> (u16, String) {
 async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
     let run = format!("run_{ID}");
     let ends: Script = |asked, _| stands(asked, "running", "cancelled");
-    let cases: [(&[&str], &str, bool, Exit); 5] = [
-        (&[], "n\n", true, Exit::Usage),
-        (&[], "y\n", true, Exit::Done),
-        (&["--yes"], "", true, Exit::Done),
-        (&["--no-input"], "", true, Exit::Done),
-        (&[], "", false, Exit::Done),
+    let cases: [(&[&str], &str, bool, CommandExit); 5] = [
+        (&[], "n\n", true, CommandExit::Usage),
+        (&[], "y\n", true, CommandExit::Done),
+        (&["--yes"], "", true, CommandExit::Done),
+        (&["--no-input"], "", true, CommandExit::Done),
+        (&[], "", false, CommandExit::Done),
     ];
     for (more, typed, is_terminal, exit) in cases {
         let server = Server::new(ends);
         let line = [&["run", "terminate", &run, "--color", "never"][..], more].concat();
         let ended = server.typed(&line, typed, is_terminal).await;
         assert_eq!(ended.exit, exit, "{more:?}: {ended:?}");
-        let expected = if exit == Exit::Done { format!("{run} is cancelled\n") } else { String::new() };
-        assert_eq!((ended.out, server.lines().is_empty()), (expected, exit == Exit::Usage), "{more:?}");
+        let expected =
+            if exit == CommandExit::Done { format!("{run} is cancelled\n") } else { String::new() };
+        assert_eq!(
+            (ended.out, server.lines().is_empty()),
+            (expected, exit == CommandExit::Usage),
+            "{more:?}"
+        );
     }
     let works: Script = |asked, _| stands(asked, "running", "running");
     for (verb, says) in [("cancel", "once a tool that runs just now is done"), ("terminate", "is broken off")]
@@ -334,7 +351,7 @@ async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_nam
         (status, body.replace("it is so", r#"there is no agent \"ops\""#))
     };
     let server = Server::new(script);
-    assert_eq!(server.run(&["agent", "switch", "ops"]).await.exit, Exit::Done);
+    assert_eq!(server.run(&["agent", "switch", "ops"]).await.exit, CommandExit::Done);
     for line in [&["tool", "show", "exec"][..], &["ask", "x"]] {
         let ended = server.run(line).await;
         assert!(ended.err.contains("ops was chosen by `dromia agent switch`"), "{line:?}: {ended:?}");
@@ -349,7 +366,7 @@ async fn an_agent_beside_a_session_is_refused_before_anything_is_sent() {
     let session = format!("ses_{ID}");
     for line in [&["ask", "x"][..], &["event", "send", "x"], &["chat"]] {
         let ended = server.run(&[line, &["--session", &session, "--agent", "nobody"]].concat()).await;
-        assert_eq!((ended.exit, ended.out.as_str()), (Exit::Usage, ""), "{line:?}: {ended:?}");
+        assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Usage, ""), "{line:?}: {ended:?}");
         assert!(ended.err.contains("leave --agent or --session out"), "{ended:?}");
     }
     assert!(server.lines().is_empty(), "{:?}", server.lines());
@@ -373,10 +390,10 @@ async fn an_agent_is_erased_only_after_a_yes() {
         (200, r#"{"erased":{"sessions":1,"runs":2,"entries":3,"items":4,"bodies":5,"files":6}}"#.to_owned())
     };
     let asks = [
-        (vec!["agent", "delete", "ops"], "", false, Exit::Usage, "--yes"),
-        (vec!["agent", "delete", "ops", "--no-input"], "y\n", true, Exit::Usage, "--yes"),
-        (vec!["agent", "delete", "ops"], "n\n", true, Exit::Usage, "nothing was done"),
-        (vec!["agent", "delete", "ops"], "", true, Exit::Usage, "nothing was done"),
+        (vec!["agent", "delete", "ops"], "", false, CommandExit::Usage, "--yes"),
+        (vec!["agent", "delete", "ops", "--no-input"], "y\n", true, CommandExit::Usage, "--yes"),
+        (vec!["agent", "delete", "ops"], "n\n", true, CommandExit::Usage, "nothing was done"),
+        (vec!["agent", "delete", "ops"], "", true, CommandExit::Usage, "nothing was done"),
     ];
     for (line, input, is_terminal, exit, says) in asks {
         let server = Server::new(script);
@@ -390,7 +407,7 @@ async fn an_agent_is_erased_only_after_a_yes() {
     {
         let server = Server::new(script);
         let ended = server.typed(&line, input, is_terminal).await;
-        assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+        assert_eq!(ended.exit, CommandExit::Done, "{ended:?}");
         assert_eq!(server.lines(), ["DELETE /v1/agents/ops"]);
         assert!(ended.out.contains("entries   3"), "{}", ended.out);
     }
@@ -402,7 +419,7 @@ async fn the_agent_that_was_switched_to_is_meant_in_its_tenant_only() {
         "POST /v1/events" => (202, accepted()),
         _ => (200, agent()),
     });
-    assert_eq!(server.run(&["agent", "switch", "ops", "-T", "acme"]).await.exit, Exit::Done);
+    assert_eq!(server.run(&["agent", "switch", "ops", "-T", "acme"]).await.exit, CommandExit::Done);
     for (line, agent) in [
         (vec!["event", "send", "x", "-T", "acme"], Some("ops")),
         (vec!["event", "send", "x", "-T", "acme", "--agent", "rev"], Some("rev")),
@@ -418,7 +435,7 @@ async fn the_agent_that_was_switched_to_is_meant_in_its_tenant_only() {
 #[tokio::test]
 async fn a_misspelt_agent_is_not_switched_to() {
     let server = Server::new(|_, _| problem(404, "agent_not_found"));
-    assert_eq!(server.run(&["agent", "switch", "opps"]).await.exit, Exit::Failed);
+    assert_eq!(server.run(&["agent", "switch", "opps"]).await.exit, CommandExit::Failed);
     assert!(!server.home.path().join("cli.json").exists());
 }
 
@@ -437,7 +454,7 @@ async fn an_agents_instructions_come_from_a_file() {
     let file = file.to_str().unwrap();
     let line = ["agent", "new", "ops", "--instructions-file", file, "--grant", "reply", "--label", "team=a"];
     let made = server.run(&line).await;
-    assert_eq!(made.exit, Exit::Done);
+    assert_eq!(made.exit, CommandExit::Done);
     assert!(made.err.contains("add `--grant model`"), "an agent without a model is no use: {}", made.err);
     let body: serde_json::Value = serde_json::from_str(&server.asked.lock().unwrap()[0].body).unwrap();
     assert_eq!(
@@ -462,7 +479,7 @@ async fn a_new_token_is_alone_on_stdout_and_told_about_on_stderr() {
     let server = Server::new(script);
     let line = ["token", "create", "ci", "--scope", "read", "--expires", "30d", "-T", "acme"];
     let ended = server.run(&line).await;
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "drm_secret\n"));
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "drm_secret\n"));
     assert_eq!(
         ended.err,
         format!("ci (tok_{ID}): read; expires 2026-02-01 03:04:05Z\nthe token is shown this once\n")
@@ -489,7 +506,10 @@ async fn tokens_are_listed_and_taken_back_by_name() {
     ci    read    active  2026-01-02 03:04:05Z  never    tok_0199c0de000000000000000000000000
     ");
     let ended = server.run(&["token", "revoke", "ci#1"]).await;
-    assert_eq!((ended.exit, ended.out.as_str(), ended.err.as_str()), (Exit::Done, "ci is revoked\n", ""));
+    assert_eq!(
+        (ended.exit, ended.out.as_str(), ended.err.as_str()),
+        (CommandExit::Done, "ci is revoked\n", "")
+    );
     assert_eq!(server.lines(), ["GET /v1/tokens?limit=50", "DELETE /v1/tokens/ci%231"]);
 }
 
@@ -530,7 +550,7 @@ async fn the_agent_of_the_configuration_is_meant_wherever_none_is_named() {
     }
     // A tenant without it still has its tools.
     let server = Server::new(|asked, _| with_default(asked, false));
-    assert_eq!(server.run(&["tool", "list"]).await.exit, Exit::Done);
+    assert_eq!(server.run(&["tool", "list"]).await.exit, CommandExit::Done);
     assert_eq!(server.lines(), ["GET /v1/whoami", "GET /v1/tools?agent=clerk", "GET /v1/tools"]);
 }
 
@@ -604,13 +624,13 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     let export = ["session", "export", &id, "--file", name, "--color", "never"];
     for (typed, is_terminal) in [("", false), ("n\n", true)] {
         let kept = server.typed(&export, typed, is_terminal).await;
-        assert_eq!((kept.exit, server.lines().len()), (Exit::Usage, 0), "{kept:?}");
+        assert_eq!((kept.exit, server.lines().len()), (CommandExit::Usage, 0), "{kept:?}");
         assert!(kept.err.contains("is there. Write over it?") && kept.err.contains("--force"), "{kept:?}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "of before");
     }
-    assert_eq!(server.typed(&export, "y\n", true).await.exit, Exit::Done);
+    assert_eq!(server.typed(&export, "y\n", true).await.exit, CommandExit::Done);
     std::fs::write(&file, "of before").unwrap();
-    assert_eq!(server.run(&[&export[..], &["--force"]].concat()).await.exit, Exit::Done);
+    assert_eq!(server.run(&[&export[..], &["--force"]].concat()).await.exit, CommandExit::Done);
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode & 0o777), ("a session", 0o600));
     let ended = server.run(&["session", "import", name, "--agent", "a b"]).await;
@@ -627,11 +647,11 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     let asked = server.asked.lock().unwrap().pop().unwrap();
     assert_eq!(asked.line, "POST /v1/sessions/import?agent=ops&trust_labels=true");
     let ended = server.run(&["session", "import", name, "--agent", "ops", "--copy", "a b"]).await;
-    assert_eq!(ended.exit, Exit::Done);
+    assert_eq!(ended.exit, CommandExit::Done);
     let asked = server.asked.lock().unwrap().pop().unwrap();
     assert_eq!(asked.line, "POST /v1/sessions/import?agent=ops&copy=a%20b");
-    assert_eq!(server.run(&["session", "import", name]).await.exit, Exit::Usage, "no agent is named");
-    assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, Exit::Usage);
+    assert_eq!(server.run(&["session", "import", name]).await.exit, CommandExit::Usage, "no agent is named");
+    assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, CommandExit::Usage);
 }
 
 #[tokio::test]
@@ -642,12 +662,12 @@ async fn an_audit_that_broke_off_leaves_the_file_of_before() {
     });
     let file = server.home.path().join("audit.jsonl");
     let export = ["audit", "export", "--file", file.to_str().unwrap()];
-    assert_eq!(server.run(&export).await.exit, Exit::Done);
+    assert_eq!(server.run(&export).await.exit, CommandExit::Done);
     let whole = std::fs::read_to_string(&file).unwrap();
     assert!(whole.ends_with("{\"end\":{}}\n"), "{whole}");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let ended = server.run(&export).await;
-    assert_eq!(ended.exit, Exit::Failed);
+    assert_eq!(ended.exit, CommandExit::Failed);
     assert!(ended.err.contains("no last line"), "{}", ended.err);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
     let entries = std::fs::read_dir(server.home.path()).unwrap();
@@ -671,7 +691,7 @@ fn one_run(asked: &crate::server::Asked, _: usize) -> (u16, String) {
             (
                 200,
                 format!(
-                    "event: entry\ndata: {{\"seq\":1,\"at\":\"2026-01-02T03:04:05Z\",\"epoch\":1,\"kind\":\"model_replied\",\"version\":1,\"fields\":{{}},\"body\":{body},\"chain\":\"{chain}\"}}\n\nevent: end\ndata: {{\"status\":\"completed\",\"last_seq\":1}}\n\n"
+                    "event: entry\ndata: {{\"seq\":1,\"at\":\"2026-01-02T03:04:05Z\",\"epoch\":1,\"kind\":\"model_replied\",\"version\":1,\"fields\":{{}},\"body\":{body},\"chain\":\"{chain}\"}}\n\nevent: end\ndata: {{\"status\":\"completed\",\"last_seq\":1,\"model_calls\":1,\"usage\":{{\"input_tokens\":1,\"output_tokens\":2}},\"cost_micros\":3}}\n\n"
                 ),
             )
         }
@@ -682,7 +702,7 @@ fn one_run(asked: &crate::server::Asked, _: usize) -> (u16, String) {
 #[tokio::test]
 async fn ask_by_line_ends_with_the_answer() {
     let ended = Server::new(one_run).run(&["ask", "x", "--jsonl"]).await;
-    assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+    assert_eq!(ended.exit, CommandExit::Done, "{ended:?}");
     let lines: Vec<serde_json::Value> =
         ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
@@ -711,12 +731,15 @@ async fn what_was_used_is_written_however_it_ends() {
     let server = Server::new(|_, _| problem(429, "overloaded"));
     let file = server.home.path().join("used.json");
     let ended = server.run(&["ask", "x", "--usage-file", file.to_str().unwrap()]).await;
-    assert_eq!(ended.exit, Exit::Failed);
+    assert_eq!(ended.exit, CommandExit::Failed);
     let used = read(&server);
     assert_eq!((&used["run"], &used["error"]["code"]), (&serde_json::Value::Null, &"overloaded".into()));
 
     let server = Server::new(one_run);
-    assert_eq!(server.run(&["ask", "x", "--usage-file", "/nowhere/used.json"]).await.exit, Exit::Failed);
+    assert_eq!(
+        server.run(&["ask", "x", "--usage-file", "/nowhere/used.json"]).await.exit,
+        CommandExit::Failed
+    );
     assert!(server.lines().is_empty(), "a path that cannot be written costs no question");
 }
 
@@ -760,7 +783,7 @@ async fn a_format_is_a_choice_of_the_caller() {
     for torn in ["table", "json"] {
         let server = Server::new(list);
         let ended = server.run(&["agent", "list", "--jsonl", "-o", torn]).await;
-        assert_eq!((ended.exit, server.lines().len()), (Exit::Usage, 0), "{ended:?}");
+        assert_eq!((ended.exit, server.lines().len()), (CommandExit::Usage, 0), "{ended:?}");
         assert!(ended.err.contains(&format!("--jsonl and -o {torn} cannot both be meant")), "{ended:?}");
     }
 }
@@ -773,7 +796,7 @@ async fn a_request_is_printed_as_it_is_and_nothing_else() {
     let ended = server.run(&words).await;
     assert_eq!(
         (ended.exit, ended.out.as_str(), ended.err.as_str()),
-        (Exit::Done, "{\"a\": \"\u{e4}\u{9b}\"}", "")
+        (CommandExit::Done, "{\"a\": \"\u{e4}\u{9b}\"}", "")
     );
     assert_eq!(server.lines(), [format!("GET /v1/runs/run_{ID}/requests/2?attempt=3")]);
     // A terminal is not driven by what others wrote.
@@ -782,7 +805,7 @@ async fn a_request_is_printed_as_it_is_and_nothing_else() {
 
     let refused = Server::new(|_, _| problem(409, "request_unavailable"));
     let ended = refused.run(&words).await;
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Failed, ""));
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Failed, ""));
     assert!(ended.err.contains("it is so") && ended.err.contains("request_unavailable"), "{}", ended.err);
 }
 
@@ -790,11 +813,11 @@ async fn a_request_is_printed_as_it_is_and_nothing_else() {
 async fn an_unknown_field_is_refused_before_anything_is_asked() {
     let server = Server::new(|_, _| (200, agent()));
     let ended = server.run(&["agent", "create", "ops", "--json=handel"]).await;
-    assert_eq!(ended.exit, Exit::Usage);
+    assert_eq!(ended.exit, CommandExit::Usage);
     assert!(server.lines().is_empty());
     insta::assert_snapshot!(ended.err, @r#"error: there is no field "handel"; the fields are config, created_at, display_name, handle, id, labels, state"#);
     let ended = server.run(&["agent", "list", "--json", "-o", "table"]).await;
-    assert_eq!(ended.exit, Exit::Usage);
+    assert_eq!(ended.exit, CommandExit::Usage);
     let ended = server.run(&["chat", "--json=x"]).await;
     assert!(ended.err.contains("no fields to choose from"), "{}", ended.err);
 }
@@ -829,7 +852,7 @@ const SET_BANK: [&str; 7] = ["secret", "set", "bank", "--host", "bank.example", 
 async fn a_secret_is_typed_while_the_terminal_shows_nothing() {
     let server = Server::new(|_, _| (200, bank("bearer")));
     let ended = server.typed(&SET_BANK, "open sesame 🔑\r\nrm -rf notes\n", true).await;
-    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    assert_eq!(ended.exit, CommandExit::Done, "{}", ended.err);
     insta::assert_snapshot!(ended.err, @r"
     [hidden]
     the value, which does not show (with --stdin a pipe gives it):
@@ -854,7 +877,7 @@ async fn a_value_that_is_empty_or_may_be_cut_is_not_sent_and_the_terminal_shows_
     for (typed, says) in [("", "nothing was typed"), ("\n", "nothing was typed"), (long.as_str(), "--stdin")]
     {
         let ended = server.typed(&SET_BANK, typed, true).await;
-        assert_eq!(ended.exit, Exit::Usage, "{}", ended.err);
+        assert_eq!(ended.exit, CommandExit::Usage, "{}", ended.err);
         assert!(ended.err.contains(says) && ended.err.contains("[shown]\n"), "{}", ended.err);
     }
     assert_eq!(server.lines(), [""; 0], "nothing was sent");

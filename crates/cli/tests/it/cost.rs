@@ -1,6 +1,6 @@
 //! `cost` against a scripted server: it asks until nothing follows, and adds up what comes.
 
-use dromia_cli::Exit;
+use dromia_cli::CommandExit;
 
 use crate::server::Server;
 
@@ -41,7 +41,7 @@ async fn a_summary_counts_on_from_the_same_beginning_until_nothing_follows() {
         _ => panic!("asked too often"),
     });
     let ended = server.run(&["cost", "summary", "--since", "24h", "--by", "model", "--agent", "a b"]).await;
-    assert_eq!((ended.exit, ended.err.as_str()), (Exit::Done, ""));
+    assert_eq!((ended.exit, ended.err.as_str()), (CommandExit::Done, ""));
     assert_eq!(
         server.lines(),
         [

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use clap::Parser;
 use dromia_cli::format::ColorHints;
-use dromia_cli::{Command, Context, Exit, Global, Hidden, published, run};
+use dromia_cli::{
+    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, published_schemas, run_command,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -43,7 +45,7 @@ pub struct Server {
 /// What a command printed, and how it ended.
 #[derive(Debug)]
 pub struct Ended {
-    pub exit: Exit,
+    pub exit: CommandExit,
     pub out: String,
     pub err: String,
 }
@@ -114,7 +116,7 @@ impl Server {
     async fn within(&self, line: &[&str], input: &[u8], is_terminal: bool, columns: Option<u16>) -> Ended {
         let cli = Cli::try_parse_from(std::iter::once(&"dromia").chain(line)).unwrap();
         let (out, err) = (Buffer::default(), Buffer::default());
-        let mut context = Context {
+        let mut context = CommandContext {
             input: Box::new(io::Cursor::new(input.to_owned())),
             input_is_terminal: is_terminal,
             hide: is_terminal.then(|| err.hide()),
@@ -128,7 +130,7 @@ impl Server {
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),
         };
-        let exit = run(cli.command, &cli.global, &mut context).await;
+        let exit = run_command(cli.command, &cli.global, &mut context).await;
         Ended { exit, out: out.text(), err: err.text() }
     }
 }
@@ -136,16 +138,16 @@ impl Server {
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalOptions,
     #[command(subcommand)]
-    command: Command,
+    command: ClientCommand,
 }
 
 /// The fields of the command that a line names by its canonical words.
 fn fields(line: &[&str]) -> Vec<String> {
     let typed = line.join(" ");
-    let named = published().into_iter().find(|one| typed.starts_with(one.command));
-    named.map(|one| one.fields()).unwrap_or_default()
+    let named = published_schemas().into_iter().find(|one| typed.starts_with(one.command));
+    named.map(|one| one.field_names()).unwrap_or_default()
 }
 
 async fn answer(
@@ -176,12 +178,12 @@ async fn answer(
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 
 impl Buffer {
-    fn hide(&self) -> Box<dyn Fn() -> io::Result<Hidden> + Send> {
+    fn hide(&self) -> Box<dyn Fn() -> io::Result<EchoGuard> + Send> {
         let err = self.clone();
         Box::new(move || {
             err.clone().write_all(b"[hidden]\n")?;
             let mut err = err.clone();
-            Ok(Hidden::until(move || err.write_all(b"[shown]\n").unwrap()))
+            Ok(EchoGuard::restore_with(move || err.write_all(b"[shown]\n").unwrap()))
         })
     }
 

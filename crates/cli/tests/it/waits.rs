@@ -1,7 +1,7 @@
 //! What a run waits for, told to whoever waits for it: once, on stderr, and only while it waits.
 
 use dromia_api::ErrorCode;
-use dromia_cli::Exit;
+use dromia_cli::CommandExit;
 use serde_json::{Value, json};
 
 use crate::server::{Asked, Ended, Script, Server};
@@ -37,7 +37,7 @@ fn rested(fields: &Value) -> String {
         entry(1, "run_parked", fields, &Value::Null),
         entry(2, "run_parked", fields, &Value::Null),
         entry(3, "model_replied", &json!({}), &body),
-        "event: end\ndata: {\"status\":\"completed\",\"last_seq\":3}\n\n".to_owned(),
+        "event: end\ndata: {\"status\":\"completed\",\"last_seq\":3,\"model_calls\":1,\"usage\":{\"input_tokens\":1,\"output_tokens\":2},\"cost_micros\":3}\n\n".to_owned(),
     ]
     .concat()
 }
@@ -108,7 +108,7 @@ fn asked(server: &Server, what: &str) -> usize {
 async fn an_approval_is_told_once_with_its_call_and_the_commands_wherever_a_run_is_waited_for() {
     for line in WAITING {
         let (ended, server) = run(|asked, _| for_approval(asked, &approval("holding", None)), line).await;
-        assert_eq!(ended.exit, Exit::Done, "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, CommandExit::Done, "{line:?}: {ended:?}");
         let told: Vec<_> = ended.err.lines().filter(|line| line.contains("apr_")).collect();
         let call = r#"file.append {"content":"a\u{202e}b","path":"log"}"#;
         assert_eq!(
@@ -195,7 +195,7 @@ async fn what_cannot_be_looked_at_is_told_by_its_id_and_ends_nothing() {
     };
     let (ended, _) = run(broken, &["ask", "x"]).await;
     assert!(ended.err.starts_with(&format!("a call waits for approval (apr_{ID})\nhint: ")), "{}", ended.err);
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "forty-two\n"));
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "forty-two\n"));
 }
 
 fn why(status: &str, waits_for: &str, command: &str) -> Value {
@@ -268,12 +268,12 @@ fn queued(asked: &Asked, before: usize, state: &str) -> (u16, String) {
 #[tokio::test]
 async fn an_input_that_no_run_takes_is_told_about_once_and_not_waited_for_in_vain() {
     let (ended, _) = run(|asked, before| queued(asked, before, "paused"), &["ask", "x"]).await;
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "forty-two\n"), "{ended:?}");
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "forty-two\n"), "{ended:?}");
     assert_eq!(ended.err, "the input waits: its agent ops is paused\nhint: `dromia agent resume ops`\n");
 
     let line = ["event", "send", "x", "--wait", "--timeout", "2s"];
     let (ended, server) = run(|asked, _| queued(asked, 0, "paused"), &line).await;
-    assert_eq!(ended.exit, Exit::TimedOut, "{ended:?}");
+    assert_eq!(ended.exit, CommandExit::TimedOut, "{ended:?}");
     assert!(ended.err.starts_with("the input waits: its agent ops is paused\n"), "{}", ended.err);
     let sent = server.asked.lock().unwrap()[0].body.clone();
     assert!(sent.contains("\"wait_ms\":1000"), "{sent}");
@@ -281,7 +281,7 @@ async fn an_input_that_no_run_takes_is_told_about_once_and_not_waited_for_in_vai
     let (ended, server) = run(|asked, before| queued(asked, before, "terminated"), &["ask", "x"]).await;
     assert_eq!(
         (ended.exit, asked(&server, "/runs?")),
-        (Exit::from(ErrorCode::AgentTerminated), 1),
+        (CommandExit::from(ErrorCode::AgentTerminated), 1),
         "{ended:?}"
     );
     assert!(ended.err.contains("ops has ended, so the input is never answered"), "{}", ended.err);

@@ -1,6 +1,6 @@
 //! Following a run: across broken streams, to its end, in each form.
 
-use dromia_cli::Exit;
+use dromia_cli::CommandExit;
 
 use crate::server::{Asked, Script, Server};
 
@@ -14,7 +14,9 @@ fn entry(seq: u64) -> String {
 }
 
 fn end(status: &str) -> String {
-    format!("event: end\ndata: {{\"status\":\"{status}\",\"last_seq\":4}}\n\n")
+    format!(
+        "event: end\ndata: {{\"status\":\"{status}\",\"last_seq\":4,\"model_calls\":1,\"usage\":{{\"input_tokens\":1,\"output_tokens\":2}},\"cost_micros\":3}}\n\n"
+    )
 }
 
 /// A stream that breaks twice: once at a border, once inside an entry.
@@ -31,7 +33,7 @@ fn breaking(asked: &Asked, before: usize) -> (u16, String) {
 async fn a_broken_stream_is_resumed_and_each_entry_is_seen_once() {
     let server = Server::new(breaking);
     let ended = server.run(&["run", "watch", RUN, "--jsonl"]).await;
-    assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+    assert_eq!(ended.exit, CommandExit::Done, "{ended:?}");
     let seqs: Vec<_> = ended
         .out
         .lines()
@@ -41,6 +43,21 @@ async fn a_broken_stream_is_resumed_and_each_entry_is_seen_once() {
     let cursors: Vec<_> =
         server.asked.lock().unwrap().iter().map(|asked| asked.last_event.clone().unwrap()).collect();
     assert_eq!(cursors, ["0", "2", "3"]);
+}
+
+/// A stream that breaks behind each of its entries: more often than a server is tried of which nothing is heard.
+fn crumbling(asked: &Asked, before: usize) -> (u16, String) {
+    assert_eq!(asked.last_event.as_deref(), Some(before.to_string().as_str()));
+    let next = entry(before as u64 + 1);
+    (200, if before < 10 { next } else { next + &end("completed") })
+}
+
+#[tokio::test]
+async fn breaks_do_not_add_up_while_the_stream_goes_on() {
+    let server = Server::new(crumbling);
+    let ended = server.run(&["run", "watch", RUN, "--jsonl"]).await;
+    assert_eq!(ended.exit, CommandExit::Done, "{ended:?}");
+    assert_eq!((ended.out.lines().count(), server.lines().len()), (11, 11));
 }
 
 #[tokio::test]
@@ -68,8 +85,11 @@ async fn a_watch_is_told_line_by_line_or_as_one_document() {
 #[tokio::test]
 async fn the_exit_status_is_told_only_when_asked_for() {
     let failed: Script = |_, _| (200, end("failed"));
-    assert_eq!(Server::new(failed).run(&["run", "watch", RUN]).await.exit, Exit::Done);
-    assert_eq!(Server::new(failed).run(&["run", "watch", RUN, "--exit-status"]).await.exit, Exit::RunFailed);
+    assert_eq!(Server::new(failed).run(&["run", "watch", RUN]).await.exit, CommandExit::Done);
+    assert_eq!(
+        Server::new(failed).run(&["run", "watch", RUN, "--exit-status"]).await.exit,
+        CommandExit::RunFailed
+    );
 }
 
 #[tokio::test]
@@ -79,15 +99,42 @@ async fn a_problem_ends_the_watch_at_once() {
     };
     let server = Server::new(refused);
     let ended = server.run(&["run", "watch", RUN]).await;
-    assert_eq!((ended.exit, server.lines().len()), (Exit::Failed, 1), "{ended:?}");
+    assert_eq!((ended.exit, server.lines().len()), (CommandExit::Failed, 1), "{ended:?}");
 }
 
 #[tokio::test]
 async fn a_stream_that_never_says_anything_new_is_given_up() {
     let server = Server::new(|_, _| (200, String::new()));
     let ended = server.run(&["run", "watch", RUN, "--timeout", "100ms"]).await;
-    assert_eq!(ended.exit, Exit::TimedOut, "{ended:?}");
+    assert_eq!(ended.exit, CommandExit::TimedOut, "{ended:?}");
     assert!(ended.err.contains("dromia run watch"), "{}", ended.err);
+}
+
+/// A server that has taken an input, stops before the stream of its run is opened, and is back then.
+fn stopping(asked: &Asked, before: usize) -> (u16, String) {
+    if asked.line.starts_with("POST") {
+        let id = "0199c0de000000000000000000000000";
+        let ids = format!(r#""item":"itm_{id}","session":"ses_{id}","run":"run_{id}""#);
+        return (202, format!(r#"{{{ids},"position":1,"replayed":false}}"#));
+    }
+    assert_eq!(asked.line, format!("GET /v1/runs/{RUN}/journal"));
+    if before == 1 {
+        return (503, r#"{"type":"about:blank","title":"t","status":503,"code":"shutting_down","detail":"it stops","request_id":"r"}"#.to_owned());
+    }
+    let body = r#"{"parts":[{"type":"text","text":"forty-two","label":"untrusted/actor"}]}"#;
+    (200, entry(1).replace("tool_started", "model_replied").replace("null", body) + &end("completed"))
+}
+
+#[tokio::test]
+async fn ask_follows_its_run_across_a_stop_between_the_acceptance_and_the_stream() {
+    for line in [&["ask", "what?"][..], &["ask", "what?", "--jsonl"]] {
+        let server = Server::new(stopping);
+        let ended = server.run(line).await;
+        assert_eq!(ended.exit, CommandExit::Done, "{line:?}: {ended:?}");
+        assert!(ended.out.contains("forty-two"), "{line:?}: {ended:?}");
+        let sent = server.lines().iter().filter(|line| line.starts_with("POST")).count();
+        assert_eq!((sent, server.lines().len()), (1, 3), "{line:?}: {:?}", server.lines());
+    }
 }
 
 #[tokio::test]
@@ -105,7 +152,7 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
         }
     });
     let ended = server.typed(&["chat"], "what?\n\nand now?\n/quit\nnever sent\n", false).await;
-    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "forty-two\nforty-two\n"));
+    assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "forty-two\nforty-two\n"));
     let sent: Vec<serde_json::Value> = server
         .asked
         .lock()
@@ -130,7 +177,7 @@ async fn a_mistyped_command_is_not_said_and_how_to_say_it_is_told() {
     ] {
         let server = Server::new(good);
         let ended = server.typed(&["chat", "--color", "never"], typed, is_terminal).await;
-        assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+        assert_eq!(ended.exit, CommandExit::Done, "{ended:?}");
         let asked = server.asked.lock().unwrap().clone();
         let said: Vec<String> = asked
             .iter()
@@ -167,10 +214,10 @@ async fn a_piped_chat_ends_with_the_code_of_its_last_failed_turn_and_a_typed_one
     };
     let good: Script = |asked, before| turns(asked, before, end("completed"));
     for (script, is_terminal, exit) in [
-        (failed, false, Exit::RunFailed),
-        (unfunded, false, Exit::Budget),
-        (good, false, Exit::Done),
-        (failed, true, Exit::Done),
+        (failed, false, CommandExit::RunFailed),
+        (unfunded, false, CommandExit::Budget),
+        (good, false, CommandExit::Done),
+        (failed, true, CommandExit::Done),
     ] {
         let server = Server::new(script);
         let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", is_terminal).await;
@@ -189,7 +236,7 @@ async fn a_line_is_kept_while_the_server_is_away_between_two_turns() {
     };
     let server = Server::new(away);
     let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", false).await;
-    assert_eq!((ended.exit, server.lines().len()), (Exit::Done, 5), "{ended:?}");
+    assert_eq!((ended.exit, server.lines().len()), (CommandExit::Done, 5), "{ended:?}");
     let asked = server.asked.lock().unwrap().clone();
     assert_eq!((&asked[2].key, &asked[2].body), (&asked[3].key, &asked[3].body));
     assert!(asked[3].body.contains("\"two\""), "{}", asked[3].body);
@@ -197,7 +244,7 @@ async fn a_line_is_kept_while_the_server_is_away_between_two_turns() {
     // It does not come back in time.
     let server = Server::serving(|asked, before| turns(asked, before, end("completed")), 2);
     let ended = server.typed(&["chat", "--timeout", "1s"], "one\ntwo\n", false).await;
-    assert_eq!(ended.exit, Exit::Unreachable, "{ended:?}");
+    assert_eq!(ended.exit, CommandExit::Unreachable, "{ended:?}");
     let session = "ses_0199c0de000000000000000000000000";
     let told = format!(
         "; the line is not sent\nhint: start the server with `dromia up`, then go on with `dromia chat --session {session}`\n"
@@ -207,7 +254,7 @@ async fn a_line_is_kept_while_the_server_is_away_between_two_turns() {
 
     // Where no conversation has begun, nothing is waited for.
     let ended = Server::absent().typed(&["chat"], "one\n", false).await;
-    assert_eq!(ended.exit, Exit::Unreachable, "{ended:?}");
+    assert_eq!(ended.exit, CommandExit::Unreachable, "{ended:?}");
     assert!(!ended.err.contains("waiting"), "{ended:?}");
 }
 
@@ -271,7 +318,10 @@ async fn what_a_program_says_is_shown_beside_the_result_and_dimmed_only_on_a_ter
         assert!(!shown.err.contains("\u{1b}[2J"), "{line:?}: {:?}", shown.err);
     }
     let asked = Server::new(speaking).typed(&["ask", "what?", "--color", "never"], "", true).await;
-    assert_eq!((asked.exit, asked.out.as_str(), asked.err.as_str()), (Exit::Done, "forty-two\n", SPOKEN));
+    assert_eq!(
+        (asked.exit, asked.out.as_str(), asked.err.as_str()),
+        (CommandExit::Done, "forty-two\n", SPOKEN)
+    );
 }
 
 #[tokio::test]

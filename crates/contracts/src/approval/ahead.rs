@@ -1,10 +1,10 @@
-//! Which rule answers a call ahead, so that whoever asks for a run and whoever asks what would be are told the same.
+//! Which rule answers a call ahead, the same for a run and for a question about a hypothetical call.
 //!
 //! It finds the rule and judges nothing: that a call needs an answer at all, the gate says first.
 
 use jiff::Timestamp;
 
-use super::{ApprovalRule, Rule, RuleAnswer};
+use super::{ApprovalRuleRecord, ParsedRule, RuleAnswer};
 use crate::id::{AgentId, SessionId};
 
 /// A rule of the configuration, which answers for every tenant.
@@ -13,12 +13,12 @@ pub struct DeclaredRule {
     /// What it answers.
     pub answer: RuleAnswer,
     /// Which calls it answers.
-    pub rule: Rule,
+    pub rule: ParsedRule,
 }
 
 impl DeclaredRule {
     /// Names each of them by its place in `dromia.yaml`, such as `approvals.deny.0`. No rule that is stored has such a name.
-    pub fn named(declared: &[Self]) -> impl Iterator<Item = (String, &Self)> {
+    pub fn with_names(declared: &[Self]) -> impl Iterator<Item = (String, &Self)> {
         declared.iter().enumerate().map(move |(place, rule)| {
             let before = declared[..place].iter().filter(|known| known.answer == rule.answer).count();
             (format!("approvals.{}.{before}", rule.answer), rule)
@@ -45,17 +45,18 @@ impl RuledCall<'_> {
     pub fn answered_by(
         &self,
         declared: &[DeclaredRule],
-        standing: &[ApprovalRule],
+        standing: &[ApprovalRuleRecord],
         now: Timestamp,
     ) -> Option<(RuleAnswer, String)> {
-        let counts = |rule: &&ApprovalRule| {
-            rule.counts(self.agent, self.session, now)
-                && Rule::stored(&rule.rule).is_ok_and(|rule| rule.matches(self.tool, self.arguments))
+        let counts = |rule: &&ApprovalRuleRecord| {
+            rule.applies_to(self.agent, self.session, now)
+                && ParsedRule::parse_stored(&rule.rule)
+                    .is_ok_and(|rule| rule.matches_call(self.tool, self.arguments))
         };
         let standing = standing.iter().filter(counts).map(|rule| (rule.answer, rule.name.clone()));
         let declared = declared
             .iter()
-            .filter(|declared| declared.rule.matches(self.tool, self.arguments))
+            .filter(|declared| declared.rule.matches_call(self.tool, self.arguments))
             .map(|declared| (declared.answer, format!("dromia.yaml: {}", declared.rule)));
         // Deny is the greater answer.
         declared.chain(standing).max_by_key(|(answer, _)| *answer)
@@ -68,14 +69,14 @@ mod tests {
     use crate::scope::Actor;
 
     fn declared(answer: RuleAnswer, text: &str) -> DeclaredRule {
-        DeclaredRule { answer, rule: Rule::parse(text).expect("it is read") }
+        DeclaredRule { answer, rule: ParsedRule::parse(text).expect("it is read") }
     }
 
     #[test]
     fn one_that_denies_goes_first_and_one_of_a_session_answers_there_only() {
         let (agent, session) = (AgentId::from_bytes([2; 16]), SessionId::from_bytes([3; 16]));
         let second = |second| Timestamp::from_second(second).expect("a time");
-        let stored = |name: &str, answer, session| ApprovalRule {
+        let stored = |name: &str, answer, session| ApprovalRuleRecord {
             name: name.to_owned(),
             answer,
             rule: "file.write path=notes/**".to_owned(),
@@ -87,7 +88,7 @@ mod tests {
         };
         let call = RuledCall { agent, session: None, tool: "file.write", arguments: r#"{"path":"notes/a"}"# };
         let allow = stored("mine", RuleAnswer::Allow, None);
-        let by = |call: &RuledCall<'_>, declared: &[DeclaredRule], stored: &[ApprovalRule], at| {
+        let by = |call: &RuledCall<'_>, declared: &[DeclaredRule], stored: &[ApprovalRuleRecord], at| {
             call.answered_by(declared, stored, second(at)).map(|(answer, name)| format!("{answer} {name}"))
         };
         let one = std::slice::from_ref(&allow);
@@ -114,8 +115,8 @@ mod tests {
             declared(RuleAnswer::Deny, "c"),
         ];
         let names: Vec<_> =
-            DeclaredRule::named(&rules).map(|(name, rule)| format!("{name} {}", rule.rule)).collect();
+            DeclaredRule::with_names(&rules).map(|(name, rule)| format!("{name} {}", rule.rule)).collect();
         assert_eq!(names, ["approvals.allow.0 a", "approvals.allow.1 b", "approvals.deny.0 c"]);
-        assert!(DeclaredRule::named(&rules).all(|(name, _)| !super::super::is_rule_name(&name)));
+        assert!(DeclaredRule::with_names(&rules).all(|(name, _)| !super::super::is_rule_name(&name)));
     }
 }

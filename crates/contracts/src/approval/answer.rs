@@ -1,6 +1,7 @@
-//! What was answered: by whom, how far it goes, and how the run that waits is told.
+//! What was answered: by whom, how far it goes, and how the run that waits learns it.
 //!
-//! Whether an answer counts is not decided here: [`Approval::answer`](super::Approval::answer) does that.
+//! Whether an answer counts is not decided here:
+//! [`ApprovalRequest::record_answer`](super::ApprovalRequest::record_answer) does that.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use crate::scope::Actor;
 /// How far an answer goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reach {
+pub enum ApprovalReach {
     /// This one call.
     Once,
     /// This call, and the very same one as often as it comes in this session, until the rule ends.
@@ -25,7 +26,7 @@ pub enum Reach {
     },
 }
 
-impl fmt::Display for Reach {
+impl fmt::Display for ApprovalReach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Once => f.write_str("once"),
@@ -37,17 +38,17 @@ impl fmt::Display for Reach {
 
 /// Who answered, and what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct AnswerRecord {
     /// Who.
     pub by: Actor,
     /// When.
     pub at: Timestamp,
-    /// Why, in the words of whoever answered; may be empty.
+    /// Why, in the approver's words; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How far it goes, its rule in canonical form. A refusal has none, and rows of before do not say it.
+    /// How far it goes, its rule in canonical form; absent for a refusal, and in older rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reach: Option<Reach>,
+    pub reach: Option<ApprovalReach>,
 }
 
 /// The body of a signal that answers an approval for the run that waits for it.
@@ -58,7 +59,7 @@ pub struct AnswerBody {
     pub version: u32,
     /// The approval.
     pub approval: ApprovalId,
-    /// Why, in the words of whoever answered; may be empty.
+    /// Why, in the approver's words; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -72,9 +73,9 @@ impl AnswerBody {
         Self { version: Self::VERSION, approval, reason: reason.to_owned() }
     }
 
-    /// Reads which approval a signal answers, and why. What a program of before wrote is the reason alone: its run waited for
-    /// one call at a time.
-    pub fn read(body: &[u8]) -> (Option<ApprovalId>, String) {
+    /// Reads which approval a signal answers, and why. An older program wrote the reason alone: its run waited for one
+    /// call at a time.
+    pub fn parse_signal(body: &[u8]) -> (Option<ApprovalId>, String) {
         match serde_json::from_slice::<Self>(body) {
             Ok(body) if body.version == Self::VERSION => (Some(body.approval), body.reason),
             Ok(_) | Err(_) => (None, String::from_utf8_lossy(body).trim().to_owned()),
@@ -91,11 +92,15 @@ mod tests {
         let id = ApprovalId::from_bytes([6; 16]);
         for reason in ["", "not on a Friday"] {
             let body = serde_json::to_vec(&AnswerBody::new(id, reason)).expect("it is data");
-            assert_eq!(AnswerBody::read(&body), (Some(id), reason.to_owned()));
+            assert_eq!(AnswerBody::parse_signal(&body), (Some(id), reason.to_owned()));
         }
-        assert_eq!(AnswerBody::read(b""), (None, String::new()));
-        assert_eq!(AnswerBody::read(b" not today "), (None, "not today".to_owned()));
+        assert_eq!(AnswerBody::parse_signal(b""), (None, String::new()));
+        assert_eq!(AnswerBody::parse_signal(b" not today "), (None, "not today".to_owned()));
         let later = format!(r#"{{"version":2,"approval":"{id}"}}"#);
-        assert_eq!(AnswerBody::read(later.as_bytes()), (None, later.clone()), "nobody knows what it answers");
+        assert_eq!(
+            AnswerBody::parse_signal(later.as_bytes()),
+            (None, later.clone()),
+            "nobody knows what it answers"
+        );
     }
 }

@@ -1,13 +1,13 @@
-//! Which rules may stand: what is asked of one before it is added or proposed, so that the two cannot differ.
+//! Which rules are admissible: the one check of a rule before it is added or proposed.
 //!
-//! It says why one may not stand, and finds no tool: whoever asks knows the tools.
+//! It says why one is not admissible, and finds no tool: the caller knows the tools.
 
 use serde_json::Value;
 
-use super::{Rule, RuleAnswer};
+use super::{ParsedRule, RuleAnswer};
 use crate::tool::ArgumentRole;
 
-/// The tool of a rule, as far as it decides which rules may stand.
+/// The tool of a rule, as far as it decides which rules are admissible.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleTool<'t> {
     /// The JSON Schema of its arguments.
@@ -18,24 +18,24 @@ pub struct RuleTool<'t> {
     pub runs_programs: bool,
 }
 
-/// Why a rule may not stand.
+/// Why a rule is not admissible.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Barred {
+pub struct RuleRejection {
     /// The reason.
     pub problem: String,
-    /// What would make it stand, where that is known.
+    /// What would make it admissible, where that is known.
     pub hint: Option<String>,
 }
 
-impl Rule {
-    /// Says why it may not stand: it would answer no call, or allow more than whoever writes it can see.
-    pub fn barred(&self, answer: RuleAnswer, tool: &RuleTool<'_>) -> Option<Barred> {
-        let barred = |problem: String| Some(Barred { problem, hint: None });
+impl ParsedRule {
+    /// Says why it is not admissible: it would answer no call, or allow more than its author can see.
+    pub fn find_rejection(&self, answer: RuleAnswer, tool: &RuleTool<'_>) -> Option<RuleRejection> {
+        let barred = |problem: String| Some(RuleRejection { problem, hint: None });
         // One that refuses would be trusted, and keep nothing out.
         if let Some(problem) = self.never_answers(tool.parameters) {
             return barred(problem);
         }
-        if let Some(mistyped) = self.mistyped(tool.parameters) {
+        if let Some(mistyped) = self.find_mistyped(tool.parameters) {
             return Some(mistyped);
         }
         if answer == RuleAnswer::Deny {
@@ -45,8 +45,8 @@ impl Rule {
             return self.allows_too_much().and_then(|problem| barred(problem.to_owned()));
         }
         let name = self.leaves_open(tool.roles)?;
-        Some(Barred {
-            problem: format!("a rule that allows {} says what {name} must be", self.tool()),
+        Some(RuleRejection {
+            problem: format!("a rule that allows {} says what {name} must be", self.tool_name()),
             hint: Some(format!("add {name}=PATTERN; {name}=** is anything")),
         })
     }

@@ -1,7 +1,7 @@
-//! What an approval is bound to, part by part, so that a person can be told which part is another one by now.
+//! What an approval is bound to, part by part, so that a person sees which part has changed.
 //!
-//! It decides nothing: whether a call may begin, the whole binding tells. The marks are too short for that, and rows of
-//! before have none.
+//! It decides nothing: the whole binding decides whether a call may begin. The marks are too short for that, and older
+//! rows have none.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,16 +12,16 @@ use crate::digest::Digest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BoundFiles {
-    /// Every file of the workspace: what a program reads, nobody can say before it runs.
+    /// Every file of the workspace: what a program reads is unknown before it runs.
     #[default]
     All,
     /// Those that the call names, by the name of the file or of a directory on its way, and what links among them lead to.
     Named,
 }
 
-/// The files that a call's program could execute, as they were when somebody looked.
+/// The files that a call's program could execute, as they were at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Contents {
+pub struct ExecutableFiles {
     /// BLAKE3 of their names and of what they hold.
     pub digest: Digest,
     /// How many there are.
@@ -30,10 +30,10 @@ pub struct Contents {
     pub extent: BoundFiles,
 }
 
-impl Contents {
-    /// Says in words how these files differ from others of the same extent. Which of them is another one, nobody knows: one
+impl ExecutableFiles {
+    /// Says in words how these files differ from others of the same extent. It cannot say which of them changed: one
     /// digest is kept of all.
-    pub fn differs(&self, now: &Self) -> String {
+    pub fn describe_difference(&self, now: &Self) -> String {
         let of = match self.extent {
             BoundFiles::All => "of the whole workspace",
             BoundFiles::Named => "of those that the call names",
@@ -53,7 +53,7 @@ impl Contents {
 pub struct BoundParts {
     /// The call: tool and arguments, its effect, and where it would reach out to.
     pub call: u32,
-    /// The tool as it is described, its limits and walls.
+    /// The tool as it is described, its limits and isolation.
     pub tool: u32,
     /// Who asks: tenant, agent, actor, and what the agent is granted.
     pub asker: u32,
@@ -61,12 +61,12 @@ pub struct BoundParts {
     pub rule: u32,
     /// The files that its program could execute; nothing for a call that runs no program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contents: Option<Contents>,
+    pub contents: Option<ExecutableFiles>,
 }
 
 impl BoundParts {
     /// Names the parts that are other ones now.
-    pub fn changed(&self, now: &Self) -> Vec<&'static str> {
+    pub fn changed_parts(&self, now: &Self) -> Vec<&'static str> {
         let parts = [
             (self.call != now.call, "where the call would reach out to, or its effect"),
             (self.tool != now.tool, "the tool, its limits or its walls"),
@@ -84,20 +84,21 @@ mod tests {
 
     #[test]
     fn files_that_changed_are_told_by_their_number_and_by_where_they_were_looked_for() {
-        let held = Contents { digest: Digest::from_bytes([1; 32]), files: 1, extent: BoundFiles::All };
-        let more = Contents { digest: Digest::from_bytes([2; 32]), files: 3, ..held };
-        assert_eq!(held.differs(&more), "of the whole workspace, 1 file then and 3 files now");
-        let other = Contents { digest: Digest::from_bytes([2; 32]), ..held };
-        let told = Contents { extent: BoundFiles::Named, ..held }.differs(&other);
+        let held = ExecutableFiles { digest: Digest::from_bytes([1; 32]), files: 1, extent: BoundFiles::All };
+        let more = ExecutableFiles { digest: Digest::from_bytes([2; 32]), files: 3, ..held };
+        assert_eq!(held.describe_difference(&more), "of the whole workspace, 1 file then and 3 files now");
+        let other = ExecutableFiles { digest: Digest::from_bytes([2; 32]), ..held };
+        let told = ExecutableFiles { extent: BoundFiles::Named, ..held }.describe_difference(&other);
         assert!(told.starts_with("of those that the call names, 1 file as before"), "{told}");
     }
 
     #[test]
     fn each_part_is_told_by_name_and_rows_of_before_say_nothing_of_files() {
-        let contents = Contents { digest: Digest::from_bytes([1; 32]), files: 2, extent: BoundFiles::Named };
+        let contents =
+            ExecutableFiles { digest: Digest::from_bytes([1; 32]), files: 2, extent: BoundFiles::Named };
         let known = BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) };
-        assert!(known.changed(&known).is_empty());
-        let more = Contents { files: 3, ..contents };
+        assert!(known.changed_parts(&known).is_empty());
+        let more = ExecutableFiles { files: 3, ..contents };
         for (number, now) in [
             BoundParts { call: 9, ..known },
             BoundParts { tool: 9, ..known },
@@ -108,13 +109,13 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let told = known.changed(&now);
+            let told = known.changed_parts(&now);
             assert_eq!(told.len(), 1, "{number}");
             let word = ["reach", "tool", "who", "rule", "files"][number];
             assert!(told[0].contains(word), "{told:?}");
         }
         let other = BoundParts { rule: 9, contents: None, ..known };
-        assert_eq!(known.changed(&other).len(), 2);
+        assert_eq!(known.changed_parts(&other).len(), 2);
         let text = serde_json::to_string(&BoundParts { contents: None, ..known }).expect("it is data");
         assert_eq!(text, r#"{"call":1,"tool":2,"asker":3,"rule":4}"#);
         assert_eq!(serde_json::from_str::<BoundParts>(&text).expect("it is one").contents, None);

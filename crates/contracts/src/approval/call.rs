@@ -1,18 +1,18 @@
-//! An approved call that waits for a run of its own: what that run executes, and what it is told.
+//! An approved call that waits for a run of its own: what that run executes, and what it knows of the approval.
 //!
 //! It is a copy of what was approved, byte for byte. Whether it may still begin is judged again by that run.
 
 use serde::{Deserialize, Serialize};
 
-use super::Approval;
+use super::ApprovalRequest;
 use crate::digest::Digest;
 use crate::id::{ApprovalId, CallId, RunId, SessionId};
 use crate::label::Label;
 
-/// Where approved calls run whose own run did not wait for them. Nobody else opens a session on this platform.
+/// The platform of sessions for approved calls whose own run did not wait for them. Only the engine opens them.
 pub const PLATFORM: &str = "approval";
 
-/// What a run is told of the approval that it was made for.
+/// What a run knows of the approval that it was made for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovedCall {
@@ -22,7 +22,7 @@ pub struct ApprovedCall {
     pub run: RunId,
     /// The call of that run.
     pub call: CallId,
-    /// The session of that run, which is told how the call ended.
+    /// The session of that run, which learns how the call ended.
     pub session: SessionId,
     /// What the approval is bound to.
     pub binding: Digest,
@@ -34,7 +34,7 @@ pub struct ApprovedCall {
 pub struct ApprovedBody {
     /// The form of the body; this program writes and reads 1, and refuses a later one.
     pub version: u32,
-    /// What the run is told.
+    /// What the run knows of the approval.
     pub approved: ApprovedCall,
     /// The tool.
     pub tool: String,
@@ -51,7 +51,7 @@ impl ApprovedBody {
     pub const VERSION: u32 = 1;
 
     /// Takes an approval's call.
-    pub fn of(approval: &Approval) -> Self {
+    pub fn from_approval(approval: &ApprovalRequest) -> Self {
         Self {
             version: Self::VERSION,
             approved: ApprovedCall {

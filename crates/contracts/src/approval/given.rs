@@ -1,6 +1,6 @@
-//! Answers given ahead: the rules of a tenant, each by somebody and for a time.
+//! Answers given ahead: the rules of a tenant, each by one actor and for a time.
 //!
-//! Which calls a rule's text means, [`Rule`] reads; which rule answers a call, [`RuledCall`](super::RuledCall) finds.
+//! Which calls a rule's text means, [`ParsedRule`] reads; which rule answers a call, [`RuledCall`](super::RuledCall) finds.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Rule;
+use super::ParsedRule;
 use crate::id::{AgentId, SessionId};
 use crate::scope::Actor;
 
@@ -38,14 +38,14 @@ impl fmt::Display for RuleAnswer {
     }
 }
 
-/// An answer given ahead, by somebody, for a time.
+/// An answer given ahead, by one actor, for a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalRule {
+pub struct ApprovalRuleRecord {
     /// Its name, unique in the tenant.
     pub name: String,
     /// What it answers.
     pub answer: RuleAnswer,
-    /// Which calls it answers, as [`Rule::stored`] reads it.
+    /// Which calls it answers, as [`ParsedRule::parse_stored`] reads it.
     pub rule: String,
     /// The one agent whose calls it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,20 +61,20 @@ pub struct ApprovalRule {
     pub expires_at: Timestamp,
 }
 
-impl ApprovalRule {
+impl ApprovalRuleRecord {
     /// Says what is wrong with it, if anything is.
-    pub fn problem(&self) -> Option<String> {
+    pub fn validation_problem(&self) -> Option<String> {
         if !is_rule_name(&self.name) {
             return Some(format!("a rule's name is {RULE_NAME}"));
         }
         if self.expires_at <= self.created_at {
             return Some("a rule ends after it was made".to_owned());
         }
-        Rule::stored(&self.rule).err().map(|error| error.to_string())
+        ParsedRule::parse_stored(&self.rule).err().map(|error| error.to_string())
     }
 
-    /// Tells whether it answers calls of an agent in a session, or in none, at a time.
-    pub fn counts(&self, agent: AgentId, session: Option<SessionId>, now: Timestamp) -> bool {
+    /// Returns whether it answers calls of an agent in a session, or in none, at a time.
+    pub fn applies_to(&self, agent: AgentId, session: Option<SessionId>, now: Timestamp) -> bool {
         now < self.expires_at
             && self.agent.is_none_or(|only| only == agent)
             && self.session.is_none_or(|only| session == Some(only))
@@ -84,7 +84,7 @@ impl ApprovalRule {
 /// What a rule's name looks like, in words for people.
 pub const RULE_NAME: &str = "1 to 64 characters of a-z, 0-9, - and _";
 
-/// Tells whether a text may name a rule.
+/// Returns whether a text may name a rule.
 pub fn is_rule_name(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain)

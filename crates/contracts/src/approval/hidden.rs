@@ -1,10 +1,10 @@
 //! Texts that a person decides by: what would hide in one is spelled out.
 //!
-//! It takes nothing away and judges nothing; what is shown is still every character that stands there.
+//! It takes nothing away and judges nothing; what is shown is still every character of the text.
 
-/// Tells whether a character does not show what it is: a control character, a blank that is no plain space, and one that changes
-/// the direction or hides.
-pub fn hides(c: char) -> bool {
+/// Returns whether a character does not show what it is: a control character, a blank that is no plain space, and one
+/// that changes the direction or hides.
+pub fn is_hidden_char(c: char) -> bool {
     let is_listed = matches!(
         c,
         '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
@@ -16,11 +16,11 @@ pub fn hides(c: char) -> bool {
     is_listed || c.is_control() || (c.is_whitespace() && c != ' ')
 }
 
-/// Writes a text so that it shows what it is: characters that do not ([`hides`]) are spelled out.
-pub fn shown(text: &str) -> String {
+/// Writes a text so that it shows what it is: characters that do not ([`is_hidden_char`]) are spelled out.
+pub fn escape_hidden(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if hides(c) {
+        if is_hidden_char(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
@@ -35,8 +35,11 @@ mod tests {
 
     #[test]
     fn what_hides_is_spelled_out() {
-        assert_eq!(shown("rm\u{202e}txt\u{7}\n"), "rm\\u{202e}txt\\u{7}\\u{a}");
-        assert_eq!(shown("a\u{3164}b\u{fe0f}c\u{a0}d\u{e0101}"), "a\\u{3164}b\\u{fe0f}c\\u{a0}d\\u{e0101}");
-        assert_eq!(shown("grüße 日本"), "grüße 日本");
+        assert_eq!(escape_hidden("rm\u{202e}txt\u{7}\n"), "rm\\u{202e}txt\\u{7}\\u{a}");
+        assert_eq!(
+            escape_hidden("a\u{3164}b\u{fe0f}c\u{a0}d\u{e0101}"),
+            "a\\u{3164}b\\u{fe0f}c\\u{a0}d\\u{e0101}"
+        );
+        assert_eq!(escape_hidden("grüße 日本"), "grüße 日本");
     }
 }

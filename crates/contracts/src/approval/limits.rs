@@ -8,7 +8,7 @@ pub const WAITING_MAX: usize = 8;
 /// The most approvals that are answered together with another one.
 pub const ALSO_MAX: usize = 32;
 
-/// The most approvals of a tenant that are open; of one more nobody is asked.
+/// The most approvals of a tenant that are open; no person is asked for one more.
 pub const OPEN_MAX: usize = 1024;
 
 /// The most approvals of a tenant that are kept when they are not open any more. With each one that is asked for beyond
@@ -22,9 +22,9 @@ pub const SWEPT_MAX: usize = 16;
 /// The most approvals of one look for those that go; one that is asked for has two such looks made.
 pub const SWEEP_LOOKS_MAX: usize = 256;
 
-/// Tells over how many of the oldest each look for those that go passes, where so many are beyond [`KEPT_MAX`]. The first
-/// passes over none. The second is for when those may not go yet: it takes its turns over what lies behind them, as far as the
-/// number beyond, which grows with each turn that finds nothing. So what may not go is kept besides, and holds up nothing else.
+/// Returns how many of the oldest each look for those that go skips, where so many are beyond [`KEPT_MAX`]. The first
+/// skips none. The second is for when those may not go yet: it takes its turns over what lies behind them, as far as
+/// the number beyond, which grows with each turn that finds nothing. So what may not go holds up nothing else.
 pub const fn sweep_looks(beyond: usize) -> [usize; 2] {
     let turns = beyond / SWEEP_LOOKS_MAX + 1;
     [0, SWEEP_LOOKS_MAX * (1 + beyond % turns)]
@@ -39,7 +39,7 @@ pub const RULES_MAX: usize = 256;
 /// The most bytes of a reason that comes with an answer.
 pub const REASON_BYTES_MAX: usize = 1024;
 
-/// The most bytes of a text that are quoted for an argument which stands in it.
+/// The most bytes of a text that are quoted for an argument which it contains.
 pub const QUOTE_BYTES_MAX: usize = 160;
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Which calls a rule answers: a tool, and what some of its arguments look like.
 //!
-//! `file.write path=notes/**` is the tool and patterns for arguments: `*` stands for anything but a `/`, `**` for
-//! anything. A pattern is tried on texts only; one that begins with `"` stands in JSON's quotes. Behind `:=`, as in
-//! `count:=3`, stands JSON that must be the argument itself, of the same type; a list or an object may stand behind `=` too.
-//! An argument that is not named may be anything, unless the word `only` stands at the end: then a call with another argument
-//! is another call. What is written is what will match: the canonical form is shown to whoever makes the rule.
+//! `file.write path=notes/**` is the tool and patterns for arguments: `*` matches anything but a `/`, `**` anything. A
+//! pattern is tried on texts only; one that begins with `"` is quoted as in JSON. Behind `:=`, as in `count:=3`, comes
+//! JSON that must equal the argument, of the same type; a list or an object may come behind `=` too. An argument that
+//! is not named may be anything, unless the rule ends with the word `only`: then it answers no call with another
+//! argument. What is written is what will match: the rule's author sees the canonical form.
 //!
-//! `count=3` could be the text or the number, so nobody writes it: it is `count="3"` or `count:=3`. Programs of before stored
-//! it, and there it keeps its meaning, which is both ([`Rule::stored`]).
+//! `count=3` could be the text or the number, so it is rejected: write `count="3"` or `count:=3`. Older programs stored
+//! it, and there it keeps its meaning, which is both ([`ParsedRule::parse_stored`]).
 //!
-//! Which rules may stand is not decided here: who adds one knows which tools run programs.
+//! Which rules are admissible is not decided here: the code that adds one knows which tools run programs.
 
 mod fits;
 mod program;
@@ -24,16 +24,16 @@ pub use self::spelled::RuleError;
 
 /// A rule, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct ParsedRule {
     tool: String,
-    arguments: Vec<(String, Wanted)>,
+    arguments: Vec<(String, ArgumentPattern)>,
     /// Whether a call has no other arguments.
     only: bool,
 }
 
 /// What an argument must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
+enum ArgumentPattern {
     /// A text that fits the pattern.
     Like(String),
     /// This very value.
@@ -42,23 +42,24 @@ enum Wanted {
     Either(String),
 }
 
-impl Rule {
+impl ParsedRule {
     /// The rule that answers a call's arguments, all of them as they are, and nothing else. Nothing for arguments that
     /// are no JSON object, which no tool prepares, and for those that no rule can hold.
-    pub fn exact(tool: &str, arguments: &str) -> Option<Self> {
+    pub fn for_exact_call(tool: &str, arguments: &str) -> Option<Self> {
         let Value::Object(fields) = serde_json::from_str(arguments).ok()? else { return None };
         let same = |(name, value): (String, Value)| match value {
-            Value::String(text) if !text.contains('*') => (name, Wanted::Like(text)),
+            Value::String(text) if !text.contains('*') => (name, ArgumentPattern::Like(text)),
             // Behind := a star is a star.
-            value => (name, Wanted::Same(value)),
+            value => (name, ArgumentPattern::Same(value)),
         };
         let arguments = fields.into_iter().map(same).collect();
         Self { tool: tool.to_owned(), arguments, only: true }.read_again()
     }
 
     /// The rule for a tool with these patterns for arguments; nothing if no rule is spelled so.
-    pub(super) fn like(tool: &str, arguments: Vec<(String, String)>) -> Option<Self> {
-        let arguments = arguments.into_iter().map(|(name, text)| (name, Wanted::Like(text))).collect();
+    pub(super) fn from_patterns(tool: &str, arguments: Vec<(String, String)>) -> Option<Self> {
+        let arguments =
+            arguments.into_iter().map(|(name, text)| (name, ArgumentPattern::Like(text))).collect();
         Self { tool: tool.to_owned(), arguments, only: false }.read_again()
     }
 
@@ -68,18 +69,18 @@ impl Rule {
     }
 
     /// Returns the tool.
-    pub fn tool(&self) -> &str {
+    pub fn tool_name(&self) -> &str {
         &self.tool
     }
 
     /// Returns the names of the arguments that it looks at.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn argument_names(&self) -> impl Iterator<Item = &str> {
         self.arguments.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Tells whether it looks at an argument.
+    /// Returns whether it looks at an argument.
     fn looks_at(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
+        self.argument_names().any(|known| known == name)
     }
 
     /// Returns the argument that says where a call aims and that may be anything, by the roles of its tool's arguments. A rule
@@ -87,12 +88,12 @@ impl Rule {
     pub fn leaves_open<'r>(&self, roles: &'r [(String, ArgumentRole)]) -> Option<&'r str> {
         let is_open = |name: &str| !self.only && !self.looks_at(name);
         let mut roles = roles.iter();
-        roles.find(|(name, role)| role.aims() && is_open(name)).map(|(name, _)| name.as_str())
+        roles.find(|(name, role)| role.selects_target() && is_open(name)).map(|(name, _)| name.as_str())
     }
 
-    /// Says why it answers no call of its tool, by the JSON Schema of the tool's arguments: it looks at one that the tool does
-    /// not take, or ends with `only` and leaves out one that every call has. A schema that leaves room for others has none that
-    /// it does not take.
+    /// Says why it answers no call of its tool, by the JSON Schema of the tool's arguments: it looks at one that the
+    /// tool does not take, or ends with `only` and leaves out one that every call has. A schema that allows others
+    /// takes all.
     pub fn never_answers(&self, parameters: &Value) -> Option<String> {
         let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false))
             && parameters.get("patternProperties").is_none();
@@ -100,7 +101,7 @@ impl Rule {
             Some(properties) => properties.keys().map(String::as_str).collect(),
             None => Vec::new(),
         };
-        if is_closed && let Some(name) = self.names().find(|name| !taken.contains(name)) {
+        if is_closed && let Some(name) = self.argument_names().find(|name| !taken.contains(name)) {
             let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
             return Some(format!(
                 "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
@@ -117,9 +118,11 @@ impl Rule {
         ))
     }
 
-    /// Tells whether it has a star, so that it matches more than one value of an argument.
+    /// Returns whether it has a star, so that it matches more than one value of an argument.
     fn is_wide(&self) -> bool {
-        self.arguments.iter().any(|(_, wanted)| matches!(wanted, Wanted::Like(text) if text.contains('*')))
+        self.arguments
+            .iter()
+            .any(|(_, wanted)| matches!(wanted, ArgumentPattern::Like(text) if text.contains('*')))
     }
 }
 

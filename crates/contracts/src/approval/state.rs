@@ -1,30 +1,30 @@
-//! How an approval stands, in words.
+//! The states of an approval, in words.
 //!
-//! Nothing moves it here, and no time is known: whether one has expired,
-//! [`Approval::state_at`](super::Approval::state_at) tells.
+//! Nothing moves it here, and no time is known: [`ApprovalRequest::state_at`](super::ApprovalRequest::state_at) says
+//! whether one has expired.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How an approval stands.
+/// The state of an approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalState {
-    /// Nobody answered, and the run that asked waits for it.
+    /// It is unanswered, and the run that asked waits for it.
     Holding,
-    /// Nobody answered, and the run that asked went on without it.
+    /// It is unanswered, and the run that asked went on without it.
     Waiting,
-    /// Somebody allowed it, and the call has not begun.
+    /// It was allowed, and the call has not begun.
     Approved,
-    /// Somebody, or the server in nobody's presence, refused it.
+    /// It was refused: by a person, or by the server for an unattended session.
     Denied,
     /// The call that it allows has begun.
     Used,
     /// The call that it was for will not begin.
     Withdrawn,
-    /// Nobody answered in time.
+    /// It was not answered in time.
     Expired,
 }
 
@@ -53,7 +53,7 @@ impl ApprovalState {
         }
     }
 
-    /// Tells whether it may still be answered.
+    /// Returns whether it may still be answered.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Holding | Self::Waiting)
     }

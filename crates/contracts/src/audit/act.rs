@@ -1,28 +1,28 @@
 //! Acts: what people, and the server itself, change or take out.
 //!
-//! An act is told of, never carried out from here, and says nothing that is secret or that was said to anybody.
+//! An act is recorded here, never carried out, and says nothing that is secret or part of a conversation.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{AgentState, Handle};
+use crate::agent::{AgentState, HandleSlug};
 use crate::approval::RuleAnswer;
-use crate::budget::Budget;
+use crate::budget::BudgetDefinition;
 use crate::digest::Digest;
 use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, SessionId, TokenId};
 use crate::scope::Actor;
 use crate::token::TokenScopes;
 
-/// What somebody changed or took out, beside the journals. Stored as JSON under `kind`; a kind is never given another
-/// meaning, and a program of before tells one that it does not know by its seal only. What is secret or was said is no
+/// What an actor changed or took out, beside the journals. Stored as JSON under `kind`; a kind is never given another
+/// meaning, and an older program shows one that it does not know by its seal only. What is secret or was said is no
 /// part of one: a chain is never erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Change {
+pub enum AuditChange {
     /// A tenant was registered.
     TenantCreated {
         /// Its handle.
-        handle: Handle,
+        handle: HandleSlug,
     },
     /// A credential was registered.
     TokenCreated {
@@ -32,7 +32,7 @@ pub enum Change {
         name: String,
         /// What it may do.
         scopes: TokenScopes,
-        /// What it is found by: BLAKE3 of its text, which nobody guesses. A record of before says neither this nor its end.
+        /// BLAKE3 of its text, which finds it and cannot be guessed. Older records lack this and its end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<Digest>,
         /// When it ends, if it ends by itself.
@@ -49,7 +49,7 @@ pub enum Change {
         /// The agent.
         agent: AgentId,
         /// Its handle.
-        handle: Handle,
+        handle: HandleSlug,
         /// The configuration that it began with.
         revision: Digest,
     },
@@ -111,17 +111,17 @@ pub enum Change {
         /// What it covers, of what the other one does.
         rights: Vec<String>,
     },
-    /// A capability was taken back, or let go of before it had ended by itself.
+    /// A capability was taken back, or given up before it had ended by itself.
     CapabilityRevoked {
         /// Its id.
         capability: CapabilityId,
         /// Who held it.
         holder: AgentId,
     },
-    /// A budget was set, anew or in place of the one of its name.
+    /// A budget was set, as a new one or in place of the one of its name.
     BudgetSet {
         /// The budget.
-        budget: Budget,
+        budget: BudgetDefinition,
     },
     /// A budget was removed.
     BudgetRemoved {
@@ -137,7 +137,7 @@ pub enum Change {
         /// Whether the call may begin.
         approved: bool,
     },
-    /// A rule of approvals was set, anew or in place of the one of its name.
+    /// A rule of approvals was set, as a new one or in place of the one of its name.
     ApprovalRuleSet {
         /// Its name.
         name: String,
@@ -149,7 +149,7 @@ pub enum Change {
         /// The one session that it is for, if it is for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
-        /// From when on it answers nothing. Every rule ends; a record of before does not say when, nor names the session.
+        /// From when on it answers nothing. Every rule ends; older records have neither this nor the session.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
         /// BLAKE3 of the rule as it is written; the rule itself may quote a call's arguments.
@@ -172,18 +172,18 @@ pub enum Change {
         /// Its agent.
         agent: AgentId,
     },
-    /// What a tenant had before there were seals was sealed, as it stood then: nothing that is said to be older comes to it later.
+    /// What a tenant had before seals existed was sealed as it was: nothing that claims to be older comes later.
     BeforeSealed {
         /// How many runs that is.
         runs: u64,
         /// BLAKE3 of the list of them.
         list: Digest,
     },
-    /// The key of a tenant's secrets, which nobody could open any more, gave way to another one.
+    /// The key of a tenant's secrets, which could not be opened any more, gave way to another one.
     VaultKeyReplaced,
 }
 
-impl Change {
+impl AuditChange {
     /// Every kind, as it is written.
     pub const KINDS: [&'static str; 22] = [
         "tenant_created",
@@ -239,7 +239,7 @@ impl Change {
     }
 
     /// Returns the agent that it concerns, if it concerns one.
-    pub const fn agent(&self) -> Option<AgentId> {
+    pub const fn concerned_agent(&self) -> Option<AgentId> {
         match self {
             Self::AgentCreated { agent, .. }
             | Self::AgentStateSet { agent, .. }
@@ -267,28 +267,29 @@ impl Change {
     }
 }
 
-/// A change and whoever made it.
+/// A change and its actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Act {
-    /// Who; the server itself where nobody is named.
+pub struct AuditAct {
+    /// Who; the server itself where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
     /// What.
     #[serde(flatten)]
-    pub change: Change,
+    pub change: AuditChange,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{Measure, Per, Period};
+    use crate::budget::{BudgetMeasure, BudgetPeriod, BudgetScope};
 
     #[test]
     fn the_kinds_are_all_that_there_are() {
-        let refused = serde_json::from_str::<Change>(r#"{"kind":"?"}"#).expect_err("there is no such kind");
+        let refused =
+            serde_json::from_str::<AuditChange>(r#"{"kind":"?"}"#).expect_err("there is no such kind");
         let told = refused.to_string();
         let known: Vec<_> = told.split('`').skip(3).step_by(2).collect();
-        assert_eq!(known, Change::KINDS, "{told}");
+        assert_eq!(known, AuditChange::KINDS, "{told}");
     }
 
     #[test]
@@ -297,14 +298,14 @@ mod tests {
         let ends: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
         let created = |hash: Option<Digest>| {
             let (name, expires_at) = ("t".to_owned(), hash.map(|_| ends));
-            Change::TokenCreated { token, name, scopes, hash, expires_at }
+            AuditChange::TokenCreated { token, name, scopes, hash, expires_at }
         };
         let of_before = format!(r#"{{"kind":"token_created","token":"{token}","name":"t","scopes":[]}}"#);
-        assert_eq!(serde_json::from_str::<Change>(&of_before).expect("is read"), created(None));
+        assert_eq!(serde_json::from_str::<AuditChange>(&of_before).expect("is read"), created(None));
         assert_eq!(serde_json::to_string(&created(None)).expect("serializes"), of_before);
         let of_today = serde_json::to_string(&created(Some(Digest::default()))).expect("serializes");
         assert!(of_today.contains(r#""expires_at":"2026-11-22T12:00:00Z""#), "{of_today}");
-        let read = serde_json::from_str::<Change>(&of_today).expect("is read");
+        let read = serde_json::from_str::<AuditChange>(&of_today).expect("is read");
         assert_eq!(read, created(Some(Digest::default())));
     }
 
@@ -313,52 +314,52 @@ mod tests {
         let token = TokenId::from_bytes([7; 16]);
         let (capability, holder) = (CapabilityId::from_bytes([8; 16]), AgentId::from_bytes([9; 16]));
         let rights = vec!["tool:exec".to_owned()];
-        let budget = Budget {
+        let budget = BudgetDefinition {
             name: "b".to_owned(),
-            per: Per::Tenant,
+            per: BudgetScope::Tenant,
             of: None,
-            measure: Measure::Money,
-            period: Period::Day,
+            measure: BudgetMeasure::Money,
+            period: BudgetPeriod::Day,
             limit: (1 << 53) + 1,
             declared: false,
         };
         let rule_set = |agent| {
             let (name, answer, rule) = ("r".to_owned(), RuleAnswer::Deny, Digest::default());
-            Change::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule }
+            AuditChange::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule }
         };
         let by = Some(Actor::new("cli:0"));
         for (act, text) in [
             (
-                Act { by: by.clone(), change: Change::TokenRevoked { token } },
+                AuditAct { by: by.clone(), change: AuditChange::TokenRevoked { token } },
                 format!(r#"{{"by":"cli:0","kind":"token_revoked","token":"{token}"}}"#),
             ),
             (
-                Act { by: None, change: Change::ConfigApplied { config: Digest::default() } },
+                AuditAct { by: None, change: AuditChange::ConfigApplied { config: Digest::default() } },
                 format!(r#"{{"kind":"config_applied","config":"{}"}}"#, Digest::default()),
             ),
             (
-                Act {
+                AuditAct {
                     by: by.clone(),
-                    change: Change::CapabilityDelegated { capability, from: capability, holder, rights },
+                    change: AuditChange::CapabilityDelegated { capability, from: capability, holder, rights },
                 },
                 format!(
                     r#"{{"by":"cli:0","kind":"capability_delegated","capability":"{capability}","from":"{capability}","holder":"{holder}","rights":["tool:exec"]}}"#
                 ),
             ),
             (
-                Act { by: by.clone(), change: Change::BudgetSet { budget } },
+                AuditAct { by: by.clone(), change: AuditChange::BudgetSet { budget } },
                 r#"{"by":"cli:0","kind":"budget_set","budget":{"name":"b","per":"tenant","measure":"money","period":"day","limit":9007199254740993}}"#
                     .to_owned(),
             ),
             (
-                Act { by: by.clone(), change: rule_set(None) },
+                AuditAct { by: by.clone(), change: rule_set(None) },
                 format!(
                     r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","rule":"{}"}}"#,
                     Digest::default()
                 ),
             ),
             (
-                Act { by, change: rule_set(Some(holder)) },
+                AuditAct { by, change: rule_set(Some(holder)) },
                 format!(
                     r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","agent":"{holder}","rule":"{}"}}"#,
                     Digest::default()
@@ -366,7 +367,7 @@ mod tests {
             ),
         ] {
             assert_eq!(serde_json::to_string(&act).expect("serializes"), text);
-            assert_eq!(serde_json::from_str::<Act>(&text).expect("is read"), act);
+            assert_eq!(serde_json::from_str::<AuditAct>(&text).expect("is read"), act);
             assert!(text.contains(act.change.kind()));
         }
     }

@@ -1,65 +1,74 @@
 //! The fold that charges the entries of a journal: what a call reserves, and what it is settled with.
 //!
-//! It reads counts through whoever calls it and writes none: what it returns is for the store to keep, in the same commit.
+//! It reads counts through its caller and writes none: the store keeps what it returns, in the same commit.
+//!
+//! A count is that of a period, and each subject has one: of the latest period in which it was charged. A clock that goes
+//! back over the end of a period charges to that one, so that no budget is given twice; and what a call took whose period is
+//! over concerns none.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Budget, Exhausted, LOST_MS_MAX, Measure, RULE, Spender};
+use super::{BudgetDefinition, BudgetExhaustion, BudgetMeasure, BudgetSpender, LOST_MS_MAX, RULE};
 use crate::content::CallStatus;
 use crate::entry::Entry;
 use crate::fault::ErrorCode;
 use crate::store::NewEntry;
 
+/// Reads the count of the latest period of a budget and a subject.
+pub type ReadCount<'a, E> = dyn FnMut(&str, &str) -> Result<Option<BudgetCount>, E> + 'a;
+
 /// Charges the entries that a batch appends to a run's journal: settles calls that end, and reserves for those that
-/// begin. `open` is what is reserved for the run, `read` tells how far a count has come. Fails, and changes nothing, with the
-/// first budget that has no room.
-pub fn charge<E: From<Exhausted>>(
-    budgets: &[Budget],
-    spender: &Spender<'_>,
-    open: Vec<Reserved>,
+/// begin. `open` is what is reserved for the run, `read` returns the count of the latest period of a budget and a
+/// subject. Fails, and changes nothing, with the first budget that has too little left.
+pub fn charge_entries<E: From<BudgetExhaustion>>(
+    budgets: &[BudgetDefinition],
+    spender: &BudgetSpender<'_>,
+    open: Vec<BudgetReservation>,
     entries: &[NewEntry],
-    read: &mut dyn FnMut(&Counter) -> Result<u64, E>,
-) -> Result<Charged, E> {
-    let mut book = Book { budgets, spender, read, charged: Charged { open, ..Charged::default() } };
+    read: &mut ReadCount<'_, E>,
+) -> Result<BudgetCharges, E> {
+    let mut book =
+        BudgetLedger { budgets, spender, read, charged: BudgetCharges { open, ..BudgetCharges::default() } };
     for new in entries {
         match &new.entry {
             Entry::ModelCalled(called) => {
-                book.settle(new.at, &Took::Lost)?;
+                book.settle(new.at, &SettledCost::Lost)?;
                 let tokens = u64::from(called.input_tokens) + u64::from(called.output_tokens_max);
-                book.reserve(new.at, &Needs::model(1, tokens, called.reserved_micros))?;
+                book.reserve(new.at, &CostCeiling::for_model_calls(1, tokens, called.reserved_micros))?;
             }
             Entry::OpinionCalled(called) => {
-                book.settle(new.at, &Took::Lost)?;
+                book.settle(new.at, &SettledCost::Lost)?;
                 let one = u64::from(called.input_tokens) + u64::from(called.output_tokens_max);
                 let samples = u64::from(called.samples);
                 let tokens = one.saturating_mul(samples);
-                book.reserve(new.at, &Needs::model(samples, tokens, called.reserved_micros))?;
+                book.reserve(new.at, &CostCeiling::for_model_calls(samples, tokens, called.reserved_micros))?;
             }
             Entry::OpinionGiven(given) => {
-                let known = Took::Known { tokens: given.tokens, micros: given.cost_micros };
-                book.settle(new.at, if given.opinion.is_some() { &known } else { &Took::Lost })?;
+                let known = SettledCost::Known { tokens: given.tokens, micros: given.cost_micros };
+                book.settle(new.at, if given.opinion.is_some() { &known } else { &SettledCost::Lost })?;
             }
             Entry::ToolStarted(_) => {
-                book.settle(new.at, &Took::Lost)?;
-                book.reserve(new.at, &Needs { calls: 1, spends: None })?;
+                book.settle(new.at, &SettledCost::Lost)?;
+                book.reserve(new.at, &CostCeiling { calls: 1, spends: None })?;
             }
             Entry::ModelReplied(replied) => {
                 let usage = replied.usage;
                 let tokens = u64::from(usage.input_tokens) + u64::from(usage.output_tokens);
-                book.settle(new.at, &Took::Known { tokens, micros: replied.cost_micros })?;
+                book.settle(new.at, &SettledCost::Known { tokens, micros: replied.cost_micros })?;
             }
             Entry::ModelFailed(failed) => match failed.code {
                 // It was not made, or the provider refused it or never took it.
                 ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied => {
-                    book.settle(new.at, &Took::Known { tokens: 0, micros: failed.charged_micros })?;
+                    book.settle(new.at, &SettledCost::Known { tokens: 0, micros: failed.charged_micros })?;
                 }
-                _ => book.settle(new.at, &Took::Lost)?,
+                _ => book.settle(new.at, &SettledCost::Lost)?,
             },
             Entry::ToolFinished(finished) => {
                 let unknown = finished.status == CallStatus::Unknown;
-                let took = if unknown { Took::Lost } else { Took::Known { tokens: 0, micros: 0 } };
+                let took =
+                    if unknown { SettledCost::Lost } else { SettledCost::Known { tokens: 0, micros: 0 } };
                 book.settle(new.at, &took)?;
             }
             Entry::ToolRefused(refused) => {
@@ -69,7 +78,7 @@ pub fn charge<E: From<Exhausted>>(
                 }
             }
             Entry::RunCompleted(_) | Entry::RunYielded(_) | Entry::RunFailed(_) | Entry::RunCancelled(_) => {
-                book.settle(new.at, &Took::Lost)?;
+                book.settle(new.at, &SettledCost::Lost)?;
                 book.charged.ended = true;
             }
             Entry::RunStarted(_)
@@ -85,7 +94,7 @@ pub fn charge<E: From<Exhausted>>(
 
 /// One count: of a budget, for a subject, in a period.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Counter {
+pub struct BudgetCounter {
     /// The budget's name.
     pub budget: String,
     /// Whose spending it is.
@@ -94,13 +103,22 @@ pub struct Counter {
     pub begins: i64,
 }
 
+/// How far a count has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetCount {
+    /// When its period began.
+    pub begins: i64,
+    /// What was used in it, with what is reserved.
+    pub used: u64,
+}
+
 /// What is reserved for a run's open call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reserved {
+pub struct BudgetReservation {
     /// Where it is counted.
-    pub counter: Counter,
+    pub counter: BudgetCounter,
     /// What is counted.
-    pub measure: Measure,
+    pub measure: BudgetMeasure,
     /// How much.
     pub amount: u64,
     /// When the call began.
@@ -109,117 +127,154 @@ pub struct Reserved {
 
 /// What charging a batch changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Charged {
-    /// Counts with their new values.
-    pub used: BTreeMap<Counter, u64>,
+pub struct BudgetCharges {
+    /// Counts with their new values, one of a budget and a subject. Those of earlier periods go.
+    pub used: BTreeMap<BudgetCounter, u64>,
     /// What is reserved for the run from now on, in place of what was.
-    pub open: Vec<Reserved>,
-    /// Whether the run has ended, and nobody will spend for it any more.
+    pub open: Vec<BudgetReservation>,
+    /// Whether the run has ended and spends nothing more.
     pub ended: bool,
 }
 
 /// What a call took.
-enum Took {
+enum SettledCost {
     /// This much.
     Known { tokens: u64, micros: u64 },
-    /// Nobody knows: what was reserved stays charged.
+    /// Unknown: what was reserved stays charged.
     Lost,
 }
 
 /// What a call would take at most.
-struct Needs {
+struct CostCeiling {
     calls: u64,
     /// Tokens and money; no tool takes any.
     spends: Option<(u64, u64)>,
 }
 
-impl Needs {
+impl CostCeiling {
     /// What calls of a model would take together.
-    fn model(calls: u64, tokens: u64, micros: u64) -> Self {
+    fn for_model_calls(calls: u64, tokens: u64, micros: u64) -> Self {
         Self { calls, spends: Some((tokens, micros)) }
     }
 }
 
-struct Book<'a, E> {
-    budgets: &'a [Budget],
-    spender: &'a Spender<'a>,
-    read: &'a mut dyn FnMut(&Counter) -> Result<u64, E>,
-    charged: Charged,
+struct BudgetLedger<'a, E> {
+    budgets: &'a [BudgetDefinition],
+    spender: &'a BudgetSpender<'a>,
+    read: &'a mut ReadCount<'a, E>,
+    charged: BudgetCharges,
 }
 
-impl<E: From<Exhausted>> Book<'_, E> {
-    fn used(&mut self, counter: &Counter) -> Result<u64, E> {
-        match self.charged.used.get(counter) {
-            Some(used) => Ok(*used),
-            None => (self.read)(counter),
+impl<E: From<BudgetExhaustion>> BudgetLedger<'_, E> {
+    /// The count of the latest period in which a subject was charged.
+    fn latest(&mut self, budget: &str, subject: &str) -> Result<Option<BudgetCount>, E> {
+        let mine = |counter: &BudgetCounter| {
+            (counter.budget.as_str(), counter.subject.as_str()) == (budget, subject)
+        };
+        match self.charged.used.iter().find(|(counter, _)| mine(counter)) {
+            Some((counter, used)) => Ok(Some(BudgetCount { begins: counter.begins, used: *used })),
+            None => (self.read)(budget, subject),
         }
     }
 
-    fn reserve(&mut self, at: Timestamp, needs: &Needs) -> Result<(), E> {
+    /// Returns what is charged at a time: the period that the time lies in, or a later one that is known of the subject.
+    fn count_at(
+        &mut self,
+        budget: &BudgetDefinition,
+        subject: String,
+        at: Timestamp,
+    ) -> Result<(BudgetCounter, u64), E> {
+        let begins = budget.period.period_start(at);
+        let latest = self.latest(&budget.name, &subject)?.filter(|latest| latest.begins >= begins);
+        let BudgetCount { begins, used } = latest.unwrap_or(BudgetCount { begins, used: 0 });
+        Ok((BudgetCounter { budget: budget.name.clone(), subject, begins }, used))
+    }
+
+    /// Writes down a count, in the place of that of an earlier period.
+    fn put(&mut self, counter: BudgetCounter, used: u64) {
+        self.charged
+            .used
+            .retain(|known, _| (&known.budget, &known.subject) != (&counter.budget, &counter.subject));
+        self.charged.used.insert(counter, used);
+    }
+
+    fn reserve(&mut self, at: Timestamp, needs: &CostCeiling) -> Result<(), E> {
         for budget in self.budgets {
-            let Some(subject) = budget.subject(self.spender) else { continue };
+            let Some(subject) = budget.matching_subject(self.spender) else { continue };
             let needed = match (budget.measure, needs.spends) {
-                (Measure::Tokens, Some((tokens, _))) => tokens,
-                (Measure::Money, Some((_, micros))) => micros,
-                (Measure::Tokens | Measure::Money, None) => continue,
-                (Measure::Time, _) => 0,
-                (Measure::Calls, _) => needs.calls,
+                (BudgetMeasure::Tokens, Some((tokens, _))) => tokens,
+                (BudgetMeasure::Money, Some((_, micros))) => micros,
+                (BudgetMeasure::Tokens | BudgetMeasure::Money, None) => continue,
+                (BudgetMeasure::Time, _) => 0,
+                (BudgetMeasure::Calls, _) => needs.calls,
             };
-            let counter = counter_of(budget, subject, at);
-            let used = self.used(&counter)?;
-            let unpriced = budget.measure == Measure::Money && !self.spender.payer.priced;
+            let (counter, used) = self.count_at(budget, subject, at)?;
+            let unpriced = budget.measure == BudgetMeasure::Money && !self.spender.payer.priced;
             let full = match budget.measure {
-                Measure::Time => used >= budget.limit,
-                Measure::Tokens | Measure::Money | Measure::Calls => {
+                BudgetMeasure::Time => used >= budget.limit,
+                BudgetMeasure::Tokens | BudgetMeasure::Money | BudgetMeasure::Calls => {
                     used.saturating_add(needed) > budget.limit
                 }
             };
             if full || unpriced {
-                return Err(E::from(Exhausted {
+                return Err(E::from(BudgetExhaustion {
                     budget: budget.name.clone(),
                     per: budget.per,
                     measure: budget.measure,
                     limit: budget.limit,
                     used,
                     needed,
-                    until: budget.period.ends(at).filter(|_| !unpriced),
+                    until: period_end(budget, &counter).filter(|_| !unpriced),
                     unpriced,
                 }));
             }
-            self.charged.used.insert(counter.clone(), used.saturating_add(needed));
-            self.charged.open.push(Reserved { counter, measure: budget.measure, amount: needed, at });
+            self.put(counter.clone(), used.saturating_add(needed));
+            self.charged.open.push(BudgetReservation {
+                counter,
+                measure: budget.measure,
+                amount: needed,
+                at,
+            });
         }
         Ok(())
     }
 
-    fn settle(&mut self, at: Timestamp, took: &Took) -> Result<(), E> {
-        for Reserved { counter, measure, amount, at: began } in std::mem::take(&mut self.charged.open) {
+    fn settle(&mut self, at: Timestamp, took: &SettledCost) -> Result<(), E> {
+        for BudgetReservation { counter, measure, amount, at: began } in
+            std::mem::take(&mut self.charged.open)
+        {
             let elapsed = u64::try_from(at.as_millisecond() - began.as_millisecond()).unwrap_or(0);
             let actual = match (measure, took) {
-                (Measure::Time, Took::Known { .. }) => elapsed,
-                (Measure::Time, Took::Lost) => elapsed.min(LOST_MS_MAX),
-                (Measure::Calls, _) | (_, Took::Lost) => amount,
-                (Measure::Tokens, Took::Known { tokens, .. }) => *tokens,
-                (Measure::Money, Took::Known { micros, .. }) => *micros,
+                (BudgetMeasure::Time, SettledCost::Known { .. }) => elapsed,
+                (BudgetMeasure::Time, SettledCost::Lost) => elapsed.min(LOST_MS_MAX),
+                (BudgetMeasure::Calls, _) | (_, SettledCost::Lost) => amount,
+                (BudgetMeasure::Tokens, SettledCost::Known { tokens, .. }) => *tokens,
+                (BudgetMeasure::Money, SettledCost::Known { micros, .. }) => *micros,
             };
-            let used = self.used(&counter)?.saturating_sub(amount).saturating_add(actual);
-            self.charged.used.insert(counter, used);
+            let latest = self.latest(&counter.budget, &counter.subject)?;
+            if latest.is_some_and(|latest| latest.begins > counter.begins) {
+                // Its period is over, and the subject is counted in a later one.
+                continue;
+            }
+            let used =
+                latest.filter(|latest| latest.begins == counter.begins).map_or(0, |latest| latest.used);
+            self.put(counter, used.saturating_sub(amount).saturating_add(actual));
         }
         Ok(())
     }
 
-    /// Counts a call that was refused. It needs no room, because nothing runs.
+    /// Counts a call that was refused, without looking at the limit, because nothing runs.
     fn count_refused(&mut self, at: Timestamp) -> Result<(), E> {
-        for budget in self.budgets.iter().filter(|budget| budget.measure == Measure::Calls) {
-            let Some(subject) = budget.subject(self.spender) else { continue };
-            let counter = counter_of(budget, subject, at);
-            let used = self.used(&counter)?.saturating_add(1);
-            self.charged.used.insert(counter, used);
+        for budget in self.budgets.iter().filter(|budget| budget.measure == BudgetMeasure::Calls) {
+            let Some(subject) = budget.matching_subject(self.spender) else { continue };
+            let (counter, used) = self.count_at(budget, subject, at)?;
+            self.put(counter, used.saturating_add(1));
         }
         Ok(())
     }
 }
 
-fn counter_of(budget: &Budget, subject: String, at: Timestamp) -> Counter {
-    Counter { budget: budget.name.clone(), subject, begins: budget.period.begins(at) }
+/// When the period of a count ends.
+fn period_end(budget: &BudgetDefinition, counter: &BudgetCounter) -> Option<Timestamp> {
+    budget.period.period_end(Timestamp::from_millisecond(counter.begins).ok()?)
 }

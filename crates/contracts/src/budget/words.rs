@@ -1,4 +1,4 @@
-//! The words of a budget: whose spending is added up, what is counted, and after which time the count begins anew.
+//! The words of a budget: whose spending is added up, what is counted, and after which time the count starts again.
 //!
 //! They are read and written here and nowhere else, limits too. No clock is asked: a period is that of a time that is given.
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Whose spending is added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Per {
+pub enum BudgetScope {
     /// That of the whole tenant.
     Tenant,
     /// That of each agent.
@@ -27,7 +27,7 @@ pub enum Per {
     Run,
 }
 
-impl Per {
+impl BudgetScope {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Tenant, Self::Agent, Self::Actor, Self::Session, Self::Run];
 
@@ -46,7 +46,7 @@ impl Per {
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Measure {
+pub enum BudgetMeasure {
     /// Tokens of requests and answers.
     Tokens,
     /// What models cost, in millionths of the currency unit.
@@ -57,7 +57,7 @@ pub enum Measure {
     Calls,
 }
 
-impl Measure {
+impl BudgetMeasure {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Tokens, Self::Money, Self::Time, Self::Calls];
 
@@ -72,10 +72,10 @@ impl Measure {
     }
 
     /// Reads a limit as people write it: `5.00` of money, `90s`, `30m`, `12h` or `7d` of time, else a whole number.
-    pub fn limit(self, text: &str) -> Option<u64> {
+    pub fn parse_limit(self, text: &str) -> Option<u64> {
         match self {
             Self::Tokens | Self::Calls => text.parse().ok(),
-            Self::Money => micros(text),
+            Self::Money => parse_micros(text),
             Self::Time => {
                 let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
                 let ms = match unit {
@@ -100,7 +100,7 @@ impl Measure {
     }
 
     /// Writes an amount for people.
-    pub fn show(self, amount: u64) -> String {
+    pub fn format_amount(self, amount: u64) -> String {
         match self {
             Self::Tokens | Self::Calls => amount.to_string(),
             Self::Money => format!("{}.{:06}", amount / 1_000_000, amount % 1_000_000),
@@ -109,10 +109,10 @@ impl Measure {
     }
 }
 
-/// After which time the count begins anew, in UTC.
+/// After which time the count starts again from zero, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Period {
+pub enum BudgetPeriod {
     /// Every hour.
     Hour,
     /// Every day.
@@ -123,7 +123,7 @@ pub enum Period {
     Total,
 }
 
-impl Period {
+impl BudgetPeriod {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Month, Self::Total];
 
@@ -138,7 +138,7 @@ impl Period {
     }
 
     /// Returns when the period began that a time lies in, in milliseconds since 1970; 0 for one that never ends.
-    pub fn begins(self, at: Timestamp) -> i64 {
+    pub fn period_start(self, at: Timestamp) -> i64 {
         let ms = at.as_millisecond();
         match self {
             Self::Hour => ms - ms.rem_euclid(HOUR_MS),
@@ -154,10 +154,10 @@ impl Period {
     }
 
     /// Returns when the period ends that a time lies in; `None` for one that never does.
-    pub fn ends(self, at: Timestamp) -> Option<Timestamp> {
+    pub fn period_end(self, at: Timestamp) -> Option<Timestamp> {
         let next = match self {
-            Self::Hour => self.begins(at).checked_add(HOUR_MS)?,
-            Self::Day => self.begins(at).checked_add(24 * HOUR_MS)?,
+            Self::Hour => self.period_start(at).checked_add(HOUR_MS)?,
+            Self::Day => self.period_start(at).checked_add(24 * HOUR_MS)?,
             Self::Month => {
                 let last = Offset::UTC.to_datetime(at).date().last_of_month();
                 let first = last.tomorrow().ok()?.to_datetime(Time::midnight());
@@ -172,7 +172,7 @@ impl Period {
 const HOUR_MS: i64 = 3_600_000;
 
 /// Reads `5`, `5.00` or `0.000001` as millionths.
-fn micros(text: &str) -> Option<u64> {
+fn parse_micros(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(part) || part.len() > 6 {
@@ -210,4 +210,4 @@ macro_rules! words {
     };
 }
 
-words!(Per, Measure, Period);
+words!(BudgetScope, BudgetMeasure, BudgetPeriod);

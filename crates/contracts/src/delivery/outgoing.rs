@@ -1,6 +1,6 @@
 //! What leaves: the message of a delivery, as a receiver gets it.
 //!
-//! It is made once, with the entry that it tells of, and never written anew for another attempt.
+//! It is made once, with the entry that it reports, and never written again for another attempt.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,19 +13,19 @@ use crate::scope::Actor;
 /// What leaves: the canonical event of an answer. It is stored as JSON and sent as it is, so a repeat is the same
 /// bytes. A field may be added; the meaning of one never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outgoing {
+pub struct ReplyEvent {
     /// `agent.replied`, or `agent.failed` where the run gave no answer.
     #[serde(rename = "type")]
     pub kind: String,
     /// When it was said.
     pub timestamp: Timestamp,
     /// What was said.
-    pub data: Said,
+    pub data: ReplyData,
 }
 
 /// What was said, by whom, to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct ReplyData {
     /// The agent.
     pub agent: AgentId,
     /// The session.
@@ -57,7 +57,7 @@ pub struct SaidFailure {
     pub message: String,
 }
 
-impl Outgoing {
+impl ReplyEvent {
     /// The kind of an answer.
     pub const REPLIED: &'static str = "agent.replied";
     /// The kind of a run that ended without one.
@@ -85,11 +85,11 @@ impl Outgoing {
 mod tests {
     use super::*;
 
-    fn outgoing(text: &str) -> Outgoing {
-        Outgoing {
-            kind: Outgoing::REPLIED.to_owned(),
+    fn outgoing(text: &str) -> ReplyEvent {
+        ReplyEvent {
+            kind: ReplyEvent::REPLIED.to_owned(),
             timestamp: Timestamp::UNIX_EPOCH,
-            data: Said {
+            data: ReplyData {
                 agent: AgentId::from_bytes([1; 16]),
                 session: SessionId::from_bytes([2; 16]),
                 run: RunId::from_bytes([3; 16]),
@@ -106,13 +106,13 @@ mod tests {
     #[test]
     fn a_message_is_whole_where_it_fits_and_says_so_where_it_was_cut() {
         let whole = outgoing("hi").encode_within(10).expect("it is JSON");
-        assert_eq!(serde_json::from_slice::<Outgoing>(&whole).expect("is read"), outgoing("hi"));
-        let long = "ä".repeat(Outgoing::TEXT_BYTES_CUT);
-        let cut = outgoing(&long).encode_within(Outgoing::TEXT_BYTES_CUT).expect("it is JSON");
-        let cut: Outgoing = serde_json::from_slice(&cut).expect("is read");
-        assert!(cut.data.truncated && cut.data.text.len() <= Outgoing::TEXT_BYTES_CUT);
+        assert_eq!(serde_json::from_slice::<ReplyEvent>(&whole).expect("is read"), outgoing("hi"));
+        let long = "ä".repeat(ReplyEvent::TEXT_BYTES_CUT);
+        let cut = outgoing(&long).encode_within(ReplyEvent::TEXT_BYTES_CUT).expect("it is JSON");
+        let cut: ReplyEvent = serde_json::from_slice(&cut).expect("is read");
+        assert!(cut.data.truncated && cut.data.text.len() <= ReplyEvent::TEXT_BYTES_CUT);
         assert!(long.starts_with(&cut.data.text));
         let whole = outgoing(&long).encode_within(1 << 20).expect("it is JSON");
-        assert!(!serde_json::from_slice::<Outgoing>(&whole).expect("is read").data.truncated);
+        assert!(!serde_json::from_slice::<ReplyEvent>(&whole).expect("is read").data.truncated);
     }
 }

@@ -1,11 +1,11 @@
-//! How a delivery stands, why it is not sent any more, and what came of an attempt: closed sets of words.
+//! The state of a delivery, why it is not sent any more, and what came of an attempt: closed sets of words.
 //!
 //! They say what may follow a state, and not who moves it: the store does that by compare-and-swap.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a delivery stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
@@ -19,7 +19,7 @@ pub enum DeliveryState {
     Delivered,
     /// It is not sent any more; a person may have it sent again.
     Dead,
-    /// It was sent, nobody knows whether it arrived, and its receiver takes no id: it is not sent again by itself.
+    /// It was sent, its arrival is unknown, and its receiver takes no id: it is not sent again by itself.
     UnknownAfterSend,
 }
 
@@ -28,7 +28,7 @@ impl DeliveryState {
     pub const ALL: [Self; 6] =
         [Self::Prepared, Self::Sending, Self::Failed, Self::Delivered, Self::Dead, Self::UnknownAfterSend];
 
-    /// Tells whether something is still to be done, so that later ones of its target wait.
+    /// Returns whether something is still to be done, so that later ones of its target wait.
     pub const fn is_open(self) -> bool {
         match self {
             Self::Prepared | Self::Sending | Self::Failed => true,
@@ -36,12 +36,12 @@ impl DeliveryState {
         }
     }
 
-    /// Tells whether an attempt may begin.
+    /// Returns whether an attempt may begin.
     pub const fn may_begin(self) -> bool {
         matches!(self, Self::Prepared | Self::Failed)
     }
 
-    /// Tells whether a person may have it sent again.
+    /// Returns whether a person may have it sent again.
     pub const fn may_be_redriven(self) -> bool {
         matches!(self, Self::Dead | Self::UnknownAfterSend)
     }
@@ -119,7 +119,7 @@ impl AttemptOutcome {
     pub const ALL: [Self; 5] =
         [Self::Accepted, Self::Refused, Self::NotSent, Self::Unanswered, Self::Interrupted];
 
-    /// Tells whether the receiver may have seen the message.
+    /// Returns whether the receiver may have seen the message.
     pub const fn may_have_arrived(self) -> bool {
         !matches!(self, Self::NotSent)
     }

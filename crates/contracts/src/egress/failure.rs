@@ -1,11 +1,11 @@
 //! Why a request got no answer, or no more of it, or no line was opened. The words name no address and repeat nothing of a
 //! request, so a tenant may read them.
 
-use super::Decision;
+use super::EgressDecision;
 
 /// Which wait was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum TimeoutPhase {
     /// For a connection.
     Connect,
     /// For the head of the answer.
@@ -16,7 +16,7 @@ pub enum Phase {
     Total,
 }
 
-impl Phase {
+impl TimeoutPhase {
     const fn words(self) -> &'static str {
         match self {
             Self::Connect => "no connection to it came about in time",
@@ -29,7 +29,7 @@ impl Phase {
 
 /// What was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oversized {
+pub enum OversizedPart {
     /// What would have been sent.
     Request,
     /// The headers, of the request or of the answer.
@@ -38,7 +38,7 @@ pub enum Oversized {
     Response,
 }
 
-impl Oversized {
+impl OversizedPart {
     const fn words(self) -> &'static str {
         match self {
             Self::Request => "what would be sent is",
@@ -50,7 +50,7 @@ impl Oversized {
 
 /// Why there is no answer, or no more of it. The words name no address and repeat nothing of the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum EgressFault {
     /// It may not be reached; nothing was sent to where this was found.
     #[error("{reason}")]
     Refused {
@@ -70,7 +70,7 @@ pub enum Failure {
     Unreachable,
     /// A wait was too long.
     #[error("{}", .0.words())]
-    Late(Phase),
+    Late(TimeoutPhase),
     /// There is no client to send it with.
     #[error("the HTTP client cannot be made: {cause}")]
     Unusable {
@@ -84,11 +84,11 @@ pub enum Failure {
     #[error("{} longer than the {bytes_max} bytes that may be", .part.words())]
     TooLarge {
         /// What is.
-        part: Oversized,
+        part: OversizedPart,
         /// What it may have.
         bytes_max: u64,
     },
-    /// The answer is packed, though it was asked for as it is; nobody knows how long it would become.
+    /// The answer is packed, though it was asked for as it is; how long it would become is unknown.
     #[error("the answer is compressed, and only plain answers are taken")]
     Packed,
     /// There are more redirects than are followed.
@@ -104,11 +104,11 @@ pub enum Failure {
 #[error("{failure}")]
 pub struct EgressError {
     /// Why.
-    pub failure: Failure,
-    /// Whether somebody may have got a request, and acted on it.
+    pub failure: EgressFault,
+    /// Whether a server may have received a request, and acted on it.
     pub is_sent: bool,
     /// What was judged on the way.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<EgressDecision>,
 }
 
 /// Says that a line cannot be opened: the address that the configuration names cannot be used.
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_words() {
-        let failure = Failure::TooLarge { part: Oversized::Response, bytes_max: 7 };
+        let failure = EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 7 };
         assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
-        assert_eq!(Failure::Late(Phase::Stall).to_string(), "its answer stalled");
+        assert_eq!(EgressFault::Late(TimeoutPhase::Stall).to_string(), "its answer stalled");
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// What a request asks to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Method {
-    /// Carry bytes to it that nobody looks at: a tunnel, which is no request.
+pub enum HttpMethod {
+    /// Carry bytes to it that are not inspected: a tunnel, which is no request.
     Connect,
     /// Remove it.
     Delete,
@@ -25,7 +25,7 @@ pub enum Method {
     Put,
 }
 
-impl Method {
+impl HttpMethod {
     /// Every method of a request.
     pub const ALL: [Self; 6] = [Self::Delete, Self::Get, Self::Head, Self::Patch, Self::Post, Self::Put];
 
@@ -42,7 +42,7 @@ impl Method {
         }
     }
 
-    /// Tells whether the standard says that it only looks.
+    /// Returns whether the HTTP standard calls it safe: it only reads.
     pub const fn is_safe(self) -> bool {
         match self {
             Self::Get | Self::Head => true,
@@ -51,7 +51,7 @@ impl Method {
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for HttpMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

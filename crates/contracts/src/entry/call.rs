@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::CallStatus;
 use crate::digest::Digest;
-use crate::egress::Decision;
+use crate::egress::EgressDecision;
 use crate::id::{ApprovalId, CallId};
-use crate::opinion::Opinion;
-use crate::sandbox::Network;
+use crate::label::Label;
+use crate::opinion::ModelOpinion;
+use crate::sandbox::NetworkAccess;
 use crate::tool::EffectClass;
 
 /// Fields of [`Entry::CallAsked`](super::Entry::CallAsked).
@@ -36,15 +37,15 @@ pub struct ToolStarted {
     pub action: Digest,
     /// The rule that allowed it.
     pub rule: String,
-    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
-    /// know the field reads the entry without it.
+    /// The policy that was asked, as the digest of its text; absent in older entries. A program that does not know the
+    /// field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
-    /// The approval that this start uses up, if the rule asks for one. Entries of before had none; a program that does not
+    /// The approval that this start uses up, if the rule asks for one; absent in older entries. A program that does not
     /// know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
-    /// The approval that was asked for before the call's turn, and that nobody need give any more: it is taken back. A program
+    /// The approval that was asked for before the call's turn and is not needed any more: it is taken back. A program
     /// that does not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unneeded: Option<ApprovalId>,
@@ -55,11 +56,19 @@ pub struct ToolStarted {
     /// What the program was to be given that the call starts, when the gate was asked; a program that does not know the field
     /// reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Network>,
+    pub network: Option<NetworkAccess>,
+    /// The join of the labels of everything that led to the call, when the gate was asked; a program that does not know the
+    /// field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Label>,
+    /// The arguments that the gate took for endorsed, by their names: their values were typed by the actor, or are the tool's
+    /// own defaults. A program that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endorsed: Vec<String>,
     /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
     /// the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opinion: Option<Opinion>,
+    pub opinion: Option<ModelOpinion>,
 }
 
 /// Fields of [`Entry::ToolFinished`](super::Entry::ToolFinished).
@@ -71,9 +80,9 @@ pub struct ToolFinished {
     pub status: CallStatus,
     /// What was judged about the requests that left this process, or did not; version 1 knows of none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub egress: Vec<Decision>,
-    /// BLAKE3 of what it gave, by which a call that gives the same again and again is known; absent in entries of before, and
-    /// for calls that did not end by themselves. A program that does not know the field reads the entry without it.
+    pub egress: Vec<EgressDecision>,
+    /// BLAKE3 of what it gave, by which a call that gives the same again and again is known; absent in older entries,
+    /// and for calls that did not end by themselves. A program that does not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Digest>,
 }
@@ -90,19 +99,19 @@ pub struct ToolRefused {
     pub call: CallId,
     /// The tool as the model named it.
     pub tool: String,
-    /// `denied` by the gate, `error` for arguments off the schema, `cancelled` before it began, `awaiting` where nobody
-    /// approved it while the run waited.
+    /// `denied` by the gate, `error` for arguments off the schema, `cancelled` before it began, `awaiting` where it was
+    /// not approved while the run waited.
     pub status: CallStatus,
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
-    /// know the field reads the entry without it.
+    /// The policy that was asked, as the digest of its text; absent in older entries. A program that does not know the
+    /// field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
-    /// The approval that the call was asked for under: it goes on without the run where the status is `awaiting`, and is
-    /// given back otherwise. Entries of before had none; a program that does not know the field reads the entry without it,
-    /// and holds a run with the status `awaiting`.
+    /// The approval that the call was asked for under: it goes on without the run where the status is `awaiting`, and
+    /// is given back otherwise; absent in older entries. A program that does not know the field reads the entry without
+    /// it, and holds a run with the status `awaiting`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
     /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
@@ -112,11 +121,11 @@ pub struct ToolRefused {
     /// What the program was to be given that the call starts, when the gate was asked; a program that does not know the field
     /// reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Network>,
+    pub network: Option<NetworkAccess>,
     /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
     /// the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opinion: Option<Opinion>,
+    pub opinion: Option<ModelOpinion>,
 }
 
 /// Fields of [`Entry::ToolHanded`](super::Entry::ToolHanded).

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::fault::ErrorCode;
 use crate::id::CallId;
-use crate::model::{Finish, Usage, UsageDetail};
-use crate::opinion::Opinion;
-use crate::sent::Sent;
+use crate::model::{FinishReason, TokenUsage, UsageDetail};
+use crate::opinion::ModelOpinion;
+use crate::sent::SentEncoding;
 
 /// Fields of [`Entry::ModelCalled`](super::Entry::ModelCalled). With the pinned prompt they rebuild the request exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +30,31 @@ pub struct ModelCalled {
     pub reserved_micros: u64,
     /// What was sent; absent in version 1, which cannot prove that a request is the one that was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent: Option<Sent>,
+    pub sent: Option<SentEncoding>,
+    /// By which rule, and under which policy, the gate let the request out; a program that does not know the field reads the entry
+    /// without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<JudgedBy>,
 }
 
 impl ModelCalled {
     /// The kind and version that say what was sent.
     pub const SENT: (&'static str, u16) = ("model_called", 2);
+
+    /// The alias of the model that was asked: [`model`](Self::model) or its fallback.
+    pub fn asked_alias(&self) -> &str {
+        self.sent.as_ref().and_then(|sent| sent.wording.by.as_deref()).unwrap_or(&self.model)
+    }
+}
+
+/// What decided about a request to a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedBy {
+    /// The rule.
+    pub rule: String,
+    /// The policy that was asked, as the digest of its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::ModelReplied`](super::Entry::ModelReplied).
@@ -46,49 +65,49 @@ pub struct ModelReplied {
     /// The attempt.
     pub attempt: u32,
     /// What it used.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What the tokens were.
     #[serde(default, skip_serializing_if = "UsageDetail::is_empty")]
     pub detail: UsageDetail,
     /// What it cost.
     pub cost_micros: u64,
     /// Why it stopped.
-    pub finish: Finish,
-    /// The stop text at which it ended. Most providers do not say it, and neither do entries of before; a program that does
-    /// not know the field reads the entry without it.
+    pub finish: FinishReason,
+    /// The stop text at which it ended; absent from most providers, and in older entries. A program that does not know
+    /// the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<String>,
     /// The tools it asks for, by name, in order; the body has the arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// Whether all that was sent for it was trusted, so that what it asks for is planned. Entries of before do not say it,
-    /// and plan nothing; a program that does not know the field reads the entry without it.
+    /// Whether all that was sent for it was trusted, so that what it asks for is planned; older entries lack it and
+    /// plan nothing. A program that does not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
-    /// Why nothing of what it said is told as an answer, if so. It is decided here for everybody who reads the journal; the
-    /// body is the record. Entries of before do not say it.
+    /// Why nothing of what it said is shown as an answer, if so. It is decided here for every reader of the journal;
+    /// the body is the record. Absent in older entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub withheld: Option<Withheld>,
+    pub withheld: Option<WithheldReply>,
     /// The calls that begin in no case, because their arguments in the body are not those that the model wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<MaskedCall>,
 }
 
-/// Why nothing of what a model said in a step is told as an answer.
+/// Why nothing of what a model said in a step is shown as an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Withheld {
+pub struct WithheldReply {
     /// The rule that refused it.
     pub rule: String,
     /// The reason, for people.
     pub reason: String,
 }
 
-/// A call whose arguments hold the value of a secret, or may: stars stand there, or nothing.
+/// A call whose arguments hold the value of a secret, or may: stars replace it, or nothing does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskedCall {
     /// The call.
     pub call: CallId,
-    /// What the model is told in place of a result.
+    /// What the model gets in place of a result.
     pub reason: String,
 }
 
@@ -105,6 +124,10 @@ pub struct ModelFailed {
     pub message: String,
     /// What stays charged: the reservation where the outcome is unknown, else nothing.
     pub charged_micros: u64,
+    /// By which rule, and under which policy, the gate kept the request back, if it did; a program that does not know the field reads the entry
+    /// without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<JudgedBy>,
 }
 
 /// Fields of [`Entry::OpinionCalled`](super::Entry::OpinionCalled). The model is sent the same so many times.
@@ -125,7 +148,18 @@ pub struct OpinionCalled {
     /// What is reserved for all of them.
     pub reserved_micros: u64,
     /// What is sent each time.
-    pub sent: Sent,
+    pub sent: SentEncoding,
+    /// By which rule, and under which policy, the gate let the requests out; a program that does not know the field reads the entry
+    /// without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<JudgedBy>,
+}
+
+impl OpinionCalled {
+    /// The alias of the model that was asked: [`model`](Self::model) or its fallback.
+    pub fn asked_alias(&self) -> &str {
+        self.sent.wording.by.as_deref().unwrap_or(&self.model)
+    }
 }
 
 /// Fields of [`Entry::OpinionGiven`](super::Entry::OpinionGiven).
@@ -135,14 +169,14 @@ pub struct OpinionGiven {
     pub call: CallId,
     /// The digest of its canonical action.
     pub action: Digest,
-    /// What was said; absent where a crash, or the end of the run, cut it off. Without an `OpinionCalled` before it, nobody
-    /// could be asked.
+    /// What was said; absent where a crash, or the end of the run, cut it off. Without an `OpinionCalled` before it, no
+    /// model could be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opinion: Option<Opinion>,
+    pub opinion: Option<ModelOpinion>,
     /// What the answers used, as far as it was reported.
-    pub usage: Usage,
-    /// The tokens that count: those that were reported, and those that were reserved for answers of which nobody knows.
+    pub usage: TokenUsage,
+    /// The tokens that count: those that were reported, and the reserved ones of answers without a report.
     pub tokens: u64,
-    /// What the answers cost, those of which nobody knows at their reservation.
+    /// What the answers cost, those without a report at their reservation.
     pub cost_micros: u64,
 }

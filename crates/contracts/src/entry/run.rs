@@ -1,12 +1,12 @@
 //! What the entries about a run itself say: how it began, what it took, why it rests or is held, and how it ended.
 //!
-//! Facts only. When a run rests or ends is decided by whoever writes them.
+//! Facts only. The writer of an entry decides when a run rests or ends.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::ApprovedCall;
-use crate::budget::Exhausted;
+use crate::budget::BudgetExhaustion;
 use crate::digest::Digest;
 use crate::fault::ErrorCode;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
@@ -30,7 +30,7 @@ pub struct RunStarted {
     /// The yielded run that it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<RunId>,
-    /// The approved call that is all it does. Only a run of kind `worker` has one, which a program of before holds.
+    /// The approved call that is all it does. Only a run of kind `worker` has one; an older program holds such a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
     /// The configuration revision it is pinned to.
@@ -58,7 +58,7 @@ pub struct SignalTaken {
 }
 
 impl SignalTaken {
-    /// The kind and version that say which approval is answered. A program of before holds such a run: it would take the
+    /// The kind and version that say which approval is answered. An older program holds such a run: it would take the
     /// answer for one to every call that waits.
     pub const ANSWERS: (&'static str, u16) = ("signal_taken", 2);
 }
@@ -66,7 +66,7 @@ impl SignalTaken {
 /// Why a run rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "on")]
-pub enum Park {
+pub enum ParkReason {
     /// A retry of a model attempt is due at a time.
     Retry {
         /// When.
@@ -74,7 +74,7 @@ pub enum Park {
     },
     /// Its agent is paused.
     AgentPaused,
-    /// A person must allow a call. A program of before holds such a run.
+    /// A person must allow a call. An older program holds such a run.
     Approval {
         /// The approval.
         approval: ApprovalId,
@@ -86,7 +86,7 @@ pub enum Park {
         binding: Digest,
         /// Until when the run waits.
         until: Timestamp,
-        /// From when on the call is allowed by itself, where it is delayed. A program of before takes it for one that a
+        /// From when on the call is allowed by itself, where it is delayed. An older program takes it for one that a
         /// person must allow.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cools_until: Option<Timestamp>,
@@ -102,7 +102,7 @@ pub enum Park {
 pub struct RunParked {
     /// What it waits for.
     #[serde(flatten)]
-    pub park: Park,
+    pub park: ParkReason,
 }
 
 /// Fields of [`Entry::RunHeld`](super::Entry::RunHeld).
@@ -133,8 +133,8 @@ pub enum HoldReason {
 pub struct RunCompleted {
     /// The rule by which the gate let the reply out.
     pub rule: String,
-    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
-    /// know the field reads the entry without it.
+    /// The policy that was asked, as the digest of its text; absent in older entries. A program that does not know the
+    /// field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
 }
@@ -144,9 +144,18 @@ pub struct RunCompleted {
 pub struct RunYielded {
     /// The model calls it began.
     pub model_calls: u32,
-    /// The budget that had no room for its next call; version 1 knows of none.
+    /// The budget that had too little left for its next call; version 1 knows of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<Exhausted>,
+    pub budget: Option<BudgetExhaustion>,
+    /// In how many steps the model was warned that it repeats a call, if it yielded because it went on with that; a
+    /// program that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<u32>,
+}
+
+/// What people read of a run that yielded because its model went on to repeat calls after warnings in so many steps.
+pub fn repeated_text(told: u32) -> String {
+    format!("its model repeated calls that it had made too often, although it was told so in {told} steps")
 }
 
 impl RunYielded {

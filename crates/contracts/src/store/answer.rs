@@ -3,9 +3,9 @@
 //! A refusal names which precondition did not hold and what was found instead, for the caller to go on from; what failed
 //! inside the store is a cause for the log, never a code to match on.
 
-use crate::agent::{AgentState, Handle};
+use crate::agent::{AgentState, HandleSlug};
 use crate::approval::ApprovalState;
-use crate::budget::Exhausted;
+use crate::budget::BudgetExhaustion;
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::id::{DeliveryId, ItemId, SessionId};
@@ -13,12 +13,12 @@ use crate::session::InboxOwner;
 
 /// The answer to a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Commit {
+pub enum CommitOutcome {
     /// The batch is durable.
-    Done(Receipt),
+    Done(CommitReceipt),
     /// The batch left no row.
-    Refused(Refusal),
-    /// Nobody can say. What is in memory must be dropped and read again.
+    Refused(CommitRefusal),
+    /// The outcome is unknown. What is in memory must be dropped and read again.
     Unknown {
         /// What failed, for the log.
         cause: String,
@@ -27,7 +27,7 @@ pub enum Commit {
 
 /// What a durable batch gave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Receipt {
+pub struct CommitReceipt {
     /// The positions of the items put, in the order of the mutations.
     pub positions: Vec<u64>,
     /// Whether the claim was granted; `true` also when there was none.
@@ -38,16 +38,16 @@ pub struct Receipt {
 
 /// Which precondition did not hold, and what was found instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CommitRefusal {
     /// The batch is too large or contradicts itself.
     #[error("the batch is malformed: {0}")]
     Malformed(String),
-    /// A row of the batch belongs to another tenant, or to nobody.
+    /// A row of the batch belongs to another tenant, or does not exist.
     #[error("{0} does not exist in this tenant")]
     NotFound(String),
     /// The tenant's or agent's handle is taken.
     #[error("the handle {0} is taken")]
-    HandleTaken(Handle),
+    HandleTaken(HandleSlug),
     /// The agent is in a state that does not allow this.
     #[error("the agent is {}", found.as_str())]
     AgentState {
@@ -90,7 +90,7 @@ pub enum Refusal {
     /// The delivery is not where the caller thought.
     #[error("the delivery is {} after {attempts} attempts and {redrives} redrives", found.as_str())]
     DeliveryMoved {
-        /// How it stands.
+        /// Its state.
         found: DeliveryState,
         /// Attempts that began.
         attempts: u32,
@@ -109,13 +109,13 @@ pub enum Refusal {
         /// The last number that was given.
         found: u64,
     },
-    /// A budget has no room for what the batch begins.
+    /// A budget has too little left for what the batch begins.
     #[error("{}", .0.text())]
-    BudgetExhausted(Exhausted),
+    BudgetExhausted(BudgetExhaustion),
     /// The approval is not where the caller, or the entry that names it, thought.
     #[error("the approval is {found}")]
     ApprovalMoved {
-        /// How it stands.
+        /// Its state.
         found: ApprovalState,
     },
     /// As many approvals of the tenant are open as may be.

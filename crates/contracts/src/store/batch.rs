@@ -14,18 +14,18 @@ use super::control::{
 use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
-use super::turn::{Claim, InboxPut, Pin, RunAppend, RunTakeover, SessionOpen, StatePut};
-use crate::approval::{Approval, ApprovalRule, Touch, touched};
-use crate::budget::Payer;
-use crate::capability::Capability;
+use super::turn::{InboxPut, RunAppend, RunTakeover, SessionOpen, StatePut, TextPin, TurnClaim};
+use crate::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalTransition, approval_transition};
+use crate::budget::BudgetPayer;
+use crate::capability::CapabilityRecord;
 use crate::id::{ApprovalId, RunId, SessionId, TenantId};
 use crate::scope::Actor;
 use crate::vault::SealedSecret;
 
 /// Which queue of the writer a batch waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lane {
-    /// Turns, input and whatever somebody waits for.
+pub enum WriterLane {
+    /// Turns, input and whatever a caller waits for.
     #[default]
     Turn,
     /// Imports and erasure: served when no turn waits, or now and then between many.
@@ -34,35 +34,36 @@ pub enum Lane {
 
 /// One atomic write of one tenant.
 ///
-/// Limits: at most [`Batch::ROWS_MAX`] rows and [`Batch::BYTES_MAX`] bytes; a larger batch is refused.
+/// Limits: at most [`WriteBatch::ROWS_MAX`] rows and [`WriteBatch::BYTES_MAX`] bytes; a larger batch is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct WriteBatch {
     /// The tenant of every row.
     pub tenant: TenantId,
     /// The queue.
-    pub lane: Lane,
+    pub lane: WriterLane,
     /// The writes, in order.
     pub mutations: Vec<Mutation>,
-    /// The optional claim. It is tried after the mutations; if it cannot be had, the mutations stand.
-    pub claim: Option<Claim>,
+    /// The optional claim. It is tried after the mutations; if it cannot be had, the mutations remain.
+    pub claim: Option<TurnClaim>,
     /// Who pays for the calls that the entries of the batch begin and end. They are charged to the tenant's budgets in
-    /// the same commit, and the batch is refused with [`Refusal::BudgetExhausted`](super::Refusal::BudgetExhausted) if
-    /// one has no room. Without a payer nothing is charged: what an import brings along was paid elsewhere.
-    pub payer: Option<Payer>,
-    /// Who wants it and since when, for the audit; nobody is named where the server itself does.
-    pub wanted: Option<Wanted>,
+    /// the same commit, and the batch is refused with
+    /// [`CommitRefusal::BudgetExhausted`](super::CommitRefusal::BudgetExhausted) if one has too little left. Without a
+    /// payer nothing is charged: what an import brings along was paid elsewhere.
+    pub payer: Option<BudgetPayer>,
+    /// Who wants it and since when, for the audit; absent where the server itself does.
+    pub wanted: Option<BatchRequester>,
 }
 
 /// Who wants a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Whoever asked, as authentication named them.
+pub struct BatchRequester {
+    /// The actor that asked, as authentication named it.
     pub by: Actor,
     /// When.
     pub at: Timestamp,
 }
 
-impl Batch {
+impl WriteBatch {
     /// The most rows of a batch.
     pub const ROWS_MAX: usize = 256;
     /// The most bytes of a batch.
@@ -70,11 +71,11 @@ impl Batch {
 
     /// Begins an empty batch.
     pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None, payer: None, wanted: None }
+        Self { tenant, lane: WriterLane::Turn, mutations: Vec::new(), claim: None, payer: None, wanted: None }
     }
 
-    /// Tells whether this batch appends an entry of that number to a run's journal.
-    pub fn writes(&self, run: RunId, seq: u64) -> bool {
+    /// Returns whether this batch appends an entry of that number to a run's journal.
+    pub fn writes_entry(&self, run: RunId, seq: u64) -> bool {
         let appended = self.mutations.iter().any(|mutation| match mutation {
             Mutation::RunAppend(append) => {
                 append.run == run && seq > append.after && seq - append.after <= append.entries.len() as u64
@@ -96,20 +97,20 @@ impl Batch {
             Mutation::RunAppend(append) => &append.entries[..],
             _ => &[],
         });
-        let moved = entries.filter_map(|new| touched(&new.entry));
+        let moved = entries.filter_map(|new| approval_transition(&new.entry));
         moved
-            .filter(|(_, touch)| matches!(touch, Touch::Withdraw | Touch::Retract))
+            .filter(|(_, touch)| matches!(touch, ApprovalTransition::Withdraw | ApprovalTransition::Retract))
             .map(|(id, _)| id)
             .collect()
     }
 
     /// Names who wants it.
     pub fn wanted_by(self, by: &Actor, at: Timestamp) -> Self {
-        Self { wanted: Some(Wanted { by: by.clone(), at }), ..self }
+        Self { wanted: Some(BatchRequester { by: by.clone(), at }), ..self }
     }
 
     /// Adds a mutation.
-    pub fn with(mut self, mutation: Mutation) -> Self {
+    pub fn with_mutation(mut self, mutation: Mutation) -> Self {
         self.mutations.push(mutation);
         self
     }
@@ -131,13 +132,13 @@ pub enum Mutation {
     /// Opens a session.
     SessionOpen(SessionOpen),
     /// Ends the import that fills a session: from now on the session is there, with all that was written into it. Refused
-    /// with [`Refusal::Malformed`](super::Refusal::Malformed) while a run holds the session or an item of it waits. A
-    /// session that no import fills is left alone.
+    /// with [`CommitRefusal::Malformed`](super::CommitRefusal::Malformed) while a run holds the session or an item of
+    /// it waits. A session that no import fills is left alone.
     ImportEnd(SessionId),
     /// Puts an item into an inbox.
     InboxPut(InboxPut),
     /// Keeps a text that journals name by digest; a text that is there already is left alone.
-    PinPut(Pin),
+    PinPut(TextPin),
     /// Appends to a run's journal.
     RunAppend(RunAppend),
     /// Takes over a run.
@@ -161,8 +162,8 @@ pub enum Mutation {
     /// Keeps the tenant's key of secrets; one that is there already is left alone.
     VaultKeyPut(VaultKeyPut),
     /// Writes a version of a secret in place of the one before it, which is gone. Refused with
-    /// [`Refusal::SecretVersion`](super::Refusal::SecretVersion) unless the version before it is there, or none for the
-    /// first.
+    /// [`CommitRefusal::SecretVersion`](super::CommitRefusal::SecretVersion) unless the version before it is there, or
+    /// none for the first.
     SecretPut(SealedSecret),
     /// Erases a secret. One that is not there changes nothing.
     SecretErase(SecretErase),
@@ -172,7 +173,7 @@ pub enum Mutation {
     /// Removes a budget and what was counted for it; one that is not there is removed already.
     BudgetRemove(BudgetRemove),
     /// Keeps a capability.
-    CapabilityPut(Capability),
+    CapabilityPut(CapabilityRecord),
     /// Takes a capability back, and with it everything that was made from it.
     CapabilityRevoke(CapabilityRevoke),
     /// Lets go of a capability's row.
@@ -180,15 +181,16 @@ pub enum Mutation {
     /// Says what files of an agent's workspace hold. A batch says it once for an agent.
     FileLabelsPut(FileLabelsPut),
     /// Asks for an approval; one that is there already is left alone. What becomes of it is moved by the entries of runs
-    /// that name it, in their commit. Refused with [`Refusal::ApprovalsFull`](super::Refusal::ApprovalsFull) if it is
-    /// open and [`crate::approval::OPEN_MAX`] others are, without those that the same batch [takes back](Batch::takes_back). Of
-    /// those that are not open the oldest go with it, beyond [`crate::approval::KEPT_MAX`].
-    ApprovalAsk(Box<Approval>),
-    /// Answers an approval. Refused with [`Refusal::ApprovalMoved`](super::Refusal::ApprovalMoved) unless it stands as
-    /// the caller found it.
+    /// that name it, in their commit. Refused with
+    /// [`CommitRefusal::ApprovalsFull`](super::CommitRefusal::ApprovalsFull) if it is open and
+    /// [`crate::approval::OPEN_MAX`] others are, without those of [`WriteBatch::takes_back`]. Of those that are not
+    /// open the oldest go with it, beyond [`crate::approval::KEPT_MAX`].
+    ApprovalAsk(Box<ApprovalRequest>),
+    /// Answers an approval. Refused with [`CommitRefusal::ApprovalMoved`](super::CommitRefusal::ApprovalMoved) unless
+    /// its state is the one that the caller found.
     ApprovalAnswer(ApprovalAnswer),
     /// Sets a rule of approvals. Rules of the tenant that had ended when this one was made go with it.
-    ApprovalRulePut(ApprovalRule),
+    ApprovalRulePut(ApprovalRuleRecord),
     /// Removes a rule of approvals; one that is not there is removed already.
     ApprovalRuleRemove(ApprovalRuleRemove),
 }

@@ -10,9 +10,9 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::agent::{AgentConfig, AgentState, Handle};
-use crate::approval::{Answered, ApprovalState};
-use crate::budget::Budget;
+use crate::agent::{AgentConfig, AgentState, HandleSlug};
+use crate::approval::{AnswerRecord, ApprovalState};
+use crate::budget::BudgetDefinition;
 use crate::digest::Digest;
 use crate::file::FileLabels;
 use crate::id::{AgentId, ApprovalId, CapabilityId, TokenId};
@@ -22,7 +22,7 @@ use crate::token::TokenScopes;
 #[derive(Clone, PartialEq, Eq)]
 pub struct TenantCreate {
     /// Its handle, unique on the node.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// When.
     pub at: Timestamp,
     /// The key under which the tenant's bodies are hashed, so that equal bodies of two tenants differ.
@@ -70,7 +70,7 @@ pub struct AgentCreate {
     /// Its id.
     pub agent: AgentId,
     /// Its handle, unique in its tenant.
-    pub handle: Handle,
+    pub handle: HandleSlug,
     /// The name that people see.
     pub display_name: String,
     /// Free labels.
@@ -83,9 +83,9 @@ pub struct AgentCreate {
     pub config: AgentConfig,
 }
 
-/// Changes what an agent may do. Refused with [`Refusal::AgentState`](super::Refusal::AgentState) unless it is in
-/// `from`. With the end of an agent goes what was approved for runs of their own and has not begun
-/// ([`Approval::give_up`](crate::approval::Approval::give_up)).
+/// Changes what an agent may do. Refused with [`CommitRefusal::AgentState`](super::CommitRefusal::AgentState) unless it
+/// is in `from`. With the end of an agent goes what was approved for runs of their own and has not begun
+/// ([`ApprovalRequest::give_up`](crate::approval::ApprovalRequest::give_up)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentStateSet {
     /// The agent.
@@ -106,7 +106,7 @@ pub struct ApprovalAnswer {
     /// Whether the call may begin.
     pub approved: bool,
     /// Who answers, and when. An approval that has expired by then takes no answer.
-    pub answered: Answered,
+    pub answered: AnswerRecord,
 }
 
 /// Removes a rule of approvals.
@@ -121,12 +121,12 @@ pub struct ApprovalRuleRemove {
 pub struct VaultKeyPut {
     /// The sealed key. One that is there stays, unless it is the one to be replaced.
     pub key: Bytes,
-    /// The sealed key that gives way to this one, where nobody can open it any more; refused where another one is there.
+    /// The sealed key that gives way to this one, where it opens no more; refused where another one is there.
     pub replaces: Option<Bytes>,
 }
 
-/// Erases a secret. Refused with [`Refusal::SecretVersion`](super::Refusal::SecretVersion) where another version is
-/// there.
+/// Erases a secret. Refused with [`CommitRefusal::SecretVersion`](super::CommitRefusal::SecretVersion) where another
+/// version is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretErase {
     /// Its name.
@@ -139,7 +139,7 @@ pub struct SecretErase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetSet {
     /// The budget.
-    pub budget: Budget,
+    pub budget: BudgetDefinition,
 }
 
 /// Removes a budget.

@@ -52,7 +52,7 @@ pub struct DeliverySettle {
     pub attempt: u32,
     /// What came of it.
     pub end: AttemptEnd,
-    /// How the delivery stands from now on; neither prepared nor sending.
+    /// The state of the delivery from now on; neither prepared nor sending.
     pub state: DeliveryState,
     /// Why it is not sent any more; there if and only if it is dead.
     pub reason: Option<DeadReason>,
@@ -60,7 +60,7 @@ pub struct DeliverySettle {
     pub due_at: Timestamp,
 }
 
-/// Gives a message up without an attempt. Refused unless it waits and nobody was quicker.
+/// Gives a message up without an attempt. Refused unless it waits and no other caller was quicker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryDrop {
     /// The delivery.
@@ -75,7 +75,7 @@ pub struct DeliveryDrop {
     pub at: Timestamp,
 }
 
-/// Has a message sent again that is dead or whose outcome is unknown. Refused if it stands otherwise.
+/// Has a message sent again that is dead or whose outcome is unknown. Refused in any other state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRedrive {
     /// The delivery.

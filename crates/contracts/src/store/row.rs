@@ -8,31 +8,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::agent::Tenant;
-use crate::cost::Spent;
+use crate::agent::TenantRecord;
+use crate::cost::CostTotals;
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
 use crate::id::{AgentId, ApprovalId, ItemId, RunId, SessionId, TenantId};
-use crate::run::{Run, RunStatus};
-use crate::session::{InboxItem, InboxOwner, Session};
-use crate::token::Token;
+use crate::run::{RunRecord, RunStatus};
+use crate::session::{InboxItem, InboxOwner, SessionRecord};
+use crate::token::TokenRecord;
 
 /// A page of a listing: what comes after a place, at most so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page<Id> {
+pub struct PageRequest<Id> {
     /// The last id of the page before.
     pub after: Option<Id>,
-    /// The most rows; a store gives at most [`Page::LIMIT_MAX`].
+    /// The most rows; a store gives at most [`PageRequest::LIMIT_MAX`].
     pub limit: usize,
 }
 
-impl<Id> Page<Id> {
+impl<Id> PageRequest<Id> {
     /// The most rows of any page.
     pub const LIMIT_MAX: usize = 256;
 
     /// Asks for the first page.
-    pub const fn first(limit: usize) -> Self {
+    pub const fn first_page(limit: usize) -> Self {
         Self { after: None, limit }
     }
 }
@@ -44,14 +44,14 @@ pub struct RunFilter {
     pub session: Option<SessionId>,
     /// Only runs of this agent.
     pub agent: Option<AgentId>,
-    /// Only runs that stand so.
+    /// Only runs with this status.
     pub status: Option<RunStatus>,
 }
 
 /// Which deliveries to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryFilter {
-    /// Only those that stand so.
+    /// Only those in this state.
     pub state: Option<DeliveryState>,
     /// Only those to this target.
     pub target: Option<String>,
@@ -107,9 +107,9 @@ impl StoredEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTail {
     /// The session.
-    pub session: Session,
+    pub session: SessionRecord,
     /// The newest taken items within the limits, cut so that no run is torn, and after them the first
-    /// [`Page::LIMIT_MAX`] items that wait.
+    /// [`PageRequest::LIMIT_MAX`] items that wait.
     pub items: Vec<InboxItem>,
     /// The journals of the runs that took them, in order.
     pub runs: Vec<(RunId, Arc<[StoredEntry]>)>,
@@ -121,7 +121,7 @@ pub struct OpenRun {
     /// Its tenant.
     pub tenant: TenantId,
     /// The run.
-    pub run: Run,
+    pub run: RunRecord,
 }
 
 /// A session with waiting items and no active turn.
@@ -142,7 +142,7 @@ pub struct CoolingApproval {
     pub tenant: TenantId,
     /// The approval.
     pub approval: ApprovalId,
-    /// From when on it is allowed, if nobody answers.
+    /// From when on it is allowed, if it is not answered.
     pub until: Timestamp,
 }
 
@@ -150,9 +150,9 @@ pub struct CoolingApproval {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSpending {
     /// The run's row.
-    pub run: Run,
-    /// What its attempts spent, by the alias of the model, sorted by alias. An open attempt counts as a call.
-    pub models: Vec<(String, Spent)>,
+    pub run: RunRecord,
+    /// What its attempts spent, by the alias of the model that was asked, sorted by alias. An open attempt counts as a call.
+    pub models: Vec<(String, CostTotals)>,
 }
 
 /// A custom state entry of a session.
@@ -166,7 +166,7 @@ pub struct StateEntry {
     pub value: Bytes,
 }
 
-/// The item that a caller's key stands for.
+/// The item that a caller's key refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyedItem {
     /// The item.
@@ -183,9 +183,9 @@ pub struct KeyedItem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenOwner {
     /// The tenant.
-    pub tenant: Tenant,
+    pub tenant: TenantRecord,
     /// The token; it may be expired or revoked.
-    pub token: Token,
+    pub token: TokenRecord,
 }
 
 /// Whether the store takes writes, and how much it holds.
@@ -194,7 +194,7 @@ pub struct StoreHealth {
     /// Why it answers reads only; `None` when it takes writes.
     pub read_only: Option<String>,
     /// What of it is damaged; `None` while no read and no write met damage since it was opened.
-    pub damaged: Option<Damage>,
+    pub damaged: Option<StoreDamage>,
     /// Bytes in the write-ahead log.
     pub wal_bytes: u64,
     /// Bytes in the main file.
@@ -203,7 +203,7 @@ pub struct StoreHealth {
 
 /// The damage that reads and writes of a store met. Nothing is known of what none of them came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
+pub struct StoreDamage {
     /// What the first of them met: the place, and what is wrong with it.
     pub problem: String,
     /// How long ago that was.

@@ -8,12 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::id::{AgentId, ItemId, RunId, SessionId};
+use crate::id::{AgentId, ItemId, RunId, SessionId, WriteId};
 use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
 
-/// Opens a session. Refused with [`Refusal::SessionExists`](super::Refusal::SessionExists) when the key finds one.
+/// Opens a session. Refused with [`CommitRefusal::SessionExists`](super::CommitRefusal::SessionExists) when the key
+/// finds one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionOpen {
     /// Its id.
@@ -24,8 +25,8 @@ pub struct SessionOpen {
     pub key: SessionKey,
     /// When.
     pub at: Timestamp,
-    /// Whether what will be in it comes from a file whose labels are believed. No row says so; it is an act of whoever
-    /// wants the batch.
+    /// Whether what will be in it comes from a file whose labels are believed. No row says so; it is an act of the
+    /// batch's requester.
     pub believes: bool,
     /// Whether an import fills it. Until [`Mutation::ImportEnd`](super::Mutation::ImportEnd) no read shows the session, nor
     /// anything that is in it, and only its key is taken.
@@ -39,11 +40,11 @@ pub struct ItemKey {
     pub key: String,
     /// BLAKE3 of the request, so that a key used for something else is noticed.
     pub request: Digest,
-    /// For how long the key stands for its item.
+    /// For how long the key refers to its item.
     pub lifetime: KeyLifetime,
 }
 
-/// For how long a key stands for its item, counted from the item's own time.
+/// For how long a key refers to its item, counted from the item's own time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyLifetime {
     /// As long as the item. For keys that the engine makes of something that happens once.
@@ -52,8 +53,8 @@ pub enum KeyLifetime {
     Day,
 }
 
-/// Puts an item into an inbox; the store gives it the next position. A signal for a run that has ended is refused
-/// with [`Refusal::RunTerminal`](super::Refusal::RunTerminal): nobody would ever take it.
+/// Puts an item into an inbox; the store gives it the next position. A signal for a run that has ended is refused with
+/// [`CommitRefusal::RunTerminal`](super::CommitRefusal::RunTerminal): no run would ever take it.
 ///
 /// Without a key the item's own id is its key, and the store remembers it only if the item has to wait: an item
 /// taken by the claim of its own batch is found again by that claim's entries.
@@ -71,7 +72,8 @@ pub struct InboxPut {
     pub author: Actor,
     /// The body.
     pub body: Bytes,
-    /// The caller's key. A second item with the key is refused with [`Refusal::KeyTaken`](super::Refusal::KeyTaken).
+    /// The caller's key. A second item with the key is refused with
+    /// [`CommitRefusal::KeyTaken`](super::CommitRefusal::KeyTaken).
     pub key: Option<ItemKey>,
 }
 
@@ -88,7 +90,7 @@ impl InboxPut {
 
 /// A text kept under its digest, such as a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
+pub struct TextPin {
     /// BLAKE3 of `bytes`.
     pub digest: Digest,
     /// The text.
@@ -140,7 +142,7 @@ pub struct RunTakeover {
 /// running, and `take` names the next items in their order. A run that has ended in its own claim begins nothing, so
 /// it is granted while the agent is paused, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct TurnClaim {
     /// The session.
     pub session: SessionId,
     /// Its agent.
@@ -170,6 +172,8 @@ pub struct StatePut {
     pub value: Bytes,
     /// When.
     pub at: Timestamp,
+    /// Which write this is. By it alone a repetition is known: two writers may write the same at the same time.
+    pub write: WriteId,
 }
 
 impl StatePut {

@@ -1,4 +1,4 @@
-//! Where in a request a secret stands, as it is written, stored and described. What is put there is the way out's.
+//! Where a request carries a secret, as it is written, stored and described. The egress client inserts the value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,16 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A place of a request that a call may name a secret for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Slot {
+pub enum SecretSlot {
     /// A header, by its name in lower case.
     Header(String),
     /// A parameter of the query.
     Query(String),
 }
 
-/// Where in a request a secret stands: `header:NAME`, `bearer`, `query:NAME`; or `signature`, and it stands in none.
+/// Where a request carries a secret: `header:NAME`, `bearer`, `query:NAME`; or `signature`, which is never sent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Placement {
+pub enum SecretPlacement {
     /// As a header, by its name in lower case.
     Header(String),
     /// As the header `authorization`, behind `Bearer`.
@@ -29,19 +29,19 @@ pub enum Placement {
     Signature,
 }
 
-impl Placement {
+impl SecretPlacement {
     /// Returns the place of a request that this fills; nothing where the secret is never sent.
-    pub fn slot(&self) -> Option<Slot> {
+    pub fn request_slot(&self) -> Option<SecretSlot> {
         match self {
-            Self::Header(name) => Some(Slot::Header(name.clone())),
-            Self::Bearer => Some(Slot::Header("authorization".to_owned())),
-            Self::Query(name) => Some(Slot::Query(name.clone())),
+            Self::Header(name) => Some(SecretSlot::Header(name.clone())),
+            Self::Bearer => Some(SecretSlot::Header("authorization".to_owned())),
+            Self::Query(name) => Some(SecretSlot::Query(name.clone())),
             Self::Signature => None,
         }
     }
 }
 
-impl fmt::Display for Placement {
+impl fmt::Display for SecretPlacement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
@@ -59,7 +59,7 @@ impl fmt::Display for Placement {
 )]
 pub struct ParsePlacementError;
 
-impl FromStr for Placement {
+impl FromStr for SecretPlacement {
     type Err = ParsePlacementError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -77,19 +77,19 @@ impl FromStr for Placement {
     }
 }
 
-impl Serialize for Placement {
+impl Serialize for SecretPlacement {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Placement {
+impl<'de> Deserialize<'de> for SecretPlacement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
-impl JsonSchema for Placement {
+impl JsonSchema for SecretPlacement {
     fn schema_name() -> Cow<'static, str> {
         "Placement".into()
     }
@@ -110,21 +110,21 @@ mod tests {
     #[test]
     fn a_placement_is_read_as_it_is_written() {
         for (text, slot) in [
-            ("header:x-api-key", Some(Slot::Header("x-api-key".to_owned()))),
-            ("bearer", Some(Slot::Header("authorization".to_owned()))),
-            ("query:Key", Some(Slot::Query("Key".to_owned()))),
+            ("header:x-api-key", Some(SecretSlot::Header("x-api-key".to_owned()))),
+            ("bearer", Some(SecretSlot::Header("authorization".to_owned()))),
+            ("query:Key", Some(SecretSlot::Query("Key".to_owned()))),
             ("signature", None),
         ] {
-            let placement: Placement = text.parse().expect("a placement");
-            assert_eq!((placement.to_string().as_str(), placement.slot()), (text, slot));
+            let placement: SecretPlacement = text.parse().expect("a placement");
+            assert_eq!((placement.to_string().as_str(), placement.request_slot()), (text, slot));
             let json = serde_json::to_string(&placement).expect("it is data");
-            assert_eq!(serde_json::from_str::<Placement>(&json).expect("it is read"), placement);
+            assert_eq!(serde_json::from_str::<SecretPlacement>(&json).expect("it is read"), placement);
         }
-        assert_eq!("header:X-Key".parse(), Ok(Placement::Header("x-key".to_owned())));
+        assert_eq!("header:X-Key".parse(), Ok(SecretPlacement::Header("x-key".to_owned())));
         for text in
             ["", "header:", "header:a b", "cookie:x", "bearer:x", "query:a&b", "Bearer", "signature:x"]
         {
-            assert!(text.parse::<Placement>().is_err(), "{text}");
+            assert!(text.parse::<SecretPlacement>().is_err(), "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// The shortest value: a shorter one stands in too many texts by chance to be looked for.
+/// The shortest value: too many texts contain a shorter one by chance to look for it.
 pub const VALUE_BYTES_MIN: usize = 8;
 
 /// The longest value, in bytes.
@@ -18,7 +18,7 @@ pub struct SecretValue(Zeroizing<String>);
 /// Says why a text is no value of a secret, without the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretValueError {
-    /// It is too short to be told from other text.
+    /// It is too short to be distinguished from other text.
     #[error("a value has at least {VALUE_BYTES_MIN} bytes")]
     Short,
     /// It is too long.
@@ -43,8 +43,8 @@ impl SecretValue {
         }
     }
 
-    /// Hands the value out, for whoever seals it, sends it or looks for it.
-    pub fn expose(&self) -> &str {
+    /// Exposes the value, to seal it, send it or look for it.
+    pub fn expose_secret(&self) -> &str {
         self.0.as_str()
     }
 }
@@ -67,8 +67,8 @@ impl KeyBytes {
         key
     }
 
-    /// Hands the key out, for whoever seals and opens.
-    pub fn expose(&self) -> &[u8; 32] {
+    /// Exposes the key, to seal and open.
+    pub fn expose_key(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -1,7 +1,7 @@
 //! The files of `audit/`: the key, and the checkpoints, which are appended and synced line by line.
 //!
-//! A crash in the middle of a line leaves a piece without a line end; the next start cuts it off, because nobody was told
-//! that it is there.
+//! A crash in the middle of a line leaves a piece without a line end; the next start cuts it off, because it was never
+//! acknowledged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,17 +12,17 @@ use anyhow::Context as _;
 use dromia_guard::audit::{AuditKey, LINE_BYTES_MAX, PublicKey};
 
 use crate::home::Home;
-use crate::system::{self, Exit};
+use crate::system::{self, ExitError};
 
 /// The directory.
 #[derive(Debug, Clone)]
-pub(crate) struct Book {
+pub(crate) struct AuditDirectory {
     dir: PathBuf,
 }
 
-impl Book {
-    pub(crate) fn of(home: &Home) -> Self {
-        Self { dir: home.audit() }
+impl AuditDirectory {
+    pub(crate) fn for_home(home: &Home) -> Self {
+        Self { dir: home.audit_dir() }
     }
 
     fn key_path(&self) -> PathBuf {
@@ -38,11 +38,11 @@ impl Book {
     }
 
     /// Reads the key of a home, or makes one of these secret bytes where nothing was signed yet.
-    pub(crate) fn key(&self, seed: [u8; 32]) -> anyhow::Result<AuditKey> {
+    pub(crate) fn load_or_create_key(&self, seed: [u8; 32]) -> anyhow::Result<AuditKey> {
         let path = self.key_path();
         match fs::read_to_string(&path) {
-            Ok(text) => AuditKey::read(&text).map_err(|problem| {
-                Exit::usage(format!(
+            Ok(text) => AuditKey::from_text(&text).map_err(|problem| {
+                ExitError::usage_error(format!(
                     "{} is no key of the audit: {problem}; restore it, or move {} aside to begin anew, which \
                      `dromia audit verify` will tell",
                     path.display(),
@@ -50,7 +50,7 @@ impl Book {
                 ))
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => self.new_key(seed),
-            Err(error) => Err(Exit::usage(format!(
+            Err(error) => Err(ExitError::usage_error(format!(
                 "failed to read {}: {error}; its owner must be able to read it",
                 path.display()
             ))),
@@ -60,30 +60,31 @@ impl Book {
     fn new_key(&self, seed: [u8; 32]) -> anyhow::Result<AuditKey> {
         let checkpoints = self.checkpoints_path();
         if fs::metadata(&checkpoints).is_ok_and(|found| found.len() > 0) {
-            return Err(Exit::failed(format!(
+            return Err(ExitError::failed_error(format!(
                 "the key of the audit is gone from {0}, and {1} was signed with it; restore the key, or move {0} aside \
                  to begin anew, which `dromia audit verify` will tell",
                 self.dir.display(),
                 checkpoints.display()
             )));
         }
-        let key = AuditKey::of(seed)?;
+        let key = AuditKey::from_seed(seed)?;
         system::private_dir(&self.dir)?;
-        system::replace_file(&self.public_path(), &format!("{}\n", key.public()), 0o644)?;
-        system::private_file(&self.key_path(), &key.text())?;
+        system::replace_file(&self.public_path(), &format!("{}\n", key.public_key()), 0o644)?;
+        system::private_file(&self.key_path(), &key.to_text())?;
         Ok(key)
     }
 
     /// Returns the public key of a home, if it has one.
-    pub(super) fn public(&self) -> anyhow::Result<Option<PublicKey>> {
+    pub(super) fn public_key(&self) -> anyhow::Result<Option<PublicKey>> {
         let path = self.public_path();
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let key: Result<PublicKey, _> = text.trim_end().parse();
-                key.map(Some).map_err(|problem| Exit::usage(format!("{}: {problem}", path.display())))
+                key.map(Some)
+                    .map_err(|problem| ExitError::usage_error(format!("{}: {problem}", path.display())))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Exit::usage(format!("failed to read {}: {error}", path.display()))),
+            Err(error) => Err(ExitError::usage_error(format!("failed to read {}: {error}", path.display()))),
         }
     }
 }
@@ -100,7 +101,7 @@ impl CheckpointFile {
     /// Opens the file, cuts off what a crash left, and returns its last line.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<(Self, Option<String>)> {
         let opened = || -> io::Result<(u64, Option<String>)> {
-            let mut file = options().open(&path)?;
+            let mut file = append_options().open(&path)?;
             let length = file.metadata()?.len();
             let bound = LINE_BYTES_MAX as u64 * 2;
             file.seek(SeekFrom::Start(length.saturating_sub(bound)))?;
@@ -134,9 +135,9 @@ impl CheckpointFile {
     }
 
     /// Appends a line and syncs it. A failure leaves the file as it was, or with a piece that the next append removes.
-    pub(super) fn append(&mut self, line: &str) -> io::Result<()> {
+    pub(super) fn append_line(&mut self, line: &str) -> io::Result<()> {
         let is_new = !self.path.exists();
-        let mut file = options().open(&self.path)?;
+        let mut file = append_options().open(&self.path)?;
         file.set_len(self.length)?;
         file.seek(SeekFrom::Start(self.length))?;
         file.write_all(line.as_bytes())?;
@@ -151,7 +152,7 @@ impl CheckpointFile {
     }
 }
 
-fn options() -> OpenOptions {
+fn append_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options
@@ -159,18 +160,18 @@ fn options() -> OpenOptions {
 
 /// Reads a file line by line, each with its line end, none longer than a bound.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct BoundedLines {
     file: BufReader<File>,
     path: PathBuf,
 }
 
-impl Lines {
+impl BoundedLines {
     /// Opens a file; nothing if it is not there.
     pub(super) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Self { file: BufReader::new(file), path: path.to_owned() })),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Exit::failed(format!("failed to read {}: {error}", path.display()))),
+            Err(error) => Err(ExitError::failed_error(format!("failed to read {}: {error}", path.display()))),
         }
     }
 
@@ -197,15 +198,15 @@ mod tests {
         let path = dir.path().join("checkpoints.jsonl");
         let (mut file, last) = CheckpointFile::open(path.clone()).expect("opens");
         assert_eq!(last, None);
-        file.append("one").expect("is appended");
-        file.append("two").expect("is appended");
+        file.append_line("one").expect("is appended");
+        file.append_line("two").expect("is appended");
         fs::write(&path, "one\ntwo\nthr").expect("is torn");
         let (mut file, last) = CheckpointFile::open(path.clone()).expect("opens");
         assert_eq!(last.as_deref(), Some("two"));
-        file.append("three").expect("is appended");
+        file.append_line("three").expect("is appended");
         assert_eq!(fs::read_to_string(&path).expect("is read"), "one\ntwo\nthree\n");
         let aside = file.begin_anew().expect("is moved");
-        file.append("four").expect("is appended");
+        file.append_line("four").expect("is appended");
         assert_eq!(fs::read_to_string(&path).expect("is read"), "four\n");
         assert_eq!(fs::read_to_string(aside).expect("is read"), "one\ntwo\nthree\n");
     }
@@ -214,17 +215,22 @@ mod tests {
     fn a_key_is_made_once_kept_private_and_never_made_over_what_it_signed() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().expect("a directory");
-        let book = Book { dir: dir.path().join("audit") };
-        let key = book.key([7; 32]).expect("is made");
-        assert_eq!(book.key([8; 32]).expect("is read").public(), key.public());
-        assert_eq!(book.public().expect("is read"), Some(key.public()));
+        let book = AuditDirectory { dir: dir.path().join("audit") };
+        let key = book.load_or_create_key([7; 32]).expect("is made");
+        assert_eq!(book.load_or_create_key([8; 32]).expect("is read").public_key(), key.public_key());
+        assert_eq!(book.public_key().expect("is read"), Some(key.public_key()));
         let mode = fs::metadata(book.key_path()).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(book.checkpoints_path(), "signed\n").expect("is written");
         fs::remove_file(book.key_path()).expect("is removed");
-        let refused = book.key([9; 32]).expect_err("it was signed with another").to_string();
+        let refused = book.load_or_create_key([9; 32]).expect_err("it was signed with another").to_string();
         assert!(refused.contains("restore the key"), "{refused}");
         fs::write(book.key_path(), "something").expect("is written");
-        assert!(book.key([9; 32]).expect_err("it is no key").to_string().contains("is no key of the audit"));
+        assert!(
+            book.load_or_create_key([9; 32])
+                .expect_err("it is no key")
+                .to_string()
+                .contains("is no key of the audit")
+        );
     }
 }

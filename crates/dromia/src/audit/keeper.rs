@@ -1,8 +1,8 @@
 //! Writes the checkpoints of a served home: at the start, once a minute where something happened, and at the end.
 //!
 //! A checkpoint is synced first and remembered by the store after that: a crash in between leaves a file that knows one
-//! more than the store, and never a store that knows one more than the file, which is how a file that was cut off is told
-//! from one that was not. Bounds: one number for each tenant in memory; a line names 2,048 tenants.
+//! more than the store, and never a store that knows one more than the file, which is how a truncated file is
+//! recognized. Bounds: one number for each tenant in memory; a line names 2,048 tenants.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use dromia_contracts::audit::{AuditHead, AuditLog};
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::store::{Page, Store};
-use dromia_contracts::{Digest, Operator, TenantId};
-use dromia_guard::audit::{AuditKey, Checkpoint, CheckpointHead, TENANTS_MAX};
+use dromia_contracts::store::{PageRequest, Store};
+use dromia_contracts::{Digest, OperatorScope, TenantId};
+use dromia_guard::audit::{AuditCheckpoint, AuditKey, CheckpointHead, TENANTS_MAX};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::file::{Book, CheckpointFile};
+use super::file::{AuditDirectory, CheckpointFile};
 
 /// The longest that something that happened waits for a checkpoint.
 const EVERY: Duration = Duration::from_mins(1);
@@ -26,10 +26,10 @@ const EVERY: Duration = Duration::from_mins(1);
 const LAST: Duration = Duration::from_secs(5);
 
 /// Writes checkpoints.
-pub(crate) struct Keeper {
+pub(crate) struct CheckpointWriter {
     key: Arc<AuditKey>,
     log: Arc<dyn AuditLog>,
-    operator: Operator,
+    operator: OperatorScope,
     clock: Arc<dyn Clock>,
     file: Arc<Mutex<CheckpointFile>>,
     /// The last seal of each tenant that a checkpoint of this life names.
@@ -40,25 +40,25 @@ pub(crate) struct Keeper {
 }
 
 /// A keeper at work.
-pub(crate) struct Keeping {
+pub(crate) struct CheckpointTask {
     stop: CancellationToken,
-    task: JoinHandle<Keeper>,
+    task: JoinHandle<CheckpointWriter>,
 }
 
-impl Keeper {
+impl CheckpointWriter {
     /// Takes up the file of a home where it ends.
     pub(crate) async fn open(
-        book: &Book,
+        book: &AuditDirectory,
         key: Arc<AuditKey>,
         log: Arc<dyn AuditLog>,
-        operator: Operator,
+        operator: OperatorScope,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let (mut file, last) = CheckpointFile::open(book.checkpoints_path())?;
         let mark = log.audit_mark(&operator).await?;
-        let read = last.map(|line| Checkpoint::read(&line, Some(key.public()))).transpose();
+        let read = last.map(|line| AuditCheckpoint::read_line(&line, Some(key.public_key()))).transpose();
         let last = match read {
-            Ok(last) => last.map(|last| last.mark()),
+            Ok(last) => last.map(|last| last.to_mark()),
             Err(problem) => {
                 let aside =
                     file.begin_anew().context("failed to move a damaged file of checkpoints aside")?;
@@ -75,14 +75,15 @@ impl Keeper {
         if newest != last {
             tracing::error!("checkpoints are missing; `dromia audit verify` says which");
         }
-        let (number, before) = newest.map_or((0, Checkpoint::origin()), |mark| (mark.number, mark.digest));
+        let (number, before) =
+            newest.map_or((0, AuditCheckpoint::origin_digest()), |mark| (mark.number, mark.digest));
         let file = Arc::new(Mutex::new(file));
         Ok(Self { key, log, operator, clock, file, known: HashMap::new(), number, before })
     }
 
     /// Seals for every tenant under which configuration it is served, where that is another one than before.
     pub(crate) async fn note_configuration(&self, store: &dyn Store, config: Digest) -> anyhow::Result<()> {
-        let mut page = Page::first(Page::<TenantId>::LIMIT_MAX);
+        let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
         loop {
             let tenants = store.tenants(&self.operator, page).await?;
             for tenant in &tenants {
@@ -96,8 +97,8 @@ impl Keeper {
     }
 
     /// Writes what has grown since the last checkpoint, if anything has. Returns how many lines that took.
-    pub(crate) async fn write(&mut self, why: &str) -> anyhow::Result<usize> {
-        let grown = self.grown().await?;
+    pub(crate) async fn write_checkpoint(&mut self, why: &str) -> anyhow::Result<usize> {
+        let grown = self.grown_heads().await?;
         let mut lines = 0;
         for chains in grown.chunks(TENANTS_MAX) {
             let head = CheckpointHead {
@@ -106,24 +107,24 @@ impl Keeper {
                 before: self.before,
                 why: why.to_owned(),
             };
-            let (made, text) = Checkpoint::make(&self.key, head, chains);
+            let (made, text) = AuditCheckpoint::make_signed(&self.key, head, chains);
             let file = Arc::clone(&self.file);
             let appended = tokio::task::spawn_blocking(move || {
-                file.lock().unwrap_or_else(PoisonError::into_inner).append(&text)
+                file.lock().unwrap_or_else(PoisonError::into_inner).append_line(&text)
             });
             appended.await?.context("failed to append a checkpoint")?;
             self.number = made.head.number;
             self.before = made.digest;
             self.known.extend(chains.iter().map(|one| (one.tenant, one.seal)));
             lines += 1;
-            self.log.audit_marked(&self.operator, made.mark()).await?;
+            self.log.audit_marked(&self.operator, made.to_mark()).await?;
         }
         Ok(lines)
     }
 
-    async fn grown(&self) -> anyhow::Result<Vec<AuditHead>> {
+    async fn grown_heads(&self) -> anyhow::Result<Vec<AuditHead>> {
         let mut grown = Vec::new();
-        let mut page = Page::first(Page::<TenantId>::LIMIT_MAX);
+        let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
         loop {
             let heads = self.log.audit_heads(&self.operator, page).await?;
             let is_new =
@@ -137,7 +138,7 @@ impl Keeper {
     }
 
     /// Goes on in the background until it is stopped.
-    pub(crate) fn start(mut self, store: Arc<dyn Store>, config: Digest) -> Keeping {
+    pub(crate) fn spawn_task(mut self, store: Arc<dyn Store>, config: Digest) -> CheckpointTask {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
@@ -146,7 +147,7 @@ impl Keeper {
             }
             let mut why = "start";
             loop {
-                if let Err(error) = self.write(why).await {
+                if let Err(error) = self.write_checkpoint(why).await {
                     tracing::error!(error = format!("{error:#}"), "a checkpoint waits for the next minute");
                 }
                 why = "time";
@@ -157,17 +158,17 @@ impl Keeper {
                 }
             }
         });
-        Keeping { stop, task }
+        CheckpointTask { stop, task }
     }
 }
 
-impl Keeping {
+impl CheckpointTask {
     /// Writes the last checkpoint, after everything else has come to its end.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop_and_write(self) {
         self.stop.cancel();
         let last = async {
             let mut keeper = self.task.await?;
-            keeper.write("stop").await
+            keeper.write_checkpoint("stop").await
         };
         match tokio::time::timeout(LAST, last).await {
             Ok(Ok(_)) => {}

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use dromia_contracts::Digest;
-use dromia_contracts::audit::Notary;
-use dromia_guard::audit::{AuditKey, first_line, last_line, line};
+use dromia_contracts::audit::AuditSigner;
+use dromia_guard::audit::{AuditKey, first_line, last_line, record_line};
 
 use crate::home::Home;
 use crate::redact::{Redactor, is_secret_name};
@@ -33,27 +33,27 @@ impl HouseNotary {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         for (name, value) in variables {
             if is_secret_name(&name) || referred.contains(&name.as_str()) {
-                redactor.learn(&value);
+                redactor.add_secret(&value);
             }
         }
-        if let Ok(token) = std::fs::read_to_string(home.token()) {
-            redactor.learn(&token);
+        if let Ok(token) = std::fs::read_to_string(home.token_path()) {
+            redactor.add_secret(&token);
         }
         Self { key, redactor }
     }
 }
 
-impl Notary for HouseNotary {
-    fn redacted(&self, text: &str) -> String {
-        self.redactor.text(text)
+impl AuditSigner for HouseNotary {
+    fn redact_secrets(&self, text: &str) -> String {
+        self.redactor.redact_text(text)
     }
 
     fn first_line(&self, about: &str) -> (String, Digest) {
         first_line(&self.key, about)
     }
 
-    fn line(&self, after: Digest, record: &str) -> (String, Digest) {
-        line(after, record)
+    fn record_line(&self, after: Digest, record: &str) -> (String, Digest) {
+        record_line(after, record)
     }
 
     fn last_line(&self, after: Digest, records: u64) -> String {

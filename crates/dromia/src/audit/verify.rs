@@ -12,16 +12,16 @@ mod verified;
 use std::process::ExitCode;
 
 use dromia_cli::args::VerifyAudit;
-use dromia_cli::{Context, Exit, Global, Output};
+use dromia_cli::{CommandContext, CommandExit, CommandOutput, GlobalOptions};
 use dromia_contracts::audit::AuditMark;
 use dromia_guard::audit::PublicKey;
 
-pub(crate) use self::verified::Verified;
+pub(crate) use self::verified::AuditVerification;
 
 use self::export::of_file;
 use self::home::of_home;
-use self::verified::text;
-use super::file::Book;
+use self::verified::verification_text;
+use super::file::AuditDirectory;
 use crate::home::Home;
 use crate::system;
 
@@ -29,14 +29,14 @@ use crate::system;
 pub(crate) fn run(
     home: &Home,
     asked: &VerifyAudit,
-    global: &Global,
-    context: &mut Context,
+    global: &GlobalOptions,
+    context: &mut CommandContext,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::of_local(context, global);
-    output.check()?;
+    let mut output = CommandOutput::of_local(context, global);
+    output.check_format()?;
     let named = asked.key.as_deref().map(key_of).transpose()?;
-    let book = Book::of(home);
-    let key = if named.is_some() { named } else { book.public()? };
+    let book = AuditDirectory::for_home(home);
+    let key = if named.is_some() { named } else { book.public_key()? };
     let mut verified = if let Some(file) = &asked.file {
         of_file(file, key)?
     } else {
@@ -47,26 +47,28 @@ pub(crate) fn run(
     // What is signed by another key says itself that it is the right one.
     verified.key_is_known =
         key.is_some_and(|key| verified.key.as_ref().is_none_or(|signed| *signed == key.to_string()));
-    let exit = exit(&verified);
-    output.show(&verified, text)?;
+    let exit = exit_for_result(&verified);
+    output.print_result(&verified, verification_text)?;
     Ok(exit.into())
 }
 
 /// Says how the command ends: a history that is not as it was is no failure to look at it. One that a newer program wrote
 /// was not looked at, and is no document.
-fn exit(verified: &Verified) -> Exit {
-    if verified.ok { Exit::Done } else { Exit::Conflict }
+fn exit_for_result(verified: &AuditVerification) -> CommandExit {
+    if verified.ok { CommandExit::Done } else { CommandExit::Conflict }
 }
 
 fn key_of(text: &str) -> anyhow::Result<PublicKey> {
-    text.parse().map_err(|problem| system::Exit::usage(format!("--key: {problem}")))
+    text.parse().map_err(|problem| system::ExitError::usage_error(format!("--key: {problem}")))
 }
 
 fn checkpoint_of(text: &str) -> anyhow::Result<AuditMark> {
     let parts = text.split_once(':').and_then(|(number, digest)| {
         Some(AuditMark { number: number.parse().ok()?, digest: digest.parse().ok()? })
     });
-    parts.ok_or_else(|| system::Exit::usage("--checkpoint: expected NUMBER:DIGEST, as verify prints it"))
+    parts.ok_or_else(|| {
+        system::ExitError::usage_error("--checkpoint: expected NUMBER:DIGEST, as verify prints it")
+    })
 }
 
 #[cfg(test)]
@@ -77,9 +79,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_history_is_not_taken_for_a_failure_to_look() {
-        let code = |ok| exit(&Verified { ok, ..Verified::new() }).code();
+        let code = |ok| exit_for_result(&AuditVerification { ok, ..AuditVerification::new() }).exit_code();
         assert_eq!((code(true), code(false)), (0, 6));
-        assert_ne!(code(false), Exit::Failed.code());
+        assert_ne!(code(false), CommandExit::Failed.exit_code());
     }
 
     #[test]

@@ -1,23 +1,24 @@
-//! From which number on a key takes whole numbers. Nobody writes that down twice: whoever resolves the key is asked about a zero.
+//! The least whole number that a key takes. It is not written down twice: the code that resolves the key is tried with
+//! a zero.
 
 use std::path::Path;
 
 use super::layers::{self, Environment};
-use super::origin::Origins;
-use super::written::Written;
+use super::origin::ValueOrigins;
+use super::written::WrittenConfig;
 use super::{places, resolve, schema};
 
 /// What the type of a value says; most keys take less.
 pub(super) const FROM_ZERO: &str = "a whole number from 0 to ";
 
 /// Says what belongs at a key, where that is less than its type takes; nothing where a zero is taken, and for keys below a name.
-pub(super) fn of(path: &str, wanted: &str) -> Option<String> {
+pub(super) fn bounds_text(path: &str, wanted: &str) -> Option<String> {
     let most = wanted.strip_prefix(FROM_ZERO)?;
-    let keys = schema::keys();
+    let keys = schema::list_keys();
     let key = keys.iter().find(|key| key.path == path && key.is_integer() && key.variable.is_some())?;
-    let zero = layers::set(&Written::default(), key, "0").ok()?;
-    let origins = Origins::of_file(Path::new("dromia.yaml"), places::places(""));
-    let refused = resolve::resolve(&zero, &origins, &Environment::default()).err()?;
+    let zero = layers::set_key(&WrittenConfig::default(), key, "0").ok()?;
+    let origins = ValueOrigins::of_file(Path::new("dromia.yaml"), places::key_positions(""));
+    let refused = resolve::resolve_config(&zero, &origins, &Environment::default()).err()?;
     let named = format!("{path}: must be ");
     let said = refused.0.iter().find_map(|problem| problem.message.strip_prefix(&named))?;
     if let Some(least) = said.strip_prefix("at least ") {
@@ -34,12 +35,12 @@ mod tests {
     #[test]
     fn what_a_key_takes_is_told_from_its_least_number_on() {
         let wanted = format!("{FROM_ZERO}{}", u64::MAX);
-        let told = |path| of(path, &wanted);
+        let told = |path| bounds_text(path, &wanted);
         assert_eq!(told("engine.active_max"), Some(format!("a whole number from 1 to {}", u64::MAX)));
         let body = told("limits.body_bytes_max").expect("it has bounds");
         assert!(body.starts_with("a whole number from 1024 to ") && !body.contains("is 0"), "{body}");
         assert_eq!(told("tools.pace_ms"), None, "a zero is taken");
         assert_eq!(told("models.a.price.input"), None, "a name is in its path");
-        assert_eq!(of("engine.active_max", "true or false"), None);
+        assert_eq!(bounds_text("engine.active_max", "true or false"), None);
     }
 }

@@ -1,30 +1,33 @@
 //! What `tenants.NAME.budgets` means.
 
 use dromia_contracts::AgentId;
-use dromia_contracts::agent::Handle;
-use dromia_contracts::budget::{BUDGETS_MAX, Budget, Per};
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::budget::{BUDGETS_MAX, BudgetDefinition, BudgetScope};
 
-use super::resolve::Check;
-use super::written::{Written, WrittenBudget};
+use super::resolve::ProblemCollector;
+use super::written::{WrittenBudget, WrittenConfig};
 
 /// Resolves the budgets of all tenants. An agent that is named by its handle is found when the store is open.
-pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Vec<(Handle, Vec<Budget>)> {
+pub(super) fn resolve_budgets(
+    written: &WrittenConfig,
+    check: &mut ProblemCollector<'_>,
+) -> Vec<(HandleSlug, Vec<BudgetDefinition>)> {
     let mut all = Vec::new();
     for (name, tenant) in &written.tenants {
-        // A name that is no handle is told where tenants are resolved.
-        let Ok(handle) = name.parse::<Handle>() else { continue };
+        // A name that is no handle is reported where tenants are resolved.
+        let Ok(handle) = name.parse::<HandleSlug>() else { continue };
         let key = format!("tenants.{name}.budgets");
         if tenant.budgets.len() > BUDGETS_MAX {
-            check.wrong(&key, format!("has at most {BUDGETS_MAX} budgets"));
+            check.add_problem(&key, format!("has at most {BUDGETS_MAX} budgets"));
         }
-        let mut budgets: Vec<Budget> = Vec::new();
+        let mut budgets: Vec<BudgetDefinition> = Vec::new();
         for written in &tenant.budgets {
-            match budget(written) {
+            match resolve_budget(written) {
                 Ok(budget) if budgets.iter().any(|known| known.name == budget.name) => {
-                    check.wrong(&key, format!("names {} twice", budget.name));
+                    check.add_problem(&key, format!("names {} twice", budget.name));
                 }
                 Ok(budget) => budgets.push(budget),
-                Err(problem) => check.wrong(&key, format!("{}: {problem}", written.name)),
+                Err(problem) => check.add_problem(&key, format!("{}: {problem}", written.name)),
             }
         }
         if !budgets.is_empty() {
@@ -34,12 +37,12 @@ pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Vec<(Handle, 
     all
 }
 
-fn budget(written: &WrittenBudget) -> Result<Budget, String> {
+fn resolve_budget(written: &WrittenBudget) -> Result<BudgetDefinition, String> {
     let WrittenBudget { name, per, of, measure, period, limit } = written;
-    let Some(limit) = measure.limit(limit) else {
+    let Some(limit) = measure.parse_limit(limit) else {
         return Err(format!("limit: of {measure} it is {}, not {limit}", measure.limit_rule()));
     };
-    let budget = Budget {
+    let budget = BudgetDefinition {
         name: name.clone(),
         per: *per,
         of: of.clone(),
@@ -48,9 +51,10 @@ fn budget(written: &WrittenBudget) -> Result<Budget, String> {
         limit,
         declared: true,
     };
-    let by_handle = *per == Per::Agent && of.as_ref().is_some_and(|of| of.parse::<Handle>().is_ok());
+    let by_handle =
+        *per == BudgetScope::Agent && of.as_ref().is_some_and(|of| of.parse::<HandleSlug>().is_ok());
     // What the handle leads to is an id in any case.
     let of = if by_handle { Some(AgentId::from_bytes([0; 16]).to_string()) } else { of.clone() };
-    let judged = Budget { of, ..budget.clone() };
-    judged.problem().map_or(Ok(budget), |problem| Err(problem.to_owned()))
+    let judged = BudgetDefinition { of, ..budget.clone() };
+    judged.validation_problem().map_or(Ok(budget), |problem| Err(problem.to_owned()))
 }

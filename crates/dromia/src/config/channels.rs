@@ -2,37 +2,43 @@
 
 use std::time::Duration;
 
-use dromia_gateway::{Channel, ChannelKey, Channels};
+use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
 
 use super::layers::Environment;
 use super::problem::did_you_mean;
 use super::providers::vault_name;
-use super::resolve::Check;
-use super::written::{Written, WrittenChannel};
+use super::resolve::ProblemCollector;
+use super::written::{WrittenChannel, WrittenConfig};
 
 /// The longest time that any key of a channel may say: 30 days.
 const TIME_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Makes the channels of the gateway.
-pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut Check<'_>) -> Channels {
+pub(crate) fn resolve_channels(
+    written: &WrittenConfig,
+    environment: &Environment,
+    check: &mut ProblemCollector<'_>,
+) -> WebhookChannels {
     let found = written.channels.iter();
     found
-        .filter_map(|(name, written)| Some((name.clone(), channel(name, written, environment, check)?)))
+        .filter_map(|(name, written)| {
+            Some((name.clone(), resolve_channel(name, written, environment, check)?))
+        })
         .collect()
 }
 
-fn channel(
+fn resolve_channel(
     name: &str,
     written: &WrittenChannel,
     environment: &Environment,
-    check: &mut Check<'_>,
-) -> Option<Channel> {
+    check: &mut ProblemCollector<'_>,
+) -> Option<WebhookChannel> {
     let here = format!("channels.{name}");
-    if let Err(error) = name.parse::<dromia_contracts::agent::Handle>() {
-        check.wrong(&here, format!("the name of a channel is one as of an agent: {error}"));
+    if let Err(error) = name.parse::<dromia_contracts::agent::HandleSlug>() {
+        check.add_problem(&here, format!("the name of a channel is one as of an agent: {error}"));
     }
     if let Err(problem) = plain_url(&written.url) {
-        check.wrong(&format!("{here}.url"), problem);
+        check.add_problem(&format!("{here}.url"), problem);
     }
     let backoff_ms = written.backoff_ms.unwrap_or(1_000);
     let numbers = [
@@ -46,13 +52,16 @@ fn channel(
     ];
     for (key, value, min, max) in numbers {
         if value < min || value > max {
-            check.wrong(&format!("{here}.{key}"), format!("must be from {min} to {max}, and is {value}"));
+            check.add_problem(
+                &format!("{here}.{key}"),
+                format!("must be from {min} to {max}, and is {value}"),
+            );
         }
     }
     let [attempts_max, backoff, backoff_max, age_max, recovery_max, timeout, tolerance] =
         numbers.map(|(_, value, ..)| value);
-    let key = key(&here, &written.secret, environment, check)?;
-    Some(Channel {
+    let key = channel_key(&here, &written.secret, environment, check)?;
+    Some(WebhookChannel {
         tenant: written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?,
         agent: written.agent.clone(),
         url: written.url.clone(),
@@ -84,28 +93,33 @@ pub(crate) fn plain_url(text: &str) -> Result<reqwest::Url, &'static str> {
 }
 
 /// Takes a channel's secret from the environment, or its name in the vault.
-fn key(here: &str, reference: &str, environment: &Environment, check: &mut Check<'_>) -> Option<ChannelKey> {
+fn channel_key(
+    here: &str,
+    reference: &str,
+    environment: &Environment,
+    check: &mut ProblemCollector<'_>,
+) -> Option<ChannelKey> {
     let here = format!("{here}.secret");
     if let Some(name) = vault_name(reference) {
         return Some(ChannelKey::InVault(name.to_owned()));
     }
     let Some(name) = reference.strip_prefix("env:").filter(|name| !name.is_empty()) else {
-        check.wrong(
+        check.add_problem(
             &here,
             "write env:NAME, or secret:NAME for one of the vault, so that no secret stands in the file",
         );
         return None;
     };
     let Some(value) = environment.get(name) else {
-        let near = did_you_mean(name, environment.names());
-        check.unset(&here, format!("the environment has no {name}{near}"), name.to_owned());
+        let near = did_you_mean(name, environment.variable_names());
+        check.add_unset_variable(&here, format!("the environment has no {name}{near}"), name.to_owned());
         return None;
     };
     match value.parse() {
         Ok(key) => Some(ChannelKey::Held(key)),
         Err(error) => {
             let how = "make one with: echo whsec_$(head -c 32 /dev/urandom | base64)";
-            check.wrong(&here, format!("{name} is none: {error}; {how}"));
+            check.add_problem(&here, format!("{name} is none: {error}; {how}"));
             None
         }
     }

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use dromia_contracts::egress::LineLimits;
-use dromia_guard::{EgressConfig, Private};
+use dromia_guard::{EgressConfig, PrivateAllowance};
 
-use super::resolve::Check;
+use super::resolve::ProblemCollector;
 use super::written::WrittenEgress;
 
 /// The most redirects that are followed; each leaves a decision in the journal.
@@ -18,7 +18,7 @@ const IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// What the section means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reachable {
+pub(crate) struct EgressRules {
     /// What is opened.
     pub(crate) opened: EgressConfig,
     /// The bounds of what agents reach.
@@ -26,7 +26,7 @@ pub(crate) struct Reachable {
 }
 
 /// Resolves the section.
-pub(super) fn resolve(written: &WrittenEgress, check: &mut Check<'_>) -> Reachable {
+pub(super) fn resolve_egress(written: &WrittenEgress, check: &mut ProblemCollector<'_>) -> EgressRules {
     for (key, value) in [
         ("connect_ms", written.connect_ms),
         ("first_byte_ms", written.first_byte_ms),
@@ -40,11 +40,11 @@ pub(super) fn resolve(written: &WrittenEgress, check: &mut Check<'_>) -> Reachab
         check.at_least_one(&format!("egress.{key}"), value);
     }
     if written.redirects_max > REDIRECTS_MAX {
-        check.wrong("egress.redirects_max", format!("must be at most {REDIRECTS_MAX}"));
+        check.add_problem("egress.redirects_max", format!("must be at most {REDIRECTS_MAX}"));
     }
     let opened = EgressConfig {
-        private_granted: list("private_tools", &written.private_tools, check),
-        private_named: list("private_servers", &written.private_servers, check),
+        private_granted: parse_private_list("private_tools", &written.private_tools, check),
+        private_named: parse_private_list("private_servers", &written.private_servers, check),
     };
     let limits = LineLimits {
         connect: Duration::from_millis(written.connect_ms),
@@ -59,18 +59,22 @@ pub(super) fn resolve(written: &WrittenEgress, check: &mut Check<'_>) -> Reachab
         requests_max: written.requests_max,
         idle_connections_max: IDLE_CONNECTIONS_MAX,
     };
-    Reachable { opened, limits }
+    EgressRules { opened, limits }
 }
 
-fn list(key: &str, texts: &[String], check: &mut Check<'_>) -> Vec<Private> {
+fn parse_private_list(
+    key: &str,
+    texts: &[String],
+    check: &mut ProblemCollector<'_>,
+) -> Vec<PrivateAllowance> {
     if texts.len() > PRIVATE_MAX {
-        check.wrong(&format!("egress.{key}"), format!("holds at most {PRIVATE_MAX} entries"));
+        check.add_problem(&format!("egress.{key}"), format!("holds at most {PRIVATE_MAX} entries"));
     }
     let mut opened = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        match text.parse::<Private>() {
+        match text.parse::<PrivateAllowance>() {
             Ok(private) => opened.push(private),
-            Err(error) => check.wrong(&format!("egress.{key}.{index}"), &error),
+            Err(error) => check.add_problem(&format!("egress.{key}.{index}"), &error),
         }
     }
     opened

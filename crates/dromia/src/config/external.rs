@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dromia_contracts::egress::{LineLimits, Plan, Route};
+use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineLimits};
 use dromia_contracts::label::Label;
-use dromia_contracts::vault::Placement;
+use dromia_contracts::vault::SecretPlacement;
 use dromia_tools::{ExternalSpec, ExternalTool};
 
-use super::resolve::Check;
+use super::resolve::ProblemCollector;
 use super::written::WrittenExternal;
 
-/// The most tools of the operator's own: each is told to models with every request.
+/// The most tools of the operator's own: each is sent to models with every request.
 const TOOLS_MAX: usize = 128;
 /// The longest time of one call, in milliseconds: as long as a program may run.
 const TIMEOUT_MS_MAX: u64 = 600_000;
@@ -22,51 +22,60 @@ const RESPONSE_BYTES_MAX: u64 = 64 << 20;
 
 /// A tool of the operator's own, with the bounds of its calls.
 #[derive(Debug, Clone)]
-pub(crate) struct External {
+pub(crate) struct ExternalToolConfig {
     /// What it is.
     pub(crate) tool: ExternalTool,
     /// The bounds of its calls.
     pub(crate) limits: LineLimits,
 }
 
-impl External {
+impl ExternalToolConfig {
     /// The line to its server, and to nothing else.
-    pub(crate) fn plan(&self) -> Plan {
-        Plan { route: Route::Tool(self.tool.url().to_owned()), limits: self.limits.clone() }
+    pub(crate) fn egress_plan(&self) -> EgressClientConfig {
+        EgressClientConfig {
+            route: EgressPurpose::Tool(self.tool.server_url().to_owned()),
+            limits: self.limits.clone(),
+        }
     }
 }
 
 /// Resolves them. What is not said about bounds is what counts for the tools of agents.
-pub(super) fn resolve(
+pub(super) fn resolve_external_tools(
     written: &BTreeMap<String, WrittenExternal>,
     of_tools: &LineLimits,
-    check: &mut Check<'_>,
-) -> Vec<External> {
+    check: &mut ProblemCollector<'_>,
+) -> Vec<ExternalToolConfig> {
     if written.len() > TOOLS_MAX {
-        check.wrong("tools.external", format!("names at most {TOOLS_MAX} tools"));
+        check.add_problem("tools.external", format!("names at most {TOOLS_MAX} tools"));
     }
-    written.iter().filter_map(|(name, written)| one(name, written, of_tools, check)).collect()
+    written
+        .iter()
+        .filter_map(|(name, written)| resolve_external_tool(name, written, of_tools, check))
+        .collect()
 }
 
-fn one(
+fn resolve_external_tool(
     name: &str,
     written: &WrittenExternal,
     of_tools: &LineLimits,
-    check: &mut Check<'_>,
-) -> Option<External> {
+    check: &mut ProblemCollector<'_>,
+) -> Option<ExternalToolConfig> {
     let here = format!("tools.external.{name}");
     let label = match &written.result_label {
-        Some(text) => {
-            text.parse::<Label>().map_err(|error| check.wrong(&format!("{here}.result_label"), error)).ok()?
-        }
+        Some(text) => text
+            .parse::<Label>()
+            .map_err(|error| check.add_problem(&format!("{here}.result_label"), error))
+            .ok()?,
         None => Label::OUTSIDE,
     };
     if let (None, Some(_)) = (&written.secret, &written.placement) {
-        check
-            .wrong(&format!("{here}.placement"), "is there without `secret`, of which it would be the place");
+        check.add_problem(
+            &format!("{here}.placement"),
+            "is there without `secret`, of which it would be the place",
+        );
     }
-    let limits = limits(&here, written, of_tools, check);
-    let placement = written.placement.clone().unwrap_or(Placement::Bearer);
+    let limits = call_limits(&here, written, of_tools, check);
+    let placement = written.placement.clone().unwrap_or(SecretPlacement::Bearer);
     let spec = ExternalSpec {
         name: name.to_owned(),
         description: written.description.clone(),
@@ -75,27 +84,34 @@ fn one(
         sink: written.sink,
         roles: written.roles.clone(),
         result_label: label,
+        sensitivity: written.sensitivity,
+        records: written.records.clone(),
         url: written.url.clone(),
         secret: written.secret.clone().map(|secret| (secret, placement)),
     };
     match ExternalTool::new(spec) {
-        Ok(tool) => Some(External { tool, limits }),
+        Ok(tool) => Some(ExternalToolConfig { tool, limits }),
         Err(error) if error.key.is_empty() => {
-            check.wrong(&here, &error);
+            check.add_problem(&here, &error);
             None
         }
         Err(error) => {
-            check.wrong(&format!("{here}.{}", error.key), &error);
+            check.add_problem(&format!("{here}.{}", error.key), &error);
             None
         }
     }
 }
 
 /// Takes the bounds of a call. A redirect is its answer, because the operator named this server and no other.
-fn limits(here: &str, written: &WrittenExternal, of_tools: &LineLimits, check: &mut Check<'_>) -> LineLimits {
+fn call_limits(
+    here: &str,
+    written: &WrittenExternal,
+    of_tools: &LineLimits,
+    check: &mut ProblemCollector<'_>,
+) -> LineLimits {
     let mut within = |key: &str, value: Option<u64>, max: u64| {
         if let Some(found) = value.filter(|found| !(1..=max).contains(found)) {
-            check.wrong(&format!("{here}.{key}"), format!("must be from 1 to {max}, and is {found}"));
+            check.add_problem(&format!("{here}.{key}"), format!("must be from 1 to {max}, and is {found}"));
         }
         value
     };
@@ -103,7 +119,7 @@ fn limits(here: &str, written: &WrittenExternal, of_tools: &LineLimits, check: &
     let answer = within("response_bytes_max", written.response_bytes_max, RESPONSE_BYTES_MAX);
     let waits = |own: Duration| timeout.unwrap_or(own);
     LineLimits {
-        // Whoever says how long a call may take means all of its waits.
+        // A time for the whole call replaces all of its waits.
         first_byte: waits(of_tools.first_byte),
         stall: waits(of_tools.stall),
         total: waits(of_tools.total),

@@ -1,5 +1,5 @@
-//! `irreversible`: what becomes of calls that cannot be undone, how long a call that is put off may be refused, and which second
-//! model is asked about them.
+//! `irreversible`: what becomes of calls that cannot be undone, how long a delayed call may be refused, and which
+//! second model is asked about them.
 //!
 //! It says no word about single tools: `permissions` does, and a policy. What cannot be undone follows from what the tools
 //! say of themselves, and from what the operator says of his own.
@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 
 use dromia_contracts::opinion::SAMPLES_MAX;
-use dromia_engine::{ApprovalsConfig, Objection, SecondOpinion};
-use dromia_guard::policy::Call;
+use dromia_engine::{ApprovalsConfig, ObjectionAction, SecondOpinion};
+use dromia_guard::policy::PolicyVerdict;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::did_you_mean;
 use super::providers::SCRIPTED;
-use super::resolve::Check;
+use super::resolve::ProblemCollector;
 use super::written::WrittenModel;
 
 /// How often a second model is asked about a call, where the file does not say it.
@@ -37,9 +37,9 @@ pub(crate) enum WrittenIrreversibleAction {
     Abort,
 }
 
-/// What becomes of calls that change something where others see it, and so cannot be undone: those of `http.request` that
-/// are more than a look, programs that are given a way out, and tools of the operator's own whose `sink` is `outside`. A help
-/// against haste, and no wall: nobody looks in between by itself.
+/// What becomes of calls that change something where others see it, and so cannot be undone: those of `http.request`
+/// that are more than a look, programs that are given a way out, and tools of the operator's own whose `sink` is
+/// `outside`. It helps against haste and is no security boundary: a delay alone makes no person look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenIrreversible {
@@ -66,9 +66,9 @@ pub(crate) enum WrittenObjection {
     Abort,
 }
 
-/// A second model. It sees the call as it would be executed and what people typed, and nothing else; it answers with one word.
-/// It makes a verdict stricter and never milder. A help against a model that was deceived, and no wall: this one may be
-/// deceived too.
+/// A second model. It sees the call as it would be executed and what people typed, and nothing else; it answers with
+/// one word. It makes a verdict stricter and never milder. It helps against a deceived model and is no security
+/// boundary: it may be deceived too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSecondOpinion {
@@ -110,53 +110,56 @@ impl Default for WrittenIrreversible {
 }
 
 /// Resolves what becomes of them, and the time to cool.
-pub(super) fn resolve(written: &WrittenIrreversible, check: &mut Check<'_>) -> (Call, SignedDuration) {
+pub(super) fn resolve_irreversible(
+    written: &WrittenIrreversible,
+    check: &mut ProblemCollector<'_>,
+) -> (PolicyVerdict, SignedDuration) {
     let WrittenIrreversible { action, cooling_ms, second_opinion: _ } = written;
     if !(1..=COOLING_MS_MAX).contains(cooling_ms) {
         let message = format!("must be from 1 to {COOLING_MS_MAX}, and is {cooling_ms}");
-        check.wrong("irreversible.cooling_ms", message);
+        check.add_problem("irreversible.cooling_ms", message);
     }
     let call = match action {
-        WrittenIrreversibleAction::Allow => Call::Allow,
-        WrittenIrreversibleAction::Delay => Call::Delay,
-        WrittenIrreversibleAction::Abort => Call::Deny,
+        WrittenIrreversibleAction::Allow => PolicyVerdict::Allow,
+        WrittenIrreversibleAction::Delay => PolicyVerdict::Delay,
+        WrittenIrreversibleAction::Abort => PolicyVerdict::Deny,
     };
     let cooling = i64::try_from(*cooling_ms).unwrap_or(i64::MAX);
     (call, SignedDuration::from_millis(cooling))
 }
 
-/// Resolves who is asked about them, if anybody is.
+/// Resolves which second model is asked about them, if one is.
 pub(super) fn second_opinion(
     written: &WrittenSecondOpinion,
     models: &BTreeMap<String, WrittenModel>,
-    check: &mut Check<'_>,
+    check: &mut ProblemCollector<'_>,
 ) -> Option<SecondOpinion> {
     let WrittenSecondOpinion { model, samples, agree, objection } = written;
     let (samples, needed) = (*samples, agree.unwrap_or(*samples));
     if !(1..=SAMPLES_MAX).contains(&samples) {
         let message = format!("must be from 1 to {SAMPLES_MAX}, and is {samples}");
-        check.wrong("irreversible.second_opinion.samples", message);
+        check.add_problem("irreversible.second_opinion.samples", message);
     } else if !(samples / 2 + 1..=samples).contains(&needed) {
         let least = samples / 2 + 1;
         let message =
             format!("must be more than half of {samples} answers, {least} to {samples}, and is {needed}");
-        check.wrong("irreversible.second_opinion.agree", message);
+        check.add_problem("irreversible.second_opinion.agree", message);
     }
     let Some(model) = model else {
         if !written.is_absent() {
-            check.wrong("irreversible.second_opinion", "has no `model`, so nobody is asked");
+            check.add_problem("irreversible.second_opinion", "has no `model`, so nobody is asked");
         }
         return None;
     };
     if model != SCRIPTED && !models.contains_key(model) {
         let known = models.keys().map(String::as_str).chain([SCRIPTED]);
         let near = did_you_mean(model, known);
-        check.wrong("irreversible.second_opinion.model", format!("there is no model `{model}`{near}"));
+        check.add_problem("irreversible.second_opinion.model", format!("there is no model `{model}`{near}"));
     }
     let objection = match objection {
-        WrittenObjection::Delay => Objection::Delay,
-        WrittenObjection::Ask => Objection::Ask,
-        WrittenObjection::Abort => Objection::Abort,
+        WrittenObjection::Delay => ObjectionAction::Delay,
+        WrittenObjection::Ask => ObjectionAction::Ask,
+        WrittenObjection::Abort => ObjectionAction::Abort,
     };
     Some(SecondOpinion { model: model.clone(), samples, agree: needed, objection })
 }

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::form;
-use super::origin::{Origin, Origins};
-use super::problem::{Problem, Problems, did_you_mean};
-use super::schema::{self, Key};
-use super::written::Written;
+use super::origin::{ValueOrigin, ValueOrigins};
+use super::problem::{ConfigProblem, ConfigProblems, did_you_mean};
+use super::schema::{self, ConfigKey};
+use super::written::WrittenConfig;
 
 /// The environment as a value, so that tests have their own.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +31,7 @@ impl Environment {
     }
 
     /// Lists the variables.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn variable_names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 }
@@ -45,7 +45,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
 
 /// One value of the command line.
 #[derive(Debug, Clone)]
-pub(crate) struct Flag {
+pub(crate) struct ConfigFlag {
     /// How the flag is called.
     pub(crate) name: &'static str,
     /// The key that it sets.
@@ -57,65 +57,75 @@ pub(crate) struct Flag {
 /// Flags that set keys.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct SetArguments {
-    /// Set one key for this command only, such as engine.active_max=8; it beats the environment and the file
-    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    /// Set one key for this command only, such as engine.active_max=8; overrides the environment and the file
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_flag_assignment)]
     set: Vec<(String, String)>,
 }
 
 impl SetArguments {
     /// Lists what is set.
-    pub(crate) fn flags(&self) -> Vec<Flag> {
-        let flag =
-            |(key, value): &(String, String)| Flag { name: "--set", key: key.clone(), value: value.clone() };
+    pub(crate) fn config_flags(&self) -> Vec<ConfigFlag> {
+        let flag = |(key, value): &(String, String)| ConfigFlag {
+            name: "--set",
+            key: key.clone(),
+            value: value.clone(),
+        };
         self.set.iter().map(flag).collect()
     }
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+fn parse_flag_assignment(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Lays the environment and the flags over what the file says.
-pub(crate) fn overlay(
-    mut written: Written,
+pub(crate) fn overlay_layers(
+    mut written: WrittenConfig,
     environment: &Environment,
-    flags: &[Flag],
-    origins: &mut Origins,
-) -> Result<Written, Problems> {
-    let keys = schema::keys();
+    flags: &[ConfigFlag],
+    origins: &mut ValueOrigins,
+) -> Result<WrittenConfig, ConfigProblems> {
+    let keys = schema::list_keys();
     let mut problems = Vec::new();
     for flag in flags {
         if !keys.iter().any(|key| key.path == flag.key && key.variable.is_some()) {
             let settable = keys.iter().filter(|key| key.variable.is_some()).map(|key| key.path.as_str());
             let near = did_you_mean(&flag.key, settable);
-            problems.push(Problem::new(flag.name, format!("`{}` is no key that can be set{near}", flag.key)));
+            problems.push(ConfigProblem::new(
+                flag.name,
+                format!("`{}` is no key that can be set{near}", flag.key),
+            ));
         }
     }
     for key in &keys {
         let Some(variable) = &key.variable else { continue };
         let from_flag = flags.iter().rev().find(|flag| flag.key == key.path);
         let (value, origin, at) = match (from_flag, environment.get(variable)) {
-            (Some(flag), _) => (flag.value.as_str(), Origin::Flag(flag.name), flag.name),
-            (None, Some(value)) => (value, Origin::Env(variable.clone()), variable.as_str()),
+            (Some(flag), _) => (flag.value.as_str(), ValueOrigin::Flag(flag.name), flag.name),
+            (None, Some(value)) => (value, ValueOrigin::Env(variable.clone()), variable.as_str()),
             (None, None) => continue,
         };
-        match set(&written, key, value) {
+        match set_key(&written, key, value) {
             Ok(with) => {
                 written = with;
-                origins.overlay(&key.path, origin);
+                origins.set_override(&key.path, origin);
             }
-            Err(problem) => problems.push(Problem::new(at, format!("{}: {problem}", key.path))),
+            Err(problem) => problems.push(ConfigProblem::new(at, format!("{}: {problem}", key.path))),
         }
     }
-    if problems.is_empty() { Ok(written) } else { Err(Problems::of(problems)) }
+    if problems.is_empty() { Ok(written) } else { Err(ConfigProblems::from_list(problems)) }
 }
 
 /// Sets one key by its path.
-pub(super) fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
+pub(super) fn set_key(
+    written: &WrittenConfig,
+    key: &ConfigKey,
+    value: &str,
+) -> Result<WrittenConfig, String> {
     let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
     let mut place = &mut document;
-    for part in key.parts() {
+    for part in key.path_parts() {
         place = &mut place[part];
     }
     *place = if key.is_integer() {
@@ -129,7 +139,7 @@ pub(super) fn set(written: &Written, key: &Key, value: &str) -> Result<Written, 
         Value::from(value)
     };
     serde_json::from_value(document)
-        .map_err(|error| format!("{value:?} does not fit: {}", form::unfit(&error.to_string())))
+        .map_err(|error| format!("{value:?} does not fit: {}", form::value_mismatch_text(&error.to_string())))
 }
 
 #[cfg(test)]
@@ -138,19 +148,22 @@ mod tests {
 
     use super::*;
 
-    fn laid(environment: &Environment, flags: &[(&str, &str)]) -> Result<(Written, Origins), Problems> {
+    fn laid(
+        environment: &Environment,
+        flags: &[(&str, &str)],
+    ) -> Result<(WrittenConfig, ValueOrigins), ConfigProblems> {
         let text = "engine:\n  active_max: 2\n";
-        let places = super::super::places::places(text);
-        let mut origins = Origins::of_file(Path::new("dromia.yaml"), places);
-        let mut written = Written::default();
+        let places = super::super::places::key_positions(text);
+        let mut origins = ValueOrigins::of_file(Path::new("dromia.yaml"), places);
+        let mut written = WrittenConfig::default();
         written.engine.active_max = 2;
-        let flag = |(key, value): &(&str, &str)| Flag {
+        let flag = |(key, value): &(&str, &str)| ConfigFlag {
             name: "--set",
             key: (*key).to_owned(),
             value: (*value).to_owned(),
         };
         let flags: Vec<_> = flags.iter().map(flag).collect();
-        let written = overlay(written, environment, &flags, &mut origins)?;
+        let written = overlay_layers(written, environment, &flags, &mut origins)?;
         Ok((written, origins))
     }
 
@@ -160,24 +173,49 @@ mod tests {
             Environment::from([("DROMIA_ENGINE_ACTIVE_MAX", "3"), ("DROMIA_LISTEN", "127.0.0.1:9")]);
         let (written, origins) = laid(&environment, &[("engine.active_max", "4")]).expect("good values");
         assert_eq!(written.engine.active_max, 4);
-        assert_eq!(origins.of("engine.active_max").to_string(), "flag --set");
+        assert_eq!(origins.origin_of("engine.active_max").to_string(), "flag --set");
         assert_eq!(written.listen.to_string(), "127.0.0.1:9");
-        assert_eq!(origins.of("listen").to_string(), "env DROMIA_LISTEN");
+        assert_eq!(origins.origin_of("listen").to_string(), "env DROMIA_LISTEN");
 
         let (written, origins) = laid(&environment, &[]).expect("good values");
         assert_eq!(written.engine.active_max, 3);
-        assert_eq!(origins.of("engine.active_max").to_string(), "env DROMIA_ENGINE_ACTIVE_MAX");
+        assert_eq!(origins.origin_of("engine.active_max").to_string(), "env DROMIA_ENGINE_ACTIVE_MAX");
 
         let (written, origins) = laid(&Environment::default(), &[]).expect("good values");
         assert_eq!(written.engine.active_max, 2);
-        assert_eq!(origins.of("engine.active_max").to_string(), "dromia.yaml:2");
-        assert_eq!(origins.of("engine.model_calls_max").to_string(), "default");
+        assert_eq!(origins.origin_of("engine.active_max").to_string(), "dromia.yaml:2");
+        assert_eq!(origins.origin_of("engine.model_calls_max").to_string(), "default");
+    }
+
+    /// Returns whether of two flags for one key the last one counts, where they are laid so.
+    fn counts_the_last(
+        laid: impl Fn(&Environment, &[(&str, &str)]) -> Result<(WrittenConfig, ValueOrigins), ConfigProblems>,
+    ) -> bool {
+        let twice = [("engine.active_max", "4"), ("listen", "127.0.0.1:9"), ("engine.active_max", "5")];
+        let (written, _) = laid(&Environment::default(), &twice).expect("good values");
+        assert_eq!(written.listen.port(), 9, "every other flag counts too");
+        written.engine.active_max == 5
+    }
+
+    #[test]
+    fn of_two_flags_for_one_key_the_last_one_counts() {
+        assert!(counts_the_last(laid));
+    }
+
+    /// Planted fault: the first of them wins.
+    #[test]
+    fn a_flag_that_wins_over_a_later_one_is_caught() {
+        let first_wins = |environment: &Environment, flags: &[(&str, &str)]| {
+            let reversed: Vec<_> = flags.iter().rev().copied().collect();
+            laid(environment, &reversed)
+        };
+        assert!(!counts_the_last(first_wins), "nothing notices it");
     }
 
     #[test]
     fn every_scalar_key_of_one_place_has_a_variable_and_every_variable_is_heard() {
-        let default = Written::default();
-        for key in schema::keys() {
+        let default = WrittenConfig::default();
+        for key in schema::list_keys() {
             let Some(variable) = &key.variable else { continue };
             let value = match key.path.as_str() {
                 "listen" => "127.0.0.1:3",
@@ -186,10 +224,10 @@ mod tests {
                 _ => "77",
             };
             let environment = Environment::from([(variable.as_str(), value)]);
-            let mut origins = Origins::of_file(Path::new("dromia.yaml"), BTreeMap::new());
-            let written = overlay(default.clone(), &environment, &[], &mut origins).expect("it fits");
+            let mut origins = ValueOrigins::of_file(Path::new("dromia.yaml"), BTreeMap::new());
+            let written = overlay_layers(default.clone(), &environment, &[], &mut origins).expect("it fits");
             assert_ne!(written, default, "{variable}");
-            assert_eq!(origins.of(&key.path), Origin::Env(variable.clone()));
+            assert_eq!(origins.origin_of(&key.path), ValueOrigin::Env(variable.clone()));
         }
     }
 

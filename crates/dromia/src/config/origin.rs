@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::places::Place;
+use super::places::TextPosition;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ValueOrigin {
     /// A flag of the command line.
     Flag(&'static str),
     /// A variable of the environment.
@@ -26,7 +26,7 @@ pub(crate) enum Origin {
     Default,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "flag {flag}"),
@@ -40,50 +40,50 @@ impl fmt::Display for Origin {
 
 /// The origins of all values of one configuration.
 #[derive(Debug, Clone)]
-pub(crate) struct Origins {
+pub(crate) struct ValueOrigins {
     file: PathBuf,
-    places: BTreeMap<String, Place>,
-    above: BTreeMap<String, Origin>,
+    places: BTreeMap<String, TextPosition>,
+    above: BTreeMap<String, ValueOrigin>,
 }
 
-impl Origins {
+impl ValueOrigins {
     /// The origins of what one file says.
-    pub(crate) fn of_file(file: &Path, places: BTreeMap<String, Place>) -> Self {
+    pub(crate) fn of_file(file: &Path, places: BTreeMap<String, TextPosition>) -> Self {
         Self { file: file.to_owned(), places, above: BTreeMap::new() }
     }
 
     /// Notes that a value comes from above the file.
-    pub(crate) fn overlay(&mut self, key: &str, origin: Origin) {
+    pub(crate) fn set_override(&mut self, key: &str, origin: ValueOrigin) {
         self.above.insert(key.to_owned(), origin);
     }
 
     /// Finds where the value of a key comes from.
-    pub(crate) fn of(&self, key: &str) -> Origin {
+    pub(crate) fn origin_of(&self, key: &str) -> ValueOrigin {
         if let Some(origin) = self.above.get(key) {
             return origin.clone();
         }
-        self.places.get(key).map_or(Origin::Default, |place| Origin::File {
+        self.places.get(key).map_or(ValueOrigin::Default, |place| ValueOrigin::File {
             name: self.file.file_name().unwrap_or(self.file.as_os_str()).display().to_string(),
             line: place.line,
         })
     }
 
-    /// Says where a key must be mended. A key that is not written is mended where what it belongs to is.
-    pub(crate) fn at(&self, key: &str) -> String {
+    /// Says where a key must be fixed. A key that is not written is fixed where what it belongs to is.
+    pub(crate) fn location_text(&self, key: &str) -> String {
         match self.above.get(key) {
-            Some(Origin::Env(name)) => return name.clone(),
-            Some(Origin::Flag(flag)) => return (*flag).to_owned(),
+            Some(ValueOrigin::Env(name)) => return name.clone(),
+            Some(ValueOrigin::Flag(flag)) => return (*flag).to_owned(),
             _ => {}
         }
-        match self.place(key) {
-            Some(Place { line, column }) => format!("{}:{line}:{column}", self.file.display()),
+        match self.place_in_file(key) {
+            Some(TextPosition { line, column }) => format!("{}:{line}:{column}", self.file.display()),
             None => self.file.display().to_string(),
         }
     }
 
-    /// Finds the place in the file where a key must be mended; none where it comes from above the file.
-    pub(crate) fn place(&self, key: &str) -> Option<Place> {
-        if matches!(self.above.get(key), Some(Origin::Env(_) | Origin::Flag(_))) {
+    /// Finds the place in the file where a key must be fixed; none where it comes from above the file.
+    pub(crate) fn place_in_file(&self, key: &str) -> Option<TextPosition> {
+        if matches!(self.above.get(key), Some(ValueOrigin::Env(_) | ValueOrigin::Flag(_))) {
             return None;
         }
         let mut path = key;

@@ -1,15 +1,16 @@
 //! `permissions`: which tools are kept from agents, or granted to one, whatever the agents' own grants say.
 //!
-//! Each row is checked as a grant is, so that a typing error is found when the file is read. Between rows that speak of the
-//! same tool deny goes before ask, ask before delay, and delay before allow. A tool that stands twice in one place is refused.
+//! Each row is checked as a grant is, so that a typing error is found when the file is read. Between rows that speak of
+//! the same tool deny goes before ask, ask before delay, and delay before allow. A tool that is listed twice in one
+//! place is refused.
 
 use dromia_guard::Grant;
-use dromia_guard::permission::spelled;
-use dromia_guard::policy::Call;
+use dromia_guard::permission::permission_grants;
+use dromia_guard::policy::PolicyVerdict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resolve::Check;
+use super::resolve::ProblemCollector;
 
 /// The most tools of one list.
 const TOOLS_MAX: usize = 64;
@@ -43,41 +44,61 @@ pub(crate) struct WrittenOwnPermissions {
     pub(crate) deny: Vec<String>,
 }
 
-/// Resolves the rows for every agent, as they stand among grants.
-pub(super) fn of_all(written: &WrittenPermissions, tools: &[&str], check: &mut Check<'_>) -> Vec<String> {
+/// Resolves the rows for every agent to grants.
+pub(super) fn of_all(
+    written: &WrittenPermissions,
+    tools: &[&str],
+    check: &mut ProblemCollector<'_>,
+) -> Vec<String> {
     let WrittenPermissions { delay, ask, deny } = written;
-    rows("permissions", &[(Call::Delay, delay), (Call::Ask, ask), (Call::Deny, deny)], tools, check)
+    permission_rows(
+        "permissions",
+        &[(PolicyVerdict::Delay, delay), (PolicyVerdict::Ask, ask), (PolicyVerdict::Deny, deny)],
+        tools,
+        check,
+    )
 }
 
-/// Resolves the rows for one agent, as they stand among its grants.
+/// Resolves the rows for one agent to grants.
 pub(super) fn of_one(
     here: &str,
     written: &WrittenOwnPermissions,
     tools: &[&str],
-    check: &mut Check<'_>,
+    check: &mut ProblemCollector<'_>,
 ) -> Vec<String> {
     let WrittenOwnPermissions { allow, delay, ask, deny } = written;
-    let lists = [(Call::Allow, allow), (Call::Delay, delay), (Call::Ask, ask), (Call::Deny, deny)];
-    rows(here, &lists, tools, check)
+    let lists = [
+        (PolicyVerdict::Allow, allow),
+        (PolicyVerdict::Delay, delay),
+        (PolicyVerdict::Ask, ask),
+        (PolicyVerdict::Deny, deny),
+    ];
+    permission_rows(here, &lists, tools, check)
 }
 
-fn rows(here: &str, lists: &[(Call, &Vec<String>)], there: &[&str], check: &mut Check<'_>) -> Vec<String> {
+fn permission_rows(
+    here: &str,
+    lists: &[(PolicyVerdict, &Vec<String>)],
+    there: &[&str],
+    check: &mut ProblemCollector<'_>,
+) -> Vec<String> {
     let mut rows = Vec::new();
     let mut known: Vec<&String> = Vec::new();
     for (call, tools) in lists {
         let list = format!("{here}.{}", call.as_str());
         if tools.len() > TOOLS_MAX {
-            check.wrong(&list, format!("holds at most {TOOLS_MAX} tools"));
+            check.add_problem(&list, format!("holds at most {TOOLS_MAX} tools"));
         }
         for (index, tool) in tools.iter().enumerate() {
             let place = format!("{list}.{index}");
             if let Err(problem) = tool_or_family(tool, there) {
-                check.wrong(&place, problem);
+                check.add_problem(&place, problem);
             } else if known.contains(&tool) {
-                check.wrong(&place, format!("{tool} stands here twice; only the strictest would count"));
+                check
+                    .add_problem(&place, format!("{tool} stands here twice; only the strictest would count"));
             }
             known.push(tool);
-            rows.extend(spelled(*call, tool));
+            rows.extend(permission_grants(*call, tool));
         }
     }
     rows

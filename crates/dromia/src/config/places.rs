@@ -1,8 +1,8 @@
-//! Where in the text each key stands.
+//! The position of each key in the text.
 //!
-//! The text is read a second time, as a tree without types, because the typed form has no room for places. A key is
-//! named by its path, such as `models.default.fallback.0`. A value that is a mapping or a list is found at its key,
-//! any other at itself.
+//! The text is read a second time, as a tree without types, because the typed form keeps no positions. A key is named
+//! by its path, such as `models.default.fallback.0`. A value that is a mapping or a list is found at its key, any other
+//! at itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,14 +12,14 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 /// A line and a column, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct TextPosition {
     pub(crate) line: u64,
     pub(crate) column: u64,
 }
 
-/// What stands at a place.
+/// The kind of value at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum NodeContent {
     Nothing,
     Text(String),
     /// A number, or true or false, as it is written in JSON.
@@ -30,20 +30,20 @@ pub(crate) enum Found {
 
 /// The path of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Way {
-    /// As it stands in the text.
+pub(crate) struct KeyPath {
+    /// As it is in the text.
     pub(crate) path: String,
-    /// As it may be told: a key that may be a secret at the wrong place is told by its length.
+    /// As it may be printed: a key that may be a secret at the wrong place is replaced by its length.
     pub(crate) told: String,
 }
 
-impl Way {
+impl KeyPath {
     /// The path of a key or item below this one.
-    pub(crate) fn below(&self, name: &str) -> Self {
+    pub(crate) fn child_path(&self, name: &str) -> Self {
         let of = |above: &str, name: &str| {
             if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }
         };
-        let told = match told(&self.path, name) {
+        let told = match printable_key(&self.path, name) {
             Ok(name) => of(&self.told, name),
             Err(length) => of(&self.told, &format!("({length})")),
         };
@@ -60,7 +60,7 @@ const KEY_TOLD: usize = 32;
 
 /// Returns a key below a path if it looks like one, else what is said of it: where a space behind a colon is missing, a value
 /// is a part of its key.
-pub(super) fn told<'key>(above: &str, key: &'key str) -> Result<&'key str, String> {
+pub(super) fn printable_key<'key>(above: &str, key: &'key str) -> Result<&'key str, String> {
     let is_plain = |text: &str| {
         let is_of_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         !text.is_empty() && text.len() <= KEY_TOLD && text.chars().all(is_of_names)
@@ -73,96 +73,100 @@ pub(super) fn told<'key>(above: &str, key: &'key str) -> Result<&'key str, Strin
     if is_told { Ok(key) } else { Err(format!("a key of {} characters", key.chars().count())) }
 }
 
-/// A key or an item of a list, with what stands there.
+/// A key or an item of a list, with what it contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Node {
+pub(crate) struct KeyNode {
     /// Its path, and the path of what it belongs to, which is empty at the top.
-    pub(crate) path: Way,
-    pub(crate) above: Way,
+    pub(crate) path: KeyPath,
+    pub(crate) above: KeyPath,
     /// How many keys and items it lies below; 0 at the top.
     pub(crate) depth: usize,
     /// The place of the key; an item has none.
-    pub(crate) key: Option<Place>,
-    pub(crate) value: Place,
-    pub(crate) found: Found,
+    pub(crate) key: Option<TextPosition>,
+    pub(crate) value: TextPosition,
+    pub(crate) found: NodeContent,
 }
 
-impl Node {
+impl KeyNode {
     /// The key itself, without what it lies below.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn key_name(&self) -> &str {
         let above = self.above.path.as_str();
         let below = self.path.path.strip_prefix(above).and_then(|rest| rest.strip_prefix('.'));
         below.filter(|_| !above.is_empty()).unwrap_or(&self.path.path)
     }
 }
 
-/// Lists every key and item, each before what lies below it. A key that stands twice is there twice. Fails with what is wrong
-/// with the text whatever it is meant to say.
-pub(crate) fn nodes(text: &str) -> Result<Vec<Node>, serde_saphyr::Error> {
+/// Lists every key and item, each before what lies below it. A key that is written twice is listed twice. Fails with
+/// what is wrong with the text whatever it is meant to say.
+pub(crate) fn list_nodes(text: &str) -> Result<Vec<KeyNode>, serde_saphyr::Error> {
     let mut nodes = Vec::new();
-    if let Some(tree) = read(text, DuplicateKeyPolicy::LastWins)? {
-        list(&Way::default(), 0, tree, &mut nodes);
+    if let Some(tree) = parse_tree(text, DuplicateKeyPolicy::LastWins)? {
+        collect_nodes(&KeyPath::default(), 0, tree, &mut nodes);
     }
     Ok(nodes)
 }
 
-fn list(above: &Way, depth: usize, tree: Tree, nodes: &mut Vec<Node>) {
-    let mut add = |name: &str, key: Option<Place>, value: Spanned<Tree>| {
-        let path = above.below(name);
-        let place = place(value.referenced);
+fn collect_nodes(above: &KeyPath, depth: usize, tree: YamlTree, nodes: &mut Vec<KeyNode>) {
+    let mut add = |name: &str, key: Option<TextPosition>, value: Spanned<YamlTree>| {
+        let path = above.child_path(name);
+        let place = text_position(value.referenced);
         let (found, below) = match value.value {
-            Tree::Leaf(found) => (found, None),
-            Tree::List(items) => (Found::List, Some(Tree::List(items))),
-            Tree::Mapping(entries) => (Found::Mapping, Some(Tree::Mapping(entries))),
+            YamlTree::Leaf(found) => (found, None),
+            YamlTree::List(items) => (NodeContent::List, Some(YamlTree::List(items))),
+            YamlTree::Mapping(entries) => (NodeContent::Mapping, Some(YamlTree::Mapping(entries))),
         };
-        nodes.push(Node { path: path.clone(), above: above.clone(), depth, key, value: place, found });
+        nodes.push(KeyNode { path: path.clone(), above: above.clone(), depth, key, value: place, found });
         if let Some(below) = below {
-            list(&path, depth + 1, below, nodes);
+            collect_nodes(&path, depth + 1, below, nodes);
         }
     };
     match tree {
-        Tree::Leaf(_) => {}
-        Tree::List(items) => {
+        YamlTree::Leaf(_) => {}
+        YamlTree::List(items) => {
             for (index, item) in items.into_iter().enumerate() {
                 add(&index.to_string(), None, item);
             }
         }
-        Tree::Mapping(entries) => {
+        YamlTree::Mapping(entries) => {
             for (key, value) in entries {
-                let at = place(key.referenced);
+                let at = text_position(key.referenced);
                 add(&key.value, Some(at), value);
             }
         }
     }
 }
 
-fn place(at: Location) -> Place {
-    Place { line: at.line(), column: at.column() }
+fn text_position(at: Location) -> TextPosition {
+    TextPosition { line: at.line(), column: at.column() }
 }
 
 /// Finds the place of every key. A text that cannot be read has none.
-pub(crate) fn places(text: &str) -> BTreeMap<String, Place> {
+pub(crate) fn key_positions(text: &str) -> BTreeMap<String, TextPosition> {
     let mut places = BTreeMap::new();
-    if let Ok(Some(Tree::Mapping(entries))) = read(text, DuplicateKeyPolicy::Error) {
-        walk("", entries, &mut places);
+    if let Ok(Some(YamlTree::Mapping(entries))) = parse_tree(text, DuplicateKeyPolicy::Error) {
+        collect_positions("", entries, &mut places);
     }
     places
 }
 
-fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mut BTreeMap<String, Place>) {
+fn collect_positions(
+    above: &str,
+    entries: Vec<(Spanned<String>, Spanned<YamlTree>)>,
+    places: &mut BTreeMap<String, TextPosition>,
+) {
     for (key, value) in entries {
         let path = if above.is_empty() { key.value } else { format!("{above}.{}", key.value) };
         let at = match value.value {
-            Tree::Leaf(_) => value.referenced,
-            Tree::List(_) | Tree::Mapping(_) => key.referenced,
+            YamlTree::Leaf(_) => value.referenced,
+            YamlTree::List(_) | YamlTree::Mapping(_) => key.referenced,
         };
-        places.insert(path.clone(), Place { line: at.line(), column: at.column() });
+        places.insert(path.clone(), TextPosition { line: at.line(), column: at.column() });
         match value.value {
-            Tree::Leaf(_) => {}
-            Tree::Mapping(entries) => walk(&path, entries, places),
-            Tree::List(items) => {
+            YamlTree::Leaf(_) => {}
+            YamlTree::Mapping(entries) => collect_positions(&path, entries, places),
+            YamlTree::List(items) => {
                 for (index, item) in items.into_iter().enumerate() {
-                    let at = Place { line: item.referenced.line(), column: item.referenced.column() };
+                    let at = TextPosition { line: item.referenced.line(), column: item.referenced.column() };
                     places.insert(format!("{path}.{index}"), at);
                 }
             }
@@ -171,13 +175,16 @@ fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mu
 }
 
 /// Reads a text without types.
-fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Option<Tree>, serde_saphyr::Error> {
-    serde_saphyr::from_str_with_options(text, options(duplicate_keys))
+fn parse_tree(
+    text: &str,
+    duplicate_keys: DuplicateKeyPolicy,
+) -> Result<Option<YamlTree>, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, parser_options(duplicate_keys))
 }
 
 /// How a configuration is read, with types and without: what is nested too deeply is refused, because each level takes some of
 /// the stack, and what one of the two takes the other does too.
-pub(super) fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
+pub(super) fn parser_options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
     serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
@@ -188,73 +195,73 @@ pub(super) fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Optio
 pub(super) const DEPTH_MAX: usize = 32;
 
 /// A text without types.
-enum Tree {
-    Leaf(Found),
-    List(Vec<Spanned<Tree>>),
-    Mapping(Vec<(Spanned<String>, Spanned<Tree>)>),
+enum YamlTree {
+    Leaf(NodeContent),
+    List(Vec<Spanned<YamlTree>>),
+    Mapping(Vec<(Spanned<String>, Spanned<YamlTree>)>),
 }
 
-impl<'de> Deserialize<'de> for Tree {
+impl<'de> Deserialize<'de> for YamlTree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any)
+        deserializer.deserialize_any(YamlTreeVisitor)
     }
 }
 
-struct Any;
+struct YamlTreeVisitor;
 
-impl<'de> Visitor<'de> for Any {
-    type Value = Tree;
+impl<'de> Visitor<'de> for YamlTreeVisitor {
+    type Value = YamlTree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Plain(value.to_string())))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Plain(value.to_string())))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Plain(value.to_string())))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Plain(value.to_string())))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Plain(value.to_string())))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Plain(value.to_string())))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Plain(format!("{value:?}"))))
+    fn visit_f64<E>(self, value: f64) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Plain(format!("{value:?}"))))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Text(value.to_owned())))
+    fn visit_str<E>(self, value: &str) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Text(value.to_owned())))
     }
 
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Nothing))
+    fn visit_unit<E>(self) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Nothing))
     }
 
-    fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Found::Nothing))
+    fn visit_none<E>(self) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf(NodeContent::Nothing))
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        Tree::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlTree, D::Error> {
+        YamlTree::deserialize(deserializer)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<YamlTree, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
         }
-        Ok(Tree::List(items))
+        Ok(YamlTree::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut mapping: A) -> Result<Tree, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut mapping: A) -> Result<YamlTree, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = mapping.next_entry()? {
             entries.push(entry);
         }
-        Ok(Tree::Mapping(entries))
+        Ok(YamlTree::Mapping(entries))
     }
 }
 
@@ -265,7 +272,7 @@ mod tests {
     #[test]
     fn every_key_is_found_in_both_styles_of_yaml() {
         let text = "# first\nlisten: 127.0.0.1:1\nengine:\n  active_max: 3\nmodels:\n  gpt-4.1: { kind: openai, fallback: [a, b] }\n  a:\n    stream: true\n    fallback:\n      - b\nlimits:\n";
-        let places = places(text);
+        let places = key_positions(text);
         for (key, line, column) in [
             ("listen", 2, 9),
             ("engine", 3, 1),
@@ -277,7 +284,7 @@ mod tests {
             ("models.a.fallback", 9, 5),
             ("models.a.fallback.0", 10, 9),
         ] {
-            assert_eq!(places.get(key), Some(&Place { line, column }), "{key}: {places:?}");
+            assert_eq!(places.get(key), Some(&TextPosition { line, column }), "{key}: {places:?}");
         }
         assert!(places.contains_key("limits"));
     }
@@ -298,13 +305,13 @@ mod tests {
             ("models", "\u{fc}ber", "(a key of 4 characters)"),
             ("models", "", "(a key of 0 characters)"),
         ] {
-            let above = Way { path: above.to_owned(), told: above.to_owned() };
+            let above = KeyPath { path: above.to_owned(), told: above.to_owned() };
             let of = |name: &str| {
                 if above.is_empty() { name.to_owned() } else { format!("{}.{name}", above.path) }
             };
-            assert_eq!(above.below(key), Way { path: of(key), told: of(says) });
+            assert_eq!(above.child_path(key), KeyPath { path: of(key), told: of(says) });
         }
-        let hidden = Way::default().below("a b").below("kind");
+        let hidden = KeyPath::default().child_path("a b").child_path("kind");
         assert_eq!(
             (hidden.path.as_str(), hidden.told.as_str()),
             ("a b.kind", "(a key of 3 characters).kind")
@@ -314,7 +321,7 @@ mod tests {
     #[test]
     fn a_text_that_cannot_be_read_has_no_places() {
         for text in ["", "# nothing\n", "listen: [\n", "just a word", "a: 1\na: 2\n"] {
-            assert!(places(text).is_empty(), "{text}");
+            assert!(key_positions(text).is_empty(), "{text}");
         }
     }
 }

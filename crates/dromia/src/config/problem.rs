@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::places::Place;
+use super::places::TextPosition;
 
-/// The most problems that are told at once; of the others it is said how many there are.
+/// The most problems that are printed at once; of the others only the number is printed.
 const TOLD_MAX: usize = 20;
 
 /// The most mistakes of form that are looked for in one text.
@@ -12,7 +12,7 @@ pub(super) const FOUND_MAX: usize = 100;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct ConfigProblem {
     /// The file with line and column, the environment variable, or the flag.
     pub(crate) at: String,
     /// What is wrong, and with which key.
@@ -22,35 +22,35 @@ pub(crate) struct Problem {
     /// The key whose meaning is wrong; none where it is the form.
     pub(super) key: Option<String>,
     /// The place in the file, where it has one.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<TextPosition>,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// A mistake at a place.
     pub(crate) fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
         Self { at: at.into(), message: message.into(), unset: None, key: None, place: None }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.at, self.message)
     }
 }
 
-/// Every mistake that was found. The first of them are told, one per line.
+/// Every mistake that was found. The first of them are printed, one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problems(pub(crate) Vec<Problem>);
+pub(crate) struct ConfigProblems(pub(crate) Vec<ConfigProblem>);
 
-impl Problems {
+impl ConfigProblems {
     /// Lists mistakes in the order of the file; what has no line comes first.
-    pub(super) fn of(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.place.map(|Place { line, column }| (line, column)));
+    pub(super) fn from_list(mut problems: Vec<ConfigProblem>) -> Self {
+        problems.sort_by_key(|problem| problem.place.map(|TextPosition { line, column }| (line, column)));
         Self(problems)
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().take(TOLD_MAX).enumerate() {
             let start = if index > 0 { "\n" } else { "" };
@@ -64,10 +64,10 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigProblems {}
 
 /// Finds the name that was probably meant.
-pub(crate) fn nearest<'known>(
+pub(crate) fn nearest_name<'known>(
     unknown: &str,
     known: impl IntoIterator<Item = &'known str>,
 ) -> Option<&'known str> {
@@ -82,7 +82,7 @@ pub(crate) fn nearest<'known>(
 
 /// Writes the nearest name as the end of a message; nothing where none is near.
 pub(crate) fn did_you_mean<'known>(unknown: &str, known: impl IntoIterator<Item = &'known str>) -> String {
-    nearest(unknown, known).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
+    nearest_name(unknown, known).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
 }
 
 #[cfg(test)]
@@ -91,18 +91,19 @@ mod tests {
 
     #[test]
     fn twenty_are_told_in_the_order_of_the_file_and_the_others_are_counted() {
-        let at = |line| Problem {
-            place: Some(Place { line, column: 1 }),
-            ..Problem::new(format!("dromia.yaml:{line}:1"), "is wrong")
+        let at = |line| ConfigProblem {
+            place: Some(TextPosition { line, column: 1 }),
+            ..ConfigProblem::new(format!("dromia.yaml:{line}:1"), "is wrong")
         };
-        let told = |count| Problems::of((1..=count).rev().map(at).collect()).to_string();
+        let told = |count| ConfigProblems::from_list((1..=count).rev().map(at).collect()).to_string();
         assert_eq!(told(2), "dromia.yaml:1:1: is wrong\ndromia.yaml:2:1: is wrong");
         assert_eq!(told(20).lines().count(), 20);
         let many = told(23);
         assert_eq!(many.lines().count(), 21);
         assert!(many.ends_with("dromia.yaml:20:1: is wrong\nand 3 more"), "{many}");
         assert!(told(100).ends_with("\nand at least 80 more"));
-        let mixed = Problems::of(vec![at(1), Problem::new("DROMIA_LISTEN", "is wrong")]).to_string();
+        let mixed = ConfigProblems::from_list(vec![at(1), ConfigProblem::new("DROMIA_LISTEN", "is wrong")])
+            .to_string();
         assert_eq!(mixed, "DROMIA_LISTEN: is wrong\ndromia.yaml:1:1: is wrong");
     }
 

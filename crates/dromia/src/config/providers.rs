@@ -1,23 +1,24 @@
-//! What the providers and models of the file mean: who answers under an alias, where, with which key, at what
-//! price, and who stands in.
+//! What the providers and models of the file mean: who answers under an alias, where, with which key, at what price,
+//! and with which fallbacks.
 //!
-//! [`route`] says it in words that can be shown, without any secret; [`resolve`] makes the settings of the model room of
-//! it, for which the keys must be in the environment; those in the vault are only named.
+//! [`route_for_alias`] says it in words that can be shown, without any secret; [`resolve_models`] makes the settings of
+//! the crate `dromia_models` of it, for which the keys must be in the environment; those in the vault are only named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dromia_contracts::vault::{self, GRANT};
 use dromia_models::{
-    HttpConfig, HttpError, KeysOf, KnownModels, ModelsConfig, OutputLimit, Price, Provider, ScriptedModel,
-    Secret, Timeouts, VaultKey, Window,
+    ContextWindow, HttpConfig, HttpError, HttpTimeouts, KeysOf, KnownModels, ModelProvider, ModelsConfig,
+    OutputLimit, ProviderApiKey, ScriptedModel, TokenPrice, VaultKey,
 };
 
 use super::layers::Environment;
 use super::problem::did_you_mean;
-use super::resolve::Check;
+use super::resolve::ProblemCollector;
 use super::written::{
-    Kind, Written, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
+    ProviderKind, WrittenConfig, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
+    WrittenTimeouts,
 };
 
 /// The provider and alias that need no entry.
@@ -28,18 +29,18 @@ type Wrong = (String, String);
 
 /// Who answers under an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Route {
+pub(crate) struct ModelRoute {
     /// The provider's name; none where the model says it all itself.
     pub(crate) provider: Option<String>,
     /// What is spoken there.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ProviderKind,
     /// Where that is; nowhere for the scripted model.
-    pub(crate) target: Option<Target>,
+    pub(crate) target: Option<ModelTarget>,
 }
 
 /// A model at a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct ModelTarget {
     /// Where the server is, and how it is spoken to.
     pub(crate) server: WrittenProvider,
     /// The key of the configuration that describes the server.
@@ -48,14 +49,18 @@ pub(crate) struct Target {
     pub(crate) model: String,
     /// Whether answers are streamed.
     pub(crate) stream: bool,
-    /// What tokens cost, if anybody knows.
-    pub(crate) price: Option<Price>,
-    /// What the model takes and gives at most, as far as anybody knows.
-    pub(crate) window: Window,
+    /// What tokens cost, if it is known.
+    pub(crate) price: Option<TokenPrice>,
+    /// What the model takes and gives at most, as far as it is known.
+    pub(crate) window: ContextWindow,
 }
 
 /// Finds out who answers under an alias of the file.
-pub(crate) fn route(written: &Written, alias: &str, model: &WrittenModel) -> Result<Route, Wrong> {
+pub(crate) fn route_for_alias(
+    written: &WrittenConfig,
+    alias: &str,
+    model: &WrittenModel,
+) -> Result<ModelRoute, Wrong> {
     let here = format!("models.{alias}");
     let wrong = |key: &str, message: String| {
         let key = if key.is_empty() { here.clone() } else { format!("{here}.{key}") };
@@ -87,8 +92,8 @@ pub(crate) fn route(written: &Written, alias: &str, model: &WrittenModel) -> Res
         }
     };
     let kind = server.kind;
-    let answer = |target| Route { provider: model.provider.clone(), kind, target };
-    if server.kind == Kind::Scripted {
+    let answer = |target| ModelRoute { provider: model.provider.clone(), kind, target };
+    if server.kind == ProviderKind::Scripted {
         let set = [
             ("base_url", model.base_url.is_some()),
             ("model", model.model.is_some()),
@@ -106,28 +111,31 @@ pub(crate) fn route(written: &Written, alias: &str, model: &WrittenModel) -> Res
     let Some(id) = model.model.clone() else {
         return wrong("", "needs `model`, the model's id at the provider".to_owned());
     };
-    let server = filled(&server);
-    let price = model.price.as_ref().map_or_else(|| builtin_price(&server, &id), |price| Some(priced(price)));
+    let server = fill_provider_defaults(&server);
+    let price = model
+        .price
+        .as_ref()
+        .map_or_else(|| builtin_price(&server, &id), |price| Some(price_from_written(price)));
     let known = builtin_window(&server, &id);
-    let window = Window {
+    let window = ContextWindow {
         context_tokens: model.context_tokens.or(known.context_tokens),
         output_tokens_max: model.output_tokens_max.or(known.output_tokens_max),
     };
     let stream = model.stream.unwrap_or(true);
-    Ok(answer(Some(Target { server, server_key, model: id, stream, price, window })))
+    Ok(answer(Some(ModelTarget { server, server_key, model: id, stream, price, window })))
 }
 
 /// Fills in what depends on the kind and the address.
-pub(crate) fn filled(server: &WrittenProvider) -> WrittenProvider {
-    if server.kind == Kind::Scripted {
+pub(crate) fn fill_provider_defaults(server: &WrittenProvider) -> WrittenProvider {
+    if server.kind == ProviderKind::Scripted {
         return server.clone();
     }
     let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
-    let at_openai = host(&base_url).as_deref() == Some("api.openai.com");
+    let at_openai = host_of_url(&base_url).as_deref() == Some("api.openai.com");
     let usual =
         if at_openai { WrittenOutputLimit::MaxCompletionTokens } else { WrittenOutputLimit::MaxTokens };
     WrittenProvider {
-        output_limit: (server.kind == Kind::Openai).then(|| server.output_limit.unwrap_or(usual)),
+        output_limit: (server.kind == ProviderKind::Openai).then(|| server.output_limit.unwrap_or(usual)),
         timeouts: Some(server.timeouts.clone().unwrap_or_default()),
         base_url: Some(base_url),
         ..server.clone()
@@ -135,25 +143,25 @@ pub(crate) fn filled(server: &WrittenProvider) -> WrittenProvider {
 }
 
 /// The price of the built-in table.
-fn builtin_price(server: &WrittenProvider, model: &str) -> Option<Price> {
-    let host = host(server.base_url.as_deref()?)?;
-    KnownModels::builtin().price(&host, model)
+fn builtin_price(server: &WrittenProvider, model: &str) -> Option<TokenPrice> {
+    let host = host_of_url(server.base_url.as_deref()?)?;
+    KnownModels::builtin_table().model_price(&host, model)
 }
 
 /// The window of the built-in table.
-fn builtin_window(server: &WrittenProvider, model: &str) -> Window {
-    let host = server.base_url.as_deref().and_then(host).unwrap_or_default();
-    KnownModels::builtin().window(&host, model)
+fn builtin_window(server: &WrittenProvider, model: &str) -> ContextWindow {
+    let host = server.base_url.as_deref().and_then(host_of_url).unwrap_or_default();
+    KnownModels::builtin_table().model_window(&host, model)
 }
 
 /// The host of an address, as far as it can be read.
-pub(crate) fn host(base_url: &str) -> Option<String> {
+pub(crate) fn host_of_url(base_url: &str) -> Option<String> {
     reqwest::Url::parse(base_url).ok()?.host_str().map(str::to_owned)
 }
 
-fn priced(written: &WrittenPrice) -> Price {
+fn price_from_written(written: &WrittenPrice) -> TokenPrice {
     let WrittenPrice { input, output, cache_read, cache_write } = *written;
-    Price {
+    TokenPrice {
         input,
         output,
         cache_read: cache_read.unwrap_or(input),
@@ -161,12 +169,16 @@ fn priced(written: &WrittenPrice) -> Price {
     }
 }
 
-/// Makes the settings of the model room.
-pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut Check<'_>) -> ModelsConfig {
+/// Makes the settings of the crate `dromia_models`.
+pub(crate) fn resolve_models(
+    written: &WrittenConfig,
+    environment: &Environment,
+    check: &mut ProblemCollector<'_>,
+) -> ModelsConfig {
     let mut secrets = BTreeMap::new();
     for (name, server) in &written.providers {
         let key = format!("providers.{name}");
-        secrets.insert(key.clone(), provider(&key, server, environment, check));
+        secrets.insert(key.clone(), resolve_provider(&key, server, environment, check));
     }
     let mut config = ModelsConfig::default();
     for (alias, model) in &written.models {
@@ -177,48 +189,48 @@ pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut 
                 check.at_least_one(&format!("models.{alias}.{key}"), tokens.into());
             }
         }
-        match route(written, alias, model) {
-            Ok(Route { target: None, .. }) => {
-                config.models.insert(alias.clone(), Provider::Scripted);
+        match route_for_alias(written, alias, model) {
+            Ok(ModelRoute { target: None, .. }) => {
+                config.models.insert(alias.clone(), ModelProvider::Scripted);
             }
-            Ok(Route { target: Some(target), .. }) => {
+            Ok(ModelRoute { target: Some(target), .. }) => {
                 let own = format!("models.{alias}");
                 let secret = if target.server_key == own {
-                    provider(&own, &target.server, environment, check)
+                    resolve_provider(&own, &target.server, environment, check)
                 } else {
                     secrets.get(&target.server_key).cloned().flatten()
                 };
-                if let Some(http) = http(&target, secret, &config.keys_of) {
-                    config.models.insert(alias.clone(), Provider::Http(http));
+                if let Some(http) = http_config(&target, secret, &config.keys_of) {
+                    config.models.insert(alias.clone(), ModelProvider::Http(http));
                 }
             }
-            Err((key, message)) => check.wrong(&key, message),
+            Err((key, message)) => check.add_problem(&key, message),
         }
         if !model.fallback.is_empty() {
             config.fallbacks.insert(alias.clone(), model.fallback.clone());
         }
     }
-    fallbacks(written, check);
+    check_fallbacks(written, check);
     config
 }
 
 /// A key as far as a configuration has it.
 #[derive(Clone)]
-enum Key {
+enum ProviderKey {
     /// From the environment.
-    Held(Secret),
+    Held(ProviderApiKey),
     /// The name of a secret in the vault.
     InVault(String),
 }
 
 /// Checks a server and takes its key from the environment, or its name in the vault.
-fn provider(
+fn resolve_provider(
     here: &str,
     server: &WrittenProvider,
     environment: &Environment,
-    check: &mut Check<'_>,
-) -> Option<Key> {
-    let Some(format) = server.kind.format() else {
+    check: &mut ProblemCollector<'_>,
+) -> Option<ProviderKey> {
+    let Some(format) = server.kind.wire_format() else {
         let set = [
             ("base_url", server.base_url.is_some()),
             ("key", server.key.is_some()),
@@ -226,12 +238,13 @@ fn provider(
             ("timeouts", server.timeouts.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
-            check.wrong(&format!("{here}.{key}"), "has no effect on the scripted model; remove it");
+            check.add_problem(&format!("{here}.{key}"), "has no effect on the scripted model; remove it");
         }
         return None;
     };
-    if server.output_limit.is_some() && server.kind != Kind::Openai {
-        check.wrong(&format!("{here}.output_limit"), "has an effect with kind `openai` only; remove it");
+    if server.output_limit.is_some() && server.kind != ProviderKind::Openai {
+        check
+            .add_problem(&format!("{here}.output_limit"), "has an effect with kind `openai` only; remove it");
     }
     if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
         for (key, ms) in [
@@ -244,27 +257,34 @@ fn provider(
         }
     }
     let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
-    if let Err(error) = HttpConfig::new(format, base_url, "").url() {
-        check.wrong(&format!("{here}.base_url"), without_key(&error));
+    if let Err(error) = HttpConfig::new(format, base_url, "").endpoint_url() {
+        check.add_problem(&format!("{here}.base_url"), without_key(&error));
     }
     let reference = server.key.as_deref()?;
-    match secret(reference, environment) {
-        Ok(secret) => Some(Key::Held(secret)),
-        Err(Refused::InVault(name)) => Some(Key::InVault(name)),
-        Err(Refused::Literal) => {
-            check.wrong(
+    match secret_from_environment(reference, environment) {
+        Ok(secret) => Some(ProviderKey::Held(secret)),
+        Err(ProviderKeyError::InVault(name)) => Some(ProviderKey::InVault(name)),
+        Err(ProviderKeyError::Literal) => {
+            check.add_problem(
                 &format!("{here}.key"),
                 "write env:NAME, or secret:NAME for one of the vault, so that no key stands in the file",
             );
             None
         }
-        Err(Refused::Unset(name)) => {
-            let near = did_you_mean(&name, environment.names());
-            check.unset(&format!("{here}.key"), format!("the environment has no {name}{near}"), name);
+        Err(ProviderKeyError::Unset(name)) => {
+            let near = did_you_mean(&name, environment.variable_names());
+            check.add_unset_variable(
+                &format!("{here}.key"),
+                format!("the environment has no {name}{near}"),
+                name,
+            );
             None
         }
-        Err(Refused::Bad(name)) => {
-            check.wrong(&format!("{here}.key"), format!("{name} is empty or holds what no header can carry"));
+        Err(ProviderKeyError::Bad(name)) => {
+            check.add_problem(
+                &format!("{here}.key"),
+                format!("{name} is empty or holds what no header can carry"),
+            );
             None
         }
     }
@@ -276,7 +296,7 @@ fn without_key(error: &HttpError) -> String {
 }
 
 /// Why there is no key.
-pub(crate) enum Refused {
+pub(crate) enum ProviderKeyError {
     /// The file holds the key itself.
     Literal,
     /// It is in the vault, under this name, which only a running server opens.
@@ -288,16 +308,20 @@ pub(crate) enum Refused {
 }
 
 /// Takes a key from the environment.
-pub(crate) fn secret(reference: &str, environment: &Environment) -> Result<Secret, Refused> {
+pub(crate) fn secret_from_environment(
+    reference: &str,
+    environment: &Environment,
+) -> Result<ProviderApiKey, ProviderKeyError> {
     if let Some(name) = vault_name(reference) {
-        return Err(Refused::InVault(name.to_owned()));
+        return Err(ProviderKeyError::InVault(name.to_owned()));
     }
-    let name = reference.strip_prefix("env:").filter(|name| !name.is_empty()).ok_or(Refused::Literal)?;
-    let value = environment.get(name).ok_or_else(|| Refused::Unset(name.to_owned()))?;
+    let name =
+        reference.strip_prefix("env:").filter(|name| !name.is_empty()).ok_or(ProviderKeyError::Literal)?;
+    let value = environment.get(name).ok_or_else(|| ProviderKeyError::Unset(name.to_owned()))?;
     if value.is_empty() || reqwest::header::HeaderValue::from_str(value).is_err() {
-        return Err(Refused::Bad(name.to_owned()));
+        return Err(ProviderKeyError::Bad(name.to_owned()));
     }
-    Ok(Secret::new(value))
+    Ok(ProviderApiKey::new(value))
 }
 
 /// Returns the name of the secret that a reference to the vault names: `secret:NAME`.
@@ -305,14 +329,14 @@ pub(crate) fn vault_name(reference: &str) -> Option<&str> {
     reference.strip_prefix(GRANT).filter(|name| vault::is_name(name))
 }
 
-fn http(target: &Target, key: Option<Key>, keys_of: &KeysOf) -> Option<HttpConfig> {
-    let Target { server, model, stream, price, window, .. } = target;
+fn http_config(target: &ModelTarget, key: Option<ProviderKey>, keys_of: &KeysOf) -> Option<HttpConfig> {
+    let ModelTarget { server, model, stream, price, window, .. } = target;
     let base_url = server.base_url.clone().unwrap_or_default();
-    let mut http = HttpConfig::new(server.kind.format()?, base_url, model.clone());
+    let mut http = HttpConfig::new(server.kind.wire_format()?, base_url, model.clone());
     match key {
         None => {}
-        Some(Key::Held(secret)) => http.key = Some(secret),
-        Some(Key::InVault(name)) => http.vault_key = Some(VaultKey { name, of: keys_of.clone() }),
+        Some(ProviderKey::Held(secret)) => http.key = Some(secret),
+        Some(ProviderKey::InVault(name)) => http.vault_key = Some(VaultKey { name, of: keys_of.clone() }),
     }
     http.stream = *stream;
     http.priced = price.is_some();
@@ -320,7 +344,7 @@ fn http(target: &Target, key: Option<Key>, keys_of: &KeysOf) -> Option<HttpConfi
     http.window = *window;
     http.output_limit = server.output_limit.map_or_else(OutputLimit::default, OutputLimit::from);
     if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
-        http.timeouts = Timeouts {
+        http.timeouts = HttpTimeouts {
             connect: Duration::from_millis(connect_ms),
             first_byte: Duration::from_millis(first_byte_ms),
             stall: Duration::from_millis(stall_ms),
@@ -330,24 +354,27 @@ fn http(target: &Target, key: Option<Key>, keys_of: &KeysOf) -> Option<HttpConfi
     Some(http)
 }
 
-/// Checks that every stand-in is another model and that no chain comes back to where it began.
-fn fallbacks(written: &Written, check: &mut Check<'_>) {
+/// Checks that every fallback is another model and that no chain is a cycle.
+fn check_fallbacks(written: &WrittenConfig, check: &mut ProblemCollector<'_>) {
     for (alias, model) in &written.models {
         let mut seen = BTreeSet::from([alias.as_str()]);
         for (index, name) in model.fallback.iter().enumerate() {
             let key = format!("models.{alias}.fallback.{index}");
             if name == alias {
-                check.wrong(&key, "a model cannot stand in for itself");
+                check.add_problem(&key, "a model cannot stand in for itself");
             } else if name != SCRIPTED && !written.models.contains_key(name) {
                 let known = written.models.keys().map(String::as_str).chain([SCRIPTED]);
                 let near = did_you_mean(name, known.filter(|known| *known != alias));
-                check.wrong(&key, format!("there is no model `{name}`{near}"));
+                check.add_problem(&key, format!("there is no model `{name}`{near}"));
             } else if !seen.insert(name) {
-                check.wrong(&key, format!("`{name}` stands in twice"));
+                check.add_problem(&key, format!("`{name}` stands in twice"));
             } else if let Some(cycle) = way_back(written, name, alias) {
-                // One cycle is told once, at its first alias.
+                // One cycle is reported once, at its first alias.
                 if cycle.iter().all(|other| other.as_str() >= alias.as_str()) {
-                    check.wrong(&key, format!("{alias} -> {} -> {alias} is a cycle", cycle.join(" -> ")));
+                    check.add_problem(
+                        &key,
+                        format!("{alias} -> {} -> {alias} is a cycle", cycle.join(" -> ")),
+                    );
                 }
             }
         }
@@ -355,7 +382,7 @@ fn fallbacks(written: &Written, check: &mut Check<'_>) {
 }
 
 /// Finds the aliases on a way from one alias to another, without the last.
-fn way_back(written: &Written, from: &str, to: &str) -> Option<Vec<String>> {
+fn way_back(written: &WrittenConfig, from: &str, to: &str) -> Option<Vec<String>> {
     let mut ways = vec![vec![from.to_owned()]];
     let mut seen = BTreeSet::from([from.to_owned()]);
     while let Some(way) = ways.pop() {

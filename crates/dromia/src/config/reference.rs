@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::schema::{self, Key};
+use super::schema::{self, ConfigKey};
 
-/// What stands above the keys on the page.
+/// The text above the keys on the page.
 const HEAD: &str = "\
 # Configuration
 
@@ -90,11 +90,12 @@ The edits keep comments and order, check the new text before it replaces the old
 ";
 
 /// Writes the page.
-pub(crate) fn page() -> String {
+pub(crate) fn reference_page() -> String {
     let mut page = HEAD.to_owned();
-    for key in schema::keys() {
-        let Key { path, takes, description, .. } = &key;
-        let default = key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", plain(value)));
+    for key in schema::list_keys() {
+        let ConfigKey { path, takes, description, .. } = &key;
+        let default =
+            key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", yaml_value(value)));
         let variable = key.variable.as_ref().map_or_else(String::new, |name| format!("`{name}`"));
         // Writing to a string cannot fail.
         let _infallible = writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {description} |");
@@ -103,7 +104,7 @@ pub(crate) fn page() -> String {
 }
 
 /// Writes a value as the file would.
-pub(crate) fn plain(value: &Value) -> String {
+pub(crate) fn yaml_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

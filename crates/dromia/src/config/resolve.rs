@@ -1,38 +1,40 @@
 //! What the configuration means: defaults filled in, keys taken from the environment, limits checked.
 //!
-//! Everything is checked before any port is bound, and every mistake is told, not only the first.
+//! Everything is checked before any port is bound, and every mistake is reported, not only the first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::budget::Budget;
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
 use dromia_engine::EngineConfig;
 use dromia_engine::state::RECENT_MAX;
-use dromia_gateway::{Channels, ConfigError, GatewayConfig, SocketUser, TlsFiles};
-use dromia_guard::policy::Call;
+use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
+use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
-use dromia_sandbox::{Engine, Monitor};
+use dromia_sandbox::{DockerEngine, FirecrackerParts};
 
 use super::approvals;
 use super::budgets;
 use super::channels;
-use super::egress::{self, Reachable};
-use super::external::{self, External};
+use super::egress::{self, EgressRules};
+use super::external::{self, ExternalToolConfig};
 use super::irreversible;
 use super::layers::Environment;
-use super::names::{self, Mention};
-use super::origin::Origins;
-use super::problem::{Problem, Problems};
+use super::names::{self, NameMention};
+use super::origin::ValueOrigins;
+use super::problem::{ConfigProblem, ConfigProblems};
 use super::providers;
 use super::roles;
-use super::tools::{self, Said};
-use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls};
+use super::tools::{self, ToolSettings};
+use super::written::{
+    SandboxMinimum, TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls,
+};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -42,11 +44,11 @@ const GROUPS_MAX: usize = 8;
 
 /// What the configuration means.
 #[derive(Debug)]
-pub(crate) struct Resolved {
+pub(crate) struct ResolvedConfig {
     pub(crate) listen: SocketAddr,
-    pub(crate) default_agent: Handle,
+    pub(crate) default_agent: HandleSlug,
     pub(crate) models: ModelsConfig,
-    pub(crate) channels: Channels,
+    pub(crate) channels: WebhookChannels,
     pub(crate) engine: EngineConfig,
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<String>,
@@ -54,34 +56,34 @@ pub(crate) struct Resolved {
     pub(crate) limits: WrittenLimits,
     pub(crate) tool_pace: Option<Duration>,
     pub(crate) message_hops_max: u32,
-    pub(crate) reachable: Reachable,
+    pub(crate) reachable: EgressRules,
     /// The tools of the operator's own.
-    pub(crate) external: Vec<External>,
-    pub(crate) sandbox_minimum: Minimum,
-    pub(crate) said: Said,
+    pub(crate) external: Vec<ExternalToolConfig>,
+    pub(crate) sandbox_minimum: SandboxMinimum,
+    pub(crate) said: ToolSettings,
     /// The Docker engine whose containers may be used.
-    pub(crate) containers: Option<Engine>,
+    pub(crate) containers: Option<DockerEngine>,
     /// The parts of virtual machines that may be used.
-    pub(crate) monitor: Option<Monitor>,
+    pub(crate) monitor: Option<FirecrackerParts>,
     /// The directories of control groups that programs get groups in.
     pub(crate) control_groups: Vec<PathBuf>,
     /// The tenants whose programs need a kernel of their own.
-    pub(crate) hostile: Vec<Handle>,
-    /// The budgets that are declared, by tenant. An agent may stand there by its handle.
-    pub(crate) budgets: Vec<(Handle, Vec<Budget>)>,
+    pub(crate) hostile: Vec<HandleSlug>,
+    /// The budgets that are declared, by tenant. An agent may be named by its handle.
+    pub(crate) budgets: Vec<(HandleSlug, Vec<BudgetDefinition>)>,
     /// Roles beside those that every server has.
     pub(crate) roles: BTreeMap<String, TokenScopes>,
     /// Who may speak on the socket beside its owner.
     pub(crate) socket_users: BTreeMap<u32, SocketUser>,
     /// What becomes of calls that cannot be undone.
-    pub(crate) irreversible: Call,
+    pub(crate) irreversible: PolicyVerdict,
     /// The names that lead out of the file.
-    pub(crate) mentions: Vec<Mention>,
+    pub(crate) mentions: Vec<NameMention>,
 }
 
-impl Resolved {
+impl ResolvedConfig {
     /// The settings of the gateway. The paths of TLS are as they are written.
-    pub(crate) fn gateway(&self, socket: Option<PathBuf>) -> GatewayConfig {
+    pub(crate) fn gateway_config(&self, socket: Option<PathBuf>) -> GatewayConfig {
         let limits = self.limits.clone();
         GatewayConfig {
             listen: Some(self.listen),
@@ -114,34 +116,34 @@ impl Resolved {
 }
 
 /// Gathers mistakes, each with the place of its key.
-pub(crate) struct Check<'origins> {
-    origins: &'origins Origins,
-    problems: Vec<Problem>,
+pub(crate) struct ProblemCollector<'origins> {
+    origins: &'origins ValueOrigins,
+    problems: Vec<ConfigProblem>,
 }
 
-impl<'origins> Check<'origins> {
+impl<'origins> ProblemCollector<'origins> {
     /// Begins with no mistake.
-    pub(super) fn new(origins: &'origins Origins) -> Self {
+    pub(super) fn new(origins: &'origins ValueOrigins) -> Self {
         Self { origins, problems: Vec::new() }
     }
 
     /// Ends with what was noted, if anything was.
-    pub(super) fn into_result(self) -> Result<(), Problems> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Problems::of(self.problems)) }
+    pub(super) fn into_result(self) -> Result<(), ConfigProblems> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigProblems::from_list(self.problems)) }
     }
 
     /// Notes a mistake at a key.
-    pub(crate) fn wrong(&mut self, key: &str, message: impl std::fmt::Display) {
-        self.problems.push(Problem {
+    pub(crate) fn add_problem(&mut self, key: &str, message: impl std::fmt::Display) {
+        self.problems.push(ConfigProblem {
             key: Some(key.to_owned()),
-            place: self.origins.place(key),
-            ..Problem::new(self.origins.at(key), format!("{key}: {message}"))
+            place: self.origins.place_in_file(key),
+            ..ConfigProblem::new(self.origins.location_text(key), format!("{key}: {message}"))
         });
     }
 
     /// Notes a variable that this process does not have.
-    pub(crate) fn unset(&mut self, key: &str, message: impl std::fmt::Display, name: String) {
-        self.wrong(key, message);
+    pub(crate) fn add_unset_variable(&mut self, key: &str, message: impl std::fmt::Display, name: String) {
+        self.add_problem(key, message);
         if let Some(problem) = self.problems.last_mut() {
             problem.unset = Some(name);
         }
@@ -150,50 +152,51 @@ impl<'origins> Check<'origins> {
     /// Notes a bound of zero.
     pub(crate) fn at_least_one(&mut self, key: &str, value: u64) {
         if value == 0 {
-            self.wrong(key, "must be at least 1");
+            self.add_problem(key, "must be at least 1");
         }
     }
 }
 
 /// Resolves a configuration.
-pub(crate) fn resolve(
-    written: &Written,
-    origins: &Origins,
+pub(crate) fn resolve_config(
+    written: &WrittenConfig,
+    origins: &ValueOrigins,
     environment: &Environment,
-) -> Result<Resolved, Problems> {
-    let mut check = Check::new(origins);
+) -> Result<ResolvedConfig, ConfigProblems> {
+    let mut check = ProblemCollector::new(origins);
     if written.version != 1 {
-        check.wrong("version", format!("this program reads version 1, not {}", written.version));
+        check.add_problem("version", format!("this program reads version 1, not {}", written.version));
     }
-    let models = providers::resolve(written, environment, &mut check);
-    let channels = channels::resolve(written, environment, &mut check);
+    let models = providers::resolve_models(written, environment, &mut check);
+    let channels = channels::resolve_channels(written, environment, &mut check);
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     check.at_least_one("engine.active_max", count(written.engine.active_max));
     check.at_least_one("engine.model_calls_max", written.engine.model_calls_max.into());
     check.at_least_one("engine.output_tokens_max", written.engine.output_tokens_max.into());
     let (same, window) = (written.engine.loop_same, written.engine.loop_window);
     if !(1..=RECENT_MAX).contains(&window) {
-        check.wrong("engine.loop_window", format!("must be from 1 to {RECENT_MAX}, and is {window}"));
+        check.add_problem("engine.loop_window", format!("must be from 1 to {RECENT_MAX}, and is {window}"));
     }
     if same > window {
-        check.wrong("engine.loop_same", format!("is {same}, and only {window} calls are looked at"));
+        check.add_problem("engine.loop_same", format!("is {same}, and only {window} calls are looked at"));
     }
     check.at_least_one("context.items_max", count(written.context.items_max));
     check.at_least_one("context.bytes_max", count(written.context.bytes_max));
-    let own_roles = roles::roles(written, &mut check);
+    let own_roles = roles::resolve_roles(written, &mut check);
     let socket_users = roles::socket_users(written, &own_roles, &mut check);
-    let reachable = egress::resolve(&written.egress, &mut check);
-    let external = external::resolve(&written.tools.external, &reachable.limits, &mut check);
-    let (irreversible, cooling) = irreversible::resolve(&written.irreversible, &mut check);
+    let reachable = egress::resolve_egress(&written.egress, &mut check);
+    let external = external::resolve_external_tools(&written.tools.external, &reachable.limits, &mut check);
+    let (irreversible, cooling) = irreversible::resolve_irreversible(&written.irreversible, &mut check);
     let second_opinion =
         irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
-    let resolved = Resolved {
+    let resolved = ResolvedConfig {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
         models,
         channels,
         engine: EngineConfig {
             active_max: written.engine.active_max,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
             model_calls_max: written.engine.model_calls_max,
             output_tokens_max: written.engine.output_tokens_max,
             loop_same: written.engine.loop_same,
@@ -201,56 +204,56 @@ pub(crate) fn resolve(
             hops_max: written.tools.message_hops_max,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
             tainted_past: written.context.tainted_past.into(),
-            approvals: approvals::resolve(&written.approvals, cooling, &external, &mut check),
+            approvals: approvals::resolve_approvals(&written.approvals, cooling, &external, &mut check),
             second_opinion,
         },
         hosts: written.http.hosts.clone(),
         origins: written.http.origins.clone(),
-        tls: tls(&written.http.tls, &mut check),
+        tls: tls_files(&written.http.tls, &mut check),
         limits: written.limits.clone(),
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
         message_hops_max: written.tools.message_hops_max,
         external,
         reachable,
         sandbox_minimum: written.sandbox.minimum,
-        said: tools::resolve(written, &mut check),
-        containers: containers(&written.sandbox.docker, &mut check),
-        monitor: monitor(&written.sandbox.firecracker, &mut check),
+        said: tools::resolve_tools(written, &mut check),
+        containers: docker_engine(&written.sandbox.docker, &mut check),
+        monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),
-        hostile: hostile(written, &mut check),
-        budgets: budgets::resolve(written, &mut check),
+        hostile: hostile_tenants(written, &mut check),
+        budgets: budgets::resolve_budgets(written, &mut check),
         roles: own_roles,
         socket_users,
         irreversible,
-        mentions: names::mentioned(written, origins),
+        mentions: names::collect_mentions(written, origins),
     };
-    for error in resolved.gateway(None).problems() {
+    for error in resolved.gateway_config(None).list_problems() {
         match &error {
             ConfigError::OutOfRange { key, min, max, found } => {
                 let key = format!("limits.{key}");
-                check.wrong(&key, format!("must be from {min} to {max}, and is {found}"));
+                check.add_problem(&key, format!("must be from {min} to {max}, and is {found}"));
             }
-            ConfigError::Host { index, .. } => check.wrong(&format!("http.hosts.{index}"), &error),
-            ConfigError::Origin { index, .. } => check.wrong(&format!("http.origins.{index}"), &error),
-            ConfigError::Unencrypted { .. } | ConfigError::NoDoor => check.wrong("listen", &error),
+            ConfigError::Host { index, .. } => check.add_problem(&format!("http.hosts.{index}"), &error),
+            ConfigError::Origin { index, .. } => check.add_problem(&format!("http.origins.{index}"), &error),
+            ConfigError::Unencrypted { .. } | ConfigError::NoDoor => check.add_problem("listen", &error),
         }
     }
     check.into_result().map(|()| resolved)
 }
 
 /// Takes the Docker engine, if socket and image are named.
-fn containers(written: &WrittenDocker, check: &mut Check<'_>) -> Option<Engine> {
+fn docker_engine(written: &WrittenDocker, check: &mut ProblemCollector<'_>) -> Option<DockerEngine> {
     let (socket, image) = match (&written.socket, &written.image) {
         (Some(socket), Some(image)) => (socket, image),
         (Some(_), None) => {
-            check.wrong(
+            check.add_problem(
                 "sandbox.docker.socket",
                 "is there without `sandbox.docker.image`; an engine needs both",
             );
             return None;
         }
         (None, Some(_)) => {
-            check.wrong(
+            check.add_problem(
                 "sandbox.docker.image",
                 "is there without `sandbox.docker.socket`; an engine needs both",
             );
@@ -259,20 +262,23 @@ fn containers(written: &WrittenDocker, check: &mut Check<'_>) -> Option<Engine> 
         (None, None) => return None,
     };
     if !PathBuf::from(socket).is_absolute() {
-        check.wrong(
+        check.add_problem(
             "sandbox.docker.socket",
             "is no absolute path of a Unix socket, such as /run/user/1000/docker.sock",
         );
     }
     if image.is_empty() || image.contains(|c: char| c.is_whitespace() || c.is_control() || "?#%".contains(c))
     {
-        check.wrong("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
+        check.add_problem("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
     }
-    Some(Engine { socket: socket.into(), image: image.clone() })
+    Some(DockerEngine { socket: socket.into(), image: image.clone() })
 }
 
 /// Takes the parts of virtual machines, if all are named. Whether they are there is seen when one is to be started.
-fn monitor(written: &WrittenFirecracker, check: &mut Check<'_>) -> Option<Monitor> {
+fn machine_monitor(
+    written: &WrittenFirecracker,
+    check: &mut ProblemCollector<'_>,
+) -> Option<FirecrackerParts> {
     let WrittenFirecracker { binary, jailer, kernel, rootfs, uid } = written;
     if *written == WrittenFirecracker::default() {
         return None;
@@ -280,12 +286,15 @@ fn monitor(written: &WrittenFirecracker, check: &mut Check<'_>) -> Option<Monito
     let mut part = |name: &str, written: Option<&String>| {
         let key = format!("sandbox.firecracker.{name}");
         let Some(path) = written else {
-            check.wrong("sandbox.firecracker", format!("has no `{name}`; a machine needs all four files"));
+            check.add_problem(
+                "sandbox.firecracker",
+                format!("has no `{name}`; a machine needs all four files"),
+            );
             return None;
         };
         let path = PathBuf::from(path);
         if !path.is_absolute() {
-            check.wrong(&key, "is no absolute path of a file");
+            check.add_problem(&key, "is no absolute path of a file");
         }
         Some(path)
     };
@@ -296,48 +305,48 @@ fn monitor(written: &WrittenFirecracker, check: &mut Check<'_>) -> Option<Monito
         part("rootfs", rootfs.as_ref()),
     ];
     if *uid == Some(0) {
-        check.wrong("sandbox.firecracker.uid", "must not be 0: the monitor is to have no rights");
+        check.add_problem("sandbox.firecracker.uid", "must not be 0: the monitor is to have no rights");
     }
     let [Some(binary), Some(jailer), Some(kernel), Some(rootfs)] = parts else { return None };
-    Some(Monitor { binary, jailer, kernel, rootfs, uid: uid.unwrap_or(UID_DEFAULT) })
+    Some(FirecrackerParts { binary, jailer, kernel, rootfs, uid: uid.unwrap_or(UID_DEFAULT) })
 }
 
 /// Takes the directories of control groups. Whether they are there is seen when a program is to get one.
-fn control_groups(written: &[String], check: &mut Check<'_>) -> Vec<PathBuf> {
+fn control_groups(written: &[String], check: &mut ProblemCollector<'_>) -> Vec<PathBuf> {
     if written.len() > GROUPS_MAX {
-        check.wrong("sandbox.control_groups", format!("names at most {GROUPS_MAX} directories"));
+        check.add_problem("sandbox.control_groups", format!("names at most {GROUPS_MAX} directories"));
     }
     let groups: Vec<_> = written.iter().map(PathBuf::from).collect();
     for (index, group) in groups.iter().enumerate() {
         let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
         if !group.is_absolute() || !group.components().all(is_plain) {
-            check.wrong(
+            check.add_problem(
                 &format!("sandbox.control_groups.{index}"),
                 "is no absolute path without `..`, such as /sys/fs/cgroup/system.slice/dromia.service",
             );
         }
         if groups[..index].contains(group) {
-            check.wrong(&format!("sandbox.control_groups.{index}"), "is named twice");
+            check.add_problem(&format!("sandbox.control_groups.{index}"), "is named twice");
         }
     }
     groups
 }
 
 /// Lists the tenants that are hostile.
-fn hostile(written: &Written, check: &mut Check<'_>) -> Vec<Handle> {
+fn hostile_tenants(written: &WrittenConfig, check: &mut ProblemCollector<'_>) -> Vec<HandleSlug> {
     if written.tenants.len() > TENANTS_MAX {
-        check.wrong(
+        check.add_problem(
             "tenants",
             format!("names at most {TENANTS_MAX} tenants; only those that are hostile matter"),
         );
     }
     let mut hostile = Vec::new();
     for (name, tenant) in &written.tenants {
-        match (name.parse::<Handle>(), tenant.trust) {
-            (Ok(handle), Trust::Hostile) => hostile.push(handle),
-            (Ok(_), Trust::Standard) => {}
+        match (name.parse::<HandleSlug>(), tenant.trust) {
+            (Ok(handle), TenantTrust::Hostile) => hostile.push(handle),
+            (Ok(_), TenantTrust::Standard) => {}
             (Err(error), _) => {
-                check.wrong(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"));
+                check.add_problem(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"));
             }
         }
     }
@@ -345,16 +354,16 @@ fn hostile(written: &Written, check: &mut Check<'_>) -> Vec<Handle> {
 }
 
 /// Takes the files of TLS, if both are named.
-fn tls(written: &WrittenTls, check: &mut Check<'_>) -> Option<TlsFiles> {
+fn tls_files(written: &WrittenTls, check: &mut ProblemCollector<'_>) -> Option<TlsFiles> {
     let lacks = |key| format!("is there without `{key}`; TLS needs both");
     match (&written.cert, &written.key) {
         (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
         (Some(_), None) => {
-            check.wrong("http.tls.cert", lacks("http.tls.key"));
+            check.add_problem("http.tls.cert", lacks("http.tls.key"));
             None
         }
         (None, Some(_)) => {
-            check.wrong("http.tls.key", lacks("http.tls.cert"));
+            check.add_problem("http.tls.key", lacks("http.tls.cert"));
             None
         }
         (None, None) => None,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::token::{ROLES, TokenScope, TokenScopes, role};
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::token::{ROLES, TokenScope, TokenScopes, find_role};
 use dromia_gateway::SocketUser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resolve::Check;
-use super::written::Written;
+use super::resolve::ProblemCollector;
+use super::written::WrittenConfig;
 
 /// The most roles, and the most users of the socket.
 const MAX: usize = 64;
@@ -18,7 +18,7 @@ const MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenRole {
-    /// What whoever has it may do: `read`, `invoke`, `operate`, `approve`, `admin`.
+    /// What its holder may do: `read`, `invoke`, `operate`, `approve`, `admin`.
     pub(crate) scopes: Vec<TokenScope>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct WrittenRole {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSocket {
-    /// Who may speak on it beside root and whoever owns the server. The directory of the socket must let them pass.
+    /// Who may speak on it beside root and the owner of the server. The directory of the socket must let them pass.
     pub(crate) users: Vec<WrittenSocketUser>,
 }
 
@@ -41,24 +41,27 @@ pub(crate) struct WrittenSocketUser {
     /// The one tenant that the user sees, by default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
-    pub(crate) tenant: Option<Handle>,
+    pub(crate) tenant: Option<HandleSlug>,
 }
 
 /// Resolves the roles beside those that every server has.
-pub(super) fn roles(written: &Written, check: &mut Check<'_>) -> BTreeMap<String, TokenScopes> {
+pub(super) fn resolve_roles(
+    written: &WrittenConfig,
+    check: &mut ProblemCollector<'_>,
+) -> BTreeMap<String, TokenScopes> {
     let mut roles = BTreeMap::new();
     if written.roles.len() > MAX {
-        check.wrong("roles", format!("has at most {MAX} roles"));
+        check.add_problem("roles", format!("has at most {MAX} roles"));
     }
     for (name, WrittenRole { scopes }) in &written.roles {
         let key = format!("roles.{name}");
-        if let Err(error) = name.parse::<Handle>() {
-            check.wrong(&key, error);
-        } else if role(name).is_some() {
+        if let Err(error) = name.parse::<HandleSlug>() {
+            check.add_problem(&key, error);
+        } else if find_role(name).is_some() {
             let known = ROLES.map(|(known, _)| known).join(", ");
-            check.wrong(&key, format!("every server has {known}; choose another name"));
+            check.add_problem(&key, format!("every server has {known}; choose another name"));
         } else if scopes.is_empty() {
-            check.wrong(&format!("{key}.scopes"), "a role has at least one scope");
+            check.add_problem(&format!("{key}.scopes"), "a role has at least one scope");
         } else {
             roles.insert(name.clone(), scopes.iter().copied().collect());
         }
@@ -68,24 +71,24 @@ pub(super) fn roles(written: &Written, check: &mut Check<'_>) -> BTreeMap<String
 
 /// Resolves who may speak on the socket.
 pub(super) fn socket_users(
-    written: &Written,
+    written: &WrittenConfig,
     roles: &BTreeMap<String, TokenScopes>,
-    check: &mut Check<'_>,
+    check: &mut ProblemCollector<'_>,
 ) -> BTreeMap<u32, SocketUser> {
     let mut users = BTreeMap::new();
     if written.socket.users.len() > MAX {
-        check.wrong("socket.users", format!("has at most {MAX} users"));
+        check.add_problem("socket.users", format!("has at most {MAX} users"));
     }
-    let own: Handle = "default".parse().unwrap_or_else(|_| unreachable!("the literal is a handle"));
+    let own: HandleSlug = "default".parse().unwrap_or_else(|_| unreachable!("the literal is a handle"));
     for (index, user) in written.socket.users.iter().enumerate() {
         let key = format!("socket.users.{index}");
-        let Some(scopes) = role(&user.role).or_else(|| roles.get(&user.role).copied()) else {
-            check.wrong(&key, format!("no role is called {:?}", user.role));
+        let Some(scopes) = find_role(&user.role).or_else(|| roles.get(&user.role).copied()) else {
+            check.add_problem(&key, format!("no role is called {:?}", user.role));
             continue;
         };
         let tenant = user.tenant.clone().unwrap_or_else(|| own.clone());
         if users.insert(user.uid, SocketUser { tenant, scopes }).is_some() {
-            check.wrong(&key, format!("names the user {} twice", user.uid));
+            check.add_problem(&key, format!("names the user {} twice", user.uid));
         }
     }
     users

@@ -6,13 +6,13 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::written::Written;
+use super::written::WrittenConfig;
 
 /// Returns the schema as a document.
-pub(crate) fn document() -> Value {
+pub(crate) fn schema_document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<Written>().to_value();
-    tidy(&mut schema);
+    let mut schema = settings.into_generator().into_root_schema_for::<WrittenConfig>().to_value();
+    tidy_schema(&mut schema);
     if let Value::Object(root) = &mut schema {
         root.insert("title".to_owned(), "dromia.yaml".into());
     }
@@ -20,13 +20,13 @@ pub(crate) fn document() -> Value {
 }
 
 /// Returns the schema as a text that ends with a line break.
-pub(crate) fn text() -> String {
+pub(crate) fn schema_text() -> String {
     // A `Value` has string keys only, so it can always be written.
-    serde_json::to_string_pretty(&document()).unwrap_or_default() + "\n"
+    serde_json::to_string_pretty(&schema_document()).unwrap_or_default() + "\n"
 }
 
 /// Takes out what only the types of the program need: nulls, and the line breaks of doc comments.
-fn tidy(schema: &mut Value) {
+fn tidy_schema(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             if let Some(Value::Array(types)) = object.get_mut("type") {
@@ -59,16 +59,16 @@ fn tidy(schema: &mut Value) {
                     object.insert("anyOf".to_owned(), choices.into());
                 }
             }
-            object.values_mut().for_each(tidy);
+            object.values_mut().for_each(tidy_schema);
         }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Array(items) => items.iter_mut().for_each(tidy_schema),
         _ => {}
     }
 }
 
 /// One key of the file.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
+pub(crate) struct ConfigKey {
     /// Its path. `NAME` and `ALIAS` stand for names that the operator chooses.
     pub(crate) path: String,
     /// What it takes, in words.
@@ -86,7 +86,7 @@ pub(crate) struct Key {
     parts: Vec<String>,
 }
 
-impl Key {
+impl ConfigKey {
     /// Tells whether its value is a whole number.
     pub(crate) fn is_integer(&self) -> bool {
         self.integer
@@ -98,7 +98,7 @@ impl Key {
     }
 
     /// The names on the way to it; one of them may have dots in it, as `shell.execute` has.
-    pub(crate) fn parts(&self) -> &[String] {
+    pub(crate) fn path_parts(&self) -> &[String] {
         &self.parts
     }
 
@@ -118,15 +118,15 @@ impl Key {
 }
 
 /// Lists every key, groups before what lies below them, in the order of the alphabet.
-pub(crate) fn keys() -> Vec<Key> {
+pub(crate) fn list_keys() -> Vec<ConfigKey> {
     let mut keys = Vec::new();
-    if let Some(properties) = document()["properties"].as_object() {
-        walk(&[], properties, &mut keys);
+    if let Some(properties) = schema_document()["properties"].as_object() {
+        collect_keys(&[], properties, &mut keys);
     }
     keys
 }
 
-fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) {
+fn collect_keys(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<ConfigKey>) {
     for (name, schema) in properties {
         let parts = [above, &[name.clone()][..]].concat();
         let path = parts.join(".");
@@ -137,8 +137,8 @@ fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) 
         let is_scalar = matches!(schema["type"].as_str(), Some("integer" | "string" | "boolean"));
         let variable = (is_scalar && !chosen && path != "version")
             .then(|| format!("DROMIA_{}", path.replace('.', "_").to_uppercase()));
-        keys.push(Key {
-            takes: takes(schema, is_group),
+        keys.push(ConfigKey {
+            takes: accepted_values_text(schema, is_group),
             description: schema["description"].as_str().unwrap_or_default().to_owned(),
             default: schema.get("default").filter(|_| !is_group).cloned(),
             variable,
@@ -149,7 +149,7 @@ fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) 
             parts: parts.clone(),
         });
         if let Some(below) = below {
-            walk(&parts, below, keys);
+            collect_keys(&parts, below, keys);
         }
         if let Some(named) = named {
             let is_name = matches!(
@@ -157,12 +157,12 @@ fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) 
                 "providers" | "channels" | "agents" | "tenants" | "roles" | "tools.external"
             );
             let name = if is_name { "NAME" } else { "ALIAS" };
-            walk(&[parts, vec![name.to_owned()]].concat(), named, keys);
+            collect_keys(&[parts, vec![name.to_owned()]].concat(), named, keys);
         }
     }
 }
 
-fn takes(schema: &Value, is_group: bool) -> String {
+fn accepted_values_text(schema: &Value, is_group: bool) -> String {
     let words = |values: Vec<&str>| format!("one of {}", values.join(", "));
     if let Some(choices) = schema["oneOf"].as_array() {
         return words(choices.iter().filter_map(|choice| choice["const"].as_str()).collect());
@@ -196,19 +196,19 @@ mod tests {
     fn the_published_schema_and_page_are_the_ones_of_this_program() {
         assert_eq!(
             repository("docs/dromia.schema.json"),
-            text(),
+            schema_text(),
             "write it anew: dromia config schema > docs/dromia.schema.json"
         );
         assert_eq!(
             repository("docs/configuration.md"),
-            super::super::reference::page(),
+            super::super::reference::reference_page(),
             "write it anew: dromia config schema --markdown > docs/configuration.md"
         );
     }
 
     #[test]
     fn every_key_is_described_and_says_what_it_takes() {
-        let keys = keys();
+        let keys = list_keys();
         assert!(keys.len() > 30, "{}", keys.len());
         for key in &keys {
             assert!(key.description.ends_with('.'), "{key:?}");
@@ -216,12 +216,12 @@ mod tests {
         }
         let price = keys.iter().find(|key| key.path == "models.ALIAS.price.input").expect("it is there");
         assert!(price.is_integer() && price.variable.is_none());
-        assert!(!text().contains("null"), "no editor should offer null");
+        assert!(!schema_text().contains("null"), "no editor should offer null");
     }
 
     #[test]
     fn a_key_below_a_name_is_known_by_any_name() {
-        let keys = keys();
+        let keys = list_keys();
         let meant = |path: &str| keys.iter().find(|key| key.is_meant_by(path)).map(|key| key.path.as_str());
         assert_eq!(meant("models.gpt-4.1.price.input"), Some("models.ALIAS.price.input"));
         assert_eq!(meant("providers.openai.kind"), Some("providers.NAME.kind"));

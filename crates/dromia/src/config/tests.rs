@@ -11,18 +11,18 @@ mod forms;
 mod roles;
 mod tools;
 
-fn loaded(text: &str) -> Loaded {
-    read(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("the form is right")
+fn loaded(text: &str) -> LoadedConfig {
+    parse_layered(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("the form is right")
 }
 
 fn problem(text: &str) -> String {
-    parse(Path::new("dromia.yaml"), text).expect_err("the text is wrong").to_string()
+    parse_config(Path::new("dromia.yaml"), text).expect_err("the text is wrong").to_string()
 }
 
 /// What is said about a text whose form is right and whose meaning is not.
 fn refused(text: &str) -> String {
     let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
-    loaded(text).resolve(&environment).expect_err("it means nothing").to_string()
+    loaded(text).resolve_all(&environment).expect_err("it means nothing").to_string()
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn control_groups_are_a_few_absolute_paths_each_named_once() {
 
 #[test]
 fn an_empty_file_means_every_default() {
-    let resolved = loaded("# nothing\n").resolve(&Environment::default()).expect("the defaults are good");
+    let resolved = loaded("# nothing\n").resolve_all(&Environment::default()).expect("the defaults are good");
     assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);
     assert_eq!(resolved.engine, EngineConfig::default());
     assert_eq!(resolved.message_hops_max, 16);
@@ -105,8 +105,8 @@ fn an_empty_file_means_every_default() {
 #[test]
 fn a_key_of_the_vault_is_named_and_not_held() {
     let text = "models: { a: { kind: anthropic, base_url: 'http://x', model: m, key: 'secret:my-key' } }";
-    let resolved = loaded(text).resolve(&Environment::default()).expect("nothing is looked for yet");
-    let Some(dromia_models::Provider::Http(http)) = resolved.models.models.get("a") else {
+    let resolved = loaded(text).resolve_all(&Environment::default()).expect("nothing is looked for yet");
+    let Some(dromia_models::ModelProvider::Http(http)) = resolved.models.models.get("a") else {
         panic!("a server answers")
     };
     assert!(http.key.is_none());
@@ -114,7 +114,7 @@ fn a_key_of_the_vault_is_named_and_not_held() {
     assert_eq!(named.name, "my-key");
     assert!(named.of.scope().is_none(), "whose it is, the server says");
     let wrong = text.replace("secret:my-key", "secret:my key");
-    let told = loaded(&wrong).resolve(&Environment::default()).expect_err("it is no name").to_string();
+    let told = loaded(&wrong).resolve_all(&Environment::default()).expect_err("it is no name").to_string();
     assert!(told.contains("secret:NAME"), "{told}");
 }
 
@@ -124,16 +124,17 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
         loaded(&format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}"))
     };
     let environment = Environment::from([("THERE", "s3cret")]);
-    assert!(with("env:THERE").resolve(&environment).is_ok());
-    let missing = with("env:GONE").resolve(&environment).expect_err("it is not set");
+    assert!(with("env:THERE").resolve_all(&environment).is_ok());
+    let missing = with("env:GONE").resolve_all(&environment).expect_err("it is not set");
     assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the environment has no GONE");
     assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
-    let literal = with("sk-literal").resolve(&environment).expect_err("it stands in the file").to_string();
+    let literal =
+        with("sk-literal").resolve_all(&environment).expect_err("it stands in the file").to_string();
     assert!(
         literal.contains("env:NAME") && literal.contains("secret:NAME") && !literal.contains("sk-literal"),
         "{literal}"
     );
-    let shown = format!("{:?}", with("env:THERE").resolve(&environment).expect("it is set").models);
+    let shown = format!("{:?}", with("env:THERE").resolve_all(&environment).expect("it is set").models);
     assert!(!shown.contains("s3cret"), "{shown}");
 }
 
@@ -158,7 +159,7 @@ fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
     ] {
         let environment =
             Environment::from([("S", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), ("SHORT", "whsec_c2hvcnQ=")]);
-        let refused = loaded(&format!("channels:\n  w: {{ {text} }}\n")).resolve(&environment);
+        let refused = loaded(&format!("channels:\n  w: {{ {text} }}\n")).resolve_all(&environment);
         let told = refused.expect_err("it cannot be").to_string();
         assert!(told.contains(says), "{text}\n{told}");
         assert!(!told.contains("whsec_literal") && !told.contains("c2hvcnQ"), "{told}");
@@ -277,8 +278,8 @@ fn a_cycle_of_stand_ins_is_told_once_with_its_way() {
 #[test]
 fn an_address_that_others_can_reach_is_served_with_tls() {
     let text = "listen: 0.0.0.0:1\nhttp: { tls: { cert: c.pem, key: /k.pem } }\n";
-    let resolved = loaded(text).resolve(&Environment::default()).expect("it is encrypted");
-    let files = resolved.tls.expect("the files are named").below(Path::new("/home"));
+    let resolved = loaded(text).resolve_all(&Environment::default()).expect("it is encrypted");
+    let files = resolved.tls.expect("the files are named").relative_to(Path::new("/home"));
     assert_eq!((files.cert.as_path(), files.key.as_path()), (Path::new("/home/c.pem"), Path::new("/k.pem")));
 }
 
@@ -291,8 +292,8 @@ fn every_mistake_is_told_at_once() {
 #[test]
 fn a_wrong_value_of_the_environment_is_told_by_its_variable() {
     let environment = Environment::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
-    let loaded = read(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
-    let text = loaded.resolve(&environment).expect_err("others can reach it").to_string();
+    let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
+    let text = loaded.resolve_all(&environment).expect_err("others can reach it").to_string();
     assert!(text.starts_with("DROMIA_LISTEN: listen: only loopback"), "{text}");
 }
 
@@ -303,8 +304,8 @@ fn a_provider_is_shared_and_the_short_form_means_the_same() {
         "models:\n  a: { kind: openai, base_url: 'http://h/v1', key: env:K, model: m, stream: false }\n";
     let environment = Environment::from([("K", "k")]);
     let http = |text: &str| {
-        let models = loaded(text).resolve(&environment).expect("it is right").models.models;
-        let Some(dromia_models::Provider::Http(http)) = models.get("a") else { panic!("{models:?}") };
+        let models = loaded(text).resolve_all(&environment).expect("it is right").models.models;
+        let Some(dromia_models::ModelProvider::Http(http)) = models.get("a") else { panic!("{models:?}") };
         (format!("{http:?}"), http.base_url.clone())
     };
     assert_eq!(http(long), http(short));
@@ -314,7 +315,7 @@ fn a_provider_is_shared_and_the_short_form_means_the_same() {
 fn a_well_known_model_has_its_price_and_the_file_beats_the_table() {
     let price = |model: &str| {
         let loaded = loaded(&format!("models:\n  a: {{ {model} }}\n"));
-        let route = route(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
+        let route = route_for_alias(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
         route.target.expect("a server").price
     };
     let known = price("kind: openai, model: gpt-5-mini").expect("it is in the table");
@@ -330,7 +331,7 @@ fn a_well_known_model_has_its_price_and_the_file_beats_the_table() {
 fn a_well_known_model_has_its_window_and_the_file_beats_the_table() {
     let window = |model: &str| {
         let loaded = loaded(&format!("models:\n  a: {{ {model} }}\n"));
-        let route = route(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
+        let route = route_for_alias(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
         let window = route.target.expect("a server").window;
         (window.context_tokens, window.output_tokens_max)
     };
@@ -341,11 +342,11 @@ fn a_well_known_model_has_its_window_and_the_file_beats_the_table() {
     assert_eq!(window(local), (None, None), "another host has its own");
     for refused in ["context_tokens: 0", "output_tokens_max: 0"] {
         let loaded = loaded(&format!("models:\n  a: {{ kind: openai, model: m, {refused} }}\n"));
-        let problems = loaded.resolve(&Environment::from([])).expect_err("nought is no bound");
+        let problems = loaded.resolve_all(&Environment::from([])).expect_err("nought is no bound");
         assert!(problems.to_string().contains("must be at least 1"), "{problems}");
     }
     let scripted = loaded("models:\n  a: { kind: scripted, context_tokens: 9000 }\n");
-    let problems = scripted.resolve(&Environment::from([])).expect_err("it has no window");
+    let problems = scripted.resolve_all(&Environment::from([])).expect_err("it has no window");
     assert!(problems.to_string().contains("has no effect on the scripted model"), "{problems}");
 }
 
@@ -353,10 +354,10 @@ fn a_well_known_model_has_its_window_and_the_file_beats_the_table() {
 fn every_value_that_counts_is_shown_with_its_origin_and_no_secret() {
     let text = "listen: 127.0.0.1:1\nproviders:\n  p:\n    kind: openai\n    key: env:K\n  q: { kind: openai, key: sk-canary, base_url: 'http://u:canary@h' }\nmodels:\n  a: { provider: p, model: gpt-5-mini }\n  b: { provider: q, model: x, price: { input: 1, output: 2 } }\n  c: { kind: openai, base_url: 'http://h', model: y }\n";
     let environment = Environment::from([("DROMIA_TOOLS_PACE_MS", "5"), ("K", "canary")]);
-    let loaded = read(Path::new("dromia.yaml"), text, &environment, &[]).expect("the form is right");
-    let lines: Vec<_> = show::values(&loaded)
+    let loaded = parse_layered(Path::new("dromia.yaml"), text, &environment, &[]).expect("the form is right");
+    let lines: Vec<_> = show::list_values(&loaded)
         .into_iter()
-        .map(|shown| format!("{} = {} ({})", shown.key, reference::plain(&shown.value), shown.origin))
+        .map(|shown| format!("{} = {} ({})", shown.key, reference::yaml_value(&shown.value), shown.origin))
         .collect();
     for line in [
         "listen = 127.0.0.1:1 (dromia.yaml:1)",

@@ -5,18 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::sandbox::{Level, Network};
-use dromia_contracts::terms::{ToolTerms, cleared};
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
+use dromia_contracts::terms::{ToolTerms, privileged_grant};
 use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::permissions::{self, WrittenOwnPermissions};
-use super::resolve::Check;
-use super::written::{Minimum, Written};
+use super::resolve::ProblemCollector;
+use super::written::{SandboxMinimum, WrittenConfig};
 
-/// What one agent is told apart in.
+/// What is set for one agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenAgent {
@@ -50,13 +50,13 @@ pub(crate) struct WrittenFlags {
 pub(crate) struct ProgramFlags {
     /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
     pub(crate) privileged: bool,
-    /// The weakest walls that will do, where `sandbox.minimum` would allow weaker ones.
+    /// The weakest sandbox that will do, where `sandbox.minimum` would allow a weaker one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sandbox: Option<Minimum>,
+    pub(crate) sandbox: Option<SandboxMinimum>,
     /// What its programs reach: nothing (`none`), or through a proxy what the agent's `net:` grants cover (`proxy`). By
     /// default nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) network: Option<Network>,
+    pub(crate) network: Option<NetworkAccess>,
     /// The most processor time of one call, from 100ms to 4h; by default four times its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_limit: Option<String>,
@@ -113,33 +113,35 @@ impl PlainFlags {
 }
 
 /// An agent as the file names it: its tenant's handle and its own.
-pub(crate) type Named = (Handle, Handle);
+pub(crate) type Named = (HandleSlug, HandleSlug);
 
 /// What the file says about tools.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct ToolSettings {
     all: BTreeMap<&'static str, ToolTerms>,
     agents: BTreeMap<Named, BTreeMap<&'static str, ToolTerms>>,
-    /// The rows of `permissions`, as they stand among grants: for every agent, and for one.
+    /// The rows of `permissions` as grants: for every agent, and for one.
     rows: Vec<String>,
     own_rows: BTreeMap<Named, Vec<String>>,
 }
 
-impl Said {
+impl ToolSettings {
     /// Lists the agents of which something is said.
-    pub(crate) fn agents(&self) -> impl Iterator<Item = &Named> {
+    pub(crate) fn configured_agents(&self) -> impl Iterator<Item = &Named> {
         self.agents.keys()
     }
 
     /// Lists the privileged tools.
-    pub(crate) fn privileged(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn privileged_tools(&self) -> impl Iterator<Item = String> {
         self.all.iter().filter(|(_, terms)| terms.privileged).map(|(tool, _)| (*tool).to_owned())
     }
 
     /// What counts for a tool in the hands of an agent, or of one of whom nothing is said.
-    pub(crate) fn terms(&self, tool: &str, agent: Option<&Named>) -> ToolTerms {
+    pub(crate) fn terms_for_tool(&self, tool: &str, agent: Option<&Named>) -> ToolTerms {
         let all = self.all.get(tool).cloned().unwrap_or_default();
-        let Some(own) = self.of(agent).and_then(|tools| tools.get(tool)).cloned() else { return all };
+        let Some(own) = self.terms_for_agent(agent).and_then(|tools| tools.get(tool)).cloned() else {
+            return all;
+        };
         ToolTerms {
             sandbox: own.sandbox.or(all.sandbox),
             network: own.network.or(all.network),
@@ -153,41 +155,41 @@ impl Said {
     }
 
     /// What is added to an agent's own grants.
-    pub(crate) fn grants(&self, agent: Option<&Named>) -> Vec<String> {
-        let own = self.of(agent);
+    pub(crate) fn added_grants(&self, agent: Option<&Named>) -> Vec<String> {
+        let own = self.terms_for_agent(agent);
         let hosts = self.all.values().chain(own.into_iter().flat_map(BTreeMap::values));
         let hosts = hosts.flat_map(|terms| &terms.net).map(|host| format!("net:{host}"));
         let words = own.into_iter().flatten().filter(|(_, terms)| terms.privileged);
         let own_rows = agent.and_then(|agent| self.own_rows.get(agent)).into_iter().flatten();
         let rows = self.rows.iter().chain(own_rows).cloned();
-        hosts.chain(words.map(|(tool, _)| cleared(tool))).chain(rows).collect()
+        hosts.chain(words.map(|(tool, _)| privileged_grant(tool))).chain(rows).collect()
     }
 
-    fn of(&self, agent: Option<&Named>) -> Option<&BTreeMap<&'static str, ToolTerms>> {
+    fn terms_for_agent(&self, agent: Option<&Named>) -> Option<&BTreeMap<&'static str, ToolTerms>> {
         self.agents.get(agent?)
     }
 }
 
 /// Resolves what the file says.
-pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
+pub(super) fn resolve_tools(written: &WrittenConfig, check: &mut ProblemCollector<'_>) -> ToolSettings {
     let minimum = written.sandbox.minimum;
-    let all = flags("tools", &written.tools.flags(), minimum, check);
+    let all = resolve_flags("tools", &written.tools.tool_flags(), minimum, check);
     let external = written.tools.external.keys().map(String::as_str);
-    let known: Vec<_> = Toolbox::names().into_iter().chain(external).collect();
+    let known: Vec<_> = Toolbox::builtin_names().into_iter().chain(external).collect();
     let rows = permissions::of_all(&written.permissions, &known, check);
     let (mut agents, mut own_rows) = (BTreeMap::new(), BTreeMap::new());
     for (name, agent) in &written.agents {
         let here = format!("agents.{name}");
-        let Some(named) = named(name) else {
-            check.wrong(&here, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
+        let Some(named) = parse_agent_key(name) else {
+            check.add_problem(&here, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
             continue;
         };
-        let own = flags(&format!("{here}.tools"), &agent.tools, minimum, check);
+        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, check);
         for (tool, terms) in &own {
             let is_needed = all.get(tool).is_some_and(|terms| terms.privileged);
             if terms.privileged && !is_needed {
                 let problem = format!("the tool is not privileged; set tools.{tool}.privileged too");
-                check.wrong(&format!("{here}.tools.{tool}.privileged"), problem);
+                check.add_problem(&format!("{here}.tools.{tool}.privileged"), problem);
             }
         }
         own_rows.insert(
@@ -195,31 +197,31 @@ pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
             permissions::of_one(&format!("{here}.permissions"), &agent.permissions, &known, check),
         );
         if agents.insert(named, own).is_some() {
-            check.wrong(&here, "this agent is named twice");
+            check.add_problem(&here, "this agent is named twice");
         }
     }
-    Said { all, agents, rows, own_rows }
+    ToolSettings { all, agents, rows, own_rows }
 }
 
 /// Reads which agent a key of `agents` names; nothing if it is spelled otherwise.
-pub(super) fn named(name: &str) -> Option<Named> {
+pub(super) fn parse_agent_key(name: &str) -> Option<Named> {
     let (tenant, agent) = name.split_once('/').unwrap_or((dromia_api::TENANT_DEFAULT, name));
     Some((tenant.parse().ok()?, agent.parse().ok()?))
 }
 
 /// Resolves one set of flags; only tools of which something is said are in it.
-fn flags(
+fn resolve_flags(
     here: &str,
     written: &WrittenFlags,
-    minimum: Minimum,
-    check: &mut Check<'_>,
+    minimum: SandboxMinimum,
+    check: &mut ProblemCollector<'_>,
 ) -> BTreeMap<&'static str, ToolTerms> {
     let WrittenFlags { exec, shell_execute, http_request, message_send } = written;
     let mut said = BTreeMap::new();
     for (tool, flags) in [("exec", exec), ("shell.execute", shell_execute)] {
-        said.insert(tool, program(&format!("{here}.{tool}"), flags, minimum, check));
+        said.insert(tool, program_terms(&format!("{here}.{tool}"), flags, minimum, check));
     }
-    let net = hosts(&format!("{here}.http.request.net"), &http_request.net, check);
+    let net = check_hosts(&format!("{here}.http.request.net"), &http_request.net, check);
     said.insert(
         "http.request",
         ToolTerms { privileged: http_request.privileged, net, ..ToolTerms::default() },
@@ -229,20 +231,27 @@ fn flags(
     said
 }
 
-fn program(here: &str, written: &ProgramFlags, minimum: Minimum, check: &mut Check<'_>) -> ToolTerms {
+fn program_terms(
+    here: &str,
+    written: &ProgramFlags,
+    minimum: SandboxMinimum,
+    check: &mut ProblemCollector<'_>,
+) -> ToolTerms {
     let level = |minimum| match minimum {
-        Minimum::Base => Level::Base,
-        Minimum::Strict => Level::Strict,
+        SandboxMinimum::Base => IsolationLevel::Base,
+        SandboxMinimum::Strict => IsolationLevel::Strict,
     };
     if let Some(own) = written.sandbox
         && level(own) < level(minimum)
     {
-        check
-            .wrong(&format!("{here}.sandbox"), "is weaker than sandbox.minimum, so nothing would come of it");
+        check.add_problem(
+            &format!("{here}.sandbox"),
+            "is weaker than sandbox.minimum, so nothing would come of it",
+        );
     }
-    let mut number = |key: &str, text: Option<&str>, units: &Units| {
-        let read = units.read(text?);
-        read.map_err(|problem| check.wrong(&format!("{here}.{key}"), problem)).ok()
+    let mut number = |key: &str, text: Option<&str>, units: &NumberUnits| {
+        let read = units.parse_bounded(text?);
+        read.map_err(|problem| check.add_problem(&format!("{here}.{key}"), problem)).ok()
     };
     ToolTerms {
         cpu_ms: number("cpu_limit", written.cpu_limit.as_deref(), &CPU),
@@ -257,13 +266,13 @@ fn program(here: &str, written: &ProgramFlags, minimum: Minimum, check: &mut Che
 }
 
 /// Checks hosts as grants of an agent are checked.
-fn hosts(here: &str, written: &[String], check: &mut Check<'_>) -> Vec<String> {
+fn check_hosts(here: &str, written: &[String], check: &mut ProblemCollector<'_>) -> Vec<String> {
     if written.len() > HOSTS_MAX {
-        check.wrong(here, format!("holds at most {HOSTS_MAX} hosts"));
+        check.add_problem(here, format!("holds at most {HOSTS_MAX} hosts"));
     }
     for (index, host) in written.iter().enumerate() {
         if let Err(error) = dromia_guard::parse_grants(&[format!("net:{host}")], &[]) {
-            check.wrong(&format!("{here}.{index}"), &error);
+            check.add_problem(&format!("{here}.{index}"), &error);
         }
     }
     written.to_vec()
@@ -273,7 +282,7 @@ fn hosts(here: &str, written: &[String], check: &mut Check<'_>) -> Vec<String> {
 const HOSTS_MAX: usize = 64;
 
 /// How a kind of number is written, and how small and large it may be.
-struct Units {
+struct NumberUnits {
     /// What it is called.
     noun: &'static str,
     /// Its units, the smallest first.
@@ -286,17 +295,17 @@ const SIZES: &[(&str, u64)] =
     &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
-const CPU: Units = Units { noun: "time", known: TIMES, bounds: ("100ms", "4h") };
-const TIME: Units = Units { noun: "time", known: TIMES, bounds: ("100ms", "10m") };
-const MEMORY: Units = Units { noun: "size", known: SIZES, bounds: ("16MiB", "1TiB") };
-const DISK: Units = Units { noun: "size", known: SIZES, bounds: ("1MiB", "1TiB") };
+const CPU: NumberUnits = NumberUnits { noun: "time", known: TIMES, bounds: ("100ms", "4h") };
+const TIME: NumberUnits = NumberUnits { noun: "time", known: TIMES, bounds: ("100ms", "10m") };
+const MEMORY: NumberUnits = NumberUnits { noun: "size", known: SIZES, bounds: ("16MiB", "1TiB") };
+const DISK: NumberUnits = NumberUnits { noun: "size", known: SIZES, bounds: ("1MiB", "1TiB") };
 
-impl Units {
+impl NumberUnits {
     /// Reads a number with its unit, within its bounds.
-    fn read(&self, text: &str) -> Result<u64, String> {
-        let value = self.number(text)?;
+    fn parse_bounded(&self, text: &str) -> Result<u64, String> {
+        let value = self.parse_number(text)?;
         let (min, max) = self.bounds;
-        let within = self.number(min)?..=self.number(max)?;
+        let within = self.parse_number(min)?..=self.parse_number(max)?;
         if within.contains(&value) {
             Ok(value)
         } else {
@@ -304,7 +313,7 @@ impl Units {
         }
     }
 
-    fn number(&self, text: &str) -> Result<u64, String> {
+    fn parse_number(&self, text: &str) -> Result<u64, String> {
         let text = text.trim();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = (&text[..digits], text[digits..].trim_start());
@@ -345,11 +354,11 @@ mod tests {
             (&CPU, "1.5s", None),
             (&CPU, "٣s", None),
         ] {
-            assert_eq!(units.read(text).ok(), read, "{text:?}: {:?}", units.read(text));
+            assert_eq!(units.parse_bounded(text).ok(), read, "{text:?}: {:?}", units.parse_bounded(text));
         }
-        let problem = TIME.read("30 sec").expect_err("no such unit");
+        let problem = TIME.parse_bounded("30 sec").expect_err("no such unit");
         assert_eq!(problem, "\"30 sec\" is no time; write a whole number and ms, s, m, h, such as 100ms");
-        let problem = TIME.read("20m").expect_err("too long");
+        let problem = TIME.parse_bounded("20m").expect_err("too long");
         assert_eq!(problem, "must be from 100ms to 10m, and is 20m");
     }
 }

@@ -1,20 +1,21 @@
 //! Every mistake in the form of a text, where the reader of YAML stops at the first.
 //!
-//! What the first mistake is about is left out and the rest is read again, until a rest has a form. So that one key can be
-//! left out of any style of YAML, the rest is written anew, each key and item on a line of its own, and a mistake in it is
-//! told by the place where the key stands in the file.
+//! What the first mistake is about is left out and the rest is read again, until a rest has a form. So that one key can
+//! be left out of any style of YAML, the rest is rewritten, each key and item on a line of its own, and a mistake in it
+//! is reported at the place that its key has in the file.
 //!
-//! Nothing is told that may follow from what was left out. What is wrong with the text as a text is told alone.
+//! A mistake that may follow from what was left out is not reported. What is wrong with the text as a text is reported
+//! alone.
 
 use std::path::Path;
 
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
-use super::edit::quoted;
+use super::edit::double_quote;
 use super::form;
-use super::places::{self, Found, Node, Place};
-use super::problem::{FOUND_MAX, Problem};
-use super::written::Written;
+use super::places::{self, KeyNode, NodeContent, TextPosition};
+use super::problem::{ConfigProblem, FOUND_MAX};
+use super::written::WrittenConfig;
 
 /// Sections whose meaning is checked against what other sections say, with those.
 const LEANS: [(&str, &[&str]); 8] = [
@@ -32,47 +33,47 @@ const LEANS: [(&str, &[&str]); 8] = [
 const UNCONNECTED: &str = "limits";
 
 /// A text that has not the form of a configuration.
-pub(super) struct Unfit {
+pub(super) struct MalformedConfig {
     /// What is wrong with its form, in the order in which it was found.
-    pub(super) problems: Vec<Problem>,
-    /// What the text says without that, if it could be told apart and the places of its keys are known.
-    pub(super) rest: Option<Written>,
+    pub(super) problems: Vec<ConfigProblem>,
+    /// What the text says without that, if it could be separated and the places of its keys are known.
+    pub(super) rest: Option<WrittenConfig>,
     /// The paths of what the rest lacks.
     pub(super) left_out: Vec<String>,
 }
 
 /// Looks for all that is wrong with the form of a text, of which the first is known.
-pub(super) fn look(path: &Path, text: &str, first: Problem) -> Unfit {
-    let mut unfit = Unfit { problems: Vec::new(), rest: None, left_out: Vec::new() };
-    let nodes = places::nodes(text).unwrap_or_default();
+pub(super) fn find_form_problems(path: &Path, text: &str, first: ConfigProblem) -> MalformedConfig {
+    let mut unfit = MalformedConfig { problems: Vec::new(), rest: None, left_out: Vec::new() };
+    let nodes = places::list_nodes(text).unwrap_or_default();
     let is_mapping = nodes.iter().all(|node| node.depth > 0 || node.key.is_some());
-    let mut kept = Kept { nodes: &nodes, is_kept: vec![true; nodes.len()] };
+    let mut kept = NodeSelection { nodes: &nodes, is_kept: vec![true; nodes.len()] };
     if nodes.is_empty() || !is_mapping {
         unfit.problems.push(first);
         return unfit;
     }
     while unfit.left_out.len() < FOUND_MAX {
-        let (written, lines) = kept.written();
-        let options = places::options(DuplicateKeyPolicy::Error);
-        let failed = match serde_saphyr::from_str_with_options::<Option<Written>>(&written, options) {
+        let (written, lines) = kept.rewritten_text();
+        let options = places::parser_options(DuplicateKeyPolicy::Error);
+        let failed = match serde_saphyr::from_str_with_options::<Option<WrittenConfig>>(&written, options) {
             Ok(rest) => {
-                // A key that stands twice has no one place.
-                let is_placed = !places::places(text).is_empty();
+                // A key that is written twice has no one place.
+                let is_placed = !places::key_positions(text).is_empty();
                 unfit.rest = rest.filter(|_| is_placed);
                 break;
             }
             Err(failed) => failed,
         };
         let error = failed.without_snippet();
-        let Some((index, at)) = kept.place(&lines, error) else { break };
+        let Some((index, at)) = kept.locate_error(&lines, error) else { break };
         let problem = form::problem_at(path, Some(at), &nodes, error);
         // Where the rest is not read as the file is, the file's own word is the only one.
         if unfit.problems.is_empty() && problem != first {
             break;
         }
         let wrong = if let Error::SerdeMissingField { field, .. } = error {
-            let group = kept.group(index, at);
-            let lacks = nodes[group].path.below(field).path;
+            let group = kept.lacking_group(index, at);
+            let lacks = nodes[group].path.child_path(field).path;
             let is_known = unfit.problems.iter().any(|known| known.message == problem.message);
             if !is_known && !unfit.left_out.contains(&lacks) {
                 unfit.problems.push(problem);
@@ -92,7 +93,7 @@ pub(super) fn look(path: &Path, text: &str, first: Problem) -> Unfit {
 }
 
 /// Tells whether what is wrong with the meaning of the rest cannot follow from what was left out.
-pub(super) fn stands_by_itself(problem: &Problem, left_out: &[String]) -> bool {
+pub(super) fn stands_by_itself(problem: &ConfigProblem, left_out: &[String]) -> bool {
     let section = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
     let Some(own) = problem.key.as_deref().map(section) else { return true };
     let leans = LEANS.iter().find(|(name, _)| *name == own).map_or(&[][..], |(_, leans)| *leans);
@@ -108,14 +109,14 @@ pub(super) fn stands_by_itself(problem: &Problem, left_out: &[String]) -> bool {
 }
 
 /// What of a text is read again.
-struct Kept<'text> {
-    nodes: &'text [Node],
+struct NodeSelection<'text> {
+    nodes: &'text [KeyNode],
     is_kept: Vec<bool>,
 }
 
-impl Kept<'_> {
-    /// Writes it anew; of each line, counted from 1, the key or item that stands there is listed at its number less one.
-    fn written(&self) -> (String, Vec<Option<usize>>) {
+impl NodeSelection<'_> {
+    /// Rewrites the kept nodes; of each line, counted from 1, the key or item on it is listed at its number less one.
+    fn rewritten_text(&self) -> (String, Vec<Option<usize>>) {
         let (mut text, mut lines) = ("{\n".to_owned(), vec![None]);
         let mut open: Vec<(usize, &str)> = Vec::new();
         for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| self.is_kept[*index]) {
@@ -125,17 +126,17 @@ impl Kept<'_> {
             }
             text.push(' ');
             if node.key.is_some() {
-                text.extend([quoted(node.name()).as_str(), ": "]);
+                text.extend([double_quote(node.key_name()).as_str(), ": "]);
             }
             match &node.found {
-                Found::Nothing => text.push_str("null,\n"),
-                Found::Text(value) => text.extend([quoted(value).as_str(), ",\n"]),
-                Found::Plain(value) => text.extend([value.as_str(), ",\n"]),
-                Found::List => {
+                NodeContent::Nothing => text.push_str("null,\n"),
+                NodeContent::Text(value) => text.extend([double_quote(value).as_str(), ",\n"]),
+                NodeContent::Plain(value) => text.extend([value.as_str(), ",\n"]),
+                NodeContent::List => {
                     text.push_str("[\n");
                     open.push((node.depth, " ],\n"));
                 }
-                Found::Mapping => {
+                NodeContent::Mapping => {
                     text.push_str("{\n");
                     open.push((node.depth, " },\n"));
                 }
@@ -148,7 +149,7 @@ impl Kept<'_> {
     }
 
     /// Finds which key or item a mistake is about, and where in the file it is.
-    fn place(&self, lines: &[Option<usize>], error: &Error) -> Option<(usize, Place)> {
+    fn locate_error(&self, lines: &[Option<usize>], error: &Error) -> Option<(usize, TextPosition)> {
         let at = error.location()?;
         let line = usize::try_from(at.line()).ok()?.checked_sub(1)?;
         let index = (*lines.get(line)?)?;
@@ -157,8 +158,8 @@ impl Kept<'_> {
         Some((index, node.key.filter(|_| at.column() == 2).unwrap_or(node.value)))
     }
 
-    /// The group that lacks a key: the one that the key at the place belongs to, or what stands there itself.
-    fn group(&self, index: usize, at: Place) -> usize {
+    /// The group that lacks a key: the one that the key at the place belongs to, or the value there itself.
+    fn lacking_group(&self, index: usize, at: TextPosition) -> usize {
         let node = &self.nodes[index];
         if node.key != Some(at) {
             return index;
@@ -177,11 +178,11 @@ impl Kept<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Environment, understand};
+    use super::super::{Environment, parse_and_resolve};
     use super::*;
 
     fn told(text: &str) -> Vec<String> {
-        let problems = understand(Path::new("dromia.yaml"), text, &Environment::default(), &[]);
+        let problems = parse_and_resolve(Path::new("dromia.yaml"), text, &Environment::default(), &[]);
         problems.expect_err("it is wrong").0.iter().map(ToString::to_string).collect()
     }
 
@@ -275,8 +276,12 @@ mod tests {
     #[test]
     fn the_search_has_an_end() {
         let many = (0..300).fold(String::new(), |text, number| text + &format!("  colour{number}: red\n"));
-        let problems =
-            understand(Path::new("dromia.yaml"), &format!("engine:\n{many}"), &Environment::default(), &[]);
+        let problems = parse_and_resolve(
+            Path::new("dromia.yaml"),
+            &format!("engine:\n{many}"),
+            &Environment::default(),
+            &[],
+        );
         let problems = problems.expect_err("it is wrong");
         assert_eq!(problems.0.len(), FOUND_MAX);
         assert!(problems.to_string().ends_with("\nand at least 80 more"), "{problems}");

@@ -1,4 +1,4 @@
-//! Variables of the environment that look like one of this program's and are none: what they say counts for nobody.
+//! Variables of the environment that look like one of this program's and are none: their values have no effect.
 //!
 //! Only what is near to a name that counts, or is named after a group of keys, is taken for a mistake: others may call theirs
 //! DROMIA_ something too, as Kubernetes does beside a service of that name, and the file may refer to any.
@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::layers::Environment;
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 use super::schema;
 
 /// The variables that no key has.
@@ -16,33 +16,35 @@ const OTHERS: [&str; 2] = ["DROMIA_HOME", "DROMIA_LOG"];
 const CHANGES_MAX: usize = 2;
 
 /// Lists the variables that were probably meant to be others, for a file of this text.
-pub(crate) fn misspelt(environment: &Environment, text: &str) -> Vec<Problem> {
-    let keys = schema::keys();
+pub(crate) fn misspelt_variables(environment: &Environment, text: &str) -> Vec<ConfigProblem> {
+    let keys = schema::list_keys();
     let known: BTreeSet<&str> = keys.iter().filter_map(|key| key.variable.as_deref()).chain(OTHERS).collect();
     // DROMIA_ENGINE_ and the like.
-    let groups: BTreeSet<&str> = known.iter().filter_map(|name| group(name)).collect();
+    let groups: BTreeSet<&str> = known.iter().filter_map(|name| variable_prefix(name)).collect();
     let mut problems = Vec::new();
-    for name in environment.names() {
+    for name in environment.variable_names() {
         if known.contains(name) || !name.starts_with("DROMIA_") || text.contains(&format!("env:{name}")) {
             continue;
         }
         let near = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known)).min();
         let near = near.filter(|(changes, _)| *changes <= CHANGES_MAX).map(|(_, known)| known);
-        if near.is_none() && group(name).is_none_or(|group| !groups.contains(group)) {
+        if near.is_none() && variable_prefix(name).is_none_or(|group| !groups.contains(group)) {
             continue;
         }
         let meant = near.map_or_else(
             || "; `dromia config explain` lists those that count".to_owned(),
             |near| format!("; did you mean `{near}`?"),
         );
-        problems
-            .push(Problem::new(name, format!("no key has this variable, so it counts for nothing{meant}")));
+        problems.push(ConfigProblem::new(
+            name,
+            format!("no key has this variable, so it counts for nothing{meant}"),
+        ));
     }
     problems
 }
 
 /// The beginning of a variable, up to the end of the word after DROMIA; nothing where no further word follows.
-fn group(name: &str) -> Option<&str> {
+fn variable_prefix(name: &str) -> Option<&str> {
     let rest = name.strip_prefix("DROMIA_")?;
     let (word, _) = rest.split_once('_')?;
     name.get(.."DROMIA_".len() + word.len() + 1)
@@ -65,7 +67,8 @@ mod tests {
             ("DROMIA_SERVICE_HOST", "10.0.0.1"),
             ("ENGINE_ACTIVE_MX", "3"),
         ]);
-        let told = misspelt(&environment, "providers: { a: { key: env:DROMIA_LIMITS_KEY_OF_MINE } }");
+        let told =
+            misspelt_variables(&environment, "providers: { a: { key: env:DROMIA_LIMITS_KEY_OF_MINE } }");
         let told: Vec<_> = told.iter().map(ToString::to_string).collect();
         let says = "no key has this variable, so it counts for nothing";
         assert_eq!(

@@ -16,7 +16,7 @@ mod programs;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
@@ -28,10 +28,11 @@ pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
 pub(crate) use self::external::WrittenExternal;
 pub(crate) use self::models::{
-    Kind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
+    ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
 };
 pub(crate) use self::programs::{
-    Minimum, Trust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
+    SandboxMinimum, TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant,
+    WrittenTools,
 };
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
@@ -42,14 +43,14 @@ use super::tools::WrittenAgent;
 /// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Written {
+pub(crate) struct WrittenConfig {
     /// The version of the file's form; this program reads 1.
     pub(crate) version: u32,
     /// The TCP address to serve; port 0 takes a free one. One that is not of the loopback needs `http.tls`.
     pub(crate) listen: SocketAddr,
     /// The agent that answers where none is named.
     #[schemars(with = "String")]
-    pub(crate) default_agent: Handle,
+    pub(crate) default_agent: HandleSlug,
     /// Servers of models, each under a name that models refer to.
     pub(crate) providers: BTreeMap<String, WrittenProvider>,
     /// Models, each under the alias that agents name. The alias `scripted` is always there.
@@ -66,7 +67,7 @@ pub(crate) struct Written {
     pub(crate) http: WrittenHttp,
     /// Bounds of the HTTP edge.
     pub(crate) limits: WrittenLimits,
-    /// The walls around programs that agents run.
+    /// The sandbox around programs that agents run.
     pub(crate) sandbox: WrittenSandbox,
     /// The built-in tools, and those of the operator's own.
     pub(crate) tools: WrittenTools,
@@ -78,7 +79,7 @@ pub(crate) struct Written {
     pub(crate) socket: WrittenSocket,
     /// How calls that need a person's approval are asked for, and rules that answer in a person's place.
     pub(crate) approvals: WrittenApprovals,
-    /// What becomes of calls that cannot be undone, and how long a call that is put off may be refused.
+    /// What becomes of calls that cannot be undone, and how long a delayed call may be refused.
     pub(crate) irreversible: WrittenIrreversible,
     /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
     /// `default`.
@@ -87,7 +88,7 @@ pub(crate) struct Written {
     pub(crate) egress: WrittenEgress,
 }
 
-impl Default for Written {
+impl Default for WrittenConfig {
     fn default() -> Self {
         Self {
             version: 1,
@@ -131,10 +132,10 @@ pub(crate) struct WrittenChannel {
     /// The tenant, by default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
-    pub(crate) tenant: Option<Handle>,
+    pub(crate) tenant: Option<HandleSlug>,
     /// The agent that answers.
     #[schemars(with = "String")]
-    pub(crate) agent: Handle,
+    pub(crate) agent: HandleSlug,
     /// The address to which answers are posted.
     pub(crate) url: String,
     /// What signs in both directions, `whsec_` with 24 to 64 bytes in base64: `env:NAME` takes it from that environment
@@ -178,8 +179,8 @@ pub(crate) struct WrittenEngine {
     pub(crate) model_calls_max: u32,
     /// The most tokens of one answer.
     pub(crate) output_tokens_max: u32,
-    /// How often the same call may give the same result among the last `loop_window` calls of a run before the run is
-    /// ended; 0 ends none.
+    /// How often the same call may be made among the last `loop_window` calls of a run: with nothing new in between, or with
+    /// the same result. Then it is refused, and a run that goes on with it yields; 0 refuses none.
     pub(crate) loop_same: usize,
     /// How many of a run's last calls are looked at, 64 at most.
     pub(crate) loop_window: usize,
@@ -206,9 +207,9 @@ pub(crate) struct WrittenContext {
     pub(crate) items_max: usize,
     /// The most bytes of the past.
     pub(crate) bytes_max: usize,
-    /// How a model is told what earlier turns told and nobody vouches for: files of unknown origin, answers of other
-    /// systems, and what it said after it saw them. With `handle` a later turn is as trusted as what is left, until the
-    /// model reads such a thing again with `past.read`; with `whole` it is untrusted as long as one of them is told.
+    /// How a model sees untrusted content of earlier turns: files of unknown origin, answers of other systems, and what
+    /// it said after it saw them. With `handle` a later turn is as trusted as what is left, until the model reads such
+    /// a thing again with `past.read`; with `whole` it is untrusted as long as one of them is in its context.
     pub(crate) tainted_past: WrittenTaintedPast,
 }
 
@@ -219,13 +220,13 @@ impl Default for WrittenContext {
     }
 }
 
-/// How untrusted content of earlier turns is told.
+/// How a model sees untrusted content of earlier turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WrittenTaintedPast {
     /// By a handle.
     Handle,
-    /// As it was told then.
+    /// In full, as it was then.
     Whole,
 }
 

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 /// An append-only list.
-pub(super) struct Ledger {
+pub(super) struct DemoLedger {
     path: PathBuf,
     file: File,
 }
 
-impl Ledger {
+impl DemoLedger {
     /// Begins a list.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create_new(path).with_context(|| format!("failed to make {}", path.display()))?;
@@ -21,13 +21,13 @@ impl Ledger {
     }
 
     /// Notes an input that the server said is stored.
-    pub(super) fn acknowledged(&mut self, answer: &Value) -> anyhow::Result<()> {
+    pub(super) fn record_acknowledged(&mut self, answer: &Value) -> anyhow::Result<()> {
         let line = json!({"item": answer["item"], "session": answer["session"]});
         writeln!(self.file, "{line}").context("failed to write the ledger")
     }
 
     /// Where the list lies.
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn file_path(&self) -> &Path {
         &self.path
     }
 }

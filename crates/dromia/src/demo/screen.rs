@@ -1,38 +1,39 @@
-//! What the demo tells, step by step, no wider than the terminal. Texts of others are told by the line that they are in.
+//! What the demo prints, step by step, no wider than the terminal. Texts of others are wrapped by the line that they
+//! are in.
 //!
 //! Nothing is judged here, and nothing is known of the server.
 
-use dromia_cli::output::{shell_word, wrapped};
+use dromia_cli::output::{shell_word, wrap_text};
 use serde_json::Value;
 
 use crate::schemas;
 
-/// What stands before what belongs to a step.
+/// The indentation of what belongs to a step.
 const INDENT: &str = "    ";
 const INDENT_COLUMNS: u16 = 4;
 
-/// Where the steps are told.
+/// The terminal on which the steps are printed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Screen {
+pub(super) struct DemoScreen {
     columns: Option<u16>,
 }
 
-impl Screen {
+impl DemoScreen {
     /// The terminal of this process, or whatever `COLUMNS` says; without both, lines are as long as they are.
     pub(super) fn of_process() -> Self {
-        Self { columns: schemas::context("demo").columns }
+        Self { columns: schemas::context_for_command("demo").columns }
     }
 
     /// Tells a line of its own.
-    pub(super) fn line(self, text: &str) {
-        anstream::println!("{}", self.fitted(text, ""));
+    pub(super) fn print_line(self, text: &str) {
+        anstream::println!("{}", self.wrap_to_screen(text, ""));
     }
 
     /// Begins a step.
-    pub(super) fn step(self, number: u32, name: &str, fact: &str) {
+    pub(super) fn print_step(self, number: u32, name: &str, fact: &str) {
         let bold = anstyle::Style::new().bold();
         let head = format!("{number} {name}");
-        let text = self.fitted(&format!("{head}  {fact}"), INDENT);
+        let text = self.wrap_to_screen(&format!("{head}  {fact}"), INDENT);
         match text.strip_prefix(&head) {
             Some(fact) => anstream::println!("{bold}{head}{bold:#}{fact}"),
             // The terminal is narrower than the head.
@@ -41,28 +42,28 @@ impl Screen {
     }
 
     /// Tells what belongs to a step.
-    pub(super) fn detail(self, text: &str) {
-        for line in self.below(text) {
+    pub(super) fn print_detail(self, text: &str) {
+        for line in self.indented_lines(text) {
             anstream::println!("{line}");
         }
     }
 
-    fn below(self, text: &str) -> Vec<String> {
+    fn indented_lines(self, text: &str) -> Vec<String> {
         let room = Self { columns: self.columns.map(|columns| columns.saturating_sub(INDENT_COLUMNS)) };
-        let lines = text.lines().map(|line| room.fitted(line, ""));
+        let lines = text.lines().map(|line| room.wrap_to_screen(line, ""));
         lines
             .flat_map(|line| line.lines().map(|piece| format!("{INDENT}{piece}")).collect::<Vec<_>>())
             .collect()
     }
 
-    fn fitted(self, text: &str, further: &str) -> String {
-        self.columns.map_or_else(|| text.to_owned(), |columns| wrapped(text, columns.into(), further))
+    fn wrap_to_screen(self, text: &str, further: &str) -> String {
+        self.columns.map_or_else(|| text.to_owned(), |columns| wrap_text(text, columns.into(), further))
     }
 }
 
-/// Tells every call of a journal in a line of its own: its tool, how it ended, and the first sentence of what the agent
-/// was told of that.
-pub(super) fn calls(entries: &[Value]) -> Vec<String> {
+/// Writes every call of a journal in a line of its own: its tool, how it ended, and the first sentence of the result
+/// that the agent saw.
+pub(super) fn call_lines(entries: &[Value]) -> Vec<String> {
     let mut told = Vec::new();
     for entry in entries {
         if !matches!(entry["kind"].as_str(), Some("tool_finished" | "tool_refused")) {
@@ -85,7 +86,7 @@ pub(super) fn calls(entries: &[Value]) -> Vec<String> {
 }
 
 /// This program as it was called, for a command that a person copies.
-pub(super) fn program() -> String {
+pub(super) fn program_name() -> String {
     let called = std::env::args_os().next().filter(|called| !called.is_empty());
     let called = called.map_or_else(|| "dromia".to_owned(), |called| called.to_string_lossy().into_owned());
     shell_word(&called).into_owned()
@@ -115,7 +116,7 @@ mod tests {
                 "body": {"parts": [{"text": "It began earlier. It is not repeated."}]}}),
         ];
         assert_eq!(
-            calls(&entries),
+            call_lines(&entries),
             [
                 "call_1_0 file.append (unkeyed) -> unknown: The outcome is unknown: it began",
                 "call_2_0 file.read (pure) -> error: refused: there is no such file",
@@ -126,14 +127,14 @@ mod tests {
 
     #[test]
     fn what_is_told_is_broken_between_words_and_stays_below_its_step() {
-        let screen = Screen { columns: Some(24) };
+        let screen = DemoScreen { columns: Some(24) };
         assert_eq!(
-            screen.below("the same turn finished in time"),
+            screen.indented_lines("the same turn finished in time"),
             ["    the same turn", "    finished in time"]
         );
         // A command is to be copied, so it stays whole.
         let command = "`dromia run show run_0123456789`";
-        assert_eq!(screen.below(command), [format!("    {command}")]);
-        assert_eq!(Screen { columns: None }.fitted("1 start  a b", ""), "1 start  a b");
+        assert_eq!(screen.indented_lines(command), [format!("    {command}")]);
+        assert_eq!(DemoScreen { columns: None }.wrap_to_screen("1 start  a b", ""), "1 start  a b");
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::{event, text};
+use super::{event_body, string_field};
 use crate::home::Home;
 use crate::up::{self, UpArguments};
 
@@ -22,14 +22,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What ends the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tie {
+pub(super) enum ServerLifetime {
     /// The end of this process, however it comes.
     ToThis,
     /// Nothing: it may be left behind.
     Free,
 }
 
-/// What the server of a demo is told.
+/// The arguments of the server of a demo.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerArguments {
     /// The process that it ends with.
@@ -40,18 +40,18 @@ pub(super) struct ServerArguments {
     up: UpArguments,
 }
 
-/// Serves until this is told to stop, or until the demo is gone.
-pub(super) fn serve(home: &Home, arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
+/// Serves until a signal stops it, or until the demo is gone.
+pub(super) fn serve_demo(home: &Home, arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("failed to tie the server to the demo")?;
     // The demo may have ended before that was said.
     ensure!(std::os::unix::process::parent_id() == arguments.demo, "the demo has ended");
-    up::run(home, &arguments.up)
+    up::run_server(home, &arguments.up)
 }
 
 /// A server and how to reach it.
-pub(super) struct Server {
+pub(super) struct DemoServer {
     home: Home,
-    tie: Tie,
+    tie: ServerLifetime,
     /// None before the first start and after the end.
     child: Option<Child>,
     url: String,
@@ -60,15 +60,15 @@ pub(super) struct Server {
 }
 
 /// What the witness said.
-pub(super) struct Verdict {
+pub(super) struct WitnessVerdict {
     pub(super) pid: u32,
     pub(super) text: String,
     pub(super) good: bool,
 }
 
-impl Server {
+impl DemoServer {
     /// Names the home; nothing is made or started.
-    pub(super) fn new(home: &Home, tie: Tie) -> Self {
+    pub(super) fn new(home: &Home, tie: ServerLifetime) -> Self {
         Self {
             home: home.clone(),
             tie,
@@ -81,14 +81,14 @@ impl Server {
 
     /// Makes the home and starts the server.
     pub(super) async fn init_and_start(&mut self) -> anyhow::Result<()> {
-        let init = program(&self.home)?
+        let init = program_command(&self.home)?
             .args(["init", "--defaults", "--no-input", "--model-source", "scripted"])
             .output()
             .await?;
-        ensure!(init.status.success(), "init failed: {}", told(&init.stderr));
-        let token = std::fs::read_to_string(self.home.token()).context("failed to read the token")?;
+        ensure!(init.status.success(), "init failed: {}", error_text(&init.stderr));
+        let token = std::fs::read_to_string(self.home.token_path()).context("failed to read the token")?;
         token.trim().clone_into(&mut self.token);
-        self.spawn().await
+        self.spawn_process().await
     }
 
     pub(super) fn url(&self) -> &str {
@@ -116,7 +116,7 @@ impl Server {
     }
 
     /// Ends the process at once if it still runs, and returns its id.
-    pub(super) async fn end(&mut self) -> Option<u32> {
+    pub(super) async fn kill_if_running(&mut self) -> Option<u32> {
         let mut child = self.child.take()?;
         let pid = child.id()?;
         // One that ended just now needs no second end.
@@ -132,22 +132,24 @@ impl Server {
     /// Starts it with tools that take this much longer.
     pub(super) async fn start_with_pace(&mut self, pace_ms: u64) -> anyhow::Result<()> {
         self.set_pace(pace_ms)?;
-        self.spawn().await
+        self.spawn_process().await
     }
 
     /// Lets the process go on after this one has ended.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn leave_running(&mut self) {
         // Dropping the handle would kill the process.
         std::mem::forget(self.child.take());
     }
 
-    /// Starts the process and waits until it says where it is reached. It is known here from its first moment on, so whoever
-    /// gives up the wait can end it.
-    async fn spawn(&mut self) -> anyhow::Result<()> {
-        let mut command = program(&self.home)?;
+    /// Starts the process and waits until it prints its address. The child is stored from its first moment on, so a
+    /// caller that gives up the wait can end it.
+    async fn spawn_process(&mut self) -> anyhow::Result<()> {
+        let mut command = program_command(&self.home)?;
         match self.tie {
-            Tie::ToThis => command.args(["demo", "server", "--demo", &std::process::id().to_string()]),
-            Tie::Free => command.arg("up"),
+            ServerLifetime::ToThis => {
+                command.args(["demo", "server", "--demo", &std::process::id().to_string()])
+            }
+            ServerLifetime::Free => command.arg("up"),
         };
         let child = command
             .args(["--listen", "127.0.0.1:0"])
@@ -169,38 +171,38 @@ impl Server {
     }
 
     fn set_pace(&self, pace_ms: u64) -> anyhow::Result<()> {
-        let path = self.home.config();
+        let path = self.home.config_path();
         let kept = std::fs::read_to_string(&path)?;
         let kept = kept.split("tools:").next().unwrap_or_default();
         Ok(std::fs::write(&path, format!("{kept}tools: {{ pace_ms: {pace_ms} }}\n"))?)
     }
 
     /// Asks and waits for the answer.
-    pub(super) async fn ask(&self, text: &str, channel: &str) -> anyhow::Result<Value> {
-        self.post("/v1/events", &event(text, channel, true)).await
+    pub(super) async fn ask_and_wait(&self, text: &str, channel: &str) -> anyhow::Result<Value> {
+        self.post_json("/v1/events", &event_body(text, channel, true)).await
     }
 
     /// Sends and does not wait.
-    pub(super) async fn send(&self, text: &str, channel: &str) -> anyhow::Result<Value> {
-        self.post("/v1/events", &event(text, channel, false)).await
+    pub(super) async fn send_event(&self, text: &str, channel: &str) -> anyhow::Result<Value> {
+        self.post_json("/v1/events", &event_body(text, channel, false)).await
     }
 
     /// Returns the run that took an input.
     pub(super) async fn run_of(&self, accepted: &Value) -> anyhow::Result<String> {
-        let session = text(accepted, "session")?;
+        let session = string_field(accepted, "session")?;
         let until = Instant::now() + DEADLINE;
         while Instant::now() < until {
             let runs = self.get(&format!("/v1/runs?session={session}")).await?;
             if let Some(run) = runs["items"][0]["id"].as_str() {
                 return Ok(run.to_owned());
             }
-            pause().await;
+            short_pause().await;
         }
         bail!("no run took {accepted}")
     }
 
     /// Reads a journal.
-    pub(super) async fn journal(&self, run: &str) -> anyhow::Result<Vec<Value>> {
+    pub(super) async fn fetch_journal(&self, run: &str) -> anyhow::Result<Vec<Value>> {
         let page = self.get(&format!("/v1/runs/{run}/journal?limit=256")).await?;
         Ok(page["entries"].as_array().cloned().unwrap_or_default())
     }
@@ -214,20 +216,21 @@ impl Server {
     ) -> anyhow::Result<Vec<Value>> {
         let until = Instant::now() + DEADLINE;
         loop {
-            let entries = self.journal(run).await?;
+            let entries = self.fetch_journal(run).await?;
             if holds(&entries) {
                 return Ok(entries);
             }
             ensure!(Instant::now() < until, "{run} did not come to {what}; see `dromia run why {run}`");
-            pause().await;
+            short_pause().await;
         }
     }
 
     /// Registers another tenant and returns its token.
     pub(super) async fn stranger_token(&self) -> anyhow::Result<String> {
-        let created = program(&self.home)?.args(["tenant", "create", "stranger", "--json"]).output().await?;
-        ensure!(created.status.success(), "tenant create failed: {}", told(&created.stderr));
-        text(&serde_json::from_slice(&created.stdout)?, "token")
+        let created =
+            program_command(&self.home)?.args(["tenant", "create", "stranger", "--json"]).output().await?;
+        ensure!(created.status.success(), "tenant create failed: {}", error_text(&created.stderr));
+        string_field(&serde_json::from_slice(&created.stdout)?, "token")
     }
 
     /// Returns the HTTP status that a token gets.
@@ -237,19 +240,19 @@ impl Server {
     }
 
     /// Has a process of its own count.
-    pub(super) async fn witness(&self, ledger: &Path) -> anyhow::Result<Verdict> {
-        let child = program(&self.home)?
+    pub(super) async fn run_witness(&self, ledger: &Path) -> anyhow::Result<WitnessVerdict> {
+        let child = program_command(&self.home)?
             .args(["demo", "witness", "--url", &self.url])
             .arg("--ledger")
             .arg(ledger)
             .arg("--home")
-            .arg(self.home.root())
+            .arg(self.home.root_dir())
             .stdout(Stdio::piped())
             .spawn()?;
         let pid = child.id().unwrap_or_default();
         let output = child.wait_with_output().await?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Ok(Verdict { pid, text, good: output.status.success() })
+        Ok(WitnessVerdict { pid, text, good: output.status.success() })
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -257,7 +260,7 @@ impl Server {
         Ok(request.send().await?.error_for_status()?.json().await?)
     }
 
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let request =
             self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&json!(body));
         let response = request.timeout(DEADLINE).send().await?;
@@ -269,20 +272,20 @@ impl Server {
 }
 
 /// This program, on a home. What is not waited for any more is killed.
-fn program(home: &Home) -> anyhow::Result<Command> {
+fn program_command(home: &Home) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
-    command.env("DROMIA_HOME", home.root()).stdin(Stdio::null()).kill_on_drop(true);
+    command.env("DROMIA_HOME", home.root_dir()).stdin(Stdio::null()).kill_on_drop(true);
     Ok(command)
 }
 
 /// What a command of this program said of its failure, without the label that is put before it again.
-fn told(stderr: &[u8]) -> String {
+fn error_text(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let text = text.trim();
     text.strip_prefix("error: ").unwrap_or(text).to_owned()
 }
 
 /// A short rest between two looks.
-async fn pause() {
+async fn short_pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }

@@ -1,5 +1,5 @@
-//! The witness: a process that trusts nobody. It reads what was acknowledged, asks the server's API for the
-//! journals and looks at the agent's files itself.
+//! The witness: a process that trusts no other. It reads what was acknowledged, asks the server's API for the journals
+//! and looks at the agent's files itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ pub(super) struct WitnessArguments {
 
 /// What was counted.
 #[derive(Debug, Default)]
-struct Count {
+struct WitnessCount {
     lost: usize,
     doubled: usize,
     cost_micros: u64,
 }
 
 /// Counts, prints one line and ends with 0 only if nothing was lost or doubled.
-pub(super) async fn run(arguments: &WitnessArguments) -> anyhow::Result<ExitCode> {
+pub(super) async fn run_witness(arguments: &WitnessArguments) -> anyhow::Result<ExitCode> {
     let token = std::fs::read_to_string(arguments.home.join("token")).context("failed to read the token")?;
     let client = reqwest::Client::new();
     let get = async |path: String| -> anyhow::Result<Value> {
@@ -38,7 +38,7 @@ pub(super) async fn run(arguments: &WitnessArguments) -> anyhow::Result<ExitCode
         Ok(request.send().await?.error_for_status()?.json().await?)
     };
     let ledger = std::fs::read_to_string(&arguments.ledger).context("failed to read the ledger")?;
-    let mut count = Count::default();
+    let mut count = WitnessCount::default();
     for line in ledger.lines() {
         let acknowledged: Value = serde_json::from_str(line)?;
         let session = acknowledged["session"].as_str().unwrap_or_default();
@@ -88,7 +88,7 @@ fn doubled_calls(entries: &[Value]) -> usize {
         + started.iter().filter(|(call, times)| **times > 1 && unkeyed.contains(*call)).count()
 }
 
-/// Counts lines that stand more than once in a file that an agent wrote; the demo asks for every line once.
+/// Counts lines that occur more than once in a file that an agent wrote; the demo asks for every line once.
 fn doubled_lines(directory: &Path) -> anyhow::Result<usize> {
     let mut doubled = 0;
     let entries = match std::fs::read_dir(directory) {

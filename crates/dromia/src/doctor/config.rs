@@ -2,24 +2,24 @@
 
 use serde_json::Value;
 
-use super::edge::{resolved, unlooked};
-use super::{Check, Scene, Server, Verdict, error, ok, warning};
+use super::edge::{resolved_config, unchecked_result};
+use super::{CheckContext, CheckResult, DoctorCheck, ServerProbe, error_result, ok_result, warning_result};
 use crate::config::{self, names};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "config.valid", run: valid },
-    Check { id: "config.version", run: version },
-    Check { id: "config.references", run: references },
-    Check { id: "config.variables", run: variables },
-    Check { id: "config.default_model", run: default_model },
-    Check { id: "config.default_agent", run: default_agent },
-    Check { id: "config.names", run: named },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "config.valid", run: check_valid },
+    DoctorCheck { id: "config.version", run: check_version },
+    DoctorCheck { id: "config.references", run: check_references },
+    DoctorCheck { id: "config.variables", run: check_variables },
+    DoctorCheck { id: "config.default_model", run: default_model },
+    DoctorCheck { id: "config.default_agent", run: default_agent },
+    DoctorCheck { id: "config.names", run: check_names },
 ];
 
 /// The version of the file's form that this program reads.
 const VERSION: u64 = 1;
 
-/// The most names that are told in one line.
+/// The most names in one line.
 const NAMES_TOLD: usize = 8;
 
 /// The agent that answers where the file names none.
@@ -28,31 +28,31 @@ const AGENT_DEFAULT: &str = "assistant";
 /// What to do where a variable is missing in this shell, and a server that needs it runs.
 const OF_ANOTHER_SHELL: &str = "nothing, if it is set where the server was started; export it here too, so that this shell can start one";
 
-fn valid(scene: &Scene<'_>) -> Verdict {
-    if !scene.home.config().is_file() {
-        return ok("there is no dromia.yaml to look at");
+fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
+    if !scene.home.config_path().is_file() {
+        return ok_result("there is no dromia.yaml to look at");
     }
     let environment = config::Environment::of_process();
-    let read = |text: &str| config::understand(&scene.home.config(), text, &environment, &[]);
-    match config::text(scene.home).map(|text| read(&text)) {
-        Ok(Ok(_)) => ok("dromia.yaml is valid"),
+    let read = |text: &str| config::parse_and_resolve(&scene.home.config_path(), text, &environment, &[]);
+    match config::read_config_text(scene.home).map(|text| read(&text)) {
+        Ok(Ok(_)) => ok_result("dromia.yaml is valid"),
         Ok(Err(problems)) if is_served(scene) && problems.0.iter().all(|one| one.unset.is_some()) => {
-            warning(problems.to_string(), OF_ANOTHER_SHELL)
+            warning_result(problems.to_string(), OF_ANOTHER_SHELL)
         }
-        Ok(Err(problems)) => error(problems.to_string(), "mend that place in dromia.yaml"),
-        Err(problem) => error(format!("{problem:#}"), "mend that place in dromia.yaml"),
+        Ok(Err(problems)) => error_result(problems.to_string(), "mend that place in dromia.yaml"),
+        Err(problem) => error_result(format!("{problem:#}"), "mend that place in dromia.yaml"),
     }
 }
 
 /// Tells whether a server runs, whose own environment may be another than this one.
-fn is_served(scene: &Scene<'_>) -> bool {
-    matches!(scene.world.server(), Server::Answers(_))
+fn is_served(scene: &CheckContext<'_>) -> bool {
+    matches!(scene.world.server_probe(), ServerProbe::Answers(_))
 }
 
-fn version(scene: &Scene<'_>) -> Verdict {
-    match scene.written().and_then(|written| written.get("version")).map(Value::as_u64) {
-        None | Some(Some(VERSION)) => ok(format!("version {VERSION}")),
-        Some(other) => error(
+fn check_version(scene: &CheckContext<'_>) -> CheckResult {
+    match scene.raw_config().and_then(|written| written.get("version")).map(Value::as_u64) {
+        None | Some(Some(VERSION)) => ok_result(format!("version {VERSION}")),
+        Some(other) => error_result(
             format!("dromia.yaml has version {}", other.map_or("?".to_owned(), |found| found.to_string())),
             format!("this program reads version {VERSION}: change it, or use the program that wrote it"),
         ),
@@ -60,24 +60,24 @@ fn version(scene: &Scene<'_>) -> Verdict {
 }
 
 /// Calls `take` with every text of a document and the path to it.
-pub(crate) fn texts<'doc>(value: &'doc Value, path: &str, take: &mut dyn FnMut(&str, &'doc str)) {
+pub(crate) fn visit_texts<'doc>(value: &'doc Value, path: &str, take: &mut dyn FnMut(&str, &'doc str)) {
     match value {
         Value::String(text) => take(path, text),
-        Value::Array(items) => items.iter().for_each(|item| texts(item, path, take)),
+        Value::Array(items) => items.iter().for_each(|item| visit_texts(item, path, take)),
         Value::Object(fields) => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                texts(value, &path, take);
+                visit_texts(value, &path, take);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-fn references(scene: &Scene<'_>) -> Verdict {
+fn check_references(scene: &CheckContext<'_>) -> CheckResult {
     let (mut found, mut missing) = (0, Vec::new());
-    if let Some(written) = scene.written() {
-        texts(written, "", &mut |path, text| {
+    if let Some(written) = scene.raw_config() {
+        visit_texts(written, "", &mut |path, text| {
             let Some(name) = text.strip_prefix("env:") else { return };
             found += 1;
             if (scene.env)(name).is_none_or(|value| value.is_empty()) {
@@ -86,42 +86,45 @@ fn references(scene: &Scene<'_>) -> Verdict {
         });
     }
     if found == 0 {
-        return ok("nothing refers to the environment");
+        return ok_result("nothing refers to the environment");
     }
     if missing.is_empty() {
-        return ok(format!("{found} references to the environment, each is set"));
+        return ok_result(format!("{found} references to the environment, each is set"));
     }
     if is_served(scene) {
         let text = format!("this environment lacks what dromia.yaml refers to: {}", missing.join(", "));
-        return warning(text, OF_ANOTHER_SHELL);
+        return warning_result(text, OF_ANOTHER_SHELL);
     }
     let names: Vec<_> = missing.iter().filter_map(|text| text.rsplit(' ').next()).collect();
-    error(
+    error_result(
         format!("the environment lacks what dromia.yaml refers to: {}", missing.join(", ")),
         format!("export {} where `dromia up` is started, or remove the entry", names.join(" and ")),
     )
 }
 
 /// Variables that look like a key's and are none. Those of this process are looked at, as a server that it starts would.
-fn variables(scene: &Scene<'_>) -> Verdict {
-    let text = config::text(scene.home).unwrap_or_default();
-    let found = config::misspelt(&config::Environment::of_process(), &text);
+fn check_variables(scene: &CheckContext<'_>) -> CheckResult {
+    let text = config::read_config_text(scene.home).unwrap_or_default();
+    let found = config::misspelt_variables(&config::Environment::of_process(), &text);
     if found.is_empty() {
-        return ok("no variable looks like a key's and is none");
+        return ok_result("no variable looks like a key's and is none");
     }
     let told: Vec<_> = found.iter().take(NAMES_TOLD).map(ToString::to_string).collect();
-    warning(told.join("; "), "unset it, or set the one that is meant; `dromia config explain` lists them")
+    warning_result(
+        told.join("; "),
+        "unset it, or set the one that is meant; `dromia config explain` lists them",
+    )
 }
 
-fn default_model(scene: &Scene<'_>) -> Verdict {
-    let Some(written) = scene.written() else { return ok("there is no dromia.yaml to look at") };
+fn default_model(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(written) = scene.raw_config() else { return ok_result("there is no dromia.yaml to look at") };
     match written.get("models").and_then(Value::as_object) {
-        Some(models) if models.contains_key("default") => ok("the alias `default` is there"),
-        Some(models) if !models.is_empty() => warning(
+        Some(models) if models.contains_key("default") => ok_result("the alias `default` is there"),
+        Some(models) if !models.is_empty() => warning_result(
             "no model has the alias `default`, which agents get that name none",
             "add one under models in dromia.yaml, or always create agents with --model",
         ),
-        _ => error(
+        _ => error_result(
             "dromia.yaml has no models, so no agent can answer",
             "add one: models: { default: { kind: scripted } } is the built-in one",
         ),
@@ -129,46 +132,48 @@ fn default_model(scene: &Scene<'_>) -> Verdict {
 }
 
 /// The agent that is meant where none is named.
-pub(super) fn default_agent_of(scene: &Scene<'_>) -> String {
-    let named = scene.written().and_then(|written| written.get("default_agent")).and_then(Value::as_str);
+pub(super) fn default_agent_of(scene: &CheckContext<'_>) -> String {
+    let named = scene.raw_config().and_then(|written| written.get("default_agent")).and_then(Value::as_str);
     named.unwrap_or(AGENT_DEFAULT).to_owned()
 }
 
-fn default_agent(scene: &Scene<'_>) -> Verdict {
+fn default_agent(scene: &CheckContext<'_>) -> CheckResult {
     let agent = default_agent_of(scene);
-    let found = match scene.world.server() {
-        Server::Answers(_) => scene.world.has_agent(&agent),
-        Server::Absent => {
-            let store = scene.store();
+    let found = match scene.world.server_probe() {
+        ServerProbe::Answers(_) => scene.world.has_agent(&agent),
+        ServerProbe::Absent => {
+            let store = scene.offline_inspector();
             store.and_then(|store| store.has_agent(dromia_api::TENANT_DEFAULT, &agent).ok().flatten())
         }
-        Server::Mute(_) => None,
+        ServerProbe::Mute(_) => None,
     };
     match found {
-        Some(true) => ok(format!("{agent} answers where no agent is named")),
-        None => ok("nobody could be asked"),
-        Some(false) => warning(
+        Some(true) => ok_result(format!("{agent} answers where no agent is named")),
+        None => ok_result("nobody could be asked"),
+        Some(false) => warning_result(
             format!("the default agent {agent} does not exist in the tenant {}", dromia_api::TENANT_DEFAULT),
             format!("`dromia agent create {agent}`, or name another one as default_agent in dromia.yaml"),
         ),
     }
 }
 
-/// Names that nothing has: what is said of them counts for nobody. The default agent has a check of its own.
-fn named(scene: &Scene<'_>) -> Verdict {
-    let Some(mut mentions) = resolved(scene).map(|resolved| resolved.mentions) else {
-        return unlooked(scene);
+/// Checks for names that match nothing: settings for them have no effect. The default agent has a check of its own.
+fn check_names(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(mut mentions) = resolved_config(scene).map(|resolved| resolved.mentions) else {
+        return unchecked_result(scene);
     };
     mentions.retain(|mention| mention.key != names::DEFAULT_AGENT);
-    let platforms = names::platforms(&mentions);
-    let found = match scene.world.server() {
-        Server::Answers(_) => scene.world.names(&platforms),
-        Server::Absent => scene.store().and_then(|store| store.names(&platforms).ok().flatten()),
-        Server::Mute(_) => None,
+    let platforms = names::mentioned_platforms(&mentions);
+    let found = match scene.world.server_probe() {
+        ServerProbe::Answers(_) => scene.world.known_names(&platforms),
+        ServerProbe::Absent => {
+            scene.offline_inspector().and_then(|store| store.list_names(&platforms).ok().flatten())
+        }
+        ServerProbe::Mute(_) => None,
     };
-    let unmatched = names::unmatched(&mentions, found.as_ref());
+    let unmatched = names::unmatched_names(&mentions, found.as_ref());
     if unmatched.is_empty() {
-        return ok(match found {
+        return ok_result(match found {
             _ if mentions.is_empty() => "dromia.yaml names nothing outside itself".to_owned(),
             None => "nobody could be asked for the names in dromia.yaml".to_owned(),
             Some(_) => format!("{} names in dromia.yaml, each is somebody's", mentions.len()),
@@ -178,7 +183,7 @@ fn named(scene: &Scene<'_>) -> Verdict {
     if unmatched.len() > NAMES_TOLD {
         told.push(format!("and {} more", unmatched.len() - NAMES_TOLD));
     }
-    warning(
+    warning_result(
         told.join("; "),
         "correct the name there, or make what it names; until then what is said of it counts for nobody",
     )
@@ -187,77 +192,77 @@ fn named(scene: &Scene<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
     use super::*;
 
     #[test]
     fn a_file_that_is_not_valid_is_an_error_with_its_place() {
-        let planted = Planted::sound();
-        planted.configure("version: 1\nlisten: [\n");
-        assert_eq!(planted.found("config.valid"), Severity::Error);
-        planted.configure("version: 1\nmodls: {}\n");
-        let verdict = planted.verdict("config.valid");
+        let planted = PlantedHome::healthy_home();
+        planted.write_config("version: 1\nlisten: [\n");
+        assert_eq!(planted.severity_of("config.valid"), Severity::Error);
+        planted.write_config("version: 1\nmodls: {}\n");
+        let verdict = planted.result_of("config.valid");
         assert!(verdict.message.contains("dromia.yaml:2:1"), "{verdict:?}");
     }
 
     #[test]
     fn a_version_of_tomorrow_is_an_error() {
-        let planted = Planted::sound();
-        planted.configure("version: 9\n");
-        assert_eq!(planted.found("config.version"), Severity::Error);
+        let planted = PlantedHome::healthy_home();
+        planted.write_config("version: 9\n");
+        assert_eq!(planted.severity_of("config.version"), Severity::Error);
     }
 
     #[test]
     fn a_reference_that_nobody_set_is_named() {
-        let mut planted = Planted::sound();
-        planted.configure("models: { default: { kind: openai, base_url: 'http://127.0.0.1:9', model: m, key: 'env:MY_KEY' } }");
+        let mut planted = PlantedHome::healthy_home();
+        planted.write_config("models: { default: { kind: openai, base_url: 'http://127.0.0.1:9', model: m, key: 'env:MY_KEY' } }");
         // The server that runs has an environment of its own.
-        assert_eq!(planted.found("config.references"), Severity::Warning);
-        assert_eq!(planted.found("config.valid"), Severity::Warning);
-        planted.world.server = Server::Absent;
-        assert_eq!(planted.found("config.valid"), Severity::Error);
-        let verdict = planted.verdict("config.references");
+        assert_eq!(planted.severity_of("config.references"), Severity::Warning);
+        assert_eq!(planted.severity_of("config.valid"), Severity::Warning);
+        planted.world.server = ServerProbe::Absent;
+        assert_eq!(planted.severity_of("config.valid"), Severity::Error);
+        let verdict = planted.result_of("config.references");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.ends_with("models.default.key needs MY_KEY"), "{verdict:?}");
         planted.env.insert("MY_KEY".to_owned(), "x".to_owned());
-        assert_eq!(planted.found("config.references"), Severity::Ok);
+        assert_eq!(planted.severity_of("config.references"), Severity::Ok);
     }
 
     #[test]
     fn a_home_without_a_model_or_a_default_one_is_told() {
-        let planted = Planted::sound();
-        planted.configure("version: 1\n");
-        assert_eq!(planted.found("config.default_model"), Severity::Error);
-        planted.configure("models: { fast: { kind: scripted } }");
-        assert_eq!(planted.found("config.default_model"), Severity::Warning);
+        let planted = PlantedHome::healthy_home();
+        planted.write_config("version: 1\n");
+        assert_eq!(planted.severity_of("config.default_model"), Severity::Error);
+        planted.write_config("models: { fast: { kind: scripted } }");
+        assert_eq!(planted.severity_of("config.default_model"), Severity::Warning);
     }
 
     #[test]
     fn a_default_agent_that_is_not_there_is_told_by_server_and_by_store() {
-        let mut planted = Planted::sound();
-        planted.configure("default_agent: ghost\n");
-        assert_eq!(planted.found("config.default_agent"), Severity::Warning);
-        planted.world.server = Server::Absent;
-        assert_eq!(planted.found("config.default_agent"), Severity::Warning);
+        let mut planted = PlantedHome::healthy_home();
+        planted.write_config("default_agent: ghost\n");
+        assert_eq!(planted.severity_of("config.default_agent"), Severity::Warning);
+        planted.world.server = ServerProbe::Absent;
+        assert_eq!(planted.severity_of("config.default_agent"), Severity::Warning);
     }
 
     #[test]
     fn a_name_that_nothing_has_is_told_with_its_place_by_server_and_by_store() {
-        let mut planted = Planted::sound();
-        assert_eq!(planted.found("config.names"), Severity::Ok);
-        planted.configure("agents: { asistant: { permissions: { deny: [file.write] } } }\n");
-        let verdict = planted.verdict("config.names");
+        let mut planted = PlantedHome::healthy_home();
+        assert_eq!(planted.severity_of("config.names"), Severity::Ok);
+        planted.write_config("agents: { asistant: { permissions: { deny: [file.write] } } }\n");
+        let verdict = planted.result_of("config.names");
         assert_eq!(verdict.severity, Severity::Warning);
         let says = "dromia.yaml:1:11: agents.asistant: no agent of the tenant default is called `asistant`; did you mean `assistant`?";
         assert!(verdict.message.contains(says), "{verdict:?}");
-        planted.configure("agents: { assistant: { permissions: { deny: [file.write] } } }\n");
-        assert_eq!(planted.found("config.names"), Severity::Ok);
+        planted.write_config("agents: { assistant: { permissions: { deny: [file.write] } } }\n");
+        assert_eq!(planted.severity_of("config.names"), Severity::Ok);
         // The store of this home is empty, and without anybody to ask only the file tells.
-        planted.world.server = Server::Absent;
-        assert_eq!(planted.found("config.names"), Severity::Warning);
-        planted.world.server = Server::Mute("it hangs".to_owned());
-        assert_eq!(planted.found("config.names"), Severity::Ok);
-        planted.configure("approvals: { approvers: [bob] }\n");
-        assert_eq!(planted.found("config.names"), Severity::Warning);
+        planted.world.server = ServerProbe::Absent;
+        assert_eq!(planted.severity_of("config.names"), Severity::Warning);
+        planted.world.server = ServerProbe::Mute("it hangs".to_owned());
+        assert_eq!(planted.severity_of("config.names"), Severity::Ok);
+        planted.write_config("approvals: { approvers: [bob] }\n");
+        assert_eq!(planted.severity_of("config.names"), Severity::Warning);
     }
 }

@@ -1,11 +1,11 @@
-//! The disk under the home: room, names for files, and whether it keeps what it is told to keep.
+//! The disk under the home: free space, free inodes, and whether the file system keeps what was written.
 
-use super::{Check, Scene, Verdict, error, ok, warning};
+use super::{CheckContext, CheckResult, DoctorCheck, error_result, ok_result, warning_result};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "disk.space", run: space },
-    Check { id: "disk.inodes", run: inodes },
-    Check { id: "disk.kind", run: kind },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "disk.space", run: check_free_space },
+    DoctorCheck { id: "disk.inodes", run: check_free_inodes },
+    DoctorCheck { id: "disk.kind", run: check_filesystem_kind },
 ];
 
 const MIB: u64 = 1 << 20;
@@ -17,73 +17,73 @@ const INODES_WARNING: u64 = 1024;
 /// File systems over a network, where a lock or a sync may mean less than it says.
 const REMOTE: [&str; 8] = ["nfs", "cifs", "smb", "9p", "ceph", "afs", "fuse", "lustre"];
 
-fn space(scene: &Scene<'_>) -> Verdict {
-    let found = match scene.world.file_system(scene.home.root()) {
+fn check_free_space(scene: &CheckContext<'_>) -> CheckResult {
+    let found = match scene.world.file_system(scene.home.root_dir()) {
         Ok(found) => found,
-        Err(problem) => return ok(format!("the file system does not say: {problem}")),
+        Err(problem) => return ok_result(format!("the file system does not say: {problem}")),
     };
     let text = format!("{} MiB are free", found.free_bytes / MIB);
     let fix = "make room on the disk of the home, or move the home; a full disk stops input, nothing else";
     match found.free_bytes {
-        free if free < FREE_ERROR => error(text, fix),
-        free if free < FREE_WARNING => warning(text, fix),
-        _ => ok(text),
+        free if free < FREE_ERROR => error_result(text, fix),
+        free if free < FREE_WARNING => warning_result(text, fix),
+        _ => ok_result(text),
     }
 }
 
-fn inodes(scene: &Scene<'_>) -> Verdict {
-    let found = scene.world.file_system(scene.home.root());
+fn check_free_inodes(scene: &CheckContext<'_>) -> CheckResult {
+    let found = scene.world.file_system(scene.home.root_dir());
     match found.ok().and_then(|found| found.free_inodes) {
-        None => ok("the file system does not count names"),
+        None => ok_result("the file system does not count names"),
         Some(free) if free < INODES_WARNING => {
-            warning(format!("only {free} more files can be made"), "remove files that nobody needs")
+            warning_result(format!("only {free} more files can be made"), "remove files that nobody needs")
         }
-        Some(free) => ok(format!("{free} more files can be made")),
+        Some(free) => ok_result(format!("{free} more files can be made")),
     }
 }
 
-fn kind(scene: &Scene<'_>) -> Verdict {
-    let found = scene.world.file_system(scene.home.root());
+fn check_filesystem_kind(scene: &CheckContext<'_>) -> CheckResult {
+    let found = scene.world.file_system(scene.home.root_dir());
     let Some(kind) = found.ok().and_then(|found| found.kind) else {
-        return ok("the system does not say what kind of file system it is");
+        return ok_result("the system does not say what kind of file system it is");
     };
     if REMOTE.iter().any(|remote| kind.starts_with(remote)) {
-        return warning(
+        return warning_result(
             format!("the home lies on {kind}, whose locks and syncs may not hold"),
             "put the home on a local disk with --home or DROMIA_HOME",
         );
     }
     if kind == "tmpfs" {
-        return warning(
+        return warning_result(
             "the home lies in memory and is gone at the next boot of the machine",
             "put the home on a disk with --home or DROMIA_HOME",
         );
     }
-    ok(kind)
+    ok_result(kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
 
     #[test]
     fn a_disk_that_gets_full_is_told_before_it_is() {
-        let mut planted = Planted::sound();
+        let mut planted = PlantedHome::healthy_home();
         planted.world.disk.free_bytes = 500 << 20;
-        assert_eq!(planted.found("disk.space"), Severity::Warning);
+        assert_eq!(planted.severity_of("disk.space"), Severity::Warning);
         planted.world.disk.free_bytes = 12 << 20;
-        assert_eq!(planted.found("disk.space"), Severity::Error);
+        assert_eq!(planted.severity_of("disk.space"), Severity::Error);
         planted.world.disk.free_inodes = Some(3);
-        assert_eq!(planted.found("disk.inodes"), Severity::Warning);
+        assert_eq!(planted.severity_of("disk.inodes"), Severity::Warning);
     }
 
     #[test]
     fn a_file_system_that_may_forget_is_told() {
-        let mut planted = Planted::sound();
+        let mut planted = PlantedHome::healthy_home();
         for kind in ["nfs", "fuse", "tmpfs"] {
             planted.world.disk.kind = Some(kind.to_owned());
-            assert_eq!(planted.found("disk.kind"), Severity::Warning, "{kind}");
+            assert_eq!(planted.severity_of("disk.kind"), Severity::Warning, "{kind}");
         }
     }
 }

@@ -1,151 +1,158 @@
 //! The edge: the files of TLS, who can reach the server, and what one token may take of it.
 //!
-//! Asked of the configuration as it would be resolved now; one that is not valid is told by `config.valid`.
+//! Asked of the configuration as it would be resolved now; `config.valid` reports one that is not valid.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dromia_gateway::TlsFiles;
-use dromia_gateway::tls::inspect;
+use dromia_gateway::tls::inspect_certificate;
 
-use super::{Check, Scene, Server, Verdict, error, ok, warning};
-use crate::config::{self, Resolved};
+use super::{CheckContext, CheckResult, DoctorCheck, ServerProbe, error_result, ok_result, warning_result};
+use crate::config::{self, ResolvedConfig};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "tls.files", run: files },
-    Check { id: "tls.expiry", run: expiry },
-    Check { id: "edge.reach", run: reach },
-    Check { id: "edge.limits", run: limits },
-    Check { id: "edge.actors", run: actors },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "tls.files", run: check_tls_files },
+    DoctorCheck { id: "tls.expiry", run: check_tls_expiry },
+    DoctorCheck { id: "edge.reach", run: check_listener_exposure },
+    DoctorCheck { id: "edge.limits", run: check_token_limits },
+    DoctorCheck { id: "edge.actors", run: check_actor_limits },
 ];
 
 /// From how many days on a certificate should be renewed.
 const DAYS_WARNING: i64 = 21;
 
 /// What is said where the configuration cannot be asked: what was not looked at is not called sound.
-pub(super) fn unlooked(scene: &Scene<'_>) -> Verdict {
-    if !scene.home.config().is_file() {
-        return ok("there is no dromia.yaml to look at");
+pub(super) fn unchecked_result(scene: &CheckContext<'_>) -> CheckResult {
+    if !scene.home.config_path().is_file() {
+        return ok_result("there is no dromia.yaml to look at");
     }
-    warning(
+    warning_result(
         "it was not looked at: dromia.yaml is not valid",
         "`dromia doctor --only config` says what is wrong with it",
     )
 }
 
-pub(super) fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
-    scene.home.config().is_file().then(|| config::load(scene.home, &[]).ok()).flatten()
+pub(super) fn resolved_config(scene: &CheckContext<'_>) -> Option<ResolvedConfig> {
+    scene.home.config_path().is_file().then(|| config::load_resolved(scene.home, &[]).ok()).flatten()
 }
 
 /// The files of TLS, or what is said without them.
-fn tls(scene: &Scene<'_>) -> Result<TlsFiles, Verdict> {
-    let resolved = resolved(scene).ok_or_else(|| unlooked(scene))?;
-    let files = resolved.tls.map(|files| files.below(scene.home.root()));
-    files.ok_or_else(|| ok("TLS is not used"))
+fn configured_tls(scene: &CheckContext<'_>) -> Result<TlsFiles, CheckResult> {
+    let resolved = resolved_config(scene).ok_or_else(|| unchecked_result(scene))?;
+    let files = resolved.tls.map(|files| files.relative_to(scene.home.root_dir()));
+    files.ok_or_else(|| ok_result("TLS is not used"))
 }
 
-fn files(scene: &Scene<'_>) -> Verdict {
-    let files = match tls(scene) {
+fn check_tls_files(scene: &CheckContext<'_>) -> CheckResult {
+    let files = match configured_tls(scene) {
         Ok(files) => files,
         Err(verdict) => return verdict,
     };
-    if let Err(problem) = inspect(&files) {
-        return error(
+    if let Err(problem) = inspect_certificate(&files) {
+        return error_result(
             problem.to_string(),
             "mend the files, or http.tls in dromia.yaml; then restart the server",
         );
     }
     if is_open_to_all(&files.key) {
-        return warning(
+        return warning_result(
             format!("everybody on this machine can read {}", files.key.display()),
             format!("chmod 600 {}, and get a new key if somebody may have read it", files.key.display()),
         );
     }
-    ok(format!("{} and its key fit", files.cert.display()))
+    ok_result(format!("{} and its key fit", files.cert.display()))
 }
 
 fn is_open_to_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
 }
 
-fn expiry(scene: &Scene<'_>) -> Verdict {
-    let files = match tls(scene) {
+fn check_tls_expiry(scene: &CheckContext<'_>) -> CheckResult {
+    let files = match configured_tls(scene) {
         Ok(files) => files,
         Err(verdict) => return verdict,
     };
-    let Ok(validity) = inspect(&files) else { return ok("there is no certificate to look at") };
+    let Ok(validity) = inspect_certificate(&files) else {
+        return ok_result("there is no certificate to look at");
+    };
     let cert = files.cert.display();
     let renew = format!("renew {cert}; a running server takes the new one within a minute");
     let now = scene.world.now();
     let days = validity.not_after.duration_since(now).as_hours() / 24;
     if now < validity.not_before {
-        return warning(
+        return warning_result(
             format!("{cert} is valid from {} on only", validity.not_before),
             "wait, use another certificate, or set the clock right",
         );
     }
     if validity.not_after < now {
-        return error(format!("{cert} expired at {}, so clients refuse it", validity.not_after), renew);
+        return error_result(
+            format!("{cert} expired at {}, so clients refuse it", validity.not_after),
+            renew,
+        );
     }
     if days < DAYS_WARNING {
-        return warning(format!("{cert} expires in {days} days"), renew);
+        return warning_result(format!("{cert} expires in {days} days"), renew);
     }
-    ok(format!("{cert} expires in {days} days"))
+    ok_result(format!("{cert} expires in {days} days"))
 }
 
-/// Where a server listens that runs; it may have been told another address than the one that is written.
-fn listening(scene: &Scene<'_>) -> Option<SocketAddr> {
-    let Server::Answers(answers) = scene.world.server() else { return None };
+/// The address on which a running server listens; it may differ from the address in the file.
+fn listening_address(scene: &CheckContext<'_>) -> Option<SocketAddr> {
+    let ServerProbe::Answers(answers) = scene.world.server_probe() else { return None };
     let (_, address) = answers.status.listening.as_deref()?.split_once("://")?;
     address.parse().ok()
 }
 
-fn reach(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
-    let address = listening(scene).unwrap_or(resolved.listen);
+fn check_listener_exposure(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
+    let address = listening_address(scene).unwrap_or(resolved.listen);
     if address.ip().to_canonical().is_loopback() {
-        return ok(format!("{address} is reached from this machine only"));
+        return ok_result(format!("{address} is reached from this machine only"));
     }
     if resolved.hosts.is_empty() {
-        return warning(
+        return warning_result(
             format!("{address} is reached from other machines, and no name is served there"),
             "list the names of its certificate under http.hosts in dromia.yaml",
         );
     }
-    ok(format!("{address} is reached from other machines, with TLS, as {}", resolved.hosts.join(", ")))
+    ok_result(format!("{address} is reached from other machines, with TLS, as {}", resolved.hosts.join(", ")))
 }
 
-fn limits(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
+fn check_token_limits(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
     let limits = &resolved.limits;
     let at_a_time =
         format!("{} requests and {} streams at a time", limits.token_requests_max, limits.token_streams_max);
     if limits.token_rate_max > 0 {
-        return ok(format!("a token may take {} a second, {at_a_time}", limits.token_rate_max));
+        return ok_result(format!("a token may take {} a second, {at_a_time}", limits.token_rate_max));
     }
     let said = format!("a token may take {at_a_time}, as often as it likes");
     if resolved.listen.ip().to_canonical().is_loopback() {
-        return ok(said);
+        return ok_result(said);
     }
-    warning(
+    warning_result(
         format!("{said}, and other machines reach this server"),
         "set limits.token_rate_max in dromia.yaml to what an honest client needs",
     )
 }
 
-/// Whoever speaks through a channel is known to the other system alone, so the channel's key bounds nobody.
-fn actors(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
+/// An actor behind a channel is known to the other system alone, so the channel's key bounds no single actor.
+fn check_actor_limits(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
     let rate = resolved.limits.actor_inputs_per_minute_max;
     if rate > 0 {
-        return ok(format!("an actor may say {rate} things a minute"));
+        return ok_result(format!("an actor may say {rate} things a minute"));
     }
     let said = "an actor may say as much as it likes";
-    if resolved.channels.tenants().next().is_none() || resolved.listen.ip().to_canonical().is_loopback() {
-        return ok(said);
+    if resolved.channels.channel_tenants().next().is_none()
+        || resolved.listen.ip().to_canonical().is_loopback()
+    {
+        return ok_result(said);
     }
-    warning(
+    warning_result(
         format!("{said}, and other machines reach the channels of this server"),
         "set limits.actor_inputs_per_minute_max in dromia.yaml to what one person needs",
     )
@@ -156,19 +163,19 @@ mod tests {
     use dromia_testkit::tls::{CERTIFICATE, EXPIRED, KEY, OTHER_KEY};
 
     use super::super::Severity;
-    use super::super::plant::{Planted, chmod};
-    fn planted(cert: &str, key: &str) -> Planted {
-        let planted = Planted::sound();
-        std::fs::write(planted.home.root().join("cert.pem"), cert).expect("is written");
-        let path = planted.home.root().join("key.pem");
+    use super::super::plant::{PlantedHome, set_mode};
+    fn planted(cert: &str, key: &str) -> PlantedHome {
+        let planted = PlantedHome::healthy_home();
+        std::fs::write(planted.home.root_dir().join("cert.pem"), cert).expect("is written");
+        let path = planted.home.root_dir().join("key.pem");
         std::fs::write(&path, key).expect("is written");
-        chmod(&path, 0o600);
+        set_mode(&path, 0o600);
         configured(&planted, "");
         planted
     }
 
-    fn configured(planted: &Planted, more: &str) {
-        planted.configure(&format!(
+    fn configured(planted: &PlantedHome, more: &str) {
+        planted.write_config(&format!(
             "version: 1\nmodels: {{ default: {{ kind: scripted }} }}\n{more}\nhttp:\n  tls: {{ cert: cert.pem, key: key.pem }}\n"
         ));
     }
@@ -176,8 +183,8 @@ mod tests {
     #[test]
     fn files_that_fit_are_sound_and_their_days_are_told() {
         let planted = planted(CERTIFICATE, KEY);
-        assert_eq!(planted.found("tls.files"), Severity::Ok);
-        let verdict = planted.verdict("tls.expiry");
+        assert_eq!(planted.severity_of("tls.files"), Severity::Ok);
+        let verdict = planted.result_of("tls.expiry");
         assert_eq!(verdict.severity, Severity::Ok);
         assert!(verdict.message.ends_with("expires in 35642 days"), "{verdict:?}");
     }
@@ -185,12 +192,12 @@ mod tests {
     #[test]
     fn a_key_of_another_certificate_a_missing_file_and_an_open_key_are_told() {
         let wrong = planted(CERTIFICATE, OTHER_KEY);
-        assert_eq!(wrong.found("tls.files"), Severity::Error);
+        assert_eq!(wrong.severity_of("tls.files"), Severity::Error);
         let open = planted(CERTIFICATE, KEY);
-        chmod(&open.home.root().join("key.pem"), 0o644);
-        assert_eq!(open.found("tls.files"), Severity::Warning);
-        std::fs::remove_file(open.home.root().join("cert.pem")).expect("is removed");
-        let verdict = open.verdict("tls.files");
+        set_mode(&open.home.root_dir().join("key.pem"), 0o644);
+        assert_eq!(open.severity_of("tls.files"), Severity::Warning);
+        std::fs::remove_file(open.home.root_dir().join("cert.pem")).expect("is removed");
+        let verdict = open.result_of("tls.files");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.contains("cert.pem cannot be read"), "{verdict:?}");
     }
@@ -205,7 +212,7 @@ mod tests {
             ("2026-02-02T00:00:00Z", Severity::Error),
         ] {
             planted.world.now = now.parse().expect("a time");
-            assert_eq!(planted.found("tls.expiry"), found, "{now}");
+            assert_eq!(planted.severity_of("tls.expiry"), found, "{now}");
         }
     }
 
@@ -221,30 +228,33 @@ mod tests {
             "vault.named",
             "config.names",
         ];
-        planted.configure("version: 1\nlisten: [\n");
+        planted.write_config("version: 1\nlisten: [\n");
         for id in ids {
-            let verdict = planted.verdict(id);
+            let verdict = planted.result_of(id);
             assert_eq!(verdict.severity, Severity::Warning, "{id}: {verdict:?}");
             assert!(verdict.fix.is_some_and(|fix| fix.contains("--only config")), "{id}");
         }
-        std::fs::remove_file(planted.home.config()).expect("is removed");
+        std::fs::remove_file(planted.home.config_path()).expect("is removed");
         for id in ids {
-            assert_eq!(planted.found(id), Severity::Ok, "{id}: a home may do without the file");
+            assert_eq!(planted.severity_of(id), Severity::Ok, "{id}: a home may do without the file");
         }
     }
 
     #[test]
     fn a_server_that_others_reach_wants_a_name_and_a_rate() {
         let planted = planted(CERTIFICATE, KEY);
-        assert_eq!((planted.found("edge.reach"), planted.found("edge.limits")), (Severity::Ok, Severity::Ok));
+        assert_eq!(
+            (planted.severity_of("edge.reach"), planted.severity_of("edge.limits")),
+            (Severity::Ok, Severity::Ok)
+        );
         configured(&planted, "listen: 0.0.0.0:7700");
-        let found = (planted.found("edge.reach"), planted.found("edge.limits"));
+        let found = (planted.severity_of("edge.reach"), planted.severity_of("edge.limits"));
         assert_eq!(found, (Severity::Warning, Severity::Warning));
-        planted.configure(
+        planted.write_config(
             "version: 1\nlisten: 0.0.0.0:7700\nlimits: { token_rate_max: 50 }\nhttp:\n  hosts: [agents.example]\n  tls: { cert: cert.pem, key: key.pem }\n",
         );
-        let verdict = planted.verdict("edge.limits");
-        assert_eq!((planted.found("edge.reach"), verdict.severity), (Severity::Ok, Severity::Ok));
+        let verdict = planted.result_of("edge.limits");
+        assert_eq!((planted.severity_of("edge.reach"), verdict.severity), (Severity::Ok, Severity::Ok));
         assert!(verdict.message.contains("50 a second"), "{verdict:?}");
     }
 
@@ -262,7 +272,7 @@ mod tests {
             ),
         ] {
             configured(&planted, &more);
-            let verdict = planted.verdict("edge.actors");
+            let verdict = planted.result_of("edge.actors");
             assert_eq!(verdict.severity, found, "{more}: {verdict:?}");
             assert_eq!(verdict.message.contains("6 things a minute"), more.contains("limits"), "{verdict:?}");
         }

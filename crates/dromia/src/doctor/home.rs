@@ -5,30 +5,33 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Check, Scene, Verdict, error, ok, warning};
+use super::{CheckContext, CheckResult, DoctorCheck, error_result, ok_result, warning_result};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "home.exists", run: exists },
-    Check { id: "home.mode", run: mode },
-    Check { id: "home.writable", run: writable },
-    Check { id: "home.token", run: token },
-    Check { id: "home.settings", run: settings },
-    Check { id: "home.leftovers", run: leftovers },
-    Check { id: "socket.path", run: socket_path },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "home.exists", run: check_exists },
+    DoctorCheck { id: "home.mode", run: check_mode },
+    DoctorCheck { id: "home.writable", run: check_writable },
+    DoctorCheck { id: "home.token", run: check_token },
+    DoctorCheck { id: "home.settings", run: check_user_settings },
+    DoctorCheck { id: "home.leftovers", run: check_leftovers },
+    DoctorCheck { id: "socket.path", run: socket_path },
 ];
 
-fn exists(scene: &Scene<'_>) -> Verdict {
-    let root = scene.home.root();
+fn check_exists(scene: &CheckContext<'_>) -> CheckResult {
+    let root = scene.home.root_dir();
     if !root.is_dir() {
-        return error(format!("there is no home at {}", root.display()), "make one with `dromia init`");
+        return error_result(
+            format!("there is no home at {}", root.display()),
+            "make one with `dromia init`",
+        );
     }
-    if !scene.home.config().is_file() {
-        return error(
+    if !scene.home.config_path().is_file() {
+        return error_result(
             format!("{} has no dromia.yaml", root.display()),
             "put it back, or finish the home with `dromia init`, which keeps its store",
         );
     }
-    ok(root.display().to_string())
+    ok_result(root.display().to_string())
 }
 
 /// Bits of a mode that let others in; nothing if the file is not there.
@@ -36,43 +39,43 @@ fn open_bits(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o077)
 }
 
-fn mode(scene: &Scene<'_>) -> Verdict {
-    let root = scene.home.root();
+fn check_mode(scene: &CheckContext<'_>) -> CheckResult {
+    let root = scene.home.root_dir();
     match open_bits(root) {
-        None => ok("there is no home to look at"),
-        Some(0) => ok("only its owner can look into it"),
-        Some(bits) => warning(
+        None => ok_result("there is no home to look at"),
+        Some(0) => ok_result("only its owner can look into it"),
+        Some(bits) => warning_result(
             format!("others can look into {} (mode bits {bits:03o})", root.display()),
             format!("chmod 700 {}", root.display()),
         ),
     }
 }
 
-fn writable(scene: &Scene<'_>) -> Verdict {
-    let root = scene.home.root();
+fn check_writable(scene: &CheckContext<'_>) -> CheckResult {
+    let root = scene.home.root_dir();
     if !root.is_dir() {
-        return ok("there is no home to look at");
+        return ok_result("there is no home to look at");
     }
     let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     match rustix::fs::access(root, wanted) {
-        Ok(()) => ok("this user can write into it"),
-        Err(problem) => error(
+        Ok(()) => ok_result("this user can write into it"),
+        Err(problem) => error_result(
             format!("this user cannot write into {}: {problem}", root.display()),
             "run as its owner, or change the owner with chown -R",
         ),
     }
 }
 
-fn token(scene: &Scene<'_>) -> Verdict {
-    let token = scene.home.token();
+fn check_token(scene: &CheckContext<'_>) -> CheckResult {
+    let token = scene.home.token_path();
     match open_bits(&token) {
-        None if !scene.home.config().is_file() => ok("there is no home to look at"),
-        None => warning(
+        None if !scene.home.config_path().is_file() => ok_result("there is no home to look at"),
+        None => warning_result(
             format!("{} is not there; the commands go on without it", token.display()),
             "put the token of the default tenant there if programs of yours read it",
         ),
-        Some(0) => ok("the token is readable by its owner only"),
-        Some(_) => error(
+        Some(0) => ok_result("the token is readable by its owner only"),
+        Some(_) => error_result(
             format!("others can read {}", token.display()),
             format!(
                 "chmod 600 {}, and give the tenant a new token if somebody may have read it",
@@ -82,42 +85,42 @@ fn token(scene: &Scene<'_>) -> Verdict {
     }
 }
 
-fn settings(scene: &Scene<'_>) -> Verdict {
-    let file = scene.home.root().join("cli.json");
-    let Ok(text) = fs::read(&file) else { return ok("no agent was switched to") };
+fn check_user_settings(scene: &CheckContext<'_>) -> CheckResult {
+    let file = scene.home.root_dir().join("cli.json");
+    let Ok(text) = fs::read(&file) else { return ok_result("no agent was switched to") };
     match serde_json::from_slice::<serde_json::Value>(&text) {
-        Ok(_) => ok("cli.json can be read"),
-        Err(problem) => error(
+        Ok(_) => ok_result("cli.json can be read"),
+        Err(problem) => error_result(
             format!("{} cannot be read: {problem}", file.display()),
             "remove it and choose again with `dromia agent switch`",
         ),
     }
 }
 
-fn leftovers(scene: &Scene<'_>) -> Verdict {
+fn check_leftovers(scene: &CheckContext<'_>) -> CheckResult {
     let mut found: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(scene.home.root()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(scene.home.root_dir()).into_iter().flatten().flatten() {
         if entry.path().extension() == Some(OsStr::new("new")) {
             found.push(entry.path());
         }
     }
-    found.extend(scene.inspector().leftovers().unwrap_or_default());
-    let Some(first) = found.first() else { return ok("no write was interrupted") };
+    found.extend(scene.store_inspector().leftover_files().unwrap_or_default());
+    let Some(first) = found.first() else { return ok_result("no write was interrupted") };
     // A server that writes just now has such files for a moment.
     let age = fs::metadata(first).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
     if age.is_some_and(|age| age.as_secs() < 60) {
-        return ok("a file is being written just now");
+        return ok_result("a file is being written just now");
     }
-    warning(
+    warning_result(
         format!("an interrupted write left {} and {} more", first.display(), found.len() - 1),
         format!("rm {}", found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")),
     )
 }
 
-fn socket_path(scene: &Scene<'_>) -> Verdict {
+fn socket_path(scene: &CheckContext<'_>) -> CheckResult {
     match scene.home.checked_socket() {
-        Ok(socket) => ok(format!("{} bytes", socket.as_os_str().len())),
-        Err(problem) => error(problem.to_string(), "use a shorter home with --home or DROMIA_HOME"),
+        Ok(socket) => ok_result(format!("{} bytes", socket.as_os_str().len())),
+        Err(problem) => error_result(problem.to_string(), "use a shorter home with --home or DROMIA_HOME"),
     }
 }
 
@@ -126,48 +129,48 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::super::Severity;
-    use super::super::plant::{Planted, chmod};
+    use super::super::plant::{PlantedHome, set_mode};
     use super::*;
 
     #[test]
     fn a_home_that_is_not_there_is_an_error() {
-        let planted = Planted::sound();
-        fs::remove_file(planted.home.config()).expect("is removed");
-        assert_eq!(planted.found("home.exists"), Severity::Error);
-        assert_eq!(Planted::nowhere().found("home.exists"), Severity::Error);
+        let planted = PlantedHome::healthy_home();
+        fs::remove_file(planted.home.config_path()).expect("is removed");
+        assert_eq!(planted.severity_of("home.exists"), Severity::Error);
+        assert_eq!(PlantedHome::nowhere_home().severity_of("home.exists"), Severity::Error);
     }
 
     #[test]
     fn what_others_can_read_is_told() {
-        let planted = Planted::sound();
-        chmod(planted.home.root(), 0o755);
-        assert_eq!(planted.found("home.mode"), Severity::Warning);
-        chmod(&planted.home.token(), 0o644);
-        assert_eq!(planted.found("home.token"), Severity::Error);
-        fs::remove_file(planted.home.token()).expect("is removed");
-        assert_eq!(planted.found("home.token"), Severity::Warning);
+        let planted = PlantedHome::healthy_home();
+        set_mode(planted.home.root_dir(), 0o755);
+        assert_eq!(planted.severity_of("home.mode"), Severity::Warning);
+        set_mode(&planted.home.token_path(), 0o644);
+        assert_eq!(planted.severity_of("home.token"), Severity::Error);
+        fs::remove_file(planted.home.token_path()).expect("is removed");
+        assert_eq!(planted.severity_of("home.token"), Severity::Warning);
     }
 
     #[test]
     fn settings_that_are_no_json_are_an_error() {
-        let planted = Planted::sound();
-        fs::write(planted.home.root().join("cli.json"), "{").expect("is written");
-        assert_eq!(planted.found("home.settings"), Severity::Error);
+        let planted = PlantedHome::healthy_home();
+        fs::write(planted.home.root_dir().join("cli.json"), "{").expect("is written");
+        assert_eq!(planted.severity_of("home.settings"), Severity::Error);
     }
 
     #[test]
     fn an_old_half_of_a_file_is_told_and_a_young_one_is_not() {
-        let planted = Planted::sound();
-        let half = planted.home.root().join("token.new");
+        let planted = PlantedHome::healthy_home();
+        let half = planted.home.root_dir().join("token.new");
         fs::write(&half, "half").expect("is written");
-        assert_eq!(planted.found("home.leftovers"), Severity::Ok);
+        assert_eq!(planted.severity_of("home.leftovers"), Severity::Ok);
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         fs::File::options().write(true).open(&half).and_then(|file| file.set_modified(old)).expect("is aged");
-        assert_eq!(planted.found("home.leftovers"), Severity::Warning);
+        assert_eq!(planted.severity_of("home.leftovers"), Severity::Warning);
     }
 
     #[test]
     fn a_path_that_no_socket_can_have_is_an_error() {
-        assert_eq!(Planted::below(&"long".repeat(40)).found("socket.path"), Severity::Error);
+        assert_eq!(PlantedHome::missing_home(&"long".repeat(40)).severity_of("socket.path"), Severity::Error);
     }
 }

@@ -1,111 +1,111 @@
 //! What the system grants a process: open files, the length of a file, memory, and the encoding of text.
 
-use super::world::Limit;
-use super::{Check, Scene, Verdict, error, ok, warning};
+use super::world::SystemLimit;
+use super::{CheckContext, CheckResult, DoctorCheck, error_result, ok_result, warning_result};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "limit.files", run: files },
-    Check { id: "limit.file_size", run: file_size },
-    Check { id: "limit.memory", run: memory },
-    Check { id: "terminal.encoding", run: encoding },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "limit.files", run: check_open_files },
+    DoctorCheck { id: "limit.file_size", run: file_size },
+    DoctorCheck { id: "limit.memory", run: check_memory },
+    DoctorCheck { id: "terminal.encoding", run: check_encoding },
 ];
 
 const MIB: u64 = 1 << 20;
-/// The log may grow to 64 MiB before it begins anew.
+/// The log may grow to 64 MiB before it restarts.
 const FILE_ERROR: u64 = 128 * MIB;
 const MEMORY_WARNING: u64 = 256 * MIB;
 
-fn files(scene: &Scene<'_>) -> Verdict {
-    match scene.world.limit(Limit::Files) {
-        None => ok("as many open files as the system has"),
-        Some(limit) if limit < 256 => error(
+fn check_open_files(scene: &CheckContext<'_>) -> CheckResult {
+    match scene.world.system_limit(SystemLimit::Files) {
+        None => ok_result("as many open files as the system has"),
+        Some(limit) if limit < 256 => error_result(
             format!("a process may open {limit} files"),
             "raise it: ulimit -n 8192, or LimitNOFILE=8192",
         ),
-        Some(limit) if limit < 1024 => warning(
+        Some(limit) if limit < 1024 => warning_result(
             format!("a process may open {limit} files, one per connection"),
             "raise it: ulimit -n 8192, or LimitNOFILE=8192",
         ),
-        Some(limit) => ok(format!("a process may open {limit} files")),
+        Some(limit) => ok_result(format!("a process may open {limit} files")),
     }
 }
 
-fn file_size(scene: &Scene<'_>) -> Verdict {
+fn file_size(scene: &CheckContext<'_>) -> CheckResult {
     let fix = "lift it: ulimit -f unlimited, or LimitFSIZE=infinity";
-    match scene.world.limit(Limit::FileBytes) {
-        None => ok("a file may be of any length"),
-        Some(limit) if limit < FILE_ERROR => error(
+    match scene.world.system_limit(SystemLimit::FileBytes) {
+        None => ok_result("a file may be of any length"),
+        Some(limit) if limit < FILE_ERROR => error_result(
             format!("a file may have {} MiB, which the store's log can need by itself", limit / MIB),
             fix,
         ),
         Some(limit) => {
-            warning(format!("a file may have {} MiB; the store will reach that", limit / MIB), fix)
+            warning_result(format!("a file may have {} MiB; the store will reach that", limit / MIB), fix)
         }
     }
 }
 
-fn memory(scene: &Scene<'_>) -> Verdict {
+fn check_memory(scene: &CheckContext<'_>) -> CheckResult {
     match scene.world.memory_bytes() {
-        None => ok("the system sets no bound"),
-        Some(bytes) if bytes < MEMORY_WARNING => warning(
+        None => ok_result("the system sets no bound"),
+        Some(bytes) if bytes < MEMORY_WARNING => warning_result(
             format!("{} MiB of memory are there for a process", bytes / MIB),
             "give it 256 MiB, or lower engine.active_max in dromia.yaml",
         ),
-        Some(bytes) => ok(format!("{} MiB of memory are there", bytes / MIB)),
+        Some(bytes) => ok_result(format!("{} MiB of memory are there", bytes / MIB)),
     }
 }
 
-fn encoding(scene: &Scene<'_>) -> Verdict {
+fn check_encoding(scene: &CheckContext<'_>) -> CheckResult {
     // The first of these that is set decides.
     let set = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
         .find_map(|name| (scene.env)(name).filter(|value| !value.is_empty()).map(|value| (name, value)));
     let Some((name, value)) = set else {
-        return warning(
+        return warning_result(
             "no locale is set, so the terminal may not show what agents say",
             "export LANG=C.UTF-8",
         );
     };
     let lower = value.to_ascii_lowercase();
     if lower.contains("utf-8") || lower.contains("utf8") {
-        return ok(format!("{name}={value}"));
+        return ok_result(format!("{name}={value}"));
     }
-    warning(format!("{name}={value} is not UTF-8, and all texts are"), "export LC_ALL=C.UTF-8")
+    warning_result(format!("{name}={value} is not UTF-8, and all texts are"), "export LC_ALL=C.UTF-8")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
 
     #[test]
     fn few_open_files_are_told() {
-        let mut planted = Planted::sound();
+        let mut planted = PlantedHome::healthy_home();
         planted.world.files = Some(512);
-        assert_eq!(planted.found("limit.files"), Severity::Warning);
+        assert_eq!(planted.severity_of("limit.files"), Severity::Warning);
         planted.world.files = Some(64);
-        assert_eq!(planted.found("limit.files"), Severity::Error);
+        assert_eq!(planted.severity_of("limit.files"), Severity::Error);
     }
 
     #[test]
     fn a_bound_on_files_and_on_memory_is_told() {
-        let mut planted = Planted::sound();
+        let mut planted = PlantedHome::healthy_home();
         planted.world.file_bytes = Some(1 << 30);
-        assert_eq!(planted.found("limit.file_size"), Severity::Warning);
+        assert_eq!(planted.severity_of("limit.file_size"), Severity::Warning);
         planted.world.file_bytes = Some(1 << 20);
-        assert_eq!(planted.found("limit.file_size"), Severity::Error);
+        assert_eq!(planted.severity_of("limit.file_size"), Severity::Error);
         planted.world.memory = Some(64 << 20);
-        assert_eq!(planted.found("limit.memory"), Severity::Warning);
+        assert_eq!(planted.severity_of("limit.memory"), Severity::Warning);
     }
 
     #[test]
     fn the_first_variable_that_is_set_decides_about_the_encoding() {
-        let mut planted = Planted::sound();
+        let mut planted = PlantedHome::healthy_home();
         planted.env.insert("LC_ALL".to_owned(), "C".to_owned());
-        assert_eq!(planted.found("terminal.encoding"), Severity::Warning);
+        assert_eq!(planted.severity_of("terminal.encoding"), Severity::Warning);
         planted.env.insert("LC_ALL".to_owned(), String::new());
-        assert_eq!(planted.found("terminal.encoding"), Severity::Ok);
+        assert_eq!(planted.severity_of("terminal.encoding"), Severity::Ok);
         planted.env.clear();
-        assert_eq!(planted.found("terminal.encoding"), Severity::Warning);
+        assert_eq!(planted.severity_of("terminal.encoding"), Severity::Warning);
     }
 }

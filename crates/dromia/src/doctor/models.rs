@@ -1,18 +1,18 @@
 //! The models: that the servers behind them can be reached. No key is sent and no model is called.
 
-use super::config::texts;
-use super::{Check, Scene, Verdict, ok, warning};
+use super::config::visit_texts;
+use super::{CheckContext, CheckResult, DoctorCheck, ok_result, warning_result};
 use crate::redact;
 
-pub(super) const CHECKS: &[Check] = &[Check { id: "models.reachable", run: reachable }];
+pub(super) const CHECKS: &[DoctorCheck] = &[DoctorCheck { id: "models.reachable", run: check_reachable }];
 
 /// The most servers that are asked.
 const SERVERS_MAX: usize = 8;
 
-fn reachable(scene: &Scene<'_>) -> Verdict {
+fn check_reachable(scene: &CheckContext<'_>) -> CheckResult {
     let mut urls: Vec<&str> = Vec::new();
-    if let Some(written) = scene.written() {
-        texts(written, "", &mut |path, text| {
+    if let Some(written) = scene.raw_config() {
+        visit_texts(written, "", &mut |path, text| {
             if path.ends_with("base_url") && !urls.contains(&text) {
                 urls.push(text);
             }
@@ -22,16 +22,16 @@ fn reachable(scene: &Scene<'_>) -> Verdict {
         .iter()
         .take(SERVERS_MAX)
         .filter_map(|url| {
-            scene.world.reach(url).err().map(|problem| format!("{}: {problem}", redact::url(url)))
+            scene.world.reach_url(url).err().map(|problem| format!("{}: {problem}", redact::redact_url(url)))
         })
         .collect();
     if urls.is_empty() {
-        return ok("no server of models is configured");
+        return ok_result("no server of models is configured");
     }
     if silent.is_empty() {
-        return ok(format!("{} servers of models, each answers", urls.len().min(SERVERS_MAX)));
+        return ok_result(format!("{} servers of models, each answers", urls.len().min(SERVERS_MAX)));
     }
-    warning(
+    warning_result(
         format!("no answer within 2 s from {}", silent.join(", ")),
         "start the server, or mend base_url or `egress` in dromia.yaml, or the network",
     )
@@ -40,16 +40,17 @@ fn reachable(scene: &Scene<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
 
     #[test]
     fn a_server_of_a_model_that_does_not_answer_is_named() {
-        let mut planted = Planted::sound();
-        planted
-            .configure("models: { default: { kind: openai, base_url: 'http://127.0.0.1:9/v1', model: m } }");
-        assert_eq!(planted.found("models.reachable"), Severity::Ok);
+        let mut planted = PlantedHome::healthy_home();
+        planted.write_config(
+            "models: { default: { kind: openai, base_url: 'http://127.0.0.1:9/v1', model: m } }",
+        );
+        assert_eq!(planted.severity_of("models.reachable"), Severity::Ok);
         planted.world.reached = Err("connection refused".to_owned());
-        let verdict = planted.verdict("models.reachable");
+        let verdict = planted.result_of("models.reachable");
         assert_eq!(verdict.severity, Severity::Warning);
         assert!(verdict.message.contains("http://127.0.0.1:9/v1: connection refused"), "{verdict:?}");
     }

@@ -4,103 +4,105 @@
 
 use std::collections::BTreeMap;
 
-use dromia_api::{Placement, TENANT_DEFAULT};
+use dromia_api::{SecretPlacement, TENANT_DEFAULT};
 use dromia_gateway::ChannelKey;
-use dromia_models::Provider;
+use dromia_models::ModelProvider;
 
-use super::edge::{resolved, unlooked};
-use super::world::Kept;
-use super::{Scene, Server, Verdict, error, ok};
-use crate::config::Resolved;
+use super::edge::{resolved_config, unchecked_result};
+use super::world::SecretRow;
+use super::{CheckContext, CheckResult, ServerProbe, error_result, ok_result};
+use crate::config::ResolvedConfig;
 use crate::keys;
 
 /// A key that the configuration names.
-struct Named {
+struct ConfiguredSecret {
     /// The entry that names it.
     place: String,
     tenant: String,
     secret: String,
     /// The address whose server it is for.
     url: String,
-    placement: Placement,
+    placement: SecretPlacement,
 }
 
-pub(super) fn named(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
-    let wanted = wanted(&resolved);
+pub(super) fn check_secrets(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
+    let wanted = configured_secrets(&resolved);
     if wanted.is_empty() {
-        return ok("no key is in the vault");
+        return ok_result("no key is in the vault");
     }
     let mut kept = BTreeMap::new();
     for named in &wanted {
         if !kept.contains_key(&named.tenant) {
-            let Some(found) = secrets(scene, &named.tenant) else { return ok("nobody could be asked") };
+            let Some(found) = tenant_secrets(scene, &named.tenant) else {
+                return ok_result("nobody could be asked");
+            };
             kept.insert(named.tenant.clone(), found);
         }
     }
     let wrong = wanted.iter().filter_map(|named| {
         let of_tenant = kept.get(&named.tenant)?;
-        Some((named, problem(named, of_tenant)?))
+        Some((named, secret_problem(named, of_tenant)?))
     });
     let wrong: Vec<_> = wrong.collect();
     let Some((first, _)) = wrong.first() else {
-        return ok(format!("{} keys are named, and each is in the vault", wanted.len()));
+        return ok_result(format!("{} keys are named, and each is in the vault", wanted.len()));
     };
-    let Named { tenant, secret, url, placement, .. } = first;
+    let ConfiguredSecret { tenant, secret, url, placement, .. } = first;
     let told: Vec<_> = wrong.iter().map(|(_, problem)| problem.as_str()).collect();
-    error(told.join("; "), format!("`{}`", keys::set_command(tenant, secret, url, placement)))
+    error_result(told.join("; "), format!("`{}`", keys::set_command(tenant, secret, url, placement)))
 }
 
 /// The keys that are to be in the vault: of models in the tenant `default`, of channels in theirs.
-fn wanted(resolved: &Resolved) -> Vec<Named> {
+fn configured_secrets(resolved: &ResolvedConfig) -> Vec<ConfiguredSecret> {
     let models = resolved.models.models.iter().filter_map(|(alias, provider)| {
-        let Provider::Http(http) = provider else { return None };
-        Some(Named {
+        let ModelProvider::Http(http) = provider else { return None };
+        Some(ConfiguredSecret {
             place: format!("the model {alias}"),
             tenant: TENANT_DEFAULT.to_owned(),
             secret: http.vault_key.as_ref()?.name.clone(),
             url: http.base_url.clone(),
-            placement: keys::placement(http.format.key_slot()),
+            placement: keys::placement_for_slot(http.format.key_slot()),
         })
     });
-    let channels = resolved.channels.named().filter_map(|(name, channel)| {
+    let channels = resolved.channels.named_channels().filter_map(|(name, channel)| {
         let ChannelKey::InVault(secret) = &channel.key else { return None };
-        Some(Named {
+        Some(ConfiguredSecret {
             place: format!("the channel {name}"),
             tenant: channel.tenant.to_string(),
             secret: secret.clone(),
             url: channel.url.clone(),
-            placement: Placement::Signature,
+            placement: SecretPlacement::Signature,
         })
     });
     models.chain(channels).collect()
 }
 
 /// The secrets of a tenant, from the server or, without one, from the store.
-fn secrets(scene: &Scene<'_>, tenant: &str) -> Option<Vec<Kept>> {
-    match scene.server() {
-        Server::Answers(_) => scene.world.secrets(tenant),
-        Server::Absent => {
-            let found = scene.store()?.secrets(tenant).ok()?.into_iter();
+fn tenant_secrets(scene: &CheckContext<'_>, tenant: &str) -> Option<Vec<SecretRow>> {
+    match scene.server_probe() {
+        ServerProbe::Answers(_) => scene.world.tenant_secrets(tenant),
+        ServerProbe::Absent => {
+            let found = scene.offline_inspector()?.list_secrets(tenant).ok()?.into_iter();
             let kept = |(name, host, placement): (String, String, String)| {
-                Some(Kept { name, host, placement: placement.parse().ok()? })
+                Some(SecretRow { name, host, placement: placement.parse().ok()? })
             };
             Some(found.filter_map(kept).collect())
         }
-        Server::Mute(_) => None,
+        ServerProbe::Mute(_) => None,
     }
 }
 
 /// Says why a key cannot be used, if it cannot.
-fn problem(named: &Named, kept: &[Kept]) -> Option<String> {
-    let Named { place, secret, url, placement, .. } = named;
+fn secret_problem(named: &ConfiguredSecret, kept: &[SecretRow]) -> Option<String> {
+    let ConfiguredSecret { place, secret, url, placement, .. } = named;
     let Some(found) = kept.iter().find(|kept| kept.name == *secret) else {
         return Some(format!("the secret {secret} of {place} is not in the vault"));
     };
-    if origin(&found.host) != origin(url) {
+    if url_origin(&found.host) != url_origin(url) {
         return Some(format!("the secret {secret} of {place} is for {}, another server", found.host));
     }
-    if found.placement.slot() != placement.slot() {
+    if found.placement.request_slot() != placement.request_slot() {
         return Some(format!(
             "the secret {secret} of {place} is placed as {}, not as {placement}",
             found.placement
@@ -110,27 +112,27 @@ fn problem(named: &Named, kept: &[Kept]) -> Option<String> {
 }
 
 /// Scheme, host and port of an address.
-fn origin(url: &str) -> Option<String> {
+fn url_origin(url: &str) -> Option<String> {
     reqwest::Url::parse(url).ok().map(|url| url.origin().ascii_serialization())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
     use super::*;
 
     const NAMING: &str = "version: 1\nmodels:\n  default: { kind: scripted }\n  far: { kind: openai, base_url: 'https://hub.example/v1', model: m, key: 'secret:hub' }\nchannels:\n  orders: { kind: webhook, agent: assistant, tenant: acme, url: 'https://shop.example/hook', secret: 'secret:orders' }\n";
 
-    fn kept(name: &str, host: &str, placement: &str) -> Kept {
-        Kept { name: name.into(), host: host.into(), placement: placement.parse().expect("a placement") }
+    fn kept(name: &str, host: &str, placement: &str) -> SecretRow {
+        SecretRow { name: name.into(), host: host.into(), placement: placement.parse().expect("a placement") }
     }
 
     #[test]
     fn a_key_that_is_not_there_for_another_server_or_at_another_place_is_told() {
-        let mut planted = Planted::sound();
-        assert_eq!(planted.found("vault.named"), Severity::Ok);
-        planted.configure(NAMING);
+        let mut planted = PlantedHome::healthy_home();
+        assert_eq!(planted.severity_of("vault.named"), Severity::Ok);
+        planted.write_config(NAMING);
         let hub = || kept("hub", "https://hub.example:443", "bearer");
         let orders = |host: &str, placement: &str| kept("orders", host, placement);
         let set = "dromia --tenant acme secret set orders --stdin --host shop.example --placement signature";
@@ -142,17 +144,17 @@ mod tests {
             (vec![hub(), orders("https://shop.example:443", "bearer")], "placed as bearer", set),
         ] {
             planted.world.secrets = secrets;
-            let verdict = planted.verdict("vault.named");
+            let verdict = planted.result_of("vault.named");
             assert_eq!(verdict.severity, Severity::Error, "{verdict:?}");
             assert!(verdict.message.contains(says), "{verdict:?}");
             assert!(verdict.fix.as_ref().is_some_and(|told| told.contains(fix)), "{verdict:?}");
         }
         planted.world.secrets = vec![hub(), orders("https://shop.example:443", "signature")];
-        assert_eq!(planted.found("vault.named"), Severity::Ok);
+        assert_eq!(planted.severity_of("vault.named"), Severity::Ok);
         // Without a server the store is looked at, which has no secret.
-        planted.world.server = Server::Absent;
-        assert_eq!(planted.found("vault.named"), Severity::Error);
-        planted.world.server = Server::Mute("it hangs".to_owned());
-        assert_eq!(planted.found("vault.named"), Severity::Ok, "nobody could be asked");
+        planted.world.server = ServerProbe::Absent;
+        assert_eq!(planted.severity_of("vault.named"), Severity::Error);
+        planted.world.server = ServerProbe::Mute("it hangs".to_owned());
+        assert_eq!(planted.severity_of("vault.named"), Severity::Ok, "nobody could be asked");
     }
 }

@@ -7,13 +7,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use dromia_api::status::{Load, Status, Store};
+use dromia_api::status::{LoadStatus, NodeStatus, StoreCounters, StoreStatus};
 use dromia_cli::Outcome;
-use dromia_store::{Names, SqliteStore, StoreConfig, TenantNames};
+use dromia_store::{NameInventory, SqliteStore, StoreConfig, TenantNames};
 use jiff::Timestamp;
 
-use super::world::{Answers, FileSystem, Kept, Limit, Server, Walls, World};
-use super::{Report, Scene, Severity, Verdict};
+use super::world::{
+    BackendStatus, DoctorWorld, FileSystem, SecretRow, ServerAnswers, ServerProbe, SystemLimit,
+};
+use super::{CheckContext, CheckResult, DoctorReport, Severity};
 use crate::home::Home;
 
 /// A world whose every answer is a field.
@@ -24,43 +26,43 @@ pub(super) struct PlantedWorld {
     pub(super) file_bytes: Option<u64>,
     pub(super) memory: Option<u64>,
     pub(super) port: Result<(), String>,
-    pub(super) server: Server,
+    pub(super) server: ServerProbe,
     pub(super) agents: Vec<String>,
-    pub(super) secrets: Vec<Kept>,
-    pub(super) walls: Vec<Walls>,
+    pub(super) secrets: Vec<SecretRow>,
+    pub(super) walls: Vec<BackendStatus>,
     pub(super) reached: Result<(), String>,
 }
 
 impl PlantedWorld {
-    pub(super) fn answers(&mut self) -> &mut Answers {
+    pub(super) fn answers_mut(&mut self) -> &mut ServerAnswers {
         match &mut self.server {
-            Server::Answers(answers) => answers,
+            ServerProbe::Answers(answers) => answers,
             other => panic!("no server answers: {other:?}"),
         }
     }
 
-    pub(super) fn status(&mut self) -> &mut Status {
-        &mut self.answers().status
+    pub(super) fn status_mut(&mut self) -> &mut NodeStatus {
+        &mut self.answers_mut().status
     }
 }
 
-impl World for PlantedWorld {
+impl DoctorWorld for PlantedWorld {
     fn now(&self) -> Timestamp {
         self.now
     }
 
     fn built_at(&self) -> Option<Timestamp> {
-        Some(time("2026-01-01T00:00:00Z"))
+        Some(parse_time("2026-01-01T00:00:00Z"))
     }
 
     fn file_system(&self, _: &Path) -> io::Result<FileSystem> {
         Ok(self.disk.clone())
     }
 
-    fn limit(&self, limit: Limit) -> Option<u64> {
+    fn system_limit(&self, limit: SystemLimit) -> Option<u64> {
         match limit {
-            Limit::Files => self.files,
-            Limit::FileBytes => self.file_bytes,
+            SystemLimit::Files => self.files,
+            SystemLimit::FileBytes => self.file_bytes,
         }
     }
 
@@ -72,7 +74,7 @@ impl World for PlantedWorld {
         self.port.clone().map_err(io::Error::other)
     }
 
-    fn server(&self) -> &Server {
+    fn server_probe(&self) -> &ServerProbe {
         &self.server
     }
 
@@ -80,56 +82,56 @@ impl World for PlantedWorld {
         Some(self.agents.iter().any(|agent| agent == handle))
     }
 
-    fn names(&self, _: &[String]) -> Option<Names> {
+    fn known_names(&self, _: &[String]) -> Option<NameInventory> {
         let agents = self.agents.iter().cloned().collect();
         let of_tenant = TenantNames { agents, ..TenantNames::default() };
         let tenants = BTreeMap::from([(dromia_api::TENANT_DEFAULT.to_owned(), of_tenant)]);
-        Some(Names { tenants, ..Names::default() })
+        Some(NameInventory { tenants, ..NameInventory::default() })
     }
 
-    fn secrets(&self, _: &str) -> Option<Vec<Kept>> {
+    fn tenant_secrets(&self, _: &str) -> Option<Vec<SecretRow>> {
         Some(self.secrets.clone())
     }
 
-    fn walls(&self, name: &str) -> Option<&Walls> {
+    fn backend_status(&self, name: &str) -> Option<&BackendStatus> {
         self.walls.iter().find(|walls| walls.name == name)
     }
 
-    fn reach(&self, _: &str) -> Result<(), String> {
+    fn reach_url(&self, _: &str) -> Result<(), String> {
         self.reached.clone()
     }
 }
 
 /// A home with its world.
-pub(super) struct Planted {
+pub(super) struct PlantedHome {
     pub(super) home: Home,
     pub(super) world: PlantedWorld,
     pub(super) env: BTreeMap<String, String>,
     _directory: tempfile::TempDir,
 }
 
-impl Planted {
+impl PlantedHome {
     /// A home in which everything is as it should be, with a server.
-    pub(super) fn sound() -> Self {
-        let planted = Self::below("home");
-        fs::create_dir(planted.home.root()).expect("is made");
-        chmod(planted.home.root(), 0o700);
-        drop(SqliteStore::open(StoreConfig::new(planted.home.store())).expect("the store is made"));
-        planted.configure("version: 1\nmodels: { default: { kind: scripted } }\n");
-        fs::write(planted.home.token(), "drm_planted\n").expect("is written");
-        chmod(&planted.home.token(), 0o600);
+    pub(super) fn healthy_home() -> Self {
+        let planted = Self::missing_home("home");
+        fs::create_dir(planted.home.root_dir()).expect("is made");
+        set_mode(planted.home.root_dir(), 0o700);
+        drop(SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("the store is made"));
+        planted.write_config("version: 1\nmodels: { default: { kind: scripted } }\n");
+        fs::write(planted.home.token_path(), "drm_planted\n").expect("is written");
+        set_mode(&planted.home.token_path(), 0o600);
         let key = format!("dromia-vault-key-1 {}\n", "0f".repeat(32));
         fs::write(planted.home.vault_key(), key).expect("is written");
-        chmod(&planted.home.vault_key(), 0o600);
+        set_mode(&planted.home.vault_key(), 0o600);
         planted
     }
 
-    /// A home that nobody made, at a name of one's choice.
-    pub(super) fn below(name: &str) -> Self {
+    /// A home that was never made, at a name of one's choice.
+    pub(super) fn missing_home(name: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root: PathBuf = directory.path().join(name);
         let world = PlantedWorld {
-            now: time("2026-06-01T00:00:00Z"),
+            now: parse_time("2026-06-01T00:00:00Z"),
             disk: FileSystem {
                 free_bytes: 1 << 40,
                 free_inodes: Some(1 << 20),
@@ -139,8 +141,8 @@ impl Planted {
             file_bytes: None,
             memory: Some(8 << 30),
             port: Ok(()),
-            server: Server::Answers(Box::new(Answers {
-                status: status(),
+            server: ServerProbe::Answers(Box::new(ServerAnswers {
+                status: server_status(),
                 held: 0,
                 stuck: Vec::new(),
                 stopped: 0,
@@ -149,38 +151,38 @@ impl Planted {
             agents: vec!["assistant".to_owned()],
             secrets: Vec::new(),
             walls: ["native/strict", "bubblewrap", "docker", "firecracker", "gvisor", "native/base"]
-                .map(walls)
+                .map(backend_status)
                 .into(),
             reached: Ok(()),
         };
         let env = BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]);
-        Self { home: Home::find(Some(&root)), world, env, _directory: directory }
+        Self { home: Home::locate_home(Some(&root)), world, env, _directory: directory }
     }
 
-    pub(super) fn nowhere() -> Self {
-        let mut planted = Self::below("nowhere");
-        planted.world.server = Server::Absent;
+    pub(super) fn nowhere_home() -> Self {
+        let mut planted = Self::missing_home("nowhere");
+        planted.world.server = ServerProbe::Absent;
         planted
     }
 
     /// A home in which as much as possible is wrong.
-    pub(super) fn ruined() -> Self {
-        let mut planted = Self::sound();
-        planted.configure(
+    pub(super) fn ruined_home() -> Self {
+        let mut planted = Self::healthy_home();
+        planted.write_config(
             "version: 9\nmodels: { x: { kind: openai, base_url: 'http://x', key: 'env:GONE' } }\n",
         );
-        chmod(planted.home.root(), 0o755);
-        chmod(&planted.home.token(), 0o644);
-        chmod(&planted.home.vault_key(), 0o644);
-        fs::write(planted.home.root().join("cli.json"), "{").expect("is written");
-        fs::write(planted.home.store().join("dromia.db"), "x".repeat(9_000)).expect("is written");
+        set_mode(planted.home.root_dir(), 0o755);
+        set_mode(&planted.home.token_path(), 0o644);
+        set_mode(&planted.home.vault_key(), 0o644);
+        fs::write(planted.home.root_dir().join("cli.json"), "{").expect("is written");
+        fs::write(planted.home.store_dir().join("dromia.db"), "x".repeat(9_000)).expect("is written");
         planted.env.clear();
         let world = &mut planted.world;
-        world.now = time("2001-01-01T00:00:00Z");
+        world.now = parse_time("2001-01-01T00:00:00Z");
         world.disk = FileSystem { free_bytes: 1, free_inodes: Some(1), kind: Some("nfs".to_owned()) };
         (world.files, world.file_bytes, world.memory) = (Some(8), Some(8), Some(8));
         world.port = Err("address in use".to_owned());
-        world.server = Server::Absent;
+        world.server = ServerProbe::Absent;
         world.reached = Err("no connection".to_owned());
         for walls in &mut world.walls {
             walls.missing =
@@ -189,62 +191,64 @@ impl Planted {
         planted
     }
 
-    pub(super) fn configure(&self, text: &str) {
-        fs::write(self.home.config(), text).expect("is written");
+    pub(super) fn write_config(&self, text: &str) {
+        fs::write(self.home.config_path(), text).expect("is written");
     }
 
-    pub(super) fn examined(&self, only: &[String]) -> Outcome<Report> {
+    pub(super) fn run_checks(&self, only: &[String]) -> Outcome<DoctorReport> {
         let env = |name: &str| self.env.get(name).cloned();
-        super::examine(&Scene::new(&self.home, &env, &self.world), only)
+        super::run_checks(&CheckContext::new(&self.home, &env, &self.world), only)
     }
 
-    pub(super) fn report(&self) -> Report {
-        self.examined(&[]).expect("all checks are known")
+    pub(super) fn full_report(&self) -> DoctorReport {
+        self.run_checks(&[]).expect("all checks are known")
     }
 
-    pub(super) fn verdict(&self, id: &str) -> Verdict {
-        let report = self.examined(&[id.to_owned()]).expect("the check is known");
+    pub(super) fn result_of(&self, id: &str) -> CheckResult {
+        let report = self.run_checks(&[id.to_owned()]).expect("the check is known");
         let finding = report.items.into_iter().next().expect("a finding");
-        Verdict { severity: finding.severity, message: finding.message, fix: finding.fix }
+        CheckResult { severity: finding.severity, message: finding.message, fix: finding.fix }
     }
 
-    pub(super) fn found(&self, id: &str) -> Severity {
-        self.verdict(id).severity
+    pub(super) fn severity_of(&self, id: &str) -> Severity {
+        self.result_of(id).severity
     }
 }
 
-pub(super) fn chmod(path: &Path, mode: u32) {
+pub(super) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the mode is set");
 }
 
-fn walls(name: &'static str) -> Walls {
-    Walls { name, tier: "T1", missing: None, gaps: Vec::new() }
+fn backend_status(name: &'static str) -> BackendStatus {
+    BackendStatus { name, tier: "T1", missing: None, gaps: Vec::new() }
 }
 
-fn time(text: &str) -> Timestamp {
+fn parse_time(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn status() -> Status {
-    Status {
+fn server_status() -> NodeStatus {
+    NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: time("2026-05-31T00:00:00Z"),
+        started_at: parse_time("2026-05-31T00:00:00Z"),
         uptime_seconds: 86_400,
         draining: false,
         listening: None,
         tenants: 1,
-        load: Load { active: 0, ready: 0, active_max: 1024 },
-        store: Store {
+        load: Some(LoadStatus { active: 0, ready: 0, active_max: 1024 }),
+        store: StoreStatus {
             writable: true,
             read_only_cause: None,
             damaged: None,
-            wal_bytes: 0,
-            file_bytes: 1 << 20,
-            commits: 1,
-            batches: 1,
-            rows: 1,
-            writer_micros: 1,
-            bytes_written: 1,
+            counters: Some(StoreCounters {
+                wal_bytes: 0,
+                file_bytes: 1 << 20,
+                commits: 1,
+                batches: 1,
+                rows: 1,
+                writer_micros: 1,
+                bytes_written: 1,
+            }),
         },
         policy: None,
     }

@@ -2,48 +2,58 @@
 //! ones and says since when; none starts with wrong ones.
 
 use dromia_api::status::PolicyRefused;
-use dromia_cli::output::time;
+use dromia_cli::output::format_time;
+use dromia_guard::policy::PolicyEvaluator;
 
-use super::{Check, Scene, Server, Verdict, error, ok, warning};
-use crate::policy::{FileRow, Texts, files};
+use super::{CheckContext, CheckResult, DoctorCheck, ServerProbe, error_result, ok_result, warning_result};
+use crate::policy::{FileRow, PolicyTexts, file_rows, worker_evaluator};
 
-pub(super) const CHECKS: &[Check] = &[Check { id: "policy.valid", run: valid }];
+pub(super) const CHECKS: &[DoctorCheck] = &[DoctorCheck { id: "policy.valid", run: check_valid }];
 
-fn valid(scene: &Scene<'_>) -> Verdict {
-    let read = Texts::read(scene.home).and_then(|texts| texts.compile().map(|_| texts));
+/// A test of this crate is no program that can be a worker; the binary's tests ask a real one.
+fn test_evaluator() -> PolicyEvaluator {
+    if cfg!(test) { PolicyEvaluator::Here } else { worker_evaluator() }
+}
+
+fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
+    let read = PolicyTexts::read_folder(scene.home)
+        .and_then(|texts| texts.compile_layers(&test_evaluator()).map(|_| texts));
     let texts = match read {
         Ok(texts) => texts,
-        Err(problem) => return error(format!("{problem}{}", last_good(scene)), FIX),
+        Err(problem) => return error_result(format!("{problem}{}", last_good(scene)), FIX),
     };
     // What a server misses is not seen in the home: a folder that is gone looks like one that never was.
-    if let Some(PolicyRefused { problem, .. }) = refused(scene) {
-        return error(format!("{problem}{}", last_good(scene)), FIX);
+    if let Some(PolicyRefused { problem, .. }) = refused_by_server(scene) {
+        return error_result(format!("{problem}{}", last_good(scene)), FIX);
     }
-    let files = match files(scene.home, &texts) {
+    let files = match file_rows(scene.home, &texts) {
         Ok(files) => files,
-        Err(problem) => return error(problem.to_string(), FIX),
+        Err(problem) => return error_result(problem.to_string(), FIX),
     };
-    if let Some(told) = files.iter().find_map(FileRow::told) {
-        return warning(told, "move it, or mend its rules; `dromia policy test` counts those of each file");
+    if let Some(told) = files.iter().find_map(FileRow::warning_line) {
+        return warning_result(
+            told,
+            "move it, or mend its rules; `dromia policy test` counts those of each file",
+        );
     }
     match files.len() {
-        0 => ok("the built-in policy is the only one"),
-        _ => ok("the policies of the home can count"),
+        0 => ok_result("the built-in policy is the only one"),
+        _ => ok_result("the policies of the home can count"),
     }
 }
 
 /// What a server says that it does not let count.
-fn refused<'a>(scene: &'a Scene<'_>) -> Option<&'a PolicyRefused> {
-    let Server::Answers(answers) = scene.server() else { return None };
+fn refused_by_server<'a>(scene: &'a CheckContext<'_>) -> Option<&'a PolicyRefused> {
+    let ServerProbe::Answers(answers) = scene.server_probe() else { return None };
     answers.status.policy.as_ref().and_then(|policy| policy.refused.as_ref())
 }
 
 /// What a server does while what lies in the home is wrong.
-fn last_good(scene: &Scene<'_>) -> String {
-    refused(scene).map_or_else(String::new, |refused| {
+fn last_good(scene: &CheckContext<'_>) -> String {
+    refused_by_server(scene).map_or_else(String::new, |refused| {
         format!(
             "; so it does not count since {}, and the server goes on with the last good one",
-            time(refused.since)
+            format_time(refused.since)
         )
     })
 }
@@ -54,41 +64,41 @@ const FIX: &str = "mend that place; `dromia policy test` reads them all and runs
 #[cfg(test)]
 mod tests {
     use dromia_api::Digest;
-    use dromia_api::status::{Policy, PolicyRefused};
+    use dromia_api::status::{PolicyRefused, PolicyStatus};
 
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
 
     #[test]
     fn a_policy_that_cannot_count_is_told_with_its_place() {
-        let planted = Planted::sound();
-        assert_eq!(planted.found("policy.valid"), Severity::Ok);
-        let folder = planted.home.root().join("policies");
+        let planted = PlantedHome::healthy_home();
+        assert_eq!(planted.severity_of("policy.valid"), Severity::Ok);
+        let folder = planted.home.root_dir().join("policies");
         std::fs::create_dir_all(&folder).expect("is made");
         let write = |text: &str| std::fs::write(folder.join("own.rego"), text).expect("is written");
         write("package dromia.policy\n\nimport rego.v1\n\nnonsense {\n");
-        let verdict = planted.verdict("policy.valid");
+        let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.contains("policies/own.rego:5:"), "{verdict:?}");
         write(
             "package dromia.policy\n\nimport rego.v1\n\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\", \"reason\": \
              \"why\"} if {\n\tinput.action.tool == \"file.list\"\n}\n",
         );
-        assert_eq!(planted.found("policy.valid"), Severity::Ok);
+        assert_eq!(planted.severity_of("policy.valid"), Severity::Ok);
     }
 
     #[test]
     fn a_policy_that_breaks_when_it_is_asked_is_told_and_since_when_it_does_not_count() {
-        let mut planted = Planted::sound();
-        let folder = planted.home.root().join("policies");
+        let mut planted = PlantedHome::healthy_home();
+        let folder = planted.home.root_dir().join("policies");
         std::fs::create_dir_all(&folder).expect("is made");
         let rule = "package dromia.policy\n\nimport rego.v1\n\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if foo(1)\n";
         std::fs::write(folder.join("own.rego"), rule).expect("is written");
         let refused =
             PolicyRefused { problem: String::new(), since: "2026-05-31T07:00:00Z".parse().expect("a time") };
-        let policy = Policy { digest: Digest::default(), files: Vec::new(), refused: Some(refused) };
-        planted.world.status().policy = Some(policy);
-        let verdict = planted.verdict("policy.valid");
+        let policy = PolicyStatus { digest: Digest::default(), files: Vec::new(), refused: Some(refused) };
+        planted.world.status_mut().policy = Some(policy);
+        let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Error);
         for part in ["policies/own.rego:5:", "no function `foo`", "does not count since 2026-05-31 07:00:00Z"]
         {
@@ -98,19 +108,19 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_gone_and_a_link_that_leads_nowhere_are_told() {
-        let mut planted = Planted::sound();
-        let folder = planted.home.root().join("policies");
-        std::os::unix::fs::symlink(planted.home.root().join("lost"), &folder).expect("is linked");
-        let verdict = planted.verdict("policy.valid");
+        let mut planted = PlantedHome::healthy_home();
+        let folder = planted.home.root_dir().join("policies");
+        std::os::unix::fs::symlink(planted.home.root_dir().join("lost"), &folder).expect("is linked");
+        let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.starts_with("policies: it cannot be read: it is a link"), "{verdict:?}");
         std::fs::remove_file(&folder).expect("is removed");
-        assert_eq!(planted.found("policy.valid"), Severity::Ok, "there never was one");
+        assert_eq!(planted.severity_of("policy.valid"), Severity::Ok, "there never was one");
         let since = "2026-05-31T07:00:00Z".parse().expect("a time");
         let refused = PolicyRefused { problem: "policies: it is gone".to_owned(), since };
-        let policy = Policy { digest: Digest::default(), files: Vec::new(), refused: Some(refused) };
-        planted.world.status().policy = Some(policy);
-        let verdict = planted.verdict("policy.valid");
+        let policy = PolicyStatus { digest: Digest::default(), files: Vec::new(), refused: Some(refused) };
+        planted.world.status_mut().policy = Some(policy);
+        let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Error);
         for part in ["policies: it is gone", "does not count since 2026-05-31 07:00:00Z"] {
             assert!(verdict.message.contains(part), "{part}: {verdict:?}");
@@ -119,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_file_that_forbids_nothing_is_a_warning_with_its_name() {
-        let planted = Planted::sound();
-        let folder = planted.home.root().join("policies");
+        let planted = PlantedHome::healthy_home();
+        let folder = planted.home.root_dir().join("policies");
         std::fs::create_dir_all(folder.join("sub")).expect("is made");
         let head = "package dromia.policy\n\nimport rego.v1\n\n";
         let rule = "verdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if input.version == 2\n";
@@ -128,14 +138,14 @@ mod tests {
             std::fs::write(folder.join(name), format!("{head}{rule}")).expect("is written");
         };
         write("good.rego", rule);
-        assert_eq!(planted.found("policy.valid"), Severity::Ok);
+        assert_eq!(planted.severity_of("policy.valid"), Severity::Ok);
         write("typo.rego", &rule.replace("verdicts", "verdict"));
-        let verdict = planted.verdict("policy.valid");
+        let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Warning);
         assert!(verdict.message.starts_with("policies/typo.rego: it has no rule `verdicts"), "{verdict:?}");
         std::fs::remove_file(folder.join("typo.rego")).expect("is removed");
         write("sub/deep.rego", rule);
-        let verdict = planted.verdict("policy.valid");
+        let verdict = planted.result_of("policy.valid");
         assert!(verdict.message.starts_with("policies/sub/deep.rego: nobody reads it"), "{verdict:?}");
         assert_eq!(verdict.severity, Severity::Warning);
     }

@@ -1,41 +1,43 @@
-//! Work that does not go on by itself: held runs, and input that nobody takes.
+//! Work that does not go on by itself: held runs, and input that no run takes.
 
 use jiff::Span;
 
-use super::{Check, Scene, Server, Verdict, ok, warning};
+use super::{CheckContext, CheckResult, DoctorCheck, ServerProbe, ok_result, warning_result};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "runs.held", run: held },
-    Check { id: "runs.waiting", run: waiting },
-    Check { id: "runs.load", run: load },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "runs.held", run: check_held },
+    DoctorCheck { id: "runs.waiting", run: check_waiting },
+    DoctorCheck { id: "runs.load", run: check_load },
 ];
 
 const HELD_FIX: &str =
     "`dromia run list --status held`, then `dromia run why` and `dromia run resume` or `terminate`";
 
-fn held(scene: &Scene<'_>) -> Verdict {
-    let count = match scene.world.server() {
-        Server::Answers(answers) => Some(answers.held),
-        Server::Absent => scene.store().and_then(|store| store.held().ok().flatten()),
-        Server::Mute(_) => None,
+fn check_held(scene: &CheckContext<'_>) -> CheckResult {
+    let count = match scene.world.server_probe() {
+        ServerProbe::Answers(answers) => Some(answers.held),
+        ServerProbe::Absent => {
+            scene.offline_inspector().and_then(|store| store.count_held_runs().ok().flatten())
+        }
+        ServerProbe::Mute(_) => None,
     };
     match count {
-        None => ok("nobody could be asked"),
-        Some(0) => ok("no run is held"),
-        Some(1) => warning("1 run is held: it was taken over too often, or cannot be read", HELD_FIX),
-        Some(count) => warning(
+        None => ok_result("nobody could be asked"),
+        Some(0) => ok_result("no run is held"),
+        Some(1) => warning_result("1 run is held: it was taken over too often, or cannot be read", HELD_FIX),
+        Some(count) => warning_result(
             format!("{count} runs are held: they were taken over too often, or cannot be read"),
             HELD_FIX,
         ),
     }
 }
 
-fn waiting(scene: &Scene<'_>) -> Verdict {
+fn check_waiting(scene: &CheckContext<'_>) -> CheckResult {
     let fix = "`dromia agent status` says whether its agent is paused; `dromia session show` shows the input";
-    match scene.world.server() {
-        Server::Answers(answers) => match &answers.stuck[..] {
-            [] => ok("no input waits without a run"),
-            [first, ..] => warning(
+    match scene.world.server_probe() {
+        ServerProbe::Answers(answers) => match &answers.stuck[..] {
+            [] => ok_result("no input waits without a run"),
+            [first, ..] => warning_result(
                 format!(
                     "input waits in {} sessions and no run takes it, the first is {first}",
                     answers.stuck.len()
@@ -43,48 +45,52 @@ fn waiting(scene: &Scene<'_>) -> Verdict {
                 fix,
             ),
         },
-        Server::Absent => {
-            let oldest = scene.store().and_then(|store| store.oldest_waiting_at().ok().flatten());
-            let Some(oldest) = oldest else { return ok("no input waits") };
+        ServerProbe::Absent => {
+            let oldest = scene.offline_inspector().and_then(|store| store.oldest_waiting_at().ok().flatten());
+            let Some(oldest) = oldest else { return ok_result("no input waits") };
             let is_old =
                 oldest.checked_add(Span::new().minutes(10)).is_ok_and(|late| late < scene.world.now());
             if is_old {
-                warning(
+                warning_result(
                     format!("input waits since {oldest:.0}"),
                     "start a server, which takes it: `dromia up`",
                 )
             } else {
-                ok(format!("input waits since {oldest:.0}, not long"))
+                ok_result(format!("input waits since {oldest:.0}, not long"))
             }
         }
-        Server::Mute(_) => ok("nobody could be asked"),
+        ServerProbe::Mute(_) => ok_result("nobody could be asked"),
     }
 }
 
-fn load(scene: &Scene<'_>) -> Verdict {
-    let Server::Answers(answers) = scene.world.server() else { return ok("no server is at work") };
-    let load = answers.status.load;
+fn check_load(scene: &CheckContext<'_>) -> CheckResult {
+    let ServerProbe::Answers(answers) = scene.world.server_probe() else {
+        return ok_result("no server is at work");
+    };
+    let Some(load) = answers.status.load else {
+        return ok_result("the server tells its load to its operator");
+    };
     let text = format!("{} of {} runs are at work, {} wait", load.active, load.active_max, load.ready);
     if load.active >= load.active_max && load.ready > 0 {
-        return warning(text, "raise engine.active_max in dromia.yaml, or send less at once");
+        return warning_result(text, "raise engine.active_max in dromia.yaml, or send less at once");
     }
-    ok(text)
+    ok_result(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
 
     #[test]
     fn held_runs_waiting_input_and_a_full_engine_are_told() {
-        let mut planted = Planted::sound();
-        planted.world.answers().held = 2;
-        assert_eq!(planted.found("runs.held"), Severity::Warning);
-        planted.world.answers().stuck.push("ses_1".to_owned());
-        assert_eq!(planted.found("runs.waiting"), Severity::Warning);
-        let load = &mut planted.world.status().load;
+        let mut planted = PlantedHome::healthy_home();
+        planted.world.answers_mut().held = 2;
+        assert_eq!(planted.severity_of("runs.held"), Severity::Warning);
+        planted.world.answers_mut().stuck.push("ses_1".to_owned());
+        assert_eq!(planted.severity_of("runs.waiting"), Severity::Warning);
+        let load = planted.world.status_mut().load.as_mut().expect("an operator is told");
         (load.active, load.ready) = (load.active_max, 7);
-        assert_eq!(planted.found("runs.load"), Severity::Warning);
+        assert_eq!(planted.severity_of("runs.load"), Severity::Warning);
     }
 }

@@ -2,143 +2,214 @@
 //!
 //! While a server has it, the server is asked and the files are left alone.
 
-use dromia_store::{OpenError, Soundness, SqliteStore, StoreConfig};
+use dromia_store::{
+    BodiesOfRows, IntegrityStatus, LogLoss, OpenError, RowComparison, SqliteStore, StoreConfig,
+};
 
-use super::{Check, PATIENCE, Scene, Server, Verdict, error, ok, warning};
-use crate::home::Kept;
+use super::{
+    CheckContext, CheckResult, DoctorCheck, PATIENCE, ServerProbe, error_result, ok_result, warning_result,
+};
+use crate::home::StorePresence;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "store.opens", run: opens },
-    Check { id: "store.schema", run: schema },
-    Check { id: "store.writable", run: writable },
-    Check { id: "store.integrity", run: integrity },
-    Check { id: "store.log", run: log },
-    Check { id: "store.bodies", run: bodies },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "store.opens", run: check_opens },
+    DoctorCheck { id: "store.schema", run: check_schema },
+    DoctorCheck { id: "store.writable", run: check_writable },
+    DoctorCheck { id: "store.integrity", run: check_integrity },
+    DoctorCheck { id: "store.log", run: check_wal_size },
+    DoctorCheck { id: "store.bodies", run: check_bodies },
+    DoctorCheck { id: "store.rows", run: check_rows },
 ];
 
 const MIB: u64 = 1 << 20;
-/// The log begins anew below this while readers end in time.
+/// The log restarts below this while readers end in time.
 const LOG_WARNING: u64 = 40 * MIB;
 
 const RESTORE: &str =
     "stop the server, keep a copy of the home, and restore a backup, as docs/backup.md says";
 
-fn opens(scene: &Scene<'_>) -> Verdict {
-    if let Server::Answers(_) = scene.world.server() {
-        return ok("a server has it");
+fn check_opens(scene: &CheckContext<'_>) -> CheckResult {
+    if let ServerProbe::Answers(_) = scene.world.server_probe() {
+        return ok_result("a server has it");
     }
-    if scene.home.config().is_file() {
-        match scene.home.kept() {
-            Kept::Store => {}
-            Kept::Nothing => {
+    if scene.home.config_path().is_file() {
+        match scene.home.store_presence() {
+            StorePresence::Store => {}
+            StorePresence::Nothing => {
                 let fix = "make the rest of the home with `dromia init`, which keeps dromia.yaml";
-                return error("the home has no store", fix);
+                return error_result("the home has no store", fix);
             }
-            Kept::Remains { told } => return error(told, scene.home.restore()),
+            StorePresence::Remains { told } => return error_result(told, scene.home.restore_hint()),
         }
     }
-    let Some(store) = scene.store() else { return ok("there is none to look at") };
+    let Some(store) = scene.offline_inspector() else { return ok_result("there is none to look at") };
     match store.open() {
-        Ok(()) => ok("it can be read"),
-        Err(problem) => error(format!("it cannot be read: {}", chain(&problem)), RESTORE),
+        Ok(()) => ok_result("it can be read"),
+        Err(problem) => error_result(format!("it cannot be read: {}", error_chain(&problem)), RESTORE),
     }
 }
 
-fn schema(scene: &Scene<'_>) -> Verdict {
+fn check_schema(scene: &CheckContext<'_>) -> CheckResult {
     // Of a store that is lost `store.opens` tells.
-    if !scene.home.store().is_dir() || !matches!(scene.home.kept(), Kept::Store) {
-        return ok("there is none to look at");
+    if !scene.home.store_dir().is_dir() || !matches!(scene.home.store_presence(), StorePresence::Store) {
+        return ok_result("there is none to look at");
     }
-    match SqliteStore::plan(&StoreConfig::new(scene.home.store())) {
-        Ok(plan) if plan.steps.is_empty() => ok(format!("schema {}", plan.found)),
+    match SqliteStore::plan_migration(&StoreConfig::new(scene.home.store_dir())) {
+        Ok(plan) if plan.steps.is_empty() => ok_result(format!("schema {}", plan.found)),
         // The header lags behind the log of a server that has just brought it up to date.
-        Ok(plan) if matches!(scene.world.server(), Server::Answers(_)) => {
-            ok(format!("schema {}, and a server has it", plan.known))
+        Ok(plan) if matches!(scene.world.server_probe(), ServerProbe::Answers(_)) => {
+            ok_result(format!("schema {}, and a server has it", plan.known))
         }
-        Ok(plan) => warning(
+        Ok(plan) => warning_result(
             format!("schema {} becomes {} at the next start", plan.found, plan.known),
             "`dromia migrate state --dry-run` says what happens; a backup is written first",
         ),
-        Err(OpenError::NewerSchema { found, known }) => error(
+        Err(OpenError::NewerSchema { found, known }) => error_result(
             format!("a newer program wrote schema {found}; this one knows {known}"),
             "use the newer program",
         ),
-        Err(problem) => error(chain(&problem), RESTORE),
+        Err(problem) => error_result(error_chain(&problem), RESTORE),
     }
 }
 
-fn writable(scene: &Scene<'_>) -> Verdict {
-    match scene.world.server() {
-        Server::Answers(answers) if !answers.status.store.writable => {
+fn check_writable(scene: &CheckContext<'_>) -> CheckResult {
+    match scene.world.server_probe() {
+        ServerProbe::Answers(answers) if !answers.status.store.writable => {
             let cause = answers.status.store.read_only_cause.as_deref().unwrap_or("a write failed");
-            error(
+            error_result(
                 format!("the store answers reads only: {cause}"),
                 "mend the cause, most often a full disk; the server tries again by itself",
             )
         }
-        Server::Answers(_) => ok("it takes writes"),
-        Server::Absent | Server::Mute(_) => ok("no server writes to it"),
+        ServerProbe::Answers(_) => ok_result("it takes writes"),
+        ServerProbe::Absent | ServerProbe::Mute(_) => ok_result("no server writes to it"),
     }
 }
 
-fn integrity(scene: &Scene<'_>) -> Verdict {
-    if let Server::Answers(answers) = scene.world.server() {
+fn check_integrity(scene: &CheckContext<'_>) -> CheckResult {
+    if let ServerProbe::Answers(answers) = scene.world.server_probe() {
         return match &answers.status.store.damaged {
             Some(damaged) => {
-                let (since, met) = (damaged.since, damaged.met);
+                let (since, met) = (damaged.since, damaged.met.unwrap_or_default());
                 let problem = damaged.problem.as_deref().unwrap_or("the server's log says where");
-                error(format!("the file is damaged since {since} (times met: {met}): {problem}"), RESTORE)
+                error_result(
+                    format!("the file is damaged since {since} (times met: {met}): {problem}"),
+                    RESTORE,
+                )
             }
-            None => {
-                ok("a server has it, and nothing that it read or wrote was damaged; all of it is looked at \
-                        once the server is stopped")
-            }
+            None => ok_result(
+                "a server has it, and nothing that it read or wrote was damaged; all of it is looked at \
+                        once the server is stopped",
+            ),
         };
     }
-    let Some(store) = scene.store() else { return ok("a server has it, or there is none") };
-    match store.soundness() {
-        Ok(Soundness::Sound) => ok(
+    let Some(store) = scene.offline_inspector() else {
+        return ok_result("a server has it, or there is none");
+    };
+    match store.check_integrity() {
+        Ok(IntegrityStatus::Sound) => ok_result(
             "every page, row and index fits; `dromia audit verify` compares what they say with its digests",
         ),
-        Ok(Soundness::SoundSoFar) => ok(format!(
+        Ok(IntegrityStatus::SoundSoFar) => ok_result(format!(
             "what could be looked at in {} s fits; `dromia audit verify` takes the time for all of it",
             PATIENCE.as_secs()
         )),
-        Ok(Soundness::Damaged(problem)) => error(format!("the file is damaged: {problem}"), RESTORE),
-        Err(problem) => error(format!("it cannot be read: {}", chain(&problem)), RESTORE),
+        Ok(IntegrityStatus::Damaged(problem)) => {
+            error_result(format!("the file is damaged: {problem}"), RESTORE)
+        }
+        Err(problem) => error_result(format!("it cannot be read: {}", error_chain(&problem)), RESTORE),
     }
 }
 
-fn log(scene: &Scene<'_>) -> Verdict {
-    let bytes = match scene.world.server() {
-        Server::Answers(answers) => answers.status.store.wal_bytes,
-        Server::Absent | Server::Mute(_) => scene.inspector().log_bytes().unwrap_or_default(),
+fn check_wal_size(scene: &CheckContext<'_>) -> CheckResult {
+    let bytes = match scene.world.server_probe() {
+        ServerProbe::Answers(answers) => {
+            answers.status.store.counters.map_or(0, |counters| counters.wal_bytes)
+        }
+        ServerProbe::Absent | ServerProbe::Mute(_) => scene.store_inspector().log_bytes().unwrap_or_default(),
     };
+    match scene.offline_inspector().map(|store| store.log_loss()) {
+        Some(Ok(Some(LogLoss::Lost(problem)))) => return error_result(problem, RESTORE),
+        Some(Ok(Some(LogLoss::Unproven(problem)))) => {
+            return warning_result(
+                problem,
+                "compare what was last said with a backup, then start the server, which clears this",
+            );
+        }
+        _ => {}
+    }
     let text = format!("{} MiB wait in the log", bytes / MIB);
     if bytes < LOG_WARNING {
-        return ok(text);
+        return ok_result(text);
     }
-    warning(
+    warning_result(
         text,
         "end what reads the store for long, such as a copy of the open file; a restart empties the log",
     )
 }
 
-fn bodies(scene: &Scene<'_>) -> Verdict {
-    let Some(store) = scene.store() else { return ok("a server looks after them, or there are none") };
+fn check_bodies(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(store) = scene.offline_inspector() else {
+        return ok_result("a server looks after them, or there are none");
+    };
+    match store.bodies_of_rows() {
+        Ok(BodiesOfRows { missing: 0, damaged: 0, .. }) => {}
+        Ok(BodiesOfRows { rows, missing, damaged, .. }) => {
+            let told = format!(
+                "of {rows} bodies that are files, {missing} are not there and {damaged} cannot be read or hold \
+                 something else; their sessions cannot be read"
+            );
+            return error_result(told, RESTORE);
+        }
+        // The checks above report a store that cannot be read.
+        Err(_) => return ok_result("they could not be compared with their rows"),
+    }
     match store.unnamed_bodies() {
-        Ok(0) => ok("each file of a body has its row"),
-        Ok(count) => warning(
+        Ok(0) => ok_result("each file of a body has its row, and each row its file"),
+        Ok(count) => warning_result(
             format!("{count} files of bodies have no row; a crash left them"),
             "the next start removes them: `dromia up`",
         ),
-        // A store that cannot be read is told by the checks above.
-        Err(_) => ok("they could not be compared with their rows"),
+        Err(_) => ok_result("they could not be compared with their rows"),
+    }
+}
+
+/// How many rows that differ are named.
+const NAMED_MAX: usize = 3;
+
+fn check_rows(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(store) = scene.offline_inspector() else {
+        return ok_result(
+            "not compared: a server has the store open, or there is none; `dromia audit verify` compares them",
+        );
+    };
+    match store.compare_rows() {
+        Ok(RowComparison { mismatches, is_cut_off: false }) if mismatches.is_empty() => ok_result(
+            "rows of sessions, state, keys, deliveries and budgets match what they sum up and their check values",
+        ),
+        Ok(RowComparison { mismatches, .. }) if mismatches.is_empty() => ok_result(format!(
+            "the rows that could be compared in {} s match; `dromia audit verify` compares all of them",
+            PATIENCE.as_secs()
+        )),
+        Ok(RowComparison { mismatches, .. }) => {
+            let named = mismatches.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join("; ");
+            error_result(
+                format!(
+                    "{} rows do not match what they sum up or their check value: {named}",
+                    mismatches.len()
+                ),
+                format!(
+                    "`dromia doctor --fix` rebuilds what journals and inboxes determine; for the rest {RESTORE}"
+                ),
+            )
+        }
+        // The checks above report a store that cannot be read.
+        Err(_) => ok_result("not compared: the store cannot be read"),
     }
 }
 
 /// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -152,15 +223,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use std::fs;
 
-    use dromia_api::status::Damaged;
+    use dromia_api::status::DamageStatus;
 
     use super::super::Severity;
-    use super::super::plant::Planted;
+    use super::super::plant::PlantedHome;
     use super::*;
 
-    fn alone() -> Planted {
-        let mut planted = Planted::sound();
-        planted.world.server = Server::Absent;
+    fn alone() -> PlantedHome {
+        let mut planted = PlantedHome::healthy_home();
+        planted.world.server = ServerProbe::Absent;
         planted
     }
 
@@ -168,55 +239,56 @@ mod tests {
     fn a_store_at_rest_is_looked_at_and_left_as_it_was() {
         let planted = alone();
         for check in CHECKS {
-            assert_eq!(planted.found(check.id), Severity::Ok, "{}", check.id);
+            assert_eq!(planted.severity_of(check.id), Severity::Ok, "{}", check.id);
         }
-        assert!(!planted.home.store().join("dromia.db-wal").exists(), "a look makes no log");
+        assert!(!planted.home.store_dir().join("dromia.db-wal").exists(), "a look makes no log");
     }
 
     #[test]
     fn a_file_that_is_no_database_is_an_error() {
         let planted = alone();
-        fs::write(planted.home.store().join("dromia.db"), "x".repeat(9_000)).expect("is written");
+        fs::write(planted.home.store_dir().join("dromia.db"), "x".repeat(9_000)).expect("is written");
         for id in ["store.opens", "store.schema", "store.integrity"] {
-            assert_eq!(planted.found(id), Severity::Error, "{id}");
+            assert_eq!(planted.severity_of(id), Severity::Error, "{id}");
         }
     }
 
     #[test]
     fn a_store_that_is_gone_is_an_error() {
         let planted = alone();
-        fs::write(planted.home.store().join("dromia.db"), "").expect("is written");
-        assert_eq!(planted.found("store.opens"), Severity::Error, "an empty file is no store");
-        fs::remove_dir_all(planted.home.store()).expect("is removed");
-        assert_eq!(planted.found("store.opens"), Severity::Error);
+        fs::write(planted.home.store_dir().join("dromia.db"), "").expect("is written");
+        assert_eq!(planted.severity_of("store.opens"), Severity::Error, "an empty file is no store");
+        fs::remove_dir_all(planted.home.store_dir()).expect("is removed");
+        assert_eq!(planted.severity_of("store.opens"), Severity::Error);
     }
 
     #[test]
     fn a_schema_of_tomorrow_is_an_error() {
         let planted = alone();
-        let file = planted.home.store().join("dromia.db");
+        let file = planted.home.store_dir().join("dromia.db");
         let mut bytes = fs::read(&file).expect("is read");
         bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
         fs::write(&file, bytes).expect("is written");
-        assert_eq!(planted.found("store.schema"), Severity::Error);
+        assert_eq!(planted.severity_of("store.schema"), Severity::Error);
     }
 
     #[test]
     fn a_server_that_cannot_write_or_copy_its_log_is_told() {
-        let mut planted = Planted::sound();
-        planted.world.status().store.wal_bytes = 60 << 20;
-        assert_eq!(planted.found("store.log"), Severity::Warning);
-        planted.world.status().store.writable = false;
-        assert_eq!(planted.found("store.writable"), Severity::Error);
+        let mut planted = PlantedHome::healthy_home();
+        planted.world.status_mut().store.counters.get_or_insert_default().wal_bytes = 60 << 20;
+        assert_eq!(planted.severity_of("store.log"), Severity::Warning);
+        planted.world.status_mut().store.writable = false;
+        assert_eq!(planted.severity_of("store.writable"), Severity::Error);
     }
 
     #[test]
     fn damage_that_a_server_met_is_an_error_that_tells_the_way_out() {
-        let mut planted = Planted::sound();
-        assert_eq!(planted.found("store.integrity"), Severity::Ok);
+        let mut planted = PlantedHome::healthy_home();
+        assert_eq!(planted.severity_of("store.integrity"), Severity::Ok);
         let problem = Some("the main file: database disk image is malformed".to_owned());
-        planted.world.status().store.damaged = Some(Damaged { since: planted.world.now, met: 2, problem });
-        let verdict = planted.verdict("store.integrity");
+        planted.world.status_mut().store.damaged =
+            Some(DamageStatus { since: planted.world.now, met: Some(2), problem });
+        let verdict = planted.result_of("store.integrity");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.contains("database disk image is malformed"), "{}", verdict.message);
         assert!(verdict.fix.is_some_and(|fix| fix.contains("restore a backup")));
@@ -225,9 +297,9 @@ mod tests {
     #[test]
     fn a_body_without_a_row_is_told() {
         let planted = alone();
-        let blobs = planted.home.store().join("blobs").join(format!("ten_{}", "1".repeat(32)));
+        let blobs = planted.home.store_dir().join("blobs").join(format!("ten_{}", "1".repeat(32)));
         fs::create_dir_all(&blobs).expect("is made");
         fs::write(blobs.join("ab".repeat(32)), "nobody's").expect("is written");
-        assert_eq!(planted.found("store.bodies"), Severity::Warning);
+        assert_eq!(planted.severity_of("store.bodies"), Severity::Warning);
     }
 }

@@ -8,19 +8,19 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
-use dromia_cli::output::counted;
+use dromia_cli::output::count_noun;
 use dromia_contracts::TenantId;
-use dromia_guard::vault::{opens as opens_with, tenant_context};
-use dromia_store::{Inspector, Kept};
+use dromia_guard::vault::{secret_opens as opens_with, tenant_context};
+use dromia_store::{StoreInspector, StoredSecret};
 
-use super::{Check, Scene, Verdict, error, ok, warning};
+use super::{CheckContext, CheckResult, DoctorCheck, error_result, ok_result, warning_result};
 use crate::keyfile::KeyFile;
 use crate::world;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check { id: "vault.key", run: key },
-    Check { id: "vault.opens", run: opens },
-    Check { id: "vault.named", run: super::named::named },
+pub(super) const CHECKS: &[DoctorCheck] = &[
+    DoctorCheck { id: "vault.key", run: check_key },
+    DoctorCheck { id: "vault.opens", run: check_secrets_open },
+    DoctorCheck { id: "vault.named", run: super::named::check_secrets },
 ];
 
 /// The most tenants whose keys are tried.
@@ -38,42 +38,47 @@ const LOST: &str = "put it back from where you keep a copy; if it is lost, so ar
 const CHANGED: &str = "somebody changed them in the store: restore a backup of it; or `dromia secret delete` each and set it \
                        anew, with a host that you name";
 
-/// What cannot be read is told by the checks of the store.
+/// The next step where the store cannot be read: the checks of the store say more.
 const UNREAD: &str = "`dromia doctor --only store` says what is wrong with the store";
 
-/// A look at the store, whoever has it.
-fn store(scene: &Scene<'_>) -> Option<Inspector> {
-    scene.home.store().is_dir().then(|| scene.inspector())
+/// An inspector of the store, whether or not a server has the store open.
+fn store_inspector(scene: &CheckContext<'_>) -> Option<StoreInspector> {
+    scene.home.store_dir().is_dir().then(|| scene.store_inspector())
 }
 
-fn key(scene: &Scene<'_>) -> Verdict {
+fn check_key(scene: &CheckContext<'_>) -> CheckResult {
     let path = scene.home.vault_key();
-    let looked = store(scene).map(|store| store.vault_keys(TENANTS_MAX));
+    let looked = store_inspector(scene).map(|store| store.vault_keys(TENANTS_MAX));
     let found = match fs::metadata(&path) {
         Ok(found) => found,
         Err(problem) if problem.kind() == ErrorKind::NotFound => {
             let gone = format!("{} is not there", path.display());
             return match looked {
                 Some(Ok(sealed)) if !sealed.is_empty() => {
-                    error(format!("{gone}, and secrets are sealed with it"), LOST)
+                    error_result(format!("{gone}, and secrets are sealed with it"), LOST)
                 }
-                Some(Err(_)) => warning(format!("{gone}, and whether it is needed cannot be read"), UNREAD),
-                Some(Ok(_)) | None => ok("there are no secrets, and no key of them"),
+                Some(Err(_)) => {
+                    warning_result(format!("{gone}, and whether it is needed cannot be read"), UNREAD)
+                }
+                Some(Ok(_)) | None => ok_result("there are no secrets, and no key of them"),
             };
         }
         Err(problem) => {
-            return error(format!("{} cannot be looked at: {problem}", path.display()), "run as its owner");
+            return error_result(
+                format!("{} cannot be looked at: {problem}", path.display()),
+                "run as its owner",
+            );
         }
     };
-    let owner = fs::metadata(scene.home.root()).map(|root| root.uid());
+    let owner = fs::metadata(scene.home.root_dir()).map(|root| root.uid());
     if owner.is_ok_and(|owner| owner != found.uid()) {
-        return error(
+        return error_result(
             format!("{} belongs to user {}, and the home to another", path.display(), found.uid()),
-            format!("chown it to the owner of {}, and chmod 600 it", scene.home.root().display()),
+            format!("chown it to the owner of {}, and chmod 600 it", scene.home.root_dir().display()),
         );
     }
     if found.mode() & 0o077 != 0 {
-        return error(
+        return error_result(
             format!("others can read {}, so the server does not use it", path.display()),
             format!(
                 "chmod 600 {}, and give the secrets new values if somebody may have read it and the store",
@@ -81,35 +86,35 @@ fn key(scene: &Scene<'_>) -> Verdict {
             ),
         );
     }
-    let file = KeyFile::new(path, world::runtime().ids);
-    if let Err(problem) = file.check() {
-        return error(problem.to_string(), LOST);
+    let file = KeyFile::new(path, world::real_runtime().ids);
+    if let Err(problem) = file.check_file() {
+        return error_result(problem.to_string(), LOST);
     }
     let sealed = looked.and_then(Result::ok).unwrap_or_default();
     let problem = |(tenant, key): &(TenantId, Vec<u8>)| {
-        let problem = file.opened(&tenant_context(*tenant), key).err()?;
+        let problem = file.open_sealed(&tenant_context(*tenant), key).err()?;
         Some((*tenant, problem))
     };
     let shut: Vec<_> = sealed.iter().filter_map(problem).collect();
     match shut.first() {
-        None if sealed.is_empty() => ok("the key is readable by its owner only"),
-        None => ok(format!("the key opens the secrets of {}", counted(sealed.len(), "tenant"))),
-        Some((_, problem)) if shut.len() == sealed.len() => error(problem.to_string(), LOST),
+        None if sealed.is_empty() => ok_result("the key is readable by its owner only"),
+        None => ok_result(format!("the key opens the secrets of {}", count_noun(sealed.len(), "tenant"))),
+        Some((_, problem)) if shut.len() == sealed.len() => error_result(problem.to_string(), LOST),
         Some(_) => {
-            let look = store(scene);
+            let look = store_inspector(scene);
             let handle = |tenant: TenantId| {
                 let found = look.as_ref().and_then(|look| look.tenant_handle(tenant).ok().flatten());
                 found.unwrap_or_else(|| tenant.to_string())
             };
             let handles: Vec<_> = shut.iter().map(|(tenant, _)| handle(*tenant)).collect();
             let (found, fix) = sealed_otherwise(&handles);
-            error(found, fix)
+            error_result(found, fix)
         }
     }
 }
 
-/// What is said of tenants whose keys do not open while those of others do: they are sealed with another key of the home, as
-/// after one was lost and only some tenants got another one. Nobody need have changed anything.
+/// What is said of tenants whose keys do not open while those of others do: they are sealed with another key of the
+/// home, as after one was lost and only some tenants got another one. That may be so without any change.
 fn sealed_otherwise(handles: &[String]) -> (String, String) {
     let some = || handles.iter().take(NAMED_MAX);
     let named = some().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -128,23 +133,23 @@ fn sealed_otherwise(handles: &[String]) -> (String, String) {
 }
 
 /// Opens every secret, up to a bound, with what it was sealed for: tenant, name, version, server and place.
-fn opens(scene: &Scene<'_>) -> Verdict {
-    let Some(store) = store(scene) else { return ok("there is no store to look at") };
+fn check_secrets_open(scene: &CheckContext<'_>) -> CheckResult {
+    let Some(store) = store_inspector(scene) else { return ok_result("there is no store to look at") };
     // The secrets first: a tenant's key is there before its first secret.
     let (secrets, sealed) = match (store.sealed_secrets(SECRETS_MAX), store.vault_keys(TENANTS_MAX)) {
         (Ok(secrets), Ok(sealed)) => (secrets, sealed),
         (Err(problem), _) | (_, Err(problem)) => {
-            return warning(format!("the secrets cannot be read: {problem}"), UNREAD);
+            return warning_result(format!("the secrets cannot be read: {problem}"), UNREAD);
         }
     };
     if secrets.is_empty() {
-        return ok("there are no secrets");
+        return ok_result("there are no secrets");
     }
     let are_all_keys = sealed.len() < TENANTS_MAX as usize;
-    let file = KeyFile::new(scene.home.vault_key(), world::runtime().ids);
+    let file = KeyFile::new(scene.home.vault_key(), world::real_runtime().ids);
     let (mut keys, mut wrong, mut others) = (HashMap::new(), None, BTreeSet::new());
     for (tenant, key) in &sealed {
-        match file.opened(&tenant_context(*tenant), key) {
+        match file.open_sealed(&tenant_context(*tenant), key) {
             Ok(key) => {
                 keys.insert(*tenant, key);
             }
@@ -156,11 +161,11 @@ fn opens(scene: &Scene<'_>) -> Verdict {
     }
     // Nothing below a key opens where the key does not.
     if let (true, Some(problem)) = (keys.is_empty(), wrong) {
-        return error(format!("no secret opens: {problem}"), LOST);
+        return error_result(format!("no secret opens: {problem}"), LOST);
     }
     let (mut opened, mut shut) = (0, Vec::new());
     let (mut otherwise, mut handles) = (0, BTreeSet::new());
-    for Kept { tenant, handle, name, sealed } in &secrets {
+    for StoredSecret { tenant, handle, name, sealed } in &secrets {
         match keys.get(tenant) {
             None if others.contains(tenant) => {
                 otherwise += 1;
@@ -181,18 +186,18 @@ fn opens(scene: &Scene<'_>) -> Verdict {
     });
     if shut.is_empty() {
         if let Some((found, fix)) = of_others {
-            return error(found, fix);
+            return error_result(found, fix);
         }
         let rest = if total >= SECRETS_MAX as usize { ", as many as are tried" } else { "" };
-        return ok(format!("{opened} of {total} secrets open{rest}"));
+        return ok_result(format!("{opened} of {total} secrets open{rest}"));
     }
     let named = shut.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = shut.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let found = format!("{} of {total} secrets do not open: {named}{more}", shut.len());
     match of_others {
-        None => error(found, CHANGED),
-        Some((also, fix)) => error(format!("{found}; and {also}"), format!("{CHANGED}; and {fix}")),
+        None => error_result(found, CHANGED),
+        Some((also, fix)) => error_result(format!("{found}; and {also}"), format!("{CHANGED}; and {fix}")),
     }
 }
 
@@ -202,29 +207,30 @@ mod tests {
 
     use dromia_contracts::store::{Mutation, Store as _, VaultKeyPut};
     use dromia_contracts::vault::{
-        KeyBytes, KeyProvider as _, NewSecret, Placement, SecretValue, Vault as _,
+        KeyBytes, KeyProvider as _, NewSecret, SecretPlacement, SecretValue, Vault as _,
     };
     use dromia_guard::StoreVault;
     use dromia_store::{SqliteStore, StoreConfig};
-    use dromia_testkit::conformance::Scene as Rows;
+    use dromia_testkit::conformance::StoreScene as Rows;
 
-    use super::super::plant::{Planted, chmod};
-    use super::super::{Server, Severity};
+    use super::super::plant::{PlantedHome, set_mode};
+    use super::super::{ServerProbe, Severity};
     use super::*;
 
     /// A home without a server whose key sealed a tenant's, as a first secret does.
-    fn sealed() -> Planted {
-        let mut planted = Planted::sound();
-        planted.world.server = Server::Absent;
-        let file = KeyFile::new(planted.home.vault_key(), world::runtime().ids);
+    fn sealed() -> PlantedHome {
+        let mut planted = PlantedHome::healthy_home();
+        planted.world.server = ServerProbe::Absent;
+        let file = KeyFile::new(planted.home.vault_key(), world::real_runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
-            let store = SqliteStore::open(StoreConfig::new(planted.home.store())).expect("it opens");
-            let rows = Rows::open(Arc::new(store), 1).await;
-            let context = tenant_context(rows.scope().tenant());
-            let key = file.seal(&context, &KeyBytes::new([7; 32])).await.expect("it is sealed");
-            rows.done(
-                rows.batch().with(Mutation::VaultKeyPut(VaultKeyPut { key: key.into(), replaces: None })),
+            let store = SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("it opens");
+            let rows = Rows::open_scene(Arc::new(store), 1).await;
+            let context = tenant_context(rows.tenant_scope().tenant());
+            let key = file.seal_key(&context, &KeyBytes::new([7; 32])).await.expect("it is sealed");
+            rows.commit_done(
+                rows.new_batch()
+                    .with_mutation(Mutation::VaultKeyPut(VaultKeyPut { key: key.into(), replaces: None })),
             )
             .await;
         });
@@ -234,7 +240,7 @@ mod tests {
     #[test]
     fn the_key_that_sealed_the_secrets_is_found_sound() {
         let planted = sealed();
-        let verdict = planted.verdict("vault.key");
+        let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Ok, "{verdict:?}");
         assert!(verdict.message.ends_with("the secrets of 1 tenant"), "{verdict:?}");
     }
@@ -244,60 +250,68 @@ mod tests {
         let planted = sealed();
         let key = planted.home.vault_key();
         fs::write(&key, format!("dromia-vault-key-1 {}\n", "1e".repeat(32))).expect("is written");
-        let verdict = planted.verdict("vault.key");
+        let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.contains("is not the key that sealed"), "{verdict:?}");
         assert!(verdict.fix.is_some_and(|fix| fix.contains("put it back")));
         fs::write(&key, "garbage").expect("is written");
-        assert!(planted.verdict("vault.key").message.contains("holds no key"));
+        assert!(planted.result_of("vault.key").message.contains("holds no key"));
         fs::remove_file(&key).expect("is removed");
-        let verdict = planted.verdict("vault.key");
+        let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.contains("secrets are sealed with it"), "{verdict:?}");
     }
 
     #[test]
     fn what_others_can_read_is_an_error_and_no_key_without_secrets_is_none() {
-        let mut planted = Planted::sound();
-        chmod(&planted.home.vault_key(), 0o640);
-        let verdict = planted.verdict("vault.key");
+        let mut planted = PlantedHome::healthy_home();
+        set_mode(&planted.home.vault_key(), 0o640);
+        let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.fix.is_some_and(|fix| fix.contains("chmod 600")));
         fs::remove_file(planted.home.vault_key()).expect("is removed");
-        assert_eq!(planted.found("vault.key"), Severity::Ok, "the store beside the server has no secrets");
-        planted.world.server = Server::Absent;
-        assert_eq!(planted.found("vault.key"), Severity::Ok);
-        fs::write(planted.home.store().join("dromia.db"), "x".repeat(9_000)).expect("is written");
-        assert_eq!(planted.found("vault.key"), Severity::Warning, "nobody knows whether there are secrets");
-        assert_eq!(planted.found("vault.opens"), Severity::Warning);
+        assert_eq!(
+            planted.severity_of("vault.key"),
+            Severity::Ok,
+            "the store beside the server has no secrets"
+        );
+        planted.world.server = ServerProbe::Absent;
+        assert_eq!(planted.severity_of("vault.key"), Severity::Ok);
+        fs::write(planted.home.store_dir().join("dromia.db"), "x".repeat(9_000)).expect("is written");
+        assert_eq!(
+            planted.severity_of("vault.key"),
+            Severity::Warning,
+            "nobody knows whether there are secrets"
+        );
+        assert_eq!(planted.severity_of("vault.opens"), Severity::Warning);
     }
 
     #[test]
     fn a_key_that_is_gone_is_an_error_beside_a_server_too() {
         let mut planted = sealed();
-        planted.world.server = Planted::sound().world.server;
-        assert_eq!(planted.found("vault.key"), Severity::Ok);
+        planted.world.server = PlantedHome::healthy_home().world.server;
+        assert_eq!(planted.severity_of("vault.key"), Severity::Ok);
         fs::remove_file(planted.home.vault_key()).expect("is removed");
-        let verdict = planted.verdict("vault.key");
+        let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Error, "{verdict:?}");
     }
 
     /// Puts a secret of another tenant beside what is there, sealed with a key that the home does not have.
-    fn sealed_otherwise_too(planted: &Planted) {
-        let path = planted.home.root().join("other.key");
+    fn sealed_otherwise_too(planted: &PlantedHome) {
+        let path = planted.home.root_dir().join("other.key");
         fs::write(&path, format!("dromia-vault-key-1 {}\n", "1e".repeat(32))).expect("is written");
-        chmod(&path, 0o600);
-        let file = KeyFile::new(path, world::runtime().ids);
+        set_mode(&path, 0o600);
+        let file = KeyFile::new(path, world::real_runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let store =
-                Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store())).expect("it opens"));
-            let rows = Rows::open(Arc::clone(&store) as _, 2).await;
-            let vault = StoreVault::new(store as _, Arc::new(file), world::runtime());
+                Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("it opens"));
+            let rows = Rows::open_scene(Arc::clone(&store) as _, 2).await;
+            let vault = StoreVault::new(store as _, Arc::new(file), world::real_runtime());
             let value = SecretValue::new("the value of desk".to_owned()).expect("it is long enough");
-            let (host, placement) = ("desk.example".to_owned(), Placement::Bearer);
+            let (host, placement) = ("desk.example".to_owned(), SecretPlacement::Bearer);
             let new = NewSecret { name: "desk".to_owned(), value, host, placement };
-            vault.set(rows.scope(), new).await.expect("it is set");
+            vault.set_secret(rows.tenant_scope(), new).await.expect("it is set");
         });
     }
 
@@ -309,7 +323,7 @@ mod tests {
             ("vault.key", "tenant t2 is sealed with another key"),
             ("vault.opens", "tenant t2 is sealed with another key, so 1 of 3 secrets do not open"),
         ] {
-            let verdict = planted.verdict(id);
+            let verdict = planted.result_of(id);
             assert_eq!((verdict.severity, verdict.message.as_str()), (Severity::Error, says));
             let fix = verdict.fix.expect("a next step");
             assert!(fix.contains("`dromia secret reset --tenant t2`"), "{fix}");
@@ -318,7 +332,7 @@ mod tests {
         // What somebody moved is told beside it.
         let planted = with_secrets(true);
         sealed_otherwise_too(&planted);
-        let verdict = planted.verdict("vault.opens");
+        let verdict = planted.result_of("vault.opens");
         assert!(
             verdict.message.starts_with("1 of 3 secrets do not open: t1/mail; and tenant t2"),
             "{verdict:?}"
@@ -331,29 +345,30 @@ mod tests {
     }
 
     /// A home with two secrets; with `is_moved` the second one holds what was sealed as the first.
-    fn with_secrets(is_moved: bool) -> Planted {
-        let mut planted = Planted::sound();
-        planted.world.server = Server::Absent;
-        let file = KeyFile::new(planted.home.vault_key(), world::runtime().ids);
+    fn with_secrets(is_moved: bool) -> PlantedHome {
+        let mut planted = PlantedHome::healthy_home();
+        planted.world.server = ServerProbe::Absent;
+        let file = KeyFile::new(planted.home.vault_key(), world::real_runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let store =
-                Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store())).expect("it opens"));
-            let rows = Rows::open(Arc::clone(&store) as _, 1).await;
-            let vault = StoreVault::new(Arc::clone(&store) as _, Arc::new(file), world::runtime());
+                Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("it opens"));
+            let rows = Rows::open_scene(Arc::clone(&store) as _, 1).await;
+            let vault = StoreVault::new(Arc::clone(&store) as _, Arc::new(file), world::real_runtime());
             for name in ["bank", "mail"] {
                 let value = SecretValue::new(format!("the value of {name}")).expect("it is long enough");
                 let host = "bank.example".to_owned();
-                let new = NewSecret { name: name.to_owned(), value, host, placement: Placement::Bearer };
-                vault.set(rows.scope(), new).await.expect("it is set");
+                let new =
+                    NewSecret { name: name.to_owned(), value, host, placement: SecretPlacement::Bearer };
+                vault.set_secret(rows.tenant_scope(), new).await.expect("it is set");
             }
             if is_moved {
-                let scope = rows.scope();
+                let scope = rows.tenant_scope();
                 let bank = store.secret(&scope, "bank").await.expect("it reads").expect("it is there");
                 let mut mail = store.secret(&scope, "mail").await.expect("it reads").expect("it is there");
                 mail.secret.version += 1;
                 (mail.key, mail.value) = (bank.key, bank.value);
-                rows.done(rows.batch().with(Mutation::SecretPut(mail))).await;
+                rows.commit_done(rows.new_batch().with_mutation(Mutation::SecretPut(mail))).await;
             }
         });
         planted
@@ -362,11 +377,11 @@ mod tests {
     #[test]
     fn each_secret_is_opened_as_what_it_is_said_to_be() {
         let planted = with_secrets(false);
-        let verdict = planted.verdict("vault.opens");
+        let verdict = planted.result_of("vault.opens");
         assert_eq!((verdict.severity, verdict.message.as_str()), (Severity::Ok, "2 of 2 secrets open"));
         fs::write(planted.home.vault_key(), format!("dromia-vault-key-1 {}\n", "1e".repeat(32)))
             .expect("is written");
-        let verdict = planted.verdict("vault.opens");
+        let verdict = planted.result_of("vault.opens");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.starts_with("no secret opens: "), "{verdict:?}");
     }
@@ -374,8 +389,8 @@ mod tests {
     #[test]
     fn a_value_under_another_name_is_caught_and_named() {
         let planted = with_secrets(true);
-        assert_eq!(planted.found("vault.key"), Severity::Ok, "the tenant's key opens all the same");
-        let verdict = planted.verdict("vault.opens");
+        assert_eq!(planted.severity_of("vault.key"), Severity::Ok, "the tenant's key opens all the same");
+        let verdict = planted.result_of("vault.opens");
         assert_eq!(verdict.severity, Severity::Error, "{verdict:?}");
         assert!(verdict.message.starts_with("1 of 2 secrets do not open: "), "{verdict:?}");
         assert!(verdict.message.ends_with("/mail"), "{verdict:?}");

@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_api::agent::Agent;
-use dromia_api::delivery::Delivery;
-use dromia_api::run::Run;
-use dromia_api::secret::Secret;
-use dromia_api::session::Session;
-use dromia_api::status::Status;
-use dromia_api::tenant::Tenant;
-use dromia_api::token::Token;
-use dromia_api::{List, Placement, TENANT_DEFAULT};
-use dromia_cli::{Client, Error, Global, Outcome};
-use dromia_contracts::egress::{Egress as _, Failure};
+use dromia_api::agent::AgentResource;
+use dromia_api::delivery::DeliveryResource;
+use dromia_api::run::RunResource;
+use dromia_api::secret::SecretResource;
+use dromia_api::session::SessionResource;
+use dromia_api::status::NodeStatus;
+use dromia_api::tenant::TenantResource;
+use dromia_api::token::TokenResource;
+use dromia_api::{ListPage, SecretPlacement, TENANT_DEFAULT};
+use dromia_cli::{ApiClient, Error, GlobalOptions, Outcome};
+use dromia_contracts::egress::{Egress as _, EgressFault};
 use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
-use dromia_sandbox::probe::{self, Kind, Machine};
-use dromia_sandbox::{Engine, Monitor};
-use dromia_store::{Names, TenantNames};
+use dromia_sandbox::probe::{self, BackendKind, BackendParts};
+use dromia_sandbox::{DockerEngine, FirecrackerParts};
+use dromia_store::{NameInventory, TenantNames};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
@@ -46,7 +46,7 @@ const STUCK_AFTER: Duration = Duration::from_millis(300);
 
 /// A bound that the system sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limit {
+pub(crate) enum SystemLimit {
     /// Open files of a process.
     Files,
     /// Bytes of one file.
@@ -65,19 +65,19 @@ pub(crate) struct FileSystem {
 
 /// The server of the home.
 #[derive(Debug)]
-pub(crate) enum Server {
+pub(crate) enum ServerProbe {
     /// None runs.
     Absent,
     /// Something has the socket and does not answer as it should.
     Mute(String),
     /// It answers.
-    Answers(Box<Answers>),
+    Answers(Box<ServerAnswers>),
 }
 
 /// What the server says.
 #[derive(Debug)]
-pub(crate) struct Answers {
-    pub(crate) status: Status,
+pub(crate) struct ServerAnswers {
+    pub(crate) status: NodeStatus,
     /// Held runs of all tenants.
     pub(crate) held: u64,
     /// Sessions whose input no run took between two looks.
@@ -90,7 +90,7 @@ pub(crate) struct Answers {
 
 /// One backend of process isolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Walls {
+pub(crate) struct BackendStatus {
     pub(crate) name: &'static str,
     pub(crate) tier: &'static str,
     /// What is missing and what adds it; nothing if it works.
@@ -101,15 +101,15 @@ pub(crate) struct Walls {
 
 /// A secret of a tenant, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct SecretRow {
     pub(crate) name: String,
     /// Its server: scheme, host and port.
     pub(crate) host: String,
-    pub(crate) placement: Placement,
+    pub(crate) placement: SecretPlacement,
 }
 
 /// What lies outside the home's files. Nothing here changes anything.
-pub(crate) trait World {
+pub(crate) trait DoctorWorld {
     /// The time.
     fn now(&self) -> Timestamp;
     /// When this program was made, if its file says so.
@@ -117,23 +117,23 @@ pub(crate) trait World {
     /// The file system of a path, or of the nearest parent that is there.
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
     /// A bound; nothing if there is none.
-    fn limit(&self, limit: Limit) -> Option<u64>;
-    /// The memory that a process may take; nothing if nobody says.
+    fn system_limit(&self, limit: SystemLimit) -> Option<u64>;
+    /// The memory that a process may take; nothing if it is unknown.
     fn memory_bytes(&self) -> Option<u64>;
     /// Whether an address can be bound.
     fn try_port(&self, address: SocketAddr) -> io::Result<()>;
     /// The server, asked once.
-    fn server(&self) -> &Server;
+    fn server_probe(&self) -> &ServerProbe;
     /// Whether the server knows an agent of the default tenant; nothing if it does not say.
     fn has_agent(&self, handle: &str) -> Option<bool>;
     /// The names that the server has, and which of some platforms its sessions are on; nothing if it does not say all.
-    fn names(&self, platforms: &[String]) -> Option<Names>;
+    fn known_names(&self, platforms: &[String]) -> Option<NameInventory>;
     /// The secrets of a tenant; nothing if the server does not say.
-    fn secrets(&self, tenant: &str) -> Option<Vec<Kept>>;
+    fn tenant_secrets(&self, tenant: &str) -> Option<Vec<SecretRow>>;
     /// A backend of process isolation by its name, tried out once; nothing if it cannot be tried.
-    fn walls(&self, name: &str) -> Option<&Walls>;
+    fn backend_status(&self, name: &str) -> Option<&BackendStatus>;
     /// Whether an HTTP server answers at all, whatever it answers.
-    fn reach(&self, url: &str) -> Result<(), String>;
+    fn reach_url(&self, url: &str) -> Result<(), String>;
 }
 
 /// The world as it is.
@@ -142,51 +142,54 @@ pub(crate) struct RealWorld {
     clock: Arc<dyn Clock>,
     egress: GuardedEgress,
     socket: PathBuf,
-    server: OnceCell<Server>,
-    walls: [OnceCell<Option<Walls>>; Kind::ALL.len()],
+    server: OnceCell<ServerProbe>,
+    walls: [OnceCell<Option<BackendStatus>>; BackendKind::ALL.len()],
     /// The Docker engine of the configuration, if that is valid and names one.
-    engine: Option<Engine>,
+    engine: Option<DockerEngine>,
     /// The parts of virtual machines, if it names any.
-    monitor: Option<Monitor>,
+    monitor: Option<FirecrackerParts>,
     /// The directories of control groups that it names.
     groups: Vec<PathBuf>,
 }
 
 impl RealWorld {
-    pub(crate) fn new(home: &Home, global: &Global) -> anyhow::Result<Self> {
+    pub(crate) fn new(home: &Home, global: &GlobalOptions) -> anyhow::Result<Self> {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let socket = global.socket.clone().unwrap_or_else(|| home.socket());
-        let (clock, egress) = (world::runtime().clock, outside::of_home(home));
-        let named = config::load(home, &[])
+        let socket = global.socket.clone().unwrap_or_else(|| home.socket_path());
+        let (clock, egress) = (world::real_runtime().clock, outside::of_home(home));
+        let named = config::load_resolved(home, &[])
             .map(|resolved| (resolved.containers, resolved.monitor, resolved.control_groups));
         let (engine, monitor, groups) = named.unwrap_or_default();
         let (server, walls) = (OnceCell::new(), std::array::from_fn(|_| OnceCell::new()));
         Ok(Self { tokio, clock, egress, socket, server, walls, engine, monitor, groups })
     }
 
-    fn client(&self, tenant: &str) -> Client {
-        Client::new(self.socket.clone(), tenant.to_owned(), Some(PATIENCE))
+    fn client_for_tenant(&self, tenant: &str) -> ApiClient {
+        ApiClient::new(self.socket.clone(), tenant.to_owned(), Some(PATIENCE))
     }
 
-    async fn ask(&self) -> Outcome<Answers> {
-        let operator = self.client(TENANT_DEFAULT);
-        let status: Status = operator.get("/v1/status").await?;
-        let tenants: List<Tenant> = operator.get("/v1/tenants?limit=256").await?;
+    async fn ask_server(&self) -> Outcome<ServerAnswers> {
+        let operator = self.client_for_tenant(TENANT_DEFAULT);
+        let status: NodeStatus = operator.get("/v1/status").await?;
+        let tenants: ListPage<TenantResource> = operator.get("/v1/tenants?limit=256").await?;
         let mut held = 0;
         let mut waiting = Vec::new();
         let (mut stopped, mut oldest_delivery) = (0, None::<Timestamp>);
         for tenant in tenants.items.iter().take(TENANTS_MAX) {
-            let client = self.client(tenant.handle.as_str());
-            held += client.get::<List<Run>>("/v1/runs?status=held&limit=256").await?.items.len() as u64;
-            let sessions: List<Session> = client.get("/v1/sessions?limit=256").await?;
+            let client = self.client_for_tenant(tenant.handle.as_str());
+            held += client.get::<ListPage<RunResource>>("/v1/runs?status=held&limit=256").await?.items.len()
+                as u64;
+            let sessions: ListPage<SessionResource> = client.get("/v1/sessions?limit=256").await?;
             let idle =
                 sessions.items.into_iter().filter(|session| session.waiting > 0 && session.active.is_none());
             waiting.extend(idle.map(|session| (client.clone(), session)));
             for state in ["dead", "unknown_after_send"] {
-                stopped += client.get::<List<Delivery>>(&deliveries(state)).await?.items.len() as u64;
+                stopped +=
+                    client.get::<ListPage<DeliveryResource>>(&deliveries_path(state)).await?.items.len()
+                        as u64;
             }
             for state in ["prepared", "failed"] {
-                let open: List<Delivery> = client.get(&deliveries(state)).await?;
+                let open: ListPage<DeliveryResource> = client.get(&deliveries_path(state)).await?;
                 let oldest = open.items.iter().map(|delivery| delivery.prepared_at).min();
                 oldest_delivery = [oldest_delivery, oldest].into_iter().flatten().min();
             }
@@ -196,27 +199,29 @@ impl RealWorld {
             tokio::time::sleep(STUCK_AFTER).await;
         }
         for (client, before) in waiting.into_iter().take(TENANTS_MAX) {
-            let after: Session = client.get(&format!("/v1/sessions/{}", before.id)).await?;
+            let after: SessionResource = client.get(&format!("/v1/sessions/{}", before.id)).await?;
             if after.active.is_none() && after.waiting >= before.waiting {
                 stuck.push(after.id.to_string());
             }
         }
-        Ok(Answers { status, held, stuck, stopped, oldest_delivery })
+        Ok(ServerAnswers { status, held, stuck, stopped, oldest_delivery })
     }
 
     /// Asks for all names; nothing if there are more than are asked for.
-    async fn ask_names(&self, platforms: &[String]) -> Outcome<Option<Names>> {
-        let mut names = Names::default();
-        let Some(tenants) = all::<Tenant>(&self.client(TENANT_DEFAULT), "/v1/tenants").await? else {
+    async fn ask_names(&self, platforms: &[String]) -> Outcome<Option<NameInventory>> {
+        let mut names = NameInventory::default();
+        let Some(tenants) =
+            fetch_all::<TenantResource>(&self.client_for_tenant(TENANT_DEFAULT), "/v1/tenants").await?
+        else {
             return Ok(None);
         };
         if tenants.len() > TENANTS_MAX {
             return Ok(None);
         }
         for tenant in tenants {
-            let client = self.client(tenant.handle.as_str());
-            let agents = all::<Agent>(&client, "/v1/agents").await?;
-            let tokens = all::<Token>(&client, "/v1/tokens").await?;
+            let client = self.client_for_tenant(tenant.handle.as_str());
+            let agents = fetch_all::<AgentResource>(&client, "/v1/agents").await?;
+            let tokens = fetch_all::<TokenResource>(&client, "/v1/tokens").await?;
             let (Some(agents), Some(tokens)) = (agents, tokens) else { return Ok(None) };
             let tokens = tokens.into_iter().filter(|token| token.revoked_at.is_none());
             let of_tenant = TenantNames {
@@ -228,7 +233,7 @@ impl RealWorld {
                 continue;
             }
             // A platform that is on none of many pages may be on a later one, so it is not called unknown.
-            let sessions = all::<Session>(&client, "/v1/sessions").await?;
+            let sessions = fetch_all::<SessionResource>(&client, "/v1/sessions").await?;
             let is_on = |platform: &&String| {
                 sessions.as_ref().is_none_or(|all| all.iter().any(|session| session.platform == **platform))
             };
@@ -239,10 +244,10 @@ impl RealWorld {
 }
 
 /// Asks for a whole list; nothing if it has too many pages.
-async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Outcome<Option<Vec<T>>> {
+async fn fetch_all<T: DeserializeOwned>(client: &ApiClient, path: &str) -> Outcome<Option<Vec<T>>> {
     let (mut items, mut after) = (Vec::new(), String::new());
     for _ in 0..PAGES_MAX {
-        let page: List<T> = client.get(&format!("{path}?limit=256{after}")).await?;
+        let page: ListPage<T> = client.get(&format!("{path}?limit=256{after}")).await?;
         items.extend(page.items);
         match page.next {
             Some(next) => after = format!("&after={next}"),
@@ -252,11 +257,11 @@ async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Outcome<Option
     Ok(None)
 }
 
-fn deliveries(state: &str) -> String {
+fn deliveries_path(state: &str) -> String {
     format!("/v1/deliveries?state={state}&limit=256")
 }
 
-impl World for RealWorld {
+impl DoctorWorld for RealWorld {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -272,15 +277,15 @@ impl World for RealWorld {
         // A file system without a table of names says that it has none at all.
         let free_inodes = (found.f_files > 0).then_some(found.f_favail);
         let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
-        Ok(FileSystem { free_bytes, free_inodes, kind: kind(path) })
+        Ok(FileSystem { free_bytes, free_inodes, kind: filesystem_kind(path) })
     }
 
-    fn limit(&self, limit: Limit) -> Option<u64> {
-        let resource = match limit {
-            Limit::Files => rustix::process::Resource::Nofile,
-            Limit::FileBytes => rustix::process::Resource::Fsize,
-        };
-        rustix::process::getrlimit(resource).current
+    fn system_limit(&self, limit: SystemLimit) -> Option<u64> {
+        match limit {
+            // A server raises its own.
+            SystemLimit::Files => crate::limits::open_files_max(),
+            SystemLimit::FileBytes => rustix::process::getrlimit(rustix::process::Resource::Fsize).current,
+        }
     }
 
     fn memory_bytes(&self) -> Option<u64> {
@@ -299,33 +304,33 @@ impl World for RealWorld {
         TcpListener::bind(address).map(drop)
     }
 
-    fn server(&self) -> &Server {
-        self.server.get_or_init(|| match self.tokio.block_on(self.ask()) {
-            Ok(answers) => Server::Answers(Box::new(answers)),
-            Err(Error::Unreachable { .. }) => Server::Absent,
-            Err(problem) => Server::Mute(problem.to_string()),
+    fn server_probe(&self) -> &ServerProbe {
+        self.server.get_or_init(|| match self.tokio.block_on(self.ask_server()) {
+            Ok(answers) => ServerProbe::Answers(Box::new(answers)),
+            Err(Error::Unreachable { .. }) => ServerProbe::Absent,
+            Err(problem) => ServerProbe::Mute(problem.to_string()),
         })
     }
 
     fn has_agent(&self, handle: &str) -> Option<bool> {
-        let client = self.client(TENANT_DEFAULT);
+        let client = self.client_for_tenant(TENANT_DEFAULT);
         let path = format!("/v1/agents/{handle}");
-        match self.tokio.block_on(client.get::<dromia_api::agent::Agent>(&path)) {
+        match self.tokio.block_on(client.get::<dromia_api::agent::AgentResource>(&path)) {
             Ok(_) => Some(true),
             Err(Error::Problem(problem)) if problem.status == 404 => Some(false),
             Err(_) => None,
         }
     }
 
-    fn names(&self, platforms: &[String]) -> Option<Names> {
+    fn known_names(&self, platforms: &[String]) -> Option<NameInventory> {
         self.tokio.block_on(self.ask_names(platforms)).ok().flatten()
     }
 
-    fn secrets(&self, tenant: &str) -> Option<Vec<Kept>> {
-        let client = self.client(tenant);
-        match self.tokio.block_on(client.get::<List<Secret>>("/v1/secrets?limit=256")) {
+    fn tenant_secrets(&self, tenant: &str) -> Option<Vec<SecretRow>> {
+        let client = self.client_for_tenant(tenant);
+        match self.tokio.block_on(client.get::<ListPage<SecretResource>>("/v1/secrets?limit=256")) {
             Ok(listed) => {
-                let kept = |Secret { name, host, placement, .. }| Kept { name, host, placement };
+                let kept = |SecretResource { name, host, placement, .. }| SecretRow { name, host, placement };
                 Some(listed.items.into_iter().map(kept).collect())
             }
             // There is no such tenant.
@@ -334,14 +339,14 @@ impl World for RealWorld {
         }
     }
 
-    fn walls(&self, name: &str) -> Option<&Walls> {
-        let number = Kind::ALL.iter().position(|kind| kind.name() == name)?;
+    fn backend_status(&self, name: &str) -> Option<&BackendStatus> {
+        let number = BackendKind::ALL.iter().position(|kind| kind.name() == name)?;
         let tried = || {
-            let helper = crate::sandbox::program().ok()?;
+            let helper = crate::sandbox::helper_program().ok()?;
             let (engine, monitor) = (self.engine.clone(), self.monitor.clone());
-            let machine = Machine { helper, engine, monitor, groups: self.groups.clone() };
-            let backend = probe::one(&machine, Kind::ALL[number]);
-            Some(Walls {
+            let machine = BackendParts { helper, engine, monitor, groups: self.groups.clone() };
+            let backend = probe::probe_one(&machine, BackendKind::ALL[number]);
+            Some(BackendStatus {
                 name: backend.name,
                 tier: backend.tier.as_str(),
                 missing: backend.state.err().map(|missing| (missing.what, missing.fix)),
@@ -351,21 +356,22 @@ impl World for RealWorld {
         self.walls[number].get_or_init(tried).as_ref()
     }
 
-    fn reach(&self, url: &str) -> Result<(), String> {
-        let line = self.egress.line(outside::question(url, PATIENCE)).map_err(|error| error.to_string())?;
-        let asked = line.send(outside::look(url.to_owned(), Vec::new()));
+    fn reach_url(&self, url: &str) -> Result<(), String> {
+        let line =
+            self.egress.open_client(outside::probe_plan(url, PATIENCE)).map_err(|error| error.to_string())?;
+        let asked = line.send_request(outside::get_request(url.to_owned(), Vec::new()));
         match self.tokio.block_on(asked).map_err(|error| error.failure) {
             // Whatever it answers, it answers.
-            Ok(_) | Err(Failure::TooLarge { .. } | Failure::Redirects { .. }) => Ok(()),
-            Err(Failure::Late(_)) => Err("it does not answer".to_owned()),
-            Err(Failure::Unreachable) => Err("no connection".to_owned()),
+            Ok(_) | Err(EgressFault::TooLarge { .. } | EgressFault::Redirects { .. }) => Ok(()),
+            Err(EgressFault::Late(_)) => Err("it does not answer".to_owned()),
+            Err(EgressFault::Unreachable) => Err("no connection".to_owned()),
             Err(failure) => Err(failure.to_string()),
         }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn kind(path: &Path) -> Option<String> {
+fn filesystem_kind(path: &Path) -> Option<String> {
     /// The numbers by which Linux knows its file systems.
     const KINDS: &[(u64, &str)] = &[
         (0x6969, "nfs"),

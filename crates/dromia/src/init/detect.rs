@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use dromia_guard::EgressConfig;
 
-use crate::config::{Environment, Kind};
+use crate::config::{Environment, ProviderKind};
 use crate::outside;
-use crate::probe::{self, Question};
+use crate::probe::{self, ProbeRequest};
 
 /// How long a port may take.
 const WAIT: Duration = Duration::from_millis(1_500);
 
 /// A server that people run on their own machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Local {
+pub(super) struct LocalServer {
     /// Its name as a provider.
     pub(super) name: &'static str,
     /// Its name as people know it.
@@ -27,33 +27,33 @@ pub(super) struct Local {
 }
 
 /// The well known ones with their own ports, best first.
-pub(super) fn locals() -> [Local; 3] {
+pub(super) fn known_local_servers() -> [LocalServer; 3] {
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
     [
-        Local { name: "ollama", title: "Ollama", address: at(11_434) },
-        Local { name: "vllm", title: "vLLM", address: at(8_000) },
-        Local { name: "llama_cpp", title: "llama.cpp", address: at(8_080) },
+        LocalServer { name: "ollama", title: "Ollama", address: at(11_434) },
+        LocalServer { name: "vllm", title: "vLLM", address: at(8_000) },
+        LocalServer { name: "llama_cpp", title: "llama.cpp", address: at(8_080) },
     ]
 }
 
 /// A model that could be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct DetectedModel {
     /// Its provider's name.
     pub(super) name: String,
     /// What its provider speaks.
-    pub(super) kind: Kind,
+    pub(super) kind: ProviderKind,
     /// Where, unless that follows from the kind.
     pub(super) base_url: Option<String>,
     /// The variable that holds the key.
     pub(super) key: Option<String>,
     /// The ids of the models to choose from, the first one taken by default.
     pub(super) models: Vec<String>,
-    /// What was found, as people are told.
+    /// What was found, as people see it.
     pub(super) title: String,
 }
 
-impl Found {
+impl DetectedModel {
     /// Tells whether it is a server on this machine, which needs no key.
     pub(super) fn is_local(&self) -> bool {
         self.key.is_none()
@@ -61,11 +61,11 @@ impl Found {
 }
 
 /// Looks at the environment and at the given servers; keys come first.
-pub(super) async fn detect(environment: &Environment, locals: &[Local]) -> Vec<Found> {
-    let mut found = keys(environment);
+pub(super) async fn detect_models(environment: &Environment, locals: &[LocalServer]) -> Vec<DetectedModel> {
+    let mut found = models_from_keys(environment);
     let mut asked = Vec::new();
     for local in locals.iter().copied() {
-        asked.push(tokio::spawn(ask(local)));
+        asked.push(tokio::spawn(ask_local_server(local)));
     }
     for answer in asked {
         found.extend(answer.await.ok().flatten());
@@ -73,13 +73,13 @@ pub(super) async fn detect(environment: &Environment, locals: &[Local]) -> Vec<F
     found
 }
 
-fn keys(environment: &Environment) -> Vec<Found> {
+fn models_from_keys(environment: &Environment) -> Vec<DetectedModel> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let mut found = Vec::new();
     if set("ANTHROPIC_API_KEY").is_some() {
-        found.push(Found {
+        found.push(DetectedModel {
             name: "anthropic".to_owned(),
-            kind: Kind::Anthropic,
+            kind: ProviderKind::Anthropic,
             base_url: None,
             key: Some("ANTHROPIC_API_KEY".to_owned()),
             models: vec!["claude-sonnet-4-5".to_owned()],
@@ -90,9 +90,9 @@ fn keys(environment: &Environment) -> Vec<Found> {
         let base_url = set("OPENAI_BASE_URL").map(str::to_owned);
         let model = set("OPENAI_MODEL").unwrap_or("gpt-5-mini");
         let place = base_url.clone().map_or_else(String::new, |base_url| format!(" at {base_url}"));
-        found.push(Found {
+        found.push(DetectedModel {
             name: "openai".to_owned(),
-            kind: Kind::Openai,
+            kind: ProviderKind::Openai,
             base_url,
             key: Some("OPENAI_API_KEY".to_owned()),
             models: vec![model.to_owned()],
@@ -102,12 +102,12 @@ fn keys(environment: &Environment) -> Vec<Found> {
     found
 }
 
-async fn ask(local: Local) -> Option<Found> {
+async fn ask_local_server(local: LocalServer) -> Option<DetectedModel> {
     let base_url = format!("http://{}/v1", local.address);
-    let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait: WAIT };
+    let question = ProbeRequest { kind: ProviderKind::Openai, base_url: &base_url, key: None, wait: WAIT };
     // The address names itself, so nothing else has to be opened for it.
-    let egress = outside::egress(EgressConfig::default());
-    let answer = probe::models(&egress, &question).await.ok()?;
+    let egress = outside::guarded_egress(EgressConfig::default());
+    let answer = probe::probe_models(&egress, &question).await.ok()?;
     if answer.models.is_empty() {
         return None;
     }
@@ -118,9 +118,9 @@ async fn ask(local: Local) -> Option<Found> {
         local.address,
         if count == 1 { "model" } else { "models" }
     );
-    Some(Found {
+    Some(DetectedModel {
         name: local.name.to_owned(),
-        kind: Kind::Openai,
+        kind: ProviderKind::Openai,
         base_url: Some(base_url),
         key: None,
         models: answer.models,
@@ -128,8 +128,8 @@ async fn ask(local: Local) -> Option<Found> {
     })
 }
 
-/// What is taken where nobody is asked: a server of one's own costs nothing, so it comes before a key.
-pub(super) fn first_choice(found: &[Found]) -> Option<&Found> {
+/// The choice where no person is asked: a server of one's own costs nothing, so it comes before a key.
+pub(super) fn first_choice(found: &[DetectedModel]) -> Option<&DetectedModel> {
     found.iter().find(|found| found.is_local()).or_else(|| found.first())
 }
 
@@ -138,14 +138,14 @@ mod tests {
     use super::*;
     use crate::probe::tests::{LIST, server};
 
-    fn names(found: &[Found]) -> Vec<&str> {
+    fn names(found: &[DetectedModel]) -> Vec<&str> {
         found.iter().map(|found| found.name.as_str()).collect()
     }
 
     #[tokio::test]
     async fn keys_come_before_servers_and_only_lists_of_models_are_taken() {
         let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("ANTHROPIC_API_KEY", "")]);
-        let local = |name, address| Local { name, title: name, address };
+        let local = |name, address| LocalServer { name, title: name, address };
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let nobody = free.local_addr().expect("an address");
         drop(free);
@@ -155,7 +155,7 @@ mod tests {
             local("empty", server("200 OK", r#"{"data":[]}"#).await),
             local("llama_cpp", server("200 OK", LIST).await),
         ];
-        let found = detect(&environment, &locals).await;
+        let found = detect_models(&environment, &locals).await;
         assert_eq!(names(&found), ["openai", "llama_cpp"]);
         assert_eq!(found[1].models, ["qwen3:8b", "x"]);
         assert!(!format!("{found:?}").contains("s3cret"));
@@ -172,14 +172,14 @@ mod tests {
             ("OPENAI_BASE_URL", "http://h/v1"),
             ("OPENAI_MODEL", "m"),
         ]);
-        let found = detect(&environment, &[]).await;
+        let found = detect_models(&environment, &[]).await;
         assert_eq!(names(&found), ["anthropic", "openai"]);
         assert_eq!((found[1].base_url.as_deref(), found[1].models[0].as_str()), (Some("http://h/v1"), "m"));
     }
 
     #[test]
     fn the_well_known_ports_are_on_this_machine() {
-        let ports = locals().map(|local| local.address.to_string());
+        let ports = known_local_servers().map(|local| local.address.to_string());
         assert_eq!(ports, ["127.0.0.1:11434", "127.0.0.1:8000", "127.0.0.1:8080"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The configuration that a new home begins with.
 
-use super::detect::Found;
-use crate::config::edit::quoted;
+use super::detect::DetectedModel;
+use crate::config::edit::double_quote;
 use crate::config::{self, WrittenModel};
 use crate::model;
 
@@ -9,7 +9,7 @@ use crate::model;
 pub(super) const SCHEMA: &str = "dromia.schema.json";
 
 /// Writes the configuration; without a model that was found the scripted one answers.
-pub(super) fn yaml(found: Option<&Found>) -> String {
+pub(super) fn config_yaml(found: Option<&DetectedModel>) -> String {
     let models = match found {
         None => "models:\n  default: { kind: scripted }   # built in, offline, not an LLM\n".to_owned(),
         Some(found) => providers_and_models(found),
@@ -29,25 +29,23 @@ pub(super) fn yaml(found: Option<&Found>) -> String {
     )
 }
 
-fn providers_and_models(found: &Found) -> String {
+fn providers_and_models(found: &DetectedModel) -> String {
     let mut lines = vec![
         "providers:                    # servers of models; `dromia provider test NAME` asks one".to_owned(),
         format!("  {}:", found.name),
         format!("    kind: {}", found.kind.as_str()),
     ];
-    lines.extend(found.base_url.as_ref().map(|base_url| format!("    base_url: {}", quoted(base_url))));
-    lines.extend(
-        found.key.as_ref().map(|name| {
-            format!("    key: {}   # taken from the environment", quoted(&format!("env:{name}")))
-        }),
-    );
+    lines.extend(found.base_url.as_ref().map(|base_url| format!("    base_url: {}", double_quote(base_url))));
+    lines.extend(found.key.as_ref().map(|name| {
+        format!("    key: {}   # taken from the environment", double_quote(&format!("env:{name}")))
+    }));
     lines.push("models:                       # the aliases that agents name".to_owned());
     let default = WrittenModel {
         provider: Some(found.name.clone()),
         model: found.models.first().cloned(),
         ..WrittenModel::default()
     };
-    lines.extend(model::lines("default", &default).into_iter().map(|line| format!("  {line}")));
+    lines.extend(model::entry_lines("default", &default).into_iter().map(|line| format!("  {line}")));
     lines.join("\n") + "\n"
 }
 
@@ -56,27 +54,27 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Environment, Kind};
+    use crate::config::{Environment, ProviderKind};
 
     fn means(text: &str) -> String {
         let environment = Environment::from([("ANTHROPIC_API_KEY", "k")]);
-        let loaded =
-            config::read(Path::new("dromia.yaml"), text, &environment, &[]).expect("its form is right");
-        let resolved = loaded.resolve(&environment).expect("it can be served");
+        let loaded = config::parse_layered(Path::new("dromia.yaml"), text, &environment, &[])
+            .expect("its form is right");
+        let resolved = loaded.resolve_all(&environment).expect("it can be served");
         format!("{:?}", resolved.models.models)
     }
 
     #[test]
     fn a_home_with_a_key_begins_with_its_provider() {
-        let found = Found {
+        let found = DetectedModel {
             name: "anthropic".to_owned(),
-            kind: Kind::Anthropic,
+            kind: ProviderKind::Anthropic,
             base_url: None,
             key: Some("ANTHROPIC_API_KEY".to_owned()),
             models: vec!["claude-sonnet-4-5".to_owned()],
             title: String::new(),
         };
-        let text = yaml(Some(&found));
+        let text = config_yaml(Some(&found));
         assert!(means(&text).contains("AnthropicMessages"));
         insta::assert_snapshot!(text, @r#"
         # yaml-language-server: $schema=./dromia.schema.json
@@ -103,15 +101,15 @@ mod tests {
 
     #[test]
     fn a_home_with_a_server_or_with_nothing_can_be_served() {
-        let found = Found {
+        let found = DetectedModel {
             name: "ollama".to_owned(),
-            kind: Kind::Openai,
+            kind: ProviderKind::Openai,
             base_url: Some("http://127.0.0.1:11434/v1".to_owned()),
             key: None,
             models: vec!["qwen3:8b".to_owned(), "x".to_owned()],
             title: String::new(),
         };
-        assert!(means(&yaml(Some(&found))).contains("qwen3:8b"));
-        assert!(means(&yaml(None)).contains("Scripted"));
+        assert!(means(&config_yaml(Some(&found))).contains("qwen3:8b"));
+        assert!(means(&config_yaml(None)).contains("Scripted"));
     }
 }

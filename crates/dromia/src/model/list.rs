@@ -1,42 +1,42 @@
 //! `dromia model list` and `dromia model route show`: who answers under which alias, in tables and documents.
 
-use dromia_api::List;
-use dromia_cli::{Outcome, Output};
-use dromia_models::{KnownModels, Price, Window};
+use dromia_api::ListPage;
+use dromia_cli::{CommandOutput, Outcome};
+use dromia_models::{ContextWindow, KnownModels, TokenPrice};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{aliases, money, place, route, unknown};
-use crate::config::{Kind, Loaded, Route, Written, WrittenPrice};
+use super::{all_aliases, format_money, resolve_route, route_location, unknown_alias_error};
+use crate::config::{LoadedConfig, ModelRoute, ProviderKind, WrittenConfig, WrittenPrice};
 
 /// An alias that agents name, and who answers under it.
 #[derive(Debug, Default, Serialize, JsonSchema)]
-pub(crate) struct Aliased {
+pub(crate) struct AliasRow {
     /// The alias.
     alias: String,
-    /// What is spoken there; nothing where nobody answers.
-    kind: Option<Kind>,
+    /// What is spoken there; nothing where no provider answers.
+    kind: Option<ProviderKind>,
     /// The provider; nothing where the model says it all itself.
     provider: Option<String>,
     /// The model's id there; the scripted model has none.
     model: Option<String>,
-    /// The aliases that stand in, in order.
+    /// The fallback aliases, in order.
     fallback: Vec<String>,
-    /// Tokens of a request and its answer together; nothing where nobody knows, or there is no bound.
+    /// Tokens of a request and its answer together; nothing where it is unknown, or there is no bound.
     context_tokens: Option<u32>,
-    /// The most tokens of an answer that the model gives; nothing where nobody knows, or there is no bound.
+    /// The most tokens of an answer that the model gives; nothing where it is unknown, or there is no bound.
     output_tokens_max: Option<u32>,
-    /// What tokens cost, in millionths of the currency unit per million; nothing where nobody knows.
+    /// What tokens cost, in millionths of the currency unit per million; nothing where it is unknown.
     price: Option<WrittenPrice>,
-    /// Why nobody answers, if nobody does.
+    /// Why no provider answers, if none does.
     problem: Option<String>,
 }
 
 /// Every alias that agents can name.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Listing {
+pub(crate) struct AliasListing {
     /// The models, `scripted` last unless the configuration sets it.
-    items: Vec<Aliased>,
+    items: Vec<AliasRow>,
     /// The day of the built-in prices, which count where the configuration sets none.
     prices_as_of: &'static str,
     /// The currency of all prices.
@@ -45,67 +45,67 @@ pub(crate) struct Listing {
 
 /// Who answers under an alias.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Routed {
+pub(crate) struct RouteRow {
     /// The alias.
     alias: String,
     /// Who answers; the next one while the one before it is overloaded, too slow or unreachable.
-    route: Vec<Step>,
+    route: Vec<RouteStep>,
 }
 
 /// One of those who answer.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Step {
+struct RouteStep {
     /// The alias under which it is set.
     alias: String,
-    /// The provider or host and the model's id there, or why nobody answers.
+    /// The provider or host and the model's id there, or why no provider answers.
     answers: String,
 }
 
 /// Shows every alias.
-pub(super) fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
+pub(super) fn list_aliases(loaded: &LoadedConfig, output: &mut CommandOutput<'_>) -> Outcome {
     let written = &loaded.written;
     let (mut items, mut rows) = (Vec::new(), Vec::new());
-    for alias in aliases(written) {
+    for alias in all_aliases(written) {
         let fallback = written.models.get(alias).map(|model| model.fallback.clone()).unwrap_or_default();
         let alias = alias.to_owned();
-        match route(written, &alias) {
+        match resolve_route(written, &alias) {
             Ok(route) => {
                 rows.push(vec![
                     alias.clone(),
-                    place(&route),
+                    route_location(&route),
                     route.kind.as_str().to_owned(),
                     fallback.join(", "),
                     tokens_text(&route, |window| window.context_tokens),
                     tokens_text(&route, |window| window.output_tokens_max),
                     price_text(&route),
                 ]);
-                items.push(listed(alias, fallback, route));
+                items.push(alias_row(alias, fallback, route));
             }
             Err(problem) => {
                 rows.push(vec![alias.clone(), problem.clone()]);
-                items.push(Aliased { alias, fallback, problem: Some(problem), ..Aliased::default() });
+                items.push(AliasRow { alias, fallback, problem: Some(problem), ..AliasRow::default() });
             }
         }
     }
-    let KnownModels { as_of, currency, .. } = KnownModels::builtin();
+    let KnownModels { as_of, currency, .. } = KnownModels::builtin_table();
     if output.is_json() {
-        return output.document(&Listing { items, prices_as_of: as_of, currency });
+        return output.print_document(&AliasListing { items, prices_as_of: as_of, currency });
     }
     let heads = ["alias", "answers", "kind", "stands in", "window", "max output", "price per million tokens"];
-    output.table(&heads, rows)?;
-    output.line(&format!(
+    output.print_table(&heads, rows)?;
+    output.print_line(&format!(
         "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}, not checked against the \
          providers' own lists."
     ))
 }
 
-fn listed(alias: String, fallback: Vec<String>, route: Route) -> Aliased {
-    let Route { provider, kind, target } = route;
+fn alias_row(alias: String, fallback: Vec<String>, route: ModelRoute) -> AliasRow {
+    let ModelRoute { provider, kind, target } = route;
     // The scripted model costs nothing.
-    let price = target.as_ref().map_or_else(|| Some(Price::default()), |target| target.price);
-    let Window { context_tokens, output_tokens_max } =
+    let price = target.as_ref().map_or_else(|| Some(TokenPrice::default()), |target| target.price);
+    let ContextWindow { context_tokens, output_tokens_max } =
         target.as_ref().map(|target| target.window).unwrap_or_default();
-    Aliased {
+    AliasRow {
         alias,
         kind: Some(kind),
         provider,
@@ -119,49 +119,53 @@ fn listed(alias: String, fallback: Vec<String>, route: Route) -> Aliased {
 }
 
 /// What a model takes or gives, as people read it; the scripted model has no bound.
-fn tokens_text(route: &Route, of: fn(&Window) -> Option<u32>) -> String {
+fn tokens_text(route: &ModelRoute, of: fn(&ContextWindow) -> Option<u32>) -> String {
     let Some(target) = &route.target else { return String::new() };
     of(&target.window).map_or_else(|| "unknown".to_owned(), |tokens| tokens.to_string())
 }
 
 /// What a model costs, as people read it: per million tokens, in and out.
-fn price_text(route: &Route) -> String {
+fn price_text(route: &ModelRoute) -> String {
     match &route.target {
         None => "free".to_owned(),
         Some(target) => match target.price {
             None => "unpriced".to_owned(),
-            Some(price) if price == Price::default() => "free".to_owned(),
-            Some(price) => format!("{} in, {} out", money(price.input), money(price.output)),
+            Some(price) if price == TokenPrice::default() => "free".to_owned(),
+            Some(price) => format!("{} in, {} out", format_money(price.input), format_money(price.output)),
         },
     }
 }
 
 /// Shows who answers under an alias, or under each.
-pub(super) fn routes(loaded: &Loaded, alias: Option<&str>, output: &mut Output<'_>) -> anyhow::Result<()> {
+pub(super) fn list_routes(
+    loaded: &LoadedConfig,
+    alias: Option<&str>,
+    output: &mut CommandOutput<'_>,
+) -> anyhow::Result<()> {
     let written = &loaded.written;
-    let all = aliases(written);
+    let all = all_aliases(written);
     if let Some(alias) = alias.filter(|alias| !all.contains(alias)) {
-        return Err(unknown(&all, alias));
+        return Err(unknown_alias_error(&all, alias));
     }
     let wanted = all.into_iter().filter(|name| alias.is_none_or(|alias| alias == *name));
-    let items: Vec<Routed> = wanted.map(|alias| routed(written, alias)).collect();
-    output.show(&List { items, next: None }, |list| routes_text(&list.items))?;
+    let items: Vec<RouteRow> = wanted.map(|alias| route_row(written, alias)).collect();
+    output.print_result(&ListPage { items, next: None }, |list| routes_text(&list.items))?;
     Ok(())
 }
 
-fn routed(written: &Written, alias: &str) -> Routed {
+fn route_row(written: &WrittenConfig, alias: &str) -> RouteRow {
     let rest = written.models.get(alias).map(|model| model.fallback.as_slice()).unwrap_or_default();
     let names = std::iter::once(alias).chain(rest.iter().map(String::as_str));
-    let step = |name: &str| Step {
+    let step = |name: &str| RouteStep {
         alias: name.to_owned(),
-        answers: route(written, name).map_or_else(|problem| problem, |route| place(&route)),
+        answers: resolve_route(written, name).map_or_else(|problem| problem, |route| route_location(&route)),
     };
-    Routed { alias: alias.to_owned(), route: names.map(step).collect() }
+    RouteRow { alias: alias.to_owned(), route: names.map(step).collect() }
 }
 
-fn routes_text(routes: &[Routed]) -> String {
+fn routes_text(routes: &[RouteRow]) -> String {
     let mut lines = Vec::new();
-    for Routed { alias, route } in routes {
+    for RouteRow { alias, route } in routes {
         lines.push(alias.clone());
         for (index, step) in route.iter().enumerate() {
             let through = if step.alias == *alias { String::new() } else { format!("  (as {})", step.alias) };

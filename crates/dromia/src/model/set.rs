@@ -1,15 +1,15 @@
 //! `dromia model set`: who answers under an alias, written into `dromia.yaml`.
 
-use dromia_cli::Output;
+use dromia_cli::CommandOutput;
 
-use crate::change::{self, Edit, Edited, Held};
-use crate::config::edit::{name_text, quoted};
-use crate::config::{self, Kind, SCRIPTED, WrittenModel};
-use crate::system::Exit;
+use crate::change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
+use crate::config::edit::{double_quote, name_text};
+use crate::config::{self, ProviderKind, SCRIPTED, WrittenModel};
+use crate::system::ExitError;
 
 /// What `model set` is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Assignment {
+pub(crate) struct ModelAssignment {
     alias: String,
     provider: String,
     id: Option<String>,
@@ -17,7 +17,7 @@ pub(crate) struct Assignment {
 }
 
 /// Reads an assignment as it is typed.
-pub(super) fn assignment(text: &str) -> Result<Assignment, String> {
+pub(super) fn parse_model_assignment(text: &str) -> Result<ModelAssignment, String> {
     let form = || format!("expected ALIAS=PROVIDER/ID[,FALLBACK…], found {text:?}");
     let (alias, rest) = text.split_once('=').ok_or_else(form)?;
     let mut parts = rest.split(',').map(str::trim);
@@ -30,7 +30,7 @@ pub(super) fn assignment(text: &str) -> Result<Assignment, String> {
     if provider.is_empty() {
         return Err(form());
     }
-    Ok(Assignment {
+    Ok(ModelAssignment {
         alias: change::checked_name(alias)?,
         provider: provider.to_owned(),
         id,
@@ -39,20 +39,24 @@ pub(super) fn assignment(text: &str) -> Result<Assignment, String> {
 }
 
 /// Sets an alias; says so if it is set already.
-pub(super) fn run(held: &Held, assignment: &Assignment, output: &mut Output<'_>) -> anyhow::Result<()> {
-    let Assignment { alias, provider, id, fallback } = assignment;
+pub(super) fn set_alias(
+    held: &LockedConfig,
+    assignment: &ModelAssignment,
+    output: &mut CommandOutput<'_>,
+) -> anyhow::Result<()> {
+    let ModelAssignment { alias, provider, id, fallback } = assignment;
     let written = &held.loaded.written;
     let is_scripted = match written.providers.get(provider) {
-        Some(server) => server.kind == Kind::Scripted,
+        Some(server) => server.kind == ProviderKind::Scripted,
         None if provider == SCRIPTED => true,
         None => {
             let near = config::did_you_mean(provider, written.providers.keys().map(String::as_str));
             let next = if near.is_empty() { "; add it with `dromia provider add`".to_owned() } else { near };
-            return Err(Exit::usage(format!("there is no provider {provider}{next}")));
+            return Err(ExitError::usage_error(format!("there is no provider {provider}{next}")));
         }
     };
     if is_scripted == id.is_some() {
-        return Err(Exit::usage(if is_scripted {
+        return Err(ExitError::usage_error(if is_scripted {
             format!("the scripted model has no id: write {alias}={provider}")
         } else {
             format!(
@@ -63,7 +67,7 @@ pub(super) fn run(held: &Held, assignment: &Assignment, output: &mut Output<'_>)
     let is_named = written.providers.contains_key(provider);
     let mut model = WrittenModel {
         provider: is_named.then(|| provider.clone()),
-        kind: (!is_named).then_some(Kind::Scripted),
+        kind: (!is_named).then_some(ProviderKind::Scripted),
         model: id.clone(),
         fallback: fallback.clone(),
         ..WrittenModel::default()
@@ -77,28 +81,30 @@ pub(super) fn run(held: &Held, assignment: &Assignment, output: &mut Output<'_>)
         }
     }
     if written.models.get(alias) == Some(&model) {
-        output.show(&Edited::nothing("models", alias), |_| format!("{alias} is so already."))?;
+        output.print_result(&ConfigEditResult::unchanged_entry("models", alias), |_| {
+            format!("{alias} is so already.")
+        })?;
         return Ok(());
     }
-    let edit = Edit { block: "models", name: alias, lines: Some(lines(alias, &model)) };
-    let changed = held.change(&edit, output, |written| {
+    let edit = ConfigEdit { block: "models", name: alias, lines: Some(entry_lines(alias, &model)) };
+    let changed = held.apply_edit(&edit, output, |written| {
         written.models.insert(alias.clone(), model);
     })?;
     let text = format!(
         "{alias} is in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
         change::HEARD
     );
-    let text = output.placed(&text).into_owned();
-    output.show(&changed, |_| text)?;
+    let text = output.add_global_flags(&text).into_owned();
+    output.print_result(&changed, |_| text)?;
     Ok(())
 }
 
 /// Writes an entry of `models:`.
-pub(crate) fn lines(alias: &str, model: &WrittenModel) -> Vec<String> {
+pub(crate) fn entry_lines(alias: &str, model: &WrittenModel) -> Vec<String> {
     let mut lines = vec![format!("{}:", name_text(alias))];
     lines.extend(model.kind.map(|kind| format!("  kind: {}", kind.as_str())));
     lines.extend(model.provider.as_ref().map(|name| format!("  provider: {}", name_text(name))));
-    lines.extend(model.model.as_ref().map(|id| format!("  model: {}", quoted(id))));
+    lines.extend(model.model.as_ref().map(|id| format!("  model: {}", double_quote(id))));
     if !model.fallback.is_empty() {
         let names: Vec<_> = model.fallback.iter().map(|name| name_text(name)).collect();
         lines.push(format!("  fallback: [{}]", names.join(", ")));
@@ -126,19 +132,20 @@ mod tests {
 
     #[test]
     fn an_assignment_names_alias_provider_id_and_stand_ins() {
-        let said = assignment("default=hub/meta/llama-3:8b, spare,scripted").expect("it is whole");
+        let said =
+            parse_model_assignment("default=hub/meta/llama-3:8b, spare,scripted").expect("it is whole");
         assert_eq!(
             said,
-            Assignment {
+            ModelAssignment {
                 alias: "default".to_owned(),
                 provider: "hub".to_owned(),
                 id: Some("meta/llama-3:8b".to_owned()),
                 fallback: vec!["spare".to_owned(), "scripted".to_owned()],
             }
         );
-        assert_eq!(assignment("a=scripted").expect("it is whole").id, None);
+        assert_eq!(parse_model_assignment("a=scripted").expect("it is whole").id, None);
         for bad in ["default", "=a/b", "a=", "a=b/", "a=/b", "a b=c/d", "a=b/c,", "a=b/c,no way"] {
-            assert!(assignment(bad).is_err(), "{bad}");
+            assert!(parse_model_assignment(bad).is_err(), "{bad}");
         }
     }
 }

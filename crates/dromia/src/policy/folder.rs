@@ -1,26 +1,27 @@
 //! The files of the policy in a home: `policies/*.rego` for the server, `policies/tenants/TENANT_ID/*.rego` for one tenant.
 //!
-//! Files whose names end with `_test.rego` are tests; a server does not ask them. Wrong is what cannot be read, what calls a
-//! function that is not there, and what cannot answer a sample of each kind of question. Wrong is also a link that leads
-//! nowhere, and a folder whose policies counted and which is gone, as after a lost mount: nobody said that nothing is
-//! forbidden any more. Whoever means it leaves the folder there, empty.
+//! Files whose names end with `_test.rego` are tests; a server does not ask them. Wrong is what cannot be read, what
+//! calls a function that is not there, and what cannot answer a sample of each kind of question. Wrong is also a link
+//! that leads nowhere, and a folder whose policies counted and which is gone, as after a lost mount: its loss does not
+//! lift what the policies forbid. An operator who wants no policies leaves the folder there, empty.
 //!
-//! A mount that is lost may also leave a folder: the empty one that it hid. So a folder whose policies counted and which is
-//! empty is believed only where it is the same directory as before (device and number), or was seen to be gone in between:
-//! whoever removes it and makes it anew means it. Which directory it is, only policies say that count.
+//! A mount that is lost may also leave a folder: the empty one that it hid. So a folder whose policies counted and
+//! which is empty is believed only where it is the same directory as before (device and number), or was seen to be gone
+//! in between: an operator who removes it and makes it again means it. Which directory it is, only policies say that
+//! count.
 
 mod follow;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_contracts::TenantId;
-use dromia_guard::Layers;
-use dromia_guard::policy::{Layer, PolicyProblem, PolicyText};
+use dromia_guard::PolicyLayers;
+use dromia_guard::policy::{PolicyEvaluator, PolicyLayer, PolicyProblem, PolicyText};
 
-use super::directory::{Place, PlaceOf, entries, place_of, placed, wrong};
+use super::directory::{Place, PlaceOf, list_or_empty, place_of, policy_problem, read_placed};
 use crate::home::Home;
 
-pub(crate) use self::follow::follow;
+pub(crate) use self::follow::follow_folder;
 
 /// The most tenants that have a policy of their own.
 const TENANTS_MAX: usize = 1024;
@@ -32,16 +33,16 @@ type Counted = BTreeMap<String, Option<Place>>;
 
 /// Every file of the folder, by layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Texts {
+pub(crate) struct PolicyTexts {
     /// The server's.
     pub(crate) instance: Vec<PolicyText>,
     /// The tenants'.
     pub(crate) tenants: BTreeMap<TenantId, Vec<PolicyText>>,
 }
 
-impl Texts {
+impl PolicyTexts {
     /// Reads the folder of a home; one that is not there says nothing.
-    pub(crate) fn read(home: &Home) -> Result<Self, PolicyProblem> {
+    pub(crate) fn read_folder(home: &Home) -> Result<Self, PolicyProblem> {
         Self::read_after(home, &Counted::new(), place_of).map(|(texts, _)| texts)
     }
 
@@ -52,43 +53,46 @@ impl Texts {
         counted: &Counted,
         place_of: PlaceOf,
     ) -> Result<(Self, Counted), PolicyProblem> {
-        let root = home.root().join("policies");
+        let root = home.root_dir().join("policies");
         let is_placed = |folder: &str| counted.get(folder).is_some_and(Option::is_some);
         let mut there = Counted::new();
         let mut instance = Vec::new();
-        if let Some((files, place)) = placed(&root, "policies", place_of, is_placed("policies"))? {
+        if let Some((files, place)) = read_placed(&root, "policies", place_of, is_placed("policies"))? {
             there.insert("policies".to_owned(), place);
             instance = files;
         }
         let mut tenants = BTreeMap::new();
-        for (name, path) in entries(&root.join("tenants"), "policies/tenants")? {
+        for (name, path) in list_or_empty(&root.join("tenants"), "policies/tenants")? {
             let here = format!("policies/tenants/{name}");
             let Ok(tenant) = name.parse::<TenantId>() else {
                 let problem = "it is no tenant's id; `dromia tenant list --json` has them";
-                return Err(wrong(&here, problem));
+                return Err(policy_problem(&here, problem));
             };
             if tenants.len() == TENANTS_MAX {
-                return Err(wrong("policies/tenants", format!("it holds at most {TENANTS_MAX} tenants")));
+                return Err(policy_problem(
+                    "policies/tenants",
+                    format!("it holds at most {TENANTS_MAX} tenants"),
+                ));
             }
             let folder = tenant_folder(tenant);
-            if let Some((files, place)) = placed(&path, &here, place_of, is_placed(&folder))? {
+            if let Some((files, place)) = read_placed(&path, &here, place_of, is_placed(&folder))? {
                 tenants.insert(tenant, files);
                 there.insert(folder, place);
             }
         }
         let texts = Self { instance, tenants };
-        let asked = texts.folders();
+        let asked = texts.policy_folders();
         for (folder, known) in counted {
             let Some(place) = there.get(folder) else {
                 let problem = "it is gone, and its policies counted; put it back, or leave an empty folder there if they shall not \
                                count any more";
-                return Err(wrong(folder, problem));
+                return Err(policy_problem(folder, problem));
             };
             if known.is_some() && known != place && !asked.contains(folder) {
                 let problem = "it is empty and not the folder that it was, as after a lost mount, and its policies counted; put \
                                them back, or remove the folder and, once the log says that it is gone, make it again if they \
                                shall not count any more";
-                return Err(wrong(folder, problem));
+                return Err(policy_problem(folder, problem));
             }
         }
         there.retain(|folder, _| asked.contains(folder));
@@ -96,7 +100,7 @@ impl Texts {
     }
 
     /// The folders that hold policies which a server asks.
-    fn folders(&self) -> BTreeSet<String> {
+    fn policy_folders(&self) -> BTreeSet<String> {
         let tenants = self.tenants.iter().map(|(tenant, files)| (tenant_folder(*tenant), files));
         let all = tenants.chain([("policies".to_owned(), &self.instance)]);
         let is_asked = |files: &[PolicyText]| files.iter().any(|file| !file.name.ends_with(TEST));
@@ -104,10 +108,10 @@ impl Texts {
     }
 
     /// Compiles what a server asks, and has it answer the samples, so that nothing counts which breaks on what is usual.
-    pub(crate) fn compile(&self) -> Result<Layers, PolicyProblem> {
+    pub(crate) fn compile_layers(&self, evaluator: &PolicyEvaluator) -> Result<PolicyLayers, PolicyProblem> {
         let layer = |name: &str, files: &[PolicyText]| {
             let asked: Vec<_> = files.iter().filter(|file| !file.name.ends_with(TEST)).cloned().collect();
-            if asked.is_empty() { Ok(None) } else { Layer::compile(name, &asked).map(Some) }
+            if asked.is_empty() { Ok(None) } else { PolicyLayer::compile_layer(name, &asked).map(Some) }
         };
         let instance = layer("policies", &self.instance)?;
         let mut tenants = BTreeMap::new();
@@ -116,8 +120,8 @@ impl Texts {
                 tenants.insert(*tenant, layer);
             }
         }
-        let layers = Layers { instance, tenants };
-        layers.probe()?;
+        let layers = PolicyLayers { instance, tenants };
+        evaluator.probe_samples(&layers)?;
         Ok(layers)
     }
 }
@@ -143,7 +147,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("it has one")).expect("it is made");
             std::fs::write(path, text).expect("it is written");
         }
-        let home = Home::find(Some(dir.path()));
+        let home = Home::locate_home(Some(dir.path()));
         (dir, home)
     }
 
@@ -154,7 +158,9 @@ mod tests {
         let tested = format!("tenants/{other}/own_test.rego");
         let (_dir, home) =
             home(&[("a.rego", RULE), ("notes.txt", "no policy"), (&own, RULE), (&tested, RULE)]);
-        let layers = Texts::read(&home).and_then(|texts| texts.compile()).expect("it is right");
+        let layers = PolicyTexts::read_folder(&home)
+            .and_then(|texts| texts.compile_layers(&PolicyEvaluator::Here))
+            .expect("it is right");
         assert!(layers.instance.is_some());
         assert_eq!(layers.tenants.keys().collect::<Vec<_>>(), [&tenant]);
     }
@@ -173,22 +179,23 @@ mod tests {
         let (dir, home) = home(&[("a.rego", RULE)]);
         let (device, number) = place_of(&dir.path().join("policies")).expect("it is there");
         let counted = |place| Counted::from([("policies".to_owned(), place)]);
-        let texts = Texts::read(&home).expect("it is read");
+        let texts = PolicyTexts::read_folder(&home).expect("it is read");
         let known = counted(Some((device, number)));
-        let read = Texts::read_after(&home, &known, settling).expect("the third time it stays");
+        let read = PolicyTexts::read_after(&home, &known, settling).expect("the third time it stays");
         assert_eq!(read, (texts.clone(), counted(Some((device + 2, number)))));
         for unplaced in [Counted::new(), counted(None)] {
-            let read = Texts::read_after(&home, &unplaced, restless).expect("nothing to compare it with");
+            let read =
+                PolicyTexts::read_after(&home, &unplaced, restless).expect("nothing to compare it with");
             assert_eq!(read, (texts.clone(), counted(None)));
         }
-        let moved = Texts::read_after(&home, &known, restless).expect_err("it is another each time");
+        let moved = PolicyTexts::read_after(&home, &known, restless).expect_err("it is another each time");
         assert!(moved.to_string().contains("another folder took its place"), "{moved}");
     }
 
     #[test]
     fn a_home_without_policies_says_nothing() {
         let (_dir, home) = home(&[]);
-        assert_eq!(Texts::read(&home), Ok(Texts::default()));
+        assert_eq!(PolicyTexts::read_folder(&home), Ok(PolicyTexts::default()));
     }
 
     #[test]
@@ -203,7 +210,9 @@ mod tests {
             ("tenants/acme/a.rego", RULE, "policies/tenants/acme: it is no tenant's id"),
         ] {
             let (_dir, home) = home(&[(name, text)]);
-            let problem = Texts::read(&home).and_then(|texts| texts.compile()).expect_err(said);
+            let problem = PolicyTexts::read_folder(&home)
+                .and_then(|texts| texts.compile_layers(&PolicyEvaluator::Here))
+                .expect_err(said);
             assert!(problem.to_string().starts_with(said), "{problem}");
         }
     }

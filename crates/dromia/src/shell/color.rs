@@ -8,13 +8,13 @@ use std::ffi::OsString;
 use anstream::ColorChoice;
 
 /// Sets the choice from the command line; without the flag the environment and the terminal decide.
-pub(crate) fn choose(arguments: impl Iterator<Item = OsString>) {
-    if let Some(choice) = wanted(arguments) {
+pub(crate) fn set_color_choice(arguments: impl Iterator<Item = OsString>) {
+    if let Some(choice) = color_flag(arguments) {
         choice.write_global();
     }
 }
 
-fn wanted(mut arguments: impl Iterator<Item = OsString>) -> Option<ColorChoice> {
+fn color_flag(mut arguments: impl Iterator<Item = OsString>) -> Option<ColorChoice> {
     let mut found = None;
     while let Some(argument) = arguments.next() {
         let argument = argument.into_string().unwrap_or_default();
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_last_flag_before_the_texts_counts() {
-        let wanted = |line: &str| wanted(line.split(' ').map(OsString::from));
+        let wanted = |line: &str| color_flag(line.split(' ').map(OsString::from));
         assert_eq!(wanted("dromia --color always --help"), Some(ColorChoice::Always));
         assert_eq!(wanted("dromia --color=never run list"), Some(ColorChoice::Never));
         assert_eq!(wanted("dromia --color=never --color auto"), None);

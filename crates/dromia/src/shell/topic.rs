@@ -1,36 +1,37 @@
-//! Topics of `dromia help` that are no command.
+//! Topics of `dromia help` that are not commands.
 
 /// The names of the topics.
-pub(super) const NAMES: [&str; 4] = ["exit-codes", "environment", "commands", "schemas"];
+pub(super) const NAMES: [&str; 5] = ["options", "commands", "environment", "exit-codes", "schemas"];
 
 /// The variables that this program reads, each with what it does.
 const VARIABLES: [(&str, &str); 13] = [
-    ("DROMIA_HOME", "the home, where --home names none; by default ~/.dromia"),
-    ("DROMIA_LISTEN", "the TCP address that `dromia up` serves, where --listen names none"),
-    ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug; by default warn"),
-    ("HOME", "where ~ is"),
-    ("NO_COLOR", "set to anything: no colour, unless --color asks for it"),
-    ("CLICOLOR_FORCE", "set to anything but 0: colour also where no terminal is"),
-    ("CLICOLOR", "set to 0: no colour"),
+    ("DROMIA_HOME", "the home, unless --home names one [default: ~/.dromia]"),
+    ("DROMIA_LISTEN", "the TCP address of `dromia up`, unless --listen names one"),
+    ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug [default: warn]"),
+    ("HOME", "the directory that ~ means"),
+    ("NO_COLOR", "any value: no colour, unless --color asks for it"),
+    ("CLICOLOR_FORCE", "any value but 0: colour also without a terminal"),
+    ("CLICOLOR", "0: no colour"),
     ("TERM", "dumb: no colour"),
-    ("COLUMNS", "how wide a table may be; by default as wide as the terminal"),
-    ("LC_ALL, LC_CTYPE, LANG", "looked at by `dromia doctor` only; all texts are UTF-8"),
-    ("OPENAI_API_KEY", "if it is set, `dromia init` offers that model"),
-    ("OPENAI_BASE_URL", "where `dromia init` finds that model's server"),
-    ("OPENAI_MODEL", "which model `dromia init` takes there"),
+    ("COLUMNS", "the greatest width of a table [default: that of the terminal]"),
+    ("LC_ALL, LC_CTYPE, LANG", "only `dromia doctor` reads them; all texts are UTF-8"),
+    ("OPENAI_API_KEY", "`dromia init` offers that model if it is set"),
+    ("OPENAI_BASE_URL", "the address that `dromia init` takes for that model"),
+    ("OPENAI_MODEL", "the model that `dromia init` takes there"),
 ];
 
 /// The page about the environment.
-pub(super) fn environment() -> String {
+pub(super) fn environment_page() -> String {
     let width = VARIABLES.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let mut text = "The variables that dromia reads. A flag counts before its variable, a variable before dromia.yaml.\n\n".to_owned();
+    let mut text = "The environment variables that dromia reads. A flag overrides its variable, and a variable overrides\n\
+         dromia.yaml.\n\n".to_owned();
     for (name, meaning) in VARIABLES {
         text.extend([format!("  {name:<width$}  {meaning}\n")]);
     }
     text.push_str(
-        "\nA key of dromia.yaml with one value has a variable of its own, such as DROMIA_LIMITS_DRAIN_MS for \
-         limits.drain_ms; `dromia config explain KEY` names it.\n\
-         dromia.yaml can refer to any other as env:NAME, so that no secret stands in the file.",
+        "\nEach key of dromia.yaml with one value has a variable, such as DROMIA_LIMITS_DRAIN_MS for\n\
+         limits.drain_ms; `dromia config explain KEY` names it. dromia.yaml can refer to any other\n\
+         variable as env:NAME, so that the file contains no secret.",
     );
     text
 }

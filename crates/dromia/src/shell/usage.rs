@@ -1,32 +1,32 @@
-//! A command line that cannot be read: told as the parser tells it, and as a document where a program reads stdout.
+//! A command line that cannot be read: reported in the parser's words, and as a document where a program reads stdout.
 //!
-//! The parser has failed, so what was wanted is looked for among the words themselves. A number below zero is told here: no
-//! option takes one, and what the parser would advise (`-- -1`) makes a text of it.
+//! The parser has failed, so what was wanted is looked for among the words themselves. A number below zero is reported
+//! here: no option takes one, and what the parser would advise (`-- -1`) makes a text of it.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use dromia_cli::format::Format;
-use dromia_cli::{Error, Exit, Global, Output};
+use dromia_cli::format::OutputFormat;
+use dromia_cli::{CommandExit, CommandOutput, Error, GlobalOptions};
 
 use crate::schemas;
 
 /// Tells what is wrong with the command line, and how the process ends. Help that was asked for is printed and is no failure.
-pub(crate) fn refused(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if !error.use_stderr() {
-        // Whoever closed stdout wants no more of it.
+        // A reader that closed stdout wants no more of it.
         drop(error.print());
-        return Exit::Done.into();
+        return CommandExit::Done.into();
     }
     let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
-    let global = Global { output: format(&words), ..Global::default() };
-    let context = &mut schemas::context("");
-    let mut output = Output::new(context, &global);
+    let global = GlobalOptions { output: json_format(&words), ..GlobalOptions::default() };
+    let context = &mut schemas::context_for_command("");
+    let mut output = CommandOutput::new(context, &global);
     if let Some((option, value)) = below_zero(&words) {
         let text = format!("{option} {value}: no option takes a number or a time below zero");
-        output.tell(&Error::Usage(text));
-        return Exit::Usage.into();
+        output.print_error(&Error::Usage(text));
+        return CommandExit::Usage.into();
     }
     drop(error.print());
     if output.is_json() {
@@ -36,21 +36,21 @@ pub(crate) fn refused(error: &clap::Error, arguments: impl Iterator<Item = OsStr
             }
             _ => first_paragraph(&error.render().to_string()),
         };
-        drop(output.failure(&Error::Usage(message)));
+        drop(output.print_failure(&Error::Usage(message)));
     }
-    Exit::Usage.into()
+    CommandExit::Usage.into()
 }
 
 /// The words before the one behind which everything is a text.
-fn options(words: &[String]) -> impl Iterator<Item = &str> {
+fn option_words(words: &[String]) -> impl Iterator<Item = &str> {
     words.iter().skip(1).map(String::as_str).take_while(|word| *word != "--")
 }
 
 /// The form of JSON that was asked for, if any was. Which fields were wanted says nothing of a failure.
-fn format(words: &[String]) -> Option<Format> {
+fn json_format(words: &[String]) -> Option<OutputFormat> {
     let mut found = None;
     let mut before = "";
-    for word in options(words) {
+    for word in option_words(words) {
         let named = word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o"));
         let named = match named {
             Some(value) if !value.is_empty() => value.trim_start_matches('='),
@@ -58,10 +58,12 @@ fn format(words: &[String]) -> Option<Format> {
             _ => "",
         };
         match named {
-            "jsonl" => found = Some(Format::Jsonl),
-            "json" => found = found.or(Some(Format::Json)),
-            _ if word == "--jsonl" => found = Some(Format::Jsonl),
-            _ if word == "--json" || word.starts_with("--json=") => found = found.or(Some(Format::Json)),
+            "jsonl" => found = Some(OutputFormat::Jsonl),
+            "json" => found = found.or(Some(OutputFormat::Json)),
+            _ if word == "--jsonl" => found = Some(OutputFormat::Jsonl),
+            _ if word == "--json" || word.starts_with("--json=") => {
+                found = found.or(Some(OutputFormat::Json));
+            }
             _ => {}
         }
         before = word;
@@ -71,7 +73,7 @@ fn format(words: &[String]) -> Option<Format> {
 
 /// The first option with a number or a time below zero behind it.
 fn below_zero(words: &[String]) -> Option<(&str, &str)> {
-    let words: Vec<&str> = options(words).collect();
+    let words: Vec<&str> = option_words(words).collect();
     words.windows(2).find_map(|pair| {
         let [option, value] = pair else { return None };
         let number = value.strip_prefix('-')?;
@@ -98,20 +100,20 @@ mod tests {
     #[test]
     fn json_is_found_in_each_way_of_asking_for_it() {
         for (line, found) in [
-            ("dromia ask --json", Some(Format::Json)),
-            ("dromia ask --json=run,status", Some(Format::Json)),
-            ("dromia nosuch -o json", Some(Format::Json)),
-            ("dromia nosuch -ojson", Some(Format::Json)),
-            ("dromia nosuch -o=json", Some(Format::Json)),
-            ("dromia nosuch --output=jsonl", Some(Format::Jsonl)),
-            ("dromia nosuch --output jsonl --json=id", Some(Format::Jsonl)),
-            ("dromia nosuch --json=id --jsonl", Some(Format::Jsonl)),
+            ("dromia ask --json", Some(OutputFormat::Json)),
+            ("dromia ask --json=run,status", Some(OutputFormat::Json)),
+            ("dromia nosuch -o json", Some(OutputFormat::Json)),
+            ("dromia nosuch -ojson", Some(OutputFormat::Json)),
+            ("dromia nosuch -o=json", Some(OutputFormat::Json)),
+            ("dromia nosuch --output=jsonl", Some(OutputFormat::Jsonl)),
+            ("dromia nosuch --output jsonl --json=id", Some(OutputFormat::Jsonl)),
+            ("dromia nosuch --json=id --jsonl", Some(OutputFormat::Jsonl)),
             ("dromia nosuch -o table", None),
             ("dromia ask", None),
             ("dromia ask -- --json", None),
             ("dromia json", None),
         ] {
-            assert_eq!(format(&words(line)), found, "{line}");
+            assert_eq!(json_format(&words(line)), found, "{line}");
         }
     }
 

@@ -4,22 +4,22 @@ use dromia_contracts::SessionId;
 use serde_json::{Value, json};
 
 /// The calls that show whether a tool works, in order.
-pub(super) struct Trial {
-    pub(super) steps: Vec<Step>,
+pub(super) struct ToolTrial {
+    pub(super) steps: Vec<ToolTrialStep>,
     /// What to do if one of them does not do what it should.
     pub(super) fix: &'static str,
 }
 
 /// One call.
-pub(super) struct Step {
+pub(super) struct ToolTrialStep {
     pub(super) tool: &'static str,
     pub(super) arguments: String,
-    pub(super) expected: Expected,
+    pub(super) expected: ExpectedOutcome,
 }
 
 /// What must come of a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Expected {
+pub(super) enum ExpectedOutcome {
     /// It does what it is asked, and says this among other things.
     Says(&'static str),
     /// It does what it is asked, and hands back one message to be sent.
@@ -28,17 +28,17 @@ pub(super) enum Expected {
     Refuses(&'static str),
 }
 
-use Expected::{Refuses, Says, Sends};
+use ExpectedOutcome::{Refuses, Says, Sends};
 
-/// What stands for something that an earlier turn told.
+/// A handle for a result of an earlier turn.
 pub(super) const HANDLE: &str = "1/call_1_0";
 
 const DISK: &str = "look whether the directory of TMPDIR can be written and has room";
 const WALLS: &str = "look for what is missing with `dromia doctor --only sandbox`";
 
 /// Lists the calls for a tool; none for a name that is no tool's.
-pub(super) fn steps(name: &str, session: SessionId) -> Trial {
-    let step = |tool: &'static str, arguments: Value, expected: Expected| Step {
+pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
+    let step = |tool: &'static str, arguments: Value, expected: ExpectedOutcome| ToolTrialStep {
         tool,
         arguments: arguments.to_string(),
         expected,
@@ -79,7 +79,7 @@ pub(super) fn steps(name: &str, session: SessionId) -> Trial {
         "file.list" => (vec![write(), step("file.list", json!({}), Says("file.list.txt"))], DISK),
         "file.read" | "file.write" => (vec![write(), read("one")], DISK),
         "http.request" => {
-            // Nobody is granted this host, so it is not even looked up.
+            // This host is not granted, so it is not even looked up.
             let asked = json!({"url": "https://tool-test.invalid/"});
             let fix = "this line must refuse what is not granted; report it with `dromia status --all`";
             (vec![step("http.request", asked, Refuses("refused: "))], fix)
@@ -93,7 +93,7 @@ pub(super) fn steps(name: &str, session: SessionId) -> Trial {
             (vec![step("past.read", json!({"handle": HANDLE}), Says("one"))], fix)
         }
         "plan.declare" => {
-            let asked = json!({"tools": {"message.send": [session]}});
+            let asked = json!({"tools": {"message.send": {"to": [session]}}});
             let fix = "it touches nothing; report it with `dromia status --all`";
             (vec![step("plan.declare", asked, Says("planned: 1 tools, 1 destinations"))], fix)
         }
@@ -103,5 +103,5 @@ pub(super) fn steps(name: &str, session: SessionId) -> Trial {
         }
         _ => (Vec::new(), ""),
     };
-    Trial { steps, fix }
+    ToolTrial { steps, fix }
 }

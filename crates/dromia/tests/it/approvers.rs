@@ -18,7 +18,12 @@ fn asked(home: &Home, task: &str) -> Value {
 fn only_those_who_are_named_may_answer_and_each_as_the_page_says() {
     let home = Home::new();
     let file = home.path().join("dromia.yaml");
-    append(&file, "permissions: { ask: [file.append] }\napprovals: { approvers: ['token:ops'] }\n");
+    let server = home.serve();
+    let mint = || document(&home, &["token", "create", "ops", "--role", "approver"]);
+    let named = mint();
+    let me = format!("token:{}", named["id"].as_str().expect("an id"));
+    server.terminate();
+    append(&file, &format!("permissions: {{ ask: [file.append] }}\napprovals: {{ approvers: ['{me}'] }}\n"));
     let server = home.serve();
     let clerk = ["agent", "create", "clerk", "--grant", "model", "--grant", "reply", "--grant", "file.*"];
     document(&home, &clerk);
@@ -27,7 +32,7 @@ fn only_those_who_are_named_may_answer_and_each_as_the_page_says() {
     // Whoever owns the process is not named.
     let refused = home.run(&["approval", "approve", id(&first)]);
     assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("who may: token:ops"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(&format!("who may: {me}")), "{}", stderr(&refused));
     let answers = |token: &str| {
         let path = format!("{}/v1/approvals/{}/answer", server.url, id(&first));
         block_on(async {
@@ -35,24 +40,35 @@ fn only_those_who_are_named_may_answer_and_each_as_the_page_says() {
             server.send(request.body(r#"{"approve":true}"#)).await
         })
     };
-    // A token that may do everything else is another one.
-    assert_eq!(answers(&home.token()).0, 403);
-    let made = home.run(&["token", "create", "ops", "--role", "approver"]);
-    assert!(made.status.success(), "{}", stderr(&made));
-    let ops = String::from_utf8_lossy(&made.stdout).trim().to_owned();
-    let (status, answered) = answers(&ops);
+    // A token that may do everything else is another one, and so is one that any admin of the tenant gives the same name.
+    assert_eq!(answers(&home.token_path()).0, 403);
+    let again = mint();
+    assert_eq!(
+        (again["name"].as_str(), answers(again["token"].as_str().expect("a token")).0),
+        (Some("ops"), 403)
+    );
+    let (status, answered) = answers(named["token"].as_str().expect("a token"));
     assert_eq!((status, &answered["answered_by"]), (200, &json!("token:ops")), "{answered}");
     until(&home, is(&first, "used"));
 
     // The user of the socket, by the name that `whoami` says.
-    let me = document(&home, &["whoami"])["actor"].as_str().expect("an actor").to_owned();
+    let user = document(&home, &["whoami"])["actor"].as_str().expect("an actor").to_owned();
     server.terminate();
-    assert!(me.starts_with("cli:"), "{me}");
-    let text = fs::read_to_string(&file).expect("the file").replace("'token:ops'", &format!("'{me}'"));
+    assert!(user.starts_with("cli:"), "{user}");
+    let text = fs::read_to_string(&file).expect("the file").replace(&me, &user);
     fs::write(&file, text).expect("it is written");
     let server = home.serve();
     let second = asked(&home, &task);
     document(&home, &["approval", "approve", id(&second)]);
     until(&home, is(&second, "used"));
     drop(server);
+}
+
+#[test]
+fn a_token_that_is_named_by_its_name_is_refused_with_what_to_write() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "approvals: { approvers: ['token:ops'] }\n");
+    let refused = home.run(&["up"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("approvals.approvers.0") && stderr(&refused).contains("token:tok_"));
 }

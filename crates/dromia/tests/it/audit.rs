@@ -98,7 +98,10 @@ fn what_was_decided_is_queried_followed_explained_and_exported() {
     let written = home.run(&["audit", "export", "--jsonl", "--file", path]);
     assert!(written.status.success(), "{}", stderr(&written));
     let whole = fs::read_to_string(&file).expect("it is written");
-    assert!(!whole.contains(&home.token()) && !whole.contains(MARK), "what is said is no part of a record");
+    assert!(
+        !whole.contains(&home.token_path()) && !whole.contains(MARK),
+        "what is said is no part of a record"
+    );
     let verified = good(&home, &["audit", "verify", "--file", path]);
     assert_eq!(verified["records"], whole.lines().count() - 2);
     assert_eq!(

@@ -226,7 +226,7 @@ fn a_command_without_a_server_names_up() {
 #[test]
 fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_second_token() {
     let home = Home::new();
-    let token = home.token();
+    let token = home.token_path();
     assert!(home.run(&["config", "validate"]).status.success());
     std::fs::remove_file(home.path().join("dromia.yaml")).expect("it is there");
     for line in [&["up"][..], &["config", "validate"]] {
@@ -238,7 +238,7 @@ fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_seco
     let made = home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted"]);
     assert!(made.status.success(), "{}", stderr(&made));
     assert!(stderr(&made).contains("The store is kept as it was found"), "{made:?}");
-    assert_eq!(home.token(), token, "the token of before is kept");
+    assert_eq!(home.token_path(), token, "the token of before is kept");
     let server = home.serve();
     let (status, tokens) = block_on(server.get("/v1/tokens"));
     assert_eq!((status, tokens["items"].as_array().map(Vec::len)), (200, Some(1)), "{tokens}");

@@ -156,3 +156,100 @@ fn attempts_rows_journals_and_sums_say_the_same_to_the_millionth() {
         assert_eq!((&later["runs"], &later["total"]["cost_micros"]), (&json!(0), &json!(0)));
     });
 }
+
+/// A server's text for Prometheus.
+async fn metrics(server: &Server) -> String {
+    let asked = reqwest::Client::new().get(format!("{}/metrics", server.url)).bearer_auth(&server.token);
+    asked.send().await.expect("an answer").text().await.expect("a text")
+}
+
+/// The records of a turn that a stand-in answered and that no caller waited for.
+struct StoodIn {
+    entries: Vec<Value>,
+    /// The summary of cost by model.
+    summary: Value,
+    metrics: String,
+}
+
+impl StoodIn {
+    fn play() -> Self {
+        let model = Model::start(|_, _| Say::Text("done".to_owned()));
+        let home = Home::new();
+        let price = "price: { input: 1000000, output: 1000000 }";
+        let spare = model.alias("spare").replace("stream: false }", &format!("stream: false, {price} }}"));
+        let down =
+            "  down: { kind: openai, base_url: \"http://127.0.0.1:1/v1\", model: down, fallback: [spare] }\n";
+        let config = format!("version: 1\nmodels:\n  default: {{ kind: scripted }}\n{down}{spare}");
+        std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
+        let server = home.serve();
+        let made = ["agent", "create", "clerk", "--model", "down", "--grant", "model", "--grant", "reply"];
+        let made = home.run(&made);
+        assert!(made.status.success(), "{}", stderr(&made));
+        block_on(async {
+            let (_, accepted) = server.event(&json!({"text": "hello", "agent": "clerk"})).await;
+            let session = accepted["session"].as_str().expect("a session");
+            let entries = server.journal_until(session, |entries| count(entries, "run_completed") == 1).await;
+            let summary = document(&home, &["cost", "summary", "--by", "model"]);
+            Self { entries, summary, metrics: metrics(&server).await }
+        })
+    }
+
+    fn called(&self) -> impl Iterator<Item = &Value> {
+        self.entries.iter().filter(|entry| entry["kind"] == "model_called").map(|entry| &entry["fields"])
+    }
+}
+
+/// Compares sums by model with what the stand-in and the model that was asked for cost.
+fn check_charges(groups: &[(Value, Value)]) -> Result<(), String> {
+    let expected = [(json!("spare"), json!(8)), (json!("down"), json!(0))];
+    if groups == expected { Ok(()) } else { Err(format!("{groups:?}")) }
+}
+
+#[test]
+fn what_a_stand_in_answered_is_its_own_and_its_request_keeps_what_let_it_out() {
+    let played = StoodIn::play();
+    let judged: Vec<_> =
+        played.called().map(|called| (called["model"].clone(), called["judged"]["rule"].clone())).collect();
+    let asked = (json!("down"), json!("grant model"));
+    assert_eq!(judged, [asked.clone(), asked], "{:#?}", played.entries);
+    let spent = |group: &Value| (group["key"].clone(), group["spent"]["cost_micros"].clone());
+    let groups: Vec<_> = played.summary["groups"].as_array().expect("groups").iter().map(spent).collect();
+    assert_eq!(check_charges(&groups), Ok(()), "{:#}", played.summary);
+    for line in [
+        "dromia_answered_tokens_total{direction=\"input\"} 3\n",
+        "dromia_answered_tokens_total{direction=\"output\"} 5\n",
+    ] {
+        assert!(played.metrics.contains(line), "{line} is not in\n{}", played.metrics);
+    }
+}
+
+/// Planted fault: the model that was asked for is charged, as it once was.
+#[test]
+fn a_charge_to_the_model_that_was_asked_for_is_caught() {
+    let played = StoodIn::play();
+    let cost = |entry: &Value| entry["fields"]["cost_micros"].as_u64().unwrap_or_default();
+    let replied = played.entries.iter().filter(|entry| entry["kind"] == "model_replied");
+    let spent: u64 = replied.map(cost).sum();
+    let asked = played.called().next().expect("it was asked")["model"].clone();
+    let found = check_charges(&[(asked, json!(spent))]).expect_err("nothing notices it");
+    assert!(found.contains("down") && found.contains('8'), "{found}");
+}
+
+#[test]
+fn a_refused_model_request_keeps_the_rule_that_refused_it() {
+    let home = Home::new();
+    let server = home.serve();
+    let made = home.run(&["agent", "create", "mute", "--grant", "reply"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    block_on(async {
+        let (_, accepted) = server.event(&json!({"text": "hello", "agent": "mute"})).await;
+        let session = accepted["session"].as_str().expect("a session");
+        let entries = server.journal_until(session, |entries| count(entries, "run_failed") == 1).await;
+        let fields = |kind: &str| {
+            let found = entries.iter().find(|entry| entry["kind"] == kind);
+            found.map(|entry| entry["fields"]["judged"].clone()).expect("it is there")
+        };
+        assert_eq!(fields("model_called"), Value::Null, "nothing let it out");
+        assert_eq!(fields("model_failed")["rule"], "default deny");
+    });
+}

@@ -223,7 +223,13 @@ fn a_store_that_ends_early_is_never_served_as_an_empty_one() {
     };
     let path = format!("{url}/v1/runs/{}/journal", marked["run"].as_str().expect("a run"));
     let status = block_on(async {
-        reqwest::Client::new().get(path).bearer_auth(home.token()).send().await.expect("an answer").status()
+        reqwest::Client::new()
+            .get(path)
+            .bearer_auth(home.token_path())
+            .send()
+            .await
+            .expect("an answer")
+            .status()
     });
     child.kill().expect("the server is killed");
     child.wait().expect("the server is gone");

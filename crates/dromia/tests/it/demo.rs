@@ -80,7 +80,7 @@ fn a_demo_that_is_killed_leaves_no_server_behind() {
     until_ended(server);
 }
 
-fn text(output: &Output) -> String {
+fn string_field(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -88,7 +88,7 @@ fn text(output: &Output) -> String {
 fn a_demo_tells_each_call_once_fits_the_terminal_and_names_commands_that_work() {
     let temporary = tempfile::tempdir().expect("a directory");
     let output = demo(temporary.path()).env("COLUMNS", "80").output().expect("the program runs");
-    let told = text(&output);
+    let told = string_field(&output);
     assert!(output.status.success(), "{told}\n{}", stderr(&output));
     assert!(told.contains("lost 0 doubled 0"), "{told}");
     // What is to be copied stays whole, whatever the width.

@@ -2,14 +2,15 @@
 //! was accepted behind them is there for the next start. The store is read after the end and before that start, so that no
 //! takeover can mend what the drain let go.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Page, Store as _};
-use dromia_contracts::{Actor, Authority, RunId, SessionId};
+use dromia_contracts::store::{PageRequest, Store as _};
+use dromia_contracts::{Actor, RunId, ScopeAuthority, SessionId};
 use dromia_store::{SqliteStore, StoreConfig};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -123,9 +124,10 @@ impl Flight {
 /// has begun and nothing is lost.
 fn left(home: &Home, runs: &[String], behind: &[(String, String)]) -> Result<(), String> {
     let store = SqliteStore::open(StoreConfig::new(home.path().join("store"))).expect("the store opens");
-    let authority = Authority::claim();
-    let tenants = block_on(store.tenants(&authority.operator(), Page::first(1))).expect("it is read");
-    let scope = authority.scope(tenants[0].id, Actor::new("test"));
+    let authority = ScopeAuthority::claim();
+    let tenants =
+        block_on(store.tenants(&authority.issue_operator(), PageRequest::first_page(1))).expect("it is read");
+    let scope = authority.issue_scope(tenants[0].id, Actor::new("test"));
     for run in runs {
         let id: RunId = run.parse().expect("an id");
         let row = block_on(store.run(&scope, id)).expect("it is read").expect("it is there");
@@ -135,7 +137,7 @@ fn left(home: &Home, runs: &[String], behind: &[(String, String)]) -> Result<(),
     }
     for (session, item) in behind {
         let id: SessionId = session.parse().expect("an id");
-        let inbox = block_on(store.inbox(&scope, InboxOwner::Session(id), 0, 9)).expect("it is read");
+        let inbox = block_on(store.inbox_items(&scope, InboxOwner::Session(id), 0, 9)).expect("it is read");
         let waits = inbox.last().is_some_and(|last| last.id.to_string() == *item && last.taken_by.is_none());
         if inbox.len() != 2 || !waits {
             return Err(format!("{item} does not wait in {session}: {inbox:?}"));
@@ -189,6 +191,58 @@ fn sigterm_under_load_ends_what_is_in_flight_and_loses_nothing() {
                 .await;
         }
     });
+}
+
+/// Tells how many streams a server has open.
+async fn streams_open(server: &Server) -> String {
+    let asked = reqwest::Client::new().get(format!("{}/metrics", server.url)).bearer_auth(&server.token);
+    let text = asked.send().await.expect("an answer").text().await.expect("a text");
+    let open = text.lines().find_map(|line| line.strip_prefix("dromia_http_streams_open "));
+    open.expect("it is counted").to_owned()
+}
+
+#[test]
+fn ask_ends_with_its_answer_though_the_server_stops_meanwhile() {
+    let held = Held::default();
+    let model = held.start();
+    let (home, server) = home(&model, 60_000);
+    let socket = home.path().join("run").join("dromia.sock");
+    let usage = home.path().join("usage.json");
+    let usage = usage.to_str().expect("a path");
+    let lines = [
+        &["ask", "number-1", "--agent", "held", "--usage-file", usage][..],
+        &["ask", "number-2", "--agent", "held", "--jsonl"],
+    ];
+    let ask = |line: &[&str]| {
+        let mut command = home.command();
+        command.args(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("it starts")
+    };
+    let asked = lines.map(ask);
+    block_on(async {
+        until("the last turn", || held.asked.load(Ordering::SeqCst) == lines.len()).await;
+        // The one without lines follows its run, too, once its request has waited for a moment.
+        let end = Instant::now() + DEADLINE;
+        while streams_open(&server).await != "2" {
+            assert!(Instant::now() < end, "nobody follows the runs");
+        }
+        server.tell_to_end();
+        until("the drain", || !socket.exists()).await;
+        held.is_released.store(true, Ordering::SeqCst);
+    });
+    for (number, child) in (1..).zip(asked) {
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(&heard(&i32::to_string(&number))), "{text}");
+    }
+    server.ended();
+    let used: Value = serde_json::from_slice(&std::fs::read(usage).expect("it is written")).expect("JSON");
+    assert_eq!(
+        (&used["status"], &used["usage"]["output_tokens"]),
+        (&json!("completed"), &json!(5)),
+        "{used}"
+    );
 }
 
 #[test]

@@ -201,9 +201,10 @@ fn ctrl_c_on_a_server_says_what_it_waits_for_and_a_second_one_ends_it_at_once() 
     assert!(sent.status.success(), "{}", stderr(&sent));
     let until = Instant::now() + DEADLINE;
     loop {
-        let status = home.run(&["status", "--json"]);
-        let found: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
-        if found["load"]["active"] == 1 {
+        // A run is open before its model is called; only a call that is journaled is there to be made again.
+        let runs = home.run(&["run", "list", "--json"]);
+        let found: Value = serde_json::from_slice(&runs.stdout).unwrap_or_default();
+        if found["items"][0]["model_calls"] == 1 {
             break;
         }
         assert!(Instant::now() < until, "the run does not begin: {found}");

@@ -34,6 +34,10 @@ pub(crate) fn bank() -> (u16, Arc<Mutex<Vec<String>>>) {
             let told = String::from_utf8_lossy(&request).into_owned();
             let (head, body) = match told.split(' ').nth(1).unwrap_or_default() {
                 "/pay" => ("200 OK\r\n", "paid"),
+                "/orders" => (
+                    "200 OK\r\n",
+                    r#"[{"id":7,"subject":"Rent"},{"id":9,"subject":"Car"},{"id":12,"subject":"Gym"}]"#,
+                ),
                 "/moved" => ("302 Found\r\nlocation: /pay\r\n", ""),
                 "/slow" => {
                     all.lock().expect("nobody panics with it").push(told);

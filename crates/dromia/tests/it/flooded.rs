@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::Part;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{End, NewAgent, NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::runs::{EnginePort as _, InputReceipt, InputTarget, NewAgent, NewInput, RunEndMode};
 use dromia_contracts::session::{InboxOwner, SessionKey};
-use dromia_contracts::store::{Page, RunFilter, Store as _};
+use dromia_contracts::store::{PageRequest, RunFilter, Store as _};
 use dromia_contracts::{Actor, AgentId, RunId, TenantId};
 use tokio::task::JoinSet;
 
@@ -36,7 +36,8 @@ struct Party {
 impl Party {
     async fn new(house: &House, name: &str) -> Self {
         let handle = name.parse().expect("a handle");
-        let made = house.engine.tenant_create(house.authority.operator(), handle, "first".to_owned()).await;
+        let made =
+            house.engine.tenant_create(house.authority.issue_operator(), handle, "first".to_owned()).await;
         let tenant = made.expect("nothing fails").0.id;
         let new = NewAgent {
             handle: "ada".parse().expect("a handle"),
@@ -58,20 +59,20 @@ impl Party {
         let key =
             SessionKey { platform: "cli".to_owned(), channel: channel.to_owned(), actor: author.clone() };
         NewInput {
-            target: Target::Key { agent: self.agent, key },
+            target: InputTarget::Key { agent: self.agent, key },
             author,
             history: Vec::new(),
             answers: None,
-            offer: Offer::default(),
+            offer: ClientOptions::default(),
             call: None,
-            parts: vec![Part::text(text, Label::ACTOR_TEXT)],
+            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: None,
             wait: false,
         }
     }
 
-    async fn say(self, house: &House, channel: &str, text: &str) -> Submitted {
-        let submitted = house.engine.submit(house.scope(self.tenant), self.input(channel, text)).await;
+    async fn say(self, house: &House, channel: &str, text: &str) -> InputReceipt {
+        let submitted = house.engine.submit_input(house.scope(self.tenant), self.input(channel, text)).await;
         submitted.expect("nothing fails")
     }
 
@@ -81,7 +82,7 @@ impl Party {
         for number in 0..sessions {
             let (engine, scope) = (house.engine.clone(), house.scope(self.tenant));
             let input = self.input(&format!("c{number}"), "hello");
-            sent.spawn(async move { engine.submit(scope, input).await.map(|submitted| submitted.run) });
+            sent.spawn(async move { engine.submit_input(scope, input).await.map(|submitted| submitted.run) });
             if sent.len() >= AT_ONCE {
                 let run = sent.join_next().await.expect("one is there").expect("no panic");
                 assert_eq!(run, Ok(None), "there is no slot");
@@ -93,15 +94,19 @@ impl Party {
     }
 
     /// Waits until a run took an input.
-    async fn taken(self, house: &House, submitted: &Submitted) -> RunId {
+    async fn taken(self, house: &House, submitted: &InputReceipt) -> RunId {
         let scope = house.scope(self.tenant);
         let until = Instant::now() + DEADLINE;
         loop {
-            let inbox = house.store.inbox(&scope, InboxOwner::Session(submitted.session), 0, 1).await;
+            let inbox = house.store.inbox_items(&scope, InboxOwner::Session(submitted.session), 0, 1).await;
             if let Some(run) = inbox.expect("a read").first().and_then(|item| item.taken_by) {
                 return run;
             }
-            assert!(Instant::now() < until, "nobody takes the input; there is {:?}", house.engine.load());
+            assert!(
+                Instant::now() < until,
+                "nobody takes the input; there is {:?}",
+                house.engine.engine_load()
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -109,7 +114,7 @@ impl Party {
     /// Counts the runs of the tenant that began before another one.
     async fn begun_before(self, house: &House, run: RunId) -> usize {
         let scope = house.scope(self.tenant);
-        let (mut page, mut begun) = (Page::first(PAGE), 0);
+        let (mut page, mut begun) = (PageRequest::first_page(PAGE), 0);
         loop {
             let runs = house.store.runs(&scope, RunFilter::default(), page).await.expect("a read");
             begun += runs.iter().filter(|other| other.id < run).count();
@@ -131,13 +136,13 @@ fn turns_before(waiting: usize, last: impl FnOnce(Party, Party) -> Party) -> usi
         let (flood, quiet) = (Party::new(&house, "flood").await, Party::new(&house, "quiet").await);
         let held = flood.say(&house, "held", "@slow 600000\n@say never").await.run.expect("it has the slot");
         flood.flood(&house, waiting).await;
-        let load = house.engine.load();
+        let load = house.engine.engine_load();
         assert_eq!((load.active, load.active_max), (1, 1));
         assert!(load.ready >= waiting, "{load:?}");
         let last = last(flood, quiet);
         let submitted = last.say(&house, "last", "hello").await;
         assert_eq!(submitted.run, None, "there is no slot");
-        let ended = house.engine.end(house.scope(flood.tenant), held, End::Terminate).await;
+        let ended = house.engine.end_run(house.scope(flood.tenant), held, RunEndMode::Terminate).await;
         ended.expect("nothing fails");
         let run = last.taken(&house, &submitted).await;
         house.engine.drain();

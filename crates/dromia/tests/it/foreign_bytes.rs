@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Instant;
 
-use dromia_testkit::fuzz::{TIME_MAX, corpus, mutated};
+use dromia_testkit::fuzz::{TIME_MAX, mutated, read_corpus};
 use serde_json::Value;
 
 use crate::home::{Home, Server, block_on, stderr};
@@ -15,7 +15,7 @@ const MUTATIONS: u64 = 4;
 
 /// Every file of a corpus, and some changed forms of each, by name.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
-    let seeds = corpus(target);
+    let seeds = read_corpus(target);
     assert!(seeds.len() >= 20, "{target} has {} files", seeds.len());
     let near = |(name, seed): &(String, Vec<u8>)| -> Vec<(String, Vec<u8>)> {
         let changed = (0..MUTATIONS).map(|number| (format!("{name}~{number}"), mutated(seed, number)));
@@ -118,7 +118,7 @@ fn a_session_file_that_does_not_hang_together_is_refused_with_the_reason() {
     let home = Home::new();
     let server = home.serve();
     let bytes = |name: &str| -> Vec<u8> {
-        let found = corpus("session_file").into_iter().find(|(file, _)| file == name);
+        let found = read_corpus("session_file").into_iter().find(|(file, _)| file == name);
         found.expect("it is in the corpus").1
     };
     block_on(async {
@@ -144,7 +144,7 @@ fn a_session_file_that_does_not_hang_together_is_refused_with_the_reason() {
 fn a_configuration_is_taken_or_refused_with_line_and_column() {
     let home = Home::new();
     let path = home.path().join("dromia.yaml");
-    for (name, text) in corpus("config") {
+    for (name, text) in read_corpus("config") {
         std::fs::write(&path, &text).expect("it is written");
         let began = Instant::now();
         let output = home.run(&["config", "validate"]);
@@ -167,7 +167,7 @@ fn a_configuration_is_taken_or_refused_with_line_and_column() {
 #[test]
 fn a_value_of_the_command_line_is_taken_or_refused_with_its_flag() {
     let home = Home::new();
-    for (name, value) in corpus("set") {
+    for (name, value) in read_corpus("set") {
         let mut command = home.command();
         command.args(["config", "validate", "--set"]).arg(std::ffi::OsStr::from_bytes(&value));
         let output = command.output().expect("the program runs");

@@ -1,8 +1,9 @@
 //! A file system without space: input is refused with a typed problem, reads and health go on, and the server takes
 //! input again by itself once there is space. A server that is to start there says what is missing and what to do.
 //!
-//! The small file system is a tmpfs. Where mounting is not permitted, and in a test of its own in any case, a limit
-//! on the size of the server's files stands for it. The last test sees that what is called small is small.
+//! The small file system is a tmpfs, mounted by the test or, where only root may, in namespaces of a user's own. Where neither is
+//! permitted these tests fail, because they would test nothing. A limit on the size of the server's files stands for a full disk
+//! in tests of its own. The last test sees that what is called small is small.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -17,6 +18,9 @@ use crate::home::{DEADLINE, Home, Server, block_on, stderr};
 
 /// Bytes of each input.
 const TEXT_BYTES: usize = 40_000;
+
+/// Set where a test runs in namespaces of its own.
+const INSIDE: &str = "DROMIA_TEST_NAMESPACES";
 
 /// A file system, or a limit, that is soon full.
 enum Small {
@@ -49,13 +53,25 @@ impl Drop for Mount {
 }
 
 impl Small {
-    #[expect(clippy::print_stdout, reason = "a fallback must be seen")]
-    fn tmpfs_or_limit() -> Self {
+    /// Runs a test on a small file system: here, or in another process where the user may mount one.
+    fn tmpfs(name: &str, test: impl FnOnce(&Self)) {
         if let Some(mount) = Mount::make() {
-            return Self::Tmpfs(mount);
+            return test(&Self::Tmpfs(mount));
         }
-        println!("mounting is not permitted: a limit on file sizes stands for a full file system");
-        Self::Limit
+        assert!(
+            std::env::var_os(INSIDE).is_none(),
+            "no file system can be mounted in namespaces of one's own"
+        );
+        let mut again = Command::new("unshare");
+        again.args(["--user", "--map-root-user", "--mount"]).env(INSIDE, "1");
+        again.arg(std::env::current_exe().expect("this test has a path")).args(["--exact", name]);
+        let output = again.output().expect("unshare runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && told.contains("1 passed"),
+            "{name} needs the right to mount a tmpfs, as root or in a user namespace, and tests nothing without: {told}{}",
+            stderr(&output)
+        );
     }
 
     fn home(&self) -> Home {
@@ -195,7 +211,8 @@ fn a_full_disk_stops_input_and_nothing_else(small: &Small) {
 
 #[test]
 fn a_full_file_system_stops_input_and_nothing_else() {
-    a_full_disk_stops_input_and_nothing_else(&Small::tmpfs_or_limit());
+    let name = "full_disk::a_full_file_system_stops_input_and_nothing_else";
+    Small::tmpfs(name, a_full_disk_stops_input_and_nothing_else);
 }
 
 #[test]
@@ -215,15 +232,14 @@ fn says_that_it_is_full(home: &Home, output: &Output) {
 
 #[test]
 fn a_start_on_a_full_file_system_says_so_and_the_next_one_serves() {
-    // Without the right to mount, the limit of the test below stands for it.
-    let small = Small::tmpfs_or_limit();
-    let Some(ballast) = small.ballast() else { return };
-    let home = small.home();
-    small.fill();
-    says_that_it_is_full(&home, &home.run(&["up", "--listen", "127.0.0.1:0"]));
-    std::fs::remove_file(ballast).expect("the ballast goes");
-    let server = home.serve();
-    assert_eq!(block_on(server.get("/ready")).0, 200);
+    Small::tmpfs("full_disk::a_start_on_a_full_file_system_says_so_and_the_next_one_serves", |small| {
+        let home = small.home();
+        small.fill();
+        says_that_it_is_full(&home, &home.run(&["up", "--listen", "127.0.0.1:0"]));
+        std::fs::remove_file(small.ballast().expect("a file takes the space")).expect("the ballast goes");
+        let server = home.serve();
+        assert_eq!(block_on(server.get("/ready")).0, 200);
+    });
 }
 
 #[test]
@@ -241,9 +257,10 @@ fn a_start_where_no_file_may_grow_says_so_and_the_next_one_serves() {
 #[test]
 fn a_small_file_system_is_small() {
     // Without this the tests above would prove nothing: what is written there must come to an end.
-    if let Small::Tmpfs(mount) = Small::tmpfs_or_limit() {
+    Small::tmpfs("full_disk::a_small_file_system_is_small", |small| {
+        let Small::Tmpfs(mount) = small else { panic!("it is no file system") };
         assert!(fills(mount.at.path()));
-    }
+    });
     let dir = tempfile::tempdir().expect("a directory");
     let script = "trap '' XFSZ; ulimit -S -f 2048; head -c 99000000 /dev/zero > \"$0\"";
     let written = Command::new("sh").arg("-c").arg(script).arg(dir.path().join("file")).output();

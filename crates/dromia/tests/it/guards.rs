@@ -36,23 +36,23 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 54] = [
+const GUARDS: [Guard; 55] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
-        ".canonical(&call.arguments)",
+        ".canonical_arguments(&call.arguments)",
         "a_form_that_is_not_canonical_is_caught",
     ),
     guard(
         "action",
         "tools/src/toolbox.rs",
-        "let action = action(tool.name(), &arguments)",
+        "let action = action_digest(tool.name(), &arguments)",
         "a_digest_of_other_bytes_is_caught",
     ),
     guard(
         "principal",
         "gateway/src/caller.rs",
-        "core.authority().scope(",
+        "core.authority().issue_scope(",
         "a_scope_issued_elsewhere_is_caught",
     ),
     guard("principal", "gateway/src/caller.rs", "revoked", "a_cached_token_that_was_revoked_is_caught"),
@@ -77,7 +77,7 @@ const GUARDS: [Guard; 54] = [
     guard(
         "capability",
         "guard/src/gate.rs",
-        "rule: DEFAULT_DENY.to_owned(), reason: reason(action)",
+        "rule: DEFAULT_DENY.to_owned(), reason: denial_reason(action)",
         "a_gate_that_takes_tools_models_and_replies_for_granted_is_caught",
     ),
     guard(
@@ -86,7 +86,12 @@ const GUARDS: [Guard; 54] = [
         "self.lacks_word(",
         "a_gate_that_knows_no_privileged_tools_is_caught",
     ),
-    guard("capability", "guard/src/gate.rs", "reach::covering(", "a_gate_that_asks_for_no_host_is_caught"),
+    guard(
+        "capability",
+        "guard/src/gate.rs",
+        "reach::find_covering_grant(",
+        "a_gate_that_asks_for_no_host_is_caught",
+    ),
     guard(
         "capability",
         "guard/src/gate.rs",
@@ -96,10 +101,15 @@ const GUARDS: [Guard; 54] = [
     guard(
         "capability",
         "guard/src/gate.rs",
-        "capabilities.covering(",
+        "capabilities.find_covering(",
         "a_gate_that_asks_no_capabilities_is_caught",
     ),
-    guard("capability", "guard/src/gate.rs", "self.bounding(", "a_gate_that_asks_no_capabilities_is_caught"),
+    guard(
+        "capability",
+        "guard/src/gate.rs",
+        "self.check_bounds(",
+        "a_gate_that_asks_no_capabilities_is_caught",
+    ),
     guard(
         "capability",
         "guard/src/capability/token.rs",
@@ -133,7 +143,7 @@ const GUARDS: [Guard; 54] = [
     guard(
         "labels",
         "engine/src/owner/approving/waking.rs",
-        "given(part, self.story.by_hand)",
+        "result_as_input(part, self.story.by_hand)",
         "a_result_that_forgets_what_led_to_its_call_is_caught",
     ),
     guard(
@@ -151,26 +161,37 @@ const GUARDS: [Guard; 54] = [
     guard(
         "policy",
         "guard/src/gate.rs",
-        "self.policies.judge(",
+        "self.policies.judge_action(",
         "a_gate_without_a_layer_of_its_policy_is_caught",
     ),
     guard(
         "policy",
         "guard/src/policy/question.rs",
-        "permission::rows(",
+        "permission::rows_for_tool(",
         "a_gate_that_reads_no_word_of_the_operator_is_caught",
     ),
     guard(
         "policy",
         "guard/src/policy.rs",
-        "denied(BROKEN",
+        "denied(whose, BROKEN",
         "a_gate_that_takes_a_broken_policy_for_a_yes_is_caught",
     ),
-    guard("policy", "guard/src/policy.rs", "index == 0 ||", "a_lower_layer_that_allows_is_caught"),
+    guard(
+        "policy",
+        "guard/src/policy.rs",
+        "said.call > PolicyVerdict::Allow",
+        "a_lower_layer_that_allows_is_caught",
+    ),
+    guard(
+        "policy",
+        "dromia/src/up.rs",
+        "policies.with_evaluator(",
+        "an_evaluation_in_the_servers_own_process_is_caught",
+    ),
     guard(
         "policy",
         "dromia/src/policy/folder.rs",
-        "layers.probe()?",
+        "evaluator.probe_samples(&layers)?",
         "a_policy_that_is_asked_nothing_before_it_counts_is_caught",
     ),
     guard(
@@ -191,24 +212,34 @@ const GUARDS: [Guard; 54] = [
         "if known.is_good",
         "a_wrong_policy_that_teaches_the_bare_mount_is_caught",
     ),
-    guard("asking", "guard/src/gate.rs", "Call::Ask if", "a_gate_that_takes_an_ask_for_a_yes_is_caught"),
-    guard("asking", "engine/src/owner.rs", "self.advised(", "an_opinion_that_is_not_asked_for_is_caught"),
+    guard(
+        "asking",
+        "guard/src/gate.rs",
+        "PolicyVerdict::Ask if",
+        "a_gate_that_takes_an_ask_for_a_yes_is_caught",
+    ),
+    guard(
+        "asking",
+        "engine/src/owner.rs",
+        "self.apply_opinion(",
+        "an_opinion_that_is_not_asked_for_is_caught",
+    ),
     guard(
         "asking",
         "contracts/src/approval/barred.rs",
-        "self.mistyped(",
+        "self.find_mistyped(",
         "a_rule_that_no_call_can_fit_is_caught",
     ),
     guard(
         "asking",
         "engine/src/owner/approving.rs",
-        ".tools.contents(",
+        ".tools.executable_files(",
         "a_program_whose_files_changed_since_is_caught",
     ),
     guard(
         "asking",
         "engine/src/opinion.rs",
-        "typed(turn)",
+        "typed_texts(turn)",
         "a_request_that_shows_what_nobody_vouches_for_is_caught",
     ),
     guard(
@@ -232,13 +263,13 @@ const GUARDS: [Guard; 54] = [
     guard(
         "leaks",
         "tools/src/toolbox.rs",
-        ".leaks.find(scope, call.arguments",
+        ".leaks.scan_text(scope, call.arguments",
         "a_tool_that_looks_for_no_secrets_is_caught",
     ),
     guard(
         "leaks",
         "engine/src/owner/withholding.rs",
-        "mask(&mut bytes, &leaks)",
+        "mask_secrets(&mut bytes, leaks)",
         "a_way_that_hands_out_an_answer_is_caught",
     ),
     guard(
@@ -250,7 +281,7 @@ const GUARDS: [Guard; 54] = [
     guard(
         "leaks",
         "gateway/src/outbox/bringing.rs",
-        ".leaks.find(",
+        ".leaks.scan_text(",
         "an_outbox_that_looks_for_no_secrets_is_caught",
     ),
     guard(
@@ -268,7 +299,7 @@ const GUARDS: [Guard; 54] = [
     guard(
         "execution",
         "tools/src/toolbox/programs.rs",
-        "self.holds(agent, call)",
+        "self.check_contents(at, call)",
         "a_program_that_would_start_with_other_files_than_were_allowed_is_caught",
     ),
     guard(
@@ -290,7 +321,7 @@ const GUARDS: [Guard; 54] = [
         "a_check_followed_by_an_open_is_caught",
     ),
     guard("execution", "sandbox/src/helper/landlock.rs", "restrict_self", "a_planted_hole_is_caught"),
-    guard("execution", "guard/src/egress/line.rs", "fn judge(", "a_way_out_without_a_guard_is_caught"),
+    guard("execution", "guard/src/egress/line.rs", "fn judge_hop(", "a_way_out_without_a_guard_is_caught"),
     guard(
         "execution",
         "guard/src/egress/line.rs",
@@ -312,7 +343,7 @@ const GUARDS: [Guard; 54] = [
     guard(
         "record",
         "guard/src/audit/export.rs",
-        "follow(before, record) != link",
+        "next_link(before, record) != link",
         "a_reader_that_looks_at_the_number_only_is_caught",
     ),
     guard(
@@ -389,8 +420,14 @@ fn a_guard_that_is_not_there_and_a_test_that_is_not_there_are_noticed() {
 #[test]
 fn the_gate_asks_in_its_order() {
     let gate = fs::read_to_string(crates().join("guard/src/gate.rs")).expect("the gate");
-    let body = gate.split_once("fn judge(").expect("it judges").1;
+    let body = gate.split_once("async fn judge_action(").expect("it judges").1;
     let at = |sign: &str| body.find(sign).unwrap_or_else(|| panic!("it has no {sign}"));
-    let order = ["self.capability(", "self.policies.judge(", "Call::Allow =>", "Call::Ask if"].map(at);
+    let order = [
+        "self.check_capability(",
+        "self.policies.judge_action(",
+        "PolicyVerdict::Allow =>",
+        "PolicyVerdict::Ask if",
+    ]
+    .map(at);
     assert!(order.is_sorted(), "capability, then policy, then the verdict: {order:?}");
 }

@@ -38,7 +38,7 @@ impl Home {
         self.directory.path().join("home")
     }
 
-    pub(crate) fn token(&self) -> String {
+    pub(crate) fn token_path(&self) -> String {
         std::fs::read_to_string(self.path().join("token")).expect("init wrote a token").trim().to_owned()
     }
 
@@ -76,7 +76,7 @@ impl Home {
         let stdout = child.stdout.take().expect("the output is a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the server announces itself");
         let url = line.trim().strip_prefix("listening ").expect("the first line is the address").to_owned();
-        Server { child, url, token: self.token() }
+        Server { child, url, token: self.token_path() }
     }
 }
 

@@ -167,6 +167,39 @@ fn rows(home: &Home, noun: &str) -> usize {
     listed["items"].as_array().expect("items").len()
 }
 
+/// Whoever vouches for the labels of a file vouches for no body: what nobody could tell is refused, and nothing of it stays.
+#[test]
+fn a_file_with_a_body_that_cannot_be_read_is_refused_whatever_is_said_of_its_labels() {
+    let home = Home::new();
+    let server = home.serve();
+    let said = json!({"text": "@tool time.now {}\n@say hello", "agent": "assistant", "wait": true});
+    let (session, _) = block_on(says(&server, &said));
+    let path = home.path().join("talk.session");
+    let file = path.to_str().expect("a path");
+    let written = home.run(&["session", "export", &session, "--file", file]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let text = std::fs::read_to_string(&path).expect("it is written");
+    for (from, to) in [
+        (r#"{\"type\":\"text\""#, r#"{\"type\":\"tixt\""#),
+        (r#"{\"call\":\"call_1_0\""#, r#"{\"call\":\"call_1_7\""#),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        std::fs::write(&path, changed).expect("it can be written");
+        for more in [&[][..], &["--trust-labels"]] {
+            let line = [&["session", "import", file, "--agent", "assistant"][..], more].concat();
+            let refused = home.run(&line);
+            assert!(
+                !refused.status.success() && stderr(&refused).contains("session file"),
+                "{}",
+                stderr(&refused)
+            );
+        }
+    }
+    assert_eq!(rows(&home, "session"), 1, "nothing of the refused files is there");
+    drop(server);
+}
+
 #[test]
 fn an_import_under_which_the_server_is_killed_is_not_there_and_is_whole_when_it_is_repeated() {
     let home = Home::new();

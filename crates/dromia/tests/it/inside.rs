@@ -102,10 +102,10 @@ fn after_something_untrusted_a_program_without_a_way_out_runs_and_one_with_it_is
 fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
     let home = home("approvals: { unattended: [http] }\ntools: { exec: { network: proxy } }\n");
     let server = home.serve();
-    agent(&home, "open", &["net:h.example"]);
+    agent(&home, "open", &["net:h.example", "plan.declare"]);
     let calls = [
-        // Planned by being in the step before anything was read; then names are read that nobody vouches for.
-        ("exec", json!({"argv": ["true"]})),
+        // Planned before anything was read; then names are read that nobody vouches for.
+        ("plan.declare", json!({"tools": {"exec": {"times": 9}}})),
         ("file.write", json!({"path": "a", "content": "as I was told"})),
         ("file.list", json!({})),
         ("exec", json!({"argv": ["true"]})),
@@ -115,7 +115,7 @@ fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
     // The words stand in the calls and in nothing that was typed, so nobody said them.
     let text = typed(&calls).replace("true", r"tru\u0065").replace("sub", r"su\u0062");
     let (run, _) = block_on(turn_of(&server, "open", &text));
-    for (call, chosen) in [("call_4_0", "argv)"), ("call_5_0", "argv)"), ("call_6_0", "argv, cwd)")] {
+    for (call, chosen) in [("call_4_0", "argv;"), ("call_5_0", "argv;"), ("call_6_0", "argv, cwd;")] {
         let explained = document(&home, &["policy", "explain", &run, call]);
         assert_eq!(explained["rule"], "ask unsaid-object", "{explained}");
         let why = explained["why"].as_str().unwrap_or_default();

@@ -269,7 +269,7 @@ fn an_ask_whose_server_is_killed_or_ended_says_how_to_go_on_and_stays_one_run() 
     for is_killed in [true, false] {
         let home = Home::new();
         let server = home.serve();
-        let line = ["ask", "@slow 8000\n@say done", "--idempotency-key", "once", "--timeout", "120s"];
+        let line = ["ask", "@slow 8000\n@say done", "--idempotency-key", "once", "--timeout", "30s"];
         let mut command = home.command();
         let asking =
             command.args(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");

@@ -13,6 +13,11 @@ pub(crate) enum Say {
     Text(String),
     /// One call: the tool as it travels on the wire, and its arguments.
     Call(&'static str, String),
+    /// Nothing for so many seconds: there are too many requests.
+    Busy {
+        /// When to ask again.
+        seconds: u32,
+    },
 }
 
 /// What decides the answers, from the model's name and the messages.
@@ -79,6 +84,12 @@ fn answer(stream: TcpStream, mind: &Mind) -> Option<()> {
             let function = json!({"name": tool, "arguments": arguments});
             let call = json!({"id": "call_0", "type": "function", "function": function});
             (json!({"role": "assistant", "content": "", "tool_calls": [call]}), "tool_calls")
+        }
+        Say::Busy { seconds } => {
+            let refused = format!(
+                "HTTP/1.1 429 Too Many Requests\r\nretry-after: {seconds}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            return (&stream).write_all(refused.as_bytes()).ok();
         }
     };
     let completion = json!({

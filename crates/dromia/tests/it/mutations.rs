@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dromia_contracts::Actor;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::Part;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{NewInput, Runs as _, Target};
+use dromia_contracts::runs::{EnginePort as _, InputTarget, NewInput};
 use dromia_testkit::faulty::CommitFault;
 
 use self::client::{Client, LINE, MESSAGE, Stop};
@@ -48,7 +48,7 @@ fn live(root: &Path, client: &mut Client, site: Option<Site>) -> (Vec<String>, R
     let lived = tokio.block_on(async {
         let house = House::open(root, |store| match site {
             None => {}
-            Some((Place::Nth(nth), fault)) => store.fail(nth as u64, fault),
+            Some((Place::Nth(nth), fault)) => store.fail_nth(nth as u64, fault),
             Some((Place::First(word), fault)) => store.fail_first(word, fault),
         });
         let played = client.play(&house).await;
@@ -56,7 +56,7 @@ fn live(root: &Path, client: &mut Client, site: Option<Site>) -> (Vec<String>, R
             Ok(()) => look(&house, client).await.map_err(Stop::Wrong),
             Err(stop) => Err(stop),
         };
-        (house.store.log(), looked)
+        (house.store.commit_log(), looked)
     });
     // The tasks end where they stand; a tool on its own thread cannot be cut off and is waited for.
     tokio.shutdown_timeout(Duration::from_secs(10));
@@ -231,17 +231,17 @@ fn a_message_that_arrived_twice_is_caught() {
     let found = spoiled(async |house, client| {
         let tenant = client.tenant().expect("is there");
         let input = NewInput {
-            target: Target::Session(client.acked_of("bob").expect("is there").session),
+            target: InputTarget::Session(client.acked_of("bob").expect("is there").session),
             author: Actor::new(&format!("agent:{}", client.agent("ada").expect("is there"))),
             history: Vec::new(),
             answers: None,
-            offer: Offer::default(),
+            offer: ClientOptions::default(),
             call: None,
-            parts: vec![Part::text(MESSAGE, Label::PUBLIC_FACT)],
+            parts: vec![ContentPart::new_text(MESSAGE, Label::PUBLIC_FACT)],
             key: None,
             wait: false,
         };
-        house.engine.submit(house.scope(tenant), input).await.expect("is taken");
+        house.engine.submit_input(house.scope(tenant), input).await.expect("is taken");
     });
     let found = found.expect_err("the check sees it");
     assert!(found.starts_with("the messages"), "{found}");

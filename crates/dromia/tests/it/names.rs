@@ -11,8 +11,9 @@ use crate::tree::published;
 
 /// The rows that keep nothing from anybody.
 const ROWS: &str = "agents: { asistant: { permissions: { deny: [file.write] } } }\n\
-                    approvals: { unattended: [webhok], approvers: [bob, 'token:inti', 'cli:0'] }\n\
-                    tenants: { default: { budgets: [{ name: a, per: agent, of: asistent, measure: calls, period: day, limit: \"5\" }] } }\n";
+                    approvals: { unattended: [webhok], approvers: [bob, 'cli:0'] }\n\
+                    tenants: { default: { budgets: [{ name: a, per: agent, of: asistent, measure: calls, period: day, limit: \"5\" }, \
+                    { name: b, per: actor, of: 'token:inti', measure: calls, period: day, limit: \"5\" }] } }\n";
 
 #[test]
 fn validate_warns_of_names_that_the_file_alone_shows_to_be_nobodys() {
@@ -41,7 +42,7 @@ fn the_doctor_and_the_start_look_into_the_store_too() {
     let meant = [
         "agents.asistant: no agent of the tenant default is called `asistant`; did you mean `assistant`?",
         "tenants.default.budgets.0: no agent of the tenant default is called `asistent`; did you mean `assistant`?",
-        "approvals.approvers.1: no token that counts is called `inti`; did you mean `init`?",
+        "tenants.default.budgets.1: no token that counts is called `inti`; did you mean `init`?",
         "approvals.unattended.0: ",
     ];
     let looked = |by: &str| {
@@ -51,7 +52,7 @@ fn the_doctor_and_the_start_look_into_the_store_too() {
         for says in meant {
             assert!(told.contains(says), "{by}: {says}: {told}");
         }
-        assert!(!told.contains("approvers.2"), "{by}: {told}");
+        assert!(!told.contains("approvers.1"), "{by}: {told}");
     };
     looked("the store at rest");
     let log = home.path().join("log");
@@ -73,7 +74,7 @@ fn names_that_are_somebodys_are_told_nowhere() {
     append(
         &home.path().join("dromia.yaml"),
         "agents: { assistant: { permissions: { deny: [file.write] } } }\n\
-         approvals: { unattended: [webhook], approvers: ['token:init', 'cli:0'] }\n",
+         approvals: { unattended: [webhook], approvers: ['token:tok_00000000000000000000000000000000', 'cli:0'] }\n",
     );
     let output = home.run(&["config", "validate"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));

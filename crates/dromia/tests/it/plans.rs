@@ -14,11 +14,15 @@ pub(crate) const ENDORSED: &str = include_str!("../../../../eval/security/polici
 /// A home with a tool that pays somebody, and what the bank hears.
 pub(crate) fn house(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex<Vec<String>>>) {
     let (home, (port, heard)) = (Home::new(), bank());
-    let pays = "description: Pays., effect: keyed, roles: { to: destination }, \
-                arguments: { properties: { to: { type: string } }, required: [to] }";
+    let pays = "description: Pays., effect: keyed, \
+                roles: { to: destination, sum: amount, order: object, note: payload }, \
+                arguments: { properties: { to: { type: string }, sum: { type: number }, order: { type: integer }, \
+                note: { type: string } } }";
+    let looks = "description: Tells orders., effect: pure, sink: inside, sensitivity: high, \
+                 records: { keys: [id], names: [subject] }";
     let file = format!(
         "approvals: {{ {approvals} }}\ntools:\n  external:\n    bank.pay: {{ {pays}, url: \
-         'http://127.0.0.1:{port}/pay' }}\n"
+         'http://127.0.0.1:{port}/pay' }}\n    bank.orders: {{ {looks}, url: 'http://127.0.0.1:{port}/orders' }}\n"
     );
     append(&home.path().join("dromia.yaml"), &file);
     let policies = home.path().join("policies");
@@ -32,6 +36,25 @@ pub(crate) fn house(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex
 /// What the model is told to do, one call after the other.
 fn event(calls: &[(&str, Value)]) -> Value {
     let lines: Vec<_> = calls.iter().map(|(tool, arguments)| format!("@tool {tool} {arguments}")).collect();
+    json!({"text": lines.join("\n"), "agent": "clerk", "wait": true})
+}
+
+/// The same where nothing of the calls stands in what a person typed, but for these words: what is escaped in JSON stands in no
+/// text as it is meant.
+fn hidden(calls: &[(&str, Value)], words: &str) -> Value {
+    let code = |c: char| format!(r"\u{:04x}", u32::from(c));
+    let escaped = |text: String| {
+        let pieces = text.split('"').enumerate();
+        let pieces =
+            pieces.map(
+                |(place, piece)| {
+                    if place % 2 == 1 { piece.chars().map(code).collect() } else { piece.to_owned() }
+                },
+            );
+        pieces.collect::<Vec<String>>().join("\"")
+    };
+    let line = |(tool, arguments): &(&str, Value)| format!("@tool {tool} {}", escaped(arguments.to_string()));
+    let lines: Vec<_> = calls.iter().map(line).chain([words.to_owned()]).collect();
     json!({"text": lines.join("\n"), "agent": "clerk", "wait": true})
 }
 
@@ -51,12 +74,21 @@ struct Turn {
 impl Turn {
     /// Lives through a turn of an agent with these grants, which makes the calls one after the other.
     fn of(grants: &[&str], calls: &[(&str, Value)]) -> Self {
+        Self::live(grants, calls, &event(calls))
+    }
+
+    /// The same where nothing of the calls stands in what a person typed, but for these words.
+    fn typed(grants: &[&str], calls: &[(&str, Value)], words: &str) -> Self {
+        Self::live(grants, calls, &hidden(calls, words))
+    }
+
+    fn live(grants: &[&str], calls: &[(&str, Value)], event: &Value) -> Self {
         let (home, heard) = house("unattended: [http]", &[]);
         let server = home.serve();
         let grants: Vec<_> = grants.iter().map(|&grant| grant.to_owned()).collect();
         create(&home, "clerk", &grants);
         let (run, entries) = block_on(async {
-            let (status, answer) = server.event(&event(calls)).await;
+            let (status, answer) = server.event(event).await;
             assert_eq!((status, answer["status"].as_str()), (200, Some("completed")), "{answer}");
             let session = answer["session"].as_str().expect("a session").to_owned();
             let entries =
@@ -80,12 +112,24 @@ impl Turn {
     }
 }
 
+fn paying(arguments: Value) -> (&'static str, Value) {
+    ("bank.pay", arguments)
+}
+
+fn planning(calls: &Value) -> (&'static str, Value) {
+    ("plan.declare", json!({"tools": {"bank.pay": calls}}))
+}
+
+fn orders() -> (&'static str, Value) {
+    ("bank.orders", json!({}))
+}
+
 fn pay(to: &str) -> (&'static str, Value) {
     ("bank.pay", json!({ "to": to }))
 }
 
 fn declare(to: &str) -> (&'static str, Value) {
-    ("plan.declare", json!({"tools": {"bank.pay": [to]}}))
+    ("plan.declare", json!({"tools": {"bank.pay": {"to": [to]}}}))
 }
 
 #[test]
@@ -107,13 +151,94 @@ fn what_is_outside_of_a_frozen_plan_is_asked_about_and_explained() {
 }
 
 #[test]
+fn a_begun_call_keeps_what_led_to_it_and_which_of_its_arguments_were_typed() {
+    // Three letters are too few to be taken for typed.
+    let calls = [declare("bob-the-builder"), pay("ann"), pay("bob-the-builder")];
+    let turn = Turn::of(&["bank.pay", "plan.declare"], &calls);
+    let kept = |of: &Value| (of["context"].clone(), of["endorsed"].clone());
+    let explained: Vec<_> = turn.explained[1..].iter().map(kept).collect();
+    // The answer to the first payment is somebody else's text.
+    let expected = [(json!("trusted/actor"), Value::Null), (json!("untrusted/actor"), json!(["to"]))];
+    assert_eq!(explained, expected, "{:?}", turn.entries);
+    let started = turn.entries.iter().filter(|entry| entry["kind"] == "tool_started");
+    let pays = started.map(|entry| &entry["fields"]).filter(|fields| fields["tool"] == "bank.pay");
+    assert_eq!(pays.map(kept).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_declaration_that_is_not_granted_plans_nothing() {
     let turn = Turn::of(&["bank.pay"], &[declare("bob"), pay("ann"), pay("bob"), pay("ann")]);
     assert_eq!(turn.said(1), (false, "default deny", None));
     assert_eq!(turn.said(2), (true, "grant bank.pay", None));
     assert_eq!(turn.said(3), (false, "ask unplanned", Some(false)));
-    assert_eq!(turn.said(4), (true, "grant bank.pay", Some(true)), "it was asked for before");
-    assert_eq!(turn.paid, [r#"{"to":"ann"}"#, r#"{"to":"ann"}"#], "{:?}", turn.entries);
+    assert_eq!(turn.said(4), (false, "ask unplanned", Some(false)), "it was asked for before, and once");
+    assert_eq!(turn.paid, [r#"{"to":"ann"}"#], "{:?}", turn.entries);
+}
+
+/// The grants of whoever pays by a plan.
+const PAYER: [&str; 3] = ["bank.orders", "bank.pay", "plan.declare"];
+
+#[test]
+fn a_plan_is_no_blank_cheque() {
+    let bound = json!({"to": ["bob"], "amount_max": 50, "objects": ["12"], "texts": ["as ever"], "times": 9});
+    let calls = [
+        planning(&bound),
+        orders(),
+        paying(json!({"to": "bob", "sum": 50, "order": 12, "note": "as ever"})),
+        paying(json!({"to": "bob", "sum": 50_000})),
+        paying(json!({"to": "bob", "order": 13})),
+        paying(json!({"to": "bob", "note": "my orders are 7 and 9"})),
+        paying(json!({"note": "as ever"})),
+        paying(json!({"note": "nobody said so"})),
+    ];
+    let turn = Turn::typed(&PAYER, &calls, "");
+    assert_eq!(turn.said(3), (true, "grant bank.pay", Some(true)), "{:?}", turn.explained);
+    assert_eq!(turn.said(7), (true, "grant bank.pay", Some(true)), "{:?}", turn.explained);
+    for (step, rule, words) in [
+        (
+            4,
+            "ask unsaid-object",
+            "somebody else may have chosen sum; planned was 9 calls (8 left) to bob, upon 12",
+        ),
+        (5, "ask unsaid-object", "somebody else may have chosen order; planned was 9 calls"),
+        (6, "ask unplanned-content", "note may tell what bank.orders told; planned was"),
+        (8, "ask unplanned-content", "amount at most 50"),
+    ] {
+        assert_eq!(turn.said(step), (false, rule, Some(true)), "{:?}", turn.explained[step - 1]);
+        let why = turn.explained[step - 1]["why"].as_str().unwrap_or_default();
+        assert!(why.contains(words), "{why}");
+    }
+    assert_eq!(turn.paid.len(), 3, "a look and two payments: {:?}", turn.paid);
+}
+
+#[test]
+fn a_planned_payment_is_made_as_often_as_was_planned() {
+    let calls = [planning(&json!({"to": ["bob"], "times": 2})), orders(), pay("bob"), pay("bob"), pay("bob")];
+    let turn = Turn::typed(&PAYER, &calls, "");
+    assert_eq!(turn.said(4), (true, "grant bank.pay", Some(true)));
+    assert_eq!(turn.said(5), (false, "ask unplanned", Some(false)));
+    let why = turn.explained[4]["why"].as_str().unwrap_or_default();
+    assert!(why.contains("planned was 2 calls (0 left) to bob"), "{why}");
+    assert_eq!(turn.paid.len(), 3, "a look and two payments: {:?}", turn.paid);
+}
+
+#[test]
+fn a_planned_payment_tells_what_it_was_planned_to_tell() {
+    let carries = json!({"to": ["bob"], "carries": ["bank__orders"]});
+    let calls = [planning(&carries), orders(), paying(json!({"to": "bob", "note": "7 and 9"}))];
+    let turn = Turn::typed(&PAYER, &calls, "");
+    assert_eq!(turn.said(3), (true, "grant bank.pay", Some(true)), "{:?}", turn.explained);
+}
+
+#[test]
+fn an_order_is_the_one_that_a_person_named_and_no_other() {
+    let order = |order: u32| paying(json!({"to": "bob", "order": order}));
+    let twice = || planning(&json!({"to": ["bob"], "times": 2}));
+    let turn = Turn::typed(&PAYER, &[twice(), orders(), order(9), order(7)], "Pay the rent.");
+    assert_eq!(turn.said(3), (false, "ask unsaid-object", Some(true)), "nobody named it");
+    assert_eq!(turn.said(4), (true, "grant bank.pay", Some(true)), "{:?}", turn.explained);
+    let turn = Turn::typed(&PAYER, &[twice(), orders(), order(7)], "Pay the rental car.");
+    assert_eq!(turn.said(3), (false, "ask unsaid-object", Some(true)));
 }
 
 #[test]
@@ -121,10 +246,10 @@ fn a_call_that_runs_by_itself_stands_to_the_plan_as_it_stood_when_it_was_asked_f
     let (home, heard) = house("hold_ms: 300", &[("endorsed.rego", ENDORSED)]);
     let server = home.serve();
     create(&home, "clerk", &["bank.pay".to_owned(), "plan.declare".to_owned()]);
-    // Three letters are nobody's word, so what was planned is asked about for that reason and for no other.
+    // Nobody typed the name, so what was planned is asked about for that reason and for no other.
     let calls = [declare("bob"), pay("ann"), pay("bob")];
     block_on(async {
-        let (status, answer) = server.event(&event(&calls)).await;
+        let (status, answer) = server.event(&hidden(&calls, "")).await;
         assert_eq!((status, answer["status"].as_str()), (200, Some("completed")), "{answer}");
     });
     let waiting = until(&home, |approval| approval["state"] == "waiting");

@@ -174,3 +174,116 @@ fn a_rule_that_people_are_shown_is_explained() {
     }
     assert_eq!(home.run(&["explain", "moon"]).status.code(), Some(2));
 }
+
+/// Makes an agent that may read files, by a line that begins like this.
+fn clerk(home: &Home, line: &[&str]) {
+    let grants = ["agent", "create", "clerk", "--grant", "model", "--grant", "reply", "--grant", "file.read"];
+    let made = home.run(&[line, &grants].concat());
+    assert!(made.status.success(), "{}", stderr(&made));
+}
+
+/// What came of a call that an agent was told to make: the run's state, and the rule and the reason of its refusal.
+async fn refused(server: &Server, token: &str, call: &str) -> (Value, Value) {
+    let request = reqwest::Client::new().post(format!("{}/v1/events", server.url)).bearer_auth(token);
+    let (status, answer) =
+        server.send(request.json(&json!({"text": call, "agent": "clerk", "wait": true}))).await;
+    assert_eq!(status, 200, "{answer}");
+    let run = answer["run"].as_str().expect("a run");
+    let path = format!("{}/v1/runs/{run}/decisions", server.url);
+    let (_, page) = server.send(reqwest::Client::new().get(path).bearer_auth(token)).await;
+    let decision = page["items"][0].clone();
+    (answer["status"].clone(), decision)
+}
+
+#[test]
+fn what_a_policy_does_to_its_worker_is_a_deny_and_the_server_goes_on_and_starts_again() {
+    let home = Home::new();
+    let server = home.serve();
+    let created: Value = document(&home, &["tenant", "create", "acme"]);
+    let token = created["token"].as_str().expect("a token");
+    clerk(&home, &[]);
+    clerk(&home, &["-T", "acme"]);
+    server.terminate();
+    let doubled: String = (1..48)
+        .map(|n| format!("\tx{n} := concat(\"\", [x{0}, x{0}])\n", n - 1))
+        .collect::<Vec<_>>()
+        .concat();
+    let rule = |argument: &str, condition: &str| {
+        format!(
+            "verdicts contains {{\"verdict\": \"deny\", \"rule\": \"own\"}} if {{\n\tinput.action.arguments.path == \
+             \"{argument}\"\n{condition}}}\n"
+        )
+    };
+    let rules = [
+        rule("range", "\tcount(numbers.range(1, 100000000)) == 1\n"),
+        rule("print", "\tcount(sprintf(\"%1000000000d\", [1])) == 1\n"),
+        rule("memory", &format!("\tx0 := \"aaaaaaaaaaaaaaaa\"\n{doubled}\tcount(x47) == 1\n")),
+    ];
+    write(&home, "own.rego", &rules.concat());
+    // Twice: what ended a worker keeps no server from starting again.
+    for life in 0..2 {
+        let server = home.serve();
+        block_on(async {
+            for path in ["range", "print", "memory"] {
+                let attack = format!("@tool file.read {}", json!({"path": path, "limit": 100 + life}));
+                let attacked = refused(&server, &server.token, &attack);
+                // Another tenant asks the same policy meanwhile, and is answered.
+                let usual = refused(&server, token, "@tool file.read {\"path\": \"usual\"}");
+                let ((ended, decision), (status, _)) = tokio::join!(attacked, usual);
+                assert_eq!((&ended, &status), (&json!("completed"), &json!("completed")), "{path}");
+                assert_eq!(
+                    (&decision["rule"], &decision["allowed"]),
+                    (&json!("policy policy-broken"), &json!(false))
+                );
+                let why = decision["why"].as_str().expect("a reason");
+                assert!(why.contains("policies/own.rego: it "), "{why}");
+            }
+            assert!(server.get("/health").await.0 == 200);
+        });
+        if life == 0 {
+            server.kill();
+        } else {
+            server.terminate();
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_calls_itself_is_refused_wherever_it_is_read() {
+    let home = Home::new();
+    let recursion = "deep(parts) := 0 if count(parts) == 0\n\
+                     deep(parts) := 1 + deep(array.slice(parts, 1, count(parts))) if count(parts) > 0\n\
+                     verdicts contains {\"verdict\": \"deny\", \"rule\": \"deep\"} if deep(split(input.action.arguments.path, \"/\")) > 2000\n";
+    write(&home, "own.rego", recursion);
+    for line in [&["policy", "test"][..], &["config", "validate"], &["up", "--listen", "127.0.0.1:0"]] {
+        let ended = home.run(line);
+        assert_eq!(ended.status.code(), Some(2), "{line:?}: {}", stderr(&ended));
+        assert!(
+            stderr(&ended).contains("policies/own.rego:5:1: `deep` needs itself"),
+            "{line:?}: {}",
+            stderr(&ended)
+        );
+    }
+    let doctor = page(&home, &["doctor", "--only", "policy"]);
+    assert!(doctor.contains("`deep` needs itself"), "{doctor}");
+    write(&home, "own.rego", GOOD);
+    let server = home.serve();
+    clerk(&home, &[]);
+    let digest = until(&home, |policy| policy["digest"].is_string())["digest"].clone();
+    write(&home, "own.rego", recursion);
+    let standing = until(&home, |policy| {
+        policy["refused"]["problem"].as_str().is_some_and(|problem| problem.contains("`deep` needs itself"))
+    });
+    assert_eq!(standing["digest"], digest, "the last good one goes on to count");
+    let path = vec!["a"; 1000].join("/");
+    block_on(async {
+        let call = format!("@tool file.read {}", json!({ "path": path }));
+        let (ended, decision) = refused(&server, &server.token, &call).await;
+        assert_eq!(
+            (&ended, &decision["rule"]),
+            (&json!("completed"), &json!("policy policy-bound")),
+            "{decision}"
+        );
+    });
+    assert!(is_answered(&server));
+}

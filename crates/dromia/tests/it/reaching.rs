@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use dromia_contracts::sandbox::{Ending, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, Stream};
-use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_contracts::sandbox::{
+    NetworkAccess, OutputStream, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend,
+    SandboxMount,
+};
+use dromia_sandbox::probe::{self, BackendKind, BackendParts};
 use serde_json::{Value, json};
 
 use crate::egress::create;
@@ -142,29 +145,41 @@ impl Scene {
     }
 
     /// Tries everything behind walls, with a directory handed in or none.
-    fn behind(&self, walls: &dyn Sandbox, mounts: Vec<Mount>, at: &Value) -> BTreeMap<String, String> {
+    fn behind(
+        &self,
+        walls: &dyn SandboxBackend,
+        mounts: Vec<SandboxMount>,
+        at: &Value,
+    ) -> BTreeMap<String, String> {
         let spec = ProcessSpec {
             argv: ["python3", "-c", TRIES, &at.to_string()].map(str::to_owned).into(),
             env: Vec::new(),
             workspace: self.workspace.clone(),
             cwd: PathBuf::new(),
             mounts,
-            network: Network::None,
-            limits: Limits { wall_ms: 60_000, ..Limits::DEFAULT },
+            network: NetworkAccess::None,
+            limits: ProcessLimits { wall_ms: 60_000, ..ProcessLimits::DEFAULT },
             family: None,
         };
         block_on(async {
-            let mut process = walls.start(spec).await.expect("it starts");
+            let mut process = walls.start_process(spec).await.expect("it starts");
             let (mut said, mut complaint) = (Vec::new(), Vec::new());
             loop {
                 match process.next().await.expect("an end comes last") {
-                    ProcessEvent::Output { stream: Stream::Out, bytes } => said.extend_from_slice(&bytes),
-                    ProcessEvent::Output { stream: Stream::Err, bytes } => {
+                    ProcessEvent::Output { stream: OutputStream::Out, bytes } => {
+                        said.extend_from_slice(&bytes);
+                    }
+                    ProcessEvent::Output { stream: OutputStream::Err, bytes } => {
                         complaint.extend_from_slice(&bytes);
                     }
                     ProcessEvent::Ended(ending) => {
                         let complaint = String::from_utf8_lossy(&complaint);
-                        assert_eq!(ending, Ending::Exited { code: 0 }, "{}: {complaint}", walls.name());
+                        assert_eq!(
+                            ending,
+                            ProcessExit::Exited { code: 0 },
+                            "{}: {complaint}",
+                            walls.backend_name()
+                        );
                         return serde_json::from_slice(&said).expect("a table");
                     }
                 }
@@ -173,12 +188,12 @@ impl Scene {
     }
 
     /// Insists that nothing gets through walls that does without them.
-    fn holds(&self, walls: &dyn Sandbox) {
+    fn holds(&self, walls: &dyn SandboxBackend) {
         let found = self.behind(walls, Vec::new(), &self.at);
         assert_eq!(found.len(), TRIES_COUNT, "{found:#?}");
         let refused = found.values().all(|verdict| verdict.starts_with("refused: "));
-        assert!(refused, "{}: {found:#?}", walls.name());
-        assert_eq!(self.planted(), [""; 0], "{}", walls.name());
+        assert!(refused, "{}: {found:#?}", walls.backend_name());
+        assert_eq!(self.planted(), [""; 0], "{}", walls.backend_name());
     }
 
     /// Where something was planted; it is taken away.
@@ -217,14 +232,15 @@ fn store(home: &Path) -> PathBuf {
 }
 
 /// One backend of this machine, which must work.
-fn walls(kind: Kind) -> Arc<dyn Sandbox> {
+fn walls(kind: BackendKind) -> Arc<dyn SandboxBackend> {
     let helper = Path::new(env!("CARGO_BIN_EXE_dromia")).canonicalize().expect("it is there");
-    let backend = probe::one(&Machine { helper, engine: None, monitor: None, groups: Vec::new() }, kind);
+    let backend =
+        probe::probe_one(&BackendParts { helper, engine: None, monitor: None, groups: Vec::new() }, kind);
     backend.state.unwrap_or_else(|missing| panic!("{}: {}; {}", kind.name(), missing.what, missing.fix))
 }
 
 /// The walls that rise at once.
-const QUICK: [Kind; 3] = [Kind::Strict, Kind::Bubblewrap, Kind::Base];
+const QUICK: [BackendKind; 3] = [BackendKind::Strict, BackendKind::Bubblewrap, BackendKind::Base];
 
 #[test]
 fn nothing_of_the_server_and_of_others_is_reached_from_behind_any_wall() {
@@ -246,7 +262,7 @@ fn nothing_of_the_server_and_of_others_is_reached_from_a_guest() {
     let is_installed =
         ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| Path::new(path).is_file());
     assert!(is_installed, "gVisor is missing: apt-get install runsc");
-    Scene::open().holds(&*walls(Kind::Gvisor));
+    Scene::open().holds(&*walls(BackendKind::Gvisor));
 }
 
 /// The planted fault: the home is handed in.
@@ -256,8 +272,8 @@ fn a_home_that_is_handed_in_is_caught() {
     for kind in QUICK {
         let walls = walls(kind);
         let source = scene.home.path().canonicalize().expect("it is there");
-        let mount = Mount { source: source.clone(), target: "/opt/home".into(), writable: false };
-        let place = walls.place(&mount).to_owned();
+        let mount = SandboxMount { source: source.clone(), target: "/opt/home".into(), writable: false };
+        let place = walls.mount_path(&mount).to_owned();
         let mut at = scene.at.clone();
         let store = Path::new(at["store"].as_str().expect("a path"));
         let store = place.join(store.strip_prefix(&source).expect("it is in the home"));

@@ -20,11 +20,17 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule {
         signs: &["Authority::claim("],
-        places: &[("dromia/src/up.rs", 1)],
+        // The second is a module of tests.
+        places: &[("dromia/src/up.rs", 1), ("contracts/src/approval/tests.rs", 1)],
         because: "the authority is claimed once, by the binary",
     },
     Rule {
-        signs: &["authority.scope(", "authority().scope(", "Scope {tenant", "Authority::scope("],
+        signs: &[
+            "authority.issue_scope(",
+            "authority().issue_scope(",
+            "Scope {tenant",
+            "Authority::issue_scope(",
+        ],
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
@@ -37,7 +43,12 @@ const RULES: &[Rule] = &[
         because: "authentication, recovery, the outbox, init, the keys of providers and the bench of `tool test` issue scopes, and nobody else",
     },
     Rule {
-        signs: &["authority.operator(", "authority().operator(", "Operator(())", "Authority::operator("],
+        signs: &[
+            "authority.issue_operator(",
+            "authority().issue_operator(",
+            "OperatorScope(())",
+            "Authority::issue_operator(",
+        ],
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
@@ -63,7 +74,7 @@ const RULES: &[Rule] = &[
         because: "one function takes over a run",
     },
     Rule {
-        signs: &["runs.submit("],
+        signs: &["runs.submit_input("],
         places: &[("gateway/src/ingress.rs", 1)],
         because: "what an actor brings is counted against his rate first",
     },
@@ -149,25 +160,25 @@ fn caught(place: &str, source: &str) -> Vec<String> {
 #[test]
 fn a_scope_issued_elsewhere_is_caught() {
     for source in [
-        "fn f(a: &Authority) { let scope = a_core.authority().scope(tenant, actor); }",
-        "fn f() {\n    let scope = self\n        .ports\n        .authority\n        .scope(tenant, actor);\n}",
-        "fn f() { let scope = Authority::claim().scope(tenant, actor); }",
-        "fn f() { let all = ports.authority.operator(); }",
+        "fn f(a: &Authority) { let scope = a_core.authority().issue_scope(tenant, actor); }",
+        "fn f() {\n    let scope = self\n        .ports\n        .authority\n        .issue_scope(tenant, actor);\n}",
+        "fn f() { let scope = Authority::claim().issue_scope(tenant, actor); }",
+        "fn f() { let all = ports.authority.issue_operator(); }",
     ] {
         assert_eq!(caught("tools/src/toolbox.rs", source).len(), 1, "{source}");
     }
     let place = "gateway/src/caller.rs";
     let counts = RULES.iter().flat_map(|rule| rule.places).filter(|(found, _)| *found == place);
     let more = counts.map(|(_, count)| count + 1).max().expect("it is allowed some");
-    let often = format!("fn f() {{ {} }}", "core.authority().scope(a, b); ".repeat(more));
+    let often = format!("fn f() {{ {} }}", "core.authority().issue_scope(a, b); ".repeat(more));
     assert_eq!(caught(place, &often).len(), 1, "one more than there are");
-    let said = "// core.authority().scope(a, b)\nfn f() {}\n#[cfg(test)]\nmod tests { fn g() { Authority::claim() } }";
+    let said = "// core.authority().issue_scope(a, b)\nfn f() {}\n#[cfg(test)]\nmod tests { fn g() { Authority::claim() } }";
     assert!(caught("tools/src/toolbox.rs", said).is_empty(), "a comment or a test issues nothing");
 }
 
 #[test]
 fn an_input_that_is_not_counted_is_caught() {
-    let past = "fn send() {\n    let submitted = core\n        .ports\n        .runs\n        .submit(scope, input);\n}";
+    let past = "fn send() {\n    let submitted = core\n        .ports\n        .runs\n        .submit_input(scope, input);\n}";
     assert_eq!(caught("gateway/src/routes/event.rs", past).len(), 1);
     assert_eq!(caught("gateway/src/ingress.rs", &past.repeat(2)).len(), 1);
 }

@@ -86,7 +86,8 @@ fn a_usage_names_what_is_missing_and_not_what_the_environment_says() {
         .expect("the program runs");
     let told = stderr(&output);
     assert!(told.contains("Usage: dromia capability grant <NAME> <RIGHT>..."), "{told}");
-    let help = text(&command().arg("--help").env("DROMIA_HOME", "/nowhere").output().expect("it runs"));
+    let help =
+        text(&command().args(["help", "options"]).env("DROMIA_HOME", "/nowhere").output().expect("it runs"));
     assert!(help.contains("--home <DIR>") && help.contains("$DROMIA_HOME"), "{help}");
     // An empty variable names no home, in particular not the directory that one stands in.
     let empty = command()
@@ -101,21 +102,32 @@ fn a_usage_names_what_is_missing_and_not_what_the_environment_says() {
 #[test]
 fn the_topics_are_read_as_they_are_meant() {
     insta::assert_snapshot!(text(&dromia(&["help", "exit-codes"])), @r#"
-    What a script learns from the exit code of any command:
+    The exit codes of every command:
 
-        0  done            it did what was asked
-        1  failed          it failed; the message says why, and `dromia explain CODE` says more about its code
-        2  not valid       the command line, a file or the request is not valid; the same again fails again
-        4  denied          the server did not let the caller, or the gate refused the action
-        5  no server       no server answers, or it is about to stop; start one with `dromia up`
-        6  conflict        what is there contradicts what was asked: a name is taken, a run has ended, the home is in use, a history is not as it was
-        7  the run failed  the run failed, was cancelled, or stopped at its limit; `dromia run why` says more
-        9  budget          a budget stopped the run; `dromia run why` names it and says how to go on
-      124  not in time     the wait ended before the run did, or a call waits for a person; what was asked for is stored and goes on
-      130  interrupted     somebody pressed Ctrl-C; what the server had taken goes on
+        0  done            the command succeeded
+        1  failed          the command failed; `dromia explain CODE` explains the code in the message
+        2  not valid       the command line, a file or the request is not valid; a repeat fails again
+        4  denied          the caller lacks the right, or the gate denied the action
+        5  no server       no server answers, or it is stopping; start one with `dromia up`
+        6  conflict        the request conflicts with the state: a name is taken, a run has ended, the home is in use, the audit log was changed
+        7  the run failed  the run failed, was cancelled, or reached its limit; see `dromia run why`
+        9  budget          a budget stopped the run; `dromia run why` names it and how to continue
+      124  not in time     the wait ended before the run, or a call waits for a person; the run continues
+      130  interrupted     you pressed Ctrl-C; what the server accepted continues
 
     With --json, a command that fails prints {"error": {…, "exit": N}} on stdout.
     "#);
+    let options = text(&dromia(&["help", "options"]));
+    for option in [
+        "-T, --tenant <HANDLE>",
+        "--json[=<FIELD,…>]",
+        "--jsonl ",
+        "--home <DIR>",
+        "-h, --help ",
+        "-V, --version ",
+    ] {
+        assert!(options.contains(option), "{option} is not in\n{options}");
+    }
     let environment = text(&dromia(&["help", "environment"]));
     assert!(environment.contains("DROMIA_HOME") && environment.contains("env:NAME"), "{environment}");
     let commands = text(&dromia(&["help", "commands"]));

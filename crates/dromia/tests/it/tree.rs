@@ -260,6 +260,61 @@ pub(crate) fn published(command: &str) -> Value {
     serde_json::from_slice(&text).expect("a schema is JSON")
 }
 
+/// The most lines and columns of bare help: one screen of a common terminal.
+const HELP_LINES_MAX: usize = 40;
+const HELP_COLUMNS_MAX: usize = 80;
+
+/// Says what is wrong with the page of bare help, which has a line for each of these commands.
+fn mistake_of_overview(page: &str, commands: &[&str]) -> Option<String> {
+    let lines: Vec<_> = page.trim_end().lines().collect();
+    if lines.len() > HELP_LINES_MAX {
+        return Some(format!("{} lines", lines.len()));
+    }
+    if let Some(wide) = lines.iter().find(|line| line.chars().count() > HELP_COLUMNS_MAX) {
+        return Some(format!("too wide: {wide}"));
+    }
+    if !page.contains("dromia help options") || page.contains("alias") {
+        return Some("it does not name the page of the options, or it names aliases".to_owned());
+    }
+    let rows_of = |command: &str| {
+        // Behind the heading of a group, or below it.
+        let is_row = |line: &&&str| line.split_whitespace().take(2).any(|word| word == command);
+        lines.iter().skip_while(|line| !line.starts_with("Start ")).filter(is_row).count()
+    };
+    let missing = commands.iter().find(|command| rows_of(command) == 0)?;
+    Some(format!("{missing} has no line"))
+}
+
+/// Whether the page of a command ends with an example of this program.
+fn ends_with_example(page: &str) -> bool {
+    let last = page.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    let mut lines = last.lines();
+    let is_headed = lines.next().is_some_and(|line| ["Example:", "Examples:"].contains(&line));
+    is_headed && last.contains("dromia ") && lines.all(|line| line.starts_with("  "))
+}
+
+#[test]
+fn long_help_and_a_page_without_an_example_are_caught() {
+    let rows = "Start    init  Create a home\n         up    Run the server\n";
+    let page = format!("About\n\n{rows}\nOptions: dromia help options\n");
+    assert_eq!(mistake_of_overview(&page, &["init", "up"]), None);
+    assert!(mistake_of_overview(&page, &["init", "run"]).is_some_and(|said| said.contains("run has")));
+    let long = page.clone() + &"more\n".repeat(HELP_LINES_MAX);
+    assert!(mistake_of_overview(&long, &[]).is_some_and(|said| said.contains("lines")));
+    let wide = page.clone() + &"x".repeat(HELP_COLUMNS_MAX + 1);
+    assert!(mistake_of_overview(&wide, &[]).is_some_and(|said| said.contains("too wide")));
+    assert!(
+        mistake_of_overview(rows, &[]).is_some()
+            && mistake_of_overview(&(page + "[alias: x]"), &[]).is_some()
+    );
+    assert!(ends_with_example("Usage: x\n\nExamples:\n  dromia up\n  dromia up --help\n"));
+    for page in
+        ["Usage: dromia up\n", "Examples:\n  dromia up\n\nA note.\n", "Examples:\n  up\n", "Example:\n"]
+    {
+        assert!(!ends_with_example(page), "{page}");
+    }
+}
+
 #[test]
 fn the_command_tree_keeps_its_word() {
     let home = Home::new();
@@ -276,11 +331,24 @@ fn the_command_tree_keeps_its_word() {
         let about = row["about"].as_str().expect("an about");
         assert!(!about.is_empty() && !about.contains('\n'), "{command}: {about:?}");
         assert!(page.starts_with(about.trim_end_matches('.')), "{command}: {page}");
+        assert!(ends_with_example(&page), "{command} does not end with an example: {page}");
+        assert!(
+            page.contains("`dromia help options`"),
+            "{command} hides the options of every command: {page}"
+        );
         if row["is_leaf"] == true {
-            assert!(page.contains("Example"), "{command} has no example");
             leaves.insert(command);
         }
     }
+    let commands: Vec<_> = rows
+        .iter()
+        .filter_map(|row| row["command"].as_str())
+        .filter(|command| !command.contains(' '))
+        .collect();
+    let (bare, flag) = (home.run(&[]), home.run(&["--help"]));
+    let (bare, flag) = (stderr(&bare), String::from_utf8(flag.stdout).expect("help is text"));
+    assert_eq!(mistake_of_overview(&bare, &commands), None, "{bare}");
+    assert_eq!(bare, flag);
     let known: BTreeSet<_> = LEAVES.iter().map(|(command, _)| *command).collect();
     let forgotten: Vec<_> = leaves.symmetric_difference(&known).collect();
     assert!(forgotten.is_empty(), "the table of this test and the tree differ by {forgotten:?}");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dromia_gateway::signature::{Claims, Key};
+use dromia_gateway::signature::{WebhookHeaders, WebhookSigningKey};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -33,9 +33,9 @@ pub(crate) struct Heard {
 impl Heard {
     /// Whether it was signed with a secret, not long ago.
     pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
-        let claims = Claims { id: &self.id, timestamp: &self.timestamp, signature: &self.signature };
-        let key: Key = secret.parse().expect("a key");
-        key.check(claims, &self.body, now(), Duration::from_mins(5)).is_ok()
+        let claims = WebhookHeaders { id: &self.id, timestamp: &self.timestamp, signature: &self.signature };
+        let key: WebhookSigningKey = secret.parse().expect("a key");
+        key.verify_message(claims, &self.body, now(), Duration::from_mins(5)).is_ok()
     }
 }
 
@@ -116,7 +116,7 @@ fn take(stream: TcpStream, kept: &Mutex<Vec<Heard>>, answer: &AtomicU16) {
     drop(reader.into_inner().write_all(text.as_bytes()));
 }
 
-fn key() -> Key {
+fn key() -> WebhookSigningKey {
     SECRET.parse().expect("a key")
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn say_signed(
     id: &str,
     text: &str,
 ) -> (u16, Value) {
-    let key: Key = secret.parse().expect("a key");
+    let key: WebhookSigningKey = secret.parse().expect("a key");
     let body = serde_json::json!({"type": "message", "data": {"text": text, "actor": "ada"}}).to_string();
     let timestamp = now().as_second().to_string();
     block_on(async {
@@ -204,8 +204,8 @@ fn an_event_is_answered_by_a_signed_message_to_the_url_of_its_channel() {
     assert_eq!(status, 202);
     let heard = receiver.until(2);
     for one in &heard {
-        let claims = Claims { id: &one.id, timestamp: &one.timestamp, signature: &one.signature };
-        assert_eq!(key().check(claims, &one.body, now(), Duration::from_mins(1)), Ok(()));
+        let claims = WebhookHeaders { id: &one.id, timestamp: &one.timestamp, signature: &one.signature };
+        assert_eq!(key().verify_message(claims, &one.body, now(), Duration::from_mins(1)), Ok(()));
     }
     let said: Vec<Value> =
         heard.iter().map(|one| serde_json::from_slice(&one.body).expect("a message is JSON")).collect();

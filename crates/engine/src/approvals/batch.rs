@@ -1,43 +1,47 @@
-//! What an answer to an approval makes durable: the approval first, then what goes on by it, then the rule that goes with it.
+//! What an answer to an approval makes durable: the approval first, then the signal or item that continues the work,
+//! then the rule that comes with the answer.
 //!
-//! One batch, of which nothing is committed here. An approval that is looked at again has its batch written anew.
+//! One batch, which the caller commits. An approval that is read again gets a new batch.
 
 use bytes::Bytes;
-use dromia_contracts::approval::{self, AnswerBody, Answered, Approval, ApprovalState, ApprovedBody, Rule};
+use dromia_contracts::approval::{
+    self, AnswerBody, AnswerRecord, ApprovalRequest, ApprovalState, ApprovedBody, ParsedRule,
+};
 use dromia_contracts::capability::approved_at;
-use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::content::{ContentPart, InputMessage};
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{Answer, Reach};
+use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
-use dromia_contracts::store::{ApprovalAnswer, Batch, InboxPut, Mutation, SessionOpen};
+use dromia_contracts::store::{ApprovalAnswer, InboxPut, Mutation, SessionOpen, WriteBatch};
 use dromia_contracts::{Actor, CapabilityId, ErrorCode, Fault, Scope};
 use jiff::Timestamp;
 
-use super::Next;
-use crate::core::Core;
+use super::WakeTarget;
+use crate::core::EngineCore;
 
-impl Core {
+impl EngineCore {
     /// Writes an answer.
     pub(super) fn answer_batch(
         &self,
         scope: &Scope,
-        found: &Approval,
-        answer: &Answer,
+        found: &ApprovalRequest,
+        answer: &ApprovalDecision,
         bound: Option<CapabilityId>,
         now: Timestamp,
-    ) -> Result<(Batch, Next), Fault> {
+    ) -> Result<(WriteBatch, WakeTarget), Fault> {
         let (approved, reason) = match answer {
-            Answer::Approve(_) => (true, ""),
-            Answer::Deny { reason } => (false, reason.as_str()),
+            ApprovalDecision::Approve(_) => (true, ""),
+            ApprovalDecision::Deny { reason } => (false, reason.as_str()),
         };
         let (by, reach) = (scope.actor().clone(), reach_of(answer)?);
-        let answered = Answered { by, at: now, reason: reason.to_owned(), reach };
-        let mut batch = Batch::new(scope.tenant()).with(Mutation::ApprovalAnswer(ApprovalAnswer {
-            approval: found.id,
-            from: found.state,
-            approved,
-            answered,
-        }));
+        let answered = AnswerRecord { by, at: now, reason: reason.to_owned(), reach };
+        let mut batch =
+            WriteBatch::new(scope.tenant()).with_mutation(Mutation::ApprovalAnswer(ApprovalAnswer {
+                approval: found.id,
+                from: found.state,
+                approved,
+                answered,
+            }));
         let put = |owner, kind, author: &Actor, body: Vec<u8>| {
             Mutation::InboxPut(InboxPut {
                 owner,
@@ -56,7 +60,7 @@ impl Core {
                 let owner = InboxOwner::Run(found.run);
                 let body = serde_json::to_vec(&AnswerBody::new(found.id, reason)).map_err(unwritten)?;
                 batch.mutations.push(put(owner, kind, scope.actor(), body));
-                Next::Run(found.run)
+                WakeTarget::Run(found.run)
             }
             (_, true) => {
                 let session = self.ports.runtime.session_id();
@@ -74,10 +78,10 @@ impl Core {
                     importing: false,
                 };
                 batch.mutations.push(Mutation::SessionOpen(open));
-                let body = serde_json::to_vec(&ApprovedBody::of(found)).map_err(unwritten)?;
+                let body = serde_json::to_vec(&ApprovedBody::from_approval(found)).map_err(unwritten)?;
                 let owner = InboxOwner::Session(session);
                 batch.mutations.push(put(owner, ItemKind::Approved, &found.author, body));
-                Next::Session(session)
+                WakeTarget::Session(session)
             }
             (_, false) => {
                 let why = if reason.is_empty() { String::new() } else { format!(" and says: {reason}") };
@@ -89,12 +93,12 @@ impl Core {
                     found.id,
                     scope.actor()
                 );
-                let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+                let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
                 let message = InputMessage { author: found.author.clone(), parts, hops: found.hops };
                 let body = serde_json::to_vec(&message).map_err(unwritten)?;
                 let owner = InboxOwner::Session(found.session);
                 batch.mutations.push(put(owner, ItemKind::Input, &found.author, body));
-                Next::Session(found.session)
+                WakeTarget::Session(found.session)
             }
         };
         if let Some(rule) = self.rule_of(scope, found, answer, now)? {
@@ -104,16 +108,18 @@ impl Core {
     }
 }
 
-/// How far an answer goes, as it is kept: a rule in its canonical form. Nothing for a refusal.
-pub(super) fn reach_of(answer: &Answer) -> Result<Option<Reach>, Fault> {
+/// The reach of an answer, as it is stored: a rule in its canonical form. `None` for a refusal.
+pub(super) fn reach_of(answer: &ApprovalDecision) -> Result<Option<ApprovalReach>, Fault> {
     match answer {
-        Answer::Approve(Reach::Always { rule }) => {
-            let rule = Rule::parse(rule)
+        ApprovalDecision::Approve(ApprovalReach::Always { rule }) => {
+            let rule = ParsedRule::parse(rule)
                 .map_err(|error| Fault::new(ErrorCode::InvalidRequest, error.to_string()))?
                 .to_string();
-            Ok(Some(Reach::Always { rule }))
+            Ok(Some(ApprovalReach::Always { rule }))
         }
-        Answer::Approve(reach @ (Reach::Once | Reach::Session)) => Ok(Some(reach.clone())),
-        Answer::Deny { .. } => Ok(None),
+        ApprovalDecision::Approve(reach @ (ApprovalReach::Once | ApprovalReach::Session)) => {
+            Ok(Some(reach.clone()))
+        }
+        ApprovalDecision::Deny { .. } => Ok(None),
     }
 }

@@ -1,25 +1,31 @@
-//! Rules that answer approvals ahead: how a person adds and removes them, and the one that goes with an answer.
+//! Rules that answer approvals in advance: how a person adds and removes them, and the one that comes with an answer.
 //!
-//! No rule is kept that would allow more than whoever writes it can see, and none takes the place of one that answers for fewer
-//! calls. Which rule answers a call is not said here: the owner of a run asks them.
+//! The engine refuses a rule that would allow more than its author can see, and one that would replace a rule for fewer
+//! calls. The owner of a run chooses the rule that answers a call.
 
-use dromia_contracts::approval::{Approval, ApprovalRule, Barred, DeclaredRule, Rule, RuleAnswer, RuleTool};
-use dromia_contracts::runs::{Answer, NewRule, Reach};
-use dromia_contracts::store::{ApprovalRuleRemove, Batch, Commit, Mutation, Refusal};
+use dromia_contracts::approval::{
+    ApprovalRequest, ApprovalRuleRecord, DeclaredRule, ParsedRule, RuleAnswer, RuleRejection, RuleTool,
+};
+use dromia_contracts::runs::{ApprovalDecision, ApprovalReach, NewRule};
+use dromia_contracts::store::{ApprovalRuleRemove, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::{ErrorCode, Fault, Scope};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::read_fault;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 
-/// The longest time that a rule answers, and how long it does if nobody says it.
+/// The longest time that a rule answers, and the default.
 const RULE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 
-impl Core {
+impl EngineCore {
     /// Adds a rule for a person.
-    pub(crate) async fn approval_rule_add(&self, scope: &Scope, new: NewRule) -> Result<ApprovalRule, Fault> {
+    pub(crate) async fn approval_rule_add(
+        &self,
+        scope: &Scope,
+        new: NewRule,
+    ) -> Result<ApprovalRuleRecord, Fault> {
         let now = self.ports.runtime.clock.now();
         let latest = latest_end(now);
         let expires_at = new.expires_at.unwrap_or(latest);
@@ -27,7 +33,7 @@ impl Core {
             let text = format!("a rule answers for {} days at most", RULE_LIFE.as_hours() / 24);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
-        let rule = ApprovalRule {
+        let rule = ApprovalRuleRecord {
             rule: self.read_rule(&new.rule, new.answer)?.to_string(),
             name: new.name,
             answer: new.answer,
@@ -37,7 +43,7 @@ impl Core {
             created_at: now,
             expires_at,
         };
-        if let Some(problem) = rule.problem() {
+        if let Some(problem) = rule.validation_problem() {
             return Err(Fault::new(ErrorCode::InvalidRequest, problem));
         }
         let known = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
@@ -46,13 +52,13 @@ impl Core {
                 Some(agent) => self.ports.store.agent(scope, agent).await.map_err(read_fault)?,
                 None => None,
             };
-            widened(known, &rule, agent.map(|agent| agent.handle.to_string()))?;
+            check_not_widened(known, &rule, agent.map(|agent| agent.handle.to_string()))?;
         }
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
-        let batch = batch.with(Mutation::ApprovalRulePut(rule.clone()));
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), now);
+        let batch = batch.with_mutation(Mutation::ApprovalRulePut(rule.clone()));
         match self.ports.store.commit(batch).await {
-            Commit::Done(_) => Ok(rule),
-            Commit::Refused(Refusal::NotFound(what)) => {
+            CommitOutcome::Done(_) => Ok(rule),
+            CommitOutcome::Refused(CommitRefusal::NotFound(what)) => {
                 Err(Fault::new(ErrorCode::InvalidRequest, format!("there is no {what}")))
             }
             answer => Err(commit_fault(answer)),
@@ -64,8 +70,8 @@ impl Core {
         &self,
         scope: &Scope,
         name: String,
-    ) -> Result<ApprovalRule, Fault> {
-        if DeclaredRule::named(&self.config.approvals.rules).any(|(known, _)| known == name) {
+    ) -> Result<ApprovalRuleRecord, Fault> {
+        if DeclaredRule::with_names(&self.config.approvals.rules).any(|(known, _)| known == name) {
             let text = format!("dromia.yaml sets the rule {name}, so no request removes it");
             let place = name.rsplit_once('.').map_or(name.as_str(), |(list, _)| list);
             return Err(Fault::new(ErrorCode::InvalidRequest, text)
@@ -76,10 +82,10 @@ impl Core {
             Fault::new(ErrorCode::ApprovalRuleNotFound, format!("there is no rule {name:?}"))
                 .with_hint("list them with `dromia approval rule list`")
         })?;
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
+        let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
         let remove = Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name });
-        match self.ports.store.commit(batch.with(remove)).await {
-            Commit::Done(_) => Ok(rule),
+        match self.ports.store.commit(batch.with_mutation(remove)).await {
+            CommitOutcome::Done(_) => Ok(rule),
             answer => Err(commit_fault(answer)),
         }
     }
@@ -88,24 +94,28 @@ impl Core {
     pub(super) fn rule_of(
         &self,
         scope: &Scope,
-        found: &Approval,
-        answer: &Answer,
+        found: &ApprovalRequest,
+        answer: &ApprovalDecision,
         now: Timestamp,
-    ) -> Result<Option<ApprovalRule>, Fault> {
+    ) -> Result<Option<ApprovalRuleRecord>, Fault> {
         let (rule, session) = match answer {
-            Answer::Approve(Reach::Session) => (self.exact_rule(found)?, Some(found.session)),
-            Answer::Approve(Reach::Always { rule }) => {
+            ApprovalDecision::Approve(ApprovalReach::Session) => {
+                (self.exact_rule(found)?, Some(found.session))
+            }
+            ApprovalDecision::Approve(ApprovalReach::Always { rule }) => {
                 let rule = self.read_rule(rule, RuleAnswer::Allow)?;
-                if !rule.matches(&found.tool, &found.arguments) {
+                if !rule.matches_call(&found.tool, &found.arguments) {
                     let text = format!("the rule `{rule}` does not match this call");
                     let hint = format!("see its arguments with `dromia approval show {}`", found.id);
                     return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(hint));
                 }
                 (rule, None)
             }
-            Answer::Approve(Reach::Once) | Answer::Deny { .. } => return Ok(None),
+            ApprovalDecision::Approve(ApprovalReach::Once) | ApprovalDecision::Deny { .. } => {
+                return Ok(None);
+            }
         };
-        Ok(Some(ApprovalRule {
+        Ok(Some(ApprovalRuleRecord {
             name: found.id.to_string().replace('_', "-"),
             answer: RuleAnswer::Allow,
             rule: rule.to_string(),
@@ -118,8 +128,8 @@ impl Core {
     }
 
     /// Makes the rule that answers exactly this call. It may stand where any other one that allows may, and nowhere else.
-    fn exact_rule(&self, found: &Approval) -> Result<Rule, Fault> {
-        let exact = Rule::exact(&found.tool, &found.arguments)
+    fn exact_rule(&self, found: &ApprovalRequest) -> Result<ParsedRule, Fault> {
+        let exact = ParsedRule::for_exact_call(&found.tool, &found.arguments)
             .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can say exactly this call"));
         let rule = exact.and_then(|exact| self.read_rule(&exact.to_string(), RuleAnswer::Allow));
         rule.map_err(|fault| {
@@ -129,21 +139,21 @@ impl Core {
         })
     }
 
-    /// Reads a rule, and refuses one that would allow more than whoever writes it can see.
-    fn read_rule(&self, text: &str, answer: RuleAnswer) -> Result<Rule, Fault> {
+    /// Reads a rule, and refuses one that would allow more than its author can see.
+    fn read_rule(&self, text: &str, answer: RuleAnswer) -> Result<ParsedRule, Fault> {
         let invalid = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
-        let rule = Rule::parse(text).map_err(|error| invalid(error.to_string()))?;
+        let rule = ParsedRule::parse(text).map_err(|error| invalid(error.to_string()))?;
         let tools = &self.ports.tools;
-        let Some(tool) = tools.descriptors().iter().find(|tool| tool.name == rule.tool()) else {
-            return Err(invalid(format!("there is no tool {:?}", rule.tool()))
+        let Some(tool) = tools.tool_descriptors().iter().find(|tool| tool.name == rule.tool_name()) else {
+            return Err(invalid(format!("there is no tool {:?}", rule.tool_name()))
                 .with_hint("list the tools with `dromia tool list`"));
         };
-        let runs_programs = tools.limits(&tool.name, &ToolTerms::default()).is_some();
+        let runs_programs = tools.process_limits(&tool.name, &ToolTerms::default()).is_some();
         let known = RuleTool { parameters: &tool.parameters, roles: &tool.roles, runs_programs };
-        match rule.barred(answer, &known) {
+        match rule.find_rejection(answer, &known) {
             None => Ok(rule),
-            Some(Barred { problem, hint: None }) => Err(invalid(problem)),
-            Some(Barred { problem, hint: Some(hint) }) => Err(invalid(problem).with_hint(hint)),
+            Some(RuleRejection { problem, hint: None }) => Err(invalid(problem)),
+            Some(RuleRejection { problem, hint: Some(hint) }) => Err(invalid(problem).with_hint(hint)),
         }
     }
 }
@@ -153,12 +163,16 @@ fn latest_end(now: Timestamp) -> Timestamp {
     now.checked_add(RULE_LIFE).unwrap_or(Timestamp::MAX)
 }
 
-/// Refuses to put a rule in the place of one that answers for fewer calls: what a command leaves out would widen it, and
-/// nobody would have said so. `called` is the handle of the agent that the known one answers for, by which commands name it.
-fn widened(known: &ApprovalRule, new: &ApprovalRule, called: Option<String>) -> Result<(), Fault> {
+/// Refuses to replace a rule by one that answers for more calls: an option that a command leaves out would widen the
+/// rule unintentionally. `called` is the handle of the agent that the known one answers for, by which commands name it.
+fn check_not_widened(
+    known: &ApprovalRuleRecord,
+    new: &ApprovalRuleRecord,
+    called: Option<String>,
+) -> Result<(), Fault> {
     let how = match (known.answer, new.answer) {
         (RuleAnswer::Deny, RuleAnswer::Allow) => "it denies, and this one would allow".to_owned(),
-        // What is refused more widely lets nothing through.
+        // A wider denial allows no call.
         (RuleAnswer::Allow | RuleAnswer::Deny, RuleAnswer::Deny) => return Ok(()),
         (RuleAnswer::Allow, RuleAnswer::Allow) => match (known.agent, known.session) {
             (_, Some(session)) if new.session.is_none() => {

@@ -1,28 +1,28 @@
 //! Several approvals of one run that are answered by one request: all of them, or none, each by its own id.
 //!
-//! So nobody allows what he has not seen: no rule goes with them, and one of another run, or of another tenant, is named and
-//! nothing is answered.
+//! So a person allows only calls that the request names: no rule comes with them, and an approval of another run or
+//! tenant fails the whole request by its id.
 
-use dromia_contracts::approval::{ALSO_MAX, Approval};
-use dromia_contracts::runs::{Answer, Reach};
+use dromia_contracts::approval::{ALSO_MAX, ApprovalRequest};
+use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::{ApprovalId, ErrorCode, Fault, Scope};
 
-use super::Next;
+use super::WakeTarget;
 use crate::agents::read_fault;
-use crate::core::Core;
+use crate::core::EngineCore;
 
 /// The most bytes of the arguments of calls that are answered together: what a batch can carry of them in sessions of their own.
 const TOGETHER_BYTES_MAX: usize = 384 << 10;
 
-impl Core {
+impl EngineCore {
     /// Reads the approvals that are answered with another one. One that is of another run, is not there, or is another
     /// tenant's, is named.
-    pub(super) async fn others(
+    pub(super) async fn read_batch_approvals(
         &self,
         scope: &Scope,
-        first: &Approval,
+        first: &ApprovalRequest,
         also: &[ApprovalId],
-    ) -> Result<Vec<Approval>, Fault> {
+    ) -> Result<Vec<ApprovalRequest>, Fault> {
         let mut others = Vec::with_capacity(also.len());
         for id in also {
             let found = self.ports.store.approval(scope, *id).await.map_err(read_fault)?;
@@ -51,8 +51,13 @@ impl Core {
     }
 }
 
-/// Refuses to answer approvals together that are too many or named twice, or with a rule: it answers calls that nobody saw.
-pub(super) fn check_also(id: ApprovalId, also: &[ApprovalId], answer: &Answer) -> Result<(), Fault> {
+/// Refuses to answer approvals together that are too many or named twice, or with a rule: a rule answers calls that the
+/// person has not seen.
+pub(super) fn check_also(
+    id: ApprovalId,
+    also: &[ApprovalId],
+    answer: &ApprovalDecision,
+) -> Result<(), Fault> {
     let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
     if also.len() > ALSO_MAX {
         return invalid(format!(
@@ -64,14 +69,14 @@ pub(super) fn check_also(id: ApprovalId, also: &[ApprovalId], answer: &Answer) -
     if let Some((_, twice)) = also.iter().enumerate().find(is_twice) {
         return invalid(format!("`also` names {twice}, which is answered already by this request"));
     }
-    if !also.is_empty() && matches!(answer, Answer::Approve(Reach::Always { .. })) {
+    if !also.is_empty() && matches!(answer, ApprovalDecision::Approve(ApprovalReach::Always { .. })) {
         return invalid("`also` goes with no rule: a rule answers calls that nobody saw".to_owned());
     }
     Ok(())
 }
 
-/// Lists who goes on, each once: the answers to several calls of a run that waits are one thing to look at.
-pub(super) fn distinct(nexts: &[Next]) -> Vec<Next> {
+/// Lists the wake targets, each once: a waiting run reads the answers to several of its calls together.
+pub(super) fn distinct_targets(nexts: &[WakeTarget]) -> Vec<WakeTarget> {
     let mut each = Vec::with_capacity(nexts.len());
     for next in nexts {
         if !each.contains(next) {
@@ -89,14 +94,14 @@ mod tests {
 
     #[test]
     fn whoever_goes_on_by_several_answers_is_told_once() {
-        let run = |number| Next::Run(RunId::from_bytes([number; 16]));
-        let session = |number| Next::Session(SessionId::from_bytes([number; 16]));
-        assert_eq!(distinct(&[run(1), run(1), run(1)]), [run(1)]);
+        let run = |number| WakeTarget::Run(RunId::from_bytes([number; 16]));
+        let session = |number| WakeTarget::Session(SessionId::from_bytes([number; 16]));
+        assert_eq!(distinct_targets(&[run(1), run(1), run(1)]), [run(1)]);
         assert_eq!(
-            distinct(&[session(1), run(1), session(2), run(1), session(1)]),
+            distinct_targets(&[session(1), run(1), session(2), run(1), session(1)]),
             [session(1), run(1), session(2)],
             "calls that run by themselves have a session each"
         );
-        assert!(distinct(&[]).is_empty());
+        assert!(distinct_targets(&[]).is_empty());
     }
 }

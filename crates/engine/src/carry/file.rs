@@ -10,17 +10,17 @@ use dromia_contracts::{Actor, ErrorCode, Fault, ItemId, RunId, SessionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::CHUNK_ENTRIES;
+use super::{CHUNK_ENTRIES, told};
 use crate::config::INPUT_BYTES_MAX;
 use crate::decide::BODY_BYTES_MAX;
-use crate::state::{RunState, apply};
+use crate::state::{RunState, apply_entry};
 
 pub(super) const FORMAT: &str = "dromia.session";
 pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File {
+pub(super) struct SessionFile {
     pub(super) format: String,
     pub(super) version: u32,
     pub(super) session: SessionId,
@@ -38,7 +38,7 @@ pub(super) struct FileItem {
     pub(super) at: Timestamp,
     pub(super) kind: ItemKind,
     pub(super) author: Actor,
-    pub(super) body: Option<Text>,
+    pub(super) body: Option<TextOrHex>,
     pub(super) taken_by: RunId,
 }
 
@@ -56,31 +56,31 @@ pub(super) struct FileEntry {
     pub(super) kind: String,
     pub(super) version: u16,
     pub(super) fields: serde_json::Value,
-    pub(super) body: Option<Text>,
+    pub(super) body: Option<TextOrHex>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileState {
     pub(super) name: String,
-    pub(super) value: Text,
+    pub(super) value: TextOrHex,
 }
 
 /// Bytes as text where they are text, as hex where they are not.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Text {
+pub(super) enum TextOrHex {
     Utf8(String),
     Hex(String),
 }
 
 /// A file whose every entry is known, and its runs in order.
-pub(super) type Checked = (File, Vec<(RunId, Vec<NewEntry>)>);
+pub(super) type Checked = (SessionFile, Vec<(RunId, Vec<NewEntry>)>);
 
 /// Reads a file and checks all of it, because an import is more than one commit.
 pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
     let bad = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
-    let mut file: File =
+    let mut file: SessionFile =
         serde_json::from_slice(bytes).map_err(|error| bad(format!("the session file: {error}")))?;
     if file.format != FORMAT || file.version != VERSION {
         return Err(bad(format!(
@@ -103,14 +103,14 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         }
     }
     let bodies = file.items.iter().filter_map(|item| item.body.as_ref());
-    if !file.state.iter().map(|state| &state.value).chain(bodies).all(Text::is_sound) {
+    if !file.state.iter().map(|state| &state.value).chain(bodies).all(TextOrHex::is_sound) {
         return Err(not_hex());
     }
     let mut taken: HashMap<RunId, (usize, usize)> = HashMap::new();
     for item in &file.items {
         let (items, bytes) = taken.entry(item.taken_by).or_default();
         *items += 1;
-        *bytes += item.body.as_ref().map_or(0, Text::len);
+        *bytes += item.body.as_ref().map_or(0, TextOrHex::len);
         if *items > CHUNK_ENTRIES || *bytes > INPUT_BYTES_MAX {
             return Err(bad(format!("{} took more than a run can take", item.taken_by)));
         }
@@ -125,7 +125,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         for (index, entry) in run.entries.into_iter().enumerate() {
             let decoded = Entry::decode(&entry.kind, entry.version, &entry.fields.to_string());
             let decoded = decoded.map_err(|error| bad(format!("{} entry {}: {error}", run.id, index + 1)))?;
-            let body = entry.body.map(Text::bytes).transpose()?;
+            let body = entry.body.map(TextOrHex::into_bytes).transpose()?;
             if body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX) {
                 return Err(bad(format!("{} entry {}: its body is too long", run.id, index + 1)));
             }
@@ -133,7 +133,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             if state.is_ended() {
                 return Err(bad(format!("{} entry {}: the run has ended before it", run.id, index + 1)));
             }
-            apply(&mut state, &decoded);
+            apply_entry(&mut state, &decoded);
             entries.push(NewEntry { at: entry.at, entry: decoded, body });
         }
         if !state.is_ended() || !matches!(entries.first().map(|new| &new.entry), Some(Entry::RunStarted(_))) {
@@ -147,6 +147,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
     if let Some(item) = file.items.iter().find(|item| !known.contains(&item.taken_by)) {
         return Err(bad(format!("{} was taken by {}, which is not in the file", item.id, item.taken_by)));
     }
+    told::check_readable(&file, &runs)?;
     Ok((file, runs))
 }
 
@@ -154,22 +155,22 @@ fn not_hex() -> Fault {
     Fault::new(ErrorCode::InvalidRequest, "the session file: a hex value is not hex")
 }
 
-impl From<&Bytes> for Text {
+impl From<&Bytes> for TextOrHex {
     fn from(bytes: &Bytes) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Utf8(text.to_owned()),
-            Err(_) => Self::Hex(hex(bytes)),
+            Err(_) => Self::Hex(encode_hex(bytes)),
         }
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn encode_hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-impl Text {
-    /// How many bytes it stands for.
+impl TextOrHex {
+    /// The number of decoded bytes.
     fn len(&self) -> usize {
         match self {
             Self::Utf8(text) => text.len(),
@@ -177,7 +178,7 @@ impl Text {
         }
     }
 
-    /// Whether it stands for bytes at all.
+    /// Whether it decodes to bytes.
     fn is_sound(&self) -> bool {
         match self {
             Self::Utf8(_) => true,
@@ -187,9 +188,16 @@ impl Text {
         }
     }
 
-    pub(super) fn bytes(self) -> Result<Bytes, Fault> {
+    pub(super) fn into_bytes(self) -> Result<Bytes, Fault> {
         match self {
             Self::Utf8(text) => Ok(Bytes::from(text)),
+            Self::Hex(_) => self.to_bytes(),
+        }
+    }
+
+    pub(super) fn to_bytes(&self) -> Result<Bytes, Fault> {
+        match self {
+            Self::Utf8(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
             Self::Hex(hex) => (0..hex.len())
                 .step_by(2)
                 .map(|at| {

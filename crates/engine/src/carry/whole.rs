@@ -1,65 +1,73 @@
-//! What makes an import whole or not there, however often it is broken off.
+//! Makes an import atomic, however often it is interrupted.
 //!
-//! An import is more than one commit. The store shows nothing of its session before the last of them, so what a crash, a full
-//! disk or a caller without patience leaves behind is nobody's: it is not listed, not claimed and not taken over. The
-//! session is found again by its key, which the file makes, and every id in it follows from the session's own. So the same
-//! import tried again writes the same commits, of which those that stand already change nothing, and ends with the one
-//! session. Nothing here says what is in a file.
+//! An import is more than one commit. The store hides the session before the last of them, so the rest that a crash, a
+//! full disk or an impatient caller leaves behind is not listed, not claimed and not taken over. The session is found
+//! again by its key, which is a digest of the file and the import's options, and every id in it derives from the
+//! session's own. So a repeated import writes the same commits, of which the durable ones change nothing, and ends with
+//! the one session. The file's content is no matter of this module.
+
+use std::time::Duration;
 
 use dromia_contracts::runs::ImportLabels;
 use dromia_contracts::session::{IMPORT, SessionKey};
-use dromia_contracts::store::{Batch, Commit, Lane, Mutation, Refusal, SessionOpen};
-use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
-use jiff::SignedDuration;
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, SessionOpen, WriteBatch, WriterLane};
+use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, Scope, SessionId, WriteId};
 
 use crate::agents::read_fault;
-use crate::core::Core;
+use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 
-/// The way an import is written. Another number where the same file would give other entries: what was begun the other way
-/// is then never gone on with.
+/// The version of the import's writes. It changes if the same file would give other entries: then an import that an
+/// older version began is never continued.
 const WAY: u8 = 1;
 
-/// How long a commit rests, in milliseconds, each time that the writer has no room for it; after the last rest the import
-/// gives up. Together some twelve seconds.
-const RESTS_MS: [i64; 8] = [50, 100, 200, 400, 800, 1_600, 3_200, 6_400];
+/// The waits of a commit, in milliseconds, each time that the writer is full; after the last one the import gives up.
+/// Together some twelve seconds.
+const RESTS_MS: [u64; 8] = [50, 100, 200, 400, 800, 1_600, 3_200, 6_400];
 
 /// A session that an import fills, and how many ids it gave.
 #[derive(Debug)]
-pub(super) struct Filling {
+pub(super) struct ImportTarget {
     pub(super) session: SessionId,
     runs: u32,
     items: u32,
+    writes: u32,
 }
 
 /// How far an import has come before it is tried.
-pub(super) enum Opened {
+pub(super) enum ImportStart {
     /// The session is there, whole.
     Whole(SessionId),
     /// It is to be filled, for the first time or further.
-    Begun(Filling),
+    Begun(ImportTarget),
 }
 
-impl Filling {
-    pub(super) fn of(session: SessionId) -> Self {
-        Self { session, runs: 0, items: 0 }
+impl ImportTarget {
+    pub(super) fn for_session(session: SessionId) -> Self {
+        Self { session, runs: 0, items: 0, writes: 0 }
     }
 
     /// Gives the next run its id; later ones sort after earlier ones.
     pub(super) fn run_id(&mut self) -> RunId {
         self.runs += 1;
-        RunId::from_bytes(made(self.session, b"run", self.runs))
+        RunId::from_bytes(derive_uuid(self.session, b"run", self.runs))
+    }
+
+    /// Gives the next write of custom state its id.
+    pub(super) fn write_id(&mut self) -> WriteId {
+        self.writes += 1;
+        WriteId::from_bytes(derive_uuid(self.session, b"write", self.writes))
     }
 
     /// Gives the next item its id.
     pub(super) fn item_id(&mut self) -> ItemId {
         self.items += 1;
-        ItemId::from_bytes(made(self.session, b"item", self.items))
+        ItemId::from_bytes(derive_uuid(self.session, b"item", self.items))
     }
 }
 
 /// Makes a UUIDv7 of the session's time: its number where others have chance, and then what only this session gives.
-fn made(session: SessionId, noun: &[u8], number: u32) -> [u8; 16] {
+fn derive_uuid(session: SessionId, noun: &[u8], number: u32) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"dromia import id").update(noun).update(session.as_bytes());
     hasher.update(&number.to_be_bytes());
@@ -71,16 +79,16 @@ fn made(session: SessionId, noun: &[u8], number: u32) -> [u8; 16] {
     id
 }
 
-/// Tells whether an import wrote a run, which its id says: chance gives no such id to a run that began here.
+/// Returns whether an import wrote a run, judged by its id: a run that began here gets no such id by chance.
 pub(crate) fn is_imported(session: SessionId, run: RunId) -> bool {
     let id = run.as_bytes();
     let number = u32::from_be_bytes([id[7], id[9], id[10], id[11]]);
     // Another time is the answer for almost every run, and costs no hash.
-    id[..6] == session.as_bytes()[..6] && *id == made(session, b"run", number)
+    id[..6] == session.as_bytes()[..6] && *id == derive_uuid(session, b"run", number)
 }
 
 /// Makes the key of an import: the same for the same file, labels and name of the copy.
-pub(super) fn key(file: &[u8], labels: ImportLabels, copy: Option<&str>, actor: Actor) -> SessionKey {
+pub(super) fn import_key(file: &[u8], labels: ImportLabels, copy: Option<&str>, actor: Actor) -> SessionKey {
     let mut hasher = blake3::Hasher::new();
     let believes = u8::from(labels == ImportLabels::Believed);
     hasher.update(b"dromia import").update(&[WAY, believes, u8::from(copy.is_some())]);
@@ -90,11 +98,11 @@ pub(super) fn key(file: &[u8], labels: ImportLabels, copy: Option<&str>, actor: 
 }
 
 /// Begins a batch of an import.
-pub(super) fn bulk(scope: &Scope) -> Batch {
-    Batch { lane: Lane::Bulk, ..Batch::new(scope.tenant()) }
+pub(super) fn bulk_batch(scope: &Scope) -> WriteBatch {
+    WriteBatch { lane: WriterLane::Bulk, ..WriteBatch::new(scope.tenant()) }
 }
 
-impl Core {
+impl EngineCore {
     /// Opens the session of an import, or finds the one that an earlier try opened.
     pub(super) async fn import_open(
         &self,
@@ -102,55 +110,58 @@ impl Core {
         agent: AgentId,
         key: SessionKey,
         believes: bool,
-    ) -> Result<Opened, Fault> {
+    ) -> Result<ImportStart, Fault> {
         let store = &self.ports.store;
         if let Some(session) = store.session_by_key(scope, agent, &key).await.map_err(read_fault)? {
-            return Ok(Opened::Whole(session.id));
+            return Ok(ImportStart::Whole(session.id));
         }
         let (session, at) = (self.ports.runtime.session_id(), self.ports.runtime.clock.now());
         let open = SessionOpen { session, agent, key, at, believes, importing: true };
-        let mut batch = bulk(scope).with(Mutation::SessionOpen(open));
+        let mut batch = bulk_batch(scope).with_mutation(Mutation::SessionOpen(open));
         if believes {
-            // Of the whole import this alone is an act: whoever vouches for the labels wrote nothing else by hand.
+            // Of the whole import only this batch is an act for the audit log: it records who vouched for the labels.
             batch = batch.wanted_by(scope.actor(), at);
         }
         match self.import_write(batch).await {
-            Commit::Done(_) => Ok(Opened::Begun(Filling::of(session))),
-            Commit::Refused(Refusal::SessionExists { session }) => {
+            CommitOutcome::Done(_) => Ok(ImportStart::Begun(ImportTarget::for_session(session))),
+            CommitOutcome::Refused(CommitRefusal::SessionExists { session }) => {
                 // Another try may have ended it since it was looked for.
                 let whole = store.session(scope, session).await.map_err(read_fault)?.is_some();
-                Ok(if whole { Opened::Whole(session) } else { Opened::Begun(Filling::of(session)) })
+                Ok(if whole {
+                    ImportStart::Whole(session)
+                } else {
+                    ImportStart::Begun(ImportTarget::for_session(session))
+                })
             }
-            other => Err(unfinished(commit_fault(other))),
+            other => Err(unfinished_fault(commit_fault(other))),
         }
     }
 
     /// Writes a part of an import.
-    pub(super) async fn import_commit(&self, batch: Batch) -> Result<(), Fault> {
+    pub(super) async fn import_commit(&self, batch: WriteBatch) -> Result<(), Fault> {
         match self.import_write(batch).await {
-            Commit::Done(receipt) if receipt.claimed => Ok(()),
-            Commit::Done(_) => Err(not_imported()),
-            other => Err(unfinished(commit_fault(other))),
+            CommitOutcome::Done(receipt) if receipt.claimed => Ok(()),
+            CommitOutcome::Done(_) => Err(not_imported()),
+            other => Err(unfinished_fault(commit_fault(other))),
         }
     }
 
-    /// Commits, and waits where the writer has no room: an import is in nobody's way, and what waits here is one batch.
-    async fn import_write(&self, batch: Batch) -> Commit {
+    /// Commits, and waits if the writer is full: an import delays no other caller, and only one batch waits here.
+    async fn import_write(&self, batch: WriteBatch) -> CommitOutcome {
         let clock = &self.ports.runtime.clock;
         for rest in RESTS_MS {
             match self.ports.store.commit(batch.clone()).await {
-                Commit::Refused(Refusal::Overloaded) => {}
+                CommitOutcome::Refused(CommitRefusal::Overloaded) => {}
                 answer => return answer,
             }
-            let later = clock.now().checked_add(SignedDuration::from_millis(rest));
-            clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+            clock.sleep(Duration::from_millis(rest)).await;
         }
         self.ports.store.commit(batch).await
     }
 }
 
-/// Says how to go on with an import that broke off, where that is all there is to do.
-fn unfinished(fault: Fault) -> Fault {
+/// Adds a hint how to continue an interrupted import, if repeating it is enough.
+fn unfinished_fault(fault: Fault) -> Fault {
     let first = match fault.code {
         ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => "",
         ErrorCode::StoreReadOnly => "free disk space or mend the disk, and then ",
@@ -178,13 +189,17 @@ mod tests {
 
     #[test]
     fn the_ids_of_an_import_are_those_of_its_session_in_their_order() {
-        let ids = |filling: &mut Filling| (0..600).map(|_| filling.run_id()).collect::<Vec<_>>();
-        let first = ids(&mut Filling::of(session(1)));
-        assert_eq!(ids(&mut Filling::of(session(1))), first, "the same import gives the same ids");
+        let ids = |filling: &mut ImportTarget| (0..600).map(|_| filling.run_id()).collect::<Vec<_>>();
+        let first = ids(&mut ImportTarget::for_session(session(1)));
+        assert_eq!(
+            ids(&mut ImportTarget::for_session(session(1))),
+            first,
+            "the same import gives the same ids"
+        );
         assert!(first.is_sorted() && first.windows(2).all(|pair| pair[0] != pair[1]));
-        let other = ids(&mut Filling::of(session(2)));
+        let other = ids(&mut ImportTarget::for_session(session(2)));
         assert!(first.iter().all(|id| !other.contains(id)));
-        let item = Filling::of(session(1)).item_id();
+        let item = ImportTarget::for_session(session(1)).item_id();
         assert_ne!(item.as_bytes(), first[0].as_bytes());
         assert!(first.iter().all(|id| is_imported(session(1), *id) && !is_imported(session(2), *id)));
         assert!(!is_imported(session(1), RunId::from_bytes(*item.as_bytes())));
@@ -195,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_file_has_a_key_for_each_way_in_which_it_is_imported() {
-        let of = |file: &str, labels, copy| key(file.as_bytes(), labels, copy, Actor::new("cli:ada")).channel;
+        let of = |file: &str, labels, copy| {
+            import_key(file.as_bytes(), labels, copy, Actor::new("cli:ada")).channel
+        };
         let (doubted, believed) = (ImportLabels::Doubted, ImportLabels::Believed);
         let mut keys = vec![
             of("a", doubted, None),

@@ -1,87 +1,94 @@
-//! Calls that are asked for before their turn: where a run rests for one call of a step, those behind it that need a person are
-//! asked for with it, so that whoever answers sees them together and once.
+//! Batch approval requests: if a run rests for one call of a step, the approvals of the later calls that need a person
+//! are requested with it, so that the person sees them together and once.
 //!
-//! Nothing begins by it. Each call is judged again when its turn comes, in its order, by whatever holds then: what is bound to
-//! the same goes on waiting, or begins if it was allowed; what is another by then is asked for anew, and what needs nobody any
-//! more begins; in both cases the approval of before is taken back. What a second model would be asked about, and what is put
-//! off, is left to its turn.
+//! No call begins by it. Each call is judged again in its turn, by the rules of that time: a call with the same binding
+//! goes on waiting, or begins if it was allowed; a changed call gets a new approval request, and a call that needs no
+//! person any more begins; in both cases the earlier approval is withdrawn. Calls that need a second opinion or a delay
+//! are left to their turn.
 
-use dromia_contracts::approval::{Approval, WAITING_MAX};
-use dromia_contracts::entry::{Entry, Park, RunParked};
+use dromia_contracts::approval::{ApprovalRequest, WAITING_MAX};
+use dromia_contracts::entry::{Entry, ParkReason, RunParked};
 use dromia_contracts::{ApprovalId, CallId, Digest};
 
-use super::{Asks, Draft, Next};
-use crate::state::{CallState, Progress, Rest};
+use super::{DecisionDraft, NextAction, RequiredApproval};
+use crate::state::{CallStage, CallState, RestReason};
 
-impl Draft {
-    /// Asks for a call before its turn, if it may be, and looks at the one behind it.
-    pub(super) fn judged_ahead(&mut self, call: CallId, asks: Option<Asks>) -> Next {
+impl DecisionDraft {
+    /// Requests the approval of a call before its turn, if it may, and continues with the next call.
+    pub(super) fn judged_ahead(&mut self, call: CallId, asks: Option<RequiredApproval>) -> NextAction {
         if !self.state.rests_for_approval() {
             return self.go_on();
         }
         if let Some(asks) = asks
             && self.may_ask_ahead(call, &asks)
         {
-            self.park(asks.approval, None);
+            self.park_for_approval(asks.approval, None);
         }
         self.look_ahead(call)
     }
 
-    /// Rests for a call that is asked for, and takes back what was asked for it before its turn.
-    pub(super) fn park(&mut self, approval: Approval, replaces: Option<ApprovalId>) {
-        let Approval { id, call, action, binding, holds_until: until, cools_until, .. } = approval;
-        let park = Park::Approval { approval: id, call, action, binding, until, cools_until, replaces };
-        self.push(Entry::RunParked(RunParked { park }));
+    /// Rests for a call's approval, and withdraws an earlier request for it.
+    pub(super) fn park_for_approval(&mut self, approval: ApprovalRequest, replaces: Option<ApprovalId>) {
+        let ApprovalRequest { id, call, action, binding, holds_until: until, cools_until, .. } = approval;
+        let park = ParkReason::Approval { approval: id, call, action, binding, until, cools_until, replaces };
+        self.push_entry(Entry::RunParked(RunParked { park }));
         self.asks.push(approval);
     }
 
-    /// Goes on waiting for a call that was asked for before its turn and is bound to the same now. Nothing if that is not so.
-    pub(super) fn wait_on(&mut self, before: &Progress, now: Digest) -> Option<Next> {
-        let Progress::Held { approval, action, binding, until, cools_until, answer: None, ahead: true } =
+    /// Goes on waiting for a call whose approval was requested before its turn and whose binding is unchanged;
+    /// otherwise `None`.
+    pub(super) fn wait_on(&mut self, before: &CallStage, now: Digest) -> Option<NextAction> {
+        let CallStage::Held { approval, action, binding, until, cools_until, answer: None, ahead: true } =
             *before
         else {
             return None;
         };
         let (call, _) = self.state.next_call().filter(|_| binding == now)?;
-        let park = Park::Approval { approval, call, action, binding, until, cools_until, replaces: None };
-        self.push(Entry::RunParked(RunParked { park }));
+        let park =
+            ParkReason::Approval { approval, call, action, binding, until, cools_until, replaces: None };
+        self.push_entry(Entry::RunParked(RunParked { park }));
         Some(self.look_ahead(call))
     }
 
-    /// Finds the call behind this one that may be asked for together with what the run rests for; without one, or without room
-    /// for one more, it rests, and judges none for nothing.
-    pub(super) fn look_ahead(&self, call: CallId) -> Next {
+    /// Finds the call behind this one that may be asked for together with what the run rests for; without one, or if no
+    /// more may wait, the run rests and judges none in vain.
+    pub(super) fn look_ahead(&self, call: CallId) -> NextAction {
         match self.state.rest {
-            // A run that lets go at once waits for nobody.
-            Some(Rest::Parked(Park::Approval { until, .. })) if until > self.at && self.has_room() => {
-                self.state.waiting_after(call).map_or(Next::Rest, Next::JudgeAhead)
+            // A run whose approval wait is over waits for no further call.
+            Some(RestReason::Parked(ParkReason::Approval { until, .. }))
+                if until > self.at && self.has_room() =>
+            {
+                self.state.waiting_after(call).map_or(NextAction::Rest, NextAction::JudgeAhead)
             }
-            _ => Next::Rest,
+            _ => NextAction::Rest,
         }
     }
 
-    /// Tells whether one more call may wait. Whoever answers nothing leaves all of them waiting.
+    /// Returns whether one more call may wait. Without any answer all of them stay waiting.
     fn has_room(&self) -> bool {
-        self.state.awaiting.len() + self.state.held().count() < WAITING_MAX
+        self.state.awaiting.len() + self.state.held_calls().count() < WAITING_MAX
     }
 
-    /// Tells whether a call may be asked for before its turn. What may not is judged when its turn comes, and is told why.
-    fn may_ask_ahead(&self, call: CallId, asks: &Asks) -> bool {
-        let Asks { approval, attended, .. } = asks;
+    /// Tells whether a call may be asked for before its turn. Another call is judged in its turn, and the model gets
+    /// the reason then.
+    fn may_ask_ahead(&self, call: CallId, asks: &RequiredApproval) -> bool {
+        let RequiredApproval { approval, attended, .. } = asks;
         let of_action =
-            |known: &Progress| matches!(known, Progress::Held { action, .. } if *action == approval.action);
-        let is_known = self.state.held().any(|(held, state)| held == call || of_action(&state.progress))
-            || self.state.awaiting.contains(&approval.action)
-            || self.state.unknown_actions.contains(&approval.action);
+            |known: &CallStage| matches!(known, CallStage::Held { action, .. } if *action == approval.action);
+        let is_known =
+            self.state.held_calls().any(|(held, state)| held == call || of_action(&state.progress))
+                || self.state.awaiting.contains(&approval.action)
+                || self.state.unknown_actions.contains(&approval.action);
         *attended && approval.cools_until.is_none() && !is_known
     }
 
-    /// Goes on where a signal was taken. Whether a time is over is not looked at: what else lies in the inbox may be the answer.
-    pub(super) fn go_on_in_time(&mut self) -> Next {
+    /// Continues after a signal was taken. It does not check whether the wait has expired: a later item in the inbox
+    /// may be the answer.
+    pub(super) fn go_on_in_time(&mut self) -> NextAction {
         let rests =
-            |known: &CallState| matches!(known.progress, Progress::Held { answer: None, ahead: false, .. });
+            |known: &CallState| matches!(known.progress, CallStage::Held { answer: None, ahead: false, .. });
         match self.state.next_call() {
-            Some((_, known)) if rests(known) => Next::Rest,
+            Some((_, known)) if rests(known) => NextAction::Rest,
             _ => self.go_on(),
         }
     }

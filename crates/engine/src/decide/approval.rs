@@ -1,45 +1,56 @@
-//! What becomes of a call that a person must allow: it is asked for, the run rests for a while, and it begins, is refused,
-//! or waits on without the run. A delayed call is one that time allows too; it goes the same way, and needs nobody.
+//! What becomes of a call that a person must allow: its approval is requested, the run rests for a while, and the call
+//! begins, is refused, or waits on without the run. A delayed call takes the same way, but time allows it without a
+//! person.
 //!
 //! One approval is one start. A call that began under one and has no result is never begun again, whatever its effect
 //! class: what was approved may have happened.
 
 use dromia_contracts::CallId;
 use dromia_contracts::Digest;
-use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, Approval, ApprovalState, WAITING_MAX};
-use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, WAITING_MAX};
+use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::label::Label;
 use jiff::Timestamp;
 
-use super::call::Refusing;
+use super::call::RefusalSource;
 use super::outside::UNKNOWN_TEXT;
-use super::{Asks, Draft, Next};
-use crate::state::Progress;
+use super::{DecisionDraft, NextAction, RequiredApproval};
+use crate::state::CallStage;
 
 /// The rule that refuses a call that is not the one which was approved.
 pub(super) const MISMATCH: &str = "approval-mismatch";
 
-/// The rule that refuses a call which somebody refused.
+/// The rule that refuses a call which a person denied.
 pub(super) const REFUSED: &str = "approval-denied";
 
 /// The rule that refuses to ask for more than a run may leave waiting, or for the same again.
 pub(super) const TOO_MANY: &str = "approval-waiting";
 
-/// The rule that leaves no call to time where too much in a row happened without a person.
+/// The rule that refuses a delayed call after too many consecutive steps without a person.
 pub(super) const CHAINED: &str = "delay-hops";
 
-/// The rule that refuses a call whose program nobody can hold to the files that it could execute.
+/// The rule that refuses a call whose program cannot be bound to the files that it could execute.
 pub(crate) const UNHELD: &str = "approval-files";
 
-/// The rule that refuses a call of a tenant of which as many wait for people as may.
+/// The rule that refuses a call because its tenant has the most approvals open that it may have.
 pub(crate) const FULL: &str = "approvals-full";
 
-impl Draft {
+impl DecisionDraft {
     /// Begins a call that was approved, or asks for it.
-    pub(super) fn asks(&mut self, call: CallId, tool: String, before: &Progress, asks: Asks) -> Next {
-        let Asks { call: prepared, approval, changed, policy, attended, chained } = asks;
-        if let Progress::Started { .. } = before {
-            self.finish(call, CallStatus::Unknown, vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)]);
+    pub(super) fn begin_or_ask(
+        &mut self,
+        call: CallId,
+        tool: String,
+        before: &CallStage,
+        asks: RequiredApproval,
+    ) -> NextAction {
+        let RequiredApproval { call: prepared, approval, changed, policy, attended, chained } = asks;
+        if let CallStage::Started { .. } = before {
+            self.finish_call(
+                call,
+                CallStatus::Unknown,
+                vec![ContentPart::new_text(UNKNOWN_TEXT, Label::PUBLIC_FACT)],
+            );
             return self.go_on();
         }
         if let Some(next) = self.wait_on(before, approval.binding) {
@@ -48,11 +59,11 @@ impl Draft {
         let ahead = self.state.asked_ahead(call);
         let is_delayed = approval.cools_until.is_some();
         let asking = format!("{} {}", if is_delayed { "delay" } else { "ask" }, approval.rule);
-        match self.state.approved(call) {
+        match self.state.granted_approval(call) {
             Some((known, binding)) if binding == approval.binding => {
-                return self.start(call, prepared, 1, format!("approval {known} of {asking}"), policy);
+                return self.start_call(call, prepared, 1, format!("approval {known} of {asking}"), policy);
             }
-            // It was approved before its turn, and what came before it made it another: it is asked for anew.
+            // It was approved before its turn and changed since: a new approval is requested.
             Some(_) if ahead.is_some() => {}
             Some(_) => {
                 let changed = if changed.is_empty() {
@@ -65,11 +76,17 @@ impl Draft {
                     "What was approved is not what would happen now: {changed}. Nothing was done. Ask for it again if it is \
                      still wanted."
                 );
-                return self.refuse(call, tool, CallStatus::Denied, Refusing::by(MISMATCH), &text);
+                return self.refuse_call(
+                    call,
+                    tool,
+                    CallStatus::Denied,
+                    RefusalSource::by_rule(MISMATCH),
+                    &text,
+                );
             }
             None => {}
         }
-        // What is longer than anybody is shown is not kept either: it is refused below.
+        // Arguments longer than an approver may see are not stored either: the call is refused below.
         if !attended && !is_delayed && approval.arguments.len() <= ARGUMENTS_BYTES_MAX {
             let text = format!(
                 "This needs a person's approval ({}), and nobody attends this session, so it is refused; nothing was \
@@ -77,33 +94,33 @@ impl Draft {
                 approval.reason
             );
             let by = if ahead.is_some() {
-                // It is listed already, and taken back with its call.
-                Refusing::of(asking, policy, None)
+                // It is listed already, and withdrawn with its call.
+                RefusalSource::by_approval_rule(asking, policy, None)
             } else {
-                let by = Refusing::of(asking, policy, Some(approval.id));
-                self.asks.push(Approval { state: ApprovalState::Denied, ..approval });
+                let by = RefusalSource::by_approval_rule(asking, policy, Some(approval.id));
+                self.asks.push(ApprovalRequest { state: ApprovalState::Denied, ..approval });
                 by
             };
-            return self.refuse(call, tool, CallStatus::Denied, by, &text);
+            return self.refuse_call(call, tool, CallStatus::Denied, by, &text);
         }
         if is_delayed && chained {
             let text = "Too many messages between agents and calls that were put off led here without a person, so this \
                         call is not put off but refused; nothing was done. Say in your answer what should happen: the \
                         next word from outside begins anew.";
-            return self.refuse(call, tool, CallStatus::Denied, Refusing::by(CHAINED), text);
+            return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(CHAINED), text);
         }
         let too_long = (approval.arguments.len() > ARGUMENTS_BYTES_MAX).then_some(
             "The arguments are too long to be shown to a person; nothing was done. Send less at a time.",
         );
-        if let Some(text) = self.crowded(approval.action).or(too_long) {
-            return self.refuse(call, tool, CallStatus::Denied, Refusing::by(TOO_MANY), text);
+        if let Some(text) = self.crowding_refusal(approval.action).or(too_long) {
+            return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(TOO_MANY), text);
         }
-        self.park(approval, ahead);
+        self.park_for_approval(approval, ahead);
         self.look_ahead(call)
     }
 
-    /// Says why a run may not leave one more call waiting, if that is so.
-    fn crowded(&self, action: Digest) -> Option<&'static str> {
+    /// Returns why a run may not leave one more call waiting, if it may not.
+    fn crowding_refusal(&self, action: Digest) -> Option<&'static str> {
         if self.state.awaiting.contains(&action) {
             Some("This very call waits already; nothing was done. You are told what becomes of it.")
         } else if self.state.awaiting.len() >= WAITING_MAX {
@@ -113,28 +130,35 @@ impl Draft {
         }
     }
 
-    /// Goes on from a call that was asked for.
-    pub(super) fn held(
+    /// Continues after a call's approval request.
+    pub(super) fn resume_held_call(
         &mut self,
         call: CallId,
         until: Timestamp,
         cools_until: Option<Timestamp>,
         answer: Option<bool>,
-    ) -> Next {
+    ) -> NextAction {
         let tool = self.state.next_call().map_or_else(String::new, |(_, known)| known.tool.clone());
         match answer {
-            Some(true) => Next::Judge(call),
+            Some(true) => NextAction::Judge(call),
             Some(false) => {
                 self.push_refused_by_person(call, "");
                 self.go_on()
             }
             None if self.at >= until => {
-                // Of calls that were asked for together, some may have taken the room meanwhile.
+                // Other calls of the same batch of requests may have reached the limit meanwhile.
                 let action = self.state.held_action(call);
-                if let Some(text) = action.and_then(|action| self.crowded(action)) {
-                    return self.refuse(call, tool, CallStatus::Denied, Refusing::by(TOO_MANY), text);
+                if let Some(text) = action.and_then(|action| self.crowding_refusal(action)) {
+                    return self.refuse_call(
+                        call,
+                        tool,
+                        CallStatus::Denied,
+                        RefusalSource::by_rule(TOO_MANY),
+                        text,
+                    );
                 }
-                let approval = self.state.approval(call).map(|id| format!(" ({id})")).unwrap_or_default();
+                let approval =
+                    self.state.call_approval(call).map(|id| format!(" ({id})")).unwrap_or_default();
                 let text = match cools_until {
                     None => format!(
                         "This call waits for a person's approval{approval}; nothing was done so far. If it is approved it \
@@ -147,21 +171,21 @@ impl Draft {
                          something else, or say what was put off."
                     ),
                 };
-                self.refuse(call, tool, CallStatus::Awaiting, Refusing::default(), &text)
+                self.refuse_call(call, tool, CallStatus::Awaiting, RefusalSource::default(), &text)
             }
-            None => Next::Rest,
+            None => NextAction::Rest,
         }
     }
 
     /// Closes a call that a person refused.
     pub(super) fn push_refused_by_person(&mut self, call: CallId, words: &str) {
-        let known = self.state.held().find(|(held, _)| *held == call);
+        let known = self.state.held_calls().find(|(held, _)| *held == call);
         let tool = known.map_or_else(String::new, |(_, known)| known.tool.clone());
         let text = if words.is_empty() {
             "A person refused this call; nothing was done. Do not ask for it again.".to_owned()
         } else {
             format!("A person refused this call: {words}. Nothing was done. Do not ask for it again.")
         };
-        self.push_refusal(call, tool, CallStatus::Denied, Refusing::by(REFUSED), &text);
+        self.push_refusal(call, tool, CallStatus::Denied, RefusalSource::by_rule(REFUSED), &text);
     }
 }

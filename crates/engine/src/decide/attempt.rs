@@ -1,20 +1,20 @@
 //! What a model attempt leads to: the entries of a call, of an answer and of a failure.
 
-use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall};
-use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, ModelReplied, Park, RunParked};
-use dromia_contracts::label::{Integrity, Label};
+use dromia_contracts::content::{AssistantMessage, CallStatus, ContentPart, ToolCall};
+use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, ModelReplied, ParkReason, RunParked};
+use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::model::{ModelError, ModelReply, ProposedCall};
 use dromia_contracts::{CallId, ErrorCode};
 use jiff::SignedDuration;
 
-use super::call::Refusing;
-use super::{ATTEMPTS_MAX, BODY_BYTES_MAX, CALLS_MAX, Draft, Next, Plan, to_body};
-use crate::state::Phase;
+use super::call::RefusalSource;
+use super::{ATTEMPTS_MAX, BODY_BYTES_MAX, CALLS_MAX, DecisionDraft, NextAction, PlannedRequest, to_body};
+use crate::state::RunPhase;
 
-impl Draft {
-    pub(super) fn call_model(&mut self, plan: Plan) -> Next {
-        let Phase::StepDue { step, failed, .. } = self.state.phase else { return self.go_on() };
-        self.push(Entry::ModelCalled(ModelCalled {
+impl DecisionDraft {
+    pub(super) fn call_model(&mut self, plan: PlannedRequest) -> NextAction {
+        let RunPhase::StepDue { step, failed, .. } = self.state.phase else { return self.go_on() };
+        self.push_entry(Entry::ModelCalled(ModelCalled {
             step,
             attempt: failed + 1,
             model: plan.model,
@@ -23,30 +23,32 @@ impl Draft {
             output_tokens_max: plan.output_tokens_max,
             reserved_micros: plan.reserved_micros,
             sent: Some(plan.sent),
+            judged: None,
         }));
-        Next::CallModel
+        NextAction::CallModel
     }
 
     /// Ends a run whose next request cannot be sent. While calls or an attempt are open none is due.
-    pub(super) fn unplanned(&mut self, error: ModelError) -> Next {
-        let Phase::StepDue { .. } = self.state.phase else { return self.go_on() };
-        self.fail(error.code, error.message)
+    pub(super) fn fail_unsendable(&mut self, error: ModelError) -> NextAction {
+        let RunPhase::StepDue { .. } = self.state.phase else { return self.go_on() };
+        self.fail_run(error.code, error.message)
     }
 
-    pub(super) fn replied(&mut self, reply: ModelReply, label: Label) -> Next {
-        let Phase::ModelOpen { step, attempt, .. } = self.state.phase else { return self.go_on() };
+    pub(super) fn accept_reply(&mut self, reply: ModelReply, label: Label) -> NextAction {
+        let RunPhase::ModelOpen { step, attempt, .. } = self.state.phase else { return self.go_on() };
         let call = |(index, proposed): (usize, ProposedCall)| ToolCall {
             id: CallId { step, index: to_u32(index) },
             tool: proposed.tool,
             arguments: proposed.arguments,
         };
-        let parts = if reply.text.is_empty() { vec![] } else { vec![Part::text(reply.text, label)] };
+        let parts =
+            if reply.text.is_empty() { vec![] } else { vec![ContentPart::new_text(reply.text, label)] };
         let mut message =
             AssistantMessage { parts, calls: reply.calls.into_iter().enumerate().map(call).collect() };
         let dropped = drop_oversized(&mut message);
         let body = to_body(&message);
         if message.calls.len() > CALLS_MAX || body.len() > BODY_BYTES_MAX {
-            return self.failed(&ModelError {
+            return self.retry_or_fail(&ModelError {
                 code: ErrorCode::ModelCut,
                 message: format!("the answer has {} calls and {} bytes", message.calls.len(), body.len()),
                 retry_after: None,
@@ -61,7 +63,7 @@ impl Draft {
             finish: reply.finish,
             stopped_at: reply.stopped_at,
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
-            clean: label.integrity == Integrity::Trusted,
+            clean: label.integrity == IntegrityLevel::Trusted,
             withheld: None,
             masked: Vec::new(),
         };
@@ -73,13 +75,13 @@ impl Draft {
                 "Nothing ran: the arguments of this call had {bytes} bytes, too many to keep. Send less at a time: \
                  write a first piece, and append the others."
             );
-            self.refuse(call, tool, CallStatus::Error, Refusing::default(), &text);
+            self.refuse_call(call, tool, CallStatus::Error, RefusalSource::default(), &text);
         }
         self.go_on()
     }
 
-    pub(super) fn failed(&mut self, error: &ModelError) -> Next {
-        let Phase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase else {
+    pub(super) fn retry_or_fail(&mut self, error: &ModelError) -> NextAction {
+        let RunPhase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase else {
             return self.go_on();
         };
         // An attempt that was not made, or that the provider refused or never took, costs nothing; one that was cut may
@@ -88,32 +90,33 @@ impl Draft {
             ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied => 0,
             _ => reserved_micros,
         };
-        self.push(Entry::ModelFailed(ModelFailed {
+        self.push_entry(Entry::ModelFailed(ModelFailed {
             step,
             attempt,
             code: error.code,
             message: error.message.clone(),
             charged_micros,
+            judged: None,
         }));
         if error.code == ErrorCode::ActionDenied {
             // The gate's word, and not the model's.
-            return self.fail(error.code, error.message.clone());
+            return self.fail_run(error.code, error.message.clone());
         }
         if error.code == ErrorCode::ModelRejected || attempt >= ATTEMPTS_MAX {
             return self
-                .fail(error.code, format!("the model failed at attempt {attempt}: {}", error.message));
+                .fail_run(error.code, format!("the model failed at attempt {attempt}: {}", error.message));
         }
         let delay = error.retry_after.and_then(|delay| SignedDuration::try_from(delay).ok());
         let delay = delay.unwrap_or_else(|| SignedDuration::from_millis(250 << attempt.min(8)));
         let delay = delay.min(SignedDuration::from_mins(15));
         let until = self.at.checked_add(delay).unwrap_or(self.at);
-        self.push(Entry::RunParked(RunParked { park: Park::Retry { until } }));
-        Next::Rest
+        self.push_entry(Entry::RunParked(RunParked { park: ParkReason::Retry { until } }));
+        NextAction::Rest
     }
 }
 
-/// Empties the longest arguments of an answer that is too long to be kept, so that the model is told instead of
-/// asked once more. Returns which calls lost how many bytes.
+/// Empties the longest arguments of an answer that is too long to be kept, so that the model gets an error result
+/// instead of a repeated request. Returns which calls lost how many bytes.
 fn drop_oversized(message: &mut AssistantMessage) -> Vec<(CallId, usize)> {
     let mut dropped = Vec::new();
     while to_body(&*message).len() > BODY_BYTES_MAX {
@@ -126,7 +129,7 @@ fn drop_oversized(message: &mut AssistantMessage) -> Vec<(CallId, usize)> {
     dropped
 }
 
-/// What stands for arguments that were not kept; providers take nothing but JSON back.
+/// The replacement for arguments that were not kept; providers accept only JSON.
 const EMPTY_ARGUMENTS: &str = "{}";
 
 /// A message has at most [`CALLS_MAX`] calls, so the cast has no failing case.

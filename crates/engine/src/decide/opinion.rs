@@ -1,22 +1,22 @@
 //! What a second opinion about a call leads to: its cost is reserved, it is given or cut off, and the call is judged again.
 //!
-//! An opinion decides nothing here. It lies in the state until the call is judged again, by whoever knows what an objection
-//! leads to. One that is durable is never asked for again; one that was cut off is, and stays charged whole.
+//! An opinion decides nothing here. It stays in the state until the owner judges the call again and applies the rule
+//! for objections. One that is durable is never asked for again; one that was cut off is, and stays charged whole.
 
 use dromia_contracts::CallId;
 use dromia_contracts::Digest;
 use dromia_contracts::entry::{Entry, OpinionCalled, OpinionGiven};
-use dromia_contracts::model::Usage;
-use dromia_contracts::opinion::Opinion;
+use dromia_contracts::model::TokenUsage;
+use dromia_contracts::opinion::ModelOpinion;
 
-use super::{Consulted, Consults, Draft, Next};
+use super::{DecisionDraft, NextAction, OpinionRequest, OpinionResult};
 use crate::state::Opined;
 
-impl Draft {
+impl DecisionDraft {
     /// Reserves what the answers may take.
-    pub(super) fn consults(&mut self, call: CallId, consults: Consults) -> Next {
-        let Consults { call: doubted, model, samples, prepared, sent } = consults;
-        self.push(Entry::OpinionCalled(OpinionCalled {
+    pub(super) fn reserve_opinion(&mut self, call: CallId, consults: OpinionRequest) -> NextAction {
+        let OpinionRequest { call: doubted, model, samples, prepared, sent } = consults;
+        self.push_entry(Entry::OpinionCalled(OpinionCalled {
             call,
             action: doubted.action,
             model,
@@ -25,40 +25,60 @@ impl Draft {
             output_tokens_max: prepared.output_tokens_max,
             reserved_micros: prepared.reserved_micros.saturating_mul(samples.into()),
             sent,
+            judged: None,
         }));
-        Next::Consult(doubted)
+        NextAction::Consult(doubted)
     }
 
-    /// Keeps what was said; the call is judged again with it.
-    pub(super) fn consulted(&mut self, call: CallId, consulted: Consulted) -> Next {
+    /// Records the opinion; the call is judged again with it.
+    pub(super) fn record_opinion(&mut self, call: CallId, consulted: OpinionResult) -> NextAction {
         let open = self.state.next_call().filter(|(due, _)| *due == call);
         let Some(Opined::Open { action, .. }) = open.map(|(_, known)| &known.opined) else {
             return self.go_on();
         };
-        let Consulted { opinion, usage, tokens, cost_micros } = consulted;
+        let OpinionResult { opinion, usage, tokens, cost_micros } = consulted;
         let (action, opinion) = (*action, Some(opinion));
-        self.push(Entry::OpinionGiven(OpinionGiven { call, action, opinion, usage, tokens, cost_micros }));
+        self.push_entry(Entry::OpinionGiven(OpinionGiven {
+            call,
+            action,
+            opinion,
+            usage,
+            tokens,
+            cost_micros,
+        }));
         self.go_on()
     }
 
-    /// Keeps that nobody could be asked, which cost nothing.
-    pub(super) fn unconsulted(&mut self, call: CallId, action: Digest, opinion: Opinion) -> Next {
-        let (opinion, usage) = (Some(opinion), Usage::default());
+    /// Records that no model could be asked, which cost nothing.
+    pub(super) fn record_unasked_opinion(
+        &mut self,
+        call: CallId,
+        action: Digest,
+        opinion: ModelOpinion,
+    ) -> NextAction {
+        let (opinion, usage) = (Some(opinion), TokenUsage::default());
         let (tokens, cost_micros) = (0, 0);
-        self.push(Entry::OpinionGiven(OpinionGiven { call, action, opinion, usage, tokens, cost_micros }));
+        self.push_entry(Entry::OpinionGiven(OpinionGiven {
+            call,
+            action,
+            opinion,
+            usage,
+            tokens,
+            cost_micros,
+        }));
         self.go_on()
     }
 
-    /// Closes an opinion that was cut off: nobody knows what was said, so it stays charged whole. Returns of which call it was,
-    /// and how many times in a row that happened.
+    /// Closes an opinion that was cut off: its answer is unknown, so its reservation stays charged in full. Returns of
+    /// which call it was, and how many times in a row that happened.
     pub(super) fn lose_opinion(&mut self) -> Option<(CallId, u32)> {
         let (call, known) = self.state.next_call()?;
         let Opined::Open { action, reserved_micros, lost } = known.opined else { return None };
-        self.push(Entry::OpinionGiven(OpinionGiven {
+        self.push_entry(Entry::OpinionGiven(OpinionGiven {
             call,
             action,
             opinion: None,
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             tokens: 0,
             cost_micros: reserved_micros,
         }));

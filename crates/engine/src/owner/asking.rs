@@ -3,32 +3,53 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use dromia_contracts::gate::{Action, Verdict};
-use dromia_contracts::model::{ModelError, ModelRequest, Prepared};
-use dromia_contracts::plan::Standing;
-use dromia_contracts::sent::{Sent, TaintedPast};
+use dromia_contracts::entry::{Entry, JudgedBy};
+use dromia_contracts::gate::{GateAction, GateVerdict};
+use dromia_contracts::model::{ModelError, ModelRequest, PreparedAttempt};
+use dromia_contracts::plan::CallProvenance;
+use dromia_contracts::sent::{SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::vault::Spotter;
-use dromia_contracts::{ErrorCode, Fault};
+use dromia_contracts::vault::SecretScanner;
+use dromia_contracts::{Digest, ErrorCode};
 use futures_util::future::{Either, select};
 
 use super::telling::LiveDeltas;
 use super::withholding::LEAK_SCAN;
-use super::{Lost, Owner};
-use crate::ask::Asking;
-use crate::decide::{Input, Next, Plan};
-use crate::sent::digest;
-use crate::state::Phase;
+use super::{OwnershipError, RunOwner};
+use crate::ask::ModelRequestSpec;
+use crate::decide::{DecisionInput, NextAction, PlannedRequest};
+use crate::sent::body_digest;
+use crate::state::RunPhase;
 
-impl Owner {
-    /// Puts the next request together, writes it down and counts it; where somebody asked for a call, there is none.
-    pub(crate) fn plan(&mut self) -> Input {
-        if let Some(asked) = self.story.asked.clone() {
-            return Input::Asked(asked);
+impl RunOwner {
+    /// Plans the next step, has the gate judge its request, and decides. A provider is a sink like any other: the entry
+    /// of an attempt names the rule that allowed its request.
+    pub(crate) async fn plan_step(&mut self) -> NextAction {
+        let input = self.plan_request();
+        if let (DecisionInput::Planned(plan), Some(prepared)) = (&input, &self.prepared) {
+            // A fallback model may be asked; the verdict is about the model that is.
+            let model = prepared.wording.by.as_ref().unwrap_or(&plan.model);
+            self.request_verdict =
+                Some(self.ask_gate(GateAction::Model { model }, &CallProvenance::default()).await);
         }
-        let request = self.request();
-        let prepared = self.core.ports.model.prepare(&request);
-        self.story.keep(request);
+        let allowed = self.request_verdict.as_ref().and_then(|verdict| judged_by(verdict).ok());
+        self.decide_noting(input, |entries| {
+            for new in entries {
+                if let Entry::ModelCalled(called) = &mut new.entry {
+                    called.judged.clone_from(&allowed);
+                }
+            }
+        })
+    }
+
+    /// Builds the next request, encodes it and counts its tokens; a manual call needs none.
+    fn plan_request(&mut self) -> DecisionInput {
+        if let Some(asked) = self.story.asked.clone() {
+            return DecisionInput::Asked(asked);
+        }
+        let request = self.build_request();
+        let prepared = self.core.ports.model.prepare_attempt(&request);
+        self.story.restore_transcript(request);
         let prepared = match prepared {
             Ok(mut prepared) => {
                 if self.story.has_past() {
@@ -39,11 +60,11 @@ impl Owner {
             Err(error) => {
                 // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
                 self.waiting = true;
-                return Input::Unplanned(error);
+                return DecisionInput::Unplanned(error);
             }
         };
-        let sent = Sent { wording: prepared.wording.clone(), digest: digest(&prepared.body) };
-        let plan = Plan {
+        let sent = SentEncoding { wording: prepared.wording.clone(), digest: body_digest(&prepared.body) };
+        let plan = PlannedRequest {
             model: self.agent.config.model.clone(),
             history_from: self.story.history_from,
             input_tokens: prepared.input_tokens,
@@ -53,18 +74,18 @@ impl Owner {
         };
         self.priced = prepared.priced;
         self.prepared = Some(prepared);
-        Input::Planned(plan)
+        DecisionInput::Planned(plan)
     }
 
-    fn request(&mut self) -> ModelRequest {
+    fn build_request(&mut self) -> ModelRequest {
         let step = match self.state.phase {
-            Phase::StepDue { step, .. } | Phase::ModelOpen { step, .. } => step,
+            RunPhase::StepDue { step, .. } | RunPhase::ModelOpen { step, .. } => step,
             _ => 0,
         };
-        self.story.ask(Asking {
+        self.story.build_model_request(ModelRequestSpec {
             model: &self.agent.config.model,
             system: &self.agent.system,
-            tools: self.agent.tools.offered(self.story.has_past()),
+            tools: self.agent.tools.offered_tools(&self.story, &self.agent.system),
             output_tokens_max: self.core.config.output_tokens_max,
             run: self.run,
             step,
@@ -72,60 +93,75 @@ impl Owner {
     }
 
     /// Asks the model, and decides what its answer leads to.
-    pub(super) async fn call_model(&mut self) -> Result<Next, Lost> {
-        // A provider is a sink like any other: the request passes the gate before it leaves.
-        let model = self.agent.config.model.clone();
-        // Nobody is asked about a request, and none is put off, so what must be is refused.
-        if let Verdict::Deny { rule, reason, .. }
-        | Verdict::Ask { rule, reason, .. }
-        | Verdict::Delay { rule, reason, .. } =
-            self.gate(Action::Model { model: &model }, &Standing::default())
-        {
-            return Ok(self.decide(denied(&rule, &reason)));
-        }
-        // What leaves is what was prepared before the entry was written, and nothing else.
-        let Some(prepared) = self.prepared.take() else {
+    pub(super) async fn call_model(&mut self) -> Result<NextAction, OwnershipError> {
+        // Only the request that was prepared and judged before its entry was written may leave.
+        let (Some(prepared), Some(verdict)) = (self.prepared.take(), self.request_verdict.take()) else {
             tracing::error!(run = %self.run, "a model call is due that nobody prepared");
-            return Err(Lost::Store);
+            return Err(OwnershipError::Store);
         };
-        let spotter = self.core.ports.leaks.spotter(&self.scope).await;
-        if let Some(reason) = leak(&prepared, spotter.as_ref())? {
-            return Ok(self.decide(rejected(&reason)));
+        if let Err((judged, reason)) = judged_by(&verdict) {
+            return Ok(self.refuse_request(ErrorCode::ActionDenied, &judged, reason));
         }
-        // What would not leave in the end is not told on the way either.
-        let withheld = self.withheld();
-        let told = spotter.ok().filter(|_| withheld.is_none());
-        match self.attempt(&prepared, told).await? {
-            Input::Replied(mut reply, label) => {
-                let marks = self.marked(&mut reply, withheld).await?;
-                Ok(self.decide_noting(Input::Replied(reply, label), |entries| marks.note(entries)))
+        if let Some(reason) = self.leak_in_request(&prepared).await? {
+            // A repeated attempt would contain the same secret.
+            let judged = JudgedBy { rule: LEAK_SCAN.to_owned(), policy: None };
+            return Ok(self.refuse_request(ErrorCode::ModelRejected, &judged, &reason));
+        }
+        // A reply that would be withheld in the end is not streamed either.
+        let withheld = self.withheld_reason().await;
+        let told = self.secret_scanner().await.filter(|_| withheld.is_none());
+        match self.attempt_call(&prepared, told).await? {
+            DecisionInput::Replied(mut reply, label) => {
+                let marks = self.redact_reply(&mut reply, withheld).await?;
+                Ok(self.decide_noting(DecisionInput::Replied(reply, label), |entries| {
+                    marks.annotate_entries(entries);
+                }))
             }
-            input => Ok(self.decide(input)),
+            input => Ok(self.decide_next(input)),
         }
     }
 
-    /// Makes one attempt, which a signal may end. Watchers are told its text by whoever knows the values, if by anybody.
-    async fn attempt(&mut self, prepared: &Prepared, told: Option<Arc<dyn Spotter>>) -> Result<Input, Lost> {
-        let request = self.request();
+    /// Ends the attempt whose request was kept back: nothing was sent, and no model has anything to do with it.
+    fn refuse_request(&mut self, code: ErrorCode, judged: &JudgedBy, reason: &str) -> NextAction {
+        let message = format!("the request was refused by {}: {reason}", judged.rule);
+        let input = DecisionInput::Failed(ModelError { code, message, retry_after: None });
+        self.decide_noting(input, |entries| {
+            for new in entries {
+                if let Entry::ModelFailed(failed) = &mut new.entry {
+                    failed.judged = Some(judged.clone());
+                }
+            }
+        })
+    }
+
+    /// Makes one attempt, which a signal may end. Watchers get its text through the secret scanner, if there is one.
+    async fn attempt_call(
+        &mut self,
+        prepared: &PreparedAttempt,
+        told: Option<Arc<dyn SecretScanner>>,
+    ) -> Result<DecisionInput, OwnershipError> {
+        let request = self.build_request();
         let (step, attempt) = match self.state.phase {
-            Phase::ModelOpen { step, attempt, .. } => (step, attempt),
+            RunPhase::ModelOpen { step, attempt, .. } => (step, attempt),
             _ => (0, 0),
         };
         let deltas = LiveDeltas::new(&self.core, self.run, (step, attempt), told);
         let mut others = false;
+        self.slot.end_step();
         let ended = {
-            let mut call = self.core.ports.model.call(&request, prepared, &deltas);
+            let mut call = self.core.ports.model.call_model(&request, prepared, &deltas);
             loop {
-                let signal = pin!(self.active.signalled());
+                let signal = pin!(self.active.wait_for_signal());
                 match select(&mut call, signal).await {
                     Either::Left((result, _)) => break Ok(result),
                     Either::Right(((), _)) => {
                         // A signal may be taken already, or may ask for nothing that concerns the attempt.
-                        let items = self.signals().await?;
+                        let items = self.read_signals().await?;
                         others = !items.is_empty();
-                        // Its agent is being erased; otherwise whoever signalled could not write the signal down.
+                        // Its agent is being erased; otherwise the sender of the notification could not store the
+                        // signal.
                         if items.is_empty() && self.is_gone().await? {
-                            return Err(Lost::Fenced);
+                            return Err(OwnershipError::Fenced);
                         }
                         if items.iter().any(|item| ends_a_run(item.kind)) {
                             // Dropping the future cancels the attempt.
@@ -135,42 +171,66 @@ impl Owner {
                 }
             }
         };
-        deltas.end();
-        self.story.keep(request);
+        self.begin_step().await;
+        deltas.flush_held();
+        self.story.restore_transcript(request);
         match ended {
             Ok(result) => {
                 if others {
-                    self.core.hub.signal(self.run);
+                    self.core.hub.signal_run(self.run);
                 }
                 Ok(match result {
-                    Ok(reply) => Input::Replied(reply, self.story.label),
-                    Err(error) => Input::Failed(error),
+                    Ok(reply) => DecisionInput::Replied(reply, self.story.label),
+                    Err(error) => DecisionInput::Failed(error),
                 })
             }
             Err(items) => self.first_end(items),
         }
     }
 
-    /// Returns who knows the values that watchers must not be told; nobody where the vault does not open.
-    pub(super) async fn spotter(&self) -> Option<Arc<dyn Spotter>> {
-        self.core.ports.leaks.spotter(&self.scope).await.ok()
+    /// Returns the scanner for the secrets that watchers must not see; `None` if the vault does not open.
+    pub(super) async fn secret_scanner(&self) -> Option<Arc<dyn SecretScanner>> {
+        self.core.ports.leaks.scanner_for_tenant(&self.scope).await.ok()
+    }
+
+    /// Returns why a request may not leave, if it holds a secret or cannot be scanned. A request to the scripted model
+    /// stays in this process.
+    pub(super) async fn leak_in_request(
+        &self,
+        prepared: &PreparedAttempt,
+    ) -> Result<Option<String>, OwnershipError> {
+        if !prepared.wording.leaves_process() {
+            return Ok(None);
+        }
+        match self.core.ports.leaks.scan_text(&self.scope, &prepared.body).await {
+            Ok(found) => Ok(found.first().map(|leak| {
+                format!(
+                    "it holds the value of the secret {:?}, so nothing was sent; give that secret a new value, because this \
+                     conversation has the old one, or begin another session",
+                    leak.secret
+                )
+            })),
+            // The store answers again sooner or later, and the run is taken up then.
+            Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(OwnershipError::Store),
+            Err(fault) => Ok(Some(format!("nobody can look whether it holds a secret: {fault}"))),
+        }
     }
 
     /// Tells whether the run is not found any more.
-    async fn is_gone(&self) -> Result<bool, Lost> {
+    async fn is_gone(&self) -> Result<bool, OwnershipError> {
         let found = self.core.ports.store.run(&self.scope, self.run).await;
-        found.map(|run| run.is_none()).map_err(|_| Lost::Store)
+        found.map(|run| run.is_none()).map_err(|_| OwnershipError::Store)
     }
 
-    /// Takes signals in their order up to the first that ends the run, which is given back.
-    fn first_end(&mut self, items: Vec<InboxItem>) -> Result<Input, Lost> {
+    /// Takes signals in their order up to the first that ends the run, and returns that one.
+    fn first_end(&mut self, items: Vec<InboxItem>) -> Result<DecisionInput, OwnershipError> {
         for item in items {
             if ends_a_run(item.kind) {
-                return Ok(Input::Signal(item));
+                return Ok(DecisionInput::Signal(item));
             }
-            self.decide(Input::Signal(item));
+            self.decide_next(DecisionInput::Signal(item));
         }
-        Err(Lost::Store)
+        Err(OwnershipError::Store)
     }
 }
 
@@ -178,40 +238,14 @@ fn ends_a_run(kind: ItemKind) -> bool {
     matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
 }
 
-/// A request that the gate refused: nothing was sent, and no model has anything to do with it.
-fn denied(rule: &str, reason: &str) -> Input {
-    refused(ErrorCode::ActionDenied, rule, reason)
-}
-
-/// A request that was not sent because of what it holds, and will not be if it is made again.
-fn rejected(reason: &str) -> Input {
-    refused(ErrorCode::ModelRejected, LEAK_SCAN, reason)
-}
-
-fn refused(code: ErrorCode, rule: &str, reason: &str) -> Input {
-    let message = format!("the request was refused by {rule}: {reason}");
-    Input::Failed(ModelError { code, message, retry_after: None })
-}
-
-/// Says why a request may not leave, if it holds a secret or nobody can look. What the scripted model is asked stays in this
-/// process.
-pub(super) fn leak(
-    prepared: &Prepared,
-    spotter: Result<&Arc<dyn Spotter>, &Fault>,
-) -> Result<Option<String>, Lost> {
-    if !prepared.wording.leaves() {
-        return Ok(None);
-    }
-    match spotter {
-        Ok(spotter) => Ok(spotter.find(&prepared.body).first().map(|leak| {
-            format!(
-                "it holds the value of the secret {:?}, so nothing was sent; give that secret a new value, because this \
-                 conversation has the old one, or begin another session",
-                leak.secret
-            )
-        })),
-        // The store answers again sooner or later, and the run is taken up then.
-        Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(Lost::Store),
-        Err(fault) => Ok(Some(format!("nobody can look whether it holds a secret: {fault}"))),
+/// Returns the rule by which a request may leave, or the rule and the reason why it may not. A request can neither wait
+/// for an approval nor be delayed, so such a verdict refuses it.
+pub(super) fn judged_by(verdict: &GateVerdict) -> Result<JudgedBy, (JudgedBy, &str)> {
+    let by = |rule: &String, policy: &Option<Digest>| JudgedBy { rule: rule.clone(), policy: *policy };
+    match verdict {
+        GateVerdict::Allow { rule, policy } => Ok(by(rule, policy)),
+        GateVerdict::Deny { rule, reason, policy }
+        | GateVerdict::Ask { rule, reason, policy }
+        | GateVerdict::Delay { rule, reason, policy } => Err((by(rule, policy), reason)),
     }
 }

@@ -1,46 +1,47 @@
-//! Stars over the values of secrets in the texts that a request for approval quotes.
+//! Redaction of the texts that an approval request quotes.
 //!
-//! What a person typed is kept as it was typed, and whoever may answer is told some of it. A quote is cut out of its text, and
-//! half a value is none that anybody finds: so the whole text is looked at, and cut behind that. Where nobody can look, nothing
-//! is quoted. What is asked for in one commit shares one bound of bytes that are looked at.
+//! Typed text is stored as it was typed, and approvers see quotes of it. A scanner does not find half a value, so it
+//! scans the whole text before the quote is cut out. Without a scan nothing is quoted. All requests of one commit share
+//! one bound of scanned bytes.
 
-use std::sync::Arc;
+use dromia_contracts::Scope;
+use dromia_contracts::vault::{LeakDetector, mask_secrets};
 
-use dromia_contracts::vault::{Spotter, mask};
-
-/// The most bytes that are looked at for the requests of one commit. Of a text beyond them nothing is quoted.
+/// The most bytes that are scanned for the requests of one commit. A text beyond them is not quoted.
 pub(super) const LOOKED_BYTES_MAX: usize = 4 << 20;
 
-/// The texts that one request quotes, each looked at once: no more than texts of its call are looked for.
-pub(super) struct Starred<'t> {
-    spotter: Option<Arc<dyn Spotter>>,
-    /// How many bytes may still be looked at.
+/// The texts that one request quotes, each scanned once: at most one for each text of its call that is searched.
+pub(super) struct QuoteRedactor<'t> {
+    leaks: &'t dyn LeakDetector,
+    scope: &'t Scope,
+    /// How many bytes may still be scanned.
     room: usize,
     texts: Vec<(&'t str, Option<String>)>,
 }
 
-impl<'t> Starred<'t> {
-    /// Begins with whoever knows the values, if anybody does, and with what the requests before it left of the room.
-    pub(super) fn new(spotter: Option<Arc<dyn Spotter>>, room: usize) -> Self {
-        Self { spotter, room, texts: Vec::new() }
+impl<'t> QuoteRedactor<'t> {
+    /// Begins with the detector of a tenant's secrets, and with the bytes that earlier requests left.
+    pub(super) fn new(leaks: &'t dyn LeakDetector, scope: &'t Scope, room: usize) -> Self {
+        Self { leaks, scope, room, texts: Vec::new() }
     }
 
-    /// Returns how many bytes may still be looked at.
-    pub(super) fn room(&self) -> usize {
+    /// Returns how many bytes may still be scanned.
+    pub(super) fn bytes_left(&self) -> usize {
         self.room
     }
 
-    /// Returns a text with stars over the values in it, as long as it was; nothing where nobody can look, or the room is over.
-    pub(super) fn of(&mut self, whole: &'t str) -> Option<&str> {
+    /// Returns a text with stars over the secrets in it, of the same length; `None` if it cannot be scanned or exceeds
+    /// the bytes that are left.
+    pub(super) async fn redacted_text(&mut self, whole: &'t str) -> Option<&str> {
         let known = self.texts.iter().position(|(text, _)| std::ptr::eq(*text, whole));
         let index = known.unwrap_or(self.texts.len());
         if known.is_none() {
-            let starred = match (&self.spotter, self.room.checked_sub(whole.len())) {
-                (Some(spotter), Some(left)) => {
+            let starred = match self.room.checked_sub(whole.len()) {
+                Some(left) => {
                     self.room = left;
-                    starred(&**spotter, whole)
+                    redact_secrets(self.leaks, self.scope, whole).await
                 }
-                _ => None,
+                None => None,
             };
             self.texts.push((whole, starred));
         }
@@ -48,18 +49,22 @@ impl<'t> Starred<'t> {
     }
 }
 
-/// What is no text any more with its stars is not told.
-fn starred(spotter: &dyn Spotter, whole: &str) -> Option<String> {
+/// Redacts a text; `None` if the result is not UTF-8 any more.
+async fn redact_secrets(leaks: &dyn LeakDetector, scope: &Scope, whole: &str) -> Option<String> {
+    let found = leaks.scan_text(scope, whole.as_bytes()).await.ok()?;
     let mut bytes = whole.as_bytes().to_vec();
-    mask(&mut bytes, &spotter.find(whole.as_bytes()));
+    mask_secrets(&mut bytes, &found);
     String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use dromia_contracts::vault::Leak;
+    use dromia_contracts::vault::{SecretMatch, SecretScanner};
+    use dromia_contracts::{Actor, BoxFuture, ErrorCode, Fault, ScopeAuthority, TenantId};
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -67,43 +72,77 @@ mod tests {
     #[derive(Debug, Default)]
     struct One(AtomicUsize);
 
+    /// Cannot look.
+    #[derive(Debug)]
+    struct Blind;
+
     const VALUE: &str = "canary-4711";
 
-    impl Spotter for One {
-        fn find(&self, text: &[u8]) -> Vec<Leak> {
+    impl LeakDetector for One {
+        fn scanner_for_tenant<'a>(
+            &'a self,
+            _: &'a Scope,
+        ) -> BoxFuture<'a, Result<Arc<dyn SecretScanner>, Fault>> {
+            unreachable!("a quote is no live text")
+        }
+
+        fn scan_text<'a>(
+            &'a self,
+            _: &'a Scope,
+            text: &'a [u8],
+        ) -> BoxFuture<'a, Result<Vec<SecretMatch>, Fault>> {
             self.0.fetch_add(1, Ordering::SeqCst);
             let text = std::str::from_utf8(text).expect("it is text");
             let found = text.match_indices(VALUE).map(|(at, _)| at..at + VALUE.len());
-            found.map(|range| Leak { secret: "deploy".to_owned(), range }).collect()
+            let found = found.map(|range| SecretMatch { secret: "deploy".to_owned(), range }).collect();
+            Box::pin(std::future::ready(Ok(found)))
         }
+    }
 
-        fn open_from(&self, text: &[u8]) -> usize {
-            text.len()
+    impl LeakDetector for Blind {
+        fn scanner_for_tenant<'a>(
+            &'a self,
+            _: &'a Scope,
+        ) -> BoxFuture<'a, Result<Arc<dyn SecretScanner>, Fault>> {
+            let fault = Fault::new(ErrorCode::VaultLocked, "it is locked");
+            Box::pin(std::future::ready(Err(fault)))
         }
+    }
+
+    fn scope() -> Scope {
+        ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("a"))
+    }
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("nothing waits here")
     }
 
     #[test]
     fn a_text_keeps_its_length_and_is_looked_at_once() {
-        let (one, text) = (Arc::new(One::default()), format!("ä use {VALUE}, pay eve"));
-        let mut texts = Starred::new(Some(Arc::clone(&one) as Arc<dyn Spotter>), 100);
+        let (one, scope, text) = (One::default(), scope(), format!("ä use {VALUE}, pay eve"));
+        let mut texts = QuoteRedactor::new(&one, &scope, 100);
         for _ in 0..3 {
-            assert_eq!(texts.of(&text), Some("ä use ***********, pay eve"));
+            assert_eq!(now(texts.redacted_text(&text)), Some("ä use ***********, pay eve"));
         }
-        assert_eq!(texts.of("pay bob"), Some("pay bob"));
+        assert_eq!(now(texts.redacted_text("pay bob")), Some("pay bob"));
         assert_eq!(one.0.load(Ordering::SeqCst), 2);
-        assert_eq!(texts.room(), 100 - text.len() - "pay bob".len(), "each counts once");
-        assert_eq!(Starred::new(None, 100).of(&text), None, "nobody can look");
+        assert_eq!(texts.bytes_left(), 100 - text.len() - "pay bob".len(), "each counts once");
+        assert_eq!(
+            now(QuoteRedactor::new(&Blind, &scope, 100).redacted_text(&text)),
+            None,
+            "nobody can look"
+        );
     }
 
     #[test]
     fn what_does_not_fit_the_room_is_not_looked_at_and_not_told() {
-        let (one, short, long) = (Arc::new(One::default()), "pay bob", "pay bob or eve");
-        let mut texts = Starred::new(Some(Arc::clone(&one) as Arc<dyn Spotter>), short.len());
+        let (one, scope, short, long) = (One::default(), scope(), "pay bob", "pay bob or eve");
+        let mut texts = QuoteRedactor::new(&one, &scope, short.len());
         for _ in 0..2 {
-            assert_eq!(texts.of(long), None);
-            assert_eq!(texts.of(short), Some(short), "a long one leaves the room to others");
+            assert_eq!(now(texts.redacted_text(long)), None);
+            assert_eq!(now(texts.redacted_text(short)), Some(short), "a long one leaves the room to others");
         }
-        assert_eq!((texts.room(), texts.of("eve")), (0, None));
+        assert_eq!((texts.bytes_left(), now(texts.redacted_text("eve"))), (0, None));
         assert_eq!(one.0.load(Ordering::SeqCst), 1);
     }
 
@@ -113,8 +152,9 @@ mod tests {
         let text = format!("{VALUE}, pay eve");
         let cut = |text: &str| text[4..].to_owned();
         let tells = |quote: Option<String>| quote.is_some_and(|quote| quote.contains("ry-4711"));
-        let (one, mut texts) = (One::default(), Starred::new(Some(Arc::new(One::default())), 100));
-        assert!(!tells(texts.of(&text).map(cut)));
-        assert!(tells(starred(&one, &cut(&text))), "nothing notices it");
+        let (one, scope) = (One::default(), scope());
+        let mut texts = QuoteRedactor::new(&one, &scope, 100);
+        assert!(!tells(now(texts.redacted_text(&text)).map(cut)));
+        assert!(tells(now(redact_secrets(&one, &scope, &cut(&text)))), "nothing notices it");
     }
 }

@@ -1,22 +1,21 @@
-//! What leaves with the end of a run: where nobody waits for the answer, it is prepared to be delivered in the commit of
-//! the entry that made it.
+//! The delivery of a run's answer: if no caller waits for it, the commit of its entry also prepares its delivery.
 
 use bytes::Bytes;
 use dromia_contracts::content::parts_text;
-use dromia_contracts::delivery::{Outgoing, Said, SaidFailure};
+use dromia_contracts::delivery::{ReplyData, ReplyEvent, SaidFailure};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::store::{Batch, DeliveryPrepare};
+use dromia_contracts::store::{DeliveryPrepare, WriteBatch};
 
-use super::Owner;
-use crate::outcome::answer;
+use super::RunOwner;
+use crate::outcome::answer_parts;
 
 /// What a batch must have left beside the message: entries' fields, the target, the rest of a row.
 const BESIDE: usize = 64 << 10;
 
-impl Owner {
-    /// Writes the message of a run whose last entries are about to become durable. Nothing for a run that goes on, and
-    /// for a session whose people wait for the answer or read it.
-    pub(crate) fn message(&self) -> Option<DeliveryPrepare> {
+impl RunOwner {
+    /// Writes the message of a run whose last entries are about to become durable. `None` for a run that continues, and
+    /// for a session whose users wait for the answer or read it.
+    pub(crate) fn delivery_message(&self) -> Option<DeliveryPrepare> {
         let target = self.target.clone()?;
         if !self.state.is_ended() {
             return None;
@@ -24,26 +23,26 @@ impl Owner {
         let at = self.pending.last()?.at;
         let status = self.state.status();
         let failure =
-            self.state.fault().map(|fault| SaidFailure { code: fault.code, message: fault.message });
+            self.state.failure_fault().map(|fault| SaidFailure { code: fault.code, message: fault.message });
         let replied = status == RunStatus::Completed;
-        let outgoing = Outgoing {
-            kind: if replied { Outgoing::REPLIED } else { Outgoing::FAILED }.to_owned(),
+        let outgoing = ReplyEvent {
+            kind: if replied { ReplyEvent::REPLIED } else { ReplyEvent::FAILED }.to_owned(),
             timestamp: at,
-            data: Said {
+            data: ReplyData {
                 agent: self.agent.id,
                 session: self.session,
                 run: self.run,
                 status,
                 actor: self.author.clone(),
                 items: self.items.clone(),
-                text: answer(status, &self.story).map(parts_text).unwrap_or_default(),
+                text: answer_parts(status, &self.story).map(parts_text).unwrap_or_default(),
                 truncated: false,
                 failure,
             },
         };
         let beside = self.pending.iter().filter_map(|new| new.body.as_ref()).map(Bytes::len).sum::<usize>()
             + self.sends.iter().map(|put| put.body.len()).sum::<usize>();
-        let room = Batch::BYTES_MAX.saturating_sub(beside).saturating_sub(BESIDE);
+        let room = WriteBatch::BYTES_MAX.saturating_sub(beside).saturating_sub(BESIDE);
         let body = match outgoing.encode_within(room) {
             Ok(body) => Bytes::from(body),
             Err(error) => {

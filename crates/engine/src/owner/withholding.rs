@@ -1,42 +1,42 @@
-//! What of a model's words is kept, and what of them is told: decided once, before anything is written down.
+//! Redaction of a model's reply: what is stored and what may be sent, decided once, before anything is written.
 //!
-//! Stars stand over values of secrets in the record itself, so that nobody who reads it reads them; a call that holds one
-//! begins in no case. What may not leave as an answer is marked so in its entry, and whoever would tell it as one looks at
-//! that mark: callers that wait, streams, a chat. Where nobody can look for secrets, nothing of the words is kept.
+//! The record itself has stars over secrets, so that no reader sees them; a call that holds one never begins. A reply
+//! that may not leave as an answer is marked so in its entry, and waiting callers, streams and chats respect that mark.
+//! If the reply cannot be scanned for secrets, none of its text is stored.
 //!
-//! What a person typed is not touched here, and neither is what a tool says, which is starred before it comes.
+//! Typed text is not changed here, and neither are results of tools, which are redacted before they come.
 
-use dromia_contracts::entry::{Entry, MaskedCall, Withheld};
-use dromia_contracts::gate::{Action, Verdict};
+use dromia_contracts::entry::{Entry, MaskedCall, WithheldReply};
+use dromia_contracts::gate::{GateAction, GateVerdict};
 use dromia_contracts::model::{ModelReply, ProposedCall};
-use dromia_contracts::plan::Standing;
+use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::store::NewEntry;
-use dromia_contracts::vault::{Spotter, mask};
+use dromia_contracts::vault::{SecretMatch, mask_secrets};
 use dromia_contracts::{CallId, ErrorCode, Fault};
 use serde::de::IgnoredAny;
 
-use super::{Lost, Owner};
+use super::{OwnershipError, RunOwner};
 
 /// The rule by which words are withheld that hold a secret, or may.
 pub(super) const LEAK_SCAN: &str = "leak scan";
 
-/// What stands in the record for words at which nobody could look.
+/// The stored replacement for text that could not be scanned.
 const UNSEEN: &str = "(withheld: nobody could look whether it holds a secret)";
 
-/// What stands for arguments that were not kept; providers take nothing but JSON back.
+/// The replacement for arguments that were not stored; providers accept only JSON.
 const NO_ARGUMENTS: &str = "{}";
 
-/// What the entry of a model's answer says of it beside the body.
+/// The marks in the entry of a model's answer, beside its body.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
-    withheld: Option<Withheld>,
-    /// The calls that begin in no case, by their index, and what the model is told instead.
+pub(super) struct ReplyRedactions {
+    withheld: Option<WithheldReply>,
+    /// The calls that never begin, by their index, and the result that the model gets instead.
     masked: Vec<(u32, String)>,
 }
 
-impl Marks {
-    /// Says so in the entry.
-    pub(super) fn note(self, entries: &mut [NewEntry]) {
+impl ReplyRedactions {
+    /// Writes the marks into the entry.
+    pub(super) fn annotate_entries(self, entries: &mut [NewEntry]) {
         let replied = entries.iter_mut().find_map(|new| match &mut new.entry {
             Entry::ModelReplied(replied) => Some(replied),
             _ => None,
@@ -50,47 +50,68 @@ impl Marks {
     }
 }
 
-impl Owner {
-    /// Says why nothing that the run says now would be told as its answer, if the gate lets none leave.
-    pub(super) fn withheld(&self) -> Option<Withheld> {
-        match self.gate(Action::Reply { session: self.session }, &Standing::default()) {
-            Verdict::Allow { .. } => None,
-            // Nobody is asked about an answer, and none is put off, so what must be is refused.
-            Verdict::Deny { rule, reason, .. }
-            | Verdict::Ask { rule, reason, .. }
-            | Verdict::Delay { rule, reason, .. } => Some(Withheld { rule, reason }),
+impl RunOwner {
+    /// Returns why a reply of the run would be withheld now, if the gate allows none.
+    pub(super) async fn withheld_reason(&self) -> Option<WithheldReply> {
+        match self.ask_gate(GateAction::Reply { session: self.session }, &CallProvenance::default()).await {
+            GateVerdict::Allow { .. } => None,
+            // A reply can neither wait for an approval nor be delayed, so such a verdict refuses it.
+            GateVerdict::Deny { rule, reason, .. }
+            | GateVerdict::Ask { rule, reason, .. }
+            | GateVerdict::Delay { rule, reason, .. } => Some(WithheldReply { rule, reason }),
         }
     }
 
-    /// Writes stars over secrets in what the model said; `withheld` is what the gate said of it.
-    pub(super) async fn marked(
+    /// Writes stars over secrets in the model's reply; `withheld` is the gate's refusal, if any.
+    pub(super) async fn redact_reply(
         &self,
         reply: &mut ModelReply,
-        withheld: Option<Withheld>,
-    ) -> Result<Marks, Lost> {
-        // Anew: a secret may have been set while the model was asked.
-        match self.core.ports.leaks.spotter(&self.scope).await {
-            Ok(spotter) => Ok(starred(&*spotter, reply, withheld)),
-            // The store answers again sooner or later, and the run is taken up then.
-            Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(Lost::Store),
-            Err(fault) => Ok(unseen(&fault, reply, withheld)),
+        withheld: Option<WithheldReply>,
+    ) -> Result<ReplyRedactions, OwnershipError> {
+        // A new scan, because a secret may have been set while the model answered.
+        match self.leaks_in(reply).await {
+            Ok(found) => Ok(redact_found(found, reply, withheld)),
+            // Once the store answers again, the run is taken over.
+            Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(OwnershipError::Store),
+            Err(fault) => Ok(withhold_unscanned(&fault, reply, withheld)),
         }
+    }
+
+    /// Scans the texts of an answer for secrets, in the order of [`reply_texts`].
+    async fn leaks_in(&self, reply: &ModelReply) -> Result<Vec<Vec<SecretMatch>>, Fault> {
+        let mut found = Vec::new();
+        for text in reply_texts(reply) {
+            found.push(self.core.ports.leaks.scan_text(&self.scope, text.as_bytes()).await?);
+        }
+        Ok(found)
     }
 }
 
-/// Writes stars over the values that somebody knows.
-fn starred(spotter: &dyn Spotter, reply: &mut ModelReply, withheld: Option<Withheld>) -> Marks {
-    let mut marks = Marks { withheld, masked: Vec::new() };
-    if let Some(secret) = star(spotter, &mut reply.text) {
-        marks.withheld.get_or_insert_with(|| leaked(answer_holds(&secret)));
+/// The texts of an answer that are scanned: its text, and of each call the arguments and the tool.
+fn reply_texts(reply: &ModelReply) -> impl Iterator<Item = &str> {
+    let calls = reply.calls.iter().flat_map(|call| [call.arguments.as_str(), call.tool.as_str()]);
+    std::iter::once(reply.text.as_str()).chain(calls)
+}
+
+/// Writes stars over the found secrets, in the order of [`reply_texts`].
+fn redact_found(
+    found: Vec<Vec<SecretMatch>>,
+    reply: &mut ModelReply,
+    withheld: Option<WithheldReply>,
+) -> ReplyRedactions {
+    let mut marks = ReplyRedactions { withheld, masked: Vec::new() };
+    let mut found = found.into_iter();
+    let mut next = || found.next().unwrap_or_default();
+    if let Some(secret) = redact_leaks(&next(), &mut reply.text) {
+        marks.withheld.get_or_insert_with(|| leak_withheld(answer_holds(&secret)));
     }
     for (index, call) in (0..).zip(&mut reply.calls) {
         let ProposedCall { tool, arguments } = call;
-        let found = star(spotter, arguments);
+        let found = redact_leaks(&next(), arguments);
         if found.is_some() && serde_json::from_str::<IgnoredAny>(arguments).is_err() {
             NO_ARGUMENTS.clone_into(arguments);
         }
-        if let Some(secret) = star(spotter, tool).or(found) {
+        if let Some(secret) = redact_leaks(&next(), tool).or(found) {
             let reason = format!(
                 "the arguments hold the value of the secret {secret:?}; nothing was done. Name it instead, with \
                  {{\"secret\":{secret:?}}} as a header of http.request"
@@ -101,12 +122,16 @@ fn starred(spotter: &dyn Spotter, reply: &mut ModelReply, withheld: Option<Withh
     marks
 }
 
-/// Keeps nothing of what the model said: nobody can look at it.
-fn unseen(fault: &Fault, reply: &mut ModelReply, withheld: Option<Withheld>) -> Marks {
-    let mut marks = Marks { withheld, masked: Vec::new() };
+/// Stores nothing of the model's reply, because it cannot be scanned.
+fn withhold_unscanned(
+    fault: &Fault,
+    reply: &mut ModelReply,
+    withheld: Option<WithheldReply>,
+) -> ReplyRedactions {
+    let mut marks = ReplyRedactions { withheld, masked: Vec::new() };
     if !reply.text.is_empty() {
         UNSEEN.clone_into(&mut reply.text);
-        marks.withheld.get_or_insert_with(|| leaked(unseen_answer(fault)));
+        marks.withheld.get_or_insert_with(|| leak_withheld(unseen_answer(fault)));
     }
     for (index, call) in (0..).zip(&mut reply.calls) {
         NO_ARGUMENTS.clone_into(&mut call.arguments);
@@ -117,17 +142,16 @@ fn unseen(fault: &Fault, reply: &mut ModelReply, withheld: Option<Withheld>) -> 
 }
 
 /// Writes stars over values in a text; returns the name of the first.
-fn star(spotter: &dyn Spotter, text: &mut String) -> Option<String> {
-    let leaks = spotter.find(text.as_bytes());
+fn redact_leaks(leaks: &[SecretMatch], text: &mut String) -> Option<String> {
     let first = leaks.first()?.secret.clone();
     let mut bytes = std::mem::take(text).into_bytes();
-    mask(&mut bytes, &leaks);
+    mask_secrets(&mut bytes, leaks);
     *text = String::from_utf8_lossy(&bytes).into_owned();
     Some(first)
 }
 
-fn leaked(reason: String) -> Withheld {
-    Withheld { rule: LEAK_SCAN.to_owned(), reason }
+fn leak_withheld(reason: String) -> WithheldReply {
+    WithheldReply { rule: LEAK_SCAN.to_owned(), reason }
 }
 
 /// Says that an answer holds a secret.
@@ -135,34 +159,27 @@ pub(super) fn answer_holds(secret: &str) -> String {
     format!("the answer holds the value of the secret {secret:?}, so it was not sent")
 }
 
-/// Says that nobody could look at an answer.
+/// Says that an answer could not be scanned.
 pub(super) fn unseen_answer(fault: &Fault) -> String {
     format!("nobody can look whether the answer holds a secret: {fault}")
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::model::{Finish, Usage, UsageDetail};
-    use dromia_contracts::vault::Leak;
+    use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 
     use super::*;
 
     const CANARY: &str = "canary-4711";
 
-    /// Knows one value.
-    #[derive(Debug)]
-    struct One;
-
-    impl Spotter for One {
-        fn find(&self, text: &[u8]) -> Vec<Leak> {
-            let text = String::from_utf8_lossy(text);
+    /// Looks for one value, and writes stars over it.
+    fn redact_found(reply: &mut ModelReply, withheld: Option<WithheldReply>) -> ReplyRedactions {
+        let look = |text: &str| {
             let found = text.match_indices(CANARY).map(|(at, _)| at..at + CANARY.len());
-            found.map(|range| Leak { secret: "till".to_owned(), range }).collect()
-        }
-
-        fn open_from(&self, text: &[u8]) -> usize {
-            text.len()
-        }
+            found.map(|range| SecretMatch { secret: "till".to_owned(), range }).collect()
+        };
+        let found = reply_texts(reply).map(look).collect();
+        super::redact_found(found, reply, withheld)
     }
 
     fn reply(text: &str, arguments: &[&str]) -> ModelReply {
@@ -173,10 +190,10 @@ mod tests {
         ModelReply {
             text: text.to_owned(),
             calls: arguments.iter().map(call).collect(),
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             detail: UsageDetail::default(),
             cost_micros: 0,
-            finish: Finish::Stop,
+            finish: FinishReason::Stop,
             stopped_at: None,
         }
     }
@@ -184,7 +201,7 @@ mod tests {
     #[test]
     fn stars_stand_over_a_secret_and_what_held_it_is_marked() {
         let mut said = reply("it is canary-4711.", &[r#"{"a":"canary-4711"}"#, r#"{"a":1}"#]);
-        let marks = starred(&One, &mut said, None);
+        let marks = redact_found(&mut said, None);
         assert_eq!(said.text, "it is ***********.");
         assert_eq!(said.calls[0].arguments, r#"{"a":"***********"}"#);
         assert_eq!(said.calls[1].arguments, r#"{"a":1}"#);
@@ -197,21 +214,21 @@ mod tests {
     #[test]
     fn what_holds_no_secret_stays_as_it_was_said() {
         let mut said = reply("fine", &["not json"]);
-        let marks = starred(&One, &mut said, None);
+        let marks = redact_found(&mut said, None);
         assert_eq!((said, marks.withheld, marks.masked), (reply("fine", &["not json"]), None, Vec::new()));
     }
 
     #[test]
     fn the_word_of_the_gate_goes_before() {
-        let refused = Withheld { rule: "default deny".to_owned(), reason: "no".to_owned() };
-        let marks = starred(&One, &mut reply(CANARY, &[]), Some(refused.clone()));
+        let refused = WithheldReply { rule: "default deny".to_owned(), reason: "no".to_owned() };
+        let marks = redact_found(&mut reply(CANARY, &[]), Some(refused.clone()));
         assert_eq!(marks.withheld, Some(refused));
     }
 
     #[test]
     fn arguments_that_are_no_json_under_their_stars_are_left_out() {
         let mut said = reply("", &["canary-4711"]);
-        assert_eq!(starred(&One, &mut said, None).masked.len(), 1);
+        assert_eq!(redact_found(&mut said, None).masked.len(), 1);
         assert_eq!(said.calls[0].arguments, NO_ARGUMENTS);
     }
 
@@ -219,7 +236,7 @@ mod tests {
     fn where_nobody_can_look_nothing_is_kept() {
         let mut said = reply(CANARY, &[r#"{"a":"canary-4711"}"#]);
         let fault = Fault::new(ErrorCode::VaultLocked, "it is locked");
-        let marks = unseen(&fault, &mut said, None);
+        let marks = withhold_unscanned(&fault, &mut said, None);
         assert!(!format!("{said:?}").contains("canary"), "{said:?}");
         assert!(marks.withheld.is_some_and(|withheld| withheld.reason.contains("it is locked")));
         assert_eq!(marks.masked.len(), 1);

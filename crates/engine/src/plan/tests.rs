@@ -1,15 +1,16 @@
-//! What is in a plan, what freezes it, and that nothing thaws it.
+//! What is in a plan and how much of it is left, what freezes it, and that nothing thaws it.
 
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ToolCall;
+use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolResult};
 use dromia_contracts::entry::{Entry, ModelReplied, ToolFinished, ToolRefused};
 use dromia_contracts::input::InputBody;
-use dromia_contracts::label::{Integrity, Label, Readers};
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
+use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::{EffectClass, Pieces, PrepareError, ToolContext, ToolOutput};
+use dromia_contracts::tool::{CallProgressSink, PrepareError, RecordFields, ToolContext, ToolOutput};
 use dromia_contracts::{Actor, BoxFuture, CallId, Digest, ItemId};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -17,19 +18,33 @@ use serde_json::json;
 
 use super::*;
 
-/// Tools that take any JSON object; `pay` and `mail.send` lead somewhere, `look` does not.
+/// Tools that take any JSON object; `pay` and `mail.send` lead somewhere, `look` does not and tells records of somebody's own.
 #[derive(Debug)]
 struct Shelf(Vec<ToolDescriptor>);
 
 impl Shelf {
     fn new() -> Self {
+        let roles = [
+            ("sum", ArgumentRole::Amount),
+            ("id", ArgumentRole::Object),
+            ("key", ArgumentRole::Credential),
+            ("note", ArgumentRole::Payload),
+        ];
+        let records = || RecordFields { keys: vec!["id".into(), "with".into()], names: vec!["title".into()] };
         let tool = |name: &str, leads: &[&str]| ToolDescriptor {
             name: name.to_owned(),
             description: String::new(),
             parameters: json!({}),
-            effect: EffectClass::Pure,
-            roles: leads.iter().map(|lead| ((*lead).to_owned(), ArgumentRole::Destination)).collect(),
+            effect: if name == "look" { EffectClass::Pure } else { EffectClass::Keyed },
+            roles: leads
+                .iter()
+                .map(|lead| (*lead, ArgumentRole::Destination))
+                .chain(roles)
+                .map(|(name, role)| (name.to_owned(), role))
+                .collect(),
             result_label: Label::PUBLIC_FACT,
+            sensitivity: if name == "look" { Sensitivity::High } else { Sensitivity::Low },
+            records: (name == "look").then(records),
         };
         Self(vec![
             tool("look", &[]),
@@ -41,11 +56,11 @@ impl Shelf {
 }
 
 impl ToolHost for Shelf {
-    fn descriptors(&self) -> &[ToolDescriptor] {
+    fn tool_descriptors(&self) -> &[ToolDescriptor] {
         &self.0
     }
 
-    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         let known = self.0.iter().any(|tool| tool.name == call.tool);
         let value: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
         if !known || !value.is_object() {
@@ -54,7 +69,7 @@ impl ToolHost for Shelf {
         Ok(PreparedCall {
             id: call.id,
             tool: call.tool.clone(),
-            effect: EffectClass::Pure,
+            effect: if call.tool == "look" { EffectClass::Pure } else { EffectClass::Keyed },
             arguments: value.to_string(),
             action: Digest::default(),
             reaches: None,
@@ -63,26 +78,32 @@ impl ToolHost for Shelf {
         })
     }
 
-    fn call<'a>(&'a self, _: ToolContext, _: PreparedCall, _: &'a dyn Pieces) -> BoxFuture<'a, ToolOutput> {
+    fn execute_call<'a>(
+        &'a self,
+        _: ToolContext,
+        _: PreparedCall,
+        _: &'a dyn CallProgressSink,
+    ) -> BoxFuture<'a, ToolOutput> {
         Box::pin(std::future::ready(ToolOutput::default()))
     }
 
-    fn limits(&self, _: &str, _: &ToolTerms) -> Option<Limits> {
+    fn process_limits(&self, _: &str, _: &ToolTerms) -> Option<ProcessLimits> {
         None
     }
 }
 
 /// A story to which somebody said something.
-fn asked(label: Label) -> Story {
-    let mut story = Story::new(1);
+fn asked(label: Label) -> ConversationTranscript {
+    let mut story = ConversationTranscript::new(1);
     story.add_item(&item(label)).expect("it is readable");
     story
 }
 
 fn item(label: Label) -> InboxItem {
-    let parts = vec![Part::text("do it", label)];
+    let parts = vec![ContentPart::new_text("do it", label)];
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-    let body = InputBody { history: vec![], answers: None, offer: Offer::default(), call: None, message };
+    let body =
+        InputBody { history: vec![], answers: None, offer: ClientOptions::default(), call: None, message };
     InboxItem {
         id: ItemId::from_bytes([3; 16]),
         position: 1,
@@ -105,10 +126,10 @@ fn replied(step: u32, clean: bool, calls: &[(&str, Value)]) -> (Entry, Vec<u8>) 
     let entry = Entry::ModelReplied(ModelReplied {
         step,
         attempt: 1,
-        usage: Usage::default(),
+        usage: TokenUsage::default(),
         detail: UsageDetail::default(),
         cost_micros: 0,
-        finish: Finish::ToolCalls,
+        finish: FinishReason::ToolCalls,
         stopped_at: None,
         tools: calls.iter().map(|(tool, _)| (*tool).to_owned()).collect(),
         clean,
@@ -121,7 +142,7 @@ fn replied(step: u32, clean: bool, calls: &[(&str, Value)]) -> (Entry, Vec<u8>) 
 /// The entry of a result, and its body.
 fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec<u8>) {
     let call = CallId { step, index };
-    let result = ToolResult { call, status, parts: vec![Part::text("so", label)] };
+    let result = ToolResult { call, status, parts: vec![ContentPart::new_text("so", label)] };
     let entry = if status == CallStatus::Denied {
         let (tool, rule) = ("pay".to_owned(), Some("no".to_owned()));
         Entry::ToolRefused(ToolRefused {
@@ -141,13 +162,19 @@ fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec
     (entry, serde_json::to_vec(&result).expect("it is JSON"))
 }
 
-fn tell(story: &mut Story, (entry, body): &(Entry, Vec<u8>)) {
+fn tell(story: &mut ConversationTranscript, (entry, body): &(Entry, Vec<u8>)) {
     story.add_entry(entry, Some(body)).expect("it is readable");
 }
 
 /// A step as an owner writes it: it is clean if the story is, and each call gives a part with a label.
-fn step(story: &mut Story, step: u32, calls: &[(&str, Value)], status: CallStatus, label: Label) {
-    let clean = story.label.integrity == Integrity::Trusted;
+fn step(
+    story: &mut ConversationTranscript,
+    step: u32,
+    calls: &[(&str, Value)],
+    status: CallStatus,
+    label: Label,
+) {
+    let clean = story.label.integrity == IntegrityLevel::Trusted;
     tell(story, &replied(step, clean, calls));
     for index in (0..).take(calls.len()) {
         tell(story, &ended(step, index, status, label));
@@ -160,14 +187,18 @@ fn prepared(tool: &str, arguments: &Value) -> PreparedCall {
         tool: tool.to_owned(),
         arguments: arguments.to_string(),
     };
-    Shelf::new().prepare(&call).expect("it is a call")
+    Shelf::new().prepare_call(&call).expect("it is a call")
 }
 
 /// How a call stands: `None` while the plan is open.
-fn stands(story: &Story, tool: &str, arguments: &Value) -> Option<bool> {
-    let standing = standing(story, &Shelf::new(), &prepared(tool, arguments));
+fn stands(story: &ConversationTranscript, tool: &str, arguments: &Value) -> Option<bool> {
+    let standing = stands_with(story, tool, arguments);
     assert!(standing.frozen || standing.in_plan);
     standing.frozen.then_some(standing.in_plan)
+}
+
+fn stands_with(story: &ConversationTranscript, tool: &str, arguments: &Value) -> CallProvenance {
+    plan_provenance(story, &Shelf::new(), &prepared(tool, arguments))
 }
 
 #[test]
@@ -192,16 +223,18 @@ fn a_plan_freezes_at_the_first_untrusted_part_and_not_before() {
 #[test]
 fn what_was_asked_for_in_clean_steps_is_in_the_plan_and_nothing_else() {
     let mut story = asked(Label::ACTOR_TEXT);
-    step(&mut story, 1, &[("pay", json!({"to": "bob", "sum": 1}))], CallStatus::Ok, Label::PUBLIC_FACT);
+    let declared = json!({"tools": {"pay": {"to": ["bob"]}, "mail.send": {"to": ["a", "b"]}}});
+    step(&mut story, 1, &[(DECLARE, declared)], CallStatus::Ok, Label::PUBLIC_FACT);
     assert_eq!(stands(&story, "pay", &json!({"to": "eve"})), None, "it is open");
-    let second = [("look", json!({})), ("mail.send", json!({"to": ["a", "b"], "cc": null}))];
+    let second = [("look", json!({})), ("pay", json!({"to": "ann"}))];
     step(&mut story, 2, &second, CallStatus::Ok, Label::OUTSIDE);
-    step(&mut story, 3, &[("pay", json!({"to": "eve"}))], CallStatus::Ok, Label::PUBLIC_FACT);
+    step(&mut story, 3, &[("pay", json!({"to": "eve"}))], CallStatus::Denied, Label::PUBLIC_FACT);
     for (tool, arguments, is_in) in [
         ("look", json!({"at": "anything"}), true),
         ("pay", json!({"to": "bob"}), true),
         ("pay", json!({"to": "bob", "sum": 9}), true),
         ("pay", json!({"to": "eve"}), false),
+        ("pay", json!({"to": "ann"}), false),
         ("pay", json!({"to": "a"}), false),
         ("pay", json!({"to": ["bob", "eve"]}), false),
         ("pay", json!({"to": {"name": "eve"}}), false),
@@ -210,24 +243,25 @@ fn what_was_asked_for_in_clean_steps_is_in_the_plan_and_nothing_else() {
         ("mail.send", json!({"to": ["b"], "cc": "a"}), true),
         ("mail.send", json!({"to": ["b"], "cc": "eve"}), false),
         ("mail.send", json!({"to": "bob"}), false),
-        (DECLARE, json!({"tools": {"look": []}}), false),
+        (DECLARE, json!({"tools": {"look": {}}}), false),
     ] {
         assert_eq!(stands(&story, tool, &arguments), Some(is_in), "{tool} {arguments}");
     }
     let call = prepared("look", &json!({}));
-    assert_eq!(standing(&story, &Shelf::new(), &call).tools, ["look", "mail.send", "pay"]);
+    assert_eq!(plan_provenance(&story, &Shelf::new(), &call).tools, ["look", "mail.send", "pay"]);
 }
 
 #[test]
 fn a_declared_plan_counts_once_it_is_accepted_and_while_its_step_was_clean() {
     let declared = |tools: Value| [(DECLARE, json!({ "tools": tools }))];
     let mut story = asked(Label::ACTOR_TEXT);
-    let named = json!({"pay": ["bob"], "mail__send": ["a"], "look": [], "no.tool": ["x"]});
+    let named =
+        json!({"pay": {"to": ["bob"]}, "mail__send": {"to": ["a"]}, "look": {}, "no.tool": {"to": ["x"]}});
     step(&mut story, 1, &declared(named), CallStatus::Ok, Label::PUBLIC_FACT);
-    let refused = declared(json!({"pay": ["mallory"]}));
+    let refused = declared(json!({"pay": {"to": ["mallory"]}}));
     step(&mut story, 2, &refused, CallStatus::Denied, Label::PUBLIC_FACT);
     step(&mut story, 3, &[("look", json!({}))], CallStatus::Ok, Label::OUTSIDE);
-    step(&mut story, 4, &declared(json!({"pay": ["eve"]})), CallStatus::Ok, Label::PUBLIC_FACT);
+    step(&mut story, 4, &declared(json!({"pay": {"to": ["eve"]}})), CallStatus::Ok, Label::PUBLIC_FACT);
     for (tool, to, is_in) in [
         ("pay", "bob", true),
         ("pay", "mallory", false),
@@ -238,7 +272,7 @@ fn a_declared_plan_counts_once_it_is_accepted_and_while_its_step_was_clean() {
         assert_eq!(stands(&story, tool, &json!({ "to": to })), Some(is_in), "{tool} {to}");
     }
     let call = prepared("look", &json!({}));
-    assert_eq!(standing(&story, &Shelf::new(), &call).tools, ["look", "mail.send", "pay"]);
+    assert_eq!(plan_provenance(&story, &Shelf::new(), &call).tools, ["look", "mail.send", "pay"]);
 }
 
 #[test]
@@ -246,7 +280,12 @@ fn a_refused_call_is_in_no_plan_and_one_that_waits_behind_a_tainted_one_is() {
     let mut story = asked(Label::ACTOR_TEXT);
     tell(&mut story, &replied(1, true, &[("look", json!({})), ("pay", json!({"to": "bob"}))]));
     tell(&mut story, &ended(1, 0, CallStatus::Ok, Label::OUTSIDE));
-    assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(true), "it was asked for before");
+    let waits = CallId { step: 1, index: 1 };
+    let own = PreparedCall { id: waits, ..prepared("pay", &json!({"to": "bob", "id": "7"})) };
+    let own = plan_provenance(&story, &Shelf::new(), &own);
+    assert!(own.in_plan, "it was asked for before");
+    assert_eq!(own.planned, ["to", "id"], "as it is");
+    assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(false), "and once");
     tell(&mut story, &ended(1, 1, CallStatus::Denied, Label::PUBLIC_FACT));
     assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(false), "somebody refused it");
 }
@@ -254,7 +293,8 @@ fn a_refused_call_is_in_no_plan_and_one_that_waits_behind_a_tainted_one_is() {
 #[test]
 fn another_turn_has_a_plan_of_its_own() {
     let mut story = asked(Label::ACTOR_TEXT);
-    step(&mut story, 1, &[("pay", json!({"to": "bob"}))], CallStatus::Ok, Label::OUTSIDE);
+    let twice = json!({"tools": {"pay": {"to": ["bob"], "times": 2}}});
+    step(&mut story, 1, &[(DECLARE, twice)], CallStatus::Ok, Label::OUTSIDE);
     assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(true));
     story.add_item(&item(Label::ACTOR_TEXT)).expect("it is readable");
     assert_eq!(
@@ -268,45 +308,241 @@ fn another_turn_has_a_plan_of_its_own() {
 
 #[test]
 fn a_plan_has_its_bounds() {
+    let declared = |to: &[String]| [(DECLARE, json!({"tools": {"pay": {"to": to, "times": 9}}}))];
+    let leads: Vec<_> = (0..=DESTINATIONS_MAX).map(|n| format!("d{n:03}")).collect();
     let mut story = asked(Label::ACTOR_TEXT);
-    let leads: Vec<_> = (0..=DESTINATIONS_MAX).map(|n| format!("d{n}")).collect();
-    step(&mut story, 1, &[("pay", json!({ "to": leads }))], CallStatus::Ok, Label::PUBLIC_FACT);
-    step(&mut story, 2, &[("mail.send", json!({"to": leads[1..]}))], CallStatus::Ok, Label::PUBLIC_FACT);
-    step(&mut story, 3, &[("mail.send", json!({"to": "one more"}))], CallStatus::Ok, Label::OUTSIDE);
-    assert_eq!(stands(&story, "pay", &json!({"to": "d1"})), Some(false), "too many of one call");
-    assert_eq!(stands(&story, "mail.send", &json!({"to": leads[1..]})), Some(true));
-    assert_eq!(stands(&story, "mail.send", &json!({"to": leads})), Some(false), "too many to look for");
-    assert_eq!(stands(&story, "mail.send", &json!({"to": "one more"})), Some(false), "one too many");
+    step(&mut story, 1, &declared(&leads[1..]), CallStatus::Ok, Label::PUBLIC_FACT);
+    step(&mut story, 2, &declared(&["one more".to_owned()]), CallStatus::Ok, Label::OUTSIDE);
+    assert_eq!(stands(&story, "pay", &json!({"to": leads[1..]})), Some(true));
+    assert_eq!(stands(&story, "pay", &json!({ "to": leads })), Some(false), "too many to look for");
+    assert_eq!(stands(&story, "pay", &json!({"to": "one more"})), Some(false), "one too many");
 
     let mut story = asked(Label::ACTOR_TEXT);
-    let calls: Vec<_> = (0..=CALLS_MAX).map(|n| ("pay", json!({"to": format!("d{n}")}))).collect();
-    step(&mut story, 1, &calls, CallStatus::Ok, Label::OUTSIDE);
-    let of = |n: usize| stands(&story, "pay", &json!({"to": format!("d{n}")}));
-    assert_eq!((of(CALLS_MAX - 1), of(CALLS_MAX)), (Some(true), Some(false)));
+    let calls: Vec<_> = (0..=CALLS_MAX).map(|n| ("look", json!({ "at": n }))).collect();
+    step(&mut story, 1, &declared(&leads[..1]), CallStatus::Ok, Label::PUBLIC_FACT);
+    assert_eq!(stands(&story, "pay", &json!({"to": "d000"})), None);
+    step(&mut story, 2, &calls[2..], CallStatus::Ok, Label::OUTSIDE);
+    assert_eq!(stands(&story, "pay", &json!({"to": "d000"})), Some(true));
+    step(&mut story, 3, &calls[..1], CallStatus::Ok, Label::OUTSIDE);
+    assert_eq!(stands(&story, "pay", &json!({"to": "d000"})), Some(false), "nobody looks at more calls");
 
     let mut story = asked(Label::ACTOR_TEXT);
     let long = ("look", json!({"at": "x".repeat(BYTES_MAX)}));
-    step(&mut story, 1, &[("pay", json!({"to": "bob"})), long], CallStatus::Ok, Label::OUTSIDE);
-    assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(true));
-    assert_eq!(stands(&story, "look", &json!({})), Some(false), "nobody looks at so much");
+    let [declared] = declared(&leads[..1]);
+    step(&mut story, 1, &[declared, long], CallStatus::Ok, Label::OUTSIDE);
+    assert_eq!(stands(&story, "pay", &json!({"to": "d000"})), Some(false), "nobody looks at so much");
+    assert_eq!(stands(&story, "look", &json!({})), Some(false));
+}
+
+/// A turn that plans, and then reads something.
+fn planned(calls: &Value) -> ConversationTranscript {
+    let mut story = asked(Label::ACTOR_TEXT);
+    step(&mut story, 1, &[(DECLARE, json!({ "tools": calls }))], CallStatus::Ok, Label::PUBLIC_FACT);
+    step(&mut story, 2, &[("look", json!({}))], CallStatus::Ok, Label::OUTSIDE);
+    story
+}
+
+#[test]
+fn a_tool_is_planned_for_so_many_calls_and_each_that_began_uses_one_up() {
+    let to_bob = json!({"to": "bob"});
+    for (times, status, left) in [
+        (None, CallStatus::Ok, false),
+        (Some(2), CallStatus::Ok, true),
+        (None, CallStatus::Error, false),
+        (None, CallStatus::Unknown, false),
+        (None, CallStatus::Awaiting, false),
+        (None, CallStatus::Denied, true),
+        (None, CallStatus::Cancelled, true),
+    ] {
+        let mut story = planned(&json!({"pay": {"to": ["bob"], "times": times}}));
+        assert_eq!(stands(&story, "pay", &to_bob), Some(true));
+        step(&mut story, 3, &[("pay", to_bob.clone())], status, Label::OUTSIDE);
+        assert_eq!(stands(&story, "pay", &to_bob), Some(left), "{times:?} {status:?}");
+        let bounds = stands_with(&story, "pay", &to_bob).bounds;
+        let words = format!("{} left) to bob", u32::from(left));
+        assert!(bounds.contains(&words), "{bounds}");
+    }
+    // One that was declared and then made before anything came is made.
+    let mut story = asked(Label::ACTOR_TEXT);
+    let declared = (DECLARE, json!({"tools": {"pay": {"to": ["bob"]}}}));
+    step(&mut story, 1, &[declared], CallStatus::Ok, Label::PUBLIC_FACT);
+    step(&mut story, 2, &[("pay", to_bob.clone())], CallStatus::Ok, Label::OUTSIDE);
+    assert_eq!(stands(&story, "pay", &to_bob), Some(false));
+}
+
+/// Planted fault: a plan that does not count what began after it froze. A repeated payment lies within it.
+#[test]
+fn a_plan_that_counts_nothing_is_caught() {
+    let to_bob = json!({"to": "bob"});
+    let mut story = planned(&json!({"pay": {"to": ["bob"]}}));
+    step(&mut story, 3, &[("pay", to_bob.clone())], CallStatus::Ok, Label::OUTSIDE);
+    let (host, call) = (Shelf::new(), prepared("pay", &to_bob));
+    let read = |before| {
+        TurnPlan::from_transcript(&story, &host, &KnownRecords::default(), before)
+            .contains_call(&call, host.tool_descriptors())
+    };
+    assert!(!read(call.id));
+    assert!(read(CallId { step: 0, index: 0 }), "nothing notices it");
+}
+
+#[test]
+fn a_plan_binds_objects_texts_and_amounts_and_no_key() {
+    let story = planned(&json!({"pay": {
+        "to": ["bob"], "objects": ["12"], "texts": ["rent"], "amount_max": 50, "times": 9,
+    }}));
+    for (arguments, bound) in [
+        (json!({"to": "bob", "id": 12, "note": "rent", "sum": 50}), &["to", "sum", "id", "note"][..]),
+        (json!({"to": "bob", "id": "13"}), &["to"]),
+        (json!({"to": "bob", "id": ["12", "13"]}), &["to"]),
+        (json!({"to": "bob", "note": "rent!"}), &["to"]),
+        (json!({"to": "bob", "sum": 50.01}), &["to"]),
+        (json!({"to": "bob", "sum": 50_000}), &["to"]),
+        (json!({"to": "bob", "sum": -1}), &["to"]),
+        (json!({"to": "bob", "sum": "49.99"}), &["to", "sum"]),
+        (json!({"to": "bob", "sum": "1e9"}), &["to"]),
+        (json!({"to": "bob", "sum": "NaN"}), &["to"]),
+        (json!({"to": "bob", "key": "rent"}), &["to"]),
+    ] {
+        let standing = stands_with(&story, "pay", &arguments);
+        assert!(standing.in_plan, "{arguments}");
+        assert_eq!(standing.planned, bound, "{arguments}");
+    }
+    let unbounded = planned(&json!({"pay": {"to": ["bob"]}}));
+    assert_eq!(stands_with(&unbounded, "pay", &json!({"to": "bob", "sum": 1})).planned, ["to"]);
+    let bounds = stands_with(&story, "pay", &json!({"to": "eve"})).bounds;
+    assert_eq!(bounds, "9 calls (9 left) to bob, upon 12, saying rent, amount at most 50");
+}
+
+#[test]
+fn what_was_planned_and_typed_is_endorsed_however_short_and_what_was_typed_alone_is_not() {
+    let typed = |text: &str| {
+        let mut story = ConversationTranscript::new(1);
+        let mut item = item(Label::ACTOR_TEXT);
+        let message = InputMessage {
+            author: Actor::new("cli:ada"),
+            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
+            hops: 0,
+        };
+        let body = InputBody {
+            history: vec![],
+            answers: None,
+            offer: ClientOptions::default(),
+            call: None,
+            message,
+        };
+        item.body = Some(body.encode().expect("it is JSON").into());
+        story.add_item(&item).expect("it is readable");
+        story
+    };
+    let mut story = typed("1. Pay bob 10.00 for order 12, as ever.");
+    let declared = json!({"tools": {"pay": {"to": ["bob"], "objects": ["12", "77"], "amount_max": 10}}});
+    step(&mut story, 1, &[(DECLARE, declared)], CallStatus::Ok, Label::OUTSIDE);
+    let endorsed = |arguments: Value| stands_with(&story, "pay", &arguments).endorsed;
+    assert_eq!(endorsed(json!({"to": "bob", "id": 12, "sum": 10.0})), ["to", "sum", "id"]);
+    assert_eq!(endorsed(json!({"to": "bob", "id": "77", "sum": 9})), ["to"], "planned, and not typed");
+    assert_eq!(endorsed(json!({"to": "bob", "id": "1"})), ["to"], "typed, and not planned");
+}
+
+#[test]
+fn what_was_read_is_known_and_what_a_call_may_carry_was_planned() {
+    let story = planned(&json!({"pay": {"to": ["bob"]}, "mail.send": {"to": ["bob"], "carries": ["look"]}}));
+    let standing = stands_with(&story, "pay", &json!({"to": "bob"}));
+    assert_eq!((standing.sources, standing.uncarried), (vec!["look".to_owned()], vec!["look".to_owned()]));
+    assert_eq!(standing.called, ["look", DECLARE]);
+    let standing = stands_with(&story, "mail.send", &json!({"to": "bob"}));
+    assert_eq!((standing.sources.len(), standing.uncarried.len()), (1, 0));
+    let unread = asked(Label::ACTOR_TEXT);
+    assert!(stands_with(&unread, "pay", &json!({"to": "bob"})).sources.is_empty(), "a turn starts low");
+    let mut personal = asked(Label::ACTOR_TEXT);
+    let own = Label { readers: ReaderSet::Actor, ..Label::PUBLIC_FACT };
+    step(&mut personal, 1, &[("pay", json!({"to": "bob"}))], CallStatus::Ok, own);
+    assert_eq!(
+        stands_with(&personal, "pay", &json!({"to": "bob"})).sources,
+        ["pay"],
+        "only its actor may read it"
+    );
+    let mut opened = asked(Label::ACTOR_TEXT);
+    let secret = json!({"to": {"secret": "till"}});
+    step(&mut opened, 1, &[("pay", secret)], CallStatus::Ok, Label::PUBLIC_FACT);
+    assert_eq!(stands_with(&opened, "pay", &json!({"to": "bob"})).sources, ["pay"], "a secret opened it");
+}
+
+/// Compares a way to find which tools gave a turn something sensitive with what it must find while the turn goes on.
+fn check_sensitivity(
+    sources: impl Fn(&ConversationTranscript, &dyn ToolHost) -> Vec<String>,
+) -> Result<(), String> {
+    let mut story = asked(Label::ACTOR_TEXT).by_handles();
+    let find = |story: &ConversationTranscript, expected: &[&str], when: &str| {
+        let found = sources(story, &Shelf::new());
+        if found == expected { Ok(()) } else { Err(format!("{found:?} {when}")) }
+    };
+    step(&mut story, 1, &[("look", json!({}))], CallStatus::Ok, Label::OUTSIDE);
+    find(&story, &["look"], "at once")?;
+    step(&mut story, 2, &[("pay", json!({"to": "bob"}))], CallStatus::Ok, Label::PUBLIC_FACT);
+    find(&story, &["look"], "behind another call")?;
+    story.add_item(&item(Label::ACTOR_TEXT)).expect("it is readable");
+    find(&story, &[], "where it is told by a handle")?;
+    let told = Label { readers: ReaderSet::Agent, ..Label::PUBLIC_FACT };
+    step(&mut story, 3, &[("look", json!({}))], CallStatus::Ok, told);
+    for _ in 0..2 {
+        story.add_item(&item(Label::ACTOR_TEXT)).expect("it is readable");
+        find(&story, &["look"], "in a later turn that is told it still")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sensitivity_only_rises_within_a_turn_and_falls_with_what_is_told_no_more() {
+    assert_eq!(check_sensitivity(sensitive_sources), Ok(()));
+}
+
+/// Planted fault: only the newest call counts.
+#[test]
+fn sensitivity_that_falls_within_a_turn_is_caught() {
+    let newest = |story: &ConversationTranscript, host: &dyn ToolHost| {
+        let last =
+            story.own_calls().last().and_then(|(call, _)| find_tool(host.tool_descriptors(), &call.tool));
+        last.filter(|tool| tool.sensitivity == Sensitivity::High)
+            .map(|tool| tool.name.clone())
+            .into_iter()
+            .collect()
+    };
+    let found = check_sensitivity(newest).expect_err("nothing notices it");
+    assert!(found.ends_with("behind another call"), "{found}");
+}
+
+/// Planted fault: a result counts in its own turn alone.
+#[test]
+fn sensitivity_that_a_later_turn_forgets_is_caught() {
+    let own = |story: &ConversationTranscript, host: &dyn ToolHost| {
+        let told = story.own_calls().filter_map(|(call, _)| find_tool(host.tool_descriptors(), &call.tool));
+        let told: BTreeSet<_> =
+            told.filter(|tool| tool.sensitivity == Sensitivity::High).map(|tool| tool.name.clone()).collect();
+        told.into_iter().collect()
+    };
+    let found = check_sensitivity(own).expect_err("nothing notices it");
+    assert!(found.ends_with("that is told it still"), "{found}");
 }
 
 fn label() -> impl Strategy<Value = Label> {
-    let integrity = prop_oneof![Just(Integrity::Trusted), Just(Integrity::Untrusted)];
-    let readers = prop_oneof![Just(Readers::Public), Just(Readers::Agent), Just(Readers::Actor)];
+    let integrity = prop_oneof![Just(IntegrityLevel::Trusted), Just(IntegrityLevel::Untrusted)];
+    let readers = prop_oneof![Just(ReaderSet::Public), Just(ReaderSet::Agent), Just(ReaderSet::Actor)];
     (integrity, readers).prop_map(|(integrity, readers)| Label { integrity, readers })
 }
+
+/// Later than any call.
+const LAST: CallId = CallId { step: u32::MAX, index: 0 };
 
 proptest! {
     // Whatever labels are joined, in whatever order: what was frozen stays frozen, and its plan stays what it was.
     #[test]
     fn no_label_thaws_a_plan(labels in prop::collection::vec(label(), 1..12)) {
         let mut story = asked(Label::ACTOR_TEXT);
-        let mut frozen: Option<Plan> = None;
+        let mut frozen: Option<TurnPlan> = None;
         for (number, label) in (1..).zip(labels) {
             let calls = [("pay", json!({"to": format!("d{number}")}))];
             step(&mut story, number, &calls, CallStatus::Ok, label);
-            let plan = Plan::read(&story, &Shelf::new());
+            let plan = TurnPlan::from_transcript(&story, &Shelf::new(), &KnownRecords::default(), LAST);
             match &frozen {
                 Some(known) => {
                     prop_assert!(story.is_frozen());
@@ -322,14 +558,14 @@ proptest! {
     // that was not clean stays so.
     #[test]
     fn a_shorter_past_thaws_no_plan(before in label(), labels in prop::collection::vec(label(), 1..8)) {
-        let mut live = Story::new(1);
+        let mut live = ConversationTranscript::new(1);
         live.add_item(&item(before)).expect("it is readable");
-        let mut again = Story::new(2);
+        let mut again = ConversationTranscript::new(2);
         for story in [&mut live, &mut again] {
             story.add_item(&item(Label::ACTOR_TEXT)).expect("it is readable");
         }
         for (number, label) in (1..).zip(labels) {
-            let clean = live.label.integrity == Integrity::Trusted;
+            let clean = live.label.integrity == IntegrityLevel::Trusted;
             let entries = [
                 replied(number, clean, &[("pay", json!({"to": format!("d{number}")}))]),
                 ended(number, 0, CallStatus::Ok, label),
@@ -338,7 +574,8 @@ proptest! {
                 tell(&mut live, entry);
                 tell(&mut again, entry);
             }
-            prop_assert_eq!(Plan::read(&live, &Shelf::new()), Plan::read(&again, &Shelf::new()));
+            let read = |story| TurnPlan::from_transcript(story, &Shelf::new(), &KnownRecords::default(), LAST);
+            prop_assert_eq!(read(&live), read(&again));
             prop_assert_eq!(live.is_closed(), again.is_closed());
         }
     }

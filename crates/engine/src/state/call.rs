@@ -1,36 +1,36 @@
-//! How one call of a unit stands: how far it has come, and what a second model says of it.
+//! The state of one call of a unit: its stage, and the second opinion about it.
 //!
-//! What may happen to it next is not said here; deciding asks for that.
+//! `decide` determines what may happen to it next.
 
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::opinion::Opinion;
+use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{ApprovalId, Digest};
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// How one call of an open unit stands.
+/// The state of one call of an open unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CallState {
     /// The tool as the model named it.
     pub tool: String,
     /// How far it has come.
-    pub progress: Progress,
-    /// What a second model says of it, if one was asked.
+    pub progress: CallStage,
+    /// The second opinion about it, if one was requested.
     #[serde(skip_serializing_if = "Opined::is_unasked")]
     pub opined: Opined,
 }
 
 impl CallState {
-    /// A call that nobody has looked at.
-    pub(super) fn waiting(tool: String) -> Self {
-        Self { tool, progress: Progress::Waiting, opined: Opined::Unasked }
+    /// Makes a call that is not judged yet.
+    pub(super) fn new_waiting(tool: String) -> Self {
+        Self { tool, progress: CallStage::Waiting, opined: Opined::Unasked }
     }
 }
 
 /// How far a call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Progress {
+pub enum CallStage {
     /// The gate has not seen it.
     Waiting,
     /// A person must allow it, and the run rests until then or until a time.
@@ -43,12 +43,12 @@ pub enum Progress {
         binding: Digest,
         /// Until when the run waits.
         until: Timestamp,
-        /// From when on it is allowed by itself, where it is delayed.
+        /// The time from which it is allowed, if it is delayed.
         #[serde(skip_serializing_if = "Option::is_none")]
         cools_until: Option<Timestamp>,
-        /// What was answered: whether it may begin.
+        /// The answer: whether it may begin.
         answer: Option<bool>,
-        /// Whether it was asked for before its turn, and was not judged since.
+        /// Whether its approval was requested before its turn, and it was not judged since.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ahead: bool,
     },
@@ -63,11 +63,11 @@ pub enum Progress {
     },
     /// It has its one result.
     Done(CallStatus),
-    /// It was handed to the client whose tool it is. Its result comes with an input, to a later run.
+    /// The client got it, because the tool is the client's. Its result comes with an input, to a later run.
     Handed,
 }
 
-impl Progress {
+impl CallStage {
     /// Tells whether this run has nothing more to do with the call.
     pub(super) fn is_closed(&self) -> bool {
         match self {
@@ -77,10 +77,10 @@ impl Progress {
     }
 }
 
-/// How the second opinion about a call stands.
+/// The state of the second opinion about a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Opined {
-    /// Nobody was asked.
+    /// No model was asked.
     Unasked,
     /// A model was asked and has not answered.
     Open {
@@ -96,12 +96,12 @@ pub enum Opined {
         /// How many times in a row.
         lost: u32,
     },
-    /// It said this of an action.
+    /// The opinion about an action.
     Given {
         /// The digest of the action.
         action: Digest,
-        /// What it said.
-        opinion: Opinion,
+        /// The opinion.
+        opinion: ModelOpinion,
     },
 }
 
@@ -111,7 +111,7 @@ impl Opined {
     }
 
     /// How many times in a row it was cut off.
-    pub(super) fn lost(&self) -> u32 {
+    pub(super) fn lost_in_row(&self) -> u32 {
         match self {
             Self::Unasked | Self::Given { .. } => 0,
             Self::Open { lost, .. } | Self::Lost { lost } => *lost,

@@ -1,32 +1,35 @@
 //! What each entry changes of the state of a run.
 //!
-//! An entry that does not fit what came before changes what it can and fails nothing: whether it may be written is asked
-//! before, by whoever decides.
+//! An entry that does not fit the state changes what it can and never fails: `decide` checks beforehand whether it may
+//! be written.
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::entry::{Entry, ParkReason, repeated_text};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::ItemKind;
 
-use super::{CallState, Failure, Opined, Phase, Progress, RECENT_MAX, Rest, RunState, Signature};
+use super::{
+    CallSignature, CallStage, CallState, Circle, FailureReason, Opined, RECENT_MAX, RestReason, RunPhase,
+    RunState, circle,
+};
 
 /// Folds one entry into the state.
-pub fn apply(state: &mut RunState, entry: &Entry) {
+pub fn apply_entry(state: &mut RunState, entry: &Entry) {
     state.seq += 1;
     match entry {
         Entry::RunStarted(started) => {
             state.started = Some(started.clone());
-            state.phase = Phase::StepDue { step: 1, failed: 0, lost: 0 };
+            state.phase = RunPhase::StepDue { step: 1, failed: 0, lost: 0 };
         }
         Entry::ModelCalled(called) => {
             let lost = match state.phase {
-                Phase::StepDue { lost, .. } => lost,
+                RunPhase::StepDue { lost, .. } => lost,
                 _ => 0,
             };
             state.rest = None;
             state.model_calls += 1;
-            state.phase = Phase::ModelOpen {
+            state.phase = RunPhase::ModelOpen {
                 step: called.step,
                 attempt: called.attempt,
                 lost,
@@ -38,33 +41,33 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             state.usage.output_tokens = state.usage.output_tokens.saturating_add(replied.usage.output_tokens);
             state.cost_micros = state.cost_micros.saturating_add(replied.cost_micros);
             state.phase = if replied.tools.is_empty() {
-                Phase::Answered { step: replied.step }
+                RunPhase::Answered { step: replied.step }
             } else {
-                let waiting = |tool: &String| CallState::waiting(tool.clone());
-                Phase::UnitOpen { step: replied.step, calls: replied.tools.iter().map(waiting).collect() }
+                let waiting = |tool: &String| CallState::new_waiting(tool.clone());
+                RunPhase::UnitOpen { step: replied.step, calls: replied.tools.iter().map(waiting).collect() }
             };
         }
         Entry::ModelFailed(failed) => {
             state.cost_micros = state.cost_micros.saturating_add(failed.charged_micros);
             let before = match state.phase {
-                Phase::ModelOpen { lost, .. } => lost,
+                RunPhase::ModelOpen { lost, .. } => lost,
                 _ => 0,
             };
             let lost = if failed.code == ErrorCode::OutcomeUnknown { before + 1 } else { 0 };
-            state.phase = Phase::StepDue { step: failed.step, failed: failed.attempt, lost };
+            state.phase = RunPhase::StepDue { step: failed.step, failed: failed.attempt, lost };
         }
         Entry::CallAsked(asked) => {
             state.rest = None;
             state.by_hand = true;
-            let calls = vec![CallState::waiting(asked.tool.clone())];
-            state.phase = Phase::UnitOpen { step: asked.call.step, calls };
+            let calls = vec![CallState::new_waiting(asked.tool.clone())];
+            state.phase = RunPhase::UnitOpen { step: asked.call.step, calls };
         }
         Entry::OpinionCalled(called) => {
             state.rest = None;
             state.model_calls = state.model_calls.saturating_add(called.samples);
             if let Some(call) = state.call_mut(called.call) {
                 let (action, reserved_micros) = (called.action, called.reserved_micros);
-                call.opined = Opined::Open { action, reserved_micros, lost: call.opined.lost() };
+                call.opined = Opined::Open { action, reserved_micros, lost: call.opined.lost_in_row() };
             }
         }
         Entry::OpinionGiven(given) => {
@@ -74,14 +77,14 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             if let Some(call) = state.call_mut(given.call) {
                 call.opined = match &given.opinion {
                     Some(opinion) => Opined::Given { action: given.action, opinion: opinion.clone() },
-                    None => Opined::Lost { lost: call.opined.lost().saturating_add(1) },
+                    None => Opined::Lost { lost: call.opined.lost_in_row().saturating_add(1) },
                 };
             }
         }
         Entry::ToolStarted(started) => {
             state.rest = None;
             if let Some(call) = state.call_mut(started.call) {
-                call.progress = Progress::Started {
+                call.progress = CallStage::Started {
                     effect: started.effect,
                     attempt: started.attempt,
                     action: started.action,
@@ -91,18 +94,21 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         Entry::ToolFinished(finished) => {
             let (mut unknown, mut signature) = (None, None);
             if let Some(call) = state.call_mut(finished.call) {
-                if let (Progress::Started { action, .. }, CallStatus::Unknown) =
+                if let (CallStage::Started { action, .. }, CallStatus::Unknown) =
                     (&call.progress, finished.status)
                 {
                     unknown = Some(*action);
                 }
-                if let (Progress::Started { action, .. }, Some(result)) = (&call.progress, finished.result) {
-                    signature = Some(Signature { action: *action, result });
+                if let (CallStage::Started { action, .. }, Some(result)) = (&call.progress, finished.result) {
+                    signature = Some(CallSignature { action: *action, result });
                 }
-                call.progress = Progress::Done(finished.status);
+                call.progress = CallStage::Done(finished.status);
             }
             state.unknown_actions.extend(unknown);
             if let Some(signature) = signature {
+                if !state.recent.iter().any(|known| known.action == signature.action) {
+                    state.circle = Circle::default();
+                }
                 if state.recent.len() == RECENT_MAX {
                     state.recent.pop_front();
                 }
@@ -113,23 +119,27 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         Entry::ToolRefused(refused) => {
             let mut awaiting = None;
             if let Some(call) = state.call_mut(refused.call) {
-                if let (Progress::Held { action, .. }, CallStatus::Awaiting) =
+                if let (CallStage::Held { action, .. }, CallStatus::Awaiting) =
                     (&call.progress, refused.status)
                 {
                     awaiting = Some(*action);
                 }
-                call.progress = Progress::Done(refused.status);
+                call.progress = CallStage::Done(refused.status);
             }
             state.awaiting.extend(awaiting);
+            if refused.rule.as_deref() == Some(circle::RULE) {
+                state.circle.note_refusal(refused.call.step);
+            }
             // A later call of the unit may be refused while the run rests for this one.
-            if matches!(state.rest, Some(Rest::Parked(Park::Approval { call, .. })) if call == refused.call) {
+            if matches!(state.rest, Some(RestReason::Parked(ParkReason::Approval { call, .. })) if call == refused.call)
+            {
                 state.rest = None;
             }
             state.close_unit_if_answered();
         }
         Entry::ToolHanded(handed) => {
             if let Some(call) = state.call_mut(handed.call) {
-                call.progress = Progress::Handed;
+                call.progress = CallStage::Handed;
             }
             state.close_unit_if_answered();
         }
@@ -140,41 +150,49 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             }
             if taken.signal == ItemKind::Release && !state.rests_for_approval() {
                 state.rest = None;
-                if let Phase::StepDue { lost, .. } = &mut state.phase {
+                if let RunPhase::StepDue { lost, .. } = &mut state.phase {
                     *lost = 0;
                 }
             }
         }
         Entry::RunParked(parked) => {
-            let Park::Approval { approval, call, action, binding, until, cools_until, .. } = parked.park
+            let ParkReason::Approval { approval, call, action, binding, until, cools_until, .. } =
+                parked.park
             else {
-                state.rest = Some(Rest::Parked(parked.park));
+                state.rest = Some(RestReason::Parked(parked.park));
                 return;
             };
-            // What is asked for before its turn goes with what the run rests for already.
+            // An early approval request does not replace the one that the run rests for.
             let ahead = state.next_call().is_some_and(|(due, _)| due != call);
             if !ahead {
-                state.rest = Some(Rest::Parked(parked.park));
+                state.rest = Some(RestReason::Parked(parked.park));
             }
             if let Some(call) = state.call_mut(call) {
                 let answer = None;
                 call.progress =
-                    Progress::Held { approval, action, binding, until, cools_until, answer, ahead };
+                    CallStage::Held { approval, action, binding, until, cools_until, answer, ahead };
             }
         }
-        Entry::RunHeld(held) => state.rest = Some(Rest::Held { detail: held.detail.clone() }),
-        Entry::RunCompleted(_) => state.phase = Phase::Ended(RunStatus::Completed),
+        Entry::RunHeld(held) => state.rest = Some(RestReason::Held { detail: held.detail.clone() }),
+        Entry::RunCompleted(_) => state.phase = RunPhase::Ended(RunStatus::Completed),
         Entry::RunYielded(yielded) => {
             state.failure = yielded
                 .budget
                 .as_ref()
-                .map(|exhausted| Failure { code: ErrorCode::BudgetExhausted, message: exhausted.text() });
-            state.phase = Phase::Ended(RunStatus::Yielded);
+                .map(|exhausted| FailureReason {
+                    code: ErrorCode::BudgetExhausted,
+                    message: exhausted.text(),
+                })
+                .or(yielded.repeated.map(|told| FailureReason {
+                    code: ErrorCode::LoopDetected,
+                    message: repeated_text(told),
+                }));
+            state.phase = RunPhase::Ended(RunStatus::Yielded);
         }
         Entry::RunFailed(failed) => {
-            state.failure = Some(Failure { code: failed.code, message: failed.message.clone() });
-            state.phase = Phase::Ended(RunStatus::Failed);
+            state.failure = Some(FailureReason { code: failed.code, message: failed.message.clone() });
+            state.phase = RunPhase::Ended(RunStatus::Failed);
         }
-        Entry::RunCancelled(_) => state.phase = Phase::Ended(RunStatus::Cancelled),
+        Entry::RunCancelled(_) => state.phase = RunPhase::Ended(RunStatus::Cancelled),
     }
 }

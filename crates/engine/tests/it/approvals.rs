@@ -3,20 +3,22 @@
 mod together;
 
 use bytes::Bytes;
-use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, Approval, ApprovalState, ApprovedCall, WAITING_MAX};
-use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::approval::{
+    ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, ApprovedCall, WAITING_MAX,
+};
+use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, ModelReply, ProposedCall, Usage, UsageDetail};
-use dromia_contracts::plan::Standing;
+use dromia_contracts::model::{FinishReason, ModelReply, ProposedCall, TokenUsage, UsageDetail};
+use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
+use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};
-use dromia_engine::decide::{Asks, Judgement, Plan};
-use dromia_engine::{Input, Next, RunState, apply, decide};
+use dromia_engine::decide::{CallJudgement, PlannedRequest, RequiredApproval};
+use dromia_engine::{DecisionInput, NextAction, RunState, apply_entry, decide};
 use jiff::Timestamp;
 
 const CALL: CallId = CallId { step: 1, index: 0 };
@@ -42,7 +44,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
 }
 
 /// A call that must be asked for, as it is judged: what it is, and what it is bound to.
-fn asks(call: CallId, action: u8, binding: u8) -> Asks {
+fn asks(call: CallId, action: u8, binding: u8) -> RequiredApproval {
     let action = Digest::from_bytes([action; 32]);
     let prepared = PreparedCall {
         id: call,
@@ -54,7 +56,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         network: None,
         contents: None,
     };
-    let approval = Approval {
+    let approval = ApprovalRequest {
         id: ApprovalId::from_bytes([binding; 16]),
         agent: AgentId::from_bytes([1; 16]),
         session: SessionId::from_bytes([2; 16]),
@@ -63,7 +65,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         author: Actor::new("cli:ada"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: Standing::default(),
+        standing: CallProvenance::default(),
         tool: "t".into(),
         arguments: "{}".into(),
         action,
@@ -82,15 +84,22 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         answer: None,
         used_by: None,
     };
-    Asks { call: prepared, approval, changed: Vec::new(), policy: None, attended: true, chained: false }
+    RequiredApproval {
+        call: prepared,
+        approval,
+        changed: Vec::new(),
+        policy: None,
+        attended: true,
+        chained: false,
+    }
 }
 
-fn judged(asks: Asks) -> Input {
-    Input::Judged(asks.call.id, Judgement::Asks(Box::new(asks)))
+fn judged(asks: RequiredApproval) -> DecisionInput {
+    DecisionInput::Judged(asks.call.id, CallJudgement::RequiredApproval(Box::new(asks)))
 }
 
-fn signal(kind: ItemKind, words: &'static str) -> Input {
-    Input::Signal(InboxItem {
+fn signal(kind: ItemKind, words: &'static str) -> DecisionInput {
+    DecisionInput::Signal(InboxItem {
         id: ItemId::from_bytes([9; 16]),
         position: 1,
         at: second(1),
@@ -106,16 +115,16 @@ fn signal(kind: ItemKind, words: &'static str) -> Input {
 struct Live {
     journal: Vec<Entry>,
     state: RunState,
-    next: Next,
-    asked: Vec<Approval>,
+    next: NextAction,
+    asked: Vec<ApprovalRequest>,
     now: Timestamp,
 }
 
 impl Live {
     fn begin(approved: Option<ApprovedCall>) -> Self {
         let (state, now) = (RunState::default(), second(0));
-        let mut live = Self { journal: vec![], state, next: Next::Rest, asked: vec![], now };
-        live.feed(Input::Begin(started(approved)));
+        let mut live = Self { journal: vec![], state, next: NextAction::Rest, asked: vec![], now };
+        live.feed(DecisionInput::Begin(started(approved)));
         live
     }
 
@@ -123,7 +132,7 @@ impl Live {
     fn with_calls(calls: usize) -> Self {
         let mut live = Self::begin(None);
         live.answer(calls);
-        assert_eq!(live.next, Next::Judge(CALL));
+        assert_eq!(live.next, NextAction::Judge(CALL));
         live
     }
 
@@ -136,7 +145,7 @@ impl Live {
 
     /// Asks the model, which asks for so many calls.
     fn answer(&mut self, calls: usize) {
-        let wording = Wording {
+        let wording = RequestEncoding {
             by: None,
             form: "chat/1".into(),
             model: "m".into(),
@@ -145,9 +154,9 @@ impl Live {
             left_out: 0,
             tainted_past: TaintedPast::Whole,
         };
-        let sent = Sent { wording, digest: BodyDigest::of(&[7; 32]) };
+        let sent = SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) };
         let (input_tokens, output_tokens_max, reserved_micros) = (1, 1, 7);
-        let plan = Plan {
+        let plan = PlannedRequest {
             model: "m".into(),
             history_from: 1,
             input_tokens,
@@ -155,23 +164,23 @@ impl Live {
             reserved_micros,
             sent,
         };
-        self.feed(Input::Planned(plan));
+        self.feed(DecisionInput::Planned(plan));
         let reply = ModelReply {
             text: "x".into(),
             calls: vec![ProposedCall { tool: "t".into(), arguments: "{}".into() }; calls],
-            usage: Usage { input_tokens: 1, output_tokens: 1 },
+            usage: TokenUsage { input_tokens: 1, output_tokens: 1 },
             detail: UsageDetail::default(),
             cost_micros: 3,
-            finish: if calls == 0 { Finish::Stop } else { Finish::ToolCalls },
+            finish: if calls == 0 { FinishReason::Stop } else { FinishReason::ToolCalls },
             stopped_at: None,
         };
-        self.feed(Input::Replied(reply, Label::PUBLIC_FACT));
+        self.feed(DecisionInput::Replied(reply, Label::PUBLIC_FACT));
     }
 
-    fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: DecisionInput) {
         let decision = decide(&self.state, self.now, input);
         for new in decision.entries {
-            apply(&mut self.state, &new.entry);
+            apply_entry(&mut self.state, &new.entry);
             self.journal.push(new.entry);
         }
         self.asked.extend(decision.asks);
@@ -181,7 +190,7 @@ impl Live {
     /// Goes on from its journal in a new process.
     fn crash(&mut self) {
         self.state = RunState::fold(&self.journal);
-        self.feed(Input::Recovered { claims: 1 });
+        self.feed(DecisionInput::Recovered { claims: 1 });
     }
 
     /// The newest result of a call: how it ended, by which rule, and the approval that goes with it.
@@ -213,20 +222,20 @@ const ID: ApprovalId = ApprovalId::from_bytes([6; 16]);
 #[test]
 fn a_call_that_must_be_asked_for_rests_until_its_time_and_begins_once_it_is_approved() {
     let mut live = Live::waiting();
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
-    assert_eq!(live.state.head().wake_at, Some(second(HOLD)));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
+    assert_eq!(live.state.run_head().wake_at, Some(second(HOLD)));
     assert_eq!(live.asked.iter().map(|approval| approval.id).collect::<Vec<_>>(), [ID]);
     // A start in between changes nothing.
     live.now = second(HOLD - 1);
     live.crash();
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
     live.feed(signal(ItemKind::Approve, ""));
-    assert_eq!(live.next, Next::Judge(CALL), "everything is judged again");
+    assert_eq!(live.next, NextAction::Judge(CALL), "everything is judged again");
     assert_eq!(live.state.status(), RunStatus::Running);
     live.crash();
-    assert_eq!(live.next, Next::Judge(CALL), "a crash between approval and start uses it again");
+    assert_eq!(live.next, NextAction::Judge(CALL), "a crash between approval and start uses it again");
     live.feed(judged(asks(CALL, 5, 6)));
-    assert!(matches!(live.next, Next::RunTool(_)));
+    assert!(matches!(live.next, NextAction::RunTool(_)));
     assert_eq!(live.starts(), [Some(ID)]);
     assert_eq!(live.asked.len(), 1, "nobody is asked twice");
 }
@@ -238,7 +247,7 @@ fn what_began_under_an_approval_is_never_begun_again() {
     live.feed(judged(asks(CALL, 5, 6)));
     live.crash();
     // Its effect class would let it run again.
-    assert_eq!(live.next, Next::Judge(CALL));
+    assert_eq!(live.next, NextAction::Judge(CALL));
     live.feed(judged(asks(CALL, 5, 6)));
     assert_eq!((live.finished(), live.starts().len()), (Some(CallStatus::Unknown), 1));
     live.answer(1);
@@ -261,14 +270,17 @@ fn what_is_not_what_was_approved_does_not_begin() {
     // What needs nobody's word any more begins, and uses the approval up.
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
-    let Asks { call, .. } = asks(CALL, 5, 8);
-    live.feed(Input::Judged(CALL, Judgement::Allowed { call, rule: "grant t".into(), policy: None }));
+    let RequiredApproval { call, .. } = asks(CALL, 5, 8);
+    live.feed(DecisionInput::Judged(
+        CALL,
+        CallJudgement::Allowed { call, rule: "grant t".into(), policy: None },
+    ));
     assert_eq!(live.starts(), [Some(ID)]);
     // What is denied meanwhile is denied.
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
-    let denied = Judgement::Denied { rule: "policy no".into(), reason: "no".into(), policy: None };
-    live.feed(Input::Judged(CALL, denied));
+    let denied = CallJudgement::Denied { rule: "policy no".into(), reason: "no".into(), policy: None };
+    live.feed(DecisionInput::Judged(CALL, denied));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("policy no"), Some(ID))));
 }
 
@@ -278,13 +290,13 @@ fn a_run_lets_go_of_a_call_that_nobody_answers_and_asks_for_it_once() {
     live.now = second(HOLD);
     live.crash();
     assert_eq!(live.refused(), Some((CallStatus::Awaiting, None, Some(ID))));
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Plan, RunStatus::Running));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::PlannedRequest, RunStatus::Running));
     live.answer(1);
     let again = CallId { step: 2, index: 0 };
     live.feed(judged(asks(again, 5, 7)));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-waiting"), None)));
     live.answer(0);
-    assert_eq!(live.next, Next::JudgeReply, "the turn ends without the call");
+    assert_eq!(live.next, NextAction::JudgeReply, "the turn ends without the call");
     assert_eq!(live.asked.len(), 1);
 }
 
@@ -297,7 +309,7 @@ fn a_run_leaves_so_many_calls_waiting_and_none_that_nobody_could_read() {
         let number = u8::try_from(step).expect("is small") + 10;
         live.feed(judged(asks(CallId { step: step + 1, index: 0 }, number, number)));
         live.now = second(HOLD);
-        live.feed(Input::Recovered { claims: 1 });
+        live.feed(DecisionInput::Recovered { claims: 1 });
     }
     assert_eq!(live.asked.len(), WAITING_MAX);
     assert_eq!(live.refused().and_then(|(_, rule, _)| rule), Some("approval-waiting"));
@@ -316,7 +328,7 @@ fn a_refusal_is_told_in_the_words_of_whoever_refuses() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Deny, "not on a Friday"));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-denied"), Some(ID))));
-    assert_eq!(live.next, Next::Plan);
+    assert_eq!(live.next, NextAction::PlannedRequest);
     // The entry that took the refusal is durable, and what came of it is not.
     let mut torn = live.clone();
     torn.journal.pop();
@@ -327,12 +339,12 @@ fn a_refusal_is_told_in_the_words_of_whoever_refuses() {
 #[test]
 fn where_nobody_attends_a_call_is_refused_and_the_request_is_kept() {
     let mut live = Live::with_calls(1);
-    live.feed(judged(Asks { attended: false, ..asks(CALL, 5, 6) }));
+    live.feed(judged(RequiredApproval { attended: false, ..asks(CALL, 5, 6) }));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("ask permission"), Some(ID))));
     assert_eq!(live.asked.iter().map(|asked| asked.state).collect::<Vec<_>>(), [ApprovalState::Denied]);
-    assert_eq!(live.next, Next::Plan);
+    assert_eq!(live.next, NextAction::PlannedRequest);
     let mut live = Live::with_calls(1);
-    let mut long = Asks { attended: false, ..asks(CALL, 5, 6) };
+    let mut long = RequiredApproval { attended: false, ..asks(CALL, 5, 6) };
     long.approval.arguments = "x".repeat(ARGUMENTS_BYTES_MAX + 1);
     live.feed(judged(long));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-waiting"), None)));
@@ -350,28 +362,32 @@ fn an_approved_call_is_all_that_its_own_run_does() {
     };
     let asked = AskedCall { tool: "t".into(), arguments: "{}".into() };
     let mut live = Live::begin(Some(approved(6)));
-    live.feed(Input::Asked(asked.clone()));
+    live.feed(DecisionInput::Asked(asked.clone()));
     live.feed(judged(asks(CALL, 5, 6)));
     assert_eq!(live.starts(), [Some(ID)]);
     let mut cut = live.clone();
-    let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
-    live.feed(Input::Finished(CALL, ToolOutput { parts, ..ToolOutput::default() }));
-    assert_eq!((live.next.clone(), live.asked.len()), (Next::JudgeReply, 0));
+    let parts = vec![ContentPart::new_text("done", Label::PUBLIC_FACT)];
+    live.feed(DecisionInput::Finished(CALL, ToolOutput { parts, ..ToolOutput::default() }));
+    assert_eq!((live.next.clone(), live.asked.len()), (NextAction::JudgeReply, 0));
     cut.crash();
     cut.feed(judged(asks(CALL, 5, 6)));
     assert_eq!((cut.finished(), cut.starts().len()), (Some(CallStatus::Unknown), 1));
     let mut other = Live::begin(Some(approved(7)));
-    other.feed(Input::Asked(asked));
+    other.feed(DecisionInput::Asked(asked));
     other.feed(judged(asks(CALL, 5, 6)));
     assert_eq!(other.refused(), Some((CallStatus::Denied, Some("approval-mismatch"), Some(ID))));
     assert_eq!(other.asked.len(), 0, "it asks for nothing");
 }
 
 /// A call that is put off until a time, for whose run it is worth to wait so long.
-fn delayed(call: CallId, binding: u8, hold: i64) -> Asks {
+fn delayed(call: CallId, binding: u8, hold: i64) -> RequiredApproval {
     let asks = asks(call, 5, binding);
     let (holds_until, cools_until) = (second(hold), Some(second(COOLING)));
-    Asks { approval: Approval { holds_until, cools_until, ..asks.approval }, attended: false, ..asks }
+    RequiredApproval {
+        approval: ApprovalRequest { holds_until, cools_until, ..asks.approval },
+        attended: false,
+        ..asks
+    }
 }
 
 const COOLING: i64 = 60;
@@ -380,14 +396,14 @@ const COOLING: i64 = 60;
 fn a_delayed_call_needs_nobody_and_begins_once_it_is_allowed() {
     let mut live = Live::with_calls(1);
     live.feed(judged(delayed(CALL, 6, HOLD)));
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
     assert_eq!(live.asked.iter().map(|asked| asked.state).collect::<Vec<_>>(), [ApprovalState::Holding]);
     // Its time alone begins nothing: the row says first that it is allowed.
     live.now = second(COOLING);
     live.crash();
-    assert_eq!((live.next.clone(), live.starts().len()), (Next::Rest, 0));
+    assert_eq!((live.next.clone(), live.starts().len()), (NextAction::Rest, 0));
     live.feed(signal(ItemKind::Approve, ""));
-    assert_eq!(live.next, Next::Judge(CALL), "everything is judged again");
+    assert_eq!(live.next, NextAction::Judge(CALL), "everything is judged again");
     live.feed(judged(delayed(CALL, 6, HOLD)));
     assert_eq!(live.starts(), [Some(ID)]);
     let rule = live.journal.iter().find_map(|entry| match entry {
@@ -412,10 +428,10 @@ fn a_delayed_call_needs_nobody_and_begins_once_it_is_allowed() {
 fn a_run_lets_go_at_once_of_a_call_that_is_put_off_for_long() {
     let mut live = Live::with_calls(1);
     live.feed(judged(delayed(CALL, 6, 0)));
-    assert_eq!(live.state.head().wake_at, Some(second(0)), "it is due as soon as it rests");
+    assert_eq!(live.state.run_head().wake_at, Some(second(0)), "it is due as soon as it rests");
     live.crash();
     assert_eq!(live.refused(), Some((CallStatus::Awaiting, None, Some(ID))));
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Plan, RunStatus::Running));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::PlannedRequest, RunStatus::Running));
     live.answer(1);
     live.feed(judged(delayed(CallId { step: 2, index: 0 }, 7, 0)));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-waiting"), None)), "once only");
@@ -425,21 +441,21 @@ fn a_run_lets_go_at_once_of_a_call_that_is_put_off_for_long() {
 #[test]
 fn no_call_is_left_to_time_where_too_much_in_a_row_happened_without_a_person() {
     let mut live = Live::with_calls(1);
-    live.feed(judged(Asks { chained: true, ..delayed(CALL, 6, 0) }));
+    live.feed(judged(RequiredApproval { chained: true, ..delayed(CALL, 6, 0) }));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("delay-hops"), None)));
     assert_eq!(
         (live.next.clone(), live.asked.len()),
-        (Next::Plan, 0),
+        (NextAction::PlannedRequest, 0),
         "nobody is asked, and the run goes on"
     );
     // A person may still be asked, and what was put off before begins.
     let mut asked = Live::with_calls(1);
-    asked.feed(judged(Asks { chained: true, ..asks(CALL, 5, 6) }));
-    assert_eq!((asked.next.clone(), asked.asked.len()), (Next::Rest, 1));
+    asked.feed(judged(RequiredApproval { chained: true, ..asks(CALL, 5, 6) }));
+    assert_eq!((asked.next.clone(), asked.asked.len()), (NextAction::Rest, 1));
     let mut before = Live::with_calls(1);
     before.feed(judged(delayed(CALL, 6, HOLD)));
     before.feed(signal(ItemKind::Approve, ""));
-    before.feed(judged(Asks { chained: true, ..delayed(CALL, 6, HOLD) }));
+    before.feed(judged(RequiredApproval { chained: true, ..delayed(CALL, 6, HOLD) }));
     assert_eq!(before.starts(), [Some(ID)]);
 }
 
@@ -447,14 +463,14 @@ fn no_call_is_left_to_time_where_too_much_in_a_row_happened_without_a_person() {
 fn an_allowed_call_of_a_paused_agent_waits_until_it_runs_again() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
-    live.feed(Input::AgentPaused);
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
-    assert_eq!(live.state.head().wake_at, None, "the agent's resume finds it, the timer must not");
+    live.feed(DecisionInput::AgentPaused);
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
+    assert_eq!(live.state.run_head().wake_at, None, "the agent's resume finds it, the timer must not");
     let entries = live.journal.len();
-    live.feed(Input::AgentPaused);
-    assert_eq!((live.next.clone(), live.journal.len()), (Next::Rest, entries));
+    live.feed(DecisionInput::AgentPaused);
+    assert_eq!((live.next.clone(), live.journal.len()), (NextAction::Rest, entries));
     live.crash();
-    assert_eq!(live.next, Next::Judge(CALL));
+    assert_eq!(live.next, NextAction::Judge(CALL));
     live.feed(judged(asks(CALL, 5, 6)));
     assert_eq!((live.starts(), live.state.status()), (vec![Some(ID)], RunStatus::Running));
 }
@@ -470,7 +486,7 @@ fn an_end_gives_the_approval_back() {
     // Also where the answer came before the end, and the call has not begun.
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
-    live.feed(Input::Ended { by: Actor::new("token:ops") });
+    live.feed(DecisionInput::Ended { by: Actor::new("token:ops") });
     assert_eq!(live.refused(), Some((CallStatus::Cancelled, None, Some(ID))));
     assert_eq!((live.starts(), live.state.status()), (vec![], RunStatus::Cancelled));
 }
@@ -481,9 +497,9 @@ fn every_prefix_folds_to_the_live_state_and_closes_its_call_once() {
     for answer in [ItemKind::Approve, ItemKind::Deny, ItemKind::Cancel] {
         let mut live = Live::waiting();
         live.feed(signal(answer, ""));
-        if live.next == Next::Judge(CALL) {
+        if live.next == NextAction::Judge(CALL) {
             live.feed(judged(asks(CALL, 5, 6)));
-            live.feed(Input::Finished(CALL, ToolOutput::default()));
+            live.feed(DecisionInput::Finished(CALL, ToolOutput::default()));
         }
         ways.push(live);
     }
@@ -507,14 +523,14 @@ fn every_prefix_folds_to_the_live_state_and_closes_its_call_once() {
             again.now = second(HOLD);
             again.crash();
             let asked_for = again.journal.iter().any(|entry| matches!(entry, Entry::ModelReplied(_)));
-            if let Next::Judge(call) = again.next {
+            if let NextAction::Judge(call) = again.next {
                 again.feed(judged(asks(call, 5, 6)));
             }
             if again.state.status() == RunStatus::Parked {
-                again.feed(Input::Recovered { claims: 1 });
+                again.feed(DecisionInput::Recovered { claims: 1 });
             }
-            if let Next::RunTool(_) = again.next {
-                again.feed(Input::Finished(CALL, ToolOutput::default()));
+            if let NextAction::RunTool(_) = again.next {
+                again.feed(DecisionInput::Finished(CALL, ToolOutput::default()));
             }
             let ends = |entry: &&Entry| matches!(entry, Entry::ToolFinished(_) | Entry::ToolRefused(_));
             let results = again.journal.iter().filter(ends).count();

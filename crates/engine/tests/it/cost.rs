@@ -1,23 +1,23 @@
 //! What the attempts of a journal cost together is what its state says, whatever the journal is.
 
 use dromia_contracts::ErrorCode;
-use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, RunYielded};
 use dromia_engine::RunState;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 /// Sums up the attempts of a journal, the open one included.
-pub(crate) fn spent<'a>(journal: impl IntoIterator<Item = &'a Entry>) -> Spent {
-    let mut ledger = Ledger::default();
-    let mut sum = Spent::default();
+pub(crate) fn spent<'a>(journal: impl IntoIterator<Item = &'a Entry>) -> CostTotals {
+    let mut ledger = CostLedger::default();
+    let mut sum = CostTotals::default();
     for (seq, entry) in (1..).zip(journal) {
-        if let Some(attempt) = ledger.take(seq, Timestamp::UNIX_EPOCH, entry) {
-            sum.add(Spent::from(&attempt));
+        if let Some(attempt) = ledger.apply_entry(seq, Timestamp::UNIX_EPOCH, entry) {
+            sum.add(CostTotals::from(&attempt));
         }
     }
-    if let Some(attempt) = ledger.open() {
-        sum.add(Spent::from(attempt));
+    if let Some(attempt) = ledger.open_attempt() {
+        sum.add(CostTotals::from(attempt));
     }
     sum
 }
@@ -32,6 +32,7 @@ fn called(attempt: u32) -> Entry {
         output_tokens_max: 10,
         reserved_micros: 1 << 40,
         sent: None,
+        judged: None,
     })
 }
 
@@ -44,7 +45,14 @@ fn replied(attempt: u32, input: u32, cost_micros: u64) -> Entry {
 }
 
 fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
-    Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message: "no".into(), charged_micros })
+    Entry::ModelFailed(ModelFailed {
+        step: 1,
+        attempt,
+        code,
+        message: "no".into(),
+        charged_micros,
+        judged: None,
+    })
 }
 
 fn opinion_called(samples: u32) -> Entry {
@@ -78,7 +86,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         2 => (1..9_u32, code, 0..1_u64 << 50).prop_map(|(a, code, c)| failed(a, code, c)),
         1 => (1..6_u32).prop_map(opinion_called),
         1 => (0..1_000_u32, 0..1_u64 << 50, any::<bool>()).prop_map(|(i, c, lost)| opinion_given(i, c, lost)),
-        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1, budget: None })),
+        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1, budget: None, repeated: None })),
     ]
 }
 

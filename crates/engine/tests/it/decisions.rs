@@ -7,19 +7,21 @@ mod stops;
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::entry::{Entry, RunStarted};
-use dromia_contracts::gate::Verdict;
+use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, ModelError, ModelReply, Prepared, ProposedCall, Usage, UsageDetail};
-use dromia_contracts::opinion::{Opinion, Word};
+use dromia_contracts::model::{
+    FinishReason, ModelError, ModelReply, PreparedAttempt, ProposedCall, TokenUsage, UsageDetail,
+};
+use dromia_contracts::opinion::{ModelOpinion, OpinionVote};
 use dromia_contracts::run::RunKind;
-use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
+use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};
-use dromia_engine::decide::{Consulted, Consults, Judgement, Plan};
-use dromia_engine::{Input, Next, RunState, apply, decide};
+use dromia_engine::decide::{CallJudgement, OpinionRequest, OpinionResult, PlannedRequest};
+use dromia_engine::{DecisionInput, NextAction, RunState, apply_entry, decide};
 use jiff::Timestamp;
 
 const EFFECTS: [EffectClass; 5] = [
@@ -45,8 +47,8 @@ fn started(model_calls_max: u32) -> RunStarted {
     }
 }
 
-fn signal(kind: ItemKind, position: u64) -> Input {
-    Input::Signal(InboxItem {
+fn signal(kind: ItemKind, position: u64) -> DecisionInput {
+    DecisionInput::Signal(InboxItem {
         id: ItemId::from_bytes([9; 16]),
         position,
         at: Timestamp::UNIX_EPOCH,
@@ -72,8 +74,8 @@ fn prepared(id: CallId, effect: EffectClass, action: u8) -> PreparedCall {
 }
 
 /// What a call sent; deciding looks at none of it.
-fn sent() -> Sent {
-    let wording = Wording {
+fn sent() -> SentEncoding {
+    let wording = RequestEncoding {
         by: None,
         form: "chat/1".into(),
         model: "m".into(),
@@ -82,13 +84,13 @@ fn sent() -> Sent {
         left_out: 0,
         tainted_past: TaintedPast::Whole,
     };
-    Sent { wording, digest: BodyDigest::of(&[7; 32]) }
+    SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
 
 /// A second model is asked three times about a call.
-fn consults(id: CallId) -> Consults {
+fn consults(id: CallId) -> OpinionRequest {
     let sent = sent();
-    let prepared = Prepared {
+    let prepared = PreparedAttempt {
         wording: sent.wording.clone(),
         body: bytes::Bytes::new(),
         input_tokens: 10,
@@ -96,7 +98,7 @@ fn consults(id: CallId) -> Consults {
         reserved_micros: 7,
         priced: true,
     };
-    Consults {
+    OpinionRequest {
         call: self::prepared(id, EffectClass::Unkeyed, 1),
         model: "n".into(),
         samples: 3,
@@ -105,37 +107,42 @@ fn consults(id: CallId) -> Consults {
     }
 }
 
-fn consulted(dice: u8) -> Consulted {
-    let words = [Word::Go, Word::Stop, Word::Neither].into_iter().cycle().skip(usize::from(dice)).take(3);
-    let usage = Usage { input_tokens: 3, output_tokens: 3 };
-    Consulted { opinion: Opinion::count("n", 3, 2, words), usage, tokens: 6, cost_micros: 5 }
+fn consulted(dice: u8) -> OpinionResult {
+    let words = [OpinionVote::Go, OpinionVote::Stop, OpinionVote::Neither]
+        .into_iter()
+        .cycle()
+        .skip(usize::from(dice))
+        .take(3);
+    let usage = TokenUsage { input_tokens: 3, output_tokens: 3 };
+    OpinionResult { opinion: ModelOpinion::count_votes("n", 3, 2, words), usage, tokens: 6, cost_micros: 5 }
 }
 
 /// A run in memory: the journal, the live state, and what is due.
 struct Live {
     journal: Vec<Entry>,
     state: RunState,
-    next: Next,
+    next: NextAction,
 }
 
 impl Live {
     fn begin(model_calls_max: u32) -> Self {
-        let mut live = Self { journal: vec![], state: RunState::default(), next: Next::Rest };
-        live.feed(Input::Begin(started(model_calls_max)));
+        let mut live = Self { journal: vec![], state: RunState::default(), next: NextAction::Rest };
+        live.feed(DecisionInput::Begin(started(model_calls_max)));
         live
     }
 
     /// Continues from a prefix of a journal, as a takeover does.
     fn recover(journal: &[Entry], claims: u64) -> Self {
-        let mut live = Self { journal: journal.to_vec(), state: RunState::fold(journal), next: Next::Rest };
-        live.feed(Input::Recovered { claims });
+        let mut live =
+            Self { journal: journal.to_vec(), state: RunState::fold(journal), next: NextAction::Rest };
+        live.feed(DecisionInput::Recovered { claims });
         live
     }
 
-    fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: DecisionInput) {
         let decision = decide(&self.state, Timestamp::UNIX_EPOCH, input);
         for new in decision.entries {
-            apply(&mut self.state, &new.entry);
+            apply_entry(&mut self.state, &new.entry);
             self.journal.push(new.entry);
         }
         self.next = decision.next;
@@ -143,14 +150,14 @@ impl Live {
 
     /// Tells whether an owner may ask a second model about a call.
     fn may_consult(&self, id: CallId) -> bool {
-        self.state.may_be_doubted(id) && self.state.opinion(id).is_none()
+        self.state.may_be_doubted(id) && self.state.call_opinion(id).is_none()
     }
 
     /// Answers what is due, by one random number; `false` when nothing is.
     fn answer(&mut self, dice: u8) -> bool {
         let input = match self.next.clone() {
-            Next::Rest => return false,
-            Next::Plan => Input::Planned(Plan {
+            NextAction::Rest => return false,
+            NextAction::PlannedRequest => DecisionInput::Planned(PlannedRequest {
                 model: "m".into(),
                 history_from: 1,
                 input_tokens: 10,
@@ -158,18 +165,18 @@ impl Live {
                 reserved_micros: 7,
                 sent: sent(),
             }),
-            Next::CallModel if dice.is_multiple_of(8) => Input::Failed(ModelError {
+            NextAction::CallModel if dice.is_multiple_of(8) => DecisionInput::Failed(ModelError {
                 code: [ErrorCode::ModelUnavailable, ErrorCode::ModelCut][usize::from(dice / 8 % 2)],
                 message: "no".into(),
                 retry_after: None,
             }),
-            Next::CallModel => {
+            NextAction::CallModel => {
                 let calls = usize::from(dice % 4);
                 let call = ProposedCall { tool: "t".into(), arguments: "{}".into() };
-                let finish = if calls == 0 { Finish::Stop } else { Finish::ToolCalls };
-                let usage = Usage { input_tokens: 1, output_tokens: 1 };
+                let finish = if calls == 0 { FinishReason::Stop } else { FinishReason::ToolCalls };
+                let usage = TokenUsage { input_tokens: 1, output_tokens: 1 };
                 let calls = vec![call; calls];
-                Input::Replied(
+                DecisionInput::Replied(
                     ModelReply {
                         text: "x".into(),
                         calls,
@@ -182,25 +189,29 @@ impl Live {
                     Label::PUBLIC_FACT,
                 )
             }
-            Next::Judge(id) => {
+            NextAction::Judge(id) => {
                 let judgement = match dice % 5 {
-                    0 => Judgement::Denied { rule: "r".into(), reason: "no".into(), policy: None },
-                    _ if dice % 11 == 10 => Judgement::ForClient,
-                    _ if dice % 7 == 6 && self.may_consult(id) => Judgement::Consults(Box::new(consults(id))),
-                    _ => Judgement::Allowed {
+                    0 => CallJudgement::Denied { rule: "r".into(), reason: "no".into(), policy: None },
+                    _ if dice % 11 == 10 => CallJudgement::ForClient,
+                    _ if dice % 7 == 6 && self.may_consult(id) => {
+                        CallJudgement::OpinionRequest(Box::new(consults(id)))
+                    }
+                    _ => CallJudgement::Allowed {
                         call: prepared(id, EFFECTS[usize::from(dice % 5)], dice % 7),
                         rule: "r".into(),
                         policy: None,
                     },
                 };
-                Input::Judged(id, judgement)
+                DecisionInput::Judged(id, judgement)
             }
-            Next::JudgeAhead(id) => Input::JudgedAhead(id, None),
-            Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into(), policy: None }),
-            Next::Consult(call) => Input::Consulted(call.id, consulted(dice)),
-            Next::RunTool(call) => {
-                let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
-                Input::Finished(
+            NextAction::JudgeAhead(id) => DecisionInput::JudgedAhead(id, None),
+            NextAction::JudgeReply => {
+                DecisionInput::ReplyJudged(GateVerdict::Allow { rule: "reply".into(), policy: None })
+            }
+            NextAction::Consult(call) => DecisionInput::OpinionResult(call.id, consulted(dice)),
+            NextAction::RunTool(call) => {
+                let parts = vec![ContentPart::new_text("done", Label::PUBLIC_FACT)];
+                DecisionInput::Finished(
                     call.id,
                     ToolOutput { failed: dice.is_multiple_of(3), parts, ..ToolOutput::default() },
                 )
@@ -221,7 +232,7 @@ impl Live {
     /// Answers without failures until the run rests.
     fn settle(&mut self) {
         for _ in 0..1_000 {
-            let calm = if self.next == Next::CallModel { 4 } else { 1 };
+            let calm = if self.next == NextAction::CallModel { 4 } else { 1 };
             if !self.answer(calm) {
                 return;
             }
@@ -261,9 +272,9 @@ fn one_call_begun(effect: EffectClass) -> Live {
     let mut live = Live::begin(12);
     live.answer(1);
     live.answer(1);
-    let Next::Judge(id) = live.next else { panic!("one call is asked for, not {:?}", live.next) };
-    let judgement = Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None };
-    live.feed(Input::Judged(id, judgement));
+    let NextAction::Judge(id) = live.next else { panic!("one call is asked for, not {:?}", live.next) };
+    let judgement = CallJudgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None };
+    live.feed(DecisionInput::Judged(id, judgement));
     live
 }
 

@@ -2,19 +2,23 @@
 
 mod binding;
 
-use dromia_testkit::fuzz::{corpus, holds, mutated};
+use dromia_testkit::fuzz::{assert_holds, mutated, read_corpus};
 
 /// How many changed forms of each file are tried.
 const MUTATIONS: u64 = 32;
 
 #[test]
 fn two_approvals_are_bound_alike_only_where_all_that_is_bound_is_alike() {
-    let files = corpus("approval_binding");
+    let files = read_corpus("approval_binding");
     assert!(files.len() > 3, "next to nothing was tried");
     for (name, seed) in files {
-        holds(&format!("approval_binding/{name}"), binding::property, &seed);
+        assert_holds(&format!("approval_binding/{name}"), binding::property, &seed);
         for number in 0..MUTATIONS {
-            holds(&format!("approval_binding/{name}~{number}"), binding::property, &mutated(&seed, number));
+            assert_holds(
+                &format!("approval_binding/{name}~{number}"),
+                binding::property,
+                &mutated(&seed, number),
+            );
         }
     }
 }

@@ -4,15 +4,17 @@
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::{Entry, OpinionGiven, RunStarted};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, ModelReply, Prepared, ProposedCall, Usage, UsageDetail};
-use dromia_contracts::opinion::{Opinion, Word};
+use dromia_contracts::model::{
+    FinishReason, ModelReply, PreparedAttempt, ProposedCall, TokenUsage, UsageDetail,
+};
+use dromia_contracts::opinion::{ModelOpinion, OpinionVote};
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
+use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ItemId, SessionId};
-use dromia_engine::decide::{CLAIMS_MAX, Consulted, Consults, Judgement, Plan};
-use dromia_engine::{Input, Next, RunState, apply, decide};
+use dromia_engine::decide::{CLAIMS_MAX, CallJudgement, OpinionRequest, OpinionResult, PlannedRequest};
+use dromia_engine::{DecisionInput, NextAction, RunState, apply_entry, decide};
 use jiff::Timestamp;
 
 use crate::cost::spent;
@@ -22,8 +24,8 @@ const CALL: CallId = CallId { step: 1, index: 0 };
 /// What three answers of the second model are reserved at.
 const RESERVED: u64 = 210;
 
-fn sent() -> Sent {
-    let wording = Wording {
+fn sent() -> SentEncoding {
+    let wording = RequestEncoding {
         by: None,
         form: "chat/1".into(),
         model: "m".into(),
@@ -32,7 +34,7 @@ fn sent() -> Sent {
         left_out: 0,
         tainted_past: TaintedPast::Whole,
     };
-    Sent { wording, digest: BodyDigest::of(&[7; 32]) }
+    SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
 
 fn call() -> PreparedCall {
@@ -48,8 +50,8 @@ fn call() -> PreparedCall {
     }
 }
 
-fn consults() -> Input {
-    let prepared = Prepared {
+fn consults() -> DecisionInput {
+    let prepared = PreparedAttempt {
         wording: sent().wording,
         body: bytes::Bytes::new(),
         input_tokens: 10,
@@ -57,37 +59,41 @@ fn consults() -> Input {
         reserved_micros: RESERVED / 3,
         priced: true,
     };
-    let consults = Consults { call: call(), model: "second".into(), samples: 3, prepared, sent: sent() };
-    Input::Judged(CALL, Judgement::Consults(Box::new(consults)))
+    let consults =
+        OpinionRequest { call: call(), model: "second".into(), samples: 3, prepared, sent: sent() };
+    DecisionInput::Judged(CALL, CallJudgement::OpinionRequest(Box::new(consults)))
 }
 
-fn opinion(words: [Word; 3]) -> Opinion {
-    Opinion::count("second", 3, 2, words)
+fn opinion(words: [OpinionVote; 3]) -> ModelOpinion {
+    ModelOpinion::count_votes("second", 3, 2, words)
 }
 
-fn consulted(words: [Word; 3]) -> Input {
-    let usage = Usage { input_tokens: 30, output_tokens: 3 };
-    Input::Consulted(CALL, Consulted { opinion: opinion(words), usage, tokens: 33, cost_micros: 15 })
+fn consulted(words: [OpinionVote; 3]) -> DecisionInput {
+    let usage = TokenUsage { input_tokens: 30, output_tokens: 3 };
+    DecisionInput::OpinionResult(
+        CALL,
+        OpinionResult { opinion: opinion(words), usage, tokens: 33, cost_micros: 15 },
+    )
 }
 
-const AGREES: [Word; 3] = [Word::Go, Word::Go, Word::Stop];
+const AGREES: [OpinionVote; 3] = [OpinionVote::Go, OpinionVote::Go, OpinionVote::Stop];
 
-fn allowed() -> Input {
-    Input::Judged(CALL, Judgement::Allowed { call: call(), rule: "grant t".into(), policy: None })
+fn allowed() -> DecisionInput {
+    DecisionInput::Judged(CALL, CallJudgement::Allowed { call: call(), rule: "grant t".into(), policy: None })
 }
 
 /// A run in memory.
 struct Live {
     journal: Vec<Entry>,
     state: RunState,
-    next: Next,
+    next: NextAction,
 }
 
 impl Live {
     /// A turn whose model asked for one call.
     fn with_call() -> Self {
-        let mut live = Self { journal: vec![], state: RunState::default(), next: Next::Rest };
-        live.feed(Input::Begin(RunStarted {
+        let mut live = Self { journal: vec![], state: RunState::default(), next: NextAction::Rest };
+        live.feed(DecisionInput::Begin(RunStarted {
             kind: RunKind::Turn,
             agent: AgentId::from_bytes([1; 16]),
             session: SessionId::from_bytes([2; 16]),
@@ -99,7 +105,7 @@ impl Live {
             prompt: Digest::default(),
             model_calls_max: 50,
         }));
-        live.feed(Input::Planned(Plan {
+        live.feed(DecisionInput::Planned(PlannedRequest {
             model: "m".into(),
             history_from: 1,
             input_tokens: 1,
@@ -110,21 +116,21 @@ impl Live {
         let reply = ModelReply {
             text: "x".into(),
             calls: vec![ProposedCall { tool: "t".into(), arguments: "{}".into() }],
-            usage: Usage { input_tokens: 1, output_tokens: 1 },
+            usage: TokenUsage { input_tokens: 1, output_tokens: 1 },
             detail: UsageDetail::default(),
             cost_micros: 3,
-            finish: Finish::ToolCalls,
+            finish: FinishReason::ToolCalls,
             stopped_at: None,
         };
-        live.feed(Input::Replied(reply, Label::PUBLIC_FACT));
-        assert_eq!(live.next, Next::Judge(CALL));
+        live.feed(DecisionInput::Replied(reply, Label::PUBLIC_FACT));
+        assert_eq!(live.next, NextAction::Judge(CALL));
         live
     }
 
-    fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: DecisionInput) {
         let decision = decide(&self.state, Timestamp::UNIX_EPOCH, input);
         for new in decision.entries {
-            apply(&mut self.state, &new.entry);
+            apply_entry(&mut self.state, &new.entry);
             self.journal.push(new.entry);
         }
         self.next = decision.next;
@@ -137,8 +143,8 @@ impl Live {
     /// Goes on from its first entries in a new process.
     fn crash_after(&self, entries: usize) -> Self {
         let journal = self.journal[..entries].to_vec();
-        let mut live = Self { state: RunState::fold(&journal), journal, next: Next::Rest };
-        live.feed(Input::Recovered { claims: 1 });
+        let mut live = Self { state: RunState::fold(&journal), journal, next: NextAction::Rest };
+        live.feed(DecisionInput::Recovered { claims: 1 });
         live
     }
 
@@ -154,19 +160,19 @@ impl Live {
 #[test]
 fn a_call_is_judged_again_with_what_was_said_and_its_start_keeps_it() {
     let mut live = Live::with_call();
-    assert!(live.state.may_be_doubted(CALL) && live.state.opinion(CALL).is_none());
+    assert!(live.state.may_be_doubted(CALL) && live.state.call_opinion(CALL).is_none());
     live.feed(consults());
-    assert_eq!(live.next, Next::Consult(call()));
+    assert_eq!(live.next, NextAction::Consult(call()));
     let Some(Entry::OpinionCalled(called)) = live.journal.last() else { panic!("it is reserved first") };
     assert_eq!((called.samples, called.reserved_micros, called.action), (3, RESERVED, call().action));
     assert_eq!(live.state.model_calls, 4, "each answer is a call of a model");
     live.feed(consulted(AGREES));
-    assert_eq!(live.next, Next::Judge(CALL), "whoever knows what an objection leads to judges again");
+    assert_eq!(live.next, NextAction::Judge(CALL), "whoever knows what an objection leads to judges again");
     let said = opinion(AGREES);
-    assert_eq!(live.state.opinion(CALL), Some((call().action, &said)));
+    assert_eq!(live.state.call_opinion(CALL), Some((call().action, &said)));
     assert_eq!((live.state.cost_micros, live.state.usage.input_tokens), (3 + 15, 1 + 30));
     live.feed(allowed());
-    assert_eq!(live.next, Next::RunTool(call()));
+    assert_eq!(live.next, NextAction::RunTool(call()));
     let Some(Entry::ToolStarted(started)) = live.journal.last() else { panic!("it begins") };
     assert_eq!(started.opinion, Some(said));
     assert!(!live.state.may_be_doubted(CALL), "it has begun");
@@ -178,8 +184,8 @@ fn a_start_does_not_keep_what_was_said_of_another_action() {
     live.feed(consults());
     live.feed(consulted(AGREES));
     let other = PreparedCall { action: Digest::from_bytes([6; 32]), ..call() };
-    let allowed = Judgement::Allowed { call: other, rule: "grant t".into(), policy: None };
-    live.feed(Input::Judged(CALL, allowed));
+    let allowed = CallJudgement::Allowed { call: other, rule: "grant t".into(), policy: None };
+    live.feed(DecisionInput::Judged(CALL, allowed));
     let Some(Entry::ToolStarted(started)) = live.journal.last() else { panic!("it begins") };
     assert_eq!(started.opinion, None);
 }
@@ -188,15 +194,18 @@ fn a_start_does_not_keep_what_was_said_of_another_action() {
 fn a_refusal_keeps_what_was_said() {
     let mut live = Live::with_call();
     live.feed(consults());
-    live.feed(consulted([Word::Stop; 3]));
+    live.feed(consulted([OpinionVote::Stop; 3]));
     let (rule, reason) = ("second-opinion".to_owned(), "no".to_owned());
-    live.feed(Input::Judged(CALL, Judgement::Denied { rule, reason, policy: None }));
+    live.feed(DecisionInput::Judged(CALL, CallJudgement::Denied { rule, reason, policy: None }));
     let refused = live.journal.iter().find_map(|entry| match entry {
         Entry::ToolRefused(refused) => Some(refused),
         _ => None,
     });
     let refused = refused.expect("it is refused");
-    assert_eq!((refused.status, &refused.opinion), (CallStatus::Denied, &Some(opinion([Word::Stop; 3]))));
+    assert_eq!(
+        (refused.status, &refused.opinion),
+        (CallStatus::Denied, &Some(opinion([OpinionVote::Stop; 3])))
+    );
 }
 
 #[test]
@@ -208,30 +217,30 @@ fn what_is_durable_is_not_asked_again_and_what_is_not_is() {
     assert_eq!(live.journal.len(), before + 2);
 
     let early = live.crash_after(before);
-    assert!(early.state.may_be_doubted(CALL) && early.state.opinion(CALL).is_none());
+    assert!(early.state.may_be_doubted(CALL) && early.state.call_opinion(CALL).is_none());
 
     let mut cut = live.crash_after(before + 1);
-    assert_eq!((cut.next.clone(), cut.state.opinion(CALL)), (Next::Judge(CALL), None));
+    assert_eq!((cut.next.clone(), cut.state.call_opinion(CALL)), (NextAction::Judge(CALL), None));
     let lost = cut.given();
     assert_eq!((lost.len(), &lost[0].opinion, lost[0].cost_micros), (1, &None, RESERVED), "it stays charged");
     cut.feed(consults());
     cut.feed(consulted(AGREES));
-    assert_eq!(cut.state.opinion(CALL), Some((call().action, &opinion(AGREES))));
+    assert_eq!(cut.state.call_opinion(CALL), Some((call().action, &opinion(AGREES))));
 
     let kept = live.crash_after(before + 2);
-    assert_eq!((kept.next.clone(), kept.given().len()), (Next::Judge(CALL), 1));
-    assert_eq!(kept.state.opinion(CALL), Some((call().action, &opinion(AGREES))));
+    assert_eq!((kept.next.clone(), kept.given().len()), (NextAction::Judge(CALL), 1));
+    assert_eq!(kept.state.call_opinion(CALL), Some((call().action, &opinion(AGREES))));
 }
 
 #[test]
 fn what_crash_after_crash_cuts_off_is_held() {
     let mut live = Live::with_call();
     for crash in 1..=CLAIMS_MAX {
-        assert_eq!(live.next, Next::Judge(CALL), "before crash {crash}");
+        assert_eq!(live.next, NextAction::Judge(CALL), "before crash {crash}");
         live.feed(consults());
         live = live.crash_after(live.journal.len());
     }
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Held));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Held));
     assert_eq!(live.given().len() as u64, CLAIMS_MAX);
 }
 
@@ -239,7 +248,7 @@ fn what_crash_after_crash_cuts_off_is_held() {
 fn an_end_while_it_is_asked_charges_it_and_gives_the_call_its_result() {
     let mut live = Live::with_call();
     live.feed(consults());
-    live.feed(Input::Signal(InboxItem {
+    live.feed(DecisionInput::Signal(InboxItem {
         id: ItemId::from_bytes([9; 16]),
         position: 1,
         at: Timestamp::UNIX_EPOCH,
@@ -260,12 +269,13 @@ fn an_end_while_it_is_asked_charges_it_and_gives_the_call_its_result() {
 #[test]
 fn who_cannot_be_asked_is_an_objection_that_costs_nothing() {
     let mut live = Live::with_call();
-    let (action, opinion) = (call().action, Opinion::unasked("second", 3, 2, "it is not granted"));
-    live.feed(Input::Judged(CALL, Judgement::Unconsulted { action, opinion: opinion.clone() }));
+    let (action, opinion) =
+        (call().action, ModelOpinion::without_answers("second", 3, 2, "it is not granted"));
+    live.feed(DecisionInput::Judged(CALL, CallJudgement::Unconsulted { action, opinion: opinion.clone() }));
     assert_eq!(
         (live.next.clone(), live.state.cost_micros, live.state.model_calls),
-        (Next::Judge(CALL), 3, 1)
+        (NextAction::Judge(CALL), 3, 1)
     );
-    assert_eq!(live.state.opinion(CALL), Some((action, &opinion)));
+    assert_eq!(live.state.call_opinion(CALL), Some((action, &opinion)));
     assert!(!opinion.agrees());
 }

@@ -52,7 +52,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dromia_contracts::Digest;
-use dromia_testkit::Sim;
+use dromia_testkit::SimExecutor;
 
 use self::check::{Tally, check, check_sent};
 use self::clients::Client;
@@ -75,7 +75,7 @@ struct Report {
 
 /// Lives through one world.
 fn simulate(seed: u64, options: Options) -> Report {
-    let mut sim = Sim::new(seed).with_steps_max(STEPS_MAX);
+    let mut sim = SimExecutor::new(seed).with_steps_max(STEPS_MAX);
     let world = Arc::new(World::new(&mut sim, seed, options));
     if let Err(stuck) = live(&mut sim, &world) {
         let open = world.unsettled().unwrap_or_else(|| "everything is settled".to_owned());
@@ -103,12 +103,12 @@ fn simulate(seed: u64, options: Options) -> Report {
     }
     let wrong = world.witness.book().wrong.clone();
     let journals = Digest::from_bytes(*journals.finalize().as_bytes());
-    Report { wrong, trace: sim.trace(), journals, steps: sim.steps(), tally }
+    Report { wrong, trace: sim.trace_digest(), journals, steps: sim.step_count(), tally }
 }
 
 /// One to four lives of the engine, each but the last ended by a crash, then peace. Where an engine may work on beside the next
 /// one there are three or four, so that every world has a life that can: the last crash ends them all.
-fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::Stuck> {
+fn live(sim: &mut SimExecutor, world: &Arc<World>) -> Result<(), dromia_testkit::sim::SimError> {
     let lives = if world.options.zombies { 3 + world.chance.below(2) } else { 1 + world.chance.below(4) };
     for life in 1..=lives {
         let weather = world.weather(life < lives);
@@ -136,7 +136,7 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
             let lives_on = world.options.zombies && life + 1 < lives && world.chance.one_in(2);
             if !lives_on {
                 drop((client, engine));
-                sim.crash();
+                sim.crash_tasks();
                 let mut book = world.witness.book();
                 book.crashes += 1;
                 book.losses += 1;
@@ -155,7 +155,7 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
             client.heal().await
         })?;
         if let Some(what) = stuck {
-            let active = engine.active();
+            let active = engine.count_active_runs();
             world.witness.blame("B", &format!("it does not settle, {active} tasks are active: {what}"));
         } else if world.options.lie.is_none() {
             sim.block_on(check_sent(world, &engine))?;

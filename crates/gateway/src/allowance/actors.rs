@@ -1,8 +1,8 @@
-//! How often one actor may bring an input to a tenant's agents: a bucket for each actor of each tenant.
+//! How often one actor may submit an input to a tenant's agents: a bucket for each actor of each tenant.
 //!
-//! Bound: [`ACTORS_MAX`] buckets. Whoever has a full one is as good as one that was never seen, so those are forgotten first,
-//! and after them those with the most left: somebody who makes up names by the thousand pushes out his own new names, and
-//! not the one that is held back. A restart forgets them all.
+//! Bound: [`ACTORS_MAX`] buckets. An actor with a full bucket is as good as one that was never seen, so full buckets
+//! are forgotten first, and after them those with the most left: a caller who makes up names by the thousand pushes out
+//! his own new names, and not the one that is held back. A restart forgets them all.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,42 +10,41 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dromia_contracts::{Actor, TenantId};
 use jiff::Timestamp;
 
-use super::bucket::{Bucket, Pace};
+use super::bucket::{RefillRate, TokenBucket};
 use crate::config::GatewayConfig;
 
 /// The most actors whose buckets are remembered.
 const ACTORS_MAX: usize = 10_000;
 
-/// Of the remembered actors, the part that goes when there is no room for another: one look at all of them makes room for
-/// so many.
+/// The part of the remembered actors that goes when the table is full: one pass over all of them frees so many entries.
 const FORGOTTEN: usize = ACTORS_MAX / 4;
 
-type Buckets = HashMap<(TenantId, Actor), Bucket>;
+type Buckets = HashMap<(TenantId, Actor), TokenBucket>;
 
-/// What actors may bring.
+/// How often actors may submit an input.
 #[derive(Debug)]
-pub(crate) struct Actors {
+pub(crate) struct ActorRateLimiter {
     /// The rate, if there is one.
-    pace: Option<Pace>,
+    pace: Option<RefillRate>,
     buckets: Mutex<Buckets>,
 }
 
-impl Actors {
+impl ActorRateLimiter {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         let (rate, burst) = (config.actor_inputs_per_minute_max, config.actor_inputs_burst_max);
-        let pace = (rate > 0).then(|| Pace::per_minute(rate.into(), burst.into()));
+        let pace = (rate > 0).then(|| RefillRate::per_minute(rate.into(), burst.into()));
         Self { pace, buckets: Mutex::default() }
     }
 
     /// Takes an input out of an actor's bucket, or says in how many milliseconds there will be one.
-    pub(crate) fn take(&self, tenant: TenantId, actor: &Actor, now: Timestamp) -> Result<(), u64> {
+    pub(crate) fn take_input(&self, tenant: TenantId, actor: &Actor, now: Timestamp) -> Result<(), u64> {
         let Some(pace) = self.pace else { return Ok(()) };
         let (mut buckets, now_ms) = (self.lock(), now.as_millisecond());
         let key = (tenant, actor.clone());
         if buckets.len() >= ACTORS_MAX && !buckets.contains_key(&key) {
             make_room(&mut buckets, pace, now_ms);
         }
-        buckets.entry(key).or_insert(Bucket::of(pace, now_ms)).take(pace, now_ms)
+        buckets.entry(key).or_insert(TokenBucket::new_full(pace, now_ms)).take_one(pace, now_ms)
     }
 
     /// Puts an input back that turned out to be none.
@@ -63,10 +62,10 @@ impl Actors {
 }
 
 /// Forgets full buckets and, where that is not enough, those with the most left, until [`FORGOTTEN`] are gone.
-fn make_room(buckets: &mut Buckets, pace: Pace, now_ms: i64) {
+fn make_room(buckets: &mut Buckets, pace: RefillRate, now_ms: i64) {
     buckets.retain(|_, bucket| {
-        bucket.fill(pace, now_ms);
-        bucket.level < pace.full()
+        bucket.refill(pace, now_ms);
+        bucket.level < pace.bucket_capacity()
     });
     let kept = ACTORS_MAX - FORGOTTEN;
     if buckets.len() <= kept {
@@ -89,11 +88,11 @@ fn make_room(buckets: &mut Buckets, pace: Pace, now_ms: i64) {
 mod tests {
     use super::*;
 
-    fn actors(rate: u32, burst: u32) -> Actors {
+    fn actors(rate: u32, burst: u32) -> ActorRateLimiter {
         let (actor_inputs_per_minute_max, actor_inputs_burst_max) = (rate, burst);
         let bounds =
             GatewayConfig { actor_inputs_per_minute_max, actor_inputs_burst_max, ..GatewayConfig::default() };
-        Actors::new(&bounds)
+        ActorRateLimiter::new(&bounds)
     }
 
     fn tenant(number: u8) -> TenantId {
@@ -107,22 +106,22 @@ mod tests {
     #[test]
     fn one_actor_is_held_back_and_another_one_and_his_namesake_elsewhere_are_not() {
         let (actors, ada, bob) = (actors(2, 1), Actor::new("webhook:in/ada"), Actor::new("webhook:in/bob"));
-        assert_eq!(actors.take(tenant(1), &ada, at(0)), Ok(()));
-        assert_eq!(actors.take(tenant(1), &ada, at(0)), Err(30_000));
-        assert_eq!(actors.take(tenant(1), &bob, at(0)), Ok(()));
-        assert_eq!(actors.take(tenant(2), &ada, at(0)), Ok(()));
-        assert_eq!(actors.take(tenant(1), &ada, at(29_999)), Err(1));
-        assert_eq!(actors.take(tenant(1), &ada, at(30_000)), Ok(()));
+        assert_eq!(actors.take_input(tenant(1), &ada, at(0)), Ok(()));
+        assert_eq!(actors.take_input(tenant(1), &ada, at(0)), Err(30_000));
+        assert_eq!(actors.take_input(tenant(1), &bob, at(0)), Ok(()));
+        assert_eq!(actors.take_input(tenant(2), &ada, at(0)), Ok(()));
+        assert_eq!(actors.take_input(tenant(1), &ada, at(29_999)), Err(1));
+        assert_eq!(actors.take_input(tenant(1), &ada, at(30_000)), Ok(()));
         actors.give_back(tenant(1), &ada);
-        assert_eq!(actors.take(tenant(1), &ada, at(30_000)), Ok(()));
-        assert_eq!(actors.take(tenant(1), &ada, at(30_000)), Err(30_000));
+        assert_eq!(actors.take_input(tenant(1), &ada, at(30_000)), Ok(()));
+        assert_eq!(actors.take_input(tenant(1), &ada, at(30_000)), Err(30_000));
     }
 
     #[test]
     fn without_a_rate_nobody_is_held_back_or_remembered() {
         let (actors, ada) = (actors(0, 1), Actor::new("token:ci"));
         for _ in 0..100 {
-            assert_eq!(actors.take(tenant(1), &ada, at(0)), Ok(()));
+            assert_eq!(actors.take_input(tenant(1), &ada, at(0)), Ok(()));
         }
         actors.give_back(tenant(1), &ada);
         assert!(actors.lock().is_empty());
@@ -133,27 +132,27 @@ mod tests {
         let (actors, spender) = (actors(1, 3), Actor::new("webhook:in/spender"));
         let name = |number: u32| Actor::new(&format!("webhook:in/{number}"));
         for _ in 0..3 {
-            assert_eq!(actors.take(tenant(1), &spender, at(0)), Ok(()));
+            assert_eq!(actors.take_input(tenant(1), &spender, at(0)), Ok(()));
         }
         for number in 0..35_000 {
-            assert_eq!(actors.take(tenant(1), &name(number), at(1)), Ok(()));
+            assert_eq!(actors.take_input(tenant(1), &name(number), at(1)), Ok(()));
             assert!(actors.lock().len() <= ACTORS_MAX);
         }
         assert!(actors.lock().len() > ACTORS_MAX - FORGOTTEN, "more are forgotten than there is need for");
-        assert_eq!(actors.take(tenant(1), &spender, at(2)), Err(59_998));
+        assert_eq!(actors.take_input(tenant(1), &spender, at(2)), Err(59_998));
         // Of those that are equal some go, and who was never seen finds a full bucket.
-        assert_eq!(actors.take(tenant(1), &name(40_000), at(2)), Ok(()));
+        assert_eq!(actors.take_input(tenant(1), &name(40_000), at(2)), Ok(()));
     }
 
     #[test]
     fn full_buckets_go_first_and_then_the_fullest_of_the_others() {
-        let pace = Pace::per_minute(1, 3);
+        let pace = RefillRate::per_minute(1, 3);
         let mut buckets = Buckets::new();
         let name = |number: usize| (tenant(1), Actor::new(&number.to_string()));
         for number in 0..ACTORS_MAX {
             // One in a hundred is full; the others have what their number says.
-            let level = if number % 100 == 0 { pace.full() } else { number as u64 };
-            buckets.insert(name(number), Bucket { level, at_ms: 0 });
+            let level = if number % 100 == 0 { pace.bucket_capacity() } else { number as u64 };
+            buckets.insert(name(number), TokenBucket { level, at_ms: 0 });
         }
         make_room(&mut buckets, pace, 0);
         assert_eq!(buckets.len(), ACTORS_MAX - FORGOTTEN);
@@ -162,7 +161,7 @@ mod tests {
         let fullest = buckets.values().map(|bucket| bucket.level).max();
         assert!(fullest < Some(7_600), "{fullest:?}");
         for bucket in buckets.values_mut() {
-            bucket.level = pace.full();
+            bucket.level = pace.bucket_capacity();
         }
         make_room(&mut buckets, pace, 0);
         assert!(buckets.is_empty());

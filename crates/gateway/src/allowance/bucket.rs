@@ -6,7 +6,7 @@ const MINUTE_MS: u64 = 60_000;
 /// How a bucket fills. Its level counts one thing in as many parts as its time has milliseconds, so that a rate of so many
 /// things in that time is so many parts in each millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(super) struct RefillRate {
     /// So many things in that time.
     count: u64,
     /// That time, and the parts of one thing.
@@ -15,7 +15,7 @@ pub(super) struct Pace {
     burst: u64,
 }
 
-impl Pace {
+impl RefillRate {
     pub(super) const fn per_second(count: u64, burst: u64) -> Self {
         Self { count, time_ms: SECOND_MS, burst }
     }
@@ -24,33 +24,33 @@ impl Pace {
         Self { count, time_ms: MINUTE_MS, burst }
     }
 
-    pub(super) const fn full(self) -> u64 {
+    pub(super) const fn bucket_capacity(self) -> u64 {
         self.burst * self.time_ms
     }
 }
 
 /// How much of a rate is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     pub(super) level: u64,
     pub(super) at_ms: i64,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A bucket of which nothing was taken yet.
-    pub(super) const fn of(pace: Pace, now_ms: i64) -> Self {
-        Self { level: pace.full(), at_ms: now_ms }
+    pub(super) const fn new_full(pace: RefillRate, now_ms: i64) -> Self {
+        Self { level: pace.bucket_capacity(), at_ms: now_ms }
     }
 
-    pub(super) fn fill(&mut self, pace: Pace, now_ms: i64) {
+    pub(super) fn refill(&mut self, pace: RefillRate, now_ms: i64) {
         let passed = u64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(0);
-        self.level = self.level.saturating_add(passed.saturating_mul(pace.count)).min(pace.full());
+        self.level = self.level.saturating_add(passed.saturating_mul(pace.count)).min(pace.bucket_capacity());
         self.at_ms = now_ms;
     }
 
     /// Takes one thing out, or says in how many milliseconds there will be one.
-    pub(super) fn take(&mut self, pace: Pace, now_ms: i64) -> Result<(), u64> {
-        self.fill(pace, now_ms);
+    pub(super) fn take_one(&mut self, pace: RefillRate, now_ms: i64) -> Result<(), u64> {
+        self.refill(pace, now_ms);
         match self.level.checked_sub(pace.time_ms) {
             Some(level) => {
                 self.level = level;
@@ -61,8 +61,8 @@ impl Bucket {
     }
 
     /// Puts back what was taken for nothing.
-    pub(super) fn give_back(&mut self, pace: Pace) {
-        self.level = self.level.saturating_add(pace.time_ms).min(pace.full());
+    pub(super) fn give_back(&mut self, pace: RefillRate) {
+        self.level = self.level.saturating_add(pace.time_ms).min(pace.bucket_capacity());
     }
 }
 
@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let pace = Pace::per_second(2, 3);
-        let mut bucket = Bucket::of(pace, 0);
+        let pace = RefillRate::per_second(2, 3);
+        let mut bucket = TokenBucket::new_full(pace, 0);
         for (now_ms, taken) in [
             (0, Ok(())),
             (0, Ok(())),
@@ -92,23 +92,23 @@ mod tests {
             (1_499, Err(1)),
             (1_500, Ok(())),
         ] {
-            assert_eq!(bucket.take(pace, now_ms), taken, "at {now_ms}");
+            assert_eq!(bucket.take_one(pace, now_ms), taken, "at {now_ms}");
         }
     }
 
     #[test]
     fn a_rate_that_no_millisecond_divides_is_never_exceeded() {
-        let pace = Pace::per_second(3, 1);
-        let mut bucket = Bucket { level: 0, at_ms: 0 };
-        let taken = (1..=10_000).filter(|now| bucket.take(pace, *now).is_ok()).count();
+        let pace = RefillRate::per_second(3, 1);
+        let mut bucket = TokenBucket { level: 0, at_ms: 0 };
+        let taken = (1..=10_000).filter(|now| bucket.take_one(pace, *now).is_ok()).count();
         assert_eq!(taken, 29, "each third of a second is 334 ms by a clock of milliseconds");
-        assert_eq!(Bucket { level: 0, at_ms: 0 }.take(pace, 0), Err(334));
+        assert_eq!(TokenBucket { level: 0, at_ms: 0 }.take_one(pace, 0), Err(334));
     }
 
     #[test]
     fn a_bucket_of_a_minute_fills_by_the_minute_and_takes_back_no_more_than_it_holds() {
-        let pace = Pace::per_minute(6, 2);
-        let mut bucket = Bucket::of(pace, 0);
+        let pace = RefillRate::per_minute(6, 2);
+        let mut bucket = TokenBucket::new_full(pace, 0);
         for (now_ms, taken) in [
             (0, Ok(())),
             (0, Ok(())),
@@ -117,13 +117,13 @@ mod tests {
             (10_000, Ok(())),
             (10_000, Err(10_000)),
         ] {
-            assert_eq!(bucket.take(pace, now_ms), taken, "at {now_ms}");
+            assert_eq!(bucket.take_one(pace, now_ms), taken, "at {now_ms}");
         }
         bucket.give_back(pace);
-        assert_eq!(bucket.take(pace, 10_000), Ok(()));
+        assert_eq!(bucket.take_one(pace, 10_000), Ok(()));
         for _ in 0..3 {
             bucket.give_back(pace);
         }
-        assert_eq!(bucket, Bucket::of(pace, 10_000));
+        assert_eq!(bucket, TokenBucket::new_full(pace, 10_000));
     }
 }

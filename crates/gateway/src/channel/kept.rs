@@ -1,14 +1,15 @@
 //! Keys of channels that were opened for what comes in, kept for a second.
 //!
-//! Whoever reaches the server may send messages that nobody signed, and each must meet the key. So that a stranger cannot have
-//! the vault opened for each of them, a channel's is opened once a second at most, and those who come meanwhile wait for that
-//! one. What is kept, why there is no key included, is not used behind a change of the vault ([`ChannelKeys::changes`]) that came
-//! after the opening began, nor in any case a second after it ended: a change that nobody counted, because whoever made it went
-//! away, counts then. The second begins behind the opening and not before it: else, with a vault that takes longer, each of
-//! those who waited would open it anew, one behind another.
+//! A client that reaches the server may send any number of unsigned messages, and each must be checked with the key. So
+//! that a stranger cannot have the vault opened for each of them, a channel's key is opened once a second at most, and
+//! requests that come meanwhile wait for that one. The cached result, which may be the reason why there is no key, is
+//! not used after a change of the vault ([`ChannelKeys::change_count`]) that came after the opening began, and never
+//! longer than a second after it ended: that bounds the effect of a change that was not counted because its caller hung
+//! up. The second begins after the opening: with a vault that takes longer than a second, the waiting requests would
+//! otherwise open the key one after another.
 //!
-//! There is a place for each channel of the configuration and none for another name. Nothing leaves with what is kept: for what
-//! goes out a key is opened anew.
+//! There is an entry for each channel of the configuration and none for another name. The cache serves incoming
+//! messages only: for an outgoing one the key is opened each time.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +18,19 @@ use dromia_contracts::{Scope, TenantId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::{Channel, ChannelKeys, Channels};
-use crate::signature::Key;
+use super::{ChannelKeys, WebhookChannel, WebhookChannels};
+use crate::signature::WebhookSigningKey;
 
 /// How long a key is used.
 const USED: SignedDuration = SignedDuration::from_secs(1);
 
 /// What was opened last for each channel, by its name.
 #[derive(Debug)]
-pub(crate) struct KeptKeys(BTreeMap<String, Mutex<Option<Kept>>>);
+pub(crate) struct KeptKeys(BTreeMap<String, Mutex<Option<CachedChannelKey>>>);
 
 #[derive(Debug)]
-struct Kept {
-    found: Result<Key, String>,
+struct CachedChannelKey {
+    found: Result<WebhookSigningKey, String>,
     tenant: TenantId,
     /// The count of changes before it was opened.
     changes: u64,
@@ -39,23 +40,23 @@ struct Kept {
 
 impl KeptKeys {
     /// Makes a place for each channel; nothing is opened.
-    pub(crate) fn of(channels: &Channels) -> Self {
-        Self(channels.named().map(|(name, _)| (name.to_owned(), Mutex::default())).collect())
+    pub(crate) fn for_channels(channels: &WebhookChannels) -> Self {
+        Self(channels.named_channels().map(|(name, _)| (name.to_owned(), Mutex::default())).collect())
     }
 
     /// Finds the key of a channel in a scope of its tenant, or says why not.
-    pub(crate) async fn key(
+    pub(crate) async fn find_key(
         &self,
-        (name, channel): (&str, &Channel),
+        (name, channel): (&str, &WebhookChannel),
         keys: &dyn ChannelKeys,
         scope: &Scope,
         clock: &dyn Clock,
-    ) -> Result<Key, String> {
+    ) -> Result<WebhookSigningKey, String> {
         let Some(place) = self.0.get(name) else { return Err(format!("there is no channel {name}")) };
         let mut place = place.lock().await;
-        // Behind the lock: whoever waited for it meets what was opened meanwhile.
-        let (changes, now) = (keys.changes(), clock.now());
-        let is_used = |kept: &&Kept| {
+        // Under the lock: a request that waited for it finds the key that was opened meanwhile.
+        let (changes, now) = (keys.change_count(), clock.now());
+        let is_used = |kept: &&CachedChannelKey| {
             kept.tenant == scope.tenant()
                 && kept.changes == changes
                 && now.duration_since(kept.at).abs() < USED
@@ -63,8 +64,9 @@ impl KeptKeys {
         if let Some(kept) = place.as_ref().filter(is_used) {
             return kept.found.clone();
         }
-        let found = channel.key(keys, scope).await;
-        *place = Some(Kept { found: found.clone(), tenant: scope.tenant(), changes, at: clock.now() });
+        let found = channel.signing_key(keys, scope).await;
+        *place =
+            Some(CachedChannelKey { found: found.clone(), tenant: scope.tenant(), changes, at: clock.now() });
         found
     }
 }
@@ -74,7 +76,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use dromia_contracts::{Actor, Authority, BoxFuture};
+    use dromia_contracts::{Actor, BoxFuture, ScopeAuthority};
     use dromia_testkit::runtime::ManualClock;
 
     use super::super::ChannelKey;
@@ -93,7 +95,12 @@ mod tests {
     }
 
     impl ChannelKeys for Slow {
-        fn open<'a>(&'a self, _: &'a Scope, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Key, String>> {
+        fn open_key<'a>(
+            &'a self,
+            _: &'a Scope,
+            _: &'a str,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<WebhookSigningKey, String>> {
             Box::pin(async move {
                 self.opened.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
@@ -103,13 +110,13 @@ mod tests {
             })
         }
 
-        fn changes(&self) -> u64 {
+        fn change_count(&self) -> u64 {
             self.changes.load(Ordering::SeqCst)
         }
     }
 
-    fn channel() -> Channel {
-        Channel {
+    fn channel() -> WebhookChannel {
+        WebhookChannel {
             tenant: "default".parse().unwrap(),
             agent: "ops".parse().unwrap(),
             url: "http://receiver.example/hook".to_owned(),
@@ -128,9 +135,11 @@ mod tests {
     #[tokio::test]
     async fn a_vault_that_takes_longer_than_a_key_is_kept_is_opened_once_for_all_who_wait() {
         let (channel, slow) = (channel(), Slow::default());
-        let kept = KeptKeys::of(&Channels::from_iter([("orders".to_owned(), channel.clone())]));
-        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("channel:orders"));
-        let ask = || kept.key(("orders", &channel), &slow, &scope, &slow.clock);
+        let kept =
+            KeptKeys::for_channels(&WebhookChannels::from_iter([("orders".to_owned(), channel.clone())]));
+        let scope =
+            ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("channel:orders"));
+        let ask = || kept.find_key(("orders", &channel), &slow, &scope, &slow.clock);
         let opened = || slow.opened.load(Ordering::SeqCst);
         let (first, second, third) = tokio::join!(ask(), ask(), ask());
         assert!(first.is_ok() && second.is_ok() && third.is_ok());

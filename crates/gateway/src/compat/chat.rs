@@ -13,20 +13,22 @@ use dromia_contracts::input::InputBody;
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
-use self::write::Chat;
-use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
-use super::history::{Claimed, History, MESSAGES_MAX, Said, before_the_last};
-use super::offer::{Asking, Form, Tool};
-use super::turn::{Asked, Heads, answer};
+use self::write::ChatWriter;
+use super::content::{MessageContent, invalid_field, is_empty, is_free_choice, refuse_unsupported};
+use super::history::{
+    ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, before_the_last,
+};
+use super::offer::{CompatApi, RequestOptions, ToolDeclaration};
+use super::turn::{CompatRequest, RequestHeads, submit_and_answer};
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::{PathedBody, pathed};
+use crate::extract::{PathedBody, parse_json_with_path};
 use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatRequest {
     model: String,
-    messages: Vec<Message>,
+    messages: Vec<ChatRequestMessage>,
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
@@ -58,7 +60,7 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     web_search_options: Option<Value>,
     #[serde(default)]
-    tools: Option<Vec<Tool>>,
+    tools: Option<Vec<ToolDeclaration>>,
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
@@ -76,12 +78,12 @@ struct StreamOptions {
 }
 
 #[derive(Debug, Deserialize)]
-struct Message {
+struct ChatRequestMessage {
     role: String,
     #[serde(default)]
-    content: Option<Content>,
+    content: Option<MessageContent>,
     #[serde(default)]
-    tool_calls: Option<Vec<Call>>,
+    tool_calls: Option<Vec<ChatMessageCall>>,
     #[serde(default)]
     tool_call_id: Option<String>,
     #[serde(default)]
@@ -89,43 +91,43 @@ struct Message {
 }
 
 #[derive(Debug, Deserialize)]
-struct Call {
+struct ChatMessageCall {
     id: String,
     #[serde(rename = "type", default)]
     kind: Option<String>,
     #[serde(default)]
-    function: Option<Function>,
+    function: Option<ChatMessageFunction>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Function {
+struct ChatMessageFunction {
     name: String,
     arguments: String,
 }
 
-pub(crate) async fn complete(
+pub(crate) async fn complete_chat(
     State(core): State<Shared>,
     caller: Caller,
-    heads: Heads,
+    heads: RequestHeads,
     PathedBody(request): PathedBody<ChatRequest>,
 ) -> Answer<Response> {
     let usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
-    let asked = request.asked(caller.scope.actor().clone(), heads.session.is_some())?;
-    answer(core, caller, heads, asked, |running| Chat { running, created: 0, usage }).await
+    let asked = request.into_compat_request(caller.scope.actor().clone(), heads.session.is_some())?;
+    submit_and_answer(core, caller, heads, asked, |running| ChatWriter { running, created: 0, usage }).await
 }
 
 /// Reads a body, and returns what would be stored of it.
-pub(crate) fn read(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
-    let request: ChatRequest = pathed(bytes)?;
-    Ok(request.asked(author.clone(), continues)?.body(author))
+pub(crate) fn parse_chat_body(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
+    let request: ChatRequest = parse_json_with_path(bytes)?;
+    Ok(request.into_compat_request(author.clone(), continues)?.input_body(author))
 }
 
 impl ChatRequest {
     /// Reads what is asked for; `continues` says whether a session has the past.
-    fn asked(self, author: Actor, continues: bool) -> Answer<Asked> {
-        self.check()?;
+    fn into_compat_request(self, author: Actor, continues: bool) -> Answer<CompatRequest> {
+        self.refuse_unsupported_fields()?;
         let stream = self.stream == Some(true);
-        let asking = Asking {
+        let asking = RequestOptions {
             tools: self.tools,
             choice: self.tool_choice,
             one_call: self.parallel_tool_calls == Some(false),
@@ -137,83 +139,101 @@ impl ChatRequest {
             top_p: self.top_p,
             stop: self.stop.map(|stop| ("stop", stop)),
         };
-        let offer = asking.offer(Form::Chat)?;
-        let history = History::new(author, continues);
-        let said = said(history, self.messages)?;
-        Ok(Asked { platform: "openai", model: self.model, said, offer, stream })
+        let offer = asking.into_offer(CompatApi::Chat)?;
+        let history = ConversationHistory::new(author, continues);
+        let said = read_messages(history, self.messages)?;
+        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream })
     }
 
     /// Refuses what would change the meaning of the answer and is not done here.
-    fn check(&self) -> Answer<()> {
-        refuse("n", self.n.as_ref(), |n| *n == 1)?;
+    fn refuse_unsupported_fields(&self) -> Answer<()> {
+        refuse_unsupported("n", self.n.as_ref(), |n| *n == 1)?;
         for (field, value) in [
             ("logprobs", &self.logprobs),
             ("logit_bias", &self.logit_bias),
             ("audio", &self.audio),
             ("functions", &self.functions),
         ] {
-            refuse(field, value.as_ref(), is_empty)?;
+            refuse_unsupported(field, value.as_ref(), is_empty)?;
         }
-        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)?;
-        refuse("response_format", self.response_format.as_ref(), |format| format["type"] == "text")?;
-        refuse("modalities", self.modalities.as_ref(), |modalities| *modalities == json!(["text"]))?;
-        refuse("web_search_options", self.web_search_options.as_ref(), |_| false)?;
-        refuse("function_call", self.function_call.as_ref(), is_free_choice)
+        refuse_unsupported("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)?;
+        refuse_unsupported("response_format", self.response_format.as_ref(), |format| {
+            format["type"] == "text"
+        })?;
+        refuse_unsupported("modalities", self.modalities.as_ref(), |modalities| {
+            *modalities == json!(["text"])
+        })?;
+        refuse_unsupported("web_search_options", self.web_search_options.as_ref(), |_| false)?;
+        refuse_unsupported("function_call", self.function_call.as_ref(), is_free_choice)
     }
 }
 
 /// Reads the messages; only the last one, or the results at the end, where a session has the others.
-fn said(mut history: History, messages: Vec<Message>) -> Answer<Said> {
+fn read_messages(
+    mut history: ConversationHistory,
+    messages: Vec<ChatRequestMessage>,
+) -> Answer<ConversationInput> {
     if messages.len() > MESSAGES_MAX {
-        return Err(invalid("messages", &format!("at most {MESSAGES_MAX} messages, not {}", messages.len())));
+        return Err(invalid_field(
+            "messages",
+            &format!("at most {MESSAGES_MAX} messages, not {}", messages.len()),
+        ));
     }
-    let is_result = |message: &Message| message.role == "tool";
-    let skipped = if history.continues() { before_the_last(&messages, is_result) } else { 0 };
+    let is_result = |message: &ChatRequestMessage| message.role == "tool";
+    let skipped = if history.continues_session() { before_the_last(&messages, is_result) } else { 0 };
     let last = format!("messages[{}]", messages.len().saturating_sub(1));
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
-        add(&mut history, &format!("messages[{at}]"), message)?;
+        add_message(&mut history, &format!("messages[{at}]"), message)?;
     }
     history.finish(&last)
 }
 
-fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
+fn add_message(history: &mut ConversationHistory, path: &str, message: ChatRequestMessage) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
-        return Err(invalid(&format!("{path}.function_call"), "send `tool_calls` in its place"));
+        return Err(invalid_field(&format!("{path}.function_call"), "send `tool_calls` in its place"));
     }
     let place = format!("{path}.content");
     match message.role.as_str() {
         "user" => {
-            let said = message.content.map(|content| content.said(&place)).transpose()?;
-            return history.user(path, said.unwrap_or_default());
+            let said = message.content.map(|content| content.into_user_parts(&place)).transpose()?;
+            return history.add_user(path, said.unwrap_or_default());
         }
         "tool" => {
-            let given = message.content.map(|content| content.given(&place)).transpose()?.unwrap_or_default();
+            let given = message
+                .content
+                .map(|content| content.into_tool_parts(&place))
+                .transpose()?
+                .unwrap_or_default();
             return match message.tool_call_id {
-                Some(id) => history.result(path, &id, given, false),
-                None => Err(invalid(&format!("{path}.tool_call_id"), "a tool's message names its call")),
+                Some(id) => history.add_result(path, &id, given, false),
+                None => {
+                    Err(invalid_field(&format!("{path}.tool_call_id"), "a tool's message names its call"))
+                }
             };
         }
         _ => {}
     }
-    let texts = message.content.map(|content| content.texts(&place)).transpose()?.unwrap_or_default();
+    let texts = message.content.map(|content| content.into_texts(&place)).transpose()?.unwrap_or_default();
     match message.role.as_str() {
-        "system" | "developer" => history.system(path, &texts),
+        "system" | "developer" => history.add_system(path, &texts),
         "assistant" => {
             let calls = message.tool_calls.unwrap_or_default().into_iter().enumerate();
-            let calls: Answer<Vec<_>> = calls.map(|(at, call)| claimed(path, at, call)).collect();
-            history.assistant(path, texts, calls?)
+            let calls: Answer<Vec<_>> = calls.map(|(at, call)| claimed_call(path, at, call)).collect();
+            history.add_assistant(path, texts, calls?)
         }
-        _ => Err(invalid(&format!("{path}.role"), "one of system, developer, user, assistant and tool")),
+        _ => {
+            Err(invalid_field(&format!("{path}.role"), "one of system, developer, user, assistant and tool"))
+        }
     }
 }
 
-fn claimed(path: &str, at: usize, call: Call) -> Answer<Claimed> {
-    let Some(Function { name, arguments }) = call.function else {
+fn claimed_call(path: &str, at: usize, call: ChatMessageCall) -> Answer<ClaimedToolCall> {
+    let Some(ChatMessageFunction { name, arguments }) = call.function else {
         let kind: String = call.kind.unwrap_or_default().chars().take(40).collect();
-        return Err(invalid(
+        return Err(invalid_field(
             &format!("{path}.tool_calls[{at}]"),
             &format!("a call of the type {kind:?} is not taken here"),
         ));
     };
-    Ok(Claimed { id: call.id, tool: name, arguments })
+    Ok(ClaimedToolCall { id: call.id, tool: name, arguments })
 }

@@ -3,27 +3,27 @@
 
 use std::fmt;
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::image;
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, ApiError};
 
 /// The content of a message or of a tool's result.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Content {
+pub(super) enum MessageContent {
     /// A text alone.
     Text(String),
     /// Typed blocks.
-    Blocks(Vec<Block>),
+    Blocks(Vec<MessageContentBlock>),
 }
 
 /// One typed block; which fields it has depends on its kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(super) struct Block {
+pub(super) struct MessageContentBlock {
     /// The kind.
     #[serde(rename = "type")]
     pub(super) kind: String,
@@ -40,7 +40,7 @@ pub(super) struct Block {
     #[serde(default)]
     pub(super) tool_use_id: Option<String>,
     #[serde(default)]
-    pub(super) content: Option<Content>,
+    pub(super) content: Option<MessageContent>,
     #[serde(default)]
     pub(super) is_error: Option<bool>,
     /// A picture: an address, or a map with one.
@@ -51,50 +51,50 @@ pub(super) struct Block {
     pub(super) source: Option<Value>,
 }
 
-impl Content {
+impl MessageContent {
     /// Reads the texts; whatever else is there is refused by its path.
-    pub(super) fn texts(self, path: &str) -> Answer<Vec<String>> {
+    pub(super) fn into_texts(self, path: &str) -> Answer<Vec<String>> {
         match self {
             Self::Text(text) => Ok(vec![text]),
             Self::Blocks(blocks) => blocks
                 .into_iter()
                 .enumerate()
-                .map(|(at, block)| block.text(&format!("{path}[{at}]")))
+                .map(|(at, block)| block.into_text(&format!("{path}[{at}]")))
                 .collect(),
         }
     }
 
     /// Reads what a user says: texts and pictures.
-    pub(super) fn said(self, path: &str) -> Answer<Vec<Part>> {
-        self.parts(path, Label::ACTOR_TEXT)
+    pub(super) fn into_user_parts(self, path: &str) -> Answer<Vec<ContentPart>> {
+        self.into_parts(path, Label::ACTOR_TEXT)
     }
 
     /// Reads what a tool is said to have given: texts and pictures.
-    pub(super) fn given(self, path: &str) -> Answer<Vec<Part>> {
-        self.parts(path, Label::CLAIM)
+    pub(super) fn into_tool_parts(self, path: &str) -> Answer<Vec<ContentPart>> {
+        self.into_parts(path, Label::CLAIM)
     }
 
     /// Reads texts, which have the label, and pictures.
-    fn parts(self, path: &str, label: Label) -> Answer<Vec<Part>> {
+    fn into_parts(self, path: &str, label: Label) -> Answer<Vec<ContentPart>> {
         match self {
-            Self::Text(text) => Ok(vec![Part::text(text, label)]),
+            Self::Text(text) => Ok(vec![ContentPart::new_text(text, label)]),
             Self::Blocks(blocks) => blocks
                 .into_iter()
                 .enumerate()
-                .map(|(at, block)| block.part(&format!("{path}[{at}]"), label))
+                .map(|(at, block)| block.into_part(&format!("{path}[{at}]"), label))
                 .collect(),
         }
     }
 }
 
-impl Block {
+impl MessageContentBlock {
     /// Reads a block of what a user says.
-    pub(super) fn said(self, path: &str) -> Answer<Part> {
-        self.part(path, Label::ACTOR_TEXT)
+    pub(super) fn into_user_part(self, path: &str) -> Answer<ContentPart> {
+        self.into_part(path, Label::ACTOR_TEXT)
     }
 
-    /// Reads a text, which has the label, or a picture: whose that is nobody here knows.
-    fn part(self, path: &str, label: Label) -> Answer<Part> {
+    /// Reads a text, which has the label, or a picture, whose origin is not known here.
+    fn into_part(self, path: &str, label: Label) -> Answer<ContentPart> {
         match self.kind.as_str() {
             "image_url" | "input_image" => {
                 let address = self.image_url.as_ref();
@@ -102,71 +102,72 @@ impl Block {
                 image::of_address(address, &format!("{path}.image_url"))
             }
             "image" => image::of_source(self.source.as_ref(), &format!("{path}.source")),
-            _ => Ok(Part::text(self.text(path)?, label)),
+            _ => Ok(ContentPart::new_text(self.into_text(path)?, label)),
         }
     }
 
     /// Reads a block of text.
-    pub(super) fn text(self, path: &str) -> Answer<String> {
+    pub(super) fn into_text(self, path: &str) -> Answer<String> {
         let text = match self.kind.as_str() {
             "text" | "input_text" | "output_text" => self.text,
             "refusal" => self.refusal,
             kind => return Err(not_taken(kind, path)),
         };
-        text.ok_or_else(|| invalid(path, "the block has no text"))
+        text.ok_or_else(|| invalid_field(path, "the block has no text"))
     }
 }
 
 /// The failure for a block that this server does not take.
-pub(super) fn not_taken(kind: &str, path: &str) -> Failure {
+pub(super) fn not_taken(kind: &str, path: &str) -> ApiError {
     let kind: String = kind.chars().take(40).collect();
     let instead = "send text, or pictures where a user or a tool speaks";
-    invalid(path, &format!("a block of the type {kind:?} is not taken here; {instead}"))
+    invalid_field(path, &format!("a block of the type {kind:?} is not taken here; {instead}"))
 }
 
 /// The failure for a field that does not fit.
-pub(super) fn invalid(path: &str, problem: &str) -> Failure {
-    Failure::invalid(format!("`{path}`: {problem}")).at(path)
+pub(super) fn invalid_field(path: &str, problem: &str) -> ApiError {
+    ApiError::invalid_request(format!("`{path}`: {problem}")).at_field(path)
 }
 
-impl<'de> Deserialize<'de> for Content {
+impl<'de> Deserialize<'de> for MessageContent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct ContentVisitor;
 
-        impl<'de> Visitor<'de> for Either {
-            type Value = Content;
+        impl<'de> Visitor<'de> for ContentVisitor {
+            type Value = MessageContent;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or a list of content blocks")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
+            fn visit_str<E>(self, text: &str) -> Result<MessageContent, E> {
+                Ok(MessageContent::Text(text.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MessageContent, A::Error> {
                 let mut blocks = Vec::new();
                 while let Some(block) = seq.next_element()? {
                     blocks.push(block);
                 }
-                Ok(Content::Blocks(blocks))
+                Ok(MessageContent::Blocks(blocks))
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(ContentVisitor)
     }
 }
 
 /// Refuses a field that asks for something that would change the answer and is not done here. `null` and whatever
 /// `means_nothing` lets pass ask for nothing.
-pub(super) fn refuse(
+pub(super) fn refuse_unsupported(
     field: &str,
     value: Option<&Value>,
     means_nothing: impl FnOnce(&Value) -> bool,
 ) -> Answer<()> {
     match value {
         Some(value) if !value.is_null() && !means_nothing(value) => {
-            Err(Failure::invalid(format!("`{field}` is not supported here as it is asked")).at(field))
+            Err(ApiError::invalid_request(format!("`{field}` is not supported here as it is asked"))
+                .at_field(field))
         }
         _ => Ok(()),
     }
@@ -183,7 +184,7 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Tells whether a choice of tools leaves everything to the model, or forbids tools that nobody declared.
+/// Tells whether a choice of tools leaves everything to the model, or forbids tools where none is declared.
 pub(super) fn is_free_choice(value: &Value) -> bool {
     let kind = value.get("type").unwrap_or(value);
     matches!(kind.as_str(), Some("auto" | "none"))
@@ -194,45 +195,47 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn content(value: Value) -> Content {
+    fn content(value: Value) -> MessageContent {
         serde_json::from_value(value).expect("it is content")
     }
 
     #[test]
     fn texts_are_read_and_other_blocks_are_refused_by_their_path() {
-        assert_eq!(content(json!("a")).texts("m").expect("a text"), ["a"]);
+        assert_eq!(content(json!("a")).into_texts("m").expect("a text"), ["a"]);
         let blocks = json!([{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]);
-        assert_eq!(content(blocks).texts("m").expect("texts"), ["a", "b"]);
+        assert_eq!(content(blocks).into_texts("m").expect("texts"), ["a", "b"]);
         let image = json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]);
-        let refused = content(image).texts("messages[3].content").expect_err("an image");
-        assert_eq!(refused.place(), Some("messages[3].content[1]"));
-        assert!(refused.text().contains("image_url"), "{refused:?}");
-        let empty = content(json!([{"type": "text"}])).texts("m").expect_err("no text");
-        assert_eq!(empty.place(), Some("m[0]"));
-        assert!(serde_json::from_value::<Content>(json!(7)).is_err());
+        let refused = content(image).into_texts("messages[3].content").expect_err("an image");
+        assert_eq!(refused.field_path(), Some("messages[3].content[1]"));
+        assert!(refused.full_message().contains("image_url"), "{refused:?}");
+        let empty = content(json!([{"type": "text"}])).into_texts("m").expect_err("no text");
+        assert_eq!(empty.field_path(), Some("m[0]"));
+        assert!(serde_json::from_value::<MessageContent>(json!(7)).is_err());
     }
 
     #[test]
     fn whose_word_it_is_decides_the_label_of_a_text_and_no_picture_is_anybodys() {
         let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
         let blocks = json!([{"type": "text", "text": "a"}, {"type": "image", "source": source}]);
-        let labels = |parts: Vec<Part>| parts.iter().map(Part::label).collect::<Vec<_>>();
-        let said = content(blocks.clone()).said("m").expect("a user may show it");
+        let labels = |parts: Vec<ContentPart>| parts.iter().map(ContentPart::label).collect::<Vec<_>>();
+        let said = content(blocks.clone()).into_user_parts("m").expect("a user may show it");
         assert_eq!(labels(said), [Label::ACTOR_TEXT, Label::CLAIM]);
-        let given = content(blocks.clone()).given("m").expect("a tool may show it");
+        let given = content(blocks.clone()).into_tool_parts("m").expect("a tool may show it");
         assert_eq!(labels(given), [Label::CLAIM, Label::CLAIM]);
-        assert_eq!(content(blocks).texts("m").expect_err("nobody else").place(), Some("m[1]"));
-        let file = content(json!([{"type": "input_file", "file_id": "f"}])).given("m").expect_err("a file");
-        assert_eq!(file.place(), Some("m[0]"));
+        assert_eq!(content(blocks).into_texts("m").expect_err("nobody else").field_path(), Some("m[1]"));
+        let file = content(json!([{"type": "input_file", "file_id": "f"}]))
+            .into_tool_parts("m")
+            .expect_err("a file");
+        assert_eq!(file.field_path(), Some("m[0]"));
     }
 
     #[test]
     fn a_field_that_asks_for_nothing_is_let_pass() {
         for nothing in [json!(null), json!([]), json!({}), json!(""), json!(false)] {
-            assert!(refuse("stop", Some(&nothing), is_empty).is_ok(), "{nothing}");
+            assert!(refuse_unsupported("stop", Some(&nothing), is_empty).is_ok(), "{nothing}");
         }
-        let refused = refuse("stop", Some(&json!(["x"])), is_empty).expect_err("it asks");
-        assert_eq!(refused.place(), Some("stop"));
+        let refused = refuse_unsupported("stop", Some(&json!(["x"])), is_empty).expect_err("it asks");
+        assert_eq!(refused.field_path(), Some("stop"));
         for (choice, free) in
             [(json!("auto"), true), (json!({"type": "none"}), true), (json!("required"), false)]
         {

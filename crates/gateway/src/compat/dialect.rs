@@ -1,4 +1,4 @@
-//! In whose words a route answers: how a failure looks, and what the official clients read beside it.
+//! In whose words a route answers: how a failure looks, and which header the official clients read with it.
 //!
 //! Every dialect carries the stable code, and the run where one is concerned, as members that its clients do not know
 //! and pass on.
@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use dromia_contracts::ErrorCode;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::ApiError;
 
 /// In whose words a route answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +26,7 @@ pub enum Dialect {
 /// The header with which every official Anthropic client says which version it speaks.
 const VERSION_HEADER: &str = "anthropic-version";
 
-/// The header by which the official clients of both APIs are told whether to try again.
+/// The header that tells the official clients of both APIs whether to try again.
 const RETRY_HEADER: &str = "x-should-retry";
 
 #[derive(Serialize)]
@@ -46,22 +46,22 @@ pub(super) struct OpenAiError<'a> {
 }
 
 impl<'a> OpenAiError<'a> {
-    pub(super) fn of(failure: &'a Failure) -> Self {
+    pub(super) fn from_error(failure: &'a ApiError) -> Self {
         Self {
-            message: failure.text(),
+            message: failure.full_message(),
             r#type: match failure.status() {
                 429 => "rate_limit_error",
                 500.. => "server_error",
                 _ => "invalid_request_error",
             },
-            param: failure.place(),
+            param: failure.field_path(),
             code: match failure.code() {
                 // The two that its clients know by name.
                 ErrorCode::Unauthorized => "invalid_api_key",
                 ErrorCode::AgentNotFound => "model_not_found",
                 code => code.as_str(),
             },
-            run: RunNamed::of(failure),
+            run: RunNamed::from_error(failure),
         }
     }
 }
@@ -94,15 +94,15 @@ struct RunNamed {
 }
 
 impl RunNamed {
-    fn of(failure: &Failure) -> Self {
-        let (run, run_status) = failure.run().unzip();
+    fn from_error(failure: &ApiError) -> Self {
+        let (run, run_status) = failure.concerned_run().unzip();
         Self { run, run_status }
     }
 }
 
 impl Dialect {
     /// Settles a dialect that depends on the request.
-    pub(crate) fn of(self, headers: &HeaderMap) -> Self {
+    pub(crate) fn for_request(self, headers: &HeaderMap) -> Self {
         match self {
             Self::ByHeader if headers.contains_key(VERSION_HEADER) => Self::Anthropic,
             Self::ByHeader => Self::OpenAi,
@@ -118,20 +118,20 @@ impl Dialect {
     }
 
     /// Writes a failure.
-    pub(crate) fn body(self, failure: &Failure, request_id: &str) -> Vec<u8> {
+    pub(crate) fn error_body(self, failure: &ApiError, request_id: &str) -> Vec<u8> {
         let body = match self {
-            Self::Dromia => serde_json::to_vec(&failure.problem(request_id)),
+            Self::Dromia => serde_json::to_vec(&failure.problem_details(request_id)),
             Self::OpenAi | Self::ByHeader => {
-                serde_json::to_vec(&OpenAiFailure { error: OpenAiError::of(failure) })
+                serde_json::to_vec(&OpenAiFailure { error: OpenAiError::from_error(failure) })
             }
             Self::Anthropic => serde_json::to_vec(&AnthropicFailure {
                 r#type: "error",
                 error: AnthropicError {
                     r#type: anthropic_type(failure.status()),
-                    message: failure.text(),
+                    message: failure.full_message(),
                     code: failure.code().as_str(),
-                    param: failure.place(),
-                    run: RunNamed::of(failure),
+                    param: failure.field_path(),
+                    run: RunNamed::from_error(failure),
                 },
                 request_id,
             }),
@@ -142,7 +142,7 @@ impl Dialect {
 
     /// Tells the clients of other APIs whether to try again. By themselves they repeat what answers 409 or 5xx, and
     /// where a run began that would begin another.
-    pub(crate) fn advise(self, headers: &mut HeaderMap, failure: &Failure) {
+    pub(crate) fn set_retry_headers(self, headers: &mut HeaderMap, failure: &ApiError) {
         if self != Self::Dromia {
             let again = if failure.may_be_repeated() { "true" } else { "false" };
             headers.insert(RETRY_HEADER, HeaderValue::from_static(again));
@@ -178,13 +178,13 @@ mod tests {
     use dromia_contracts::run::RunStatus;
     use serde_json::{Value, json};
 
-    fn shown(dialect: Dialect, failure: &Failure) -> Value {
-        serde_json::from_slice(&dialect.body(failure, "req_1")).expect("it is JSON")
+    fn shown(dialect: Dialect, failure: &ApiError) -> Value {
+        serde_json::from_slice(&dialect.error_body(failure, "req_1")).expect("it is JSON")
     }
 
     #[test]
     fn each_dialect_has_its_own_shape_and_the_same_facts() {
-        let failure = Failure::new(ErrorCode::InvalidRequest, "no").at("messages[3].content");
+        let failure = ApiError::new(ErrorCode::InvalidRequest, "no").at_field("messages[3].content");
         assert_eq!(
             shown(Dialect::OpenAi, &failure),
             json!({"error": {"message": "no", "type": "invalid_request_error", "param": "messages[3].content",
@@ -201,18 +201,18 @@ mod tests {
     #[test]
     fn a_failure_of_a_run_names_it_and_is_not_repeated() {
         let run = RunId::from_bytes([7; 16]);
-        let failure = Failure::new(ErrorCode::ModelUnavailable, "no").of_run(run, RunStatus::Failed);
+        let failure = ApiError::new(ErrorCode::ModelUnavailable, "no").of_run(run, RunStatus::Failed);
         for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
             let shown = shown(dialect, &failure);
             assert_eq!(shown["error"]["run"], json!(run));
             assert_eq!(shown["error"]["run_status"], "failed");
             let mut headers = HeaderMap::new();
-            dialect.advise(&mut headers, &failure);
+            dialect.set_retry_headers(&mut headers, &failure);
             assert_eq!(headers[RETRY_HEADER], "false");
         }
-        let overloaded = Failure::new(ErrorCode::Overloaded, "no");
+        let overloaded = ApiError::new(ErrorCode::Overloaded, "no");
         let mut headers = HeaderMap::new();
-        Dialect::Anthropic.advise(&mut headers, &overloaded);
+        Dialect::Anthropic.set_retry_headers(&mut headers, &overloaded);
         assert_eq!(headers[RETRY_HEADER], "true");
     }
 }

@@ -1,14 +1,14 @@
-//! Pictures that a client sends. They travel inside the request: this server fetches nothing for a client, because who
-//! names an address would have it look wherever it stands.
+//! Pictures that a client sends. They travel inside the request: this server fetches nothing for a client, because a
+//! client could name an address that only this server reaches.
 //!
 //! A picture is what its first bytes say, and what it is said to be must be the same; the bytes themselves are the
 //! model's to read.
 
-use dromia_contracts::content::{Media, Part};
+use dromia_contracts::content::{ContentPart, ImageMediaType};
 use dromia_contracts::label::Label;
 use serde_json::Value;
 
-use super::content::invalid;
+use super::content::invalid_field;
 use crate::failure::Answer;
 
 /// The most pictures of one request.
@@ -18,57 +18,59 @@ pub(super) const IMAGES_MAX: usize = 20;
 const HEAD_CHARS: usize = 16;
 
 /// Reads a picture from an address that holds it.
-pub(super) fn of_address(address: Option<&str>, path: &str) -> Answer<Part> {
-    let Some(address) = address else { return Err(invalid(path, "the picture is absent")) };
+pub(super) fn of_address(address: Option<&str>, path: &str) -> Answer<ContentPart> {
+    let Some(address) = address else { return Err(invalid_field(path, "the picture is absent")) };
     let Some(rest) = address.strip_prefix("data:") else {
         let problem =
             "only `data:` addresses are taken, with the picture in base64: this server fetches none";
-        return Err(invalid(path, problem));
+        return Err(invalid_field(path, problem));
     };
     match rest.split_once(";base64,") {
-        Some((media, data)) => image(media, data, path),
-        None => Err(invalid(path, "an address of a picture is `data:image/png;base64,…`")),
+        Some((media, data)) => parse_image(media, data, path),
+        None => Err(invalid_field(path, "an address of a picture is `data:image/png;base64,…`")),
     }
 }
 
 /// Reads a picture from a source block.
-pub(super) fn of_source(source: Option<&Value>, path: &str) -> Answer<Part> {
+pub(super) fn of_source(source: Option<&Value>, path: &str) -> Answer<ContentPart> {
     let field = |name: &str| source.and_then(|source| source[name].as_str());
     match (field("type"), field("media_type"), field("data")) {
-        (Some("base64"), Some(media), Some(data)) => image(media, data, path),
-        (Some("url"), ..) => {
-            Err(invalid(path, "send the picture itself, of the type \"base64\": this server fetches none"))
-        }
-        _ => Err(invalid(path, "a source has the type \"base64\", a media_type and data")),
+        (Some("base64"), Some(media), Some(data)) => parse_image(media, data, path),
+        (Some("url"), ..) => Err(invalid_field(
+            path,
+            "send the picture itself, of the type \"base64\": this server fetches none",
+        )),
+        _ => Err(invalid_field(path, "a source has the type \"base64\", a media_type and data")),
     }
 }
 
-fn image(media: &str, data: &str, path: &str) -> Answer<Part> {
-    let head = head(data).ok_or_else(|| invalid(path, "the picture is not in base64 with padding"))?;
-    let Some(known) = Media::of(&head) else {
-        return Err(invalid(path, "the bytes are no PNG, JPEG, GIF or WebP"));
+fn parse_image(media: &str, data: &str, path: &str) -> Answer<ContentPart> {
+    let head =
+        decode_head(data).ok_or_else(|| invalid_field(path, "the picture is not in base64 with padding"))?;
+    let Some(known) = ImageMediaType::sniff_bytes(&head) else {
+        return Err(invalid_field(path, "the bytes are no PNG, JPEG, GIF or WebP"));
     };
-    if media != known.as_str() && !(media == "image/jpg" && known == Media::Jpeg) {
+    if media != known.as_str() && !(media == "image/jpg" && known == ImageMediaType::Jpeg) {
         let media: String = media.chars().take(40).collect();
         let problem = format!("it is said to be {media:?} and its bytes are {}", known.as_str());
-        return Err(invalid(path, &problem));
+        return Err(invalid_field(path, &problem));
     }
-    Ok(Part::Image { media: known, data: data.to_owned(), label: Label::CLAIM })
+    Ok(ContentPart::Image { media: known, data: data.to_owned(), label: Label::CLAIM })
 }
 
 /// Checks that a text is base64 and reads its first bytes.
-fn head(data: &str) -> Option<Vec<u8>> {
+fn decode_head(data: &str) -> Option<Vec<u8>> {
     let digits = data.trim_end_matches('=');
     let padding = data.len() - digits.len();
     if digits.is_empty() || padding > 2 || !data.len().is_multiple_of(4) {
         return None;
     }
-    if !digits.bytes().all(|byte| value(byte).is_some()) {
+    if !digits.bytes().all(|byte| base64_value(byte).is_some()) {
         return None;
     }
     let mut bytes = Vec::with_capacity(HEAD_CHARS);
     for group in digits.as_bytes()[..digits.len().min(HEAD_CHARS)].chunks(4) {
-        let bits = group.iter().try_fold(0_u32, |bits, byte| Some(bits << 6 | value(*byte)?))?;
+        let bits = group.iter().try_fold(0_u32, |bits, byte| Some(bits << 6 | base64_value(*byte)?))?;
         // A group that is cut short by the padding holds one byte less for each missing digit.
         let [_, first, second, third] = (bits << (6 * (4 - group.len()))).to_be_bytes();
         bytes.extend(&[first, second, third][..group.len() - 1]);
@@ -76,7 +78,7 @@ fn head(data: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn value(byte: u8) -> Option<u32> {
+fn base64_value(byte: u8) -> Option<u32> {
     let value = match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,
@@ -108,13 +110,13 @@ mod tests {
             ("TW=u", None),
             ("TW-_", None),
         ] {
-            assert_eq!(head(data).as_deref(), bytes, "{data}");
+            assert_eq!(decode_head(data).as_deref(), bytes, "{data}");
         }
     }
 
     #[test]
     fn a_picture_is_what_its_bytes_say_and_nothing_is_fetched() {
-        let png = Part::Image { media: Media::Png, data: PNG.into(), label: Label::CLAIM };
+        let png = ContentPart::Image { media: ImageMediaType::Png, data: PNG.into(), label: Label::CLAIM };
         let address = format!("data:image/png;base64,{PNG}");
         assert_eq!(of_address(Some(&address), "p").expect("it is one"), png);
         let source = json!({"type": "base64", "media_type": "image/png", "data": PNG});
@@ -129,11 +131,13 @@ mod tests {
             (None, "absent"),
         ] {
             let refused = of_address(address.as_deref(), "p").expect_err(says);
-            assert_eq!(refused.place(), Some("p"));
-            assert!(refused.text().contains(says), "{refused:?}");
+            assert_eq!(refused.field_path(), Some("p"));
+            assert!(refused.full_message().contains(says), "{refused:?}");
         }
         let source = json!({"type": "url", "url": "https://example.com/a.png"});
-        assert!(of_source(Some(&source), "p").expect_err("an address").text().contains("fetches none"));
+        assert!(
+            of_source(Some(&source), "p").expect_err("an address").full_message().contains("fetches none")
+        );
         assert!(of_source(None, "p").is_err());
     }
 }

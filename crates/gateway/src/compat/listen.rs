@@ -2,9 +2,10 @@
 //! how the run ended.
 //!
 //! The journal is the truth and the watch only a hint, as in `follow`: the watch is opened before the first read, and
-//! the journal is read again whenever the watch ends, lags or is silent. The end is told only from the durable terminal
-//! entry. What was said cannot be taken back on these wires: when a model step begins again after some of its text went
-//! out, the listener gives up and says which run goes on. What the journal says is withheld is not said.
+//! the journal is read again whenever the watch ends, lags or is silent. The listener sends the end only from the
+//! durable terminal entry. What was said cannot be taken back on these wires: when a model step begins again after some
+//! of its text went out, the listener gives up and says which run goes on. What the journal says is withheld is not
+//! said.
 
 mod hear;
 
@@ -12,9 +13,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{Live, Watch};
+use dromia_contracts::runs::{LiveEvent, Watch};
 use dromia_contracts::{ErrorCode, RunId, Scope};
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -22,13 +23,13 @@ use tokio::time::{Instant, Interval, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Shared;
-use crate::failure::{Answer, Failure};
-use crate::standing::Standing;
+use crate::failure::{Answer, ApiError};
+use crate::standing::StreamAuthentication;
 
 /// How long the listener says nothing before it says that it lives.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// How long to rest before a run that nobody works on is looked at again.
+/// The pause before the listener looks again at a run that no worker holds.
 const REST: Duration = Duration::from_secs(1);
 
 /// How many entries are read at a time. An entry's body may be as long as a batch, so pages are short.
@@ -36,7 +37,7 @@ const PAGE_ENTRIES: usize = 16;
 
 /// One thing that a listener tells.
 #[derive(Debug)]
-pub(super) enum Word {
+pub(super) enum ListenerEvent {
     /// The run began.
     Began(Timestamp),
     /// It said this, after everything before.
@@ -44,24 +45,24 @@ pub(super) enum Word {
     /// Nothing happened for a while.
     Quiet,
     /// It answered; its last entry is durable.
-    Answered(Box<Answered>),
+    RunAnswer(Box<RunAnswer>),
     /// There will be no answer here.
-    Broken(Failure),
+    Broken(ApiError),
 }
 
 /// Everything that a run said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answered {
+pub(super) struct RunAnswer {
     pub(super) started_at: Timestamp,
     /// The texts of its model steps, one after another.
     pub(super) text: String,
     /// The calls for the client with which it ended.
     pub(super) calls: Vec<ClientCall>,
     /// Why its last step stopped.
-    pub(super) finish: Finish,
+    pub(super) finish: FinishReason,
     /// At which stop text, where the model said so.
     pub(super) stopped_at: Option<String>,
-    pub(super) usage: Usage,
+    pub(super) usage: TokenUsage,
     pub(super) detail: UsageDetail,
 }
 
@@ -78,25 +79,25 @@ pub(super) struct ClientCall {
 
 /// How an answer is awaited.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct ListenOptions {
     /// Whether text is wanted as it comes, and not only once its entry is durable.
     pub(super) live: bool,
     /// When to give up, if ever.
     pub(super) until: Option<Instant>,
     /// The phase of a drain that ends the wait.
     pub(super) stop: CancellationToken,
-    /// Whoever hears the answer as it comes; the stream ends soon after their token.
-    pub(super) standing: Option<Standing>,
+    /// The caller who reads the answer as it comes; the stream ends soon after their token.
+    pub(super) standing: Option<StreamAuthentication>,
 }
 
 /// Listens to one run.
-pub(super) struct Listener {
+pub(super) struct RunListener {
     core: Shared,
     scope: Scope,
     run: RunId,
-    patience: Patience,
+    patience: ListenOptions,
     cursor: u64,
-    answered: Answered,
+    answered: RunAnswer,
     /// The last step whose answer is durable.
     closed_step: u32,
     /// The calls of that answer.
@@ -106,9 +107,9 @@ pub(super) struct Listener {
     rest: Option<String>,
     /// The last entry says that the run is held, and why.
     held: Option<String>,
-    ready: VecDeque<Word>,
+    ready: VecDeque<ListenerEvent>,
     quiet: Interval,
-    next: Next,
+    next: ListenerState,
 }
 
 /// The step after the last closed one, as far as it was said.
@@ -120,7 +121,7 @@ struct OpenStep {
     torn: bool,
 }
 
-enum Next {
+enum ListenerState {
     Watch,
     Read(Option<Watch>),
     Listen(Watch),
@@ -128,21 +129,21 @@ enum Next {
     Over,
 }
 
-impl Listener {
-    pub(super) fn new(core: Shared, scope: Scope, run: RunId, patience: Patience) -> Self {
+impl RunListener {
+    pub(super) fn new(core: Shared, scope: Scope, run: RunId, patience: ListenOptions) -> Self {
         Self {
             core,
             scope,
             run,
             patience,
             cursor: 0,
-            answered: Answered {
+            answered: RunAnswer {
                 started_at: Timestamp::UNIX_EPOCH,
                 text: String::new(),
                 calls: Vec::new(),
-                finish: Finish::Stop,
+                finish: FinishReason::Stop,
                 stopped_at: None,
-                usage: Usage::default(),
+                usage: TokenUsage::default(),
                 detail: UsageDetail::default(),
             },
             closed_step: 0,
@@ -152,128 +153,132 @@ impl Listener {
             held: None,
             ready: VecDeque::new(),
             quiet: interval_at(Instant::now() + QUIET, QUIET),
-            next: Next::Watch,
+            next: ListenerState::Watch,
         }
     }
 
     /// Returns the next word; nothing after an answer or a break.
-    pub(super) async fn word(&mut self) -> Option<Word> {
+    pub(super) async fn next_event(&mut self) -> Option<ListenerEvent> {
         loop {
             if let Some(word) = self.ready.pop_front() {
                 self.quiet.reset();
-                if matches!(word, Word::Answered(_) | Word::Broken(_)) {
+                if matches!(word, ListenerEvent::RunAnswer(_) | ListenerEvent::Broken(_)) {
                     self.ready.clear();
-                    self.next = Next::Over;
+                    self.next = ListenerState::Over;
                 }
                 return Some(word);
             }
-            if let Err(failure) = self.stand().await {
+            if let Err(failure) = self.check_caller().await {
                 self.next = self.give_up(failure);
                 continue;
             }
-            self.next = match std::mem::replace(&mut self.next, Next::Over) {
-                Next::Over => return None,
-                Next::Watch => match self.core.ports.runs.watch(self.scope.clone(), self.run).await {
-                    Ok(watch) => Next::Read(Some(watch)),
-                    Err(fault) => self.give_up(Failure::from(fault)),
-                },
-                Next::Read(watch) => match self.read().await {
-                    Ok(true) => Next::Read(watch),
-                    Ok(false) => watch.map_or(Next::Rest, Next::Listen),
+            self.next = match std::mem::replace(&mut self.next, ListenerState::Over) {
+                ListenerState::Over => return None,
+                ListenerState::Watch => {
+                    match self.core.ports.runs.watch_run(self.scope.clone(), self.run).await {
+                        Ok(watch) => ListenerState::Read(Some(watch)),
+                        Err(fault) => self.give_up(ApiError::from(fault)),
+                    }
+                }
+                ListenerState::Read(watch) => match self.read_page().await {
+                    Ok(true) => ListenerState::Read(watch),
+                    Ok(false) => watch.map_or(ListenerState::Rest, ListenerState::Listen),
                     Err(failure) => self.give_up(failure),
                 },
-                Next::Listen(watch) => self.listen(watch).await,
-                Next::Rest => self.rest().await,
+                ListenerState::Listen(watch) => self.wait_for_hint(watch).await,
+                ListenerState::Rest => self.wait_before_watch().await,
             };
         }
     }
 
-    /// Refuses to go on for somebody who is not let in any more.
-    async fn stand(&mut self) -> Answer<()> {
+    /// Refuses to go on for a caller whose token has ended.
+    async fn check_caller(&mut self) -> Answer<()> {
         match &mut self.patience.standing {
-            Some(standing) if !matches!(self.next, Next::Over) => standing.check(&self.core).await,
+            Some(standing) if !matches!(self.next, ListenerState::Over) => {
+                standing.check_caller(&self.core).await
+            }
             _ => Ok(()),
         }
     }
 
-    fn give_up(&mut self, failure: Failure) -> Next {
-        self.ready.push_back(Word::Broken(failure));
-        Next::Over
+    fn give_up(&mut self, failure: ApiError) -> ListenerState {
+        self.ready.push_back(ListenerEvent::Broken(failure));
+        ListenerState::Over
     }
 
     /// Reads a page; tells whether there may be more.
-    async fn read(&mut self) -> Answer<bool> {
+    async fn read_page(&mut self) -> Answer<bool> {
         let store = self.core.ports.store.clone();
-        let entries = store.journal(&self.scope, self.run, self.cursor, PAGE_ENTRIES).await?;
+        let entries = store.journal_entries(&self.scope, self.run, self.cursor, PAGE_ENTRIES).await?;
         if entries.is_empty() {
             return match self.held.take() {
-                Some(detail) => Err(self.unfinished(RunStatus::Held, &format!("it is held: {detail}"))),
+                Some(detail) => Err(self.unfinished_error(RunStatus::Held, &format!("it is held: {detail}"))),
                 None => Ok(false),
             };
         }
         for stored in entries {
             self.cursor = stored.seq;
-            self.hear(&stored)?;
+            self.take_entry(&stored)?;
         }
         Ok(true)
     }
 
-    async fn listen(&mut self, mut watch: Watch) -> Next {
+    async fn wait_for_hint(&mut self, mut watch: Watch) -> ListenerState {
         tokio::select! {
             biased;
-            () = self.patience.stop.cancelled() => self.stopped(),
+            () = self.patience.stop.cancelled() => self.give_up_stopped(),
             live = watch.next() => match live {
-                Some(Live::Committed { seq, .. }) if seq > self.cursor => Next::Read(Some(watch)),
-                Some(Live::Committed { .. } | Live::Output { .. }) => Next::Listen(watch),
-                Some(Live::Lagged) => Next::Read(Some(watch)),
-                Some(Live::Delta { step, attempt, offset, text }) => {
-                    match self.delta(step, attempt, offset, &text) {
-                        Ok(()) => Next::Listen(watch),
+                Some(LiveEvent::Committed { seq, .. }) if seq > self.cursor => ListenerState::Read(Some(watch)),
+                Some(LiveEvent::Committed { .. } | LiveEvent::Output { .. }) => ListenerState::Listen(watch),
+                Some(LiveEvent::Lagged) => ListenerState::Read(Some(watch)),
+                Some(LiveEvent::Delta { step, attempt, offset, text }) => {
+                    match self.take_delta(step, attempt, offset, &text) {
+                        Ok(()) => ListenerState::Listen(watch),
                         Err(failure) => self.give_up(failure),
                     }
                 }
-                None => Next::Read(None),
+                None => ListenerState::Read(None),
             },
-            () = at(self.patience.until) => self.too_late(),
+            () = wait_until(self.patience.until) => self.too_late(),
             _ = self.quiet.tick() => {
-                self.ready.push_back(Word::Quiet);
+                self.ready.push_back(ListenerEvent::Quiet);
                 // A new watch asks for the run itself too, which may have been erased.
-                Next::Watch
+                ListenerState::Watch
             }
         }
     }
 
-    async fn rest(&mut self) -> Next {
+    async fn wait_before_watch(&mut self) -> ListenerState {
         tokio::select! {
             biased;
-            () = self.patience.stop.cancelled() => self.stopped(),
-            () = sleep(REST) => Next::Watch,
-            () = at(self.patience.until) => self.too_late(),
+            () = self.patience.stop.cancelled() => self.give_up_stopped(),
+            () = sleep(REST) => ListenerState::Watch,
+            () = wait_until(self.patience.until) => self.too_late(),
             _ = self.quiet.tick() => {
-                self.ready.push_back(Word::Quiet);
-                Next::Rest
+                self.ready.push_back(ListenerEvent::Quiet);
+                ListenerState::Rest
             }
         }
     }
 
-    fn stopped(&mut self) -> Next {
+    fn give_up_stopped(&mut self) -> ListenerState {
         let failure =
-            self.unfinished(RunStatus::Running, "the server is shutting down; it goes on afterwards");
+            self.unfinished_error(RunStatus::Running, "the server is shutting down; it goes on afterwards");
         self.give_up(failure)
     }
 
-    fn too_late(&mut self) -> Next {
-        let failure = self.unfinished(RunStatus::Running, "the wait ended first; it goes on");
+    fn too_late(&mut self) -> ListenerState {
+        let failure = self.unfinished_error(RunStatus::Running, "the wait ended first; it goes on");
         self.give_up(failure)
     }
 
-    fn torn(&self) -> Failure {
+    fn torn_error(&self) -> ApiError {
         let text = "its model began its answer again after some of it was sent; it goes on";
-        self.unfinished(RunStatus::Running, text)
+        self.unfinished_error(RunStatus::Running, text)
     }
 
-    fn unfinished(&self, status: RunStatus, text: &str) -> Failure {
-        let failure = Failure::new(ErrorCode::RunUnfinished, format!("{} did not end: {text}", self.run));
+    fn unfinished_error(&self, status: RunStatus, text: &str) -> ApiError {
+        let failure = ApiError::new(ErrorCode::RunUnfinished, format!("{} did not end: {text}", self.run));
         let hint = format!(
             "look with `dromia run why {}`; the same Idempotency-Key joins it, if the request had one",
             self.run
@@ -281,12 +286,12 @@ impl Listener {
         failure.of_run(self.run, status).with_hint(hint)
     }
 
-    fn unanswered(&self, status: RunStatus, text: String) -> Failure {
-        Failure::new(ErrorCode::RunUnanswered, text).of_run(self.run, status)
+    fn unanswered_error(&self, status: RunStatus, text: String) -> ApiError {
+        ApiError::new(ErrorCode::RunUnanswered, text).of_run(self.run, status)
     }
 }
 
-async fn at(until: Option<Instant>) {
+async fn wait_until(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,

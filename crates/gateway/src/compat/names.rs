@@ -8,14 +8,14 @@
 pub(super) const NAME_BYTES_MAX: usize = 128;
 
 /// Keeps a client's name as our own are written.
-pub(super) fn inward(name: &str) -> String {
+pub(super) fn internal_name(name: &str) -> String {
     let dotted = name.replace("__", ".");
-    if outward(&dotted) == name { dotted } else { name.to_owned() }
+    if client_name(&dotted) == name { dotted } else { name.to_owned() }
 }
 
 /// Gives a name back as the client wrote it.
-pub(super) fn outward(name: &str) -> String {
-    // Where dots and underscores meet, `__` could not be told apart, so such a name was never made from one.
+pub(super) fn client_name(name: &str) -> String {
+    // Where dots and underscores meet, `__` would be ambiguous, so such a name was never made from one.
     let blurred = ["._", "_.", "..", "__"].iter().any(|pair| name.contains(pair));
     let torn = name.starts_with('.') || name.ends_with('.');
     if blurred || torn { name.to_owned() } else { name.replace('.', "__") }
@@ -42,8 +42,8 @@ mod tests {
             ("a___b", "a___b"),
             ("__init", "__init"),
         ] {
-            assert_eq!(inward(outside), inside);
-            assert_eq!(outward(inside), outside);
+            assert_eq!(internal_name(outside), inside);
+            assert_eq!(client_name(inside), outside);
         }
         assert!(
             is_name("a-B_9")
@@ -57,8 +57,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_name_comes_back_and_no_two_become_one(a in "[a_-]{1,7}", b in "[a_-]{1,7}") {
-            prop_assert_eq!(outward(&inward(&a)), a.clone());
-            prop_assert_eq!(a == b, inward(&a) == inward(&b));
+            prop_assert_eq!(client_name(&internal_name(&a)), a.clone());
+            prop_assert_eq!(a == b, internal_name(&a) == internal_name(&b));
         }
     }
 }

@@ -17,20 +17,22 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-use self::write::Responses;
-use super::content::{Content, invalid, is_empty, refuse};
-use super::history::{Claimed, History, MESSAGES_MAX, Said, before_the_last};
-use super::offer::{Asking, Form, Tool};
-use super::turn::{Asked, Heads, answer};
+use self::write::ResponsesWriter;
+use super::content::{MessageContent, invalid_field, is_empty, refuse_unsupported};
+use super::history::{
+    ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, before_the_last,
+};
+use super::offer::{CompatApi, RequestOptions, ToolDeclaration};
+use super::turn::{CompatRequest, RequestHeads, submit_and_answer};
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::{PathedBody, pathed};
+use crate::extract::{PathedBody, parse_json_with_path};
 use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ResponsesRequest {
     model: String,
-    input: Input,
+    input: ResponsesInput,
     #[serde(default)]
     instructions: Option<String>,
     #[serde(default)]
@@ -56,7 +58,7 @@ pub(crate) struct ResponsesRequest {
     #[serde(default)]
     top_p: Option<Number>,
     #[serde(default)]
-    tools: Option<Vec<Tool>>,
+    tools: Option<Vec<ToolDeclaration>>,
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
@@ -65,46 +67,50 @@ pub(crate) struct ResponsesRequest {
 
 /// Items; a text alone is one message of the user.
 #[derive(Debug)]
-struct Input(Vec<Item>);
+struct ResponsesInput(Vec<ResponsesInputItem>);
 
-impl<'de> Deserialize<'de> for Input {
+impl<'de> Deserialize<'de> for ResponsesInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct InputVisitor;
 
-        impl<'de> Visitor<'de> for Either {
-            type Value = Input;
+        impl<'de> Visitor<'de> for InputVisitor {
+            type Value = ResponsesInput;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or a list of items")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Input, E> {
-                let (role, content) = (Some("user".to_owned()), Some(Content::Text(text.to_owned())));
-                Ok(Input(vec![Item { role, content, ..Item::default() }]))
+            fn visit_str<E>(self, text: &str) -> Result<ResponsesInput, E> {
+                let (role, content) = (Some("user".to_owned()), Some(MessageContent::Text(text.to_owned())));
+                Ok(ResponsesInput(vec![ResponsesInputItem {
+                    role,
+                    content,
+                    ..ResponsesInputItem::default()
+                }]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Input, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ResponsesInput, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = seq.next_element()? {
                     items.push(item);
                 }
-                Ok(Input(items))
+                Ok(ResponsesInput(items))
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(InputVisitor)
     }
 }
 
 /// One item of the input; which fields it has depends on its kind.
 #[derive(Debug, Default, Deserialize)]
-struct Item {
+struct ResponsesInputItem {
     #[serde(rename = "type", default)]
     kind: Option<String>,
     #[serde(default)]
     role: Option<String>,
     #[serde(default)]
-    content: Option<Content>,
+    content: Option<MessageContent>,
     #[serde(default)]
     call_id: Option<String>,
     #[serde(default)]
@@ -112,31 +118,31 @@ struct Item {
     #[serde(default)]
     arguments: Option<String>,
     #[serde(default)]
-    output: Option<Content>,
+    output: Option<MessageContent>,
 }
 
-pub(crate) async fn create(
+pub(crate) async fn create_response(
     State(core): State<Shared>,
     caller: Caller,
-    heads: Heads,
+    heads: RequestHeads,
     PathedBody(request): PathedBody<ResponsesRequest>,
 ) -> Answer<Response> {
-    let asked = request.asked(caller.scope.actor().clone(), heads.session.is_some())?;
-    answer(core, caller, heads, asked, Responses::new).await
+    let asked = request.into_compat_request(caller.scope.actor().clone(), heads.session.is_some())?;
+    submit_and_answer(core, caller, heads, asked, ResponsesWriter::new).await
 }
 
 /// Reads a body, and returns what would be stored of it.
-pub(crate) fn read(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
-    let request: ResponsesRequest = pathed(bytes)?;
-    Ok(request.asked(author.clone(), continues)?.body(author))
+pub(crate) fn parse_responses_body(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
+    let request: ResponsesRequest = parse_json_with_path(bytes)?;
+    Ok(request.into_compat_request(author.clone(), continues)?.input_body(author))
 }
 
 impl ResponsesRequest {
     /// Reads what is asked for; `continues` says whether a session has the past.
-    fn asked(self, author: Actor, continues: bool) -> Answer<Asked> {
-        self.check()?;
+    fn into_compat_request(self, author: Actor, continues: bool) -> Answer<CompatRequest> {
+        self.refuse_unsupported_fields()?;
         let stream = self.stream == Some(true);
-        let asking = Asking {
+        let asking = RequestOptions {
             tools: self.tools,
             choice: self.tool_choice,
             one_call: self.parallel_tool_calls == Some(false),
@@ -145,17 +151,17 @@ impl ResponsesRequest {
             top_p: self.top_p,
             stop: None,
         };
-        let offer = asking.offer(Form::Responses)?;
-        let history = History::new(author, continues);
-        let said = said(history, self.instructions, self.input.0)?;
-        Ok(Asked { platform: "openai", model: self.model, said, offer, stream })
+        let offer = asking.into_offer(CompatApi::Responses)?;
+        let history = ConversationHistory::new(author, continues);
+        let said = read_items(history, self.instructions, self.input.0)?;
+        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream })
     }
 
     /// Refuses what would change the meaning of the answer and is not done here.
-    fn check(&self) -> Answer<()> {
+    fn refuse_unsupported_fields(&self) -> Answer<()> {
         for field in ["previous_response_id", "conversation"] {
             let value = if field == "conversation" { &self.conversation } else { &self.previous_response_id };
-            refuse(field, value.as_ref(), is_empty).map_err(|failure| {
+            refuse_unsupported(field, value.as_ref(), is_empty).map_err(|failure| {
                 failure.with_hint("go on in a session with the header X-Dromia-Session")
             })?;
         }
@@ -164,90 +170,96 @@ impl ResponsesRequest {
             ("prompt", &self.prompt),
             ("max_tool_calls", &self.max_tool_calls),
         ] {
-            refuse(field, value.as_ref(), is_empty)?;
+            refuse_unsupported(field, value.as_ref(), is_empty)?;
         }
-        refuse("text.format", self.text.as_ref().and_then(|text| text.get("format")), |format| {
-            format["type"] == "text"
-        })?;
-        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)
+        refuse_unsupported(
+            "text.format",
+            self.text.as_ref().and_then(|text| text.get("format")),
+            |format| format["type"] == "text",
+        )?;
+        refuse_unsupported("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)
     }
 }
 
 /// Reads the items; only the last one, or the results at the end, where a session has the others.
-fn said(mut history: History, instructions: Option<String>, items: Vec<Item>) -> Answer<Said> {
+fn read_items(
+    mut history: ConversationHistory,
+    instructions: Option<String>,
+    items: Vec<ResponsesInputItem>,
+) -> Answer<ConversationInput> {
     if items.len() > MESSAGES_MAX {
-        return Err(invalid("input", &format!("at most {MESSAGES_MAX} items, not {}", items.len())));
+        return Err(invalid_field("input", &format!("at most {MESSAGES_MAX} items, not {}", items.len())));
     }
     if items.is_empty() {
-        return Err(invalid("input", "there is no item to answer"));
+        return Err(invalid_field("input", "there is no item to answer"));
     }
-    if let Some(instructions) = instructions.filter(|_| !history.continues()) {
-        history.system("instructions", &[instructions])?;
+    if let Some(instructions) = instructions.filter(|_| !history.continues_session()) {
+        history.add_system("instructions", &[instructions])?;
     }
-    let is_result = |item: &Item| item.kind.as_deref() == Some("function_call_output");
-    let skipped = if history.continues() { before_the_last(&items, is_result) } else { 0 };
+    let is_result = |item: &ResponsesInputItem| item.kind.as_deref() == Some("function_call_output");
+    let skipped = if history.continues_session() { before_the_last(&items, is_result) } else { 0 };
     let last = format!("input[{}]", items.len() - 1);
     let mut items = items.into_iter().enumerate().skip(skipped).peekable();
     while let Some((at, item)) = items.next() {
         let path = format!("input[{at}]");
         if item.kind.as_deref() != Some("function_call") {
-            add(&mut history, &path, item)?;
+            add_item(&mut history, &path, item)?;
             continue;
         }
-        // Calls that stand in a row were asked for in one message.
-        let mut calls = vec![claimed(&path, item)?];
+        // Calls that follow one another were asked for in one message.
+        let mut calls = vec![claimed_call(&path, item)?];
         while let Some((at, item)) = items.next_if(|(_, item)| item.kind.as_deref() == Some("function_call"))
         {
-            calls.push(claimed(&format!("input[{at}]"), item)?);
+            calls.push(claimed_call(&format!("input[{at}]"), item)?);
         }
-        history.assistant(&path, Vec::new(), calls)?;
+        history.add_assistant(&path, Vec::new(), calls)?;
     }
     history.finish(&last)
 }
 
-fn add(history: &mut History, path: &str, item: Item) -> Answer<()> {
+fn add_item(history: &mut ConversationHistory, path: &str, item: ResponsesInputItem) -> Answer<()> {
     match item.kind.as_deref() {
         None | Some("message") => {
             let Some(content) = item.content else {
-                return Err(invalid(&format!("{path}.content"), "a message has content"));
+                return Err(invalid_field(&format!("{path}.content"), "a message has content"));
             };
             if item.role.as_deref() == Some("user") {
-                let said = content.said(&format!("{path}.content"))?;
-                return history.user(path, said);
+                let said = content.into_user_parts(&format!("{path}.content"))?;
+                return history.add_user(path, said);
             }
-            let texts = content.texts(&format!("{path}.content"))?;
+            let texts = content.into_texts(&format!("{path}.content"))?;
             match item.role.as_deref() {
-                Some("system" | "developer") => history.system(path, &texts),
-                Some("assistant") => history.assistant(path, texts, Vec::new()),
+                Some("system" | "developer") => history.add_system(path, &texts),
+                Some("assistant") => history.add_assistant(path, texts, Vec::new()),
                 _ => {
                     let roles = "one of system, developer, user and assistant";
-                    Err(invalid(&format!("{path}.role"), roles))
+                    Err(invalid_field(&format!("{path}.role"), roles))
                 }
             }
         }
         Some("function_call_output") => {
             let Some(call) = item.call_id else {
-                return Err(invalid(&format!("{path}.call_id"), "an output names its call"));
+                return Err(invalid_field(&format!("{path}.call_id"), "an output names its call"));
             };
             let given = match item.output {
-                Some(output) => output.given(&format!("{path}.output"))?,
+                Some(output) => output.into_tool_parts(&format!("{path}.output"))?,
                 None => Vec::new(),
             };
-            history.result(path, &call, given, false)
+            history.add_result(path, &call, given, false)
         }
         // Only the provider that wrote it can read it back.
         Some("reasoning") => Ok(()),
         Some(kind) => {
             let kind: String = kind.chars().take(40).collect();
             let problem = format!("an item of the type {kind:?} is not taken here");
-            Err(invalid(&format!("{path}.type"), &problem))
+            Err(invalid_field(&format!("{path}.type"), &problem))
         }
     }
 }
 
-fn claimed(path: &str, item: Item) -> Answer<Claimed> {
+fn claimed_call(path: &str, item: ResponsesInputItem) -> Answer<ClaimedToolCall> {
     match (item.call_id, item.name, item.arguments) {
-        (Some(id), Some(tool), Some(arguments)) => Ok(Claimed { id, tool, arguments }),
-        _ => Err(invalid(path, "a call has a call_id, a name and arguments")),
+        (Some(id), Some(tool), Some(arguments)) => Ok(ClaimedToolCall { id, tool, arguments }),
+        _ => Err(invalid_field(path, "a call has a call_id, a name and arguments")),
     }
 }

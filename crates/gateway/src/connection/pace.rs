@@ -1,8 +1,8 @@
 //! Whose turn it is on one HTTP/2 stream: ours to say something, or the reader's to take it.
 //!
-//! On HTTP/1 a reader that takes nothing stalls the connection, and the deadline of its writes sees that. On HTTP/2 each
-//! stream has a window of its own, so one of them can stand still while the connection goes on. A body is asked for its
-//! next piece only when the one before has gone out; the time since a piece was given is therefore the reader's.
+//! On HTTP/1 a reader that takes nothing stalls the connection, and the deadline of its writes sees that. On HTTP/2
+//! each stream has a window of its own, so one of them can stall while the connection goes on. A body is asked for its
+//! next piece only when the previous one has gone out; the time since a piece was given is therefore the reader's.
 //!
 //! Long pieces are given in short ones, so no more than a short one waits beyond the window that the reader opened.
 
@@ -20,35 +20,35 @@ use tokio::time::{Instant, sleep_until};
 const PIECE_BYTES_MAX: usize = 16 << 10;
 
 tokio::task_local! {
-    static TURN: Arc<Turn>;
+    static TURN: Arc<ReaderTurn>;
 }
 
 /// Since when it is the reader's turn, if it is.
 #[derive(Debug, Default)]
-pub(super) struct Turn(Mutex<Option<Instant>>);
+pub(super) struct ReaderTurn(Mutex<Option<Instant>>);
 
-impl Turn {
+impl ReaderTurn {
     /// The turn of the stream whose task this is.
     pub(super) fn of_this_stream() -> Arc<Self> {
         TURN.try_with(Arc::clone).unwrap_or_default()
     }
 
     /// Carries a stream; whatever it does finds this turn.
-    pub(super) async fn carry(self: Arc<Self>, stream: impl Future<Output = ()>) {
+    pub(super) async fn carry_stream(self: Arc<Self>, stream: impl Future<Output = ()>) {
         TURN.scope(self, stream).await;
     }
 
     /// Waits until the reader has taken nothing for so long; it may take twice as long to see that.
-    pub(super) async fn stalled(&self, limit: Duration) {
+    pub(super) async fn wait_stalled(&self, limit: Duration) {
         loop {
-            sleep_until(self.since().unwrap_or_else(Instant::now) + limit).await;
-            if self.since().is_some_and(|since| since.elapsed() >= limit) {
+            sleep_until(self.turn_began().unwrap_or_else(Instant::now) + limit).await;
+            if self.turn_began().is_some_and(|since| since.elapsed() >= limit) {
                 return;
             }
         }
     }
 
-    fn since(&self) -> Option<Instant> {
+    fn turn_began(&self) -> Option<Instant> {
         *self.lock()
     }
 
@@ -68,20 +68,20 @@ impl Turn {
 
 /// A body that notes whose turn it is.
 #[derive(Debug)]
-pub(super) struct Paced {
+pub(super) struct PacedBody {
     body: Body,
     /// What was taken from the body and not given yet.
     rest: Bytes,
-    turn: Arc<Turn>,
+    turn: Arc<ReaderTurn>,
 }
 
-impl Paced {
-    pub(super) fn new(body: Body, turn: Arc<Turn>) -> Self {
+impl PacedBody {
+    pub(super) fn new(body: Body, turn: Arc<ReaderTurn>) -> Self {
         Self { body, rest: Bytes::new(), turn }
     }
 }
 
-impl HttpBody for Paced {
+impl HttpBody for PacedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -130,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_body_is_given_in_short_pieces_and_whole() {
         let text: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
-        let mut paced = Paced::new(Body::from(text.clone()), Arc::default());
+        let mut paced = PacedBody::new(Body::from(text.clone()), Arc::default());
         assert_eq!(paced.size_hint().exact(), Some(100_000));
         let mut read = Vec::new();
         while let Some(frame) = paced.frame().await {
@@ -141,29 +141,29 @@ mod tests {
         }
         assert_eq!(read, text);
         assert!(paced.is_end_stream());
-        assert!(Paced::new(Body::empty(), Arc::default()).is_end_stream());
+        assert!(PacedBody::new(Body::empty(), Arc::default()).is_end_stream());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_stalls_and_one_that_waits_for_us_does_not() {
         let limit = Duration::from_secs(5);
-        let turn = Arc::new(Turn::default());
+        let turn = Arc::new(ReaderTurn::default());
         let (text, pieces) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, std::io::Error>>();
         let pieces = futures_util::stream::unfold(pieces, |mut pieces| async move {
             let piece = pieces.recv().await?;
             Some((piece, pieces))
         });
-        let mut paced = Paced::new(Body::from_stream(pieces), turn.clone());
-        let quiet = tokio::time::timeout(Duration::from_mins(1), turn.stalled(limit)).await;
+        let mut paced = PacedBody::new(Body::from_stream(pieces), turn.clone());
+        let quiet = tokio::time::timeout(Duration::from_mins(1), turn.wait_stalled(limit)).await;
         assert!(quiet.is_err(), "nothing was said yet");
         text.send(Ok(Bytes::from_static(b"a"))).unwrap();
         assert!(paced.frame().await.is_some());
         let began = Instant::now();
-        turn.stalled(limit).await;
+        turn.wait_stalled(limit).await;
         assert!(began.elapsed() <= 2 * limit);
         let waiting = tokio::time::timeout(Duration::from_mins(1), paced.frame()).await;
         assert!(waiting.is_err(), "nothing more was said");
-        let ours = tokio::time::timeout(Duration::from_mins(1), turn.stalled(limit)).await;
+        let ours = tokio::time::timeout(Duration::from_mins(1), turn.wait_stalled(limit)).await;
         assert!(ours.is_err(), "it is our turn");
     }
 }

@@ -10,20 +10,20 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::pace::Turn;
+use super::pace::ReaderTurn;
 use crate::core::Shared;
-use crate::metrics::Refused;
+use crate::metrics::EdgeRefusal;
 
 /// Runs the streams of a connection and knows how many are open.
 #[derive(Clone)]
-pub(super) struct Streams {
+pub(super) struct ConnectionStreams {
     core: Shared,
     tasks: TaskTracker,
     end: CancellationToken,
     open: Arc<watch::Sender<usize>>,
 }
 
-impl Streams {
+impl ConnectionStreams {
     pub(super) fn new(core: Shared, tasks: TaskTracker) -> Self {
         Self { core, tasks, end: CancellationToken::new(), open: Arc::new(watch::Sender::new(0)) }
     }
@@ -34,7 +34,7 @@ impl Streams {
     }
 
     /// Waits until no stream was open for so long.
-    pub(super) async fn idle(&self, limit: Duration) {
+    pub(super) async fn wait_idle(&self, limit: Duration) {
         let mut open = self.open.subscribe();
         loop {
             let is_quiet = *open.borrow_and_update() == 0;
@@ -50,19 +50,19 @@ impl Streams {
     }
 }
 
-impl<S> Executor<S> for Streams
+impl<S> Executor<S> for ConnectionStreams
 where
     S: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: S) {
-        let open = Open::new(self.open.clone());
+        let open = StreamGuard::new(self.open.clone());
         let (core, end) = (self.core.clone(), self.end.clone());
         let task = async move {
             let _open = open;
-            let turn = Arc::new(Turn::default());
+            let turn = Arc::new(ReaderTurn::default());
             tokio::select! {
-                () = turn.clone().carry(stream) => {}
-                () = turn.stalled(core.config.write_time()) => core.meters.refused(Refused::SlowReader),
+                () = turn.clone().carry_stream(stream) => {}
+                () = turn.wait_stalled(core.config.write_time()) => core.meters.count_refusal(EdgeRefusal::SlowReader),
                 () = end.cancelled() => {}
             }
         };
@@ -71,16 +71,16 @@ where
 }
 
 /// Counts a stream as long as it lives.
-struct Open(Arc<watch::Sender<usize>>);
+struct StreamGuard(Arc<watch::Sender<usize>>);
 
-impl Open {
+impl StreamGuard {
     fn new(open: Arc<watch::Sender<usize>>) -> Self {
         open.send_modify(|open| *open += 1);
         Self(open)
     }
 }
 
-impl Drop for Open {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.send_modify(|open| *open -= 1);
     }

@@ -23,12 +23,12 @@ pub(super) const SECONDS: [f64; 14] =
 /// Counts calls of tools; a cheap clone.
 #[derive(Clone)]
 pub struct ToolMeters {
-    known: Arc<BTreeMap<String, Tool>>,
+    known: Arc<BTreeMap<String, SingleToolMeters>>,
     unknown: [Counter; CallRefusal::ALL.len()],
 }
 
 /// The meters of one tool.
-struct Tool {
+struct SingleToolMeters {
     seconds: [Histogram; CallEnd::ALL.len()],
     refused: [Counter; CallRefusal::ALL.len()],
 }
@@ -48,20 +48,26 @@ impl ToolMeters {
         );
         let known = tools.iter().map(|tool| {
             let name = &tool.name;
-            (name.clone(), Tool { seconds: seconds(recorder, name), refused: refused(recorder, name) })
+            (
+                name.clone(),
+                SingleToolMeters {
+                    seconds: duration_histograms(recorder, name),
+                    refused: refusal_counters(recorder, name),
+                },
+            )
         });
-        Self { known: Arc::new(known.collect()), unknown: refused(recorder, "none") }
+        Self { known: Arc::new(known.collect()), unknown: refusal_counters(recorder, "none") }
     }
 }
 
-fn seconds(recorder: &PrometheusRecorder, tool: &str) -> [Histogram; CallEnd::ALL.len()] {
+fn duration_histograms(recorder: &PrometheusRecorder, tool: &str) -> [Histogram; CallEnd::ALL.len()] {
     CallEnd::ALL.map(|end| {
         let labels = vec![Label::new("tool", tool.to_owned()), Label::new("outcome", end.as_str())];
         recorder.register_histogram(&Key::from_parts(SECONDS_NAME, labels), &METADATA)
     })
 }
 
-fn refused(recorder: &PrometheusRecorder, tool: &str) -> [Counter; CallRefusal::ALL.len()] {
+fn refusal_counters(recorder: &PrometheusRecorder, tool: &str) -> [Counter; CallRefusal::ALL.len()] {
     CallRefusal::ALL.map(|refusal| {
         let labels = vec![Label::new("tool", tool.to_owned()), Label::new("reason", refusal.as_str())];
         recorder.register_counter(&Key::from_parts("dromia_tool_refusals_total", labels), &METADATA)
@@ -69,7 +75,7 @@ fn refused(recorder: &PrometheusRecorder, tool: &str) -> [Counter; CallRefusal::
 }
 
 impl CallMeter for ToolMeters {
-    fn called(&self, tool: &str, end: CallEnd, took: Duration) {
+    fn count_call(&self, tool: &str, end: CallEnd, took: Duration) {
         let meters = self.known.get(tool);
         for (histogram, known) in meters.into_iter().flat_map(|tool| tool.seconds.iter().zip(CallEnd::ALL)) {
             if known == end {
@@ -78,7 +84,7 @@ impl CallMeter for ToolMeters {
         }
     }
 
-    fn refused(&self, tool: &str, refusal: CallRefusal) {
+    fn count_refusal(&self, tool: &str, refusal: CallRefusal) {
         let meters = self.known.get(tool).map_or(&self.unknown, |tool| &tool.refused);
         for (counter, known) in meters.iter().zip(CallRefusal::ALL) {
             if known == refusal {

@@ -8,9 +8,9 @@ use dromia_contracts::ErrorCode;
 use dromia_contracts::store::StatePut;
 use serde_json::{Map, Value, json};
 
-use super::operation::{Content, Operation, of};
-use super::schemas::Schemas;
-use super::table::operations;
+use super::operation::{Operation, OperationBody, schema_of};
+use super::schemas::SchemaRegistry;
+use super::table::all_operations;
 use crate::routes::{Needs, ROUTES, Route};
 
 const DESCRIPTION: &str = "Every failure is a problem (RFC 9457) with a stable `code`. Requests refuse unknown \
@@ -19,19 +19,19 @@ const DESCRIPTION: &str = "Every failure is a problem (RFC 9457) with a stable `
     that follows.";
 
 /// Describes every route.
-pub fn document() -> Value {
-    let mut schemas = Schemas::new();
-    let operations = operations();
+pub fn build_document() -> Value {
+    let mut schemas = SchemaRegistry::new();
+    let operations = all_operations();
     let mut paths = Map::new();
     let mut tags = Vec::new();
     for route in ROUTES {
         let same = |known: &&Operation| known.method == route.method && known.path == route.path;
         let Some(operation) = operations.iter().find(same) else { continue };
-        let tag = tag(route.path);
+        let tag = operation_tag(route.path);
         if !tags.contains(&tag) {
             tags.push(tag);
         }
-        let described = describe(route, operation, tag, &mut schemas);
+        let described = describe_operation(route, operation, tag, &mut schemas);
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method.to_ascii_lowercase()] = described;
     }
@@ -69,19 +69,24 @@ pub fn document() -> Value {
     });
     let mut components = Value::Object(schemas.finish(&mut document));
     for described in [&mut document, &mut components] {
-        plain(described);
+        clean_descriptions(described);
     }
     document["components"]["schemas"] = components;
     document
 }
 
 /// Groups a route by the noun that its path begins with.
-fn tag(path: &'static str) -> &'static str {
+fn operation_tag(path: &'static str) -> &'static str {
     let noun = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
     noun.unwrap_or("node")
 }
 
-fn describe(route: &Route, operation: &Operation, tag: &str, schemas: &mut Schemas) -> Value {
+fn describe_operation(
+    route: &Route,
+    operation: &Operation,
+    tag: &str,
+    schemas: &mut SchemaRegistry,
+) -> Value {
     let token = json!([{"token": []}]);
     let (needs, security, description) = match route.needs {
         Needs::Nothing => ("nothing", json!([]), "Needs no credential.".to_owned()),
@@ -101,48 +106,49 @@ fn describe(route: &Route, operation: &Operation, tag: &str, schemas: &mut Schem
         "tags": [tag],
         "security": security,
         "x-dromia-needs": needs,
-        "responses": responses(route, operation, schemas),
+        "responses": describe_responses(route, operation, schemas),
     });
     if let Needs::Tenant(scope) = route.needs {
         described["x-dromia-scope"] = scope.as_str().into();
     }
-    let parameters = parameters(route, operation, schemas);
+    let parameters = describe_parameters(route, operation, schemas);
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }
     if let Some(takes) = &operation.takes {
-        let schema =
-            takes.schema.map_or_else(|| json!({}), |schema| json!({"schema": schemas.taken(schema)}));
+        let schema = takes
+            .schema
+            .map_or_else(|| json!({}), |schema| json!({"schema": schemas.request_schema(schema)}));
         described["requestBody"] = json!({"required": true, "content": {takes.media: schema}});
     }
     described
 }
 
-fn parameters(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Vec<Value> {
+fn describe_parameters(route: &Route, operation: &Operation, schemas: &mut SchemaRegistry) -> Vec<Value> {
     let mut parameters = Vec::new();
-    for name in segments(route.path) {
+    for name in path_segments(route.path) {
         let mut parameter = json!({"name": name, "in": "path", "required": true});
         parameter["schema"] = match name {
-            "run" => schemas.taken(of::<RunId>()),
-            "session" => schemas.taken(of::<SessionId>()),
-            "delivery" => schemas.taken(of::<DeliveryId>()),
+            "run" => schemas.request_schema(schema_of::<RunId>()),
+            "session" => schemas.request_schema(schema_of::<SessionId>()),
+            "delivery" => schemas.request_schema(schema_of::<DeliveryId>()),
             "step" => json!({"type": "integer", "minimum": 1}),
             "name" => json!({"type": "string", "minLength": 1, "maxLength": StatePut::NAME_BYTES_MAX}),
             _ => json!({"type": "string", "minLength": 1}),
         };
-        if let Some(what) = segment(name) {
+        if let Some(what) = segment_description(name) {
             parameter["description"] = what.into();
         }
         parameters.push(parameter);
     }
     if let Some(query) = operation.query {
-        let fields = schemas.taken(query);
+        let fields = schemas.request_schema(query);
         let required = |name: &str| {
             let required = fields["required"].as_array();
             required.is_some_and(|required| required.iter().any(|known| known == name))
         };
         for (name, schema) in fields["properties"].as_object().into_iter().flatten() {
-            let mut schema = present(schema);
+            let mut schema = without_null(schema);
             let what = schema.as_object_mut().and_then(|schema| schema.remove("description"));
             let required = required(name);
             let mut parameter = json!({"name": name, "in": "query", "required": required, "schema": schema});
@@ -167,12 +173,12 @@ fn is_of_a_tenant(route: &Route) -> bool {
 }
 
 /// Lists the variable segments of a path.
-pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn path_segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
 /// Says what a variable segment of a path is.
-pub(super) fn segment(name: &str) -> Option<&'static str> {
+pub(super) fn segment_description(name: &str) -> Option<&'static str> {
     Some(match name {
         "agent" => "The agent's handle or id.",
         "session" => "The session's id.",
@@ -195,7 +201,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
 }
 
 /// A parameter that is absent is not sent, so `null` is none of its values.
-fn present(schema: &Value) -> Value {
+fn without_null(schema: &Value) -> Value {
     let mut schema = schema.clone();
     let is_null = |value: &Value| value == "null" || value["type"] == "null";
     if let Some(types) = schema.get_mut("type")
@@ -219,7 +225,7 @@ fn present(schema: &Value) -> Value {
     schema
 }
 
-fn responses(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Value {
+fn describe_responses(route: &Route, operation: &Operation, schemas: &mut SchemaRegistry) -> Value {
     let header = json!({REQUEST_ID_HEADER: {"$ref": "#/components/headers/request_id"}});
     let mut responses = BTreeMap::new();
     for given in &operation.gives {
@@ -228,14 +234,14 @@ fn responses(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Val
             .or_insert_with(|| json!({"description": "", "headers": header.clone(), "content": {}}));
         let told = response["description"].as_str().unwrap_or_default();
         response["description"] = [told, given.what].join(" ").trim().into();
-        response["content"][given.content.media] = content(&given.content, schemas);
+        response["content"][given.content.media] = describe_content(&given.content, schemas);
     }
-    for (status, codes) in failures(route, operation) {
+    for (status, codes) in failure_codes(route, operation) {
         let codes: Vec<_> = codes.into_iter().map(ErrorCode::as_str).collect();
         let failure = json!({
             "description": format!("`{}`", codes.join("`, `")),
             "headers": header.clone(),
-            "content": {operation.failure.media: content(&operation.failure, schemas)},
+            "content": {operation.failure.media: describe_content(&operation.failure, schemas)},
             "x-dromia-codes": codes,
         });
         responses.insert(status.to_string(), failure);
@@ -243,21 +249,24 @@ fn responses(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Val
     json!(responses)
 }
 
-fn content(content: &Content, schemas: &mut Schemas) -> Value {
+fn describe_content(content: &OperationBody, schemas: &mut SchemaRegistry) -> Value {
     let mut described = json!({});
     if let Some(schema) = content.schema {
-        described["schema"] = schemas.given(schema);
+        described["schema"] = schemas.response_schema(schema);
     }
     if !content.events.is_empty() {
         described["schema"] = json!({"type": "string", "description": "Server-sent events."});
-        let events = content.events.iter().map(|(name, schema)| ((*name).to_owned(), schemas.given(*schema)));
+        let events = content
+            .events
+            .iter()
+            .map(|(name, schema)| ((*name).to_owned(), schemas.response_schema(*schema)));
         described["x-dromia-events"] = Value::Object(events.collect());
     }
     described
 }
 
 /// Joins the codes of an operation with those of its credential and its body, by the status they travel under.
-fn failures(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<ErrorCode>> {
+fn failure_codes(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<ErrorCode>> {
     // Every request names a host, and any handler may have a defect.
     let mut codes = vec![ErrorCode::InvalidRequest, ErrorCode::Forbidden, ErrorCode::Internal];
     if route.needs != Needs::Nothing {
@@ -284,7 +293,7 @@ fn failures(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<Erro
 }
 
 /// Makes descriptions that were written for readers of the source fit for readers of the document.
-fn plain(value: &mut Value) {
+fn clean_descriptions(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
@@ -292,11 +301,11 @@ fn plain(value: &mut Value) {
                     Value::String(text) if key == "description" => {
                         *text = text.replace("[`", "`").replace("`]", "`").replace('\n', " ");
                     }
-                    _ => plain(value),
+                    _ => clean_descriptions(value),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(plain),
+        Value::Array(items) => items.iter_mut().for_each(clean_descriptions),
         _ => {}
     }
 }

@@ -1,14 +1,14 @@
 //! What one route takes and gives.
 
-use dromia_api::Problem;
+use dromia_api::ProblemDetails;
 use dromia_contracts::ErrorCode;
 use schemars::{JsonSchema, SchemaGenerator};
 
 /// How the schema of a type is made.
 pub type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
 
-/// Returns how the schema of a type is made: by name, beside the other components.
-pub fn of<T: JsonSchema>() -> Schema {
+/// Returns how the schema of a type is made: by name, among the other components.
+pub fn schema_of<T: JsonSchema>() -> Schema {
     |generator| generator.subschema_for::<T>()
 }
 
@@ -23,15 +23,15 @@ pub struct Operation {
     pub(super) summary: &'static str,
     pub(super) query: Option<Schema>,
     pub(super) headers: Vec<(&'static str, &'static str)>,
-    pub(super) takes: Option<Content>,
-    pub(super) gives: Vec<Given>,
+    pub(super) takes: Option<OperationBody>,
+    pub(super) gives: Vec<OperationResponse>,
     pub(super) codes: Vec<ErrorCode>,
-    pub(super) failure: Content,
+    pub(super) failure: OperationBody,
 }
 
 /// A body: its media type and what is in it.
 #[derive(Debug, Clone)]
-pub(super) struct Content {
+pub(super) struct OperationBody {
     pub(super) media: &'static str,
     /// Absent for bytes that no schema describes.
     pub(super) schema: Option<Schema>,
@@ -41,18 +41,18 @@ pub(super) struct Content {
 
 /// A good answer.
 #[derive(Debug, Clone)]
-pub(super) struct Given {
+pub(super) struct OperationResponse {
     pub(super) status: u16,
     pub(super) what: &'static str,
-    pub(super) content: Content,
+    pub(super) content: OperationBody,
 }
 
-impl Content {
-    fn json<T: JsonSchema>() -> Self {
-        Self { media: "application/json", schema: Some(of::<T>()), events: Vec::new() }
+impl OperationBody {
+    fn json_body<T: JsonSchema>() -> Self {
+        Self { media: "application/json", schema: Some(schema_of::<T>()), events: Vec::new() }
     }
 
-    fn bytes(media: &'static str) -> Self {
+    fn binary_body(media: &'static str) -> Self {
         Self { media, schema: None, events: Vec::new() }
     }
 }
@@ -70,69 +70,73 @@ impl Operation {
             takes: None,
             gives: Vec::new(),
             codes: Vec::new(),
-            failure: Content { media: dromia_api::problem::CONTENT_TYPE, ..Content::json::<Problem>() },
+            failure: OperationBody {
+                media: dromia_api::problem::CONTENT_TYPE,
+                ..OperationBody::json_body::<ProblemDetails>()
+            },
         }
     }
 
     /// Takes the fields of a type as query parameters.
-    pub fn query<T: JsonSchema>(mut self) -> Self {
+    pub fn with_query<T: JsonSchema>(mut self) -> Self {
         self.query = Some(T::json_schema);
         self
     }
 
     /// Takes a header, which may be absent.
-    pub fn header(mut self, name: &'static str, what: &'static str) -> Self {
+    pub fn with_header(mut self, name: &'static str, what: &'static str) -> Self {
         self.headers.push((name, what));
         self
     }
 
     /// Takes a JSON body.
-    pub fn takes<T: JsonSchema>(mut self) -> Self {
-        self.takes = Some(Content::json::<T>());
+    pub fn takes_json<T: JsonSchema>(mut self) -> Self {
+        self.takes = Some(OperationBody::json_body::<T>());
         self
     }
 
     /// Takes a body of another kind.
     pub fn takes_bytes(mut self, media: &'static str) -> Self {
-        self.takes = Some(Content::bytes(media));
+        self.takes = Some(OperationBody::binary_body(media));
         self
     }
 
     /// Gives a JSON document.
-    pub fn gives<T: JsonSchema>(self, status: u16, what: &'static str) -> Self {
-        self.gives_content(status, what, Content::json::<T>())
+    pub fn gives_json<T: JsonSchema>(self, status: u16, what: &'static str) -> Self {
+        self.gives_content(status, what, OperationBody::json_body::<T>())
     }
 
     /// Gives a body of another kind.
     pub fn gives_bytes(self, status: u16, what: &'static str, media: &'static str) -> Self {
-        self.gives_content(status, what, Content::bytes(media))
+        self.gives_content(status, what, OperationBody::binary_body(media))
     }
 
     /// Gives a stream of server-sent events, each with the schema of its data.
-    pub fn streams(self, what: &'static str, events: &[(&'static str, Schema)]) -> Self {
-        let content = Content { events: events.to_vec(), ..Content::bytes("text/event-stream") };
+    pub fn gives_stream(self, what: &'static str, events: &[(&'static str, Schema)]) -> Self {
+        let content =
+            OperationBody { events: events.to_vec(), ..OperationBody::binary_body("text/event-stream") };
         self.gives_content(200, what, content)
     }
 
-    /// Fails with codes beside those that every route with its credential and body can fail with.
-    pub fn fails(mut self, codes: &[ErrorCode]) -> Self {
+    /// Fails with codes in addition to those that every route with its credential and body can fail with.
+    pub fn fails_with(mut self, codes: &[ErrorCode]) -> Self {
         self.codes.extend(codes);
         self
     }
 
     /// Writes, so it fails where the store takes no writes or cannot say whether it took one.
-    pub fn writes(self) -> Self {
-        self.fails(&[ErrorCode::StoreReadOnly, ErrorCode::OutcomeUnknown, ErrorCode::ShuttingDown])
+    pub fn writes_store(self) -> Self {
+        self.fails_with(&[ErrorCode::StoreReadOnly, ErrorCode::OutcomeUnknown, ErrorCode::ShuttingDown])
     }
 
     /// Tells failures in another shape than a problem.
     pub fn fails_as<T: JsonSchema>(mut self) -> Self {
-        self.failure = Content::json::<T>();
+        self.failure = OperationBody::json_body::<T>();
         self
     }
 
-    fn gives_content(mut self, status: u16, what: &'static str, content: Content) -> Self {
-        self.gives.push(Given { status, what, content });
+    fn gives_content(mut self, status: u16, what: &'static str, content: OperationBody) -> Self {
+        self.gives.push(OperationResponse { status, what, content });
         self
     }
 }

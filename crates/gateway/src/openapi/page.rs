@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::schemas::COMPONENTS;
 
-/// Stands where each answer puts its own nonce, which allows the page's style and no other.
+/// The placeholder for each answer's own nonce, which allows the page's style and no other.
 pub(crate) const CSP_NONCE: &str = "NONCE-OF-THE-ANSWER";
 
 const STYLE: &str = "\
@@ -26,32 +26,35 @@ th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-top:
 th{font-weight:600;white-space:nowrap}h3 code{background:var(--tint);padding:.1rem .3rem}";
 
 /// Writes the page of a document.
-pub(crate) fn page(document: &Value) -> String {
+pub(crate) fn render_page(document: &Value) -> String {
     let info = &document["info"];
     let mut page = String::with_capacity(256 << 10);
     page.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    put(&mut page, format_args!("<title>{} API</title>\n", text(&info["title"])));
-    put(&mut page, format_args!("<style nonce=\"{CSP_NONCE}\">{STYLE}</style>\n</head>\n<body>\n"));
-    put(&mut page, format_args!("<h1>{} API</h1>\n", text(&info["title"])));
-    put(&mut page, format_args!("<p class=\"dim\">Version {}. ", text(&info["version"])));
+    write_piece(&mut page, format_args!("<title>{} API</title>\n", string_value(&info["title"])));
+    write_piece(&mut page, format_args!("<style nonce=\"{CSP_NONCE}\">{STYLE}</style>\n</head>\n<body>\n"));
+    write_piece(&mut page, format_args!("<h1>{} API</h1>\n", string_value(&info["title"])));
+    write_piece(&mut page, format_args!("<p class=\"dim\">Version {}. ", string_value(&info["version"])));
     page.push_str("The same as a document for programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>\n");
-    put(&mut page, format_args!("<p>{}</p>\n", prose(&info["description"])));
-    let operations = operations(document);
-    contents(&mut page, &operations);
+    write_piece(&mut page, format_args!("<p>{}</p>\n", render_prose(&info["description"])));
+    let operations = list_operations(document);
+    write_contents(&mut page, &operations);
     let mut tag = None;
     for operation in &operations {
         if tag != Some(operation.tag) {
             tag = Some(operation.tag);
-            put(&mut page, format_args!("<h2>{}</h2>\n", escaped(operation.tag)));
+            write_piece(&mut page, format_args!("<h2>{}</h2>\n", escape_html(operation.tag)));
         }
-        section(&mut page, document, operation);
+        write_section(&mut page, document, operation);
     }
     page.push_str("<h2 id=\"schemas\">Schemas</h2>\n");
-    for (name, schema) in fields(&document["components"]["schemas"]) {
-        let name = escaped(name);
-        put(&mut page, format_args!("<section id=\"schema-{name}\">\n<h3><code>{name}</code></h3>\n"));
-        component(&mut page, schema);
+    for (name, schema) in object_fields(&document["components"]["schemas"]) {
+        let name = escape_html(name);
+        write_piece(
+            &mut page,
+            format_args!("<section id=\"schema-{name}\">\n<h3><code>{name}</code></h3>\n"),
+        );
+        write_component(&mut page, schema);
         page.push_str("</section>\n");
     }
     page.push_str("</body>\n</html>\n");
@@ -59,7 +62,7 @@ pub(crate) fn page(document: &Value) -> String {
 }
 
 /// One operation with its place.
-struct Shown<'a> {
+struct PlacedOperation<'a> {
     path: &'a str,
     method: &'a str,
     tag: &'a str,
@@ -67,13 +70,13 @@ struct Shown<'a> {
 }
 
 /// Lists the operations by tag, in the order of the tags.
-fn operations(document: &Value) -> Vec<Shown<'_>> {
+fn list_operations(document: &Value) -> Vec<PlacedOperation<'_>> {
     let mut shown = Vec::new();
     for tag in document["tags"].as_array().into_iter().flatten().filter_map(|tag| tag["name"].as_str()) {
-        for (path, methods) in fields(&document["paths"]) {
-            for (method, operation) in fields(methods) {
+        for (path, methods) in object_fields(&document["paths"]) {
+            for (method, operation) in object_fields(methods) {
                 if operation["tags"][0] == tag {
-                    shown.push(Shown { path, method, tag, operation });
+                    shown.push(PlacedOperation { path, method, tag, operation });
                 }
             }
         }
@@ -81,57 +84,63 @@ fn operations(document: &Value) -> Vec<Shown<'_>> {
     shown
 }
 
-fn contents(page: &mut String, operations: &[Shown<'_>]) {
+fn write_contents(page: &mut String, operations: &[PlacedOperation<'_>]) {
     page.push_str("<nav aria-label=\"Contents\">\n<ul>\n");
     for group in operations.chunk_by(|one, next| one.tag == next.tag) {
-        put(page, format_args!("<li><span class=\"tag\">{}</span>\n<ul>\n", escaped(group[0].tag)));
+        write_piece(
+            page,
+            format_args!("<li><span class=\"tag\">{}</span>\n<ul>\n", escape_html(group[0].tag)),
+        );
         for shown in group {
-            let (method, path) = (shown.method.to_ascii_uppercase(), escaped(shown.path));
-            let id = text(&shown.operation["operationId"]);
-            put(page, format_args!("<li><code><span class=\"method\">{method}</span>"));
-            put(page, format_args!("<a href=\"#{id}\">{path}</a></code></li>\n"));
+            let (method, path) = (shown.method.to_ascii_uppercase(), escape_html(shown.path));
+            let id = string_value(&shown.operation["operationId"]);
+            write_piece(page, format_args!("<li><code><span class=\"method\">{method}</span>"));
+            write_piece(page, format_args!("<a href=\"#{id}\">{path}</a></code></li>\n"));
         }
         page.push_str("</ul></li>\n");
     }
     page.push_str("<li><a class=\"tag\" href=\"#schemas\">Schemas</a></li>\n</ul>\n</nav>\n");
 }
 
-fn section(page: &mut String, document: &Value, shown: &Shown<'_>) {
+fn write_section(page: &mut String, document: &Value, shown: &PlacedOperation<'_>) {
     let operation = shown.operation;
-    let (method, path) = (shown.method.to_ascii_uppercase(), escaped(shown.path));
-    put(page, format_args!("<section id=\"{}\">\n", text(&operation["operationId"])));
-    put(page, format_args!("<h3><code><span class=\"method\">{method}</span> {path}</code></h3>\n"));
-    put(page, format_args!("<p>{}. ", prose(&operation["summary"])));
-    put(page, format_args!("<span class=\"dim\">{}</span></p>\n", prose(&operation["description"])));
+    let (method, path) = (shown.method.to_ascii_uppercase(), escape_html(shown.path));
+    write_piece(page, format_args!("<section id=\"{}\">\n", string_value(&operation["operationId"])));
+    write_piece(page, format_args!("<h3><code><span class=\"method\">{method}</span> {path}</code></h3>\n"));
+    write_piece(page, format_args!("<p>{}. ", render_prose(&operation["summary"])));
+    write_piece(
+        page,
+        format_args!("<span class=\"dim\">{}</span></p>\n", render_prose(&operation["description"])),
+    );
     let parameters = operation["parameters"].as_array();
     if let Some(parameters) = parameters {
         page.push_str("<table>\n<caption>Parameters</caption>\n");
         for parameter in parameters {
-            let parameter = resolved(document, parameter);
+            let parameter = resolve_reference(document, parameter);
             let must = if parameter["required"] == true { "" } else { ", optional" };
-            let place = format!("{}{must}", text(&parameter["in"]));
-            row(
+            let place = format!("{}{must}", string_value(&parameter["in"]));
+            write_row(
                 page,
-                &text(&parameter["name"]),
+                &string_value(&parameter["name"]),
                 &place,
-                &kind(&parameter["schema"]),
-                &prose(&parameter["description"]),
+                &schema_summary(&parameter["schema"]),
+                &render_prose(&parameter["description"]),
             );
         }
         page.push_str("</table>\n");
     }
     if let Some(body) = operation.get("requestBody") {
-        put(page, format_args!("<p>Takes {}.</p>\n", media(&body["content"])));
+        write_piece(page, format_args!("<p>Takes {}.</p>\n", describe_bodies(&body["content"])));
     }
     page.push_str("<table>\n<caption>Answers</caption>\n");
-    for (status, response) in fields(&operation["responses"]) {
-        put(
+    for (status, response) in object_fields(&operation["responses"]) {
+        write_piece(
             page,
             format_args!(
                 "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n",
-                escaped(status),
-                media(&response["content"]),
-                prose(&response["description"])
+                escape_html(status),
+                describe_bodies(&response["content"]),
+                render_prose(&response["description"])
             ),
         );
     }
@@ -139,71 +148,80 @@ fn section(page: &mut String, document: &Value, shown: &Shown<'_>) {
 }
 
 /// Says which bodies there may be.
-fn media(content: &Value) -> String {
-    let kinds = fields(content).map(|(media, content)| {
-        let events = fields(&content["x-dromia-events"]);
+fn describe_bodies(content: &Value) -> String {
+    let kinds = object_fields(content).map(|(media, content)| {
+        let events = object_fields(&content["x-dromia-events"]);
         let events: Vec<_> = events
-            .map(|(name, schema)| format!("<code>{}</code>: {}", escaped(name), kind(schema)))
+            .map(|(name, schema)| format!("<code>{}</code>: {}", escape_html(name), schema_summary(schema)))
             .collect();
         let what = match (events.is_empty(), content.get("schema")) {
             (false, _) => format!(" ({})", events.join(", ")),
-            (true, Some(schema)) => format!(" {}", kind(schema)),
+            (true, Some(schema)) => format!(" {}", schema_summary(schema)),
             (true, None) => String::new(),
         };
-        format!("<code>{}</code>{what}", escaped(media))
+        format!("<code>{}</code>{what}", escape_html(media))
     });
     kinds.collect::<Vec<_>>().join("<br>")
 }
 
-fn component(page: &mut String, schema: &Value) {
+fn write_component(page: &mut String, schema: &Value) {
     if schema.get("description").is_some() {
-        put(page, format_args!("<p>{}</p>\n", prose(&schema["description"])));
+        write_piece(page, format_args!("<p>{}</p>\n", render_prose(&schema["description"])));
     }
-    if let Some(variants) = variants(schema) {
+    if let Some(variants) = schema_variants(schema) {
         page.push_str("<p>One of:</p>\n<ul>\n");
         for variant in variants {
             page.push_str("<li>");
             if variant.get("properties").is_some() {
-                component(page, variant);
+                write_component(page, variant);
             } else {
-                put(page, format_args!("{} {}", kind(variant), prose(&variant["description"])));
+                write_piece(
+                    page,
+                    format_args!("{} {}", schema_summary(variant), render_prose(&variant["description"])),
+                );
             }
             page.push_str("</li>\n");
         }
         page.push_str("</ul>\n");
     } else if schema.get("properties").is_some() {
         page.push_str("<table>\n");
-        for (name, field) in fields(&schema["properties"]) {
+        for (name, field) in object_fields(&schema["properties"]) {
             let required = schema["required"].as_array();
             let required = required.is_some_and(|required| required.iter().any(|known| known == name));
             let must = if required { "" } else { "optional" };
-            row(page, &escaped(name), must, &kind(field), &prose(&field["description"]));
+            write_row(
+                page,
+                &escape_html(name),
+                must,
+                &schema_summary(field),
+                &render_prose(&field["description"]),
+            );
         }
         page.push_str("</table>\n");
     } else {
-        put(page, format_args!("<p>{}</p>\n", kind(schema)));
+        write_piece(page, format_args!("<p>{}</p>\n", schema_summary(schema)));
     }
 }
 
-fn variants(schema: &Value) -> Option<&Vec<Value>> {
+fn schema_variants(schema: &Value) -> Option<&Vec<Value>> {
     schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()
 }
 
 /// Says in a few words what fits a schema.
-fn kind(schema: &Value) -> String {
+fn schema_summary(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
-        let name = escaped(reference.strip_prefix(COMPONENTS).unwrap_or(reference));
+        let name = escape_html(reference.strip_prefix(COMPONENTS).unwrap_or(reference));
         return format!("<a href=\"#schema-{name}\">{name}</a>");
     }
     if let Some(only) = schema.get("const") {
-        return format!("<code>{}</code>", escaped(&only.to_string()));
+        return format!("<code>{}</code>", escape_html(&only.to_string()));
     }
     if let Some(values) = schema["enum"].as_array() {
-        let values = values.iter().map(|value| format!("<code>{}</code>", escaped(&value.to_string())));
+        let values = values.iter().map(|value| format!("<code>{}</code>", escape_html(&value.to_string())));
         return values.collect::<Vec<_>>().join(" or ");
     }
-    if let Some(variants) = variants(schema) {
-        return variants.iter().map(kind).collect::<Vec<_>>().join(" or ");
+    if let Some(variants) = schema_variants(schema) {
+        return variants.iter().map(schema_summary).collect::<Vec<_>>().join(" or ");
     }
     let types = match &schema["type"] {
         Value::String(only) => vec![only.as_str()],
@@ -211,23 +229,23 @@ fn kind(schema: &Value) -> String {
         _ => return "anything".to_owned(),
     };
     let told = types.iter().map(|only| match *only {
-        "array" => format!("list of {}", kind(&schema["items"])),
+        "array" => format!("list of {}", schema_summary(&schema["items"])),
         "object" if schema["additionalProperties"].is_object() => {
-            format!("map of {}", kind(&schema["additionalProperties"]))
+            format!("map of {}", schema_summary(&schema["additionalProperties"]))
         }
-        other => escaped(other).into_owned(),
+        other => escape_html(other).into_owned(),
     });
     let mut told = told.collect::<Vec<_>>().join(" or ");
     for detail in ["format", "pattern"] {
         if let Some(detail) = schema[detail].as_str() {
-            put(&mut told, format_args!(" <code class=\"dim\">{}</code>", escaped(detail)));
+            write_piece(&mut told, format_args!(" <code class=\"dim\">{}</code>", escape_html(detail)));
         }
     }
     told
 }
 
-fn row(page: &mut String, name: &str, place: &str, kind: &str, what: &str) {
-    put(
+fn write_row(page: &mut String, name: &str, place: &str, kind: &str, what: &str) {
+    write_piece(
         page,
         format_args!(
             "<tr><th scope=\"row\"><code>{name}</code></th><td class=\"dim\">{place}</td><td>{kind}</td><td>{what}</td></tr>\n"
@@ -236,19 +254,19 @@ fn row(page: &mut String, name: &str, place: &str, kind: &str, what: &str) {
 }
 
 /// Follows a reference within the document.
-fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+fn resolve_reference<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let target = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     target.and_then(|target| document.pointer(target)).unwrap_or(value)
 }
 
-fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+fn object_fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
 
-/// Writes a text; what stands between backticks is code.
-fn prose(value: &Value) -> String {
+/// Writes a text; what is between backticks is code.
+fn render_prose(value: &Value) -> String {
     let mut told = String::new();
-    for (number, piece) in text(value).split('`').enumerate() {
+    for (number, piece) in string_value(value).split('`').enumerate() {
         if number % 2 == 1 {
             told.extend(["<code>", piece, "</code>"]);
         } else {
@@ -258,11 +276,11 @@ fn prose(value: &Value) -> String {
     told
 }
 
-fn text(value: &Value) -> Cow<'_, str> {
-    escaped(value.as_str().unwrap_or_default())
+fn string_value(value: &Value) -> Cow<'_, str> {
+    escape_html(value.as_str().unwrap_or_default())
 }
 
-fn escaped(text: &str) -> Cow<'_, str> {
+fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return Cow::Borrowed(text);
     }
@@ -280,7 +298,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-fn put(page: &mut String, piece: std::fmt::Arguments<'_>) {
+fn write_piece(page: &mut String, piece: std::fmt::Arguments<'_>) {
     // Writing into a string has no failing case.
     let _ = page.write_fmt(piece);
 }

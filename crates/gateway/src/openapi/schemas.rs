@@ -20,12 +20,12 @@ const TAKEN: &str = "#/taken/";
 
 /// The schemas of what is taken and of what is given, as they are asked for.
 #[derive(Debug)]
-pub(super) struct Schemas {
+pub(super) struct SchemaRegistry {
     taken: SchemaGenerator,
     given: SchemaGenerator,
 }
 
-impl Schemas {
+impl SchemaRegistry {
     pub(super) fn new() -> Self {
         let settings = |path: &'static str| {
             SchemaSettings::draft2020_12().with(|settings| {
@@ -40,12 +40,12 @@ impl Schemas {
     }
 
     /// Describes what a request carries.
-    pub(super) fn taken(&mut self, schema: Schema) -> Value {
+    pub(super) fn request_schema(&mut self, schema: Schema) -> Value {
         schema(&mut self.taken).to_value()
     }
 
     /// Describes what an answer carries.
-    pub(super) fn given(&mut self, schema: Schema) -> Value {
+    pub(super) fn response_schema(&mut self, schema: Schema) -> Value {
         schema(&mut self.given).to_value()
     }
 
@@ -54,28 +54,28 @@ impl Schemas {
     pub(super) fn finish(mut self, document: &mut Value) -> Map<String, Value> {
         let mut components = self.given.take_definitions(false);
         let taken = self.taken.take_definitions(false);
-        let apart = apart(&taken, &components);
+        let apart = ambiguous_names(&taken, &components);
         let name = |name: &str| {
             if apart.contains(name) { format!("{name}Input") } else { name.to_owned() }
         };
         for (key, mut schema) in taken {
-            point(&mut schema, &name);
+            point_references(&mut schema, &name);
             components.insert(name(&key), schema);
         }
-        point(document, &name);
+        point_references(document, &name);
         components
     }
 }
 
 /// Finds the names that mean one thing in requests and another in answers, or mention such a name.
-fn apart(taken: &Map<String, Value>, given: &Map<String, Value>) -> BTreeSet<String> {
+fn ambiguous_names(taken: &Map<String, Value>, given: &Map<String, Value>) -> BTreeSet<String> {
     let mut apart = BTreeSet::new();
     loop {
         let differs = |name: &str, schema: &Value| {
             let Some(other) = given.get(name) else { return false };
             let mut plain = schema.clone();
-            point(&mut plain, &|name: &str| name.to_owned());
-            plain != *other || mentions(schema, &apart)
+            point_references(&mut plain, &|name: &str| name.to_owned());
+            plain != *other || mentions_any(schema, &apart)
         };
         let more = taken.iter().find(|(name, schema)| !apart.contains(*name) && differs(name, schema));
         let Some(more) = more.map(|(name, _)| name.clone()) else { return apart };
@@ -83,30 +83,30 @@ fn apart(taken: &Map<String, Value>, given: &Map<String, Value>) -> BTreeSet<Str
     }
 }
 
-fn mentions(schema: &Value, names: &BTreeSet<String>) -> bool {
+fn mentions_any(schema: &Value, names: &BTreeSet<String>) -> bool {
     match schema {
         Value::Object(fields) => fields.iter().any(|(key, value)| {
             let named = (key == "$ref").then(|| value.as_str()?.strip_prefix(TAKEN)).flatten();
-            named.is_some_and(|name| names.contains(name)) || mentions(value, names)
+            named.is_some_and(|name| names.contains(name)) || mentions_any(value, names)
         }),
-        Value::Array(items) => items.iter().any(|item| mentions(item, names)),
+        Value::Array(items) => items.iter().any(|item| mentions_any(item, names)),
         _ => false,
     }
 }
 
 /// Points references to what is taken to their components.
-fn point(value: &mut Value, name: &impl Fn(&str) -> String) {
+fn point_references(value: &mut Value, name: &impl Fn(&str) -> String) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 let taken = value.as_str().and_then(|text| text.strip_prefix(TAKEN));
                 match taken.filter(|_| key == "$ref").map(|taken| format!("{COMPONENTS}{}", name(taken))) {
                     Some(pointed) => *value = Value::String(pointed),
-                    None => point(value, name),
+                    None => point_references(value, name),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| point(item, name)),
+        Value::Array(items) => items.iter_mut().for_each(|item| point_references(item, name)),
         _ => {}
     }
 }

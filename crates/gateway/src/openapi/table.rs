@@ -14,25 +14,25 @@ mod work;
 use super::operation::Operation;
 
 /// Describes every route.
-pub fn operations() -> Vec<Operation> {
+pub fn all_operations() -> Vec<Operation> {
     [
-        node::node(),
-        said::events(),
-        said::deliveries(),
-        agents::agents(),
-        agents::tasks(),
-        work::sessions(),
-        work::runs(),
-        agents::tools(),
-        audit::audit(),
-        work::costs(),
-        rights::approvals(),
-        rights::budgets(),
-        node::tokens(),
-        rights::secrets(),
-        rights::capabilities(),
-        node::tenants(),
-        compatible::compatible(),
+        node::node_operations(),
+        said::event_operations(),
+        said::delivery_operations(),
+        agents::agent_operations(),
+        agents::task_operations(),
+        work::session_operations(),
+        work::run_operations(),
+        agents::tool_operations(),
+        audit::audit_operations(),
+        work::cost_operations(),
+        rights::approval_operations(),
+        rights::budget_operations(),
+        node::token_operations(),
+        rights::secret_operations(),
+        rights::capability_operations(),
+        node::tenant_operations(),
+        compatible::compatible_operations(),
     ]
     .concat()
 }

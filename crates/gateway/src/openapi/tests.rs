@@ -6,9 +6,9 @@ use dromia_contracts::ErrorCode;
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::document::{segment, segments};
-use super::page::page;
-use super::{Operation, document, operations};
+use super::document::{path_segments, segment_description};
+use super::page::render_page;
+use super::{Operation, all_operations, build_document};
 use crate::routes::ROUTES;
 
 fn strings<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
@@ -29,7 +29,7 @@ fn strings<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
 #[test]
 fn every_route_is_described_once_and_nothing_else_is() {
     let routes: Vec<_> = ROUTES.iter().map(|route| (route.method, route.path)).collect();
-    let operations = operations();
+    let operations = all_operations();
     let described: Vec<_> = operations.iter().map(|operation| (operation.method, operation.path)).collect();
     for route in &routes {
         let times = described.iter().filter(|known| *known == route).count();
@@ -47,15 +47,18 @@ fn every_route_is_described_once_and_nothing_else_is() {
     for operation in &operations {
         let path = operation.path;
         assert!(!operation.gives.is_empty(), "{path} gives nothing");
-        for name in segments(path) {
-            assert!(segment(name).is_some(), "say in document::segment what {{{name}}} of {path} is");
+        for name in path_segments(path) {
+            assert!(
+                segment_description(name).is_some(),
+                "say in document::segment what {{{name}}} of {path} is"
+            );
         }
     }
 }
 
 #[test]
 fn every_reference_resolves_and_every_component_is_used() {
-    let document = document();
+    let document = build_document();
     let mut references = Vec::new();
     strings(&document, "$ref", &mut references);
     for reference in &references {
@@ -72,7 +75,7 @@ fn every_reference_resolves_and_every_component_is_used() {
 
 #[test]
 fn every_parameter_and_answer_says_what_it_is() {
-    let document = document();
+    let document = build_document();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let parameters = operation["parameters"].as_array().into_iter().flatten();
@@ -87,7 +90,7 @@ fn every_parameter_and_answer_says_what_it_is() {
 
 #[test]
 fn what_a_request_may_leave_out_an_answer_has() {
-    let document = document();
+    let document = build_document();
     let required = |name: &str| {
         let schema = &document["components"]["schemas"][name];
         let required = schema["required"].as_array().into_iter().flatten();
@@ -110,7 +113,7 @@ fn a_route_of_another_interface_may_fail_in_its_own_shape() {
 #[test]
 fn the_page_escapes_what_the_document_says() {
     let document = json!({"info": {"title": "<b>", "version": "1", "description": "`a<b` & 'c'"}});
-    let page = page(&document);
+    let page = render_page(&document);
     assert!(page.contains("<title>&lt;b&gt; API</title>"), "{page}");
     assert!(page.contains("<p><code>a&lt;b</code> &amp; &#39;c&#39;</p>"), "{page}");
 }

@@ -6,7 +6,7 @@ use dromia_contracts::delivery::DeliveryState;
 
 /// Counts since the start of the process.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct OutboxCounters {
     pub(super) delivered: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) dead: AtomicU64,
@@ -14,8 +14,8 @@ pub(super) struct Counts {
     pub(super) targets: AtomicU64,
 }
 
-impl Counts {
-    pub(super) fn count(&self, state: DeliveryState) {
+impl OutboxCounters {
+    pub(super) fn count_outcome(&self, state: DeliveryState) {
         let counter = match state {
             DeliveryState::Delivered => &self.delivered,
             DeliveryState::Failed => &self.failed,

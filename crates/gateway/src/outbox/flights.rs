@@ -12,10 +12,10 @@ pub(super) const TENANT_MAX: usize = 16;
 
 /// Messages at work.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<Aloft>);
+pub(super) struct InFlightDeliveries(Mutex<InFlightTargets>);
 
 #[derive(Debug, Default)]
-struct Aloft {
+struct InFlightTargets {
     targets: HashSet<(TenantId, String)>,
     tenants: HashMap<TenantId, usize>,
 }
@@ -31,15 +31,19 @@ pub(super) enum NoFlight {
 
 /// A place, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Flight {
-    flights: Arc<Flights>,
+pub(super) struct InFlightPermit {
+    flights: Arc<InFlightDeliveries>,
     place: (TenantId, String),
 }
 
-impl Flights {
+impl InFlightDeliveries {
     /// Takes a place for a message.
-    pub(super) fn take_off(this: &Arc<Self>, tenant: TenantId, target: &str) -> Result<Flight, NoFlight> {
-        let mut aloft = this.aloft();
+    pub(super) fn take_off(
+        this: &Arc<Self>,
+        tenant: TenantId,
+        target: &str,
+    ) -> Result<InFlightPermit, NoFlight> {
+        let mut aloft = this.lock_targets();
         if aloft.targets.len() >= NODE_MAX {
             return Err(NoFlight::OfNode);
         }
@@ -50,28 +54,28 @@ impl Flights {
         }
         aloft.tenants.insert(tenant, of_tenant + 1);
         drop(aloft);
-        Ok(Flight { flights: Arc::clone(this), place })
+        Ok(InFlightPermit { flights: Arc::clone(this), place })
     }
 
     /// Tells whether a target has a message at work.
-    pub(super) fn has(&self, place: &(TenantId, String)) -> bool {
-        self.aloft().targets.contains(place)
+    pub(super) fn has_target(&self, place: &(TenantId, String)) -> bool {
+        self.lock_targets().targets.contains(place)
     }
 
     /// Counts the messages at work.
-    pub(super) fn count(&self) -> usize {
-        self.aloft().targets.len()
+    pub(super) fn count_in_flight(&self) -> usize {
+        self.lock_targets().targets.len()
     }
 
-    fn aloft(&self) -> MutexGuard<'_, Aloft> {
+    fn lock_targets(&self) -> MutexGuard<'_, InFlightTargets> {
         // Both maps change in one move, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlightPermit {
     fn drop(&mut self) {
-        let mut aloft = self.flights.aloft();
+        let mut aloft = self.flights.lock_targets();
         aloft.targets.remove(&self.place);
         if let Some(count) = aloft.tenants.get_mut(&self.place.0) {
             *count -= 1;
@@ -92,32 +96,34 @@ mod tests {
 
     #[test]
     fn a_target_has_one_message_at_work_and_a_tenant_its_share() {
-        let flights = Arc::new(Flights::default());
-        let take = |number, target: &str| Flights::take_off(&flights, tenant(number), target);
+        let flights = Arc::new(InFlightDeliveries::default());
+        let take = |number, target: &str| InFlightDeliveries::take_off(&flights, tenant(number), target);
         let first = take(1, "a").unwrap();
         assert_eq!(take(1, "a").err(), Some(NoFlight::OfTenant));
         let theirs = take(2, "a").expect("another tenant's target of that name is another target");
         let mine: Vec<_> = (1..TENANT_MAX).map(|n| take(1, &format!("t{n}")).unwrap()).collect();
         assert_eq!(take(1, "more").err(), Some(NoFlight::OfTenant));
-        assert_eq!(flights.count(), TENANT_MAX + 1);
+        assert_eq!(flights.count_in_flight(), TENANT_MAX + 1);
         drop(first);
-        assert!(!flights.has(&(tenant(1), "a".to_owned())));
+        assert!(!flights.has_target(&(tenant(1), "a".to_owned())));
         let again = take(1, "a").unwrap();
         drop((again, mine, theirs));
-        assert_eq!(flights.count(), 0);
+        assert_eq!(flights.count_in_flight(), 0);
     }
 
     #[test]
     fn the_node_has_an_end_that_no_tenant_reaches_alone() {
-        let flights = Arc::new(Flights::default());
+        let flights = Arc::new(InFlightDeliveries::default());
         let mut aloft = Vec::new();
         for number in 1..=4 {
             for target in 0..TENANT_MAX {
-                aloft.push(Flights::take_off(&flights, tenant(number), &target.to_string()).unwrap());
+                aloft.push(
+                    InFlightDeliveries::take_off(&flights, tenant(number), &target.to_string()).unwrap(),
+                );
             }
         }
-        assert_eq!(Flights::take_off(&flights, tenant(5), "a").err(), Some(NoFlight::OfNode));
+        assert_eq!(InFlightDeliveries::take_off(&flights, tenant(5), "a").err(), Some(NoFlight::OfNode));
         aloft.pop();
-        assert!(Flights::take_off(&flights, tenant(5), "a").is_ok());
+        assert!(InFlightDeliveries::take_off(&flights, tenant(5), "a").is_ok());
     }
 }

@@ -8,10 +8,10 @@ use dromia_contracts::BoxFuture;
 
 /// A message on its way to a receiver, signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct WebhookRequest {
     /// Where it goes, as the operator wrote it.
     pub url: String,
-    /// Headers beside the ones of HTTP itself.
+    /// Headers in addition to those of HTTP itself.
     pub headers: Vec<(&'static str, String)>,
     /// The message.
     pub body: Bytes,
@@ -19,9 +19,9 @@ pub struct Letter {
     pub timeout: Duration,
 }
 
-/// What came of a letter.
+/// The outcome of one webhook request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Posted {
+pub enum WebhookOutcome {
     /// The receiver answered.
     Answered {
         /// With this HTTP status; redirects included, none is followed.
@@ -41,9 +41,10 @@ pub enum Posted {
     },
 }
 
-/// Sends letters. It follows no redirect, sends each once, reads no more of an answer than its head, and ends within
-/// the letter's time. Where it cannot tell whether a byte has left, the answer is [`Posted::Unanswered`].
-pub trait Post: Send + Sync + fmt::Debug {
-    /// Sends a letter.
-    fn post(&self, letter: Letter) -> BoxFuture<'static, Posted>;
+/// Sends webhook requests. It follows no redirect, sends each once, reads no more of an answer than its head, and ends
+/// within the request's time. Where it cannot tell whether a byte has left, the answer is
+/// [`WebhookOutcome::Unanswered`].
+pub trait WebhookSender: Send + Sync + fmt::Debug {
+    /// Sends one webhook request.
+    fn send_webhook(&self, letter: WebhookRequest) -> BoxFuture<'static, WebhookOutcome>;
 }

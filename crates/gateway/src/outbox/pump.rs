@@ -5,123 +5,149 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dromia_contracts::agent::Handle;
-use dromia_contracts::delivery::{DeadReason, Delivery, OpenDelivery};
-use dromia_contracts::store::{Page, ReadError};
-use dromia_contracts::{Actor, Operator, Scope, TenantId};
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::clock::ClockSteps;
+use dromia_contracts::delivery::{DeadReason, DeliverySummary, OpenDelivery};
+use dromia_contracts::store::{PageRequest, ReadError};
+use dromia_contracts::{Actor, OperatorScope, Scope, TenantId};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::OutboxPorts;
-use super::bringing::Patience;
-use super::counts::Counts;
-use super::flights::{Flights, NoFlight};
-use super::policy::{Life, Step, interrupted, later, step};
-use crate::channel::{Channel, Channels};
+use super::bringing::CommitRetryLimit;
+use super::counts::OutboxCounters;
+use super::flights::{InFlightDeliveries, NoFlight};
+use super::policy::{
+    ClockJumps, DeliveryStep, ProcessLife, decide_step, saturating_later, settle_interrupted, time_left,
+};
+use crate::channel::{WebhookChannel, WebhookChannels};
 
-/// How long the pump rests when nobody rings and nothing is due.
+/// How long the pump rests when nothing wakes it and nothing is due.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long it rests after the store did not answer, or after a message could not be read.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// What every part of the outbox shares.
 #[derive(Debug)]
-pub(super) struct Pump {
+pub(super) struct OutboxPump {
     pub(super) ports: OutboxPorts,
-    pub(super) channels: Channels,
-    pub(super) operator: Operator,
-    pub(super) life: Life,
+    pub(super) channels: WebhookChannels,
+    pub(super) operator: OperatorScope,
+    pub(super) life: ProcessLife,
     pub(super) bell: Notify,
     pub(super) stop: CancellationToken,
-    pub(super) flights: Arc<Flights>,
-    pub(super) counts: Counts,
+    pub(super) flights: Arc<InFlightDeliveries>,
+    pub(super) counts: OutboxCounters,
 }
 
 /// What the pump remembers between two looks; bounded by the configured channels and by the targets of the store.
 #[derive(Debug, Default)]
-struct Memory {
-    tenants: HashMap<Handle, TenantId>,
+struct PumpState {
+    tenants: HashMap<HandleSlug, TenantId>,
     /// How many messages of an earlier life are still to be given up, by target; asked once in a life.
     excess: HashMap<Place, u64>,
     /// The tenant that was served last.
     last: Option<TenantId>,
+    /// How far the wall clock was set ahead since the start.
+    jumps: ClockJumps,
+    /// How many messages of an earlier life expired in this look.
+    outdated: u64,
 }
 
 /// A tenant and one of its targets.
 type Place = (TenantId, String);
 
 /// What waits for a flight, by tenant.
-type Ready = BTreeMap<TenantId, VecDeque<(Delivery, Arc<Channel>)>>;
+type Ready = BTreeMap<TenantId, VecDeque<(DeliverySummary, Arc<WebhookChannel>)>>;
 
-impl Pump {
+impl OutboxPump {
     pub(super) async fn run(self: Arc<Self>) {
-        let mut memory = Memory::default();
+        let mut memory = PumpState::default();
+        let clock = Arc::clone(&self.ports.runtime.clock);
+        let mut steps = ClockSteps::new(&*clock);
         while !self.stop.is_cancelled() {
-            let wake = match self.look(&mut memory).await {
+            if let Some(step) = steps.poll_step(&*clock)
+                && memory.jumps.note_step(step)
+            {
+                tracing::warn!(by = %step.by, "the clock was set ahead; messages that wait do not expire sooner for it");
+            }
+            let wake = match self.poll_targets(&mut memory).await {
                 Ok(wake) => wake,
                 Err(error) => {
                     tracing::warn!(%error, "the outbox cannot be read");
-                    later(self.now(), REST)
+                    saturating_later(self.now(), REST)
                 }
             };
             tokio::select! {
                 () = self.bell.notified() => {}
-                () = self.ports.runtime.clock.sleep_until(wake) => {}
+                () = clock.sleep(time_left(self.now(), wake)) => {}
                 () = self.stop.cancelled() => {}
             }
         }
     }
 
-    /// Looks at every target once; says when to look again if nobody rings.
-    async fn look(self: &Arc<Self>, memory: &mut Memory) -> Result<Timestamp, ReadError> {
-        self.number().await?;
+    /// Looks at every target once; returns when to look again if nothing wakes the pump.
+    async fn poll_targets(self: &Arc<Self>, memory: &mut PumpState) -> Result<Timestamp, ReadError> {
+        self.number_deliveries().await?;
         self.find_tenants(memory).await?;
-        let mut wake = later(self.now(), LOOK);
+        let mut wake = saturating_later(self.now(), LOOK);
         let (mut ready, mut targets) = (Ready::new(), 0);
-        let mut page = Page::first(Page::<Place>::LIMIT_MAX);
+        let mut page = PageRequest::first_page(PageRequest::<Place>::LIMIT_MAX);
         loop {
-            let heads = self.ports.store.outbox(&self.operator, page.clone()).await?;
+            let heads = self.ports.store.open_deliveries(&self.operator, page.clone()).await?;
             let Some(last) = heads.last() else { break };
             page.after = Some((last.tenant, last.delivery.target.clone()));
             let is_last = heads.len() < page.limit;
             for OpenDelivery { tenant, delivery } in heads {
                 targets += 1;
                 let place = (tenant, delivery.target.clone());
-                if self.flights.has(&place) {
+                if self.flights.has_target(&place) {
                     continue;
                 }
-                wake = wake.min(self.judge(memory, &mut ready, place, delivery).await?);
+                wake = wake.min(self.decide_delivery(memory, &mut ready, place, delivery).await?);
             }
             if is_last {
                 break;
             }
         }
         self.counts.targets.store(targets, Ordering::Relaxed);
-        self.dispatch(memory, ready);
+        self.dispatch_ready(memory, ready);
+        let outdated = std::mem::take(&mut memory.outdated);
+        if outdated > 0 {
+            // A clock that was set ahead while no server ran looks like the time that it left out.
+            tracing::warn!(
+                messages = outdated,
+                "messages of before this start have expired; if the clock was set ahead meanwhile, look at \
+                 `dromia delivery list` and have them sent with `dromia delivery redrive`"
+            );
+        }
         Ok(wake)
     }
 
     /// Decides about the first message of a target, and does what needs no flight. Says when to look again.
-    async fn judge(
+    async fn decide_delivery(
         &self,
-        memory: &mut Memory,
+        memory: &mut PumpState,
         ready: &mut Ready,
         place: Place,
-        delivery: Delivery,
+        delivery: DeliverySummary,
     ) -> Result<Timestamp, ReadError> {
-        let channel = self.channel(memory, &place);
+        let channel = self.find_channel(memory, &place);
         let excess = match &channel {
-            Some(channel) => self.excess(memory, &place, channel).await?,
+            Some(channel) => self.count_excess(memory, &place, channel).await?,
             None => 0,
         };
         let now = self.now();
-        match step(now, self.life, &delivery, channel.as_deref(), excess) {
-            Step::Rest => Ok(Timestamp::MAX),
-            Step::Wait(until) => Ok(until),
-            Step::Drop(reason) => {
+        match decide_step(now, self.life, &delivery, channel.as_deref(), excess, memory.jumps) {
+            DeliveryStep::Rest => Ok(Timestamp::MAX),
+            DeliveryStep::Wait(until) => Ok(until),
+            DeliveryStep::Drop(reason) => {
                 if !self.give_up(place.0, &delivery, reason).await {
-                    return Ok(later(now, REST));
+                    return Ok(saturating_later(now, REST));
+                }
+                if reason == DeadReason::Expired && delivery.since < self.life.began_at {
+                    memory.outdated += 1;
                 }
                 if reason == DeadReason::Backlog
                     && let Some(excess) = memory.excess.get_mut(&place)
@@ -131,13 +157,15 @@ impl Pump {
                 // The next message of the target is looked at at once.
                 Ok(now)
             }
-            Step::Interrupted => {
-                let settled = interrupted(now, &delivery, channel.as_deref());
+            DeliveryStep::Interrupted => {
+                let settled = settle_interrupted(now, &delivery, channel.as_deref());
                 let (tenant, attempt) = (place.0, delivery.attempts);
-                let done = self.settled(tenant, &delivery, attempt, settled, Patience::UntilStopped).await;
-                Ok(if done { now } else { later(now, REST) })
+                let done = self
+                    .commit_outcome(tenant, &delivery, attempt, settled, CommitRetryLimit::UntilStopped)
+                    .await;
+                Ok(if done { now } else { saturating_later(now, REST) })
             }
-            Step::Send => {
+            DeliveryStep::Send => {
                 if let Some(channel) = channel {
                     ready.entry(place.0).or_default().push_back((delivery, channel));
                 }
@@ -147,8 +175,8 @@ impl Pump {
     }
 
     /// Gives flights to what is ready: one message of each tenant in turn, beginning after the one that was served
-    /// last. What finds no flight is looked at again when one lands, which rings.
-    fn dispatch(self: &Arc<Self>, memory: &mut Memory, mut ready: Ready) {
+    /// last. What finds no flight is looked at again when one lands, which wakes the pump.
+    fn dispatch_ready(self: &Arc<Self>, memory: &mut PumpState, mut ready: Ready) {
         let mut order: Vec<_> = ready.keys().copied().collect();
         let begin = memory.last.map_or(0, |last| order.partition_point(|tenant| *tenant <= last));
         order.rotate_left(begin);
@@ -157,14 +185,14 @@ impl Pump {
             for tenant in &order {
                 let Some(queue) = ready.get_mut(tenant) else { continue };
                 let Some((delivery, _)) = queue.front() else { continue };
-                let flight = match Flights::take_off(&self.flights, *tenant, &delivery.target) {
+                let flight = match InFlightDeliveries::take_off(&self.flights, *tenant, &delivery.target) {
                     Ok(flight) => flight,
                     Err(NoFlight::OfTenant) => continue,
                     Err(NoFlight::OfNode) => return,
                 };
                 if let Some((delivery, channel)) = queue.pop_front() {
                     let pump = Arc::clone(self);
-                    let bring = pump.bring(flight, *tenant, delivery, channel);
+                    let bring = pump.deliver_message(flight, *tenant, delivery, channel);
                     self.ports.runtime.spawn.spawn(Box::pin(bring));
                     memory.last = Some(*tenant);
                     served = true;
@@ -177,8 +205,8 @@ impl Pump {
     }
 
     /// Finds the ids of the tenants that have channels.
-    async fn find_tenants(&self, memory: &mut Memory) -> Result<(), ReadError> {
-        for handle in self.channels.tenants() {
+    async fn find_tenants(&self, memory: &mut PumpState) -> Result<(), ReadError> {
+        for handle in self.channels.channel_tenants() {
             if !memory.tenants.contains_key(handle)
                 && let Some(tenant) = self.ports.store.tenant_by_handle(&self.operator, handle).await?
             {
@@ -189,13 +217,18 @@ impl Pump {
     }
 
     /// Finds the channel of a target. One of another tenant is none: a name alone opens no way out.
-    fn channel(&self, memory: &Memory, (tenant, target): &Place) -> Option<Arc<Channel>> {
+    fn find_channel(&self, memory: &PumpState, (tenant, target): &Place) -> Option<Arc<WebhookChannel>> {
         let channel = self.channels.of_target(target)?;
         (memory.tenants.get(&channel.tenant) == Some(tenant)).then(|| Arc::clone(channel))
     }
 
     /// How many messages of an earlier life are still to be given up before a target.
-    async fn excess(&self, memory: &mut Memory, place: &Place, channel: &Channel) -> Result<u64, ReadError> {
+    async fn count_excess(
+        &self,
+        memory: &mut PumpState,
+        place: &Place,
+        channel: &WebhookChannel,
+    ) -> Result<u64, ReadError> {
         if let Some(excess) = memory.excess.get(place) {
             return Ok(*excess);
         }
@@ -205,10 +238,9 @@ impl Pump {
         Ok(excess)
     }
 
-    pub(super) async fn rest(&self, how_long: Duration) {
-        let end = later(self.now(), how_long);
+    pub(super) async fn rest_for(&self, how_long: Duration) {
         tokio::select! {
-            () = self.ports.runtime.clock.sleep_until(end) => {}
+            () = self.ports.runtime.clock.sleep(how_long) => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -218,7 +250,7 @@ impl Pump {
     }
 
     /// The scope in which a tenant's messages are read.
-    pub(super) fn scope(&self, tenant: TenantId) -> Scope {
-        self.ports.authority.scope(tenant, Actor::new("outbox"))
+    pub(super) fn tenant_scope(&self, tenant: TenantId) -> Scope {
+        self.ports.authority.issue_scope(tenant, Actor::new("outbox"))
     }
 }

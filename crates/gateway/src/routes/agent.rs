@@ -4,19 +4,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dromia_api::List;
-use dromia_api::agent::{Agent, CreateAgent, Deleted};
+use dromia_api::ListPage;
+use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
 use dromia_contracts::agent::{self, AgentState};
 use dromia_contracts::runs::NewAgent;
-use dromia_contracts::store::Page;
+use dromia_contracts::store::PageRequest;
 use dromia_contracts::{AgentId, ErrorCode, Scope};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{JsonBody, Params, Segments, page_limit};
-use crate::failure::{Answer, Failure};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
+use crate::failure::{Answer, ApiError};
 use crate::wire;
 
 /// The longest display name, in bytes.
@@ -27,7 +27,7 @@ const LABELS_MAX: usize = 64;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct AgentListQuery {
     /// Only agents after this one; the `next` of the page before.
     after: Option<AgentId>,
     /// The most rows, from 1 to 256; 50 where it is absent.
@@ -35,29 +35,31 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_agents(
     State(core): State<Shared>,
     caller: Caller,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Agent>>> {
+    QueryParams(listing): QueryParams<AgentListQuery>,
+) -> Answer<Json<ListPage<AgentResource>>> {
     let limit = page_limit(listing.limit)?;
-    let page = Page { after: listing.after, limit };
+    let page = PageRequest { after: listing.after, limit };
     let agents = core.ports.store.agents(&caller.scope, None, page).await?;
-    let items = agents.into_iter().map(|agent| wire::agent(agent, None)).collect();
-    Ok(Json(List::page(items, limit, |agent| agent.id.to_string())))
+    let items = agents.into_iter().map(|agent| wire::api_agent(agent, None)).collect();
+    Ok(Json(ListPage::from_limited(items, limit, |agent| agent.id.to_string())))
 }
 
-pub(crate) async fn create(
+pub(crate) async fn create_agent(
     State(core): State<Shared>,
     caller: Caller,
     JsonBody(new): JsonBody<CreateAgent>,
 ) -> Answer<Response> {
     let display_name = new.display_name.unwrap_or_else(|| new.handle.to_string());
     if display_name.trim().is_empty() || display_name.len() > DISPLAY_NAME_BYTES_MAX {
-        return Err(Failure::invalid(format!("`display_name` must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes")));
+        return Err(ApiError::invalid_request(format!(
+            "`display_name` must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes"
+        )));
     }
     if new.labels.len() > LABELS_MAX {
-        return Err(Failure::invalid(format!("an agent has at most {LABELS_MAX} labels")));
+        return Err(ApiError::invalid_request(format!("an agent has at most {LABELS_MAX} labels")));
     }
     let config = new.config.clone();
     let new = NewAgent { handle: new.handle, display_name, labels: new.labels, config: new.config };
@@ -69,74 +71,93 @@ pub(crate) async fn create(
         created
     });
     let agent = created.await?;
-    Ok((StatusCode::CREATED, Json(wire::agent(agent, Some(config)))).into_response())
+    Ok((StatusCode::CREATED, Json(wire::api_agent(agent, Some(config)))).into_response())
 }
 
-pub(crate) async fn show(
+pub(crate) async fn show_agent(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<Agent>> {
-    let agent = find(&core, &caller.scope, &name).await?;
-    let revision = core.ports.store.revision(&caller.scope, agent.id, agent.revision).await?;
-    Ok(Json(wire::agent(agent, revision.map(|revision| revision.config))))
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<AgentResource>> {
+    let agent = find_agent(&core, &caller.scope, &name).await?;
+    let revision = core.ports.store.agent_revision(&caller.scope, agent.id, agent.revision).await?;
+    Ok(Json(wire::api_agent(agent, revision.map(|revision| revision.config))))
 }
 
-pub(crate) async fn delete(
+pub(crate) async fn delete_agent(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<Deleted>> {
-    let agent = find(&core, &caller.scope, &name).await?.id;
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<DeletionReport>> {
+    let tenant = caller.scope.tenant();
+    let agent = match find_agent(&core, &caller.scope, &name).await {
+        Ok(agent) => agent,
+        // The answer to the first request may have been lost: it is given again, for a while.
+        Err(failure) if failure.code() == ErrorCode::AgentNotFound => {
+            let erased = core.erased.get(&(tenant, name)).ok_or(failure)?;
+            return Ok(Json(DeletionReport { erased }));
+        }
+        Err(failure) => return Err(failure),
+    };
     let shared = Shared::clone(&core);
     let erased = core.ports.runtime.carried_through(async move {
-        let erased = shared.ports.runs.agent_delete(caller.scope, agent).await;
+        let erased = shared.ports.runs.agent_delete(caller.scope, agent.id).await;
         shared.agents.forget_all();
+        if let Ok(erased) = &erased {
+            for name in [agent.id.to_string(), agent.handle.to_string()] {
+                shared.erased.put((tenant, name), *erased);
+            }
+        }
         erased
     });
-    Ok(Json(Deleted { erased: erased.await? }))
+    Ok(Json(DeletionReport { erased: erased.await? }))
 }
 
-pub(crate) async fn pause(
+pub(crate) async fn pause_agent(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<Agent>> {
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<AgentResource>> {
     set_state(&core, caller, &name, AgentState::Paused).await
 }
 
-pub(crate) async fn resume(
+pub(crate) async fn resume_agent(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<Agent>> {
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<AgentResource>> {
     set_state(&core, caller, &name, AgentState::Running).await
 }
 
-pub(crate) async fn terminate(
+pub(crate) async fn terminate_agent(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<Agent>> {
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<AgentResource>> {
     set_state(&core, caller, &name, AgentState::Terminated).await
 }
 
-async fn set_state(core: &Core, caller: Caller, name: &str, to: AgentState) -> Answer<Json<Agent>> {
-    let agent = find(core, &caller.scope, name).await?.id;
+async fn set_state(
+    core: &GatewayCore,
+    caller: Caller,
+    name: &str,
+    to: AgentState,
+) -> Answer<Json<AgentResource>> {
+    let agent = find_agent(core, &caller.scope, name).await?.id;
     let agent = core.ports.runs.agent_set_state(caller.scope, agent, to).await?;
-    Ok(Json(wire::agent(agent, None)))
+    Ok(Json(wire::api_agent(agent, None)))
 }
 
 /// Finds an agent by its id or handle.
-pub(crate) async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<agent::Agent> {
+pub(crate) async fn find_agent(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<agent::AgentRecord> {
     let found = match (name.parse(), name.parse()) {
         (Ok(id), _) => core.ports.store.agent(scope, id).await?,
         (Err(_), Ok(handle)) => core.ports.store.agent_by_handle(scope, &handle).await?,
         (Err(_), Err(_)) => None,
     };
-    found.ok_or_else(|| Failure::absent(ErrorCode::AgentNotFound, "agent", name))
+    found.ok_or_else(|| ApiError::not_found(ErrorCode::AgentNotFound, "agent", name))
 }
 
-pub(crate) fn no_such_agent() -> Failure {
-    Failure::new(ErrorCode::AgentNotFound, "no such agent")
+pub(crate) fn no_such_agent() -> ApiError {
+    ApiError::new(ErrorCode::AgentNotFound, "no such agent")
 }

@@ -1,29 +1,31 @@
-//! Approvals of a tenant: list, show, answer; and the rules that answer ahead. A tenant has so few rules that a list is
-//! one page.
+//! Approvals of a tenant: list, show, answer; and the rules that answer in advance. A tenant has so few rules that a
+//! list is one page.
 
 use axum::Json;
 use axum::extract::State;
-use dromia_api::List;
-use dromia_api::approval::{AnswerApproval, Approval, ApprovalRule, ReachKind, SetApprovalRule};
+use dromia_api::ListPage;
+use dromia_api::approval::{
+    AnswerApproval, ApprovalResource, ApprovalRuleResource, ReachKind, SetApprovalRule,
+};
 use dromia_contracts::approval::{ALSO_MAX, DeclaredRule};
-use dromia_contracts::runs::{Answer as Given, NewRule, Reach};
-use dromia_contracts::store::{ApprovalFilter, Page};
+use dromia_contracts::runs::{ApprovalDecision as Given, ApprovalReach, NewRule};
+use dromia_contracts::store::{ApprovalFilter, PageRequest};
 use dromia_contracts::token::TokenScope;
 use dromia_contracts::{ApprovalId, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::agent::find;
+use super::agent::find_agent;
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::{JsonBody, Params, Segments, id, page_limit};
-use crate::failure::{Answer, Failure};
+use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit, parse_id};
+use crate::failure::{Answer, ApiError};
 use crate::wire;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct ApprovalListQuery {
     /// Only approvals of this agent, by handle or id.
     agent: Option<String>,
     /// Only those that may still be answered.
@@ -36,97 +38,103 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_approvals(
     State(core): State<Shared>,
     caller: Caller,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Approval>>> {
+    QueryParams(listing): QueryParams<ApprovalListQuery>,
+) -> Answer<Json<ListPage<ApprovalResource>>> {
     let limit = page_limit(listing.limit)?;
     let now = core.ports.runtime.clock.now();
-    let after = listing.after.as_deref().map(id).transpose()?;
+    let after = listing.after.as_deref().map(parse_id).transpose()?;
     let agent = match &listing.agent {
-        Some(name) => Some(find(&core, &caller.scope, name).await?.id),
+        Some(name) => Some(find_agent(&core, &caller.scope, name).await?.id),
         None => None,
     };
     let filter = ApprovalFilter { agent, open_at: listing.open.then_some(now) };
-    let found = core.ports.store.approvals(&caller.scope, filter, Page { after, limit }).await?;
-    let items = found.into_iter().map(|approval| wire::approval(approval, now)).collect();
-    Ok(Json(List::page(items, limit, |approval: &Approval| approval.id.to_string())))
+    let found = core.ports.store.approvals(&caller.scope, filter, PageRequest { after, limit }).await?;
+    let items = found.into_iter().map(|approval| wire::api_approval(approval, now)).collect();
+    Ok(Json(ListPage::from_limited(items, limit, |approval: &ApprovalResource| approval.id.to_string())))
 }
 
-pub(crate) async fn show(
+pub(crate) async fn show_approval(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(approval): Segments<String>,
-) -> Answer<Json<Approval>> {
-    let found = core.ports.store.approval(&caller.scope, id(&approval)?).await?;
+    PathSegments(approval): PathSegments<String>,
+) -> Answer<Json<ApprovalResource>> {
+    let found = core.ports.store.approval(&caller.scope, parse_id(&approval)?).await?;
     let found = found.ok_or_else(|| {
-        Failure::new(ErrorCode::ApprovalNotFound, format!("there is no approval {approval}"))
+        ApiError::new(ErrorCode::ApprovalNotFound, format!("there is no approval {approval}"))
     })?;
-    Ok(Json(wire::approval(found, core.ports.runtime.clock.now())))
+    Ok(Json(wire::api_approval(found, core.ports.runtime.clock.now())))
 }
 
-pub(crate) async fn answer(
+pub(crate) async fn answer_approval(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(approval): Segments<String>,
+    PathSegments(approval): PathSegments<String>,
     JsonBody(body): JsonBody<AnswerApproval>,
-) -> Answer<Json<Approval>> {
-    let approval: ApprovalId = id(&approval)?;
+) -> Answer<Json<ApprovalResource>> {
+    let approval: ApprovalId = parse_id(&approval)?;
     let AnswerApproval { approve, reach, rule, reason, also } = body;
     if also.len() > ALSO_MAX {
         let text = format!("`also` names at most {ALSO_MAX} approvals, and here it names {}", also.len());
-        return Err(Failure::invalid(text).at("also"));
+        return Err(ApiError::invalid_request(text).at_field("also"));
     }
     if !also.is_empty() && reach == ReachKind::Always {
         let text = "`also` goes with no rule: a rule answers calls that nobody saw";
-        return Err(Failure::invalid(text).at("also"));
+        return Err(ApiError::invalid_request(text).at_field("also"));
     }
     if approve && reason.is_some() {
-        return Err(Failure::invalid("`reason` says why a call is refused").at("reason"));
+        return Err(ApiError::invalid_request("`reason` says why a call is refused").at_field("reason"));
     }
     let given = match (approve, reach, rule) {
-        (true, ReachKind::Once, None) => Given::Approve(Reach::Once),
-        (true, ReachKind::Session, None) => Given::Approve(Reach::Session),
+        (true, ReachKind::Once, None) => Given::Approve(ApprovalReach::Once),
+        (true, ReachKind::Session, None) => Given::Approve(ApprovalReach::Session),
         (true, ReachKind::Always, Some(rule)) => {
-            // It answers calls that nobody has seen yet.
+            // It answers calls that no person has seen yet.
             caller.must_have(TokenScope::Admin)?;
-            Given::Approve(Reach::Always { rule })
+            Given::Approve(ApprovalReach::Always { rule })
         }
         (false, ReachKind::Once, None) => Given::Deny { reason: reason.unwrap_or_default() },
         (true, ReachKind::Always, None) => {
-            return Err(Failure::invalid("`always` needs the rule that answers from now on").at("rule"));
+            return Err(ApiError::invalid_request("`always` needs the rule that answers from now on")
+                .at_field("rule"));
         }
         (true, ReachKind::Once | ReachKind::Session, Some(_)) => {
-            return Err(Failure::invalid("`rule` goes with the reach `always`").at("rule"));
+            return Err(ApiError::invalid_request("`rule` goes with the reach `always`").at_field("rule"));
         }
         (false, _, _) => {
-            return Err(
-                Failure::invalid("`reach`: a refusal is of one call; a rule may refuse others").at("reach")
-            );
+            return Err(ApiError::invalid_request(
+                "`reach`: a refusal is of one call; a rule may refuse others",
+            )
+            .at_field("reach"));
         }
     };
     let answered = core.ports.runs.approval_answer(caller.scope, approval, also, given).await?;
-    Ok(Json(wire::approval(answered, core.ports.runtime.clock.now())))
+    Ok(Json(wire::api_approval(answered, core.ports.runtime.clock.now())))
 }
 
-pub(crate) async fn rules(State(core): State<Shared>, caller: Caller) -> Answer<Json<List<ApprovalRule>>> {
+pub(crate) async fn list_approval_rules(
+    State(core): State<Shared>,
+    caller: Caller,
+) -> Answer<Json<ListPage<ApprovalRuleResource>>> {
     let now = core.ports.runtime.clock.now();
     let declared = core.ports.runs.approval_rules_declared();
-    let declared = DeclaredRule::named(&declared).map(|(name, rule)| wire::declared_rule(name, rule, now));
-    let mut items: Vec<ApprovalRule> = declared.collect();
+    let declared =
+        DeclaredRule::with_names(&declared).map(|(name, rule)| wire::declared_rule(name, rule, now));
+    let mut items: Vec<ApprovalRuleResource> = declared.collect();
     let rules = core.ports.store.approval_rules(&caller.scope).await?;
     items.extend(rules.into_iter().map(wire::approval_rule));
     // Both are bounded where they are made.
-    Ok(Json(List { items, next: None }))
+    Ok(Json(ListPage { items, next: None }))
 }
 
 pub(crate) async fn rule_set(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
+    PathSegments(name): PathSegments<String>,
     JsonBody(body): JsonBody<SetApprovalRule>,
-) -> Answer<Json<ApprovalRule>> {
+) -> Answer<Json<ApprovalRuleResource>> {
     let SetApprovalRule { answer, rule, agent, session, expires_in_seconds } = body;
     let now = core.ports.runtime.clock.now();
     let expires_at = expires_in_seconds.map(|seconds| {
@@ -134,7 +142,7 @@ pub(crate) async fn rule_set(
         now.checked_add(life).unwrap_or(Timestamp::MAX)
     });
     let agent = match agent {
-        Some(name) => Some(find(&core, &caller.scope, &name).await?.id),
+        Some(name) => Some(find_agent(&core, &caller.scope, &name).await?.id),
         None => None,
     };
     let new = NewRule { name, answer, rule, agent, session, expires_at };
@@ -144,7 +152,7 @@ pub(crate) async fn rule_set(
 pub(crate) async fn rule_remove(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<ApprovalRule>> {
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<ApprovalRuleResource>> {
     Ok(Json(wire::approval_rule(core.ports.runs.approval_rule_remove(caller.scope, name).await?)))
 }

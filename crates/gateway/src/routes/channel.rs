@@ -1,19 +1,20 @@
 //! `POST /v1/channels/{channel}/events`: a webhook comes in, known by its signature alone.
 //!
 //! Nothing of the message is looked at before it is known who signed it, and a stranger learns nothing, not even which
-//! channels there are. Nor does he have the vault opened by what nobody can have signed: what the message says about itself is
-//! looked at first. The sender's id is the idempotency key, so a repeat is one input; beyond the tolerance it is
-//! refused anyway. What comes in is text of another system: it is labelled as a claim and steers nothing by itself.
+//! channels there are. Nor can he have the vault opened for a message that cannot be signed: what the message says
+//! about itself is checked first. The sender's id is the idempotency key, so a repeat is one input; beyond the
+//! tolerance it is refused anyway. What comes in is text of another system: it is labelled as a claim and steers
+//! nothing by itself.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::Part;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{NewInput, Target};
+use dromia_contracts::runs::{InputTarget, NewInput};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{Digest, ErrorCode};
@@ -21,53 +22,55 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::event::named_agent;
-use crate::caller::{author, channel_scope};
-use crate::channel::{Channel, ChannelKey};
-use crate::core::{Core, Shared};
-use crate::extract::{Segments, read_body};
-use crate::failure::{Answer, Failure};
-use crate::ingress::{self, Bringer};
-use crate::signature::{Claims, ID_HEADER, Key, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
+use crate::caller::{channel_scope, input_author};
+use crate::channel::{ChannelKey, WebhookChannel};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{PathSegments, read_shared};
+use crate::failure::{Answer, ApiError};
+use crate::ingress::{self, Submitter};
+use crate::signature::{
+    ID_HEADER, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER, WebhookHeaders, WebhookSigningKey,
+};
 use crate::wire;
 
 /// The longest name of an actor, in bytes.
 const ACTOR_BYTES_MAX: usize = 128;
 
-pub(crate) async fn receive(
+pub(crate) async fn receive_event(
     State(core): State<Shared>,
-    Segments(name): Segments<String>,
+    PathSegments(name): PathSegments<String>,
     request: Request,
 ) -> Answer<Response> {
     let headers = request.headers().clone();
-    let forged = || Failure::new(ErrorCode::SignatureRefused, "no channel has signed this message");
-    let claims = claims(&headers).ok_or_else(forged)?;
-    let body = read_body(request, &core, core.config.body_bytes_max).await?;
+    let forged = || ApiError::new(ErrorCode::SignatureRefused, "no channel has signed this message");
+    let claims = read_webhook_headers(&headers).ok_or_else(forged)?;
+    let body = read_shared(request, &core).await?;
     let channel = core.ports.outbox.channels().get(&name).ok_or_else(forged)?;
-    // Why a key cannot be had is for the log: a stranger is told the same as of a channel that is not there.
+    // Why a key cannot be had is for the log: a stranger gets the same answer as for a channel that is not there.
     let now = core.ports.runtime.clock.now();
-    let key = key(&core, (&name, channel), claims, now);
+    let key = channel_key(&core, (&name, channel), claims, now);
     let key = key.await.map_err(|problem| forged().with_cause(problem))?;
-    match key.check(claims, &body, now, channel.tolerance) {
+    match key.verify_message(claims, &body, now, channel.tolerance) {
         Ok(()) => {}
         Err(SignatureError::Forged | SignatureError::Id) => return Err(forged()),
         Err(late @ SignatureError::Late) => {
-            return Err(Failure::new(ErrorCode::SignatureRefused, late.to_string())
+            return Err(ApiError::new(ErrorCode::SignatureRefused, late.to_string())
                 .with_hint("mend the clock of the sender, or sign the message anew"));
         }
     }
     let scope = channel_scope(&core, &name, &channel.tenant).await?;
-    let said = said(&body)?;
-    let author = author(&scope, said.actor.as_deref());
+    let said = read_message(&body)?;
+    let author = input_author(&scope, said.actor.as_deref());
     let agent = named_agent(&core, &scope, channel.agent.as_str()).await?;
     let key = SessionKey { platform: WEBHOOK.to_owned(), channel: name.clone(), actor: author.clone() };
     let input = NewInput {
-        target: Target::Key { agent, key },
+        target: InputTarget::Key { agent, key },
         author,
         history: Vec::new(),
         answers: None,
-        offer: Offer::default(),
+        offer: ClientOptions::default(),
         call: None,
-        parts: vec![Part::text(said.text, Label::CLAIM)],
+        parts: vec![ContentPart::new_text(said.text, Label::CLAIM)],
         key: Some(ItemKey {
             key: format!("{WEBHOOK}:{name}:{}", claims.id),
             request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
@@ -75,57 +78,63 @@ pub(crate) async fn receive(
         }),
         wait: false,
     };
-    let submitted = ingress::submit(&core, Bringer::Actor, scope, input).await.inspect_err(|failure| {
-        // The agent was deleted since its handle was looked up; the next message looks again.
-        if failure.code() == ErrorCode::AgentNotFound {
-            core.agents.forget_all();
-        }
-    })?;
-    Ok((StatusCode::ACCEPTED, Json(wire::accepted(&submitted))).into_response())
+    let submitted =
+        ingress::submit_input(&core, Submitter::Actor, scope, input).await.inspect_err(|failure| {
+            // The agent was deleted since its handle was looked up; the next message looks again.
+            if failure.code() == ErrorCode::AgentNotFound {
+                core.agents.forget_all();
+            }
+        })?;
+    Ok((StatusCode::ACCEPTED, Json(wire::event_accepted(&submitted))).into_response())
 }
 
 /// Finds the key of a channel, one of the vault only where the message may be signed with it: which of the rest is wrong, time
 /// included, the log says. The scope that opens one of the vault serves for nothing else.
-async fn key(
-    core: &Core,
-    (name, channel): (&str, &Channel),
-    claims: Claims<'_>,
+async fn channel_key(
+    core: &GatewayCore,
+    (name, channel): (&str, &WebhookChannel),
+    claims: WebhookHeaders<'_>,
     now: Timestamp,
-) -> Result<Key, String> {
+) -> Result<WebhookSigningKey, String> {
     if let ChannelKey::Held(key) = &channel.key {
         return Ok(key.clone());
     }
     claims
-        .check(now, channel.tolerance)
+        .check_headers(now, channel.tolerance)
         .map_err(|problem| format!("the secret of the channel {name} is not looked for: {problem}"))?;
-    let scope = channel_scope(core, name, &channel.tenant).await.map_err(|failure| failure.text())?;
-    let found = core.ports.outbox.key(name, channel, &scope).await;
+    let scope = channel_scope(core, name, &channel.tenant).await.map_err(|failure| failure.full_message())?;
+    let found = core.ports.outbox.channel_key(name, channel, &scope).await;
     found.map_err(|problem| format!("the secret of the channel {name} cannot check: {problem}"))
 }
 
 /// Reads what a message says about itself; nothing if a header is missing, doubled or no text.
-fn claims(headers: &HeaderMap) -> Option<Claims<'_>> {
+fn read_webhook_headers(headers: &HeaderMap) -> Option<WebhookHeaders<'_>> {
     let one = |name: &str| {
         let mut values = headers.get_all(name).iter();
         let value = values.next()?.to_str().ok()?;
         values.next().is_none().then_some(value)
     };
-    Some(Claims { id: one(ID_HEADER)?, timestamp: one(TIMESTAMP_HEADER)?, signature: one(SIGNATURE_HEADER)? })
+    Some(WebhookHeaders {
+        id: one(ID_HEADER)?,
+        timestamp: one(TIMESTAMP_HEADER)?,
+        signature: one(SIGNATURE_HEADER)?,
+    })
 }
 
 /// What a message says, and for whom.
 #[derive(Debug, PartialEq, Eq)]
-struct Said {
+struct WebhookMessage {
     text: String,
     actor: Option<String>,
 }
 
 /// Takes `data.text` for what is said and `data.actor` for who says it; a message without a text is said as a whole.
-fn said(body: &[u8]) -> Answer<Said> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Failure::invalid(format!("the body is not what this route takes: {error}")))?;
+fn read_message(body: &[u8]) -> Answer<WebhookMessage> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        ApiError::invalid_request(format!("the body is not what this route takes: {error}"))
+    })?;
     if !value.is_object() {
-        return Err(Failure::invalid("the body is not what this route takes: expected an object"));
+        return Err(ApiError::invalid_request("the body is not what this route takes: expected an object"));
     }
     let data = &value["data"];
     let actor = data["actor"].as_str().map(str::to_owned);
@@ -133,16 +142,16 @@ fn said(body: &[u8]) -> Answer<Said> {
         |name: &String| name.is_empty() || name.len() > ACTOR_BYTES_MAX || name.chars().any(char::is_control);
     if actor.as_ref().is_some_and(bad) {
         let text = format!("`data.actor` must be 1 to {ACTOR_BYTES_MAX} bytes without control characters");
-        return Err(Failure::invalid(text).at("data.actor"));
+        return Err(ApiError::invalid_request(text).at_field("data.actor"));
     }
     let text = match data["text"].as_str() {
         Some(text) => text.to_owned(),
         None => String::from_utf8_lossy(body).into_owned(),
     };
     if text.trim().is_empty() {
-        return Err(Failure::invalid("`data.text` is empty").at("data.text"));
+        return Err(ApiError::invalid_request("`data.text` is empty").at_field("data.text"));
     }
-    Ok(Said { text, actor })
+    Ok(WebhookMessage { text, actor })
 }
 
 #[cfg(test)]
@@ -151,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_text_is_said_by_its_actor_and_anything_else_as_a_whole() {
-        let read = |body: &str| said(body.as_bytes()).map(|said| (said.text, said.actor)).ok();
+        let read = |body: &str| read_message(body.as_bytes()).map(|said| (said.text, said.actor)).ok();
         let text = |text: &str, actor: Option<&str>| Some((text.to_owned(), actor.map(str::to_owned)));
         assert_eq!(read(r#"{"type":"x","data":{"text":"hi","actor":"ada"}}"#), text("hi", Some("ada")));
         assert_eq!(read(r#"{"data":{"text":"hi"}}"#), text("hi", None));

@@ -13,24 +13,24 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use dromia_api::cost::{CostBy, CostGroup, CostSummary, RunCost};
-use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::entry::{DecodeError, Entry};
-use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody};
-use dromia_contracts::store::{Page, RunFilter, RunSpending, StoredEntry};
+use dromia_contracts::store::{PageRequest, RunFilter, RunSpending, StoredEntry};
 use dromia_contracts::{AgentId, ErrorCode, RunId, Scope};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{Params, Segments, id, page_limit};
-use crate::failure::{Answer, Failure};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
+use crate::failure::{Answer, ApiError};
 use crate::wire;
 
 /// The most runs that one summary counts.
-const RUNS_MAX: usize = 64 * Page::<RunId>::LIMIT_MAX;
+const RUNS_MAX: usize = 64 * PageRequest::<RunId>::LIMIT_MAX;
 
 /// The most runs that one summary by model counts.
 const RUNS_BY_MODEL_MAX: usize = 2048;
@@ -55,7 +55,7 @@ const RESUMES_MAX: usize = 64;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Summing {
+pub(crate) struct CostSummaryQuery {
     /// Only runs that began at this time (RFC 3339) or later, or so long ago: `90m`, `24h`, `7d`.
     since: Option<String>,
     /// By what the groups are made; by agent where it is absent.
@@ -66,14 +66,14 @@ pub(crate) struct Summing {
     after: Option<RunId>,
 }
 
-pub(crate) async fn summary(
+pub(crate) async fn summarize_costs(
     State(core): State<Shared>,
     caller: Caller,
-    Params(summing): Params<Summing>,
+    QueryParams(summing): QueryParams<CostSummaryQuery>,
 ) -> Answer<Json<CostSummary>> {
-    let since = summing.since.map(|since| begin(core.ports.runtime.clock.now(), &since)).transpose()?;
+    let since = summing.since.map(|since| parse_since(core.ports.runtime.clock.now(), &since)).transpose()?;
     let agent = match &summing.agent {
-        Some(name) => Some(super::agent::find(&core, &caller.scope, name).await?.id),
+        Some(name) => Some(super::agent::find_agent(&core, &caller.scope, name).await?.id),
         None => None,
     };
     let filter = RunFilter { agent, ..RunFilter::default() };
@@ -81,14 +81,14 @@ pub(crate) async fn summary(
     let by = summing.by.unwrap_or_default();
     let (most, read) = match by {
         CostBy::Model => (RUNS_BY_MODEL_MAX, RUNS_BY_MODEL_READ),
-        CostBy::Agent | CostBy::Day => (RUNS_MAX, Page::<RunId>::LIMIT_MAX),
+        CostBy::Agent | CostBy::Day => (RUNS_MAX, PageRequest::<RunId>::LIMIT_MAX),
     };
     let mut sum = CostSummary::new(by, since);
     let mut groups = BTreeMap::new();
     let mut after = summing.after;
     'pages: for _ in 0..most / read {
-        let page = Page { after, limit: read };
-        let runs = spending(&core, &caller.scope, by, filter, page).await?;
+        let page = PageRequest { after, limit: read };
+        let runs = read_spending(&core, &caller.scope, by, filter, page).await?;
         let is_last = runs.len() < read;
         for spending in runs {
             // Ids sort by the time at which a run began, so everything that follows is older.
@@ -101,7 +101,7 @@ pub(crate) async fn summary(
                 sum.imported += 1;
                 continue;
             }
-            count(&mut sum, &mut groups, spending);
+            add_spending(&mut sum, &mut groups, spending);
         }
         if is_last {
             after = None;
@@ -110,7 +110,7 @@ pub(crate) async fn summary(
     }
     sum.next = after;
     sum.groups = groups.into_values().collect();
-    sum.sort();
+    sum.sort_groups();
     if by == CostBy::Agent {
         name_agents(&core, &caller.scope, &mut sum.groups).await?;
     }
@@ -118,9 +118,11 @@ pub(crate) async fn summary(
 }
 
 /// Reads when to begin.
-pub(super) fn begin(now: Timestamp, since: &str) -> Answer<Timestamp> {
+pub(super) fn parse_since(now: Timestamp, since: &str) -> Answer<Timestamp> {
     let unreadable = || {
-        Failure::invalid("`since` must be a time such as 2026-01-02T00:00:00Z, or how long ago, such as 24h")
+        ApiError::invalid_request(
+            "`since` must be a time such as 2026-01-02T00:00:00Z, or how long ago, such as 24h",
+        )
     };
     if let Ok(at) = since.parse() {
         return Ok(at);
@@ -139,12 +141,12 @@ pub(super) fn begin(now: Timestamp, since: &str) -> Answer<Timestamp> {
     Ok(now.checked_sub(SignedDuration::from_secs(ago)).unwrap_or(Timestamp::MIN))
 }
 
-async fn spending(
-    core: &Core,
+async fn read_spending(
+    core: &GatewayCore,
     scope: &Scope,
     by: CostBy,
     filter: RunFilter,
-    page: Page<RunId>,
+    page: PageRequest<RunId>,
 ) -> Answer<Vec<RunSpending>> {
     let store = &core.ports.store;
     Ok(match by {
@@ -156,9 +158,9 @@ async fn spending(
     })
 }
 
-fn count(sum: &mut CostSummary, groups: &mut BTreeMap<String, CostGroup>, spending: RunSpending) {
+fn add_spending(sum: &mut CostSummary, groups: &mut BTreeMap<String, CostGroup>, spending: RunSpending) {
     let RunSpending { run, models } = spending;
-    let own = Spent::from(&run);
+    let own = CostTotals::from(&run);
     sum.runs += 1;
     let parts = match sum.by {
         CostBy::Agent => vec![(run.agent.to_string(), own)],
@@ -167,16 +169,16 @@ fn count(sum: &mut CostSummary, groups: &mut BTreeMap<String, CostGroup>, spendi
     };
     for (key, spent) in parts {
         sum.total.add(spent);
-        let empty = || CostGroup { key: key.clone(), name: None, runs: 0, spent: Spent::default() };
+        let empty = || CostGroup { key: key.clone(), name: None, runs: 0, spent: CostTotals::default() };
         let group = groups.entry(key.clone()).or_insert_with(empty);
         group.runs += 1;
         group.spent.add(spent);
     }
 }
 
-async fn name_agents(core: &Core, scope: &Scope, groups: &mut [CostGroup]) -> Answer<()> {
+async fn name_agents(core: &GatewayCore, scope: &Scope, groups: &mut [CostGroup]) -> Answer<()> {
     for group in groups.iter_mut().take(NAMES_MAX) {
-        let agent = core.ports.store.agent(scope, id::<AgentId>(&group.key)?).await?;
+        let agent = core.ports.store.agent(scope, parse_id::<AgentId>(&group.key)?).await?;
         group.name = agent.map(|agent| agent.handle.to_string());
     }
     Ok(())
@@ -184,7 +186,7 @@ async fn name_agents(core: &Core, scope: &Scope, groups: &mut [CostGroup]) -> An
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Pricing {
+pub(crate) struct RunCostQuery {
     /// Only attempts after this entry; the `next` of the answer before.
     after: Option<u64>,
     /// The most attempts, from 1 to 256; 50 where it is absent.
@@ -192,22 +194,22 @@ pub(crate) struct Pricing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn run(
+pub(crate) async fn show_run_cost(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
-    Params(pricing): Params<Pricing>,
+    PathSegments(run): PathSegments<String>,
+    QueryParams(pricing): QueryParams<RunCostQuery>,
 ) -> Answer<Json<RunCost>> {
     let limit = page_limit(pricing.limit)?;
-    let run = super::run::find(&core, &caller.scope, id(&run)?).await?;
+    let run = super::run::find_run(&core, &caller.scope, parse_id(&run)?).await?;
     let after = pricing.after.unwrap_or(0);
     if after > run.last_seq {
-        return Err(Failure::new(
+        return Err(ApiError::new(
             ErrorCode::CursorInFuture,
             format!("the cursor is {after}, and the last entry is {}", run.last_seq),
         ));
     }
-    let own = Spent::from(&run);
+    let own = CostTotals::from(&run);
     let mut cost = RunCost {
         run: run.id,
         status: run.head.status,
@@ -219,10 +221,10 @@ pub(crate) async fn run(
         attempts: Vec::new(),
         next: None,
     };
-    attempts(&core, &caller.scope, &mut cost, after, limit).await?;
+    read_attempts(&core, &caller.scope, &mut cost, after, limit).await?;
     let (resumed, is_all) = resumed_by(&core, &caller.scope, run).await?;
     for resumed in resumed {
-        cost.total.add(Spent::from(&resumed));
+        cost.total.add(CostTotals::from(&resumed));
         cost.resumed_by.push(resumed.id);
     }
     if !is_all {
@@ -232,11 +234,17 @@ pub(crate) async fn run(
 }
 
 /// Reads attempts off the journal, up to the entry of which the row knew.
-async fn attempts(core: &Core, scope: &Scope, cost: &mut RunCost, after: u64, limit: usize) -> Answer<()> {
-    let mut ledger = Ledger::default();
+async fn read_attempts(
+    core: &GatewayCore,
+    scope: &Scope,
+    cost: &mut RunCost,
+    after: u64,
+    limit: usize,
+) -> Answer<()> {
+    let mut ledger = CostLedger::default();
     let (mut cursor, mut bytes) = (after, 0);
     while cursor < cost.last_seq {
-        let entries = core.ports.store.journal(scope, cost.run, cursor, READ).await?;
+        let entries = core.ports.store.journal_entries(scope, cost.run, cursor, READ).await?;
         if entries.is_empty() {
             break;
         }
@@ -248,12 +256,12 @@ async fn attempts(core: &Core, scope: &Scope, cost: &mut RunCost, after: u64, li
                 // A newer version wrote it; its run is held until that version is back.
                 Err(DecodeError::Unknown { .. }) => continue,
                 Err(error) => {
-                    let failure = Failure::new(ErrorCode::JournalUnreadable, format!("entry {cursor}"));
+                    let failure = ApiError::new(ErrorCode::JournalUnreadable, format!("entry {cursor}"));
                     return Err(failure.with_cause(error.to_string()));
                 }
             };
-            let Some(attempt) = ledger.take(stored.seq, stored.at, &entry) else { continue };
-            cost.attempts.push(wire::attempt(attempt));
+            let Some(attempt) = ledger.apply_entry(stored.seq, stored.at, &entry) else { continue };
+            cost.attempts.push(wire::api_attempt(attempt));
             if (cost.attempts.len() >= limit || bytes >= PAGE_BYTES) && cursor < cost.last_seq {
                 // An attempt that ends with the next one's beginning would be torn; the engine writes no such thing.
                 cost.next = Some(cursor);
@@ -261,19 +269,19 @@ async fn attempts(core: &Core, scope: &Scope, cost: &mut RunCost, after: u64, li
             }
         }
     }
-    cost.attempts.extend(ledger.open().cloned().map(wire::attempt));
+    cost.attempts.extend(ledger.open_attempt().cloned().map(wire::api_attempt));
     Ok(())
 }
 
 /// Finds the runs that went on from a yielded one, each from the one before, and tells whether these are all.
-async fn resumed_by(core: &Core, scope: &Scope, run: Run) -> Answer<(Vec<Run>, bool)> {
+async fn resumed_by(core: &GatewayCore, scope: &Scope, run: RunRecord) -> Answer<(Vec<RunRecord>, bool)> {
     let mut resumed = Vec::new();
     let mut last = run;
     while last.head.status == RunStatus::Yielded {
         let next = match next_run(core, scope, &last).await? {
-            Resumed::By(next) => next,
-            Resumed::Not => break,
-            Resumed::TooFar => return Ok((resumed, false)),
+            RunContinuation::By(next) => next,
+            RunContinuation::Not => break,
+            RunContinuation::TooFar => return Ok((resumed, false)),
         };
         if resumed.len() == RESUMES_MAX {
             return Ok((resumed, false));
@@ -286,7 +294,7 @@ async fn resumed_by(core: &Core, scope: &Scope, run: Run) -> Answer<(Vec<Run>, b
 }
 
 /// What the inbox says of a yielded run.
-enum Resumed {
+enum RunContinuation {
     /// This run went on from it.
     By(RunId),
     /// None did.
@@ -297,25 +305,25 @@ enum Resumed {
 
 /// Finds the run that took the wish to go on from a yielded run. The wish lies in the session's inbox behind what
 /// the yielded run took.
-async fn next_run(core: &Core, scope: &Scope, yielded: &Run) -> Answer<Resumed> {
+async fn next_run(core: &GatewayCore, scope: &Scope, yielded: &RunRecord) -> Answer<RunContinuation> {
     let store = &core.ports.store;
-    let first = store.journal(scope, yielded.id, 0, 1).await?;
+    let first = store.journal_entries(scope, yielded.id, 0, 1).await?;
     let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
-        return Ok(Resumed::Not);
+        return Ok(RunContinuation::Not);
     };
     let owner = InboxOwner::Session(yielded.session);
     let mut after = started.after + started.items.len() as u64;
     for _ in 0..RESUME_READS_MAX {
-        let items = store.inbox(scope, owner, after, READ).await?;
+        let items = store.inbox_items(scope, owner, after, READ).await?;
         if let Some(item) = items.iter().find(|item| asks_to_go_on(item, yielded.id)) {
-            return Ok(item.taken_by.map_or(Resumed::Not, Resumed::By));
+            return Ok(item.taken_by.map_or(RunContinuation::Not, RunContinuation::By));
         }
         match items.last() {
             Some(last) if items.len() == READ => after = last.position,
-            _ => return Ok(Resumed::Not),
+            _ => return Ok(RunContinuation::Not),
         }
     }
-    Ok(Resumed::TooFar)
+    Ok(RunContinuation::TooFar)
 }
 
 fn asks_to_go_on(item: &InboxItem, from: RunId) -> bool {
@@ -336,11 +344,11 @@ mod tests {
             ("7d", "2025-12-26T03:04:05Z"),
             ("2025-12-31T23:00:00Z", "2025-12-31T23:00:00Z"),
         ] {
-            assert_eq!(begin(now, since).ok(), at.parse().ok(), "{since}");
+            assert_eq!(parse_since(now, since).ok(), at.parse().ok(), "{since}");
         }
-        assert_eq!(begin(now, "9000000000h").ok(), Some(Timestamp::MIN));
+        assert_eq!(parse_since(now, "9000000000h").ok(), Some(Timestamp::MIN));
         for bad in ["", "h", "24", "24 h", "-1h", "1y", "yesterday", "99999999999999999999s"] {
-            assert!(begin(now, bad).is_err(), "{bad}");
+            assert!(parse_since(now, bad).is_err(), "{bad}");
         }
     }
 }

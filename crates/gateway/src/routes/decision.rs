@@ -2,24 +2,24 @@
 
 use axum::Json;
 use axum::extract::State;
-use dromia_api::List;
-use dromia_api::run::{DecidedBy, Decision};
+use dromia_api::ListPage;
+use dromia_api::run::{CallDecision, DecidedBy};
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::{CallStatus, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::store::{Page, StoredEntry};
+use dromia_contracts::store::{PageRequest, StoredEntry};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::run::find;
+use super::run::find_run;
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::{Params, Segments, id, page_limit};
-use crate::failure::{Answer, Failure};
+use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
+use crate::failure::{Answer, ApiError};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct DecisionListQuery {
     /// Only what was decided after this entry.
     after: Option<u64>,
     /// The most decisions of the page.
@@ -27,22 +27,26 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_decisions(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Decision>>> {
-    let run = find(&core, &caller.scope, id(&run)?).await?;
+    PathSegments(run): PathSegments<String>,
+    QueryParams(listing): QueryParams<DecisionListQuery>,
+) -> Answer<Json<ListPage<CallDecision>>> {
+    let run = find_run(&core, &caller.scope, parse_id(&run)?).await?;
     let limit = page_limit(listing.limit)?;
     let (mut items, mut after) = (Vec::new(), listing.after.unwrap_or(0));
     // A journal is as long as its run was let go on; each look is a page of it.
     while items.len() < limit {
-        let page = core.ports.store.journal(&caller.scope, run.id, after, Page::<u64>::LIMIT_MAX).await?;
-        let is_last = page.len() < Page::<u64>::LIMIT_MAX;
+        let page = core
+            .ports
+            .store
+            .journal_entries(&caller.scope, run.id, after, PageRequest::<u64>::LIMIT_MAX)
+            .await?;
+        let is_last = page.len() < PageRequest::<u64>::LIMIT_MAX;
         for stored in &page {
             after = stored.seq;
-            let Some(mut found) = decision(stored)? else { continue };
+            let Some(mut found) = read_decision(stored)? else { continue };
             if let Some(approval) = found.waits.filter(|_| found.rule.is_none()) {
                 let approval = core.ports.store.approval(&caller.scope, approval).await?;
                 found.rule = approval.map(|approval| approval.asked_by());
@@ -54,16 +58,16 @@ pub(crate) async fn list(
         }
     }
     items.truncate(limit);
-    Ok(Json(List::page(items, limit, |decision| decision.entry.to_string())))
+    Ok(Json(ListPage::from_limited(items, limit, |decision| decision.entry.to_string())))
 }
 
 /// Reads what an entry says was decided, if it says so.
-fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
-    let unreadable = |what: String| Failure::new(ErrorCode::JournalUnreadable, what);
+fn read_decision(stored: &StoredEntry) -> Answer<Option<CallDecision>> {
+    let unreadable = |what: String| ApiError::new(ErrorCode::JournalUnreadable, what);
     let entry = stored.decode().map_err(|error| unreadable(error.to_string()))?;
     let (entry_number, at) = (stored.seq, stored.at);
     Ok(match entry {
-        Entry::ToolStarted(started) => Some(Decision {
+        Entry::ToolStarted(started) => Some(CallDecision {
             entry: entry_number,
             at,
             call: started.call,
@@ -77,6 +81,8 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
             action: Some(started.action),
             in_plan: started.in_plan,
             network: started.network,
+            context: started.context,
+            endorsed: started.endorsed,
             opinion: started.opinion,
         }),
         Entry::ToolRefused(refused) => {
@@ -86,7 +92,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                     .map_err(|error| unreadable(format!("a body is not what its entry says: {error}")))?,
                 None => String::new(),
             };
-            Some(Decision {
+            Some(CallDecision {
                 entry: entry_number,
                 at,
                 call: refused.call,
@@ -94,7 +100,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                 allowed: false,
                 by: match (refused.rule.as_deref(), refused.status) {
                     (Some(rule), _) => DecidedBy::of_rule(rule),
-                    // The run went on without it; nobody has answered so far.
+                    // The run went on without it; the approval has no answer so far.
                     (None, CallStatus::Awaiting) => DecidedBy::Approval,
                     (None, _) => DecidedBy::Other,
                 },
@@ -105,6 +111,8 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                 action: None,
                 in_plan: refused.in_plan,
                 network: refused.network,
+                context: None,
+                endorsed: Vec::new(),
                 opinion: refused.opinion,
             })
         }

@@ -2,24 +2,26 @@
 
 use axum::Json;
 use axum::extract::State;
-use dromia_api::List;
-use dromia_api::delivery::{Delivery, DeliveryShown};
-use dromia_contracts::delivery::{AttemptOutcome, Bell as _, DeliveryRecord, DeliveryState};
-use dromia_contracts::store::{Batch, Commit, DeliveryFilter, DeliveryRedrive, Mutation, Page, Refusal};
+use dromia_api::ListPage;
+use dromia_api::delivery::{DeliveryResource, DeliveryShown};
+use dromia_contracts::delivery::{AttemptOutcome, DeliveryNotifier as _, DeliveryRecord, DeliveryState};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, DeliveryFilter, DeliveryRedrive, Mutation, PageRequest, WriteBatch,
+};
 use dromia_contracts::{DeliveryId, ErrorCode, Scope};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{Params, Segments, id, page_limit};
-use crate::failure::{Answer, Failure, committed};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
+use crate::failure::{Answer, ApiError, commit_receipt};
 use crate::wire;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
-    /// Only those that stand so.
+pub(crate) struct DeliveryListQuery {
+    /// Only deliveries in this state.
     state: Option<DeliveryState>,
     /// Only those to this target, such as `webhook:orders`.
     target: Option<String>,
@@ -30,50 +32,50 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_deliveries(
     State(core): State<Shared>,
     caller: Caller,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Delivery>>> {
+    QueryParams(listing): QueryParams<DeliveryListQuery>,
+) -> Answer<Json<ListPage<DeliveryResource>>> {
     let limit = page_limit(listing.limit)?;
     let filter = DeliveryFilter { state: listing.state, target: listing.target };
-    let page = Page { after: listing.after, limit };
+    let page = PageRequest { after: listing.after, limit };
     let found = core.ports.store.deliveries(&caller.scope, filter, page).await?;
-    let items = found.into_iter().map(wire::delivery).collect();
-    Ok(Json(List::page(items, limit, |delivery| delivery.id.to_string())))
+    let items = found.into_iter().map(wire::api_delivery).collect();
+    Ok(Json(ListPage::from_limited(items, limit, |delivery| delivery.id.to_string())))
 }
 
-pub(crate) async fn show(
+pub(crate) async fn show_delivery(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(delivery): Segments<String>,
+    PathSegments(delivery): PathSegments<String>,
 ) -> Answer<Json<DeliveryShown>> {
-    let record = find(&core, &caller.scope, id(&delivery)?).await?;
+    let record = find_delivery(&core, &caller.scope, parse_id(&delivery)?).await?;
     Ok(Json(wire::delivery_record(record)))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Redriving {
+pub(crate) struct DeliveryRedriveQuery {
     /// Send it even if its receiver may have it already and takes no id, so that it may count it twice.
     accept_double: Option<bool>,
 }
 
-/// Has a dead message sent again, or one that may not have arrived. Whatever stands otherwise is left as it is: asked
+/// Has a dead message sent again, or one that may not have arrived. A delivery in another state is left as it is: asked
 /// twice, it is sent again once.
-pub(crate) async fn redrive(
+pub(crate) async fn redrive_delivery(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(delivery): Segments<String>,
-    Params(redriving): Params<Redriving>,
+    PathSegments(delivery): PathSegments<String>,
+    QueryParams(redriving): QueryParams<DeliveryRedriveQuery>,
 ) -> Answer<Json<DeliveryShown>> {
-    let delivery = id(&delivery)?;
-    let record = find(&core, &caller.scope, delivery).await?;
+    let delivery = parse_id(&delivery)?;
+    let record = find_delivery(&core, &caller.scope, delivery).await?;
     if !record.delivery.state.may_be_redriven() {
         return Ok(Json(wire::delivery_record(record)));
     }
     if !redriving.accept_double.unwrap_or(false) && may_double(&core, &record) {
-        return Err(Failure::new(
+        return Err(ApiError::new(
             ErrorCode::DeliveryUncertain,
             format!("{delivery} may have arrived, and its receiver takes no id: it would count it twice"),
         )
@@ -81,36 +83,37 @@ pub(crate) async fn redrive(
     }
     let at = core.ports.runtime.clock.now();
     let redrive = DeliveryRedrive { delivery, redrives: record.delivery.redrives, at };
-    let batch = Batch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), redrive.at);
-    let batch = batch.with(Mutation::DeliveryRedrive(redrive));
+    let batch = WriteBatch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), redrive.at);
+    let batch = batch.with_mutation(Mutation::DeliveryRedrive(redrive));
     let shared = Shared::clone(&core);
     let answer = core.ports.runtime.carried_through(async move {
         let answer = shared.ports.store.commit(batch).await;
         // Also where the client hangs up, and whatever came of it: the outbox looks.
-        shared.ports.outbox.ring();
+        shared.ports.outbox.notify_delivery();
         answer
     });
     match answer.await {
-        // Somebody else asked at the same time; one of the two is enough.
-        Commit::Refused(Refusal::DeliveryMoved { .. }) => {}
+        // Another request asked at the same time; one of the two is enough.
+        CommitOutcome::Refused(CommitRefusal::DeliveryMoved { .. }) => {}
         answer => {
-            committed(answer)?;
+            commit_receipt(answer)?;
         }
     }
-    let record = find(&core, &caller.scope, delivery).await?;
+    let record = find_delivery(&core, &caller.scope, delivery).await?;
     Ok(Json(wire::delivery_record(record)))
 }
 
 /// Tells whether a receiver that counts by itself may have seen the message. One of a channel that is not there any
 /// more is taken for such a receiver.
-fn may_double(core: &Core, record: &DeliveryRecord) -> bool {
+fn may_double(core: &GatewayCore, record: &DeliveryRecord) -> bool {
     let channel = core.ports.outbox.channels().of_target(&record.delivery.target);
     let takes_id = channel.is_some_and(|channel| channel.idempotent);
     let mut outcomes = record.attempts.iter().map(|attempt| attempt.ended.as_ref().map(|end| end.outcome));
     !takes_id && outcomes.any(|outcome| outcome.is_none_or(AttemptOutcome::may_have_arrived))
 }
 
-async fn find(core: &Core, scope: &Scope, delivery: DeliveryId) -> Answer<DeliveryRecord> {
-    let found = core.ports.store.delivery(scope, delivery).await?;
-    found.ok_or_else(|| Failure::new(ErrorCode::DeliveryNotFound, format!("there is no delivery {delivery}")))
+async fn find_delivery(core: &GatewayCore, scope: &Scope, delivery: DeliveryId) -> Answer<DeliveryRecord> {
+    let found = core.ports.store.delivery_record(scope, delivery).await?;
+    found
+        .ok_or_else(|| ApiError::new(ErrorCode::DeliveryNotFound, format!("there is no delivery {delivery}")))
 }

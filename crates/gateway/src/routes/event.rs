@@ -1,4 +1,4 @@
-//! `POST /v1/events`: somebody says something to an agent. The hot path of the server.
+//! `POST /v1/events`: an actor says something to an agent. The hot path of the server.
 //!
 //! The answer follows durability: 202 says that the input is stored, and so does every answer after a wait that
 //! ended early. A client that goes away while it waits takes nothing back.
@@ -12,75 +12,74 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use dromia_api::event::{EventAnswered, PLATFORM_DEFAULT, SendEvent, WAIT_MS_DEFAULT, WAIT_MS_MAX};
 use dromia_api::{IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_BYTES_MAX};
-use dromia_contracts::agent::Handle;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::{Part, parts_text};
-use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::{ContentPart, parts_text};
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
-use dromia_contracts::session::{IMPORT, SessionKey};
-use dromia_contracts::store::{ItemKey, KeyLifetime, Page};
+use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput, RunOutcome};
+use dromia_contracts::session::SessionKey;
+use dromia_contracts::store::{ItemKey, KeyLifetime, PageRequest};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
-use dromia_contracts::{approval, task};
 use tokio::time::sleep;
 
-use crate::caller::{Caller, author};
-use crate::core::{Core, Shared};
+use crate::caller::{Caller, input_author};
+use crate::core::{GatewayCore, Shared};
 use crate::extract::JsonBody;
-use crate::failure::{Answer, Failure};
-use crate::ingress::{self, Bringer};
-use crate::wire;
+use crate::failure::{Answer, ApiError};
+use crate::ingress::{self, Submitter};
+use crate::{reserved, wire};
 
 /// The longest platform, channel or actor, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
-pub(crate) async fn send(
+pub(crate) async fn send_event(
     State(core): State<Shared>,
     caller: Caller,
     key: IdempotencyKey,
     JsonBody(event): JsonBody<SendEvent>,
 ) -> Answer<Response> {
-    let wait = checked(&event)?;
-    let author = author(&caller.scope, event.actor.as_deref());
+    let wait = check_event(&event)?;
+    let author = input_author(&caller.scope, event.actor.as_deref());
     let key = key.of_request(request_digest(&event, &author));
-    let target = target(&core, &caller.scope, &event, &author).await?;
-    let by_handle = !matches!(target, Target::Session(_));
+    let target = find_target(&core, &caller.scope, &event, &author).await?;
+    let by_handle = !matches!(target, InputTarget::Session(_));
     let input = NewInput {
         target,
         author,
         history: Vec::new(),
         answers: None,
-        offer: Offer::default(),
+        offer: ClientOptions::default(),
         call: None,
-        parts: vec![Part::text(event.text, Label::ACTOR_TEXT)],
+        parts: vec![ContentPart::new_text(event.text, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),
     };
-    let bringer = Bringer::of(&caller, &input.author);
-    let submitted = ingress::submit(&core, bringer, caller.scope, input).await.inspect_err(|failure| {
-        // The agent was deleted since its handle was looked up; the next request looks again.
-        if by_handle && failure.code() == ErrorCode::AgentNotFound {
-            core.agents.forget_all();
-        }
-    })?;
+    let bringer = Submitter::from_caller(&caller, &input.author);
+    let submitted =
+        ingress::submit_input(&core, bringer, caller.scope, input).await.inspect_err(|failure| {
+            // The agent was deleted since its handle was looked up; the next request looks again.
+            if by_handle && failure.code() == ErrorCode::AgentNotFound {
+                core.agents.forget_all();
+            }
+        })?;
     Ok(match wait {
-        None => accepted(&submitted),
-        Some(wait) => answered(&core, submitted, wait).await,
+        None => accepted_response(&submitted),
+        Some(wait) => answered_response(&core, submitted, wait).await,
     })
 }
 
-pub(super) fn accepted(submitted: &Submitted) -> Response {
-    (StatusCode::ACCEPTED, Json(wire::accepted(submitted))).into_response()
+pub(super) fn accepted_response(submitted: &InputReceipt) -> Response {
+    (StatusCode::ACCEPTED, Json(wire::event_accepted(submitted))).into_response()
 }
 
 /// Waits for the run that takes the input, and tells how it ended.
-async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Response {
-    let outcome = match waited(core, &mut submitted, wait).await {
+async fn answered_response(core: &GatewayCore, mut submitted: InputReceipt, wait: Duration) -> Response {
+    let outcome = match wait_for_outcome(core, &mut submitted, wait).await {
         Ok(Some(outcome)) => outcome,
-        Ok(None) => return accepted(&submitted),
+        Ok(None) => return accepted_response(&submitted),
         Err(failure) => return failure.into_response(),
     };
-    let accepted = wire::accepted(&submitted);
+    let accepted = wire::event_accepted(&submitted);
     Json(EventAnswered {
         item: accepted.item,
         session: accepted.session,
@@ -93,31 +92,31 @@ async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Resp
         model_calls: outcome.head.model_calls,
         usage: outcome.head.usage,
         cost_micros: outcome.head.cost_micros,
-        failure: outcome.failure.map(wire::failure),
+        failure: outcome.failure.map(wire::api_failure),
     })
     .into_response()
 }
 
 /// Waits for the run that takes an input. Whatever ends the wait first, the input stays accepted and there is no outcome;
 /// only where its agent has ended is that a problem, because no answer will ever come.
-pub(crate) async fn waited(
-    core: &Core,
-    submitted: &mut Submitted,
+pub(crate) async fn wait_for_outcome(
+    core: &GatewayCore,
+    submitted: &mut InputReceipt,
     wait: Duration,
-) -> Answer<Option<Outcome>> {
+) -> Answer<Option<RunOutcome>> {
     let Some(outcome) = submitted.outcome.take() else {
         return Ok(None);
     };
-    let ended: Option<Result<Outcome, Fault>> = tokio::select! {
+    let ended: Option<Result<RunOutcome, Fault>> = tokio::select! {
         biased;
         ended = outcome => Some(ended),
-        () = sleep(wait) => None,
+        () = wait_for_caller(core, wait) => None,
         () = core.phase.hurry.cancelled() => None,
     };
     match ended {
         None => Ok(None),
         // The agent has ended, so this input will never be answered: who goes on to wait does so in vain.
-        Some(Err(fault)) if fault.code == ErrorCode::AgentTerminated => Err(Failure::from(fault)),
+        Some(Err(fault)) if fault.code == ErrorCode::AgentTerminated => Err(ApiError::from(fault)),
         Some(Err(fault)) => {
             tracing::warn!(
                 code = fault.code.as_str(),
@@ -126,58 +125,50 @@ pub(crate) async fn waited(
             );
             Ok(None)
         }
-        Some(Ok(outcome)) => {
-            core.meters.answered(outcome.head.usage);
-            Ok(Some(outcome))
-        }
+        Some(Ok(outcome)) => Ok(Some(outcome)),
     }
 }
 
-/// Checks what needs no look at anything else; returns how long to wait, if somebody waits.
-pub(crate) fn checked(event: &SendEvent) -> Answer<Option<Duration>> {
+/// Waits as long as the caller would. A caller that gets "accepted" from a server that stops cannot come back for the
+/// answer, so then the wait goes on until all waits end.
+async fn wait_for_caller(core: &GatewayCore, wait: Duration) {
+    sleep(wait).await;
+    if core.phase.closing.is_cancelled() {
+        core.phase.hurry.cancelled().await;
+    }
+}
+
+/// Checks what needs no look at anything else; returns how long to wait, if the caller waits.
+pub(crate) fn check_event(event: &SendEvent) -> Answer<Option<Duration>> {
     let wait = checked_wait(event.wait, event.wait_ms)?;
     for (field, name) in [("platform", &event.platform), ("channel", &event.channel), ("actor", &event.actor)]
     {
         checked_name(field, name.as_deref())?;
     }
     if event.text.trim().is_empty() {
-        return Err(Failure::invalid("`text` is empty"));
+        return Err(ApiError::invalid_request("`text` is empty"));
     }
     if event.session.is_some() {
         let others = [&event.agent, &event.platform, &event.channel, &event.actor];
         if others.iter().any(|other| other.is_some()) {
-            return Err(Failure::invalid(
+            return Err(ApiError::invalid_request(
                 "`session` stands alone, without agent, platform, channel and actor",
             ));
         }
     }
-    if event.platform.as_deref() == Some(WEBHOOK) {
-        return Err(Failure::invalid(format!(
-            "`platform` {WEBHOOK} belongs to the channels of dromia.yaml, whose senders sign what they say"
-        )));
-    }
-    if event.platform.as_deref() == Some(task::PLATFORM) {
-        let text = format!("`platform` {} belongs to the tasks of agents", task::PLATFORM);
-        return Err(Failure::invalid(text).with_hint("give an agent a task with POST /v1/agents/NAME/spawn"));
-    }
-    if event.platform.as_deref() == Some(approval::PLATFORM) {
-        return Err(Failure::invalid(format!(
-            "`platform` {} belongs to calls that were approved",
-            approval::PLATFORM
-        )));
-    }
-    if event.platform.as_deref() == Some(IMPORT) {
-        let text = format!("`platform` {IMPORT} belongs to sessions that came as files");
-        return Err(Failure::invalid(text).with_hint("name the session with `session`"));
+    if let Some(platform) = &event.platform {
+        reserved::may_open(platform)?;
     }
     Ok(wait)
 }
 
-/// Reads how long to wait, if somebody waits.
+/// Reads how long to wait, if the caller waits.
 pub(crate) fn checked_wait(wait: bool, wait_ms: Option<u64>) -> Answer<Option<Duration>> {
     let wait_ms = wait_ms.unwrap_or(WAIT_MS_DEFAULT);
     if !(1..=WAIT_MS_MAX).contains(&wait_ms) {
-        return Err(Failure::invalid(format!("`wait_ms` must be from 1 to {WAIT_MS_MAX}, and is {wait_ms}")));
+        return Err(ApiError::invalid_request(format!(
+            "`wait_ms` must be from 1 to {WAIT_MS_MAX}, and is {wait_ms}"
+        )));
     }
     Ok(wait.then(|| Duration::from_millis(wait_ms)))
 }
@@ -185,16 +176,21 @@ pub(crate) fn checked_wait(wait: bool, wait_ms: Option<u64>) -> Answer<Option<Du
 fn checked_name(field: &str, name: Option<&str>) -> Answer<()> {
     let Some(name) = name else { return Ok(()) };
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(Failure::invalid(format!(
+        return Err(ApiError::invalid_request(format!(
             "`{field}` must be 1 to {NAME_BYTES_MAX} bytes without control characters"
         )));
     }
     Ok(())
 }
 
-async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -> Answer<Target> {
+async fn find_target(
+    core: &GatewayCore,
+    scope: &Scope,
+    event: &SendEvent,
+    author: &Actor,
+) -> Answer<InputTarget> {
     if let Some(session) = event.session {
-        return Ok(Target::Session(session));
+        return Ok(InputTarget::Session(session));
     }
     let agent = match &event.agent {
         Some(name) => named_agent(core, scope, name).await?,
@@ -203,13 +199,15 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
     let platform = event.platform.clone().unwrap_or_else(|| PLATFORM_DEFAULT.to_owned());
     let key = |channel| SessionKey { platform, channel, actor: author.clone() };
     Ok(match &event.channel {
-        Some(channel) => Target::Key { agent, key: key(channel.clone()) },
-        None => Target::Fresh { agent, key: key(core.ports.runtime.ids.uuid().simple().to_string()) },
+        Some(channel) => InputTarget::Key { agent, key: key(channel.clone()) },
+        None => {
+            InputTarget::Fresh { agent, key: key(core.ports.runtime.ids.new_uuid().simple().to_string()) }
+        }
     })
 }
 
-pub(crate) async fn named_agent(core: &Core, scope: &Scope, name: &str) -> Answer<AgentId> {
-    let absent = || Failure::absent(ErrorCode::AgentNotFound, "agent", name);
+pub(crate) async fn named_agent(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<AgentId> {
+    let absent = || ApiError::not_found(ErrorCode::AgentNotFound, "agent", name);
     match name.parse() {
         Ok(id) => Ok(id),
         Err(_) => match name.parse() {
@@ -221,9 +219,9 @@ pub(crate) async fn named_agent(core: &Core, scope: &Scope, name: &str) -> Answe
     }
 }
 
-async fn default_agent(core: &Core, scope: &Scope) -> Answer<AgentId> {
+async fn default_agent(core: &GatewayCore, scope: &Scope) -> Answer<AgentId> {
     let Some(handle) = &core.config.default_agent else {
-        return Err(Failure::invalid("`agent` is absent and the server has no default agent"));
+        return Err(ApiError::invalid_request("`agent` is absent and the server has no default agent"));
     };
     match agent_by_handle(core, scope, handle.clone()).await {
         Err(failure) if failure.code() == ErrorCode::AgentNotFound => {
@@ -233,9 +231,9 @@ async fn default_agent(core: &Core, scope: &Scope) -> Answer<AgentId> {
     }
 }
 
-/// Says why nobody answers where no agent is named.
-async fn no_default(core: &Core, scope: &Scope, handle: &Handle) -> Answer<Failure> {
-    let is_empty = core.ports.store.agents(scope, None, Page::first(1)).await?.is_empty();
+/// Says why no agent answers where none is named.
+async fn no_default(core: &GatewayCore, scope: &Scope, handle: &HandleSlug) -> Answer<ApiError> {
+    let is_empty = core.ports.store.agents(scope, None, PageRequest::first_page(1)).await?.is_empty();
     let (text, hint) = if is_empty {
         (
             "the tenant has no agent yet".to_owned(),
@@ -249,10 +247,10 @@ async fn no_default(core: &Core, scope: &Scope, handle: &Handle) -> Answer<Failu
             "name one with --agent; `dromia agent list` lists them".to_owned(),
         )
     };
-    Ok(Failure::new(ErrorCode::AgentNotFound, text).with_hint(hint))
+    Ok(ApiError::new(ErrorCode::AgentNotFound, text).with_hint(hint))
 }
 
-async fn agent_by_handle(core: &Core, scope: &Scope, handle: Handle) -> Answer<AgentId> {
+async fn agent_by_handle(core: &GatewayCore, scope: &Scope, handle: HandleSlug) -> Answer<AgentId> {
     let key = (scope.tenant(), handle);
     if let Some(agent) = core.agents.get(&key) {
         return Ok(agent);
@@ -282,7 +280,7 @@ impl IdempotencyKey {
 }
 
 impl FromRequestParts<Shared> for IdempotencyKey {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
         let Some(value) = parts.headers.get(IDEMPOTENCY_HEADER) else {
@@ -291,7 +289,7 @@ impl FromRequestParts<Shared> for IdempotencyKey {
         let key = value.to_str().ok();
         match key.filter(|key| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())) {
             Some(key) => Ok(Self(Some(key.to_owned()))),
-            None => Err(Failure::invalid(format!(
+            None => Err(ApiError::invalid_request(format!(
                 "Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"
             ))),
         }

@@ -7,21 +7,21 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dromia_api::List;
-use dromia_api::run::{JournalPage, Run, Why};
+use dromia_api::ListPage;
+use dromia_api::run::{JournalPage, RunExplanation, RunResource};
 use dromia_contracts::run::{self, RunStatus};
-use dromia_contracts::runs::End;
-use dromia_contracts::store::{Page, RunFilter};
+use dromia_contracts::runs::RunEndMode;
+use dromia_contracts::store::{PageRequest, RunFilter};
 use dromia_contracts::{ErrorCode, RunId, Scope, SessionId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{Params, Segments, id, page_limit};
-use crate::failure::{Answer, Failure};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
+use crate::failure::{Answer, ApiError};
 use crate::request::RequestId;
-use crate::share::Share;
+use crate::share::ConcurrencyPermit;
 use crate::{follow, wire};
 
 /// How many entries are read at a time. An entry's body may be as long as a batch, so pages are short.
@@ -32,12 +32,12 @@ const PAGE_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct RunListQuery {
     /// Only runs of this session.
     session: Option<SessionId>,
     /// Only runs of this agent, by handle or id.
     agent: Option<String>,
-    /// Only runs that stand so.
+    /// Only runs with this status.
     status: Option<RunStatus>,
     /// Only runs after this one; the `next` of the page before.
     after: Option<RunId>,
@@ -46,80 +46,81 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_runs(
     State(core): State<Shared>,
     caller: Caller,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Run>>> {
+    QueryParams(listing): QueryParams<RunListQuery>,
+) -> Answer<Json<ListPage<RunResource>>> {
     let limit = page_limit(listing.limit)?;
     let agent = match &listing.agent {
-        Some(name) => Some(super::agent::find(&core, &caller.scope, name).await?.id),
+        Some(name) => Some(super::agent::find_agent(&core, &caller.scope, name).await?.id),
         None => None,
     };
     let filter = RunFilter { session: listing.session, agent, status: listing.status };
-    let runs = core.ports.store.runs(&caller.scope, filter, Page { after: listing.after, limit }).await?;
-    let runs = runs.iter().map(|run| shown(&core, run)).collect();
-    Ok(Json(List::page(runs, limit, |run: &Run| run.id.to_string())))
+    let runs =
+        core.ports.store.runs(&caller.scope, filter, PageRequest { after: listing.after, limit }).await?;
+    let runs = runs.iter().map(|run| run_view(&core, run)).collect();
+    Ok(Json(ListPage::from_limited(runs, limit, |run: &RunResource| run.id.to_string())))
 }
 
-fn shown(core: &Core, run: &run::Run) -> Run {
-    wire::run(run, core.ports.runs.is_imported(run.session, run.id))
+fn run_view(core: &GatewayCore, run: &run::RunRecord) -> RunResource {
+    wire::api_run(run, core.ports.runs.is_imported(run.session, run.id))
 }
 
-pub(crate) async fn show(
+pub(crate) async fn show_run(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
-) -> Answer<Json<Run>> {
-    Ok(Json(shown(&core, &find(&core, &caller.scope, id(&run)?).await?)))
+    PathSegments(run): PathSegments<String>,
+) -> Answer<Json<RunResource>> {
+    Ok(Json(run_view(&core, &find_run(&core, &caller.scope, parse_id(&run)?).await?)))
 }
 
-pub(crate) async fn why(
+pub(crate) async fn explain_run(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
-) -> Answer<Json<Why>> {
-    let run: RunId = id(&run)?;
-    let why = core.ports.runs.why(caller.scope.clone(), run).await?;
-    Ok(Json(wire::why(run, why, caller.tenant_handle())))
+    PathSegments(run): PathSegments<String>,
+) -> Answer<Json<RunExplanation>> {
+    let run: RunId = parse_id(&run)?;
+    let why = core.ports.runs.explain_run(caller.scope.clone(), run).await?;
+    Ok(Json(wire::api_why(run, why, caller.tenant_handle())))
 }
 
-pub(crate) async fn resume(
+pub(crate) async fn resume_run(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
+    PathSegments(run): PathSegments<String>,
 ) -> Answer<Response> {
-    let submitted = core.ports.runs.resume(caller.scope, id(&run)?).await?;
-    Ok((StatusCode::ACCEPTED, Json(wire::accepted(&submitted))).into_response())
+    let submitted = core.ports.runs.resume_run(caller.scope, parse_id(&run)?).await?;
+    Ok((StatusCode::ACCEPTED, Json(wire::event_accepted(&submitted))).into_response())
 }
 
-pub(crate) async fn cancel(
+pub(crate) async fn cancel_run(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
+    PathSegments(run): PathSegments<String>,
 ) -> Answer<Response> {
-    end(&core, caller, &run, End::Cancel).await
+    end_run(&core, caller, &run, RunEndMode::Cancel).await
 }
 
-pub(crate) async fn terminate(
+pub(crate) async fn terminate_run(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
+    PathSegments(run): PathSegments<String>,
 ) -> Answer<Response> {
-    end(&core, caller, &run, End::Terminate).await
+    end_run(&core, caller, &run, RunEndMode::Terminate).await
 }
 
-/// Asks a run to end and answers how it stands; it may take until its next unit border.
-async fn end(core: &Core, caller: Caller, run: &str, end: End) -> Answer<Response> {
-    let run = id(run)?;
-    core.ports.runs.end(caller.scope.clone(), run, end).await?;
-    let run = find(core, &caller.scope, run).await?;
-    Ok((StatusCode::ACCEPTED, Json(shown(core, &run))).into_response())
+/// Asks a run to end and answers with its status; it may take until its next unit border.
+async fn end_run(core: &GatewayCore, caller: Caller, run: &str, end: RunEndMode) -> Answer<Response> {
+    let run = parse_id(run)?;
+    core.ports.runs.end_run(caller.scope.clone(), run, end).await?;
+    let run = find_run(core, &caller.scope, run).await?;
+    Ok((StatusCode::ACCEPTED, Json(run_view(core, &run))).into_response())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Reading {
+pub(crate) struct JournalReadQuery {
     /// Only entries after this number.
     after: Option<u64>,
     /// The most rows, from 1 to 256; 50 where it is absent.
@@ -127,53 +128,65 @@ pub(crate) struct Reading {
     limit: Option<u32>,
 }
 
-pub(crate) async fn journal(
+pub(crate) async fn read_journal(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(run): Segments<String>,
-    Params(reading): Params<Reading>,
-    wants: Wants,
+    PathSegments(run): PathSegments<String>,
+    QueryParams(reading): QueryParams<JournalReadQuery>,
+    wants: JournalReadMode,
 ) -> Answer<Response> {
-    let run = find(&core, &caller.scope, id(&run)?).await?;
+    let run = find_run(&core, &caller.scope, parse_id(&run)?).await?;
     let cursor = wants.last_event.or(reading.after).unwrap_or(0);
     if cursor > run.last_seq {
-        return Err(Failure::new(
+        return Err(ApiError::new(
             ErrorCode::CursorInFuture,
             format!("the cursor is {cursor}, and the last entry is {}", run.last_seq),
         ));
     }
     if wants.stream {
-        return stream(&core, caller, run.id, cursor, wants.request);
+        return stream_journal(&core, caller, run.id, cursor, wants.request);
     }
     let limit = page_limit(reading.limit)?;
-    Ok(Json(page(&core, &caller.scope, &run, cursor, limit).await?).into_response())
+    Ok(Json(journal_page(&core, &caller.scope, &run, cursor, limit).await?).into_response())
 }
 
-async fn page(core: &Core, scope: &Scope, run: &run::Run, after: u64, limit: usize) -> Answer<JournalPage> {
+async fn journal_page(
+    core: &GatewayCore,
+    scope: &Scope,
+    run: &run::RunRecord,
+    after: u64,
+    limit: usize,
+) -> Answer<JournalPage> {
     let mut page = JournalPage { entries: Vec::new(), last_seq: run.last_seq, status: run.head.status };
     let mut after = after;
     let mut bytes = 0;
     while page.entries.len() < limit && bytes < PAGE_BYTES {
         let wanted = READ_ENTRIES.min(limit - page.entries.len());
-        let read = core.ports.store.journal(scope, run.id, after, wanted).await?;
+        let read = core.ports.store.journal_entries(scope, run.id, after, wanted).await?;
         let is_last = read.len() < wanted;
         for entry in read {
             after = entry.seq;
             bytes += entry.fields.len() + entry.body.as_ref().map_or(0, bytes::Bytes::len);
-            page.entries.push(wire::entry(entry)?);
+            page.entries.push(wire::api_entry(entry)?);
         }
         if is_last {
             break;
         }
     }
-    // Entries may have been appended after the row was read; they are told as part of the journal.
+    // Entries may have been appended after the row was read; the page counts them as part of the journal.
     page.last_seq = page.last_seq.max(after);
     Ok(page)
 }
 
-fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64, request: RequestId) -> Answer<Response> {
-    let share = Share::stream(core, caller.spender())?;
-    let body = Body::from_stream(follow::events(core.clone(), caller, run, cursor, share, request));
+fn stream_journal(
+    core: &Shared,
+    caller: Caller,
+    run: RunId,
+    cursor: u64,
+    request: RequestId,
+) -> Answer<Response> {
+    let share = ConcurrencyPermit::acquire_stream(core, caller.request_payer())?;
+    let body = Body::from_stream(follow::stream_events(core.clone(), caller, run, cursor, share, request));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -182,14 +195,14 @@ fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64, request: Reque
 }
 
 /// In which form the journal is wanted, and from where.
-pub(crate) struct Wants {
+pub(crate) struct JournalReadMode {
     stream: bool,
     last_event: Option<u64>,
     request: RequestId,
 }
 
-impl FromRequestParts<Shared> for Wants {
-    type Rejection = Failure;
+impl FromRequestParts<Shared> for JournalReadMode {
+    type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Answer<Self> {
         let accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -200,7 +213,9 @@ impl FromRequestParts<Shared> for Wants {
             None => None,
             Some(value) => {
                 let seq = value.to_str().ok().and_then(|text| text.parse().ok());
-                Some(seq.ok_or_else(|| Failure::invalid("Last-Event-ID must be the number of an entry"))?)
+                Some(seq.ok_or_else(|| {
+                    ApiError::invalid_request("Last-Event-ID must be the number of an entry")
+                })?)
             }
         };
         let request = RequestId::from_request_parts(parts, core).await?;
@@ -208,11 +223,11 @@ impl FromRequestParts<Shared> for Wants {
     }
 }
 
-pub(super) async fn find(core: &Core, scope: &Scope, run: RunId) -> Answer<run::Run> {
+pub(super) async fn find_run(core: &GatewayCore, scope: &Scope, run: RunId) -> Answer<run::RunRecord> {
     let found = core.ports.store.run(scope, run).await?;
-    found.ok_or_else(|| Failure::new(ErrorCode::RunNotFound, format!("there is no run {run}")))
+    found.ok_or_else(|| ApiError::new(ErrorCode::RunNotFound, format!("there is no run {run}")))
 }
 
-pub(crate) fn no_such_run() -> Failure {
-    Failure::new(ErrorCode::RunNotFound, "no such run")
+pub(crate) fn no_such_run() -> ApiError {
+    ApiError::new(ErrorCode::RunNotFound, "no such run")
 }

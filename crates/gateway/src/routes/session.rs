@@ -8,23 +8,23 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
-use dromia_api::{List, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
+use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
+use dromia_api::{ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use dromia_contracts::runs::ImportLabels;
-use dromia_contracts::store::{Batch, Mutation, Page, StatePut, TailLimits};
-use dromia_contracts::{ErrorCode, Scope, SessionId, session};
+use dromia_contracts::store::{Mutation, PageRequest, StatePut, TailLimits, WriteBatch};
+use dromia_contracts::{ErrorCode, Scope, SessionId, WriteId, session};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{JsonBody, Params, Segments, id, page_limit, read_body};
-use crate::failure::{Answer, Failure, committed};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit, parse_id, read_body};
+use crate::failure::{Answer, ApiError, commit_receipt};
 use crate::{transcript, wire};
 
 /// How much of a session's past a transcript shows.
-const TAIL: TailLimits = TailLimits { items: Page::<()>::LIMIT_MAX, bytes: 4 << 20 };
+const TAIL: TailLimits = TailLimits { items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20 };
 
 /// How many state entries are read at a time; a value may be long, so pages are short.
 const STATE_READ: usize = 16;
@@ -37,7 +37,7 @@ const COPY_BYTES_MAX: usize = 128;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct SessionListQuery {
     /// Only sessions of this agent, by handle or id.
     agent: Option<String>,
     /// Only sessions after this one; the `next` of the page before.
@@ -47,47 +47,47 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_sessions(
     State(core): State<Shared>,
     caller: Caller,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Session>>> {
+    QueryParams(listing): QueryParams<SessionListQuery>,
+) -> Answer<Json<ListPage<SessionResource>>> {
     let limit = page_limit(listing.limit)?;
     let agent = match &listing.agent {
-        Some(name) => Some(super::agent::find(&core, &caller.scope, name).await?.id),
+        Some(name) => Some(super::agent::find_agent(&core, &caller.scope, name).await?.id),
         None => None,
     };
-    let page = Page { after: listing.after, limit };
+    let page = PageRequest { after: listing.after, limit };
     let sessions = core.ports.store.sessions(&caller.scope, agent, page).await?;
-    let items = sessions.into_iter().map(wire::session).collect();
-    Ok(Json(List::page(items, limit, |session| session.id.to_string())))
+    let items = sessions.into_iter().map(wire::api_session).collect();
+    Ok(Json(ListPage::from_limited(items, limit, |session| session.id.to_string())))
 }
 
-pub(crate) async fn show(
+pub(crate) async fn show_session(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(session): Segments<String>,
-) -> Answer<Json<Session>> {
-    Ok(Json(wire::session(find(&core, &caller.scope, &session).await?)))
+    PathSegments(session): PathSegments<String>,
+) -> Answer<Json<SessionResource>> {
+    Ok(Json(wire::api_session(find_session(&core, &caller.scope, &session).await?)))
 }
 
-pub(crate) async fn transcript(
+pub(crate) async fn show_transcript(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(session): Segments<String>,
-) -> Answer<Json<Transcript>> {
-    let tail = core.ports.store.session_tail(&caller.scope, id(&session)?, TAIL).await?;
-    Ok(Json(transcript::fold(&tail.ok_or_else(no_such_session)?)?))
+    PathSegments(session): PathSegments<String>,
+) -> Answer<Json<TranscriptPage>> {
+    let tail = core.ports.store.session_tail(&caller.scope, parse_id(&session)?, TAIL).await?;
+    Ok(Json(transcript::fold_transcript(&tail.ok_or_else(no_such_session)?)?))
 }
 
-pub(crate) async fn export(
+pub(crate) async fn export_session(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(session): Segments<String>,
+    PathSegments(session): PathSegments<String>,
 ) -> Answer<Response> {
-    let session = id::<SessionId>(&session)?;
-    let exported = core.ports.runs.export(caller.scope.clone(), session).await?;
-    // Before the first byte: whoever has the file is in the audit.
+    let session = parse_id::<SessionId>(&session)?;
+    let exported = core.ports.runs.export_session(caller.scope.clone(), session).await?;
+    // Before the first byte: the audit names every caller that has the file.
     let at = core.ports.runtime.clock.now();
     core.ports.audit.audit_exported(&caller.scope, session, at).await?;
     let mut response = Response::new(Body::from(exported.file));
@@ -106,8 +106,8 @@ pub(crate) async fn export(
 pub(crate) struct ImportInto {
     /// The agent that gets the session, by handle or id.
     agent: String,
-    /// Whether the labels in the file are taken at their word, for which whoever asks vouches; an act in the audit. Without
-    /// it nothing of the file is trusted.
+    /// Whether the labels in the file are taken at their word, for which the caller vouches; an act in the audit.
+    /// Without it nothing of the file is trusted.
     #[serde(default)]
     trust_labels: bool,
     /// The name of a further copy, at most 128 bytes. The same file, labels and name give the same session, so what broke
@@ -115,31 +115,34 @@ pub(crate) struct ImportInto {
     copy: Option<String>,
 }
 
-pub(crate) async fn import(
+pub(crate) async fn import_session(
     State(core): State<Shared>,
     caller: Caller,
-    Params(into): Params<ImportInto>,
+    QueryParams(into): QueryParams<ImportInto>,
     request: Request,
 ) -> Answer<Response> {
     if into.copy.as_ref().is_some_and(|name| name.len() > COPY_BYTES_MAX) {
-        return Err(Failure::invalid(format!("the name of a copy has at most {COPY_BYTES_MAX} bytes")));
+        return Err(ApiError::invalid_request(format!(
+            "the name of a copy has at most {COPY_BYTES_MAX} bytes"
+        )));
     }
-    let agent = super::agent::find(&core, &caller.scope, &into.agent).await?.id;
+    let agent = super::agent::find_agent(&core, &caller.scope, &into.agent).await?.id;
     // A file is held whole in memory, so few are read at a time.
-    let share = core.imports.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
+    let share = core.imports.try_take(caller.scope.tenant()).ok_or_else(|| {
+        ApiError::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
     })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;
     let labels = if into.trust_labels { ImportLabels::Believed } else { ImportLabels::Doubted };
     let shared = Shared::clone(&core);
     // With its share: the file of a client that went away is held until its import ends.
     let imported = core.ports.runtime.carried_through(async move {
-        let imported = shared.ports.runs.import(caller.scope, agent, file.into(), labels, into.copy).await;
+        let imported =
+            shared.ports.runs.import_session(caller.scope, agent, file.into(), labels, into.copy).await;
         drop(share);
         imported
     });
     let session = imported.await?;
-    Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
+    Ok((StatusCode::CREATED, Json(SessionImport { session })).into_response())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -155,19 +158,19 @@ pub(crate) struct StateListing {
 pub(crate) async fn state_list(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(session): Segments<String>,
-    Params(listing): Params<StateListing>,
-) -> Answer<Json<List<StateEntry>>> {
+    PathSegments(session): PathSegments<String>,
+    QueryParams(listing): QueryParams<StateListing>,
+) -> Answer<Json<ListPage<StateEntry>>> {
     let limit = page_limit(listing.limit)?;
-    let session = find(&core, &caller.scope, &session).await?.id;
+    let session = find_session(&core, &caller.scope, &session).await?.id;
     let mut after = listing.after;
     let mut items = Vec::new();
     let mut bytes = 0;
     let mut is_whole = false;
     while !is_whole && items.len() < limit && bytes < STATE_PAGE_BYTES {
         let wanted = STATE_READ.min(limit - items.len());
-        let page = Page { after: after.as_deref(), limit: wanted };
-        let entries = core.ports.store.state(&caller.scope, session, page).await?;
+        let page = PageRequest { after: after.as_deref(), limit: wanted };
+        let entries = core.ports.store.session_state(&caller.scope, session, page).await?;
         is_whole = entries.len() < wanted;
         for entry in entries {
             bytes += entry.value.len();
@@ -175,35 +178,37 @@ pub(crate) async fn state_list(
             items.push(wire::state_entry(entry)?);
         }
     }
-    Ok(Json(List { items, next: after.filter(|_| !is_whole) }))
+    Ok(Json(ListPage { items, next: after.filter(|_| !is_whole) }))
 }
 
 pub(crate) async fn state_put(
     State(core): State<Shared>,
     caller: Caller,
-    Segments((session, name)): Segments<(String, String)>,
+    PathSegments((session, name)): PathSegments<(String, String)>,
     IfMatch(expected): IfMatch,
     JsonBody(value): JsonBody<Box<RawValue>>,
 ) -> Answer<Json<StateWritten>> {
     let value = Bytes::from(value.get().to_owned());
     if name.is_empty() || name.len() > StatePut::NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(Failure::invalid(format!(
+        return Err(ApiError::invalid_request(format!(
             "the name must be 1 to {} bytes without control characters",
             StatePut::NAME_BYTES_MAX
         )));
     }
     if value.len() > StatePut::VALUE_BYTES_MAX {
-        return Err(Failure::new(
+        return Err(ApiError::new(
             ErrorCode::BodyTooLarge,
             format!("the value is longer than {} bytes", StatePut::VALUE_BYTES_MAX),
         ));
     }
-    let session = find(&core, &caller.scope, &session).await?.id;
+    let session = find_session(&core, &caller.scope, &session).await?.id;
     let at = core.ports.runtime.clock.now();
-    let put = StatePut { session, name: name.clone(), expected, value, at };
-    let batch = Batch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), put.at);
-    let batch = batch.with(Mutation::StatePut(put));
-    committed(core.ports.store.commit(batch).await)?;
+    // Each request is a write of its own: only one of two that say the same at the same time finds its version.
+    let write = WriteId::from_uuid(core.ports.runtime.ids.new_uuid());
+    let put = StatePut { session, name: name.clone(), expected, value, at, write };
+    let batch = WriteBatch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), put.at);
+    let batch = batch.with_mutation(Mutation::StatePut(put));
+    commit_receipt(core.ports.store.commit(batch).await)?;
     let version = match expected {
         Some(expected) => expected + 1,
         None => written_version(&core, &caller.scope, session, &name).await?,
@@ -212,9 +217,9 @@ pub(crate) async fn state_put(
 }
 
 /// Reads the version back; after an unconditional write a later writer's version may be seen, which is as true.
-async fn written_version(core: &Core, scope: &Scope, session: SessionId, name: &str) -> Answer<u64> {
+async fn written_version(core: &GatewayCore, scope: &Scope, session: SessionId, name: &str) -> Answer<u64> {
     let entry = core.ports.store.state_entry(scope, session, name).await?;
-    let entry = entry.ok_or_else(|| Failure::new(ErrorCode::StateNotFound, "no such state entry"))?;
+    let entry = entry.ok_or_else(|| ApiError::new(ErrorCode::StateNotFound, "no such state entry"))?;
     Ok(entry.version)
 }
 
@@ -222,7 +227,7 @@ async fn written_version(core: &Core, scope: &Scope, session: SessionId, name: &
 pub(crate) struct IfMatch(Option<u64>);
 
 impl FromRequestParts<Shared> for IfMatch {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
         let Some(value) = parts.headers.get(IF_MATCH) else {
@@ -232,14 +237,14 @@ impl FromRequestParts<Shared> for IfMatch {
         version
             .filter(|version| *version < u64::MAX)
             .map(|version| Self(Some(version)))
-            .ok_or_else(|| Failure::invalid("If-Match must be a version, such as 3, or 0 for none"))
+            .ok_or_else(|| ApiError::invalid_request("If-Match must be a version, such as 3, or 0 for none"))
     }
 }
 
-async fn find(core: &Core, scope: &Scope, session: &str) -> Answer<session::Session> {
-    core.ports.store.session(scope, id(session)?).await?.ok_or_else(no_such_session)
+async fn find_session(core: &GatewayCore, scope: &Scope, session: &str) -> Answer<session::SessionRecord> {
+    core.ports.store.session(scope, parse_id(session)?).await?.ok_or_else(no_such_session)
 }
 
-fn no_such_session() -> Failure {
-    Failure::new(ErrorCode::SessionNotFound, "no such session")
+fn no_such_session() -> ApiError {
+    ApiError::new(ErrorCode::SessionNotFound, "no such session")
 }

@@ -1,7 +1,7 @@
 //! Tasks of an agent: give it one, list them, and end what it does.
 //!
 //! A task is an input in a session of its own, let in as an event is: 202 says that it is durable, and so does every
-//! answer after a wait that ended early. How it stands is read off its session and its newest run
+//! answer after a wait that ended early. Its state is read off its session and its newest run
 //! (`dromia_contracts::task`).
 
 use std::time::Duration;
@@ -10,54 +10,54 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dromia_api::List;
-use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskEnded, TaskSpawned};
-use dromia_contracts::agent::{Agent, AgentState};
+use dromia_api::ListPage;
+use dromia_api::task::{KillReceipt, KillRuns, SpawnTask, TaskEnded, TaskResource, TaskSpawned};
+use dromia_contracts::agent::{AgentRecord, AgentState};
 use dromia_contracts::capability::{CapabilityUse, NewCapability};
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::{ContentPart, parts_text};
 use dromia_contracts::label::Label;
-use dromia_contracts::run::Run;
-use dromia_contracts::runs::{Kill, NewInput, Outcome, Submitted, Target};
-use dromia_contracts::session::{Session, SessionKey};
-use dromia_contracts::store::{ItemKey, Page, RunFilter};
-use dromia_contracts::task::{PLATFORM, TaskState, Untaken};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::runs::{InputReceipt, InputTarget, KillTarget, NewInput, RunOutcome};
+use dromia_contracts::session::{SessionKey, SessionRecord};
+use dromia_contracts::store::{ItemKey, PageRequest, RunFilter};
+use dromia_contracts::task::{PLATFORM, PendingInput, TaskState};
 use dromia_contracts::{Actor, AgentId, CapabilityId, Digest, Scope, SessionId};
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::capability::check_tools;
-use super::event::{IdempotencyKey, checked_wait, waited};
-use crate::caller::{Caller, author};
-use crate::core::{Core, Shared};
-use crate::extract::{JsonBody, Params, Segments, page_limit};
-use crate::failure::{Answer, Failure};
-use crate::ingress::{self, Bringer};
+use super::event::{IdempotencyKey, checked_wait, wait_for_outcome};
+use crate::caller::{Caller, input_author};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
+use crate::failure::{Answer, ApiError};
+use crate::ingress::{self, Submitter};
 use crate::wire;
 
 /// The most pages of sessions that one listing looks through; then it names where to go on.
 const PAGES_MAX: usize = 16;
 
-pub(crate) async fn spawn(
+pub(crate) async fn spawn_task(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
+    PathSegments(name): PathSegments<String>,
     key: IdempotencyKey,
     JsonBody(new): JsonBody<SpawnTask>,
 ) -> Answer<Response> {
     let wait = checked_wait(new.wait, new.wait_ms)?;
     if new.task.trim().is_empty() {
-        return Err(Failure::invalid("`task` is empty"));
+        return Err(ApiError::invalid_request("`task` is empty"));
     }
-    let found = super::agent::find(&core, &caller.scope, &name).await?;
+    let found = super::agent::find_agent(&core, &caller.scope, &name).await?;
     let agent = found.id;
-    let author = author(&caller.scope, None);
+    let author = input_author(&caller.scope, None);
     let key = key.of_request(request_digest(agent, &new, &author));
     // Before anything is made for it: what is refused leaves nothing, in the audit neither.
-    let bringer = Bringer::of(&caller, &author);
-    let leave = ingress::leave(&core, bringer, &caller.scope, &author, key.as_ref()).await?;
-    let bound = match bound(&core, &caller.scope, &found, &new, key.as_ref()).await {
+    let bringer = Submitter::from_caller(&caller, &author);
+    let leave = ingress::acquire_rate_permit(&core, bringer, &caller.scope, &author, key.as_ref()).await?;
+    let bound = match make_task_bound(&core, &caller.scope, &found, &new, key.as_ref()).await {
         Ok(bound) => bound,
         Err(failure) => {
             leave.give_back(&core, caller.scope.tenant());
@@ -66,69 +66,69 @@ pub(crate) async fn spawn(
     };
     // The place of a bounded task is the name of what bounds it, so no run of it is ever without.
     let channel = match bound {
-        Bound::Grants => core.ports.runtime.ids.uuid().simple().to_string(),
-        Bound::Made(bound) => bound.to_string(),
-        Bound::Nothing => CapabilityId::from_uuid(core.ports.runtime.ids.uuid()).to_string(),
+        TaskBound::Grants => core.ports.runtime.ids.new_uuid().simple().to_string(),
+        TaskBound::Made(bound) => bound.to_string(),
+        TaskBound::Nothing => CapabilityId::from_uuid(core.ports.runtime.ids.new_uuid()).to_string(),
     };
     let place = SessionKey { platform: PLATFORM.to_owned(), channel, actor: author.clone() };
     let input = NewInput {
-        target: Target::Fresh { agent, key: place },
+        target: InputTarget::Fresh { agent, key: place },
         author,
         history: Vec::new(),
         answers: None,
-        offer: Offer::default(),
+        offer: ClientOptions::default(),
         call: None,
-        parts: vec![Part::text(new.task, Label::ACTOR_TEXT)],
+        parts: vec![ContentPart::new_text(new.task, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),
     };
     let submitted = leave.submit(&core, caller.scope.clone(), input).await;
     let begins = submitted.as_ref().is_ok_and(|submitted| !submitted.replayed);
-    if let Bound::Made(bound) = bound
+    if let TaskBound::Made(bound) = bound
         && !begins
-        && let Err(fault) = core.ports.capabilities.forget(caller.scope.clone(), bound).await
+        && let Err(fault) = core.ports.capabilities.forget_task_capability(caller.scope.clone(), bound).await
     {
         // It bounds nothing, and goes when the tenant has too many.
         tracing::warn!(%bound, %fault, "the capability of a task that does not begin is left");
     }
-    answered(&core, &caller.scope, agent, submitted?, wait).await
+    task_response(&core, &caller.scope, agent, submitted?, wait).await
 }
 
 /// What a task stays within.
 #[derive(Debug, Clone, Copy)]
-enum Bound {
+enum TaskBound {
     /// What its agent may do, and nothing else.
     Grants,
     /// The capability that was made for it.
     Made(CapabilityId),
-    /// One that nobody made, because no task begins. A task that began all the same could do nothing.
+    /// None was made, because no task begins. A task that began all the same could do nothing.
     Nothing,
 }
 
-/// For how long a key must still stand for its input to be counted on by whoever submits next.
+/// How long a key must still be remembered for the next submission to join its input, in seconds.
 const KEY_SECONDS: i64 = 60;
 
 /// Makes the capability within which the task stays, if it is to stay within any and will begin: what joins a task that is
 /// there, or is refused, makes none, as each that is made and let go of is an act.
-async fn bound(
-    core: &Core,
+async fn make_task_bound(
+    core: &GatewayCore,
     scope: &Scope,
-    agent: &Agent,
+    agent: &AgentRecord,
     new: &SpawnTask,
     key: Option<&ItemKey>,
-) -> Answer<Bound> {
+) -> Answer<TaskBound> {
     if new.rights.is_empty() && new.under.is_none() {
-        return Ok(Bound::Grants);
+        return Ok(TaskBound::Grants);
     }
     if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
-        return Ok(Bound::Nothing);
+        return Ok(TaskBound::Nothing);
     }
     if let Some(key) = key {
         let now = core.ports.runtime.clock.now();
         let soon = now.checked_add(SignedDuration::from_secs(KEY_SECONDS)).unwrap_or(now);
         // The same request joins its task, and another one is a conflict.
-        if core.ports.store.keyed(scope, &key.key, soon).await?.is_some() {
-            return Ok(Bound::Nothing);
+        if core.ports.store.find_keyed_item(scope, &key.key, soon).await?.is_some() {
+            return Ok(TaskBound::Nothing);
         }
     }
     check_tools(core, &new.rights, None)?;
@@ -140,37 +140,37 @@ async fn bound(
         until: None,
         wall_ms_max: None,
     };
-    Ok(Bound::Made(core.ports.capabilities.grant(scope.clone(), new).await?.id))
+    Ok(TaskBound::Made(core.ports.capabilities.grant_capability(scope.clone(), new).await?.id))
 }
 
-/// Tells how the task stands once it is durable, or what came of it.
-async fn answered(
-    core: &Core,
+/// Returns the task's state once it is durable, or what came of it.
+async fn task_response(
+    core: &GatewayCore,
     scope: &Scope,
     agent: AgentId,
-    mut submitted: Submitted,
+    mut submitted: InputReceipt,
     wait: Option<Duration>,
 ) -> Answer<Response> {
     let outcome = match wait {
-        Some(wait) => waited(core, &mut submitted, wait).await?,
+        Some(wait) => wait_for_outcome(core, &mut submitted, wait).await?,
         None => None,
     };
-    let task = spawned(agent, &submitted);
+    let task = task_spawned(agent, &submitted);
     let Some(outcome) = outcome else {
-        return Ok((StatusCode::ACCEPTED, Json(standing(core, scope, task).await)).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(read_task_state(core, scope, task).await)).into_response());
     };
     let status = outcome.head.status;
     let task = TaskSpawned {
         run: Some(outcome.run),
         state: TaskState::of_run(status),
         status: Some(status),
-        ended: Some(ended(outcome)),
+        ended: Some(task_ended(outcome)),
         ..task
     };
     Ok(Json(task).into_response())
 }
 
-fn spawned(agent: AgentId, submitted: &Submitted) -> TaskSpawned {
+fn task_spawned(agent: AgentId, submitted: &InputReceipt) -> TaskSpawned {
     TaskSpawned {
         agent,
         session: submitted.session,
@@ -183,8 +183,8 @@ fn spawned(agent: AgentId, submitted: &Submitted) -> TaskSpawned {
     }
 }
 
-/// Reads how a task stands by now. It is durable, so a read that fails says nothing against it.
-async fn standing(core: &Core, scope: &Scope, task: TaskSpawned) -> TaskSpawned {
+/// Reads the task's state by now. It is durable, so a read that fails says nothing against it.
+async fn read_task_state(core: &GatewayCore, scope: &Scope, task: TaskSpawned) -> TaskSpawned {
     match newest_run(core, scope, task.session).await {
         Ok(Some(run)) => {
             let status = run.head.status;
@@ -194,19 +194,19 @@ async fn standing(core: &Core, scope: &Scope, task: TaskSpawned) -> TaskSpawned 
     }
 }
 
-async fn newest_run(core: &Core, scope: &Scope, session: SessionId) -> Answer<Option<Run>> {
+async fn newest_run(core: &GatewayCore, scope: &Scope, session: SessionId) -> Answer<Option<RunRecord>> {
     let of_session = RunFilter { session: Some(session), ..RunFilter::default() };
-    Ok(core.ports.store.runs(scope, of_session, Page::first(1)).await?.into_iter().next())
+    Ok(core.ports.store.runs(scope, of_session, PageRequest::first_page(1)).await?.into_iter().next())
 }
 
-fn ended(outcome: Outcome) -> TaskEnded {
+fn task_ended(outcome: RunOutcome) -> TaskEnded {
     TaskEnded {
         reply: outcome.reply.as_deref().map(parts_text),
         last_seq: outcome.last_seq,
         model_calls: outcome.head.model_calls,
         usage: outcome.head.usage,
         cost_micros: outcome.head.cost_micros,
-        failure: outcome.failure.map(wire::failure),
+        failure: outcome.failure.map(wire::api_failure),
     }
 }
 
@@ -225,8 +225,8 @@ fn request_digest(agent: AgentId, new: &SpawnTask, author: &Actor) -> Digest {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
-    /// Only tasks that stand so.
+pub(crate) struct TaskListQuery {
+    /// Only tasks in this state.
     state: Option<TaskState>,
     /// Only tasks after this session; the `next` of the page before.
     after: Option<SessionId>,
@@ -236,17 +236,17 @@ pub(crate) struct Listing {
 }
 
 /// Lists the tasks among an agent's sessions. A page may be short and name a next one all the same.
-pub(crate) async fn list(
+pub(crate) async fn list_tasks(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Task>>> {
+    PathSegments(name): PathSegments<String>,
+    QueryParams(listing): QueryParams<TaskListQuery>,
+) -> Answer<Json<ListPage<TaskResource>>> {
     let limit = page_limit(listing.limit)?;
-    let agent = super::agent::find(&core, &caller.scope, &name).await?;
+    let agent = super::agent::find_agent(&core, &caller.scope, &name).await?;
     let has_ended = matches!(agent.state, AgentState::Terminated | AgentState::Deleting);
-    let mut list = List { items: Vec::new(), next: None };
-    let mut page = Page { after: listing.after, limit: Page::<SessionId>::LIMIT_MAX };
+    let mut list = ListPage { items: Vec::new(), next: None };
+    let mut page = PageRequest { after: listing.after, limit: PageRequest::<SessionId>::LIMIT_MAX };
     for _ in 0..PAGES_MAX {
         let sessions = core.ports.store.sessions(&caller.scope, Some(agent.id), page).await?;
         let is_last = sessions.len() < page.limit;
@@ -255,7 +255,7 @@ pub(crate) async fn list(
             if session.key.platform != PLATFORM {
                 continue;
             }
-            let task = task(&core, &caller.scope, &session, has_ended).await?;
+            let task = read_task(&core, &caller.scope, &session, has_ended).await?;
             if listing.state.is_some_and(|wanted| wanted != task.state) {
                 continue;
             }
@@ -273,39 +273,44 @@ pub(crate) async fn list(
     Ok(Json(list))
 }
 
-async fn task(core: &Core, scope: &Scope, session: &Session, agent_has_ended: bool) -> Answer<Task> {
+async fn read_task(
+    core: &GatewayCore,
+    scope: &Scope,
+    session: &SessionRecord,
+    agent_has_ended: bool,
+) -> Answer<TaskResource> {
     let newest = newest_run(core, scope, session.id).await?;
     let untaken = match (session.head.last > session.head.taken, agent_has_ended) {
-        (false, _) => Untaken::Nothing,
-        (true, false) => Untaken::Waits,
-        (true, true) => Untaken::InVain,
+        (false, _) => PendingInput::Nothing,
+        (true, false) => PendingInput::Waits,
+        (true, true) => PendingInput::InVain,
     };
     let status = newest.as_ref().map(|run| run.head.status);
-    Ok(Task {
+    Ok(TaskResource {
         session: session.id,
         agent: session.agent,
         opened_at: session.opened_at,
-        state: TaskState::of(status, untaken),
+        state: TaskState::derive_state(status, untaken),
         run: newest.map(|run| run.id),
         status,
     })
 }
 
-pub(crate) async fn kill(
+pub(crate) async fn kill_runs(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
+    PathSegments(name): PathSegments<String>,
     JsonBody(wanted): JsonBody<KillRuns>,
 ) -> Answer<Response> {
     let what = match wanted {
-        KillRuns { run: Some(run), session: None, all: false } => Kill::Run(run),
-        KillRuns { run: None, session: Some(session), all: false } => Kill::Session(session),
-        KillRuns { run: None, session: None, all: true } => Kill::All,
-        _ => return Err(Failure::invalid("name what to end: one of `run`, `session` and `all`")),
+        KillRuns { run: Some(run), session: None, all: false } => KillTarget::Run(run),
+        KillRuns { run: None, session: Some(session), all: false } => KillTarget::Session(session),
+        KillRuns { run: None, session: None, all: true } => KillTarget::All,
+        _ => return Err(ApiError::invalid_request("name what to end: one of `run`, `session` and `all`")),
     };
-    let agent = super::agent::find(&core, &caller.scope, &name).await?.id;
+    let agent = super::agent::find_agent(&core, &caller.scope, &name).await?.id;
     let runs = core.ports.runs.agent_kill(caller.scope, agent, what).await?;
-    Ok((StatusCode::ACCEPTED, Json(Killed { agent, runs })).into_response())
+    Ok((StatusCode::ACCEPTED, Json(KillReceipt { agent, runs })).into_response())
 }
 
 #[cfg(test)]

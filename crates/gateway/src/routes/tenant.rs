@@ -4,16 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dromia_api::List;
-use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
+use dromia_api::ListPage;
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantResource};
 use dromia_contracts::TenantId;
-use dromia_contracts::store::Page;
+use dromia_contracts::store::PageRequest;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::NodeOperator;
 use crate::core::Shared;
-use crate::extract::{JsonBody, Params, page_limit};
+use crate::extract::{JsonBody, QueryParams, page_limit};
 use crate::failure::Answer;
 use crate::wire;
 
@@ -22,7 +22,7 @@ const TOKEN_NAME: &str = "default";
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct TenantListQuery {
     /// Only tenants after this one; the `next` of the page before.
     after: Option<TenantId>,
     /// The most rows, from 1 to 256; 50 where it is absent.
@@ -30,18 +30,18 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_tenants(
     State(core): State<Shared>,
     NodeOperator(operator): NodeOperator,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Tenant>>> {
+    QueryParams(listing): QueryParams<TenantListQuery>,
+) -> Answer<Json<ListPage<TenantResource>>> {
     let limit = page_limit(listing.limit)?;
-    let tenants = core.ports.store.tenants(&operator, Page { after: listing.after, limit }).await?;
-    let items = tenants.into_iter().map(wire::tenant).collect();
-    Ok(Json(List::page(items, limit, |tenant| tenant.id.to_string())))
+    let tenants = core.ports.store.tenants(&operator, PageRequest { after: listing.after, limit }).await?;
+    let items = tenants.into_iter().map(wire::api_tenant).collect();
+    Ok(Json(ListPage::from_limited(items, limit, |tenant| tenant.id.to_string())))
 }
 
-pub(crate) async fn create(
+pub(crate) async fn create_tenant(
     State(core): State<Shared>,
     NodeOperator(operator): NodeOperator,
     JsonBody(new): JsonBody<CreateTenant>,

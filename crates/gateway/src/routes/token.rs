@@ -7,25 +7,25 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dromia_api::List;
-use dromia_api::token::{CreateToken, EXPIRES_IN_SECONDS_MAX, Token, TokenCreated, Whoami};
+use dromia_api::ListPage;
+use dromia_api::token::{CreateToken, EXPIRES_IN_SECONDS_MAX, TokenCreated, TokenResource, WhoamiResponse};
 use dromia_contracts::runs::NewToken;
-use dromia_contracts::store::Page;
-use dromia_contracts::token::{ROLES, TokenScopes, role};
+use dromia_contracts::store::PageRequest;
+use dromia_contracts::token::{ROLES, TokenScopes, find_role};
 use dromia_contracts::{ErrorCode, Scope, TokenId};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{JsonBody, Params, Segments, page_limit};
-use crate::failure::{Answer, Failure};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
+use crate::failure::{Answer, ApiError};
 use crate::wire;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct TokenListQuery {
     /// Only tokens after this one.
     after: Option<TokenId>,
     /// The most tokens of the page.
@@ -33,52 +33,53 @@ pub(crate) struct Listing {
     limit: Option<u32>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_tokens(
     State(core): State<Shared>,
     caller: Caller,
-    Params(listing): Params<Listing>,
-) -> Answer<Json<List<Token>>> {
+    QueryParams(listing): QueryParams<TokenListQuery>,
+) -> Answer<Json<ListPage<TokenResource>>> {
     let limit = page_limit(listing.limit)?;
-    let page = Page { after: listing.after, limit };
+    let page = PageRequest { after: listing.after, limit };
     let tokens = core.ports.store.tokens(&caller.scope, None, page).await?;
     let now = core.ports.runtime.clock.now();
-    let items = tokens.into_iter().map(|token| wire::token(token, now)).collect();
-    Ok(Json(List::page(items, limit, |token| token.id.to_string())))
+    let items = tokens.into_iter().map(|token| wire::api_token(token, now)).collect();
+    Ok(Json(ListPage::from_limited(items, limit, |token| token.id.to_string())))
 }
 
-pub(crate) async fn create(
+pub(crate) async fn create_token(
     State(core): State<Shared>,
     caller: Caller,
     JsonBody(new): JsonBody<CreateToken>,
 ) -> Answer<Response> {
-    let scopes = scopes(&core, &new)?;
+    let scopes = resolve_scopes(&core, &new)?;
     caller.must_cover(scopes)?;
     let now = core.ports.runtime.clock.now();
-    let expires_at = new.expires_in_seconds.map(|seconds| end(now, seconds)).transpose()?;
+    let expires_at = new.expires_in_seconds.map(|seconds| expiry_time(now, seconds)).transpose()?;
     let new = NewToken { name: new.name, scopes, expires_at };
     let (token, secret) = core.ports.runs.token_create(caller.scope, new).await?;
     core.strangers.forget_all();
-    let created = TokenCreated { record: wire::token(token, now), token: secret };
+    let created = TokenCreated { record: wire::api_token(token, now), token: secret };
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
 /// Finds what a token may do that is wanted with scopes, or with a role.
-fn scopes(core: &Core, new: &CreateToken) -> Answer<TokenScopes> {
+fn resolve_scopes(core: &GatewayCore, new: &CreateToken) -> Answer<TokenScopes> {
     match &new.role {
         None if new.scopes.is_empty() => {
-            Err(Failure::invalid("a token has `scopes` or a `role`, and this one has neither"))
+            Err(ApiError::invalid_request("a token has `scopes` or a `role`, and this one has neither"))
         }
         None => Ok(new.scopes),
         Some(_) if !new.scopes.is_empty() => {
-            Err(Failure::invalid("a token has `scopes` or a `role`, and this one has both").at("role"))
+            Err(ApiError::invalid_request("a token has `scopes` or a `role`, and this one has both")
+                .at_field("role"))
         }
         Some(name) => {
             let own = core.config.roles.get(name).copied();
-            role(name).or(own).ok_or_else(|| {
+            find_role(name).or(own).ok_or_else(|| {
                 let known = ROLES.map(|(known, _)| known).into_iter();
                 let known: Vec<_> = known.chain(core.config.roles.keys().map(String::as_str)).collect();
-                Failure::invalid(format!("no role has this name; there are {}", known.join(", ")))
-                    .at("role")
+                ApiError::invalid_request(format!("no role has this name; there are {}", known.join(", ")))
+                    .at_field("role")
                     .with_hint(
                         "the server reads `roles` of dromia.yaml when it starts; restart it after a change",
                     )
@@ -87,48 +88,48 @@ fn scopes(core: &Core, new: &CreateToken) -> Answer<TokenScopes> {
     }
 }
 
-pub(super) fn end(now: Timestamp, seconds: u64) -> Answer<Timestamp> {
+pub(super) fn expiry_time(now: Timestamp, seconds: u64) -> Answer<Timestamp> {
     let life = i64::try_from(seconds).ok().filter(|_| (1..=EXPIRES_IN_SECONDS_MAX).contains(&seconds));
     let end = life.and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok());
     end.ok_or_else(|| {
-        Failure::invalid(format!(
+        ApiError::invalid_request(format!(
             "`expires_in_seconds` must be from 1 to {EXPIRES_IN_SECONDS_MAX}, and is {seconds}"
         ))
     })
 }
 
-pub(crate) async fn revoke(
+pub(crate) async fn revoke_token(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-) -> Answer<Json<Token>> {
-    let id = find(&core, &caller.scope, &name).await?;
+    PathSegments(name): PathSegments<String>,
+) -> Answer<Json<TokenResource>> {
+    let id = find_token(&core, &caller.scope, &name).await?;
     let now = core.ports.runtime.clock.now();
     let shared = Shared::clone(&core);
     // With what follows it: a client that goes away must not leave the commit done and the cache untouched.
     let revoked = core.ports.runtime.carried_through(async move {
         let revoked = shared.ports.runs.token_revoke(caller.scope, id).await;
-        // Whatever came of it: a token that may be revoked is looked up anew.
-        shared.tokens.forget(|known| known.token().is_some_and(|token| token.id == id));
+        // Whatever the outcome: a token that may be revoked is looked up again.
+        shared.tokens.forget_matching(|known| known.token().is_some_and(|token| token.id == id));
         revoked
     });
-    Ok(Json(wire::token(revoked.await?, now)))
+    Ok(Json(wire::api_token(revoked.await?, now)))
 }
 
 /// Finds a token by its id or name. Of several that share a name the one that is not revoked is meant.
-async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<TokenId> {
+async fn find_token(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<TokenId> {
     if let Ok(id) = name.parse() {
         return Ok(id);
     }
     let (mut standing, mut revoked) = (None, None);
-    let mut page = Page::first(Page::<TokenId>::LIMIT_MAX);
+    let mut page = PageRequest::first_page(PageRequest::<TokenId>::LIMIT_MAX);
     loop {
         let tokens = core.ports.store.tokens(scope, Some(name), page).await?;
         for token in &tokens {
             if token.revoked_at.is_some() {
                 revoked = Some(token.id);
             } else if standing.replace(token.id).is_some() {
-                return Err(Failure::invalid("several tokens carry this name; name one by its id")
+                return Err(ApiError::invalid_request("several tokens carry this name; name one by its id")
                     .with_hint("`dromia token list` shows the ids"));
             }
         }
@@ -137,22 +138,22 @@ async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<TokenId> {
             _ => break,
         }
     }
-    // Not repeated: somebody may have written the token itself.
-    let absent = || Failure::new(ErrorCode::TokenNotFound, "there is no token of this name or id");
+    // Not repeated: the caller may have written the token itself.
+    let absent = || ApiError::new(ErrorCode::TokenNotFound, "there is no token of this name or id");
     standing.or(revoked).ok_or_else(absent)
 }
 
-pub(crate) async fn whoami(State(core): State<Shared>, caller: Caller) -> Json<Whoami> {
+pub(crate) async fn whoami(State(core): State<Shared>, caller: Caller) -> Json<WhoamiResponse> {
     let token = caller.token();
-    Json(Whoami {
+    Json(WhoamiResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tenant: caller.scope.tenant(),
         tenant_handle: caller.tenant_handle().clone(),
         default_agent: core.config.default_agent.clone(),
         actor: caller.scope.actor().as_str().to_owned(),
-        credential: caller.kind(),
+        credential: caller.credential_kind(),
         token: token.map(|token| token.id),
-        scopes: caller.scopes(),
+        scopes: caller.granted_scopes(),
         expires_at: token.and_then(|token| token.expires_at),
     })
 }

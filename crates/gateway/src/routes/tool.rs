@@ -5,95 +5,106 @@
 
 use axum::Json;
 use axum::extract::State;
-use dromia_api::List;
-use dromia_api::tool::{Granted, Tool, ToolLimits, ToolNetwork};
+use dromia_api::ListPage;
+use dromia_api::tool::{ToolGrant, ToolLimits, ToolNetwork, ToolResource};
 use dromia_contracts::capability::HOLDER;
 use dromia_contracts::egress::may_reach;
-use dromia_contracts::gate::{Action, Principal, Verdict};
+use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
-use dromia_contracts::sandbox::Network;
+use dromia_contracts::plan::PlanContext;
+use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Scope};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::agent::{find, no_such_agent};
+use super::agent::{find_agent, no_such_agent};
 use crate::caller::Caller;
-use crate::core::{Core, Shared};
-use crate::extract::{Params, Segments};
-use crate::failure::{Answer, Failure};
+use crate::core::{GatewayCore, Shared};
+use crate::extract::{PathSegments, QueryParams};
+use crate::failure::{Answer, ApiError};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Asking {
+pub(crate) struct ToolQuery {
     /// In the hands of this agent, by handle or id.
     agent: Option<String>,
 }
 
 /// An agent that is asked about, with what it may do.
-struct Hands {
+struct AgentGrants {
     agent: AgentId,
     grants: Vec<String>,
 }
 
-pub(crate) async fn list(
+pub(crate) async fn list_tools(
     State(core): State<Shared>,
     caller: Caller,
-    Params(asking): Params<Asking>,
-) -> Answer<Json<List<Tool>>> {
-    let hands = hands(&core, &caller.scope, asking).await?;
+    QueryParams(asking): QueryParams<ToolQuery>,
+) -> Answer<Json<ListPage<ToolResource>>> {
+    let hands = find_agent_grants(&core, &caller.scope, asking).await?;
     let mut items = Vec::new();
-    for descriptor in core.ports.tools.descriptors() {
-        items.push(told(&core, &caller.scope, descriptor, hands.as_ref()).await?);
+    for descriptor in core.ports.tools.tool_descriptors() {
+        items.push(describe_tool(&core, &caller.scope, descriptor, hands.as_ref()).await?);
     }
     // There are as many tools as this program has, so one page holds them.
-    Ok(Json(List { items, next: None }))
+    Ok(Json(ListPage { items, next: None }))
 }
 
-pub(crate) async fn show(
+pub(crate) async fn show_tool(
     State(core): State<Shared>,
     caller: Caller,
-    Segments(name): Segments<String>,
-    Params(asking): Params<Asking>,
-) -> Answer<Json<Tool>> {
-    let descriptor = core.ports.tools.descriptors().iter().find(|tool| tool.name == name);
+    PathSegments(name): PathSegments<String>,
+    QueryParams(asking): QueryParams<ToolQuery>,
+) -> Answer<Json<ToolResource>> {
+    let descriptor = core.ports.tools.tool_descriptors().iter().find(|tool| tool.name == name);
     let descriptor = descriptor.ok_or_else(|| no_such_tool(&name))?;
-    let hands = hands(&core, &caller.scope, asking).await?;
-    Ok(Json(told(&core, &caller.scope, descriptor, hands.as_ref()).await?))
+    let hands = find_agent_grants(&core, &caller.scope, asking).await?;
+    Ok(Json(describe_tool(&core, &caller.scope, descriptor, hands.as_ref()).await?))
 }
 
-async fn hands(core: &Core, scope: &Scope, asking: Asking) -> Answer<Option<Hands>> {
+async fn find_agent_grants(
+    core: &GatewayCore,
+    scope: &Scope,
+    asking: ToolQuery,
+) -> Answer<Option<AgentGrants>> {
     let Some(name) = asking.agent else { return Ok(None) };
-    let agent = find(core, scope, &name).await?;
-    let revision = core.ports.store.revision(scope, agent.id, agent.revision).await?;
+    let agent = find_agent(core, scope, &name).await?;
+    let revision = core.ports.store.agent_revision(scope, agent.id, agent.revision).await?;
     let mut grants = revision.ok_or_else(no_such_agent)?.config.grants;
-    grants.extend(core.ports.terms.grants(scope, agent.id).await?);
-    Ok(Some(Hands { agent: agent.id, grants }))
+    grants.extend(core.ports.terms.operator_grants(scope, agent.id).await?);
+    Ok(Some(AgentGrants { agent: agent.id, grants }))
 }
 
-async fn told(
-    core: &Core,
+async fn describe_tool(
+    core: &GatewayCore,
     scope: &Scope,
     descriptor: &ToolDescriptor,
-    hands: Option<&Hands>,
-) -> Answer<Tool> {
-    let ToolDescriptor { name, description, parameters, effect, roles, result_label } = descriptor.clone();
+    hands: Option<&AgentGrants>,
+) -> Answer<ToolResource> {
+    let ToolDescriptor { name, description, parameters, effect, roles, result_label, sensitivity, records } =
+        descriptor.clone();
     let agent = hands.map(|hands| (scope, hands.agent));
-    let terms = core.ports.terms.of(&name, agent).await?;
-    let limits = core.ports.tools.limits(&name, &terms).map(ToolLimits::from);
+    let terms = core.ports.terms.effective_terms(&name, agent).await?;
+    let limits = core.ports.tools.process_limits(&name, &terms).map(ToolLimits::from);
     // What has limits runs programs.
-    let network = limits.map(|_| network(&terms, hands));
-    let probe = probe(&name, network.as_ref().map(|network| network.way));
-    Ok(Tool {
-        granted: hands.map(|hands| granted(core, scope, &probe, &hands.grants)),
-        sink: core.ports.gate.sink(&probe),
+    let network = limits.map(|_| program_network(&terms, hands));
+    let probe = probe_call(&name, network.as_ref().map(|network| network.way));
+    let granted = match hands {
+        Some(hands) => Some(ask_gate(core, scope, &probe, &hands.grants).await),
+        None => None,
+    };
+    Ok(ToolResource {
+        granted,
+        sink: core.ports.gate.call_sink(&probe),
         name,
         description,
         effect,
         roles: roles.into_iter().collect(),
         result_label: result_label.to_string(),
+        sensitivity,
+        records,
         arguments: parameters,
         privileged: terms.privileged,
         net: terms.net,
@@ -104,24 +115,24 @@ async fn told(
 }
 
 /// Tells what programs may reach by what a call of theirs would be started with.
-fn network(terms: &ToolTerms, hands: Option<&Hands>) -> ToolNetwork {
+fn program_network(terms: &ToolTerms, hands: Option<&AgentGrants>) -> ToolNetwork {
     let Some(hands) = hands else {
         // Of an agent of whom nothing is said, what its grants cover is not known either.
-        let way = terms.network.unwrap_or(Network::None);
+        let way = terms.network.unwrap_or(NetworkAccess::None);
         return ToolNetwork { way, grants: Vec::new(), capabilities: false };
     };
     let way = terms.network_for(&hands.grants);
-    let of_use = hands.grants.iter().filter(|grant| way == Network::Proxy && may_reach(grant)).cloned();
+    let of_use = hands.grants.iter().filter(|grant| way == NetworkAccess::Proxy && may_reach(grant)).cloned();
     let (held, grants): (Vec<_>, Vec<_>) = of_use.partition(|grant| grant.starts_with(HOLDER));
     ToolNetwork { way, grants, capabilities: !held.is_empty() }
 }
 
-pub(super) fn no_such_tool(name: &str) -> Failure {
-    Failure::absent(ErrorCode::ToolNotFound, "tool", name)
+pub(super) fn no_such_tool(name: &str) -> ApiError {
+    ApiError::not_found(ErrorCode::ToolNotFound, "tool", name)
 }
 
 /// A tool without a call of it, for the gate. What programs are given is said of those that run some.
-fn probe(tool: &str, network: Option<Network>) -> PreparedCall {
+fn probe_call(tool: &str, network: Option<NetworkAccess>) -> PreparedCall {
     PreparedCall {
         id: CallId::PROBE,
         tool: tool.to_owned(),
@@ -135,16 +146,16 @@ fn probe(tool: &str, network: Option<Network>) -> PreparedCall {
 }
 
 /// Asks the gate whether an agent may use a tool.
-fn granted(core: &Core, scope: &Scope, probe: &PreparedCall, grants: &[String]) -> Granted {
+async fn ask_gate(core: &GatewayCore, scope: &Scope, probe: &PreparedCall, grants: &[String]) -> ToolGrant {
     let context = Label::PUBLIC_FACT;
     let principal =
-        Principal { scope, author: scope.actor(), grants, context, endorsed: &[], plan: Planning::OPEN };
-    match core.ports.gate.judge(principal, Action::Tool(probe)) {
-        Verdict::Allow { rule, .. } => Granted { allowed: true, rule },
+        Principal { scope, author: scope.actor(), grants, context, endorsed: &[], plan: PlanContext::OPEN };
+    match core.ports.gate.evaluate_action(principal, GateAction::Tool(probe)).await {
+        GateVerdict::Allow { rule, .. } => ToolGrant { allowed: true, rule },
         // Each call of it waits for a person.
-        Verdict::Ask { rule, .. } => Granted { allowed: true, rule: format!("ask {rule}") },
-        // Each call of it is put off.
-        Verdict::Delay { rule, .. } => Granted { allowed: true, rule: format!("delay {rule}") },
-        Verdict::Deny { rule, .. } => Granted { allowed: false, rule },
+        GateVerdict::Ask { rule, .. } => ToolGrant { allowed: true, rule: format!("ask {rule}") },
+        // Each call of it is delayed.
+        GateVerdict::Delay { rule, .. } => ToolGrant { allowed: true, rule: format!("delay {rule}") },
+        GateVerdict::Deny { rule, .. } => ToolGrant { allowed: false, rule },
     }
 }

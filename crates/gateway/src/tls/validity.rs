@@ -8,7 +8,7 @@ use jiff::Timestamp;
 /// The tag of the version, which old certificates leave out.
 const VERSION: u8 = 0xa0;
 
-/// Serial number, algorithm and issuer stand before the times.
+/// Serial number, algorithm and issuer come before the times.
 const BEFORE_VALIDITY: usize = 3;
 
 /// The tag of a time with two digits of the year.
@@ -19,7 +19,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 
 /// From when to when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
+pub struct CertificateValidity {
     /// The first moment.
     pub not_before: Timestamp,
     /// The last moment.
@@ -27,24 +27,27 @@ pub struct Validity {
 }
 
 /// Reads it off a certificate.
-pub(super) fn of(certificate: &[u8]) -> Option<Validity> {
-    let (_, certificate, _) = element(certificate)?;
-    let (_, mut signed, _) = element(certificate)?;
-    let (first, _, rest) = element(signed)?;
+pub(super) fn certificate_validity(certificate: &[u8]) -> Option<CertificateValidity> {
+    let (_, certificate, _) = read_der_element(certificate)?;
+    let (_, mut signed, _) = read_der_element(certificate)?;
+    let (first, _, rest) = read_der_element(signed)?;
     if first == VERSION {
         signed = rest;
     }
     for _ in 0..BEFORE_VALIDITY {
-        signed = element(signed)?.2;
+        signed = read_der_element(signed)?.2;
     }
-    let (_, times, _) = element(signed)?;
-    let (begin_tag, begin, rest) = element(times)?;
-    let (end_tag, end, _) = element(rest)?;
-    Some(Validity { not_before: time(begin_tag, begin)?, not_after: time(end_tag, end)? })
+    let (_, times, _) = read_der_element(signed)?;
+    let (begin_tag, begin, rest) = read_der_element(times)?;
+    let (end_tag, end, _) = read_der_element(rest)?;
+    Some(CertificateValidity {
+        not_before: parse_der_time(begin_tag, begin)?,
+        not_after: parse_der_time(end_tag, end)?,
+    })
 }
 
 /// Reads one element: its tag, what is in it, and what follows.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+fn read_der_element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
@@ -59,7 +62,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, contents, rest))
 }
 
-fn time(tag: u8, text: &[u8]) -> Option<Timestamp> {
+fn parse_der_time(tag: u8, text: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(text).ok()?;
     let text = match tag {
         UTC_TIME => {
@@ -101,9 +104,9 @@ mod tests {
             (0x02, "491231235959Z", None),
         ] {
             let read = read.map(|read| read.parse::<Timestamp>().unwrap());
-            assert_eq!(time(tag, text.as_bytes()), read, "{text}");
+            assert_eq!(parse_der_time(tag, text.as_bytes()), read, "{text}");
         }
-        assert_eq!(time(GENERALIZED_TIME, b"99991231235959Z"), Some(Timestamp::MAX));
+        assert_eq!(parse_der_time(GENERALIZED_TIME, b"99991231235959Z"), Some(Timestamp::MAX));
     }
 
     #[test]
@@ -113,9 +116,9 @@ mod tests {
 
         let certificate =
             CertificateDer::from_pem_slice(dromia_testkit::tls::CERTIFICATE.as_bytes()).unwrap();
-        assert!(of(&certificate).is_some());
+        assert!(certificate_validity(&certificate).is_some());
         for length in 0..certificate.len() {
-            assert_eq!(of(&certificate[..length]), None, "{length}");
+            assert_eq!(certificate_validity(&certificate[..length]), None, "{length}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Approvals over HTTP: the exact call is shown, an answer goes as far as it may, and a rule takes more than an answer.
 
 use dromia_contracts::ApprovalId;
-use dromia_contracts::approval::{ALSO_MAX, Approval, ApprovalState, DeclaredRule, Rule, RuleAnswer};
+use dromia_contracts::approval::{
+    ALSO_MAX, ApprovalRequest, ApprovalState, DeclaredRule, ParsedRule, RuleAnswer,
+};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::token::{TokenScope, TokenScopes};
 use jiff::Timestamp;
@@ -76,7 +78,7 @@ async fn whoever_may_answer_may_not_answer_for_calls_that_nobody_saw() {
 #[tokio::test]
 async fn rules_of_the_configuration_are_listed_before_those_of_the_tenant() {
     let world = World::new().await;
-    let rule = Rule::parse("file.write path=notes/**").expect("it is read");
+    let rule = ParsedRule::parse("file.write path=notes/**").expect("it is read");
     world.rooms.lock().declared_rules.push(DeclaredRule { answer: RuleAnswer::Deny, rule });
     let listed = world.ask("GET", "/v1/approval-rules", "").await.json();
     let rules = listed["items"].as_array().expect("rules");
@@ -113,7 +115,7 @@ async fn an_answer_holds_for_those_that_it_names_or_for_none() {
     {
         let mut rooms = world.rooms.lock();
         let known = rooms.approvals.iter().find(|(_, row)| row.id == ours).expect("it is there").clone();
-        rooms.approvals.push((known.0, Approval { id: other, ..known.1 }));
+        rooms.approvals.push((known.0, ApprovalRequest { id: other, ..known.1 }));
     }
     let path = format!("/v1/approvals/{ours}/answer");
     let many: Vec<String> = (0..=ALSO_MAX).map(|_| other.to_string()).collect();

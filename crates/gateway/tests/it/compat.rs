@@ -4,13 +4,13 @@ mod shapes;
 mod stream;
 mod tools;
 
-use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::content::{ContentPart, parts_text};
 use dromia_contracts::entry::{Entry, RunCancelled, RunFailed, RunHeld, RunYielded};
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::Target;
+use dromia_contracts::runs::InputTarget;
 use dromia_contracts::session::ItemKind;
-use dromia_contracts::transcript::Turn;
+use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{Actor, ErrorCode, RunId};
 use serde_json::{Value, json};
 
@@ -62,10 +62,10 @@ async fn a_call_without_a_session_opens_one_of_its_own_and_names_it() {
         assert_eq!(answer.headers["x-dromia-run"], run.to_string());
         assert!(answer.json()["id"].as_str().unwrap().ends_with(&run.to_string()), "{path}");
         let input = world.rooms.lock().inputs.pop().unwrap();
-        let Target::Fresh { agent, key } = input.target else { panic!("{path} opens a session") };
+        let InputTarget::Fresh { agent, key } = input.target else { panic!("{path} opens a session") };
         assert_eq!((agent, key.platform.as_str()), (world.ours.agent, platform));
         assert_eq!(input.author.as_str(), "token:ci");
-        assert_eq!(input.parts, [Part::text("hi", Label::ACTOR_TEXT)]);
+        assert_eq!(input.parts, [ContentPart::new_text("hi", Label::ACTOR_TEXT)]);
         assert_eq!((input.history.len(), input.wait), (0, false));
     }
 }
@@ -125,10 +125,10 @@ async fn tokens_of_a_message_are_counted_for_its_agent_and_nothing_is_stored() {
 }
 
 /// What the turns of a history say, each with its first letter.
-fn told(history: &[Turn]) -> Vec<String> {
-    let unit = |turn: &Turn| match turn {
-        Turn::Input(message) => format!("i:{}", parts_text(&message.parts)),
-        Turn::Unit(unit) => {
+fn told(history: &[TranscriptTurn]) -> Vec<String> {
+    let unit = |turn: &TranscriptTurn| match turn {
+        TranscriptTurn::Input(message) => format!("i:{}", parts_text(&message.parts)),
+        TranscriptTurn::Unit(unit) => {
             let calls = unit.message().calls.iter().map(|call| format!("{}{}", call.tool, call.arguments));
             let results = unit.results().iter().map(|result| parts_text(&result.parts));
             let said = std::iter::once(parts_text(&unit.message().parts));
@@ -183,7 +183,7 @@ async fn the_history_of_every_api_becomes_the_same_whole_units() {
         let answer = ask(&world, path, &[("x-dromia-session", &session)], body).await;
         assert_eq!(answer.headers["x-dromia-session"], session, "{path}: {:?}", answer.body);
         let input = world.rooms.lock().inputs.pop().unwrap();
-        assert_eq!(input.target, Target::Session(world.ours.session));
+        assert_eq!(input.target, InputTarget::Session(world.ours.session));
         assert_eq!((input.history.len(), parts_text(&input.parts).as_str()), (0, "three"));
     }
 }
@@ -412,7 +412,7 @@ async fn a_run_that_ends_without_an_answer_is_an_error_that_names_it() {
         (Entry::RunFailed(failed), RunStatus::Failed, 502, "model_rejected", "failed"),
         (Entry::RunCancelled(cancelled), RunStatus::Cancelled, 409, "run_unanswered", "cancelled"),
         (
-            Entry::RunYielded(RunYielded { model_calls: 50, budget: None }),
+            Entry::RunYielded(RunYielded { model_calls: 50, budget: None, repeated: None }),
             RunStatus::Yielded,
             409,
             "run_unanswered",

@@ -1,7 +1,7 @@
 //! What runs cost, as it is told.
 
 use bytes::Bytes;
-use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
 use dromia_contracts::{Actor, ItemId, RunId};
 use jiff::Timestamp;
@@ -75,7 +75,7 @@ impl World {
         let mut inner = self.rooms.lock();
         let (tenant, first) = inner.runs.iter().find(|(_, row)| row.id == self.ours.run).cloned().unwrap();
         let id = RunId::from_bytes(bytes);
-        inner.runs.push((tenant, Run { id, started_at, ..first }));
+        inner.runs.push((tenant, RunRecord { id, started_at, ..first }));
         id
     }
 }

@@ -4,11 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::Authority;
+use dromia_contracts::ScopeAuthority;
+use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::store::Damage;
+use dromia_contracts::store::StoreDamage;
 use dromia_contracts::terms::ToolTerms;
-use dromia_gateway::{BuildError, ConfigError, GatewayConfig, Ports, build};
+use dromia_gateway::{BuildError, ConfigError, GatewayConfig, GatewayPorts, build_gateway};
 use hyper::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,13 +23,18 @@ use crate::fake::vault::Locker;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
 use crate::world::World;
 
-pub(crate) fn ports() -> Ports {
+pub(crate) fn ports() -> GatewayPorts {
     let rooms = Arc::new(Rooms::default());
-    let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
+    let runtime = Runtime {
+        clock: Arc::new(StoppedClock),
+        ids: rooms.clone(),
+        spawn: Arc::new(Tasks),
+        compute: Arc::new(ComputeHere),
+    };
     let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), Arc::default());
     let shelf = Arc::new(Shelf::default());
     let audit = Arc::new(Ledger(rooms.clone()));
-    Ports {
+    GatewayPorts {
         store: rooms.clone(),
         runs: rooms,
         outbox,
@@ -40,7 +46,7 @@ pub(crate) fn ports() -> Ports {
         notary: audit,
         capabilities: Arc::new(Cabinet::default()),
         runtime,
-        authority: Authority::claim(),
+        authority: ScopeAuthority::claim(),
     }
 }
 
@@ -66,7 +72,7 @@ async fn another_address_than_loopback_is_refused_before_anything_is_bound() {
         socket: Some(socket.clone()),
         ..GatewayConfig::default()
     };
-    let refused = build(config, ports()).await.err();
+    let refused = build_gateway(config, ports()).await.err();
     assert!(matches!(refused, Some(BuildError::Config(ConfigError::Unencrypted { .. }))), "{refused:?}");
     assert!(!socket.exists());
 }
@@ -78,15 +84,15 @@ async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(socket.exists(), "the dead server's socket");
     let config = GatewayConfig { socket: Some(socket.clone()), ..GatewayConfig::default() };
-    let (_gateway, handle) = build(config.clone(), ports()).await.unwrap();
+    let (_gateway, handle) = build_gateway(config.clone(), ports()).await.unwrap();
     assert_eq!(handle.socket_path(), Some(socket.as_path()));
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    let refused = build(config, ports()).await.err();
+    let refused = build_gateway(config, ports()).await.err();
     assert!(matches!(refused, Some(BuildError::SocketInUse { .. })), "{refused:?}");
     let file = directory.path().join("a-file");
     std::fs::write(&file, "mine").unwrap();
     let config = GatewayConfig { socket: Some(file.clone()), ..GatewayConfig::default() };
-    assert!(matches!(build(config, ports()).await.err(), Some(BuildError::Bind { .. })));
+    assert!(matches!(build_gateway(config, ports()).await.err(), Some(BuildError::Bind { .. })));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine", "what is no socket is left alone");
 }
 
@@ -115,7 +121,7 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
     assert_eq!(health.json().get("damaged"), None);
     world.rooms.lock().read_only = None;
     let problem = "entry 3 of run_secret: its body is missing".to_owned();
-    world.rooms.lock().damaged = Some(Damage { problem, ago: Duration::from_secs(5), met: 2 });
+    world.rooms.lock().damaged = Some(StoreDamage { problem, ago: Duration::from_secs(5), met: 2 });
     assert_eq!(get("/ready").await.status, 200, "who does not need what is damaged is served");
     let damaged = get("/health").await;
     assert_eq!((&damaged.json()["store"], &damaged.json()["damaged"]), (&"writable".into(), &true.into()));
@@ -124,7 +130,9 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
     world.ask("GET", &format!("/v1/runs/{}", world.ours.run), "").await;
     world.ask("GET", "/v1/moon", "").await;
     assert_eq!(get("/metrics").await.status, 401, "the meters are nobody's who has no token");
-    let text = String::from_utf8(world.ask("GET", "/metrics", "").await.body.to_vec()).unwrap();
+    let text =
+        String::from_utf8(world.unix(request("GET", "/metrics").body(full("")).unwrap()).await.body.to_vec())
+            .unwrap();
     for line in [
         r#"dromia_http_requests_total{method="GET",route="/v1/runs/{run}",class="2xx"} 1"#,
         r#"dromia_http_requests_total{method="any",route="none",class="4xx"} 1"#,
@@ -134,6 +142,8 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
         "dromia_store_damage_total 2",
         "dromia_store_commits_total 7",
         "dromia_runs_ready 2",
+        "dromia_answered_tokens_total{direction=\"input\"} 8",
+        "dromia_answered_tokens_total{direction=\"output\"} 9",
         r#"dromia_tasks_total{state="pending"} 5"#,
         r#"dromia_tasks_total{state="running"} 4"#,
         r#"dromia_tasks_total{state="paused"} 3"#,

@@ -1,8 +1,8 @@
 //! What is said to an agent: bodies, names, keys and waits.
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::Target;
+use dromia_contracts::runs::InputTarget;
 
 use crate::client::{Answer, authorized, full, request};
 use crate::fake::Mood;
@@ -114,9 +114,9 @@ async fn an_input_is_labelled_and_carries_its_author() {
         assert_eq!(send(&world, body).await.status, 202, "{body}");
         let input = world.rooms.lock().inputs.pop().unwrap();
         assert_eq!(input.author.as_str(), author);
-        assert_eq!(input.parts.iter().map(Part::label).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
+        assert_eq!(input.parts.iter().map(ContentPart::label).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
         assert!(!input.wait);
-        let (Target::Key { agent, key } | Target::Fresh { agent, key }) = input.target else {
+        let (InputTarget::Key { agent, key } | InputTarget::Fresh { agent, key }) = input.target else {
             panic!("{body} names no session")
         };
         assert_eq!((agent, key.platform.as_str(), key.actor.as_str()), (world.ours.agent, platform, author));

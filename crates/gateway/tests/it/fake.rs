@@ -12,17 +12,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
-use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule, DeclaredRule};
-use dromia_contracts::budget::Budget;
-use dromia_contracts::run::Run;
-use dromia_contracts::runs::{ImportLabels, Live, NewInput, NewToken};
-use dromia_contracts::session::{InboxItem, Session};
-use dromia_contracts::store::{Damage, StateEntry, StoredEntry, TokenOwner};
-use dromia_contracts::token::Token;
+use dromia_contracts::agent::{AgentConfig, AgentRecord, TenantRecord};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
+use dromia_contracts::budget::BudgetDefinition;
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::runs::{ImportLabels, LiveEvent, NewInput, NewToken};
+use dromia_contracts::session::{InboxItem, SessionRecord};
+use dromia_contracts::store::{StateEntry, StoreDamage, StoredEntry, TokenOwner};
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// What an input meets.
@@ -31,7 +32,7 @@ pub(crate) enum Mood {
     /// Its run completes at once.
     #[default]
     Answers,
-    /// Its run never ends.
+    /// Its run ends when the test lets it.
     Thinks,
     /// The engine panics.
     Panics,
@@ -47,18 +48,20 @@ pub(crate) struct Rooms {
 
 #[derive(Default)]
 pub(crate) struct Inner {
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<TenantRecord>,
     pub tokens: HashMap<Digest, TokenOwner>,
-    pub agents: Vec<(TenantId, Agent, AgentConfig)>,
-    pub sessions: Vec<(TenantId, Session)>,
+    pub agents: Vec<(TenantId, AgentRecord, AgentConfig)>,
+    pub sessions: Vec<(TenantId, SessionRecord)>,
     pub items: Vec<(SessionId, InboxItem)>,
-    pub runs: Vec<(TenantId, Run)>,
+    pub runs: Vec<(TenantId, RunRecord)>,
     pub journals: HashMap<RunId, Vec<StoredEntry>>,
     pub states: HashMap<SessionId, Vec<StateEntry>>,
     pub keys: HashMap<(TenantId, String), (Digest, ItemId, SessionId, RunId)>,
-    pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<Live>>>,
+    pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<LiveEvent>>>,
     pub inputs: Vec<NewInput>,
     pub token_reads: usize,
+    /// Holds the next look-up of a token back, after it read the row, until it is told.
+    pub token_waits: Option<oneshot::Receiver<()>>,
     /// Holds the next revocation back until it is told.
     pub revocation_waits: Option<oneshot::Receiver<()>>,
     /// Holds the next import back until it is told.
@@ -66,9 +69,11 @@ pub(crate) struct Inner {
     /// What the clock of a world says; it moves by hand.
     pub now: Timestamp,
     pub mood: Mood,
-    pub budgets: Vec<(TenantId, Budget)>,
-    pub approvals: Vec<(TenantId, Approval)>,
-    pub approval_rules: Vec<(TenantId, ApprovalRule)>,
+    /// Ends the thinking of those who think.
+    pub thought: CancellationToken,
+    pub budgets: Vec<(TenantId, BudgetDefinition)>,
+    pub approvals: Vec<(TenantId, ApprovalRequest)>,
+    pub approval_rules: Vec<(TenantId, ApprovalRuleRecord)>,
     /// The rules of the configuration.
     pub declared_rules: Vec<DeclaredRule>,
     /// How far each import believed its file.
@@ -79,7 +84,7 @@ pub(crate) struct Inner {
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,
-    pub damaged: Option<Damage>,
+    pub damaged: Option<StoreDamage>,
     pub minted: u64,
 }
 
@@ -96,16 +101,27 @@ impl Rooms {
 
     /// Appends to a run's journal and tells its watchers, as an engine does.
     pub(crate) fn append(&self, run: RunId, entry: StoredEntry, status: dromia_contracts::run::RunStatus) {
+        let seq = entry.seq;
+        self.append_unsaid(run, entry, status);
+        self.live(run, &LiveEvent::Committed { seq, status });
+    }
+
+    /// Appends to a run's journal and tells no watcher, as if the word of it had been lost on its way.
+    pub(crate) fn append_unsaid(
+        &self,
+        run: RunId,
+        entry: StoredEntry,
+        status: dromia_contracts::run::RunStatus,
+    ) {
         let mut inner = self.lock();
         let seq = entry.seq;
         inner.journals.entry(run).or_default().push(entry);
         let (_, row) = inner.runs.iter_mut().find(|(_, row)| row.id == run).unwrap();
         row.last_seq = seq;
         row.head.status = status;
-        inner.tell(run, &Live::Committed { seq, status });
     }
 
-    pub(crate) fn live(&self, run: RunId, live: &Live) {
+    pub(crate) fn live(&self, run: RunId, live: &LiveEvent) {
         self.lock().tell(run, live);
     }
 
@@ -122,9 +138,9 @@ impl Inner {
     }
 
     /// Registers a token of a tenant that is there and returns what may be shown of it.
-    pub(crate) fn token(&mut self, tenant: TenantId, secret: &str, new: NewToken) -> Token {
+    pub(crate) fn token(&mut self, tenant: TenantId, secret: &str, new: NewToken) -> TokenRecord {
         let tenant = self.tenants.iter().find(|row| row.id == tenant).unwrap().clone();
-        let token = Token {
+        let token = TokenRecord {
             id: TokenId::from_uuid(self.uuid()),
             name: new.name,
             scopes: new.scopes,
@@ -137,7 +153,7 @@ impl Inner {
         token
     }
 
-    fn tell(&mut self, run: RunId, live: &Live) {
+    fn tell(&mut self, run: RunId, live: &LiveEvent) {
         if let Some(watchers) = self.watchers.get_mut(&run) {
             watchers.retain(|watcher| watcher.send(live.clone()).is_ok());
         }
@@ -156,6 +172,14 @@ impl dromia_contracts::runtime::Clock for StoppedClock {
     fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(std::future::pending())
     }
+
+    fn monotonic_now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
+    fn sleep(&self, _: std::time::Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 impl dromia_contracts::runtime::Clock for Rooms {
@@ -166,14 +190,22 @@ impl dromia_contracts::runtime::Clock for Rooms {
     fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(std::future::pending())
     }
+
+    fn monotonic_now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
+    fn sleep(&self, _: std::time::Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 impl dromia_contracts::runtime::IdSource for Rooms {
-    fn uuid(&self) -> Uuid {
+    fn new_uuid(&self) -> Uuid {
         self.lock().uuid()
     }
 
-    fn secret(&self) -> [u8; 32] {
+    fn random_secret(&self) -> [u8; 32] {
         [9; 32]
     }
 }
@@ -182,7 +214,7 @@ impl dromia_contracts::runtime::IdSource for Rooms {
 #[derive(Debug)]
 pub(crate) struct Tasks;
 
-impl dromia_contracts::runtime::Spawn for Tasks {
+impl dromia_contracts::runtime::TaskSpawner for Tasks {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         tokio::spawn(task);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::run::RunStatus;
-use dromia_gateway::Drained;
+use dromia_gateway::DrainReport;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::{Request, Version};
@@ -61,7 +61,7 @@ async fn requests_and_streams_share_a_connection() {
     while let Some(rest) = timeout(PATIENCE, stream.frame()).await.unwrap() {
         assert_eq!(rest.unwrap().into_data().unwrap(), Bytes::new(), "the stream goes on");
     }
-    assert_eq!(timeout(PATIENCE, world.served).await.unwrap().unwrap(), Drained { cut: 0 });
+    assert_eq!(timeout(PATIENCE, world.served).await.unwrap().unwrap(), DrainReport { cut: 0 });
 }
 
 #[tokio::test]

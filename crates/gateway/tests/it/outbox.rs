@@ -7,15 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dromia_contracts::delivery::{AttemptOutcome, Bell as _, DeadReason, DeliveryRecord, DeliveryState};
+use dromia_contracts::delivery::{
+    AttemptOutcome, DeadReason, DeliveryNotifier as _, DeliveryRecord, DeliveryState,
+};
 use dromia_contracts::runtime::{Clock, Runtime};
-use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store};
-use dromia_contracts::vault::{Leak, Leaks, NoSecrets, Spotter};
-use dromia_contracts::{Authority, BoxFuture, DeliveryId, Fault, Scope};
-use dromia_gateway::signature::{Claims, Key};
-use dromia_gateway::{Channel, ChannelKey, Letter, Outbox, OutboxPorts, Post, Posted};
-use dromia_testkit::conformance::Scene;
-use dromia_testkit::{FaultyStore, ReferenceStore, Sim};
+use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, PageRequest, Store};
+use dromia_contracts::vault::{LeakDetector, NoSecrets, SecretMatch, SecretScanner};
+use dromia_contracts::{BoxFuture, DeliveryId, Fault, Scope, ScopeAuthority};
+use dromia_gateway::signature::{WebhookHeaders, WebhookSigningKey};
+use dromia_gateway::{
+    ChannelKey, Outbox, OutboxPorts, WebhookChannel, WebhookOutcome, WebhookRequest, WebhookSender,
+};
+use dromia_testkit::conformance::StoreScene;
+use dromia_testkit::{FaultyStore, ReferenceStore, SimExecutor};
 use jiff::Timestamp;
 
 use crate::fake::outgoing::{OneKey, SECRET, VAULTED, channel};
@@ -39,7 +43,7 @@ enum Mood {
 #[derive(Debug, Default)]
 struct Heard {
     moods: BTreeMap<String, Mood>,
-    letters: Vec<(Timestamp, Letter)>,
+    letters: Vec<(Timestamp, WebhookRequest)>,
 }
 
 /// Receivers by URL.
@@ -66,12 +70,12 @@ impl Receivers {
     }
 }
 
-fn header<'a>(letter: &'a Letter, name: &str) -> &'a str {
+fn header<'a>(letter: &'a WebhookRequest, name: &str) -> &'a str {
     letter.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()).unwrap()
 }
 
-impl Post for Receivers {
-    fn post(&self, letter: Letter) -> BoxFuture<'static, Posted> {
+impl WebhookSender for Receivers {
+    fn send_webhook(&self, letter: WebhookRequest) -> BoxFuture<'static, WebhookOutcome> {
         let (heard, clock) = (Arc::clone(&self.heard), Arc::clone(&self.clock));
         Box::pin(async move {
             let mood = {
@@ -83,14 +87,14 @@ impl Post for Receivers {
                 mood
             };
             match mood {
-                Mood::Answers(status) => Posted::Answered { status, retry_after: None },
+                Mood::Answers(status) => WebhookOutcome::Answered { status, retry_after: None },
                 Mood::Stuck => std::future::pending().await,
-                Mood::Garbles => Posted::Unanswered { cause: "no HTTP".to_owned() },
+                Mood::Garbles => WebhookOutcome::Unanswered { cause: "no HTTP".to_owned() },
                 Mood::Slow(ms) => {
                     clock.sleep_until(clock.now() + Duration::from_millis(ms)).await;
-                    Posted::Answered { status: 200, retry_after: None }
+                    WebhookOutcome::Answered { status: 200, retry_after: None }
                 }
-                Mood::Away => Posted::NotSent { cause: "no connection".to_owned() },
+                Mood::Away => WebhookOutcome::NotSent { cause: "no connection".to_owned() },
             }
         })
     }
@@ -100,8 +104,8 @@ fn url(name: &str) -> String {
     format!("http://{name}.example/")
 }
 
-fn of(tenant: &str, name: &str) -> (String, Channel) {
-    (name.to_owned(), Channel { tenant: tenant.parse().unwrap(), url: url(name), ..channel() })
+fn of(tenant: &str, name: &str) -> (String, WebhookChannel) {
+    (name.to_owned(), WebhookChannel { tenant: tenant.parse().unwrap(), url: url(name), ..channel() })
 }
 
 /// Builds an outbox and starts it.
@@ -109,7 +113,7 @@ fn started(
     store: Arc<dyn Store>,
     receivers: &Receivers,
     runtime: &Runtime,
-    channels: impl IntoIterator<Item = (String, Channel)>,
+    channels: impl IntoIterator<Item = (String, WebhookChannel)>,
 ) -> Outbox {
     let ports = OutboxPorts {
         store,
@@ -117,7 +121,7 @@ fn started(
         leaks: Arc::new(NoSecrets),
         keys: Arc::new(OneKey::default()),
         runtime: runtime.clone(),
-        authority: Authority::claim(),
+        authority: ScopeAuthority::claim(),
     };
     let outbox = Outbox::new(ports, channels.into_iter().collect());
     outbox.start();
@@ -125,18 +129,18 @@ fn started(
 }
 
 /// So many turns of a scene, each with a message to the channel.
-async fn say(scene: &Scene, channels: &[&str]) -> Vec<DeliveryId> {
+async fn say(scene: &StoreScene, channels: &[&str]) -> Vec<DeliveryId> {
     let mut made = Vec::new();
-    let session = scene.store.session(&scene.scope(), scene.session).await.unwrap().unwrap();
+    let session = scene.store.session(&scene.tenant_scope(), scene.session).await.unwrap().unwrap();
     for (after, channel) in (session.head.taken..).zip(channels) {
-        let run = scene.turn(after).await;
-        made.push(scene.replied(run, &format!("webhook:{channel}")).await);
+        let run = scene.begin_turn(after).await;
+        made.push(scene.commit_reply(run, &format!("webhook:{channel}")).await);
     }
     made
 }
 
-async fn record(scene: &Scene, id: DeliveryId) -> DeliveryRecord {
-    scene.store.delivery(&scene.scope(), id).await.unwrap().unwrap()
+async fn record(scene: &StoreScene, id: DeliveryId) -> DeliveryRecord {
+    scene.store.delivery_record(&scene.tenant_scope(), id).await.unwrap().unwrap()
 }
 
 /// Waits on the virtual clock until something holds, at most two days.
@@ -152,9 +156,9 @@ async fn until<F: Future<Output = bool>>(runtime: &Runtime, what: &str, holds: i
 /// Waits until nothing is open and everything has its number.
 async fn settled(runtime: &Runtime, store: &Arc<dyn Store>) {
     until(runtime, "the outbox comes to rest", || async {
-        let operator = Scene::operator();
-        let open = store.outbox(&operator, Page::first(1)).await.unwrap();
-        open.is_empty() && store.unnumbered(&operator, None, 1).await.unwrap().is_empty()
+        let operator = StoreScene::node_operator();
+        let open = store.open_deliveries(&operator, PageRequest::first_page(1)).await.unwrap();
+        open.is_empty() && store.unnumbered_deliveries(&operator, None, 1).await.unwrap().is_empty()
     })
     .await;
 }
@@ -165,7 +169,7 @@ fn text(ids: &[DeliveryId]) -> Vec<String> {
 
 /// Plays a scene in virtual time.
 fn play<T, F: Future<Output = T>>(scene: impl FnOnce(Runtime, Receivers, Arc<dyn Store>) -> F) -> T {
-    let mut sim = Sim::new(1);
+    let mut sim = SimExecutor::new(1);
     let runtime = sim.runtime();
     let receivers = Receivers::new(&runtime);
     let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
@@ -175,24 +179,24 @@ fn play<T, F: Future<Output = T>>(scene: impl FnOnce(Runtime, Receivers, Arc<dyn
 #[test]
 fn messages_arrive_once_in_order_and_signed_and_are_numbered() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let before = say(&scene, &["orders", "bills", "orders"]).await;
         let outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders"), of("t1", "bills")]);
         settled(&runtime, &store).await;
         let after = say(&scene, &["orders", "orders"]).await;
-        outbox.ring();
+        outbox.notify_delivery();
         settled(&runtime, &store).await;
         let orders = [before[0], before[2], after[0], after[1]];
         assert_eq!(receivers.ids(&url("orders")), text(&orders));
         assert_eq!(receivers.ids(&url("bills")), text(&before[1..2]));
-        let key: Key = SECRET.parse().unwrap();
+        let key: WebhookSigningKey = SECRET.parse().unwrap();
         for (at, letter) in &receivers.heard.lock().unwrap().letters {
-            let claims = Claims {
+            let claims = WebhookHeaders {
                 id: header(letter, "webhook-id"),
                 timestamp: header(letter, "webhook-timestamp"),
                 signature: header(letter, "webhook-signature"),
             };
-            assert_eq!(key.check(claims, &letter.body, *at, Duration::from_secs(1)), Ok(()));
+            assert_eq!(key.verify_message(claims, &letter.body, *at, Duration::from_secs(1)), Ok(()));
         }
         for id in before.iter().chain(&after) {
             let record = record(&scene, *id).await;
@@ -200,17 +204,17 @@ fn messages_arrive_once_in_order_and_signed_and_are_numbered() {
             let [attempt] = &record.attempts[..] else { panic!("{record:?}") };
             assert_eq!(attempt.ended.as_ref().map(|end| end.outcome), Some(AttemptOutcome::Accepted));
         }
-        let feed = store.feed(&scene.scope(), 0, 256).await.unwrap();
+        let feed = store.feed_items(&scene.tenant_scope(), 0, 256).await.unwrap();
         let numbers: Vec<_> = feed.iter().map(|item| item.number).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5]);
-        assert_eq!(outbox.counts().delivered, 5);
+        assert_eq!(outbox.delivery_counts().delivered, 5);
     });
 }
 
 #[test]
 fn poison_ends_in_dead_letters_after_exactly_the_declared_attempts_and_holds_up_nobody_else() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         receivers.set(&url("poison"), Mood::Answers(500));
         let made = say(&scene, &["poison", "healthy", "poison"]).await;
         let began = runtime.clock.now();
@@ -239,8 +243,8 @@ fn poison_ends_in_dead_letters_after_exactly_the_declared_attempts_and_holds_up_
         receivers.set(&url("poison"), Mood::Answers(204));
         let at = runtime.clock.now();
         let redrive = Mutation::DeliveryRedrive(DeliveryRedrive { delivery: made[0], redrives: 0, at });
-        scene.done(scene.batch().with(redrive)).await;
-        outbox.ring();
+        scene.commit_done(scene.new_batch().with_mutation(redrive)).await;
+        outbox.notify_delivery();
         settled(&runtime, &store).await;
         let record = record(&scene, made[0]).await.delivery;
         assert_eq!((record.state, record.attempts, record.spent), (DeliveryState::Delivered, 4, 3));
@@ -253,12 +257,16 @@ fn a_receiver_that_is_gone_redirects_or_talks_nonsense_ends_typed() {
     use DeliveryState::{Dead, Delivered, UnknownAfterSend};
     let ends = |mood, idempotent| {
         play(|runtime, receivers, store| async move {
-            let scene = Scene::open(Arc::clone(&store), 1).await;
+            let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
             receivers.set(&url("odd"), mood);
             let made = say(&scene, &["odd"]).await;
             let (name, channel) = of("t1", "odd");
-            let _outbox =
-                started(store.clone(), &receivers, &runtime, [(name, Channel { idempotent, ..channel })]);
+            let _outbox = started(
+                store.clone(),
+                &receivers,
+                &runtime,
+                [(name, WebhookChannel { idempotent, ..channel })],
+            );
             settled(&runtime, &store).await;
             let found = record(&scene, made[0]).await.delivery;
             (found.state, found.reason, receivers.ids(&url("odd")).len())
@@ -281,8 +289,10 @@ fn a_receiver_that_is_gone_redirects_or_talks_nonsense_ends_typed() {
 #[test]
 fn a_tenant_whose_receivers_are_all_stuck_does_not_slow_another() {
     play(|runtime, receivers, store| async move {
-        let (ours, theirs) =
-            (Scene::open(Arc::clone(&store), 1).await, Scene::open(Arc::clone(&store), 2).await);
+        let (ours, theirs) = (
+            StoreScene::open_scene(Arc::clone(&store), 1).await,
+            StoreScene::open_scene(Arc::clone(&store), 2).await,
+        );
         let stuck: Vec<_> = (0..40).map(|number| format!("stuck{number}")).collect();
         let names: Vec<_> = stuck.iter().map(String::as_str).collect();
         for name in &names {
@@ -297,7 +307,7 @@ fn a_tenant_whose_receivers_are_all_stuck_does_not_slow_another() {
         let began = runtime.clock.now();
         let healthy = say(&theirs, &["healthy"; 20]).await;
         let slow = say(&theirs, &["slow"; 3]).await;
-        outbox.ring();
+        outbox.notify_delivery();
         until(&runtime, "the healthy ones", || async {
             record(&theirs, healthy[19]).await.delivery.state == DeliveryState::Delivered
         })
@@ -320,9 +330,9 @@ fn a_tenant_whose_receivers_are_all_stuck_does_not_slow_another() {
 #[derive(Debug, Clone, Copy)]
 struct Everywhere;
 
-impl Spotter for Everywhere {
-    fn find(&self, _: &[u8]) -> Vec<Leak> {
-        vec![Leak { secret: "mail".to_owned(), range: 0..1 }]
+impl SecretScanner for Everywhere {
+    fn find_secrets(&self, _: &[u8]) -> Vec<SecretMatch> {
+        vec![SecretMatch { secret: "mail".to_owned(), range: 0..1 }]
     }
 
     fn open_from(&self, _: &[u8]) -> usize {
@@ -330,16 +340,19 @@ impl Spotter for Everywhere {
     }
 }
 
-impl Leaks for Everywhere {
-    fn spotter<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
-        Box::pin(std::future::ready(Ok(Arc::new(*self) as Arc<dyn Spotter>)))
+impl LeakDetector for Everywhere {
+    fn scanner_for_tenant<'a>(
+        &'a self,
+        _: &'a Scope,
+    ) -> BoxFuture<'a, Result<Arc<dyn SecretScanner>, Fault>> {
+        Box::pin(std::future::ready(Ok(Arc::new(*self) as Arc<dyn SecretScanner>)))
     }
 }
 
 #[test]
 fn a_message_with_a_secret_is_given_up_and_never_sent() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"]).await;
         let ports = OutboxPorts {
             store: store.clone(),
@@ -347,7 +360,7 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
             leaks: Arc::new(Everywhere),
             keys: Arc::new(OneKey::default()),
             runtime: runtime.clone(),
-            authority: Authority::claim(),
+            authority: ScopeAuthority::claim(),
         };
         let outbox = Outbox::new(ports, [of("t1", "orders")].into_iter().collect());
         outbox.start();
@@ -362,38 +375,38 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
 #[test]
 fn a_key_of_the_vault_signs_and_what_nobody_can_sign_is_not_sent_and_waits_for_a_person() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders", "bills"]).await;
         // Both are for the address of a channel, which the key is bound to.
         let of = |name: &str, secret: &str| {
             let key = ChannelKey::InVault(secret.to_owned());
-            (name.to_owned(), Channel { tenant: "t1".parse().unwrap(), key, ..channel() })
+            (name.to_owned(), WebhookChannel { tenant: "t1".parse().unwrap(), key, ..channel() })
         };
         let outbox =
             started(store.clone(), &receivers, &runtime, [of("orders", "signing"), of("bills", "gone")]);
         settled(&runtime, &store).await;
         let letters = receivers.heard.lock().unwrap().letters.clone();
         let [(at, letter)] = &letters[..] else { panic!("one is sent: {letters:?}") };
-        let claims = Claims {
+        let claims = WebhookHeaders {
             id: header(letter, "webhook-id"),
             timestamp: header(letter, "webhook-timestamp"),
             signature: header(letter, "webhook-signature"),
         };
-        let key: Key = VAULTED.parse().unwrap();
-        assert_eq!(key.check(claims, &letter.body, *at, Duration::from_mins(5)), Ok(()));
+        let key: WebhookSigningKey = VAULTED.parse().unwrap();
+        assert_eq!(key.verify_message(claims, &letter.body, *at, Duration::from_mins(5)), Ok(()));
         let signed = record(&scene, made[0]).await.delivery;
         assert_eq!(signed.state, DeliveryState::Delivered);
         let unsigned = record(&scene, made[1]).await.delivery;
         let expected = (DeliveryState::Dead, Some(DeadReason::Attempts), 3);
         assert_eq!((unsigned.state, unsigned.reason, unsigned.attempts), expected);
-        assert_eq!((outbox.counts().delivered, outbox.counts().dead), (1, 1));
+        assert_eq!((outbox.delivery_counts().delivered, outbox.delivery_counts().dead), (1, 1));
     });
 }
 
 #[test]
 fn an_outbox_that_looks_for_no_secrets_is_caught() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"]).await;
         // The message that the test above gives up is sent where nobody looks.
         let _outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders")]);
@@ -405,12 +418,12 @@ fn an_outbox_that_looks_for_no_secrets_is_caught() {
 #[test]
 fn a_start_sends_no_more_than_its_cap_and_nothing_that_is_too_old() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"; 5]).await;
         let later = runtime.clock.now() + Duration::from_mins(1);
         runtime.clock.sleep_until(later).await;
         let (name, channel) = of("t1", "orders");
-        let capped = Channel { recovery_max: 2, ..channel };
+        let capped = WebhookChannel { recovery_max: 2, ..channel };
         let _outbox = started(store.clone(), &receivers, &runtime, [(name, capped)]);
         settled(&runtime, &store).await;
         assert_eq!(receivers.ids(&url("orders")), text(&made[3..]), "the newest are sent");
@@ -419,7 +432,7 @@ fn a_start_sends_no_more_than_its_cap_and_nothing_that_is_too_old() {
         }
     });
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"]).await;
         let later = runtime.clock.now() + Duration::from_secs(86_401);
         runtime.clock.sleep_until(later).await;
@@ -433,8 +446,8 @@ fn a_start_sends_no_more_than_its_cap_and_nothing_that_is_too_old() {
 #[test]
 fn a_channel_of_another_tenant_is_no_way_out() {
     play(|runtime, receivers, store| async move {
-        let ours = Scene::open(Arc::clone(&store), 1).await;
-        let theirs = Scene::open(Arc::clone(&store), 2).await;
+        let ours = StoreScene::open_scene(Arc::clone(&store), 1).await;
+        let theirs = StoreScene::open_scene(Arc::clone(&store), 2).await;
         let strange = say(&ours, &["orders"]).await;
         let made = say(&theirs, &["orders"]).await;
         let _outbox = started(store.clone(), &receivers, &runtime, [of("t2", "orders")]);
@@ -457,42 +470,42 @@ fn a_damaged_tenant_holds_up_no_other_and_is_served_once_it_is_mended() {
         let faulty = Arc::new(FaultyStore::new(Arc::clone(&truth)));
         // The damaged one is the first in every listing.
         let mut scenes = [
-            (Scene::open(Arc::clone(&truth), 1).await, "t1"),
-            (Scene::open(Arc::clone(&truth), 2).await, "t2"),
+            (StoreScene::open_scene(Arc::clone(&truth), 1).await, "t1"),
+            (StoreScene::open_scene(Arc::clone(&truth), 2).await, "t2"),
         ];
         scenes.sort_by_key(|(scene, _)| scene.tenant);
         let [(damaged, first), (sound, second)] = &scenes;
         let waiting = say(damaged, &["orders"]).await;
         let made = say(sound, &["bills", "bills"]).await;
-        faulty.damage(damaged.tenant);
+        faulty.damage_tenant(damaged.tenant);
         let outbox =
             started(faulty.clone(), &receivers, &runtime, [of(first, "orders"), of(second, "bills")]);
         until(&runtime, "the messages of the sound one", || async {
             record(sound, made[1]).await.delivery.state == DeliveryState::Delivered
         })
         .await;
-        let feed = truth.feed(&sound.scope(), 0, 256).await.unwrap();
+        let feed = truth.feed_items(&sound.tenant_scope(), 0, 256).await.unwrap();
         assert_eq!(feed.iter().map(|item| item.number).collect::<Vec<_>>(), [1, 2]);
         // It is offered again and again, but never without a rest.
         let later = runtime.clock.now() + Duration::from_mins(1);
         runtime.clock.sleep_until(later).await;
         assert!(receivers.ids(&url("orders")).is_empty(), "what is not begun is not sent");
         assert_eq!(record(damaged, waiting[0]).await.delivery.state, DeliveryState::Prepared);
-        faulty.mend(damaged.tenant);
+        faulty.repair_tenant(damaged.tenant);
         settled(&runtime, &truth).await;
         assert_eq!(receivers.ids(&url("orders")), text(&waiting));
-        assert_eq!(outbox.counts().delivered, 3);
+        assert_eq!(outbox.delivery_counts().delivered, 3);
     });
 }
 
 #[test]
 fn a_drained_outbox_begins_nothing() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders")]);
         outbox.drain();
         let made = say(&scene, &["orders"]).await;
-        outbox.ring();
+        outbox.notify_delivery();
         let later = runtime.clock.now() + Duration::from_mins(1);
         runtime.clock.sleep_until(later).await;
         assert_eq!(record(&scene, made[0]).await.delivery.state, DeliveryState::Prepared);
@@ -503,30 +516,30 @@ fn a_drained_outbox_begins_nothing() {
 #[test]
 fn a_subscriber_that_comes_back_by_its_cursor_sees_each_message_once() {
     play(|runtime, receivers, store| async move {
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders"), of("t1", "stuck")]);
         receivers.set(&url("stuck"), Mood::Stuck);
         let (mut said, mut seen) = (Vec::new(), Vec::new());
         for round in 0..6 {
             said.extend(say(&scene, &["orders", "stuck", "orders"]).await);
-            outbox.ring();
+            outbox.notify_delivery();
             until(&runtime, "the feed is numbered", || async {
-                store.unnumbered(&Scene::operator(), None, 1).await.unwrap().is_empty()
+                store.unnumbered_deliveries(&StoreScene::node_operator(), None, 1).await.unwrap().is_empty()
             })
             .await;
             // A slow reader takes a page of two now and then, from the cursor that the store keeps for it.
             for _ in 0..round {
-                let state = store.feed_state(&scene.scope()).await.unwrap();
+                let state = store.feed_state(&scene.tenant_scope()).await.unwrap();
                 let cursor = state.subscribers.first().map_or(0, |subscriber| subscriber.cursor);
-                let page = store.feed(&scene.scope(), cursor, 2).await.unwrap();
+                let page = store.feed_items(&scene.tenant_scope(), cursor, 2).await.unwrap();
                 let Some(last) = page.last() else { break };
                 let (subscriber, at) = ("shop".to_owned(), runtime.clock.now());
                 let to = Mutation::CursorMove(CursorMove { subscriber, to: last.number, at });
                 seen.extend(page.into_iter().map(|item| (item.number, item.delivery.id)));
-                scene.done(scene.batch().with(to)).await;
+                scene.commit_done(scene.new_batch().with_mutation(to)).await;
             }
         }
-        let rest = store.feed(&scene.scope(), seen.len() as u64, 256).await.unwrap();
+        let rest = store.feed_items(&scene.tenant_scope(), seen.len() as u64, 256).await.unwrap();
         seen.extend(rest.into_iter().map(|item| (item.number, item.delivery.id)));
         let numbers: Vec<_> = seen.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, (1..=18).collect::<Vec<u64>>(), "a gap, or one twice");

@@ -2,31 +2,31 @@
 //! and what is near it.
 
 use dromia_contracts::Actor;
-use dromia_gateway::reading::Words;
-use dromia_testkit::fuzz::{Property, corpus, holds, mutated, request};
+use dromia_gateway::reading::BodyFormat;
+use dromia_testkit::fuzz::{Property, assert_holds, mutated, read_corpus, request};
 
 /// How many changed forms of each file are tried.
 const MUTATIONS: u64 = 32;
 
-fn read(words: Words, data: &[u8]) {
-    request(|continues, bytes| words.read(&Actor::new("token:fuzz"), continues, bytes), data);
+fn read(words: BodyFormat, data: &[u8]) {
+    request(|continues, bytes| words.parse_body(&Actor::new("token:fuzz"), continues, bytes), data);
 }
 
 #[test]
 fn every_body_of_the_corpus_and_near_it_is_refused_in_words_or_can_be_stored() {
-    let targets: [(&str, Words, Property); 4] = [
-        ("chat_request", Words::Chat, |data| read(Words::Chat, data)),
-        ("messages_request", Words::Messages, |data| read(Words::Messages, data)),
-        ("responses_request", Words::Responses, |data| read(Words::Responses, data)),
-        ("event_request", Words::Event, |data| read(Words::Event, data)),
+    let targets: [(&str, BodyFormat, Property); 4] = [
+        ("chat_request", BodyFormat::Chat, |data| read(BodyFormat::Chat, data)),
+        ("messages_request", BodyFormat::Messages, |data| read(BodyFormat::Messages, data)),
+        ("responses_request", BodyFormat::Responses, |data| read(BodyFormat::Responses, data)),
+        ("event_request", BodyFormat::Event, |data| read(BodyFormat::Event, data)),
     ];
     for (target, words, property) in targets {
         let mut taken = 0;
-        for (name, seed) in corpus(target) {
-            holds(&format!("{target}/{name}"), property, &seed);
-            taken += u32::from(words.read(&Actor::new("token:fuzz"), false, &seed).is_ok());
+        for (name, seed) in read_corpus(target) {
+            assert_holds(&format!("{target}/{name}"), property, &seed);
+            taken += u32::from(words.parse_body(&Actor::new("token:fuzz"), false, &seed).is_ok());
             for number in 0..MUTATIONS {
-                holds(&format!("{target}/{name}~{number}"), property, &mutated(&seed, number));
+                assert_holds(&format!("{target}/{name}~{number}"), property, &mutated(&seed, number));
             }
         }
         assert!(taken > 1, "{target}: next to nothing was taken, so nothing was tried");

@@ -1,11 +1,11 @@
 //! Who decided about calls, as it is told; tasks that are given less; and what the gate would say of a call.
 
-use dromia_contracts::content::{CallStatus, Part, ToolResult};
+use dromia_contracts::content::{CallStatus, ContentPart, ToolResult};
 use dromia_contracts::entry::{Entry, ToolRefused, ToolStarted};
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::Target;
-use dromia_contracts::sandbox::Network;
+use dromia_contracts::runs::InputTarget;
+use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{CallId, CapabilityId, Digest};
 use serde_json::json;
@@ -29,6 +29,8 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         unneeded: None,
         in_plan: Some(false),
         network: None,
+        context: None,
+        endorsed: Vec::new(),
         opinion: None,
     });
     let refused = Entry::ToolRefused(ToolRefused {
@@ -39,10 +41,10 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         policy: Some(Digest::from_bytes([6; 32])),
         approval: None,
         in_plan: Some(false),
-        network: Some(Network::Proxy),
+        network: Some(NetworkAccess::Proxy),
         opinion: None,
     });
-    let parts = vec![Part::text("the instance policy forbids it", Label::PUBLIC_FACT)];
+    let parts = vec![ContentPart::new_text("the instance policy forbids it", Label::PUBLIC_FACT)];
     let told = ToolResult { call: second, status: CallStatus::Denied, parts };
     let told = serde_json::to_string(&told).unwrap();
     world.rooms.append(run, stored(1, "tool_started", &started.encode(), None), RunStatus::Running);
@@ -76,7 +78,7 @@ async fn a_task_that_is_given_less_is_at_a_place_that_names_what_bounds_it() {
         let answer = world.ask("POST", &path, &body.to_string()).await;
         assert!(answer.status.is_success(), "{body}: {:?}", answer.body);
         let inner = world.rooms.lock();
-        let Some(Target::Fresh { key, .. }) = inner.inputs.last().map(|input| &input.target) else {
+        let Some(InputTarget::Fresh { key, .. }) = inner.inputs.last().map(|input| &input.target) else {
             panic!("{body} is not in a session of its own");
         };
         assert_eq!(key.channel.parse::<CapabilityId>().is_ok(), is_bounded, "{body}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dromia_contracts::CallId;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::Live;
+use dromia_contracts::runs::LiveEvent;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
@@ -19,6 +19,8 @@ struct Reader {
     request_id: String,
     body: Incoming,
     text: String,
+    /// How often the stream said nothing but that it lives.
+    keep_alives: usize,
 }
 
 impl Reader {
@@ -35,7 +37,7 @@ impl Reader {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
-        Self { request_id, body: response.into_body(), text: String::new() }
+        Self { request_id, body: response.into_body(), text: String::new(), keep_alives: 0 }
     }
 
     /// Returns the next event, or nothing at the end of the stream.
@@ -45,6 +47,7 @@ impl Reader {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
                 self.text = rest;
                 if event.starts_with(':') {
+                    self.keep_alives += 1;
                     continue;
                 }
                 return Some(event);
@@ -94,15 +97,15 @@ async fn a_follower_sees_entries_as_they_come_and_text_without_cursor() {
     append(&world, 1, RunStatus::Running);
     let mut reader = Reader::open(&world, 0).await;
     assert!(reader.next().await.unwrap().starts_with("id: 1\nevent: entry\ndata: {\"seq\":1,"));
-    world.rooms.live(run, &Live::Delta { step: 1, attempt: 1, offset: 0, text: "Hel".into() });
+    world.rooms.live(run, &LiveEvent::Delta { step: 1, attempt: 1, offset: 0, text: "Hel".into() });
     let delta = reader.next().await.unwrap();
     assert_eq!(delta, "event: delta\ndata: {\"step\":1,\"attempt\":1,\"offset\":0,\"text\":\"Hel\"}");
     let fields = r#"{"step":1,"attempt":1,"usage":{"input_tokens":1,"output_tokens":1},"cost_micros":0,"finish":"stop"}"#;
     world.rooms.append(run, stored(2, "model_replied", fields, Some(r#"{"parts":[]}"#)), RunStatus::Running);
     assert!(reader.next().await.unwrap().starts_with("id: 2\n"));
     // It comes after its entry: the text was said already.
-    world.rooms.live(run, &Live::Delta { step: 1, attempt: 1, offset: 3, text: "lo".into() });
-    world.rooms.live(run, &Live::Lagged);
+    world.rooms.live(run, &LiveEvent::Delta { step: 1, attempt: 1, offset: 3, text: "lo".into() });
+    world.rooms.live(run, &LiveEvent::Lagged);
     append(&world, 3, RunStatus::Completed);
     assert_eq!(reader.ids_to_end().await, [3]);
     assert_eq!(reader.next().await, None, "nothing follows the end");
@@ -114,7 +117,7 @@ async fn live_output_has_no_cursor_and_gives_way_to_the_result_of_its_call() {
     let run = world.ours.run;
     let output = |index, offset| {
         let call = CallId { step: 1, index };
-        Live::Output { call, offset, bytes: 3, text: "a\nb".into() }
+        LiveEvent::Output { call, offset, bytes: 3, text: "a\nb".into() }
     };
     append(&world, 1, RunStatus::Running);
     let mut reader = Reader::open(&world, 0).await;
@@ -135,6 +138,36 @@ async fn live_output_has_no_cursor_and_gives_way_to_the_result_of_its_call() {
     assert!(event.starts_with("event: output\ndata: {\"call\":\"call_1_1\""), "{event}");
     append(&world, 3, RunStatus::Completed);
     assert_eq!(reader.ids_to_end().await, [3]);
+}
+
+/// How often a stream says nothing but that it lives before it finds entries of which it hears no more than this.
+async fn keep_alives_after(hint: LiveEvent) -> usize {
+    let world = World::new().await;
+    let run = world.ours.run;
+    append(&world, 1, RunStatus::Running);
+    let mut reader = Reader::open(&world, 0).await;
+    assert!(reader.next().await.unwrap().starts_with("id: 1\n"));
+    world.rooms.append_unsaid(run, entry(2), RunStatus::Running);
+    world.rooms.append_unsaid(run, entry(3), RunStatus::Completed);
+    world.rooms.live(run, &hint);
+    assert_eq!(reader.ids_to_end().await, [2, 3]);
+    reader.keep_alives
+}
+
+#[tokio::test]
+async fn a_watch_that_lags_reads_on_at_once() {
+    assert_eq!(
+        keep_alives_after(LiveEvent::Lagged).await,
+        0,
+        "it was not the next look by itself that found them"
+    );
+}
+
+/// Planted fault: that the watch lags is passed over, as a hint that brings nothing new is.
+#[tokio::test]
+async fn a_lag_that_is_passed_over_is_caught() {
+    let nothing_new = LiveEvent::Committed { seq: 1, status: RunStatus::Running };
+    assert!(keep_alives_after(nothing_new).await > 0, "nothing notices it");
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Tasks of an agent: given, listed and ended.
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
-use dromia_contracts::run::{Run, RunStatus};
-use dromia_contracts::runs::Target;
-use dromia_contracts::session::{Session, SessionHead, SessionKey};
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::runs::InputTarget;
+use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::{Actor, RunId, SessionId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -29,9 +29,9 @@ fn task(world: &World, newest: Option<RunStatus>, waits: bool) -> SessionId {
     let key = SessionKey { platform: "task".into(), channel: "1".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 1 + u64::from(waits), taken: 1, active: None };
     let (agent, opened_at) = (world.ours.agent, Timestamp::UNIX_EPOCH);
-    inner.sessions.push((world.ours.tenant, Session { id, agent, key, opened_at, head }));
+    inner.sessions.push((world.ours.tenant, SessionRecord { id, agent, key, opened_at, head }));
     if let Some(status) = newest {
-        let mut run: Run = inner.runs[0].1.clone();
+        let mut run: RunRecord = inner.runs[0].1.clone();
         (run.id, run.session, run.head.status) = (RunId::from_uuid(inner.uuid()), id, status);
         inner.runs.push((world.ours.tenant, run));
     }
@@ -59,8 +59,8 @@ async fn a_task_is_an_input_in_a_session_of_its_own() {
     assert_eq!(told["ended"]["reply"], "you said: count");
     let input = world.rooms.lock().inputs.pop().unwrap();
     assert_eq!((input.author.as_str(), input.wait), ("token:ci", true));
-    assert_eq!(input.parts.iter().map(Part::label).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
-    let Target::Fresh { agent, key } = input.target else { panic!("it has no session of its own") };
+    assert_eq!(input.parts.iter().map(ContentPart::label).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
+    let InputTarget::Fresh { agent, key } = input.target else { panic!("it has no session of its own") };
     assert_eq!((agent, key.platform.as_str(), key.actor.as_str()), (world.ours.agent, "task", "token:ci"));
 
     world.rooms.lock().mood = Mood::Thinks;

@@ -4,7 +4,7 @@
 //! about ours, under the same keys, and one on which it is silent. Ids come from one counter, so they are compared by
 //! the order in which a tenant meets them; all else is compared byte for byte.
 
-use dromia_testkit::sim::Dice;
+use dromia_testkit::sim::SeededRng;
 
 use crate::client::{Answer, authorized, full, request};
 use crate::described::Operation;
@@ -15,9 +15,6 @@ const SHARE: usize = 10;
 const OPERATIONS: usize = 5_000;
 /// The requests of one world.
 const WORLD_OPS: usize = 100;
-
-/// What says how the whole node stands; both tenants may read it.
-const OF_THE_NODE: [&str; 2] = ["GET /metrics", "GET /v1/status"];
 
 /// What leaves a tenant with little to ask; it waits for the last part of a world.
 const ENDS: [&str; 3] =
@@ -32,17 +29,17 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn draw(operations: &'a [Operation], dice: &mut Dice, is_late: bool) -> Self {
+    fn draw(operations: &'a [Operation], dice: &mut SeededRng, is_late: bool) -> Self {
         let operation = loop {
-            let drawn = &operations[dice.below(operations.len())];
+            let drawn = &operations[dice.draw_below(operations.len())];
             if is_late || !ENDS.contains(&drawn.line().as_str()) {
                 break drawn;
             }
         };
         Self {
             operation,
-            is_strange: dice.below(4) == 0,
-            key: (operation.method == "POST" && dice.below(3) == 0).then(|| dice.below(4)),
+            is_strange: dice.draw_below(4) == 0,
+            key: (operation.method == "POST" && dice.draw_below(3) == 0).then(|| dice.draw_below(4)),
         }
     }
 
@@ -95,22 +92,35 @@ impl Met {
     }
 }
 
-/// Plays a world and counts the requests that were answered well, or says which answer another tenant changed. Where a
-/// leak is planted, agents of the other tenant become ours.
-async fn play(seed: u64, is_leaking: bool) -> Result<usize, String> {
+/// A leak between the two tenants that is planted in a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlantedLeak {
+    /// Agents of the other tenant become ours.
+    Agents,
+    /// The gateway takes our tenant for the only one, so it shows it the counters of the whole node.
+    NodeCounters,
+}
+
+/// Plays a world and counts the requests that were answered well, or says which answer another tenant changed.
+async fn play(seed: u64, leak: Option<PlantedLeak>) -> Result<usize, String> {
     let (beside, alone) = (World::new().await, World::new().await);
+    if leak == Some(PlantedLeak::NodeCounters) {
+        for world in [&beside, &alone] {
+            world.rooms.lock().tenants.retain(|tenant| tenant.id == world.ours.tenant);
+        }
+    }
     let mut operations = beside.operations().await;
-    operations.retain(|it| it.is_of_a_tenant() && !OF_THE_NODE.contains(&it.line().as_str()));
-    let mut dice = Dice::new(seed);
+    operations.retain(Operation::is_of_a_tenant);
+    let mut dice = SeededRng::new(seed);
     let (mut met_beside, mut met_alone) = (Met::default(), Met::default());
     let mut answered = 0;
     for step in 0..WORLD_OPS {
         let is_late = step * 4 > WORLD_OPS * 3;
-        for _ in 0..dice.below(3) {
+        for _ in 0..dice.draw_below(3) {
             let theirs = Asked::draw(&operations, &mut dice, is_late);
             drop(theirs.by(&beside, &beside.theirs, &beside.ours).await);
         }
-        if is_leaking {
+        if leak == Some(PlantedLeak::Agents) {
             for (tenant, ..) in &mut beside.rooms.lock().agents {
                 *tenant = beside.ours.tenant;
             }
@@ -142,7 +152,7 @@ async fn the_routes_answer_a_tenant_as_if_it_were_alone() {
     let worlds = asked.div_ceil(SHARE * WORLD_OPS);
     let mut answered = 0;
     for seed in 0..worlds {
-        answered += play(seed as u64, false).await.unwrap_or_else(|leak| panic!("{leak}"));
+        answered += play(seed as u64, None).await.unwrap_or_else(|leak| panic!("{leak}"));
         if seed % 20 == 19 {
             println!("routes: {} requests in {} worlds", (seed + 1) * WORLD_OPS, seed + 1);
         }
@@ -154,8 +164,23 @@ async fn the_routes_answer_a_tenant_as_if_it_were_alone() {
 
 #[tokio::test]
 async fn a_gateway_that_shows_a_strangers_agents_is_caught() {
-    let found = play(1, true).await.expect_err("agents of the other tenant are shown");
+    let found = play(1, Some(PlantedLeak::Agents)).await.expect_err("agents of the other tenant are shown");
     assert!(found.contains("beside another"), "{found}");
+}
+
+/// Planted fault: a token reads the counters of the whole node, and with them what another tenant does.
+#[tokio::test]
+async fn a_gateway_that_shows_a_tenant_the_counters_of_the_node_is_caught() {
+    // Not every world asks for the counters.
+    const WORLDS_MAX: u64 = 20;
+    for seed in 0..WORLDS_MAX {
+        match play(seed, Some(PlantedLeak::NodeCounters)).await {
+            Err(found) if found.contains("GET /metrics") || found.contains("GET /v1/status") => return,
+            Err(found) => panic!("something else was found: {found}"),
+            Ok(_) => {}
+        }
+    }
+    panic!("nothing notices it in {WORLDS_MAX} worlds");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) async fn encrypted(change: impl FnOnce(&mut dromia_gateway::GatewayConfig)) -> World {
     // The files are needed for the start alone.
     let directory = tempfile::tempdir().unwrap();
-    let files = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.below(directory.path());
+    let files = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.relative_to(directory.path());
     std::fs::write(&files.cert, CERTIFICATE).unwrap();
     std::fs::write(&files.key, KEY).unwrap();
     World::with(|config| {
@@ -87,7 +87,7 @@ async fn a_client_that_never_agrees_on_a_key_is_closed() {
 #[tokio::test]
 async fn files_that_do_not_fit_stop_the_start_before_anything_is_bound() {
     let directory = tempfile::tempdir().unwrap();
-    let files = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.below(directory.path());
+    let files = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.relative_to(directory.path());
     std::fs::write(&files.cert, CERTIFICATE).unwrap();
     std::fs::write(&files.key, OTHER_KEY).unwrap();
     let socket = directory.path().join("dromia.sock");
@@ -97,7 +97,7 @@ async fn files_that_do_not_fit_stop_the_start_before_anything_is_bound() {
         tls: Some(files),
         ..dromia_gateway::GatewayConfig::default()
     };
-    let refused = dromia_gateway::build(config, crate::doors::ports()).await.err();
+    let refused = dromia_gateway::build_gateway(config, crate::doors::ports()).await.err();
     assert!(matches!(refused, Some(BuildError::Tls(TlsError::Mismatch { .. }))), "{refused:?}");
     assert!(!socket.exists());
 }

@@ -128,6 +128,48 @@ async fn a_cached_token_that_was_revoked_is_caught() {
     assert_eq!(found.await, Err("a revoked token is answered 200 OK".to_owned()));
 }
 
+/// Takes a token back in some way while its first look-up has read its row and is not done, and tells whether it is let in later.
+async fn let_in_after_a_look(world: &World, take_back: impl AsyncFnOnce(&World, &str)) -> bool {
+    let created = create(world, r#"{"name":"short","scopes":["read"]}"#).await;
+    let (go_on, waits) = tokio::sync::oneshot::channel();
+    let before = {
+        let mut rooms = world.rooms.lock();
+        rooms.token_waits = Some(waits);
+        rooms.token_reads
+    };
+    let meanwhile = async {
+        world.until("its row is read", |world| world.rooms.lock().token_reads > before).await;
+        take_back(world, created["id"].as_str().unwrap()).await;
+        go_on.send(()).unwrap();
+    };
+    // What came before the revocation may be answered either way.
+    tokio::join!(ask_with(world, secret(&created), "GET", LISTING, ""), meanwhile);
+    ask_with(world, secret(&created), "GET", LISTING, "").await.status == 200
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_during_its_look_up_is_refused_from_then_on() {
+    let world = trusting().await;
+    let is_let_in = let_in_after_a_look(&world, async |world, id| {
+        let revoked = world.ask("DELETE", &format!("/v1/tokens/{id}"), "").await;
+        assert_eq!(revoked.status, 200);
+    });
+    assert!(!is_let_in.await, "the look that began before is kept");
+}
+
+/// Planted fault: the look-up that began before the revocation is kept.
+#[tokio::test]
+async fn a_look_up_that_outlives_a_revocation_is_caught() {
+    let world = trusting().await;
+    // As a revocation would be that has nothing forgotten: what the look found stays.
+    let is_let_in = let_in_after_a_look(&world, async |world, id| {
+        let mut inner = world.rooms.lock();
+        let owner = inner.tokens.values_mut().find(|owner| owner.token.id.to_string() == id).unwrap();
+        owner.token.revoked_at = Some(jiff::Timestamp::UNIX_EPOCH);
+    });
+    assert!(is_let_in.await, "nothing notices it");
+}
+
 #[tokio::test]
 async fn a_token_ends_with_its_time_though_it_was_looked_up_before() {
     let world = trusting().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dromia_contracts::tool::{CallEnd, CallMeter as _, CallRefusal};
 use serde_json::json;
 
+use crate::client::{full, request};
 use crate::world::World;
 
 #[tokio::test]
@@ -57,12 +58,12 @@ async fn a_tool_tells_what_it_is_and_whether_the_agent_that_is_asked_about_may_u
 async fn calls_are_counted_by_tool_and_a_made_up_name_makes_no_series() {
     let world = World::new().await;
     let meters = world.handle.tool_meters();
-    meters.called("exec", CallEnd::Done, Duration::from_secs(2));
-    meters.called("exec", CallEnd::Failed, Duration::from_secs(90));
-    meters.called("moon", CallEnd::Done, Duration::from_secs(1));
-    meters.refused("file.read", CallRefusal::Denied);
-    meters.refused("moon\"}", CallRefusal::Malformed);
-    let text = world.ask("GET", "/metrics", "").await.body;
+    meters.count_call("exec", CallEnd::Done, Duration::from_secs(2));
+    meters.count_call("exec", CallEnd::Failed, Duration::from_secs(90));
+    meters.count_call("moon", CallEnd::Done, Duration::from_secs(1));
+    meters.count_refusal("file.read", CallRefusal::Denied);
+    meters.count_refusal("moon\"}", CallRefusal::Malformed);
+    let text = world.unix(request("GET", "/metrics").body(full("")).unwrap()).await.body;
     let text = String::from_utf8(text.to_vec()).unwrap();
     for line in [
         r#"dromia_tool_seconds_count{tool="exec",outcome="done"} 1"#,

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::Target;
-use dromia_gateway::signature::Key;
+use dromia_contracts::runs::InputTarget;
+use dromia_gateway::signature::WebhookSigningKey;
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::world::World;
 
 const PATH: &str = "/v1/channels/orders/events";
 
-fn key() -> Key {
+fn key() -> WebhookSigningKey {
     SECRET.parse().unwrap()
 }
 
@@ -45,7 +45,7 @@ async fn a_signed_event_is_an_input_of_its_channel_and_a_claim() {
     assert_eq!(answer.status, 202, "{:?}", answer.body);
     let inner = world.rooms.lock();
     let [input] = &inner.inputs[..] else { panic!("{:?}", inner.inputs) };
-    let Target::Key { agent, key } = &input.target else { panic!("{:?}", input.target) };
+    let InputTarget::Key { agent, key } = &input.target else { panic!("{:?}", input.target) };
     assert_eq!(*agent, world.ours.agent);
     assert_eq!((key.platform.as_str(), key.channel.as_str()), ("webhook", "orders"));
     assert_eq!((input.author.as_str(), key.actor.as_str()), ("webhook:orders/ada", "webhook:orders/ada"));
@@ -100,7 +100,7 @@ async fn what_is_not_signed_is_refused_in_the_same_words_and_reaches_nobody() {
 async fn a_key_of_the_vault_checks_for_its_channel_and_one_that_is_lost_for_nobody() {
     let world = World::new().await;
     let body = r#"{"data":{"text":"hi"}}"#;
-    let own = VAULTED.parse::<Key>().unwrap().sign("m", "0", body.as_bytes());
+    let own = VAULTED.parse::<WebhookSigningKey>().unwrap().sign("m", "0", body.as_bytes());
     let other = key().sign("m", "0", body.as_bytes());
     let stranger = world.sent("/v1/channels/bills/events", &headers("m", "0", &own), body).await;
     for (channel, signature) in [("vaulted", &other), ("lost", &own), ("lost", &other), ("orders", &own)] {
@@ -119,7 +119,7 @@ async fn a_key_of_the_vault_checks_for_its_channel_and_one_that_is_lost_for_nobo
 async fn the_vault_is_not_opened_for_what_nobody_can_have_signed_nor_for_each_stranger() {
     let world = World::new().await;
     let (path, body) = ("/v1/channels/vaulted/events", r#"{"data":{"text":"hi"}}"#);
-    let vaulted = VAULTED.parse::<Key>().unwrap();
+    let vaulted = VAULTED.parse::<WebhookSigningKey>().unwrap();
     let (own, other) = (vaulted.sign("m", "0", body.as_bytes()), key().sign("m", "0", body.as_bytes()));
     let opened = || world.keys.opened.load(Ordering::SeqCst);
     let stranger = world.sent("/v1/channels/bills/events", &headers("m", "0", &own), body).await;
@@ -171,7 +171,7 @@ async fn the_vault_is_not_opened_for_what_nobody_can_have_signed_nor_for_each_st
 async fn a_key_that_was_renewed_counts_for_the_next_message() {
     let world = World::new().await;
     let (path, body) = ("/v1/channels/vaulted/events", r#"{"data":{"text":"hi"}}"#);
-    let old = VAULTED.parse::<Key>().unwrap().sign("m", "0", body.as_bytes());
+    let old = VAULTED.parse::<WebhookSigningKey>().unwrap().sign("m", "0", body.as_bytes());
     let new = key().sign("m", "0", body.as_bytes());
     for (signature, status) in [(&old, 202), (&new, 401)] {
         assert_eq!(world.sent(path, &headers("m", "0", signature), body).await.status, status);

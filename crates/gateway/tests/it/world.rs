@@ -5,23 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentConfig, AgentState, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState, RuleAnswer};
-use dromia_contracts::budget::{Budget, Measure, Per, Period};
+use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState, TenantRecord};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalState, RuleAnswer};
+use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
+use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Standing;
-use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
+use dromia_contracts::plan::CallProvenance;
+use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::session::{Session, SessionHead, SessionKey};
+use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{
-    Actor, AgentId, ApprovalId, Authority, CallId, CapabilityId, DeliveryId, Digest, RunId, SessionId,
+    Actor, AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, RunId, ScopeAuthority, SessionId,
     TenantId, TokenId,
 };
-use dromia_gateway::{Drained, GatewayConfig, Handle, Ports, build};
+use dromia_gateway::{DrainReport, GatewayConfig, GatewayHandle, GatewayPorts, build_gateway};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -50,11 +51,11 @@ pub(crate) struct House {
 pub(crate) struct World {
     pub rooms: Arc<Rooms>,
     pub keys: Arc<OneKey>,
-    pub handle: Handle,
+    pub handle: GatewayHandle,
     pub ours: House,
     pub theirs: House,
     pub stop: CancellationToken,
-    pub served: JoinHandle<Drained>,
+    pub served: JoinHandle<DrainReport>,
     pub socket: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -78,13 +79,18 @@ impl World {
             ..GatewayConfig::default()
         };
         change(&mut config);
-        let runtime = Runtime { clock: rooms.clone(), ids: rooms.clone(), spawn: Arc::new(Tasks) };
-        let authority = Authority::claim();
+        let runtime = Runtime {
+            clock: rooms.clone(),
+            ids: rooms.clone(),
+            spawn: Arc::new(Tasks),
+            compute: Arc::new(ComputeHere),
+        };
+        let authority = ScopeAuthority::claim();
         let keys = Arc::new(OneKey::default());
         let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), keys.clone());
         let shelf = Arc::new(Shelf::default());
         let audit = Arc::new(Ledger(rooms.clone()));
-        let ports = Ports {
+        let ports = GatewayPorts {
             store: rooms.clone(),
             runs: rooms.clone(),
             outbox,
@@ -100,7 +106,7 @@ impl World {
             runtime,
             authority,
         };
-        let (gateway, handle) = build(config, ports).await.unwrap();
+        let (gateway, handle) = build_gateway(config, ports).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));
         Self { rooms, keys, handle, ours, theirs, stop, served, socket, _directory: directory }
@@ -132,7 +138,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let mut inner = rooms.lock();
     let at = Timestamp::UNIX_EPOCH;
     let tenant = TenantId::from_uuid(inner.uuid());
-    inner.tenants.push(Tenant { id: tenant, handle: handle.parse().unwrap(), created_at: at });
+    inner.tenants.push(TenantRecord { id: tenant, handle: handle.parse().unwrap(), created_at: at });
     let token = format!("drm_{handle}");
     let new = NewToken { name: "ci".into(), scopes: TokenScopes::ADMIN, expires_at: None };
     let house = House {
@@ -145,7 +151,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         delivery: DeliveryId::from_uuid(inner.uuid()),
         approval: ApprovalId::from_uuid(inner.uuid()),
     };
-    let agent = Agent {
+    let agent = AgentRecord {
         id: house.agent,
         handle: "ops".parse().unwrap(),
         display_name: format!("Ops of {handle}"),
@@ -161,10 +167,11 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model_calls_max: None,
     };
     inner.agents.push((house.tenant, agent, config));
-    let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
-    let budget = Budget { name: house.budget(), per, of: None, measure, period, limit: 9, declared: false };
+    let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);
+    let budget =
+        BudgetDefinition { name: house.budget(), per, of: None, measure, period, limit: 9, declared: false };
     inner.budgets.push((house.tenant, budget));
-    let rule = ApprovalRule {
+    let rule = ApprovalRuleRecord {
         name: house.budget(),
         answer: RuleAnswer::Allow,
         rule: "file.read path=notes/**".to_owned(),
@@ -178,19 +185,20 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     inner.approvals.push((house.tenant, asked(&house)));
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
-    inner
-        .sessions
-        .push((house.tenant, Session { id: house.session, agent: house.agent, key, opened_at: at, head }));
+    inner.sessions.push((
+        house.tenant,
+        SessionRecord { id: house.session, agent: house.agent, key, opened_at: at, head },
+    ));
     let head = RunHead {
         status: RunStatus::Running,
         wake_at: None,
         model_calls: 0,
-        usage: dromia_contracts::model::Usage::default(),
+        usage: dromia_contracts::model::TokenUsage::default(),
         cost_micros: 0,
     };
     inner.runs.push((
         house.tenant,
-        Run {
+        RunRecord {
             id: house.run,
             kind: RunKind::Turn,
             agent: house.agent,
@@ -210,8 +218,8 @@ fn house(rooms: &Rooms, handle: &str) -> House {
 }
 
 /// A call of a house that waits for a person.
-fn asked(house: &House) -> Approval {
-    Approval {
+fn asked(house: &House) -> ApprovalRequest {
+    ApprovalRequest {
         id: house.approval,
         agent: house.agent,
         session: house.session,
@@ -220,7 +228,7 @@ fn asked(house: &House) -> Approval {
         author: Actor::new("cli:1"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: Standing::default(),
+        standing: CallProvenance::default(),
         tool: "file.read".to_owned(),
         arguments: r#"{"path":"notes"}"#.to_owned(),
         action: Digest::default(),

@@ -9,7 +9,7 @@ use dromia_contracts::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::digest;
+use super::digest_of;
 use super::key::{AuditKey, PublicKey};
 
 /// The version of the form.
@@ -21,7 +21,7 @@ const RECORD: &str = "\",\"record\":";
 /// What the first line says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct First<'t> {
+struct AuditExportHeader<'t> {
     dromia_audit: u32,
     key: Digest,
     #[serde(borrow)]
@@ -31,7 +31,7 @@ struct First<'t> {
 /// What the last line says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Last {
+struct AuditExportTrailer {
     records: u64,
     link: Digest,
 }
@@ -47,7 +47,7 @@ pub struct ExportHead {
 
 /// A file that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Export {
+pub struct AuditExport {
     /// What it says about itself.
     pub head: ExportHead,
     /// How many records it has.
@@ -90,10 +90,11 @@ pub enum ExportError {
         /// What there is.
         found: u64,
     },
-    /// Nobody signed it, though it names who did.
+    /// The key that the file names did not sign it.
     #[error("it is not signed by {0}, as it says")]
     Signature(PublicKey),
-    /// It is whole, and signed by somebody else than was asked for. Whoever writes a history anew leaves such a file, too.
+    /// It is complete, and another key than the wanted one signed it. An attacker who rewrites a history leaves such a
+    /// file, too.
     #[error("all of it is signed by {signed}, and not by {wanted}")]
     OtherKey {
         /// Who signed it.
@@ -105,29 +106,29 @@ pub enum ExportError {
 
 /// Writes the first line, with its line end. `about` is a JSON object.
 pub fn first_line(key: &AuditKey, about: &str) -> (String, Digest) {
-    let line = format!("{{\"dromia_audit\":{VERSION},\"key\":\"{}\",\"about\":{about}}}", key.public());
-    let link = digest(line.as_bytes());
+    let line = format!("{{\"dromia_audit\":{VERSION},\"key\":\"{}\",\"about\":{about}}}", key.public_key());
+    let link = digest_of(line.as_bytes());
     (line + "\n", link)
 }
 
 /// Writes the line of a record, with its line end. `record` is a JSON object on one line.
-pub fn line(before: Digest, record: &str) -> (String, Digest) {
-    let link = follow(before, record);
+pub fn record_line(before: Digest, record: &str) -> (String, Digest) {
+    let link = next_link(before, record);
     (format!("{LINK}{link}{RECORD}{record}}}\n"), link)
 }
 
 /// Writes the last line, with its line end.
 pub fn last_line(key: &AuditKey, before: Digest, records: u64) -> String {
-    let said = said(before, records);
+    let said = trailer_text(before, records);
     let signature = key.sign(&said);
     format!("{{\"end\":{said},\"signature\":\"{signature}\"}}\n")
 }
 
-fn said(link: Digest, records: u64) -> String {
+fn trailer_text(link: Digest, records: u64) -> String {
     format!("{{\"records\":{records},\"link\":\"{link}\"}}")
 }
 
-fn follow(before: Digest, record: &str) -> Digest {
+fn next_link(before: Digest, record: &str) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(before.as_bytes());
     hasher.update(record.as_bytes());
@@ -137,12 +138,12 @@ fn follow(before: Digest, record: &str) -> Digest {
 /// Reads a file to its end and tells `each` of every record. With a key only what that key signed is taken; without one,
 /// what the key signed that the file names. What is wrong with the file itself goes before a key that is another one.
 ///
-/// Lines are taken one at a time, with their line ends, from whoever reads the file: only he knows how long one may be.
+/// The caller passes lines one at a time, with their line ends: only the caller knows how long one may be.
 pub fn check_export<E>(
     mut lines: impl FnMut() -> Result<Option<String>, E>,
     key: Option<PublicKey>,
     mut each: impl FnMut(&str),
-) -> Result<Result<Export, ExportError>, E> {
+) -> Result<Result<AuditExport, ExportError>, E> {
     let mut number = 1;
     let Some(first) = lines()? else { return Ok(Err(ExportError::Cut { line: 0 })) };
     let (head, mut link) = match read_first(&first) {
@@ -163,7 +164,7 @@ pub fn check_export<E>(
             }
             return Ok(match key.filter(|wanted| *wanted != head.key) {
                 Some(wanted) => Err(ExportError::OtherKey { signed: head.key, wanted }),
-                None => Ok(Export { head, records }),
+                None => Ok(AuditExport { head, records }),
             });
         }
         match read_line(bare, number, link) {
@@ -178,34 +179,36 @@ pub fn check_export<E>(
     Ok(Err(ExportError::Cut { line: number }))
 }
 
-fn form(line: u64, problem: impl Into<String>) -> ExportError {
+fn form_error(line: u64, problem: impl Into<String>) -> ExportError {
     ExportError::Form { line, problem: problem.into() }
 }
 
 fn read_first(text: &str) -> Result<(ExportHead, Digest), ExportError> {
     #[derive(Deserialize)]
-    struct Versioned {
+    struct ExportVersion {
         dromia_audit: u32,
     }
     let bare = text.strip_suffix('\n').ok_or(ExportError::Cut { line: 1 })?;
-    let versioned: Versioned = serde_json::from_str(bare).map_err(|error| form(1, error.to_string()))?;
+    let versioned: ExportVersion =
+        serde_json::from_str(bare).map_err(|error| form_error(1, error.to_string()))?;
     match versioned.dromia_audit {
         VERSION => {}
         newer if newer > VERSION => return Err(ExportError::Version(newer)),
-        never => return Err(form(1, format!("there never was a version {never}"))),
+        never => return Err(form_error(1, format!("there never was a version {never}"))),
     }
-    let first: First<'_> = serde_json::from_str(bare).map_err(|error| form(1, error.to_string()))?;
+    let first: AuditExportHeader<'_> =
+        serde_json::from_str(bare).map_err(|error| form_error(1, error.to_string()))?;
     let head = ExportHead { key: PublicKey::of_digest(first.key), about: first.about.get().to_owned() };
-    Ok((head, digest(bare.as_bytes())))
+    Ok((head, digest_of(bare.as_bytes())))
 }
 
 fn read_line(bare: &str, number: u64, before: Digest) -> Result<(&str, Digest), ExportError> {
-    let rest = bare.strip_prefix(LINK).ok_or_else(|| form(number, "it is no record"))?;
-    let (link, rest) = rest.split_at_checked(64).ok_or_else(|| form(number, "it is no record"))?;
+    let rest = bare.strip_prefix(LINK).ok_or_else(|| form_error(number, "it is no record"))?;
+    let (link, rest) = rest.split_at_checked(64).ok_or_else(|| form_error(number, "it is no record"))?;
     let record = rest.strip_prefix(RECORD).and_then(|rest| rest.strip_suffix('}'));
-    let record = record.ok_or_else(|| form(number, "it is no record"))?;
-    let link: Digest = link.parse().map_err(|_| form(number, "its link is no digest"))?;
-    if follow(before, record) != link {
+    let record = record.ok_or_else(|| form_error(number, "it is no record"))?;
+    let link: Digest = link.parse().map_err(|_| form_error(number, "its link is no digest"))?;
+    if next_link(before, record) != link {
         return Err(ExportError::Broken { line: number });
     }
     Ok((record, link))
@@ -213,10 +216,11 @@ fn read_line(bare: &str, number: u64, before: Digest) -> Result<(&str, Digest), 
 
 fn read_last(end: &str, number: u64, link: Digest, records: u64, key: PublicKey) -> Result<(), ExportError> {
     let parts = end.strip_suffix("\"}").and_then(|end| end.rsplit_once(",\"signature\":\""));
-    let (text, signature) = parts.ok_or_else(|| form(number, "it is no last line"))?;
-    let last: Last = serde_json::from_str(text).map_err(|error| form(number, error.to_string()))?;
-    if said(last.link, last.records) != text {
-        return Err(form(number, "it means the same and reads otherwise"));
+    let (text, signature) = parts.ok_or_else(|| form_error(number, "it is no last line"))?;
+    let last: AuditExportTrailer =
+        serde_json::from_str(text).map_err(|error| form_error(number, error.to_string()))?;
+    if trailer_text(last.link, last.records) != text {
+        return Err(form_error(number, "it means the same and reads otherwise"));
     }
     if last.link != link {
         return Err(ExportError::Broken { line: number });
@@ -224,5 +228,5 @@ fn read_last(end: &str, number: u64, link: Digest, records: u64, key: PublicKey)
     if last.records != records {
         return Err(ExportError::Count { said: last.records, found: records });
     }
-    if key.signed(text, signature) { Ok(()) } else { Err(ExportError::Signature(key)) }
+    if key.verify_signature(text, signature) { Ok(()) } else { Err(ExportError::Signature(key)) }
 }

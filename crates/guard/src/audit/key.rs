@@ -1,4 +1,4 @@
-//! The node's key: Ed25519, made of 32 secret bytes that somebody else drew and keeps.
+//! The node's key: Ed25519, made of 32 secret bytes that the caller draws and keeps.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,25 +35,25 @@ pub enum KeyError {
 
 impl AuditKey {
     /// Makes a key of 32 unpredictable bytes.
-    pub fn of(seed: [u8; 32]) -> Result<Self, KeyError> {
+    pub fn from_seed(seed: [u8; 32]) -> Result<Self, KeyError> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| KeyError::Refused)?;
         Ok(Self { pair, seed: Digest::from_bytes(seed) })
     }
 
-    /// Reads what [`AuditKey::text`] wrote.
-    pub fn read(text: &str) -> Result<Self, KeyError> {
+    /// Reads what [`AuditKey::to_text`] wrote.
+    pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let digits = text.trim_end().strip_prefix(PREFIX).ok_or(KeyError::Format)?;
         let seed: Digest = digits.parse()?;
-        Self::of(*seed.as_bytes())
+        Self::from_seed(*seed.as_bytes())
     }
 
     /// Writes the key down. It is a secret.
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         format!("{PREFIX}{}\n", self.seed)
     }
 
-    /// Returns what everybody may know.
-    pub fn public(&self) -> PublicKey {
+    /// Returns the public key.
+    pub fn public_key(&self) -> PublicKey {
         let mut bytes = [0; 32];
         let known = self.pair.public_key().as_ref();
         // A public key of this kind has 32 bytes.
@@ -76,7 +76,7 @@ impl AuditKey {
 
 impl fmt::Debug for AuditKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuditKey").field("public", &self.public()).finish_non_exhaustive()
+        f.debug_struct("AuditKey").field("public", &self.public_key()).finish_non_exhaustive()
     }
 }
 
@@ -94,8 +94,8 @@ impl PublicKey {
     }
 
     /// Tells whether this key signed a text; the signature is taken as it was written only.
-    pub(super) fn signed(&self, text: &str, signature: &str) -> bool {
-        let Some(signature) = bytes(signature) else { return false };
+    pub(super) fn verify_signature(&self, text: &str, signature: &str) -> bool {
+        let Some(signature) = signature_bytes(signature) else { return false };
         UnparsedPublicKey::new(&ED25519, self.0.as_bytes()).verify(text.as_bytes(), &signature).is_ok()
     }
 }
@@ -121,7 +121,7 @@ impl FromStr for PublicKey {
 }
 
 /// Reads the digits of a signature.
-fn bytes(digits: &str) -> Option<[u8; SIGNATURE_DIGITS / 2]> {
+fn signature_bytes(digits: &str) -> Option<[u8; SIGNATURE_DIGITS / 2]> {
     let (first, second) = digits.split_at_checked(SIGNATURE_DIGITS / 2)?;
     let (first, second): (Digest, Digest) = (first.parse().ok()?, second.parse().ok()?);
     let mut bytes = [0; SIGNATURE_DIGITS / 2];
@@ -136,22 +136,23 @@ mod tests {
 
     #[test]
     fn a_key_survives_its_text_and_shows_no_secret() {
-        let key = AuditKey::of([7; 32]).expect("32 bytes make a key");
-        let again = AuditKey::read(&key.text()).expect("is read");
-        assert_eq!(again.public(), key.public());
+        let key = AuditKey::from_seed([7; 32]).expect("32 bytes make a key");
+        let again = AuditKey::from_text(&key.to_text()).expect("is read");
+        assert_eq!(again.public_key(), key.public_key());
         assert!(!format!("{key:?}").contains(&Digest::from_bytes([7; 32]).to_string()));
-        assert_eq!(AuditKey::read("dromia-audit-key-2 00").expect_err("is newer"), KeyError::Format);
-        assert!(matches!(AuditKey::read("dromia-audit-key-1 00"), Err(KeyError::Digits(_))));
+        assert_eq!(AuditKey::from_text("dromia-audit-key-2 00").expect_err("is newer"), KeyError::Format);
+        assert!(matches!(AuditKey::from_text("dromia-audit-key-1 00"), Err(KeyError::Digits(_))));
     }
 
     #[test]
     fn only_the_key_that_signed_a_text_signed_it() {
-        let (key, other) = (AuditKey::of([7; 32]).expect("a key"), AuditKey::of([8; 32]).expect("a key"));
+        let (key, other) =
+            (AuditKey::from_seed([7; 32]).expect("a key"), AuditKey::from_seed([8; 32]).expect("a key"));
         let signature = key.sign("what was done");
-        assert!(key.public().signed("what was done", &signature));
-        assert!(!key.public().signed("what was not done", &signature));
-        assert!(!other.public().signed("what was done", &signature));
-        assert!(!key.public().signed("what was done", &signature.to_uppercase()));
-        assert!(!key.public().signed("what was done", ""));
+        assert!(key.public_key().verify_signature("what was done", &signature));
+        assert!(!key.public_key().verify_signature("what was not done", &signature));
+        assert!(!other.public_key().verify_signature("what was done", &signature));
+        assert!(!key.public_key().verify_signature("what was done", &signature.to_uppercase()));
+        assert!(!key.public_key().verify_signature("what was done", ""));
     }
 }

@@ -1,9 +1,9 @@
 //! The capabilities of tenants over a store: granted, narrowed, handed on, taken back.
 //!
-//! A tenant's root key is derived from the tenant's key in the vault, and is nowhere but in the call that signs. A row and
-//! its token say the same; whoever changes rows in the store can take rights away and give none. A change is durable
-//! first and counts at once: a change is carried through, so whoever hangs up on it leaves no right in memory that the store took
-//! away.
+//! A tenant's root key is derived from the tenant's key in the vault, and is nowhere but in the call that signs. A row
+//! and its token say the same; an attacker who changes rows in the store can take rights away and give none. A change
+//! is durable first and counts at once: it is completed even if its caller hangs up, so no right stays in memory that
+//! the store took away.
 //!
 //! A tenant that has as many as it may loses one that ended, or else those of tasks that have finished
 //! (`capability/finished.rs`), in the commit of the next one. None that counts for anything open is let go of.
@@ -18,22 +18,25 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dromia_contracts::capability::{
-    CAPABILITIES_MAX, Capabilities, Capability, CapabilityState, CapabilityUse, NewCapability, RightsWatch,
-    Weighed, held_by,
+    CAPABILITIES_MAX, CapabilityRecord, CapabilityRegistry, CapabilityState, CapabilityUse,
+    CapabilityVerdict, NewCapability, RightsWatch, held_by,
 };
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::{
-    Batch, CapabilityDrop, CapabilityRevoke, Commit, Mutation, Page, Read, ReadError, Store,
+    CapabilityDrop, CapabilityRevoke, CommitOutcome, Mutation, PageRequest, Read, ReadError, Store,
+    WriteBatch,
 };
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
 
-use self::fault::{commit_fault, invalid, not_found, read_fault, unreadable};
-use self::turns::Turns;
+use self::fault::{commit_fault, invalid_request, not_found, read_fault, unreadable_token};
+use self::turns::TenantLocks;
 use super::finished;
-use super::live::{Fallen, Held, Live, Lost, Row};
-use super::root::Roots;
-use super::sought::Sought;
+use super::live::{
+    CapabilityEntry, CapabilityMismatch, LiveCapabilities, MismatchReason, TenantCapabilities,
+};
+use super::root::RootKeys;
+use super::sought::CapabilityRequest;
 use crate::vault::StoreVault;
 
 /// Capabilities over a store; a handle that is cheap to clone.
@@ -42,55 +45,55 @@ pub struct StoreCapabilities {
     store: Arc<dyn Store>,
     vault: Arc<StoreVault>,
     runtime: Runtime,
-    live: Arc<Live>,
-    turns: Arc<Turns>,
+    live: Arc<LiveCapabilities>,
+    turns: Arc<TenantLocks>,
     watch: Arc<OnceLock<Arc<dyn RightsWatch>>>,
 }
 
 impl StoreCapabilities {
     /// Sets it up; nothing is read.
     pub fn new(store: Arc<dyn Store>, vault: Arc<StoreVault>, runtime: Runtime) -> Self {
-        let live = Arc::new(Live::new(Arc::clone(&runtime.clock), vault.resets()));
+        let live = Arc::new(LiveCapabilities::new(Arc::clone(&runtime.clock), vault.key_resets()));
         Self { store, vault, runtime, live, turns: Arc::default(), watch: Arc::default() }
     }
 
-    /// What counts now, for whoever judges.
-    pub fn live(&self) -> Arc<Live> {
+    /// Returns what counts now, for the gate and the egress.
+    pub fn live_capabilities(&self) -> Arc<LiveCapabilities> {
         Arc::clone(&self.live)
     }
 
-    /// Says who is told that an agent may do something else now; the first who is named stays.
+    /// Sets the watch that is notified when an agent's rights change; the first one that is set stays.
     pub fn tell_of_changes(&self, watch: Arc<dyn RightsWatch>) {
         self.watch.get_or_init(|| watch);
     }
 
     /// Returns the tenant's capabilities, from memory where they are there.
-    async fn held(&self, scope: &Scope) -> Result<Arc<Held>, ReadError> {
-        if let Some(held) = self.known(scope.tenant()) {
+    async fn tenant_capabilities(&self, scope: &Scope) -> Result<Arc<TenantCapabilities>, ReadError> {
+        if let Some(held) = self.cached_capabilities(scope.tenant()) {
             return Ok(held);
         }
-        let turn = self.turns.of(scope.tenant());
+        let turn = self.turns.lock_for(scope.tenant());
         let _turn = turn.lock().await;
-        self.loaded(scope).await
+        self.load_locked(scope).await
     }
 
     /// What memory holds of a tenant, if its roots are there.
-    fn known(&self, tenant: TenantId) -> Option<Arc<Held>> {
-        self.live.of(tenant).filter(|held| held.roots.is_some())
+    fn cached_capabilities(&self, tenant: TenantId) -> Option<Arc<TenantCapabilities>> {
+        self.live.for_tenant(tenant).filter(|held| held.roots.is_some())
     }
 
-    /// The same, for whoever has the turn.
-    async fn loaded(&self, scope: &Scope) -> Result<Arc<Held>, ReadError> {
+    /// The same, for a caller that holds the tenant's lock.
+    async fn load_locked(&self, scope: &Scope) -> Result<Arc<TenantCapabilities>, ReadError> {
         let tenant = scope.tenant();
-        if let Some(held) = self.known(tenant) {
+        if let Some(held) = self.cached_capabilities(tenant) {
             return Ok(held);
         }
         if scope.agent().is_some() {
             // It does not see all of them, so what it sees is not what counts.
-            return Ok(self.live.of(tenant).unwrap_or_default());
+            return Ok(self.live.for_tenant(tenant).unwrap_or_default());
         }
         let mut rows = Vec::new();
-        let mut page = Page::first(Page::<CapabilityId>::LIMIT_MAX);
+        let mut page = PageRequest::first_page(PageRequest::<CapabilityId>::LIMIT_MAX);
         loop {
             let some = self.store.capabilities(scope, page).await?;
             let is_last = some.len() < page.limit;
@@ -101,20 +104,20 @@ impl StoreCapabilities {
             }
         }
         // Why the key cannot be opened is in the log already; until it can, nothing is covered.
-        let resets = self.live.resets(tenant);
+        let resets = self.live.reset_count(tenant);
         let roots = if rows.is_empty() { None } else { self.vault.capability_roots(scope).await.ok() };
-        let mut held = Held::new(rows, roots);
+        let mut held = TenantCapabilities::new(rows, roots);
         held.resets = resets;
-        self.live.set(tenant, held);
-        Ok(self.live.of(tenant).unwrap_or_default())
+        self.live.set_tenant(tenant, held);
+        Ok(self.live.for_tenant(tenant).unwrap_or_default())
     }
 
-    async fn commit(&self, scope: &Scope, batch: Batch) -> Result<(), Fault> {
+    async fn commit_batch(&self, scope: &Scope, batch: WriteBatch) -> Result<(), Fault> {
         let answer = self.store.commit(batch).await;
-        if !matches!(answer, Commit::Done(_)) {
-            // Nobody knows what is there now; it is read again before it counts.
-            self.live.forget(scope.tenant());
-            if let Err(error) = self.loaded(scope).await {
+        if !matches!(answer, CommitOutcome::Done(_)) {
+            // The commit may have happened or not; the rows are read again before they count.
+            self.live.forget_tenant(scope.tenant());
+            if let Err(error) = self.load_locked(scope).await {
                 tracing::warn!(%error, "capabilities could not be read again, and cover nothing until they are");
             }
         }
@@ -122,9 +125,13 @@ impl StoreCapabilities {
     }
 
     /// Lists what is let go of to make place: one that has ended, or else those of tasks that have finished.
-    async fn giving_way(&self, scope: &Scope, held: &Held) -> Result<Vec<CapabilityId>, ReadError> {
+    async fn giving_way(
+        &self,
+        scope: &Scope,
+        held: &TenantCapabilities,
+    ) -> Result<Vec<CapabilityId>, ReadError> {
         let now = self.live.now();
-        if let Some(ended) = held.rows.keys().find(|id| held.stands(**id, now).is_err()) {
+        if let Some(ended) = held.rows.keys().find(|id| held.check_standing(**id, now).is_err()) {
             return Ok(vec![*ended]);
         }
         let finished = finished::giving_way(&*self.store, scope, held, now).await?;
@@ -134,16 +141,16 @@ impl StoreCapabilities {
         Ok(finished)
     }
 
-    fn tell(&self, agents: impl IntoIterator<Item = AgentId>) {
+    fn notify_changed(&self, agents: impl IntoIterator<Item = AgentId>) {
         if let Some(watch) = self.watch.get() {
             agents.into_iter().for_each(|agent| watch.rights_changed(agent));
         }
     }
 }
 
-/// How many capabilities a tenant may have when one more is made. Whoever may give a task may make one that bounds it, and
-/// leaves place for those that only an admin grants.
-const fn most(usage: CapabilityUse) -> usize {
+/// Returns how many capabilities a tenant may have when one more is made. A caller that may give a task may make one
+/// that bounds it, and leaves a quarter for those that only an admin grants.
+const fn capabilities_max(usage: CapabilityUse) -> usize {
     match usage {
         CapabilityUse::Held => CAPABILITIES_MAX,
         CapabilityUse::Task => CAPABILITIES_MAX / 4 * 3,
@@ -151,63 +158,69 @@ const fn most(usage: CapabilityUse) -> usize {
 }
 
 /// The fault where there is no place for one more.
-fn full(usage: CapabilityUse, most: usize) -> Fault {
+fn full_fault(usage: CapabilityUse, most: usize) -> Fault {
     let text = match usage {
         CapabilityUse::Held => format!("a tenant has at most {most} capabilities"),
         CapabilityUse::Task => {
             format!("what bounds a task finds place among the first {most} capabilities of a tenant")
         }
     };
-    invalid(format!(
+    invalid_request(format!(
         "{text}, and none of them has ended or bounds a task that has finished; take one back first"
     ))
 }
 
-impl Capabilities for StoreCapabilities {
-    fn list(
+impl CapabilityRegistry for StoreCapabilities {
+    fn list_capabilities(
         &self,
         scope: Scope,
         after: Option<CapabilityId>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Capability, CapabilityState)>, Fault>> {
+    ) -> BoxFuture<'_, Result<Vec<(CapabilityRecord, CapabilityState)>, Fault>> {
         Box::pin(async move {
-            let page = Page { after, limit };
+            let page = PageRequest { after, limit };
             let rows = self.store.capabilities(&scope, page).await.map_err(|error| read_fault(&error))?;
-            let held = self.held(&scope).await.map_err(|error| read_fault(&error))?;
+            let held = self.tenant_capabilities(&scope).await.map_err(|error| read_fault(&error))?;
             let now = self.live.now();
-            let with_state = |row: Capability| {
-                let state = held.state(&row, now);
+            let with_state = |row: CapabilityRecord| {
+                let state = held.capability_state(&row, now);
                 (row, state)
             };
             Ok(rows.into_iter().map(with_state).collect())
         })
     }
 
-    fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>> {
+    fn grant_capability(
+        &self,
+        scope: Scope,
+        new: NewCapability,
+    ) -> BoxFuture<'_, Result<CapabilityRecord, Fault>> {
         let this = self.clone();
         self.runtime.carried_through(async move {
             let agent = this.store.agent(&scope, new.holder).await.map_err(|error| read_fault(&error))?;
             if agent.is_none() {
                 return Err(Fault::new(ErrorCode::AgentNotFound, "no such agent"));
             }
-            let turn = this.turns.of(scope.tenant());
+            let turn = this.turns.lock_for(scope.tenant());
             let _turn = turn.lock().await;
-            let capability = this.sign(&scope, new).await?;
-            let before = this.loaded(&scope).await.map_err(|error| read_fault(&error))?;
-            let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
+            let capability = this.sign_capability(&scope, new).await?;
+            let before = this.load_locked(&scope).await.map_err(|error| read_fault(&error))?;
+            let mut batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
             let mut dropped = Vec::new();
-            let most = most(capability.usage);
+            let most = capabilities_max(capability.usage);
             if before.rows.len() >= most {
                 dropped = this.giving_way(&scope, &before).await.map_err(|error| read_fault(&error))?;
                 if dropped.is_empty() {
-                    return Err(full(capability.usage, most));
+                    return Err(full_fault(capability.usage, most));
                 }
                 for ended in &dropped {
-                    batch = batch.with(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
+                    batch =
+                        batch.with_mutation(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
                 }
             }
-            this.commit(&scope, batch.with(Mutation::CapabilityPut(capability.clone()))).await?;
-            let mut after = Held::clone(&before);
+            this.commit_batch(&scope, batch.with_mutation(Mutation::CapabilityPut(capability.clone())))
+                .await?;
+            let mut after = TenantCapabilities::clone(&before);
             if after.roots.is_none() {
                 // The first one of the tenant, for which its key was made.
                 after.roots = Some(this.vault.capability_roots(&scope).await?);
@@ -215,30 +228,34 @@ impl Capabilities for StoreCapabilities {
             for dropped in &dropped {
                 after.rows.remove(dropped);
             }
-            after.put(capability.clone());
-            this.live.set(scope.tenant(), after);
-            this.tell([capability.holder]);
+            after.put_capability(capability.clone());
+            this.live.set_tenant(scope.tenant(), after);
+            this.notify_changed([capability.holder]);
             Ok(capability)
         })
     }
 
-    fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>> {
+    fn revoke_capability(
+        &self,
+        scope: Scope,
+        capability: CapabilityId,
+    ) -> BoxFuture<'_, Result<CapabilityRecord, Fault>> {
         let this = self.clone();
         self.runtime.carried_through(async move {
-            let turn = this.turns.of(scope.tenant());
+            let turn = this.turns.lock_for(scope.tenant());
             let _turn = turn.lock().await;
-            let before = this.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let before = this.load_locked(&scope).await.map_err(|error| read_fault(&error))?;
             let found = before.rows.get(&capability).ok_or_else(|| not_found(capability))?;
             if found.capability.revoked_at.is_some() {
                 return Ok(found.capability.clone());
             }
             let at = this.live.now();
             let revoke = Mutation::CapabilityRevoke(CapabilityRevoke { capability, at });
-            let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at);
-            this.commit(&scope, batch.with(revoke)).await?;
-            let revoked = Capability { revoked_at: Some(at), ..found.capability.clone() };
+            let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), at);
+            this.commit_batch(&scope, batch.with_mutation(revoke)).await?;
+            let revoked = CapabilityRecord { revoked_at: Some(at), ..found.capability.clone() };
             let made_from = |id: &CapabilityId| {
-                let chain = before.chain(*id).unwrap_or_default();
+                let chain = before.parent_chain(*id).unwrap_or_default();
                 chain.iter().any(|row| row.capability.id == capability)
             };
             let agents: Vec<_> = before
@@ -247,52 +264,56 @@ impl Capabilities for StoreCapabilities {
                 .filter(|(id, _)| made_from(id))
                 .map(|(_, row)| row.capability.holder)
                 .collect();
-            let mut after = Held::clone(&before);
-            after.put(revoked.clone());
-            this.live.set(scope.tenant(), after);
-            this.tell(agents);
+            let mut after = TenantCapabilities::clone(&before);
+            after.put_capability(revoked.clone());
+            this.live.set_tenant(scope.tenant(), after);
+            this.notify_changed(agents);
             Ok(revoked)
         })
     }
 
-    fn forget(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
+    fn forget_task_capability(
+        &self,
+        scope: Scope,
+        capability: CapabilityId,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
         let this = self.clone();
         self.runtime.carried_through(async move {
-            let turn = this.turns.of(scope.tenant());
+            let turn = this.turns.lock_for(scope.tenant());
             let _turn = turn.lock().await;
-            let before = this.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let before = this.load_locked(&scope).await.map_err(|error| read_fault(&error))?;
             let drop = Mutation::CapabilityDrop(CapabilityDrop { capability });
-            let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
-            this.commit(&scope, batch.with(drop)).await?;
-            let mut after = Held::clone(&before);
+            let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
+            this.commit_batch(&scope, batch.with_mutation(drop)).await?;
+            let mut after = TenantCapabilities::clone(&before);
             after.rows.remove(&capability);
-            this.live.set(scope.tenant(), after);
+            this.live.set_tenant(scope.tenant(), after);
             Ok(())
         })
     }
 
-    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
+    fn forget_agent(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // What is read from now on is read without it; only what memory holds must go.
-            let turn = self.turns.of(tenant);
+            let turn = self.turns.lock_for(tenant);
             let _turn = turn.lock().await;
-            let Some(before) = self.live.of(tenant) else { return };
+            let Some(before) = self.live.for_tenant(tenant) else { return };
             let is_of_agent = |id: &CapabilityId| {
-                before.chain(*id).unwrap_or_default().iter().any(|row| row.capability.holder == agent)
+                before.parent_chain(*id).unwrap_or_default().iter().any(|row| row.capability.holder == agent)
             };
             let handed_on = before.rows.iter().filter(|(id, _)| is_of_agent(id));
             let agents: Vec<_> = handed_on.map(|(_, row)| row.capability.holder).collect();
-            let mut after = Held::clone(&before);
+            let mut after = TenantCapabilities::clone(&before);
             after.rows.retain(|_, row| row.capability.holder != agent);
-            self.live.set(tenant, after);
-            self.tell(agents);
+            self.live.set_tenant(tenant, after);
+            self.notify_changed(agents);
         })
     }
 
-    fn words<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>> {
+    fn grant_words<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(async move {
-            let held = self.held(scope).await?;
-            let holds = |row: &Arc<Row>| {
+            let held = self.tenant_capabilities(scope).await?;
+            let holds = |row: &Arc<CapabilityEntry>| {
                 row.capability.holder == agent && row.capability.usage == CapabilityUse::Held
             };
             let is_holder = held.rows.values().any(holds);
@@ -300,23 +321,23 @@ impl Capabilities for StoreCapabilities {
         })
     }
 
-    fn weigh<'a>(
+    fn judge_call<'a>(
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
         call: &'a PreparedCall,
         presented: Option<Bytes>,
-    ) -> BoxFuture<'a, Result<Vec<Weighed>, Fault>> {
+    ) -> BoxFuture<'a, Result<Vec<CapabilityVerdict>, Fault>> {
         Box::pin(async move {
-            let held = self.held(scope).await.map_err(|error| read_fault(&error))?;
-            let (sought, now) = (Sought::of_call(call), self.live.now());
+            let held = self.tenant_capabilities(scope).await.map_err(|error| read_fault(&error))?;
+            let (sought, now) = (CapabilityRequest::of_call(call), self.live.now());
             let weighed = |id: CapabilityId, is_presented: bool| {
-                let said = held.decide(id, agent, CapabilityUse::Held, &sought, now);
+                let said = held.decide_cover(id, agent, CapabilityUse::Held, &sought, now);
                 let (covers, block, why) = match said {
                     Ok((block, right)) => (true, Some(block), format!("block {block} covers it by {right}")),
                     Err(fallen) => (false, fallen.block, fallen.to_string()),
                 };
-                Weighed { capability: (!is_presented).then_some(id), covers, block, why }
+                CapabilityVerdict { capability: (!is_presented).then_some(id), covers, block, why }
             };
             let Some(presented) = presented else {
                 let own = held.rows.values().filter(|row| {
@@ -325,21 +346,26 @@ impl Capabilities for StoreCapabilities {
                 return Ok(own.map(|row| weighed(row.capability.id, false)).collect());
             };
             let opened = match &held.roots {
-                Some(roots) => roots.open(&presented),
-                None => Roots::new(Vec::new()).and_then(|roots| roots.open(&presented)),
+                Some(roots) => roots.open_token(&presented),
+                None => RootKeys::new(Vec::new()).and_then(|roots| roots.open_token(&presented)),
             };
-            let token = opened.map_err(|error| unreadable(&error))?;
+            let token = opened.map_err(|error| unreadable_token(&error))?;
             let last = token.revocation_ids().last().copied();
-            let is_it = |row: &&Arc<Row>| {
+            let is_it = |row: &&Arc<CapabilityEntry>| {
                 let known = row.token.as_ref();
                 known.and_then(|known| known.revocation_ids().last().copied()) == last
             };
             if let Some(row) = held.rows.values().find(is_it) {
                 return Ok(vec![weighed(row.capability.id, true)]);
             }
-            // Somebody held it once, or made it alone out of one that he holds.
-            let gone = Fallen { block: None, why: Lost::Gone };
-            Ok(vec![Weighed { capability: None, covers: false, block: None, why: gone.to_string() }])
+            // It was held once, or its holder made it alone out of one that he holds.
+            let gone = CapabilityMismatch { block: None, why: MismatchReason::Gone };
+            Ok(vec![CapabilityVerdict {
+                capability: None,
+                covers: false,
+                block: None,
+                why: gone.to_string(),
+            }])
         })
     }
 }

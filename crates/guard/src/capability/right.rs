@@ -1,7 +1,7 @@
 //! What a right covers, in canonical components: a place below which, hosts under a domain, a tool or its family.
 //!
 //! Nothing is compared as the beginning of a text. A resource that is asked for lists every place that it lies within
-//! ([`Resource::within`]), and a right covers it if its own place is one of them.
+//! ([`Resource::enclosing_places`]), and a right covers it if its own place is one of them.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ pub const COMPONENTS_MAX: usize = 64;
 
 /// What is done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
+pub enum FileAccessMode {
     /// It is read.
     Read,
     /// It is written.
     Write,
 }
 
-/// What a right is about, or what somebody asks for.
+/// What a right is about, or what a call asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resource {
     kind: &'static str,
@@ -30,10 +30,10 @@ pub struct Resource {
 
 impl Resource {
     /// A file of a workspace, or everything below a directory; an empty path is the whole workspace.
-    pub fn file(access: Access, path: &str) -> Result<Self, RightError> {
+    pub fn file(access: FileAccessMode, path: &str) -> Result<Self, RightError> {
         let kind = match access {
-            Access::Read => "file:read",
-            Access::Write => "file:write",
+            FileAccessMode::Read => "file:read",
+            FileAccessMode::Write => "file:write",
         };
         let is_clean = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(char::is_control);
         if !path.is_empty() && !path.split('/').all(is_clean) {
@@ -81,7 +81,7 @@ impl Resource {
         if let Some(host) = text.strip_prefix("net:http:") {
             return Self::host(host);
         }
-        for (kind, access) in [("file:read", Access::Read), ("file:write", Access::Write)] {
+        for (kind, access) in [("file:read", FileAccessMode::Read), ("file:write", FileAccessMode::Write)] {
             if let Some(rest) = text.strip_prefix(kind) {
                 match rest.strip_prefix(':') {
                     Some(path) => return Self::file(access, path),
@@ -96,7 +96,7 @@ impl Resource {
 
     /// Tells whether everything that lies within the other one lies within this one.
     pub fn covers(&self, other: &Self) -> bool {
-        self.kind == other.kind && other.within().contains(&self.place)
+        self.kind == other.kind && other.enclosing_places().contains(&self.place)
     }
 
     fn new(kind: &'static str, place: &str, between: char) -> Result<Self, RightError> {
@@ -107,22 +107,22 @@ impl Resource {
     }
 
     /// What is done, as a token spells it.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn kind_name(&self) -> &'static str {
         self.kind
     }
 
     /// Where, as a token spells it.
-    pub(super) fn place(&self) -> &str {
+    pub(super) fn place_text(&self) -> &str {
         &self.place
     }
 
-    /// Tells whether it stands for more than itself, so that nobody can ask for it.
+    /// Tells whether it is a pattern for more than itself, so that no call can ask for it.
     pub(super) fn is_pattern(&self) -> bool {
         self.place.starts_with("*.") || self.place.ends_with(".*")
     }
 
     /// Every place that it lies within, itself included.
-    pub(super) fn within(&self) -> Vec<String> {
+    pub(super) fn enclosing_places(&self) -> Vec<String> {
         let place = &self.place;
         let mut places = vec![place.clone()];
         match self.kind {
@@ -157,7 +157,7 @@ pub struct Right {
 
 impl Right {
     /// The right to a resource, without an end or a limit.
-    pub fn to(resource: Resource) -> Self {
+    pub fn unlimited(resource: Resource) -> Self {
         Self { resource, until: None, wall_ms_max: None }
     }
 }

@@ -1,10 +1,10 @@
-//! The keys with which tokens begin: one of a tenant, and beside it the one before while keys are changed.
+//! The keys with which tokens begin: one of a tenant, and the previous one while keys are changed.
 
 use std::fmt;
 
 use biscuit_auth::{Algorithm, Biscuit, KeyPair, PrivateKey, PublicKey, error};
 
-use super::token::{TOKEN_BYTES_MAX, Token, TokenError};
+use super::token::{CapabilityToken, TOKEN_BYTES_MAX, TokenError};
 
 /// The most keys of a tenant that count at a time.
 pub const ROOTS_MAX: usize = 2;
@@ -19,21 +19,21 @@ pub struct RootKey {
 }
 
 impl RootKey {
-    /// Makes a key of 32 secret bytes; its number stands in every token that begins with it.
+    /// Makes a key of 32 secret bytes; every token that begins with it names its number.
     pub fn new(id: u32, secret: &[u8; 32]) -> Result<Self, TokenError> {
         Ok(Self { id, key: key_of(secret)? })
     }
 
     /// The half that checks.
-    pub fn public(&self) -> PublicRoot {
+    pub fn public_root(&self) -> PublicRoot {
         PublicRoot { id: self.id, key: self.key.public() }
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(super) fn key_id(&self) -> u32 {
         self.id
     }
 
-    pub(super) fn key(&self) -> &KeyPair {
+    pub(super) fn key_pair(&self) -> &KeyPair {
         &self.key
     }
 }
@@ -53,9 +53,9 @@ pub struct PublicRoot {
 
 /// The keys of one tenant that count now.
 #[derive(Debug, Clone)]
-pub struct Roots(Vec<PublicRoot>);
+pub struct RootKeys(Vec<PublicRoot>);
 
-impl Roots {
+impl RootKeys {
     /// Takes the keys that count.
     pub fn new(keys: Vec<PublicRoot>) -> Result<Self, TokenError> {
         if keys.len() > ROOTS_MAX {
@@ -65,7 +65,7 @@ impl Roots {
     }
 
     /// Checks the signatures of a token, and that it is within its bounds.
-    pub fn open(&self, bytes: &[u8]) -> Result<Token, TokenError> {
+    pub fn open_token(&self, bytes: &[u8]) -> Result<CapabilityToken, TokenError> {
         if bytes.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
@@ -75,7 +75,7 @@ impl Roots {
             found.ok_or(error::Format::UnknownPublicKey)
         };
         match Biscuit::from(bytes, choose) {
-            Ok(biscuit) => Token::new(biscuit),
+            Ok(biscuit) => CapabilityToken::new(biscuit),
             Err(error::Token::Format(error::Format::UnknownPublicKey)) => Err(TokenError::UnknownRoot),
             Err(_) => Err(TokenError::Forged),
         }

@@ -6,39 +6,40 @@ use dromia_contracts::CallId;
 use dromia_contracts::tool::PreparedCall;
 use serde_json::Value;
 
-use super::right::{Access, Resource, Right};
-use crate::egress::target::Target;
+use super::right::{FileAccessMode, Resource, Right};
+use crate::egress::target::RequestTarget;
 
 /// The kind of a right to hosts.
 pub(crate) const HOSTS: &str = "net:http";
 
 /// What a call asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Sought {
+pub(crate) struct CapabilityRequest {
     /// One of these.
     pub(super) any_of: Vec<Resource>,
     /// How long the call may take; a call that does not say it may take for ever.
     pub(super) wall_ms: u32,
-    /// Kinds of which any right will do: nobody has said yet which file, or which host.
+    /// Kinds of which any right will do: the file or the host is not known yet.
     kinds: Vec<&'static str>,
 }
 
-impl Sought {
+impl CapabilityRequest {
     /// Reads what a call asks for. For [`CallId::PROBE`] any place will do.
     pub(crate) fn of_call(call: &PreparedCall) -> Self {
         let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or(Value::Null);
         let mut any_of: Vec<Resource> = Resource::tool(&call.tool).ok().into_iter().collect();
         let mut kinds = Vec::new();
-        if let Some(access) = access(&call.tool) {
+        if let Some(access) = file_access(&call.tool) {
             let path = arguments["path"].as_str().filter(|path| *path != ".").unwrap_or_default();
             let file = Resource::file(access, path);
             if call.id == CallId::PROBE {
-                kinds.extend(file.as_ref().ok().map(Resource::kind));
+                kinds.extend(file.as_ref().ok().map(Resource::kind_name));
             }
             any_of.extend(file.ok());
         }
         match &call.reaches {
-            Some(reaches) => any_of.extend(Target::read(&reaches.url).ok().and_then(|to| Self::place(&to))),
+            Some(reaches) => any_of
+                .extend(RequestTarget::parse_url(&reaches.url).ok().and_then(|to| Self::host_resource(&to))),
             None if call.id == CallId::PROBE && call.tool == "http.request" => kinds.push(HOSTS),
             None => {}
         }
@@ -48,24 +49,28 @@ impl Sought {
     }
 
     /// What a request to a server asks for, if it is at the port that its scheme has.
-    pub(crate) fn of_target(target: &Target) -> Self {
-        Self { any_of: Self::place(target).into_iter().collect(), wall_ms: u32::MAX, kinds: Vec::new() }
+    pub(crate) fn of_target(target: &RequestTarget) -> Self {
+        Self {
+            any_of: Self::host_resource(target).into_iter().collect(),
+            wall_ms: u32::MAX,
+            kinds: Vec::new(),
+        }
     }
 
     /// The kinds of right by whose place a call may be covered; a tool by itself has none.
-    pub(crate) fn kinds(call: &PreparedCall) -> Vec<&'static str> {
-        let file = access(&call.tool).and_then(|access| Resource::file(access, "").ok());
+    pub(crate) fn right_kinds(call: &PreparedCall) -> Vec<&'static str> {
+        let file = file_access(&call.tool).and_then(|access| Resource::file(access, "").ok());
         let host = call.reaches.is_some().then_some(HOSTS);
-        file.as_ref().map(Resource::kind).into_iter().chain(host).collect()
+        file.as_ref().map(Resource::kind_name).into_iter().chain(host).collect()
     }
 
-    fn place(target: &Target) -> Option<Resource> {
+    fn host_resource(target: &RequestTarget) -> Option<Resource> {
         target.has_own_port().then(|| Resource::host(target.host()).ok()).flatten()
     }
 
     /// Tells whether any right of the kind will do.
     pub(super) fn takes_any(&self, right: &Right) -> bool {
-        self.kinds.contains(&right.resource.kind())
+        self.kinds.contains(&right.resource.kind_name())
     }
 
     /// Tells whether a right lies where this does, whatever its limits.
@@ -75,10 +80,10 @@ impl Sought {
 }
 
 /// What a tool of files does with the file at `path`.
-fn access(tool: &str) -> Option<Access> {
+fn file_access(tool: &str) -> Option<FileAccessMode> {
     match tool {
-        "file.list" | "file.read" | "file.search" => Some(Access::Read),
-        "file.append" | "file.delete" | "file.edit" | "file.write" => Some(Access::Write),
+        "file.list" | "file.read" | "file.search" => Some(FileAccessMode::Read),
+        "file.append" | "file.delete" | "file.edit" | "file.write" => Some(FileAccessMode::Write),
         _ => None,
     }
 }

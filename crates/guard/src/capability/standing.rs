@@ -1,31 +1,31 @@
-//! How a capability is said to stand wherever it is listed: by itself, by what it was made from, and by its token.
+//! The state of a capability wherever it is listed: by itself, by what it was made from, and by its token.
 //!
 //! It is the answer of the gate, without a call: what is said to be active here covers something, and nothing else does.
 
-use dromia_contracts::capability::{Capability, CapabilityState};
+use dromia_contracts::capability::{CapabilityRecord, CapabilityState};
 use dromia_contracts::token::TokenState;
 use jiff::Timestamp;
 
-use super::live::{Held, Lost};
+use super::live::{MismatchReason, TenantCapabilities};
 
-impl Held {
-    /// Says how a capability of the store stands. What memory does not hold is said to stand as it does by itself.
-    pub(super) fn state(&self, capability: &Capability, now: Timestamp) -> CapabilityState {
-        let own = capability.state(now);
+impl TenantCapabilities {
+    /// Returns the state of a stored capability. One that memory does not hold has its own state.
+    pub(super) fn capability_state(&self, capability: &CapabilityRecord, now: Timestamp) -> CapabilityState {
+        let own = capability.state_at(now);
         let Some(row) = self.rows.get(&capability.id).filter(|_| own == TokenState::Active) else {
             return own.into();
         };
         // It may have been taken back since the store was read.
-        let own = row.capability.state(now);
+        let own = row.capability.state_at(now);
         if own != TokenState::Active {
             return own.into();
         }
-        match self.stands(capability.id, now).map_err(|fallen| fallen.why) {
+        match self.check_standing(capability.id, now).map_err(|fallen| fallen.why) {
             Ok(_) if row.token.is_none() => CapabilityState::Unreadable,
             Ok(_) => CapabilityState::Active,
-            Err(Lost::Revoked) => CapabilityState::ParentRevoked,
+            Err(MismatchReason::Revoked) => CapabilityState::ParentRevoked,
             // Nothing lasts longer than what it is made from, so its own time is over as well.
-            Err(Lost::Expired) => CapabilityState::Expired,
+            Err(MismatchReason::Expired) => CapabilityState::Expired,
             Err(_) => CapabilityState::ParentGone,
         }
     }
@@ -40,8 +40,8 @@ mod tests {
     use dromia_contracts::{Actor, AgentId, CapabilityId};
 
     use super::super::right::{Resource, Right};
-    use super::super::root::{ROOT_ID, RootKey, Roots};
-    use super::super::token::Token;
+    use super::super::root::{ROOT_ID, RootKey, RootKeys};
+    use super::super::token::CapabilityToken;
     use super::*;
 
     const HOLDER: AgentId = AgentId::from_bytes([9; 16]);
@@ -50,8 +50,8 @@ mod tests {
         Timestamp::from_second(second).expect("an instant")
     }
 
-    fn row(id: u8, parent: Option<u8>, token: &Token) -> Capability {
-        Capability {
+    fn row(id: u8, parent: Option<u8>, token: &CapabilityToken) -> CapabilityRecord {
+        CapabilityRecord {
             id: CapabilityId::from_bytes([id; 16]),
             holder: HOLDER,
             parent: parent.map(|parent| CapabilityId::from_bytes([parent; 16])),
@@ -67,18 +67,18 @@ mod tests {
     }
 
     /// A first capability and what was made from it, with the keys that open both.
-    fn pair() -> ([Capability; 2], Roots) {
+    fn pair() -> ([CapabilityRecord; 2], RootKeys) {
         let root = RootKey::new(ROOT_ID, &[7; 32]).expect("a key");
-        let rights = [Right::to(Resource::tool("time.now").expect("a tool"))];
-        let first = Token::grant(&root, HOLDER, &rights, &[1; 32]).expect("it is signed");
-        let second = first.narrow(Some(HOLDER), &rights, &[2; 32]).expect("it is narrowed");
-        let roots = Roots::new(vec![root.public()]).expect("one key");
+        let rights = [Right::unlimited(Resource::tool("time.now").expect("a tool"))];
+        let first = CapabilityToken::grant_rights(&root, HOLDER, &rights, &[1; 32]).expect("it is signed");
+        let second = first.narrow_rights(Some(HOLDER), &rights, &[2; 32]).expect("it is narrowed");
+        let roots = RootKeys::new(vec![root.public_root()]).expect("one key");
         ([row(1, None, &first), row(2, Some(1), &second)], roots)
     }
 
-    fn states(rows: &[Capability], roots: Option<Roots>, now: Timestamp) -> Vec<&'static str> {
-        let held = Held::new(rows.to_vec(), roots);
-        rows.iter().map(|row| held.state(row, now).as_str()).collect()
+    fn states(rows: &[CapabilityRecord], roots: Option<RootKeys>, now: Timestamp) -> Vec<&'static str> {
+        let held = TenantCapabilities::new(rows.to_vec(), roots);
+        rows.iter().map(|row| held.capability_state(row, now).as_str()).collect()
     }
 
     #[test]
@@ -87,13 +87,13 @@ mod tests {
         let [first, second] = rows.clone();
         let (now, roots) = (at(5), Some(roots));
         assert_eq!(states(&rows, roots.clone(), now), ["active", "active"]);
-        let revoked = Capability { revoked_at: Some(at(3)), ..first.clone() };
+        let revoked = CapabilityRecord { revoked_at: Some(at(3)), ..first.clone() };
         assert_eq!(states(&[revoked, second.clone()], roots.clone(), now), ["revoked", "parent_revoked"]);
-        let expired = Capability { until: Some(at(5)), ..first };
+        let expired = CapabilityRecord { until: Some(at(5)), ..first };
         assert_eq!(states(&[expired, second.clone()], roots.clone(), now), ["expired", "expired"]);
         assert_eq!(states(slice::from_ref(&second), roots.clone(), now), ["parent_gone"]);
         // Its own end is told before that of its parent.
-        let ended = Capability { revoked_at: Some(at(4)), ..second };
+        let ended = CapabilityRecord { revoked_at: Some(at(4)), ..second };
         assert_eq!(states(&[ended], roots, now), ["revoked"]);
     }
 
@@ -102,21 +102,24 @@ mod tests {
         let (rows, roots) = pair();
         assert_eq!(states(&rows, None, at(5)), ["unreadable"; 2], "there is no key");
         let other = RootKey::new(ROOT_ID, &[8; 32]).expect("a key");
-        let others = Roots::new(vec![other.public()]).expect("one key");
+        let others = RootKeys::new(vec![other.public_root()]).expect("one key");
         assert_eq!(states(&rows, Some(others), at(5)), ["unreadable"; 2], "the tenant has another key");
         let [first, second] = rows;
-        let changed = Capability { token: Bytes::from_static(b"no token"), ..second };
+        let changed = CapabilityRecord { token: Bytes::from_static(b"no token"), ..second };
         assert_eq!(states(&[first, changed], Some(roots), at(5)), ["active", "unreadable"]);
     }
 
     #[test]
     fn what_was_taken_back_after_the_store_was_read_is_told_so() {
         let ([first, _], roots) = pair();
-        let revoked = Capability { revoked_at: Some(at(3)), ..first.clone() };
-        let held = Held::new(vec![revoked.clone()], Some(roots.clone()));
-        assert_eq!(held.state(&first, at(5)), CapabilityState::Revoked);
-        let held = Held::new(vec![first], Some(roots.clone()));
-        assert_eq!(held.state(&revoked, at(5)), CapabilityState::Revoked, "memory is behind");
-        assert_eq!(Held::new(Vec::new(), Some(roots)).state(&revoked, at(2)), CapabilityState::Revoked);
+        let revoked = CapabilityRecord { revoked_at: Some(at(3)), ..first.clone() };
+        let held = TenantCapabilities::new(vec![revoked.clone()], Some(roots.clone()));
+        assert_eq!(held.capability_state(&first, at(5)), CapabilityState::Revoked);
+        let held = TenantCapabilities::new(vec![first], Some(roots.clone()));
+        assert_eq!(held.capability_state(&revoked, at(5)), CapabilityState::Revoked, "memory is behind");
+        assert_eq!(
+            TenantCapabilities::new(Vec::new(), Some(roots)).capability_state(&revoked, at(2)),
+            CapabilityState::Revoked
+        );
     }
 }

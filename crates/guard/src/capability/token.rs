@@ -1,7 +1,7 @@
 //! A token: made, narrowed, handed on, and checked.
 //!
 //! The library looks at its time limit between two checks and never within one, so a check that joins many facts would
-//! have no bound. Whoever holds a token can append whatever he likes; therefore a block that is not exactly lines and the one
+//! have no bound. A holder of a token can append any block; therefore a block that is not exactly lines and the one
 //! check which this program writes is no block of a token.
 //!
 //! Each block names in its context the agent it is for, if it hands the token on; the last one named is the holder.
@@ -49,9 +49,9 @@ impl fmt::Display for RevocationId {
     }
 }
 
-/// What somebody asks for.
+/// One access to check.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct AccessRequest<'a> {
     /// Who presents the token.
     pub presenter: AgentId,
     /// One file, host or tool.
@@ -64,31 +64,31 @@ pub struct Asked<'a> {
 
 /// A token whose signatures were checked.
 #[derive(Debug, Clone)]
-pub struct Token {
+pub struct CapabilityToken {
     biscuit: Biscuit,
     holders: Vec<AgentId>,
 }
 
-impl Token {
-    /// Grants rights to an agent. `fresh` are 32 bytes that nobody used or will use for another block.
-    pub fn grant(
+impl CapabilityToken {
+    /// Grants rights to an agent. `fresh` are 32 bytes that are used for no other block, before or after.
+    pub fn grant_rights(
         root: &RootKey,
         holder: AgentId,
         rights: &[Right],
         fresh: &[u8; 32],
     ) -> Result<Self, TokenError> {
-        let mut builder = Biscuit::builder().root_key_id(root.id()).context(holder.to_string());
-        for right in lines("right", rights)? {
+        let mut builder = Biscuit::builder().root_key_id(root.key_id()).context(holder.to_string());
+        for right in right_facts("right", rights)? {
             builder = builder.fact(right).map_err(|_| TokenError::Forged)?;
         }
         let biscuit = builder
-            .build_with_key_pair(root.key(), SymbolTable::new(), &key_of(fresh)?)
+            .build_with_key_pair(root.key_pair(), SymbolTable::new(), &key_of(fresh)?)
             .map_err(|_| TokenError::Forged)?;
         Self::new(biscuit)
     }
 
     /// Makes a token that allows what this one and these rights allow both; for another agent, if one is named.
-    pub fn narrow(
+    pub fn narrow_rights(
         &self,
         holder: Option<AgentId>,
         rights: &[Right],
@@ -98,7 +98,7 @@ impl Token {
         if let Some(holder) = holder {
             block = block.context(holder.to_string());
         }
-        for line in lines("narrow", rights)? {
+        for line in right_facts("narrow", rights)? {
             block = block.fact(line).map_err(|_| TokenError::Forged)?;
         }
         let block = block.check(NARROWS).map_err(|_| TokenError::Forged)?;
@@ -109,12 +109,12 @@ impl Token {
         }
     }
 
-    /// Makes a token to which nobody can append, for peers.
-    pub fn sealed(&self) -> Result<Self, TokenError> {
+    /// Makes a token that no holder can append to, for peers.
+    pub fn to_sealed(&self) -> Result<Self, TokenError> {
         self.biscuit.seal().map_err(|_| TokenError::Sealed).and_then(Self::new)
     }
 
-    /// Returns the bytes that [`Roots::open`](super::Roots::open) reads.
+    /// Returns the bytes that [`RootKeys::open_token`](super::RootKeys::open_token) reads.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TokenError> {
         let bytes = self.biscuit.to_vec().map_err(|_| TokenError::Forged)?;
         if bytes.len() > TOKEN_BYTES_MAX { Err(TokenError::TooLong) } else { Ok(bytes) }
@@ -132,34 +132,42 @@ impl Token {
     }
 
     /// Says whether the token allows what is asked, now.
-    pub fn check(&self, asked: &Asked<'_>, revoked: &BTreeSet<RevocationId>) -> Result<(), Refusal> {
+    pub fn check_access(
+        &self,
+        asked: &AccessRequest<'_>,
+        revoked: &BTreeSet<RevocationId>,
+    ) -> Result<(), TokenDenied> {
         if let Some(block) = self.revocation_ids().iter().position(|id| revoked.contains(id)) {
-            return Err(Refusal::Revoked { block });
+            return Err(TokenDenied::Revoked { block });
         }
         if self.holders.last() != Some(&asked.presenter) {
-            return Err(Refusal::NotHolder { presenter: asked.presenter });
+            return Err(TokenDenied::NotHolder { presenter: asked.presenter });
         }
         if asked.resource.is_pattern() {
-            return Err(Refusal::Uncovered { asked: asked.resource.clone() });
+            return Err(TokenDenied::Uncovered { asked: asked.resource.clone() });
         }
         let limits =
             AuthorizerLimits { max_facts: FACTS_MAX, max_iterations: ITERATIONS_MAX, max_time: TIME_MAX };
-        let uncovered = || Refusal::Uncovered { asked: asked.resource.clone() };
-        self.authorize(asked, limits).map_err(|error| match error {
-            error::Token::RunLimit(_) => Refusal::Exhausted,
+        let uncovered = || TokenDenied::Uncovered { asked: asked.resource.clone() };
+        self.run_authorizer(asked, limits).map_err(|error| match error {
+            error::Token::RunLimit(_) => TokenDenied::Exhausted,
             error::Token::FailedLogic(_) => uncovered(),
-            _ => Refusal::Broken,
+            _ => TokenDenied::Broken,
         })
     }
 
-    fn authorize(&self, asked: &Asked<'_>, limits: AuthorizerLimits) -> Result<(), error::Token> {
+    fn run_authorizer(
+        &self,
+        asked: &AccessRequest<'_>,
+        limits: AuthorizerLimits,
+    ) -> Result<(), error::Token> {
         let mut builder = AuthorizerBuilder::new()
             .set_limits(limits)
-            .fact(line("asks", vec![text(asked.resource.kind())]))?
-            .fact(line("now", vec![Term::Integer(asked.at.as_second())]))?
-            .fact(line("wall", vec![Term::Integer(i64::from(asked.wall_ms))]))?;
-        for place in asked.resource.within() {
-            builder = builder.fact(line("within", vec![text(&place)]))?;
+            .fact(named_fact("asks", vec![string_term(asked.resource.kind_name())]))?
+            .fact(named_fact("now", vec![Term::Integer(asked.at.as_second())]))?
+            .fact(named_fact("wall", vec![Term::Integer(i64::from(asked.wall_ms))]))?;
+        for place in asked.resource.enclosing_places() {
+            builder = builder.fact(named_fact("within", vec![string_term(&place)]))?;
         }
         builder.policy(ALLOWS)?.build(&self.biscuit)?.authorize().map(drop)
     }
@@ -208,27 +216,28 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Writes rights as the lines of a block.
-fn lines(name: &'static str, rights: &[Right]) -> Result<Vec<Fact>, TokenError> {
+fn right_facts(name: &'static str, rights: &[Right]) -> Result<Vec<Fact>, TokenError> {
     if rights.len() > RIGHTS_MAX {
         return Err(TokenError::TooManyRights { found: rights.len() });
     }
-    if !rights.iter().all(|right| is_plain(right.resource.place())) {
+    if !rights.iter().all(|right| is_plain(right.resource.place_text())) {
         return Err(TokenError::Place);
     }
     let of = |right: &Right| {
         let until = right.until.map_or(i64::MAX, Timestamp::as_second);
         let wall = right.wall_ms_max.map_or(i64::MAX, i64::from);
-        let (kind, place) = (text(right.resource.kind()), text(right.resource.place()));
-        line(name, vec![kind, place, Term::Integer(until), Term::Integer(wall)])
+        let (kind, place) =
+            (string_term(right.resource.kind_name()), string_term(right.resource.place_text()));
+        named_fact(name, vec![kind, place, Term::Integer(until), Term::Integer(wall)])
     };
     Ok(rights.iter().map(of).collect())
 }
 
-fn line(name: &str, terms: Vec<Term>) -> Fact {
+fn named_fact(name: &str, terms: Vec<Term>) -> Fact {
     Fact::new(name.to_owned(), terms)
 }
 
-fn text(text: &str) -> Term {
+fn string_term(text: &str) -> Term {
     Term::Str(text.to_owned())
 }
 
@@ -259,7 +268,7 @@ pub enum TokenError {
     /// Its bytes are no token, or a signature does not hold.
     #[error("the token cannot be read, or a signature of it does not hold")]
     Forged,
-    /// Somebody else signed a block of it.
+    /// It has a block with a third-party signature.
     #[error("the token has a block that somebody else signed")]
     ThirdParty,
     /// A block of it is none that a program like this one writes.
@@ -271,7 +280,7 @@ pub enum TokenError {
     /// It does not say whose it is.
     #[error("the token does not say which agent holds it")]
     Nobody,
-    /// Nobody can append to it.
+    /// It is sealed, so no block can be appended.
     #[error("the token is sealed; it cannot be narrowed or handed on")]
     Sealed,
     /// The bytes of a key are no key.
@@ -281,14 +290,14 @@ pub enum TokenError {
 
 /// Says why a token does not allow what is asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum TokenDenied {
     /// It, or what it was made from, was revoked.
     #[error("block {block} of the token was revoked")]
     Revoked {
         /// Which block, the first is 0.
         block: usize,
     },
-    /// Whoever presents it does not hold it.
+    /// The presenter does not hold it.
     #[error("{presenter} does not hold the token")]
     NotHolder {
         /// Who presents it.

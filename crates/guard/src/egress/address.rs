@@ -6,12 +6,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Refused;
+use super::EgressDenied;
 
 /// What an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Anybody's.
+pub enum AddressClass {
+    /// A public address.
     Public,
     /// This machine, by an address that others may reach too.
     Here,
@@ -27,13 +27,13 @@ pub enum Class {
     Unspecified,
     /// Many at once.
     Multicast,
-    /// A tunnel of IPv4 in IPv6 whose end nobody knows.
+    /// A tunnel of IPv4 in IPv6 whose end is not known.
     Tunnel,
     /// Kept for documentation, protocols or the future.
     Reserved,
 }
 
-impl Class {
+impl AddressClass {
     /// Tells whether an operator can open it by a network that contains it.
     pub(super) const fn is_grantable(self) -> bool {
         match self {
@@ -43,7 +43,7 @@ impl Class {
     }
 
     /// Says why it is refused.
-    pub(super) const fn refused(self) -> Refused {
+    pub(super) const fn denied_reason(self) -> EgressDenied {
         let (rule, reason) = match self {
             Self::Public => ("public address", "public addresses are not open to this line"),
             Self::Here => (
@@ -68,11 +68,11 @@ impl Class {
             Self::Tunnel => ("tunnel address", "it is an address of a tunnel from IPv6 to IPv4"),
             Self::Reserved => ("reserved address", "it is a reserved address"),
         };
-        Refused { rule, reason }
+        EgressDenied { rule, reason }
     }
 }
 
-/// Addresses at which clouds answer to whoever asks from inside; some are public to the registries.
+/// Addresses at which clouds answer any client from inside; some are public to the registries.
 const METADATA: &[IpAddr] = &[
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)),
@@ -92,36 +92,36 @@ const METADATA: &[IpAddr] = &[
 ];
 
 /// Networks of IPv4 that are not public.
-const NETWORKS: &[([u8; 4], u32, Class)] = &[
-    ([0, 0, 0, 0], 8, Class::Unspecified),
-    ([10, 0, 0, 0], 8, Class::Private),
-    ([100, 64, 0, 0], 10, Class::Private),
-    ([127, 0, 0, 0], 8, Class::Loopback),
-    ([169, 254, 0, 0], 16, Class::LinkLocal),
-    ([172, 16, 0, 0], 12, Class::Private),
-    ([192, 0, 0, 0], 24, Class::Reserved),
-    ([192, 0, 2, 0], 24, Class::Reserved),
-    ([192, 88, 99, 0], 24, Class::Tunnel),
-    ([192, 168, 0, 0], 16, Class::Private),
-    ([198, 18, 0, 0], 15, Class::Private),
-    ([198, 51, 100, 0], 24, Class::Reserved),
-    ([203, 0, 113, 0], 24, Class::Reserved),
-    ([224, 0, 0, 0], 4, Class::Multicast),
-    ([240, 0, 0, 0], 4, Class::Reserved),
+const NETWORKS: &[([u8; 4], u32, AddressClass)] = &[
+    ([0, 0, 0, 0], 8, AddressClass::Unspecified),
+    ([10, 0, 0, 0], 8, AddressClass::Private),
+    ([100, 64, 0, 0], 10, AddressClass::Private),
+    ([127, 0, 0, 0], 8, AddressClass::Loopback),
+    ([169, 254, 0, 0], 16, AddressClass::LinkLocal),
+    ([172, 16, 0, 0], 12, AddressClass::Private),
+    ([192, 0, 0, 0], 24, AddressClass::Reserved),
+    ([192, 0, 2, 0], 24, AddressClass::Reserved),
+    ([192, 88, 99, 0], 24, AddressClass::Tunnel),
+    ([192, 168, 0, 0], 16, AddressClass::Private),
+    ([198, 18, 0, 0], 15, AddressClass::Private),
+    ([198, 51, 100, 0], 24, AddressClass::Reserved),
+    ([203, 0, 113, 0], 24, AddressClass::Reserved),
+    ([224, 0, 0, 0], 4, AddressClass::Multicast),
+    ([240, 0, 0, 0], 4, AddressClass::Reserved),
 ];
 
-/// Says what an address is. It cannot know [`Class::Here`], which depends on the machine.
-pub fn classify(address: IpAddr) -> Class {
-    let meant = meant(address);
+/// Says what an address is. It cannot know [`AddressClass::Here`], which depends on the machine.
+pub fn classify_address(address: IpAddr) -> AddressClass {
+    let meant = embedded_address(address);
     if METADATA.contains(&meant) || METADATA.contains(&address) {
-        return Class::Metadata;
+        return AddressClass::Metadata;
     }
     match (address, meant) {
         (IpAddr::V4(v4), _) => classify_v4(v4),
-        (IpAddr::V6(outer), IpAddr::V4(hidden)) => match (classify_v4(hidden), way(outer)) {
-            (Class::Public, Some(Hiding::Tunnel)) => Class::Tunnel,
+        (IpAddr::V6(outer), IpAddr::V4(hidden)) => match (classify_v4(hidden), ipv4_embedding(outer)) {
+            (AddressClass::Public, Some(Ipv4Embedding::Tunnel)) => AddressClass::Tunnel,
             // The prefix of such an address is an ordinary one.
-            (Class::Public, Some(Hiding::Interface)) => classify_v6(outer),
+            (AddressClass::Public, Some(Ipv4Embedding::Interface)) => classify_v6(outer),
             (class, _) => class,
         },
         (IpAddr::V6(v6), IpAddr::V6(_)) => classify_v6(v6),
@@ -129,22 +129,22 @@ pub fn classify(address: IpAddr) -> Class {
 }
 
 /// Takes an address for what it hides, if it hides one.
-pub fn meant(address: IpAddr) -> IpAddr {
+pub fn embedded_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let octets = v6.octets();
     let four = |at: usize| Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]);
-    match way(v6) {
+    match ipv4_embedding(v6) {
         None => address,
-        Some(Hiding::Plain | Hiding::Interface) => four(12).into(),
+        Some(Ipv4Embedding::Plain | Ipv4Embedding::Interface) => four(12).into(),
         // 6to4 has it behind the prefix; Teredo has it at the end, with every bit turned over.
-        Some(Hiding::Tunnel) if octets[0] == 0x20 && octets[1] == 0x02 => four(2).into(),
-        Some(Hiding::Tunnel) => Ipv4Addr::from(!u32::from(four(12))).into(),
+        Some(Ipv4Embedding::Tunnel) if octets[0] == 0x20 && octets[1] == 0x02 => four(2).into(),
+        Some(Ipv4Embedding::Tunnel) => Ipv4Addr::from(!u32::from(four(12))).into(),
     }
 }
 
 /// How an IPv6 address hides an IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hiding {
+enum Ipv4Embedding {
     /// Mapped, compatible, translated, or behind the well known prefix of NAT64.
     Plain,
     /// 6to4 and Teredo.
@@ -153,44 +153,44 @@ enum Hiding {
     Interface,
 }
 
-fn way(address: Ipv6Addr) -> Option<Hiding> {
+fn ipv4_embedding(address: Ipv6Addr) -> Option<Ipv4Embedding> {
     match address.segments() {
         // These two are what they are.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         [0, 0, 0, 0, 0, 0 | 0xffff, _, _]
         | [0, 0, 0, 0, 0xffff, 0, _, _]
-        | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => Some(Hiding::Plain),
-        [0x2002, ..] | [0x2001, 0, ..] => Some(Hiding::Tunnel),
-        [_, _, _, _, 0 | 0x100 | 0x200 | 0x300, 0x5efe, _, _] => Some(Hiding::Interface),
+        | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => Some(Ipv4Embedding::Plain),
+        [0x2002, ..] | [0x2001, 0, ..] => Some(Ipv4Embedding::Tunnel),
+        [_, _, _, _, 0 | 0x100 | 0x200 | 0x300, 0x5efe, _, _] => Some(Ipv4Embedding::Interface),
         _ => None,
     }
 }
 
-fn classify_v4(address: Ipv4Addr) -> Class {
+fn classify_v4(address: Ipv4Addr) -> AddressClass {
     let bits = u32::from(address);
     let within = |network: [u8; 4], length: u32| {
         let unused = 32 - length;
         bits >> unused == u32::from(Ipv4Addr::from(network)) >> unused
     };
     let found = NETWORKS.iter().find(|(network, length, _)| within(*network, *length));
-    found.map_or(Class::Public, |(_, _, class)| *class)
+    found.map_or(AddressClass::Public, |(_, _, class)| *class)
 }
 
-fn classify_v6(address: Ipv6Addr) -> Class {
+fn classify_v6(address: Ipv6Addr) -> AddressClass {
     let segments = address.segments();
     match segments {
-        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
+        [0, 0, 0, 0, 0, 0, 0, 0] => AddressClass::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressClass::Loopback,
         // NAT64 of a network of one's own.
-        [0x64, 0xff9b, 1, ..] => Class::Private,
+        [0x64, 0xff9b, 1, ..] => AddressClass::Private,
         // Of the IETF's protocols, and for documentation.
-        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => AddressClass::Reserved,
         [first, ..] => match first {
-            0xfc00..=0xfdff | 0xfec0..=0xfeff => Class::Private,
-            0xfe80..=0xfebf => Class::LinkLocal,
-            0xff00..=0xffff => Class::Multicast,
-            0x2000..=0x3fff => Class::Public,
-            _ => Class::Reserved,
+            0xfc00..=0xfdff | 0xfec0..=0xfeff => AddressClass::Private,
+            0xfe80..=0xfebf => AddressClass::LinkLocal,
+            0xff00..=0xffff => AddressClass::Multicast,
+            0x2000..=0x3fff => AddressClass::Public,
+            _ => AddressClass::Reserved,
         },
     }
 }

@@ -1,6 +1,6 @@
 //! The headers of a request and of an answer: what may be set, what crosses to another host, and how long they are.
 
-use dromia_contracts::egress::{Failure, Oversized};
+use dromia_contracts::egress::{EgressFault, OversizedPart};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
     EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -13,7 +13,7 @@ const HEADERS_MAX: usize = 100;
 static OWN: [HeaderName; 9] =
     [ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// What another host is told too; anything else may be a credential for the first.
+/// The headers that another host gets too; any other may be a credential for the first.
 static CROSSING: [HeaderName; 4] = [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, USER_AGENT];
 
 /// Tells whether a text names a header that may be set.
@@ -30,11 +30,11 @@ pub(super) fn of_request(
     headers: &[(String, String)],
     bytes_max: usize,
     agent: Option<&'static str>,
-) -> Result<HeaderMap, Failure> {
-    let malformed = |problem: &str| Failure::Malformed { problem: problem.to_owned() };
+) -> Result<HeaderMap, EgressFault> {
+    let malformed = |problem: &str| EgressFault::Malformed { problem: problem.to_owned() };
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     if bytes > bytes_max {
-        return Err(Failure::TooLarge { part: Oversized::Headers, bytes_max: bytes_max as u64 });
+        return Err(EgressFault::TooLarge { part: OversizedPart::Headers, bytes_max: bytes_max as u64 });
     }
     if headers.len() > HEADERS_MAX {
         return Err(malformed("a request has at most 100 headers"));
@@ -58,8 +58,8 @@ pub(super) fn of_request(
     Ok(map)
 }
 
-/// Takes out what another host must not be told.
-pub(super) fn cross(headers: &mut HeaderMap) {
+/// Removes the headers that another host must not get.
+pub(super) fn keep_cross_host(headers: &mut HeaderMap) {
     let kept: Vec<_> =
         CROSSING.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
     *headers = kept.into_iter().collect();
@@ -72,10 +72,10 @@ pub(super) fn without_body(headers: &mut HeaderMap) {
 }
 
 /// Reads the headers of an answer, within their bound.
-pub(super) fn of_answer(headers: &HeaderMap, bytes_max: usize) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn of_answer(headers: &HeaderMap, bytes_max: usize) -> Result<Vec<(String, String)>, EgressFault> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if bytes > bytes_max {
-        return Err(Failure::TooLarge { part: Oversized::Headers, bytes_max: bytes_max as u64 });
+        return Err(EgressFault::TooLarge { part: OversizedPart::Headers, bytes_max: bytes_max as u64 });
     }
     let read = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     Ok(headers.iter().map(|(name, value)| (name.as_str().to_owned(), read(value))).collect())

@@ -1,55 +1,57 @@
 //! One request of a chain of redirects, and the request that the next one would be.
 //!
-//! A redirect may be told what a stranger may be told: no header that may be a credential crosses to another host, a body
-//! neither, and an encrypted request never goes on in the clear.
+//! A redirect gets only what a stranger may get: no header that may be a credential crosses to another host, nor does a
+//! body, and an encrypted request never goes on in the clear.
 
 use bytes::Bytes;
-use dromia_contracts::egress::Method;
+use dromia_contracts::egress::HttpMethod;
 use dromia_contracts::vault::SecretUse;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION};
 
-use super::target::Target;
-use super::{Refused, headers};
+use super::target::RequestTarget;
+use super::{EgressDenied, headers};
 
-const DOWNGRADE: Refused =
-    Refused { rule: "redirect", reason: "it redirects from https to http, which is not followed" };
-const CARRIED: Refused =
-    Refused { rule: "redirect", reason: "it redirects what was sent to another host, which is not followed" };
+const DOWNGRADE: EgressDenied =
+    EgressDenied { rule: "redirect", reason: "it redirects from https to http, which is not followed" };
+const CARRIED: EgressDenied = EgressDenied {
+    rule: "redirect",
+    reason: "it redirects what was sent to another host, which is not followed",
+};
 
 /// One request of a chain of redirects.
-pub(super) struct Hop {
-    pub(super) method: Method,
-    pub(super) target: Target,
+pub(super) struct RedirectHop {
+    pub(super) method: HttpMethod,
+    pub(super) target: RequestTarget,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     /// What of the vault this server gets; another one gets nothing of it.
     pub(super) secrets: Vec<SecretUse>,
 }
 
-impl Hop {
+impl RedirectHop {
     /// Makes the request that a redirect leads to, or says where it led to and why it is not followed.
-    pub(super) fn next(&self, status: StatusCode, location: &str) -> Result<Self, (String, Refused)> {
-        let target = self.target.join(location).map_err(|refused| (String::new(), refused))?;
+    pub(super) fn next(&self, status: StatusCode, location: &str) -> Result<Self, (String, EgressDenied)> {
+        let target = self.target.join_redirect(location).map_err(|refused| (String::new(), refused))?;
         if self.target.is_encrypted() && !target.is_encrypted() {
             return Err((target.to_string(), DOWNGRADE));
         }
         let turned = match status {
-            StatusCode::SEE_OTHER => self.method != Method::Head,
-            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => self.method == Method::Post,
+            StatusCode::SEE_OTHER => self.method != HttpMethod::Head,
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => self.method == HttpMethod::Post,
             _ => false,
         };
         let (mut headers, mut body, mut method) = (self.headers.clone(), self.body.clone(), self.method);
         let mut secrets = self.secrets.clone();
         if turned {
-            (method, body) = (Method::Get, Bytes::new());
+            (method, body) = (HttpMethod::Get, Bytes::new());
             headers::without_body(&mut headers);
         }
         if !self.target.is_at(&target) {
             if !method.is_safe() || !body.is_empty() {
                 return Err((target.to_string(), CARRIED));
             }
-            headers::cross(&mut headers);
+            headers::keep_cross_host(&mut headers);
             secrets.clear();
         }
         Ok(Self { method, target, headers, body, secrets })
@@ -57,7 +59,7 @@ impl Hop {
 }
 
 /// Reads where an answer redirects to.
-pub(super) fn location(response: &reqwest::Response) -> Option<String> {
+pub(super) fn redirect_location(response: &reqwest::Response) -> Option<String> {
     let is_redirect = matches!(
         response.status(),
         StatusCode::MOVED_PERMANENTLY
@@ -76,13 +78,19 @@ mod tests {
 
     use super::*;
 
-    fn hop(method: Method, url: &str, body: &'static str) -> Hop {
-        let target = Target::read(url).expect("a URL");
+    fn hop(method: HttpMethod, url: &str, body: &'static str) -> RedirectHop {
+        let target = RequestTarget::parse_url(url).expect("a URL");
         let mut headers = HeaderMap::new();
         for name in ["accept", "authorization", "content-type"] {
             headers.insert(name, HeaderValue::from_static("x"));
         }
-        Hop { method, target, headers, body: Bytes::from_static(body.as_bytes()), secrets: Vec::new() }
+        RedirectHop {
+            method,
+            target,
+            headers,
+            body: Bytes::from_static(body.as_bytes()),
+            secrets: Vec::new(),
+        }
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -95,16 +103,16 @@ mod tests {
     fn what_a_redirect_is_told_is_what_a_stranger_may_be_told() {
         let all = ["accept", "authorization", "content-type"];
         for (status, method, from, to, asked, told) in [
-            (302, Method::Get, "https://a/x", "/y", Method::Get, &all[..]),
-            (302, Method::Post, "https://a/x", "/y", Method::Get, &all[..2]),
-            (303, Method::Put, "https://a/x", "y", Method::Get, &all[..2]),
-            (303, Method::Head, "https://a/x", "/y", Method::Head, &all[..]),
-            (307, Method::Post, "https://a/x", "https://a:443/y", Method::Post, &all[..]),
-            (308, Method::Delete, "https://a/x", "/y", Method::Delete, &all[..]),
-            (302, Method::Get, "https://a/x", "https://b/y", Method::Get, &all[..1]),
-            (302, Method::Get, "https://a/x", "https://a:444/y", Method::Get, &all[..1]),
-            (302, Method::Get, "http://a/x", "https://a/y", Method::Get, &all[..1]),
-            (302, Method::Post, "https://a/x", "//b/y", Method::Get, &all[..1]),
+            (302, HttpMethod::Get, "https://a/x", "/y", HttpMethod::Get, &all[..]),
+            (302, HttpMethod::Post, "https://a/x", "/y", HttpMethod::Get, &all[..2]),
+            (303, HttpMethod::Put, "https://a/x", "y", HttpMethod::Get, &all[..2]),
+            (303, HttpMethod::Head, "https://a/x", "/y", HttpMethod::Head, &all[..]),
+            (307, HttpMethod::Post, "https://a/x", "https://a:443/y", HttpMethod::Post, &all[..]),
+            (308, HttpMethod::Delete, "https://a/x", "/y", HttpMethod::Delete, &all[..]),
+            (302, HttpMethod::Get, "https://a/x", "https://b/y", HttpMethod::Get, &all[..1]),
+            (302, HttpMethod::Get, "https://a/x", "https://a:444/y", HttpMethod::Get, &all[..1]),
+            (302, HttpMethod::Get, "http://a/x", "https://a/y", HttpMethod::Get, &all[..1]),
+            (302, HttpMethod::Post, "https://a/x", "//b/y", HttpMethod::Get, &all[..1]),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             let body = if method.is_safe() { "" } else { "sent" };
@@ -118,11 +126,11 @@ mod tests {
     #[test]
     fn nothing_goes_on_in_the_clear_and_nothing_is_carried_to_another_host() {
         for (status, method, to, led, refused) in [
-            (302, Method::Get, "http://a/y", "http://a:80", DOWNGRADE),
-            (302, Method::Post, "http://b/y", "http://b:80", DOWNGRADE),
-            (307, Method::Post, "https://b/y", "https://b:443", CARRIED),
-            (308, Method::Put, "//b:8443/y", "https://b:8443", CARRIED),
-            (301, Method::Patch, "https://b/y", "https://b:443", CARRIED),
+            (302, HttpMethod::Get, "http://a/y", "http://a:80", DOWNGRADE),
+            (302, HttpMethod::Post, "http://b/y", "http://b:80", DOWNGRADE),
+            (307, HttpMethod::Post, "https://b/y", "https://b:443", CARRIED),
+            (308, HttpMethod::Put, "//b:8443/y", "https://b:8443", CARRIED),
+            (301, HttpMethod::Patch, "https://b/y", "https://b:443", CARRIED),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             let next = hop(method, "https://a/x", "sent").next(status, to).map(drop);

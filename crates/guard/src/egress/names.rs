@@ -7,9 +7,9 @@ use std::net::{IpAddr, UdpSocket};
 use dromia_contracts::BoxFuture;
 
 /// The port to the system's resolver.
-pub trait Names: Send + Sync + fmt::Debug {
+pub trait NameResolver: Send + Sync + fmt::Debug {
     /// Looks the addresses of a name up. The caller sets the deadline.
-    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+    fn resolve_name(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 
     /// Tells whether an address belongs to an interface of this machine.
     fn is_here(&self, address: IpAddr) -> bool;
@@ -19,8 +19,8 @@ pub trait Names: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemNames;
 
-impl Names for SystemNames {
-    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+impl NameResolver for SystemNames {
+    fn resolve_name(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name, 0)).await?;
             Ok(found.map(|address| address.ip()).collect())

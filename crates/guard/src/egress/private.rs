@@ -7,12 +7,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::address::{Class, meant};
-use super::reach::Hosts;
+use super::address::{AddressClass, embedded_address};
+use super::reach::HostPattern;
 
 /// One thing that is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Private {
+pub enum PrivateAllowance {
     /// Every address of a network, under whatever name.
     Network(Cidr),
     /// A name, or every name below one (`*.NAME`), at a loopback or private address.
@@ -43,19 +43,20 @@ pub enum PrivateError {
     Everything,
 }
 
-impl Private {
+impl PrivateAllowance {
     /// Tells whether it opens an address that is of a class and was found under a name.
-    pub(super) fn opens(&self, name: Option<&str>, address: IpAddr, class: Class) -> bool {
+    pub(super) fn allows_address(&self, name: Option<&str>, address: IpAddr, class: AddressClass) -> bool {
         match self {
             Self::Network(network) => {
-                let found = meant(address);
+                let found = embedded_address(address);
                 network.contains(found)
-                    && (class.is_grantable() || (class == Class::Metadata && network.is_one_address()))
+                    && (class.is_grantable() || (class == AddressClass::Metadata && network.is_one_address()))
             }
             Self::Name(pattern) => {
-                let inside = matches!(class, Class::Loopback | Class::Private | Class::Here);
-                let hosts = Hosts::parse(pattern);
-                inside && name.is_some_and(|name| hosts.is_some_and(|hosts| hosts.contain(name, false)))
+                let inside =
+                    matches!(class, AddressClass::Loopback | AddressClass::Private | AddressClass::Here);
+                let hosts = HostPattern::parse(pattern);
+                inside && name.is_some_and(|name| hosts.is_some_and(|hosts| hosts.matches_host(name, false)))
             }
         }
     }
@@ -77,29 +78,29 @@ impl Cidr {
     }
 
     fn is_one_address(self) -> bool {
-        self.bits == width(self.base)
+        self.bits == address_bits(self.base)
     }
 }
 
 /// How many bits an address has.
-const fn width(address: IpAddr) -> u32 {
+const fn address_bits(address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
     }
 }
 
-impl FromStr for Private {
+impl FromStr for PrivateAllowance {
     type Err = PrivateError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(base) = text.parse::<IpAddr>() {
-            return Ok(Self::Network(Cidr { base, bits: width(base) }));
+            return Ok(Self::Network(Cidr { base, bits: address_bits(base) }));
         }
         if let Some((base, bits)) = text.split_once('/') {
             let base: IpAddr = base.parse().map_err(|_| PrivateError::Unreadable)?;
             let bits: u32 = bits.parse().map_err(|_| PrivateError::Unreadable)?;
-            if bits > width(base) {
+            if bits > address_bits(base) {
                 return Err(PrivateError::Unreadable);
             }
             if bits == 0 {
@@ -114,15 +115,15 @@ impl FromStr for Private {
             }
             return Ok(Self::Network(Cidr { base, bits }));
         }
-        match Hosts::parse(text) {
-            Some(Hosts::Public) => Err(PrivateError::Everything),
-            Some(Hosts::Below(_) | Hosts::One(_)) => Ok(Self::Name(text.to_owned())),
+        match HostPattern::parse(text) {
+            Some(HostPattern::Public) => Err(PrivateError::Everything),
+            Some(HostPattern::Below(_) | HostPattern::One(_)) => Ok(Self::Name(text.to_owned())),
             None => Err(PrivateError::Unreadable),
         }
     }
 }
 
-impl fmt::Display for Private {
+impl fmt::Display for PrivateAllowance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(Cidr { base, bits }) => write!(f, "{base}/{bits}"),

@@ -1,36 +1,36 @@
 //! Which hosts an agent may reach, as a grant spells it.
 //!
 //! `net:HOST` covers every method, `net.read:HOST` those that only look, `net.post:HOST` and its like one. HOST is a
-//! name, an address, `*.NAME` for every name below one, or `*` for every public address; a port stands behind it where it
-//! is not the scheme's own. Matching is by parts: no prefix or suffix of a text decides. A grant opens nothing by itself
+//! name, an address, `*.NAME` for every name below one, or `*` for every public address; a port follows it where it is
+//! not the scheme's own. Matching is by parts: no prefix or suffix of a text decides. A grant opens nothing by itself
 //! that is not public; that is the operator's.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dromia_contracts::egress::Method;
+use dromia_contracts::egress::HttpMethod;
 
-use super::target::{Target, is_name};
+use super::target::{RequestTarget, is_name};
 use crate::grant::Grant;
 
 /// One grant of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Reach<'a> {
-    methods: Methods,
-    hosts: Hosts<'a>,
+pub struct NetworkGrant<'a> {
+    methods: MethodSet,
+    hosts: HostPattern<'a>,
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Methods {
+enum MethodSet {
     All,
     Safe,
-    One(Method),
+    One(HttpMethod),
 }
 
 /// Which hosts are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Hosts<'a> {
+pub(super) enum HostPattern<'a> {
     /// Every public one.
     Public,
     /// Every name below this one.
@@ -43,17 +43,18 @@ const METHODS: &str = "behind net. stands read, get, head, post, put, patch or d
 const HOST: &str =
     "behind the colon stands a host in lower case, *.NAME or *, and a port if it is not 80 or 443";
 
-impl<'a> Reach<'a> {
+impl<'a> NetworkGrant<'a> {
     /// Reads a grant that begins with `net`; nothing if it is of another kind.
     pub(crate) fn parse(text: &'a str) -> Option<Result<Self, &'static str>> {
         let (kind, place) = text.split_once(':')?;
         let methods = match kind.strip_prefix("net")? {
-            "" => Methods::All,
-            ".read" => Methods::Safe,
+            "" => MethodSet::All,
+            ".read" => MethodSet::Safe,
             other => {
                 let word = other.strip_prefix('.')?;
-                match Method::ALL.into_iter().find(|method| method.as_str().to_ascii_lowercase() == word) {
-                    Some(method) => Methods::One(method),
+                match HttpMethod::ALL.into_iter().find(|method| method.as_str().to_ascii_lowercase() == word)
+                {
+                    Some(method) => MethodSet::One(method),
                     None => return Some(Err(METHODS)),
                 }
             }
@@ -62,23 +63,23 @@ impl<'a> Reach<'a> {
     }
 
     /// Tells whether it covers a request.
-    pub fn covers(self, method: Method, target: &Target) -> bool {
+    pub fn covers_request(self, method: HttpMethod, target: &RequestTarget) -> bool {
         let methods = match self.methods {
-            Methods::All => true,
-            Methods::Safe => method.is_safe(),
-            Methods::One(one) => one == method,
+            MethodSet::All => true,
+            MethodSet::Safe => method.is_safe(),
+            MethodSet::One(one) => one == method,
         };
         let port = self.port.map_or_else(|| target.has_own_port(), |port| port == target.port());
-        methods && port && self.hosts.contain(target.host(), target.address().is_some())
+        methods && port && self.hosts.matches_host(target.host(), target.address().is_some())
     }
 
     /// Tells whether it names no host, so that nothing an operator opens is meant by it.
     pub(super) fn is_public_only(self) -> bool {
-        self.hosts == Hosts::Public
+        self.hosts == HostPattern::Public
     }
 }
 
-impl<'a> Hosts<'a> {
+impl<'a> HostPattern<'a> {
     /// Reads hosts in canonical form.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         if text == "*" {
@@ -91,7 +92,7 @@ impl<'a> Hosts<'a> {
     }
 
     /// Tells whether a host is one of them.
-    pub(super) fn contain(self, host: &str, is_address: bool) -> bool {
+    pub(super) fn matches_host(self, host: &str, is_address: bool) -> bool {
         match self {
             Self::Public => true,
             Self::One(one) => one == host,
@@ -104,19 +105,19 @@ impl<'a> Hosts<'a> {
 }
 
 /// Finds the grant that covers a request; one that names the host counts before one that does not.
-pub(crate) fn covering<'g>(
+pub(crate) fn find_covering_grant<'g>(
     grants: &'g [String],
-    method: Method,
-    target: &Target,
-) -> Option<(&'g str, Reach<'g>)> {
+    method: HttpMethod,
+    target: &RequestTarget,
+) -> Option<(&'g str, NetworkGrant<'g>)> {
     let covering = grants.iter().filter_map(|text| match Grant::parse(text) {
-        Ok(Grant::Net(reach)) if reach.covers(method, target) => Some((text.as_str(), reach)),
+        Ok(Grant::Net(reach)) if reach.covers_request(method, target) => Some((text.as_str(), reach)),
         _ => None,
     });
     covering.min_by_key(|(_, reach)| reach.is_public_only())
 }
 
-fn place_of(place: &str) -> Option<(Hosts<'_>, Option<u16>)> {
+fn place_of(place: &str) -> Option<(HostPattern<'_>, Option<u16>)> {
     let is_bare_v6 = place.ends_with(']');
     let (host, port) = match place.rsplit_once(':').filter(|_| !is_bare_v6) {
         None => (place, None),
@@ -128,7 +129,7 @@ fn place_of(place: &str) -> Option<(Hosts<'_>, Option<u16>)> {
             (host, Some(number))
         }
     };
-    Some((Hosts::parse(host)?, port))
+    Some((HostPattern::parse(host)?, port))
 }
 
 /// Tells whether a text is an address as a URL has it.
@@ -139,18 +140,18 @@ fn is_address(text: &str) -> bool {
     text.parse::<Ipv4Addr>().is_ok()
 }
 
-impl fmt::Display for Reach<'_> {
+impl fmt::Display for NetworkGrant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("net")?;
         match self.methods {
-            Methods::All => {}
-            Methods::Safe => f.write_str(".read")?,
-            Methods::One(method) => write!(f, ".{}", method.as_str().to_ascii_lowercase())?,
+            MethodSet::All => {}
+            MethodSet::Safe => f.write_str(".read")?,
+            MethodSet::One(method) => write!(f, ".{}", method.as_str().to_ascii_lowercase())?,
         }
         match self.hosts {
-            Hosts::Public => f.write_str(":*")?,
-            Hosts::Below(name) => write!(f, ":*.{name}")?,
-            Hosts::One(host) => write!(f, ":{host}")?,
+            HostPattern::Public => f.write_str(":*")?,
+            HostPattern::Below(name) => write!(f, ":*.{name}")?,
+            HostPattern::One(host) => write!(f, ":{host}")?,
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }

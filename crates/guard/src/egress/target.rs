@@ -1,16 +1,16 @@
 //! A URL as it will be connected to: scheme, host and port, read once.
 //!
 //! The parser is the one that browsers agree on, which takes `0x7f.1`, `2130706433` and full-width digits for the
-//! address that they spell; so does whoever connects, because it is given what was read here and not the text. What the
-//! parser would repair in silence (blanks, backslashes, missing or doubled slashes, a name and password before the
-//! host) is refused instead: nobody writes such a thing by accident.
+//! address that they spell; the client connects to the same address, because it is given what was read here and not the
+//! text. What the parser would repair in silence (blanks, backslashes, missing or doubled slashes, a name and password
+//! before the host) is refused instead: no client writes such a thing by accident.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::Refused;
+use super::EgressDenied;
 
 /// The longest URL, in bytes.
 pub const URL_BYTES_MAX: usize = 8 << 10;
@@ -19,33 +19,37 @@ const NAME_BYTES_MAX: usize = 253;
 
 /// Where a request goes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct RequestTarget {
     url: Url,
     host: String,
     address: Option<IpAddr>,
     port: u16,
 }
 
-const UNREADABLE: Refused = Refused { rule: "malformed url", reason: "the URL cannot be read" };
-const TOO_LONG: Refused = Refused { rule: "malformed url", reason: "the URL has more than 8192 bytes" };
-const SCHEME: Refused =
-    Refused { rule: "scheme", reason: "only URLs that begin with http:// or https:// can be reached" };
-const ODD: Refused = Refused {
+const UNREADABLE: EgressDenied = EgressDenied { rule: "malformed url", reason: "the URL cannot be read" };
+const TOO_LONG: EgressDenied =
+    EgressDenied { rule: "malformed url", reason: "the URL has more than 8192 bytes" };
+const SCHEME: EgressDenied =
+    EgressDenied { rule: "scheme", reason: "only URLs that begin with http:// or https:// can be reached" };
+const ODD: EgressDenied = EgressDenied {
     rule: "malformed url",
     reason: "a URL holds no blanks, no control characters and no backslashes",
 };
-const USERINFO: Refused =
-    Refused { rule: "userinfo", reason: "a URL holds no user name and no @ before its path" };
-const NO_HOST: Refused = Refused { rule: "malformed url", reason: "the URL names no host" };
-const ZONE: Refused = Refused { rule: "zone id", reason: "a URL names no network interface" };
-const NAME: Refused = Refused { rule: "malformed url", reason: "the host of the URL is no host name" };
-const AUTHORITY: Refused =
-    Refused { rule: "malformed url", reason: "a tunnel leads to a host and a port, such as example.com:443" };
-const PORT: Refused = Refused { rule: "port", reason: "port 0 is no port" };
+const USERINFO: EgressDenied =
+    EgressDenied { rule: "userinfo", reason: "a URL holds no user name and no @ before its path" };
+const NO_HOST: EgressDenied = EgressDenied { rule: "malformed url", reason: "the URL names no host" };
+const ZONE: EgressDenied = EgressDenied { rule: "zone id", reason: "a URL names no network interface" };
+const NAME: EgressDenied =
+    EgressDenied { rule: "malformed url", reason: "the host of the URL is no host name" };
+const AUTHORITY: EgressDenied = EgressDenied {
+    rule: "malformed url",
+    reason: "a tunnel leads to a host and a port, such as example.com:443",
+};
+const PORT: EgressDenied = EgressDenied { rule: "port", reason: "port 0 is no port" };
 
-impl Target {
+impl RequestTarget {
     /// Reads a URL.
-    pub fn read(text: &str) -> Result<Self, Refused> {
+    pub fn parse_url(text: &str) -> Result<Self, EgressDenied> {
         if text.len() > URL_BYTES_MAX {
             return Err(TOO_LONG);
         }
@@ -66,22 +70,22 @@ impl Target {
         if authority.starts_with('[') && authority.contains('%') {
             return Err(ZONE);
         }
-        Self::of(Url::parse(text).map_err(|_| UNREADABLE)?)
+        Self::from_url(Url::parse(text).map_err(|_| UNREADABLE)?)
     }
 
     /// Reads where a tunnel leads: a host and a port, and nothing else. It is judged as an encrypted connection is.
-    pub(super) fn read_authority(text: &str) -> Result<Self, Refused> {
+    pub(super) fn read_authority(text: &str) -> Result<Self, EgressDenied> {
         let has_port = text.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
         });
         if !has_port || text.contains(['/', '?', '#']) {
             return Err(AUTHORITY);
         }
-        Self::read(&format!("https://{text}/"))
+        Self::parse_url(&format!("https://{text}/"))
     }
 
     /// Reads where a redirect leads.
-    pub(super) fn join(&self, location: &str) -> Result<Self, Refused> {
+    pub(super) fn join_redirect(&self, location: &str) -> Result<Self, EgressDenied> {
         if location.len() > URL_BYTES_MAX {
             return Err(TOO_LONG);
         }
@@ -91,15 +95,15 @@ impl Target {
         // What names a host by itself is read as strictly as any URL.
         let beginning = location.split(['/', '?', '#']).next().unwrap_or_default();
         if beginning.contains(':') {
-            return Self::read(location);
+            return Self::parse_url(location);
         }
         if let Some(rest) = location.strip_prefix("//") {
-            return Self::read(&format!("{}://{rest}", self.url.scheme()));
+            return Self::parse_url(&format!("{}://{rest}", self.url.scheme()));
         }
-        Self::of(self.url.join(location).map_err(|_| UNREADABLE)?)
+        Self::from_url(self.url.join(location).map_err(|_| UNREADABLE)?)
     }
 
-    fn of(mut url: Url) -> Result<Self, Refused> {
+    fn from_url(mut url: Url) -> Result<Self, EgressDenied> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SCHEME);
         }
@@ -177,13 +181,13 @@ impl Target {
 }
 
 /// Scheme, host and port, without what may be a secret.
-impl fmt::Display for Target {
+impl fmt::Display for RequestTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", self.url.scheme(), self.host, self.port)
     }
 }
 
-impl fmt::Debug for Target {
+impl fmt::Debug for RequestTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target({self})")
     }

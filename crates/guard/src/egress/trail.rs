@@ -1,24 +1,24 @@
-//! What was judged on the way of one request, and whether anybody may have heard it.
+//! What was judged on the way of one request, and whether a server may have received it.
 
 use std::net::SocketAddr;
 
-use dromia_contracts::egress::{Decision, Failure, Method};
+use dromia_contracts::egress::{EgressDecision, EgressFault, HttpMethod};
 
-use super::Refused;
-use super::clearance::Way;
-use super::hop::Hop;
+use super::EgressDenied;
+use super::clearance::EgressPermission;
+use super::hop::RedirectHop;
 
 /// What was judged so far, and whether anything went out.
 #[derive(Default)]
-pub(super) struct Trail {
-    pub(super) decisions: Vec<Decision>,
+pub(super) struct DecisionTrail {
+    pub(super) decisions: Vec<EgressDecision>,
     pub(super) is_sent: bool,
 }
 
-impl Trail {
-    pub(super) fn let_out(&mut self, hop: &Hop, way: Way) {
+impl DecisionTrail {
+    pub(super) fn let_out(&mut self, hop: &RedirectHop, way: EgressPermission) {
         let to = hop.target.to_string();
-        self.decisions.push(Decision {
+        self.decisions.push(EgressDecision {
             method: hop.method,
             to,
             address: None,
@@ -28,28 +28,33 @@ impl Trail {
         self.is_sent = true;
     }
 
-    pub(super) fn connected(&mut self, address: Option<SocketAddr>) {
+    pub(super) fn note_connected(&mut self, address: Option<SocketAddr>) {
         if let Some(last) = self.decisions.last_mut() {
             last.address = address.map(|address| address.ip());
         }
     }
 
     /// Turns the last decision over: the name's addresses were refused.
-    pub(super) fn take_back(&mut self, refused: Refused) -> Failure {
+    pub(super) fn take_back(&mut self, refused: EgressDenied) -> EgressFault {
         if let Some(last) = self.decisions.last_mut() {
             last.allowed = false;
             refused.rule.clone_into(&mut last.rule);
         }
-        failure(refused)
+        denied_failure(refused)
     }
 
-    pub(super) fn refuse(&mut self, method: Method, to: String, refused: Refused) -> Failure {
+    pub(super) fn note_denied(
+        &mut self,
+        method: HttpMethod,
+        to: String,
+        refused: EgressDenied,
+    ) -> EgressFault {
         let rule = refused.rule.to_owned();
-        self.decisions.push(Decision { method, to, address: None, allowed: false, rule });
-        failure(refused)
+        self.decisions.push(EgressDecision { method, to, address: None, allowed: false, rule });
+        denied_failure(refused)
     }
 }
 
-fn failure(Refused { rule, reason }: Refused) -> Failure {
-    Failure::Refused { rule: rule.to_owned(), reason: reason.to_owned() }
+fn denied_failure(EgressDenied { rule, reason }: EgressDenied) -> EgressFault {
+    EgressFault::Refused { rule: rule.to_owned(), reason: reason.to_owned() }
 }

@@ -1,17 +1,18 @@
-//! Tunnels: a connection that is judged as a request is, and then carries what nobody looks at.
+//! Tunnels: a connection that is judged as a request is, and then carries bytes that are not inspected.
 //!
-//! The name is looked up once, every address of the answer is judged, and the connection goes to one of exactly these. A
-//! tunnel is covered only by a grant of every method: what goes through it cannot be told apart. Where only encrypted
+//! The name is looked up once, every address of the answer is judged, and the connection goes to one of exactly these.
+//! A tunnel is covered only by a grant of every method: the methods inside it are not visible. Where only encrypted
 //! connections are made, the first byte that goes must begin TLS.
 //!
-//! How many bytes there may be in each direction and how long it may stand are the line's bounds.
+//! The line bounds how many bytes may pass in each direction and how long a tunnel may be open.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Body, EgressError, Failure, Method, Oversized, Phase, Tunnel, TunnelRequest, Upload,
+    EgressBody, EgressError, EgressFault, EgressTunnel, HttpMethod, OversizedPart, TimeoutPhase,
+    TunnelRequest, TunnelUpload,
 };
 use reqwest::header::HeaderMap;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,12 +20,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::hop::Hop;
+use super::hop::RedirectHop;
 use super::line::{GuardedLine, PLAIN, TOTAL_MAX};
-use super::pinning::{Missed, look_up};
-use super::room::Place;
-use super::target::Target;
-use super::trail::Trail;
+use super::pinning::{ResolveError, look_up};
+use super::room::RequestPermit;
+use super::target::RequestTarget;
+use super::trail::DecisionTrail;
 
 /// The most bytes of one piece.
 const PIECE_BYTES_MAX: usize = 16 << 10;
@@ -34,26 +35,26 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 impl GuardedLine {
     /// Opens a tunnel.
-    pub(super) async fn dig(&self, request: TunnelRequest) -> Result<Tunnel, EgressError> {
+    pub(super) async fn open_tunnel(&self, request: TunnelRequest) -> Result<EgressTunnel, EgressError> {
         let deadline = Instant::now() + self.limits.total.min(TOTAL_MAX);
-        let mut trail = Trail::default();
-        let ended = match timeout_at(deadline, self.connect(request, &mut trail)).await {
+        let mut trail = DecisionTrail::default();
+        let ended = match timeout_at(deadline, self.connect_tunnel(request, &mut trail)).await {
             Ok(ended) => ended,
-            Err(_) => Err(Failure::Late(Phase::Total)),
+            Err(_) => Err(EgressFault::Late(TimeoutPhase::Total)),
         };
-        let Trail { decisions, .. } = trail;
+        let DecisionTrail { decisions, .. } = trail;
         match ended {
             Ok((stream, place)) => {
                 let (from, to) = stream.into_split();
                 let place = Arc::new(place);
-                let down = Down {
+                let down = TunnelReader {
                     from,
                     deadline,
                     bytes_max: self.limits.response_bytes_max,
                     taken: 0,
                     _place: Arc::clone(&place),
                 };
-                let up = Up {
+                let up = TunnelWriter {
                     to,
                     deadline,
                     bytes_max: self.limits.request_bytes_max as u64,
@@ -61,47 +62,60 @@ impl GuardedLine {
                     tls_only: self.limits.https_only,
                     _place: place,
                 };
-                Ok(Tunnel { decisions, down: Box::new(down), up: Box::new(up) })
+                Ok(EgressTunnel { decisions, down: Box::new(down), up: Box::new(up) })
             }
-            // Whatever happened, nobody got a byte.
+            // Whatever happened, no byte was sent.
             Err(failure) => Err(EgressError { failure, is_sent: false, decisions }),
         }
     }
 
-    async fn connect(
+    async fn connect_tunnel(
         &self,
         request: TunnelRequest,
-        trail: &mut Trail,
-    ) -> Result<(TcpStream, Place), Failure> {
+        trail: &mut DecisionTrail,
+    ) -> Result<(TcpStream, RequestPermit), EgressFault> {
         let TunnelRequest { to, grants, share } = request;
-        let method = Method::Connect;
-        let target =
-            Target::read_authority(&to).map_err(|refused| trail.refuse(method, String::new(), refused))?;
-        let Some(place) = self.room.enter(&share).await else { return Err(Failure::Unreachable) };
+        let method = HttpMethod::Connect;
+        let target = RequestTarget::read_authority(&to)
+            .map_err(|refused| trail.note_denied(method, String::new(), refused))?;
+        let Some(place) = self.room.acquire_permit(&share).await else {
+            return Err(EgressFault::Unreachable);
+        };
         let way = self
             .clearance
-            .judge(method, &target, &grants, &self.around)
-            .map_err(|refused| trail.refuse(method, target.to_string(), refused))?;
+            .judge_target(method, &target, &grants, &self.around)
+            .map_err(|refused| trail.note_denied(method, target.to_string(), refused))?;
         let is_strict = way.is_strict;
-        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new(), secrets: Vec::new() };
+        let hop = RedirectHop {
+            method,
+            target,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            secrets: Vec::new(),
+        };
         trail.let_out(&hop, way);
-        let Ok(reached) = timeout(self.limits.connect, self.reach(&hop.target, is_strict)).await else {
-            return Err(Failure::Late(Phase::Connect));
+        let Ok(reached) = timeout(self.limits.connect, self.connect_target(&hop.target, is_strict)).await
+        else {
+            return Err(EgressFault::Late(TimeoutPhase::Connect));
         };
         match reached {
             Ok(stream) => {
-                trail.connected(stream.peer_addr().ok());
+                trail.note_connected(stream.peer_addr().ok());
                 Ok((stream, place))
             }
-            Err(Missed::Refused(refused)) => Err(trail.take_back(refused)),
-            Err(Missed::Unresolved(_)) => Err(Failure::Unreachable),
+            Err(ResolveError::Refused(refused)) => Err(trail.take_back(refused)),
+            Err(ResolveError::Unresolved(_)) => Err(EgressFault::Unreachable),
         }
     }
 
     /// Connects to the first address of a target that takes it.
-    async fn reach(&self, target: &Target, is_strict: bool) -> Result<TcpStream, Missed> {
+    async fn connect_target(
+        &self,
+        target: &RequestTarget,
+        is_strict: bool,
+    ) -> Result<TcpStream, ResolveError> {
         let addresses = match target.address() {
-            // It stands in the request, and was judged with it.
+            // The request spells the address, which was judged with it.
             Some(address) => vec![address],
             None => look_up(target.host(), &self.clearance, &self.around, is_strict).await?,
         };
@@ -116,33 +130,33 @@ impl GuardedLine {
                 Err(refused) => problem = refused,
             }
         }
-        Err(Missed::Unresolved(problem))
+        Err(ResolveError::Unresolved(problem))
     }
 }
 
 /// What comes out of a tunnel.
-struct Down {
+struct TunnelReader {
     from: OwnedReadHalf,
     deadline: Instant,
     bytes_max: u64,
     taken: u64,
     /// A tunnel counts until both halves are dropped.
-    _place: Arc<Place>,
+    _place: Arc<RequestPermit>,
 }
 
-impl Body for Down {
-    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+impl EgressBody for TunnelReader {
+    fn next_chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, EgressFault>> {
         Box::pin(async move {
             let mut piece = BytesMut::with_capacity(PIECE_BYTES_MAX);
             match timeout_at(self.deadline, self.from.read_buf(&mut piece)).await {
-                Err(_) => Err(Failure::Late(Phase::Total)),
-                Ok(Err(_)) => Err(Failure::Broken),
+                Err(_) => Err(EgressFault::Late(TimeoutPhase::Total)),
+                Ok(Err(_)) => Err(EgressFault::Broken),
                 Ok(Ok(0)) => Ok(None),
                 Ok(Ok(count)) => {
                     self.taken += count as u64;
                     let bytes_max = self.bytes_max;
                     if self.taken > bytes_max {
-                        return Err(Failure::TooLarge { part: Oversized::Response, bytes_max });
+                        return Err(EgressFault::TooLarge { part: OversizedPart::Response, bytes_max });
                     }
                     Ok(Some(piece.freeze()))
                 }
@@ -152,42 +166,42 @@ impl Body for Down {
 }
 
 /// What goes into a tunnel.
-struct Up {
+struct TunnelWriter {
     to: OwnedWriteHalf,
     deadline: Instant,
     bytes_max: u64,
     given: u64,
     tls_only: bool,
-    _place: Arc<Place>,
+    _place: Arc<RequestPermit>,
 }
 
-impl Upload for Up {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Failure>> {
+impl TunnelUpload for TunnelWriter {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), EgressFault>> {
         Box::pin(async move {
             let Some(first) = bytes.first() else { return Ok(()) };
             if self.tls_only && self.given == 0 && *first != TLS_HANDSHAKE {
                 let (rule, reason) = (PLAIN.rule.to_owned(), PLAIN.reason.to_owned());
-                return Err(Failure::Refused { rule, reason });
+                return Err(EgressFault::Refused { rule, reason });
             }
             self.given += bytes.len() as u64;
             let bytes_max = self.bytes_max;
             if self.given > bytes_max {
-                return Err(Failure::TooLarge { part: Oversized::Request, bytes_max });
+                return Err(EgressFault::TooLarge { part: OversizedPart::Request, bytes_max });
             }
-            sent(&timeout_at(self.deadline, self.to.write_all(&bytes)).await)
+            send_result(&timeout_at(self.deadline, self.to.write_all(&bytes)).await)
         })
     }
 
-    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async move { sent(&timeout_at(self.deadline, self.to.shutdown()).await) })
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), EgressFault>> {
+        Box::pin(async move { send_result(&timeout_at(self.deadline, self.to.shutdown()).await) })
     }
 }
 
 /// What became of sending.
-fn sent(done: &Result<std::io::Result<()>, tokio::time::error::Elapsed>) -> Result<(), Failure> {
+fn send_result(done: &Result<std::io::Result<()>, tokio::time::error::Elapsed>) -> Result<(), EgressFault> {
     match done {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Failure::Broken),
-        Err(_) => Err(Failure::Late(Phase::Total)),
+        Ok(Err(_)) => Err(EgressFault::Broken),
+        Err(_) => Err(EgressFault::Late(TimeoutPhase::Total)),
     }
 }

@@ -57,8 +57,8 @@ verdicts contains {
 	input.irreversible != "allow"
 }
 
-# 5. After something that nobody here vouches for, what does not stay inside was planned before it came: the tool, and each
-# place that the call leads to. What stays inside keeps the label of what led to it: files and messages, and so a program
+# 5. After something that nobody here vouches for, what does not stay inside was planned before it came: the tool, how often,
+# and each place that the call leads to. What stays inside keeps the label of what led to it: files and messages, and so a program
 # that is given no way out, because it can only change files (input.action.network is "none"). A permission that allows the
 # tool is the operator's word for it, whatever was read.
 may_be_misled if input.context.integrity == "untrusted"
@@ -72,10 +72,18 @@ is_vouched_for if {
 	row.verdict == "allow"
 }
 
+bounds := object.get(object.get(input.action, "plan", {}), "bounds", "")
+
+planned_was := concat("", ["; planned was ", bounds]) if bounds != ""
+
+planned_was := "" if bounds == ""
+
 verdicts contains {
 	"verdict": "ask",
 	"rule": "unplanned",
-	"reason": concat("", [input.action.tool, " was not planned like this before somebody else's text was read"]),
+	"reason": concat("", [
+		input.action.tool, " was not planned like this before somebody else's text was read", planned_was,
+	]),
 } if {
 	input.action.kind == "tool"
 	may_be_misled
@@ -84,36 +92,92 @@ verdicts contains {
 	not input.action.in_plan
 }
 
-# 6. A plan says where a call leads. It does not say which key is set, nor, of a tool that leads nowhere, what it acts upon, nor
-# what a program is given to run: that was said by a person, or is what the tool takes by itself.
-leads_somewhere if "destination" in {role | some role in input.action.roles}
+# 6. What a call acts upon and how much of it was planned, or said by a person, or is what the tool takes by itself. Which key is
+# set, and what a program is given to run, no plan says: a person does.
+left_open contains "amount"
 
 left_open contains "credential"
 
-left_open contains "object" if not leads_somewhere
+left_open contains "object"
 
 left_open contains "payload" if input.action.network
+
+is_bound(name, _) if name in input.action.endorsed
+
+is_bound(name, role) if {
+	role in {"amount", "object"}
+	name in input.action.planned
+}
+
+is_given(name) if not object.get(input.action.arguments, name, null) in {null, [], ""}
 
 left_unsaid contains name if {
 	some name, role in input.action.roles
 	role in left_open
-	not object.get(input.action.arguments, name, null) in {null, []}
-	not name in input.action.endorsed
+	is_given(name)
+	not is_bound(name, role)
+}
+
+may_do_harm if {
+	input.action.sink == "outside"
+	may_be_misled
+	not is_vouched_for
 }
 
 verdicts contains {
 	"verdict": "ask",
 	"rule": "unsaid-object",
-	"reason": concat("", ["somebody else may have chosen ", concat(", ", sort(left_unsaid))]),
+	"reason": concat("", ["somebody else may have chosen ", concat(", ", sort(left_unsaid)), planned_was]),
 } if {
-	input.action.sink == "outside"
+	may_do_harm
 	input.action.effect != "pure"
-	may_be_misled
-	not is_vouched_for
 	count(left_unsaid) > 0
 }
 
-# 7. Within its capability an agent acts.
+# 7. What a call says was planned or typed word for word, where it tells somebody what the turn learned from tools whose results
+# are sensitive and which this call was not planned to carry; and where it names nobody whom it leads to, though it could.
+unsaid_text contains name if {
+	some name, role in input.action.roles
+	role == "payload"
+	is_given(name)
+	not name in input.action.endorsed
+	not name in input.action.planned
+}
+
+could_lead if "destination" in {role | some role in input.action.roles}
+
+leads_somewhere if {
+	some name, role in input.action.roles
+	role == "destination"
+	is_given(name)
+}
+
+verdicts contains {
+	"verdict": "ask",
+	"rule": "unplanned-content",
+	"reason": concat("", [
+		concat(", ", sort(unsaid_text)), " may tell what ", concat(", ", input.action.uncarried), " told", planned_was,
+	]),
+} if {
+	may_do_harm
+	count(unsaid_text) > 0
+	input.context.sensitivity == "high"
+	count(input.action.uncarried) > 0
+}
+
+verdicts contains {
+	"verdict": "ask",
+	"rule": "unsaid-text",
+	"reason": concat("", ["somebody else may have written ", concat(", ", sort(unsaid_text)), ", and it names no receiver"]),
+} if {
+	may_do_harm
+	input.action.effect != "pure"
+	could_lead
+	not leads_somewhere
+	count(unsaid_text) > 0
+}
+
+# 8. Within its capability an agent acts.
 verdicts contains {
 	"verdict": "allow",
 	"rule": "within-capability",

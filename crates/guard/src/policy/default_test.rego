@@ -128,8 +128,78 @@ test_an_object_of_a_tool_that_leads_nowhere_was_said if keyed({"id": "object"}, 
 
 test_an_object_that_was_said_is_allowed if count(keyed({"id": "object"}, {"id": "report.pdf"}, ["id"])) == 0
 
-test_an_object_goes_where_it_was_planned if {
-	count(keyed({"id": "object", "to": "destination"}, {"id": "12", "to": "bob"}, [])) == 0
+test_an_object_was_said_wherever_it_goes if {
+	keyed({"id": "object", "to": "destination"}, {"id": "12", "to": "bob"}, ["to"]) == ["unsaid-object"]
+}
+
+# A payment, where it lies within the plan.
+paid(arguments, planned, endorsed) := asked({"action": {
+	"roles": {"id": "object", "key": "credential", "note": "payload", "sum": "amount", "to": "destination"},
+	"arguments": arguments, "planned": planned, "endorsed": endorsed,
+}})
+
+test_what_the_plan_binds_is_allowed if {
+	count(paid({"to": "bob", "id": "12", "sum": 9, "note": "n"}, ["to", "id", "sum", "note"], [])) == 0
+}
+
+test_an_amount_was_planned_or_said if {
+	paid({"to": "bob", "sum": 9000}, ["to"], []) == ["unsaid-object"]
+	count(paid({"to": "bob", "sum": 9000}, ["to"], ["sum"])) == 0
+}
+
+test_another_object_than_the_planned_one_is_asked_about if {
+	paid({"to": "bob", "id": "13"}, ["to"], []) == ["unsaid-object"]
+}
+
+test_no_plan_says_a_key if paid({"to": "bob", "key": "k"}, ["to", "key"], []) == ["unsaid-object"]
+
+test_what_was_planned_is_said_to_whoever_is_asked if {
+	some one in verdicts with input as object.union(planned_call, {"action": {
+		"roles": {"sum": "amount"}, "arguments": {"sum": 9000}, "plan": {"bounds": "1 call (1 left), amount at most 50"},
+	}})
+	one.rule == "unsaid-object"
+	one.reason == "somebody else may have chosen sum; planned was 1 call (1 left), amount at most 50"
+	some other in verdicts with input as object.union(planned_call, {"action": {
+		"in_plan": false, "plan": {"bounds": "1 call (0 left) to bob"},
+	}})
+	other.rule == "unplanned"
+	endswith(other.reason, "; planned was 1 call (0 left) to bob")
+}
+
+# A text, after a turn has read what is somebody's own.
+told(changed, planned, endorsed) := asked(object.union({"context": {"sensitivity": "high"}, "action": {
+	"roles": {"note": "payload", "to": "destination"}, "arguments": {"note": "n", "to": "bob"},
+	"planned": planned, "endorsed": endorsed, "sources": ["mail.read"], "uncarried": ["mail.read"],
+}}, changed))
+
+test_a_text_of_its_own_does_not_carry_what_is_sensitive if told({}, ["to"], []) == ["unplanned-content"]
+
+test_a_look_elsewhere_does_not_carry_it_either if {
+	told({"action": {"effect": "pure"}}, ["to"], []) == ["unplanned-content"]
+}
+
+test_a_text_that_was_planned_or_said_carries_nothing if {
+	count(told({}, ["to", "note"], [])) == 0
+	count(told({}, ["to"], ["note"])) == 0
+	count(told({"action": {"arguments": {"note": null}}}, ["to"], [])) == 0
+}
+
+test_what_was_planned_to_be_carried_is_carried if count(told({"action": {"uncarried": []}}, ["to"], [])) == 0
+
+test_what_anybody_may_know_is_carried if count(told({"context": {"sensitivity": "low"}}, ["to"], [])) == 0
+
+test_what_stays_inside_carries_what_it_likes if count(told({"action": {"sink": "inside"}}, ["to"], [])) == 0
+
+test_a_text_without_a_receiver_was_said if {
+	low := {"context": {"sensitivity": "low"}}
+	nobody := {"note": "n", "to": []}
+	told(object.union(low, {"action": {"arguments": nobody}}), [], []) == ["unsaid-text"]
+	count(told(object.union(low, {"action": {"arguments": nobody}}), ["note"], [])) == 0
+	count(told(object.union(low, {"action": {"arguments": nobody, "effect": "pure"}}), [], [])) == 0
+}
+
+test_a_tool_that_leads_nowhere_says_what_it_likes if {
+	count(asked({"action": {"roles": {"note": "payload"}, "arguments": {"note": "n"}, "endorsed": [], "planned": []}})) == 0
 }
 
 test_a_key_was_said_wherever_it_goes if {

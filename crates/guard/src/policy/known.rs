@@ -8,49 +8,50 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::gate::{GateAction, Principal};
 use dromia_contracts::id::{AgentId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::scope::Actor;
 
-use super::Judged;
+use super::PolicyDecision;
 
 /// The most verdicts that are known at a time.
 pub(super) const KEPT_MAX: usize = 4096;
 
 /// Everything of a question that a verdict may depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
+pub(super) struct VerdictKey {
     policy: Digest,
     tenant: TenantId,
     agent: Option<AgentId>,
     author: Actor,
     capability: String,
     context: Label,
-    what: What,
+    is_sensitive: bool,
+    what: VerdictSubject,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum What {
+enum VerdictSubject {
     Model(String),
     /// Into this session, where a policy of the operator's own may look at it.
     Reply(Option<SessionId>),
 }
 
-impl Asked {
+impl VerdictKey {
     /// Takes a question, if it is one whose verdict may be known. `own` tells whether the operator has policies of his own: the
     /// built-in one does not look at the session of a reply.
-    pub(super) fn of(
+    pub(super) fn from_action(
         principal: Principal<'_>,
-        action: Action<'_>,
+        action: GateAction<'_>,
         capability: &str,
         policy: Digest,
         own: bool,
     ) -> Option<Self> {
         let what = match action {
-            Action::Model { model } => What::Model(model.to_owned()),
-            Action::Reply { session } => What::Reply(own.then_some(session)),
-            Action::Tool(_) => return None,
+            GateAction::Model { model } => VerdictSubject::Model(model.to_owned()),
+            GateAction::Reply { session } => VerdictSubject::Reply(own.then_some(session)),
+            GateAction::Tool(_) => return None,
         };
         Some(Self {
             policy,
@@ -59,6 +60,7 @@ impl Asked {
             author: principal.author.clone(),
             capability: capability.to_owned(),
             context: principal.context,
+            is_sensitive: !principal.plan.sources.is_empty(),
             what,
         })
     }
@@ -66,36 +68,36 @@ impl Asked {
 
 /// The verdicts that are known, in two halves: when the newer is full it becomes the older, which goes.
 #[derive(Debug, Default)]
-pub(super) struct Verdicts {
-    halves: Mutex<Halves>,
+pub(super) struct VerdictCache {
+    halves: Mutex<CacheGenerations>,
 }
 
 #[derive(Debug, Default)]
-struct Halves {
-    newer: HashMap<Asked, Judged>,
-    older: HashMap<Asked, Judged>,
+struct CacheGenerations {
+    newer: HashMap<VerdictKey, PolicyDecision>,
+    older: HashMap<VerdictKey, PolicyDecision>,
 }
 
-impl Verdicts {
+impl VerdictCache {
     /// Returns what was judged, if it is known.
-    pub(super) fn of(&self, asked: &Asked) -> Option<Judged> {
+    pub(super) fn find_verdict(&self, asked: &VerdictKey) -> Option<PolicyDecision> {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(judged) = halves.newer.get(asked) {
             return Some(judged.clone());
         }
         let judged = halves.older.get(asked)?.clone();
-        halves.keep(asked.clone(), judged.clone());
+        halves.insert_verdict(asked.clone(), judged.clone());
         Some(judged)
     }
 
     /// Keeps what was judged.
-    pub(super) fn keep(&self, asked: Asked, judged: Judged) {
-        self.halves.lock().unwrap_or_else(PoisonError::into_inner).keep(asked, judged);
+    pub(super) fn keep_verdict(&self, asked: VerdictKey, judged: PolicyDecision) {
+        self.halves.lock().unwrap_or_else(PoisonError::into_inner).insert_verdict(asked, judged);
     }
 }
 
-impl Halves {
-    fn keep(&mut self, asked: Asked, judged: Judged) {
+impl CacheGenerations {
+    fn insert_verdict(&mut self, asked: VerdictKey, judged: PolicyDecision) {
         if self.newer.len() >= KEPT_MAX / 2 {
             self.older = std::mem::take(&mut self.newer);
         }

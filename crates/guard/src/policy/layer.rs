@@ -1,11 +1,12 @@
 //! One layer: files of one package, compiled once and asked often.
 //!
-//! What would fail whenever it is reached keeps a layer from being made; what fails for one question of [`samples`] is told by
-//! [`Layer::probe`], before the layer counts.
+//! A layer with a term that would fail whenever it is reached is not made; one that fails for a question of [`samples`]
+//! is reported by [`PolicyLayer::probe_samples`], before it counts.
 //!
 //! A layer has no network, no clock, no file and no randomness: of the interpreter's functions that could reach them none
 //! is built, and `rand.intn` fails. Each evaluation has [`TIME_MAX`] and gives at most [`SAID_MAX`] verdicts; what
-//! exceeds a bound, or says something else than a verdict, is broken, and the caller denies.
+//! exceeds a bound, or says something else than a verdict, is broken, and the caller denies. The interpreter looks at its timer
+//! between its steps and not within a function, so what others wrote is evaluated in a [worker](super::worker).
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use dromia_contracts::digest::Digest;
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{CompiledPolicy, Engine, Value};
+use serde::{Deserialize, Serialize};
 
 use super::problem::PolicyProblem;
 use super::reading::{self, FileRules, NO_SET, RANDOM, SHAPE};
+use super::recursion;
 use super::samples;
 
 /// The package of every policy.
@@ -40,17 +43,18 @@ const RULE_BYTES_MAX: usize = 64;
 const REASON_CHARS_MAX: usize = 300;
 
 /// A file of a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyText {
     /// Its name, as problems name it.
     pub name: String,
-    /// What stands in it.
+    /// Its content.
     pub text: String,
 }
 
 /// What a rule says; the later one goes before the earlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Call {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyVerdict {
     /// It may happen.
     Allow,
     /// It may happen once a time to cool is over, unless a person refuses it.
@@ -61,9 +65,9 @@ pub enum Call {
     Deny,
 }
 
-impl Call {
+impl PolicyVerdict {
     /// Reads the word of a policy.
-    pub fn read(word: &str) -> Option<Self> {
+    pub fn parse_word(word: &str) -> Option<Self> {
         match word {
             "allow" => Some(Self::Allow),
             "delay" => Some(Self::Delay),
@@ -85,66 +89,68 @@ impl Call {
 }
 
 /// What one rule says about one action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleVerdict {
     /// The verdict.
-    pub call: Call,
+    pub call: PolicyVerdict,
     /// The name of the rule.
     pub rule: String,
     /// Why.
     pub reason: String,
 }
 
-/// How a test of a policy ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TestEnd {
-    /// The name of the rule, `test_…`.
-    pub name: String,
-    /// What went wrong, if it did not hold.
-    pub problem: Option<String>,
-}
-
 /// A compiled layer.
 #[derive(Debug)]
-pub struct Layer {
+pub struct PolicyLayer {
     // Evaluating needs a machine of its own; a copy of one that is ready is cheap.
     ready: Mutex<Engine>,
     digest: Digest,
     name: String,
+    texts: Box<[PolicyText]>,
     files: Vec<FileRules>,
     /// The files of which the log has said that they broke on a question.
     told: Mutex<BTreeSet<String>>,
 }
 
-impl Layer {
+impl PolicyLayer {
     /// Compiles the files of a layer, and looks up every function that they call.
-    pub fn compile(name: &str, files: &[PolicyText]) -> Result<Self, PolicyProblem> {
-        let mut engine = read(name, files, FILES_MAX)?;
-        compile(name, &mut engine)?;
+    pub fn compile_layer(name: &str, files: &[PolicyText]) -> Result<Self, PolicyProblem> {
+        let mut engine = read_engine(name, files, FILES_MAX)?;
+        compile_engine(name, &mut engine)?;
         let modules = engine.get_modules();
-        reading::check(modules)?;
-        let rules = reading::count(modules);
+        reading::check_modules(modules)?;
+        recursion::check_recursion(modules)?;
+        let rules = reading::count_rules(modules);
         let (ready, told) = (Mutex::new(engine), Mutex::default());
-        Ok(Self { ready, digest: digest(files), name: name.to_owned(), files: rules, told })
+        let (name, texts) = (name.to_owned(), files.into());
+        Ok(Self { ready, digest: texts_digest(files), name, texts, files: rules, told })
     }
 
-    /// Asks the layer every sample of a question, and says what it cannot answer.
-    pub fn probe(&self) -> Result<(), PolicyProblem> {
-        for sample in samples::all() {
-            self.ask(&sample.question).map_err(|problem| {
-                let told = format!("{}, where it is asked about {}", problem.problem, sample.about);
-                PolicyProblem { problem: told, ..problem }
-            })?;
+    /// Asks the layer every sample of a question in this process, and says what it cannot answer.
+    pub fn probe_samples(&self) -> Result<(), PolicyProblem> {
+        for sample in samples::all_samples() {
+            self.ask_question(&Value::from(sample.question.clone()))
+                .map_err(|problem| sample.with_subject(problem))?;
         }
         Ok(())
     }
 
     /// What each of its files says, in their order.
-    pub fn files(&self) -> &[FileRules] {
+    pub fn layer_files(&self) -> &[FileRules] {
         &self.files
     }
 
-    /// Tells whether a problem is the first of its file, so that it belongs into the log; each file is told once.
+    /// The name of the layer.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the texts of its files.
+    pub(super) fn file_texts(&self) -> &[PolicyText] {
+        &self.texts
+    }
+
+    /// Tells whether a problem is the first of its file, so that it is logged; each file is logged once.
     pub(super) fn is_first(&self, problem: &PolicyProblem) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // Its files and itself: whatever else a problem names does not make it grow.
@@ -152,39 +158,39 @@ impl Layer {
     }
 
     /// The digest of what its files say.
-    pub fn digest(&self) -> Digest {
+    pub fn files_digest(&self) -> Digest {
         self.digest
     }
 
-    /// Asks the layer.
-    pub(super) fn ask(&self, question: &Value) -> Result<Vec<Said>, PolicyProblem> {
+    /// Asks the layer, in this process.
+    pub(super) fn ask_question(&self, question: &Value) -> Result<Vec<RuleVerdict>, PolicyProblem> {
         let mut engine = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
         engine.set_input(question.clone());
-        // The machine is a copy that nobody sees again, so it may be left in the middle of anything.
+        // The machine is a copy that is not used again, so it may be left in the middle of anything.
         let ended = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(VERDICTS.to_owned())));
-        let ended = ended.map_err(|_| self.problem("it broke off"))?;
+        let ended = ended.map_err(|_| self.layer_problem("it broke off"))?;
         let said = ended.map_err(|error| {
             let limit = error.downcast_ref::<regorus::LimitError>();
-            let limit = limit.map(|limit| self.problem(limit.to_string()));
-            limit.unwrap_or_else(|| PolicyProblem::read(self.blamed(), &error.to_string()))
+            let limit = limit.map(|limit| self.layer_problem(limit.to_string()));
+            limit.unwrap_or_else(|| PolicyProblem::from_interpreter(self.blamed_name(), &error.to_string()))
         })?;
         let said = match &said {
             Value::Undefined => return Ok(Vec::new()),
-            said => said.as_set().map_err(|_| self.problem(NO_SET))?,
+            said => said.as_set().map_err(|_| self.layer_problem(NO_SET))?,
         };
         if said.len() > SAID_MAX {
             let problem = format!("it says {} verdicts, more than {SAID_MAX}", said.len());
-            return Err(self.problem(problem));
+            return Err(self.layer_problem(problem));
         }
-        said.iter().map(|said| verdict(said).ok_or_else(|| self.problem(SHAPE))).collect()
+        said.iter().map(|said| parse_verdict(said).ok_or_else(|| self.layer_problem(SHAPE))).collect()
     }
 
-    fn problem(&self, problem: impl Into<String>) -> PolicyProblem {
-        PolicyProblem::of(self.blamed(), problem)
+    fn layer_problem(&self, problem: impl Into<String>) -> PolicyProblem {
+        PolicyProblem::in_file(self.blamed_name(), problem)
     }
 
     /// Whom a problem is laid to that names no file.
-    fn blamed(&self) -> &str {
+    pub(super) fn blamed_name(&self) -> &str {
         match &self.files[..] {
             [only] => &only.name,
             _ => &self.name,
@@ -192,64 +198,48 @@ impl Layer {
     }
 }
 
-/// Counts what each file of a layer says, those of its tests included. What the files say is not looked at.
+/// Counts what each file of a layer says, those of its tests included. The files are not checked.
 pub fn file_rules(name: &str, files: &[PolicyText]) -> Result<Vec<FileRules>, PolicyProblem> {
-    let mut engine = read(name, files, 2 * FILES_MAX)?;
-    Ok(reading::count(engine.get_modules()))
-}
-
-/// Runs the rules of a layer whose names begin with `test_`, in the order of their names.
-pub fn run_tests(name: &str, files: &[PolicyText]) -> Result<Vec<TestEnd>, PolicyProblem> {
-    let mut engine = read(name, files, 2 * FILES_MAX)?;
-    let compiled = compile(name, &mut engine)?;
-    let prefix = format!("data.{PACKAGE}.");
-    let is_test = |path: &&String| path.strip_prefix(&prefix).is_some_and(|rule| rule.starts_with("test_"));
-    let mut tests: Vec<String> = compiled.get_rules().keys().filter(is_test).cloned().collect();
-    tests.sort();
-    let run = |path: String| {
-        let name = path[prefix.len()..].to_owned();
-        let problem = match engine.clone().eval_rule(path) {
-            Ok(Value::Bool(true)) => None,
-            Ok(_) => Some("it does not hold".to_owned()),
-            Err(error) => Some(PolicyProblem::read("policy", &error.to_string()).to_string()),
-        };
-        TestEnd { name, problem }
-    };
-    Ok(tests.into_iter().map(run).collect())
+    let mut engine = read_engine(name, files, 2 * FILES_MAX)?;
+    Ok(reading::count_rules(engine.get_modules()))
 }
 
 /// Makes a machine ready to be asked.
-fn compile(name: &str, engine: &mut Engine) -> Result<CompiledPolicy, PolicyProblem> {
+pub(super) fn compile_engine(name: &str, engine: &mut Engine) -> Result<CompiledPolicy, PolicyProblem> {
     engine.compile_with_entrypoint(&VERDICTS.into()).map_err(|error| match error.to_string() {
         said if said == "not a valid rule path" => {
-            PolicyProblem::of(name, "no file has a rule `verdicts contains {…} if {…}`")
+            PolicyProblem::in_file(name, "no file has a rule `verdicts contains {…} if {…}`")
         }
-        said => PolicyProblem::read(name, &said),
+        said => PolicyProblem::from_interpreter(name, &said),
     })
 }
 
 /// Reads the files of a layer into a machine with its bounds.
-fn read(name: &str, files: &[PolicyText], files_max: usize) -> Result<Engine, PolicyProblem> {
+pub(super) fn read_engine(
+    name: &str,
+    files: &[PolicyText],
+    files_max: usize,
+) -> Result<Engine, PolicyProblem> {
     if files.len() > files_max {
         let problem = format!("there are {} files; here are at most {files_max}", files.len());
-        return Err(PolicyProblem::of(name, problem));
+        return Err(PolicyProblem::in_file(name, problem));
     }
     let mut engine = Engine::new();
     engine.set_execution_timer_config(ExecutionTimerConfig { limit: TIME_MAX, check_interval: STEPS });
     // What a policy prints goes nowhere.
     engine.set_gather_prints(true);
-    // Whatever is no JSON is a failure, and a failure is a deny.
+    // The text is not JSON, so the call always fails, and a failure denies.
     let fails = Box::new(|_: Vec<Value>| Value::from_json_str("a policy has no randomness"));
     engine
         .add_extension(RANDOM.to_owned(), 2, fails)
-        .map_err(|error| PolicyProblem::of(name, error.to_string()))?;
+        .map_err(|error| PolicyProblem::in_file(name, error.to_string()))?;
     for file in files {
         if file.text.len() > BYTES_MAX {
-            return Err(PolicyProblem::of(&file.name, format!("it is longer than {BYTES_MAX} bytes")));
+            return Err(PolicyProblem::in_file(&file.name, format!("it is longer than {BYTES_MAX} bytes")));
         }
         let package = engine
             .add_policy(file.name.clone(), file.text.clone())
-            .map_err(|error| PolicyProblem::read(&file.name, &error.to_string()))?;
+            .map_err(|error| PolicyProblem::from_interpreter(&file.name, &error.to_string()))?;
         if package.strip_prefix("data.") != Some(PACKAGE) {
             let problem = format!("it must begin with `package {PACKAGE}`");
             return Err(PolicyProblem { file: file.name.clone(), place: Some((1, 1)), problem });
@@ -259,13 +249,13 @@ fn read(name: &str, files: &[PolicyText], files_max: usize) -> Result<Engine, Po
 }
 
 /// Reads one verdict; nothing if it is none, which breaks the evaluation.
-fn verdict(said: &Value) -> Option<Said> {
+fn parse_verdict(said: &Value) -> Option<RuleVerdict> {
     let text = |key: &str| said[key].as_string().ok().map(ToString::to_string);
-    let call = text("verdict").as_deref().and_then(Call::read)?;
+    let call = text("verdict").as_deref().and_then(PolicyVerdict::parse_word)?;
     let rule = text("rule").filter(|rule| is_rule(rule))?;
     let reason = text("reason").unwrap_or_default();
     let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
-    Some(Said { call, rule, reason })
+    Some(RuleVerdict { call, rule, reason })
 }
 
 pub(super) fn is_rule(text: &str) -> bool {
@@ -273,7 +263,7 @@ pub(super) fn is_rule(text: &str) -> bool {
     !text.is_empty() && text.len() <= RULE_BYTES_MAX && text.bytes().all(is_plain)
 }
 
-fn digest(files: &[PolicyText]) -> Digest {
+fn texts_digest(files: &[PolicyText]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for PolicyText { name, text } in files {
         for part in [name, text] {
@@ -296,15 +286,16 @@ mod tests {
             text: format!("{rule}{condition}\n"),
         };
         let files = [text("a.rego", "to_number(input.a) == 1"), text("b.rego", "to_number(input.b) == 1")];
-        let layer = Layer::compile("policies", &files).expect("it compiles");
-        let problem = |question: serde_json::Value| layer.ask(&question.into()).expect_err("it breaks");
+        let layer = PolicyLayer::compile_layer("policies", &files).expect("it compiles");
+        let problem =
+            |question: serde_json::Value| layer.ask_question(&question.into()).expect_err("it breaks");
         let (a, b) = (problem(serde_json::json!({ "a": "x" })), problem(serde_json::json!({ "b": "x" })));
         assert_eq!([a.file.as_str(), b.file.as_str()], ["a.rego", "b.rego"]);
         assert_eq!(
             [&a, &a, &b, &a, &b].map(|problem| layer.is_first(problem)),
             [true, false, true, false, false]
         );
-        let other = |name: &str| PolicyProblem::of(name, "it broke off");
+        let other = |name: &str| PolicyProblem::in_file(name, "it broke off");
         assert!(layer.is_first(&other("policies")), "the layer itself is told as well");
         assert!(!layer.is_first(&other("moon")));
     }

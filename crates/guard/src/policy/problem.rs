@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One thing that is wrong with a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyProblem {
     /// The file, or the name of the layer where no file is to blame.
     pub file: String,
@@ -14,13 +16,21 @@ pub struct PolicyProblem {
 }
 
 impl PolicyProblem {
-    pub(super) fn of(file: &str, problem: impl Into<String>) -> Self {
+    /// Where it is: the file, with line and column where they are known.
+    pub fn position_text(&self) -> String {
+        match self.place {
+            Some((line, column)) => format!("{}:{line}:{column}", self.file),
+            None => self.file.clone(),
+        }
+    }
+
+    pub(super) fn in_file(file: &str, problem: impl Into<String>) -> Self {
         Self { file: file.to_owned(), place: None, problem: problem.into() }
     }
 
     /// Reads what the interpreter says: `--> FILE:LINE:COLUMN`, the line with a mark, and `error: WHAT`.
-    pub(super) fn read(file: &str, said: &str) -> Self {
-        let place = said.lines().find_map(|line| place(line.strip_prefix("--> ")?));
+    pub(super) fn from_interpreter(file: &str, said: &str) -> Self {
+        let place = said.lines().find_map(|line| parse_position(line.strip_prefix("--> ")?));
         let problem = said
             .lines()
             .find_map(|line| line.strip_prefix("error: "))
@@ -38,7 +48,7 @@ impl PolicyProblem {
     }
 }
 
-fn place(text: &str) -> Option<(&str, u32, u32)> {
+fn parse_position(text: &str) -> Option<(&str, u32, u32)> {
     let (rest, column) = text.trim_end().rsplit_once(':')?;
     let (file, line) = rest.rsplit_once(':')?;
     Some((file, line.parse().ok()?, column.parse().ok()?))
@@ -46,10 +56,7 @@ fn place(text: &str) -> Option<(&str, u32, u32)> {
 
 impl fmt::Display for PolicyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Some((line, column)) => write!(f, "{}:{line}:{column}: {}", self.file, self.problem),
-            None => write!(f, "{}: {}", self.file, self.problem),
-        }
+        write!(f, "{}: {}", self.position_text(), self.problem)
     }
 }
 

@@ -4,68 +4,80 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::gate::{Action, Principal};
-use dromia_contracts::plan::Planning;
-use dromia_contracts::sandbox::Network;
-use dromia_contracts::tool::{EffectClass, Manifest, PreparedCall, Sink};
-use regorus::Value;
-use serde_json::json;
+use dromia_contracts::gate::{GateAction, Principal};
+use dromia_contracts::plan::PlanContext;
+use dromia_contracts::sandbox::NetworkAccess;
+use dromia_contracts::tool::{EffectClass, EffectSink, PreparedCall, Sensitivity, ToolManifest};
+use serde_json::{Value, json};
 
-use super::layer::Call;
-use crate::egress::target::Target;
+use super::bounds::exceeded_bound;
+use super::layer::PolicyVerdict;
+use crate::egress::target::RequestTarget;
 use crate::permission;
 
 /// What is known of tools, by their names.
-pub(super) type Manifests = BTreeMap<String, Manifest>;
+pub(super) type Manifests = BTreeMap<String, ToolManifest>;
 
 /// The version of the question.
 pub const VERSION: u32 = 1;
 
-/// Writes the question; nothing if the arguments are no JSON, which no tool prepares.
-pub(super) fn question(
+/// Why an action is not put to the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum QuestionError {
+    /// What would happen cannot be written down, which no tool prepares.
+    Unreadable,
+    /// It exceeds a bound, in words.
+    Bound(String),
+}
+
+/// Writes the question.
+pub(super) fn write_question(
     principal: Principal<'_>,
-    action: Action<'_>,
+    action: GateAction<'_>,
     capability: &str,
     manifests: &Manifests,
-    irreversible: Call,
-) -> Option<Value> {
+    irreversible: PolicyVerdict,
+) -> Result<Value, QuestionError> {
     let (action, rows) = match action {
-        Action::Tool(call) => (
+        GateAction::Tool(call) => (
             of_call(call, manifests.get(&call.tool), principal.endorsed, principal.plan)?,
-            permission::rows(principal.grants, &call.tool),
+            permission::rows_for_tool(principal.grants, &call.tool),
         ),
-        Action::Model { model } => (json!({ "kind": "model", "model": model }), Vec::new()),
-        Action::Reply { session } => (json!({ "kind": "reply", "session": session.to_string() }), Vec::new()),
+        GateAction::Model { model } => (json!({ "kind": "model", "model": model }), Vec::new()),
+        GateAction::Reply { session } => {
+            (json!({ "kind": "reply", "session": session.to_string() }), Vec::new())
+        }
     };
     let rows: Vec<_> =
         rows.into_iter().map(|(call, tool)| json!({ "verdict": call.as_str(), "tool": tool })).collect();
     let scope = principal.scope;
     let label = principal.context.to_string();
-    let (integrity, readers) = label.split_once('/')?;
-    let question = json!({
+    let (integrity, readers) = label.split_once('/').ok_or(QuestionError::Unreadable)?;
+    let sensitivity = if principal.plan.sources.is_empty() { Sensitivity::Low } else { Sensitivity::High };
+    Ok(json!({
         "version": VERSION,
         "tenant": scope.tenant().to_string(),
         "agent": scope.agent().map(|agent| agent.to_string()),
         "author": principal.author.as_str(),
         "capability": capability,
-        "context": { "integrity": integrity, "readers": readers },
+        "context": { "integrity": integrity, "readers": readers, "sensitivity": sensitivity },
         "permissions": rows,
         "irreversible": irreversible.as_str(),
         "action": action,
-    });
-    match Value::from(question) {
-        Value::Undefined => None,
-        question => Some(question),
-    }
+    }))
 }
 
 fn of_call(
     call: &PreparedCall,
-    manifest: Option<&Manifest>,
+    manifest: Option<&ToolManifest>,
     endorsed: &[String],
-    Planning { frozen, in_plan, tools }: Planning<'_>,
-) -> Option<serde_json::Value> {
-    let arguments: serde_json::Value = serde_json::from_str(&call.arguments).ok()?;
+    PlanContext { frozen, in_plan, tools, planned, bounds, sources, uncarried, called }: PlanContext<'_>,
+) -> Result<Value, QuestionError> {
+    let unreadable = |_| QuestionError::Unreadable;
+    let arguments: Value = serde_json::from_str(&call.arguments).map_err(unreadable)?;
+    if let Some(bound) = exceeded_bound(&call.arguments, &arguments, manifest) {
+        return Err(QuestionError::Bound(bound));
+    }
     let mut action = json!({
         "kind": "tool",
         "tool": call.tool,
@@ -74,18 +86,22 @@ fn of_call(
         "endorsed": endorsed,
         "irreversible": is_irreversible(call, manifest),
         "in_plan": in_plan,
-        "plan": { "frozen": frozen, "tools": tools },
+        "planned": planned,
+        "plan": { "frozen": frozen, "tools": tools, "bounds": bounds },
+        "called": called,
+        "sources": sources,
+        "uncarried": uncarried,
     });
     // Of a tool without one a policy sees neither, and the rules of what is known do not hold for it.
     if let Some(manifest) = manifest {
-        action["sink"] = json!(sink(call, Some(manifest)));
+        action["sink"] = json!(call_sink(call, Some(manifest)));
         action["roles"] = json!(manifest.roles);
     }
     if let Some(network) = call.network {
         action["network"] = json!(network);
     }
     if let Some(reaches) = &call.reaches {
-        let target = Target::read(&reaches.url).ok()?;
+        let target = RequestTarget::parse_url(&reaches.url).map_err(|_| QuestionError::Unreadable)?;
         action["reaches"] = json!({
             "method": reaches.method.as_str(),
             "host": target.host(),
@@ -95,23 +111,23 @@ fn of_call(
             "secrets": reaches.secrets,
         });
     }
-    Some(action)
+    Ok(action)
 }
 
-/// Tells where what a call does is seen: where its tool is said to be seen, but for a program. One that is given no way out
-/// changes files of its workspace and nothing else, and they keep the label of what led to them; one of which nobody knows
-/// what it is given is seen outside. Of a tool without a manifest nothing is known.
-pub(super) fn sink(call: &PreparedCall, manifest: Option<&Manifest>) -> Option<Sink> {
+/// Returns where the effects of a call are visible: where its tool's manifest says, except for a program. A program
+/// without network changes files of its workspace and nothing else, and they keep the label of what led to them; one
+/// whose network is not known is visible outside. Without a manifest nothing is known.
+pub(super) fn call_sink(call: &PreparedCall, manifest: Option<&ToolManifest>) -> Option<EffectSink> {
     let said = manifest?.sink;
     Some(match call.network {
-        Some(Network::None) if call.reaches.is_none() => Sink::Inside,
-        Some(Network::None | Network::Proxy) => Sink::Outside,
+        Some(NetworkAccess::None) if call.reaches.is_none() => EffectSink::Inside,
+        Some(NetworkAccess::None | NetworkAccess::Proxy) => EffectSink::Outside,
         None => said,
     })
 }
 
-/// Tells whether nobody can undo a call: it changes something, and where others see it. Of a tool without a manifest that
-/// is taken for granted.
-pub(super) fn is_irreversible(call: &PreparedCall, manifest: Option<&Manifest>) -> bool {
-    call.effect != EffectClass::Pure && sink(call, manifest) != Some(Sink::Inside)
+/// Tells whether a call cannot be undone: it changes something, and where others see it. A tool without a manifest is
+/// assumed to be seen by others.
+pub(super) fn is_irreversible(call: &PreparedCall, manifest: Option<&ToolManifest>) -> bool {
+    call.effect != EffectClass::Pure && call_sink(call, manifest) != Some(EffectSink::Inside)
 }

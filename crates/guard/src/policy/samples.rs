@@ -1,39 +1,47 @@
 //! Sample questions: a layer answers them all before it counts, so that one which breaks on what is usual never does.
 //!
-//! They are what the shipped tools, models and replies ask, under each kind of context, plan, permission and capability; and two
-//! calls of tools of an operator's own, one of which nobody described. Arguments have the types that these tools take: a
-//! policy that relies on them is right. They are made up, name nobody, and are no promise that a policy never breaks: on
-//! any other question it denies.
+//! They are what the shipped tools, models and replies ask, under each kind of context, plan, permission and
+//! capability; and two calls of tools of an operator's own, one of which has no manifest. Arguments have the types that
+//! these tools take: a policy that relies on them is right. They are made up, name no person, and are no promise that a
+//! policy never breaks: on any other question it denies.
 
 use std::sync::LazyLock;
 
-use regorus::Value;
 use serde_json::{Value as Json, json};
 
+use super::problem::PolicyProblem;
 use super::question::VERSION;
 
 /// A question, and what it is about in words.
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(super) struct SampleQuestion {
     pub(super) about: String,
-    pub(super) question: Value,
+    pub(super) question: Json,
+}
+
+impl SampleQuestion {
+    /// Says with a problem what was asked.
+    pub(super) fn with_subject(&self, problem: PolicyProblem) -> PolicyProblem {
+        let told = format!("{}, where it is asked about {}", problem.problem, self.about);
+        PolicyProblem { problem: told, ..problem }
+    }
 }
 
 /// Every sample; they are the same for each layer.
-pub(super) fn all() -> &'static [Sample] {
-    static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
-        let standings = standings();
+pub(super) fn all_samples() -> &'static [SampleQuestion] {
+    static SAMPLES: LazyLock<Vec<SampleQuestion>> = LazyLock::new(|| {
+        let standings = sample_contexts();
         let of = |(about, action): (String, Json)| {
-            let samples = standings.iter().map(|standing| standing.sample(&about, &action));
+            let samples = standings.iter().map(|standing| standing.sample_question(&about, &action));
             samples.collect::<Vec<_>>()
         };
-        actions().into_iter().flat_map(of).collect()
+        sample_actions().into_iter().flat_map(of).collect()
     });
     &SAMPLES
 }
 
 /// Under what an action is asked about.
-struct Standing {
+struct SampleContext {
     about: &'static str,
     capability: &'static str,
     context: Json,
@@ -44,45 +52,55 @@ struct Standing {
     endorses: bool,
 }
 
-fn standings() -> Vec<Standing> {
-    let context = |integrity: &str, readers: &str| json!({ "integrity": integrity, "readers": readers });
-    let open = || json!({ "in_plan": true, "plan": { "frozen": false, "tools": [] } });
+fn sample_contexts() -> Vec<SampleContext> {
+    let context = |integrity: &str, readers: &str, sensitivity: &str| json!({ "integrity": integrity, "readers": readers, "sensitivity": sensitivity });
+    let open = || {
+        json!({
+            "in_plan": true, "planned": [], "plan": { "frozen": false, "tools": [], "bounds": "" },
+            "called": [], "sources": [], "uncarried": [],
+        })
+    };
     let frozen = |in_plan: bool| {
         let tools = if in_plan { json!(["file.write", "http.request"]) } else { json!([]) };
-        json!({ "in_plan": in_plan, "plan": { "frozen": true, "tools": tools } })
+        let planned = if in_plan { json!(["path", "url"]) } else { json!([]) };
+        let bounds = if in_plan { "1 call (1 left)" } else { "" };
+        json!({
+            "in_plan": in_plan, "planned": planned, "plan": { "frozen": true, "tools": tools, "bounds": bounds },
+            "called": ["file.read"], "sources": ["crm.find"], "uncarried": ["crm.find"],
+        })
     };
     vec![
-        Standing {
+        SampleContext {
             about: "after trusted text",
             capability: "grant *",
-            context: context("trusted", "actor"),
+            context: context("trusted", "actor", "low"),
             permissions: json!([]),
             irreversible: "allow",
             plan: open(),
             endorses: true,
         },
-        Standing {
+        SampleContext {
             about: "after something untrusted, outside of the plan",
             capability: "grant * and net:example.com",
-            context: context("untrusted", "public"),
+            context: context("untrusted", "public", "high"),
             permissions: json!([{ "verdict": "ask", "tool": "*" }]),
             irreversible: "delay",
             plan: frozen(false),
             endorses: false,
         },
-        Standing {
+        SampleContext {
             about: "after something untrusted, in the plan",
             capability: "held cap_1",
-            context: context("untrusted", "tenant"),
+            context: context("untrusted", "tenant", "high"),
             permissions: json!([{ "verdict": "allow", "tool": "*" }, { "verdict": "delay", "tool": "*" }]),
             irreversible: "deny",
             plan: frozen(true),
             endorses: true,
         },
-        Standing {
+        SampleContext {
             about: "without a grant",
             capability: "",
-            context: context("trusted", "agent"),
+            context: context("trusted", "agent", "low"),
             permissions: json!([{ "verdict": "deny", "tool": "*" }]),
             irreversible: "allow",
             plan: open(),
@@ -91,8 +109,8 @@ fn standings() -> Vec<Standing> {
     ]
 }
 
-impl Standing {
-    fn sample(&self, about: &str, action: &Json) -> Sample {
+impl SampleContext {
+    fn sample_question(&self, about: &str, action: &Json) -> SampleQuestion {
         let mut action = action.clone();
         if let (Some(action), Some(plan)) = (action.as_object_mut(), self.plan.as_object())
             && action.get("kind").is_some_and(|kind| kind == "tool")
@@ -113,12 +131,12 @@ impl Standing {
             "irreversible": self.irreversible,
             "action": action,
         });
-        Sample { about: format!("{about} {}", self.about), question: Value::from(question) }
+        SampleQuestion { about: format!("{about} {}", self.about), question }
     }
 }
 
 /// What may happen, each with its name in words.
-fn actions() -> Vec<(String, Json)> {
+fn sample_actions() -> Vec<(String, Json)> {
     let (inside, outside) = (Some("inside"), Some("outside"));
     let path = || json!({ "path": "object" });
     let content = || json!({ "content": "payload", "path": "object" });
@@ -144,7 +162,7 @@ fn actions() -> Vec<(String, Json)> {
             json!({ "command": "payload", "cwd": "object" }),
             json!({ "command": "ls -l", "cwd": ".", "timeout_s": 60 }),
         ),
-        // What a model is told of is judged without arguments.
+        // A tool that is offered to a model is judged without arguments.
         ("http.request", "unkeyed", outside, url(), json!({})),
         ("crm.send", "keyed", outside, json!({ "to": "destination" }), json!({ "to": "bob@example.com" })),
         ("crm.find", "pure", None, json!({}), json!({ "text": "bob" })),
@@ -152,12 +170,12 @@ fn actions() -> Vec<(String, Json)> {
     let mut actions: Vec<_> = calls
         .into_iter()
         .map(|(tool, effect, sink, roles, arguments)| {
-            (format!("a call of {tool}"), call(tool, effect, sink, &roles, &arguments))
+            (format!("a call of {tool}"), sample_call(tool, effect, sink, &roles, &arguments))
         })
         .collect();
     for (network, sink) in [("none", inside), ("proxy", outside)] {
         let arguments = json!({ "argv": ["git", "status"], "cwd": ".", "timeout_s": 60 });
-        let mut action = call("exec", "unkeyed", sink, &program(), &arguments);
+        let mut action = sample_call("exec", "unkeyed", sink, &program(), &arguments);
         action["network"] = json!(network);
         actions.push((format!("a call of exec with the network {network:?}"), action));
     }
@@ -165,7 +183,7 @@ fn actions() -> Vec<(String, Json)> {
         let address = "https://example.com:8443/a?b=c";
         let arguments =
             json!({ "body": "text", "limit": 65_536, "method": method, "offset": 0, "url": address });
-        let mut action = call("http.request", effect, outside, &url(), &arguments);
+        let mut action = sample_call("http.request", effect, outside, &url(), &arguments);
         action["reaches"] = json!({
             "method": method,
             "host": "example.com",
@@ -182,8 +200,8 @@ fn actions() -> Vec<(String, Json)> {
     actions
 }
 
-/// A call, without how it stands to its turn. Of a tool without a sink nobody said anything.
-fn call(tool: &str, effect: &str, sink: Option<&str>, roles: &Json, arguments: &Json) -> Json {
+/// A call, without its relation to its turn. A tool without a sink has no manifest.
+fn sample_call(tool: &str, effect: &str, sink: Option<&str>, roles: &Json, arguments: &Json) -> Json {
     let mut action = json!({
         "kind": "tool",
         "tool": tool,
@@ -202,16 +220,18 @@ fn call(tool: &str, effect: &str, sink: Option<&str>, roles: &Json, arguments: &
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use dromia_contracts::egress::{Method, Reaches};
-    use dromia_contracts::gate::{Action, Principal};
+    use dromia_contracts::egress::{EgressTarget, HttpMethod};
+    use dromia_contracts::gate::{GateAction, Principal};
     use dromia_contracts::label::Label;
-    use dromia_contracts::plan::Planning;
-    use dromia_contracts::sandbox::Network;
-    use dromia_contracts::tool::{EffectClass, Manifest, PreparedCall, Sink};
-    use dromia_contracts::{Actor, AgentId, Authority, CallId, Digest, SessionId, TenantId};
+    use dromia_contracts::plan::PlanContext;
+    use dromia_contracts::sandbox::NetworkAccess;
+    use dromia_contracts::tool::{EffectClass, EffectSink, PreparedCall, ToolManifest};
+    use dromia_contracts::{Actor, AgentId, CallId, Digest, ScopeAuthority, SessionId, TenantId};
 
-    use super::super::Call;
-    use super::super::question::question;
+    use regorus::Value;
+
+    use super::super::PolicyVerdict;
+    use super::super::question::write_question;
     use super::*;
 
     /// The names in a document, with the path to each; whose arguments and roles they are is left out.
@@ -230,7 +250,7 @@ mod tests {
     /// A field that a question gets stands in a sample as well, so this fails where the two come apart.
     #[test]
     fn the_samples_have_every_field_of_a_question_and_no_other() {
-        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:0"));
+        let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:0"));
         let scope = scope.narrowed_to(AgentId::from_bytes([2; 16]));
         let call = PreparedCall {
             id: CallId { step: 1, index: 0 },
@@ -238,15 +258,15 @@ mod tests {
             effect: EffectClass::Unkeyed,
             arguments: "{}".to_owned(),
             action: Digest::default(),
-            reaches: Some(Reaches {
+            reaches: Some(EgressTarget {
                 url: "https://example.com/".to_owned(),
-                method: Method::Post,
+                method: HttpMethod::Post,
                 secrets: Vec::new(),
             }),
-            network: Some(Network::Proxy),
+            network: Some(NetworkAccess::Proxy),
             contents: None,
         };
-        let manifest = Manifest { sink: Sink::Outside, roles: BTreeMap::new() };
+        let manifest = ToolManifest { sink: EffectSink::Outside, roles: BTreeMap::new() };
         let manifests = BTreeMap::from([(call.tool.clone(), manifest)]);
         let principal = Principal {
             scope: &scope,
@@ -254,26 +274,27 @@ mod tests {
             grants: &[],
             context: Label::OUTSIDE,
             endorsed: &[],
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
         let session = SessionId::from_bytes([3; 16]);
-        let asked = [Action::Tool(&call), Action::Model { model: "default" }, Action::Reply { session }];
+        let asked =
+            [GateAction::Tool(&call), GateAction::Model { model: "default" }, GateAction::Reply { session }];
         let mut real = BTreeSet::new();
         for action in asked {
-            let question =
-                question(principal, action, "grant a", &manifests, Call::Allow).expect("it is put");
-            names(&question, "", &mut real);
+            let question = write_question(principal, action, "grant a", &manifests, PolicyVerdict::Allow)
+                .expect("it is put");
+            names(&Value::from(question), "", &mut real);
         }
         let mut sampled = BTreeSet::new();
-        for sample in all() {
-            names(&sample.question, "", &mut sampled);
+        for sample in all_samples() {
+            names(&Value::from(sample.question.clone()), "", &mut sampled);
         }
         assert_eq!(sampled, real);
     }
 
     #[test]
     fn the_samples_hold_each_kind_of_question() {
-        let all = all();
+        let all = all_samples();
         let texts: Vec<String> = all.iter().map(|sample| sample.question.to_string()).collect();
         for part in [
             r#""kind":"model""#,
@@ -285,6 +306,8 @@ mod tests {
             r#""frozen":true"#,
             r#""frozen":false"#,
             r#""in_plan":false"#,
+            r#""sensitivity":"low""#,
+            r#""sensitivity":"high""#,
             r#""capability":"""#,
             r#""permissions":[]"#,
             r#""verdict":"deny""#,

@@ -1,7 +1,7 @@
-//! How what goes wrong in the vault is told: the tenant reads what to do, the log has the cause. Neither holds a value, and
-//! the tenant reads no file name of the machine.
+//! Faults of the vault: the tenant reads what to do, the log has the cause. Neither holds a value, and the tenant reads
+//! no file name of the machine.
 
-use dromia_contracts::store::{Commit, ReadError, Refusal};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
 use dromia_contracts::vault::{GivenUpBy, KeyBytes, KeyError};
 use dromia_contracts::{ErrorCode, Fault};
 
@@ -9,8 +9,8 @@ use dromia_contracts::{ErrorCode, Fault};
 const UNUSABLE: &str = "the secrets of this home cannot be opened: its key cannot be read as it is. `dromia doctor --only vault` \
                         says what is wrong with it; a file that is no key at all is moved aside";
 
-/// What is said where the instance's key is not there: it is kept elsewhere, or its mount did not come up. Nothing that a tenant
-/// could do would help it.
+/// The reason where the instance's key is missing: it is kept elsewhere, or its mount did not come up. A tenant can do
+/// nothing about it.
 const ABSENT: &str = "the secrets of this home cannot be opened: the operator's key file is missing. The operator puts vault.key \
                       back";
 
@@ -21,26 +21,32 @@ const NOT_OURS: &str = "no secret is given up while the operator's key file is m
 
 /// How the key of a tenant is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(super) enum KeyLoss {
     /// The instance's key is not there, and its owner says that it stays away.
     KeyAbsent,
     /// The instance's key is another one.
     KeyDiffers,
 }
 
-pub(super) fn invalid(text: String) -> Fault {
+pub(super) fn invalid_request(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
 }
 
-/// What was written is not repeated: it may be the value.
+/// Does not repeat the name that was asked for: it may be the value.
 pub(super) fn not_found() -> Fault {
     Fault::new(ErrorCode::SecretNotFound, "there is no secret of this name")
 }
 
 /// The words of the error name a file of the machine, so they go to the log and not to the tenant.
-pub(super) fn locked(error: &KeyError) -> Fault {
+pub(super) fn vault_locked(error: &KeyError) -> Fault {
     tracing::error!(%error, "the vault cannot be opened");
     let text = match error {
+        KeyError::Unread { .. } => {
+            return Fault::new(
+                ErrorCode::StoreUnavailable,
+                "the key of this home could not be read just now",
+            );
+        }
         KeyError::Missing { .. } => ABSENT,
         KeyError::Wrong { .. } => {
             "the secrets of this home cannot be opened: its key is another one. Put the right vault.key back; if it is lost, \
@@ -54,25 +60,25 @@ pub(super) fn locked(error: &KeyError) -> Fault {
 /// Says why the secrets of a tenant are not given up, if they are not: only those that no key of this home opens are lost. A key that
 /// is there and cannot be read may be the right one, and whether one that is not there comes back is known to the owner of the home
 /// alone.
-pub(super) fn is_lost(opened: Result<KeyBytes, KeyError>, by: GivenUpBy) -> Result<Loss, Fault> {
+pub(super) fn is_lost(opened: Result<KeyBytes, KeyError>, by: GivenUpBy) -> Result<KeyLoss, Fault> {
     match opened {
-        Ok(_) => Err(invalid(
+        Ok(_) => Err(invalid_request(
             "the key of this home opens the secrets of this tenant, so none is given up; `dromia secret delete NAME` erases one"
                 .to_owned(),
         )),
-        Err(KeyError::Wrong { .. }) => Ok(Loss::KeyDiffers),
+        Err(KeyError::Wrong { .. }) => Ok(KeyLoss::KeyDiffers),
         Err(error @ KeyError::Missing { .. }) => match by {
-            GivenUpBy::Owner => Ok(Loss::KeyAbsent),
+            GivenUpBy::Owner => Ok(KeyLoss::KeyAbsent),
             GivenUpBy::Tenant => {
                 tracing::error!(%error, "secrets are not given up for a key that may come back");
                 Err(Fault::new(ErrorCode::VaultLocked, NOT_OURS))
             }
         },
-        Err(error @ KeyError::Unusable { .. }) => Err(locked(&error)),
+        Err(error @ (KeyError::Unusable { .. } | KeyError::Unread { .. })) => Err(vault_locked(&error)),
     }
 }
 
-pub(super) fn damaged(problem: &str) -> Fault {
+pub(super) fn vault_damaged(problem: &str) -> Fault {
     tracing::error!(problem, "the vault is damaged");
     Fault::new(ErrorCode::VaultLocked, "the secrets of this tenant cannot be opened: they are damaged")
 }
@@ -93,29 +99,53 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
     }
 }
 
-pub(super) fn commit_fault(answer: Commit) -> Result<(), Fault> {
+pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
     let (code, text) = match answer {
-        Commit::Done(_) => return Ok(()),
-        Commit::Unknown { cause } => {
+        CommitOutcome::Done(_) => return Ok(()),
+        CommitOutcome::Unknown { cause } => {
             tracing::warn!(%cause, "a change of a secret has no known outcome");
             (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
         }
-        Commit::Refused(Refusal::ReadOnly { .. }) => {
+        CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
             (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
         }
-        Commit::Refused(Refusal::Damaged { .. }) => {
+        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => {
             (ErrorCode::JournalDamaged, "what the write touches is damaged, and nothing was written")
         }
-        Commit::Refused(Refusal::Overloaded) => {
+        CommitOutcome::Refused(CommitRefusal::Overloaded) => {
             (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
         }
-        Commit::Refused(Refusal::SecretVersion { .. }) => {
+        CommitOutcome::Refused(CommitRefusal::SecretVersion { .. }) => {
             (ErrorCode::VersionConflict, "the secret was changed meanwhile")
         }
-        Commit::Refused(refusal) => {
+        CommitOutcome::Refused(refusal) => {
             tracing::warn!(%refusal, "a change of a secret was refused");
             (ErrorCode::Internal, "the store refused the write")
         }
     };
     Err(Fault::new(code, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The code of a key that cannot be read for a moment, and of one that must be put right.
+    fn codes(fault: impl Fn(&KeyError) -> Fault) -> [ErrorCode; 2] {
+        let unread = KeyError::Unread { problem: "too many open files".to_owned() };
+        let unusable = KeyError::Unusable { problem: "it can be read by others".to_owned() };
+        [fault(&unread).code, fault(&unusable).code]
+    }
+
+    #[test]
+    fn a_key_that_could_not_be_read_just_now_locks_no_vault() {
+        assert_eq!(codes(vault_locked), [ErrorCode::StoreUnavailable, ErrorCode::VaultLocked]);
+    }
+
+    /// Planted fault: whatever went wrong, the vault is locked.
+    #[test]
+    fn a_passing_error_that_is_called_locked_is_caught() {
+        let locks = |error: &KeyError| Fault::new(ErrorCode::VaultLocked, error.to_string());
+        assert_ne!(codes(locks), [ErrorCode::StoreUnavailable, ErrorCode::VaultLocked]);
+    }
 }

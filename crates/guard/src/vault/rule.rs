@@ -1,51 +1,57 @@
-//! What may be kept as a secret: its name, its one server, its place, and a value that can stand there or can sign. It opens
-//! and seals nothing.
+//! What may be kept as a secret: its name, its one server, its place, and a value that fits this place or can sign. It
+//! opens and seals nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dromia_contracts::Fault;
 use dromia_contracts::vault::{
-    NAME_RULE, NewSecret, Placement, SIGNING_BYTES, SIGNING_PREFIX, SecretValue, is_name,
+    NAME_RULE, NewSecret, SIGNING_BYTES, SIGNING_PREFIX, SecretPlacement, SecretValue, is_name,
 };
 use zeroize::Zeroizing;
 
-use super::fault::invalid;
+use super::fault::invalid_request;
 use crate::egress::is_free_header;
-use crate::egress::target::Target;
+use crate::egress::target::RequestTarget;
 
 /// Checks a secret that is to be set, and returns its server in canonical form.
-pub(super) fn check(new: &NewSecret) -> Result<String, Fault> {
+pub(super) fn check_new_secret(new: &NewSecret) -> Result<String, Fault> {
     if !is_name(&new.name) {
-        return Err(invalid(format!("name: a secret's name is {NAME_RULE}")));
+        return Err(invalid_request(format!("name: a secret's name is {NAME_RULE}")));
     }
-    if let Placement::Header(name) = &new.placement
+    if let SecretPlacement::Header(name) = &new.placement
         && !is_free_header(name)
     {
-        return Err(invalid("placement: this header is the connection's own or no header".to_owned()));
+        return Err(invalid_request(
+            "placement: this header is the connection's own or no header".to_owned(),
+        ));
     }
-    fits(&new.placement, &new.value)?;
+    check_placement(&new.placement, &new.value)?;
     let url = if new.host.contains("://") { new.host.clone() } else { format!("https://{}", new.host) };
-    let target = Target::read(&url).map_err(|refused| invalid(format!("host: {}", refused.reason)))?;
+    let target = RequestTarget::parse_url(&url)
+        .map_err(|refused| invalid_request(format!("host: {}", refused.reason)))?;
     if !target.is_origin() {
-        return Err(invalid(
+        return Err(invalid_request(
             "host: a host has no path; write api.example.com or api.example.com:8443".to_owned(),
         ));
     }
     Ok(target.to_string())
 }
 
-/// Checks that a value can stand where its secret does, or can sign.
-pub(super) fn fits(placement: &Placement, value: &SecretValue) -> Result<(), Fault> {
+/// Checks that a value fits the place of its secret, or can sign.
+pub(super) fn check_placement(placement: &SecretPlacement, value: &SecretValue) -> Result<(), Fault> {
     match placement {
-        Placement::Header(_) | Placement::Bearer if !value.expose().is_ascii() => {
-            Err(invalid("value: a header holds ASCII only".to_owned()))
+        SecretPlacement::Header(_) | SecretPlacement::Bearer if !value.expose_secret().is_ascii() => {
+            Err(invalid_request("value: a header holds ASCII only".to_owned()))
         }
-        Placement::Signature if !is_signing_key(value.expose()) => Err(invalid(
+        SecretPlacement::Signature if !is_signing_key(value.expose_secret()) => Err(invalid_request(
             "value: what signs is whsec_ and 24 to 64 bytes in base64; make one with: \
              echo whsec_$(head -c 32 /dev/urandom | base64)"
                 .to_owned(),
         )),
-        Placement::Header(_) | Placement::Bearer | Placement::Query(_) | Placement::Signature => Ok(()),
+        SecretPlacement::Header(_)
+        | SecretPlacement::Bearer
+        | SecretPlacement::Query(_)
+        | SecretPlacement::Signature => Ok(()),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Looking for values of secrets in a text: as they are, backwards, in base64 wherever it begins, in hex, in a URL; and all
-//! of these also where other characters stand between the letters and digits, as in a value that is split; and all of it
-//! also in what is packed with gzip, zlib or raw deflate ([`packed`] says where).
+//! The secret scanner: finds values of secrets in a text: as they are, backwards, in base64 wherever it begins, in hex,
+//! in a URL; and all of these also with other characters between the letters and digits, as in a value that is split;
+//! and all of it also in what is packed with gzip or zlib ([`packed`] says where).
 //!
-//! A heuristic and no wall. Not found: a value that was packed in another way, encrypted, spelled out in words, or cut into
-//! pieces with letters between them.
+//! A heuristic, and no guarantee. Not found: a value that was packed in another way, encrypted, spelled out in words,
+//! or cut into pieces with letters between them.
 
 mod packed;
 
@@ -13,23 +13,26 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use dromia_contracts::vault::{Leak, SecretValue, Spotter};
+use dromia_contracts::vault::{SecretMatch, SecretScanner, SecretValue};
 
-use self::packed::Room;
+use self::packed::ScanBudget;
 
-/// The fewest letters and digits of a form that is looked for without what stands between them.
+/// The fewest letters and digits of a form that is looked for without the characters between them.
 const SQUEEZED_MIN: usize = 8;
+
+/// The longest text of a quick scan.
+const QUICK_TEXT_MAX: usize = 32 << 10;
 
 /// What is looked for, of one tenant.
 #[derive(Debug, Default)]
-pub(super) struct Scanner {
+pub(super) struct TenantSecretScanner {
     names: Vec<String>,
-    plain: Option<Needles>,
-    squeezed: Option<Needles>,
+    plain: Option<SecretPatterns>,
+    squeezed: Option<SecretPatterns>,
 }
 
 /// Forms, and the index of the secret that each belongs to.
-struct Needles {
+struct SecretPatterns {
     forms: AhoCorasick,
     of: Vec<usize>,
     /// The forms in their order, to tell what may be the beginning of one.
@@ -39,13 +42,13 @@ struct Needles {
 }
 
 // What the automaton holds are values.
-impl std::fmt::Debug for Needles {
+impl std::fmt::Debug for SecretPatterns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Needles").field("forms", &self.of.len()).finish_non_exhaustive()
     }
 }
 
-impl Needles {
+impl SecretPatterns {
     /// Nothing where there is nothing to look for; an error where the forms are too many for the library.
     fn new(forms: Vec<(usize, Vec<u8>)>) -> Result<Option<Self>, String> {
         if forms.is_empty() {
@@ -73,13 +76,13 @@ impl Needles {
     }
 }
 
-impl Scanner {
+impl TenantSecretScanner {
     /// Makes a scanner for secrets with their values.
     pub(super) fn new(secrets: &[(String, SecretValue)]) -> Result<Self, String> {
         let (mut plain, mut squeezed) = (Vec::new(), Vec::new());
         for (index, (_, value)) in secrets.iter().enumerate() {
-            let value = value.expose().as_bytes();
-            let mut forms = forms(value);
+            let value = value.expose_secret().as_bytes();
+            let mut forms = search_forms(value);
             plain.push((index, value.to_vec()));
             plain.push((index, value.iter().rev().copied().collect()));
             for form in &mut forms {
@@ -91,26 +94,26 @@ impl Scanner {
             squeezed.extend(forms.into_iter().map(|form| (index, form)));
         }
         let names = secrets.iter().map(|(name, _)| name.clone()).collect();
-        Ok(Self { names, plain: Needles::new(plain)?, squeezed: Needles::new(squeezed)? })
+        Ok(Self { names, plain: SecretPatterns::new(plain)?, squeezed: SecretPatterns::new(squeezed)? })
     }
 
     /// Finds values with the secrets that they belong to; some more than once.
-    fn found(&self, text: &[u8], room: &mut Room) -> Vec<(Range<usize>, usize)> {
+    fn find_values(&self, text: &[u8], room: &mut ScanBudget) -> Vec<(Range<usize>, usize)> {
         let mut found: Vec<(Range<usize>, usize)> = Vec::new();
         if let Some(plain) = &self.plain {
             let matches = plain.forms.find_overlapping_iter(text);
             found.extend(matches.map(|one| (one.range(), plain.of[one.pattern().as_usize()])));
         }
         if let Some(squeezed) = &self.squeezed {
-            let (places, letters) = letters(text);
+            let (places, letters) = letter_positions(text);
             for one in squeezed.forms.find_overlapping_iter(&letters) {
                 let end = places[one.end() - 1] + 1;
                 found.push((places[one.start()]..end, squeezed.of[one.pattern().as_usize()]));
             }
         }
         if self.plain.is_some() {
-            packed::each(text, room, &mut |range, inside, room| {
-                if let Some((_, of)) = self.found(inside, room).first() {
+            packed::open_each(text, room, &mut |range, inside, room| {
+                if let Some((_, of)) = self.find_values(inside, room).first() {
                     found.push((range, *of));
                 }
             });
@@ -119,25 +122,43 @@ impl Scanner {
     }
 }
 
-impl Spotter for Scanner {
-    fn find(&self, text: &[u8]) -> Vec<Leak> {
-        let mut found = self.found(text, &mut Room::default());
+impl TenantSecretScanner {
+    /// Puts what was found in the order of the text, without overlap.
+    fn merge_leaks(&self, mut found: Vec<(Range<usize>, usize)>) -> Vec<SecretMatch> {
         found.sort_unstable_by_key(|(range, of)| (range.start, range.end, *of));
-        let mut leaks: Vec<Leak> = Vec::new();
+        let mut leaks: Vec<SecretMatch> = Vec::new();
         for (range, of) in found {
             match leaks.last_mut() {
                 Some(last) if range.start < last.range.end => last.range.end = last.range.end.max(range.end),
-                _ => leaks.push(Leak { secret: self.names[of].clone(), range }),
+                _ => leaks.push(SecretMatch { secret: self.names[of].clone(), range }),
             }
         }
         leaks
+    }
+}
+
+impl SecretScanner for TenantSecretScanner {
+    fn find_secrets(&self, text: &[u8]) -> Vec<SecretMatch> {
+        self.merge_leaks(self.find_values(text, &mut ScanBudget::default()))
+    }
+
+    fn find_quickly(&self, text: &[u8]) -> Option<Vec<SecretMatch>> {
+        if self.plain.is_none() {
+            return Some(Vec::new());
+        }
+        if text.len() > QUICK_TEXT_MAX {
+            return None;
+        }
+        let mut room = ScanBudget::quick_scan();
+        let found = self.find_values(text, &mut room);
+        (!room.is_spent()).then(|| self.merge_leaks(found))
     }
 
     fn open_from(&self, text: &[u8]) -> usize {
         let Some(plain) = &self.plain else { return text.len() };
         let mut open = plain.open_from(text).min(packed::open_from(text));
         if let Some(squeezed) = &self.squeezed {
-            let (places, letters) = letters(text);
+            let (places, letters) = letter_positions(text);
             if let Some(at) = places.get(squeezed.open_from(&letters)) {
                 open = open.min(*at);
             }
@@ -146,14 +167,14 @@ impl Spotter for Scanner {
     }
 }
 
-/// Returns the letters and digits of a text, and where they stand in it.
-fn letters(text: &[u8]) -> (Vec<usize>, Vec<u8>) {
+/// Returns the letters and digits of a text, and their places in it.
+fn letter_positions(text: &[u8]) -> (Vec<usize>, Vec<u8>) {
     let found = text.iter().enumerate().filter(|(_, byte)| byte.is_ascii_alphanumeric());
     found.map(|(at, byte)| (at, *byte)).unzip()
 }
 
 /// Writes a value in each form that is looked for.
-fn forms(value: &[u8]) -> Vec<Vec<u8>> {
+fn search_forms(value: &[u8]) -> Vec<Vec<u8>> {
     let hex = in_hex(value);
     let mut forms = vec![
         value.to_vec(),

@@ -13,44 +13,45 @@ use zeroize::Zeroizing;
 const VERSION: u8 = 1;
 const SALT_BYTES: usize = 32;
 
-/// Says that a sealed text does not open: another key, another context, or damage. Which of them nobody can tell.
+/// Says that a sealed text does not open: another key, another context, or damage. Authenticated encryption does not
+/// tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it does not open")]
-pub struct Unopened;
+pub struct UnsealError;
 
-/// Seals a text. The salt must be drawn anew for each call.
-pub fn seal(
+/// Seals a text. The salt must be drawn for each call.
+pub fn seal_text(
     key: &KeyBytes,
     salt: [u8; SALT_BYTES],
     context: &[u8],
     text: &[u8],
-) -> Result<Vec<u8>, Unopened> {
-    // Room for the tag, so that no copy of the text is left behind by growing.
+) -> Result<Vec<u8>, UnsealError> {
+    // Capacity for the tag, so that no copy of the text is left behind by growing.
     let mut sealed = Zeroizing::new(Vec::with_capacity(text.len() + AES_256_GCM.tag_len()));
     sealed.extend_from_slice(text);
-    let once = derived(key, &salt)?;
-    once.seal_in_place_append_tag(nonce(), Aad::from(context), &mut *sealed).map_err(|_| Unopened)?;
+    let once = derive_seal_key(key, &salt)?;
+    once.seal_in_place_append_tag(zero_nonce(), Aad::from(context), &mut *sealed).map_err(|_| UnsealError)?;
     Ok([&[VERSION][..], &salt[..], &sealed[..]].concat())
 }
 
 /// Opens what was sealed with the same key under the same context.
-pub fn open(key: &KeyBytes, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-    let (version, rest) = sealed.split_first().ok_or(Unopened)?;
-    let (salt, rest) = rest.split_at_checked(SALT_BYTES).ok_or(Unopened)?;
+pub fn open_sealed(key: &KeyBytes, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+    let (version, rest) = sealed.split_first().ok_or(UnsealError)?;
+    let (salt, rest) = rest.split_at_checked(SALT_BYTES).ok_or(UnsealError)?;
     if *version != VERSION {
-        return Err(Unopened);
+        return Err(UnsealError);
     }
     let mut text = Zeroizing::new(rest.to_vec());
     let length = {
-        let once = derived(key, salt)?;
-        once.open_in_place(nonce(), Aad::from(context), &mut text).map_err(|_| Unopened)?.len()
+        let once = derive_seal_key(key, salt)?;
+        once.open_in_place(zero_nonce(), Aad::from(context), &mut text).map_err(|_| UnsealError)?.len()
     };
     text.truncate(length);
     Ok(text)
 }
 
 /// Joins the parts of a context so that no two contexts are the same bytes.
-pub fn context(parts: &[&[u8]]) -> Vec<u8> {
+pub fn join_context(parts: &[&[u8]]) -> Vec<u8> {
     let mut joined = Vec::new();
     for part in parts {
         joined.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -59,14 +60,14 @@ pub fn context(parts: &[&[u8]]) -> Vec<u8> {
     joined
 }
 
-fn derived(key: &KeyBytes, salt: &[u8]) -> Result<LessSafeKey, Unopened> {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), salt);
-    let once = UnboundKey::new(&AES_256_GCM, tag.as_ref()).map_err(|_| Unopened)?;
+fn derive_seal_key(key: &KeyBytes, salt: &[u8]) -> Result<LessSafeKey, UnsealError> {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose_key()), salt);
+    let once = UnboundKey::new(&AES_256_GCM, tag.as_ref()).map_err(|_| UnsealError)?;
     Ok(LessSafeKey::new(once))
 }
 
 /// The key is used once, so its nonce is always the same.
-fn nonce() -> Nonce {
+fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
 
@@ -80,28 +81,28 @@ mod tests {
 
     #[test]
     fn what_was_sealed_opens_with_the_same_key_and_context_only() {
-        let sealed = seal(&key(1), [2; 32], b"here", b"a canary").expect("it is sealed");
+        let sealed = seal_text(&key(1), [2; 32], b"here", b"a canary").expect("it is sealed");
         assert!(!sealed.windows(6).any(|piece| piece == b"canary"));
-        assert_eq!(open(&key(1), b"here", &sealed).expect("it opens").as_slice(), b"a canary");
-        assert!(open(&key(3), b"here", &sealed).is_err());
-        assert!(open(&key(1), b"there", &sealed).is_err());
+        assert_eq!(open_sealed(&key(1), b"here", &sealed).expect("it opens").as_slice(), b"a canary");
+        assert!(open_sealed(&key(3), b"here", &sealed).is_err());
+        assert!(open_sealed(&key(1), b"there", &sealed).is_err());
         for at in 0..sealed.len() {
             let mut spoilt = sealed.clone();
             spoilt[at] ^= 1;
-            assert!(open(&key(1), b"here", &spoilt).is_err(), "byte {at}");
-            assert!(open(&key(1), b"here", &sealed[..at]).is_err(), "{at} bytes");
+            assert!(open_sealed(&key(1), b"here", &spoilt).is_err(), "byte {at}");
+            assert!(open_sealed(&key(1), b"here", &sealed[..at]).is_err(), "{at} bytes");
         }
     }
 
     #[test]
     fn one_text_is_sealed_into_other_bytes_each_time() {
-        let sealed = |salt| seal(&key(1), [salt; 32], b"", b"text").expect("it is sealed");
+        let sealed = |salt| seal_text(&key(1), [salt; 32], b"", b"text").expect("it is sealed");
         assert_ne!(sealed(1)[33..], sealed(2)[33..]);
     }
 
     #[test]
     fn contexts_do_not_run_together() {
-        assert_ne!(context(&[b"ab", b"c"]), context(&[b"a", b"bc"]));
-        assert_ne!(context(&[b"a"]), context(&[b"a", b""]));
+        assert_ne!(join_context(&[b"ab", b"c"]), join_context(&[b"a", b"bc"]));
+        assert_ne!(join_context(&[b"a"]), join_context(&[b"a", b""]));
     }
 }

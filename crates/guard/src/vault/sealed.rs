@@ -2,33 +2,33 @@
 //! the opening of a stored secret. How bytes are sealed is `vault/seal.rs`.
 
 use dromia_contracts::TenantId;
-use dromia_contracts::vault::{KeyBytes, SealedSecret, Secret, SecretValue};
+use dromia_contracts::vault::{KeyBytes, SealedSecret, SecretSummary, SecretValue};
 
-use super::seal::{self, Unopened, context};
+use super::seal::{self, UnsealError, join_context};
 
-pub(super) fn opened(
+pub(super) fn open_secret_value(
     tenant: TenantId,
     over: &KeyBytes,
     sealed: &SealedSecret,
-) -> Result<SecretValue, Unopened> {
-    let own = seal::open(over, &key_context(tenant, &sealed.secret), &sealed.key)?;
-    let own = KeyBytes::new(own.as_slice().try_into().map_err(|_| Unopened)?);
-    let text = seal::open(&own, &value_context(tenant, &sealed.secret), &sealed.value)?;
-    let text = std::str::from_utf8(&text).map_err(|_| Unopened)?;
-    SecretValue::new(text.to_owned()).map_err(|_| Unopened)
+) -> Result<SecretValue, UnsealError> {
+    let own = seal::open_sealed(over, &key_context(tenant, &sealed.secret), &sealed.key)?;
+    let own = KeyBytes::new(own.as_slice().try_into().map_err(|_| UnsealError)?);
+    let text = seal::open_sealed(&own, &value_context(tenant, &sealed.secret), &sealed.value)?;
+    let text = std::str::from_utf8(&text).map_err(|_| UnsealError)?;
+    SecretValue::new(text.to_owned()).map_err(|_| UnsealError)
 }
 
 /// What a tenant's key is sealed under, so that it opens for this tenant only.
 pub fn tenant_context(tenant: TenantId) -> Vec<u8> {
-    context(&[b"tenant key", tenant.as_bytes()])
+    join_context(&[b"tenant key", tenant.as_bytes()])
 }
 
-pub(super) fn key_context(tenant: TenantId, secret: &Secret) -> Vec<u8> {
-    context(&[b"secret key", tenant.as_bytes(), secret.name.as_bytes(), &secret.version.to_be_bytes()])
+pub(super) fn key_context(tenant: TenantId, secret: &SecretSummary) -> Vec<u8> {
+    join_context(&[b"secret key", tenant.as_bytes(), secret.name.as_bytes(), &secret.version.to_be_bytes()])
 }
 
-pub(super) fn value_context(tenant: TenantId, secret: &Secret) -> Vec<u8> {
-    context(&[
+pub(super) fn value_context(tenant: TenantId, secret: &SecretSummary) -> Vec<u8> {
+    join_context(&[
         b"secret value",
         tenant.as_bytes(),
         secret.name.as_bytes(),

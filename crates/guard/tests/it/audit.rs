@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use dromia_contracts::audit::AuditHead;
 use dromia_contracts::{Digest, TenantId};
 use dromia_guard::audit::{
-    AuditKey, Checkpoint, CheckpointError, CheckpointHead, Export, ExportError, PublicKey, check_export,
-    first_line, last_line, line,
+    AuditCheckpoint, AuditExport, AuditKey, CheckpointError, CheckpointHead, ExportError, PublicKey,
+    check_export, first_line, last_line, record_line,
 };
 
 fn key() -> AuditKey {
-    AuditKey::of([7; 32]).expect("32 bytes make a key")
+    AuditKey::from_seed([7; 32]).expect("32 bytes make a key")
 }
 
 /// A file of records.
@@ -18,14 +18,14 @@ fn exported(records: usize) -> String {
     let key = key();
     let (mut text, mut link) = first_line(&key, r#"{"tenant":"acme","filters":""}"#);
     for number in 0..records {
-        let (next, after) = line(link, &format!(r#"{{"id":"act:{number}","kind":"token_created"}}"#));
+        let (next, after) = record_line(link, &format!(r#"{{"id":"act:{number}","kind":"token_created"}}"#));
         text.push_str(&next);
         link = after;
     }
     text + &last_line(&key, link, records as u64)
 }
 
-fn checked(bytes: &[u8], key: Option<PublicKey>) -> Result<Export, ExportError> {
+fn checked(bytes: &[u8], key: Option<PublicKey>) -> Result<AuditExport, ExportError> {
     let mut rest = bytes;
     let mut lines = || -> Result<Option<String>, std::convert::Infallible> {
         if rest.is_empty() {
@@ -46,20 +46,23 @@ fn checked(bytes: &[u8], key: Option<PublicKey>) -> Result<Export, ExportError> 
 fn a_whole_file_is_taken_and_says_who_signed_it() {
     for records in [0, 1, 5] {
         let text = exported(records);
-        for known in [None, Some(key().public())] {
+        for known in [None, Some(key().public_key())] {
             let export = checked(text.as_bytes(), known).expect("it is whole");
-            assert_eq!((export.records, export.head.key), (records as u64, key().public()));
+            assert_eq!((export.records, export.head.key), (records as u64, key().public_key()));
             assert_eq!(export.head.about, r#"{"tenant":"acme","filters":""}"#);
         }
-        let other = AuditKey::of([8; 32]).expect("a key").public();
-        let refused = ExportError::OtherKey { signed: key().public(), wanted: other };
+        let other = AuditKey::from_seed([8; 32]).expect("a key").public_key();
+        let refused = ExportError::OtherKey { signed: key().public_key(), wanted: other };
         assert_eq!(checked(text.as_bytes(), Some(other)), Err(refused));
         // What is wrong with the file itself goes before the key.
         let followed = checked(format!("{text}\n").as_bytes(), Some(other));
         assert!(matches!(followed, Err(ExportError::Form { .. })), "{followed:?}");
         let (unsigned, _) = text.rsplit_once("\"signature\":\"").expect("it is signed");
         let unsigned = format!("{unsigned}\"signature\":\"{}\"}}\n", "0".repeat(128));
-        assert_eq!(checked(unsigned.as_bytes(), Some(other)), Err(ExportError::Signature(key().public())));
+        assert_eq!(
+            checked(unsigned.as_bytes(), Some(other)),
+            Err(ExportError::Signature(key().public_key()))
+        );
     }
 }
 
@@ -95,18 +98,18 @@ fn a_line_that_is_removed_moved_or_doubled_is_found_where_it_was() {
 
 #[test]
 fn a_file_that_somebody_else_signed_over_is_not_taken_for_ours() {
-    let other = AuditKey::of([8; 32]).expect("a key");
+    let other = AuditKey::from_seed([8; 32]).expect("a key");
     let (first, link) = first_line(&other, "{}");
     let forged = first + &last_line(&other, link, 0);
     assert!(checked(forged.as_bytes(), None).is_ok(), "it is whole, by its own word");
-    assert!(checked(forged.as_bytes(), Some(key().public())).is_err());
+    assert!(checked(forged.as_bytes(), Some(key().public_key())).is_err());
     let newer = forged.replace("{\"dromia_audit\":1", "{\"dromia_audit\":2");
     assert_eq!(checked(newer.as_bytes(), None), Err(ExportError::Version(2)));
     let never = forged.replace("{\"dromia_audit\":1", "{\"dromia_audit\":0");
     assert!(matches!(checked(never.as_bytes(), None), Err(ExportError::Form { line: 1, .. })));
 }
 
-fn checkpoint(number: u64, before: Digest) -> (Checkpoint, String) {
+fn checkpoint(number: u64, before: Digest) -> (AuditCheckpoint, String) {
     let chains: Vec<_> = (1..=3)
         .map(|byte: u8| AuditHead {
             tenant: TenantId::from_bytes([byte; 16]),
@@ -116,35 +119,35 @@ fn checkpoint(number: u64, before: Digest) -> (Checkpoint, String) {
         .collect();
     let head =
         CheckpointHead { number, at: "2026-01-02T03:04:05Z".to_owned(), before, why: "time".to_owned() };
-    Checkpoint::make(&key(), head, &chains)
+    AuditCheckpoint::make_signed(&key(), head, &chains)
 }
 
 #[test]
 fn a_checkpoint_is_read_as_it_was_made_and_only_from_its_key() {
-    let (made, text) = checkpoint(1, Checkpoint::origin());
-    assert_eq!(Checkpoint::read(&text, None), Ok(made.clone()));
-    assert_eq!(Checkpoint::read(&text, Some(key().public())), Ok(made.clone()));
-    let other = AuditKey::of([8; 32]).expect("a key").public();
-    assert_eq!(Checkpoint::read(&text, Some(other)), Err(CheckpointError::Signature(other)));
+    let (made, text) = checkpoint(1, AuditCheckpoint::origin_digest());
+    assert_eq!(AuditCheckpoint::read_line(&text, None), Ok(made.clone()));
+    assert_eq!(AuditCheckpoint::read_line(&text, Some(key().public_key())), Ok(made.clone()));
+    let other = AuditKey::from_seed([8; 32]).expect("a key").public_key();
+    assert_eq!(AuditCheckpoint::read_line(&text, Some(other)), Err(CheckpointError::Signature(other)));
     let (next, _) = checkpoint(2, made.digest);
-    assert_eq!(next.head.before, made.mark().digest);
+    assert_eq!(next.head.before, made.to_mark().digest);
     let newer = text.replace("\"dromia_checkpoint\":1", "\"dromia_checkpoint\":2");
-    assert_eq!(Checkpoint::read(&newer, None), Err(CheckpointError::Version(2)));
+    assert_eq!(AuditCheckpoint::read_line(&newer, None), Err(CheckpointError::Version(2)));
     let never = text.replace("\"dromia_checkpoint\":1", "\"dromia_checkpoint\":0");
-    assert!(matches!(Checkpoint::read(&never, None), Err(CheckpointError::Form(_))));
+    assert!(matches!(AuditCheckpoint::read_line(&never, None), Err(CheckpointError::Form(_))));
     // The same meaning in another spelling is not the same line.
     let spaced = text.replacen(",\"number\"", ", \"number\"", 1);
-    assert!(Checkpoint::read(&spaced, None).is_err());
+    assert!(AuditCheckpoint::read_line(&spaced, None).is_err());
 }
 
 #[test]
 fn any_bit_that_changes_in_a_checkpoint_is_found() {
-    let (_, text) = checkpoint(1, Checkpoint::origin());
+    let (_, text) = checkpoint(1, AuditCheckpoint::origin_digest());
     for bit in 0..text.len() * 8 {
         let mut bytes = text.clone().into_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let changed = String::from_utf8_lossy(&bytes).into_owned();
-        assert!(Checkpoint::read(&changed, None).is_err(), "bit {bit}");
+        assert!(AuditCheckpoint::read_line(&changed, None).is_err(), "bit {bit}");
     }
 }
 
@@ -162,6 +165,6 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
         prop_assert!(checked(&bytes, None).is_err());
-        prop_assert!(Checkpoint::read(&String::from_utf8_lossy(&bytes), None).is_err());
+        prop_assert!(AuditCheckpoint::read_line(&String::from_utf8_lossy(&bytes), None).is_err());
     }
 }

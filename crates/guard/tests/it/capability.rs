@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use biscuit_auth::{Algorithm, Biscuit, BlockBuilder, KeyPair, PrivateKey};
 use dromia_contracts::id::AgentId;
 use dromia_guard::capability::{
-    Access, Asked, BLOCKS_MAX, RIGHTS_MAX, Refusal, Resource, Right, RootKey, Roots, Token, TokenError,
+    AccessRequest, BLOCKS_MAX, CapabilityToken, FileAccessMode, RIGHTS_MAX, Resource, Right, RootKey,
+    RootKeys, TokenDenied, TokenError,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -26,26 +27,27 @@ fn second(second: i64) -> Timestamp {
 }
 
 fn write(path: &str) -> Resource {
-    Resource::file(Access::Write, path).expect(path)
+    Resource::file(FileAccessMode::Write, path).expect(path)
 }
 
-fn ask(presenter: AgentId, resource: &Resource) -> Asked<'_> {
-    Asked { presenter, resource, wall_ms: 10, at: second(100) }
+fn ask(presenter: AgentId, resource: &Resource) -> AccessRequest<'_> {
+    AccessRequest { presenter, resource, wall_ms: 10, at: second(100) }
 }
 
 fn none() -> BTreeSet<dromia_guard::capability::RevocationId> {
     BTreeSet::new()
 }
 
-fn whole() -> Token {
-    Token::grant(&root(1), agent(1), &[Right::to(write(""))], &[11; 32]).expect("it is granted")
+fn whole() -> CapabilityToken {
+    CapabilityToken::grant_rights(&root(1), agent(1), &[Right::unlimited(write(""))], &[11; 32])
+        .expect("it is granted")
 }
 
 #[test]
 fn a_right_covers_what_lies_within_it_and_no_namesake() {
     let host = |host: &str| Resource::host(host).expect(host);
     let tool = |tool: &str| Resource::tool(tool).expect(tool);
-    let read = |path: &str| Resource::file(Access::Read, path).expect(path);
+    let read = |path: &str| Resource::file(FileAccessMode::Read, path).expect(path);
     for (right, asked, covers) in [
         (write("docs"), write("docs/a/b"), true),
         (write("docs"), write("docs"), true),
@@ -63,8 +65,10 @@ fn a_right_covers_what_lies_within_it_and_no_namesake() {
         (tool("shell.*"), tool("shells.execute"), false),
         (tool("shell.*"), tool("shell.*"), false),
     ] {
-        let token = Token::grant(&root(1), agent(1), &[Right::to(right.clone())], &[2; 32]).expect("granted");
-        let found = token.check(&ask(agent(1), &asked), &none());
+        let token =
+            CapabilityToken::grant_rights(&root(1), agent(1), &[Right::unlimited(right.clone())], &[2; 32])
+                .expect("granted");
+        let found = token.check_access(&ask(agent(1), &asked), &none());
         assert_eq!(found.is_ok(), covers, "{right} and {asked}: {found:?}");
     }
 }
@@ -72,7 +76,7 @@ fn a_right_covers_what_lies_within_it_and_no_namesake() {
 #[test]
 fn what_is_spelled_in_two_ways_is_no_resource() {
     for path in ["/a", "a/", "a//b", "./a", "a/../b", "..", "a\nb"] {
-        assert!(Resource::file(Access::Read, path).is_err(), "{path:?}");
+        assert!(Resource::file(FileAccessMode::Read, path).is_err(), "{path:?}");
     }
     for host in ["", "Example.com", "*.com", "*", "a..b", "a b.com", "*.*.com", "a.*.com"] {
         assert!(Resource::host(host).is_err(), "{host:?}");
@@ -88,57 +92,66 @@ fn what_is_spelled_in_two_ways_is_no_resource() {
     for tool in ["", "*", "a.", "a.*.b", "A", "a b", ".*"] {
         assert!(Resource::tool(tool).is_err(), "{tool:?}");
     }
-    assert!(Resource::file(Access::Read, &["a"; 65].join("/")).is_err());
+    assert!(Resource::file(FileAccessMode::Read, &["a"; 65].join("/")).is_err());
 }
 
 #[test]
 fn time_and_limits_are_looked_at_in_every_block() {
-    let (first, later) = (write("docs"), Right { until: Some(second(50)), ..Right::to(write("")) });
-    let slow = Right { wall_ms_max: Some(5), ..Right::to(write("")) };
+    let (first, later) = (write("docs"), Right { until: Some(second(50)), ..Right::unlimited(write("")) });
+    let slow = Right { wall_ms_max: Some(5), ..Right::unlimited(write("")) };
     let asked = ask(agent(1), &first);
-    assert_eq!(whole().check(&asked, &none()), Ok(()));
+    assert_eq!(whole().check_access(&asked, &none()), Ok(()));
     for right in [later, slow] {
-        let narrowed = whole().narrow(None, std::slice::from_ref(&right), &[3; 32]).expect("narrowed");
-        assert!(matches!(narrowed.check(&asked, &none()), Err(Refusal::Uncovered { .. })), "{right:?}");
-        let granted = Token::grant(&root(1), agent(1), &[right], &[3; 32]).expect("granted");
-        assert!(granted.check(&asked, &none()).is_err());
-        let early = Asked { wall_ms: 5, at: second(49), ..asked };
-        assert_eq!((narrowed.check(&early, &none()), granted.check(&early, &none())), (Ok(()), Ok(())));
+        let narrowed = whole().narrow_rights(None, std::slice::from_ref(&right), &[3; 32]).expect("narrowed");
+        assert!(
+            matches!(narrowed.check_access(&asked, &none()), Err(TokenDenied::Uncovered { .. })),
+            "{right:?}"
+        );
+        let granted = CapabilityToken::grant_rights(&root(1), agent(1), &[right], &[3; 32]).expect("granted");
+        assert!(granted.check_access(&asked, &none()).is_err());
+        let early = AccessRequest { wall_ms: 5, at: second(49), ..asked };
+        assert_eq!(
+            (narrowed.check_access(&early, &none()), granted.check_access(&early, &none())),
+            (Ok(()), Ok(()))
+        );
     }
-    let end = Right { until: Some(second(100)), ..Right::to(write("")) };
-    let ended = Token::grant(&root(1), agent(1), &[end], &[3; 32]).expect("granted");
-    assert!(ended.check(&asked, &none()).is_err(), "its last second is not in it");
+    let end = Right { until: Some(second(100)), ..Right::unlimited(write("")) };
+    let ended = CapabilityToken::grant_rights(&root(1), agent(1), &[end], &[3; 32]).expect("granted");
+    assert!(ended.check_access(&asked, &none()).is_err(), "its last second is not in it");
 }
 
 #[test]
 fn only_its_holder_presents_it_and_its_makers_revocation_ends_it() {
-    let (asked, docs) = (write("docs/a"), [Right::to(write("docs"))]);
-    let handed = whole().narrow(Some(agent(2)), &docs, &[4; 32]).expect("handed on");
+    let (asked, docs) = (write("docs/a"), [Right::unlimited(write("docs"))]);
+    let handed = whole().narrow_rights(Some(agent(2)), &docs, &[4; 32]).expect("handed on");
     assert_eq!(handed.holders(), [agent(1), agent(2)]);
-    assert_eq!(handed.check(&ask(agent(2), &asked), &none()), Ok(()));
-    let stranger = handed.check(&ask(agent(1), &asked), &none());
-    assert_eq!(stranger, Err(Refusal::NotHolder { presenter: agent(1) }));
+    assert_eq!(handed.check_access(&ask(agent(2), &asked), &none()), Ok(()));
+    let stranger = handed.check_access(&ask(agent(1), &asked), &none());
+    assert_eq!(stranger, Err(TokenDenied::NotHolder { presenter: agent(1) }));
     for (block, id) in handed.revocation_ids().into_iter().enumerate() {
         let revoked = BTreeSet::from([id]);
-        assert_eq!(handed.check(&ask(agent(2), &asked), &revoked), Err(Refusal::Revoked { block }));
-        assert_eq!(whole().check(&ask(agent(1), &asked), &revoked).is_ok(), block == 1);
+        assert_eq!(
+            handed.check_access(&ask(agent(2), &asked), &revoked),
+            Err(TokenDenied::Revoked { block })
+        );
+        assert_eq!(whole().check_access(&ask(agent(1), &asked), &revoked).is_ok(), block == 1);
     }
-    let twin = whole().narrow(Some(agent(2)), &docs, &[5; 32]).expect("handed on");
+    let twin = whole().narrow_rights(Some(agent(2)), &docs, &[5; 32]).expect("handed on");
     assert_ne!(twin.revocation_ids()[1], handed.revocation_ids()[1], "each block is revoked by itself");
 }
 
 #[test]
 fn a_foreign_a_torn_and_a_replaced_root_are_told_apart_from_a_good_one() {
     let bytes = whole().to_bytes().expect("bytes");
-    let roots = |keys: &[u8]| Roots::new(keys.iter().map(|&n| root(n).public()).collect());
-    let open = |keys: &[u8], bytes: &[u8]| roots(keys).and_then(|roots| roots.open(bytes)).map(drop);
+    let roots = |keys: &[u8]| RootKeys::new(keys.iter().map(|&n| root(n).public_root()).collect());
+    let open = |keys: &[u8], bytes: &[u8]| roots(keys).and_then(|roots| roots.open_token(bytes)).map(drop);
     assert_eq!(open(&[1], &bytes), Ok(()));
     assert_eq!(open(&[2, 1], &bytes), Ok(()), "two keys count while they are changed");
     assert_eq!(open(&[2], &bytes), Err(TokenError::UnknownRoot));
     assert_eq!(open(&[], &bytes), Err(TokenError::UnknownRoot));
     assert_eq!(open(&[1, 2, 3], &bytes), Err(TokenError::TooManyRoots { found: 3 }));
-    let namesake = RootKey::new(1, &[9; 32]).expect("a key").public();
-    let foreign = Roots::new(vec![namesake]).and_then(|roots| roots.open(&bytes)).map(drop);
+    let namesake = RootKey::new(1, &[9; 32]).expect("a key").public_root();
+    let foreign = RootKeys::new(vec![namesake]).and_then(|roots| roots.open_token(&bytes)).map(drop);
     assert_eq!(foreign, Err(TokenError::Forged));
     for at in 0..bytes.len() {
         let mut torn = bytes.clone();
@@ -151,20 +164,20 @@ fn a_foreign_a_torn_and_a_replaced_root_are_told_apart_from_a_good_one() {
 
 #[test]
 fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
-    let many = vec![Right::to(write("")); RIGHTS_MAX + 1];
-    let refused = Token::grant(&root(1), agent(1), &many, &[2; 32]).map(drop);
+    let many = vec![Right::unlimited(write("")); RIGHTS_MAX + 1];
+    let refused = CapabilityToken::grant_rights(&root(1), agent(1), &many, &[2; 32]).map(drop);
     assert_eq!(refused, Err(TokenError::TooManyRights { found: RIGHTS_MAX + 1 }));
     let mut token = whole();
     for block in 1..BLOCKS_MAX {
         let fresh = [u8::try_from(block).expect("few"); 32];
-        token = token.narrow(None, &[Right::to(write(""))], &fresh).expect("within its bound");
+        token = token.narrow_rights(None, &[Right::unlimited(write(""))], &fresh).expect("within its bound");
     }
-    assert_eq!(token.check(&ask(agent(1), &write("a")), &none()), Ok(()));
-    let deeper = token.narrow(None, &[Right::to(write(""))], &[99; 32]).map(drop);
+    assert_eq!(token.check_access(&ask(agent(1), &write("a")), &none()), Ok(()));
+    let deeper = token.narrow_rights(None, &[Right::unlimited(write(""))], &[99; 32]).map(drop);
     assert_eq!(deeper, Err(TokenError::TooDeep));
-    let sealed = whole().sealed().expect("sealed");
-    assert_eq!(sealed.check(&ask(agent(1), &write("a")), &none()), Ok(()));
-    let appended = sealed.narrow(None, &[Right::to(write(""))], &[7; 32]).map(drop);
+    let sealed = whole().to_sealed().expect("sealed");
+    assert_eq!(sealed.check_access(&ask(agent(1), &write("a")), &none()), Ok(()));
+    let appended = sealed.narrow_rights(None, &[Right::unlimited(write(""))], &[7; 32]).map(drop);
     assert_eq!(appended, Err(TokenError::Sealed));
 }
 
@@ -172,7 +185,7 @@ fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
 fn what_a_stranger_appends_by_hand_is_no_block() {
     let key = KeyPair::from(&PrivateKey::from_bytes(&[1; 32], Algorithm::Ed25519).expect("a key"));
     let bytes = whole().to_bytes().expect("bytes");
-    let roots = Roots::new(vec![root(1).public()]).expect("one key");
+    let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");
     let check = "check if narrow($k, $p, $u, $m), asks($k), within($p), now($t), wall($w), $t < $u, $w <= $m";
     let own = format!("narrow(\"file:write\", \"docs\", 999, 999); {check}");
     for (code, is_own) in [
@@ -192,7 +205,7 @@ fn what_a_stranger_appends_by_hand_is_no_block() {
         let code = if code.ends_with(';') { code.to_owned() } else { format!("{code};") };
         let Ok(block) = BlockBuilder::new().code(&code) else { panic!("{code} is no Datalog") };
         let appended = token.append(block).and_then(|token| token.to_vec()).expect(&code);
-        let found = roots.open(&appended).map(drop);
+        let found = roots.open_token(&appended).map(drop);
         assert_eq!(found, if is_own { Ok(()) } else { Err(TokenError::Strange) }, "{code}");
     }
 }
@@ -345,7 +358,7 @@ proptest! {
         nodes in prop::collection::vec(node(), 1..8),
         questions in prop::collection::vec(question(), 8),
     ) {
-        let mut tokens: Vec<Token> = Vec::new();
+        let mut tokens: Vec<CapabilityToken> = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
             let rights: Vec<_> = node.lines.iter().map(|line| Right {
                 resource: line.known.resource(),
@@ -354,9 +367,9 @@ proptest! {
             }).collect();
             let fresh = [u8::try_from(index + 1).expect("few nodes"); 32];
             let token = if index == 0 {
-                Token::grant(&root(1), agent(node.holder.unwrap_or(1)), &rights, &fresh)
+                CapabilityToken::grant_rights(&root(1), agent(node.holder.unwrap_or(1)), &rights, &fresh)
             } else {
-                tokens[node.from % index].narrow(node.holder.map(agent), &rights, &fresh)
+                tokens[node.from % index].narrow_rights(node.holder.map(agent), &rights, &fresh)
             };
             tokens.push(token.expect("within every bound"));
         }
@@ -364,7 +377,7 @@ proptest! {
             .filter(|(node, _)| node.revoked)
             .filter_map(|(_, token)| token.revocation_ids().last().copied())
             .collect();
-        let roots = Roots::new(vec![root(1).public()]).expect("one key");
+        let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");
         for question in &questions {
             let node = question.node % nodes.len();
             let chain = chain(&nodes, node);
@@ -377,14 +390,14 @@ proptest! {
             let expected = holder == question.presenter
                 && chain.iter().all(|&at| !nodes[at].revoked && covers(at));
             let resource = question.known.resource();
-            let asked = Asked {
+            let asked = AccessRequest {
                 presenter: agent(question.presenter),
                 resource: &resource,
                 wall_ms: question.wall,
                 at: second(question.at),
             };
             let bytes = tokens[node].to_bytes().expect("bytes");
-            let found = roots.open(&bytes).expect("it is good").check(&asked, &revoked);
+            let found = roots.open_token(&bytes).expect("it is good").check_access(&asked, &revoked);
             prop_assert_eq!(found.is_ok(), expected, "{:?} of {:?}: {:?}", question, nodes, found);
         }
     }

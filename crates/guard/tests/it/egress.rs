@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::egress::{
-    Egress as _, Failure, LineLimits, Method, Oversized, Phase, Plan, Request, Route, header,
+    Egress as _, EgressClientConfig, EgressFault, EgressPurpose, EgressRequest, HttpMethod, LineLimits,
+    OversizedPart, TimeoutPhase, find_header,
 };
-use dromia_guard::egress::address::{Class, classify};
-use dromia_guard::{EgressConfig, GuardedEgress, Names as _};
+use dromia_guard::egress::address::{AddressClass, classify_address};
+use dromia_guard::{EgressConfig, GuardedEgress, NameResolver as _};
 
 use crate::server::{Reply, STALL, Server, Told, egress, get, granted, hello, http, limits, read, rule};
 
@@ -47,11 +48,11 @@ async fn a_name_is_looked_up_once_for_a_connection_and_what_it_says_later_is_jud
     let line = granted(&egress(&["127.0.0.1"], &names), limits());
     let url = format!("http://rebinding.example:{}/", allowed.port());
     let grants = on_port(allowed.port(), &["rebinding.example"]);
-    let response = line.send(get(&url, &grants)).await.expect("the first answer is opened");
+    let response = line.send_request(get(&url, &grants)).await.expect("the first answer is opened");
     assert_eq!(response.decisions[0].address, Some(ALLOWED.into()));
     assert_eq!(read(response).await.expect("it is whole"), "hello");
     assert_eq!(names.lookups(), 1, "what was judged is what was connected to");
-    let error = line.send(get(&url, &grants)).await.expect_err("the second answer is not");
+    let error = line.send_request(get(&url, &grants)).await.expect_err("the second answer is not");
     assert_eq!((rule(&error), error.is_sent), ("loopback address", false));
     assert_eq!((names.lookups(), allowed.connections(), forbidden.connections()), (2, 1, 0));
 }
@@ -111,7 +112,7 @@ async fn no_redirect_leads_inside() {
         let mut grants = on_port(allowed.port(), &hosts);
         grants.push("net:*".to_owned());
         let url = format!("http://127.0.0.1:{}/", allowed.port());
-        let error = line.send(get(&url, &grants)).await.expect_err(location);
+        let error = line.send_request(get(&url, &grants)).await.expect_err(location);
         assert_ne!(
             rule(&error),
             "default deny",
@@ -150,9 +151,9 @@ async fn an_ordinary_redirect_is_followed_and_each_hop_is_told() {
     let mut request =
         get(&format!("http://127.0.0.1:{}/old", server.port()), &on_port(server.port(), &["127.0.0.1"]));
     request.headers = vec![("authorization".to_owned(), "Bearer k".to_owned())];
-    let response = line.send(request).await.expect("it arrives");
+    let response = line.send_request(request).await.expect("it arrives");
     assert_eq!(response.url, format!("http://127.0.0.1:{}/new?a=1", server.port()));
-    assert_eq!((response.status, header(&response.headers, "x-shown")), (200, Some("yes")));
+    assert_eq!((response.status, find_header(&response.headers, "x-shown")), (200, Some("yes")));
     let told: Vec<_> =
         response.decisions.iter().map(|decision| (decision.allowed, decision.address)).collect();
     let here = Some(std::net::IpAddr::from(ALLOWED));
@@ -173,20 +174,20 @@ async fn another_host_is_told_no_credential_and_given_no_body() {
     let names = Arc::new(Told::new(&[("a.example", &[&["127.0.0.1"]]), ("b.example", &[&["127.0.0.1"]])]));
     let egress = egress(&["*.example"], &names);
     for (status, method, arrives) in [
-        ("302 Found", Method::Get, true),
-        ("307 Temporary", Method::Get, true),
-        ("302 Found", Method::Post, true),
-        ("303 See Other", Method::Put, true),
-        ("307 Temporary", Method::Post, false),
-        ("308 Permanent", Method::Put, false),
-        ("302 Found", Method::Delete, false),
+        ("302 Found", HttpMethod::Get, true),
+        ("307 Temporary", HttpMethod::Get, true),
+        ("302 Found", HttpMethod::Post, true),
+        ("303 See Other", HttpMethod::Put, true),
+        ("307 Temporary", HttpMethod::Post, false),
+        ("308 Permanent", HttpMethod::Put, false),
+        ("302 Found", HttpMethod::Delete, false),
     ] {
         let first = Server::at(ALLOWED, 0, redirect(status, location.clone())).await;
         let mut grants = on_port(first.port(), &["a.example"]);
         grants.extend(on_port(other.port(), &["b.example"]));
         let before = other.connections();
         let headers = [("authorization", "k"), ("cookie", "k"), ("x-api-key", "k"), ("accept", "text/plain")];
-        let request = Request {
+        let request = EgressRequest {
             method,
             url: format!("http://a.example:{}/", first.port()),
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
@@ -195,7 +196,7 @@ async fn another_host_is_told_no_credential_and_given_no_body() {
             share: String::new(),
             secrets: Vec::new(),
         };
-        let answer = granted(&egress, limits()).send(request).await;
+        let answer = granted(&egress, limits()).send_request(request).await;
         assert_eq!(answer.is_ok(), arrives, "{status} {method}: {answer:?}");
         assert_eq!(other.connections() - before, usize::from(arrives), "{status} {method}");
         if let Err(error) = answer {
@@ -219,22 +220,34 @@ async fn what_is_not_granted_or_not_opened_hears_nothing() {
     let literal = format!("http://127.0.0.1:{port}/");
     let named = format!("http://wiki.example:{port}/");
     for (opened, grant, method, url, refused) in [
-        ("", format!("net:127.0.0.1:{port}"), Method::Get, &literal, Some("loopback address")),
-        ("127.0.0.1", "net:127.0.0.1".to_owned(), Method::Get, &literal, Some("default deny")),
-        ("127.0.0.1", "net:*".to_owned(), Method::Get, &literal, Some("default deny")),
-        ("127.0.0.1", format!("net.read:127.0.0.1:{port}"), Method::Post, &literal, Some("default deny")),
-        ("127.0.0.1", format!("net.read:127.0.0.1:{port}"), Method::Get, &literal, None),
-        ("wiki.example", format!("net:wiki.example:{port}"), Method::Get, &named, None),
-        ("*.example", format!("net:*.example:{port}"), Method::Get, &named, None),
-        ("other.example", format!("net:wiki.example:{port}"), Method::Get, &named, Some("loopback address")),
-        ("wiki.example", format!("net:127.0.0.1:{port}"), Method::Get, &literal, Some("loopback address")),
-        ("10.0.0.0/8", format!("net:127.0.0.1:{port}"), Method::Get, &literal, Some("loopback address")),
+        ("", format!("net:127.0.0.1:{port}"), HttpMethod::Get, &literal, Some("loopback address")),
+        ("127.0.0.1", "net:127.0.0.1".to_owned(), HttpMethod::Get, &literal, Some("default deny")),
+        ("127.0.0.1", "net:*".to_owned(), HttpMethod::Get, &literal, Some("default deny")),
+        ("127.0.0.1", format!("net.read:127.0.0.1:{port}"), HttpMethod::Post, &literal, Some("default deny")),
+        ("127.0.0.1", format!("net.read:127.0.0.1:{port}"), HttpMethod::Get, &literal, None),
+        ("wiki.example", format!("net:wiki.example:{port}"), HttpMethod::Get, &named, None),
+        ("*.example", format!("net:*.example:{port}"), HttpMethod::Get, &named, None),
+        (
+            "other.example",
+            format!("net:wiki.example:{port}"),
+            HttpMethod::Get,
+            &named,
+            Some("loopback address"),
+        ),
+        (
+            "wiki.example",
+            format!("net:127.0.0.1:{port}"),
+            HttpMethod::Get,
+            &literal,
+            Some("loopback address"),
+        ),
+        ("10.0.0.0/8", format!("net:127.0.0.1:{port}"), HttpMethod::Get, &literal, Some("loopback address")),
     ] {
         let before = server.connections();
         let opened: Vec<_> = opened.split_whitespace().collect();
         let line = granted(&egress(&opened, &names), limits());
-        let request = Request { method, ..get(url, std::slice::from_ref(&grant)) };
-        match (line.send(request).await, refused) {
+        let request = EgressRequest { method, ..get(url, std::slice::from_ref(&grant)) };
+        match (line.send_request(request).await, refused) {
             (Ok(response), None) => assert_eq!(read(response).await.expect("it is whole"), "hello"),
             (Err(error), Some(refused)) => {
                 assert_eq!((rule(&error), error.is_sent), (refused, false), "{opened:?} {grant}");
@@ -250,7 +263,7 @@ async fn a_grant_for_everything_public_is_not_one_for_what_is_opened() {
     let names = Arc::new(Told::new(&[("wiki.example", &[&["127.0.0.1"]])]));
     let line = granted(&egress(&["wiki.example", "127.0.0.0/8"], &names), limits());
     for url in ["http://wiki.example/", "http://127.0.0.1/"] {
-        let error = line.send(get(url, &["net:*".to_owned()])).await.expect_err(url);
+        let error = line.send_request(get(url, &["net:*".to_owned()])).await.expect_err(url);
         assert_eq!(rule(&error), "loopback address", "{url}");
     }
 }
@@ -269,22 +282,29 @@ async fn a_door_of_this_server_is_closed_whatever_is_opened() {
             &on_port(port, &["127.0.0.1", "[::ffff:127.0.0.1]", "[::7f00:1]", host]),
         )
     };
-    line.send(ask("127.0.0.1", door.port())).await.expect("it is open before it is known to be a door");
+    line.send_request(ask("127.0.0.1", door.port()))
+        .await
+        .expect("it is open before it is known to be a door");
     for listens in [door.address, format!("0.0.0.0:{}", door.port()).parse().expect("an address")] {
         egress.keep_from(listens);
         let before = door.connections();
         for host in hosts {
-            let error = line.send(ask(host, door.port())).await.expect_err(host);
+            let error = line.send_request(ask(host, door.port())).await.expect_err(host);
             let found = rule(&error);
             assert!(["own door", "loopback address"].contains(&found), "{host}: {found}");
         }
         assert_eq!(door.connections(), before);
     }
-    line.send(ask("127.0.0.1", next.port())).await.expect("the next port is no door");
-    let plan = Plan { route: Route::Named(format!("http://127.0.0.1:{}/v1", door.port())), limits: limits() };
-    let named = egress.line(plan).expect("a line");
-    let error =
-        named.send(get(&format!("http://127.0.0.1:{}/v1", door.port()), &[])).await.expect_err("a door");
+    line.send_request(ask("127.0.0.1", next.port())).await.expect("the next port is no door");
+    let plan = EgressClientConfig {
+        route: EgressPurpose::Named(format!("http://127.0.0.1:{}/v1", door.port())),
+        limits: limits(),
+    };
+    let named = egress.open_client(plan).expect("a line");
+    let error = named
+        .send_request(get(&format!("http://127.0.0.1:{}/v1", door.port()), &[]))
+        .await
+        .expect_err("a door");
     assert_eq!(rule(&error), "own door");
 }
 
@@ -296,38 +316,55 @@ async fn a_line_to_a_named_server_reaches_it_and_nothing_else() {
     let base = format!("http://127.0.0.1:{}/v1", server.port());
     let egress = egress(&[], &names);
     let line = |url: &str, limits: LineLimits| {
-        egress.line(Plan { route: Route::Named(url.to_owned()), limits }).expect("a line")
+        egress
+            .open_client(EgressClientConfig { route: EgressPurpose::Named(url.to_owned()), limits })
+            .expect("a line")
     };
     let follows_none = LineLimits { redirects_max: 0, ..limits() };
-    let response =
-        line(&base, follows_none.clone()).send(get(&format!("{base}/x"), &[])).await.expect("reached");
+    let response = line(&base, follows_none.clone())
+        .send_request(get(&format!("{base}/x"), &[]))
+        .await
+        .expect("reached");
     assert_eq!(response.status, 302, "a redirect is its answer");
     assert_eq!(response.decisions[0].rule, "named by the configuration");
-    let error = line(&base, limits()).send(get(&format!("{base}/x"), &[])).await.expect_err("not followed");
+    let error =
+        line(&base, limits()).send_request(get(&format!("{base}/x"), &[])).await.expect_err("not followed");
     assert_eq!(rule(&error), "not the named server");
     let elsewhere = format!("http://127.0.0.1:{}/", other.port());
-    let error =
-        line(&base, limits()).send(get(&elsewhere, &["net:*".to_owned()])).await.expect_err("another");
+    let error = line(&base, limits())
+        .send_request(get(&elsewhere, &["net:*".to_owned()]))
+        .await
+        .expect_err("another");
     assert_eq!((rule(&error), other.connections()), ("not the named server", 0));
     // The name for this machine opens itself; any other name is opened by the operator or not at all.
     let local = format!("http://localhost:{}/", other.port());
-    line(&local, limits()).send(get(&local, &[])).await.expect("it is this machine");
+    line(&local, limits()).send_request(get(&local, &[])).await.expect("it is this machine");
     let api = format!("http://api.example:{}/", other.port());
-    let error = line(&api, limits()).send(get(&api, &[])).await.expect_err("it says that it is elsewhere");
+    let error =
+        line(&api, limits()).send_request(get(&api, &[])).await.expect_err("it says that it is elsewhere");
     assert_eq!(rule(&error), "loopback address");
     let config = EgressConfig {
         private_named: vec!["api.example".parse().expect("a name")],
         private_granted: Vec::new(),
     };
     let opened = GuardedEgress::new(config, Arc::clone(&names) as _);
-    let plan = Plan { route: Route::Named(api.clone()), limits: limits() };
-    let line = opened.line(plan).expect("a line");
-    assert_eq!(read(line.send(get(&api, &[])).await.expect("opened")).await.expect("whole"), "hello");
+    let plan = EgressClientConfig { route: EgressPurpose::Named(api.clone()), limits: limits() };
+    let line = opened.open_client(plan).expect("a line");
+    assert_eq!(read(line.send_request(get(&api, &[])).await.expect("opened")).await.expect("whole"), "hello");
     let line = granted(&opened, limits());
-    let error =
-        line.send(get(&api, &on_port(other.port(), &["api.example"]))).await.expect_err("not for agents");
+    let error = line
+        .send_request(get(&api, &on_port(other.port(), &["api.example"])))
+        .await
+        .expect_err("not for agents");
     assert_eq!(rule(&error), "loopback address");
-    assert!(egress.line(Plan { route: Route::Named("http://u:p@h/".to_owned()), limits: limits() }).is_err());
+    assert!(
+        egress
+            .open_client(EgressClientConfig {
+                route: EgressPurpose::Named("http://u:p@h/".to_owned()),
+                limits: limits()
+            })
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -335,52 +372,57 @@ async fn every_bound_is_kept() {
     let short = Duration::from_millis(150);
     let chunked = |piece: &str| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{piece}");
     let long = "x".repeat(2_000);
-    let table: [(&str, String, LineLimits, Failure); 10] = [
+    let table: [(&str, String, LineLimits, EgressFault); 10] = [
         (
             "a told length",
             http("200 OK", "", &long),
             LineLimits { response_bytes_max: 1_000, ..limits() },
-            Failure::TooLarge { part: Oversized::Response, bytes_max: 1_000 },
+            EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 1_000 },
         ),
         (
             "an untold length",
             chunked(&format!("7d0\r\n{long}\r\n7d0\r\n{long}\r\n{STALL}")),
             LineLimits { response_bytes_max: 3_000, ..limits() },
-            Failure::TooLarge { part: Oversized::Response, bytes_max: 3_000 },
+            EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 3_000 },
         ),
         (
             "headers",
             http("200 OK", &format!("x-long: {long}\r\n"), ""),
             LineLimits { header_bytes_max: 1_000, ..limits() },
-            Failure::TooLarge { part: Oversized::Headers, bytes_max: 1_000 },
+            EgressFault::TooLarge { part: OversizedPart::Headers, bytes_max: 1_000 },
         ),
-        ("packed", http("200 OK", "content-encoding: gzip\r\n", "x"), limits(), Failure::Packed),
+        ("packed", http("200 OK", "content-encoding: gzip\r\n", "x"), limits(), EgressFault::Packed),
         (
             "packed twice",
             http("200 OK", "content-encoding: identity, br\r\n", "x"),
             limits(),
-            Failure::Packed,
+            EgressFault::Packed,
         ),
         (
             "no head",
             STALL.to_owned(),
             LineLimits { first_byte: short, ..limits() },
-            Failure::Late(Phase::FirstByte),
+            EgressFault::Late(TimeoutPhase::FirstByte),
         ),
         (
             "a pause",
             chunked(&format!("1\r\nx\r\n{STALL}")),
             LineLimits { stall: short, ..limits() },
-            Failure::Late(Phase::Stall),
+            EgressFault::Late(TimeoutPhase::Stall),
         ),
         (
             "a pause that is longer than all",
             chunked(&format!("1\r\nx\r\n{STALL}")),
             LineLimits { total: short, ..limits() },
-            Failure::Late(Phase::Total),
+            EgressFault::Late(TimeoutPhase::Total),
         ),
-        ("garbage", "SSH-2.0-OpenSSH_9\r\n\r\n".to_owned(), limits(), Failure::Broken),
-        ("half", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned(), limits(), Failure::Broken),
+        ("garbage", "SSH-2.0-OpenSSH_9\r\n\r\n".to_owned(), limits(), EgressFault::Broken),
+        (
+            "half",
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned(),
+            limits(),
+            EgressFault::Broken,
+        ),
     ];
     let egress = egress(&["127.0.0.1"], &Arc::default());
     for (what, answer, limits, expected) in table {
@@ -388,7 +430,7 @@ async fn every_bound_is_kept() {
         let url = format!("http://127.0.0.1:{}/", server.port());
         let request = get(&url, &on_port(server.port(), &["127.0.0.1"]));
         let ended = tokio::time::timeout(Duration::from_secs(20), async {
-            match granted(&egress, limits).send(request).await {
+            match granted(&egress, limits).send_request(request).await {
                 Ok(response) => read(response).await.map(drop),
                 Err(error) => {
                     assert!(error.is_sent, "{what}: somebody got it");
@@ -409,10 +451,13 @@ async fn a_head_is_seen_though_its_body_is_not_wanted() {
         let egress = egress(&["127.0.0.1"], &Arc::default());
         let line = granted(&egress, limits());
         let request = get(&url, &on_port(server.port(), &["127.0.0.1"]));
-        let response = line.send(request.clone()).await.expect("it answers");
+        let response = line.send_request(request.clone()).await.expect("it answers");
         assert_eq!(response.status, 410);
         read(response).await.expect_err("nobody knows how long it would become");
-        let looked = line.send(Request { method: Method::Head, ..request }).await.expect("it answers");
+        let looked = line
+            .send_request(EgressRequest { method: HttpMethod::Head, ..request })
+            .await
+            .expect("it answers");
         assert_eq!(read(looked).await.expect("there is no body"), "");
     }
 }
@@ -424,18 +469,20 @@ async fn an_endless_way_and_a_long_request_end() {
     let url = format!("http://127.0.0.1:{}/", server.port());
     let grants = on_port(server.port(), &["127.0.0.1"]);
     let egress = egress(&["127.0.0.1"], &Arc::default());
-    let error = granted(&egress, limits()).send(get(&url, &grants)).await.expect_err("it goes on and on");
-    assert_eq!((error.failure, error.decisions.len()), (Failure::Redirects { max: 3 }, 4));
+    let error =
+        granted(&egress, limits()).send_request(get(&url, &grants)).await.expect_err("it goes on and on");
+    assert_eq!((error.failure, error.decisions.len()), (EgressFault::Redirects { max: 3 }, 4));
     assert_eq!(server.connections(), 4);
     let small = LineLimits { request_bytes_max: 3, header_bytes_max: 20, ..limits() };
     let line = granted(&egress, small);
-    let long = Request { method: Method::Post, body: Bytes::from_static(b"four"), ..get(&url, &grants) };
-    let error = line.send(long).await.expect_err("too long");
-    assert_eq!(error.failure, Failure::TooLarge { part: Oversized::Request, bytes_max: 3 });
+    let long =
+        EgressRequest { method: HttpMethod::Post, body: Bytes::from_static(b"four"), ..get(&url, &grants) };
+    let error = line.send_request(long).await.expect_err("too long");
+    assert_eq!(error.failure, EgressFault::TooLarge { part: OversizedPart::Request, bytes_max: 3 });
     let mut wide = get(&url, &grants);
     wide.headers = vec![("x-long".to_owned(), "y".repeat(20))];
-    let error = line.send(wide).await.expect_err("too long");
-    assert_eq!(error.failure, Failure::TooLarge { part: Oversized::Headers, bytes_max: 20 });
+    let error = line.send_request(wide).await.expect_err("too long");
+    assert_eq!(error.failure, EgressFault::TooLarge { part: OversizedPart::Headers, bytes_max: 20 });
     for (name, value) in [
         ("host", "127.0.0.2"),
         ("Content-Length", "0"),
@@ -446,8 +493,11 @@ async fn an_endless_way_and_a_long_request_end() {
     ] {
         let mut odd = get(&url, &grants);
         odd.headers = vec![(name.to_owned(), value.to_owned())];
-        let error = granted(&egress, limits()).send(odd).await.expect_err(name);
-        assert!(matches!(error.failure, Failure::Malformed { .. }) && !error.is_sent, "{name}: {error:?}");
+        let error = granted(&egress, limits()).send_request(odd).await.expect_err(name);
+        assert!(
+            matches!(error.failure, EgressFault::Malformed { .. }) && !error.is_sent,
+            "{name}: {error:?}"
+        );
     }
     assert_eq!(server.connections(), 4, "nothing of it went out");
 }
@@ -459,7 +509,7 @@ async fn only_encrypted_connections_are_made_where_that_is_asked_for() {
     let line = granted(&egress, LineLimits { https_only: true, ..limits() });
     let grants = on_port(server.port(), &["127.0.0.1"]);
     let url = format!("http://127.0.0.1:{}/", server.port());
-    let error = line.send(get(&url, &grants)).await.expect_err("in the clear");
+    let error = line.send_request(get(&url, &grants)).await.expect_err("in the clear");
     assert_eq!((rule(&error), server.connections()), ("https only", 0));
 }
 
@@ -472,7 +522,7 @@ async fn requests_beyond_the_room_wait_their_turn() {
     let grants = on_port(server.port(), &["127.0.0.1"]);
     let ask = || {
         let (line, request) = (Arc::clone(&line), get(&url, &grants));
-        tokio::spawn(async move { line.send(request).await.map(drop) })
+        tokio::spawn(async move { line.send_request(request).await.map(drop) })
     };
     let reached = |count: usize| {
         let server = &server;
@@ -499,13 +549,13 @@ async fn one_share_does_not_shut_another_out() {
     let egress = egress(&["127.0.0.1"], &Arc::default());
     let short = Duration::from_secs(2);
     let line = granted(&egress, LineLimits { requests_max: 4, total: short, ..limits() });
-    let ask = |port: u16, share: &str| Request {
+    let ask = |port: u16, share: &str| EgressRequest {
         share: share.to_owned(),
         ..get(&format!("http://127.0.0.1:{port}/"), &on_port(port, &["127.0.0.1"]))
     };
     let flood = (0..6).map(|_| {
         let (line, request) = (Arc::clone(&line), ask(silent.port(), "flooding"));
-        tokio::spawn(async move { line.send(request).await.map(drop) })
+        tokio::spawn(async move { line.send_request(request).await.map(drop) })
     });
     let flood: Vec<_> = flood.collect();
     tokio::time::timeout(Duration::from_secs(10), async {
@@ -515,7 +565,7 @@ async fn one_share_does_not_shut_another_out() {
     })
     .await
     .expect("its share goes out");
-    let response = line.send(ask(quick.port(), "other")).await.expect("there is room for another");
+    let response = line.send_request(ask(quick.port(), "other")).await.expect("there is room for another");
     assert_eq!(read(response).await.expect("it is whole"), "hello");
     assert_eq!(silent.connections(), 2, "half of the room is all that it gets");
     for asked in flood {
@@ -526,8 +576,8 @@ async fn one_share_does_not_shut_another_out() {
 #[tokio::test]
 async fn the_systems_names_know_this_machine() {
     let names = dromia_guard::SystemNames;
-    let found = names.resolve("localhost".to_owned()).await.expect("every system knows it");
-    assert!(found.iter().all(|address| classify(*address) == Class::Loopback), "{found:?}");
+    let found = names.resolve_name("localhost".to_owned()).await.expect("every system knows it");
+    assert!(found.iter().all(|address| classify_address(*address) == AddressClass::Loopback), "{found:?}");
     assert!(names.is_here(ALLOWED.into()));
     assert!(!names.is_here([203, 0, 113, 1].into()), "a documentation address is nobody's");
 }

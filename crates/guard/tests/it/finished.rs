@@ -7,25 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::approval::{Answered, Approval, ApprovalState};
+use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState};
 use dromia_contracts::capability::{
-    CAPABILITIES_MAX, Capabilities as _, Capability, CapabilityUse, NewCapability, approved_at,
+    CAPABILITIES_MAX, CapabilityRecord, CapabilityRegistry as _, CapabilityUse, NewCapability, approved_at,
 };
 use dromia_contracts::entry::{Entry, RunYielded};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::Usage;
-use dromia_contracts::plan::Standing;
+use dromia_contracts::model::TokenUsage;
+use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::runtime::{Clock as _, Runtime};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{
-    ApprovalAnswer, Batch, Mutation, NewEntry, Page, RunAppend, SessionOpen, Store,
+    ApprovalAnswer, Mutation, NewEntry, PageRequest, RunAppend, SessionOpen, Store, WriteBatch,
 };
 use dromia_contracts::{
     Actor, ApprovalId, CallId, CapabilityId, Digest, ErrorCode, Fault, RunId, approval, task,
 };
 use dromia_guard::{StoreCapabilities, StoreVault};
-use dromia_testkit::conformance::Scene;
+use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::{ManualClock, ReferenceStore, tokio_runtime_seeded};
 use jiff::SignedDuration;
 
@@ -38,7 +38,7 @@ const MOST: usize = CAPABILITIES_MAX / 4 * 3;
 const AT_ONCE: usize = 16;
 
 struct House {
-    scene: Scene,
+    scene: StoreScene,
     clock: ManualClock,
     capabilities: StoreCapabilities,
 }
@@ -47,7 +47,7 @@ impl House {
     /// A tenant without place for one more; its capabilities have no tasks yet.
     async fn full() -> Self {
         let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let clock = ManualClock::new();
         let runtime = Runtime { clock: Arc::new(clock.clone()), ..tokio_runtime_seeded(9) };
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
@@ -56,15 +56,15 @@ impl House {
         let numbers: Vec<_> = (0..MOST).collect();
         for numbers in numbers.chunks(200) {
             let put = |number: &usize| Mutation::CapabilityPut(house.row(*number));
-            let batch = numbers.iter().map(put).fold(house.scene.batch(), Batch::with);
-            house.scene.done(batch).await;
+            let batch = numbers.iter().map(put).fold(house.scene.new_batch(), WriteBatch::with_mutation);
+            house.scene.commit_done(batch).await;
         }
         house
     }
 
-    fn row(&self, number: usize) -> Capability {
+    fn row(&self, number: usize) -> CapabilityRecord {
         let age = i64::try_from(MOST - number).expect("few");
-        Capability {
+        CapabilityRecord {
             id: id(number),
             holder: self.scene.agent,
             parent: None,
@@ -73,7 +73,7 @@ impl House {
             until: None,
             wall_ms_max: None,
             token: Bytes::from_static(b"a token that does not open"),
-            by: self.scene.scope().actor().clone(),
+            by: self.scene.tenant_scope().actor().clone(),
             created_at: self.clock.now() - SignedDuration::from_secs(age),
             revoked_at: None,
         }
@@ -91,43 +91,43 @@ impl House {
             believes: false,
             importing: false,
         };
-        self.scene.done(self.scene.batch().with(Mutation::SessionOpen(open))).await;
+        self.scene.commit_done(self.scene.new_batch().with_mutation(Mutation::SessionOpen(open))).await;
         self.scene.session = session;
     }
 
     /// Begins the task of a capability.
     async fn begins(&mut self, number: usize) -> RunId {
-        let actor = self.scene.scope().actor().clone();
+        let actor = self.scene.tenant_scope().actor().clone();
         self.open(task::PLATFORM, id(number).to_string(), actor).await;
-        self.scene.turn(0).await
+        self.scene.begin_turn(0).await
     }
 
     /// The same, to its end.
     async fn finishes(&mut self, number: usize) -> RunId {
         let run = self.begins(number).await;
-        self.scene.replied(run, "webhook:tasks").await;
+        self.scene.commit_reply(run, "webhook:tasks").await;
         run
     }
 
     /// Has the last run stop at its limit.
     async fn yields(&self, run: RunId) {
-        let yielded = Entry::RunYielded(RunYielded { model_calls: 1, budget: None });
+        let yielded = Entry::RunYielded(RunYielded { model_calls: 1, budget: None, repeated: None });
         let head = RunHead {
             status: RunStatus::Yielded,
             wake_at: None,
             model_calls: 1,
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             cost_micros: 0,
         };
         let entries = vec![NewEntry { at: self.clock.now(), entry: yielded, body: None }];
         let append = RunAppend { run, epoch: 1, after: 2, entries, head };
-        self.scene.done(self.scene.batch().with(Mutation::RunAppend(append))).await;
+        self.scene.commit_done(self.scene.new_batch().with_mutation(Mutation::RunAppend(append))).await;
     }
 
     /// Has a run ask for an approval that it does not wait for.
-    async fn asks(&self, run: RunId, number: u8) -> Approval {
+    async fn asks(&self, run: RunId, number: u8) -> ApprovalRequest {
         let now = self.clock.now();
-        let approval = Approval {
+        let approval = ApprovalRequest {
             id: ApprovalId::from_bytes([number; 16]),
             agent: self.scene.agent,
             session: self.scene.session,
@@ -136,7 +136,7 @@ impl House {
             author: Actor::new("cli:ada"),
             hops: 0,
             context: Label::ACTOR_TEXT,
-            standing: Standing::default(),
+            standing: CallProvenance::default(),
             tool: "exec".to_owned(),
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([number; 32]),
@@ -155,12 +155,16 @@ impl House {
             answer: None,
             used_by: None,
         };
-        self.scene.done(self.scene.batch().with(Mutation::ApprovalAsk(Box::new(approval.clone())))).await;
+        self.scene
+            .commit_done(
+                self.scene.new_batch().with_mutation(Mutation::ApprovalAsk(Box::new(approval.clone()))),
+            )
+            .await;
         approval
     }
 
-    async fn answers(&self, approval: &Approval, approved: bool) {
-        let answered = Answered {
+    async fn answers(&self, approval: &ApprovalRequest, approved: bool) {
+        let answered = AnswerRecord {
             by: Actor::new("token:ops"),
             at: self.clock.now(),
             reason: String::new(),
@@ -168,7 +172,7 @@ impl House {
         };
         let from = ApprovalState::Waiting;
         let answer = ApprovalAnswer { approval: approval.id, from, approved, answered };
-        self.scene.done(self.scene.batch().with(Mutation::ApprovalAnswer(answer))).await;
+        self.scene.commit_done(self.scene.new_batch().with_mutation(Mutation::ApprovalAnswer(answer))).await;
     }
 
     async fn spawns(&self) -> Result<CapabilityId, Fault> {
@@ -180,15 +184,15 @@ impl House {
             until: None,
             wall_ms_max: None,
         };
-        self.capabilities.grant(self.scene.scope(), new).await.map(|made| made.id)
+        self.capabilities.grant_capability(self.scene.tenant_scope(), new).await.map(|made| made.id)
     }
 
     /// Which of these the store still has.
     async fn left(&self, numbers: &[usize]) -> Vec<usize> {
-        let mut page = Page::first(Page::<CapabilityId>::LIMIT_MAX);
+        let mut page = PageRequest::first_page(PageRequest::<CapabilityId>::LIMIT_MAX);
         let mut all = Vec::new();
         loop {
-            let scope = self.scene.scope();
+            let scope = self.scene.tenant_scope();
             let some = self.scene.store.capabilities(&scope, page).await.expect("a read");
             page.after = some.last().map(|last| last.id);
             let is_last = some.len() < page.limit;
@@ -241,8 +245,8 @@ async fn the_capability_of_an_open_task_never_gives_way() {
     let mut house = House::full().await;
     house.begins(1).await;
     house.finishes(2).await;
-    let waits = house.scene.put(house.scene.item_id());
-    house.scene.done(house.scene.batch().with(Mutation::InboxPut(waits))).await;
+    let waits = house.scene.put_input(house.scene.item_id());
+    house.scene.commit_done(house.scene.new_batch().with_mutation(Mutation::InboxPut(waits))).await;
     let run = house.finishes(3).await;
     house.asks(run, 3).await;
     let run = house.finishes(4).await;
@@ -253,7 +257,7 @@ async fn the_capability_of_an_open_task_never_gives_way() {
     house.answers(&called, false).await;
     let own = approved_at(called.id, Some(id(5)));
     house.open(approval::PLATFORM, own, called.author.clone()).await;
-    let (worker, of_worker) = (house.scene.turn(0).await, house.scene.session);
+    let (worker, of_worker) = (house.scene.begin_turn(0).await, house.scene.session);
     let open = [1, 2, 3, 4, 5];
     assert_eq!(code(house.spawns().await), Err(ErrorCode::InvalidRequest));
     assert_eq!(house.left(&open).await, open);
@@ -272,7 +276,7 @@ async fn the_capability_of_an_open_task_never_gives_way() {
 
     // The call that ran by itself has ended, and nobody answered the other one in time.
     house.scene.session = of_worker;
-    house.scene.replied(worker, "webhook:tasks").await;
+    house.scene.commit_reply(worker, "webhook:tasks").await;
     house.clock.advance(Duration::from_secs(601));
     assert_eq!(code(house.spawns().await), Ok(()));
     assert_eq!(house.left(&open).await, [1, 2, 4]);

@@ -5,7 +5,7 @@ mod audit;
 mod policy;
 mod token;
 
-use dromia_testkit::fuzz::{Property, corpus, holds, mutated};
+use dromia_testkit::fuzz::{Property, assert_holds, mutated, read_corpus};
 
 /// How many changed forms of each file are tried.
 const MUTATIONS: u64 = 32;
@@ -13,10 +13,10 @@ const MUTATIONS: u64 = 32;
 const MUTATIONS_OF_TOKENS: u64 = 8;
 
 fn tried(target: &str, property: Property, mutations: u64) {
-    for (name, seed) in corpus(target) {
-        holds(&format!("{target}/{name}"), property, &seed);
+    for (name, seed) in read_corpus(target) {
+        assert_holds(&format!("{target}/{name}"), property, &seed);
         for number in 0..mutations {
-            holds(&format!("{target}/{name}~{number}"), property, &mutated(&seed, number));
+            assert_holds(&format!("{target}/{name}~{number}"), property, &mutated(&seed, number));
         }
     }
 }
@@ -24,7 +24,7 @@ fn tried(target: &str, property: Property, mutations: u64) {
 #[test]
 fn no_change_of_a_token_allows_more() {
     tried("token", token::property, MUTATIONS_OF_TOKENS);
-    let made = corpus("token").iter().filter(|(_, seed)| token::is_made(seed)).count();
+    let made = read_corpus("token").iter().filter(|(_, seed)| token::is_made(seed)).count();
     assert!(made > 10, "{made} of the recipes make a token, so next to nothing was tried");
 }
 

@@ -4,30 +4,31 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::egress::{Method, Reaches};
-use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::egress::{EgressTarget, HttpMethod};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::past;
-use dromia_contracts::plan::{Planning, Standing};
-use dromia_contracts::sandbox::Network;
-use dromia_contracts::scope::{Actor, Authority};
-use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
-use dromia_guard::policy::{BROKEN, Call, Layer, PolicyText};
-use dromia_guard::{Grant, GrantGate, Layers, Policies};
+use dromia_contracts::plan::{CallProvenance, PlanContext};
+use dromia_contracts::sandbox::NetworkAccess;
+use dromia_contracts::scope::{Actor, ScopeAuthority};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall, ToolManifest};
+use dromia_guard::policy::{BROKEN, PolicyLayer, PolicyText, PolicyVerdict};
+use dromia_guard::{Grant, GrantGate, PolicyEngine, PolicyLayers};
+use dromia_testkit::answer_of;
 use proptest::prelude::*;
 
 /// The policy of every server; compiled once, as a server does.
-fn shipped() -> Policies {
-    static SHIPPED: LazyLock<Policies> =
-        LazyLock::new(|| Policies::built_in().expect("the shipped policy compiles"));
+fn shipped() -> PolicyEngine {
+    static SHIPPED: LazyLock<PolicyEngine> =
+        LazyLock::new(|| PolicyEngine::built_in().expect("the shipped policy compiles"));
     SHIPPED.clone()
 }
 
-fn judge(grants: &[String], action: &Planned) -> Verdict {
+fn judge(grants: &[String], action: &Planned) -> GateVerdict {
     let author = Actor::new("cli:ada");
-    let scope = Authority::claim()
-        .scope(TenantId::from_bytes([1; 16]), author.clone())
+    let scope = ScopeAuthority::claim()
+        .issue_scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
     let principal = Principal {
         scope: &scope,
@@ -35,12 +36,14 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
         grants,
         context: Label::PUBLIC_FACT,
         endorsed: &[],
-        plan: Planning::OPEN,
+        plan: PlanContext::OPEN,
     };
     let gate = GrantGate::new(shipped(), ["file.read", "file.write"]);
     match action {
-        Planned::Model(model) => gate.judge(principal, Action::Model { model }),
-        Planned::Reply => gate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
+        Planned::Model(model) => answer_of(gate.evaluate_action(principal, GateAction::Model { model })),
+        Planned::Reply => answer_of(
+            gate.evaluate_action(principal, GateAction::Reply { session: SessionId::from_bytes([3; 16]) }),
+        ),
         Planned::Tool(tool) => {
             let call = PreparedCall {
                 id: CallId { step: 1, index: 0 },
@@ -52,7 +55,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
                 network: None,
                 contents: None,
             };
-            gate.judge(principal, Action::Tool(&call))
+            answer_of(gate.evaluate_action(principal, GateAction::Tool(&call)))
         }
     }
 }
@@ -64,8 +67,8 @@ enum Planned {
     Reply,
 }
 
-fn allowed(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Allow { .. })
+fn allowed(verdict: &GateVerdict) -> bool {
+    matches!(verdict, GateVerdict::Allow { .. })
 }
 
 fn texts(grants: &[&str]) -> Vec<String> {
@@ -94,8 +97,8 @@ fn the_rule_is_the_grant_as_it_matches() {
         (texts(&[]), model("fast"), None),
     ] {
         match (judge(&grants, &action), rule) {
-            (Verdict::Allow { rule: found, .. }, Some(rule)) => assert_eq!(found, rule),
-            (Verdict::Deny { rule, reason, .. }, None) => {
+            (GateVerdict::Allow { rule: found, .. }, Some(rule)) => assert_eq!(found, rule),
+            (GateVerdict::Deny { rule, reason, .. }, None) => {
                 assert_eq!(rule, "default deny");
                 assert!(reason.contains("not granted"), "{reason}");
             }
@@ -114,10 +117,10 @@ fn what_a_session_was_told_before_is_read_without_a_grant_unless_somebody_says_n
         (texts(&["ask:file.*"]), "built in"),
     ] {
         let verdict = judge(&grants, &read);
-        assert!(matches!(&verdict, Verdict::Allow { rule: found, .. } if found == rule), "{verdict:?}");
+        assert!(matches!(&verdict, GateVerdict::Allow { rule: found, .. } if found == rule), "{verdict:?}");
     }
     let verdict = judge(&texts(&["deny:past.read"]), &read);
-    assert!(matches!(&verdict, Verdict::Deny { rule, .. } if rule == "policy permission"), "{verdict:?}");
+    assert!(matches!(&verdict, GateVerdict::Deny { rule, .. } if rule == "policy permission"), "{verdict:?}");
     assert!(!allowed(&judge(&texts(&[]), &Planned::Tool("past.readme".to_owned()))));
 }
 
@@ -136,7 +139,7 @@ fn grants_are_checked_against_the_tools_there_are() {
 #[test]
 fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
     let gate = GrantGate::new(shipped(), ["exec", "shell.execute"]).with_privileged(["exec".to_owned()]);
-    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let judged = |tool: &str, grants: &[&str]| {
         let call = PreparedCall {
             id: CallId { step: 1, index: 0 },
@@ -155,13 +158,13 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
             grants: &grants,
             context: Label::PUBLIC_FACT,
             endorsed: &[],
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
-        match gate.judge(principal, Action::Tool(&call)) {
-            Verdict::Allow { rule, .. }
-            | Verdict::Ask { rule, .. }
-            | Verdict::Delay { rule, .. }
-            | Verdict::Deny { rule, .. } => rule,
+        match answer_of(gate.evaluate_action(principal, GateAction::Tool(&call))) {
+            GateVerdict::Allow { rule, .. }
+            | GateVerdict::Ask { rule, .. }
+            | GateVerdict::Delay { rule, .. }
+            | GateVerdict::Deny { rule, .. } => rule,
         }
     };
     for (tool, grants, rule) in [
@@ -178,19 +181,20 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
 }
 
 /// What a gate whose server says this says about `file.write` of an agent with these grants.
-fn under(instance: &str, tenant: &str, grants: &[&str]) -> Verdict {
+fn under(instance: &str, tenant: &str, grants: &[&str]) -> GateVerdict {
     after(instance, tenant, grants, Label::ACTOR_TEXT)
 }
 
 /// The same after what has this label.
-fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdict {
+fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> GateVerdict {
     let layer = |name: &str, text: &str| {
         let text = format!("package dromia.policy\nimport rego.v1\n{text}");
-        Layer::compile(name, &[PolicyText { name: format!("{name}.rego"), text }]).expect("it compiles")
+        PolicyLayer::compile_layer(name, &[PolicyText { name: format!("{name}.rego"), text }])
+            .expect("it compiles")
     };
     let own = TenantId::from_bytes([1; 16]);
-    let policies = Policies::built_in().expect("the shipped policy compiles");
-    policies.replace(Layers {
+    let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
+    policies.replace_layers(PolicyLayers {
         instance: (!instance.is_empty()).then(|| layer("instance", instance)),
         tenants: [(own, tenant)]
             .into_iter()
@@ -198,7 +202,7 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
             .map(|(id, text)| (id, layer("tenant", text)))
             .collect(),
     });
-    let scope = Authority::claim().scope(own, Actor::new("cli:ada"));
+    let scope = ScopeAuthority::claim().issue_scope(own, Actor::new("cli:ada"));
     let grants = texts(grants);
     let principal = Principal {
         scope: &scope,
@@ -206,7 +210,7 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
         grants: &grants,
         context,
         endorsed: &[],
-        plan: Planning::OPEN,
+        plan: PlanContext::OPEN,
     };
     let call = PreparedCall {
         id: CallId { step: 1, index: 0 },
@@ -218,7 +222,7 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
         network: None,
         contents: None,
     };
-    GrantGate::new(policies, ["file.write"]).judge(principal, Action::Tool(&call))
+    answer_of(GrantGate::new(policies, ["file.write"]).evaluate_action(principal, GateAction::Tool(&call)))
 }
 
 const DENY: &str = r#"verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": "notes are closed"} if startswith(input.action.arguments.path, "notes/")"#;
@@ -267,19 +271,19 @@ fn each_layer_takes_away_and_none_gives() {
         (ALLOW, "", &["deny:file.write"], "default deny"),
     ] {
         match under(instance, tenant, grants) {
-            Verdict::Allow { rule: found, policy } => {
+            GateVerdict::Allow { rule: found, policy } => {
                 assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
                 assert!(policy.is_some(), "an allow names the policy");
             }
-            Verdict::Ask { rule: found, policy, .. } => {
+            GateVerdict::Ask { rule: found, policy, .. } => {
                 assert_eq!(format!("ask {found}"), rule, "{instance} {tenant} {grants:?}");
                 assert!(policy.is_some(), "an ask names the policy");
             }
-            Verdict::Delay { rule: found, policy, .. } => {
+            GateVerdict::Delay { rule: found, policy, .. } => {
                 assert_eq!(format!("delay {found}"), rule, "{instance} {tenant} {grants:?}");
                 assert!(policy.is_some(), "a delay names the policy");
             }
-            Verdict::Deny { rule: found, policy, .. } => {
+            GateVerdict::Deny { rule: found, policy, .. } => {
                 assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
                 assert_eq!(
                     policy.is_some(),
@@ -312,14 +316,16 @@ verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
     input.action.arguments[name] != "bob"
 }"#;
     let file = PolicyText { name: "manifest.rego".to_owned(), text: text.to_owned() };
-    let judged = |sink: Option<Sink>, to: &str| {
+    let judged = |sink: Option<EffectSink>, to: &str| {
         let roles = [("to".to_owned(), ArgumentRole::Destination)];
-        let manifest = |sink| ("crm.send".to_owned(), Manifest { sink, roles: roles.into() });
+        let manifest = |sink| ("crm.send".to_owned(), ToolManifest { sink, roles: roles.into() });
         // A policy of its own: a clone of the shipped one would hand these layers to the other tests.
-        let policies = Policies::built_in().expect("the shipped policy compiles").knowing(sink.map(manifest));
-        let instance = Layer::compile("instance", std::slice::from_ref(&file)).expect("it compiles");
-        policies.replace(Layers { instance: Some(instance), ..Layers::default() });
-        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+        let policies =
+            PolicyEngine::built_in().expect("the shipped policy compiles").with_manifests(sink.map(manifest));
+        let instance =
+            PolicyLayer::compile_layer("instance", std::slice::from_ref(&file)).expect("it compiles");
+        policies.replace_layers(PolicyLayers { instance: Some(instance), ..PolicyLayers::default() });
+        let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
         let grants = texts(&["crm.send"]);
         let context = Label::ACTOR_TEXT;
         let principal = Principal {
@@ -328,7 +334,7 @@ verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
             grants: &grants,
             context,
             endorsed: &[],
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
         let call = PreparedCall {
             id: CallId { step: 1, index: 0 },
@@ -340,10 +346,12 @@ verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
             network: None,
             contents: None,
         };
-        allowed(&GrantGate::new(policies, ["crm.send"]).judge(principal, Action::Tool(&call)))
+        allowed(&answer_of(
+            GrantGate::new(policies, ["crm.send"]).evaluate_action(principal, GateAction::Tool(&call)),
+        ))
     };
-    assert!(judged(Some(Sink::Outside), "bob") && !judged(Some(Sink::Outside), "eve"));
-    assert!(judged(Some(Sink::Inside), "eve") && judged(None, "eve"));
+    assert!(judged(Some(EffectSink::Outside), "bob") && !judged(Some(EffectSink::Outside), "eve"));
+    assert!(judged(Some(EffectSink::Inside), "eve") && judged(None, "eve"));
 }
 
 #[test]
@@ -352,11 +360,11 @@ fn a_policy_sees_which_arguments_are_endorsed() {
 import rego.v1
 verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "to" in input.action.endorsed"#;
     let file = PolicyText { name: "said.rego".to_owned(), text: text.to_owned() };
-    let instance = Layer::compile("instance", &[file]).expect("it compiles");
-    let policies = Policies::built_in().expect("the shipped policy compiles");
-    policies.replace(Layers { instance: Some(instance), ..Layers::default() });
+    let instance = PolicyLayer::compile_layer("instance", &[file]).expect("it compiles");
+    let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
+    policies.replace_layers(PolicyLayers { instance: Some(instance), ..PolicyLayers::default() });
     let gate = GrantGate::new(policies, ["crm.send"]);
-    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let (author, grants, context) = (scope.actor(), texts(&["crm.send"]), Label::OUTSIDE);
     for (endorsed, is_allowed) in [(&["cc", "to"][..], true), (&["cc"][..], false), (&[][..], false)] {
         let endorsed = texts(endorsed);
@@ -366,7 +374,7 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
             grants: &grants,
             context,
             endorsed: &endorsed,
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
         let call = PreparedCall {
             id: CallId { step: 1, index: 0 },
@@ -378,17 +386,22 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
             network: None,
             contents: None,
         };
-        assert_eq!(allowed(&gate.judge(principal, Action::Tool(&call))), is_allowed, "{endorsed:?}");
+        assert_eq!(
+            allowed(&answer_of(gate.evaluate_action(principal, GateAction::Tool(&call)))),
+            is_allowed,
+            "{endorsed:?}"
+        );
     }
 }
 
 #[test]
 fn what_cannot_be_undone_is_judged_as_the_operator_says() {
-    let judged = |word: Call, sink: Option<Sink>, effect: EffectClass| {
-        let manifest = |sink| ("crm.send".to_owned(), Manifest { sink, roles: BTreeMap::new() });
-        let policies = Policies::built_in().expect("the shipped policy compiles").about_irreversible(word);
-        let policies = policies.knowing(sink.map(manifest));
-        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let judged = |word: PolicyVerdict, sink: Option<EffectSink>, effect: EffectClass| {
+        let manifest = |sink| ("crm.send".to_owned(), ToolManifest { sink, roles: BTreeMap::new() });
+        let policies =
+            PolicyEngine::built_in().expect("the shipped policy compiles").about_irreversible(word);
+        let policies = policies.with_manifests(sink.map(manifest));
+        let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
         let (grants, context) = (texts(&["crm.send", "reply"]), Label::ACTOR_TEXT);
         let principal = Principal {
             scope: &scope,
@@ -396,7 +409,7 @@ fn what_cannot_be_undone_is_judged_as_the_operator_says() {
             grants: &grants,
             context,
             endorsed: &[],
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
         let call = PreparedCall {
             id: CallId { step: 1, index: 0 },
@@ -409,27 +422,32 @@ fn what_cannot_be_undone_is_judged_as_the_operator_says() {
             contents: None,
         };
         let gate = GrantGate::new(policies, ["crm.send"]);
-        let reply = gate.judge(principal, Action::Reply { session: SessionId::from_bytes([5; 16]) });
+        let reply = answer_of(
+            gate.evaluate_action(principal, GateAction::Reply { session: SessionId::from_bytes([5; 16]) }),
+        );
         assert!(allowed(&reply), "{word:?} speaks of calls: {reply:?}");
-        gate.judge(principal, Action::Tool(&call))
+        answer_of(gate.evaluate_action(principal, GateAction::Tool(&call)))
     };
-    let outside = Some(Sink::Outside);
+    let outside = Some(EffectSink::Outside);
     for effect in [EffectClass::Unkeyed, EffectClass::Keyed, EffectClass::Idempotent] {
         for sink in [outside, None] {
-            let delayed = judged(Call::Delay, sink, effect);
-            assert!(matches!(&delayed, Verdict::Delay { rule, .. } if rule == "irreversible"), "{delayed:?}");
-            let aborted = judged(Call::Deny, sink, effect);
-            assert!(matches!(&aborted, Verdict::Deny { rule, .. } if rule == "policy irreversible"));
-            assert!(allowed(&judged(Call::Allow, sink, effect)));
+            let delayed = judged(PolicyVerdict::Delay, sink, effect);
+            assert!(
+                matches!(&delayed, GateVerdict::Delay { rule, .. } if rule == "irreversible"),
+                "{delayed:?}"
+            );
+            let aborted = judged(PolicyVerdict::Deny, sink, effect);
+            assert!(matches!(&aborted, GateVerdict::Deny { rule, .. } if rule == "policy irreversible"));
+            assert!(allowed(&judged(PolicyVerdict::Allow, sink, effect)));
         }
     }
-    assert!(allowed(&judged(Call::Deny, outside, EffectClass::Pure)), "a look undoes nothing");
-    assert!(allowed(&judged(Call::Deny, Some(Sink::Inside), EffectClass::Unkeyed)));
-    let digest = |verdict: Verdict| match verdict {
-        Verdict::Allow { policy, .. } | Verdict::Delay { policy, .. } => policy,
+    assert!(allowed(&judged(PolicyVerdict::Deny, outside, EffectClass::Pure)), "a look undoes nothing");
+    assert!(allowed(&judged(PolicyVerdict::Deny, Some(EffectSink::Inside), EffectClass::Unkeyed)));
+    let digest = |verdict: GateVerdict| match verdict {
+        GateVerdict::Allow { policy, .. } | GateVerdict::Delay { policy, .. } => policy,
         other => panic!("{other:?}"),
     };
-    let (plain, delays) = (Call::Allow, Call::Delay);
+    let (plain, delays) = (PolicyVerdict::Allow, PolicyVerdict::Delay);
     assert_ne!(
         digest(judged(plain, outside, EffectClass::Pure)),
         digest(judged(delays, outside, EffectClass::Pure)),
@@ -439,12 +457,12 @@ fn what_cannot_be_undone_is_judged_as_the_operator_says() {
 
 #[test]
 fn only_a_call_can_be_put_off() {
-    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
-    let policies = Policies::built_in().expect("the shipped policy compiles");
+    let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
     let text = format!("package dromia.policy\nimport rego.v1\n{DELAY}");
     let file = PolicyText { name: "later.rego".to_owned(), text };
-    let instance = Layer::compile("instance", &[file]).expect("it compiles");
-    policies.replace(Layers { instance: Some(instance), ..Layers::default() });
+    let instance = PolicyLayer::compile_layer("instance", &[file]).expect("it compiles");
+    policies.replace_layers(PolicyLayers { instance: Some(instance), ..PolicyLayers::default() });
     let (grants, context) = (texts(&["reply", "model"]), Label::ACTOR_TEXT);
     let principal = Principal {
         scope: &scope,
@@ -452,14 +470,15 @@ fn only_a_call_can_be_put_off() {
         grants: &grants,
         context,
         endorsed: &[],
-        plan: Planning::OPEN,
+        plan: PlanContext::OPEN,
     };
     let gate = GrantGate::new(policies, ["exec"]);
-    for action in
-        [Action::Reply { session: SessionId::from_bytes([5; 16]) }, Action::Model { model: "scripted" }]
-    {
-        let verdict = gate.judge(principal, action);
-        assert!(matches!(&verdict, Verdict::Deny { rule, .. } if rule == "delay later"), "{verdict:?}");
+    for action in [
+        GateAction::Reply { session: SessionId::from_bytes([5; 16]) },
+        GateAction::Model { model: "scripted" },
+    ] {
+        let verdict = answer_of(gate.evaluate_action(principal, action));
+        assert!(matches!(&verdict, GateVerdict::Deny { rule, .. } if rule == "delay later"), "{verdict:?}");
     }
 }
 
@@ -469,7 +488,7 @@ fn a_policy_that_cannot_be_evaluated_denies() {
         [(ENDLESS, "time limit"), (NO_NUMBER, ""), (HUGE, "broke off"), (STRANGE, "a verdict has")]
     {
         for (instance, tenant) in [(broken, ""), ("", broken)] {
-            let Verdict::Deny { rule, reason, policy } = under(instance, tenant, &["file.write"]) else {
+            let GateVerdict::Deny { rule, reason, policy } = under(instance, tenant, &["file.write"]) else {
                 panic!("{broken} let it happen");
             };
             assert_eq!(rule, format!("policy {BROKEN}"), "{reason}");
@@ -481,10 +500,10 @@ fn a_policy_that_cannot_be_evaluated_denies() {
 #[test]
 fn another_policy_has_another_digest_and_other_tenants_have_none_of_it() {
     let digest = |instance, tenant| match under(instance, tenant, &["file.write"]) {
-        Verdict::Allow { policy, .. }
-        | Verdict::Ask { policy, .. }
-        | Verdict::Delay { policy, .. }
-        | Verdict::Deny { policy, .. } => policy.expect("it was asked"),
+        GateVerdict::Allow { policy, .. }
+        | GateVerdict::Ask { policy, .. }
+        | GateVerdict::Delay { policy, .. }
+        | GateVerdict::Deny { policy, .. } => policy.expect("it was asked"),
     };
     let all = [digest("", ""), digest(DENY, ""), digest("", DENY), digest(DENY, DENY)];
     for (index, one) in all.iter().enumerate() {
@@ -560,7 +579,7 @@ proptest! {
         grants in prop::collection::vec(grant(), 0..8),
         action in planned(),
     ) {
-        if let Verdict::Allow { rule, .. } = judge(&grants, &action) {
+        if let GateVerdict::Allow { rule, .. } = judge(&grants, &action) {
             let grant = rule.strip_prefix("grant ").expect("a rule names its grant");
             prop_assert!(grants.iter().any(|known| known == grant));
             prop_assert!(Grant::parse(grant).is_ok());
@@ -572,8 +591,12 @@ proptest! {
 fn a_program_stays_inside_where_it_is_known_to_be_given_no_way_out() {
     let roles = BTreeMap::from([("cwd".to_owned(), ArgumentRole::Object)]);
     let knowing = |word| {
-        let policies = Policies::built_in().expect("the shipped policy compiles").about_irreversible(word);
-        policies.knowing([("exec".to_owned(), Manifest { sink: Sink::Outside, roles: roles.clone() })])
+        let policies =
+            PolicyEngine::built_in().expect("the shipped policy compiles").about_irreversible(word);
+        policies.with_manifests([(
+            "exec".to_owned(),
+            ToolManifest { sink: EffectSink::Outside, roles: roles.clone() },
+        )])
     };
     let call = |tool: &str, network| PreparedCall {
         id: CallId { step: 1, index: 0 },
@@ -585,8 +608,8 @@ fn a_program_stays_inside_where_it_is_known_to_be_given_no_way_out() {
         network,
         contents: None,
     };
-    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
-    let standing = Standing::default();
+    let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let standing = CallProvenance::default();
     let judged = |word, grants: &[String], context, network| {
         let principal = Principal {
             scope: &scope,
@@ -594,37 +617,41 @@ fn a_program_stays_inside_where_it_is_known_to_be_given_no_way_out() {
             grants,
             context,
             endorsed: &[],
-            plan: standing.planning(),
+            plan: standing.plan_context(),
         };
-        GrantGate::new(knowing(word), ["exec"]).judge(principal, Action::Tool(&call("exec", network)))
+        answer_of(
+            GrantGate::new(knowing(word), ["exec"])
+                .evaluate_action(principal, GateAction::Tool(&call("exec", network))),
+        )
     };
-    let gate = GrantGate::new(knowing(Call::Allow), ["exec"]);
+    let gate = GrantGate::new(knowing(PolicyVerdict::Allow), ["exec"]);
     let (grants, asking) = (texts(&["exec"]), texts(&["exec", "ask:exec"]));
     for (network, sink) in [
-        (Some(Network::None), Sink::Inside),
-        (Some(Network::Proxy), Sink::Outside),
+        (Some(NetworkAccess::None), EffectSink::Inside),
+        (Some(NetworkAccess::Proxy), EffectSink::Outside),
         // Nobody looked.
-        (None, Sink::Outside),
+        (None, EffectSink::Outside),
     ] {
-        let is_inside = sink == Sink::Inside;
-        assert_eq!(gate.sink(&call("exec", network)), sink);
+        let is_inside = sink == EffectSink::Inside;
+        assert_eq!(gate.call_sink(&call("exec", network)), sink);
         assert_eq!(gate.is_irreversible(&call("exec", network)), !is_inside);
-        let verdict = judged(Call::Allow, &grants, Label::OUTSIDE, network);
+        let verdict = judged(PolicyVerdict::Allow, &grants, Label::OUTSIDE, network);
         match &verdict {
-            Verdict::Allow { .. } => assert!(is_inside, "{network:?}"),
-            Verdict::Ask { .. } => assert!(!is_inside, "{network:?}"),
+            GateVerdict::Allow { .. } => assert!(is_inside, "{network:?}"),
+            GateVerdict::Ask { .. } => assert!(!is_inside, "{network:?}"),
             other => panic!("{other:?}"),
         }
         // The file's word about what cannot be undone counts for those that others may see.
-        let aborted = judged(Call::Deny, &grants, Label::ACTOR_TEXT, network);
-        assert_eq!(matches!(aborted, Verdict::Deny { .. }), !is_inside, "{network:?} {aborted:?}");
+        let aborted = judged(PolicyVerdict::Deny, &grants, Label::ACTOR_TEXT, network);
+        assert_eq!(matches!(aborted, GateVerdict::Deny { .. }), !is_inside, "{network:?} {aborted:?}");
         // A word about the tool counts for all of them.
-        let asked = judged(Call::Allow, &asking, Label::OUTSIDE, network);
-        assert!(matches!(asked, Verdict::Ask { .. }), "{network:?} {asked:?}");
+        let asked = judged(PolicyVerdict::Allow, &asking, Label::OUTSIDE, network);
+        assert!(matches!(asked, GateVerdict::Ask { .. }), "{network:?} {asked:?}");
     }
     // A tool that nobody described is no program, whatever is said of it.
-    assert_eq!(gate.sink(&call("a.b", Some(Network::None))), Sink::Outside);
-    let reaches = Reaches { method: Method::Get, url: "https://h.example/".to_owned(), secrets: Vec::new() };
-    let reaching = PreparedCall { reaches: Some(reaches), ..call("exec", Some(Network::None)) };
-    assert_eq!(gate.sink(&reaching), Sink::Outside, "it says where it reaches out to");
+    assert_eq!(gate.call_sink(&call("a.b", Some(NetworkAccess::None))), EffectSink::Outside);
+    let reaches =
+        EgressTarget { method: HttpMethod::Get, url: "https://h.example/".to_owned(), secrets: Vec::new() };
+    let reaching = PreparedCall { reaches: Some(reaches), ..call("exec", Some(NetworkAccess::None)) };
+    assert_eq!(gate.call_sink(&reaching), EffectSink::Outside, "it says where it reaches out to");
 }

@@ -2,17 +2,21 @@
 //! of them through, and a gate without a guard lets those of that guard through, so each guard has an attempt that
 //! misses it.
 
+use std::future::ready;
+
+use dromia_contracts::BoxFuture;
 use dromia_contracts::digest::Digest;
-use dromia_contracts::egress::{Method, Reaches};
-use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::egress::{EgressTarget, HttpMethod};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
-use dromia_contracts::sandbox::Network;
-use dromia_contracts::scope::{Actor, Authority};
-use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
-use dromia_guard::policy::{Layer, PolicyText};
-use dromia_guard::{GrantGate, Layers, Policies};
+use dromia_contracts::plan::PlanContext;
+use dromia_contracts::sandbox::NetworkAccess;
+use dromia_contracts::scope::{Actor, ScopeAuthority};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall, ToolManifest};
+use dromia_guard::policy::{PolicyLayer, PolicyText};
+use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
+use dromia_testkit::answer_of;
 
 const TOOLS: [&str; 4] = ["broken.tool", "exec", "file.write", "http.request"];
 
@@ -42,16 +46,17 @@ fn tenant() -> TenantId {
 }
 
 /// A policy with those of the named layers.
-fn policies(names: &[&str]) -> Policies {
+fn policies(names: &[&str]) -> PolicyEngine {
     let layer = |name: &str, text: &str| {
         let file = PolicyText { name: format!("{name}.rego"), text: text.to_owned() };
-        Layer::compile(name, &[file]).expect("it compiles")
+        PolicyLayer::compile_layer(name, &[file]).expect("it compiles")
     };
-    let policies = Policies::built_in().expect("the shipped policy compiles");
+    let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
     let roles = [("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)];
     let roles = roles.map(|(name, role)| (name.to_owned(), role)).into();
-    let policies = policies.knowing([("exec".to_owned(), Manifest { sink: Sink::Outside, roles })]);
-    policies.replace(Layers {
+    let policies =
+        policies.with_manifests([("exec".to_owned(), ToolManifest { sink: EffectSink::Outside, roles })]);
+    policies.replace_layers(PolicyLayers {
         instance: names.contains(&"instance").then(|| layer("instance", INSTANCE)),
         tenants: names.contains(&"tenant").then(|| (tenant(), layer("tenant", TENANT))).into_iter().collect(),
     });
@@ -63,7 +68,7 @@ fn gate() -> GrantGate {
     GrantGate::new(policies(&["instance", "tenant"]), TOOLS).with_privileged(["exec".to_owned()])
 }
 
-fn call(tool: &str, arguments: &str, reaches: Option<Reaches>) -> PreparedCall {
+fn call(tool: &str, arguments: &str, reaches: Option<EgressTarget>) -> PreparedCall {
     PreparedCall {
         id: CallId { step: 1, index: 0 },
         tool: tool.to_owned(),
@@ -77,22 +82,22 @@ fn call(tool: &str, arguments: &str, reaches: Option<Reaches>) -> PreparedCall {
 }
 
 /// A call that starts a program, which is given this; nothing is what nobody said.
-fn run(network: Option<Network>) -> PreparedCall {
+fn run(network: Option<NetworkAccess>) -> PreparedCall {
     PreparedCall { network, ..call("exec", r#"{"argv":["make"],"cwd":"a"}"#, None) }
 }
 
 fn reaching(url: &str, secrets: &[&str]) -> PreparedCall {
     let secrets = secrets.iter().map(|&secret| secret.to_owned()).collect();
-    call("http.request", "{}", Some(Reaches { method: Method::Get, url: url.to_owned(), secrets }))
+    call("http.request", "{}", Some(EgressTarget { method: HttpMethod::Get, url: url.to_owned(), secrets }))
 }
 
 /// Judges for an agent with these grants, after nothing that anybody else said, and tells whether it may happen.
-fn may(gate: &dyn Gate, grants: &[&str], action: Action<'_>) -> bool {
+fn may(gate: &dyn Gate, grants: &[&str], action: GateAction<'_>) -> bool {
     may_after(gate, grants, action, Label::PUBLIC_FACT)
 }
 
-fn may_after(gate: &dyn Gate, grants: &[&str], action: Action<'_>, context: Label) -> bool {
-    let scope = Authority::claim().scope(tenant(), Actor::new("cli:ada"));
+fn may_after(gate: &dyn Gate, grants: &[&str], action: GateAction<'_>, context: Label) -> bool {
+    let scope = ScopeAuthority::claim().issue_scope(tenant(), Actor::new("cli:ada"));
     let scope = scope.narrowed_to(AgentId::from_bytes([2; 16]));
     let grants: Vec<String> = grants.iter().map(|&grant| grant.to_owned()).collect();
     let principal = Principal {
@@ -101,9 +106,9 @@ fn may_after(gate: &dyn Gate, grants: &[&str], action: Action<'_>, context: Labe
         grants: &grants,
         context,
         endorsed: &[],
-        plan: Planning::OPEN,
+        plan: PlanContext::OPEN,
     };
-    matches!(gate.judge(principal, action), Verdict::Allow { .. })
+    matches!(answer_of(gate.evaluate_action(principal, action)), GateVerdict::Allow { .. })
 }
 
 /// Tries what one guard each stops, and names the guards that let something through.
@@ -124,23 +129,23 @@ fn let_through(gate: &dyn Gate) -> Vec<&'static str> {
     ];
     let mut through: Vec<_> = calls
         .iter()
-        .filter(|(_, grants, call)| may(gate, grants, Action::Tool(call)))
+        .filter(|(_, grants, call)| may(gate, grants, GateAction::Tool(call)))
         .map(|(guard, ..)| *guard)
         .collect();
-    if may(gate, &["reply", "model:slow"], Action::Model { model: "fast" }) {
+    if may(gate, &["reply", "model:slow"], GateAction::Model { model: "fast" }) {
         through.push("grants of models");
     }
-    if may(gate, &["model"], Action::Reply { session: SessionId::from_bytes([3; 16]) }) {
+    if may(gate, &["model"], GateAction::Reply { session: SessionId::from_bytes([3; 16]) }) {
         through.push("grants of replies");
     }
-    for network in [Some(Network::Proxy), None] {
+    for network in [Some(NetworkAccess::Proxy), None] {
         let program = run(network);
-        if may_after(gate, &["exec", "privileged:exec"], Action::Tool(&program), Label::OUTSIDE) {
+        if may_after(gate, &["exec", "privileged:exec"], GateAction::Tool(&program), Label::OUTSIDE) {
             through.push("ways out");
         }
     }
     for (guard, path) in [("labels", "mail/a"), ("endorsements", "sent/a")] {
-        if may_after(gate, &["file.write"], Action::Tool(&write(path)), Label::OUTSIDE) {
+        if may_after(gate, &["file.write"], GateAction::Tool(&write(path)), Label::OUTSIDE) {
             through.push(guard);
         }
     }
@@ -182,8 +187,8 @@ impl Planted {
 }
 
 impl Gate for Planted {
-    fn sink(&self, call: &PreparedCall) -> Sink {
-        self.gate.sink(call)
+    fn call_sink(&self, call: &PreparedCall) -> EffectSink {
+        self.gate.call_sink(call)
     }
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
@@ -194,24 +199,33 @@ impl Gate for Planted {
         self.gate.check_grants(grants)
     }
 
-    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
+    fn evaluate_action<'a>(
+        &'a self,
+        principal: Principal<'a>,
+        action: GateAction<'a>,
+    ) -> BoxFuture<'a, GateVerdict> {
         let read = principal.grants.iter().filter(|grant| !grant.starts_with(self.ignores)).cloned();
         let grants: Vec<String> = read.chain(self.adds.iter().map(|&grant| grant.to_owned())).collect();
         let context = if self.hides_labels { Label::PUBLIC_FACT } else { principal.context };
         let endorsed = if self.endorses { vec!["path".to_owned()] } else { principal.endorsed.to_vec() };
         let principal = Principal { grants: &grants, context, endorsed: &endorsed, ..principal };
         let confined = match action {
-            Action::Tool(call) if self.confines && call.network.is_some() => {
-                Some(PreparedCall { network: Some(Network::None), ..call.clone() })
+            GateAction::Tool(call) if self.confines && call.network.is_some() => {
+                Some(PreparedCall { network: Some(NetworkAccess::None), ..call.clone() })
             }
-            Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => None,
+            GateAction::Tool(_) | GateAction::Model { .. } | GateAction::Reply { .. } => None,
         };
-        let action = confined.as_ref().map_or(action, Action::Tool);
-        match self.gate.judge(principal, action) {
-            Verdict::Ask { rule, policy, .. } if self.overrules == "ask" => Verdict::Allow { rule, policy },
-            Verdict::Deny { rule, policy, .. } if rule == self.overrules => Verdict::Allow { rule, policy },
+        let action = confined.as_ref().map_or(action, GateAction::Tool);
+        let judged = answer_of(self.gate.evaluate_action(principal, action));
+        Box::pin(ready(match judged {
+            GateVerdict::Ask { rule, policy, .. } if self.overrules == "ask" => {
+                GateVerdict::Allow { rule, policy }
+            }
+            GateVerdict::Deny { rule, policy, .. } if rule == self.overrules => {
+                GateVerdict::Allow { rule, policy }
+            }
             verdict => verdict,
-        }
+        }))
     }
 }
 
@@ -221,12 +235,12 @@ fn the_gate_lets_nothing_through_that_one_guard_stops() {
     assert_eq!(let_through(&Planted::of(gate())), Vec::<&str>::new(), "nothing is unplugged yet");
     // Beside each attempt stands one that may happen, so a gate that denies everything would not pass.
     let write = call("file.write", r#"{"path":"a"}"#, None);
-    assert!(may(&gate(), &["file.write"], Action::Tool(&write)));
-    assert!(may(&gate(), &["exec", "privileged:exec"], Action::Tool(&call("exec", "{}", None))));
+    assert!(may(&gate(), &["file.write"], GateAction::Tool(&write)));
+    assert!(may(&gate(), &["exec", "privileged:exec"], GateAction::Tool(&call("exec", "{}", None))));
     let asked = reaching("https://h.example/", &["a"]);
-    assert!(may(&gate(), &["http.request", "net:h.example", "secret:a"], Action::Tool(&asked)));
-    assert!(may(&gate(), &["model:fast"], Action::Model { model: "fast" }));
-    assert!(may(&gate(), &["reply"], Action::Reply { session: SessionId::from_bytes([3; 16]) }));
+    assert!(may(&gate(), &["http.request", "net:h.example", "secret:a"], GateAction::Tool(&asked)));
+    assert!(may(&gate(), &["model:fast"], GateAction::Model { model: "fast" }));
+    assert!(may(&gate(), &["reply"], GateAction::Reply { session: SessionId::from_bytes([3; 16]) }));
 }
 
 #[test]
@@ -296,9 +310,12 @@ fn a_gate_that_hides_labels_from_its_policy_is_caught() {
 /// Planted fault: a gate for which every program stays in its workspace, whatever it is given.
 #[test]
 fn a_program_with_a_way_out_that_counts_as_inside_is_caught() {
-    let closed = run(Some(Network::None));
+    let closed = run(Some(NetworkAccess::None));
     let grants = ["exec", "privileged:exec"];
-    assert!(may_after(&gate(), &grants, Action::Tool(&closed), Label::OUTSIDE), "it has none, so it may run");
+    assert!(
+        may_after(&gate(), &grants, GateAction::Tool(&closed), Label::OUTSIDE),
+        "it has none, so it may run"
+    );
     assert_eq!(let_through(&Planted { confines: true, ..Planted::of(gate()) }), ["ways out"]);
 }
 

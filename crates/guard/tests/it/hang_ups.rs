@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::runtime::{Runtime, Spawn};
+use dromia_contracts::runtime::{Runtime, TaskSpawner};
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::{Leaks as _, NewSecret, SecretValue, Vault as _};
+use dromia_contracts::vault::{LeakDetector as _, NewSecret, SecretValue, Vault as _};
 use dromia_guard::StoreVault;
-use dromia_testkit::conformance::Scene;
+use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::{FaultyStore, ReferenceStore, tokio_runtime};
 
 use crate::vault::Keys;
@@ -36,7 +36,7 @@ pub(crate) async fn hang_up_on<T>(store: &FaultyStore, call: impl Future<Output 
 #[derive(Debug)]
 struct Nowhere;
 
-impl Spawn for Nowhere {
+impl TaskSpawner for Nowhere {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         drop(task);
     }
@@ -45,7 +45,7 @@ impl Spawn for Nowhere {
 /// Changes a secret that is looked for, hangs up, and tells whether the new value is found in a text long after.
 async fn is_found(runtime: Runtime) -> bool {
     let store = Arc::new(FaultyStore::new(Arc::new(ReferenceStore::new())));
-    let scene = Scene::open(Arc::clone(&store) as Arc<dyn Store>, 1).await;
+    let scene = StoreScene::open_scene(Arc::clone(&store) as Arc<dyn Store>, 1).await;
     let vault = StoreVault::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Keys(7)), runtime);
     let value = |text: &str| SecretValue::new(text.to_owned()).expect("a value");
     let new = NewSecret {
@@ -54,14 +54,14 @@ async fn is_found(runtime: Runtime) -> bool {
         host: "api.example.com".to_owned(),
         placement: "bearer".parse().expect("a placement"),
     };
-    vault.set(scene.scope(), new).await.expect("it is set");
-    assert_eq!(vault.find(&scene.scope(), BEFORE.as_bytes()).await.expect("it looks").len(), 1);
-    hang_up_on(&store, vault.rotate(scene.scope(), "github".to_owned(), value(AFTER))).await;
+    vault.set_secret(scene.tenant_scope(), new).await.expect("it is set");
+    assert_eq!(vault.scan_text(&scene.tenant_scope(), BEFORE.as_bytes()).await.expect("it looks").len(), 1);
+    hang_up_on(&store, vault.rotate_secret(scene.tenant_scope(), "github".to_owned(), value(AFTER))).await;
     // What is left of the call has one step to go, and nobody but this test to wait for.
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    vault.find(&scene.scope(), AFTER.as_bytes()).await.expect("it looks").len() == 1
+    vault.scan_text(&scene.tenant_scope(), AFTER.as_bytes()).await.expect("it looks").len() == 1
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod hang_ups;
 mod network;
 mod plan;
 mod policy;
+mod policy_workers;
 mod reach;
 mod rights;
 mod server;

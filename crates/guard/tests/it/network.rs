@@ -62,7 +62,7 @@ fn nothing_inside_hears_anything_where_every_address_answers() {
                 let line = granted(&egress, limits());
                 for (url, address) in BENIGN {
                     let [_, grants] = covering(url);
-                    let response = line.send(get(url, &grants)).await.expect(url);
+                    let response = line.send_request(get(url, &grants)).await.expect(url);
                     assert_eq!(read(response).await.expect("it is whole"), "hello", "{url}");
                     assert_eq!(world.take_heard(), [(ip(address), 80)], "{url}");
                 }
@@ -70,7 +70,7 @@ fn nothing_inside_hears_anything_where_every_address_answers() {
                 let spellings = spellings();
                 for url in &spellings {
                     for grants in covering(url) {
-                        let error = line.send(get(url, &grants)).await.expect_err(url);
+                        let error = line.send_request(get(url, &grants)).await.expect_err(url);
                         assert!(!error.is_sent, "{url:?}: {error:?}");
                     }
                 }
@@ -81,7 +81,7 @@ fn nothing_inside_hears_anything_where_every_address_answers() {
                 for (number, location) in locations().iter().enumerate() {
                     let [mut grants, named] = covering(location);
                     grants.extend(named);
-                    match line.send(get(&redirecting(number), &grants)).await {
+                    match line.send_request(get(&redirecting(number), &grants)).await {
                         // What names no host stays at its own.
                         Ok(response) => {
                             assert!(response.url.starts_with(&format!("http://{PUBLIC}/")), "{location}");
@@ -100,8 +100,8 @@ fn nothing_inside_hears_anything_where_every_address_answers() {
                 // The name's second answer leads inside.
                 let url = "http://rebinding.example/";
                 let [_, grants] = covering(url);
-                line.send(get(url, &grants)).await.expect("its first answer is public");
-                let error = line.send(get(url, &grants)).await.expect_err("its second is not");
+                line.send_request(get(url, &grants)).await.expect("its first answer is public");
+                let error = line.send_request(get(url, &grants)).await.expect_err("its second is not");
                 assert_eq!(rule(&error), "metadata address");
                 assert_eq!(world.take_heard(), [(ip(PUBLIC), 80)]);
             });

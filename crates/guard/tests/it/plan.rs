@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::gate::{Gate as _, GateAction, GateVerdict, Principal};
 use dromia_contracts::id::{CallId, TenantId};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::{Planning, Standing};
-use dromia_contracts::scope::{Actor, Authority};
-use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
-use dromia_guard::policy::{Layer, PolicyText, run_tests};
-use dromia_guard::{GrantGate, Layers, Policies};
+use dromia_contracts::plan::{CallProvenance, PlanContext};
+use dromia_contracts::scope::{Actor, ScopeAuthority};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall, ToolManifest};
+use dromia_guard::policy::{PolicyLayer, PolicyText, run_tests};
+use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
+use dromia_testkit::answer_of;
 
 const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
 const ENDORSED_TESTS: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed_test.rego");
@@ -25,14 +26,14 @@ fn file(name: &str, text: &str) -> PolicyText {
 }
 
 /// Judges a payment to somebody whom its actor named, under the shipped policy, one of the evaluation, and one more.
-fn judge(more: &str, context: Label, plan: Planning<'_>) -> Verdict {
+fn judge(more: &str, context: Label, plan: PlanContext<'_>) -> GateVerdict {
     let roles = BTreeMap::from([("to".to_owned(), ArgumentRole::Destination)]);
-    let manifest = ("bank.pay".to_owned(), Manifest { sink: Sink::Outside, roles });
-    let policies = Policies::built_in().expect("the shipped policy compiles").knowing([manifest]);
+    let manifest = ("bank.pay".to_owned(), ToolManifest { sink: EffectSink::Outside, roles });
+    let policies = PolicyEngine::built_in().expect("the shipped policy compiles").with_manifests([manifest]);
     let files = [file("endorsed.rego", ENDORSED), file("more.rego", more)];
-    let instance = Layer::compile("instance", &files).expect("it compiles");
-    policies.replace(Layers { instance: Some(instance), ..Layers::default() });
-    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let instance = PolicyLayer::compile_layer("instance", &files).expect("it compiles");
+    policies.replace_layers(PolicyLayers { instance: Some(instance), ..PolicyLayers::default() });
+    let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let (grants, endorsed) = (["bank.pay".to_owned()], ["to".to_owned()]);
     let principal = Principal {
         scope: &scope,
@@ -52,21 +53,21 @@ fn judge(more: &str, context: Label, plan: Planning<'_>) -> Verdict {
         network: None,
         contents: None,
     };
-    GrantGate::new(policies, ["bank.pay"]).judge(principal, Action::Tool(&call))
+    answer_of(GrantGate::new(policies, ["bank.pay"]).evaluate_action(principal, GateAction::Tool(&call)))
 }
 
 /// The rule that asks, if one does.
-fn asks(verdict: &Verdict) -> Option<&str> {
+fn asks(verdict: &GateVerdict) -> Option<&str> {
     match verdict {
-        Verdict::Ask { rule, .. } => Some(rule),
-        Verdict::Allow { .. } => None,
-        Verdict::Delay { rule, .. } => panic!("{rule} puts it off"),
-        Verdict::Deny { rule, reason, .. } => panic!("{rule} denies: {reason}"),
+        GateVerdict::Ask { rule, .. } => Some(rule),
+        GateVerdict::Allow { .. } => None,
+        GateVerdict::Delay { rule, .. } => panic!("{rule} puts it off"),
+        GateVerdict::Deny { rule, reason, .. } => panic!("{rule} denies: {reason}"),
     }
 }
 
-fn frozen(in_plan: bool, tools: &[String]) -> Planning<'_> {
-    Planning { frozen: true, in_plan, tools }
+fn frozen(in_plan: bool, tools: &[String]) -> PlanContext<'_> {
+    PlanContext { frozen: true, in_plan, tools, ..PlanContext::OPEN }
 }
 
 #[test]
@@ -83,11 +84,11 @@ fn a_call_outside_of_a_frozen_plan_is_asked_about_whatever_its_actor_named() {
         (Label::OUTSIDE, frozen(true, &tools), None),
         (Label::OUTSIDE, frozen(false, &tools), Some("unplanned")),
         (Label::OUTSIDE, frozen(false, &[]), Some("unplanned")),
-        (Label::OUTSIDE, Standing::default().planning(), Some("unplanned")),
+        (Label::OUTSIDE, CallProvenance::default().plan_context(), Some("unplanned")),
         // What is told may be clean again after a takeover; the plan stays what it was.
         (Label::ACTOR_TEXT, frozen(false, &tools), Some("unplanned")),
         (Label::ACTOR_TEXT, frozen(true, &tools), None),
-        (Label::ACTOR_TEXT, Planning::OPEN, None),
+        (Label::ACTOR_TEXT, PlanContext::OPEN, None),
     ] {
         assert_eq!(asks(&judge(NOTHING, context, plan)), rule, "{context} {plan:?}");
     }

@@ -1,21 +1,22 @@
 //! Policies are refused when they are read, with the place, and the shipped one keeps its own tests.
 
-use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::gate::{GateAction, Principal};
 use dromia_contracts::id::{AgentId, SessionId, TenantId};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
-use dromia_contracts::scope::{Actor, Authority, Scope};
+use dromia_contracts::plan::PlanContext;
+use dromia_contracts::scope::{Actor, Scope, ScopeAuthority};
 use dromia_guard::policy::{
-    BYTES_MAX, Call, DEFAULT, DEFAULT_TESTS, FILES_MAX, FileRules, Layer, Layers, Policies, PolicyProblem,
-    PolicyText, run_tests,
+    BYTES_MAX, DEFAULT, DEFAULT_TESTS, DEPTH_MAX, FILES_MAX, FileRules, PolicyEngine, PolicyLayer,
+    PolicyLayers, PolicyProblem, PolicyText, PolicyVerdict, run_tests,
 };
+use dromia_testkit::answer_of;
 
 fn file(name: &str, text: &str) -> PolicyText {
     PolicyText { name: name.to_owned(), text: text.to_owned() }
 }
 
 fn problem(text: &str) -> PolicyProblem {
-    Layer::compile("instance", &[file("own.rego", text)]).expect_err(text)
+    PolicyLayer::compile_layer("instance", &[file("own.rego", text)]).expect_err(text)
 }
 
 const HEAD: &str = "package dromia.policy\nimport rego.v1\n";
@@ -45,15 +46,32 @@ fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
         ("\tnot is_vouched_for\n\tnot input.action.in_plan\n", "\tnot input.action.in_plan\n"),
         ("\tnot input.action.in_plan\n", ""),
         ("left_open contains \"credential\"\n", ""),
-        ("left_open contains \"object\" if not leads_somewhere", ""),
-        (" if not leads_somewhere", ""),
+        ("left_open contains \"amount\"\n", ""),
+        ("left_open contains \"object\"\n", ""),
+        ("\trole in {\"amount\", \"object\"}\n", ""),
+        ("\tname in input.action.planned\n}", "\tfalse\n}"),
+        ("is_bound(name, _) if name in input.action.endorsed\n", ""),
+        ("planned_was := concat(\"\", [\"; planned was \", bounds])", "planned_was := \"\""),
+        ("\tcount(unsaid_text) > 0\n\tinput.context.sensitivity", "\tinput.context.sensitivity"),
+        ("\tinput.context.sensitivity == \"high\"\n", ""),
+        ("\tcount(input.action.uncarried) > 0\n", ""),
+        ("\tnot name in input.action.planned\n", ""),
+        ("\tis_given(name)\n\tnot name in input", "\tnot name in input"),
+        ("\tis_given(name)\n}", "}"),
+        ("\tcould_lead\n", ""),
+        ("\tnot leads_somewhere\n\tcount(unsaid_text) > 0\n", "\tnot leads_somewhere\n"),
+        ("\tnot leads_somewhere\n", ""),
         ("left_open contains \"payload\" if input.action.network\n", ""),
         ("\tinput.action.sink == \"outside\"\n", ""),
-        ("\tinput.action.effect != \"pure\"\n", ""),
-        ("\tmay_be_misled\n\tnot is_vouched_for\n\tcount", "\tnot is_vouched_for\n\tcount"),
-        ("\tnot is_vouched_for\n\tcount", "\tcount"),
+        ("\tinput.action.effect != \"pure\"\n\tcount(left", "\tcount(left"),
+        ("\tinput.action.effect != \"pure\"\n\tcould", "\tcould"),
+        ("\tmay_be_misled\n\tnot is_vouched_for\n}", "\tnot is_vouched_for\n}"),
+        ("\tnot is_vouched_for\n}", "}"),
         ("\tnot name in input.action.endorsed\n", ""),
-        ("\tnot object.get(input.action.arguments, name, null) in {null, []}\n", ""),
+        (
+            "is_given(name) if not object.get(input.action.arguments, name, null) in {null, [], \"\"}",
+            "is_given(_) if true",
+        ),
         ("\tinput.action.irreversible\n", "\ttrue\n"),
         ("\thas_capability\n\tis_known\n", "\tfalse\n"),
         ("input.version == 1", "input.version > 0"),
@@ -154,8 +172,9 @@ fn what_only_some_questions_break_is_found_by_the_samples() {
             "a call of ",
         ),
     ] {
-        let layer = Layer::compile("instance", &[file("own.rego", &beside(rule))]).expect("it compiles");
-        let found = layer.probe().expect_err(rule);
+        let layer =
+            PolicyLayer::compile_layer("instance", &[file("own.rego", &beside(rule))]).expect("it compiles");
+        let found = layer.probe_samples().expect_err(rule);
         assert_eq!(found.file, "own.rego", "{found}");
         assert!(found.problem.starts_with(said), "{rule}: {found}");
         let (_, asked) =
@@ -163,8 +182,8 @@ fn what_only_some_questions_break_is_found_by_the_samples() {
         assert!(asked.contains(about), "{rule}: {found}");
     }
     for (name, text) in [("default.rego", DEFAULT.to_owned()), ("own.rego", format!("{HEAD}{RULE}"))] {
-        let layer = Layer::compile("instance", &[file(name, &text)]).expect("it compiles");
-        assert_eq!(layer.probe(), Ok(()), "{name}");
+        let layer = PolicyLayer::compile_layer("instance", &[file(name, &text)]).expect("it compiles");
+        assert_eq!(layer.probe_samples(), Ok(()), "{name}");
     }
 }
 
@@ -179,8 +198,9 @@ full := data.dromia.policy.own(3)
 used if fallback(2) == 1
 told if print("it is told nowhere")
 "#;
-    let layer = Layer::compile("instance", &[file("own.rego", &beside(rules))]).expect("it compiles");
-    assert_eq!(layer.probe(), Ok(()));
+    let layer =
+        PolicyLayer::compile_layer("instance", &[file("own.rego", &beside(rules))]).expect("it compiles");
+    assert_eq!(layer.probe_samples(), Ok(()));
 }
 
 #[test]
@@ -190,10 +210,10 @@ fn a_layer_tells_what_each_of_its_files_says() {
         "{HEAD}is_late(x) if x > 3\nverdict contains {{\"verdict\": \"deny\", \"rule\": \"a\"}} if true\n"
     );
     let files = [file("a.rego", &format!("{HEAD}{RULE}{tests}")), file("b.rego", &helper)];
-    let layer = Layer::compile("instance", &files).expect("it compiles");
+    let layer = PolicyLayer::compile_layer("instance", &files).expect("it compiles");
     let said =
         |name: &str, rules, verdicts, tests| FileRules { name: name.to_owned(), rules, verdicts, tests };
-    assert_eq!(layer.files(), [said("a.rego", 1, 1, 1), said("b.rego", 2, 0, 0)]);
+    assert_eq!(layer.layer_files(), [said("a.rego", 1, 1, 1), said("b.rego", 2, 0, 0)]);
 }
 
 #[test]
@@ -202,7 +222,7 @@ fn a_layer_has_its_bounds() {
     assert!(long.problem.contains("longer than"), "{long}");
     let many: Vec<_> =
         (0..=FILES_MAX).map(|n| file(&format!("{n}.rego"), &format!("{HEAD}{RULE}"))).collect();
-    let many = Layer::compile("instance", &many).expect_err("too many");
+    let many = PolicyLayer::compile_layer("instance", &many).expect_err("too many");
     assert!(many.problem.contains("at most"), "{many}");
 }
 
@@ -241,18 +261,19 @@ test_what_an_actor_asked_for_is_not if {
 }
 
 /// A policy of the operator's own that denies what one field of the question says.
-fn layers_of(condition: &str) -> Layers {
+fn layers_of(condition: &str) -> PolicyLayers {
     let rule = "verdicts contains {\"verdict\": \"deny\", \"rule\": \"own\", \"reason\": \"\"} if ";
-    let layer = Layer::compile("instance", &[file("own.rego", &format!("{HEAD}{rule}{condition}\n"))]);
-    Layers { instance: Some(layer.expect("it compiles")), ..Layers::default() }
+    let layer =
+        PolicyLayer::compile_layer("instance", &[file("own.rego", &format!("{HEAD}{rule}{condition}\n"))]);
+    PolicyLayers { instance: Some(layer.expect("it compiles")), ..PolicyLayers::default() }
 }
 
 fn scope_of(tenant: TenantId, agent: AgentId) -> Scope {
-    Authority::claim().scope(tenant, Actor::new("cli:ada")).narrowed_to(agent)
+    ScopeAuthority::claim().issue_scope(tenant, Actor::new("cli:ada")).narrowed_to(agent)
 }
 
 /// Every question that differs in one field from the first, as often as the field has other values.
-fn each_question(mut ask: impl FnMut(Principal<'_>, Action<'_>, &str)) {
+fn each_question(mut ask: impl FnMut(Principal<'_>, GateAction<'_>, &str)) {
     let tenants = [TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16])];
     let agents = [AgentId::from_bytes([3; 16]), AgentId::from_bytes([4; 16])];
     let sessions = [SessionId::from_bytes([5; 16]), SessionId::from_bytes([6; 16])];
@@ -262,13 +283,13 @@ fn each_question(mut ask: impl FnMut(Principal<'_>, Action<'_>, &str)) {
         for context in [Label::ACTOR_TEXT, Label::OUTSIDE] {
             let (scope, author) = (&scope, &authors[author]);
             let principal =
-                Principal { scope, author, grants: &[], context, endorsed: &[], plan: Planning::OPEN };
+                Principal { scope, author, grants: &[], context, endorsed: &[], plan: PlanContext::OPEN };
             for capability in ["model", "reply"] {
                 for model in ["large", "small"] {
-                    ask(principal, Action::Model { model }, capability);
+                    ask(principal, GateAction::Model { model }, capability);
                 }
                 for session in sessions {
-                    ask(principal, Action::Reply { session }, capability);
+                    ask(principal, GateAction::Reply { session }, capability);
                 }
             }
         }
@@ -289,17 +310,21 @@ fn what_was_judged_before_is_told_of_the_same_question_only() {
         "input.action.kind == \"reply\"".to_owned(),
         "input.action.model == \"small\"".to_owned(),
     ] {
-        let kept = Policies::built_in().expect("it compiles");
-        kept.replace(layers_of(&condition));
+        let kept = PolicyEngine::built_in().expect("it compiles");
+        kept.replace_layers(layers_of(&condition));
         let mut denied = 0;
         for _ in 0..2 {
             each_question(|principal, action, capability| {
                 // One that was never asked knows nothing.
-                let fresh = Policies::built_in().expect("it compiles");
-                fresh.replace(layers_of(&condition));
-                let judged = kept.judge(principal, action, capability);
+                let fresh = PolicyEngine::built_in().expect("it compiles");
+                fresh.replace_layers(layers_of(&condition));
+                let judged = answer_of(kept.judge_action(principal, action, capability));
                 denied += usize::from(judged.said.rule == "own");
-                assert_eq!(judged, fresh.judge(principal, action, capability), "{condition}");
+                assert_eq!(
+                    judged,
+                    answer_of(fresh.judge_action(principal, action, capability)),
+                    "{condition}"
+                );
             });
         }
         assert!(denied > 0, "{condition} denies nothing");
@@ -308,17 +333,19 @@ fn what_was_judged_before_is_told_of_the_same_question_only() {
 
 #[test]
 fn what_was_judged_by_other_files_is_forgotten() {
-    let policies = Policies::built_in().expect("it compiles");
+    let policies = PolicyEngine::built_in().expect("it compiles");
     let scope = scope_of(TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
     let author = Actor::new("cli:ada");
-    let (context, plan) = (Label::ACTOR_TEXT, Planning::OPEN);
+    let (context, plan) = (Label::ACTOR_TEXT, PlanContext::OPEN);
     let principal = Principal { scope: &scope, author: &author, grants: &[], context, endorsed: &[], plan };
-    let judge = || policies.judge(principal, Action::Model { model: "large" }, "model").said.call;
-    assert_eq!([judge(), judge()], [Call::Allow; 2]);
-    policies.replace(layers_of("input.action.model == \"large\""));
-    assert_eq!([judge(), judge()], [Call::Deny; 2]);
-    policies.replace(Layers::default());
-    assert_eq!([judge(), judge()], [Call::Allow; 2]);
+    let judge = || {
+        answer_of(policies.judge_action(principal, GateAction::Model { model: "large" }, "model")).said.call
+    };
+    assert_eq!([judge(), judge()], [PolicyVerdict::Allow; 2]);
+    policies.replace_layers(layers_of("input.action.model == \"large\""));
+    assert_eq!([judge(), judge()], [PolicyVerdict::Deny; 2]);
+    policies.replace_layers(PolicyLayers::default());
+    assert_eq!([judge(), judge()], [PolicyVerdict::Allow; 2]);
 }
 
 /// The verdict on a reply is known for every session where only the shipped policy counts.
@@ -337,6 +364,102 @@ fn every_policy_of_the_documents_is_a_file_as_it_stands() {
         page.split("```rego\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() >= 2, "{}", blocks.len());
     for block in blocks {
-        Layer::compile("instance", &[file("own.rego", block)]).expect(block);
+        PolicyLayer::compile_layer("instance", &[file("own.rego", block)]).expect(block);
+    }
+}
+
+/// Rules that need themselves, each with its place and how it is refused.
+const CIRCLES: &[(&str, (u32, u32), &str)] = &[
+    ("f(x) := f(x - 1) if x > 0", (4, 1), "`f` needs itself (f → f)"),
+    ("f(x) := 1 if g(x)\ng(x) if f(x) == 1", (4, 1), "`f` needs itself (f → g → f)"),
+    ("f(x) := n if n := data.dromia.policy.f(x)", (4, 1), "`f` needs itself"),
+    // Functions and rules, turn about.
+    ("f(x) if r == x\nr := [y | some y in [1]; f(y)]", (4, 1), "`f` needs itself (f → r → f)"),
+    ("a if b\nb if c\nc if not a", (4, 1), "`a` needs itself (a → b → c → a)"),
+    ("a contains x if { some x in a }", (4, 1), "`a` needs itself"),
+    ("a[x] := y if { some x in [1]; y := a[x - 1] }", (4, 1), "`a` needs itself"),
+    ("a.b := a.c\na.c := a[\"b\"]", (4, 1), "`a.b` needs itself (a.b → a.c → a.b)"),
+    ("a := data.dromia.policy[x] if some x in [\"b\"]", (4, 1), "`a` needs itself"),
+    ("a := data", (4, 1), "`a` needs itself"),
+    // By another name, behind an argument of the same name, and put in the place of another function.
+    ("r if { x := 1; every y in [x] { r } }", (4, 1), "`r` needs itself"),
+    ("f(f) := f(f)", (4, 1), "`f` needs itself"),
+    ("f(x) := y if y := count(x) with count as f", (4, 1), "`f` needs itself"),
+    ("f(x) := 1 if x\nelse := f(1)", (4, 1), "`f` needs itself"),
+    ("default f(x) := f(1)\nf(x) := 2 if x", (4, 9), "`f` needs itself"),
+];
+
+/// Compares a way to compile a file with what must be refused of it.
+fn check_circles(compiled: impl Fn(&str) -> Result<(), PolicyProblem>) -> Result<(), String> {
+    for (rule, place, said) in CIRCLES {
+        let Err(found) = compiled(&beside(rule)) else { return Err(format!("{rule} is taken")) };
+        let is_right = found.place == Some(*place) && found.problem.starts_with(said);
+        if found.file != "own.rego" || !is_right {
+            return Err(format!("{rule}: {found}"));
+        }
+    }
+    Ok(())
+}
+
+fn compiled(text: &str) -> Result<(), PolicyProblem> {
+    PolicyLayer::compile_layer("instance", &[file("own.rego", text)]).map(drop)
+}
+
+#[test]
+fn what_needs_itself_is_refused_with_its_place() {
+    assert_eq!(check_circles(compiled), Ok(()));
+    for (rule, _, said) in CIRCLES {
+        let tests =
+            [file("own.rego", &format!("{HEAD}{RULE}")), file("own_test.rego", &format!("{HEAD}{rule}\n"))];
+        let tested = run_tests("instance", &tests).expect_err("a test may not either");
+        assert!(tested.problem.starts_with(said), "{rule}: {tested}");
+    }
+    let imported = "package dromia.policy\nimport rego.v1\nimport data.dromia.policy.a as other\n";
+    let found = problem(&format!("{imported}{RULE}a := other\n"));
+    assert!(found.problem.starts_with("`a` needs itself"), "{found}");
+}
+
+/// Planted faults: a check that sees only what needs itself at once, and none at all.
+#[test]
+fn a_check_that_follows_no_rule_is_caught() {
+    let arrows = |found: &PolicyProblem| found.problem.matches(" → ").count();
+    for seen in [1, 0] {
+        let blind = |text: &str| {
+            compiled(text).or_else(|found| if arrows(&found) > seen { Ok(()) } else { Err(found) })
+        };
+        let found = check_circles(blind).expect_err("nothing notices it");
+        assert!(found.ends_with("is taken"), "{found}");
+    }
+}
+
+#[test]
+fn what_only_looks_as_if_it_needed_itself_is_taken() {
+    for rule in [
+        "path(path) := path + 1 if path > 0",
+        "x := {y: z | some y, z in [1]}",
+        "a.b := a.c\na.c := 1",
+        "f(x) := g(x)\ng(x) := h(x)\nh(x) := x",
+        "input_a := input.input_a",
+        "every_one if { every every_one in [1] { every_one == 1 } }",
+        "m if { [m, _] := [1, 2]; m == 1 }",
+        "data_of := 1\nn := data_of",
+        "count_of(x) := count(x)",
+    ] {
+        let compiled = PolicyLayer::compile_layer("instance", &[file("own.rego", &beside(rule))]);
+        assert!(compiled.is_ok(), "{rule}: {compiled:?}");
+    }
+}
+
+#[test]
+fn rules_in_a_row_have_a_bound_and_a_long_row_ends_nothing() {
+    let row = |length: usize| {
+        let rules = (0..length - 1).map(|n| format!("r{n}(x) := r{}(x)\n", n + 1));
+        beside(&format!("{}r{}(x) := x", rules.collect::<String>(), length - 1))
+    };
+    let compiled = PolicyLayer::compile_layer("instance", &[file("own.rego", &row(DEPTH_MAX))]);
+    assert!(compiled.is_ok(), "{compiled:?}");
+    for length in [DEPTH_MAX + 1, 5_000] {
+        let deep = problem(&row(length));
+        assert!(deep.problem.contains("needs more than 64 rules"), "{deep}");
     }
 }

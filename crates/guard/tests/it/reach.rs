@@ -1,21 +1,22 @@
 //! Grants for hosts: what they cover, how they are spelled, and that the gate asks for them.
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::egress::{Method, Reaches};
-use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::egress::{EgressTarget, HttpMethod};
+use dromia_contracts::gate::{Gate as _, GateAction, GateVerdict, Principal};
 use dromia_contracts::id::{AgentId, CallId, TenantId};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
-use dromia_contracts::scope::{Actor, Authority};
+use dromia_contracts::plan::PlanContext;
+use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_guard::egress::target::Target;
-use dromia_guard::{Grant, GrantGate, Policies, Private, PrivateError};
+use dromia_guard::egress::target::RequestTarget;
+use dromia_guard::{Grant, GrantGate, PolicyEngine, PrivateAllowance, PrivateError};
+use dromia_testkit::answer_of;
 use proptest::prelude::*;
 
-fn covers(grant: &str, method: Method, url: &str) -> bool {
-    let target = Target::read(url).expect("a URL");
+fn covers(grant: &str, method: HttpMethod, url: &str) -> bool {
+    let target = RequestTarget::parse_url(url).expect("a URL");
     match Grant::parse(grant).unwrap_or_else(|error| panic!("{error}")) {
-        Grant::Net(reach) => reach.covers(method, &target),
+        Grant::Net(reach) => reach.covers_request(method, &target),
         other => panic!("{grant} is {other:?}"),
     }
 }
@@ -23,29 +24,29 @@ fn covers(grant: &str, method: Method, url: &str) -> bool {
 #[test]
 fn a_grant_covers_its_host_its_methods_and_its_port() {
     for (grant, method, url, covered) in [
-        ("net:example.com", Method::Get, "https://example.com/a", true),
-        ("net:example.com", Method::Post, "http://example.com/a", true),
-        ("net:example.com", Method::Get, "https://EXAMPLE.com./", true),
-        ("net:example.com", Method::Get, "https://example.com:8443/", false),
-        ("net:example.com:8443", Method::Get, "https://example.com:8443/", true),
-        ("net:example.com:8443", Method::Get, "https://example.com/", false),
-        ("net:example.com", Method::Get, "https://www.example.com/", false),
-        ("net:example.com", Method::Get, "https://notexample.com/", false),
-        ("net:example.com", Method::Get, "https://example.com.evil.org/", false),
-        ("net:*.example.com", Method::Get, "https://www.example.com/", true),
-        ("net:*.example.com", Method::Get, "https://a.b.example.com/", true),
-        ("net:*.example.com", Method::Get, "https://example.com/", false),
-        ("net:*.example.com", Method::Get, "https://notexample.com/", false),
-        ("net:*", Method::Delete, "https://anything.example/", true),
-        ("net:*", Method::Get, "https://anything.example:444/", false),
-        ("net.read:example.com", Method::Get, "https://example.com/", true),
-        ("net.read:example.com", Method::Head, "https://example.com/", true),
-        ("net.read:example.com", Method::Post, "https://example.com/", false),
-        ("net.post:example.com", Method::Post, "https://example.com/", true),
-        ("net.post:example.com", Method::Put, "https://example.com/", false),
-        ("net:10.0.0.1", Method::Get, "http://0xa.1/", true),
-        ("net:[2001:db8::1]:81", Method::Get, "http://[2001:db8:0::1]:81/", true),
-        ("net:*.0.0.1", Method::Get, "http://10.0.0.1/", false),
+        ("net:example.com", HttpMethod::Get, "https://example.com/a", true),
+        ("net:example.com", HttpMethod::Post, "http://example.com/a", true),
+        ("net:example.com", HttpMethod::Get, "https://EXAMPLE.com./", true),
+        ("net:example.com", HttpMethod::Get, "https://example.com:8443/", false),
+        ("net:example.com:8443", HttpMethod::Get, "https://example.com:8443/", true),
+        ("net:example.com:8443", HttpMethod::Get, "https://example.com/", false),
+        ("net:example.com", HttpMethod::Get, "https://www.example.com/", false),
+        ("net:example.com", HttpMethod::Get, "https://notexample.com/", false),
+        ("net:example.com", HttpMethod::Get, "https://example.com.evil.org/", false),
+        ("net:*.example.com", HttpMethod::Get, "https://www.example.com/", true),
+        ("net:*.example.com", HttpMethod::Get, "https://a.b.example.com/", true),
+        ("net:*.example.com", HttpMethod::Get, "https://example.com/", false),
+        ("net:*.example.com", HttpMethod::Get, "https://notexample.com/", false),
+        ("net:*", HttpMethod::Delete, "https://anything.example/", true),
+        ("net:*", HttpMethod::Get, "https://anything.example:444/", false),
+        ("net.read:example.com", HttpMethod::Get, "https://example.com/", true),
+        ("net.read:example.com", HttpMethod::Head, "https://example.com/", true),
+        ("net.read:example.com", HttpMethod::Post, "https://example.com/", false),
+        ("net.post:example.com", HttpMethod::Post, "https://example.com/", true),
+        ("net.post:example.com", HttpMethod::Put, "https://example.com/", false),
+        ("net:10.0.0.1", HttpMethod::Get, "http://0xa.1/", true),
+        ("net:[2001:db8::1]:81", HttpMethod::Get, "http://[2001:db8:0::1]:81/", true),
+        ("net:*.0.0.1", HttpMethod::Get, "http://10.0.0.1/", false),
     ] {
         let readable = Grant::parse(grant).is_ok();
         assert_eq!(readable && covers(grant, method, url), covered, "{grant} {method} {url}");
@@ -101,10 +102,10 @@ fn what_is_no_host_in_canonical_form_is_no_grant() {
 #[test]
 fn the_gate_asks_for_the_tool_and_for_the_host() {
     let author = Actor::new("cli:ada");
-    let scope = Authority::claim()
-        .scope(TenantId::from_bytes([1; 16]), author.clone())
+    let scope = ScopeAuthority::claim()
+        .issue_scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
-    let policies = Policies::built_in().expect("the shipped policy compiles");
+    let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
     let gate = GrantGate::new(policies, ["http.request"]);
     for (grants, url, rule) in [
         ("http.request net:h", "http://h/", Ok("grant http.request and net:h")),
@@ -123,7 +124,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             effect: EffectClass::Pure,
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([4; 32]),
-            reaches: Some(Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() }),
+            reaches: Some(EgressTarget { method: HttpMethod::Get, url: url.to_owned(), secrets: Vec::new() }),
             network: None,
             contents: None,
         };
@@ -133,11 +134,11 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             grants: &grants,
             context: Label::PUBLIC_FACT,
             endorsed: &[],
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
-        match (gate.judge(principal, Action::Tool(&call)), rule) {
-            (Verdict::Allow { rule: found, .. }, Ok(rule)) => assert_eq!(found, rule),
-            (Verdict::Deny { rule: found, .. }, Err(rule)) => assert_eq!(found, rule, "{grants:?} {url}"),
+        match (answer_of(gate.evaluate_action(principal, GateAction::Tool(&call))), rule) {
+            (GateVerdict::Allow { rule: found, .. }, Ok(rule)) => assert_eq!(found, rule),
+            (GateVerdict::Deny { rule: found, .. }, Err(rule)) => assert_eq!(found, rule, "{grants:?} {url}"),
             (verdict, rule) => panic!("{grants:?} {url}: {verdict:?}, expected {rule:?}"),
         }
     }
@@ -146,9 +147,9 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
 #[test]
 fn what_an_operator_opens_is_spelled_exactly() {
     for right in ["10.0.0.0/8", "127.0.0.1/32", "fd00::/8", "wiki", "*.corp.example", "169.254.169.254/32"] {
-        assert_eq!(right.parse::<Private>().expect(right).to_string(), right);
+        assert_eq!(right.parse::<PrivateAllowance>().expect(right).to_string(), right);
     }
-    assert_eq!("10.1.2.3".parse::<Private>().expect("an address").to_string(), "10.1.2.3/32");
+    assert_eq!("10.1.2.3".parse::<PrivateAllowance>().expect("an address").to_string(), "10.1.2.3/32");
     for (wrong, error) in [
         ("10.0.0.1/8", PrivateError::HostBits { bits: 8 }),
         ("fd00::1/8", PrivateError::HostBits { bits: 8 }),
@@ -161,15 +162,15 @@ fn what_an_operator_opens_is_spelled_exactly() {
         ("http://wiki", PrivateError::Unreadable),
         ("", PrivateError::Unreadable),
     ] {
-        assert_eq!(wrong.parse::<Private>(), Err(error), "{wrong}");
+        assert_eq!(wrong.parse::<PrivateAllowance>(), Err(error), "{wrong}");
     }
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_or_refused_and_what_is_read_is_canonical(text in "(http://|https://|//|)[a-z0-9.:@%\\[\\]/?#*_-]{0,40}") {
-        if let Ok(target) = Target::read(&text) {
-            prop_assert_eq!(Target::read(target.as_str()), Ok(target));
+        if let Ok(target) = RequestTarget::parse_url(&text) {
+            prop_assert_eq!(RequestTarget::parse_url(target.as_str()), Ok(target));
         }
     }
 

@@ -7,31 +7,33 @@ mod reference;
 use std::sync::{Arc, LazyLock};
 
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::capability::{Capabilities as _, Capability, CapabilityUse, NewCapability, within};
-use dromia_contracts::egress::{Line, Method, Reaches};
-use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::capability::{
+    CapabilityRecord, CapabilityRegistry as _, CapabilityUse, NewCapability, within_grant,
+};
+use dromia_contracts::egress::{EgressClient, EgressTarget, HttpMethod};
+use dromia_contracts::gate::{Gate as _, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
+use dromia_contracts::plan::PlanContext;
 use dromia_contracts::runtime::{Clock as _, Runtime};
 use dromia_contracts::store::{AgentCreate, Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::{AgentId, CallId, CapabilityId, Digest, ErrorCode, Fault, Scope};
-use dromia_guard::{GrantGate, Policies, StoreCapabilities, StoreVault};
-use dromia_testkit::conformance::Scene;
-use dromia_testkit::{ManualClock, ReferenceStore, tokio_runtime_seeded};
+use dromia_guard::{GrantGate, PolicyEngine, StoreCapabilities, StoreVault};
+use dromia_testkit::conformance::StoreScene;
+use dromia_testkit::{ManualClock, ReferenceStore, answer_of, tokio_runtime_seeded};
 
 use crate::server::{egress, get, granted, limits};
 use crate::vault::Keys;
 
-fn shipped() -> Policies {
-    static SHIPPED: LazyLock<Policies> =
-        LazyLock::new(|| Policies::built_in().expect("the shipped policy compiles"));
+fn shipped() -> PolicyEngine {
+    static SHIPPED: LazyLock<PolicyEngine> =
+        LazyLock::new(|| PolicyEngine::built_in().expect("the shipped policy compiles"));
     SHIPPED.clone()
 }
 
 /// A tenant with three agents, its capabilities, and a gate that asks them.
 struct House {
-    scene: Scene,
+    scene: StoreScene,
     agents: [AgentId; 3],
     clock: ManualClock,
     capabilities: Arc<StoreCapabilities>,
@@ -44,16 +46,16 @@ impl House {
     }
 
     async fn over(store: Arc<dyn Store>, seed: u64) -> Self {
-        let scene = Scene::open(Arc::clone(&store), seed).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), seed).await;
         let [second, third] = [scene.agent_id(), scene.agent_id()];
         for (agent, handle) in [(second, "second"), (third, "third")] {
-            scene.done(scene.batch().with(agent_create(agent, handle))).await;
+            scene.commit_done(scene.new_batch().with_mutation(agent_create(agent, handle))).await;
         }
         let clock = ManualClock::new();
         let runtime = Runtime { clock: Arc::new(clock.clone()), ..tokio_runtime_seeded(seed + 90) };
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
         let capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
-        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
+        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
         let agents = [scene.agent, second, third];
         Self { scene, agents, clock, capabilities, gate }
     }
@@ -64,15 +66,15 @@ impl House {
         let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(5) };
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
         let capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
-        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
+        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
         Self { capabilities, gate, ..house }
     }
 
     fn scope(&self) -> Scope {
-        self.scene.scope()
+        self.scene.tenant_scope()
     }
 
-    async fn grant(&self, holder: usize, rights: &[&str]) -> Capability {
+    async fn grant(&self, holder: usize, rights: &[&str]) -> CapabilityRecord {
         self.make(None, holder, rights, None).await.expect("it is granted")
     }
 
@@ -82,14 +84,14 @@ impl House {
         holder: usize,
         rights: &[&str],
         seconds: Option<i64>,
-    ) -> Result<Capability, Fault> {
+    ) -> Result<CapabilityRecord, Fault> {
         let until = seconds.map(|seconds| self.clock.now() + jiff::SignedDuration::from_secs(seconds));
         let new = NewCapability { until, ..new(from, self.agents[holder], rights) };
-        self.capabilities.grant(self.scope(), new).await
+        self.capabilities.grant_capability(self.scope(), new).await
     }
 
     async fn words(&self, agent: usize) -> Vec<String> {
-        self.capabilities.words(&self.scope(), self.agents[agent]).await.expect("they are read")
+        self.capabilities.grant_words(&self.scope(), self.agents[agent]).await.expect("they are read")
     }
 
     async fn judged(&self, agent: usize, call: &PreparedCall) -> Result<String, String> {
@@ -99,7 +101,7 @@ impl House {
     /// Says why a call of an agent is denied.
     async fn why(&self, agent: usize, call: &PreparedCall) -> String {
         match self.verdict(&self.words(agent).await, call) {
-            Verdict::Deny { reason, .. } => reason,
+            GateVerdict::Deny { reason, .. } => reason,
             other => panic!("it is not denied: {other:?}"),
         }
     }
@@ -107,34 +109,34 @@ impl House {
     /// Judges a call under grants; gives the rule in any case.
     fn under(&self, grants: &[String], call: &PreparedCall) -> Result<String, String> {
         match self.verdict(grants, call) {
-            Verdict::Allow { rule, .. } => Ok(rule),
-            Verdict::Deny { rule, .. } => Err(rule),
-            Verdict::Ask { rule, .. } => Err(format!("ask {rule}")),
-            Verdict::Delay { rule, .. } => Err(format!("delay {rule}")),
+            GateVerdict::Allow { rule, .. } => Ok(rule),
+            GateVerdict::Deny { rule, .. } => Err(rule),
+            GateVerdict::Ask { rule, .. } => Err(format!("ask {rule}")),
+            GateVerdict::Delay { rule, .. } => Err(format!("delay {rule}")),
         }
     }
 
-    fn verdict(&self, grants: &[String], call: &PreparedCall) -> Verdict {
+    fn verdict(&self, grants: &[String], call: &PreparedCall) -> GateVerdict {
         judge(&self.gate, &self.scope(), grants, call)
     }
 
     async fn revoke(&self, id: CapabilityId) {
-        let revoked = self.capabilities.revoke(self.scope(), id).await.expect("it is taken back");
+        let revoked = self.capabilities.revoke_capability(self.scope(), id).await.expect("it is taken back");
         assert!(revoked.revoked_at.is_some());
     }
 }
 
 /// Asks a gate about a call of whoever has a scope, under grants.
-fn judge(gate: &GrantGate, scope: &Scope, grants: &[String], call: &PreparedCall) -> Verdict {
+fn judge(gate: &GrantGate, scope: &Scope, grants: &[String], call: &PreparedCall) -> GateVerdict {
     let principal = Principal {
         scope,
         author: scope.actor(),
         grants,
         context: Label::PUBLIC_FACT,
         endorsed: &[],
-        plan: Planning::OPEN,
+        plan: PlanContext::OPEN,
     };
-    gate.judge(principal, Action::Tool(call))
+    answer_of(gate.evaluate_action(principal, GateAction::Tool(call)))
 }
 
 fn new(from: Option<CapabilityId>, holder: AgentId, rights: &[&str]) -> NewCapability {
@@ -178,7 +180,7 @@ fn write(path: &str) -> PreparedCall {
 }
 
 fn request(url: &str) -> PreparedCall {
-    let reaches = Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() };
+    let reaches = EgressTarget { method: HttpMethod::Get, url: url.to_owned(), secrets: Vec::new() };
     PreparedCall { reaches: Some(reaches), ..call("http.request", &format!(r#"{{"url":"{url}"}}"#)) }
 }
 
@@ -289,8 +291,8 @@ async fn a_task_stays_within_its_capability_whatever_its_agent_may_do() {
     let house = House::new().await;
     let parent = house.grant(0, &["file:write:docs", "tool:time.now"]).await;
     let bound = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[1], &[]) };
-    let bound = house.capabilities.grant(house.scope(), bound).await.expect("granted");
-    let word = within(house.scene.tenant, house.agents[1], bound.id);
+    let bound = house.capabilities.grant_capability(house.scope(), bound).await.expect("granted");
+    let word = within_grant(house.scene.tenant, house.agents[1], bound.id);
     let free: Vec<_> =
         ["file.*", "time.now", "http.request", "net:*"].map(str::to_owned).into_iter().collect();
     let bounded = [free.clone(), vec![word.clone()]].concat();
@@ -308,10 +310,10 @@ async fn a_task_stays_within_its_capability_whatever_its_agent_may_do() {
 
     for wrong in [
         "within:nonsense".to_owned(),
-        within(house.scene.tenant, house.agents[2], bound.id),
-        within(house.scene.tenant, house.agents[1], parent.id),
-        within(house.scene.tenant, house.agents[1], CapabilityId::from_bytes([9; 16])),
-        within(dromia_contracts::TenantId::from_bytes([9; 16]), house.agents[1], bound.id),
+        within_grant(house.scene.tenant, house.agents[2], bound.id),
+        within_grant(house.scene.tenant, house.agents[1], parent.id),
+        within_grant(house.scene.tenant, house.agents[1], CapabilityId::from_bytes([9; 16])),
+        within_grant(dromia_contracts::TenantId::from_bytes([9; 16]), house.agents[1], bound.id),
     ] {
         let grants = [free.clone(), vec![wrong.clone()]].concat();
         let judged = house.under(&grants, &write("docs/a"));
@@ -321,13 +323,97 @@ async fn a_task_stays_within_its_capability_whatever_its_agent_may_do() {
     assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::CapabilityRefused));
     house.revoke(parent.id).await;
     assert_eq!(house.under(&bounded, &write("docs/a")), outside);
-    house.capabilities.forget(house.scope(), bound.id).await.expect("let go of");
+    house.capabilities.forget_task_capability(house.scope(), bound.id).await.expect("let go of");
     assert_eq!(house.under(&bounded, &write("docs/a")), Err(format!("within {}", bound.id)));
 }
 
+/// A house where a task of the second agent has what each of these lists says, one capability for each list.
+async fn tasks(house: &House, rights: &[&[&str]]) -> Vec<(CapabilityId, String)> {
+    let mut found = Vec::new();
+    for rights in rights {
+        let parent = house.grant(0, rights).await;
+        let bound =
+            NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[1], &[]) };
+        let bound = house.capabilities.grant_capability(house.scope(), bound).await.expect("granted");
+        found.push((bound.id, within_grant(house.scene.tenant, house.agents[1], bound.id)));
+    }
+    found
+}
+
+/// What a task with the tool, with the host, and with both may do about one address, by a check of each.
+async fn within_each(mut check: impl AsyncFnMut(&House, &[String]) -> Result<String, String>) {
+    let house = House::new().await;
+    let rights: [&[&str]; 3] = [
+        &["tool:http.request"],
+        &["net:http:api.example.com"],
+        &["tool:http.request", "net:http:api.example.com"],
+    ];
+    let found = tasks(&house, &rights).await;
+    let free = ["http.request", "net:*"].map(str::to_owned).to_vec();
+    for (words, fails) in [
+        (&[0][..], Some(0)),
+        // The agent has the tool by a grant; a task may narrow what it leads to alone.
+        (&[1], None),
+        (&[2], None),
+        (&[], None),
+        // More than one bound: each of them counts, in whatever order.
+        (&[2, 0], Some(0)),
+        (&[0, 2], Some(0)),
+        (&[2, 2], None),
+    ] {
+        let bounds = words.iter().map(|word| found[*word].1.clone());
+        let checked = check(&house, &free.iter().cloned().chain(bounds).collect::<Vec<_>>()).await;
+        match fails {
+            None => assert!(checked.is_ok(), "{words:?}: {checked:?}"),
+            Some(task) => {
+                let outside = format!("within {} ", found[task].0);
+                assert!(
+                    checked.as_ref().is_err_and(|rule| rule.starts_with(&outside)),
+                    "{words:?}: {checked:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_gate_alone_holds_a_task_to_tool_and_host() {
+    within_each(async |house, grants| house.under(grants, &request("https://api.example.com/x"))).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "[0]: Ok(")]
+async fn a_gate_that_asks_a_task_for_its_tool_alone_is_caught() {
+    // A call that says nothing of where it leads is one whose host is not asked about.
+    within_each(async |house, grants| house.under(grants, &call("http.request", "{}"))).await;
+}
+
+#[tokio::test]
+async fn the_way_out_alone_holds_a_task_to_its_host() {
+    let house = House::new().await;
+    let found = tasks(&house, &[&["tool:http.request"], &["net:http:api.example.com"]]).await;
+    let way = egress(&[], &Arc::default()).with_capabilities(house.capabilities.live_capabilities());
+    let line = granted(&way, limits());
+    let judged = async |words: &[usize]| {
+        let bounds = words.iter().map(|word| found[*word].1.clone());
+        let grants: Vec<_> = ["net:*".to_owned()].into_iter().chain(bounds).collect();
+        judged_outside(&*line, "http://api.example.com/", &grants).await
+    };
+    assert_eq!(judged(&[]).await, "grant net:*");
+    for words in [&[0][..], &[1, 0], &[0, 1]] {
+        let rule = judged(words).await;
+        assert_eq!(rule, "within", "{words:?}");
+    }
+    let inside = judged(&[1]).await;
+    assert!(
+        inside.contains(&format!("within {} block", found[1].0)) && inside.starts_with("grant net:*"),
+        "{inside}"
+    );
+}
+
 /// Asks for an address whose name nobody knows, and returns the rule by which it was judged.
-async fn judged_outside(line: &dyn Line, url: &str, grants: &[String]) -> String {
-    let error = line.send(get(url, grants)).await.expect_err("no such name is known here");
+async fn judged_outside(line: &dyn EgressClient, url: &str, grants: &[String]) -> String {
+    let error = line.send_request(get(url, grants)).await.expect_err("no such name is known here");
     error.decisions.last().expect("it was judged").rule.clone()
 }
 
@@ -335,13 +421,13 @@ async fn judged_outside(line: &dyn Line, url: &str, grants: &[String]) -> String
 async fn the_way_out_asks_capabilities_at_every_request() {
     let house = House::new().await;
     let made = house.grant(0, &["net:http:api.example.com"]).await;
-    let way = egress(&[], &Arc::default()).with_capabilities(house.capabilities.live());
+    let way = egress(&[], &Arc::default()).with_capabilities(house.capabilities.live_capabilities());
     let line = granted(&way, limits());
     let words = house.words(0).await;
     let covered = judged_outside(&*line, "http://api.example.com/", &words).await;
     assert_eq!(covered, format!("capability {} block 0 net:http:api.example.com", made.id));
     assert_eq!(judged_outside(&*line, "http://other.example.com/", &words).await, "default deny");
-    let word = within(house.scene.tenant, house.agents[0], CapabilityId::from_bytes([9; 16]));
+    let word = within_grant(house.scene.tenant, house.agents[0], CapabilityId::from_bytes([9; 16]));
     let bounded = [words.clone(), vec![word]].concat();
     assert_eq!(judged_outside(&*line, "http://api.example.com/", &bounded).await, "within");
     house.revoke(made.id).await;

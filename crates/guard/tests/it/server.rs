@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Egress as _, EgressError, Failure, Line, LineLimits, Method, Plan, Request, Response, Route,
+    Egress as _, EgressClient, EgressClientConfig, EgressError, EgressFault, EgressPurpose, EgressRequest,
+    EgressResponse, HttpMethod, LineLimits,
 };
-use dromia_guard::{EgressConfig, GuardedEgress, Names};
+use dromia_guard::{EgressConfig, GuardedEgress, NameResolver};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -138,8 +139,8 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
-impl Names for Told {
-    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+impl NameResolver for Told {
+    fn resolve_name(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         Box::pin(std::future::ready(self.next(&name)))
     }
 
@@ -176,14 +177,14 @@ pub(crate) fn egress(opened: &[&str], names: &Arc<Told>) -> GuardedEgress {
 }
 
 /// A line for agents.
-pub(crate) fn granted(egress: &GuardedEgress, limits: LineLimits) -> Arc<dyn Line> {
-    egress.line(Plan { route: Route::Granted, limits }).expect("a line")
+pub(crate) fn granted(egress: &GuardedEgress, limits: LineLimits) -> Arc<dyn EgressClient> {
+    egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits }).expect("a line")
 }
 
 /// A request that looks.
-pub(crate) fn get(url: &str, grants: &[String]) -> Request {
-    Request {
-        method: Method::Get,
+pub(crate) fn get(url: &str, grants: &[String]) -> EgressRequest {
+    EgressRequest {
+        method: HttpMethod::Get,
         url: url.to_owned(),
         headers: Vec::new(),
         body: Bytes::new(),
@@ -194,9 +195,9 @@ pub(crate) fn get(url: &str, grants: &[String]) -> Request {
 }
 
 /// Reads an answer to its end.
-pub(crate) async fn read(mut response: Response) -> Result<String, Failure> {
+pub(crate) async fn read(mut response: EgressResponse) -> Result<String, EgressFault> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.body.chunk().await? {
+    while let Some(chunk) = response.body.next_chunk().await? {
         body.extend_from_slice(&chunk);
     }
     Ok(String::from_utf8(body).expect("text"))
@@ -205,7 +206,7 @@ pub(crate) async fn read(mut response: Response) -> Result<String, Failure> {
 /// The rule of a refusal.
 pub(crate) fn rule(error: &EgressError) -> &str {
     match &error.failure {
-        Failure::Refused { rule, .. } => rule,
+        EgressFault::Refused { rule, .. } => rule,
         other => panic!("it was not refused: {other:?}"),
     }
 }

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dromia_contracts::egress::Failure;
-use dromia_guard::egress::address::{Class, classify};
-use dromia_guard::egress::target::Target;
+use dromia_contracts::egress::EgressFault;
+use dromia_guard::egress::address::{AddressClass, classify_address};
+use dromia_guard::egress::target::RequestTarget;
 
 use crate::server::{Told, egress, get, granted, limits};
 
@@ -259,7 +259,8 @@ pub(crate) fn spellings() -> Vec<String> {
 
 /// Grants that cover a URL: once everything public, and once this very host.
 pub(crate) fn covering(url: &str) -> [Vec<String>; 2] {
-    let named = Target::read(url).map(|target| format!("net:{}:{}", target.host(), target.port()));
+    let named =
+        RequestTarget::parse_url(url).map(|target| format!("net:{}:{}", target.host(), target.port()));
     [vec!["net:*".to_owned()], named.into_iter().collect()]
 }
 
@@ -271,14 +272,14 @@ async fn no_spelling_leads_inside_whatever_is_granted() {
     let line = granted(&egress, limits());
     for url in &spellings {
         for grants in covering(url) {
-            let error = line.send(get(url, &grants)).await.expect_err(url);
-            let Failure::Refused { rule, reason } = &error.failure else { panic!("{url:?}: {error:?}") };
+            let error = line.send_request(get(url, &grants)).await.expect_err(url);
+            let EgressFault::Refused { rule, reason } = &error.failure else { panic!("{url:?}: {error:?}") };
             assert!(!error.is_sent, "{url:?}");
             let [decision] = error.decisions.as_slice() else { panic!("{url:?}: {error:?}") };
             assert!(!decision.allowed && decision.rule == *rule, "{url:?}: {decision:?}");
             assert!(!reason.contains("127."), "{url:?}: {reason}");
             // Only what is refused for its form has no grant that could cover it.
-            let is_form = Target::read(url).is_err();
+            let is_form = RequestTarget::parse_url(url).is_err();
             assert!(
                 is_form || rule != "default deny",
                 "{url:?}: the grant did not cover it, so nothing was shown"
@@ -290,34 +291,34 @@ async fn no_spelling_leads_inside_whatever_is_granted() {
 #[test]
 fn an_address_is_what_it_hides() {
     for (address, class) in [
-        ("127.0.0.1", Class::Loopback),
-        ("::1", Class::Loopback),
-        ("::ffff:127.0.0.1", Class::Loopback),
-        ("::127.0.0.1", Class::Loopback),
-        ("::ffff:0:7f00:1", Class::Loopback),
-        ("64:ff9b::a00:1", Class::Private),
-        ("2002:a00:1::", Class::Private),
-        ("2001:0:0:0:0:0:80ff:fffe", Class::Loopback),
-        ("2001:470::5efe:a00:1", Class::Private),
-        ("0.0.0.0", Class::Unspecified),
-        ("::", Class::Unspecified),
-        ("10.255.255.255", Class::Private),
-        ("100.64.0.1", Class::Private),
-        ("fd12::1", Class::Private),
-        ("169.254.9.9", Class::LinkLocal),
-        ("fe80::1", Class::LinkLocal),
-        ("169.254.169.254", Class::Metadata),
-        ("::ffff:169.254.169.254", Class::Metadata),
-        ("168.63.129.16", Class::Metadata),
-        ("224.0.0.251", Class::Multicast),
-        ("ff02::fb", Class::Multicast),
-        ("2002:5db8:d822::1", Class::Tunnel),
-        ("192.88.99.1", Class::Tunnel),
-        ("203.0.113.1", Class::Reserved),
-        ("2001:db8::1", Class::Reserved),
-        ("255.255.255.255", Class::Reserved),
+        ("127.0.0.1", AddressClass::Loopback),
+        ("::1", AddressClass::Loopback),
+        ("::ffff:127.0.0.1", AddressClass::Loopback),
+        ("::127.0.0.1", AddressClass::Loopback),
+        ("::ffff:0:7f00:1", AddressClass::Loopback),
+        ("64:ff9b::a00:1", AddressClass::Private),
+        ("2002:a00:1::", AddressClass::Private),
+        ("2001:0:0:0:0:0:80ff:fffe", AddressClass::Loopback),
+        ("2001:470::5efe:a00:1", AddressClass::Private),
+        ("0.0.0.0", AddressClass::Unspecified),
+        ("::", AddressClass::Unspecified),
+        ("10.255.255.255", AddressClass::Private),
+        ("100.64.0.1", AddressClass::Private),
+        ("fd12::1", AddressClass::Private),
+        ("169.254.9.9", AddressClass::LinkLocal),
+        ("fe80::1", AddressClass::LinkLocal),
+        ("169.254.169.254", AddressClass::Metadata),
+        ("::ffff:169.254.169.254", AddressClass::Metadata),
+        ("168.63.129.16", AddressClass::Metadata),
+        ("224.0.0.251", AddressClass::Multicast),
+        ("ff02::fb", AddressClass::Multicast),
+        ("2002:5db8:d822::1", AddressClass::Tunnel),
+        ("192.88.99.1", AddressClass::Tunnel),
+        ("203.0.113.1", AddressClass::Reserved),
+        ("2001:db8::1", AddressClass::Reserved),
+        ("255.255.255.255", AddressClass::Reserved),
     ] {
-        assert_eq!(classify(address.parse().expect("an address")), class, "{address}");
+        assert_eq!(classify_address(address.parse().expect("an address")), class, "{address}");
     }
 }
 
@@ -334,9 +335,13 @@ fn what_is_ordinary_is_read_for_what_it_is() {
         ("https://[2606:2800:220:1::1]:444/", "https://[2606:2800:220:1::1]:444"),
         ("https://example.com/path/@user?to=http://127.0.0.1/", "https://example.com:443"),
     ] {
-        let target = Target::read(url).unwrap_or_else(|refused| panic!("{url}: {refused}"));
+        let target = RequestTarget::parse_url(url).unwrap_or_else(|refused| panic!("{url}: {refused}"));
         assert_eq!(target.to_string(), shown, "{url}");
-        assert_eq!(Target::read(target.as_str()), Ok(target), "{url}: what is canonical is read as it is");
+        assert_eq!(
+            RequestTarget::parse_url(target.as_str()),
+            Ok(target),
+            "{url}: what is canonical is read as it is"
+        );
     }
     for address in [
         "1.1.1.1",
@@ -361,7 +366,7 @@ fn what_is_ordinary_is_read_for_what_it_is() {
         "64:ff9b::808:808",
     ] {
         let address: IpAddr = address.parse().expect("an address");
-        assert_eq!(classify(address), Class::Public, "{address}");
+        assert_eq!(classify_address(address), AddressClass::Public, "{address}");
     }
 }
 
@@ -385,8 +390,10 @@ fn a_table_that_forgets_what_hides_in_ipv6_is_caught() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_multicast(),
     };
-    let addresses = HOSTS.iter().filter_map(|host| Target::read(&format!("http://{host}/")).ok()?.address());
-    let missed =
-        addresses.filter(|address| !careless(*address) && classify(*address) != Class::Public).count();
+    let addresses =
+        HOSTS.iter().filter_map(|host| RequestTarget::parse_url(&format!("http://{host}/")).ok()?.address());
+    let missed = addresses
+        .filter(|address| !careless(*address) && classify_address(*address) != AddressClass::Public)
+        .count();
     assert!(missed >= 30, "the table shows only {missed} addresses that it misses");
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::egress::{
-    EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Tunnel, TunnelRequest,
+    EgressClient, EgressError, EgressFault, EgressRequest, EgressTunnel, HttpMethod, LineLimits,
+    OversizedPart, TimeoutPhase, TunnelRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -32,15 +33,15 @@ async fn echo() -> u16 {
     port
 }
 
-async fn dig(line: &Arc<dyn Line>, to: &str, grants: &[String]) -> Result<Tunnel, EgressError> {
+async fn dig(line: &Arc<dyn EgressClient>, to: &str, grants: &[String]) -> Result<EgressTunnel, EgressError> {
     let request = TunnelRequest { to: to.to_owned(), grants: grants.to_vec(), share: "one".to_owned() };
-    line.tunnel(request).await
+    line.request_tunnel(request).await
 }
 
 /// All that comes, to the end.
-async fn all(tunnel: &mut Tunnel) -> Result<Vec<u8>, Failure> {
+async fn all(tunnel: &mut EgressTunnel) -> Result<Vec<u8>, EgressFault> {
     let mut heard = Vec::new();
-    while let Some(piece) = tunnel.down.chunk().await? {
+    while let Some(piece) = tunnel.down.next_chunk().await? {
         heard.extend_from_slice(&piece);
     }
     Ok(heard)
@@ -59,7 +60,7 @@ async fn a_tunnel_is_judged_once_pinned_and_carries_both_ways() {
     assert_eq!(all(&mut tunnel).await.expect("it comes back"), b"hello");
     assert_eq!(names.lookups(), 1);
     let [decision] = &tunnel.decisions[..] else { panic!("{:?}", tunnel.decisions) };
-    assert_eq!((decision.method, decision.allowed), (Method::Connect, true));
+    assert_eq!((decision.method, decision.allowed), (HttpMethod::Connect, true));
     assert_eq!(decision.to, format!("https://wiki.example:{port}"));
     assert_eq!(decision.address, Some(Ipv4Addr::LOCALHOST.into()));
     assert_eq!(decision.rule, format!("grant net:wiki.example:{port}"));
@@ -111,22 +112,22 @@ async fn a_tunnel_keeps_the_bounds_of_its_line() {
     let mut tunnel = dig(&little, &to, &grants).await.expect("it is open");
     tunnel.up.write(Bytes::from_static(b"abc")).await.expect("three are few enough");
     let long = tunnel.up.write(Bytes::from_static(b"d")).await;
-    assert_eq!(long, Err(Failure::TooLarge { part: Oversized::Request, bytes_max: 3 }));
+    assert_eq!(long, Err(EgressFault::TooLarge { part: OversizedPart::Request, bytes_max: 3 }));
 
     let little = granted(&way_out, LineLimits { response_bytes_max: 3, ..limits() });
     let mut tunnel = dig(&little, &to, &grants).await.expect("it is open");
     tunnel.up.write(Bytes::from_static(b"abcd")).await.expect("it is sent");
     let long = all(&mut tunnel).await;
-    assert_eq!(long, Err(Failure::TooLarge { part: Oversized::Response, bytes_max: 3 }));
+    assert_eq!(long, Err(EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 3 }));
 
     let short = granted(&way_out, LineLimits { total: Duration::from_millis(100), ..limits() });
     let mut tunnel = dig(&short, &to, &grants).await.expect("it is open");
-    assert_eq!(all(&mut tunnel).await, Err(Failure::Late(Phase::Total)));
+    assert_eq!(all(&mut tunnel).await, Err(EgressFault::Late(TimeoutPhase::Total)));
 
     let encrypted = granted(&way_out, LineLimits { https_only: true, ..limits() });
     let mut tunnel = dig(&encrypted, &to, &grants).await.expect("it is open");
     let plain = tunnel.up.write(Bytes::from_static(b"GET / HTTP/1.1\r\n")).await;
-    assert!(matches!(plain, Err(Failure::Refused { ref rule, .. }) if rule == "https only"), "{plain:?}");
+    assert!(matches!(plain, Err(EgressFault::Refused { ref rule, .. }) if rule == "https only"), "{plain:?}");
     tunnel.up.write(Bytes::from_static(&[0x16, 3, 1])).await.expect("TLS begins so");
 
     let one = granted(&way_out, LineLimits { requests_max: 1, ..limits() });
@@ -141,7 +142,7 @@ async fn a_tunnel_keeps_the_bounds_of_its_line() {
 async fn a_request_that_calls_itself_a_tunnel_is_none() {
     let names = Arc::new(Told::default());
     let line = granted(&egress(&["127.0.0.1"], &names), limits());
-    let request = Request { method: Method::Connect, ..get("http://127.0.0.1:1/", &[]) };
-    let refused = line.send(request).await.expect_err("it is no request");
-    assert!(matches!(refused.failure, Failure::Malformed { .. }), "{refused:?}");
+    let request = EgressRequest { method: HttpMethod::Connect, ..get("http://127.0.0.1:1/", &[]) };
+    let refused = line.send_request(request).await.expect_err("it is no request");
+    assert!(matches!(refused.failure, EgressFault::Malformed { .. }), "{refused:?}");
 }

@@ -2,22 +2,28 @@
 //! them is said.
 
 mod keys;
+mod looked;
 mod lost;
 mod sent;
 
 use std::sync::Arc;
 
-use dromia_contracts::egress::{EgressError, Line, Method, Reaches, Request, Response};
-use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::egress::{
+    EgressClient, EgressError, EgressRequest, EgressResponse, EgressTarget, HttpMethod,
+};
+use dromia_contracts::gate::{Gate as _, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
+use dromia_contracts::plan::PlanContext;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_contracts::vault::{Leaks as _, NewSecret, Secret, SecretUse, SecretValue, Slot, Vault as _};
-use dromia_contracts::{Actor, Authority, CallId, Digest, ErrorCode, Scope, TenantId};
-use dromia_guard::{GrantGate, Policies, StoreVault};
+use dromia_contracts::vault::{
+    LeakDetector as _, NewSecret, SecretSlot, SecretSummary, SecretUse, SecretValue, Vault as _,
+};
+use dromia_contracts::{Actor, CallId, Digest, ErrorCode, Scope, ScopeAuthority, TenantId};
+use dromia_guard::{GrantGate, PolicyEngine, StoreVault};
 use dromia_testkit::ReferenceStore;
-use dromia_testkit::conformance::Scene;
+use dromia_testkit::answer_of;
+use dromia_testkit::conformance::StoreScene;
 
 pub(crate) use self::keys::{Changing, Keys};
 use crate::server::{egress, get, granted, limits, rule};
@@ -28,42 +34,42 @@ const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 /// A vault over a store in memory, and a tenant.
 struct House {
     store: Arc<dyn Store>,
-    scene: Scene,
+    scene: StoreScene,
     vault: Arc<StoreVault>,
 }
 
 impl House {
     async fn new() -> Self {
         let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
-        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let vault = vault(&store, 7);
         Self { store, scene, vault }
     }
 
     fn scope(&self) -> Scope {
-        self.scene.scope()
+        self.scene.tenant_scope()
     }
 
-    async fn set(&self, host: String, placement: &str) -> Secret {
+    async fn set(&self, host: String, placement: &str) -> SecretSummary {
         let placement = placement.parse().expect("a placement");
         let new = NewSecret { name: "github".to_owned(), value: value(VALUE), host, placement };
-        self.vault.set(self.scope(), new).await.expect("it is set")
+        self.vault.set_secret(self.scope(), new).await.expect("it is set")
     }
 
-    fn line(&self) -> Arc<dyn Line> {
+    fn line(&self) -> Arc<dyn EgressClient> {
         let egress = egress(&["127.0.0.1"], &Arc::default()).with_vault(Arc::clone(&self.vault));
         granted(&egress, limits())
     }
 
-    fn asking(&self, port: u16, slot: &Slot, grants: &[&str]) -> Request {
+    fn asking(&self, port: u16, slot: &SecretSlot, grants: &[&str]) -> EgressRequest {
         let mut all = vec![format!("net:127.0.0.1:{port}")];
         all.extend(grants.iter().map(|grant| (*grant).to_owned()));
         let used = SecretUse { scope: self.scope(), name: "github".to_owned(), slot: slot.clone() };
-        Request { secrets: vec![used], ..get(&format!("http://127.0.0.1:{port}/x"), &all) }
+        EgressRequest { secrets: vec![used], ..get(&format!("http://127.0.0.1:{port}/x"), &all) }
     }
 
     async fn found(&self, text: &str) -> usize {
-        self.vault.find(&self.scope(), text.as_bytes()).await.expect("it looks").len()
+        self.vault.scan_text(&self.scope(), text.as_bytes()).await.expect("it looks").len()
     }
 }
 
@@ -76,11 +82,11 @@ fn value(text: &str) -> SecretValue {
     SecretValue::new(text.to_owned()).expect("a value")
 }
 
-fn header(name: &str) -> Slot {
-    Slot::Header(name.to_owned())
+fn header(name: &str) -> SecretSlot {
+    SecretSlot::Header(name.to_owned())
 }
 
-fn refused(answer: Result<Response, EgressError>) -> String {
+fn refused(answer: Result<EgressResponse, EgressError>) -> String {
     let error = answer.expect_err("it is refused");
     assert!(!error.is_sent, "{error}");
     rule(&error).to_owned()
@@ -91,17 +97,17 @@ fn refused(answer: Result<Response, EgressError>) -> String {
 async fn every_change_of_a_secret_is_counted_before_it_is_told() {
     let house = House::new().await;
     let name = || "github".to_owned();
-    let mut seen = vec![house.vault.changes()];
+    let mut seen = vec![house.vault.change_count()];
     house.set("http://127.0.0.1:1".to_owned(), "header:x-key").await;
-    seen.push(house.vault.changes());
-    house.vault.rotate(house.scope(), name(), value("another-value-4711")).await.expect("it is there");
-    seen.push(house.vault.changes());
-    house.vault.delete(house.scope(), name()).await.expect("it is there");
-    seen.push(house.vault.changes());
+    seen.push(house.vault.change_count());
+    house.vault.rotate_secret(house.scope(), name(), value("another-value-4711")).await.expect("it is there");
+    seen.push(house.vault.change_count());
+    house.vault.delete_secret(house.scope(), name()).await.expect("it is there");
+    seen.push(house.vault.change_count());
     assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
     let asked = house.vault.signing_key::<String>(&house.scope(), "github", "http://127.0.0.1:1/").await;
     assert!(asked.is_err());
-    assert_eq!(seen.last(), Some(&house.vault.changes()), "who opens one changes nothing");
+    assert_eq!(seen.last(), Some(&house.vault.change_count()), "who opens one changes nothing");
 }
 
 #[tokio::test]
@@ -112,17 +118,21 @@ async fn a_new_value_takes_the_place_of_the_old_one_and_a_deleted_one_is_gone() 
     assert_eq!((first.version, first.host.as_str()), (1, "https://api.example.com:443"));
     assert_eq!(house.found(VALUE).await, 1);
     let name = || "github".to_owned();
-    let second =
-        house.vault.rotate(house.scope(), name(), value("another-value")).await.expect("it is rotated");
+    let second = house
+        .vault
+        .rotate_secret(house.scope(), name(), value("another-value"))
+        .await
+        .expect("it is rotated");
     assert_eq!((second.version, &second.host, second.created_at), (2, &first.host, first.created_at));
     assert_eq!((house.found(VALUE).await, house.found("another-value").await), (0, 1));
-    let listed = house.vault.list(house.scope(), None, 9).await.expect("they are listed");
+    let listed = house.vault.list_secrets(house.scope(), None, 9).await.expect("they are listed");
     assert_eq!(listed, std::slice::from_ref(&second));
-    assert_eq!(house.vault.delete(house.scope(), name()).await, Ok(second));
+    assert_eq!(house.vault.delete_secret(house.scope(), name()).await, Ok(second));
     assert_eq!(house.found("another-value").await, 0);
-    let gone = house.vault.delete(house.scope(), name()).await.map_err(|fault| fault.code);
+    let gone = house.vault.delete_secret(house.scope(), name()).await.map_err(|fault| fault.code);
     assert_eq!(gone, Err(ErrorCode::SecretNotFound));
-    let gone = house.vault.rotate(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
+    let gone =
+        house.vault.rotate_secret(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
     assert_eq!(gone, Err(ErrorCode::SecretNotFound));
 }
 
@@ -135,7 +145,7 @@ async fn what_was_opened_is_starred_in_the_log_though_nobody_looked_for_it() {
     let mut line = format!("a line with {VALUE}").into_bytes();
     house.vault.mask_held(&mut line);
     assert!(line.ends_with(VALUE.as_bytes()), "nothing is opened to be looked for in a log");
-    assert_eq!(house.vault.usable(&used, "https://api.example/v1").await, Ok(()));
+    assert_eq!(house.vault.check_usable(&used, "https://api.example/v1").await, Ok(()));
     house.vault.mask_held(&mut line);
     assert!(!String::from_utf8_lossy(&line).contains(VALUE), "{line:?}");
 }
@@ -165,7 +175,7 @@ async fn what_cannot_be_a_secret_is_refused_with_its_place() {
     ] {
         let placement = placement.parse().expect("a placement");
         let new = NewSecret { name: name.to_owned(), value: value(VALUE), host: host.to_owned(), placement };
-        let fault = house.vault.set(house.scope(), new).await.expect_err(place);
+        let fault = house.vault.set_secret(house.scope(), new).await.expect_err(place);
         assert_eq!(fault.code, ErrorCode::InvalidRequest);
         assert!(fault.message.starts_with(place) && !fault.message.contains(VALUE), "{fault}");
     }
@@ -173,9 +183,10 @@ async fn what_cannot_be_a_secret_is_refused_with_its_place() {
 
 #[test]
 fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
-    let gate = GrantGate::new(Policies::built_in().expect("the shipped policy compiles"), ["http.request"]);
-    let authority = Authority::claim();
-    let scope = authority.scope(TenantId::from_bytes([1; 16]), Actor::new("t"));
+    let gate =
+        GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"), ["http.request"]);
+    let authority = ScopeAuthority::claim();
+    let scope = authority.issue_scope(TenantId::from_bytes([1; 16]), Actor::new("t"));
     let url = "https://h.example/".to_owned();
     let secrets = vec!["a".to_owned(), "b".to_owned()];
     let call = PreparedCall {
@@ -184,7 +195,7 @@ fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
         effect: EffectClass::Pure,
         arguments: "{}".to_owned(),
         action: Digest::default(),
-        reaches: Some(Reaches { method: Method::Get, url, secrets }),
+        reaches: Some(EgressTarget { method: HttpMethod::Get, url, secrets }),
         network: None,
         contents: None,
     };
@@ -204,15 +215,15 @@ fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
             grants: &grants,
             context: Label::PUBLIC_FACT,
             endorsed: &[],
-            plan: Planning::OPEN,
+            plan: PlanContext::OPEN,
         };
-        match gate.judge(principal, Action::Tool(&call)) {
-            Verdict::Allow { rule, .. } => {
+        match answer_of(gate.evaluate_action(principal, GateAction::Tool(&call))) {
+            GateVerdict::Allow { rule, .. } => {
                 assert!(allowed, "{grants:?}");
                 assert!(rule.ends_with(" and secret:a and secret:b"), "{rule}");
             }
-            Verdict::Ask { rule, .. } | Verdict::Delay { rule, .. } => panic!("{rule} lets it wait"),
-            Verdict::Deny { rule, reason, .. } => {
+            GateVerdict::Ask { rule, .. } | GateVerdict::Delay { rule, .. } => panic!("{rule} lets it wait"),
+            GateVerdict::Deny { rule, reason, .. } => {
                 assert!(!allowed, "{reason}");
                 assert_eq!(rule, "default deny");
                 assert!(reason.contains("is not granted the secret"), "{reason}");

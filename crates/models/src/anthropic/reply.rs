@@ -1,64 +1,76 @@
 //! An Anthropic message, whole or as a stream of events.
 
-use dromia_contracts::model::{Deltas, Finish, ModelError, Usage, UsageDetail};
+use dromia_contracts::model::{DeltaSink, FinishReason, ModelError, TokenUsage, UsageDetail};
 use serde::Deserialize;
 
-use crate::http::{CallPiece, Draft, cut, withheld};
+use crate::http::{CallPiece, ReplyDraft, cut_error, withheld_error};
 
 /// Takes a whole answer.
-pub(crate) fn take_whole(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Result<(), ModelError> {
-    let message: Message = serde_json::from_slice(json).map_err(unreadable)?;
+pub(crate) fn take_whole(
+    draft: &mut ReplyDraft,
+    json: &[u8],
+    deltas: &dyn DeltaSink,
+) -> Result<(), ModelError> {
+    let message: AnthropicReply = serde_json::from_slice(json).map_err(unreadable_error)?;
     for (index, block) in (0..).zip(message.content) {
         take_block(draft, index, block, deltas)?;
     }
-    draft.usage = Some(message.usage.unwrap_or_default().counted());
-    stopped(draft, message.stop_reason.as_deref(), message.stop_sequence)
+    draft.usage = Some(message.usage.unwrap_or_default().to_token_usage());
+    take_stop(draft, message.stop_reason.as_deref(), message.stop_sequence)
 }
 
 /// Takes one event of a stream.
-pub(crate) fn take_event(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Result<(), ModelError> {
-    match serde_json::from_slice(json).map_err(unreadable)? {
-        Event::MessageStart { message } => {
-            draft.usage = message.usage.map(WireUsage::counted);
+pub(crate) fn take_event(
+    draft: &mut ReplyDraft,
+    json: &[u8],
+    deltas: &dyn DeltaSink,
+) -> Result<(), ModelError> {
+    match serde_json::from_slice(json).map_err(unreadable_error)? {
+        AnthropicEvent::MessageStart { message } => {
+            draft.usage = message.usage.map(AnthropicUsage::to_token_usage);
             Ok(())
         }
-        Event::ContentBlockStart { index, content_block } => take_block(draft, index, content_block, deltas),
-        Event::ContentBlockDelta { index, delta } => match delta {
-            Delta::Text { text } => draft.say(text, deltas),
-            Delta::InputJson { partial_json } => draft.take_call(CallPiece {
+        AnthropicEvent::ContentBlockStart { index, content_block } => {
+            take_block(draft, index, content_block, deltas)
+        }
+        AnthropicEvent::ContentBlockDelta { index, delta } => match delta {
+            AnthropicDelta::Text { text } => draft.add_text(text, deltas),
+            AnthropicDelta::InputJson { partial_json } => draft.take_call(CallPiece {
                 index: Some(index),
                 arguments: partial_json,
                 ..CallPiece::default()
             }),
-            Delta::Other => Ok(()),
+            AnthropicDelta::Other => Ok(()),
         },
-        Event::MessageDelta { delta, usage } => {
+        AnthropicEvent::MessageDelta { delta, usage } => {
             if let (Some((counted, _)), Some(usage)) = (&mut draft.usage, usage) {
                 counted.output_tokens = usage.output_tokens;
             }
-            stopped(draft, delta.stop_reason.as_deref(), delta.stop_sequence)
+            take_stop(draft, delta.stop_reason.as_deref(), delta.stop_sequence)
         }
-        Event::MessageStop => {
+        AnthropicEvent::MessageStop => {
             draft.done = true;
             Ok(())
         }
-        Event::Error => Err(cut("the model's server reported an error in the middle of its answer")),
-        Event::Other => Ok(()),
+        AnthropicEvent::Error => {
+            Err(cut_error("the model's server reported an error in the middle of its answer"))
+        }
+        AnthropicEvent::Other => Ok(()),
     }
 }
 
-fn unreadable(_: serde_json::Error) -> ModelError {
-    cut("the model's answer is not the expected JSON")
+fn unreadable_error(_: serde_json::Error) -> ModelError {
+    cut_error("the model's answer is not the expected JSON")
 }
 
 fn take_block(
-    draft: &mut Draft,
+    draft: &mut ReplyDraft,
     index: u32,
     block: ContentBlock,
-    deltas: &dyn Deltas,
+    deltas: &dyn DeltaSink,
 ) -> Result<(), ModelError> {
     match block {
-        ContentBlock::Text { text } => draft.say(text, deltas),
+        ContentBlock::Text { text } => draft.add_text(text, deltas),
         ContentBlock::ToolUse { id, name, input } => {
             // A stream begins a call with an empty object, whose text follows in pieces.
             let arguments = match input {
@@ -73,20 +85,24 @@ fn take_block(
     }
 }
 
-fn stopped(draft: &mut Draft, reason: Option<&str>, sequence: Option<String>) -> Result<(), ModelError> {
+fn take_stop(
+    draft: &mut ReplyDraft,
+    reason: Option<&str>,
+    sequence: Option<String>,
+) -> Result<(), ModelError> {
     let Some(reason) = reason else { return Ok(()) };
     draft.stopped_at = sequence.filter(|_| reason == "stop_sequence");
     draft.finish = Some(match reason {
-        "max_tokens" | "model_context_window_exceeded" => Finish::Length,
-        "tool_use" => Finish::ToolCalls,
-        "refusal" => return Err(withheld("refusal")),
-        _ => Finish::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        "tool_use" => FinishReason::ToolCalls,
+        "refusal" => return Err(withheld_error("refusal")),
+        _ => FinishReason::Stop,
     });
     Ok(())
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct AnthropicReply {
     #[serde(default)]
     content: Vec<ContentBlock>,
     #[serde(default)]
@@ -94,14 +110,14 @@ struct Message {
     #[serde(default)]
     stop_sequence: Option<String>,
     #[serde(default)]
-    usage: Option<WireUsage>,
+    usage: Option<AnthropicUsage>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Event {
+enum AnthropicEvent {
     MessageStart {
-        message: Message,
+        message: AnthropicReply,
     },
     ContentBlockStart {
         index: u32,
@@ -109,12 +125,12 @@ enum Event {
     },
     ContentBlockDelta {
         index: u32,
-        delta: Delta,
+        delta: AnthropicDelta,
     },
     MessageDelta {
-        delta: Stopped,
+        delta: AnthropicStop,
         #[serde(default)]
-        usage: Option<WireUsage>,
+        usage: Option<AnthropicUsage>,
     },
     MessageStop,
     Error,
@@ -143,7 +159,7 @@ enum ContentBlock {
 
 #[derive(Deserialize)]
 #[serde(tag = "type")]
-enum Delta {
+enum AnthropicDelta {
     #[serde(rename = "text_delta")]
     Text { text: String },
     #[serde(rename = "input_json_delta")]
@@ -153,7 +169,7 @@ enum Delta {
 }
 
 #[derive(Deserialize)]
-struct Stopped {
+struct AnthropicStop {
     #[serde(default)]
     stop_reason: Option<String>,
     #[serde(default)]
@@ -162,7 +178,7 @@ struct Stopped {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the names of the wire")]
-struct WireUsage {
+struct AnthropicUsage {
     #[serde(default)]
     input_tokens: u32,
     #[serde(default)]
@@ -173,14 +189,14 @@ struct WireUsage {
     cache_read_input_tokens: Option<u32>,
 }
 
-impl WireUsage {
+impl AnthropicUsage {
     /// The provider counts what its cache did beside the input; we count it within.
-    fn counted(self) -> (Usage, UsageDetail) {
+    fn to_token_usage(self) -> (TokenUsage, UsageDetail) {
         let read = self.cache_read_input_tokens.unwrap_or(0);
         let written = self.cache_creation_input_tokens.unwrap_or(0);
         let input_tokens = self.input_tokens.saturating_add(read).saturating_add(written);
         let detail =
             UsageDetail { cache_read_tokens: read, cache_write_tokens: written, reasoning_tokens: 0 };
-        (Usage { input_tokens, output_tokens: self.output_tokens }, detail)
+        (TokenUsage { input_tokens, output_tokens: self.output_tokens }, detail)
     }
 }

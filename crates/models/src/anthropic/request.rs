@@ -10,15 +10,15 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
-use dromia_contracts::client::{ToolChoice, Wishes};
-use dromia_contracts::content::{CallStatus, Media, Part, ToolCall, ToolResult};
+use dromia_contracts::client::{SamplingOptions, ToolChoice};
+use dromia_contracts::content::{CallStatus, ContentPart, ImageMediaType, ToolCall, ToolResult};
 use dromia_contracts::model::ModelRequest;
-use dromia_contracts::transcript::{Turn, Unit};
+use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::chat::request::text_of;
-use crate::letter::Letter;
+use crate::letter::EncodableRequest;
 use crate::names;
 use crate::picture;
 use crate::scripted::status_word;
@@ -27,31 +27,31 @@ use crate::scripted::status_word;
 const CACHED_BYTES_MIN: usize = 4096;
 
 /// Writes the body of one request.
-pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn encode_body(letter: &EncodableRequest<'_>) -> Result<Bytes, serde_json::Error> {
     let request = letter.request;
-    let tools: Vec<_> = request.tools.iter().map(Tool::of).collect();
+    let tools: Vec<_> = request.tools.iter().map(AnthropicTool::from_descriptor).collect();
     let tool_bytes: usize = request.tools.iter().map(|tool| tool.name.len() + tool.description.len()).sum();
     let prefix = request.system.len() + tool_bytes;
-    let mut messages = messages(letter.turns);
+    let mut messages = build_messages(letter.turns);
     let blocks = messages.iter().flat_map(|message| &message.content);
-    if prefix + blocks.map(Block::bytes).sum::<usize>() >= CACHED_BYTES_MIN
+    if prefix + blocks.map(AnthropicBlock::byte_count).sum::<usize>() >= CACHED_BYTES_MIN
         && let Some(last) = messages.last_mut().and_then(|message| message.content.last_mut())
     {
-        last.cache_control = Some(Cached::default());
+        last.cache_control = Some(CacheControl::default());
     }
     let system = (!request.system.is_empty()).then(|| {
-        let mut block = Block::from(Content::Text { text: Cow::Borrowed(&request.system) });
-        block.cache_control = (prefix >= CACHED_BYTES_MIN).then(Cached::default);
+        let mut block = AnthropicBlock::from(AnthropicContent::Text { text: Cow::Borrowed(&request.system) });
+        block.cache_control = (prefix >= CACHED_BYTES_MIN).then(CacheControl::default);
         [block]
     });
     let (model, max_tokens) = (letter.model, letter.output_tokens_max);
     let wishes = &letter.request.wishes;
-    let body = Body {
+    let body = AnthropicBody {
         model,
         max_tokens,
         system,
         tools,
-        tool_choice: Choice::of(letter.request),
+        tool_choice: AnthropicToolChoice::from_request(letter.request),
         messages,
         temperature: wishes.temperature.as_ref(),
         top_p: wishes.top_p.as_ref(),
@@ -62,16 +62,16 @@ pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct AnthropicBody<'a> {
     model: &'a str,
     max_tokens: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    system: Option<[Block<'a>; 1]>,
+    system: Option<[AnthropicBlock<'a>; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<AnthropicTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_choice: Option<Choice<'a>>,
-    messages: Vec<Message<'a>>,
+    tool_choice: Option<AnthropicToolChoice<'a>>,
+    messages: Vec<AnthropicMessage<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<&'a Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +83,7 @@ struct Body<'a> {
 
 /// How the model shall choose among the tools; absent where that is left to it.
 #[derive(Serialize)]
-struct Choice<'a> {
+struct AnthropicToolChoice<'a> {
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
@@ -91,32 +91,32 @@ struct Choice<'a> {
     disable_parallel_tool_use: bool,
 }
 
-impl<'a> Choice<'a> {
-    fn of(request: &'a ModelRequest) -> Option<Self> {
-        let Wishes { choice, one_call, .. } = &request.wishes;
+impl<'a> AnthropicToolChoice<'a> {
+    fn from_request(request: &'a ModelRequest) -> Option<Self> {
+        let SamplingOptions { choice, one_call, .. } = &request.wishes;
         if request.tools.is_empty() || (choice.is_free() && !one_call) {
             return None;
         }
         let (r#type, name) = match choice {
             ToolChoice::Free => ("auto", None),
             ToolChoice::Required => ("any", None),
-            ToolChoice::Named(name) => ("tool", Some(names::encode(name))),
+            ToolChoice::Named(name) => ("tool", Some(names::encode_name(name))),
         };
         Some(Self { r#type, name, disable_parallel_tool_use: *one_call })
     }
 }
 
 #[derive(Serialize)]
-struct Tool<'a> {
+struct AnthropicTool<'a> {
     name: Cow<'a, str>,
     description: &'a str,
     input_schema: &'a Value,
 }
 
-impl<'a> Tool<'a> {
-    fn of(tool: &'a dromia_contracts::tool::ToolDescriptor) -> Self {
+impl<'a> AnthropicTool<'a> {
+    fn from_descriptor(tool: &'a dromia_contracts::tool::ToolDescriptor) -> Self {
         Self {
-            name: names::encode(&tool.name),
+            name: names::encode_name(&tool.name),
             description: &tool.description,
             input_schema: &tool.parameters,
         }
@@ -124,175 +124,188 @@ impl<'a> Tool<'a> {
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
-    role: Role,
-    content: Vec<Block<'a>>,
+struct AnthropicMessage<'a> {
+    role: MessageRole,
+    content: Vec<AnthropicBlock<'a>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Role {
+enum MessageRole {
     User,
     Assistant,
 }
 
 #[derive(Serialize)]
-struct Block<'a> {
+struct AnthropicBlock<'a> {
     #[serde(flatten)]
-    content: Content<'a>,
+    content: AnthropicContent<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<Cached>,
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Content<'a> {
+enum AnthropicContent<'a> {
     Text { text: Cow<'a, str> },
-    Image { source: Source<'a> },
+    Image { source: ImageSource<'a> },
     ToolUse { id: CallId, name: Cow<'a, str>, input: Value },
-    ToolResult { tool_use_id: CallId, content: Told<'a>, is_error: bool },
+    ToolResult { tool_use_id: CallId, content: AnthropicToolOutput<'a>, is_error: bool },
 }
 
 /// What a tool gave: a text alone, or its status, then its texts and pictures in their order.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Told<'a> {
+enum AnthropicToolOutput<'a> {
     Text(String),
-    Shown(Vec<Content<'a>>),
+    Shown(Vec<AnthropicContent<'a>>),
 }
 
 /// A picture with its bytes.
 #[derive(Serialize)]
-struct Source<'a> {
+struct ImageSource<'a> {
     r#type: &'static str,
     media_type: &'static str,
     data: &'a str,
 }
 
-/// Where the provider's cache may begin anew.
+/// A cache breakpoint: the provider may cache the prefix up to here.
 #[derive(Serialize)]
-struct Cached {
+struct CacheControl {
     r#type: &'static str,
 }
 
-impl Default for Cached {
+impl Default for CacheControl {
     fn default() -> Self {
         Self { r#type: "ephemeral" }
     }
 }
 
-impl<'a> From<Content<'a>> for Block<'a> {
-    fn from(content: Content<'a>) -> Self {
+impl<'a> From<AnthropicContent<'a>> for AnthropicBlock<'a> {
+    fn from(content: AnthropicContent<'a>) -> Self {
         Self { content, cache_control: None }
     }
 }
 
-impl Block<'_> {
-    fn bytes(&self) -> usize {
-        self.content.bytes()
+impl AnthropicBlock<'_> {
+    fn byte_count(&self) -> usize {
+        self.content.byte_count()
     }
 }
 
-impl<'a> Content<'a> {
-    fn image(media: Media, data: &'a str) -> Self {
-        Self::Image { source: Source { r#type: "base64", media_type: media.as_str(), data } }
+impl<'a> AnthropicContent<'a> {
+    fn from_image(media: ImageMediaType, data: &'a str) -> Self {
+        Self::Image { source: ImageSource { r#type: "base64", media_type: media.as_str(), data } }
     }
 
-    fn bytes(&self) -> usize {
+    fn byte_count(&self) -> usize {
         match self {
             Self::Text { text } => text.len(),
             // An estimate is enough to decide about the cache.
             Self::ToolUse { .. } => 64,
             Self::Image { source } => source.data.len(),
-            Self::ToolResult { content: Told::Text(text), .. } => text.len(),
-            Self::ToolResult { content: Told::Shown(blocks), .. } => blocks.iter().map(Self::bytes).sum(),
+            Self::ToolResult { content: AnthropicToolOutput::Text(text), .. } => text.len(),
+            Self::ToolResult { content: AnthropicToolOutput::Shown(blocks), .. } => {
+                blocks.iter().map(Self::byte_count).sum()
+            }
         }
     }
 }
 
-fn messages(turns: &[Turn]) -> Vec<Message<'_>> {
+fn build_messages(turns: &[TranscriptTurn]) -> Vec<AnthropicMessage<'_>> {
     let mut messages = Vec::new();
     for turn in turns {
         match turn {
-            Turn::Input(input) => add_input(&mut messages, &input.parts),
-            Turn::Unit(unit) => add_unit(&mut messages, unit),
+            TranscriptTurn::Input(input) => add_input(&mut messages, &input.parts),
+            TranscriptTurn::Unit(unit) => add_unit(&mut messages, unit),
         }
     }
     messages
 }
 
-/// Adds what somebody says: one text, or its texts and pictures in their order.
-fn add_input<'a>(messages: &mut Vec<Message<'a>>, parts: &'a [Part]) {
-    if !parts.iter().any(Part::is_image) {
-        return add_text(messages, Role::User, text_of(parts));
+/// Adds a user's message: one text, or its texts and pictures in their order.
+fn add_input<'a>(messages: &mut Vec<AnthropicMessage<'a>>, parts: &'a [ContentPart]) {
+    if !parts.iter().any(ContentPart::is_image) {
+        return add_text(messages, MessageRole::User, text_of(parts));
     }
     for part in parts {
         match part {
-            Part::Text { text, .. } => add_text(messages, Role::User, Cow::Borrowed(text)),
-            Part::Image { media, data, .. } => add(messages, Role::User, Content::image(*media, data)),
+            ContentPart::Text { text, .. } => add_text(messages, MessageRole::User, Cow::Borrowed(text)),
+            ContentPart::Image { media, data, .. } => {
+                add_content(messages, MessageRole::User, AnthropicContent::from_image(*media, data));
+            }
         }
     }
 }
 
-fn add_unit<'a>(messages: &mut Vec<Message<'a>>, unit: &'a Unit) {
+fn add_unit<'a>(messages: &mut Vec<AnthropicMessage<'a>>, unit: &'a AssistantUnit) {
     let said = unit.message();
-    add_text(messages, Role::Assistant, text_of(&said.parts));
+    add_text(messages, MessageRole::Assistant, text_of(&said.parts));
     for call in &said.calls {
-        let content =
-            Content::ToolUse { id: call.id, name: names::encode(&call.tool), input: arguments(call) };
-        add(messages, Role::Assistant, content);
+        let content = AnthropicContent::ToolUse {
+            id: call.id,
+            name: names::encode_name(&call.tool),
+            input: arguments_object(call),
+        };
+        add_content(messages, MessageRole::Assistant, content);
     }
     for result in unit.results() {
-        add(messages, Role::User, told(result));
+        add_content(messages, MessageRole::User, tool_result_content(result));
     }
     // The provider wants the results of all calls before anything else.
     for result in unit.results().iter().filter(|result| is_error(result) && picture::is_shown(result)) {
-        add_text(messages, Role::User, Cow::Owned(picture::caption(result)));
-        for (media, data) in picture::of(result) {
-            add(messages, Role::User, Content::image(media, data));
+        add_text(messages, MessageRole::User, Cow::Owned(picture::pictures_caption(result)));
+        for (media, data) in picture::result_pictures(result) {
+            add_content(messages, MessageRole::User, AnthropicContent::from_image(media, data));
         }
     }
 }
 
 /// Adds text; the format refuses a block without any.
-fn add_text<'a>(messages: &mut Vec<Message<'a>>, role: Role, text: Cow<'a, str>) {
+fn add_text<'a>(messages: &mut Vec<AnthropicMessage<'a>>, role: MessageRole, text: Cow<'a, str>) {
     if !text.trim().is_empty() {
-        add(messages, role, Content::Text { text });
+        add_content(messages, role, AnthropicContent::Text { text });
     }
 }
 
-fn add<'a>(messages: &mut Vec<Message<'a>>, role: Role, content: Content<'a>) {
+fn add_content<'a>(
+    messages: &mut Vec<AnthropicMessage<'a>>,
+    role: MessageRole,
+    content: AnthropicContent<'a>,
+) {
     match messages.last_mut().filter(|last| last.role == role) {
         Some(last) => last.content.push(content.into()),
-        None => messages.push(Message { role, content: vec![content.into()] }),
+        None => messages.push(AnthropicMessage { role, content: vec![content.into()] }),
     }
 }
 
 /// The arguments as the object that the format insists on; what is none travels inside one.
-fn arguments(call: &ToolCall) -> Value {
+fn arguments_object(call: &ToolCall) -> Value {
     match serde_json::from_str::<Value>(&call.arguments) {
         Ok(object @ Value::Object(_)) => object,
         Ok(_) | Err(_) => serde_json::json!({ "unreadable": call.arguments }),
     }
 }
 
-fn told(result: &ToolResult) -> Content<'_> {
+fn tool_result_content(result: &ToolResult) -> AnthropicContent<'_> {
     let (status, is_error) = (status_word(result.status), is_error(result));
     let content = if is_error || !picture::is_shown(result) {
-        Told::Text(format!("[{status}] {}", text_of(&result.parts)))
+        AnthropicToolOutput::Text(format!("[{status}] {}", text_of(&result.parts)))
     } else {
-        let status = Content::Text { text: Cow::Owned(format!("[{status}]")) };
-        Told::Shown(std::iter::once(status).chain(result.parts.iter().filter_map(shown)).collect())
+        let status = AnthropicContent::Text { text: Cow::Owned(format!("[{status}]")) };
+        AnthropicToolOutput::Shown(
+            std::iter::once(status).chain(result.parts.iter().filter_map(result_part_content)).collect(),
+        )
     };
-    Content::ToolResult { tool_use_id: result.call, content, is_error }
+    AnthropicContent::ToolResult { tool_use_id: result.call, content, is_error }
 }
 
 /// A part inside a result; the format refuses a text without words.
-fn shown(part: &Part) -> Option<Content<'_>> {
+fn result_part_content(part: &ContentPart) -> Option<AnthropicContent<'_>> {
     match part {
-        Part::Text { text, .. } if text.trim().is_empty() => None,
-        Part::Text { text, .. } => Some(Content::Text { text: Cow::Borrowed(text) }),
-        Part::Image { media, data, .. } => Some(Content::image(*media, data)),
+        ContentPart::Text { text, .. } if text.trim().is_empty() => None,
+        ContentPart::Text { text, .. } => Some(AnthropicContent::Text { text: Cow::Borrowed(text) }),
+        ContentPart::Image { media, data, .. } => Some(AnthropicContent::from_image(*media, data)),
     }
 }
 

@@ -1,25 +1,29 @@
 //! A chat completion, whole or in chunks; the two differ in one field's name.
 
-use dromia_contracts::model::{Deltas, Finish, ModelError, Usage, UsageDetail};
+use dromia_contracts::model::{DeltaSink, FinishReason, ModelError, TokenUsage, UsageDetail};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http::{CallPiece, Draft, cut, withheld};
+use crate::http::{CallPiece, ReplyDraft, cut_error, withheld_error};
 
 /// Takes a chunk of a stream or a whole answer.
-pub(crate) fn take(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Result<(), ModelError> {
-    let answer: Answer =
-        serde_json::from_slice(json).map_err(|_| cut("the model's answer is not the expected JSON"))?;
+pub(crate) fn take_completion(
+    draft: &mut ReplyDraft,
+    json: &[u8],
+    deltas: &dyn DeltaSink,
+) -> Result<(), ModelError> {
+    let answer: ChatCompletion =
+        serde_json::from_slice(json).map_err(|_| cut_error("the model's answer is not the expected JSON"))?;
     if answer.error.is_some() {
-        return Err(cut("the model's server reported an error in the middle of its answer"));
+        return Err(cut_error("the model's server reported an error in the middle of its answer"));
     }
-    draft.usage = answer.usage.map(WireUsage::counted).or(draft.usage.take());
+    draft.usage = answer.usage.map(ChatUsage::to_token_usage).or(draft.usage.take());
     // Only one choice is asked for.
     let Some(choice) = answer.choices.and_then(|choices| choices.into_iter().next()) else {
         return Ok(());
     };
     if let Some(said) = choice.message {
-        draft.say(said.content.unwrap_or_default(), deltas)?;
+        draft.add_text(said.content.unwrap_or_default(), deltas)?;
         for piece in said.tool_calls.into_iter().flatten() {
             let function = piece.function.unwrap_or_default();
             draft.take_call(CallPiece {
@@ -32,10 +36,10 @@ pub(crate) fn take(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Resul
     }
     if let Some(reason) = choice.finish_reason {
         draft.finish = Some(match reason.as_str() {
-            "length" => Finish::Length,
-            "tool_calls" | "function_call" => Finish::ToolCalls,
-            "content_filter" => return Err(withheld("content_filter")),
-            _ => Finish::Stop,
+            "length" => FinishReason::Length,
+            "tool_calls" | "function_call" => FinishReason::ToolCalls,
+            "content_filter" => return Err(withheld_error("content_filter")),
+            _ => FinishReason::Stop,
         });
         // vLLM says it; OpenAI does not.
         draft.stopped_at = match choice.stop_reason {
@@ -47,19 +51,19 @@ pub(crate) fn take(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Resul
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ChatCompletion {
     #[serde(default)]
-    choices: Option<Vec<Choice>>,
+    choices: Option<Vec<ChatChoice>>,
     #[serde(default)]
-    usage: Option<WireUsage>,
+    usage: Option<ChatUsage>,
     #[serde(default)]
     error: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct ChatChoice {
     #[serde(default, alias = "delta")]
-    message: Option<Said>,
+    message: Option<ChatDelta>,
     #[serde(default)]
     finish_reason: Option<String>,
     /// A stop text, or the number of a token.
@@ -68,7 +72,7 @@ struct Choice {
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct ChatDelta {
     #[serde(default)]
     content: Option<String>,
     #[serde(default)]
@@ -94,7 +98,7 @@ struct WireFunction {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-struct WireUsage {
+struct ChatUsage {
     #[serde(default)]
     prompt_tokens: u32,
     #[serde(default)]
@@ -117,9 +121,9 @@ struct CompletionDetails {
     reasoning_tokens: Option<u32>,
 }
 
-impl WireUsage {
-    fn counted(self) -> (Usage, UsageDetail) {
-        let usage = Usage { input_tokens: self.prompt_tokens, output_tokens: self.completion_tokens };
+impl ChatUsage {
+    fn to_token_usage(self) -> (TokenUsage, UsageDetail) {
+        let usage = TokenUsage { input_tokens: self.prompt_tokens, output_tokens: self.completion_tokens };
         let detail = UsageDetail {
             cache_read_tokens: self.prompt_tokens_details.unwrap_or_default().cached_tokens.unwrap_or(0),
             cache_write_tokens: 0,

@@ -1,31 +1,32 @@
-//! Our request in the provider's words, written straight to bytes.
+//! Our request as chat completions JSON, written straight to bytes.
 //!
-//! Inputs become `user` messages; a unit becomes an `assistant` message with `tool_calls`, followed by one
-//! `tool` message per result. A result begins with its status in brackets, always, so that no tool can forge
-//! one. A `tool` message holds text only, so the pictures of a unit's results follow them in one `user` message.
-//! Because a [`Unit`] holds a result for every call, no orphan can reach the provider.
+//! Inputs become `user` messages; a unit becomes an `assistant` message with `tool_calls`, followed by one `tool`
+//! message per result. A result begins with its status in brackets, always, so that no tool can forge one. A `tool`
+//! message holds text only, so the pictures of a unit's results follow them in one `user` message. Because an
+//! [`AssistantUnit`](dromia_contracts::transcript::AssistantUnit) holds a result for every call, no orphan can reach
+//! the provider.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::client::ToolChoice;
-use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
+use dromia_contracts::content::{CallStatus, ContentPart, ToolCall, ToolResult, parts_text};
 use dromia_contracts::tool::ToolDescriptor;
-use dromia_contracts::transcript::{Turn, Unit};
+use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use crate::http::OutputLimit;
-use crate::letter::Letter;
+use crate::letter::EncodableRequest;
 use crate::names;
 use crate::picture::{self, data_url};
 use crate::scripted::{status_of, status_word};
 
 /// Writes the body of one request.
-pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn encode_body(letter: &EncodableRequest<'_>) -> Result<Bytes, serde_json::Error> {
     let mut bytes = Vec::with_capacity(4096);
-    serde_json::to_writer(&mut bytes, &Body(letter))?;
+    serde_json::to_writer(&mut bytes, &ChatBody(letter))?;
     Ok(bytes.into())
 }
 
@@ -35,21 +36,23 @@ pub fn result_parts(content: &str) -> Option<(CallStatus, &str)> {
     Some((status_of(word)?, text.strip_prefix(' ').unwrap_or(text)))
 }
 
-struct Body<'a>(&'a Letter<'a>);
+struct ChatBody<'a>(&'a EncodableRequest<'a>);
 
-impl Serialize for Body<'_> {
+impl Serialize for ChatBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(letter) = self;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", letter.model)?;
-        map.serialize_entry("messages", &Messages(letter))?;
+        map.serialize_entry("messages", &ChatMessages(letter))?;
         let wishes = &letter.request.wishes;
         if !letter.request.tools.is_empty() {
-            map.serialize_entry("tools", &Tools(&letter.request.tools))?;
+            map.serialize_entry("tools", &ChatTools(&letter.request.tools))?;
             match &wishes.choice {
                 ToolChoice::Free => {}
                 ToolChoice::Required => map.serialize_entry("tool_choice", "required")?,
-                ToolChoice::Named(name) => map.serialize_entry("tool_choice", &Named::of(name))?,
+                ToolChoice::Named(name) => {
+                    map.serialize_entry("tool_choice", &ChatToolChoice::for_function(name))?;
+                }
             }
             if wishes.one_call {
                 map.serialize_entry("parallel_tool_calls", &false)?;
@@ -79,19 +82,19 @@ impl Serialize for Body<'_> {
 
 /// The one tool that must be called.
 #[derive(Serialize)]
-struct Named<'a> {
+struct ChatToolChoice<'a> {
     r#type: &'static str,
-    function: Name<'a>,
+    function: FunctionName<'a>,
 }
 
 #[derive(Serialize)]
-struct Name<'a> {
+struct FunctionName<'a> {
     name: Cow<'a, str>,
 }
 
-impl<'a> Named<'a> {
-    fn of(name: &'a str) -> Self {
-        Self { r#type: "function", function: Name { name: names::encode(name) } }
+impl<'a> ChatToolChoice<'a> {
+    fn for_function(name: &'a str) -> Self {
+        Self { r#type: "function", function: FunctionName { name: names::encode_name(name) } }
     }
 }
 
@@ -100,28 +103,30 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-struct Messages<'a>(&'a Letter<'a>);
+struct ChatMessages<'a>(&'a EncodableRequest<'a>);
 
-impl Serialize for Messages<'_> {
+impl Serialize for ChatMessages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
         let system = &self.0.request.system;
         if !system.is_empty() {
-            seq.serialize_element(&Message::System { content: system })?;
+            seq.serialize_element(&ChatMessage::System { content: system })?;
         }
         for turn in self.0.turns {
             match turn {
-                Turn::Input(input) => {
-                    seq.serialize_element(&Message::User { content: Said::of(&input.parts) })?;
+                TranscriptTurn::Input(input) => {
+                    seq.serialize_element(&ChatMessage::User {
+                        content: ChatContent::from_parts(&input.parts),
+                    })?;
                 }
-                Turn::Unit(unit) => {
-                    seq.serialize_element(&assistant(unit))?;
+                TranscriptTurn::Unit(unit) => {
+                    seq.serialize_element(&assistant_message(unit))?;
                     for result in unit.results() {
-                        seq.serialize_element(&answer(result))?;
+                        seq.serialize_element(&tool_message(result))?;
                     }
-                    let shown = shown(unit);
+                    let shown = result_pictures(unit);
                     if !shown.is_empty() {
-                        seq.serialize_element(&Message::User { content: Said::Pieces(shown) })?;
+                        seq.serialize_element(&ChatMessage::User { content: ChatContent::Pieces(shown) })?;
                     }
                 }
             }
@@ -132,17 +137,17 @@ impl Serialize for Messages<'_> {
 
 #[derive(Serialize)]
 #[serde(tag = "role", rename_all = "lowercase")]
-enum Message<'a> {
+enum ChatMessage<'a> {
     System {
         content: &'a str,
     },
     User {
-        content: Said<'a>,
+        content: ChatContent<'a>,
     },
     Assistant {
         content: Cow<'a, str>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        tool_calls: Vec<Call<'a>>,
+        tool_calls: Vec<ChatToolCall<'a>>,
     },
     Tool {
         tool_call_id: CallId,
@@ -150,17 +155,17 @@ enum Message<'a> {
     },
 }
 
-/// What somebody says: a text alone, or with pictures.
+/// The content of a message: a text alone, or with pictures.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Said<'a> {
+enum ChatContent<'a> {
     Text(Cow<'a, str>),
-    Pieces(Vec<Piece<'a>>),
+    Pieces(Vec<ChatContentPart<'a>>),
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Piece<'a> {
+enum ChatContentPart<'a> {
     Text { text: Cow<'a, str> },
     ImageUrl { image_url: ImageUrl },
 }
@@ -170,67 +175,68 @@ struct ImageUrl {
     url: String,
 }
 
-impl<'a> Said<'a> {
-    fn of(parts: &'a [Part]) -> Self {
-        if !parts.iter().any(Part::is_image) {
+impl<'a> ChatContent<'a> {
+    fn from_parts(parts: &'a [ContentPart]) -> Self {
+        if !parts.iter().any(ContentPart::is_image) {
             return Self::Text(text_of(parts));
         }
-        let piece = |part: &'a Part| match part {
-            Part::Text { text, .. } => Piece::Text { text: Cow::Borrowed(text) },
-            Part::Image { media, data, .. } => Piece::image(data_url(*media, data)),
+        let piece = |part: &'a ContentPart| match part {
+            ContentPart::Text { text, .. } => ChatContentPart::Text { text: Cow::Borrowed(text) },
+            ContentPart::Image { media, data, .. } => ChatContentPart::from_image_url(data_url(*media, data)),
         };
         Self::Pieces(parts.iter().map(piece).collect())
     }
 }
 
-impl Piece<'_> {
-    fn image(url: String) -> Self {
+impl ChatContentPart<'_> {
+    fn from_image_url(url: String) -> Self {
         Self::ImageUrl { image_url: ImageUrl { url } }
     }
 }
 
 /// The pictures of a unit's results, those of each result behind a line that names it.
-fn shown(unit: &Unit) -> Vec<Piece<'_>> {
+fn result_pictures(unit: &AssistantUnit) -> Vec<ChatContentPart<'_>> {
     let of_one = |result: &ToolResult| {
-        let caption = Piece::Text { text: Cow::Owned(picture::caption(result)) };
-        let images = picture::of(result).map(|(media, data)| Piece::image(data_url(media, data)));
+        let caption = ChatContentPart::Text { text: Cow::Owned(picture::pictures_caption(result)) };
+        let images = picture::result_pictures(result)
+            .map(|(media, data)| ChatContentPart::from_image_url(data_url(media, data)));
         std::iter::once(caption).chain(images).collect::<Vec<_>>()
     };
     unit.results().iter().filter(|result| picture::is_shown(result)).flat_map(of_one).collect()
 }
 
 #[derive(Serialize)]
-struct Call<'a> {
+struct ChatToolCall<'a> {
     id: CallId,
     r#type: &'static str,
-    function: Function<'a>,
+    function: ChatFunctionCall<'a>,
 }
 
 #[derive(Serialize)]
-struct Function<'a> {
+struct ChatFunctionCall<'a> {
     name: Cow<'a, str>,
     arguments: Cow<'a, str>,
 }
 
-fn assistant(unit: &Unit) -> Message<'_> {
+fn assistant_message(unit: &AssistantUnit) -> ChatMessage<'_> {
     let message = unit.message();
-    Message::Assistant {
+    ChatMessage::Assistant {
         content: text_of(&message.parts),
-        tool_calls: message.calls.iter().map(asked).collect(),
+        tool_calls: message.calls.iter().map(encode_call).collect(),
     }
 }
 
-fn asked(call: &ToolCall) -> Call<'_> {
-    Call {
+fn encode_call(call: &ToolCall) -> ChatToolCall<'_> {
+    ChatToolCall {
         id: call.id,
         r#type: "function",
-        function: Function { name: names::encode(&call.tool), arguments: arguments(call) },
+        function: ChatFunctionCall { name: names::encode_name(&call.tool), arguments: arguments_json(call) },
     }
 }
 
 /// The arguments of a call as JSON text. Strict servers refuse a whole conversation for one call whose arguments
 /// are not JSON, and the transcript keeps what the model wrote; so what is not JSON travels inside JSON.
-pub(crate) fn arguments(call: &ToolCall) -> Cow<'_, str> {
+pub(crate) fn arguments_json(call: &ToolCall) -> Cow<'_, str> {
     if serde_json::from_str::<serde::de::IgnoredAny>(&call.arguments).is_ok() {
         Cow::Borrowed(&*call.arguments)
     } else {
@@ -238,30 +244,30 @@ pub(crate) fn arguments(call: &ToolCall) -> Cow<'_, str> {
     }
 }
 
-fn answer(result: &ToolResult) -> Message<'static> {
+fn tool_message(result: &ToolResult) -> ChatMessage<'static> {
     let content = format!("[{}] {}", status_word(result.status), text_of(&result.parts));
-    Message::Tool { tool_call_id: result.call, content }
+    ChatMessage::Tool { tool_call_id: result.call, content }
 }
 
-struct Tools<'a>(&'a [ToolDescriptor]);
+struct ChatTools<'a>(&'a [ToolDescriptor]);
 
-impl Serialize for Tools<'_> {
+impl Serialize for ChatTools<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Tool<'a> {
+        struct ChatTool<'a> {
             r#type: &'static str,
-            function: Declared<'a>,
+            function: ChatFunction<'a>,
         }
         #[derive(Serialize)]
-        struct Declared<'a> {
+        struct ChatFunction<'a> {
             name: Cow<'a, str>,
             description: &'a str,
             parameters: &'a serde_json::Value,
         }
-        serializer.collect_seq(self.0.iter().map(|tool| Tool {
+        serializer.collect_seq(self.0.iter().map(|tool| ChatTool {
             r#type: "function",
-            function: Declared {
-                name: names::encode(&tool.name),
+            function: ChatFunction {
+                name: names::encode_name(&tool.name),
                 description: &tool.description,
                 parameters: &tool.parameters,
             },
@@ -269,7 +275,7 @@ impl Serialize for Tools<'_> {
     }
 }
 
-pub(crate) fn text_of(parts: &[Part]) -> Cow<'_, str> {
+pub(crate) fn text_of(parts: &[ContentPart]) -> Cow<'_, str> {
     match parts {
         [] => Cow::Borrowed(""),
         [only] => Cow::Borrowed(only.as_text()),

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
-use dromia_contracts::egress::{Egress, Line, Method, Request, Response};
-use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Prepared};
-use dromia_contracts::sent::Wording;
+use dromia_contracts::egress::{Egress, EgressClient, EgressRequest, EgressResponse, HttpMethod};
+use dromia_contracts::model::{
+    DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
+};
+use dromia_contracts::sent::RequestEncoding;
 use tokio::time::timeout;
 
 use super::config::{HttpConfig, HttpError};
-use super::draft::{Draft, StreamReader};
-use super::failure::{self, cut, torn};
-use crate::letter;
-use crate::secret::Secret;
+use super::draft::{ReplyDraft, StreamReader};
+use super::failure::{self, cut_error, interrupted_error};
+use crate::secret::ProviderApiKey;
 use crate::tokens;
+use crate::{letter, names};
 
 /// The most bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 16 << 10;
@@ -30,7 +32,7 @@ const END_WAIT: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct HttpModel {
     config: HttpConfig,
-    line: Arc<dyn Line>,
+    line: Arc<dyn EgressClient>,
     url: String,
     headers: Vec<(String, String)>,
 }
@@ -38,21 +40,22 @@ pub struct HttpModel {
 impl HttpModel {
     /// Makes the adapter; nothing is connected yet. For `https` the process must have a rustls provider.
     pub fn new(config: HttpConfig, egress: &dyn Egress) -> Result<Self, HttpError> {
-        let url = config.url()?.into();
-        let headers = config.format.headers(config.key.as_ref())?;
-        let line = egress.line(config.plan()).map_err(HttpError::Line)?;
+        let url = config.endpoint_url()?.into();
+        let headers = config.format.request_headers(config.key.as_ref())?;
+        let line = egress.open_client(config.egress_client_config()).map_err(HttpError::Line)?;
         Ok(Self { config, line, url, headers })
     }
 
-    async fn attempt(
+    async fn make_attempt(
         &self,
         request: &ModelRequest,
-        prepared: &Prepared,
-        deltas: &dyn Deltas,
+        prepared: &PreparedAttempt,
+        deltas: &dyn DeltaSink,
     ) -> Result<ModelReply, ModelError> {
-        let draft = self.exchange(prepared.body.clone(), deltas).await?;
+        let draft = self.exchange_request(prepared.body.clone(), deltas).await?;
         let turns = letter::sent_turns(&prepared.wording, request).unwrap_or_default();
         let mut reply = draft.into_reply(|| tokens::estimate_sent(request, turns))?;
+        names::restore_names(&mut reply.calls, &request.tools);
         let cost = self.config.price.of_usage(reply.usage, reply.detail);
         if cost > 0 {
             let reserved = prepared.reserved_micros;
@@ -64,10 +67,10 @@ impl HttpModel {
         Ok(reply)
     }
 
-    async fn exchange(&self, body: Bytes, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
-        let (grants, secrets) = self.config.secrets()?;
-        let request = Request {
-            method: Method::Post,
+    async fn exchange_request(&self, body: Bytes, deltas: &dyn DeltaSink) -> Result<ReplyDraft, ModelError> {
+        let (grants, secrets) = self.config.secret_uses()?;
+        let request = EgressRequest {
+            method: HttpMethod::Post,
             url: self.url.clone(),
             headers: self.headers.clone(),
             body,
@@ -75,27 +78,31 @@ impl HttpModel {
             share: String::new(),
             secrets,
         };
-        let response = self.line.send(request).await.map_err(|error| {
+        let response = self.line.send_request(request).await.map_err(|error| {
             tracing::debug!(failure = %error, decisions = ?error.decisions, "a model request failed");
-            failure::unanswered(&error)
+            failure::unanswered_error(&error)
         })?;
         if response.status != 200 {
-            return Err(self.refused(response).await);
+            return Err(self.read_error(response).await);
         }
         if self.config.stream {
-            self.stream(response, deltas).await
+            self.read_stream(response, deltas).await
         } else {
-            self.whole(response, deltas).await
+            self.read_whole(response, deltas).await
         }
     }
 
-    async fn stream(&self, mut response: Response, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
+    async fn read_stream(
+        &self,
+        mut response: EgressResponse,
+        deltas: &dyn DeltaSink,
+    ) -> Result<ReplyDraft, ModelError> {
         let mut reader = StreamReader::new(self.config.format);
         while let Some(chunk) = next_chunk(&mut response).await? {
-            if reader.push(&chunk, deltas)? {
+            if reader.push_chunk(&chunk, deltas)? {
                 // Only a body that was read to its end gives its connection back to the pool. The end is
                 // nearly always here already; a server that dawdles over it costs the connection, not us.
-                let end = async { while let Ok(Some(_)) = response.body.chunk().await {} };
+                let end = async { while let Ok(Some(_)) = response.body.next_chunk().await {} };
                 if timeout(END_WAIT, end).await.is_err() {
                     tracing::debug!("a model's stream did not end behind its last event");
                 }
@@ -105,10 +112,14 @@ impl HttpModel {
         Ok(reader.into_draft())
     }
 
-    async fn whole(&self, mut response: Response, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
-        let mut draft = Draft::default();
+    async fn read_whole(
+        &self,
+        mut response: EgressResponse,
+        deltas: &dyn DeltaSink,
+    ) -> Result<ReplyDraft, ModelError> {
+        let mut draft = ReplyDraft::default();
         let Some(first) = next_chunk(&mut response).await? else {
-            return Err(cut("the model's answer is empty"));
+            return Err(cut_error("the model's answer is empty"));
         };
         // Nearly every answer is one chunk, which need not be copied.
         let Some(second) = next_chunk(&mut response).await? else {
@@ -124,10 +135,10 @@ impl HttpModel {
         Ok(draft)
     }
 
-    async fn refused(&self, mut response: Response) -> ModelError {
+    async fn read_error(&self, mut response: EgressResponse) -> ModelError {
         let mut body = BytesMut::new();
         let gather = async {
-            while let Ok(Some(chunk)) = response.body.chunk().await {
+            while let Ok(Some(chunk)) = response.body.next_chunk().await {
                 let room = ERROR_BYTES_MAX.saturating_sub(body.len());
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if room == 0 {
@@ -139,32 +150,32 @@ impl HttpModel {
             tracing::debug!("the body of a model server's error did not end in time");
         }
         if self.config.vault_key.is_some() {
-            // Nobody here knows the key, so the provider's words may hold it.
+            // The vault sets the key, so the adapter cannot remove it from the provider's error text.
             body.clear();
         }
-        let key = self.config.key.as_ref().map(Secret::expose);
-        failure::status(response.status, &response.headers, &body, key)
+        let key = self.config.key.as_ref().map(ProviderApiKey::expose_key);
+        failure::status_error(response.status, &response.headers, &body, key)
     }
 }
 
-async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, ModelError> {
-    response.body.chunk().await.map_err(|failure| torn(&failure))
+async fn next_chunk(response: &mut EgressResponse) -> Result<Option<Bytes>, ModelError> {
+    response.body.next_chunk().await.map_err(|failure| interrupted_error(&failure))
 }
 
-impl Model for HttpModel {
+impl LanguageModel for HttpModel {
     /// Answers to the name at the provider; aliases are the registry's business.
-    fn knows(&self, alias: &str) -> bool {
+    fn knows_alias(&self, alias: &str) -> bool {
         alias == self.config.model
     }
 
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         let HttpConfig { model, window, price, priced, format, .. } = &self.config;
-        format.carries(&request.wishes)?;
-        let fitted = window.fit(request).map_err(|long| long.of(model))?;
+        format.check_sampling_options(&request.wishes)?;
+        let fitted = window.fit_request(request).map_err(|long| long.into_model_error(model))?;
         let output_tokens_max = fitted.output_tokens_max;
-        let wording = self.config.wording(u32::try_from(fitted.left_out).unwrap_or(u32::MAX));
-        Ok(Prepared {
-            body: letter::write(&wording, request, output_tokens_max)?,
+        let wording = self.config.request_encoding(u32::try_from(fitted.left_out).unwrap_or(u32::MAX));
+        Ok(PreparedAttempt {
+            body: letter::encode_request(&wording, request, output_tokens_max)?,
             wording,
             input_tokens: fitted.input_tokens(),
             output_tokens_max,
@@ -174,17 +185,17 @@ impl Model for HttpModel {
         })
     }
 
-    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        letter::write(wording, request, request.output_tokens_max)
+    fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        letter::encode_request(wording, request, request.output_tokens_max)
     }
 
-    fn call<'a>(
+    fn call_model<'a>(
         &'a self,
         request: &'a ModelRequest,
-        prepared: &'a Prepared,
-        deltas: &'a dyn Deltas,
+        prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(self.attempt(request, prepared, deltas))
+        Box::pin(self.make_attempt(request, prepared, deltas))
     }
 }
 

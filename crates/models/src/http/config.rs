@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dromia_contracts::egress::{LineError, LineLimits, Plan, Route};
-use dromia_contracts::model::{ModelError, Usage, UsageDetail};
-use dromia_contracts::sent::{TaintedPast, Wording};
+use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineError, LineLimits};
+use dromia_contracts::model::{ModelError, TokenUsage, UsageDetail};
+use dromia_contracts::sent::{RequestEncoding, TaintedPast};
 use dromia_contracts::vault::{GRANT, SecretUse};
 use dromia_contracts::{ErrorCode, Scope};
 use url::Url;
 
-use super::format::Format;
-use crate::secret::Secret;
-use crate::window::Window;
+use super::format::WireFormat;
+use crate::secret::ProviderApiKey;
+use crate::window::ContextWindow;
 
 /// The most bytes of an answer that is not streamed.
 const WHOLE_BYTES_MAX: u64 = 8 << 20;
@@ -30,14 +30,14 @@ const REQUESTS_MAX: usize = 16_384;
 #[derive(Clone)]
 pub struct HttpConfig {
     /// What the server speaks.
-    pub format: Format,
+    pub format: WireFormat,
     /// The address before `/chat/completions`, `/responses` or `/messages`, such as `https://api.openai.com/v1`. It
     /// may hold no user name.
     pub base_url: String,
     /// The model's name at the provider.
     pub model: String,
     /// The key, where the provider wants one.
-    pub key: Option<Secret>,
+    pub key: Option<ProviderApiKey>,
     /// The key, where it is in the vault: only the way out has its value.
     pub vault_key: Option<VaultKey>,
     /// Whether the answer is streamed; without it there are no live deltas.
@@ -45,20 +45,20 @@ pub struct HttpConfig {
     /// Which field carries the output limit.
     pub output_limit: OutputLimit,
     /// What tokens cost.
-    pub price: Price,
+    pub price: TokenPrice,
     /// Whether the price is known, also if it is nothing.
     pub priced: bool,
     /// What the model takes and gives at most.
-    pub window: Window,
+    pub window: ContextWindow,
     /// How long to wait for what.
-    pub timeouts: Timeouts,
+    pub timeouts: HttpTimeouts,
     /// The most idle connections that are kept open.
     pub idle_connections_max: usize,
 }
 
 impl HttpConfig {
     /// Settings with every default: streamed, free, no key.
-    pub fn new(format: Format, base_url: impl Into<String>, model: impl Into<String>) -> Self {
+    pub fn new(format: WireFormat, base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             format,
             base_url: base_url.into(),
@@ -67,21 +67,22 @@ impl HttpConfig {
             vault_key: None,
             stream: true,
             output_limit: OutputLimit::MaxTokens,
-            price: Price::default(),
+            price: TokenPrice::default(),
             priced: false,
-            window: Window::default(),
-            timeouts: Timeouts::default(),
+            window: ContextWindow::default(),
+            timeouts: HttpTimeouts::default(),
             idle_connections_max: 1024,
         }
     }
 
     /// Says how a request to this model is written.
-    pub(super) fn wording(&self, left_out: u32) -> Wording {
+    pub(super) fn request_encoding(&self, left_out: u32) -> RequestEncoding {
         // Only chat completions leave a choice.
-        let limit = (self.format == Format::OpenAiChat).then(|| self.output_limit.field()).flatten();
-        Wording {
+        let limit =
+            (self.format == WireFormat::OpenAiChat).then(|| self.output_limit.encoding_field()).flatten();
+        RequestEncoding {
             by: None,
-            form: self.format.form().to_owned(),
+            form: self.format.format_version().to_owned(),
             model: self.model.clone(),
             whole: !self.stream,
             limit: limit.map(str::to_owned),
@@ -91,7 +92,7 @@ impl HttpConfig {
     }
 
     /// Says which secret its requests use, and the grant for it; nothing where the key is not in the vault.
-    pub(super) fn secrets(&self) -> Result<(Vec<String>, Vec<SecretUse>), ModelError> {
+    pub(super) fn secret_uses(&self) -> Result<(Vec<String>, Vec<SecretUse>), ModelError> {
         let Some(VaultKey { name, of }) = &self.vault_key else { return Ok((Vec::new(), Vec::new())) };
         let Some(scope) = of.scope() else {
             let message = format!(
@@ -105,8 +106,8 @@ impl HttpConfig {
 
     /// Says what line its requests need: to this server, with these deadlines, and no redirects, because a key must reach
     /// only the host that the operator named.
-    pub(super) fn plan(&self) -> Plan {
-        let Timeouts { connect, first_byte, stall, total } = self.timeouts;
+    pub(super) fn egress_client_config(&self) -> EgressClientConfig {
+        let HttpTimeouts { connect, first_byte, stall, total } = self.timeouts;
         let limits = LineLimits {
             connect,
             // Without streaming the first byte comes when the answer is complete, so only the whole has a deadline.
@@ -122,12 +123,16 @@ impl HttpConfig {
             idle_connections_max: self.idle_connections_max,
         };
         let base_url = self.base_url.clone();
-        let route = if self.vault_key.is_some() { Route::Keyed(base_url) } else { Route::Named(base_url) };
-        Plan { route, limits }
+        let route = if self.vault_key.is_some() {
+            EgressPurpose::Keyed(base_url)
+        } else {
+            EgressPurpose::Named(base_url)
+        };
+        EgressClientConfig { route, limits }
     }
 
     /// Reads the base address and adds the format's path; connects to nothing.
-    pub fn url(&self) -> Result<Url, HttpError> {
+    pub fn endpoint_url(&self) -> Result<Url, HttpError> {
         let base = Url::parse(&self.base_url).map_err(|_| HttpError::BaseUrl)?;
         let plain = matches!(base.scheme(), "http" | "https")
             && base.host().is_some()
@@ -138,7 +143,7 @@ impl HttpConfig {
         if !plain {
             return Err(HttpError::BaseUrl);
         }
-        let address = format!("{}{}", base.as_str().trim_end_matches('/'), self.format.path());
+        let address = format!("{}{}", base.as_str().trim_end_matches('/'), self.format.endpoint_path());
         Url::parse(&address).map_err(|_| HttpError::BaseUrl)
     }
 }
@@ -169,18 +174,18 @@ pub struct VaultKey {
     pub of: KeysOf,
 }
 
-/// Whose secrets the keys of providers are. A server says so once it has found its tenant; where nobody said it, nothing is
-/// sent to a provider whose key is in the vault.
+/// The scope that owns the secrets of providers' keys. A server sets it once it has found its tenant; until then no
+/// request is sent to a provider whose key is in the vault.
 #[derive(Debug, Clone, Default)]
 pub struct KeysOf(Arc<OnceLock<Scope>>);
 
 impl KeysOf {
-    /// Says whose they are; the first who is named stays.
-    pub fn tell(&self, scope: Scope) {
+    /// Sets the scope; the first one stays.
+    pub fn set_scope(&self, scope: Scope) {
         self.0.get_or_init(|| scope);
     }
 
-    /// Returns whose they are, once that was said.
+    /// Returns the scope, once it is set.
     pub fn scope(&self) -> Option<&Scope> {
         self.0.get()
     }
@@ -197,8 +202,8 @@ pub enum OutputLimit {
 }
 
 impl OutputLimit {
-    /// The field as a wording keeps it: nothing for the usual one.
-    const fn field(self) -> Option<&'static str> {
+    /// The field as a request encoding stores it: `None` for the default.
+    const fn encoding_field(self) -> Option<&'static str> {
         match self {
             Self::MaxTokens => None,
             Self::MaxCompletionTokens => Some("max_completion_tokens"),
@@ -207,14 +212,14 @@ impl OutputLimit {
 
     /// Reads what a wording keeps.
     pub(crate) fn of_field(field: Option<&str>) -> Option<Self> {
-        [Self::MaxTokens, Self::MaxCompletionTokens].into_iter().find(|limit| limit.field() == field)
+        [Self::MaxTokens, Self::MaxCompletionTokens].into_iter().find(|limit| limit.encoding_field() == field)
     }
 }
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Until the connection stands.
+pub struct HttpTimeouts {
+    /// Until the connection is established.
     pub connect: Duration,
     /// From sending to the first byte of a streamed answer.
     pub first_byte: Duration,
@@ -224,7 +229,7 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for HttpTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -237,7 +242,7 @@ impl Default for Timeouts {
 
 /// List price, in millionths of the currency unit per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Price {
+pub struct TokenPrice {
     /// A million tokens of requests.
     pub input: u64,
     /// A million tokens of answers.
@@ -248,25 +253,25 @@ pub struct Price {
     pub cache_write: u64,
 }
 
-impl Price {
+impl TokenPrice {
     /// A price that knows no cache.
-    pub const fn flat(input: u64, output: u64) -> Self {
+    pub const fn without_cache(input: u64, output: u64) -> Self {
         Self { input, output, cache_read: input, cache_write: input }
     }
 
     /// What so many tokens cost at most, rounded up.
     pub fn at_most(&self, input_tokens: u64, output_tokens: u64) -> u64 {
         let dearest = self.input.max(self.cache_write).max(self.cache_read);
-        rounded(&[(input_tokens, dearest), (output_tokens, self.output)])
+        rounded_cost(&[(input_tokens, dearest), (output_tokens, self.output)])
     }
 
     /// What an attempt used, rounded up.
-    pub fn of_usage(&self, usage: Usage, detail: UsageDetail) -> u64 {
-        // Parts of the input, whatever a provider says: nothing is paid for twice.
+    pub fn of_usage(&self, usage: TokenUsage, detail: UsageDetail) -> u64 {
+        // Parts of the input, even if the provider reports more: no token is paid for twice.
         let read = detail.cache_read_tokens.min(usage.input_tokens);
         let written = detail.cache_write_tokens.min(usage.input_tokens - read);
         let plain = usage.input_tokens - read - written;
-        rounded(&[
+        rounded_cost(&[
             (plain.into(), self.input),
             (read.into(), self.cache_read),
             (written.into(), self.cache_write),
@@ -275,7 +280,7 @@ impl Price {
     }
 }
 
-fn rounded(parts: &[(u64, u64)]) -> u64 {
+fn rounded_cost(parts: &[(u64, u64)]) -> u64 {
     let sum: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
     u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -1,18 +1,20 @@
-//! An answer as far as it came, in our words; every format gathers into this one.
+//! An answer as far as it came, independent of the format; the reader of every format fills it.
 //!
 //! A reply exists only when the provider said why it stopped: an answer without that was cut, however complete
 //! it looks. What is gathered is bounded, whatever the provider sends.
 
-use dromia_contracts::model::{Deltas, Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
+use dromia_contracts::model::{
+    DeltaSink, FinishReason, ModelError, ModelReply, ProposedCall, TokenUsage, UsageDetail,
+};
 
-use super::failure::cut;
-use super::format::Format;
+use super::failure::cut_error;
+use super::format::WireFormat;
 use super::sse::SseParser;
 use crate::{names, tokens};
 
 /// The most bytes of text and arguments of one answer.
 const REPLY_BYTES_MAX: usize = 4 << 20;
-/// The longest stop text that is told; a longer one was not asked for.
+/// The longest stop text that is reported; a longer one was not asked for.
 const STOP_BYTES_MAX: usize = 256;
 /// The most calls of one answer.
 const CALLS_MAX: usize = 128;
@@ -20,22 +22,22 @@ const CALLS_MAX: usize = 128;
 /// Reads a streamed answer from pieces of any size; it never touches the network.
 #[derive(Debug)]
 pub struct StreamReader {
-    format: Format,
+    format: WireFormat,
     events: SseParser,
-    draft: Draft,
+    draft: ReplyDraft,
 }
 
 impl StreamReader {
     /// Begins an answer.
-    pub fn new(format: Format) -> Self {
-        Self { format, events: SseParser::default(), draft: Draft::default() }
+    pub fn new(format: WireFormat) -> Self {
+        Self { format, events: SseParser::default(), draft: ReplyDraft::default() }
     }
 
     /// Takes the next piece; tells whether the answer is complete.
-    pub fn push(&mut self, chunk: &[u8], deltas: &dyn Deltas) -> Result<bool, ModelError> {
+    pub fn push_chunk(&mut self, chunk: &[u8], deltas: &dyn DeltaSink) -> Result<bool, ModelError> {
         let Self { format, events, draft } = self;
         let mut done = draft.done;
-        let pushed = events.push(chunk, |data| {
+        let pushed = events.push_chunk(chunk, |data| {
             // Nothing follows the end, whatever comes in the same piece.
             if !done {
                 format.take_event(draft, data, deltas)?;
@@ -51,7 +53,7 @@ impl StreamReader {
         self.draft.into_reply(input_tokens)
     }
 
-    pub(super) fn into_draft(self) -> Draft {
+    pub(super) fn into_draft(self) -> ReplyDraft {
         self.draft
     }
 }
@@ -59,28 +61,28 @@ impl StreamReader {
 /// Reads an answer that came whole; it never touches the network. `input_tokens` is asked where the provider counted
 /// nothing.
 pub fn whole_reply(
-    format: Format,
+    format: WireFormat,
     json: &[u8],
-    deltas: &dyn Deltas,
+    deltas: &dyn DeltaSink,
     input_tokens: impl FnOnce() -> u32,
 ) -> Result<ModelReply, ModelError> {
-    let mut draft = Draft::default();
+    let mut draft = ReplyDraft::default();
     format.take_whole(&mut draft, json, deltas)?;
     draft.into_reply(input_tokens)
 }
 
 /// An answer as far as it came.
 #[derive(Debug, Default)]
-pub(crate) struct Draft {
+pub(crate) struct ReplyDraft {
     text: String,
     calls: Vec<DraftCall>,
     bytes: usize,
     /// Why the provider stopped.
-    pub(crate) finish: Option<Finish>,
+    pub(crate) finish: Option<FinishReason>,
     /// At which stop text, where the provider says so.
     pub(crate) stopped_at: Option<String>,
     /// What the provider counted.
-    pub(crate) usage: Option<(Usage, UsageDetail)>,
+    pub(crate) usage: Option<(TokenUsage, UsageDetail)>,
     /// Nothing follows.
     pub(crate) done: bool,
 }
@@ -102,14 +104,14 @@ pub(crate) struct CallPiece {
     pub(crate) arguments: String,
 }
 
-impl Draft {
+impl ReplyDraft {
     /// Adds text that the model said.
-    pub(crate) fn say(&mut self, text: String, deltas: &dyn Deltas) -> Result<(), ModelError> {
+    pub(crate) fn add_text(&mut self, text: String, deltas: &dyn DeltaSink) -> Result<(), ModelError> {
         if text.is_empty() {
             return Ok(());
         }
-        self.grow(text.len())?;
-        deltas.push(&text);
+        self.count_bytes(text.len())?;
+        deltas.push_delta(&text);
         if self.text.is_empty() {
             self.text = text;
         } else {
@@ -119,12 +121,12 @@ impl Draft {
     }
 
     /// Puts the text in the place of what was streamed, where a provider repeats the whole at the end.
-    pub(crate) fn said_in_all(&mut self, text: String, deltas: &dyn Deltas) -> Result<(), ModelError> {
+    pub(crate) fn said_in_all(&mut self, text: String, deltas: &dyn DeltaSink) -> Result<(), ModelError> {
         if let Some(rest) = text.strip_prefix(self.text.as_str()) {
             let rest = rest.to_owned();
-            return self.say(rest, deltas);
+            return self.add_text(rest, deltas);
         }
-        self.grow(text.len())?;
+        self.count_bytes(text.len())?;
         self.text = text;
         Ok(())
     }
@@ -142,48 +144,54 @@ impl Draft {
             call.name.push_str(&name);
             call.arguments.push_str(&arguments);
         } else if self.calls.len() == CALLS_MAX {
-            return Err(cut(format!("the model asked for more than {CALLS_MAX} calls at once")));
+            return Err(cut_error(format!("the model asked for more than {CALLS_MAX} calls at once")));
         } else {
             self.calls.push(DraftCall { index, id, name, arguments });
         }
-        self.grow(bytes)
+        self.count_bytes(bytes)
     }
 
-    fn grow(&mut self, bytes: usize) -> Result<(), ModelError> {
+    fn count_bytes(&mut self, bytes: usize) -> Result<(), ModelError> {
         self.bytes += bytes;
         if self.bytes > REPLY_BYTES_MAX {
-            return Err(cut("the model's answer is longer than any answer may be"));
+            return Err(cut_error("the model's answer is longer than any answer may be"));
         }
         Ok(())
     }
 
     /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
     pub(crate) fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
-        let finish = self.finish.ok_or_else(|| cut("the model's answer broke off"))?;
+        let finish = self.finish.ok_or_else(|| cut_error("the model's answer broke off"))?;
         let (usage, detail) = self.usage.unwrap_or_else(|| {
-            let usage = Usage { input_tokens: input_tokens(), output_tokens: tokens::estimate(self.bytes) };
+            let usage = TokenUsage {
+                input_tokens: input_tokens(),
+                output_tokens: tokens::estimate_tokens(self.bytes),
+            };
             (usage, UsageDetail::default())
         });
         let calls: Vec<_> = match finish {
             // The last call's arguments may be torn; a torn call must not run.
-            Finish::Length => Vec::new(),
-            Finish::Stop | Finish::ToolCalls => self.calls.into_iter().map(DraftCall::propose).collect(),
+            FinishReason::Length => Vec::new(),
+            FinishReason::Stop | FinishReason::ToolCalls => {
+                self.calls.into_iter().map(DraftCall::into_proposed).collect()
+            }
         };
         // Some servers say `stop` although they ask for calls, and the other way round.
         let finish = match (finish, calls.is_empty()) {
-            (Finish::Length, _) => Finish::Length,
-            (Finish::Stop | Finish::ToolCalls, true) => Finish::Stop,
-            (Finish::Stop | Finish::ToolCalls, false) => Finish::ToolCalls,
+            (FinishReason::Length, _) => FinishReason::Length,
+            (FinishReason::Stop | FinishReason::ToolCalls, true) => FinishReason::Stop,
+            (FinishReason::Stop | FinishReason::ToolCalls, false) => FinishReason::ToolCalls,
         };
-        let is_told = |text: &String| finish == Finish::Stop && (1..=STOP_BYTES_MAX).contains(&text.len());
+        let is_told =
+            |text: &String| finish == FinishReason::Stop && (1..=STOP_BYTES_MAX).contains(&text.len());
         let stopped_at = self.stopped_at.filter(is_told);
         Ok(ModelReply { text: self.text, calls, usage, detail, cost_micros: 0, finish, stopped_at })
     }
 }
 
 impl DraftCall {
-    fn propose(self) -> ProposedCall {
+    fn into_proposed(self) -> ProposedCall {
         let arguments = if self.arguments.is_empty() { "{}".to_owned() } else { self.arguments };
-        ProposedCall { tool: names::decode(&self.name).into_owned(), arguments }
+        ProposedCall { tool: names::decode_name(&self.name).into_owned(), arguments }
     }
 }

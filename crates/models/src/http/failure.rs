@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use dromia_contracts::ErrorCode;
-use dromia_contracts::egress::{EgressError, Failure, Phase, header};
+use dromia_contracts::egress::{EgressError, EgressFault, TimeoutPhase, find_header};
 use dromia_contracts::model::ModelError;
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
@@ -20,25 +20,25 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 const MESSAGE_CHARS_MAX: usize = 200;
 
 /// An answer that broke off or makes no sense.
-pub(crate) fn cut(what: impl Into<String>) -> ModelError {
+pub(crate) fn cut_error(what: impl Into<String>) -> ModelError {
     ModelError { code: ErrorCode::ModelCut, message: what.into(), retry_after: None }
 }
 
 /// An answer that the provider has and does not give.
-pub(crate) fn withheld(reason: &str) -> ModelError {
+pub(crate) fn withheld_error(reason: &str) -> ModelError {
     let message = format!("the model's server withheld the answer ({reason})");
     ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
 }
 
 /// A request that got no answer.
-pub(super) fn unanswered(error: &EgressError) -> ModelError {
+pub(super) fn unanswered_error(error: &EgressError) -> ModelError {
     match &error.failure {
-        Failure::Refused { rule, reason } if rule == "secret" => {
+        EgressFault::Refused { rule, reason } if rule == "secret" => {
             let message = format!("the key of the model's server cannot be used: {reason}");
             ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
         }
         // Nothing was sent, and nothing will be until an operator changes it.
-        Failure::Refused { reason, .. } => {
+        EgressFault::Refused { reason, .. } => {
             let message = format!("the model's server may not be reached: {reason}");
             ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
         }
@@ -46,23 +46,23 @@ pub(super) fn unanswered(error: &EgressError) -> ModelError {
             let message = "the model's server cannot be reached".to_owned();
             ModelError { code: ErrorCode::ModelUnavailable, message, retry_after: None }
         }
-        Failure::Late(Phase::Total) => cut(UNFINISHED),
-        Failure::Late(Phase::FirstByte) => cut("the model did not begin its answer in time"),
-        Failure::Broken => {
+        EgressFault::Late(TimeoutPhase::Total) => cut_error(UNFINISHED),
+        EgressFault::Late(TimeoutPhase::FirstByte) => cut_error("the model did not begin its answer in time"),
+        EgressFault::Broken => {
             // The request may have gone out, and the provider may be at work on it.
-            cut("the connection to the model's server broke before it answered")
+            cut_error("the connection to the model's server broke before it answered")
         }
-        other => cut(format!("the model gave no answer: {other}")),
+        other => cut_error(format!("the model gave no answer: {other}")),
     }
 }
 
 /// An answer that does not go on.
-pub(super) fn torn(failure: &Failure) -> ModelError {
+pub(super) fn interrupted_error(failure: &EgressFault) -> ModelError {
     match failure {
-        Failure::Late(Phase::Stall) => cut("the model's answer stalled"),
-        Failure::Late(Phase::Total) => cut(UNFINISHED),
-        Failure::TooLarge { .. } => cut("the model's answer is longer than any answer may be"),
-        _ => cut("the connection broke in the middle of the model's answer"),
+        EgressFault::Late(TimeoutPhase::Stall) => cut_error("the model's answer stalled"),
+        EgressFault::Late(TimeoutPhase::Total) => cut_error(UNFINISHED),
+        EgressFault::TooLarge { .. } => cut_error("the model's answer is longer than any answer may be"),
+        _ => cut_error("the connection broke in the middle of the model's answer"),
     }
 }
 
@@ -70,12 +70,12 @@ const UNFINISHED: &str = "the model did not finish its answer in time";
 
 impl From<SseError> for ModelError {
     fn from(error: SseError) -> Self {
-        cut(format!("the model's stream is malformed: {error}"))
+        cut_error(format!("the model's stream is malformed: {error}"))
     }
 }
 
 /// An answer with a status other than 200.
-pub(super) fn status(
+pub(super) fn status_error(
     status: u16,
     headers: &[(String, String)],
     body: &[u8],
@@ -103,12 +103,12 @@ pub(super) fn status(
 
 /// Reads how long to wait: seconds, or a date, which is compared with the answer's own `Date`.
 fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
-    let value = header(headers, "retry-after")?.trim();
+    let value = find_header(headers, "retry-after")?.trim();
     let seconds = if let Ok(seconds) = value.parse::<f64>() {
         seconds
     } else {
         let at = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
-        let now = at(header(headers, "date")?)?;
+        let now = at(find_header(headers, "date")?)?;
         at(value)?.duration_since(now).as_secs_f64()
     };
     Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(RETRY_AFTER_MAX))
@@ -117,16 +117,17 @@ fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
 /// Reads the provider's own words; none where they could hold the key.
 fn provider_message(body: &[u8], key: Option<&str>) -> Option<String> {
     #[derive(Deserialize)]
-    struct Body {
-        error: Error,
+    struct ProviderErrorBody {
+        error: ProviderErrorField,
     }
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Error {
+    enum ProviderErrorField {
         Object { message: String },
         Text(String),
     }
-    let (Error::Object { message } | Error::Text(message)) = serde_json::from_slice::<Body>(body).ok()?.error;
+    let (ProviderErrorField::Object { message } | ProviderErrorField::Text(message)) =
+        serde_json::from_slice::<ProviderErrorBody>(body).ok()?.error;
     if key.is_some_and(|key| message.contains(key)) || message.contains("://") {
         return None;
     }
@@ -174,29 +175,31 @@ mod tests {
             (302, ErrorCode::ModelRejected),
         ];
         for (number, code) in table {
-            let failure = status(number, &headers(&[]), b"", None);
+            let failure = status_error(number, &headers(&[]), b"", None);
             assert_eq!(failure.code, code, "{number}");
         }
     }
 
     #[test]
     fn what_was_not_sent_is_not_charged_and_what_is_refused_is_not_tried_again() {
-        let error =
-            |failure, is_sent| unanswered(&EgressError { failure, is_sent, decisions: Vec::new() }).code;
-        let refused = Failure::Refused { rule: "private address".to_owned(), reason: "r".to_owned() };
+        let error = |failure, is_sent| {
+            unanswered_error(&EgressError { failure, is_sent, decisions: Vec::new() }).code
+        };
+        let refused = EgressFault::Refused { rule: "private address".to_owned(), reason: "r".to_owned() };
         assert_eq!(error(refused, false), ErrorCode::ModelRejected);
-        let no_key = Failure::Refused { rule: "secret".to_owned(), reason: "r".to_owned() };
+        let no_key = EgressFault::Refused { rule: "secret".to_owned(), reason: "r".to_owned() };
         assert_eq!(error(no_key, false), ErrorCode::ModelRejected);
-        assert_eq!(error(Failure::Unreachable, false), ErrorCode::ModelUnavailable);
-        assert_eq!(error(Failure::Late(Phase::Connect), false), ErrorCode::ModelUnavailable);
-        assert_eq!(error(Failure::Late(Phase::FirstByte), true), ErrorCode::ModelCut);
-        assert_eq!(error(Failure::Broken, true), ErrorCode::ModelCut);
-        assert_eq!(error(Failure::Packed, true), ErrorCode::ModelCut);
+        assert_eq!(error(EgressFault::Unreachable, false), ErrorCode::ModelUnavailable);
+        assert_eq!(error(EgressFault::Late(TimeoutPhase::Connect), false), ErrorCode::ModelUnavailable);
+        assert_eq!(error(EgressFault::Late(TimeoutPhase::FirstByte), true), ErrorCode::ModelCut);
+        assert_eq!(error(EgressFault::Broken, true), ErrorCode::ModelCut);
+        assert_eq!(error(EgressFault::Packed, true), ErrorCode::ModelCut);
     }
 
     #[test]
     fn a_key_or_an_address_in_the_providers_words_is_not_repeated() {
-        let said = |number: u16, body: &[u8]| status(number, &headers(&[]), body, Some("sk-canary")).message;
+        let said =
+            |number: u16, body: &[u8]| status_error(number, &headers(&[]), body, Some("sk-canary")).message;
         assert!(said(400, br#"{"error":{"message":"no such model"}}"#).ends_with("400: no such model"));
         assert!(said(400, br#"{"error":"no such model"}"#).ends_with("400: no such model"));
         for body in

@@ -2,19 +2,19 @@
 
 use bytes::Bytes;
 use dromia_contracts::ErrorCode;
-use dromia_contracts::client::Wishes;
-use dromia_contracts::model::{Deltas, ModelError};
-use dromia_contracts::vault::Slot;
+use dromia_contracts::client::SamplingOptions;
+use dromia_contracts::model::{DeltaSink, ModelError};
+use dromia_contracts::vault::SecretSlot;
 
 use super::config::HttpError;
-use super::draft::Draft;
-use crate::letter::{CallNames, Letter};
-use crate::secret::Secret;
+use super::draft::ReplyDraft;
+use crate::letter::{CallNames, EncodableRequest};
+use crate::secret::ProviderApiKey;
 use crate::{anthropic, chat, responses};
 
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum WireFormat {
     /// OpenAI chat completions: OpenAI itself, vLLM, llama.cpp, Ollama and many gateways.
     OpenAiChat,
     /// OpenAI responses.
@@ -23,16 +23,16 @@ pub enum Format {
     AnthropicMessages,
 }
 
-/// The version of the messages format that [`Format::AnthropicMessages`] speaks.
+/// The version of the messages format that [`WireFormat::AnthropicMessages`] speaks.
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
-impl Format {
+impl WireFormat {
     /// Every format.
     const ALL: [Self; 3] = [Self::OpenAiChat, Self::OpenAiResponses, Self::AnthropicMessages];
 
     /// The name and version of the form in which requests are written. A journal keeps it, so the bytes of a form never
     /// change: other bytes are a new version.
-    pub(crate) const fn form(self) -> &'static str {
+    pub(crate) const fn format_version(self) -> &'static str {
         match self {
             Self::OpenAiChat => "chat/2",
             Self::OpenAiResponses => "responses/2",
@@ -40,8 +40,8 @@ impl Format {
         }
     }
 
-    /// The form of before, whose calls have the names that they have in their runs. It is written for those who look at
-    /// what was sent, and sent no more.
+    /// The previous version, whose calls have the names that they have in their runs. It is encoded only to show what
+    /// was sent, and no longer sent.
     const fn first_form(self) -> &'static str {
         match self {
             Self::OpenAiChat => "chat/1",
@@ -53,7 +53,7 @@ impl Format {
     /// Finds the format that writes a form, and how calls are named in it.
     pub(crate) fn of_form(form: &str) -> Option<(Self, CallNames)> {
         Self::ALL.into_iter().find_map(|format| {
-            if form == format.form() {
+            if form == format.format_version() {
                 Some((format, CallNames::OfTheConversation))
             } else if form == format.first_form() {
                 Some((format, CallNames::OfTheirRuns))
@@ -64,7 +64,7 @@ impl Format {
     }
 
     /// The path behind the base address.
-    pub(super) const fn path(self) -> &'static str {
+    pub(super) const fn endpoint_path(self) -> &'static str {
         match self {
             Self::OpenAiChat => "/chat/completions",
             Self::OpenAiResponses => "/responses",
@@ -72,12 +72,12 @@ impl Format {
         }
     }
 
-    /// Where in a request the key stands.
-    pub fn key_slot(self) -> Slot {
-        Slot::Header(self.key_header().0.to_owned())
+    /// The part of a request that carries the key.
+    pub fn key_slot(self) -> SecretSlot {
+        SecretSlot::Header(self.key_header().0.to_owned())
     }
 
-    /// The header of the key, and what stands before it there.
+    /// The header of the key, and the prefix of its value.
     const fn key_header(self) -> (&'static str, &'static str) {
         match self {
             Self::OpenAiChat | Self::OpenAiResponses => ("authorization", "Bearer "),
@@ -86,7 +86,10 @@ impl Format {
     }
 
     /// The headers of every request.
-    pub(super) fn headers(self, key: Option<&Secret>) -> Result<Vec<(String, String)>, HttpError> {
+    pub(super) fn request_headers(
+        self,
+        key: Option<&ProviderApiKey>,
+    ) -> Result<Vec<(String, String)>, HttpError> {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut headers = vec![pair("content-type", "application/json")];
         if self == Self::AnthropicMessages {
@@ -95,7 +98,7 @@ impl Format {
         }
         let (name, prefix) = self.key_header();
         if let Some(key) = key {
-            let key = key.expose();
+            let key = key.expose_key();
             if key.chars().any(|c| c.is_ascii_control() && c != '\t') {
                 return Err(HttpError::Key);
             }
@@ -104,9 +107,9 @@ impl Format {
         Ok(headers)
     }
 
-    /// Tells whether the format has words for all that is wished. Nothing is left out in silence: an answer that goes
-    /// on where its client wanted it to stop is another answer.
-    pub(super) fn carries(self, wishes: &Wishes) -> Result<(), ModelError> {
+    /// Checks that the format has a field for every sampling option. None is left out silently: an answer that goes on
+    /// where its client wanted it to stop is another answer.
+    pub(super) fn check_sampling_options(self, wishes: &SamplingOptions) -> Result<(), ModelError> {
         match self {
             Self::OpenAiResponses if !wishes.stop.is_empty() => Err(ModelError {
                 code: ErrorCode::ModelRejected,
@@ -118,20 +121,20 @@ impl Format {
     }
 
     /// Writes the body of one request.
-    pub(crate) fn body(self, letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
+    pub(crate) fn encode_body(self, letter: &EncodableRequest<'_>) -> Result<Bytes, serde_json::Error> {
         match self {
-            Self::OpenAiChat => chat::request::body(letter),
-            Self::OpenAiResponses => responses::request::body(letter),
-            Self::AnthropicMessages => anthropic::request::body(letter),
+            Self::OpenAiChat => chat::request::encode_body(letter),
+            Self::OpenAiResponses => responses::request::encode_body(letter),
+            Self::AnthropicMessages => anthropic::request::encode_body(letter),
         }
     }
 
     /// Reads the data of one event of a stream.
     pub(super) fn take_event(
         self,
-        draft: &mut Draft,
+        draft: &mut ReplyDraft,
         data: &str,
-        deltas: &dyn Deltas,
+        deltas: &dyn DeltaSink,
     ) -> Result<(), ModelError> {
         match (self, data.trim()) {
             (_, "") => Ok(()),
@@ -139,7 +142,7 @@ impl Format {
                 draft.done = true;
                 Ok(())
             }
-            (Self::OpenAiChat, data) => chat::reply::take(draft, data.as_bytes(), deltas),
+            (Self::OpenAiChat, data) => chat::reply::take_completion(draft, data.as_bytes(), deltas),
             (Self::OpenAiResponses, data) => responses::reply::take_event(draft, data.as_bytes(), deltas),
             (Self::AnthropicMessages, data) => anthropic::reply::take_event(draft, data.as_bytes(), deltas),
         }
@@ -148,12 +151,12 @@ impl Format {
     /// Reads a whole answer.
     pub(super) fn take_whole(
         self,
-        draft: &mut Draft,
+        draft: &mut ReplyDraft,
         json: &[u8],
-        deltas: &dyn Deltas,
+        deltas: &dyn DeltaSink,
     ) -> Result<(), ModelError> {
         match self {
-            Self::OpenAiChat => chat::reply::take(draft, json, deltas),
+            Self::OpenAiChat => chat::reply::take_completion(draft, json, deltas),
             Self::OpenAiResponses => responses::reply::take_whole(draft, json, deltas),
             Self::AnthropicMessages => anthropic::reply::take_whole(draft, json, deltas),
         }

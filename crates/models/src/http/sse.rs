@@ -33,7 +33,7 @@ pub struct SseParser {
 
 impl SseParser {
     /// Takes the next chunk and gives out the data of every event that it completes.
-    pub fn push<E: From<SseError>>(
+    pub fn push_chunk<E: From<SseError>>(
         &mut self,
         mut chunk: &[u8],
         mut on_data: impl FnMut(&str) -> Result<(), E>,
@@ -53,18 +53,18 @@ impl SseParser {
                 }
                 self.take_line(head, &mut on_data)?;
             } else {
-                self.keep(head)?;
+                self.buffer_bytes(head)?;
                 let mut line = std::mem::take(&mut self.line);
                 self.take_line(&line, &mut on_data)?;
                 line.clear();
                 self.line = line;
             }
         }
-        self.keep(chunk)?;
+        self.buffer_bytes(chunk)?;
         Ok(())
     }
 
-    fn keep(&mut self, piece: &[u8]) -> Result<(), SseError> {
+    fn buffer_bytes(&mut self, piece: &[u8]) -> Result<(), SseError> {
         if self.line.len() + piece.len() > EVENT_BYTES_MAX {
             return Err(SseError::TooLong);
         }
@@ -109,7 +109,7 @@ mod tests {
         let mut parser = SseParser::default();
         let mut found = Vec::new();
         for chunk in chunks {
-            parser.push(chunk, |data| {
+            parser.push_chunk(chunk, |data| {
                 found.push(data.to_owned());
                 Ok::<_, SseError>(())
             })?;

@@ -1,62 +1,74 @@
-//! A response, whole or as a stream of events. A stream ends with the whole response, which is what counts; the
-//! pieces before it are for whoever watches.
+//! A response, whole or as a stream of events. A stream ends with the whole response, which is what counts; the pieces
+//! before it are for live viewers.
 
-use dromia_contracts::model::{Deltas, Finish, ModelError, Usage, UsageDetail};
+use dromia_contracts::model::{DeltaSink, FinishReason, ModelError, TokenUsage, UsageDetail};
 use serde::Deserialize;
 
-use crate::http::{CallPiece, Draft, cut, withheld};
+use crate::http::{CallPiece, ReplyDraft, cut_error, withheld_error};
 
 /// Takes a whole answer.
-pub(crate) fn take_whole(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Result<(), ModelError> {
-    take_response(draft, serde_json::from_slice(json).map_err(unreadable)?, deltas)
+pub(crate) fn take_whole(
+    draft: &mut ReplyDraft,
+    json: &[u8],
+    deltas: &dyn DeltaSink,
+) -> Result<(), ModelError> {
+    take_response(draft, serde_json::from_slice(json).map_err(unreadable_error)?, deltas)
 }
 
 /// Takes one event of a stream.
-pub(crate) fn take_event(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Result<(), ModelError> {
-    match serde_json::from_slice(json).map_err(unreadable)? {
-        Event::Text { delta } => draft.say(delta, deltas),
-        Event::Completed { response } | Event::Incomplete { response } => {
+pub(crate) fn take_event(
+    draft: &mut ReplyDraft,
+    json: &[u8],
+    deltas: &dyn DeltaSink,
+) -> Result<(), ModelError> {
+    match serde_json::from_slice(json).map_err(unreadable_error)? {
+        ResponsesEvent::Text { delta } => draft.add_text(delta, deltas),
+        ResponsesEvent::Completed { response } | ResponsesEvent::Incomplete { response } => {
             draft.done = true;
             take_response(draft, response, deltas)
         }
-        Event::Failed | Event::Error => Err(failed()),
-        Event::Other => Ok(()),
+        ResponsesEvent::Failed | ResponsesEvent::Error => Err(server_error()),
+        ResponsesEvent::Other => Ok(()),
     }
 }
 
-fn unreadable(_: serde_json::Error) -> ModelError {
-    cut("the model's answer is not the expected JSON")
+fn unreadable_error(_: serde_json::Error) -> ModelError {
+    cut_error("the model's answer is not the expected JSON")
 }
 
-fn failed() -> ModelError {
-    cut("the model's server reported an error in the middle of its answer")
+fn server_error() -> ModelError {
+    cut_error("the model's server reported an error in the middle of its answer")
 }
 
-fn take_response(draft: &mut Draft, response: Response, deltas: &dyn Deltas) -> Result<(), ModelError> {
+fn take_response(
+    draft: &mut ReplyDraft,
+    response: ResponsesReply,
+    deltas: &dyn DeltaSink,
+) -> Result<(), ModelError> {
     let incomplete = response.incomplete_details.and_then(|details| details.reason);
     draft.finish = Some(match (response.status.as_str(), incomplete.as_deref()) {
-        ("completed", _) => Finish::Stop,
-        ("incomplete", Some("content_filter")) => return Err(withheld("content_filter")),
-        ("incomplete", _) => Finish::Length,
-        _ => return Err(failed()),
+        ("completed", _) => FinishReason::Stop,
+        ("incomplete", Some("content_filter")) => return Err(withheld_error("content_filter")),
+        ("incomplete", _) => FinishReason::Length,
+        _ => return Err(server_error()),
     });
-    draft.usage = response.usage.map(WireUsage::counted);
+    draft.usage = response.usage.map(ResponsesUsage::to_token_usage);
     let mut text = String::new();
     for (index, item) in (0..).zip(response.output) {
         match item {
-            Output::Message { content } => {
+            ResponsesOutput::Message { content } => {
                 for part in content {
                     match part {
-                        Content::OutputText { text: piece } => text.push_str(&piece),
-                        Content::Refusal { .. } => return Err(withheld("refusal")),
-                        Content::Other => {}
+                        ResponsesOutputContent::OutputText { text: piece } => text.push_str(&piece),
+                        ResponsesOutputContent::Refusal { .. } => return Err(withheld_error("refusal")),
+                        ResponsesOutputContent::Other => {}
                     }
                 }
             }
-            Output::FunctionCall { call_id, name, arguments } => {
+            ResponsesOutput::FunctionCall { call_id, name, arguments } => {
                 draft.take_call(CallPiece { index: Some(index), id: call_id, name, arguments })?;
             }
-            Output::Other => {}
+            ResponsesOutput::Other => {}
         }
     }
     draft.said_in_all(text, deltas)
@@ -64,13 +76,13 @@ fn take_response(draft: &mut Draft, response: Response, deltas: &dyn Deltas) -> 
 
 #[derive(Deserialize)]
 #[serde(tag = "type")]
-enum Event {
+enum ResponsesEvent {
     #[serde(rename = "response.output_text.delta")]
     Text { delta: String },
     #[serde(rename = "response.completed")]
-    Completed { response: Response },
+    Completed { response: ResponsesReply },
     #[serde(rename = "response.incomplete")]
-    Incomplete { response: Response },
+    Incomplete { response: ResponsesReply },
     #[serde(rename = "response.failed")]
     Failed,
     #[serde(rename = "error")]
@@ -80,28 +92,28 @@ enum Event {
 }
 
 #[derive(Deserialize)]
-struct Response {
+struct ResponsesReply {
     status: String,
     #[serde(default)]
-    incomplete_details: Option<Incomplete>,
+    incomplete_details: Option<IncompleteDetails>,
     #[serde(default)]
-    output: Vec<Output>,
+    output: Vec<ResponsesOutput>,
     #[serde(default)]
-    usage: Option<WireUsage>,
+    usage: Option<ResponsesUsage>,
 }
 
 #[derive(Deserialize)]
-struct Incomplete {
+struct IncompleteDetails {
     #[serde(default)]
     reason: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Output {
+enum ResponsesOutput {
     Message {
         #[serde(default)]
-        content: Vec<Content>,
+        content: Vec<ResponsesOutputContent>,
     },
     FunctionCall {
         call_id: String,
@@ -116,7 +128,7 @@ enum Output {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Content {
+enum ResponsesOutputContent {
     OutputText {
         text: String,
     },
@@ -126,7 +138,7 @@ enum Content {
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-struct WireUsage {
+struct ResponsesUsage {
     #[serde(default)]
     input_tokens: u32,
     #[serde(default)]
@@ -149,9 +161,9 @@ struct OutputDetails {
     reasoning_tokens: u32,
 }
 
-impl WireUsage {
-    fn counted(self) -> (Usage, UsageDetail) {
-        let usage = Usage { input_tokens: self.input_tokens, output_tokens: self.output_tokens };
+impl ResponsesUsage {
+    fn to_token_usage(self) -> (TokenUsage, UsageDetail) {
+        let usage = TokenUsage { input_tokens: self.input_tokens, output_tokens: self.output_tokens };
         let detail = UsageDetail {
             cache_read_tokens: self.input_tokens_details.unwrap_or_default().cached_tokens,
             cache_write_tokens: 0,

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::model::{
-    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
+    DeltaSink, FinishReason, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
+    ProposedCall, TokenUsage, UsageDetail,
 };
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sent::{TaintedPast, Wording};
-use dromia_contracts::transcript::{Transcript, Turn, Unit};
+use dromia_contracts::sent::{RequestEncoding, TaintedPast};
+use dromia_contracts::transcript::{AssistantUnit, Transcript, TranscriptTurn};
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::Timestamp;
 
-use super::directive::Failing;
-use super::play::{Move, Outcome, Script, next_move};
+use super::directive::ScriptedFailure;
+use super::play::{CallOutcome, ScriptInput, ScriptMove, next_move};
 use crate::letter;
 use crate::tokens;
-use crate::window::Window;
+use crate::window::ContextWindow;
 
 /// The built-in model that needs no network. It costs nothing.
 #[derive(Debug, Clone)]
@@ -39,50 +40,54 @@ impl ScriptedModel {
         Self { clock }
     }
 
-    async fn play(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
+    async fn play_step(
+        &self,
+        request: &ModelRequest,
+        deltas: &dyn DeltaSink,
+    ) -> Result<ModelReply, ModelError> {
         let input_tokens = tokens::estimate_request(request);
         let played = next_move(&script_of(&request.transcript));
         let began_at = self.clock.now();
-        let Move { slow_ms, text, calls } = played;
+        let ScriptMove { slow_ms, text, calls } = played;
         let mut text = match text {
             Ok(text) => text,
             Err(failing) => {
-                self.wait(began_at, slow_ms).await;
-                return Err(failure(failing));
+                self.delay_reply(began_at, slow_ms).await;
+                return Err(scripted_error(failing));
             }
         };
         let stopped_at = stop_at(&mut text, &request.wishes.stop);
         let cut = cut_to(&mut text, request.output_tokens_max);
-        let pieces = pieces(&text);
+        let pieces = split_pieces(&text);
         for (index, piece) in pieces.iter().enumerate() {
             // A piece goes out at the beginning of its share of the wait, the rest of the wait comes last.
             let share = slow_ms * (index as u64) / (pieces.len() as u64);
-            self.wait(began_at, share).await;
-            deltas.push(piece);
+            self.delay_reply(began_at, share).await;
+            deltas.push_delta(piece);
         }
-        self.wait(began_at, slow_ms).await;
+        self.delay_reply(began_at, slow_ms).await;
         let calls: Vec<_> = calls
             .into_iter()
             .map(|call| ProposedCall { tool: call.tool, arguments: call.arguments })
             .collect();
         let asked: usize = calls.iter().map(|call| call.tool.len() + call.arguments.len()).sum();
         let finish = match (cut, calls.is_empty()) {
-            (true, _) => Finish::Length,
-            (false, true) => Finish::Stop,
-            (false, false) => Finish::ToolCalls,
+            (true, _) => FinishReason::Length,
+            (false, true) => FinishReason::Stop,
+            (false, false) => FinishReason::ToolCalls,
         };
         Ok(ModelReply {
-            usage: Usage { input_tokens, output_tokens: tokens::estimate(text.len() + asked) },
+            usage: TokenUsage { input_tokens, output_tokens: tokens::estimate_tokens(text.len() + asked) },
             calls: if cut { Vec::new() } else { calls },
             text,
             detail: UsageDetail::default(),
             cost_micros: 0,
             finish,
-            stopped_at: stopped_at.filter(|_| finish == Finish::Stop),
+            stopped_at: stopped_at.filter(|_| finish == FinishReason::Stop),
         })
     }
 
-    async fn wait(&self, began_at: Timestamp, ms: u64) {
+    async fn delay_reply(&self, began_at: Timestamp, ms: u64) {
         if ms == 0 {
             return;
         }
@@ -92,15 +97,17 @@ impl ScriptedModel {
     }
 }
 
-impl Model for ScriptedModel {
-    fn knows(&self, alias: &str) -> bool {
+impl LanguageModel for ScriptedModel {
+    fn knows_alias(&self, alias: &str) -> bool {
         alias == Self::ALIAS
     }
 
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         // It has no window, so everything fits.
-        let fitted = Window::default().fit(request).map_err(|long| long.of(Self::ALIAS))?;
-        let wording = Wording {
+        let fitted = ContextWindow::default()
+            .fit_request(request)
+            .map_err(|long| long.into_model_error(Self::ALIAS))?;
+        let wording = RequestEncoding {
             by: None,
             form: Self::FORM.to_owned(),
             model: String::new(),
@@ -109,8 +116,8 @@ impl Model for ScriptedModel {
             left_out: 0,
             tainted_past: TaintedPast::Whole,
         };
-        Ok(Prepared {
-            body: letter::write(&wording, request, request.output_tokens_max)?,
+        Ok(PreparedAttempt {
+            body: letter::encode_request(&wording, request, request.output_tokens_max)?,
             wording,
             input_tokens: fitted.input_tokens(),
             output_tokens_max: request.output_tokens_max,
@@ -119,42 +126,42 @@ impl Model for ScriptedModel {
         })
     }
 
-    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        letter::write(wording, request, request.output_tokens_max)
+    fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        letter::encode_request(wording, request, request.output_tokens_max)
     }
 
-    fn call<'a>(
+    fn call_model<'a>(
         &'a self,
         request: &'a ModelRequest,
-        _prepared: &'a Prepared,
-        deltas: &'a dyn Deltas,
+        _prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(self.play(request, deltas))
+        Box::pin(self.play_step(request, deltas))
     }
 }
 
 /// Reads the script off a transcript: the last input, and the units after it.
-fn script_of(transcript: &Transcript) -> Script<'_> {
+fn script_of(transcript: &Transcript) -> ScriptInput<'_> {
     let turns = transcript.turns();
-    let start = turns.iter().rposition(|turn| matches!(turn, Turn::Input(_)));
+    let start = turns.iter().rposition(|turn| matches!(turn, TranscriptTurn::Input(_)));
     let input = match start.map(|start| &turns[start]) {
-        Some(Turn::Input(input)) => text_of(&input.parts),
-        Some(Turn::Unit(_)) | None => Cow::Borrowed(""),
+        Some(TranscriptTurn::Input(input)) => text_of(&input.parts),
+        Some(TranscriptTurn::Unit(_)) | None => Cow::Borrowed(""),
     };
     let since = &turns[start.map_or(0, |start| start + 1)..];
     let done = since.iter().filter_map(|turn| match turn {
-        Turn::Unit(unit) => Some(outcomes(unit)),
-        Turn::Input(_) => None,
+        TranscriptTurn::Unit(unit) => Some(unit_outcomes(unit)),
+        TranscriptTurn::Input(_) => None,
     });
-    Script { input, done: done.collect() }
+    ScriptInput { input, done: done.collect() }
 }
 
-fn outcomes(unit: &Unit) -> Vec<Outcome<'_>> {
+fn unit_outcomes(unit: &AssistantUnit) -> Vec<CallOutcome<'_>> {
     let calls = unit.message().calls.iter();
     calls
         .map(|call| {
             let result = unit.results().iter().find(|result| result.call == call.id);
-            Outcome {
+            CallOutcome {
                 tool: Cow::Borrowed(&call.tool),
                 arguments: Cow::Borrowed(&call.arguments),
                 // A unit holds a result for every call, by its type.
@@ -165,7 +172,7 @@ fn outcomes(unit: &Unit) -> Vec<Outcome<'_>> {
         .collect()
 }
 
-fn text_of(parts: &[Part]) -> Cow<'_, str> {
+fn text_of(parts: &[ContentPart]) -> Cow<'_, str> {
     match parts {
         [] => Cow::Borrowed(""),
         [only] => Cow::Borrowed(only.as_text()),
@@ -173,13 +180,15 @@ fn text_of(parts: &[Part]) -> Cow<'_, str> {
     }
 }
 
-fn failure(failing: Failing) -> ModelError {
+fn scripted_error(failing: ScriptedFailure) -> ModelError {
     let (code, message) = match failing {
-        Failing::Unavailable => {
+        ScriptedFailure::Unavailable => {
             (ErrorCode::ModelUnavailable, "the scripted model was told to be unavailable")
         }
-        Failing::Rejected => (ErrorCode::ModelRejected, "the scripted model was told to refuse the request"),
-        Failing::Cut => (ErrorCode::ModelCut, "the scripted model was told to break off its answer"),
+        ScriptedFailure::Rejected => {
+            (ErrorCode::ModelRejected, "the scripted model was told to refuse the request")
+        }
+        ScriptedFailure::Cut => (ErrorCode::ModelCut, "the scripted model was told to break off its answer"),
     };
     ModelError { code, message: message.to_owned(), retry_after: None }
 }
@@ -192,7 +201,7 @@ fn stop_at(text: &mut String, stops: &[String]) -> Option<String> {
     Some(stop.clone())
 }
 
-/// Cuts a text to so many tokens as [`tokens::estimate`] counts them; tells whether it was longer.
+/// Cuts a text to so many tokens as [`tokens::estimate_tokens`] counts them; returns whether it was longer.
 fn cut_to(text: &mut String, tokens_max: u32) -> bool {
     let bytes_max = (tokens_max as usize).saturating_mul(4);
     if text.len() <= bytes_max {
@@ -203,7 +212,7 @@ fn cut_to(text: &mut String, tokens_max: u32) -> bool {
 }
 
 /// Splits a text into at most [`PIECES_MAX`] pieces for the live view.
-fn pieces(text: &str) -> Vec<&str> {
+fn split_pieces(text: &str) -> Vec<&str> {
     let size = text.len().div_ceil(PIECES_MAX).max(24);
     let mut rest = text;
     let mut pieces = Vec::with_capacity(PIECES_MAX);

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 use dromia_contracts::content::CallStatus;
 
-use super::directive::{Call, Directive, Failing, Step, parse};
+use super::directive::{ScriptDirective, ScriptStep, ScriptedCall, ScriptedFailure, parse_steps};
 
 /// The conversation as the script sees it: the last input and the steps done since.
 #[derive(Debug, Clone)]
-pub struct Script<'a> {
+pub struct ScriptInput<'a> {
     /// The text of the last input.
     pub input: Cow<'a, str>,
     /// The steps done since.
@@ -20,11 +20,11 @@ pub struct Script<'a> {
 }
 
 /// One step that is done: its calls with their results.
-pub type Done<'a> = Vec<Outcome<'a>>;
+pub type Done<'a> = Vec<CallOutcome<'a>>;
 
 /// One call and its result.
 #[derive(Debug, Clone)]
-pub struct Outcome<'a> {
+pub struct CallOutcome<'a> {
     /// The tool's name.
     pub tool: Cow<'a, str>,
     /// The arguments.
@@ -37,64 +37,66 @@ pub struct Outcome<'a> {
 
 /// What the model does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
+pub struct ScriptMove {
     /// Milliseconds it takes over it.
     pub slow_ms: u64,
     /// What it says, or how the attempt fails.
-    pub text: Result<String, Failing>,
+    pub text: Result<String, ScriptedFailure>,
     /// The calls it asks for; none ends the turn.
-    pub calls: Vec<Call>,
+    pub calls: Vec<ScriptedCall>,
 }
 
 /// Characters of a question or a result that an answer repeats.
 const QUOTE_CHARS: usize = 200;
 
 /// Decides the next move.
-pub fn next_move(script: &Script<'_>) -> Move {
-    let steps = parse(&script.input);
-    let place = Place::after(&steps, &script.done);
+pub fn next_move(script: &ScriptInput<'_>) -> ScriptMove {
+    let steps = parse_steps(&script.input);
+    let place = ScriptProgress::after_steps(&steps, &script.done);
     if let Some(repair) = place.repairs.first() {
-        return Move { slow_ms: 0, text: Ok(String::new()), calls: vec![repair.call()] };
+        return ScriptMove { slow_ms: 0, text: Ok(String::new()), calls: vec![repair.next_call()] };
     }
     let step = steps.get(place.next);
     let slow_ms = step.map_or(0, |step| step.slow_ms);
-    let ask = |calls: Vec<Call>| Move { slow_ms, text: Ok(waiting_text(slow_ms)), calls };
+    let ask = |calls: Vec<ScriptedCall>| ScriptMove { slow_ms, text: Ok(waiting_text(slow_ms)), calls };
     match step.map(|step| &step.directive) {
-        Some(Directive::Tools(calls)) => ask(calls.clone()),
-        Some(Directive::Loop(call)) => ask(vec![call.clone()]),
-        Some(Directive::Fail(failing)) => Move { slow_ms, text: Err(*failing), calls: Vec::new() },
-        Some(Directive::Say(text)) => {
-            let said = std::iter::once(text.as_str()).chain(place.notes.iter().map(String::as_str));
-            Move { slow_ms, text: Ok(said.collect::<Vec<_>>().join("\n")), calls: Vec::new() }
+        Some(ScriptDirective::Tools(calls)) => ask(calls.clone()),
+        Some(ScriptDirective::Loop(call)) => ask(vec![call.clone()]),
+        Some(ScriptDirective::Fail(failing)) => {
+            ScriptMove { slow_ms, text: Err(*failing), calls: Vec::new() }
         }
-        Some(Directive::Rest) | None => {
+        Some(ScriptDirective::Say(text)) => {
+            let said = std::iter::once(text.as_str()).chain(place.notes.iter().map(String::as_str));
+            ScriptMove { slow_ms, text: Ok(said.collect::<Vec<_>>().join("\n")), calls: Vec::new() }
+        }
+        Some(ScriptDirective::Rest) | None => {
             let answer = if script.done.is_empty() {
                 plain_answer(&script.input)
             } else {
-                summary(&place, &script.done)
+                summary_text(&place, &script.done)
             };
-            Move { slow_ms, text: Ok(waiting_text(slow_ms) + &answer), calls: Vec::new() }
+            ScriptMove { slow_ms, text: Ok(waiting_text(slow_ms) + &answer), calls: Vec::new() }
         }
     }
 }
 
-/// Where the script stands after the steps that are done.
-struct Place {
+/// The progress of the script after the steps that are done.
+struct ScriptProgress {
     next: usize,
-    repairs: Vec<Repair>,
+    repairs: Vec<AppendRepair>,
     notes: Vec<String>,
 }
 
 /// What is still to do about an append whose outcome is unknown.
-struct Repair {
+struct AppendRepair {
     arguments: String,
     path: String,
     line: String,
     looked: bool,
 }
 
-impl Repair {
-    fn of(outcome: &Outcome<'_>) -> Option<Self> {
+impl AppendRepair {
+    fn from_outcome(outcome: &CallOutcome<'_>) -> Option<Self> {
         if outcome.status != CallStatus::Unknown || outcome.tool != APPEND {
             return None;
         }
@@ -104,28 +106,31 @@ impl Repair {
         Some(Self { path: text("path")?, line, arguments: outcome.arguments.to_string(), looked: false })
     }
 
-    fn call(&self) -> Call {
+    fn next_call(&self) -> ScriptedCall {
         if self.looked {
-            return Call { tool: APPEND.to_owned(), arguments: self.arguments.clone() };
+            return ScriptedCall { tool: APPEND.to_owned(), arguments: self.arguments.clone() };
         }
-        Call { tool: READ.to_owned(), arguments: serde_json::json!({ "path": self.path }).to_string() }
+        ScriptedCall {
+            tool: READ.to_owned(),
+            arguments: serde_json::json!({ "path": self.path }).to_string(),
+        }
     }
 }
 
 const APPEND: &str = "file.append";
 const READ: &str = "file.read";
 
-impl Place {
-    fn after(steps: &[Step], done: &[Done<'_>]) -> Self {
+impl ScriptProgress {
+    fn after_steps(steps: &[ScriptStep], done: &[Done<'_>]) -> Self {
         let mut place = Self { next: 0, repairs: Vec::new(), notes: Vec::new() };
         for unit in done {
             if !place.repairs.is_empty() {
-                place.repaired(unit);
+                place.apply_repair(unit);
                 continue;
             }
-            place.repairs = unit.iter().filter_map(Repair::of).collect();
+            place.repairs = unit.iter().filter_map(AppendRepair::from_outcome).collect();
             match steps.get(place.next).map(|step| &step.directive) {
-                Some(Directive::Loop(_)) => {}
+                Some(ScriptDirective::Loop(_)) => {}
                 Some(_) | None => place.next += 1,
             }
         }
@@ -133,7 +138,7 @@ impl Place {
     }
 
     /// Takes the result of the first repair's call and notes what it shows.
-    fn repaired(&mut self, unit: &Done<'_>) {
+    fn apply_repair(&mut self, unit: &Done<'_>) {
         let repair = self.repairs.remove(0);
         let path = &repair.path;
         let Some(outcome) = unit.first() else { return };
@@ -148,15 +153,15 @@ impl Place {
                 ),
             }
         } else {
-            match look(&repair, outcome) {
-                Look::There => {
+            match check_line(&repair, outcome) {
+                LineCheck::There => {
                     format!("The outcome of appending to {path} was unknown; I looked: the line is there.")
                 }
-                Look::Unclear => format!(
+                LineCheck::Unclear => format!(
                     "The outcome of appending to {path} is unknown; I could not see whether the line is there, so I did not append it again."
                 ),
-                Look::Missing => {
-                    self.repairs.insert(0, Repair { looked: true, ..repair });
+                LineCheck::Missing => {
+                    self.repairs.insert(0, AppendRepair { looked: true, ..repair });
                     return;
                 }
             }
@@ -165,24 +170,24 @@ impl Place {
     }
 }
 
-enum Look {
+enum LineCheck {
     There,
     Missing,
     Unclear,
 }
 
 /// Tells what a `file.read` shows of the line. A file that was not read to its end proves nothing is missing.
-fn look(repair: &Repair, outcome: &Outcome<'_>) -> Look {
+fn check_line(repair: &AppendRepair, outcome: &CallOutcome<'_>) -> LineCheck {
     let line = repair.line.trim_end();
     match outcome.status {
         // An empty line is in every file and proves nothing.
-        CallStatus::Ok if line.is_empty() => Look::Unclear,
-        CallStatus::Ok if outcome.text.contains(line) => Look::There,
-        CallStatus::Ok if outcome.text.contains("more bytes") => Look::Unclear,
+        CallStatus::Ok if line.is_empty() => LineCheck::Unclear,
+        CallStatus::Ok if outcome.text.contains(line) => LineCheck::There,
+        CallStatus::Ok if outcome.text.contains("more bytes") => LineCheck::Unclear,
         // A file that cannot be read because it does not exist holds no line either.
-        CallStatus::Ok | CallStatus::Error => Look::Missing,
+        CallStatus::Ok | CallStatus::Error => LineCheck::Missing,
         CallStatus::Denied | CallStatus::Unknown | CallStatus::Cancelled | CallStatus::Awaiting => {
-            Look::Unclear
+            LineCheck::Unclear
         }
     }
 }
@@ -190,11 +195,11 @@ fn look(repair: &Repair, outcome: &Outcome<'_>) -> Look {
 fn plain_answer(question: &str) -> String {
     format!(
         "Hello! You said: \"{}\". This answer comes from a scripted model, not an LLM.",
-        quote(question.trim())
+        quote_start(question.trim())
     )
 }
 
-fn summary(place: &Place, done: &[Done<'_>]) -> String {
+fn summary_text(place: &ScriptProgress, done: &[Done<'_>]) -> String {
     let mut text = String::from("Done. ");
     for outcome in done.iter().flatten() {
         // Writing to a string cannot fail.
@@ -203,7 +208,7 @@ fn summary(place: &Place, done: &[Done<'_>]) -> String {
             "{}: {}, \"{}\".",
             outcome.tool,
             status_word(outcome.status),
-            quote(outcome.text.trim())
+            quote_start(outcome.text.trim())
         );
     }
     for note in &place.notes {
@@ -218,7 +223,7 @@ fn waiting_text(slow_ms: u64) -> String {
     if slow_ms == 0 { String::new() } else { format!("I take {slow_ms} ms over this, as asked. ") }
 }
 
-fn quote(text: &str) -> &str {
+fn quote_start(text: &str) -> &str {
     text.char_indices().nth(QUOTE_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
@@ -250,14 +255,14 @@ mod tests {
         status: CallStatus,
         text: &'static str,
     ) -> Done<'static> {
-        vec![Outcome { tool: tool.into(), arguments: arguments.into(), status, text: text.into() }]
+        vec![CallOutcome { tool: tool.into(), arguments: arguments.into(), status, text: text.into() }]
     }
 
-    fn play(input: &'static str, done: Vec<Done<'static>>) -> Move {
-        next_move(&Script { input: input.into(), done })
+    fn play(input: &'static str, done: Vec<Done<'static>>) -> ScriptMove {
+        next_move(&ScriptInput { input: input.into(), done })
     }
 
-    fn text_of(played: Move) -> String {
+    fn text_of(played: ScriptMove) -> String {
         assert_eq!(played.calls, [], "a final text asks for no call");
         played.text.expect("the move says something")
     }
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_plain_question_is_repeated_up_to_its_two_hundredth_character() {
-        let answer = text_of(next_move(&Script { input: "ä".repeat(300).into(), done: vec![] }));
+        let answer = text_of(next_move(&ScriptInput { input: "ä".repeat(300).into(), done: vec![] }));
         assert_eq!(answer.matches('ä').count(), 200);
         assert!(answer.contains("scripted model, not an LLM"), "{answer}");
     }
@@ -280,7 +285,7 @@ mod tests {
         assert_eq!(play(input, vec![ok("a")]).calls[0].tool, "c");
         assert_eq!(text_of(play(input, vec![ok("a"), ok("c")])), "bye");
         let looped = play("@loop a", vec![ok("a"), ok("a"), ok("a")]);
-        assert_eq!(looped.calls, [Call { tool: "a".into(), arguments: "{}".into() }]);
+        assert_eq!(looped.calls, [ScriptedCall { tool: "a".into(), arguments: "{}".into() }]);
     }
 
     #[test]
@@ -288,14 +293,20 @@ mod tests {
         let unknown = || outcome("file.append", APPEND_A, CallStatus::Unknown, "nobody knows");
         let read = |status, text| outcome("file.read", r#"{"path":"log"}"#, status, text);
         let look = play(INPUT, vec![unknown()]);
-        assert_eq!(look.calls, [Call { tool: "file.read".into(), arguments: r#"{"path":"log"}"#.into() }]);
+        assert_eq!(
+            look.calls,
+            [ScriptedCall { tool: "file.read".into(), arguments: r#"{"path":"log"}"#.into() }]
+        );
 
         let there = text_of(play(INPUT, vec![unknown(), read(CallStatus::Ok, "z\na\n")]));
         assert!(there.contains("I looked: the line is there."), "{there}");
 
         for missing in [read(CallStatus::Ok, "z\n"), read(CallStatus::Error, "no such file")] {
             let again = play(INPUT, vec![unknown(), missing.clone()]);
-            assert_eq!(again.calls, [Call { tool: "file.append".into(), arguments: APPEND_A.into() }]);
+            assert_eq!(
+                again.calls,
+                [ScriptedCall { tool: "file.append".into(), arguments: APPEND_A.into() }]
+            );
             let ok = outcome("file.append", APPEND_A, CallStatus::Ok, "2 bytes");
             let told = text_of(play(INPUT, vec![unknown(), missing.clone(), ok]));
             assert!(told.contains("not there, so I appended it once more"), "{told}");

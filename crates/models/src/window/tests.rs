@@ -1,7 +1,9 @@
 //! What is left out: by table, and for any conversation and any window.
 
-use dromia_contracts::client::Wishes;
-use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
+use dromia_contracts::client::SamplingOptions;
+use dromia_contracts::content::{
+    AssistantMessage, CallStatus, ContentPart, InputMessage, ToolCall, ToolResult,
+};
 use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{OpenUnit, Transcript};
 use dromia_contracts::{Actor, CallId};
@@ -9,8 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn text(bytes: usize) -> Vec<Part> {
-    vec![Part::text("x".repeat(bytes), Label::ACTOR_TEXT)]
+fn text(bytes: usize) -> Vec<ContentPart> {
+    vec![ContentPart::new_text("x".repeat(bytes), Label::ACTOR_TEXT)]
 }
 
 /// What a turn of a test's conversation is.
@@ -34,7 +36,7 @@ fn request(system: usize, output_tokens_max: u32, said: &[Said]) -> ModelRequest
                 let call = ToolCall { id, tool: "t".to_owned(), arguments: "{}".to_owned() };
                 let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call] });
                 let result = ToolResult { call: id, status: CallStatus::Ok, parts: text(bytes) };
-                open.answer(result).expect("the call is open");
+                open.add_result(result).expect("the call is open");
                 transcript.push_unit(open.close().expect("every call is answered"));
             }
         }
@@ -45,13 +47,13 @@ fn request(system: usize, output_tokens_max: u32, said: &[Said]) -> ModelRequest
         transcript,
         tools: Vec::new().into(),
         output_tokens_max,
-        wishes: Wishes::default(),
+        wishes: SamplingOptions::default(),
         key: "run:1".to_owned(),
     }
 }
 
-fn window(context_tokens: u32) -> Window {
-    Window { context_tokens: Some(context_tokens), output_tokens_max: None }
+fn window(context_tokens: u32) -> ContextWindow {
+    ContextWindow { context_tokens: Some(context_tokens), output_tokens_max: None }
 }
 
 #[test]
@@ -71,29 +73,31 @@ fn whole_pieces_are_left_out_from_the_oldest() {
         (499, None),
     ];
     for (tokens, left_out) in table {
-        let fitted = window(tokens).fit(&request(236, 100, &said));
+        let fitted = window(tokens).fit_request(&request(236, 100, &said));
         assert_eq!(fitted.map(|fitted| fitted.left_out).ok(), left_out, "a window of {tokens}");
     }
-    let unknown = Window::default().fit(&request(236, 100, &said)).expect("nobody knows a bound");
+    let unknown =
+        ContextWindow::default().fit_request(&request(236, 100, &said)).expect("nobody knows a bound");
     assert_eq!((unknown.left_out, unknown.output_tokens_max), (0, 100));
 }
 
 #[test]
 fn an_answer_gets_what_the_model_gives_and_half_of_the_window_at_most() {
     let asked = request(0, 4096, &[Said::Input(10)]);
-    let given = |window: Window| window.fit(&asked).expect("it fits").output_tokens_max;
-    assert_eq!(given(Window::default()), 4096);
-    assert_eq!(given(Window { context_tokens: None, output_tokens_max: Some(1000) }), 1000);
+    let given = |window: ContextWindow| window.fit_request(&asked).expect("it fits").output_tokens_max;
+    assert_eq!(given(ContextWindow::default()), 4096);
+    assert_eq!(given(ContextWindow { context_tokens: None, output_tokens_max: Some(1000) }), 1000);
     assert_eq!(given(window(4096)), 2048);
     assert_eq!(given(window(1_000_000)), 4096);
 }
 
 #[test]
 fn what_does_not_fit_names_model_window_and_need() {
-    let long = window(1000).fit(&request(0, 100, &[Said::Input(30_000)])).expect_err("it is too long");
-    let error = long.of("small-1");
+    let long =
+        window(1000).fit_request(&request(0, 100, &[Said::Input(30_000)])).expect_err("it is too long");
+    let error = long.into_model_error("small-1");
     assert_eq!(error.code, ErrorCode::ContextExceeded);
-    let need = tokens::counted(30_000 + 64 + 64) + 100;
+    let need = tokens::count_window_tokens(30_000 + 64 + 64) + 100;
     for word in ["small-1", "window of 1000", &format!("needs {need} tokens")] {
         assert!(error.message.contains(word), "{word}: {error}");
     }
@@ -113,13 +117,13 @@ proptest! {
     ) {
         let request = request(system, output, &said);
         let turns = request.transcript.turns();
-        let begins = |at: usize| at == 0 || matches!(turns[at], Turn::Input(_));
+        let begins = |at: usize| at == 0 || matches!(turns[at], TranscriptTurn::Input(_));
         let newest = (0..turns.len()).rev().find(|at| begins(*at)).expect("there is one");
         let cost = |from: usize| {
             let bytes = tokens::fixed_bytes(&request) + turns[from..].iter().map(tokens::turn_bytes).sum::<usize>();
-            tokens::counted(bytes) + output.min(context / 2)
+            tokens::count_window_tokens(bytes) + output.min(context / 2)
         };
-        match window(context).fit(&request) {
+        match window(context).fit_request(&request) {
             Ok(fitted) => {
                 prop_assert!(begins(fitted.left_out), "a piece is torn");
                 prop_assert!(fitted.left_out <= newest, "the newest is left out");

@@ -2,17 +2,19 @@
 //!
 //! The exchanges are written by hand after the providers' documentation; none is a recording of somebody else's.
 
-use dromia_contracts::client::{ToolChoice, Wishes};
+use dromia_contracts::client::{SamplingOptions, ToolChoice};
 use dromia_contracts::content::{
-    AssistantMessage, CallStatus, InputMessage, Media, Part, ToolCall, ToolResult,
+    AssistantMessage, CallStatus, ContentPart, ImageMediaType, InputMessage, ToolCall, ToolResult,
 };
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, UsageDetail};
-use dromia_contracts::sent::Wording;
-use dromia_contracts::transcript::{OpenUnit, Turn};
+use dromia_contracts::model::{
+    FinishReason, LanguageModel as _, ModelError, ModelReply, ModelRequest, UsageDetail,
+};
+use dromia_contracts::sent::RequestEncoding;
+use dromia_contracts::transcript::{OpenUnit, TranscriptTurn};
 use dromia_contracts::{Actor, CallId, ErrorCode};
 use dromia_models::http::{StreamReader, whole_reply};
-use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
+use dromia_models::{HttpConfig, HttpModel, ProviderApiKey, TokenPrice, WireFormat};
 use serde_json::{Value, json};
 
 use crate::canned::{Then, answer_once, http};
@@ -20,7 +22,7 @@ use crate::scene::{Collected, attempt, egress, request, tool, unit};
 
 /// One answer in a format's words: whole, and as the data of its events.
 struct Exchange {
-    format: Format,
+    format: WireFormat,
     whole: Value,
     events: Vec<Value>,
     end: &'static str,
@@ -33,7 +35,7 @@ fn exchanges() -> [Exchange; 3] {
     let chat_usage = json!({"prompt_tokens": 30, "completion_tokens": 7,
         "prompt_tokens_details": {"cached_tokens": 20}, "completion_tokens_details": {"reasoning_tokens": 4}});
     let chat = Exchange {
-        format: Format::OpenAiChat,
+        format: WireFormat::OpenAiChat,
         whole: json!({"choices": [{"message": {"content": "I look.",
             "tool_calls": [chat_call(0, "file__read", arguments), chat_call(1, "time__now", "{}")]},
             "finish_reason": "tool_calls"}], "usage": chat_usage}),
@@ -59,7 +61,7 @@ fn exchanges() -> [Exchange; 3] {
     let response = json!({"status": "completed", "output": output, "usage": {"input_tokens": 30, "output_tokens": 7,
         "input_tokens_details": {"cached_tokens": 20}, "output_tokens_details": {"reasoning_tokens": 4}}});
     let responses = Exchange {
-        format: Format::OpenAiResponses,
+        format: WireFormat::OpenAiResponses,
         whole: response.clone(),
         events: vec![
             json!({"type": "response.created", "response": {"status": "in_progress"}}),
@@ -72,7 +74,7 @@ fn exchanges() -> [Exchange; 3] {
     };
     let used = json!({"input_tokens": 10, "cache_read_input_tokens": 20, "output_tokens": 7});
     let messages = Exchange {
-        format: Format::AnthropicMessages,
+        format: WireFormat::AnthropicMessages,
         whole: json!({"type": "message", "role": "assistant", "stop_reason": "tool_use", "usage": used, "content": [
             {"type": "thinking", "thinking": "hm", "signature": "x"},
             {"type": "text", "text": "I look."},
@@ -105,29 +107,29 @@ fn stream(exchange: &Exchange) -> String {
     events.chain([exchange.end.to_owned()]).collect()
 }
 
-fn adapter(format: Format, base_url: &str, stream: bool) -> HttpModel {
+fn adapter(format: WireFormat, base_url: &str, stream: bool) -> HttpModel {
     let base = HttpConfig::new(format, base_url, "m-1");
-    let config = HttpConfig { stream, key: Some(Secret::new("sk-canary")), ..base };
+    let config = HttpConfig { stream, key: Some(ProviderApiKey::new("sk-canary")), ..base };
     HttpModel::new(config, &egress()).unwrap()
 }
 
-fn read(format: Format, chunks: &[&[u8]], deltas: &Collected) -> Result<ModelReply, ModelError> {
+fn read(format: WireFormat, chunks: &[&[u8]], deltas: &Collected) -> Result<ModelReply, ModelError> {
     let mut reader = StreamReader::new(format);
     for chunk in chunks {
-        reader.push(chunk, deltas)?;
+        reader.push_chunk(chunk, deltas)?;
     }
     reader.into_reply(|| 0)
 }
 
-fn assert_is_the_answer(reply: &ModelReply, format: Format) {
+fn assert_is_the_answer(reply: &ModelReply, format: WireFormat) {
     assert_eq!(reply.text, "I look.", "{format:?}");
-    assert_eq!(reply.finish, Finish::ToolCalls, "{format:?}");
+    assert_eq!(reply.finish, FinishReason::ToolCalls, "{format:?}");
     let calls: Vec<_> =
         reply.calls.iter().map(|call| (call.tool.as_str(), call.arguments.as_str())).collect();
     assert_eq!(calls, [("file.read", r#"{"path":"ä.txt"}"#), ("time.now", "{}")], "{format:?}");
     assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (30, 7), "{format:?}");
     assert_eq!(reply.detail.cache_read_tokens, 20, "{format:?}");
-    let reasoning = if format == Format::AnthropicMessages { 0 } else { 4 };
+    let reasoning = if format == WireFormat::AnthropicMessages { 0 } else { 4 };
     assert_eq!(reply.detail.reasoning_tokens, reasoning, "{format:?}");
 }
 
@@ -143,6 +145,83 @@ fn a_stream_cut_at_every_byte_gives_one_answer() {
             assert_eq!(deltas.pieces().concat(), "I look.");
         }
     }
+}
+
+/// Two calls that are written at once come in turn, piece by piece.
+#[test]
+fn pieces_of_two_calls_in_turn_are_put_together_each_with_its_own() {
+    let piece = |index: u32, name: Value, arguments: &str| {
+        let function = json!({"name": name, "arguments": arguments});
+        json!({"choices": [{"delta": {"tool_calls": [{"index": index, "id": name, "function": function}]}}]})
+    };
+    let exchange = Exchange {
+        format: WireFormat::OpenAiChat,
+        whole: Value::Null,
+        events: vec![
+            piece(0, json!("file__read"), "{\"path\":"),
+            piece(1, json!("file__list"), "{\"after\":"),
+            piece(0, Value::Null, "\"a\"}"),
+            piece(1, Value::Null, "\"b\"}"),
+            json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}),
+        ],
+        end: "data: [DONE]\n\n",
+    };
+    let reply = read(exchange.format, &[stream(&exchange).as_bytes()], &Collected::default()).unwrap();
+    let calls: Vec<_> =
+        reply.calls.iter().map(|call| (call.tool.as_str(), call.arguments.as_str())).collect();
+    assert_eq!(calls, [("file.read", r#"{"path":"a"}"#), ("file.list", r#"{"after":"b"}"#)]);
+}
+
+/// The exchanges of servers that count with every chunk.
+fn counted_often() -> impl Iterator<Item = Exchange> {
+    exchanges().into_iter().map(|mut exchange| {
+        let count = |chunk: usize| match exchange.format {
+            WireFormat::OpenAiChat => json!({"prompt_tokens": 3, "completion_tokens": chunk,
+                "prompt_tokens_details": {"cached_tokens": 1}}),
+            _ => json!({"input_tokens": 3, "output_tokens": chunk}),
+        };
+        let last = exchange.events.len() - 1;
+        for (chunk, event) in exchange.events[..last].iter_mut().enumerate() {
+            match exchange.format {
+                WireFormat::OpenAiChat => event["usage"] = count(chunk),
+                WireFormat::OpenAiResponses if event["response"].is_object() => {
+                    event["response"]["usage"] = count(chunk);
+                }
+                WireFormat::AnthropicMessages if event["type"] == "content_block_delta" => {
+                    *event = json!([event, {"type": "message_delta", "delta": {}, "usage": {"output_tokens": chunk}}]);
+                }
+                _ => {}
+            }
+        }
+        // A count of its own between two pieces of text, as Anthropic may send it.
+        let flat = |event: Value| match event {
+            Value::Array(events) => events,
+            event => vec![event],
+        };
+        exchange.events = exchange.events.into_iter().flat_map(flat).collect();
+        exchange
+    })
+}
+
+/// The last count is the count.
+#[test]
+fn of_many_counts_in_a_stream_the_last_one_counts() {
+    for exchange in counted_often() {
+        let reply = read(exchange.format, &[stream(&exchange).as_bytes()], &Collected::default()).unwrap();
+        assert_is_the_answer(&reply, exchange.format);
+    }
+}
+
+/// Planted fault: of all counts of a chat completion the first one counts, as the later ones are not heard.
+#[test]
+#[should_panic(expected = "(30, 7)")]
+fn a_count_that_stays_the_first_is_caught() {
+    let mut exchange = counted_often().next().expect("a chat completion");
+    for event in &mut exchange.events[1..] {
+        event.as_object_mut().expect("an object").remove("usage");
+    }
+    let reply = read(exchange.format, &[stream(&exchange).as_bytes()], &Collected::default()).unwrap();
+    assert_is_the_answer(&reply, exchange.format);
 }
 
 #[test]
@@ -171,7 +250,7 @@ async fn a_whole_answer_says_the_same() {
 }
 
 /// What is sent: the head of the request and its body.
-async fn sent(format: Format, request: &ModelRequest) -> (String, Value) {
+async fn sent(format: WireFormat, request: &ModelRequest) -> (String, Value) {
     let whole = exchanges().into_iter().find(|exchange| exchange.format == format).unwrap().whole;
     let (address, heard, _) = answer_once(http("200 OK", "", &whole.to_string()), Then::Close).await;
     let adapter = adapter(format, &format!("http://{address}/v1"), false);
@@ -193,10 +272,10 @@ fn asked() -> ModelRequest {
             },
             dromia_contracts::model::ProposedCall { tool: "file.read".into(), arguments: "not json".into() },
         ],
-        usage: dromia_contracts::model::Usage::default(),
+        usage: dromia_contracts::model::TokenUsage::default(),
         detail: UsageDetail::default(),
         cost_micros: 0,
-        finish: Finish::ToolCalls,
+        finish: FinishReason::ToolCalls,
         stopped_at: None,
     };
     asked.transcript.push_unit(unit(1, &first, &[(CallStatus::Ok, "text"), (CallStatus::Error, "bad")]));
@@ -217,31 +296,33 @@ fn names_of_calls(body: &[u8]) -> Vec<String> {
 #[tokio::test]
 async fn calls_have_names_of_their_own_in_a_conversation_and_what_was_sent_before_is_written_as_it_was() {
     let mut request = asked();
-    let Turn::Unit(of_first_run) = request.transcript.turns()[1].clone() else { panic!("it called tools") };
+    let TranscriptTurn::Unit(of_first_run) = request.transcript.turns()[1].clone() else {
+        panic!("it called tools")
+    };
     let again = InputMessage {
         author: Actor::new("cli:ada"),
-        parts: vec![Part::text("again", Label::ACTOR_TEXT)],
+        parts: vec![ContentPart::new_text("again", Label::ACTOR_TEXT)],
         hops: 0,
     };
     request.transcript.push_input(again);
     request.transcript.push_unit(of_first_run);
     for (format, first) in [
-        (Format::OpenAiChat, "chat/1"),
-        (Format::OpenAiResponses, "responses/1"),
-        (Format::AnthropicMessages, "messages/1"),
+        (WireFormat::OpenAiChat, "chat/1"),
+        (WireFormat::OpenAiResponses, "responses/1"),
+        (WireFormat::AnthropicMessages, "messages/1"),
     ] {
         let adapter = adapter(format, "http://127.0.0.1:9/v1", false);
-        let prepared = adapter.prepare(&request).unwrap();
+        let prepared = adapter.prepare_attempt(&request).unwrap();
         let names =
             ["call_2_0", "call_2_0", "call_2_1", "call_2_1", "call_4_0", "call_4_0", "call_4_1", "call_4_1"];
         assert_eq!(names_of_calls(&prepared.body), names, "{format:?}: each once, and its result");
-        assert_eq!(adapter.write(&prepared.wording, &request).unwrap(), prepared.body);
-        let left_out = Wording { left_out: 2, ..prepared.wording.clone() };
-        let later = adapter.write(&left_out, &request).unwrap();
+        assert_eq!(adapter.encode_request(&prepared.wording, &request).unwrap(), prepared.body);
+        let left_out = RequestEncoding { left_out: 2, ..prepared.wording.clone() };
+        let later = adapter.encode_request(&left_out, &request).unwrap();
         assert_eq!(names_of_calls(&later), names[4..], "{format:?}: a call keeps its name");
 
-        let before = Wording { form: first.to_owned(), ..prepared.wording };
-        let written = adapter.write(&before, &request).unwrap();
+        let before = RequestEncoding { form: first.to_owned(), ..prepared.wording };
+        let written = adapter.encode_request(&before, &request).unwrap();
         let names = [["call_1_0"; 4], ["call_1_1"; 4]].concat();
         assert_eq!(names_of_calls(&written), names, "{first}");
     }
@@ -249,7 +330,7 @@ async fn calls_have_names_of_their_own_in_a_conversation_and_what_was_sent_befor
 
 #[tokio::test]
 async fn anthropic_is_sent_alternating_roles_objects_and_its_own_headers() {
-    let (head, body) = sent(Format::AnthropicMessages, &asked()).await;
+    let (head, body) = sent(WireFormat::AnthropicMessages, &asked()).await;
     assert!(head.starts_with("post /v1/messages http/1.1"), "{head}");
     assert!(head.contains("x-api-key: sk-canary"), "{head}");
     assert!(head.contains("anthropic-version: 2023-06-01"), "{head}");
@@ -274,22 +355,23 @@ async fn anthropic_is_sent_alternating_roles_objects_and_its_own_headers() {
 #[tokio::test]
 async fn a_picture_travels_in_the_words_of_each_format_at_its_place_among_the_texts() {
     let mut request = request("what is this?");
-    let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
-    let parts = vec![image, Part::text("and why?", Label::ACTOR_TEXT)];
+    let image =
+        ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+    let parts = vec![image, ContentPart::new_text("and why?", Label::ACTOR_TEXT)];
     request.transcript.push_input(InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 });
     let url = "data:image/png;base64,iVBORw0KGgo=";
-    let (_, chat) = sent(Format::OpenAiChat, &request).await;
+    let (_, chat) = sent(WireFormat::OpenAiChat, &request).await;
     assert_eq!(chat["messages"][1]["content"], "what is this?", "a text alone stays one");
     assert_eq!(
         chat["messages"][2]["content"],
         json!([{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "and why?"}])
     );
-    let (_, responses) = sent(Format::OpenAiResponses, &request).await;
+    let (_, responses) = sent(WireFormat::OpenAiResponses, &request).await;
     assert_eq!(
         responses["input"][1]["content"],
         json!([{"type": "input_image", "image_url": url, "detail": "auto"}, {"type": "input_text", "text": "and why?"}])
     );
-    let (_, messages) = sent(Format::AnthropicMessages, &request).await;
+    let (_, messages) = sent(WireFormat::AnthropicMessages, &request).await;
     let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
     assert_eq!(
         messages["messages"][0]["content"],
@@ -303,12 +385,12 @@ fn shown() -> ModelRequest {
     let ids = [0, 1].map(|index| CallId { step: 1, index });
     let call = |id| ToolCall { id, tool: "shot".into(), arguments: "{}".into() };
     let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: ids.map(call).to_vec() });
-    let text = |text: &str| Part::text(text, Label::CLAIM);
+    let text = |text: &str| ContentPart::new_text(text, Label::CLAIM);
     for (call, status, data) in
         [(ids[0], CallStatus::Ok, "iVBORw0KGgo="), (ids[1], CallStatus::Error, "iVBORw0K")]
     {
-        let image = Part::Image { media: Media::Png, data: data.into(), label: Label::CLAIM };
-        open.answer(ToolResult { call, status, parts: vec![text("before"), image, text("behind")] })
+        let image = ContentPart::Image { media: ImageMediaType::Png, data: data.into(), label: Label::CLAIM };
+        open.add_result(ToolResult { call, status, parts: vec![text("before"), image, text("behind")] })
             .expect("it waits");
     }
     request.transcript.push_unit(open.close().expect("both calls have a result"));
@@ -321,7 +403,7 @@ async fn a_picture_in_a_result_travels_inside_it_or_behind_the_results_where_the
     let url = |data: &str| format!("data:image/png;base64,{data}");
     let caption = |call: &str| format!("[pictures from the result of {call}; the user did not send them]");
 
-    let (_, chat) = sent(Format::OpenAiChat, &request).await;
+    let (_, chat) = sent(WireFormat::OpenAiChat, &request).await;
     let messages = chat["messages"].as_array().unwrap();
     let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["system", "user", "assistant", "tool", "tool", "user"]);
@@ -334,7 +416,7 @@ async fn a_picture_in_a_result_travels_inside_it_or_behind_the_results_where_the
         json!([line("call_2_0"), image("iVBORw0KGgo="), line("call_2_1"), image("iVBORw0K")])
     );
 
-    let (_, responses) = sent(Format::OpenAiResponses, &request).await;
+    let (_, responses) = sent(WireFormat::OpenAiResponses, &request).await;
     let text = |text: &str| json!({"type": "input_text", "text": text});
     let image = |data: &str| json!({"type": "input_image", "image_url": url(data), "detail": "auto"});
     for (at, status, data) in [(3, "[ok]", "iVBORw0KGgo="), (4, "[error]", "iVBORw0K")] {
@@ -343,7 +425,7 @@ async fn a_picture_in_a_result_travels_inside_it_or_behind_the_results_where_the
         assert_eq!(item["output"], json!([text(status), text("before"), image(data), text("behind")]));
     }
 
-    let (_, messages) = sent(Format::AnthropicMessages, &request).await;
+    let (_, messages) = sent(WireFormat::AnthropicMessages, &request).await;
     let text = |text: &str| json!({"type": "text", "text": text});
     let image = |data: &str| json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}});
     assert_eq!(
@@ -361,39 +443,44 @@ async fn a_picture_in_a_result_travels_inside_it_or_behind_the_results_where_the
 
 #[test]
 fn a_result_with_pictures_is_written_again_byte_for_byte() {
-    for format in [Format::OpenAiChat, Format::OpenAiResponses, Format::AnthropicMessages] {
+    for format in [WireFormat::OpenAiChat, WireFormat::OpenAiResponses, WireFormat::AnthropicMessages] {
         let adapter = adapter(format, "http://127.0.0.1:9/v1", false);
-        let prepared = adapter.prepare(&shown()).unwrap();
-        assert_eq!(adapter.write(&prepared.wording, &shown()).unwrap(), prepared.body, "{format:?}");
+        let prepared = adapter.prepare_attempt(&shown()).unwrap();
+        assert_eq!(adapter.encode_request(&prepared.wording, &shown()).unwrap(), prepared.body, "{format:?}");
     }
 }
 
 #[tokio::test]
 async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused() {
-    let wishes = |choice| Wishes {
+    let wishes = |choice| SamplingOptions {
         choice,
         one_call: true,
         temperature: serde_json::Number::from_f64(0.5),
         top_p: serde_json::Number::from_f64(0.25),
-        ..Wishes::default()
+        ..SamplingOptions::default()
     };
     let named = || ToolChoice::Named("file.read".into());
     let function = json!({"type": "function", "function": {"name": "file__read"}});
     for (format, choice, place, value) in [
-        (Format::OpenAiChat, named(), "tool_choice", function),
-        (Format::OpenAiChat, ToolChoice::Required, "tool_choice", json!("required")),
-        (Format::OpenAiChat, ToolChoice::Free, "parallel_tool_calls", json!(false)),
-        (Format::OpenAiResponses, named(), "tool_choice", json!({"type": "function", "name": "file__read"})),
-        (Format::OpenAiResponses, ToolChoice::Required, "tool_choice", json!("required")),
-        (Format::OpenAiResponses, ToolChoice::Free, "parallel_tool_calls", json!(false)),
+        (WireFormat::OpenAiChat, named(), "tool_choice", function),
+        (WireFormat::OpenAiChat, ToolChoice::Required, "tool_choice", json!("required")),
+        (WireFormat::OpenAiChat, ToolChoice::Free, "parallel_tool_calls", json!(false)),
         (
-            Format::AnthropicMessages,
+            WireFormat::OpenAiResponses,
+            named(),
+            "tool_choice",
+            json!({"type": "function", "name": "file__read"}),
+        ),
+        (WireFormat::OpenAiResponses, ToolChoice::Required, "tool_choice", json!("required")),
+        (WireFormat::OpenAiResponses, ToolChoice::Free, "parallel_tool_calls", json!(false)),
+        (
+            WireFormat::AnthropicMessages,
             named(),
             "tool_choice",
             json!({"type": "tool", "name": "file__read", "disable_parallel_tool_use": true}),
         ),
         (
-            Format::AnthropicMessages,
+            WireFormat::AnthropicMessages,
             ToolChoice::Free,
             "tool_choice",
             json!({"type": "auto", "disable_parallel_tool_use": true}),
@@ -409,12 +496,12 @@ async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused(
             assert!(plain.get(field).is_none(), "{format:?} {field}");
         }
     }
-    let stop = Wishes { stop: vec!["END".into()], ..Wishes::default() };
+    let stop = SamplingOptions { stop: vec!["END".into()], ..SamplingOptions::default() };
     let request = ModelRequest { wishes: stop, ..asked() };
-    assert_eq!(sent(Format::OpenAiChat, &request).await.1["stop"], json!(["END"]));
-    assert_eq!(sent(Format::AnthropicMessages, &request).await.1["stop_sequences"], json!(["END"]));
-    let adapter = adapter(Format::OpenAiResponses, "http://127.0.0.1:9/v1", false);
-    let refused = adapter.prepare(&request).unwrap_err();
+    assert_eq!(sent(WireFormat::OpenAiChat, &request).await.1["stop"], json!(["END"]));
+    assert_eq!(sent(WireFormat::AnthropicMessages, &request).await.1["stop_sequences"], json!(["END"]));
+    let adapter = adapter(WireFormat::OpenAiResponses, "http://127.0.0.1:9/v1", false);
+    let refused = adapter.prepare_attempt(&request).unwrap_err();
     assert_eq!(refused.code, ErrorCode::ModelRejected);
 }
 
@@ -430,11 +517,11 @@ fn the_text_at_which_an_answer_stopped_is_told_where_the_provider_tells_it() {
             json!({"type": "message_delta", "delta": end}),
             json!({"type": "message_stop"}),
         ];
-        (Format::AnthropicMessages, whole, events.to_vec())
+        (WireFormat::AnthropicMessages, whole, events.to_vec())
     };
     let chat = |reason: &str, stop: Value| {
         let end = |said: &str| json!({"choices": [{said: {"content": "hi"}, "finish_reason": reason, "stop_reason": stop}]});
-        (Format::OpenAiChat, end("message"), vec![end("delta")])
+        (WireFormat::OpenAiChat, end("message"), vec![end("delta")])
     };
     for ((format, whole, events), told) in [
         (anthropic("stop_sequence", json!("END")), Some("END")),
@@ -459,16 +546,16 @@ fn the_text_at_which_an_answer_stopped_is_told_where_the_provider_tells_it() {
 async fn a_long_prefix_and_a_long_conversation_are_marked_for_the_cache() {
     let mut long = asked();
     long.system = "s".repeat(5_000).into();
-    let (_, body) = sent(Format::AnthropicMessages, &long).await;
+    let (_, body) = sent(WireFormat::AnthropicMessages, &long).await;
     assert_eq!(body["system"][0]["cache_control"], json!({"type": "ephemeral"}));
     assert_eq!(body["messages"][2]["content"][1]["cache_control"], json!({"type": "ephemeral"}));
-    let (_, body) = sent(Format::AnthropicMessages, &asked()).await;
+    let (_, body) = sent(WireFormat::AnthropicMessages, &asked()).await;
     assert!(!body.to_string().contains("cache_control"), "a short one gains nothing: {body}");
 }
 
 #[tokio::test]
 async fn responses_are_asked_for_with_the_whole_conversation_and_nothing_stored() {
-    let (head, body) = sent(Format::OpenAiResponses, &asked()).await;
+    let (head, body) = sent(WireFormat::OpenAiResponses, &asked()).await;
     assert!(head.starts_with("post /v1/responses http/1.1"), "{head}");
     assert!(head.contains("authorization: bearer sk-canary"), "{head}");
     assert_eq!((&body["store"], &body["max_output_tokens"]), (&json!(false), &json!(1024)));
@@ -489,23 +576,33 @@ async fn what_is_sent_can_be_written_again_byte_for_byte() {
         let (address, heard, _) = answer_once(http("200 OK", "", &whole), Then::Close).await;
         let model = adapter(exchange.format, &format!("http://{address}/v1"), false);
         let asked = asked();
-        let prepared = model.prepare(&asked).unwrap();
-        model.call(&asked, &prepared, &Collected::default()).await.unwrap();
+        let prepared = model.prepare_attempt(&asked).unwrap();
+        model.call_model(&asked, &prepared, &Collected::default()).await.unwrap();
         let heard = heard.await.unwrap();
         let (_, body) = heard.split_once("\r\n\r\n").unwrap();
         assert_eq!(body.as_bytes(), prepared.body, "{:?}", exchange.format);
         let asked = ModelRequest { output_tokens_max: prepared.output_tokens_max, ..asked };
         // Another adapter with other settings writes the same: the wording says it all.
-        let other = Format::AnthropicMessages;
+        let other = WireFormat::AnthropicMessages;
         let other =
             HttpModel::new(HttpConfig::new(other, "http://127.0.0.1:1", "another"), &egress()).unwrap();
-        assert_eq!(other.write(&prepared.wording, &asked), Ok(prepared.body), "{:?}", exchange.format);
+        assert_eq!(
+            other.encode_request(&prepared.wording, &asked),
+            Ok(prepared.body),
+            "{:?}",
+            exchange.format
+        );
         let form = "chat/999".to_owned();
-        let unknown =
-            other.write(&dromia_contracts::sent::Wording { form, ..prepared.wording.clone() }, &asked);
+        let unknown = other.encode_request(
+            &dromia_contracts::sent::RequestEncoding { form, ..prepared.wording.clone() },
+            &asked,
+        );
         assert_eq!(unknown.unwrap_err().code, ErrorCode::RequestUnavailable);
         let left_out = 99;
-        let unknown = other.write(&dromia_contracts::sent::Wording { left_out, ..prepared.wording }, &asked);
+        let unknown = other.encode_request(
+            &dromia_contracts::sent::RequestEncoding { left_out, ..prepared.wording },
+            &asked,
+        );
         assert_eq!(unknown.unwrap_err().code, ErrorCode::RequestUnavailable);
     }
 }
@@ -514,27 +611,31 @@ async fn what_is_sent_can_be_written_again_byte_for_byte() {
 async fn an_answer_that_is_withheld_or_broken_is_typed() {
     let table = [
         (
-            Format::OpenAiChat,
+            WireFormat::OpenAiChat,
             json!({"choices": [{"message": {}, "finish_reason": "content_filter"}]}),
             ErrorCode::ModelRejected,
         ),
         (
-            Format::AnthropicMessages,
+            WireFormat::AnthropicMessages,
             json!({"content": [], "stop_reason": "refusal"}),
             ErrorCode::ModelRejected,
         ),
         (
-            Format::OpenAiResponses,
+            WireFormat::OpenAiResponses,
             json!({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}),
             ErrorCode::ModelRejected,
         ),
-        (Format::OpenAiResponses, json!({"status": "failed", "error": {"code": "x"}}), ErrorCode::ModelCut),
         (
-            Format::AnthropicMessages,
+            WireFormat::OpenAiResponses,
+            json!({"status": "failed", "error": {"code": "x"}}),
+            ErrorCode::ModelCut,
+        ),
+        (
+            WireFormat::AnthropicMessages,
             json!({"content": [{"type": "text", "text": "half"}]}),
             ErrorCode::ModelCut,
         ),
-        (Format::OpenAiChat, json!({"choices": [{"message": {"content": "half"}}]}), ErrorCode::ModelCut),
+        (WireFormat::OpenAiChat, json!({"choices": [{"message": {"content": "half"}}]}), ErrorCode::ModelCut),
     ];
     for (format, body, code) in table {
         let (address, _heard, _) = answer_once(http("200 OK", "", &body.to_string()), Then::Close).await;
@@ -547,9 +648,12 @@ async fn an_answer_that_is_withheld_or_broken_is_typed() {
 #[test]
 fn an_error_in_the_middle_of_a_stream_is_a_cut() {
     let table = [
-        (Format::AnthropicMessages, r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#),
-        (Format::OpenAiResponses, r#"{"type":"response.failed","response":{"status":"failed"}}"#),
-        (Format::OpenAiChat, r#"{"error":{"message":"x"}}"#),
+        (
+            WireFormat::AnthropicMessages,
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
+        ),
+        (WireFormat::OpenAiResponses, r#"{"type":"response.failed","response":{"status":"failed"}}"#),
+        (WireFormat::OpenAiChat, r#"{"error":{"message":"x"}}"#),
     ];
     for (format, event) in table {
         let error =
@@ -560,8 +664,9 @@ fn an_error_in_the_middle_of_a_stream_is_a_cut() {
 
 #[test]
 fn a_cached_token_costs_what_the_table_says_and_never_more_than_was_reserved() {
-    let price = Price { input: 3_000_000, output: 15_000_000, cache_read: 300_000, cache_write: 3_750_000 };
-    let usage = dromia_contracts::model::Usage { input_tokens: 100, output_tokens: 10 };
+    let price =
+        TokenPrice { input: 3_000_000, output: 15_000_000, cache_read: 300_000, cache_write: 3_750_000 };
+    let usage = dromia_contracts::model::TokenUsage { input_tokens: 100, output_tokens: 10 };
     let detail = UsageDetail { cache_read_tokens: 60, cache_write_tokens: 30, reasoning_tokens: 0 };
     // 10 x 3 + 60 x 0.3 + 30 x 3.75 + 10 x 15 = 310.5, rounded up.
     assert_eq!(price.of_usage(usage, detail), 311);

@@ -6,11 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, Usage, UsageDetail};
+use dromia_contracts::model::{
+    FinishReason, LanguageModel as _, ModelError, ModelReply, ModelRequest, TokenUsage, UsageDetail,
+};
 use dromia_contracts::{BoxFuture, ErrorCode};
-use dromia_guard::{EgressConfig, GuardedEgress, Names, Private};
-use dromia_models::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price, Secret, Timeouts};
-use dromia_testkit::model_server::{ModelServer, Options};
+use dromia_guard::{EgressConfig, GuardedEgress, NameResolver, PrivateAllowance};
+use dromia_models::{
+    HttpConfig, HttpError, HttpModel, HttpTimeouts, OutputLimit, ProviderApiKey, TokenPrice, WireFormat,
+};
+use dromia_testkit::model_server::{ModelServer, ModelServerOptions};
 
 use crate::canned::{Then, answer_once, events, http};
 use crate::scene::{Collected, attempt, egress, request, tool, unit};
@@ -23,8 +27,9 @@ fn adapter(base_url: &str, stream: bool) -> HttpModel {
 /// An adapter that gives up when nothing comes for so long.
 fn patient(base_url: &str, stream: bool, wait: Duration) -> HttpModel {
     let long = Duration::from_mins(1);
-    let timeouts = Timeouts { connect: long, first_byte: wait, stall: wait, total: long };
-    let config = HttpConfig { stream, timeouts, ..HttpConfig::new(Format::OpenAiChat, base_url, "scripted") };
+    let timeouts = HttpTimeouts { connect: long, first_byte: wait, stall: wait, total: long };
+    let config =
+        HttpConfig { stream, timeouts, ..HttpConfig::new(WireFormat::OpenAiChat, base_url, "scripted") };
     HttpModel::new(config, &egress()).expect("good settings")
 }
 
@@ -34,7 +39,7 @@ async fn ask(adapter: &HttpModel, request: &ModelRequest) -> Result<ModelReply, 
 
 #[tokio::test]
 async fn both_modes_give_one_reply_and_streaming_gives_its_pieces() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     let request = request("hello, how are you today?");
     let mut replies = Vec::new();
     for stream in [false, true] {
@@ -42,21 +47,21 @@ async fn both_modes_give_one_reply_and_streaming_gives_its_pieces() {
         let reply = attempt(&adapter(&server.base_url(), stream), &request, &deltas).await.unwrap();
         assert_eq!(deltas.pieces().concat(), reply.text);
         assert_eq!(deltas.pieces().len() > 1, stream);
-        assert_eq!(reply.finish, Finish::Stop);
-        replies.push(ModelReply { usage: Usage::default(), ..reply });
+        assert_eq!(reply.finish, FinishReason::Stop);
+        replies.push(ModelReply { usage: TokenUsage::default(), ..reply });
     }
     assert_eq!(replies[0], replies[1]);
 }
 
 #[tokio::test]
 async fn parallel_calls_travel_with_their_names_and_arguments() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     let input = "@tool file.read {\"path\":\"ä.txt\"} &\n@tool time.now\n@tool file.append {\"path\":\"log\",\"text\":\"x\"}";
     for stream in [false, true] {
         let adapter = adapter(&server.base_url(), stream);
         let mut request = request(input);
         let first = ask(&adapter, &request).await.unwrap();
-        assert_eq!(first.finish, Finish::ToolCalls);
+        assert_eq!(first.finish, FinishReason::ToolCalls);
         let calls: Vec<_> =
             first.calls.iter().map(|call| (call.tool.as_str(), call.arguments.as_str())).collect();
         assert_eq!(calls, [("file.read", "{\"path\":\"ä.txt\"}"), ("time.now", "{}")]);
@@ -80,7 +85,7 @@ async fn parallel_calls_travel_with_their_names_and_arguments() {
 
 #[tokio::test]
 async fn a_hello_with_seven_tools_stays_under_three_kilobytes() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     let mut request = request("hello");
     request.system = "i".repeat(5_000).into();
     let names =
@@ -96,7 +101,7 @@ async fn a_hello_with_seven_tools_stays_under_three_kilobytes() {
 
 #[tokio::test]
 async fn connections_are_kept_and_used_again() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     for stream in [false, true] {
         let adapter = adapter(&server.base_url(), stream);
         let before = server.counters().connections.load(Ordering::Relaxed);
@@ -112,9 +117,9 @@ async fn the_wire_request_is_what_the_format_asks_for() {
     let (address, heard, _) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
     let base_url = format!("http://{address}/v1/");
     let config = HttpConfig {
-        key: Some(Secret::new("sk-canary")),
+        key: Some(ProviderApiKey::new("sk-canary")),
         output_limit: OutputLimit::MaxCompletionTokens,
-        ..HttpConfig::new(Format::OpenAiChat, base_url, "gpt")
+        ..HttpConfig::new(WireFormat::OpenAiChat, base_url, "gpt")
     };
     let adapter = HttpModel::new(HttpConfig { stream: false, ..config }, &egress()).unwrap();
     let mut request = request("@tool file.read");
@@ -160,10 +165,10 @@ fn whole_reply() -> ModelReply {
     ModelReply {
         text: "hi".to_owned(),
         calls: Vec::new(),
-        usage: Usage::default(),
+        usage: TokenUsage::default(),
         detail: UsageDetail::default(),
         cost_micros: 0,
-        finish: Finish::Stop,
+        finish: FinishReason::Stop,
         stopped_at: None,
     }
 }
@@ -175,11 +180,11 @@ fn proposed(tool: &str, arguments: &str) -> dromia_contracts::model::ProposedCal
 #[tokio::test]
 async fn a_cost_is_never_above_its_reservation() {
     let (address, _heard, _) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
-    let price = Price::flat(3_000_000, 15_000_000);
-    let base = HttpConfig::new(Format::OpenAiChat, format!("http://{address}"), "gpt");
+    let price = TokenPrice::without_cache(3_000_000, 15_000_000);
+    let base = HttpConfig::new(WireFormat::OpenAiChat, format!("http://{address}"), "gpt");
     let adapter = HttpModel::new(HttpConfig { stream: false, price, ..base }, &egress()).unwrap();
     let request = request("hello");
-    let reserved = adapter.prepare(&request).unwrap().reserved_micros;
+    let reserved = adapter.prepare_attempt(&request).unwrap().reserved_micros;
     let reply = ask(&adapter, &request).await.unwrap();
     assert_eq!(reply.usage.input_tokens, 1_000_000, "the provider's count is told as it is");
     assert_eq!(reply.cost_micros, reserved, "and what was not reserved is not charged");
@@ -240,15 +245,19 @@ async fn every_way_to_fail_has_its_code() {
 #[tokio::test]
 async fn a_whole_answer_that_breaks_off_is_cut() {
     let torn = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"choices\":[";
-    for (answer, then) in [
-        (torn, Then::Close),
-        (torn, Then::Stall),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Then::Close),
+    let long = Duration::from_mins(1);
+    for (answer, then, wait, why) in [
+        (torn, Then::Close, long, "broke in the middle"),
+        // The server waits longer than the adapter, so it is the adapter that gives up.
+        (torn, Then::Stall, Duration::from_millis(200), "stalled"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Then::Close, long, "is empty"),
     ] {
-        let (address, _heard, _) = answer_once(answer, then).await;
-        let failure =
-            ask(&adapter(&format!("http://{address}"), false), &request("hello")).await.unwrap_err();
+        let (address, _heard, gone) = answer_once(answer, then).await;
+        let adapter = patient(&format!("http://{address}"), false, wait);
+        let failure = ask(&adapter, &request("hello")).await.unwrap_err();
         assert_eq!(failure.code, ErrorCode::ModelCut, "{failure}");
+        assert!(failure.message.contains(why), "{why}: {failure}");
+        gone.await.expect("the client left before the server gave up");
     }
 }
 
@@ -265,11 +274,11 @@ async fn a_name_that_leads_inside_is_refused_unless_an_operator_opens_it() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let (address, heard, _gone) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
     let base_url = format!("http://models.example:{}", address.port());
-    for private in [Vec::<Private>::new(), vec!["127.0.0.0/8".parse().expect("a network")]] {
+    for private in [Vec::<PrivateAllowance>::new(), vec!["127.0.0.0/8".parse().expect("a network")]] {
         let opened = !private.is_empty();
         let config = EgressConfig { private_named: private, private_granted: Vec::new() };
         let egress = GuardedEgress::new(config, Arc::new(Inside));
-        let config = HttpConfig::new(Format::OpenAiChat, &base_url, "m");
+        let config = HttpConfig::new(WireFormat::OpenAiChat, &base_url, "m");
         let model = HttpModel::new(HttpConfig { stream: false, ..config }, &egress).expect("good settings");
         match ask(&model, &request("hello")).await {
             Ok(_) => assert!(opened),
@@ -288,8 +297,8 @@ async fn a_name_that_leads_inside_is_refused_unless_an_operator_opens_it() {
 #[derive(Debug)]
 struct Inside;
 
-impl Names for Inside {
-    fn resolve(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+impl NameResolver for Inside {
+    fn resolve_name(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
         Box::pin(std::future::ready(Ok(vec![IpAddr::from([127, 0, 0, 1])])))
     }
 
@@ -304,8 +313,8 @@ async fn dropping_the_call_drops_the_connection() {
     let adapter = adapter(&format!("http://{address}"), false);
     let request = request("hello");
     let deltas = Collected::default();
-    let prepared = adapter.prepare(&request).unwrap();
-    let mut call = adapter.call(&request, &prepared, &deltas);
+    let prepared = adapter.prepare_attempt(&request).unwrap();
+    let mut call = adapter.call_model(&request, &prepared, &deltas);
     tokio::select! {
         reply = &mut call => panic!("the server never answers, but {reply:?} came"),
         heard = heard => drop(heard.unwrap()),
@@ -316,7 +325,7 @@ async fn dropping_the_call_drops_the_connection() {
 
 #[tokio::test]
 async fn the_scripts_failures_arrive_as_failures() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     for stream in [false, true] {
         let adapter = adapter(&server.base_url(), stream);
         for (word, code) in [
@@ -342,13 +351,13 @@ fn settings_that_would_leak_or_not_work_are_refused() {
         "http://host/v1?key=x",
         "http://host/#x",
     ] {
-        let config = HttpConfig::new(Format::OpenAiChat, base_url, "m");
+        let config = HttpConfig::new(WireFormat::OpenAiChat, base_url, "m");
         let refused = HttpModel::new(config, &egress()).map(drop);
         assert!(matches!(refused, Err(HttpError::BaseUrl)), "{base_url}");
     }
     let config = HttpConfig {
-        key: Some(Secret::new("a\nb")),
-        ..HttpConfig::new(Format::OpenAiChat, "http://host", "m")
+        key: Some(ProviderApiKey::new("a\nb")),
+        ..HttpConfig::new(WireFormat::OpenAiChat, "http://host", "m")
     };
     let refused = HttpModel::new(config, &egress()).map(drop).unwrap_err();
     assert!(matches!(refused, HttpError::Key));

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dromia_contracts::client::Wishes;
-use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
+use dromia_contracts::client::SamplingOptions;
+use dromia_contracts::content::{
+    AssistantMessage, CallStatus, ContentPart, InputMessage, ToolCall, ToolResult,
+};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest};
-use dromia_contracts::tool::{EffectClass, ToolDescriptor};
-use dromia_contracts::transcript::{OpenUnit, Transcript, Unit};
+use dromia_contracts::model::{DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest};
+use dromia_contracts::tool::{EffectClass, Sensitivity, ToolDescriptor};
+use dromia_contracts::transcript::{AssistantUnit, OpenUnit, Transcript};
 use dromia_contracts::{Actor, CallId};
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
 
@@ -21,8 +23,8 @@ impl Collected {
     }
 }
 
-impl Deltas for Collected {
-    fn push(&self, text: &str) {
+impl DeltaSink for Collected {
+    fn push_delta(&self, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
     }
 }
@@ -36,12 +38,12 @@ pub(crate) fn egress() -> GuardedEgress {
 
 /// Prepares an attempt and makes it.
 pub(crate) async fn attempt(
-    model: &dyn Model,
+    model: &dyn LanguageModel,
     request: &ModelRequest,
     deltas: &Collected,
 ) -> Result<ModelReply, ModelError> {
-    let prepared = model.prepare(request)?;
-    model.call(request, &prepared, deltas).await
+    let prepared = model.prepare_attempt(request)?;
+    model.call_model(request, &prepared, deltas).await
 }
 
 pub(crate) fn request(input: &str) -> ModelRequest {
@@ -49,7 +51,7 @@ pub(crate) fn request(input: &str) -> ModelRequest {
     transcript.push_input(InputMessage {
         hops: 0,
         author: Actor::new("cli:ada"),
-        parts: vec![Part::text(input, Label::ACTOR_TEXT)],
+        parts: vec![ContentPart::new_text(input, Label::ACTOR_TEXT)],
     });
     ModelRequest {
         model: "scripted".to_owned(),
@@ -57,7 +59,7 @@ pub(crate) fn request(input: &str) -> ModelRequest {
         transcript,
         tools: Vec::new().into(),
         output_tokens_max: 1024,
-        wishes: Wishes::default(),
+        wishes: SamplingOptions::default(),
         key: "run:1".to_owned(),
     }
 }
@@ -75,20 +77,22 @@ pub(crate) fn tool(name: &str) -> ToolDescriptor {
         effect: EffectClass::Pure,
         roles: Vec::new(),
         result_label: Label::UNKNOWN_FILE,
+        sensitivity: Sensitivity::Low,
+        records: None,
     }
 }
 
 /// Makes the unit of a step from a reply and the results of its calls.
-pub(crate) fn unit(step: u32, reply: &ModelReply, results: &[(CallStatus, &str)]) -> Unit {
+pub(crate) fn unit(step: u32, reply: &ModelReply, results: &[(CallStatus, &str)]) -> AssistantUnit {
     let ids = (0..).map(|index| CallId { step, index });
     let calls = reply.calls.iter().zip(ids.clone());
     let calls =
         calls.map(|(call, id)| ToolCall { id, tool: call.tool.clone(), arguments: call.arguments.clone() });
-    let parts = vec![Part::text(reply.text.clone(), Label::UNKNOWN_FILE)];
+    let parts = vec![ContentPart::new_text(reply.text.clone(), Label::UNKNOWN_FILE)];
     let mut open = OpenUnit::new(AssistantMessage { parts, calls: calls.collect() });
     for ((status, text), call) in results.iter().zip(ids) {
-        let parts = vec![Part::text(*text, Label::UNKNOWN_FILE)];
-        open.answer(ToolResult { call, status: *status, parts }).expect("the call is open");
+        let parts = vec![ContentPart::new_text(*text, Label::UNKNOWN_FILE)];
+        open.add_result(ToolResult { call, status: *status, parts }).expect("the call is open");
     }
     open.close().expect("every call has its result")
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::model::{Finish, ModelError, ModelReply};
+use dromia_contracts::model::{FinishReason, ModelError, ModelReply};
 use dromia_contracts::transcript::Transcript;
 use dromia_models::{ScriptedModel, tokens};
-use dromia_testkit::Sim;
+use dromia_testkit::SimExecutor;
 
 use crate::scene::{Collected, attempt, request, unit};
 
 /// Asks in a simulation; gives the answer, the live pieces and the virtual milliseconds it took.
 fn ask(asked: &dromia_contracts::model::ModelRequest) -> (Result<ModelReply, ModelError>, Vec<String>, i64) {
-    let mut sim = Sim::new(1);
+    let mut sim = SimExecutor::new(1);
     let clock = sim.runtime().clock;
     let began = clock.now().as_millisecond();
     let model = ScriptedModel::new(Arc::clone(&clock));
@@ -27,10 +27,10 @@ fn a_plain_answer_is_immediate_free_and_counted() {
     let asked = request("what is the weather?");
     let (reply, pieces, took) = ask(&asked);
     let reply = reply.expect("an answer");
-    assert_eq!((reply.cost_micros, reply.finish, took), (0, Finish::Stop, 0));
+    assert_eq!((reply.cost_micros, reply.finish, took), (0, FinishReason::Stop, 0));
     assert_eq!(pieces.concat(), reply.text);
     assert_eq!(reply.usage.input_tokens, tokens::estimate_request(&asked));
-    assert_eq!(reply.usage.output_tokens, tokens::estimate(reply.text.len()));
+    assert_eq!(reply.usage.output_tokens, tokens::estimate_tokens(reply.text.len()));
 }
 
 #[test]
@@ -39,7 +39,10 @@ fn a_text_that_ends_the_answer_is_not_said() {
     asked.wishes.stop = vec![" three".into(), " two".into(), "four".into()];
     let (reply, pieces, _) = ask(&asked);
     let reply = reply.expect("an answer");
-    assert_eq!((reply.text.as_str(), reply.finish, pieces.concat().as_str()), ("one", Finish::Stop, "one"));
+    assert_eq!(
+        (reply.text.as_str(), reply.finish, pieces.concat().as_str()),
+        ("one", FinishReason::Stop, "one")
+    );
     assert_eq!(reply.stopped_at.as_deref(), Some(" two"));
 }
 
@@ -59,7 +62,7 @@ fn a_slow_tool_step_is_slow_once() {
     let mut asked = request("@slow 700\n@tool time.now");
     let (reply, pieces, took) = ask(&asked);
     let reply = reply.expect("a call");
-    assert_eq!((reply.finish, reply.calls.len(), took), (Finish::ToolCalls, 1, 700));
+    assert_eq!((reply.finish, reply.calls.len(), took), (FinishReason::ToolCalls, 1, 700));
     assert_eq!(pieces.concat(), reply.text);
     asked.transcript.push_unit(unit(1, &reply, &[(CallStatus::Ok, "12:00")]));
     let (last, _, took) = ask(&asked);
@@ -73,7 +76,7 @@ fn an_answer_longer_than_allowed_is_cut_and_says_so() {
     let mut asked = request("ä".repeat(100).as_str());
     asked.output_tokens_max = 10;
     let reply = ask(&asked).0.expect("an answer");
-    assert_eq!(reply.finish, Finish::Length);
+    assert_eq!(reply.finish, FinishReason::Length);
     assert!(reply.usage.output_tokens <= 10);
 }
 

@@ -1,23 +1,23 @@
 //! What becomes of attempts: the lines of the table, and why there may be none.
 
-use dromia_contracts::sandbox::{Ending, SandboxError};
+use dromia_contracts::sandbox::{ProcessExit, SandboxError};
 
 use super::class::Class;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It works without walls, and not behind them.
+pub enum EscapeOutcome {
+    /// It works outside the sandbox, and not inside.
     Held,
     /// It got out.
     Escaped,
-    /// It does not work without walls here, so it proves nothing.
+    /// It does not work outside the sandbox here, so it proves nothing.
     Unproven,
     /// The backend does not promise to hold it.
     NotPromised,
 }
 
-impl Outcome {
+impl EscapeOutcome {
     /// Returns the name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,15 +31,15 @@ impl Outcome {
 
 /// One line of the table.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct BatteryRow {
     /// The attempt.
     pub name: &'static str,
     /// Its kind.
     pub class: Class,
     /// What became of it.
-    pub outcome: Outcome,
-    /// How the process ended behind the walls; nothing if it was not tried there.
-    pub ending: Option<Ending>,
+    pub outcome: EscapeOutcome,
+    /// How the process ended inside the sandbox; nothing if it was not tried there.
+    pub ending: Option<ProcessExit>,
 }
 
 /// Why the battery could not be run.
@@ -56,12 +56,12 @@ pub enum BatteryError {
         /// Why.
         source: SandboxError,
     },
-    /// The attempt did not run behind the walls, so that nothing it did not do proves anything.
+    /// The attempt did not run inside the sandbox, so that nothing it did not do proves anything.
     #[error("the attempt {name} did not run: {ending:?}")]
     NotRun {
         /// The attempt.
         name: &'static str,
         /// How it ended instead.
-        ending: Ending,
+        ending: ProcessExit,
     },
 }

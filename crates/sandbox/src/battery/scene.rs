@@ -1,6 +1,6 @@
 //! What an attempt finds: a workspace, things of others that it must not reach, and servers that listen.
 //!
-//! The stage is set anew for every attempt and taken down with it. One descriptor of it is left open on purpose for
+//! The stage is set up for every attempt and taken down with it. One descriptor of it is left open on purpose for
 //! whatever is started meanwhile.
 
 use std::collections::BTreeMap;
@@ -15,16 +15,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::guarded::{self, GuardPlaceholder};
+use dromia_contracts::sandbox::ProcessLimits;
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 /// Numbers the stages of this process.
 static STAGES: AtomicU32 = AtomicU32::new(0);
 
-/// What an attempt is told.
+/// The description of its surroundings that an attempt gets.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Scene {
+pub(super) struct AttemptScene {
     /// A directory that it must not reach.
     pub(super) outside: PathBuf,
     /// Its own workspace, as it sees it.
@@ -44,10 +45,10 @@ pub(super) struct Scene {
     pub(super) open_file: i32,
     pub(super) open_dir: i32,
     /// What the attempt may use.
-    pub(super) limits: Limits,
+    pub(super) limits: ProcessLimits,
 }
 
-impl Scene {
+impl AttemptScene {
     /// The name of an abstract socket that takes datagrams.
     pub(super) fn abstract_datagrams(&self) -> String {
         datagrams_of(&self.abstract_name)
@@ -60,7 +61,7 @@ fn datagrams_of(name: &str) -> String {
 
 /// Everything around one attempt.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct AttemptStage {
     top: PathBuf,
     outside: PathBuf,
     workspace: PathBuf,
@@ -81,9 +82,9 @@ pub(super) struct Stage {
 /// What lies in a directory: mode, time and content of each.
 type Snapshot = BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)>;
 
-impl Stage {
+impl AttemptStage {
     /// Sets the stage in a directory of its own below `scratch`.
-    pub(super) fn set(scratch: &Path) -> io::Result<Self> {
+    pub(super) fn set_up(scratch: &Path) -> io::Result<Self> {
         let number = STAGES.fetch_add(1, Ordering::Relaxed);
         let name = format!("dromia-battery-{}-{number}", std::process::id());
         let top = scratch.canonicalize()?.join(&name);
@@ -126,8 +127,8 @@ impl Stage {
         Ok(Self {
             open_file,
             open_dir,
-            before: snapshot(&outside, &[""]),
-            hooks_before: snapshot(&workspace, HOOKS),
+            before: take_snapshot(&outside, &[""]),
+            hooks_before: take_snapshot(&workspace, HOOKS),
             tcp,
             tcp6: TcpListener::bind("[::1]:0").ok(),
             udp,
@@ -142,21 +143,26 @@ impl Stage {
         })
     }
 
-    pub(super) fn outside(&self) -> &Path {
+    pub(super) fn outside_path(&self) -> &Path {
         &self.outside
     }
 
-    pub(super) fn workspace(&self) -> &Path {
+    pub(super) fn workspace_path(&self) -> &Path {
         &self.workspace
     }
 
-    pub(super) fn secret(&self) -> &str {
+    pub(super) fn canary_secret(&self) -> &str {
         &self.secret
     }
 
-    /// Writes what the attempt is told.
-    pub(super) fn scene(&self, workspace: &Path, outside: &Path, limits: Limits) -> io::Result<String> {
-        let scene = Scene {
+    /// Writes the description that the attempt gets.
+    pub(super) fn scene_json(
+        &self,
+        workspace: &Path,
+        outside: &Path,
+        limits: ProcessLimits,
+    ) -> io::Result<String> {
+        let scene = AttemptScene {
             outside: outside.to_owned(),
             workspace: workspace.to_owned(),
             abstract_name: self.abstract_name.clone(),
@@ -174,15 +180,15 @@ impl Stage {
     }
 
     pub(super) fn is_outside_changed(&self) -> bool {
-        snapshot(&self.outside, &[""]) != self.before
+        take_snapshot(&self.outside, &[""]) != self.before
     }
 
     pub(super) fn is_hooked(&self) -> bool {
-        snapshot(&self.workspace, HOOKS) != self.hooks_before
+        take_snapshot(&self.workspace, HOOKS) != self.hooks_before
     }
 
-    /// Tells what was left behind that the attempt has ended.
-    pub(super) fn ended(&self) {
+    /// Shows what was left behind that the attempt has ended.
+    pub(super) fn mark_ended(&self) {
         // The mark is gone already if the attempt took it away.
         drop(fs::remove_file(self.workspace.join(RUNNING)));
     }
@@ -192,11 +198,11 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for AttemptStage {
     fn drop(&mut self) {
         drop(self.witness.kill());
         drop(self.witness.wait());
-        // An attempt without walls may have taken the rights to it away; the scratch directory is not ours to force.
+        // An attempt outside the sandbox may have removed the rights to it; the scratch directory is not ours to force.
         drop(fs::remove_dir_all(&self.top));
     }
 }
@@ -210,6 +216,14 @@ const HOOKS: &[&str] = &[".git", ".vscode", ".bashrc", ".envrc"];
 fn workspace_with_hooks(workspace: &Path) -> io::Result<()> {
     fs::create_dir_all(workspace.join(".git/hooks"))?;
     fs::create_dir_all(workspace.join(".vscode"))?;
+    // A repository is given what it lacks where programs run; here nothing is missing, so that only attempts change it.
+    for (name, filler) in guarded::REPOSITORY_GUARDED {
+        let path = workspace.join(guarded::REPOSITORY).join(name);
+        match filler {
+            GuardPlaceholder::Directory => fs::create_dir_all(path)?,
+            GuardPlaceholder::File(content) => fs::write(path, content)?,
+        }
+    }
     for (name, text) in [
         (".git/hooks/pre-commit", "#!/bin/sh\n"),
         (".git/config", "[core]\n"),
@@ -225,22 +239,22 @@ fn workspace_with_hooks(workspace: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn snapshot(top: &Path, names: &[&str]) -> Snapshot {
+fn take_snapshot(top: &Path, names: &[&str]) -> Snapshot {
     let mut found = Snapshot::new();
     for name in names {
-        look(&top.join(name), &mut found);
+        add_to_snapshot(&top.join(name), &mut found);
     }
     found
 }
 
-fn look(path: &Path, found: &mut Snapshot) {
+fn add_to_snapshot(path: &Path, found: &mut Snapshot) {
     let Ok(about) = path.symlink_metadata() else { return };
     let content = if about.is_file() { fs::read(path).unwrap_or_default() } else { Vec::new() };
     // Reading changes no time that is compared here.
     found.insert(path.to_owned(), (about.mode(), about.mtime(), about.mtime_nsec(), content));
     if about.is_dir() {
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            look(&entry.path(), found);
+            add_to_snapshot(&entry.path(), found);
         }
     }
 }

@@ -7,18 +7,18 @@ use super::*;
 #[test]
 fn an_attempt_that_did_not_run_proves_nothing() {
     for (ending, ran) in [
-        (Ending::Exited { code: i32::from(THROUGH) }, true),
-        (Ending::Exited { code: i32::from(REFUSED) }, true),
-        (Ending::Exited { code: 0 }, false),
-        (Ending::Exited { code: 127 }, false),
-        (Ending::Exited { code: i32::from(UNKNOWN) }, false),
-        (Ending::Signalled { signal: 6 }, true),
-        (Ending::NotStarted { problem: "gone".to_owned() }, false),
-        (Ending::Lost, false),
+        (ProcessExit::Exited { code: i32::from(THROUGH) }, true),
+        (ProcessExit::Exited { code: i32::from(REFUSED) }, true),
+        (ProcessExit::Exited { code: 0 }, false),
+        (ProcessExit::Exited { code: 127 }, false),
+        (ProcessExit::Exited { code: i32::from(UNKNOWN) }, false),
+        (ProcessExit::Signalled { signal: 6 }, true),
+        (ProcessExit::NotStarted { problem: "gone".to_owned() }, false),
+        (ProcessExit::Lost, false),
     ] {
         assert_eq!(has_run(Class::Files, &ending), ran, "{ending:?}");
     }
-    let late = Ending::Killed { limit: Limit::Time };
+    let late = ProcessExit::Killed { limit: LimitKind::Time };
     assert!(has_run(Class::Bombs, &late) && !has_run(Class::Files, &late));
 }
 

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dromia_sandbox::enter(std::env::args_os()).unwrap_or(ExitCode::FAILURE)
+    dromia_sandbox::enter_helper(std::env::args_os()).unwrap_or(ExitCode::FAILURE)
 }

@@ -1,9 +1,9 @@
 //! Containers that are kept warm for the next program of the same family.
 //!
-//! A container belongs to one run, one agent, one label, one workspace and one set of bounds; whoever asks for another of
-//! these gets another container. It is lent to one program at a time, and comes back only if that program ended by itself.
-//! Idle ones are few, and each for a short while; they go when their run comes to rest, and with this server, however that
-//! ends: each is held by a helper, whose lifeline is in here.
+//! A container belongs to one run, one agent, one label, one workspace and one set of bounds; a program with another of
+//! these gets another container. It is lent to one program at a time, and comes back only if that program ended by
+//! itself. Idle ones are few, and each for a short while; they go when their run comes to rest, and with this server,
+//! however that ends: each is held by a helper, whose lifeline is in here.
 
 use std::io;
 use std::net::TcpListener;
@@ -13,24 +13,26 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dromia_contracts::sandbox::{Ending, Family, Mount, Process, ProcessEvent, ProcessSpec};
+use dromia_contracts::sandbox::{
+    ProcessEvent, ProcessExit, ProcessSpec, SandboxFamily, SandboxMount, SandboxProcess,
+};
 use dromia_contracts::{BoxFuture, RunId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::HELPER_NAME;
-use crate::order::Order;
-use crate::running::Running;
+use crate::order::HelperOrder;
+use crate::running::RunningProcess;
+use crate::{HELPER_NAME, helper};
 
-/// What a helper that keeps a container is told: a program begins there, or none is left.
+/// The words to a helper that keeps a container: a program begins there, or none is left.
 const BUSY: u8 = b'b';
 pub(crate) const IDLE: u8 = b'i';
 
 /// The most idle containers; one more takes the place of the one that is idle for longest.
 const IDLE_MAX: usize = 8;
 
-/// How long a container may take to stand.
+/// How long a container may take to start.
 const RISE: Duration = Duration::from_secs(30);
 
 /// The longest name of a container.
@@ -38,22 +40,27 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// Which programs may run in a container, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    family: Family,
+pub(super) struct ContainerKey {
+    family: SandboxFamily,
     workspace: PathBuf,
-    mounts: Vec<Mount>,
+    mounts: Vec<SandboxMount>,
+    /// What of the workspace a container that is made now would guard; one that was made before guards what was there then.
+    guarded: Vec<PathBuf>,
     memory_bytes: u64,
     disk_bytes: u64,
     processes: u32,
 }
 
-impl Key {
+impl ContainerKey {
     /// The key of a program; nothing if it has no family. What a container is made with belongs to it.
-    pub(super) fn of(spec: &ProcessSpec) -> Option<Self> {
+    pub(super) fn for_spec(spec: &ProcessSpec) -> Option<Self> {
         Some(Self {
             family: spec.family?,
             workspace: spec.workspace.clone(),
             mounts: spec.mounts.clone(),
+            guarded: helper::open_over_no_link(&spec.workspace)
+                .and_then(|top| helper::present_guards(&top))
+                .unwrap_or_default(),
             memory_bytes: spec.limits.memory_bytes,
             disk_bytes: spec.limits.disk_bytes,
             processes: spec.limits.processes,
@@ -63,20 +70,20 @@ impl Key {
 
 /// A container, and the helper that keeps it. Dropping it takes it away, in a while.
 #[derive(Debug)]
-pub(super) struct Kept {
-    key: Key,
+pub(super) struct WarmContainer {
+    key: ContainerKey,
     name: String,
     control: UnixStream,
     helper: Child,
 }
 
-impl Kept {
+impl WarmContainer {
     /// Has a container made. Whatever goes wrong is no more than that none is kept: the program gets one of its own.
-    pub(super) async fn make(helper: &Path, key: Key, order: &Order) -> Option<Self> {
+    pub(super) async fn make_warm(helper: &Path, key: ContainerKey, order: &HelperOrder) -> Option<Self> {
         tokio::time::timeout(RISE, Self::try_make(helper, key, order)).await.ok()?.ok()
     }
 
-    async fn try_make(helper: &Path, key: Key, order: &Order) -> io::Result<Self> {
+    async fn try_make(helper: &Path, key: ContainerKey, order: &HelperOrder) -> io::Result<Self> {
         let text = order.encode()?;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let helper = Command::new(helper)
@@ -104,38 +111,38 @@ impl Kept {
     }
 
     /// The container's name.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn container_name(&self) -> &str {
         &self.name
     }
 
-    /// Tells the helper; whether it is there.
-    fn tell(&mut self, word: u8) -> bool {
+    /// Sends a word to the helper; returns whether it is there.
+    fn tell_helper(&mut self, word: u8) -> bool {
         matches!(self.helper.try_wait(), Ok(None)) && matches!(self.control.try_write(&[word]), Ok(1))
     }
 }
 
 /// The containers that are idle, the one longest so first.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
-    idle: Mutex<Vec<Kept>>,
+pub(super) struct ContainerPool {
+    idle: Mutex<Vec<WarmContainer>>,
 }
 
-impl Pool {
+impl ContainerPool {
     /// Lends a container, if one is there for this key.
-    pub(super) fn take(&self, key: &Key) -> Option<Kept> {
-        let mut idle = self.lock();
+    pub(super) fn take_matching(&self, key: &ContainerKey) -> Option<WarmContainer> {
+        let mut idle = self.lock_idle();
         let number = idle.iter().position(|kept| kept.key == *key)?;
         let mut kept = idle.remove(number);
         drop(idle);
         // One that went meanwhile is not lent.
-        kept.tell(BUSY).then_some(kept)
+        kept.tell_helper(BUSY).then_some(kept)
     }
 
-    fn give(&self, mut kept: Kept) {
-        if !kept.tell(IDLE) {
+    fn give_back(&self, mut kept: WarmContainer) {
+        if !kept.tell_helper(IDLE) {
             return;
         }
-        let mut idle = self.lock();
+        let mut idle = self.lock_idle();
         idle.push(kept);
         let over = idle.len().saturating_sub(IDLE_MAX);
         idle.drain(..over);
@@ -143,37 +150,37 @@ impl Pool {
 
     /// Takes away what is kept for a run.
     pub(super) fn let_go(&self, run: RunId) {
-        self.lock().retain(|kept| kept.key.family.run != run);
+        self.lock_idle().retain(|kept| kept.key.family.run != run);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+    fn lock_idle(&self) -> MutexGuard<'_, Vec<WarmContainer>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A program in a container that was lent to it.
 #[derive(Debug)]
-pub(super) struct Lent {
-    running: Running,
-    kept: Option<Kept>,
-    pool: Arc<Pool>,
+pub(super) struct PooledProcess {
+    running: RunningProcess,
+    kept: Option<WarmContainer>,
+    pool: Arc<ContainerPool>,
 }
 
-impl Lent {
-    pub(super) fn new(running: Running, kept: Kept, pool: Arc<Pool>) -> Self {
+impl PooledProcess {
+    pub(super) fn new(running: RunningProcess, kept: WarmContainer, pool: Arc<ContainerPool>) -> Self {
         Self { running, kept: Some(kept), pool }
     }
 }
 
-impl Process for Lent {
+impl SandboxProcess for PooledProcess {
     fn next(&mut self) -> BoxFuture<'_, Option<ProcessEvent>> {
         Box::pin(async move {
             let event = self.running.next().await;
             if let Some(ProcessEvent::Ended(ending)) = &event {
                 // Its helper took it away in every other case.
-                let kept = self.kept.take().filter(|_| matches!(ending, Ending::Exited { .. }));
+                let kept = self.kept.take().filter(|_| matches!(ending, ProcessExit::Exited { .. }));
                 if let Some(kept) = kept {
-                    self.pool.give(kept);
+                    self.pool.give_back(kept);
                 }
             }
             event
@@ -193,7 +200,7 @@ impl Process for Lent {
 mod tests {
     use dromia_contracts::AgentId;
     use dromia_contracts::label::Label;
-    use dromia_contracts::sandbox::{Limits, Network};
+    use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 
     use super::*;
 
@@ -204,9 +211,9 @@ mod tests {
             workspace: "/srv/w".into(),
             cwd: PathBuf::new(),
             mounts: Vec::new(),
-            limits: Limits::DEFAULT,
-            network: Network::None,
-            family: Some(Family {
+            limits: ProcessLimits::DEFAULT,
+            network: NetworkAccess::None,
+            family: Some(SandboxFamily {
                 run: RunId::from_bytes([1; 16]),
                 agent: AgentId::from_bytes([2; 16]),
                 label: Label::ACTOR_TEXT,
@@ -214,20 +221,20 @@ mod tests {
         }
     }
 
-    fn of(change: fn(&mut Family)) -> ProcessSpec {
+    fn of(change: fn(&mut SandboxFamily)) -> ProcessSpec {
         let mut spec = spec();
         change(spec.family.as_mut().expect("it has one"));
         spec
     }
 
     /// A container in name only, whose helper is a process that waits, and the other end of its lifeline.
-    async fn kept(key: Key) -> (Kept, std::os::unix::net::UnixStream) {
+    async fn kept(key: ContainerKey) -> (WarmContainer, std::os::unix::net::UnixStream) {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a socket");
         let control = UnixStream::from_std(ours).expect("a socket");
         control.writable().await.expect("it is empty");
         let helper = Command::new("/bin/sleep").arg("600").kill_on_drop(true).spawn().expect("it waits");
-        (Kept { key, name: "dromia-1-2".to_owned(), control, helper }, theirs)
+        (WarmContainer { key, name: "dromia-1-2".to_owned(), control, helper }, theirs)
     }
 
     fn heard(mut line: &std::os::unix::net::UnixStream) -> Vec<u8> {
@@ -251,10 +258,13 @@ mod tests {
 
     #[test]
     fn another_run_agent_label_workspace_or_bound_is_another_container() {
-        let key = Key::of(&spec()).expect("it has a family");
-        assert_eq!(Key::of(&ProcessSpec { argv: vec!["other".to_owned()], ..spec() }), Some(key.clone()));
-        assert_eq!(Key::of(&ProcessSpec { family: None, ..spec() }), None);
-        let limits = |change: fn(&mut Limits)| {
+        let key = ContainerKey::for_spec(&spec()).expect("it has a family");
+        assert_eq!(
+            ContainerKey::for_spec(&ProcessSpec { argv: vec!["other".to_owned()], ..spec() }),
+            Some(key.clone())
+        );
+        assert_eq!(ContainerKey::for_spec(&ProcessSpec { family: None, ..spec() }), None);
+        let limits = |change: fn(&mut ProcessLimits)| {
             let mut spec = spec();
             change(&mut spec.limits);
             spec
@@ -268,63 +278,68 @@ mod tests {
             limits(|limits| limits.disk_bytes += 1),
             limits(|limits| limits.processes += 1),
         ] {
-            assert_ne!(Key::of(&other), Some(key.clone()), "{other:?}");
+            assert_ne!(ContainerKey::for_spec(&other), Some(key.clone()), "{other:?}");
         }
         // What the helper of each program keeps makes no other container.
         let same = limits(|limits| (limits.wall_ms, limits.cpu_ms, limits.output_bytes) = (1, 2, 3));
-        assert_eq!(Key::of(&same), Some(key));
+        assert_eq!(ContainerKey::for_spec(&same), Some(key));
     }
 
     #[tokio::test]
     async fn one_is_lent_to_one_program_at_a_time_and_its_helper_hears_of_it() {
-        let (pool, key) = (Pool::default(), Key::of(&spec()).expect("it has a family"));
-        assert!(pool.take(&key).is_none());
+        let (pool, key) =
+            (ContainerPool::default(), ContainerKey::for_spec(&spec()).expect("it has a family"));
+        assert!(pool.take_matching(&key).is_none());
         let (container, line) = kept(key.clone()).await;
-        pool.give(container);
+        pool.give_back(container);
         assert_eq!(heard(&line), b"i");
-        let other = Key::of(&of(|family| family.label = Label::UNKNOWN_FILE)).expect("it has a family");
-        assert!(pool.take(&other).is_none(), "it is of another label");
-        let lent = pool.take(&key).expect("it is there");
-        assert_eq!((lent.name(), heard(&line)), ("dromia-1-2", b"b".to_vec()));
-        assert!(pool.take(&key).is_none(), "it is lent");
+        let other = ContainerKey::for_spec(&of(|family| family.label = Label::UNKNOWN_FILE))
+            .expect("it has a family");
+        assert!(pool.take_matching(&other).is_none(), "it is of another label");
+        let lent = pool.take_matching(&key).expect("it is there");
+        assert_eq!((lent.container_name(), heard(&line)), ("dromia-1-2", b"b".to_vec()));
+        assert!(pool.take_matching(&key).is_none(), "it is lent");
         drop(lent);
         is_cut(&line).await;
     }
 
     #[tokio::test]
     async fn what_is_kept_goes_with_its_run_and_is_never_too_much() {
-        let (pool, key) = (Pool::default(), Key::of(&spec()).expect("it has a family"));
-        let other = Key::of(&of(|family| family.run = RunId::from_bytes([9; 16]))).expect("it has a family");
+        let (pool, key) =
+            (ContainerPool::default(), ContainerKey::for_spec(&spec()).expect("it has a family"));
+        let other = ContainerKey::for_spec(&of(|family| family.run = RunId::from_bytes([9; 16])))
+            .expect("it has a family");
         let (first, line) = kept(key.clone()).await;
         let (second, other_line) = kept(other.clone()).await;
-        pool.give(first);
-        pool.give(second);
+        pool.give_back(first);
+        pool.give_back(second);
         pool.let_go(RunId::from_bytes([1; 16]));
-        assert!(pool.take(&key).is_none());
+        assert!(pool.take_matching(&key).is_none());
         assert_eq!(heard(&line), b"i");
         is_cut(&line).await;
         assert_eq!((heard(&other_line), heard(&other_line)), (b"i".to_vec(), b"nothing".to_vec()));
         let mut lines = Vec::new();
         for _ in 0..IDLE_MAX {
             let (one, line) = kept(key.clone()).await;
-            pool.give(one);
+            pool.give_back(one);
             lines.push(line);
         }
-        assert_eq!(pool.lock().len(), IDLE_MAX);
-        assert!(pool.take(&other).is_none(), "the one longest idle went first");
+        assert_eq!(pool.lock_idle().len(), IDLE_MAX);
+        assert!(pool.take_matching(&other).is_none(), "the one longest idle went first");
     }
 
     #[tokio::test]
     async fn one_whose_helper_is_gone_is_neither_kept_nor_lent() {
-        let (pool, key) = (Pool::default(), Key::of(&spec()).expect("it has a family"));
+        let (pool, key) =
+            (ContainerPool::default(), ContainerKey::for_spec(&spec()).expect("it has a family"));
         let (mut gone, _line) = kept(key.clone()).await;
         gone.helper.kill().await.expect("it is ours");
-        pool.give(gone);
-        assert_eq!(pool.lock().len(), 0);
+        pool.give_back(gone);
+        assert_eq!(pool.lock_idle().len(), 0);
         let (mut container, _line) = kept(key.clone()).await;
-        assert!(container.tell(IDLE));
+        assert!(container.tell_helper(IDLE));
         container.helper.kill().await.expect("it is ours");
-        pool.lock().push(container);
-        assert!(pool.take(&key).is_none());
+        pool.lock_idle().push(container);
+        assert!(pool.take_matching(&key).is_none());
     }
 }

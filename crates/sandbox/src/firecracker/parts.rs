@@ -6,8 +6,8 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use super::Monitor;
-use crate::probe::Missing;
+use super::FirecrackerParts;
+use crate::probe::MissingPart;
 
 /// Where the processor's virtual machines are.
 const KVM: &str = "/dev/kvm";
@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = 64;
 
 /// What this machine is, as far as a part depends on it.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct HostFacts {
     /// Whether this process is root of the machine.
     pub(crate) is_root: bool,
     /// Where the processor's virtual machines are.
@@ -33,27 +33,27 @@ pub(crate) struct Ground {
     pub(crate) processor: &'static str,
 }
 
-impl Ground {
+impl HostFacts {
     /// This machine.
-    pub(crate) fn here() -> Self {
+    pub(crate) fn this_host() -> Self {
         let is_root = rustix::process::geteuid().is_root();
         Self { is_root, kvm: KVM.into(), processor: std::env::consts::ARCH }
     }
 }
 
-/// Says that nobody named the parts.
-pub(crate) fn unnamed() -> Missing {
-    Missing::new(
+/// Says that the parts are not configured.
+pub(crate) fn parts_unnamed() -> MissingPart {
+    MissingPart::new(
         "no machine monitor, kernel and root image are configured",
         "write sandbox.firecracker.binary, jailer, kernel and rootfs in dromia.yaml",
     )
 }
 
 /// Says which part is missing first, if one is.
-pub(crate) fn look(monitor: &Monitor, ground: &Ground) -> Result<(), Missing> {
+pub(crate) fn check_parts(monitor: &FirecrackerParts, ground: &HostFacts) -> Result<(), MissingPart> {
     virtual_machines(&ground.kvm)?;
-    program("binary", "firecracker", &monitor.binary)?;
-    program("jailer", "jailer", &monitor.jailer)?;
+    check_program("binary", "firecracker", &monitor.binary)?;
+    check_program("jailer", "jailer", &monitor.jailer)?;
     // The jailer takes a monitor by its name only.
     let name = monitor.binary.canonicalize().ok().and_then(|path| path.file_name().map(ToOwned::to_owned));
     if !name.is_some_and(|name| name.to_string_lossy().contains("firecracker")) {
@@ -61,15 +61,15 @@ pub(crate) fn look(monitor: &Monitor, ground: &Ground) -> Result<(), Missing> {
             "sandbox.firecracker.binary is {}, and the jailer takes only a file whose name has `firecracker` in it",
             monitor.binary.display()
         );
-        return Err(Missing::new(what, "rename the file, and name it in dromia.yaml"));
+        return Err(MissingPart::new(what, "rename the file, and name it in dromia.yaml"));
     }
-    kernel(&monitor.kernel, ground.processor)?;
-    image("rootfs", &monitor.rootfs)?;
+    check_kernel_image(&monitor.kernel, ground.processor)?;
+    check_image("rootfs", &monitor.rootfs)?;
     for (key, path) in [("kernel", &monitor.kernel), ("rootfs", &monitor.rootfs)] {
-        readable(key, path, monitor.uid)?;
+        check_readable(key, path, monitor.uid)?;
     }
     if !ground.is_root {
-        return Err(Missing::new(
+        return Err(MissingPart::new(
             "the jailer needs root, and this server is not root",
             "run the server as root, or use gvisor, which needs none: apt-get install runsc",
         ));
@@ -78,10 +78,10 @@ pub(crate) fn look(monitor: &Monitor, ground: &Ground) -> Result<(), Missing> {
 }
 
 /// Whether the processor's virtual machines can be used.
-fn virtual_machines(kvm: &Path) -> Result<(), Missing> {
+fn virtual_machines(kvm: &Path) -> Result<(), MissingPart> {
     let what = format!("{} is not there", kvm.display());
     if !kvm.exists() {
-        return Err(Missing::new(
+        return Err(MissingPart::new(
             what,
             "modprobe kvm_intel, or kvm_amd; where that fails, switch virtualisation on in the firmware, or nested \
              virtualisation on for this virtual machine",
@@ -90,33 +90,33 @@ fn virtual_machines(kvm: &Path) -> Result<(), Missing> {
     let opened = File::options().read(true).write(true).open(kvm);
     opened.map(drop).map_err(|problem| {
         let what = format!("{} cannot be opened: {problem}", kvm.display());
-        Missing::new(what, "run the server as root, or as a member of the group kvm")
+        MissingPart::new(what, "run the server as root, or as a member of the group kvm")
     })
 }
 
 /// A program that is there and may be started.
-fn program(key: &str, name: &str, path: &Path) -> Result<(), Missing> {
-    let about = there(key, path, &format!("{RELEASES}, and put `{name}` there"))?;
+fn check_program(key: &str, name: &str, path: &Path) -> Result<(), MissingPart> {
+    let about = find_file(key, path, &format!("{RELEASES}, and put `{name}` there"))?;
     if about.mode() & 0o111 == 0 {
         let what = format!("sandbox.firecracker.{key}: {} may not be executed", path.display());
-        return Err(Missing::new(what, format!("chmod +x {}", path.display())));
+        return Err(MissingPart::new(what, format!("chmod +x {}", path.display())));
     }
     Ok(())
 }
 
 /// A file that is there and holds something.
-fn image(key: &str, path: &Path) -> Result<(), Missing> {
-    let about = there(key, path, GUIDE)?;
+fn check_image(key: &str, path: &Path) -> Result<(), MissingPart> {
+    let about = find_file(key, path, GUIDE)?;
     if about.len() == 0 {
         let what = format!("sandbox.firecracker.{key}: {} is empty", path.display());
-        return Err(Missing::new(what, GUIDE));
+        return Err(MissingPart::new(what, GUIDE));
     }
     Ok(())
 }
 
 /// A kernel as the monitor takes it: an ELF file on x86_64, an `Image` on aarch64.
-fn kernel(path: &Path, processor: &str) -> Result<(), Missing> {
-    image("kernel", path)?;
+fn check_kernel_image(path: &Path, processor: &str) -> Result<(), MissingPart> {
+    check_image("kernel", path)?;
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
     let is_one = match processor {
@@ -128,31 +128,31 @@ fn kernel(path: &Path, processor: &str) -> Result<(), Missing> {
         Ok(_) => {
             let kind = if processor == "aarch64" { "an `Image`" } else { "an ELF file such as `vmlinux`" };
             let what = format!("sandbox.firecracker.kernel: {} is not {kind}", path.display());
-            Err(Missing::new(
+            Err(MissingPart::new(
                 what,
                 "name an uncompressed kernel; a `bzImage` or `vmlinuz` is a compressed one",
             ))
         }
         Err(problem) => {
             let what = format!("sandbox.firecracker.kernel: {}: {problem}", path.display());
-            Err(Missing::new(what, format!("chmod a+r {}", path.display())))
+            Err(MissingPart::new(what, format!("chmod a+r {}", path.display())))
         }
     }
 }
 
-fn there(key: &str, path: &Path, fix: &str) -> Result<fs::Metadata, Missing> {
+fn find_file(key: &str, path: &Path, fix: &str) -> Result<fs::Metadata, MissingPart> {
     let about = fs::metadata(path).map_err(|problem| {
-        Missing::new(format!("sandbox.firecracker.{key}: {}: {problem}", path.display()), fix)
+        MissingPart::new(format!("sandbox.firecracker.{key}: {}: {problem}", path.display()), fix)
     })?;
     if about.is_file() {
         return Ok(about);
     }
-    Err(Missing::new(format!("sandbox.firecracker.{key}: {} is no file", path.display()), fix))
+    Err(MissingPart::new(format!("sandbox.firecracker.{key}: {} is no file", path.display()), fix))
 }
 
 /// Whether the monitor, who is an ordinary user, may read a file once it is shown to it.
-fn readable(key: &str, path: &Path, uid: u32) -> Result<(), Missing> {
-    let about = there(key, path, GUIDE)?;
+fn check_readable(key: &str, path: &Path, uid: u32) -> Result<(), MissingPart> {
+    let about = find_file(key, path, GUIDE)?;
     let mode = about.mode();
     let is_open = mode & 0o004 != 0
         || (about.uid() == uid && mode & 0o400 != 0)
@@ -166,7 +166,7 @@ fn readable(key: &str, path: &Path, uid: u32) -> Result<(), Missing> {
         "sandbox.firecracker.{key}: {} cannot be read by the user {uid}, who the monitor is",
         path.display()
     );
-    Err(Missing::new(what, format!("chmod a+r {}", path.display())))
+    Err(MissingPart::new(what, format!("chmod a+r {}", path.display())))
 }
 
 #[cfg(test)]

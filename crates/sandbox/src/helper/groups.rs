@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Limit, Limits};
+use dromia_contracts::sandbox::{LimitKind, ProcessLimits};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::docker::{is_alive, started};
+use super::docker::{is_alive, start_ticks};
 
 /// The file that lists the processes of a group, and by which one joins it.
 const MEMBERS: &str = "cgroup.procs";
@@ -47,24 +47,24 @@ const SWEEP_MAX: usize = 16;
 
 /// The groups of one program; one for each directory that the operator named, none if none was.
 #[derive(Debug)]
-pub(crate) struct Groups {
-    made: Vec<Group>,
+pub(crate) struct ControlGroups {
+    made: Vec<ControlGroup>,
 }
 
-impl Groups {
+impl ControlGroups {
     /// Makes them and sets their bounds. What was made is removed again if one cannot be.
-    pub(crate) fn make(parents: &[PathBuf], limits: &Limits) -> io::Result<Self> {
+    pub(crate) fn make_groups(parents: &[PathBuf], limits: &ProcessLimits) -> io::Result<Self> {
         let mut groups = Self { made: Vec::new() };
         if parents.is_empty() {
             return Ok(groups);
         }
-        let place = place()?;
-        let name = name(&place)?;
+        let place = namespace_id()?;
+        let name = group_name(&place)?;
         for parent in parents {
-            match Group::make(parent, &place, &name, limits) {
+            match ControlGroup::make_group(parent, &place, &name, limits) {
                 Ok(group) => groups.made.push(group),
                 Err(problem) => {
-                    groups.remove();
+                    groups.remove_groups();
                     return Err(io::Error::other(format!(
                         "the control group {}: {problem}",
                         parent.display()
@@ -76,33 +76,34 @@ impl Groups {
     }
 
     /// Moves this process into them, with all that it starts from now on.
-    pub(super) fn join(&self) -> io::Result<()> {
+    pub(super) fn join_groups(&self) -> io::Result<()> {
         for group in &self.made {
-            // Zero is whoever writes it, whatever its number is in which namespace.
+            // Zero is the process that writes it, whatever its number is in which namespace.
             (&group.entry).write_all(b"0")?;
         }
         Ok(())
     }
 
     /// Says which limit the kernel refused to exceed, or which it counted that was exceeded.
-    pub(super) fn exceeded(&self, limits: &Limits) -> Option<Limit> {
-        let cpu_ms = self.made.iter().filter_map(Group::cpu_ms).max();
-        self.refused().or_else(|| cpu_ms.is_some_and(|used| used > limits.cpu_ms).then_some(Limit::Cpu))
+    pub(super) fn exceeded_limit(&self, limits: &ProcessLimits) -> Option<LimitKind> {
+        let cpu_ms = self.made.iter().filter_map(ControlGroup::cpu_ms).max();
+        self.refused_limit()
+            .or_else(|| cpu_ms.is_some_and(|used| used > limits.cpu_ms).then_some(LimitKind::Cpu))
     }
 
     /// Says which limit the kernel refused to exceed, if any.
-    pub(super) fn refused(&self) -> Option<Limit> {
+    pub(super) fn refused_limit(&self) -> Option<LimitKind> {
         let has = |file: &str, word: &str| {
-            self.made.iter().any(|group| group.count(file, word).is_some_and(|count| count > 0))
+            self.made.iter().any(|group| group.read_count(file, word).is_some_and(|count| count > 0))
         };
         if has("memory.events", "oom_kill") || has("memory.oom_control", "oom_kill") {
-            return Some(Limit::Memory);
+            return Some(LimitKind::Memory);
         }
-        has("pids.events", "max").then_some(Limit::Processes)
+        has("pids.events", "max").then_some(LimitKind::Processes)
     }
 
     /// Says what none of them bounds; nothing if there are no groups.
-    pub(crate) fn unbounded(&self) -> Vec<&'static str> {
+    pub(crate) fn unbounded_resources(&self) -> Vec<&'static str> {
         let has = |file: &str| self.made.iter().any(|group| group.path.join(file).is_file());
         let bounds = [
             ("memory", has("memory.max") || has("memory.limit_in_bytes")),
@@ -114,36 +115,46 @@ impl Groups {
     }
 
     /// Kills what is left in them and removes them. What cannot be removed in time the next helper removes.
-    pub(crate) fn remove(&self) {
+    pub(crate) fn remove_groups(&self) {
         for group in &self.made {
             take_away(&group.path, REMOVAL);
         }
     }
 }
 
+/// Returns whether groups made in one of these directories bound memory: it is one of version 1 that does, or one of
+/// version 2 that hands that controller on.
+pub(crate) fn are_memory_bound(parents: &[PathBuf]) -> bool {
+    parents.iter().any(|parent| {
+        let handed = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+        parent.join("memory.limit_in_bytes").is_file()
+            || handed.split_ascii_whitespace().any(|it| it == "memory")
+    })
+}
+
 /// One group.
 #[derive(Debug)]
-struct Group {
+struct ControlGroup {
     path: PathBuf,
-    /// Opened before any namespace is entered: a group of version 2 is joined only by whoever sees it.
+    /// Opened before any namespace is entered: a process joins a group of version 2 only if it sees it.
     entry: File,
 }
 
-impl Group {
-    fn make(parent: &Path, place: &str, name: &str, limits: &Limits) -> io::Result<Self> {
+impl ControlGroup {
+    fn make_group(parent: &Path, place: &str, name: &str, limits: &ProcessLimits) -> io::Result<Self> {
         if !parent.join(MEMBERS).is_file() {
             return Err(io::Error::other("there is no such group"));
         }
-        sweep(parent, place);
+        sweep_groups(parent, place);
         // Version 2: groups below have what is handed on to them. Version 1 has no such file; what is not handed on for
         // another reason is missing below, which is noticed there.
         for controller in ["+memory", "+pids", "+cpu"] {
-            drop(put(&parent.join("cgroup.subtree_control"), controller));
+            drop(write_file(&parent.join("cgroup.subtree_control"), controller));
         }
         let path = parent.join(name);
         fs::create_dir(&path)?;
         let entry =
-            bound(&path, limits).and_then(|()| OpenOptions::new().write(true).open(path.join(MEMBERS)));
+            set_bounds(&path, limits).and_then(|()| OpenOptions::new().write(true).open(path.join(MEMBERS)));
         match entry {
             Ok(entry) => Ok(Self { path, entry }),
             Err(problem) => {
@@ -154,13 +165,13 @@ impl Group {
     }
 
     /// Reads the number behind a word in one of its files; nothing if there is none.
-    fn count(&self, file: &str, word: &str) -> Option<u64> {
-        count(&fs::read_to_string(self.path.join(file)).ok()?, word)
+    fn read_count(&self, file: &str, word: &str) -> Option<u64> {
+        parse_count(&fs::read_to_string(self.path.join(file)).ok()?, word)
     }
 
     /// Processor time of all that ever were in it, dead or alive.
     fn cpu_ms(&self) -> Option<u64> {
-        if let Some(used_us) = self.count("cpu.stat", "usage_usec") {
+        if let Some(used_us) = self.read_count("cpu.stat", "usage_usec") {
             return Some(used_us / 1_000);
         }
         let used_ns = fs::read_to_string(self.path.join("cpuacct.usage")).ok()?;
@@ -169,7 +180,7 @@ impl Group {
 }
 
 /// Sets the bounds of a group that was just made, as far as its files are there; at least one must be.
-fn bound(path: &Path, limits: &Limits) -> io::Result<()> {
+fn set_bounds(path: &Path, limits: &ProcessLimits) -> io::Result<()> {
     let memory = limits.memory_bytes.saturating_add(OURS_BYTES).to_string();
     let processes = (u64::from(limits.processes) + OURS).to_string();
     // So many at a time that a program whose time has an end cannot have more processor time than it may; it is counted
@@ -189,7 +200,7 @@ fn bound(path: &Path, limits: &Limits) -> io::Result<()> {
         if !place.is_file() {
             continue;
         }
-        match put(&place, &value) {
+        match write_file(&place, &value) {
             Ok(()) => {}
             // Version 1 refuses more than the group around has, which bounds this one then.
             Err(problem) if file == "cpu.cfs_quota_us" && problem.kind() == ErrorKind::InvalidInput => {}
@@ -210,19 +221,19 @@ fn bound(path: &Path, limits: &Limits) -> io::Result<()> {
     ] {
         let place = path.join(file);
         if place.is_file() {
-            put(&place, value).map_err(|problem| io::Error::other(format!("{file}: {problem}")))?;
+            write_file(&place, value).map_err(|problem| io::Error::other(format!("{file}: {problem}")))?;
         }
     }
     Ok(())
 }
 
 /// Removes what helpers left that are gone, with what still runs there. Only groups that a helper of this process
-/// namespace made: of others nobody here knows whether their holder lives.
-fn sweep(parent: &Path, place: &str) {
+/// namespace made: of others it is unknown here whether their holder lives.
+fn sweep_groups(parent: &Path, place: &str) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let left = entries.filter(|entry| {
         let name = entry.file_name();
-        name.to_str().and_then(|name| holder(name, place)).is_some_and(|who| !is_alive(who))
+        name.to_str().and_then(|name| group_holder(name, place)).is_some_and(|who| !is_alive(who))
     });
     for entry in left.take(SWEEP_MAX) {
         take_away(&entry.path(), SWEEP);
@@ -236,38 +247,38 @@ fn take_away(path: &Path, patience: Duration) {
         if problem.kind() == ErrorKind::NotFound || Instant::now() >= end {
             return;
         }
-        kill(path);
+        kill_members(path);
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Kills all in a group.
-fn kill(path: &Path) {
-    if put(&path.join("cgroup.kill"), "1").is_ok() {
+fn kill_members(path: &Path) {
+    if write_file(&path.join("cgroup.kill"), "1").is_ok() {
         return;
     }
     // Version 1 has no such file. Where processes are bounded none is added meanwhile; elsewhere the next round comes.
-    drop(put(&path.join("pids.max"), "0"));
-    for pid in members(path) {
+    drop(write_file(&path.join("pids.max"), "0"));
+    for pid in member_pids(path) {
         // Its number may be another's by now. The handle keeps whose it is, and the second look says that it is meant.
         let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        if members(path).contains(&pid) {
+        if member_pids(path).contains(&pid) {
             let _: rustix::io::Result<()> = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
         }
     }
 }
 
-fn members(path: &Path) -> Vec<Pid> {
+fn member_pids(path: &Path) -> Vec<Pid> {
     let text = fs::read_to_string(path.join(MEMBERS)).unwrap_or_default();
     text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()
 }
 
 /// Writes a file of a group; these are never made by writing.
-fn put(path: &Path, text: &str) -> io::Result<()> {
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-fn count(text: &str, word: &str) -> Option<u64> {
+fn parse_count(text: &str, word: &str) -> Option<u64> {
     let of = |line: &str| {
         let (name, number) = line.split_once(' ')?;
         if name == word { number.trim().parse::<u64>().ok() } else { None }
@@ -276,21 +287,21 @@ fn count(text: &str, word: &str) -> Option<u64> {
 }
 
 /// Where numbers of processes mean what they mean here.
-fn place() -> io::Result<String> {
+fn namespace_id() -> io::Result<String> {
     let link = fs::read_link("/proc/self/ns/pid")?;
     Ok(link.to_string_lossy().chars().filter(char::is_ascii_digit).collect())
 }
 
 /// A name that no other group has: where its holder's number counts, the number, the start, and how many went before.
-fn name(place: &str) -> io::Result<String> {
+fn group_name(place: &str) -> io::Result<String> {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let pid = rustix::process::getpid().as_raw_pid();
-    let start = started(pid).ok_or_else(|| io::Error::other("/proc does not tell of this process"))?;
+    let start = start_ticks(pid).ok_or_else(|| io::Error::other("/proc does not tell of this process"))?;
     Ok(format!("{PREFIX}{place}-{}-{pid}-{start}", MADE.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// Who holds the group of this name, if a helper of this place made it.
-fn holder<'name>(name: &'name str, place: &str) -> Option<&'name str> {
+fn group_holder<'name>(name: &'name str, place: &str) -> Option<&'name str> {
     let rest = name.strip_prefix(PREFIX)?.strip_prefix(place)?.strip_prefix('-')?;
     let (number, who) = rest.split_once('-')?;
     number.parse::<u64>().ok().map(|_| who)
@@ -300,40 +311,41 @@ fn holder<'name>(name: &'name str, place: &str) -> Option<&'name str> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { cpu_ms: 9_000, wall_ms: 4_000, processes: 8, ..Limits::DEFAULT };
+    const LIMITS: ProcessLimits =
+        ProcessLimits { cpu_ms: 9_000, wall_ms: 4_000, processes: 8, ..ProcessLimits::DEFAULT };
 
     #[test]
     fn a_name_says_who_holds_the_group_and_where_that_counts() {
-        let name = name("40").expect("/proc is there");
-        let who = holder(&name, "40").expect("it is ours");
+        let name = group_name("40").expect("/proc is there");
+        let who = group_holder(&name, "40").expect("it is ours");
         assert!(is_alive(who), "{name}");
-        assert_eq!(holder(&name, "4"), None);
+        assert_eq!(group_holder(&name, "4"), None);
         for other in ["docker", "dromia", "dromia-40", "dromia-40-x-7-8", "dromia-41-0-7-8"] {
-            assert_eq!(holder(other, "40"), None, "{other}");
+            assert_eq!(group_holder(other, "40"), None, "{other}");
         }
-        assert_eq!(holder("dromia-40-0-7-8", "40"), Some("7-8"));
+        assert_eq!(group_holder("dromia-40-0-7-8", "40"), Some("7-8"));
     }
 
     #[test]
     fn the_kernels_counts_are_read_by_their_words() {
         let text = "low 1\noom 3\noom_kill 2\noom_group_kill 1\n";
         assert_eq!(
-            (count(text, "oom_kill"), count(text, "oom"), count(text, "max")),
+            (parse_count(text, "oom_kill"), parse_count(text, "oom"), parse_count(text, "max")),
             (Some(2), Some(3), None)
         );
-        assert_eq!(count("max x\n", "max"), None);
+        assert_eq!(parse_count("max x\n", "max"), None);
     }
 
     #[test]
     fn bounds_are_written_where_their_files_are_and_nowhere_else() {
         let dir = tempfile::tempdir().expect("a directory");
-        let refused = bound(dir.path(), &LIMITS).expect_err("there is no file");
+        let refused = set_bounds(dir.path(), &LIMITS).expect_err("there is no file");
         assert!(refused.to_string().contains("bounds nothing"), "{refused}");
         let files = ["memory.max", "memory.swap.max", "pids.max", "cpu.max"];
         for file in files {
             fs::write(dir.path().join(file), "").expect("a file");
         }
-        bound(dir.path(), &LIMITS).expect("they are there");
+        set_bounds(dir.path(), &LIMITS).expect("they are there");
         let read = files.map(|file| fs::read_to_string(dir.path().join(file)).expect("it is there"));
         let memory = (LIMITS.memory_bytes + OURS_BYTES).to_string();
         assert_eq!(read, [memory.as_str(), "0", "10", "300000 100000"]);
@@ -343,12 +355,95 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_group_is_refused_by_its_name_and_none_needs_none() {
         let dir = tempfile::tempdir().expect("a directory");
-        let refused = Groups::make(&[dir.path().to_owned()], &LIMITS).expect_err("it is none");
+        let refused = ControlGroups::make_groups(&[dir.path().to_owned()], &LIMITS).expect_err("it is none");
         let said = refused.to_string();
         assert!(said.contains(&dir.path().display().to_string()) && said.contains("no such group"), "{said}");
         assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
-        let groups = Groups::make(&[], &LIMITS).expect("there is nothing to make");
-        groups.join().expect("there is nothing to join");
-        assert_eq!((groups.exceeded(&LIMITS), groups.unbounded()), (None, Vec::new()));
+        let groups = ControlGroups::make_groups(&[], &LIMITS).expect("there is nothing to make");
+        groups.join_groups().expect("there is nothing to join");
+        assert_eq!((groups.exceeded_limit(&LIMITS), groups.unbounded_resources()), (None, Vec::new()));
+    }
+
+    /// A group as version 2 shows it, with these words of the kernel.
+    fn told_by_kernel(memory: &str, processes: &str, used_us: u64) -> (tempfile::TempDir, ControlGroups) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let stat = format!("usage_usec {used_us}\nuser_usec 1\nsystem_usec 1\n");
+        for (file, text) in [
+            ("memory.max", "1"),
+            ("pids.max", "10"),
+            ("memory.events", memory),
+            ("pids.events", processes),
+            ("cpu.stat", &stat),
+            (MEMBERS, ""),
+        ] {
+            fs::write(dir.path().join(file), text).expect("a file");
+        }
+        let path = dir.path().to_owned();
+        let entry = OpenOptions::new().write(true).open(path.join(MEMBERS)).expect("it is there");
+        (dir, ControlGroups { made: vec![ControlGroup { path, entry }] })
+    }
+
+    #[test]
+    fn what_version_2_says_is_understood() {
+        let calm = "low 0\nhigh 0\nmax 7\noom 0\noom_kill 0\n";
+        for (memory, processes, used_us, limit) in [
+            (calm, "max 0\n", 9_000_000, None),
+            (calm, "max 0\n", 9_001_000, Some(LimitKind::Cpu)),
+            (calm, "max 1\n", 0, Some(LimitKind::Processes)),
+            ("oom 1\noom_kill 1\n", "max 0\n", 0, Some(LimitKind::Memory)),
+        ] {
+            let (_dir, groups) = told_by_kernel(memory, processes, used_us);
+            assert_eq!(groups.exceeded_limit(&LIMITS), limit, "{memory} {processes} {used_us}");
+            assert_eq!(groups.unbounded_resources(), ["processors"]);
+            groups.join_groups().expect("it is written");
+            assert_eq!(fs::read_to_string(groups.made[0].path.join(MEMBERS)).expect("there"), "0");
+        }
+    }
+
+    #[test]
+    fn memory_is_bound_by_version_1_and_by_version_2_where_it_is_handed_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let parents = [dir.path().to_owned()];
+        assert!(!are_memory_bound(&[]) && !are_memory_bound(&parents));
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpu pids").expect("a file");
+        assert!(!are_memory_bound(&parents), "version 2 hands on other controllers");
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpu memory pids").expect("a file");
+        assert!(are_memory_bound(&parents));
+        fs::remove_file(dir.path().join("cgroup.subtree_control")).expect("removed");
+        fs::write(dir.path().join("memory.limit_in_bytes"), "1").expect("a file");
+        assert!(are_memory_bound(&parents));
+    }
+
+    /// Where version 2 is mounted on this machine.
+    fn unified() -> PathBuf {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("it is told");
+        let of = |line: &str| {
+            let (place, what) = line.split_once(" - ")?;
+            what.starts_with("cgroup2 ").then(|| place.split(' ').nth(4).map(PathBuf::from))?
+        };
+        mounts
+            .lines()
+            .find_map(of)
+            .expect("control groups of version 2 are missing: mount -t cgroup2 cgroup2 PLACE")
+    }
+
+    /// It needs no controller, so it works wherever the hierarchy is mounted; making a group needs root, or one of its own.
+    #[test]
+    fn a_real_group_of_version_2_is_joined_counted_ended_and_removed() {
+        let path = unified().join(format!("dromia-test-{}", std::process::id()));
+        fs::create_dir(&path).expect("a group can be made: run this test as root");
+        let mut sleeper = std::process::Command::new("/bin/sleep").arg("60").spawn().expect("it starts");
+        let entry = OpenOptions::new().write(true).open(path.join(MEMBERS)).expect("it is there");
+        let group = ControlGroup { path: path.clone(), entry };
+        (&group.entry).write_all(sleeper.id().to_string().as_bytes()).expect("it joins");
+        assert_eq!(member_pids(&path), [Pid::from_child(&sleeper)]);
+        assert!(group.cpu_ms().is_some(), "the kernel counts processor time without a controller");
+        assert!(path.join("cgroup.kill").is_file(), "Linux 5.14 or newer ends a group at once");
+        let groups = ControlGroups { made: vec![group] };
+        groups.remove_groups();
+        let ended = sleeper.wait().expect("it is ours");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(Signal::KILL.as_raw()));
+        groups.remove_groups();
+        assert!(!path.exists(), "it is removed");
     }
 }

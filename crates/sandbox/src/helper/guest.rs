@@ -1,24 +1,36 @@
-//! Inside of gVisor: process 1, which starts the program behind walls of its own and counts what all of it uses.
+//! Inside of gVisor: process 1, which starts the program under restrictions and counts what all of it uses.
 //!
-//! gVisor keeps some limits for each process and none for all; seen from outside the processes of a guest cannot be told
-//! from gVisor's own. So they are counted here, where only the tool's are. Whatever this process does not see to the
-//! helper outside ends after the program's time. It has one thread: the filter keeps signals from its number.
+//! gVisor keeps some limits for each process and none for all; from outside, the processes of a guest look like
+//! gVisor's own. So they are counted here, where only the tool's are. Whatever this process does not see to the helper
+//! outside ends after the program's time. It has one thread: the filter keeps signals from its number.
+//!
+//! What this process says is believed outside, so the program must not be its equal. It is another user than the program,
+//! who may neither signal nor trace it; the program is in a session of its own, so it can neither join this process's group
+//! nor stop it by a signal to its own; and the report goes over a socket, which no path of `/proc` opens: an old release lists
+//! the descriptors of another user.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits, ProcessSpec};
-use rustix::process::{DumpableBehavior, Pid, WaitOptions};
+use dromia_contracts::sandbox::{LimitKind, ProcessExit, ProcessLimits};
+use rustix::process::{DumpableBehavior, Pid, Uid, WaitOptions};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::gvisor::{BEGUN, DESK, ORDER, REPORT};
+use super::gvisor::BEGUN;
 use super::meter::TICKS_PER_SECOND;
-use super::{ended, walls, warden};
-use crate::order::{Order, Report};
+use super::namespaces::BUILDER_ID;
+use super::syscalls::PathScope;
+use super::{ending_of_status, walls, warden};
+use crate::order::{BackendSpec, GuestReporter, HelperOrder, HelperReport};
 use crate::spec::WORKSPACE;
+use crate::sys;
 
 /// How often the end is looked for.
 const TICK: Duration = Duration::from_millis(20);
@@ -26,12 +38,16 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often limits are looked at: reading is dearer here than outside.
 const LOOK_EVERY: Duration = Duration::from_millis(60);
 
+/// Who this process is while the program runs: a user who owns nothing in the guest.
+const REPORTER_ID: u32 = 65_533;
+
 /// Does the work of the first process; its end is the end of the guest.
-pub(super) fn run() -> ExitCode {
-    let done = begin(Path::new(DESK)).and_then(|(order, mut report)| {
-        report.write_all(&[BEGUN])?;
-        let ending = follow(&order.spec).unwrap_or_else(|problem| Ending::NotStarted { problem });
-        Report::new(ending).write(&mut report)
+pub(super) fn run_guest() -> ExitCode {
+    let done = take_guest_socket().and_then(|mut control| {
+        let order = HelperOrder::read(&mut control)?;
+        control.write_all(&[BEGUN])?;
+        let ending = run_program(&order).unwrap_or_else(|problem| ProcessExit::NotStarted { problem });
+        HelperReport::new(ending).write(&mut control)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,82 +61,120 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// Takes order and report off the desk, so that the program finds neither.
-fn begin(desk: &Path) -> io::Result<(Order, File)> {
-    let order = Order::read(&mut File::open(desk.join(ORDER))?)?;
-    let report = OpenOptions::new().write(true).open(desk.join(REPORT))?;
-    fs::remove_file(desk.join(ORDER))?;
-    fs::remove_file(desk.join(REPORT))?;
-    Ok((order, report))
+/// Takes the socket from standard input, and leaves nothing there. The bundle left nothing else open.
+fn take_guest_socket() -> io::Result<UnixStream> {
+    let control = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
+    let null = fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(control)
 }
 
-/// Builds the walls, starts the program, and watches until it ends or exceeds a limit.
-fn follow(spec: &ProcessSpec) -> Result<Ending, String> {
+/// Restricts and starts the program, and watches until it ends or exceeds a limit.
+fn run_program(order: &HelperOrder) -> Result<ProcessExit, String> {
+    let spec = &order.spec;
     if memory_bytes().is_none() {
         return Err("the guest does not tell how much memory is used".to_owned());
     }
     let end = Instant::now() + Duration::from_millis(spec.limits.wall_ms);
+    let mut command = warden::program_command(spec, Path::new(WORKSPACE), "/tmp");
+    let directory = Path::new(WORKSPACE).join(&spec.cwd);
+    let has_directory = directory.is_dir();
+    let is_apart = matches!(order.walls, BackendSpec::Gvisor { reporter: GuestReporter::Apart, .. });
+    if is_apart {
+        let directory =
+            CString::new(directory.as_os_str().as_bytes()).map_err(|problem| problem.to_string())?;
+        become_reporter().map_err(|problem| format!("another user: {problem}"))?;
+        // This user may not enter it.
+        command.current_dir("/");
+        sys::start_apart(&mut command, Uid::from_raw(BUILDER_ID), directory);
+    } else {
+        command.process_group(0);
+    }
+    without_rights().map_err(|problem| format!("capabilities: {problem}"))?;
     // What this process holds is not for the eyes of what it starts.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|problem| problem.to_string())?;
-    walls::build_in_guest(&spec.limits).map_err(|(place, problem)| format!("{place}: {problem}"))?;
-    let mut command = warden::command(spec, Path::new(WORKSPACE), "/tmp");
-    command.process_group(0);
+    let paths = if is_apart { PathScope::Guest } else { PathScope::Own };
+    walls::build_in_guest(&spec.limits, paths).map_err(|(place, problem)| format!("{place}: {problem}"))?;
     walls::bound_memory(&mut command, &spec.limits);
-    let child = command.spawn().map_err(|problem| warden::why_not(spec, Path::new(WORKSPACE), &problem))?;
+    let child = command.spawn().map_err(|problem| {
+        if has_directory { format!("{}: {problem}", spec.argv[0]) } else { warden::no_directory(spec) }
+    })?;
+    if is_apart {
+        stay_reporter().map_err(|problem| problem.to_string())?;
+    }
     let program = Pid::from_child(&child);
     let mut look_at = Instant::now() + LOOK_EVERY;
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == program => return Ok(ended(status)),
+            Ok(Some((pid, status))) if pid == program => return Ok(ending_of_status(status)),
             // Orphans come to this process, and are buried one by one.
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
             Ok(None) => std::thread::sleep(TICK),
-            Err(_) => return Ok(Ending::Lost),
+            Err(_) => return Ok(ProcessExit::Lost),
         }
         let now = Instant::now();
         if now >= end {
-            return Ok(Ending::Killed { limit: Limit::Time });
+            return Ok(ProcessExit::Killed { limit: LimitKind::Time });
         }
         if now >= look_at {
-            if let Some(limit) = exceeded(&spec.limits) {
-                return Ok(Ending::Killed { limit });
+            if let Some(limit) = exceeded_limit(&spec.limits) {
+                return Ok(ProcessExit::Killed { limit });
             }
             look_at = Instant::now() + LOOK_EVERY;
         }
     }
 }
 
+/// Becomes another user, who may be the program's only in what it starts.
+fn become_reporter() -> rustix::io::Result<()> {
+    let [reporter, builder] = [REPORTER_ID, BUILDER_ID].map(Uid::from_raw);
+    rustix::thread::set_thread_res_uid(reporter, reporter, builder)
+}
+
+/// Gives up who the program is.
+fn stay_reporter() -> rustix::io::Result<()> {
+    let reporter = Uid::from_raw(REPORTER_ID);
+    rustix::thread::set_thread_res_uid(reporter, reporter, reporter)
+}
+
+/// Gives up the one right that the bundle gave.
+fn without_rights() -> rustix::io::Result<()> {
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets)
+}
+
 /// Says which limit all processes together exceed, if they exceed one.
-fn exceeded(limits: &Limits) -> Option<Limit> {
+fn exceeded_limit(limits: &ProcessLimits) -> Option<LimitKind> {
     let (mut processes, mut cpu_ms) = (0, 0);
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some(used) = used(&text) else { continue };
+        let Some(used) = parse_usage(&text) else { continue };
         // This process is none of the tool's; it has the time of those that it buried.
         processes += if pid == 1 { 0 } else { used.threads };
         cpu_ms += used.cpu_ms;
     }
     if processes > u64::from(limits.processes) {
-        return Some(Limit::Processes);
+        return Some(LimitKind::Processes);
     }
     if memory_bytes().unwrap_or(u64::MAX) > limits.memory_bytes {
-        return Some(Limit::Memory);
+        return Some(LimitKind::Memory);
     }
-    (cpu_ms > limits.cpu_ms).then_some(Limit::Cpu)
+    (cpu_ms > limits.cpu_ms).then_some(LimitKind::Cpu)
 }
 
 /// What one process uses.
 #[derive(Debug, PartialEq, Eq)]
-struct Used {
+struct ProcessUsage {
     threads: u64,
     cpu_ms: u64,
 }
 
-fn used(stat: &str) -> Option<Used> {
+fn parse_usage(stat: &str) -> Option<ProcessUsage> {
     // The name may hold anything; the last parenthesis ends it. Then: state, ten numbers, the four times, two numbers,
     // the threads.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -128,7 +182,7 @@ fn used(stat: &str) -> Option<Used> {
     let [user, system, dead_user, dead_system, _, _, threads] = numbers[..] else { return None };
     let times = [user, system, dead_user, dead_system].map(|word| word.parse::<u64>().ok());
     let ticks = times.into_iter().sum::<Option<u64>>()?;
-    Some(Used { threads: threads.parse().ok()?, cpu_ms: ticks * 1000 / TICKS_PER_SECOND })
+    Some(ProcessUsage { threads: threads.parse().ok()?, cpu_ms: ticks * 1000 / TICKS_PER_SECOND })
 }
 
 /// Memory that the processes of the guest made; nothing if it does not say.
@@ -147,40 +201,15 @@ fn memory_of(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::Network;
-
     use super::*;
 
     #[test]
     fn what_a_guest_tells_is_read() {
         let stat = "7 (a ) b) S 0 1 1 0 0 0 0 0 0 0 2 3 11 5 20 0 4 0 2 10887168";
-        assert_eq!(used(stat), Some(Used { threads: 4, cpu_ms: 210 }));
-        assert_eq!(used("7 (a) S 0 1"), None);
+        assert_eq!(parse_usage(stat), Some(ProcessUsage { threads: 4, cpu_ms: 210 }));
+        assert_eq!(parse_usage("7 (a) S 0 1"), None);
         let text = "MemTotal: 9 kB\nAnonPages:        115028 kB\nMapped: 1 kB\nShmem:              8192 kB\n";
         assert_eq!(memory_of(text), Some((115_028 - 8_192) * 1024));
         assert_eq!(memory_of("MemTotal: 9 kB\n"), None);
-    }
-
-    #[test]
-    fn order_and_report_are_taken_off_the_desk() {
-        let dir = tempfile::tempdir().expect("a directory");
-        assert!(begin(dir.path()).is_err(), "there is nothing on it");
-        let spec = ProcessSpec {
-            argv: vec!["true".to_owned()],
-            env: Vec::new(),
-            workspace: "/w".into(),
-            cwd: "".into(),
-            mounts: Vec::new(),
-            limits: Limits::DEFAULT,
-            network: Network::None,
-            family: None,
-        };
-        let walls = crate::order::Walls::Strict;
-        let order = Order { version: crate::order::VERSION, walls, spec, groups: Vec::new() };
-        fs::write(dir.path().join(ORDER), order.encode().expect("an order is JSON")).expect("a file");
-        fs::write(dir.path().join(REPORT), [0; 8]).expect("a file");
-        let (read, _) = begin(dir.path()).expect("it is laid");
-        assert_eq!(read, order);
-        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
     }
 }

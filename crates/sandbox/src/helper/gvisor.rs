@@ -1,46 +1,45 @@
 //! gVisor around a program: the bundle that `runsc` is given, its start and its end.
 //!
-//! The bundle lies in a file system in memory that only the mount namespace of the warden has, so nothing of it is left
-//! whoever is killed, and nobody else sees it. `runsc` and all that it starts live in the warden's process namespace and
-//! end with it. They are root of their user namespace, which outside is whoever runs the server.
+//! The bundle lies in a file system in memory that only the mount namespace of the warden has, so a kill leaves nothing
+//! of it, and no other process sees it. `runsc` and all that it starts live in the warden's process namespace and
+//! end with it. They are root of their user namespace, which outside is the user of the server.
 //!
-//! Order and report go through the *desk*, a directory of the bundle. The first process of the guest takes both and
-//! removes their names before anything else runs; see [`super::guest`]. The first byte of the report says that the
-//! program may have begun; from then on a missing report is [`Ending::Lost`].
+//! `runsc` takes paths, and looks them up when it is there. So everything that the spec names is one tree in the bundle, built
+//! by handle with its guards before `runsc` begins: no path that it gets leads to where an agent writes.
+//!
+//! Order and report go over a pair of sockets, one end of which is the standard input of the guest's first process; no
+//! path leads to it, and no path of `/proc` opens a socket. See [`super::guest`] for who may touch that process. The first
+//! byte that comes back says that the program may have begun; from then on a missing report is [`ProcessExit::Lost`].
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _};
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use dromia_contracts::sandbox::{Ending, ProcessSpec};
+use dromia_contracts::sandbox::{ProcessExit, ProcessSpec};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 use serde_json::{Value, json};
 
 use super::namespaces::BUILDER_ID;
 use super::root::{self, HOST_NAME, SYSTEM};
-use super::warden;
-use crate::order::{Order, Report};
-use crate::spec::{WORKSPACE, guarded};
+use super::trees::SpecTrees;
+use super::{by_path, warden};
+use crate::order::{HelperOrder, HelperReport};
+use crate::spec::WORKSPACE;
 use crate::{INSIDE_FLAG, sys};
 
 /// Where the guest finds the helper.
 const INSIDE: &str = "/run/dromia/helper";
 
-/// Where the guest finds its order and puts its report.
-pub(super) const DESK: &str = "/run/dromia/desk";
-
-/// The names on the desk.
-pub(super) const ORDER: &str = "order";
-pub(super) const REPORT: &str = "report";
-
 /// The first byte of a report: the program may have begun.
 pub(super) const BEGUN: u8 = b'+';
 
-/// The size of a report. It is there from the beginning, so that a full desk does not keep it from being written.
-pub(super) const REPORT_BYTES: usize = 16 << 10;
+/// The longest report: less than an unread socket holds, so that writing it never waits.
+const REPORT_BYTES_MAX: u64 = 16 << 10;
 
 /// Directories any of which can carry the bundle: one that hides nothing that is still needed.
 const CARRIERS: [&str; 6] = ["/mnt", "/media", "/srv", "/opt", "/run", "/tmp"];
@@ -49,72 +48,78 @@ const CARRIERS: [&str; 6] = ["/mnt", "/media", "/srv", "/opt", "/run", "/tmp"];
 const WORD_CHARS_MAX: usize = 400;
 
 /// Makes the bundle, starts `runsc` with it, and waits for the end. What fails before the program began is a problem.
-pub(super) fn run(order: &Order, runsc: &Path, helper: &Path) -> Result<Ending, String> {
-    let bundle =
-        Bundle::make(order, runsc, helper).map_err(|(place, problem)| format!("{place}: {problem}"))?;
-    let mut report = bundle.report.try_clone().map_err(|problem| problem.to_string())?;
-    let child = bundle.command(runsc).spawn().map_err(|problem| format!("{}: {problem}", runsc.display()))?;
-    let ended = warden::bury(&child);
-    match told(&mut report) {
-        Ok(Told::Ended(ending)) => Ok(ending),
-        Ok(Told::Begun) | Err(_) => Ok(Ending::Lost),
-        Ok(Told::Nothing) => Err(format!("runsc began nothing: {}", bundle.last_word(&ended))),
+pub(super) fn run_in_gvisor(order: &HelperOrder, runsc: &Path, helper: &Path) -> Result<ProcessExit, String> {
+    let bundle = OciBundle::make_bundle(order, runsc, helper)
+        .map_err(|(place, problem)| format!("{place}: {problem}"))?;
+    let (ours, theirs) = UnixStream::pair().map_err(|problem| format!("the guest's socket: {problem}"))?;
+    let order = order.encode().map_err(|problem| problem.to_string())?;
+    let child = bundle
+        .runsc_command(runsc, theirs)
+        .spawn()
+        .map_err(|problem| format!("{}: {problem}", runsc.display()))?;
+    // No other process holds the other end, so this ends when the guest does, and what the guest says then counts.
+    drop((&ours).write_all(&order));
+    let ended = warden::wait_and_reap(&child);
+    // What it left behind may still hold the socket; what it said is there.
+    ours.set_nonblocking(true).map_err(|problem| problem.to_string())?;
+    match read_guest_report(&ours) {
+        GuestReport::Ended(ending) => Ok(ending),
+        GuestReport::Begun => Ok(ProcessExit::Lost),
+        GuestReport::Nothing => Err(format!("runsc began nothing: {}", bundle.last_word(&ended))),
     }
 }
 
-/// What lies in the report.
+/// What the guest said.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum GuestReport {
     /// The program did not begin.
     Nothing,
-    /// It may have begun, and nobody said how it ended.
+    /// It may have begun, and there is no report of how it ended.
     Begun,
     /// It ended so.
-    Ended(Ending),
+    Ended(ProcessExit),
 }
 
-fn told(report: &mut File) -> io::Result<Told> {
+fn read_guest_report(said: impl Read) -> GuestReport {
     let mut bytes = Vec::new();
-    report.rewind()?;
-    report.take(REPORT_BYTES as u64).read_to_end(&mut bytes)?;
-    let Some((&BEGUN, text)) = bytes.split_first() else { return Ok(Told::Nothing) };
-    let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    Ok(Report::parse(&text[..length]).map_or(Told::Begun, |report| Told::Ended(report.ending)))
+    // What came before there was no more to read counts, whatever kept the rest away.
+    drop(said.take(REPORT_BYTES_MAX).read_to_end(&mut bytes));
+    let Some((&BEGUN, text)) = bytes.split_first() else { return GuestReport::Nothing };
+    HelperReport::parse(text).map_or(GuestReport::Begun, |report| GuestReport::Ended(report.ending))
 }
 
-/// A bundle, and the handle of its report.
-struct Bundle {
+/// A bundle.
+struct OciBundle {
     top: PathBuf,
-    report: File,
 }
 
-impl Bundle {
+impl OciBundle {
     /// Makes it. What went wrong is said with its place.
-    fn make(order: &Order, runsc: &Path, helper: &Path) -> Result<Self, (String, io::Error)> {
+    fn make_bundle(order: &HelperOrder, runsc: &Path, helper: &Path) -> Result<Self, (String, io::Error)> {
         let at = |place: &str| {
             let place = place.to_owned();
             move |problem: io::Error| (place, problem)
         };
-        let top = carrier(&order.spec, &[runsc, helper]).map_err(at("bundle"))?;
-        carry(&top).map_err(at("bundle"))?;
-        let report = lay_desk(&top, order).map_err(at("desk"))?;
-        let bundle = Self { top, report };
-        let config = bundle.config(&order.spec, helper)?;
+        let top = find_carrier(&order.spec, &[runsc, helper]).map_err(at("bundle"))?;
+        mount_carrier(&top).map_err(at("bundle"))?;
+        let trees = SpecTrees::build_trees(&order.spec, &top.join("trees"))?;
+        let bundle = Self { top };
+        let config = bundle.guest_config(&order.spec, helper, &trees)?;
         fs::write(bundle.top.join("config.json"), config.to_string()).map_err(at("bundle"))?;
         Ok(bundle)
     }
 
     /// The root file system: what mounts lie on, and who there is.
-    fn root(&self) -> PathBuf {
+    fn root_path(&self) -> PathBuf {
         self.top.join("rootfs")
     }
 
     /// A path of the guest, where it lies in the bundle.
-    fn inner(&self, path: &Path) -> PathBuf {
-        self.root().join(path.strip_prefix("/").unwrap_or(path))
+    fn inner_path(&self, path: &Path) -> PathBuf {
+        self.root_path().join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn command(&self, runsc: &Path) -> Command {
+    fn runsc_command(&self, runsc: &Path, control: UnixStream) -> Command {
         let mut command = Command::new(runsc);
         command
             .arg("--root")
@@ -127,19 +132,24 @@ impl Bundle {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .current_dir(&self.top)
-            .stdin(Stdio::null());
+            .stdin(OwnedFd::from(control));
         command
     }
 
     /// What `runsc` said last in its log, else how it ended.
-    fn last_word(&self, ended: &io::Result<Ending>) -> String {
+    fn last_word(&self, ended: &io::Result<ProcessExit>) -> String {
         let log = fs::read_to_string(self.top.join("log")).unwrap_or_default();
         let line = log.lines().rfind(|line| !line.trim().is_empty());
         line.map_or_else(|| format!("{ended:?}"), |line| line.chars().take(WORD_CHARS_MAX).collect())
     }
 
     /// Writes what the guest has, and makes in its root what that lies on.
-    fn config(&self, spec: &ProcessSpec, helper: &Path) -> Result<Value, (String, io::Error)> {
+    fn guest_config(
+        &self,
+        spec: &ProcessSpec,
+        helper: &Path,
+        trees: &SpecTrees,
+    ) -> Result<Value, (String, io::Error)> {
         let mut mounts = vec![
             json!({"destination": "/proc", "type": "proc", "source": "proc"}),
             // It would show devices, though only made-up ones.
@@ -156,7 +166,7 @@ impl Bundle {
         }
         let mut add = |source: &Path, target: &Path, is_writable: bool| {
             let place = target.display().to_string();
-            let mount = self.bind(source, target, is_writable).map_err(|problem| (place, problem))?;
+            let mount = self.bind_path(source, target, is_writable).map_err(|problem| (place, problem))?;
             mounts.extend(mount);
             Ok::<(), (String, io::Error)>(())
         };
@@ -164,53 +174,49 @@ impl Bundle {
             add(path, path, false)?;
         }
         add(helper, Path::new(INSIDE), false)?;
-        add(&self.top.join("desk"), Path::new(DESK), true)?;
         let workspace = Path::new(WORKSPACE);
-        add(&spec.workspace, workspace, true)?;
-        let (fixed, frozen) = guarded(&spec.workspace);
-        for (names, is_writable) in [(fixed, true), (frozen, false)] {
-            for name in names {
-                // Its place is in the workspace, which is there.
-                let mount = bound(&spec.workspace.join(&name), &workspace.join(&name), is_writable);
-                mounts.push(mount.map_err(|problem| (name.display().to_string(), problem))?);
+        if by_path::is_planted() {
+            add(&spec.workspace, workspace, true)?;
+            let (fixed, frozen) = by_path::guarded_paths(&spec.workspace);
+            for (names, is_writable) in [(fixed, true), (frozen, false)] {
+                for name in names {
+                    add(&spec.workspace.join(&name), &workspace.join(&name), is_writable)?;
+                }
             }
+        } else {
+            add(&trees.workspace, workspace, true)?;
         }
-        for mount in &spec.mounts {
-            if !mount.source.exists() {
-                return Err((mount.source.display().to_string(), io::ErrorKind::NotFound.into()));
-            }
-            let place = mount.target.display().to_string();
-            let added = self.bind(&mount.source, &mount.target, mount.writable);
-            mounts.extend(added.map_err(|problem| (place, problem))?);
+        for (source, mount) in trees.mounts.iter().zip(&spec.mounts) {
+            add(source, &mount.target, mount.writable)?;
         }
-        self.furnish().map_err(|problem| ("root".to_owned(), problem))?;
-        Ok(described(&mounts))
+        self.make_directories().map_err(|problem| ("root".to_owned(), problem))?;
+        Ok(oci_config(&mounts))
     }
 
     /// Shows something of this machine in the guest: a mount, or a link where it is one; what is not there is left out.
-    fn bind(&self, source: &Path, target: &Path, is_writable: bool) -> io::Result<Option<Value>> {
+    fn bind_path(&self, source: &Path, target: &Path, is_writable: bool) -> io::Result<Option<Value>> {
         let Ok(found) = fs::symlink_metadata(source) else { return Ok(None) };
-        let inner = self.inner(target);
+        let inner = self.inner_path(target);
         if found.is_symlink() {
             root::parent_of(&inner)?;
             symlink(fs::read_link(source)?, inner)?;
             return Ok(None);
         }
-        root::place(&inner, found.is_dir())?;
-        bound(source, target, is_writable).map(Some)
+        root::make_mount_point(&inner, found.is_dir())?;
+        bind_mount(source, target, is_writable).map(Some)
     }
 
     /// Makes what is not shown but there.
-    fn furnish(&self) -> io::Result<()> {
+    fn make_directories(&self) -> io::Result<()> {
         for path in ["/proc", "/sys", "/dev", "/tmp", "/etc"] {
-            root::directory(&self.inner(Path::new(path)))?;
+            root::make_directory(&self.inner_path(Path::new(path)))?;
         }
-        root::identity(&self.inner(Path::new("/etc")), BUILDER_ID)
+        root::write_identity(&self.inner_path(Path::new("/etc")), BUILDER_ID)
     }
 }
 
 /// A mount of something of this machine.
-fn bound(source: &Path, target: &Path, is_writable: bool) -> io::Result<Value> {
+fn bind_mount(source: &Path, target: &Path, is_writable: bool) -> io::Result<Value> {
     let text = |path: &Path| {
         let problem = || io::Error::other("its path is not UTF-8");
         path.to_str().map(str::to_owned).ok_or_else(problem)
@@ -224,8 +230,9 @@ fn bound(source: &Path, target: &Path, is_writable: bool) -> io::Result<Value> {
     }))
 }
 
-/// The whole description of the guest: one process without a capability, in namespaces of its own.
-fn described(mounts: &[Value]) -> Value {
+/// The whole description of the guest: one process in namespaces of its own, which may become another user once, so that
+/// the program is not its equal; nothing that it starts gets even that.
+fn oci_config(mounts: &[Value]) -> Value {
     let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({"type": kind}));
     json!({
         "ociVersion": "1.0.2",
@@ -239,7 +246,8 @@ fn described(mounts: &[Value]) -> Value {
             "cwd": "/",
             "noNewPrivileges": true,
             "capabilities": {
-                "bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": [],
+                "bounding": [], "effective": ["CAP_SETUID"], "inheritable": [], "permitted": ["CAP_SETUID"],
+                "ambient": [],
             },
         },
         "mounts": mounts,
@@ -248,7 +256,7 @@ fn described(mounts: &[Value]) -> Value {
 }
 
 /// Finds a directory that may be hidden by a bundle or a jail: nothing of it is needed.
-pub(super) fn carrier(spec: &ProcessSpec, needed: &[&Path]) -> io::Result<PathBuf> {
+pub(super) fn find_carrier(spec: &ProcessSpec, needed: &[&Path]) -> io::Result<PathBuf> {
     let needed: Vec<_> = needed
         .iter()
         .copied()
@@ -264,7 +272,7 @@ pub(super) fn carrier(spec: &ProcessSpec, needed: &[&Path]) -> io::Result<PathBu
 }
 
 /// Leaves the mounts of this machine, puts an empty file system onto the carrier, and shows the namespace's processes.
-fn carry(top: &Path) -> io::Result<()> {
+fn mount_carrier(top: &Path) -> io::Result<()> {
     sys::unshare(UnshareFlags::NEWNS)?;
     // What is mounted here must not show up outside.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -272,26 +280,15 @@ fn carry(top: &Path) -> io::Result<()> {
     mount("dromia", top, "tmpfs", flags, c"mode=0700,size=16m")?;
     // runsc looks for its own processes by their numbers here.
     mount("proc", "/proc", "proc", flags | MountFlags::NOEXEC, c"")?;
-    for name in ["rootfs", "state", "desk"] {
-        root::directory(&top.join(name))?;
+    for name in ["rootfs", "state", "trees"] {
+        root::make_directory(&top.join(name))?;
     }
     Ok(())
 }
 
-/// Lays the order out, and an empty report; returns the latter's handle.
-fn lay_desk(top: &Path, order: &Order) -> io::Result<File> {
-    let desk = top.join("desk");
-    fs::write(desk.join(ORDER), order.encode()?)?;
-    let path = desk.join(REPORT);
-    fs::write(&path, vec![0; REPORT_BYTES])?;
-    OpenOptions::new().read(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use dromia_contracts::sandbox::{Limits, Mount, Network};
+    use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits, SandboxMount};
 
     use super::*;
 
@@ -301,9 +298,9 @@ mod tests {
             env: Vec::new(),
             workspace: workspace.into(),
             cwd: PathBuf::new(),
-            mounts: vec![Mount { source: mount.into(), target: "/opt/m".into(), writable: false }],
-            limits: Limits::DEFAULT,
-            network: Network::None,
+            mounts: vec![SandboxMount { source: mount.into(), target: "/opt/m".into(), writable: false }],
+            limits: ProcessLimits::DEFAULT,
+            network: NetworkAccess::None,
             family: None,
         }
     }
@@ -312,7 +309,7 @@ mod tests {
     fn the_bundle_hides_nothing_that_is_needed() {
         let of = |workspace: &str, mount: &str| {
             let needed = ["/usr/bin/runsc", "/usr/bin/dromia"].map(Path::new);
-            carrier(&spec(workspace, mount), &needed)
+            find_carrier(&spec(workspace, mount), &needed)
         };
         let free = of("/home/w", "/home/m").expect("one is free");
         assert!(CARRIERS.iter().any(|carrier| free == Path::new(carrier)));
@@ -323,22 +320,11 @@ mod tests {
 
     #[test]
     fn a_report_says_that_nothing_began_that_something_did_or_how_it_ended() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let written = |bytes: &[u8]| {
-            let path = dir.path().join("report");
-            fs::write(&path, vec![0; REPORT_BYTES]).expect("a file");
-            OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .and_then(|mut file| file.write_all(bytes))
-                .expect("written");
-            told(&mut File::open(&path).expect("it is there")).expect("it is read")
-        };
-        let ending = Ending::Exited { code: 7 };
-        let text = serde_json::to_vec(&Report::new(ending.clone())).expect("it is JSON");
-        assert_eq!(written(b""), Told::Nothing);
-        assert_eq!(written(b"+"), Told::Begun);
-        assert_eq!(written(b"+{\"version\":"), Told::Begun);
-        assert_eq!(written(&[&b"+"[..], &text].concat()), Told::Ended(ending));
+        let ending = ProcessExit::Exited { code: 7 };
+        let text = serde_json::to_vec(&HelperReport::new(ending.clone())).expect("it is JSON");
+        assert_eq!(read_guest_report(&b""[..]), GuestReport::Nothing);
+        assert_eq!(read_guest_report(&b"+"[..]), GuestReport::Begun);
+        assert_eq!(read_guest_report(&b"+{\"version\":"[..]), GuestReport::Begun);
+        assert_eq!(read_guest_report(&*[&b"+"[..], &text].concat()), GuestReport::Ended(ending));
     }
 }

@@ -9,12 +9,12 @@ use crate::sys;
 /// The user and group that a program finds itself to be.
 pub(crate) const INSIDE_ID: u32 = 1000;
 
-/// Who builds a bundle: it must be root of its namespaces, which is nobody outside of them.
+/// Who builds a bundle: it must be root of its namespaces, which has no rights outside of them.
 pub(crate) const BUILDER_ID: u32 = 0;
 
 /// Enters new user, network, IPC and host name namespaces, and a process namespace for the next child. The file system
 /// stays: the child takes a mount namespace of its own, so that this process keeps its view of `/proc`.
-pub(crate) fn enter(inside: u32) -> io::Result<()> {
+pub(crate) fn enter_namespaces(inside: u32) -> io::Result<()> {
     // Only one's own numbers may be mapped without a right to it.
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let flags = UnshareFlags::NEWUSER

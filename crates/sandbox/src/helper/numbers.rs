@@ -1,17 +1,17 @@
 //! How many processes and threads the program's own process namespace can number.
 //!
-//! The kernel does not hold root to `RLIMIT_NPROC`, and whoever counts the processes of a program that only forks comes late:
-//! in the meantime it has taken every number of the machine. Since Linux 6.14 a namespace has numbers of its own, so that
-//! what is inside gets no more than these, whoever runs it.
+//! The kernel does not hold root to `RLIMIT_NPROC`, and counting the processes of a program that only forks comes too
+//! late: in the meantime it has taken every number of the machine. Since Linux 6.14 a namespace has numbers of its own,
+//! so that what is inside gets no more than these, under any user.
 //!
 //! What it refuses to do: touch the numbers of an older kernel, which are those of the whole machine.
 
 use std::io;
 
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::sandbox::ProcessLimits;
 
-/// Numbers that the kernel gives once and, when it begins anew, never again. So a namespace that has been through all of its
-/// numbers has those above these.
+/// Numbers that the kernel gives once and, after it wraps around, never again. So a namespace that has been through all
+/// of its numbers has those above these.
 const RESERVED: u64 = 300;
 
 /// Numbers of ours: what comes before the program's first, the one after the last, and one more that proves that the program
@@ -22,14 +22,14 @@ const OURS: u64 = 3;
 const SINCE: (u32, u32) = (6, 14);
 
 /// Bounds the numbers of this process's namespace, if it can have its own. It must be the first process of it.
-pub(super) fn bound(limits: &Limits) -> io::Result<()> {
+pub(super) fn bound_numbers(limits: &ProcessLimits) -> io::Result<()> {
     let release = rustix::system::uname();
     if !has_own(&release.release().to_string_lossy()) {
         return Ok(());
     }
     let most = RESERVED + u64::from(limits.processes) + OURS;
     match std::fs::write("/proc/sys/kernel/pid_max", most.to_string()) {
-        // Where somebody else made the machine's `/proc` read-only, it is as with an older kernel.
+        // If the machine's `/proc` was made read-only from outside, it is as with an older kernel.
         Err(problem) if is_kept_from_us(&problem) => Ok(()),
         written => written,
     }
@@ -40,7 +40,7 @@ fn is_kept_from_us(problem: &io::Error) -> bool {
     matches!(problem.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem)
 }
 
-/// Tells whether a kernel of this release numbers each namespace by itself.
+/// Returns whether a kernel of this release numbers each namespace by itself.
 fn has_own(release: &str) -> bool {
     let mut words = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (words.next(), words.next()) {

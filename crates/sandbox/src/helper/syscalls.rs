@@ -1,20 +1,23 @@
 //! The filter of system calls: a list of what programs need, and "not implemented" for everything else.
 //!
-//! What is missing on purpose, beside what nobody heard of: sockets (no network, and no talk with servers of this
-//! machine over their sockets; pairs of sockets are there, but of datagrams), mounts and namespaces, tracing and other processes'
-//! memory, io_uring, BPF, keys, kernel modules, clocks, System V and POSIX message queues and shared memory (`memfd`
-//! too: nobody could count it), handles that open by number. "Not implemented" makes libraries take another way,
-//! which "not permitted" would not.
+//! What is missing on purpose, beside calls that are unknown here: sockets (no network, and no talk with servers of
+//! this machine over their sockets; pairs of sockets are there, but of datagrams), mounts and namespaces, tracing and
+//! other processes' memory, io_uring, BPF, keys, kernel modules, clocks, System V and POSIX message queues and shared
+//! memory (`memfd` too: it could not be counted), handles that open by number. "Not implemented" makes libraries take
+//! another way, which "not permitted" would not.
 //!
-//! A process that has a door (`door`) may make sockets of TCP and connect them: its namespace has a loopback interface
-//! and nothing else, so the door is all that they reach. It may not listen.
+//! A process that has a proxy socket (`door`) may make sockets of TCP and connect them: its namespace has a loopback
+//! interface and nothing else, so the proxy is all that they reach. It may not listen.
+//!
+//! Where no control group bounds memory, memory that is shared and has no file is not there either: its pages stay when
+//! its process has let go of them, and are not counted then.
 //!
 //! Calls by the numbers of another architecture kill the process.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use dromia_contracts::sandbox::Network;
+use dromia_contracts::sandbox::NetworkAccess;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
@@ -147,7 +150,7 @@ const SIGNALS: [libc::c_long; 6] = [
 
 /// How far paths reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Paths {
+pub(crate) enum PathScope {
     /// Over this machine's own file system.
     Shared,
     /// Over a file system of its own.
@@ -156,33 +159,53 @@ pub(crate) enum Paths {
     Guest,
 }
 
+/// Memory that is shared and has no file: `MAP_SHARED | MAP_ANONYMOUS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SharedMemory {
+    /// It is counted with all other memory.
+    Allowed,
+    /// It is not counted.
+    Refused,
+}
+
 /// Whether the filter is written for this architecture.
 pub(crate) fn is_known() -> bool {
     TargetArch::try_from(std::env::consts::ARCH).is_ok()
 }
 
 /// Lets this process, and all that come from it, call what is listed and nothing else.
-pub(crate) fn restrict(paths: Paths, network: Network) -> io::Result<()> {
-    let program = program(paths, network).map_err(|problem| io::Error::other(problem.to_string()))?;
+pub(crate) fn restrict_calls(
+    paths: PathScope,
+    network: NetworkAccess,
+    shared: SharedMemory,
+) -> io::Result<()> {
+    let program =
+        filter_program(paths, network, shared).map_err(|problem| io::Error::other(problem.to_string()))?;
     seccompiler::apply_filter(&program).map_err(|problem| io::Error::other(problem.to_string()))
 }
 
 /// The numbers of calls.
-fn numbers<const N: usize>(lists: [&'static [Call]; N]) -> impl Iterator<Item = libc::c_long> {
+fn call_numbers<const N: usize>(lists: [&'static [Call]; N]) -> impl Iterator<Item = libc::c_long> {
     lists.into_iter().flatten().map(|(number, _)| *number)
 }
 
-fn program(paths: Paths, network: Network) -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter_program(
+    paths: PathScope,
+    network: NetworkAccess,
+    shared: SharedMemory,
+) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        numbers([PLAIN, OLDER]).map(|number| (number, Vec::new())).collect();
+        call_numbers([PLAIN, OLDER]).map(|number| (number, Vec::new())).collect();
     match paths {
-        Paths::Own | Paths::Guest => {
-            rules.extend(numbers([BY_PATH, BY_PATH_OLDER, &[FCHMODAT2]]).map(|number| (number, Vec::new())));
+        PathScope::Own | PathScope::Guest => {
+            rules.extend(
+                call_numbers([BY_PATH, BY_PATH_OLDER, &[FCHMODAT2]]).map(|number| (number, Vec::new())),
+            );
         }
-        Paths::Shared => {
+        PathScope::Shared => {
             // Without a path it changes the times of an open file. All of the pointer counts, not its lower half.
             let no_path = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
-            rules.insert(libc::SYS_utimensat, vec![when([no_path])?]);
+            rules.insert(libc::SYS_utimensat, vec![rule_of_conditions([no_path])?]);
         }
     }
     let not =
@@ -191,29 +214,58 @@ fn program(paths: Paths, network: Network) -> Result<BpfProgram, seccompiler::Ba
     let death = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
     rules.extend([
         // clone3(2) hides its flags in memory, so it is not there; libraries then take this one.
-        (libc::SYS_clone, vec![when([none_of(NAMESPACES)?])?]),
-        (libc::SYS_ioctl, vec![when([not(1, TIOCSTI)?, not(1, TIOCLINUX)?])?]),
-        (libc::SYS_socketpair, pairs()?),
+        (libc::SYS_clone, vec![rule_of_conditions([none_of(NAMESPACES)?])?]),
+        (libc::SYS_ioctl, vec![rule_of_conditions([not(1, TIOCSTI)?, not(1, TIOCLINUX)?])?]),
+        (libc::SYS_socketpair, socket_pair_rules()?),
         // What ends a process with its parent stays as it was set.
-        (libc::SYS_prctl, vec![when([not(0, death)?])?]),
+        (libc::SYS_prctl, vec![rule_of_conditions([not(0, death)?])?]),
         // Of this process only: processes of the same user would obey, too.
-        (libc::SYS_prlimit64, vec![when([is(0, 0)?])?]),
-        (libc::SYS_sched_setaffinity, vec![when([is(0, 0)?])?]),
-        (libc::SYS_sched_setscheduler, vec![when([is(0, 0)?])?]),
-        (libc::SYS_sched_setparam, vec![when([is(0, 0)?])?]),
-        (libc::SYS_sched_setattr, vec![when([is(0, 0)?])?]),
-        (libc::SYS_setpriority, vec![when([is(0, 0)?, is(1, 0)?])?]),
+        (libc::SYS_prlimit64, vec![rule_of_conditions([argument_equals(0, 0)?])?]),
+        (libc::SYS_sched_setaffinity, vec![rule_of_conditions([argument_equals(0, 0)?])?]),
+        (libc::SYS_sched_setscheduler, vec![rule_of_conditions([argument_equals(0, 0)?])?]),
+        (libc::SYS_sched_setparam, vec![rule_of_conditions([argument_equals(0, 0)?])?]),
+        (libc::SYS_sched_setattr, vec![rule_of_conditions([argument_equals(0, 0)?])?]),
+        (libc::SYS_setpriority, vec![rule_of_conditions([argument_equals(0, 0)?, argument_equals(1, 0)?])?]),
     ]);
-    if paths == Paths::Guest {
+    if paths == PathScope::Guest {
         // They are the same user, and this kernel lets it be stopped; who cannot name it does not stop it.
         for number in SIGNALS {
-            rules.insert(number, vec![when([not(0, 1)?])?]);
+            rules.insert(number, vec![rule_of_conditions([not(0, 1)?])?]);
+        }
+        // A signal to one's own group reaches all that are in it.
+        rules.insert(libc::SYS_setpgid, vec![rule_of_conditions([not(1, 1)?])?]);
+    }
+    if paths == PathScope::Shared {
+        // Who cannot be looked at cannot be counted: the helper is its equal there, and no more.
+        let dumpable = u64::from(libc::PR_SET_DUMPABLE.unsigned_abs());
+        rules.insert(libc::SYS_prctl, vec![rule_of_conditions([not(0, death)?, not(0, dumpable)?])?]);
+    }
+    match shared {
+        SharedMemory::Allowed => {}
+        SharedMemory::Refused => {
+            let without = |flag: libc::c_int| {
+                let flag = u64::from(flag.unsigned_abs());
+                rule_of_conditions([SeccompCondition::new(
+                    3,
+                    SeccompCmpArgLen::Dword,
+                    SeccompCmpOp::MaskedEq(flag),
+                    0,
+                )?])
+            };
+            // What a socket holds back is counted by how much it may be.
+            let (level, buffer) = (libc::SOL_SOCKET.unsigned_abs(), libc::SO_SNDBUF.unsigned_abs());
+            let other = vec![
+                rule_of_conditions([not(1, level.into())?])?,
+                rule_of_conditions([not(2, buffer.into())?])?,
+            ];
+            rules.insert(libc::SYS_setsockopt, other);
+            rules.insert(libc::SYS_mmap, vec![without(libc::MAP_SHARED)?, without(libc::MAP_ANONYMOUS)?]);
         }
     }
     match network {
-        Network::None => {}
-        Network::Proxy => {
-            rules.insert(libc::SYS_socket, streams()?);
+        NetworkAccess::None => {}
+        NetworkAccess::Proxy => {
+            rules.insert(libc::SYS_socket, tcp_socket_rules()?);
             rules.insert(libc::SYS_connect, Vec::new());
         }
     }
@@ -223,24 +275,30 @@ fn program(paths: Paths, network: Network) -> Result<BpfProgram, seccompiler::Ba
 }
 
 /// Sockets of TCP over IPv4, and no others: no datagrams, no raw sockets, none of a protocol that Landlock does not know.
-fn streams() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+fn tcp_socket_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let family = u64::from(libc::AF_INET.unsigned_abs());
     let tcp = u64::from(libc::IPPROTO_TCP.unsigned_abs());
-    let rule = |protocol| when([is(0, family)?, is_kind(libc::SOCK_STREAM)?, is(2, protocol)?]);
+    let rule = |protocol| {
+        rule_of_conditions([
+            argument_equals(0, family)?,
+            is_kind(libc::SOCK_STREAM)?,
+            argument_equals(2, protocol)?,
+        ])
+    };
     Ok(vec![rule(0)?, rule(tcp)?])
 }
 
-/// Kinds of pairs of sockets whose ends talk to each other and to nobody else. An end of a pair of datagrams sends to every
+/// Kinds of pairs of sockets whose ends talk only to each other. An end of a pair of datagrams sends to every
 /// socket that it can name (`sendto(2)`, or a message with an address, which no filter sees), and `SOCK_RAW` is the same
 /// to the kernel.
 const PAIRS: [libc::c_int; 2] = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
 
-fn pairs() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+fn socket_pair_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let family = u64::from(libc::AF_UNIX.unsigned_abs());
-    PAIRS.into_iter().map(|kind| when([is(0, family)?, is_kind(kind)?])).collect()
+    PAIRS.into_iter().map(|kind| rule_of_conditions([argument_equals(0, family)?, is_kind(kind)?])).collect()
 }
 
-/// Compares a kind of socket, without the flags that stand in the same argument.
+/// Compares a kind of socket, without the flags that are in the same argument.
 fn is_kind(kind: libc::c_int) -> Result<SeccompCondition, seccompiler::BackendError> {
     let op = SeccompCmpOp::MaskedEq(kind_mask());
     SeccompCondition::new(1, SeccompCmpArgLen::Dword, op, u64::from(kind.unsigned_abs()))
@@ -258,7 +316,7 @@ const OF_ITSELF: [&str; 5] =
 
 /// The same list as a Docker engine takes it. "Traced" without a tracer is "not implemented", which older engines cannot
 /// say by itself. Two calls of ioctl(2) that would type into a terminal are allowed there: a container has none.
-pub(super) fn profile() -> Value {
+pub(super) fn docker_profile() -> Value {
     let lists: [&[Call]; 5] = [PLAIN, OLDER, BY_PATH, BY_PATH_OLDER, &[FCHMODAT2]];
     let plain = lists.into_iter().flatten().map(|(_, name)| name.trim_start_matches("SYS_"));
     let names: Vec<_> = plain.chain(["ioctl"]).collect();
@@ -267,7 +325,7 @@ pub(super) fn profile() -> Value {
     let pair = |kind: libc::c_int| {
         let family = is(0, "SCMP_CMP_EQ", u64::from(libc::AF_UNIX.unsigned_abs()));
         let kind = json!({"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": kind_mask(), "valueTwo": kind});
-        allowed(&["socketpair"], &[family, kind])
+        allow_rule(&["socketpair"], &[family, kind])
     };
     let death = is(0, "SCMP_CMP_NE", u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs()));
     let zero = is(0, "SCMP_CMP_EQ", 0);
@@ -276,28 +334,30 @@ pub(super) fn profile() -> Value {
         "defaultAction": "SCMP_ACT_TRACE",
         "architectures": [architecture],
         "syscalls": [
-            allowed(&names, &[]),
-            allowed(&["clone"], &[is(0, "SCMP_CMP_MASKED_EQ", NAMESPACES)]),
+            allow_rule(&names, &[]),
+            allow_rule(&["clone"], &[is(0, "SCMP_CMP_MASKED_EQ", NAMESPACES)]),
             pair(PAIRS[0]),
             pair(PAIRS[1]),
-            allowed(&["prctl"], &[death]),
-            allowed(&OF_ITSELF, std::slice::from_ref(&zero)),
-            allowed(&["setpriority"], &[zero.clone(), is(1, "SCMP_CMP_EQ", 0)]),
+            allow_rule(&["prctl"], &[death]),
+            allow_rule(&OF_ITSELF, std::slice::from_ref(&zero)),
+            allow_rule(&["setpriority"], &[zero.clone(), is(1, "SCMP_CMP_EQ", 0)]),
         ],
     })
 }
 
-fn allowed(names: &[&str], conditions: &[Value]) -> Value {
+fn allow_rule(names: &[&str], conditions: &[Value]) -> Value {
     json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": conditions})
 }
 
 /// A rule whose conditions must all hold.
-fn when<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, seccompiler::BackendError> {
+fn rule_of_conditions<const N: usize>(
+    conditions: [SeccompCondition; N],
+) -> Result<SeccompRule, seccompiler::BackendError> {
     SeccompRule::new(conditions.into())
 }
 
 /// Compares an argument that the kernel takes as an `int`: it does not look at the upper half either.
-fn is(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn argument_equals(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
@@ -308,32 +368,35 @@ mod tests {
     #[test]
     fn the_filter_is_written_for_all_kinds_of_paths_and_fits_the_kernel() {
         const INSTRUCTIONS_MAX: usize = 4096;
-        let [shared, own, guest] = [Paths::Shared, Paths::Own, Paths::Guest]
-            .map(|paths| program(paths, Network::None).expect("it is written").len());
+        let [shared, own, guest] = [PathScope::Shared, PathScope::Own, PathScope::Guest].map(|paths| {
+            filter_program(paths, NetworkAccess::None, SharedMemory::Refused).expect("it is written").len()
+        });
         assert!(
             shared < own && own < guest && guest < INSTRUCTIONS_MAX,
             "{shared}, {own} and {guest} instructions"
         );
-        let with_door = program(Paths::Own, Network::Proxy).expect("it is written").len();
+        let with_door = filter_program(PathScope::Own, NetworkAccess::Proxy, SharedMemory::Refused)
+            .expect("it is written")
+            .len();
         assert!(own < with_door && with_door < INSTRUCTIONS_MAX, "{own} and {with_door} instructions");
     }
 
     #[test]
     fn an_engine_is_told_the_same_list_by_names() {
-        let profile = profile();
+        let profile = docker_profile();
         let names = profile["syscalls"][0]["names"].as_array().expect("a list");
         let has = |name: &str| names.iter().any(|known| known == name);
         assert!(has("execve") && has("fchmodat2") && has("ioctl"), "{names:?}");
         for name in ["socket", "mount", "ptrace", "clone", "clone3", "io_uring_setup", "prctl"] {
             assert!(!has(name), "{name} is allowed whatever its arguments are");
         }
-        let count = numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).count();
+        let count = call_numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).count();
         assert_eq!(names.len(), count + 2, "every one, fchmodat2 and ioctl");
     }
 
     #[test]
     fn an_engine_is_told_of_no_pair_of_datagrams() {
-        let profile = profile();
+        let profile = docker_profile();
         let rules = profile["syscalls"].as_array().expect("a list");
         let pairs = rules.iter().filter(|rule| rule["names"] == json!(["socketpair"]));
         let kinds: Vec<_> =
@@ -347,9 +410,10 @@ mod tests {
     fn a_pair_of_sockets_leads_nowhere_else_with_a_door_and_without() {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-        for network in [Network::None, Network::Proxy] {
+        for network in [NetworkAccess::None, NetworkAccess::Proxy] {
             let tried = std::thread::spawn(move || {
-                restrict(Paths::Shared, network).expect("the kernel takes it");
+                restrict_calls(PathScope::Shared, network, SharedMemory::Refused)
+                    .expect("the kernel takes it");
                 let kinds = [SocketType::STREAM, SocketType::SEQPACKET, SocketType::DGRAM, SocketType::RAW];
                 kinds.map(|kind| {
                     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -361,9 +425,39 @@ mod tests {
         }
     }
 
+    /// What the filter answers to memory that is shared without a file, shared with one, and not shared.
+    fn mapped(shared: SharedMemory) -> [bool; 3] {
+        use std::os::fd::AsRawFd as _;
+
+        let tried = std::thread::spawn(move || {
+            let file = tempfile::tempfile().expect("a file");
+            file.set_len(1 << 20).expect("it grows");
+            restrict_calls(PathScope::Own, NetworkAccess::None, shared).expect("the kernel takes it");
+            let (nowhere, file) = (-1, libc::c_long::from(file.as_raw_fd()));
+            let (one, own) = (libc::MAP_SHARED, libc::MAP_PRIVATE);
+            [(one | libc::MAP_ANONYMOUS, nowhere), (one, file), (own | libc::MAP_ANONYMOUS, nowhere)].map(
+                |(flags, from)| {
+                    let read = libc::c_long::from(libc::PROT_READ);
+                    crate::sys::raw_syscall(libc::SYS_mmap, [0, 4096, read, flags.into(), from]).is_ok()
+                },
+            )
+        });
+        tried.join().expect("it ends")
+    }
+
+    #[test]
+    fn shared_memory_without_a_file_is_refused_where_nobody_counts_it() {
+        assert_eq!(mapped(SharedMemory::Refused), [false, true, true]);
+    }
+
+    #[test]
+    fn a_filter_that_allows_uncounted_memory_is_caught() {
+        assert_eq!(mapped(SharedMemory::Allowed), [true, true, true]);
+    }
+
     #[test]
     fn what_crosses_walls_is_not_listed() {
-        let listed: Vec<_> = numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).collect();
+        let listed: Vec<_> = call_numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).collect();
         for number in [
             libc::SYS_socket,
             libc::SYS_connect,

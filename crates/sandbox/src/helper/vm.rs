@@ -28,17 +28,17 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::Ending;
+use dromia_contracts::sandbox::ProcessExit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::jail::Jail;
-use self::talk::Trees;
-use crate::firecracker::Monitor;
-use crate::order::Order;
+use self::jail::MachineJail;
+use self::talk::HostTrees;
+use crate::firecracker::FirecrackerParts;
+use crate::order::HelperOrder;
 
-pub(crate) use self::boot::run as run_machine;
-pub(crate) use self::rehearsal::serve as run_rehearsal;
-pub use self::rehearsal::{Rehearsed, rehearse};
+pub(crate) use self::boot::run_boot as run_machine;
+pub(crate) use self::rehearsal::serve_rehearsal as run_rehearsal;
+pub use self::rehearsal::{RehearsalResult, rehearse_guest};
 
 /// How long a machine may take until its first process calls.
 const BOOT_WAIT: Duration = Duration::from_secs(30);
@@ -53,30 +53,30 @@ const WORDS_WAIT: Duration = Duration::from_secs(2);
 const WORDS_BYTES_MAX: usize = 2 << 10;
 
 /// Runs the program of an order in a machine. What fails before it began is a problem.
-pub(super) fn run(order: &Order, monitor: &Monitor) -> Result<Ending, String> {
+pub(super) fn run_in_machine(order: &HelperOrder, monitor: &FirecrackerParts) -> Result<ProcessExit, String> {
     let spec = &order.spec;
-    let trees = Trees::look(spec)?;
-    let described = document::document(&spec.limits, trees.shown_bytes);
-    let jail =
-        Jail::make(spec, monitor, &described).map_err(|(place, problem)| format!("{place}: {problem}"))?;
-    let mut started = Started::start(jail.command())
+    let trees = HostTrees::scan_spec(spec)?;
+    let described = document::machine_document(&spec.limits, trees.shown_bytes);
+    let jail = MachineJail::make_jail(spec, monitor, &described)
+        .map_err(|(place, problem)| format!("{place}: {problem}"))?;
+    let mut started = MonitorProcess::start_monitor(jail.jailer_command())
         .map_err(|problem| format!("{}: {problem}", monitor.jailer.display()))?;
-    let line = started.line(&jail.listener, BOOT_WAIT)?;
-    let ended = talk::converse(line, spec, &trees, (&mut io::stdout(), &mut io::stderr()));
+    let line = started.accept_guest(&jail.listener, BOOT_WAIT)?;
+    let ended = talk::run_conversation(line, spec, &trees, (&mut io::stdout(), &mut io::stderr()));
     ended.map_err(|problem| format!("{problem}{}", started.last_words()))
 }
 
 /// A monitor that was started. Dropping it ends it.
-struct Started {
+struct MonitorProcess {
     child: Child,
     words: Arc<Mutex<Vec<u8>>>,
     /// Closed when there is no more to hear.
     heard: Receiver<()>,
 }
 
-impl Started {
+impl MonitorProcess {
     /// Starts it. However much it says, it is read, and the end of it kept.
-    fn start(mut command: Command) -> io::Result<Self> {
+    fn start_monitor(mut command: Command) -> io::Result<Self> {
         let (heard, said) = io::pipe()?;
         let child = command.stdout(said.try_clone()?).stderr(said).spawn()?;
         // The command holds the other end, too.
@@ -85,14 +85,14 @@ impl Started {
         let kept = Arc::clone(&words);
         let (ends, ended) = mpsc::channel();
         std::thread::Builder::new().spawn(move || {
-            keep(heard, &kept);
+            keep_last_words(heard, &kept);
             drop(ends);
         })?;
         Ok(Self { child, words, heard: ended })
     }
 
     /// Waits for the guest to call.
-    fn line(&mut self, listener: &UnixListener, patience: Duration) -> Result<UnixStream, String> {
+    fn accept_guest(&mut self, listener: &UnixListener, patience: Duration) -> Result<UnixStream, String> {
         let end = Instant::now() + patience;
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
         loop {
@@ -131,7 +131,7 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for MonitorProcess {
     fn drop(&mut self) {
         // It may have ended already.
         drop(self.child.kill());
@@ -140,7 +140,7 @@ impl Drop for Started {
 }
 
 /// Reads to the end, and keeps the last of it.
-fn keep(mut heard: PipeReader, kept: &Mutex<Vec<u8>>) {
+fn keep_last_words(mut heard: PipeReader, kept: &Mutex<Vec<u8>>) {
     let mut piece = [0; WORDS_BYTES_MAX];
     loop {
         let count = match heard.read(&mut piece) {

@@ -1,14 +1,15 @@
-//! The walls that a process builds around itself: limits, no rights, Landlock, the filter of system calls.
+//! The restrictions that a process puts on itself: limits, no rights, Landlock, the filter of system calls.
 
 use std::io;
 use std::process::Command;
 
-use dromia_contracts::sandbox::{Limits, Network, ProcessSpec};
+use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
-use super::landlock::{self, Places};
-use super::syscalls::{self, Paths};
+use super::landlock::{self, LandlockPaths};
+use super::syscalls::{self, PathScope, SharedMemory};
+use crate::order::HelperOrder;
 use crate::sys;
 
 /// The most open files of one process.
@@ -20,35 +21,41 @@ const LOCKED_BYTES_MAX: u64 = 64 << 10;
 /// The highest number of a capability that a kernel may know.
 const CAPABILITY_MAX: u32 = 63;
 
-/// Builds all of them. `counts_own` says that processes are counted for these walls only, and not for all that the
+/// Applies all of them. `counts_own` says that processes are counted for this sandbox only, and not for all that the
 /// same user runs. What went wrong is said with its place.
-pub(crate) fn build(
-    spec: &ProcessSpec,
-    places: &Places,
-    paths: Paths,
+pub(crate) fn build_walls(
+    order: &HelperOrder,
+    places: &LandlockPaths,
+    paths: PathScope,
     counts_own: bool,
 ) -> Result<(), (&'static str, io::Error)> {
+    let HelperOrder { spec, is_memory_bound, .. } = order;
     let limits = &spec.limits;
-    bound(limits).map_err(|problem| ("limits", problem))?;
+    set_limits(limits).map_err(|problem| ("limits", problem))?;
     bound_own(limits, counts_own).map_err(|problem| ("limits", problem))?;
     without_rights().map_err(|problem| ("capabilities", problem))?;
-    landlock::restrict(places).map_err(|problem| ("Landlock", problem))?;
-    syscalls::restrict(paths, spec.network).map_err(|problem| ("seccomp", problem))
+    landlock::restrict_paths(places).map_err(|problem| ("Landlock", problem))?;
+    let shared = if *is_memory_bound { SharedMemory::Allowed } else { SharedMemory::Refused };
+    syscalls::restrict_calls(paths, spec.network, shared).map_err(|problem| ("seccomp", problem))
 }
 
-/// Builds those that stand inside of gVisor as well. Its bundle gives no capability, which is checked; its kernel has no
-/// Landlock, and the file system of the bundle holds nothing else.
-pub(crate) fn build_in_guest(limits: &Limits) -> Result<(), (&'static str, io::Error)> {
-    bound(limits).map_err(|problem| ("limits", problem))?;
+/// Applies those that work inside of gVisor as well. Its bundle gives no capability, which is checked; its kernel has
+/// no Landlock, and the file system of the bundle holds nothing else.
+pub(crate) fn build_in_guest(
+    limits: &ProcessLimits,
+    paths: PathScope,
+) -> Result<(), (&'static str, io::Error)> {
+    set_limits(limits).map_err(|problem| ("limits", problem))?;
     has_no_rights().map_err(|problem| ("capabilities", problem))?;
-    syscalls::restrict(Paths::Guest, Network::None).map_err(|problem| ("seccomp", problem))
+    syscalls::restrict_calls(paths, NetworkAccess::None, SharedMemory::Allowed)
+        .map_err(|problem| ("seccomp", problem))
 }
 
-/// Builds those that stand inside of a virtual machine around this process, which is a user without rights already, and
+/// Applies those that work inside of a virtual machine around this process, which is a user without rights already, and
 /// has the limits set where the program begins: this process still has work to do when they are used up.
 pub(crate) fn build_in_machine(
     command: &mut Command,
-    limits: &Limits,
+    limits: &ProcessLimits,
     counts_own: bool,
 ) -> Result<(), (&'static str, io::Error)> {
     let seconds = limits.cpu_ms.div_ceil(1000);
@@ -70,41 +77,42 @@ pub(crate) fn build_in_machine(
     }
     bound_memory(command, limits);
     without_rights().map_err(|problem| ("capabilities", problem))?;
-    syscalls::restrict(Paths::Own, Network::None).map_err(|problem| ("seccomp", problem))
+    syscalls::restrict_calls(PathScope::Own, NetworkAccess::None, SharedMemory::Allowed)
+        .map_err(|problem| ("seccomp", problem))
 }
 
 /// Sets the kernel's limits, which hold for each process; the sums are the meter's.
-fn bound(limits: &Limits) -> io::Result<()> {
+fn set_limits(limits: &ProcessLimits) -> io::Result<()> {
     let seconds = limits.cpu_ms.div_ceil(1000);
-    lower(Resource::Cpu, seconds, seconds + 1)?;
-    lower(Resource::Fsize, limits.disk_bytes, limits.disk_bytes)?;
-    lower(Resource::Nofile, FILES_MAX, FILES_MAX)?;
-    lower(Resource::Memlock, LOCKED_BYTES_MAX, LOCKED_BYTES_MAX)?;
+    lower_limit(Resource::Cpu, seconds, seconds + 1)?;
+    lower_limit(Resource::Fsize, limits.disk_bytes, limits.disk_bytes)?;
+    lower_limit(Resource::Nofile, FILES_MAX, FILES_MAX)?;
+    lower_limit(Resource::Memlock, LOCKED_BYTES_MAX, LOCKED_BYTES_MAX)?;
     // One is the number by which neither a file nor a program gets a core; by zero a program still would.
-    lower(Resource::Core, 1, 1)
+    lower_limit(Resource::Core, 1, 1)
 }
 
 /// Sets what only this machine's own kernel keeps.
-fn bound_own(limits: &Limits, counts_own: bool) -> io::Result<()> {
-    lower(Resource::Msgqueue, 0, 0)?;
+fn bound_own(limits: &ProcessLimits, counts_own: bool) -> io::Result<()> {
+    lower_limit(Resource::Msgqueue, 0, 0)?;
     if counts_own {
         // The warden and the helper are counted, too.
         let processes = u64::from(limits.processes) + 2;
-        lower(Resource::Nproc, processes, processes)?;
+        lower_limit(Resource::Nproc, processes, processes)?;
     }
     Ok(())
 }
 
 /// Has the program's memory limited where it begins. This process is not: its allocator may have reserved more than
 /// a program may have, which the kernel counts.
-pub(super) fn bound_memory(command: &mut Command, limits: &Limits) {
+pub(super) fn bound_memory(command: &mut Command, limits: &ProcessLimits) {
     // Data, not address space: programs reserve far more than they ever touch.
     let limit = at_most(Resource::Data, limits.memory_bytes, limits.memory_bytes);
     sys::limit_what_starts(command, Resource::Data, limit);
 }
 
 /// Sets a limit, or leaves it where it is lower already.
-fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+fn lower_limit(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     Ok(setrlimit(resource, at_most(resource, current, maximum))?)
 }
 

@@ -1,7 +1,7 @@
-//! The warden: the child of the helper that goes behind the walls and starts the program there.
+//! The warden: the child of the helper that enters the sandbox and starts the program there.
 //!
-//! In namespaces it stays as process 1: it buries what the program leaves behind, and its end is the end of all.
-//! Otherwise it becomes the program.
+//! In namespaces it stays as process 1: it buries what the program leaves behind, holds its root directory, and its end is the
+//! end of all. So it is where bubblewrap made the namespaces ([`start_inside`]). Otherwise it becomes the program.
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -10,48 +10,48 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use dromia_contracts::sandbox::{Ending, Network, ProcessSpec};
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use dromia_contracts::sandbox::{NetworkAccess, ProcessExit, ProcessSpec};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
-use super::groups::Groups;
-use super::landlock::Places;
-use super::syscalls::Paths;
-use super::{ended, gvisor, numbers, root, vm, walls};
-use crate::order::{Order, Report, Walls};
-use crate::spec::{WORKSPACE, environment};
+use super::groups::ControlGroups;
+use super::landlock::LandlockPaths;
+use super::syscalls::PathScope;
+use super::{by_path, ending_of_status, gvisor, numbers, root, unlisted, vm, walls};
+use crate::order::{BackendSpec, HelperOrder, HelperReport};
+use crate::spec::{WORKSPACE, process_environment};
 
 /// The exit code of a warden that could not become the program.
 pub(crate) const NOT_STARTED: u8 = 125;
 
-/// Runs the warden to its end, in these control groups. `go` gives one byte if the helper lives; `tell` takes the report;
-/// `control` is the helper's socket, for whoever hands a door over it; `priority` is what the program has.
-pub(crate) fn run(
-    order: &Order,
-    groups: &Groups,
+/// Runs the warden to its end, in these control groups. `go` gives one byte if the helper lives; `tell` takes the
+/// report; `control` is the helper's socket, over which the proxy socket is sent; `priority` is what the program has.
+pub(crate) fn run_warden(
+    order: &HelperOrder,
+    groups: &ControlGroups,
     go: &OwnedFd,
     tell: OwnedFd,
     control: &UnixStream,
     priority: i32,
 ) -> ! {
     let mut tell = std::fs::File::from(tell);
-    let ending = match begin(go, priority) {
-        Ok(()) => match groups.join() {
-            Ok(()) => follow(order, control),
+    let ending = match tie_to_helper(go, priority) {
+        Ok(()) => match groups.join_groups() {
+            Ok(()) => follow_order(order, control),
             Err(problem) => {
-                Ending::NotStarted { problem: format!("its control group cannot be joined: {problem}") }
+                ProcessExit::NotStarted { problem: format!("its control group cannot be joined: {problem}") }
             }
         },
-        Err(problem) => Ending::NotStarted { problem: format!("the helper is gone: {problem}") },
+        Err(problem) => ProcessExit::NotStarted { problem: format!("the helper is gone: {problem}") },
     };
-    // If nobody reads it, nobody is left to tell.
-    drop(Report::new(ending).write(&mut tell));
+    // If the helper does not read it, there is no process left to report to.
+    drop(HelperReport::new(ending).write(&mut tell));
     drop(tell.flush());
     std::process::exit(i32::from(NOT_STARTED))
 }
 
 /// Ties this process to the helper, makes sure that the helper was there when it was tied, and leaves the share of the
 /// processor to it that is its own: the kernel may divide by sessions first.
-fn begin(go: &OwnedFd, priority: i32) -> io::Result<()> {
+fn tie_to_helper(go: &OwnedFd, priority: i32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::setsid()?;
     rustix::process::setpriority_process(None, priority)?;
@@ -59,30 +59,30 @@ fn begin(go: &OwnedFd, priority: i32) -> io::Result<()> {
     if rustix::io::read(go, &mut byte)? == 1 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-fn follow(order: &Order, control: &UnixStream) -> Ending {
-    let not_started = |problem: String| Ending::NotStarted { problem };
+fn follow_order(order: &HelperOrder, control: &UnixStream) -> ProcessExit {
+    let not_started = |problem: String| ProcessExit::NotStarted { problem };
     match &order.walls {
-        Walls::Strict => match strict(&order.spec) {
+        BackendSpec::Strict => match run_strict(order) {
             Ok(ending) => ending,
             Err(problem) => not_started(problem),
         },
-        Walls::Base => not_started(become_program(&order.spec, &Walls::Base)),
-        Walls::Gvisor { runsc, helper } => match gvisor::run(order, runsc, helper) {
+        BackendSpec::Base => not_started(become_program(order)),
+        BackendSpec::Gvisor { runsc, helper, .. } => match gvisor::run_in_gvisor(order, runsc, helper) {
             Ok(ending) => ending,
             Err(problem) => not_started(problem),
         },
-        Walls::Firecracker { monitor } => match vm::run(order, monitor) {
+        BackendSpec::Firecracker { monitor } => match vm::run_in_machine(order, monitor) {
             Ok(ending) => ending,
             Err(problem) => not_started(problem),
         },
-        Walls::Docker { .. } => not_started("a container has no warden".to_owned()),
-        Walls::Foreign { argv } => {
+        BackendSpec::Docker { .. } => not_started("a container has no warden".to_owned()),
+        BackendSpec::Foreign { argv, .. } => {
             let Some((program, arguments)) = argv.split_first() else {
                 return not_started("there is no program".to_owned());
             };
             let mut command = Command::new(program);
             command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
-            if order.spec.network == Network::Proxy {
+            if order.spec.network == NetworkAccess::Proxy {
                 // This program inside takes it from there, and the tool gets nothing of it.
                 match control.try_clone() {
                     Ok(control) => command.stdin(OwnedFd::from(control)),
@@ -95,48 +95,65 @@ fn follow(order: &Order, control: &UnixStream) -> Ending {
     }
 }
 
-/// Builds a file system and the walls, starts the program, and waits for its end.
-fn strict(spec: &ProcessSpec) -> Result<Ending, String> {
-    numbers::bound(&spec.limits).map_err(|problem| format!("the numbers of its processes: {problem}"))?;
-    root::build(spec).map_err(|(place, problem)| format!("{place}: {problem}"))?;
+/// Builds a file system, restricts and starts the program, and waits for its end.
+fn run_strict(order: &HelperOrder) -> Result<ProcessExit, String> {
+    let spec = &order.spec;
+    numbers::bound_numbers(&spec.limits)
+        .map_err(|problem| format!("the numbers of its processes: {problem}"))?;
+    root::build_root(spec).map_err(|(place, problem)| format!("{place}: {problem}"))?;
+    start_in_root(order, true).map(ending_of_status)
+}
+
+/// Does the rest inside of what another program built, as the first process of its process namespace.
+pub(super) fn start_inside(order: &HelperOrder) -> Result<WaitStatus, String> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|problem| problem.to_string())?;
+    start_in_root(order, false)
+}
+
+/// Builds the walls in a file system of its own, starts the program, and waits for its end. `counts_own` says that processes
+/// are counted for these walls only.
+fn start_in_root(order: &HelperOrder, counts_own: bool) -> Result<WaitStatus, String> {
+    let (spec, workspace) = (&order.spec, Path::new(WORKSPACE));
     // What this process holds is not for the eyes of what it starts.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|problem| problem.to_string())?;
-    walls::build(spec, &Places::inside(spec), Paths::Own, true)
+    let root = if by_path::is_planted() { None } else { Some(unlisted::enter_copy()) };
+    let root = root.transpose().map_err(|problem| format!("the root: {problem}"))?;
+    walls::build_walls(order, &LandlockPaths::in_own_root(spec), PathScope::Own, counts_own)
         .map_err(|(place, problem)| format!("{place}: {problem}"))?;
-    let mut command = command(spec, Path::new(WORKSPACE), "/tmp");
+    let mut command = program_command(spec, workspace, "/tmp");
     walls::bound_memory(&mut command, &spec.limits);
-    let child = command.spawn().map_err(|problem| why_not(spec, Path::new(WORKSPACE), &problem))?;
-    bury(&child).map_err(|problem| problem.to_string())
+    let child = command.spawn().map_err(|problem| why_not(spec, workspace, &problem))?;
+    let status = wait(&child).map_err(|problem| problem.to_string());
+    // The program's root is there for as long as this process holds it.
+    drop(root);
+    status
 }
 
 /// Waits for the program, and for whatever is left to this process meanwhile.
-pub(super) fn bury(child: &Child) -> io::Result<Ending> {
+pub(super) fn wait_and_reap(child: &Child) -> io::Result<ProcessExit> {
+    wait(child).map(ending_of_status)
+}
+
+fn wait(child: &Child) -> io::Result<WaitStatus> {
     let program = Pid::from_child(child);
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == program => return Ok(ended(status)),
+            Ok(Some((pid, status))) if pid == program => return Ok(status),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(problem) => return Err(problem.into()),
         }
     }
 }
 
-/// Builds the walls and becomes the program. It returns only to say why not.
-pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
-    let (places, paths, workspace) = match behind {
-        // The file system is one of its own, made by another program.
-        Walls::Strict
-        | Walls::Foreign { .. }
-        | Walls::Gvisor { .. }
-        | Walls::Docker { .. }
-        | Walls::Firecracker { .. } => (Places::inside(spec), Paths::Own, Path::new(WORKSPACE)),
-        Walls::Base => (Places::outside(spec), Paths::Shared, spec.workspace.as_path()),
-    };
-    let temporary = workspace.to_string_lossy();
-    let temporary = if paths == Paths::Own { "/tmp" } else { &*temporary };
-    let mut command = command(spec, workspace, temporary);
-    if let Err((place, problem)) = walls::build(spec, &places, paths, false) {
+/// Builds the walls around this machine's own file system and becomes the program. It returns only to say why not.
+fn become_program(order: &HelperOrder) -> String {
+    let (spec, workspace) = (&order.spec, order.spec.workspace.as_path());
+    let mut command = program_command(spec, workspace, &workspace.to_string_lossy());
+    if let Err((place, problem)) =
+        walls::build_walls(order, &LandlockPaths::on_host(spec), PathScope::Shared, false)
+    {
         return format!("{place}: {problem}");
     }
     walls::bound_memory(&mut command, &spec.limits);
@@ -144,22 +161,27 @@ pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     why_not(spec, workspace, &problem)
 }
 
-/// Says why a program was not started. The system tells of a working directory that is missing in the same words as of a
-/// program that is, and whoever reads it looks for the wrong one.
+/// Says why a program was not started. The system reports a missing working directory in the same words as a
+/// missing program, and its reader looks for the wrong one.
 pub(super) fn why_not(spec: &ProcessSpec, workspace: &Path, problem: &io::Error) -> String {
     if workspace.join(&spec.cwd).is_dir() {
         return format!("{}: {problem}", spec.argv[0]);
     }
+    no_directory(spec)
+}
+
+/// Says that the working directory is missing.
+pub(super) fn no_directory(spec: &ProcessSpec) -> String {
     format!("cwd: the workspace has no directory {}", spec.cwd.display())
 }
 
 /// The program with its words and its environment, for a workspace where it lies.
-pub(super) fn command(spec: &ProcessSpec, workspace: &Path, temporary: &str) -> Command {
+pub(super) fn program_command(spec: &ProcessSpec, workspace: &Path, temporary: &str) -> Command {
     let mut command = Command::new(&spec.argv[0]);
     command
         .args(&spec.argv[1..])
         .env_clear()
-        .envs(environment(spec, workspace, temporary))
+        .envs(process_environment(spec, workspace, temporary))
         .current_dir(workspace.join(&spec.cwd))
         .stdin(Stdio::null());
     command

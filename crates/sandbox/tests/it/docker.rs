@@ -1,9 +1,8 @@
 //! Containers of a Docker engine that the test starts and ends itself, with an image of this machine's own files.
 //!
-//! An engine needs root. Everything that takes one is in one test, because it is started once. An ordinary user is told that
-//! no container was made, and has what holds without an engine checked.
+//! An engine needs root. Everything that takes one is in one test, because it is started once; it fails for an ordinary user,
+//! to whom it would have shown nothing. What holds without an engine is in tests of its own.
 
-use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,26 +10,35 @@ use std::time::{Duration, Instant};
 
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{
-    Ending, Family, Limit, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
+    IsolationTier, LimitKind, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend,
+    SandboxError, SandboxFamily, SandboxMount,
 };
 use dromia_contracts::{AgentId, RunId};
-use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace};
-use dromia_sandbox::probe::{self, Kind};
-use dromia_sandbox::{Containers, Engine};
+use dromia_sandbox::battery::{AttackBattery, BatteryPace, EscapeOutcome, PlantedHole, RACED_NAMES};
+use dromia_sandbox::probe::{self, BackendKind};
+use dromia_sandbox::{DockerEngine, DockerSandbox};
 use serde_json::json;
 
-use crate::support::{helper, machine, run, script};
+use crate::races;
+use crate::support::{helper, helper_by_path, machine, needs_root, run, script};
+use crate::volumes::SmallVolume;
+
+/// The fewest attempts that must be shown to work without walls.
+const PROVEN_MIN: usize = 60;
 
 const IMAGE: &str = "walls:test";
 
 /// How long the engine may take to begin, and to end.
 const ENGINE_WAIT: Duration = Duration::from_mins(1);
 
-const LIMITS: Limits = Limits { wall_ms: 60_000, ..Limits::DEFAULT };
+const LIMITS: ProcessLimits = ProcessLimits { wall_ms: 60_000, ..ProcessLimits::DEFAULT };
+
+/// How many containers are started for each name that is raced for.
+const RACES: usize = 3;
 
 /// What the image can do, all of it busybox.
-const PROGRAMS: [&str; 11] =
-    ["cat", "cut", "echo", "env", "head", "ls", "printf", "setsid", "sh", "sleep", "true"];
+const PROGRAMS: [&str; 12] =
+    ["cat", "cut", "echo", "env", "head", "ls", "printf", "rm", "setsid", "sh", "sleep", "true"];
 
 /// An engine in a directory of its own, ended with the test.
 struct Dockerd {
@@ -146,37 +154,38 @@ impl Drop for Dockerd {
 
 #[tokio::test]
 async fn containers_hold_what_other_walls_hold() {
-    let nowhere = Engine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
-    let missing = probe::one(&machine(Some(nowhere)), Kind::Docker).state.expect_err("there is none");
-    assert!(
-        missing.what.contains("/no/such/engine.sock") && missing.fix.contains("apt-get install docker.io")
-    );
-    if !rustix::process::geteuid().is_root() {
-        let said = "containers_hold_what_other_walls_hold: an engine needs root and this user is not, so no container was \
-                    made. Checked instead: an engine that is not there, and (where_no_engine_answers_nothing_runs) a \
-                    socket at which none answers. Run the tests as root for the rest.\n";
-        // Not by a macro: what those write is kept back where a test passes.
-        std::io::stderr().write_all(said.as_bytes()).expect("it is said");
-        return;
-    }
+    needs_root("it starts an engine");
     let dockerd = Dockerd::start();
-    let engine = Engine { socket: dockerd.socket(), image: IMAGE.to_owned() };
-    let missing =
-        probe::one(&machine(Some(engine.clone())), Kind::Docker).state.expect_err("it has no image");
+    let engine = DockerEngine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    let missing = probe::probe_one(&machine(Some(engine.clone())), BackendKind::Docker)
+        .state
+        .expect_err("it has no image");
     assert!(missing.what.contains(IMAGE) && missing.fix.contains("docker import"), "{missing:?}");
     dockerd.import();
-    let backend = probe::one(&machine(Some(engine)), Kind::Docker);
+    let backend = probe::probe_one(&machine(Some(engine)), BackendKind::Docker);
     let backend = backend.state.expect("it works");
-    assert_eq!((backend.name(), backend.tier()), ("docker", Tier::Process));
+    assert_eq!((backend.backend_name(), backend.isolation_tier()), ("docker", IsolationTier::Process));
 
     its_program_has_what_the_spec_names(&*backend).await;
     its_limits_are_kept(&*backend).await;
     nothing_is_left(&*backend, &dockerd).await;
     what_a_killed_helper_left_is_taken_away(&*backend, &dockerd).await;
     nothing_escapes(&*backend).await;
+    no_race_leads_out(&*backend, &dockerd).await;
+    guards_are_made_by_handle_and_nothing_is_left_of_them(&*backend).await;
     programs_of_one_family_share_a_container_and_others_do_not(&dockerd).await;
     what_servers_left_is_taken_away_at_the_start(&dockerd).await;
     assert_eq!(dockerd.containers(), [""; 0], "every container was taken away");
+}
+
+#[test]
+fn an_engine_that_is_not_there_is_named_with_what_installs_one() {
+    let nowhere = DockerEngine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
+    let missing =
+        probe::probe_one(&machine(Some(nowhere)), BackendKind::Docker).state.expect_err("there is none");
+    assert!(
+        missing.what.contains("/no/such/engine.sock") && missing.fix.contains("apt-get install docker.io")
+    );
 }
 
 /// It takes no root, so it holds for everybody: an engine that is not one runs nothing, and nobody is shown its socket.
@@ -187,20 +196,20 @@ async fn where_no_engine_answers_nothing_runs() {
     let listener = UnixListener::bind(&socket).expect("a socket");
     // Whoever comes is hung up on, until the test ends.
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let engine = Engine { socket, image: IMAGE.to_owned() };
-    let missing = probe::one(&machine(Some(engine.clone())), Kind::Docker).state;
+    let engine = DockerEngine { socket, image: IMAGE.to_owned() };
+    let missing = probe::probe_one(&machine(Some(engine.clone())), BackendKind::Docker).state;
     let missing = missing.expect_err("nobody answers");
     assert!(missing.fix.contains("look at the engine"), "{missing:?}");
-    let backend = Containers::new(helper().to_owned(), engine);
+    let backend = DockerSandbox::new(helper().to_owned(), engine);
     let workspace = tempfile::tempdir().expect("a directory");
     let told = run(&backend, script(workspace.path(), "echo x > ran")).await;
-    assert!(matches!(told.ending, Ending::NotStarted { .. }), "{told:?}");
+    assert!(matches!(told.ending, ProcessExit::NotStarted { .. }), "{told:?}");
     assert!(!workspace.path().join("ran").exists(), "it ran: {told:?}");
-    let shown = backend.start(script(dir.path(), "ls")).await;
+    let shown = backend.start_process(script(dir.path(), "ls")).await;
     assert!(matches!(shown, Err(SandboxError::Spec { place: "workspace", .. })), "{shown:?}");
 }
 
-async fn its_program_has_what_the_spec_names(backend: &dyn Sandbox) {
+async fn its_program_has_what_the_spec_names(backend: &dyn SandboxBackend) {
     let dir = tempfile::tempdir().expect("a directory");
     let given = tempfile::tempdir().expect("a directory");
     std::fs::write(given.path().join("text"), "given\n").expect("a file");
@@ -209,9 +218,9 @@ async fn its_program_has_what_the_spec_names(backend: &dyn Sandbox) {
     spec.limits = LIMITS;
     spec.env = vec![("GIVEN".to_owned(), "by the spec".to_owned())];
     let source = given.path().canonicalize().expect("it is there");
-    spec.mounts = vec![Mount { source, target: "/opt/given".into(), writable: false }];
+    spec.mounts = vec![SandboxMount { source, target: "/opt/given".into(), writable: false }];
     let told = run(backend, spec).await;
-    assert_eq!(told.ending, Ending::Exited { code: 7 }, "{told:?}");
+    assert_eq!(told.ending, ProcessExit::Exited { code: 7 }, "{told:?}");
     assert!(told.out.starts_with("out\ngiven\n") && told.err.starts_with("err\n"), "{told:?}");
     assert_eq!(std::fs::read_to_string(dir.path().join("file")).expect("it was written"), "kept\n");
     assert!(!given.path().join("new").exists(), "{told:?}");
@@ -221,15 +230,25 @@ async fn its_program_has_what_the_spec_names(backend: &dyn Sandbox) {
     assert_eq!(names, ["GIVEN", "HOME", "LANG", "PATH", "TMPDIR"]);
 }
 
-async fn its_limits_are_kept(backend: &dyn Sandbox) {
-    let cases: [(&str, Limits, Limit); 4] = [
-        ("while :; do :; done", Limits { cpu_ms: 1_000, ..LIMITS }, Limit::Cpu),
-        ("trap '' TERM INT HUP; sleep 30", Limits { wall_ms: 1_000, ..LIMITS }, Limit::Time),
-        ("while :; do echo flood; done", Limits { output_bytes: 100_000, ..LIMITS }, Limit::Output),
+async fn its_limits_are_kept(backend: &dyn SandboxBackend) {
+    let cases: [(&str, ProcessLimits, LimitKind); 5] = [
+        ("while :; do :; done", ProcessLimits { cpu_ms: 1_000, ..LIMITS }, LimitKind::Cpu),
+        ("trap '' TERM INT HUP; sleep 30", ProcessLimits { wall_ms: 1_000, ..LIMITS }, LimitKind::Time),
+        (
+            "while :; do echo flood; done",
+            ProcessLimits { output_bytes: 100_000, ..LIMITS },
+            LimitKind::Output,
+        ),
         (
             "for i in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > f$i; done; sleep 30",
-            Limits { disk_bytes: 8 << 20, ..LIMITS },
-            Limit::Disk,
+            ProcessLimits { disk_bytes: 8 << 20, ..LIMITS },
+            LimitKind::Disk,
+        ),
+        // In no directory, and held.
+        (
+            "exec 3>a 4>b 5>c; rm a b c; for fd in 3 4 5; do head -c 4000000 /dev/zero >&$fd; done; sleep 50",
+            ProcessLimits { disk_bytes: 8 << 20, ..LIMITS },
+            LimitKind::Disk,
         ),
     ];
     for (text, limits, limit) in cases {
@@ -237,9 +256,15 @@ async fn its_limits_are_kept(backend: &dyn Sandbox) {
         let mut spec = script(dir.path(), text);
         spec.limits = limits;
         let told = run(backend, spec).await;
-        assert_eq!(told.ending, Ending::Killed { limit }, "{text} {}", told.err);
+        assert_eq!(told.ending, ProcessExit::Killed { limit }, "{text} {}", told.err);
         assert!(told.out.len() as u64 <= limits.output_bytes);
     }
+    // The quota has room, and the volume has not.
+    let volume = SmallVolume::mount(48);
+    let mut spec = script(volume.path(), "head -c 60000000 /dev/zero > file; sleep 50");
+    spec.limits = LIMITS;
+    let ended = run(backend, spec).await;
+    assert_eq!(ended.ending, ProcessExit::Killed { limit: LimitKind::Disk }, "{ended:?}");
 }
 
 /// The processes of this machine, seen from outside, that have a word in their command line as an argument.
@@ -249,14 +274,14 @@ fn sleepers(word: &str) -> Vec<String> {
     lines.filter(|line| line.split('\0').any(|argument| argument == word)).collect()
 }
 
-async fn nothing_is_left(backend: &dyn Sandbox, dockerd: &Dockerd) {
+async fn nothing_is_left(backend: &dyn SandboxBackend, dockerd: &Dockerd) {
     for is_dropped in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
         // Nobody else sleeps for so many seconds.
         let word = format!("{}{:07}", 8 + u8::from(is_dropped), std::process::id());
         let mut spec = script(dir.path(), &format!("setsid sleep {word} & echo here; sleep {word}"));
         spec.limits = LIMITS;
-        let mut process = backend.start(spec).await.expect("it starts");
+        let mut process = backend.start_process(spec).await.expect("it starts");
         assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
         assert_eq!(dockerd.containers().len(), 1, "it is in a container");
         if is_dropped {
@@ -267,7 +292,7 @@ async fn nothing_is_left(backend: &dyn Sandbox, dockerd: &Dockerd) {
             while let Some(event) = process.next().await {
                 last = Some(event);
             }
-            assert_eq!(last, Some(ProcessEvent::Ended(Ending::Stopped)));
+            assert_eq!(last, Some(ProcessEvent::Ended(ProcessExit::Stopped)));
         }
         let until = Instant::now() + ENGINE_WAIT;
         while !(sleepers(&word).is_empty() && dockerd.containers().is_empty()) {
@@ -278,7 +303,7 @@ async fn nothing_is_left(backend: &dyn Sandbox, dockerd: &Dockerd) {
 }
 
 /// A container of a holder that is gone, and one of somebody else.
-async fn what_a_killed_helper_left_is_taken_away(backend: &dyn Sandbox, dockerd: &Dockerd) {
+async fn what_a_killed_helper_left_is_taken_away(backend: &dyn SandboxBackend, dockerd: &Dockerd) {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("it is told");
     let namespace = std::fs::read_link("/proc/self/ns/pid").expect("it is told");
     let gone = json!({
@@ -293,15 +318,15 @@ async fn what_a_killed_helper_left_is_taken_away(backend: &dyn Sandbox, dockerd:
     let dir = tempfile::tempdir().expect("a directory");
     let mut spec = script(dir.path(), "exit 0");
     spec.limits = LIMITS;
-    assert_eq!(run(backend, spec).await.ending, Ending::Exited { code: 0 });
+    assert_eq!(run(backend, spec).await.ending, ProcessExit::Exited { code: 0 });
     let left = dockerd.containers();
     assert_eq!(left.len(), 1, "only the other's: {left:?}");
     assert!(dockerd.asked("DELETE", &format!("/containers/{}", left[0]), None).0);
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as a spec has it")]
-fn of(run: u8, label: Label) -> Option<Family> {
-    Some(Family { run: RunId::from_bytes([run; 16]), agent: AgentId::from_bytes([1; 16]), label })
+fn of(run: u8, label: Label) -> Option<SandboxFamily> {
+    Some(SandboxFamily { run: RunId::from_bytes([run; 16]), agent: AgentId::from_bytes([1; 16]), label })
 }
 
 /// Waits until the engine has as many containers.
@@ -314,8 +339,8 @@ async fn until_there_are(dockerd: &Dockerd, count: usize) {
 }
 
 async fn programs_of_one_family_share_a_container_and_others_do_not(dockerd: &Dockerd) {
-    let engine = Engine { socket: dockerd.socket(), image: IMAGE.to_owned() };
-    let backend = Containers::new(helper().to_owned(), engine.clone());
+    let engine = DockerEngine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    let backend = DockerSandbox::new(helper().to_owned(), engine.clone());
     let dir = tempfile::tempdir().expect("a directory");
     let told = async |family, text: &str| {
         let spec = ProcessSpec { limits: LIMITS, family, ..script(dir.path(), text) };
@@ -325,11 +350,11 @@ async fn programs_of_one_family_share_a_container_and_others_do_not(dockerd: &Do
     let spec = ProcessSpec { limits: LIMITS, family: first, ..script(dir.path(), seen) };
     let given = vec![("GIVEN".to_owned(), "for the first".to_owned())];
     let begun = run(&backend, ProcessSpec { env: given, ..spec }).await;
-    assert_eq!((&begun.ending, begun.out.as_str()), (&Ending::Exited { code: 3 }, "for the first\n"));
+    assert_eq!((&begun.ending, begun.out.as_str()), (&ProcessExit::Exited { code: 3 }, "for the first\n"));
     let kept = dockerd.containers();
     assert_eq!(kept.len(), 1, "it is kept");
     let next = told(first, seen).await;
-    assert_eq!((&next.ending, next.out.as_str()), (&Ending::Exited { code: 3 }, "x\n\n"), "{next:?}");
+    assert_eq!((&next.ending, next.out.as_str()), (&ProcessExit::Exited { code: 3 }, "x\n\n"), "{next:?}");
     assert_eq!(dockerd.containers(), kept, "it is the same");
     // Another label is another container, and sees nothing of the first.
     let other = told(of(1, Label::UNKNOWN_FILE), "cat /tmp/mark; echo other").await;
@@ -339,32 +364,32 @@ async fn programs_of_one_family_share_a_container_and_others_do_not(dockerd: &Do
     let barred = told(first, "echo x > /new; cat /proc/1/environ; echo $?; (sleep 50 &) ; exit 0").await;
     assert_eq!(
         (&barred.ending, barred.err.contains("/new")),
-        (&Ending::Exited { code: 0 }, true),
+        (&ProcessExit::Exited { code: 0 }, true),
         "{barred:?}"
     );
     until_there_are(dockerd, 1).await;
     assert!(!dockerd.containers().contains(&kept[0]), "a container in which something was left is gone");
     // A limit ends it with its container.
-    let limits = Limits { wall_ms: 1_000, ..LIMITS };
+    let limits = ProcessLimits { wall_ms: 1_000, ..LIMITS };
     let spec = ProcessSpec { limits, family: first, ..script(dir.path(), "sleep 50") };
-    assert_eq!(run(&backend, spec).await.ending, Ending::Killed { limit: Limit::Time });
+    assert_eq!(run(&backend, spec).await.ending, ProcessExit::Killed { limit: LimitKind::Time });
     let spec = ProcessSpec {
-        limits: Limits { cpu_ms: 1_000, ..LIMITS },
+        limits: ProcessLimits { cpu_ms: 1_000, ..LIMITS },
         family: first,
         ..script(dir.path(), "while :; do :; done")
     };
-    assert_eq!(run(&backend, spec).await.ending, Ending::Killed { limit: Limit::Cpu });
+    assert_eq!(run(&backend, spec).await.ending, ProcessExit::Killed { limit: LimitKind::Cpu });
     until_there_are(dockerd, 1).await;
     // The run comes to rest.
     backend.let_go(RunId::from_bytes([1; 16]));
     until_there_are(dockerd, 0).await;
     // An idle one goes by itself, and one of a server that is gone goes with it.
-    let soon = Containers::new(helper().to_owned(), engine.clone()).kept_for(Duration::from_millis(300));
+    let soon = DockerSandbox::new(helper().to_owned(), engine.clone()).kept_for(Duration::from_millis(300));
     let spec = |family| ProcessSpec { limits: LIMITS, family, ..script(dir.path(), "exit 0") };
-    assert_eq!(run(&soon, spec(first)).await.ending, Ending::Exited { code: 0 });
+    assert_eq!(run(&soon, spec(first)).await.ending, ProcessExit::Exited { code: 0 });
     until_there_are(dockerd, 0).await;
-    assert_eq!(run(&soon, spec(first)).await.ending, Ending::Exited { code: 0 }, "it is made anew");
-    assert_eq!(run(&backend, spec(first)).await.ending, Ending::Exited { code: 0 });
+    assert_eq!(run(&soon, spec(first)).await.ending, ProcessExit::Exited { code: 0 }, "it is made anew");
+    assert_eq!(run(&backend, spec(first)).await.ending, ProcessExit::Exited { code: 0 });
     drop((backend, soon));
     until_there_are(dockerd, 0).await;
 }
@@ -379,23 +404,57 @@ async fn what_servers_left_is_taken_away_at_the_start(dockerd: &Dockerd) {
     let body = json!({"Image": IMAGE, "Cmd": ["true"], "Labels": labels}).to_string();
     let (is_done, said) = dockerd.asked("POST", "/containers/create", Some(("application/json", &body)));
     assert!(is_done, "{said}");
-    let engine = Engine { socket: dockerd.socket(), image: IMAGE.to_owned() };
-    Containers::new(helper().to_owned(), engine).clear().await.expect("the engine answers");
+    let engine = DockerEngine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    DockerSandbox::new(helper().to_owned(), engine).remove_leftovers().await.expect("the engine answers");
     assert_eq!(dockerd.containers(), [""; 0]);
-    let nowhere = Engine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
-    Containers::new(helper().to_owned(), nowhere).clear().await.expect_err("there is no engine");
+    let nowhere = DockerEngine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
+    DockerSandbox::new(helper().to_owned(), nowhere)
+        .remove_leftovers()
+        .await
+        .expect_err("there is no engine");
+}
+
+/// Races for every name, and with a helper that has the engine look names up.
+async fn no_race_leads_out(backend: &dyn SandboxBackend, dockerd: &Dockerd) {
+    races::assert_held(&races::raced(backend, RACED_NAMES.into_iter(), races::tries(RACES)).await);
+    let engine = DockerEngine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    races::is_caught(&DockerSandbox::new(helper_by_path().to_owned(), engine)).await;
+}
+
+/// What the helper builds for a container lies below a directory of its own only until the container has begun.
+async fn guards_are_made_by_handle_and_nothing_is_left_of_them(backend: &dyn SandboxBackend) {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(dir.path().join(".git")).expect("a directory");
+    std::fs::write(dir.path().join(".envrc"), "as it was\n").expect("a file");
+    let text =
+        "echo x > .envrc; echo x > .git/config; echo x > .git/hooks/new; echo x > .git/index; echo done";
+    let mut spec = script(dir.path(), text);
+    spec.limits = LIMITS;
+    let told = run(backend, spec).await;
+    assert!(told.out.ends_with("done\n"), "{told:?}");
+    assert_eq!(std::fs::read_to_string(dir.path().join(".envrc")).expect("it is there"), "as it was\n");
+    assert_eq!(std::fs::read_to_string(dir.path().join(".git/config")).expect("it is there"), "");
+    assert_eq!(std::fs::read_to_string(dir.path().join(".git/index")).expect("it is there"), "x\n");
+    assert_eq!(std::fs::read_dir(dir.path().join(".git/hooks")).expect("it is there").count(), 0);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("it is told");
+    assert!(!mounts.contains("/run/dromia-sandbox/"), "{mounts}");
 }
 
 /// One attempt of each class. `dromia sandbox test` makes all.
-async fn nothing_escapes(backend: &dyn Sandbox) {
+async fn nothing_escapes(backend: &dyn SandboxBackend) {
     let directory = tempfile::tempdir().expect("a directory");
     let program = helper().canonicalize().expect("it is there");
     let scratch = directory.path().to_owned();
-    let battery = Battery { program, scratch, classes: Vec::new(), pace: Pace::Quick };
-    let rows = battery.run(backend, false, Hole::None).await.expect("it runs");
+    let battery = AttackBattery { program, scratch, classes: Vec::new(), pace: BatteryPace::Whole };
+    let rows = battery.run_attempts(backend, false, PlantedHole::None).await.expect("it runs");
     let of = |outcome| rows.iter().filter(move |row| row.outcome == outcome).map(|row| row.name);
-    assert_eq!(of(Outcome::Escaped).collect::<Vec<_>>(), [""; 0], "{rows:#?}");
-    assert!(of(Outcome::Held).count() >= Class::ALL.len() - 2, "{rows:#?}");
-    let rows = battery.run(backend, false, Hole::Planted).await.expect("it runs");
-    assert!(rows.iter().all(|row| row.outcome == Outcome::Escaped), "{rows:#?}");
+    assert_eq!(of(EscapeOutcome::Escaped).collect::<Vec<_>>(), [""; 0], "{rows:#?}");
+    assert!(
+        of(EscapeOutcome::Held).count() >= PROVEN_MIN,
+        "{:?}",
+        of(EscapeOutcome::Unproven).collect::<Vec<_>>()
+    );
+    let battery = AttackBattery { pace: BatteryPace::Quick, ..battery };
+    let rows = battery.run_attempts(backend, false, PlantedHole::Planted).await.expect("it runs");
+    assert!(rows.iter().all(|row| row.outcome == EscapeOutcome::Escaped), "{rows:#?}");
 }

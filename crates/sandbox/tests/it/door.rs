@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-use dromia_contracts::sandbox::{Ending, Network, ProcessSpec, SandboxError};
+use dromia_contracts::sandbox::{NetworkAccess, ProcessExit, ProcessSpec, SandboxError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{backends, run, script, told};
@@ -28,10 +28,10 @@ fn curious(workspace: &Path, port: u16) -> ProcessSpec {
 async fn a_program_with_a_door_reaches_whoever_holds_it_and_nothing_else() {
     let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = outside.local_addr().expect("an address").port();
-    for backend in backends().into_iter().filter(|backend| backend.name() != "native/base") {
+    for backend in backends().into_iter().filter(|backend| backend.backend_name() != "native/base") {
         let dir = tempfile::tempdir().expect("a directory");
-        let spec = ProcessSpec { network: Network::Proxy, ..curious(dir.path(), port) };
-        let mut process = backend.start(spec).await.expect("it starts");
+        let spec = ProcessSpec { network: NetworkAccess::Proxy, ..curious(dir.path(), port) };
+        let mut process = backend.start_process(spec).await.expect("it starts");
         let door = process.take_door().expect("it has one");
         assert!(process.take_door().is_none(), "there is one door");
         let door = tokio::net::TcpListener::from_std(door).expect("it does not block");
@@ -43,9 +43,9 @@ async fn a_program_with_a_door_reaches_whoever_holds_it_and_nothing_else() {
             asked
         });
         let told = told(process).await;
-        assert_eq!(told.out, "4\nanswered\nend\n", "{} {told:?}", backend.name());
-        assert_eq!(told.ending, Ending::Exited { code: 0 }, "{}", backend.name());
-        assert_eq!(&answered.await.expect("it was asked"), b"asked\n", "{}", backend.name());
+        assert_eq!(told.out, "4\nanswered\nend\n", "{} {told:?}", backend.backend_name());
+        assert_eq!(told.ending, ProcessExit::Exited { code: 0 }, "{}", backend.backend_name());
+        assert_eq!(&answered.await.expect("it was asked"), b"asked\n", "{}", backend.backend_name());
     }
 }
 
@@ -54,29 +54,30 @@ async fn a_program_without_a_door_makes_no_socket() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let told = run(&*backend, curious(dir.path(), 1)).await;
-        assert_eq!(told.out, "0\nend\n", "{} {told:?}", backend.name());
+        assert_eq!(told.out, "0\nend\n", "{} {told:?}", backend.backend_name());
     }
 }
 
 #[tokio::test]
 async fn a_door_that_no_program_comes_through_ends_with_it() {
-    for backend in backends().into_iter().filter(|backend| backend.name() != "native/base") {
+    for backend in backends().into_iter().filter(|backend| backend.backend_name() != "native/base") {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "");
-        spec.network = Network::Proxy;
+        spec.network = NetworkAccess::Proxy;
         spec.argv = vec!["/no/such/program".to_owned()];
         let told = run(&*backend, spec).await;
-        assert!(format!("{told:?}").contains("/no/such/program"), "{} {told:?}", backend.name());
-        assert_ne!(told.ending, Ending::Exited { code: 0 });
+        assert!(format!("{told:?}").contains("/no/such/program"), "{} {told:?}", backend.backend_name());
+        assert_ne!(told.ending, ProcessExit::Exited { code: 0 });
     }
 }
 
 #[tokio::test]
 async fn walls_without_a_namespace_of_their_own_have_no_door_and_say_so() {
-    let base = backends().into_iter().find(|backend| backend.name() == "native/base").expect("it is there");
+    let base =
+        backends().into_iter().find(|backend| backend.backend_name() == "native/base").expect("it is there");
     let dir = tempfile::tempdir().expect("a directory");
-    let spec = ProcessSpec { network: Network::Proxy, ..script(dir.path(), "touch file") };
-    let refused = base.start(spec).await.map(drop);
+    let spec = ProcessSpec { network: NetworkAccess::Proxy, ..script(dir.path(), "touch file") };
+    let refused = base.start_process(spec).await.map(drop);
     let Err(SandboxError::Unavailable { missing, fix }) = refused else { panic!("{refused:?}") };
     assert!(missing.contains("native/base") && fix.contains("network: none"), "{missing}; {fix}");
     assert!(!dir.path().join("file").exists());

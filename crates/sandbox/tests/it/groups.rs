@@ -1,22 +1,23 @@
 //! Control groups that the operator named, in hierarchies of this machine in which this process is in no group itself.
 //!
-//! Making groups needs root, or groups that were given to this user, and what was put into a group stays in it: where
-//! there is no hierarchy that counts processes and has this process at its top, only the refusal is tested.
+//! Making groups needs root, or groups that were given to this user, and what was put into a group stays in it. Where there
+//! is no hierarchy that counts processes and has this process at its top, of version 1 or 2, these tests fail: they would
+//! have shown nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits, ProcessEvent, Sandbox};
-use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_contracts::sandbox::{LimitKind, ProcessEvent, ProcessExit, ProcessLimits, SandboxBackend};
+use dromia_sandbox::probe::{self, BackendKind, BackendParts};
 
 use crate::support::{machine, run, script};
 
 /// The backends whose programs get groups.
-const KINDS: [Kind; 3] = [Kind::Strict, Kind::Bubblewrap, Kind::Base];
+const KINDS: [BackendKind; 3] = [BackendKind::Strict, BackendKind::Bubblewrap, BackendKind::Base];
 
-const LIMITS: Limits = Limits { wall_ms: 10_000, processes: 8, ..Limits::DEFAULT };
+const LIMITS: ProcessLimits = ProcessLimits { wall_ms: 10_000, processes: 8, ..ProcessLimits::DEFAULT };
 
 /// How long the kernel may take to bury somebody who was killed.
 const DEATH: Duration = Duration::from_secs(5);
@@ -25,17 +26,22 @@ const DEATH: Duration = Duration::from_secs(5);
 struct Given(Vec<PathBuf>);
 
 impl Given {
-    /// Makes them; nothing where processes cannot be counted.
-    fn make(name: &str) -> Option<Self> {
+    /// Makes them, where processes can be counted.
+    fn make(name: &str) -> Self {
         let name = format!("dromia-test-{name}-{}", std::process::id());
         let made = hierarchies().into_iter().map(|top| top.join(&name));
         let given = Self(made.filter(|path| std::fs::create_dir(path).is_ok()).collect());
-        given.0.iter().any(|path| path.join("pids.max").is_file()).then_some(given)
+        let is_counted = given.0.iter().any(|path| path.join("pids.max").is_file());
+        assert!(
+            is_counted,
+            "control groups are missing: mount a hierarchy with the controller pids, and run this test as root at its top"
+        );
+        given
     }
 
-    fn backend(&self, kind: Kind) -> Arc<dyn Sandbox> {
-        let machine = Machine { groups: self.0.clone(), ..machine(None) };
-        probe::one(&machine, kind).state.expect("it works in groups")
+    fn backend(&self, kind: BackendKind) -> Arc<dyn SandboxBackend> {
+        let machine = BackendParts { groups: self.0.clone(), ..machine(None) };
+        probe::probe_one(&machine, kind).state.expect("it works in groups")
     }
 
     /// The groups that lie in them.
@@ -54,7 +60,7 @@ impl Drop for Given {
     }
 }
 
-/// The tops of those hierarchies of version 1 that matter and have this process there.
+/// The tops of those hierarchies that matter and have this process there: of version 1, else the one of version 2.
 fn hierarchies() -> Vec<PathBuf> {
     let own = std::fs::read_to_string("/proc/self/cgroup").expect("it is told");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("it is told");
@@ -66,7 +72,21 @@ fn hierarchies() -> Vec<PathBuf> {
             tops.extend(mounts.lines().find_map(|mount| top(mount, controllers)));
         }
     }
+    if tops.is_empty() {
+        tops.extend(mounts.lines().find_map(unified));
+    }
     tops
+}
+
+/// Where version 2 is mounted, if this line says so. What is made below it gets the controllers that matter.
+fn unified(mount: &str) -> Option<PathBuf> {
+    let (place, what) = mount.split_once(" - ")?;
+    let top = what.starts_with("cgroup2 ").then(|| place.split(' ').nth(4).map(PathBuf::from))??;
+    for controller in ["+memory", "+pids", "+cpu"] {
+        // One that this machine does not have is noticed by what is made.
+        drop(std::fs::write(top.join("cgroup.subtree_control"), controller));
+    }
+    Some(top)
 }
 
 /// Where a hierarchy with these controllers is mounted, if this line says so.
@@ -80,9 +100,9 @@ fn top(mount: &str, controllers: &str) -> Option<PathBuf> {
 
 #[test]
 fn a_group_that_is_not_there_is_named_with_what_helps() {
-    let machine = Machine { groups: vec!["/no/such/group".into()], ..machine(None) };
+    let machine = BackendParts { groups: vec!["/no/such/group".into()], ..machine(None) };
     for kind in KINDS {
-        let missing = probe::one(&machine, kind).state.expect_err("there is no such group");
+        let missing = probe::probe_one(&machine, kind).state.expect_err("there is no such group");
         assert!(missing.what.contains("/no/such/group"), "{missing:?}");
         assert!(missing.fix.contains("sandbox.control_groups"), "{missing:?}");
     }
@@ -90,14 +110,14 @@ fn a_group_that_is_not_there_is_named_with_what_helps() {
 
 #[tokio::test]
 async fn a_program_is_in_groups_of_its_own_and_nothing_is_left_of_them() {
-    let Some(given) = Given::make("own") else { return };
+    let given = Given::make("own");
     for kind in KINDS {
         let backend = given.backend(kind);
         assert!(given.groups().is_empty(), "{kind:?} was tried and left a group");
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "echo here; sleep 9");
         spec.limits = LIMITS;
-        let mut process = backend.start(spec).await.expect("it starts");
+        let mut process = backend.start_process(spec).await.expect("it starts");
         assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
         let groups = given.groups();
         assert_eq!(groups.len(), given.0.len(), "{groups:?}");
@@ -112,21 +132,21 @@ async fn a_program_is_in_groups_of_its_own_and_nothing_is_left_of_them() {
         while let Some(event) = process.next().await {
             last = Some(event);
         }
-        assert_eq!(last, Some(ProcessEvent::Ended(Ending::Stopped)), "{kind:?}");
+        assert_eq!(last, Some(ProcessEvent::Ended(ProcessExit::Stopped)), "{kind:?}");
         assert!(given.groups().is_empty(), "{kind:?} left a group");
     }
 }
 
 #[tokio::test]
 async fn the_kernel_refuses_more_processes_than_a_program_may_have() {
-    let Some(given) = Given::make("bomb") else { return };
+    let given = Given::make("bomb");
     for kind in KINDS {
         let dir = tempfile::tempdir().expect("a directory");
         let text = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); (echo x > f$i; sleep 9) & done; wait";
         let mut spec = script(dir.path(), text);
         spec.limits = LIMITS;
         let told = run(&*given.backend(kind), spec).await;
-        assert_eq!(told.ending, Ending::Killed { limit: Limit::Processes }, "{kind:?} {told:?}");
+        assert_eq!(told.ending, ProcessExit::Killed { limit: LimitKind::Processes }, "{kind:?} {told:?}");
         let begun = std::fs::read_dir(dir.path()).expect("it is there").count();
         assert!(begun <= 10, "{kind:?} began {begun} processes before it was ended");
         assert!(given.groups().is_empty(), "{kind:?} left a group");
@@ -135,7 +155,7 @@ async fn the_kernel_refuses_more_processes_than_a_program_may_have() {
 
 #[tokio::test]
 async fn what_a_killed_helper_left_is_killed_and_removed_and_what_is_anothers_stays() {
-    let Some(given) = Given::make("left") else { return };
+    let given = Given::make("left");
     let namespace = std::fs::read_link("/proc/self/ns/pid").expect("it is told");
     let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
     // No process has that number, so its holder is gone; of the second nobody here can know.
@@ -153,8 +173,8 @@ async fn what_a_killed_helper_left_is_killed_and_removed_and_what_is_anothers_st
         std::fs::write(entry, sleeper.id().to_string()).expect("it is put there");
     }
     let dir = tempfile::tempdir().expect("a directory");
-    let told = run(&*given.backend(Kind::Strict), script(dir.path(), "exit 0")).await;
-    assert_eq!(told.ending, Ending::Exited { code: 0 }, "{told:?}");
+    let told = run(&*given.backend(BackendKind::Strict), script(dir.path(), "exit 0")).await;
+    assert_eq!(told.ending, ProcessExit::Exited { code: 0 }, "{told:?}");
     let until = Instant::now() + DEATH;
     let mut is_dead = false;
     while !is_dead && Instant::now() < until {
@@ -178,4 +198,7 @@ fn a_hierarchy_is_found_by_its_controllers() {
     assert_eq!(top(line, "pids"), None);
     assert_eq!(top("32 31 0:29 /a /b rw - cgroup cgroup rw,cpu", "cpu"), None);
     assert_eq!(top("32 31 0:29 / /b rw - cgroup2 cgroup2 rw", ""), None);
+    let line = "32 31 0:29 / /no/such/place rw - cgroup2 cgroup2 rw";
+    assert_eq!(unified(line).as_deref(), Some(Path::new("/no/such/place")));
+    assert_eq!(unified("32 31 0:29 / /b rw - cgroup cgroup rw,pids"), None);
 }

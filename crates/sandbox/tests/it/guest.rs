@@ -2,19 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, Sandbox as _, Tier};
+use dromia_contracts::sandbox::{
+    IsolationTier, LimitKind, ProcessEvent, ProcessExit, ProcessLimits, SandboxBackend as _, SandboxMount,
+};
 
-use crate::support::{gvisor, run, script};
+use dromia_sandbox::{GuestReporter, GvisorSandbox};
+
+use crate::support::{gvisor, helper, run, script};
 
 /// How long a guest and its program may take on a busy machine.
 const WALL_MS: u64 = 60_000;
 
-const LIMITS: Limits = Limits { wall_ms: WALL_MS, ..Limits::DEFAULT };
+const LIMITS: ProcessLimits = ProcessLimits { wall_ms: WALL_MS, ..ProcessLimits::DEFAULT };
 
 #[tokio::test]
 async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
-    let backend = gvisor();
-    assert_eq!((backend.name(), backend.tier()), ("gvisor", Tier::Guest));
+    let backend = gvisor(helper());
+    assert_eq!((backend.backend_name(), backend.isolation_tier()), ("gvisor", IsolationTier::Guest));
     let dir = tempfile::tempdir().expect("a directory");
     let given = tempfile::tempdir().expect("a directory");
     std::fs::write(given.path().join("text"), "given\n").expect("a file");
@@ -23,9 +27,9 @@ async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
     spec.limits = LIMITS;
     spec.env = vec![("GIVEN".to_owned(), "by the spec".to_owned())];
     let source = given.path().canonicalize().expect("it is there");
-    spec.mounts = vec![Mount { source, target: "/opt/given".into(), writable: false }];
+    spec.mounts = vec![SandboxMount { source, target: "/opt/given".into(), writable: false }];
     let told = run(&backend, spec).await;
-    assert_eq!(told.ending, Ending::Exited { code: 7 }, "{told:?}");
+    assert_eq!(told.ending, ProcessExit::Exited { code: 7 }, "{told:?}");
     assert!(told.out.starts_with("out\ngiven\n") && told.err.starts_with("err\n"), "{told:?}");
     assert_eq!(std::fs::read_to_string(dir.path().join("file")).expect("it was written"), "kept\n");
     assert!(!given.path().join("new").exists(), "{told:?}");
@@ -40,19 +44,19 @@ async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
 
 #[tokio::test]
 async fn what_all_of_a_guest_use_together_is_bounded() {
-    let backend = gvisor();
-    let cases: [(&str, Limits, Limit); 4] = [
+    let backend = gvisor(helper());
+    let cases: [(&str, ProcessLimits, LimitKind); 4] = [
         (
             "sleep 30 & sleep 30 & sleep 30 & sleep 30 & wait",
-            Limits { processes: 3, ..LIMITS },
-            Limit::Processes,
+            ProcessLimits { processes: 3, ..LIMITS },
+            LimitKind::Processes,
         ),
-        ("while :; do :; done", Limits { cpu_ms: 2_000, ..LIMITS }, Limit::Cpu),
-        ("trap '' TERM INT HUP; sleep 30", Limits { wall_ms: 1_000, ..LIMITS }, Limit::Time),
+        ("while :; do :; done", ProcessLimits { cpu_ms: 2_000, ..LIMITS }, LimitKind::Cpu),
+        ("trap '' TERM INT HUP; sleep 30", ProcessLimits { wall_ms: 1_000, ..LIMITS }, LimitKind::Time),
         (
             "for i in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > f$i; done; sleep 30",
-            Limits { disk_bytes: 8 << 20, ..LIMITS },
-            Limit::Disk,
+            ProcessLimits { disk_bytes: 8 << 20, ..LIMITS },
+            LimitKind::Disk,
         ),
     ];
     for (text, limits, limit) in cases {
@@ -60,18 +64,18 @@ async fn what_all_of_a_guest_use_together_is_bounded() {
         let mut spec = script(dir.path(), text);
         spec.limits = limits;
         let told = run(&backend, spec).await;
-        assert_eq!(told.ending, Ending::Killed { limit }, "{text} {told:?}");
+        assert_eq!(told.ending, ProcessExit::Killed { limit }, "{text} {told:?}");
     }
 }
 
 #[tokio::test]
 async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
-    let backend = gvisor();
+    let backend = gvisor(helper());
     for is_dropped in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "setsid sh -c 'sleep 1; echo x > late' & echo here; sleep 50");
         spec.limits = LIMITS;
-        let mut process = backend.start(spec).await.expect("it starts");
+        let mut process = backend.start_process(spec).await.expect("it starts");
         assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
         if rustix::process::geteuid().is_root() {
             assert!(seeing(dir.path()) > 0, "gVisor is there while its guest is");
@@ -84,7 +88,7 @@ async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
             while let Some(event) = process.next().await {
                 last = Some(event);
             }
-            assert_eq!(last, Some(ProcessEvent::Ended(Ending::Stopped)));
+            assert_eq!(last, Some(ProcessEvent::Ended(ProcessExit::Stopped)));
         }
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         assert!(!dir.path().join("late").exists(), "a process was left behind");
@@ -94,7 +98,7 @@ async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_said_and_nothing_of_it_ran() {
-    let backend = gvisor();
+    let backend = gvisor(helper());
     let dir = tempfile::tempdir().expect("a directory");
     let mut spec = script(dir.path(), "");
     spec.argv = vec!["/no/such/program".to_owned()];
@@ -102,10 +106,70 @@ async fn a_program_that_is_not_there_is_said_and_nothing_of_it_ran() {
     let began = Instant::now();
     let told = run(&backend, spec).await;
     assert!(
-        matches!(&told.ending, Ending::NotStarted { problem } if problem.contains("/no/such/program")),
+        matches!(&told.ending, ProcessExit::NotStarted { problem } if problem.contains("/no/such/program")),
         "{told:?}"
     );
     assert!(began.elapsed() < Duration::from_millis(WALL_MS));
+}
+
+/// How a program tries to touch the first process of its guest, which reports how it ended; what works is said. Its first three
+/// descriptors are nothing and the program's own outputs.
+const TOUCHES: &str = r#"
+    print "group\n" if setpgrp(0, 1);
+    print "signal\n" if kill(0, 1);
+    for (3 .. 9) { print "opened\n" if open(my $one, "+<", "/proc/1/fd/$_"); }
+    print "memory\n" if open(my $memory, "<", "/proc/1/mem");
+    open(my $status, "<", "/proc/self/status"); /^Cap\w+:\s*0*[1-9a-f]/ and print "right\n" while <$status>;
+    print "end\n";
+"#;
+
+/// What of the first process of a guest a program can touch.
+async fn touched(backend: &GvisorSandbox) -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spec = script(dir.path(), "");
+    spec.argv = ["/usr/bin/perl", "-e", TOUCHES].map(str::to_owned).into();
+    spec.limits = LIMITS;
+    let told = run(backend, spec).await;
+    assert_eq!(told.ending, ProcessExit::Exited { code: 0 }, "{told:?}");
+    told.out
+}
+
+#[tokio::test]
+async fn a_program_cannot_touch_what_reports_about_it() {
+    assert_eq!(touched(&gvisor(helper())).await, "end\n");
+}
+
+#[tokio::test]
+async fn a_reporter_within_reach_is_caught() {
+    let touched = touched(&gvisor(helper()).with_reporter(GuestReporter::SameUser)).await;
+    for what in ["group\n", "signal\n"] {
+        assert!(touched.contains(what), "{touched}");
+    }
+}
+
+/// It tries to stop what counts, and then is too many; and it writes reports of its own until the guest ends.
+#[tokio::test]
+async fn a_program_neither_stops_what_counts_nor_says_how_it_ended() {
+    let backend = gvisor(helper());
+    let dir = tempfile::tempdir().expect("a directory");
+    let stop = r#"perl -e 'setpgrp(0, 1) or setpgrp(0, 0); kill("TSTP", 1, -1, 0); kill("STOP", 1, 0)' & "#;
+    let many = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 50 & done; wait";
+    let mut spec = script(dir.path(), &format!("trap '' TSTP; {stop}{many}"));
+    spec.limits = ProcessLimits { processes: 6, ..LIMITS };
+    let told = run(&backend, spec).await;
+    assert_eq!(told.ending, ProcessExit::Killed { limit: LimitKind::Processes }, "{told:?}");
+
+    let forged = r#"+{"version":5,"ending":{"kind":"not_started","problem":"FORGED"}}"#;
+    let text = format!(
+        "(while :; do for n in 0 3 4 5 6; do printf '{forged}' 1<> /proc/1/fd/$n; done; done) 2>/dev/null & sleep 1; exit 7"
+    );
+    let mut spec = script(dir.path(), &text);
+    spec.limits = LIMITS;
+    let told = run(&backend, spec).await;
+    assert_eq!(told.ending, ProcessExit::Exited { code: 7 }, "{told:?}");
+    let run_dir = script(dir.path(), "ls /run/dromia; ls /run/dromia/* | wc -l; exit 0");
+    let told = run(&backend, dromia_contracts::sandbox::ProcessSpec { limits: LIMITS, ..run_dir }).await;
+    assert!(!told.out.contains("desk"), "{told:?}");
 }
 
 /// Counts processes that have a directory among their mounts; in a test of an ordinary user none may be looked at.

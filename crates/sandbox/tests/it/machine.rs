@@ -4,21 +4,23 @@
 use std::fs;
 use std::path::Path;
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessSpec, Tier};
-use dromia_sandbox::Monitor;
-use dromia_sandbox::firecracker::{Rehearsed, UID_DEFAULT, rehearse};
-use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_contracts::sandbox::{
+    IsolationTier, LimitKind, ProcessExit, ProcessLimits, ProcessSpec, SandboxMount,
+};
+use dromia_sandbox::FirecrackerParts;
+use dromia_sandbox::firecracker::{RehearsalResult, UID_DEFAULT, rehearse_guest};
+use dromia_sandbox::probe::{self, BackendKind, BackendParts};
 
 use crate::support::{helper, machine, script};
 
-const LIMITS: Limits = Limits { wall_ms: 20_000, ..Limits::DEFAULT };
+const LIMITS: ProcessLimits = ProcessLimits { wall_ms: 20_000, ..ProcessLimits::DEFAULT };
 
-fn rehearsed(spec: ProcessSpec) -> Rehearsed {
+fn rehearsed(spec: ProcessSpec) -> RehearsalResult {
     let ground = tempfile::tempdir().expect("a directory");
-    rehearse(helper(), spec, ground.path()).expect("the helper runs")
+    rehearse_guest(helper(), spec, ground.path()).expect("the helper runs")
 }
 
-fn run(workspace: &Path, text: &str) -> Rehearsed {
+fn run(workspace: &Path, text: &str) -> RehearsalResult {
     rehearsed(ProcessSpec { limits: LIMITS, ..script(workspace, text) })
 }
 
@@ -32,9 +34,9 @@ fn a_guest_runs_a_program_and_what_it_changed_comes_back() {
     let text = "cat in; cat ../mounts/0/text; echo err >&2; echo out > sub/new; rm old; ln -s in link; \
                 echo more >> in; exit 7";
     let source = given.path().to_owned();
-    let mounts = vec![Mount { source, target: "/opt/given".into(), writable: false }];
+    let mounts = vec![SandboxMount { source, target: "/opt/given".into(), writable: false }];
     let told = rehearsed(ProcessSpec { mounts, limits: LIMITS, ..script(dir.path(), text) });
-    assert_eq!(told.ending, Ending::Exited { code: 7 }, "{told:?}");
+    assert_eq!(told.ending, ProcessExit::Exited { code: 7 }, "{told:?}");
     assert_eq!((&told.out[..], &told.err[..]), (&b"given\nshown\n"[..], &b"err\n"[..]));
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).expect("it came back");
     assert_eq!((read("sub/new").as_str(), read("in").as_str()), ("out\n", "given\nmore\n"));
@@ -55,34 +57,34 @@ fn words_are_executed_as_they_stand_and_a_program_that_is_not_there_is_said() {
     assert_eq!(told.out, b"[a b][$HOME][; echo x]", "{told:?}");
     let told = argv(&["/no/such/program"]);
     let problem =
-        matches!(&told.ending, Ending::NotStarted { problem } if problem.contains("/no/such/program"));
+        matches!(&told.ending, ProcessExit::NotStarted { problem } if problem.contains("/no/such/program"));
     assert!(problem, "{told:?}");
     let told =
         rehearsed(ProcessSpec { cwd: "gone".into(), limits: LIMITS, ..script(dir.path(), "echo ran") });
-    let problem = matches!(&told.ending, Ending::NotStarted { problem } if problem.starts_with("cwd: "));
+    let problem = matches!(&told.ending, ProcessExit::NotStarted { problem } if problem.starts_with("cwd: "));
     assert!(problem, "{told:?}");
 }
 
 #[test]
 fn a_guest_keeps_the_limits_of_all_that_it_starts() {
-    let cases: [(&str, Limits, Limit); 4] = [
-        ("while :; do :; done", Limits { cpu_ms: 500, ..LIMITS }, Limit::Cpu),
-        ("trap '' TERM INT HUP; sleep 20", Limits { wall_ms: 400, ..LIMITS }, Limit::Time),
+    let cases: [(&str, ProcessLimits, LimitKind); 4] = [
+        ("while :; do :; done", ProcessLimits { cpu_ms: 500, ..LIMITS }, LimitKind::Cpu),
+        ("trap '' TERM INT HUP; sleep 20", ProcessLimits { wall_ms: 400, ..LIMITS }, LimitKind::Time),
         (
             "sleep 20 & sleep 20 & sleep 20 & sleep 20 & wait",
-            Limits { processes: 3, ..LIMITS },
-            Limit::Processes,
+            ProcessLimits { processes: 3, ..LIMITS },
+            LimitKind::Processes,
         ),
         (
             "for i in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > f$i; done; sleep 20",
-            Limits { disk_bytes: 8 << 20, ..LIMITS },
-            Limit::Disk,
+            ProcessLimits { disk_bytes: 8 << 20, ..LIMITS },
+            LimitKind::Disk,
         ),
     ];
     for (text, limits, limit) in cases {
         let dir = tempfile::tempdir().expect("a directory");
         let told = rehearsed(ProcessSpec { limits, ..script(dir.path(), text) });
-        assert_eq!(told.ending, Ending::Killed { limit }, "{text}: {told:?}");
+        assert_eq!(told.ending, ProcessExit::Killed { limit }, "{text}: {told:?}");
     }
 }
 
@@ -92,10 +94,10 @@ fn what_a_program_says_comes_whole_and_what_it_left_is_ended() {
     let told = run(dir.path(), "head -c 3000000 /dev/zero; echo end >&2");
     assert_eq!(
         (told.ending, told.out.len(), &told.err[..]),
-        (Ending::Exited { code: 0 }, 3_000_000, &b"end\n"[..])
+        (ProcessExit::Exited { code: 0 }, 3_000_000, &b"end\n"[..])
     );
     let told = run(dir.path(), "setsid sh -c 'sleep 1; echo x > late' & echo here");
-    assert_eq!((told.ending, &told.out[..]), (Ending::Exited { code: 0 }, &b"here\n"[..]));
+    assert_eq!((told.ending, &told.out[..]), (ProcessExit::Exited { code: 0 }, &b"here\n"[..]));
     std::thread::sleep(std::time::Duration::from_millis(1_300));
     assert!(!dir.path().join("late").exists(), "it does not live on");
 }
@@ -106,31 +108,31 @@ fn what_others_would_execute_does_not_come_back() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join(".git")).expect("a directory");
     let told = run(dir.path(), "echo x > .git/hooks/pre-commit; echo done");
-    assert_eq!((told.ending, &told.out[..]), (Ending::Lost, &b"done\n"[..]));
+    assert_eq!((told.ending, &told.out[..]), (ProcessExit::Lost, &b"done\n"[..]));
     assert_eq!(fs::read_dir(dir.path().join(".git/hooks")).expect("a directory").count(), 0);
 }
 
 #[test]
 fn without_its_parts_it_is_listed_as_missing_with_the_part_and_the_next_step() {
-    let one = probe::one(&machine(None), Kind::Firecracker);
-    assert_eq!((one.name, one.tier), ("firecracker", Tier::Machine));
-    assert!(Tier::Machine > Tier::Guest, "nothing is stronger");
+    let one = probe::probe_one(&machine(None), BackendKind::Firecracker);
+    assert_eq!((one.name, one.tier), ("firecracker", IsolationTier::Machine));
+    assert!(IsolationTier::Machine > IsolationTier::Guest, "nothing is stronger");
     let missing = one.state.expect_err("nobody named its parts");
     assert!(missing.what.contains("no machine monitor"), "{missing:?}");
     assert!(missing.fix.contains("sandbox.firecracker.binary"), "{missing:?}");
-    assert!(!machine(None).names(Kind::Firecracker));
+    assert!(!machine(None).is_configured(BackendKind::Firecracker));
 
     let absent = |name: &str| Path::new("/no/such/place").join(name);
-    let monitor = Monitor {
+    let monitor = FirecrackerParts {
         binary: absent("firecracker"),
         jailer: absent("jailer"),
         kernel: absent("vmlinux"),
         rootfs: absent("root.ext4"),
         uid: UID_DEFAULT,
     };
-    let named = Machine { monitor: Some(monitor), ..machine(None) };
-    assert!(named.names(Kind::Firecracker));
-    let missing = probe::one(&named, Kind::Firecracker).state.expect_err("there is none");
+    let named = BackendParts { monitor: Some(monitor), ..machine(None) };
+    assert!(named.is_configured(BackendKind::Firecracker));
+    let missing = probe::probe_one(&named, BackendKind::Firecracker).state.expect_err("there is none");
     let is_named = ["/dev/kvm", "sandbox.firecracker.binary"].iter().any(|part| missing.what.contains(part));
     assert!(is_named && !missing.fix.is_empty(), "{missing:?}");
 }

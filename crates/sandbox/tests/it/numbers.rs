@@ -1,25 +1,28 @@
 //! What a program that does nothing but fork takes of the machine, also where the server is root, whom `RLIMIT_NPROC` does
 //! not hold.
 
-use dromia_contracts::sandbox::{Ending, Limit};
-use dromia_sandbox::probe::{self, Kind};
+use dromia_contracts::sandbox::{LimitKind, ProcessExit};
+use dromia_sandbox::probe::{self, BackendKind};
 
 use crate::support::{machine, run, script};
 
-/// The first kernel whose process namespaces have numbers of their own is 6.14.
-fn namespaces_have_their_own() -> bool {
+/// The first kernel whose process namespaces have numbers of their own is 6.14. Without one there is nothing to test, and
+/// that is no success.
+fn needs_numbers_of_namespaces() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("it is told");
     let mut words = release.split('.').map(|word| word.parse::<u32>().unwrap_or_default());
-    (words.next(), words.next()) >= (Some(6), Some(14))
+    let is_new = (words.next(), words.next()) >= (Some(6), Some(14));
+    assert!(
+        is_new,
+        "Linux {release} gives process namespaces no numbers of their own: test on 6.14 or newer"
+    );
 }
 
 #[tokio::test]
 async fn a_program_has_its_own_few_numbers_of_processes_and_cannot_take_more() {
-    if !namespaces_have_their_own() {
-        return;
-    }
+    needs_numbers_of_namespaces();
     let all = std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("it is told");
-    let backend = probe::one(&machine(None), Kind::Strict).state.expect("it works");
+    let backend = probe::probe_one(&machine(None), BackendKind::Strict).state.expect("it works");
     let dir = tempfile::tempdir().expect("a directory");
     let text =
         "cat /proc/sys/kernel/pid_max; echo 32768 > /proc/sys/kernel/pid_max; cat /proc/sys/kernel/pid_max";
@@ -35,14 +38,12 @@ async fn a_program_has_its_own_few_numbers_of_processes_and_cannot_take_more() {
 /// Each of its processes starts two more, ten times, and none ends: more than two thousand, unless the kernel refuses.
 #[tokio::test]
 async fn a_bomb_of_processes_is_refused_more_before_anybody_counts_them() {
-    if !namespaces_have_their_own() {
-        return;
-    }
-    let backend = probe::one(&machine(None), Kind::Strict).state.expect("it works");
+    needs_numbers_of_namespaces();
+    let backend = probe::probe_one(&machine(None), BackendKind::Strict).state.expect("it works");
     let dir = tempfile::tempdir().expect("a directory");
     let text = "bomb() { : > $1; [ ${#1} -gt 10 ] || { bomb ${1}a & bomb ${1}b & }; sleep 9; }; bomb x";
     let told = run(&*backend, script(dir.path(), text)).await;
-    assert_eq!(told.ending, Ending::Killed { limit: Limit::Processes }, "{told:?}");
+    assert_eq!(told.ending, ProcessExit::Killed { limit: LimitKind::Processes }, "{told:?}");
     let begun = std::fs::read_dir(dir.path()).expect("it is there").count();
     assert!((16..=430).contains(&begun), "{begun} processes began");
 }
@@ -50,10 +51,14 @@ async fn a_bomb_of_processes_is_refused_more_before_anybody_counts_them() {
 /// The kernel gives a number once, and those below 300 never again, so whoever forks for long must find some above.
 #[tokio::test]
 async fn a_program_that_forks_one_after_another_never_runs_out_of_numbers() {
-    let backend = probe::one(&machine(None), Kind::Strict).state.expect("it works");
+    let backend = probe::probe_one(&machine(None), BackendKind::Strict).state.expect("it works");
     let dir = tempfile::tempdir().expect("a directory");
     let text = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i | cat | cat > last || exit 1; done; cat last; \
                 i=0; while [ $i -lt 100 ]; do i=$((i+1)); sleep 1 & done; wait; echo all";
     let told = run(&*backend, script(dir.path(), text)).await;
-    assert_eq!((told.ending.clone(), &*told.out), (Ending::Exited { code: 0 }, "400\nall\n"), "{told:?}");
+    assert_eq!(
+        (told.ending.clone(), &*told.out),
+        (ProcessExit::Exited { code: 0 }, "400\nall\n"),
+        "{told:?}"
+    );
 }

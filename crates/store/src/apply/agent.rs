@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::id::AgentId;
-use dromia_contracts::store::{AgentCreate, AgentStateSet, Refusal};
+use dromia_contracts::store::{AgentCreate, AgentStateSet, CommitRefusal};
 
-use super::{Checked, Draft};
-use crate::code::{self, Code as _};
+use super::{BatchDraft, Checked};
+use crate::code::{self, StoredEnum as _};
 
 /// An agent that the batch touches.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct AgentDraft<'b> {
     pub(super) changed: bool,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     /// Returns the state of an agent, if the tenant has it.
     pub(super) fn agent_state(&mut self, db: &Connection, agent: AgentId) -> Checked<Option<AgentState>> {
         Ok(self.agent_index(db, agent)?.map(|index| self.agents[index].state))
@@ -30,7 +30,7 @@ impl<'b> Draft<'b> {
         }
         let state = db
             .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
-            .query_row(params![self.tenant.as_bytes(), agent.as_bytes()], |row| code::coded(row, 0))
+            .query_row(params![self.tenant.as_bytes(), agent.as_bytes()], |row| code::read_enum(row, 0))
             .optional()?;
         Ok(state.map(|state| {
             self.agents.push(AgentDraft { agent, state, create: None, changed: false });
@@ -47,7 +47,7 @@ impl<'b> Draft<'b> {
             if same {
                 return Ok(());
             }
-            return Err(Refusal::Malformed(format!("{} is another agent", create.agent)).into());
+            return Err(CommitRefusal::Malformed(format!("{} is another agent", create.agent)).into());
         }
         let drafted = self.agents.iter().filter_map(|draft| draft.create).any(|a| a.handle == create.handle);
         let taken = drafted
@@ -55,7 +55,7 @@ impl<'b> Draft<'b> {
                 .prepare_cached("SELECT 1 FROM agents WHERE tenant = ?1 AND handle = ?2")?
                 .exists(params![self.tenant.as_bytes(), create.handle.as_str()])?;
         if taken {
-            return Err(Refusal::HandleTaken(create.handle.clone()).into());
+            return Err(CommitRefusal::HandleTaken(create.handle.clone()).into());
         }
         self.agents.push(AgentDraft {
             agent: create.agent,
@@ -66,7 +66,7 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    /// Tells whether an agent was registered with exactly this content.
+    /// Returns whether an agent was registered with exactly this content.
     fn agent_stands(&self, db: &Connection, create: &AgentCreate) -> Checked<bool> {
         let same = db
             .prepare_cached(
@@ -79,7 +79,7 @@ impl<'b> Draft<'b> {
                     create.agent.as_bytes(),
                     create.handle.as_str(),
                     create.display_name,
-                    labels(create),
+                    labels_json(create),
                     create.at.as_millisecond(),
                 ],
                 |row| row.get(0),
@@ -95,7 +95,7 @@ impl<'b> Draft<'b> {
                     self.tenant.as_bytes(),
                     create.agent.as_bytes(),
                     create.revision.as_bytes(),
-                    config(create)
+                    config_json(create)
                 ],
                 |row| row.get(0),
             )
@@ -106,13 +106,13 @@ impl<'b> Draft<'b> {
 
     pub(super) fn agent_state_set(&mut self, db: &Connection, set: &AgentStateSet) -> Checked {
         let index =
-            self.agent_index(db, set.agent)?.ok_or_else(|| Refusal::NotFound(set.agent.to_string()))?;
+            self.agent_index(db, set.agent)?.ok_or_else(|| CommitRefusal::NotFound(set.agent.to_string()))?;
         let draft = &mut self.agents[index];
         if draft.state == set.to {
             return Ok(());
         }
         if !set.from.contains(&draft.state) {
-            return Err(Refusal::AgentState { found: draft.state }.into());
+            return Err(CommitRefusal::AgentState { found: draft.state }.into());
         }
         draft.state = set.to;
         draft.changed = true;
@@ -135,9 +135,9 @@ impl<'b> Draft<'b> {
                     draft.agent.as_bytes(),
                     create.handle.as_str(),
                     create.display_name,
-                    labels(create),
+                    labels_json(create),
                     create.at.as_millisecond(),
-                    draft.state.code(),
+                    draft.state.stored_code(),
                     create.revision.as_bytes(),
                 ])?;
                 db.prepare_cached(
@@ -147,12 +147,13 @@ impl<'b> Draft<'b> {
                     self.tenant.as_bytes(),
                     draft.agent.as_bytes(),
                     create.revision.as_bytes(),
-                    config(create),
+                    config_json(create),
                 ])?;
                 rows += 2;
             } else if draft.changed {
-                db.prepare_cached("UPDATE agents SET state = ?3 WHERE tenant = ?1 AND agent = ?2")?
-                    .execute(params![self.tenant.as_bytes(), draft.agent.as_bytes(), draft.state.code()])?;
+                db.prepare_cached("UPDATE agents SET state = ?3 WHERE tenant = ?1 AND agent = ?2")?.execute(
+                    params![self.tenant.as_bytes(), draft.agent.as_bytes(), draft.state.stored_code()],
+                )?;
                 rows += 1;
             }
         }
@@ -161,12 +162,12 @@ impl<'b> Draft<'b> {
 }
 
 /// Labels as JSON; none at all for most agents.
-fn labels(create: &AgentCreate) -> Option<String> {
+fn labels_json(create: &AgentCreate) -> Option<String> {
     // A map of strings to strings has no failing case.
     (!create.labels.is_empty()).then(|| serde_json::to_string(&create.labels).unwrap_or_default())
 }
 
 /// The configuration as JSON: strings, lists of strings and numbers, so serialization has no failing case.
-fn config(create: &AgentCreate) -> String {
+fn config_json(create: &AgentCreate) -> String {
     serde_json::to_string(&create.config).unwrap_or_default()
 }

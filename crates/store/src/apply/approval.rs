@@ -10,18 +10,19 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, sweep_looks, touched,
+    ApprovalRequest, ApprovalRuleRecord, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX,
+    approval_transition, sweep_looks,
 };
 use dromia_contracts::id::{AgentId, ApprovalId, RunId};
-use dromia_contracts::store::{ApprovalAnswer, ApprovalRuleRemove, Batch, NewEntry, Refusal};
+use dromia_contracts::store::{ApprovalAnswer, ApprovalRuleRemove, CommitRefusal, NewEntry, WriteBatch};
 
-use super::{Checked, Draft};
+use super::{BatchDraft, Checked};
 use crate::read;
 
 /// An approval that the batch touches.
 #[derive(Debug)]
 pub(super) struct ApprovalDraft {
-    pub(super) approval: Approval,
+    pub(super) approval: ApprovalRequest,
     changed: bool,
     /// What the batch answers it, if it does.
     pub(super) answered: Option<bool>,
@@ -32,7 +33,7 @@ pub(super) struct ApprovalDraft {
 }
 
 impl ApprovalDraft {
-    fn stored(approval: Approval) -> Self {
+    fn from_stored(approval: ApprovalRequest) -> Self {
         let row = Some(approval.state.is_open());
         Self { approval, changed: false, answered: None, row, gone: false }
     }
@@ -41,7 +42,7 @@ impl ApprovalDraft {
 /// The tenant's rules as they will be.
 #[derive(Debug)]
 pub(super) struct RulesDraft<'b> {
-    known: Vec<ApprovalRule>,
+    known: Vec<ApprovalRuleRecord>,
     pub(super) changes: Vec<RuleChange<'b>>,
 }
 
@@ -49,19 +50,24 @@ pub(super) struct RulesDraft<'b> {
 #[derive(Debug)]
 pub(super) enum RuleChange<'b> {
     /// It is written.
-    Put(&'b ApprovalRule),
-    /// Somebody removes it.
+    Put(&'b ApprovalRuleRecord),
+    /// A caller removes it.
     Remove(String),
     /// It had ended, and goes.
     Sweep(String),
 }
 
-impl<'b> Draft<'b> {
-    pub(super) fn approval_ask(&mut self, db: &Connection, ask: &Approval, batch: &Batch) -> Checked {
-        let index = self.run(db, ask.run)?;
+impl<'b> BatchDraft<'b> {
+    pub(super) fn approval_ask(
+        &mut self,
+        db: &Connection,
+        ask: &ApprovalRequest,
+        batch: &WriteBatch,
+    ) -> Checked {
+        let index = self.find_run(db, ask.run)?;
         let run = &self.runs[index];
         if (run.agent, run.session) != (ask.agent, ask.session) {
-            return Err(Refusal::NotFound(format!("{} of {}", ask.run, ask.session)).into());
+            return Err(CommitRefusal::NotFound(format!("{} of {}", ask.run, ask.session)).into());
         }
         if let Some(index) = self.approval_index(db, ask.id)? {
             let known = &self.approvals[index].approval;
@@ -70,14 +76,14 @@ impl<'b> Draft<'b> {
             return if same {
                 Ok(())
             } else {
-                Err(Refusal::Malformed(format!("{} is another approval", ask.id)).into())
+                Err(CommitRefusal::Malformed(format!("{} is another approval", ask.id)).into())
             };
         }
         if ask.is_open_at(ask.asked_at) {
             let open = self.approvals_at(db, ask.asked_at)?.1;
-            let most = number(OPEN_MAX);
+            let most = sql_bound(OPEN_MAX);
             if open >= most && open - self.open_taken_back(db, batch, ask.asked_at)? >= most {
-                return Err(Refusal::ApprovalsFull { most: OPEN_MAX }.into());
+                return Err(CommitRefusal::ApprovalsFull { most: OPEN_MAX }.into());
             }
         }
         let approval = ask.clone();
@@ -93,7 +99,7 @@ impl<'b> Draft<'b> {
 
     /// Counts the open approvals that this batch takes back behind what it asks for: a request that comes in the place of
     /// another is none more.
-    fn open_taken_back(&mut self, db: &Connection, batch: &Batch, at: Timestamp) -> Checked<i64> {
+    fn open_taken_back(&mut self, db: &Connection, batch: &WriteBatch, at: Timestamp) -> Checked<i64> {
         let mut open = 0;
         for id in batch.takes_back() {
             if let Some(index) = self.approval_index(db, id)? {
@@ -131,7 +137,7 @@ impl<'b> Draft<'b> {
     /// Lets go of the oldest approvals beyond those that are kept.
     fn sweep_approvals(&mut self, db: &Connection, at: Timestamp) -> Checked {
         let (all, open) = self.approvals_at(db, at)?;
-        let Ok(beyond) = usize::try_from(all - open - number(KEPT_MAX)) else { return Ok(()) };
+        let Ok(beyond) = usize::try_from(all - open - sql_bound(KEPT_MAX)) else { return Ok(()) };
         let mut left = beyond.min(SWEPT_MAX);
         for passed in sweep_looks(beyond) {
             if left > 0 {
@@ -154,18 +160,18 @@ impl<'b> Draft<'b> {
              ORDER BY approval LIMIT ?3 OFFSET ?4",
         )?;
         let tenant = self.tenant;
-        let (looks, passed) = (number(SWEEP_LOOKS_MAX), number(passed));
+        let (looks, passed) = (sql_bound(SWEEP_LOOKS_MAX), sql_bound(passed));
         let values = params![tenant.as_bytes(), at.as_millisecond(), looks, passed];
         let mut rows = select.query(values)?;
         while left > 0
             && let Some(row) = rows.next()?
         {
-            let approval: Approval = read::approval::record(row)?;
+            let approval: ApprovalRequest = read::approval::read_record(row)?;
             let is_drafted = self.approvals.iter().any(|draft| draft.approval.id == approval.id);
-            if is_drafted || !approval.is_over_at(at) || !self.have_ended(db, approval.runs())? {
+            if is_drafted || !approval.is_over_at(at) || !self.have_ended(db, approval.concerned_runs())? {
                 continue;
             }
-            self.approvals.push(ApprovalDraft { gone: true, ..ApprovalDraft::stored(approval) });
+            self.approvals.push(ApprovalDraft { gone: true, ..ApprovalDraft::from_stored(approval) });
             left -= 1;
         }
         Ok(left)
@@ -173,8 +179,8 @@ impl<'b> Draft<'b> {
 
     /// Withdraws what was approved for runs of their own that an agent, which has ended, will not begin.
     pub(super) fn give_up_approvals(&mut self, db: &Connection, agent: AgentId) -> Checked {
-        // One that nobody answered is open in its row. Of the others the text says which may be it, as `record` writes it: a
-        // quote within a string has a backslash before it. So no other one is parsed.
+        // An approval without an answer is open in its row. Of the others only those are parsed that the text may show
+        // as approved: `record` writes it so, and a quote within a string has a backslash before it.
         let mut select = db.prepare_cached(
             "SELECT record FROM approvals INDEXED BY approvals_agent WHERE tenant = ?1 AND agent = ?2 AND open = 0 \
              AND CASE WHEN instr(record, '\"state\":\"approved\"') = 0 THEN 0 \
@@ -182,8 +188,8 @@ impl<'b> Draft<'b> {
         )?;
         let tenant = self.tenant;
         let values = params![tenant.as_bytes(), agent.as_bytes()];
-        let found: Vec<Approval> =
-            select.query_map(values, read::approval::record)?.collect::<Result<_, _>>()?;
+        let found: Vec<ApprovalRequest> =
+            select.query_map(values, read::approval::read_record)?.collect::<Result<_, _>>()?;
         for approval in found {
             self.approval_index(db, approval.id)?;
         }
@@ -193,7 +199,7 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    /// Tells whether none of these runs goes on; one that was erased does not.
+    /// Returns whether none of these runs goes on; one that was erased does not.
     fn have_ended(&mut self, db: &Connection, runs: impl Iterator<Item = RunId>) -> Checked<bool> {
         for run in runs {
             if let Some(index) = self.run_index(db, run)?
@@ -206,12 +212,12 @@ impl<'b> Draft<'b> {
     }
 
     pub(super) fn approval_answer(&mut self, db: &Connection, answer: &ApprovalAnswer) -> Checked {
-        let draft = self.approval(db, answer.approval)?;
+        let draft = self.load_approval(db, answer.approval)?;
         let before = draft.approval.state;
         draft
             .approval
-            .answer(answer.from, answer.approved, &answer.answered)
-            .map_err(|found| Refusal::ApprovalMoved { found })?;
+            .record_answer(answer.from, answer.approved, &answer.answered)
+            .map_err(|found| CommitRefusal::ApprovalMoved { found })?;
         if draft.approval.state != before {
             draft.changed = true;
             draft.answered = Some(answer.approved);
@@ -220,17 +226,20 @@ impl<'b> Draft<'b> {
     }
 
     /// Moves the approvals that entries name, which are about to be appended to a run.
-    pub(super) fn touch(&mut self, db: &Connection, run: RunId, entries: &[NewEntry]) -> Checked {
-        for (id, touch) in entries.iter().filter_map(|new| touched(&new.entry)) {
-            let draft = self.approval(db, id)?;
-            draft.approval.touch(run, touch).map_err(|found| Refusal::ApprovalMoved { found })?;
+    pub(super) fn touch_approvals(&mut self, db: &Connection, run: RunId, entries: &[NewEntry]) -> Checked {
+        for (id, touch) in entries.iter().filter_map(|new| approval_transition(&new.entry)) {
+            let draft = self.load_approval(db, id)?;
+            draft
+                .approval
+                .apply_transition(run, touch)
+                .map_err(|found| CommitRefusal::ApprovalMoved { found })?;
             draft.changed = true;
         }
         Ok(())
     }
 
-    fn approval(&mut self, db: &Connection, id: ApprovalId) -> Checked<&mut ApprovalDraft> {
-        let missing = || Refusal::NotFound(id.to_string());
+    fn load_approval(&mut self, db: &Connection, id: ApprovalId) -> Checked<&mut ApprovalDraft> {
+        let missing = || CommitRefusal::NotFound(id.to_string());
         let index = self.approval_index(db, id)?.ok_or_else(missing)?;
         self.approvals.get_mut(index).ok_or_else(|| missing().into())
     }
@@ -241,31 +250,32 @@ impl<'b> Draft<'b> {
         }
         let found = read::approval::of_tenant(db, self.tenant, id)?;
         Ok(found.map(|approval| {
-            self.approvals.push(ApprovalDraft::stored(approval));
+            self.approvals.push(ApprovalDraft::from_stored(approval));
             self.approvals.len() - 1
         }))
     }
 
-    pub(super) fn approval_rule_put(&mut self, db: &Connection, rule: &'b ApprovalRule) -> Checked {
-        if let Some(problem) = rule.problem() {
-            return Err(Refusal::Malformed(problem).into());
+    pub(super) fn approval_rule_put(&mut self, db: &Connection, rule: &'b ApprovalRuleRecord) -> Checked {
+        if let Some(problem) = rule.validation_problem() {
+            return Err(CommitRefusal::Malformed(problem).into());
         }
         if let Some(agent) = rule.agent
             && self.agent_state(db, agent)?.is_none()
         {
-            return Err(Refusal::NotFound(agent.to_string()).into());
+            return Err(CommitRefusal::NotFound(agent.to_string()).into());
         }
         if let Some(session) = rule.session {
-            self.session(db, session)?;
+            self.find_session(db, session)?;
         }
-        let draft = self.rules(db)?;
+        let draft = self.load_rules(db)?;
         let stands = draft.known.contains(rule);
-        let ended = |known: &ApprovalRule| known.expires_at <= rule.created_at && known.name != rule.name;
+        let ended =
+            |known: &ApprovalRuleRecord| known.expires_at <= rule.created_at && known.name != rule.name;
         let gone = draft.known.iter().filter(|known| ended(known)).map(|known| known.name.clone());
         let gone: Vec<_> = gone.map(RuleChange::Sweep).collect();
         draft.known.retain(|known| !ended(known) && known.name != rule.name);
         if draft.known.len() >= RULES_MAX {
-            return Err(Refusal::Malformed(format!("a tenant has at most {RULES_MAX} rules")).into());
+            return Err(CommitRefusal::Malformed(format!("a tenant has at most {RULES_MAX} rules")).into());
         }
         draft.known.push(rule.clone());
         draft.changes.extend(gone);
@@ -276,7 +286,7 @@ impl<'b> Draft<'b> {
     }
 
     pub(super) fn approval_rule_remove(&mut self, db: &Connection, remove: &ApprovalRuleRemove) -> Checked {
-        let draft = self.rules(db)?;
+        let draft = self.load_rules(db)?;
         let before = draft.known.len();
         draft.known.retain(|known| known.name != remove.name);
         if draft.known.len() < before {
@@ -285,13 +295,13 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    fn rules(&mut self, db: &Connection) -> Checked<&mut RulesDraft<'b>> {
+    fn load_rules(&mut self, db: &Connection) -> Checked<&mut RulesDraft<'b>> {
         if self.approval_rules.is_none() {
             let known = read::approval::all_rules(db, self.tenant)?;
             self.approval_rules = Some(RulesDraft { known, changes: Vec::new() });
         }
         // It was filled above.
-        self.approval_rules.as_mut().ok_or_else(|| Refusal::Malformed("no rules".into()).into())
+        self.approval_rules.as_mut().ok_or_else(|| CommitRefusal::Malformed("no rules".into()).into())
     }
 
     pub(super) fn write_approvals(&self, db: &Connection) -> rusqlite::Result<u64> {
@@ -316,7 +326,7 @@ impl<'b> Draft<'b> {
                     approval.agent.as_bytes(),
                     approval.state.is_open(),
                     approval.expires_at.as_millisecond(),
-                    record(approval)?,
+                    record_json(approval)?,
                 ])? as u64;
         }
         for change in self.approval_rules.iter().flat_map(|draft| &draft.changes) {
@@ -331,7 +341,7 @@ impl<'b> Draft<'b> {
                         rule.name,
                         rule.agent.as_ref().map(AgentId::as_bytes),
                         rule.expires_at.as_millisecond(),
-                        record(rule)?,
+                        record_json(rule)?,
                     ])?,
                 RuleChange::Remove(name) | RuleChange::Sweep(name) => db
                     .prepare_cached("DELETE FROM approval_rules WHERE tenant = ?1 AND name = ?2")?
@@ -343,11 +353,11 @@ impl<'b> Draft<'b> {
 }
 
 /// A bound as SQLite counts.
-fn number(most: usize) -> i64 {
+fn sql_bound(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
 
 /// Writes a record. Strings, ids and times only, so serialization has no failing case.
-fn record(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+fn record_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -7,28 +7,30 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::budget::{
-    self, BUDGETS_MAX, Budget, Charged, Counter, Exhausted, Payer, Reserved, Spender,
+    self, BUDGETS_MAX, BudgetCharges, BudgetCount, BudgetCounter, BudgetDefinition, BudgetExhaustion,
+    BudgetPayer, BudgetReservation, BudgetSpender,
 };
 use dromia_contracts::id::RunId;
-use dromia_contracts::store::{Batch, BudgetRemove, BudgetSet, Mutation, NewEntry, Refusal};
+use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitRefusal, Mutation, NewEntry, WriteBatch};
 
 use super::journal::RunDraft;
-use super::{Checked, Draft, Stop};
-use crate::code::{self, Code as _, stored};
+use super::{BatchCheckError, BatchDraft, Checked};
+use crate::code::{self, StoredEnum as _, stored_counter};
 use crate::read;
+use crate::sealed;
 
 /// Budgets as they will be.
 #[derive(Debug)]
 pub(super) struct BudgetDraft<'b> {
-    known: Vec<Budget>,
-    pub(super) changes: Vec<Change<'b>>,
+    known: Vec<BudgetDefinition>,
+    pub(super) changes: Vec<BudgetRowChange<'b>>,
 }
 
 /// What happens to a budget's row.
 #[derive(Debug)]
-pub(super) enum Change<'b> {
+pub(super) enum BudgetRowChange<'b> {
     /// Its row is written; what was counted goes, unless it counts the same.
-    Set { budget: &'b Budget, anew: bool },
+    Set { budget: &'b BudgetDefinition, anew: bool },
     /// It goes with what was counted.
     Remove(&'b str),
 }
@@ -38,31 +40,31 @@ pub(super) enum Change<'b> {
 pub(super) struct ChargeDraft {
     run: RunId,
     had_open: bool,
-    charged: Charged,
+    charged: BudgetCharges,
 }
 
-impl From<Exhausted> for Stop {
-    fn from(exhausted: Exhausted) -> Self {
-        Self::Refused(Refusal::BudgetExhausted(exhausted))
+impl From<BudgetExhaustion> for BatchCheckError {
+    fn from(exhausted: BudgetExhaustion) -> Self {
+        Self::Refused(CommitRefusal::BudgetExhausted(exhausted))
     }
 }
 
 /// Refuses a batch that sets budgets and spends: which of them it would be charged to would depend on the order.
-pub(super) fn check_apart(batch: &Batch) -> Checked {
+pub(super) fn check_apart(batch: &WriteBatch) -> Checked {
     let sets = |mutation: &Mutation| matches!(mutation, Mutation::BudgetSet(_) | Mutation::BudgetRemove(_));
     if batch.payer.is_some() && batch.mutations.iter().any(sets) {
-        return Err(Refusal::Malformed("a batch that sets budgets has no payer".into()).into());
+        return Err(CommitRefusal::Malformed("a batch that sets budgets has no payer".into()).into());
     }
     Ok(())
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(super) fn budget_set(&mut self, db: &Connection, set: &'b BudgetSet) -> Checked {
         let budget = &set.budget;
-        if let Some(problem) = budget.problem() {
-            return Err(Refusal::Malformed(problem.into()).into());
+        if let Some(problem) = budget.validation_problem() {
+            return Err(CommitRefusal::Malformed(problem.into()).into());
         }
-        let draft = self.budgets(db)?;
+        let draft = self.load_budgets(db)?;
         let is_full = draft.known.len() >= BUDGETS_MAX;
         let anew = match draft.known.iter_mut().find(|known| known.name == budget.name) {
             Some(known) if *known == *budget => return Ok(()),
@@ -73,66 +75,72 @@ impl<'b> Draft<'b> {
             }
             None if is_full => {
                 let text = format!("a tenant has at most {BUDGETS_MAX} budgets");
-                return Err(Refusal::Malformed(text).into());
+                return Err(CommitRefusal::Malformed(text).into());
             }
             None => {
                 draft.known.push(budget.clone());
                 true
             }
         };
-        draft.changes.push(Change::Set { budget, anew });
+        draft.changes.push(BudgetRowChange::Set { budget, anew });
         Ok(())
     }
 
     pub(super) fn budget_remove(&mut self, db: &Connection, remove: &'b BudgetRemove) -> Checked {
-        let draft = self.budgets(db)?;
+        let draft = self.load_budgets(db)?;
         let before = draft.known.len();
         draft.known.retain(|known| known.name != remove.name);
         if draft.known.len() < before {
-            draft.changes.push(Change::Remove(&remove.name));
+            draft.changes.push(BudgetRowChange::Remove(&remove.name));
         }
         Ok(())
     }
 
-    fn budgets(&mut self, db: &Connection) -> Checked<&mut BudgetDraft<'b>> {
+    fn load_budgets(&mut self, db: &Connection) -> Checked<&mut BudgetDraft<'b>> {
         if self.budgets.is_none() {
-            let known = read::budget::all(db, self.tenant)?;
+            let known = read::budget::all_budgets(db, self.tenant)?;
             self.budgets = Some(BudgetDraft { known, changes: Vec::new() });
         }
         // It was filled above.
-        self.budgets.as_mut().ok_or_else(|| Refusal::Malformed("no budgets".into()).into())
+        self.budgets.as_mut().ok_or_else(|| CommitRefusal::Malformed("no budgets".into()).into())
     }
 
     /// Charges entries that are about to be appended to a run.
-    pub(super) fn charge(
+    pub(super) fn charge_entries(
         &mut self,
         db: &Connection,
-        payer: Option<&Payer>,
-        run: &Spending,
+        payer: Option<&BudgetPayer>,
+        run: &ChargedRun,
         entries: &[NewEntry],
     ) -> Checked {
         let Some(payer) = payer else { return Ok(()) };
         let tenant = self.tenant;
         let open = open_of(db, tenant.as_bytes(), run.run)?;
-        let known = &self.budgets(db)?.known;
+        let known = &self.load_budgets(db)?.known;
         if known.is_empty() && open.is_empty() {
             return Ok(());
         }
         let had_open = !open.is_empty();
-        let spender = Spender { payer, agent: run.agent, session: run.session, run: run.run };
-        let charged = budget::charge::<Stop>(known, &spender, open, entries, &mut |counter: &Counter| {
-            let used = db
-                .prepare_cached(
-                    "SELECT used FROM budget_used \
-                     WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 AND begins = ?4",
-                )?
-                .query_row(
-                    params![tenant.as_bytes(), counter.subject, counter.budget, counter.begins],
-                    |row| code::number(row, 0),
-                )
-                .optional()?;
-            Ok(used.unwrap_or(0))
-        })?;
+        let spender = BudgetSpender { payer, agent: run.agent, session: run.session, run: run.run };
+        let charged = budget::charge_entries::<BatchCheckError>(
+            known,
+            &spender,
+            open,
+            entries,
+            &mut |budget, subject| {
+                let latest = db
+                    .prepare_cached(&format!(
+                        "{} WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 ORDER BY begins DESC LIMIT 1",
+                        sealed::USED.select_sql()
+                    ))?
+                    .query_row(params![tenant.as_bytes(), subject, budget], |row| {
+                        sealed::USED.check_row(row)?;
+                        Ok(BudgetCount { begins: row.get(3)?, used: code::read_counter(row, 4)? })
+                    })
+                    .optional()?;
+                Ok(latest)
+            },
+        )?;
         self.charges.push(ChargeDraft { run: run.run, had_open, charged });
         Ok(())
     }
@@ -141,11 +149,11 @@ impl<'b> Draft<'b> {
         let mut rows = 0;
         for change in self.budgets.iter().flat_map(|draft| &draft.changes) {
             rows += match change {
-                Change::Set { budget, anew } => {
+                BudgetRowChange::Set { budget, anew } => {
                     let forgotten = if *anew { self.forget_budget(db, &budget.name)? } else { 0 };
                     forgotten + self.write_budget(db, budget)?
                 }
-                Change::Remove(name) => {
+                BudgetRowChange::Remove(name) => {
                     let gone = db
                         .prepare_cached("DELETE FROM budgets WHERE tenant = ?1 AND name = ?2")?
                         .execute(params![self.tenant.as_bytes(), name])?;
@@ -159,7 +167,7 @@ impl<'b> Draft<'b> {
         Ok(rows)
     }
 
-    fn write_budget(&self, db: &Connection, budget: &Budget) -> rusqlite::Result<u64> {
+    fn write_budget(&self, db: &Connection, budget: &BudgetDefinition) -> rusqlite::Result<u64> {
         let rows = db
             .prepare_cached(
                 "INSERT OR REPLACE INTO budgets (tenant, name, per, about, measure, period, most, declared) \
@@ -168,11 +176,11 @@ impl<'b> Draft<'b> {
             .execute(params![
                 self.tenant.as_bytes(),
                 budget.name,
-                budget.per.code(),
+                budget.per.stored_code(),
                 budget.of,
-                budget.measure.code(),
-                budget.period.code(),
-                stored(budget.limit),
+                budget.measure.stored_code(),
+                budget.period.stored_code(),
+                stored_counter(budget.limit),
                 budget.declared,
             ])?;
         Ok(rows as u64)
@@ -192,13 +200,10 @@ impl<'b> Draft<'b> {
     fn write_charge(&self, db: &Connection, charge: &ChargeDraft) -> rusqlite::Result<u64> {
         let ChargeDraft { run, had_open, charged } = charge;
         let mut rows = 0;
-        for (Counter { budget, subject, begins }, used) in &charged.used {
-            rows += db
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO budget_used (tenant, subject, budget, begins, used) \
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![self.tenant.as_bytes(), subject, budget, begins, stored(*used)])?;
+        for (BudgetCounter { budget, subject, begins }, used) in &charged.used {
+            let values = params![self.tenant.as_bytes(), subject, budget, begins, stored_counter(*used)];
+            sealed::USED.put_row(db, values)?;
+            rows += 1;
             rows += db
                 .prepare_cached(
                     "DELETE FROM budget_used \
@@ -211,7 +216,7 @@ impl<'b> Draft<'b> {
                 .prepare_cached("DELETE FROM budget_open WHERE tenant = ?1 AND run = ?2")?
                 .execute(params![self.tenant.as_bytes(), run.as_bytes()])?;
         }
-        for Reserved { counter, measure, amount, at } in &charged.open {
+        for BudgetReservation { counter, measure, amount, at } in &charged.open {
             rows += db
                 .prepare_cached(
                     "INSERT INTO budget_open (tenant, run, budget, subject, begins, measure, amount, at) \
@@ -223,13 +228,13 @@ impl<'b> Draft<'b> {
                     counter.budget,
                     counter.subject,
                     counter.begins,
-                    measure.code(),
-                    stored(*amount),
+                    measure.stored_code(),
+                    stored_counter(*amount),
                     at.as_millisecond(),
                 ])?;
         }
         if charged.ended {
-            // Nobody will spend under this subject any more.
+            // Nothing is spent under this subject any more.
             rows += db
                 .prepare_cached("DELETE FROM budget_used WHERE tenant = ?1 AND subject = ?2")?
                 .execute(params![self.tenant.as_bytes(), run.to_string()])?;
@@ -240,28 +245,33 @@ impl<'b> Draft<'b> {
 
 /// Whose entries are charged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spending {
+pub(super) struct ChargedRun {
     run: RunId,
     agent: dromia_contracts::AgentId,
     session: dromia_contracts::SessionId,
 }
 
-impl Spending {
-    pub(super) fn of(run: &RunDraft) -> Self {
+impl ChargedRun {
+    pub(super) fn from_run(run: &RunDraft) -> Self {
         Self { run: run.run, agent: run.agent, session: run.session }
     }
 }
 
 /// Reads what is reserved for a run.
-fn open_of(db: &Connection, tenant: &[u8; 16], run: RunId) -> Checked<Vec<Reserved>> {
+fn open_of(db: &Connection, tenant: &[u8; 16], run: RunId) -> Checked<Vec<BudgetReservation>> {
     let mut select = db.prepare_cached(
         "SELECT budget, subject, begins, measure, amount, at FROM budget_open \
          WHERE tenant = ?1 AND run = ?2 ORDER BY budget",
     )?;
     let open = select.query_map(params![tenant, run.as_bytes()], |row| {
-        let counter = Counter { budget: row.get(0)?, subject: row.get(1)?, begins: row.get(2)? };
-        let at: Timestamp = code::time(row, 5)?;
-        Ok(Reserved { counter, measure: code::coded(row, 3)?, amount: code::number(row, 4)?, at })
+        let counter = BudgetCounter { budget: row.get(0)?, subject: row.get(1)?, begins: row.get(2)? };
+        let at: Timestamp = code::read_time(row, 5)?;
+        Ok(BudgetReservation {
+            counter,
+            measure: code::read_enum(row, 3)?,
+            amount: code::read_counter(row, 4)?,
+            at,
+        })
     })?;
     Ok(open.collect::<Result<_, _>>()?)
 }

@@ -3,25 +3,25 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::capability::Capability;
+use dromia_contracts::capability::CapabilityRecord;
 use dromia_contracts::id::{AgentId, CapabilityId};
-use dromia_contracts::store::{CapabilityDrop, CapabilityRevoke, Refusal};
+use dromia_contracts::store::{CapabilityDrop, CapabilityRevoke, CommitRefusal};
 use dromia_contracts::token::TokenState;
 
-use super::{Checked, Draft};
-use crate::code::Code as _;
+use super::{BatchDraft, Checked};
+use crate::code::StoredEnum as _;
 use crate::read;
 
 /// What becomes of a capability.
 #[derive(Debug)]
 pub(super) enum CapabilityDraft<'b> {
     /// It is written.
-    Put(&'b Capability),
-    /// It is taken back from whoever holds it.
+    Put(&'b CapabilityRecord),
+    /// It is taken back from its holder.
     Revoke { revoke: &'b CapabilityRevoke, holder: AgentId },
     /// It goes; it is taken from its holder, if it counted until now.
     Drop { id: CapabilityId, taken_from: Option<AgentId> },
-    /// It stands as the batch wants it.
+    /// The row is already as the batch wants it.
     Same(CapabilityId),
 }
 
@@ -35,23 +35,23 @@ impl CapabilityDraft<'_> {
     }
 }
 
-impl<'b> Draft<'b> {
-    pub(super) fn capability_put(&mut self, db: &Connection, put: &'b Capability) -> Checked {
+impl<'b> BatchDraft<'b> {
+    pub(super) fn capability_put(&mut self, db: &Connection, put: &'b CapabilityRecord) -> Checked {
         self.capability_once(put.id)?;
         if let Some(known) = self.capability_known(db, put.id)? {
             // It may have been taken back since; everything else never changes.
-            if known == (Capability { revoked_at: known.revoked_at, ..put.clone() }) {
+            if known == (CapabilityRecord { revoked_at: known.revoked_at, ..put.clone() }) {
                 self.capabilities.push(CapabilityDraft::Same(put.id));
                 return Ok(());
             }
-            return Err(Refusal::Malformed(format!("{} exists already", put.id)).into());
+            return Err(CommitRefusal::Malformed(format!("{} exists already", put.id)).into());
         }
         let state: Option<i64> = db
             .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .query_row(params![self.tenant.as_bytes(), put.holder.as_bytes()], |row| row.get(0))
             .optional()?;
-        if state.is_none_or(|state| state == AgentState::Deleting.code()) {
-            return Err(Refusal::NotFound(put.holder.to_string()).into());
+        if state.is_none_or(|state| state == AgentState::Deleting.stored_code()) {
+            return Err(CommitRefusal::NotFound(put.holder.to_string()).into());
         }
         self.capabilities.push(CapabilityDraft::Put(put));
         Ok(())
@@ -60,7 +60,7 @@ impl<'b> Draft<'b> {
     pub(super) fn capability_revoke(&mut self, db: &Connection, revoke: &'b CapabilityRevoke) -> Checked {
         self.capability_once(revoke.capability)?;
         let draft = match self.capability_known(db, revoke.capability)? {
-            None => return Err(Refusal::NotFound(revoke.capability.to_string()).into()),
+            None => return Err(CommitRefusal::NotFound(revoke.capability.to_string()).into()),
             Some(known) if known.revoked_at.is_some() => CapabilityDraft::Same(revoke.capability),
             Some(known) => CapabilityDraft::Revoke { revoke, holder: known.holder },
         };
@@ -72,8 +72,8 @@ impl<'b> Draft<'b> {
         let id = drop.capability;
         self.capability_once(id)?;
         let now = self.wanted.map(|wanted| wanted.at);
-        let counts = |known: &Capability| match now {
-            Some(now) => known.state(now) == TokenState::Active,
+        let counts = |known: &CapabilityRecord| match now {
+            Some(now) => known.state_at(now) == TokenState::Active,
             None => known.revoked_at.is_none(),
         };
         let taken_from = self.capability_known(db, id)?.filter(counts).map(|known| known.holder);
@@ -84,14 +84,18 @@ impl<'b> Draft<'b> {
     /// One that a batch changed twice would not be found as the first change left it when the batch comes again.
     fn capability_once(&self, id: CapabilityId) -> Checked {
         if self.capabilities.iter().any(|draft| draft.id() == id) {
-            return Err(Refusal::Malformed("a batch changes a capability once".into()).into());
+            return Err(CommitRefusal::Malformed("a batch changes a capability once".into()).into());
         }
         Ok(())
     }
 
-    fn capability_known(&self, db: &Connection, id: CapabilityId) -> rusqlite::Result<Option<Capability>> {
+    fn capability_known(
+        &self,
+        db: &Connection,
+        id: CapabilityId,
+    ) -> rusqlite::Result<Option<CapabilityRecord>> {
         db.prepare_cached(read::capability::BY_ID)?
-            .query_row(params![self.tenant.as_bytes(), id.as_bytes()], read::capability::read)
+            .query_row(params![self.tenant.as_bytes(), id.as_bytes()], read::capability::read_capability)
             .optional()
     }
 
@@ -111,7 +115,7 @@ impl<'b> Draft<'b> {
                         put.id.as_bytes(),
                         put.holder.as_bytes(),
                         put.parent.as_ref().map(CapabilityId::as_bytes),
-                        put.usage.code(),
+                        put.usage.stored_code(),
                         put.rights.join("\n"),
                         put.until.map(jiff::Timestamp::as_millisecond),
                         put.wall_ms_max,

@@ -3,22 +3,22 @@
 use rusqlite::{Connection, params};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::budget::Payer;
+use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::RunId;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Claim, Refusal};
+use dromia_contracts::store::{CommitRefusal, TurnClaim};
 
-use super::budget::Spending;
+use super::budget::ChargedRun;
 use super::journal::RunDraft;
-use super::{Checked, Draft};
+use super::{BatchDraft, Checked};
 use crate::chain;
-use crate::code::stored;
+use crate::code::stored_counter;
 
 /// Whether a claim's run is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
+pub(super) enum ExistingRun {
     /// It is not.
     Absent,
     /// With exactly these first entries: the claim was granted before.
@@ -27,35 +27,37 @@ pub(super) enum Before {
     Other,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     /// Looks whether a claim was granted before, without judging it.
-    pub(super) fn claim_before(&mut self, db: &Connection, claim: &'b Claim) -> Checked<Before> {
+    pub(super) fn claim_before(&mut self, db: &Connection, claim: &'b TurnClaim) -> Checked<ExistingRun> {
         kind_of(claim)?;
-        let Some(index) = self.run_index(db, claim.run)? else { return Ok(Before::Absent) };
-        let (_, chain) = self.sealed(claim.run, 1, 0, chain::ORIGIN, &claim.entries);
+        let Some(index) = self.run_index(db, claim.run)? else { return Ok(ExistingRun::Absent) };
+        let (_, chain) = self.chain_entries(claim.run, 1, 0, chain::ORIGIN, &claim.entries);
         let same = self.runs[index].session == claim.session
             && self.chain_at(db, claim.run, claim.entries.len() as u64)? == Some(chain);
-        Ok(if same { Before::Same } else { Before::Other })
+        Ok(if same { ExistingRun::Same } else { ExistingRun::Other })
     }
 
-    /// Grants the claim, or tells that it cannot be had.
-    pub(super) fn claim(
+    /// Grants the claim, or notes that it cannot be granted.
+    pub(super) fn grant_claim(
         &mut self,
         db: &Connection,
-        claim: &'b Claim,
-        before: Before,
-        payer: Option<&Payer>,
+        claim: &'b TurnClaim,
+        before: ExistingRun,
+        payer: Option<&BudgetPayer>,
     ) -> Checked<bool> {
         let kind = kind_of(claim)?;
-        let index = self.session(db, claim.session)?;
+        let index = self.find_session(db, claim.session)?;
         let (agent, head) = (self.sessions[index].agent, self.sessions[index].head);
         if agent != claim.agent {
-            return Err(Refusal::NotFound(format!("{} of {}", claim.session, claim.agent)).into());
+            return Err(CommitRefusal::NotFound(format!("{} of {}", claim.session, claim.agent)).into());
         }
         match before {
-            Before::Absent => {}
-            Before::Same => return Ok(true),
-            Before::Other => return Err(Refusal::Malformed(format!("{} is another run", claim.run)).into()),
+            ExistingRun::Absent => {}
+            ExistingRun::Same => return Ok(true),
+            ExistingRun::Other => {
+                return Err(CommitRefusal::Malformed(format!("{} is another run", claim.run)).into());
+            }
         }
         let free = head.active.is_none() && head.taken == claim.after;
         let may_begin = match self.agent_state(db, agent)? {
@@ -73,7 +75,7 @@ impl<'b> Draft<'b> {
             }
         }
 
-        let (entries, chain) = self.sealed(claim.run, 1, 0, chain::ORIGIN, &claim.entries);
+        let (entries, chain) = self.chain_entries(claim.run, 1, 0, chain::ORIGIN, &claim.entries);
         let (Some(first), Some(last)) = (claim.entries.first(), claim.entries.last()) else {
             return Ok(false);
         };
@@ -93,7 +95,7 @@ impl<'b> Draft<'b> {
             new: true,
             changed: true,
         };
-        self.charge(db, payer, &Spending::of(&draft), &claim.entries)?;
+        self.charge_entries(db, payer, &ChargedRun::from_run(&draft), &claim.entries)?;
         self.runs.push(draft);
         self.entries.extend(entries);
         let upto = claim.after + claim.take.len() as u64;
@@ -124,7 +126,7 @@ impl<'b> Draft<'b> {
             .execute(params![
                 self.tenant.as_bytes(),
                 claim.session.as_bytes(),
-                stored(*position),
+                stored_counter(*position),
                 RunId::as_bytes(&claim.run),
             ])?;
         }
@@ -133,9 +135,9 @@ impl<'b> Draft<'b> {
 }
 
 /// Returns the kind of the run, after checking that the first entry starts it for this session and agent.
-fn kind_of(claim: &Claim) -> Checked<RunKind> {
+fn kind_of(claim: &TurnClaim) -> Checked<RunKind> {
     if claim.take.is_empty() {
-        return Err(Refusal::Malformed("a claim takes at least one item".into()).into());
+        return Err(CommitRefusal::Malformed("a claim takes at least one item".into()).into());
     }
     match claim.entries.first().map(|first| &first.entry) {
         Some(Entry::RunStarted(started))
@@ -144,8 +146,11 @@ fn kind_of(claim: &Claim) -> Checked<RunKind> {
             Ok(started.kind)
         }
         Some(Entry::RunStarted(_)) => {
-            Err(Refusal::Malformed("the claim and its first entry name different sessions".into()).into())
+            Err(CommitRefusal::Malformed("the claim and its first entry name different sessions".into())
+                .into())
         }
-        Some(_) | None => Err(Refusal::Malformed("the first entry of a claim is run_started".into()).into()),
+        Some(_) | None => {
+            Err(CommitRefusal::Malformed("the first entry of a claim is run_started".into()).into())
+        }
     }
 }

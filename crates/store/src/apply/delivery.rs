@@ -10,19 +10,20 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::delivery::{AttemptEnd, Delivery, DeliveryState, TARGET_BYTES_MAX};
+use dromia_contracts::delivery::{AttemptEnd, DeliveryState, DeliverySummary, TARGET_BYTES_MAX};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::DeliveryId;
-use dromia_contracts::store::{Batch, DeliveryPrepare, Refusal};
+use dromia_contracts::store::{CommitRefusal, DeliveryPrepare, WriteBatch};
 
-use super::{Checked, Draft};
+use super::{BatchDraft, Checked};
 use crate::code;
 use crate::row::{delivery_columns, delivery_seal, read_attempt_end, read_delivery};
+use crate::sealed;
 
 /// A delivery that the batch touches.
 #[derive(Debug)]
 pub(super) struct DeliveryDraft<'b> {
-    pub(super) row: Delivery,
+    pub(super) row: DeliverySummary,
     /// The message, of one that the batch prepares.
     body: Option<&'b Bytes>,
     pub(super) changed: bool,
@@ -36,18 +37,17 @@ pub(super) struct AttemptDraft {
     holder: Digest,
     began_at: Timestamp,
     end: Option<AttemptEnd>,
-    new: bool,
     changed: bool,
 }
 
-fn malformed<T>(what: &str) -> Checked<T> {
-    Err(Refusal::Malformed(what.to_owned()).into())
+fn refuse_malformed<T>(what: &str) -> Checked<T> {
+    Err(CommitRefusal::Malformed(what.to_owned()).into())
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     /// Finds a delivery of the tenant; an index into `deliveries`.
-    pub(super) fn delivery(&mut self, db: &Connection, id: DeliveryId) -> Checked<usize> {
-        self.delivery_index(db, id)?.ok_or_else(|| Refusal::NotFound(id.to_string()).into())
+    pub(super) fn find_delivery(&mut self, db: &Connection, id: DeliveryId) -> Checked<usize> {
+        self.delivery_index(db, id)?.ok_or_else(|| CommitRefusal::NotFound(id.to_string()).into())
     }
 
     fn delivery_index(&mut self, db: &Connection, id: DeliveryId) -> Checked<Option<usize>> {
@@ -69,24 +69,24 @@ impl<'b> Draft<'b> {
     }
 
     /// Finds an attempt; an index into `attempts`.
-    fn attempt(&mut self, db: &Connection, id: DeliveryId, number: u32) -> Checked<Option<usize>> {
+    fn find_attempt(&mut self, db: &Connection, id: DeliveryId, number: u32) -> Checked<Option<usize>> {
         let drafted = self.attempts.iter().position(|draft| draft.delivery == id && draft.number == number);
         if drafted.is_some() {
             return Ok(drafted);
         }
         let found = db
-            .prepare_cached(
-                "SELECT holder, began_at, ended_at, outcome, status, detail FROM delivery_attempts \
-                 WHERE tenant = ?1 AND delivery = ?2 AND number = ?3",
-            )?
+            .prepare_cached(&format!(
+                "{} WHERE tenant = ?1 AND delivery = ?2 AND number = ?3",
+                sealed::ATTEMPTS.select_sql()
+            ))?
             .query_row(params![self.tenant.as_bytes(), id.as_bytes(), number], |row| {
+                sealed::ATTEMPTS.check_row(row)?;
                 Ok(AttemptDraft {
                     delivery: id,
                     number,
-                    holder: code::digest(row, 0)?,
-                    began_at: code::time(row, 1)?,
-                    end: read_attempt_end(row, 2)?,
-                    new: false,
+                    holder: code::read_digest(row, 3)?,
+                    began_at: code::read_time(row, 4)?,
+                    end: read_attempt_end(row, 5)?,
                     changed: false,
                 })
             })
@@ -100,34 +100,38 @@ impl<'b> Draft<'b> {
     pub(super) fn delivery_prepare(
         &mut self,
         db: &Connection,
-        batch: &Batch,
+        batch: &WriteBatch,
         prepare: &'b DeliveryPrepare,
     ) -> Checked {
         if prepare.target.is_empty() || prepare.target.len() > TARGET_BYTES_MAX {
-            return malformed("a target has 1 to 128 bytes");
+            return refuse_malformed("a target has 1 to 128 bytes");
         }
         if let Some(index) = self.delivery_index(db, prepare.delivery)? {
             return if self.is_prepared(db, index, prepare)? {
                 Ok(())
             } else {
-                Err(Refusal::Malformed(format!("{} exists already", prepare.delivery)).into())
+                Err(CommitRefusal::Malformed(format!("{} exists already", prepare.delivery)).into())
             };
         }
-        if !batch.writes(prepare.run, prepare.seq) {
-            return malformed("a message is prepared with the entry that made it");
+        if !batch.writes_entry(prepare.run, prepare.seq) {
+            return refuse_malformed("a message is prepared with the entry that made it");
         }
         let Some(run) = self.run_index(db, prepare.run)? else {
-            // The claim that would have begun the run was not granted, or the run belongs to nobody.
+            // The claim that would have begun the run was not granted, or there is no such run.
             let claimed = batch.claim.as_ref().is_some_and(|claim| claim.run == prepare.run);
-            return if claimed { Ok(()) } else { Err(Refusal::NotFound(prepare.run.to_string()).into()) };
+            return if claimed {
+                Ok(())
+            } else {
+                Err(CommitRefusal::NotFound(prepare.run.to_string()).into())
+            };
         };
         let run = &self.runs[run];
         if (run.agent, run.session) != (prepare.agent, prepare.session) {
-            return malformed("a message names the agent and the session of its run");
+            return refuse_malformed("a message names the agent and the session of its run");
         }
         let position = self.last_position(db, &prepare.target)? + 1;
         self.deliveries.push(DeliveryDraft {
-            row: Delivery {
+            row: DeliverySummary {
                 id: prepare.delivery,
                 target: prepare.target.clone(),
                 position,
@@ -153,7 +157,7 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    /// Tells whether a delivery that is there was prepared by this very mutation.
+    /// Returns whether a delivery that is there was prepared by this very mutation.
     fn is_prepared(&self, db: &Connection, index: usize, prepare: &DeliveryPrepare) -> Checked<bool> {
         let draft = &self.deliveries[index];
         let row = &draft.row;

@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::delivery::{SUBSCRIBER_BYTES_MAX, SUBSCRIBERS_MAX};
-use dromia_contracts::store::{CursorMove, FeedNumber, Refusal};
+use dromia_contracts::store::{CommitRefusal, CursorMove, FeedNumber};
 
-use super::{Checked, Draft};
-use crate::code::{self, stored};
+use super::{BatchDraft, Checked};
+use crate::code::{self, stored_counter};
 
 /// The end of the feed, once the batch has looked at it.
 #[derive(Debug, Clone, Copy)]
@@ -22,14 +22,14 @@ pub(super) struct CursorDraft<'b> {
     new: bool,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     fn feed_last(&mut self, db: &Connection) -> Checked<u64> {
         if let Some(feed) = &self.feed {
             return Ok(feed.last);
         }
         let last = db
             .prepare_cached("SELECT last FROM feeds WHERE tenant = ?1")?
-            .query_row([self.tenant.as_bytes()], |row| code::number(row, 0))
+            .query_row([self.tenant.as_bytes()], |row| code::read_counter(row, 0))
             .optional()?
             .unwrap_or(0);
         self.feed = Some(FeedDraft { last, changed: false });
@@ -38,11 +38,11 @@ impl<'b> Draft<'b> {
 
     pub(super) fn feed_number(&mut self, db: &Connection, number: &FeedNumber) -> Checked {
         if number.deliveries.is_empty() {
-            return Err(Refusal::Malformed("somebody is numbered".into()).into());
+            return Err(CommitRefusal::Malformed("somebody is numbered".into()).into());
         }
         let mut indices = Vec::with_capacity(number.deliveries.len());
         for id in &number.deliveries {
-            indices.push(self.delivery(db, *id)?);
+            indices.push(self.find_delivery(db, *id)?);
         }
         let stands = (number.after + 1..)
             .zip(&indices)
@@ -52,13 +52,13 @@ impl<'b> Draft<'b> {
         }
         let found = self.feed_last(db)?;
         if found != number.after {
-            return Err(Refusal::FeedMoved { found }.into());
+            return Err(CommitRefusal::FeedMoved { found }.into());
         }
         let mut last = found;
         for index in indices {
             let draft = &mut self.deliveries[index];
             if draft.row.feed.is_some() {
-                return Err(Refusal::Malformed(format!("{} has a number", draft.row.id)).into());
+                return Err(CommitRefusal::Malformed(format!("{} has a number", draft.row.id)).into());
             }
             last += 1;
             draft.row.feed = Some(last);
@@ -71,18 +71,18 @@ impl<'b> Draft<'b> {
     pub(super) fn cursor_move(&mut self, db: &Connection, to: &'b CursorMove) -> Checked {
         let name = &to.subscriber;
         if name.is_empty() || name.len() > SUBSCRIBER_BYTES_MAX {
-            return Err(Refusal::Malformed("a subscriber's name has 1 to 128 bytes".into()).into());
+            return Err(CommitRefusal::Malformed("a subscriber's name has 1 to 128 bytes".into()).into());
         }
         let found = self.feed_last(db)?;
         if to.to > found {
-            return Err(Refusal::FeedMoved { found }.into());
+            return Err(CommitRefusal::FeedMoved { found }.into());
         }
         let drafted = self.cursors.iter().rev().find(|draft| draft.to.subscriber == *name);
         let known = match drafted {
             Some(draft) => Some(draft.to.to),
             None => db
                 .prepare_cached("SELECT cursor FROM subscribers WHERE tenant = ?1 AND name = ?2")?
-                .query_row(params![self.tenant.as_bytes(), name], |row| code::number(row, 0))
+                .query_row(params![self.tenant.as_bytes(), name], |row| code::read_counter(row, 0))
                 .optional()?,
         };
         if known.is_some_and(|cursor| cursor >= to.to) {
@@ -91,11 +91,11 @@ impl<'b> Draft<'b> {
         if known.is_none() {
             let stored: u64 = db
                 .prepare_cached("SELECT count(*) FROM subscribers WHERE tenant = ?1")?
-                .query_row([self.tenant.as_bytes()], |row| code::number(row, 0))?;
+                .query_row([self.tenant.as_bytes()], |row| code::read_counter(row, 0))?;
             let added = self.cursors.iter().filter(|draft| draft.new).count();
             if usize::try_from(stored).unwrap_or(usize::MAX).saturating_add(added) >= SUBSCRIBERS_MAX {
                 let most = SUBSCRIBERS_MAX;
-                return Err(Refusal::Malformed(format!("a feed has at most {most} subscribers")).into());
+                return Err(CommitRefusal::Malformed(format!("a feed has at most {most} subscribers")).into());
             }
         }
         self.cursors.push(CursorDraft { to, new: known.is_none() });
@@ -108,7 +108,7 @@ impl<'b> Draft<'b> {
             db.prepare_cached(
                 "INSERT INTO feeds (tenant, last) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET last = excluded.last",
             )?
-            .execute(params![self.tenant.as_bytes(), stored(last)])?;
+            .execute(params![self.tenant.as_bytes(), stored_counter(last)])?;
             rows += 1;
         }
         for CursorDraft { to, .. } in &self.cursors {
@@ -119,7 +119,7 @@ impl<'b> Draft<'b> {
             .execute(params![
                 self.tenant.as_bytes(),
                 to.subscriber,
-                stored(to.to),
+                stored_counter(to.to),
                 to.at.as_millisecond()
             ])?;
             rows += 1;

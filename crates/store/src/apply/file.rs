@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use dromia_contracts::file::{FILE_LABELS_MAX, FILE_PATH_BYTES_MAX, FileLabel};
 use dromia_contracts::id::AgentId;
 use dromia_contracts::label::Label;
-use dromia_contracts::store::{FileLabelsPut, Refusal};
+use dromia_contracts::store::{CommitRefusal, FileLabelsPut};
 
-use super::{Checked, Draft};
+use super::{BatchDraft, Checked};
 use crate::code;
 use crate::read;
 
@@ -21,9 +21,9 @@ pub(super) struct FilesDraft<'b> {
     rest: Option<Label>,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(super) fn file_labels_put(&mut self, db: &Connection, put: &'b FileLabelsPut) -> Checked {
-        let malformed = |what: &str| -> Checked { Err(Refusal::Malformed(what.to_owned()).into()) };
+        let malformed = |what: &str| -> Checked { Err(CommitRefusal::Malformed(what.to_owned()).into()) };
         if self.files.iter().any(|draft| draft.agent == put.agent) {
             return malformed("a batch says once what an agent's files hold");
         }
@@ -35,7 +35,7 @@ impl<'b> Draft<'b> {
             .prepare_cached("SELECT 1 FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .exists(params![tenant, agent])?;
         if !exists {
-            return Err(Refusal::NotFound(put.agent.to_string()).into());
+            return Err(CommitRefusal::NotFound(put.agent.to_string()).into());
         }
         let mut known_of =
             db.prepare_cached("SELECT 1 FROM file_labels WHERE tenant = ?1 AND agent = ?2 AND path = ?3")?;
@@ -44,7 +44,7 @@ impl<'b> Draft<'b> {
             .prepare_cached(
                 "SELECT count(*) FROM file_labels WHERE tenant = ?1 AND agent = ?2 AND path > ''",
             )?
-            .query_row(params![tenant, agent], |row| code::number(row, 0))?;
+            .query_row(params![tenant, agent], |row| code::read_counter(row, 0))?;
         let mut known = usize::try_from(known).unwrap_or(usize::MAX);
         let mut draft = FilesDraft { agent: put.agent, gone: Vec::new(), held: Vec::new(), rest: None };
         let mut rest = put.said.rest;
@@ -69,7 +69,7 @@ impl<'b> Draft<'b> {
         if let Some(more) = rest {
             let before = db
                 .prepare_cached(read::file::REST)?
-                .query_row(params![tenant, agent], |row| read::file::label(row, 0))
+                .query_row(params![tenant, agent], |row| read::file::read_label(row, 0))
                 .optional()?;
             let after = before.map_or(more, |before| before.join(more));
             draft.rest = (before != Some(after)).then_some(after);

@@ -10,14 +10,15 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{ItemId, RunId, SessionId};
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{Claim, InboxPut, KeyedItem, Refusal};
+use dromia_contracts::store::{CommitRefusal, InboxPut, KeyedItem, TurnClaim};
 
 use super::journal::write_body;
-use super::{Checked, Draft};
-use crate::body::{self, Place};
-use crate::code::{self, Code as _, stored};
+use super::{BatchDraft, Checked};
+use crate::body::{self, BodyLocation};
+use crate::code::{self, StoredEnum as _, stored_counter};
 use crate::read::key;
 use crate::row::{ItemSeal, item_seal};
+use crate::sealed;
 
 /// The longest key, in bytes.
 const KEY_MAX: usize = 512;
@@ -30,29 +31,30 @@ pub(super) struct ItemDraft<'b> {
     pub(super) taken_by: Option<RunId>,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(super) fn inbox_put(
         &mut self,
         db: &Connection,
         put: &'b InboxPut,
-        standing: Option<&Claim>,
+        standing: Option<&TurnClaim>,
     ) -> Checked {
         if put.key.as_ref().is_some_and(|key| key.key.len() > KEY_MAX) {
-            return Err(Refusal::Malformed(format!("a key has at most {KEY_MAX} bytes")).into());
+            return Err(CommitRefusal::Malformed(format!("a key has at most {KEY_MAX} bytes")).into());
         }
         if !kind_fits(put.owner, put.kind) {
-            return Err(
-                Refusal::Malformed("the item is of a kind that its inbox does not take".into()).into()
-            );
+            return Err(CommitRefusal::Malformed(
+                "the item is of a kind that its inbox does not take".into(),
+            )
+            .into());
         }
-        if let Some(found) = self.remembered(db, put)? {
+        if let Some(found) = self.remembered_item(db, put)? {
             let request = put.key.as_ref().map_or_else(Digest::default, |key| key.request);
             if found.item != put.item {
                 let KeyedItem { item, owner, position, request } = found;
-                return Err(Refusal::KeyTaken { item, owner, position, request }.into());
+                return Err(CommitRefusal::KeyTaken { item, owner, position, request }.into());
             }
             if found.owner != put.owner || found.request != request {
-                return Err(Refusal::Malformed(format!("{} is another item", put.item)).into());
+                return Err(CommitRefusal::Malformed(format!("{} is another item", put.item)).into());
             }
             self.receipt.positions.push(found.position);
             return Ok(());
@@ -67,7 +69,7 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    fn remembered(&self, db: &Connection, put: &InboxPut) -> Checked<Option<KeyedItem>> {
+    fn remembered_item(&self, db: &Connection, put: &InboxPut) -> Checked<Option<KeyedItem>> {
         let drafted = self.items.iter().find(|draft| match (&draft.put.key, &put.key) {
             (Some(drafted), Some(key)) => drafted.key == key.key,
             (None, None) => draft.put.item == put.item,
@@ -81,15 +83,15 @@ impl<'b> Draft<'b> {
                 request: draft.put.key.as_ref().map_or_else(Digest::default, |key| key.request),
             }));
         }
-        Ok(key::find(db, self.tenant, key_column(put), put.at)?)
+        Ok(key::find_key(db, self.tenant, key_column(put), put.at)?)
     }
 
-    /// Finds an item that the standing claim of this same batch took when it was submitted first.
+    /// Finds an item that the claim of this same batch, if it was granted earlier, took when it was first submitted.
     fn taken_before(
         &self,
         db: &Connection,
         put: &InboxPut,
-        standing: Option<&Claim>,
+        standing: Option<&TurnClaim>,
     ) -> Checked<Option<u64>> {
         let Some(claim) = standing else { return Ok(None) };
         if put.owner != InboxOwner::Session(claim.session) {
@@ -117,8 +119,8 @@ impl<'b> Draft<'b> {
         }
         let found = db
             .prepare_cached("SELECT item FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3")?
-            .query_row(params![self.tenant.as_bytes(), session.as_bytes(), stored(position)], |row| {
-                code::bytes(row, 0)
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes(), stored_counter(position)], |row| {
+                code::read_bytes(row, 0)
             })
             .optional()?;
         Ok(found.map(ItemId::from_bytes))
@@ -127,12 +129,12 @@ impl<'b> Draft<'b> {
     fn next_position(&mut self, db: &Connection, put: &InboxPut) -> Checked<u64> {
         match put.owner {
             InboxOwner::Session(session) => {
-                let index = self.session(db, session)?;
+                let index = self.find_session(db, session)?;
                 let agent = self.sessions[index].agent;
                 match self.agent_state(db, agent)? {
-                    None => return Err(Refusal::NotFound(agent.to_string()).into()),
+                    None => return Err(CommitRefusal::NotFound(agent.to_string()).into()),
                     Some(found @ (AgentState::Terminated | AgentState::Deleting)) => {
-                        return Err(Refusal::AgentState { found }.into());
+                        return Err(CommitRefusal::AgentState { found }.into());
                     }
                     Some(AgentState::Running | AgentState::Paused) => {}
                 }
@@ -142,11 +144,11 @@ impl<'b> Draft<'b> {
                 Ok(draft.head.last)
             }
             InboxOwner::Run(run) => {
-                let index = self.run(db, run)?;
+                let index = self.find_run(db, run)?;
                 let draft = &mut self.runs[index];
-                // Whoever takes signals is gone: an item here would wait for ever and say that it was accepted.
+                // The run that takes signals has ended: an item here would wait for ever and say that it was accepted.
                 if draft.head.status.is_terminal() {
-                    return Err(Refusal::RunTerminal.into());
+                    return Err(CommitRefusal::RunTerminal.into());
                 }
                 draft.signals_last += 1;
                 draft.changed = true;
@@ -158,15 +160,15 @@ impl<'b> Draft<'b> {
     pub(super) fn write_items(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut rows = 0;
         for ItemDraft { put, position, taken_by } in &self.items {
-            let place = Place::of(put.body.len());
-            let body_hash = body::hash(&self.body_key, &put.body);
-            let inline = (place == Place::Row).then_some(&put.body[..]);
+            let place = BodyLocation::for_length(put.body.len());
+            let body_hash = body::hash_body(&self.body_key, &put.body);
+            let inline = (place == BodyLocation::Row).then_some(&put.body[..]);
             let seal = item_seal(&ItemSeal {
                 owner: put.owner.as_bytes(),
                 position: *position,
                 item: put.item,
                 at_ms: put.at.as_millisecond(),
-                kind: put.kind.code(),
+                kind: put.kind.stored_code(),
                 author: put.author.as_str(),
                 body_hash: &body_hash,
             });
@@ -178,17 +180,17 @@ impl<'b> Draft<'b> {
             .execute(params![
                 self.tenant.as_bytes(),
                 put.owner.as_bytes(),
-                stored(*position),
+                stored_counter(*position),
                 put.item.as_bytes(),
                 put.at.as_millisecond(),
-                put.kind.code(),
+                put.kind.stored_code(),
                 put.author.as_str(),
                 seal,
                 taken_by.as_ref().map(RunId::as_bytes),
                 put.key.as_ref().map(|key| &key.key),
-                place.code(),
+                place.stored_code(),
                 inline,
-                (place != Place::Row).then_some(body_hash),
+                (place != BodyLocation::Row).then_some(body_hash),
             ])?;
             rows += 1;
             rows +=
@@ -198,21 +200,18 @@ impl<'b> Draft<'b> {
                 if expires_at.is_some() {
                     rows += self.forget_keys(db, put)?;
                 }
-                // Its check found no key that stands; one that has expired gives way.
-                db.prepare_cached(
-                    "INSERT OR REPLACE INTO keys (tenant, key, item, owner, run, position, request, expires_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
+                // Its check found no live key; one that has expired is replaced.
+                let values = params![
                     self.tenant.as_bytes(),
                     key_column(put),
                     put.item.as_bytes(),
                     put.owner.as_bytes(),
                     matches!(put.owner, InboxOwner::Run(_)),
-                    stored(*position),
+                    stored_counter(*position),
                     put.key.as_ref().map(|key| key.request.as_bytes()),
                     expires_at.map(jiff::Timestamp::as_millisecond),
-                ])?;
+                ];
+                sealed::KEYS.put_row(db, values)?;
                 rows += 1;
             }
         }
@@ -247,7 +246,7 @@ fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
     }
 }
 
-/// The key as it stands in its column: the caller's text, or the item's id as a blob, which equals no text.
+/// The key as its column has it: the caller's text, or the item's id as a blob, which equals no text.
 fn key_column(put: &InboxPut) -> &dyn ToSql {
     match &put.key {
         Some(key) => &key.key,

@@ -4,18 +4,18 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::budget::Payer;
+use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId, TenantId};
 use dromia_contracts::run::{RunHead, RunKind};
-use dromia_contracts::store::{NewEntry, Refusal, RunAppend, RunTakeover};
+use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend, RunTakeover};
 
-use super::budget::Spending;
-use super::{Checked, Draft};
-use crate::body::{self, Place};
-use crate::chain::{self, Link};
-use crate::code::{self, Code as _, stored};
+use super::budget::ChargedRun;
+use super::{BatchDraft, Checked};
+use crate::body::{self, BodyLocation};
+use crate::chain::{self, ChainLink};
+use crate::code::{self, StoredEnum as _, stored_counter};
 use crate::packed;
 use crate::row::{StoredRun, run_columns};
 
@@ -69,10 +69,10 @@ pub(super) struct EntryDraft<'b> {
     body: Option<(&'b Bytes, [u8; 32])>,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     /// Finds a run of the tenant; an index into `runs`.
-    pub(super) fn run(&mut self, db: &Connection, run: RunId) -> Checked<usize> {
-        self.run_index(db, run)?.ok_or_else(|| Refusal::NotFound(run.to_string()).into())
+    pub(super) fn find_run(&mut self, db: &Connection, run: RunId) -> Checked<usize> {
+        self.run_index(db, run)?.ok_or_else(|| CommitRefusal::NotFound(run.to_string()).into())
     }
 
     pub(super) fn run_index(&mut self, db: &Connection, run: RunId) -> Checked<Option<usize>> {
@@ -81,7 +81,7 @@ impl<'b> Draft<'b> {
         }
         let found = db
             .prepare_cached(concat!("SELECT ", run_columns!(), " FROM runs WHERE tenant = ?1 AND run = ?2"))?
-            .query_row(params![self.tenant.as_bytes(), run.as_bytes()], |row| StoredRun::read(row, 0))
+            .query_row(params![self.tenant.as_bytes(), run.as_bytes()], |row| StoredRun::from_row(row, 0))
             .optional()?;
         Ok(found.map(|StoredRun { run, chain }| {
             self.runs.push(RunDraft {
@@ -108,34 +108,34 @@ impl<'b> Draft<'b> {
         &mut self,
         db: &Connection,
         append: &'b RunAppend,
-        payer: Option<&Payer>,
+        payer: Option<&BudgetPayer>,
     ) -> Checked {
         let Some(last) = append.entries.last() else {
-            return Err(Refusal::Malformed("an append has at least one entry".into()).into());
+            return Err(CommitRefusal::Malformed("an append has at least one entry".into()).into());
         };
-        let index = self.run(db, append.run)?;
+        let index = self.find_run(db, append.run)?;
         let draft = &self.runs[index];
         if draft.last_seq > append.after && self.append_stands(db, draft, append)? {
             let session = draft.session;
             return self.note_waiting(db, append, session);
         }
         if draft.head.status.is_terminal() {
-            return Err(Refusal::RunTerminal.into());
+            return Err(CommitRefusal::RunTerminal.into());
         }
         if draft.epoch != append.epoch {
-            return Err(Refusal::EpochStale { found: draft.epoch }.into());
+            return Err(CommitRefusal::EpochStale { found: draft.epoch }.into());
         }
         if draft.last_seq != append.after {
-            return Err(Refusal::SequenceMoved { found: draft.last_seq }.into());
+            return Err(CommitRefusal::SequenceMoved { found: draft.last_seq }.into());
         }
-        let spending = Spending::of(draft);
-        self.charge(db, payer, &spending, &append.entries)?;
+        let spending = ChargedRun::from_run(draft);
+        self.charge_entries(db, payer, &spending, &append.entries)?;
         if payer.is_some() {
-            self.touch(db, append.run, &append.entries)?;
+            self.touch_approvals(db, append.run, &append.entries)?;
         }
         let draft = &self.runs[index];
         let (entries, chain) =
-            self.sealed(append.run, append.epoch, append.after, draft.chain, &append.entries);
+            self.chain_entries(append.run, append.epoch, append.after, draft.chain, &append.entries);
         let draft = &mut self.runs[index];
         draft.head = append.head;
         draft.updated_at = last.at;
@@ -153,7 +153,7 @@ impl<'b> Draft<'b> {
         });
         self.signals.extend(signals);
         if append.head.status.is_terminal() {
-            let index = self.session(db, session)?;
+            let index = self.find_session(db, session)?;
             let session = &mut self.sessions[index];
             if session.head.active == Some(append.run) {
                 session.head.active = None;
@@ -163,17 +163,17 @@ impl<'b> Draft<'b> {
         self.note_waiting(db, append, session)
     }
 
-    /// Tells the receipt whether the session that a terminal head freed has waiting items.
+    /// Notes in the receipt whether the session that a terminal head freed has waiting items.
     fn note_waiting(&mut self, db: &Connection, append: &RunAppend, session: SessionId) -> Checked {
         if append.head.status.is_terminal() {
-            let index = self.session(db, session)?;
+            let index = self.find_session(db, session)?;
             let head = self.sessions[index].head;
             self.receipt.waiting |= head.active.is_none() && head.last > head.taken;
         }
         Ok(())
     }
 
-    /// Tells whether exactly these entries stand at these numbers; equal digests cover whatever came before.
+    /// Returns whether exactly these entries are stored at these numbers; equal digests cover all earlier ones.
     fn append_stands(&self, db: &Connection, run: &RunDraft, append: &'b RunAppend) -> Checked<bool> {
         let last = append.after + append.entries.len() as u64;
         if last > run.last_seq {
@@ -184,7 +184,7 @@ impl<'b> Draft<'b> {
             after => self.chain_at(db, append.run, after)?,
         };
         let Some(before) = before else { return Ok(false) };
-        let (_, chain) = self.sealed(append.run, append.epoch, append.after, before, &append.entries);
+        let (_, chain) = self.chain_entries(append.run, append.epoch, append.after, before, &append.entries);
         Ok(self.chain_at(db, append.run, last)? == Some(chain))
     }
 
@@ -194,15 +194,15 @@ impl<'b> Draft<'b> {
         }
         let found = db
             .prepare_cached("SELECT chain FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3")?
-            .query_row(params![self.tenant.as_bytes(), run.as_bytes(), stored(seq)], |row| {
-                code::bytes(row, 0)
+            .query_row(params![self.tenant.as_bytes(), run.as_bytes(), stored_counter(seq)], |row| {
+                code::read_bytes(row, 0)
             })
             .optional()?;
         Ok(found)
     }
 
     /// Numbers and chains entries after `after`, whose digest is `chain`. Returns them and the last digest.
-    pub(super) fn sealed(
+    pub(super) fn chain_entries(
         &self,
         run: RunId,
         epoch: u64,
@@ -214,9 +214,9 @@ impl<'b> Draft<'b> {
         for (seq, new) in (after + 1..).zip(entries) {
             let (kind, version) = new.entry.kind();
             let fields = new.entry.encode();
-            let body = new.body.as_ref().map(|body| (body, body::hash(&self.body_key, body)));
+            let body = new.body.as_ref().map(|body| (body, body::hash_body(&self.body_key, body)));
             let body_hash = body.as_ref().map(|(_, hash)| hash);
-            let link = Link { seq, at: new.at, epoch, kind, version, fields: &fields, body_hash };
+            let link = ChainLink { seq, at: new.at, epoch, kind, version, fields: &fields, body_hash };
             chain = chain::next(&chain, &link);
             drafts.push(EntryDraft { run, seq, epoch, at: new.at, kind, version, fields, chain, body });
         }
@@ -224,16 +224,17 @@ impl<'b> Draft<'b> {
     }
 
     pub(super) fn run_takeover(&mut self, db: &Connection, takeover: &RunTakeover) -> Checked {
-        let index = self.run(db, takeover.run)?;
+        let index = self.find_run(db, takeover.run)?;
         let epoch = takeover.from_epoch.saturating_add(1);
         let drafted = self.claims.iter().find(|claim| claim.run == takeover.run && claim.epoch == epoch);
         let holder = match drafted {
             Some(claim) => Some(claim.holder),
             None => db
                 .prepare_cached("SELECT holder FROM claims WHERE tenant = ?1 AND run = ?2 AND epoch = ?3")?
-                .query_row(params![self.tenant.as_bytes(), takeover.run.as_bytes(), stored(epoch)], |row| {
-                    code::digest(row, 0)
-                })
+                .query_row(
+                    params![self.tenant.as_bytes(), takeover.run.as_bytes(), stored_counter(epoch)],
+                    |row| code::read_digest(row, 0),
+                )
                 .optional()?,
         };
         if holder == Some(takeover.holder) {
@@ -241,10 +242,10 @@ impl<'b> Draft<'b> {
         }
         let draft = &mut self.runs[index];
         if draft.head.status.is_terminal() {
-            return Err(Refusal::RunTerminal.into());
+            return Err(CommitRefusal::RunTerminal.into());
         }
         if draft.epoch != takeover.from_epoch {
-            return Err(Refusal::EpochStale { found: draft.epoch }.into());
+            return Err(CommitRefusal::EpochStale { found: draft.epoch }.into());
         }
         draft.epoch = epoch;
         draft.changed = true;
@@ -268,20 +269,20 @@ impl<'b> Draft<'b> {
                     draft.run.as_bytes(),
                     draft.agent.as_bytes(),
                     draft.session.as_bytes(),
-                    draft.kind.code(),
-                    head.status.code(),
+                    draft.kind.stored_code(),
+                    head.status.stored_code(),
                     wake_at,
                     draft.started_at.as_millisecond(),
                     draft.updated_at.as_millisecond(),
-                    stored(draft.last_seq),
-                    stored(draft.epoch),
-                    stored(draft.entry_epoch),
+                    stored_counter(draft.last_seq),
+                    stored_counter(draft.epoch),
+                    stored_counter(draft.entry_epoch),
                     draft.chain,
                     head.model_calls,
                     head.usage.input_tokens,
                     head.usage.output_tokens,
-                    stored(head.cost_micros),
-                    stored(draft.signals_last),
+                    stored_counter(head.cost_micros),
+                    stored_counter(draft.signals_last),
                 ])?;
             } else {
                 db.prepare_cached(
@@ -292,18 +293,18 @@ impl<'b> Draft<'b> {
                 .execute(params![
                     self.tenant.as_bytes(),
                     draft.run.as_bytes(),
-                    head.status.code(),
+                    head.status.stored_code(),
                     wake_at,
                     draft.updated_at.as_millisecond(),
-                    stored(draft.last_seq),
-                    stored(draft.epoch),
-                    stored(draft.entry_epoch),
+                    stored_counter(draft.last_seq),
+                    stored_counter(draft.epoch),
+                    stored_counter(draft.entry_epoch),
                     draft.chain,
                     head.model_calls,
                     head.usage.input_tokens,
                     head.usage.output_tokens,
-                    stored(head.cost_micros),
-                    stored(draft.signals_last),
+                    stored_counter(head.cost_micros),
+                    stored_counter(draft.signals_last),
                 ])?;
             }
             rows += 1;
@@ -319,7 +320,7 @@ impl<'b> Draft<'b> {
             .execute(params![
                 self.tenant.as_bytes(),
                 claim.run.as_bytes(),
-                stored(claim.epoch),
+                stored_counter(claim.epoch),
                 claim.holder.as_bytes(),
                 claim.at.as_millisecond(),
             ])?;
@@ -339,7 +340,7 @@ impl<'b> Draft<'b> {
                 .execute(params![
                     self.tenant.as_bytes(),
                     signal.run.as_bytes(),
-                    stored(signal.position),
+                    stored_counter(signal.position),
                     signal.item.as_bytes(),
                 ])?;
         }
@@ -349,9 +350,10 @@ impl<'b> Draft<'b> {
     pub(super) fn write_entries(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut rows = 0;
         for entry in &self.entries {
-            let place = entry.body.map_or(Place::Nowhere, |(body, _)| Place::of(body.len()));
-            let inline = entry.body.filter(|_| place == Place::Row).map(|(body, _)| &body[..]);
-            let elsewhere = entry.body.filter(|_| place != Place::Row);
+            let place =
+                entry.body.map_or(BodyLocation::Nowhere, |(body, _)| BodyLocation::for_length(body.len()));
+            let inline = entry.body.filter(|_| place == BodyLocation::Row).map(|(body, _)| &body[..]);
+            let elsewhere = entry.body.filter(|_| place != BodyLocation::Row);
             let packed = packed::pack(&entry.fields);
             db.prepare_cached(
                 "INSERT INTO entries \
@@ -361,14 +363,14 @@ impl<'b> Draft<'b> {
             .execute(params![
                 self.tenant.as_bytes(),
                 entry.run.as_bytes(),
-                stored(entry.seq),
+                stored_counter(entry.seq),
                 entry.at.as_millisecond(),
-                stored(entry.epoch),
+                stored_counter(entry.epoch),
                 entry.kind,
                 entry.version,
                 if packed.is_some() { "" } else { entry.fields.as_str() },
                 entry.chain,
-                place.code(),
+                place.stored_code(),
                 inline,
                 elsewhere.map(|(_, hash)| hash),
                 packed,
@@ -393,10 +395,10 @@ pub(super) fn write_body(
     inbox: bool,
     seq: u64,
 ) -> rusqlite::Result<u64> {
-    let in_table = match Place::of(body.len()) {
-        Place::Table => Some(&body[..]),
-        Place::File => None,
-        Place::Row | Place::Nowhere | Place::Erased => return Ok(0),
+    let in_table = match BodyLocation::for_length(body.len()) {
+        BodyLocation::Table => Some(&body[..]),
+        BodyLocation::File => None,
+        BodyLocation::Row | BodyLocation::Nowhere | BodyLocation::Erased => return Ok(0),
     };
     let written = db
         .prepare_cached(
@@ -404,6 +406,6 @@ pub(super) fn write_body(
         )?
         .execute(params![tenant.as_bytes(), hash, in_table])?;
     db.prepare_cached("INSERT INTO body_refs (tenant, hash, owner, inbox, seq) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![tenant.as_bytes(), hash, owner, inbox, stored(seq)])?;
+        .execute(params![tenant.as_bytes(), hash, owner, inbox, stored_counter(seq)])?;
     Ok(written as u64 + 1)
 }

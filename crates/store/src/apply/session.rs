@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::id::{AgentId, RunId, SessionId};
 use dromia_contracts::session::{SessionHead, SessionKey};
-use dromia_contracts::store::{Refusal, SessionOpen};
+use dromia_contracts::store::{CommitRefusal, SessionOpen};
 
-use super::{Checked, Draft};
-use crate::code::{self, stored};
+use super::{BatchDraft, Checked};
+use crate::code::{self, stored_counter};
 
 /// A session that the batch touches.
 #[derive(Debug)]
@@ -24,15 +24,15 @@ pub(super) struct SessionDraft<'b> {
 
 impl<'b> SessionDraft<'b> {
     /// What opens it, if the batch does.
-    pub(super) fn opened(&self) -> Option<&'b SessionOpen> {
+    pub(super) fn opened_by(&self) -> Option<&'b SessionOpen> {
         self.open
     }
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     /// Finds a session of the tenant; an index into `sessions`.
-    pub(super) fn session(&mut self, db: &Connection, session: SessionId) -> Checked<usize> {
-        self.session_index(db, session)?.ok_or_else(|| Refusal::NotFound(session.to_string()).into())
+    pub(super) fn find_session(&mut self, db: &Connection, session: SessionId) -> Checked<usize> {
+        self.session_index(db, session)?.ok_or_else(|| CommitRefusal::NotFound(session.to_string()).into())
     }
 
     fn session_index(&mut self, db: &Connection, session: SessionId) -> Checked<Option<usize>> {
@@ -46,10 +46,10 @@ impl<'b> Draft<'b> {
             .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| {
                 Ok(SessionDraft {
                     session,
-                    agent: AgentId::from_bytes(code::bytes(row, 0)?),
+                    agent: AgentId::from_bytes(code::read_bytes(row, 0)?),
                     head: SessionHead {
-                        last: code::number(row, 1)?,
-                        taken: code::number(row, 2)?,
+                        last: code::read_counter(row, 1)?,
+                        taken: code::read_counter(row, 2)?,
                         active: code::bytes_opt(row, 3)?.map(RunId::from_bytes),
                     },
                     changed: false,
@@ -73,14 +73,16 @@ impl<'b> Draft<'b> {
             if same {
                 return Ok(());
             }
-            return Err(Refusal::Malformed(format!("{} is another session", open.session)).into());
+            return Err(CommitRefusal::Malformed(format!("{} is another session", open.session)).into());
         }
         match self.agent_state(db, open.agent)? {
-            None | Some(AgentState::Deleting) => return Err(Refusal::NotFound(open.agent.to_string()).into()),
+            None | Some(AgentState::Deleting) => {
+                return Err(CommitRefusal::NotFound(open.agent.to_string()).into());
+            }
             Some(AgentState::Running | AgentState::Paused | AgentState::Terminated) => {}
         }
         if let Some(session) = self.session_of_key(db, open.agent, &open.key)? {
-            return Err(Refusal::SessionExists { session }.into());
+            return Err(CommitRefusal::SessionExists { session }.into());
         }
         self.sessions.push(SessionDraft {
             session: open.session,
@@ -94,7 +96,7 @@ impl<'b> Draft<'b> {
     }
 
     pub(super) fn import_end(&mut self, db: &Connection, session: SessionId) -> Checked {
-        let index = self.session(db, session)?;
+        let index = self.find_session(db, session)?;
         let draft = &self.sessions[index];
         let is_importing = match draft.open {
             Some(open) => open.importing && !draft.import_ended,
@@ -106,7 +108,7 @@ impl<'b> Draft<'b> {
             return Ok(());
         }
         if draft.head.active.is_some() || draft.head.last > draft.head.taken {
-            return Err(Refusal::Malformed(format!("the import of {session} is not whole")).into());
+            return Err(CommitRefusal::Malformed(format!("the import of {session} is not whole")).into());
         }
         let draft = &mut self.sessions[index];
         draft.import_ended = true;
@@ -140,13 +142,13 @@ impl<'b> Draft<'b> {
                     key.channel,
                     key.actor.as_str()
                 ],
-                |row| code::bytes(row, 0),
+                |row| code::read_bytes(row, 0),
             )
             .optional()?;
         Ok(found.map(SessionId::from_bytes))
     }
 
-    /// Tells whether a session was opened with exactly this content.
+    /// Returns whether a session was opened with exactly this content.
     fn session_stands(&self, db: &Connection, open: &SessionOpen) -> Checked<bool> {
         let same = db
             .prepare_cached(
@@ -202,8 +204,8 @@ impl<'b> Draft<'b> {
                 self.tenant.as_bytes(),
                 draft.session.as_bytes(),
                 draft.agent.as_bytes(),
-                stored(draft.head.last),
-                stored(draft.head.taken),
+                stored_counter(draft.head.last),
+                stored_counter(draft.head.taken),
                 draft.head.active.as_ref().map(RunId::as_bytes),
             ])?;
             rows += 1;

@@ -1,17 +1,17 @@
 //! How large a batch is, and the bounds it must keep.
 
-use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal};
+use dromia_contracts::store::{CommitRefusal, Mutation, NewEntry, WriteBatch};
 
 /// Rows and bytes of a batch, as the bounds count them: one row per mutation, claim and entry; the bytes of
 /// whatever has no fixed length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size {
+pub(crate) struct BatchSize {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
 }
 
-impl Size {
-    pub(crate) fn of(batch: &Batch) -> Self {
+impl BatchSize {
+    pub(crate) fn from_batch(batch: &WriteBatch) -> Self {
         let mut size = Self { rows: 0, bytes: 0 };
         for mutation in &batch.mutations {
             size.rows += 1;
@@ -84,12 +84,20 @@ impl Size {
         size
     }
 
-    pub(crate) fn check(self) -> Result<(), Refusal> {
-        if self.rows > Batch::ROWS_MAX {
-            return Err(Refusal::Malformed(format!("{} rows, at most {}", self.rows, Batch::ROWS_MAX)));
+    pub(crate) fn check_bounds(self) -> Result<(), CommitRefusal> {
+        if self.rows > WriteBatch::ROWS_MAX {
+            return Err(CommitRefusal::Malformed(format!(
+                "{} rows, at most {}",
+                self.rows,
+                WriteBatch::ROWS_MAX
+            )));
         }
-        if self.bytes > Batch::BYTES_MAX {
-            return Err(Refusal::Malformed(format!("{} bytes, at most {}", self.bytes, Batch::BYTES_MAX)));
+        if self.bytes > WriteBatch::BYTES_MAX {
+            return Err(CommitRefusal::Malformed(format!(
+                "{} bytes, at most {}",
+                self.bytes,
+                WriteBatch::BYTES_MAX
+            )));
         }
         Ok(())
     }
@@ -101,7 +109,7 @@ impl Size {
 }
 
 /// Every body of a batch.
-pub(crate) fn bodies(batch: &Batch) -> impl Iterator<Item = &bytes::Bytes> {
+pub(crate) fn batch_bodies(batch: &WriteBatch) -> impl Iterator<Item = &bytes::Bytes> {
     let entries = batch.mutations.iter().filter_map(|mutation| match mutation {
         Mutation::RunAppend(append) => Some(&append.entries),
         _ => None,
@@ -115,7 +123,7 @@ pub(crate) fn bodies(batch: &Batch) -> impl Iterator<Item = &bytes::Bytes> {
 }
 
 /// The body key of the tenant that a batch registers.
-pub(crate) fn new_body_key(batch: &Batch) -> Option<[u8; 32]> {
+pub(crate) fn new_body_key(batch: &WriteBatch) -> Option<[u8; 32]> {
     batch.mutations.iter().find_map(|mutation| match mutation {
         Mutation::TenantCreate(create) => Some(create.body_key),
         _ => None,

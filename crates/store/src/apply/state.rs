@@ -1,14 +1,14 @@
 //! Custom state of sessions, and pins.
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::entry::Entry;
-use dromia_contracts::id::SessionId;
-use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Refusal, StatePut};
+use dromia_contracts::id::{SessionId, WriteId};
+use dromia_contracts::store::{CommitRefusal, Mutation, StatePut, TextPin, TurnClaim, WriteBatch};
 
-use super::{Checked, Draft};
-use crate::code::{self, stored};
+use super::{BatchDraft, Checked};
+use crate::code::{self, stored_counter};
+use crate::sealed;
 
 /// The longest name of a state entry, in bytes.
 const NAME_MAX: usize = 128;
@@ -20,37 +20,34 @@ pub(super) struct StateDraft<'b> {
     version: u64,
 }
 
-/// A state entry as it stands, in the table or in the draft.
+/// The current version of a state entry, in the table or in the draft.
 #[derive(Default)]
-struct Standing {
+struct StateEntryVersion {
     version: u64,
-    value: Bytes,
-    at_ms: i64,
+    write: Option<WriteId>,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(super) fn state_put(&mut self, db: &Connection, put: &'b StatePut) -> Checked {
         if put.name.len() > NAME_MAX {
-            return Err(
-                Refusal::Malformed(format!("a state entry's name has at most {NAME_MAX} bytes")).into()
-            );
+            return Err(CommitRefusal::Malformed(format!(
+                "a state entry's name has at most {NAME_MAX} bytes"
+            ))
+            .into());
         }
-        self.session(db, put.session)?;
-        let found = self.standing(db, put.session, &put.name)?;
-        let same = found.value == put.value && found.at_ms == put.at.as_millisecond();
-        let repeated = match put.expected {
-            Some(expected) => found.version == expected + 1 && same,
-            None => found.version > 0 && same,
-        };
-        if repeated {
+        self.find_session(db, put.session)?;
+        let found = self.find_state(db, put.session, &put.name)?;
+        if found.write == Some(put.write) {
             return Ok(());
         }
         if put.expected.is_some_and(|expected| expected != found.version) {
-            return Err(Refusal::StateVersion { found: found.version }.into());
+            return Err(CommitRefusal::StateVersion { found: found.version }.into());
         }
         if found.version == 0 && self.state_entries(db, put.session)? >= StatePut::ENTRIES_MAX {
             let most = StatePut::ENTRIES_MAX;
-            return Err(Refusal::Malformed(format!("a session has at most {most} state entries")).into());
+            return Err(
+                CommitRefusal::Malformed(format!("a session has at most {most} state entries")).into()
+            );
         }
         self.states.push(StateDraft { put, version: found.version + 1 });
         Ok(())
@@ -60,40 +57,35 @@ impl<'b> Draft<'b> {
     fn state_entries(&self, db: &Connection, session: SessionId) -> Checked<usize> {
         let stored: usize = db
             .prepare_cached("SELECT count(*) FROM state WHERE tenant = ?1 AND session = ?2")?
-            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| code::number(row, 0))
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| code::read_counter(row, 0))
             .map(|count| usize::try_from(count).unwrap_or(usize::MAX))?;
         let added = self.states.iter().filter(|draft| draft.put.session == session && draft.version == 1);
         Ok(stored + added.count())
     }
 
-    fn standing(&self, db: &Connection, session: SessionId, name: &str) -> Checked<Standing> {
+    fn find_state(&self, db: &Connection, session: SessionId, name: &str) -> Checked<StateEntryVersion> {
         let drafted =
             self.states.iter().rev().find(|draft| draft.put.session == session && draft.put.name == name);
         if let Some(StateDraft { put, version }) = drafted {
-            return Ok(Standing {
-                version: *version,
-                value: put.value.clone(),
-                at_ms: put.at.as_millisecond(),
-            });
+            return Ok(StateEntryVersion { version: *version, write: Some(put.write) });
         }
         let found = db
-            .prepare_cached(
-                "SELECT version, value, at FROM state WHERE tenant = ?1 AND session = ?2 AND name = ?3",
-            )?
+            .prepare_cached(&format!(
+                "{} WHERE tenant = ?1 AND session = ?2 AND name = ?3",
+                sealed::STATE.select_sql()
+            ))?
             .query_row(params![self.tenant.as_bytes(), session.as_bytes(), name], |row| {
-                Ok(Standing {
-                    version: code::number(row, 0)?,
-                    value: Bytes::from(row.get::<_, Vec<u8>>(1)?),
-                    at_ms: row.get(2)?,
-                })
+                sealed::STATE.check_row(row)?;
+                let write = code::bytes_opt(row, 6)?.map(WriteId::from_bytes);
+                Ok(StateEntryVersion { version: code::read_counter(row, 3)?, write })
             })
             .optional()?;
         Ok(found.unwrap_or_default())
     }
 
-    pub(super) fn pin_put(&mut self, db: &Connection, pin: &'b Pin) -> Checked {
+    pub(super) fn pin_put(&mut self, db: &Connection, pin: &'b TextPin) -> Checked {
         if blake3::hash(&pin.bytes).as_bytes() != pin.digest.as_bytes() {
-            return Err(Refusal::Malformed("a pin does not match its digest".into()).into());
+            return Err(CommitRefusal::Malformed("a pin does not match its digest".into()).into());
         }
         let stands = self.pins.iter().any(|drafted| drafted.digest == pin.digest)
             || db
@@ -107,7 +99,7 @@ impl<'b> Draft<'b> {
 
     /// Notes what the agent of a claim names: the prompt of a run that begins, and what the batch keeps for it though the
     /// claim may not be granted. By these notes an erasure finds the pins of an agent.
-    pub(super) fn name_pins(&mut self, db: &Connection, batch: &Batch, claim: &Claim) -> Checked {
+    pub(super) fn name_pins(&mut self, db: &Connection, batch: &WriteBatch, claim: &TurnClaim) -> Checked {
         let begun = match self.taker.and_then(|_| claim.entries.first()).map(|first| &first.entry) {
             Some(Entry::RunStarted(started)) => Some(started.prompt),
             Some(_) | None => None,
@@ -133,18 +125,16 @@ impl<'b> Draft<'b> {
 
     pub(super) fn write_states(&self, db: &Connection) -> rusqlite::Result<u64> {
         for StateDraft { put, version } in &self.states {
-            db.prepare_cached(
-                "INSERT INTO state (tenant, session, name, version, value, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                 ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value, at = excluded.at",
-            )?
-            .execute(params![
+            let values = params![
                 self.tenant.as_bytes(),
                 put.session.as_bytes(),
                 put.name,
-                stored(*version),
+                stored_counter(*version),
                 &put.value[..],
                 put.at.as_millisecond(),
-            ])?;
+                put.write.as_bytes(),
+            ];
+            sealed::STATE.put_row(db, values)?;
         }
         Ok(self.states.len() as u64)
     }

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::store::{Batch, Mutation, Refusal, TenantCreate};
+use dromia_contracts::store::{CommitRefusal, Mutation, TenantCreate, WriteBatch};
 
-use super::{BodyKeys, Checked, Draft};
+use super::{BatchDraft, BodyKeys, Checked};
 use crate::code;
 
 /// A tenant that the batch registers.
@@ -14,26 +14,27 @@ pub(super) struct TenantDraft<'b> {
 }
 
 /// Finds the tenant of a batch, or plays its registration. Returns what is to be written and the body key.
-pub(super) fn enter<'b>(
+pub(super) fn enter_tenant<'b>(
     db: &Connection,
     keys: &mut BodyKeys,
-    batch: &'b Batch,
+    batch: &'b WriteBatch,
 ) -> Checked<(Option<TenantDraft<'b>>, [u8; 32])> {
     let mut creates = batch.mutations.iter().filter_map(|mutation| match mutation {
         Mutation::TenantCreate(create) => Some(create),
         _ => None,
     });
     let Some(create) = creates.next() else {
-        let key = keys.get(db, batch.tenant)?.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
+        let key =
+            keys.get(db, batch.tenant)?.ok_or_else(|| CommitRefusal::NotFound(batch.tenant.to_string()))?;
         return Ok((None, key));
     };
     if creates.next().is_some() {
-        return Err(Refusal::Malformed("the tenant is registered twice".into()).into());
+        return Err(CommitRefusal::Malformed("the tenant is registered twice".into()).into());
     }
     let found = db
         .prepare_cached("SELECT handle, at, body_key FROM tenants WHERE tenant = ?1")?
         .query_row([batch.tenant.as_bytes()], |row| {
-            Ok((row.get::<_, String>(0)?, code::time(row, 1)?, code::bytes(row, 2)?))
+            Ok((row.get::<_, String>(0)?, code::read_time(row, 1)?, code::read_bytes(row, 2)?))
         })
         .optional()?;
     if let Some((handle, at, body_key)) = found {
@@ -43,19 +44,19 @@ pub(super) fn enter<'b>(
         if same {
             return Ok((None, body_key));
         }
-        return Err(Refusal::Malformed(format!("{} is another tenant", batch.tenant)).into());
+        return Err(CommitRefusal::Malformed(format!("{} is another tenant", batch.tenant)).into());
     }
     let holder: Option<[u8; 16]> = db
         .prepare_cached("SELECT tenant FROM tenants WHERE handle = ?1")?
         .query_row([create.handle.as_str()], |row| row.get(0))
         .optional()?;
     match holder {
-        Some(_) => Err(Refusal::HandleTaken(create.handle.clone()).into()),
+        Some(_) => Err(CommitRefusal::HandleTaken(create.handle.clone()).into()),
         None => Ok((Some(TenantDraft { create }), create.body_key)),
     }
 }
 
-impl Draft<'_> {
+impl BatchDraft<'_> {
     pub(super) fn write_tenant(&self, db: &Connection) -> rusqlite::Result<u64> {
         let Some(TenantDraft { create }) = &self.new_tenant else { return Ok(0) };
         db.prepare_cached("INSERT INTO tenants (tenant, handle, at, body_key) VALUES (?1, ?2, ?3, ?4)")?

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::store::{Refusal, TokenCreate, TokenRevoke};
+use dromia_contracts::store::{CommitRefusal, TokenCreate, TokenRevoke};
 
-use super::{Checked, Draft};
+use super::{BatchDraft, Checked};
 use crate::code;
 
 /// A token that the batch registers.
@@ -16,10 +16,10 @@ pub(super) struct TokenDraft<'b> {
     pub(super) revoked_at: Option<Timestamp>,
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(super) fn token_create(&mut self, db: &Connection, create: &'b TokenCreate) -> Checked {
         // Said alike for a token of another tenant: what is there is not for this tenant to know.
-        let in_use = || Err(Refusal::Malformed("the token is in use".into()).into());
+        let in_use = || Err(CommitRefusal::Malformed("the token is in use".into()).into());
         let clashes = |known: &TokenCreate| known.hash == create.hash || known.token == create.token;
         if let Some(draft) = self.tokens.iter().find(|draft| clashes(draft.create)) {
             return if draft.create == create { Ok(()) } else { in_use() };
@@ -30,11 +30,11 @@ impl<'b> Draft<'b> {
         )?;
         let keys = params![create.hash.as_bytes(), self.tenant.as_bytes(), create.token.as_bytes()];
         let found = select.query_map(keys, |row| {
-            let same = code::bytes::<16>(row, 0)? == *self.tenant.as_bytes()
-                && code::bytes::<16>(row, 1)? == *create.token.as_bytes()
-                && code::digest(row, 2)? == create.hash
+            let same = code::read_bytes::<16>(row, 0)? == *self.tenant.as_bytes()
+                && code::read_bytes::<16>(row, 1)? == *create.token.as_bytes()
+                && code::read_digest(row, 2)? == create.hash
                 && row.get::<_, String>(3)? == create.name
-                && code::scopes(row, 4)? == create.scopes
+                && code::read_scopes(row, 4)? == create.scopes
                 && row.get::<_, Option<i64>>(5)? == create.expires_at.map(Timestamp::as_millisecond)
                 && row.get::<_, i64>(6)? == create.at.as_millisecond();
             Ok(same)
@@ -64,7 +64,7 @@ impl<'b> Draft<'b> {
             .query_row(params![self.tenant.as_bytes(), revoke.token.as_bytes()], |row| row.get(0))
             .optional()?;
         match revoked_at {
-            None => Err(Refusal::NotFound(revoke.token.to_string()).into()),
+            None => Err(CommitRefusal::NotFound(revoke.token.to_string()).into()),
             Some(Some(_)) => Ok(()),
             Some(None) => {
                 self.revokes.push(revoke);

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::store::{Refusal, SecretErase, VaultKeyPut};
+use dromia_contracts::store::{CommitRefusal, SecretErase, VaultKeyPut};
 use dromia_contracts::vault::SealedSecret;
 
-use super::{Checked, Draft};
+use super::{BatchDraft, Checked};
 use crate::read;
 
 /// What becomes of a secret.
@@ -15,7 +15,7 @@ pub(super) enum SecretDraft<'b> {
     Put(&'b SealedSecret),
     /// It goes.
     Erase(&'b SecretErase),
-    /// It stands as the batch wants it.
+    /// The row is already as the batch wants it.
     Same(&'b str),
 }
 
@@ -29,7 +29,7 @@ impl SecretDraft<'_> {
     }
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(super) fn vault_key_put(&mut self, db: &Connection, put: &'b VaultKeyPut) -> Checked {
         let known: Option<Vec<u8>> = match self.vault_key {
             Some(drafted) => Some(drafted.key.to_vec()),
@@ -45,7 +45,9 @@ impl<'b> Draft<'b> {
             (Some(known), Some(_)) if known[..] == put.key[..] => {}
             (Some(known), Some(old)) if known[..] == old[..] => self.vault_key = Some(put),
             (_, Some(_)) => {
-                return Err(Refusal::Malformed("the tenant's key of secrets is another one".into()).into());
+                return Err(
+                    CommitRefusal::Malformed("the tenant's key of secrets is another one".into()).into()
+                );
             }
         }
         Ok(())
@@ -53,46 +55,46 @@ impl<'b> Draft<'b> {
 
     pub(super) fn secret_put(&mut self, db: &Connection, sealed: &'b SealedSecret) -> Checked {
         let secret = &sealed.secret;
-        self.once(&secret.name)?;
-        let known = self.known(db, &secret.name)?;
+        self.refuse_second_change(&secret.name)?;
+        let known = self.find_secret(db, &secret.name)?;
         if known.as_ref() == Some(sealed) {
             self.secrets.push(SecretDraft::Same(&secret.name));
             return Ok(());
         }
         let found = known.map_or(0, |known| known.secret.version);
         if secret.version.checked_sub(1) != Some(found) {
-            return Err(Refusal::SecretVersion { found }.into());
+            return Err(CommitRefusal::SecretVersion { found }.into());
         }
         self.secrets.push(SecretDraft::Put(sealed));
         Ok(())
     }
 
     pub(super) fn secret_erase(&mut self, db: &Connection, erase: &'b SecretErase) -> Checked {
-        self.once(&erase.name)?;
-        match self.known(db, &erase.name)? {
+        self.refuse_second_change(&erase.name)?;
+        match self.find_secret(db, &erase.name)? {
             None => self.secrets.push(SecretDraft::Same(&erase.name)),
             Some(known) if known.secret.version == erase.version => {
                 self.secrets.push(SecretDraft::Erase(erase));
             }
-            Some(known) => return Err(Refusal::SecretVersion { found: known.secret.version }.into()),
+            Some(known) => return Err(CommitRefusal::SecretVersion { found: known.secret.version }.into()),
         }
         Ok(())
     }
 
     /// A secret that a batch changed twice would not be found as the first change left it when the batch comes again.
-    fn once(&self, name: &str) -> Checked {
+    fn refuse_second_change(&self, name: &str) -> Checked {
         if self.secrets.iter().any(|draft| draft.name() == name) {
-            return Err(Refusal::Malformed("a batch changes a secret once".into()).into());
+            return Err(CommitRefusal::Malformed("a batch changes a secret once".into()).into());
         }
         Ok(())
     }
 
-    fn known(&self, db: &Connection, name: &str) -> rusqlite::Result<Option<SealedSecret>> {
+    fn find_secret(&self, db: &Connection, name: &str) -> rusqlite::Result<Option<SealedSecret>> {
         db.prepare_cached(
             "SELECT name, version, host, placement, created_at, changed_at, key, value FROM secrets \
              WHERE tenant = ?1 AND name = ?2",
         )?
-        .query_row(params![self.tenant.as_bytes(), name], read::vault::read)
+        .query_row(params![self.tenant.as_bytes(), name], read::vault::read_secret)
         .optional()
     }
 

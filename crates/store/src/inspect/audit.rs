@@ -5,11 +5,13 @@
 //! chain, and no entry is beyond the last seal. So whatever is taken out or changed is found, and where.
 //!
 //! Beside them are rows that no chain covers. What the records say of rights, budgets and approvals is compared with the
-//! rows that stand (`rights`), what a journal says of its run with the run's row, its session's and the items that it took (`journals`),
-//! and what a digest names with the digest (`contents`). Rows of which nothing of that is said, such as the labels of files, are not looked at.
+//! present rows (`rights`), what a journal says of its run with the run's row and its sums, with its session's row and with the
+//! items that it took (`journals`), what a digest names with the digest, each item's taker with that run's journal, the heads of
+//! sessions with inboxes and runs, and rows with the check value that they carry (`contents`). Other rows
+//! (labels of files) are not checked.
 //!
 //! A server may go on writing meanwhile: seals are read before the journals, and on again where a journal is longer.
-//! In memory is one place for each run of the tenant, about 72 bytes.
+//! In memory is one place for each run of the tenant, about 170 bytes.
 
 mod contents;
 mod journals;
@@ -24,20 +26,20 @@ use dromia_contracts::audit::AuditMark;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{RunId, SessionId, TenantId};
-use dromia_contracts::run::RunStatus;
+use dromia_contracts::run::{RunHead, RunStatus};
 
-use super::Inspector;
+use super::StoreInspector;
 use crate::body::FileBodies;
 use crate::code;
 use crate::open::OpenError;
-use crate::read::journal::Bodies;
+use crate::read::journal::BodyReader;
 use crate::seal;
 
-use self::seals::{Place, Walk};
+use self::seals::{ChainWalk, FindingLocation};
 
 /// What a checkpoint says of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpointed {
+pub struct TenantCheckpoint {
     /// The number of the checkpoint.
     pub checkpoint: u64,
     /// The last seal at that time.
@@ -75,7 +77,7 @@ pub enum AuditProblem {
     RowChanged,
     /// A row is gone, and no record says that it went.
     RowRemoved,
-    /// A row stands, and no record tells of it.
+    /// A row is there, and no record names it.
     RowUnrecorded,
 }
 
@@ -101,7 +103,7 @@ impl AuditProblem {
     }
 
     /// Says what happened, in words.
-    pub const fn text(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             Self::TenantRemoved => "the tenant was removed",
             Self::SealRemoved => "this seal was removed",
@@ -123,7 +125,7 @@ impl AuditProblem {
 
 impl fmt::Display for AuditProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        f.write_str(self.description())
     }
 }
 
@@ -138,7 +140,7 @@ pub struct AuditFinding {
     pub run: Option<RunId>,
     /// The number of the entry in the run's journal.
     pub seq: Option<u64>,
-    /// The number of the seal; of a row, that of the record which tells of it.
+    /// The number of the seal; of a row, that of the record which names it.
     pub seal: Option<u64>,
     /// The row beside the journals, such as `token tok_…`.
     pub row: Option<String>,
@@ -167,44 +169,47 @@ pub struct AuditChecked {
     pub rows: u64,
     /// What is wrong; at most a thousand of them.
     pub findings: Vec<AuditFinding>,
-    /// Rows that no record tells of and that may be older than the records; at most a thousand of them.
+    /// Rows that no record names and that may be older than the records; at most a thousand of them.
     pub older: Vec<AuditFinding>,
 }
 
-/// Tells how a run stands from its journal. What entries mean is the engine's knowledge, so whoever asks gives this.
+/// Folds the journal of a run into its status. What entries mean is the engine's knowledge, so the caller gives this.
 pub trait JournalFold {
-    /// Begins anew, before the first entry of a run.
-    fn begin(&mut self);
+    /// Begins with an empty state, before the first entry of a run.
+    fn begin_run(&mut self);
 
     /// Takes the next entry.
-    fn take(&mut self, entry: &Entry);
+    fn take_entry(&mut self, entry: &Entry);
 
-    /// Returns how the run stands behind what was taken; nothing if that cannot be told.
-    fn status(&self) -> Option<RunStatus>;
+    /// Returns the status of the run after the entries taken; `None` if it cannot be known.
+    fn run_status(&self) -> Option<RunStatus>;
+
+    /// Returns the head that the run's row should have after the entries taken; `None` if it cannot be known.
+    fn run_head(&self) -> Option<RunHead>;
 }
 
-impl Inspector {
+impl StoreInspector {
     /// Lists the tenants.
     pub fn audit_tenants(&self) -> Result<Vec<TenantId>, OpenError> {
         let db = self.connect()?;
         let mut select = db.prepare("SELECT tenant FROM tenants ORDER BY tenant")?;
         let tenants = select
-            .query_map([], |row| code::bytes(row, 0).map(TenantId::from_bytes))?
+            .query_map([], |row| code::read_bytes(row, 0).map(TenantId::from_bytes))?
             .collect::<Result<_, _>>()?;
         Ok(tenants)
     }
 
     /// Returns the checkpoint that the database remembers.
     pub fn audit_mark(&self) -> Result<Option<AuditMark>, OpenError> {
-        Ok(seal::marked(&self.connect()?)?)
+        Ok(seal::read_checkpoint(&self.connect()?)?)
     }
 
-    /// Checks the whole history of a tenant, also against what checkpoints say of it, by seal, and the rows beside it as far
-    /// as the history tells of them.
-    pub fn audit(
+    /// Checks the whole history of a tenant, also against what checkpoints say of it, by seal, and the rows beside it
+    /// as far as the history names them.
+    pub fn audit_tenant(
         &self,
         tenant: TenantId,
-        checkpoints: &[Checkpointed],
+        checkpoints: &[TenantCheckpoint],
         fold: &mut dyn JournalFold,
     ) -> Result<AuditChecked, OpenError> {
         let db = self.connect()?;
@@ -215,20 +220,21 @@ impl Inspector {
             .optional()?;
         let mut checkpoints = checkpoints.to_vec();
         checkpoints.sort_unstable_by_key(|one| (one.seal, one.checkpoint));
-        let mut walk = Walk::new(&db, tenant, checkpoints);
+        let mut walk = ChainWalk::new(&db, tenant, checkpoints);
         let Some(key) = key else {
-            walk.found(AuditProblem::TenantRemoved, Place::default());
+            walk.report_problem(AuditProblem::TenantRemoved, FindingLocation::default());
             return Ok(walk.checked);
         };
         walk.learn_erased()?;
         walk.read_on()?;
-        walk.ends()?;
+        walk.check_ends()?;
         walk.sealed_before()?;
-        let files = FileBodies::new(self.config.blobs());
-        let bodies = Bodies { db: &db, files: &files, tenant, key: &key };
-        walk.journals(bodies, fold)?;
-        walk.contents(bodies)?;
-        walk.rights()?;
+        let files = FileBodies::new(self.config.blobs_path());
+        let bodies = BodyReader { db: &db, files: &files, tenant, key: &key };
+        walk.check_journals(bodies, fold)?;
+        walk.check_contents(bodies)?;
+        walk.check_sums()?;
+        walk.check_rights()?;
         Ok(walk.checked)
     }
 }

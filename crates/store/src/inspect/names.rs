@@ -1,11 +1,11 @@
-//! Names that people gave: of tenants, agents and tokens, and of the platforms that sessions are on. Whoever compares a
-//! configuration with a store asks for them; what is in a session is not looked at.
+//! Names that people gave: of tenants, agents and tokens, and of the platforms that sessions are on. A comparison of a
+//! configuration with a store reads them; the contents of sessions are not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{Inspector, is_late};
+use super::{StoreInspector, is_late};
 use crate::open::OpenError;
 
 /// The most names of one kind that are listed.
@@ -13,7 +13,7 @@ const NAMES_MAX: usize = 65_536;
 
 /// Names that people gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct NameInventory {
     /// Those within each tenant, by its handle.
     pub tenants: BTreeMap<String, TenantNames>,
     /// Those of the platforms asked for that some session is on.
@@ -29,11 +29,11 @@ pub struct TenantNames {
     pub tokens: BTreeSet<String>,
 }
 
-impl Inspector {
+impl StoreInspector {
     /// Lists the names of all tenants, and which of some platforms a session is on. Nothing if there was no time for all of
     /// them, or there are more than are listed: what is left out would look as if it were not there.
-    pub fn names(&self, platforms: &[String]) -> Result<Option<Names>, OpenError> {
-        match names(&self.connect()?, platforms) {
+    pub fn list_names(&self, platforms: &[String]) -> Result<Option<NameInventory>, OpenError> {
+        match query_names(&self.connect()?, platforms) {
             Ok(names) => Ok(names),
             Err(error) if is_late(&error) => Ok(None),
             Err(error) => Err(error.into()),
@@ -41,15 +41,17 @@ impl Inspector {
     }
 }
 
-fn names(db: &Connection, platforms: &[String]) -> rusqlite::Result<Option<Names>> {
-    let mut names = Names::default();
-    let Some(tenants) = pairs(db, "SELECT handle, '' FROM tenants")? else { return Ok(None) };
+fn query_names(db: &Connection, platforms: &[String]) -> rusqlite::Result<Option<NameInventory>> {
+    let mut names = NameInventory::default();
+    let Some(tenants) = query_pairs(db, "SELECT handle, '' FROM tenants")? else { return Ok(None) };
     names.tenants.extend(tenants.into_iter().map(|(tenant, _)| (tenant, TenantNames::default())));
     let agents =
         "SELECT tenants.handle, agents.handle FROM agents JOIN tenants ON tenants.tenant = agents.tenant";
     let tokens = "SELECT tenants.handle, tokens.name FROM tokens JOIN tenants ON tenants.tenant = tokens.tenant \
                   WHERE tokens.revoked_at IS NULL";
-    let (Some(agents), Some(tokens)) = (pairs(db, agents)?, pairs(db, tokens)?) else { return Ok(None) };
+    let (Some(agents), Some(tokens)) = (query_pairs(db, agents)?, query_pairs(db, tokens)?) else {
+        return Ok(None);
+    };
     for (tenant, agent) in agents {
         names.tenants.entry(tenant).or_default().agents.insert(agent);
     }
@@ -70,7 +72,7 @@ fn names(db: &Connection, platforms: &[String]) -> rusqlite::Result<Option<Names
 }
 
 /// Reads two texts of each row; nothing if there are too many rows.
-fn pairs(db: &Connection, sql: &str) -> rusqlite::Result<Option<Vec<(String, String)>>> {
+fn query_pairs(db: &Connection, sql: &str) -> rusqlite::Result<Option<Vec<(String, String)>>> {
     let mut select = db.prepare(sql)?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows = rows.take(NAMES_MAX + 1).collect::<rusqlite::Result<Vec<_>>>()?;

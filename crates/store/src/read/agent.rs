@@ -3,49 +3,49 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use dromia_contracts::agent::{Agent, AgentState, Handle, Revision};
+use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, TenantId};
-use dromia_contracts::store::Page;
+use dromia_contracts::store::PageRequest;
 
-use super::{FIRST, Found, View, limit};
-use crate::code::{self, Code as _};
-use crate::reader::Problem;
+use super::{FIRST, Found, ScopeView, page_limit};
+use crate::code::{self, StoredEnum as _};
+use crate::reader::ReadFailure;
 
 const COLUMNS: &str = "agent, handle, display_name, labels, at, state, revision";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
+fn read_agent(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
     let labels: Option<String> = row.get(3)?;
     let labels = labels
         .map(|labels| serde_json::from_str(&labels))
         .transpose()
-        .map_err(|error| code::unreadable(3, Type::Text, error.to_string()))?;
-    Ok(Agent {
-        id: AgentId::from_bytes(code::bytes(row, 0)?),
-        handle: handle(row, 1)?,
+        .map_err(|error| code::unreadable_column(3, Type::Text, error.to_string()))?;
+    Ok(AgentRecord {
+        id: AgentId::from_bytes(code::read_bytes(row, 0)?),
+        handle: read_handle(row, 1)?,
         display_name: row.get(2)?,
         labels: labels.unwrap_or_default(),
-        created_at: code::time(row, 4)?,
-        state: code::coded(row, 5)?,
-        revision: code::digest(row, 6)?,
+        created_at: code::read_time(row, 4)?,
+        state: code::read_enum(row, 5)?,
+        revision: code::read_digest(row, 6)?,
     })
 }
 
-pub(super) fn handle(row: &Row<'_>, column: usize) -> rusqlite::Result<Handle> {
+pub(super) fn read_handle(row: &Row<'_>, column: usize) -> rusqlite::Result<HandleSlug> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|_| code::unreadable(column, Type::Text, format!("{text:?} is no handle")))
+    text.parse().map_err(|_| code::unreadable_column(column, Type::Text, format!("{text:?} is no handle")))
 }
 
 /// Lists agents. One that is being erased is not found.
-pub(crate) fn list(
+pub(crate) fn list_agents(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     state: Option<AgentState>,
-    page: Page<AgentId>,
-) -> Found<Vec<Agent>> {
+    page: PageRequest<AgentId>,
+) -> Found<Vec<AgentRecord>> {
     if let Some(only) = view.only {
         let agent = by_id(db, view, only)?;
-        let wanted = |agent: &Agent| {
+        let wanted = |agent: &AgentRecord| {
             page.after.is_none_or(|after| agent.id > after) && state.is_none_or(|state| state == agent.state)
         };
         return Ok(agent.filter(wanted).into_iter().take(page.limit).collect());
@@ -61,44 +61,44 @@ pub(crate) fn list(
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND agent > ?2 AND {filter} ORDER BY agent LIMIT ?3"
     ))?;
-    let limit = limit(&page);
+    let limit = page_limit(&page);
     let tenant = view.tenant.as_bytes();
     let agents = match state {
         None | Some(AgentState::Running) => {
-            select.query_map(params![tenant, after, limit], read)?.collect::<Result<_, _>>()
+            select.query_map(params![tenant, after, limit], read_agent)?.collect::<Result<_, _>>()
         }
-        Some(state) => {
-            select.query_map(params![tenant, after, limit, state.code()], read)?.collect::<Result<_, _>>()
-        }
+        Some(state) => select
+            .query_map(params![tenant, after, limit, state.stored_code()], read_agent)?
+            .collect::<Result<_, _>>(),
     };
     Ok(agents?)
 }
 
-pub(crate) fn by_id(db: &Connection, view: View, agent: AgentId) -> Found<Option<Agent>> {
-    if !view.sees(agent) {
+pub(crate) fn by_id(db: &Connection, view: ScopeView, agent: AgentId) -> Found<Option<AgentRecord>> {
+    if !view.sees_agent(agent) {
         return Ok(None);
     }
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND agent = ?2 AND state <> 3"
     ))?;
-    Ok(select.query_row(params![view.tenant.as_bytes(), agent.as_bytes()], read).optional()?)
+    Ok(select.query_row(params![view.tenant.as_bytes(), agent.as_bytes()], read_agent).optional()?)
 }
 
-pub(crate) fn by_handle(db: &Connection, view: View, handle: &Handle) -> Found<Option<Agent>> {
+pub(crate) fn by_handle(db: &Connection, view: ScopeView, handle: &HandleSlug) -> Found<Option<AgentRecord>> {
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND handle = ?2 AND state <> 3"
     ))?;
-    let agent = select.query_row(params![view.tenant.as_bytes(), handle.as_str()], read).optional()?;
-    Ok(agent.filter(|agent| view.sees(agent.id)))
+    let agent = select.query_row(params![view.tenant.as_bytes(), handle.as_str()], read_agent).optional()?;
+    Ok(agent.filter(|agent| view.sees_agent(agent.id)))
 }
 
-pub(crate) fn revision(
+pub(crate) fn find_revision(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     agent: AgentId,
     digest: Digest,
-) -> Found<Option<Revision>> {
-    if !view.finds(db, agent)? {
+) -> Found<Option<AgentRevision>> {
+    if !view.finds_agent(db, agent)? {
         return Ok(None);
     }
     let mut select =
@@ -108,23 +108,27 @@ pub(crate) fn revision(
         .optional()?;
     let Some(text) = text else { return Ok(None) };
     let place = || format!("revision {digest} of {agent}");
-    // What an agent may do stands in it, so nothing acts by one that somebody wrote past the store.
+    // It holds the agent's rights, so no agent acts by a revision that was written past the store.
     if blake3::hash(text.as_bytes()).as_bytes() != digest.as_bytes() {
-        return Err(Problem::damaged(place(), "it does not match its digest"));
+        return Err(ReadFailure::damaged_row(place(), "it does not match its digest"));
     }
-    let config = serde_json::from_str(&text).map_err(|error| Problem::damaged(place(), error.to_string()))?;
-    Ok(Some(Revision { digest, config }))
+    let config =
+        serde_json::from_str(&text).map_err(|error| ReadFailure::damaged_row(place(), error.to_string()))?;
+    Ok(Some(AgentRevision { digest, config }))
 }
 
 /// Lists agents of every tenant that are being erased, at most a page of them.
-pub(crate) fn deleting(db: &Connection) -> Found<Vec<(TenantId, AgentId)>> {
+pub(crate) fn list_deleting(db: &Connection) -> Found<Vec<(TenantId, AgentId)>> {
     let mut select = db.prepare_cached(
         "SELECT tenant, agent FROM agents INDEXED BY agents_resting \
          WHERE state = 3 AND state <> 0 ORDER BY tenant, agent LIMIT ?1",
     )?;
     let agents = select
-        .query_map([super::rows(Page::<()>::LIMIT_MAX)], |row| {
-            Ok((TenantId::from_bytes(code::bytes(row, 0)?), AgentId::from_bytes(code::bytes(row, 1)?)))
+        .query_map([super::row_limit(PageRequest::<()>::LIMIT_MAX)], |row| {
+            Ok((
+                TenantId::from_bytes(code::read_bytes(row, 0)?),
+                AgentId::from_bytes(code::read_bytes(row, 1)?),
+            ))
         })?
         .collect::<Result<_, _>>()?;
     Ok(agents)

@@ -5,45 +5,45 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
 
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::id::{AgentId, ApprovalId, TenantId};
-use dromia_contracts::store::{ApprovalFilter, CoolingApproval, Page};
+use dromia_contracts::store::{ApprovalFilter, CoolingApproval, PageRequest};
 
-use super::{Found, LAST, View, limit};
+use super::{Found, LAST, ScopeView, page_limit};
 use crate::code;
 
-/// Reads a record, which stands in the first column.
-pub(crate) fn record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
+/// Reads a record, which is in the first column.
+pub(crate) fn read_record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
     let text: String = row.get(0)?;
-    serde_json::from_str(&text).map_err(|error| code::unreadable(0, Type::Text, error.to_string()))
+    serde_json::from_str(&text).map_err(|error| code::unreadable_column(0, Type::Text, error.to_string()))
 }
 
-/// Finds an approval of a tenant, whoever asks.
+/// Finds an approval of a tenant, under any scope.
 pub(crate) fn of_tenant(
     db: &Connection,
     tenant: TenantId,
     id: ApprovalId,
-) -> rusqlite::Result<Option<Approval>> {
+) -> rusqlite::Result<Option<ApprovalRequest>> {
     db.prepare_cached("SELECT record FROM approvals WHERE tenant = ?1 AND approval = ?2")?
-        .query_row(params![tenant.as_bytes(), id.as_bytes()], record)
+        .query_row(params![tenant.as_bytes(), id.as_bytes()], read_record)
         .optional()
 }
 
-pub(crate) fn by_id(db: &Connection, view: View, id: ApprovalId) -> Found<Option<Approval>> {
+pub(crate) fn by_id(db: &Connection, view: ScopeView, id: ApprovalId) -> Found<Option<ApprovalRequest>> {
     let Some(approval) = of_tenant(db, view.tenant, id)? else { return Ok(None) };
-    Ok(if view.finds(db, approval.agent)? { Some(approval) } else { None })
+    Ok(if view.finds_agent(db, approval.agent)? { Some(approval) } else { None })
 }
 
-pub(crate) fn list(
+pub(crate) fn list_approvals(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     filter: ApprovalFilter,
-    page: Page<ApprovalId>,
-) -> Found<Vec<Approval>> {
-    if view.excludes(filter.agent) {
+    page: PageRequest<ApprovalId>,
+) -> Found<Vec<ApprovalRequest>> {
+    if view.excludes_agent(filter.agent) {
         return Ok(Vec::new());
     }
-    let agent = view.agent(filter.agent);
+    let agent = view.join_agent(filter.agent);
     let mut conditions = String::new();
     if agent.is_some() {
         conditions.push_str(" AND agent = ?3");
@@ -63,14 +63,14 @@ pub(crate) fn list(
         before,
         agent.as_ref().map(AgentId::as_bytes),
         filter.open_at.map(Timestamp::as_millisecond),
-        limit(&page),
+        page_limit(&page),
     ];
-    Ok(select.query_map(values, record)?.collect::<Result<_, _>>()?)
+    Ok(select.query_map(values, read_record)?.collect::<Result<_, _>>()?)
 }
 
 /// Lists what is allowed by itself. That is looked for when one is due and after a start, so it has no index of its own: it
 /// walks along the open ones. The tenants take turns, and records are read again by their rows, so that none is sorted whole.
-pub(crate) fn cooling(
+pub(crate) fn list_delayed(
     db: &Connection,
     open_at: Timestamp,
     skip: usize,
@@ -89,23 +89,24 @@ pub(crate) fn cooling(
          ORDER BY turns.turn, turns.until, known.tenant, known.approval LIMIT ?2 OFFSET ?3",
     )?;
     let skip = i64::try_from(skip).unwrap_or(i64::MAX);
-    let values = params![open_at.as_millisecond(), limit(&Page::<ApprovalId>::first(most)), skip];
+    let values =
+        params![open_at.as_millisecond(), page_limit(&PageRequest::<ApprovalId>::first_page(most)), skip];
     let rows = select.query_map(values, |row| {
-        let approval: Approval = record(row)?;
-        let tenant = TenantId::from_bytes(code::bytes(row, 1)?);
+        let approval: ApprovalRequest = read_record(row)?;
+        let tenant = TenantId::from_bytes(code::read_bytes(row, 1)?);
         Ok(approval.cools_until.map(|until| CoolingApproval { tenant, approval: approval.id, until }))
     })?;
     Ok(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
 /// Reads all rules of a tenant, by name.
-pub(crate) fn all_rules(db: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<ApprovalRule>> {
+pub(crate) fn all_rules(db: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<ApprovalRuleRecord>> {
     let mut select =
         db.prepare_cached("SELECT record FROM approval_rules WHERE tenant = ?1 ORDER BY name")?;
-    let rules = select.query_map([tenant.as_bytes()], record)?;
+    let rules = select.query_map([tenant.as_bytes()], read_record)?;
     rules.collect()
 }
 
-pub(crate) fn rules(db: &Connection, view: View) -> Found<Vec<ApprovalRule>> {
+pub(crate) fn list_rules(db: &Connection, view: ScopeView) -> Found<Vec<ApprovalRuleRecord>> {
     if view.only.is_some() { Ok(Vec::new()) } else { Ok(all_rules(db, view.tenant)?) }
 }

@@ -1,13 +1,13 @@
-//! Capabilities. A view of one agent finds those that it holds; what an agent holds that is being erased nobody finds.
+//! Capabilities. A view of one agent finds those that it holds; no view finds those of an agent that is being erased.
 
 use rusqlite::{Connection, Row, params};
 
-use dromia_contracts::capability::Capability;
+use dromia_contracts::capability::CapabilityRecord;
 use dromia_contracts::id::{AgentId, CapabilityId};
 use dromia_contracts::scope::Actor;
-use dromia_contracts::store::Page;
+use dromia_contracts::store::PageRequest;
 
-use super::{FIRST, Found, View, limit};
+use super::{FIRST, Found, ScopeView, page_limit};
 use crate::code;
 
 macro_rules! columns {
@@ -30,27 +30,32 @@ const LIST: &str = concat!(
 );
 
 /// Reads the columns, beginning at the first.
-pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Capability> {
+pub(crate) fn read_capability(row: &Row<'_>) -> rusqlite::Result<CapabilityRecord> {
     let (rights, token, by): (String, Vec<u8>, String) = (row.get(4)?, row.get(7)?, row.get(8)?);
-    Ok(Capability {
-        id: CapabilityId::from_bytes(code::bytes(row, 0)?),
-        holder: AgentId::from_bytes(code::bytes(row, 1)?),
+    Ok(CapabilityRecord {
+        id: CapabilityId::from_bytes(code::read_bytes(row, 0)?),
+        holder: AgentId::from_bytes(code::read_bytes(row, 1)?),
         parent: code::bytes_opt(row, 2)?.map(CapabilityId::from_bytes),
-        usage: code::coded(row, 3)?,
+        usage: code::read_enum(row, 3)?,
         rights: rights.lines().map(str::to_owned).collect(),
         until: code::time_opt(row, 5)?,
         wall_ms_max: row.get(6)?,
         token: token.into(),
         by: Actor::new(&by),
-        created_at: code::time(row, 9)?,
+        created_at: code::read_time(row, 9)?,
         revoked_at: code::time_opt(row, 10)?,
     })
 }
 
-pub(crate) fn list(db: &Connection, view: View, page: &Page<CapabilityId>) -> Found<Vec<Capability>> {
+pub(crate) fn list_capabilities(
+    db: &Connection,
+    view: ScopeView,
+    page: &PageRequest<CapabilityId>,
+) -> Found<Vec<CapabilityRecord>> {
     let mut select = db.prepare_cached(LIST)?;
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
     let holder = view.only.as_ref().map(|agent| &agent.as_bytes()[..]);
-    let rows = select.query_map(params![view.tenant.as_bytes(), after, limit(page), holder], read)?;
+    let rows = select
+        .query_map(params![view.tenant.as_bytes(), after, page_limit(page), holder], read_capability)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

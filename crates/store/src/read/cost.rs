@@ -4,55 +4,59 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::entry::{DecodeError, Entry};
 use dromia_contracts::id::{RunId, TenantId};
-use dromia_contracts::store::{Page, RunFilter, RunSpending};
+use dromia_contracts::store::{PageRequest, RunFilter, RunSpending};
 
-use super::journal::unpacked;
-use super::{Found, View};
+use super::journal::unpack_fields;
+use super::{Found, ScopeView};
 use crate::code;
-use crate::reader::Problem;
+use crate::reader::ReadFailure;
 
 /// No body is read but a short one that lies in its row.
 const ATTEMPTS: &str = "SELECT seq, at, kind, version, fields, packed FROM entries \
                         WHERE tenant = ?1 AND run = ?2 AND kind IN ('model_called', 'model_replied', 'model_failed', \
                         'opinion_called', 'opinion_given') ORDER BY seq";
 
-pub(crate) fn list(
+pub(crate) fn list_spending(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     filter: RunFilter,
-    page: Page<RunId>,
+    page: PageRequest<RunId>,
 ) -> Found<Vec<RunSpending>> {
-    let runs = super::run::list(db, view, filter, page)?;
-    runs.into_iter().map(|run| Ok(RunSpending { models: models(db, view.tenant, run.id)?, run })).collect()
+    let runs = super::run::list_runs(db, view, filter, page)?;
+    runs.into_iter()
+        .map(|run| Ok(RunSpending { models: spending_by_model(db, view.tenant, run.id)?, run }))
+        .collect()
 }
 
-fn models(db: &Connection, tenant: TenantId, run: RunId) -> Found<Vec<(String, Spent)>> {
+fn spending_by_model(db: &Connection, tenant: TenantId, run: RunId) -> Found<Vec<(String, CostTotals)>> {
     let mut select = db.prepare_cached(ATTEMPTS)?;
     let mut rows = select.query(params![tenant.as_bytes(), run.as_bytes()])?;
-    let mut ledger = Ledger::default();
-    let mut models = BTreeMap::<String, Spent>::new();
+    let mut ledger = CostLedger::default();
+    let mut models = BTreeMap::<String, CostTotals>::new();
     while let Some(row) = rows.next()? {
-        let seq = code::number(row, 0)?;
+        let seq = code::read_counter(row, 0)?;
         let (kind, mut fields): (String, String) = (row.get(2)?, row.get(4)?);
         if let Some(packed) = row.get::<_, Option<Vec<u8>>>(5)? {
-            fields = unpacked(&packed, || format!("entry {seq} of {run}"))?;
+            fields = unpack_fields(&packed, || format!("entry {seq} of {run}"))?;
         }
         // What a newer version wrote is not summed up; its run is held until that version is back.
         let entry = match Entry::decode(&kind, row.get(3)?, &fields) {
             Ok(entry) => entry,
             Err(DecodeError::Unknown { .. }) => continue,
-            Err(error) => return Err(Problem::damaged(format!("entry {seq} of {run}"), error.to_string())),
+            Err(error) => {
+                return Err(ReadFailure::damaged_row(format!("entry {seq} of {run}"), error.to_string()));
+            }
         };
-        if let Some(attempt) = ledger.take(seq, code::time(row, 1)?, &entry) {
-            let spent = Spent::from(&attempt);
+        if let Some(attempt) = ledger.apply_entry(seq, code::read_time(row, 1)?, &entry) {
+            let spent = CostTotals::from(&attempt);
             models.entry(attempt.model).or_default().add(spent);
         }
     }
-    if let Some(attempt) = ledger.open() {
-        models.entry(attempt.model.clone()).or_default().add(Spent::from(attempt));
+    if let Some(attempt) = ledger.open_attempt() {
+        models.entry(attempt.model.clone()).or_default().add(CostTotals::from(attempt));
     }
     Ok(models.into_iter().collect())
 }

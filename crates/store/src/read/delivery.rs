@@ -4,35 +4,39 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use dromia_contracts::delivery::{
-    Delivery, DeliveryAttempt, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery, Subscriber,
+    DeliveryAttempt, DeliveryRecord, DeliveryState, DeliverySummary, FeedItem, FeedState, FeedSubscriber,
+    OpenDelivery,
 };
 use dromia_contracts::id::{AgentId, DeliveryId, TenantId};
-use dromia_contracts::store::{DeliveryFilter, Page};
+use dromia_contracts::store::{DeliveryFilter, PageRequest};
 
-use super::{Found, LAST, View, limit, rows};
-use crate::code::{self, Code as _, stored};
-use crate::reader::Problem;
+use super::{Found, LAST, ScopeView, page_limit, row_limit};
+use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::reader::ReadFailure;
 use crate::row::{delivery_columns, delivery_seal, read_attempt_end, read_delivery};
+use crate::sealed;
 
 /// A page of the feed ends with the message that passes this many bytes.
 const FEED_BYTES: usize = 1 << 20;
 
 /// A row with its message, after `delivery_columns`.
-fn read_whole(row: &Row<'_>, from: usize) -> rusqlite::Result<(Delivery, [u8; 8], Bytes)> {
+fn read_whole(row: &Row<'_>, from: usize) -> rusqlite::Result<(DeliverySummary, [u8; 8], Bytes)> {
     let body = Bytes::from(row.get::<_, Vec<u8>>(from + 19)?);
-    Ok((read_delivery(row, from)?, code::bytes(row, from + 18)?, body))
+    Ok((read_delivery(row, from)?, code::read_bytes(row, from + 18)?, body))
 }
 
 /// Checks a message against its digest.
-fn sound((delivery, digest, body): (Delivery, [u8; 8], Bytes)) -> Found<(Delivery, Bytes)> {
+fn check_digest(
+    (delivery, digest, body): (DeliverySummary, [u8; 8], Bytes),
+) -> Found<(DeliverySummary, Bytes)> {
     if delivery_seal(&delivery, &body) == digest {
         Ok((delivery, body))
     } else {
-        Err(Problem::damaged(delivery.id, "it does not match its digest"))
+        Err(ReadFailure::damaged_row(delivery.id, "it does not match its digest"))
     }
 }
 
-pub(crate) fn by_id(db: &Connection, view: View, id: DeliveryId) -> Found<Option<DeliveryRecord>> {
+pub(crate) fn by_id(db: &Connection, view: ScopeView, id: DeliveryId) -> Found<Option<DeliveryRecord>> {
     let found = db
         .prepare_cached(concat!(
             "SELECT ",
@@ -42,21 +46,22 @@ pub(crate) fn by_id(db: &Connection, view: View, id: DeliveryId) -> Found<Option
         .query_row(params![view.tenant.as_bytes(), id.as_bytes()], |row| read_whole(row, 0))
         .optional()?;
     let Some(found) = found else { return Ok(None) };
-    if !view.finds(db, found.0.agent)? {
+    if !view.finds_agent(db, found.0.agent)? {
         return Ok(None);
     }
-    let (delivery, body) = sound(found)?;
-    let mut select = db.prepare_cached(
-        "SELECT number, began_at, ended_at, outcome, status, detail FROM delivery_attempts \
-         WHERE tenant = ?1 AND delivery = ?2 ORDER BY number DESC LIMIT ?3",
-    )?;
-    let values = params![view.tenant.as_bytes(), id.as_bytes(), rows(usize::MAX)];
+    let (delivery, body) = check_digest(found)?;
+    let mut select = db.prepare_cached(&format!(
+        "{} WHERE tenant = ?1 AND delivery = ?2 ORDER BY number DESC LIMIT ?3",
+        sealed::ATTEMPTS.select_sql()
+    ))?;
+    let values = params![view.tenant.as_bytes(), id.as_bytes(), row_limit(usize::MAX)];
     let mut attempts = select
         .query_map(values, |row| {
+            sealed::ATTEMPTS.check_row(row)?;
             Ok(DeliveryAttempt {
-                number: row.get(0)?,
-                began_at: code::time(row, 1)?,
-                ended: read_attempt_end(row, 2)?,
+                number: row.get(2)?,
+                began_at: code::read_time(row, 4)?,
+                ended: read_attempt_end(row, 5)?,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
@@ -64,12 +69,12 @@ pub(crate) fn by_id(db: &Connection, view: View, id: DeliveryId) -> Found<Option
     Ok(Some(DeliveryRecord { delivery, body, attempts }))
 }
 
-pub(crate) fn list(
+pub(crate) fn list_deliveries(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     filter: &DeliveryFilter,
-    page: Page<DeliveryId>,
-) -> Found<Vec<Delivery>> {
+    page: PageRequest<DeliveryId>,
+) -> Found<Vec<DeliverySummary>> {
     let mut conditions = String::new();
     if view.only.is_some() {
         conditions.push_str(" AND agent = ?3");
@@ -102,9 +107,9 @@ pub(crate) fn list(
         view.tenant.as_bytes(),
         before,
         view.only.as_ref().map(AgentId::as_bytes),
-        filter.state.map(DeliveryState::code),
+        filter.state.map(DeliveryState::stored_code),
         filter.target,
-        limit(&page),
+        page_limit(&page),
     ];
     let found = select.query_map(values, |row| read_delivery(row, 0))?.collect::<Result<_, _>>()?;
     Ok(found)
@@ -112,8 +117,11 @@ pub(crate) fn list(
 
 /// Lists the first open delivery of each target, of every tenant. Each is found by a seek of its own, so a long queue
 /// before one target costs nothing.
-pub(crate) fn outbox(db: &Connection, page: &Page<(TenantId, String)>) -> Found<Vec<OpenDelivery>> {
-    let most = page.limit.min(Page::<()>::LIMIT_MAX);
+pub(crate) fn list_outbox(
+    db: &Connection,
+    page: &PageRequest<(TenantId, String)>,
+) -> Found<Vec<OpenDelivery>> {
+    let most = page.limit.min(PageRequest::<()>::LIMIT_MAX);
     let (mut tenant, mut target) = match &page.after {
         Some((tenant, target)) => (tenant.as_bytes().to_vec(), target.clone()),
         None => (Vec::new(), String::new()),
@@ -129,7 +137,7 @@ pub(crate) fn outbox(db: &Connection, page: &Page<(TenantId, String)>) -> Found<
         let next = select
             .query_row(params![tenant, target], |row| {
                 Ok(OpenDelivery {
-                    tenant: TenantId::from_bytes(code::bytes(row, 0)?),
+                    tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
                     delivery: read_delivery(row, 1)?,
                 })
             })
@@ -142,17 +150,17 @@ pub(crate) fn outbox(db: &Connection, page: &Page<(TenantId, String)>) -> Found<
     Ok(found)
 }
 
-pub(crate) fn waiting(db: &Connection, tenant: TenantId, target: &str) -> Found<u64> {
+pub(crate) fn count_waiting(db: &Connection, tenant: TenantId, target: &str) -> Found<u64> {
     let count = db
         .prepare_cached(
             "SELECT count(*) FROM deliveries INDEXED BY deliveries_open \
              WHERE state <= 2 AND tenant = ?1 AND target = ?2",
         )?
-        .query_row(params![tenant.as_bytes(), target], |row| code::number(row, 0))?;
+        .query_row(params![tenant.as_bytes(), target], |row| code::read_counter(row, 0))?;
     Ok(count)
 }
 
-pub(crate) fn unnumbered(
+pub(crate) fn list_unnumbered(
     db: &Connection,
     after: Option<TenantId>,
     most: usize,
@@ -164,14 +172,17 @@ pub(crate) fn unnumbered(
     // Every tenant comes after no bytes at all.
     let after = after.map_or_else(Vec::new, |tenant| tenant.as_bytes().to_vec());
     let found = select
-        .query_map(params![after, rows(most)], |row| {
-            Ok((TenantId::from_bytes(code::bytes(row, 0)?), DeliveryId::from_bytes(code::bytes(row, 1)?)))
+        .query_map(params![after, row_limit(most)], |row| {
+            Ok((
+                TenantId::from_bytes(code::read_bytes(row, 0)?),
+                DeliveryId::from_bytes(code::read_bytes(row, 1)?),
+            ))
         })?
         .collect::<Result<_, _>>()?;
     Ok(found)
 }
 
-pub(crate) fn feed(db: &Connection, view: View, after: u64, most: usize) -> Found<Vec<FeedItem>> {
+pub(crate) fn read_feed(db: &Connection, view: ScopeView, after: u64, most: usize) -> Found<Vec<FeedItem>> {
     let only = if view.only.is_some() { " AND agent = ?4" } else { "" };
     let mut select = db.prepare_cached(&format!(
         concat!(
@@ -186,12 +197,14 @@ pub(crate) fn feed(db: &Connection, view: View, after: u64, most: usize) -> Foun
     let only = view.only.as_ref().map(AgentId::as_bytes);
     // Without an agent the statement has three places only.
     let mut found = match only {
-        Some(agent) => select.query(params![view.tenant.as_bytes(), stored(after), rows(most), agent])?,
-        None => select.query(params![view.tenant.as_bytes(), stored(after), rows(most)])?,
+        Some(agent) => {
+            select.query(params![view.tenant.as_bytes(), stored_counter(after), row_limit(most), agent])?
+        }
+        None => select.query(params![view.tenant.as_bytes(), stored_counter(after), row_limit(most)])?,
     };
     let (mut items, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
-        let (delivery, body) = sound(read_whole(row, 0)?)?;
+        let (delivery, body) = check_digest(read_whole(row, 0)?)?;
         bytes += body.len();
         items.push(FeedItem { number: delivery.feed.unwrap_or_default(), delivery, body });
         if bytes > FEED_BYTES {
@@ -201,10 +214,10 @@ pub(crate) fn feed(db: &Connection, view: View, after: u64, most: usize) -> Foun
     Ok(items)
 }
 
-pub(crate) fn feed_state(db: &Connection, view: View) -> Found<FeedState> {
+pub(crate) fn feed_state(db: &Connection, view: ScopeView) -> Found<FeedState> {
     let last = db
         .prepare_cached("SELECT last FROM feeds WHERE tenant = ?1")?
-        .query_row([view.tenant.as_bytes()], |row| code::number(row, 0))
+        .query_row([view.tenant.as_bytes()], |row| code::read_counter(row, 0))
         .optional()?
         .unwrap_or(0);
     if view.only.is_some() {
@@ -214,7 +227,11 @@ pub(crate) fn feed_state(db: &Connection, view: View) -> Found<FeedState> {
         db.prepare_cached("SELECT name, cursor, at FROM subscribers WHERE tenant = ?1 ORDER BY name")?;
     let subscribers = select
         .query_map([view.tenant.as_bytes()], |row| {
-            Ok(Subscriber { name: row.get(0)?, cursor: code::number(row, 1)?, at: code::time(row, 2)? })
+            Ok(FeedSubscriber {
+                name: row.get(0)?,
+                cursor: code::read_counter(row, 1)?,
+                at: code::read_time(row, 2)?,
+            })
         })?
         .collect::<Result<_, _>>()?;
     Ok(FeedState { last, subscribers })

@@ -8,39 +8,49 @@ use dromia_contracts::id::{ItemId, RunId, SessionId, TenantId};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::KeyedItem;
 
-use super::{Found, View};
+use super::{Found, ScopeView};
 use crate::code;
+use crate::sealed;
 
-/// Finds what a key stands for at a time. A key is a caller's text, or an item's own id as a blob.
-pub(crate) fn find(
+/// Finds what a key refers to at a time. A key is a caller's text, or an item's own id as a blob.
+pub(crate) fn find_key(
     db: &Connection,
     tenant: TenantId,
     key: &dyn ToSql,
     at: Timestamp,
 ) -> rusqlite::Result<Option<KeyedItem>> {
-    db.prepare_cached(
-        "SELECT item, owner, run, position, request FROM keys \
-         WHERE tenant = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
-    )?
-    .query_row(params![tenant.as_bytes(), key, at.as_millisecond()], |row| {
-        let owner = code::bytes(row, 1)?;
-        Ok(KeyedItem {
-            item: ItemId::from_bytes(code::bytes(row, 0)?),
-            owner: if row.get(2)? {
-                InboxOwner::Run(RunId::from_bytes(owner))
-            } else {
-                InboxOwner::Session(SessionId::from_bytes(owner))
-            },
-            position: code::number(row, 3)?,
-            request: code::bytes_opt(row, 4)?.map_or_else(Digest::default, Digest::from_bytes),
+    // Whether it has expired is judged after the row is known to be sound: a damaged time would forget it.
+    let sql = format!("{} WHERE tenant = ?1 AND key = ?2", sealed::KEYS.select_sql());
+    let found = db
+        .prepare_cached(&sql)?
+        .query_row(params![tenant.as_bytes(), key], |row| {
+            sealed::KEYS.check_row(row)?;
+            let owner = code::read_bytes(row, 3)?;
+            let found = KeyedItem {
+                item: ItemId::from_bytes(code::read_bytes(row, 2)?),
+                owner: if row.get(4)? {
+                    InboxOwner::Run(RunId::from_bytes(owner))
+                } else {
+                    InboxOwner::Session(SessionId::from_bytes(owner))
+                },
+                position: code::read_counter(row, 5)?,
+                request: code::bytes_opt(row, 6)?.map_or_else(Digest::default, Digest::from_bytes),
+            };
+            let expires_at = code::time_opt(row, 7)?;
+            Ok(expires_at.is_none_or(|end| end > at).then_some(found))
         })
-    })
-    .optional()
+        .optional()?;
+    Ok(found.flatten())
 }
 
-pub(crate) fn seen(db: &Connection, view: View, key: &str, at: Timestamp) -> Found<Option<KeyedItem>> {
+pub(crate) fn find_visible_key(
+    db: &Connection,
+    view: ScopeView,
+    key: &str,
+    at: Timestamp,
+) -> Found<Option<KeyedItem>> {
     if view.only.is_some() {
         return Ok(None);
     }
-    Ok(find(db, view.tenant, &key, at)?)
+    Ok(find_key(db, view.tenant, &key, at)?)
 }

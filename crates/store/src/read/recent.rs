@@ -15,7 +15,7 @@ use crate::config::RECENT_BYTES_MAX;
 
 /// The items that one run took, and its journal.
 #[derive(Debug, Clone)]
-pub(crate) struct Group {
+pub(crate) struct TailGroup {
     pub(crate) run: RunId,
     pub(crate) items: Vec<InboxItem>,
     pub(crate) entries: Arc<[StoredEntry]>,
@@ -26,8 +26,8 @@ pub(crate) struct Group {
 /// About what a row takes in memory beside its fields and its body.
 const ROW_BYTES: usize = 256;
 
-impl Group {
-    fn weight(&self) -> usize {
+impl TailGroup {
+    fn byte_weight(&self) -> usize {
         let fields: usize = self.entries.iter().map(|entry| entry.fields.len()).sum();
         self.bytes + fields + (self.items.len() + self.entries.len()) * ROW_BYTES
     }
@@ -37,30 +37,30 @@ impl Group {
 type Place = (TenantId, SessionId, u64);
 
 #[derive(Debug, Default)]
-pub(crate) struct Recent {
-    state: Mutex<State>,
+pub(crate) struct TailCache {
+    state: Mutex<TailCacheState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    groups: HashMap<Place, Arc<Group>>,
+struct TailCacheState {
+    groups: HashMap<Place, Arc<TailGroup>>,
     weight: usize,
     erasures: u64,
 }
 
-impl Recent {
-    pub(crate) fn get(&self, place: &Place) -> Option<Arc<Group>> {
+impl TailCache {
+    pub(crate) fn get(&self, place: &Place) -> Option<Arc<TailGroup>> {
         self.lock().groups.get(place).cloned()
     }
 
-    /// Tells how often something was erased so far. To be asked for before the rows of a group are read.
-    pub(crate) fn erasures(&self) -> u64 {
+    /// Returns how often something was erased so far. To be called before the rows of a group are read.
+    pub(crate) fn erasure_count(&self) -> u64 {
         self.lock().erasures
     }
 
     /// Keeps a group, unless something was erased since its rows were read: it may have been this.
-    pub(crate) fn put(&self, place: Place, group: &Arc<Group>, erasures: u64) {
-        let weight = group.weight();
+    pub(crate) fn put_group(&self, place: Place, group: &Arc<TailGroup>, erasures: u64) {
+        let weight = group.byte_weight();
         let mut state = self.lock();
         if state.erasures != erasures || weight > RECENT_BYTES_MAX {
             return;
@@ -75,12 +75,12 @@ impl Recent {
     }
 
     /// Forgets everything, because rows are being erased.
-    pub(crate) fn erase(&self) {
+    pub(crate) fn forget_groups(&self) {
         let mut state = self.lock();
-        *state = State { erasures: state.erasures + 1, ..State::default() };
+        *state = TailCacheState { erasures: state.erasures + 1, ..TailCacheState::default() };
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TailCacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,32 +93,37 @@ mod tests {
         (TenantId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]), position)
     }
 
-    fn group(bytes: usize) -> Arc<Group> {
-        Arc::new(Group { run: RunId::from_bytes([3; 16]), items: Vec::new(), entries: Arc::default(), bytes })
+    fn group(bytes: usize) -> Arc<TailGroup> {
+        Arc::new(TailGroup {
+            run: RunId::from_bytes([3; 16]),
+            items: Vec::new(),
+            entries: Arc::default(),
+            bytes,
+        })
     }
 
     #[test]
     fn it_never_holds_more_than_its_bound() {
-        let recent = Recent::default();
+        let recent = TailCache::default();
         let third = group(RECENT_BYTES_MAX / 3);
         for position in 0..3 {
-            recent.put(place(position), &third, 0);
+            recent.put_group(place(position), &third, 0);
         }
         assert!((0..3).all(|position| recent.get(&place(position)).is_some()));
-        recent.put(place(3), &group(RECENT_BYTES_MAX / 2), 0);
+        recent.put_group(place(3), &group(RECENT_BYTES_MAX / 2), 0);
         assert_eq!((0..4).filter(|position| recent.get(&place(*position)).is_some()).count(), 1);
-        recent.put(place(4), &group(RECENT_BYTES_MAX + 1), 0);
+        recent.put_group(place(4), &group(RECENT_BYTES_MAX + 1), 0);
         assert!(recent.get(&place(4)).is_none());
     }
 
     #[test]
     fn what_was_read_before_an_erasure_is_not_kept_after_it() {
-        let recent = Recent::default();
-        let before = recent.erasures();
-        recent.put(place(1), &group(1), before);
-        recent.erase();
+        let recent = TailCache::default();
+        let before = recent.erasure_count();
+        recent.put_group(place(1), &group(1), before);
+        recent.forget_groups();
         assert!(recent.get(&place(1)).is_none());
-        recent.put(place(1), &group(1), before);
+        recent.put_group(place(1), &group(1), before);
         assert!(recent.get(&place(1)).is_none());
     }
 }

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
-use dromia_contracts::run::{Run, RunStatus};
-use dromia_contracts::store::{OpenRun, Page, RunFilter};
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::store::{OpenRun, PageRequest, RunFilter};
 
 use super::session::is_importing;
-use super::{FIRST, Found, LAST, View, limit};
-use crate::code::{self, Code as _};
+use super::{FIRST, Found, LAST, ScopeView, page_limit};
+use crate::code::{self, StoredEnum as _};
 use crate::row::{StoredRun, run_columns};
 
 /// Holds for runs of sessions that no import fills.
@@ -19,40 +19,45 @@ macro_rules! there {
     };
 }
 
-/// Reads a run's row, for whoever knows already that its agent is found.
-pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
+/// Reads a run's row, for a caller that has already found its agent.
+pub(super) fn read_run_row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
     let mut select =
         db.prepare_cached(concat!("SELECT ", run_columns!(), " FROM runs WHERE tenant = ?1 AND run = ?2"))?;
     let found = select
-        .query_row(params![tenant.as_bytes(), run.as_bytes()], |row| StoredRun::read(row, 0))
+        .query_row(params![tenant.as_bytes(), run.as_bytes()], |row| StoredRun::from_row(row, 0))
         .optional()?;
     Ok(found)
 }
 
-/// Finds a run, also one that an import writes still: the audit tells of every entry that is durable.
-pub(super) fn kept(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
-    match row(db, view.tenant, run)? {
-        Some(found) if view.finds(db, found.run.agent)? => Ok(Some(found)),
+/// Finds a run, also one that an import still writes: the audit covers every durable entry.
+pub(super) fn find_durable_run(db: &Connection, view: ScopeView, run: RunId) -> Found<Option<StoredRun>> {
+    match read_run_row(db, view.tenant, run)? {
+        Some(found) if view.finds_agent(db, found.run.agent)? => Ok(Some(found)),
         _ => Ok(None),
     }
 }
 
-pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
-    match kept(db, view, run)? {
+pub(super) fn find_stored_run(db: &Connection, view: ScopeView, run: RunId) -> Found<Option<StoredRun>> {
+    match find_durable_run(db, view, run)? {
         Some(found) if !is_importing(db, view.tenant, found.run.session)? => Ok(Some(found)),
         _ => Ok(None),
     }
 }
 
-pub(crate) fn by_id(db: &Connection, view: View, run: RunId) -> Found<Option<Run>> {
-    Ok(stored(db, view, run)?.map(|found| found.run))
+pub(crate) fn by_id(db: &Connection, view: ScopeView, run: RunId) -> Found<Option<RunRecord>> {
+    Ok(find_stored_run(db, view, run)?.map(|found| found.run))
 }
 
-pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<RunId>) -> Found<Vec<Run>> {
-    if view.excludes(filter.agent) {
+pub(crate) fn list_runs(
+    db: &Connection,
+    view: ScopeView,
+    filter: RunFilter,
+    page: PageRequest<RunId>,
+) -> Found<Vec<RunRecord>> {
+    if view.excludes_agent(filter.agent) {
         return Ok(Vec::new());
     }
-    let mut agent = view.agent(filter.agent);
+    let mut agent = view.join_agent(filter.agent);
     if let Some(session) = filter.session {
         // A session's runs are among those of its agent, which an index holds in order.
         let Some(session) = super::session::by_id(db, view, session)? else { return Ok(Vec::new()) };
@@ -64,7 +69,7 @@ pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<Ru
     let before = page.after.as_ref().map_or(&LAST[..], |id| &id.as_bytes()[..]);
     let mut conditions = String::new();
     if let Some(agent) = agent {
-        if !view.finds(db, agent)? {
+        if !view.finds_agent(db, agent)? {
             return Ok(Vec::new());
         }
         conditions.push_str(" AND agent = ?3");
@@ -96,17 +101,17 @@ pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<Ru
         before,
         agent.as_ref().map(AgentId::as_bytes),
         filter.session.as_ref().map(SessionId::as_bytes),
-        filter.status.map(RunStatus::code),
-        limit(&page),
+        filter.status.map(RunStatus::stored_code),
+        page_limit(&page),
     ];
     let runs = select
-        .query_map(values, |row| StoredRun::read(row, 0).map(|found| found.run))?
+        .query_map(values, |row| StoredRun::from_row(row, 0).map(|found| found.run))?
         .collect::<Result<_, _>>()?;
     Ok(runs)
 }
 
 /// Lists runs that have not ended, of every tenant.
-pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<OpenRun>> {
+pub(crate) fn list_open_runs(db: &Connection, page: PageRequest<(TenantId, RunId)>) -> Found<Vec<OpenRun>> {
     let (tenant, run) = match &page.after {
         Some((tenant, run)) => (&tenant.as_bytes()[..], &run.as_bytes()[..]),
         None => (&FIRST[..], &FIRST[..]),
@@ -119,10 +124,10 @@ pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<
         " ORDER BY tenant, run LIMIT ?3"
     ))?;
     let runs = select
-        .query_map(params![tenant, run, limit(&page)], |row| {
+        .query_map(params![tenant, run, page_limit(&page)], |row| {
             Ok(OpenRun {
-                tenant: TenantId::from_bytes(code::bytes(row, 0)?),
-                run: StoredRun::read(row, 1)?.run,
+                tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
+                run: StoredRun::from_row(row, 1)?.run,
             })
         })?
         .collect::<Result<_, _>>()?;
@@ -131,7 +136,10 @@ pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<
 
 /// Lists parked runs that are woken by time, of every tenant, the earliest first. The key of the table ends each row of
 /// the index, so a page begins where the one before ended.
-pub(crate) fn parked(db: &Connection, page: Page<(Timestamp, TenantId, RunId)>) -> Found<Vec<OpenRun>> {
+pub(crate) fn list_parked_runs(
+    db: &Connection,
+    page: PageRequest<(Timestamp, TenantId, RunId)>,
+) -> Found<Vec<OpenRun>> {
     let (wake_at, tenant, run) = match &page.after {
         Some((at, tenant, run)) => (at.as_millisecond(), &tenant.as_bytes()[..], &run.as_bytes()[..]),
         None => (i64::MIN, &FIRST[..], &FIRST[..]),
@@ -145,10 +153,10 @@ pub(crate) fn parked(db: &Connection, page: Page<(Timestamp, TenantId, RunId)>) 
         " ORDER BY wake_at, tenant, run LIMIT ?4"
     ))?;
     let runs = select
-        .query_map(params![wake_at, tenant, run, limit(&page)], |row| {
+        .query_map(params![wake_at, tenant, run, page_limit(&page)], |row| {
             Ok(OpenRun {
-                tenant: TenantId::from_bytes(code::bytes(row, 0)?),
-                run: StoredRun::read(row, 1)?.run,
+                tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
+                run: StoredRun::from_row(row, 1)?.run,
             })
         })?
         .collect::<Result<_, _>>()?;

@@ -6,14 +6,15 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId, TenantId};
 use dromia_contracts::scope::Actor;
-use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session, SessionHead, SessionKey};
-use dromia_contracts::store::{Page, PendingSession, StateEntry};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, SessionHead, SessionKey, SessionRecord};
+use dromia_contracts::store::{PageRequest, PendingSession, StateEntry};
 
-use super::journal::{Bodies, StoredBody};
-use super::{FIRST, Found, LAST, View, limit, rows};
-use crate::code::{self, Code as _, stored};
-use crate::reader::{Problem, Reading};
+use super::journal::{BodyReader, StoredBody};
+use super::{FIRST, Found, LAST, ScopeView, page_limit, row_limit};
+use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::reader::{ReadContext, ReadFailure};
 use crate::row::{ItemSeal, item_seal};
+use crate::sealed;
 
 const COLUMNS: &str = "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active";
 
@@ -22,39 +23,40 @@ const COLUMNS: &str = "h.session, h.agent, s.platform, s.channel, s.actor, s.at,
 const THERE: &str =
     "NOT EXISTS (SELECT 1 FROM imports i WHERE i.tenant = h.tenant AND i.session = h.session)";
 
-/// Tells whether an import fills a session, so that nobody sees it yet.
+/// Returns whether an import fills a session, so that no reader sees it yet.
 pub(super) fn is_importing(db: &Connection, tenant: TenantId, session: SessionId) -> Found<bool> {
     let mut select = db.prepare_cached("SELECT 1 FROM imports WHERE tenant = ?1 AND session = ?2")?;
     Ok(select.exists(params![tenant.as_bytes(), session.as_bytes()])?)
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
-    Ok(Session {
-        id: SessionId::from_bytes(code::bytes(row, 0)?),
-        agent: AgentId::from_bytes(code::bytes(row, 1)?),
+fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
+    Ok(SessionRecord {
+        id: SessionId::from_bytes(code::read_bytes(row, 0)?),
+        agent: AgentId::from_bytes(code::read_bytes(row, 1)?),
         key: SessionKey {
             platform: row.get(2)?,
             channel: row.get(3)?,
             actor: Actor::new(row.get_ref(4)?.as_str()?),
         },
-        opened_at: code::time(row, 5)?,
+        opened_at: code::read_time(row, 5)?,
         head: SessionHead {
-            last: code::number(row, 6)?,
-            taken: code::number(row, 7)?,
+            last: code::read_counter(row, 6)?,
+            taken: code::read_counter(row, 7)?,
             active: code::bytes_opt(row, 8)?.map(RunId::from_bytes),
         },
     })
 }
 
-pub(crate) fn by_id(db: &Connection, view: View, session: SessionId) -> Found<Option<Session>> {
+pub(crate) fn by_id(db: &Connection, view: ScopeView, session: SessionId) -> Found<Option<SessionRecord>> {
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM session_heads h \
          JOIN sessions s ON s.tenant = h.tenant AND s.agent = h.agent AND s.session = h.session \
          WHERE h.tenant = ?1 AND h.session = ?2 AND {THERE}"
     ))?;
-    let found = select.query_row(params![view.tenant.as_bytes(), session.as_bytes()], read).optional()?;
+    let found =
+        select.query_row(params![view.tenant.as_bytes(), session.as_bytes()], read_session).optional()?;
     match found {
-        Some(session) if view.finds(db, session.agent)? => Ok(Some(session)),
+        Some(session) if view.finds_agent(db, session.agent)? => Ok(Some(session)),
         _ => Ok(None),
     }
 }
@@ -70,35 +72,35 @@ fn by_key_sql() -> String {
 
 pub(crate) fn by_key(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     agent: AgentId,
     key: &SessionKey,
-) -> Found<Option<Session>> {
-    if !view.finds(db, agent)? {
+) -> Found<Option<SessionRecord>> {
+    if !view.finds_agent(db, agent)? {
         return Ok(None);
     }
     let mut select = db.prepare_cached(&by_key_sql())?;
     let found = select.query_row(
         params![view.tenant.as_bytes(), agent.as_bytes(), key.platform, key.channel, key.actor.as_str()],
-        read,
+        read_session,
     );
     Ok(found.optional()?)
 }
 
-pub(crate) fn list(
+pub(crate) fn list_sessions(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     agent: Option<AgentId>,
-    page: Page<SessionId>,
-) -> Found<Vec<Session>> {
-    if view.excludes(agent) {
+    page: PageRequest<SessionId>,
+) -> Found<Vec<SessionRecord>> {
+    if view.excludes_agent(agent) {
         return Ok(Vec::new());
     }
-    let agent = view.agent(agent);
+    let agent = view.join_agent(agent);
     let before = page.after.as_ref().map_or(&LAST[..], |id| &id.as_bytes()[..]);
     let tenant = view.tenant.as_bytes();
     let sessions = match agent {
-        Some(agent) if !view.finds(db, agent)? => Vec::new(),
+        Some(agent) if !view.finds_agent(db, agent)? => Vec::new(),
         Some(agent) => db
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM sessions s \
@@ -106,7 +108,7 @@ pub(crate) fn list(
                  WHERE s.tenant = ?1 AND s.agent = ?4 AND s.session < ?2 AND {THERE} \
                  ORDER BY s.session DESC LIMIT ?3"
             ))?
-            .query_map(params![tenant, before, limit(&page), agent.as_bytes()], read)?
+            .query_map(params![tenant, before, page_limit(&page), agent.as_bytes()], read_session)?
             .collect::<Result<_, _>>()?,
         None => db
             .prepare_cached(&format!(
@@ -116,14 +118,17 @@ pub(crate) fn list(
                  WHERE h.tenant = ?1 AND h.session < ?2 AND {THERE} \
                  ORDER BY h.session DESC LIMIT ?3"
             ))?
-            .query_map(params![tenant, before, limit(&page)], read)?
+            .query_map(params![tenant, before, page_limit(&page)], read_session)?
             .collect::<Result<_, _>>()?,
     };
     Ok(sessions)
 }
 
 /// Lists sessions of running agents with waiting items and no active turn.
-pub(crate) fn pending(db: &Connection, page: Page<(TenantId, SessionId)>) -> Found<Vec<PendingSession>> {
+pub(crate) fn list_pending(
+    db: &Connection,
+    page: PageRequest<(TenantId, SessionId)>,
+) -> Found<Vec<PendingSession>> {
     let (tenant, session) = match &page.after {
         Some((tenant, session)) => (&tenant.as_bytes()[..], &session.as_bytes()[..]),
         None => (&FIRST[..], &FIRST[..]),
@@ -135,11 +140,11 @@ pub(crate) fn pending(db: &Connection, page: Page<(TenantId, SessionId)>) -> Fou
          AND {THERE} ORDER BY h.tenant, h.session LIMIT ?3"
     ))?;
     let sessions = select
-        .query_map(params![tenant, session, limit(&page)], |row| {
+        .query_map(params![tenant, session, page_limit(&page)], |row| {
             Ok(PendingSession {
-                tenant: TenantId::from_bytes(code::bytes(row, 0)?),
-                agent: AgentId::from_bytes(code::bytes(row, 1)?),
-                session: SessionId::from_bytes(code::bytes(row, 2)?),
+                tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
+                agent: AgentId::from_bytes(code::read_bytes(row, 1)?),
+                session: SessionId::from_bytes(code::read_bytes(row, 2)?),
             })
         })?
         .collect::<Result<_, _>>()?;
@@ -157,39 +162,39 @@ pub(crate) const ITEM_COLUMNS: &str =
     "position, item, at, kind, author, digest, taken_by, place, body, body_hash";
 
 pub(crate) fn read_item(row: &Row<'_>) -> rusqlite::Result<StoredItem> {
-    let kind: ItemKind = code::coded(row, 3)?;
+    let kind: ItemKind = code::read_enum(row, 3)?;
     Ok(StoredItem {
         item: InboxItem {
-            id: ItemId::from_bytes(code::bytes(row, 1)?),
-            position: code::number(row, 0)?,
-            at: code::time(row, 2)?,
+            id: ItemId::from_bytes(code::read_bytes(row, 1)?),
+            position: code::read_counter(row, 0)?,
+            at: code::read_time(row, 2)?,
             kind,
             author: Actor::new(row.get_ref(4)?.as_str()?),
             body: None,
             taken_by: code::bytes_opt(row, 6)?.map(RunId::from_bytes),
         },
-        seal: code::bytes(row, 5)?,
-        body: StoredBody::read(row, 7)?,
+        seal: code::read_bytes(row, 5)?,
+        body: StoredBody::from_row(row, 7)?,
     })
 }
 
 /// Completes an item with its body, and checks it.
-pub(crate) fn complete_item(bodies: &Bodies<'_>, owner: InboxOwner, row: StoredItem) -> Found<InboxItem> {
+pub(crate) fn complete_item(bodies: &BodyReader<'_>, owner: InboxOwner, row: StoredItem) -> Found<InboxItem> {
     let StoredItem { mut item, body, seal } = row;
     let place = || format!("item {} of the inbox of {}", item.position, owner_name(owner));
-    let (body, hash) = bodies.resolve(body, place)?;
-    let Some(hash) = hash else { return Err(Problem::damaged(place(), "it has no body")) };
+    let (body, hash) = bodies.resolve_body(body, place)?;
+    let Some(hash) = hash else { return Err(ReadFailure::damaged_row(place(), "it has no body")) };
     let expected = item_seal(&ItemSeal {
         owner: owner.as_bytes(),
         position: item.position,
         item: item.id,
         at_ms: item.at.as_millisecond(),
-        kind: item.kind.code(),
+        kind: item.kind.stored_code(),
         author: item.author.as_str(),
         body_hash: &hash,
     });
     if expected != seal {
-        return Err(Problem::damaged(place(), "it does not match its digest"));
+        return Err(ReadFailure::damaged_row(place(), "it does not match its digest"));
     }
     item.body = body;
     Ok(item)
@@ -202,26 +207,26 @@ fn owner_name(owner: InboxOwner) -> String {
     }
 }
 
-pub(crate) fn inbox(
-    reading: &mut Reading,
-    view: View,
+pub(crate) fn read_inbox(
+    reading: &mut ReadContext,
+    view: ScopeView,
     owner: InboxOwner,
     after: u64,
     limit: usize,
 ) -> Found<Vec<InboxItem>> {
-    let Reading { db, keys, files, .. } = reading;
+    let ReadContext { db, keys, files, .. } = reading;
     let last = match owner {
         InboxOwner::Session(session) => by_id(db, view, session)?.map(|session| session.head.last),
         InboxOwner::Run(run) => super::run::by_id(db, view, run)?.map(|run| run.signals_last),
     };
     let (Some(last), Some(key)) = (last, keys.get(db, view.tenant)?) else { return Ok(Vec::new()) };
-    let bodies = Bodies { db, files, tenant: view.tenant, key: &key };
+    let bodies = BodyReader { db, files, tenant: view.tenant, key: &key };
     let mut select = db.prepare_cached(&format!(
         "SELECT {ITEM_COLUMNS} FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position > ?3 \
          ORDER BY position LIMIT ?4"
     ))?;
     let found = select.query_map(
-        params![view.tenant.as_bytes(), owner.as_bytes(), stored(after), rows(limit)],
+        params![view.tenant.as_bytes(), owner.as_bytes(), stored_counter(after), row_limit(limit)],
         read_item,
     )?;
     let mut items: Vec<InboxItem> = Vec::new();
@@ -229,7 +234,7 @@ pub(crate) fn inbox(
         let item = complete_item(&bodies, owner, row?)?;
         let expected = items.last().map_or(after, |before| before.position) + 1;
         if item.position != expected {
-            return Err(Problem::damaged(
+            return Err(ReadFailure::damaged_row(
                 format!("the inbox of {}", owner_name(owner)),
                 format!("item {expected} is missing"),
             ));
@@ -237,8 +242,8 @@ pub(crate) fn inbox(
         items.push(item);
     }
     let reached = items.last().map_or(after, |item| item.position);
-    if items.len() < limit.min(Page::<()>::LIMIT_MAX) && reached < last {
-        return Err(Problem::damaged(
+    if items.len() < limit.min(PageRequest::<()>::LIMIT_MAX) && reached < last {
+        return Err(ReadFailure::damaged_row(
             format!("the inbox of {}", owner_name(owner)),
             format!("it ends at {reached}, its head says {last}"),
         ));
@@ -246,20 +251,20 @@ pub(crate) fn inbox(
     Ok(items)
 }
 
-pub(crate) fn pin(db: &Connection, view: View, digest: Digest) -> Found<Option<Bytes>> {
+pub(crate) fn find_pin(db: &Connection, view: ScopeView, digest: Digest) -> Found<Option<Bytes>> {
     let mut select = db.prepare_cached("SELECT bytes FROM pins WHERE tenant = ?1 AND digest = ?2")?;
     let bytes: Option<Vec<u8>> =
         select.query_row(params![view.tenant.as_bytes(), digest.as_bytes()], |row| row.get(0)).optional()?;
     let Some(bytes) = bytes else { return Ok(None) };
     if blake3::hash(&bytes).as_bytes() != digest.as_bytes() {
-        return Err(Problem::damaged(format!("pin {digest}"), "it does not match its digest"));
+        return Err(ReadFailure::damaged_row(format!("pin {digest}"), "it does not match its digest"));
     }
     Ok(Some(Bytes::from(bytes)))
 }
 
-pub(crate) fn state(
+pub(crate) fn list_state(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     session: SessionId,
     after: Option<&str>,
     limit: usize,
@@ -267,37 +272,42 @@ pub(crate) fn state(
     if by_id(db, view, session)?.is_none() {
         return Ok(Vec::new());
     }
-    let mut select = db.prepare_cached(
-        "SELECT name, version, value FROM state \
-         WHERE tenant = ?1 AND session = ?2 AND (?3 IS NULL OR name > ?3) ORDER BY name LIMIT ?4",
-    )?;
+    let mut select = db.prepare_cached(&format!(
+        "{} WHERE tenant = ?1 AND session = ?2 AND (?3 IS NULL OR name > ?3) ORDER BY name LIMIT ?4",
+        sealed::STATE.select_sql()
+    ))?;
     let entries = select
-        .query_map(params![view.tenant.as_bytes(), session.as_bytes(), after, rows(limit)], read_state_entry)?
+        .query_map(
+            params![view.tenant.as_bytes(), session.as_bytes(), after, row_limit(limit)],
+            read_state_entry,
+        )?
         .collect::<Result<_, _>>()?;
     Ok(entries)
 }
 
 pub(crate) fn state_entry(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     session: SessionId,
     name: &str,
 ) -> Found<Option<StateEntry>> {
     if by_id(db, view, session)?.is_none() {
         return Ok(None);
     }
-    let mut select = db.prepare_cached(
-        "SELECT name, version, value FROM state WHERE tenant = ?1 AND session = ?2 AND name = ?3",
-    )?;
+    let mut select = db.prepare_cached(&format!(
+        "{} WHERE tenant = ?1 AND session = ?2 AND name = ?3",
+        sealed::STATE.select_sql()
+    ))?;
     let found = select.query_row(params![view.tenant.as_bytes(), session.as_bytes(), name], read_state_entry);
     Ok(found.optional()?)
 }
 
 fn read_state_entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
+    sealed::STATE.check_row(row)?;
     Ok(StateEntry {
-        name: row.get(0)?,
-        version: code::number(row, 1)?,
-        value: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+        name: row.get(2)?,
+        version: code::read_counter(row, 3)?,
+        value: Bytes::from(row.get::<_, Vec<u8>>(4)?),
     })
 }
 

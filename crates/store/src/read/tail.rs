@@ -9,28 +9,28 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use dromia_contracts::id::SessionId;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session};
-use dromia_contracts::store::{Page, SessionTail, TailLimits};
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
+use dromia_contracts::store::{PageRequest, SessionTail, TailLimits};
 
-use super::journal::{Bodies, Checked};
-use super::recent::Group;
+use super::journal::{BodyReader, CheckedJournal};
+use super::recent::TailGroup;
 use super::session::{ITEM_COLUMNS, by_id, complete_item, read_item};
-use super::{Found, View, rows};
-use crate::code::stored;
-use crate::reader::{Problem, Reading};
+use super::{Found, ScopeView, row_limit};
+use crate::code::stored_counter;
+use crate::reader::{ReadContext, ReadFailure};
 
-pub(crate) fn read(
-    reading: &mut Reading,
-    view: View,
+pub(crate) fn read_tail(
+    reading: &mut ReadContext,
+    view: ScopeView,
     session: SessionId,
     limits: TailLimits,
 ) -> Found<Option<SessionTail>> {
-    let Reading { db, keys, files, recent } = reading;
+    let ReadContext { db, keys, files, recent } = reading;
     // Before the first row is read: an erasure that the snapshot does not see is seen here afterwards.
-    let erasures = recent.erasures();
+    let erasures = recent.erasure_count();
     let Some(session) = by_id(db, view, session)? else { return Ok(None) };
     let Some(key) = keys.get(db, view.tenant)? else { return Ok(None) };
-    let bodies = Bodies { db, files, tenant: view.tenant, key: &key };
+    let bodies = BodyReader { db, files, tenant: view.tenant, key: &key };
 
     let mut left = limits;
     let mut groups = Vec::new();
@@ -40,10 +40,10 @@ pub(crate) fn read(
         let group = if let Some(group) = recent.get(&place) {
             group
         } else {
-            let Some((group, ended)) = group(&bodies, &session, upto, left)? else { break };
+            let Some((group, ended)) = read_group(&bodies, &session, upto, left)? else { break };
             let group = Arc::new(group);
             if ended {
-                recent.put(place, &group, erasures);
+                recent.put_group(place, &group, erasures);
             }
             group
         };
@@ -60,24 +60,25 @@ pub(crate) fn read(
         runs.push((group.run, Arc::clone(&group.entries)));
         items.extend(group.items.iter().cloned());
     }
-    items.extend(waiting(db, &bodies, &session)?);
+    items.extend(waiting_items(db, &bodies, &session)?);
     Ok(Some(SessionTail { session, items, runs }))
 }
 
-/// Reads the items up to a position that one run took, and its journal, and tells whether that run has ended.
+/// Reads the items up to a position that one run took, and its journal, and returns whether that run has ended.
 /// `None` if they do not fit.
-fn group(
-    bodies: &Bodies<'_>,
-    session: &Session,
+fn read_group(
+    bodies: &BodyReader<'_>,
+    session: &SessionRecord,
     upto: u64,
     left: TailLimits,
-) -> Found<Option<(Group, bool)>> {
+) -> Found<Option<(TailGroup, bool)>> {
     let owner = InboxOwner::Session(session.id);
     let mut select = bodies.db.prepare_cached(&format!(
         "SELECT {ITEM_COLUMNS} FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position <= ?3 \
          ORDER BY position DESC"
     ))?;
-    let mut found = select.query(params![bodies.tenant.as_bytes(), session.id.as_bytes(), stored(upto)])?;
+    let mut found =
+        select.query(params![bodies.tenant.as_bytes(), session.id.as_bytes(), stored_counter(upto)])?;
     let mut items: Vec<InboxItem> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = found.next()? {
@@ -88,7 +89,10 @@ fn group(
         let item = complete_item(bodies, owner, row)?;
         let expected = upto - items.len() as u64;
         if item.position != expected {
-            return Err(Problem::damaged(session.id, format!("item {expected} of its inbox is missing")));
+            return Err(ReadFailure::damaged_row(
+                session.id,
+                format!("item {expected} of its inbox is missing"),
+            ));
         }
         bytes += item.body.as_ref().map_or(0, bytes::Bytes::len);
         items.push(item);
@@ -99,25 +103,28 @@ fn group(
     drop(found);
     items.reverse();
     let Some(first) = items.first() else {
-        return Err(Problem::damaged(session.id, format!("item {upto} of its inbox is missing")));
+        return Err(ReadFailure::damaged_row(session.id, format!("item {upto} of its inbox is missing")));
     };
     let Some(run) = first.taken_by else {
-        return Err(Problem::damaged(session.id, format!("item {upto} of its inbox was taken by nobody")));
+        return Err(ReadFailure::damaged_row(
+            session.id,
+            format!("item {upto} of its inbox was taken by nobody"),
+        ));
     };
-    let Some(row) = super::run::row(bodies.db, bodies.tenant, run)? else {
-        return Err(Problem::damaged(session.id, format!("{run}, which took its items, is missing")));
+    let Some(row) = super::run::read_run_row(bodies.db, bodies.tenant, run)? else {
+        return Err(ReadFailure::damaged_row(session.id, format!("{run}, which took its items, is missing")));
     };
-    let entries = Checked::after(*bodies, &row, 0)?.read(i64::MAX, |entry| {
+    let entries = CheckedJournal::starting_after(*bodies, &row, 0)?.read_entries(i64::MAX, |entry| {
         bytes += entry.body.as_ref().map_or(0, bytes::Bytes::len);
         bytes <= left.bytes
     })?;
     if bytes > left.bytes {
         return Ok(None);
     }
-    Ok(Some((Group { run, items, entries: entries.into(), bytes }, row.run.head.status.is_terminal())))
+    Ok(Some((TailGroup { run, items, entries: entries.into(), bytes }, row.run.head.status.is_terminal())))
 }
 
-fn waiting(db: &Connection, bodies: &Bodies<'_>, session: &Session) -> Found<Vec<InboxItem>> {
+fn waiting_items(db: &Connection, bodies: &BodyReader<'_>, session: &SessionRecord) -> Found<Vec<InboxItem>> {
     if session.head.last == session.head.taken {
         return Ok(Vec::new());
     }
@@ -125,9 +132,9 @@ fn waiting(db: &Connection, bodies: &Bodies<'_>, session: &Session) -> Found<Vec
         "SELECT {ITEM_COLUMNS} FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position > ?3 \
          ORDER BY position LIMIT ?4"
     ))?;
-    let limit = rows(Page::<()>::LIMIT_MAX);
+    let limit = row_limit(PageRequest::<()>::LIMIT_MAX);
     let found = select.query_map(
-        params![bodies.tenant.as_bytes(), session.id.as_bytes(), stored(session.head.taken), limit],
+        params![bodies.tenant.as_bytes(), session.id.as_bytes(), stored_counter(session.head.taken), limit],
         read_item,
     )?;
     let mut items = Vec::new();

@@ -2,35 +2,36 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use dromia_contracts::agent::{Handle, Tenant};
+use dromia_contracts::agent::{HandleSlug, TenantRecord};
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::Page;
+use dromia_contracts::store::PageRequest;
 
-use super::agent::handle;
-use super::{FIRST, Found, limit};
+use super::agent::read_handle;
+use super::{FIRST, Found, page_limit};
 use crate::code;
 
 const COLUMNS: &str = "tenant, handle, at";
 
 /// Reads `COLUMNS`, beginning at the first.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Tenant> {
-    Ok(Tenant {
-        id: TenantId::from_bytes(code::bytes(row, 0)?),
-        handle: handle(row, 1)?,
-        created_at: code::time(row, 2)?,
+pub(super) fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
+    Ok(TenantRecord {
+        id: TenantId::from_bytes(code::read_bytes(row, 0)?),
+        handle: read_handle(row, 1)?,
+        created_at: code::read_time(row, 2)?,
     })
 }
 
-pub(crate) fn list(db: &Connection, page: Page<TenantId>) -> Found<Vec<Tenant>> {
+pub(crate) fn list_tenants(db: &Connection, page: PageRequest<TenantId>) -> Found<Vec<TenantRecord>> {
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2"
     ))?;
-    let tenants = select.query_map(params![after, limit(&page)], read)?.collect::<Result<_, _>>()?;
+    let tenants =
+        select.query_map(params![after, page_limit(&page)], read_tenant)?.collect::<Result<_, _>>()?;
     Ok(tenants)
 }
 
-pub(crate) fn by_handle(db: &Connection, handle: &Handle) -> Found<Option<Tenant>> {
+pub(crate) fn by_handle(db: &Connection, handle: &HandleSlug) -> Found<Option<TenantRecord>> {
     let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE handle = ?1"))?;
-    Ok(select.query_row([handle.as_str()], read).optional()?)
+    Ok(select.query_row([handle.as_str()], read_tenant).optional()?)
 }

@@ -4,53 +4,53 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TokenId;
-use dromia_contracts::store::{Page, TokenOwner};
-use dromia_contracts::token::Token;
+use dromia_contracts::store::{PageRequest, TokenOwner};
+use dromia_contracts::token::TokenRecord;
 
-use super::{FIRST, Found, View, limit, tenant};
+use super::{FIRST, Found, ScopeView, page_limit, tenant};
 use crate::code;
 
 const COLUMNS: &str = "token, name, scopes, at, expires_at, revoked_at";
 
 /// Reads `COLUMNS`, beginning at a column.
-fn read(row: &Row<'_>, from: usize) -> rusqlite::Result<Token> {
-    Ok(Token {
-        id: TokenId::from_bytes(code::bytes(row, from)?),
+fn read_token(row: &Row<'_>, from: usize) -> rusqlite::Result<TokenRecord> {
+    Ok(TokenRecord {
+        id: TokenId::from_bytes(code::read_bytes(row, from)?),
         name: row.get(from + 1)?,
-        scopes: code::scopes(row, from + 2)?,
-        created_at: code::time(row, from + 3)?,
+        scopes: code::read_scopes(row, from + 2)?,
+        created_at: code::read_time(row, from + 3)?,
         expires_at: code::time_opt(row, from + 4)?,
         revoked_at: code::time_opt(row, from + 5)?,
     })
 }
 
-pub(crate) fn owner(db: &Connection, hash: Digest) -> Found<Option<TokenOwner>> {
+pub(crate) fn find_token_owner(db: &Connection, hash: Digest) -> Found<Option<TokenOwner>> {
     let mut select = db.prepare_cached(
         "SELECT t.tenant, t.handle, t.at, k.token, k.name, k.scopes, k.at, k.expires_at, k.revoked_at \
          FROM tokens k JOIN tenants t ON t.tenant = k.tenant WHERE k.hash = ?1",
     )?;
     let owner = select.query_row([hash.as_bytes()], |row| {
-        Ok(TokenOwner { tenant: tenant::read(row)?, token: read(row, 3)? })
+        Ok(TokenOwner { tenant: tenant::read_tenant(row)?, token: read_token(row, 3)? })
     });
     Ok(owner.optional()?)
 }
 
-pub(crate) fn by_id(db: &Connection, view: View, token: TokenId) -> Found<Option<Token>> {
+pub(crate) fn by_id(db: &Connection, view: ScopeView, token: TokenId) -> Found<Option<TokenRecord>> {
     if view.only.is_some() {
         return Ok(None);
     }
     let mut select =
         db.prepare_cached(&format!("SELECT {COLUMNS} FROM tokens WHERE tenant = ?1 AND token = ?2"))?;
     let keys = params![view.tenant.as_bytes(), token.as_bytes()];
-    Ok(select.query_row(keys, |row| read(row, 0)).optional()?)
+    Ok(select.query_row(keys, |row| read_token(row, 0)).optional()?)
 }
 
-pub(crate) fn list(
+pub(crate) fn list_tokens(
     db: &Connection,
-    view: View,
+    view: ScopeView,
     name: Option<&str>,
-    page: Page<TokenId>,
-) -> Found<Vec<Token>> {
+    page: PageRequest<TokenId>,
+) -> Found<Vec<TokenRecord>> {
     if view.only.is_some() {
         return Ok(Vec::new());
     }
@@ -59,8 +59,8 @@ pub(crate) fn list(
         "SELECT {COLUMNS} FROM tokens WHERE tenant = ?1 AND token > ?2 {named} ORDER BY token LIMIT ?3"
     ))?;
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
-    let (tenant, limit) = (view.tenant.as_bytes(), limit(&page));
-    let row = |row: &Row<'_>| read(row, 0);
+    let (tenant, limit) = (view.tenant.as_bytes(), page_limit(&page));
+    let row = |row: &Row<'_>| read_token(row, 0);
     let tokens = match name {
         None => select.query_map(params![tenant, after, limit], row)?.collect::<Result<_, _>>()?,
         Some(name) => {

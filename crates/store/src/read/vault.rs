@@ -4,49 +4,53 @@ use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use dromia_contracts::store::Page;
-use dromia_contracts::vault::{SealedSecret, Secret};
+use dromia_contracts::store::PageRequest;
+use dromia_contracts::vault::{SealedSecret, SecretSummary};
 
-use super::{Found, View, limit};
+use super::{Found, ScopeView, page_limit};
 use crate::code;
 
 pub(crate) const COLUMNS: &str = "name, version, host, placement, created_at, changed_at, key, value";
 
 /// Reads `COLUMNS`, beginning at the first.
-pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<SealedSecret> {
+pub(crate) fn read_secret(row: &Row<'_>) -> rusqlite::Result<SealedSecret> {
     let placement: String = row.get(3)?;
     let placement = placement
         .parse()
-        .map_err(|_| code::unreadable(3, Type::Text, format!("{placement:?} is no placement")))?;
-    let secret = Secret {
+        .map_err(|_| code::unreadable_column(3, Type::Text, format!("{placement:?} is no placement")))?;
+    let secret = SecretSummary {
         name: row.get(0)?,
         version: row.get(1)?,
         host: row.get(2)?,
         placement,
-        created_at: code::time(row, 4)?,
-        changed_at: code::time(row, 5)?,
+        created_at: code::read_time(row, 4)?,
+        changed_at: code::read_time(row, 5)?,
     };
     let (key, value): (Vec<u8>, Vec<u8>) = (row.get(6)?, row.get(7)?);
     Ok(SealedSecret { secret, key: key.into(), value: value.into() })
 }
 
-pub(crate) fn key(db: &Connection, view: View) -> Found<Option<Bytes>> {
+pub(crate) fn find_vault_key(db: &Connection, view: ScopeView) -> Found<Option<Bytes>> {
     let mut select = db.prepare_cached("SELECT key FROM vault_keys WHERE tenant = ?1")?;
     let key: Option<Vec<u8>> = select.query_row([view.tenant.as_bytes()], |row| row.get(0)).optional()?;
     Ok(key.map(Bytes::from))
 }
 
-pub(crate) fn by_name(db: &Connection, view: View, name: &str) -> Found<Option<SealedSecret>> {
+pub(crate) fn by_name(db: &Connection, view: ScopeView, name: &str) -> Found<Option<SealedSecret>> {
     let mut select =
         db.prepare_cached(&format!("SELECT {COLUMNS} FROM secrets WHERE tenant = ?1 AND name = ?2"))?;
-    Ok(select.query_row(params![view.tenant.as_bytes(), name], read).optional()?)
+    Ok(select.query_row(params![view.tenant.as_bytes(), name], read_secret).optional()?)
 }
 
-pub(crate) fn list(db: &Connection, view: View, page: &Page<&str>) -> Found<Vec<SealedSecret>> {
+pub(crate) fn list_secrets(
+    db: &Connection,
+    view: ScopeView,
+    page: &PageRequest<&str>,
+) -> Found<Vec<SealedSecret>> {
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM secrets WHERE tenant = ?1 AND name > ?2 ORDER BY name LIMIT ?3"
     ))?;
     let after = page.after.unwrap_or_default();
-    let rows = select.query_map(params![view.tenant.as_bytes(), after, limit(page)], read)?;
+    let rows = select.query_map(params![view.tenant.as_bytes(), after, page_limit(page)], read_secret)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

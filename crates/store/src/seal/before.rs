@@ -5,29 +5,39 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::audit::{Act, Change};
+use dromia_contracts::audit::{AuditAct, AuditChange};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 
-use super::Seals;
+use super::SealWriter;
 use crate::code;
 
-/// What stands in the record of each seal of what was before the seals, and by the name of somebody perhaps in another's.
+/// Text in each record that seals what was before the seals; a name given by a user may bring it into another record.
 const BEFORE_SEALED: &[u8] = b"\"before_sealed\"";
 
-impl Seals {
+impl SealWriter {
     /// Seals once which runs of a tenant are older than the seals, where its chain does not begin with its registration; also
     /// that there are none, or what is written to the list later would be sealed by the next start.
-    pub(super) fn before(&mut self, db: &Connection, tenant: TenantId, at: i64) -> rusqlite::Result<()> {
+    pub(super) fn seal_older_runs(
+        &mut self,
+        db: &Connection,
+        tenant: TenantId,
+        at: i64,
+    ) -> rusqlite::Result<()> {
         if is_born(db, tenant)? || before_sealed(db, tenant)?.is_some() {
             return Ok(());
         }
-        let (runs, list) = before(db, tenant)?;
-        self.noted(db, tenant, &Act { by: None, change: Change::BeforeSealed { runs, list } }, at)
+        let (runs, list) = digest_older_runs(db, tenant)?;
+        self.seal_noted_act(
+            db,
+            tenant,
+            &AuditAct { by: None, change: AuditChange::BeforeSealed { runs, list } },
+            at,
+        )
     }
 }
 
-/// Tells whether a tenant's chain begins with its registration, so that nothing of it is older than the seals.
+/// Returns whether a tenant's chain begins with its registration, so that nothing of it is older than the seals.
 fn is_born(db: &Connection, tenant: TenantId) -> rusqlite::Result<bool> {
     let record: Option<Vec<u8>> = db
         .prepare_cached("SELECT record FROM audit WHERE tenant = ?1 AND number = 1 AND kind = 1")?
@@ -36,20 +46,21 @@ fn is_born(db: &Connection, tenant: TenantId) -> rusqlite::Result<bool> {
     Ok(record.is_some_and(|record| is_birth(&record)))
 }
 
-/// Tells whether an act is the registration of its tenant.
+/// Returns whether an act is the registration of its tenant.
 pub(crate) fn is_birth(record: &[u8]) -> bool {
-    serde_json::from_slice::<Act>(record).is_ok_and(|act| matches!(act.change, Change::TenantCreated { .. }))
+    serde_json::from_slice::<AuditAct>(record)
+        .is_ok_and(|act| matches!(act.change, AuditChange::TenantCreated { .. }))
 }
 
 /// Counts the runs that are said to be older than the seals, and digests the list of them.
-pub(crate) fn before(db: &Connection, tenant: TenantId) -> rusqlite::Result<(u64, Digest)> {
+pub(crate) fn digest_older_runs(db: &Connection, tenant: TenantId) -> rusqlite::Result<(u64, Digest)> {
     let mut select = db
         .prepare_cached("SELECT run, agent, session, seq FROM audit_before WHERE tenant = ?1 ORDER BY run")?;
     let mut found = select.query([tenant.as_bytes()])?;
     let (mut runs, mut hasher) = (0, blake3::Hasher::new());
     while let Some(row) = found.next()? {
         for column in 0..3 {
-            // Of 16 bytes each; whoever writes others makes another list.
+            // Of 16 bytes each; an author who writes others makes another list.
             let id: Vec<u8> = row.get(column)?;
             hasher.update(&(id.len() as u64).to_be_bytes());
             hasher.update(&id);
@@ -62,8 +73,8 @@ pub(crate) fn before(db: &Connection, tenant: TenantId) -> rusqlite::Result<(u64
 
 /// Returns what the first seal of what was before the seals says, with its number. A later one says nothing.
 ///
-/// Each start asks, in the transaction of the only writer, and the seal may lie behind any number of acts: so only those are
-/// parsed in which the word stands.
+/// Each start asks, in the transaction of the only writer, and the seal may lie behind any number of acts: so only acts
+/// that contain the word are parsed.
 pub(crate) fn before_sealed(
     db: &Connection,
     tenant: TenantId,
@@ -76,8 +87,10 @@ pub(crate) fn before_sealed(
     let mut found = select.query(params![tenant.as_bytes(), BEFORE_SEALED])?;
     while let Some(row) = found.next()? {
         let record: Vec<u8> = row.get(1)?;
-        if let Ok(Act { change: Change::BeforeSealed { runs, list }, .. }) = serde_json::from_slice(&record) {
-            return Ok(Some((code::number(row, 0)?, runs, list)));
+        if let Ok(AuditAct { change: AuditChange::BeforeSealed { runs, list }, .. }) =
+            serde_json::from_slice(&record)
+        {
+            return Ok(Some((code::read_counter(row, 0)?, runs, list)));
         }
     }
     Ok(None)
@@ -91,18 +104,18 @@ mod tests {
     #[test]
     fn what_was_before_is_found_behind_acts_that_only_name_it() {
         let db = tables();
-        let mut seals = Seals::default();
+        let mut seals = SealWriter::default();
         let tenant = TenantId::from_bytes([1; 16]);
-        let named = Change::TenantCreated { handle: "before_sealed".parse().expect("a handle") };
-        let config = Change::ConfigApplied { config: Digest::from_bytes([2; 32]) };
-        let before = |runs| Change::BeforeSealed { runs, list: Digest::from_bytes([3; 32]) };
+        let named = AuditChange::TenantCreated { handle: "before_sealed".parse().expect("a handle") };
+        let config = AuditChange::ConfigApplied { config: Digest::from_bytes([2; 32]) };
+        let before = |runs| AuditChange::BeforeSealed { runs, list: Digest::from_bytes([3; 32]) };
         for change in [config.clone(), named.clone(), config, before(5), named, before(6)] {
-            assert!(seals.act(&db, tenant, Some(1), &Act { by: None, change }).is_ok());
+            assert!(seals.seal_act(&db, tenant, Some(1), &AuditAct { by: None, change }).is_ok());
         }
         // A spelling that this program never writes is not looked at, so the word is all that is looked for.
         let foreign =
             r#"{"kind":"before\u005fsealed","runs":1,"list":""#.to_owned() + &"03".repeat(32) + r#""}"#;
-        assert!(serde_json::from_str::<Act>(&foreign).is_ok());
+        assert!(serde_json::from_str::<AuditAct>(&foreign).is_ok());
         db.execute("UPDATE audit SET record = ?1 WHERE number = 1", [foreign.as_bytes()])
             .expect("is written");
         let list = Digest::from_bytes([3; 32]);

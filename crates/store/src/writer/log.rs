@@ -1,7 +1,7 @@
 //! The write-ahead log, kept short.
 //!
-//! Each 4 MiB of it are copied into the main file. Once all of it is copied and no reader is in it, SQLite begins
-//! it anew. A reader that stays keeps it growing: past 32 MiB readers are interrupted, past 56 MiB no batch is
+//! Each 4 MiB of it are copied into the main file. Once all of it is copied and no reader is in it, SQLite restarts
+//! it. A reader that stays keeps it growing: past 32 MiB readers are interrupted, past 56 MiB no batch is
 //! taken until the log is empty, so that it stays under 64 MiB (a reader of another process cannot be interrupted).
 
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
+use crate::acknowledged::AcknowledgedEnd;
 use crate::config::{WAL_COPY_BYTES, WAL_FULL_BYTES, WAL_PRESS_BYTES};
-use crate::gauge::{Gauge, count};
+use crate::gauge::{StoreGauge, add_count};
 
 const PAGE_BYTES: u64 = 4096;
 const FRAME_BYTES: u64 = PAGE_BYTES + 24;
@@ -18,39 +19,48 @@ const FRAME_BYTES: u64 = PAGE_BYTES + 24;
 const FREE_PAGES_KEPT: i64 = 1_024;
 
 #[derive(Debug)]
-pub(crate) struct Log {
-    gauge: Arc<Gauge>,
+pub(crate) struct WriteAheadLog {
+    gauge: Arc<StoreGauge>,
     /// Frames at which the next copy is due.
     due: u64,
     /// Frames that were copied into the main file already.
     copied: u64,
+    end: AcknowledgedEnd,
 }
 
-impl Log {
-    pub(crate) fn new(gauge: Arc<Gauge>) -> Self {
-        Self { gauge, due: WAL_COPY_BYTES / FRAME_BYTES, copied: 0 }
+impl WriteAheadLog {
+    pub(crate) fn new(gauge: Arc<StoreGauge>, end: AcknowledgedEnd) -> Self {
+        Self { gauge, due: WAL_COPY_BYTES / FRAME_BYTES, copied: 0, end }
+    }
+
+    /// Remembers outside the log how far it has come: after a commit, before it is acknowledged.
+    pub(crate) fn reached(&mut self) {
+        let frames = self.gauge.wal_frames.load(Ordering::Relaxed);
+        if frames > 0 {
+            self.end.reach(frames);
+        }
     }
 
     /// Counts what a connection commits.
-    pub(crate) fn attach(&self, db: &mut Connection) -> rusqlite::Result<()> {
+    pub(crate) fn attach_hook(&self, db: &mut Connection) -> rusqlite::Result<()> {
         let gauge = self.gauge.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: std::ffi::c_int| {
             let frames = u64::from(frames.unsigned_abs());
             let before = gauge.wal_frames.swap(frames, Ordering::Relaxed);
-            // Fewer frames than before: the log began anew with this commit.
+            // Fewer frames than before: this commit restarted the log.
             let added = if frames > before { frames - before } else { frames };
-            count(&gauge.bytes_written, added * FRAME_BYTES);
+            add_count(&gauge.bytes_written, added * FRAME_BYTES);
             Ok(())
         }))
     }
 
     /// How many rows the next transaction may have: fewer while the log is long.
     pub(crate) fn rows_max(&self, usual: usize) -> usize {
-        if self.bytes() < WAL_PRESS_BYTES { usual } else { usual / 4 }
+        if self.log_bytes() < WAL_PRESS_BYTES { usual } else { usual / 4 }
     }
 
     /// Gives pages that erasure freed back to the file system, some at a time. Returns whether that was all.
-    pub(crate) fn shrink(db: &Connection) -> rusqlite::Result<bool> {
+    pub(crate) fn shrink_file(db: &Connection) -> rusqlite::Result<bool> {
         let free: i64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
         // A few free pages are used again by the next turns; giving them back would only move others.
         if free <= FREE_PAGES_KEPT {
@@ -59,13 +69,13 @@ impl Log {
         db.execute_batch("PRAGMA incremental_vacuum(512)").map(|()| false)
     }
 
-    /// Tells whether everything in the log is in the main file too.
+    /// Returns whether everything in the log is in the main file too.
     pub(crate) fn is_copied(&self) -> bool {
         self.copied >= self.gauge.wal_frames.load(Ordering::Relaxed)
     }
 
-    /// Copies the log if it is due. Returns false if it is full and cannot begin anew.
-    pub(crate) fn tend(&mut self, db: &Connection, idle: bool) -> rusqlite::Result<bool> {
+    /// Copies the log if it is due. Returns false if it is full and cannot be restarted.
+    pub(crate) fn copy_if_due(&mut self, db: &Connection, idle: bool) -> rusqlite::Result<bool> {
         let frames = self.gauge.wal_frames.load(Ordering::Relaxed);
         if frames < self.copied {
             self.copied = 0;
@@ -75,23 +85,28 @@ impl Log {
         if !due {
             return Ok(true);
         }
-        if self.bytes() >= WAL_PRESS_BYTES {
+        if self.log_bytes() >= WAL_PRESS_BYTES {
             self.gauge.interrupt_readers();
-            if self.truncate(db)? {
+            if self.truncate_log(db)? {
                 return Ok(true);
             }
         } else {
-            self.copy(db, "PRAGMA wal_checkpoint(PASSIVE)")?;
+            self.copy_frames(db, "PRAGMA wal_checkpoint(PASSIVE)")?;
         }
         // A long log is looked at more often, so that it is seen to be full before it has 64 MiB.
-        let step = if self.bytes() < WAL_PRESS_BYTES { WAL_COPY_BYTES } else { WAL_COPY_BYTES / 4 };
+        let step = if self.log_bytes() < WAL_PRESS_BYTES { WAL_COPY_BYTES } else { WAL_COPY_BYTES / 4 };
         self.due = frames + step / FRAME_BYTES;
-        Ok(self.bytes() < WAL_FULL_BYTES)
+        Ok(self.log_bytes() < WAL_FULL_BYTES)
     }
 
     /// Copies and syncs the whole log and empties it. False if a reader is in it.
-    pub(crate) fn truncate(&mut self, db: &Connection) -> rusqlite::Result<bool> {
-        let emptied = self.copy(db, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+    pub(crate) fn truncate_log(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+        self.end.clear_durably();
+        let emptied = self.copy_frames(db, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+        if !emptied && !self.is_copied() {
+            // A reader stays: the log keeps what is not in the main file yet.
+            self.reached();
+        }
         if emptied {
             self.gauge.wal_frames.store(0, Ordering::Relaxed);
             self.copied = 0;
@@ -100,7 +115,7 @@ impl Log {
         Ok(emptied)
     }
 
-    fn copy(&mut self, db: &Connection, sql: &str) -> rusqlite::Result<bool> {
+    fn copy_frames(&mut self, db: &Connection, sql: &str) -> rusqlite::Result<bool> {
         let (busy, copied): (bool, i64) =
             db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(2)?)))?;
         // An emptied log counts as nothing copied: what it held before was all of it.
@@ -108,12 +123,15 @@ impl Log {
             Ok(copied) if copied > 0 => copied,
             _ => self.gauge.wal_frames.load(Ordering::Relaxed),
         };
-        count(&self.gauge.bytes_written, copied.saturating_sub(self.copied) * PAGE_BYTES);
+        add_count(&self.gauge.bytes_written, copied.saturating_sub(self.copied) * PAGE_BYTES);
         self.copied = copied;
+        if self.is_copied() {
+            self.end.clear();
+        }
         Ok(!busy)
     }
 
-    fn bytes(&self) -> u64 {
+    fn log_bytes(&self) -> u64 {
         self.gauge.wal_frames.load(Ordering::Relaxed) * FRAME_BYTES
     }
 }

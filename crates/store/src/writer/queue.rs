@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use dromia_contracts::agent::Erased;
-use dromia_contracts::audit::{Act, AuditMark};
+use dromia_contracts::agent::ErasureCounts;
+use dromia_contracts::audit::{AuditAct, AuditMark};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, TenantId};
-use dromia_contracts::store::{Batch, Commit, Lane, ReadError};
+use dromia_contracts::store::{CommitOutcome, ReadError, WriteBatch, WriterLane};
 
-use crate::apply::Size;
+use crate::apply::BatchSize;
 use crate::config::{
     BULK_AFTER_GROUPS, GROUP_BATCHES_MAX, GROUP_BYTES_MAX, LANE_BATCHES_MAX, LANE_BYTES_MAX,
     TENANT_BATCHES_MAX, TENANT_BYTES_MAX,
@@ -24,36 +24,36 @@ use crate::config::{
 
 /// Work for the writer.
 #[derive(Debug)]
-pub(crate) enum Job {
+pub(crate) enum WriterJob {
     /// A batch.
-    Write(Write),
+    Write(BatchWrite),
     /// A page of an erasure.
-    Erase { tenant: TenantId, agent: AgentId, ack: oneshot::Sender<Result<(Erased, bool), ReadError>> },
+    Erase { tenant: TenantId, agent: AgentId, ack: oneshot::Sender<Result<(ErasureCounts, bool), ReadError>> },
     /// A page of file bodies, each to be removed unless a row names it.
     Sweep { tenant: TenantId, hashes: Vec<[u8; 32]>, ack: oneshot::Sender<Result<u64, ReadError>> },
     /// Something for the audit that is no batch of a tenant.
-    Audit { tenant: TenantId, note: Note, ack: oneshot::Sender<Result<(), ReadError>> },
+    Audit { tenant: TenantId, note: AuditNote, ack: oneshot::Sender<Result<(), ReadError>> },
 }
 
 /// What is noted for the audit.
 #[derive(Debug, Clone)]
-pub(crate) enum Note {
+pub(crate) enum AuditNote {
     /// The last checkpoint that is durable outside of the file.
     Mark(AuditMark),
     /// Under which configuration the tenant is served, and since when, in milliseconds.
     Config { config: Digest, at: i64 },
     /// An act that changes no row, and when, in milliseconds.
-    Act { act: Act, at: i64 },
+    Act { act: AuditAct, at: i64 },
 }
 
-/// A batch and whoever waits for it.
+/// A batch and the caller that waits for it.
 #[derive(Debug)]
-pub(crate) struct Write {
-    pub(crate) batch: Batch,
-    pub(crate) ack: oneshot::Sender<Commit>,
+pub(crate) struct BatchWrite {
+    pub(crate) batch: WriteBatch,
+    pub(crate) ack: oneshot::Sender<CommitOutcome>,
 }
 
-impl Job {
+impl WriterJob {
     fn tenant(&self) -> TenantId {
         match self {
             Self::Write(write) => write.batch.tenant,
@@ -61,27 +61,27 @@ impl Job {
         }
     }
 
-    fn lane(&self) -> Lane {
+    fn lane(&self) -> WriterLane {
         match self {
             Self::Write(write) => write.batch.lane,
-            Self::Erase { .. } | Self::Sweep { .. } => Lane::Bulk,
+            Self::Erase { .. } | Self::Sweep { .. } => WriterLane::Bulk,
             // Small and rare, and a stop waits for it.
-            Self::Audit { .. } => Lane::Turn,
+            Self::Audit { .. } => WriterLane::Turn,
         }
     }
 
-    fn size(&self) -> Size {
+    fn size(&self) -> BatchSize {
         match self {
-            Self::Write(write) => Size::of(&write.batch),
-            Self::Erase { .. } | Self::Sweep { .. } => Size { rows: Batch::ROWS_MAX, bytes: 0 },
-            Self::Audit { .. } => Size { rows: 2, bytes: 0 },
+            Self::Write(write) => BatchSize::from_batch(&write.batch),
+            Self::Erase { .. } | Self::Sweep { .. } => BatchSize { rows: WriteBatch::ROWS_MAX, bytes: 0 },
+            Self::Audit { .. } => BatchSize { rows: 2, bytes: 0 },
         }
     }
 }
 
 /// Why a job was not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejected {
+pub(crate) enum QueueRejection {
     /// The lane or the tenant's share of it is full.
     Full,
     /// The store is closing.
@@ -90,9 +90,9 @@ pub(crate) enum Rejected {
 
 /// What the writer does next.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub(crate) enum WriterStep {
     /// One transaction's worth of jobs: any number of batches, or one other job.
-    Group(Vec<Job>),
+    Group(Vec<WriterJob>),
     /// Nothing came in time.
     Idle,
     /// Closed and empty.
@@ -100,23 +100,23 @@ pub(crate) enum Next {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
+pub(crate) struct WriterQueue {
+    state: Mutex<WriterQueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    turn: Jobs,
-    bulk: Jobs,
+struct WriterQueueState {
+    turn: JobLane,
+    bulk: JobLane,
     /// How many groups of turns passed what waits in the bulk lane since it was served last.
     passed: usize,
     closed: bool,
 }
 
-impl State {
+impl WriterQueueState {
     /// Takes one group: of turns while any wait, but one job of the bulk lane once so many groups passed it.
-    fn take_group(&mut self, rows_max: usize, passed_max: usize) -> Vec<Job> {
+    fn take_group(&mut self, rows_max: usize, passed_max: usize) -> Vec<WriterJob> {
         let both_wait = !self.turn.ring.is_empty() && !self.bulk.ring.is_empty();
         if both_wait && self.passed < passed_max {
             self.passed += 1;
@@ -132,18 +132,18 @@ impl State {
     }
 }
 
-impl Queue {
-    pub(crate) fn push(&self, job: Job) -> Result<(), Rejected> {
+impl WriterQueue {
+    pub(crate) fn push(&self, job: WriterJob) -> Result<(), QueueRejection> {
         let mut state = self.lock();
         if state.closed {
-            return Err(Rejected::Closed);
+            return Err(QueueRejection::Closed);
         }
         let lane = match job.lane() {
-            Lane::Turn => &mut state.turn,
-            Lane::Bulk => &mut state.bulk,
+            WriterLane::Turn => &mut state.turn,
+            WriterLane::Bulk => &mut state.bulk,
         };
         if !lane.push(job) {
-            return Err(Rejected::Full);
+            return Err(QueueRejection::Full);
         }
         drop(state);
         self.changed.notify_one();
@@ -151,12 +151,12 @@ impl Queue {
     }
 
     /// Waits for work and takes one group of it.
-    pub(crate) fn next(&self, wait: Duration, rows_max: usize) -> Next {
+    pub(crate) fn next(&self, wait: Duration, rows_max: usize) -> WriterStep {
         self.next_passing(wait, rows_max, BULK_AFTER_GROUPS)
     }
 
     /// The same, with the most groups of turns that pass what waits in the bulk lane.
-    fn next_passing(&self, wait: Duration, rows_max: usize, passed_max: usize) -> Next {
+    fn next_passing(&self, wait: Duration, rows_max: usize, passed_max: usize) -> WriterStep {
         let state = self.lock();
         let (mut state, _) = self
             .changed
@@ -166,14 +166,14 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner);
         let group = state.take_group(rows_max, passed_max);
         match (group.is_empty(), state.closed) {
-            (false, _) => Next::Group(group),
-            (true, false) => Next::Idle,
-            (true, true) => Next::Closed,
+            (false, _) => WriterStep::Group(group),
+            (true, false) => WriterStep::Idle,
+            (true, true) => WriterStep::Closed,
         }
     }
 
     /// Waits for a time, or until the queue is closed. Returns whether it is closed, and all jobs in it.
-    pub(crate) fn pause(&self, wait: Duration) -> (bool, Vec<Job>) {
+    pub(crate) fn wait_and_drain(&self, wait: Duration) -> (bool, Vec<WriterJob>) {
         let state = self.lock();
         let (mut state, _) = self
             .changed
@@ -189,30 +189,30 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WriterQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One lane.
 #[derive(Debug, Default)]
-struct Jobs {
+struct JobLane {
     /// Tenants with jobs, each once, in the order in which they are served next.
     ring: VecDeque<TenantId>,
-    tenants: HashMap<TenantId, Share>,
+    tenants: HashMap<TenantId, TenantJobs>,
     count: usize,
     bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Share {
-    jobs: VecDeque<(Job, Size)>,
+struct TenantJobs {
+    jobs: VecDeque<(WriterJob, BatchSize)>,
     bytes: usize,
 }
 
-impl Jobs {
+impl JobLane {
     /// Takes a job in, unless the lane or the tenant's share of it is full.
-    fn push(&mut self, job: Job) -> bool {
+    fn push(&mut self, job: WriterJob) -> bool {
         let (tenant, size) = (job.tenant(), job.size());
         let share = self.tenants.get(&tenant);
         let (waiting, bytes) = share.map_or((0, 0), |share| (share.jobs.len(), share.bytes));
@@ -234,16 +234,16 @@ impl Jobs {
         true
     }
 
-    fn drain(&mut self, rows_max: usize, jobs_max: usize) -> Vec<Job> {
+    fn drain(&mut self, rows_max: usize, jobs_max: usize) -> Vec<WriterJob> {
         let mut group = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         while group.len() < jobs_max {
             let Some(tenant) = self.ring.front().copied() else { break };
             let Some((job, size)) = self.tenants.get(&tenant).and_then(|share| share.jobs.front()) else {
-                self.forget(tenant);
+                self.forget_tenant(tenant);
                 continue;
             };
-            let alone = !matches!(job, Job::Write(_));
+            let alone = !matches!(job, WriterJob::Write(_));
             let fits = !alone && rows + size.rows <= rows_max && bytes + size.bytes <= GROUP_BYTES_MAX;
             if !group.is_empty() && !fits {
                 break;
@@ -261,26 +261,26 @@ impl Jobs {
     }
 
     /// Takes the first job of the tenant in front, which then waits behind the others.
-    fn pop(&mut self, tenant: TenantId) -> Option<Job> {
+    fn pop(&mut self, tenant: TenantId) -> Option<WriterJob> {
         let share = self.tenants.get_mut(&tenant)?;
         let (job, size) = share.jobs.pop_front()?;
         share.bytes -= size.bytes;
         self.count -= 1;
         self.bytes -= size.bytes;
         if share.jobs.is_empty() {
-            self.forget(tenant);
+            self.forget_tenant(tenant);
         } else {
             self.ring.rotate_left(1);
         }
         Some(job)
     }
 
-    fn forget(&mut self, tenant: TenantId) {
+    fn forget_tenant(&mut self, tenant: TenantId) {
         self.tenants.remove(&tenant);
         self.ring.retain(|waiting| *waiting != tenant);
     }
 
-    fn take_all(&mut self) -> impl Iterator<Item = Job> + use<> {
+    fn take_all(&mut self) -> impl Iterator<Item = WriterJob> + use<> {
         let taken = std::mem::take(self);
         taken.tenants.into_values().flat_map(|share| share.jobs).map(|(job, _)| job)
     }
@@ -293,36 +293,36 @@ mod tests {
     const TENANT: TenantId = TenantId::from_bytes([1; 16]);
     const OTHER: TenantId = TenantId::from_bytes([2; 16]);
 
-    fn write(tenant: TenantId, lane: Lane) -> Job {
-        let mut batch = Batch::new(tenant);
+    fn write(tenant: TenantId, lane: WriterLane) -> WriterJob {
+        let mut batch = WriteBatch::new(tenant);
         batch.lane = lane;
-        Job::Write(Write { batch, ack: oneshot::channel().0 })
+        WriterJob::Write(BatchWrite { batch, ack: oneshot::channel().0 })
     }
 
-    fn erase(tenant: TenantId) -> Job {
-        Job::Erase { tenant, agent: AgentId::from_bytes([3; 16]), ack: oneshot::channel().0 }
+    fn erase(tenant: TenantId) -> WriterJob {
+        WriterJob::Erase { tenant, agent: AgentId::from_bytes([3; 16]), ack: oneshot::channel().0 }
     }
 
-    fn lanes(next: Next) -> Vec<Lane> {
+    fn lanes(next: WriterStep) -> Vec<WriterLane> {
         match next {
-            Next::Group(group) => group.iter().map(Job::lane).collect(),
+            WriterStep::Group(group) => group.iter().map(WriterJob::lane).collect(),
             other => panic!("work waits: {other:?}"),
         }
     }
 
     /// Keeps a turn waiting all the time. Returns behind how many groups of turns each page of an erasure is served.
     fn served_behind(pages: usize, passed_max: usize) -> Vec<usize> {
-        let queue = Queue::default();
+        let queue = WriterQueue::default();
         for _ in 0..pages {
             queue.push(erase(OTHER)).expect("there is room");
         }
         let (mut behind, mut passed) = (Vec::new(), 0);
         for _ in 0..1_000 {
-            queue.push(write(TENANT, Lane::Turn)).expect("there is room");
+            queue.push(write(TENANT, WriterLane::Turn)).expect("there is room");
             match lanes(queue.next_passing(Duration::ZERO, 1024, passed_max)).as_slice() {
-                [Lane::Bulk] => behind.push(std::mem::take(&mut passed)),
+                [WriterLane::Bulk] => behind.push(std::mem::take(&mut passed)),
                 turns => {
-                    assert!(turns.iter().all(|lane| *lane == Lane::Turn), "{turns:?}");
+                    assert!(turns.iter().all(|lane| *lane == WriterLane::Turn), "{turns:?}");
                     passed += 1;
                 }
             }
@@ -343,15 +343,15 @@ mod tests {
 
     #[test]
     fn of_what_has_waited_long_one_job_is_served_and_all_of_it_where_no_turn_waits() {
-        let queue = Queue::default();
+        let queue = WriterQueue::default();
         for _ in 0..3 {
-            queue.push(write(OTHER, Lane::Bulk)).expect("there is room");
+            queue.push(write(OTHER, WriterLane::Bulk)).expect("there is room");
         }
-        queue.push(write(TENANT, Lane::Turn)).expect("there is room");
-        queue.push(write(TENANT, Lane::Turn)).expect("there is room");
-        assert_eq!(lanes(queue.next_passing(Duration::ZERO, 1024, 0)), [Lane::Bulk]);
-        assert_eq!(lanes(queue.next_passing(Duration::ZERO, 1024, 1)), [Lane::Turn; 2]);
-        assert_eq!(lanes(queue.next(Duration::ZERO, 1024)), [Lane::Bulk; 2]);
-        assert!(matches!(queue.next(Duration::ZERO, 1024), Next::Idle));
+        queue.push(write(TENANT, WriterLane::Turn)).expect("there is room");
+        queue.push(write(TENANT, WriterLane::Turn)).expect("there is room");
+        assert_eq!(lanes(queue.next_passing(Duration::ZERO, 1024, 0)), [WriterLane::Bulk]);
+        assert_eq!(lanes(queue.next_passing(Duration::ZERO, 1024, 1)), [WriterLane::Turn; 2]);
+        assert_eq!(lanes(queue.next(Duration::ZERO, 1024)), [WriterLane::Bulk; 2]);
+        assert!(matches!(queue.next(Duration::ZERO, 1024), WriterStep::Idle));
     }
 }

@@ -12,17 +12,19 @@ use tempfile::TempDir;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::audit::{
-    AuditCursor, AuditFilter, AuditItem, AuditLog as _, AuditMark, AuditWhat, Change,
+    AuditChange, AuditCursor, AuditFilter, AuditItem, AuditLog as _, AuditMark, AuditWhat,
 };
-use dromia_contracts::store::{AgentStateSet, Batch, Mutation, Page, Store as _, TokenCreate, TokenRevoke};
+use dromia_contracts::store::{
+    AgentStateSet, Mutation, PageRequest, Store as _, TokenCreate, TokenRevoke, WriteBatch,
+};
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, Scope, SessionId, TenantId, TokenId};
+use dromia_contracts::{Actor, AgentId, Digest, RunId, Scope, ScopeAuthority, SessionId, TenantId, TokenId};
 use dromia_store::{
-    AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, SqliteStore, StoreConfig,
+    AuditChecked, AuditFinding, AuditProblem, SqliteStore, StoreConfig, StoreInspector, TenantCheckpoint,
 };
 
 use crate::rights::Folded;
-use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, session_open};
+use crate::scene::{AGENT, SESSION, Scene, TENANT, UNSEALED, agent_create, at, session_open};
 
 /// Turns with bodies of every place, and changes by somebody.
 async fn history(scene: &Scene) -> Vec<RunId> {
@@ -40,9 +42,13 @@ async fn history(scene: &Scene) -> Vec<RunId> {
         at: at(5),
     };
     let by = Actor::new("cli:0");
-    scene.done(Batch::new(TENANT).wanted_by(&by, at(5)).with(Mutation::TokenCreate(create))).await;
+    scene
+        .done(WriteBatch::new(TENANT).wanted_by(&by, at(5)).with_mutation(Mutation::TokenCreate(create)))
+        .await;
     let revoke = TokenRevoke { token, at: at(6) };
-    scene.done(Batch::new(TENANT).wanted_by(&by, at(6)).with(Mutation::TokenRevoke(revoke))).await;
+    scene
+        .done(WriteBatch::new(TENANT).wanted_by(&by, at(6)).with_mutation(Mutation::TokenRevoke(revoke)))
+        .await;
     runs.push(scene.turn_done(SESSION, 4, "last").await);
     runs
 }
@@ -102,7 +108,7 @@ async fn a_repeated_batch_seals_nothing_and_a_stranger_sees_nothing() {
         scene.done(crate::scene::world()).await;
     }
     let bob = AgentId::from_bytes([0x20; 16]);
-    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob"))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(agent_create(bob, "bob"))).await;
     let whole = all(&scene, &Scene::scope(), AuditFilter::default(), 256).await;
     assert_eq!(whole.len(), 2 + 4 + 1, "{:?}", kinds(&whole));
 
@@ -115,7 +121,8 @@ async fn a_repeated_batch_seals_nothing_and_a_stranger_sees_nothing() {
     let narrowed = Scene::scope().narrowed_to(AGENT);
     assert_eq!(all(&scene, &narrowed, AuditFilter::default(), 256).await.len(), 4, "only what it did");
     assert!(all(&scene, &Scene::scope().narrowed_to(bob), AuditFilter::default(), 256).await.is_empty());
-    let stranger = Authority::claim().scope(TenantId::from_bytes([0xaa; 16]), Actor::new("test:stranger"));
+    let stranger =
+        ScopeAuthority::claim().issue_scope(TenantId::from_bytes([0xaa; 16]), Actor::new("test:stranger"));
     for filter in [AuditFilter::default(), of(Some(AGENT), None), of(None, Some(run))] {
         assert!(all(&scene, &stranger, filter, 256).await.is_empty());
     }
@@ -125,7 +132,7 @@ async fn a_repeated_batch_seals_nothing_and_a_stranger_sees_nothing() {
 #[tokio::test]
 async fn a_configuration_is_sealed_once_and_a_mark_only_grows() {
     let scene = Scene::open().await;
-    let operator = Authority::claim().operator();
+    let operator = ScopeAuthority::claim().issue_operator();
     let config = |byte: u8| Digest::from_bytes([byte; 32]);
     for (byte, time) in [(1, 10), (1, 11), (2, 12), (1, 13)] {
         scene.store.audit_config(&operator, TENANT, config(byte), at(time)).await.expect("is noted");
@@ -137,7 +144,7 @@ async fn a_configuration_is_sealed_once_and_a_mark_only_grows() {
         .into_iter()
         .filter_map(|item| match item.what {
             AuditWhat::Act { act, .. } => match act.change {
-                Change::ConfigApplied { config } => Some((item.at, config)),
+                AuditChange::ConfigApplied { config } => Some((item.at, config)),
                 _ => None,
             },
             _ => None,
@@ -159,7 +166,7 @@ async fn a_configuration_is_sealed_once_and_a_mark_only_grows() {
 #[tokio::test]
 async fn what_is_taken_out_is_sealed_by_whoever_took_it() {
     let scene = Scene::open().await;
-    let of = |tenant| Authority::claim().scope(tenant, Actor::new("token:ci"));
+    let of = |tenant| ScopeAuthority::claim().issue_scope(tenant, Actor::new("token:ci"));
     scene.store.audit_exported(&of(TENANT), SESSION, at(7)).await.expect("is noted");
     let nobody = TenantId::from_bytes([0xaa; 16]);
     scene.store.audit_exported(&of(nobody), SESSION, at(8)).await.expect("there is nothing to note");
@@ -167,20 +174,20 @@ async fn what_is_taken_out_is_sealed_by_whoever_took_it() {
     assert_eq!(kinds(&whole), ["tenant_created", "agent_created", "session_exported"]);
     let AuditWhat::Act { act, .. } = &whole[2].what else { panic!("an act was sealed") };
     assert_eq!((whole[2].at, act.by.as_ref().map(Actor::as_str)), (at(7), Some("token:ci")));
-    assert_eq!(act.change, Change::SessionExported { session: SESSION });
+    assert_eq!(act.change, AuditChange::SessionExported { session: SESSION });
     assert_eq!(check(scene.dir.path(), &[]).findings, []);
 }
 
-fn check(dir: &Path, checkpoints: &[Checkpointed]) -> AuditChecked {
-    let inspector = Inspector::new(StoreConfig::new(dir), Duration::from_mins(1));
-    inspector.audit(TENANT, checkpoints, &mut Folded::default()).expect("is checked")
+fn check(dir: &Path, checkpoints: &[TenantCheckpoint]) -> AuditChecked {
+    let inspector = StoreInspector::new(StoreConfig::new(dir), Duration::from_mins(1));
+    inspector.audit_tenant(TENANT, checkpoints, &mut Folded::default()).expect("is checked")
 }
 
 /// A closed store with a history, its runs, and the checkpoint that was made at its end.
 struct Kept {
     dir: TempDir,
     runs: Vec<RunId>,
-    checkpoint: Checkpointed,
+    checkpoint: TenantCheckpoint,
 }
 
 fn kept() -> &'static Kept {
@@ -190,9 +197,12 @@ fn kept() -> &'static Kept {
         runtime.block_on(async {
             let scene = Scene::open().await;
             let runs = history(&scene).await;
-            let heads = scene.store.audit_heads(&Authority::claim().operator(), Page::first(9)).await;
+            let heads = scene
+                .store
+                .audit_heads(&ScopeAuthority::claim().issue_operator(), PageRequest::first_page(9))
+                .await;
             let head = heads.expect("is read")[0];
-            let checkpoint = Checkpointed { checkpoint: 1, seal: head.seal, chain: head.chain };
+            let checkpoint = TenantCheckpoint { checkpoint: 1, seal: head.seal, chain: head.chain };
             let Scene { dir, store, .. } = scene;
             drop(store);
             Kept { dir, runs, checkpoint }
@@ -302,9 +312,14 @@ fn a_tail_that_is_cut_off_is_missed_with_a_checkpoint_and_without() {
     // With all that they sealed, and all that knows of it: only the checkpoint is left to tell.
     let run = kept().runs[4];
     let (checked, dir) = after(|db| {
-        for sql in ["DELETE FROM runs WHERE run = ?1", "DELETE FROM entries WHERE run = ?1"] {
+        for sql in [
+            "DELETE FROM runs WHERE run = ?1",
+            "DELETE FROM entries WHERE run = ?1",
+            "UPDATE inbox SET taken_by = NULL WHERE taken_by = ?1",
+        ] {
             db.execute(sql, [run.as_bytes()]).expect("is removed");
         }
+        db.execute_batch("UPDATE session_heads SET taken = 4").expect("is set back");
         db.execute("DELETE FROM audit WHERE number > ?1", [(last - 2).cast_signed()]).expect("is cut");
     });
     assert_eq!(check(dir.path(), &[]).findings, [], "nothing inside knows of it any more");
@@ -329,7 +344,7 @@ fn a_history_that_is_written_anew_fits_itself_and_not_its_checkpoint() {
         copy(made.path(), dir.path());
     });
     assert_eq!(check(dir.path(), &[]).findings, []);
-    let said = Checkpointed { seal: 10, ..kept().checkpoint };
+    let said = TenantCheckpoint { seal: 10, ..kept().checkpoint };
     let checked = check(dir.path(), &[said]);
     assert_eq!(checked.findings.len(), 1);
     assert_eq!(checked.findings[0].problem, AuditProblem::Rewritten);
@@ -339,10 +354,18 @@ fn a_history_that_is_written_anew_fits_itself_and_not_its_checkpoint() {
 async fn what_was_erased_by_right_is_told_apart_from_what_was_removed() {
     let scene = Scene::open().await;
     let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
-    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    scene
+        .done(
+            WriteBatch::new(TENANT)
+                .with_mutation(agent_create(bob, "bob"))
+                .with_mutation(session_open(bobs, bob, "b")),
+        )
+        .await;
     scene.turn_done(SESSION, 0, "hi").await;
     let set = |to| AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to };
-    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set(AgentState::Deleting)))).await;
+    scene
+        .done(WriteBatch::new(TENANT).with_mutation(Mutation::AgentStateSet(set(AgentState::Deleting))))
+        .await;
     while !scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("is erased").1 {}
     let kinds = kinds(&all(&scene, &Scene::scope(), AuditFilter::default(), 256).await);
     assert_eq!(kinds, ["tenant_created", "agent_created", "agent_created", "agent_state_set"]);
@@ -370,6 +393,7 @@ fn a_store_of_before_is_sound_and_says_what_is_in_no_seal() {
 fn of_the_seventh_schema(dir: &Path) {
     let tables = ["audit", "audit_heads", "audit_mark", "audit_before", "approvals", "approval_rules"];
     let db = Scene::sql(dir);
+    db.execute_batch(UNSEALED).expect("is taken back");
     for table in tables.iter().chain(&["capabilities", "file_labels", "pin_refs", "imports"]) {
         db.execute_batch(&format!("DROP TABLE {table};")).expect("is taken back");
     }
@@ -381,7 +405,7 @@ async fn a_run_that_is_said_to_be_older_than_the_seals_after_they_began_is_caugh
     let scene = Scene::open().await;
     history(&scene).await;
     let scene = scene.reopen(of_the_seventh_schema);
-    let operator = Authority::claim().operator();
+    let operator = ScopeAuthority::claim().issue_operator();
     // The first start seals what was there before, and no later one does.
     for (byte, time) in [(1, 1_000_000), (1, 1_000_001), (2, 1_000_002)] {
         let config = Digest::from_bytes([byte; 32]);
@@ -415,7 +439,7 @@ async fn a_run_that_is_said_to_be_older_than_the_seals_after_they_began_is_caugh
 #[tokio::test]
 async fn a_tenant_that_had_no_runs_before_the_seals_gets_none_later() {
     let scene = Scene::open().await.reopen(of_the_seventh_schema);
-    let operator = Authority::claim().operator();
+    let operator = ScopeAuthority::claim().issue_operator();
     let config = Digest::from_bytes([1; 32]);
     scene.store.audit_config(&operator, TENANT, config, at(1_000_000)).await.expect("is noted");
     let scene = scene.reopen(|dir| {
@@ -449,7 +473,8 @@ fn a_journal_that_is_said_to_be_older_than_its_tenants_first_seal_is_found() {
     )
     .expect("is forged");
     let chain = db.query_row("SELECT chain FROM audit WHERE number = 2", [], |row| row.get(0));
-    let signed = Checkpointed { checkpoint: 1, seal: 2, chain: Digest::from_bytes(chain.expect("is there")) };
+    let signed =
+        TenantCheckpoint { checkpoint: 1, seal: 2, chain: Digest::from_bytes(chain.expect("is there")) };
     drop(db);
     let checked = check(dir.path(), &[signed]);
     let found: Vec<_> = checked.findings.iter().map(|one| (one.run, one.seq, one.problem)).collect();
@@ -495,7 +520,7 @@ fn told(dir: &Path) -> Option<Vec<String>> {
     runtime.block_on(async {
         let mut told = Vec::new();
         for run in &kept().runs {
-            told.push(format!("{:?}", store.journal(&Scene::scope(), *run, 0, 256).await.ok()?));
+            told.push(format!("{:?}", store.journal_entries(&Scene::scope(), *run, 0, 256).await.ok()?));
         }
         Some(told)
     })

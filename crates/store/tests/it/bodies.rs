@@ -1,12 +1,14 @@
 //! Bodies of the three sizes, the sweep and its race.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::store::{AgentStateSet, Batch, Commit, Mutation, Store as _};
+use dromia_contracts::store::{AgentStateSet, CommitOutcome, Mutation, Store as _, WriteBatch};
 use dromia_contracts::{ItemId, RunId};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::scene::{AGENT, SESSION, Scene, TENANT, put};
 
@@ -37,7 +39,7 @@ async fn bodies_lie_where_their_size_says_and_are_read_back() {
     assert_eq!(files(scene.dir.path()), 2);
     let scene = scene.reopen(|_| {});
     for (run, size) in runs {
-        let journal = scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("a read");
+        let journal = scene.store.journal_entries(&Scene::scope(), run, 0, 256).await.expect("a read");
         let body = journal[2].body.as_ref().expect("the reply has a body");
         assert!(body.len() == size && body.iter().all(|byte| *byte == b'r'), "{size}");
     }
@@ -58,10 +60,10 @@ async fn a_sweep_removes_what_no_row_names_and_nothing_else() {
     let kept = scene.turn_done(SESSION, 0, vec![b'k'; 300_000]).await;
     orphan(&scene).await;
     assert_eq!(files(scene.dir.path()), 2);
-    assert_eq!(scene.store.sweep().await, Ok(1));
+    assert_eq!(scene.store.sweep_bodies().await, Ok(1));
     assert_eq!(files(scene.dir.path()), 1);
-    assert_eq!(scene.store.sweep().await, Ok(0));
-    assert!(scene.store.journal(&Scene::scope(), kept, 0, 9).await.is_ok());
+    assert_eq!(scene.store.sweep_bodies().await, Ok(0));
+    assert!(scene.store.journal_entries(&Scene::scope(), kept, 0, 9).await.is_ok());
 }
 
 #[tokio::test]
@@ -70,7 +72,7 @@ async fn the_last_page_of_an_erasure_sweeps_what_a_refused_batch_left() {
     orphan(&scene).await;
     assert_eq!(files(scene.dir.path()), 1);
     let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::AgentStateSet(set))).await;
     while !scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page").1 {}
     assert_eq!(files(scene.dir.path()), 0);
 }
@@ -81,13 +83,13 @@ async fn orphan(scene: &Scene) {
     if let Some(Mutation::RunAppend(append)) = refused.mutations.first_mut() {
         append.run = RunId::from_bytes([0xcc; 16]);
     }
-    assert!(matches!(scene.store.commit(refused).await, Commit::Refused(_)));
+    assert!(matches!(scene.store.commit(refused).await, CommitOutcome::Refused(_)));
 }
 
 /// Reads every body of some journals; what a sweep must never take away.
 async fn bodies_are_there(scene: &Scene, runs: &[RunId]) -> Result<(), String> {
     for run in runs {
-        let journal = scene.store.journal(&Scene::scope(), *run, 0, 256).await;
+        let journal = scene.store.journal_entries(&Scene::scope(), *run, 0, 256).await;
         let journal = journal.map_err(|error| error.to_string())?;
         if journal.iter().filter(|entry| entry.body.is_some()).count() != 1 {
             return Err(format!("{run} has lost its reply"));
@@ -104,7 +106,7 @@ async fn a_sweep_leaves_every_live_body() {
         runs.push(scene.turn_done(SESSION, after.into(), vec![after; 300_000]).await);
     }
     orphan(&scene).await;
-    assert_eq!(scene.store.sweep().await, Ok(1));
+    assert_eq!(scene.store.sweep_bodies().await, Ok(1));
     assert_eq!(bodies_are_there(&scene, &runs).await, Ok(()));
 }
 
@@ -115,7 +117,7 @@ async fn a_sweep_of_a_live_body_is_caught() {
     // The planted fault: a sweeper that believes in rows that are gone, and so finds a live file without one.
     let bodies = Scene::sql(scene.dir.path());
     bodies.execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM bodies; DELETE FROM bodies").expect("runs");
-    assert_eq!(scene.store.sweep().await, Ok(1));
+    assert_eq!(scene.store.sweep_bodies().await, Ok(1));
     bodies.execute_batch("INSERT INTO bodies SELECT * FROM kept").expect("runs");
     assert!(bodies_are_there(&scene, &runs).await.is_err(), "the check sees the body that is missing");
 }
@@ -129,7 +131,7 @@ async fn the_sweeper_never_wins_against_a_batch() {
         async move {
             let mut sweeps = 0;
             while !over.load(Ordering::Relaxed) {
-                scene.store.sweep().await.expect("the sweep runs");
+                scene.store.sweep_bodies().await.expect("the sweep runs");
                 sweeps += 1;
             }
             sweeps
@@ -146,12 +148,29 @@ async fn the_sweeper_never_wins_against_a_batch() {
         let refused = scene.store.commit(refused);
         let mut item = put(SESSION, ItemId::from_bytes(scene.id()), "", None);
         item.body = body.into();
-        scene.done(Batch::new(TENANT).with(Mutation::InboxPut(item))).await;
-        assert!(matches!(refused.await, Commit::Refused(_)));
+        scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(item))).await;
+        assert!(matches!(refused.await, CommitOutcome::Refused(_)));
     }
     over.store(true, Ordering::Relaxed);
     assert!(sweeper.await.expect("the sweeper ends") > 0);
     let owner = dromia_contracts::session::InboxOwner::Session(SESSION);
-    let inbox = scene.store.inbox(&Scene::scope(), owner, 0, 256).await.expect("every body is there");
+    let inbox = scene.store.inbox_items(&Scene::scope(), owner, 0, 256).await.expect("every body is there");
     assert_eq!(inbox.len(), 20);
+}
+
+#[tokio::test]
+async fn a_body_stays_when_the_same_body_meets_a_process_without_descriptors() {
+    let scene = Scene::open().await;
+    let run = scene.turn_done(SESSION, 0, vec![b'r'; 300_000]).await;
+    let limits = getrlimit(Resource::Nofile);
+    let free = std::os::fd::AsRawFd::as_raw_fd(&File::open(scene.dir.path()).expect("opens"));
+    // Every descriptor below the lowest free one is in use, so nothing more can be opened.
+    let current = u64::try_from(free).ok();
+    setrlimit(Resource::Nofile, Rlimit { current, ..limits }).expect("is lowered");
+    let mut item = put(SESSION, ItemId::from_bytes(scene.id()), "", None);
+    item.body = vec![b'r'; 300_000].into();
+    let refused = scene.store.commit(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(item))).await;
+    setrlimit(Resource::Nofile, limits).expect("is raised");
+    assert!(matches!(refused, CommitOutcome::Refused(_)), "{refused:?}");
+    assert_eq!(bodies_are_there(&scene, &[run]).await, Ok(()));
 }

@@ -8,9 +8,9 @@ use dromia_contracts::store::Store;
 use dromia_store::{SqliteStore, StoreConfig};
 use dromia_testkit::FaultyStore;
 use dromia_testkit::conformance;
-use dromia_testkit::conformance::acts::{Sealed, equal_acts, every_act_leaves_one_record};
+use dromia_testkit::conformance::acts::{SealedActs, equal_acts, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
-use dromia_testkit::conformance::random::{Writer, sequence};
+use dromia_testkit::conformance::random::{BatchWriter, draw_sequence};
 use dromia_testkit::faulty::CommitFault;
 use tempfile::TempDir;
 
@@ -35,10 +35,10 @@ fn fresh() -> (TempDir, Arc<dyn Store>) {
 }
 
 /// A fresh store, as what takes batches and as what reads its chains.
-fn sealed() -> (TempDir, Arc<dyn Store>, Sealed) {
+fn sealed() -> (TempDir, Arc<dyn Store>, SealedActs) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Arc::new(SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens"));
-    (dir, store.clone(), Sealed(store))
+    (dir, store.clone(), SealedActs(store))
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn whatever_somebody_changes_leaves_one_record_in_its_commit() {
 async fn sqlite_passes_the_suite() {
     // A claim's directory must outlive its store, so all of them go at the end.
     let dirs = std::sync::Mutex::new(Vec::new());
-    conformance::store(|| {
+    conformance::check_store(|| {
         let (dir, store) = fresh();
         dirs.lock().expect("no claim panics with the lock").push(dir);
         std::future::ready(store)
@@ -62,7 +62,7 @@ async fn sqlite_passes_the_suite() {
 #[tokio::test]
 async fn sqlite_answers_random_sequences_as_the_reference_does() {
     for seed in seeds() {
-        let ops = sequence(seed, OPS_MAX);
+        let ops = draw_sequence(seed, OPS_MAX);
         let again =
             format!("DROMIA_SEQUENCES={seed}.. cargo test --workspace --test it sqlite_answers_random");
         let (_dir, store) = fresh();
@@ -77,7 +77,33 @@ async fn sqlite_answers_random_sequences_as_the_reference_does() {
 async fn an_sqlite_store_that_loses_a_batch_is_caught() {
     let ((_honest, honest), (_lossy, lossy)) = (fresh(), fresh());
     let lossy = FaultyStore::new(lossy);
-    lossy.fail(2, CommitFault::Lost);
+    lossy.fail_nth(2, CommitFault::Lost);
     let lossy: Arc<dyn Store> = Arc::new(lossy);
-    assert!(equal_receipts_and_reads(&honest, &lossy, Writer::world()).await.is_err());
+    assert!(equal_receipts_and_reads(&honest, &lossy, BatchWriter::world_batches()).await.is_err());
+}
+
+/// Tells whether a claim holds of a store whose file does something more, which is the planted fault.
+async fn holds_with(claim: &str, fault: &str) -> bool {
+    let (dir, store) = fresh();
+    crate::scene::Scene::sql(dir.path()).execute_batch(fault).expect("the fault is planted");
+    let (_, claim) = conformance::CLAIMS.iter().find(|(name, _)| *name == claim).expect("a claim");
+    tokio::spawn(claim(store)).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_period_that_is_forgotten_when_the_clock_goes_back_is_caught() {
+    let claim = "a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice";
+    let forgets = "CREATE TRIGGER fault AFTER INSERT ON budget_open BEGIN \
+                   DELETE FROM budget_used WHERE begins > NEW.at; END";
+    assert!(holds_with(claim, "").await);
+    assert!(!holds_with(claim, forgets).await);
+}
+
+#[tokio::test]
+async fn a_call_of_the_last_period_that_deletes_the_count_of_this_one_is_caught() {
+    let claim = "a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period";
+    let deletes = "CREATE TRIGGER fault AFTER DELETE ON budget_open BEGIN \
+                   DELETE FROM budget_used WHERE begins > OLD.begins; END";
+    assert!(holds_with(claim, "").await);
+    assert!(!holds_with(claim, deletes).await);
 }

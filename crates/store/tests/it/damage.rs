@@ -2,7 +2,7 @@
 
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, ReadError, Refusal, Store as _, TailLimits, TenantCreate,
+    CommitOutcome, CommitRefusal, Mutation, ReadError, Store as _, TailLimits, TenantCreate, WriteBatch,
 };
 use dromia_contracts::{AgentId, ItemId, SessionId, TenantId};
 
@@ -24,7 +24,7 @@ async fn damaged_by(sql: &str, reply: &str) -> [String; 2] {
         ReadError::Unavailable { cause } => panic!("unavailable: {cause}"),
     };
     let journal =
-        scene.store.journal(&Scene::scope(), run, 0, 256).await.expect_err("the journal is damaged");
+        scene.store.journal_entries(&Scene::scope(), run, 0, 256).await.expect_err("the journal is damaged");
     let tail = scene.store.session_tail(&Scene::scope(), SESSION, LIMITS).await;
     [say(journal), say(tail.expect_err("the tail is damaged"))]
 }
@@ -56,7 +56,7 @@ async fn a_changed_entry_is_named() {
 async fn entries_of_a_program_that_packed_nothing_are_read() {
     let scene = Scene::open().await;
     let run = scene.turn_done(SESSION, 0, "hi").await;
-    let packed = scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("a journal");
+    let packed = scene.store.journal_entries(&Scene::scope(), run, 0, 256).await.expect("a journal");
     let scene = scene.reopen(|dir| {
         let db = Scene::sql(dir);
         for entry in &packed {
@@ -67,7 +67,7 @@ async fn entries_of_a_program_that_packed_nothing_are_read() {
             assert_eq!(changed.expect("the statement runs"), 1);
         }
     });
-    assert_eq!(scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("a journal"), packed);
+    assert_eq!(scene.store.journal_entries(&Scene::scope(), run, 0, 256).await.expect("a journal"), packed);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_changed_or_missing_item_is_named() {
             let changed = Scene::sql(dir).execute(sql, []).expect("the statement runs");
             assert_eq!(changed, 1, "{sql}");
         });
-        let inbox = scene.store.inbox(&Scene::scope(), InboxOwner::Session(SESSION), 0, 256).await;
+        let inbox = scene.store.inbox_items(&Scene::scope(), InboxOwner::Session(SESSION), 0, 256).await;
         let tail = scene.store.session_tail(&Scene::scope(), SESSION, LIMITS).await;
         assert!(matches!(inbox, Err(ReadError::Damaged { .. })), "{sql}: {inbox:?}");
         assert!(matches!(tail, Err(ReadError::Damaged { .. })), "{sql}: {tail:?}");
@@ -125,7 +125,7 @@ async fn an_erased_body_leaves_the_chain_whole() {
         let erased = Scene::sql(dir).execute("UPDATE entries SET place = 4 WHERE seq = 3", []);
         assert_eq!(erased.expect("the statement runs"), 1);
     });
-    let journal = scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("the chain holds");
+    let journal = scene.store.journal_entries(&Scene::scope(), run, 0, 256).await.expect("the chain holds");
     assert_eq!((journal.len(), &journal[2].body), (4, &None));
 }
 
@@ -149,7 +149,7 @@ async fn a_damaged_page_is_no_empty_list() {
     assert!(matches!(tail, Err(ReadError::Damaged { .. })), "{tail:?}");
     let session = scene.store.session(&Scene::scope(), SESSION).await;
     assert!(matches!(session, Ok(Some(_))), "other tables are read");
-    let damage = scene.store.health().damaged.expect("the read is remembered");
+    let damage = scene.store.store_health().damaged.expect("the read is remembered");
     assert_eq!(damage.met, 1);
     assert!(damage.problem.starts_with("the main file: "), "{}", damage.problem);
 }
@@ -162,21 +162,21 @@ async fn the_first_damage_is_remembered_and_every_one_is_counted() {
         let changed = Scene::sql(dir).execute("UPDATE entries SET at = at + 1 WHERE seq = 2", []);
         assert_eq!(changed.expect("the statement runs"), 2);
     });
-    assert_eq!(scene.store.health().damaged, None, "nobody came to it yet");
+    assert_eq!(scene.store.store_health().damaged, None, "nobody came to it yet");
     for (met, run) in (1..).zip(runs) {
-        let read = scene.store.journal(&Scene::scope(), run, 0, 256).await;
+        let read = scene.store.journal_entries(&Scene::scope(), run, 0, 256).await;
         assert!(matches!(read, Err(ReadError::Damaged { .. })), "{read:?}");
-        let damage = scene.store.health().damaged.expect("it was met");
+        let damage = scene.store.store_health().damaged.expect("it was met");
         assert_eq!(damage.met, met);
         assert!(damage.problem.contains(&runs[0].to_string()), "{}", damage.problem);
     }
-    assert_eq!(scene.store.health().read_only, None);
+    assert_eq!(scene.store.store_health().read_only, None);
 }
 
 /// A batch that puts some items into the inbox of a session.
-fn inputs(scene: &Scene, tenant: TenantId, session: SessionId, bodies: &[&str]) -> Batch {
-    bodies.iter().fold(Batch::new(tenant), |batch, body| {
-        batch.with(Mutation::InboxPut(put(session, ItemId::from_bytes(scene.id()), body, None)))
+fn inputs(scene: &Scene, tenant: TenantId, session: SessionId, bodies: &[&str]) -> WriteBatch {
+    bodies.iter().fold(WriteBatch::new(tenant), |batch, body| {
+        batch.with_mutation(Mutation::InboxPut(put(session, ItemId::from_bytes(scene.id()), body, None)))
     })
 }
 
@@ -209,8 +209,10 @@ async fn a_damaged_page_refuses_the_writes_that_need_it_and_no_other() {
     let (other, bob, bobs) =
         (TenantId::from_bytes([2; 16]), AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
     let tenant = TenantCreate { handle: "other".parse().expect("a handle"), at: at(0), body_key: [8; 32] };
-    let world = Batch::new(other).with(Mutation::TenantCreate(tenant)).with(agent_create(bob, "bob"));
-    scene.done(world.with(session_open(bobs, bob, "b"))).await;
+    let world = WriteBatch::new(other)
+        .with_mutation(Mutation::TenantCreate(tenant))
+        .with_mutation(agent_create(bob, "bob"));
+    scene.done(world.with_mutation(session_open(bobs, bob, "b"))).await;
     // The rows of the two tenants lie in one table, one tenant's after the other's, on several pages each. A further
     // row of the first would lie between these two, so on a page with one of them.
     let filler = ["a quiet input that says nothing of any interest to anybody who reads it"; 20];
@@ -228,15 +230,19 @@ async fn a_damaged_page_refuses_the_writes_that_need_it_and_no_other() {
         let refused = scene.store.commit(inputs(&scene, TENANT, SESSION, &["x"]));
         let neighbour = scene.store.commit(inputs(&scene, other, bobs, &["y"]));
         let refused = refused.await;
-        assert!(matches!(refused, Commit::Refused(Refusal::Damaged { .. })), "{refused:?}");
+        assert!(matches!(refused, CommitOutcome::Refused(CommitRefusal::Damaged { .. })), "{refused:?}");
         let neighbour = neighbour.await;
         assert!(
-            matches!(&neighbour, Commit::Done(receipt) if receipt.positions == [162 + round]),
+            matches!(&neighbour, CommitOutcome::Done(receipt) if receipt.positions == [162 + round]),
             "the writes of others go on: {neighbour:?}"
         );
     }
-    assert_eq!(scene.store.health().read_only, None);
-    assert_eq!(scene.store.health().damaged.map(|damage| damage.met), Some(2), "each refusal is counted");
+    assert_eq!(scene.store.store_health().read_only, None);
+    assert_eq!(
+        scene.store.store_health().damaged.map(|damage| damage.met),
+        Some(2),
+        "each refusal is counted"
+    );
     let session = scene.store.session(&Scene::scope(), SESSION).await.expect("reads go on");
     assert_eq!(session.map(|session| session.head.last), Some(41), "what was refused left no row");
 }

@@ -9,7 +9,7 @@ mod scenario;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dromia_testkit::failing_vfs::{DiskFault, FailingVfs, FileKind, Plan, VfsCall};
+use dromia_testkit::failing_vfs::{DiskFault, FailingVfs, FaultPlan, FileKind, VfsCall};
 use tempfile::TempDir;
 
 use self::scenario::{BATCHES, Finding, Pass, Then, look};
@@ -23,24 +23,24 @@ fn directory() -> TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
 }
 
-fn play(vfs: &FailingVfs, plan: Option<Plan>, then: Then) -> Finding {
+fn play(vfs: &FailingVfs, plan: Option<FaultPlan>, then: Then) -> Finding {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let lasting = plan.is_some_and(|plan| plan.lasting);
     match plan {
-        Some(plan) => vfs.arm(plan),
-        None => vfs.heal(),
+        Some(plan) => vfs.arm_fault(plan),
+        None => vfs.disarm_fault(),
     }
     let dir = directory();
     tokio.block_on(Pass { vfs, dir: dir.path(), lasting, then }.play())
 }
 
 /// Every way in which the n-th call of a kind may fail.
-fn plans(call: Option<VfsCall>, calls: u64) -> Vec<(Plan, Then)> {
+fn plans(call: Option<VfsCall>, calls: u64) -> Vec<(FaultPlan, Then)> {
     let mut plans = Vec::new();
     for nth in 1..=calls {
         // A disk that broke for good is mended, or the process ends with it and the next finds it mended.
         for (fault, then) in [(DiskFault::Eio, Then::Stop), (DiskFault::Full, Then::Mend)] {
-            let plan = |lasting| Plan { call, file: None, nth, fault, lasting };
+            let plan = |lasting| FaultPlan { call, file: None, nth, fault, lasting };
             plans.push((plan(false), Then::Mend));
             plans.push((plan(true), then));
         }
@@ -53,10 +53,10 @@ fn plans(call: Option<VfsCall>, calls: u64) -> Vec<(Plan, Then)> {
 fn every_call_to_the_disk_may_fail_once_or_for_good() {
     let clean = FailingVfs::register("disk-clean").expect("a new name");
     assert_eq!(play(&clean, None, Then::Mend), Ok(()), "the batches hold on a healthy disk");
-    let sites = clean.sites();
+    let sites = clean.call_sites();
     let calls = sites.values().sum();
     let mut all = plans(None, calls);
-    all.extend(plans(Some(VfsCall::Sync), clean.calls(VfsCall::Sync)));
+    all.extend(plans(Some(VfsCall::Sync), clean.call_count(VfsCall::Sync)));
 
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -98,9 +98,9 @@ fn every_call_to_the_disk_may_fail_once_or_for_good() {
 fn a_write_to_the_log_that_the_disk_drops_is_caught() {
     let clean = FailingVfs::register("dropped-clean").expect("a new name");
     assert_eq!(play(&clean, None, Then::Mend), Ok(()));
-    let writes = clean.sites()[&(VfsCall::Write, FileKind::Wal)];
+    let writes = clean.call_sites()[&(VfsCall::Write, FileKind::Wal)];
     let vfs = FailingVfs::register("dropped").expect("a new name");
-    let plan = Plan {
+    let plan = FaultPlan {
         call: Some(VfsCall::Write),
         file: Some(FileKind::Wal),
         // Among the last, so that nothing before it depends on it.
@@ -113,22 +113,23 @@ fn a_write_to_the_log_that_the_disk_drops_is_caught() {
 }
 
 /// Plays all batches and then cuts the power before the first sync and after each. Returns how many cuts there were.
-fn cut_at_every_sync(vfs: &FailingVfs, plan: Option<Plan>) -> Finding<usize> {
+fn cut_at_every_sync(vfs: &FailingVfs, plan: Option<FaultPlan>) -> Finding<usize> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let dir = directory();
-    vfs.remember();
+    vfs.record_syncs();
     if let Some(plan) = plan {
-        vfs.arm(plan);
+        vfs.arm_fault(plan);
     }
     // With the power on, even a lying disk shows everything.
     let pass = Pass { vfs, dir: dir.path(), lasting: false, then: Then::Mend };
     tokio.block_on(pass.play())?;
-    let disks = vfs.disks();
+    let disks = vfs.disk_images();
     for (number, disk) in disks.iter().enumerate() {
-        disk.restore(dir.path()).map_err(|error| error.to_string())?;
+        disk.restore_to(dir.path()).map_err(|error| error.to_string())?;
         let found = tokio.block_on(look(dir.path(), disk.acknowledged, BATCHES as u64));
-        found
-            .map_err(|problem| format!("power cut after sync {number}, {} files: {problem}", disk.files()))?;
+        found.map_err(|problem| {
+            format!("power cut after sync {number}, {} files: {problem}", disk.file_count())
+        })?;
     }
     Ok(disks.len())
 }
@@ -146,7 +147,8 @@ fn a_power_cut_after_any_sync_loses_nothing_that_was_acknowledged() {
 fn an_ack_before_the_sync_is_caught() {
     let vfs = FailingVfs::register("power-lie").expect("a new name");
     // The disk calls every sync done and does none: acknowledgements run ahead of what is durable.
-    let plan = Plan { call: Some(VfsCall::Sync), file: None, nth: 1, fault: DiskFault::Lie, lasting: true };
+    let plan =
+        FaultPlan { call: Some(VfsCall::Sync), file: None, nth: 1, fault: DiskFault::Lie, lasting: true };
     let found = cut_at_every_sync(&vfs, Some(plan)).expect_err("the check sees what is missing");
     assert!(found.contains("were acknowledged, 0 are there"), "{found}");
 }
@@ -155,7 +157,7 @@ fn an_ack_before_the_sync_is_caught() {
 fn an_ack_before_the_sync_of_the_log_is_caught() {
     let vfs = FailingVfs::register("power-log").expect("a new name");
     // Only the log's syncs are skipped, as with `synchronous=NORMAL`: what a copy into the main file synced is safe.
-    let plan = Plan {
+    let plan = FaultPlan {
         call: Some(VfsCall::Sync),
         file: Some(FileKind::Wal),
         nth: 1,

@@ -3,12 +3,17 @@
 use std::time::{Duration, Instant};
 
 use dromia_contracts::ItemId;
-use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, Store as _};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, Store as _, WriteBatch};
 
 use crate::scene::{SESSION, Scene, TENANT, put};
 
-fn one(scene: &Scene) -> Batch {
-    Batch::new(TENANT).with(Mutation::InboxPut(put(SESSION, ItemId::from_bytes(scene.id()), "x", None)))
+fn one(scene: &Scene) -> WriteBatch {
+    WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put(
+        SESSION,
+        ItemId::from_bytes(scene.id()),
+        "x",
+        None,
+    )))
 }
 
 #[tokio::test]
@@ -19,22 +24,25 @@ async fn a_writer_that_cannot_write_is_read_only_until_it_can() {
     let intruder = Scene::sql(scene.dir.path());
     intruder.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
     let (first, second) = (scene.store.commit(one(&scene)), scene.store.commit(one(&scene)));
-    assert!(matches!(first.await, Commit::Unknown { .. }));
+    assert!(matches!(first.await, CommitOutcome::Unknown { .. }));
     let second = second.await;
     assert!(
-        matches!(second, Commit::Unknown { .. } | Commit::Refused(Refusal::ReadOnly { .. })),
+        matches!(
+            second,
+            CommitOutcome::Unknown { .. } | CommitOutcome::Refused(CommitRefusal::ReadOnly { .. })
+        ),
         "{second:?}"
     );
     let later = scene.store.commit(one(&scene)).await;
-    assert!(matches!(later, Commit::Refused(Refusal::ReadOnly { .. })), "{later:?}");
-    assert!(scene.store.health().read_only.is_some());
+    assert!(matches!(later, CommitOutcome::Refused(CommitRefusal::ReadOnly { .. })), "{later:?}");
+    assert!(scene.store.store_health().read_only.is_some());
     let session =
         scene.store.session(&Scene::scope(), SESSION).await.expect("reads go on").expect("a session");
     assert_eq!(session.head.last, 1);
 
     intruder.execute_batch("ROLLBACK").expect("the lock is given up");
     let deadline = Instant::now() + Duration::from_mins(1);
-    while scene.store.health().read_only.is_some() {
+    while scene.store.store_health().read_only.is_some() {
         assert!(Instant::now() < deadline, "the store comes back");
         tokio::task::yield_now().await;
     }
@@ -47,9 +55,9 @@ async fn a_body_that_cannot_be_written_refuses_its_batch_only() {
     std::fs::write(scene.dir.path().join("blobs"), "in the way").expect("is written");
     let mut large = put(SESSION, ItemId::from_bytes(scene.id()), "", None);
     large.body = vec![b'x'; 300_000].into();
-    let refused = scene.store.commit(Batch::new(TENANT).with(Mutation::InboxPut(large)));
+    let refused = scene.store.commit(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(large)));
     let neighbour = scene.store.commit(one(&scene));
-    assert!(matches!(refused.await, Commit::Refused(Refusal::ReadOnly { .. })));
-    assert!(matches!(neighbour.await, Commit::Done(receipt) if receipt.positions == [1]));
-    assert_eq!(scene.store.health().read_only, None);
+    assert!(matches!(refused.await, CommitOutcome::Refused(CommitRefusal::ReadOnly { .. })));
+    assert!(matches!(neighbour.await, CommitOutcome::Done(receipt) if receipt.positions == [1]));
+    assert_eq!(scene.store.store_health().read_only, None);
 }

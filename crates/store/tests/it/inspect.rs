@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use dromia_contracts::store::{Batch, Mutation};
+use dromia_contracts::store::{Mutation, WriteBatch};
 use dromia_contracts::{ItemId, TenantId};
-use dromia_store::{Inspector, OpenError, Soundness, StoreConfig};
+use dromia_store::{IntegrityStatus, OpenError, StoreConfig, StoreInspector};
 
 use crate::scene::{SESSION, Scene, TENANT, at, put};
 
-fn inspector(dir: &Path) -> Inspector {
-    Inspector::new(StoreConfig::new(dir), Duration::from_secs(5))
+fn inspector(dir: &Path) -> StoreInspector {
+    StoreInspector::new(StoreConfig::new(dir), Duration::from_secs(5))
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -25,14 +25,14 @@ async fn a_closed_store_is_seen_whole_and_left_as_it_was() {
     let scene = Scene::open().await;
     scene.turn_done(SESSION, 0, "hi").await;
     let waiting = put(SESSION, ItemId::from_bytes([0xee; 16]), "and now?", None);
-    scene.done(Batch::new(TENANT).with(Mutation::InboxPut(waiting))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(waiting))).await;
     let Scene { dir, store, .. } = scene;
     drop(store);
     let before = files(dir.path());
     let look = inspector(dir.path());
     look.open().expect("opens");
-    assert_eq!(look.soundness().expect("is checked"), Soundness::Sound);
-    assert_eq!(look.held().expect("is counted"), Some(0));
+    assert_eq!(look.check_integrity().expect("is checked"), IntegrityStatus::Sound);
+    assert_eq!(look.count_held_runs().expect("is counted"), Some(0));
     assert_eq!(look.oldest_waiting_at().expect("is found"), Some(at(1)));
     assert_eq!(look.newest_change_at().expect("is found"), Some(at(4)));
     assert_eq!(look.has_agent("acme", "ada").expect("is found"), Some(true));
@@ -42,7 +42,7 @@ async fn a_closed_store_is_seen_whole_and_left_as_it_was() {
     let nobody = TenantId::from_bytes([0xdd; 16]);
     assert_eq!(look.tenant_handle(nobody).expect("is looked for"), None);
     let asked = ["cli", "slak"].map(str::to_owned);
-    let names = look.names(&asked).expect("are listed").expect("there was time");
+    let names = look.list_names(&asked).expect("are listed").expect("there was time");
     let acme = names.tenants.get("acme").expect("the tenant");
     assert!(acme.agents.contains("ada") && !acme.agents.contains("bob"), "{acme:?}");
     assert_eq!(names.platforms, BTreeSet::from(["cli".to_owned()]));
@@ -73,8 +73,8 @@ async fn a_damaged_page_is_found() {
         page[..64].fill(0xaa);
     }
     fs::write(&file, bytes).expect("is written");
-    let found = inspector(dir.path()).soundness().expect("is checked");
-    assert!(matches!(found, Soundness::Damaged(_)), "{found:?}");
+    let found = inspector(dir.path()).check_integrity().expect("is checked");
+    assert!(matches!(found, IntegrityStatus::Damaged(_)), "{found:?}");
 }
 
 #[tokio::test]
@@ -96,8 +96,8 @@ async fn an_index_that_does_not_fit_its_rows_is_found_although_each_page_does() 
     let quick: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).expect("is checked");
     assert_eq!(quick, "ok", "it is found by the longer check only");
     drop(db);
-    let found = inspector(dir.path()).soundness().expect("is checked");
-    assert!(matches!(found, Soundness::Damaged(_)), "{found:?}");
+    let found = inspector(dir.path()).check_integrity().expect("is checked");
+    assert!(matches!(found, IntegrityStatus::Damaged(_)), "{found:?}");
 }
 
 #[tokio::test]
@@ -113,9 +113,9 @@ async fn a_held_run_and_what_a_crash_left_are_counted() {
     fs::write(blobs.join("incoming"), "half").expect("is written");
     fs::write(dir.path().join("backup-schema-1.partial"), "half").expect("is written");
     let look = inspector(dir.path());
-    assert_eq!(look.held().expect("is counted"), Some(1));
+    assert_eq!(look.count_held_runs().expect("is counted"), Some(1));
     assert_eq!(look.unnamed_bodies().expect("are counted"), 1);
-    assert_eq!(look.leftovers().expect("are listed").len(), 2);
+    assert_eq!(look.leftover_files().expect("are listed").len(), 2);
 }
 
 #[test]

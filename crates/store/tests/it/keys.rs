@@ -1,6 +1,6 @@
 //! The rows of keys: those of clients go when their day is over, two for each that comes.
 
-use dromia_contracts::store::{Batch, ItemKey, KeyLifetime, Mutation};
+use dromia_contracts::store::{ItemKey, KeyLifetime, Mutation, WriteBatch};
 use dromia_contracts::{Digest, ItemId};
 
 use crate::scene::{SESSION, Scene, TENANT, at, put};
@@ -16,7 +16,7 @@ async fn keyed(scene: &Scene, number: i64, hours: i64, lifetime: KeyLifetime) {
     let mut item = put(SESSION, ItemId::from_bytes(scene.id()), "x", None);
     item.at = at(hours * HOUR_MS);
     item.key = Some(ItemKey { key: format!("{lifetime:?} {number}"), request: Digest::default(), lifetime });
-    scene.done(Batch::new(TENANT).with(Mutation::InboxPut(item))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(item))).await;
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use proptest::prelude::*;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, Receipt, RunAppend, RunTakeover, StatePut, Store as _, TokenCreate, TokenRevoke,
+    CommitOutcome, CommitReceipt, Mutation, RunAppend, RunTakeover, StatePut, Store as _, TokenCreate,
+    TokenRevoke, WriteBatch,
 };
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TokenId};
+use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TokenId, WriteId};
 
 use crate::scene::{
     AGENT, SESSION, Scene, TENANT, agent_create, at, claim, completed, head, put, replied, session_open,
@@ -56,7 +57,7 @@ struct Script {
     taken: u64,
     run: Option<(RunId, u64, u64)>,
     states: u64,
-    history: Vec<(Batch, Receipt)>,
+    history: Vec<(WriteBatch, CommitReceipt)>,
 }
 
 impl Script {
@@ -73,13 +74,13 @@ impl Script {
         (item, Mutation::InboxPut(put(SESSION, item, "hello", keyed.then_some(key.as_str()))))
     }
 
-    fn batch(&mut self, step: &Step) -> Option<Batch> {
-        let batch = Batch::new(TENANT);
+    fn batch(&mut self, step: &Step) -> Option<WriteBatch> {
+        let batch = WriteBatch::new(TENANT);
         Some(match *step {
             Step::Token => {
                 let token = TokenId::from_bytes(self.id());
                 self.token = Some(token);
-                batch.with(Mutation::TokenCreate(TokenCreate {
+                batch.with_mutation(Mutation::TokenCreate(TokenCreate {
                     token,
                     hash: Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes()),
                     name: "ci".to_owned(),
@@ -91,25 +92,25 @@ impl Script {
             Step::Revoke => {
                 // Another time each time: the first one stays.
                 let at = at(i64::try_from(self.history.len()).expect("is small"));
-                batch.with(Mutation::TokenRevoke(TokenRevoke { token: self.token?, at }))
+                batch.with_mutation(Mutation::TokenRevoke(TokenRevoke { token: self.token?, at }))
             }
             Step::Agent => {
                 let id = self.id();
-                batch.with(agent_create(AgentId::from_bytes(id), &format!("a{}", self.minted)))
+                batch.with_mutation(agent_create(AgentId::from_bytes(id), &format!("a{}", self.minted)))
             }
             Step::Session => {
                 let id = SessionId::from_bytes(self.id());
-                batch.with(session_open(id, AGENT, &id.to_string()))
+                batch.with_mutation(session_open(id, AGENT, &id.to_string()))
             }
             Step::Wait { keyed } => {
                 let (item, put) = self.put(keyed);
                 self.waiting.push(item);
-                batch.with(put)
+                batch.with_mutation(put)
             }
             Step::Begin { keyed } => {
                 let (item, put) = self.put(keyed);
                 self.waiting.push(item);
-                let mut batch = batch.with(put);
+                let mut batch = batch.with_mutation(put);
                 if self.run.is_none() {
                     let run = RunId::from_bytes(self.id());
                     let take = std::mem::take(&mut self.waiting);
@@ -125,32 +126,40 @@ impl Script {
                 entries.extend(end.then(completed));
                 self.run = (!end).then_some((run, epoch, after + 1));
                 let head = head(if end { RunStatus::Completed } else { RunStatus::Running });
-                batch.with(Mutation::RunAppend(RunAppend { run, epoch, after, entries, head }))
+                batch.with_mutation(Mutation::RunAppend(RunAppend { run, epoch, after, entries, head }))
             }
             Step::Takeover => {
                 let (run, epoch, after) = self.run?;
                 self.run = Some((run, epoch + 1, after));
                 let holder = Digest::from_bytes([u8::try_from(epoch).unwrap_or(u8::MAX); 32]);
-                batch.with(Mutation::RunTakeover(RunTakeover { run, from_epoch: epoch, holder, at: at(9) }))
+                batch.with_mutation(Mutation::RunTakeover(RunTakeover {
+                    run,
+                    from_epoch: epoch,
+                    holder,
+                    at: at(9),
+                }))
             }
             Step::Signal => {
                 let (run, ..) = self.run?;
                 let (_, put) = self.put(false);
                 let Mutation::InboxPut(mut put) = put else { return None };
                 (put.owner, put.kind) = (InboxOwner::Run(run), ItemKind::Cancel);
-                batch.with(Mutation::InboxPut(put))
+                batch.with_mutation(Mutation::InboxPut(put))
             }
             Step::State { expected } => {
                 let expected = expected.then_some(self.states);
                 self.states += 1;
                 let at = at(i64::try_from(self.states).expect("is small"));
                 let value = self.states.to_string().into();
-                batch.with(Mutation::StatePut(StatePut {
+                let mut number = [0; 16];
+                number[8..].copy_from_slice(&self.states.to_be_bytes());
+                batch.with_mutation(Mutation::StatePut(StatePut {
                     session: SESSION,
                     name: "mood".into(),
                     expected,
                     value,
                     at,
+                    write: WriteId::from_bytes(number),
                 }))
             }
             // Played by the caller.
@@ -184,17 +193,17 @@ async fn play(steps: &[Step], again: bool) -> Vec<String> {
     for step in steps {
         if let Step::Again { back } = step {
             // A state entry that was written since is another one's by now, and its writer is told so.
-            let overwritten = |batch: &Batch| {
+            let overwritten = |batch: &WriteBatch| {
                 matches!(&batch.mutations[..], [Mutation::StatePut(put)]
                     if put.value != script.states.to_string())
             };
             let earlier = script.history.iter().rev().nth(*back).filter(|(batch, _)| !overwritten(batch));
             if let Some((batch, receipt)) = earlier.filter(|_| again) {
-                let Commit::Done(answer) = scene.store.commit(batch.clone()).await else {
+                let CommitOutcome::Done(answer) = scene.store.commit(batch.clone()).await else {
                     panic!("{batch:?} was done before");
                 };
                 // Whether input waits is told as it stands now, and others may have taken it since.
-                assert_eq!(Receipt { waiting: receipt.waiting, ..answer }, *receipt);
+                assert_eq!(CommitReceipt { waiting: receipt.waiting, ..answer }, *receipt);
             }
         } else if let Some(batch) = script.batch(step) {
             let receipt = scene.done(batch.clone()).await;

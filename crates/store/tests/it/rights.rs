@@ -9,45 +9,51 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use serde_json::json;
 
-use dromia_contracts::approval::{Answered, Approval, ApprovalRule, ApprovalState, Reach, RuleAnswer};
-use dromia_contracts::budget::{Budget, Measure, Per, Period};
-use dromia_contracts::capability::{Capability, CapabilityUse};
+use dromia_contracts::approval::{
+    AnswerRecord, ApprovalReach, ApprovalRequest, ApprovalRuleRecord, ApprovalState, RuleAnswer,
+};
+use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
+use dromia_contracts::capability::{CapabilityRecord, CapabilityUse};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::Label;
-use dromia_contracts::run::RunStatus;
+use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::store::{
-    ApprovalAnswer, Batch, BudgetRemove, BudgetSet, CapabilityRevoke, Mutation, Pin, ReadError, Store as _,
-    TokenCreate, TokenRevoke,
+    ApprovalAnswer, BudgetRemove, BudgetSet, CapabilityRevoke, Mutation, ReadError, Store as _, TextPin,
+    TokenCreate, TokenRevoke, WriteBatch,
 };
 use dromia_contracts::token::{TokenScope, TokenScopes};
-use dromia_contracts::vault::{Placement, SealedSecret, Secret};
+use dromia_contracts::vault::{SealedSecret, SecretPlacement, SecretSummary};
 use dromia_contracts::{Actor, ApprovalId, CapabilityId, Digest, RunId, TokenId};
-use dromia_store::{AuditChecked, AuditFinding, AuditProblem, Inspector, JournalFold, StoreConfig};
+use dromia_store::{AuditChecked, AuditFinding, AuditProblem, JournalFold, StoreConfig, StoreInspector};
 
-use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at};
+use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, head};
 
 /// What a journal of these tests says of its run.
 #[derive(Debug, Default)]
 pub(crate) struct Folded(Option<RunStatus>);
 
 impl JournalFold for Folded {
-    fn begin(&mut self) {
+    fn begin_run(&mut self) {
         self.0 = None;
     }
 
-    fn take(&mut self, entry: &Entry) {
+    fn take_entry(&mut self, entry: &Entry) {
         let is_done = matches!(entry, Entry::RunCompleted(_));
         self.0 = Some(if is_done { RunStatus::Completed } else { RunStatus::Running });
     }
 
-    fn status(&self) -> Option<RunStatus> {
+    fn run_status(&self) -> Option<RunStatus> {
         self.0
+    }
+
+    fn run_head(&self) -> Option<RunHead> {
+        self.0.map(head)
     }
 }
 
-fn check(dir: &Path) -> AuditChecked {
-    let inspector = Inspector::new(StoreConfig::new(dir), Duration::from_mins(1));
-    inspector.audit(TENANT, &[], &mut Folded::default()).expect("is checked")
+pub(crate) fn check(dir: &Path) -> AuditChecked {
+    let inspector = StoreInspector::new(StoreConfig::new(dir), Duration::from_mins(1));
+    inspector.audit_tenant(TENANT, &[], &mut Folded::default()).expect("is checked")
 }
 
 fn token(number: u8, scope: TokenScope) -> Mutation {
@@ -64,7 +70,7 @@ fn token(number: u8, scope: TokenScope) -> Mutation {
 
 fn capability(number: u8, parent: Option<u8>) -> Mutation {
     let id = |number| CapabilityId::from_bytes([number; 16]);
-    Mutation::CapabilityPut(Capability {
+    Mutation::CapabilityPut(CapabilityRecord {
         id: id(number),
         holder: AGENT,
         parent: parent.map(id),
@@ -81,17 +87,17 @@ fn capability(number: u8, parent: Option<u8>) -> Mutation {
 
 fn budget(name: &str) -> Mutation {
     let (name, of) = (name.to_owned(), None);
-    let (per, measure, period) = (Per::Tenant, Measure::Tokens, Period::Day);
-    let budget = Budget { name, per, of, measure, period, limit: 1_000, declared: false };
+    let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Tokens, BudgetPeriod::Day);
+    let budget = BudgetDefinition { name, per, of, measure, period, limit: 1_000, declared: false };
     Mutation::BudgetSet(BudgetSet { budget })
 }
 
 fn secret(name: &str) -> Mutation {
-    let secret = Secret {
+    let secret = SecretSummary {
         name: name.to_owned(),
         version: 1,
         host: "https://bank.example:443".to_owned(),
-        placement: Placement::Bearer,
+        placement: SecretPlacement::Bearer,
         created_at: at(7),
         changed_at: at(7),
     };
@@ -100,7 +106,7 @@ fn secret(name: &str) -> Mutation {
 }
 
 fn rule(name: &str, answer: RuleAnswer) -> Mutation {
-    Mutation::ApprovalRulePut(ApprovalRule {
+    Mutation::ApprovalRulePut(ApprovalRuleRecord {
         name: name.to_owned(),
         answer,
         rule: "exec".to_owned(),
@@ -112,7 +118,7 @@ fn rule(name: &str, answer: RuleAnswer) -> Mutation {
     })
 }
 
-fn asked(run: RunId, number: u8) -> Approval {
+fn asked(run: RunId, number: u8) -> ApprovalRequest {
     let digest = Digest::from_bytes([number; 32]);
     let approval = json!({
         "id": ApprovalId::from_bytes([number; 16]), "agent": AGENT, "session": SESSION, "run": run, "call": "call_1_0",
@@ -124,12 +130,12 @@ fn asked(run: RunId, number: u8) -> Approval {
 }
 
 fn answer(number: u8, approved: bool) -> Mutation {
-    let (by, reach) = (Actor::new("cli:0"), approved.then_some(Reach::Once));
+    let (by, reach) = (Actor::new("cli:0"), approved.then_some(ApprovalReach::Once));
     Mutation::ApprovalAnswer(ApprovalAnswer {
         approval: ApprovalId::from_bytes([number; 16]),
         from: ApprovalState::Holding,
         approved,
-        answered: Answered { by, at: at(9), reason: String::new(), reach },
+        answered: AnswerRecord { by, at: at(9), reason: String::new(), reach },
     })
 }
 
@@ -139,8 +145,8 @@ async fn world() -> Scene {
     let run = scene.turn_done(SESSION, 0, "hi").await;
     let by = Actor::new("cli:0");
     let done = |mutations: Vec<Mutation>| {
-        let batch = Batch::new(TENANT).wanted_by(&by, at(10));
-        scene.done(mutations.into_iter().fold(batch, Batch::with))
+        let batch = WriteBatch::new(TENANT).wanted_by(&by, at(10));
+        scene.done(mutations.into_iter().fold(batch, WriteBatch::with_mutation))
     };
     let tokens =
         [token(0x41, TokenScope::Read), token(0x42, TokenScope::Admin), token(0x43, TokenScope::Read)];
@@ -160,7 +166,7 @@ async fn world() -> Scene {
     done(vec![rule("no-exec", RuleAnswer::Deny)]).await;
     let bytes = Bytes::from_static(b"the prompt");
     let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-    done(vec![Mutation::PinPut(Pin { digest, bytes })]).await;
+    done(vec![Mutation::PinPut(TextPin { digest, bytes })]).await;
     scene
 }
 
@@ -298,9 +304,9 @@ async fn a_rule_that_denies_and_went_before_its_end_is_missed_though_another_one
     });
     let set = async |name: &str, from: i64, to: i64| {
         let Mutation::ApprovalRulePut(rule) = rule(name, RuleAnswer::Deny) else { panic!("a rule") };
-        let rule = ApprovalRule { created_at: at(from), expires_at: at(to), ..rule };
-        let batch = Batch::new(TENANT).wanted_by(&Actor::new("cli:0"), at(from));
-        scene.done(batch.with(Mutation::ApprovalRulePut(rule))).await;
+        let rule = ApprovalRuleRecord { created_at: at(from), expires_at: at(to), ..rule };
+        let batch = WriteBatch::new(TENANT).wanted_by(&Actor::new("cli:0"), at(from));
+        scene.done(batch.with_mutation(Mutation::ApprovalRulePut(rule))).await;
     };
     // The one in between has ended when the last one is set, and goes by right.
     set("short", 20, 30).await;
@@ -344,13 +350,13 @@ async fn what_no_record_tells_of_is_told_mildly_where_it_may_be_older_than_the_r
 async fn a_configuration_that_its_digest_does_not_name_is_caught() {
     let Mutation::AgentCreate(create) = agent_create(AGENT, "ada") else { panic!("an agent") };
     let scene = Scene::open().await;
-    let read = scene.store.revision(&Scene::scope(), AGENT, create.revision).await.expect("is read");
+    let read = scene.store.agent_revision(&Scene::scope(), AGENT, create.revision).await.expect("is read");
     assert_eq!(read.map(|revision| revision.config), Some(create.config));
     let scene = scene.reopen(|dir| {
         let sql = "UPDATE revisions SET config = replace(config, 'reply', 'exec')";
         assert_eq!(Scene::sql(dir).execute(sql, []).expect("is edited"), 1);
     });
-    let read = scene.store.revision(&Scene::scope(), AGENT, create.revision).await;
+    let read = scene.store.agent_revision(&Scene::scope(), AGENT, create.revision).await;
     let Err(ReadError::Damaged { place, problem }) = read else { panic!("it was edited: {read:?}") };
     assert!(place.contains(&AGENT.to_string()) && problem.contains("digest"), "{place}: {problem}");
 }

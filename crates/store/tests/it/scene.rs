@@ -11,19 +11,24 @@ use tempfile::TempDir;
 
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, NewEntry, Pin, Receipt,
-    RunAppend, SessionOpen, Store as _, TenantCreate,
+    AgentCreate, CommitOutcome, CommitReceipt, InboxPut, ItemKey, KeyLifetime, Mutation, NewEntry, RunAppend,
+    SessionOpen, Store as _, TenantCreate, TextPin, TurnClaim, WriteBatch,
 };
-use dromia_contracts::{Actor, AgentId, Authority, Digest, ItemId, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::{Actor, AgentId, Digest, ItemId, RunId, Scope, ScopeAuthority, SessionId, TenantId};
 use dromia_store::{SqliteStore, StoreConfig};
 
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 pub(crate) const AGENT: AgentId = AgentId::from_bytes([2; 16]);
 pub(crate) const SESSION: SessionId = SessionId::from_bytes([3; 16]);
+
+/// Takes back what the schema after the thirteenth brought.
+pub(crate) const UNSEALED: &str = "ALTER TABLE state DROP COLUMN write; ALTER TABLE state DROP COLUMN seal; \
+     ALTER TABLE keys DROP COLUMN seal; ALTER TABLE delivery_attempts DROP COLUMN seal; \
+     ALTER TABLE budget_used DROP COLUMN seal; PRAGMA user_version = 13;";
 
 pub(crate) struct Scene {
     pub(crate) dir: TempDir,
@@ -54,7 +59,7 @@ impl Scene {
     }
 
     pub(crate) fn scope() -> Scope {
-        Authority::claim().scope(TENANT, Actor::new("test:store"))
+        ScopeAuthority::claim().issue_scope(TENANT, Actor::new("test:store"))
     }
 
     pub(crate) fn id(&self) -> [u8; 16] {
@@ -63,9 +68,9 @@ impl Scene {
         id
     }
 
-    pub(crate) async fn done(&self, batch: Batch) -> Receipt {
+    pub(crate) async fn done(&self, batch: WriteBatch) -> CommitReceipt {
         match self.store.commit(batch).await {
-            Commit::Done(receipt) => receipt,
+            CommitOutcome::Done(receipt) => receipt,
             other => panic!("expected Done, found {other:?}"),
         }
     }
@@ -76,9 +81,10 @@ impl Scene {
         session: SessionId,
         after: u64,
         reply: impl Into<Bytes>,
-    ) -> (RunId, Batch, Batch) {
+    ) -> (RunId, WriteBatch, WriteBatch) {
         let (run, item) = (RunId::from_bytes(self.id()), ItemId::from_bytes(self.id()));
-        let mut begin = Batch::new(TENANT).with(Mutation::InboxPut(put(session, item, "hello", None)));
+        let mut begin =
+            WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put(session, item, "hello", None)));
         begin.claim = Some(claim(session, run, after, &[item]));
         let end = RunAppend {
             run,
@@ -87,7 +93,7 @@ impl Scene {
             entries: vec![replied(reply), completed()],
             head: head(RunStatus::Completed),
         };
-        (run, begin, Batch::new(TENANT).with(Mutation::RunAppend(end)))
+        (run, begin, WriteBatch::new(TENANT).with_mutation(Mutation::RunAppend(end)))
     }
 
     /// Plays a plain turn to its end.
@@ -99,15 +105,15 @@ impl Scene {
     }
 }
 
-pub(crate) fn world() -> Batch {
-    Batch::new(TENANT)
-        .with(Mutation::TenantCreate(TenantCreate {
+pub(crate) fn world() -> WriteBatch {
+    WriteBatch::new(TENANT)
+        .with_mutation(Mutation::TenantCreate(TenantCreate {
             handle: "acme".parse().expect("a handle"),
             at: at(0),
             body_key: [7; 32],
         }))
-        .with(agent_create(AGENT, "ada"))
-        .with(session_open(SESSION, AGENT, "main"))
+        .with_mutation(agent_create(AGENT, "ada"))
+        .with_mutation(session_open(SESSION, AGENT, "main"))
 }
 
 pub(crate) fn at(ms: i64) -> Timestamp {
@@ -154,7 +160,7 @@ pub(crate) fn put(session: SessionId, item: ItemId, body: &str, key: Option<&str
     }
 }
 
-pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId]) -> Claim {
+pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId]) -> TurnClaim {
     let started = RunStarted {
         kind: RunKind::Turn,
         agent: AGENT,
@@ -176,9 +182,10 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         output_tokens_max: 4096,
         reserved_micros: 1234,
         sent: None,
+        judged: None,
     };
     let entries = [Entry::RunStarted(started), Entry::ModelCalled(called)];
-    Claim {
+    TurnClaim {
         session,
         agent: AGENT,
         run,
@@ -190,10 +197,10 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
 }
 
 /// Has the run that a batch begins be an agent's and pinned to a text, which the batch keeps. Returns the text's digest.
-pub(crate) fn pinned(begin: Batch, agent: AgentId, text: &str) -> (Digest, Batch) {
+pub(crate) fn pinned(begin: WriteBatch, agent: AgentId, text: &str) -> (Digest, WriteBatch) {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-    let mut begin = begin.with(Mutation::PinPut(Pin { digest, bytes }));
+    let mut begin = begin.with_mutation(Mutation::PinPut(TextPin { digest, bytes }));
     let claim = begin.claim.as_mut().expect("a claim");
     claim.agent = agent;
     match claim.entries.first_mut().map(|first| &mut first.entry) {
@@ -204,14 +211,14 @@ pub(crate) fn pinned(begin: Batch, agent: AgentId, text: &str) -> (Digest, Batch
 }
 
 pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
-    let usage = Usage { input_tokens: 321, output_tokens: 17 };
+    let usage = TokenUsage { input_tokens: 321, output_tokens: 17 };
     let entry = ModelReplied {
         step: 1,
         attempt: 1,
         usage,
         detail: UsageDetail::default(),
         cost_micros: 456,
-        finish: Finish::Stop,
+        finish: FinishReason::Stop,
         stopped_at: None,
         tools: vec![],
         clean: true,
@@ -231,7 +238,7 @@ pub(crate) fn head(status: RunStatus) -> RunHead {
         status,
         wake_at: None,
         model_calls: 1,
-        usage: Usage { input_tokens: 321, output_tokens: 17 },
+        usage: TokenUsage { input_tokens: 321, output_tokens: 17 },
         cost_micros: 456,
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditLog as _};
 use dromia_contracts::store::Store;
-use dromia_contracts::{Actor, Authority};
+use dromia_contracts::{Actor, ScopeAuthority};
 use dromia_store::{SqliteStore, StoreConfig};
 use dromia_testkit::conformance::random::tenant_id;
-use dromia_testkit::conformance::tenants::{Forgetful, READS, Stores, Tally, WORLD_OPS, play};
+use dromia_testkit::conformance::tenants::{
+    ForgetfulStore, PlayTally, READS, WORLD_OPS, WorldStores, play_world,
+};
 use tempfile::TempDir;
 
 use crate::tables::{UNREACHED, of_both_tenants, of_tenants};
@@ -32,15 +34,15 @@ fn fresh() -> (TempDir, [Arc<SqliteStore>; 3]) {
     (dir, stores)
 }
 
-fn stores([shared, t0, t1]: &[Arc<SqliteStore>; 3]) -> Stores {
-    Stores { shared: shared.clone(), alone: [t0.clone(), t1.clone()] }
+fn stores([shared, t0, t1]: &[Arc<SqliteStore>; 3]) -> WorldStores {
+    WorldStores { shared: shared.clone(), alone: [t0.clone(), t1.clone()] }
 }
 
 /// Compares the audit of each tenant, item by item.
 async fn equal_audits([shared, t0, t1]: &[Arc<SqliteStore>; 3]) -> u64 {
     let mut items = 0;
     for (tenant, alone) in [(0, t0), (1, t1)] {
-        let scope = Authority::claim().scope(tenant_id(tenant), Actor::new("test:audit"));
+        let scope = ScopeAuthority::claim().issue_scope(tenant_id(tenant), Actor::new("test:audit"));
         let mut after = AuditCursor::default();
         loop {
             let page = |store: &Arc<SqliteStore>| {
@@ -64,11 +66,11 @@ async fn equal_audits([shared, t0, t1]: &[Arc<SqliteStore>; 3]) -> u64 {
 #[expect(clippy::print_stdout, reason = "a long run says how far it is, and what was played")]
 async fn sqlite_answers_a_tenant_as_if_it_were_alone() {
     let wanted = operations();
-    let (mut tally, mut audited, mut reached) = (Tally::default(), 0, BTreeSet::new());
+    let (mut tally, mut audited, mut reached) = (PlayTally::default(), 0, BTreeSet::new());
     for seed in 0..wanted.div_ceil(WORLD_OPS) as u64 {
         let (dir, opened) = fresh();
-        let played = play(seed, WORLD_OPS, READS, &stores(&opened)).await;
-        tally.include(played.unwrap_or_else(|leak| panic!("{leak}")));
+        let played = play_world(seed, WORLD_OPS, READS, &stores(&opened)).await;
+        tally.add_tally(played.unwrap_or_else(|leak| panic!("{leak}")));
         audited += equal_audits(&opened).await;
         reached.extend(of_both_tenants(&dir.path().join("shared")));
         if seed % 25 == 24 {
@@ -78,7 +80,7 @@ async fn sqlite_answers_a_tenant_as_if_it_were_alone() {
     println!(
         "SQLite: {tally}, {audited} items of audits; no answer of one tenant changed because of the other"
     );
-    assert!(tally.operations() >= wanted as u64 && audited > 0);
+    assert!(tally.operation_count() >= wanted as u64 && audited > 0);
     tally.says_something();
     // Each table held rows of both tenants, so none of them was left out.
     let left_out: Vec<_> = of_tenants().into_iter().filter(|table| !reached.contains(table)).collect();
@@ -87,11 +89,11 @@ async fn sqlite_answers_a_tenant_as_if_it_were_alone() {
 
 #[tokio::test]
 async fn an_sqlite_store_that_forgets_a_scope_is_caught() {
-    for leak in ["runs", "journal", "keyed"] {
+    for leak in ["runs", "journal_entries", "find_keyed_item"] {
         let (_dir, opened) = fresh();
         let honest = stores(&opened);
-        let shared: Arc<dyn Store> = Arc::new(Forgetful::new(honest.shared, leak));
-        let played = play(1, WORLD_OPS, &[leak], &Stores { shared, alone: honest.alone }).await;
+        let shared: Arc<dyn Store> = Arc::new(ForgetfulStore::new(honest.shared, leak));
+        let played = play_world(1, WORLD_OPS, &[leak], &WorldStores { shared, alone: honest.alone }).await;
         assert!(played.is_err(), "{leak} forgets its scope and nobody notices");
     }
 }

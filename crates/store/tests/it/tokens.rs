@@ -1,14 +1,15 @@
 //! The rows of tokens: those of the schema before keep working, and looking for one is a walk of an index.
 
-use dromia_contracts::store::{Batch, Mutation, Page, Store as _, TokenRevoke};
-use dromia_contracts::token::{Token, TokenScopes};
-use dromia_contracts::{Authority, Digest, TokenId};
+use dromia_contracts::store::{Mutation, PageRequest, Store as _, TokenRevoke, WriteBatch};
+use dromia_contracts::token::{TokenRecord, TokenScopes};
+use dromia_contracts::{Digest, ScopeAuthority, TokenId};
 
-use crate::scene::{Scene, TENANT, at};
+use crate::scene::{Scene, TENANT, UNSEALED, at};
 
 /// Takes a directory back to schema 2, with two tokens in it.
 fn of_the_second_schema(dir: &std::path::Path) {
     let db = Scene::sql(dir);
+    db.execute_batch(UNSEALED).expect("is taken back");
     db.execute_batch(
         "ALTER TABLE entries DROP COLUMN packed;
          DROP TABLE delivery_attempts;
@@ -50,11 +51,11 @@ fn of_the_second_schema(dir: &std::path::Path) {
 async fn a_token_of_the_schema_before_keeps_working_and_may_do_everything() {
     let scene = Scene::open().await.reopen(of_the_second_schema);
     assert!(scene.dir.path().join("backup-schema-2.db").exists(), "data is copied first");
-    let operator = Authority::claim().operator();
-    let found = scene.store.token(&operator, Digest::from_bytes([7; 32])).await.expect("a read");
+    let operator = ScopeAuthority::claim().issue_operator();
+    let found = scene.store.find_token_owner(&operator, Digest::from_bytes([7; 32])).await.expect("a read");
     let found = found.expect("the token works on");
     assert_eq!(found.tenant.id, TENANT);
-    let old = Token {
+    let old = TokenRecord {
         id: found.token.id,
         name: "init".to_owned(),
         scopes: TokenScopes::ADMIN,
@@ -64,7 +65,7 @@ async fn a_token_of_the_schema_before_keeps_working_and_may_do_everything() {
     };
     assert_eq!(found.token, old);
     assert_eq!(old.id.as_bytes()[6] >> 4, 7, "{} is no UUIDv7", old.id);
-    let listed = scene.store.tokens(&Scene::scope(), None, Page::first(9)).await.expect("a read");
+    let listed = scene.store.tokens(&Scene::scope(), None, PageRequest::first_page(9)).await.expect("a read");
     let names: Vec<_> = listed.iter().map(|token| token.name.as_str()).collect();
     assert_eq!(names, ["default", "init"], "ids sort by the time of making");
 
@@ -72,9 +73,9 @@ async fn a_token_of_the_schema_before_keeps_working_and_may_do_everything() {
     let again = scene.store.token_by_id(&Scene::scope(), old.id).await;
     assert_eq!(again, Ok(Some(old.clone())), "an id is given once");
     let revoke = TokenRevoke { token: old.id, at: at(5) };
-    scene.done(Batch::new(TENANT).with(Mutation::TokenRevoke(revoke))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::TokenRevoke(revoke))).await;
     let found = scene.store.token_by_id(&Scene::scope(), old.id).await;
-    assert_eq!(found, Ok(Some(Token { revoked_at: Some(at(5)), ..old })));
+    assert_eq!(found, Ok(Some(TokenRecord { revoked_at: Some(at(5)), ..old })));
 }
 
 #[tokio::test]

@@ -1,18 +1,20 @@
 //! Erasure, rebuilt projections, the cost of a tail, many agents.
 
-use dromia_contracts::agent::{AgentState, Erased};
-use dromia_contracts::approval::{Approval, ApprovalState, ArgumentOrigin, Origin};
+use dromia_contracts::agent::{AgentState, ErasureCounts};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalState, ArgumentOrigin, OriginKind};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Standing;
+use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, Mutation, Page, RunTakeover, SessionOpen, StatePut, Store as _, StoredEntry,
-    TailLimits,
+    AgentStateSet, Mutation, PageRequest, RunTakeover, SessionOpen, StatePut, Store as _, StoredEntry,
+    TailLimits, WriteBatch,
 };
-use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};
+use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId, WriteId};
 use dromia_store::{StoreConfig, rebuild_projections};
 
-use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, head, pinned, put, session_open};
+use crate::scene::{
+    AGENT, SESSION, Scene, TENANT, UNSEALED, agent_create, at, head, pinned, put, session_open,
+};
 
 fn counts(scene: &Scene) -> Vec<(String, i64)> {
     let db = Scene::sql(scene.dir.path());
@@ -36,7 +38,13 @@ async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
     let scene = Scene::open().await;
     let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
     let empty = counts(&scene);
-    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    scene
+        .done(
+            WriteBatch::new(TENANT)
+                .with_mutation(agent_create(bob, "bob"))
+                .with_mutation(session_open(bobs, bob, "b")),
+        )
+        .await;
     let with_bob = counts(&scene);
     for after in 0..150 {
         let size = [10, 3_000, 270_000][usize::try_from(after % 3).expect("is small")];
@@ -51,21 +59,29 @@ async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
         let key = format!("k{n}");
         let item = ItemId::from_bytes(scene.id());
         let key = (n % 2 == 0).then_some(key.as_str());
-        scene.done(Batch::new(TENANT).with(Mutation::InboxPut(put(SESSION, item, "wait", key)))).await;
+        scene
+            .done(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put(SESSION, item, "wait", key))))
+            .await;
     }
-    let state =
-        StatePut { session: SESSION, name: "mood".into(), expected: None, value: "1".into(), at: at(1) };
-    scene.done(Batch::new(TENANT).with(Mutation::StatePut(state))).await;
+    let state = StatePut {
+        session: SESSION,
+        name: "mood".into(),
+        expected: None,
+        value: "1".into(),
+        at: at(1),
+        write: WriteId::from_bytes([1; 16]),
+    };
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::StatePut(state))).await;
     // One that an import fills goes, too, though nobody sees it.
     let half = session_open(SessionId::from_bytes([0x31; 16]), AGENT, "from a file");
     let Mutation::SessionOpen(half) = half else { panic!("{half:?} opens a session") };
     let half = Mutation::SessionOpen(SessionOpen { importing: true, ..half });
-    scene.done(Batch::new(TENANT).with(half)).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(half)).await;
     let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::AgentStateSet(set))).await;
 
     let mut scene = scene;
-    let (mut total, mut pages) = (Erased::default(), 0);
+    let (mut total, mut pages) = (ErasureCounts::default(), 0);
     loop {
         let (erased, last) = scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page");
         total.sessions += erased.sessions;
@@ -95,14 +111,14 @@ async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
         std::fs::read_dir(scene.dir.path().join("blobs").join(TENANT.to_string())).expect("is listed");
     assert_eq!(blobs.count(), 0);
     let again = scene.store.erase_agent_page(&Scene::scope(), AGENT).await;
-    assert_eq!(again, Ok((Erased::default(), true)), "safe to repeat");
+    assert_eq!(again, Ok((ErasureCounts::default(), true)), "safe to repeat");
 }
 
 /// A request of a run of the agent, whose argument is quoted from what was said.
-fn quoting(run: RunId, id: [u8; 16]) -> Approval {
-    let (origin, label) = (Origin::Found, Label::CLAIM);
+fn quoting(run: RunId, id: [u8; 16]) -> ApprovalRequest {
+    let (origin, label) = (OriginKind::Found, Label::CLAIM);
     let quote = Some("pay to eve".to_owned());
-    Approval {
+    ApprovalRequest {
         id: ApprovalId::from_bytes(id),
         agent: AGENT,
         session: SESSION,
@@ -111,7 +127,7 @@ fn quoting(run: RunId, id: [u8; 16]) -> Approval {
         author: Actor::new("cli:ada"),
         hops: 0,
         context: label,
-        standing: Standing::default(),
+        standing: CallProvenance::default(),
         tool: "pay".to_owned(),
         arguments: r#"{"to":"eve"}"#.to_owned(),
         action: Digest::from_bytes([1; 32]),
@@ -145,7 +161,7 @@ async fn what_an_approval_quotes_goes_with_the_agent_whose_bodies_are_erased() {
     let run = scene.turn_done(SESSION, 0, b"pay to eve".to_vec()).await;
     for _ in 0..MANY {
         let ask = Mutation::ApprovalAsk(Box::new(quoting(run, scene.id())));
-        scene.done(Batch::new(TENANT).with(ask)).await;
+        scene.done(WriteBatch::new(TENANT).with_mutation(ask)).await;
     }
     assert_eq!(quotes(&scene), MANY);
     erase(&scene, AGENT).await;
@@ -155,7 +171,7 @@ async fn what_an_approval_quotes_goes_with_the_agent_whose_bodies_are_erased() {
 /// Erases an agent to its end.
 async fn erase(scene: &Scene, agent: AgentId) {
     let set = AgentStateSet { agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::AgentStateSet(set))).await;
     while !scene.store.erase_agent_page(&Scene::scope(), agent).await.expect("a page").1 {}
 }
 
@@ -177,19 +193,25 @@ async fn a_prompt_goes_with_the_last_agent_that_named_it_and_is_nowhere_in_the_f
     };
     let scene = Scene::open().await;
     let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
-    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    scene
+        .done(
+            WriteBatch::new(TENANT)
+                .with_mutation(agent_create(bob, "bob"))
+                .with_mutation(session_open(bobs, bob, "b")),
+        )
+        .await;
     let own = pinned_turn(&scene, AGENT, SESSION, 0, &OWN.repeat(600)).await;
     let shared = pinned_turn(&scene, AGENT, SESSION, 1, "what both were told").await;
     assert_eq!(pinned_turn(&scene, bob, bobs, 0, "what both were told").await, shared);
     let scene = scene.reopen(|dir| assert!(holds(dir), "the look finds what is there"));
 
     erase(&scene, AGENT).await;
-    assert_eq!(scene.store.pin(&Scene::scope(), own).await, Ok(None));
-    let kept = scene.store.pin(&Scene::scope(), shared).await.expect("a read");
+    assert_eq!(scene.store.pinned_text(&Scene::scope(), own).await, Ok(None));
+    let kept = scene.store.pinned_text(&Scene::scope(), shared).await.expect("a read");
     assert!(kept.is_some(), "a run of another agent is pinned to it");
     let scene = scene.reopen(|dir| assert!(!holds(dir), "the text is still in the file"));
     erase(&scene, bob).await;
-    assert_eq!(scene.store.pin(&Scene::scope(), shared).await, Ok(None));
+    assert_eq!(scene.store.pinned_text(&Scene::scope(), shared).await, Ok(None));
 }
 
 #[tokio::test]
@@ -199,27 +221,34 @@ async fn a_prompt_of_a_claim_that_was_not_granted_goes_with_its_agent_too() {
     let (_, begin, _) = scene.turn(SESSION, 7, "hi");
     let (digest, begin) = pinned(begin, AGENT, "what was said in vain");
     assert!(!scene.done(begin).await.claimed);
-    let kept = scene.store.pin(&Scene::scope(), digest).await.expect("a read");
+    let kept = scene.store.pinned_text(&Scene::scope(), digest).await.expect("a read");
     assert!(kept.is_some(), "the mutations of such a batch stand");
     erase(&scene, AGENT).await;
-    assert_eq!(scene.store.pin(&Scene::scope(), digest).await, Ok(None));
+    assert_eq!(scene.store.pinned_text(&Scene::scope(), digest).await, Ok(None));
 }
 
 #[tokio::test]
 async fn who_named_a_pin_before_there_were_notes_of_it_is_read_from_the_journals() {
     let scene = Scene::open().await;
     let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
-    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    scene
+        .done(
+            WriteBatch::new(TENANT)
+                .with_mutation(agent_create(bob, "bob"))
+                .with_mutation(session_open(bobs, bob, "b")),
+        )
+        .await;
     let own = pinned_turn(&scene, AGENT, SESSION, 0, "what one was told").await;
     let shared = pinned_turn(&scene, AGENT, SESSION, 1, "what both were told").await;
     pinned_turn(&scene, bob, bobs, 0, "what both were told").await;
     let scene = scene.reopen(|dir| {
         let older = "DROP TABLE imports; DROP TABLE pin_refs; PRAGMA user_version = 11;";
+        Scene::sql(dir).execute_batch(UNSEALED).expect("is taken back");
         Scene::sql(dir).execute_batch(older).expect("is taken back");
     });
     erase(&scene, AGENT).await;
-    assert_eq!(scene.store.pin(&Scene::scope(), own).await, Ok(None));
-    assert!(scene.store.pin(&Scene::scope(), shared).await.expect("a read").is_some());
+    assert_eq!(scene.store.pinned_text(&Scene::scope(), own).await, Ok(None));
+    assert!(scene.store.pinned_text(&Scene::scope(), shared).await.expect("a read").is_some());
 }
 
 fn dump(scene: &Scene) -> Vec<String> {
@@ -241,7 +270,9 @@ async fn rebuilt_projections_equal_the_ones_that_grew() {
     let scene = Scene::open().await;
     let sessions: Vec<_> = (40..43).map(|n| SessionId::from_bytes([n; 16])).collect();
     for session in &sessions {
-        scene.done(Batch::new(TENANT).with(session_open(*session, AGENT, &session.to_string()))).await;
+        scene
+            .done(WriteBatch::new(TENANT).with_mutation(session_open(*session, AGENT, &session.to_string())))
+            .await;
     }
     for after in 0..5 {
         scene.turn_done(SESSION, after, "r".repeat(2_000)).await;
@@ -255,10 +286,17 @@ async fn rebuilt_projections_equal_the_ones_that_grew() {
             holder: Digest::from_bytes([holder; 32]),
             at: at(9),
         };
-        scene.done(Batch::new(TENANT).with(Mutation::RunTakeover(takeover))).await;
+        scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::RunTakeover(takeover))).await;
     }
     let item = ItemId::from_bytes(scene.id());
-    scene.done(Batch::new(TENANT).with(Mutation::InboxPut(put(sessions[1], item, "waits", None)))).await;
+    scene
+        .done(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put(
+            sessions[1],
+            item,
+            "waits",
+            None,
+        ))))
+        .await;
     let before = dump(&scene);
     let scene = scene.reopen(|dir| {
         Scene::sql(dir).execute_batch("DELETE FROM runs; UPDATE session_heads SET last = 99").expect("runs");
@@ -309,10 +347,10 @@ async fn a_tail_keeps_within_its_bytes_and_tears_no_run() {
 async fn lists_of_many_agents_are_walks_of_an_index() {
     let scene = Scene::open().await;
     for page in 0..10_u8 {
-        let batch = (0..80_u8).fold(Batch::new(TENANT), |batch, n| {
+        let batch = (0..80_u8).fold(WriteBatch::new(TENANT), |batch, n| {
             let mut id = [0x50; 16];
             (id[0], id[1]) = (page, n);
-            batch.with(agent_create(AgentId::from_bytes(id), &format!("a{page}-{n}")))
+            batch.with_mutation(agent_create(AgentId::from_bytes(id), &format!("a{page}-{n}")))
         });
         scene.done(batch).await;
     }
@@ -348,7 +386,7 @@ async fn lists_of_many_agents_are_walks_of_an_index() {
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     }
     let mut seen = 0;
-    let mut page = Page::first(256);
+    let mut page = PageRequest::first_page(256);
     loop {
         let agents = scene.store.agents(&Scene::scope(), None, page).await.expect("a page");
         seen += agents.len();

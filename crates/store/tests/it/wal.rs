@@ -1,20 +1,21 @@
 //! The log stays short, with and without a reader that does not leave.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dromia_contracts::ItemId;
-use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, Store as _};
-use dromia_store::{OpenError, SqliteStore, StoreConfig};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, Store as _, WriteBatch};
+use dromia_store::{LogLoss, OpenError, SqliteStore, StoreConfig, StoreInspector};
 
 use crate::scene::{SESSION, Scene, TENANT, put};
 
 const MIB: u64 = 1 << 20;
 
-fn filler(scene: &Scene) -> Batch {
+fn filler(scene: &Scene) -> WriteBatch {
     let body = "x".repeat(250_000);
-    (0..4).fold(Batch::new(TENANT), |batch, n| {
+    (0..4).fold(WriteBatch::new(TENANT), |batch, n| {
         let item = ItemId::from_bytes(scene.id());
-        batch.with(Mutation::InboxPut(put(SESSION, item, &format!("{n}{item}{body}"), None)))
+        batch.with_mutation(Mutation::InboxPut(put(SESSION, item, &format!("{n}{item}{body}"), None)))
     })
 }
 
@@ -24,9 +25,9 @@ async fn the_log_begins_anew_without_a_reader() {
     let mut longest = 0;
     for _ in 0..40 {
         scene.done(filler(&scene)).await;
-        longest = longest.max(scene.store.health().wal_bytes);
+        longest = longest.max(scene.store.store_health().wal_bytes);
     }
-    assert!(scene.store.health().file_bytes > 30 * MIB, "the bodies are in the main file");
+    assert!(scene.store.store_health().file_bytes > 30 * MIB, "the bodies are in the main file");
     assert!(longest < 12 * MIB, "{longest} bytes of log");
 }
 
@@ -40,28 +41,28 @@ async fn a_stuck_reader_stops_the_writes_before_the_log_has_64_mib_and_its_end_f
     let mut refused = false;
     for _ in 0..80 {
         match scene.store.commit(filler(&scene)).await {
-            Commit::Done(_) => {}
-            Commit::Refused(Refusal::ReadOnly { .. }) => {
+            CommitOutcome::Done(_) => {}
+            CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
                 refused = true;
                 break;
             }
             other => panic!("unexpected {other:?}"),
         }
-        assert!(scene.store.health().wal_bytes < 64 * MIB);
+        assert!(scene.store.store_health().wal_bytes < 64 * MIB);
     }
     assert!(refused, "the writes are stopped");
-    assert!(scene.store.health().read_only.is_some());
+    assert!(scene.store.store_health().read_only.is_some());
     let session =
         scene.store.session(&Scene::scope(), SESSION).await.expect("reads go on").expect("a session");
     assert!(session.head.last > 100);
     stuck.execute_batch("COMMIT").expect("ends");
     let deadline = Instant::now() + Duration::from_mins(1);
-    while scene.store.health().read_only.is_some() {
+    while scene.store.store_health().read_only.is_some() {
         assert!(Instant::now() < deadline, "the writes come back");
         tokio::task::yield_now().await;
     }
     scene.turn_begin_after_wait(session.head.last).await;
-    assert!(scene.store.health().wal_bytes < 8 * MIB);
+    assert!(scene.store.store_health().wal_bytes < 8 * MIB);
 }
 
 #[tokio::test]
@@ -84,11 +85,144 @@ async fn a_start_is_refused_while_another_process_keeps_the_log_from_being_copie
     assert_eq!(session.head.last, 1, "what the log held is there");
 }
 
+const RECORD: &str = "dromia.db-acknowledged";
+const LOG: &str = "dromia.db-wal";
+const INDEX: &str = "dromia.db-shm";
+
+/// Copies a store that is in the middle of its work, as a kill leaves it. Returns the directory, and how many inputs were
+/// acknowledged; the last of them are in the log only.
+async fn killed() -> (tempfile::TempDir, u64) {
+    let scene = Scene::open().await;
+    for turn in 1..10_000 {
+        let item = ItemId::from_bytes(scene.id());
+        scene
+            .done(
+                WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put(SESSION, item, "hello", None))),
+            )
+            .await;
+        let copy = tempfile::tempdir().expect("a directory");
+        for name in [RECORD, "dromia.db", LOG, INDEX] {
+            std::fs::copy(scene.dir.path().join(name), copy.path().join(name)).expect("is copied");
+        }
+        let record = std::fs::read(copy.path().join(RECORD)).expect("is read");
+        // Once an idle writer has copied all of the log, nothing of it is needed.
+        if turn >= 8 && record.iter().any(|byte| *byte != 0) {
+            return (copy, turn);
+        }
+    }
+    panic!("the log is never in use");
+}
+
+/// Damages the first frame of the log: behind the last one may lie what an earlier log left.
+fn damage_first_frame(dir: &Path) {
+    let log = dir.join(LOG);
+    let mut bytes = std::fs::read(&log).expect("is read");
+    bytes[32 + 24 + 100] ^= 1;
+    std::fs::write(log, bytes).expect("is written");
+}
+
+async fn inputs(dir: &Path) -> Result<u64, OpenError> {
+    let store = SqliteStore::open(StoreConfig::new(dir))?;
+    // A log that is lost early took the session too.
+    let session = store.session(&Scene::scope(), SESSION).await.expect("a read");
+    Ok(session.map_or(0, |session| session.head.last))
+}
+
+/// Looks at the log as `doctor` does.
+fn loss(dir: &Path) -> Option<LogLoss> {
+    StoreInspector::new(StoreConfig::new(dir), Duration::from_mins(1)).log_loss().expect("is read")
+}
+
+/// A damage of the log by its name.
+type NamedDamage = (&'static str, fn(&Path));
+
+#[tokio::test]
+async fn a_log_that_lost_acknowledged_commits_is_refused() {
+    let damages: [NamedDamage; 4] = [
+        ("a frame", damage_first_frame),
+        ("the header", |dir| {
+            let mut bytes = std::fs::read(dir.join(LOG)).expect("is read");
+            bytes[9] ^= 1;
+            std::fs::write(dir.join(LOG), bytes).expect("is written");
+        }),
+        ("removed", |dir| std::fs::remove_file(dir.join(LOG)).expect("is removed")),
+        ("emptied", |dir| std::fs::write(dir.join(LOG), "").expect("is emptied")),
+    ];
+    for (name, damage) in damages {
+        let (dir, acknowledged) = killed().await;
+        assert_eq!(loss(dir.path()), None, "{name}");
+        damage(dir.path());
+        assert!(matches!(loss(dir.path()), Some(LogLoss::Lost(_))), "{name}");
+        for start in 1..=2 {
+            let refused = inputs(dir.path()).await.expect_err("an acknowledged commit is missing");
+            assert!(
+                matches!(&refused, OpenError::Damaged { problem } if problem.contains("acknowledged")),
+                "{name}, start {start}: {refused}"
+            );
+        }
+        std::fs::remove_file(dir.path().join(RECORD)).expect("the way on that the message names");
+        assert!(inputs(dir.path()).await.expect("the store opens") < acknowledged, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_log_without_its_record_is_caught() {
+    let (dir, acknowledged) = killed().await;
+    std::fs::remove_file(dir.path().join(RECORD)).expect("is removed");
+    damage_first_frame(dir.path());
+    let found = inputs(dir.path()).await.expect("SQLite reports nothing");
+    assert!(found < acknowledged, "what the test above would miss: {found} of {acknowledged}");
+}
+
+#[tokio::test]
+async fn a_kill_a_power_cut_and_another_program_raise_no_alarm() {
+    let (dir, acknowledged) = killed().await;
+    assert_eq!(inputs(dir.path()).await.expect("a kill"), acknowledged);
+    assert_eq!(inputs(dir.path()).await.expect("a clean end"), acknowledged);
+
+    let (dir, acknowledged) = killed().await;
+    let record = dir.path().join(RECORD);
+    let mut bytes = std::fs::read(&record).expect("is read");
+    bytes[11] ^= 1;
+    std::fs::write(&record, bytes).expect("is torn");
+    assert_eq!(inputs(dir.path()).await.expect("a power cut in the record"), acknowledged);
+
+    // The record of a log that was begun anew since: a power cut may leave it, because no commit syncs it.
+    let (dir, _) = killed().await;
+    let older = std::fs::read(dir.path().join(RECORD)).expect("is read");
+    let (other, acknowledged) = killed().await;
+    std::fs::write(other.path().join(RECORD), older).expect("is older");
+    assert_eq!(inputs(other.path()).await.expect("an older record"), acknowledged);
+
+    // Another program that closes the database last copies the log and removes it together with its index.
+    let (dir, acknowledged) = killed().await;
+    let foreign = Scene::sql(dir.path());
+    let _: i64 = foreign.query_row("SELECT count(*) FROM inbox", [], |row| row.get(0)).expect("is read");
+    drop(foreign);
+    assert!(!dir.path().join(LOG).exists() && !dir.path().join(INDEX).exists());
+    assert!(matches!(loss(dir.path()), Some(LogLoss::Unproven(_))));
+    assert_eq!(inputs(dir.path()).await.expect("another program"), acknowledged);
+    assert_eq!(loss(dir.path()), None, "and it is said once");
+}
+
+#[tokio::test]
+async fn a_store_that_emptied_its_log_asks_for_nothing() {
+    let (dir, _) = killed().await;
+    assert!(std::fs::read(dir.path().join(RECORD)).expect("is read").iter().any(|byte| *byte != 0));
+    let store = SqliteStore::open(StoreConfig::new(dir.path())).expect("opens");
+    let record = std::fs::read(dir.path().join(RECORD)).expect("is read");
+    assert!(record.iter().all(|byte| *byte == 0), "a kill now leaves an empty log");
+    drop(store);
+    let record = std::fs::read(dir.path().join(RECORD)).expect("is read");
+    assert!(record.iter().all(|byte| *byte == 0), "a clean end leaves no log");
+}
+
 impl Scene {
     async fn turn_begin_after_wait(&self, last: u64) {
         let item = ItemId::from_bytes(self.id());
-        let receipt =
-            self.done(Batch::new(TENANT).with(Mutation::InboxPut(put(SESSION, item, "x", None)))).await;
+        let receipt = self
+            .done(WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put(SESSION, item, "x", None))))
+            .await;
         assert_eq!(receipt.positions, [last + 1], "a refused batch left no row");
     }
 }

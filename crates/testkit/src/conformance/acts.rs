@@ -1,8 +1,8 @@
-//! Claims about acts: whatever changes what somebody may do, use or spend leaves one record of who did it, in the commit
-//! that does it, and nothing else leaves one.
+//! Claims about acts: each change of what a user or an agent may do, use or spend leaves one record of who did it, in
+//! the commit that does it, and nothing else leaves one.
 //!
-//! How acts are read is no part of the port that stores share, so whoever runs this says it ([`ReadActs`]). Which kind of
-//! record a mutation leaves is said here once more (`leaves`), mutation by mutation: a new one has to be put there.
+//! The port that stores share has no read for acts, so the caller passes one ([`ReadActs`]). `record_kind` lists once
+//! more which kind of record a mutation leaves: a new mutation has to be added there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovalState;
-use dromia_contracts::audit::{Act, AuditCursor, AuditFilter, AuditLog, AuditWhat};
+use dromia_contracts::audit::{AuditAct, AuditCursor, AuditFilter, AuditLog, AuditWhat};
 use dromia_contracts::delivery::DeliveryState;
 use dromia_contracts::store::{
-    AgentStateSet, ApprovalRuleRemove, Batch, BudgetRemove, Commit, DeliveryRedrive, Mutation, SessionOpen,
-    StatePut, Store, TenantCreate, TokenCreate, TokenRevoke,
+    AgentStateSet, ApprovalRuleRemove, BudgetRemove, CommitOutcome, DeliveryRedrive, Mutation, SessionOpen,
+    StatePut, Store, TenantCreate, TokenCreate, TokenRevoke, WriteBatch,
 };
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{Actor, AgentId, Authority, BoxFuture, Digest, Scope, TenantId};
+use dromia_contracts::{Actor, AgentId, BoxFuture, Digest, Scope, ScopeAuthority, TenantId};
 use jiff::Timestamp;
 
-use super::random::{Op, TENANTS, Writer, tenant_id};
-use super::scene::{Scene, agent_create, at, pin, session_key, session_open};
+use super::random::{BatchWriter, StoreOp, TENANTS, tenant_id};
+use super::scene::{StoreScene, agent_create, pin_text, scene_time, session_key, session_open};
 use super::{approval, budget, capability, vault};
 use crate::reference::ReferenceStore;
 
@@ -52,21 +52,21 @@ pub const KINDS: [&str; 19] = [
 /// Reads acts, as a store keeps them.
 pub trait ReadActs: Send + Sync {
     /// Returns every act of a scope's tenant with its time, in their order.
-    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, Act)>>;
+    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, AuditAct)>>;
 }
 
 impl ReadActs for ReferenceStore {
-    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, Act)>> {
-        Box::pin(std::future::ready(self.acts(&scope)))
+    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, AuditAct)>> {
+        Box::pin(std::future::ready(self.list_acts(&scope)))
     }
 }
 
 /// Acts as they are read off a chain of seals.
 #[derive(Debug)]
-pub struct Sealed(pub Arc<dyn AuditLog>);
+pub struct SealedActs(pub Arc<dyn AuditLog>);
 
-impl ReadActs for Sealed {
-    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, Act)>> {
+impl ReadActs for SealedActs {
+    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, AuditAct)>> {
         Box::pin(async move {
             let (mut acts, mut after) = (Vec::new(), AuditCursor::default());
             loop {
@@ -85,8 +85,8 @@ impl ReadActs for Sealed {
     }
 }
 
-/// Says which record a mutation leaves that changes something and that somebody wants.
-fn leaves(mutation: &Mutation) -> Option<&'static str> {
+/// Returns the kind of record that a mutation leaves if it changes something and its batch has a requester.
+fn record_kind(mutation: &Mutation) -> Option<&'static str> {
     Some(match mutation {
         Mutation::TenantCreate(_) => "tenant_created",
         Mutation::TokenCreate(_) => "token_created",
@@ -107,7 +107,7 @@ fn leaves(mutation: &Mutation) -> Option<&'static str> {
         Mutation::ApprovalRuleRemove(_) => "approval_rule_removed",
         Mutation::SessionOpen(open) if open.believes => "session_trusted",
         Mutation::VaultKeyPut(put) if put.replaces.is_some() => "vault_key_replaced",
-        // What runs and machinery write: journals tell of it, or it gives nobody more and nobody less.
+        // What runs and background tasks write: journals record it, or it changes no right and no budget.
         Mutation::SessionOpen(_)
         | Mutation::ImportEnd(_)
         | Mutation::InboxPut(_)
@@ -126,46 +126,46 @@ fn leaves(mutation: &Mutation) -> Option<&'static str> {
     })
 }
 
-/// Plays every act against a fresh store and looks for its record: one, by whoever wanted it, and none for the same batch
-/// sent again, for a batch that is refused and for what machinery writes.
+/// Plays every act against a fresh store and looks for its record: one, with the batch's requester, and none for the
+/// same batch sent again, for a batch that is refused and for what background tasks write.
 pub async fn every_act_leaves_one_record(store: Arc<dyn Store>, read: &dyn ReadActs) -> Result<(), String> {
-    let scene = Scene::open(store, 1).await;
+    let scene = StoreScene::open_scene(store, 1).await;
     let mut met = BTreeSet::new();
-    for (ms, batch) in (100..).zip(story(&scene).await) {
-        let expected: Vec<_> = batch.mutations.iter().filter_map(leaves).collect();
+    for (ms, batch) in (100..).zip(act_batches(&scene).await) {
+        let expected: Vec<_> = batch.mutations.iter().filter_map(record_kind).collect();
         met.extend(expected.iter().copied());
-        plays(&scene, read, batch, ms, &expected).await?;
+        check_records(&scene, read, batch, ms, &expected).await?;
     }
     if let Some(kind) = KINDS.iter().find(|kind| !met.contains(**kind)) {
         return Err(format!("nothing is played that leaves {kind}"));
     }
-    for (ms, batch) in (200..).zip(machinery(&scene)) {
-        plays(&scene, read, batch, ms, &[]).await?;
+    for (ms, batch) in (200..).zip(machinery_batches(&scene)) {
+        check_records(&scene, read, batch, ms, &[]).await?;
     }
-    let before = read.acts_of(scene.scope()).await;
-    let wanted = scene.batch().wanted_by(&Actor::new("token:ops"), at(300));
-    let good = wanted.with(budget::set(budget::calls(7)));
-    scene.refused(good.with(Mutation::SecretPut(vault::sealed("late", 9)))).await;
-    if read.acts_of(scene.scope()).await != before {
+    let before = read.acts_of(scene.tenant_scope()).await;
+    let wanted = scene.new_batch().wanted_by(&Actor::new("token:ops"), scene_time(300));
+    let good = wanted.with_mutation(budget::set_budget(budget::call_budget(7)));
+    scene.commit_refused(good.with_mutation(Mutation::SecretPut(vault::sealed_secret("late", 9)))).await;
+    if read.acts_of(scene.tenant_scope()).await != before {
         return Err("a batch that was refused left a record".to_owned());
     }
     Ok(())
 }
 
 /// Commits a batch twice, and compares what is new with what is expected.
-async fn plays(
-    scene: &Scene,
+async fn check_records(
+    scene: &StoreScene,
     read: &dyn ReadActs,
-    batch: Batch,
+    batch: WriteBatch,
     ms: i64,
     expected: &[&str],
 ) -> Result<(), String> {
     let by = Actor::new("token:ops");
-    let batch = batch.wanted_by(&by, at(ms));
-    let scope = Authority::claim().scope(batch.tenant, by.clone());
+    let batch = batch.wanted_by(&by, scene_time(ms));
+    let scope = ScopeAuthority::claim().issue_scope(batch.tenant, by.clone());
     let before = read.acts_of(scope.clone()).await;
     for time in ["once", "twice"] {
-        scene.done(batch.clone()).await;
+        scene.commit_done(batch.clone()).await;
         let after = read.acts_of(scope.clone()).await;
         let Some(new) = after.strip_prefix(before.as_slice()) else {
             return Err(format!("{:?} changed what was there", batch.mutations));
@@ -182,21 +182,21 @@ async fn plays(
     Ok(())
 }
 
-/// Every act, each in a batch that nobody sent before.
-async fn story(scene: &Scene) -> Vec<Batch> {
-    let run = scene.turn(0).await;
-    let dead = scene.replied(run, "webhook:t0").await;
-    scene.begun(dead, 1).await;
-    scene.settled(dead, 1, DeliveryState::Dead).await;
-    let run = scene.turn(1).await;
-    let run = scene.store.run(&scene.scope(), run).await.expect("a read").expect("the run");
+/// Every act, each in a batch of its own that was not sent before.
+async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
+    let run = scene.begin_turn(0).await;
+    let dead = scene.commit_reply(run, "webhook:t0").await;
+    scene.begin_attempt(dead, 1).await;
+    scene.settle_attempt(dead, 1, DeliveryState::Dead).await;
+    let run = scene.begin_turn(1).await;
+    let run = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("the run");
     let asked = approval::asked_by(&run, 2);
-    let answer = approval::answer(asked.id, ApprovalState::Holding, true, 50);
-    scene.done(scene.batch().with(Mutation::ApprovalAsk(Box::new(asked)))).await;
+    let answer = approval::answer_mutation(asked.id, ApprovalState::Holding, true, 50);
+    scene.commit_done(scene.new_batch().with_mutation(Mutation::ApprovalAsk(Box::new(asked)))).await;
 
     let (token, bob) = (scene.token_id(), scene.agent_id());
     let (other, handle) = (TenantId::from_bytes([0xac; 16]), "other".parse().expect("a handle"));
-    let create = TenantCreate { handle, at: at(9), body_key: [9; 32] };
+    let create = TenantCreate { handle, at: scene_time(9), body_key: [9; 32] };
     let mutations = vec![
         Mutation::TokenCreate(TokenCreate {
             token,
@@ -204,35 +204,36 @@ async fn story(scene: &Scene) -> Vec<Batch> {
             name: "ci".to_owned(),
             scopes: TokenScopes::ADMIN,
             expires_at: None,
-            at: at(10),
+            at: scene_time(10),
         }),
-        Mutation::TokenRevoke(TokenRevoke { token, at: at(11) }),
+        Mutation::TokenRevoke(TokenRevoke { token, at: scene_time(11) }),
         agent_create(bob, "bob"),
-        becomes(bob, AgentState::Paused),
-        becomes(bob, AgentState::Running),
-        becomes(bob, AgentState::Terminated),
-        becomes(bob, AgentState::Deleting),
+        set_agent_state(bob, AgentState::Paused),
+        set_agent_state(bob, AgentState::Running),
+        set_agent_state(bob, AgentState::Terminated),
+        set_agent_state(bob, AgentState::Deleting),
         Mutation::StatePut(StatePut {
             session: scene.session,
             name: "note".to_owned(),
             expected: None,
             value: Bytes::from_static(b"1"),
-            at: at(12),
+            at: scene_time(12),
+            write: scene.write_id(),
         }),
-        Mutation::DeliveryRedrive(DeliveryRedrive { delivery: dead, redrives: 0, at: at(70) }),
-        Mutation::SecretPut(vault::sealed("key", 1)),
-        Mutation::SecretPut(vault::sealed("key", 2)),
-        vault::erase("key", 2),
-        vault::key("first", None),
-        vault::key("next", Some("first")),
-        Mutation::CapabilityPut(capability::capability(scene.agent, 1)),
-        Mutation::CapabilityPut(capability::capability(scene.agent, 2)),
-        Mutation::CapabilityPut(capability::capability(scene.agent, 3)),
-        capability::revoke(1, 20),
+        Mutation::DeliveryRedrive(DeliveryRedrive { delivery: dead, redrives: 0, at: scene_time(70) }),
+        Mutation::SecretPut(vault::sealed_secret("key", 1)),
+        Mutation::SecretPut(vault::sealed_secret("key", 2)),
+        vault::erase_mutation("key", 2),
+        vault::key_mutation("first", None),
+        vault::key_mutation("next", Some("first")),
+        Mutation::CapabilityPut(capability::new_capability(scene.agent, 1)),
+        Mutation::CapabilityPut(capability::new_capability(scene.agent, 2)),
+        Mutation::CapabilityPut(capability::new_capability(scene.agent, 3)),
+        capability::revoke_mutation(1, 20),
         // It counts, as far as its own row goes.
-        capability::forget(2),
-        budget::set(budget::calls(5)),
-        budget::set(budget::calls(6)),
+        capability::drop_mutation(2),
+        budget::set_budget(budget::call_budget(5)),
+        budget::set_budget(budget::call_budget(6)),
         Mutation::BudgetRemove(BudgetRemove { name: "b".to_owned() }),
         answer,
         approval::rule_of(scene.agent, 5),
@@ -241,53 +242,54 @@ async fn story(scene: &Scene) -> Vec<Batch> {
             session: scene.session_id(),
             agent: scene.agent,
             key: session_key("from a file"),
-            at: at(13),
+            at: scene_time(13),
             believes: true,
             importing: false,
         }),
     ];
-    let mut story: Vec<_> = mutations.into_iter().map(|mutation| scene.batch().with(mutation)).collect();
-    story.push(Batch::new(other).with(Mutation::TenantCreate(create)));
+    let mut story: Vec<_> =
+        mutations.into_iter().map(|mutation| scene.new_batch().with_mutation(mutation)).collect();
+    story.push(WriteBatch::new(other).with_mutation(Mutation::TenantCreate(create)));
     story
 }
 
 /// What changes no rights, and what changes nothing any more.
-fn machinery(scene: &Scene) -> Vec<Batch> {
+fn machinery_batches(scene: &StoreScene) -> Vec<WriteBatch> {
     let mutations = vec![
         session_open(scene.session_id(), scene.agent, "more"),
-        Mutation::InboxPut(scene.put(scene.item_id())),
-        Mutation::PinPut(pin("a text")),
-        vault::key("sealed", None),
-        // It was taken back, so nobody has less for it.
-        capability::forget(1),
+        Mutation::InboxPut(scene.put_input(scene.item_id())),
+        Mutation::PinPut(pin_text("a text")),
+        vault::key_mutation("sealed", None),
+        // The capability is already revoked, so dropping it changes no right.
+        capability::drop_mutation(1),
         Mutation::BudgetRemove(BudgetRemove { name: "b".to_owned() }),
-        vault::erase("key", 2),
+        vault::erase_mutation("key", 2),
     ];
-    mutations.into_iter().map(|mutation| scene.batch().with(mutation)).collect()
+    mutations.into_iter().map(|mutation| scene.new_batch().with_mutation(mutation)).collect()
 }
 
-fn becomes(agent: AgentId, to: AgentState) -> Mutation {
+fn set_agent_state(agent: AgentId, to: AgentState) -> Mutation {
     let from = vec![AgentState::Running, AgentState::Paused, AgentState::Terminated];
     Mutation::AgentStateSet(AgentStateSet { agent, from, to })
 }
 
-/// Plays random operations against a store and the reference, as wanted by somebody, and compares their acts.
-pub async fn equal_acts(store: Arc<dyn Store>, read: &dyn ReadActs, ops: &[Op]) -> Result<(), String> {
+/// Plays random operations against a store and the reference, each batch with a requester, and compares their acts.
+pub async fn equal_acts(store: Arc<dyn Store>, read: &dyn ReadActs, ops: &[StoreOp]) -> Result<(), String> {
     let oracle = ReferenceStore::new();
-    let mut writer = Writer::new(oracle.clone());
-    for batch in Writer::world() {
-        both(&oracle, &store, batch).await?;
+    let mut writer = BatchWriter::new(oracle.clone());
+    for batch in BatchWriter::world_batches() {
+        commit_both(&oracle, &store, batch).await?;
     }
     for op in ops {
-        if let Some(batch) = writer.batch(op) {
-            both(&oracle, &store, batch).await?;
+        if let Some(batch) = writer.batch_of_op(op) {
+            commit_both(&oracle, &store, batch).await?;
         }
     }
     for tenant in 0..TENANTS {
-        let scope = Authority::claim().scope(tenant_id(tenant), Actor::new("test:acts"));
-        let (mine, theirs) = (oracle.acts(&scope), read.acts_of(scope).await);
+        let scope = ScopeAuthority::claim().issue_scope(tenant_id(tenant), Actor::new("test:acts"));
+        let (mine, theirs) = (oracle.list_acts(&scope), read.acts_of(scope).await);
         // The order of acts within one batch is a store's own.
-        let (mine, theirs) = (sorted(&mine), sorted(&theirs));
+        let (mine, theirs) = (sorted_texts(&mine), sorted_texts(&theirs));
         if mine != theirs {
             return Err(format!("acts differ\n  reference: {mine:#?}\n  store: {theirs:#?}"));
         }
@@ -295,17 +297,22 @@ pub async fn equal_acts(store: Arc<dyn Store>, read: &dyn ReadActs, ops: &[Op]) 
     Ok(())
 }
 
-async fn both(oracle: &ReferenceStore, store: &Arc<dyn Store>, batch: Batch) -> Result<(), String> {
-    let batch = batch.wanted_by(&Actor::new("token:ops"), at(500));
+async fn commit_both(
+    oracle: &ReferenceStore,
+    store: &Arc<dyn Store>,
+    batch: WriteBatch,
+) -> Result<(), String> {
+    let batch = batch.wanted_by(&Actor::new("token:ops"), scene_time(500));
     let (mine, theirs) = (oracle.commit(batch.clone()).await, store.commit(batch).await);
     match (&mine, &theirs) {
-        (Commit::Done(_), Commit::Done(_)) | (Commit::Refused(_), Commit::Refused(_)) => Ok(()),
+        (CommitOutcome::Done(_), CommitOutcome::Done(_))
+        | (CommitOutcome::Refused(_), CommitOutcome::Refused(_)) => Ok(()),
         _ => Err(format!("the reference answers {mine:?}, the store {theirs:?}")),
     }
 }
 
 /// Writes acts with their times, in an order of their own.
-pub fn sorted(acts: &[(Timestamp, Act)]) -> Vec<String> {
+pub fn sorted_texts(acts: &[(Timestamp, AuditAct)]) -> Vec<String> {
     let mut lines: Vec<_> = acts.iter().map(|(at, act)| format!("{at} {act:?}")).collect();
     lines.sort();
     lines

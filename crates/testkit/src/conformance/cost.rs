@@ -1,17 +1,34 @@
-//! Claims about sums: what a run spent is told by model, from its attempts alone.
+//! Claims about sums: the store sums what a run spent by model, from its attempts alone.
 
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::cost::Spent;
+use dromia_contracts::cost::CostTotals;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::store::{AgentStateSet, Mutation, NewEntry, Page, RunFilter, Store};
+use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
+use dromia_contracts::store::{AgentStateSet, Mutation, NewEntry, PageRequest, RunFilter, Store};
 use dromia_contracts::{ErrorCode, RunId, Scope};
 
-use super::scene::{Scene, agent_create, append, completed, entry, model_replied, session_open};
+use super::scene::{
+    StoreScene, agent_create, entry_at, model_replied, run_append, run_completed, session_open,
+};
 
-fn called(step: u32, model: &str) -> NewEntry {
+/// An attempt of a model, or of its stand-in.
+fn called_entry(step: u32, model: &str, stand_in: Option<&str>) -> NewEntry {
+    let sent = stand_in.map(|name| {
+        let form = "chat/2".to_owned();
+        let wording = RequestEncoding {
+            by: Some(name.to_owned()),
+            form,
+            model: "m".to_owned(),
+            whole: false,
+            limit: None,
+            left_out: 0,
+            tainted_past: TaintedPast::Whole,
+        };
+        SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
+    });
     let called = ModelCalled {
         step,
         attempt: 1,
@@ -20,33 +37,47 @@ fn called(step: u32, model: &str) -> NewEntry {
         input_tokens: 3,
         output_tokens_max: 64,
         reserved_micros: 70,
-        sent: None,
+        sent,
+        judged: None,
     };
-    entry(5, Entry::ModelCalled(called))
+    entry_at(5, Entry::ModelCalled(called))
 }
 
-fn lost(step: u32, charged_micros: u64) -> NewEntry {
+fn lost_entry(step: u32, charged_micros: u64) -> NewEntry {
     let (code, message) = (ErrorCode::OutcomeUnknown, "no".to_owned());
-    entry(6, Entry::ModelFailed(ModelFailed { step, attempt: 1, code, message, charged_micros }))
+    entry_at(
+        6,
+        Entry::ModelFailed(ModelFailed { step, attempt: 1, code, message, charged_micros, judged: None }),
+    )
 }
 
+/// The sums charge a fallback model for its own attempts, not the model that it replaces.
 pub(super) async fn what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts(store: Arc<dyn Store>) {
-    let scene = Scene::open(store, 1).await;
+    let scene = StoreScene::open_scene(store, 1).await;
     // The turn began with an attempt of the model `scripted`.
-    let run = scene.turn(0).await;
-    let entries = vec![lost(1, 70), called(1, "large"), model_replied(1, "long"), called(2, "large")];
-    let more = append(run, 1, 2, entries, RunStatus::Running);
-    scene.done(scene.batch().with(Mutation::RunAppend(more))).await;
-    let spending = scene.store.run_spending(&scene.scope(), RunFilter::default(), Page::first(9)).await;
+    let run = scene.begin_turn(0).await;
+    let (asked, stood_in) = (called_entry(1, "large", None), called_entry(2, "scripted", Some("large")));
+    let entries = vec![lost_entry(1, 70), asked, model_replied(1, "long"), stood_in];
+    let more = run_append(run, 1, 2, entries, RunStatus::Running);
+    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(more))).await;
+    let spending = scene
+        .store
+        .run_spending(&scene.tenant_scope(), RunFilter::default(), PageRequest::first_page(9))
+        .await;
     let spending = spending.expect("a read");
     assert_eq!(spending.len(), 1);
-    assert_eq!(Ok(Some(spending[0].run.clone())), scene.store.run(&scene.scope(), run).await);
-    let large = Spent { model_calls: 2, input_tokens: 3, output_tokens: 5, cost_micros: 0 };
-    let scripted = Spent { model_calls: 1, input_tokens: 0, output_tokens: 0, cost_micros: 70 };
+    assert_eq!(Ok(Some(spending[0].run.clone())), scene.store.run(&scene.tenant_scope(), run).await);
+    let large = CostTotals { model_calls: 2, input_tokens: 3, output_tokens: 5, cost_micros: 0 };
+    let scripted = CostTotals { model_calls: 1, input_tokens: 0, output_tokens: 0, cost_micros: 70 };
     assert_eq!(spending[0].models, [("large".to_owned(), large), ("scripted".to_owned(), scripted)]);
 }
 
-async fn ids(store: &Arc<dyn Store>, scope: &Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunId> {
+async fn run_ids(
+    store: &Arc<dyn Store>,
+    scope: &Scope,
+    filter: RunFilter,
+    page: PageRequest<RunId>,
+) -> Vec<RunId> {
     let spending = store.run_spending(scope, filter, page).await.expect("a read");
     spending.iter().map(|spending| spending.run.id).collect()
 }
@@ -54,28 +85,38 @@ async fn ids(store: &Arc<dyn Store>, scope: &Scope, filter: RunFilter, page: Pag
 pub(super) async fn runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs(
     store: Arc<dyn Store>,
 ) {
-    let scene = Scene::open(store, 1).await;
+    let scene = StoreScene::open_scene(store, 1).await;
     let mut runs = Vec::new();
     for after in 0..3 {
-        let run = scene.turn(after).await;
-        let end = append(run, 1, 2, vec![completed()], RunStatus::Completed);
-        scene.done(scene.batch().with(Mutation::RunAppend(end))).await;
+        let run = scene.begin_turn(after).await;
+        let end = run_append(run, 1, 2, vec![run_completed()], RunStatus::Completed);
+        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
         runs.insert(0, run);
     }
     let (bob, bobs) = (scene.agent_id(), scene.session_id());
-    scene.done(scene.batch().with(agent_create(bob, "bob")).with(session_open(bobs, bob, "main"))).await;
-    let (all, scope, store) = (RunFilter::default(), scene.scope(), &scene.store);
-    assert_eq!(ids(store, &scope, all, Page::first(9)).await, runs, "newest first");
-    assert_eq!(ids(store, &scope, all, Page { after: Some(runs[0]), limit: 1 }).await, runs[1..2]);
-    assert_eq!(ids(store, &scope, RunFilter { agent: Some(bob), ..all }, Page::first(9)).await, Vec::new());
-    assert_eq!(ids(store, &scope.narrowed_to(bob), all, Page::first(9)).await, Vec::new());
-    let stranger = Scene::open(Arc::clone(&scene.store), 2).await.scope();
-    assert_eq!(ids(store, &stranger, all, Page::first(9)).await, Vec::new());
+    scene
+        .commit_done(
+            scene
+                .new_batch()
+                .with_mutation(agent_create(bob, "bob"))
+                .with_mutation(session_open(bobs, bob, "main")),
+        )
+        .await;
+    let (all, scope, store) = (RunFilter::default(), scene.tenant_scope(), &scene.store);
+    assert_eq!(run_ids(store, &scope, all, PageRequest::first_page(9)).await, runs, "newest first");
+    assert_eq!(run_ids(store, &scope, all, PageRequest { after: Some(runs[0]), limit: 1 }).await, runs[1..2]);
+    assert_eq!(
+        run_ids(store, &scope, RunFilter { agent: Some(bob), ..all }, PageRequest::first_page(9)).await,
+        Vec::new()
+    );
+    assert_eq!(run_ids(store, &scope.narrowed_to(bob), all, PageRequest::first_page(9)).await, Vec::new());
+    let stranger = StoreScene::open_scene(Arc::clone(&scene.store), 2).await.tenant_scope();
+    assert_eq!(run_ids(store, &stranger, all, PageRequest::first_page(9)).await, Vec::new());
     let from = vec![AgentState::Running];
     let set = AgentStateSet { agent: scene.agent, from, to: AgentState::Deleting };
-    scene.done(scene.batch().with(Mutation::AgentStateSet(set))).await;
+    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
     assert_eq!(
-        ids(store, &scope, all, Page::first(9)).await,
+        run_ids(store, &scope, all, PageRequest::first_page(9)).await,
         Vec::new(),
         "what is being erased is not there"
     );

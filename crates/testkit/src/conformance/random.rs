@@ -1,7 +1,7 @@
 //! Random sequences of batches over a small world: two tenants with two agents each, a few sessions, runs and
 //! keys, so that operations meet one another often.
 //!
-//! An [`Op`] says what is tried in small numbers; [`Writer`] turns it into a batch by looking at the oracle, so
+//! An [`StoreOp`] says what is tried in small numbers; [`BatchWriter`] turns it into a batch by looking at the oracle, so
 //! that most attempts are right and the wrong ones are wrong in one named way. Because the op and the oracle
 //! decide everything, a sequence shrinks and replays. Nothing here submits a batch or looks at an answer.
 
@@ -12,42 +12,42 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-pub use self::place::{AGENTS, Place, SESSIONS, TENANTS, agent_id, tenant_id, token_hash, token_id};
-pub use self::writer::Writer;
+pub use self::place::{AGENTS, SESSIONS, TENANTS, WorldPlace, agent_id, tenant_id, token_hash, token_id};
+pub use self::writer::BatchWriter;
 
 /// What is tried. Numbers are taken modulo what is there.
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum StoreOp {
     /// Registers an agent's handle or a token a second time.
     Register {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Whether the handle is free.
         fresh: bool,
     },
-    /// Takes a token back, of this tenant or another, or one that nobody made.
+    /// Revokes a token, of this tenant or another, or one that was never made.
     Revoke {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which, counted back from the last number that was minted.
         back: u8,
     },
     /// Changes what an agent may do.
     AgentState {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// To what.
         to: u8,
     },
     /// Opens a session, under a new key or a used one.
     Open {
         /// Where.
-        place: Place,
+        place: WorldPlace,
     },
     /// Puts inputs and perhaps claims.
     Put {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// How many.
         items: u8,
         /// The caller's key of the first, if any.
@@ -60,7 +60,7 @@ pub enum Op {
     /// Appends to the newest or an older run.
     Append {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which run, counted back from the newest.
         back: u8,
         /// Added to the run's epoch.
@@ -75,7 +75,7 @@ pub enum Op {
     /// Takes over a run.
     Takeover {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which run, counted back from the newest.
         back: u8,
         /// Added to the run's epoch.
@@ -86,14 +86,14 @@ pub enum Op {
     /// Sends a signal to a run.
     Signal {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which run, counted back from the newest.
         back: u8,
     },
     /// Writes custom state or a pin.
     State {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which entry.
         name: u8,
         /// Added to the version; `None` writes over anything.
@@ -102,19 +102,19 @@ pub enum Op {
     /// Writes into another tenant's session.
     Cross {
         /// Where from.
-        place: Place,
+        place: WorldPlace,
     },
     /// A put and an append in one batch, of which the second may be refused.
     Torn {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Added to the run's last number.
         after_off: u8,
     },
     /// Ends a run with a message on its way out.
     Reply {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// To which target.
         target: u8,
         /// Added to the entry that the message names.
@@ -123,7 +123,7 @@ pub enum Op {
     /// Moves a delivery.
     Deliver {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which, counted back from the newest.
         back: u8,
         /// What is tried.
@@ -134,7 +134,7 @@ pub enum Op {
     /// Numbers what has no number, or moves a cursor.
     Feed {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Added to the feed's end.
         after_off: u8,
         /// Whether a cursor moves.
@@ -143,7 +143,7 @@ pub enum Op {
     /// Puts a capability, takes it back or lets go of it.
     Capability {
         /// Where, and who holds it.
-        place: Place,
+        place: WorldPlace,
         /// Which.
         number: u8,
         /// What becomes of it.
@@ -152,7 +152,7 @@ pub enum Op {
     /// Says what a file holds, that it is gone, or what counts for the rest.
     Files {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which of a few files.
         number: u8,
         /// What is said of it.
@@ -161,7 +161,7 @@ pub enum Op {
     /// Sets or removes a budget.
     Budget {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which, and so whose spending it adds up.
         per: u8,
         /// Its limit; none removes it.
@@ -170,13 +170,18 @@ pub enum Op {
     /// Asks for an approval, answers one, or moves one by an entry; or keeps a rule.
     Approve {
         /// Where.
-        place: Place,
+        place: WorldPlace,
         /// Which run, counted back from the newest.
         back: u8,
         /// Which of a few approvals.
         number: u8,
         /// What is tried.
         step: u8,
+    },
+    /// Sets the clock of what runs say from here on, forward or back.
+    Clock {
+        /// Hours after the beginning.
+        hours: u8,
     },
     /// Submits an earlier batch once more.
     Again {
@@ -186,18 +191,18 @@ pub enum Op {
 }
 
 /// Sequences of at most so many operations.
-pub fn sequences(ops_max: usize) -> impl Strategy<Value = Vec<Op>> {
-    proptest::collection::vec(op(), 1..=ops_max)
+pub fn op_sequences(ops_max: usize) -> impl Strategy<Value = Vec<StoreOp>> {
+    proptest::collection::vec(op_or_clock(), 1..=ops_max)
 }
 
 /// Draws one sequence of at most so many operations: the same one from the same seed.
-pub fn sequence(seed: u64, ops_max: usize) -> Vec<Op> {
-    let drawn = sequences(ops_max).new_tree(&mut runner(seed));
+pub fn draw_sequence(seed: u64, ops_max: usize) -> Vec<StoreOp> {
+    let drawn = op_sequences(ops_max).new_tree(&mut seeded_runner(seed));
     drawn.expect("a strategy without filters").current()
 }
 
 /// What draws from a seed.
-pub(super) fn runner(seed: u64) -> TestRunner {
+pub(super) fn seeded_runner(seed: u64) -> TestRunner {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -206,13 +211,18 @@ pub(super) fn runner(seed: u64) -> TestRunner {
 }
 
 /// Sequences of exactly so many operations.
-pub fn sequence_of(ops: usize) -> impl Strategy<Value = Vec<Op>> {
-    proptest::collection::vec(op(), ops)
+pub fn sequence_of(ops: usize) -> impl Strategy<Value = Vec<StoreOp>> {
+    proptest::collection::vec(any_op(), ops)
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// An operation, or a move of the clock.
+fn op_or_clock() -> impl Strategy<Value = StoreOp> {
+    prop_oneof![30 => any_op(), 1 => (0_u8..4).prop_map(|hours| StoreOp::Clock { hours })]
+}
+
+fn any_op() -> impl Strategy<Value = StoreOp> {
     let place = || {
-        (0..TENANTS, 0..AGENTS, 0..SESSIONS).prop_map(|(tenant, agent, session)| Place {
+        (0..TENANTS, 0..AGENTS, 0..SESSIONS).prop_map(|(tenant, agent, session)| WorldPlace {
             tenant,
             agent,
             session,
@@ -223,34 +233,34 @@ fn op() -> impl Strategy<Value = Op> {
     let back = || prop_oneof![5 => Just(0_u8), 1 => 1_u8..4];
     let size = prop_oneof![6 => 0_u16..64, 1 => 1_000_u16..1_100, 1 => 5_000_u16..6_000];
     prop_oneof![
-        1 => (place(), any::<bool>()).prop_map(|(place, fresh)| Op::Register { place, fresh }),
-        1 => (place(), 0_u8..8).prop_map(|(place, back)| Op::Revoke { place, back }),
-        2 => (place(), 0_u8..8).prop_map(|(place, to)| Op::AgentState { place, to }),
-        1 => place().prop_map(|place| Op::Open { place }),
+        1 => (place(), any::<bool>()).prop_map(|(place, fresh)| StoreOp::Register { place, fresh }),
+        1 => (place(), 0_u8..8).prop_map(|(place, back)| StoreOp::Revoke { place, back }),
+        2 => (place(), 0_u8..8).prop_map(|(place, to)| StoreOp::AgentState { place, to }),
+        1 => place().prop_map(|place| StoreOp::Open { place }),
         8 => (place(), 0_u8..3, proptest::option::weighted(0.3, 0_u8..4), any::<bool>(), proptest::bool::weighted(0.1))
-            .prop_map(|(place, items, key, claim, stale)| Op::Put { place, items, key, claim, stale }),
+            .prop_map(|(place, items, key, claim, stale)| StoreOp::Put { place, items, key, claim, stale }),
         8 => (place(), back(), off(), off(), size, 0_u8..6).prop_map(|(place, back, epoch_off, after_off, size, end)| {
-            Op::Append { place, back, epoch_off, after_off, size, end }
+            StoreOp::Append { place, back, epoch_off, after_off, size, end }
         }),
         3 => (place(), back(), off(), 0_u8..3)
-            .prop_map(|(place, back, epoch_off, holder)| Op::Takeover { place, back, epoch_off, holder }),
-        2 => (place(), back()).prop_map(|(place, back)| Op::Signal { place, back }),
+            .prop_map(|(place, back, epoch_off, holder)| StoreOp::Takeover { place, back, epoch_off, holder }),
+        2 => (place(), back()).prop_map(|(place, back)| StoreOp::Signal { place, back }),
         2 => (place(), 0_u8..2, proptest::option::of(off()))
-            .prop_map(|(place, name, version_off)| Op::State { place, name, version_off }),
-        1 => place().prop_map(|place| Op::Cross { place }),
-        2 => (place(), off()).prop_map(|(place, after_off)| Op::Torn { place, after_off }),
-        6 => (place(), 0_u8..2, off()).prop_map(|(place, target, seq_off)| Op::Reply { place, target, seq_off }),
+            .prop_map(|(place, name, version_off)| StoreOp::State { place, name, version_off }),
+        1 => place().prop_map(|place| StoreOp::Cross { place }),
+        2 => (place(), off()).prop_map(|(place, after_off)| StoreOp::Torn { place, after_off }),
+        6 => (place(), 0_u8..2, off()).prop_map(|(place, target, seq_off)| StoreOp::Reply { place, target, seq_off }),
         8 => (place(), back(), 0_u8..8, off())
-            .prop_map(|(place, back, step, attempt_off)| Op::Deliver { place, back, step, attempt_off }),
+            .prop_map(|(place, back, step, attempt_off)| StoreOp::Deliver { place, back, step, attempt_off }),
         2 => (place(), off(), any::<bool>())
-            .prop_map(|(place, after_off, cursor)| Op::Feed { place, after_off, cursor }),
+            .prop_map(|(place, after_off, cursor)| StoreOp::Feed { place, after_off, cursor }),
         3 => (place(), 0_u8..5, proptest::option::weighted(0.8, 0_u8..12))
-            .prop_map(|(place, per, limit)| Op::Budget { place, per, limit }),
+            .prop_map(|(place, per, limit)| StoreOp::Budget { place, per, limit }),
         2 => (place(), 0_u8..4, 0_u8..5)
-            .prop_map(|(place, number, change)| Op::Capability { place, number, change }),
-        3 => (place(), 0_u8..4, 0_u8..5).prop_map(|(place, number, said)| Op::Files { place, number, said }),
+            .prop_map(|(place, number, change)| StoreOp::Capability { place, number, change }),
+        3 => (place(), 0_u8..4, 0_u8..5).prop_map(|(place, number, said)| StoreOp::Files { place, number, said }),
         6 => (place(), back(), 0_u8..3, 0_u8..9)
-            .prop_map(|(place, back, number, step)| Op::Approve { place, back, number, step }),
-        5 => back().prop_map(|back| Op::Again { back }),
+            .prop_map(|(place, back, number, step)| StoreOp::Approve { place, back, number, step }),
+        5 => back().prop_map(|back| StoreOp::Again { back }),
     ]
 }

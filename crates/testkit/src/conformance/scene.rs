@@ -7,17 +7,18 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::delivery::{AttemptEnd, AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted, SignalTaken};
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::IdSource as _;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, DeliveryPrepare, DeliverySettle, DeliveryStart, InboxPut, Mutation,
-    NewEntry, Pin, Receipt, Refusal, RunAppend, SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
+    AgentCreate, CommitOutcome, CommitReceipt, CommitRefusal, DeliveryPrepare, DeliverySettle, DeliveryStart,
+    InboxPut, Mutation, NewEntry, RunAppend, SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
+    TextPin, TurnClaim, WriteBatch,
 };
 use dromia_contracts::{
-    Actor, AgentId, Authority, DeliveryId, Digest, ItemId, Operator, RunId, Scope, SessionId, TenantId,
-    TokenId,
+    Actor, AgentId, DeliveryId, Digest, ItemId, OperatorScope, RunId, Scope, ScopeAuthority, SessionId,
+    TenantId, TokenId, WriteId,
 };
 use jiff::Timestamp;
 
@@ -25,7 +26,7 @@ use crate::runtime::{EPOCH_MS, SeededIds};
 
 /// A tenant with a running agent and an open session in a store.
 #[derive(Debug)]
-pub struct Scene {
+pub struct StoreScene {
     /// The store under test.
     pub store: Arc<dyn Store>,
     /// The tenant.
@@ -37,110 +38,115 @@ pub struct Scene {
     ids: SeededIds,
 }
 
-impl Scene {
+impl StoreScene {
     /// Registers the tenant, the agent and the session.
-    pub async fn open(store: Arc<dyn Store>, seed: u64) -> Self {
+    pub async fn open_scene(store: Arc<dyn Store>, seed: u64) -> Self {
         let ids = SeededIds::new(seed);
         let (tenant, agent, session) = (
-            TenantId::from_uuid(ids.uuid()),
-            AgentId::from_uuid(ids.uuid()),
-            SessionId::from_uuid(ids.uuid()),
+            TenantId::from_uuid(ids.new_uuid()),
+            AgentId::from_uuid(ids.new_uuid()),
+            SessionId::from_uuid(ids.new_uuid()),
         );
         let scene = Self { store, tenant, agent, session, ids };
         let handle = format!("t{seed}");
         let batch = scene
-            .batch()
-            .with(Mutation::TenantCreate(TenantCreate {
+            .new_batch()
+            .with_mutation(Mutation::TenantCreate(TenantCreate {
                 handle: handle.parse().expect("a handle"),
-                at: at(0),
+                at: scene_time(0),
                 body_key: [7; 32],
             }))
-            .with(agent_create(agent, "ada"))
-            .with(session_open(session, agent, "main"));
-        scene.done(batch).await;
+            .with_mutation(agent_create(agent, "ada"))
+            .with_mutation(session_open(session, agent, "main"));
+        scene.commit_done(batch).await;
         scene
     }
 
     /// Begins a batch of the tenant.
-    pub fn batch(&self) -> Batch {
-        Batch::new(self.tenant)
+    pub fn new_batch(&self) -> WriteBatch {
+        WriteBatch::new(self.tenant)
     }
 
     /// Sees all of the tenant.
-    pub fn scope(&self) -> Scope {
-        Authority::claim().scope(self.tenant, Actor::new("test:suite"))
+    pub fn tenant_scope(&self) -> Scope {
+        ScopeAuthority::claim().issue_scope(self.tenant, Actor::new("test:suite"))
     }
 
     /// Sees the whole node.
-    pub fn operator() -> Operator {
-        Authority::claim().operator()
+    pub fn node_operator() -> OperatorScope {
+        ScopeAuthority::claim().issue_operator()
     }
 
     /// Mints a run id.
     pub fn run_id(&self) -> RunId {
-        RunId::from_uuid(self.ids.uuid())
+        RunId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints an item id.
     pub fn item_id(&self) -> ItemId {
-        ItemId::from_uuid(self.ids.uuid())
+        ItemId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a session id.
     pub fn session_id(&self) -> SessionId {
-        SessionId::from_uuid(self.ids.uuid())
+        SessionId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints an agent id.
     pub fn agent_id(&self) -> AgentId {
-        AgentId::from_uuid(self.ids.uuid())
+        AgentId::from_uuid(self.ids.new_uuid())
+    }
+
+    /// Mints the id of a write.
+    pub fn write_id(&self) -> WriteId {
+        WriteId::from_uuid(self.ids.new_uuid())
     }
 
     /// Mints a token id.
     pub fn token_id(&self) -> TokenId {
-        TokenId::from_uuid(self.ids.uuid())
+        TokenId::from_uuid(self.ids.new_uuid())
     }
 
     /// Puts an input into the session's inbox.
-    pub fn put(&self, item: ItemId) -> InboxPut {
-        input(InboxOwner::Session(self.session), item)
+    pub fn put_input(&self, item: ItemId) -> InboxPut {
+        new_input(InboxOwner::Session(self.session), item)
     }
 
     /// Claims the session.
-    pub fn claim(&self, run: RunId, after: u64, take: &[ItemId]) -> Claim {
-        Claim {
+    pub fn claim_session(&self, run: RunId, after: u64, take: &[ItemId]) -> TurnClaim {
+        TurnClaim {
             session: self.session,
             agent: self.agent,
             run,
             after,
             take: take.to_vec(),
-            entries: vec![started(self.agent, self.session, after, take), model_called(1)],
-            head: head(RunStatus::Running),
+            entries: vec![run_started(self.agent, self.session, after, take), model_called(1)],
+            head: run_head(RunStatus::Running),
         }
     }
 
     /// Mints a delivery id.
     pub fn delivery_id(&self) -> DeliveryId {
-        DeliveryId::from_uuid(self.ids.uuid())
+        DeliveryId::from_uuid(self.ids.new_uuid())
     }
 
-    /// Ends a run of [`Scene::turn`] with a reply and, in the same batch, prepares its message. Returns the message's id.
-    pub async fn replied(&self, run: RunId, target: &str) -> DeliveryId {
+    /// Ends a run of [`StoreScene::begin_turn`] with a reply and, in the same batch, prepares its message. Returns the message's id.
+    pub async fn commit_reply(&self, run: RunId, target: &str) -> DeliveryId {
         let delivery = self.delivery_id();
-        self.done(self.reply(run, delivery, target)).await;
+        self.commit_done(self.reply_batch(run, delivery, target)).await;
         delivery
     }
 
-    /// Writes the batch of [`Scene::replied`].
-    pub fn reply(&self, run: RunId, delivery: DeliveryId, target: &str) -> Batch {
-        let end = append(run, 1, 2, vec![model_replied(1, "hi"), completed()], RunStatus::Completed);
-        self.batch()
-            .with(Mutation::DeliveryPrepare(self.prepare(run, delivery, target)))
-            .with(Mutation::RunAppend(end))
+    /// Writes the batch of [`StoreScene::commit_reply`].
+    pub fn reply_batch(&self, run: RunId, delivery: DeliveryId, target: &str) -> WriteBatch {
+        let end = run_append(run, 1, 2, vec![model_replied(1, "hi"), run_completed()], RunStatus::Completed);
+        self.new_batch()
+            .with_mutation(Mutation::DeliveryPrepare(self.prepare_delivery(run, delivery, target)))
+            .with_mutation(Mutation::RunAppend(end))
     }
 
     /// Prepares a message with the fourth entry of a run.
-    pub fn prepare(&self, run: RunId, delivery: DeliveryId, target: &str) -> DeliveryPrepare {
+    pub fn prepare_delivery(&self, run: RunId, delivery: DeliveryId, target: &str) -> DeliveryPrepare {
         DeliveryPrepare {
             delivery,
             target: target.to_owned(),
@@ -148,50 +154,64 @@ impl Scene {
             session: self.session,
             run,
             seq: 4,
-            at: at(10),
+            at: scene_time(10),
             body: Bytes::from(format!("{{\"type\":\"agent.replied\",\"run\":\"{run}\"}}")),
         }
     }
 
     /// Begins an attempt.
-    pub async fn begun(&self, delivery: DeliveryId, attempt: u32) {
-        self.done(self.batch().with(start(delivery, attempt, 1))).await;
+    pub async fn begin_attempt(&self, delivery: DeliveryId, attempt: u32) {
+        self.commit_done(self.new_batch().with_mutation(start_delivery(delivery, attempt, 1))).await;
     }
 
     /// Ends an attempt.
-    pub async fn settled(&self, delivery: DeliveryId, attempt: u32, state: DeliveryState) {
-        self.done(self.batch().with(settle(delivery, attempt, state))).await;
+    pub async fn settle_attempt(&self, delivery: DeliveryId, attempt: u32, state: DeliveryState) {
+        self.commit_done(self.new_batch().with_mutation(settle_delivery(delivery, attempt, state))).await;
     }
 
     /// Puts one input and claims the session with it, in one batch.
-    pub async fn turn(&self, after: u64) -> RunId {
+    pub async fn begin_turn(&self, after: u64) -> RunId {
         let (run, item) = (self.run_id(), self.item_id());
-        let mut batch = self.batch().with(Mutation::InboxPut(self.put(item)));
-        batch.claim = Some(self.claim(run, after, &[item]));
-        let receipt = self.done(batch).await;
+        let mut batch = self.new_batch().with_mutation(Mutation::InboxPut(self.put_input(item)));
+        batch.claim = Some(self.claim_session(run, after, &[item]));
+        let receipt = self.commit_done(batch).await;
         assert!(receipt.claimed, "a free session is claimed");
         run
     }
 
     /// Commits and insists on `Done`.
-    pub async fn done(&self, batch: Batch) -> Receipt {
+    pub async fn commit_done(&self, batch: WriteBatch) -> CommitReceipt {
         match self.store.commit(batch).await {
-            Commit::Done(receipt) => receipt,
+            CommitOutcome::Done(receipt) => receipt,
             other => panic!("expected Done, found {other:?}"),
         }
     }
 
     /// Commits and insists on `Refused`.
-    pub async fn refused(&self, batch: Batch) -> Refusal {
+    pub async fn commit_refused(&self, batch: WriteBatch) -> CommitRefusal {
         match self.store.commit(batch).await {
-            Commit::Refused(refusal) => refusal,
+            CommitOutcome::Refused(refusal) => refusal,
             other => panic!("expected Refused, found {other:?}"),
         }
     }
 }
 
+/// Moves the entries of a batch so many milliseconds on.
+pub(super) fn shift_entries(mut batch: WriteBatch, ms: i64) -> WriteBatch {
+    let appended = batch.mutations.iter_mut().filter_map(|mutation| match mutation {
+        Mutation::RunAppend(append) => Some(&mut append.entries),
+        _ => None,
+    });
+    for entries in appended.chain(batch.claim.iter_mut().map(|claim| &mut claim.entries)) {
+        for entry in entries {
+            entry.at += jiff::SignedDuration::from_millis(ms);
+        }
+    }
+    batch
+}
+
 /// An instant of the scene, so many milliseconds after its beginning.
-pub(super) fn at(ms: i64) -> Timestamp {
+pub(super) fn scene_time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(EPOCH_MS + ms).expect("tests stay within jiff's range")
 }
 
@@ -208,7 +228,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         handle: handle.parse().expect("a handle"),
         display_name: handle.to_owned(),
         labels: BTreeMap::from([("team".to_owned(), "test".to_owned())]),
-        at: at(1),
+        at: scene_time(1),
         revision: Digest::from_bytes(*blake3::hash(&json).as_bytes()),
         config,
     })
@@ -220,22 +240,29 @@ pub(super) fn session_key(channel: &str) -> SessionKey {
 
 pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
     let key = session_key(channel);
-    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(2), believes: false, importing: false })
+    Mutation::SessionOpen(SessionOpen {
+        session,
+        agent,
+        key,
+        at: scene_time(2),
+        believes: false,
+        importing: false,
+    })
 }
 
 /// Has an import fill the session that a mutation opens.
-pub(super) fn imported(open: Mutation) -> Mutation {
+pub(super) fn as_import(open: Mutation) -> Mutation {
     match open {
         Mutation::SessionOpen(open) => Mutation::SessionOpen(SessionOpen { importing: true, ..open }),
         other => other,
     }
 }
 
-pub(super) fn input(owner: InboxOwner, item: ItemId) -> InboxPut {
+pub(super) fn new_input(owner: InboxOwner, item: ItemId) -> InboxPut {
     InboxPut {
         owner,
         item,
-        at: at(3),
+        at: scene_time(3),
         kind: match owner {
             InboxOwner::Session(_) => ItemKind::Input,
             InboxOwner::Run(_) => ItemKind::Cancel,
@@ -246,8 +273,8 @@ pub(super) fn input(owner: InboxOwner, item: ItemId) -> InboxPut {
     }
 }
 
-pub(super) fn started(agent: AgentId, session: SessionId, after: u64, items: &[ItemId]) -> NewEntry {
-    entry(
+pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items: &[ItemId]) -> NewEntry {
+    entry_at(
         4,
         Entry::RunStarted(RunStarted {
             kind: RunKind::Turn,
@@ -266,7 +293,7 @@ pub(super) fn started(agent: AgentId, session: SessionId, after: u64, items: &[I
 
 pub(super) fn model_called(step: u32) -> NewEntry {
     let model = "scripted".to_owned();
-    entry(
+    entry_at(
         5,
         Entry::ModelCalled(ModelCalled {
             step,
@@ -277,6 +304,7 @@ pub(super) fn model_called(step: u32) -> NewEntry {
             output_tokens_max: 64,
             reserved_micros: 0,
             sent: None,
+            judged: None,
         }),
     )
 }
@@ -285,69 +313,77 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
     let replied = ModelReplied {
         step,
         attempt: 1,
-        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
         detail: UsageDetail::default(),
         cost_micros: 0,
-        finish: Finish::Stop,
+        finish: FinishReason::Stop,
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
         withheld: None,
         masked: Vec::new(),
     };
-    NewEntry { body: Some(body.into()), ..entry(6, Entry::ModelReplied(replied)) }
+    NewEntry { body: Some(body.into()), ..entry_at(6, Entry::ModelReplied(replied)) }
 }
 
-pub(super) fn completed() -> NewEntry {
-    entry(7, Entry::RunCompleted(RunCompleted { rule: "grant reply".to_owned(), policy: None }))
+pub(super) fn run_completed() -> NewEntry {
+    entry_at(7, Entry::RunCompleted(RunCompleted { rule: "grant reply".to_owned(), policy: None }))
 }
 
 pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {
     let by = Actor::new("cli:ada");
-    entry(8, Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by, approval: None }))
+    entry_at(
+        8,
+        Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by, approval: None }),
+    )
 }
 
-pub(super) fn entry(ms: i64, entry: Entry) -> NewEntry {
-    NewEntry { at: at(ms), entry, body: None }
+pub(super) fn entry_at(ms: i64, entry: Entry) -> NewEntry {
+    NewEntry { at: scene_time(ms), entry, body: None }
 }
 
-pub(super) fn head(status: RunStatus) -> RunHead {
+pub(super) fn run_head(status: RunStatus) -> RunHead {
     RunHead {
         status,
-        wake_at: (status == RunStatus::Parked).then(|| at(60_000)),
+        wake_at: (status == RunStatus::Parked).then(|| scene_time(60_000)),
         model_calls: 1,
-        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
         cost_micros: 11,
     }
 }
 
-pub(super) fn append(
+pub(super) fn run_append(
     run: RunId,
     epoch: u64,
     after: u64,
     entries: Vec<NewEntry>,
     status: RunStatus,
 ) -> RunAppend {
-    RunAppend { run, epoch, after, entries, head: head(status) }
+    RunAppend { run, epoch, after, entries, head: run_head(status) }
 }
 
 /// Begins an attempt, by one of several lives.
-pub(super) fn start(delivery: DeliveryId, attempt: u32, holder: u8) -> Mutation {
+pub(super) fn start_delivery(delivery: DeliveryId, attempt: u32, holder: u8) -> Mutation {
     let holder = Digest::from_bytes([holder; 32]);
-    Mutation::DeliveryStart(DeliveryStart { delivery, attempt, holder, at: at(20 + i64::from(attempt)) })
+    Mutation::DeliveryStart(DeliveryStart {
+        delivery,
+        attempt,
+        holder,
+        at: scene_time(20 + i64::from(attempt)),
+    })
 }
 
 /// Ends an attempt in a way that leads to a state.
-pub(super) fn settle(delivery: DeliveryId, attempt: u32, state: DeliveryState) -> Mutation {
+pub(super) fn settle_delivery(delivery: DeliveryId, attempt: u32, state: DeliveryState) -> Mutation {
     let (outcome, status) = match state {
         DeliveryState::Delivered => (AttemptOutcome::Accepted, Some(200)),
         DeliveryState::Failed | DeliveryState::Dead => (AttemptOutcome::Refused, Some(500)),
         _ => (AttemptOutcome::Unanswered, None),
     };
     let ms = i64::from(attempt);
-    let end = AttemptEnd { at: at(30 + ms), outcome, status, detail: format!("attempt {attempt}") };
+    let end = AttemptEnd { at: scene_time(30 + ms), outcome, status, detail: format!("attempt {attempt}") };
     let reason = (state == DeliveryState::Dead).then_some(DeadReason::Attempts);
-    let due_at = at(40 + ms);
+    let due_at = scene_time(40 + ms);
     Mutation::DeliverySettle(DeliverySettle { delivery, attempt, end, state, reason, due_at })
 }
 
@@ -358,7 +394,7 @@ pub(super) async fn all_of(store: &Arc<dyn Store>, scope: &Scope, session: Sessi
 }
 
 /// Keeps a text under its digest.
-pub(super) fn pin(text: &'static str) -> Pin {
+pub(super) fn pin_text(text: &'static str) -> TextPin {
     let digest = Digest::from_bytes(*blake3::hash(text.as_bytes()).as_bytes());
-    Pin { digest, bytes: Bytes::from_static(text.as_bytes()) }
+    TextPin { digest, bytes: Bytes::from_static(text.as_bytes()) }
 }

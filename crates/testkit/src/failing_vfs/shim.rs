@@ -13,18 +13,18 @@ use std::sync::Arc;
 
 use libsqlite3_sys as ffi;
 
-use super::{Control, DiskFault, FileKind, RegisterError, VfsCall};
+use super::{DiskFault, FaultControl, FileKind, RegisterError, VfsCall};
 
 /// What the copy's `pAppData` points to; it lives as long as the process.
-struct Shim {
+struct VfsShim {
     base: *mut ffi::sqlite3_vfs,
-    control: Arc<Control>,
+    control: Arc<FaultControl>,
 }
 
 #[repr(C)]
 struct ShimFile {
     head: ffi::sqlite3_file,
-    shim: *const Shim,
+    shim: *const VfsShim,
     kind: FileKind,
     /// Its number with the control.
     number: usize,
@@ -33,7 +33,7 @@ struct ShimFile {
 /// Where the real file begins behind ours; aligned for whatever it holds.
 const REAL_AT: usize = size_of::<ShimFile>().next_multiple_of(16);
 
-pub(super) fn register(name: &str, control: Arc<Control>) -> Result<(), RegisterError> {
+pub(super) fn register_vfs(name: &str, control: Arc<FaultControl>) -> Result<(), RegisterError> {
     let name = CString::new(name).map_err(|_| RegisterError::Name)?;
     // SAFETY: both are plain calls with a NUL-terminated name or none; SQLite initialises itself if need be.
     let (base, taken) =
@@ -44,7 +44,7 @@ pub(super) fn register(name: &str, control: Arc<Control>) -> Result<(), Register
     if base.is_null() {
         return Err(RegisterError::Sqlite(ffi::SQLITE_NOTFOUND));
     }
-    let shim: &'static Shim = Box::leak(Box::new(Shim { base, control }));
+    let shim: &'static VfsShim = Box::leak(Box::new(VfsShim { base, control }));
     // SAFETY: `base` is a registered file system, which stays valid and unchanged while the process lives; the
     // struct is plain data.
     let mut vfs = unsafe { ptr::read(base) };
@@ -67,13 +67,13 @@ unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, syn
     // SAFETY: SQLite calls with the registered struct, whose `pAppData` is a leaked `Shim`, and with a name that
     // ends with a NUL byte.
     unsafe {
-        let shim = (*vfs).pAppData.cast::<Shim>().cast_const();
+        let shim = (*vfs).pAppData.cast::<VfsShim>().cast_const();
         let base = (*shim).base;
         let Some(base_delete) = (*base).xDelete else { return ffi::SQLITE_IOERR_DELETE };
         let code = base_delete(base, name, sync_dir);
         if code == ffi::SQLITE_OK && sync_dir != 0 {
             let path = CStr::from_ptr(name).to_string_lossy();
-            (*shim).control.gone(|known| known == std::path::Path::new(path.as_ref()));
+            (*shim).control.forget_deleted(|known| known == std::path::Path::new(path.as_ref()));
         }
         code
     }
@@ -89,7 +89,7 @@ unsafe extern "C" fn open(
     // SAFETY: SQLite calls with the registered struct, whose `pAppData` is a leaked `Shim`, and with `szOsFile`
     // bytes at `file`, which hold our file and the real one.
     unsafe {
-        let shim = (*vfs).pAppData.cast::<Shim>().cast_const();
+        let shim = (*vfs).pAppData.cast::<VfsShim>().cast_const();
         (*file).pMethods = ptr::null();
         let base = (*shim).base;
         let Some(base_open) = (*base).xOpen else { return ffi::SQLITE_CANTOPEN };
@@ -105,17 +105,17 @@ unsafe extern "C" fn open(
         }
         let shim_file = file.cast::<ShimFile>();
         (*shim_file).shim = shim;
-        (*shim_file).kind = kind(flags);
+        (*shim_file).kind = file_kind(flags);
         // Only a temporary file has no name; SQLite ends every other with a NUL byte.
         let path =
             if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() };
-        (*shim_file).number = (*shim).control.opened(path.into());
+        (*shim_file).number = (*shim).control.file_number(path.into());
         (*file).pMethods = &raw const METHODS;
         code
     }
 }
 
-fn kind(flags: c_int) -> FileKind {
+fn file_kind(flags: c_int) -> FileKind {
     if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
         FileKind::Main
     } else if flags & ffi::SQLITE_OPEN_WAL != 0 {
@@ -134,11 +134,11 @@ unsafe fn real(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
 }
 
 /// Asks whether a call must fail, and with which code.
-unsafe fn failing(file: *mut ffi::sqlite3_file, call: VfsCall, eio: c_int) -> Option<c_int> {
+unsafe fn failing_code(file: *mut ffi::sqlite3_file, call: VfsCall, eio: c_int) -> Option<c_int> {
     // SAFETY: the caller passes an open file of ours, whose shim is leaked.
     let fault = unsafe {
         let file = file.cast::<ShimFile>();
-        (*(*file).shim).control.meet(call, (*file).kind)
+        (*(*file).shim).control.count_call(call, (*file).kind)
     };
     fault.map(|fault| match fault {
         DiskFault::Eio => eio,
@@ -148,9 +148,9 @@ unsafe fn failing(file: *mut ffi::sqlite3_file, call: VfsCall, eio: c_int) -> Op
 }
 
 /// Reads a whole file; `None` where it cannot be read, which then counts as not synced.
-unsafe fn whole(file: *mut ffi::sqlite3_file) -> Option<Vec<u8>> {
+unsafe fn read_whole_file(file: *mut ffi::sqlite3_file) -> Option<Vec<u8>> {
     let mut size = 0_i64;
-    // SAFETY: the caller passes an open file of ours; the buffer has as many bytes as the call is told.
+    // SAFETY: the caller passes an open file of ours; the buffer has as many bytes as the call's length argument says.
     unsafe {
         if file_size(file, &raw mut size) != ffi::SQLITE_OK {
             return None;
@@ -209,7 +209,7 @@ unsafe extern "C" fn write(
 ) -> c_int {
     // SAFETY: SQLite calls with an open file of ours and a buffer of `count` bytes.
     unsafe {
-        match failing(file, VfsCall::Write, ffi::SQLITE_IOERR_WRITE) {
+        match failing_code(file, VfsCall::Write, ffi::SQLITE_IOERR_WRITE) {
             Some(code) => code,
             None => write_real(file, from, count, at),
         }
@@ -219,7 +219,7 @@ unsafe extern "C" fn write(
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
     // SAFETY: SQLite calls with an open file of ours.
     unsafe {
-        match failing(file, VfsCall::Truncate, ffi::SQLITE_IOERR_TRUNCATE) {
+        match failing_code(file, VfsCall::Truncate, ffi::SQLITE_IOERR_TRUNCATE) {
             Some(code) => code,
             None => truncate_real(file, size),
         }
@@ -229,19 +229,19 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: SQLite calls with an open file of ours.
     unsafe {
-        if let Some(code) = failing(file, VfsCall::Sync, ffi::SQLITE_IOERR_FSYNC) {
+        if let Some(code) = failing_code(file, VfsCall::Sync, ffi::SQLITE_IOERR_FSYNC) {
             return code;
         }
         let ours = &*file.cast::<ShimFile>();
         let control = &(*ours.shim).control;
-        let acknowledged = control.state().acknowledged;
+        let acknowledged = control.lock_state().acknowledged;
         let code = sync_real(file, flags);
         if code == ffi::SQLITE_OK
             && ours.kind != FileKind::Temporary
-            && control.remembers()
-            && let Some(bytes) = whole(file)
+            && control.is_recording()
+            && let Some(bytes) = read_whole_file(file)
         {
-            control.synced(ours.number, bytes, acknowledged);
+            control.note_synced(ours.number, bytes, acknowledged);
         }
         code
     }

@@ -11,7 +11,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: usize = 8 << 20;
 
 /// A request, as far as the server tells them apart.
-pub(super) enum Request {
+pub(super) enum ServerRequest {
     /// A completion; its body lies in the connection's buffer.
     Completion {
         /// Where.
@@ -24,28 +24,28 @@ pub(super) enum Request {
 }
 
 /// One client's connection.
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// The end of the request that was given out last.
     used: usize,
 }
 
-impl Connection {
+impl ClientConnection {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self { stream, buffer: Vec::with_capacity(4096), used: 0 }
     }
 
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(super) fn tcp_stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+    pub(super) fn buffered_bytes(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
 
     /// Reads the next request; `None` when the client has closed the connection.
-    pub(super) async fn next_request(&mut self) -> io::Result<Option<Request>> {
+    pub(super) async fn next_request(&mut self) -> io::Result<Option<ServerRequest>> {
         self.buffer.drain(..self.used);
         self.used = 0;
         let mut searched = 0;
@@ -56,26 +56,26 @@ impl Connection {
             }
             searched = self.buffer.len();
             if searched > HEAD_BYTES_MAX {
-                return Err(broken("the head is too long"));
+                return Err(protocol_error("the head is too long"));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(None);
             }
         };
-        let head =
-            std::str::from_utf8(&self.buffer[..head_end]).map_err(|_| broken("the head is no text"))?;
+        let head = std::str::from_utf8(&self.buffer[..head_end])
+            .map_err(|_| protocol_error("the head is no text"))?;
         let mut lines = head.split("\r\n");
         let first = lines.next().unwrap_or_default();
         let mut length = 0;
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().map_err(|_| broken("the length is no number"))?;
+                length = value.trim().parse().map_err(|_| protocol_error("the length is no number"))?;
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                return Err(broken("the body is chunked"));
+                return Err(protocol_error("the body is chunked"));
             }
         }
         if length > BODY_BYTES_MAX {
-            return Err(broken("the body is too long"));
+            return Err(protocol_error("the body is too long"));
         }
         let completion = first.starts_with("POST ") && first.contains("/chat/completions ");
         let stats = first.starts_with("GET /stats ");
@@ -88,19 +88,19 @@ impl Connection {
         }
         self.used = end;
         Ok(Some(match (completion, stats) {
-            (true, _) => Request::Completion { body: head_end..end },
-            (false, true) => Request::Stats,
-            (false, false) => Request::Other,
+            (true, _) => ServerRequest::Completion { body: head_end..end },
+            (false, true) => ServerRequest::Stats,
+            (false, false) => ServerRequest::Other,
         }))
     }
 }
 
-fn broken(what: &'static str) -> io::Error {
+fn protocol_error(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Writes a whole answer.
-pub(super) fn response(status: u16, body: &[u8]) -> Vec<u8> {
+pub(super) fn response_bytes(status: u16, body: &[u8]) -> Vec<u8> {
     head_and_body(status, body.len(), body)
 }
 
@@ -135,14 +135,14 @@ pub(super) const STREAM_HEAD: &[u8] =
 pub(super) const STREAM_END: &[u8] = b"0\r\n\r\n";
 
 /// Writes one event as one chunk.
-pub(super) fn chunk(event: &str) -> Vec<u8> {
+pub(super) fn event_chunk(event: &str) -> Vec<u8> {
     format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
 }
 
 /// Writes a streamed answer at once.
 pub(super) fn stream_all(events: &[String], complete: bool) -> Vec<u8> {
     let mut bytes = STREAM_HEAD.to_vec();
-    bytes.extend(events.iter().flat_map(|event| chunk(event)));
+    bytes.extend(events.iter().flat_map(|event| event_chunk(event)));
     if complete {
         bytes.extend_from_slice(STREAM_END);
     }

@@ -1,11 +1,11 @@
-//! Acts of the reference store: what a mutation changes is noted where what it is about stands otherwise afterwards.
+//! Acts of the reference store: a mutation leaves an act if it changed the row that it is about.
 //!
-//! It keeps acts only, and seals nothing: a chain is the matter of a store that has a disk to distrust.
+//! It keeps acts only, without a hash chain: a chain is for a store that has a disk to distrust.
 
 use dromia_contracts::Digest;
-use dromia_contracts::audit::{Act, Change};
+use dromia_contracts::audit::{AuditAct, AuditChange};
 use dromia_contracts::scope::Scope;
-use dromia_contracts::store::{Mutation, Wanted};
+use dromia_contracts::store::{BatchRequester, Mutation};
 use dromia_contracts::token::TokenState;
 use jiff::Timestamp;
 
@@ -15,37 +15,37 @@ use super::rows::TenantRows;
 impl ReferenceStore {
     /// Returns every act of a scope's tenant with its time, in their order. An act that says no time has that of the one
     /// before.
-    pub fn acts(&self, scope: &Scope) -> Vec<(Timestamp, Act)> {
-        self.state().tenants.get(&scope.tenant()).map(|rows| rows.acts.clone()).unwrap_or_default()
+    pub fn list_acts(&self, scope: &Scope) -> Vec<(Timestamp, AuditAct)> {
+        self.lock_state().tenants.get(&scope.tenant()).map(|rows| rows.acts.clone()).unwrap_or_default()
     }
 }
 
 /// An act that a mutation is, if it changes anything.
-pub(super) struct Candidate<'b> {
+pub(super) struct CandidateAct<'b> {
     mutation: &'b Mutation,
     at: Option<Timestamp>,
-    act: Act,
+    act: AuditAct,
     before: String,
 }
 
-impl<'b> Candidate<'b> {
+impl<'b> CandidateAct<'b> {
     /// Looks at a mutation before it is played; nothing for what runs and machinery write.
-    pub(super) fn of(
+    pub(super) fn from_mutation(
         rows: Option<&TenantRows>,
         mutation: &'b Mutation,
-        wanted: Option<&Wanted>,
+        wanted: Option<&BatchRequester>,
     ) -> Option<Self> {
-        let (at, change) = change(rows, mutation, wanted)?;
-        let act = Act { by: wanted.map(|wanted| wanted.by.clone()), change };
-        Some(Self { mutation, at, act, before: standing(rows, mutation) })
+        let (at, change) = change_of(rows, mutation, wanted)?;
+        let act = AuditAct { by: wanted.map(|wanted| wanted.by.clone()), change };
+        Some(Self { mutation, at, act, before: row_state_text(rows, mutation) })
     }
 }
 
 impl TenantRows {
     /// Notes an act whose mutation was played, if it changed anything.
-    pub(super) fn note(&mut self, candidate: Option<Candidate<'_>>) {
-        let Some(Candidate { mutation, at, act, before }) = candidate else { return };
-        if standing(Some(self), mutation) != before {
+    pub(super) fn note_act(&mut self, candidate: Option<CandidateAct<'_>>) {
+        let Some(CandidateAct { mutation, at, act, before }) = candidate else { return };
+        if row_state_text(Some(self), mutation) != before {
             let last = self.acts.last().map_or(self.created_at, |(at, _)| *at);
             self.acts.push((at.unwrap_or(last), act));
         }
@@ -53,85 +53,85 @@ impl TenantRows {
 }
 
 /// Says what a mutation would change, and when.
-fn change(
+fn change_of(
     rows: Option<&TenantRows>,
     mutation: &Mutation,
-    wanted: Option<&Wanted>,
-) -> Option<(Option<Timestamp>, Change)> {
+    wanted: Option<&BatchRequester>,
+) -> Option<(Option<Timestamp>, AuditChange)> {
     let now = wanted.map(|wanted| wanted.at);
     let name = String::clone;
     Some(match mutation {
         Mutation::TenantCreate(create) => {
-            (Some(create.at), Change::TenantCreated { handle: create.handle.clone() })
+            (Some(create.at), AuditChange::TenantCreated { handle: create.handle.clone() })
         }
         Mutation::TokenCreate(create) => {
             let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
             let (hash, expires_at) = (Some(create.hash), create.expires_at);
-            (Some(create.at), Change::TokenCreated { token, name, scopes, hash, expires_at })
+            (Some(create.at), AuditChange::TokenCreated { token, name, scopes, hash, expires_at })
         }
-        Mutation::TokenRevoke(revoke) => (Some(revoke.at), Change::TokenRevoked { token: revoke.token }),
+        Mutation::TokenRevoke(revoke) => (Some(revoke.at), AuditChange::TokenRevoked { token: revoke.token }),
         Mutation::AgentCreate(create) => {
             let (agent, handle, revision) = (create.agent, create.handle.clone(), create.revision);
-            (Some(create.at), Change::AgentCreated { agent, handle, revision })
+            (Some(create.at), AuditChange::AgentCreated { agent, handle, revision })
         }
-        Mutation::AgentStateSet(set) => (now, Change::AgentStateSet { agent: set.agent, to: set.to }),
+        Mutation::AgentStateSet(set) => (now, AuditChange::AgentStateSet { agent: set.agent, to: set.to }),
         Mutation::StatePut(put) => {
             now?;
-            (Some(put.at), Change::StatePut { session: put.session, name: name(&put.name) })
+            (Some(put.at), AuditChange::StatePut { session: put.session, name: name(&put.name) })
         }
         Mutation::DeliveryRedrive(redrive) => {
             now?;
-            (Some(redrive.at), Change::DeliveryRedriven { delivery: redrive.delivery })
+            (Some(redrive.at), AuditChange::DeliveryRedriven { delivery: redrive.delivery })
         }
         Mutation::SecretPut(sealed) => {
             let secret = &sealed.secret;
             let (name, version, host) = (name(&secret.name), secret.version, name(&secret.host));
-            (Some(secret.changed_at), Change::SecretSet { name, version, host })
+            (Some(secret.changed_at), AuditChange::SecretSet { name, version, host })
         }
-        Mutation::SecretErase(erase) => (now, Change::SecretErased { name: name(&erase.name) }),
-        Mutation::VaultKeyPut(put) if put.replaces.is_some() => (now, Change::VaultKeyReplaced),
+        Mutation::SecretErase(erase) => (now, AuditChange::SecretErased { name: name(&erase.name) }),
+        Mutation::VaultKeyPut(put) if put.replaces.is_some() => (now, AuditChange::VaultKeyReplaced),
         Mutation::CapabilityPut(put) => {
             let (capability, holder, rights) = (put.id, put.holder, put.rights.clone());
             let change = match put.parent {
-                None => Change::CapabilityGranted { capability, holder, rights },
-                Some(from) => Change::CapabilityDelegated { capability, from, holder, rights },
+                None => AuditChange::CapabilityGranted { capability, holder, rights },
+                Some(from) => AuditChange::CapabilityDelegated { capability, from, holder, rights },
             };
             (Some(put.created_at), change)
         }
         Mutation::CapabilityRevoke(revoke) => {
             let holder = rows?.capabilities.get(&revoke.capability)?.holder;
-            (Some(revoke.at), Change::CapabilityRevoked { capability: revoke.capability, holder })
+            (Some(revoke.at), AuditChange::CapabilityRevoked { capability: revoke.capability, holder })
         }
         Mutation::CapabilityDrop(drop) => {
             let known = rows?.capabilities.get(&drop.capability)?;
             let had_ended = match now {
-                Some(now) => known.state(now) != TokenState::Active,
+                Some(now) => known.state_at(now) != TokenState::Active,
                 None => known.revoked_at.is_some(),
             };
             if had_ended {
                 return None;
             }
-            (now, Change::CapabilityRevoked { capability: known.id, holder: known.holder })
+            (now, AuditChange::CapabilityRevoked { capability: known.id, holder: known.holder })
         }
-        Mutation::BudgetSet(set) => (now, Change::BudgetSet { budget: set.budget.clone() }),
-        Mutation::BudgetRemove(remove) => (now, Change::BudgetRemoved { name: name(&remove.name) }),
+        Mutation::BudgetSet(set) => (now, AuditChange::BudgetSet { budget: set.budget.clone() }),
+        Mutation::BudgetRemove(remove) => (now, AuditChange::BudgetRemoved { name: name(&remove.name) }),
         Mutation::ApprovalAnswer(answer) => {
             let (approval, approved) = (answer.approval, answer.approved);
             let agent = rows?.approvals.get(&approval)?.agent;
-            (Some(answer.answered.at), Change::ApprovalAnswered { approval, agent, approved })
+            (Some(answer.answered.at), AuditChange::ApprovalAnswered { approval, agent, approved })
         }
         Mutation::ApprovalRulePut(put) => {
             let rule = Digest::from_bytes(*blake3::hash(put.rule.as_bytes()).as_bytes());
             let (name, answer, agent) = (name(&put.name), put.answer, put.agent);
             let (session, expires_at) = (put.session, Some(put.expires_at));
-            let change = Change::ApprovalRuleSet { name, answer, agent, session, expires_at, rule };
+            let change = AuditChange::ApprovalRuleSet { name, answer, agent, session, expires_at, rule };
             (Some(put.created_at), change)
         }
         Mutation::ApprovalRuleRemove(remove) => {
-            (now, Change::ApprovalRuleRemoved { name: name(&remove.name) })
+            (now, AuditChange::ApprovalRuleRemoved { name: name(&remove.name) })
         }
         Mutation::SessionOpen(open) if open.believes => {
-            (Some(open.at), Change::SessionTrusted { session: open.session, agent: open.agent })
+            (Some(open.at), AuditChange::SessionTrusted { session: open.session, agent: open.agent })
         }
         Mutation::SessionOpen(_)
         | Mutation::ImportEnd(_)
@@ -151,8 +151,8 @@ fn change(
     })
 }
 
-/// Says how what a mutation is about stands, in words that differ where it does.
-fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
+/// Renders the row that a mutation is about; the text differs where the row does.
+fn row_state_text(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
     let Some(rows) = rows else { return "no tenant".to_owned() };
     match mutation {
         Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.get(&create.token)),
@@ -168,8 +168,8 @@ fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
             let row = rows.deliveries.get(&redrive.delivery);
             format!("{:?}", row.map(|row| row.delivery.redrives))
         }
-        Mutation::SecretPut(sealed) => version(rows, &sealed.secret.name),
-        Mutation::SecretErase(erase) => version(rows, &erase.name),
+        Mutation::SecretPut(sealed) => secret_version_text(rows, &sealed.secret.name),
+        Mutation::SecretErase(erase) => secret_version_text(rows, &erase.name),
         Mutation::VaultKeyPut(_) => format!("{:?}", rows.vault_key),
         Mutation::CapabilityPut(put) => format!("{:?}", rows.capabilities.get(&put.id)),
         Mutation::CapabilityRevoke(revoke) => format!("{:?}", rows.capabilities.get(&revoke.capability)),
@@ -186,6 +186,6 @@ fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
     }
 }
 
-fn version(rows: &TenantRows, name: &str) -> String {
+fn secret_version_text(rows: &TenantRows, name: &str) -> String {
     format!("{:?}", rows.secrets.get(name).map(|known| known.secret.version))
 }

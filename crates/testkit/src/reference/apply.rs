@@ -1,52 +1,55 @@
 //! How a batch is applied: its mutations in their order, its claim, and then what leaves.
 //!
-//! Every mutation first looks whether it stands already, by its own rows; only then are its preconditions
-//! checked. That order is what makes the second submission of a batch equal to the first. What concerns every tenant, a
-//! handle or a token that is taken, is looked at here; a tenant's own rows know nothing of others.
+//! Every mutation first checks by its own rows whether it is already applied; only then are its preconditions checked.
+//! That order is what makes the second submission of a batch equal to the first. What concerns every tenant, a handle
+//! or a token that is taken, is looked at here; a tenant's own rows know nothing of others.
 
 use dromia_contracts::TenantId;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TenantCreate, TokenCreate};
-use dromia_contracts::token::Token;
+use dromia_contracts::store::{
+    CommitReceipt, CommitRefusal, Mutation, TenantCreate, TextPin, TokenCreate, TurnClaim, WriteBatch,
+};
+use dromia_contracts::token::TokenRecord;
 
-use super::State;
-use super::acts::Candidate;
-use super::limits::measure;
+use super::ReferenceState;
+use super::acts::CandidateAct;
+use super::limits::measure_batch;
 use super::rows::{TenantRows, TokenRow};
 
-impl State {
-    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Receipt, Refusal> {
-        let rows = measure(batch)?;
-        let mut receipt = Receipt { positions: Vec::new(), claimed: true, waiting: false };
+impl ReferenceState {
+    pub(super) fn apply_batch(&mut self, batch: &WriteBatch) -> Result<CommitReceipt, CommitRefusal> {
+        let rows = measure_batch(batch)?;
+        let mut receipt = CommitReceipt { positions: Vec::new(), claimed: true, waiting: false };
         let mut copy = self.tenants.get(&batch.tenant).cloned();
         let wanted = batch.wanted.as_ref();
         for mutation in &batch.mutations {
-            let act = Candidate::of(copy.as_ref(), mutation, wanted);
+            let act = CandidateAct::from_mutation(copy.as_ref(), mutation, wanted);
             if let Mutation::TenantCreate(create) = mutation {
                 self.tenant_create(batch.tenant, &mut copy, create)?;
             }
-            let tenant = copy.as_mut().ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
+            let tenant = copy.as_mut().ok_or_else(|| CommitRefusal::NotFound(batch.tenant.to_string()))?;
             if let Mutation::TokenCreate(create) = mutation {
                 self.token_create(batch.tenant, tenant, create)?;
             }
-            if let Some(position) = tenant.mutate(mutation, batch)? {
+            if let Some(position) = tenant.apply_mutation(mutation, batch)? {
                 receipt.positions.push(position);
             }
             if let Mutation::RunAppend(append) = mutation {
                 receipt.waiting |= tenant.frees_a_waiting_session(append);
             }
-            tenant.note(act);
+            tenant.note_act(act);
         }
-        let mut tenant = copy.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
+        let mut tenant = copy.ok_or_else(|| CommitRefusal::NotFound(batch.tenant.to_string()))?;
         if let Some(claim) = &batch.claim {
-            receipt.claimed = tenant.claim(claim, batch.payer.as_ref())?;
+            receipt.claimed = tenant.try_claim(claim, batch.payer.as_ref())?;
             tenant.name_pins(batch, claim, receipt.claimed);
         }
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
-        let redrives: Vec<_> = redrives.map(|one| Candidate::of(Some(&tenant), one, wanted)).collect();
-        tenant.deliver(batch)?;
+        let redrives: Vec<_> =
+            redrives.map(|one| CandidateAct::from_mutation(Some(&tenant), one, wanted)).collect();
+        tenant.apply_deliveries(batch)?;
         for act in redrives {
-            tenant.note(act);
+            tenant.note_act(act);
         }
         self.tenants.insert(batch.tenant, tenant);
         self.stats.commits += 1;
@@ -60,14 +63,14 @@ impl State {
         id: TenantId,
         copy: &mut Option<TenantRows>,
         create: &TenantCreate,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CommitRefusal> {
         if let Some(known) = copy {
             let same = (&known.handle, known.created_at, known.body_key)
                 == (&create.handle, create.at, create.body_key);
-            return if same { Ok(()) } else { Err(Refusal::Malformed(format!("{id} exists already"))) };
+            return if same { Ok(()) } else { Err(CommitRefusal::Malformed(format!("{id} exists already"))) };
         }
         if self.tenants.values().any(|tenant| tenant.handle == create.handle) {
-            return Err(Refusal::HandleTaken(create.handle.clone()));
+            return Err(CommitRefusal::HandleTaken(create.handle.clone()));
         }
         *copy = Some(TenantRows::new(create.handle.clone(), create.at, create.body_key));
         Ok(())
@@ -78,13 +81,13 @@ impl State {
         id: TenantId,
         tenant: &mut TenantRows,
         create: &TokenCreate,
-    ) -> Result<(), Refusal> {
-        let exists = || Err(Refusal::Malformed("the token exists already".to_owned()));
+    ) -> Result<(), CommitRefusal> {
+        let exists = || Err(CommitRefusal::Malformed("the token exists already".to_owned()));
         let has = |rows: &TenantRows| rows.tokens.values().any(|row| row.hash == create.hash);
         if self.tenants.iter().any(|(other, rows)| *other != id && has(rows)) {
             return exists();
         }
-        let token = Token {
+        let token = TokenRecord {
             id: create.token,
             name: create.name.clone(),
             scopes: create.scopes,
@@ -96,7 +99,7 @@ impl State {
             Some(known) => {
                 // It may have been revoked since; everything else never changes.
                 let same = known.hash == create.hash
-                    && known.token == Token { revoked_at: known.token.revoked_at, ..token };
+                    && known.token == TokenRecord { revoked_at: known.token.revoked_at, ..token };
                 if same { Ok(()) } else { exists() }
             }
             None if has(tenant) => exists(),
@@ -110,7 +113,7 @@ impl State {
 
 impl TenantRows {
     /// Notes what the agent of a claim names: the prompt of a run that began, and what the batch keeps.
-    fn name_pins(&mut self, batch: &Batch, claim: &Claim, claimed: bool) {
+    fn name_pins(&mut self, batch: &WriteBatch, claim: &TurnClaim, claimed: bool) {
         if let (true, Some(Entry::RunStarted(started))) =
             (claimed, claim.entries.first().map(|new| &new.entry))
         {
@@ -124,7 +127,11 @@ impl TenantRows {
     }
 
     /// Applies one mutation; gives a position for an item.
-    fn mutate(&mut self, mutation: &Mutation, batch: &Batch) -> Result<Option<u64>, Refusal> {
+    fn apply_mutation(
+        &mut self,
+        mutation: &Mutation,
+        batch: &WriteBatch,
+    ) -> Result<Option<u64>, CommitRefusal> {
         match mutation {
             Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
@@ -142,7 +149,7 @@ impl TenantRows {
             Mutation::SessionOpen(open) => self.session_open(open)?,
             Mutation::ImportEnd(session) => self.import_end(*session)?,
             Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
-            Mutation::PinPut(Pin { digest, bytes }) => {
+            Mutation::PinPut(TextPin { digest, bytes }) => {
                 self.pins.entry(*digest).or_insert_with(|| bytes.clone());
             }
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,

@@ -2,28 +2,33 @@
 
 use dromia_contracts::RunId;
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, sweep_looks, touched,
+    ApprovalRequest, ApprovalRuleRecord, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX,
+    approval_transition, sweep_looks,
 };
-use dromia_contracts::store::{ApprovalAnswer, Batch, NewEntry, Refusal};
+use dromia_contracts::store::{ApprovalAnswer, CommitRefusal, NewEntry, WriteBatch};
 use jiff::Timestamp;
 
 use super::rows::TenantRows;
 
 impl TenantRows {
-    pub(super) fn approval_ask(&mut self, ask: &Approval, batch: &Batch) -> Result<(), Refusal> {
-        let run = self.runs.get(&ask.run).ok_or_else(|| Refusal::NotFound(ask.run.to_string()))?;
+    pub(super) fn approval_ask(
+        &mut self,
+        ask: &ApprovalRequest,
+        batch: &WriteBatch,
+    ) -> Result<(), CommitRefusal> {
+        let run = self.runs.get(&ask.run).ok_or_else(|| CommitRefusal::NotFound(ask.run.to_string()))?;
         if (run.agent, run.session) != (ask.agent, ask.session) {
-            return Err(Refusal::NotFound(format!("{} of {}", ask.run, ask.session)));
+            return Err(CommitRefusal::NotFound(format!("{} of {}", ask.run, ask.session)));
         }
         match self.approvals.get(&ask.id) {
             None => {
                 let back = batch.takes_back();
                 let stays_open =
-                    |known: &&Approval| known.is_open_at(ask.asked_at) && !back.contains(&known.id);
+                    |known: &&ApprovalRequest| known.is_open_at(ask.asked_at) && !back.contains(&known.id);
                 if ask.is_open_at(ask.asked_at)
                     && self.approvals.values().filter(stays_open).count() >= OPEN_MAX
                 {
-                    return Err(Refusal::ApprovalsFull { most: OPEN_MAX });
+                    return Err(CommitRefusal::ApprovalsFull { most: OPEN_MAX });
                 }
                 self.approvals.insert(ask.id, ask.clone());
                 self.sweep_approvals(ask.asked_at);
@@ -35,7 +40,7 @@ impl TenantRows {
             {
                 Ok(())
             }
-            Some(_) => Err(Refusal::Malformed(format!("{} exists already", ask.id))),
+            Some(_) => Err(CommitRefusal::Malformed(format!("{} exists already", ask.id))),
         }
     }
 
@@ -44,7 +49,8 @@ impl TenantRows {
         let closed = || self.approvals.values().filter(move |known| !known.is_open_at(at));
         let beyond = closed().count().saturating_sub(KEPT_MAX);
         let has_ended = |run: RunId| self.runs.get(&run).is_none_or(|run| run.head.status.is_terminal());
-        let is_over = |known: &&Approval| known.is_over_at(at) && known.runs().all(has_ended);
+        let is_over =
+            |known: &&ApprovalRequest| known.is_over_at(at) && known.concerned_runs().all(has_ended);
         let looked_at =
             sweep_looks(beyond).into_iter().flat_map(|passed| closed().skip(passed).take(SWEEP_LOOKS_MAX));
         let gone: Vec<_> =
@@ -54,37 +60,37 @@ impl TenantRows {
         }
     }
 
-    pub(super) fn approval_answer(&mut self, answer: &ApprovalAnswer) -> Result<(), Refusal> {
-        let missing = || Refusal::NotFound(answer.approval.to_string());
+    pub(super) fn approval_answer(&mut self, answer: &ApprovalAnswer) -> Result<(), CommitRefusal> {
+        let missing = || CommitRefusal::NotFound(answer.approval.to_string());
         let known = self.approvals.get_mut(&answer.approval).ok_or_else(missing)?;
         known
-            .answer(answer.from, answer.approved, &answer.answered)
-            .map_err(|found| Refusal::ApprovalMoved { found })
+            .record_answer(answer.from, answer.approved, &answer.answered)
+            .map_err(|found| CommitRefusal::ApprovalMoved { found })
     }
 
     /// Moves the approvals that entries name.
-    pub(super) fn touch(&mut self, run: RunId, entries: &[NewEntry]) -> Result<(), Refusal> {
-        for (id, touch) in entries.iter().filter_map(|new| touched(&new.entry)) {
-            let known = self.approvals.get_mut(&id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
-            known.touch(run, touch).map_err(|found| Refusal::ApprovalMoved { found })?;
+    pub(super) fn touch_approvals(&mut self, run: RunId, entries: &[NewEntry]) -> Result<(), CommitRefusal> {
+        for (id, touch) in entries.iter().filter_map(|new| approval_transition(&new.entry)) {
+            let known = self.approvals.get_mut(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
+            known.apply_transition(run, touch).map_err(|found| CommitRefusal::ApprovalMoved { found })?;
         }
         Ok(())
     }
 
-    pub(super) fn approval_rule_put(&mut self, rule: &ApprovalRule) -> Result<(), Refusal> {
-        if let Some(problem) = rule.problem() {
-            return Err(Refusal::Malformed(problem));
+    pub(super) fn approval_rule_put(&mut self, rule: &ApprovalRuleRecord) -> Result<(), CommitRefusal> {
+        if let Some(problem) = rule.validation_problem() {
+            return Err(CommitRefusal::Malformed(problem));
         }
         if let Some(agent) = rule.agent.filter(|agent| !self.agents.contains_key(agent)) {
-            return Err(Refusal::NotFound(agent.to_string()));
+            return Err(CommitRefusal::NotFound(agent.to_string()));
         }
         if let Some(session) = rule.session.filter(|session| !self.sessions.contains_key(session)) {
-            return Err(Refusal::NotFound(session.to_string()));
+            return Err(CommitRefusal::NotFound(session.to_string()));
         }
         let mut rules = self.approval_rules.clone();
         rules.retain(|name, known| *name != rule.name && known.expires_at > rule.created_at);
         if rules.len() >= RULES_MAX {
-            return Err(Refusal::Malformed(format!("a tenant has at most {RULES_MAX} rules")));
+            return Err(CommitRefusal::Malformed(format!("a tenant has at most {RULES_MAX} rules")));
         }
         rules.insert(rule.name.clone(), rule.clone());
         self.approval_rules = rules;

@@ -1,22 +1,25 @@
 //! Budgets of the reference store.
 
-use dromia_contracts::budget::{BUDGETS_MAX, Budget, BudgetUse, Charged, Exhausted, Payer, Spender, charge};
-use dromia_contracts::store::{NewEntry, Refusal};
+use dromia_contracts::budget::{
+    BUDGETS_MAX, BudgetCharges, BudgetCount, BudgetDefinition, BudgetExhaustion, BudgetPayer, BudgetSpender,
+    BudgetUse, charge_entries,
+};
+use dromia_contracts::store::{CommitRefusal, NewEntry};
 use dromia_contracts::{AgentId, RunId, SessionId};
 use jiff::Timestamp;
 
 use super::rows::TenantRows;
 
 impl TenantRows {
-    pub(super) fn budget_set(&mut self, budget: &Budget) -> Result<(), Refusal> {
-        if let Some(problem) = budget.problem() {
-            return Err(Refusal::Malformed(problem.to_owned()));
+    pub(super) fn budget_set(&mut self, budget: &BudgetDefinition) -> Result<(), CommitRefusal> {
+        if let Some(problem) = budget.validation_problem() {
+            return Err(CommitRefusal::Malformed(problem.to_owned()));
         }
         match self.budgets.get(&budget.name) {
             Some(known) if known.counts_as(budget) => {}
-            Some(_) => self.forget(&budget.name),
+            Some(_) => self.forget_budget(&budget.name),
             None if self.budgets.len() >= BUDGETS_MAX => {
-                return Err(Refusal::Malformed(format!("a tenant has at most {BUDGETS_MAX} budgets")));
+                return Err(CommitRefusal::Malformed(format!("a tenant has at most {BUDGETS_MAX} budgets")));
             }
             None => {}
         }
@@ -26,31 +29,35 @@ impl TenantRows {
 
     pub(super) fn budget_remove(&mut self, name: &str) {
         self.budgets.remove(name);
-        self.forget(name);
+        self.forget_budget(name);
     }
 
-    fn forget(&mut self, name: &str) {
+    fn forget_budget(&mut self, name: &str) {
         self.used.retain(|counter, _| counter.budget != name);
         for reserved in self.reserved.values_mut() {
             reserved.retain(|reserved| reserved.counter.budget != name);
         }
     }
 
-    pub(super) fn charge(
+    pub(super) fn charge_budgets(
         &mut self,
-        payer: Option<&Payer>,
+        payer: Option<&BudgetPayer>,
         (agent, session, run): (AgentId, SessionId, RunId),
         entries: &[NewEntry],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CommitRefusal> {
         let Some(payer) = payer else { return Ok(()) };
-        let spender = Spender { payer, agent, session, run };
+        let spender = BudgetSpender { payer, agent, session, run };
         let budgets: Vec<_> = self.budgets.values().cloned().collect();
         let open = self.reserved.get(&run).cloned().unwrap_or_default();
         let used = &self.used;
-        let charged = charge::<Exhausted>(&budgets, &spender, open, entries, &mut |counter| {
-            Ok(used.get(counter).copied().unwrap_or(0))
-        });
-        let Charged { used, open, ended } = charged.map_err(Refusal::BudgetExhausted)?;
+        let charged =
+            charge_entries::<BudgetExhaustion>(&budgets, &spender, open, entries, &mut |budget, subject| {
+                let mine =
+                    used.iter().filter(|(known, _)| (known.budget == budget) && (known.subject == subject));
+                let latest = mine.max_by_key(|(known, _)| known.begins);
+                Ok(latest.map(|(known, used)| BudgetCount { begins: known.begins, used: *used }))
+            });
+        let BudgetCharges { used, open, ended } = charged.map_err(CommitRefusal::BudgetExhausted)?;
         for (counter, used) in used {
             self.used.retain(|known, _| {
                 (&known.budget, &known.subject) != (&counter.budget, &counter.subject)
@@ -68,16 +75,16 @@ impl TenantRows {
         Ok(())
     }
 
-    /// Forgets what was counted for somebody who is gone.
+    /// Forgets the counters of a subject that has ended or is erased.
     pub(super) fn forget_subject(&mut self, subject: &str) {
         self.used.retain(|counter, _| counter.subject != subject);
     }
 
     pub(super) fn budget_uses(&self, at: Timestamp) -> Vec<BudgetUse> {
         let uses = self.budgets.values().map(|budget| {
-            let begins = budget.period.begins(at);
+            let begins = budget.period.period_start(at);
             let mine =
-                self.used.iter().filter(|(known, _)| known.budget == budget.name && known.begins == begins);
+                self.used.iter().filter(|(known, _)| known.budget == budget.name && known.begins >= begins);
             // The first of those that used most: counters are in the order of their subjects.
             let most = mine.rev().max_by_key(|(_, used)| **used);
             let (subject, used) =

@@ -8,7 +8,7 @@ use dromia_contracts::Digest;
 use dromia_contracts::store::StoredEntry;
 
 /// Computes the digest of an entry that follows one with the digest `before`.
-pub(crate) fn chain(before: Digest, entry: &StoredEntry, body_key: &[u8; 32]) -> Digest {
+pub(crate) fn chain_digest(before: Digest, entry: &StoredEntry, body_key: &[u8; 32]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(before.as_bytes());
     hasher.update(&entry.seq.to_be_bytes());

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::delivery::{
-    DETAIL_BYTES_MAX, Delivery, DeliveryAttempt, DeliveryState, SUBSCRIBER_BYTES_MAX, SUBSCRIBERS_MAX,
-    Subscriber, TARGET_BYTES_MAX,
+    DETAIL_BYTES_MAX, DeliveryAttempt, DeliveryState, DeliverySummary, FeedSubscriber, SUBSCRIBER_BYTES_MAX,
+    SUBSCRIBERS_MAX, TARGET_BYTES_MAX,
 };
 use dromia_contracts::store::{
-    Batch, CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart,
-    FeedNumber, Mutation, Refusal,
+    CommitRefusal, CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart,
+    FeedNumber, Mutation, WriteBatch,
 };
 use dromia_contracts::{DeliveryId, Digest};
 
@@ -18,22 +18,22 @@ use super::rows::TenantRows;
 /// A delivery with its message and its attempts, each with who began it.
 #[derive(Debug, Clone)]
 pub(super) struct DeliveryRow {
-    pub(super) delivery: Delivery,
+    pub(super) delivery: DeliverySummary,
     pub(super) body: Bytes,
     pub(super) attempts: BTreeMap<u32, (Digest, DeliveryAttempt)>,
 }
 
-fn malformed(what: &str) -> Result<(), Refusal> {
-    Err(Refusal::Malformed(what.to_owned()))
+fn refuse_malformed(what: &str) -> Result<(), CommitRefusal> {
+    Err(CommitRefusal::Malformed(what.to_owned()))
 }
 
-fn moved(found: &Delivery) -> Result<(), Refusal> {
-    let Delivery { state, attempts, redrives, .. } = *found;
-    Err(Refusal::DeliveryMoved { found: state, attempts, redrives })
+fn refuse_moved(found: &DeliverySummary) -> Result<(), CommitRefusal> {
+    let DeliverySummary { state, attempts, redrives, .. } = *found;
+    Err(CommitRefusal::DeliveryMoved { found: state, attempts, redrives })
 }
 
 impl TenantRows {
-    pub(super) fn deliver(&mut self, batch: &Batch) -> Result<(), Refusal> {
+    pub(super) fn apply_deliveries(&mut self, batch: &WriteBatch) -> Result<(), CommitRefusal> {
         for mutation in &batch.mutations {
             match mutation {
                 Mutation::DeliveryPrepare(prepare) => self.delivery_prepare(batch, prepare)?,
@@ -49,34 +49,38 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut DeliveryRow, Refusal> {
-        self.deliveries.get_mut(&id).ok_or_else(|| Refusal::NotFound(id.to_string()))
+    fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut DeliveryRow, CommitRefusal> {
+        self.deliveries.get_mut(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))
     }
 
-    fn delivery_prepare(&mut self, batch: &Batch, prepare: &DeliveryPrepare) -> Result<(), Refusal> {
+    fn delivery_prepare(
+        &mut self,
+        batch: &WriteBatch,
+        prepare: &DeliveryPrepare,
+    ) -> Result<(), CommitRefusal> {
         let DeliveryPrepare { delivery: id, target, agent, session, run, seq, at, body } = prepare;
         if target.is_empty() || target.len() > TARGET_BYTES_MAX {
-            return malformed("a target has 1 to 128 bytes");
+            return refuse_malformed("a target has 1 to 128 bytes");
         }
         if let Some(DeliveryRow { delivery, body: known, .. }) = self.deliveries.get(id) {
             let same = (&delivery.target, delivery.agent, delivery.session, delivery.run)
                 == (target, *agent, *session, *run)
                 && (delivery.seq, delivery.prepared_at, known) == (*seq, *at, body);
-            return if same { Ok(()) } else { malformed("the delivery exists already") };
+            return if same { Ok(()) } else { refuse_malformed("the delivery exists already") };
         }
-        if !batch.writes(*run, *seq) {
-            return malformed("a message is prepared with the entry that made it");
+        if !batch.writes_entry(*run, *seq) {
+            return refuse_malformed("a message is prepared with the entry that made it");
         }
         let Some(row) = self.runs.get(run) else {
             let claimed = batch.claim.as_ref().is_some_and(|claim| claim.run == *run);
-            return if claimed { Ok(()) } else { Err(Refusal::NotFound(run.to_string())) };
+            return if claimed { Ok(()) } else { Err(CommitRefusal::NotFound(run.to_string())) };
         };
         if (row.agent, row.session) != (*agent, *session) {
-            return malformed("a message names the agent and the session of its run");
+            return refuse_malformed("a message names the agent and the session of its run");
         }
         let before = self.deliveries.values().filter(|row| row.delivery.target == *target);
         let position = before.map(|row| row.delivery.position).max().unwrap_or(0) + 1;
-        let delivery = Delivery {
+        let delivery = DeliverySummary {
             id: *id,
             target: target.clone(),
             position,
@@ -101,7 +105,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_start(&mut self, start: &DeliveryStart) -> Result<(), Refusal> {
+    fn delivery_start(&mut self, start: &DeliveryStart) -> Result<(), CommitRefusal> {
         let DeliveryStart { delivery: id, attempt, holder, at } = start;
         let row = self.delivery_mut(*id)?;
         if row.attempts.get(attempt).is_some_and(|(by, known)| (by, known.began_at) == (holder, *at)) {
@@ -109,13 +113,13 @@ impl TenantRows {
         }
         let found = row.delivery.clone();
         if !found.state.may_begin() || found.attempts.checked_add(1) != Some(*attempt) {
-            return moved(&found);
+            return refuse_moved(&found);
         }
         let before = self.deliveries.values().map(|row| &row.delivery).filter(|other| {
             other.target == found.target && other.position < found.position && other.state.is_open()
         });
         if let Some(first) = before.min_by_key(|other| other.position) {
-            return Err(Refusal::DeliveryBlocked { by: first.id });
+            return Err(CommitRefusal::DeliveryBlocked { by: first.id });
         }
         let row = self.delivery_mut(*id)?;
         row.delivery.state = DeliveryState::Sending;
@@ -127,24 +131,24 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_settle(&mut self, settle: &DeliverySettle) -> Result<(), Refusal> {
+    fn delivery_settle(&mut self, settle: &DeliverySettle) -> Result<(), CommitRefusal> {
         let DeliverySettle { delivery: id, attempt, end, state, reason, due_at } = settle;
         if matches!(state, DeliveryState::Prepared | DeliveryState::Sending) {
-            return malformed("an attempt ends delivered, failed, dead or unknown");
+            return refuse_malformed("an attempt ends delivered, failed, dead or unknown");
         }
         if reason.is_some() != (*state == DeliveryState::Dead) {
-            return malformed("a dead message has a reason, and no other has one");
+            return refuse_malformed("a dead message has a reason, and no other has one");
         }
         if end.detail.len() > DETAIL_BYTES_MAX {
-            return malformed("a detail has at most 512 bytes");
+            return refuse_malformed("a detail has at most 512 bytes");
         }
         let DeliveryRow { delivery, attempts, .. } = self.delivery_mut(*id)?;
-        let Some((_, known)) = attempts.get_mut(attempt) else { return moved(delivery) };
+        let Some((_, known)) = attempts.get_mut(attempt) else { return refuse_moved(delivery) };
         if known.ended.as_ref() == Some(end) {
             return Ok(());
         }
         if delivery.state != DeliveryState::Sending || delivery.attempts != *attempt {
-            return moved(delivery);
+            return refuse_moved(delivery);
         }
         known.ended = Some(end.clone());
         delivery.state = *state;
@@ -154,7 +158,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_drop(&mut self, drop: &DeliveryDrop) -> Result<(), Refusal> {
+    fn delivery_drop(&mut self, drop: &DeliveryDrop) -> Result<(), CommitRefusal> {
         let found = &mut self.delivery_mut(drop.delivery)?.delivery;
         let same = (found.attempts, found.redrives) == (drop.attempts, drop.redrives);
         let stands = found.state == DeliveryState::Dead
@@ -163,7 +167,7 @@ impl TenantRows {
             return Ok(());
         }
         if !same || !found.state.may_begin() {
-            return moved(found);
+            return refuse_moved(found);
         }
         found.state = DeliveryState::Dead;
         found.reason = Some(drop.reason);
@@ -171,14 +175,14 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_redrive(&mut self, redrive: &DeliveryRedrive) -> Result<(), Refusal> {
+    fn delivery_redrive(&mut self, redrive: &DeliveryRedrive) -> Result<(), CommitRefusal> {
         let found = &mut self.delivery_mut(redrive.delivery)?.delivery;
         let next = redrive.redrives.saturating_add(1);
         if (found.redrives, found.since) == (next, redrive.at) {
             return Ok(());
         }
         if found.redrives != redrive.redrives || !found.state.may_be_redriven() {
-            return moved(found);
+            return refuse_moved(found);
         }
         found.state = DeliveryState::Prepared;
         found.reason = None;
@@ -190,10 +194,10 @@ impl TenantRows {
         Ok(())
     }
 
-    fn feed_number(&mut self, number: &FeedNumber) -> Result<(), Refusal> {
+    fn feed_number(&mut self, number: &FeedNumber) -> Result<(), CommitRefusal> {
         let FeedNumber { after, deliveries } = number;
         if deliveries.is_empty() {
-            return malformed("somebody is numbered");
+            return refuse_malformed("somebody is numbered");
         }
         let mut numbers = Vec::new();
         for id in deliveries {
@@ -203,13 +207,13 @@ impl TenantRows {
             return Ok(());
         }
         if self.feed_last != *after {
-            return Err(Refusal::FeedMoved { found: self.feed_last });
+            return Err(CommitRefusal::FeedMoved { found: self.feed_last });
         }
         for id in deliveries {
             let next = self.feed_last + 1;
             let found = &mut self.delivery_mut(*id)?.delivery;
             if found.feed.is_some() {
-                return malformed("the delivery has a number");
+                return refuse_malformed("the delivery has a number");
             }
             found.feed = Some(next);
             self.feed_last = next;
@@ -217,13 +221,13 @@ impl TenantRows {
         Ok(())
     }
 
-    fn cursor_move(&mut self, to: &CursorMove) -> Result<(), Refusal> {
+    fn cursor_move(&mut self, to: &CursorMove) -> Result<(), CommitRefusal> {
         let CursorMove { subscriber, to: cursor, at } = to;
         if subscriber.is_empty() || subscriber.len() > SUBSCRIBER_BYTES_MAX {
-            return malformed("a subscriber's name has 1 to 128 bytes");
+            return refuse_malformed("a subscriber's name has 1 to 128 bytes");
         }
         if *cursor > self.feed_last {
-            return Err(Refusal::FeedMoved { found: self.feed_last });
+            return Err(CommitRefusal::FeedMoved { found: self.feed_last });
         }
         if let Some(known) = self.subscribers.get_mut(subscriber) {
             if known.cursor < *cursor {
@@ -232,9 +236,9 @@ impl TenantRows {
             return Ok(());
         }
         if self.subscribers.len() >= SUBSCRIBERS_MAX {
-            return malformed("a feed has at most 256 subscribers");
+            return refuse_malformed("a feed has at most 256 subscribers");
         }
-        let row = Subscriber { name: subscriber.clone(), cursor: *cursor, at: *at };
+        let row = FeedSubscriber { name: subscriber.clone(), cursor: *cursor, at: *at };
         self.subscribers.insert(subscriber.clone(), row);
         Ok(())
     }

@@ -3,15 +3,15 @@
 //! A pin goes with the last agent whose runs name it; one that no run ever named stays.
 
 use dromia_contracts::AgentId;
-use dromia_contracts::agent::Erased;
+use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::session::InboxOwner;
 
 use super::rows::TenantRows;
 
 impl TenantRows {
     /// Erases everything of an agent.
-    pub(super) fn erase(&mut self, agent: AgentId) -> Erased {
-        let mut erased = Erased::default();
+    pub(super) fn erase_agent(&mut self, agent: AgentId) -> ErasureCounts {
+        let mut erased = ErasureCounts::default();
         let sessions: Vec<_> =
             self.sessions.values().filter(|row| row.agent == agent).map(|row| row.id).collect();
         let runs: Vec<_> = self.runs.values().filter(|row| row.agent == agent).map(|row| row.id).collect();

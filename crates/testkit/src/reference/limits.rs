@@ -5,12 +5,12 @@ use dromia_contracts::CapabilityId;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::FILE_PATH_BYTES_MAX;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal, SecretErase};
+use dromia_contracts::store::{CommitRefusal, Mutation, NewEntry, SecretErase, WriteBatch};
 use dromia_contracts::vault::SealedSecret;
 
 /// Counts the rows of a batch and refuses one that is too large or contradicts itself.
-pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
-    let malformed = |what: &str| Err(Refusal::Malformed(what.to_owned()));
+pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> {
+    let malformed = |what: &str| Err(CommitRefusal::Malformed(what.to_owned()));
     let entries = |entries: &[NewEntry]| {
         let bytes = |new: &NewEntry| new.entry.encode().len() + new.body.as_ref().map_or(0, Bytes::len);
         (entries.len(), entries.iter().map(bytes).sum::<usize>())
@@ -46,16 +46,16 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
             Mutation::DeliveryPrepare(prepare) => (1, prepare.body.len()),
             Mutation::FeedNumber(number) => (1 + number.deliveries.len(), 0),
-            Mutation::SecretPut(SealedSecret { secret, .. }) if changes(batch, &secret.name) > 1 => {
+            Mutation::SecretPut(SealedSecret { secret, .. }) if secret_changes(batch, &secret.name) > 1 => {
                 return malformed("a batch changes a secret once");
             }
             Mutation::SecretPut(sealed) => (1, sealed.key.len() + sealed.value.len()),
-            Mutation::SecretErase(SecretErase { name, .. }) if changes(batch, name) > 1 => {
+            Mutation::SecretErase(SecretErase { name, .. }) if secret_changes(batch, name) > 1 => {
                 return malformed("a batch changes a secret once");
             }
             Mutation::VaultKeyPut(put) => (1, put.key.len()),
             Mutation::CapabilityPut(_) | Mutation::CapabilityRevoke(_) | Mutation::CapabilityDrop(_)
-                if capability(mutation).is_some_and(|id| capability_changes(batch, id) > 1) =>
+                if changed_capability(mutation).is_some_and(|id| capability_changes(batch, id) > 1) =>
             {
                 return malformed("a batch changes a capability once");
             }
@@ -110,14 +110,14 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
         rows += 1 + more_rows;
         bytes += more_bytes;
     }
-    if rows > Batch::ROWS_MAX || bytes > Batch::BYTES_MAX {
+    if rows > WriteBatch::ROWS_MAX || bytes > WriteBatch::BYTES_MAX {
         return malformed("a batch has at most 256 rows and 1 MiB");
     }
     Ok(rows)
 }
 
 /// Counts how often a batch changes a secret.
-fn changes(batch: &Batch, name: &str) -> usize {
+fn secret_changes(batch: &WriteBatch, name: &str) -> usize {
     let changed = |mutation: &&Mutation| match mutation {
         Mutation::SecretPut(sealed) => sealed.secret.name == name,
         Mutation::SecretErase(erase) => erase.name == name,
@@ -127,7 +127,7 @@ fn changes(batch: &Batch, name: &str) -> usize {
 }
 
 /// The capability that a mutation changes, if it changes one.
-fn capability(mutation: &Mutation) -> Option<CapabilityId> {
+fn changed_capability(mutation: &Mutation) -> Option<CapabilityId> {
     match mutation {
         Mutation::CapabilityPut(put) => Some(put.id),
         Mutation::CapabilityRevoke(revoke) => Some(revoke.capability),
@@ -137,8 +137,8 @@ fn capability(mutation: &Mutation) -> Option<CapabilityId> {
 }
 
 /// Counts how often a batch changes a capability.
-fn capability_changes(batch: &Batch, id: CapabilityId) -> usize {
-    batch.mutations.iter().filter(|mutation| capability(mutation) == Some(id)).count()
+fn capability_changes(batch: &WriteBatch, id: CapabilityId) -> usize {
+    batch.mutations.iter().filter(|mutation| changed_capability(mutation) == Some(id)).count()
 }
 
 fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {

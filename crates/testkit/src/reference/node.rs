@@ -4,35 +4,39 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::agent::{AgentState, Handle, Tenant};
-use dromia_contracts::delivery::{Delivery, OpenDelivery};
-use dromia_contracts::store::{CoolingApproval, OpenRun, Page, PendingSession, TokenOwner};
+use dromia_contracts::agent::{AgentState, HandleSlug, TenantRecord};
+use dromia_contracts::delivery::{DeliverySummary, OpenDelivery};
+use dromia_contracts::store::{CoolingApproval, OpenRun, PageRequest, PendingSession, TokenOwner};
 use dromia_contracts::{AgentId, ApprovalId, DeliveryId, Digest, RunId, SessionId, TenantId};
 use jiff::Timestamp;
 
-use super::State;
-use super::seen::page;
+use super::ReferenceState;
+use super::seen::page_rows;
 
-impl State {
+impl ReferenceState {
     /// Lists tenants by id.
-    pub(super) fn tenants(&self, asked: Page<TenantId>) -> Vec<Tenant> {
+    pub(super) fn list_tenants(&self, asked: PageRequest<TenantId>) -> Vec<TenantRecord> {
         let rows = self.tenants.iter().map(|(id, rows)| {
-            (*id, Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
+            (*id, TenantRecord { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
         });
-        page(rows, asked, false)
+        page_rows(rows, asked, false)
     }
 
     /// Finds a tenant by its handle.
-    pub(super) fn tenant_by_handle(&self, handle: &Handle) -> Option<Tenant> {
+    pub(super) fn tenant_by_handle(&self, handle: &HandleSlug) -> Option<TenantRecord> {
         let found = self.tenants.iter().find(|(_, rows)| rows.handle == *handle);
-        found.map(|(id, rows)| Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
+        found.map(|(id, rows)| TenantRecord {
+            id: *id,
+            handle: rows.handle.clone(),
+            created_at: rows.created_at,
+        })
     }
 
     /// Finds whose credential a token is.
-    pub(super) fn token(&self, hash: Digest) -> Option<TokenOwner> {
+    pub(super) fn find_token_owner(&self, hash: Digest) -> Option<TokenOwner> {
         self.tenants.iter().find_map(|(id, rows)| {
             let row = rows.tokens.values().find(|row| row.hash == hash)?;
-            let tenant = Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at };
+            let tenant = TenantRecord { id: *id, handle: rows.handle.clone(), created_at: rows.created_at };
             Some(TokenOwner { tenant, token: row.token.clone() })
         })
     }
@@ -58,12 +62,12 @@ impl State {
         });
         let mut rows: Vec<(usize, CoolingApproval)> = rows.collect();
         rows.sort_by_key(|(turn, row)| (*turn, row.until, row.tenant, row.approval));
-        let most = limit.min(Page::<ApprovalId>::LIMIT_MAX);
+        let most = limit.min(PageRequest::<ApprovalId>::LIMIT_MAX);
         rows.into_iter().skip(skip).take(most).map(|(_, row)| row).collect()
     }
 
     /// Lists runs that have not ended.
-    pub(super) fn open_runs(&self, asked: Page<(TenantId, RunId)>) -> Vec<OpenRun> {
+    pub(super) fn open_runs(&self, asked: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
             let open = rows
                 .runs
@@ -71,11 +75,11 @@ impl State {
                 .filter(|run| !run.head.status.is_terminal() && !rows.imports.contains(&run.session));
             open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
-        page(rows, asked, false)
+        page_rows(rows, asked, false)
     }
 
     /// Lists parked runs that time wakes, the earliest first.
-    pub(super) fn parked_runs(&self, asked: Page<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun> {
+    pub(super) fn parked_runs(&self, asked: PageRequest<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun> {
         let runs = self.tenants.iter().flat_map(|(tenant, rows)| {
             let seen = |id| rows.agents.get(id).is_some_and(|agent| agent.state != AgentState::Deleting);
             let seen = rows
@@ -87,11 +91,11 @@ impl State {
         });
         let mut runs: Vec<_> = runs.collect();
         runs.sort_by_key(|(place, _)| *place);
-        page(runs.into_iter(), asked, false)
+        page_rows(runs.into_iter(), asked, false)
     }
 
     /// Lists sessions with waiting items and no active turn.
-    pub(super) fn pending_sessions(&self, asked: Page<(TenantId, SessionId)>) -> Vec<PendingSession> {
+    pub(super) fn pending_sessions(&self, asked: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
             let running = |id| rows.agents.get(id).is_some_and(|agent| agent.state == AgentState::Running);
             let pending = rows.sessions.values().filter(move |session| {
@@ -105,7 +109,7 @@ impl State {
                 ((*tenant, session.id), row)
             })
         });
-        page(rows, asked, false)
+        page_rows(rows, asked, false)
     }
 
     /// Lists agents that are being erased.
@@ -118,8 +122,8 @@ impl State {
     }
 
     /// Lists the first open delivery of each target.
-    pub(super) fn outbox(&self, wanted: Page<(TenantId, String)>) -> Vec<OpenDelivery> {
-        let mut heads = BTreeMap::<(TenantId, String), &Delivery>::new();
+    pub(super) fn outbox_heads(&self, wanted: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery> {
+        let mut heads = BTreeMap::<(TenantId, String), &DeliverySummary>::new();
         for (tenant, rows) in &self.tenants {
             let open = rows.deliveries.values().map(|row| &row.delivery).filter(|row| row.state.is_open());
             for delivery in open {
@@ -133,7 +137,7 @@ impl State {
             let tenant = place.0;
             (place, OpenDelivery { tenant, delivery: delivery.clone() })
         });
-        page(heads, wanted, false)
+        page_rows(heads, wanted, false)
     }
 
     /// Counts the open deliveries of a target.
@@ -144,7 +148,11 @@ impl State {
     }
 
     /// Lists deliveries of the tenants after one that have no number in the feed yet.
-    pub(super) fn unnumbered(&self, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)> {
+    pub(super) fn unnumbered_deliveries(
+        &self,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Vec<(TenantId, DeliveryId)> {
         let mut found = Vec::new();
         for (tenant, rows) in self.tenants.iter().filter(|(tenant, _)| Some(**tenant) > after) {
             let of_tenant = rows.deliveries.values().map(|row| &row.delivery);
@@ -152,7 +160,7 @@ impl State {
             waiting.sort_by(|a, b| (&a.target, a.position).cmp(&(&b.target, b.position)));
             found.extend(waiting.into_iter().map(|delivery| (*tenant, delivery.id)));
         }
-        found.truncate(limit.min(Page::<DeliveryId>::LIMIT_MAX));
+        found.truncate(limit.min(PageRequest::<DeliveryId>::LIMIT_MAX));
         found
     }
 }

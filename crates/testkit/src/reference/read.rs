@@ -8,61 +8,71 @@ mod rights;
 mod talk;
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
+};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, OpenRun, Page, PendingSession, Read,
-    RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
-    TokenOwner,
+    ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
+    Read, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
+    TailLimits, TokenOwner, WriteBatch,
 };
-use dromia_contracts::token::Token;
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
     TenantId, TokenId,
 };
 
 use super::ReferenceStore;
-use super::seen::{answer, page};
+use super::seen::{page_rows, ready_read};
 
 impl Store for ReferenceStore {
-    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+    fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         // Written before the future is polled: the work goes on if the future is dropped.
-        let commit = self.apply(&batch);
+        let commit = self.apply_batch(&batch);
         Box::pin(std::future::ready(commit))
     }
 
-    fn tenants<'a>(&'a self, _: &'a Operator, asked: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
-        answer(self.state().tenants(asked))
+    fn tenants<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        asked: PageRequest<TenantId>,
+    ) -> Read<'a, Vec<TenantRecord>> {
+        ready_read(self.lock_state().list_tenants(asked))
     }
 
-    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, handle: &'a Handle) -> Read<'a, Option<Tenant>> {
-        answer(self.state().tenant_by_handle(handle))
+    fn tenant_by_handle<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        handle: &'a HandleSlug,
+    ) -> Read<'a, Option<TenantRecord>> {
+        ready_read(self.lock_state().tenant_by_handle(handle))
     }
 
-    fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
-        answer(self.state().token(hash))
+    fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, hash: Digest) -> Read<'a, Option<TokenOwner>> {
+        ready_read(self.lock_state().find_token_owner(hash))
     }
 
     fn tokens<'a>(
         &'a self,
         scope: &'a Scope,
         name: Option<&'a str>,
-        asked: Page<TokenId>,
-    ) -> Read<'a, Vec<Token>> {
-        self.seen(scope, |rows| rows.list_tokens(scope, name, asked))
+        asked: PageRequest<TokenId>,
+    ) -> Read<'a, Vec<TokenRecord>> {
+        self.read_rows(scope, |rows| rows.list_tokens(scope, name, asked))
     }
 
-    fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<Approval>> {
-        self.seen(scope, |rows| {
-            rows.approvals.get(&id).filter(|approval| rows.sees(scope, approval.agent)).cloned()
+    fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<ApprovalRequest>> {
+        self.read_rows(scope, |rows| {
+            rows.approvals.get(&id).filter(|approval| rows.sees_agent(scope, approval.agent)).cloned()
         })
     }
 
@@ -70,95 +80,108 @@ impl Store for ReferenceStore {
         &'a self,
         scope: &'a Scope,
         filter: ApprovalFilter,
-        asked: Page<ApprovalId>,
-    ) -> Read<'a, Vec<Approval>> {
-        self.seen(scope, |rows| rows.list_approvals(scope, filter, asked))
+        asked: PageRequest<ApprovalId>,
+    ) -> Read<'a, Vec<ApprovalRequest>> {
+        self.read_rows(scope, |rows| rows.list_approvals(scope, filter, asked))
     }
 
     fn cooling_approvals<'a>(
         &'a self,
-        _: &'a Operator,
+        _: &'a OperatorScope,
         open_at: jiff::Timestamp,
         skip: usize,
         limit: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
-        answer(self.state().cooling_approvals(open_at, skip, limit))
+        ready_read(self.lock_state().cooling_approvals(open_at, skip, limit))
     }
 
-    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
-        self.seen(scope, |rows| {
+    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRuleRecord>> {
+        self.read_rows(scope, |rows| {
             if scope.agent().is_some() { Vec::new() } else { rows.approval_rules.values().cloned().collect() }
         })
     }
 
     fn budgets<'a>(&'a self, scope: &'a Scope, at: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
-        self.seen(scope, |rows| if scope.agent().is_some() { Vec::new() } else { rows.budget_uses(at) })
+        self.read_rows(scope, |rows| if scope.agent().is_some() { Vec::new() } else { rows.budget_uses(at) })
     }
 
-    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
-        self.seen(scope, |rows| {
+    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<TokenRecord>> {
+        self.read_rows(scope, |rows| {
             let row = rows.tokens.get(&token).filter(|_| scope.agent().is_none());
             row.map(|row| row.token.clone())
         })
     }
 
-    fn open_runs<'a>(&'a self, _: &'a Operator, asked: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
-        answer(self.state().open_runs(asked))
+    fn open_runs<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        asked: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        ready_read(self.lock_state().open_runs(asked))
     }
 
     fn parked_runs<'a>(
         &'a self,
-        _: &'a Operator,
-        asked: Page<(jiff::Timestamp, TenantId, RunId)>,
+        _: &'a OperatorScope,
+        asked: PageRequest<(jiff::Timestamp, TenantId, RunId)>,
     ) -> Read<'a, Vec<OpenRun>> {
-        answer(self.state().parked_runs(asked))
+        ready_read(self.lock_state().parked_runs(asked))
     }
 
     fn pending_sessions<'a>(
         &'a self,
-        _: &'a Operator,
-        asked: Page<(TenantId, SessionId)>,
+        _: &'a OperatorScope,
+        asked: PageRequest<(TenantId, SessionId)>,
     ) -> Read<'a, Vec<PendingSession>> {
-        answer(self.state().pending_sessions(asked))
+        ready_read(self.lock_state().pending_sessions(asked))
     }
 
-    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
-        answer(self.state().deleting_agents())
+    fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {
+        ready_read(self.lock_state().deleting_agents())
     }
 
     fn agents<'a>(
         &'a self,
         scope: &'a Scope,
         state: Option<AgentState>,
-        asked: Page<AgentId>,
-    ) -> Read<'a, Vec<Agent>> {
-        self.seen(scope, |rows| rows.list_agents(scope, state, asked))
+        asked: PageRequest<AgentId>,
+    ) -> Read<'a, Vec<AgentRecord>> {
+        self.read_rows(scope, |rows| rows.list_agents(scope, state, asked))
     }
 
-    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>> {
-        self.seen(scope, |rows| rows.agents.get(&agent).filter(|agent| rows.sees(scope, agent.id)).cloned())
-    }
-
-    fn agent_by_handle<'a>(&'a self, scope: &'a Scope, handle: &'a Handle) -> Read<'a, Option<Agent>> {
-        self.seen(scope, |rows| {
-            rows.agents.values().find(|agent| agent.handle == *handle && rows.sees(scope, agent.id)).cloned()
+    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<AgentRecord>> {
+        self.read_rows(scope, |rows| {
+            rows.agents.get(&agent).filter(|agent| rows.sees_agent(scope, agent.id)).cloned()
         })
     }
 
-    fn revision<'a>(
+    fn agent_by_handle<'a>(
+        &'a self,
+        scope: &'a Scope,
+        handle: &'a HandleSlug,
+    ) -> Read<'a, Option<AgentRecord>> {
+        self.read_rows(scope, |rows| {
+            rows.agents
+                .values()
+                .find(|agent| agent.handle == *handle && rows.sees_agent(scope, agent.id))
+                .cloned()
+        })
+    }
+
+    fn agent_revision<'a>(
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
         digest: Digest,
-    ) -> Read<'a, Option<Revision>> {
-        self.seen(scope, |rows| {
-            let config = rows.revisions.get(&(agent, digest)).filter(|_| rows.sees(scope, agent))?;
-            Some(Revision { digest, config: config.clone() })
+    ) -> Read<'a, Option<AgentRevision>> {
+        self.read_rows(scope, |rows| {
+            let config = rows.revisions.get(&(agent, digest)).filter(|_| rows.sees_agent(scope, agent))?;
+            Some(AgentRevision { digest, config: config.clone() })
         })
     }
 
-    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>> {
-        self.seen(scope, |rows| rows.seen_session(scope, session).cloned())
+    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<SessionRecord>> {
+        self.read_rows(scope, |rows| rows.seen_session(scope, session).cloned())
     }
 
     fn session_by_key<'a>(
@@ -166,17 +189,17 @@ impl Store for ReferenceStore {
         scope: &'a Scope,
         agent: AgentId,
         key: &'a SessionKey,
-    ) -> Read<'a, Option<Session>> {
-        self.seen(scope, |rows| rows.find_session(scope, agent, key))
+    ) -> Read<'a, Option<SessionRecord>> {
+        self.read_rows(scope, |rows| rows.find_session(scope, agent, key))
     }
 
     fn sessions<'a>(
         &'a self,
         scope: &'a Scope,
         agent: Option<AgentId>,
-        asked: Page<SessionId>,
-    ) -> Read<'a, Vec<Session>> {
-        self.seen(scope, |rows| rows.list_sessions(scope, agent, asked))
+        asked: PageRequest<SessionId>,
+    ) -> Read<'a, Vec<SessionRecord>> {
+        self.read_rows(scope, |rows| rows.list_sessions(scope, agent, asked))
     }
 
     fn session_tail<'a>(
@@ -185,73 +208,78 @@ impl Store for ReferenceStore {
         session: SessionId,
         limits: TailLimits,
     ) -> Read<'a, Option<SessionTail>> {
-        self.seen(scope, |rows| rows.tail(scope, session, limits))
+        self.read_rows(scope, |rows| rows.session_tail(scope, session, limits))
     }
 
-    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<Run>> {
-        self.seen(scope, |rows| rows.seen_run(scope, run).cloned())
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunRecord>> {
+        self.read_rows(scope, |rows| rows.seen_run(scope, run).cloned())
     }
 
-    fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, asked: Page<RunId>) -> Read<'a, Vec<Run>> {
-        self.seen(scope, |rows| rows.list_runs(scope, filter, asked))
+    fn runs<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: RunFilter,
+        asked: PageRequest<RunId>,
+    ) -> Read<'a, Vec<RunRecord>> {
+        self.read_rows(scope, |rows| rows.list_runs(scope, filter, asked))
     }
 
     fn run_spending<'a>(
         &'a self,
         scope: &'a Scope,
         filter: RunFilter,
-        asked: Page<RunId>,
+        asked: PageRequest<RunId>,
     ) -> Read<'a, Vec<RunSpending>> {
         let runs = self.runs(scope, filter, asked);
         Box::pin(async move {
             let runs = runs.await?;
-            let rows = self.seen(scope, |rows| {
-                runs.into_iter().map(|run| RunSpending { models: rows.models(run.id), run }).collect()
+            let rows = self.read_rows(scope, |rows| {
+                runs.into_iter().map(|run| RunSpending { models: rows.spent_by_model(run.id), run }).collect()
             });
             rows.await
         })
     }
 
-    fn journal<'a>(
+    fn journal_entries<'a>(
         &'a self,
         scope: &'a Scope,
         run: RunId,
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<StoredEntry>> {
-        self.seen(scope, |rows| rows.list_entries(scope, run, after, limit))
+        self.read_rows(scope, |rows| rows.list_entries(scope, run, after, limit))
     }
 
-    fn inbox<'a>(
+    fn inbox_items<'a>(
         &'a self,
         scope: &'a Scope,
         owner: InboxOwner,
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<InboxItem>> {
-        self.seen(scope, |rows| rows.list_items(scope, owner, after, limit))
+        self.read_rows(scope, |rows| rows.list_items(scope, owner, after, limit))
     }
 
-    fn keyed<'a>(
+    fn find_keyed_item<'a>(
         &'a self,
         scope: &'a Scope,
         key: &'a str,
         at: jiff::Timestamp,
     ) -> Read<'a, Option<KeyedItem>> {
-        self.seen(scope, |rows| rows.find_keyed(scope, key, at))
+        self.read_rows(scope, |rows| rows.find_keyed(scope, key, at))
     }
 
-    fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {
-        self.seen(scope, |rows| rows.pins.get(&digest).cloned())
+    fn pinned_text<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {
+        self.read_rows(scope, |rows| rows.pins.get(&digest).cloned())
     }
 
-    fn state<'a>(
+    fn session_state<'a>(
         &'a self,
         scope: &'a Scope,
         session: SessionId,
-        page: Page<&'a str>,
+        page: PageRequest<&'a str>,
     ) -> Read<'a, Vec<StateEntry>> {
-        self.seen(scope, |rows| rows.list_state(scope, session, page))
+        self.read_rows(scope, |rows| rows.list_state(scope, session, page))
     }
 
     fn state_entry<'a>(
@@ -260,98 +288,111 @@ impl Store for ReferenceStore {
         session: SessionId,
         name: &'a str,
     ) -> Read<'a, Option<StateEntry>> {
-        self.seen(scope, |rows| rows.find_state(scope, session, name))
+        self.read_rows(scope, |rows| rows.find_state(scope, session, name))
     }
 
-    fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
-        self.seen(scope, |rows| rows.find_delivery(scope, delivery))
+    fn delivery_record<'a>(
+        &'a self,
+        scope: &'a Scope,
+        delivery: DeliveryId,
+    ) -> Read<'a, Option<DeliveryRecord>> {
+        self.read_rows(scope, |rows| rows.find_delivery(scope, delivery))
     }
 
     fn deliveries<'a>(
         &'a self,
         scope: &'a Scope,
         filter: DeliveryFilter,
-        wanted: Page<DeliveryId>,
-    ) -> Read<'a, Vec<Delivery>> {
-        self.seen(scope, |rows| rows.list_deliveries(scope, &filter, wanted))
+        wanted: PageRequest<DeliveryId>,
+    ) -> Read<'a, Vec<DeliverySummary>> {
+        self.read_rows(scope, |rows| rows.list_deliveries(scope, &filter, wanted))
     }
 
-    fn outbox<'a>(
+    fn open_deliveries<'a>(
         &'a self,
-        _: &'a Operator,
-        wanted: Page<(TenantId, String)>,
+        _: &'a OperatorScope,
+        wanted: PageRequest<(TenantId, String)>,
     ) -> Read<'a, Vec<OpenDelivery>> {
-        answer(self.state().outbox(wanted))
+        ready_read(self.lock_state().outbox_heads(wanted))
     }
 
-    fn outbox_waiting<'a>(&'a self, _: &'a Operator, tenant: TenantId, target: &'a str) -> Read<'a, u64> {
-        answer(self.state().outbox_waiting(tenant, target))
-    }
-
-    fn unnumbered<'a>(
+    fn outbox_waiting<'a>(
         &'a self,
-        _: &'a Operator,
+        _: &'a OperatorScope,
+        tenant: TenantId,
+        target: &'a str,
+    ) -> Read<'a, u64> {
+        ready_read(self.lock_state().outbox_waiting(tenant, target))
+    }
+
+    fn unnumbered_deliveries<'a>(
+        &'a self,
+        _: &'a OperatorScope,
         after: Option<TenantId>,
         limit: usize,
     ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        answer(self.state().unnumbered(after, limit))
+        ready_read(self.lock_state().unnumbered_deliveries(after, limit))
     }
 
-    fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
-        self.seen(scope, |rows| rows.list_feed(scope, after, limit))
+    fn feed_items<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
+        self.read_rows(scope, |rows| rows.list_feed(scope, after, limit))
     }
 
     fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
-        self.seen(scope, |rows| rows.vault_key.clone())
+        self.read_rows(scope, |rows| rows.vault_key.clone())
     }
 
-    fn secrets<'a>(&'a self, scope: &'a Scope, asked: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
-        self.seen(scope, |rows| {
+    fn secrets<'a>(&'a self, scope: &'a Scope, asked: PageRequest<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        self.read_rows(scope, |rows| {
             let secrets = rows.secrets.iter().map(|(name, sealed)| (name.as_str(), sealed.clone()));
-            page(secrets, asked, false)
+            page_rows(secrets, asked, false)
         })
     }
 
     fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
-        self.seen(scope, |rows| rows.secrets.get(name).cloned())
+        self.read_rows(scope, |rows| rows.secrets.get(name).cloned())
     }
 
-    fn capabilities<'a>(&'a self, scope: &'a Scope, asked: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
-        self.seen(scope, |rows| rows.list_capabilities(scope, asked))
+    fn capabilities<'a>(
+        &'a self,
+        scope: &'a Scope,
+        asked: PageRequest<CapabilityId>,
+    ) -> Read<'a, Vec<CapabilityRecord>> {
+        self.read_rows(scope, |rows| rows.list_capabilities(scope, asked))
     }
 
     fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
-        self.seen(scope, |rows| rows.find_file(scope, agent, path))
+        self.read_rows(scope, |rows| rows.find_file(scope, agent, path))
     }
 
     fn file_labels<'a>(
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
-        asked: Page<&'a str>,
+        asked: PageRequest<&'a str>,
     ) -> Read<'a, Vec<(String, FileLabel)>> {
-        self.seen(scope, |rows| rows.list_files(scope, agent, asked))
+        self.read_rows(scope, |rows| rows.list_files(scope, agent, asked))
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
-        self.seen(scope, |rows| rows.find_feed_state(scope))
+        self.read_rows(scope, |rows| rows.find_feed_state(scope))
     }
 
-    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
-        let mut state = self.state();
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
+        let mut state = self.lock_state();
         let rows = state.tenants.get_mut(&scope.tenant());
         let deleting = rows.filter(|rows| {
-            let found = rows.agents.get(&agent).filter(|_| scope.sees(agent));
+            let found = rows.agents.get(&agent).filter(|_| scope.sees_agent(agent));
             found.is_some_and(|agent| agent.state == AgentState::Deleting)
         });
-        answer((deleting.map(|rows| rows.erase(agent)).unwrap_or_default(), true))
+        ready_read((deleting.map(|rows| rows.erase_agent(agent)).unwrap_or_default(), true))
     }
 
-    fn health(&self) -> StoreHealth {
+    fn store_health(&self) -> StoreHealth {
         StoreHealth { read_only: None, damaged: None, wal_bytes: 0, file_bytes: 0 }
     }
 
-    fn stats(&self) -> StoreStats {
-        self.state().stats
+    fn store_stats(&self) -> StoreStats {
+        self.lock_state().stats
     }
 }

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentConfig, Handle};
-use dromia_contracts::approval::{Approval, ApprovalRule};
-use dromia_contracts::audit::Act;
-use dromia_contracts::budget::{Budget, Counter, Reserved};
-use dromia_contracts::capability::Capability;
-use dromia_contracts::delivery::Subscriber;
+use dromia_contracts::agent::{AgentConfig, AgentRecord, HandleSlug};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
+use dromia_contracts::audit::AuditAct;
+use dromia_contracts::budget::{BudgetCounter, BudgetDefinition, BudgetReservation};
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::delivery::FeedSubscriber;
 use dromia_contracts::file::FileLabel;
 use dromia_contracts::label::Label;
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
-use dromia_contracts::token::Token;
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, ApprovalId, CapabilityId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId,
+    AgentId, ApprovalId, CapabilityId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId, WriteId,
 };
 use jiff::Timestamp;
 
@@ -25,13 +25,13 @@ use super::deliver::DeliveryRow;
 
 #[derive(Debug, Clone)]
 pub(super) struct TenantRows {
-    pub(super) handle: Handle,
+    pub(super) handle: HandleSlug,
     pub(super) created_at: Timestamp,
     pub(super) body_key: [u8; 32],
     pub(super) tokens: BTreeMap<TokenId, TokenRow>,
-    pub(super) agents: BTreeMap<AgentId, Agent>,
+    pub(super) agents: BTreeMap<AgentId, AgentRecord>,
     pub(super) revisions: BTreeMap<(AgentId, Digest), AgentConfig>,
-    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) sessions: BTreeMap<SessionId, SessionRecord>,
     pub(super) session_keys: BTreeMap<(AgentId, SessionKey), SessionId>,
     /// The sessions that an import fills; no read shows them.
     pub(super) imports: BTreeSet<SessionId>,
@@ -39,7 +39,7 @@ pub(super) struct TenantRows {
     pub(super) inboxes: BTreeMap<InboxOwner, Vec<InboxItem>>,
     pub(super) items: BTreeMap<ItemId, ItemRow>,
     pub(super) item_keys: BTreeMap<String, KeyRow>,
-    pub(super) runs: BTreeMap<RunId, Run>,
+    pub(super) runs: BTreeMap<RunId, RunRecord>,
     /// Who raised a run to an epoch.
     pub(super) takeovers: BTreeMap<(RunId, u64), Digest>,
     pub(super) journals: BTreeMap<RunId, Vec<StoredEntry>>,
@@ -50,28 +50,28 @@ pub(super) struct TenantRows {
     pub(super) deliveries: BTreeMap<DeliveryId, DeliveryRow>,
     /// The last number of the feed.
     pub(super) feed_last: u64,
-    pub(super) subscribers: BTreeMap<String, Subscriber>,
+    pub(super) subscribers: BTreeMap<String, FeedSubscriber>,
     /// The key of secrets, as it was sealed.
     pub(super) vault_key: Option<Bytes>,
     pub(super) secrets: BTreeMap<String, SealedSecret>,
-    pub(super) budgets: BTreeMap<String, Budget>,
-    pub(super) used: BTreeMap<Counter, u64>,
-    pub(super) reserved: BTreeMap<RunId, Vec<Reserved>>,
-    pub(super) capabilities: BTreeMap<CapabilityId, Capability>,
+    pub(super) budgets: BTreeMap<String, BudgetDefinition>,
+    pub(super) used: BTreeMap<BudgetCounter, u64>,
+    pub(super) reserved: BTreeMap<RunId, Vec<BudgetReservation>>,
+    pub(super) capabilities: BTreeMap<CapabilityId, CapabilityRecord>,
     pub(super) files: BTreeMap<AgentId, BTreeMap<String, FileLabel>>,
     /// What counts for the files of an agent of which nothing is known.
     pub(super) files_rest: BTreeMap<AgentId, Label>,
-    pub(super) approvals: BTreeMap<ApprovalId, Approval>,
-    pub(super) approval_rules: BTreeMap<String, ApprovalRule>,
+    pub(super) approvals: BTreeMap<ApprovalId, ApprovalRequest>,
+    pub(super) approval_rules: BTreeMap<String, ApprovalRuleRecord>,
     /// What people changed, and when.
-    pub(super) acts: Vec<(Timestamp, Act)>,
+    pub(super) acts: Vec<(Timestamp, AuditAct)>,
 }
 
 /// A credential by its id, and the hash by which it is found.
 #[derive(Debug, Clone)]
 pub(super) struct TokenRow {
     pub(super) hash: Digest,
-    pub(super) token: Token,
+    pub(super) token: TokenRecord,
 }
 
 /// What was put, so that the same put is recognised.
@@ -81,7 +81,7 @@ pub(super) struct ItemRow {
     pub(super) put: InboxPut,
 }
 
-/// Which item a caller's key stands for.
+/// Which item a caller's key names.
 #[derive(Debug, Clone)]
 pub(super) struct KeyRow {
     pub(super) item: ItemId,
@@ -96,18 +96,18 @@ pub(super) struct KeyRow {
 pub(super) struct StateRow {
     pub(super) version: u64,
     pub(super) value: Bytes,
-    pub(super) at: Timestamp,
+    pub(super) write: WriteId,
 }
 
 impl StateRow {
     /// Shows the row as it is read.
-    pub(super) fn entry(&self, name: &str) -> StateEntry {
+    pub(super) fn state_entry(&self, name: &str) -> StateEntry {
         StateEntry { name: name.to_owned(), version: self.version, value: self.value.clone() }
     }
 }
 
 impl TenantRows {
-    pub(super) fn new(handle: Handle, created_at: Timestamp, body_key: [u8; 32]) -> Self {
+    pub(super) fn new(handle: HandleSlug, created_at: Timestamp, body_key: [u8; 32]) -> Self {
         Self {
             handle,
             created_at,
@@ -144,7 +144,7 @@ impl TenantRows {
         }
     }
 
-    /// Finds whose inbox it is; `None` when nobody of the tenant has it.
+    /// Finds the agent of an inbox; `None` if the tenant has no such session or run.
     pub(super) fn owner_agent(&self, owner: InboxOwner) -> Option<AgentId> {
         match owner {
             InboxOwner::Session(id) => self.sessions.get(&id).map(|session| session.agent),
@@ -161,12 +161,12 @@ impl TenantRows {
     }
 
     /// Returns the items of an inbox in order.
-    pub(super) fn inbox(&self, owner: InboxOwner) -> &[InboxItem] {
+    pub(super) fn inbox_items(&self, owner: InboxOwner) -> &[InboxItem] {
         self.inboxes.get(&owner).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the entries of a journal in order.
-    pub(super) fn journal(&self, run: RunId) -> &[StoredEntry] {
+    pub(super) fn journal_entries(&self, run: RunId) -> &[StoredEntry] {
         self.journals.get(&run).map_or(&[], Vec::as_slice)
     }
 }

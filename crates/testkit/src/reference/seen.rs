@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::cost::{Ledger, Spent};
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxOwner, Session};
-use dromia_contracts::store::{Page, Read, SessionTail, TailLimits};
+use dromia_contracts::cost::{CostLedger, CostTotals};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxOwner, SessionRecord};
+use dromia_contracts::store::{PageRequest, Read, SessionTail, TailLimits};
 use dromia_contracts::{AgentId, RunId, Scope, SessionId};
 
 use super::ReferenceStore;
@@ -18,23 +18,23 @@ use super::rows::TenantRows;
 
 impl ReferenceStore {
     /// Looks at the rows of the scope's tenant; a tenant that is not there has none.
-    pub(super) fn seen<'a, T: Default + Send + 'a>(
+    pub(super) fn read_rows<'a, T: Default + Send + 'a>(
         &self,
         scope: &Scope,
         look: impl FnOnce(&TenantRows) -> T,
     ) -> Read<'a, T> {
-        answer(self.state().tenants.get(&scope.tenant()).map(look).unwrap_or_default())
+        ready_read(self.lock_state().tenants.get(&scope.tenant()).map(look).unwrap_or_default())
     }
 }
 
-pub(super) fn answer<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
+pub(super) fn ready_read<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
     Box::pin(std::future::ready(Ok(value)))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a page is a small value, given away by every caller")]
-pub(super) fn page<T, Id: PartialOrd>(
+pub(super) fn page_rows<T, Id: PartialOrd>(
     rows: impl Iterator<Item = (Id, T)>,
-    page: Page<Id>,
+    page: PageRequest<Id>,
     newest_first: bool,
 ) -> Vec<T> {
     let follows = |id: &Id| match &page.after {
@@ -44,29 +44,35 @@ pub(super) fn page<T, Id: PartialOrd>(
     };
     rows.filter(|(id, _)| follows(id))
         .map(|(_, row)| row)
-        .take(page.limit.min(Page::<Id>::LIMIT_MAX))
+        .take(page.limit.min(PageRequest::<Id>::LIMIT_MAX))
         .collect()
 }
 
 impl TenantRows {
     /// Tells whether a scope sees an agent; one that is being erased is not seen.
-    pub(super) fn sees(&self, scope: &Scope, agent: AgentId) -> bool {
-        scope.sees(agent) && self.agents.get(&agent).is_some_and(|agent| agent.state != AgentState::Deleting)
+    pub(super) fn sees_agent(&self, scope: &Scope, agent: AgentId) -> bool {
+        scope.sees_agent(agent)
+            && self.agents.get(&agent).is_some_and(|agent| agent.state != AgentState::Deleting)
     }
 
-    pub(super) fn seen_session(&self, scope: &Scope, id: SessionId) -> Option<&Session> {
-        let found = self.sessions.get(&id).filter(|session| self.sees(scope, session.agent));
+    pub(super) fn seen_session(&self, scope: &Scope, id: SessionId) -> Option<&SessionRecord> {
+        let found = self.sessions.get(&id).filter(|session| self.sees_agent(scope, session.agent));
         found.filter(|_| !self.imports.contains(&id))
     }
 
-    pub(super) fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&Run> {
-        let found = self.runs.get(&id).filter(|run| self.sees(scope, run.agent));
+    pub(super) fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&RunRecord> {
+        let found = self.runs.get(&id).filter(|run| self.sees_agent(scope, run.agent));
         found.filter(|run| !self.imports.contains(&run.session))
     }
 
-    pub(super) fn tail(&self, scope: &Scope, id: SessionId, limits: TailLimits) -> Option<SessionTail> {
+    pub(super) fn session_tail(
+        &self,
+        scope: &Scope,
+        id: SessionId,
+        limits: TailLimits,
+    ) -> Option<SessionTail> {
         let session = self.seen_session(scope, id)?.clone();
-        let inbox = self.inbox(InboxOwner::Session(id));
+        let inbox = self.inbox_items(InboxOwner::Session(id));
         let (taken, waiting) =
             inbox.split_at(inbox.partition_point(|item| item.position <= session.head.taken));
         let (mut items_left, mut bytes_left) = (limits.items, limits.bytes);
@@ -75,8 +81,10 @@ impl TenantRows {
         for group in taken.chunk_by(|a, b| a.taken_by == b.taken_by).rev() {
             let said = group.iter().filter_map(|item| item.body.as_ref());
             let run = group.first().and_then(|item| item.taken_by);
-            let told =
-                run.map_or(&[][..], |run| self.journal(run)).iter().filter_map(|entry| entry.body.as_ref());
+            let told = run
+                .map_or(&[][..], |run| self.journal_entries(run))
+                .iter()
+                .filter_map(|entry| entry.body.as_ref());
             let bytes: usize = said.chain(told).map(Bytes::len).sum();
             if group.len() > items_left || bytes > bytes_left {
                 break;
@@ -86,9 +94,10 @@ impl TenantRows {
             from -= group.len();
         }
         let runs = taken[from..].chunk_by(|a, b| a.taken_by == b.taken_by);
-        let runs =
-            runs.filter_map(|group| group[0].taken_by).map(|run| (run, self.journal(run).to_vec().into()));
-        let waiting = waiting.iter().take(Page::<SessionId>::LIMIT_MAX);
+        let runs = runs
+            .filter_map(|group| group[0].taken_by)
+            .map(|run| (run, self.journal_entries(run).to_vec().into()));
+        let waiting = waiting.iter().take(PageRequest::<SessionId>::LIMIT_MAX);
         Some(SessionTail {
             runs: runs.collect(),
             items: taken[from..].iter().chain(waiting).cloned().collect(),
@@ -101,18 +110,19 @@ impl TenantRows {
         &'a self,
         scope: &'a Scope,
     ) -> impl DoubleEndedIterator<Item = &'a DeliveryRow> {
-        self.deliveries.values().filter(move |row| self.sees(scope, row.delivery.agent))
+        self.deliveries.values().filter(move |row| self.sees_agent(scope, row.delivery.agent))
     }
 
     /// Sums up the attempts of a run by model.
-    pub(super) fn models(&self, run: RunId) -> Vec<(String, Spent)> {
-        let mut ledger = Ledger::default();
-        let mut models = BTreeMap::<String, Spent>::new();
-        let entries = self.journal(run).iter().filter_map(|stored| Some((stored, stored.decode().ok()?)));
+    pub(super) fn spent_by_model(&self, run: RunId) -> Vec<(String, CostTotals)> {
+        let mut ledger = CostLedger::default();
+        let mut models = BTreeMap::<String, CostTotals>::new();
+        let entries =
+            self.journal_entries(run).iter().filter_map(|stored| Some((stored, stored.decode().ok()?)));
         let ended: Vec<_> =
-            entries.filter_map(|(stored, entry)| ledger.take(stored.seq, stored.at, &entry)).collect();
-        for attempt in ended.iter().chain(ledger.open()) {
-            models.entry(attempt.model.clone()).or_default().add(Spent::from(attempt));
+            entries.filter_map(|(stored, entry)| ledger.apply_entry(stored.seq, stored.at, &entry)).collect();
+        for attempt in ended.iter().chain(ledger.open_attempt()) {
+            models.entry(attempt.model.clone()).or_default().add(CostTotals::from(attempt));
         }
         models.into_iter().collect()
     }

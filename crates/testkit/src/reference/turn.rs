@@ -3,35 +3,39 @@
 //! What an entry costs and which approvals it moves is asked beside it; nothing here decides that.
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::budget::Payer;
+use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::{Entry, RunStarted};
-use dromia_contracts::run::{Run, RunHead};
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
+use dromia_contracts::run::{RunHead, RunRecord};
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionHead, SessionRecord};
 use dromia_contracts::store::{
-    Claim, InboxPut, NewEntry, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, StoredEntry,
+    CommitRefusal, InboxPut, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, StoredEntry, TurnClaim,
 };
 use dromia_contracts::{Digest, RunId, SessionId};
 
-use super::chain::chain;
+use super::chain::chain_digest;
 use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
 
 impl TenantRows {
-    pub(super) fn session_open(&mut self, open: &SessionOpen) -> Result<(), Refusal> {
+    pub(super) fn session_open(&mut self, open: &SessionOpen) -> Result<(), CommitRefusal> {
         let SessionOpen { session, agent, key, at, .. } = open;
         if let Some(known) = self.sessions.get(session) {
             let same = (known.agent, &known.key, known.opened_at) == (*agent, key, *at);
-            return if same { Ok(()) } else { Err(Refusal::Malformed(format!("{session} exists already"))) };
+            return if same {
+                Ok(())
+            } else {
+                Err(CommitRefusal::Malformed(format!("{session} exists already")))
+            };
         }
         match self.agents.get(agent).map(|agent| agent.state) {
-            None | Some(AgentState::Deleting) => return Err(Refusal::NotFound(agent.to_string())),
+            None | Some(AgentState::Deleting) => return Err(CommitRefusal::NotFound(agent.to_string())),
             Some(AgentState::Running | AgentState::Paused | AgentState::Terminated) => {}
         }
         if let Some(found) = self.session_keys.get(&(*agent, key.clone())) {
-            return Err(Refusal::SessionExists { session: *found });
+            return Err(CommitRefusal::SessionExists { session: *found });
         }
         self.session_keys.insert((*agent, key.clone()), *session);
         let head = SessionHead::default();
-        let row = Session { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head };
+        let row = SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head };
         self.sessions.insert(*session, row);
         if open.importing {
             self.imports.insert(*session);
@@ -39,28 +43,28 @@ impl TenantRows {
         Ok(())
     }
 
-    pub(super) fn import_end(&mut self, id: SessionId) -> Result<(), Refusal> {
-        let session = self.sessions.get(&id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+    pub(super) fn import_end(&mut self, id: SessionId) -> Result<(), CommitRefusal> {
+        let session = self.sessions.get(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
         if !self.imports.contains(&id) {
             return Ok(());
         }
         if session.head.active.is_some() || session.head.last > session.head.taken {
-            return Err(Refusal::Malformed(format!("the import of {id} is not whole")));
+            return Err(CommitRefusal::Malformed(format!("the import of {id} is not whole")));
         }
         self.imports.remove(&id);
         Ok(())
     }
 
-    pub(super) fn inbox_put(&mut self, put: &InboxPut) -> Result<u64, Refusal> {
+    pub(super) fn inbox_put(&mut self, put: &InboxPut) -> Result<u64, CommitRefusal> {
         if let Some(known) = self.items.get(&put.item) {
             let same = known.put == *put;
-            let exists = || Refusal::Malformed(format!("{} exists already", put.item));
+            let exists = || CommitRefusal::Malformed(format!("{} exists already", put.item));
             return if same { Ok(known.position) } else { Err(exists()) };
         }
         let known = put.key.as_ref().and_then(|key| self.item_keys.get(&key.key));
         if let Some(known) = known.filter(|row| row.expires_at.is_none_or(|end| put.at < end)) {
             let KeyRow { item, owner, position, key, .. } = known.clone();
-            return Err(Refusal::KeyTaken { item, owner, position, request: key.request });
+            return Err(CommitRefusal::KeyTaken { item, owner, position, request: key.request });
         }
         let agent = self.owner_agent(put.owner).ok_or_else(|| owner_missing(put.owner))?;
         let state = self.agents.get(&agent).map_or(AgentState::Deleting, |agent| agent.state);
@@ -68,14 +72,14 @@ impl TenantRows {
             match state {
                 AgentState::Running | AgentState::Paused => {}
                 AgentState::Terminated | AgentState::Deleting => {
-                    return Err(Refusal::AgentState { found: state });
+                    return Err(CommitRefusal::AgentState { found: state });
                 }
             }
         }
         if let InboxOwner::Run(id) = put.owner
             && self.runs.get(&id).is_some_and(|run| run.head.status.is_terminal())
         {
-            return Err(Refusal::RunTerminal);
+            return Err(CommitRefusal::RunTerminal);
         }
         let inbox = self.inboxes.entry(put.owner).or_default();
         let position = inbox.len() as u64 + 1;
@@ -109,85 +113,94 @@ impl TenantRows {
         Ok(position)
     }
 
-    pub(super) fn run_append(&mut self, append: &RunAppend, payer: Option<&Payer>) -> Result<(), Refusal> {
+    pub(super) fn run_append(
+        &mut self,
+        append: &RunAppend,
+        payer: Option<&BudgetPayer>,
+    ) -> Result<(), CommitRefusal> {
         let RunAppend { run: id, epoch, after, entries, head } = append;
-        let run = self.runs.get(id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
-        if self.stands(*id, *epoch, *after, entries) {
+        let run = self.runs.get(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
+        if self.entries_stand(*id, *epoch, *after, entries) {
             return Ok(());
         }
         if run.head.status.is_terminal() {
-            return Err(Refusal::RunTerminal);
+            return Err(CommitRefusal::RunTerminal);
         }
         if run.epoch != *epoch {
-            return Err(Refusal::EpochStale { found: run.epoch });
+            return Err(CommitRefusal::EpochStale { found: run.epoch });
         }
         if run.last_seq != *after {
-            return Err(Refusal::SequenceMoved { found: run.last_seq });
+            return Err(CommitRefusal::SequenceMoved { found: run.last_seq });
         }
         let place = (run.agent, run.session, *id);
-        self.charge(payer, place, entries)?;
+        self.charge_budgets(payer, place, entries)?;
         if payer.is_some() {
-            self.touch(*id, entries)?;
+            self.touch_approvals(*id, entries)?;
         }
-        self.append(*id, *epoch, entries);
+        self.append_entries(*id, *epoch, entries);
         self.head_set(*id, *epoch, entries, *head);
         Ok(())
     }
 
-    pub(super) fn run_takeover(&mut self, takeover: &RunTakeover) -> Result<(), Refusal> {
+    pub(super) fn run_takeover(&mut self, takeover: &RunTakeover) -> Result<(), CommitRefusal> {
         let RunTakeover { run: id, from_epoch, holder, at: _ } = takeover;
-        let run = self.runs.get_mut(id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+        let run = self.runs.get_mut(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
         if self.takeovers.get(&(*id, from_epoch + 1)) == Some(holder) {
             return Ok(());
         }
         if run.head.status.is_terminal() {
-            return Err(Refusal::RunTerminal);
+            return Err(CommitRefusal::RunTerminal);
         }
         if run.epoch != *from_epoch {
-            return Err(Refusal::EpochStale { found: run.epoch });
+            return Err(CommitRefusal::EpochStale { found: run.epoch });
         }
         run.epoch += 1;
         self.takeovers.insert((*id, run.epoch), *holder);
         Ok(())
     }
 
-    pub(super) fn state_put(&mut self, put: &StatePut) -> Result<(), Refusal> {
+    pub(super) fn state_put(&mut self, put: &StatePut) -> Result<(), CommitRefusal> {
         let session = self.sessions.get(&put.session);
-        session.ok_or_else(|| Refusal::NotFound(put.session.to_string()))?;
+        session.ok_or_else(|| CommitRefusal::NotFound(put.session.to_string()))?;
         let place = (put.session, put.name.clone());
         let known = self.states.get(&place);
         let found = known.map_or(0, |row| row.version);
         let next = put.expected.unwrap_or(found) + 1;
-        let stands = known.is_some_and(|row| {
-            row.value == put.value && row.at == put.at && put.expected.is_none_or(|_| row.version == next)
-        });
-        if stands {
+        if known.is_some_and(|row| row.write == put.write) {
             return Ok(());
         }
         if put.expected.is_some_and(|expected| expected != found) {
-            return Err(Refusal::StateVersion { found });
+            return Err(CommitRefusal::StateVersion { found });
         }
         if known.is_none() {
             let entries = self.states.keys().filter(|(session, _)| *session == put.session).count();
             if entries >= StatePut::ENTRIES_MAX {
-                return Err(Refusal::Malformed(format!(
+                return Err(CommitRefusal::Malformed(format!(
                     "a session has at most {} state entries",
                     StatePut::ENTRIES_MAX
                 )));
             }
         }
-        self.states.insert(place, StateRow { version: next, value: put.value.clone(), at: put.at });
+        self.states.insert(place, StateRow { version: next, value: put.value.clone(), write: put.write });
         Ok(())
     }
 
     /// Tries a claim; tells whether it was granted.
-    pub(super) fn claim(&mut self, claim: &Claim, payer: Option<&Payer>) -> Result<bool, Refusal> {
-        let Claim { session: id, agent, run, after, take, entries, head } = claim;
-        let missing = || Refusal::NotFound(id.to_string());
+    pub(super) fn try_claim(
+        &mut self,
+        claim: &TurnClaim,
+        payer: Option<&BudgetPayer>,
+    ) -> Result<bool, CommitRefusal> {
+        let TurnClaim { session: id, agent, run, after, take, entries, head } = claim;
+        let missing = || CommitRefusal::NotFound(id.to_string());
         let session = self.sessions.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
         if let Some(known) = self.runs.get(run) {
-            let stands = known.session == *id && self.stands(*run, 1, 0, entries);
-            return if stands { Ok(true) } else { Err(Refusal::Malformed(format!("{run} exists already"))) };
+            let stands = known.session == *id && self.entries_stand(*run, 1, 0, entries);
+            return if stands {
+                Ok(true)
+            } else {
+                Err(CommitRefusal::Malformed(format!("{run} exists already")))
+            };
         }
         let may_begin = match self.agents.get(agent).map(|agent| agent.state) {
             Some(AgentState::Running) => true,
@@ -196,16 +209,16 @@ impl TenantRows {
             Some(AgentState::Terminated | AgentState::Deleting) | None => false,
         };
         let taken = session.head.taken;
-        let waiting = self.inbox(InboxOwner::Session(*id)).iter().filter(|item| item.position > taken);
+        let waiting = self.inbox_items(InboxOwner::Session(*id)).iter().filter(|item| item.position > taken);
         let in_order = waiting.map(|item| item.id).take(take.len()).eq(take.iter().copied());
         if session.head.active.is_some() || session.head.taken != *after || !may_begin || !in_order {
             return Ok(false);
         }
         let Some(NewEntry { entry: Entry::RunStarted(RunStarted { kind, .. }), at, .. }) = entries.first()
         else {
-            return Err(Refusal::Malformed("a claim begins with RunStarted".to_owned()));
+            return Err(CommitRefusal::Malformed("a claim begins with RunStarted".to_owned()));
         };
-        let row = Run {
+        let row = RunRecord {
             id: *run,
             kind: *kind,
             agent: *agent,
@@ -218,9 +231,9 @@ impl TenantRows {
             head: *head,
             signals_last: 0,
         };
-        self.charge(payer, (*agent, *id, *run), entries)?;
+        self.charge_budgets(payer, (*agent, *id, *run), entries)?;
         self.runs.insert(*run, row);
-        self.append(*run, 1, entries);
+        self.append_entries(*run, 1, entries);
         let taken = after + take.len() as u64;
         let inbox = self.inboxes.entry(InboxOwner::Session(*id)).or_default();
         for item in inbox.iter_mut().filter(|item| item.position > *after && item.position <= taken) {
@@ -243,9 +256,9 @@ impl TenantRows {
             })
     }
 
-    /// Tells whether exactly these entries stand behind `after`.
-    fn stands(&self, run: RunId, epoch: u64, after: u64, entries: &[NewEntry]) -> bool {
-        let found = self.journal(run).iter().filter(|entry| entry.seq > after).take(entries.len());
+    /// Tells whether exactly these entries follow `after`.
+    fn entries_stand(&self, run: RunId, epoch: u64, after: u64, entries: &[NewEntry]) -> bool {
+        let found = self.journal_entries(run).iter().filter(|entry| entry.seq > after).take(entries.len());
         let same = |(known, new): (&StoredEntry, &NewEntry)| {
             let (kind, version) = new.entry.kind();
             (known.epoch, known.at, known.kind.as_str(), known.version) == (epoch, new.at, kind, version)
@@ -255,7 +268,7 @@ impl TenantRows {
         found.clone().count() == entries.len() && found.zip(entries).all(same)
     }
 
-    fn append(&mut self, run: RunId, epoch: u64, entries: &[NewEntry]) {
+    fn append_entries(&mut self, run: RunId, epoch: u64, entries: &[NewEntry]) {
         let journal = self.journals.entry(run).or_default();
         for new in entries {
             let (kind, version) = new.entry.kind();
@@ -270,7 +283,7 @@ impl TenantRows {
                 body: new.body.clone(),
                 chain: Digest::default(),
             };
-            entry.chain = chain(before, &entry, &self.body_key);
+            entry.chain = chain_digest(before, &entry, &self.body_key);
             journal.push(entry);
             if let (Entry::SignalTaken(taken), Some(signals)) =
                 (&new.entry, self.inboxes.get_mut(&InboxOwner::Run(run)))
@@ -284,7 +297,7 @@ impl TenantRows {
     }
 
     fn head_set(&mut self, id: RunId, epoch: u64, entries: &[NewEntry], head: RunHead) {
-        let last_seq = self.journal(id).len() as u64;
+        let last_seq = self.journal_entries(id).len() as u64;
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.last_seq = last_seq;
         run.entry_epoch = epoch;
@@ -301,8 +314,8 @@ impl TenantRows {
     }
 }
 
-fn owner_missing(owner: InboxOwner) -> Refusal {
-    Refusal::NotFound(match owner {
+fn owner_missing(owner: InboxOwner) -> CommitRefusal {
+    CommitRefusal::NotFound(match owner {
         InboxOwner::Session(id) => id.to_string(),
         InboxOwner::Run(id) => id.to_string(),
     })

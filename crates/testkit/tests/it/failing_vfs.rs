@@ -1,10 +1,10 @@
 //! SQLite under the failing file system: every site fails once, and nothing half done is seen afterwards.
 
-use dromia_testkit::failing_vfs::{DiskFault, FailingVfs, FileKind, Plan, RegisterError, VfsCall};
+use dromia_testkit::failing_vfs::{DiskFault, FailingVfs, FaultPlan, FileKind, RegisterError, VfsCall};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 fn open(vfs: &FailingVfs, path: &std::path::Path) -> Connection {
-    let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs.name()).unwrap();
+    let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs.vfs_name()).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
     connection.pragma_update(None, "synchronous", "full").unwrap();
     connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
@@ -33,10 +33,10 @@ fn every_site_of_a_write_and_a_checkpoint_can_fail_and_is_listed() {
             let path = dir.path().join(format!("{fault:?}{nth}"));
             let connection = open(&vfs, &path);
             write(&connection, 1).unwrap();
-            vfs.arm(Plan { call: None, file: None, nth, fault, lasting: false });
+            vfs.arm_fault(FaultPlan { call: None, file: None, nth, fault, lasting: false });
             let answer = write(&connection, 2);
-            let fired = vfs.fired();
-            vfs.heal();
+            let fired = vfs.fired_count();
+            vfs.disarm_fault();
             drop(connection);
             let found = numbers(&open(&vfs, &path));
             assert_eq!(answer.is_ok(), fired == 0, "call {nth} with {fault:?}: {answer:?}");
@@ -51,7 +51,7 @@ fn every_site_of_a_write_and_a_checkpoint_can_fail_and_is_listed() {
         }
     }
     assert!(failures.contains(&ErrorCode::SystemIoFailure) && failures.contains(&ErrorCode::DiskFull));
-    let sites = vfs.sites();
+    let sites = vfs.call_sites();
     for site in [
         (VfsCall::Write, FileKind::Wal),
         (VfsCall::Sync, FileKind::Wal),
@@ -61,7 +61,7 @@ fn every_site_of_a_write_and_a_checkpoint_can_fail_and_is_listed() {
     ] {
         assert!(sites.contains_key(&site), "{site:?} was never met: {sites:?}");
     }
-    assert!(vfs.calls(VfsCall::Sync) >= 4, "two files were synced under two faults: {sites:?}");
+    assert!(vfs.call_count(VfsCall::Sync) >= 4, "two files were synced under two faults: {sites:?}");
 }
 
 #[test]
@@ -69,18 +69,18 @@ fn a_lasting_fault_goes_on_until_the_disk_is_healed() {
     let vfs = FailingVfs::register("lasting").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let connection = open(&vfs, &dir.path().join("db"));
-    let plan = Plan {
+    let plan = FaultPlan {
         call: Some(VfsCall::Sync),
         file: Some(FileKind::Wal),
         nth: 1,
         fault: DiskFault::Eio,
         lasting: true,
     };
-    vfs.arm(plan);
+    vfs.arm_fault(plan);
     assert!(write(&connection, 1).is_err());
     assert!(write(&connection, 2).is_err());
     assert_eq!(numbers(&connection), [] as [u32; 0], "reads go on");
-    vfs.heal();
+    vfs.disarm_fault();
     write(&connection, 3).unwrap();
     assert_eq!(numbers(&connection), [3]);
 }

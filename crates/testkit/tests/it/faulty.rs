@@ -4,24 +4,27 @@ use std::sync::{Arc, Mutex};
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::store::{Commit, Mutation, Page, Store};
-use dromia_testkit::conformance::Scene;
-use dromia_testkit::faulty::{CommitFault, Moment};
-use dromia_testkit::{FaultyStore, ReferenceStore, Sim};
+use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, Store};
+use dromia_testkit::conformance::StoreScene;
+use dromia_testkit::faulty::{CommitFault, CommitMoment};
+use dromia_testkit::{FaultyStore, ReferenceStore, SimExecutor};
 
 /// Opens a scene, spoils the next commit, and tells its answer, whether it was written, and the one after.
-fn spoil(fault: CommitFault) -> (Commit, bool, Commit) {
+fn spoil(fault: CommitFault) -> (CommitOutcome, bool, CommitOutcome) {
     let faulty = Arc::new(FaultyStore::new(Arc::new(ReferenceStore::new())));
     let play: BoxFuture<'_, _> = Box::pin(async {
-        let scene = Scene::open(faulty.clone(), 1).await;
-        faulty.fail(2, fault);
-        let put = |item| scene.batch().with(Mutation::InboxPut(scene.put(item)));
+        let scene = StoreScene::open_scene(faulty.clone(), 1).await;
+        faulty.fail_nth(2, fault);
+        let put = |item| scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)));
         let answer = faulty.commit(put(scene.item_id())).await;
-        let pending = faulty.inner().pending_sessions(&Scene::operator(), Page::first(1)).await;
+        let pending = faulty
+            .inner_store()
+            .pending_sessions(&StoreScene::node_operator(), PageRequest::first_page(1))
+            .await;
         let next = faulty.commit(put(scene.item_id())).await;
         (answer, !pending.expect("a read").is_empty(), next)
     });
-    Sim::new(1).block_on(play).expect("the scene ends")
+    SimExecutor::new(1).block_on(play).expect("the scene ends")
 }
 
 #[test]
@@ -33,9 +36,9 @@ fn each_fault_answers_unknown_and_writes_what_it_says() {
         (CommitFault::CrashAfter, true, false),
     ] {
         let (answer, found, next) = spoil(fault);
-        assert!(matches!(answer, Commit::Unknown { .. }), "{fault:?}: {answer:?}");
+        assert!(matches!(answer, CommitOutcome::Unknown { .. }), "{fault:?}: {answer:?}");
         assert_eq!(found, written, "{fault:?}");
-        assert_eq!(matches!(next, Commit::Done(_)), goes_on, "{fault:?}: {next:?}");
+        assert_eq!(matches!(next, CommitOutcome::Done(_)), goes_on, "{fault:?}: {next:?}");
     }
     assert_eq!(CommitFault::ALL.len(), 4);
 }
@@ -47,13 +50,18 @@ fn a_callback_sees_both_moments_of_each_commit() {
     let log = Arc::clone(&seen);
     faulty.on_commit(move |nth, moment| log.lock().unwrap().push((nth, moment)));
     let play = async {
-        let scene = Scene::open(faulty.clone(), 1).await;
-        let run = scene.turn(0).await;
-        let found = scene.store.run(&scene.scope(), run).await.expect("a read").expect("a run");
+        let scene = StoreScene::open_scene(faulty.clone(), 1).await;
+        let run = scene.begin_turn(0).await;
+        let found = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("a run");
         assert_eq!(found.head.status, RunStatus::Running);
     };
-    Sim::new(1).block_on(play).expect("the scene ends");
-    let expected = [(1, Moment::Before), (1, Moment::After), (2, Moment::Before), (2, Moment::After)];
+    SimExecutor::new(1).block_on(play).expect("the scene ends");
+    let expected = [
+        (1, CommitMoment::Before),
+        (1, CommitMoment::After),
+        (2, CommitMoment::Before),
+        (2, CommitMoment::After),
+    ];
     assert_eq!(*seen.lock().unwrap(), expected);
-    assert_eq!(faulty.commits(), 2);
+    assert_eq!(faulty.commit_count(), 2);
 }

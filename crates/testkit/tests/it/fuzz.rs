@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dromia_testkit::fuzz::{TARGETS, TARGETS_ELSEWHERE, corpus, directory, holds, mutated};
+use dromia_testkit::fuzz::{TARGETS, TARGETS_ELSEWHERE, assert_holds, fuzz_directory, mutated, read_corpus};
 
 /// How many changed forms of each file are tried.
 const MUTATIONS: u64 = 32;
@@ -11,13 +11,13 @@ const MUTATIONS: u64 = 32;
 #[expect(clippy::print_stdout, reason = "the input that breaks a property must be named")]
 fn every_property_holds_for_the_corpus_and_for_what_is_near_it() {
     for (name, property) in TARGETS {
-        for (file, seed) in corpus(name) {
+        for (file, seed) in read_corpus(name) {
             // Says which file it was, if the property panics.
             println!("{name}/{file}");
-            holds(name, property, &seed);
+            assert_holds(name, property, &seed);
             for number in 0..MUTATIONS {
                 println!("{name}/{file} mutation {number}");
-                holds(name, property, &mutated(&seed, number));
+                assert_holds(name, property, &mutated(&seed, number));
             }
         }
     }
@@ -29,16 +29,16 @@ fn every_property_has_a_target_and_a_corpus_of_twenty() {
         let path = entry.unwrap().path();
         path.file_stem().unwrap().to_string_lossy().into_owned()
     };
-    let files = std::fs::read_dir(directory().join("fuzz_targets")).unwrap().map(stem);
+    let files = std::fs::read_dir(fuzz_directory().join("fuzz_targets")).unwrap().map(stem);
     let targets: BTreeSet<_> = files.collect();
     let names: BTreeSet<_> = TARGETS.iter().map(|(name, _)| *name).chain(TARGETS_ELSEWHERE).collect();
     let known: BTreeSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(targets, known);
-    let manifest = std::fs::read_to_string(directory().join("Cargo.toml")).unwrap();
+    let manifest = std::fs::read_to_string(fuzz_directory().join("Cargo.toml")).unwrap();
     for name in names {
         assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name} is no binary of the crate");
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"\n")), "{name} has no source");
-        assert!(corpus(name).len() >= 20, "{name} has {} files", corpus(name).len());
+        assert!(read_corpus(name).len() >= 20, "{name} has {} files", read_corpus(name).len());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use dromia_testkit::model_server::{ModelServer, Options};
+use dromia_testkit::model_server::{ModelServer, ModelServerOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -48,7 +48,7 @@ impl Client {
 
 #[tokio::test]
 async fn one_connection_serves_many_requests_in_any_pieces() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     let mut client = Client::of(&server).await;
     let body =
         r#"{"messages":[{"role":"system","content":"You are Ada."},{"role":"user","content":"hello"}]}"#;
@@ -77,7 +77,7 @@ async fn one_connection_serves_many_requests_in_any_pieces() {
 
 #[tokio::test]
 async fn what_is_no_request_is_refused_and_the_connection_stays() {
-    let server = ModelServer::start(Options::default()).await.unwrap();
+    let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     let mut client = Client::of(&server).await;
     client.send(post("{}").as_bytes()).await;
     assert_eq!(client.answer().await.0, "HTTP/1.1 400 Bad Request");

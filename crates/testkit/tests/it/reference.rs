@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dromia_contracts::audit::Act;
-use dromia_contracts::store::{Commit, Store};
-use dromia_contracts::{Actor, Authority, BoxFuture, Scope};
+use dromia_contracts::audit::AuditAct;
+use dromia_contracts::store::{CommitOutcome, Store};
+use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority};
 use dromia_testkit::conformance::acts::{KINDS, ReadActs, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
-use dromia_testkit::conformance::random::{TENANTS, Writer, sequences, tenant_id};
+use dromia_testkit::conformance::random::{BatchWriter, TENANTS, op_sequences, tenant_id};
 use dromia_testkit::conformance::{self, CLAIMS};
 use dromia_testkit::faulty::CommitFault;
-use dromia_testkit::{FaultyStore, ReferenceStore, Sim};
+use dromia_testkit::{FaultyStore, ReferenceStore, SimExecutor};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -23,7 +23,7 @@ fn fresh() -> Arc<dyn Store> {
 
 #[test]
 fn the_reference_store_passes_the_suite() {
-    Sim::new(1).block_on(conformance::store(|| async { fresh() })).expect("the suite ends");
+    SimExecutor::new(1).block_on(conformance::check_store(|| async { fresh() })).expect("the suite ends");
     let names: BTreeSet<_> = CLAIMS.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), CLAIMS.len(), "no claim is listed twice");
 }
@@ -32,15 +32,15 @@ fn the_reference_store_passes_the_suite() {
 fn whatever_somebody_changes_leaves_one_record() {
     let store = ReferenceStore::new();
     let played = every_act_leaves_one_record(Arc::new(store.clone()), &store);
-    assert_eq!(Sim::new(1).block_on(played), Ok(Ok(())));
+    assert_eq!(SimExecutor::new(1).block_on(played), Ok(Ok(())));
 }
 
 /// Acts without those of one kind, as of a store that forgets them.
 struct Forgetting<'store>(&'store ReferenceStore, &'static str);
 
 impl ReadActs for Forgetting<'_> {
-    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, Act)>> {
-        let mut acts = self.0.acts(&scope);
+    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, AuditAct)>> {
+        let mut acts = self.0.list_acts(&scope);
         acts.retain(|(_, act)| act.change.kind() != self.1);
         Box::pin(std::future::ready(acts))
     }
@@ -52,7 +52,7 @@ fn an_act_without_a_record_is_caught() {
         let store = ReferenceStore::new();
         let forgetting = Forgetting(&store, kind);
         let played = every_act_leaves_one_record(Arc::new(store.clone()), &forgetting);
-        let found = Sim::new(1).block_on(played).expect("the story ends");
+        let found = SimExecutor::new(1).block_on(played).expect("the story ends");
         assert!(found.is_err_and(|problem| problem.contains(kind)), "{kind} is not missed");
     }
 }
@@ -61,28 +61,28 @@ fn an_act_without_a_record_is_caught() {
 fn random_sequences_reach_every_kind_of_answer() {
     let mut runner = TestRunner::deterministic();
     let mut answers = BTreeSet::new();
-    for _ in 0..200 {
-        let ops = sequences(40).new_tree(&mut runner).expect("a strategy without filters").current();
+    for _ in 0..600 {
+        let ops = op_sequences(40).new_tree(&mut runner).expect("a strategy without filters").current();
         let oracle = ReferenceStore::new();
-        let mut writer = Writer::new(oracle.clone());
+        let mut writer = BatchWriter::new(oracle.clone());
         let play = async {
-            for batch in Writer::world() {
-                assert!(matches!(oracle.commit(batch).await, Commit::Done(_)));
+            for batch in BatchWriter::world_batches() {
+                assert!(matches!(oracle.commit(batch).await, CommitOutcome::Done(_)));
             }
             for op in &ops {
-                let Some(batch) = writer.batch(op) else { continue };
+                let Some(batch) = writer.batch_of_op(op) else { continue };
                 let claims = batch.claim.is_some();
                 answers.insert(match oracle.commit(batch).await {
-                    Commit::Done(receipt) => format!("Done claim={claims} {}", receipt.claimed),
-                    Commit::Refused(refusal) => {
+                    CommitOutcome::Done(receipt) => format!("Done claim={claims} {}", receipt.claimed),
+                    CommitOutcome::Refused(refusal) => {
                         let debug = format!("{refusal:?}");
                         debug.split([' ', '(']).next().unwrap_or_default().to_owned()
                     }
-                    Commit::Unknown { .. } => panic!("the reference store always knows"),
+                    CommitOutcome::Unknown { .. } => panic!("the reference store always knows"),
                 });
             }
         };
-        Sim::new(1).block_on(play).expect("the sequence ends");
+        SimExecutor::new(1).block_on(play).expect("the sequence ends");
     }
     for expected in [
         "Done claim=false true",
@@ -109,13 +109,14 @@ fn random_sequences_reach_every_kind_of_answer() {
 #[test]
 fn a_store_that_loses_one_batch_is_caught_by_the_comparison() {
     let (honest, lossy) = (fresh(), FaultyStore::new(fresh()));
-    lossy.fail(2, CommitFault::Lost);
+    lossy.fail_nth(2, CommitFault::Lost);
     let lossy: Arc<dyn Store> = Arc::new(lossy);
-    let found = Sim::new(1).block_on(equal_receipts_and_reads(&honest, &lossy, Writer::world()));
+    let found =
+        SimExecutor::new(1).block_on(equal_receipts_and_reads(&honest, &lossy, BatchWriter::world_batches()));
     assert!(found.expect("the comparison ends").is_err());
     let unheard = FaultyStore::new(fresh());
-    unheard.fail(1, CommitFault::Unheard);
-    let found = Sim::new(1).block_on(equals_the_reference(Arc::new(unheard), &[]));
+    unheard.fail_nth(1, CommitFault::Unheard);
+    let found = SimExecutor::new(1).block_on(equals_the_reference(Arc::new(unheard), &[]));
     assert!(found.expect("the comparison ends").is_err());
 }
 
@@ -123,31 +124,31 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_batch_submitted_twice_equals_once(ops in sequences(40)) {
+    fn every_batch_submitted_twice_equals_once(ops in op_sequences(40)) {
         let stores = [ReferenceStore::new(), ReferenceStore::new()];
-        let mut writer = Writer::new(stores[0].clone());
+        let mut writer = BatchWriter::new(stores[0].clone());
         let [once, twice] = stores.each_ref().map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
         let play = async {
-            let mut batches = Writer::world();
+            let mut batches = BatchWriter::world_batches();
             let mut ops = ops.iter();
             loop {
                 for batch in std::mem::take(&mut batches) {
                     let first = once.commit(batch.clone()).await;
                     assert_eq!(twice.commit(batch.clone()).await, first);
                     let second = twice.commit(batch).await;
-                    if matches!(first, Commit::Done(_)) {
+                    if matches!(first, CommitOutcome::Done(_)) {
                         assert_eq!(second, first);
                     }
                 }
                 let Some(op) = ops.next() else { break };
-                batches.extend(writer.batch(op));
+                batches.extend(writer.batch_of_op(op));
             }
             equal_receipts_and_reads(&once, &twice, Vec::new()).await
         };
-        prop_assert_eq!(Sim::new(1).block_on(play).expect("the sequence ends"), Ok(()));
+        prop_assert_eq!(SimExecutor::new(1).block_on(play).expect("the sequence ends"), Ok(()));
         for tenant in 0..TENANTS {
-            let scope = Authority::claim().scope(tenant_id(tenant), Actor::new("test:twice"));
-            prop_assert_eq!(stores[0].acts(&scope), stores[1].acts(&scope));
+            let scope = ScopeAuthority::claim().issue_scope(tenant_id(tenant), Actor::new("test:twice"));
+            prop_assert_eq!(stores[0].list_acts(&scope), stores[1].list_acts(&scope));
         }
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dromia_contracts::store::Store;
-use dromia_testkit::conformance::tenants::{Forgetful, KEYS, READS, Stores, Tally, WORLD_OPS, play};
-use dromia_testkit::{ReferenceStore, Sim};
+use dromia_testkit::conformance::tenants::{
+    ForgetfulStore, KEYS, PlayTally, READS, WORLD_OPS, WorldStores, play_world,
+};
+use dromia_testkit::{ReferenceStore, SimExecutor};
 
 /// How many operations are played, if nobody says it.
 const OPERATIONS: usize = 5_000;
@@ -17,28 +19,33 @@ fn operations() -> usize {
     asked.map_or(OPERATIONS, |text| text.parse().expect("DROMIA_TENANT_OPS is a number"))
 }
 
-fn fresh() -> Stores {
+fn fresh() -> WorldStores {
     let store = || Arc::new(ReferenceStore::new()) as Arc<dyn Store>;
-    Stores { shared: store(), alone: [store(), store()] }
+    WorldStores { shared: store(), alone: [store(), store()] }
 }
 
-fn played(seed: u64, operations: usize, reads: &[&'static str], stores: &Stores) -> Result<Tally, String> {
-    Sim::new(seed).block_on(play(seed, operations, reads, stores)).expect("the world ends")
+fn played(
+    seed: u64,
+    operations: usize,
+    reads: &[&'static str],
+    stores: &WorldStores,
+) -> Result<PlayTally, String> {
+    SimExecutor::new(seed).block_on(play_world(seed, operations, reads, stores)).expect("the world ends")
 }
 
 #[test]
 #[expect(clippy::print_stdout, reason = "a long run says how far it is, and what was played")]
 fn the_reference_answers_a_tenant_as_if_it_were_alone() {
     let wanted = operations();
-    let mut tally = Tally::default();
+    let mut tally = PlayTally::default();
     for seed in 0..wanted.div_ceil(WORLD_OPS) as u64 {
-        tally.include(played(seed, WORLD_OPS, READS, &fresh()).unwrap_or_else(|leak| panic!("{leak}")));
+        tally.add_tally(played(seed, WORLD_OPS, READS, &fresh()).unwrap_or_else(|leak| panic!("{leak}")));
         if seed % 25 == 24 {
             println!("reference store: {tally}");
         }
     }
     println!("reference store: {tally}; no answer of one tenant changed because of the other");
-    assert!(tally.operations() >= wanted as u64);
+    assert!(tally.operation_count() >= wanted as u64);
     tally.says_something();
 }
 
@@ -49,16 +56,16 @@ fn a_read_that_forgets_its_scope_is_caught() {
         let only = [leak];
         let reads: &[&'static str] = if leak == KEYS { READS } else { &only };
         let is_caught = (0..WORLDS_MAX).any(|seed| {
-            let Stores { shared, alone } = fresh();
-            let shared: Arc<dyn Store> = Arc::new(Forgetful::new(shared, leak));
-            played(seed, WORLD_OPS, reads, &Stores { shared, alone }).is_err()
+            let WorldStores { shared, alone } = fresh();
+            let shared: Arc<dyn Store> = Arc::new(ForgetfulStore::new(shared, leak));
+            played(seed, WORLD_OPS, reads, &WorldStores { shared, alone }).is_err()
         });
         assert!(is_caught, "{leak} forgets its scope and nobody notices");
     }
     // A forgetful store that forgets nothing is an honest one.
-    let Stores { shared, alone } = fresh();
-    let shared: Arc<dyn Store> = Arc::new(Forgetful::new(shared, "nothing"));
-    assert!(played(0, WORLD_OPS, READS, &Stores { shared, alone }).is_ok());
+    let WorldStores { shared, alone } = fresh();
+    let shared: Arc<dyn Store> = Arc::new(ForgetfulStore::new(shared, "nothing"));
+    assert!(played(0, WORLD_OPS, READS, &WorldStores { shared, alone }).is_ok());
 }
 
 #[test]

@@ -5,19 +5,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::bounded;
+use super::deserialize_bounded;
 use crate::path::WorkspacePath;
 
 /// The longest command line, in bytes.
 const COMMAND_BYTES_MAX: usize = 128 << 10;
-/// How long a program may run if nobody says, in seconds.
+/// How long a program may run by default, in seconds.
 const TIMEOUT_S: u32 = 60;
 /// How long a program may run at most, in seconds.
 pub(crate) const TIMEOUT_S_MAX: u32 = 600;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Exec {
+pub(crate) struct ProgramExecute {
     /// Program and arguments; no shell.
     #[serde(deserialize_with = "argv")]
     pub(crate) argv: Vec<String>,
@@ -49,7 +49,7 @@ fn timeout_default() -> u32 {
 fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
         0 => Err(de::Error::custom("the timeout is at least 1")),
-        // What is cut in silence is found out by whoever waited for the rest.
+        // A timeout that is cut in silence surprises the caller who waited for the rest.
         seconds if seconds > TIMEOUT_S_MAX => {
             let problem =
                 format!("{seconds} seconds are more than the {TIMEOUT_S_MAX} allowed; ask for less");
@@ -76,7 +76,7 @@ fn argv<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
 }
 
 fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let command = bounded(deserializer, COMMAND_BYTES_MAX)?;
+    let command = deserialize_bounded(deserializer, COMMAND_BYTES_MAX)?;
     if command.trim().is_empty() {
         return Err(de::Error::custom("the command is empty"));
     }

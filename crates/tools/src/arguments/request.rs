@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::egress::Method;
+use dromia_contracts::egress::HttpMethod;
 use dromia_contracts::vault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
-use super::{bounded, read_limit, read_limit_default};
+use super::{deserialize_bounded, read_limit, read_limit_default};
 use crate::web::HttpUrl;
 
 /// The most bytes that one request carries.
@@ -31,7 +31,7 @@ pub(crate) struct HttpRequest {
     /// GET by default.
     #[serde(default)]
     #[schemars(with = "String")]
-    pub(crate) method: Method,
+    pub(crate) method: HttpMethod,
     /// First byte shown.
     #[serde(default)]
     pub(crate) offset: u64,
@@ -60,7 +60,7 @@ pub(crate) struct NamedSecret {
 }
 
 fn request_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    bounded(deserializer, REQUEST_BYTES_MAX)
+    deserialize_bounded(deserializer, REQUEST_BYTES_MAX)
 }
 
 fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -6,7 +6,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{WRITE_BYTES_MAX, bounded};
+use super::{WRITE_BYTES_MAX, deserialize_bounded};
 use crate::path::{FilePath, WorkspacePath};
 
 /// The longest pattern, in bytes.
@@ -19,7 +19,7 @@ const EDITS_MAX: u32 = 1000;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileEdit {
-    /// How often old stands there; 1 by default.
+    /// How often old occurs there; 1 by default.
     #[serde(default = "once", deserialize_with = "edits")]
     pub(crate) count: u32,
     #[serde(deserialize_with = "edited")]
@@ -32,7 +32,7 @@ pub(crate) struct FileEdit {
 
 impl FileEdit {
     /// Checks what one argument means for another.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check_arguments(&self) -> Result<(), String> {
         if self.old.is_empty() {
             return Err("old: the text to replace is empty; file.write and file.append add text".to_owned());
         }
@@ -49,7 +49,7 @@ pub(crate) struct FileSearch {
     /// Only matches after this one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "place")]
     #[schemars(with = "String")]
-    pub(crate) after: Option<Place>,
+    pub(crate) after: Option<MatchLocation>,
     #[serde(default)]
     #[schemars(with = "String")]
     pub(crate) path: WorkspacePath,
@@ -62,7 +62,7 @@ pub(crate) struct FileSearch {
 
 impl FileSearch {
     /// Makes what matches lines; its time is linear in what it looks at.
-    pub(crate) fn compile(&self) -> Result<Regex, String> {
+    pub(crate) fn compile_pattern(&self) -> Result<Regex, String> {
         let pattern = if self.regex { self.pattern.clone() } else { regex::escape(&self.pattern) };
         let built = RegexBuilder::new(&pattern)
             .size_limit(PATTERN_MEMORY_MAX)
@@ -77,14 +77,14 @@ impl FileSearch {
     }
 }
 
-/// Where a match stands, written `PATH:LINE` as a search tells it.
+/// Where a match is, written `PATH:LINE` as in a search result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct MatchLocation {
     pub(crate) path: WorkspacePath,
     pub(crate) line: u64,
 }
 
-impl Place {
+impl MatchLocation {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "a place is PATH:LINE, as a search tells it".to_owned();
         let (path, line) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -94,13 +94,13 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for MatchLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path, self.line)
     }
 }
 
-impl Serialize for Place {
+impl Serialize for MatchLocation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -119,11 +119,11 @@ fn edits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 }
 
 fn edited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    bounded(deserializer, WRITE_BYTES_MAX)
+    deserialize_bounded(deserializer, WRITE_BYTES_MAX)
 }
 
 fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let pattern = bounded(deserializer, PATTERN_BYTES_MAX)?;
+    let pattern = deserialize_bounded(deserializer, PATTERN_BYTES_MAX)?;
     if pattern.is_empty() {
         return Err(de::Error::custom("the pattern is empty"));
     }
@@ -134,32 +134,37 @@ fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
 }
 
 /// Reads a place; an empty one is none.
-fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MatchLocation>, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "" => Ok(None),
-        text => Place::parse(text).map(Some).map_err(de::Error::custom),
+        text => MatchLocation::parse(text).map(Some).map_err(de::Error::custom),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{canonical, parse};
+    use super::super::{canonical_arguments, parse_arguments};
     use super::*;
 
     #[test]
     fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
             (
-                canonical::<FileEdit>(r#"{"path":"./a","old":"x","new":"y"}"#),
+                canonical_arguments::<FileEdit>(r#"{"path":"./a","old":"x","new":"y"}"#),
                 r#"{"count":1,"new":"y","old":"x","path":"a"}"#,
             ),
-            (canonical::<FileSearch>(r#"{"pattern":"x"}"#), r#"{"path":".","pattern":"x","regex":false}"#),
             (
-                canonical::<FileSearch>(r#"{"pattern":"x","regex":true,"path":"a/","after":"a/./b:c:12"}"#),
+                canonical_arguments::<FileSearch>(r#"{"pattern":"x"}"#),
+                r#"{"path":".","pattern":"x","regex":false}"#,
+            ),
+            (
+                canonical_arguments::<FileSearch>(
+                    r#"{"pattern":"x","regex":true,"path":"a/","after":"a/./b:c:12"}"#,
+                ),
                 r#"{"after":"a/b:c:12","path":"a","pattern":"x","regex":true}"#,
             ),
             (
-                canonical::<FileSearch>(r#"{"pattern":"x","after":""}"#),
+                canonical_arguments::<FileSearch>(r#"{"pattern":"x","after":""}"#),
                 r#"{"path":".","pattern":"x","regex":false}"#,
             ),
         ] {
@@ -170,27 +175,34 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_its_place() {
         for (problem, place) in [
-            (canonical::<FileEdit>(r#"{"path":"a","old":"x"}"#), "missing field `new`"),
+            (canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x"}"#), "missing field `new`"),
             (
-                canonical::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":0}"#),
+                canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":0}"#),
                 "count: the count is at least 1",
             ),
             (
-                canonical::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":1001}"#),
+                canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":1001}"#),
                 "count: the count is at most",
             ),
-            (canonical::<FileSearch>(r#"{"pattern":""}"#), "pattern: the pattern is empty"),
-            (canonical::<FileSearch>(r#"{"pattern":"a\nb"}"#), "pattern: lines are looked at one by one"),
-            (canonical::<FileSearch>(r#"{"pattern":"a","after":"b"}"#), "after: a place is PATH:LINE"),
+            (canonical_arguments::<FileSearch>(r#"{"pattern":""}"#), "pattern: the pattern is empty"),
             (
-                canonical::<FileSearch>(r#"{"pattern":"a","after":"../b:1"}"#),
+                canonical_arguments::<FileSearch>(r#"{"pattern":"a\nb"}"#),
+                "pattern: lines are looked at one by one",
+            ),
+            (
+                canonical_arguments::<FileSearch>(r#"{"pattern":"a","after":"b"}"#),
+                "after: a place is PATH:LINE",
+            ),
+            (
+                canonical_arguments::<FileSearch>(r#"{"pattern":"a","after":"../b:1"}"#),
                 "after: a path does not hold ..",
             ),
         ] {
             let problem = problem.expect_err(place);
             assert!(problem.contains(place), "{problem:?} does not say {place:?}");
         }
-        let checked = |arguments: &str| parse::<FileEdit>(arguments).expect("it reads").check();
+        let checked =
+            |arguments: &str| parse_arguments::<FileEdit>(arguments).expect("it reads").check_arguments();
         assert!(checked(r#"{"path":"a","old":"","new":"y"}"#).expect_err("empty").starts_with("old: "));
         assert!(checked(r#"{"path":"a","old":"y","new":"y"}"#).expect_err("equal").starts_with("new: "));
     }
@@ -199,7 +211,7 @@ mod tests {
     fn a_pattern_is_a_text_unless_it_is_said_to_be_more() {
         let compiled = |pattern: &str, regex| {
             let arguments = serde_json::json!({"pattern": pattern, "regex": regex}).to_string();
-            parse::<FileSearch>(&arguments).expect("it reads").compile()
+            parse_arguments::<FileSearch>(&arguments).expect("it reads").compile_pattern()
         };
         let is_match = |pattern, regex, line: &str| {
             compiled(pattern, regex).expect("it compiles").is_match(line.as_bytes())

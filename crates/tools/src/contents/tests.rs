@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use dromia_contracts::{AgentId, BoxFuture};
 
 use super::*;
-use crate::workspace::{Resolver, workspace_path};
+use crate::workspace::{PathResolver, workspace_path};
 
 const AGENT: AgentId = AgentId::from_bytes([3; 16]);
 
@@ -25,6 +25,14 @@ impl Clock for Ticking {
     fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
         unreachable!("nothing sleeps here")
     }
+
+    fn monotonic_now(&self) -> std::time::Duration {
+        unreachable!("nothing waits here")
+    }
+
+    fn sleep(&self, _: std::time::Duration) -> BoxFuture<'static, ()> {
+        unreachable!("nothing sleeps here")
+    }
 }
 
 fn standing() -> Ticking {
@@ -39,7 +47,7 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        let made = Workspace::open(home.path(), AGENT, Resolver::probe(), Missing::Make);
+        let made = Workspace::open(home.path(), AGENT, PathResolver::probe(), MissingDirectory::Make);
         let room = Self { home, workspace: made.expect("made").expect("there") };
         room.write("build.sh", "make");
         room.write("lib/part.py", "x = 1");
@@ -61,16 +69,16 @@ impl Room {
         std::fs::set_permissions(self.path(path), std::fs::Permissions::from_mode(mode)).expect("set");
     }
 
-    fn look(&self, words: &[&str], extent: BoundFiles) -> Result<Contents, Unheld> {
+    fn look(&self, words: &[&str], extent: BoundFiles) -> Result<ExecutableFiles, FileBindingError> {
         let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
-        look(Some(&self.workspace), &words, extent, &standing())
+        scan_contents(Some(&self.workspace), &words, extent, &standing())
     }
 
-    fn all(&self) -> Contents {
+    fn all(&self) -> ExecutableFiles {
         self.look(&[], BoundFiles::All).expect("held to")
     }
 
-    fn named(&self, words: &[&str]) -> Contents {
+    fn named(&self, words: &[&str]) -> ExecutableFiles {
         self.look(words, BoundFiles::Named).expect("held to")
     }
 }
@@ -159,7 +167,7 @@ fn what_a_named_link_leads_to_is_named_with_it() {
     room.write("far/away/code", "fake");
     assert_ne!(room.named(&["sh", "./run"]).digest, before.digest);
     // However often links lead on, the look ends.
-    for (links, expected) in [(3, Ok(3)), (ROUNDS_MAX, Err(Unheld::Links))] {
+    for (links, expected) in [(3, Ok(3)), (ROUNDS_MAX, Err(FileBindingError::Links))] {
         let room = Room::new();
         let name = |number: usize| format!("{}-link", "x".repeat(number));
         for number in 0..links {
@@ -202,23 +210,32 @@ fn what_cannot_be_read_as_a_whole_is_not_held_to() {
         let mode = rustix::fs::Mode::RWXU;
         rustix::fs::mknodat(rustix::fs::CWD, room.path("pipe"), FileType::Fifo, mode, 0).expect("made");
     };
-    let cases: [(Change, Unheld); 3] =
-        [(large, Unheld::Bytes), (deep, Unheld::Depth), (pipe, Unheld::Special)];
+    let cases: [(Change, FileBindingError); 3] = [
+        (large, FileBindingError::Bytes),
+        (deep, FileBindingError::DirectoryDepth),
+        (pipe, FileBindingError::Special),
+    ];
     for (make, problem) in cases {
         let room = Room::new();
         make(&room);
         assert_eq!(room.look(&[], BoundFiles::All), Err(problem));
-        assert_eq!(room.look(&["./build.sh"], BoundFiles::Named).is_ok(), problem != Unheld::Depth);
+        assert_eq!(
+            room.look(&["./build.sh"], BoundFiles::Named).is_ok(),
+            problem != FileBindingError::DirectoryDepth
+        );
     }
     let room = Room::new();
     let _socket = UnixListener::bind(room.path("socket")).expect("bound");
     assert_eq!(room.all().files, 4, "what nothing reads by its name is no obstacle");
     let slow = Ticking(0.into(), 20_000);
-    assert_eq!(look(Some(&room.workspace), &[], BoundFiles::All, &slow), Err(Unheld::Time));
+    assert_eq!(
+        scan_contents(Some(&room.workspace), &[], BoundFiles::All, &slow),
+        Err(FileBindingError::Time)
+    );
 }
 
 #[test]
 fn no_workspace_holds_nothing() {
-    let nothing = look(None, &[], BoundFiles::All, &standing()).expect("held to");
+    let nothing = scan_contents(None, &[], BoundFiles::All, &standing()).expect("held to");
     assert_eq!(nothing.files, 0);
 }

@@ -1,8 +1,8 @@
 //! The arguments of an external tool: checked against the operator's schema, and put into canonical form.
 //!
-//! Invariant: equal arguments have equal bytes. Keys are sorted at every depth; a key that stands twice is refused; what
-//! the schema does not name is refused too, unless it says `additionalProperties` itself. Patterns are matched in time that
-//! is linear in the text, whatever they are.
+//! Invariant: equal arguments have equal bytes. Keys are sorted at every depth; a key that occurs twice is refused;
+//! what the schema does not name is refused too, unless it says `additionalProperties` itself. Patterns are matched in
+//! time that is linear in the text, whatever they are.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,17 +15,17 @@ use crate::arguments::REQUEST_BYTES_MAX;
 
 /// The longest schema, as it is sent: every byte of it is sent with every request to a model.
 const SCHEMA_BYTES_MAX: usize = 16 << 10;
-/// How many characters of a problem are told; it quotes the arguments.
+/// How many characters of a problem are shown; it quotes the arguments.
 const PROBLEM_CHARS_MAX: usize = 200;
 
 /// A schema that arguments are checked against.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(super) struct ArgumentSchema {
     validator: Validator,
 }
 
-impl Shape {
-    /// Compiles a schema; gives it back as models are told it.
+impl ArgumentSchema {
+    /// Compiles a schema; also returns it in the form that models get.
     pub(super) fn new(written: BTreeMap<String, Value>) -> Result<(Self, Value), String> {
         let mut schema: Map<String, Value> = written.into_iter().collect();
         if schema.get("type").is_some_and(|kind| kind != "object") {
@@ -48,24 +48,24 @@ impl Shape {
                 "" => "at its top".to_owned(),
                 path => format!("at {path}"),
             };
-            format!("{place}: this is no JSON Schema: {}", short(&error.to_string()))
+            format!("{place}: this is no JSON Schema: {}", shorten_problem(&error.to_string()))
         })?;
         Ok((Self { validator }, schema))
     }
 
     /// Puts arguments into canonical form; says what is wrong, and where.
-    pub(super) fn canonical(&self, arguments: &str) -> Result<String, String> {
+    pub(super) fn canonical_arguments(&self, arguments: &str) -> Result<String, String> {
         // Some models send nothing at all where a tool needs no argument.
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
         if arguments.len() > REQUEST_BYTES_MAX {
             return Err(format!("{} bytes are more than the {REQUEST_BYTES_MAX} allowed", arguments.len()));
         }
-        let Sorted(value) = serde_json::from_str(arguments).map_err(|error| error.to_string())?;
+        let SortedValue(value) = serde_json::from_str(arguments).map_err(|error| error.to_string())?;
         if !value.is_object() {
             return Err("expected a JSON object".to_owned());
         }
         if let Some(error) = self.validator.iter_errors(&value).next() {
-            let problem = short(&error.to_string());
+            let problem = shorten_problem(&error.to_string());
             return Err(match error.instance_path().as_str() {
                 "" => problem,
                 path => format!("at {path}: {problem}"),
@@ -75,22 +75,22 @@ impl Shape {
     }
 }
 
-fn short(problem: &str) -> String {
+fn shorten_problem(problem: &str) -> String {
     problem.chars().filter(|c| !c.is_control()).take(PROBLEM_CHARS_MAX).collect()
 }
 
-/// A JSON value whose keys are sorted, each of which stands there once.
-struct Sorted(Value);
+/// A JSON value whose keys are sorted, each of which occurs there once.
+struct SortedValue(Value);
 
-impl<'de> Deserialize<'de> for Sorted {
+impl<'de> Deserialize<'de> for SortedValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any).map(Self)
+        deserializer.deserialize_any(SortedValueVisitor).map(Self)
     }
 }
 
-struct Any;
+struct SortedValueVisitor;
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for SortedValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,7 +127,7 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Sorted(item)) = list.next_element()? {
+        while let Some(SortedValue(item)) = list.next_element()? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -135,7 +135,7 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut sorted = BTreeMap::new();
-        while let Some((key, Sorted(value))) = entries.next_entry::<String, Sorted>()? {
+        while let Some((key, SortedValue(value))) = entries.next_entry::<String, SortedValue>()? {
             let shown: String = key.chars().take(64).collect();
             if sorted.insert(key, value).is_some() {
                 return Err(de::Error::custom(format!("the key {shown:?} stands there twice")));
@@ -151,12 +151,12 @@ mod tests {
 
     use super::*;
 
-    fn shape(schema: Value) -> Result<Shape, String> {
+    fn shape(schema: Value) -> Result<ArgumentSchema, String> {
         let written = serde_json::from_value(schema).expect("an object");
-        Shape::new(written).map(|(shape, _)| shape)
+        ArgumentSchema::new(written).map(|(shape, _)| shape)
     }
 
-    fn pay() -> Shape {
+    fn pay() -> ArgumentSchema {
         let schema = json!({
             "properties": {
                 "recipient": {"type": "string", "pattern": "^[A-Z]{2}[0-9]+$"},
@@ -177,15 +177,16 @@ mod tests {
         for same in
             [canonical, r#" { "recipient" : "DE1", "note":null,"how":"\u006eow", "amount" : 15e-1 } "#]
         {
-            assert_eq!(shape.canonical(same).as_deref(), Ok(canonical));
+            assert_eq!(shape.canonical_arguments(same).as_deref(), Ok(canonical));
         }
-        assert_eq!(shape.canonical(canonical).as_deref(), Ok(canonical));
-        let open =
-            Shape::new(serde_json::from_value(json!({"additionalProperties": true})).expect("an object"));
+        assert_eq!(shape.canonical_arguments(canonical).as_deref(), Ok(canonical));
+        let open = ArgumentSchema::new(
+            serde_json::from_value(json!({"additionalProperties": true})).expect("an object"),
+        );
         let (open, told) = open.expect("a schema");
         assert_eq!(told["type"], "object");
         assert_eq!(
-            open.canonical(r#"{"b":{"d":1,"c":[{"z":1,"y":2}]},"a":2}"#).as_deref(),
+            open.canonical_arguments(r#"{"b":{"d":1,"c":[{"z":1,"y":2}]},"a":2}"#).as_deref(),
             Ok(r#"{"a":2,"b":{"c":[{"y":2,"z":1}],"d":1}}"#)
         );
     }
@@ -206,11 +207,11 @@ mod tests {
             (r#"{"recipient":"DE1","amount":1,"to":"x"}"#, "'to' was unexpected"),
             (r#"{"recipient":"DE1","amount":1,"amount":2}"#, "the key \"amount\" stands there twice"),
         ] {
-            let problem = shape.canonical(arguments).expect_err(arguments);
+            let problem = shape.canonical_arguments(arguments).expect_err(arguments);
             assert!(problem.contains(says), "{arguments}: {problem}");
         }
         let long = format!("{{\"recipient\":\"{}\"}}", "x".repeat(REQUEST_BYTES_MAX));
-        assert!(shape.canonical(&long).expect_err("too long").contains("allowed"));
+        assert!(shape.canonical_arguments(&long).expect_err("too long").contains("allowed"));
     }
 
     #[test]

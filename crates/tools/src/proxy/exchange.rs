@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::egress::{
-    EgressError, Failure, Method, Oversized, Request, Response, Tunnel, TunnelRequest, header,
+    EgressError, EgressFault, EgressRequest, EgressResponse, EgressTunnel, HttpMethod, OversizedPart,
+    TunnelRequest, find_header,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::desk::{DECISIONS_MAX, Desk, Shut};
-use super::head::{self, Asked, Problem};
+use super::desk::{DECISIONS_MAX, ProxySession, SessionDenial};
+use super::head::{self, HeadError, RequestHead};
 
 /// How long a program may take to say what it asks for, its body included.
 const ASK_WAIT: Duration = Duration::from_secs(30);
@@ -35,58 +36,59 @@ const HOST_BYTES_MAX: usize = 253;
 const OWN: [&str; 6] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// What ended a connection before its time: the program hears no more.
-struct Torn;
+struct BrokenConnection;
 
 /// Answers one connection.
-pub(super) async fn answer(mut stream: TcpStream, desk: &Desk) {
-    let read = tokio::time::timeout(ASK_WAIT, asked(&mut stream)).await;
+pub(super) async fn serve_connection(mut stream: TcpStream, desk: &ProxySession) {
+    let read = tokio::time::timeout(ASK_WAIT, read_request(&mut stream)).await;
     let refused = match read {
         // It went away, or is over.
         Ok(Ok(None)) => return,
-        Ok(Ok(Some(Whole { asked: Asked::Tunnel { to }, rest }))) => {
-            match tunnel(desk, to).await {
+        Ok(Ok(Some(ProxyRequest { asked: RequestHead::Tunnel { to }, rest }))) => {
+            match open_tunnel(desk, to).await {
                 Ok(opened) => {
-                    // However it ended, nobody is left to be told.
-                    let _torn = carry(stream, desk, opened, rest).await;
+                    // However it ended, there is no caller left to report to.
+                    let _torn = relay_tunnel(stream, desk, opened, rest).await;
                     return;
                 }
                 Err(refused) => refused,
             }
         }
-        Ok(Ok(Some(Whole { asked: Asked::Request { method, url, headers, .. }, rest: body }))) => {
-            match request(desk, method, url, headers, body).await {
-                Ok(response) => {
-                    let _torn = pass_on(stream, desk, method, response).await;
-                    return;
-                }
-                Err(refused) => refused,
+        Ok(Ok(Some(ProxyRequest {
+            asked: RequestHead::Request { method, url, headers, .. },
+            rest: body,
+        }))) => match forward_request(desk, method, url, headers, body).await {
+            Ok(response) => {
+                let _torn = pass_on(stream, desk, method, response).await;
+                return;
             }
-        }
-        Ok(Err(Problem(status, text))) => Refusal { status, text: text.to_owned() },
-        Err(_) => Refusal { status: 408, text: "the request did not come in time".to_owned() },
+            Err(refused) => refused,
+        },
+        Ok(Err(HeadError(status, text))) => ProxyRefusal { status, text: text.to_owned() },
+        Err(_) => ProxyRefusal { status: 408, text: "the request did not come in time".to_owned() },
     };
-    // A program that does not listen is not told.
-    let _torn = refuse(&mut stream, &refused).await;
+    // A program that does not listen misses the refusal.
+    let _torn = write_refusal(&mut stream, &refused).await;
 }
 
 /// What a program asked for, with its body or with what it said too early for a tunnel.
-struct Whole {
-    asked: Asked,
+struct ProxyRequest {
+    asked: RequestHead,
     rest: Bytes,
 }
 
-/// What a program is told instead of an answer.
-struct Refusal {
+/// What a program gets instead of an answer.
+struct ProxyRefusal {
     status: u16,
     text: String,
 }
 
 /// Reads what is asked, as a whole.
-async fn asked(stream: &mut TcpStream) -> Result<Option<Whole>, Problem> {
-    let Some((asked, rest)) = head::read(stream).await? else { return Ok(None) };
+async fn read_request(stream: &mut TcpStream) -> Result<Option<ProxyRequest>, HeadError> {
+    let Some((asked, rest)) = head::read_head(stream).await? else { return Ok(None) };
     let (length, waits) = match asked {
-        Asked::Request { length, waits, .. } => (length, waits),
-        Asked::Tunnel { .. } => return Ok(Some(Whole { asked, rest })),
+        RequestHead::Request { length, waits, .. } => (length, waits),
+        RequestHead::Tunnel { .. } => return Ok(Some(ProxyRequest { asked, rest })),
     };
     if waits && rest.len() < length {
         let go_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
@@ -101,57 +103,57 @@ async fn asked(stream: &mut TcpStream) -> Result<Option<Whole>, Problem> {
             Ok(_) | Err(_) => return Ok(None),
         }
     }
-    // What comes behind it would be a second request, which nobody answers.
+    // What comes behind it would be a second request, which is never answered.
     body.truncate(length);
-    Ok(Some(Whole { asked, rest: body.freeze() }))
+    Ok(Some(ProxyRequest { asked, rest: body.freeze() }))
 }
 
-async fn tunnel(desk: &Desk, to: String) -> Result<Tunnel, Refusal> {
-    let asked = desk.begin(Method::Connect, place(&format!("https://{to}")))?;
+async fn open_tunnel(desk: &ProxySession, to: String) -> Result<EgressTunnel, ProxyRefusal> {
+    let asked = desk.begin_request(HttpMethod::Connect, url_origin(&format!("https://{to}")))?;
     let (grants, share) = (desk.way.grants.clone(), desk.way.share.clone());
-    match desk.way.line.tunnel(TunnelRequest { to, grants, share }).await {
+    match desk.way.line.request_tunnel(TunnelRequest { to, grants, share }).await {
         Ok(tunnel) => {
-            desk.end(asked, &tunnel.decisions);
+            desk.end_request(asked, &tunnel.decisions);
             Ok(tunnel)
         }
         Err(error) => {
-            desk.end(asked, &error.decisions);
+            desk.end_request(asked, &error.decisions);
             Err(error.into())
         }
     }
 }
 
-async fn request(
-    desk: &Desk,
-    method: Method,
+async fn forward_request(
+    desk: &ProxySession,
+    method: HttpMethod,
     url: String,
     headers: Vec<(String, String)>,
     body: Bytes,
-) -> Result<Response, Refusal> {
-    if !desk.spend(body.len()) {
-        return Err(Refusal {
+) -> Result<EgressResponse, ProxyRefusal> {
+    if !desk.try_spend(body.len()) {
+        return Err(ProxyRefusal {
             status: 403,
             text: "this program has sent and got all that it may".to_owned(),
         });
     }
-    let asked = desk.begin(method, place(&url))?;
+    let asked = desk.begin_request(method, url_origin(&url))?;
     let (grants, share) = (desk.way.grants.clone(), desk.way.share.clone());
     // A program names no secret, so the line has none to put in.
-    let request = Request { method, url, headers, body, grants, share, secrets: Vec::new() };
-    match desk.way.line.send(request).await {
+    let request = EgressRequest { method, url, headers, body, grants, share, secrets: Vec::new() };
+    match desk.way.line.send_request(request).await {
         Ok(response) => {
-            desk.end(asked, &response.decisions);
+            desk.end_request(asked, &response.decisions);
             Ok(response)
         }
         Err(error) => {
-            desk.end(asked, &error.decisions);
+            desk.end_request(asked, &error.decisions);
             Err(error.into())
         }
     }
 }
 
 /// The scheme, the host and the port of a URL; nothing if it cannot be read. The path may hold a secret.
-pub(super) fn place(url: &str) -> String {
+pub(super) fn url_origin(url: &str) -> String {
     let Ok(url) = Url::parse(url) else { return String::new() };
     match (url.host_str(), url.port_or_known_default()) {
         (Some(host), Some(port)) if host.len() <= HOST_BYTES_MAX => {
@@ -162,8 +164,13 @@ pub(super) fn place(url: &str) -> String {
 }
 
 /// Passes an answer on.
-async fn pass_on(mut stream: TcpStream, desk: &Desk, method: Method, response: Response) -> Result<(), Torn> {
-    let Response { status, headers, mut body, .. } = response;
+async fn pass_on(
+    mut stream: TcpStream,
+    desk: &ProxySession,
+    method: HttpMethod,
+    response: EgressResponse,
+) -> Result<(), BrokenConnection> {
+    let EgressResponse { status, headers, mut body, .. } = response;
     let mut head = format!("HTTP/1.1 {status} \r\nconnection: close\r\n");
     for (name, value) in &headers {
         if !OWN.contains(&name.as_str()) && !name.starts_with("proxy-") {
@@ -171,69 +178,74 @@ async fn pass_on(mut stream: TcpStream, desk: &Desk, method: Method, response: R
             let _infallible = write!(head, "{name}: {value}\r\n");
         }
     }
-    let is_empty = method == Method::Head || status == 204 || status == 304;
-    let in_chunks = !is_empty && header(&headers, "content-length").is_none();
+    let is_empty = method == HttpMethod::Head || status == 204 || status == 304;
+    let in_chunks = !is_empty && find_header(&headers, "content-length").is_none();
     head.push_str(if in_chunks { "transfer-encoding: chunked\r\n\r\n" } else { "\r\n" });
-    write(&mut stream, head.as_bytes()).await?;
+    write_bytes(&mut stream, head.as_bytes()).await?;
     if !is_empty {
-        while let Some(piece) = body.chunk().await.map_err(|_| Torn)? {
-            if !desk.spend(piece.len()) {
-                return Err(Torn);
+        while let Some(piece) = body.next_chunk().await.map_err(|_| BrokenConnection)? {
+            if !desk.try_spend(piece.len()) {
+                return Err(BrokenConnection);
             }
             if in_chunks && !piece.is_empty() {
-                write(&mut stream, format!("{:x}\r\n", piece.len()).as_bytes()).await?;
-                write(&mut stream, &piece).await?;
-                write(&mut stream, b"\r\n").await?;
+                write_bytes(&mut stream, format!("{:x}\r\n", piece.len()).as_bytes()).await?;
+                write_bytes(&mut stream, &piece).await?;
+                write_bytes(&mut stream, b"\r\n").await?;
             } else {
-                write(&mut stream, &piece).await?;
+                write_bytes(&mut stream, &piece).await?;
             }
         }
         if in_chunks {
-            write(&mut stream, b"0\r\n\r\n").await?;
+            write_bytes(&mut stream, b"0\r\n\r\n").await?;
         }
     }
-    stream.shutdown().await.map_err(|_| Torn)
+    stream.shutdown().await.map_err(|_| BrokenConnection)
 }
 
 /// Carries bytes through a tunnel, until both ends have said all or one of them is torn.
-async fn carry(stream: TcpStream, desk: &Desk, tunnel: Tunnel, rest: Bytes) -> Result<(), Torn> {
-    let Tunnel { mut down, mut up, .. } = tunnel;
+async fn relay_tunnel(
+    stream: TcpStream,
+    desk: &ProxySession,
+    tunnel: EgressTunnel,
+    rest: Bytes,
+) -> Result<(), BrokenConnection> {
+    let EgressTunnel { mut down, mut up, .. } = tunnel;
     let (mut from, mut to) = stream.into_split();
-    to.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.map_err(|_| Torn)?;
+    to.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.map_err(|_| BrokenConnection)?;
     let outward = async {
         let mut piece = rest;
         loop {
-            if !desk.spend(piece.len()) {
-                return Err(Torn);
+            if !desk.try_spend(piece.len()) {
+                return Err(BrokenConnection);
             }
-            up.write(piece).await.map_err(|_| Torn)?;
+            up.write(piece).await.map_err(|_| BrokenConnection)?;
             let mut next = BytesMut::with_capacity(PIECE_BYTES_MAX);
-            if from.read_buf(&mut next).await.map_err(|_| Torn)? == 0 {
-                return up.finish().await.map_err(|_| Torn);
+            if from.read_buf(&mut next).await.map_err(|_| BrokenConnection)? == 0 {
+                return up.finish().await.map_err(|_| BrokenConnection);
             }
             piece = next.freeze();
         }
     };
     let inward = async {
-        while let Some(piece) = down.chunk().await.map_err(|_| Torn)? {
-            if !desk.spend(piece.len()) {
-                return Err(Torn);
+        while let Some(piece) = down.next_chunk().await.map_err(|_| BrokenConnection)? {
+            if !desk.try_spend(piece.len()) {
+                return Err(BrokenConnection);
             }
-            to.write_all(&piece).await.map_err(|_| Torn)?;
+            to.write_all(&piece).await.map_err(|_| BrokenConnection)?;
         }
-        to.shutdown().await.map_err(|_| Torn)
+        to.shutdown().await.map_err(|_| BrokenConnection)
     };
     tokio::try_join!(outward, inward).map(|((), ())| ())
 }
 
-/// Tells a program why it gets nothing else, and hears it out, so that the answer is not lost with what nobody read.
-async fn refuse(stream: &mut TcpStream, refusal: &Refusal) -> Result<(), Torn> {
-    let Refusal { status, text } = refusal;
+/// Tells a program why it gets nothing else, and reads it to its end: unread bytes could cost it the answer.
+async fn write_refusal(stream: &mut TcpStream, refusal: &ProxyRefusal) -> Result<(), BrokenConnection> {
+    let ProxyRefusal { status, text } = refusal;
     let length = text.len() + 1;
     let head = "content-type: text/plain; charset=utf-8\r\nconnection: close";
     let answer = format!("HTTP/1.1 {status} \r\n{head}\r\ncontent-length: {length}\r\n\r\n{text}\n");
-    write(stream, answer.as_bytes()).await?;
-    stream.shutdown().await.map_err(|_| Torn)?;
+    write_bytes(stream, answer.as_bytes()).await?;
+    stream.shutdown().await.map_err(|_| BrokenConnection)?;
     let heard_out = async {
         let (mut heard, mut bytes) = ([0; 4096], 0);
         while bytes < HEAR_OUT_BYTES {
@@ -247,33 +259,37 @@ async fn refuse(stream: &mut TcpStream, refusal: &Refusal) -> Result<(), Torn> {
     Ok(())
 }
 
-async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Torn> {
-    stream.write_all(bytes).await.map_err(|_| Torn)
+async fn write_bytes(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), BrokenConnection> {
+    stream.write_all(bytes).await.map_err(|_| BrokenConnection)
 }
 
-impl From<EgressError> for Refusal {
+impl From<EgressError> for ProxyRefusal {
     fn from(error: EgressError) -> Self {
         let status = match &error.failure {
-            Failure::Refused { .. } => 403,
-            Failure::Malformed { .. } => 400,
-            Failure::TooLarge { part: Oversized::Request | Oversized::Headers, .. } if !error.is_sent => 413,
-            Failure::Late(_) => 504,
-            Failure::Unreachable
-            | Failure::Unusable { .. }
-            | Failure::Broken
-            | Failure::TooLarge { .. }
-            | Failure::Packed
-            | Failure::Redirects { .. } => 502,
+            EgressFault::Refused { .. } => 403,
+            EgressFault::Malformed { .. } => 400,
+            EgressFault::TooLarge { part: OversizedPart::Request | OversizedPart::Headers, .. }
+                if !error.is_sent =>
+            {
+                413
+            }
+            EgressFault::Late(_) => 504,
+            EgressFault::Unreachable
+            | EgressFault::Unusable { .. }
+            | EgressFault::Broken
+            | EgressFault::TooLarge { .. }
+            | EgressFault::Packed
+            | EgressFault::Redirects { .. } => 502,
         };
         Self { status, text: error.failure.to_string() }
     }
 }
 
-impl From<Shut> for Refusal {
-    fn from(shut: Shut) -> Self {
+impl From<SessionDenial> for ProxyRefusal {
+    fn from(shut: SessionDenial) -> Self {
         let text = match shut {
-            Shut::Over => "the program is over".to_owned(),
-            Shut::Full => {
+            SessionDenial::Over => "the program is over".to_owned(),
+            SessionDenial::Full => {
                 format!("this program has asked for {DECISIONS_MAX} different things, and no more is judged")
             }
         };

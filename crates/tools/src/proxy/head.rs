@@ -1,7 +1,7 @@
 //! The head of what a program asks its proxy: read within a bound, and taken for what it says or refused.
 
 use bytes::{Bytes, BytesMut};
-use dromia_contracts::egress::Method;
+use dromia_contracts::egress::HttpMethod;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The most bytes of a head.
@@ -29,7 +29,7 @@ const OWN: [&str; 10] = [
 
 /// What a program asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum RequestHead {
     /// A tunnel.
     Tunnel {
         /// The host and the port.
@@ -38,39 +38,44 @@ pub(super) enum Asked {
     /// A request.
     Request {
         /// What is asked.
-        method: Method,
+        method: HttpMethod,
         /// Of what.
         url: String,
         /// What goes with it.
         headers: Vec<(String, String)>,
         /// How long its body is.
         length: usize,
-        /// Whether the body comes only once somebody says that it may.
+        /// Whether the body comes only after `100 Continue`.
         waits: bool,
     },
 }
 
-/// Why a head is not taken: a status, and words for whoever wrote the program.
+/// Why a head is not taken: a status, and words for the author of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Problem(pub(super) u16, pub(super) &'static str);
+pub(super) struct HeadError(pub(super) u16, pub(super) &'static str);
 
-const NO_HTTP: Problem = Problem(400, "this is a proxy for HTTP, and that is no HTTP");
-const TOO_LONG: Problem = Problem(431, "the head of the request has more than 32768 bytes or 100 headers");
-const NO_URL: Problem = Problem(
+const NO_HTTP: HeadError = HeadError(400, "this is a proxy for HTTP, and that is no HTTP");
+const TOO_LONG: HeadError =
+    HeadError(431, "the head of the request has more than 32768 bytes or 100 headers");
+const NO_URL: HeadError = HeadError(
     400,
     "this is a proxy: ask for CONNECT HOST:PORT, or for a URL that begins with http:// or https://",
 );
-const METHOD: Problem = Problem(501, "only GET, HEAD, POST, PUT, PATCH and DELETE go through; use CONNECT");
-const OLD: Problem = Problem(505, "a request needs HTTP/1.1, so that an answer that is cut off is noticed");
-const LENGTH: Problem = Problem(411, "say how long the body is with content-length, or use CONNECT");
-const NO_LENGTH: Problem = Problem(400, "the length of the body cannot be read");
-const BODY: Problem = Problem(413, "a body has at most 524288 bytes; more goes through CONNECT");
+const METHOD: HeadError =
+    HeadError(501, "only GET, HEAD, POST, PUT, PATCH and DELETE go through; use CONNECT");
+const OLD: HeadError =
+    HeadError(505, "a request needs HTTP/1.1, so that an answer that is cut off is noticed");
+const LENGTH: HeadError = HeadError(411, "say how long the body is with content-length, or use CONNECT");
+const NO_LENGTH: HeadError = HeadError(400, "the length of the body cannot be read");
+const BODY: HeadError = HeadError(413, "a body has at most 524288 bytes; more goes through CONNECT");
 
 /// Reads a head, and gives back what came behind it. Nothing if the connection ends before there is one.
-pub(super) async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<(Asked, Bytes)>, Problem> {
+pub(super) async fn read_head<R: AsyncRead + Unpin>(
+    from: &mut R,
+) -> Result<Option<(RequestHead, Bytes)>, HeadError> {
     let mut read = BytesMut::with_capacity(4 << 10);
     loop {
-        if let Some((asked, length)) = parse(&read)? {
+        if let Some((asked, length)) = parse_head(&read)? {
             let behind = read.split_off(length);
             return Ok(Some((asked, behind.freeze())));
         }
@@ -84,8 +89,8 @@ pub(super) async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<(A
     }
 }
 
-/// Understands a head, and tells how long it is; nothing if it is not there as a whole.
-fn parse(text: &[u8]) -> Result<Option<(Asked, usize)>, Problem> {
+/// Parses a head, and returns how long it is; `None` if it is not complete yet.
+fn parse_head(text: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(text) {
@@ -97,30 +102,34 @@ fn parse(text: &[u8]) -> Result<Option<(Asked, usize)>, Problem> {
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(NO_HTTP);
     };
-    if method == Method::Connect.as_str() {
-        return Ok(Some((Asked::Tunnel { to: target.to_owned() }, length)));
+    if method == HttpMethod::Connect.as_str() {
+        return Ok(Some((RequestHead::Tunnel { to: target.to_owned() }, length)));
     }
     if version == 0 {
         return Err(OLD);
     }
-    let method = Method::ALL.into_iter().find(|known| known.as_str() == method).ok_or(METHOD)?;
+    let method = HttpMethod::ALL.into_iter().find(|known| known.as_str() == method).ok_or(METHOD)?;
     let is_url = ["http://", "https://"]
         .iter()
         .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     if !is_url {
         return Err(NO_URL);
     }
-    asked(method, target, request.headers).map(|asked| Some((asked, length)))
+    interpret_head(method, target, request.headers).map(|asked| Some((asked, length)))
 }
 
-fn asked(method: Method, url: &str, headers: &[httparse::Header<'_>]) -> Result<Asked, Problem> {
+fn interpret_head(
+    method: HttpMethod,
+    url: &str,
+    headers: &[httparse::Header<'_>],
+) -> Result<RequestHead, HeadError> {
     let values = |name: &'static str| {
         headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     };
     if values("transfer-encoding").next().is_some() {
         return Err(LENGTH);
     }
-    let mut lengths = values("content-length").map(number);
+    let mut lengths = values("content-length").map(parse_number);
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => 0,
         (Some(length), None) => length.ok_or(NO_LENGTH)?,
@@ -145,10 +154,10 @@ fn asked(method: Method, url: &str, headers: &[httparse::Header<'_>]) -> Result<
         .filter(|(name, _)| !is_own(name))
         .collect();
     let waits = values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
-    Ok(Asked::Request { method, url: url.to_owned(), headers: kept, length, waits })
+    Ok(RequestHead::Request { method, url: url.to_owned(), headers: kept, length, waits })
 }
 
-fn number(text: &[u8]) -> Option<usize> {
+fn parse_number(text: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits?.parse().ok()
 }
@@ -157,18 +166,18 @@ fn number(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Result<Option<Asked>, Problem> {
-        parse(text.as_bytes()).map(|parsed| parsed.map(|(asked, _)| asked))
+    fn of(text: &str) -> Result<Option<RequestHead>, HeadError> {
+        parse_head(text.as_bytes()).map(|parsed| parsed.map(|(asked, _)| asked))
     }
 
     #[test]
     fn a_head_is_taken_for_what_it_says() {
         let tunnel = of("CONNECT h:443 HTTP/1.0\r\n\r\n").expect("it is one");
-        assert_eq!(tunnel, Some(Asked::Tunnel { to: "h:443".to_owned() }));
+        assert_eq!(tunnel, Some(RequestHead::Tunnel { to: "h:443".to_owned() }));
         let text = "POST HTTP://h/p?q HTTP/1.1\r\nHost: other\r\nX-A: 1\r\nConnection: close, X-B\r\nX-B: 2\r\nProxy-Connection: keep-alive\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
         let request = of(text).expect("it is one");
-        let asked = Asked::Request {
-            method: Method::Post,
+        let asked = RequestHead::Request {
+            method: HttpMethod::Post,
             url: "HTTP://h/p?q".to_owned(),
             headers: vec![("x-a".to_owned(), "1".to_owned())],
             length: 3,

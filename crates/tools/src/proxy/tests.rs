@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Body, Decision, EgressError, Failure, Method, Request, Response, Tunnel, TunnelRequest, Upload,
+    EgressBody, EgressDecision, EgressError, EgressFault, EgressRequest, EgressResponse, EgressTunnel,
+    HttpMethod, TunnelRequest, TunnelUpload,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,25 +19,25 @@ use super::*;
 /// said into a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    sent: Mutex<Vec<Request>>,
+    sent: Mutex<Vec<EgressRequest>>,
 }
 
-fn decision(method: Method, to: &str, allowed: bool) -> Decision {
+fn decision(method: HttpMethod, to: &str, allowed: bool) -> EgressDecision {
     let rule = if allowed { "grant net:*" } else { "default deny" };
-    Decision { method, to: to.to_owned(), address: None, allowed, rule: rule.to_owned() }
+    EgressDecision { method, to: to.to_owned(), address: None, allowed, rule: rule.to_owned() }
 }
 
-fn refused(method: Method, to: &str) -> EgressError {
+fn refused(method: HttpMethod, to: &str) -> EgressError {
     let failure =
-        Failure::Refused { rule: "default deny".to_owned(), reason: "it is not granted".to_owned() };
+        EgressFault::Refused { rule: "default deny".to_owned(), reason: "it is not granted".to_owned() };
     EgressError { failure, is_sent: false, decisions: vec![decision(method, to, false)] }
 }
 
-impl Line for Told {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
+impl EgressClient for Told {
+    fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
         self.sent.lock().expect("nobody panicked").push(request.clone());
         Box::pin(async move {
-            let Request { method, url, .. } = request;
+            let EgressRequest { method, url, .. } = request;
             if url.contains("refused") {
                 return Err(refused(method, "http://refused:80"));
             }
@@ -45,68 +46,71 @@ impl Line for Told {
             }
             let mut pieces = vec![Ok(Bytes::from_static(b"lo")), Ok(Bytes::from_static(b"hel"))];
             if url.contains("torn") {
-                pieces.insert(0, Err(Failure::Broken));
+                pieces.insert(0, Err(EgressFault::Broken));
             }
             let headers = [("x-a", "1"), ("connection", "keep-alive"), ("transfer-encoding", "chunked")];
             let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
             let decisions = vec![decision(method, "http://h:80", true)];
-            Ok(Response { status: 200, headers, url, decisions, body: Box::new(Pieces(pieces)) })
+            Ok(EgressResponse { status: 200, headers, url, decisions, body: Box::new(Pieces(pieces)) })
         })
     }
 
-    fn tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
+    fn request_tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {
         Box::pin(async move {
             if request.to.contains("refused") {
-                return Err(refused(Method::Connect, "https://refused:443"));
+                return Err(refused(HttpMethod::Connect, "https://refused:443"));
             }
             let (up, down) = mpsc::channel(4);
-            let decisions = vec![decision(Method::Connect, "https://h:443", true)];
-            Ok(Tunnel { decisions, down: Box::new(Back(down)), up: Box::new(There(Some(up))) })
+            let decisions = vec![decision(HttpMethod::Connect, "https://h:443", true)];
+            Ok(EgressTunnel { decisions, down: Box::new(Back(down)), up: Box::new(There(Some(up))) })
         })
     }
 }
 
 /// The pieces of a body, the last one first.
-struct Pieces(Vec<Result<Bytes, Failure>>);
+struct Pieces(Vec<Result<Bytes, EgressFault>>);
 
-impl Body for Pieces {
-    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+impl EgressBody for Pieces {
+    fn next_chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, EgressFault>> {
         Box::pin(std::future::ready(self.0.pop().transpose()))
     }
 }
 
 struct Back(mpsc::Receiver<Bytes>);
 
-impl Body for Back {
-    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+impl EgressBody for Back {
+    fn next_chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, EgressFault>> {
         Box::pin(async move { Ok(self.0.recv().await) })
     }
 }
 
 struct There(Option<mpsc::Sender<Bytes>>);
 
-impl Upload for There {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Failure>> {
+impl TunnelUpload for There {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), EgressFault>> {
         Box::pin(async move {
-            let Some(up) = self.0.as_ref() else { return Err(Failure::Broken) };
-            up.send(bytes).await.map_err(|_| Failure::Broken)
+            let Some(up) = self.0.as_ref() else { return Err(EgressFault::Broken) };
+            up.send(bytes).await.map_err(|_| EgressFault::Broken)
         })
     }
 
-    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), EgressFault>> {
         self.0 = None;
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 /// A proxy for an agent, and where its program finds it.
-fn open(line: &Arc<Told>) -> (Proxy, SocketAddr) {
+fn open(line: &Arc<Told>) -> (EgressProxy, SocketAddr) {
     let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     door.set_nonblocking(true).expect("a socket");
     let address = door.local_addr().expect("an address");
-    let way =
-        Way { line: Arc::clone(line) as _, grants: vec!["net:h".to_owned()], share: "tenant".to_owned() };
-    (Proxy::open(door, way).expect("it is open"), address)
+    let way = ProxyUpstream {
+        line: Arc::clone(line) as _,
+        grants: vec!["net:h".to_owned()],
+        share: "tenant".to_owned(),
+    };
+    (EgressProxy::start_listening(door, way).expect("it is open"), address)
 }
 
 /// Says something to the proxy and hears all that comes back.
@@ -132,10 +136,13 @@ async fn a_request_goes_over_the_line_and_its_answer_comes_back_whole_or_visibly
     assert!(heard.ends_with("2\r\nlo\r\n"), "without its end: {heard}");
     let sent = line.sent.lock().expect("nobody panicked").clone();
     let first = &sent[0];
-    assert_eq!((first.method, first.url.as_str(), &first.body[..]), (Method::Post, "http://h/p", &b"hi"[..]));
+    assert_eq!(
+        (first.method, first.url.as_str(), &first.body[..]),
+        (HttpMethod::Post, "http://h/p", &b"hi"[..])
+    );
     assert_eq!(first.headers, [("x-b".to_owned(), "2".to_owned())]);
     assert_eq!((&first.grants[..], first.share.as_str()), (&["net:h".to_owned()][..], "tenant"));
-    let judged = proxy.close().await;
+    let judged = proxy.close_and_report().await;
     assert_eq!((judged.let_out, judged.refused, judged.decisions.len()), (2, 0, 2));
 }
 
@@ -153,8 +160,8 @@ async fn a_tunnel_carries_both_ways_what_came_early_too() {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).await.expect("it comes back");
     assert_eq!(rest, " late");
-    let judged = proxy.close().await;
-    assert_eq!(judged.decisions, [decision(Method::Connect, "https://h:443", true)]);
+    let judged = proxy.close_and_report().await;
+    assert_eq!(judged.decisions, [decision(HttpMethod::Connect, "https://h:443", true)]);
 }
 
 #[tokio::test]
@@ -170,7 +177,7 @@ async fn what_is_refused_is_told_with_its_reason_and_kept_for_the_journal() {
     }
     let heard = ask(address, "GET / HTTP/1.1\r\n\r\n").await;
     assert!(heard.starts_with("HTTP/1.1 400 ") && heard.contains("this is a proxy"), "{heard}");
-    let judged = proxy.close().await;
+    let judged = proxy.close_and_report().await;
     assert_eq!((judged.let_out, judged.refused), (0, 2), "what is no request was not judged");
     let told: Vec<_> = judged.decisions.iter().map(|decision| decision.to.as_str()).collect();
     assert_eq!(told, ["https://refused:443", "http://refused:80"]);
@@ -185,7 +192,7 @@ async fn what_nobody_answered_when_the_program_ended_is_kept_as_asked() {
     while line.sent.lock().expect("nobody panicked").is_empty() {
         tokio::task::yield_now().await;
     }
-    let judged = proxy.close().await;
+    let judged = proxy.close_and_report().await;
     let [decision] = &judged.decisions[..] else { panic!("{judged:?}") };
     assert_eq!((decision.to.as_str(), decision.allowed), ("http://slow:81", true));
     assert!(decision.rule.starts_with("asked; the program ended"), "{decision:?}");

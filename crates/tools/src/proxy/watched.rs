@@ -1,33 +1,34 @@
-//! The line of a program that looks for secrets in what the program sends.
+//! The egress client of a program that scans what the program sends for secrets.
 //!
-//! A program is given no secret, but what it works on may hold one. A request that holds the value of a secret is refused
-//! before the line hears of it, and so is one at which nobody can look. What goes through a tunnel nobody looks at.
+//! A program is given no secret, but what it works on may hold one. A request that holds the value of a secret, or
+//! that cannot be scanned, is refused before the upstream gets it. What goes through a tunnel is not scanned.
 
 use std::sync::Arc;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Decision, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest,
+    EgressClient, EgressDecision, EgressError, EgressFault, EgressRequest, EgressResponse, EgressTunnel,
+    TunnelRequest,
 };
 use dromia_contracts::scope::Scope;
-use dromia_contracts::vault::Leaks;
+use dromia_contracts::vault::LeakDetector;
 
-use super::exchange::place;
+use super::exchange::url_origin;
 
 /// How the refusal of what holds a secret is called.
 const RULE: &str = "leak scan";
 
-/// A line with somebody before it who looks for the secrets of one tenant.
+/// An egress client that first scans requests for the secrets of one tenant.
 #[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) line: Arc<dyn Line>,
-    pub(crate) leaks: Arc<dyn Leaks>,
+pub(crate) struct ScannedUpstream {
+    pub(crate) line: Arc<dyn EgressClient>,
+    pub(crate) leaks: Arc<dyn LeakDetector>,
     pub(crate) scope: Scope,
 }
 
-impl Watched {
-    /// Says why a request may not leave, if it holds a secret or nobody can look.
-    async fn problem(&self, request: &Request) -> Option<String> {
+impl ScannedUpstream {
+    /// Says why a request may not leave, if it holds a secret or cannot be scanned.
+    async fn leak_refusal(&self, request: &EgressRequest) -> Option<String> {
         let mut text = request.url.as_bytes().to_vec();
         for (name, value) in &request.headers {
             for part in ["\n", name, ": ", value] {
@@ -36,7 +37,7 @@ impl Watched {
         }
         text.push(b'\n');
         text.extend_from_slice(&request.body);
-        match self.leaks.find(&self.scope, &text).await {
+        match self.leaks.scan_text(&self.scope, &text).await {
             Ok(leaks) => leaks
                 .first()
                 .map(|leak| format!("it holds the value of the secret {:?}; nothing was sent", leak.secret)),
@@ -45,20 +46,20 @@ impl Watched {
     }
 }
 
-impl Line for Watched {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
+impl EgressClient for ScannedUpstream {
+    fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
         Box::pin(async move {
-            let Some(reason) = self.problem(&request).await else {
-                return self.line.send(request).await;
+            let Some(reason) = self.leak_refusal(&request).await else {
+                return self.line.send_request(request).await;
             };
-            let (method, to, rule) = (request.method, place(&request.url), RULE.to_owned());
-            let decision = Decision { method, to, address: None, allowed: false, rule: rule.clone() };
-            let failure = Failure::Refused { rule, reason };
+            let (method, to, rule) = (request.method, url_origin(&request.url), RULE.to_owned());
+            let decision = EgressDecision { method, to, address: None, allowed: false, rule: rule.clone() };
+            let failure = EgressFault::Refused { rule, reason };
             Err(EgressError { failure, is_sent: false, decisions: vec![decision] })
         })
     }
 
-    fn tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
-        self.line.tunnel(request)
+    fn request_tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {
+        self.line.request_tunnel(request)
     }
 }

@@ -1,173 +1,191 @@
 //! What each built-in tool does when it is called, one arm per tool.
 //!
-//! An arm reads its arguments and hands over; the work itself lies in the module of the tool. Nothing here asks the gate or
-//! looks whether a secret is told: the one is done before, the other around it.
+//! An arm reads its arguments and hands over; the work itself lies in the module of the tool. Nothing here asks the
+//! gate or scans results for secrets: the caller does the one before, the other around it.
 
 use std::sync::Arc;
 
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Declaration;
+use dromia_contracts::plan::PlanDeclaration;
 use dromia_contracts::scope::Actor;
-use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolOutput};
+use dromia_contracts::tool::{CallProgressSink, PreparedCall, ToolContext, ToolOutput};
 
-use super::Toolbox;
-use super::programs::family;
-use super::workspaces::made;
+use super::programs::process_family;
+use super::workspaces::require_workspace;
+use super::{CallSite, Toolbox};
 use crate::arguments::{
-    Exec, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend,
-    PastRead, ShellExecute, parse,
+    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
+    ProgramExecute, ShellExecute, parse_arguments,
 };
-use crate::catalogue::Builtin;
+use crate::catalogue::BuiltinTool;
 use crate::edit;
-use crate::external::Registered;
+use crate::external::RegisteredTool;
 use crate::files::{self, WORKSPACE_FACT};
 use crate::listing;
-use crate::marks::Holds;
+use crate::marks::LabelledContent;
 use crate::message;
 use crate::past;
-use crate::program::{self, Program};
+use crate::program::{self, JudgedProgram};
 use crate::search;
 use crate::web;
-use crate::workspace::{Missing, Workspace};
+use crate::workspace::{MissingDirectory, Workspace};
 
 impl Toolbox {
-    pub(super) async fn execute(
+    pub(super) async fn execute_builtin(
         &self,
         context: ToolContext,
         call: PreparedCall,
-        pieces: &dyn Pieces,
+        pieces: &dyn CallProgressSink,
     ) -> Result<ToolOutput, String> {
-        let (tool, external) = (Builtin::find(&call.tool), self.external(&call.tool));
+        let (tool, external) = (BuiltinTool::find_by_name(&call.tool), self.find_external(&call.tool));
         if tool.is_none() && external.is_none() {
             return Err("there is no such tool".to_owned());
         }
-        let agent = context.agent;
-        self.check(&context.scope, &call).await?;
+        let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, pieces };
+        self.check_for_secrets(&context.scope, &call).await?;
         if let Some(pace) = self.config.pace {
-            let now = self.runtime.clock.now();
-            self.runtime.clock.sleep_until(now.checked_add(pace).unwrap_or(now)).await;
+            self.runtime.clock.sleep(pace).await;
         }
-        if let Some(Registered { tool, line }) = external {
+        if let Some(RegisteredTool { tool, line }) = external {
             let leaks = &*self.config.leaks;
-            let (output, long) = tool.call(&**line, leaks, &context, call.arguments).await;
-            return Ok(self.keep(&context, output, long).await);
+            let (output, long) = tool.post_call(&**line, leaks, &context, call.arguments).await;
+            return Ok(self.spill_output(&context, pieces, output, long).await);
         }
         let Some(tool) = tool else { return Err("there is no such tool".to_owned()) };
         match tool {
-            Builtin::TimeNow => {
-                Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)]))
-            }
-            Builtin::HttpRequest => {
-                let arguments: HttpRequest = parse(&call.arguments)?;
+            BuiltinTool::TimeNow => Ok(done_output(vec![ContentPart::new_text(
+                self.runtime.clock.now().to_string(),
+                Label::PUBLIC_FACT,
+            )])),
+            BuiltinTool::HttpRequest => {
+                let arguments: HttpRequest = parse_arguments(&call.arguments)?;
                 let asked = context.clone();
-                let (output, long) = web::request(&*self.line, &*self.config.leaks, asked, arguments).await;
-                Ok(self.keep(&context, output, long).await)
+                let (output, long) =
+                    web::send_request(&*self.line, &*self.config.leaks, asked, arguments).await;
+                Ok(self.spill_output(&context, pieces, output, long).await)
             }
-            Builtin::MessageSend => self.send(&context, &call).await,
-            Builtin::PastRead => {
-                let arguments: PastRead = parse(&call.arguments)?;
-                past::read(&context.past, &arguments).map(done)
+            BuiltinTool::MessageSend => self.send_message(&context, &call).await,
+            BuiltinTool::PastRead => {
+                let arguments: PastRead = parse_arguments(&call.arguments)?;
+                past::read_past(&context.past, &arguments).map(done_output)
             }
             // The engine reads plans off the journal, and refuses what comes too late; there is nothing to do here.
-            Builtin::PlanDeclare => {
-                let Declaration { tools } = parse(&call.arguments)?;
-                let leads: usize = tools.values().map(Vec::len).sum();
+            BuiltinTool::PlanDeclare => {
+                let PlanDeclaration { tools } = parse_arguments(&call.arguments)?;
+                let leads: usize = tools.values().map(|calls| calls.to.len()).sum();
                 let text = format!("planned: {} tools, {leads} destinations", tools.len());
-                Ok(done(vec![Part::text(text, Label::PUBLIC_FACT)]))
+                Ok(done_output(vec![ContentPart::new_text(text, Label::PUBLIC_FACT)]))
             }
-            Builtin::Exec => {
-                let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                let terms = self.terms(tool, &context).await?;
-                let (way, family) = (self.way(&context, &terms, call.network), family(&context, &call));
-                let program = Program { argv, cwd, timeout_s, terms, way, family };
-                self.program(&context, &call, program, pieces).await
+            BuiltinTool::Exec => {
+                let ProgramExecute { argv, cwd, timeout_s } = parse_arguments(&call.arguments)?;
+                let terms = self.tool_terms(tool, &context).await?;
+                let (way, family) =
+                    (self.program_upstream(&context, &terms, call.network), process_family(&context, &call));
+                let program = JudgedProgram { argv, cwd, timeout_s, terms, way, family };
+                self.run_program(&context, &call, program, pieces).await
             }
-            Builtin::ShellExecute => {
-                let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
+            BuiltinTool::ShellExecute => {
+                let ShellExecute { command, cwd, timeout_s } = parse_arguments(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                let terms = self.terms(tool, &context).await?;
-                let (way, family) = (self.way(&context, &terms, call.network), family(&context, &call));
-                let program = Program { argv, cwd, timeout_s, terms, way, family };
-                self.program(&context, &call, program, pieces).await
+                let terms = self.tool_terms(tool, &context).await?;
+                let (way, family) =
+                    (self.program_upstream(&context, &terms, call.network), process_family(&context, &call));
+                let program = JudgedProgram { argv, cwd, timeout_s, terms, way, family };
+                self.run_program(&context, &call, program, pieces).await
             }
-            Builtin::FileRead => {
-                let arguments: FileRead = parse(&call.arguments)?;
-                let mark = self.marks.of(&context, &arguments.path.to_string()).await;
-                let read = move |workspace: Option<&Workspace>| files::read(workspace, &arguments, &mark);
-                self.file(agent, Missing::Leave, read).await.map(done)
+            BuiltinTool::FileRead => {
+                let arguments: FileRead = parse_arguments(&call.arguments)?;
+                let mark = self.marks.file_access(&context, &arguments.path.to_string()).await;
+                let read =
+                    move |workspace: Option<&Workspace>| files::read_file(workspace, &arguments, &mark);
+                self.run_file_work(at, MissingDirectory::Leave, read).await.map(done_output)
             }
-            Builtin::FileList => {
-                let arguments: FileList = parse(&call.arguments)?;
-                let list = move |workspace: Option<&Workspace>| listing::list(workspace, &arguments);
-                self.file(agent, Missing::Leave, list).await.map(done)
+            BuiltinTool::FileList => {
+                let arguments: FileList = parse_arguments(&call.arguments)?;
+                let list =
+                    move |workspace: Option<&Workspace>| listing::list_directory(workspace, &arguments);
+                self.run_file_work(at, MissingDirectory::Leave, list).await.map(done_output)
             }
-            Builtin::FileSearch => {
-                let arguments: FileSearch = parse(&call.arguments)?;
-                let pattern = arguments.compile()?;
-                let (clock, known) = (Arc::clone(&self.runtime.clock), self.marks.all(&context).await);
+            BuiltinTool::FileSearch => {
+                let arguments: FileSearch = parse_arguments(&call.arguments)?;
+                let pattern = arguments.compile_pattern()?;
+                let (clock, known) =
+                    (Arc::clone(&self.runtime.clock), self.marks.workspace_labels(&context).await);
                 let search = move |workspace: Option<&Workspace>| {
-                    search::search(workspace, &arguments, &pattern, &*clock, &known)
+                    search::search_files(workspace, &arguments, &pattern, &*clock, &known)
                 };
-                self.file(agent, Missing::Leave, search).await.map(done)
+                self.search_work(at, search).await.map(done_output)
             }
-            Builtin::FileDelete => {
-                let arguments: FileDelete = parse(&call.arguments)?;
+            BuiltinTool::FileDelete => {
+                let arguments: FileDelete = parse_arguments(&call.arguments)?;
                 let path = arguments.path.to_string();
-                let delete = move |workspace: Option<&Workspace>| files::delete(workspace, &arguments);
-                let parts = self.change(agent, Missing::Leave, delete).await?;
-                Ok(ToolOutput { files: FileLabels::of(path, None), ..done(parts) })
+                let delete = move |workspace: Option<&Workspace>| files::delete_file(workspace, &arguments);
+                let parts = self.change_files(at, MissingDirectory::Leave, delete).await?;
+                Ok(ToolOutput { files: FileLabels::for_file(path, None), ..done_output(parts) })
             }
-            Builtin::FileEdit => {
-                let arguments: FileEdit = parse(&call.arguments)?;
+            BuiltinTool::FileEdit => {
+                let arguments: FileEdit = parse_arguments(&call.arguments)?;
                 let path = arguments.path.to_string();
-                let mark = self.marks.of(&context, &path).await;
-                self.marks.begin(&context, context.label);
-                let edit = move |workspace: Option<&Workspace>| {
-                    edit::edit(workspace, &arguments, &context.key, &mark)
-                };
-                let changed = self.change(agent, Missing::Leave, edit).await?;
-                Ok(marked(path, &context.author, changed))
+                let mark = self.marks.file_access(&context, &path).await;
+                self.marks.begin_writing(&context, context.label);
+                let key = context.key.clone();
+                let more = arguments.new.len().saturating_mul(arguments.count as usize);
+                let edit =
+                    move |workspace: Option<&Workspace>| edit::edit_file(workspace, &arguments, &key, &mark);
+                let changed = self.grow_files(&context, at, MissingDirectory::Leave, more, edit).await?;
+                Ok(labelled_output(path, &context.author, changed))
             }
-            Builtin::FileWrite => {
-                let arguments: FileContent = parse(&call.arguments)?;
+            BuiltinTool::FileWrite => {
+                let arguments: FileContent = parse_arguments(&call.arguments)?;
                 let path = arguments.path.to_string();
-                self.marks.begin(&context, context.label);
-                let holds = Some(Holds::of(arguments.content.as_bytes(), context.label));
-                let write = move |workspace: &Workspace| files::write(workspace, &arguments, &context.key);
-                let parts = self.change(agent, Missing::Make, made(write)).await?;
-                Ok(marked(path, &context.author, (parts, holds)))
+                self.marks.begin_writing(&context, context.label);
+                let holds = Some(LabelledContent::with_label(arguments.content.as_bytes(), context.label));
+                let (more, key) = (arguments.content.len(), context.key.clone());
+                let write = move |workspace: &Workspace| files::write_file(workspace, &arguments, &key);
+                let parts = self
+                    .grow_files(&context, at, MissingDirectory::Make, more, require_workspace(write))
+                    .await?;
+                Ok(labelled_output(path, &context.author, (parts, holds)))
             }
-            Builtin::FileAppend => {
-                let arguments: FileContent = parse(&call.arguments)?;
+            BuiltinTool::FileAppend => {
+                let arguments: FileContent = parse_arguments(&call.arguments)?;
                 let path = arguments.path.to_string();
-                let mark = self.marks.of(&context, &path).await;
-                self.marks.begin(&context, context.label);
-                let append = move |workspace: &Workspace| files::append(workspace, &arguments, &mark);
-                let changed = self.change(agent, Missing::Make, made(append)).await?;
-                Ok(marked(path, &context.author, changed))
+                let mark = self.marks.file_access(&context, &path).await;
+                self.marks.begin_writing(&context, context.label);
+                let more = arguments.content.len();
+                let append = move |workspace: &Workspace| files::append_file(workspace, &arguments, &mark);
+                let changed = self
+                    .grow_files(&context, at, MissingDirectory::Make, more, require_workspace(append))
+                    .await?;
+                Ok(labelled_output(path, &context.author, changed))
             }
         }
     }
 
-    async fn send(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
-        let arguments: MessageSend = parse(&call.arguments)?;
+    async fn send_message(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+        let arguments: MessageSend = parse_arguments(&call.arguments)?;
         let hops_max = self.config.hops_max;
-        let item = message::send(&*self.store, &self.runtime, context, call, arguments, hops_max)
+        let item = message::prepare_message(&*self.store, &self.runtime, context, call, arguments, hops_max)
             .await
             .map_err(|error| error.to_string())?;
-        let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
+        let parts =
+            vec![ContentPart::new_text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
         Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
     }
 }
 
-fn done(parts: Vec<Part>) -> ToolOutput {
+fn done_output(parts: Vec<ContentPart>) -> ToolOutput {
     ToolOutput { parts, ..ToolOutput::default() }
 }
 
 /// Says what a file holds that was changed, if anybody knows.
-fn marked(path: String, author: &Actor, (parts, holds): (Vec<Part>, Option<Holds>)) -> ToolOutput {
-    let files = holds.map(|holds| FileLabels::of(path, Some(holds.by(author))));
-    ToolOutput { files: files.unwrap_or_default(), ..done(parts) }
+fn labelled_output(
+    path: String,
+    author: &Actor,
+    (parts, holds): (Vec<ContentPart>, Option<LabelledContent>),
+) -> ToolOutput {
+    let files = holds.map(|holds| FileLabels::for_file(path, Some(holds.into_file_label(author))));
+    ToolOutput { files: files.unwrap_or_default(), ..done_output(parts) }
 }

@@ -1,118 +1,209 @@
 //! File work in the workspace of an agent, beside the async threads.
 //!
-//! What changes something has its turn, one at a time in a workspace. No work has a deadline: a permit goes with it, and it
+//! What changes something has its turn, one at a time in a workspace. No work has a deadline: a slot goes with it, and it
 //! goes on if the caller is dropped.
 
 use std::sync::Arc;
 
 use dromia_contracts::AgentId;
 use dromia_contracts::file::FileLabels;
-use dromia_contracts::tool::{ToolContext, ToolOutput};
+use dromia_contracts::pool::{PoolSlot, SlotPool};
+use dromia_contracts::tool::{CallProgressSink, ToolContext, ToolOutput};
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::Toolbox;
+use super::{CallSite, Toolbox};
 use crate::file_error::FileError;
 use crate::files;
-use crate::kept::Long;
-use crate::marks::{self, Holds};
+use crate::kept::LongOutput;
+use crate::marks::{self, LabelledContent};
 use crate::program;
-use crate::walk::{self, Seen};
-use crate::workspace::{Missing, Workspace};
+use crate::walk::{self, WorkspaceDigests};
+use crate::workspace::{MissingDirectory, Workspace};
+
+/// What a call gets that finds too many others of its tenant in line.
+const TOO_MANY_WAIT: &str = "too many calls wait to work on files; nothing was done, try again later";
+
+/// What a call gets whose work has no result.
+const BROKEN: &str = "the tool broke down; what it did is not known";
+
+impl CallSite<'_> {
+    /// Waits for a slot of a pool; nothing where as many of the tenant wait as may. Who must wait says so, and goes on when its
+    /// run may.
+    pub(super) async fn slot_of(self, pool: &SlotPool) -> Option<PoolSlot> {
+        if let Some(slot) = pool.try_take(self.tenant) {
+            return Some(slot);
+        }
+        self.pieces.note_waiting();
+        let slot = pool.wait_for_slot(self.tenant).await;
+        self.pieces.goes_on().await;
+        slot
+    }
+}
 
 impl Toolbox {
     /// Looks at every file of a workspace, which is made where it is not there.
-    pub(super) async fn look(&self, agent: AgentId) -> Result<Seen, String> {
-        self.file(agent, Missing::Make, made(walk::look)).await
+    pub(super) async fn walk_workspace(&self, at: CallSite<'_>) -> Result<WorkspaceDigests, String> {
+        self.compute_in_workspace(at, MissingDirectory::Make, require_workspace(walk::digest_workspace)).await
     }
 
-    /// Keeps a result that is longer than what is told of it, and tells where.
-    pub(super) async fn keep(
+    /// Keeps a result that is longer than what the model is shown of it, and adds where it is.
+    pub(super) async fn spill_output(
         &self,
         context: &ToolContext,
+        pieces: &dyn CallProgressSink,
         mut output: ToolOutput,
-        long: Option<Long>,
+        long: Option<LongOutput>,
     ) -> ToolOutput {
         let Some(long) = long else { return output };
         let label = marks::label_of(&output.parts, context.label);
-        self.marks.begin(context, label);
-        let (holds, key) = (Holds::of(&long.bytes, label).by(&context.author), context.key.clone());
-        let keep = move |workspace: &Workspace| long.keep(workspace, &key);
-        match self.change(context.agent, Missing::Make, made(keep)).await {
+        self.marks.begin_writing(context, label);
+        let (holds, key) = (
+            LabelledContent::with_label(&long.bytes, label).into_file_label(&context.author),
+            context.key.clone(),
+        );
+        let keep = move |workspace: &Workspace| long.spill_to_file(workspace, &key);
+        let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, pieces };
+        match self.change_files(at, MissingDirectory::Make, require_workspace(keep)).await {
             Ok(kept) => {
                 output.parts.push(kept.told);
                 let gone = kept.gone.into_iter().map(|path| (path, None));
                 let files = gone.chain([(kept.path, Some(holds))]).collect();
                 output.files.extend(FileLabels { files, rest: None });
             }
-            Err(problem) => output.parts.push(files::fact(format!("[the rest is lost: {problem}]"))),
+            Err(problem) => output.parts.push(files::fact_part(format!("[the rest is lost: {problem}]"))),
         }
         output
     }
 
     /// Does file work that changes something, one at a time in a workspace.
-    pub(super) async fn change<T, F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<T, String>
-    where
-        T: Send + 'static,
-        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
-    {
-        let turns = Arc::clone(&self.turns);
-        let change = move |workspace: Option<&Workspace>| {
-            let _turn = turns.take(agent);
-            work(workspace)
-        };
-        self.file(agent, missing, change).await
-    }
-
-    pub(super) async fn file<T, F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<T, String>
-    where
-        T: Send + 'static,
-        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
-    {
-        let permit = Arc::clone(&self.file_work).acquire_owned().await.map_err(|error| error.to_string())?;
-        self.with_permit(permit, agent, missing, work).await
-    }
-
-    /// Looks at all that lies in a workspace, which may take a while: it keeps none of those waiting who work on files.
-    pub(super) async fn survey<T, F>(&self, agent: AgentId, work: F) -> Result<T, String>
-    where
-        T: Send + 'static,
-        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
-    {
-        let permit =
-            tokio::time::timeout(program::TURN_WAIT, Arc::clone(&self.surveys).acquire_owned()).await;
-        let permit = permit.map_err(|_| "too many workspaces are looked at just now".to_owned())?;
-        self.with_permit(permit.map_err(|error| error.to_string())?, agent, Missing::Leave, work).await
-    }
-
-    async fn with_permit<T, F>(
+    pub(super) async fn change_files<T, F>(
         &self,
-        permit: OwnedSemaphorePermit,
-        agent: AgentId,
-        missing: Missing,
+        at: CallSite<'_>,
+        missing: MissingDirectory,
         work: F,
     ) -> Result<T, String>
     where
         T: Send + 'static,
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
-        let (root, resolver) = (self.config.root.clone(), self.resolver);
+        let (turns, agent) = (Arc::clone(&self.turns), at.agent);
+        let change = move |workspace: Option<&Workspace>| {
+            let _turn = turns.lock_agent(agent);
+            work(workspace)
+        };
+        self.run_file_work(at, missing, change).await
+    }
+
+    /// The same, where it may add so many bytes and the workspace holds no more than it may then.
+    pub(super) async fn grow_files<T, F>(
+        &self,
+        context: &ToolContext,
+        at: CallSite<'_>,
+        missing: MissingDirectory,
+        more: usize,
+        work: F,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        let (agent, limit) = (at.agent, self.disk_bytes(context).await?);
+        let quotas = Arc::clone(&self.quotas);
+        let grow = move |workspace: Option<&Workspace>| {
+            if let Some(workspace) = workspace {
+                quotas.admit_bytes(agent, workspace, more as u64, limit)?;
+            }
+            work(workspace)
+        };
+        self.change_files(at, missing, grow).await
+    }
+
+    /// Does work on a file, beside the tasks.
+    pub(super) async fn run_file_work<T, F>(
+        &self,
+        at: CallSite<'_>,
+        missing: MissingDirectory,
+        work: F,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        let slot = at.slot_of(&self.file_work).await.ok_or(TOO_MANY_WAIT)?;
+        let work = self.bind_to_workspace(at.agent, missing, work);
         let told = tokio::task::spawn_blocking(move || {
-            // The permit goes with the work, which goes on if the caller is dropped.
-            let _permit = permit;
-            let workspace = Workspace::open(&root, agent, resolver, missing)?;
-            work(workspace.as_ref())
+            // The slot goes with the work, which goes on if the caller is dropped.
+            let _slot = slot;
+            work()
         });
-        match told.await {
-            Ok(Ok(told)) => Ok(told),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the tool broke down; what it did is not known".to_owned()),
+        told.await.map_err(|_| BROKEN.to_owned())?
+    }
+
+    /// Looks for something in a workspace.
+    pub(super) async fn search_work<T, F>(&self, at: CallSite<'_>, work: F) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        self.compute_in_workspace(at, MissingDirectory::Leave, work).await
+    }
+
+    /// Looks at all that lies in a workspace.
+    pub(super) async fn scan_with_timeout<T, F>(&self, at: CallSite<'_>, work: F) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        let survey = tokio::time::timeout(
+            program::TURN_WAIT,
+            self.compute_in_workspace(at, MissingDirectory::Leave, work),
+        )
+        .await;
+        if survey.is_err() {
+            at.pieces.goes_on().await;
+        }
+        survey.unwrap_or_else(|_| Err("too many workspaces are looked at just now".to_owned()))
+    }
+
+    /// Does work on many files, which keeps a processor busy: it keeps none of those waiting who work on one. Its run needs no
+    /// slot until it is done.
+    async fn compute_in_workspace<T, F>(
+        &self,
+        at: CallSite<'_>,
+        missing: MissingDirectory,
+        work: F,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        let work = self.bind_to_workspace(at.agent, missing, work);
+        at.pieces.note_waiting();
+        let done = self.runtime.run_compute(at.tenant, work).await;
+        at.pieces.goes_on().await;
+        done.unwrap_or_else(|| Err(BROKEN.to_owned()))
+    }
+
+    /// Puts work into the workspace of an agent.
+    fn bind_to_workspace<T, F>(
+        &self,
+        agent: AgentId,
+        missing: MissingDirectory,
+        work: F,
+    ) -> impl FnOnce() -> Result<T, String> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        let (root, resolver) = (self.config.root.clone(), self.resolver);
+        move || {
+            let workspace = Workspace::open(&root, agent, resolver, missing);
+            workspace.and_then(|workspace| work(workspace.as_ref())).map_err(|error| error.to_string())
         }
     }
 }
 
 /// Adapts work that needs a workspace, where one has just been made.
-pub(super) fn made<T, F>(work: F) -> impl FnOnce(Option<&Workspace>) -> Result<T, FileError>
+pub(super) fn require_workspace<T, F>(work: F) -> impl FnOnce(Option<&Workspace>) -> Result<T, FileError>
 where
     F: FnOnce(&Workspace) -> Result<T, FileError>,
 {

@@ -17,7 +17,7 @@ use crate::support::{Bench, CALL};
 fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
     let bench = Bench::new();
     let listed: Vec<_> =
-        bench.toolbox.descriptors().iter().map(|tool| (tool.name.as_str(), tool.effect)).collect();
+        bench.toolbox.tool_descriptors().iter().map(|tool| (tool.name.as_str(), tool.effect)).collect();
     assert_eq!(
         listed,
         [
@@ -37,15 +37,15 @@ fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
             ("time.now", EffectClass::Pure),
         ]
     );
-    assert_eq!(Toolbox::names().to_vec(), listed.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(Toolbox::builtin_names().to_vec(), listed.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
 #[test]
-fn the_whole_tool_list_stays_under_4400_bytes() {
+fn the_whole_tool_list_stays_under_4600_bytes() {
     let bench = Bench::new();
     let list: Vec<_> = bench
         .toolbox
-        .descriptors()
+        .tool_descriptors()
         .iter()
         // Offered where there is something to read, so not to every turn.
         .filter(|tool| tool.name != past::READ)
@@ -54,14 +54,14 @@ fn the_whole_tool_list_stays_under_4400_bytes() {
         )
         .collect();
     let bytes = serde_json::to_vec(&list).expect("serializes").len();
-    assert!(bytes <= 4400, "{bytes} bytes: {}", json!(list));
+    assert!(bytes <= 4600, "{bytes} bytes: {}", json!(list));
 }
 
 /// Programs find the variable where the operator gave the tool a way out, and only there: so it is true in both cases.
 #[test]
 fn what_runs_programs_says_which_network_they_have_with_a_proxy_and_without() {
     let bench = Bench::new();
-    for tool in bench.toolbox.descriptors().iter().filter(|tool| Toolbox::runs_programs(&tool.name)) {
+    for tool in bench.toolbox.tool_descriptors().iter().filter(|tool| Toolbox::runs_programs(&tool.name)) {
         assert!(tool.description.ends_with("; no network but $HTTP_PROXY."), "{}", tool.description);
     }
 }
@@ -69,7 +69,8 @@ fn what_runs_programs_says_which_network_they_have_with_a_proxy_and_without() {
 #[test]
 fn a_schema_holds_what_a_model_needs_and_no_more() {
     let bench = Bench::new();
-    let read = bench.toolbox.descriptors().iter().find(|tool| tool.name == "file.read").expect("file.read");
+    let read =
+        bench.toolbox.tool_descriptors().iter().find(|tool| tool.name == "file.read").expect("file.read");
     assert_eq!(
         read.parameters,
         json!({
@@ -87,7 +88,7 @@ fn a_schema_holds_what_a_model_needs_and_no_more() {
 
 #[test]
 fn every_argument_with_a_role_is_in_the_schema() {
-    for tool in Bench::new().toolbox.descriptors() {
+    for tool in Bench::new().toolbox.tool_descriptors() {
         for (argument, _) in &tool.roles {
             assert!(tool.parameters["properties"].get(argument).is_some(), "{} has no {argument}", tool.name);
         }
@@ -120,7 +121,7 @@ fn canonical_arguments_prepare_to_themselves() {
         ("http.request", r#"{"url":"http://h","headers":{"B":"1","a":"2"}}"#),
         ("message.send", r#"{"text":"y","session":"ses_05050505050505050505050505050505"}"#),
         ("past.read", r#"{"offset":3,"handle":"1/call_1_0"}"#),
-        ("plan.declare", r#"{"tools":{"b":[],"a":["x"]}}"#),
+        ("plan.declare", r#"{"tools":{"b":{"times":2,"amount_max":10.50},"a":{"to":["x"],"texts":["y"]}}}"#),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),
         ("shell.execute", r#"{"command":"ls | wc"}"#),
@@ -134,19 +135,21 @@ fn canonical_arguments_prepare_to_themselves() {
 fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
     let bench = Bench::new();
     let prepare = |tool: &str, arguments: &str| {
-        bench.toolbox.prepare(&ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() })
+        bench.toolbox.prepare_call(&ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() })
     };
     assert_eq!(prepare("shell.run", "{}"), Err(PrepareError::UnknownTool { name: "shell.run".into() }));
     assert_eq!(
         prepare("file.read", r#"{"path":"../secret"}"#).expect_err("it climbs").to_string(),
-        "the arguments of file.read do not fit its schema: path: a path does not hold ..; nothing outside the \
-         workspace can be reached at line 1 column 20"
+        "the arguments of file.read do not fit its schema: path: a path does not hold ..; it goes down from the \
+         workspace, as notes/today.md does, and nothing outside can be reached at line 1 column 20"
     );
     for (tool, arguments, problem) in [
         ("file.search", r#"{"pattern":"(","regex":true}"#, "pattern: regex parse error"),
         ("file.edit", r#"{"path":"a","old":"","new":"x"}"#, "old: the text to replace is empty"),
         ("plan.declare", r#"{"tools":{}}"#, "tools: a plan names one tool at least"),
-        ("plan.declare", r#"{"tools":{"a":[1]}}"#, "tools.a[0]: invalid type"),
+        ("plan.declare", r#"{"tools":{"a":{"to":[1]}}}"#, "tools.a.to[0]: invalid type"),
+        ("plan.declare", r#"{"tools":{"a":{"times":0}}}"#, "tools.a.times: a tool is planned 1 to 64 times"),
+        ("plan.declare", r#"{"tools":{"a":{"into":[]}}}"#, "unknown field"),
     ] {
         let error = prepare(tool, arguments).expect_err(problem).to_string();
         assert!(error.contains(problem), "{error}");
@@ -163,7 +166,8 @@ fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
 
 #[tokio::test]
 async fn a_declared_plan_is_told_by_its_counts() {
-    let told = Bench::new().told("plan.declare", r#"{"tools":{"bank.pay":["bob"],"time.now":[]}}"#).await;
+    let told =
+        Bench::new().told("plan.declare", r#"{"tools":{"bank.pay":{"to":["bob"]},"time.now":{}}}"#).await;
     assert_eq!(told, "ok: planned: 2 tools, 1 destinations");
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::Digest;
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::egress::{EgressError, Failure, Line, Method, Phase};
+use dromia_contracts::egress::{EgressClient, EgressError, EgressFault, HttpMethod, TimeoutPhase};
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, PrepareError, Sink, ToolHost as _, ToolOutput, Unwatched,
+    ArgumentRole, DiscardProgress, EffectClass, EffectSink, PrepareError, ToolHost as _, ToolOutput,
 };
-use dromia_contracts::vault::{Placement, Slot};
+use dromia_contracts::vault::{SecretPlacement, SecretSlot};
 use dromia_tools::{ExternalSpec, ExternalTool};
 use serde_json::{Value, json};
 
@@ -28,9 +28,11 @@ fn spec(effect: EffectClass) -> ExternalSpec {
         description: "Pays.".to_owned(),
         arguments: serde_json::from_value(arguments).expect("an object"),
         effect,
-        sink: Sink::Outside,
+        sink: EffectSink::Outside,
         roles: BTreeMap::from([("to".to_owned(), ArgumentRole::Destination)]),
         result_label: Label::OUTSIDE,
+        sensitivity: None,
+        records: None,
         url: "HTTPS://Bank.example:443/pay".to_owned(),
         secret: None,
     }
@@ -39,7 +41,7 @@ fn spec(effect: EffectClass) -> ExternalSpec {
 /// A bench that has the tool beside the built-in ones, whose server is asked over the bench's line.
 fn having(mut bench: Bench, spec: ExternalSpec) -> Bench {
     let tool = ExternalTool::new(spec).expect("a sound tool");
-    let line: Arc<dyn Line> = Arc::clone(&bench.line) as _;
+    let line: Arc<dyn EgressClient> = Arc::clone(&bench.line) as _;
     bench.toolbox = bench.toolbox.with_external([(tool, line)]);
     bench
 }
@@ -56,9 +58,9 @@ fn told(output: &ToolOutput) -> Vec<(String, String)> {
 #[test]
 fn a_tool_of_ones_own_is_listed_among_the_others_and_prepared_by_its_schema() {
     let bench = having(Bench::new(), spec(EffectClass::Keyed));
-    let names: Vec<_> = bench.toolbox.descriptors().iter().map(|tool| tool.name.as_str()).collect();
+    let names: Vec<_> = bench.toolbox.tool_descriptors().iter().map(|tool| tool.name.as_str()).collect();
     assert!(names.is_sorted() && names.contains(&"bank.pay") && names.contains(&"file.read"), "{names:?}");
-    let manifests: BTreeMap<_, _> = bench.toolbox.manifests().collect();
+    let manifests: BTreeMap<_, _> = bench.toolbox.builtin_manifests().collect();
     assert_eq!(manifests.len(), names.len(), "each tool has a manifest");
     assert_eq!(manifests["bank.pay"].roles["to"], ArgumentRole::Destination);
     let call = bench.prepare("bank.pay", r#" {"to":"x","amount":1} "#);
@@ -69,7 +71,7 @@ fn a_tool_of_ones_own_is_listed_among_the_others_and_prepared_by_its_schema() {
     for (arguments, says) in [(r#"{"amount":1}"#, "\"to\" is a required"), (r#"{"to":"x","cc":"y"}"#, "'cc'")]
     {
         let call = ToolCall { id: CALL, tool: "bank.pay".to_owned(), arguments: arguments.to_owned() };
-        match bench.toolbox.prepare(&call) {
+        match bench.toolbox.prepare_call(&call) {
             Err(PrepareError::Arguments { problem, .. }) => assert!(problem.contains(says), "{problem}"),
             other => panic!("{arguments} is taken: {other:?}"),
         }
@@ -84,7 +86,7 @@ async fn a_call_is_one_post_of_the_canonical_arguments_under_its_key() {
     let output = bench.call("bank.pay", r#"{"to":"x", "amount":1}"#).await;
     let sent = bench.line.sent();
     let [sent] = sent.as_slice() else { panic!("one request is sent") };
-    assert_eq!((sent.method, sent.url.as_str()), (Method::Post, "https://bank.example/pay"));
+    assert_eq!((sent.method, sent.url.as_str()), (HttpMethod::Post, "https://bank.example/pay"));
     assert_eq!(sent.body, r#"{"amount":1,"to":"x"}"#);
     let header =
         |name: &str| sent.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -131,7 +133,7 @@ async fn what_is_no_success_is_told_as_a_failure() {
         (EffectClass::Pure, true, false),
     ] {
         let bench = having(Bench::new(), spec(effect));
-        let failure = Failure::Late(Phase::Total);
+        let failure = EgressFault::Late(TimeoutPhase::Total);
         bench.line.answers(Err(EgressError { failure, is_sent, decisions: Vec::new() }));
         let output = bench.call("bank.pay", r#"{"to":"x"}"#).await;
         let text = output.parts[0].as_text();
@@ -154,7 +156,7 @@ async fn a_long_answer_is_cut_and_kept_for_an_agent_that_may_read_files() {
     let mut reader = context();
     reader.grants.push("file.read".to_owned());
     let call = bench.prepare("bank.pay", r#"{"to":"x"}"#);
-    let output = bench.toolbox.call(reader, call, &Unwatched).await;
+    let output = bench.toolbox.execute_call(reader, call, &DiscardProgress).await;
     let last = output.parts.last().expect("it says where the rest is").as_text();
     let (path, offset) = handle(last, "[all 70000 bytes are in ");
     assert_eq!(offset, 65_536);
@@ -165,9 +167,9 @@ async fn a_long_answer_is_cut_and_kept_for_an_agent_that_may_read_files() {
 #[tokio::test]
 async fn a_secret_is_the_operators_to_send_and_is_masked_where_it_comes_back() {
     for (placement, slot) in [
-        (Placement::Bearer, Slot::Header("authorization".to_owned())),
-        (Placement::Header("x-key".to_owned()), Slot::Header("x-key".to_owned())),
-        (Placement::Query("key".to_owned()), Slot::Query("key".to_owned())),
+        (SecretPlacement::Bearer, SecretSlot::Header("authorization".to_owned())),
+        (SecretPlacement::Header("x-key".to_owned()), SecretSlot::Header("x-key".to_owned())),
+        (SecretPlacement::Query("key".to_owned()), SecretSlot::Query("key".to_owned())),
     ] {
         let own = ExternalSpec { secret: Some(("mail".to_owned(), placement)), ..spec(EffectClass::Keyed) };
         let bench = having(Bench::hiding("canary-1"), own);
@@ -195,8 +197,11 @@ fn what_cannot_be_a_tool_is_refused_by_its_key() {
         (ExternalSpec { roles, ..sound() }, "roles.cc"),
         (ExternalSpec { effect: EffectClass::Transactional, ..sound() }, "effect"),
         (ExternalSpec { url: "bank.example/pay".to_owned(), ..sound() }, "url"),
-        (ExternalSpec { secret: Some(("a b".to_owned(), Placement::Bearer)), ..sound() }, "secret"),
-        (ExternalSpec { secret: Some(("mail".to_owned(), Placement::Signature)), ..sound() }, "placement"),
+        (ExternalSpec { secret: Some(("a b".to_owned(), SecretPlacement::Bearer)), ..sound() }, "secret"),
+        (
+            ExternalSpec { secret: Some(("mail".to_owned(), SecretPlacement::Signature)), ..sound() },
+            "placement",
+        ),
     ] {
         let problem = ExternalTool::new(spec).expect_err(key);
         assert_eq!(problem.key, key, "{problem}");

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::{ToolHost as _, Unwatched};
+use dromia_contracts::tool::{DiscardProgress, ToolHost as _};
 use serde_json::json;
 
 use crate::support::{Bench, context};
@@ -32,6 +32,88 @@ async fn what_is_written_is_read_back_in_pieces_that_say_what_is_left() {
         ),
     ] {
         assert_eq!(bench.told("file.read", &arguments.to_string()).await, told, "{arguments}");
+    }
+}
+
+/// Also what is not there: it is refused by its name.
+/// Names that programs outside would execute, some of them spelled in another way.
+const GUARDED: [&str; 12] = [
+    ".git",
+    ".git/commondir",
+    "./.git/config",
+    ".git/config.worktree",
+    ".git/hooks/pre-commit",
+    ".git/info/attributes",
+    ".git/modules/x/config",
+    ".git/worktrees",
+    ".git/worktrees/x/gitdir",
+    ".vscode/tasks.json",
+    ".envrc",
+    ".bashrc",
+];
+
+/// Has file tools change every guarded name, and says what is not refused. `told` calls a tool and returns its answer.
+async fn check_guarded(told: impl AsyncFn(&Bench, &str, &str) -> String) -> Result<(), String> {
+    let bench = Bench::new().made();
+    std::fs::create_dir_all(bench.workspace().join(".git/worktrees")).expect("made");
+    for path in [".git/config", ".envrc"] {
+        std::fs::write(bench.workspace().join(path), "as it was").expect("written");
+    }
+    for path in GUARDED {
+        for (tool, arguments) in [
+            ("file.write", args(path, "x")),
+            ("file.append", args(path, "x")),
+            ("file.delete", json!({"path": path}).to_string()),
+        ] {
+            let told = told(&bench, tool, &arguments).await;
+            if !told.starts_with("failed: refused: programs outside") {
+                return Err(format!("{tool} {path}: {told}"));
+            }
+        }
+    }
+    for path in [".git/config", ".envrc"] {
+        let edit = json!({"path": path, "old": "as", "new": "is"}).to_string();
+        let told = told(&bench, "file.edit", &edit).await;
+        let content = std::fs::read(bench.workspace().join(path)).expect("it is there");
+        if !told.starts_with("failed: refused: programs outside") || content != b"as it was" {
+            return Err(format!("file.edit {path}: {told}"));
+        }
+    }
+    for path in [".git/index", ".git/refs/heads/x", ".vscode/extensions.json", "sub/.envrc"] {
+        let told = told(&bench, "file.write", &args(path, "x")).await;
+        if told != "ok: wrote 1 byte" {
+            return Err(format!("{path}: {told}"));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_programs_outside_would_execute_is_changed_by_no_file_tool() {
+    let told = async |bench: &Bench, tool: &str, arguments: &str| bench.told(tool, arguments).await;
+    assert_eq!(check_guarded(told).await, Ok(()));
+}
+
+/// Planted faults: a tool that knows names in one spelling only, and one tool that knows none.
+#[tokio::test]
+async fn a_file_tool_that_misses_a_guarded_name_is_caught() {
+    const REFUSED: &str = "failed: refused: programs outside";
+    let by_spelling = async |bench: &Bench, tool: &str, arguments: &str| {
+        if arguments.contains("./.git") {
+            "ok: wrote 1 byte".to_owned()
+        } else {
+            bench.told(tool, arguments).await
+        }
+    };
+    let found = check_guarded(by_spelling).await.expect_err("nothing notices it");
+    assert!(found.contains("./.git/config"), "{found}");
+    for blind in ["file.append", "file.delete", "file.edit"] {
+        let forgets = async |bench: &Bench, tool: &str, arguments: &str| {
+            let told = bench.told(tool, arguments).await;
+            if tool == blind && told.starts_with(REFUSED) { "ok: done".to_owned() } else { told }
+        };
+        let found = check_guarded(forgets).await.expect_err("nothing notices it");
+        assert!(found.starts_with(blind), "{found}");
     }
 }
 
@@ -101,7 +183,7 @@ async fn a_write_that_a_crash_cut_off_is_finished_by_the_repeated_call() {
     let name = format!(".dromia-tmp-{}", &blake3::hash(context().key.as_bytes()).to_hex()[..16]);
     std::fs::write(bench.workspace().join(&name), "ne").expect("written");
     assert_eq!(bench.told("file.list", "").await, "ok: [empty]");
-    assert!(!bench.toolbox.call(context(), call, &Unwatched).await.failed);
+    assert!(!bench.toolbox.execute_call(context(), call, &DiscardProgress).await.failed);
     let names: Vec<_> = std::fs::read_dir(bench.workspace())
         .expect("there")
         .map(|entry| entry.expect("read").file_name())

@@ -2,7 +2,7 @@
 
 mod call;
 
-use dromia_testkit::fuzz::{corpus, holds, mutated};
+use dromia_testkit::fuzz::{assert_holds, mutated, read_corpus};
 
 /// How many changed forms of each file are tried.
 const MUTATIONS: u64 = 32;
@@ -10,11 +10,11 @@ const MUTATIONS: u64 = 32;
 #[test]
 fn what_is_approved_is_one_form_and_one_digest() {
     let mut calls = 0;
-    for (name, seed) in corpus("approval_hash") {
+    for (name, seed) in read_corpus("approval_hash") {
         calls += u32::from(call::is_call(&seed));
-        holds(&format!("approval_hash/{name}"), call::property, &seed);
+        assert_holds(&format!("approval_hash/{name}"), call::property, &seed);
         for number in 0..MUTATIONS {
-            holds(&format!("approval_hash/{name}~{number}"), call::property, &mutated(&seed, number));
+            assert_holds(&format!("approval_hash/{name}~{number}"), call::property, &mutated(&seed, number));
         }
     }
     assert!(calls > 10, "{calls} files are calls, so next to nothing was tried");

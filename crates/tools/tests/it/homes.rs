@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use dromia_contracts::runs::Homes as _;
+use dromia_contracts::runs::HomeDirectories as _;
 use dromia_tools::AgentHomes;
 
 use crate::support::{AGENT, Bench, COLLEAGUE, TENANT};
@@ -24,8 +24,8 @@ async fn a_wipe_counts_the_files_and_leaves_what_links_lead_to() {
     std::fs::create_dir_all(colleague.join("workspace")).expect("made");
 
     let homes = AgentHomes::new(bench.home());
-    assert_eq!(homes.wipe(TENANT, AGENT).await, Ok(5));
-    assert_eq!(homes.wipe(TENANT, AGENT).await, Ok(0));
+    assert_eq!(homes.wipe_home(TENANT, AGENT).await, Ok(5));
+    assert_eq!(homes.wipe_home(TENANT, AGENT).await, Ok(0));
     assert!(!bench.home().join("agents").join(AGENT.to_string()).exists());
     assert!(colleague.is_dir() && outside.join("kept").is_file());
 }
@@ -38,7 +38,7 @@ async fn a_wipe_goes_on_where_a_crash_cut_it_off() {
     std::fs::create_dir_all(home.join(".dromia-wipe-1/x/y")).expect("made");
     std::fs::write(home.join(".dromia-wipe-2"), "a file of that very name").expect("written");
     std::fs::create_dir_all(bench.workspace().join("a/b")).expect("made");
-    assert_eq!(AgentHomes::new(bench.home()).wipe(TENANT, AGENT).await, Ok(1));
+    assert_eq!(AgentHomes::new(bench.home()).wipe_home(TENANT, AGENT).await, Ok(1));
     assert!(!home.exists());
 }
 
@@ -49,7 +49,7 @@ async fn a_wipe_needs_no_handle_per_level() {
     let path = format!("{}leaf", "d/".repeat(1500));
     let arguments = serde_json::json!({"path": path, "content": "x"}).to_string();
     assert_eq!(bench.told("file.write", &arguments).await, "ok: wrote 1 byte");
-    assert_eq!(AgentHomes::new(bench.home()).wipe(TENANT, AGENT).await, Ok(1));
+    assert_eq!(AgentHomes::new(bench.home()).wipe_home(TENANT, AGENT).await, Ok(1));
 }
 
 #[tokio::test]
@@ -60,13 +60,13 @@ async fn a_link_in_place_of_a_home_is_removed_and_not_followed() {
     std::fs::write(outside.join("kept"), "kept").expect("written");
     std::fs::create_dir(bench.home().join("agents")).expect("made");
     symlink(&outside, bench.home().join("agents").join(AGENT.to_string())).expect("linked");
-    assert_eq!(AgentHomes::new(bench.home()).wipe(TENANT, AGENT).await, Ok(1));
+    assert_eq!(AgentHomes::new(bench.home()).wipe_home(TENANT, AGENT).await, Ok(1));
     assert!(outside.join("kept").is_file());
 }
 
 #[tokio::test]
 async fn a_home_that_is_not_there_is_no_error() {
     let bench = Bench::new();
-    assert_eq!(AgentHomes::new(bench.home()).wipe(TENANT, AGENT).await, Ok(0));
-    assert_eq!(AgentHomes::new(bench.home().join("none")).wipe(TENANT, AGENT).await, Ok(0));
+    assert_eq!(AgentHomes::new(bench.home()).wipe_home(TENANT, AGENT).await, Ok(0));
+    assert_eq!(AgentHomes::new(bench.home().join("none")).wipe_home(TENANT, AGENT).await, Ok(0));
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::content::Part;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::file::{FileLabel, FileLabels};
 use dromia_contracts::label::Label;
-use dromia_contracts::sandbox::{Ending, Network};
+use dromia_contracts::sandbox::{NetworkAccess, ProcessExit};
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::{ToolContext, ToolHost as _, ToolOutput, Unwatched};
+use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolHost as _, ToolOutput};
 use dromia_contracts::{Actor, Digest, RunId};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn call(bench: &Bench, label: Label, tool: &str, arguments: &Value) -> Too
 /// Calls a tool whose result is not durable yet.
 async fn said(bench: &Bench, label: Label, tool: &str, arguments: &Value) -> ToolOutput {
     let call = bench.prepare(tool, &arguments.to_string());
-    let output = bench.toolbox.call(ToolContext { label, ..context() }, call, &Unwatched).await;
+    let output = bench.toolbox.execute_call(ToolContext { label, ..context() }, call, &DiscardProgress).await;
     assert!(!output.failed, "{tool} {arguments}: {output:?}");
     output
 }
@@ -72,7 +72,7 @@ async fn a_file_has_the_label_of_what_led_to_it_until_somebody_else_writes_to_it
     call(&bench, MINE, "file.append", &write("new", "!")).await;
     assert_eq!(label_of(&bench, "new").await, MINE.join(Label::UNKNOWN_FILE));
     let gone = call(&bench, MINE, "file.delete", &json!({"path": "new"})).await;
-    assert_eq!(gone.files, FileLabels::of("new", None));
+    assert_eq!(gone.files, FileLabels::for_file("new", None));
 }
 
 #[tokio::test]
@@ -82,10 +82,10 @@ async fn what_one_actor_is_trusted_with_is_untrusted_for_another() {
     assert_eq!(label_of(&bench, "mine").await, MINE);
     let bob = ToolContext { author: Actor::new("cli:bob"), label: Label::PUBLIC_FACT, ..context() };
     let read = bench.prepare("file.read", r#"{"path":"mine"}"#);
-    let read = bench.toolbox.call(bob.clone(), read, &Unwatched).await;
+    let read = bench.toolbox.execute_call(bob.clone(), read, &DiscardProgress).await;
     assert_eq!(read.parts[0].label(), THEIRS);
     let append = bench.prepare("file.append", &write("mine", " at once").to_string());
-    let appended = bench.toolbox.call(bob, append, &Unwatched).await;
+    let appended = bench.toolbox.execute_call(bob, append, &DiscardProgress).await;
     bench.index.keep(&appended.files);
     assert_eq!(label_of(&bench, "mine").await, THEIRS, "nor for the first one, once the other wrote to it");
 }
@@ -129,7 +129,7 @@ fn copies(workspace: &Path) {
 }
 
 async fn program(bench: &Bench, label: Label) -> ToolOutput {
-    plays(bench, &[b"done\n"], Ending::Exited { code: 0 });
+    plays(bench, &[b"done\n"], ProcessExit::Exited { code: 0 });
     *bench.sandboxes.does.lock().expect("nobody panicked") = Some(copies);
     call(bench, label, "exec", &json!({"argv": ["copy"]})).await
 }
@@ -142,10 +142,10 @@ async fn what_a_program_changed_has_the_label_of_all_that_it_may_have_read() {
     }
     // All that was there is known and trusted.
     let told = program(&bench, MINE).await;
-    let mut said = FileLabels::of("copy", Some(holds("copied", MINE)));
-    said.extend(FileLabels::of("mine", Some(holds("changed", MINE))));
+    let mut said = FileLabels::for_file("copy", Some(holds("copied", MINE)));
+    said.extend(FileLabels::for_file("mine", Some(holds("changed", MINE))));
     assert_eq!(told.files, said);
-    let label = told.parts.last().map(Part::label);
+    let label = told.parts.last().map(ContentPart::label);
     assert_eq!(label, Some(THEIRS), "what it says is still not trusted, and for the actor");
     // One file that nobody knows is enough.
     call(&bench, MINE, "file.write", &write("mine", "one")).await;
@@ -162,7 +162,7 @@ async fn what_a_program_changed_has_the_label_of_all_that_it_may_have_read() {
 
 #[tokio::test]
 async fn what_a_program_left_that_may_reach_other_hosts_is_untrusted() {
-    for (network, label) in [(Network::None, MINE), (Network::Proxy, THEIRS)] {
+    for (network, label) in [(NetworkAccess::None, MINE), (NetworkAccess::Proxy, THEIRS)] {
         let terms = ToolTerms { network: Some(network), ..ToolTerms::default() };
         let bench = Bench::under(AgentState::Running, None, terms);
         call(&bench, MINE, "file.write", &write("kept", "two")).await;
@@ -180,7 +180,7 @@ async fn what_another_run_wrote_and_nobody_knows_yet_taints_what_a_program_leave
         let bench = Bench::new();
         let other = ToolContext { label: THEIRS, run: RunId::from_bytes([9; 16]), ..context() };
         let theirs = bench.prepare("file.write", &write("theirs", "one").to_string());
-        bench.toolbox.call(other.clone(), theirs, &Unwatched).await;
+        bench.toolbox.execute_call(other.clone(), theirs, &DiscardProgress).await;
         // It is gone before the program is looked after, which may have read it all the same.
         std::fs::remove_file(bench.workspace().join("theirs")).expect("removed");
         if !is_at_work {
@@ -189,6 +189,52 @@ async fn what_another_run_wrote_and_nobody_knows_yet_taints_what_a_program_leave
         program(&bench, MINE).await;
         assert_eq!(label_of(&bench, "copy").await, label);
     }
+}
+
+#[tokio::test]
+async fn of_all_that_another_run_wrote_the_least_trusted_counts() {
+    for (labels, label) in [([THEIRS, MINE], THEIRS), ([MINE, THEIRS], THEIRS), ([MINE, MINE], MINE)] {
+        let bench = Bench::new();
+        for (path, label) in ["first", "second"].into_iter().zip(labels) {
+            let other = ToolContext { label, run: RunId::from_bytes([9; 16]), ..context() };
+            let theirs = bench.prepare("file.write", &write(path, "one").to_string());
+            bench.toolbox.execute_call(other, theirs, &DiscardProgress).await;
+            std::fs::remove_file(bench.workspace().join(path)).expect("removed");
+        }
+        program(&bench, MINE).await;
+        assert_eq!(label_of(&bench, "copy").await, label, "{labels:?}");
+    }
+}
+
+/// Compares what a program of this actor makes of a file that somebody's run wrote meanwhile with what it must, where the tools
+/// are told its author so.
+async fn check_authors(told: impl Fn(&str) -> Actor) -> Result<(), String> {
+    // Each writes what is trusted with its own actor's words; only this actor's are this actor's.
+    for (author, label) in [("cli:bob", THEIRS), (context().author.as_str(), MINE)] {
+        let bench = Bench::new();
+        let (author, run) = (told(author), RunId::from_bytes([9; 16]));
+        let other = ToolContext { label: MINE, author, run, ..context() };
+        let theirs = bench.prepare("file.write", &write("theirs", "one").to_string());
+        bench.toolbox.execute_call(other.clone(), theirs, &DiscardProgress).await;
+        std::fs::remove_file(bench.workspace().join("theirs")).expect("removed");
+        program(&bench, MINE).await;
+        let found = label_of(&bench, "copy").await;
+        if found != label {
+            return Err(format!("{}: {found:?}", other.author));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_another_actors_run_wrote_meanwhile_is_untrusted_for_this_one() {
+    assert_eq!(check_authors(Actor::new).await, Ok(()));
+}
+
+/// Planted fault: every author counts as this actor.
+#[tokio::test]
+async fn a_write_of_another_that_counts_as_ones_own_is_caught() {
+    check_authors(|_| context().author).await.expect_err("nothing notices it");
 }
 
 #[tokio::test]
@@ -213,7 +259,7 @@ async fn a_workspace_that_is_too_large_to_be_walked_counts_as_tainted() {
 #[tokio::test]
 async fn what_is_kept_of_a_long_result_has_its_label() {
     let bench = Bench::new();
-    plays(&bench, &[&vec![b'x'; 50_000]], Ending::Exited { code: 0 });
+    plays(&bench, &[&vec![b'x'; 50_000]], ProcessExit::Exited { code: 0 });
     let told = call(&bench, MINE, "exec", &json!({"argv": ["flood"]})).await;
     let path = told.files.files.keys().find(|path| path.starts_with("output/")).expect("it is kept").clone();
     assert_eq!(label_of(&bench, &path).await, THEIRS);

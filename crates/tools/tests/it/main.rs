@@ -11,5 +11,6 @@ mod labels;
 mod message;
 mod programs;
 mod races;
+mod shared;
 mod text;
 mod web;

@@ -3,7 +3,7 @@
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::tool::{ToolContext, ToolHost as _, Unwatched};
+use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolHost as _};
 use serde_json::json;
 
 use crate::support::{AGENT, Bench, COLLEAGUE_SESSION, HOPS_MAX, STRANGER_SESSION, context};
@@ -14,7 +14,7 @@ async fn a_message_is_one_item_under_the_calls_key_at_every_attempt() {
     let call =
         bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
     for _attempt in 0..2 {
-        let output = bench.toolbox.call(context(), call.clone(), &Unwatched).await;
+        let output = bench.toolbox.execute_call(context(), call.clone(), &DiscardProgress).await;
         assert!(!output.failed);
         let [item] = output.sends.as_slice() else { panic!("{output:?}") };
         assert_eq!((item.owner, item.kind), (InboxOwner::Session(COLLEAGUE_SESSION), ItemKind::Input));
@@ -60,7 +60,10 @@ async fn a_message_counts_one_hop_more_and_past_the_bound_none_is_sent() {
     let call =
         bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
     for hops in 0..=HOPS_MAX + 1 {
-        let output = bench.toolbox.call(ToolContext { hops, ..context() }, call.clone(), &Unwatched).await;
+        let output = bench
+            .toolbox
+            .execute_call(ToolContext { hops, ..context() }, call.clone(), &DiscardProgress)
+            .await;
         if hops < HOPS_MAX {
             let message: InputMessage =
                 serde_json::from_slice(&output.sends[0].body).expect("an input message");

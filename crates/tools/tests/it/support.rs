@@ -8,28 +8,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
+};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::content::{ToolCall, parts_text};
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest};
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::egress::{
+    EgressBody, EgressClient, EgressError, EgressFault, EgressRequest, EgressResponse, EgressTunnel,
+    TunnelRequest,
+};
 use dromia_contracts::file::{FileLabel, FileLabels, KnownFile};
 use dromia_contracts::label::Label;
-use dromia_contracts::run::Run;
-use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
-use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead, SessionKey};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::runtime::{Clock, IdSource, Runtime, TaskSpawner};
+use dromia_contracts::sandbox::SandboxSelector;
+use dromia_contracts::scope::{Actor, OperatorScope, Scope, ScopeAuthority};
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, OpenRun, Page, PendingSession, Read,
-    ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner,
+    ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
+    Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats,
+    StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::token::Token;
-use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
-use dromia_contracts::vault::{Leak, Leaks, NoSecrets, SealedSecret, Spotter};
+use dromia_contracts::token::TokenRecord;
+use dromia_contracts::tool::{
+    CallProgressSink, DiscardProgress, PreparedCall, ToolContext, ToolHost, ToolOutput,
+};
+use dromia_contracts::vault::{LeakDetector, NoSecrets, SealedSecret, SecretMatch, SecretScanner};
 use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, CallId, CapabilityId, DeliveryId, Digest, Fault, RunId, SessionId,
     TenantId, TokenId,
@@ -78,18 +87,44 @@ impl Bench {
         Self::built(AgentState::Running, None, ToolTerms::default(), Arc::new(Hidden(value)))
     }
 
-    fn built(colleague: AgentState, pace: Option<Duration>, terms: ToolTerms, leaks: Arc<dyn Leaks>) -> Self {
+    /// A bench on a machine with these sandboxes.
+    pub(crate) fn running(machine: Arc<dyn SandboxSelector>) -> Self {
+        let leaks = Arc::new(NoSecrets);
+        Self::on(Some(machine), AgentState::Running, None, ToolTerms::default(), leaks)
+    }
+
+    fn built(
+        colleague: AgentState,
+        pace: Option<Duration>,
+        terms: ToolTerms,
+        leaks: Arc<dyn LeakDetector>,
+    ) -> Self {
+        Self::on(None, colleague, pace, terms, leaks)
+    }
+
+    /// Without a machine, sandboxes are played.
+    fn on(
+        machine: Option<Arc<dyn SandboxSelector>>,
+        colleague: AgentState,
+        pace: Option<Duration>,
+        terms: ToolTerms,
+        leaks: Arc<dyn LeakDetector>,
+    ) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(StillClock::default());
-        let runtime =
-            Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
+        let runtime = Runtime {
+            clock: clock.clone(),
+            ids: Arc::new(Counter::default()),
+            spawn: Arc::new(Nowhere),
+            compute: Arc::new(ComputeHere),
+        };
         let sandboxes = Arc::new(Played::default());
         let line = Arc::new(ToldLine::default());
         let config = ToolsConfig {
             root: home.path().to_owned(),
             pace,
             hops_max: HOPS_MAX,
-            sandboxes: Arc::clone(&sandboxes) as _,
+            sandboxes: machine.unwrap_or_else(|| Arc::clone(&sandboxes) as _),
             terms: Arc::new(terms.clone()),
             way_out: Arc::clone(&line) as _,
             leaks,
@@ -117,19 +152,25 @@ impl Bench {
     /// Prepares a call, and says of a program what it would be given, as whoever has it judged does.
     pub(crate) fn prepare(&self, tool: &str, arguments: &str) -> PreparedCall {
         let call = ToolCall { id: CALL, tool: tool.to_owned(), arguments: arguments.to_owned() };
-        let call = self.toolbox.prepare(&call).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
-        let runs_programs = self.toolbox.limits(&call.tool, &self.terms).is_some();
+        let call =
+            self.toolbox.prepare_call(&call).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
+        let runs_programs = self.toolbox.process_limits(&call.tool, &self.terms).is_some();
         let network = runs_programs.then(|| self.terms.network_for(&context().grants));
         PreparedCall { network, ..call }
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: &str) -> ToolOutput {
-        self.heard(tool, arguments, &Unwatched).await
+        self.heard(tool, arguments, &DiscardProgress).await
     }
 
     /// Calls a tool while somebody looks on.
-    pub(crate) async fn heard(&self, tool: &str, arguments: &str, pieces: &dyn Pieces) -> ToolOutput {
-        self.toolbox.call(context(), self.prepare(tool, arguments), pieces).await
+    pub(crate) async fn heard(
+        &self,
+        tool: &str,
+        arguments: &str,
+        pieces: &dyn CallProgressSink,
+    ) -> ToolOutput {
+        self.toolbox.execute_call(context(), self.prepare(tool, arguments), pieces).await
     }
 
     /// Calls a tool and returns what it tells, after `ok: ` or `failed: `.
@@ -144,11 +185,11 @@ impl Bench {
 #[derive(Debug, Clone, Copy)]
 struct Hidden(&'static str);
 
-impl Spotter for Hidden {
-    fn find(&self, text: &[u8]) -> Vec<Leak> {
+impl SecretScanner for Hidden {
+    fn find_secrets(&self, text: &[u8]) -> Vec<SecretMatch> {
         let value = self.0.as_bytes();
         let places = text.windows(value.len()).enumerate().filter(|(_, window)| *window == value);
-        places.map(|(at, _)| Leak { secret: "mail".to_owned(), range: at..at + value.len() }).collect()
+        places.map(|(at, _)| SecretMatch { secret: "mail".to_owned(), range: at..at + value.len() }).collect()
     }
 
     fn open_from(&self, text: &[u8]) -> usize {
@@ -156,9 +197,12 @@ impl Spotter for Hidden {
     }
 }
 
-impl Leaks for Hidden {
-    fn spotter<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
-        Box::pin(std::future::ready(Ok(Arc::new(*self) as Arc<dyn Spotter>)))
+impl LeakDetector for Hidden {
+    fn scanner_for_tenant<'a>(
+        &'a self,
+        _: &'a Scope,
+    ) -> BoxFuture<'a, Result<Arc<dyn SecretScanner>, Fault>> {
+        Box::pin(std::future::ready(Ok(Arc::new(*self) as Arc<dyn SecretScanner>)))
     }
 }
 
@@ -168,7 +212,7 @@ pub(crate) const HOPS_MAX: u32 = 3;
 pub(crate) fn context() -> ToolContext {
     let run = RunId::from_bytes([7; 16]);
     ToolContext {
-        scope: Authority::claim().scope(TENANT, Actor::new("engine")),
+        scope: ScopeAuthority::claim().issue_scope(TENANT, Actor::new("engine")),
         agent: AGENT,
         author: Actor::new("cli:ada"),
         grants: vec!["http.request".to_owned(), "net:example.com".to_owned()],
@@ -177,7 +221,7 @@ pub(crate) fn context() -> ToolContext {
         session: SessionId::from_bytes([8; 16]),
         label: Label::ACTOR_TEXT,
         past: Arc::default(),
-        key: CALL.key(run),
+        key: CALL.idempotency_key(run),
     }
 }
 
@@ -185,46 +229,46 @@ pub(crate) fn context() -> ToolContext {
 #[derive(Debug, Default)]
 pub(crate) struct ToldLine {
     answer: Mutex<Option<Answer>>,
-    sent: Mutex<Vec<Request>>,
+    sent: Mutex<Vec<EgressRequest>>,
 }
 
 /// What a [`ToldLine`] answers: a status, headers and pieces of a body, or why there is none.
-pub(crate) type Answer = Result<(u16, Vec<(String, String)>, Vec<Result<Bytes, Failure>>), EgressError>;
+pub(crate) type Answer = Result<(u16, Vec<(String, String)>, Vec<Result<Bytes, EgressFault>>), EgressError>;
 
 impl ToldLine {
     pub(crate) fn answers(&self, answer: Answer) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
-    pub(crate) fn sent(&self) -> Vec<Request> {
+    pub(crate) fn sent(&self) -> Vec<EgressRequest> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Line for ToldLine {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
+impl EgressClient for ToldLine {
+    fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
         let url = request.url.clone();
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let answer = answer.expect("the test tells the line what to answer");
         let response = answer.map(|(status, headers, mut pieces)| {
             pieces.reverse();
-            Response { status, headers, url, decisions: Vec::new(), body: Box::new(Chunks(pieces)) }
+            EgressResponse { status, headers, url, decisions: Vec::new(), body: Box::new(Chunks(pieces)) }
         });
         Box::pin(std::future::ready(response))
     }
 
-    fn tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
-        let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
+    fn request_tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {
+        let error = EgressError { failure: EgressFault::Unreachable, is_sent: false, decisions: Vec::new() };
         Box::pin(std::future::ready(Err(error)))
     }
 }
 
 /// The pieces of a body, the last one first.
-struct Chunks(Vec<Result<Bytes, Failure>>);
+struct Chunks(Vec<Result<Bytes, EgressFault>>);
 
-impl Body for Chunks {
-    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+impl EgressBody for Chunks {
+    fn next_chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, EgressFault>> {
         Box::pin(std::future::ready(self.0.pop().transpose()))
     }
 }
@@ -252,17 +296,26 @@ impl Clock for StillClock {
         self.0.fetch_add(u64::try_from(slept).unwrap_or(0), Ordering::SeqCst);
         Box::pin(std::future::ready(()))
     }
+
+    fn monotonic_now(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, wait: std::time::Duration) -> BoxFuture<'static, ()> {
+        self.0.fetch_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        Box::pin(std::future::ready(()))
+    }
 }
 
 #[derive(Debug, Default)]
 struct Counter(AtomicU64);
 
 impl IdSource for Counter {
-    fn uuid(&self) -> Uuid {
+    fn new_uuid(&self) -> Uuid {
         Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::SeqCst)))
     }
 
-    fn secret(&self) -> [u8; 32] {
+    fn random_secret(&self) -> [u8; 32] {
         [9; 32]
     }
 }
@@ -270,8 +323,14 @@ impl IdSource for Counter {
 #[derive(Debug)]
 struct Nowhere;
 
-impl Spawn for Nowhere {
+impl TaskSpawner for Nowhere {
     fn spawn(&self, _: BoxFuture<'static, ()>) {}
+}
+
+/// Looks whether files are asked about for an agent that calls, in its tenant.
+fn is_of_caller(scope: &Scope, agent: AgentId) {
+    let callers = [(TENANT, AGENT), (OTHER_TENANT, COLLEAGUE)];
+    assert!(callers.contains(&(scope.tenant(), agent)), "it is asked for the agent that calls: {agent}");
 }
 
 /// A store with a session of a colleague in the tenant and one of a stranger outside it.
@@ -342,8 +401,8 @@ impl Inner {
     }
 }
 
-fn session(id: SessionId) -> Session {
-    Session {
+fn session(id: SessionId) -> SessionRecord {
+    SessionRecord {
         id,
         agent: COLLEAGUE,
         key: SessionKey { platform: "cli".into(), channel: "cli".into(), actor: Actor::new("cli:bob") },
@@ -362,17 +421,17 @@ fn not_asked<T: Send + fmt::Debug + 'static>() -> Read<'static, T> {
 }
 
 impl Store for TwoSessions {
-    fn session<'a>(&'a self, scope: &'a Scope, id: SessionId) -> Read<'a, Option<Session>> {
+    fn session<'a>(&'a self, scope: &'a Scope, id: SessionId) -> Read<'a, Option<SessionRecord>> {
         let owner = match id {
             COLLEAGUE_SESSION => TENANT,
             STRANGER_SESSION => OTHER_TENANT,
             _ => return found(None),
         };
-        found((scope.tenant() == owner && scope.sees(COLLEAGUE)).then(|| session(id)))
+        found((scope.tenant() == owner && scope.sees_agent(COLLEAGUE)).then(|| session(id)))
     }
 
-    fn agent<'a>(&'a self, scope: &'a Scope, id: AgentId) -> Read<'a, Option<Agent>> {
-        found((scope.tenant() == TENANT && id == COLLEAGUE).then(|| Agent {
+    fn agent<'a>(&'a self, scope: &'a Scope, id: AgentId) -> Read<'a, Option<AgentRecord>> {
+        found((scope.tenant() == TENANT && id == COLLEAGUE).then(|| AgentRecord {
             id,
             handle: "colleague".parse().expect("a handle"),
             display_name: String::new(),
@@ -383,33 +442,42 @@ impl Store for TwoSessions {
         }))
     }
 
-    fn commit(&self, _: Batch) -> BoxFuture<'static, Commit> {
-        Box::pin(std::future::ready(Commit::Unknown { cause: "the tools commit nothing".to_owned() }))
+    fn commit(&self, _: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
+        Box::pin(std::future::ready(CommitOutcome::Unknown { cause: "the tools commit nothing".to_owned() }))
     }
 
-    fn tenants<'a>(&'a self, _: &'a Operator, _: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
+    fn tenants<'a>(&'a self, _: &'a OperatorScope, _: PageRequest<TenantId>) -> Read<'a, Vec<TenantRecord>> {
         not_asked()
     }
 
-    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, _: &'a Handle) -> Read<'a, Option<Tenant>> {
+    fn tenant_by_handle<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        _: &'a HandleSlug,
+    ) -> Read<'a, Option<TenantRecord>> {
         not_asked()
     }
 
-    fn token<'a>(&'a self, _: &'a Operator, _: Digest) -> Read<'a, Option<TokenOwner>> {
+    fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, _: Digest) -> Read<'a, Option<TokenOwner>> {
         not_asked()
     }
 
-    fn tokens<'a>(&'a self, _: &'a Scope, _: Option<&'a str>, _: Page<TokenId>) -> Read<'a, Vec<Token>> {
+    fn tokens<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: Option<&'a str>,
+        _: PageRequest<TokenId>,
+    ) -> Read<'a, Vec<TokenRecord>> {
         not_asked()
     }
 
-    fn approval<'a>(&'a self, _: &'a Scope, _: ApprovalId) -> Read<'a, Option<Approval>> {
+    fn approval<'a>(&'a self, _: &'a Scope, _: ApprovalId) -> Read<'a, Option<ApprovalRequest>> {
         not_asked()
     }
 
     fn cooling_approvals<'a>(
         &'a self,
-        _: &'a Operator,
+        _: &'a OperatorScope,
         _: jiff::Timestamp,
         _: usize,
         _: usize,
@@ -421,12 +489,12 @@ impl Store for TwoSessions {
         &'a self,
         _: &'a Scope,
         _: ApprovalFilter,
-        _: Page<ApprovalId>,
-    ) -> Read<'a, Vec<Approval>> {
+        _: PageRequest<ApprovalId>,
+    ) -> Read<'a, Vec<ApprovalRequest>> {
         not_asked()
     }
 
-    fn approval_rules<'a>(&'a self, _: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
+    fn approval_rules<'a>(&'a self, _: &'a Scope) -> Read<'a, Vec<ApprovalRuleRecord>> {
         not_asked()
     }
 
@@ -434,43 +502,52 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn token_by_id<'a>(&'a self, _: &'a Scope, _: TokenId) -> Read<'a, Option<Token>> {
+    fn token_by_id<'a>(&'a self, _: &'a Scope, _: TokenId) -> Read<'a, Option<TokenRecord>> {
         not_asked()
     }
 
-    fn open_runs<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
+    fn open_runs<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        _: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
         not_asked()
     }
 
     fn parked_runs<'a>(
         &'a self,
-        _: &'a Operator,
-        _: Page<(Timestamp, TenantId, RunId)>,
+        _: &'a OperatorScope,
+        _: PageRequest<(Timestamp, TenantId, RunId)>,
     ) -> Read<'a, Vec<OpenRun>> {
         not_asked()
     }
 
     fn pending_sessions<'a>(
         &'a self,
-        _: &'a Operator,
-        _: Page<(TenantId, SessionId)>,
+        _: &'a OperatorScope,
+        _: PageRequest<(TenantId, SessionId)>,
     ) -> Read<'a, Vec<PendingSession>> {
         not_asked()
     }
 
-    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
+    fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {
         not_asked()
     }
 
-    fn agents<'a>(&'a self, _: &'a Scope, _: Option<AgentState>, _: Page<AgentId>) -> Read<'a, Vec<Agent>> {
+    fn agents<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: Option<AgentState>,
+        _: PageRequest<AgentId>,
+    ) -> Read<'a, Vec<AgentRecord>> {
         not_asked()
     }
 
-    fn agent_by_handle<'a>(&'a self, _: &'a Scope, _: &'a Handle) -> Read<'a, Option<Agent>> {
+    fn agent_by_handle<'a>(&'a self, _: &'a Scope, _: &'a HandleSlug) -> Read<'a, Option<AgentRecord>> {
         not_asked()
     }
 
-    fn revision<'a>(&'a self, _: &'a Scope, _: AgentId, _: Digest) -> Read<'a, Option<Revision>> {
+    fn agent_revision<'a>(&'a self, _: &'a Scope, _: AgentId, _: Digest) -> Read<'a, Option<AgentRevision>> {
         not_asked()
     }
 
@@ -479,7 +556,7 @@ impl Store for TwoSessions {
         _: &'a Scope,
         _: AgentId,
         _: &'a SessionKey,
-    ) -> Read<'a, Option<Session>> {
+    ) -> Read<'a, Option<SessionRecord>> {
         not_asked()
     }
 
@@ -487,8 +564,8 @@ impl Store for TwoSessions {
         &'a self,
         _: &'a Scope,
         _: Option<AgentId>,
-        _: Page<SessionId>,
-    ) -> Read<'a, Vec<Session>> {
+        _: PageRequest<SessionId>,
+    ) -> Read<'a, Vec<SessionRecord>> {
         not_asked()
     }
 
@@ -501,27 +578,32 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn run<'a>(&'a self, _: &'a Scope, _: RunId) -> Read<'a, Option<Run>> {
+    fn run<'a>(&'a self, _: &'a Scope, _: RunId) -> Read<'a, Option<RunRecord>> {
         not_asked()
     }
 
-    fn runs<'a>(&'a self, _: &'a Scope, _: RunFilter, _: Page<RunId>) -> Read<'a, Vec<Run>> {
+    fn runs<'a>(&'a self, _: &'a Scope, _: RunFilter, _: PageRequest<RunId>) -> Read<'a, Vec<RunRecord>> {
         not_asked()
     }
 
-    fn run_spending<'a>(&'a self, _: &'a Scope, _: RunFilter, _: Page<RunId>) -> Read<'a, Vec<RunSpending>> {
+    fn run_spending<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: RunFilter,
+        _: PageRequest<RunId>,
+    ) -> Read<'a, Vec<RunSpending>> {
         not_asked()
     }
 
-    fn journal<'a>(&'a self, _: &'a Scope, _: RunId, _: u64, _: usize) -> Read<'a, Vec<StoredEntry>> {
+    fn journal_entries<'a>(&'a self, _: &'a Scope, _: RunId, _: u64, _: usize) -> Read<'a, Vec<StoredEntry>> {
         not_asked()
     }
 
-    fn inbox<'a>(&'a self, _: &'a Scope, _: InboxOwner, _: u64, _: usize) -> Read<'a, Vec<InboxItem>> {
+    fn inbox_items<'a>(&'a self, _: &'a Scope, _: InboxOwner, _: u64, _: usize) -> Read<'a, Vec<InboxItem>> {
         not_asked()
     }
 
-    fn keyed<'a>(
+    fn find_keyed_item<'a>(
         &'a self,
         _: &'a Scope,
         _: &'a str,
@@ -530,11 +612,16 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
+    fn pinned_text<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
         not_asked()
     }
 
-    fn state<'a>(&'a self, _: &'a Scope, _: SessionId, _: Page<&'a str>) -> Read<'a, Vec<StateEntry>> {
+    fn session_state<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: SessionId,
+        _: PageRequest<&'a str>,
+    ) -> Read<'a, Vec<StateEntry>> {
         not_asked()
     }
 
@@ -542,7 +629,7 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn delivery<'a>(&'a self, _: &'a Scope, _: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
+    fn delivery_record<'a>(&'a self, _: &'a Scope, _: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
         not_asked()
     }
 
@@ -550,29 +637,33 @@ impl Store for TwoSessions {
         &'a self,
         _: &'a Scope,
         _: DeliveryFilter,
-        _: Page<DeliveryId>,
-    ) -> Read<'a, Vec<Delivery>> {
+        _: PageRequest<DeliveryId>,
+    ) -> Read<'a, Vec<DeliverySummary>> {
         not_asked()
     }
 
-    fn outbox<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, String)>) -> Read<'a, Vec<OpenDelivery>> {
-        not_asked()
-    }
-
-    fn outbox_waiting<'a>(&'a self, _: &'a Operator, _: TenantId, _: &'a str) -> Read<'a, u64> {
-        not_asked()
-    }
-
-    fn unnumbered<'a>(
+    fn open_deliveries<'a>(
         &'a self,
-        _: &'a Operator,
+        _: &'a OperatorScope,
+        _: PageRequest<(TenantId, String)>,
+    ) -> Read<'a, Vec<OpenDelivery>> {
+        not_asked()
+    }
+
+    fn outbox_waiting<'a>(&'a self, _: &'a OperatorScope, _: TenantId, _: &'a str) -> Read<'a, u64> {
+        not_asked()
+    }
+
+    fn unnumbered_deliveries<'a>(
+        &'a self,
+        _: &'a OperatorScope,
         _: Option<TenantId>,
         _: usize,
     ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
         not_asked()
     }
 
-    fn feed<'a>(&'a self, _: &'a Scope, _: u64, _: usize) -> Read<'a, Vec<FeedItem>> {
+    fn feed_items<'a>(&'a self, _: &'a Scope, _: u64, _: usize) -> Read<'a, Vec<FeedItem>> {
         not_asked()
     }
 
@@ -584,7 +675,7 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn secrets<'a>(&'a self, _: &'a Scope, _: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+    fn secrets<'a>(&'a self, _: &'a Scope, _: PageRequest<&'a str>) -> Read<'a, Vec<SealedSecret>> {
         not_asked()
     }
 
@@ -592,12 +683,16 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn capabilities<'a>(&'a self, _: &'a Scope, _: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
+    fn capabilities<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: PageRequest<CapabilityId>,
+    ) -> Read<'a, Vec<CapabilityRecord>> {
         not_asked()
     }
 
     fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
-        assert_eq!((scope.tenant(), agent), (TENANT, AGENT), "it is asked for the agent that calls");
+        is_of_caller(scope, agent);
         let inner = self.index.inner();
         if inner.is_shut {
             return not_asked();
@@ -609,9 +704,9 @@ impl Store for TwoSessions {
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
-        page: Page<&'a str>,
+        page: PageRequest<&'a str>,
     ) -> Read<'a, Vec<(String, FileLabel)>> {
-        assert_eq!((scope.tenant(), agent), (TENANT, AGENT), "it is asked for the agent that calls");
+        is_of_caller(scope, agent);
         let inner = self.index.inner();
         if inner.is_shut {
             return not_asked();
@@ -621,15 +716,15 @@ impl Store for TwoSessions {
         found(paths.take(page.limit).filter_map(file).collect())
     }
 
-    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {
+    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         not_asked()
     }
 
-    fn health(&self) -> StoreHealth {
+    fn store_health(&self) -> StoreHealth {
         StoreHealth { read_only: None, damaged: None, wal_bytes: 0, file_bytes: 0 }
     }
 
-    fn stats(&self) -> StoreStats {
+    fn store_stats(&self) -> StoreStats {
         StoreStats::default()
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::Arc;
 
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::{ToolHost as _, Unwatched};
+use dromia_contracts::tool::{DiscardProgress, ToolHost as _};
 use serde_json::json;
 
 use crate::support::{Bench, context};
@@ -214,7 +214,7 @@ async fn an_edit_that_a_crash_cut_off_is_carried_out_once() {
         "replaced 1 times; the file has 7 bytes",
         "nothing to do: the old text is not there, and the new one is",
     ] {
-        let output = bench.toolbox.call(context(), call.clone(), &Unwatched).await;
+        let output = bench.toolbox.execute_call(context(), call.clone(), &DiscardProgress).await;
         assert!(!output.failed && output.parts[0].as_text() == said, "{output:?}");
         assert_eq!(std::fs::read_to_string(bench.workspace().join("a")).expect("there"), "let xy\n");
         assert!(!bench.workspace().join(&temporary).exists());
@@ -234,7 +234,9 @@ async fn edits_at_once_lose_none_of_one_another() {
         let mut context = context();
         context.key = format!("{}{number}", context.key);
         let bench = Arc::clone(&bench);
-        edits.push(tokio::spawn(async move { bench.toolbox.call(context, call, &Unwatched).await }));
+        edits.push(tokio::spawn(
+            async move { bench.toolbox.execute_call(context, call, &DiscardProgress).await },
+        ));
     }
     for edit in edits {
         let output = edit.await.expect("it ends");

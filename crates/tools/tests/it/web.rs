@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::egress::{Decision, EgressError, Failure, Method, Oversized, Phase};
+use dromia_contracts::egress::{
+    EgressDecision, EgressError, EgressFault, HttpMethod, OversizedPart, TimeoutPhase,
+};
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::{EffectClass, ToolContext, ToolHost as _, Unwatched};
-use dromia_contracts::vault::Slot;
+use dromia_contracts::tool::{DiscardProgress, EffectClass, ToolContext, ToolHost as _};
+use dromia_contracts::vault::SecretSlot;
 use serde_json::json;
 
 use crate::programs::handle;
@@ -15,7 +17,7 @@ fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn pieces(texts: &[&'static str]) -> Vec<Result<Bytes, Failure>> {
+fn pieces(texts: &[&'static str]) -> Vec<Result<Bytes, EgressFault>> {
     texts.iter().map(|text| Ok(Bytes::from_static(text.as_bytes()))).collect()
 }
 
@@ -49,7 +51,7 @@ fn what_makes_no_sense_together_is_refused() {
         (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST is not asked again"),
     ] {
         let call = ToolCall { id: CALL, tool: "http.request".into(), arguments: arguments.to_string() };
-        let error = bench.toolbox.prepare(&call).expect_err(problem).to_string();
+        let error = bench.toolbox.prepare_call(&call).expect_err(problem).to_string();
         assert!(error.contains(problem), "{error}");
     }
 }
@@ -67,7 +69,7 @@ async fn the_line_is_given_exactly_the_call_and_what_the_agent_is_granted() {
     let output = bench.call("http.request", &arguments.to_string()).await;
     let sent = bench.line.sent();
     let [sent] = sent.as_slice() else { panic!("one request is sent") };
-    assert_eq!((sent.method, sent.url.as_str()), (Method::Post, "https://example.com/a"));
+    assert_eq!((sent.method, sent.url.as_str()), (HttpMethod::Post, "https://example.com/a"));
     assert_eq!(sent.headers, headers(&[("x-key", "k")]));
     assert_eq!(sent.body, "text");
     assert_eq!(sent.grants, ["http.request", "net:example.com"]);
@@ -123,7 +125,7 @@ async fn a_secret_is_named_to_the_line_and_stands_in_no_text() {
     let sent = bench.line.sent();
     assert_eq!(sent[0].headers, headers(&[("accept", "text/plain")]));
     let used: Vec<_> = sent[0].secrets.iter().map(|used| (used.name.as_str(), used.slot.clone())).collect();
-    let slots = [Slot::Header("x-key".to_owned()), Slot::Query("k".to_owned())];
+    let slots = [SecretSlot::Header("x-key".to_owned()), SecretSlot::Query("k".to_owned())];
     assert_eq!(used, [("mail", slots[0].clone()), ("other", slots[1].clone())]);
     assert_eq!(output.parts[1].as_text(), "location: /********\n\nit is ********, is it");
 }
@@ -180,7 +182,7 @@ async fn long(bench: &Bench, method: &str, grants: &[&str], bytes: usize) -> Str
     let grants = grants.iter().map(|&grant| grant.to_owned()).collect();
     let context = ToolContext { grants, ..context() };
     let call = bench.prepare("http.request", &arguments);
-    let output = bench.toolbox.call(context, call, &Unwatched).await;
+    let output = bench.toolbox.execute_call(context, call, &DiscardProgress).await;
     assert!(!output.failed);
     let facts: Vec<_> = output.parts.iter().filter(|part| part.label() != Label::OUTSIDE).collect();
     facts.iter().map(|part| part.as_text()).collect::<Vec<_>>().join(" ")
@@ -218,7 +220,7 @@ async fn a_body_that_is_longer_than_what_is_shown_is_kept_for_whoever_may_read_i
 async fn an_answer_that_breaks_off_shows_what_came_and_is_a_failure() {
     let bench = Bench::new();
     let mut torn = pieces(&["half"]);
-    torn.push(Err(Failure::Late(Phase::Stall)));
+    torn.push(Err(EgressFault::Late(TimeoutPhase::Stall)));
     bench.line.answers(Ok((200, Vec::new(), torn)));
     assert_eq!(
         bench.told("http.request", r#"{"url":"https://example.com/"}"#).await,
@@ -228,19 +230,20 @@ async fn an_answer_that_breaks_off_shows_what_came_and_is_a_failure() {
 
 #[tokio::test]
 async fn a_failure_says_whether_it_may_have_been_carried_out() {
-    let decision = Decision {
-        method: Method::Get,
+    let decision = EgressDecision {
+        method: HttpMethod::Get,
         to: "http://10.0.0.1:80".to_owned(),
         address: None,
         allowed: false,
         rule: "private address".to_owned(),
     };
-    let refused = Failure::Refused { rule: "private address".to_owned(), reason: "it is inside".to_owned() };
-    let long = Failure::TooLarge { part: Oversized::Response, bytes_max: 9 };
+    let refused =
+        EgressFault::Refused { rule: "private address".to_owned(), reason: "it is inside".to_owned() };
+    let long = EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 9 };
     for (method, failure, is_sent, says) in [
         ("GET", refused, false, "refused: it is inside"),
         ("GET", long.clone(), true, "failed: the answer is longer than the 9 bytes that may be"),
-        ("POST", Failure::Unreachable, false, "failed: no connection to it can be made"),
+        ("POST", EgressFault::Unreachable, false, "failed: no connection to it can be made"),
         (
             "POST",
             long,

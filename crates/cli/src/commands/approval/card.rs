@@ -4,86 +4,89 @@
 //! here, and nothing is left out because it is long.
 
 use anstyle::{AnsiColor, Style};
-use dromia_api::approval::{Approval, ArgumentOrigin};
-use dromia_api::{BoundFiles, Contents, Origin, shown};
+use dromia_api::approval::{ApprovalResource, ArgumentOrigin};
+use dromia_api::{BoundFiles, ExecutableFiles, OriginKind, escape_hidden};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::span;
-use crate::commands::handles::Handles;
+use super::time_span;
+use crate::commands::handles::AgentHandles;
 use crate::error::Outcome;
-use crate::output::{Output, pairs, time};
+use crate::output::{CommandOutput, draw_pairs, format_time};
 
-/// What stands word for word in what somebody trusted said.
+/// The style of an argument that occurs word for word in trusted input.
 const SAID: Style = AnsiColor::Green.on_default();
 /// What the model wrote.
 const WRITTEN: Style = AnsiColor::Yellow.on_default();
-/// What stands in something that nobody vouches for.
+/// The style of an argument that occurs in untrusted content.
 const FOUND: Style = AnsiColor::Red.on_default().bold();
 
 /// Shows the exact call.
-pub(super) fn card(
-    approval: &Approval,
-    handles: &Handles,
+pub(super) fn print_card(
+    approval: &ApprovalResource,
+    handles: &AgentHandles,
     unrun: Option<String>,
-    output: &mut Output<'_>,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome {
     if output.is_json() {
-        return output.document(approval);
+        return output.print_document(approval);
     }
     let answered = approval.answered_by.as_ref().map(|by| {
-        let at = approval.answered_at.map(|at| format!(", {}", time(at))).unwrap_or_default();
-        let reason = approval.answer_reason.as_deref().map(|why| format!(": {}", shown(why)));
-        format!("{}{at}{}", shown(by), reason.unwrap_or_default())
+        let at = approval.answered_at.map(|at| format!(", {}", format_time(at))).unwrap_or_default();
+        let reason = approval.answer_reason.as_deref().map(|why| format!(": {}", escape_hidden(why)));
+        format!("{}{at}{}", escape_hidden(by), reason.unwrap_or_default())
     });
     let who = if approval.approvers.is_empty() {
         "whoever has the scope `approve`".to_owned()
     } else {
-        shown(&approval.approvers.join(", "))
+        escape_hidden(&approval.approvers.join(", "))
     };
-    // What is over waits for nobody, and takes no answer.
+    // A closed approval waits for no one and takes no answer.
     let while_open = |text: String| if approval.state.is_open() { text } else { String::new() };
     let refused = "at once: nobody attends the session that asked (approvals.unattended)";
-    let text = pairs(&[
+    let text = draw_pairs(&[
         ("approval", approval.id.to_string()),
-        ("state", super::standing(approval.state).to_owned()),
-        ("agent", handles.whole(approval.agent)),
-        ("for", shown(&approval.author)),
+        ("state", super::state_text(approval.state).to_owned()),
+        ("agent", handles.name_with_id(approval.agent)),
+        ("for", escape_hidden(&approval.author)),
         ("run", format!("{} {}", approval.run, approval.call)),
-        ("asked by", format!("{}: {}", shown(&approval.rule), shown(&approval.reason))),
-        ("second opinion", approval.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
+        ("asked by", format!("{}: {}", escape_hidden(&approval.rule), escape_hidden(&approval.reason))),
+        (
+            "second opinion",
+            approval.opinion.as_ref().map(|told| escape_hidden(&told.opinion_text())).unwrap_or_default(),
+        ),
         ("refused", if approval.unattended { refused.to_owned() } else { String::new() }),
-        ("run waits", while_open(format!("until {}", time(approval.holds_until)))),
+        ("run waits", while_open(format!("until {}", format_time(approval.holds_until)))),
         (
             "begins by itself",
-            while_open(approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
+            while_open(approval.cools_until.map(|at| start_time_text(at, approval)).unwrap_or_default()),
         ),
-        ("answer", while_open(format!("until {}, by {who}", time(approval.expires_at)))),
+        ("answer", while_open(format!("until {}, by {who}", format_time(approval.expires_at)))),
         ("answered", answered.unwrap_or_default()),
         ("did not run", unrun.unwrap_or_default()),
         ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
-        ("files", approval.contents.map(held).unwrap_or_default()),
+        ("files", approval.contents.map(bound_files_text).unwrap_or_default()),
         ("action", approval.action.to_string()),
     ]);
-    let mut lines = vec![text, String::new(), shown(&approval.tool)];
+    let mut lines = vec![text, String::new(), escape_hidden(&approval.tool)];
     if let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.arguments) {
         for (name, value) in &fields {
             let origin = approval.origins.iter().find(|known| known.name == *name);
-            lines.push(argument(name, value, origin, output));
+            lines.push(argument_line(name, value, origin, output));
         }
     } else {
-        // What is no object is shown as it stands.
-        lines.push(format!("  {}", shown(&approval.arguments)));
+        // Arguments that are no JSON object are shown as they are.
+        lines.push(format!("  {}", escape_hidden(&approval.arguments)));
     }
     lines.push(String::new());
-    let context = output.context();
+    let context = output.context_mut();
     let columns = context.columns.filter(|_| context.out_is_terminal);
-    lines.push(legend(columns, &|style, word| output.paint(style, word)));
+    lines.push(origin_legend(columns, &|style, word| output.paint(style, word)));
     output.painted_lines(&lines.join("\n"))
 }
 
 /// Says what the words behind the arguments mean; on a terminal as many of them in a line as there is place for.
-fn legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String {
+fn origin_legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String {
     const BETWEEN: &str = " · ";
     let words = [
         (SAID, "[default]", "what the tool takes by itself"),
@@ -115,8 +118,8 @@ fn legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String
 }
 
 /// Says to which files the approval of a program is bound.
-fn held(contents: Contents) -> String {
-    let Contents { files, extent, .. } = contents;
+fn bound_files_text(contents: ExecutableFiles) -> String {
+    let ExecutableFiles { files, extent, .. } = contents;
     match (extent, files) {
         (BoundFiles::All, 0) => "none, as long as the workspace stays empty".to_owned(),
         (BoundFiles::All, 1) => "the 1 of the workspace, as it was when it was asked for".to_owned(),
@@ -133,28 +136,34 @@ fn held(contents: Contents) -> String {
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.
-fn begins(at: Timestamp, approval: &Approval) -> String {
-    let left = approval.cools_in_seconds.map(|seconds| format!(", in {}", span(seconds)));
-    format!("{}{}", time(at), left.unwrap_or_default())
+fn start_time_text(at: Timestamp, approval: &ApprovalResource) -> String {
+    let left = approval.cools_in_seconds.map(|seconds| format!(", in {}", time_span(seconds)));
+    format!("{}{}", format_time(at), left.unwrap_or_default())
 }
 
-fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: &Output<'_>) -> String {
+fn argument_line(
+    name: &str,
+    value: &Value,
+    origin: Option<&ArgumentOrigin>,
+    output: &CommandOutput<'_>,
+) -> String {
     let text = match value {
-        Value::String(text) => shown(text),
-        value => shown(&value.to_string()),
+        Value::String(text) => escape_hidden(text),
+        value => escape_hidden(&value.to_string()),
     };
     let (style, word) = match origin.map(|known| known.origin) {
-        Some(Origin::Default) => (SAID, "default"),
-        Some(Origin::Said) => (SAID, "said"),
-        Some(Origin::Found) => (FOUND, "found"),
-        Some(Origin::Written) | None => (WRITTEN, "written"),
+        Some(OriginKind::Default) => (SAID, "default"),
+        Some(OriginKind::Said) => (SAID, "said"),
+        Some(OriginKind::Found) => (FOUND, "found"),
+        Some(OriginKind::Written) | None => (WRITTEN, "written"),
     };
     let label = origin.map(|known| format!(" {}", known.label)).unwrap_or_default();
     // On a line of its own, which no value can begin: line breaks are spelled out.
     let quote = origin.and_then(|known| known.quote.as_deref());
-    let quote = quote.map(|quote| format!("\n      it stands in: {}", shown(quote))).unwrap_or_default();
+    let quote =
+        quote.map(|quote| format!("\n      it stands in: {}", escape_hidden(quote))).unwrap_or_default();
     // The mark goes first: behind the value, a value could end with a mark of its own.
-    format!("  [{word}{label}]  {}  {}{quote}", shown(name), output.paint(style, &text))
+    format!("  [{word}{label}]  {}  {}{quote}", escape_hidden(name), output.paint(style, &text))
 }
 
 #[cfg(test)]
@@ -166,14 +175,14 @@ mod tests {
         let plain = |_: Style, word: &str| word.to_owned();
         let wide = "[default] what the tool takes by itself · [said] said by somebody trusted · [written] written by the \
                     model · [found] found in something nobody vouches for";
-        assert_eq!(legend(None, &plain), wide, "nothing is broken for a pipe");
+        assert_eq!(origin_legend(None, &plain), wide, "nothing is broken for a pipe");
         let painted = |_: Style, word: &str| format!("\u{1b}[1;31m{word}\u{1b}[0m");
         for (columns, lines) in [(160, 1), (80, 2), (50, 4)] {
-            let told = legend(Some(columns), &plain);
+            let told = origin_legend(Some(columns), &plain);
             assert!(told.lines().all(|line| line.chars().count() <= usize::from(columns)), "{told}");
             assert_eq!(told.replace('\n', " · "), wide);
             assert_eq!(told.lines().count(), lines, "{told}");
-            assert_eq!(legend(Some(columns), &painted).lines().count(), lines);
+            assert_eq!(origin_legend(Some(columns), &painted).lines().count(), lines);
         }
     }
 }

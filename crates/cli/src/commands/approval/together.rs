@@ -1,12 +1,12 @@
-//! Calls that one model step asked for: they wait together, are told together, and may be answered by one command that names
-//! each of them. What nobody was shown whole is in no such command.
+//! Calls that one model step asked for: they wait together, are shown together, and may be answered by one command that
+//! names each of them. That command leaves out a call that was not shown whole.
 
-use dromia_api::approval::Approval;
+use dromia_api::approval::ApprovalResource;
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::{ApprovalId, ApprovalState, List, RunId, shown};
+use dromia_api::{ApprovalId, ApprovalState, ListPage, RunId, escape_hidden};
 
 use super::Cli;
-use crate::client::encoded;
+use crate::client::percent_encode;
 use crate::error::Outcome;
 
 /// How many characters of each other call are shown; `approval show` has all of a longer one.
@@ -16,7 +16,7 @@ const OTHER_SHOWN: usize = 160;
 const PAGES_MAX: usize = 4;
 
 /// The step that asked for a call.
-fn step(approval: &Approval) -> (RunId, u32) {
+fn step_key(approval: &ApprovalResource) -> (RunId, u32) {
     (approval.run, approval.call.step)
 }
 
@@ -24,14 +24,14 @@ fn step(approval: &Approval) -> (RunId, u32) {
 const RUN_DIGITS: usize = 6;
 
 /// Marks the steps of a listing that asked for more than one of its calls: the same in each listing.
-pub(super) struct Steps(Vec<(RunId, u32)>);
+pub(super) struct StepMarks(Vec<(RunId, u32)>);
 
-impl Steps {
-    pub(super) fn of(list: &[Approval]) -> Self {
+impl StepMarks {
+    pub(super) fn from_listing(list: &[ApprovalResource]) -> Self {
         let mut several = Vec::new();
         for (place, approval) in list.iter().enumerate() {
-            let asked = step(approval);
-            let is_one = !list[place + 1..].iter().any(|other| step(other) == asked);
+            let asked = step_key(approval);
+            let is_one = !list[place + 1..].iter().any(|other| step_key(other) == asked);
             if !is_one && !several.contains(&asked) {
                 several.push(asked);
             }
@@ -40,8 +40,8 @@ impl Steps {
     }
 
     /// Returns the mark of a call's step; nothing for a call that is alone.
-    pub(super) fn mark(&self, approval: &Approval) -> String {
-        let (run, number) = step(approval);
+    pub(super) fn step_mark(&self, approval: &ApprovalResource) -> String {
+        let (run, number) = step_key(approval);
         if !self.0.contains(&(run, number)) {
             return String::new();
         }
@@ -52,27 +52,30 @@ impl Steps {
 }
 
 /// Reads the other calls of an approval's step that wait for an answer, in their order.
-pub(super) async fn others(cli: &Cli<'_>, approval: &Approval) -> Outcome<Vec<Approval>> {
+pub(super) async fn fetch_other_calls(
+    cli: &Cli<'_>,
+    approval: &ApprovalResource,
+) -> Outcome<Vec<ApprovalResource>> {
     let mut others = Vec::new();
     let mut after = String::new();
     for _ in 0..PAGES_MAX {
-        let agent = encoded(&approval.agent.to_string());
+        let agent = percent_encode(&approval.agent.to_string());
         let path = format!("/v1/approvals?open=true&agent={agent}&limit={LIMIT_MAX}{after}");
-        let list: List<Approval> = cli.client.get(&path).await?;
+        let list: ListPage<ApprovalResource> = cli.client.get(&path).await?;
         others.extend(list.items.into_iter().filter(|other| is_other(approval, other)));
         let Some(next) = list.next else { break };
-        after = format!("&after={}", encoded(&next));
+        after = format!("&after={}", percent_encode(&next));
     }
     others.sort_by_key(|other| other.call);
     Ok(others)
 }
 
-fn is_other(approval: &Approval, other: &Approval) -> bool {
-    step(other) == step(approval) && other.id != approval.id
+fn is_other(approval: &ApprovalResource, other: &ApprovalResource) -> bool {
+    step_key(other) == step_key(approval) && other.id != approval.id
 }
 
 /// Says which other calls wait, and the command that approves all that is shown whole; nothing where there are none.
-pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
+pub(super) fn other_calls_notice(approval: &ApprovalResource, others: &[ApprovalResource]) -> Option<String> {
     if others.is_empty() {
         return None;
     }
@@ -82,8 +85,8 @@ pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
     let mut lines = vec![head.to_owned()];
     let mut whole = Vec::new();
     for other in others {
-        let call = format!("{} {}", shown(&other.tool), shown(&other.arguments));
-        let short = cut(&call, OTHER_SHOWN);
+        let call = format!("{} {}", escape_hidden(&other.tool), escape_hidden(&other.arguments));
+        let short = truncate_text(&call, OTHER_SHOWN);
         lines.push(format!("  {}  {short}", other.id));
         if short == call {
             whole.push(other.id);
@@ -108,7 +111,7 @@ pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
 }
 
 /// Cuts a text off, and marks where.
-pub(super) fn cut(text: &str, most: usize) -> String {
+pub(super) fn truncate_text(text: &str, most: usize) -> String {
     let mut short: String = text.chars().take(most).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -130,7 +133,7 @@ mod tests {
     use super::*;
 
     /// An approval of a call, by its last digit.
-    fn approval(id: u8, run: u8, call: &str) -> Approval {
+    fn approval(id: u8, run: u8, call: &str) -> ApprovalResource {
         let of = |prefix: &str, byte: u8| format!("{prefix}_{}", format!("{byte:02x}").repeat(16));
         let digest = "0f".repeat(32);
         let time = "2026-01-01T00:00:00Z";
@@ -153,14 +156,14 @@ mod tests {
             approval(4, 7, "call_2_0"),
             approval(5, 8, "call_1_1"),
         ];
-        let steps = Steps::of(&list);
-        let marks: Vec<String> = list.iter().map(|approval| steps.mark(approval)).collect();
+        let steps = StepMarks::from_listing(&list);
+        let marks: Vec<String> = list.iter().map(|approval| steps.step_mark(approval)).collect();
         assert_eq!(marks, ["#070707.1", "#080808.1", "#070707.1", "", "#080808.1"]);
         // Where others stand before them, they are marked no otherwise.
         let mut turned = list.clone();
         turned.reverse();
-        let steps = Steps::of(&turned);
-        assert_eq!(turned.iter().rev().map(|approval| steps.mark(approval)).collect::<Vec<_>>(), marks);
+        let steps = StepMarks::from_listing(&turned);
+        assert_eq!(turned.iter().rev().map(|approval| steps.step_mark(approval)).collect::<Vec<_>>(), marks);
     }
 
     #[test]
@@ -170,19 +173,19 @@ mod tests {
         assert!(is_other(&first, &second) && !is_other(&first, &first));
         assert!(!is_other(&first, &approval(4, 7, "call_2_0")), "another step");
         assert!(!is_other(&first, &approval(5, 8, "call_1_1")), "another run");
-        assert_eq!(told(&first, &[]), None);
-        let text = told(&first, std::slice::from_ref(&second)).expect("another waits");
+        assert_eq!(other_calls_notice(&first, &[]), None);
+        let text = other_calls_notice(&first, std::slice::from_ref(&second)).expect("another waits");
         let command = format!("approve all of them: dromia approval approve {} {}", first.id, second.id);
         assert!(text.contains(r#"{"path":"xx"}"#) && text.ends_with(&command), "{text}");
-        let text = told(&first, &[second.clone(), third.clone()]).expect("others wait");
+        let text = other_calls_notice(&first, &[second.clone(), third.clone()]).expect("others wait");
         let command =
             format!("approve those that are shown whole: dromia approval approve {} {}", first.id, second.id);
         assert!(text.contains('…') && text.ends_with(&command), "{text}");
         assert!(text.contains(&format!("see it first: `dromia approval show {}`", third.id)), "{text}");
-        let text = told(&first, &[third]).expect("another waits");
+        let text = other_calls_notice(&first, &[third]).expect("another waits");
         assert!(!text.contains("approval approve"), "nobody was shown it: {text}");
-        let answered = Approval { state: ApprovalState::Approved, ..first };
-        let text = told(&answered, std::slice::from_ref(&second)).expect("another waits");
+        let answered = ApprovalResource { state: ApprovalState::Approved, ..first };
+        let text = other_calls_notice(&answered, std::slice::from_ref(&second)).expect("another waits");
         assert!(!text.contains(&answered.id.to_string()) && !text.contains("these too"), "{text}");
         assert!(text.ends_with(&format!("approve it: dromia approval approve {}", second.id)), "{text}");
     }

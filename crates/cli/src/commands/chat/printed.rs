@@ -1,30 +1,30 @@
-//! What of an answer stands on the screen, and what is still to print of it.
+//! Which part of an answer is on the screen, and what is still to print of it.
 //!
 //! Deltas are hints; the journal's entry settles them. If a lost attempt was printed, the whole answer is printed again under
 //! it. What is left of an answer is printed once the next entry says that it was let out; of one that is withheld nothing is.
 //! Nothing is written here.
 
-use dromia_api::run::{Delta, Entry};
+use dromia_api::run::{JournalEntryResource, TextDelta};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::client::parse;
+use crate::client::parse_answer;
 use crate::error::Outcome;
 
-/// What of the current step stands on the screen.
+/// The part of the current step that is on the screen.
 #[derive(Debug, Default)]
-pub(super) struct Printed {
+pub(super) struct PrintedAnswer {
     attempt: Option<(u32, u32)>,
     text: String,
     /// What is left to print of the last answer.
     rest: String,
-    /// Whether some of that answer stands on the screen, in a line that has no end yet.
+    /// Whether part of that answer is on the screen, in a line that has no end yet.
     stands: bool,
 }
 
-impl Printed {
+impl PrintedAnswer {
     /// Returns what to print for a live piece.
-    pub(super) fn delta(&mut self, delta: &Delta) -> String {
+    pub(super) fn text_for_delta(&mut self, delta: &TextDelta) -> String {
         let mut out = String::new();
         if !self.rest.is_empty() {
             // What is left of the answer before comes first; the entry will settle this one.
@@ -46,36 +46,36 @@ impl Printed {
     }
 
     /// Returns what is left to print of the answer before an entry, which says whether it was let out.
-    pub(super) fn entry(&mut self, entry: &Entry) -> Outcome<String> {
+    pub(super) fn text_before_entry(&mut self, entry: &JournalEntryResource) -> Outcome<String> {
         let stands = std::mem::take(&mut self.stands);
         let out = match entry.kind.as_str() {
-            // It was refused, or nobody judged it.
+            // The answer was refused, or never judged.
             "run_failed" | "run_cancelled" | "run_yielded" => {
                 self.rest.clear();
                 if stands { "\n".to_owned() } else { String::new() }
             }
-            _ => self.end(),
+            _ => self.remaining_text(),
         };
         if entry.kind == "model_replied" {
-            self.rest = self.settle(entry)?;
+            self.rest = self.settle_reply(entry)?;
         }
         Ok(out)
     }
 
     /// Returns what is left to print of an answer that was let out.
-    pub(super) fn end(&mut self) -> String {
+    pub(super) fn remaining_text(&mut self) -> String {
         std::mem::take(&mut self.rest)
     }
 
     /// Settles the live text with an entry; returns what is left to print if the answer is let out.
-    fn settle(&mut self, entry: &Entry) -> Outcome<String> {
+    fn settle_reply(&mut self, entry: &JournalEntryResource) -> Outcome<String> {
         let Some(body) = &entry.body else { return Ok(String::new()) };
-        let text = parse::<Message>(body.get().as_bytes())?.text();
+        let text = parse_answer::<AssistantReplyBody>(body.get().as_bytes())?.joined_text();
         let live = std::mem::take(self).text;
         self.stands = !live.is_empty();
-        let Marks { withheld } = parse(entry.fields.get().as_bytes())?;
+        let ModelRepliedFields { withheld } = parse_answer(entry.fields.get().as_bytes())?;
         if withheld.is_some() {
-            // All that is told of it stands there.
+            // What may be shown of it is on the screen already.
             return Ok(if live.is_empty() { String::new() } else { "\n".to_owned() });
         }
         Ok(match text.strip_prefix(&live) {
@@ -88,26 +88,26 @@ impl Printed {
 
 /// What is read of the fields of a `model_replied`.
 #[derive(Debug, Deserialize)]
-struct Marks {
+struct ModelRepliedFields {
     #[serde(default)]
     withheld: Option<IgnoredAny>,
 }
 
 /// What an assistant message says.
 #[derive(Debug, Default, Deserialize)]
-pub(in crate::commands) struct Message {
+pub(in crate::commands) struct AssistantReplyBody {
     #[serde(default)]
-    parts: Vec<Piece>,
+    parts: Vec<AssistantTextPart>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Piece {
+struct AssistantTextPart {
     #[serde(default)]
     text: String,
 }
 
-impl Message {
-    pub(in crate::commands) fn text(&self) -> String {
+impl AssistantReplyBody {
+    pub(in crate::commands) fn joined_text(&self) -> String {
         self.parts.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 }
@@ -116,15 +116,15 @@ impl Message {
 mod tests {
     use super::*;
 
-    fn delta(attempt: u32, offset: u64, text: &str) -> Delta {
-        Delta { step: 1, attempt, offset, text: text.to_owned() }
+    fn delta(attempt: u32, offset: u64, text: &str) -> TextDelta {
+        TextDelta { step: 1, attempt, offset, text: text.to_owned() }
     }
 
-    fn reply(text: &str) -> Entry {
+    fn reply(text: &str) -> JournalEntryResource {
         entry("model_replied", &serde_json::json!({}), text)
     }
 
-    fn entry(kind: &str, fields: &serde_json::Value, text: &str) -> Entry {
+    fn entry(kind: &str, fields: &serde_json::Value, text: &str) -> JournalEntryResource {
         let body = serde_json::json!({"parts": [{"type": "text", "text": text, "label": "untrusted/actor"}]});
         let entry = serde_json::json!({
             "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": kind, "version": 1,
@@ -145,10 +145,12 @@ mod tests {
             (vec![delta(1, 0, "Good d"), delta(2, 0, "Hel")], "Good d\nHello\n"),
             (vec![delta(1, 0, "Good d")], "Good d\nHello\n"),
         ] {
-            let mut printed = Printed::default();
-            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
-            out.push_str(&printed.entry(&reply("Hello")).unwrap());
-            out.push_str(&printed.entry(&entry("run_completed", &serde_json::json!({}), "")).unwrap());
+            let mut printed = PrintedAnswer::default();
+            let mut out: String = pieces.iter().map(|piece| printed.text_for_delta(piece)).collect();
+            out.push_str(&printed.text_before_entry(&reply("Hello")).unwrap());
+            out.push_str(
+                &printed.text_before_entry(&entry("run_completed", &serde_json::json!({}), "")).unwrap(),
+            );
             assert_eq!(out, screen, "{pieces:?}");
         }
     }
@@ -165,10 +167,10 @@ mod tests {
             (vec![], &none, "run_failed", ""),
             (vec![delta(1, 0, "Hel")], &none, "run_failed", "Hel\n"),
         ] {
-            let mut printed = Printed::default();
-            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
-            out.push_str(&printed.entry(&entry("model_replied", fields, "Hello")).unwrap());
-            out.push_str(&printed.entry(&entry(end, &none, "")).unwrap());
+            let mut printed = PrintedAnswer::default();
+            let mut out: String = pieces.iter().map(|piece| printed.text_for_delta(piece)).collect();
+            out.push_str(&printed.text_before_entry(&entry("model_replied", fields, "Hello")).unwrap());
+            out.push_str(&printed.text_before_entry(&entry(end, &none, "")).unwrap());
             assert_eq!(out, screen, "{pieces:?} {fields} {end}");
         }
     }

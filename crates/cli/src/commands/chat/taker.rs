@@ -1,21 +1,21 @@
 //! Which run takes an input that had to wait: behind another run of its session, or until its agent goes on.
 //!
-//! It looks, with longer and longer rests, and changes nothing; how long it may take, whoever waits decides.
+//! It polls with growing pauses and changes nothing; the caller decides how long it may take.
 
 use std::time::Duration;
 
-use dromia_api::agent::Agent;
-use dromia_api::run::{JournalPage, Run};
-use dromia_api::session::Session;
-use dromia_api::{AgentState, ErrorCode, ItemId, List, RunId, SessionId};
+use dromia_api::agent::AgentResource;
+use dromia_api::run::{JournalPage, RunResource};
+use dromia_api::session::SessionResource;
+use dromia_api::{AgentState, ErrorCode, ItemId, ListPage, RunId, SessionId};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::client::parse;
+use crate::client::parse_answer;
 use crate::commands::Cli;
 use crate::error::{Error, Outcome};
-use crate::exit::Exit;
-use crate::output::Output;
+use crate::exit::CommandExit;
+use crate::output::CommandOutput;
 
 /// How long to rest before the second look for the run that takes a waiting input; each further rest is twice as long, up
 /// to the last.
@@ -25,16 +25,16 @@ const LOOK_LAST: Duration = Duration::from_secs(2);
 /// Among how many of the session's newest runs to look for it.
 const RUNS_LOOKED_AT: u32 = 8;
 
-/// Finds the run that took an item which had to wait. Whoever waits is told once what it waits for; an agent that has ended
+/// Finds the run that took an item which had to wait, and prints once what the item waits for. An agent that has ended
 /// answers nothing any more.
-pub(in crate::commands) async fn taker(
+pub(in crate::commands) async fn find_taking_run(
     cli: &Cli<'_>,
     session: SessionId,
     item: ItemId,
-    output: &mut Output<'_>,
+    output: &mut CommandOutput<'_>,
 ) -> Outcome<RunId> {
     #[derive(Deserialize)]
-    struct Started {
+    struct RunStartedFields {
         #[serde(default)]
         items: Vec<ItemId>,
     }
@@ -42,7 +42,7 @@ pub(in crate::commands) async fn taker(
     let mut others: Vec<RunId> = Vec::new();
     let (mut told, mut rest) = (false, LOOK_FIRST);
     loop {
-        let runs: List<Run> = cli.client.look(&path, output).await?;
+        let runs: ListPage<RunResource> = cli.client.poll_json(&path, output).await?;
         // How a run began never changes.
         others.retain(|other| runs.items.iter().any(|run| run.id == *other));
         for run in runs.items.iter().map(|run| run.id) {
@@ -50,34 +50,36 @@ pub(in crate::commands) async fn taker(
                 continue;
             }
             let page: JournalPage =
-                cli.client.look(&format!("/v1/runs/{run}/journal?limit=1"), output).await?;
+                cli.client.poll_json(&format!("/v1/runs/{run}/journal?limit=1"), output).await?;
             let Some(first) = page.entries.first() else { continue };
-            if parse::<Started>(first.fields.get().as_bytes())?.items.contains(&item) {
+            if parse_answer::<RunStartedFields>(first.fields.get().as_bytes())?.items.contains(&item) {
                 return Ok(run);
             }
             others.push(run);
         }
-        let waiting: Session = cli.client.look(&format!("/v1/sessions/{session}"), output).await?;
-        let agent: Agent = cli.client.look(&format!("/v1/agents/{}", waiting.agent), output).await?;
+        let waiting: SessionResource =
+            cli.client.poll_json(&format!("/v1/sessions/{session}"), output).await?;
+        let agent: AgentResource =
+            cli.client.poll_json(&format!("/v1/agents/{}", waiting.agent), output).await?;
         match agent.state {
             AgentState::Terminated | AgentState::Deleting => {
                 let message = format!("{} has ended, so the input is never answered", agent.handle);
-                return Err(Error::Local { exit: Exit::from(ErrorCode::AgentTerminated), message });
+                return Err(Error::Local { exit: CommandExit::from(ErrorCode::AgentTerminated), message });
             }
             AgentState::Running | AgentState::Paused if told => {}
             AgentState::Paused => {
                 told = true;
                 let handle = agent.handle;
-                output.notice(&format!("the input waits: its agent {handle} is paused"))?;
-                output.notice(&format!("hint: `dromia agent resume {handle}`"))?;
+                output.print_notice(&format!("the input waits: its agent {handle} is paused"))?;
+                output.print_notice(&format!("hint: `dromia agent resume {handle}`"))?;
             }
             AgentState::Running => {
                 // What is soon over is nothing to wait for.
                 let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
                 if let Some(run) = before {
                     told = true;
-                    output.notice(&format!("the input waits: {run} of its session goes before it"))?;
-                    output.notice(&format!("hint: `dromia run why {run}`"))?;
+                    output.print_notice(&format!("the input waits: {run} of its session goes before it"))?;
+                    output.print_notice(&format!("hint: `dromia run why {run}`"))?;
                 }
             }
         }

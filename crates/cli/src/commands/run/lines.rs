@@ -1,32 +1,32 @@
 //! What a watch of a run shows of each entry: its number, its time, its kind, and what it says in words.
 //!
-//! Of what somebody said nothing is shown here; the answer comes at the end of a watch, whole. An entry of a newer server,
-//! whose fields mean nothing to this program, is shown with its fields as they are.
+//! It shows no text of messages; the answer comes at the end of a watch, whole. An entry of a newer server, whose
+//! fields mean nothing to this program, is shown with its fields as they are.
 
-use dromia_api::run::Entry;
-use dromia_api::{Exhausted, Opinion, Usage, shown};
+use dromia_api::run::JournalEntryResource;
+use dromia_api::{BudgetExhaustion, ModelOpinion, TokenUsage, escape_hidden};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::output::{counted, money, time};
+use crate::output::{count_noun, format_money, format_time};
 
 /// What is read of the fields of an entry, whatever its kind; ids are shown and nothing else, so they are texts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Facts {
+struct EntryLineFields {
     kind: String,
     items: Vec<IgnoredAny>,
     resumes: Option<String>,
     step: u32,
     attempt: u32,
     model: String,
-    sent: Option<Sent>,
-    usage: Usage,
+    sent: Option<EntrySender>,
+    usage: TokenUsage,
     cost_micros: u64,
     finish: String,
-    withheld: Option<Withheld>,
+    withheld: Option<WithheldFields>,
     code: String,
     message: String,
     call: Option<String>,
@@ -34,7 +34,7 @@ struct Facts {
     status: String,
     rule: Option<String>,
     approval: Option<String>,
-    opinion: Option<Opinion>,
+    opinion: Option<ModelOpinion>,
     signal: String,
     by: String,
     on: String,
@@ -43,45 +43,46 @@ struct Facts {
     /// A text of an entry that is held; numbers of one that replied.
     detail: Value,
     model_calls: u64,
-    budget: Option<Exhausted>,
+    budget: Option<BudgetExhaustion>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Sent {
+struct EntrySender {
     by: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Withheld {
+struct WithheldFields {
     rule: String,
 }
 
 /// Writes an entry as one line.
-pub(super) fn line(entry: &Entry) -> String {
-    let said = serde_json::from_str(entry.fields.get()).ok().and_then(|facts| words(&entry.kind, facts));
-    let said = said.map_or_else(|| entry.fields.get().to_owned(), |words| shown(&words));
-    let line = format!("{:>4}  {}  {:<14}  {said}", entry.seq, time(entry.at), entry.kind);
+pub(super) fn entry_line(entry: &JournalEntryResource) -> String {
+    let said =
+        serde_json::from_str(entry.fields.get()).ok().and_then(|facts| entry_words(&entry.kind, facts));
+    let said = said.map_or_else(|| entry.fields.get().to_owned(), |words| escape_hidden(&words));
+    let line = format!("{:>4}  {}  {:<14}  {said}", entry.seq, format_time(entry.at), entry.kind);
     line.trim_end().to_owned()
 }
 
 /// Says what an entry says; nothing of a kind that this program does not know.
-fn words(kind: &str, facts: Facts) -> Option<String> {
+fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
     let call = facts.call.unwrap_or_default();
     let model = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
     let rule = facts.rule.map(|rule| format!(", by {rule}")).unwrap_or_default();
     Some(match kind {
         "run_started" => {
             let resumes = facts.resumes.map(|run| format!(", goes on from {run}")).unwrap_or_default();
-            format!("{} of {}{resumes}", facts.kind, counted(facts.items.len(), "input"))
+            format!("{} of {}{resumes}", facts.kind, count_noun(facts.items.len(), "input"))
         }
         "model_called" => format!("{model} (step {}, attempt {})", facts.step, facts.attempt),
         "model_replied" => {
-            let Usage { input_tokens, output_tokens } = facts.usage;
+            let TokenUsage { input_tokens, output_tokens } = facts.usage;
             let withheld = facts.withheld.map(|withheld| format!("; withheld by {}", withheld.rule));
             format!(
                 "{}; {input_tokens} tokens in, {output_tokens} out, cost {}{}",
                 facts.finish,
-                money(facts.cost_micros),
+                format_money(facts.cost_micros),
                 withheld.unwrap_or_default()
             )
         }
@@ -89,7 +90,7 @@ fn words(kind: &str, facts: Facts) -> Option<String> {
         "call_asked" | "tool_handed" => format!("{} {call}", facts.tool),
         "opinion_called" => format!("{model} about {call}"),
         "opinion_given" => match facts.opinion {
-            Some(told) => format!("{} of {} let {call} go", told.go, told.samples()),
+            Some(told) => format!("{} of {} let {call} go", told.go, told.sample_count()),
             None => format!("about {call}: lost"),
         },
         "tool_started" => {
@@ -100,7 +101,7 @@ fn words(kind: &str, facts: Facts) -> Option<String> {
         "signal_taken" => format!("{} of {}", facts.signal, facts.by),
         "run_parked" => match (facts.on.as_str(), facts.until, facts.approval) {
             ("approval", _, Some(approval)) => format!("{call} waits for {approval}"),
-            ("retry", Some(until), _) => format!("a model is asked again at {}", time(until)),
+            ("retry", Some(until), _) => format!("a model is asked again at {}", format_time(until)),
             ("agent_paused", _, _) => "its agent is paused".to_owned(),
             _ => return None,
         },
@@ -125,7 +126,7 @@ mod tests {
             "chain":"{}"}}"#,
             "0".repeat(64)
         );
-        line(&serde_json::from_str(&text).expect("an entry"))
+        entry_line(&serde_json::from_str(&text).expect("an entry"))
     }
 
     #[test]

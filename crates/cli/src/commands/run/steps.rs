@@ -1,28 +1,28 @@
 //! The steps of a run, read off its journal: each attempt of a model and each call of a tool, with what it took.
 
-use dromia_api::approval::Approval;
-use dromia_api::run::Entry;
-use dromia_api::{ApprovalId, ApprovalState, CallId, Opinion, Usage};
+use dromia_api::approval::ApprovalResource;
+use dromia_api::run::JournalEntryResource;
+use dromia_api::{ApprovalId, ApprovalState, CallId, ModelOpinion, TokenUsage};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::output::{Way, money, time};
+use crate::output::{ColumnShrink, format_money, format_time};
 
 /// The columns of the table.
 pub(super) const HEADS: [&str; 11] =
     ["seq", "step", "attempt", "what", "call", "began", "took", "in", "out", "cost", "outcome"];
 
-/// How it gives way on a narrow terminal. What happened, and how it ended, stays.
-pub(super) const WAYS: [Way; 8] = [
-    Way::Clock("began"),
-    Way::WithoutNought("cost"),
-    Way::Without("attempt"),
-    Way::Without("seq"),
-    Way::Without("began"),
-    Way::Without("cost"),
-    Way::Without("out"),
-    Way::Without("in"),
+/// How it shrinks on a narrow terminal. What happened, and how it ended, stays.
+pub(super) const WAYS: [ColumnShrink; 8] = [
+    ColumnShrink::Clock("began"),
+    ColumnShrink::WithoutNought("cost"),
+    ColumnShrink::Without("attempt"),
+    ColumnShrink::Without("seq"),
+    ColumnShrink::Without("began"),
+    ColumnShrink::Without("cost"),
+    ColumnShrink::Without("out"),
+    ColumnShrink::Without("in"),
 ];
 
 /// The status of a call without which its run went on.
@@ -40,8 +40,7 @@ enum StepKind {
 
 /// An attempt of a model, or a call of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[expect(clippy::struct_field_names, reason = "the field's name is the wire's")]
-pub(super) struct Step {
+pub(super) struct RunStep {
     /// The number of the entry that began it.
     seq: u64,
     /// The model step that it is, or that asked for it.
@@ -70,7 +69,7 @@ pub(super) struct Step {
     /// The approval that the call waits for, or waited for when the run went on without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) approval: Option<ApprovalId>,
-    /// How that approval stands now.
+    /// The current state of that approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<ApprovalState>,
 }
@@ -78,11 +77,11 @@ pub(super) struct Step {
 /// What the entries say, as far as steps are made of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Facts {
+struct StepEntryFields {
     step: u32,
     attempt: u32,
     model: String,
-    sent: Option<Sent>,
+    sent: Option<StepSender>,
     call: Option<CallId>,
     tool: String,
     /// What a run rests for.
@@ -91,88 +90,95 @@ struct Facts {
     status: String,
     finish: String,
     code: String,
-    usage: Usage,
+    usage: TokenUsage,
     cost_micros: u64,
     charged_micros: u64,
-    opinion: Option<Opinion>,
+    opinion: Option<ModelOpinion>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Sent {
+struct StepSender {
     by: Option<String>,
 }
 
 /// Reads steps off entries. What began before the first of them, or is of a version that this program does not know, is
 /// no step.
-pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+pub(super) fn steps_from_entries(entries: &[JournalEntryResource]) -> Vec<RunStep> {
+    let mut steps: Vec<RunStep> = Vec::new();
     for entry in entries {
-        let Ok(facts) = serde_json::from_str::<Facts>(entry.fields.get()) else { continue };
+        let Ok(facts) = serde_json::from_str::<StepEntryFields>(entry.fields.get()) else { continue };
         match entry.kind.as_str() {
             "model_called" => {
                 let name = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
-                steps.push(Step::begun(entry, facts.step, facts.attempt, StepKind::Model, name));
+                steps.push(RunStep::from_start_entry(
+                    entry,
+                    facts.step,
+                    facts.attempt,
+                    StepKind::Model,
+                    name,
+                ));
             }
             "model_replied" | "model_failed" => {
-                let open = |step: &&mut Step| {
+                let open = |step: &&mut RunStep| {
                     step.is_open(StepKind::Model) && (step.step, step.attempt) == (facts.step, facts.attempt)
                 };
                 let Some(step) = steps.iter_mut().rev().find(open) else { continue };
                 (step.input_tokens, step.output_tokens) =
                     (facts.usage.input_tokens, facts.usage.output_tokens);
                 step.cost_micros = facts.cost_micros + facts.charged_micros;
-                step.end(entry, if facts.code.is_empty() { facts.finish } else { facts.code });
+                step.apply_end_entry(entry, if facts.code.is_empty() { facts.finish } else { facts.code });
             }
             // All answers of a second model about a call, as one step of that model.
             "opinion_called" => {
                 let Some(call) = facts.call else { continue };
                 let name = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
-                let begun = Step::begun(entry, call.step, 1, StepKind::Model, name);
-                steps.push(Step { call: Some(call), ..begun });
+                let begun = RunStep::from_start_entry(entry, call.step, 1, StepKind::Model, name);
+                steps.push(RunStep { call: Some(call), ..begun });
             }
             "opinion_given" => {
-                let open = |step: &&mut Step| step.is_open(StepKind::Model) && step.call == facts.call;
+                let open = |step: &&mut RunStep| step.is_open(StepKind::Model) && step.call == facts.call;
                 let Some(step) = steps.iter_mut().rev().find(open) else { continue };
                 (step.input_tokens, step.output_tokens) =
                     (facts.usage.input_tokens, facts.usage.output_tokens);
                 step.cost_micros = facts.cost_micros;
                 let outcome = facts.opinion.map_or_else(
                     || "lost".to_owned(),
-                    |told| format!("{} of {} go", told.go, told.samples()),
+                    |told| format!("{} of {} go", told.go, told.sample_count()),
                 );
-                step.end(entry, outcome);
+                step.apply_end_entry(entry, outcome);
             }
             // The run rests until the call is answered; the approval names its tool.
             "run_parked" if facts.on == "approval" => {
                 let Some(call) = facts.call else { continue };
                 forget_waiting(&mut steps, call);
-                let begun = Step::begun(entry, call.step, 1, StepKind::Tool, String::new());
-                steps.push(Step { call: Some(call), approval: facts.approval, ..begun });
+                let begun = RunStep::from_start_entry(entry, call.step, 1, StepKind::Tool, String::new());
+                steps.push(RunStep { call: Some(call), approval: facts.approval, ..begun });
             }
             "tool_started" => {
                 let Some(call) = facts.call else { continue };
                 forget_waiting(&mut steps, call);
-                let begun = Step::begun(entry, call.step, facts.attempt, StepKind::Tool, facts.tool);
-                steps.push(Step { call: Some(call), ..begun });
+                let begun =
+                    RunStep::from_start_entry(entry, call.step, facts.attempt, StepKind::Tool, facts.tool);
+                steps.push(RunStep { call: Some(call), ..begun });
             }
             "tool_finished" => {
-                let open = |step: &&mut Step| step.is_open(StepKind::Tool) && step.call == facts.call;
+                let open = |step: &&mut RunStep| step.is_open(StepKind::Tool) && step.call == facts.call;
                 if let Some(step) = steps.iter_mut().rev().find(open) {
-                    step.end(entry, facts.status);
+                    step.apply_end_entry(entry, facts.status);
                 }
             }
             "tool_refused" => {
                 let Some(call) = facts.call else { continue };
                 forget_waiting(&mut steps, call);
-                let begun = Step::begun(entry, call.step, 1, StepKind::Tool, facts.tool);
+                let begun = RunStep::from_start_entry(entry, call.step, 1, StepKind::Tool, facts.tool);
                 let approval = facts.approval.filter(|_| facts.status == AWAITING);
-                steps.push(Step { call: Some(call), outcome: Some(facts.status), approval, ..begun });
+                steps.push(RunStep { call: Some(call), outcome: Some(facts.status), approval, ..begun });
             }
             // It runs elsewhere; what it gave comes with another run.
             "tool_handed" => {
                 let Some(call) = facts.call else { continue };
-                let begun = Step::begun(entry, call.step, 1, StepKind::Tool, facts.tool);
-                steps.push(Step { call: Some(call), outcome: Some("handed".to_owned()), ..begun });
+                let begun = RunStep::from_start_entry(entry, call.step, 1, StepKind::Tool, facts.tool);
+                steps.push(RunStep { call: Some(call), outcome: Some("handed".to_owned()), ..begun });
             }
             _ => {}
         }
@@ -181,18 +187,24 @@ pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
 }
 
 /// Takes out that a call waits: it goes on.
-fn forget_waiting(steps: &mut Vec<Step>, call: CallId) {
+fn forget_waiting(steps: &mut Vec<RunStep>, call: CallId) {
     steps.retain(|step| step.call != Some(call) || step.approval.is_none() || step.outcome.is_some());
 }
 
-impl Step {
-    /// Takes over how the approval stands, and which tool it is about.
-    pub(super) fn stands(&mut self, approval: Approval) {
+impl RunStep {
+    /// Takes over the approval's state and the tool that it is about.
+    pub(super) fn apply_approval(&mut self, approval: ApprovalResource) {
         self.state = Some(approval.state);
         self.name = approval.tool;
     }
 
-    fn begun(entry: &Entry, step: u32, attempt: u32, kind: StepKind, name: String) -> Self {
+    fn from_start_entry(
+        entry: &JournalEntryResource,
+        step: u32,
+        attempt: u32,
+        kind: StepKind,
+        name: String,
+    ) -> Self {
         Self {
             seq: entry.seq,
             step,
@@ -215,7 +227,7 @@ impl Step {
         self.kind == kind && self.outcome.is_none()
     }
 
-    fn end(&mut self, entry: &Entry, outcome: String) {
+    fn apply_end_entry(&mut self, entry: &JournalEntryResource, outcome: String) {
         let took = entry.at.duration_since(self.began_at).as_millis();
         // A clock that was set back took no time.
         self.took_ms = Some(u64::try_from(took).unwrap_or_default());
@@ -235,7 +247,7 @@ impl Step {
     }
 
     /// The cells of the table.
-    pub(super) fn row(&self) -> Vec<String> {
+    pub(super) fn table_row(&self) -> Vec<String> {
         let kind = match self.kind {
             StepKind::Model => "model",
             StepKind::Tool => "tool",
@@ -248,11 +260,11 @@ impl Step {
             self.attempt.to_string(),
             format!("{kind} {}", self.name),
             self.call.map(|call| call.to_string()).unwrap_or_default(),
-            time(self.began_at),
+            format_time(self.began_at),
             self.took_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
             of_model(self.input_tokens.to_string()),
             of_model(self.output_tokens.to_string()),
-            of_model(money(self.cost_micros)),
+            of_model(format_money(self.cost_micros)),
             self.end_of(),
         ]
     }
@@ -261,9 +273,9 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::table;
+    use crate::output::draw_table;
 
-    fn entry(seq: u64, second: u32, kind: &str, fields: &str) -> Entry {
+    fn entry(seq: u64, second: u32, kind: &str, fields: &str) -> JournalEntryResource {
         let text = format!(
             r#"{{"seq":{seq},"at":"2026-01-02T03:04:{second:02}Z","epoch":1,"kind":"{kind}","version":1,"fields":{fields},
             "body":null,"chain":"{}"}}"#,
@@ -292,8 +304,8 @@ mod tests {
             entry(9, 6, "tool_handed", r#"{"call":"call_1_2","tool":"weather"}"#),
             entry(10, 6, "model_called", r#"{"step":2,"attempt":1,"model":"default"}"#),
         ];
-        let rows = steps(&entries).iter().map(Step::row).collect();
-        insta::assert_snapshot!(table(None, &HEADS, rows), @r"
+        let rows = steps_from_entries(&entries).iter().map(RunStep::table_row).collect();
+        insta::assert_snapshot!(draw_table(None, &HEADS, rows), @r"
         SEQ  STEP  ATTEMPT  WHAT             CALL      BEGAN                 TOOK     IN  OUT  COST      OUTCOME
         2    1     1        model default              2026-01-02 03:04:01Z  2000 ms  0   0    0.000009  model_cut
         4    1     2        model spare                2026-01-02 03:04:03Z  2000 ms  30  7    0.000042  tool_calls
@@ -310,10 +322,11 @@ mod tests {
             entry(3, 3, "opinion_called", called),
             entry(4, 3, "opinion_given", r#"{"call":"call_1_0","cost_micros":9}"#),
         ];
-        let ends: Vec<_> = steps(&entries).into_iter().map(|step| (step.outcome, step.cost_micros)).collect();
+        let ends: Vec<_> =
+            steps_from_entries(&entries).into_iter().map(|step| (step.outcome, step.cost_micros)).collect();
         assert_eq!(ends, [(Some("2 of 3 go".to_owned()), 5), (Some("lost".to_owned()), 9)]);
         // A page may begin in the middle.
-        assert!(steps(&entries[1..2]).is_empty());
+        assert!(steps_from_entries(&entries[1..2]).is_empty());
         // A call waits under its approval until it goes on.
         let id = "apr_0199c0de000000000000000000000000";
         let parked = format!(r#"{{"on":"approval","approval":"{id}","call":"call_1_0","until":"x"}}"#);
@@ -324,7 +337,9 @@ mod tests {
             entry(2, 2, "run_parked", &parked),
             entry(3, 3, "tool_refused", &awaiting),
         ];
-        let ends = |entries: &[Entry]| steps(entries).iter().map(Step::end_of).collect::<Vec<_>>();
+        let ends = |entries: &[JournalEntryResource]| {
+            steps_from_entries(entries).iter().map(RunStep::end_of).collect::<Vec<_>>()
+        };
         assert_eq!(ends(&entries[..2]), [format!("waits for {id}")]);
         assert_eq!(ends(&entries), [format!("awaiting {id}")]);
         let begun = [entry(3, 3, "tool_started", r#"{"call":"call_1_0","tool":"exec","attempt":1}"#)];

@@ -6,25 +6,28 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::{Rule, Wanted};
+use super::{ArgumentPattern, ParsedRule};
 
 /// The longest text that a pattern with stars is tried on, in bytes. A longer one matches none.
 const TEXT_BYTES_MAX: usize = 4096;
 
-impl Rule {
-    /// Tells whether it answers a call with these canonical arguments. What is no JSON object is answered by none.
-    pub fn matches(&self, tool: &str, arguments: &str) -> bool {
+impl ParsedRule {
+    /// Returns whether it answers a call with these canonical arguments. No rule answers what is not a JSON object.
+    pub fn matches_call(&self, tool: &str, arguments: &str) -> bool {
         let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else { return false };
-        let fits = |(name, wanted): &(String, Wanted)| match (fields.get(name), wanted) {
-            (Some(Value::String(text)), Wanted::Like(pattern)) => like(pattern, text),
-            (Some(Value::String(text)), Wanted::Either(known)) => text == known,
-            (Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))), Wanted::Either(known)) => {
+        let fits = |(name, wanted): &(String, ArgumentPattern)| match (fields.get(name), wanted) {
+            (Some(Value::String(text)), ArgumentPattern::Like(pattern)) => matches_glob(pattern, text),
+            (Some(Value::String(text)), ArgumentPattern::Either(known)) => text == known,
+            (
+                Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))),
+                ArgumentPattern::Either(known),
+            ) => {
                 let written = value.to_string();
                 *known == written
             }
-            (Some(value), Wanted::Same(same)) => are_same(value, same),
-            (Some(Value::Array(_) | Value::Object(_)), Wanted::Either(_))
-            | (Some(_), Wanted::Like(_))
+            (Some(value), ArgumentPattern::Same(same)) => are_same(value, same),
+            (Some(Value::Array(_) | Value::Object(_)), ArgumentPattern::Either(_))
+            | (Some(_), ArgumentPattern::Like(_))
             | (None, _) => false,
         };
         // Each is named once, so as many are the same ones.
@@ -33,7 +36,7 @@ impl Rule {
     }
 }
 
-/// Tells whether two values are the same; 3 and 3.0 are one number, however they are written.
+/// Returns whether two values are the same; 3 and 3.0 are one number, however they are written.
 fn are_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
@@ -57,8 +60,8 @@ fn are_same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Tells whether a text fits a pattern. Its cost is bounded by the product of both lengths, which are bounded.
-fn like(pattern: &str, text: &str) -> bool {
+/// Returns whether a text fits a pattern. Its cost is bounded by the product of both lengths, which are bounded.
+fn matches_glob(pattern: &str, text: &str) -> bool {
     if !pattern.contains('*') {
         return pattern == text;
     }

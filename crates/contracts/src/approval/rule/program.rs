@@ -1,12 +1,12 @@
-//! Whether a rule for a tool that runs programs allows more than whoever writes it can see.
+//! Whether a rule for a tool that runs programs allows more than its author can see.
 //!
-//! It knows the words of a command and reads no file: what a program does with them, nobody can say ahead.
+//! It knows the words of a command and reads no file: what a program does with them is unknown before it runs.
 
 use serde_json::Value;
 
-use super::{Rule, Wanted};
+use super::{ArgumentPattern, ParsedRule};
 
-/// Programs that run what they are told: a rule for one would be a rule for everything.
+/// Programs that run what their arguments say: a rule for one would be a rule for everything.
 const INTERPRETERS: &[&str] = &[
     "sh", "ash", "bash", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "pwsh", "busybox", "env",
     "xargs", "nohup", "nice", "ionice", "taskset", "timeout", "setsid", "stdbuf", "parallel", "flock",
@@ -17,7 +17,7 @@ const INTERPRETERS: &[&str] = &[
 /// The same, of which there are many versions under names of their own.
 const VERSIONED: &[&str] = &["python", "perl", "ruby", "node", "php", "lua"];
 
-impl Rule {
+impl ParsedRule {
     /// Says why it allows too much, if it is of a tool that runs programs.
     pub fn allows_too_much(&self) -> Option<&'static str> {
         if self.is_wide() || self.arguments.is_empty() {
@@ -28,10 +28,10 @@ impl Rule {
             let program = program.rsplit('/').next().unwrap_or_default();
             INTERPRETERS.contains(&program) || VERSIONED.iter().any(|name| program.starts_with(name))
         };
-        if !self.looks_at("argv") || self.texts().iter().any(is_interpreter) {
+        if !self.looks_at("argv") || self.all_texts().iter().any(is_interpreter) {
             return Some("no rule allows a shell, an interpreter or what starts other programs");
         }
-        if self.program().is_some_and(depends_on_cwd) && !self.looks_at("cwd") {
+        if self.program_name().is_some_and(depends_on_cwd) && !self.looks_at("cwd") {
             return Some(
                 "a rule that allows a program by a relative path says from where; add cwd=DIRECTORY",
             );
@@ -40,38 +40,38 @@ impl Rule {
     }
 
     /// Returns the first word of a program that it names.
-    fn program(&self) -> Option<&str> {
+    fn program_name(&self) -> Option<&str> {
         let argv = self.arguments.iter().find(|(name, _)| name == "argv");
         argv.and_then(|(_, wanted)| match wanted {
-            Wanted::Same(Value::Array(words)) => words.first()?.as_str(),
-            Wanted::Same(_) | Wanted::Like(_) | Wanted::Either(_) => None,
+            ArgumentPattern::Same(Value::Array(words)) => words.first()?.as_str(),
+            ArgumentPattern::Same(_) | ArgumentPattern::Like(_) | ArgumentPattern::Either(_) => None,
         })
     }
 
     /// Lists every text that it names, those within JSON included.
-    fn texts(&self) -> Vec<&str> {
+    fn all_texts(&self) -> Vec<&str> {
         let mut texts = Vec::new();
         for (_, wanted) in &self.arguments {
             match wanted {
-                Wanted::Like(text) | Wanted::Either(text) => texts.push(text.as_str()),
-                Wanted::Same(value) => leaves(value, &mut texts),
+                ArgumentPattern::Like(text) | ArgumentPattern::Either(text) => texts.push(text.as_str()),
+                ArgumentPattern::Same(value) => collect_texts(value, &mut texts),
             }
         }
         texts
     }
 }
 
-/// Tells whether the directory in which a program is started decides which file it is. A plain name is looked for in the
-/// directories of the system only, and an absolute path is one file, but for those that lead back to the directory.
+/// Returns whether the directory in which a program is started decides which file it is. A plain name is looked for in
+/// the directories of the system only, and an absolute path is one file, but for those that lead back to the directory.
 fn depends_on_cwd(program: &str) -> bool {
     program.contains('/') && (!program.starts_with('/') || program.contains("/proc/"))
 }
 
-fn leaves<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     match value {
         Value::String(text) => texts.push(text),
-        Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
-        Value::Object(fields) => fields.values().for_each(|value| leaves(value, texts)),
+        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| collect_texts(value, texts)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

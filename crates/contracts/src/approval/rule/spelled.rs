@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Rule, Wanted};
+use super::{ArgumentPattern, ParsedRule};
 
 /// The longest rule, in bytes.
 const BYTES_MAX: usize = 1024;
@@ -19,8 +19,8 @@ const ARGUMENTS_MAX: usize = 16;
 
 /// Whose spelling a text has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelling {
-    /// Of whoever writes a rule.
+enum RuleSpelling {
+    /// Of a rule's author.
     Written,
     /// Of this or an earlier program.
     Stored,
@@ -40,27 +40,27 @@ pub struct RuleError {
     pub problem: &'static str,
 }
 
-impl Rule {
+impl ParsedRule {
     /// Reads a rule. One that would not be read again as it is shown is refused.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
-        Self::spelled(text, Spelling::Written)
+        Self::parse_canonical(text, RuleSpelling::Written)
     }
 
-    /// Reads a rule that was stored, by this program or by one of before, as it was meant then.
-    pub fn stored(text: &str) -> Result<Self, RuleError> {
-        Self::spelled(text, Spelling::Stored)
+    /// Reads a rule that this program or an older one stored, as it was meant then.
+    pub fn parse_stored(text: &str) -> Result<Self, RuleError> {
+        Self::parse_canonical(text, RuleSpelling::Stored)
     }
 
-    fn spelled(text: &str, spelling: Spelling) -> Result<Self, RuleError> {
-        let rule = Self::read(text, spelling)?;
-        if Self::read(&rule.to_string(), spelling).as_ref() == Ok(&rule) {
+    fn parse_canonical(text: &str, spelling: RuleSpelling) -> Result<Self, RuleError> {
+        let rule = Self::parse_once(text, spelling)?;
+        if Self::parse_once(&rule.to_string(), spelling).as_ref() == Ok(&rule) {
             Ok(rule)
         } else {
             Err(RuleError { at: 0, problem: "written out it is another rule, or too long" })
         }
     }
 
-    fn read(text: &str, spelling: Spelling) -> Result<Self, RuleError> {
+    fn parse_once(text: &str, spelling: RuleSpelling) -> Result<Self, RuleError> {
         let wrong = |at: usize, problem| RuleError { at, problem };
         if text.len() > BYTES_MAX {
             return Err(wrong(BYTES_MAX, "it is longer than 1024 bytes"));
@@ -77,7 +77,7 @@ impl Rule {
             return Err(wrong(at, "it begins with the name of one tool, such as file.write"));
         }
         at += end;
-        let mut arguments: Vec<(String, Wanted)> = Vec::new();
+        let mut arguments: Vec<(String, ArgumentPattern)> = Vec::new();
         loop {
             let rest = &text[at..];
             at += rest.len() - rest.trim_start().len();
@@ -101,9 +101,9 @@ impl Rule {
             }
             at += rest.len() - value.len();
             let read = if is_typed {
-                json(value).map(|(value, length)| (Wanted::Same(value), length))
+                parse_json(value).map(|(value, length)| (ArgumentPattern::Same(value), length))
             } else {
-                pattern(value, spelling)
+                parse_pattern(value, spelling)
             };
             let (wanted, length) = read.map_err(|problem| wrong(at, problem))?;
             at += length;
@@ -116,12 +116,12 @@ impl Rule {
 }
 
 /// Writes the canonical form, which is read as the same rule.
-impl fmt::Display for Rule {
+impl fmt::Display for ParsedRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.tool)?;
         for (name, wanted) in &self.arguments {
             match wanted {
-                Wanted::Like(text)
+                ArgumentPattern::Like(text)
                     if !text.is_empty()
                         && !text.contains(|c: char| c == ' ' || c == '\\' || c.is_control())
                         && !text.starts_with(['"', '[', '{'])
@@ -129,37 +129,39 @@ impl fmt::Display for Rule {
                 {
                     write!(f, " {name}={text}")?;
                 }
-                Wanted::Like(text) => write!(f, " {name}={}", Value::from(text.as_str()))?,
-                Wanted::Same(value @ (Value::Array(_) | Value::Object(_))) => write!(f, " {name}={value}")?,
-                Wanted::Same(value) => write!(f, " {name}:={value}")?,
-                Wanted::Either(text) => write!(f, " {name}={text}")?,
+                ArgumentPattern::Like(text) => write!(f, " {name}={}", Value::from(text.as_str()))?,
+                ArgumentPattern::Same(value @ (Value::Array(_) | Value::Object(_))) => {
+                    write!(f, " {name}={value}")?;
+                }
+                ArgumentPattern::Same(value) => write!(f, " {name}:={value}")?,
+                ArgumentPattern::Either(text) => write!(f, " {name}={text}")?,
             }
         }
         if self.only { write!(f, " {ONLY}") } else { Ok(()) }
     }
 }
 
-/// Reads what stands behind `=`, and tells how many bytes it takes.
-fn pattern(text: &str, spelling: Spelling) -> Result<(Wanted, usize), &'static str> {
+/// Reads what follows `=`, and returns how many bytes it takes.
+fn parse_pattern(text: &str, spelling: RuleSpelling) -> Result<(ArgumentPattern, usize), &'static str> {
     if text.starts_with(['"', '[', '{']) {
-        let (value, length) = json(text)?;
+        let (value, length) = parse_json(text)?;
         let wanted = match value {
-            Value::String(text) => Wanted::Like(text),
-            value => Wanted::Same(value),
+            Value::String(text) => ArgumentPattern::Like(text),
+            value => ArgumentPattern::Same(value),
         };
         return Ok((wanted, length));
     }
     let end = text.find(' ').unwrap_or(text.len());
     let bare = text[..end].to_owned();
     match spelling {
-        _ if !is_scalar(&bare) => Ok((Wanted::Like(bare), end)),
-        Spelling::Stored => Ok((Wanted::Either(bare), end)),
-        Spelling::Written => Err(TWO_MEANINGS),
+        _ if !is_scalar(&bare) => Ok((ArgumentPattern::Like(bare), end)),
+        RuleSpelling::Stored => Ok((ArgumentPattern::Either(bare), end)),
+        RuleSpelling::Written => Err(TWO_MEANINGS),
     }
 }
 
-/// Reads a value of JSON, and tells how many bytes it takes.
-fn json(text: &str) -> Result<(Value, usize), &'static str> {
+/// Reads a value of JSON, and returns how many bytes it takes.
+fn parse_json(text: &str) -> Result<(Value, usize), &'static str> {
     const WRONG: &str = "the value is no JSON";
     if text.starts_with(char::is_whitespace) {
         return Err(WRONG);
@@ -169,7 +171,7 @@ fn json(text: &str) -> Result<(Value, usize), &'static str> {
     Ok((value, values.byte_offset()))
 }
 
-/// Tells whether a text is JSON of a number, a truth value or null.
+/// Returns whether a text is JSON of a number, a truth value or null.
 fn is_scalar(text: &str) -> bool {
     matches!(serde_json::from_str(text), Ok(Value::Null | Value::Bool(_) | Value::Number(_)))
 }

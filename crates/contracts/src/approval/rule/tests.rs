@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn rule(text: &str) -> Rule {
-    Rule::parse(text).expect("the rule is read")
+fn rule(text: &str) -> ParsedRule {
+    ParsedRule::parse(text).expect("the rule is read")
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
         (r#"send to:="a*""#, "send", r#"{"to":"ab"}"#, false),
     ] {
         let read = rule(text);
-        assert_eq!(read.matches(tool, arguments), fits, "{text} {arguments}");
+        assert_eq!(read.matches_call(tool, arguments), fits, "{text} {arguments}");
         assert_eq!(read.to_string(), text);
-        assert!(!read.matches(tool, "no json"));
+        assert!(!read.matches_call(tool, "no json"));
     }
     assert_eq!(rule("  t   a=x ").to_string(), "t a=x");
     assert_eq!(rule("t  a=x  only ").to_string(), "t a=x only");
@@ -59,7 +59,7 @@ fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
 
 #[test]
 fn a_stored_rule_means_what_it_meant_when_it_was_stored() {
-    let stored = |text: &str| Rule::stored(text).expect("it is read");
+    let stored = |text: &str| ParsedRule::parse_stored(text).expect("it is read");
     for (arguments, fits) in [
         (r#"{"loud":true,"seconds":5}"#, true),
         (r#"{"loud":"true","seconds":"5"}"#, true),
@@ -67,7 +67,7 @@ fn a_stored_rule_means_what_it_meant_when_it_was_stored() {
         (r#"{"loud":true,"seconds":[5]}"#, false),
         (r#"{"loud":true}"#, false),
     ] {
-        assert_eq!(stored("wait seconds=5 loud=true").matches("wait", arguments), fits, "{arguments}");
+        assert_eq!(stored("wait seconds=5 loud=true").matches_call("wait", arguments), fits, "{arguments}");
     }
     assert_eq!(stored("wait seconds=5").to_string(), "wait seconds=5");
     // What is stored today is read as it is written.
@@ -102,10 +102,10 @@ fn what_is_no_rule_is_refused_with_its_place() {
         (r#"t a="x"y"#, 7),
         ("t a=\u{7}", 4),
     ] {
-        let refused = Rule::parse(text).expect_err("it is none");
+        let refused = ParsedRule::parse(text).expect_err("it is none");
         assert_eq!(refused.at, at, "{text:?}: {refused}");
     }
-    assert!(Rule::parse(&format!("t a={}", "x".repeat(2000))).is_err());
+    assert!(ParsedRule::parse(&format!("t a={}", "x".repeat(2000))).is_err());
 }
 
 #[test]
@@ -191,16 +191,16 @@ fn the_exact_rule_of_a_call_matches_it_and_no_other() {
         r#"{"path":""}"#,
         "{}",
     ] {
-        let exact = Rule::exact("t", arguments).expect("it is spelled");
-        assert!(exact.matches("t", arguments), "{exact}");
+        let exact = ParsedRule::for_exact_call("t", arguments).expect("it is spelled");
+        assert!(exact.matches_call("t", arguments), "{exact}");
         assert!(!exact.is_wide());
         assert_eq!(rule(&exact.to_string()), exact);
     }
-    let exact = Rule::exact("t", r#"{"a":"x"}"#).expect("it is spelled");
-    assert!(!exact.matches("t", r#"{"a":"y"}"#) && !exact.matches("u", r#"{"a":"x"}"#));
-    assert!(!exact.matches("t", r#"{"a":"x","b":"y"}"#), "what it leaves out may send something");
-    let star = Rule::exact("t", r#"{"a":"x*"}"#).expect("it is spelled");
-    assert!(star.matches("t", r#"{"a":"x*"}"#) && !star.matches("t", r#"{"a":"xy"}"#), "{star}");
-    let number = Rule::exact("t", r#"{"a":5}"#).expect("it is spelled");
-    assert!(number.matches("t", r#"{"a":5}"#) && !number.matches("t", r#"{"a":"5"}"#), "{number}");
+    let exact = ParsedRule::for_exact_call("t", r#"{"a":"x"}"#).expect("it is spelled");
+    assert!(!exact.matches_call("t", r#"{"a":"y"}"#) && !exact.matches_call("u", r#"{"a":"x"}"#));
+    assert!(!exact.matches_call("t", r#"{"a":"x","b":"y"}"#), "what it leaves out may send something");
+    let star = ParsedRule::for_exact_call("t", r#"{"a":"x*"}"#).expect("it is spelled");
+    assert!(star.matches_call("t", r#"{"a":"x*"}"#) && !star.matches_call("t", r#"{"a":"xy"}"#), "{star}");
+    let number = ParsedRule::for_exact_call("t", r#"{"a":5}"#).expect("it is spelled");
+    assert!(number.matches_call("t", r#"{"a":5}"#) && !number.matches_call("t", r#"{"a":"5"}"#), "{number}");
 }

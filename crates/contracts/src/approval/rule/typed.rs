@@ -5,36 +5,36 @@
 
 use serde_json::Value;
 
-use super::{Rule, Wanted};
-use crate::approval::Barred;
+use super::{ArgumentPattern, ParsedRule};
+use crate::approval::RuleRejection;
 
-impl Rule {
+impl ParsedRule {
     /// Says which argument is never what the rule says of it, by the JSON Schema of the tool's arguments, and what to write
     /// instead.
-    pub fn mistyped(&self, parameters: &Value) -> Option<Barred> {
+    pub fn find_mistyped(&self, parameters: &Value) -> Option<RuleRejection> {
         let properties = parameters.get("properties")?;
         self.arguments.iter().find_map(|(name, wanted)| {
             let schema = properties.get(name)?;
             if wanted.may_be(schema) {
                 return None;
             }
-            let taken = types(schema).unwrap_or_default();
-            let kinds: Vec<&str> = taken.iter().map(|kind| word(kind)).collect();
+            let taken = schema_types(schema).unwrap_or_default();
+            let kinds: Vec<&str> = taken.iter().map(|kind| type_name(kind)).collect();
             let said = match wanted {
-                Wanted::Same(Value::Array(_)) if taken.contains(&"array") => {
+                ArgumentPattern::Same(Value::Array(_)) if taken.contains(&"array") => {
                     "holds other things than the rule says".to_owned()
                 }
-                wanted => format!("is {}, which {} never is", kinds.join(" or "), wanted.said()),
+                wanted => format!("is {}, which {} never is", kinds.join(" or "), wanted.describe_pattern()),
             };
             let problem = format!("{name} of {} {said}, so the rule would answer no call", self.tool);
             let first = taken.iter().find(|kind| **kind != "null").or(taken.first());
-            Some(Barred { problem, hint: first.map(|kind| instead(name, kind, schema)) })
+            Some(RuleRejection { problem, hint: first.map(|kind| suggest_spelling(name, kind, schema)) })
         })
     }
 }
 
-impl Wanted {
-    /// Tells whether some value that a schema takes may be what is wanted.
+impl ArgumentPattern {
+    /// Returns whether some value that a schema takes may be what is wanted.
     fn may_be(&self, schema: &Value) -> bool {
         match self {
             Self::Like(text) => is_taken(&Value::from(text.as_str()), schema),
@@ -48,7 +48,7 @@ impl Wanted {
     }
 
     /// What it is, in words.
-    fn said(&self) -> String {
+    fn describe_pattern(&self) -> String {
         match self {
             Self::Like(_) | Self::Either(_) | Self::Same(Value::String(_)) => "a text".to_owned(),
             Self::Same(Value::Null) => "null".to_owned(),
@@ -60,9 +60,9 @@ impl Wanted {
     }
 }
 
-/// Tells whether a value is of a type that a schema takes, and what a list holds of one that its items take.
+/// Returns whether a value is of a type that a schema takes, and what a list holds of one that its items take.
 fn is_taken(value: &Value, schema: &Value) -> bool {
-    let Some(types) = types(schema) else { return true };
+    let Some(types) = schema_types(schema) else { return true };
     if !types.iter().any(|kind| is_of(value, kind)) {
         return false;
     }
@@ -72,7 +72,7 @@ fn is_taken(value: &Value, schema: &Value) -> bool {
     }
 }
 
-/// Tells whether a value is of a type of JSON Schema. What is no name of a type says nothing.
+/// Returns whether a value is of a type of JSON Schema. Every value is of an unknown type.
 fn is_of(value: &Value, kind: &str) -> bool {
     match kind {
         "null" => value.is_null(),
@@ -88,21 +88,21 @@ fn is_of(value: &Value, kind: &str) -> bool {
 }
 
 /// Lists the types that a schema takes; nothing where it takes any, or does not say it so plainly.
-fn types(schema: &Value) -> Option<Vec<&str>> {
+fn schema_types(schema: &Value) -> Option<Vec<&str>> {
     match schema.get("type") {
         Some(Value::String(kind)) => Some(vec![kind.as_str()]),
         Some(Value::Array(kinds)) => kinds.iter().map(Value::as_str).collect(),
         Some(_) => None,
         None => {
             let ways = schema.get("anyOf").or_else(|| schema.get("oneOf"))?.as_array()?;
-            let each: Option<Vec<Vec<&str>>> = ways.iter().map(types).collect();
+            let each: Option<Vec<Vec<&str>>> = ways.iter().map(schema_types).collect();
             each.map(|each| each.concat())
         }
     }
 }
 
 /// What people call a type of JSON Schema.
-fn word(kind: &str) -> &str {
+fn type_name(kind: &str) -> &str {
     match kind {
         "boolean" => "true or false",
         "string" => "a text",
@@ -115,8 +115,8 @@ fn word(kind: &str) -> &str {
 }
 
 /// How a rule says something of an argument of a type.
-fn instead(name: &str, kind: &str, schema: &Value) -> String {
-    let items = schema.get("items").and_then(types).unwrap_or_default();
+fn suggest_spelling(name: &str, kind: &str, schema: &Value) -> String {
+    let items = schema.get("items").and_then(schema_types).unwrap_or_default();
     match kind {
         "array" if items.iter().any(|kind| *kind == "integer" || *kind == "number") => {
             format!("write the whole list, such as {name}=[1,2]")
@@ -178,18 +178,20 @@ mod tests {
             ("exec note:=3", "write note=PATTERN; note=** is anything"),
             ("exec limit=3x", "write a number behind :=, such as limit:=3"),
         ] {
-            let rule = Rule::parse(text).expect("it is read");
+            let rule = ParsedRule::parse(text).expect("it is read");
             let parameters = schema();
             let tool = RuleTool { parameters: &parameters, roles: &[], runs_programs: true };
             // One that denies would be trusted, and keep nothing out.
             for answer in [RuleAnswer::Allow, RuleAnswer::Deny] {
-                let barred = rule.barred(answer, &tool).expect(text);
+                let barred = rule.find_rejection(answer, &tool).expect(text);
                 assert!(barred.problem.ends_with("so the rule would answer no call"), "{text}: {barred:?}");
                 assert_eq!(barred.hint.as_deref(), Some(hint), "{text}");
             }
         }
-        let told =
-            Rule::parse("exec argv=git*").expect("it is read").mistyped(&schema()).expect("it is caught");
+        let told = ParsedRule::parse("exec argv=git*")
+            .expect("it is read")
+            .find_mistyped(&schema())
+            .expect("it is caught");
         assert_eq!(
             told.problem,
             "argv of exec is a list, which a text never is, so the rule would answer no call"
@@ -217,13 +219,21 @@ mod tests {
             "exec either:=3",
             "exec other=a",
         ] {
-            assert_eq!(Rule::parse(text).expect("it is read").mistyped(&schema()), None, "{text}");
+            assert_eq!(ParsedRule::parse(text).expect("it is read").find_mistyped(&schema()), None, "{text}");
         }
-        let nothing_said = Rule::parse("exec argv=git*").expect("it is read");
-        assert_eq!(nothing_said.mistyped(&json!({"type": "object"})), None);
+        let nothing_said = ParsedRule::parse("exec argv=git*").expect("it is read");
+        assert_eq!(nothing_said.find_mistyped(&json!({"type": "object"})), None);
         // What was stored means both.
-        assert_eq!(Rule::stored("exec timeout_s=5").expect("it is read").mistyped(&schema()), None);
-        assert_eq!(Rule::stored("exec cwd=5").expect("it is read").mistyped(&schema()), None);
-        assert!(Rule::stored("exec loud=5").expect("it is read").mistyped(&schema()).is_some());
+        assert_eq!(
+            ParsedRule::parse_stored("exec timeout_s=5").expect("it is read").find_mistyped(&schema()),
+            None
+        );
+        assert_eq!(
+            ParsedRule::parse_stored("exec cwd=5").expect("it is read").find_mistyped(&schema()),
+            None
+        );
+        assert!(
+            ParsedRule::parse_stored("exec loud=5").expect("it is read").find_mistyped(&schema()).is_some()
+        );
     }
 }

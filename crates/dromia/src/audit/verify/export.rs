@@ -5,15 +5,15 @@ use std::path::Path;
 use dromia_api::audit::ExportAbout;
 use dromia_guard::audit::{ExportError, PublicKey, check_export};
 
-use super::verified::{About, Finding, Verified};
-use crate::audit::file::Lines;
+use super::verified::{AuditVerification, ExportHeader, VerifyFinding};
+use crate::audit::file::BoundedLines;
 use crate::system;
 
 /// Checks a file of records.
-pub(super) fn of_file(path: &Path, key: Option<PublicKey>) -> anyhow::Result<Verified> {
-    let mut verified = Verified::new();
-    let Some(mut lines) = Lines::open(path)? else {
-        return Err(system::Exit::usage(format!("there is no file {}", path.display())));
+pub(super) fn of_file(path: &Path, key: Option<PublicKey>) -> anyhow::Result<AuditVerification> {
+    let mut verified = AuditVerification::new();
+    let Some(mut lines) = BoundedLines::open(path)? else {
+        return Err(system::ExitError::usage_error(format!("there is no file {}", path.display())));
     };
     let mut records = 0;
     let checked = check_export(|| lines.next(), key, |_| records += 1)?;
@@ -24,18 +24,18 @@ pub(super) fn of_file(path: &Path, key: Option<PublicKey>) -> anyhow::Result<Ver
             // What a newer program says beside it is not shown.
             let about = serde_json::from_str::<ExportAbout>(&export.head.about).ok();
             verified.about =
-                about.map(|ExportAbout { tenant, at, filters, .. }| About { tenant, at, filters });
+                about.map(|ExportAbout { tenant, at, filters, .. }| ExportHeader { tenant, at, filters });
         }
         Err(error) => {
             let text = error.to_string();
             let (problem, line) = match error {
                 // Nothing can be said of a file that cannot be read here.
                 ExportError::Version(_) => {
-                    return Err(system::Exit::usage(format!("{}: {text}", path.display())));
+                    return Err(system::ExitError::usage_error(format!("{}: {text}", path.display())));
                 }
                 ExportError::OtherKey { signed, wanted } => {
                     verified.key = Some(signed.to_string());
-                    verified.findings.push(Finding::of_key(signed, wanted, "the file"));
+                    verified.findings.push(VerifyFinding::of_key(signed, wanted, "the file"));
                     return Ok(verified);
                 }
                 ExportError::Form { line, .. } => ("line_changed", Some(line)),
@@ -44,7 +44,7 @@ pub(super) fn of_file(path: &Path, key: Option<PublicKey>) -> anyhow::Result<Ver
                 ExportError::Count { .. } => ("records_miscounted", None),
                 ExportError::Signature(_) => ("signature_wrong", None),
             };
-            verified.findings.push(Finding { line, ..Finding::new(problem, text) });
+            verified.findings.push(VerifyFinding { line, ..VerifyFinding::new(problem, text) });
         }
     }
     Ok(verified)

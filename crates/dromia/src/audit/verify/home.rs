@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use dromia_contracts::audit::AuditMark;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::run::RunStatus;
-use dromia_engine::{RunState, apply};
+use dromia_contracts::run::{RunHead, RunStatus};
+use dromia_engine::{RunState, apply_entry};
 use dromia_guard::audit::PublicKey;
-use dromia_store::{Inspector, JournalFold, StoreConfig};
+use dromia_store::{JournalFold, StoreConfig, StoreInspector};
 
-use super::signed::{Signed, signed};
-use super::verified::{Finding, Verified};
-use crate::audit::file::Book;
+use super::signed::{SignedCheckpoints, read_checkpoints};
+use super::verified::{AuditVerification, VerifyFinding};
+use crate::audit::file::AuditDirectory;
 use crate::home::Home;
 use crate::{system, up};
 
@@ -22,25 +22,25 @@ const PATIENCE: Duration = Duration::from_hours(24);
 /// Checks a home.
 pub(super) fn of_home(
     home: &Home,
-    book: &Book,
+    book: &AuditDirectory,
     (key, is_named): (Option<PublicKey>, bool),
     wanted: Option<AuditMark>,
-) -> anyhow::Result<Verified> {
-    if !home.store().is_dir() {
-        let text = format!("there is no store in {}; name the home with --home", home.root().display());
-        return Err(system::Exit::failed(text));
+) -> anyhow::Result<AuditVerification> {
+    if !home.store_dir().is_dir() {
+        let text = format!("there is no store in {}; name the home with --home", home.root_dir().display());
+        return Err(system::ExitError::failed_error(text));
     }
-    let inspector = Inspector::new(StoreConfig::new(home.store()), PATIENCE);
+    let inspector = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
     // The store's memory first: a server that runs writes the file before it.
-    let mark = inspector.audit_mark().map_err(|error| up::opened(home, error))?;
+    let mark = inspector.audit_mark().map_err(|error| up::open_error(home, error))?;
     let asked: Vec<_> = mark.iter().chain(&wanted).map(|mark| mark.number).collect();
-    let Signed { key, count, last, mut chains, digests, findings, .. } =
-        signed(&book.checkpoints_path(), key, &asked)?;
-    let mut verified = Verified::new();
+    let SignedCheckpoints { key, count, last, mut chains, digests, findings, .. } =
+        read_checkpoints(&book.checkpoints_path(), key, &asked)?;
+    let mut verified = AuditVerification::new();
     verified.findings = findings;
     if is_named && count == 0 && verified.findings.is_empty() {
         let text = "no checkpoint is signed with the key that you named";
-        verified.findings.push(Finding::new("checkpoint_removed", text));
+        verified.findings.push(VerifyFinding::new("checkpoint_removed", text));
     }
     verified.key = key.filter(|_| count > 0).map(|key| key.to_string());
     verified.checkpoints = count;
@@ -51,20 +51,20 @@ pub(super) fn of_home(
             Some(digest) if *digest == mark.digest => {}
             Some(_) => {
                 let text = format!("it is not the one that {whose}");
-                verified.findings.push(Finding::of_checkpoint("checkpoint_changed", mark.number, text));
+                verified.findings.push(VerifyFinding::of_checkpoint("checkpoint_changed", mark.number, text));
             }
             None => {
                 let text = format!("the checkpoint that {whose} was removed, with whatever followed");
-                verified.findings.push(Finding::of_checkpoint("checkpoint_removed", mark.number, text));
+                verified.findings.push(VerifyFinding::of_checkpoint("checkpoint_removed", mark.number, text));
             }
         }
     }
-    let tenants = inspector.audit_tenants().map_err(|error| up::opened(home, error))?;
+    let tenants = inspector.audit_tenants().map_err(|error| up::open_error(home, error))?;
     let tenants: BTreeSet<_> = tenants.into_iter().chain(chains.keys().copied()).collect();
     for tenant in tenants {
         let said = chains.remove(&tenant).unwrap_or_default();
-        let checked = inspector.audit(tenant, &said, &mut Folded::default());
-        let checked = checked.map_err(|error| up::opened(home, error))?;
+        let checked = inspector.audit_tenant(tenant, &said, &mut RunStateFold::default());
+        let checked = checked.map_err(|error| up::open_error(home, error))?;
         verified.tenants += 1;
         verified.runs += checked.runs;
         verified.entries += checked.entries;
@@ -73,26 +73,30 @@ pub(super) fn of_home(
         verified.erased += checked.erased;
         verified.before += checked.before;
         verified.rights += checked.rows;
-        verified.findings.extend(checked.findings.into_iter().map(Finding::of_store));
-        verified.older.extend(checked.older.into_iter().map(Finding::of_store));
+        verified.findings.extend(checked.findings.into_iter().map(VerifyFinding::of_store));
+        verified.older.extend(checked.older.into_iter().map(VerifyFinding::of_store));
     }
     Ok(verified)
 }
 
-/// How a run stands by its journal, as the engine folds it.
+/// The state of a run by its journal, as the engine folds it.
 #[derive(Default)]
-struct Folded(RunState);
+struct RunStateFold(RunState);
 
-impl JournalFold for Folded {
-    fn begin(&mut self) {
+impl JournalFold for RunStateFold {
+    fn begin_run(&mut self) {
         self.0 = RunState::default();
     }
 
-    fn take(&mut self, entry: &Entry) {
-        apply(&mut self.0, entry);
+    fn take_entry(&mut self, entry: &Entry) {
+        apply_entry(&mut self.0, entry);
     }
 
-    fn status(&self) -> Option<RunStatus> {
+    fn run_status(&self) -> Option<RunStatus> {
         Some(self.0.status())
+    }
+
+    fn run_head(&self) -> Option<RunHead> {
+        Some(self.0.run_head())
     }
 }

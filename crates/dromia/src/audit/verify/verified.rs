@@ -1,7 +1,7 @@
 //! What was looked at and what is wrong with it, as a document and in words.
 
-use dromia_api::shown;
-use dromia_cli::output::{pairs, time};
+use dromia_api::escape_hidden;
+use dromia_cli::output::{draw_pairs, format_time};
 use dromia_contracts::{RunId, SessionId, TenantId};
 use dromia_guard::audit::PublicKey;
 use dromia_store::AuditFinding;
@@ -12,7 +12,7 @@ use serde::Serialize;
 /// What was looked at, and what is wrong.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuditVerified")]
-pub(crate) struct Verified {
+pub(crate) struct AuditVerification {
     /// Whether nothing is wrong.
     pub(super) ok: bool,
     /// The public key that signed; nothing if nothing is signed.
@@ -42,17 +42,17 @@ pub(crate) struct Verified {
     /// Records of an exported file.
     pub(super) records: u64,
     /// What an exported file says it is about.
-    pub(super) about: Option<About>,
+    pub(super) about: Option<ExportHeader>,
     /// What is wrong.
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Vec<VerifyFinding>,
     /// Rows that no record tells of, in a tenant that is older than the records: they may be older, too.
-    pub(super) older: Vec<Finding>,
+    pub(super) older: Vec<VerifyFinding>,
 }
 
 /// What an exported file says it is about. It has the records that these filters let through, and of no other tenant.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuditAbout")]
-pub(super) struct About {
+pub(super) struct ExportHeader {
     /// The tenant's handle.
     pub(super) tenant: String,
     /// When it was written.
@@ -64,7 +64,7 @@ pub(super) struct About {
 /// Something that was removed or changed.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[schemars(rename = "AuditFinding")]
-pub(super) struct Finding {
+pub(super) struct VerifyFinding {
     /// What is wrong, as a word.
     pub(super) problem: String,
     /// What is wrong, in words.
@@ -79,7 +79,7 @@ pub(super) struct Finding {
     pub(super) seq: Option<u64>,
     /// The number of the seal in the tenant's chain; of a row, that of the record `act:SEAL` which tells of it.
     pub(super) seal: Option<u64>,
-    /// The row, where it stands outside of the journals, such as `token tok_…`.
+    /// The row, if it is outside of the journals, such as `token tok_…`.
     pub(super) row: Option<String>,
     /// The number of the checkpoint.
     pub(super) checkpoint: Option<u64>,
@@ -87,7 +87,7 @@ pub(super) struct Finding {
     pub(super) line: Option<u64>,
 }
 
-impl Finding {
+impl VerifyFinding {
     pub(super) fn new(problem: &str, text: impl Into<String>) -> Self {
         Self { problem: problem.to_owned(), text: text.into(), ..Self::default() }
     }
@@ -96,8 +96,8 @@ impl Finding {
         Self { checkpoint: Some(number), ..Self::new(problem, text) }
     }
 
-    /// What is whole and signed by another key. The key that was asked for may be the wrong one, and whoever writes a history
-    /// anew signs it, too: nobody can tell the two apart here.
+    /// The finding for what is whole and signed by another key. The key that was asked for may be the wrong one, or the
+    /// history was rewritten and signed: this code cannot tell the two apart.
     pub(super) fn of_key(signed: PublicKey, wanted: PublicKey, of: &str) -> Self {
         let text = format!(
             "all of it is signed by {signed}: either {wanted} is not the key of whoever wrote {of}, and --key names the right \
@@ -108,8 +108,8 @@ impl Finding {
 
     pub(super) fn of_store(found: AuditFinding) -> Self {
         let text = match found.detail {
-            Some(detail) => format!("{}: {detail}", found.problem.text()),
-            None => found.problem.text().to_owned(),
+            Some(detail) => format!("{}: {detail}", found.problem.description()),
+            None => found.problem.description().to_owned(),
         };
         Self {
             tenant: Some(found.tenant),
@@ -122,15 +122,15 @@ impl Finding {
         }
     }
 
-    fn write(&self, text: &mut String, words: &str) {
+    fn write_line(&self, text: &mut String, words: &str) {
         text.extend(["\n", &self.problem, ": ", words]);
-        let place = self.place();
+        let place = self.location_text();
         if !place.is_empty() {
             text.extend(["\n  ", &place]);
         }
     }
 
-    fn place(&self) -> String {
+    fn location_text(&self) -> String {
         let mut place = String::new();
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -141,7 +141,7 @@ impl Finding {
         add("session", self.session.map(|id| id.to_string()));
         add("run", self.run.map(|id| id.to_string()));
         add("entry", self.seq.map(|seq| seq.to_string()));
-        add("row", self.row.as_deref().map(shown));
+        add("row", self.row.as_deref().map(escape_hidden));
         add("seal", self.seal.map(|seal| seal.to_string()));
         add("checkpoint", self.checkpoint.map(|number| number.to_string()));
         add("line", self.line.map(|line| line.to_string()));
@@ -149,7 +149,7 @@ impl Finding {
     }
 }
 
-impl Verified {
+impl AuditVerification {
     pub(super) fn new() -> Self {
         Self {
             ok: false,
@@ -174,7 +174,7 @@ impl Verified {
 }
 
 /// Writes it as lines.
-pub(super) fn text(verified: &Verified) -> String {
+pub(super) fn verification_text(verified: &AuditVerification) -> String {
     let key = verified.key.as_ref().map(|key| {
         let note = if verified.key_is_known { "" } else { " (which nobody vouches for: name it with --key)" };
         format!("{key}{note}")
@@ -190,12 +190,12 @@ pub(super) fn text(verified: &Verified) -> String {
     let about = verified.about.as_ref();
     let only = about.map(|about| match about.filters.as_str() {
         "" => "every record until then".to_owned(),
-        filters => format!("records with {}", shown(filters)),
+        filters => format!("records with {}", escape_hidden(filters)),
     });
-    let mut text = pairs(&[
+    let mut text = draw_pairs(&[
         ("verdict", verdict.to_owned()),
-        ("tenant", about.map(|about| shown(&about.tenant)).unwrap_or_default()),
-        ("written", about.map(|about| time(about.at)).unwrap_or_default()),
+        ("tenant", about.map(|about| escape_hidden(&about.tenant)).unwrap_or_default()),
+        ("written", about.map(|about| format_time(about.at)).unwrap_or_default()),
         ("holds", only.unwrap_or_default()),
         ("tenants", some(verified.tenants)),
         ("runs", some(verified.runs)),
@@ -211,10 +211,10 @@ pub(super) fn text(verified: &Verified) -> String {
         ("key", key.unwrap_or_default()),
     ]);
     for finding in &verified.findings {
-        finding.write(&mut text, &finding.text);
+        finding.write_line(&mut text, &finding.text);
     }
     for finding in &verified.older {
-        finding.write(&mut text, "no record tells of this row; it may be older than the records");
+        finding.write_line(&mut text, "no record tells of this row; it may be older than the records");
     }
     text
 }
@@ -225,14 +225,14 @@ mod tests {
 
     #[test]
     fn a_finding_says_what_and_where() {
-        let mut verified = Verified::new();
+        let mut verified = AuditVerification::new();
         verified.tenants = 1;
-        verified.findings.push(Finding {
+        verified.findings.push(VerifyFinding {
             tenant: Some(TenantId::from_bytes([1; 16])),
             seq: Some(4),
-            ..Finding::new("entry_removed", "this entry was removed")
+            ..VerifyFinding::new("entry_removed", "this entry was removed")
         });
-        insta::assert_snapshot!(text(&verified), @r"
+        insta::assert_snapshot!(verification_text(&verified), @r"
         verdict          NOT AS IT WAS
         tenants          1
         entry_removed: this entry was removed
@@ -242,12 +242,14 @@ mod tests {
 
     #[test]
     fn a_row_without_a_record_is_told_mildly_where_it_may_be_older() {
-        let mut verified = Verified::new();
+        let mut verified = AuditVerification::new();
         (verified.ok, verified.rights) = (true, 2);
-        let of =
-            |row: &str| Finding { row: Some(row.to_owned()), ..Finding::new("row_unrecorded", "unknown") };
+        let of = |row: &str| VerifyFinding {
+            row: Some(row.to_owned()),
+            ..VerifyFinding::new("row_unrecorded", "unknown")
+        };
         verified.older.push(of("budget a\nb"));
-        insta::assert_snapshot!(text(&verified), @r"
+        insta::assert_snapshot!(verification_text(&verified), @r"
         verdict          nothing that is recorded is missing or was changed, and rights are as they were recorded
         rights           2
         row_unrecorded: no record tells of this row; it may be older than the records
@@ -257,15 +259,15 @@ mod tests {
 
     #[test]
     fn a_file_says_whose_records_it_holds_and_which() {
-        let mut verified = Verified::new();
+        let mut verified = AuditVerification::new();
         verified.ok = true;
         verified.records = 1;
-        verified.about = Some(About {
+        verified.about = Some(ExportHeader {
             tenant: "acme".to_owned(),
             at: "2026-01-02T03:04:05Z".parse().expect("a time"),
             filters: "decision=allow\nverdict".to_owned(),
         });
-        insta::assert_snapshot!(text(&verified), @r"
+        insta::assert_snapshot!(verification_text(&verified), @r"
         verdict          no line is missing and none was changed
         tenant           acme
         written          2026-01-02 03:04:05Z

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::parse;
+use crate::config::parse_config;
 
 const TEXT: &str = "\
 # the home of ada
@@ -34,7 +34,7 @@ fn entry(lines: &[&str]) -> Vec<String> {
 #[test]
 fn an_entry_is_added_behind_the_last_one_and_nothing_else_moves() {
     let text =
-        put(TEXT, "providers", "local", &entry(&["local:", "  kind: openai"])).expect("it can be done");
+        put_entry(TEXT, "providers", "local", &entry(&["local:", "  kind: openai"])).expect("it can be done");
     insta::assert_snapshot!(text, @r#"
     # the home of ada
     version: 1   # the form
@@ -63,7 +63,7 @@ fn an_entry_is_added_behind_the_last_one_and_nothing_else_moves() {
 #[test]
 fn an_entry_is_replaced_in_its_place_and_keeps_its_comment_lines() {
     let lines = entry(&["big:", "  kind: anthropic"]);
-    let text = put(TEXT, "providers", "big", &lines).expect("it can be done");
+    let text = put_entry(TEXT, "providers", "big", &lines).expect("it can be done");
     insta::assert_snapshot!(text, @r"
     # the home of ada
     version: 1   # the form
@@ -88,33 +88,34 @@ fn an_entry_is_replaced_in_its_place_and_keeps_its_comment_lines() {
 
 #[test]
 fn a_removed_entry_leaves_the_others_and_the_last_one_leaves_an_empty_block() {
-    let once = remove(TEXT, "providers", "big").expect("it can be done");
+    let once = remove_entry(TEXT, "providers", "big").expect("it can be done");
     assert!(!once.contains("env:BIG") && once.contains("small: { kind: scripted }"), "{once}");
-    let twice = remove(&once, "providers", "small").expect("it can be done");
+    let twice = remove_entry(&once, "providers", "small").expect("it can be done");
     assert!(twice.contains("providers: {}  # two of them\n"), "{twice}");
-    let written = parse(Path::new("dromia.yaml"), &twice).expect("it can be read");
+    let written = parse_config(Path::new("dromia.yaml"), &twice).expect("it can be read");
     assert!(written.providers.is_empty() && written.engine.active_max == 3);
     let again =
-        put(&twice, "providers", "new", &entry(&["new:", "  kind: scripted"])).expect("it can be done");
-    let written = parse(Path::new("dromia.yaml"), &again).expect("it can be read");
+        put_entry(&twice, "providers", "new", &entry(&["new:", "  kind: scripted"])).expect("it can be done");
+    let written = parse_config(Path::new("dromia.yaml"), &again).expect("it can be read");
     assert_eq!(written.providers.keys().collect::<Vec<_>>(), ["new"], "{again}");
-    assert_eq!(remove(TEXT, "providers", "nobody").expect("nothing to do"), TEXT);
+    assert_eq!(remove_entry(TEXT, "providers", "nobody").expect("nothing to do"), TEXT);
 }
 
 #[test]
 fn a_block_that_is_not_there_begins_before_the_models_or_at_the_end() {
     let lines = entry(&["a:", "  kind: scripted"]);
-    let text = put("version: 1\n# aliases\nmodels:\n  x: { kind: scripted }\n", "providers", "a", &lines);
+    let text =
+        put_entry("version: 1\n# aliases\nmodels:\n  x: { kind: scripted }\n", "providers", "a", &lines);
     assert_eq!(
         text.expect("it can be done"),
         "version: 1\nproviders:\n  a:\n    kind: scripted\n# aliases\nmodels:\n  x: { kind: scripted }\n"
     );
     assert_eq!(
-        put("version: 1", "models", "a", &lines).expect("it can be done"),
+        put_entry("version: 1", "models", "a", &lines).expect("it can be done"),
         "version: 1\nmodels:\n  a:\n    kind: scripted\n"
     );
     assert_eq!(
-        put("", "models", "a", &lines).expect("it can be done"),
+        put_entry("", "models", "a", &lines).expect("it can be done"),
         "models:\n  a:\n    kind: scripted\n"
     );
 }
@@ -123,7 +124,7 @@ fn a_block_that_is_not_there_begins_before_the_models_or_at_the_end() {
 fn the_indentation_and_the_line_ends_of_the_file_are_kept() {
     let lines = entry(&["a:", "  kind: scripted"]);
     let text =
-        put("models:\r\n    x: { kind: scripted }\r\n", "models", "a", &lines).expect("it can be done");
+        put_entry("models:\r\n    x: { kind: scripted }\r\n", "models", "a", &lines).expect("it can be done");
     assert_eq!(text, "models:\r\n    x: { kind: scripted }\r\n    a:\r\n      kind: scripted\r\n");
 }
 
@@ -139,7 +140,7 @@ fn what_cannot_be_edited_safely_is_refused_by_its_line() {
         ("models:\n  ? x\n  : { kind: scripted }\n", 2),
         ("models:\n    x: { kind: scripted }\n  y: 1\n", 3),
     ] {
-        let refused = put(text, "models", "a", &lines).expect_err(text);
+        let refused = put_entry(text, "models", "a", &lines).expect_err(text);
         assert_eq!(refused.line, line, "{text}: {refused}");
     }
 }
@@ -157,7 +158,7 @@ fn keys_are_read_as_yaml_reads_them() {
         ("  a:b", None),
         ("  \"a\\\"b\": 1", None),
     ] {
-        assert_eq!(key(line), name, "{line}");
+        assert_eq!(line_key(line), name, "{line}");
     }
 }
 

@@ -1,14 +1,14 @@
 //! Every key of the schema has an effect on what the rooms are given. A key without a case here fails the test, and
 //! so does a case that observes nothing.
 
-use dromia_gateway::{Channel, ChannelKey};
-use dromia_models::{HttpConfig, Provider};
+use dromia_gateway::{ChannelKey, WebhookChannel};
+use dromia_models::{HttpConfig, ModelProvider};
 
 use super::*;
-use crate::config::resolve::Resolved;
+use crate::config::resolve::ResolvedConfig;
 
 /// A key, a text without it, the same with it, and where its effect is seen.
-type Case = (&'static str, &'static str, &'static str, fn(&Resolved) -> String);
+type Case = (&'static str, &'static str, &'static str, fn(&ResolvedConfig) -> String);
 
 /// A model with a provider of its own, and one more.
 macro_rules! with_provider {
@@ -81,9 +81,9 @@ const PLAIN: &str = with_provider!("", "");
 const SHORT: &str = "models:\n  a: { kind: openai, model: m }\n";
 
 const CASES: &[Case] = &[
-    ("listen", "", "listen: 127.0.0.1:1", |resolved| format!("{:?}", resolved.gateway(None).listen)),
+    ("listen", "", "listen: 127.0.0.1:1", |resolved| format!("{:?}", resolved.gateway_config(None).listen)),
     ("default_agent", "", "default_agent: ops", |resolved| {
-        format!("{:?}", resolved.gateway(None).default_agent)
+        format!("{:?}", resolved.gateway_config(None).default_agent)
     }),
     ("engine.active_max", "", "engine: { active_max: 7 }", |resolved| resolved.engine.active_max.to_string()),
     ("engine.model_calls_max", "", "engine: { model_calls_max: 7 }", |resolved| {
@@ -106,68 +106,70 @@ const CASES: &[Case] = &[
         format!("{:?}", resolved.engine.tainted_past)
     }),
     ("limits.address_connections_max", "", "limits: { address_connections_max: 7 }", |resolved| {
-        resolved.gateway(None).address_connections_max.to_string()
+        resolved.gateway_config(None).address_connections_max.to_string()
     }),
     ("limits.body_bytes_max", "", "limits: { body_bytes_max: 7777 }", |resolved| {
-        resolved.gateway(None).body_bytes_max.to_string()
+        resolved.gateway_config(None).body_bytes_max.to_string()
     }),
     ("limits.requests_max", "", "limits: { requests_max: 7 }", |resolved| {
-        resolved.gateway(None).requests_max.to_string()
+        resolved.gateway_config(None).requests_max.to_string()
     }),
     ("limits.connections_max", "", "limits: { connections_max: 7 }", |resolved| {
-        resolved.gateway(None).connections_max.to_string()
+        resolved.gateway_config(None).connections_max.to_string()
     }),
     ("limits.drain_ms", "", "limits: { drain_ms: 7 }", |resolved| {
-        resolved.gateway(None).drain_ms.to_string()
+        resolved.gateway_config(None).drain_ms.to_string()
     }),
     ("http.hosts", "", "http: { hosts: [agents.example] }", |resolved| {
-        format!("{:?}", resolved.gateway(None).hosts)
+        format!("{:?}", resolved.gateway_config(None).hosts)
     }),
     ("http.origins", "", "http: { origins: ['https://app.example'] }", |resolved| {
-        format!("{:?}", resolved.gateway(None).origins)
+        format!("{:?}", resolved.gateway_config(None).origins)
     }),
     (
         "http.tls.cert",
         "http: { tls: { cert: c.pem, key: k.pem } }",
         "http: { tls: { cert: d.pem, key: k.pem } }",
-        |resolved| format!("{:?}", resolved.gateway(None).tls),
+        |resolved| format!("{:?}", resolved.gateway_config(None).tls),
     ),
     (
         "http.tls.key",
         "http: { tls: { cert: c.pem, key: k.pem } }",
         "http: { tls: { cert: c.pem, key: l.pem } }",
-        |resolved| format!("{:?}", resolved.gateway(None).tls),
+        |resolved| format!("{:?}", resolved.gateway_config(None).tls),
     ),
     ("limits.actor_inputs_burst_max", "", "limits: { actor_inputs_burst_max: 7 }", |resolved| {
-        resolved.gateway(None).actor_inputs_burst_max.to_string()
+        resolved.gateway_config(None).actor_inputs_burst_max.to_string()
     }),
     ("limits.actor_inputs_per_minute_max", "", "limits: { actor_inputs_per_minute_max: 7 }", |resolved| {
-        resolved.gateway(None).actor_inputs_per_minute_max.to_string()
+        resolved.gateway_config(None).actor_inputs_per_minute_max.to_string()
     }),
-    ("limits.body_ms", "", "limits: { body_ms: 77 }", |resolved| resolved.gateway(None).body_ms.to_string()),
+    ("limits.body_ms", "", "limits: { body_ms: 77 }", |resolved| {
+        resolved.gateway_config(None).body_ms.to_string()
+    }),
     ("limits.header_ms", "", "limits: { header_ms: 77 }", |resolved| {
-        resolved.gateway(None).header_ms.to_string()
+        resolved.gateway_config(None).header_ms.to_string()
     }),
     ("limits.http2_streams_max", "", "limits: { http2_streams_max: 7 }", |resolved| {
-        resolved.gateway(None).http2_streams_max.to_string()
+        resolved.gateway_config(None).http2_streams_max.to_string()
     }),
     ("limits.streams_max", "", "limits: { streams_max: 7 }", |resolved| {
-        resolved.gateway(None).streams_max.to_string()
+        resolved.gateway_config(None).streams_max.to_string()
     }),
     ("limits.token_burst_max", "", "limits: { token_burst_max: 7 }", |resolved| {
-        resolved.gateway(None).token_burst_max.to_string()
+        resolved.gateway_config(None).token_burst_max.to_string()
     }),
     ("limits.token_rate_max", "", "limits: { token_rate_max: 7 }", |resolved| {
-        resolved.gateway(None).token_rate_max.to_string()
+        resolved.gateway_config(None).token_rate_max.to_string()
     }),
     ("limits.token_requests_max", "", "limits: { token_requests_max: 7 }", |resolved| {
-        resolved.gateway(None).token_requests_max.to_string()
+        resolved.gateway_config(None).token_requests_max.to_string()
     }),
     ("limits.token_streams_max", "", "limits: { token_streams_max: 7 }", |resolved| {
-        resolved.gateway(None).token_streams_max.to_string()
+        resolved.gateway_config(None).token_streams_max.to_string()
     }),
     ("limits.write_ms", "", "limits: { write_ms: 77 }", |resolved| {
-        resolved.gateway(None).write_ms.to_string()
+        resolved.gateway_config(None).write_ms.to_string()
     }),
     ("egress.private_tools", "", "egress: { private_tools: [10.0.0.0/8] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_granted)
@@ -176,7 +178,7 @@ const CASES: &[Case] = &[
         format!("{:?}", resolved.reachable.opened.private_named)
     }),
     ("permissions.delay", "", "permissions: { delay: [exec] }", |resolved| {
-        format!("{:?}", resolved.said.grants(None))
+        format!("{:?}", resolved.said.added_grants(None))
     }),
     ("irreversible.action", "", "irreversible: { action: delay }", |resolved| {
         format!("{:?}", resolved.irreversible)
@@ -197,10 +199,10 @@ const CASES: &[Case] = &[
         format!("{:?}", resolved.engine.second_opinion)
     }),
     ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| {
-        format!("{:?}", resolved.said.grants(None))
+        format!("{:?}", resolved.said.added_grants(None))
     }),
     ("permissions.deny", "", "permissions: { deny: [exec] }", |resolved| {
-        format!("{:?}", resolved.said.grants(None))
+        format!("{:?}", resolved.said.added_grants(None))
     }),
     ("approvals.hold_ms", "", "approvals: { hold_ms: 7 }", |resolved| {
         format!("{:?}", resolved.engine.approvals.hold)
@@ -208,7 +210,7 @@ const CASES: &[Case] = &[
     ("approvals.expire_ms", "", "approvals: { expire_ms: 777777 }", |resolved| {
         format!("{:?}", resolved.engine.approvals.expire)
     }),
-    ("approvals.approvers", "", "approvals: { approvers: ['token:ops'] }", |resolved| {
+    ("approvals.approvers", "", "approvals: { approvers: ['cli:1000'] }", |resolved| {
         format!("{:?}", resolved.engine.approvals.approvers)
     }),
     ("approvals.unattended", "", "approvals: { unattended: [task] }", |resolved| {
@@ -264,10 +266,10 @@ const CASES: &[Case] = &[
         "roles.NAME.scopes",
         "roles: { a: { scopes: [read] } }",
         "roles: { a: { scopes: [invoke] } }",
-        |resolved| format!("{:?}", resolved.gateway(None).roles),
+        |resolved| format!("{:?}", resolved.gateway_config(None).roles),
     ),
     ("socket.users", "", "socket: { users: [{ uid: 1001, role: viewer }] }", |resolved| {
-        format!("{:?}", resolved.gateway(None).socket_users)
+        format!("{:?}", resolved.gateway_config(None).socket_users)
     }),
     (
         "tenants.NAME.trust",
@@ -350,6 +352,19 @@ const CASES: &[Case] = &[
         "tools.external.NAME.result_label",
         external!(""),
         external!(", result_label: trusted/tenant"),
+        of_external,
+    ),
+    ("tools.external.NAME.sensitivity", external!(""), external!(", sensitivity: high"), of_external),
+    (
+        "tools.external.NAME.records.keys",
+        external!(", records: { keys: [id], names: [subject] }"),
+        external!(", records: { keys: [order], names: [subject] }"),
+        of_external,
+    ),
+    (
+        "tools.external.NAME.records.names",
+        external!(", records: { keys: [id], names: [subject] }"),
+        external!(", records: { keys: [id], names: [title] }"),
         of_external,
     ),
     ("tools.external.NAME.secret", external!(""), external!(", secret: bank"), of_external),
@@ -501,22 +516,22 @@ const CASES: &[Case] = &[
 ];
 
 /// What is added to the grants of the agent `dev`.
-fn of_dev(resolved: &Resolved) -> String {
-    format!("{:?}", resolved.said.grants(Some(&super::tools::dev())))
+fn of_dev(resolved: &ResolvedConfig) -> String {
+    format!("{:?}", resolved.said.added_grants(Some(&super::tools::dev())))
 }
 
 /// What is known of the operator's own tools.
-fn of_external(resolved: &Resolved) -> String {
+fn of_external(resolved: &ResolvedConfig) -> String {
     format!("{:?}", resolved.external)
 }
 
 /// The settings of the channel `orders`.
-fn orders(resolved: &Resolved) -> &Channel {
+fn orders(resolved: &ResolvedConfig) -> &WebhookChannel {
     resolved.channels.get("orders").expect("the channel is there")
 }
 
 /// What the key of the channel `orders` signs, or where that key is.
-fn signed(resolved: &Resolved) -> String {
+fn signed(resolved: &ResolvedConfig) -> String {
     match &orders(resolved).key {
         ChannelKey::Held(key) => key.sign("i", "0", b""),
         ChannelKey::InVault(name) => name.clone(),
@@ -524,9 +539,9 @@ fn signed(resolved: &Resolved) -> String {
 }
 
 /// The settings of the model `a`.
-fn http(resolved: &Resolved) -> &HttpConfig {
+fn http(resolved: &ResolvedConfig) -> &HttpConfig {
     match resolved.models.models.get("a") {
-        Some(Provider::Http(http)) => http,
+        Some(ModelProvider::Http(http)) => http,
         other => panic!("a is no model of a server: {other:?}"),
     }
 }
@@ -539,7 +554,7 @@ fn every_key_has_an_effect() {
         ("W", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     ]);
     let resolved = |text: &str| {
-        loaded(text).resolve(&environment).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+        loaded(text).resolve_all(&environment).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
     };
     for (key, without, with, observe) in CASES {
         let (before, after) = (observe(&resolved(without)), observe(&resolved(with)));
@@ -549,9 +564,9 @@ fn every_key_has_an_effect() {
     for case in &flags {
         let (before, after) = (case.observe(&resolved(&case.without)), case.observe(&resolved(&case.with)));
         assert_ne!(before, after, "{} has no effect", case.key);
-        assert!(keys().iter().any(|key| key.path == case.key), "{} is no key of the schema", case.key);
+        assert!(list_keys().iter().any(|key| key.path == case.key), "{} is no key of the schema", case.key);
     }
-    for key in keys().iter().filter(|key| !key.is_group) {
+    for key in list_keys().iter().filter(|key| !key.is_group) {
         // The version and the kind of a channel have one value; any other is refused, which is their effect.
         let has_one_value = matches!(key.path.as_str(), "version" | "channels.NAME.kind");
         let has_case = has_one_value
@@ -560,6 +575,6 @@ fn every_key_has_an_effect() {
         assert!(has_case, "{} has no case in this table", key.path);
     }
     for (path, ..) in CASES {
-        assert!(keys().iter().any(|key| key.path == *path), "{path} is no key of the schema");
+        assert!(list_keys().iter().any(|key| key.path == *path), "{path} is no key of the schema");
     }
 }

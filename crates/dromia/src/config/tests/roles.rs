@@ -1,6 +1,6 @@
 //! Roles and users of the socket: what is wrong with them is told at its place, and what is right counts.
 
-use dromia_contracts::token::{TokenScope, role};
+use dromia_contracts::token::{TokenScope, find_role};
 
 use super::*;
 
@@ -22,11 +22,12 @@ fn a_role_that_is_none_is_told_at_its_place() {
 fn a_user_of_the_socket_has_the_scopes_of_a_role_in_one_tenant() {
     let text = "roles: { courier: { scopes: [invoke] } }\n\
                 socket: { users: [{ uid: 7, role: courier, tenant: acme }, { uid: 8, role: operator }] }\n";
-    let gateway = loaded(text).resolve(&Environment::default()).expect("it is right").gateway(None);
+    let gateway =
+        loaded(text).resolve_all(&Environment::default()).expect("it is right").gateway_config(None);
     let courier = [TokenScope::Invoke].into_iter().collect();
     assert_eq!(gateway.roles.get("courier"), Some(&courier));
     let users: Vec<_> = gateway.socket_users.into_iter().collect();
     let told: Vec<_> = users.iter().map(|(uid, user)| (*uid, user.tenant.as_str(), user.scopes)).collect();
-    let operator = role("operator").expect("every server has it");
+    let operator = find_role("operator").expect("every server has it");
     assert_eq!(told, [(7, "acme", courier), (8, "default", operator)]);
 }

@@ -4,7 +4,7 @@ use dromia_contracts::terms::ToolTerms;
 
 use super::*;
 use crate::config::Named;
-use crate::config::resolve::Resolved;
+use crate::config::resolve::ResolvedConfig;
 
 /// A key of a tool, a text without it and the same with it.
 pub(super) struct Case {
@@ -16,10 +16,11 @@ pub(super) struct Case {
 
 impl Case {
     /// Everything that the file says about the tool, about all agents and about `dev`.
-    pub(super) fn observe(&self, resolved: &Resolved) -> String {
+    pub(super) fn observe(&self, resolved: &ResolvedConfig) -> String {
         let said = &resolved.said;
-        let seen = [None, Some(&dev())].map(|agent| (said.terms(self.tool, agent), said.grants(agent)));
-        let privileged: Vec<_> = said.privileged().collect();
+        let seen = [None, Some(&dev())]
+            .map(|agent| (said.terms_for_tool(self.tool, agent), said.added_grants(agent)));
+        let privileged: Vec<_> = said.privileged_tools().collect();
         format!("{seen:?} {privileged:?}")
     }
 }
@@ -63,22 +64,22 @@ pub(super) fn cases() -> Vec<Case> {
 #[test]
 fn what_is_said_of_one_agent_goes_before_what_is_said_of_all() {
     let text = "tools: { exec: { mem_limit: 512MiB, time_limit: 30s, privileged: true }, http.request: { net: [docs.rs] } }\nagents:\n  dev: { tools: { exec: { mem_limit: 2GiB, privileged: true }, http.request: { net: ['*.example.com'] } } }\n  acme/dev: { tools: { exec: { cpu_limit: 1m } } }\n";
-    let said = loaded(text).resolve(&Environment::default()).expect("it is right").said;
+    let said = loaded(text).resolve_all(&Environment::default()).expect("it is right").said;
     let all = ToolTerms {
         privileged: true,
         memory_bytes: Some(512 << 20),
         wall_ms: Some(30_000),
         ..ToolTerms::default()
     };
-    assert_eq!(said.terms("exec", None), all);
-    assert_eq!(said.terms("file.read", None), ToolTerms::default());
-    let own = said.terms("exec", Some(&dev()));
+    assert_eq!(said.terms_for_tool("exec", None), all);
+    assert_eq!(said.terms_for_tool("file.read", None), ToolTerms::default());
+    let own = said.terms_for_tool("exec", Some(&dev()));
     assert_eq!(own, ToolTerms { memory_bytes: Some(2 << 30), ..all.clone() });
     let strangers = ("acme".parse().expect("a handle"), "dev".parse().expect("a handle"));
-    assert_eq!(said.terms("exec", Some(&strangers)), ToolTerms { cpu_ms: Some(60_000), ..all });
-    assert_eq!(said.grants(None), ["net:docs.rs"]);
-    assert_eq!(said.grants(Some(&dev())), ["net:docs.rs", "net:*.example.com", "privileged:exec"]);
-    assert_eq!(said.grants(Some(&strangers)), ["net:docs.rs"]);
+    assert_eq!(said.terms_for_tool("exec", Some(&strangers)), ToolTerms { cpu_ms: Some(60_000), ..all });
+    assert_eq!(said.added_grants(None), ["net:docs.rs"]);
+    assert_eq!(said.added_grants(Some(&dev())), ["net:docs.rs", "net:*.example.com", "privileged:exec"]);
+    assert_eq!(said.added_grants(Some(&strangers)), ["net:docs.rs"]);
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn a_misspelt_tool_or_flag_names_the_one_that_was_probably_meant() {
         ("agents: { dev: { tools: { shell.exec: { time_limit: 1s } } } }\n", "did you mean `shell.execute`?"),
         ("agents: { dev: { tool: {} } }\n", "did you mean `tools`?"),
     ] {
-        let told = parse(Path::new("dromia.yaml"), text).expect_err(text).to_string();
+        let told = parse_config(Path::new("dromia.yaml"), text).expect_err(text).to_string();
         assert!(told.contains(near), "{text}\n{told}");
     }
 }
@@ -129,12 +130,12 @@ fn a_misspelt_tool_or_flag_names_the_one_that_was_probably_meant() {
 #[test]
 fn a_flag_is_set_from_the_environment_though_its_tool_has_a_dot_in_its_name() {
     let environment = Environment::from([("DROMIA_TOOLS_SHELL_EXECUTE_MEM_LIMIT", "64MiB")]);
-    let loaded = read(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
-    let said = loaded.resolve(&environment).expect("it is right").said;
-    assert_eq!(said.terms("shell.execute", None).memory_bytes, Some(64 << 20));
+    let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
+    let said = loaded.resolve_all(&environment).expect("it is right").said;
+    assert_eq!(said.terms_for_tool("shell.execute", None).memory_bytes, Some(64 << 20));
     let environment = Environment::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "lots")]);
-    let loaded = read(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
-    let told = loaded.resolve(&environment).expect_err("it is no size").to_string();
+    let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
+    let told = loaded.resolve_all(&environment).expect_err("it is no size").to_string();
     assert!(
         told.starts_with("DROMIA_TOOLS_EXEC_MEM_LIMIT: tools.exec.mem_limit: \"lots\" is no size"),
         "{told}"
@@ -144,13 +145,13 @@ fn a_flag_is_set_from_the_environment_though_its_tool_has_a_dot_in_its_name() {
 #[test]
 fn permissions_become_words_among_an_agents_grants() {
     let text = "permissions: { deny: [exec], ask: ['file.*'] }\nagents: { dev: { permissions: { allow: [time.now], ask: [exec], deny: [http.request] } } }\n";
-    let said = loaded(text).resolve(&Environment::default()).expect("it is right").said;
-    assert_eq!(said.grants(None), ["ask:file.*", "deny:exec"]);
+    let said = loaded(text).resolve_all(&Environment::default()).expect("it is right").said;
+    assert_eq!(said.added_grants(None), ["ask:file.*", "deny:exec"]);
     let own = ["ask:file.*", "deny:exec", "allow:time.now", "time.now", "ask:exec", "deny:http.request"];
-    assert_eq!(said.grants(Some(&dev())), own);
+    assert_eq!(said.added_grants(Some(&dev())), own);
     let later = "permissions: { delay: [exec] }\nagents: { dev: { permissions: { delay: ['file.*'] } } }\n";
-    let said = loaded(later).resolve(&Environment::default()).expect("it is right").said;
-    assert_eq!(said.grants(Some(&dev())), ["delay:exec", "delay:file.*"]);
+    let said = loaded(later).resolve_all(&Environment::default()).expect("it is right").said;
+    assert_eq!(said.added_grants(Some(&dev())), ["delay:exec", "delay:file.*"]);
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn permissions_speak_of_tools_there_are() {
         ("permissions: { delay: [exec], ask: [exec] }", "permissions.ask.0: exec stands here twice"),
         ("agents: { dev: { permissions: { allow: ['*'] } } }", "agents.dev.permissions.allow.0: the grant"),
     ] {
-        let problems = loaded(text).resolve(&Environment::default()).expect_err(text).to_string();
+        let problems = loaded(text).resolve_all(&Environment::default()).expect_err(text).to_string();
         assert!(problems.contains(said), "{problems}");
     }
 }
@@ -170,7 +171,8 @@ fn permissions_speak_of_tools_there_are() {
 #[test]
 fn a_time_to_cool_has_its_bounds() {
     for (ms, is_right) in [("0", false), ("1", true), ("2592000000", true), ("2592000001", false)] {
-        let told = loaded(&format!("irreversible: {{ cooling_ms: {ms} }}")).resolve(&Environment::default());
+        let told =
+            loaded(&format!("irreversible: {{ cooling_ms: {ms} }}")).resolve_all(&Environment::default());
         match told {
             Ok(_) => assert!(is_right, "{ms}"),
             Err(problems) => {
@@ -205,7 +207,7 @@ fn a_second_opinion_has_its_bounds_and_a_model_that_is_there() {
         ("objection: abort", "irreversible.second_opinion: has no `model`"),
     ] {
         let told = loaded(&format!("irreversible: {{ second_opinion: {{ {keys} }} }}"));
-        match told.resolve(&Environment::default()) {
+        match told.resolve_all(&Environment::default()) {
             Ok(resolved) => {
                 assert_eq!(said, "", "{keys}");
                 let second = resolved.engine.second_opinion.expect("a model is named");
@@ -226,10 +228,10 @@ fn external(name: &str, keys: &str) -> String {
 
 #[test]
 fn a_tool_of_ones_own_is_what_the_file_says_and_untrusted_where_it_says_nothing() {
-    use dromia_contracts::tool::{ArgumentRole, EffectClass};
+    use dromia_contracts::tool::{ArgumentRole, EffectClass, Sensitivity};
 
     let text = external("bank.pay", "");
-    let resolved = loaded(&text).resolve(&Environment::default()).expect("it is right");
+    let resolved = loaded(&text).resolve_all(&Environment::default()).expect("it is right");
     let [external_tool] = resolved.external.as_slice() else { panic!("one tool: {resolved:?}") };
     let said = external_tool.tool.descriptor();
     assert_eq!((said.name.as_str(), said.effect), ("bank.pay", EffectClass::Unkeyed));
@@ -237,10 +239,22 @@ fn a_tool_of_ones_own_is_what_the_file_says_and_untrusted_where_it_says_nothing(
     assert_eq!(said.parameters["additionalProperties"], false);
     assert_eq!(external_tool.limits.redirects_max, 0);
     let keys = ", effect: keyed, arguments: { properties: { to: { type: string } }, required: [to] }, roles: { to: destination }, result_label: trusted/tenant";
-    let resolved = loaded(&external("bank.pay", keys)).resolve(&Environment::default()).expect("it is right");
+    let resolved =
+        loaded(&external("bank.pay", keys)).resolve_all(&Environment::default()).expect("it is right");
     let said = resolved.external[0].tool.descriptor();
     assert_eq!(said.roles, [("to".to_owned(), ArgumentRole::Destination)]);
     assert_eq!((said.effect, said.result_label.to_string().as_str()), (EffectClass::Keyed, "trusted/tenant"));
+    // What a secret opens is somebody's own, unless the operator says otherwise.
+    for (keys, sensitivity) in [
+        ("", Sensitivity::Low),
+        (", sensitivity: high", Sensitivity::High),
+        (", secret: bank", Sensitivity::High),
+        (", secret: bank, sensitivity: low", Sensitivity::Low),
+    ] {
+        let resolved =
+            loaded(&external("bank.pay", keys)).resolve_all(&Environment::default()).expect("it is right");
+        assert_eq!(resolved.external[0].tool.descriptor().sensitivity, sensitivity, "{keys}");
+    }
 }
 
 #[test]
@@ -268,6 +282,11 @@ fn a_tool_of_ones_own_that_cannot_be_is_refused_with_its_place() {
             ", result_label: good",
             "tools.external.bank.pay.result_label: expected a label such as",
         ),
+        (
+            "bank.pay",
+            ", records: { keys: [], names: [a] }",
+            "tools.external.bank.pay.records: name the fields",
+        ),
         ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: is there without `secret`"),
         ("bank.pay", ", secret: 'a b'", "tools.external.bank.pay.secret: a secret's name is"),
         ("bank.pay", ", timeout_ms: 0", "tools.external.bank.pay.timeout_ms: must be from 1 to 600000"),
@@ -287,8 +306,8 @@ fn a_tool_of_ones_own_that_cannot_be_is_refused_with_its_place() {
 fn permissions_know_the_tools_of_ones_own() {
     let text = external("bank.pay", "")
         + "permissions: { ask: [bank.pay] }\nagents: { dev: { permissions: { allow: ['bank.*'] } } }\n";
-    let said = loaded(&text).resolve(&Environment::default()).expect("it is right").said;
-    assert_eq!(said.grants(Some(&dev())), ["ask:bank.pay", "allow:bank.*", "bank.*"]);
+    let said = loaded(&text).resolve_all(&Environment::default()).expect("it is right").said;
+    assert_eq!(said.added_grants(Some(&dev())), ["ask:bank.pay", "allow:bank.*", "bank.*"]);
     let told = refused("permissions: { ask: [bank.pay] }\n");
     assert!(told.contains("permissions.ask.0: the grant \"bank.pay\" covers no tool"), "{told}");
 }
@@ -297,7 +316,7 @@ fn permissions_know_the_tools_of_ones_own() {
 fn a_rule_of_the_file_may_speak_of_a_tool_of_ones_own_and_says_where_it_aims() {
     let bank = "tools: { external: { bank.pay: { description: Pays., url: 'http://h/pay', arguments: { type: object, properties: { to: { type: string } } }, roles: { to: destination } } } }\n";
     let good = format!("{bank}approvals: {{ allow: ['bank.pay to=DE1'], deny: ['bank.pay'] }}\n");
-    let resolved = loaded(&good).resolve(&Environment::default()).expect("it is right");
+    let resolved = loaded(&good).resolve_all(&Environment::default()).expect("it is right");
     assert_eq!(resolved.engine.approvals.rules.len(), 2);
     for (rule, says) in [
         ("bank.pay", "approvals.allow.0: a rule that allows bank.pay says what to must be"),

@@ -41,8 +41,8 @@ impl WrittenTls {
 pub(crate) struct WrittenLimits {
     /// The most inputs of one actor at once, before `actor_inputs_per_minute_max` counts.
     pub(crate) actor_inputs_burst_max: u32,
-    /// The most inputs of one actor per minute in the long run, whoever brings them: events, webhooks, tasks, calls by hand
-    /// and requests of other APIs. The operator on the socket is not counted; 0 sets no bound.
+    /// The most inputs of one actor per minute in the long run, from every source: events, webhooks, tasks, calls by
+    /// hand and requests of other APIs. The operator on the socket is not counted; 0 sets no bound.
     pub(crate) actor_inputs_per_minute_max: u32,
     /// The most connections at a time from one peer address to the TCP address; more are closed. An IPv6 address counts
     /// with its /64, and all who come through one proxy have its address.

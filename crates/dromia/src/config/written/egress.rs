@@ -1,4 +1,4 @@
-//! The way out: what may be reached on other hosts, and within which bounds.
+//! Egress: what may be reached on other hosts, and within which bounds.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Servers of models, the models at them, and what their tokens cost.
 
-use dromia_models::{Format, OutputLimit, Price, Timeouts};
+use dromia_models::{HttpTimeouts, OutputLimit, TokenPrice, WireFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum ProviderKind {
     /// OpenAI chat completions: OpenAI itself, Ollama, vLLM, llama.cpp and many gateways.
     Openai,
     /// OpenAI responses.
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Scripted,
 }
 
-impl Kind {
+impl ProviderKind {
     /// The word of the file.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -32,11 +32,11 @@ impl Kind {
     }
 
     /// The wire format; the scripted model has none.
-    pub(crate) const fn format(self) -> Option<Format> {
+    pub(crate) const fn wire_format(self) -> Option<WireFormat> {
         match self {
-            Self::Openai => Some(Format::OpenAiChat),
-            Self::OpenaiResponses => Some(Format::OpenAiResponses),
-            Self::Anthropic => Some(Format::AnthropicMessages),
+            Self::Openai => Some(WireFormat::OpenAiChat),
+            Self::OpenaiResponses => Some(WireFormat::OpenAiResponses),
+            Self::Anthropic => Some(WireFormat::AnthropicMessages),
             Self::Scripted => None,
         }
     }
@@ -56,13 +56,14 @@ impl Kind {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenProvider {
     /// What the server speaks.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ProviderKind,
     /// The address before `/chat/completions`, `/responses` or `/messages`; by default the one of OpenAI or
     /// Anthropic, by kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base_url: Option<String>,
-    /// The key, as `env:NAME`: it is taken from that environment variable; or as `secret:NAME`: it is that secret of the
-    /// tenant `default`, bound to this server, and only the way out ever has its value. A key in the file is refused.
+    /// The key, as `env:NAME`: it is taken from that environment variable; or as `secret:NAME`: it is that secret of
+    /// the tenant `default`, bound to this server, and only the egress client ever has its value. A key in the file is
+    /// refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
     /// Kind `openai` only: the field that carries the most tokens of an answer; by default
@@ -98,7 +99,7 @@ impl From<WrittenOutputLimit> for OutputLimit {
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a time")]
 pub(crate) struct WrittenTimeouts {
-    /// Until the connection stands, in milliseconds.
+    /// Until the connection is open, in milliseconds.
     pub(crate) connect_ms: u64,
     /// From sending to the first byte of a streamed answer, in milliseconds.
     pub(crate) first_byte_ms: u64,
@@ -110,7 +111,7 @@ pub(crate) struct WrittenTimeouts {
 
 impl Default for WrittenTimeouts {
     fn default() -> Self {
-        let Timeouts { connect, first_byte, stall, total } = Timeouts::default();
+        let HttpTimeouts { connect, first_byte, stall, total } = HttpTimeouts::default();
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             connect_ms: ms(connect),
@@ -130,7 +131,7 @@ pub(crate) struct WrittenModel {
     pub(crate) provider: Option<String>,
     /// Without a provider: what the server speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<ProviderKind>,
     /// Without a provider: the server's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base_url: Option<String>,
@@ -143,7 +144,7 @@ pub(crate) struct WrittenModel {
     /// Whether the answer is streamed, by default yes; without it there are no live tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stream: Option<bool>,
-    /// The aliases that stand in, best first, while this model is overloaded, too slow or unreachable.
+    /// The fallback aliases, best first, while this model is overloaded, too slow or unreachable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) fallback: Vec<String>,
     /// What tokens cost; by default the built-in price of a well known model, else nothing.
@@ -175,9 +176,9 @@ pub(crate) struct WrittenPrice {
     pub(crate) cache_write: Option<u64>,
 }
 
-impl From<Price> for WrittenPrice {
-    fn from(price: Price) -> Self {
-        let Price { input, output, cache_read, cache_write } = price;
+impl From<TokenPrice> for WrittenPrice {
+    fn from(price: TokenPrice) -> Self {
+        let TokenPrice { input, output, cache_read, cache_write } = price;
         Self { input, output, cache_read: Some(cache_read), cache_write: Some(cache_write) }
     }
 }

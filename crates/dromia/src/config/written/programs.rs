@@ -1,4 +1,5 @@
-//! What agents may use: the built-in tools, the walls around their programs, and how far tenants are trusted with them.
+//! What agents may use: the built-in tools, the sandbox around their programs, and how far tenants are trusted with
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +10,12 @@ use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
 use crate::config::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenFlags};
 
-/// The walls around programs that agents run. Where there are none that are strong enough, nothing runs.
+/// The sandbox around programs that agents run. Where none is strong enough, nothing runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSandbox {
-    /// The weakest walls that will do.
-    pub(crate) minimum: Minimum,
+    /// The weakest sandbox that will do.
+    pub(crate) minimum: SandboxMinimum,
     /// A Docker engine whose containers may be used; both keys or neither.
     #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
     pub(crate) docker: WrittenDocker,
@@ -31,7 +32,8 @@ pub(crate) struct WrittenSandbox {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenDocker {
-    /// The Unix socket of a rootless or dedicated engine, an absolute path. Whoever reaches it may do what the engine may.
+    /// The Unix socket of a rootless or dedicated engine, an absolute path. A process that reaches it may do what the
+    /// engine may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) socket: Option<String>,
     /// The image that programs see, which the engine must have; nothing is pulled.
@@ -62,7 +64,8 @@ pub(crate) struct WrittenFirecracker {
     /// not changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rootfs: Option<String>,
-    /// The number of the user and group that machine monitors run as, 60999 if it is not named. Nobody else should be it.
+    /// The number of the user and group that machine monitors run as, 60999 if it is not named. No other process should
+    /// run as it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
 }
@@ -77,8 +80,8 @@ impl WrittenFirecracker {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTenant {
-    /// How far its agents and whoever speaks to them are trusted.
-    pub(crate) trust: Trust,
+    /// How far its agents and those who speak to them are trusted.
+    pub(crate) trust: TenantTrust,
     /// How much may be spent in it. What is here is changed here only; `dromia budget` sets others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) budgets: Vec<WrittenBudget>,
@@ -87,18 +90,18 @@ pub(crate) struct WrittenTenant {
 /// How far a tenant is trusted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Trust {
-    /// Its programs run behind the walls that `sandbox.minimum` asks for.
+pub(crate) enum TenantTrust {
+    /// Its programs run in the sandbox that `sandbox.minimum` asks for.
     #[default]
     Standard,
     /// Its programs run behind a kernel of their own (T2: gVisor; T3: Firecracker), or not at all.
     Hostile,
 }
 
-/// How strong walls must be.
+/// How strong the sandbox must be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Minimum {
+pub(crate) enum SandboxMinimum {
     /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
     /// what programs outside execute from a workspace.
     Base,
@@ -142,7 +145,7 @@ impl Default for WrittenTools {
 
 impl WrittenTools {
     /// What is said about single tools.
-    pub(crate) fn flags(&self) -> WrittenFlags {
+    pub(crate) fn tool_flags(&self) -> WrittenFlags {
         let Self { exec, shell_execute, http_request, message_send, .. } = self.clone();
         WrittenFlags { exec, shell_execute, http_request, message_send }
     }

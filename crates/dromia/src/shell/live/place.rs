@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, Command, CommandFactory};
 
-use crate::Arguments;
+use crate::ProgramArguments;
 
 /// What goes at a place of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CompletionKind {
     Agent,
     Session,
     Run,
@@ -19,58 +19,61 @@ pub(super) enum Kind {
     Tool,
 }
 
-/// Options that mean the same wherever they stand.
-const OPTIONS: [(&str, Kind); 3] =
-    [("agent", Kind::Agent), ("tenant", Kind::Tenant), ("session", Kind::Session)];
-
-/// Arguments of one command each.
-const PLACES: [(&str, &str, Kind); 30] = [
-    ("agent create", "model", Kind::Model),
-    ("agent show", "name", Kind::Agent),
-    ("agent status", "name", Kind::Agent),
-    ("agent delete", "name", Kind::Agent),
-    ("agent pause", "name", Kind::Agent),
-    ("agent resume", "name", Kind::Agent),
-    ("agent terminate", "name", Kind::Agent),
-    ("agent switch", "name", Kind::Agent),
-    ("agent spawn", "name", Kind::Agent),
-    ("agent tasks", "name", Kind::Agent),
-    ("agent kill", "name", Kind::Agent),
-    ("agent kill", "run", Kind::Run),
-    ("session show", "id", Kind::Session),
-    ("session export", "id", Kind::Session),
-    ("run show", "id", Kind::Run),
-    ("run watch", "id", Kind::Run),
-    ("run why", "id", Kind::Run),
-    ("run resume", "id", Kind::Run),
-    ("run cancel", "id", Kind::Run),
-    ("run terminate", "id", Kind::Run),
-    ("run export", "id", Kind::Run),
-    ("cost show", "id", Kind::Run),
-    ("token revoke", "name", Kind::Token),
-    ("model test", "alias", Kind::Model),
-    ("model route show", "alias", Kind::Model),
-    ("provider test", "name", Kind::Provider),
-    ("provider remove", "name", Kind::Provider),
-    ("tool show", "name", Kind::Tool),
-    ("tool call", "name", Kind::Tool),
-    ("tool test", "name", Kind::Tool),
+/// Options that mean the same at every place.
+const OPTIONS: [(&str, CompletionKind); 3] = [
+    ("agent", CompletionKind::Agent),
+    ("tenant", CompletionKind::Tenant),
+    ("session", CompletionKind::Session),
 ];
 
-/// A place of the command line, and what stands before it that matters there.
+/// Arguments of one command each.
+const PLACES: [(&str, &str, CompletionKind); 30] = [
+    ("agent create", "model", CompletionKind::Model),
+    ("agent show", "name", CompletionKind::Agent),
+    ("agent status", "name", CompletionKind::Agent),
+    ("agent delete", "name", CompletionKind::Agent),
+    ("agent pause", "name", CompletionKind::Agent),
+    ("agent resume", "name", CompletionKind::Agent),
+    ("agent terminate", "name", CompletionKind::Agent),
+    ("agent switch", "name", CompletionKind::Agent),
+    ("agent spawn", "name", CompletionKind::Agent),
+    ("agent tasks", "name", CompletionKind::Agent),
+    ("agent kill", "name", CompletionKind::Agent),
+    ("agent kill", "run", CompletionKind::Run),
+    ("session show", "id", CompletionKind::Session),
+    ("session export", "id", CompletionKind::Session),
+    ("run show", "id", CompletionKind::Run),
+    ("run watch", "id", CompletionKind::Run),
+    ("run why", "id", CompletionKind::Run),
+    ("run resume", "id", CompletionKind::Run),
+    ("run cancel", "id", CompletionKind::Run),
+    ("run terminate", "id", CompletionKind::Run),
+    ("run export", "id", CompletionKind::Run),
+    ("cost show", "id", CompletionKind::Run),
+    ("token revoke", "name", CompletionKind::Token),
+    ("model test", "alias", CompletionKind::Model),
+    ("model route show", "alias", CompletionKind::Model),
+    ("provider test", "name", CompletionKind::Provider),
+    ("provider remove", "name", CompletionKind::Provider),
+    ("tool show", "name", CompletionKind::Tool),
+    ("tool call", "name", CompletionKind::Tool),
+    ("tool test", "name", CompletionKind::Tool),
+];
+
+/// A place of the command line, and the options before it that matter there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) kind: Kind,
+pub(super) struct CompletionPlace {
+    pub(super) kind: CompletionKind,
     /// Values of options, by their ids.
     pub(super) given: BTreeMap<String, String>,
 }
 
-/// Finds what goes where `typed` stands.
-pub(super) fn place(before: &[String], typed: &str) -> Option<Place> {
+/// Finds what kind of value completes `typed`.
+pub(super) fn find_place(before: &[String], typed: &str) -> Option<CompletionPlace> {
     if typed.starts_with('-') {
         return None;
     }
-    let mut root = Arguments::command();
+    let mut root = ProgramArguments::command();
     root.build();
     let (mut at, mut path, mut positionals) = (&root, Vec::new(), 0);
     let mut given = BTreeMap::new();
@@ -82,14 +85,14 @@ pub(super) fn place(before: &[String], typed: &str) -> Option<Place> {
             given.insert(option.get_id().to_string(), word.clone());
         } else if word == "--" {
             return None;
-        } else if let Some((option, value)) = option(at, word) {
+        } else if let Some((option, value)) = find_option(at, word) {
             match value {
                 Some(value) => drop(given.insert(option.get_id().to_string(), value.to_owned())),
                 None if takes_next(option) => open = Some(option),
                 None => {}
             }
         } else if word.starts_with('-') {
-            // An option that nobody knows.
+            // An unknown option.
         } else if let Some(below) = at.find_subcommand(word) {
             (at, positionals) = (below, 0);
             path.push(below.get_name());
@@ -98,20 +101,27 @@ pub(super) fn place(before: &[String], typed: &str) -> Option<Place> {
         }
     }
     let kind = match open {
-        Some(option) => kind(&path.join(" "), option.get_id().as_str(), true)?,
-        None => kind(&path.join(" "), at.get_positionals().nth(positionals)?.get_id().as_str(), false)?,
+        Some(option) => kind_for_argument(&path.join(" "), option.get_id().as_str(), true)?,
+        None => kind_for_argument(
+            &path.join(" "),
+            at.get_positionals().nth(positionals)?.get_id().as_str(),
+            false,
+        )?,
     };
-    Some(Place { kind, given })
+    Some(CompletionPlace { kind, given })
 }
 
-fn kind(path: &str, argument: &str, is_option: bool) -> Option<Kind> {
+fn kind_for_argument(path: &str, argument: &str, is_option: bool) -> Option<CompletionKind> {
     let own = PLACES.iter().find(|(command, id, _)| (*command, *id) == (path, argument));
     let common = OPTIONS.iter().find(|(id, _)| is_option && *id == argument);
     own.map(|(.., kind)| *kind).or(common.map(|(_, kind)| *kind))
 }
 
 /// Finds the option that a word is, with the value that is written into it.
-fn option<'tree, 'word>(at: &'tree Command, word: &'word str) -> Option<(&'tree Arg, Option<&'word str>)> {
+fn find_option<'tree, 'word>(
+    at: &'tree Command,
+    word: &'word str,
+) -> Option<(&'tree Arg, Option<&'word str>)> {
     if let Some(long) = word.strip_prefix("--") {
         let (name, value) = match long.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -135,38 +145,38 @@ fn takes_next(option: &Arg) -> bool {
 mod tests {
     use super::*;
 
-    fn at(line: &str) -> Option<Kind> {
+    fn at(line: &str) -> Option<CompletionKind> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let (typed, before) = words.split_last().expect("a word");
-        place(before, typed).map(|place| place.kind)
+        find_place(before, typed).map(|place| place.kind)
     }
 
     #[test]
     fn what_goes_at_a_place_is_known_from_the_words_before() {
         let table = [
-            ("agent show ", Some(Kind::Agent)),
-            ("agents get as", Some(Kind::Agent)),
+            ("agent show ", Some(CompletionKind::Agent)),
+            ("agents get as", Some(CompletionKind::Agent)),
             ("agent create ", None),
-            ("agent create ops --model ", Some(Kind::Model)),
+            ("agent create ops --model ", Some(CompletionKind::Model)),
             ("agent show ops ", None),
-            ("--agent ", Some(Kind::Agent)),
-            ("ask hello --agent ", Some(Kind::Agent)),
+            ("--agent ", Some(CompletionKind::Agent)),
+            ("ask hello --agent ", Some(CompletionKind::Agent)),
             ("ask --agent ops ", None),
-            ("ask --json --session ", Some(Kind::Session)),
+            ("ask --json --session ", Some(CompletionKind::Session)),
             ("ask ", None),
-            ("-T ", Some(Kind::Tenant)),
-            ("-T acme run show ", Some(Kind::Run)),
-            ("-Tacme runs get run_", Some(Kind::Run)),
+            ("-T ", Some(CompletionKind::Tenant)),
+            ("-T acme run show ", Some(CompletionKind::Run)),
+            ("-Tacme runs get run_", Some(CompletionKind::Run)),
             ("run list --tenant=acme ", None),
-            ("ask --agent =", Some(Kind::Agent)),
-            ("ask --agent = o", Some(Kind::Agent)),
-            ("--tenant = acme run show ", Some(Kind::Run)),
+            ("ask --agent =", Some(CompletionKind::Agent)),
+            ("ask --agent = o", Some(CompletionKind::Agent)),
+            ("--tenant = acme run show ", Some(CompletionKind::Run)),
             ("ask = ", None),
-            ("cost show ", Some(Kind::Run)),
-            ("tokens rm ", Some(Kind::Token)),
+            ("cost show ", Some(CompletionKind::Run)),
+            ("tokens rm ", Some(CompletionKind::Token)),
             ("token create ", None),
-            ("model route show ", Some(Kind::Model)),
-            ("provider remove ", Some(Kind::Provider)),
+            ("model route show ", Some(CompletionKind::Model)),
+            ("provider remove ", Some(CompletionKind::Provider)),
             ("run show --ou", None),
             ("", None),
             ("no such command ", None),
@@ -179,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_place_of_the_table_is_in_the_tree() {
-        let mut root = Arguments::command();
+        let mut root = ProgramArguments::command();
         root.build();
         for (path, argument, _) in PLACES {
             let command = path.split(' ').try_fold(&root, |at, word| at.find_subcommand(word));
@@ -192,7 +202,7 @@ mod tests {
     fn options_before_the_place_say_where_to_look() {
         for line in ["--home /h --tenant=acme run show", "--home = /h --tenant = acme run show"] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            let place = place(&words, "").expect("a run goes there");
+            let place = find_place(&words, "").expect("a run goes there");
             let given: Vec<_> = place.given.iter().map(|(id, value)| (id.as_str(), value.as_str())).collect();
             assert_eq!(given, [("home", "/h"), ("tenant", "acme")], "{line}");
         }

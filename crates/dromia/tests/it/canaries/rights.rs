@@ -4,10 +4,10 @@
 
 use std::fs;
 
-use dromia_contracts::store::{Page, Store as _};
+use dromia_contracts::store::{PageRequest, Store as _};
 use dromia_contracts::vault::KeyBytes;
-use dromia_contracts::{Actor, Authority};
-use dromia_guard::capability::{ROOT_ID, RootKey, Roots};
+use dromia_contracts::{Actor, ScopeAuthority};
+use dromia_guard::capability::{ROOT_ID, RootKey, RootKeys};
 use dromia_guard::vault::{seal, tenant_context};
 use dromia_store::{SqliteStore, StoreConfig};
 use serde_json::{Value, json};
@@ -39,14 +39,15 @@ impl Keys {
         let file = fs::read_to_string(home.path().join("vault.key")).expect("the file is there");
         let instance = bytes_of(file.trim().strip_prefix(FORM).expect("its form"));
         let store = SqliteStore::open(StoreConfig::new(home.path().join("store"))).expect("the store opens");
-        let authority = Authority::claim();
-        let operator = authority.operator();
-        let tenant = block_on(store.tenants(&operator, Page::first(1))).expect("it is read")[0].id;
-        let scope = authority.scope(tenant, Actor::new("test"));
+        let authority = ScopeAuthority::claim();
+        let operator = authority.issue_operator();
+        let tenant =
+            block_on(store.tenants(&operator, PageRequest::first_page(1))).expect("it is read")[0].id;
+        let scope = authority.issue_scope(tenant, Actor::new("test"));
         let sealed = block_on(store.vault_key(&scope)).expect("it is read").expect("the tenant has a key");
-        let opened = seal::open(&KeyBytes::new(instance), &tenant_context(tenant), &sealed);
+        let opened = seal::open_sealed(&KeyBytes::new(instance), &tenant_context(tenant), &sealed);
         let tenant: [u8; 32] = opened.expect("it opens").as_slice().try_into().expect("a key");
-        let rows = block_on(store.capabilities(&scope, Page::first(16))).expect("they are read");
+        let rows = block_on(store.capabilities(&scope, PageRequest::first_page(16))).expect("they are read");
         let tokens = rows.iter().map(|row| row.token.to_vec()).collect();
         Self { instance, tenant, root: blake3::derive_key(ROOT_OF, &tenant), tokens }
     }
@@ -124,10 +125,10 @@ fn no_key_that_signs_is_in_any_byte_that_is_written_and_a_token_is_where_it_belo
 
     let keys = Keys::of(&home);
     let root = RootKey::new(ROOT_ID, &keys.root).expect("32 bytes are a key");
-    let roots = Roots::new(vec![root.public()]).expect("one key");
+    let roots = RootKeys::new(vec![root.public_root()]).expect("one key");
     assert_eq!(keys.tokens.len(), 2);
     for token in &keys.tokens {
-        roots.open(token).expect("this key signed it");
+        roots.open_token(token).expect("this key signed it");
     }
     let mut found = Vec::new();
     let (tenant, root) = (looked_for("tenant's key", &keys.tenant), looked_for("root key", &keys.root));

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use dromia_contracts::content::{CallStatus, InputMessage, parts_text};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session};
-use dromia_contracts::store::{Page, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, SessionRecord};
+use dromia_contracts::store::{PageRequest, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::{CallId, ItemId, RunId, Scope};
 use dromia_engine::RunState;
 
@@ -19,7 +19,7 @@ type Finding<T = ()> = Result<T, String>;
 
 /// A run with what its journal says.
 struct Told {
-    run: Run,
+    run: RunRecord,
     /// The items it started with.
     items: Vec<ItemId>,
     /// Every call with its tool and its one result.
@@ -29,8 +29,9 @@ struct Told {
 /// Checks everything, and returns the rows of the projections as text.
 pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
     let scope = house.scope(client.tenant().map_err(said)?);
-    let sessions = house.store.sessions(&scope, None, Page::first(256)).await.map_err(words)?;
-    let rows = house.store.runs(&scope, RunFilter::default(), Page::first(256)).await.map_err(words)?;
+    let sessions = house.store.sessions(&scope, None, PageRequest::first_page(256)).await.map_err(words)?;
+    let rows =
+        house.store.runs(&scope, RunFilter::default(), PageRequest::first_page(256)).await.map_err(words)?;
     let mut runs = BTreeMap::new();
     for run in &rows {
         runs.insert(run.id, journal(house, &scope, run).await?);
@@ -49,7 +50,7 @@ pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
     if revoked.is_none_or(|token| token.revoked_at.is_none()) {
         return Err(format!("{token} was revoked and is not"));
     }
-    let agents = house.store.agents(&scope, None, Page::first(9)).await.map_err(words)?;
+    let agents = house.store.agents(&scope, None, PageRequest::first_page(9)).await.map_err(words)?;
     let mut names: Vec<_> = agents.iter().map(|agent| agent.handle.to_string()).collect();
     // The list is by id, and ids of two lives that follow within a few milliseconds sort by chance.
     names.sort_unstable();
@@ -66,16 +67,16 @@ pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
 }
 
 /// A run has ended, its journal has no gap, every call one result, and its row says what the journal folds to.
-async fn journal(house: &House, scope: &Scope, run: &Run) -> Finding<Told> {
+async fn journal(house: &House, scope: &Scope, run: &RunRecord) -> Finding<Told> {
     if !run.head.status.is_terminal() {
         return Err(format!("{} is {}", run.id, run.head.status.as_str()));
     }
-    let stored = house.store.journal(scope, run.id, 0, 256).await.map_err(words)?;
+    let stored = house.store.journal_entries(scope, run.id, 0, 256).await.map_err(words)?;
     let numbers: Vec<_> = stored.iter().map(|entry| entry.seq).collect();
     same("entry numbers", &numbers, &(1..=run.last_seq).collect::<Vec<_>>())?;
     let entries: Result<Vec<Entry>, _> = stored.iter().map(StoredEntry::decode).collect();
     let entries = entries.map_err(words)?;
-    same("the head", &run.head, &RunState::fold(&entries).head())?;
+    same("the head", &run.head, &RunState::fold(&entries).run_head())?;
     let mut told = Told { run: run.clone(), items: Vec::new(), calls: BTreeMap::new() };
     let mut asked = BTreeMap::new();
     for entry in entries {
@@ -109,10 +110,11 @@ async fn inbox(
     house: &House,
     scope: &Scope,
     client: &Client,
-    session: &Session,
+    session: &SessionRecord,
     runs: &BTreeMap<RunId, Told>,
 ) -> Finding {
-    let items = house.store.inbox(scope, InboxOwner::Session(session.id), 0, 256).await.map_err(words)?;
+    let items =
+        house.store.inbox_items(scope, InboxOwner::Session(session.id), 0, 256).await.map_err(words)?;
     let last = items.len() as u64;
     same("positions", &items.iter().map(|item| item.position).collect::<Vec<_>>(), &(1..=last).collect())?;
     same("the session's head", &(session.head.last, session.head.taken), &(last, last))?;
@@ -177,13 +179,13 @@ async fn erased(house: &House, scope: &Scope, client: &Client) -> Finding {
         left.push("the agent");
     }
     let filter = RunFilter { agent: Some(eve), ..RunFilter::default() };
-    if !store.runs(scope, filter, Page::first(1)).await.map_err(words)?.is_empty() {
+    if !store.runs(scope, filter, PageRequest::first_page(1)).await.map_err(words)?.is_empty() {
         left.push("runs");
     }
-    if !store.sessions(scope, Some(eve), Page::first(1)).await.map_err(words)?.is_empty() {
+    if !store.sessions(scope, Some(eve), PageRequest::first_page(1)).await.map_err(words)?.is_empty() {
         left.push("sessions");
     }
-    if !store.deleting_agents(&house.authority.operator()).await.map_err(words)?.is_empty() {
+    if !store.deleting_agents(&house.authority.issue_operator()).await.map_err(words)?.is_empty() {
         left.push("the mark");
     }
     if house.root.join("agents").join(eve.to_string()).exists() {

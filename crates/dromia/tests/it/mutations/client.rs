@@ -7,21 +7,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentState};
-use dromia_contracts::approval::{Approval, ApprovalState};
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::Part;
+use dromia_contracts::approval::{ApprovalRequest, ApprovalState};
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{
-    Answer, End, NewAgent, NewInput, NewToken, Reach, Runs as _, Submitted, Target,
+    ApprovalDecision, ApprovalReach, EnginePort as _, InputReceipt, InputTarget, NewAgent, NewInput,
+    NewToken, RunEndMode,
 };
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, ItemKey, KeyLifetime, Mutation, Page, Refusal, StatePut, Store as _,
+    ApprovalFilter, CommitOutcome, CommitRefusal, ItemKey, KeyLifetime, Mutation, PageRequest, StatePut,
+    Store as _, WriteBatch,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{
-    Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
+    Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId, WriteId,
 };
 use jiff::Timestamp;
 
@@ -111,8 +113,8 @@ impl Client {
                 self.turn(house, "loop", "bob", "@loop time.now {}").await?;
                 self.resume(house).await
             }
-            11 => self.end(house, "slow", End::Cancel).await,
-            12 => self.end(house, "slower", End::Terminate).await,
+            11 => self.end(house, "slow", RunEndMode::Cancel).await,
+            12 => self.end(house, "slower", RunEndMode::Terminate).await,
             13 => self.state(house).await,
             14 => self.pause(house).await,
             15 => self.asked(house).await,
@@ -127,14 +129,15 @@ impl Client {
 
     async fn tenant_create(&mut self, house: &House) -> Done {
         let made = tried(house, || {
-            house.engine.tenant_create(house.authority.operator(), handle("acme"), "first".to_owned())
+            house.engine.tenant_create(house.authority.issue_operator(), handle("acme"), "first".to_owned())
         })
         .await;
         let tenant = match made {
             Ok((tenant, _token)) => tenant,
             // An attempt that was not heard made it; whoever administers the node looks it up.
             Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
-                let found = house.store.tenant_by_handle(&house.authority.operator(), &handle("acme")).await;
+                let found =
+                    house.store.tenant_by_handle(&house.authority.issue_operator(), &handle("acme")).await;
                 let found = found.map_err(wrong)?;
                 found.ok_or_else(|| Stop::Wrong("the handle is taken by nobody".to_owned()))?
             }
@@ -206,7 +209,7 @@ impl Client {
         key: &'static str,
         agent: &'static str,
         text: &str,
-    ) -> Done<Option<Submitted>> {
+    ) -> Done<Option<InputReceipt>> {
         if self.acked.iter().any(|(known, _)| *known == key) {
             return Ok(None);
         }
@@ -214,13 +217,13 @@ impl Client {
         let author = Actor::new("cli:person");
         let session = SessionKey { platform: "cli".into(), channel: "main".into(), actor: author.clone() };
         let input = NewInput {
-            target: Target::Key { agent, key: session },
+            target: InputTarget::Key { agent, key: session },
             author,
             history: Vec::new(),
             answers: None,
-            offer: Offer::default(),
+            offer: ClientOptions::default(),
             call: None,
-            parts: vec![Part::text(text, Label::ACTOR_TEXT)],
+            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: Some(ItemKey {
                 key: format!("http:{key}"),
                 request: Digest::from_bytes(*blake3::hash(text.as_bytes()).as_bytes()),
@@ -229,7 +232,7 @@ impl Client {
             wait: true,
         };
         let scope = house.scope(tenant);
-        let submitted = tried(house, || house.engine.submit(scope.clone(), input.clone())).await?;
+        let submitted = tried(house, || house.engine.submit_input(scope.clone(), input.clone())).await?;
         self.acked.push((key, Acked { item: submitted.item, session: submitted.session }));
         Ok(Some(submitted))
     }
@@ -240,7 +243,7 @@ impl Client {
         let scope = house.scope(self.tenant()?);
         alive(house, async {
             loop {
-                let inbox = house.store.inbox(&scope, InboxOwner::Session(session), 0, 256).await;
+                let inbox = house.store.inbox_items(&scope, InboxOwner::Session(session), 0, 256).await;
                 let inbox = inbox.map_err(wrong)?;
                 match inbox.iter().find(|found| found.id == item) {
                     None => return Err(Stop::Wrong(format!("{key} was acknowledged and is lost"))),
@@ -264,7 +267,7 @@ impl Client {
         let scope = house.scope(self.tenant()?);
         let yielded = self.taken(house, "loop").await?;
         if !self.acked.iter().any(|(known, _)| *known == "resume") {
-            let resumed = tried(house, || house.engine.resume(scope.clone(), yielded)).await?;
+            let resumed = tried(house, || house.engine.resume_run(scope.clone(), yielded)).await?;
             self.acked.push(("resume", Acked { item: resumed.item, session: resumed.session }));
         }
         let run = self.taken(house, "resume").await?;
@@ -275,12 +278,12 @@ impl Client {
     }
 
     /// Ends a turn whose model takes its time.
-    async fn end(&mut self, house: &House, key: &'static str, end: End) -> Done {
+    async fn end(&mut self, house: &House, key: &'static str, end: RunEndMode) -> Done {
         let said = self.say(house, key, "ada", "@slow 600000\n@say never").await?;
         drop(said);
         let scope = house.scope(self.tenant()?);
         let run = self.taken(house, key).await?;
-        tried(house, || house.engine.end(scope.clone(), run, end)).await?;
+        tried(house, || house.engine.end_run(scope.clone(), run, end)).await?;
         match ended(house, self.tenant()?, run).await? {
             RunStatus::Cancelled => Ok(()),
             status => Err(Stop::Wrong(format!("{key}, which was ended, is {}", status.as_str()))),
@@ -294,14 +297,20 @@ impl Client {
         // Of this time is the same write again after a crash, too.
         let at = *self.state_at.get_or_insert_with(|| dromia_testkit::tokio_runtime().clock.now());
         let (name, value) = (STATE.0.to_owned(), Bytes::from_static(STATE.1));
-        let put = StatePut { session, name, expected: Some(0), value, at };
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at).with(Mutation::StatePut(put));
+        let write = WriteId::from_bytes([7; 16]);
+        let put = StatePut { session, name, expected: Some(0), value, at, write };
+        let batch = WriteBatch::new(scope.tenant())
+            .wanted_by(scope.actor(), at)
+            .with_mutation(Mutation::StatePut(put));
         loop {
             match alive(house, house.store.commit(batch.clone())).await? {
-                Commit::Done(_) => return Ok(()),
+                CommitOutcome::Done(_) => return Ok(()),
                 _ if house.store.is_dead() => return Err(Stop::Crashed),
-                Commit::Unknown { .. } | Commit::Refused(Refusal::ReadOnly { .. } | Refusal::Overloaded) => {}
-                other @ Commit::Refused(_) => return Err(Stop::Wrong(format!("the state: {other:?}"))),
+                CommitOutcome::Unknown { .. }
+                | CommitOutcome::Refused(CommitRefusal::ReadOnly { .. } | CommitRefusal::Overloaded) => {}
+                other @ CommitOutcome::Refused(_) => {
+                    return Err(Stop::Wrong(format!("the state: {other:?}")));
+                }
             }
         }
     }
@@ -330,7 +339,10 @@ impl Client {
         let run = self.taken(house, "asked").await?;
         let open = alive(house, async {
             loop {
-                let found = house.store.approvals(&scope, ApprovalFilter::default(), Page::first(9)).await;
+                let found = house
+                    .store
+                    .approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9))
+                    .await;
                 let found = found.map_err(wrong)?.into_iter().find(|approval| approval.run == run);
                 if let Some(approval) = found {
                     return Ok::<_, Stop>(approval.state.is_open().then_some(approval.id));
@@ -339,14 +351,15 @@ impl Client {
             }
         });
         if let Some(id) = open.await?? {
-            let approve = || Answer::Approve(Reach::Once);
+            let approve = || ApprovalDecision::Approve(ApprovalReach::Once);
             tried(house, || house.engine.approval_answer(scope.clone(), id, Vec::new(), approve())).await?;
         }
         match ended(house, self.tenant()?, run).await? {
             RunStatus::Completed => {}
             status => return Err(Stop::Wrong(format!("the run that asked is {}", status.as_str()))),
         }
-        let found = house.store.approvals(&scope, ApprovalFilter::default(), Page::first(9)).await;
+        let found =
+            house.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
         match found.map_err(wrong)?.as_slice() {
             [one] if (one.state, one.used_by) == (ApprovalState::Used, Some(run)) => Ok(()),
             other => Err(Stop::Wrong(format!("the approvals are {other:?}"))),
@@ -359,10 +372,11 @@ impl Client {
         self.turn(house, "delayed", "ada", text).await?;
         let scope = house.scope(self.tenant()?);
         let run = self.taken(house, "delayed").await?;
-        let found = house.store.approvals(&scope, ApprovalFilter::default(), Page::first(9)).await;
+        let found =
+            house.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
         let mut of_run = found.map_err(wrong)?;
         of_run.retain(|approval| approval.run == run);
-        let in_time = |approval: &Approval| {
+        let in_time = |approval: &ApprovalRequest| {
             let answered = approval.answer.as_ref().map(|answer| answer.at);
             approval.cools_until.is_some() && answered >= approval.cools_until
         };
@@ -440,7 +454,7 @@ async fn alive<T>(house: &House, what: impl Future<Output = T>) -> Done<T> {
         // An answer that is there counts, even if the process died right after it.
         biased;
         done = what => Ok(done),
-        () = house.store.died() => Err(Stop::Crashed),
+        () = house.store.wait_for_crash() => Err(Stop::Crashed),
     }
 }
 
@@ -464,6 +478,6 @@ fn wrong(error: impl std::fmt::Display) -> Stop {
     Stop::Wrong(words(error))
 }
 
-fn handle(text: &str) -> dromia_contracts::agent::Handle {
+fn handle(text: &str) -> dromia_contracts::agent::HandleSlug {
     text.parse().expect("a handle")
 }

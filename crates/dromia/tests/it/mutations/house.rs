@@ -8,19 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dromia_contracts::egress::{
-    Egress, EgressError, Failure, Line, LineError, Plan, Request, Response, Tunnel, TunnelRequest,
+    Egress, EgressClient, EgressClientConfig, EgressError, EgressFault, EgressRequest, EgressResponse,
+    EgressTunnel, LineError, TunnelRequest,
 };
 use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
-use dromia_contracts::store::{Page, Store, StoredEntry};
+use dromia_contracts::sandbox::{SandboxBackend, SandboxError, SandboxSelector};
+use dromia_contracts::store::{PageRequest, Store, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
-use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
-use dromia_engine::{Engine, EngineConfig, Ports, RunState};
-use dromia_guard::policy::{Layer, PolicyText};
-use dromia_guard::{GrantGate, Layers, Policies};
-use dromia_models::{Models, ModelsConfig};
+use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority, TenantId};
+use dromia_engine::{Engine, EngineConfig, EnginePorts, RunState};
+use dromia_guard::policy::{PolicyLayer, PolicyText};
+use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
+use dromia_models::{ModelRegistry, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
@@ -33,19 +34,19 @@ use crate::home::DEADLINE;
 struct Nowhere;
 
 impl Egress for Nowhere {
-    fn line(&self, _: Plan) -> Result<Arc<dyn Line>, LineError> {
+    fn open_client(&self, _: EgressClientConfig) -> Result<Arc<dyn EgressClient>, LineError> {
         Ok(Arc::new(Self))
     }
 }
 
-impl Line for Nowhere {
-    fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
-        let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
+impl EgressClient for Nowhere {
+    fn send_request(&self, _: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
+        let error = EgressError { failure: EgressFault::Unreachable, is_sent: false, decisions: Vec::new() };
         Box::pin(std::future::ready(Err(error)))
     }
 
-    fn tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
-        let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
+    fn request_tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {
+        let error = EgressError { failure: EgressFault::Unreachable, is_sent: false, decisions: Vec::new() };
         Box::pin(std::future::ready(Err(error)))
     }
 }
@@ -54,8 +55,8 @@ impl Line for Nowhere {
 #[derive(Debug)]
 struct NoSandbox;
 
-impl Sandboxes for NoSandbox {
-    fn pick(&self, _: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+impl SandboxSelector for NoSandbox {
+    fn pick_backend(&self, _: TenantId) -> BoxFuture<'_, Result<Arc<dyn SandboxBackend>, SandboxError>> {
         let refused = SandboxError::Unavailable {
             missing: "this life runs no programs".to_owned(),
             fix: "use the real program".to_owned(),
@@ -80,11 +81,14 @@ verdicts contains {"verdict": "delay", "rule": "later", "reason": "not in haste"
 }
 "#;
 
-fn policies(tools: &Toolbox) -> Policies {
-    let policies = Policies::built_in().expect("the shipped policy compiles").knowing(tools.manifests());
+fn policies(tools: &Toolbox) -> PolicyEngine {
+    let policies = PolicyEngine::built_in()
+        .expect("the shipped policy compiles")
+        .with_manifests(tools.builtin_manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
-    let instance = Some(Layer::compile("instance", &[file]).expect("the policy of this house compiles"));
-    policies.replace(Layers { instance, ..Layers::default() });
+    let instance =
+        Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy of this house compiles"));
+    policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
     policies
 }
 
@@ -92,7 +96,7 @@ fn policies(tools: &Toolbox) -> Policies {
 pub(crate) struct House {
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) engine: Engine,
-    pub(crate) authority: Authority,
+    pub(crate) authority: ScopeAuthority,
     pub(crate) root: PathBuf,
 }
 
@@ -112,7 +116,7 @@ impl House {
         let store = Arc::new(FaultyStore::new(Arc::new(sqlite)));
         spoil(&store);
         let runtime: Runtime = dromia_testkit::tokio_runtime();
-        let authority = Authority::claim();
+        let authority = ScopeAuthority::claim();
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
         let tools = ToolsConfig {
             root: root.to_owned(),
@@ -124,10 +128,12 @@ impl House {
             leaks: Arc::new(NoSecrets),
         };
         let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone(), Arc::new(Nowhere));
-        let gate = GrantGate::new(policies(&tools), Toolbox::names());
-        let ports = Ports {
+        let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());
+        let ports = EnginePorts {
             store: port,
-            model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock, &Nowhere).expect("models")),
+            model: Arc::new(
+                ModelRegistry::new(ModelsConfig::default(), &runtime.clock, &Nowhere).expect("models"),
+            ),
             tools: Arc::new(tools),
             gate: Arc::new(gate),
             terms: Arc::new(ToolTerms::default()),
@@ -146,18 +152,27 @@ impl House {
 
     /// What a client of the tenant may see.
     pub(crate) fn scope(&self, tenant: TenantId) -> Scope {
-        self.authority.scope(tenant, Actor::new("token:sweep"))
+        self.authority.issue_scope(tenant, Actor::new("token:sweep"))
     }
 
     /// Waits until nothing is left to do: no run is open, no input waits, nothing is being erased.
     pub(crate) async fn settle(&self) -> Result<(), String> {
         let settled = async {
             loop {
-                let operator = self.authority.operator();
-                let open = self.store.open_runs(&operator, Page::first(9)).await.map_err(words)?;
-                let waiting = self.store.pending_sessions(&operator, Page::first(9)).await.map_err(words)?;
+                let operator = self.authority.issue_operator();
+                let open =
+                    self.store.open_runs(&operator, PageRequest::first_page(9)).await.map_err(words)?;
+                let waiting = self
+                    .store
+                    .pending_sessions(&operator, PageRequest::first_page(9))
+                    .await
+                    .map_err(words)?;
                 let deleting = self.store.deleting_agents(&operator).await.map_err(words)?;
-                if open.is_empty() && waiting.is_empty() && deleting.is_empty() && self.engine.active() == 0 {
+                if open.is_empty()
+                    && waiting.is_empty()
+                    && deleting.is_empty()
+                    && self.engine.count_active_runs() == 0
+                {
                     return Ok(());
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -174,9 +189,13 @@ impl House {
 pub(crate) fn rebuild(root: &Path) -> Result<(), String> {
     let fold = |journal: &[StoredEntry]| {
         let entries: Result<Vec<Entry>, _> = journal.iter().map(StoredEntry::decode).collect();
-        entries.map(|entries| RunState::fold(&entries).head()).map_err(words)
+        entries.map(|entries| RunState::fold(&entries).run_head()).map_err(words)
     };
-    rebuild_projections(&StoreConfig::new(root.join("store")), &fold).map(drop).map_err(words)
+    let rebuilt = rebuild_projections(&StoreConfig::new(root.join("store")), &fold).map_err(words)?;
+    match rebuilt.unread.first() {
+        None => Ok(()),
+        Some((run, problem)) => Err(format!("the journal of {run} was not read: {problem}")),
+    }
 }
 
 /// An error as a finding.

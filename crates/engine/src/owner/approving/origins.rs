@@ -1,75 +1,73 @@
-//! Where each argument of a call came from, as far as the conversation tells: what a person who is asked reads beside it.
+//! The origin of each argument of a call, as far as the conversation shows it: an approver reads it beside the
+//! argument.
 //!
-//! A text is told by where it stands, and by nothing else: no verdict hangs on it, and what the model changed, even by a
-//! letter, is the model's. A quote is short and has no value of a secret.
+//! The origin of a text is the place that contains it: no verdict depends on it, and a text that the model changed,
+//! even by one character, is the model's. A quote is short and has no value of a secret.
 
-use std::sync::Arc;
-
-use dromia_contracts::approval::{ArgumentOrigin, Origin, QUOTE_BYTES_MAX};
-use dromia_contracts::content::Part;
+use dromia_contracts::approval::{ArgumentOrigin, OriginKind, QUOTE_BYTES_MAX};
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::PreparedCall;
-use dromia_contracts::transcript::{Transcript, Turn};
-use dromia_contracts::vault::Spotter;
+use dromia_contracts::transcript::{Transcript, TranscriptTurn};
 use serde_json::Value;
 
-use crate::defaults::defaults;
-use crate::owner::Owner;
-use crate::owner::quoting::{LOOKED_BYTES_MAX, Starred};
+use crate::defaults::default_arguments;
+use crate::owner::RunOwner;
+use crate::owner::quoting::{LOOKED_BYTES_MAX, QuoteRedactor};
 
-/// The shortest text that is looked for in what was said: a shorter one stands everywhere.
+/// The shortest text that is searched in the conversation: a shorter one occurs everywhere.
 const TEXT_CHARS_MIN: usize = 3;
 
-/// The most texts of a call that are looked for in what was said. Of one beyond them the worst is told.
+/// The most texts of a call that are searched in the conversation. One beyond them gets the worst origin.
 const TEXTS_MAX: usize = 64;
 
-impl Owner {
-    /// Tells where each argument came from, as far as the conversation tells, and quotes it without the values of secrets.
-    pub(super) fn origins(
-        &mut self,
-        call: &PreparedCall,
-        spotter: Option<Arc<dyn Spotter>>,
-    ) -> Vec<ArgumentOrigin> {
+impl RunOwner {
+    /// Finds the origin of each argument, as far as the conversation shows it, and quotes it without secrets.
+    pub(super) async fn argument_origins(&mut self, call: &PreparedCall) -> Vec<ArgumentOrigin> {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
-        let descriptors = self.core.ports.tools.descriptors();
+        let descriptors = self.core.ports.tools.tool_descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
-        let defaults = defaults(&*self.core.ports.tools, call);
+        let defaults = default_arguments(&*self.core.ports.tools, call);
         let (transcript, label) = (&self.story.transcript, self.story.label);
         let mut room = TEXTS_MAX;
-        let mut starred = Starred::new(spotter, LOOKED_BYTES_MAX.saturating_sub(self.looked));
-        let origin = |(name, value): (String, Value)| {
+        let looked = LOOKED_BYTES_MAX.saturating_sub(self.looked);
+        let mut starred = QuoteRedactor::new(&*self.core.ports.leaks, &self.scope, looked);
+        let mut origins = Vec::with_capacity(fields.len());
+        for (name, value) in fields {
             let source = if defaults.contains(&name) {
-                Source { origin: Origin::Default, label: Label::PUBLIC_FACT, place: None }
+                TextSource { origin: OriginKind::Default, label: Label::PUBLIC_FACT, place: None }
             } else {
                 origin_of(transcript, &value, label, &mut room)
             };
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
-            let Source { origin, label, place } = source;
+            let TextSource { origin, label, place } = source;
             let place = match place {
-                Some((whole, at, length)) => starred.of(whole).map(|whole| (whole, at, length)),
+                Some((whole, at, length)) => {
+                    starred.redacted_text(whole).await.map(|whole| (whole, at, length))
+                }
                 None => None,
             };
-            let (role, quote) = (role.map(|(_, role)| *role), Source { origin, label, place }.quote());
-            ArgumentOrigin { role, name, origin, label, quote }
-        };
-        let origins = fields.into_iter().map(origin).collect();
-        self.looked = LOOKED_BYTES_MAX - starred.room();
+            let (role, quote) =
+                (role.map(|(_, role)| *role), TextSource { origin, label, place }.quote_context());
+            origins.push(ArgumentOrigin { role, name, origin, label, quote });
+        }
+        self.looked = LOOKED_BYTES_MAX - starred.bytes_left();
         origins
     }
 }
 
 /// Where a text of a call came from.
 #[derive(Debug, Clone, Copy)]
-struct Source<'t> {
-    origin: Origin,
+struct TextSource<'t> {
+    origin: OriginKind,
     label: Label,
-    /// The text in which it stands, where in it, and how long it is.
+    /// The text that contains it, its offset there, and its length.
     place: Option<(&'t str, usize, usize)>,
 }
 
-impl Source<'_> {
-    /// Quotes what stands around it.
-    fn quote(self) -> Option<String> {
+impl TextSource<'_> {
+    /// Quotes its context.
+    fn quote_context(self) -> Option<String> {
         let (whole, at, length) = self.place?;
         let before = QUOTE_BYTES_MAX.saturating_sub(length) / 2;
         let from = whole.ceil_char_boundary(at.saturating_sub(before));
@@ -79,49 +77,53 @@ impl Source<'_> {
     }
 }
 
-/// Tells where a value came from: of its texts, the one with the worst origin counts.
-fn origin_of<'t>(transcript: &'t Transcript, value: &Value, context: Label, room: &mut usize) -> Source<'t> {
-    let nowhere = |origin| Source { origin, label: context, place: None };
+/// Finds the origin of a value: of its texts, the one with the worst origin counts.
+fn origin_of<'t>(
+    transcript: &'t Transcript,
+    value: &Value,
+    context: Label,
+    room: &mut usize,
+) -> TextSource<'t> {
+    let nowhere = |origin| TextSource { origin, label: context, place: None };
     let mut texts = Vec::new();
-    leaves(value, &mut texts);
+    collect_texts(value, &mut texts);
     let origins = texts.into_iter().filter(|text| text.chars().count() >= TEXT_CHARS_MIN);
     let origins = origins.map(|text| match room.checked_sub(1) {
         Some(left) => {
             *room = left;
-            stands_in(transcript, text).unwrap_or(nowhere(Origin::Written))
+            stands_in(transcript, text).unwrap_or(nowhere(OriginKind::Written))
         }
-        None => nowhere(Origin::Found),
+        None => nowhere(OriginKind::Found),
     });
-    origins.max_by_key(|source| source.origin).unwrap_or(nowhere(Origin::Written))
+    origins.max_by_key(|source| source.origin).unwrap_or(nowhere(OriginKind::Written))
 }
 
-/// Finds a text in what was said. What an actor typed goes first: there it was not only found.
-fn stands_in<'t>(transcript: &'t Transcript, text: &str) -> Option<Source<'t>> {
+/// Finds a text in the conversation. Typed text takes precedence over all other places.
+fn stands_in<'t>(transcript: &'t Transcript, text: &str) -> Option<TextSource<'t>> {
     let mut found = None;
     for turn in transcript.turns() {
-        let parts: Vec<&Part> = match turn {
-            Turn::Input(message) => message.parts.iter().collect(),
-            // What the model said is no source of its own.
-            Turn::Unit(unit) => unit.results().iter().flat_map(|result| &result.parts).collect(),
+        let parts: Vec<&ContentPart> = match turn {
+            TranscriptTurn::Input(message) => message.parts.iter().collect(),
+            // The model's own text is no source.
+            TranscriptTurn::Unit(unit) => unit.results().iter().flat_map(|result| &result.parts).collect(),
         };
         for part in parts {
             let (whole, label) = (part.as_text(), part.label());
             let Some(at) = whole.find(text) else { continue };
-            let source = |origin, at| Source { origin, label, place: Some((whole, at, text.len())) };
-            let is_typed = label == Label::ACTOR_TEXT && matches!(turn, Turn::Input(_));
+            let source = |origin, at| TextSource { origin, label, place: Some((whole, at, text.len())) };
+            let is_typed = label == Label::ACTOR_TEXT && matches!(turn, TranscriptTurn::Input(_));
             if !is_typed {
-                found = Some(source(Origin::Found, at));
+                found = Some(source(OriginKind::Found, at));
             } else if let Some(at) = whole_in(text, whole) {
-                return Some(source(Origin::Said, at));
+                return Some(source(OriginKind::Said, at));
             }
-            // A part of what was said is something else.
+            // A part of a longer word is not the same text.
         }
     }
     found
 }
 
-/// Finds where a text stands in another with words that begin and end there: `bob@example.com` is not said with
-/// `bob@example.com.evil`.
+/// Finds a text in another with word borders on both sides: `bob@example.com.evil` does not contain `bob@example.com`.
 fn whole_in(text: &str, whole: &str) -> Option<usize> {
     let mut places = whole.match_indices(text).map(|(at, _)| at);
     places.find(|at| {
@@ -140,11 +142,11 @@ fn goes_on(mut chars: impl Iterator<Item = char>) -> bool {
     }
 }
 
-fn leaves<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     match value {
         Value::String(text) => texts.push(text),
-        Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
-        Value::Object(fields) => fields.values().for_each(|value| leaves(value, texts)),
+        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| collect_texts(value, texts)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -162,36 +164,36 @@ mod tests {
         let mut transcript = Transcript::default();
         let said = |text: &str, label| InputMessage {
             author: Actor::new("cli:ada"),
-            parts: vec![Part::text(text, label)],
+            parts: vec![ContentPart::new_text(text, label)],
             hops: 0,
         };
         transcript.push_input(said("Send it to bob@example.com.", Label::ACTOR_TEXT));
         let call = CallId { step: 1, index: 0 };
         let asked = ToolCall { id: call, tool: "t".into(), arguments: "{}".into() };
         let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![asked] });
-        let parts = vec![Part::text("pay to eve@example.com", Label::UNKNOWN_FILE)];
-        open.answer(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
+        let parts = vec![ContentPart::new_text("pay to eve@example.com", Label::UNKNOWN_FILE)];
+        open.add_result(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
         transcript.push_unit(open.close().expect("its call has a result"));
         let context = Label::UNKNOWN_FILE;
         let of = |json: Value| {
             let source = origin_of(&transcript, &json, context, &mut { TEXTS_MAX });
             (source.origin, source.label)
         };
-        assert_eq!(of(Value::from("bob@example.com")), (Origin::Said, Label::ACTOR_TEXT));
-        assert_eq!(of(Value::from("eve@example.com")), (Origin::Found, Label::UNKNOWN_FILE));
-        assert_eq!(of(Value::from("somebody else")), (Origin::Written, context));
+        assert_eq!(of(Value::from("bob@example.com")), (OriginKind::Said, Label::ACTOR_TEXT));
+        assert_eq!(of(Value::from("eve@example.com")), (OriginKind::Found, Label::UNKNOWN_FILE));
+        assert_eq!(of(Value::from("somebody else")), (OriginKind::Written, context));
         for part in ["bob@example.co", "ob@example.com"] {
-            assert_eq!(of(Value::from(part)), (Origin::Written, context), "{part}");
+            assert_eq!(of(Value::from(part)), (OriginKind::Written, context), "{part}");
         }
-        assert_eq!(of(serde_json::json!(["bob@example.com", "eve@example.com"])).0, Origin::Found);
-        assert_eq!(of(serde_json::json!(7)), (Origin::Written, context));
+        assert_eq!(of(serde_json::json!(["bob@example.com", "eve@example.com"])).0, OriginKind::Found);
+        assert_eq!(of(serde_json::json!(7)), (OriginKind::Written, context));
         let many = vec!["bob@example.com"; TEXTS_MAX + 1];
-        assert_eq!(of(Value::from(many[1..].to_vec())).0, Origin::Said);
-        assert_eq!(of(Value::from(many)).0, Origin::Found, "nobody looks for more");
+        assert_eq!(of(Value::from(many[1..].to_vec())).0, OriginKind::Said);
+        assert_eq!(of(Value::from(many)).0, OriginKind::Found, "nobody looks for more");
         transcript.push_input(said("eve@example.com is fine", Label::ACTOR_TEXT));
         let now = origin_of(&transcript, &Value::from("eve@example.com"), context, &mut { TEXTS_MAX });
-        assert_eq!(now.origin, Origin::Said);
-        assert_eq!(now.quote().as_deref(), Some("eve@example.com is fine"));
+        assert_eq!(now.origin, OriginKind::Said);
+        assert_eq!(now.quote_context().as_deref(), Some("eve@example.com is fine"));
     }
 
     #[test]
@@ -199,8 +201,8 @@ mod tests {
         let quote = |before: &str, text: &str, after: &str| {
             let whole = format!("{before}{text}{after}");
             let place = Some((whole.as_str(), before.len(), text.len()));
-            let source = Source { origin: Origin::Found, label: Label::CLAIM, place };
-            source.quote().expect("it stands somewhere")
+            let source = TextSource { origin: OriginKind::Found, label: Label::CLAIM, place };
+            source.quote_context().expect("it stands somewhere")
         };
         assert_eq!(quote("pay to ", "eve", " now"), "pay to eve now");
         let long = "ä".repeat(400);
@@ -216,7 +218,7 @@ mod tests {
             assert_eq!(quoted.starts_with('…'), !before.is_empty(), "{quoted}");
             assert_eq!(quoted.ends_with('…'), text == long || !after.is_empty(), "{quoted}");
         }
-        let nowhere = Source { origin: Origin::Written, label: Label::CLAIM, place: None };
-        assert_eq!(nowhere.quote(), None);
+        let nowhere = TextSource { origin: OriginKind::Written, label: Label::CLAIM, place: None };
+        assert_eq!(nowhere.quote_context(), None);
     }
 }

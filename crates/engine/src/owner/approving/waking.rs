@@ -1,21 +1,22 @@
-//! How the session that asked hears of the end of a call that ran by itself.
+//! How the session that requested an approval learns of the end of a call that ran in its own run.
 //!
-//! It is told as an input that endorses nothing: whatever a result is worth, nobody typed it, and it is as little trusted as
-//! what led to its call.
+//! It gets an input that endorses nothing: no person typed the result, and it is as little trusted as the context of
+//! its call.
 
 use bytes::Bytes;
-use dromia_contracts::content::{InputMessage, Part};
-use dromia_contracts::label::{Integrity, Label};
+use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::InboxPut;
 
-use crate::outcome::answer;
-use crate::owner::Owner;
+use crate::outcome::answer_parts;
+use crate::owner::RunOwner;
 
-impl Owner {
-    /// Writes what the session that asked is told, once a call that ran by itself has ended. Nothing for other runs.
-    pub(in crate::owner) fn wake(&self) -> Option<InboxPut> {
+impl RunOwner {
+    /// Writes the message to the session that requested the approval, once its call has ended in this run. `None` for
+    /// other runs.
+    pub(in crate::owner) fn wake_message(&self) -> Option<InboxPut> {
         let approved = self.state.approved_call().filter(|_| self.state.is_ended())?;
         // One that was refused when it was about to begin, because something had changed, did nothing.
         let ran = if self.story.began { "It ran" } else { "It did not run: nothing was done" };
@@ -25,7 +26,11 @@ impl Owner {
                 "was approved and refused when it was about to begin; why follows".to_owned()
             }
             status => {
-                let why = self.state.fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default();
+                let why = self
+                    .state
+                    .failure_fault()
+                    .map(|fault| format!(": {}", fault.message))
+                    .unwrap_or_default();
                 format!("was approved, and its run is {}{why}", status.as_str())
             }
         };
@@ -33,9 +38,9 @@ impl Owner {
             "The call {} of {} that waited for approval ({}) {end}. {ran} in {}.",
             approved.call, approved.run, approved.approval, self.run
         );
-        let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];
-        if let Some(answer) = answer(self.state.status(), &self.story) {
-            parts.extend(answer.iter().cloned().map(|part| given(part, self.story.by_hand)));
+        let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+        if let Some(answer) = answer_parts(self.state.status(), &self.story) {
+            parts.extend(answer.iter().cloned().map(|part| result_as_input(part, self.story.by_hand)));
         }
         let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {
@@ -51,12 +56,12 @@ impl Owner {
     }
 }
 
-/// What a call gave, told as an input: whatever it is worth, nobody typed it, and so it endorses nothing. A result may repeat
-/// the arguments, and a refusal may quote them: it is as little trusted as what led to the call, because it is told to a
-/// session that may not know of that any more.
-fn given(mut part: Part, led_to: Label) -> Part {
-    let (Part::Text { label, .. } | Part::Image { label, .. }) = &mut part;
-    if led_to.integrity == Integrity::Untrusted {
+/// Converts a call's result to an input part: no person typed it, so it endorses nothing. A result may repeat the
+/// arguments, and a refusal may quote them: it is as little trusted as the context of the call, because the session
+/// that gets it may not contain that context any more.
+fn result_as_input(mut part: ContentPart, led_to: Label) -> ContentPart {
+    let (ContentPart::Text { label, .. } | ContentPart::Image { label, .. }) = &mut part;
+    if led_to.integrity == IntegrityLevel::Untrusted {
         *label = label.join(led_to);
     }
     if *label == Label::ACTOR_TEXT {
@@ -71,7 +76,8 @@ mod tests {
 
     #[test]
     fn what_a_call_gave_is_nobodys_typed_text_when_it_is_told_as_an_input() {
-        let given = |label, led_to| given(Part::text("eve@example.com", label), led_to).label();
+        let given =
+            |label, led_to| result_as_input(ContentPart::new_text("eve@example.com", label), led_to).label();
         for led_to in [Label::ACTOR_TEXT, Label::PUBLIC_FACT] {
             assert_eq!(given(Label::ACTOR_TEXT, led_to), Label::CLAIM);
             for label in [Label::CLAIM, Label::OUTSIDE, Label::UNKNOWN_FILE, Label::PUBLIC_FACT] {
@@ -80,21 +86,24 @@ mod tests {
         }
         // A built-in tool states a fact in the words of whoever asked for it.
         for label in [Label::ACTOR_TEXT, Label::OUTSIDE, Label::PUBLIC_FACT] {
-            assert_eq!(given(label, Label::OUTSIDE).integrity, Integrity::Untrusted, "{label}");
+            assert_eq!(given(label, Label::OUTSIDE).integrity, IntegrityLevel::Untrusted, "{label}");
         }
         assert_eq!(given(Label::PUBLIC_FACT, Label::CLAIM), Label::CLAIM);
     }
 
     /// Tells whether words that a mail put into a call come back as somebody's who is trusted.
-    fn launders(given: fn(Part, Label) -> Part) -> bool {
-        let told = |label| given(Part::text("eve@example.com", label), Label::OUTSIDE).label().integrity;
-        [Label::ACTOR_TEXT, Label::PUBLIC_FACT].into_iter().any(|label| told(label) == Integrity::Trusted)
+    fn launders(given: fn(ContentPart, Label) -> ContentPart) -> bool {
+        let told =
+            |label| given(ContentPart::new_text("eve@example.com", label), Label::OUTSIDE).label().integrity;
+        [Label::ACTOR_TEXT, Label::PUBLIC_FACT]
+            .into_iter()
+            .any(|label| told(label) == IntegrityLevel::Trusted)
     }
 
     /// Planted fault: a result that is told as if its actor alone had led to its call.
     #[test]
     fn a_result_that_forgets_what_led_to_its_call_is_caught() {
-        assert!(!launders(given));
-        assert!(launders(|part, _| given(part, Label::ACTOR_TEXT)), "nothing notices it");
+        assert!(!launders(result_as_input));
+        assert!(launders(|part, _| result_as_input(part, Label::ACTOR_TEXT)), "nothing notices it");
     }
 }

@@ -1,11 +1,11 @@
 //! What becomes a handle, what stays, and which label is left.
 
 use bytes::Bytes;
-use dromia_contracts::client::{Answers, Offer};
-use dromia_contracts::content::{CallStatus, InputMessage, Media, parts_text};
+use dromia_contracts::client::{ClientOptions, ClientToolResults};
+use dromia_contracts::content::{CallStatus, ImageMediaType, InputMessage, parts_text};
 use dromia_contracts::entry::{Entry, ModelReplied, RunCompleted, ToolFinished, ToolHanded, ToolStarted};
 use dromia_contracts::input::InputBody;
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{Actor, Digest, ItemId, RunId};
@@ -18,22 +18,22 @@ const RUN: RunId = RunId::from_bytes([7; 16]);
 const ASKS: &str = r#"{"path":"a"}"#;
 
 /// A story that is told as the configuration says by default.
-fn story() -> Story {
-    Story { tainted_past: TaintedPast::Handle, ..Story::new(1) }
+fn story() -> ConversationTranscript {
+    ConversationTranscript { tainted_past: TaintedPast::Handle, ..ConversationTranscript::new(1) }
 }
 
-fn text(text: &str, label: Label) -> Part {
-    Part::text(text, label)
+fn text(text: &str, label: Label) -> ContentPart {
+    ContentPart::new_text(text, label)
 }
 
-impl Story {
+impl ConversationTranscript {
     /// Tells the story up to here again, as if nothing were replaced.
     fn whole(mut self) -> Self {
         self.tainted_past = TaintedPast::Whole;
         self
     }
 
-    fn says(&mut self, place: u64, parts: Vec<Part>) {
+    fn says(&mut self, place: u64, parts: Vec<ContentPart>) {
         self.item(place, ItemKind::Input, None, parts);
     }
 
@@ -41,9 +41,16 @@ impl Story {
         self.says(place, vec![text(words, Label::ACTOR_TEXT)]);
     }
 
-    fn item(&mut self, place: u64, kind: ItemKind, answers: Option<Answers>, parts: Vec<Part>) {
+    fn item(
+        &mut self,
+        place: u64,
+        kind: ItemKind,
+        answers: Option<ClientToolResults>,
+        parts: Vec<ContentPart>,
+    ) {
         let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-        let body = InputBody { history: vec![], answers, offer: Offer::default(), call: None, message };
+        let body =
+            InputBody { history: vec![], answers, offer: ClientOptions::default(), call: None, message };
         let item = InboxItem {
             id: ItemId::from_bytes([3; 16]),
             position: place,
@@ -58,12 +65,12 @@ impl Story {
 
     /// A step of the model, whose words have the label of all that it was sent.
     fn replies(&mut self, step: u32, words: &str, tools: &[&str]) {
-        let clean = self.label.integrity == Integrity::Trusted;
+        let clean = self.label.integrity == IntegrityLevel::Trusted;
         let parts = if words.is_empty() { vec![] } else { vec![text(words, self.label)] };
         self.replies_with(step, clean, parts, tools);
     }
 
-    fn replies_with(&mut self, step: u32, clean: bool, parts: Vec<Part>, tools: &[&str]) {
+    fn replies_with(&mut self, step: u32, clean: bool, parts: Vec<ContentPart>, tools: &[&str]) {
         let call = |(index, tool): (u32, &&str)| ToolCall {
             id: CallId { step, index },
             tool: (*tool).to_owned(),
@@ -73,10 +80,10 @@ impl Story {
         let replied = ModelReplied {
             step,
             attempt: 1,
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             detail: UsageDetail::default(),
             cost_micros: 0,
-            finish: Finish::Stop,
+            finish: FinishReason::Stop,
             stopped_at: None,
             tools: tools.iter().map(|&tool| tool.to_owned()).collect(),
             clean,
@@ -87,7 +94,7 @@ impl Story {
     }
 
     /// A call that begins and ends.
-    fn gives(&mut self, step: u32, index: u32, parts: Vec<Part>) {
+    fn gives(&mut self, step: u32, index: u32, parts: Vec<ContentPart>) {
         let call = CallId { step, index };
         let started = Entry::ToolStarted(ToolStarted {
             call,
@@ -101,6 +108,8 @@ impl Story {
             unneeded: None,
             in_plan: None,
             network: None,
+            context: None,
+            endorsed: Vec::new(),
             opinion: None,
         });
         self.add_entry(&started, None).expect("it is readable");
@@ -108,7 +117,7 @@ impl Story {
     }
 
     /// A call that ends, whether or not it began.
-    fn ends(&mut self, call: CallId, parts: Vec<Part>) {
+    fn ends(&mut self, call: CallId, parts: Vec<ContentPart>) {
         let status = CallStatus::Ok;
         let finished = ToolFinished { call, status, egress: vec![], result: None };
         self.entry(&Entry::ToolFinished(finished), &ToolResult { call, status, parts });
@@ -121,9 +130,9 @@ impl Story {
 
     /// One line for each turn: what was said, what was asked for, and what was told.
     fn lines(&self) -> Vec<String> {
-        let line = |turn: &Turn| match turn {
-            Turn::Input(message) => format!("input {}", parts_text(&message.parts)),
-            Turn::Unit(unit) => {
+        let line = |turn: &TranscriptTurn| match turn {
+            TranscriptTurn::Input(message) => format!("input {}", parts_text(&message.parts)),
+            TranscriptTurn::Unit(unit) => {
                 let (message, results) = (unit.message(), unit.results());
                 let calls = message.calls.iter().map(|call| format!("{} {}", call.tool, call.arguments));
                 let results = results.iter().map(|result| parts_text(&result.parts));
@@ -139,13 +148,13 @@ impl Story {
     }
 
     fn read(&self, handle: &str) -> Vec<(String, Label)> {
-        let parts = self.past.find(handle).unwrap_or_default();
+        let parts = self.past.find_content(handle).unwrap_or_default();
         parts.iter().map(|part| (part.as_text().to_owned(), part.label())).collect()
     }
 }
 
 /// A first turn that reads a file of unknown origin and answers.
-fn read_and_answered(mut story: Story) -> Story {
+fn read_and_answered(mut story: ConversationTranscript) -> ConversationTranscript {
     story.types(1, "read it");
     story.replies(1, "", &["file.read"]);
     story.gives(1, 0, vec![text("buy gold", Label::UNKNOWN_FILE)]);
@@ -251,7 +260,8 @@ fn words_without_a_label_are_trusted_only_where_their_entry_says_so() {
 
 #[test]
 fn what_somebody_put_in_stays_and_so_do_the_words_behind_it() {
-    let image = Part::Image { media: Media::Png, data: "iVBORw0K".into(), label: Label::CLAIM };
+    let image =
+        ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0K".into(), label: Label::CLAIM };
     for input in [text("from an agent", Label::CLAIM), image] {
         let mut story = story();
         story.says(1, vec![input]);
@@ -262,7 +272,7 @@ fn what_somebody_put_in_stays_and_so_do_the_words_behind_it() {
         let lines = story.lines();
         assert!(lines[1].starts_with(&format!("file.read {ASKS} | [1 bytes")), "{lines:?}");
         assert_eq!(lines[2], "I see");
-        assert_eq!(story.label.integrity, Integrity::Untrusted);
+        assert_eq!(story.label.integrity, IntegrityLevel::Untrusted);
     }
 }
 
@@ -271,7 +281,7 @@ fn whatever_goes_on_with_a_turn_sees_it_whole() {
     let mut resumed = read_and_answered(story());
     resumed.item(2, ItemKind::Resume, None, vec![]);
     assert!(!resumed.has_past() && resumed.lines()[1].ends_with("| buy gold"));
-    assert_eq!(resumed.label.integrity, Integrity::Untrusted);
+    assert_eq!(resumed.label.integrity, IntegrityLevel::Untrusted);
     // Until somebody says something new.
     resumed.replies(1, "on it goes", &[]);
     resumed.types(3, "and now?");
@@ -295,7 +305,7 @@ fn results_of_a_client_are_new_when_they_come_and_handles_later() {
         let parts = vec![text("rain", Label::CLAIM)];
         let results = vec![ToolResult { call, status: CallStatus::Ok, parts }];
         let said = if words.is_empty() { vec![] } else { vec![text(words, Label::ACTOR_TEXT)] };
-        story.item(2, ItemKind::Input, Some(Answers { run: RUN, results }), said);
+        story.item(2, ItemKind::Input, Some(ClientToolResults { run: RUN, results }), said);
         assert!(story.lines()[1].ends_with("| rain") && !story.has_past(), "{:?}", story.lines());
         assert_eq!(story.label, Label::CLAIM);
         story.replies(1, "it rains", &[]);

@@ -1,8 +1,8 @@
 //! The calls of one step that a person must allow: open together, answered each by its name, begun in their order, and honest at
 //! every prefix.
 
-use dromia_contracts::approval::{AnswerBody, Touch, touched};
-use dromia_contracts::entry::{Park, RunParked};
+use dromia_contracts::approval::{AnswerBody, ApprovalTransition, approval_transition};
+use dromia_contracts::entry::{ParkReason, RunParked};
 
 use super::*;
 
@@ -21,18 +21,18 @@ fn id(index: u32) -> ApprovalId {
     ApprovalId::from_bytes([number(index); 16])
 }
 
-fn asks_for(index: u32) -> Asks {
+fn asks_for(index: u32) -> RequiredApproval {
     asks(call(index), number(index), number(index))
 }
 
-fn ahead(asks: Asks) -> Input {
-    Input::JudgedAhead(asks.call.id, Some(Box::new(asks)))
+fn ahead(asks: RequiredApproval) -> DecisionInput {
+    DecisionInput::JudgedAhead(asks.call.id, Some(Box::new(asks)))
 }
 
 /// An answer to a call, at a place of the run's inbox.
-fn answer(kind: ItemKind, index: u32, position: u64, words: &str) -> Input {
+fn answer(kind: ItemKind, index: u32, position: u64, words: &str) -> DecisionInput {
     let body = serde_json::to_vec(&AnswerBody::new(id(index), words)).expect("it is data");
-    Input::Signal(InboxItem {
+    DecisionInput::Signal(InboxItem {
         id: ItemId::from_bytes([u8::try_from(position).expect("is small"); 16]),
         position,
         at: second(1),
@@ -48,7 +48,7 @@ fn waiting() -> Live {
     let mut live = Live::with_calls(COUNT as usize);
     live.feed(judged(asks_for(0)));
     for index in 1..COUNT {
-        assert_eq!(live.next, Next::JudgeAhead(call(index)));
+        assert_eq!(live.next, NextAction::JudgeAhead(call(index)));
         live.feed(ahead(asks_for(index)));
     }
     live
@@ -56,14 +56,14 @@ fn waiting() -> Live {
 
 /// Runs the call that is due.
 fn run(live: &mut Live) -> CallId {
-    let Next::RunTool(prepared) = live.next.clone() else { panic!("a call is due: {:?}", live.next) };
-    live.feed(Input::Finished(prepared.id, ToolOutput::default()));
+    let NextAction::RunTool(prepared) = live.next.clone() else { panic!("a call is due: {:?}", live.next) };
+    live.feed(DecisionInput::Finished(prepared.id, ToolOutput::default()));
     prepared.id
 }
 
 fn parks(live: &Live) -> Vec<(ApprovalId, Option<ApprovalId>)> {
     let park = |entry: &Entry| match entry {
-        Entry::RunParked(RunParked { park: Park::Approval { approval, replaces, .. } }) => {
+        Entry::RunParked(RunParked { park: ParkReason::Approval { approval, replaces, .. } }) => {
             Some((*approval, *replaces))
         }
         _ => None,
@@ -75,26 +75,26 @@ fn parks(live: &Live) -> Vec<(ApprovalId, Option<ApprovalId>)> {
 fn the_asks_of_a_step_are_open_together_and_the_run_waits_for_them_once() {
     let mut live = waiting();
     assert_eq!(live.asked.iter().map(|asked| asked.id).collect::<Vec<_>>(), [id(0), id(1), id(2)]);
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
-    assert_eq!(live.state.head().wake_at, Some(second(HOLD)));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
+    assert_eq!(live.state.run_head().wake_at, Some(second(HOLD)));
     assert_eq!(
-        live.state.unanswered().map(|(call, _)| call).collect::<Vec<_>>(),
+        live.state.unanswered_calls().map(|(call, _)| call).collect::<Vec<_>>(),
         [call(0), call(1), call(2)]
     );
     live.crash();
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
     // In whichever order the answers come, the calls begin in theirs, each under its own approval.
     for (position, index) in (1..).zip([2, 0, 1]) {
         live.feed(answer(ItemKind::Approve, index, position, ""));
     }
     live.crash();
     for index in 0..COUNT {
-        assert_eq!(live.next, Next::Judge(call(index)), "everything is judged again");
+        assert_eq!(live.next, NextAction::Judge(call(index)), "everything is judged again");
         live.feed(judged(asks_for(index)));
         assert_eq!(run(&mut live), call(index));
     }
     assert_eq!(live.starts(), [Some(id(0)), Some(id(1)), Some(id(2))]);
-    assert_eq!((live.next.clone(), live.asked.len(), parks(&live).len()), (Next::Plan, 3, 3));
+    assert_eq!((live.next.clone(), live.asked.len(), parks(&live).len()), (NextAction::PlannedRequest, 3, 3));
 }
 
 #[test]
@@ -104,34 +104,44 @@ fn an_answer_holds_for_the_call_that_it_names_and_no_other() {
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-denied"), Some(id(1)))));
     assert_eq!(
         (live.next.clone(), live.state.status()),
-        (Next::Rest, RunStatus::Parked),
+        (NextAction::Rest, RunStatus::Parked),
         "the first still waits"
     );
-    assert_eq!(live.state.head().wake_at, Some(second(HOLD)));
+    assert_eq!(live.state.run_head().wake_at, Some(second(HOLD)));
     live.feed(answer(ItemKind::Approve, 2, 2, ""));
     assert_eq!(
         (live.next.clone(), live.state.status()),
-        (Next::Rest, RunStatus::Parked),
+        (NextAction::Rest, RunStatus::Parked),
         "its turn has not come"
     );
     live.crash();
     live.feed(answer(ItemKind::Approve, 0, 3, ""));
     live.feed(judged(asks_for(0)));
     assert_eq!(run(&mut live), call(0));
-    assert_eq!(live.next, Next::Judge(call(2)), "the second has its result");
+    assert_eq!(live.next, NextAction::Judge(call(2)), "the second has its result");
     live.feed(judged(asks_for(2)));
     assert_eq!(run(&mut live), call(2));
-    assert_eq!((live.starts(), live.next.clone()), (vec![Some(id(0)), Some(id(2))], Next::Plan));
+    assert_eq!(
+        (live.starts(), live.next.clone()),
+        (vec![Some(id(0)), Some(id(2))], NextAction::PlannedRequest)
+    );
     // An answer to what this run does not wait for changes nothing.
     let mut live = waiting();
     live.feed(answer(ItemKind::Approve, 9, 1, ""));
-    assert_eq!((live.next.clone(), live.state.unanswered().count()), (Next::Rest, 3));
+    assert_eq!((live.next.clone(), live.state.unanswered_calls().count()), (NextAction::Rest, 3));
     // What a program of before wrote names no approval, and is for the call that the run rests for.
     live.feed(signal(ItemKind::Approve, ""));
-    assert_eq!((live.next.clone(), live.state.unanswered().count()), (Next::Rest, 3), "it was taken before");
+    assert_eq!(
+        (live.next.clone(), live.state.unanswered_calls().count()),
+        (NextAction::Rest, 3),
+        "it was taken before"
+    );
     let mut before = waiting();
     before.feed(signal(ItemKind::Approve, ""));
-    assert_eq!((before.next.clone(), before.state.unanswered().count()), (Next::Judge(call(0)), 2));
+    assert_eq!(
+        (before.next.clone(), before.state.unanswered_calls().count()),
+        (NextAction::Judge(call(0)), 2)
+    );
 }
 
 #[test]
@@ -141,17 +151,21 @@ fn what_nobody_answers_waits_on_until_the_one_time_is_over() {
     live.now = second(HOLD - 1);
     live.feed(judged(asks_for(0)));
     assert_eq!(run(&mut live), call(0));
-    assert_eq!(live.next, Next::Judge(call(1)), "its turn has come");
+    assert_eq!(live.next, NextAction::Judge(call(1)), "its turn has come");
     live.feed(judged(asks_for(1)));
-    assert_eq!((live.next.clone(), live.state.status()), (Next::Rest, RunStatus::Parked));
-    assert_eq!(live.state.head().wake_at, Some(second(HOLD)), "no time of its own");
+    assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
+    assert_eq!(live.state.run_head().wake_at, Some(second(HOLD)), "no time of its own");
     live.now = second(HOLD);
     live.crash();
     assert_eq!(live.refused(), Some((CallStatus::Awaiting, None, Some(id(1)))));
     live.feed(judged(asks_for(2)));
     live.crash();
     assert_eq!(live.refused(), Some((CallStatus::Awaiting, None, Some(id(2)))));
-    assert_eq!((live.next.clone(), live.asked.len()), (Next::Plan, 3), "nobody is asked twice");
+    assert_eq!(
+        (live.next.clone(), live.asked.len()),
+        (NextAction::PlannedRequest, 3),
+        "nobody is asked twice"
+    );
     assert_eq!(live.state.awaiting.len(), 2);
 }
 
@@ -163,7 +177,7 @@ fn answers_that_lie_in_the_inbox_are_all_taken_before_a_time_counts_as_over() {
         live.feed(answer(ItemKind::Approve, index, position, ""));
         assert_eq!(live.refused(), None, "an answer to it comes still");
     }
-    assert_eq!(live.next, Next::Judge(call(0)));
+    assert_eq!(live.next, NextAction::Judge(call(0)));
 }
 
 #[test]
@@ -179,14 +193,22 @@ fn what_is_another_when_its_turn_comes_is_asked_for_anew() {
         // What the first gave made it another, such as one that another rule asks about.
         live.feed(judged(asks(call(1), number(1), 77)));
         let anew = ApprovalId::from_bytes([77; 16]);
-        assert_eq!((live.starts(), live.next.clone()), (vec![Some(id(0))], Next::Rest), "{is_approved}");
+        assert_eq!(
+            (live.starts(), live.next.clone()),
+            (vec![Some(id(0))], NextAction::Rest),
+            "{is_approved}"
+        );
         assert_eq!(parks(&live).last(), Some(&(anew, Some(id(1)))));
         let newest = live.journal.last().expect("it rests");
-        assert_eq!(touched(newest), Some((id(1), Touch::Withdraw)), "what was asked ahead is taken back");
+        assert_eq!(
+            approval_transition(newest),
+            Some((id(1), ApprovalTransition::Withdraw)),
+            "what was asked ahead is taken back"
+        );
         assert_eq!((live.asked.len(), live.state.status()), (4, RunStatus::Parked));
         // An answer to what was taken back comes too late.
         live.feed(answer(ItemKind::Approve, 1, 3, ""));
-        assert_eq!((live.next.clone(), live.starts().len()), (Next::Rest, 1));
+        assert_eq!((live.next.clone(), live.starts().len()), (NextAction::Rest, 1));
     }
 }
 
@@ -196,18 +218,18 @@ fn what_needs_nobody_any_more_begins_and_is_taken_back() {
     live.feed(answer(ItemKind::Approve, 0, 1, ""));
     live.feed(judged(asks_for(0)));
     run(&mut live);
-    let Asks { call: prepared, .. } = asks_for(1);
-    live.feed(Input::Judged(
+    let RequiredApproval { call: prepared, .. } = asks_for(1);
+    live.feed(DecisionInput::Judged(
         call(1),
-        Judgement::Allowed { call: prepared, rule: "mine".into(), policy: None },
+        CallJudgement::Allowed { call: prepared, rule: "mine".into(), policy: None },
     ));
     let start = live.journal.last().expect("it begins");
-    assert_eq!(touched(start), Some((id(1), Touch::Retract)));
+    assert_eq!(approval_transition(start), Some((id(1), ApprovalTransition::Retract)));
     assert_eq!(live.starts(), [Some(id(0)), None]);
     // What the gate denies by then is denied, and taken back too.
     run(&mut live);
-    let denied = Judgement::Denied { rule: "policy no".into(), reason: "no".into(), policy: None };
-    live.feed(Input::Judged(call(2), denied));
+    let denied = CallJudgement::Denied { rule: "policy no".into(), reason: "no".into(), policy: None };
+    live.feed(DecisionInput::Judged(call(2), denied));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("policy no"), Some(id(2)))));
 }
 
@@ -216,19 +238,22 @@ fn an_end_takes_back_all_that_is_open() {
     for end in [ItemKind::Cancel, ItemKind::Terminate] {
         let mut live = waiting();
         live.feed(signal(end, ""));
-        let back = live.journal.iter().filter_map(touched).collect::<Vec<_>>();
-        assert_eq!(back, (0..COUNT).map(|index| (id(index), Touch::Withdraw)).collect::<Vec<_>>());
+        let back = live.journal.iter().filter_map(approval_transition).collect::<Vec<_>>();
+        assert_eq!(
+            back,
+            (0..COUNT).map(|index| (id(index), ApprovalTransition::Withdraw)).collect::<Vec<_>>()
+        );
         assert_eq!(live.state.status(), RunStatus::Cancelled);
     }
     let mut live = waiting();
     live.feed(answer(ItemKind::Approve, 1, 1, ""));
-    live.feed(Input::Ended { by: Actor::new("token:ops") });
-    assert_eq!(live.journal.iter().filter_map(touched).count(), 3);
+    live.feed(DecisionInput::Ended { by: Actor::new("token:ops") });
+    assert_eq!(live.journal.iter().filter_map(approval_transition).count(), 3);
     assert_eq!(live.starts(), []);
 }
 
 /// What comes of a second call that is spoiled before it is asked for ahead.
-fn spoiled(spoil: fn(&mut Asks)) -> (usize, Next, bool) {
+fn spoiled(spoil: fn(&mut RequiredApproval)) -> (usize, NextAction, bool) {
     let mut live = Live::with_calls(2);
     live.feed(judged(asks_for(0)));
     let mut asks = asks_for(1);
@@ -239,7 +264,7 @@ fn spoiled(spoil: fn(&mut Asks)) -> (usize, Next, bool) {
 
 #[test]
 fn what_may_not_be_asked_for_ahead_is_left_to_its_turn() {
-    let left = (1, Next::Rest, true);
+    let left = (1, NextAction::Rest, true);
     assert_eq!(spoiled(|asks| asks.attended = false), left, "nobody is there");
     assert_eq!(
         spoiled(|asks| asks.approval.cools_until = Some(second(60))),
@@ -251,15 +276,15 @@ fn what_may_not_be_asked_for_ahead_is_left_to_its_turn() {
     // What needs nobody, or somebody else first, says nothing ahead.
     let mut live = Live::with_calls(2);
     live.feed(judged(asks_for(0)));
-    live.feed(Input::JudgedAhead(call(1), None));
+    live.feed(DecisionInput::JudgedAhead(call(1), None));
     assert_eq!(
         (live.next.clone(), live.state.status(), live.asked.len()),
-        (Next::Rest, RunStatus::Parked, 1)
+        (NextAction::Rest, RunStatus::Parked, 1)
     );
     // A run that lets go at once waits for nobody.
     let mut live = Live::with_calls(2);
     live.feed(judged(delayed(CALL, 6, 0)));
-    assert_eq!(live.next, Next::Rest);
+    assert_eq!(live.next, NextAction::Rest);
 }
 
 #[test]
@@ -268,17 +293,17 @@ fn a_step_leaves_no_more_calls_waiting_than_a_run_may() {
     let mut live = Live::with_calls(calls);
     live.feed(judged(asks_for(0)));
     let mut judged_ahead = 0;
-    while let Next::JudgeAhead(call) = live.next {
+    while let NextAction::JudgeAhead(call) = live.next {
         judged_ahead += 1;
         live.feed(ahead(asks_for(call.index)));
     }
     assert_eq!(judged_ahead, WAITING_MAX - 1, "no call is judged for which there is no room");
-    assert_eq!((live.asked.len(), live.state.unanswered().count()), (WAITING_MAX, WAITING_MAX));
+    assert_eq!((live.asked.len(), live.state.unanswered_calls().count()), (WAITING_MAX, WAITING_MAX));
     live.now = second(HOLD);
-    while live.next != Next::Plan {
+    while live.next != NextAction::PlannedRequest {
         match live.next {
-            Next::Judge(call) => live.feed(judged(asks_for(call.index))),
-            _ => live.feed(Input::Recovered { claims: 1 }),
+            NextAction::Judge(call) => live.feed(judged(asks_for(call.index))),
+            _ => live.feed(DecisionInput::Recovered { claims: 1 }),
         }
     }
     assert_eq!(live.state.awaiting.len(), WAITING_MAX);
@@ -289,14 +314,14 @@ fn a_step_leaves_no_more_calls_waiting_than_a_run_may() {
 fn drive(live: &mut Live) {
     for _ in 0..64 {
         match live.next.clone() {
-            Next::Judge(call) => live.feed(judged(asks_for(call.index))),
-            Next::JudgeAhead(call) => live.feed(ahead(asks_for(call.index))),
-            Next::RunTool(_) => {
+            NextAction::Judge(call) => live.feed(judged(asks_for(call.index))),
+            NextAction::JudgeAhead(call) => live.feed(ahead(asks_for(call.index))),
+            NextAction::RunTool(_) => {
                 run(live);
             }
-            Next::Rest if live.state.status() == RunStatus::Parked => {
+            NextAction::Rest if live.state.status() == RunStatus::Parked => {
                 live.now = second(HOLD);
-                live.feed(Input::Recovered { claims: 1 });
+                live.feed(DecisionInput::Recovered { claims: 1 });
             }
             _ => return,
         }

@@ -5,8 +5,8 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::ItemKind;
 use dromia_contracts::tool::EffectClass;
-use dromia_engine::decide::Judgement;
-use dromia_engine::{Input, Next};
+use dromia_engine::decide::CallJudgement;
+use dromia_engine::{DecisionInput, NextAction};
 
 use super::{Live, one_call_begun, prepared, signal};
 
@@ -21,10 +21,13 @@ fn a_crash_during_an_unkeyed_call_makes_it_unknown_and_the_same_action_needs_a_p
     assert_eq!(status, Some(CallStatus::Unknown));
     live.answer(1);
     live.answer(1);
-    let Next::Judge(id) = live.next else { panic!("the model asks again") };
-    let again =
-        Judgement::Allowed { call: prepared(id, EffectClass::Unkeyed, 1), rule: "r".into(), policy: None };
-    live.feed(Input::Judged(id, again));
+    let NextAction::Judge(id) = live.next else { panic!("the model asks again") };
+    let again = CallJudgement::Allowed {
+        call: prepared(id, EffectClass::Unkeyed, 1),
+        rule: "r".into(),
+        policy: None,
+    };
+    live.feed(DecisionInput::Judged(id, again));
     assert!(
         matches!(live.journal.last(), Some(Entry::ToolRefused(refused)) if refused.status == CallStatus::Denied)
     );
@@ -36,10 +39,12 @@ fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id(
     {
         let live = one_call_begun(effect);
         let mut live = Live::recover(&live.journal, 1);
-        let Next::Judge(id) = live.next else { panic!("a retry passes the gate again: {:?}", live.next) };
-        live.feed(Input::Judged(
+        let NextAction::Judge(id) = live.next else {
+            panic!("a retry passes the gate again: {:?}", live.next)
+        };
+        live.feed(DecisionInput::Judged(
             id,
-            Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None },
+            CallJudgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None },
         ));
         let begun: Vec<_> = live
             .journal
@@ -57,10 +62,10 @@ fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id(
 fn a_lost_model_attempt_is_charged_at_its_reservation() {
     let mut live = Live::begin(12);
     live.answer(1);
-    assert_eq!(live.next, Next::CallModel);
+    assert_eq!(live.next, NextAction::CallModel);
     let live = Live::recover(&live.journal, 1);
     assert_eq!(live.state.cost_micros, 7);
-    assert_eq!(live.next, Next::Plan);
+    assert_eq!(live.next, NextAction::PlannedRequest);
 }
 
 #[test]
@@ -68,9 +73,9 @@ fn a_run_that_is_claimed_six_times_without_an_entry_is_held() {
     let live = Live::begin(12);
     assert_eq!(Live::recover(&live.journal, 5).state.status(), RunStatus::Running);
     let mut held = Live::recover(&live.journal, 6);
-    assert_eq!((held.state.status(), held.next.clone()), (RunStatus::Held, Next::Rest));
+    assert_eq!((held.state.status(), held.next.clone()), (RunStatus::Held, NextAction::Rest));
     held.feed(signal(ItemKind::Release, 1));
-    assert_eq!((held.state.status(), held.next.clone()), (RunStatus::Running, Next::Plan));
+    assert_eq!((held.state.status(), held.next.clone()), (RunStatus::Running, NextAction::PlannedRequest));
 }
 
 #[test]

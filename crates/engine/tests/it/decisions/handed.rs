@@ -2,15 +2,15 @@
 //! for by hand. Each is closed once, and what it gave leaves through the gate.
 
 use dromia_contracts::CallId;
-use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::gate::Verdict;
+use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::tool::{EffectClass, ToolOutput};
-use dromia_engine::decide::Judgement;
-use dromia_engine::{Input, Next};
+use dromia_engine::decide::CallJudgement;
+use dromia_engine::{DecisionInput, NextAction};
 
 use super::{Live, calls_asked, kinds, prepared, results};
 
@@ -19,19 +19,25 @@ fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run(
     let mut live = calls_asked(3);
     for index in 0..3 {
         let id = CallId { step: 1, index };
-        assert_eq!(live.next, Next::Judge(id));
+        assert_eq!(live.next, NextAction::Judge(id));
         if index == 1 {
             let call = prepared(id, EffectClass::Pure, 1);
-            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
-            let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
-            live.feed(Input::Finished(id, ToolOutput { failed: false, parts, ..ToolOutput::default() }));
+            live.feed(DecisionInput::Judged(
+                id,
+                CallJudgement::Allowed { call, rule: "r".into(), policy: None },
+            ));
+            let parts = vec![ContentPart::new_text("done", Label::PUBLIC_FACT)];
+            live.feed(DecisionInput::Finished(
+                id,
+                ToolOutput { failed: false, parts, ..ToolOutput::default() },
+            ));
         } else {
-            live.feed(Input::Judged(id, Judgement::ForClient));
+            live.feed(DecisionInput::Judged(id, CallJudgement::ForClient));
         }
     }
-    assert_eq!(live.next, Next::JudgeReply, "the calls leave with the reply, through the gate");
+    assert_eq!(live.next, NextAction::JudgeReply, "the calls leave with the reply, through the gate");
     live.answer(1);
-    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Completed, Next::Rest));
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Completed, NextAction::Rest));
     assert_eq!(
         kinds(&live.journal)[3..],
         ["tool_handed", "tool_started", "tool_finished", "tool_handed", "run_completed"]
@@ -42,11 +48,11 @@ fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run(
 #[test]
 fn a_crash_between_handed_calls_hands_each_over_once() {
     let mut live = calls_asked(2);
-    live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
+    live.feed(DecisionInput::Judged(CallId { step: 1, index: 0 }, CallJudgement::ForClient));
     for length in 3..=live.journal.len() {
         let mut again = Live::recover(&live.journal[..length], 1);
-        while let Next::Judge(id) = again.next {
-            again.feed(Input::Judged(id, Judgement::ForClient));
+        while let NextAction::Judge(id) = again.next {
+            again.feed(DecisionInput::Judged(id, CallJudgement::ForClient));
         }
         again.settle();
         assert_eq!(again.state.status(), RunStatus::Completed);
@@ -57,16 +63,20 @@ fn a_crash_between_handed_calls_hands_each_over_once() {
 #[test]
 fn a_refused_reply_takes_handed_calls_back_with_the_run() {
     let mut live = calls_asked(1);
-    live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
-    live.feed(Input::ReplyJudged(Verdict::Deny { rule: "reply".into(), reason: "no".into(), policy: None }));
+    live.feed(DecisionInput::Judged(CallId { step: 1, index: 0 }, CallJudgement::ForClient));
+    live.feed(DecisionInput::ReplyJudged(GateVerdict::Deny {
+        rule: "reply".into(),
+        reason: "no".into(),
+        policy: None,
+    }));
     assert_eq!(live.state.status(), RunStatus::Failed);
 }
 
 /// Drives a run to the point where the one call that somebody asked for is to be judged.
 fn asked_by_hand() -> Live {
     let mut live = Live::begin(12);
-    assert_eq!(live.next, Next::Plan);
-    live.feed(Input::Asked(AskedCall { tool: "t".into(), arguments: "{}".into() }));
+    assert_eq!(live.next, NextAction::PlannedRequest);
+    live.feed(DecisionInput::Asked(AskedCall { tool: "t".into(), arguments: "{}".into() }));
     live
 }
 
@@ -75,18 +85,21 @@ fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
     let id = CallId { step: 1, index: 0 };
     for denied in [false, true] {
         let mut live = asked_by_hand();
-        assert_eq!(live.next, Next::Judge(id));
+        assert_eq!(live.next, NextAction::Judge(id));
         if denied {
-            live.feed(Input::Judged(
+            live.feed(DecisionInput::Judged(
                 id,
-                Judgement::Denied { rule: "no".into(), reason: "no".into(), policy: None },
+                CallJudgement::Denied { rule: "no".into(), reason: "no".into(), policy: None },
             ));
         } else {
             let call = prepared(id, EffectClass::Unkeyed, 1);
-            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
-            live.feed(Input::Finished(id, ToolOutput { failed: true, ..ToolOutput::default() }));
+            live.feed(DecisionInput::Judged(
+                id,
+                CallJudgement::Allowed { call, rule: "r".into(), policy: None },
+            ));
+            live.feed(DecisionInput::Finished(id, ToolOutput { failed: true, ..ToolOutput::default() }));
         }
-        assert_eq!(live.next, Next::JudgeReply, "what it gave leaves through the gate");
+        assert_eq!(live.next, NextAction::JudgeReply, "what it gave leaves through the gate");
         live.answer(1);
         assert_eq!((live.state.status(), live.state.model_calls), (RunStatus::Completed, 0));
         let expected: &[&str] = if denied {
@@ -103,11 +116,15 @@ fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
     let id = CallId { step: 1, index: 0 };
     let mut live = asked_by_hand();
     let before = Live::recover(&live.journal, 1);
-    assert_eq!(before.next, Next::Judge(id), "what was asked for and did not begin is judged after a crash");
+    assert_eq!(
+        before.next,
+        NextAction::Judge(id),
+        "what was asked for and did not begin is judged after a crash"
+    );
     let call = prepared(id, EffectClass::Unkeyed, 1);
-    live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
+    live.feed(DecisionInput::Judged(id, CallJudgement::Allowed { call, rule: "r".into(), policy: None }));
     let mut again = Live::recover(&live.journal, 1);
-    assert_eq!(again.next, Next::JudgeReply);
+    assert_eq!(again.next, NextAction::JudgeReply);
     again.answer(1);
     assert_eq!(
         kinds(&again.journal),

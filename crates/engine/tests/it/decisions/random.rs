@@ -6,7 +6,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::ItemKind;
 use dromia_contracts::{Actor, CallId};
-use dromia_engine::{Input, Next, RunState};
+use dromia_engine::{DecisionInput, NextAction, RunState};
 use proptest::prelude::*;
 
 use super::{Live, results, signal};
@@ -107,7 +107,7 @@ proptest! {
         prop_assert!(before || live.state.status() == RunStatus::Cancelled);
         prop_assert!(results(&live.journal).values().all(|times| *times == 1));
         let entries = live.journal.len();
-        live.feed(Input::Recovered { claims: 1 });
+        live.feed(DecisionInput::Recovered { claims: 1 });
         live.feed(signal(ItemKind::Cancel, 2));
         prop_assert_eq!(live.journal.len(), entries);
     }
@@ -124,10 +124,10 @@ proptest! {
         };
         for length in 1..=live.journal.len() {
             let prefix = &live.journal[..length];
-            let mut ended = Live { journal: prefix.to_vec(), state: RunState::fold(prefix), next: Next::Rest };
+            let mut ended = Live { journal: prefix.to_vec(), state: RunState::fold(prefix), next: NextAction::Rest };
             let before = ended.state.is_ended();
-            ended.feed(Input::Ended { by: Actor::new("engine") });
-            prop_assert!(ended.state.is_ended() && ended.next == Next::Rest);
+            ended.feed(DecisionInput::Ended { by: Actor::new("engine") });
+            prop_assert!(ended.state.is_ended() && ended.next == NextAction::Rest);
             prop_assert!(before || ended.state.status() == RunStatus::Cancelled);
             prop_assert!(results(&ended.journal).values().all(|times| *times == 1));
             prop_assert_eq!(begun(&ended.journal), begun(prefix));

@@ -1,15 +1,15 @@
 //! What stops a run before it has an answer: a request that does not fit or is refused, a limit, a pause, a budget, and a circle.
 
-use dromia_contracts::budget::{Exhausted, Measure, Per};
-use dromia_contracts::content::Part;
+use dromia_contracts::budget::{BudgetExhaustion, BudgetMeasure, BudgetScope};
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::ModelError;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::tool::{EffectClass, ToolOutput};
-use dromia_contracts::{CallId, ErrorCode};
-use dromia_engine::decide::Judgement;
-use dromia_engine::{Input, Next, RunState};
+use dromia_contracts::{CallId, Digest, ErrorCode};
+use dromia_engine::decide::CallJudgement;
+use dromia_engine::{DecisionInput, NextAction, RunState};
 
 use super::{Live, calls_asked, kinds, one_call_begun, prepared, results};
 
@@ -17,14 +17,14 @@ use super::{Live, calls_asked, kinds, one_call_begun, prepared, results};
 fn a_request_that_does_not_fit_fails_the_run_and_no_attempt_begins() {
     let mut live = Live::begin(12);
     let calls = live.state.model_calls;
-    live.feed(Input::Unplanned(ModelError {
+    live.feed(DecisionInput::Unplanned(ModelError {
         code: ErrorCode::ContextExceeded,
         message: "too long for m".into(),
         retry_after: None,
     }));
-    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Failed, Next::Rest));
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Failed, NextAction::Rest));
     assert_eq!((live.state.model_calls, live.state.cost_micros), (calls, 0));
-    let fault = live.state.fault().expect("it failed");
+    let fault = live.state.failure_fault().expect("it failed");
     assert_eq!((fault.code, fault.message.as_str()), (ErrorCode::ContextExceeded, "too long for m"));
 }
 
@@ -32,12 +32,15 @@ fn a_request_that_does_not_fit_fails_the_run_and_no_attempt_begins() {
 fn a_request_that_nobody_needs_now_ends_nothing() {
     let mut live = calls_asked(2);
     let entries = live.journal.len();
-    live.feed(Input::Unplanned(ModelError {
+    live.feed(DecisionInput::Unplanned(ModelError {
         code: ErrorCode::ContextExceeded,
         message: "too long for m".into(),
         retry_after: None,
     }));
-    assert_eq!((live.journal.len(), live.next.clone()), (entries, Next::Judge(CallId { step: 1, index: 0 })));
+    assert_eq!(
+        (live.journal.len(), live.next.clone()),
+        (entries, NextAction::Judge(CallId { step: 1, index: 0 }))
+    );
 }
 
 #[test]
@@ -56,10 +59,10 @@ fn the_iteration_limit_ends_in_a_yield() {
 fn a_request_that_the_gate_refuses_is_denied_at_once_and_costs_nothing() {
     let mut live = Live::begin(12);
     live.answer(1);
-    assert_eq!(live.next, Next::CallModel);
+    assert_eq!(live.next, NextAction::CallModel);
     let message = "the request was refused by policy no-models: not here".to_owned();
     let code = ErrorCode::ActionDenied;
-    live.feed(Input::Failed(ModelError { code, message: message.clone(), retry_after: None }));
+    live.feed(DecisionInput::Failed(ModelError { code, message: message.clone(), retry_after: None }));
     let failure = live.state.failure.clone().expect("it failed");
     assert_eq!((live.state.status(), failure.code, failure.message), (RunStatus::Failed, code, message));
     assert_eq!(live.state.cost_micros, 0);
@@ -69,28 +72,28 @@ fn a_request_that_the_gate_refuses_is_denied_at_once_and_costs_nothing() {
 fn a_pause_in_place_of_a_due_retry_parks_once_and_rests() {
     let mut live = Live::begin(12);
     live.answer(1);
-    live.feed(Input::Failed(ModelError {
+    live.feed(DecisionInput::Failed(ModelError {
         code: ErrorCode::ModelUnavailable,
         message: "no".into(),
         retry_after: None,
     }));
-    assert!(live.state.head().wake_at.is_some());
+    assert!(live.state.run_head().wake_at.is_some());
     let mut live = Live::recover(&live.journal, 1);
-    assert_eq!(live.next, Next::Plan);
-    live.feed(Input::AgentPaused);
-    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Parked, Next::Rest));
-    assert_eq!(live.state.head().wake_at, None, "only the agent's resume wakes it");
+    assert_eq!(live.next, NextAction::PlannedRequest);
+    live.feed(DecisionInput::AgentPaused);
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Parked, NextAction::Rest));
+    assert_eq!(live.state.run_head().wake_at, None, "only the agent's resume wakes it");
     let entries = live.journal.len();
     let mut live = Live::recover(&live.journal, 1);
-    live.feed(Input::AgentPaused);
-    assert_eq!((live.journal.len(), live.next), (entries, Next::Rest), "it rests already");
+    live.feed(DecisionInput::AgentPaused);
+    assert_eq!((live.journal.len(), live.next), (entries, NextAction::Rest), "it rests already");
 }
 
-fn no_room() -> Exhausted {
-    Exhausted {
+fn no_room() -> BudgetExhaustion {
+    BudgetExhaustion {
         budget: "daily".into(),
-        per: Per::Tenant,
-        measure: Measure::Calls,
+        per: BudgetScope::Tenant,
+        measure: BudgetMeasure::Calls,
         limit: 3,
         used: 3,
         needed: 1,
@@ -102,10 +105,10 @@ fn no_room() -> Exhausted {
 #[test]
 fn a_run_without_funds_yields_and_says_which_budget_stopped_it() {
     let mut live = Live::begin(12);
-    live.feed(Input::Unfunded(no_room()));
+    live.feed(DecisionInput::Unfunded(no_room()));
     assert_eq!(kinds(&live.journal), ["run_started", "run_yielded"]);
-    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Yielded, Next::Rest));
-    let fault = live.state.fault().expect("it says why");
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Yielded, NextAction::Rest));
+    let fault = live.state.failure_fault().expect("it says why");
     assert_eq!(fault.code, ErrorCode::BudgetExhausted);
     assert!(fault.message.contains("daily (calls per tenant) is used up: 3 of 3 used"), "{}", fault.message);
     assert_eq!(live.journal.last().map(Entry::kind), Some(("run_yielded", 2)));
@@ -114,7 +117,7 @@ fn a_run_without_funds_yields_and_says_which_budget_stopped_it() {
 #[test]
 fn calls_for_which_there_are_no_funds_are_refused_by_the_budget() {
     let mut live = calls_asked(2);
-    live.feed(Input::Unfunded(no_room()));
+    live.feed(DecisionInput::Unfunded(no_room()));
     assert_eq!(live.state.status(), RunStatus::Yielded);
     assert!(results(&live.journal).values().all(|times| *times == 1), "{:?}", kinds(&live.journal));
     let rules = live.journal.iter().filter_map(|entry| match entry {
@@ -128,36 +131,68 @@ fn calls_for_which_there_are_no_funds_are_refused_by_the_budget() {
 fn a_call_that_a_crash_cut_off_and_that_may_not_be_paid_again_is_unknown() {
     let live = one_call_begun(EffectClass::Idempotent);
     let mut again = Live::recover(&live.journal, 1);
-    again.feed(Input::Unfunded(no_room()));
+    again.feed(DecisionInput::Unfunded(no_room()));
     assert_eq!(again.state.status(), RunStatus::Yielded);
     assert_eq!(again.state.unknown_actions.len(), 1);
 }
 
+/// Lets the model make a call, which gives this text.
+fn makes(live: &mut Live, step: u32, action: u8, text: &str) {
+    live.answer(0);
+    // One call.
+    live.answer(1);
+    let id = CallId { step, index: 0 };
+    let call = prepared(id, EffectClass::Pure, action);
+    live.feed(DecisionInput::Judged(id, CallJudgement::Allowed { call, rule: "r".into(), policy: None }));
+    let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+    live.feed(DecisionInput::Finished(id, ToolOutput { parts, ..ToolOutput::default() }));
+}
+
+/// Lets the model make a call that is refused because it was made too often.
+fn is_refused(live: &mut Live, step: u32) {
+    live.answer(0);
+    live.answer(1);
+    let id = CallId { step, index: 0 };
+    let (rule, reason) = ("loop".to_owned(), "it repeats itself".to_owned());
+    live.feed(DecisionInput::Judged(id, CallJudgement::Denied { rule, reason, policy: None }));
+}
+
 #[test]
-fn the_same_call_with_the_same_result_is_a_circle_and_another_result_is_none() {
+fn the_same_call_is_a_repetition_whatever_it_gives_and_another_one_is_none() {
     let mut live = Live::begin(64);
-    let mut step = 1;
-    let mut say = |live: &mut Live, text: &str| {
-        live.answer(0);
-        // One call.
-        live.answer(1);
-        let id = CallId { step, index: 0 };
-        let call = prepared(id, EffectClass::Pure, 1);
-        live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
-        let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
-        live.feed(Input::Finished(id, ToolOutput { parts, ..ToolOutput::default() }));
-        step += 1;
-    };
-    for text in ["a", "a", "b", "a"] {
-        say(&mut live, text);
+    for (step, text) in (1..).zip(["1 line", "2 lines", "3 lines", "4 lines"]) {
+        makes(&mut live, step, 1, text);
     }
-    assert_eq!(live.state.circle(3, 4), Some(3));
-    assert_eq!(live.state.circle(3, 3), None, "only the last three are looked at");
-    assert_eq!(live.state.circle(0, 4), None, "it is switched off");
-    say(&mut live, "c");
-    assert_eq!(live.state.circle(2, 64), None);
+    let (appended, other) =
+        (prepared(CallId { step: 5, index: 0 }, EffectClass::Pure, 1).action, Digest::default());
+    assert_eq!(live.state.repeat_count(appended, 4, 24), Some(4));
+    assert_eq!(live.state.repeat_count(appended, 5, 24), None);
+    assert_eq!(live.state.repeat_count(appended, 4, 3), None, "only the last three are looked at");
+    assert_eq!(live.state.repeat_count(appended, 0, 24), None, "it is switched off");
+    assert_eq!(live.state.repeat_count(other, 1, 24), None, "it was never made");
+    makes(&mut live, 5, 2, "news");
+    assert_eq!(live.state.repeat_count(appended, 1, 24), Some(1), "after something new it counts from there");
+    assert_eq!(live.state.repeat_count(appended, 2, 24), None);
     assert_eq!(RunState::fold(&live.journal), live.state);
-    live.feed(Input::Circled { times: 3 });
-    let fault = live.state.fault().expect("it failed");
-    assert_eq!((live.state.status(), fault.code), (RunStatus::Failed, ErrorCode::LoopDetected));
+}
+
+#[test]
+fn a_model_that_goes_on_to_repeat_a_call_is_told_first_and_its_run_yields_then() {
+    let mut live = Live::begin(64);
+    makes(&mut live, 1, 1, "1 line");
+    for step in 2..=3 {
+        is_refused(&mut live, step);
+        assert_eq!(live.state.repetition_steps(), None, "it may do something else");
+    }
+    makes(&mut live, 4, 2, "news");
+    for step in 5..=7 {
+        assert_eq!(live.state.repetition_steps(), None, "it did something else, and is told anew");
+        is_refused(&mut live, step);
+    }
+    let told = live.state.repetition_steps().expect("it was told often enough");
+    assert_eq!((told, RunState::fold(&live.journal)), (3, live.state.clone()));
+    live.feed(DecisionInput::Circled { told });
+    let fault = live.state.failure_fault().expect("it says why");
+    assert_eq!((live.state.status(), fault.code), (RunStatus::Yielded, ErrorCode::LoopDetected));
+    assert!(fault.message.contains("in 3 steps"), "{fault}");
 }

@@ -1,17 +1,17 @@
 //! Binds an approval to texts, for the property of `dromia_testkit::fuzz::approval_binding`.
 
-use dromia_contracts::egress::{Method, Reaches};
+use dromia_contracts::egress::{EgressTarget, HttpMethod};
 use dromia_contracts::label::Label;
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor};
+use dromia_contracts::tool::{EffectClass, PreparedCall, Sensitivity, ToolDescriptor};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, TenantId};
-use dromia_engine::Bound;
+use dromia_engine::ApprovalBinding;
 use dromia_testkit::fuzz::{self, BOUND_TEXTS};
 
 fn bind(texts: &[&str; BOUND_TEXTS]) -> Digest {
     let [author, rule, verdict, name, description, parameters, url, secrets, grants, net] = *texts;
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
-    let reaches = Reaches { method: Method::Get, url: url.to_owned(), secrets: words(secrets) };
+    let reaches = EgressTarget { method: HttpMethod::Get, url: url.to_owned(), secrets: words(secrets) };
     let call = PreparedCall {
         id: CallId { step: 1, index: 0 },
         tool: name.to_owned(),
@@ -29,8 +29,10 @@ fn bind(texts: &[&str; BOUND_TEXTS]) -> Digest {
         effect: EffectClass::Unkeyed,
         roles: Vec::new(),
         result_label: Label::OUTSIDE,
+        sensitivity: Sensitivity::Low,
+        records: None,
     };
-    let bound = Bound {
+    let bound = ApprovalBinding {
         tenant: TenantId::from_bytes([1; 16]),
         agent: AgentId::from_bytes([2; 16]),
         author: &Actor::new(author),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::client::{Answers, ClientTool, Offer, Wishes};
-use dromia_contracts::content::{CallStatus, Part, ToolResult};
+use dromia_contracts::client::{ClientOptions, ClientTool, ClientToolResults, SamplingOptions};
+use dromia_contracts::content::{CallStatus, ContentPart, ToolResult};
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{ImportLabels, NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::runs::{EnginePort as _, ImportLabels, InputReceipt, InputTarget, NewInput};
 use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::{Actor, CallId, Digest, ErrorCode, Fault, RunId, SessionId};
@@ -16,40 +16,46 @@ use super::rests::Scene;
 use super::world::scope_of;
 
 /// What a client's tool gave for the first call of a run.
-fn gave(run: RunId, text: &str) -> Answers {
+fn gave(run: RunId, text: &str) -> ClientToolResults {
     let call = CallId { step: 1, index: 0 };
-    let parts = vec![Part::text(text, Label::CLAIM)];
-    Answers { run, results: vec![ToolResult { call, status: CallStatus::Ok, parts }] }
+    let parts = vec![ContentPart::new_text(text, Label::CLAIM)];
+    ClientToolResults { run, results: vec![ToolResult { call, status: CallStatus::Ok, parts }] }
 }
 
 impl Scene {
     /// Sends an input that offers a tool, and lets its run end.
-    fn offer(&mut self, target: Target, answers: Option<Answers>, text: &str) -> Result<Submitted, Fault> {
+    fn offer(
+        &mut self,
+        target: InputTarget,
+        answers: Option<ClientToolResults>,
+        text: &str,
+    ) -> Result<InputReceipt, Fault> {
         self.offer_under(None, target, answers, text)
     }
 
     fn offer_under(
         &mut self,
         key: Option<ItemKey>,
-        target: Target,
-        answers: Option<Answers>,
+        target: InputTarget,
+        answers: Option<ClientToolResults>,
         text: &str,
-    ) -> Result<Submitted, Fault> {
+    ) -> Result<InputReceipt, Fault> {
         let parameters = serde_json::json!({"type": "object"});
         let tool = ClientTool { name: "weather".to_owned(), description: String::new(), parameters };
-        let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
+        let parts =
+            if text.is_empty() { vec![] } else { vec![ContentPart::new_text(text, Label::ACTOR_TEXT)] };
         let input = NewInput {
             target,
             author: Actor::new("cli:ada"),
             history: Vec::new(),
             answers,
-            offer: Offer { tools: vec![tool], wishes: Wishes::default() },
+            offer: ClientOptions { tools: vec![tool], wishes: SamplingOptions::default() },
             call: None,
             parts,
             key,
             wait: false,
         };
-        let submitted = self.engine.submit(scope_of(self.world.tenants[0]), input);
+        let submitted = self.engine.submit_input(scope_of(self.world.tenants[0]), input);
         let submitted = self.sim.block_on(submitted).expect("submitting ends");
         self.pass(2_000);
         submitted
@@ -58,7 +64,7 @@ impl Scene {
     /// Sends a plan to the first place; gives the session and the run.
     fn first(&mut self, plan: &str) -> (SessionId, RunId) {
         let place = &self.world.places[0];
-        let target = Target::Key { agent: place.agent, key: place.key.clone() };
+        let target = InputTarget::Key { agent: place.agent, key: place.key.clone() };
         let text = format!("r{plan}|{}|{plan}", place.name);
         let first = self.offer(target, None, &text).expect("nothing fails");
         (first.session, self.run().id)
@@ -80,20 +86,20 @@ impl Scene {
 fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
     let mut scene = Scene::new(31);
     let (session, run) = scene.first("weather");
-    scene.offer(Target::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
+    scene.offer(InputTarget::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
     assert_eq!(scene.runs_of(session).len(), 2);
 
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
-    let file = scene.engine.export(scope.clone(), session);
+    let file = scene.engine.export_session(scope.clone(), session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
-    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted, None);
+    let copy = scene.engine.import_session(scope, agent, file, ImportLabels::Doubted, None);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
     assert_eq!(runs.len(), 2, "{runs:?}");
-    let again = scene.offer(Target::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
+    let again = scene.offer(InputTarget::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
     assert_eq!((again.replayed, again.run), (true, Some(runs[1])));
     let fault =
-        scene.offer(Target::Session(copy), Some(gave(runs[0], "sun")), "").expect_err("it is another");
+        scene.offer(InputTarget::Session(copy), Some(gave(runs[0], "sun")), "").expect_err("it is another");
     assert_eq!(fault.code, ErrorCode::CallNotOpen, "{fault}");
     assert_eq!(scene.runs_of(copy), runs);
 }
@@ -102,10 +108,10 @@ fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
 fn results_that_came_late_are_joined_by_whoever_repeats_them() {
     let mut scene = Scene::new(33);
     let (session, run) = scene.first("weather");
-    scene.offer(Target::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
-    scene.offer(Target::Session(session), None, "never mind").expect("nothing fails");
+    scene.offer(InputTarget::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
+    scene.offer(InputTarget::Session(session), None, "never mind").expect("nothing fails");
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
-    let file = scene.engine.export(scope.clone(), session);
+    let file = scene.engine.export_session(scope.clone(), session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     // As if the message had slipped in before the results.
     let mut file: serde_json::Value = serde_json::from_slice(&file).expect("it is JSON");
@@ -113,11 +119,11 @@ fn results_that_came_late_are_joined_by_whoever_repeats_them() {
         file[list].as_array_mut().expect("a list").swap(1, 2);
     }
     let file = file.to_string().into_bytes();
-    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted, None);
+    let copy = scene.engine.import_session(scope, agent, file, ImportLabels::Doubted, None);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
     assert_eq!(runs.len(), 3, "{runs:?}");
-    let again = scene.offer(Target::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
+    let again = scene.offer(InputTarget::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
     assert!(again.replayed && again.run.is_some_and(|run| runs[1..].contains(&run)), "{again:?}");
     assert_eq!(scene.runs_of(copy), runs);
 }
@@ -126,8 +132,9 @@ fn results_that_came_late_are_joined_by_whoever_repeats_them() {
 fn a_run_that_handed_nothing_over_takes_no_results() {
     let mut scene = Scene::new(32);
     let (session, run) = scene.first("look");
-    for answers in [gave(run, "rain"), Answers { run, results: Vec::new() }] {
-        let fault = scene.offer(Target::Session(session), Some(answers), "").expect_err("no call is open");
+    for answers in [gave(run, "rain"), ClientToolResults { run, results: Vec::new() }] {
+        let fault =
+            scene.offer(InputTarget::Session(session), Some(answers), "").expect_err("no call is open");
         assert_eq!(fault.code, ErrorCode::InvalidRequest, "{fault}");
     }
     assert_eq!(scene.runs_of(session), [run]);
@@ -145,7 +152,7 @@ fn a_repeat_joins_its_run_though_what_it_asks_for_would_be_refused_today() {
     let place = &scene.world.places[0];
     let (tenant, agent, key) = (place.tenant, place.agent, place.key.clone());
     let text = format!("rlook|{}|look", place.name);
-    let target = || Target::Key { agent, key: key.clone() };
+    let target = || InputTarget::Key { agent, key: key.clone() };
     let first = scene.offer_under(Some(keyed("k", 1)), target(), None, &text).expect("nothing fails");
     let run = scene.run().id;
     let repeat = |scene: &mut Scene, refused: ErrorCode| {

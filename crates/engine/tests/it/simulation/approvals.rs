@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::approval::{Approval, ApprovalState, PLATFORM};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalState, PLATFORM};
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::RunKind;
-use dromia_contracts::runs::{Answer, Reach, Runs as _};
+use dromia_contracts::runs::{ApprovalDecision, ApprovalReach, EnginePort as _};
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{ApprovalFilter, Page, Store as _};
+use dromia_contracts::store::{ApprovalFilter, PageRequest, Store as _};
 use dromia_contracts::{ApprovalId, RunId, TenantId};
 use jiff::SignedDuration;
 
@@ -22,8 +22,8 @@ use super::{seeds, simulate};
 pub(super) const GATED: &str = "gated";
 
 /// Reads every approval of a tenant.
-pub(super) fn all(world: &World, tenant: TenantId, filter: ApprovalFilter) -> Vec<Approval> {
-    let (scope, mut page, mut all) = (scope_of(tenant), Page::first(256), Vec::new());
+pub(super) fn all(world: &World, tenant: TenantId, filter: ApprovalFilter) -> Vec<ApprovalRequest> {
+    let (scope, mut page, mut all) = (scope_of(tenant), PageRequest::first_page(256), Vec::new());
     loop {
         let found = at_once(world.truth.approvals(&scope, filter, page)).expect("it reads");
         page.after = found.last().map(|approval| approval.id);
@@ -58,9 +58,9 @@ impl Client {
         self.answer_beyond(tenant, &open, first).await;
         for _ in 0..=chance.below(2) {
             let answer = if approve {
-                Answer::Approve(Reach::Once)
+                ApprovalDecision::Approve(ApprovalReach::Once)
             } else {
-                Answer::Deny { reason: "not today".to_owned() }
+                ApprovalDecision::Deny { reason: "not today".to_owned() }
             };
             if self.engine.approval_answer(scope_of(tenant), id, also.clone(), answer).await.is_ok() {
                 let mut book = world.witness.book();
@@ -72,14 +72,14 @@ impl Client {
 
 impl Client {
     /// Tries to answer, with one call, what is of another run or of another tenant.
-    async fn answer_beyond(&self, tenant: TenantId, open: &[Approval], first: ApprovalId) {
+    async fn answer_beyond(&self, tenant: TenantId, open: &[ApprovalRequest], first: ApprovalId) {
         let world = &self.world;
         let run = open.iter().find(|approval| approval.id == first).map(|approval| approval.run);
         let foreign = open.iter().find(|other| Some(other.run) != run).map(|other| other.id);
         let strange = world.tenants.iter().filter(|other| **other != tenant);
         let strange = strange.flat_map(|other| all(world, *other, ApprovalFilter::default())).map(|it| it.id);
         for beyond in foreign.into_iter().chain(strange.take(1)).collect::<Vec<_>>() {
-            let answer = Answer::Approve(Reach::Once);
+            let answer = ApprovalDecision::Approve(ApprovalReach::Once);
             if self.engine.approval_answer(scope_of(tenant), first, vec![beyond], answer).await.is_ok() {
                 world
                     .witness
@@ -94,7 +94,7 @@ impl Client {
 pub(super) fn check(world: &World) -> [usize; 4] {
     let (mut own, mut made, mut crowded_out, mut together) = (0, 0, 0, 0);
     for tenant in &world.tenants {
-        let known: BTreeMap<ApprovalId, Approval> =
+        let known: BTreeMap<ApprovalId, ApprovalRequest> =
             all(world, *tenant, ApprovalFilter::default()).into_iter().map(|it| (it.id, it)).collect();
         let blame = |id: ApprovalId, what: &str| world.witness.blame("E6", &format!("{id}: {what}"));
         let mut begun: BTreeMap<ApprovalId, Vec<RunId>> = BTreeMap::new();
@@ -144,7 +144,7 @@ pub(super) fn check(world: &World) -> [usize; 4] {
             if let Some(problem) = world.options.cooling.and_then(|cooling| haste(approval, cooling)) {
                 blame(approval.id, &problem);
             }
-            let asked_before = |other: &Approval| {
+            let asked_before = |other: &ApprovalRequest| {
                 (other.run, other.call.step, other.asked_at)
                     == (approval.run, approval.call.step, approval.asked_at)
                     && other.call < approval.call
@@ -177,7 +177,7 @@ pub(super) fn check(world: &World) -> [usize; 4] {
 }
 
 /// Says what is wrong with how a call that was put off for so many seconds came to its answer.
-fn haste(approval: &Approval, cooling: i64) -> Option<String> {
+fn haste(approval: &ApprovalRequest, cooling: i64) -> Option<String> {
     let by_time = approval.answer.as_ref().filter(|answer| answer.by.as_str() == "engine");
     let waited = by_time.map(|answer| answer.at.duration_since(approval.asked_at));
     let early = waited.filter(|waited| *waited < SignedDuration::from_secs(cooling));
@@ -185,7 +185,7 @@ fn haste(approval: &Approval, cooling: i64) -> Option<String> {
 }
 
 /// Tells whether the session that asked heard of the end.
-fn is_told(world: &World, tenant: TenantId, approval: &Approval) -> bool {
+fn is_told(world: &World, tenant: TenantId, approval: &ApprovalRequest) -> bool {
     let id = approval.id.to_string();
     let inbox = world.inbox(tenant, InboxOwner::Session(approval.session));
     let told = |body: &[u8]| String::from_utf8_lossy(body).contains(&id);

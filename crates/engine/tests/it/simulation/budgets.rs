@@ -3,10 +3,10 @@
 //! Calls and money are reserved whole before a call, and in these worlds a call takes at most what was reserved. So the
 //! bound is the limit itself: the call in flight that may overshoot it is one that takes more than its reservation.
 
-use dromia_contracts::budget::{Budget, Measure, Per, Period, RULE};
+use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope, RULE};
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::store::{Batch, BudgetSet, Commit, Mutation, Store as _};
+use dromia_contracts::store::{BudgetSet, CommitOutcome, Mutation, Store as _, WriteBatch};
 
 use super::world::{Options, World, at_once, scope_of};
 use super::{seeds, simulate};
@@ -19,12 +19,14 @@ const MICROS: u64 = 100;
 /// Sets the budgets of every tenant: the first has one of calls, the others one of money.
 pub(super) fn set(world: &World) {
     for (index, tenant) in world.tenants.iter().enumerate() {
-        let (measure, limit) = if index == 0 { (Measure::Calls, CALLS) } else { (Measure::Money, MICROS) };
-        let (per, period) = (Per::Tenant, Period::Total);
-        let budget = Budget { name: "all".into(), per, of: None, measure, period, limit, declared: false };
+        let (measure, limit) =
+            if index == 0 { (BudgetMeasure::Calls, CALLS) } else { (BudgetMeasure::Money, MICROS) };
+        let (per, period) = (BudgetScope::Tenant, BudgetPeriod::Total);
+        let budget =
+            BudgetDefinition { name: "all".into(), per, of: None, measure, period, limit, declared: false };
         let set = Mutation::BudgetSet(BudgetSet { budget });
-        let answer = at_once(world.truth.commit(Batch::new(*tenant).with(set)));
-        assert!(matches!(answer, Commit::Done(_)), "{answer:?}");
+        let answer = at_once(world.truth.commit(WriteBatch::new(*tenant).with_mutation(set)));
+        assert!(matches!(answer, CommitOutcome::Done(_)), "{answer:?}");
     }
 }
 
@@ -48,7 +50,7 @@ pub(super) fn check(world: &World) {
             }
         }
         let (spent, bound) = match known.budget.measure {
-            Measure::Calls => (begun + refused, begun <= CALLS),
+            BudgetMeasure::Calls => (begun + refused, begun <= CALLS),
             _ => (micros, micros <= MICROS),
         };
         if !bound {

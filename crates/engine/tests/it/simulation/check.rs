@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_contracts::content::{CallStatus, InputMessage, ToolResult, parts_text};
-use dromia_contracts::cost::Spent;
-use dromia_contracts::delivery::{Outgoing, target_of};
+use dromia_contracts::cost::CostTotals;
+use dromia_contracts::delivery::{ReplyEvent, target_of};
 use dromia_contracts::entry::{Entry, HoldReason};
-use dromia_contracts::run::{Run, RunStatus};
-use dromia_contracts::runs::Runs as _;
-use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session};
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::runs::EnginePort as _;
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, SessionRecord};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{CallId, RunId, TenantId};
@@ -48,7 +48,7 @@ pub(crate) struct Tally {
 
 /// A run with its journal, read.
 struct Read {
-    run: Run,
+    run: RunRecord,
     stored: Vec<StoredEntry>,
     entries: Vec<Entry>,
 }
@@ -108,10 +108,10 @@ fn check_messages(world: &World, tenant: TenantId, runs: &[Read]) {
             world.witness.blame("D1", &what);
         }
         for message in of_run {
-            let said: Option<Outgoing> = serde_json::from_slice(&message.body).ok();
+            let said: Option<ReplyEvent> = serde_json::from_slice(&message.body).ok();
             let is_its_end = said.is_some_and(|said| {
                 (said.data.run, said.data.status) == (run.id, run.head.status)
-                    && (said.kind == Outgoing::REPLIED) == (run.head.status == RunStatus::Completed)
+                    && (said.kind == ReplyEvent::REPLIED) == (run.head.status == RunStatus::Completed)
             });
             let names = (message.delivery.seq, Some(&message.delivery.target));
             if !is_its_end || names != (run.last_seq, target.as_ref()) {
@@ -128,8 +128,9 @@ pub(crate) async fn check_sent(world: &World, engine: &Engine) {
         for run in world.runs(*tenant) {
             for stored in world.journal(*tenant, run.id) {
                 let Ok(Entry::ModelCalled(called)) = stored.decode() else { continue };
-                let asked =
-                    engine.request(scope_of(*tenant), run.id, called.step, Some(called.attempt)).await;
+                let asked = engine
+                    .rebuild_request(scope_of(*tenant), run.id, called.step, Some(called.attempt))
+                    .await;
                 let what = match asked {
                     Ok(told) if Some(&told.sent) == called.sent.as_ref() => continue,
                     Ok(told) => format!("it was sent as {:?} and is told as {:?}", called.sent, told.sent),
@@ -161,11 +162,11 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
         blame("J1", "its entries are not in the order of their epochs");
     }
     let state = RunState::fold(entries);
-    if (state.head(), state.seq) != (run.head, run.last_seq) {
-        blame("J4", &format!("its row says {:?} and its journal folds to {:?}", run.head, state.head()));
+    if (state.run_head(), state.seq) != (run.head, run.last_seq) {
+        blame("J4", &format!("its row says {:?} and its journal folds to {:?}", run.head, state.run_head()));
     }
     let spent = spent(entries);
-    if spent != Spent::from(run) {
+    if spent != CostTotals::from(run) {
         blame("E7", &format!("its row says {:?} and its attempts come to {spent:?}", run.head));
     }
     let ends = |entry: &Entry| {
@@ -236,7 +237,7 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
     }
 }
 
-fn check_session(world: &World, session: &Session, inbox: &[InboxItem], runs: &[Read]) {
+fn check_session(world: &World, session: &SessionRecord, inbox: &[InboxItem], runs: &[Read]) {
     let blame = |invariant: &str, what: &str| {
         world.witness.blame(invariant, &format!("{}: {what}", session.id));
     };

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::Part;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{End, NewInput, Outcome, Runs as _, Target};
+use dromia_contracts::runs::{EnginePort as _, InputTarget, NewInput, RunEndMode, RunOutcome};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{Actor, Digest, ErrorCode, TenantId};
@@ -103,8 +103,8 @@ impl Client {
         let place = &self.world.places[request.place];
         let known = self.world.witness.book().sessions.get(&place.name).copied();
         let target = match known.filter(|_| self.world.chance.one_in(2)) {
-            Some(session) => Target::Session(session),
-            None => Target::Key { agent: place.agent, key: place.key.clone() },
+            Some(session) => InputTarget::Session(session),
+            None => InputTarget::Key { agent: place.agent, key: place.key.clone() },
         };
         let digest = || Digest::from_bytes(*blake3::hash(request.text.as_bytes()).as_bytes());
         let input = NewInput {
@@ -112,9 +112,9 @@ impl Client {
             author: Actor::new("cli:ada"),
             history: Vec::new(),
             answers: None,
-            offer: Offer::default(),
+            offer: ClientOptions::default(),
             call: None,
-            parts: vec![Part::text(request.text.clone(), Label::ACTOR_TEXT)],
+            parts: vec![ContentPart::new_text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),
                 request: digest(),
@@ -122,7 +122,8 @@ impl Client {
             }),
             wait: self.world.chance.one_in(2),
         };
-        let submitted = match self.world.called(self.engine.submit(scope_of(place.tenant), input)).await {
+        let submitted = match self.world.called(self.engine.submit_input(scope_of(place.tenant), input)).await
+        {
             Some(Ok(submitted)) => submitted,
             // He hung up, and may send it again.
             None => return false,
@@ -164,10 +165,10 @@ impl Client {
         if open.is_empty() {
             return;
         }
-        let end = if self.world.chance.one_in(2) { End::Cancel } else { End::Terminate };
+        let end = if self.world.chance.one_in(2) { RunEndMode::Cancel } else { RunEndMode::Terminate };
         let run = open[self.world.chance.below(open.len())].id;
         // It may have ended in between, or the store may be in trouble; a person would ask again.
-        let _answer = self.world.called(self.engine.end(scope_of(tenant), run, end)).await;
+        let _answer = self.world.called(self.engine.end_run(scope_of(tenant), run, end)).await;
     }
 
     async fn pause_an_agent(&self) {
@@ -192,7 +193,7 @@ impl Client {
         let runs = self.world.runs(tenant);
         let rests = |status| matches!(status, RunStatus::Yielded | RunStatus::Held);
         for run in runs.iter().filter(|run| rests(run.head.status)) {
-            let _answer = self.world.called(self.engine.resume(scope_of(tenant), run.id)).await;
+            let _answer = self.world.called(self.engine.resume_run(scope_of(tenant), run.id)).await;
         }
     }
 
@@ -221,7 +222,7 @@ impl Client {
             for tenant in &self.world.tenants {
                 for run in self.world.runs(*tenant) {
                     if run.head.status == RunStatus::Held {
-                        let _answer = self.engine.resume(scope_of(*tenant), run.id).await;
+                        let _answer = self.engine.resume_run(scope_of(*tenant), run.id).await;
                     }
                 }
             }
@@ -242,7 +243,7 @@ fn is_trouble(code: ErrorCode) -> bool {
 }
 
 /// D1: what a caller hears is what the store holds.
-fn heard(world: &World, tenant: TenantId, number: u32, outcome: &Outcome) {
+fn heard(world: &World, tenant: TenantId, number: u32, outcome: &RunOutcome) {
     world.witness.book().outcomes += 1;
     let blame = |what: &str| world.witness.blame("D1", &format!("the answer to input {number}: {what}"));
     let Some(run) = world.runs(tenant).into_iter().find(|run| run.id == outcome.run) else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{End, Runs as _};
+use dromia_contracts::runs::{EnginePort as _, RunEndMode};
 use futures_util::FutureExt as _;
 
 use super::rests::Scene;
@@ -48,7 +48,7 @@ fn said(lie: Option<Lie>) -> [Vec<RunStatus>; 2] {
     scene.pass(1_000);
     let (engine, tenant) = (scene.engine.clone(), scene.world.places[0].tenant);
     let input = scene.input("look", false);
-    scene.hang_up_on(engine.submit(scope_of(tenant), input));
+    scene.hang_up_on(engine.submit_input(scope_of(tenant), input));
     let statuses = |scene: &Scene| scene.world.runs(tenant).iter().map(|run| run.head.status).collect();
     scene.pass(20_000);
     let first = statuses(&scene);
@@ -71,7 +71,7 @@ fn done(done: Done, lie: Option<Lie>) -> RunStatus {
     let (engine, run) = (scene.engine.clone(), scene.run().id);
     let (scope, agent) = (scope_of(scene.world.places[0].tenant), scene.world.places[0].agent);
     match done {
-        Done::Cancel => scene.hang_up_on(engine.end(scope, run, End::Cancel)),
+        Done::Cancel => scene.hang_up_on(engine.end_run(scope, run, RunEndMode::Cancel)),
         Done::Wake => scene.hang_up_on(engine.agent_set_state(scope, agent, AgentState::Running)),
         Done::Terminate => scene.hang_up_on(engine.agent_set_state(scope, agent, AgentState::Terminated)),
     }

@@ -2,10 +2,10 @@
 //! file again makes the one whole session.
 
 use bytes::Bytes;
-use dromia_contracts::runs::{ImportLabels, Runs as _};
+use dromia_contracts::runs::{EnginePort as _, ImportLabels};
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Page, Store as _};
-use dromia_contracts::{Authority, ErrorCode, Fault, SessionId};
+use dromia_contracts::store::{PageRequest, Store as _};
+use dromia_contracts::{ErrorCode, Fault, ScopeAuthority, SessionId};
 use dromia_engine::RunState;
 use dromia_testkit::faulty::CommitFault;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn world(seed: u64, options: Options) -> (Scene, Vec<u8>) {
         scene.pass(2_000);
     }
     let scope = scope_of(scene.world.tenants[0]);
-    let file = scene.engine.export(scope, scene.run().session);
+    let file = scene.engine.export_session(scope, scene.run().session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     (scene, grown(&file))
 }
@@ -65,7 +65,7 @@ fn grown(file: &[u8]) -> Vec<u8> {
 fn import(scene: &mut Scene, file: &[u8], copy: &str) -> Result<SessionId, Fault> {
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let copy = Some(copy.to_owned());
-    let session = scene.engine.import(scope, agent, file.to_vec(), ImportLabels::Doubted, copy);
+    let session = scene.engine.import_session(scope, agent, file.to_vec(), ImportLabels::Doubted, copy);
     scene.sim.block_on(session).expect("it ends")
 }
 
@@ -79,7 +79,8 @@ fn told(world: &World, session: SessionId) -> Vec<(String, Option<Bytes>)> {
         let journal = world.journal(tenant, run).into_iter();
         told.extend(journal.map(|entry| (format!("{} {} {}", entry.seq, entry.at, entry.kind), entry.body)));
     }
-    let state = at_once(world.truth.state(&scope_of(tenant), session, Page::first(256))).expect("it reads");
+    let state = at_once(world.truth.session_state(&scope_of(tenant), session, PageRequest::first_page(256)))
+        .expect("it reads");
     told.extend(
         state.into_iter().map(|entry| (format!("{} {}", entry.name, entry.version), Some(entry.value))),
     );
@@ -88,10 +89,11 @@ fn told(world: &World, session: SessionId) -> Vec<(String, Option<Bytes>)> {
 
 /// Says what is shown of an import that has not ended, to the tenant or to whoever looks for work.
 fn leaks(world: &World, before: &Shown) -> Option<String> {
-    let (operator, now) = (Authority::claim().operator(), Shown::of(world));
-    let open = at_once(world.truth.open_runs(&operator, Page::first(256))).expect("it reads");
-    let parked = at_once(world.truth.parked_runs(&operator, Page::first(256))).expect("it reads");
-    let pending = at_once(world.truth.pending_sessions(&operator, Page::first(256))).expect("it reads");
+    let (operator, now) = (ScopeAuthority::claim().issue_operator(), Shown::of(world));
+    let open = at_once(world.truth.open_runs(&operator, PageRequest::first_page(256))).expect("it reads");
+    let parked = at_once(world.truth.parked_runs(&operator, PageRequest::first_page(256))).expect("it reads");
+    let pending =
+        at_once(world.truth.pending_sessions(&operator, PageRequest::first_page(256))).expect("it reads");
     let is_quiet = open.is_empty() && parked.is_empty() && pending.is_empty();
     (now != *before || !is_quiet)
         .then(|| format!("{now:?}, open {open:?}, parked {parked:?}, pending {pending:?}"))
@@ -184,7 +186,7 @@ fn an_import_that_is_shown_half_is_caught() {
         for run in scene.world.runs(scene.world.tenants[0]) {
             let journal = scene.world.journal(scene.world.tenants[0], run.id);
             let entries: Vec<_> = journal.iter().map(|entry| entry.decode().expect("it is known")).collect();
-            assert_eq!(RunState::fold(&entries).head(), run.head, "{} commits: {}", nth - 1, run.id);
+            assert_eq!(RunState::fold(&entries).run_head(), run.head, "{} commits: {}", nth - 1, run.id);
         }
     }
     assert_eq!(caught, 7, "nothing notices it");

@@ -1,14 +1,14 @@
 //! Work that is ended from outside: tasks that wait, runs that are open, and agents that ended right before a crash.
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::Part;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{Kill, NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::runs::{EnginePort as _, InputReceipt, InputTarget, KillTarget, NewInput};
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::{AgentStateSet, Batch, Commit, Mutation, Store as _};
+use dromia_contracts::store::{AgentStateSet, CommitOutcome, Mutation, Store as _, WriteBatch};
 use dromia_contracts::task::PLATFORM;
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, RunId};
 use dromia_testkit::faulty::CommitFault;
@@ -18,35 +18,38 @@ use super::world::{at_once, scope_of};
 
 impl Scene {
     /// Gives the first place's agent a task.
-    fn spawn(&mut self, name: &str, wait: bool) -> Submitted {
+    fn spawn(&mut self, name: &str, wait: bool) -> InputReceipt {
         let actor = Actor::new("cli:ada");
         let key = SessionKey { platform: PLATFORM.to_owned(), channel: name.to_owned(), actor };
         let agent = self.world.places[0].agent;
-        self.put(Target::Fresh { agent, key }, name, wait)
+        self.put(InputTarget::Fresh { agent, key }, name, wait)
     }
 
-    fn put(&mut self, target: Target, name: &str, wait: bool) -> Submitted {
+    fn put(&mut self, target: InputTarget, name: &str, wait: bool) -> InputReceipt {
         let input = NewInput {
             target,
             author: Actor::new("cli:ada"),
             history: Vec::new(),
             answers: None,
-            offer: Offer::default(),
+            offer: ClientOptions::default(),
             call: None,
-            parts: vec![Part::text(format!("{name}|{name}|look;look;look;look"), Label::ACTOR_TEXT)],
+            parts: vec![ContentPart::new_text(
+                format!("{name}|{name}|look;look;look;look"),
+                Label::ACTOR_TEXT,
+            )],
             key: None,
             wait,
         };
-        let submitted = self.engine.submit(scope_of(self.world.places[0].tenant), input);
+        let submitted = self.engine.submit_input(scope_of(self.world.places[0].tenant), input);
         self.sim.block_on(submitted).expect("submitting ends").expect("nothing fails")
     }
 
-    fn try_kill(&mut self, agent: AgentId, what: Kill) -> Result<Vec<RunId>, Fault> {
+    fn try_kill(&mut self, agent: AgentId, what: KillTarget) -> Result<Vec<RunId>, Fault> {
         let kill = self.engine.agent_kill(scope_of(self.world.places[0].tenant), agent, what);
         self.sim.block_on(kill).expect("it ends")
     }
 
-    fn kill(&mut self, what: Kill) -> Vec<RunId> {
+    fn kill(&mut self, what: KillTarget) -> Vec<RunId> {
         let agent = self.world.places[0].agent;
         self.try_kill(agent, what).expect("nothing fails")
     }
@@ -65,9 +68,9 @@ fn a_run_whose_agent_was_terminated_right_before_a_crash_is_ended_and_not_contin
         // The state is durable, and no signal is.
         let (tenant, agent) = (scene.world.places[0].tenant, scene.world.places[0].agent);
         let set = AgentStateSet { agent, from: vec![AgentState::Running], to: AgentState::Terminated };
-        let batch = Batch::new(tenant).with(Mutation::AgentStateSet(set));
+        let batch = WriteBatch::new(tenant).with_mutation(Mutation::AgentStateSet(set));
         let answer = at_once(scene.world.truth.commit(batch));
-        assert!(matches!(answer, Commit::Done(_)), "{answer:?}");
+        assert!(matches!(answer, CommitOutcome::Done(_)), "{answer:?}");
         scene.crash();
         let (before, status) = (scene.count("model_called"), scene.run().head.status);
         scene.engine.start();
@@ -95,7 +98,7 @@ fn a_task_that_no_run_took_is_ended_without_beginning_and_what_others_said_stays
     let said = scene.say("look", false).expect("nothing fails");
     assert_eq!((first.run, second.run, said.run), (None, None, None));
 
-    let killed = scene.kill(Kill::Session(first.session));
+    let killed = scene.kill(KillTarget::Session(first.session));
     assert_eq!(
         (killed.len(), scene.kinds()),
         (1, vec!["run_started".to_owned(), "run_cancelled".to_owned()])
@@ -103,9 +106,9 @@ fn a_task_that_no_run_took_is_ended_without_beginning_and_what_others_said_stays
     let outcome = scene.sim.block_on(first.outcome.expect("the caller waits")).expect("it is answered");
     let outcome = outcome.expect("the run has ended");
     assert_eq!((outcome.run, outcome.head.status), (killed[0], RunStatus::Cancelled));
-    assert_eq!(scene.kill(Kill::Session(first.session)), [], "asking twice changes nothing");
+    assert_eq!(scene.kill(KillTarget::Session(first.session)), [], "asking twice changes nothing");
 
-    assert_eq!(scene.kill(Kill::All).len(), 1, "the other task, and nothing that was said");
+    assert_eq!(scene.kill(KillTarget::All).len(), 1, "the other task, and nothing that was said");
     scene.set(AgentState::Running);
     scene.pass(5_000);
     let runs = scene.world.runs(scene.world.tenants[0]);
@@ -116,7 +119,7 @@ fn a_task_that_no_run_took_is_ended_without_beginning_and_what_others_said_stays
         [RunStatus::Cancelled, RunStatus::Cancelled, RunStatus::Completed]
     );
     assert_eq!(scene.world.unsettled(), None);
-    let tasks = scene.engine.load().tasks;
+    let tasks = scene.engine.engine_load().tasks;
     assert_eq!((tasks.pending, tasks.running, tasks.completed, tasks.failed), (3, 1, 1, 2));
 }
 
@@ -126,7 +129,7 @@ fn the_open_runs_of_an_agent_are_ended_and_the_agent_goes_on() {
     for seed in 0..20 {
         let mut scene = Scene::new(seed);
         let task = scene.spawn("one", false).session;
-        let ended = scene.kill(Kill::All);
+        let ended = scene.kill(KillTarget::All);
         scene.pass(5_000);
         let run = scene.run();
         assert_eq!((run.session, scene.world.unsettled()), (task, None), "seed {seed}");
@@ -134,7 +137,7 @@ fn the_open_runs_of_an_agent_are_ended_and_the_agent_goes_on() {
         let was_ended = run.head.status == RunStatus::Cancelled;
         assert!(!was_ended || ended == [run.id], "seed {seed}: {ended:?}");
         cancelled += usize::from(was_ended);
-        assert_eq!(scene.kill(Kill::All), []);
+        assert_eq!(scene.kill(KillTarget::All), []);
         scene.spawn("two", false);
         scene.pass(5_000);
         let last = scene.world.runs(scene.world.tenants[0]).pop().expect("it has a run");
@@ -153,9 +156,9 @@ fn what_waits_behind_the_open_run_of_a_task_is_ended_with_it() {
             scene.set(AgentState::Paused);
             scene.pass(1_000);
             let was_parked = scene.run().head.status == RunStatus::Parked;
-            let behind = scene.put(Target::Session(task), "two", false);
+            let behind = scene.put(InputTarget::Session(task), "two", false);
             assert_eq!(behind.run, None, "its agent is paused");
-            let ended = scene.kill(if what == "all" { Kill::All } else { Kill::Session(task) });
+            let ended = scene.kill(if what == "all" { KillTarget::All } else { KillTarget::Session(task) });
             assert_eq!(ended.len(), 1 + usize::from(was_parked), "seed {seed}, {what}: {ended:?}");
             scene.set(AgentState::Running);
             scene.pass(5_000);
@@ -179,13 +182,14 @@ fn what_belongs_to_another_agent_is_not_found_and_stays() {
     scene.pass(5_000);
     let run = scene.run().id;
     let other = scene.world.agents[1].1;
-    for (what, code) in
-        [(Kill::Run(run), ErrorCode::RunNotFound), (Kill::Session(task.session), ErrorCode::SessionNotFound)]
-    {
+    for (what, code) in [
+        (KillTarget::Run(run), ErrorCode::RunNotFound),
+        (KillTarget::Session(task.session), ErrorCode::SessionNotFound),
+    ] {
         assert_eq!(scene.try_kill(other, what).expect_err("it is another's").code, code);
     }
-    assert_eq!(scene.try_kill(other, Kill::All).expect("nothing is there"), []);
-    let ended = scene.try_kill(scene.world.places[0].agent, Kill::Run(run)).expect_err("it has ended");
+    assert_eq!(scene.try_kill(other, KillTarget::All).expect("nothing is there"), []);
+    let ended = scene.try_kill(scene.world.places[0].agent, KillTarget::Run(run)).expect_err("it has ended");
     assert_eq!((ended.code, scene.run().head.status), (ErrorCode::RunTerminal, RunStatus::Completed));
 }
 
@@ -195,7 +199,7 @@ fn who_waits_for_a_task_is_told_though_nobody_heard_of_its_end() {
     scene.set(AgentState::Paused);
     let task = scene.spawn("one", true);
     scene.weather.spoil_next(CommitFault::Unheard);
-    let (agent, what) = (scene.world.places[0].agent, Kill::Session(task.session));
+    let (agent, what) = (scene.world.places[0].agent, KillTarget::Session(task.session));
     let fault = scene.try_kill(agent, what).expect_err("the commit was spoiled");
     assert_eq!(fault.code, ErrorCode::OutcomeUnknown);
     let outcome = scene.sim.block_on(task.outcome.expect("the caller waits")).expect("it is answered");

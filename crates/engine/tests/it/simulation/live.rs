@@ -2,7 +2,7 @@
 //! nothing holds nobody up.
 
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{Live, Runs as _};
+use dromia_contracts::runs::{EnginePort as _, LiveEvent};
 use dromia_contracts::tool::LIVE_PIECE_BYTES_MAX;
 use futures_util::StreamExt as _;
 
@@ -18,31 +18,31 @@ fn watchers_hear_what_a_call_says_before_its_result_is_durable() {
     let (scope, run) = (scope_of(scene.world.tenants[0]), scene.run().id);
     let mut watches = Vec::new();
     for _ in 0..2 {
-        let watch = scene.engine.watch(scope.clone(), run);
+        let watch = scene.engine.watch_run(scope.clone(), run);
         watches.push(scene.sim.block_on(watch).expect("it ends").expect("it is there"));
     }
     // Nobody takes anything off the two watches until the run has ended.
     scene.pass(20_000);
     assert_eq!(scene.run().head.status, RunStatus::Completed, "{:?}", scene.kinds());
     for watch in watches {
-        let seen: Vec<Live> = scene.sim.block_on(watch.collect()).expect("it ends with its run");
+        let seen: Vec<LiveEvent> = scene.sim.block_on(watch.collect()).expect("it ends with its run");
         let mut heard = 0;
         let (mut open, mut last) = (None, 0);
         for live in seen {
             match live {
-                Live::Committed { seq, .. } => {
+                LiveEvent::Committed { seq, .. } => {
                     last = seq;
                     open = None;
                 }
-                Live::Output { call, offset, bytes, text } => {
+                LiveEvent::Output { call, offset, bytes, text } => {
                     assert_eq!(text, format!("r{PLAN}.{}.{}", call.step - 1, call.index));
                     assert_eq!((offset, bytes), (0, text.len() as u64), "what is too long is dropped");
                     assert!(text.len() <= LIVE_PIECE_BYTES_MAX);
                     assert_eq!(open.replace(call), None, "each call speaks once, after {last}");
                     heard += 1;
                 }
-                Live::Delta { .. } => {}
-                Live::Lagged => panic!("a few pieces fit the buffer"),
+                LiveEvent::Delta { .. } => {}
+                LiveEvent::Lagged => panic!("a few pieces fit the buffer"),
             }
         }
         assert!(heard > 0, "nothing was heard");

@@ -1,11 +1,11 @@
 //! Second opinions across crashes: what cannot be undone begins only where a second model agrees, each question is paid for,
 //! and what was said is not asked for again.
 
-use dromia_contracts::cost::Spent;
+use dromia_contracts::cost::CostTotals;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::opinion::Opinion;
+use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::run::RunStatus;
-use dromia_engine::Objection;
+use dromia_engine::ObjectionAction;
 
 use crate::cost::spent;
 
@@ -28,7 +28,7 @@ struct Told {
     /// How often one was asked for.
     called: usize,
     /// What was said.
-    given: Vec<Opinion>,
+    given: Vec<ModelOpinion>,
     /// How often nothing was, because a crash cut it off.
     lost: usize,
     /// By which rule a post was refused.
@@ -53,7 +53,7 @@ impl Scene {
                     None => told.lost += 1,
                 },
                 Entry::ToolStarted(started) if started.tool == "post" => {
-                    let agrees = started.opinion.as_ref().is_some_and(Opinion::agrees);
+                    let agrees = started.opinion.as_ref().is_some_and(ModelOpinion::agrees);
                     assert!(agrees || self.world.options.opinions.is_none(), "{started:?}");
                 }
                 Entry::ToolRefused(refused) if refused.tool == "post" => {
@@ -62,7 +62,7 @@ impl Scene {
                 _ => {}
             }
         }
-        assert_eq!(spent(&entries), Spent::from(&self.run()), "each question stands in the run's row");
+        assert_eq!(spent(&entries), CostTotals::from(&self.run()), "each question stands in the run's row");
         told
     }
 
@@ -101,7 +101,7 @@ pub(super) fn check(world: &World) -> (usize, usize) {
                     },
                     Ok(Entry::ToolStarted(started))
                         if started.tool == "post"
-                            && !started.opinion.as_ref().is_some_and(Opinion::agrees) =>
+                            && !started.opinion.as_ref().is_some_and(ModelOpinion::agrees) =>
                     {
                         let what = format!("{} of {} began without an opinion", started.call, run.id);
                         world.witness.blame("E7", &what);
@@ -128,7 +128,7 @@ pub(super) fn check(world: &World) -> (usize, usize) {
 }
 
 /// Lives through a turn, with a crash after so many milliseconds, if any.
-fn turn(opinions: Option<Objection>, crash_after: Option<usize>) -> Scene {
+fn turn(opinions: Option<ObjectionAction>, crash_after: Option<usize>) -> Scene {
     let mut scene = Scene::with(37, Options { opinions, ..Options::default() });
     scene.say(HIJACKED, false).expect("nothing fails");
     if let Some(milliseconds) = crash_after {
@@ -143,7 +143,7 @@ fn turn(opinions: Option<Objection>, crash_after: Option<usize>) -> Scene {
 
 #[test]
 fn what_a_second_model_does_not_agree_to_does_not_begin() {
-    let scene = turn(Some(Objection::Abort), None);
+    let scene = turn(Some(ObjectionAction::Abort), None);
     let told = scene.opined();
     assert_eq!((told.called, told.given.len(), told.lost), (2, 2, 0));
     assert_eq!(told.refused, [Some("second-opinion".to_owned())]);
@@ -164,7 +164,7 @@ fn an_opinion_that_is_not_asked_for_is_caught() {
 fn a_takeover_asks_again_only_what_is_not_durable() {
     let mut lost = 0;
     for crash_after in (0..300).step_by(10) {
-        let scene = turn(Some(Objection::Abort), Some(crash_after));
+        let scene = turn(Some(ObjectionAction::Abort), Some(crash_after));
         let told = scene.opined();
         assert_eq!(told.called, told.given.len() + told.lost, "each question has its end");
         assert_eq!(told.given.len(), 2, "{crash_after} ms: one opinion is durable for each call");
@@ -177,7 +177,7 @@ fn a_takeover_asks_again_only_what_is_not_durable() {
 
 #[test]
 fn a_call_that_an_objection_delays_begins_later_and_is_not_asked_about_again() {
-    let mut scene = turn(Some(Objection::Delay), None);
+    let mut scene = turn(Some(ObjectionAction::Delay), None);
     assert_eq!((scene.posts("bob"), scene.posts("eve"), scene.shown()), (1, 0, 4));
     scene.pass(900_000);
     assert_eq!((scene.posts("eve"), scene.shown()), (1, 4), "what was said lies with the approval");
@@ -187,7 +187,7 @@ fn a_call_that_an_objection_delays_begins_later_and_is_not_asked_about_again() {
 fn no_crash_begins_what_nobody_agreed_to_and_each_question_has_its_end() {
     let (mut given, mut lost) = (0, 0);
     for seed in seeds().take(80) {
-        let options = Options { opinions: Some(Objection::Abort), ..Options::default() };
+        let options = Options { opinions: Some(ObjectionAction::Abort), ..Options::default() };
         let report = simulate(seed, options);
         assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
         given += report.tally.opinions;

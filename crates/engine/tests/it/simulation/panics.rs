@@ -10,20 +10,22 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use dromia_contracts::content::{CallStatus, ToolCall};
 use dromia_contracts::entry::{Entry, HoldReason};
-use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Prepared};
+use dromia_contracts::model::{
+    DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
+};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{End, Runs as _};
-use dromia_contracts::runtime::Spawn;
-use dromia_contracts::sandbox::Limits;
-use dromia_contracts::sent::Wording;
+use dromia_contracts::runs::{EnginePort as _, RunEndMode};
+use dromia_contracts::runtime::TaskSpawner;
+use dromia_contracts::sandbox::ProcessLimits;
+use dromia_contracts::sent::RequestEncoding;
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
-    Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+    CallProgressSink, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::vault::NoSecrets;
-use dromia_contracts::{Authority, BoxFuture, RunId};
+use dromia_contracts::{BoxFuture, RunId, ScopeAuthority};
 use dromia_engine::decide::CLAIMS_MAX;
-use dromia_engine::{Engine, EngineConfig, Ports};
+use dromia_engine::{Engine, EngineConfig, EnginePorts};
 use futures_util::FutureExt as _;
 
 use super::ports::Outside;
@@ -32,9 +34,9 @@ use super::world::scope_of;
 
 /// An executor in which a task that panics ends alone.
 #[derive(Debug)]
-struct Forgiving(Arc<dyn Spawn>);
+struct Forgiving(Arc<dyn TaskSpawner>);
 
-impl Spawn for Forgiving {
+impl TaskSpawner for Forgiving {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.0.spawn(Box::pin(AssertUnwindSafe(task).catch_unwind().map(drop)));
     }
@@ -69,56 +71,56 @@ struct Planted {
     tool: Mine,
 }
 
-impl Model for Planted {
-    fn knows(&self, alias: &str) -> bool {
-        self.inner.knows(alias)
+impl LanguageModel for Planted {
+    fn knows_alias(&self, alias: &str) -> bool {
+        self.inner.knows_alias(alias)
     }
 
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
-        Model::prepare(&*self.inner, request)
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
+        LanguageModel::prepare_attempt(&*self.inner, request)
     }
 
-    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        self.inner.write(wording, request)
+    fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        self.inner.encode_request(wording, request)
     }
 
-    fn call<'a>(
+    fn call_model<'a>(
         &'a self,
         request: &'a ModelRequest,
-        prepared: &'a Prepared,
-        deltas: &'a dyn Deltas,
+        prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
             let run = request.key.split(':').next().unwrap_or_default();
             self.model.step_on(run.parse().expect("the key names the run"));
-            Model::call(&*self.inner, request, prepared, deltas).await
+            LanguageModel::call_model(&*self.inner, request, prepared, deltas).await
         })
     }
 }
 
 impl ToolHost for Planted {
-    fn descriptors(&self) -> &[ToolDescriptor] {
-        self.inner.descriptors()
+    fn tool_descriptors(&self) -> &[ToolDescriptor] {
+        self.inner.tool_descriptors()
     }
 
-    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        ToolHost::prepare(&*self.inner, call)
+    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        ToolHost::prepare_call(&*self.inner, call)
     }
 
-    fn call<'a>(
+    fn execute_call<'a>(
         &'a self,
         context: ToolContext,
         call: PreparedCall,
-        pieces: &'a dyn Pieces,
+        pieces: &'a dyn CallProgressSink,
     ) -> BoxFuture<'a, ToolOutput> {
         Box::pin(async move {
             self.tool.step_on(context.run);
-            ToolHost::call(&*self.inner, context, call, pieces).await
+            ToolHost::execute_call(&*self.inner, context, call, pieces).await
         })
     }
 
-    fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits> {
-        self.inner.limits(tool, terms)
+    fn process_limits(&self, tool: &str, terms: &ToolTerms) -> Option<ProcessLimits> {
+        self.inner.process_limits(tool, terms)
     }
 }
 
@@ -135,7 +137,7 @@ fn planted(seed: u64, model: usize, tool: usize) -> Scene {
     let outside = &scene.world.outside;
     let planted =
         Arc::new(Planted { inner: Arc::clone(outside), model: Mine::new(model), tool: Mine::new(tool) });
-    let ports = Ports {
+    let ports = EnginePorts {
         store: Arc::clone(&scene.weather) as _,
         model: Arc::clone(&planted) as _,
         tools: planted,
@@ -144,7 +146,7 @@ fn planted(seed: u64, model: usize, tool: usize) -> Scene {
         leaks: Arc::new(NoSecrets),
         homes: Arc::clone(outside) as _,
         runtime: scene.world.runtime.clone(),
-        authority: Authority::claim(),
+        authority: ScopeAuthority::claim(),
     };
     scene.engine = Engine::new(ports, EngineConfig { active_max: 1, ..EngineConfig::default() });
     scene.engine.start();
@@ -170,7 +172,7 @@ fn a_panic_of_a_model_is_caught_and_its_run_is_taken_over() {
     scene.pass(20_000);
     let run = scene.run();
     assert_eq!((run.head.status, run.epoch), (RunStatus::Completed, 2), "{:?}", scene.kinds());
-    assert_eq!((scene.engine.active(), scene.world.unsettled()), (0, None));
+    assert_eq!((scene.engine.count_active_runs(), scene.world.unsettled()), (0, None));
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn a_run_whose_owner_always_panics_is_held_and_another_one_works() {
     assert_eq!(held_for(&scene), Some(HoldReason::LostAttempts));
     let called = scene.kinds().iter().filter(|kind| *kind == "model_called").count();
     assert_eq!(called as u64, CLAIMS_MAX);
-    assert_eq!(scene.engine.active(), 0, "every slot came back");
+    assert_eq!(scene.engine.count_active_runs(), 0, "every slot came back");
 }
 
 #[test]
@@ -197,7 +199,7 @@ fn a_signal_reaches_a_run_whose_owner_panicked() {
     // Less than the pause before it is looked for.
     scene.pass(300);
     assert_eq!(scene.run().head.status, RunStatus::Running, "{:?}", scene.kinds());
-    let end = scene.engine.end(scope_of(scene.world.tenants[0]), scene.run().id, End::Terminate);
+    let end = scene.engine.end_run(scope_of(scene.world.tenants[0]), scene.run().id, RunEndMode::Terminate);
     scene.sim.block_on(end).expect("it ends").expect("nothing fails");
     scene.pass(300);
     assert_eq!(scene.run().head.status, RunStatus::Cancelled, "{:?}", scene.kinds());
@@ -238,7 +240,7 @@ fn a_run_that_nobody_can_read_without_a_panic_is_held_and_not_looked_for_again()
     // One more than the bound, at which an owner that can read holds it, and the look that saw that none could.
     assert_eq!(run.epoch, 1 + CLAIMS_MAX + 2);
     scene.pass(60_000);
-    assert_eq!((scene.run().epoch, scene.engine.active()), (run.epoch, 0));
+    assert_eq!((scene.run().epoch, scene.engine.count_active_runs()), (run.epoch, 0));
 }
 
 #[test]

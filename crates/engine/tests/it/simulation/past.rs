@@ -4,12 +4,12 @@
 use dromia_contracts::RunId;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::label::{Integrity, Label};
+use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{ImportLabels, Runs as _};
+use dromia_contracts::runs::{EnginePort as _, ImportLabels};
 use dromia_contracts::sent::TaintedPast::{self, Handle, Whole};
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Page, Store as _};
+use dromia_contracts::store::{PageRequest, Store as _};
 
 use super::plans::WIRE;
 use super::rests::Scene;
@@ -75,7 +75,7 @@ impl Scene {
     /// The label of all that a run had seen when each of its calls began, in order.
     fn labels(&self, run: RunId) -> Vec<Label> {
         let place = &self.world.places[0];
-        let (scope, page) = (scope_of(place.tenant), Page { after: None, limit: 256 });
+        let (scope, page) = (scope_of(place.tenant), PageRequest { after: None, limit: 256 });
         let files = at_once(self.world.truth.file_labels(&scope, place.agent, page)).expect("it reads");
         let own = files.into_iter().filter(|(path, _)| path.starts_with(&run.to_string()));
         own.map(|(_, file)| file.label).collect()
@@ -107,7 +107,7 @@ fn a_later_turn_is_as_trusted_as_what_stands_in_it_until_it_reads_on() {
     assert!(bodies[2..].iter().all(|body| body.contains(WORD) && !body.contains(ANSWER)), "{bodies:?}");
     assert_eq!(scene.worded(run), [Handle; 4]);
     let trust: Vec<_> = scene.labels(run).iter().map(|label| label.integrity).collect();
-    assert_eq!(trust, [Integrity::Trusted, Integrity::Trusted, Integrity::Untrusted]);
+    assert_eq!(trust, [IntegrityLevel::Trusted, IntegrityLevel::Trusted, IntegrityLevel::Untrusted]);
 
     // What was read again is of an earlier turn by now, and so is what was said after it.
     let run = scene.turn("look");
@@ -123,7 +123,7 @@ fn told_whole_one_turn_taints_those_that_follow() {
     for body in scene.bodies(run) {
         assert!(body.contains(WORD) && body.contains(ANSWER) && !body.contains(OFFER), "{body}");
     }
-    assert!(scene.labels(run).iter().all(|label| label.integrity == Integrity::Untrusted));
+    assert!(scene.labels(run).iter().all(|label| label.integrity == IntegrityLevel::Untrusted));
     assert!(scene.worded(run).iter().all(|worded| *worded == Whole));
 }
 
@@ -136,7 +136,7 @@ fn a_handle_of_another_session_finds_nothing() {
     let bodies = scene.bodies(run);
     assert!(bodies.iter().all(|body| !body.contains(WORD)), "{bodies:?}");
     assert!(bodies[1].contains("nothing"), "{bodies:?}");
-    assert!(scene.labels(run).iter().all(|label| label.integrity == Integrity::Trusted));
+    assert!(scene.labels(run).iter().all(|label| label.integrity == IntegrityLevel::Trusted));
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn an_imported_session_whose_labels_are_believed_has_the_same_bytes() {
     let run = scene.turn("look");
     let bodies = scene.bodies(run);
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
-    let file = scene.engine.export(scope.clone(), scene.run().session);
+    let file = scene.engine.export_session(scope.clone(), scene.run().session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
-    let copy = scene.engine.import(scope, agent, file, ImportLabels::Believed, None);
+    let copy = scene.engine.import_session(scope, agent, file, ImportLabels::Believed, None);
     scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let copied = scene.world.runs(scene.world.tenants[0]).pop().expect("four runs").id;
     assert_ne!(copied, run);
@@ -181,14 +181,15 @@ fn an_imported_session_whose_labels_are_believed_has_the_same_bytes() {
 
 #[test]
 fn a_session_that_nobody_vouches_for_taints_what_comes_after_it() {
-    for (labels, trust) in
-        [(ImportLabels::Doubted, Integrity::Untrusted), (ImportLabels::Believed, Integrity::Trusted)]
-    {
+    for (labels, trust) in [
+        (ImportLabels::Doubted, IntegrityLevel::Untrusted),
+        (ImportLabels::Believed, IntegrityLevel::Trusted),
+    ] {
         let mut scene = Scene::told(Options::default(), Handle);
         let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
-        let file = scene.engine.export(scope.clone(), scene.run().session);
+        let file = scene.engine.export_session(scope.clone(), scene.run().session);
         let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
-        let copy = scene.engine.import(scope.clone(), agent, file, labels, None);
+        let copy = scene.engine.import_session(scope.clone(), agent, file, labels, None);
         let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
         let key =
             at_once(scene.world.truth.session(&scope, copy)).expect("it reads").expect("it is there").key;
@@ -214,7 +215,7 @@ fn what_an_allowed_call_gave_is_as_little_trusted_as_what_led_to_it() {
         let [notice, gave] = &told.parts[..] else { panic!("a notice and a result: {told:?}") };
         assert_eq!(notice.label(), Label::PUBLIC_FACT);
         assert!(gave.as_text().contains(&format!("gated r{plan}")), "it repeats its arguments: {gave:?}");
-        assert_eq!(gave.label().integrity == Integrity::Trusted, trusted, "{plan}: {gave:?}");
+        assert_eq!(gave.label().integrity == IntegrityLevel::Trusted, trusted, "{plan}: {gave:?}");
     }
 }
 

@@ -14,9 +14,9 @@ use super::world::{Lie, Options};
 pub(super) const WIRE: &str = "wire";
 
 /// A turn that plans to wire to bob, reads somebody else's word, and then does what that word says.
-const HIJACKED: &str = "plan.declare>bob;fetch;wire>bob;wire>eve;plan.declare>eve;wire>eve";
+const HIJACKED: &str = "plan.declare>bob;fetch;wire>bob;wire>eve;plan.declare>eve;wire>eve;wire>bob";
 
-/// The same without a declaration: what was asked for in the step that read is planned.
+/// The same without a declaration: what was asked for in the step that read is planned, once.
 const HIJACKED_LATER: &str = "fetch,wire>bob;wire>bob;wire>eve";
 
 /// What was decided last about each call: its tool, whether it began, and how it stood to the plan.
@@ -72,6 +72,7 @@ fn what_was_not_planned_before_something_untrusted_came_does_not_begin() {
         (4, 0, WIRE, false, Some(false)),
         (5, 0, "plan.declare", false, None),
         (6, 0, WIRE, false, Some(false)),
+        (7, 0, WIRE, false, Some(false)),
     ]);
     assert_eq!(scene.decided(), decided);
     assert!(scene.reached("bob") && !scene.reached("eve"));
@@ -80,7 +81,7 @@ fn what_was_not_planned_before_something_untrusted_came_does_not_begin() {
     let decided = expected(&[
         (1, 0, "fetch", true, None),
         (1, 1, WIRE, true, Some(true)),
-        (2, 0, WIRE, true, Some(true)),
+        (2, 0, WIRE, false, Some(false)),
         (3, 0, WIRE, false, Some(false)),
     ]);
     assert_eq!(scene.decided(), decided);

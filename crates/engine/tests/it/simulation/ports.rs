@@ -9,28 +9,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::content::{InputMessage, Part, ToolCall, parts_text};
+use dromia_contracts::content::{ContentPart, InputMessage, ToolCall, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::{FileLabel, FileLabels};
-use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
-    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
+    DeltaSink, FinishReason, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
+    ProposedCall, TokenUsage, UsageDetail,
 };
 use dromia_contracts::past;
 use dromia_contracts::plan::DECLARE;
-use dromia_contracts::runs::Homes;
+use dromia_contracts::runs::HomeDirectories;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::sandbox::Limits;
-use dromia_contracts::sent::{TaintedPast, Wording};
+use dromia_contracts::sandbox::ProcessLimits;
+use dromia_contracts::sent::{RequestEncoding, TaintedPast};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, Sink, ToolContext,
-    ToolDescriptor, ToolHost, ToolOutput,
+    ArgumentRole, CallProgressSink, EffectClass, EffectSink, LIVE_PIECE_BYTES_MAX, PrepareError,
+    PreparedCall, Sensitivity, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
-use dromia_contracts::transcript::Turn;
+use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fault, RunId, TenantId};
 use dromia_testkit::ReferenceStore;
 
@@ -113,7 +114,7 @@ impl Outside {
 
     fn journal(&self, tenant: TenantId, run: RunId) -> Vec<Entry> {
         let scope = super::world::scope_of(tenant);
-        let stored = at_once(self.truth.journal(&scope, run, 0, 256)).expect("it reads");
+        let stored = at_once(self.truth.journal_entries(&scope, run, 0, 256)).expect("it reads");
         stored.iter().filter_map(|entry| entry.decode().ok()).collect()
     }
 }
@@ -127,6 +128,8 @@ pub(crate) fn descriptors() -> Vec<ToolDescriptor> {
         effect,
         roles: if name == WIRE { vec![("to".to_owned(), ArgumentRole::Destination)] } else { Vec::new() },
         result_label: Label::PUBLIC_FACT,
+        sensitivity: Sensitivity::Low,
+        records: None,
     };
     TOOLS.into_iter().map(descriptor).collect()
 }
@@ -166,22 +169,22 @@ impl Drop for Asking<'_> {
     }
 }
 
-impl Model for Outside {
-    fn knows(&self, alias: &str) -> bool {
+impl LanguageModel for Outside {
+    fn knows_alias(&self, alias: &str) -> bool {
         alias == "script" || alias == SECOND
     }
 
     /// Anything fits but an input that calls itself endless.
-    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         let newest = request.transcript.turns().iter().rev().find_map(|turn| match turn {
-            Turn::Input(message) => Some(parts_text(&message.parts)),
-            Turn::Unit(_) => None,
+            TranscriptTurn::Input(message) => Some(parts_text(&message.parts)),
+            TranscriptTurn::Unit(_) => None,
         });
         if newest.is_some_and(|text| text.contains("endless")) {
             let message = "it is endless".to_owned();
             return Err(ModelError { code: ErrorCode::ContextExceeded, message, retry_after: None });
         }
-        let wording = Wording {
+        let wording = RequestEncoding {
             by: None,
             form: "script/1".to_owned(),
             model: "script".to_owned(),
@@ -190,36 +193,43 @@ impl Model for Outside {
             left_out: 0,
             tainted_past: TaintedPast::Whole,
         };
-        let body = self.write(&wording, request)?;
+        let body = self.encode_request(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;
-        Ok(Prepared { wording, body, input_tokens: 10, output_tokens_max, reserved_micros: 7, priced: true })
+        Ok(PreparedAttempt {
+            wording,
+            body,
+            input_tokens: 10,
+            output_tokens_max,
+            reserved_micros: 7,
+            priced: true,
+        })
     }
 
-    fn write(&self, _: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
+    fn encode_request(&self, _: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
         let ModelRequest { system, transcript, tools, output_tokens_max, .. } = request;
         let other = if self.other_words.load(Ordering::SeqCst) { "!" } else { "" };
         Ok(format!("{system} {tools:?} {transcript:?} {output_tokens_max}{other}").into())
     }
 
-    fn call<'a>(
+    fn call_model<'a>(
         &'a self,
         request: &'a ModelRequest,
-        prepared: &'a Prepared,
-        deltas: &'a dyn Deltas,
+        prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
-            if self.write(&prepared.wording, request).as_ref() != Ok(&prepared.body) {
+            if self.encode_request(&prepared.wording, request).as_ref() != Ok(&prepared.body) {
                 self.witness.blame("J4", "what is sent is not what was prepared");
             }
             if request.model == SECOND {
                 return self.opinion(request).await;
             }
             let turns = request.transcript.turns();
-            let said = |turn: &Turn| match turn {
-                Turn::Input(message) => Some(parts_text(&message.parts)),
-                Turn::Unit(_) => None,
+            let said = |turn: &TranscriptTurn| match turn {
+                TranscriptTurn::Input(message) => Some(parts_text(&message.parts)),
+                TranscriptTurn::Unit(_) => None,
             };
-            let last = turns.iter().rposition(|turn| matches!(turn, Turn::Input(_)));
+            let last = turns.iter().rposition(|turn| matches!(turn, TranscriptTurn::Input(_)));
             let text = last.and_then(|at| said(&turns[at])).unwrap_or_default();
             let step = turns.len() - last.map_or(0, |at| at + 1);
             let plan = Plan::read(&text);
@@ -232,7 +242,7 @@ impl Model for Outside {
                 book.ask(plan.place, run, self.alone && !plan.place.is_empty());
             }
             let _asking = Asking { outside: self, place: plan.place.to_owned(), run };
-            deltas.push("well");
+            deltas.push_delta("well");
             if self.storms(3) {
                 self.sleep(self.chance.below(4_000)).await;
             }
@@ -243,9 +253,9 @@ impl Model for Outside {
             let calls: Vec<ProposedCall> = plan.steps.get(step).map_or_else(Vec::new, |calls| {
                 calls.iter().enumerate().map(|(index, call)| propose(plan.name, step, index, call)).collect()
             });
-            let finish = if calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
+            let finish = if calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
             let text = if calls.is_empty() { answer_to(&text) } else { String::new() };
-            let usage = Usage { input_tokens: 10, output_tokens: 5 };
+            let usage = TokenUsage { input_tokens: 10, output_tokens: 5 };
             let detail = UsageDetail::default();
             Ok(ModelReply { text, calls, usage, detail, cost_micros: 3, finish, stopped_at: None })
         })
@@ -255,9 +265,9 @@ impl Model for Outside {
 impl Outside {
     /// A second model goes along with everybody but eve, after some time.
     async fn opinion(&self, request: &ModelRequest) -> Result<ModelReply, ModelError> {
-        let text = |turn: &Turn| match turn {
-            Turn::Input(message) => parts_text(&message.parts),
-            Turn::Unit(unit) => format!("{unit:?}"),
+        let text = |turn: &TranscriptTurn| match turn {
+            TranscriptTurn::Input(message) => parts_text(&message.parts),
+            TranscriptTurn::Unit(unit) => format!("{unit:?}"),
         };
         let shown: String = request.transcript.turns().iter().map(text).collect();
         let word = if shown.contains("\"to\":\"eve\"") { "stop" } else { "go" };
@@ -266,10 +276,10 @@ impl Outside {
         Ok(ModelReply {
             text: word.to_owned(),
             calls: Vec::new(),
-            usage: Usage { input_tokens: 4, output_tokens: 1 },
+            usage: TokenUsage { input_tokens: 4, output_tokens: 1 },
             detail: UsageDetail::default(),
             cost_micros: 2,
-            finish: Finish::Stop,
+            finish: FinishReason::Stop,
             stopped_at: None,
         })
     }
@@ -290,7 +300,7 @@ fn propose(name: &str, step: usize, index: usize, call: &str) -> ProposedCall {
     let (tool, to) = call.split_once('>').unwrap_or((call, ""));
     let arguments = match tool {
         "garbled" => "{".to_owned(),
-        DECLARE => serde_json::json!({"tools": { WIRE: [to] }}).to_string(),
+        DECLARE => serde_json::json!({"tools": { WIRE: {"to": [to]} }}).to_string(),
         _ => serde_json::json!({"say": format!("{name}.{step}.{index}"), "to": to}).to_string(),
     };
     let tool = if tool == "garbled" { "look" } else { tool };
@@ -317,11 +327,11 @@ fn begin(outside: &Outside, context: &ToolContext, call: &PreparedCall) -> usize
 }
 
 impl ToolHost for Outside {
-    fn descriptors(&self) -> &[ToolDescriptor] {
+    fn tool_descriptors(&self) -> &[ToolDescriptor] {
         &self.descriptors
     }
 
-    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         let known = TOOLS.into_iter().find(|(name, _)| *name == call.tool);
         let (tool, effect) = known.ok_or_else(|| PrepareError::UnknownTool { name: call.tool.clone() })?;
         let value: serde_json::Value = serde_json::from_str(&call.arguments)
@@ -344,15 +354,15 @@ impl ToolHost for Outside {
         })
     }
 
-    fn limits(&self, _: &str, _: &ToolTerms) -> Option<Limits> {
+    fn process_limits(&self, _: &str, _: &ToolTerms) -> Option<ProcessLimits> {
         None
     }
 
-    fn call<'a>(
+    fn execute_call<'a>(
         &'a self,
         mut context: ToolContext,
         call: PreparedCall,
-        pieces: &'a dyn Pieces,
+        pieces: &'a dyn CallProgressSink,
     ) -> BoxFuture<'a, ToolOutput> {
         Box::pin(async move {
             let value: serde_json::Value = serde_json::from_str(&call.arguments).unwrap_or_default();
@@ -376,27 +386,29 @@ impl ToolHost for Outside {
                 self.witness.blame("E1", &text);
             }
             let execution = begin(self, &context, &call);
-            pieces.push(0, said.len() as u64, &said);
+            pieces.push_piece(0, said.len() as u64, &said);
             // More than a piece may hold: nobody is told.
-            pieces.push(said.len() as u64, 1 << 20, &"x".repeat(LIVE_PIECE_BYTES_MAX + 1));
+            pieces.push_piece(said.len() as u64, 1 << 20, &"x".repeat(LIVE_PIECE_BYTES_MAX + 1));
             self.sleep(self.chance.below(if self.storms(3) { 3_000 } else { 60 })).await;
             self.witness.book().executions[execution].finished = true;
             let failed = self.storms(12);
             // What is fetched is somebody else's word.
             let said_by = if call.tool == "fetch" { Label::OUTSIDE } else { Label::PUBLIC_FACT };
-            let mut parts = vec![Part::text(format!("{} {said}", call.tool), said_by)];
+            let mut parts = vec![ContentPart::new_text(format!("{} {said}", call.tool), said_by)];
             if call.tool == past::READ {
-                let told = context.past.find(value["to"].as_str().unwrap_or_default());
-                parts =
-                    told.map_or_else(|| vec![Part::text("nothing", Label::PUBLIC_FACT)], <[Part]>::to_vec);
+                let told = context.past.find_content(value["to"].as_str().unwrap_or_default());
+                parts = told.map_or_else(
+                    || vec![ContentPart::new_text("nothing", Label::PUBLIC_FACT)],
+                    <[ContentPart]>::to_vec,
+                );
             }
             if call.tool == past::READ && self.lie == Some(Lie::PastIsTrusted) {
-                parts = vec![Part::text(parts_text(&parts), Label::PUBLIC_FACT)];
+                parts = vec![ContentPart::new_text(parts_text(&parts), Label::PUBLIC_FACT)];
             }
             // A file of its own, so that each call can be asked for.
             let ToolContext { run, label, author, .. } = context;
             let holds = FileLabel { content: call.action, label, author };
-            let files = FileLabels::of(file_of(run, call.id), Some(holds));
+            let files = FileLabels::for_file(file_of(run, call.id), Some(holds));
             ToolOutput { failed, parts, files, ..ToolOutput::default() }
         })
     }
@@ -411,7 +423,7 @@ impl Execution {
 impl Outside {
     /// The one transactional tool: a note for another session, which becomes durable with the call's result.
     fn send(&self, context: &ToolContext, call: &PreparedCall, to: &str, said: &str) -> ToolOutput {
-        let text = |text: String| vec![Part::text(text, Label::PUBLIC_FACT)];
+        let text = |text: String| vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
         let Some(session) = self.witness.book().sessions.get(to).copied() else {
             return ToolOutput { failed: true, parts: text(format!("no {to}")), ..ToolOutput::default() };
         };
@@ -439,8 +451,8 @@ impl Outside {
 }
 
 impl Gate for Outside {
-    fn sink(&self, call: &PreparedCall) -> Sink {
-        if self.is_irreversible(call) { Sink::Outside } else { Sink::Inside }
+    fn call_sink(&self, call: &PreparedCall) -> EffectSink {
+        if self.is_irreversible(call) { EffectSink::Outside } else { EffectSink::Inside }
     }
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
@@ -451,34 +463,38 @@ impl Gate for Outside {
         Ok(())
     }
 
-    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
+    fn evaluate_action<'a>(
+        &'a self,
+        principal: Principal<'a>,
+        action: GateAction<'a>,
+    ) -> BoxFuture<'a, GateVerdict> {
         let in_plan = principal.plan.in_plan || self.lie == Some(Lie::PlanHoldsAll);
-        match action {
-            Action::Tool(call) if call.tool == WIRE && !in_plan => {
+        Box::pin(std::future::ready(match action {
+            GateAction::Tool(call) if call.tool == WIRE && !in_plan => {
                 let (rule, reason) = ("unplanned".to_owned(), "nobody planned it".to_owned());
-                Verdict::Deny { rule, reason, policy: None }
+                GateVerdict::Deny { rule, reason, policy: None }
             }
-            Action::Tool(call) if call.tool == "forbidden" => {
+            GateAction::Tool(call) if call.tool == "forbidden" => {
                 let (rule, reason) = ("forbidden".to_owned(), "it is forbidden".to_owned());
-                Verdict::Deny { rule, reason, policy: None }
+                GateVerdict::Deny { rule, reason, policy: None }
             }
-            Action::Tool(call) if call.tool == GATED && self.delays => {
+            GateAction::Tool(call) if call.tool == GATED && self.delays => {
                 let (rule, reason) = ("gated".to_owned(), "not in haste".to_owned());
-                Verdict::Delay { rule, reason, policy: None }
+                GateVerdict::Delay { rule, reason, policy: None }
             }
-            Action::Tool(call) if call.tool == GATED => {
+            GateAction::Tool(call) if call.tool == GATED => {
                 let (rule, reason) = ("gated".to_owned(), "a person looks".to_owned());
-                Verdict::Ask { rule, reason, policy: None }
+                GateVerdict::Ask { rule, reason, policy: None }
             }
-            Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => {
-                Verdict::Allow { rule: "all".to_owned(), policy: None }
+            GateAction::Tool(_) | GateAction::Model { .. } | GateAction::Reply { .. } => {
+                GateVerdict::Allow { rule: "all".to_owned(), policy: None }
             }
-        }
+        }))
     }
 }
 
-impl Homes for Outside {
-    fn wipe(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, Result<u64, Fault>> {
+impl HomeDirectories for Outside {
+    fn wipe_home(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, Result<u64, Fault>> {
         Box::pin(std::future::ready(Ok(0)))
     }
 }

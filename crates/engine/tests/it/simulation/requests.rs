@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{Runs as _, SentRequest};
+use dromia_contracts::runs::{EnginePort as _, SentRequest};
 use dromia_contracts::{ErrorCode, Fault, RunId};
 
 use super::rests::Scene;
@@ -21,7 +21,7 @@ impl Scene {
         step: u32,
         attempt: Option<u32>,
     ) -> Result<SentRequest, Fault> {
-        let asked = self.engine.request(scope_of(self.world.tenants[0]), run, step, attempt);
+        let asked = self.engine.rebuild_request(scope_of(self.world.tenants[0]), run, step, attempt);
         self.sim.block_on(asked).expect("it ends")
     }
 
@@ -105,7 +105,7 @@ fn a_request_is_told_exactly_or_not_at_all() {
         assert_eq!(fault.code, ErrorCode::RequestNotFound, "{fault}");
     }
     let stranger = scope_of(scene.world.tenants[1]);
-    let asked = scene.engine.request(stranger, run, 2, None);
+    let asked = scene.engine.rebuild_request(stranger, run, 2, None);
     let fault = scene.sim.block_on(asked).expect("it ends").expect_err("it belongs to somebody else");
     assert_eq!(fault.code, ErrorCode::RunNotFound);
 

@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::{ContentPart, parts_text};
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::label::Label;
-use dromia_contracts::run::{Run, RunStatus};
-use dromia_contracts::runs::{End, NewInput, NewToken, Runs as _, Submitted, Target};
-use dromia_contracts::store::{Page, Refusal, Store as _};
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::runs::{EnginePort as _, InputReceipt, InputTarget, NewInput, NewToken, RunEndMode};
+use dromia_contracts::store::{CommitRefusal, PageRequest, Store as _};
 use dromia_contracts::token::{TokenScope, TokenScopes};
-use dromia_contracts::{Actor, Authority, ErrorCode, Fault};
+use dromia_contracts::{Actor, ErrorCode, Fault, ScopeAuthority};
 use dromia_engine::Engine;
-use dromia_testkit::Sim;
+use dromia_testkit::SimExecutor;
 use dromia_testkit::faulty::CommitFault;
 use futures_util::future::{Either, select};
 
@@ -25,7 +25,7 @@ use super::world::{Options, World, scope_of};
 
 /// A calm world with one engine in it, and one place to talk.
 pub(super) struct Scene {
-    pub(super) sim: Sim,
+    pub(super) sim: SimExecutor,
     pub(super) world: World,
     pub(super) weather: Arc<Weather>,
     pub(super) engine: Engine,
@@ -37,7 +37,7 @@ impl Scene {
     }
 
     pub(super) fn with(seed: u64, options: Options) -> Self {
-        let mut sim = Sim::new(seed);
+        let mut sim = SimExecutor::new(seed);
         let world = World::new(&mut sim, seed, options);
         world.calm();
         let weather = world.weather(false);
@@ -50,7 +50,7 @@ impl Scene {
 
     /// Crashes; the next engine has not started yet.
     pub(super) fn crash(&mut self) {
-        self.sim.crash();
+        self.sim.crash_tasks();
         self.weather = self.world.weather(false);
         self.weather.calm();
         self.engine = self.world.engine(&self.weather);
@@ -61,21 +61,21 @@ impl Scene {
         let place = &self.world.places[0];
         let text = format!("r{plan}|{}|{plan}", place.name);
         NewInput {
-            target: Target::Key { agent: place.agent, key: place.key.clone() },
+            target: InputTarget::Key { agent: place.agent, key: place.key.clone() },
             author: Actor::new("cli:ada"),
             history: Vec::new(),
             answers: None,
-            offer: Offer::default(),
+            offer: ClientOptions::default(),
             call: None,
-            parts: vec![Part::text(text, Label::ACTOR_TEXT)],
+            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: None,
             wait,
         }
     }
 
-    pub(super) fn say(&mut self, plan: &str, wait: bool) -> Result<Submitted, Fault> {
+    pub(super) fn say(&mut self, plan: &str, wait: bool) -> Result<InputReceipt, Fault> {
         let (scope, input) = (scope_of(self.world.places[0].tenant), self.input(plan, wait));
-        self.sim.block_on(self.engine.submit(scope, input)).expect("submitting ends")
+        self.sim.block_on(self.engine.submit_input(scope, input)).expect("submitting ends")
     }
 
     pub(super) fn set(&mut self, state: AgentState) {
@@ -88,7 +88,7 @@ impl Scene {
         self.sim.block_on(self.world.sleep(milliseconds)).expect("time passes");
     }
 
-    pub(super) fn run(&self) -> Run {
+    pub(super) fn run(&self) -> RunRecord {
         self.world.runs(self.world.tenants[0]).swap_remove(0)
     }
 
@@ -131,7 +131,7 @@ fn restarts_during_a_pause_are_no_claims() {
 fn a_run_of_a_paused_agent_can_be_ended() {
     let mut scene = Scene::paused(2);
     let (tenant, run) = (scene.world.tenants[0], scene.run().id);
-    let end = scene.engine.end(scope_of(tenant), run, End::Cancel);
+    let end = scene.engine.end_run(scope_of(tenant), run, RunEndMode::Cancel);
     scene.sim.block_on(end).expect("it ends").expect("nothing fails");
     scene.pass(1_000);
     assert_eq!(scene.run().head.status, RunStatus::Cancelled, "{:?}", scene.kinds());
@@ -169,7 +169,7 @@ fn an_admission_that_nobody_heard_of_is_taken_up_without_a_restart() {
 fn a_tenant_that_nobody_heard_of_gets_a_token_as_its_hint_says() {
     let mut scene = Scene::new(11);
     scene.weather.spoil_next(CommitFault::Unheard);
-    let (operator, handle) = (Authority::claim().operator(), "acme".parse().expect("a handle"));
+    let (operator, handle) = (ScopeAuthority::claim().issue_operator(), "acme".parse().expect("a handle"));
     let made = scene.engine.tenant_create(operator.clone(), handle, "default".to_owned());
     let fault = scene.sim.block_on(made).expect("it ends").expect_err("the commit was spoiled");
     assert_eq!(fault.code, ErrorCode::OutcomeUnknown);
@@ -182,7 +182,7 @@ fn a_tenant_that_nobody_heard_of_gets_a_token_as_its_hint_says() {
     let new = NewToken { name: "ada".to_owned(), scopes: TokenScopes::ADMIN, expires_at: None };
     let made = scene.engine.token_create(scope_of(tenant.id), new);
     let (token, _) = scene.sim.block_on(made).expect("it ends").expect("nothing fails");
-    let (scope, page) = (scope_of(tenant.id), Page::first(9));
+    let (scope, page) = (scope_of(tenant.id), PageRequest::first_page(9));
     let listed = scene.weather.tokens(&scope, Some("ada"), page);
     assert_eq!(scene.sim.block_on(listed).expect("it ends"), Ok(vec![token]));
 }
@@ -201,7 +201,7 @@ fn a_token_without_a_name_or_a_scope_is_refused_before_anything_is_written() {
         assert_eq!(fault.code, ErrorCode::InvalidRequest);
         assert!(fault.message.contains(says), "{fault}");
     }
-    let listed = scene.weather.tokens(&scope, None, Page::first(9));
+    let listed = scene.weather.tokens(&scope, None, PageRequest::first_page(9));
     let names: Vec<_> = scene.sim.block_on(listed).expect("it ends").expect("a read");
     assert!(names.iter().all(|token| token.name == "first"), "{names:?}");
 }
@@ -222,7 +222,7 @@ fn a_signal_that_nobody_heard_of_is_obeyed() {
     let mut scene = Scene::paused(6);
     let (tenant, run) = (scene.world.tenants[0], scene.run().id);
     scene.weather.spoil_next(CommitFault::Unheard);
-    let end = scene.engine.end(scope_of(tenant), run, End::Terminate);
+    let end = scene.engine.end_run(scope_of(tenant), run, RunEndMode::Terminate);
     scene.sim.block_on(end).expect("it ends").expect_err("the commit was spoiled");
     scene.pass(20_000);
     assert_eq!(scene.run().head.status, RunStatus::Cancelled, "{:?}", scene.kinds());
@@ -248,8 +248,8 @@ fn a_takeover_that_a_full_or_read_only_store_refuses_is_tried_again() {
     let mut scene = Scene::new(8);
     scene.say("look", false).expect("nothing fails");
     scene.crash();
-    let full = Refusal::ReadOnly { cause: "the disk is full".to_owned() };
-    scene.weather.refuse_takeovers(vec![Refusal::Overloaded, full]);
+    let full = CommitRefusal::ReadOnly { cause: "the disk is full".to_owned() };
+    scene.weather.refuse_takeovers(vec![CommitRefusal::Overloaded, full]);
     scene.engine.start();
     scene.pass(20_000);
     assert_eq!(scene.run().head.status, RunStatus::Completed, "{:?}", scene.kinds());
@@ -276,7 +276,7 @@ fn an_unknown_kind_or_version_holds_the_run_and_loses_nothing() {
         scene.say("look", false).expect("admission does not depend on the run");
 
         scene.weather.read_as(None);
-        let resume = scene.engine.resume(scope_of(scene.world.tenants[0]), run.id);
+        let resume = scene.engine.resume_run(scope_of(scene.world.tenants[0]), run.id);
         scene.sim.block_on(resume).expect("it ends").expect("a held run can be released");
         scene.pass(20_000);
         assert_eq!(scene.world.unsettled(), None, "{:?}", scene.kinds());

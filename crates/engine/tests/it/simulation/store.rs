@@ -7,26 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule, OPEN_MAX};
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
+};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, OPEN_MAX};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, OpenRun, Page, PendingSession,
-    Read, ReadError, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth,
-    StoreStats, StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, CoolingApproval, DeliveryFilter, Mutation,
+    OpenRun, PageRequest, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry,
+    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
-use dromia_contracts::token::Token;
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
     TenantId, TokenId,
 };
 use dromia_testkit::faulty::CommitFault;
@@ -50,11 +52,11 @@ pub(crate) struct Weather {
     /// Whether a commit may take the whole process with it.
     deadly: bool,
     /// What a lying store has acknowledged and not written yet.
-    held_back: Mutex<Vec<Batch>>,
+    held_back: Mutex<Vec<WriteBatch>>,
     /// For how many commits there is no room.
     full_for: Mutex<usize>,
     /// What the next takeovers are answered.
-    refusals: Mutex<Vec<Refusal>>,
+    refusals: Mutex<Vec<CommitRefusal>>,
     /// Whether no page of an erasure is ever answered.
     endless: AtomicBool,
     /// The kind and version under which every `model_called` is read, as if a newer program had written it.
@@ -104,7 +106,7 @@ impl Weather {
 
     /// Spoils the next commit.
     pub(crate) fn spoil_next(&self, fault: CommitFault) {
-        self.below.fail(self.below.commits() + 1, fault);
+        self.below.fail_nth(self.below.commit_count() + 1, fault);
     }
 
     /// Lets batches wait from now on, unwritten.
@@ -124,12 +126,12 @@ impl Weather {
 
     /// Spoils a commit, counted from 1 from now on.
     pub(crate) fn spoil_in(&self, nth: u64, fault: CommitFault) {
-        self.below.fail(self.below.commits() + nth, fault);
+        self.below.fail_nth(self.below.commit_count() + nth, fault);
     }
 
     /// Returns how many commits arrived in this life.
     pub(crate) fn commits(&self) -> u64 {
-        self.below.commits()
+        self.below.commit_count()
     }
 
     /// Has no room for the next commits.
@@ -138,7 +140,7 @@ impl Weather {
     }
 
     /// Refuses the next takeovers, the last refusal first.
-    pub(crate) fn refuse_takeovers(&self, refusals: Vec<Refusal>) {
+    pub(crate) fn refuse_takeovers(&self, refusals: Vec<CommitRefusal>) {
         *self.refusals.lock().expect("no test panics in here") = refusals;
     }
 
@@ -181,7 +183,7 @@ impl Weather {
         }
     }
 
-    fn write(&self, mut batch: Batch) -> BoxFuture<'static, Commit> {
+    fn write(&self, mut batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         for held in std::mem::take(&mut *self.held_back.lock().expect("no test panics in here")) {
             at_once(self.truth.commit(held));
         }
@@ -192,12 +194,12 @@ impl Weather {
             is_full
         };
         if is_full {
-            return Box::pin(std::future::ready(Commit::Refused(Refusal::Overloaded)));
+            return Box::pin(std::future::ready(CommitOutcome::Refused(CommitRefusal::Overloaded)));
         }
         if batch.mutations.iter().any(|mutation| matches!(mutation, Mutation::RunTakeover(_)))
             && let Some(refusal) = self.refusals.lock().expect("no test panics in here").pop()
         {
-            return Box::pin(std::future::ready(Commit::Refused(refusal)));
+            return Box::pin(std::future::ready(CommitOutcome::Refused(refusal)));
         }
         let asks = |mutation: &Mutation| match mutation {
             Mutation::ApprovalAsk(ask) => ask.state.is_open(),
@@ -207,30 +209,34 @@ impl Weather {
             && batch.mutations.iter().any(asks)
             && self.chance.one_in(share)
         {
-            return Box::pin(std::future::ready(Commit::Refused(Refusal::ApprovalsFull { most: OPEN_MAX })));
+            return Box::pin(std::future::ready(CommitOutcome::Refused(CommitRefusal::ApprovalsFull {
+                most: OPEN_MAX,
+            })));
         }
         if self.storms(60) {
             self.witness.book().losses += 1;
             let refusal = match self.chance.below(2) {
-                0 => Refusal::Overloaded,
-                _ => Refusal::ReadOnly { cause: "the disk is full".to_owned() },
+                0 => CommitRefusal::Overloaded,
+                _ => CommitRefusal::ReadOnly { cause: "the disk is full".to_owned() },
             };
-            return Box::pin(std::future::ready(Commit::Refused(refusal)));
+            return Box::pin(std::future::ready(CommitOutcome::Refused(refusal)));
         }
         if self.storms(30) {
             self.witness.book().losses += 1;
             let faults = if self.deadly { &CommitFault::ALL[..] } else { &CommitFault::ALL[..2] };
             let fault = faults[self.chance.below(faults.len())];
-            self.below.fail(self.below.commits() + 1, fault);
+            self.below.fail_nth(self.below.commit_count() + 1, fault);
         }
         match self.lie {
             Some(lie) => match self.told(lie, &mut batch) {
-                Some(receipt) => Box::pin(std::future::ready(Commit::Done(receipt))),
+                Some(receipt) => Box::pin(std::future::ready(CommitOutcome::Done(receipt))),
                 None if lie == Lie::SecondClaimer => {
                     let commit = self.below.commit(batch);
                     Box::pin(async move {
                         match commit.await {
-                            Commit::Done(receipt) => Commit::Done(Receipt { claimed: true, ..receipt }),
+                            CommitOutcome::Done(receipt) => {
+                                CommitOutcome::Done(CommitReceipt { claimed: true, ..receipt })
+                            }
                             other => other,
                         }
                     })
@@ -242,13 +248,13 @@ impl Weather {
     }
 
     /// Spoils a batch, or answers in its stead.
-    fn told(&self, lie: Lie, batch: &mut Batch) -> Option<Receipt> {
+    fn told(&self, lie: Lie, batch: &mut WriteBatch) -> Option<CommitReceipt> {
         let to_session = |mutation: &Mutation| matches!(mutation, Mutation::InboxPut(put) if matches!(put.owner, InboxOwner::Session(_)));
         let appends = batch.mutations.iter().any(|mutation| matches!(mutation, Mutation::RunAppend(_)));
         match lie {
             Lie::AckBeforeCommit => {
                 let input = !appends && batch.mutations.iter().any(to_session);
-                (input && self.chance.one_in(6)).then(|| Receipt {
+                (input && self.chance.one_in(6)).then(|| CommitReceipt {
                     positions: vec![1],
                     claimed: false,
                     waiting: false,
@@ -291,7 +297,7 @@ impl Weather {
                     return None;
                 }
                 self.held_back.lock().expect("no test panics in here").push(batch.clone());
-                Some(Receipt { positions: vec![], claimed: true, waiting: false })
+                Some(CommitReceipt { positions: vec![], claimed: true, waiting: false })
             }
             // A batch that nobody pays for moves no approval either.
             Lie::ChargesNobody | Lie::UsesNothingUp => {
@@ -323,7 +329,8 @@ impl Weather {
             | Lie::UnkeyedAsIdempotent
             | Lie::PlanHoldsAll
             | Lie::PastIsTrusted
-            | Lie::CallsGoWithCallers => None,
+            | Lie::CallsGoWithCallers
+            | Lie::ShowsOneSignal => None,
         }
     }
 
@@ -331,7 +338,7 @@ impl Weather {
     fn observe(&self, tenant: TenantId, session: SessionId) {
         let scope = scope_of(tenant);
         let filter = RunFilter { session: Some(session), agent: None, status: None };
-        let runs = at_once(self.truth.runs(&scope, filter, Page::first(256))).expect("it reads");
+        let runs = at_once(self.truth.runs(&scope, filter, PageRequest::first_page(256))).expect("it reads");
         let open = runs.iter().filter(|run| !run.head.status.is_terminal()).count();
         if open > 1 {
             self.witness.blame("S1", &format!("{open} runs of {session} are active"));
@@ -358,7 +365,7 @@ macro_rules! reads {
 }
 
 impl Store for Weather {
-    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+    fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         let (tenant, claimed) = (batch.tenant, batch.claim.as_ref().map(|claim| claim.session));
         // The batch is on its way when the call returns, as with a writer that has a queue.
         let commit = self.write(batch);
@@ -376,51 +383,71 @@ impl Store for Weather {
     }
 
     reads! {
-        fn tenants(operator: &'a Operator, page: Page<TenantId>) -> Vec<Tenant>;
-        fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
-        fn token(operator: &'a Operator, hash: Digest) -> Option<TokenOwner>;
-        fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a Operator, page: Page<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
-        fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
-        fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
-        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn tenants(operator: &'a OperatorScope, page: PageRequest<TenantId>) -> Vec<TenantRecord>;
+        fn tenant_by_handle(operator: &'a OperatorScope, handle: &'a HandleSlug) -> Option<TenantRecord>;
+        fn find_token_owner(operator: &'a OperatorScope, hash: Digest) -> Option<TokenOwner>;
+        fn open_runs(operator: &'a OperatorScope, page: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a OperatorScope, page: PageRequest<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
+        fn pending_sessions(operator: &'a OperatorScope, page: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession>;
+        fn deleting_agents(operator: &'a OperatorScope) -> Vec<(TenantId, AgentId)>;
+        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: PageRequest<TokenId>) -> Vec<TokenRecord>;
         fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
-        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<Approval>;
-        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: Page<ApprovalId>) -> Vec<Approval>;
-        fn cooling_approvals(operator: &'a Operator, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
-        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRule>;
-        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
-        fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
-        fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
-        fn agent_by_handle(scope: &'a Scope, handle: &'a Handle) -> Option<Agent>;
-        fn revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<Revision>;
-        fn session(scope: &'a Scope, session: SessionId) -> Option<Session>;
-        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<Session>;
-        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: Page<SessionId>) -> Vec<Session>;
-        fn run(scope: &'a Scope, run: RunId) -> Option<Run>;
-        fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
-        fn run_spending(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
-        fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
-        fn keyed(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
-        fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
-        fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
+        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<ApprovalRequest>;
+        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: PageRequest<ApprovalId>) -> Vec<ApprovalRequest>;
+        fn cooling_approvals(operator: &'a OperatorScope, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
+        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRuleRecord>;
+        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<TokenRecord>;
+        fn agents(scope: &'a Scope, state: Option<AgentState>, page: PageRequest<AgentId>) -> Vec<AgentRecord>;
+        fn agent(scope: &'a Scope, agent: AgentId) -> Option<AgentRecord>;
+        fn agent_by_handle(scope: &'a Scope, handle: &'a HandleSlug) -> Option<AgentRecord>;
+        fn agent_revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<AgentRevision>;
+        fn session(scope: &'a Scope, session: SessionId) -> Option<SessionRecord>;
+        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<SessionRecord>;
+        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: PageRequest<SessionId>) -> Vec<SessionRecord>;
+        fn run(scope: &'a Scope, run: RunId) -> Option<RunRecord>;
+        fn runs(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunRecord>;
+        fn run_spending(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunSpending>;
+        fn find_keyed_item(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
+        fn pinned_text(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
+        fn session_state(scope: &'a Scope, session: SessionId, page: PageRequest<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn delivery(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
-        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
-        fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn outbox_waiting(operator: &'a Operator, tenant: TenantId, target: &'a str) -> u64;
-        fn unnumbered(operator: &'a Operator, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
-        fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
+        fn delivery_record(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
+        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: PageRequest<DeliveryId>) -> Vec<DeliverySummary>;
+        fn open_deliveries(operator: &'a OperatorScope, page: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery>;
+        fn outbox_waiting(operator: &'a OperatorScope, tenant: TenantId, target: &'a str) -> u64;
+        fn unnumbered_deliveries(operator: &'a OperatorScope, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn feed_items(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
         fn vault_key(scope: &'a Scope) -> Option<Bytes>;
-        fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secrets(scope: &'a Scope, page: PageRequest<&'a str>) -> Vec<SealedSecret>;
         fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
-        fn capabilities(scope: &'a Scope, page: Page<CapabilityId>) -> Vec<Capability>;
+        fn capabilities(scope: &'a Scope, page: PageRequest<CapabilityId>) -> Vec<CapabilityRecord>;
         fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
-        fn file_labels(scope: &'a Scope, agent: AgentId, page: Page<&'a str>) -> Vec<(String, FileLabel)>;
+        fn file_labels(scope: &'a Scope, agent: AgentId, page: PageRequest<&'a str>) -> Vec<(String, FileLabel)>;
     }
 
-    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
+    fn inbox_items<'a>(
+        &'a self,
+        scope: &'a Scope,
+        owner: InboxOwner,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<InboxItem>> {
+        Box::pin(async move {
+            self.delay().await;
+            if self.storms(150) {
+                self.witness.book().losses += 1;
+                return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
+            }
+            let one_at_a_time = self.lie == Some(Lie::ShowsOneSignal) && matches!(owner, InboxOwner::Run(_));
+            let limit = if one_at_a_time { 1 } else { limit };
+            let answer = self.below.inbox_items(scope, owner, after, limit).await;
+            self.delay().await;
+            answer
+        })
+    }
+
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         Box::pin(async move {
             self.delay().await;
             if self.endless.load(Ordering::SeqCst) {
@@ -459,7 +486,7 @@ impl Store for Weather {
         })
     }
 
-    fn journal<'a>(
+    fn journal_entries<'a>(
         &'a self,
         scope: &'a Scope,
         run: RunId,
@@ -469,18 +496,18 @@ impl Store for Weather {
         Box::pin(async move {
             self.delay().await;
             assert!(!self.journal_panics.load(Ordering::SeqCst), "planted");
-            let mut entries = self.below.journal(scope, run, after, limit).await?;
+            let mut entries = self.below.journal_entries(scope, run, after, limit).await?;
             self.translate(&mut entries);
             self.delay().await;
             Ok(entries)
         })
     }
 
-    fn health(&self) -> StoreHealth {
-        self.below.health()
+    fn store_health(&self) -> StoreHealth {
+        self.below.store_health()
     }
 
-    fn stats(&self) -> StoreStats {
-        self.below.stats()
+    fn store_stats(&self) -> StoreStats {
+        self.below.store_stats()
     }
 }

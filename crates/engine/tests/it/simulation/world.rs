@@ -10,18 +10,20 @@ use std::task::Poll;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::{DeliveryRecord, WEBHOOK};
-use dromia_contracts::run::Run;
-use dromia_contracts::runs::{NewAgent, Runs as _};
-use dromia_contracts::runtime::{Runtime, Spawn};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::runs::{EnginePort as _, NewAgent};
+use dromia_contracts::runtime::{Runtime, TaskSpawner};
 use dromia_contracts::sent::TaintedPast;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
-use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
+use dromia_contracts::store::{
+    ApprovalFilter, DeliveryFilter, PageRequest, RunFilter, Store as _, StoredEntry,
+};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
-use dromia_contracts::{Actor, AgentId, Authority, BoxFuture, RunId, Scope, TenantId};
-use dromia_engine::{Engine, EngineConfig, Objection, Ports, SecondOpinion};
-use dromia_testkit::sim::Dice;
-use dromia_testkit::{ReferenceStore, Sim};
+use dromia_contracts::{Actor, AgentId, BoxFuture, RunId, Scope, ScopeAuthority, TenantId};
+use dromia_engine::{Engine, EngineConfig, EnginePorts, ObjectionAction, SecondOpinion};
+use dromia_testkit::sim::SeededRng;
+use dromia_testkit::{ReferenceStore, SimExecutor};
 use futures_util::FutureExt as _;
 use jiff::SignedDuration;
 
@@ -31,12 +33,12 @@ use super::witness::Witness;
 
 /// Chance, from the seed and shared by all.
 #[derive(Debug)]
-pub(crate) struct Chance(Mutex<Dice>);
+pub(crate) struct Chance(Mutex<SeededRng>);
 
 impl Chance {
     /// Draws a number below a bound.
     pub(crate) fn below(&self, bound: usize) -> usize {
-        self.0.lock().expect("drawing does not panic").below(bound)
+        self.0.lock().expect("drawing does not panic").draw_below(bound)
     }
 
     /// Draws one of so many cases.
@@ -78,6 +80,8 @@ pub(crate) enum Lie {
     HalfImport,
     /// What is read again by its handle is told as the runtime's own fact.
     PastIsTrusted,
+    /// The store shows one signal of a run at a time.
+    ShowsOneSignal,
     /// A call goes with the caller who drops it, wherever it stands.
     CallsGoWithCallers,
 }
@@ -98,7 +102,7 @@ pub(crate) struct Options {
     /// For one of how many requests for approval the store has no room.
     pub(crate) crowded: Option<usize>,
     /// What becomes of a call that cannot be undone and to which a second model does not agree, where one is asked.
-    pub(crate) opinions: Option<Objection>,
+    pub(crate) opinions: Option<ObjectionAction>,
     /// On one of how many calls people hang up, where they do.
     pub(crate) hang_ups: Option<usize>,
 }
@@ -106,11 +110,11 @@ pub(crate) struct Options {
 /// Where tasks run; nothing is spawned while a caller hangs up on a call that goes with him.
 #[derive(Debug)]
 struct Deaf {
-    below: Arc<dyn Spawn>,
+    below: Arc<dyn TaskSpawner>,
     hanging_up: Arc<AtomicBool>,
 }
 
-impl Spawn for Deaf {
+impl TaskSpawner for Deaf {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         if !self.hanging_up.load(Ordering::SeqCst) {
             self.below.spawn(task);
@@ -166,13 +170,13 @@ pub(crate) async fn step() {
 
 /// Sees all of a tenant.
 pub(crate) fn scope_of(tenant: TenantId) -> Scope {
-    Authority::claim().scope(tenant, Actor::new("cli:ada"))
+    ScopeAuthority::claim().issue_scope(tenant, Actor::new("cli:ada"))
 }
 
 impl World {
     /// Registers tenants with their agents, two places to talk to each.
-    pub(crate) fn new(sim: &mut Sim, seed: u64, options: Options) -> Self {
-        let chance = Arc::new(Chance(Mutex::new(Dice::new(seed.rotate_left(17) ^ 0x5eed))));
+    pub(crate) fn new(sim: &mut SimExecutor, seed: u64, options: Options) -> Self {
+        let chance = Arc::new(Chance(Mutex::new(SeededRng::new(seed.rotate_left(17) ^ 0x5eed))));
         let (witness, truth, runtime) = (Arc::new(Witness::default()), ReferenceStore::new(), sim.runtime());
         let outside = Arc::new(Outside {
             witness: Arc::clone(&witness),
@@ -216,7 +220,7 @@ impl World {
         for tenant in 0..tenants {
             let handle = format!("t{tenant}").parse().expect("a handle");
             let id = engine
-                .tenant_create(Authority::claim().operator(), handle, "first".to_owned())
+                .tenant_create(ScopeAuthority::claim().issue_operator(), handle, "first".to_owned())
                 .await
                 .expect("nothing fails yet")
                 .0
@@ -253,7 +257,7 @@ impl World {
 
     /// Makes an engine before a store.
     pub(crate) fn engine(&self, weather: &Arc<Weather>) -> Engine {
-        let ports = Ports {
+        let ports = EnginePorts {
             store: Arc::clone(weather) as _,
             model: Arc::clone(&self.outside) as _,
             tools: Arc::clone(&self.outside) as _,
@@ -262,7 +266,7 @@ impl World {
             leaks: Arc::new(NoSecrets),
             homes: Arc::clone(&self.outside) as _,
             runtime: self.place_to_run(),
-            authority: Authority::claim(),
+            authority: ScopeAuthority::claim(),
         };
         let (active_max, tainted_past) = (self.active_max, self.tainted_past);
         let mut config = EngineConfig { active_max, tainted_past, ..EngineConfig::default() };
@@ -327,8 +331,8 @@ impl World {
     }
 
     /// Reads every run of a tenant, oldest first.
-    pub(crate) fn runs(&self, tenant: TenantId) -> Vec<Run> {
-        let (scope, mut page, mut all) = (scope_of(tenant), Page::first(256), Vec::new());
+    pub(crate) fn runs(&self, tenant: TenantId) -> Vec<RunRecord> {
+        let (scope, mut page, mut all) = (scope_of(tenant), PageRequest::first_page(256), Vec::new());
         loop {
             let runs = at_once(self.truth.runs(&scope, RunFilter::default(), page)).expect("it reads");
             page.after = runs.last().map(|run| run.id);
@@ -342,19 +346,19 @@ impl World {
     }
 
     /// Reads every session of a tenant.
-    pub(crate) fn sessions(&self, tenant: TenantId) -> Vec<Session> {
-        at_once(self.truth.sessions(&scope_of(tenant), None, Page::first(256))).expect("it reads")
+    pub(crate) fn sessions(&self, tenant: TenantId) -> Vec<SessionRecord> {
+        at_once(self.truth.sessions(&scope_of(tenant), None, PageRequest::first_page(256))).expect("it reads")
     }
 
     /// Reads every message of a tenant that is on its way out.
     pub(crate) fn messages(&self, tenant: TenantId) -> Vec<DeliveryRecord> {
-        let (scope, mut page, mut all) = (scope_of(tenant), Page::first(256), Vec::new());
+        let (scope, mut page, mut all) = (scope_of(tenant), PageRequest::first_page(256), Vec::new());
         loop {
             let listed = self.truth.deliveries(&scope, DeliveryFilter::default(), page);
             let listed = at_once(listed).expect("it reads");
             page.after = listed.last().map(|delivery| delivery.id);
             for delivery in &listed {
-                all.extend(at_once(self.truth.delivery(&scope, delivery.id)).expect("it reads"));
+                all.extend(at_once(self.truth.delivery_record(&scope, delivery.id)).expect("it reads"));
             }
             if listed.len() < 256 {
                 return all;
@@ -364,7 +368,9 @@ impl World {
 
     /// Reads a whole journal.
     pub(crate) fn journal(&self, tenant: TenantId, run: RunId) -> Vec<StoredEntry> {
-        let read = |after| at_once(self.truth.journal(&scope_of(tenant), run, after, 256)).expect("it reads");
+        let read = |after| {
+            at_once(self.truth.journal_entries(&scope_of(tenant), run, after, 256)).expect("it reads")
+        };
         let mut journal = read(0);
         while journal.len().is_multiple_of(256) && !journal.is_empty() {
             let more = read(journal.len() as u64);
@@ -381,7 +387,7 @@ impl World {
         let (scope, mut paths) = (scope_of(tenant), Vec::<String>::new());
         loop {
             let after = paths.last().cloned();
-            let page = Page { after: after.as_deref(), limit: 256 };
+            let page = PageRequest { after: after.as_deref(), limit: 256 };
             let files = at_once(self.truth.file_labels(&scope, agent, page)).expect("it reads");
             if files.is_empty() {
                 return paths;
@@ -392,7 +398,7 @@ impl World {
 
     /// Reads a whole inbox; a simulated one has less than a page.
     pub(crate) fn inbox(&self, tenant: TenantId, owner: InboxOwner) -> Vec<InboxItem> {
-        at_once(self.truth.inbox(&scope_of(tenant), owner, 0, 256)).expect("it reads")
+        at_once(self.truth.inbox_items(&scope_of(tenant), owner, 0, 256)).expect("it reads")
     }
 
     /// Tells what is not settled yet: a run that has not ended, input that waits, or a caller without an answer.

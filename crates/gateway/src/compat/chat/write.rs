@@ -1,25 +1,25 @@
 //! Writes chat completions and their chunks.
 
-use dromia_contracts::model::Finish;
+use dromia_contracts::model::FinishReason;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::compat::dialect::OpenAiError;
-use crate::compat::listen::{Answered, ClientCall};
-use crate::compat::turn::{Format, Running};
-use crate::failure::Failure;
+use crate::compat::listen::{ClientCall, RunAnswer};
+use crate::compat::turn::{AnswerWriter, AnsweringRun};
+use crate::failure::ApiError;
 
 /// Writes chat completions and their chunks.
-pub(super) struct Chat {
-    pub(super) running: Running,
+pub(super) struct ChatWriter {
+    pub(super) running: AnsweringRun,
     /// Seconds; the same in every answer of a run.
     pub(super) created: i64,
     /// Whether the stream tells the usage.
     pub(super) usage: bool,
 }
 
-impl Chat {
-    fn chunk(&self, choices: &Value, usage: Option<Value>) -> String {
+impl ChatWriter {
+    fn encode_chunk(&self, choices: &Value, usage: Option<Value>) -> String {
         let mut chunk = json!({
             "id": format!("chatcmpl-{}", self.running.run),
             "object": "chat.completion.chunk",
@@ -34,14 +34,14 @@ impl Chat {
         format!("data: {chunk}\n\n")
     }
 
-    fn delta(&self, delta: &Value, finish: Option<&str>) -> String {
+    fn delta_chunk(&self, delta: &Value, finish: Option<&str>) -> String {
         let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish});
-        self.chunk(&json!([choice]), None)
+        self.encode_chunk(&json!([choice]), None)
     }
 }
 
-impl Format for Chat {
-    fn whole(&self, answered: &Answered) -> Value {
+impl AnswerWriter for ChatWriter {
+    fn write_whole(&self, answered: &RunAnswer) -> Value {
         let mut message =
             json!({"role": "assistant", "content": answered.text, "refusal": null, "annotations": []});
         if !answered.calls.is_empty() {
@@ -61,40 +61,40 @@ impl Format for Chat {
                 "logprobs": null,
                 "finish_reason": finish_reason(answered),
             }],
-            "usage": usage(answered),
+            "usage": usage_object(answered),
         })
     }
 
-    fn began(&mut self, at: Timestamp) -> String {
+    fn write_start(&mut self, at: Timestamp) -> String {
         self.created = at.as_second();
-        self.delta(&json!({"role": "assistant", "content": "", "refusal": null}), None)
+        self.delta_chunk(&json!({"role": "assistant", "content": "", "refusal": null}), None)
     }
 
-    fn text(&mut self, piece: &str) -> String {
-        self.delta(&json!({"content": piece}), None)
+    fn write_text(&mut self, piece: &str) -> String {
+        self.delta_chunk(&json!({"content": piece}), None)
     }
 
-    fn answered(&mut self, answered: &Answered) -> String {
+    fn write_end(&mut self, answered: &RunAnswer) -> String {
         let mut text = String::new();
         for (index, call) in answered.calls.iter().enumerate() {
             let mut begun = tool_call(call);
             begun["index"] = json!(index);
             begun["function"]["arguments"] = json!("");
-            text.push_str(&self.delta(&json!({"tool_calls": [begun]}), None));
+            text.push_str(&self.delta_chunk(&json!({"tool_calls": [begun]}), None));
             let rest = json!({"index": index, "function": {"arguments": call.arguments}});
-            text.push_str(&self.delta(&json!({"tool_calls": [rest]}), None));
+            text.push_str(&self.delta_chunk(&json!({"tool_calls": [rest]}), None));
         }
-        text.push_str(&self.delta(&json!({}), Some(finish_reason(answered))));
+        text.push_str(&self.delta_chunk(&json!({}), Some(finish_reason(answered))));
         if self.usage {
-            text.push_str(&self.chunk(&json!([]), Some(usage(answered))));
+            text.push_str(&self.encode_chunk(&json!([]), Some(usage_object(answered))));
         }
         text.push_str("data: [DONE]\n\n");
         text
     }
 
-    fn broken(&mut self, failure: &Failure, _: &str) -> String {
+    fn write_error(&mut self, failure: &ApiError, _: &str) -> String {
         // Clients read an object with an error as the failure of the whole stream.
-        format!("data: {}\n\n", json!({"error": OpenAiError::of(failure)}))
+        format!("data: {}\n\n", json!({"error": OpenAiError::from_error(failure)}))
     }
 }
 
@@ -103,17 +103,17 @@ fn tool_call(call: &ClientCall) -> Value {
     json!({"id": call.id, "type": "function", "function": function})
 }
 
-fn finish_reason(answered: &Answered) -> &'static str {
+fn finish_reason(answered: &RunAnswer) -> &'static str {
     match answered.finish {
         _ if !answered.calls.is_empty() => "tool_calls",
         // The agent's own calls are done when its run ends.
-        Finish::Stop | Finish::ToolCalls => "stop",
-        Finish::Length => "length",
+        FinishReason::Stop | FinishReason::ToolCalls => "stop",
+        FinishReason::Length => "length",
     }
 }
 
-fn usage(answered: &Answered) -> Value {
-    let Answered { usage, detail, .. } = answered;
+fn usage_object(answered: &RunAnswer) -> Value {
+    let RunAnswer { usage, detail, .. } = answered;
     json!({
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

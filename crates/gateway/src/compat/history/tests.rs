@@ -2,8 +2,8 @@
 
 use super::*;
 use dromia_contracts::RunId;
-use dromia_contracts::client::Offer;
-use dromia_contracts::content::{Media, parts_text};
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::{ImageMediaType, parts_text};
 use dromia_contracts::input::InputBody;
 use proptest::prelude::*;
 
@@ -26,31 +26,32 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-fn said(text: &str) -> Vec<Part> {
-    vec![Part::text(text, Label::ACTOR_TEXT)]
+fn said(text: &str) -> Vec<ContentPart> {
+    vec![ContentPart::new_text(text, Label::ACTOR_TEXT)]
 }
 
 /// What a tool is said to have given.
-fn given(text: &str) -> Vec<Part> {
-    vec![Part::text(text, Label::CLAIM)]
+fn given(text: &str) -> Vec<ContentPart> {
+    vec![ContentPart::new_text(text, Label::CLAIM)]
 }
 
-fn image() -> Part {
-    Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM }
+fn image() -> ContentPart {
+    ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM }
 }
 
-fn told(messages: &[Message]) -> Answer<Said> {
-    let mut history = History::new(Actor::new("token:ci"), false);
+fn told(messages: &[Message]) -> Answer<ConversationInput> {
+    let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
     for (at, message) in messages.iter().enumerate() {
         let path = format!("messages[{at}]");
         match message {
-            Message::User(text) => history.user(&path, said(text))?,
-            Message::System(text) => history.system(&path, std::slice::from_ref(text))?,
+            Message::User(text) => history.add_user(&path, said(text))?,
+            Message::System(text) => history.add_system(&path, std::slice::from_ref(text))?,
             Message::Assistant(text, calls) => {
-                let call = |n| Claimed { id: format!("c{n}"), tool: "t".into(), arguments: "{}".into() };
-                history.assistant(&path, vec![text.clone()], (0..*calls).map(call).collect())?;
+                let call =
+                    |n| ClaimedToolCall { id: format!("c{n}"), tool: "t".into(), arguments: "{}".into() };
+                history.add_assistant(&path, vec![text.clone()], (0..*calls).map(call).collect())?;
             }
-            Message::Result(n) => history.result(&path, &format!("c{n}"), given("r"), false)?,
+            Message::Result(n) => history.add_result(&path, &format!("c{n}"), given("r"), false)?,
         }
     }
     history.finish("messages")
@@ -66,14 +67,14 @@ proptest! {
         for part in [&messages[..from], &messages[from..], &messages[..]] {
             let Ok(said) = told(part) else { continue };
             for turn in &said.history {
-                let Turn::Unit(unit) = turn else { continue };
+                let TranscriptTurn::Unit(unit) = turn else { continue };
                 let calls: Vec<_> = unit.message().calls.iter().map(|call| call.id).collect();
                 let results: Vec<_> = unit.results().iter().map(|result| result.call).collect();
                 prop_assert_eq!(calls, results);
             }
             // What is stored is read back as it was, and stored units are checked when they are read.
             let message = InputMessage { author: Actor::new("a"), parts: said.parts, hops: 0 };
-            let offer = Offer::default();
+            let offer = ClientOptions::default();
             let body = InputBody { history: said.history, answers: said.answers, offer, call: None, message };
             let bytes = body.encode().expect("it is JSON");
             prop_assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
@@ -83,7 +84,7 @@ proptest! {
 
 fn place(messages: &[Message]) -> (String, String) {
     let refused = told(messages).expect_err("it is refused");
-    (refused.place().unwrap_or_default().to_owned(), refused.text())
+    (refused.field_path().unwrap_or_default().to_owned(), refused.full_message())
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn results_may_be_the_last_word() {
     let said = told(&[user(), Message::Assistant(String::new(), 2), Message::Result(1), Message::Result(0)]);
     let said = said.expect("every call has its result");
     assert_eq!((said.history.len(), said.parts.len()), (2, 0));
-    let Turn::Unit(unit) = &said.history[1] else { panic!("the results close it") };
+    let TranscriptTurn::Unit(unit) = &said.history[1] else { panic!("the results close it") };
     assert_eq!(unit.results().len(), 2);
 }
 
@@ -121,10 +122,10 @@ fn in_a_session_results_are_for_the_calls_that_it_handed_over() {
     let run = RunId::from_bytes([7; 16]);
     let name = |index| HandedCall { run, call: CallId { step: 2, index } }.to_string();
     let other = HandedCall { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
-    let history = || History::new(Actor::new("token:ci"), true);
+    let history = || ConversationHistory::new(Actor::new("token:ci"), true);
     let mut good = history();
-    good.result("m[0]", &name(1), given("b"), true).expect("it is a call");
-    good.result("m[1]", &name(0), given("a"), false).expect("it is another");
+    good.add_result("m[0]", &name(1), given("b"), true).expect("it is a call");
+    good.add_result("m[1]", &name(0), given("a"), false).expect("it is another");
     let said = good.finish("m[1]").expect("results are enough");
     let answers = said.answers.expect("they are there");
     let told: Vec<_> = answers.results.iter().map(|result| (result.call.index, result.status)).collect();
@@ -136,10 +137,10 @@ fn in_a_session_results_are_for_the_calls_that_it_handed_over() {
         ("call_1_0".to_owned(), "no call of this session has the id \"call_1_0\""),
     ] {
         let mut bad = history();
-        bad.result("m[0]", &name(0), vec![], false).expect("it is a call");
-        let refused = bad.result("m[1]", &second, vec![], false).expect_err(says);
-        assert_eq!(refused.place(), Some("m[1]"));
-        assert!(refused.text().contains(says), "{refused:?}");
+        bad.add_result("m[0]", &name(0), vec![], false).expect("it is a call");
+        let refused = bad.add_result("m[1]", &second, vec![], false).expect_err(says);
+        assert_eq!(refused.field_path(), Some("m[1]"));
+        assert!(refused.full_message().contains(says), "{refused:?}");
     }
 }
 
@@ -167,48 +168,50 @@ fn whose_word_it_is_decides_the_label() {
         Message::User("c".into()),
     ];
     let said = told(&messages).expect("it is whole");
-    assert_eq!(said.parts, [Part::text("c", Label::ACTOR_TEXT)]);
+    assert_eq!(said.parts, [ContentPart::new_text("c", Label::ACTOR_TEXT)]);
     let labels: Vec<Vec<Label>> = said
         .history
         .iter()
         .map(|turn| match turn {
-            Turn::Input(message) => message.parts.iter().map(Part::label).collect(),
-            Turn::Unit(unit) => {
+            TranscriptTurn::Input(message) => message.parts.iter().map(ContentPart::label).collect(),
+            TranscriptTurn::Unit(unit) => {
                 let results = unit.results().iter().flat_map(|result| &result.parts);
-                unit.message().parts.iter().chain(results).map(Part::label).collect()
+                unit.message().parts.iter().chain(results).map(ContentPart::label).collect()
             }
         })
         .collect();
     assert_eq!(labels, [vec![Label::ACTOR_TEXT], vec![Label::ACTOR_TEXT], vec![Label::CLAIM, Label::CLAIM]]);
-    let Turn::Input(system) = &said.history[0] else { panic!("the system text comes first") };
+    let TranscriptTurn::Input(system) = &said.history[0] else { panic!("the system text comes first") };
     assert_eq!(parts_text(&system.parts), format!("{SYSTEM_HEAD}\nbe kind"));
 }
 
 #[test]
 fn a_picture_is_a_word_of_its_own_and_there_are_so_many_at_most() {
-    let mut history = History::new(Actor::new("token:ci"), false);
-    history.user("m[0]", vec![image(), Part::text("", Label::ACTOR_TEXT)]).expect("a picture");
+    let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+    history.add_user("m[0]", vec![image(), ContentPart::new_text("", Label::ACTOR_TEXT)]).expect("a picture");
     assert_eq!(history.finish("m[0]").expect("it is enough").parts, [image()]);
-    let mut history = History::new(Actor::new("token:ci"), false);
-    history.user("m[0]", vec![image(); IMAGES_MAX]).expect("so many are taken");
-    assert_eq!(history.user("m[1]", vec![image()]).expect_err("one more").place(), Some("m[1]"));
+    let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+    history.add_user("m[0]", vec![image(); IMAGES_MAX]).expect("so many are taken");
+    assert_eq!(history.add_user("m[1]", vec![image()]).expect_err("one more").field_path(), Some("m[1]"));
 }
 
 #[test]
 fn a_tools_picture_is_kept_among_its_texts_and_counts_with_the_users() {
-    let call = || Claimed { id: "c".into(), tool: "shot".into(), arguments: "{}".into() };
+    let call = || ClaimedToolCall { id: "c".into(), tool: "shot".into(), arguments: "{}".into() };
     let asked = || {
-        let mut history = History::new(Actor::new("token:ci"), false);
-        history.user("m[0]", vec![image()]).expect("a picture");
-        history.assistant("m[1]", vec![], vec![call()]).expect("a call");
+        let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+        history.add_user("m[0]", vec![image()]).expect("a picture");
+        history.add_assistant("m[1]", vec![], vec![call()]).expect("a call");
         history
     };
     let mut history = asked();
-    let parts = vec![Part::text("a", Label::CLAIM), image(), Part::text("", Label::CLAIM)];
-    history.result("m[2]", "c", parts.clone(), false).expect("it is the call");
+    let parts =
+        vec![ContentPart::new_text("a", Label::CLAIM), image(), ContentPart::new_text("", Label::CLAIM)];
+    history.add_result("m[2]", "c", parts.clone(), false).expect("it is the call");
     let said = history.finish("m[2]").expect("results may be the last word");
-    let Turn::Unit(unit) = &said.history[1] else { panic!("the result closes it") };
+    let TranscriptTurn::Unit(unit) = &said.history[1] else { panic!("the result closes it") };
     assert_eq!(unit.results()[0].parts, parts[..2]);
-    let refused = asked().result("m[2]", "c", vec![image(); IMAGES_MAX], false).expect_err("one too many");
-    assert_eq!(refused.place(), Some("m[2]"));
+    let refused =
+        asked().add_result("m[2]", "c", vec![image(); IMAGES_MAX], false).expect_err("one too many");
+    assert_eq!(refused.field_path(), Some("m[2]"));
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn asking(tools: Value, choice: Value) -> Asking {
+fn asking(tools: Value, choice: Value) -> RequestOptions {
     let tools = serde_json::from_value(tools).expect("they are tools");
-    Asking { tools: Some(tools), choice: Some(choice), ..Asking::default() }
+    RequestOptions { tools: Some(tools), choice: Some(choice), ..RequestOptions::default() }
 }
 
 #[test]
@@ -16,11 +16,11 @@ fn each_api_declares_the_same_tool_in_its_own_words() {
     let other = json!({"name": "mcp__sky__look", "description": "Looks.", "input_schema": schema});
     let named = json!({"type": "function", "function": {"name": "mcp__sky__look"}});
     for (form, tool, choice) in [
-        (Form::Chat, json!({"type": "function", "function": function}), named),
-        (Form::Responses, flat, json!({"type": "function", "name": "mcp__sky__look"})),
-        (Form::Messages, other, json!({"type": "tool", "name": "mcp__sky__look"})),
+        (CompatApi::Chat, json!({"type": "function", "function": function}), named),
+        (CompatApi::Responses, flat, json!({"type": "function", "name": "mcp__sky__look"})),
+        (CompatApi::Messages, other, json!({"type": "tool", "name": "mcp__sky__look"})),
     ] {
-        let offer = asking(json!([tool]), choice).offer(form).expect("it is declared well");
+        let offer = asking(json!([tool]), choice).into_offer(form).expect("it is declared well");
         let known = ClientTool {
             name: "mcp.sky.look".into(),
             description: "Looks.".into(),
@@ -48,19 +48,19 @@ fn what_cannot_be_done_is_refused_by_its_place() {
         (json!([tool("a")]), json!({"type": "file_search"}), "tool_choice"),
         (json!([tool("a")]), json!("maybe"), "tool_choice"),
     ] {
-        let refused = asking(tools, choice).offer(Form::Responses).expect_err(place);
-        assert_eq!(refused.place(), Some(place), "{refused:?}");
+        let refused = asking(tools, choice).into_offer(CompatApi::Responses).expect_err(place);
+        assert_eq!(refused.field_path(), Some(place), "{refused:?}");
     }
     let number = |value: f64| Number::from_f64(value);
     for (asking, place) in [
-        (Asking { tokens: Some(("max_tokens", 0)), ..Asking::default() }, "max_tokens"),
-        (Asking { temperature: number(2.5), ..Asking::default() }, "temperature"),
-        (Asking { top_p: number(-0.1), ..Asking::default() }, "top_p"),
-        (Asking { stop: Some(("stop", json!(7))), ..Asking::default() }, "stop"),
-        (Asking { stop: Some(("stop", json!(["a", 7]))), ..Asking::default() }, "stop[1]"),
-        (Asking { stop: Some(("stop", json!(""))), ..Asking::default() }, "stop"),
+        (RequestOptions { tokens: Some(("max_tokens", 0)), ..RequestOptions::default() }, "max_tokens"),
+        (RequestOptions { temperature: number(2.5), ..RequestOptions::default() }, "temperature"),
+        (RequestOptions { top_p: number(-0.1), ..RequestOptions::default() }, "top_p"),
+        (RequestOptions { stop: Some(("stop", json!(7))), ..RequestOptions::default() }, "stop"),
+        (RequestOptions { stop: Some(("stop", json!(["a", 7]))), ..RequestOptions::default() }, "stop[1]"),
+        (RequestOptions { stop: Some(("stop", json!(""))), ..RequestOptions::default() }, "stop"),
     ] {
-        assert_eq!(asking.offer(Form::Chat).expect_err(place).place(), Some(place));
+        assert_eq!(asking.into_offer(CompatApi::Chat).expect_err(place).field_path(), Some(place));
     }
 }
 
@@ -69,39 +69,40 @@ fn a_schema_is_nested_so_deep_at_most() {
     let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
     for (form, tool, place) in [
         (
-            Form::Chat,
+            CompatApi::Chat,
             json!({"type": "function", "function": {"name": "a", "parameters": null}}),
             "/function/parameters",
         ),
-        (Form::Responses, json!({"type": "function", "name": "a", "parameters": null}), "/parameters"),
-        (Form::Messages, json!({"name": "a", "input_schema": null}), "/input_schema"),
+        (CompatApi::Responses, json!({"type": "function", "name": "a", "parameters": null}), "/parameters"),
+        (CompatApi::Messages, json!({"name": "a", "input_schema": null}), "/input_schema"),
     ] {
         let with = |levels| {
             let mut tool = tool.clone();
             *tool.pointer_mut(place).expect("it is there") = nested(levels);
-            asking(json!([tool]), Value::Null).offer(form)
+            asking(json!([tool]), Value::Null).into_offer(form)
         };
         assert!(with(SCHEMA_DEPTH_MAX).is_ok(), "{form:?}");
         let refused = with(SCHEMA_DEPTH_MAX + 1).expect_err("it is too deep");
-        assert_eq!(refused.place(), Some(format!("tools[0]{}", place.replace('/', ".")).as_str()));
+        assert_eq!(refused.field_path(), Some(format!("tools[0]{}", place.replace('/', ".")).as_str()));
     }
 }
 
 #[test]
 fn none_takes_the_clients_tools_back_and_what_tunes_is_kept() {
     let tool = json!([{"name": "a", "input_schema": {}}]);
-    let none = asking(tool.clone(), json!({"type": "none"})).offer(Form::Messages).expect("it is fine");
+    let none =
+        asking(tool.clone(), json!({"type": "none"})).into_offer(CompatApi::Messages).expect("it is fine");
     assert!(none.is_empty());
     let choice = json!({"type": "any", "disable_parallel_tool_use": true});
-    let one = asking(tool, choice).offer(Form::Messages).expect("it is fine");
+    let one = asking(tool, choice).into_offer(CompatApi::Messages).expect("it is fine");
     assert_eq!((one.wishes.choice, one.wishes.one_call), (ToolChoice::Required, true));
-    let tuned = Asking {
+    let tuned = RequestOptions {
         tokens: Some(("max_tokens", 1 << 40)),
         temperature: Number::from_f64(0.5),
         stop: Some(("stop", json!("END"))),
-        ..Asking::default()
+        ..RequestOptions::default()
     };
-    let wishes = tuned.offer(Form::Chat).expect("it is fine").wishes;
+    let wishes = tuned.into_offer(CompatApi::Chat).expect("it is fine").wishes;
     assert_eq!((wishes.output_tokens_max, wishes.temperature), (Some(u32::MAX), Number::from_f64(0.5)));
     assert_eq!(wishes.stop, ["END"]);
 }

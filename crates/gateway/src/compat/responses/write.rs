@@ -1,17 +1,17 @@
 //! Writes responses and the events of their stream.
 
-use dromia_contracts::model::Finish;
+use dromia_contracts::model::FinishReason;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::compat::dialect::OpenAiError;
-use crate::compat::listen::{Answered, ClientCall};
-use crate::compat::turn::{Format, Running};
-use crate::failure::Failure;
+use crate::compat::listen::{ClientCall, RunAnswer};
+use crate::compat::turn::{AnswerWriter, AnsweringRun};
+use crate::failure::ApiError;
 
 /// Writes responses and the events of their stream.
-pub(super) struct Responses {
-    running: Running,
+pub(super) struct ResponsesWriter {
+    running: AnsweringRun,
     /// Seconds; the same in every answer of a run.
     created: i64,
     /// Events so far.
@@ -20,12 +20,12 @@ pub(super) struct Responses {
     speaks: bool,
 }
 
-impl Responses {
-    pub(super) fn new(running: Running) -> Self {
+impl ResponsesWriter {
+    pub(super) fn new(running: AnsweringRun) -> Self {
         Self { running, created: 0, sent: 0, speaks: false }
     }
 
-    fn response(&self, status: &str, output: &Value) -> Value {
+    fn response_object(&self, status: &str, output: &Value) -> Value {
         json!({
             "id": format!("resp_{}", self.running.run),
             "object": "response",
@@ -53,23 +53,23 @@ impl Responses {
         })
     }
 
-    fn ended(&self, answered: &Answered) -> Value {
-        let status = if answered.finish == Finish::Length { "incomplete" } else { "completed" };
+    fn ended_response(&self, answered: &RunAnswer) -> Value {
+        let status = if answered.finish == FinishReason::Length { "incomplete" } else { "completed" };
         let mut output = Vec::new();
         // An answer that is nothing but calls has no message.
         if !answered.text.is_empty() || answered.calls.is_empty() {
-            output.push(self.item(status, &json!([part(&answered.text)])));
+            output.push(self.message_item(status, &json!([text_part(&answered.text)])));
         }
         output.extend(answered.calls.iter().map(|call| function_call(call, "completed", &call.arguments)));
-        let mut response = self.response(status, &json!(output));
-        response["usage"] = usage(answered);
-        if answered.finish == Finish::Length {
+        let mut response = self.response_object(status, &json!(output));
+        response["usage"] = usage_object(answered);
+        if answered.finish == FinishReason::Length {
             response["incomplete_details"] = json!({"reason": "max_output_tokens"});
         }
         response
     }
 
-    fn item(&self, status: &str, content: &Value) -> Value {
+    fn message_item(&self, status: &str, content: &Value) -> Value {
         json!({
             "id": format!("msg_{}", self.running.run),
             "type": "message",
@@ -79,7 +79,7 @@ impl Responses {
         })
     }
 
-    fn event(&mut self, kind: &str, mut data: Value) -> String {
+    fn encode_event(&mut self, kind: &str, mut data: Value) -> String {
         data["type"] = json!(kind);
         data["sequence_number"] = json!(self.sent);
         self.sent += 1;
@@ -91,21 +91,21 @@ impl Responses {
         data["item_id"] = json!(format!("msg_{}", self.running.run));
         data["output_index"] = json!(0);
         data["content_index"] = json!(0);
-        self.event(kind, data)
+        self.encode_event(kind, data)
     }
 
     /// Begins the item with the text.
-    fn speak(&mut self) -> String {
+    fn begin_text_item(&mut self) -> String {
         if std::mem::replace(&mut self.speaks, true) {
             return String::new();
         }
-        let item = self.item("in_progress", &json!([]));
-        self.event("response.output_item.added", json!({"output_index": 0, "item": item}))
-            + &self.part_event("response.content_part.added", json!({"part": part("")}))
+        let item = self.message_item("in_progress", &json!([]));
+        self.encode_event("response.output_item.added", json!({"output_index": 0, "item": item}))
+            + &self.part_event("response.content_part.added", json!({"part": text_part("")}))
     }
 
     /// Tells an item that is a call, from its beginning to its end.
-    fn call(&mut self, index: usize, call: &ClientCall) -> String {
+    fn call_events(&mut self, index: usize, call: &ClientCall) -> String {
         let (begun, done) =
             (function_call(call, "in_progress", ""), function_call(call, "completed", &call.arguments));
         let about = |field: &str| {
@@ -116,58 +116,62 @@ impl Responses {
         let mut all = about("arguments");
         all["name"] = json!(call.tool);
         [
-            self.event("response.output_item.added", json!({"output_index": index, "item": begun})),
-            self.event("response.function_call_arguments.delta", about("delta")),
-            self.event("response.function_call_arguments.done", all),
-            self.event("response.output_item.done", json!({"output_index": index, "item": done})),
+            self.encode_event("response.output_item.added", json!({"output_index": index, "item": begun})),
+            self.encode_event("response.function_call_arguments.delta", about("delta")),
+            self.encode_event("response.function_call_arguments.done", all),
+            self.encode_event("response.output_item.done", json!({"output_index": index, "item": done})),
         ]
         .concat()
     }
 }
 
-impl Format for Responses {
-    fn whole(&self, answered: &Answered) -> Value {
+impl AnswerWriter for ResponsesWriter {
+    fn write_whole(&self, answered: &RunAnswer) -> Value {
         let created = answered.started_at.as_second();
-        Self { created, ..Self::new(self.running.clone()) }.ended(answered)
+        Self { created, ..Self::new(self.running.clone()) }.ended_response(answered)
     }
 
-    fn began(&mut self, at: Timestamp) -> String {
+    fn write_start(&mut self, at: Timestamp) -> String {
         self.created = at.as_second();
-        let response = self.response("in_progress", &json!([]));
-        self.event("response.created", json!({"response": response}))
-            + &self.event("response.in_progress", json!({"response": response}))
+        let response = self.response_object("in_progress", &json!([]));
+        self.encode_event("response.created", json!({"response": response}))
+            + &self.encode_event("response.in_progress", json!({"response": response}))
     }
 
-    fn text(&mut self, piece: &str) -> String {
-        self.speak() + &self.part_event("response.output_text.delta", json!({"delta": piece, "logprobs": []}))
+    fn write_text(&mut self, piece: &str) -> String {
+        self.begin_text_item()
+            + &self.part_event("response.output_text.delta", json!({"delta": piece, "logprobs": []}))
     }
 
-    fn answered(&mut self, answered: &Answered) -> String {
-        let response = self.ended(answered);
+    fn write_end(&mut self, answered: &RunAnswer) -> String {
+        let response = self.ended_response(answered);
         let mut text = String::new();
         if !answered.text.is_empty() || answered.calls.is_empty() {
             let item = response["output"][0].clone();
-            text.push_str(&self.speak());
+            text.push_str(&self.begin_text_item());
             let said = json!({"text": answered.text, "logprobs": []});
             text.push_str(&self.part_event("response.output_text.done", said));
-            let part = json!({"part": part(&answered.text)});
+            let part = json!({"part": text_part(&answered.text)});
             text.push_str(&self.part_event("response.content_part.done", part));
             let done = json!({"output_index": 0, "item": item});
-            text.push_str(&self.event("response.output_item.done", done));
+            text.push_str(&self.encode_event("response.output_item.done", done));
         }
         let first = usize::from(self.speaks);
         for (index, call) in (first..).zip(&answered.calls) {
-            text.push_str(&self.call(index, call));
+            text.push_str(&self.call_events(index, call));
         }
-        let last =
-            if answered.finish == Finish::Length { "response.incomplete" } else { "response.completed" };
-        text + &self.event(last, json!({"response": response}))
+        let last = if answered.finish == FinishReason::Length {
+            "response.incomplete"
+        } else {
+            "response.completed"
+        };
+        text + &self.encode_event(last, json!({"response": response}))
     }
 
-    fn broken(&mut self, failure: &Failure, _: &str) -> String {
-        let mut response = self.response("failed", &json!([]));
-        response["error"] = json!(OpenAiError::of(failure));
-        self.event("response.failed", json!({"response": response}))
+    fn write_error(&mut self, failure: &ApiError, _: &str) -> String {
+        let mut response = self.response_object("failed", &json!([]));
+        response["error"] = json!(OpenAiError::from_error(failure));
+        self.encode_event("response.failed", json!({"response": response}))
     }
 }
 
@@ -182,12 +186,12 @@ fn function_call(call: &ClientCall, status: &str, arguments: &str) -> Value {
     })
 }
 
-fn part(text: &str) -> Value {
+fn text_part(text: &str) -> Value {
     json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
 }
 
-fn usage(answered: &Answered) -> Value {
-    let Answered { usage, detail, .. } = answered;
+fn usage_object(answered: &RunAnswer) -> Value {
+    let RunAnswer { usage, detail, .. } = answered;
     json!({
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": detail.cache_read_tokens},

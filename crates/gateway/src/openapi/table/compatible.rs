@@ -5,21 +5,21 @@ use serde_json::Value;
 
 use crate::openapi::operation::Operation;
 
-pub(super) fn compatible() -> Vec<Operation> {
+pub(super) fn compatible_operations() -> Vec<Operation> {
     let turn = |path, id, summary, what| {
         Operation::new("POST", path, id, summary)
-            .header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
-            .header(
+            .with_header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+            .with_header(
                 SESSION_HEADER,
                 "Continues this session; only the last message is taken, or all results at the end.",
             )
-            .header(WAIT_HEADER, "The longest wait, in milliseconds.")
-            .takes::<Value>()
-            .gives::<Value>(200, what)
-            .streams("With `stream`, the events of that API.", &[])
-            .writes()
+            .with_header(WAIT_HEADER, "The longest wait, in milliseconds.")
+            .takes_json::<Value>()
+            .gives_json::<Value>(200, what)
+            .gives_stream("With `stream`, the events of that API.", &[])
+            .writes_store()
             .fails_as::<Value>()
-            .fails(&[
+            .fails_with(&[
                 ErrorCode::AgentNotFound,
                 ErrorCode::SessionNotFound,
                 ErrorCode::AgentTerminated,
@@ -58,17 +58,17 @@ pub(super) fn compatible() -> Vec<Operation> {
             "message_count_tokens",
             "Count the tokens of a message, as the Anthropic messages API does",
         )
-        .takes::<Value>()
-        .gives::<Value>(200, "How many tokens there are.")
+        .takes_json::<Value>()
+        .gives_json::<Value>(200, "How many tokens there are.")
         .fails_as::<Value>()
-        .fails(&[
+        .fails_with(&[
             ErrorCode::AgentNotFound,
             ErrorCode::AgentTerminated,
             ErrorCode::ContextExceeded,
             ErrorCode::ModelRejected,
         ]),
         Operation::new("GET", "/v1/models", "model_list", "List agents as models, as those APIs do")
-            .gives::<Value>(200, "A list of models.")
+            .gives_json::<Value>(200, "A list of models.")
             .fails_as::<Value>(),
         Operation::new(
             "GET",
@@ -76,8 +76,8 @@ pub(super) fn compatible() -> Vec<Operation> {
             "model_show",
             "Show an agent as a model, as those APIs do",
         )
-        .gives::<Value>(200, "A model.")
+        .gives_json::<Value>(200, "A model.")
         .fails_as::<Value>()
-        .fails(&[ErrorCode::AgentNotFound]),
+        .fails_with(&[ErrorCode::AgentNotFound]),
     ]
 }

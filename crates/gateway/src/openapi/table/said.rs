@@ -1,23 +1,23 @@
 //! What is said to agents and what they say: events, channels, deliveries and the feed.
 
-use dromia_api::delivery::{Cursor, Delivery, DeliveryShown, FeedPage, MoveCursor};
+use dromia_api::delivery::{DeliveryResource, DeliveryShown, FeedCursor, FeedPage, MoveCursor};
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
-use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 use serde_json::Value;
 
 use crate::openapi::operation::Operation;
 use crate::routes::queries;
 use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
-pub(super) fn events() -> Vec<Operation> {
+pub(super) fn event_operations() -> Vec<Operation> {
     vec![
         Operation::new("POST", "/v1/events", "event_send", "Say something to an agent")
-            .header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
-            .takes::<SendEvent>()
-            .gives::<EventAnswered>(200, "The run that took the input has ended.")
-            .gives::<EventAccepted>(202, "The input is durable; nobody waited, or the wait ended first.")
-            .writes()
-            .fails(&[
+            .with_header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+            .takes_json::<SendEvent>()
+            .gives_json::<EventAnswered>(200, "The run that took the input has ended.")
+            .gives_json::<EventAccepted>(202, "The input is durable; nobody waited, or the wait ended first.")
+            .writes_store()
+            .fails_with(&[
                 ErrorCode::AgentNotFound,
                 ErrorCode::SessionNotFound,
                 ErrorCode::AgentTerminated,
@@ -28,7 +28,7 @@ pub(super) fn events() -> Vec<Operation> {
     ]
 }
 
-pub(super) fn deliveries() -> Vec<Operation> {
+pub(super) fn delivery_operations() -> Vec<Operation> {
     vec![
         Operation::new(
             "POST",
@@ -36,16 +36,16 @@ pub(super) fn deliveries() -> Vec<Operation> {
             "channel_receive",
             "Take in a webhook, signed as Standard Webhooks says",
         )
-        .header(ID_HEADER, "Names the message; a repeat is one input, for 24 hours.")
-        .header(TIMESTAMP_HEADER, "When it was sent, in seconds since 1970.")
-        .header(
+        .with_header(ID_HEADER, "Names the message; a repeat is one input, for 24 hours.")
+        .with_header(TIMESTAMP_HEADER, "When it was sent, in seconds since 1970.")
+        .with_header(
             SIGNATURE_HEADER,
             "`v1,` and the HMAC-SHA256 of id, time and body, parted by full stops, in base64.",
         )
-        .takes::<Value>()
-        .gives::<EventAccepted>(202, "The input is durable; `data.text` is said, or the whole body.")
-        .writes()
-        .fails(&[
+        .takes_json::<Value>()
+        .gives_json::<EventAccepted>(202, "The input is durable; `data.text` is said, or the whole body.")
+        .writes_store()
+        .fails_with(&[
             ErrorCode::SignatureRefused,
             ErrorCode::TenantNotFound,
             ErrorCode::AgentNotFound,
@@ -60,34 +60,34 @@ pub(super) fn deliveries() -> Vec<Operation> {
             "delivery_list",
             "List messages on their way out, the newest first",
         )
-        .query::<queries::Deliveries>()
-        .gives::<List<Delivery>>(200, "A page of deliveries."),
+        .with_query::<queries::Deliveries>()
+        .gives_json::<ListPage<DeliveryResource>>(200, "A page of deliveries."),
         Operation::new(
             "GET",
             "/v1/deliveries/{delivery}",
             "delivery_show",
             "Show a message and its attempts",
         )
-        .gives::<DeliveryShown>(200, "The delivery.")
-        .fails(&[ErrorCode::DeliveryNotFound]),
+        .gives_json::<DeliveryShown>(200, "The delivery.")
+        .fails_with(&[ErrorCode::DeliveryNotFound]),
         Operation::new(
             "POST",
             "/v1/deliveries/{delivery}/redrive",
             "delivery_redrive",
             "Have a message sent again that is dead or may not have arrived",
         )
-        .query::<queries::Redriving>()
-        .gives::<DeliveryShown>(200, "How it stands now; one that stands otherwise is left as it is.")
-        .writes()
-        .fails(&[ErrorCode::DeliveryNotFound, ErrorCode::DeliveryUncertain]),
+        .with_query::<queries::DeliveryRedriveQuery>()
+        .gives_json::<DeliveryShown>(200, "How it stands now; one that stands otherwise is left as it is.")
+        .writes_store()
+        .fails_with(&[ErrorCode::DeliveryNotFound, ErrorCode::DeliveryUncertain]),
         Operation::new("GET", "/v1/feed", "feed_read", "Read what was said to those whom nobody waits for")
-            .query::<queries::Feed>()
-            .gives::<FeedPage>(200, "A page of the feed, by number.")
-            .fails(&[ErrorCode::CursorInFuture]),
+            .with_query::<queries::Feed>()
+            .gives_json::<FeedPage>(200, "A page of the feed, by number.")
+            .fails_with(&[ErrorCode::CursorInFuture]),
         Operation::new("PUT", "/v1/feed", "feed_move", "Say how far a subscriber has read")
-            .takes::<MoveCursor>()
-            .gives::<Cursor>(200, "Where the subscriber stands.")
-            .writes()
-            .fails(&[ErrorCode::CursorInFuture]),
+            .takes_json::<MoveCursor>()
+            .gives_json::<FeedCursor>(200, "Where the subscriber stands.")
+            .writes_store()
+            .fails_with(&[ErrorCode::CursorInFuture]),
     ]
 }

@@ -3,41 +3,41 @@
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{
-    Decision, Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, JournalPage,
-    Output, Run, StreamEnd, Why,
+    CallDecision, CallOutput, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM,
+    JournalEntryResource, JournalPage, RunExplanation, RunResource, StreamEnd, TextDelta,
 };
-use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
-use dromia_api::{ErrorCode, List, Problem};
+use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
+use dromia_api::{ErrorCode, ListPage, ProblemDetails};
 use serde_json::Value;
 
-use crate::openapi::operation::{Operation, of};
+use crate::openapi::operation::{Operation, schema_of};
 use crate::routes::queries;
 
 const BYTES: &str = "application/octet-stream";
 
-pub(super) fn sessions() -> Vec<Operation> {
+pub(super) fn session_operations() -> Vec<Operation> {
     vec![
         Operation::new("GET", "/v1/sessions", "session_list", "List sessions, the newest first")
-            .query::<queries::Sessions>()
-            .gives::<List<Session>>(200, "A page of sessions.")
-            .fails(&[ErrorCode::AgentNotFound]),
+            .with_query::<queries::Sessions>()
+            .gives_json::<ListPage<SessionResource>>(200, "A page of sessions.")
+            .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("POST", "/v1/sessions/import", "session_import", "Read a session from a file")
-            .query::<queries::ImportInto>()
+            .with_query::<queries::ImportInto>()
             .takes_bytes(BYTES)
-            .gives::<Imported>(201, "The new session.")
-            .writes()
-            .fails(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated]),
+            .gives_json::<SessionImport>(201, "The new session.")
+            .writes_store()
+            .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated]),
         Operation::new("GET", "/v1/sessions/{session}", "session_show", "Show a session")
-            .gives::<Session>(200, "The session.")
-            .fails(&[ErrorCode::SessionNotFound]),
+            .gives_json::<SessionResource>(200, "The session.")
+            .fails_with(&[ErrorCode::SessionNotFound]),
         Operation::new(
             "GET",
             "/v1/sessions/{session}/transcript",
             "session_transcript",
             "Read what was said last",
         )
-        .gives::<Transcript>(200, "The newest part of the conversation.")
-        .fails(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
+        .gives_json::<TranscriptPage>(200, "The newest part of the conversation.")
+        .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
         Operation::new(
             "GET",
             "/v1/sessions/{session}/export",
@@ -50,65 +50,65 @@ pub(super) fn sessions() -> Vec<Operation> {
              `x-dromia-open-runs` and `x-dromia-waiting-inputs` count what is not in it.",
             BYTES,
         )
-        .fails(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
+        .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
         Operation::new("GET", "/v1/sessions/{session}/state", "state_list", "List a session's custom state")
-            .query::<queries::States>()
-            .gives::<List<StateEntry>>(200, "A page of entries, by name.")
-            .fails(&[ErrorCode::SessionNotFound]),
+            .with_query::<queries::States>()
+            .gives_json::<ListPage<StateEntry>>(200, "A page of entries, by name.")
+            .fails_with(&[ErrorCode::SessionNotFound]),
         Operation::new("PUT", "/v1/sessions/{session}/state/{name}", "state_put", "Write custom state")
-            .header("if-match", "The version that must be there; 0 for none. Absent: whatever is there.")
-            .takes::<Value>()
-            .gives::<StateWritten>(200, "The version that was written.")
-            .writes()
-            .fails(&[ErrorCode::SessionNotFound, ErrorCode::StateNotFound, ErrorCode::VersionConflict]),
+            .with_header("if-match", "The version that must be there; 0 for none. Absent: whatever is there.")
+            .takes_json::<Value>()
+            .gives_json::<StateWritten>(200, "The version that was written.")
+            .writes_store()
+            .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::StateNotFound, ErrorCode::VersionConflict]),
     ]
 }
 
-pub(super) fn runs() -> Vec<Operation> {
+pub(super) fn run_operations() -> Vec<Operation> {
     let ended = |path, id, summary| {
         Operation::new("POST", path, id, summary)
-            .gives::<Run>(202, "How the run stands; it ends at its next safe point.")
-            .writes()
-            .fails(&[ErrorCode::RunNotFound, ErrorCode::RunTerminal])
+            .gives_json::<RunResource>(202, "How the run stands; it ends at its next safe point.")
+            .writes_store()
+            .fails_with(&[ErrorCode::RunNotFound, ErrorCode::RunTerminal])
     };
     let events = [
-        (EVENT_ENTRY, of::<Entry>()),
-        (EVENT_DELTA, of::<Delta>()),
-        (EVENT_OUTPUT, of::<Output>()),
-        (EVENT_END, of::<StreamEnd>()),
-        (EVENT_PROBLEM, of::<Problem>()),
+        (EVENT_ENTRY, schema_of::<JournalEntryResource>()),
+        (EVENT_DELTA, schema_of::<TextDelta>()),
+        (EVENT_OUTPUT, schema_of::<CallOutput>()),
+        (EVENT_END, schema_of::<StreamEnd>()),
+        (EVENT_PROBLEM, schema_of::<ProblemDetails>()),
     ];
     vec![
         Operation::new("GET", "/v1/runs", "run_list", "List runs, the newest first")
-            .query::<queries::Runs>()
-            .gives::<List<Run>>(200, "A page of runs.")
-            .fails(&[ErrorCode::AgentNotFound]),
+            .with_query::<queries::Runs>()
+            .gives_json::<ListPage<RunResource>>(200, "A page of runs.")
+            .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("GET", "/v1/runs/{run}", "run_show", "Show a run")
-            .gives::<Run>(200, "The run.")
-            .fails(&[ErrorCode::RunNotFound]),
+            .gives_json::<RunResource>(200, "The run.")
+            .fails_with(&[ErrorCode::RunNotFound]),
         Operation::new("GET", "/v1/runs/{run}/journal", "run_journal", "Read a run's journal, or follow it")
-            .query::<queries::Reading>()
-            .header("accept", "`text/event-stream` follows the run until it ends.")
-            .header("last-event-id", "The number of the last entry seen; it goes before `after`.")
-            .gives::<JournalPage>(200, "A page of entries, in order.")
-            .streams(
+            .with_query::<queries::JournalReadQuery>()
+            .with_header("accept", "`text/event-stream` follows the run until it ends.")
+            .with_header("last-event-id", "The number of the last entry seen; it goes before `after`.")
+            .gives_json::<JournalPage>(200, "A page of entries, in order.")
+            .gives_stream(
                 "As a stream: every entry once and in order, live text and live output in between, then `end`.",
                 &events,
             )
-            .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
+            .fails_with(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
         Operation::new(
             "GET",
             "/v1/runs/{run}/requests/{step}",
             "run_request",
             "Read what a model was sent, byte for byte",
         )
-        .query::<queries::Which>()
-        .gives::<Value>(
+        .with_query::<queries::SentRequestQuery>()
+        .gives_json::<Value>(
             200,
             "The body that was sent, in its model's own form. Headers name step and attempt (`x-dromia-step`), alias, \
              model, form and digest; no header of the request itself is told.",
         )
-        .fails(&[
+        .fails_with(&[
             ErrorCode::RunNotFound,
             ErrorCode::RequestNotFound,
             ErrorCode::RequestUnavailable,
@@ -121,21 +121,21 @@ pub(super) fn runs() -> Vec<Operation> {
             "run_decisions",
             "List what was decided about a run's calls, by which rule and why",
         )
-        .query::<queries::Decisions>()
-        .gives::<List<Decision>>(200, "A page of decisions, in the order of the journal.")
-        .fails(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
+        .with_query::<queries::Decisions>()
+        .gives_json::<ListPage<CallDecision>>(200, "A page of decisions, in the order of the journal.")
+        .fails_with(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
         Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Say why a run stands where it stands")
-            .gives::<Why>(200, "What it waits for, and what moves it.")
-            .fails(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
+            .gives_json::<RunExplanation>(200, "What it waits for, and what moves it.")
+            .fails_with(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
         Operation::new(
             "POST",
             "/v1/runs/{run}/resume",
             "run_resume",
             "Go on from a yielded run, or release a held one",
         )
-        .gives::<EventAccepted>(202, "The wish is durable.")
-        .writes()
-        .fails(&[
+        .gives_json::<EventAccepted>(202, "The wish is durable.")
+        .writes_store()
+        .fails_with(&[
             ErrorCode::RunNotFound,
             ErrorCode::RunNotResumable,
             ErrorCode::RunTerminal,
@@ -147,15 +147,15 @@ pub(super) fn runs() -> Vec<Operation> {
     ]
 }
 
-pub(super) fn costs() -> Vec<Operation> {
+pub(super) fn cost_operations() -> Vec<Operation> {
     vec![
         Operation::new("GET", "/v1/cost", "cost_summary", "Sum up what runs cost")
-            .query::<queries::Summing>()
-            .gives::<CostSummary>(200, "The sums; `next` says where to count on.")
-            .fails(&[ErrorCode::AgentNotFound]),
+            .with_query::<queries::CostSummaryQuery>()
+            .gives_json::<CostSummary>(200, "The sums; `next` says where to count on.")
+            .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("GET", "/v1/runs/{run}/cost", "run_cost", "Show what a run cost, attempt by attempt")
-            .query::<queries::Pricing>()
-            .gives::<RunCost>(200, "The run's own sum, its total, and a page of attempts.")
-            .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
+            .with_query::<queries::RunCostQuery>()
+            .gives_json::<RunCost>(200, "The run's own sum, its total, and a page of attempts.")
+            .fails_with(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
     ]
 }

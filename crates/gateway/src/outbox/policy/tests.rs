@@ -5,14 +5,15 @@ use dromia_contracts::{AgentId, DeliveryId, RunId, SessionId};
 use super::*;
 use crate::channel::ChannelKey;
 
-const LIFE: Life = Life { holder: Digest::from_bytes([1; 32]), began_at: Timestamp::UNIX_EPOCH };
+const LIFE: ProcessLife =
+    ProcessLife { holder: Digest::from_bytes([1; 32]), began_at: Timestamp::UNIX_EPOCH };
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).expect("it is written well")
 }
 
-fn channel(idempotent: bool) -> Channel {
-    Channel {
+fn channel(idempotent: bool) -> WebhookChannel {
+    WebhookChannel {
         tenant: "default".parse().expect("it is written well"),
         agent: "ops".parse().expect("it is written well"),
         url: "http://127.0.0.1:1/".to_owned(),
@@ -28,8 +29,8 @@ fn channel(idempotent: bool) -> Channel {
     }
 }
 
-fn delivery(state: DeliveryState) -> Delivery {
-    Delivery {
+fn delivery(state: DeliveryState) -> DeliverySummary {
+    DeliverySummary {
         id: DeliveryId::from_bytes([1; 16]),
         target: "webhook:orders".to_owned(),
         position: 1,
@@ -51,76 +52,119 @@ fn delivery(state: DeliveryState) -> Delivery {
     }
 }
 
-fn stepped(now: i64, delivery: &Delivery, excess: u64) -> Step {
-    step(at(now), LIFE, delivery, Some(&channel(true)), excess)
+fn stepped(now: i64, delivery: &DeliverySummary, excess: u64) -> DeliveryStep {
+    decide_step(at(now), LIFE, delivery, Some(&channel(true)), excess, ClockJumps::default())
 }
 
 #[test]
 fn a_delivery_that_waits_is_sent_when_it_is_due_and_given_up_when_it_is_old() {
     let prepared = delivery(DeliveryState::Prepared);
-    assert_eq!(stepped(0, &prepared, 0), Step::Send);
-    let failed = Delivery { due_at: at(5_000), attempts: 1, ..delivery(DeliveryState::Failed) };
-    assert_eq!(stepped(4_999, &failed, 0), Step::Wait(at(5_000)));
-    assert_eq!(stepped(5_000, &failed, 0), Step::Send);
-    assert_eq!(stepped(3_599_999, &prepared, 0), Step::Send);
-    assert_eq!(stepped(3_600_000, &prepared, 0), Step::Drop(DeadReason::Expired));
-    let late = Delivery { due_at: at(3_650_000), ..failed.clone() };
-    assert_eq!(stepped(3_595_000, &late, 0), Step::Wait(at(3_600_000)), "its age comes first");
-    let redriven = Delivery { since: at(3_000_000), ..prepared };
-    assert_eq!(stepped(3_600_000, &redriven, 0), Step::Send, "its age begins anew");
+    assert_eq!(stepped(0, &prepared, 0), DeliveryStep::Send);
+    let failed = DeliverySummary { due_at: at(5_000), attempts: 1, ..delivery(DeliveryState::Failed) };
+    assert_eq!(stepped(4_999, &failed, 0), DeliveryStep::Wait(at(5_000)));
+    assert_eq!(stepped(5_000, &failed, 0), DeliveryStep::Send);
+    assert_eq!(stepped(3_599_999, &prepared, 0), DeliveryStep::Send);
+    assert_eq!(stepped(3_600_000, &prepared, 0), DeliveryStep::Drop(DeadReason::Expired));
+    let late = DeliverySummary { due_at: at(3_650_000), ..failed.clone() };
+    assert_eq!(stepped(3_595_000, &late, 0), DeliveryStep::Wait(at(3_600_000)), "its age comes first");
+    let redriven = DeliverySummary { since: at(3_000_000), ..prepared };
+    assert_eq!(stepped(3_600_000, &redriven, 0), DeliveryStep::Send, "its age begins anew");
 }
 
 #[test]
 fn a_clock_that_was_set_back_holds_nothing_up() {
-    let failed = Delivery { due_at: at(9_000_000), since: at(9_000_000), ..delivery(DeliveryState::Failed) };
-    assert_eq!(stepped(0, &failed, 0), Step::Send);
+    let failed =
+        DeliverySummary { due_at: at(9_000_000), since: at(9_000_000), ..delivery(DeliveryState::Failed) };
+    assert_eq!(stepped(0, &failed, 0), DeliveryStep::Send);
+}
+
+/// What becomes of a message of half its age where the clock is set ahead by a day, by whoever says when it expires; and of one
+/// that comes after.
+fn after_a_jump(jumps: ClockJumps) -> [DeliveryStep; 2] {
+    let day = 86_400_000;
+    let is_old = delivery(DeliveryState::Prepared);
+    let is_new = DeliverySummary { since: at(day + 1_800_001), ..delivery(DeliveryState::Prepared) };
+    let step = |now, delivery| decide_step(at(now), LIFE, delivery, Some(&channel(true)), 0, jumps);
+    [step(day + 1_800_001, &is_old), step(day + 1_800_001 + 3_600_000, &is_new)]
+}
+
+fn jump(by: SignedDuration) -> ClockStep {
+    let before = at(1_800_000);
+    ClockStep { by, before, after: before + by }
+}
+
+#[test]
+fn a_clock_that_is_set_ahead_expires_nothing_that_waits() {
+    let mut jumps = ClockJumps::default();
+    assert!(jumps.note_step(jump(SignedDuration::from_hours(24))), "it is one ahead");
+    assert_eq!(after_a_jump(jumps), [DeliveryStep::Send, DeliveryStep::Drop(DeadReason::Expired)]);
+    let old = delivery(DeliveryState::Prepared);
+    let late = at(86_400_000 + 3_600_000);
+    assert_eq!(
+        decide_step(late, LIFE, &old, Some(&channel(true)), 0, jumps),
+        DeliveryStep::Drop(DeadReason::Expired),
+        "it keeps its age and no more"
+    );
+    assert!(!jumps.note_step(jump(SignedDuration::from_hours(-24))), "it is one back");
+    assert_eq!(jumps.ahead, Duration::ZERO, "a clock that goes to and fro adds nothing");
+}
+
+/// Planted fault: the step of the clock counts as age.
+#[test]
+fn a_jump_that_counts_as_age_is_caught() {
+    assert_ne!(
+        after_a_jump(ClockJumps::default()),
+        [DeliveryStep::Send, DeliveryStep::Drop(DeadReason::Expired)]
+    );
 }
 
 #[test]
 fn what_lies_before_a_target_beyond_the_cap_is_given_up_and_what_is_new_is_not() {
-    let old = Delivery { since: at(-1), ..delivery(DeliveryState::Prepared) };
-    assert_eq!(stepped(0, &old, 1), Step::Drop(DeadReason::Backlog));
-    assert_eq!(stepped(0, &old, 0), Step::Send);
-    assert_eq!(stepped(0, &delivery(DeliveryState::Prepared), 1), Step::Send, "of this life");
+    let old = DeliverySummary { since: at(-1), ..delivery(DeliveryState::Prepared) };
+    assert_eq!(stepped(0, &old, 1), DeliveryStep::Drop(DeadReason::Backlog));
+    assert_eq!(stepped(0, &old, 0), DeliveryStep::Send);
+    assert_eq!(stepped(0, &delivery(DeliveryState::Prepared), 1), DeliveryStep::Send, "of this life");
 }
 
 #[test]
 fn a_lowered_number_of_attempts_counts_and_those_before_a_redrive_do_not() {
-    let tried = Delivery { attempts: 3, ..delivery(DeliveryState::Failed) };
-    assert_eq!(stepped(0, &tried, 0), Step::Drop(DeadReason::Attempts));
-    let redriven = Delivery { attempts: 3, spent: 3, redrives: 1, ..delivery(DeliveryState::Prepared) };
-    assert_eq!(stepped(0, &redriven, 0), Step::Send);
+    let tried = DeliverySummary { attempts: 3, ..delivery(DeliveryState::Failed) };
+    assert_eq!(stepped(0, &tried, 0), DeliveryStep::Drop(DeadReason::Attempts));
+    let redriven =
+        DeliverySummary { attempts: 3, spent: 3, redrives: 1, ..delivery(DeliveryState::Prepared) };
+    assert_eq!(stepped(0, &redriven, 0), DeliveryStep::Send);
 }
 
 #[test]
 fn an_attempt_of_this_life_is_left_alone_and_one_of_an_earlier_life_is_settled() {
-    let sending = |holder| Delivery {
+    let sending = |holder| DeliverySummary {
         holder: Some(Digest::from_bytes([holder; 32])),
         attempts: 1,
         ..delivery(DeliveryState::Sending)
     };
-    assert_eq!(stepped(9_999_999, &sending(1), 9), Step::Rest);
-    assert_eq!(stepped(9_999_999, &sending(2), 9), Step::Interrupted);
+    assert_eq!(stepped(9_999_999, &sending(1), 9), DeliveryStep::Rest);
+    assert_eq!(stepped(9_999_999, &sending(2), 9), DeliveryStep::Interrupted);
     for state in [DeliveryState::Delivered, DeliveryState::Dead, DeliveryState::UnknownAfterSend] {
-        assert_eq!(stepped(9_999_999, &delivery(state), 9), Step::Rest);
+        assert_eq!(stepped(9_999_999, &delivery(state), 9), DeliveryStep::Rest);
     }
 }
 
 #[test]
 fn a_message_to_a_channel_that_nobody_configured_waits_for_days() {
     let age = i64::try_from(ORPHAN_AGE_MAX.as_millis()).unwrap();
-    let orphan = |now| step(at(now), LIFE, &delivery(DeliveryState::Prepared), None, 0);
-    assert_eq!(orphan(age - 1), Step::Wait(at(age)));
-    assert_eq!(orphan(age), Step::Drop(DeadReason::Expired));
+    let orphan =
+        |now| decide_step(at(now), LIFE, &delivery(DeliveryState::Prepared), None, 0, ClockJumps::default());
+    assert_eq!(orphan(age - 1), DeliveryStep::Wait(at(age)));
+    assert_eq!(orphan(age), DeliveryStep::Drop(DeadReason::Expired));
 }
 
 #[test]
 fn every_outcome_leads_to_one_state() {
     use AttemptOutcome as Was;
     use DeliveryState::{Dead, Delivered, Failed, UnknownAfterSend};
-    let answered = |status| Posted::Answered { status, retry_after: None };
-    let not_sent = Posted::NotSent { cause: "refused".to_owned() };
-    let unanswered = Posted::Unanswered { cause: "cut".to_owned() };
+    let answered = |status| WebhookOutcome::Answered { status, retry_after: None };
+    let not_sent = WebhookOutcome::NotSent { cause: "refused".to_owned() };
+    let unanswered = WebhookOutcome::Unanswered { cause: "cut".to_owned() };
     for (posted, outcome, taken_by_id, not_taken_by_id) in [
         (answered(200), Was::Accepted, (Delivered, None), (Delivered, None)),
         (answered(299), Was::Accepted, (Delivered, None), (Delivered, None)),
@@ -134,7 +178,7 @@ fn every_outcome_leads_to_one_state() {
     ] {
         for (idempotent, expected) in [(true, taken_by_id), (false, not_taken_by_id)] {
             let prepared = delivery(DeliveryState::Prepared);
-            let settled = settle(at(0), &prepared, &channel(idempotent), &posted, 0);
+            let settled = settle_attempt(at(0), &prepared, &channel(idempotent), &posted, 0);
             assert_eq!((settled.state, settled.reason), expected, "{posted:?}, {idempotent}");
             assert_eq!(settled.end.outcome, outcome);
             assert_eq!(settled.due_at > at(0), expected.0 == Failed, "{posted:?}");
@@ -144,12 +188,13 @@ fn every_outcome_leads_to_one_state() {
 
 #[test]
 fn poison_is_dead_after_exactly_the_declared_attempts() {
-    let poison = Posted::Answered { status: 500, retry_after: None };
+    let poison = WebhookOutcome::Answered { status: 500, retry_after: None };
     for spent in [0, 7] {
         let states: Vec<_> = (0..3)
             .map(|tried| {
-                let found = Delivery { attempts: spent + tried, spent, ..delivery(DeliveryState::Failed) };
-                settle(at(0), &found, &channel(true), &poison, 0).state
+                let found =
+                    DeliverySummary { attempts: spent + tried, spent, ..delivery(DeliveryState::Failed) };
+                settle_attempt(at(0), &found, &channel(true), &poison, 0).state
             })
             .collect();
         assert_eq!(states, [DeliveryState::Failed, DeliveryState::Failed, DeliveryState::Dead]);
@@ -158,14 +203,14 @@ fn poison_is_dead_after_exactly_the_declared_attempts() {
 
 #[test]
 fn an_attempt_that_a_crash_cut_off_is_repeated_only_where_the_receiver_takes_the_id() {
-    let cut = |attempts| Delivery { attempts, ..delivery(DeliveryState::Sending) };
-    let settled = interrupted(at(5), &cut(1), Some(&channel(true)));
+    let cut = |attempts| DeliverySummary { attempts, ..delivery(DeliveryState::Sending) };
+    let settled = settle_interrupted(at(5), &cut(1), Some(&channel(true)));
     assert_eq!((settled.state, settled.due_at), (DeliveryState::Failed, at(5)));
     assert_eq!(settled.end.outcome, AttemptOutcome::Interrupted);
-    let last = interrupted(at(5), &cut(3), Some(&channel(true)));
+    let last = settle_interrupted(at(5), &cut(3), Some(&channel(true)));
     assert_eq!((last.state, last.reason), (DeliveryState::Dead, Some(DeadReason::Attempts)));
     for channel in [Some(&channel(false)), None] {
-        assert_eq!(interrupted(at(5), &cut(1), channel).state, DeliveryState::UnknownAfterSend);
+        assert_eq!(settle_interrupted(at(5), &cut(1), channel).state, DeliveryState::UnknownAfterSend);
     }
 }
 
@@ -175,18 +220,22 @@ fn a_pause_doubles_has_an_end_and_lies_between_its_half_and_its_whole() {
     for (tried, whole) in [(1, 1_000), (2, 2_000), (3, 4_000), (7, 60_000), (90, 60_000), (u32::MAX, 60_000)]
     {
         for chance in [0, 1, 499, 12_345, u64::MAX] {
-            let pause = pause(&channel, tried, None, chance).as_millis();
+            let pause = retry_delay(&channel, tried, None, chance).as_millis();
             assert!(pause >= whole / 2 && pause <= whole, "{tried}: {pause}");
         }
-        assert_ne!(pause(&channel, tried, None, 0), pause(&channel, tried, None, 77), "by chance");
+        assert_ne!(
+            retry_delay(&channel, tried, None, 0),
+            retry_delay(&channel, tried, None, 77),
+            "by chance"
+        );
     }
-    let asked = |seconds| pause(&channel, 1, Some(Duration::from_secs(seconds)), 0).as_secs();
+    let asked = |seconds| retry_delay(&channel, 1, Some(Duration::from_secs(seconds)), 0).as_secs();
     assert_eq!((asked(30), asked(9_999)), (30, 60), "a receiver may ask for a pause, within the end");
 }
 
 #[test]
 fn a_detail_is_cut_at_a_character() {
-    let posted = Posted::NotSent { cause: "ä".repeat(1_000) };
-    let settled = settle(at(0), &delivery(DeliveryState::Prepared), &channel(true), &posted, 0);
+    let posted = WebhookOutcome::NotSent { cause: "ä".repeat(1_000) };
+    let settled = settle_attempt(at(0), &delivery(DeliveryState::Prepared), &channel(true), &posted, 0);
     assert!(settled.end.detail.len() <= DETAIL_BYTES_MAX && settled.end.detail.ends_with('ä'));
 }

@@ -1,58 +1,60 @@
-//! Why a record is as it is: who asked, by what right, which rule decided, and what cannot be told any more.
+//! Why a record is as it is: who asked, by what right, which rule decided, and what is not known any more.
 
-use dromia_api::audit::{Decided, Explained, Fact, Record};
+use dromia_api::audit::{AuditDecision, AuditFact, AuditRecord, RecordExplanation};
 use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditWhat};
 use dromia_contracts::content::{CallStatus, ToolResult, parts_text};
-use dromia_contracts::entry::{Entry, Park, RunParked, RunStarted, RunYielded, ToolRefused};
-use dromia_contracts::run::Run;
+use dromia_contracts::entry::{
+    Entry, ParkReason, RunParked, RunStarted, RunYielded, ToolRefused, repeated_text,
+};
+use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::{ErrorCode, RunId, Scope};
 
-use super::record::{self, EGRESS, Whose};
-use crate::core::Core;
-use crate::failure::{Answer, Failure};
+use super::record::{self, EGRESS, JournalOwner};
+use crate::core::GatewayCore;
+use crate::failure::{Answer, ApiError};
 
 /// The most authors that are named.
 const AUTHORS_MAX: usize = 16;
 
 /// What a record's id names.
-enum Named {
+enum RecordTarget {
     /// An entry; which of its records is meant says the id as a whole.
     Entry { run: RunId, seq: u64 },
     /// A change.
     Act { seal: u64 },
 }
 
-fn named(id: &str) -> Option<Named> {
+fn parse_record_id(id: &str) -> Option<RecordTarget> {
     if let Some(seal) = id.strip_prefix("act:") {
-        return Some(Named::Act { seal: seal.parse::<u64>().ok().filter(|seal| *seal > 0)? });
+        return Some(RecordTarget::Act { seal: seal.parse::<u64>().ok().filter(|seal| *seal > 0)? });
     }
     let mut parts = id.splitn(3, ':');
     let run = parts.next()?.parse().ok()?;
     let seq = parts.next()?.parse::<u64>().ok().filter(|seq| *seq > 0)?;
-    Some(Named::Entry { run, seq })
+    Some(RecordTarget::Entry { run, seq })
 }
 
-pub(super) async fn explained(core: &Core, scope: &Scope, id: &str) -> Answer<Explained> {
-    match named(id) {
-        Some(Named::Act { seal }) => act(core, scope, id, seal).await,
-        Some(Named::Entry { run, seq }) => entry(core, scope, id, run, seq).await,
+pub(super) async fn explain_record(core: &GatewayCore, scope: &Scope, id: &str) -> Answer<RecordExplanation> {
+    match parse_record_id(id) {
+        Some(RecordTarget::Act { seal }) => explain_change(core, scope, id, seal).await,
+        Some(RecordTarget::Entry { run, seq }) => explain_entry(core, scope, id, run, seq).await,
         None => Err(not_found()),
     }
 }
 
-fn not_found() -> Failure {
-    Failure::new(ErrorCode::RecordNotFound, "no such record")
+fn not_found() -> ApiError {
+    ApiError::new(ErrorCode::RecordNotFound, "no such record")
 }
 
-async fn act(core: &Core, scope: &Scope, id: &str, seal: u64) -> Answer<Explained> {
+async fn explain_change(core: &GatewayCore, scope: &Scope, id: &str, seal: u64) -> Answer<RecordExplanation> {
     let before = AuditCursor { seal, ..AuditCursor::default() };
     let page = core.ports.audit.audit_items(scope, AuditFilter::default(), before, 1).await?;
     let found = page.items.into_iter().find(|item| {
         item.place.seal == seal && matches!(item.what, AuditWhat::Act { .. } | AuditWhat::Unknown { .. })
     });
-    let mut records = record::records(&*core.ports.notary, found.ok_or_else(not_found)?);
+    let mut records = record::audit_records(&*core.ports.notary, found.ok_or_else(not_found)?);
     let found = records.iter().position(|record| record.id == id);
     let record = records.swap_remove(found.ok_or_else(not_found)?);
     let by = record.actor.clone().unwrap_or_else(|| "the server itself".to_owned());
@@ -62,73 +64,85 @@ async fn act(core: &Core, scope: &Scope, id: &str, seal: u64) -> Answer<Explaine
     } else {
         Vec::new()
     };
-    let facts = vec![Fact { name: "author".to_owned(), value: by }];
-    Ok(Explained { record, why, facts, missing })
+    let facts = vec![AuditFact { name: "author".to_owned(), value: by }];
+    Ok(RecordExplanation { record, why, facts, missing })
 }
 
-async fn entry(core: &Core, scope: &Scope, id: &str, run: RunId, seq: u64) -> Answer<Explained> {
+async fn explain_entry(
+    core: &GatewayCore,
+    scope: &Scope,
+    id: &str,
+    run: RunId,
+    seq: u64,
+) -> Answer<RecordExplanation> {
     let store = &core.ports.store;
     let run = store.run(scope, run).await?.ok_or_else(not_found)?;
-    let stored = store.journal(scope, run.id, seq - 1, 1).await?.into_iter().next().ok_or_else(not_found)?;
-    let whose = Whose { run: run.id, agent: run.agent, session: run.session };
+    let stored =
+        store.journal_entries(scope, run.id, seq - 1, 1).await?.into_iter().next().ok_or_else(not_found)?;
+    let whose = JournalOwner { run: run.id, agent: run.agent, session: run.session };
     let mut records = record::entry_records(&*core.ports.notary, None, whose, &stored);
     let found = records.iter().position(|record| record.id == id);
     let record = records.swap_remove(found.ok_or_else(not_found)?);
-    let mut told = Told { facts: Vec::new(), missing: Vec::new() };
-    lineage(core, scope, &run, &mut told).await?;
-    let why = match stopped(core, scope, &record, &stored).await? {
+    let mut told = ExplanationFacts { facts: Vec::new(), missing: Vec::new() };
+    add_lineage(core, scope, &run, &mut told).await?;
+    let why = match stop_cause(core, scope, &record, &stored).await? {
         Some(why) => why,
-        None => why(core, &record, &stored, &mut told),
+        None => decision_reason(core, &record, &stored, &mut told),
     };
-    Ok(Explained { record, why, facts: told.facts, missing: told.missing })
+    Ok(RecordExplanation { record, why, facts: told.facts, missing: told.missing })
 }
 
-struct Told {
-    facts: Vec<Fact>,
+struct ExplanationFacts {
+    facts: Vec<AuditFact>,
     missing: Vec<String>,
 }
 
-impl Told {
-    fn fact(&mut self, name: &str, value: impl Into<String>) {
-        self.facts.push(Fact { name: name.to_owned(), value: value.into() });
+impl ExplanationFacts {
+    fn add_fact(&mut self, name: &str, value: impl Into<String>) {
+        self.facts.push(AuditFact { name: name.to_owned(), value: value.into() });
     }
 }
 
 /// Tells whose words the run works on, and what its agent was granted when it began.
-async fn lineage(core: &Core, scope: &Scope, run: &Run, told: &mut Told) -> Answer<()> {
+async fn add_lineage(
+    core: &GatewayCore,
+    scope: &Scope,
+    run: &RunRecord,
+    told: &mut ExplanationFacts,
+) -> Answer<()> {
     let store = &core.ports.store;
-    let first = store.journal(scope, run.id, 0, 1).await?;
+    let first = store.journal_entries(scope, run.id, 0, 1).await?;
     let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
         told.missing.push("how the run began: a newer program wrote it".to_owned());
         return Ok(());
     };
     let RunStarted { items, after, config, resumes, .. } = started;
     let session = InboxOwner::Session(run.session);
-    let said = store.inbox(scope, session, after, items.len().clamp(1, AUTHORS_MAX)).await?;
+    let said = store.inbox_items(scope, session, after, items.len().clamp(1, AUTHORS_MAX)).await?;
     let mut authors: Vec<_> = said
         .iter()
         .filter(|item| items.contains(&item.id))
-        .map(|item| core.ports.notary.redacted(item.author.as_str()))
+        .map(|item| core.ports.notary.redact_secrets(item.author.as_str()))
         .collect();
     authors.dedup();
     if authors.is_empty() {
         told.missing.push("whose words the run works on".to_owned());
     }
     for author in authors {
-        told.fact("author", author);
+        told.add_fact("author", author);
     }
     if let Some(resumes) = resumes {
-        told.fact("goes on from", resumes.to_string());
+        told.add_fact("goes on from", resumes.to_string());
     }
     match store.agent(scope, run.agent).await? {
-        Some(agent) => told.fact("agent", format!("{} {}", agent.handle, agent.id)),
+        Some(agent) => told.add_fact("agent", format!("{} {}", agent.handle, agent.id)),
         None => told.missing.push("the agent, which was erased".to_owned()),
     }
-    told.fact("revision", config.to_string());
-    match store.revision(scope, run.agent, config).await? {
+    told.add_fact("revision", config.to_string());
+    match store.agent_revision(scope, run.agent, config).await? {
         Some(revision) => {
             let grants = revision.config.grants.join(", ");
-            told.fact("grants", core.ports.notary.redacted(&grants));
+            told.add_fact("grants", core.ports.notary.redact_secrets(&grants));
         }
         None => told.missing.push("the configuration that the run is pinned to".to_owned()),
     }
@@ -137,21 +151,24 @@ async fn lineage(core: &Core, scope: &Scope, run: &Run, told: &mut Told) -> Answ
 
 /// Says what a call waits for, by which rule, and which budget stopped a run. Nothing of other entries, and of an approval
 /// that is not kept any more.
-async fn stopped(
-    core: &Core,
+async fn stop_cause(
+    core: &GatewayCore,
     scope: &Scope,
-    record: &Record,
+    record: &AuditRecord,
     stored: &StoredEntry,
 ) -> Answer<Option<String>> {
     let approval = match stored.decode() {
         Ok(Entry::RunYielded(RunYielded { budget: Some(exhausted), .. })) => {
             return Ok(Some(format!("no rule decided this: {}", exhausted.text())));
         }
+        Ok(Entry::RunYielded(RunYielded { repeated: Some(told), .. })) => {
+            return Ok(Some(format!("no rule decided this: {}", repeated_text(told))));
+        }
         Ok(
             Entry::ToolRefused(ToolRefused {
                 status: CallStatus::Awaiting, approval: Some(approval), ..
             })
-            | Entry::RunParked(RunParked { park: Park::Approval { approval, .. } }),
+            | Entry::RunParked(RunParked { park: ParkReason::Approval { approval, .. } }),
         ) => approval,
         _ => return Ok(None),
     };
@@ -161,33 +178,48 @@ async fn stopped(
         Some(_) => format!("the gate put off {what}"),
         None => format!("the gate put {what} before a person"),
     };
-    let (rule, reason) = (asked.asked_by(), core.ports.notary.redacted(&asked.reason));
+    let (rule, reason) = (asked.asked_by(), core.ports.notary.redact_secrets(&asked.reason));
     let became = format!("`dromia approval show {approval}` says what became of it");
     Ok(Some(format!("{how}, by the rule `{rule}`: {reason}; {became}")))
 }
 
 /// Says which rule decided, and why, as far as a rule did.
-fn why(core: &Core, record: &Record, stored: &StoredEntry, told: &mut Told) -> String {
+fn decision_reason(
+    core: &GatewayCore,
+    record: &AuditRecord,
+    stored: &StoredEntry,
+    told: &mut ExplanationFacts,
+) -> String {
     let what = record.what.as_deref().unwrap_or("it");
     let rule = record.rule.as_deref().unwrap_or("no rule that is named");
     match (record.kind.as_str(), record.decision) {
-        (EGRESS, Some(Decided::Allow)) => format!("the way out let {what} go, by the rule `{rule}`"),
+        (EGRESS, Some(AuditDecision::Allow)) => format!("the way out let {what} go, by the rule `{rule}`"),
         (EGRESS, _) => format!("the way out refused {what}, by the rule `{rule}`; nothing was sent"),
-        ("run_completed", Some(Decided::Allow)) => {
+        ("run_completed", Some(AuditDecision::Allow)) => {
             format!("the gate let the reply out, by the rule `{rule}`")
         }
-        (_, Some(Decided::Allow)) => format!(
+        ("model_called" | "opinion_called", Some(AuditDecision::Allow)) => {
+            format!("the gate let the request to {what} out, by the rule `{rule}`")
+        }
+        ("model_failed", Some(AuditDecision::Deny)) => {
+            let message = match stored.decode() {
+                Ok(Entry::ModelFailed(failed)) => core.ports.notary.redact_secrets(&failed.message),
+                _ => format!("the request was refused by {rule}"),
+            };
+            format!("{message}; nothing was sent")
+        }
+        (_, Some(AuditDecision::Allow)) => format!(
             "the gate allowed {what} before it began, by the rule `{rule}`; what ran is the action with this digest"
         ),
-        (_, Some(Decided::Deny)) => {
-            if let Some(reason) = reason(core, stored) {
+        (_, Some(AuditDecision::Deny)) => {
+            if let Some(reason) = model_reason(core, stored) {
                 format!("the gate denied {what}, by the rule `{rule}`: {reason}")
             } else {
                 told.missing.push("the reason in words, which was erased".to_owned());
                 format!("the gate denied {what}, by the rule `{rule}`")
             }
         }
-        ("tool_refused", None) => match reason(core, stored) {
+        ("tool_refused", None) => match model_reason(core, stored) {
             Some(reason) => format!("no rule decided this: {reason}"),
             None => "no rule decided this: the call ended before it was judged".to_owned(),
         },
@@ -195,8 +227,8 @@ fn why(core: &Core, record: &Record, stored: &StoredEntry, told: &mut Told) -> S
     }
 }
 
-/// The reason that the model was told, which is written for people too.
-fn reason(core: &Core, stored: &StoredEntry) -> Option<String> {
+/// The reason that the model received, which is written for people too.
+fn model_reason(core: &GatewayCore, stored: &StoredEntry) -> Option<String> {
     let result: ToolResult = serde_json::from_slice(stored.body.as_ref()?).ok()?;
-    Some(core.ports.notary.redacted(&parts_text(&result.parts)))
+    Some(core.ports.notary.redact_secrets(&parts_text(&result.parts)))
 }

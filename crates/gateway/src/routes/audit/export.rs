@@ -1,7 +1,7 @@
 //! Records as a signed file: all that was there when it was asked for, in the chain's order, line by line.
 //!
 //! The lines and their links are the notary's. A file that breaks off, because a row is damaged, the token ended or the
-//! server stops, has no last line: whoever checks it is told that it was cut off.
+//! server stops, has no last line, so a check of it reports that it was cut off.
 
 use std::convert::Infallible;
 
@@ -11,17 +11,17 @@ use dromia_contracts::Digest;
 use dromia_contracts::audit::AuditCursor;
 use futures_util::stream::{self, Stream};
 
-use super::{Exporting, Wanted, read};
+use super::{AuditExportQuery, AuditRecordFilter, read_chain};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::Answer;
 use crate::request::RequestId;
-use crate::share::Share;
-use crate::standing::Standing;
+use crate::share::ConcurrencyPermit;
+use crate::standing::StreamAuthentication;
 
 /// Writes the filters down, for the file's first line.
-pub(super) fn filters(asked: &Exporting) -> String {
-    let Exporting { agent, run, kind, actor, decision, since, until } = asked;
+pub(super) fn filters_line(asked: &AuditExportQuery) -> String {
+    let AuditExportQuery { agent, run, kind, actor, decision, since, until } = asked;
     let named = [
         ("agent", agent.clone()),
         ("run", run.map(|run| run.to_string())),
@@ -36,13 +36,13 @@ pub(super) fn filters(asked: &Exporting) -> String {
 }
 
 /// Streams the file; holds `share` as long as it lives.
-pub(super) fn lines(
+pub(super) fn stream_lines(
     core: Shared,
     caller: Caller,
-    wanted: Wanted,
+    wanted: AuditRecordFilter,
     filters: String,
     end: AuditCursor,
-    share: Share,
+    share: ConcurrencyPermit,
     request: RequestId,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let about = ExportAbout {
@@ -54,10 +54,10 @@ pub(super) fn lines(
     // Strings and times only, so serialization has no failing case.
     let about = serde_json::to_string(&about).unwrap_or_default();
     let (first, link) = core.ports.notary.first_line(&about);
-    let file = File {
+    let file = AuditExportFile {
         core,
         caller: caller.clone(),
-        standing: Standing::new(caller),
+        standing: StreamAuthentication::new(caller),
         wanted,
         after: AuditCursor::default(),
         end,
@@ -72,21 +72,21 @@ pub(super) fn lines(
         if file.is_over {
             return None;
         }
-        match file.piece().await {
+        match file.next_lines().await {
             Ok(piece) => Some((Ok(Bytes::from(piece)), file)),
             Err(failure) => {
-                failure.log(file.request.as_str());
+                failure.write_log(file.request.as_str());
                 None
             }
         }
     })
 }
 
-struct File {
+struct AuditExportFile {
     core: Shared,
     caller: Caller,
-    standing: Standing,
-    wanted: Wanted,
+    standing: StreamAuthentication,
+    wanted: AuditRecordFilter,
     after: AuditCursor,
     end: AuditCursor,
     link: Digest,
@@ -94,15 +94,15 @@ struct File {
     first: Option<String>,
     is_over: bool,
     request: RequestId,
-    _share: Share,
+    _share: ConcurrencyPermit,
 }
 
-impl File {
+impl AuditExportFile {
     /// Returns the lines of the next read; the last line with the last of them.
-    async fn piece(&mut self) -> Answer<String> {
-        self.standing.check(&self.core).await?;
+    async fn next_lines(&mut self) -> Answer<String> {
+        self.standing.check_caller(&self.core).await?;
         let mut text = self.first.take().unwrap_or_default();
-        let read = read(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
+        let read = read_chain(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
         self.after = read.next;
         for record in &read.records {
             // What came after the file was begun belongs to the next one.
@@ -111,7 +111,7 @@ impl File {
                 break;
             }
             let record = serde_json::to_string(record).unwrap_or_default();
-            let (line, link) = self.core.ports.notary.line(self.link, &record);
+            let (line, link) = self.core.ports.notary.record_line(self.link, &record);
             self.link = link;
             self.records += 1;
             text.push_str(&line);

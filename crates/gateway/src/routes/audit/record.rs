@@ -1,9 +1,9 @@
-//! Reads records off the items of a chain. Of what was said nothing is told; of words that others chose (names, rules,
-//! tools as a model named them) what looks like a secret is taken out.
+//! Reads records off the items of a chain. They repeat nothing of what was said; from words that others chose (names,
+//! rules, tools as a model named them) what looks like a secret is taken out.
 
-use dromia_api::audit::{Decided, Record};
-use dromia_contracts::audit::{Act, AuditCursor, AuditItem, AuditWhat, Change, Notary};
-use dromia_contracts::budget::Budget;
+use dromia_api::audit::{AuditDecision, AuditRecord};
+use dromia_contracts::audit::{AuditAct, AuditChange, AuditCursor, AuditItem, AuditSigner, AuditWhat};
+use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::StoredEntry;
@@ -19,32 +19,41 @@ pub(super) const EGRESS: &str = "egress";
 const UNKNOWN: &str = "unknown";
 
 /// Returns the records of an item: one, and for a finished call one for each request that was judged.
-pub(super) fn records(notary: &dyn Notary, item: AuditItem) -> Vec<Record> {
+pub(super) fn audit_records(notary: &dyn AuditSigner, item: AuditItem) -> Vec<AuditRecord> {
     let AuditItem { place, at, what } = item;
     match what {
-        AuditWhat::Act { act, chain } => vec![change(notary, place, at, &act, chain)],
-        AuditWhat::Unknown { chain } => vec![bare(format!("act:{}", place.seal), place, at, UNKNOWN, chain)],
+        AuditWhat::Act { act, chain } => vec![change_record(notary, place, at, &act, chain)],
+        AuditWhat::Unknown { chain } => {
+            vec![bare_record(format!("act:{}", place.seal), place, at, UNKNOWN, chain)]
+        }
         AuditWhat::Entry { run, agent, session, entry } => {
-            entry_records(notary, Some(place), Whose { run, agent, session }, &entry)
+            entry_records(notary, Some(place), JournalOwner { run, agent, session }, &entry)
         }
     }
 }
 
 /// Whose journal an entry is in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Whose {
+pub(super) struct JournalOwner {
     pub(super) run: RunId,
     pub(super) agent: AgentId,
     pub(super) session: SessionId,
 }
 
-fn bare(id: String, place: AuditCursor, at: Timestamp, kind: &str, chain: Digest) -> Record {
-    Record {
+pub(super) fn bare_record(
+    id: String,
+    place: AuditCursor,
+    at: Timestamp,
+    kind: &str,
+    chain: Digest,
+) -> AuditRecord {
+    AuditRecord {
         id,
         place: place.to_string(),
         at,
         kind: kind.to_owned(),
         actor: None,
+        actor_unread: false,
         agent: None,
         session: None,
         run: None,
@@ -58,110 +67,134 @@ fn bare(id: String, place: AuditCursor, at: Timestamp, kind: &str, chain: Digest
     }
 }
 
-fn change(notary: &dyn Notary, place: AuditCursor, at: Timestamp, act: &Act, chain: Digest) -> Record {
-    let said = |text: &str| Some(notary.redacted(text));
-    let record = bare(format!("act:{}", place.seal), place, at, act.change.kind(), chain);
-    let record = Record {
+fn change_record(
+    notary: &dyn AuditSigner,
+    place: AuditCursor,
+    at: Timestamp,
+    act: &AuditAct,
+    chain: Digest,
+) -> AuditRecord {
+    let said = |text: &str| Some(notary.redact_secrets(text));
+    let record = bare_record(format!("act:{}", place.seal), place, at, act.change.kind(), chain);
+    let record = AuditRecord {
         actor: act.by.as_ref().and_then(|by| said(by.as_str())),
-        agent: act.change.agent(),
+        agent: act.change.concerned_agent(),
         ..record
     };
     match &act.change {
-        Change::TenantCreated { handle } | Change::AgentCreated { handle, .. } => {
-            Record { what: said(handle.as_str()), ..record }
+        AuditChange::TenantCreated { handle } | AuditChange::AgentCreated { handle, .. } => {
+            AuditRecord { what: said(handle.as_str()), ..record }
         }
-        Change::TokenCreated { token, name, scopes, .. } => Record {
+        AuditChange::TokenCreated { token, name, scopes, .. } => AuditRecord {
             what: said(&format!("{token} {name}")),
             outcome: Some(scopes.iter().map(TokenScope::as_str).collect::<Vec<_>>().join(" ")),
             ..record
         },
-        Change::TokenRevoked { token } => Record { what: Some(token.to_string()), ..record },
-        Change::AgentStateSet { to, .. } => Record { outcome: Some(to.as_str().to_owned()), ..record },
-        Change::StatePut { session, name } => Record { session: Some(*session), what: said(name), ..record },
-        Change::DeliveryRedriven { delivery } => Record { what: Some(delivery.to_string()), ..record },
-        Change::ConfigApplied { config } => Record { action: Some(*config), ..record },
-        Change::SecretSet { name, version, host } => Record {
+        AuditChange::TokenRevoked { token } => AuditRecord { what: Some(token.to_string()), ..record },
+        AuditChange::AgentStateSet { to, .. } => {
+            AuditRecord { outcome: Some(to.as_str().to_owned()), ..record }
+        }
+        AuditChange::StatePut { session, name } => {
+            AuditRecord { session: Some(*session), what: said(name), ..record }
+        }
+        AuditChange::DeliveryRedriven { delivery } => {
+            AuditRecord { what: Some(delivery.to_string()), ..record }
+        }
+        AuditChange::ConfigApplied { config } => AuditRecord { action: Some(*config), ..record },
+        AuditChange::SecretSet { name, version, host } => AuditRecord {
             what: said(&format!("{name} for {host}")),
             outcome: Some(format!("version {version}")),
             ..record
         },
-        Change::SecretErased { name }
-        | Change::BudgetRemoved { name }
-        | Change::ApprovalRuleRemoved { name } => Record { what: said(name), ..record },
-        Change::CapabilityGranted { capability, rights, .. } => {
-            Record { what: Some(capability.to_string()), outcome: said(&rights.join(" ")), ..record }
+        AuditChange::SecretErased { name }
+        | AuditChange::BudgetRemoved { name }
+        | AuditChange::ApprovalRuleRemoved { name } => AuditRecord { what: said(name), ..record },
+        AuditChange::CapabilityGranted { capability, rights, .. } => {
+            AuditRecord { what: Some(capability.to_string()), outcome: said(&rights.join(" ")), ..record }
         }
-        Change::CapabilityDelegated { capability, from, rights, .. } => Record {
+        AuditChange::CapabilityDelegated { capability, from, rights, .. } => AuditRecord {
             what: Some(format!("{capability} of {from}")),
             outcome: said(&rights.join(" ")),
             ..record
         },
-        Change::CapabilityRevoked { capability, .. } => {
-            Record { what: Some(capability.to_string()), ..record }
+        AuditChange::CapabilityRevoked { capability, .. } => {
+            AuditRecord { what: Some(capability.to_string()), ..record }
         }
-        Change::BudgetSet { budget } => {
-            Record { what: said(&budget.name), outcome: said(&limit(budget)), ..record }
+        AuditChange::BudgetSet { budget } => {
+            AuditRecord { what: said(&budget.name), outcome: said(&budget_limit(budget)), ..record }
         }
-        Change::ApprovalAnswered { approval, approved, .. } => {
+        AuditChange::ApprovalAnswered { approval, approved, .. } => {
             let outcome = if *approved { "approved" } else { "denied" };
-            Record { what: Some(approval.to_string()), outcome: Some(outcome.to_owned()), ..record }
+            AuditRecord { what: Some(approval.to_string()), outcome: Some(outcome.to_owned()), ..record }
         }
-        Change::ApprovalRuleSet { name, answer, rule, .. } => Record {
+        AuditChange::ApprovalRuleSet { name, answer, rule, .. } => AuditRecord {
             what: said(name),
             outcome: Some(answer.as_str().to_owned()),
             action: Some(*rule),
             ..record
         },
-        Change::SessionExported { session } | Change::SessionTrusted { session, .. } => {
-            Record { session: Some(*session), what: Some(session.to_string()), ..record }
+        AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
+            AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
-        Change::BeforeSealed { runs, list } => {
-            Record { what: Some(format!("{runs} runs")), action: Some(*list), ..record }
+        AuditChange::BeforeSealed { runs, list } => {
+            AuditRecord { what: Some(format!("{runs} runs")), action: Some(*list), ..record }
         }
-        Change::VaultKeyReplaced => record,
+        AuditChange::VaultKeyReplaced => record,
     }
 }
 
 /// Says what a budget allows, such as `5.000000 money per day and agent`.
-fn limit(budget: &Budget) -> String {
-    let Budget { per, of, measure, period, limit, .. } = budget;
+fn budget_limit(budget: &BudgetDefinition) -> String {
+    let BudgetDefinition { per, of, measure, period, limit, .. } = budget;
     let whose = of.as_deref().map(|of| format!(" {of}")).unwrap_or_default();
-    let (limit, measure, period) = (measure.show(*limit), measure.as_str(), period.as_str());
+    let (limit, measure, period) = (measure.format_amount(*limit), measure.as_str(), period.as_str());
     format!("{limit} {measure} per {period} and {}{whose}", per.as_str())
 }
 
 /// Returns the records of one entry. One that a newer program wrote has its kind and its chain.
 pub(super) fn entry_records(
-    notary: &dyn Notary,
+    notary: &dyn AuditSigner,
     place: Option<AuditCursor>,
-    whose: Whose,
+    whose: JournalOwner,
     stored: &StoredEntry,
-) -> Vec<Record> {
-    let said = |text: &str| Some(notary.redacted(text));
+) -> Vec<AuditRecord> {
+    let said = |text: &str| Some(notary.redact_secrets(text));
     let id = format!("{}:{}", whose.run, stored.seq);
     let place = place.unwrap_or_default();
-    let record = Record {
+    let record = AuditRecord {
         run: Some(whose.run),
         agent: Some(whose.agent),
         session: Some(whose.session),
-        ..bare(id.clone(), place, stored.at, &stored.kind, stored.chain)
+        ..bare_record(id.clone(), place, stored.at, &stored.kind, stored.chain)
     };
     let Ok(entry) = stored.decode() else { return vec![record] };
     let one = match entry {
         Entry::RunStarted(started) => {
-            Record { what: word(&started.kind), action: Some(started.config), ..record }
+            AuditRecord { what: serialized_word(&started.kind), action: Some(started.config), ..record }
         }
-        Entry::ModelCalled(called) => Record { what: said(&called.model), ..record },
-        Entry::ModelReplied(replied) => Record { outcome: word(&replied.finish), ..record },
-        Entry::ModelFailed(failed) => Record { outcome: Some(failed.code.as_str().to_owned()), ..record },
-        Entry::CallAsked(asked) => Record { call: Some(asked.call), what: said(&asked.tool), ..record },
-        Entry::OpinionCalled(called) => Record {
-            call: Some(called.call),
-            what: said(&called.model),
-            action: Some(called.action),
+        Entry::ModelCalled(called) => AuditRecord {
+            what: said(called.asked_alias()),
+            decision: called.judged.as_ref().map(|_| AuditDecision::Allow),
+            rule: called.judged.as_ref().and_then(|judged| said(&judged.rule)),
             ..record
         },
-        Entry::OpinionGiven(given) => Record {
+        Entry::ModelReplied(replied) => AuditRecord { outcome: serialized_word(&replied.finish), ..record },
+        Entry::ModelFailed(failed) => AuditRecord {
+            outcome: Some(failed.code.as_str().to_owned()),
+            decision: failed.judged.as_ref().map(|_| AuditDecision::Deny),
+            rule: failed.judged.as_ref().and_then(|judged| said(&judged.rule)),
+            ..record
+        },
+        Entry::CallAsked(asked) => AuditRecord { call: Some(asked.call), what: said(&asked.tool), ..record },
+        Entry::OpinionCalled(called) => AuditRecord {
+            call: Some(called.call),
+            what: said(called.asked_alias()),
+            action: Some(called.action),
+            decision: called.judged.as_ref().map(|_| AuditDecision::Allow),
+            rule: called.judged.as_ref().and_then(|judged| said(&judged.rule)),
+            ..record
+        },
+        Entry::OpinionGiven(given) => AuditRecord {
             call: Some(given.call),
             what: given.opinion.as_ref().and_then(|opinion| said(&opinion.model)),
             action: Some(given.action),
@@ -172,67 +205,78 @@ pub(super) fn entry_records(
             }),
             ..record
         },
-        Entry::ToolStarted(started) => Record {
+        Entry::ToolStarted(started) => AuditRecord {
             call: Some(started.call),
             what: said(&started.tool),
-            decision: Some(Decided::Allow),
+            decision: Some(AuditDecision::Allow),
             rule: said(&started.rule),
             action: Some(started.action),
             ..record
         },
         Entry::ToolFinished(finished) => {
-            let mut records =
-                vec![Record { call: Some(finished.call), outcome: word(&finished.status), ..record.clone() }];
+            let mut records = vec![AuditRecord {
+                call: Some(finished.call),
+                outcome: serialized_word(&finished.status),
+                ..record.clone()
+            }];
             for (number, judged) in (1..).zip(finished.egress) {
-                records.push(Record {
+                records.push(AuditRecord {
                     id: format!("{id}:{number}"),
                     kind: EGRESS.to_owned(),
                     call: Some(finished.call),
-                    what: said(&format!("{} {}", word(&judged.method).unwrap_or_default(), judged.to)),
-                    decision: Some(if judged.allowed { Decided::Allow } else { Decided::Deny }),
+                    what: said(&format!(
+                        "{} {}",
+                        serialized_word(&judged.method).unwrap_or_default(),
+                        judged.to
+                    )),
+                    decision: Some(if judged.allowed { AuditDecision::Allow } else { AuditDecision::Deny }),
                     rule: said(&judged.rule),
                     ..record.clone()
                 });
             }
             return records;
         }
-        Entry::ToolRefused(refused) => Record {
+        Entry::ToolRefused(refused) => AuditRecord {
             call: Some(refused.call),
             what: said(&refused.tool),
-            decision: (refused.status == CallStatus::Denied).then_some(Decided::Deny),
+            decision: (refused.status == CallStatus::Denied).then_some(AuditDecision::Deny),
             rule: refused.rule.as_deref().and_then(said),
-            outcome: word(&refused.status),
+            outcome: serialized_word(&refused.status),
             ..record
         },
-        Entry::ToolHanded(handed) => Record { call: Some(handed.call), what: said(&handed.tool), ..record },
-        Entry::SignalTaken(taken) => {
-            Record { actor: said(taken.by.as_str()), what: word(&taken.signal), ..record }
+        Entry::ToolHanded(handed) => {
+            AuditRecord { call: Some(handed.call), what: said(&handed.tool), ..record }
         }
-        Entry::RunHeld(held) => Record { outcome: word(&held.reason), ..record },
-        Entry::RunCompleted(completed) => Record {
+        Entry::SignalTaken(taken) => {
+            AuditRecord { actor: said(taken.by.as_str()), what: serialized_word(&taken.signal), ..record }
+        }
+        Entry::RunHeld(held) => AuditRecord { outcome: serialized_word(&held.reason), ..record },
+        Entry::RunCompleted(completed) => AuditRecord {
             what: Some("reply".to_owned()),
-            decision: Some(Decided::Allow),
+            decision: Some(AuditDecision::Allow),
             rule: said(&completed.rule),
             ..record
         },
         Entry::RunParked(_) | Entry::RunYielded(_) => record,
-        Entry::RunFailed(failed) => Record { outcome: Some(failed.code.as_str().to_owned()), ..record },
-        Entry::RunCancelled(cancelled) => {
-            Record { actor: said(cancelled.by.as_str()), outcome: word(&cancelled.signal), ..record }
-        }
+        Entry::RunFailed(failed) => AuditRecord { outcome: Some(failed.code.as_str().to_owned()), ..record },
+        Entry::RunCancelled(cancelled) => AuditRecord {
+            actor: said(cancelled.by.as_str()),
+            outcome: serialized_word(&cancelled.signal),
+            ..record
+        },
     };
     vec![one]
 }
 
 /// Writes a word of the contracts as it is written everywhere.
-fn word(word: &impl Serialize) -> Option<String> {
+fn serialized_word(word: &impl Serialize) -> Option<String> {
     serde_json::to_value(word).ok()?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use dromia_contracts::approval::RuleAnswer;
-    use dromia_contracts::budget::{Measure, Per, Period};
+    use dromia_contracts::budget::{BudgetMeasure, BudgetPeriod, BudgetScope};
     use dromia_contracts::{Actor, ApprovalId, CapabilityId};
 
     use super::*;
@@ -241,8 +285,8 @@ mod tests {
     #[derive(Debug)]
     struct Censor;
 
-    impl Notary for Censor {
-        fn redacted(&self, text: &str) -> String {
+    impl AuditSigner for Censor {
+        fn redact_secrets(&self, text: &str) -> String {
             text.replace("hunter2", "(redacted)")
         }
 
@@ -250,7 +294,7 @@ mod tests {
             (String::new(), Digest::default())
         }
 
-        fn line(&self, _: Digest, _: &str) -> (String, Digest) {
+        fn record_line(&self, _: Digest, _: &str) -> (String, Digest) {
             (String::new(), Digest::default())
         }
 
@@ -259,16 +303,16 @@ mod tests {
         }
     }
 
-    fn told(change: Change) -> Record {
+    fn told(change: AuditChange) -> AuditRecord {
         let item = AuditItem {
             place: AuditCursor { seal: 7, span: 0, seq: 1 },
             at: Timestamp::UNIX_EPOCH,
             what: AuditWhat::Act {
-                act: Act { by: Some(Actor::new("token:ci")), change },
+                act: AuditAct { by: Some(Actor::new("token:ci")), change },
                 chain: Digest::default(),
             },
         };
-        let mut records = records(&Censor, item);
+        let mut records = audit_records(&Censor, item);
         assert_eq!(records.len(), 1, "an act is one record");
         records.remove(0)
     }
@@ -280,57 +324,63 @@ mod tests {
         let session = SessionId::from_bytes([5; 16]);
         let named = || "hunter2".to_owned();
         let rights = vec!["file:write:hunter2".to_owned(), "tool:exec".to_owned()];
-        let budget = Budget {
+        let budget = BudgetDefinition {
             name: "daily".to_owned(),
-            per: Per::Actor,
+            per: BudgetScope::Actor,
             of: Some("cli:hunter2".to_owned()),
-            measure: Measure::Money,
-            period: Period::Day,
+            measure: BudgetMeasure::Money,
+            period: BudgetPeriod::Day,
             limit: 5_000_000,
             declared: false,
         };
         let covers = Some("file:write:(redacted) tool:exec");
         let (name, rule) = (named(), Digest::from_bytes([6; 32]));
         let (answer, agent) = (RuleAnswer::Deny, Some(holder));
-        let rule_set = Change::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule };
+        let rule_set =
+            AuditChange::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule };
         for (change, agent, what, outcome) in [
             (
-                Change::SecretSet { name: named(), version: 3, host: "https://h:443".to_owned() },
+                AuditChange::SecretSet { name: named(), version: 3, host: "https://h:443".to_owned() },
                 None,
                 "(redacted) for https://h:443".to_owned(),
                 Some("version 3"),
             ),
-            (Change::SecretErased { name: named() }, None, "(redacted)".to_owned(), None),
+            (AuditChange::SecretErased { name: named() }, None, "(redacted)".to_owned(), None),
             (
-                Change::CapabilityGranted { capability, holder, rights: rights.clone() },
+                AuditChange::CapabilityGranted { capability, holder, rights: rights.clone() },
                 Some(holder),
                 capability.to_string(),
                 covers,
             ),
             (
-                Change::CapabilityDelegated { capability, from, holder, rights },
+                AuditChange::CapabilityDelegated { capability, from, holder, rights },
                 Some(holder),
                 format!("{capability} of {from}"),
                 covers,
             ),
-            (Change::CapabilityRevoked { capability, holder }, Some(holder), capability.to_string(), None),
             (
-                Change::BudgetSet { budget },
+                AuditChange::CapabilityRevoked { capability, holder },
+                Some(holder),
+                capability.to_string(),
+                None,
+            ),
+            (
+                AuditChange::BudgetSet { budget },
                 None,
                 "daily".to_owned(),
                 Some("5.000000 money per day and actor cli:(redacted)"),
             ),
-            (Change::BudgetRemoved { name: named() }, None, "(redacted)".to_owned(), None),
+            (AuditChange::BudgetRemoved { name: named() }, None, "(redacted)".to_owned(), None),
             (
-                Change::ApprovalAnswered { approval, agent: holder, approved: false },
+                AuditChange::ApprovalAnswered { approval, agent: holder, approved: false },
                 Some(holder),
                 approval.to_string(),
                 Some("denied"),
             ),
             (rule_set, Some(holder), "(redacted)".to_owned(), Some("deny")),
-            (Change::ApprovalRuleRemoved { name: named() }, None, "(redacted)".to_owned(), None),
-            (Change::SessionExported { session }, None, session.to_string(), None),
-            (Change::SessionTrusted { session, agent: holder }, Some(holder), session.to_string(), None),
+            (AuditChange::ApprovalRuleRemoved { name: named() }, None, "(redacted)".to_owned(), None),
+            (AuditChange::SessionExported { session }, None, session.to_string(), None),
+            (AuditChange::SessionTrusted { session, agent: holder }, Some(holder), session.to_string(), None),
         ] {
             let kind = change.kind();
             let record = told(change);

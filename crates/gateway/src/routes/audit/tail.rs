@@ -1,7 +1,7 @@
 //! Records as server-sent events, from a place on, each once and in the chain's order.
 //!
 //! The chain is the truth and is looked at again every so often; nothing is kept for a reader in memory. The id of an
-//! event is the place of its record, and stands at the last record of an item only, so a reader that comes back with it
+//! event is the place of its record, and only the last record of an item has one, so a reader that comes back with it
 //! sees each record once wherever it was cut off.
 //!
 //! Bounds: one page at a time; nothing is read before the connection took what came before.
@@ -10,20 +10,20 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_api::audit::{Begun, EVENT_BEGUN, EVENT_RECORD, Record};
+use dromia_api::audit::{AuditRecord, AuditStreamStart, EVENT_BEGUN, EVENT_RECORD};
 use dromia_api::run::EVENT_PROBLEM;
 use dromia_contracts::audit::AuditCursor;
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use tokio::time::{Instant, Interval, interval_at, sleep};
 
-use super::{Wanted, read};
+use super::{AuditRecordFilter, read_chain};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::Answer;
 use crate::request::RequestId;
-use crate::share::Share;
-use crate::standing::Standing;
+use crate::share::ConcurrencyPermit;
+use crate::standing::StreamAuthentication;
 
 /// How long the stream says nothing before it says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -32,18 +32,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const REST: Duration = Duration::from_millis(500);
 
 /// Streams what follows a place; holds `share` as long as it lives.
-pub(super) fn events(
+pub(super) fn stream_events(
     core: Shared,
     caller: Caller,
-    wanted: Wanted,
+    wanted: AuditRecordFilter,
     after: AuditCursor,
-    share: Share,
+    share: ConcurrencyPermit,
     request: RequestId,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let tail = Tail {
+    let tail = AuditTail {
         core,
         caller: caller.clone(),
-        standing: Standing::new(caller),
+        standing: StreamAuthentication::new(caller),
         wanted,
         after,
         request,
@@ -53,29 +53,29 @@ pub(super) fn events(
         _share: share,
     };
     stream::unfold(tail, |mut tail| async move {
-        let chunk = tail.chunk().await?;
+        let chunk = tail.next_chunk().await?;
         tail.keep_alive.reset();
         Some((Ok(chunk), tail))
     })
 }
 
-struct Tail {
+struct AuditTail {
     core: Shared,
     caller: Caller,
-    standing: Standing,
-    wanted: Wanted,
+    standing: StreamAuthentication,
+    wanted: AuditRecordFilter,
     after: AuditCursor,
     /// Whose id a problem names, as the headers do.
     request: RequestId,
     keep_alive: Interval,
     is_begun: bool,
     is_over: bool,
-    _share: Share,
+    _share: ConcurrencyPermit,
 }
 
-impl Tail {
+impl AuditTail {
     /// Returns the next piece of the stream.
-    async fn chunk(&mut self) -> Option<Bytes> {
+    async fn next_chunk(&mut self) -> Option<Bytes> {
         if self.is_over {
             return None;
         }
@@ -84,8 +84,8 @@ impl Tail {
             Err(failure) => {
                 self.is_over = true;
                 let id = self.request.as_str();
-                failure.log(id);
-                Some(event(EVENT_PROBLEM, None, &failure.problem(id)))
+                failure.write_log(id);
+                Some(encode_event(EVENT_PROBLEM, None, &failure.problem_details(id)))
             }
         }
     }
@@ -93,14 +93,18 @@ impl Tail {
     async fn next(&mut self) -> Answer<Option<Bytes>> {
         if !std::mem::replace(&mut self.is_begun, true) {
             let place = self.after.to_string();
-            return Ok(Some(event(EVENT_BEGUN, Some(&place), &Begun { place: place.clone() })));
+            return Ok(Some(encode_event(
+                EVENT_BEGUN,
+                Some(&place),
+                &AuditStreamStart { place: place.clone() },
+            )));
         }
-        self.standing.check(&self.core).await?;
+        self.standing.check_caller(&self.core).await?;
         loop {
-            let read = read(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
+            let read = read_chain(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
             self.after = read.next;
             if !read.records.is_empty() {
-                return Ok(Some(told(&read.records)));
+                return Ok(Some(encode_records(&read.records)));
             }
             let rest = if read.is_last { REST } else { Duration::ZERO };
             tokio::select! {
@@ -113,17 +117,17 @@ impl Tail {
     }
 }
 
-fn told(records: &[Record]) -> Bytes {
+fn encode_records(records: &[AuditRecord]) -> Bytes {
     let mut text = Vec::new();
     for (number, record) in records.iter().enumerate() {
         // Records of one item share its place: only with the last of them the item is seen whole.
         let ends = records.get(number + 1).is_none_or(|next| next.place != record.place);
-        text.extend_from_slice(&event(EVENT_RECORD, ends.then_some(record.place.as_str()), record));
+        text.extend_from_slice(&encode_event(EVENT_RECORD, ends.then_some(record.place.as_str()), record));
     }
     text.into()
 }
 
-fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> Bytes {
+fn encode_event(name: &str, id: Option<&str>, data: &impl Serialize) -> Bytes {
     // Strings, numbers and ids only, so serialization has no failing case; JSON of our own has no line break.
     let data = serde_json::to_string(data).unwrap_or_default();
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();

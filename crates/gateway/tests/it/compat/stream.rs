@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, RunCompleted, RunFailed};
-use dromia_contracts::model::Finish;
+use dromia_contracts::model::FinishReason;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::Live;
+use dromia_contracts::runs::LiveEvent;
 use dromia_contracts::{CallId, ErrorCode, RunId};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -64,7 +64,7 @@ impl Open {
     }
 
     fn delta(&self, world: &World, attempt: u32, offset: u64, text: &str) {
-        world.rooms.live(self.run, &Live::Delta { step: 1, attempt, offset, text: text.into() });
+        world.rooms.live(self.run, &LiveEvent::Delta { step: 1, attempt, offset, text: text.into() });
     }
 
     fn append(&self, world: &World, entry: &Entry, status: RunStatus) {
@@ -72,7 +72,7 @@ impl Open {
         world.rooms.append(self.run, kept(seq, entry), status);
     }
 
-    fn replied(&self, world: &World, step: u32, text: &str, finish: Finish) {
+    fn replied(&self, world: &World, step: u32, text: &str, finish: FinishReason) {
         let seq = world.rooms.lock().runs.last().unwrap().1.last_seq + 1;
         world.rooms.append(self.run, replied(seq, step, text, finish), RunStatus::Running);
     }
@@ -80,7 +80,7 @@ impl Open {
     /// An answer of which nothing is told.
     fn withheld(&self, world: &World, text: &str) {
         let seq = world.rooms.lock().runs.last().unwrap().1.last_seq + 1;
-        let mut entry = replied(seq, 1, text, Finish::Stop);
+        let mut entry = replied(seq, 1, text, FinishReason::Stop);
         entry.fields = entry.fields.replacen('{', r#"{"withheld":{"rule":"leak scan","reason":"no"},"#, 1);
         assert!(matches!(entry.decode(), Ok(Entry::ModelReplied(replied)) if replied.withheld.is_some()));
         world.rooms.append(self.run, entry, RunStatus::Running);
@@ -92,7 +92,14 @@ fn completed() -> Entry {
 }
 
 fn failed(code: ErrorCode) -> Entry {
-    Entry::ModelFailed(ModelFailed { step: 1, attempt: 1, code, message: "no".into(), charged_micros: 0 })
+    Entry::ModelFailed(ModelFailed {
+        step: 1,
+        attempt: 1,
+        code,
+        message: "no".into(),
+        charged_micros: 0,
+        judged: None,
+    })
 }
 
 fn called(step: u32, attempt: u32) -> Entry {
@@ -105,6 +112,7 @@ fn called(step: u32, attempt: u32) -> Entry {
         output_tokens_max: 9,
         reserved_micros: 0,
         sent: None,
+        judged: None,
     })
 }
 
@@ -124,7 +132,7 @@ async fn text_comes_as_it_is_said_and_the_end_after_the_commit() {
     open.delta(&world, 1, 3, "lo");
     open.until("\"lo\"").await;
     assert!(!open.text.contains("finish_reason\":\"") && !open.text.contains("[DONE]"), "{}", open.text);
-    open.replied(&world, 1, "Hello, you", Finish::Length);
+    open.replied(&world, 1, "Hello, you", FinishReason::Length);
     open.append(&world, &completed(), RunStatus::Completed);
     let text = open.whole().await;
     assert_eq!(said(&text), "Hello, you");
@@ -139,16 +147,16 @@ async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
     open.until("\"a\"").await;
     // The second piece was missed, so the third must wait for the entry.
     open.delta(&world, 1, 2, "c");
-    world.rooms.live(open.run, &Live::Lagged);
-    open.replied(&world, 1, "abc", Finish::ToolCalls);
+    world.rooms.live(open.run, &LiveEvent::Lagged);
+    open.replied(&world, 1, "abc", FinishReason::ToolCalls);
     open.delta(&world, 1, 2, "c");
     // What a program says while it runs is no text of the answer.
     let call = CallId { step: 1, index: 0 };
-    world.rooms.live(open.run, &Live::Output { call, offset: 0, bytes: 3, text: "no!".into() });
+    world.rooms.live(open.run, &LiveEvent::Output { call, offset: 0, bytes: 3, text: "no!".into() });
     open.append(&world, &called(2, 1), RunStatus::Running);
     // What was missed is said when the run goes on from it.
     open.until("\"bc\"").await;
-    open.replied(&world, 2, "done", Finish::Stop);
+    open.replied(&world, 2, "done", FinishReason::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
     assert_eq!(said(&open.whole().await), "abc\n\ndone");
 }
@@ -190,7 +198,7 @@ async fn an_attempt_that_said_nothing_is_followed_by_the_next_one() {
     open.append(&world, &failed(ErrorCode::ModelUnavailable), RunStatus::Running);
     open.append(&world, &called(1, 2), RunStatus::Running);
     open.delta(&world, 2, 0, "Good");
-    open.replied(&world, 1, "Good", Finish::Stop);
+    open.replied(&world, 1, "Good", FinishReason::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
     assert_eq!(said(&open.whole().await), "Good");
 }
@@ -225,7 +233,7 @@ async fn what_a_refused_answer_says_is_not_sent_and_the_stream_ends_with_the_rea
                 if marked {
                     open.withheld(&world, "something else");
                 } else {
-                    open.replied(&world, 1, &text, Finish::Stop);
+                    open.replied(&world, 1, &text, FinishReason::Stop);
                 }
                 let message = "the reply was refused by default deny: no".to_owned();
                 let end = RunFailed { code: ErrorCode::ActionDenied, message };
@@ -248,7 +256,7 @@ async fn a_step_that_is_withheld_leaves_no_word_and_the_run_goes_on() {
     let open = Open::new(&world, CHAT).await;
     open.withheld(&world, "not for you");
     open.append(&world, &called(2, 1), RunStatus::Running);
-    open.replied(&world, 2, "done", Finish::Stop);
+    open.replied(&world, 2, "done", FinishReason::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
     let text = open.whole().await;
     assert!(!text.contains("not for you"), "{text}");
@@ -262,7 +270,7 @@ async fn a_watch_that_ends_loses_no_text() {
     open.delta(&world, 1, 0, "Hel");
     open.until("\"Hel\"").await;
     world.rooms.leave(open.run);
-    open.replied(&world, 1, "Hello", Finish::Stop);
+    open.replied(&world, 1, "Hello", FinishReason::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
     assert_eq!(said(&open.whole().await), "Hello");
 }
@@ -283,7 +291,7 @@ async fn a_client_that_goes_away_gives_its_share_back_and_takes_nothing_back() {
     let open = Open::new(&world, CHAT).await;
     let run = open.run;
     drop(open);
-    world.rooms.append(run, replied(3, 1, "late", Finish::Stop), RunStatus::Running);
+    world.rooms.append(run, replied(3, 1, "late", FinishReason::Stop), RunStatus::Running);
     world.until("the share is given back", |world| world.handle.streams_open() == 0).await;
     assert_eq!(world.rooms.lock().inputs.len(), 1);
 }

@@ -1,13 +1,15 @@
 //! Tools that a client declares: how they travel in, how a call to one leaves, and how its result comes back.
 
 use dromia_contracts::client::{HandedCall, ToolChoice};
-use dromia_contracts::content::{AssistantMessage, CallStatus, Media, Part, ToolCall, parts_text};
+use dromia_contracts::content::{
+    AssistantMessage, CallStatus, ContentPart, ImageMediaType, ToolCall, parts_text,
+};
 use dromia_contracts::entry::{Entry, ModelReplied, RunCompleted, ToolHanded};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::StoredEntry;
-use dromia_contracts::transcript::Turn;
+use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{CallId, RunId};
 use serde_json::{Value, json};
 
@@ -39,10 +41,10 @@ fn asked_for(seq: u64, text: &str) -> StoredEntry {
     let entry = Entry::ModelReplied(ModelReplied {
         step: 1,
         attempt: 1,
-        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
         detail: UsageDetail::default(),
         cost_micros: 42,
-        finish: Finish::ToolCalls,
+        finish: FinishReason::ToolCalls,
         stopped_at: None,
         tools: vec!["sky.look".into(); 2],
         clean: true,
@@ -54,7 +56,7 @@ fn asked_for(seq: u64, text: &str) -> StoredEntry {
         tool: "sky.look".into(),
         arguments: ARGUMENTS.into(),
     };
-    let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
+    let parts = if text.is_empty() { vec![] } else { vec![ContentPart::new_text(text, Label::ACTOR_TEXT)] };
     let body = serde_json::to_string(&AssistantMessage { parts, calls: vec![call(0), call(1)] }).unwrap();
     stored(seq, entry.kind().0, &entry.encode(), Some(&body))
 }
@@ -288,8 +290,9 @@ async fn a_users_picture_travels_with_the_input_in_every_api() {
         let answer = ask(&world, path, &[], &body).await;
         assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
         let input = world.rooms.lock().inputs.pop().unwrap();
-        let image = Part::Image { media: Media::Png, data: data.to_owned(), label: Label::CLAIM };
-        assert_eq!(input.parts, [image, Part::text("what is it?", Label::ACTOR_TEXT)], "{path}");
+        let image =
+            ContentPart::Image { media: ImageMediaType::Png, data: data.to_owned(), label: Label::CLAIM };
+        assert_eq!(input.parts, [image, ContentPart::new_text("what is it?", Label::ACTOR_TEXT)], "{path}");
     }
 }
 
@@ -327,15 +330,19 @@ fn showing(path: &str, call: &str) -> Value {
 #[tokio::test]
 async fn a_tools_picture_travels_with_its_result_in_every_api() {
     let world = World::new().await;
-    let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".to_owned(), label: Label::CLAIM };
-    let parts = [Part::text("rain", Label::CLAIM), image];
+    let image = ContentPart::Image {
+        media: ImageMediaType::Png,
+        data: "iVBORw0KGgo=".to_owned(),
+        label: Label::CLAIM,
+    };
+    let parts = [ContentPart::new_text("rain", Label::CLAIM), image];
     let session = world.ours.session.to_string();
     let run = RunId::from_bytes([7; 16]);
     for path in [CHAT, MESSAGES, RESPONSES] {
         let answer = ask(&world, path, &[], &showing(path, "c1")).await;
         assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
         let told = world.rooms.lock().inputs.pop().unwrap().history;
-        let Some(Turn::Unit(unit)) = told.last() else { panic!("{path}: {told:?}") };
+        let Some(TranscriptTurn::Unit(unit)) = told.last() else { panic!("{path}: {told:?}") };
         assert_eq!(unit.results()[0].parts, parts, "{path}");
 
         let head = [("x-dromia-session", session.as_str())];

@@ -2,12 +2,12 @@
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::audit::{
-    Act, AuditCursor, AuditFilter, AuditHead, AuditItem, AuditLog, AuditMark, AuditPage, AuditWhat, Change,
-    Notary,
+    AuditAct, AuditChange, AuditCursor, AuditFilter, AuditHead, AuditItem, AuditLog, AuditMark, AuditPage,
+    AuditSigner, AuditWhat,
 };
-use dromia_contracts::run::Run;
-use dromia_contracts::store::{Page, Read, ReadError};
-use dromia_contracts::{Actor, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::store::{PageRequest, Read, ReadError};
+use dromia_contracts::{Actor, Digest, OperatorScope, RunId, Scope, SessionId, TenantId};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ pub(crate) fn seal_of(run: RunId) -> u64 {
 }
 
 impl Ledger {
-    fn run(&self, tenant: TenantId) -> Option<Run> {
+    fn run(&self, tenant: TenantId) -> Option<RunRecord> {
         self.0.lock().runs.iter().find(|(owner, _)| *owner == tenant).map(|(_, run)| run.clone())
     }
 
     fn all(&self, tenant: TenantId) -> Vec<AuditItem> {
         let Some(run) = self.run(tenant) else { return Vec::new() };
         let first = seal_of(run.id);
-        let change = Change::AgentStateSet { agent: run.agent, to: AgentState::Running };
-        let act = Act { by: Some(Actor::new("cli:1")), change };
+        let change = AuditChange::AgentStateSet { agent: run.agent, to: AgentState::Running };
+        let act = AuditAct { by: Some(Actor::new("cli:1")), change };
         let mut items = vec![AuditItem {
             place: AuditCursor { seal: first, span: 0, seq: 1 },
             at: Timestamp::UNIX_EPOCH,
@@ -78,19 +78,25 @@ impl AuditLog for Ledger {
         ready(AuditCursor { seal: last + 1, ..AuditCursor::default() })
     }
 
-    fn audit_heads<'a>(&'a self, _: &'a Operator, _: Page<TenantId>) -> Read<'a, Vec<AuditHead>> {
+    fn audit_heads<'a>(&'a self, _: &'a OperatorScope, _: PageRequest<TenantId>) -> Read<'a, Vec<AuditHead>> {
         ready(Vec::new())
     }
 
-    fn audit_mark<'a>(&'a self, _: &'a Operator) -> Read<'a, Option<AuditMark>> {
+    fn audit_mark<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Option<AuditMark>> {
         ready(None)
     }
 
-    fn audit_marked<'a>(&'a self, _: &'a Operator, _: AuditMark) -> Read<'a, ()> {
+    fn audit_marked<'a>(&'a self, _: &'a OperatorScope, _: AuditMark) -> Read<'a, ()> {
         ready(())
     }
 
-    fn audit_config<'a>(&'a self, _: &'a Operator, _: TenantId, _: Digest, _: Timestamp) -> Read<'a, ()> {
+    fn audit_config<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        _: TenantId,
+        _: Digest,
+        _: Timestamp,
+    ) -> Read<'a, ()> {
         ready(())
     }
 
@@ -105,8 +111,8 @@ impl AuditLog for Ledger {
     }
 }
 
-impl Notary for Ledger {
-    fn redacted(&self, text: &str) -> String {
+impl AuditSigner for Ledger {
+    fn redact_secrets(&self, text: &str) -> String {
         text.replace("hunter2", "(redacted)")
     }
 
@@ -114,7 +120,7 @@ impl Notary for Ledger {
         (format!("first {about}\n"), Digest::default())
     }
 
-    fn line(&self, after: Digest, record: &str) -> (String, Digest) {
+    fn record_line(&self, after: Digest, record: &str) -> (String, Digest) {
         let mut link = *after.as_bytes();
         link[31] += 1;
         (format!("line {} {record}\n", link[31]), Digest::from_bytes(link))

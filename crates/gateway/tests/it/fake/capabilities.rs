@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dromia_contracts::capability::{
-    Capabilities, Capability, CapabilityState, CapabilityUse, NewCapability, Weighed,
+    CapabilityRecord, CapabilityRegistry, CapabilityState, CapabilityUse, CapabilityVerdict, NewCapability,
 };
 use dromia_contracts::store::Read;
 use dromia_contracts::tool::PreparedCall;
@@ -13,7 +13,7 @@ use crate::world::House;
 
 #[derive(Debug, Default)]
 pub(crate) struct Cabinet {
-    rows: Vec<(TenantId, Capability)>,
+    rows: Vec<(TenantId, CapabilityRecord)>,
 }
 
 impl Cabinet {
@@ -23,15 +23,15 @@ impl Cabinet {
         Self { rows: houses.iter().map(row).collect() }
     }
 
-    fn find(&self, scope: &Scope, id: CapabilityId) -> Result<Capability, Fault> {
+    fn find(&self, scope: &Scope, id: CapabilityId) -> Result<CapabilityRecord, Fault> {
         let mut own = self.rows.iter().filter(|(tenant, _)| *tenant == scope.tenant());
         let found = own.find(|(_, row)| row.id == id).map(|(_, row)| row.clone());
         found.ok_or_else(|| Fault::new(ErrorCode::CapabilityNotFound, "no such capability"))
     }
 }
 
-fn capability(id: CapabilityId, holder: AgentId) -> Capability {
-    Capability {
+fn capability(id: CapabilityId, holder: AgentId) -> CapabilityRecord {
+    CapabilityRecord {
         id,
         holder,
         parent: None,
@@ -50,13 +50,13 @@ fn ready<'a, T: Send + 'a>(answer: Result<T, Fault>) -> BoxFuture<'a, Result<T, 
     Box::pin(std::future::ready(answer))
 }
 
-impl Capabilities for Cabinet {
-    fn list(
+impl CapabilityRegistry for Cabinet {
+    fn list_capabilities(
         &self,
         scope: Scope,
         after: Option<CapabilityId>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Capability, CapabilityState)>, Fault>> {
+    ) -> BoxFuture<'_, Result<Vec<(CapabilityRecord, CapabilityState)>, Fault>> {
         let own =
             self.rows.iter().filter(|(tenant, _)| *tenant == scope.tenant()).map(|(_, row)| row.clone());
         let page = own.filter(|row| after.is_none_or(|after| row.id > after)).take(limit);
@@ -64,7 +64,11 @@ impl Capabilities for Cabinet {
         ready(Ok(page.map(|row| (row, CapabilityState::ParentRevoked)).collect()))
     }
 
-    fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>> {
+    fn grant_capability(
+        &self,
+        scope: Scope,
+        new: NewCapability,
+    ) -> BoxFuture<'_, Result<CapabilityRecord, Fault>> {
         if let Some(from) = new.from
             && let Err(fault) = self.find(&scope, from)
         {
@@ -72,40 +76,44 @@ impl Capabilities for Cabinet {
         }
         let NewCapability { holder, from, usage, rights, until, wall_ms_max } = new;
         let made = capability(CapabilityId::from_bytes([7; 16]), holder);
-        ready(Ok(Capability { parent: from, usage, rights, until, wall_ms_max, ..made }))
+        ready(Ok(CapabilityRecord { parent: from, usage, rights, until, wall_ms_max, ..made }))
     }
 
-    fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>> {
+    fn revoke_capability(
+        &self,
+        scope: Scope,
+        capability: CapabilityId,
+    ) -> BoxFuture<'_, Result<CapabilityRecord, Fault>> {
         let found = self.find(&scope, capability);
-        ready(found.map(|row| Capability { revoked_at: Some(Timestamp::UNIX_EPOCH), ..row }))
+        ready(found.map(|row| CapabilityRecord { revoked_at: Some(Timestamp::UNIX_EPOCH), ..row }))
     }
 
-    fn forget(&self, _: Scope, _: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
+    fn forget_task_capability(&self, _: Scope, _: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
         ready(Ok(()))
     }
 
-    fn erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
+    fn forget_agent(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn words<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
+    fn grant_words<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn weigh<'a>(
+    fn judge_call<'a>(
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
         _: &'a PreparedCall,
         presented: Option<Bytes>,
-    ) -> BoxFuture<'a, Result<Vec<Weighed>, Fault>> {
+    ) -> BoxFuture<'a, Result<Vec<CapabilityVerdict>, Fault>> {
         let covers = presented.is_some();
         if presented.is_some_and(|presented| presented != "token") {
             return ready(Err(Fault::new(ErrorCode::CapabilityUnreadable, "it is no token")));
         }
         let own = self.rows.iter().filter(|(tenant, row)| *tenant == scope.tenant() && row.holder == agent);
         // What is presented covers every call here, and what is held covers none.
-        let weighed = own.map(|(_, row)| Weighed {
+        let weighed = own.map(|(_, row)| CapabilityVerdict {
             capability: Some(row.id),
             covers,
             block: Some(0),

@@ -8,18 +8,21 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::delivery::DeadReason;
 use dromia_contracts::entry::{Entry, RunStarted};
-use dromia_contracts::model::Usage;
+use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, DeliveryDrop, DeliveryPrepare, InboxPut, Mutation, NewEntry,
-    SessionOpen, Store as _, TenantCreate,
+    AgentCreate, CommitOutcome, DeliveryDrop, DeliveryPrepare, InboxPut, Mutation, NewEntry, SessionOpen,
+    Store as _, TenantCreate, TurnClaim, WriteBatch,
 };
 use dromia_contracts::vault::NoSecrets;
-use dromia_contracts::{Actor, Authority, BoxFuture, Digest, ItemId, Scope};
-use dromia_gateway::signature::Key;
-use dromia_gateway::{Channel, ChannelKey, ChannelKeys, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
+use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, Scope, ScopeAuthority};
+use dromia_gateway::signature::WebhookSigningKey;
+use dromia_gateway::{
+    ChannelKey, ChannelKeys, Outbox, OutboxPorts, WebhookChannel, WebhookChannels, WebhookOutcome,
+    WebhookRequest, WebhookSender,
+};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
@@ -40,11 +43,16 @@ pub(crate) struct OneKey {
 }
 
 impl ChannelKeys for OneKey {
-    fn open<'a>(&'a self, _: &'a Scope, secret: &'a str, url: &'a str) -> BoxFuture<'a, Result<Key, String>> {
+    fn open_key<'a>(
+        &'a self,
+        _: &'a Scope,
+        secret: &'a str,
+        url: &'a str,
+    ) -> BoxFuture<'a, Result<WebhookSigningKey, String>> {
         assert_eq!(url, channel().url, "it is for the server of the channel");
         self.opened.fetch_add(1, Ordering::SeqCst);
         let found = if secret == "signing" {
-            let value = if self.changes() == 0 { VAULTED } else { SECRET };
+            let value = if self.change_count() == 0 { VAULTED } else { SECRET };
             Ok(value.parse().unwrap())
         } else {
             Err("there is no secret of that name".to_owned())
@@ -52,7 +60,7 @@ impl ChannelKeys for OneKey {
         Box::pin(std::future::ready(found))
     }
 
-    fn changes(&self) -> u64 {
+    fn change_count(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
     }
 }
@@ -61,15 +69,15 @@ impl ChannelKeys for OneKey {
 #[derive(Debug)]
 struct Nowhere;
 
-impl Post for Nowhere {
-    fn post(&self, _: Letter) -> BoxFuture<'static, Posted> {
-        Box::pin(std::future::ready(Posted::NotSent { cause: "there is no way out".to_owned() }))
+impl WebhookSender for Nowhere {
+    fn send_webhook(&self, _: WebhookRequest) -> BoxFuture<'static, WebhookOutcome> {
+        Box::pin(std::future::ready(WebhookOutcome::NotSent { cause: "there is no way out".to_owned() }))
     }
 }
 
 /// A channel of the default tenant.
-pub(crate) fn channel() -> Channel {
-    Channel {
+pub(crate) fn channel() -> WebhookChannel {
+    WebhookChannel {
         tenant: "default".parse().unwrap(),
         agent: "ops".parse().unwrap(),
         url: "http://receiver.example/hook".to_owned(),
@@ -93,27 +101,31 @@ pub(crate) fn outbox(rooms: Arc<Rooms>, runtime: Runtime, keys: Arc<OneKey>) -> 
         leaks: Arc::new(NoSecrets),
         keys,
         runtime,
-        authority: Authority::claim(),
+        authority: ScopeAuthority::claim(),
     };
-    let vaulted = |secret: &str| Channel { key: ChannelKey::InVault(secret.to_owned()), ..channel() };
+    let vaulted = |secret: &str| WebhookChannel { key: ChannelKey::InVault(secret.to_owned()), ..channel() };
     let channels = [("orders", channel()), ("vaulted", vaulted("signing")), ("lost", vaulted("gone"))];
-    Outbox::new(ports, Channels::from_iter(channels.map(|(name, channel)| (name.to_owned(), channel))))
+    Outbox::new(ports, WebhookChannels::from_iter(channels.map(|(name, channel)| (name.to_owned(), channel))))
 }
 
 /// Stores a message of a house that was given up.
 pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
     let at = Timestamp::UNIX_EPOCH;
-    let done = |batch: Batch| {
+    let done = |batch: WriteBatch| {
         // The reference store answers at once.
         let answer = rooms.outgoing.commit(batch).now_or_never().unwrap();
-        assert!(matches!(answer, Commit::Done(_)), "{answer:?}");
+        assert!(matches!(answer, CommitOutcome::Done(_)), "{answer:?}");
     };
     let config =
         AgentConfig { model: "m".into(), instructions: String::new(), grants: vec![], model_calls_max: None };
     let key = SessionKey { platform: "webhook".into(), channel: "orders".into(), actor: Actor::new("a") };
-    let world = Batch::new(house.tenant)
-        .with(Mutation::TenantCreate(TenantCreate { handle: handle.parse().unwrap(), at, body_key: [1; 32] }))
-        .with(Mutation::AgentCreate(AgentCreate {
+    let world = WriteBatch::new(house.tenant)
+        .with_mutation(Mutation::TenantCreate(TenantCreate {
+            handle: handle.parse().unwrap(),
+            at,
+            body_key: [1; 32],
+        }))
+        .with_mutation(Mutation::AgentCreate(AgentCreate {
             agent: house.agent,
             handle: "ops".parse().unwrap(),
             display_name: String::new(),
@@ -122,7 +134,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             revision: Digest::default(),
             config,
         }))
-        .with(Mutation::SessionOpen(SessionOpen {
+        .with_mutation(Mutation::SessionOpen(SessionOpen {
             session: house.session,
             agent: house.agent,
             key,
@@ -144,8 +156,8 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         prompt: Digest::default(),
         model_calls_max: 1,
     });
-    let mut turn = Batch::new(house.tenant)
-        .with(Mutation::InboxPut(InboxPut {
+    let mut turn = WriteBatch::new(house.tenant)
+        .with_mutation(Mutation::InboxPut(InboxPut {
             owner: InboxOwner::Session(house.session),
             item,
             at,
@@ -154,7 +166,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             body: Bytes::from_static(b"{}"),
             key: None,
         }))
-        .with(Mutation::DeliveryPrepare(DeliveryPrepare {
+        .with_mutation(Mutation::DeliveryPrepare(DeliveryPrepare {
             delivery: house.delivery,
             target: "webhook:orders".to_owned(),
             agent: house.agent,
@@ -164,7 +176,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             at,
             body: Bytes::from_static(br#"{"type":"agent.replied"}"#),
         }));
-    turn.claim = Some(Claim {
+    turn.claim = Some(TurnClaim {
         session: house.session,
         agent: house.agent,
         run: house.run,
@@ -175,12 +187,12 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             status: RunStatus::Completed,
             wake_at: None,
             model_calls: 0,
-            usage: Usage::default(),
+            usage: TokenUsage::default(),
             cost_micros: 0,
         },
     });
     done(turn);
-    done(Batch::new(house.tenant).with(Mutation::DeliveryDrop(DeliveryDrop {
+    done(WriteBatch::new(house.tenant).with_mutation(Mutation::DeliveryDrop(DeliveryDrop {
         delivery: house.delivery,
         attempts: 0,
         redrives: 0,

@@ -1,24 +1,24 @@
 //! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
 
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::approval::{Answered, Approval, ApprovalRule, DeclaredRule};
-use dromia_contracts::budget::Budget;
-use dromia_contracts::content::{AssistantMessage, Part, parts_text};
+use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
+use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
+use dromia_contracts::budget::BudgetDefinition;
+use dromia_contracts::content::{AssistantMessage, ContentPart, parts_text};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, Usage, UsageDetail};
-use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
+use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
+use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::{
-    Answer, End, Exported, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs,
-    SentRequest, Submitted, Target, Watch, Why,
+    ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, InputTarget, KillTarget, NewAgent,
+    NewInput, NewRule, NewToken, RunEndMode, RunOutcome, RunStatusReason, SentRequest, SessionExport, Watch,
 };
-use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
+use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::task::TaskCounts;
-use dromia_contracts::token::{Token, TokenScopes};
+use dromia_contracts::token::{TokenRecord, TokenScopes};
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId,
+    AgentId, ApprovalId, BoxFuture, Digest, ErrorCode, Fault, ItemId, OperatorScope, RunId, Scope, SessionId,
     TenantId, TokenId,
 };
 use futures_util::stream;
@@ -42,11 +42,11 @@ pub(crate) fn kept(seq: u64, entry: &Entry) -> StoredEntry {
 }
 
 /// The entry of a model's answer.
-pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> StoredEntry {
+pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: FinishReason) -> StoredEntry {
     let entry = Entry::ModelReplied(ModelReplied {
         step,
         attempt: 1,
-        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
         detail: UsageDetail { cache_read_tokens: 1, cache_write_tokens: 0, reasoning_tokens: 2 },
         cost_micros: 42,
         finish,
@@ -56,7 +56,7 @@ pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> Stored
         withheld: None,
         masked: Vec::new(),
     });
-    let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
+    let parts = if text.is_empty() { vec![] } else { vec![ContentPart::new_text(text, Label::ACTOR_TEXT)] };
     let body = serde_json::to_string(&AssistantMessage { parts, calls: vec![] }).unwrap();
     stored(seq, entry.kind().0, &entry.encode(), Some(&body))
 }
@@ -67,7 +67,7 @@ impl Inner {
         found.ok_or_else(|| not_found(ErrorCode::RunNotFound, "run"))
     }
 
-    fn visible_agent(&mut self, scope: &Scope, agent: AgentId) -> Result<&mut Agent, Fault> {
+    fn visible_agent(&mut self, scope: &Scope, agent: AgentId) -> Result<&mut AgentRecord, Fault> {
         let found =
             self.agents.iter_mut().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
         found.map(|(_, row, _)| row).ok_or_else(|| not_found(ErrorCode::AgentNotFound, "agent"))
@@ -82,8 +82,8 @@ impl Inner {
     fn begin(&mut self, scope: &Scope, input: &NewInput, session: SessionId, item: ItemId, run: RunId) {
         let at = Timestamp::UNIX_EPOCH;
         let agent = match &input.target {
-            Target::Key { agent, .. } | Target::Fresh { agent, .. } => *agent,
-            Target::Session(id) => {
+            InputTarget::Key { agent, .. } | InputTarget::Fresh { agent, .. } => *agent,
+            InputTarget::Session(id) => {
                 self.sessions.iter().find(|(_, row)| row.id == *id).map(|(_, row)| row.agent).unwrap()
             }
         };
@@ -108,12 +108,13 @@ impl Inner {
             output_tokens_max: 100,
             reserved_micros: 0,
             sent: None,
+            judged: None,
         };
         let mut journal = vec![kept(1, &Entry::RunStarted(started)), kept(2, &Entry::ModelCalled(called))];
         let mut status = RunStatus::Running;
         if self.mood == Mood::Answers {
             let text = format!("you said: {}", parts_text(&input.parts));
-            journal.push(replied(3, 1, &text, Finish::Stop));
+            journal.push(replied(3, 1, &text, FinishReason::Stop));
             journal.push(kept(4, &Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None })));
             status = RunStatus::Completed;
         }
@@ -121,12 +122,12 @@ impl Inner {
             status,
             wake_at: None,
             model_calls: 1,
-            usage: Usage { input_tokens: 3, output_tokens: 5 },
+            usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
             cost_micros: 42,
         };
         let last_seq = journal.len() as u64;
         self.journals.insert(run, journal);
-        let run = Run {
+        let run = RunRecord {
             id: run,
             kind: RunKind::Turn,
             agent,
@@ -142,10 +143,10 @@ impl Inner {
         self.runs.push((scope.tenant(), run));
     }
 
-    fn submitted(&mut self, scope: &Scope, input: NewInput) -> Result<Submitted, Fault> {
+    fn submitted(&mut self, scope: &Scope, input: NewInput) -> Result<InputReceipt, Fault> {
         let session = match &input.target {
-            Target::Session(session) => self.visible_session(scope, *session)?,
-            Target::Key { agent, .. } | Target::Fresh { agent, .. } => {
+            InputTarget::Session(session) => self.visible_session(scope, *session)?,
+            InputTarget::Key { agent, .. } | InputTarget::Fresh { agent, .. } => {
                 self.visible_agent(scope, *agent)?;
                 SessionId::from_uuid(self.uuid())
             }
@@ -169,36 +170,36 @@ impl Inner {
         let (item, session, run, replayed) = known;
         let text = parts_text(&input.parts);
         let mood = self.mood;
-        let wait = input.wait;
+        let (wait, thought) = (input.wait, self.thought.clone());
         if !replayed {
             self.begin(scope, &input, session, item, run);
         }
         self.inputs.push(input);
         let outcome = async move {
             if mood == Mood::Thinks {
-                std::future::pending::<()>().await;
+                thought.cancelled().await;
             }
-            Ok(Outcome {
+            Ok(RunOutcome {
                 run,
                 last_seq: 4,
                 head: RunHead {
                     status: RunStatus::Completed,
                     wake_at: None,
                     model_calls: 1,
-                    usage: Usage { input_tokens: 3, output_tokens: 5 },
+                    usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
                     cost_micros: 42,
                 },
-                reply: Some(vec![Part::text(format!("you said: {text}"), Label::ACTOR_TEXT)]),
+                reply: Some(vec![ContentPart::new_text(format!("you said: {text}"), Label::ACTOR_TEXT)]),
                 failure: None,
             })
         };
         let outcome: Option<BoxFuture<'static, _>> = if wait { Some(Box::pin(outcome)) } else { None };
-        Ok(Submitted { item, session, position: 1, run: Some(run), replayed, outcome })
+        Ok(InputReceipt { item, session, position: 1, run: Some(run), replayed, outcome })
     }
 }
 
-impl Runs for Rooms {
-    fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>> {
+impl EnginePort for Rooms {
+    fn submit_input(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<InputReceipt, Fault>> {
         let mut inner = self.lock();
         if inner.mood == Mood::Panics {
             drop(inner);
@@ -208,13 +209,18 @@ impl Runs for Rooms {
     }
 
     /// A word is a token.
-    fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>> {
+    fn count_tokens(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        body: InputBody,
+    ) -> BoxFuture<'_, Result<u32, Fault>> {
         let mut inner = self.lock();
         let words = parts_text(&body.message.parts).split_whitespace().count();
         ready(inner.visible_agent(&scope, agent).map(|_| u32::try_from(words).unwrap()))
     }
 
-    fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
+    fn watch_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
         let mut inner = self.lock();
         let watched = inner.visible_run(&scope, run).map(|_| {
             let (tx, rx) = mpsc::unbounded_channel();
@@ -225,9 +231,9 @@ impl Runs for Rooms {
         ready(watched)
     }
 
-    fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>> {
+    fn explain_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<RunStatusReason, Fault>> {
         let inner = self.lock();
-        ready(inner.visible_run(&scope, run).map(|index| Why {
+        ready(inner.visible_run(&scope, run).map(|index| RunStatusReason {
             status: inner.runs[index].1.head.status,
             waits_for: "the model".into(),
             since: Timestamp::UNIX_EPOCH,
@@ -238,7 +244,7 @@ impl Runs for Rooms {
     }
 
     /// Every run has one model call, of step 1.
-    fn request(
+    fn rebuild_request(
         &self,
         scope: Scope,
         run: RunId,
@@ -250,7 +256,7 @@ impl Runs for Rooms {
             if step != 1 {
                 return Err(not_found(ErrorCode::RequestNotFound, "request"));
             }
-            let wording = Wording {
+            let wording = RequestEncoding {
                 by: Some("spare".into()),
                 form: "chat/1".into(),
                 model: "m-1".into(),
@@ -259,14 +265,14 @@ impl Runs for Rooms {
                 left_out: 0,
                 tainted_past: TaintedPast::Whole,
             };
-            let sent = Sent { wording, digest: BodyDigest::of(&[7; 32]) };
+            let sent = SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) };
             let attempt = attempt.unwrap_or(2);
             let body = bytes::Bytes::from_static(br#"{"model":"m-1", "messages":[]}"#);
             Ok(SentRequest { step, attempt, alias: "spare".into(), sent, body })
         }))
     }
 
-    fn end(&self, scope: Scope, run: RunId, _: End) -> BoxFuture<'_, Result<(), Fault>> {
+    fn end_run(&self, scope: Scope, run: RunId, _: RunEndMode) -> BoxFuture<'_, Result<(), Fault>> {
         let mut inner = self.lock();
         let ended = inner.visible_run(&scope, run);
         ready(ended.map(|index| inner.runs[index].1.head.status = RunStatus::Cancelled))
@@ -276,19 +282,19 @@ impl Runs for Rooms {
         &self,
         scope: Scope,
         agent: AgentId,
-        what: Kill,
+        what: KillTarget,
     ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>> {
         let mut inner = self.lock();
         let found = inner.visible_agent(&scope, agent).map(|_| ()).and_then(|()| match what {
-            Kill::Run(run) => inner.visible_run(&scope, run).map(|_| ()),
-            Kill::Session(session) => inner.visible_session(&scope, session).map(|_| ()),
-            Kill::All => Ok(()),
+            KillTarget::Run(run) => inner.visible_run(&scope, run).map(|_| ()),
+            KillTarget::Session(session) => inner.visible_session(&scope, session).map(|_| ()),
+            KillTarget::All => Ok(()),
         });
         ready(found.map(|()| {
-            let of_agent = |row: &Run| match what {
-                Kill::Run(run) => row.id == run,
-                Kill::Session(session) => row.session == session,
-                Kill::All => row.agent == agent,
+            let of_agent = |row: &RunRecord| match what {
+                KillTarget::Run(run) => row.id == run,
+                KillTarget::Session(session) => row.session == session,
+                KillTarget::All => row.agent == agent,
             };
             let open = inner.runs.iter_mut().map(|(_, row)| row);
             let open = open.filter(|row| !row.head.status.is_terminal() && of_agent(row));
@@ -300,9 +306,9 @@ impl Runs for Rooms {
         }))
     }
 
-    fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
+    fn resume_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<InputReceipt, Fault>> {
         let inner = self.lock();
-        ready(inner.visible_run(&scope, run).map(|index| Submitted {
+        ready(inner.visible_run(&scope, run).map(|index| InputReceipt {
             item: ItemId::from_bytes([1; 16]),
             session: inner.runs[index].1.session,
             position: 2,
@@ -312,12 +318,16 @@ impl Runs for Rooms {
         }))
     }
 
-    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Exported, Fault>> {
-        let exported = Exported { file: b"a session".to_vec(), open_runs: 1, waiting_inputs: 2 };
+    fn export_session(
+        &self,
+        scope: Scope,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<SessionExport, Fault>> {
+        let exported = SessionExport { file: b"a session".to_vec(), open_runs: 1, waiting_inputs: 2 };
         ready(self.lock().visible_session(&scope, session).map(|_| exported))
     }
 
-    fn import(
+    fn import_session(
         &self,
         scope: Scope,
         agent: AgentId,
@@ -342,30 +352,34 @@ impl Runs for Rooms {
 
     fn tenant_create(
         &self,
-        _: Operator,
-        handle: Handle,
+        _: OperatorScope,
+        handle: HandleSlug,
         token_name: String,
-    ) -> BoxFuture<'_, Result<(Tenant, String), Fault>> {
+    ) -> BoxFuture<'_, Result<(TenantRecord, String), Fault>> {
         let mut inner = self.lock();
         if inner.tenants.iter().any(|tenant| tenant.handle == handle) {
             return ready(Err(Fault::new(ErrorCode::HandleTaken, "the handle is taken")));
         }
         let id = TenantId::from_uuid(inner.uuid());
-        let tenant = Tenant { id, handle, created_at: Timestamp::UNIX_EPOCH };
+        let tenant = TenantRecord { id, handle, created_at: Timestamp::UNIX_EPOCH };
         inner.tenants.push(tenant.clone());
         let token = format!("drm_{id}");
         inner.token(id, &token, NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None });
         ready(Ok((tenant, token)))
     }
 
-    fn token_create(&self, scope: Scope, new: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>> {
+    fn token_create(
+        &self,
+        scope: Scope,
+        new: NewToken,
+    ) -> BoxFuture<'_, Result<(TokenRecord, String), Fault>> {
         let mut inner = self.lock();
         let secret = format!("drm_{}", inner.uuid());
         let token = inner.token(scope.tenant(), &secret, new);
         ready(Ok((token, secret)))
     }
 
-    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>> {
+    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<TokenRecord, Fault>> {
         let waits = self.lock().revocation_waits.take();
         Box::pin(async move {
             if let Some(waits) = waits {
@@ -386,26 +400,27 @@ impl Runs for Rooms {
         scope: Scope,
         id: ApprovalId,
         also: Vec<ApprovalId>,
-        answer: Answer,
-    ) -> BoxFuture<'_, Result<Approval, Fault>> {
+        answer: ApprovalDecision,
+    ) -> BoxFuture<'_, Result<ApprovalRequest, Fault>> {
         let mut inner = self.lock();
         let now = inner.now;
         let (approved, reach) = match answer {
-            Answer::Approve(reach) => (true, Some(reach)),
-            Answer::Deny { .. } => (false, None),
+            ApprovalDecision::Approve(reach) => (true, Some(reach)),
+            ApprovalDecision::Deny { .. } => (false, None),
         };
-        let answered = Answered { by: scope.actor().clone(), at: now, reason: String::new(), reach };
+        let answered = AnswerRecord { by: scope.actor().clone(), at: now, reason: String::new(), reach };
         // As the engine does it: all of them, or none.
         let mut rows = inner.approvals.clone();
         let mut moved = Vec::new();
         for named in std::iter::once(id).chain(also) {
-            let mine =
-                |(tenant, row): &&mut (TenantId, Approval)| *tenant == scope.tenant() && row.id == named;
+            let mine = |(tenant, row): &&mut (TenantId, ApprovalRequest)| {
+                *tenant == scope.tenant() && row.id == named
+            };
             let Some((_, row)) = rows.iter_mut().find(mine) else {
                 let code = if named == id { ErrorCode::ApprovalNotFound } else { ErrorCode::InvalidRequest };
                 return ready(Err(not_found(code, "approval")));
             };
-            if let Err(state) = row.answer(row.state, approved, &answered) {
+            if let Err(state) = row.record_answer(row.state, approved, &answered) {
                 return ready(Err(Fault::new(ErrorCode::ApprovalClosed, format!("{named} is {state}"))));
             }
             moved.push(row.clone());
@@ -414,10 +429,14 @@ impl Runs for Rooms {
         ready(Ok(moved.swap_remove(0)))
     }
 
-    fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
+    fn approval_rule_add(
+        &self,
+        scope: Scope,
+        rule: NewRule,
+    ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
         let mut inner = self.lock();
         let now = inner.now;
-        let rule = ApprovalRule {
+        let rule = ApprovalRuleRecord {
             name: rule.name,
             answer: rule.answer,
             rule: rule.rule,
@@ -436,10 +455,15 @@ impl Runs for Rooms {
         self.lock().declared_rules.clone()
     }
 
-    fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
+    fn approval_rule_remove(
+        &self,
+        scope: Scope,
+        name: String,
+    ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
         let mut inner = self.lock();
-        let mine =
-            |(tenant, known): &(TenantId, ApprovalRule)| *tenant == scope.tenant() && known.name == name;
+        let mine = |(tenant, known): &(TenantId, ApprovalRuleRecord)| {
+            *tenant == scope.tenant() && known.name == name
+        };
         let found = inner.approval_rules.iter().position(mine);
         ready(match found {
             Some(at) => Ok(inner.approval_rules.remove(at).1),
@@ -447,16 +471,21 @@ impl Runs for Rooms {
         })
     }
 
-    fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>> {
+    fn budget_set(
+        &self,
+        scope: Scope,
+        budget: BudgetDefinition,
+    ) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
         let mut inner = self.lock();
         inner.budgets.retain(|(tenant, known)| *tenant != scope.tenant() || known.name != budget.name);
         inner.budgets.push((scope.tenant(), budget.clone()));
         ready(Ok(budget))
     }
 
-    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>> {
+    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
         let mut inner = self.lock();
-        let mine = |(tenant, known): &(TenantId, Budget)| *tenant == scope.tenant() && known.name == name;
+        let mine =
+            |(tenant, known): &(TenantId, BudgetDefinition)| *tenant == scope.tenant() && known.name == name;
         let found = inner.budgets.iter().position(mine);
         ready(match found {
             Some(at) => Ok(inner.budgets.remove(at).1),
@@ -464,9 +493,9 @@ impl Runs for Rooms {
         })
     }
 
-    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
+    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
         let mut inner = self.lock();
-        let row = Agent {
+        let row = AgentRecord {
             id: AgentId::from_uuid(inner.uuid()),
             handle: agent.handle,
             display_name: agent.display_name,
@@ -484,7 +513,7 @@ impl Runs for Rooms {
         scope: Scope,
         agent: AgentId,
         to: AgentState,
-    ) -> BoxFuture<'_, Result<Agent, Fault>> {
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
         let mut inner = self.lock();
         ready(inner.visible_agent(&scope, agent).map(|agent| {
             agent.state = to;
@@ -492,9 +521,11 @@ impl Runs for Rooms {
         }))
     }
 
-    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>> {
+    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>> {
         let mut inner = self.lock();
-        let deleted = inner.visible_agent(&scope, agent).map(|_| Erased { sessions: 1, ..Erased::default() });
+        let deleted = inner
+            .visible_agent(&scope, agent)
+            .map(|_| ErasureCounts { sessions: 1, ..ErasureCounts::default() });
         if deleted.is_ok() {
             inner.agents.retain(|(_, row, _)| row.id != agent);
         }
@@ -505,8 +536,17 @@ impl Runs for Rooms {
         self.lock().brought.contains(&run)
     }
 
-    fn load(&self) -> Load {
+    fn engine_load(&self) -> EngineLoad {
         let tasks = TaskCounts { pending: 5, running: 4, paused: 3, completed: 2, failed: 1 };
-        Load { active: 1, ready: 2, active_max: 64, tasks, budget_stops: 7, loops: 6 }
+        EngineLoad {
+            active: 1,
+            ready: 2,
+            active_max: 64,
+            tasks,
+            budget_stops: 7,
+            loops: 6,
+            input_tokens: 8,
+            output_tokens: 9,
+        }
     }
 }

@@ -4,24 +4,26 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
-use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
-use dromia_contracts::cost::{Ledger, Spent};
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
-use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, KeyedItem, Mutation, OpenRun, Page,
-    PendingSession, Read, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
 };
-use dromia_contracts::token::Token;
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
+use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::cost::{CostLedger, CostTotals};
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::file::{FileLabel, KnownFile};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
+use dromia_contracts::store::{
+    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, CoolingApproval, DeliveryFilter, KeyedItem,
+    Mutation, OpenRun, PageRequest, PendingSession, Read, RunFilter, RunSpending, SessionTail, StateEntry,
+    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+};
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
     TenantId, TokenId,
 };
 
@@ -31,19 +33,19 @@ fn ready<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
     Box::pin(std::future::ready(Ok(value)))
 }
 
-fn page<T: Clone, Id: PartialOrd>(rows: &[T], page: &Page<Id>, id: impl Fn(&T) -> Id) -> Vec<T> {
+fn page<T: Clone, Id: PartialOrd>(rows: &[T], page: &PageRequest<Id>, id: impl Fn(&T) -> Id) -> Vec<T> {
     let after = rows.iter().filter(|row| page.after.as_ref().is_none_or(|after| id(row) > *after));
     after.take(page.limit).cloned().collect()
 }
 
 impl Rooms {
-    fn models(&self, run: RunId) -> Vec<(String, Spent)> {
+    fn models(&self, run: RunId) -> Vec<(String, CostTotals)> {
         let inner = self.lock();
-        let mut ledger = Ledger::default();
-        let mut models = BTreeMap::<String, Spent>::new();
+        let mut ledger = CostLedger::default();
+        let mut models = BTreeMap::<String, CostTotals>::new();
         for stored in inner.journals.get(&run).into_iter().flatten() {
-            if let Some(attempt) = ledger.take(stored.seq, stored.at, &stored.decode().unwrap()) {
-                models.entry(attempt.model.clone()).or_default().add(Spent::from(&attempt));
+            if let Some(attempt) = ledger.apply_entry(stored.seq, stored.at, &stored.decode().unwrap()) {
+                models.entry(attempt.model.clone()).or_default().add(CostTotals::from(&attempt));
             }
         }
         models.into_iter().collect()
@@ -64,7 +66,7 @@ fn is_of_the_outbox(mutation: &Mutation) -> bool {
 }
 
 impl Store for Rooms {
-    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+    fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         if batch.mutations.iter().all(is_of_the_outbox) {
             return self.outgoing.commit(batch);
         }
@@ -79,7 +81,7 @@ impl Store for Rooms {
             let found = entries.iter().position(|entry| entry.name == put.name);
             let version = found.map_or(0, |index| entries[index].version);
             if put.expected.is_some_and(|expected| expected != version) {
-                refused = Some(Refusal::StateVersion { found: version });
+                refused = Some(CommitRefusal::StateVersion { found: version });
                 continue;
             }
             let entry = StateEntry { name: put.name, version: version + 1, value: put.value };
@@ -89,35 +91,50 @@ impl Store for Rooms {
             }
         }
         let commit = match refused {
-            Some(refusal) => Commit::Refused(refusal),
-            None => Commit::Done(Receipt { positions: vec![], claimed: true, waiting: false }),
+            Some(refusal) => CommitOutcome::Refused(refusal),
+            None => CommitOutcome::Done(CommitReceipt { positions: vec![], claimed: true, waiting: false }),
         };
         Box::pin(std::future::ready(commit))
     }
 
-    fn tenants<'a>(&'a self, _: &'a Operator, wanted: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
+    fn tenants<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        wanted: PageRequest<TenantId>,
+    ) -> Read<'a, Vec<TenantRecord>> {
         ready(page(&self.lock().tenants, &wanted, |tenant| tenant.id))
     }
 
     fn parked_runs<'a>(
         &'a self,
-        _: &'a Operator,
-        _: Page<(jiff::Timestamp, TenantId, RunId)>,
+        _: &'a OperatorScope,
+        _: PageRequest<(jiff::Timestamp, TenantId, RunId)>,
     ) -> Read<'a, Vec<OpenRun>> {
         ready(Vec::new())
     }
 
-    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, handle: &'a Handle) -> Read<'a, Option<Tenant>> {
+    fn tenant_by_handle<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        handle: &'a HandleSlug,
+    ) -> Read<'a, Option<TenantRecord>> {
         ready(self.lock().tenants.iter().find(|tenant| tenant.handle == *handle).cloned())
     }
 
-    fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
+    fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, hash: Digest) -> Read<'a, Option<TokenOwner>> {
         let mut inner = self.lock();
         inner.token_reads += 1;
-        ready(inner.tokens.get(&hash).cloned())
+        let found = inner.tokens.get(&hash).cloned();
+        match inner.token_waits.take() {
+            None => ready(found),
+            Some(waits) => Box::pin(async move {
+                drop(waits.await);
+                Ok(found)
+            }),
+        }
     }
 
-    fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<Approval>> {
+    fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<ApprovalRequest>> {
         let inner = self.lock();
         let mine = inner.approvals.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == id);
         ready(mine.map(|(_, row)| row.clone()))
@@ -125,7 +142,7 @@ impl Store for Rooms {
 
     fn cooling_approvals<'a>(
         &'a self,
-        _: &'a Operator,
+        _: &'a OperatorScope,
         _: jiff::Timestamp,
         _: usize,
         _: usize,
@@ -137,22 +154,22 @@ impl Store for Rooms {
         &'a self,
         scope: &'a Scope,
         filter: ApprovalFilter,
-        wanted: Page<ApprovalId>,
-    ) -> Read<'a, Vec<Approval>> {
+        wanted: PageRequest<ApprovalId>,
+    ) -> Read<'a, Vec<ApprovalRequest>> {
         let inner = self.lock();
         let mine = inner.approvals.iter().filter(|(tenant, _)| *tenant == scope.tenant()).map(|(_, row)| row);
         let mine = mine.filter(|row| {
             filter.agent.is_none_or(|agent| agent == row.agent)
                 && filter.open_at.is_none_or(|now| row.state_at(now).is_open())
         });
-        let mut rows: Vec<Approval> = mine.cloned().collect();
+        let mut rows: Vec<ApprovalRequest> = mine.cloned().collect();
         rows.sort_by_key(|row| Reverse(row.id));
-        ready(page(&rows, &Page { after: wanted.after.map(Reverse), limit: wanted.limit }, |row| {
+        ready(page(&rows, &PageRequest { after: wanted.after.map(Reverse), limit: wanted.limit }, |row| {
             Reverse(row.id)
         }))
     }
 
-    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
+    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRuleRecord>> {
         let inner = self.lock();
         let mine = inner.approval_rules.iter().filter(|(tenant, _)| *tenant == scope.tenant());
         ready(mine.map(|(_, rule)| rule.clone()).collect())
@@ -170,8 +187,8 @@ impl Store for Rooms {
         &'a self,
         scope: &'a Scope,
         name: Option<&'a str>,
-        wanted: Page<TokenId>,
-    ) -> Read<'a, Vec<Token>> {
+        wanted: PageRequest<TokenId>,
+    ) -> Read<'a, Vec<TokenRecord>> {
         let inner = self.lock();
         let mine = inner.tokens.values().filter(|owner| owner.tenant.id == scope.tenant());
         let named = mine.filter(|owner| name.is_none_or(|name| owner.token.name == name));
@@ -180,25 +197,29 @@ impl Store for Rooms {
         ready(page(&tokens, &wanted, |token| token.id))
     }
 
-    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
+    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<TokenRecord>> {
         let inner = self.lock();
         let mut mine = inner.tokens.values().filter(|owner| owner.tenant.id == scope.tenant());
         ready(mine.find(|owner| owner.token.id == token).map(|owner| owner.token.clone()))
     }
 
-    fn open_runs<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
+    fn open_runs<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        _: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
         ready(vec![])
     }
 
     fn pending_sessions<'a>(
         &'a self,
-        _: &'a Operator,
-        _: Page<(TenantId, SessionId)>,
+        _: &'a OperatorScope,
+        _: PageRequest<(TenantId, SessionId)>,
     ) -> Read<'a, Vec<PendingSession>> {
         ready(vec![])
     }
 
-    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
+    fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {
         ready(vec![])
     }
 
@@ -206,39 +227,43 @@ impl Store for Rooms {
         &'a self,
         scope: &'a Scope,
         _: Option<AgentState>,
-        wanted: Page<AgentId>,
-    ) -> Read<'a, Vec<Agent>> {
+        wanted: PageRequest<AgentId>,
+    ) -> Read<'a, Vec<AgentRecord>> {
         let inner = self.lock();
         let mine = inner.agents.iter().filter(|(tenant, ..)| *tenant == scope.tenant());
         let mine: Vec<_> = mine.map(|(_, agent, _)| agent.clone()).collect();
         ready(page(&mine, &wanted, |agent| agent.id))
     }
 
-    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>> {
+    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<AgentRecord>> {
         let inner = self.lock();
         let found = inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
         ready(found.map(|(_, row, _)| row.clone()))
     }
 
-    fn agent_by_handle<'a>(&'a self, scope: &'a Scope, handle: &'a Handle) -> Read<'a, Option<Agent>> {
+    fn agent_by_handle<'a>(
+        &'a self,
+        scope: &'a Scope,
+        handle: &'a HandleSlug,
+    ) -> Read<'a, Option<AgentRecord>> {
         let inner = self.lock();
         let found =
             inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.handle == *handle);
         ready(found.map(|(_, row, _)| row.clone()))
     }
 
-    fn revision<'a>(
+    fn agent_revision<'a>(
         &'a self,
         scope: &'a Scope,
         agent: AgentId,
         digest: Digest,
-    ) -> Read<'a, Option<Revision>> {
+    ) -> Read<'a, Option<AgentRevision>> {
         let inner = self.lock();
         let found = inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
-        ready(found.map(|(_, _, config)| Revision { digest, config: config.clone() }))
+        ready(found.map(|(_, _, config)| AgentRevision { digest, config: config.clone() }))
     }
 
-    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>> {
+    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<SessionRecord>> {
         let inner = self.lock();
         let found =
             inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
@@ -250,7 +275,7 @@ impl Store for Rooms {
         _: &'a Scope,
         _: AgentId,
         _: &'a SessionKey,
-    ) -> Read<'a, Option<Session>> {
+    ) -> Read<'a, Option<SessionRecord>> {
         ready(None)
     }
 
@@ -258,8 +283,8 @@ impl Store for Rooms {
         &'a self,
         scope: &'a Scope,
         agent: Option<AgentId>,
-        wanted: Page<SessionId>,
-    ) -> Read<'a, Vec<Session>> {
+        wanted: PageRequest<SessionId>,
+    ) -> Read<'a, Vec<SessionRecord>> {
         let inner = self.lock();
         let mine = inner.sessions.iter().filter(|(tenant, row)| {
             *tenant == scope.tenant() && agent.is_none_or(|agent| row.agent == agent)
@@ -296,13 +321,18 @@ impl Store for Rooms {
         }))
     }
 
-    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<Run>> {
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunRecord>> {
         let inner = self.lock();
         let found = inner.runs.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == run);
         ready(found.map(|(_, row)| row.clone()))
     }
 
-    fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, wanted: Page<RunId>) -> Read<'a, Vec<Run>> {
+    fn runs<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: RunFilter,
+        wanted: PageRequest<RunId>,
+    ) -> Read<'a, Vec<RunRecord>> {
         let inner = self.lock();
         let mine = inner.runs.iter().filter(|(tenant, row)| {
             *tenant == scope.tenant()
@@ -312,7 +342,7 @@ impl Store for Rooms {
         });
         let mut mine: Vec<_> = mine.map(|(_, row)| row.clone()).collect();
         mine.sort_by_key(|run| Reverse(run.id));
-        ready(page(&mine, &Page { after: wanted.after.map(Reverse), limit: wanted.limit }, |run| {
+        ready(page(&mine, &PageRequest { after: wanted.after.map(Reverse), limit: wanted.limit }, |run| {
             Reverse(run.id)
         }))
     }
@@ -321,7 +351,7 @@ impl Store for Rooms {
         &'a self,
         scope: &'a Scope,
         filter: RunFilter,
-        wanted: Page<RunId>,
+        wanted: PageRequest<RunId>,
     ) -> Read<'a, Vec<RunSpending>> {
         let runs = self.runs(scope, filter, wanted);
         Box::pin(async move {
@@ -330,7 +360,7 @@ impl Store for Rooms {
         })
     }
 
-    fn journal<'a>(
+    fn journal_entries<'a>(
         &'a self,
         scope: &'a Scope,
         run: RunId,
@@ -344,7 +374,7 @@ impl Store for Rooms {
         ready(after.take(limit).cloned().collect())
     }
 
-    fn inbox<'a>(
+    fn inbox_items<'a>(
         &'a self,
         scope: &'a Scope,
         owner: InboxOwner,
@@ -358,7 +388,7 @@ impl Store for Rooms {
         ready(items.take(limit).map(|(_, item)| item.clone()).collect())
     }
 
-    fn keyed<'a>(
+    fn find_keyed_item<'a>(
         &'a self,
         scope: &'a Scope,
         key: &'a str,
@@ -373,15 +403,15 @@ impl Store for Rooms {
         }))
     }
 
-    fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
+    fn pinned_text<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
         ready(None)
     }
 
-    fn state<'a>(
+    fn session_state<'a>(
         &'a self,
         _: &'a Scope,
         session: SessionId,
-        page: Page<&'a str>,
+        page: PageRequest<&'a str>,
     ) -> Read<'a, Vec<StateEntry>> {
         let mut entries = self.lock().states.get(&session).cloned().unwrap_or_default();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -400,47 +430,51 @@ impl Store for Rooms {
         ready(entries.into_iter().find(|entry| entry.name == name))
     }
 
-    fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
-        self.outgoing.delivery(scope, delivery)
+    fn delivery_record<'a>(
+        &'a self,
+        scope: &'a Scope,
+        delivery: DeliveryId,
+    ) -> Read<'a, Option<DeliveryRecord>> {
+        self.outgoing.delivery_record(scope, delivery)
     }
 
     fn deliveries<'a>(
         &'a self,
         scope: &'a Scope,
         filter: DeliveryFilter,
-        page: Page<DeliveryId>,
-    ) -> Read<'a, Vec<Delivery>> {
+        page: PageRequest<DeliveryId>,
+    ) -> Read<'a, Vec<DeliverySummary>> {
         self.outgoing.deliveries(scope, filter, page)
     }
 
-    fn outbox<'a>(
+    fn open_deliveries<'a>(
         &'a self,
-        operator: &'a Operator,
-        page: Page<(TenantId, String)>,
+        operator: &'a OperatorScope,
+        page: PageRequest<(TenantId, String)>,
     ) -> Read<'a, Vec<OpenDelivery>> {
-        self.outgoing.outbox(operator, page)
+        self.outgoing.open_deliveries(operator, page)
     }
 
     fn outbox_waiting<'a>(
         &'a self,
-        operator: &'a Operator,
+        operator: &'a OperatorScope,
         tenant: TenantId,
         target: &'a str,
     ) -> Read<'a, u64> {
         self.outgoing.outbox_waiting(operator, tenant, target)
     }
 
-    fn unnumbered<'a>(
+    fn unnumbered_deliveries<'a>(
         &'a self,
-        operator: &'a Operator,
+        operator: &'a OperatorScope,
         after: Option<TenantId>,
         limit: usize,
     ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        self.outgoing.unnumbered(operator, after, limit)
+        self.outgoing.unnumbered_deliveries(operator, after, limit)
     }
 
-    fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
-        self.outgoing.feed(scope, after, limit)
+    fn feed_items<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
+        self.outgoing.feed_items(scope, after, limit)
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
@@ -451,7 +485,7 @@ impl Store for Rooms {
         ready(None)
     }
 
-    fn secrets<'a>(&'a self, _: &'a Scope, _: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+    fn secrets<'a>(&'a self, _: &'a Scope, _: PageRequest<&'a str>) -> Read<'a, Vec<SealedSecret>> {
         ready(Vec::new())
     }
 
@@ -459,7 +493,11 @@ impl Store for Rooms {
         ready(None)
     }
 
-    fn capabilities<'a>(&'a self, _: &'a Scope, _: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
+    fn capabilities<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: PageRequest<CapabilityId>,
+    ) -> Read<'a, Vec<CapabilityRecord>> {
         ready(Vec::new())
     }
 
@@ -471,22 +509,22 @@ impl Store for Rooms {
         &'a self,
         _: &'a Scope,
         _: AgentId,
-        _: Page<&'a str>,
+        _: PageRequest<&'a str>,
     ) -> Read<'a, Vec<(String, FileLabel)>> {
         ready(Vec::new())
     }
 
-    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {
-        ready((Erased::default(), true))
+    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (ErasureCounts, bool)> {
+        ready((ErasureCounts::default(), true))
     }
 
-    fn health(&self) -> StoreHealth {
+    fn store_health(&self) -> StoreHealth {
         let inner = self.lock();
         let (read_only, damaged) = (inner.read_only.clone(), inner.damaged.clone());
         StoreHealth { read_only, damaged, wal_bytes: 11, file_bytes: 4096 }
     }
 
-    fn stats(&self) -> StoreStats {
+    fn store_stats(&self) -> StoreStats {
         StoreStats { commits: 7, batches: 8, rows: 9, writer_micros: 10, bytes_written: 11 }
     }
 }

@@ -1,13 +1,15 @@
 //! Two tools behind the gateway, and a gate that goes by their names.
 
+use std::future::ready;
+
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
-use dromia_contracts::sandbox::{Limits, Network};
+use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, Pieces, PrepareError, PreparedCall, Sink, ToolContext, ToolDescriptor,
-    ToolHost, ToolOutput,
+    ArgumentRole, CallProgressSink, EffectClass, EffectSink, PrepareError, PreparedCall, Sensitivity,
+    ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::{BoxFuture, Digest};
 
@@ -26,17 +28,19 @@ impl Default for Shelf {
             effect,
             roles: vec![("path".to_owned(), ArgumentRole::Object)],
             result_label: Label::UNKNOWN_FILE,
+            sensitivity: Sensitivity::Low,
+            records: None,
         };
         Self { descriptors: vec![tool("exec", EffectClass::Unkeyed), tool("file.read", EffectClass::Pure)] }
     }
 }
 
 impl ToolHost for Shelf {
-    fn descriptors(&self) -> &[ToolDescriptor] {
+    fn tool_descriptors(&self) -> &[ToolDescriptor] {
         &self.descriptors
     }
 
-    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         if !self.descriptors.iter().any(|known| known.name == call.tool) {
             return Err(PrepareError::UnknownTool { name: call.tool.clone() });
         }
@@ -52,19 +56,24 @@ impl ToolHost for Shelf {
         })
     }
 
-    fn call<'a>(&'a self, _: ToolContext, _: PreparedCall, _: &'a dyn Pieces) -> BoxFuture<'a, ToolOutput> {
+    fn execute_call<'a>(
+        &'a self,
+        _: ToolContext,
+        _: PreparedCall,
+        _: &'a dyn CallProgressSink,
+    ) -> BoxFuture<'a, ToolOutput> {
         Box::pin(std::future::ready(ToolOutput::default()))
     }
 
-    fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits> {
-        let memory_bytes = terms.memory_bytes.unwrap_or(Limits::DEFAULT.memory_bytes);
-        (tool == "exec").then_some(Limits { memory_bytes, ..Limits::DEFAULT })
+    fn process_limits(&self, tool: &str, terms: &ToolTerms) -> Option<ProcessLimits> {
+        let memory_bytes = terms.memory_bytes.unwrap_or(ProcessLimits::DEFAULT.memory_bytes);
+        (tool == "exec").then_some(ProcessLimits { memory_bytes, ..ProcessLimits::DEFAULT })
     }
 }
 
 impl Gate for Shelf {
-    fn sink(&self, call: &PreparedCall) -> Sink {
-        if call.network == Some(Network::Proxy) { Sink::Outside } else { Sink::Inside }
+    fn call_sink(&self, call: &PreparedCall) -> EffectSink {
+        if call.network == Some(NetworkAccess::Proxy) { EffectSink::Outside } else { EffectSink::Inside }
     }
 
     fn is_irreversible(&self, _: &PreparedCall) -> bool {
@@ -75,14 +84,19 @@ impl Gate for Shelf {
         Ok(())
     }
 
-    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
-        let Action::Tool(call) = action else {
-            return Verdict::Deny { rule: "no tool".to_owned(), reason: String::new(), policy: None };
+    fn evaluate_action<'a>(
+        &'a self,
+        principal: Principal<'a>,
+        action: GateAction<'a>,
+    ) -> BoxFuture<'a, GateVerdict> {
+        let GateAction::Tool(call) = action else {
+            let rule = "no tool".to_owned();
+            return Box::pin(ready(GateVerdict::Deny { rule, reason: String::new(), policy: None }));
         };
-        if principal.grants.contains(&call.tool) {
-            Verdict::Allow { rule: format!("grant {}", call.tool), policy: None }
+        Box::pin(ready(if principal.grants.contains(&call.tool) {
+            GateVerdict::Allow { rule: format!("grant {}", call.tool), policy: None }
         } else {
-            Verdict::Deny { rule: "default deny".to_owned(), reason: String::new(), policy: None }
-        }
+            GateVerdict::Deny { rule: "default deny".to_owned(), reason: String::new(), policy: None }
+        }))
     }
 }

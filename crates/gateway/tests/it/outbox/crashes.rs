@@ -19,31 +19,32 @@ struct Played {
 }
 
 fn lived(idempotent: bool, site: Option<(u64, CommitFault)>) -> Played {
-    let mut sim = Sim::new(7);
+    let mut sim = SimExecutor::new(7);
     let runtime = sim.runtime();
     let receivers = Receivers::new(&runtime);
     let truth: Arc<dyn Store> = Arc::new(ReferenceStore::new());
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&truth)));
     let (name, channel) = of("t1", "orders");
-    let channels = [(name, Channel { idempotent, ..channel })];
+    let channels = [(name, WebhookChannel { idempotent, ..channel })];
     let (scene, made) = sim
         .block_on(async {
-            let scene = Scene::open(Arc::clone(&truth), 1).await;
+            let scene = StoreScene::open_scene(Arc::clone(&truth), 1).await;
             let made = say(&scene, &["orders"; MESSAGES]).await;
             (scene, made)
         })
         .unwrap();
     if let Some((nth, fault)) = site {
-        faulty.fail(nth, fault);
+        faulty.fail_nth(nth, fault);
     }
     let first = started(faulty.clone() as _, &receivers, &runtime, channels.clone());
     sim.block_on(until(&runtime, "the first life ends", || async {
-        let open = truth.outbox(&Scene::operator(), Page::first(1)).await.unwrap();
-        let unnumbered = truth.unnumbered(&Scene::operator(), None, 1).await.unwrap();
+        let open =
+            truth.open_deliveries(&StoreScene::node_operator(), PageRequest::first_page(1)).await.unwrap();
+        let unnumbered = truth.unnumbered_deliveries(&StoreScene::node_operator(), None, 1).await.unwrap();
         faulty.is_dead() || (open.is_empty() && unnumbered.is_empty())
     }))
     .unwrap();
-    sim.crash();
+    sim.crash_tasks();
     drop(first);
     let second = started(Arc::clone(&truth), &receivers, &runtime, channels);
     sim.block_on(settled(&runtime, &truth)).unwrap();
@@ -53,9 +54,9 @@ fn lived(idempotent: bool, site: Option<(u64, CommitFault)>) -> Played {
         for id in &made {
             states.push(record(&scene, *id).await.delivery.state);
         }
-        let feed = truth.feed(&scene.scope(), 0, 256).await.unwrap();
+        let feed = truth.feed_items(&scene.tenant_scope(), 0, 256).await.unwrap();
         Played {
-            log: faulty.log(),
+            log: faulty.commit_log(),
             heard: receivers.ids(&url("orders")),
             made: text(&made),
             states,

@@ -50,8 +50,8 @@ struct Measured {
 
 fn measured(beside: Beside) -> Measured {
     play(|runtime, receivers, store| async move {
-        let ours = Scene::open(Arc::clone(&store), 1).await;
-        let theirs = Scene::open(Arc::clone(&store), 2).await;
+        let ours = StoreScene::open_scene(Arc::clone(&store), 1).await;
+        let theirs = StoreScene::open_scene(Arc::clone(&store), 2).await;
         let healthy: Vec<_> = (0..HEALTHY).map(|number| format!("healthy{number}")).collect();
         let beside = beside.targets();
         let mut channels: Vec<_> = healthy.iter().map(|name| of("t1", name)).collect();
@@ -73,7 +73,7 @@ fn measured(beside: Beside) -> Measured {
         let names: Vec<_> =
             healthy.iter().flat_map(|name| std::iter::repeat_n(name.as_str(), MESSAGES)).collect();
         let made = say(&ours, &names).await;
-        outbox.ring();
+        outbox.notify_delivery();
         let at_work_max = Cell::new(0);
         until(&runtime, "the healthy ones", || async {
             at_work_max.set(outbox.in_flight().max(at_work_max.get()));

@@ -1,11 +1,11 @@
-//! How what goes wrong with a capability is told: the tenant reads what to do, the log has the cause.
+//! Faults of capabilities: the tenant reads what to do, the log has the cause.
 
-use dromia_contracts::store::{Commit, ReadError, Refusal};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
 use dromia_contracts::{CapabilityId, ErrorCode, Fault};
 
 use super::super::token::TokenError;
 
-pub(super) fn invalid(text: String) -> Fault {
+pub(super) fn invalid_request(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
 }
 
@@ -13,12 +13,12 @@ pub(super) fn not_found(id: CapabilityId) -> Fault {
     Fault::new(ErrorCode::CapabilityNotFound, format!("there is no capability {id}"))
 }
 
-pub(super) fn refused(error: &TokenError) -> Fault {
+pub(super) fn refused_token(error: &TokenError) -> Fault {
     Fault::new(ErrorCode::CapabilityRefused, error.to_string())
 }
 
 /// Says why what was presented is no token of this tenant.
-pub(super) fn unreadable(error: &TokenError) -> Fault {
+pub(super) fn unreadable_token(error: &TokenError) -> Fault {
     let code = match error {
         TokenError::UnknownRoot => ErrorCode::CapabilityForeign,
         _ => ErrorCode::CapabilityUnreadable,
@@ -39,24 +39,24 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
     }
 }
 
-pub(super) fn commit_fault(answer: Commit) -> Result<(), Fault> {
+pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
     let (code, text) = match answer {
-        Commit::Done(_) => return Ok(()),
-        Commit::Unknown { cause } => {
+        CommitOutcome::Done(_) => return Ok(()),
+        CommitOutcome::Unknown { cause } => {
             tracing::warn!(%cause, "a change of a capability has no known outcome");
             (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
         }
-        Commit::Refused(Refusal::ReadOnly { .. }) => {
+        CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
             (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
         }
-        Commit::Refused(Refusal::Damaged { .. }) => {
+        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => {
             (ErrorCode::JournalDamaged, "what the write touches is damaged, and nothing was written")
         }
-        Commit::Refused(Refusal::Overloaded) => {
+        CommitOutcome::Refused(CommitRefusal::Overloaded) => {
             (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
         }
-        Commit::Refused(Refusal::NotFound(_)) => (ErrorCode::AgentNotFound, "no such agent"),
-        Commit::Refused(refusal) => {
+        CommitOutcome::Refused(CommitRefusal::NotFound(_)) => (ErrorCode::AgentNotFound, "no such agent"),
+        CommitOutcome::Refused(refusal) => {
             tracing::warn!(%refusal, "a change of a capability was refused");
             (ErrorCode::Internal, "the store refused the write")
         }

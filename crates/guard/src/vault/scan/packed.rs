@@ -1,15 +1,13 @@
-//! Looking into what is packed. Gzip and zlib: as they are, or in base64, at whichever place of a group of four characters
-//! they begin, so also in the middle of a text that is in base64 as a whole. Raw deflate: where a text begins, or a run of
-//! base64 or hex in it; and there, in hex, gzip and zlib too.
+//! Unpacks gzip and zlib for the scan: as it is, or in base64, at every place of a group of four characters, so also in
+//! the middle of a text that is in base64 as a whole.
 //!
-//! Three bytes make the mark of gzip, and no text has them by chance. Two make that of zlib, which every text has here and
-//! there: so what stands behind one is unpacked as far as it goes, and hides nothing that begins within it. Raw deflate has no
-//! mark at all. It is guessed: where something begins that somebody may have packed as a whole, and nowhere else. Behind other
-//! bytes, or in a run of fewer than 14 characters up to its first break, it is not found. What is guessed comes last, and takes
-//! no room from what has a mark.
+//! Three bytes make the mark of gzip, and no text has them by chance. Two make that of zlib, which every text has here
+//! and there: so the bytes after one are unpacked as far as they go, and hide nothing that begins within them. Raw
+//! deflate has no mark at all, and is not looked for.
 //!
-//! Each look has its bounds: bytes that are unpacked, or read for nothing, pieces that are opened, marks of zlib that are tried,
-//! guesses, and how deep one lies in another. What lies beyond them is not found.
+//! Each scan has its bounds: bytes that are unpacked, or read for nothing, pieces that are opened, marks of zlib that
+//! are tried, and how deep one lies in another. What lies beyond them is not found. A quick scan
+//! ([`ScanBudget::quick_scan`]) has small ones and says where it reached them.
 
 mod encoded;
 mod inflate;
@@ -17,68 +15,83 @@ mod mark;
 
 use std::ops::Range;
 
-use dromia_contracts::vault::VALUE_BYTES_MIN;
-
-use self::encoded::{decoded, next_run, run};
+use self::encoded::{decode_base64, read_base64_run};
 use self::inflate::{
-    FIRST_BYTES, FIRST_CHARACTERS, GUESS_CHARACTERS, Piece, ZLIB_HEAD, behind, cost_of, from_guess,
-    from_gzip, from_run, from_zlib, inflated,
+    FIRST_BYTES, FIRST_CHARACTERS, UnpackedPiece, ZLIB_HEAD, cost_of, fills_budget, from_gzip, from_zlib,
+    inflate_piece, skip_bytes,
 };
-use self::mark::{Kind, MARK_CHARACTERS, Mark, mark, may_begin};
+use self::mark::{CompressionFormat, MARK_CHARACTERS, MagicMatch, match_magic, may_begin};
 
-/// The most bytes that one look unpacks, over all that it opens.
+/// The most bytes that one scan unpacks, over all that it opens.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The most pieces of gzip that one look opens.
+/// The most pieces of gzip that one scan opens.
 const PIECES_MAX: usize = 256;
 
-/// The most marks of zlib that one look tries; a text has one in some thousand characters by chance.
+/// The most marks of zlib that one scan tries; a text has one in some thousand characters by chance.
 const TRIES_MAX: usize = 4096;
 
-/// The most places where raw deflate is guessed in one look. Most are seen to be none after a few bytes.
-const GUESSES_MAX: usize = 4096;
+/// How many marks of zlib are tried at the end of a text that goes on. Behind more of them all is taken to go on.
+const OPEN_TRIES_MAX: usize = 256;
+
+/// The bounds of a quick scan, which takes no more than some hundred microseconds.
+const QUICK_BYTES_MAX: usize = 32 << 10;
+const QUICK_PIECES_MAX: usize = 32;
+const QUICK_TRIES_MAX: usize = 64;
 
 /// How deep a piece may lie in others: gzip in base64 is two.
 const DEPTH_MAX: usize = 4;
 
-/// What is left of the bounds of one look.
+/// What is left of the bounds of one scan.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ScanBudget {
     bytes: usize,
     pieces: usize,
     tries: usize,
-    guesses: usize,
     depth: usize,
+    /// Whether something was not read to its end.
+    is_cut: bool,
 }
 
-impl Default for Room {
+impl Default for ScanBudget {
     fn default() -> Self {
+        Self { bytes: BYTES_MAX, pieces: PIECES_MAX, tries: TRIES_MAX, depth: DEPTH_MAX, is_cut: false }
+    }
+}
+
+impl ScanBudget {
+    /// The bounds of a quick scan.
+    pub(super) fn quick_scan() -> Self {
         Self {
-            bytes: BYTES_MAX,
-            pieces: PIECES_MAX,
-            tries: TRIES_MAX,
-            guesses: GUESSES_MAX,
+            bytes: QUICK_BYTES_MAX,
+            pieces: QUICK_PIECES_MAX,
+            tries: QUICK_TRIES_MAX,
             depth: DEPTH_MAX,
+            is_cut: false,
         }
+    }
+
+    /// Tells whether the scan reached one of its bounds, so that there may be more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_cut || self.bytes == 0 || self.pieces == 0 || self.tries == 0
     }
 }
 
 /// Who takes a piece: its place, what is inside, and what is left of the bounds.
-pub(super) type Take<'a> = dyn FnMut(Range<usize>, &[u8], &mut Room) + 'a;
+pub(super) type Take<'a> = dyn FnMut(Range<usize>, &[u8], &mut ScanBudget) + 'a;
 
-/// Opens the packed pieces of a text, those with a mark first, and hands each on with its place and what is left of the bounds.
-pub(super) fn each(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
+/// Opens the packed pieces of a text, and hands each on with its place and what is left of the bounds.
+pub(super) fn open_each(text: &[u8], room: &mut ScanBudget, take: &mut Take<'_>) {
     if room.depth == 0 {
         return;
     }
     room.depth -= 1;
-    marked(text, room, take);
-    guessed(text, room, take);
+    open_marked(text, room, take);
     room.depth += 1;
 }
 
 /// Opens what has a mark, in the order of the text.
-fn marked(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
+fn open_marked(text: &[u8], room: &mut ScanBudget, take: &mut Take<'_>) {
     let mut at = 0;
     while let Some((begin, mark)) = next(text, at, room.tries > 0) {
         if room.pieces == 0 || room.bytes == 0 {
@@ -86,98 +99,48 @@ fn marked(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
         }
         let rest = &text[begin..];
         let piece = match (mark.kind, mark.before) {
-            (Kind::Gzip, None) => from_gzip(rest, room.bytes),
-            (Kind::Gzip, Some(before)) => {
-                let (length, inside) = decoded(rest, before, room.bytes);
-                Piece { length, cost: cost_of(length, &inside), inside, is_open: false }
+            (CompressionFormat::Gzip, None) => from_gzip(rest, room.bytes),
+            (CompressionFormat::Gzip, Some(before)) => {
+                let (length, inside) = decode_base64(rest, before, room.bytes);
+                let is_cut = fills_budget(&inside, room.bytes);
+                UnpackedPiece { length, cost: cost_of(length, &inside), inside, is_open: false, is_cut }
             }
-            (Kind::Zlib, before) => from_zlib(rest, before, room),
+            (CompressionFormat::Zlib, before) => from_zlib(rest, before, room),
         };
         room.bytes -= piece.cost.min(room.bytes);
+        room.is_cut |= piece.is_cut;
         match mark.kind {
-            Kind::Gzip => room.pieces -= 1,
-            Kind::Zlib => room.tries -= 1,
+            CompressionFormat::Gzip => room.pieces -= 1,
+            CompressionFormat::Zlib => room.tries -= 1,
         }
         if !piece.inside.is_empty() {
             take(begin..begin + piece.length, &piece.inside, room);
         }
-        // What may be there by chance hides nothing behind it.
-        let is_certain = mark.kind == Kind::Gzip && !piece.inside.is_empty();
+        // A mark that may be there by chance hides nothing after it.
+        let is_certain = mark.kind == CompressionFormat::Gzip && !piece.inside.is_empty();
         at = begin + if is_certain { piece.length } else { 1 };
     }
 }
 
-/// Opens what may be raw deflate: the text itself, then each run of characters in it.
-fn guessed(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
-    let (mut begin, mut coding, mut at) = (0, None, 0);
-    while room.guesses > 0 && room.bytes > 0 {
-        room.guesses -= 1;
-        let rest = &text[begin..];
-        let piece = match coding {
-            None => inflated(rest, room.bytes),
-            Some(coding) => from_run(rest, coding, room),
-        };
-        room.bytes -= piece.cost.min(room.bytes);
-        // What comes of other texts by chance is mostly shorter than a value.
-        if piece.inside.len() >= VALUE_BYTES_MIN {
-            take(begin..begin + piece.length, &piece.inside, room);
-        }
-        let Some((place, known)) = next_run(text, at) else { break };
-        (begin, coding, at) = (place.start, Some(known), place.end);
-    }
-}
-
-/// Says from where on the end of a text may be a piece in base64 or hex that goes on; the text's length where it is none. What
-/// is packed stands as it is in no text that comes in pieces.
-///
-/// Raw deflate is held back from the first characters on by which a run is known: where fewer came, and nothing else held them
-/// back, they are told, and it is not found with what follows.
+/// Returns from where on the end of a text may be a piece in base64 that goes on; the text's length where it is none. A
+/// text that comes in pieces holds no raw packed bytes.
 pub(super) fn open_from(text: &[u8]) -> usize {
-    guess_open_from(text).min(marked_open_from(text))
-}
-
-fn guess_open_from(text: &[u8]) -> usize {
-    let (mut at, mut guesses, mut end) = (0, GUESSES_MAX, 0);
-    while let Some((place, coding)) = next_run(text, at).filter(|_| guesses > 0) {
-        at = place.end;
-        let rest = &text[place.start..];
-        // As with marks: each run is read once.
-        if place.start >= end {
-            end = place.start + run(rest, 0, usize::MAX).0;
-        }
-        if end < text.len() {
-            continue;
-        }
-        guesses -= 1;
-        let goes_on = |most: usize| {
-            let (length, packed) = coding.decoded(rest, most);
-            let is_all = length == rest.len() || packed.len() == coding.bytes(most);
-            is_all && from_guess(&packed, coding, FIRST_BYTES).is_open
-        };
-        if goes_on(GUESS_CHARACTERS) && goes_on(FIRST_CHARACTERS) {
-            return place.start;
-        }
-    }
-    text.len()
-}
-
-fn marked_open_from(text: &[u8]) -> usize {
-    let (mut at, mut tries, mut end) = (0, TRIES_MAX, 0);
-    while let Some((begin, mark)) = next(text, at, tries > 0) {
+    let (mut at, mut tries, mut end) = (0, OPEN_TRIES_MAX, 0);
+    while let Some((begin, mark)) = next(text, at, true) {
         at = begin + 1;
         let Some(before) = mark.before else { continue };
         let rest = &text[begin..];
         // Whatever begins in a run of base64 ends where it does: each is read once, however many marks are in it.
         if begin >= end {
-            end = begin + run(rest, 0, usize::MAX).0;
+            end = begin + read_base64_run(rest, 0, usize::MAX).0;
         }
         if end < text.len() {
             continue;
         }
-        if mark.kind == Kind::Zlib {
+        if mark.kind == CompressionFormat::Zlib && tries > 0 {
             tries -= 1;
-            let (_, first) = decoded(rest, before, FIRST_CHARACTERS);
-            if !inflated(behind(&first, ZLIB_HEAD), FIRST_BYTES).is_open {
+            let (_, first) = decode_base64(rest, before, FIRST_CHARACTERS);
+            if !inflate_piece(skip_bytes(&first, ZLIB_HEAD), FIRST_BYTES).is_open {
                 continue;
             }
         }
@@ -189,16 +152,16 @@ fn marked_open_from(text: &[u8]) -> usize {
 }
 
 /// Finds the next mark from a place on, also of zlib where that is wanted.
-fn next(text: &[u8], from: usize, with_zlib: bool) -> Option<(usize, Mark)> {
-    let wanted = |mark: &Mark| with_zlib || mark.kind == Kind::Gzip;
-    (from..text.len()).find_map(|at| mark(&text[at..]).filter(wanted).map(|mark| (at, mark)))
+fn next(text: &[u8], from: usize, with_zlib: bool) -> Option<(usize, MagicMatch)> {
+    let wanted = |mark: &MagicMatch| with_zlib || mark.kind == CompressionFormat::Gzip;
+    (from..text.len()).find_map(|at| match_magic(&text[at..]).filter(wanted).map(|mark| (at, mark)))
 }
 
 #[cfg(test)]
-impl Room {
-    /// No room at all: a look that opens nothing.
-    pub(super) fn closed() -> Self {
-        Self { bytes: 0, pieces: 0, tries: 0, guesses: 0, depth: 0 }
+impl ScanBudget {
+    /// An empty budget: a scan that opens nothing.
+    pub(super) fn empty_budget() -> Self {
+        Self { bytes: 0, pieces: 0, tries: 0, depth: 0, is_cut: false }
     }
 }
 

@@ -5,18 +5,20 @@ use std::convert::Infallible;
 
 use dromia_contracts::audit::AuditHead;
 use dromia_contracts::{Digest, TenantId};
-use dromia_guard::audit::{AuditKey, Checkpoint, CheckpointHead, check_export, first_line, last_line, line};
+use dromia_guard::audit::{
+    AuditCheckpoint, AuditKey, CheckpointHead, check_export, first_line, last_line, record_line,
+};
 use dromia_testkit::fuzz;
 
 fn key() -> AuditKey {
-    AuditKey::of([7; 32]).expect("32 bytes make a key")
+    AuditKey::from_seed([7; 32]).expect("32 bytes make a key")
 }
 
 /// A file with a line for each record.
 fn file(records: &[&str]) -> Vec<u8> {
     let (mut text, mut link) = first_line(&key(), r#"{"tenant":"acme","filters":""}"#);
     for record in records {
-        let (next, after) = line(link, record);
+        let (next, after) = record_line(link, record);
         text.push_str(&next);
         link = after;
     }
@@ -27,7 +29,7 @@ fn read_file(bytes: &[u8]) -> Result<u64, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let mut rest = text.split_inclusive('\n');
     let lines = || Ok::<_, Infallible>(rest.next().map(str::to_owned));
-    let checked = match check_export(lines, Some(key().public()), |_| {}) {
+    let checked = match check_export(lines, Some(key().public_key()), |_| {}) {
         Ok(checked) => checked,
         Err(never) => match never {},
     };
@@ -40,17 +42,18 @@ fn checkpoint(records: &[&str]) -> Vec<u8> {
     let head = CheckpointHead {
         number: records.len() as u64,
         at: text(0),
-        before: Checkpoint::origin(),
+        before: AuditCheckpoint::origin_digest(),
         why: text(1),
     };
     let chain =
         AuditHead { tenant: TenantId::from_bytes([1; 16]), seal: 3, chain: Digest::from_bytes([4; 32]) };
-    Checkpoint::make(&key(), head, &[chain]).1.into_bytes()
+    AuditCheckpoint::make_signed(&key(), head, &[chain]).1.into_bytes()
 }
 
 fn read_checkpoint(bytes: &[u8]) -> Result<u64, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let read = Checkpoint::read(text, Some(key().public())).map_err(|error| error.to_string())?;
+    let read =
+        AuditCheckpoint::read_line(text, Some(key().public_key())).map_err(|error| error.to_string())?;
     Ok(read.head.number)
 }
 

@@ -3,13 +3,14 @@
 
 use std::sync::LazyLock;
 
-use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::gate::{GateAction, Principal};
 use dromia_contracts::label::Label;
-use dromia_contracts::plan::Planning;
+use dromia_contracts::plan::PlanContext;
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_contracts::{Actor, AgentId, Authority, CallId, Digest, TenantId};
-use dromia_guard::policy::{Call, Layer, PolicyText};
-use dromia_guard::{Layers, Policies};
+use dromia_contracts::{Actor, AgentId, CallId, Digest, ScopeAuthority, TenantId};
+use dromia_guard::policy::{PolicyLayer, PolicyText, PolicyVerdict};
+use dromia_guard::{PolicyEngine, PolicyLayers};
+use dromia_testkit::answer_of;
 use dromia_testkit::fuzz;
 
 /// A layer that forbids, asks, and tries to allow everything.
@@ -26,17 +27,17 @@ verdicts contains {"verdict": "allow", "rule": "mine", "reason": "everything"} i
 "#;
 
 /// The policy of a server that says nothing of its own, and that of one with a layer.
-static POLICIES: LazyLock<[Policies; 2]> = LazyLock::new(|| {
-    let built_in = || Policies::built_in().expect("the shipped policy compiles");
+static POLICIES: LazyLock<[PolicyEngine; 2]> = LazyLock::new(|| {
+    let built_in = || PolicyEngine::built_in().expect("the shipped policy compiles");
     let file = PolicyText { name: "lower.rego".to_owned(), text: LOWER.to_owned() };
-    let instance = Some(Layer::compile("instance", &[file]).expect("it compiles"));
+    let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("it compiles"));
     let lower = built_in();
-    lower.replace(Layers { instance, ..Layers::default() });
+    lower.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
     [built_in(), lower]
 });
 
-fn judged(tool: &str, context: Label, arguments: &str, lower: bool) -> (Call, String) {
-    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+fn judged(tool: &str, context: Label, arguments: &str, lower: bool) -> (PolicyVerdict, String) {
+    let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let scope = scope.narrowed_to(AgentId::from_bytes([2; 16]));
     let call = PreparedCall {
         id: CallId { step: 1, index: 0 },
@@ -54,13 +55,17 @@ fn judged(tool: &str, context: Label, arguments: &str, lower: bool) -> (Call, St
         grants: &[],
         context,
         endorsed: &[],
-        plan: Planning::OPEN,
+        plan: PlanContext::OPEN,
     };
-    let judged = POLICIES[usize::from(lower)].judge(principal, Action::Tool(&call), "grant of the test");
+    let judged = answer_of(POLICIES[usize::from(lower)].judge_action(
+        principal,
+        GateAction::Tool(&call),
+        "grant of the test",
+    ));
     (judged.said.call, judged.said.rule)
 }
 
 /// What must hold of any bytes.
 pub(crate) fn property(data: &[u8]) {
-    fuzz::policy_input(judged, &Call::Deny, data);
+    fuzz::policy_input(judged, &PolicyVerdict::Deny, data);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dromia_contracts::AgentId;
 use dromia_contracts::runtime::Clock as _;
-use dromia_guard::capability::{Asked, ROOT_ID, Resource, Right, RootKey, Roots, Token};
+use dromia_guard::capability::{AccessRequest, CapabilityToken, ROOT_ID, Resource, Right, RootKey, RootKeys};
 use dromia_testkit::ManualClock;
 use dromia_testkit::fuzz::{self, TokenRead};
 
@@ -28,29 +28,29 @@ fn root() -> RootKey {
 }
 
 fn rights(line: &str) -> Vec<Right> {
-    line.split(' ').filter_map(|text| Resource::parse(text).ok()).map(Right::to).collect()
+    line.split(' ').filter_map(|text| Resource::parse(text).ok()).map(Right::unlimited).collect()
 }
 
 fn made(recipe: &str) -> Option<Vec<u8>> {
     let mut lines = (1..=BLOCKS_MAX).zip(recipe.lines());
     let agent = |number: u8| AgentId::from_bytes([number; 16]);
     let (first, line) = lines.next()?;
-    let mut token = Token::grant(&root(), agent(first), &rights(line), &[first; 32]).ok()?;
+    let mut token = CapabilityToken::grant_rights(&root(), agent(first), &rights(line), &[first; 32]).ok()?;
     for (number, line) in lines {
-        token = token.narrow(Some(agent(number)), &rights(line), &[number; 32]).ok()?;
+        token = token.narrow_rights(Some(agent(number)), &rights(line), &[number; 32]).ok()?;
     }
     token.to_bytes().ok()
 }
 
 fn opened(bytes: &[u8]) -> Result<TokenRead, String> {
-    let roots = Roots::new(vec![root().public()]).map_err(|error| error.to_string())?;
-    let token = roots.open(bytes).map_err(|error| error.to_string())?;
+    let roots = RootKeys::new(vec![root().public_root()]).map_err(|error| error.to_string())?;
+    let token = roots.open_token(bytes).map_err(|error| error.to_string())?;
     let presenter = *token.holders().last().expect("a token says whose it is");
     let at = ManualClock::new().now();
     let is_allowed = |place: &&&str| {
         let resource = Resource::parse(place).expect("a place");
-        let asked = Asked { presenter, resource: &resource, wall_ms: 1, at };
-        token.check(&asked, &BTreeSet::new()).is_ok()
+        let asked = AccessRequest { presenter, resource: &resource, wall_ms: 1, at };
+        token.check_access(&asked, &BTreeSet::new()).is_ok()
     };
     Ok(TokenRead {
         holders: token.holders().iter().map(ToString::to_string).collect(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::capability::{Capabilities as _, CapabilityState, NewCapability, held_by};
-use dromia_contracts::gate::Verdict;
+use dromia_contracts::capability::{CapabilityRegistry as _, CapabilityState, NewCapability, held_by};
+use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::store::{AgentStateSet, Mutation};
 use dromia_contracts::{CapabilityId, ErrorCode};
@@ -24,12 +24,12 @@ async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
     assert!(house.under(&grants, &write("docs/a")).is_ok());
     house.revoke(made.id).await;
     assert_eq!(house.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
-    let again = house.capabilities.revoke(house.scope(), made.id).await.expect("again");
+    let again = house.capabilities.revoke_capability(house.scope(), made.id).await.expect("again");
     assert_eq!(again.revoked_at, Some(house.clock.now()), "the first time counts");
     // What a later life of the process reads says the same.
     let later = House::later(house);
     assert_eq!(later.words(0).await, grants);
-    assert!(matches!(later.verdict(&grants, &write("docs/a")), Verdict::Deny { .. }));
+    assert!(matches!(later.verdict(&grants, &write("docs/a")), GateVerdict::Deny { .. }));
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_revocation_counts_though_whoever_made_it_hung_up() {
     let made = house.grant(0, &["file:write:docs"]).await;
     let grants = house.words(0).await;
     assert!(house.under(&grants, &write("docs/a")).is_ok());
-    hang_up_on(&store, house.capabilities.revoke(house.scope(), made.id)).await;
+    hang_up_on(&store, house.capabilities.revoke_capability(house.scope(), made.id)).await;
     let end = Instant::now() + Duration::from_mins(1);
     while house.under(&grants, &write("docs/a")).is_ok() {
         assert!(Instant::now() < end, "memory keeps what the store took away");
@@ -60,8 +60,8 @@ async fn what_an_erased_agent_handed_on_ends_at_once() {
     assert!(house.judged(2, &write("docs/a")).await.is_ok());
     let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
     let set = AgentStateSet { agent: house.agents[0], from, to };
-    house.scene.done(house.scene.batch().with(Mutation::AgentStateSet(set))).await;
-    house.capabilities.erased(house.scene.tenant, house.agents[0]).await;
+    house.scene.commit_done(house.scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    house.capabilities.forget_agent(house.scene.tenant, house.agents[0]).await;
     assert_eq!(house.words(0).await, Vec::<String>::new());
     for (agent, id) in [(1, child.id), (2, grandchild.id)] {
         assert_eq!(house.judged(agent, &write("docs/a")).await, Err(format!("capability {id}")));
@@ -74,7 +74,7 @@ async fn what_an_erased_agent_handed_on_ends_at_once() {
     assert_eq!(again.map_err(|fault| fault.code), Err(ErrorCode::CapabilityNotFound));
 
     // Whoever reads the store from then on finds the same, also before the last row is gone.
-    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
+    let listed = house.capabilities.list_capabilities(house.scope(), None, 9).await.expect("a list");
     assert_eq!((listed.len(), listed.iter().any(|(row, _)| row.id == parent.id)), (3, false));
     let state = |id: CapabilityId| listed.iter().find(|(row, _)| row.id == id).map(|(_, state)| *state);
     let gone = Some(CapabilityState::ParentGone);
@@ -92,7 +92,7 @@ async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
     let longer = house.make(Some(short.id), 1, &[], Some(600)).await.expect("handed on");
     assert_eq!(longer.until, short.until, "none lasts longer than what it is made from");
     let limited = NewCapability { wall_ms_max: Some(5_000), ..new(None, house.agents[2], &["tool:exec"]) };
-    let limited = house.capabilities.grant(house.scope(), limited).await.expect("granted");
+    let limited = house.capabilities.grant_capability(house.scope(), limited).await.expect("granted");
     let by = Ok(format!("capability {} block 0 tool:exec", limited.id));
     let run = |seconds: &str| call("exec", &format!(r#"{{"argv":["true"]{seconds}}}"#));
     assert_eq!(house.judged(2, &run(r#","timeout_s":5"#)).await, by);
@@ -102,7 +102,7 @@ async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
     let why = house.why(2, &run("")).await;
     assert!(why.contains("at most 5000 ms: set `timeout_s` to 5 or less"), "{why}");
     let of_files = NewCapability { wall_ms_max: Some(1), ..new(None, house.agents[2], &["file:read:"]) };
-    let refused = house.capabilities.grant(house.scope(), of_files).await.map(|made| made.id);
+    let refused = house.capabilities.grant_capability(house.scope(), of_files).await.map(|made| made.id);
     assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::InvalidRequest));
 
     house.clock.advance(Duration::from_secs(59));

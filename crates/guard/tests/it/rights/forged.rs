@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::capability::{
-    Capabilities as _, Capability, CapabilityState, CapabilityUse, NewCapability, within,
+    CapabilityRecord, CapabilityRegistry as _, CapabilityState, CapabilityUse, NewCapability, within_grant,
 };
-use dromia_contracts::gate::Verdict;
+use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::runtime::{Clock as _, Runtime};
 use dromia_contracts::store::{CapabilityDrop, Mutation};
 use dromia_contracts::vault::{GivenUpBy, Vault as _};
 use dromia_contracts::{CapabilityId, ErrorCode, Fault};
-use dromia_guard::capability::{Asked, ROOT_ID, Resource, Right, RootKey, Roots, Token};
+use dromia_guard::capability::{AccessRequest, CapabilityToken, ROOT_ID, Resource, Right, RootKey, RootKeys};
 use dromia_guard::{GrantGate, StoreCapabilities, StoreVault};
-use dromia_testkit::conformance::Scene;
+use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::tokio_runtime_seeded;
 
 use super::{House, call, default_deny, judge, new, shipped, write};
@@ -26,19 +26,21 @@ async fn a_stranger_finds_and_uses_no_capability() {
     let mine = House::new().await;
     let theirs = House::over(Arc::clone(&mine.scene.store), 2).await;
     let made = mine.grant(0, &["file:write:docs"]).await;
-    let listed = theirs.capabilities.list(theirs.scope(), None, 99).await.expect("a list");
+    let listed = theirs.capabilities.list_capabilities(theirs.scope(), None, 99).await.expect("a list");
     assert_eq!(listed, []);
-    let code = |answer: Result<Capability, Fault>| answer.map(|made| made.id).map_err(|fault| fault.code);
-    let revoked = theirs.capabilities.revoke(theirs.scope(), made.id).await;
+    let code =
+        |answer: Result<CapabilityRecord, Fault>| answer.map(|made| made.id).map_err(|fault| fault.code);
+    let revoked = theirs.capabilities.revoke_capability(theirs.scope(), made.id).await;
     assert_eq!(code(revoked), Err(ErrorCode::CapabilityNotFound));
     assert_eq!(code(theirs.make(Some(made.id), 0, &[], None).await), Err(ErrorCode::CapabilityNotFound));
-    let foreign = theirs.capabilities.grant(theirs.scope(), new(None, mine.agents[0], &["tool:exec"])).await;
+    let foreign =
+        theirs.capabilities.grant_capability(theirs.scope(), new(None, mine.agents[0], &["tool:exec"])).await;
     assert_eq!(code(foreign), Err(ErrorCode::AgentNotFound));
     // The word of a tenant is no word in another, even where one gate serves both.
     let word = mine.words(0).await;
     assert_eq!(theirs.under(&word, &write("docs/a")), default_deny());
     let judged = judge(&mine.gate, &theirs.scope(), &word, &write("docs/a"));
-    assert!(matches!(judged, Verdict::Deny { .. }));
+    assert!(matches!(judged, GateVerdict::Deny { .. }));
     assert!(mine.judged(0, &write("docs/a")).await.is_ok());
 }
 
@@ -51,7 +53,7 @@ async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
     let call = write("docs/a");
     let weigh = async |house: &House, agent: usize, token: Bytes| {
         let scope = house.scope();
-        let answer = house.capabilities.weigh(&scope, house.agents[agent], &call, Some(token)).await;
+        let answer = house.capabilities.judge_call(&scope, house.agents[agent], &call, Some(token)).await;
         answer.map(|weighed| (weighed[0].covers, weighed[0].why.clone())).map_err(|fault| fault.code)
     };
     assert!(weigh(&mine, 0, made.token.clone()).await.is_ok_and(|(covers, _)| covers));
@@ -65,7 +67,8 @@ async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
     assert_eq!(weigh(&theirs, 0, made.token.clone()).await, Err(ErrorCode::CapabilityUnreadable));
     let other = RootKey::new(ROOT_ID + 1, &[3; 32]).expect("a key");
     let write = Resource::parse("file:write:docs").expect("a right");
-    let foreign = Token::grant(&other, mine.agents[0], &[Right::to(write)], &[4; 32]).expect("granted");
+    let foreign = CapabilityToken::grant_rights(&other, mine.agents[0], &[Right::unlimited(write)], &[4; 32])
+        .expect("granted");
     let foreign = Bytes::from(foreign.to_bytes().expect("bytes"));
     assert_eq!(weigh(&mine, 0, foreign).await, Err(ErrorCode::CapabilityForeign));
     let told = |answer: Result<(bool, String), ErrorCode>| answer.expect("it is a token of the tenant");
@@ -77,7 +80,7 @@ async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
     mine.revoke(made.id).await;
     let (covers, why) = told(weigh(&mine, 0, made.token.clone()).await);
     assert!(!covers && why.contains("block 0 of its token was revoked"), "{why}");
-    mine.capabilities.forget(mine.scope(), made.id).await.expect("let go of");
+    mine.capabilities.forget_task_capability(mine.scope(), made.id).await.expect("let go of");
     let (covers, why) = told(weigh(&mine, 0, made.token.clone()).await);
     assert!(!covers && why.contains("counts no more"), "a token without a row is none: {why}");
 }
@@ -86,15 +89,15 @@ async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
 async fn a_row_that_somebody_widened_in_the_store_is_caught() {
     let house = House::new().await;
     let made = house.grant(0, &["file:write:docs"]).await;
-    let widened = Capability {
+    let widened = CapabilityRecord {
         id: CapabilityId::from_bytes([8; 16]),
         rights: vec!["file:write:".to_owned(), "tool:exec".to_owned()],
         ..made.clone()
     };
     let handed_over =
-        Capability { id: CapabilityId::from_bytes([9; 16]), holder: house.agents[1], ..made.clone() };
-    let batch = house.scene.batch().with(Mutation::CapabilityPut(widened));
-    house.scene.done(batch.with(Mutation::CapabilityPut(handed_over))).await;
+        CapabilityRecord { id: CapabilityId::from_bytes([9; 16]), holder: house.agents[1], ..made.clone() };
+    let batch = house.scene.new_batch().with_mutation(Mutation::CapabilityPut(widened));
+    house.scene.commit_done(batch.with_mutation(Mutation::CapabilityPut(handed_over))).await;
     let later = House::later(house);
     assert!(later.judged(0, &write("docs/a")).await.is_ok());
     for (agent, call) in [(0, write("a")), (0, call("exec", r#"{"argv":["true"]}"#)), (1, write("docs/a"))] {
@@ -111,35 +114,40 @@ async fn a_capability_of_a_key_that_was_given_up_is_caught() {
     let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(6) };
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::clone(&keys) as _, runtime.clone()));
     let capabilities = Arc::new(StoreCapabilities::new(store, Arc::clone(&vault), runtime));
-    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
+    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
     let house = House { capabilities, gate, ..house };
     let parent = house.grant(0, &["file:write:docs"]).await;
     let task = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[0], &[]) };
-    let task = house.capabilities.grant(house.scope(), task).await.expect("granted");
+    let task = house.capabilities.grant_capability(house.scope(), task).await.expect("granted");
     assert!(house.judged(0, &write("docs/a")).await.is_ok());
     keys.becomes(8);
     assert!(house.judged(0, &write("docs/a")).await.is_ok(), "it was opened before");
     // As an agent's snapshot keeps them: nobody asks for them again before the next call.
     let words = house.words(0).await;
-    let bounded = vec!["file.*".to_owned(), within(house.scene.tenant, house.agents[0], task.id)];
+    let bounded = vec!["file.*".to_owned(), within_grant(house.scene.tenant, house.agents[0], task.id)];
     assert!(house.under(&bounded, &write("docs/a")).is_ok(), "it lies within the task");
-    let elsewhere = Scene::open(Arc::clone(&house.scene.store), 44).await;
-    let granted =
-        house.capabilities.grant(elsewhere.scope(), new(None, elsewhere.agent, &["file:write:docs"]));
+    let elsewhere = StoreScene::open_scene(Arc::clone(&house.scene.store), 44).await;
+    let granted = house
+        .capabilities
+        .grant_capability(elsewhere.tenant_scope(), new(None, elsewhere.agent, &["file:write:docs"]));
     granted.await.expect("the other tenant gets a key under the present one");
-    let words_elsewhere = house.capabilities.words(&elsewhere.scope(), elsewhere.agent).await;
+    let words_elsewhere = house.capabilities.grant_words(&elsewhere.tenant_scope(), elsewhere.agent).await;
     let words_elsewhere = words_elsewhere.expect("they are read");
-    let judged_elsewhere = || judge(&house.gate, &elsewhere.scope(), &words_elsewhere, &write("docs/a"));
-    assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }));
-    vault.reset(house.scope(), GivenUpBy::Tenant).await.expect("nobody opens the tenant's key any more");
+    let judged_elsewhere =
+        || judge(&house.gate, &elsewhere.tenant_scope(), &words_elsewhere, &write("docs/a"));
+    assert!(matches!(judged_elsewhere(), GateVerdict::Allow { .. }));
+    vault
+        .reset_vault(house.scope(), GivenUpBy::Tenant)
+        .await
+        .expect("nobody opens the tenant's key any more");
     let after = house.under(&words, &write("docs/a"));
     assert!(after.is_err(), "it goes on to cover what was asked about before: {after:?}");
     let after = house.under(&bounded, &write("docs/a"));
     assert!(after.is_err(), "it goes on to let a task do something: {after:?}");
-    assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }), "another tenant lost nothing");
+    assert!(matches!(judged_elsewhere(), GateVerdict::Allow { .. }), "another tenant lost nothing");
     let after = house.judged(0, &write("docs/a")).await;
     assert!(after.is_err(), "its root key is gone: {after:?}");
-    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
+    let listed = house.capabilities.list_capabilities(house.scope(), None, 9).await.expect("a list");
     assert!(listed.iter().all(|(_, state)| *state != CapabilityState::Active), "{listed:?}");
     // Without a restart, what is granted from now on counts.
     house.grant(0, &["file:write:docs"]).await;
@@ -153,11 +161,11 @@ async fn a_look_at_the_signature_alone_is_caught() {
     house.revoke(made.id).await;
     // A check that knows no revocations lets it pass; the gate does not.
     let root = house.root().await;
-    let token = root.open(&made.token).expect("its signature holds");
+    let token = root.open_token(&made.token).expect("its signature holds");
     let resource = Resource::parse("file:write:docs/a").expect("a file");
     let presenter = house.agents[0];
-    let asked = Asked { presenter, resource: &resource, wall_ms: 1, at: house.clock.now() };
-    assert_eq!(token.check(&asked, &std::collections::BTreeSet::new()), Ok(()));
+    let asked = AccessRequest { presenter, resource: &resource, wall_ms: 1, at: house.clock.now() };
+    assert_eq!(token.check_access(&asked, &std::collections::BTreeSet::new()), Ok(()));
     assert!(house.judged(0, &write("docs/a")).await.is_err());
 }
 
@@ -168,7 +176,7 @@ async fn a_gate_that_asks_no_capabilities_is_caught() {
     let grants = house.words(0).await;
     let unplugged = House { gate: GrantGate::new(shipped(), ["exec"]), ..house };
     assert_eq!(unplugged.under(&grants, &write("docs/a")), default_deny());
-    let word = within(unplugged.scene.tenant, unplugged.agents[0], CapabilityId::from_bytes([9; 16]));
+    let word = within_grant(unplugged.scene.tenant, unplugged.agents[0], CapabilityId::from_bytes([9; 16]));
     let bounded = vec!["file.*".to_owned(), word];
     assert_eq!(unplugged.under(&bounded, &write("docs/a")), Err("within".to_owned()));
 }
@@ -179,7 +187,7 @@ async fn a_child_that_outlives_the_row_of_its_parent_is_caught() {
     let parent = house.grant(0, &["file:write:docs"]).await;
     let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
     assert!(house.judged(1, &write("docs/a")).await.is_ok());
-    house.scene.done(house.scene.batch().with(forget(parent.id))).await;
+    house.scene.commit_done(house.scene.new_batch().with_mutation(forget(parent.id))).await;
     let later = House::later(house);
     assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
 }
@@ -190,7 +198,7 @@ fn forget(capability: CapabilityId) -> Mutation {
 
 impl House {
     /// The key that checks the tenant's tokens, derived as the keeper does it.
-    async fn root(&self) -> Roots {
+    async fn root(&self) -> RootKeys {
         let runtime = Runtime { clock: Arc::new(self.clock.clone()), ..tokio_runtime_seeded(6) };
         let vault = StoreVault::new(Arc::clone(&self.scene.store), Arc::new(Keys(7)), runtime);
         vault.capability_roots(&self.scope()).await.expect("the tenant has a key")

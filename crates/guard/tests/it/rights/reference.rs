@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use dromia_contracts::CapabilityId;
-use dromia_guard::capability::{ROOT_ID, Resource, RootKey, Roots};
+use dromia_guard::capability::{ROOT_ID, Resource, RootKey, RootKeys};
 use proptest::prelude::*;
 
 use super::{House, call, write};
@@ -176,7 +176,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_no_token(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let roots = RootKey::new(ROOT_ID, &[7; 32]).and_then(|root| Roots::new(vec![root.public()]));
-        prop_assert!(roots.expect("a key").open(&bytes).is_err());
+        let roots = RootKey::new(ROOT_ID, &[7; 32]).and_then(|root| RootKeys::new(vec![root.public_root()]));
+        prop_assert!(roots.expect("a key").open_token(&bytes).is_err());
     }
 }

@@ -12,21 +12,29 @@ use dromia_guard::vault::seal;
 pub(crate) struct Keys(pub(crate) u8);
 
 impl KeyProvider for Keys {
-    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
-        self.make()
+    fn ensure_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.make_key()
     }
 
-    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+    fn make_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
-        let sealed = seal::seal(&KeyBytes::new([self.0; 32]), [1; 32], context, key.expose());
+    fn seal_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        key: &'a KeyBytes,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        let sealed = seal::seal_text(&KeyBytes::new([self.0; 32]), [1; 32], context, key.expose_key());
         Box::pin(std::future::ready(sealed.map_err(|_| KeyError::Wrong { place: "memory".to_owned() })))
     }
 
-    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
-        let opened = seal::open(&KeyBytes::new([self.0; 32]), context, sealed);
+    fn open_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        sealed: &'a [u8],
+    ) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        let opened = seal::open_sealed(&KeyBytes::new([self.0; 32]), context, sealed);
         let key = opened.map(|key| KeyBytes::new(key.as_slice().try_into().expect("32 bytes")));
         Box::pin(std::future::ready(key.map_err(|_| KeyError::Wrong { place: "memory".to_owned() })))
     }
@@ -60,26 +68,34 @@ impl Changing {
 }
 
 impl KeyProvider for Changing {
-    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+    fn ensure_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         Box::pin(std::future::ready(self.now().map(drop)))
     }
 
-    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+    fn make_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         let _made = self.0.compare_exchange(ABSENT, MADE, Ordering::SeqCst, Ordering::SeqCst);
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+    fn seal_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        key: &'a KeyBytes,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(async move {
             let keys = self.now()?;
-            keys.seal(context, key).await
+            keys.seal_key(context, key).await
         })
     }
 
-    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+    fn open_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        sealed: &'a [u8],
+    ) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
         Box::pin(async move {
             let keys = self.now()?;
-            keys.open(context, sealed).await
+            keys.open_key(context, sealed).await
         })
     }
 }
@@ -92,24 +108,32 @@ pub(super) struct PutBack {
 }
 
 impl KeyProvider for PutBack {
-    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
-        self.keys.begin()
+    fn ensure_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.keys.ensure_key()
     }
 
-    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
-        self.keys.make()
+    fn make_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.keys.make_key()
     }
 
-    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+    fn seal_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        key: &'a KeyBytes,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(async move {
-            let sealed = self.keys.seal(context, key).await;
+            let sealed = self.keys.seal_key(context, key).await;
             self.keys.becomes(self.right);
             sealed
         })
     }
 
-    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
-        self.keys.open(context, sealed)
+    fn open_key<'a>(
+        &'a self,
+        context: &'a [u8],
+        sealed: &'a [u8],
+    ) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        self.keys.open_key(context, sealed)
     }
 }
 
@@ -122,19 +146,19 @@ fn unreadable() -> KeyError {
 }
 
 impl KeyProvider for Unreadable {
-    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
-        self.make()
+    fn ensure_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.make_key()
     }
 
-    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+    fn make_key(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         Box::pin(std::future::ready(Err(unreadable())))
     }
 
-    fn seal<'a>(&'a self, _: &'a [u8], _: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+    fn seal_key<'a>(&'a self, _: &'a [u8], _: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(std::future::ready(Err(unreadable())))
     }
 
-    fn open<'a>(&'a self, _: &'a [u8], _: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+    fn open_key<'a>(&'a self, _: &'a [u8], _: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
         Box::pin(std::future::ready(Err(unreadable())))
     }
 }

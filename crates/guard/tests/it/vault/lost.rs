@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use dromia_contracts::ErrorCode;
-use dromia_contracts::vault::{GivenUpBy, Leaks as _, NewSecret, Vault as _};
+use dromia_contracts::vault::{GivenUpBy, LeakDetector as _, NewSecret, Vault as _};
 use dromia_guard::StoreVault;
-use dromia_testkit::conformance::Scene;
+use dromia_testkit::conformance::StoreScene;
 
 use super::keys::{ABSENT, Changing, MADE, PutBack, Unreadable};
 use super::{House, LOOPBACK, VALUE, header, refused, value, vault};
@@ -18,15 +18,15 @@ async fn without_the_right_key_nothing_is_sent_and_nothing_is_said_to_be_clean()
     house.set(format!("http://127.0.0.1:{}", server.port()), "bearer").await;
     let locked = House { vault: vault(&house.store, 8), ..house };
     let scope = locked.scope();
-    let found = locked.vault.find(&scope, b"anything").await.map_err(|fault| fault.code);
+    let found = locked.vault.scan_text(&scope, b"anything").await.map_err(|fault| fault.code);
     assert_eq!(found, Err(ErrorCode::VaultLocked));
-    let rotated = locked.vault.rotate(scope.clone(), "github".to_owned(), value(VALUE)).await;
+    let rotated = locked.vault.rotate_secret(scope.clone(), "github".to_owned(), value(VALUE)).await;
     assert_eq!(rotated.map_err(|fault| fault.code), Err(ErrorCode::VaultLocked));
     let request = locked.asking(server.port(), &header("authorization"), &["secret:github"]);
-    assert_eq!(refused(locked.line().send(request).await), "secret");
+    assert_eq!(refused(locked.line().send_request(request).await), "secret");
     assert_eq!(server.connections(), 0);
     // What cannot be opened can still be deleted.
-    locked.vault.delete(scope.clone(), "github".to_owned()).await.expect("it is deleted");
+    locked.vault.delete_secret(scope.clone(), "github".to_owned()).await.expect("it is deleted");
     assert_eq!(locked.found("anything").await, 0);
 }
 
@@ -36,11 +36,12 @@ async fn a_key_that_is_given_up_though_it_may_open_is_caught() {
     house.set("api.example.com".to_owned(), "bearer").await;
     let scope = house.scope();
     let key = house.store.vault_key(&scope).await.expect("a read");
-    let refused = house.vault.reset(scope.clone(), GivenUpBy::Owner).await.expect_err("the key opens");
+    let refused = house.vault.reset_vault(scope.clone(), GivenUpBy::Owner).await.expect_err("the key opens");
     assert_eq!(refused.code, ErrorCode::InvalidRequest);
     let runtime = dromia_testkit::tokio_runtime();
     let unread = StoreVault::new(Arc::clone(&house.store), Arc::new(Unreadable), runtime);
-    let refused = unread.reset(scope.clone(), GivenUpBy::Owner).await.expect_err("it may be the right one");
+    let refused =
+        unread.reset_vault(scope.clone(), GivenUpBy::Owner).await.expect_err("it may be the right one");
     assert_eq!(refused.code, ErrorCode::VaultLocked);
     assert!(!refused.message.contains("reset"), "{refused:?}");
     assert_eq!(house.store.vault_key(&scope).await, Ok(key));
@@ -55,29 +56,29 @@ async fn a_tenant_that_gives_up_secrets_whose_key_is_only_absent_is_caught() {
     let (before, keys) = (house.store.vault_key(&scope).await, Arc::new(Changing::new(ABSENT)));
     let runtime = dromia_testkit::tokio_runtime();
     let absent = StoreVault::new(Arc::clone(&house.store), Arc::clone(&keys) as _, runtime);
-    let rotated = absent.rotate(scope.clone(), "github".to_owned(), value(VALUE)).await;
+    let rotated = absent.rotate_secret(scope.clone(), "github".to_owned(), value(VALUE)).await;
     let rotated = rotated.expect_err("there is no key");
     assert_eq!(rotated.code, ErrorCode::VaultLocked);
     assert!(
         rotated.message.contains("puts vault.key back") && !rotated.message.contains("reset"),
         "{rotated:?}"
     );
-    let refused = absent.reset(scope.clone(), GivenUpBy::Tenant).await.expect_err("it may come back");
+    let refused = absent.reset_vault(scope.clone(), GivenUpBy::Tenant).await.expect_err("it may come back");
     assert_eq!(refused.code, ErrorCode::VaultLocked);
     assert!(refused.message.contains("the owner of the home"), "{refused:?}");
     assert!(keys.now().is_err(), "no key was made");
     // Nor does the first secret of another tenant make one.
-    let other = Scene::open(Arc::clone(&house.store), 2).await;
+    let other = StoreScene::open_scene(Arc::clone(&house.store), 2).await;
     let placement = "bearer".parse().expect("a placement");
     let host = "api.example.com".to_owned();
     let first = NewSecret { name: "github".to_owned(), value: value(VALUE), host, placement };
-    let first = absent.set(other.scope(), first).await.map_err(|fault| fault.code);
+    let first = absent.set_secret(other.tenant_scope(), first).await.map_err(|fault| fault.code);
     assert_eq!(first, Err(ErrorCode::VaultLocked));
     assert!(keys.now().is_err(), "no key was made");
     assert_eq!(house.store.vault_key(&scope).await, before);
     assert_eq!(house.found(VALUE).await, 1, "the key came back, and nothing was given up");
     // Whoever owns the home makes another key on purpose.
-    let given_up = absent.reset(scope.clone(), GivenUpBy::Owner).await.expect("it stays away");
+    let given_up = absent.reset_vault(scope.clone(), GivenUpBy::Owner).await.expect("it stays away");
     assert_eq!(given_up.len(), 1);
     assert_eq!(keys.now().map(|keys| keys.0), Ok(MADE));
     assert_ne!(house.store.vault_key(&scope).await, before);
@@ -92,7 +93,7 @@ async fn a_key_that_is_given_up_after_it_was_put_back_is_caught() {
     for (there, by) in [(8, GivenUpBy::Tenant), (8, GivenUpBy::Owner), (ABSENT, GivenUpBy::Owner)] {
         let keys = Arc::new(PutBack { keys: Changing::new(there), right: 7 });
         let vault = StoreVault::new(Arc::clone(&house.store), keys, dromia_testkit::tokio_runtime());
-        let refused = vault.reset(scope.clone(), by).await.map_err(|fault| fault.code);
+        let refused = vault.reset_vault(scope.clone(), by).await.map_err(|fault| fault.code);
         assert_eq!(refused, Err(ErrorCode::InvalidRequest), "{there} {by:?}");
         assert_eq!(house.store.vault_key(&scope).await, before, "{there} {by:?}");
     }
@@ -105,21 +106,21 @@ async fn what_no_key_opens_is_given_up_and_the_tenant_takes_new_secrets() {
     house.set("api.example.com".to_owned(), "bearer").await;
     let lost = House { vault: vault(&house.store, 8), ..house };
     let scope = lost.scope();
-    let refused = lost.vault.rotate(scope.clone(), "github".to_owned(), value(VALUE)).await;
+    let refused = lost.vault.rotate_secret(scope.clone(), "github".to_owned(), value(VALUE)).await;
     let refused = refused.expect_err("it does not open");
     assert_eq!(refused.code, ErrorCode::VaultLocked);
     assert!(refused.message.contains("`dromia secret reset`"), "{refused:?}");
-    let changes = lost.vault.changes();
-    let given_up = lost.vault.reset(scope.clone(), GivenUpBy::Tenant).await;
+    let changes = lost.vault.change_count();
+    let given_up = lost.vault.reset_vault(scope.clone(), GivenUpBy::Tenant).await;
     let given_up = given_up.expect("nobody opens it any more");
     assert_eq!(given_up.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["github"]);
-    assert!(lost.vault.changes() > changes, "who keeps a key of before knows");
+    assert!(lost.vault.change_count() > changes, "who keeps a key of before knows");
     assert_eq!(lost.store.secret(&scope, "github").await, Ok(None));
     assert_eq!(lost.set("api.example.com".to_owned(), "bearer").await.version, 1);
     assert_eq!(lost.found(VALUE).await, 1);
-    let again = lost.vault.reset(scope.clone(), GivenUpBy::Tenant).await.map_err(|fault| fault.code);
+    let again = lost.vault.reset_vault(scope.clone(), GivenUpBy::Tenant).await.map_err(|fault| fault.code);
     assert_eq!(again, Err(ErrorCode::InvalidRequest), "its key opens now");
     // The old key comes back, too late for this tenant.
-    let late = vault(&lost.store, 7).find(&scope, b"anything").await.map_err(|fault| fault.code);
+    let late = vault(&lost.store, 7).scan_text(&scope, b"anything").await.map_err(|fault| fault.code);
     assert_eq!(late, Err(ErrorCode::VaultLocked));
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use dromia_contracts::ErrorCode;
-use dromia_contracts::egress::{Egress as _, Plan, Route};
+use dromia_contracts::egress::{Egress as _, EgressClientConfig, EgressPurpose};
 use dromia_contracts::store::Mutation;
-use dromia_contracts::vault::{NewSecret, SealedSecret, Secret, Slot, Vault as _};
+use dromia_contracts::vault::{NewSecret, SealedSecret, SecretSlot, SecretSummary, Vault as _};
 
 use super::{House, LOOPBACK, VALUE, header, refused, value};
 use crate::server::{Server, egress, granted, hello, http, limits, rule};
@@ -15,13 +15,13 @@ async fn a_secret_stands_at_its_place_of_a_request_to_its_server() {
     for (placement, slot, stands) in [
         ("header:X-Key", header("x-key"), format!("x-key: {VALUE}\r\n")),
         ("bearer", header("authorization"), format!("authorization: Bearer {VALUE}\r\n")),
-        ("query:key", Slot::Query("key".to_owned()), format!("GET /x?key={VALUE} ")),
+        ("query:key", SecretSlot::Query("key".to_owned()), format!("GET /x?key={VALUE} ")),
     ] {
         let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
         let secret = house.set(format!("http://127.0.0.1:{}", server.port()), placement).await;
         assert_eq!(secret.host, format!("http://127.0.0.1:{}", server.port()));
         let request = house.asking(server.port(), &slot, &["secret:github"]);
-        let response = house.line().send(request).await.expect("it answers");
+        let response = house.line().send_request(request).await.expect("it answers");
         assert!(server.heard()[0].contains(&stands), "{:?}", server.heard());
         let decided = response.decisions[0].rule.as_str();
         assert!(decided.ends_with(" and secret:github"), "{decided}");
@@ -38,15 +38,19 @@ async fn a_secret_goes_to_no_other_server_no_other_place_and_for_nobody_without_
     for (port, slot, grants) in [
         (other.port(), header("x-key"), &["secret:github"][..]),
         (own.port(), header("x-other"), &["secret:github"][..]),
-        (own.port(), Slot::Query("x-key".to_owned()), &["secret:github"][..]),
+        (own.port(), SecretSlot::Query("x-key".to_owned()), &["secret:github"][..]),
         (own.port(), header("x-key"), &["secret:other"][..]),
         (own.port(), header("x-key"), &[][..]),
     ] {
-        assert_eq!(refused(line.send(house.asking(port, &slot, grants)).await), "secret", "{port} {slot:?}");
+        assert_eq!(
+            refused(line.send_request(house.asking(port, &slot, grants)).await),
+            "secret",
+            "{port} {slot:?}"
+        );
     }
     let blind = granted(&egress(&["127.0.0.1"], &Arc::default()), limits());
     let request = house.asking(own.port(), &header("x-key"), &["secret:github"]);
-    assert_eq!(refused(blind.send(request).await), "secret", "a line without a vault");
+    assert_eq!(refused(blind.send_request(request).await), "secret", "a line without a vault");
     assert_eq!((own.connections(), other.connections()), (0, 0));
 }
 
@@ -57,20 +61,20 @@ async fn the_line_of_a_tool_has_secrets_for_its_own_server_and_that_of_a_model_h
     house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
     let egress = egress(&[], &Arc::default()).with_vault(Arc::clone(&house.vault));
     let url = format!("http://127.0.0.1:{}/x", own.port());
-    let line = |route| egress.line(Plan { route, limits: limits() }).expect("a line");
+    let line = |route| egress.open_client(EgressClientConfig { route, limits: limits() }).expect("a line");
     let asking = |port| house.asking(port, &header("x-key"), &["secret:github"]);
-    let tool = line(Route::Tool(url.clone()));
-    let response = tool.send(asking(own.port())).await.expect("it answers");
+    let tool = line(EgressPurpose::Tool(url.clone()));
+    let response = tool.send_request(asking(own.port())).await.expect("it answers");
     assert_eq!(response.decisions[0].rule, "named by the configuration and secret:github");
     assert!(own.heard()[0].contains(VALUE));
-    assert_eq!(refused(tool.send(asking(other.port())).await), "not the named server");
+    assert_eq!(refused(tool.send_request(asking(other.port())).await), "not the named server");
     let without = house.asking(own.port(), &header("x-key"), &[]);
-    assert_eq!(refused(tool.send(without).await), "secret");
-    let keyed = line(Route::Keyed(url.clone()));
-    keyed.send(asking(own.port())).await.expect("it answers");
+    assert_eq!(refused(tool.send_request(without).await), "secret");
+    let keyed = line(EgressPurpose::Keyed(url.clone()));
+    keyed.send_request(asking(own.port())).await.expect("it answers");
     assert!(own.heard()[1].contains(VALUE));
-    assert_eq!(refused(keyed.send(asking(other.port())).await), "not the named server");
-    assert_eq!(refused(line(Route::Named(url)).send(asking(own.port())).await), "secret");
+    assert_eq!(refused(keyed.send_request(asking(other.port())).await), "not the named server");
+    assert_eq!(refused(line(EgressPurpose::Named(url)).send_request(asking(own.port())).await), "secret");
     assert_eq!(own.heard().len(), 2);
     assert_eq!(other.connections(), 0);
 }
@@ -83,7 +87,7 @@ async fn a_secret_that_signs_is_never_sent_and_no_other_one_signs() {
     let set = async |placement: &str, text: &str| {
         let placement = placement.parse().expect("a placement");
         let new = NewSecret { name: "github".to_owned(), value: value(text), host: host.clone(), placement };
-        house.vault.set(house.scope(), new).await.map_err(|fault| fault.code)
+        house.vault.set_secret(house.scope(), new).await.map_err(|fault| fault.code)
     };
     let signing = async |url: &str| house.vault.signing_key::<String>(&house.scope(), "github", url).await;
     let hook = format!("{host}/hook?a=b");
@@ -96,17 +100,18 @@ async fn a_secret_that_signs_is_never_sent_and_no_other_one_signs() {
     assert!(set("signature", KEY).await.is_ok());
     assert_eq!(signing(&hook).await, Ok(KEY.to_owned()));
     assert!(signing("http://127.0.0.1:1/hook").await.is_err_and(|told| told.contains("another host")));
-    for slot in [header("authorization"), header("signature"), Slot::Query("signature".to_owned())] {
+    for slot in [header("authorization"), header("signature"), SecretSlot::Query("signature".to_owned())] {
         let request = house.asking(server.port(), &slot, &["secret:github"]);
-        assert_eq!(refused(house.line().send(request).await), "secret", "{slot:?}");
+        assert_eq!(refused(house.line().send_request(request).await), "secret", "{slot:?}");
     }
     assert_eq!(server.connections(), 0);
     // What it is renewed with signs too, and counts at once.
     let name = || "github".to_owned();
-    let refused = house.vault.rotate(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
+    let refused =
+        house.vault.rotate_secret(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
     assert_eq!(refused.map(drop), Err(ErrorCode::InvalidRequest));
     let new = format!("{KEY}{KEY}").replace("5whsec_", "5");
-    assert!(house.vault.rotate(house.scope(), name(), value(&new)).await.is_ok());
+    assert!(house.vault.rotate_secret(house.scope(), name(), value(&new)).await.is_ok());
     assert_eq!(signing(&hook).await, Ok(new));
 }
 
@@ -118,7 +123,7 @@ async fn a_redirect_to_another_host_gets_nothing_of_it() {
     house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
     let both = format!("net:127.0.0.1:{}", other.port());
     let request = house.asking(own.port(), &header("x-key"), &["secret:github", &both]);
-    house.line().send(request).await.expect("it answers");
+    house.line().send_request(request).await.expect("it answers");
     assert!(own.heard()[0].contains(VALUE));
     assert_eq!(other.heard().len(), 1);
     assert!(!other.heard()[0].contains(VALUE), "{:?}", other.heard());
@@ -140,9 +145,9 @@ async fn a_secret_that_is_redirected_in_a_url_is_caught() {
     let own = own.await;
     house.set(format!("http://127.0.0.1:{}", own.port()), "query:key").await;
     let both = format!("net:127.0.0.1:{port}");
-    let slot = Slot::Query("key".to_owned());
+    let slot = SecretSlot::Query("key".to_owned());
     let request = house.asking(own.port(), &slot, &["secret:github", &both]);
-    let error = house.line().send(request).await.expect_err("it is not followed");
+    let error = house.line().send_request(request).await.expect_err("it is not followed");
     assert_eq!(rule(&error), "secret");
     assert_eq!((own.connections(), other.connections()), (1, 0));
 }
@@ -154,10 +159,10 @@ async fn a_secret_that_somebody_bound_to_another_server_in_the_store_is_caught()
     let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
     let host = format!("http://127.0.0.1:{}", server.port());
     // The version is the old one, so only the server is another.
-    house.vault.delete(house.scope(), "github".to_owned()).await.expect("it is deleted");
-    let moved = SealedSecret { secret: Secret { host, ..stored.secret }, ..stored };
-    house.scene.done(house.scene.batch().with(Mutation::SecretPut(moved))).await;
+    house.vault.delete_secret(house.scope(), "github".to_owned()).await.expect("it is deleted");
+    let moved = SealedSecret { secret: SecretSummary { host, ..stored.secret }, ..stored };
+    house.scene.commit_done(house.scene.new_batch().with_mutation(Mutation::SecretPut(moved))).await;
     let request = house.asking(server.port(), &header("authorization"), &["secret:github"]);
-    assert_eq!(refused(house.line().send(request).await), "secret");
+    assert_eq!(refused(house.line().send_request(request).await), "secret");
     assert_eq!(server.connections(), 0);
 }

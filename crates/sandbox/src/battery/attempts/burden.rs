@@ -8,17 +8,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::ATTEMPT_FLAG;
-use crate::battery::scene::Scene;
+use crate::battery::scene::AttemptScene;
+use crate::sys;
 
 /// The name under which an attempt starts itself again, to hold memory.
 pub(in crate::battery) const HOLD: &str = "hold";
 
-/// How long something too large is held, so that whoever counts sees it, also on a busy machine: looks are half a second
-/// apart on an idle one.
+/// How long something too large is held, so that the meter sees it, also on a busy machine: it looks every half second
+/// on an idle one.
 pub(super) const HELD_FOR: Duration = Duration::from_secs(3);
 
 /// Touches that much memory, holds it for a while, and lets it go.
-pub(super) fn fill(bytes: u64) {
+pub(super) fn hold_memory(bytes: u64) {
     let mut memory = vec![0_u8; usize::try_from(bytes).unwrap_or(usize::MAX)];
     for page in memory.chunks_mut(4096) {
         page[0] = 1;
@@ -28,8 +29,8 @@ pub(super) fn fill(bytes: u64) {
 }
 
 /// What each of several processes does: holds half of what all may have.
-pub(in crate::battery) fn hold(scene: &Scene) {
-    fill(scene.limits.memory_bytes / 2);
+pub(in crate::battery) fn hold_half_memory(scene: &AttemptScene) {
+    hold_memory(scene.limits.memory_bytes / 2);
 }
 
 pub(super) fn memory_of_many() -> io::Result<()> {
@@ -46,7 +47,7 @@ pub(super) fn memory_of_many() -> io::Result<()> {
     }
 }
 
-pub(super) fn many_processes(scene: &Scene) -> io::Result<()> {
+pub(super) fn many_processes(scene: &AttemptScene) -> io::Result<()> {
     let mut children = Vec::new();
     let mut result = Ok(());
     for _ in 0..scene.limits.processes * 2 {
@@ -67,7 +68,22 @@ pub(super) fn many_processes(scene: &Scene) -> io::Result<()> {
     result
 }
 
-pub(super) fn many_threads(scene: &Scene) -> io::Result<()> {
+/// The same, started by another thread than the first.
+pub(super) fn many_processes_of_a_thread(scene: &AttemptScene) -> io::Result<()> {
+    let started = std::thread::scope(|scope| scope.spawn(|| many_processes(scene)).join());
+    started.map_err(|_| io::Error::other("a thread died"))?
+}
+
+/// Holds more memory than it may, in a shared mapping without a file, and lets go of the pages that it has seen.
+pub(super) fn shared_memory(scene: &AttemptScene) -> io::Result<()> {
+    let held =
+        sys::share_memory(usize::try_from(scene.limits.memory_bytes + (64 << 20)).unwrap_or(usize::MAX))?;
+    std::thread::sleep(HELD_FOR);
+    drop(held);
+    Ok(())
+}
+
+pub(super) fn many_threads(scene: &AttemptScene) -> io::Result<()> {
     let threads: Vec<_> = (0..scene.limits.processes * 2)
         .map(|_| {
             let builder = std::thread::Builder::new().stack_size(64 << 10);
@@ -95,7 +111,7 @@ pub(super) fn write_much(path: &Path, bytes: u64) -> io::Result<()> {
 const LATER: &str = "later() { while test -e running; do sleep 0.1; done; echo x > late; }; ";
 
 /// Leaves a process behind that does something later.
-pub(super) fn leave(scene: &Scene, script: &str, is_session: bool) -> io::Result<()> {
+pub(super) fn leave_process(scene: &AttemptScene, script: &str, is_session: bool) -> io::Result<()> {
     let mut command = if is_session { Command::new("setsid") } else { Command::new("sh") };
     if is_session {
         command.arg("sh");
@@ -108,7 +124,7 @@ pub(super) fn leave(scene: &Scene, script: &str, is_session: bool) -> io::Result
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    // It is left behind on purpose; whoever inherits it buries it.
+    // It is left behind on purpose; the process that inherits it reaps it.
     std::mem::forget(child);
     std::thread::sleep(Duration::from_millis(200));
     Ok(())

@@ -9,8 +9,8 @@ const ELF: &[u8] = b"\x7fELF and so on";
 /// A directory with every part in it. Nothing of it is a machine: it is only looked at.
 struct Parts {
     directory: tempfile::TempDir,
-    monitor: Monitor,
-    ground: Ground,
+    monitor: FirecrackerParts,
+    ground: HostFacts,
 }
 
 impl Parts {
@@ -26,19 +26,19 @@ impl Parts {
         write("jailer", b"\x7fELF", 0o755);
         write("vmlinux", ELF, 0o644);
         write("root.ext4", b"an image", 0o644);
-        let monitor = Monitor {
+        let monitor = FirecrackerParts {
             binary: at("firecracker"),
             jailer: at("jailer"),
             kernel: at("vmlinux"),
             rootfs: at("root.ext4"),
             uid: UID,
         };
-        let ground = Ground { is_root: true, kvm: at("kvm"), processor: "x86_64" };
+        let ground = HostFacts { is_root: true, kvm: at("kvm"), processor: "x86_64" };
         Self { directory, monitor, ground }
     }
 
-    fn look(&self) -> Result<(), Missing> {
-        look(&self.monitor, &self.ground)
+    fn look(&self) -> Result<(), MissingPart> {
+        check_parts(&self.monitor, &self.ground)
     }
 
     fn at(&self, name: &str) -> PathBuf {

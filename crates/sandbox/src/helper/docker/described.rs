@@ -7,13 +7,14 @@ use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
 };
-use dromia_contracts::sandbox::{Limits, ProcessSpec};
+use dromia_contracts::sandbox::{ProcessLimits, ProcessSpec};
 use rustix::process::{getegid, geteuid};
 
-use super::holder::{HOLDER, Holder, PLACE};
-use crate::docker::Engine;
-use crate::helper::syscalls;
-use crate::spec::{WORKSPACE, environment, guarded};
+use super::holder::{ContainerHolder, HOLDER, PLACE};
+use crate::docker::DockerEngine;
+use crate::helper::trees::SpecTrees;
+use crate::helper::{by_path, masks, syscalls};
+use crate::spec::{WORKSPACE, process_environment};
 
 /// What waits in a container that is kept: a shell whose input never comes.
 const WAITING: &str = "/bin/sh";
@@ -34,7 +35,7 @@ const MASKED: [&str; 10] = [
 
 /// What the first process of a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
+pub(super) enum FirstProcess {
     /// The program of the spec.
     Program,
     /// One that waits while others run.
@@ -42,12 +43,11 @@ pub(super) enum First {
 }
 
 /// Describes the container: what the spec names, no network, no right, a root that cannot be changed.
-pub(super) async fn described(
+pub(super) async fn container_body(
     docker: &Docker,
-    holder: &Holder,
+    holder: &ContainerHolder,
     spec: &ProcessSpec,
-    engine: &Engine,
-    first: First,
+    (engine, first, trees): (&DockerEngine, FirstProcess, &SpecTrees),
 ) -> Result<ContainerCreateBody, String> {
     let info = docker.info().await.map_err(|problem| problem.to_string())?;
     if info.memory_limit == Some(false) || info.pids_limit == Some(false) {
@@ -55,16 +55,16 @@ pub(super) async fn described(
     }
     let is_rootless =
         info.security_options.unwrap_or_default().iter().any(|option| option.contains("name=rootless"));
-    // Root of a rootless engine is whoever runs it. Without a right, a user is what it owns.
+    // Root of a rootless engine is the user who runs it. Without a right, a user is what it owns.
     let user =
         if is_rootless { "0:0".to_owned() } else { format!("{}:{}", geteuid().as_raw(), getegid().as_raw()) };
     let image = docker.inspect_image(&engine.image).await;
     let image = image.map_err(|problem| format!("the image {}: {problem}", engine.image))?;
     let given = image.config.and_then(|config| config.env).unwrap_or_default();
-    let is_program = first == First::Program;
+    let is_program = first == FirstProcess::Program;
     let (entrypoint, cmd) = match first {
-        First::Program => (spec.argv[0].clone(), spec.argv[1..].to_vec()),
-        First::Waiting => (WAITING.to_owned(), Vec::new()),
+        FirstProcess::Program => (spec.argv[0].clone(), spec.argv[1..].to_vec()),
+        FirstProcess::Waiting => (WAITING.to_owned(), Vec::new()),
     };
     Ok(ContainerCreateBody {
         hostname: Some("sandbox".to_owned()),
@@ -72,7 +72,7 @@ pub(super) async fn described(
         attach_stdout: Some(is_program),
         attach_stderr: Some(is_program),
         open_stdin: Some(!is_program),
-        env: Some(variables(spec, &given)),
+        env: Some(container_variables(spec, &given)),
         entrypoint: Some(vec![entrypoint]),
         cmd: Some(cmd),
         image: Some(engine.image.clone()),
@@ -82,47 +82,61 @@ pub(super) async fn described(
             (PLACE.to_owned(), holder.place.clone()),
             (HOLDER.to_owned(), holder.who.clone()),
         ])),
-        host_config: Some(host(spec, first)),
+        host_config: Some(host_config(spec, first, trees)),
         ..ContainerCreateBody::default()
     })
 }
 
 /// The whole environment. A name without a value takes away what image and engine would add.
-pub(super) fn variables(spec: &ProcessSpec, given: &[String]) -> Vec<String> {
-    let ours = environment(spec, Path::new(WORKSPACE), "/tmp");
+pub(super) fn container_variables(spec: &ProcessSpec, given: &[String]) -> Vec<String> {
+    let ours = process_environment(spec, Path::new(WORKSPACE), "/tmp");
     let names = given.iter().filter_map(|variable| variable.split('=').next()).chain(["HOSTNAME"]);
     let added = names.filter(|name| !ours.iter().any(|(own, _)| own == name)).map(str::to_owned);
     let added: Vec<_> = added.collect();
     ours.into_iter().map(|(name, value)| format!("{name}={value}")).chain(added).collect()
 }
 
-fn host(spec: &ProcessSpec, first: First) -> HostConfig {
+fn host_config(spec: &ProcessSpec, first: FirstProcess, trees: &SpecTrees) -> HostConfig {
     let limits = &spec.limits;
-    let memory = whole(limits.memory_bytes);
+    let memory = clamp_to_i64(limits.memory_bytes);
     let temporary = format!("rw,exec,nosuid,nodev,mode=1777,size={}", limits.disk_bytes);
     HostConfig {
-        mounts: Some(mounts(spec)),
+        mounts: Some(bind_mounts(spec, trees)),
         tmpfs: Some(HashMap::from([("/tmp".to_owned(), temporary)])),
-        shm_size: Some(whole(limits.disk_bytes.min(limits.memory_bytes))),
+        shm_size: Some(clamp_to_i64(limits.disk_bytes.min(limits.memory_bytes))),
         network_mode: Some("none".to_owned()),
         ipc_mode: Some("private".to_owned()),
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", syscalls::profile())]),
-        masked_paths: Some(MASKED.map(str::to_owned).into()),
+        security_opt: Some(vec![
+            "no-new-privileges".to_owned(),
+            format!("seccomp={}", syscalls::docker_profile()),
+        ]),
+        masked_paths: Some(masked_paths()),
         memory: Some(memory),
         memory_swap: Some(memory),
         // Its first process is the engine's; what waits is one more.
-        pids_limit: Some(i64::from(limits.processes) + if first == First::Program { 1 } else { 2 }),
-        ulimits: Some(bounds(limits, first)),
+        pids_limit: Some(i64::from(limits.processes) + if first == FirstProcess::Program { 1 } else { 2 }),
+        ulimits: Some(process_limits(limits, first)),
         init: Some(true),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         ..HostConfig::default()
     }
 }
 
-fn mounts(spec: &ProcessSpec) -> Vec<Mount> {
+/// What is hidden, with what the `/proc` of this machine shows its owner only: in a container that may be the program.
+fn masked_paths() -> Vec<String> {
+    let (files, directories) = masks::names_to_mask(Path::new("/proc"));
+    let owners = files.into_iter().chain(directories).map(|name| format!("/proc/{name}"));
+    let mut all: Vec<_> = MASKED.map(str::to_owned).into_iter().chain(owners).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// One mount for each thing that the spec names; the workspace brings its guards with it.
+fn bind_mounts(spec: &ProcessSpec, trees: &SpecTrees) -> Vec<Mount> {
     let bind = |source: &Path, target: &Path, is_writable: bool| Mount {
         typ: Some(MountType::BIND),
         source: Some(source.to_string_lossy().into_owned()),
@@ -131,46 +145,49 @@ fn mounts(spec: &ProcessSpec) -> Vec<Mount> {
         ..Mount::default()
     };
     let workspace = Path::new(WORKSPACE);
-    let mut mounts = vec![bind(&spec.workspace, workspace, true)];
-    let (fixed, frozen) = guarded(&spec.workspace);
-    for (names, is_writable) in [(fixed, true), (frozen, false)] {
-        let shown = names.iter().map(|name| (spec.workspace.join(name), workspace.join(name)));
-        mounts.extend(shown.map(|(source, target)| bind(&source, &target, is_writable)));
+    let mut mounts = vec![bind(&trees.workspace, workspace, true)];
+    if by_path::is_planted() {
+        let (fixed, frozen) = by_path::guarded_paths(&spec.workspace);
+        for (names, is_writable) in [(fixed, true), (frozen, false)] {
+            let shown = names.iter().map(|name| (spec.workspace.join(name), workspace.join(name)));
+            mounts.extend(shown.map(|(source, target)| bind(&source, &target, is_writable)));
+        }
     }
-    mounts.extend(spec.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.writable)));
+    let shown = trees.mounts.iter().zip(&spec.mounts);
+    mounts.extend(shown.map(|(source, mount)| bind(source, &mount.target, mount.writable)));
     mounts
 }
 
 /// What the kernel keeps for each process.
-fn bounds(limits: &Limits, first: First) -> Vec<ResourcesUlimits> {
-    let seconds = whole(limits.cpu_ms.div_ceil(1000));
+fn process_limits(limits: &ProcessLimits, first: FirstProcess) -> Vec<ResourcesUlimits> {
+    let seconds = clamp_to_i64(limits.cpu_ms.div_ceil(1000));
     let bound = |name: &str, soft: i64, hard: i64| ResourcesUlimits {
         name: Some(name.to_owned()),
         soft: Some(soft),
         hard: Some(hard),
     };
     let mut bounds = vec![
-        bound("fsize", whole(limits.disk_bytes), whole(limits.disk_bytes)),
+        bound("fsize", clamp_to_i64(limits.disk_bytes), clamp_to_i64(limits.disk_bytes)),
         bound("nofile", 1024, 1024),
         bound("memlock", 64 << 10, 64 << 10),
         bound("msgqueue", 0, 0),
-        // As in the other walls: by zero a program would still get a core.
+        // As in the other backends: by zero a program would still get a core.
         bound("core", 1, 1),
     ];
-    if first == First::Program {
+    if first == FirstProcess::Program {
         // Programs of one container may have different ones, which are looked at then.
         bounds.push(bound("cpu", seconds, seconds.saturating_add(1)));
     }
     bounds
 }
 
-fn whole(number: u64) -> i64 {
+fn clamp_to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::Network;
+    use dromia_contracts::sandbox::NetworkAccess;
 
     use super::*;
 
@@ -181,8 +198,8 @@ mod tests {
             workspace: "/srv/w".into(),
             cwd: "".into(),
             mounts: Vec::new(),
-            limits: Limits::DEFAULT,
-            network: Network::None,
+            limits: ProcessLimits::DEFAULT,
+            network: NetworkAccess::None,
             family: None,
         }
     }
@@ -190,7 +207,7 @@ mod tests {
     #[test]
     fn an_image_and_an_engine_add_nothing_to_the_environment() {
         let given = ["PATH=/elsewhere".to_owned(), "SECRET=1".to_owned(), "GIVEN=2".to_owned()];
-        let told = variables(&spec(), &given);
+        let told = container_variables(&spec(), &given);
         let names: Vec<_> = told.iter().filter_map(|variable| variable.split_once('=')).collect();
         assert_eq!(names.len(), 5, "{told:?}");
         assert!(names.contains(&("GIVEN", "by the spec")), "{told:?}");
@@ -200,7 +217,11 @@ mod tests {
 
     #[test]
     fn a_container_has_no_network_no_right_and_no_root_to_change() {
-        let host = host(&spec(), First::Program);
+        let host = host_config(
+            &spec(),
+            FirstProcess::Program,
+            &SpecTrees::paths_below(&spec(), Path::new("/trees")),
+        );
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
         assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
@@ -211,10 +232,14 @@ mod tests {
 
     #[test]
     fn what_waits_for_programs_bounds_the_time_of_none() {
-        let has_time =
-            |first| bounds(&Limits::DEFAULT, first).iter().any(|one| one.name.as_deref() == Some("cpu"));
-        assert!(has_time(First::Program) && !has_time(First::Waiting));
-        let processes = |first| host(&spec(), first).pids_limit;
-        assert_eq!(processes(First::Waiting), processes(First::Program).map(|count| count + 1));
+        let has_time = |first| {
+            process_limits(&ProcessLimits::DEFAULT, first)
+                .iter()
+                .any(|one| one.name.as_deref() == Some("cpu"))
+        };
+        assert!(has_time(FirstProcess::Program) && !has_time(FirstProcess::Waiting));
+        let trees = SpecTrees::paths_below(&spec(), Path::new("/trees"));
+        let processes = |first| host_config(&spec(), first, &trees).pids_limit;
+        assert_eq!(processes(FirstProcess::Waiting), processes(FirstProcess::Program).map(|count| count + 1));
     }
 }

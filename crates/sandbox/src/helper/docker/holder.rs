@@ -1,4 +1,4 @@
-//! Who holds a container, and taking those away that nobody holds any more.
+//! Who holds a container, and taking away containers without a living holder.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,7 +20,7 @@ pub(super) const HOLDER: &str = "dromia.sandbox.holder";
 /// The most containers of gone holders that are taken away at a time.
 const SWEEP_MAX: usize = 64;
 
-/// How long somebody else who takes a container away is waited for at a time.
+/// The time between two attempts to remove a container that another process is removing.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Takes a container away, running or not. Whether it is gone.
@@ -30,7 +30,7 @@ pub(super) async fn is_removed(docker: &Docker, name: &str) -> bool {
             let force = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
             match docker.remove_container(name, Some(force)).await {
                 Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => return true,
-                // Somebody else does it at this moment.
+                // Another process is removing it at this moment.
                 Err(Error::DockerResponseServerError { status_code: 409, .. }) => sleep(AGAIN).await,
                 Err(_) => return false,
             }
@@ -40,7 +40,7 @@ pub(super) async fn is_removed(docker: &Docker, name: &str) -> bool {
 }
 
 /// Takes away what helpers left that are gone.
-pub(super) async fn sweep(docker: &Docker, holder: &Holder) -> Result<(), Error> {
+pub(super) async fn remove_orphans(docker: &Docker, holder: &ContainerHolder) -> Result<(), Error> {
     let filters = HashMap::from([("label".to_owned(), vec![format!("{PLACE}={}", holder.place)])]);
     let asked =
         ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
@@ -57,22 +57,23 @@ pub(super) async fn sweep(docker: &Docker, holder: &Holder) -> Result<(), Error>
 }
 
 /// Who holds a container: this process, by its number and its start, and where the number counts.
-pub(super) struct Holder {
+pub(super) struct ContainerHolder {
     pub(super) place: String,
     pub(super) who: String,
 }
 
-impl Holder {
-    pub(super) fn this() -> io::Result<Self> {
+impl ContainerHolder {
+    pub(super) fn this_process() -> io::Result<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let namespace = fs::read_link("/proc/self/ns/pid")?;
         let pid = getpid().as_raw_pid();
-        let start = started(pid).ok_or_else(|| io::Error::other("/proc does not tell of this process"))?;
+        let start =
+            start_ticks(pid).ok_or_else(|| io::Error::other("/proc does not tell of this process"))?;
         Ok(Self { place: format!("{}/{}", boot.trim(), namespace.display()), who: format!("{pid}-{start}") })
     }
 
     /// The name of the container that it holds.
-    pub(super) fn name(&self) -> String {
+    pub(super) fn container_name(&self) -> String {
         format!("dromia-{}", self.who)
     }
 }
@@ -81,11 +82,11 @@ impl Holder {
 pub(in crate::helper) fn is_alive(who: &str) -> bool {
     let Some((pid, start)) = who.split_once('-') else { return false };
     let Some(pid) = pid.parse().ok() else { return false };
-    started(pid).is_some_and(|found| found == start)
+    start_ticks(pid).is_some_and(|found| found == start)
 }
 
 /// When a process started, in ticks since this machine did.
-pub(in crate::helper) fn started(pid: i32) -> Option<String> {
+pub(in crate::helper) fn start_ticks(pid: i32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19).map(str::to_owned)
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_holder_is_known_by_its_start_and_not_by_its_number_alone() {
-        let this = Holder::this().expect("this process is there");
+        let this = ContainerHolder::this_process().expect("this process is there");
         assert!(is_alive(&this.who));
         let pid = getpid().as_raw_pid();
         for gone in [format!("{pid}-1"), format!("{pid}"), "x-1".to_owned(), "-1".to_owned()] {

@@ -18,19 +18,22 @@ use bollard::models::ExecConfig;
 use bollard::query_parameters::{
     InspectContainerOptions, StartContainerOptions, StatsOptions, TopOptions, WaitContainerOptions,
 };
-use dromia_contracts::sandbox::{Ending, Limit, ProcessSpec};
+use dromia_contracts::sandbox::{LimitKind, ProcessExit, ProcessSpec};
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::described::{First, variables};
-use super::holder::{Holder, is_removed};
-use super::{DRAIN, ENGINE_WAIT, connected, ended_as, make, negotiated, pass_on, told, uses_up, watch};
-use crate::docker::{Engine, IDLE};
-use crate::helper::meter::Quota;
-use crate::order::Order;
+use super::described::{FirstProcess, container_variables};
+use super::holder::{ContainerHolder, is_removed};
+use super::room::Room;
+use super::{
+    DRAIN, ENGINE_WAIT, connect_engine, ended_as, engine_error, make_container, negotiate_version, pass_on,
+    uses_up, watch_outside,
+};
+use crate::docker::{DockerEngine, IDLE};
+use crate::order::HelperOrder;
 use crate::spec::WORKSPACE;
 
 /// How long a container is kept at most, however often it is used.
@@ -43,55 +46,57 @@ const ASK_LAST: Duration = Duration::from_secs(1);
 /// What runs in a container while no program does: the engine's first process, and what waits.
 const WAITING_PROCESSES: usize = 2;
 
-/// Makes a container, says its name to whoever ordered it, and takes it away when it is not wanted any more.
-pub(super) async fn keep(
+/// Makes a container, sends its name to the server, and takes it away when it is not wanted any more.
+pub(super) async fn keep_container(
     control: &mut UnixStream,
-    order: &Order,
-    engine: &Engine,
+    order: &HelperOrder,
+    engine: &DockerEngine,
     idle: Duration,
-) -> io::Result<Ending> {
-    let docker = connected(engine, KEPT_MAX).map_err(told)?;
-    let holder = Holder::this()?;
+) -> io::Result<ProcessExit> {
+    let docker = connect_engine(engine, KEPT_MAX).map_err(engine_error)?;
+    let holder = ContainerHolder::this_process()?;
     let is_made = Cell::new(false);
     let mut byte = [0; 16];
     let begun = tokio::select! {
         biased;
         _ = control.read(&mut byte) => Err("it is not wanted any more".to_owned()),
-        begun = Box::pin(begin(docker.clone(), &holder, &order.spec, engine, &is_made)) => begun,
+        begun = Box::pin(start_waiting_container(docker.clone(), &holder, &order.spec, engine, &is_made)) => begun,
     };
     let ending = match begun {
         Ok(docker) => {
-            let name = holder.name();
+            let name = holder.container_name();
             let said = control.write_all(format!("{name}\n").as_bytes()).await;
             if said.is_ok() {
-                Box::pin(hold(control, &docker, &name, idle)).await;
+                Box::pin(wait_until_unwanted(control, &docker, &name, idle)).await;
             }
-            Ending::Stopped
+            ProcessExit::Stopped
         }
-        Err(problem) => Ending::NotStarted { problem },
+        Err(problem) => ProcessExit::NotStarted { problem },
     };
-    let is_gone = !is_made.get() || is_removed(&docker, &holder.name()).await;
-    Ok(if is_gone { ending } else { Ending::Lost })
+    let is_gone = !is_made.get() || is_removed(&docker, &holder.container_name()).await;
+    Ok(if is_gone { ending } else { ProcessExit::Lost })
 }
 
-async fn begin(
+async fn start_waiting_container(
     docker: Docker,
-    holder: &Holder,
+    holder: &ContainerHolder,
     spec: &ProcessSpec,
-    engine: &Engine,
+    engine: &DockerEngine,
     is_made: &Cell<bool>,
 ) -> Result<Docker, String> {
-    let docker = negotiated(docker).await?;
-    // What one program is told is not for the next.
+    let docker = negotiate_version(docker).await?;
+    // The environment of one program is not for the next.
     let spec = ProcessSpec { env: Vec::new(), cwd: "".into(), ..spec.clone() };
-    let name = Box::pin(make(&docker, holder, &spec, (engine, First::Waiting), is_made)).await?;
+    let (name, ground) =
+        Box::pin(make_container(&docker, holder, &spec, (engine, FirstProcess::Waiting), is_made)).await?;
     let started = docker.start_container(&name, None::<StartContainerOptions>).await;
     started.map_err(|problem| problem.to_string())?;
+    drop(ground);
     Ok(docker)
 }
 
-/// Waits until a container is not wanted any more: nobody is there, it was idle for too long, it is old, or it ended.
-async fn hold(control: &mut UnixStream, docker: &Docker, name: &str, idle: Duration) {
+/// Waits until a container is not wanted any more: the server is gone, or it was idle for too long, is old, or ended.
+async fn wait_until_unwanted(control: &mut UnixStream, docker: &Docker, name: &str, idle: Duration) {
     let mut waited = pin!(docker.wait_container(name, None::<WaitContainerOptions>));
     let old = Instant::now() + KEPT_MAX;
     // It is made for a program, which begins now.
@@ -112,38 +117,43 @@ async fn hold(control: &mut UnixStream, docker: &Docker, name: &str, idle: Durat
     }
 }
 
-/// Runs a program in a container that somebody keeps. Nothing if that is gone, and nothing ran.
-pub(super) async fn within(
+/// Runs a program in a container that another helper keeps. Nothing if that is gone, and nothing ran.
+pub(super) async fn run_in_container(
     control: &mut UnixStream,
-    order: &Order,
-    engine: &Engine,
+    order: &HelperOrder,
+    engine: &DockerEngine,
     container: &str,
-) -> io::Result<Option<Ending>> {
-    let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.rise();
-    let docker = connected(engine, end - Instant::now()).map_err(told)?;
-    let quota = Quota::before(&order.spec.workspace, order.spec.limits.disk_bytes);
+) -> io::Result<Option<ProcessExit>> {
+    let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.startup_time();
+    let docker = connect_engine(engine, end - Instant::now()).map_err(engine_error)?;
+    let room = Room::before(&order.spec);
     let ended = tokio::select! {
         biased;
-        cause = watch(control, &order.spec, quota, end) => Err(cause),
-        ended = Box::pin(follow(docker.clone(), &order.spec, container)) => {
-            ended.map_err(|problem| Ending::NotStarted { problem })
+        cause = watch_outside(control, end) => Err(cause),
+        ended = Box::pin(run_exec(docker.clone(), &order.spec, room, container)) => {
+            ended.map_err(|problem| ProcessExit::NotStarted { problem })
         }
     };
     match ended {
         Ok(ended) => Ok(ended),
-        Err(cause) => Ok(Some(if is_removed(&docker, container).await { cause } else { Ending::Lost })),
+        Err(cause) => Ok(Some(if is_removed(&docker, container).await { cause } else { ProcessExit::Lost })),
     }
 }
 
 /// Runs a program to its end, and sees to it that nothing of it is left: the container stays only if nothing is.
-async fn follow(docker: Docker, spec: &ProcessSpec, container: &str) -> Result<Option<Ending>, String> {
+async fn run_exec(
+    docker: Docker,
+    spec: &ProcessSpec,
+    room: Room,
+    container: &str,
+) -> Result<Option<ProcessExit>, String> {
     let said = |problem: Error| problem.to_string();
-    let docker = negotiated(docker).await?;
+    let docker = negotiate_version(docker).await?;
     let config = ExecConfig {
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         privileged: Some(false),
-        env: Some(variables(spec, &[])),
+        env: Some(container_variables(spec, &[])),
         cmd: Some(spec.argv.clone()),
         working_dir: Some(Path::new(WORKSPACE).join(&spec.cwd).to_string_lossy().into_owned()),
         ..ExecConfig::default()
@@ -162,25 +172,27 @@ async fn follow(docker: Docker, spec: &ProcessSpec, container: &str) -> Result<O
         // It may have begun all the same, out of sight.
         Ok(StartExecResults::Detached) | Err(_) => {
             is_removed(&docker, container).await;
-            return Ok(Some(Ending::Lost));
+            return Ok(Some(ProcessExit::Lost));
         }
     };
     let mut passing = tokio::spawn(pass_on(output));
     let wall = Duration::from_millis(spec.limits.wall_ms);
     let most_ms = before_ms.saturating_add(spec.limits.cpu_ms);
     let ending = tokio::select! {
-        ending = ended(&docker, container, &made, &mut passing) => ending,
-        () = uses_up(&docker, container, most_ms) => Ending::Killed { limit: Limit::Cpu },
-        () = sleep(wall) => Ending::Killed { limit: Limit::Time },
+        ending = exec_ending(&docker, container, &made, &mut passing) => ending,
+        () = uses_up(&docker, container, most_ms) => ProcessExit::Killed { limit: LimitKind::Cpu },
+        () = room.runs_out(&docker, container, &spec.workspace) => ProcessExit::Killed { limit: LimitKind::Disk },
+        () = sleep(wall) => ProcessExit::Killed { limit: LimitKind::Time },
     };
-    let stays = matches!(ending, Ending::Exited { .. }) && Box::pin(is_empty(&docker, container)).await;
+    let stays = matches!(ending, ProcessExit::Exited { .. }) && Box::pin(is_empty(&docker, container)).await;
     let is_settled = stays || is_removed(&docker, container).await;
-    // Whoever reads slowly gets less than all; the end is told all the same.
-    if matches!(ending, Ending::Exited { .. } | Ending::Signalled { .. }) && !passing.is_finished() {
+    // A slow reader gets less than all; the end is reported all the same.
+    if matches!(ending, ProcessExit::Exited { .. } | ProcessExit::Signalled { .. }) && !passing.is_finished()
+    {
         drop(timeout(DRAIN, passing).await);
     }
     drop(input);
-    Ok(Some(if is_settled { ending } else { Ending::Lost }))
+    Ok(Some(if is_settled { ending } else { ProcessExit::Lost }))
 }
 
 /// Whether an engine says that there is no such container, or that it does not run.
@@ -190,14 +202,19 @@ fn is_gone(problem: &Error) -> bool {
 
 /// Waits for the end of a program. Its outputs may end before it, and what it left may hold them open after it. What the
 /// engine cannot start ends with the code of a shell for that, and the engine's word is the program's output.
-async fn ended(docker: &Docker, container: &str, exec: &str, passing: &mut JoinHandle<()>) -> Ending {
+async fn exec_ending(
+    docker: &Docker,
+    container: &str,
+    exec: &str,
+    passing: &mut JoinHandle<()>,
+) -> ProcessExit {
     let mut pause = ASK_FIRST;
     loop {
-        let Ok(found) = docker.inspect_exec(exec).await else { return Ending::Lost };
+        let Ok(found) = docker.inspect_exec(exec).await else { return ProcessExit::Lost };
         if found.running == Some(false)
             && let Some(code) = found.exit_code
         {
-            return judged(docker, container, code).await;
+            return ending_of_code(docker, container, code).await;
         }
         if passing.is_finished() {
             sleep(ASK_FIRST).await;
@@ -210,11 +227,11 @@ async fn ended(docker: &Docker, container: &str, exec: &str, passing: &mut JoinH
 }
 
 /// What a code says, where the kernel may have ended it for want of memory.
-async fn judged(docker: &Docker, container: &str, code: i64) -> Ending {
+async fn ending_of_code(docker: &Docker, container: &str, code: i64) -> ProcessExit {
     let found = docker.inspect_container(container, None::<InspectContainerOptions>).await;
     let state = found.ok().and_then(|found| found.state);
     if code != 0 && state.and_then(|state| state.oom_killed) == Some(true) {
-        return Ending::Killed { limit: Limit::Memory };
+        return ProcessExit::Killed { limit: LimitKind::Memory };
     }
     ended_as(code)
 }

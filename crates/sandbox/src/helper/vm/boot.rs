@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::sandbox::ProcessLimits;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
-use super::agent::{self, Place};
+use super::agent::{self, GuestPlace};
 use super::document::PORT;
 use super::scan::NODES_MAX;
 use crate::helper::namespaces::INSIDE_ID;
@@ -24,10 +24,10 @@ const CARRIERS: [&str; 5] = ["/mnt", "/media", "/srv", "/opt", "/home"];
 const SLACK_BYTES: u64 = 1 << 20;
 
 /// Runs the machine's first process to its end.
-pub(crate) fn run() -> ExitCode {
-    let done = furnish()
-        .and_then(|()| sys::connect_to_host(PORT).map_err(named("the helper's socket")))
-        .and_then(|line| agent::serve(File::from(line), &Place::Machine));
+pub(crate) fn run_boot() -> ExitCode {
+    let done = mount_basics()
+        .and_then(|()| sys::connect_to_host(PORT).map_err(with_place("the helper's socket")))
+        .and_then(|line| agent::serve_once(File::from(line), &GuestPlace::Machine));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -40,12 +40,12 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn named(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+fn with_place(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |problem| io::Error::other(format!("{what}: {problem}"))
 }
 
 /// Mounts what this process itself looks at. What the kernel mounted already is left.
-fn furnish() -> io::Result<()> {
+fn mount_basics() -> io::Result<()> {
     if rustix::process::getpid().as_raw_pid() != 1 {
         return Err(io::Error::other("this is not the first process of a machine"));
     }
@@ -53,7 +53,7 @@ fn furnish() -> io::Result<()> {
     for (kind, place) in [("proc", "/proc"), ("devtmpfs", "/dev")] {
         match mount(kind, place, kind, flags, c"") {
             Ok(()) | Err(Errno::BUSY) => {}
-            Err(problem) => return Err(named(place)(problem.into())),
+            Err(problem) => return Err(with_place(place)(problem.into())),
         }
     }
     Ok(())
@@ -61,11 +61,13 @@ fn furnish() -> io::Result<()> {
 
 /// Makes the directories that trees are put into, in memory, and returns where: the workspace has its quota, and both
 /// belong to the program's user.
-pub(super) fn stage(limits: &Limits) -> io::Result<PathBuf> {
+pub(super) fn make_tree_directory(limits: &ProcessLimits) -> io::Result<PathBuf> {
     let top = CARRIERS.map(Path::new).into_iter().find(|path| path.is_dir());
     let top = top.ok_or_else(|| io::Error::other("the root image has none of /mnt, /media, /srv"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("dromia", top, "tmpfs", flags, c"mode=0755").map_err(io::Error::from).map_err(named("trees"))?;
+    mount("dromia", top, "tmpfs", flags, c"mode=0755")
+        .map_err(io::Error::from)
+        .map_err(with_place("trees"))?;
     let workspace = top.join("workspace");
     fs::create_dir(&workspace)?;
     let bytes = limits.disk_bytes.saturating_add(SLACK_BYTES);

@@ -1,4 +1,4 @@
-//! What the machine monitor is told: the words that start it through its jailer, and the document that describes the
+//! What the machine monitor gets: the words that start it through its jailer, and the document that describes the
 //! machine. All of it is made from numbers and fixed names; no path of this machine is in the document, because the
 //! monitor sees its jail only.
 //!
@@ -8,13 +8,13 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::sandbox::ProcessLimits;
 use serde_json::{Value, json};
 
 use crate::GUEST_NAME;
-use crate::firecracker::Monitor;
+use crate::firecracker::FirecrackerParts;
 
-/// What the machine is called; each has a jail that nobody else sees.
+/// What the machine is called; each has a jail of its own.
 pub(super) const ID: &str = "vm";
 
 /// The names of what lies in the jail.
@@ -35,18 +35,18 @@ const OURS_BYTES: u64 = 192 << 20;
 /// The most processors of a machine.
 const PROCESSORS_MAX: u64 = 8;
 
-/// What the kernel is told: no hardware is looked for, what it says goes to the monitor's output and is little, its end
-/// is the monitor's end, and this program is its first process.
+/// The command line of the kernel: no hardware is looked for, its messages go to the monitor's output and are few, its
+/// end is the monitor's end, and this program is its first process.
 const WORDS: &str = "console=ttyS0 quiet loglevel=4 reboot=k panic=-1 pci=off i8042.noaux i8042.nomux \
                      i8042.nopnp i8042.dumbkbd random.trust_cpu=on";
 
-/// Where the monitor looks for whoever listens on the guest's port.
-pub(super) fn listener() -> String {
+/// Where the monitor looks for the listener of the guest's port.
+pub(super) fn listener_path() -> String {
     format!("{SOCKET}_{PORT}")
 }
 
 /// Describes the machine for a program with these limits, whose trees have so many bytes beside the workspace.
-pub(super) fn document(limits: &Limits, shown_bytes: u64) -> Value {
+pub(super) fn machine_document(limits: &ProcessLimits, shown_bytes: u64) -> Value {
     json!({
         "boot-source": {
             "kernel_image_path": format!("/{KERNEL}"),
@@ -59,7 +59,7 @@ pub(super) fn document(limits: &Limits, shown_bytes: u64) -> Value {
             "is_read_only": true,
         }],
         "machine-config": {
-            "vcpu_count": processors(limits),
+            "vcpu_count": processor_count(limits),
             "mem_size_mib": memory_mib(limits, shown_bytes),
         },
         "vsock": {"guest_cid": GUEST, "uds_path": format!("/{SOCKET}")},
@@ -67,23 +67,23 @@ pub(super) fn document(limits: &Limits, shown_bytes: u64) -> Value {
 }
 
 /// As many as its processor time fits into its time.
-fn processors(limits: &Limits) -> u64 {
+fn processor_count(limits: &ProcessLimits) -> u64 {
     limits.cpu_ms.div_ceil(limits.wall_ms.max(1)).clamp(1, PROCESSORS_MAX)
 }
 
 /// What the program may have, its workspace, which lies in memory, and what is shown to it.
-fn memory_mib(limits: &Limits, shown_bytes: u64) -> u64 {
+fn memory_mib(limits: &ProcessLimits, shown_bytes: u64) -> u64 {
     let parts = [limits.memory_bytes, limits.disk_bytes, shown_bytes, OURS_BYTES];
     parts.into_iter().fold(0, u64::saturating_add).div_ceil(1 << 20)
 }
 
 /// The directory of the jail, below the one that the jailer is given.
-pub(super) fn jail(base: &Path, binary: &Path) -> PathBuf {
+pub(super) fn jail_path(base: &Path, binary: &Path) -> PathBuf {
     base.join(binary.file_name().unwrap_or_default()).join(ID).join("root")
 }
 
 /// The words after the jailer's own name.
-pub(super) fn words(monitor: &Monitor, base: &Path) -> Vec<OsString> {
+pub(super) fn jailer_arguments(monitor: &FirecrackerParts, base: &Path) -> Vec<OsString> {
     let (uid, document) = (monitor.uid.to_string(), format!("/{DOCUMENT}"));
     [
         OsStr::new("--id"),
@@ -109,8 +109,8 @@ pub(super) fn words(monitor: &Monitor, base: &Path) -> Vec<OsString> {
 mod tests {
     use super::*;
 
-    fn monitor() -> Monitor {
-        Monitor {
+    fn monitor() -> FirecrackerParts {
+        FirecrackerParts {
             binary: "/opt/fc/firecracker".into(),
             jailer: "/opt/fc/jailer".into(),
             kernel: "/opt/fc/vmlinux".into(),
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn the_document_names_one_disk_one_socket_and_no_network() {
-        let limits = Limits { cpu_ms: 30_000, wall_ms: 10_000, ..Limits::DEFAULT };
-        let told = document(&limits, 5 << 20);
+        let limits = ProcessLimits { cpu_ms: 30_000, wall_ms: 10_000, ..ProcessLimits::DEFAULT };
+        let told = machine_document(&limits, 5 << 20);
         let expected = json!({
             "boot-source": {
                 "kernel_image_path": "/kernel",
@@ -140,7 +140,7 @@ mod tests {
             "vsock": {"guest_cid": 3, "uds_path": "/v.sock"},
         });
         assert_eq!(told, expected);
-        assert_eq!(listener(), "v.sock_1024");
+        assert_eq!(listener_path(), "v.sock_1024");
     }
 
     #[test]
@@ -148,8 +148,8 @@ mod tests {
         for (cpu_ms, wall_ms, processors_are) in
             [(1, 60_000, 1), (60_000, 60_000, 1), (60_001, 60_000, 2), (u64::MAX, 1, 8), (9, 0, 8)]
         {
-            let limits = Limits { cpu_ms, wall_ms, ..Limits::DEFAULT };
-            assert_eq!(processors(&limits), processors_are, "{cpu_ms} in {wall_ms}");
+            let limits = ProcessLimits { cpu_ms, wall_ms, ..ProcessLimits::DEFAULT };
+            assert_eq!(processor_count(&limits), processors_are, "{cpu_ms} in {wall_ms}");
         }
         for (memory_bytes, disk_bytes, shown_bytes, mib) in [
             (1 << 20, 1 << 20, 0, 194),
@@ -157,7 +157,7 @@ mod tests {
             (0, 0, 1, 193),
             (u64::MAX, 1, 1, u64::MAX.div_ceil(1 << 20)),
         ] {
-            let limits = Limits { memory_bytes, disk_bytes, ..Limits::DEFAULT };
+            let limits = ProcessLimits { memory_bytes, disk_bytes, ..ProcessLimits::DEFAULT };
             assert_eq!(memory_mib(&limits, shown_bytes), mib);
         }
     }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn the_jailer_gets_the_program_its_user_and_its_place_and_the_monitor_one_document() {
         let monitor = monitor();
-        let words = words(&monitor, Path::new("/mnt"));
+        let words = jailer_arguments(&monitor, Path::new("/mnt"));
         let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
         assert_eq!(
             words.join(" "),
@@ -173,6 +173,6 @@ mod tests {
              --no-api --config-file /vm.json"
         );
         assert_eq!(DOCUMENT, "vm.json");
-        assert_eq!(jail(Path::new("/mnt"), &monitor.binary), Path::new("/mnt/firecracker/vm/root"));
+        assert_eq!(jail_path(Path::new("/mnt"), &monitor.binary), Path::new("/mnt/firecracker/vm/root"));
     }
 }

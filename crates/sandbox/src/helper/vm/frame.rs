@@ -3,9 +3,9 @@
 //! Nothing here trusts the other side: a length beyond what a kind may have is refused before its bytes are waited for,
 //! and so is a path that is not below a tree. The first frame of a guest says which version it speaks; its layout is the
 //! same in all versions, so that an old guest and a new helper, or the other way round, part with words and not with
-//! noise. Within a version nothing is added: whoever changes a frame changes [`VERSION`].
+//! noise. Within a version nothing is added: a change of a frame changes [`VERSION`].
 
-use dromia_contracts::sandbox::{Ending, PIECE_BYTES_MAX, ProcessSpec, Stream};
+use dromia_contracts::sandbox::{OutputStream, PIECE_BYTES_MAX, ProcessExit, ProcessSpec};
 
 /// The version of what is said.
 pub(super) const VERSION: u32 = 1;
@@ -40,7 +40,7 @@ const NANOS: u32 = 1_000_000_000;
 
 /// One thing that is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(super) enum GuestFrame {
     /// The guest's first word.
     Hello {
         /// The version that it speaks.
@@ -48,8 +48,8 @@ pub(super) enum Frame {
     },
     /// What shall run; paths of it are the guest's.
     Spec(Box<ProcessSpec>),
-    /// Something of a tree. The bytes of a file follow as [`Frame::Data`], as many as it says.
-    Entry(Entry),
+    /// Something of a tree. The bytes of a file follow as [`GuestFrame::Data`], as many as it says.
+    Entry(TreeEntry),
     /// The next bytes of the last file.
     Data(Vec<u8>),
     /// All trees are there: begin.
@@ -57,20 +57,20 @@ pub(super) enum Frame {
     /// The program may have begun.
     Begun,
     /// The program wrote something.
-    Output(Stream, Vec<u8>),
+    Output(OutputStream, Vec<u8>),
     /// The program ended. What changed in the trees follows.
-    Ended(Ending),
+    Ended(ProcessExit),
     /// Nothing follows.
     Done,
 }
 
 /// Something of a tree: the workspace is number 0, mounts follow in the order of the spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) tree: u8,
     /// The path below the tree's root, without `.` and `..`; empty for a root that is a file.
     pub(super) path: Vec<u8>,
-    pub(super) node: Node,
+    pub(super) node: TreeNode,
     pub(super) mode: u16,
     /// When it was changed, in seconds and nanoseconds of 1970.
     pub(super) changed: (i64, u32),
@@ -78,7 +78,7 @@ pub(super) struct Entry {
 
 /// What lies at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Node {
+pub(super) enum TreeNode {
     Directory,
     File {
         bytes: u64,
@@ -92,7 +92,7 @@ pub(super) enum Node {
 
 /// What is wrong with what was heard. Nothing that follows means anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum FrameError {
     #[error("a frame is of kind {0}, which nobody knows")]
     Kind(u8),
     #[error("a frame of kind {kind} has {bytes} bytes, which is too many")]
@@ -112,7 +112,7 @@ const ENDED: u8 = 8;
 const DONE: u8 = 9;
 
 /// The most bytes that a frame of a kind may have.
-fn most(kind: u8) -> Option<usize> {
+fn frame_bytes_max(kind: u8) -> Option<usize> {
     Some(match kind {
         HELLO => MAGIC.len() + 4,
         SPEC => SPEC_BYTES_MAX,
@@ -125,7 +125,7 @@ fn most(kind: u8) -> Option<usize> {
     })
 }
 
-impl Frame {
+impl GuestFrame {
     /// Writes the frame as it goes over; nothing if it is longer than its kind may be.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let (kind, bytes) = match self {
@@ -137,15 +137,15 @@ impl Frame {
             Self::Begun => (BEGUN, Vec::new()),
             Self::Output(stream, bytes) => {
                 let which = match stream {
-                    Stream::Out => 1,
-                    Stream::Err => 2,
+                    OutputStream::Out => 1,
+                    OutputStream::Err => 2,
                 };
                 (OUTPUT, [&[which][..], bytes].concat())
             }
             Self::Ended(ending) => (ENDED, serde_json::to_vec(ending).ok()?),
             Self::Done => (DONE, Vec::new()),
         };
-        if bytes.len() > most(kind)? {
+        if bytes.len() > frame_bytes_max(kind)? {
             return None;
         }
         let length = u32::try_from(bytes.len()).ok()?;
@@ -159,13 +159,13 @@ impl Frame {
                 Self::Hello { version: u32::from_le_bytes(version.try_into().ok()?) }
             }
             SPEC => Self::Spec(serde_json::from_slice(bytes).ok()?),
-            ENTRY => Self::Entry(Entry::decode(bytes)?),
+            ENTRY => Self::Entry(TreeEntry::decode(bytes)?),
             DATA => Self::Data(bytes.to_vec()),
             START => Self::Start,
             BEGUN => Self::Begun,
             OUTPUT => match bytes.split_first()? {
-                (1, rest) => Self::Output(Stream::Out, rest.to_vec()),
-                (2, rest) => Self::Output(Stream::Err, rest.to_vec()),
+                (1, rest) => Self::Output(OutputStream::Out, rest.to_vec()),
+                (2, rest) => Self::Output(OutputStream::Err, rest.to_vec()),
                 _ => return None,
             },
             ENDED => Self::Ended(serde_json::from_slice(bytes).ok()?),
@@ -175,13 +175,13 @@ impl Frame {
     }
 }
 
-impl Entry {
+impl TreeEntry {
     fn encode(&self) -> Option<Vec<u8>> {
         let (kind, size, to): (u8, u64, &[u8]) = match &self.node {
-            Node::Directory => (1, 0, &[]),
-            Node::File { bytes } => (2, *bytes, &[]),
-            Node::Link { to } => (3, 0, to),
-            Node::Gone => (4, 0, &[]),
+            TreeNode::Directory => (1, 0, &[]),
+            TreeNode::File { bytes } => (2, *bytes, &[]),
+            TreeNode::Link { to } => (3, 0, to),
+            TreeNode::Gone => (4, 0, &[]),
         };
         let length = u16::try_from(self.path.len()).ok()?;
         Some(
@@ -209,14 +209,14 @@ impl Entry {
         let (path, to) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
         let size = u64::from_le_bytes(*size);
         let node = match kind {
-            1 => Node::Directory,
-            2 => Node::File { bytes: size },
-            3 if is_target(to) => Node::Link { to: to.to_vec() },
-            4 => Node::Gone,
+            1 => TreeNode::Directory,
+            2 => TreeNode::File { bytes: size },
+            3 if is_target(to) => TreeNode::Link { to: to.to_vec() },
+            4 => TreeNode::Gone,
             _ => return None,
         };
-        let is_plain = !matches!(node, Node::Link { .. });
-        if (is_plain && !to.is_empty()) || (size > 0 && !matches!(node, Node::File { .. })) {
+        let is_plain = !matches!(node, TreeNode::Link { .. });
+        if (is_plain && !to.is_empty()) || (size > 0 && !matches!(node, TreeNode::File { .. })) {
             return None;
         }
         let (mode, nanos) = (u16::from_le_bytes(*mode), u32::from_le_bytes(*nanos));
@@ -224,7 +224,7 @@ impl Entry {
             return None;
         }
         // Only a file is a tree by itself.
-        if path.is_empty() && !matches!(node, Node::File { .. }) {
+        if path.is_empty() && !matches!(node, TreeNode::File { .. }) {
             return None;
         }
         Some(Self { tree, path: path.to_vec(), node, mode, changed: (i64::from_le_bytes(*seconds), nanos) })
@@ -252,12 +252,12 @@ fn is_target(to: &[u8]) -> bool {
 
 /// Puts frames together from what comes, in whatever pieces. It never holds more than one frame and one piece.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(super) struct FrameDecoder {
     bytes: Vec<u8>,
     read: usize,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Takes the next piece.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.read);
@@ -266,17 +266,17 @@ impl Decoder {
     }
 
     /// Gives the next frame; nothing until all of it is there.
-    pub(super) fn take(&mut self) -> Result<Option<Frame>, Broken> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<GuestFrame>, FrameError> {
         let left = &self.bytes[self.read..];
         let Some((&kind, rest)) = left.split_first() else { return Ok(None) };
-        let most = most(kind).ok_or(Broken::Kind(kind))?;
+        let most = frame_bytes_max(kind).ok_or(FrameError::Kind(kind))?;
         let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
         let bytes = u32::from_le_bytes(*length) as usize;
         if bytes > most {
-            return Err(Broken::Long { kind, bytes });
+            return Err(FrameError::Long { kind, bytes });
         }
         let Some(content) = rest.get(..bytes) else { return Ok(None) };
-        let frame = Frame::decode(kind, content).ok_or(Broken::Content(kind))?;
+        let frame = GuestFrame::decode(kind, content).ok_or(FrameError::Content(kind))?;
         self.read += HEAD_BYTES + bytes;
         Ok(Some(frame))
     }

@@ -1,5 +1,5 @@
 //! The jail of a machine monitor: a file system in memory that only the mount namespace of the warden has, with the
-//! kernel and the root image bound into it to be read. So nothing of it is left, whoever is killed, and nobody else sees
+//! kernel and the root image bound into it to be read. So a kill leaves nothing of it, and no other process sees
 //! it. The jailer makes the rest: it copies the monitor into it, leaves everything else, and gives up its rights.
 
 use std::fs;
@@ -16,7 +16,7 @@ use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
 use super::document::{self, DOCUMENT, KERNEL, ROOT};
-use crate::firecracker::Monitor;
+use crate::firecracker::FirecrackerParts;
 use crate::helper::{gvisor, root};
 use crate::sys::{self, MountAttributes};
 
@@ -24,18 +24,18 @@ use crate::sys::{self, MountAttributes};
 const OPTIONS: &std::ffi::CStr = c"mode=0755,size=64m";
 
 /// A jail, and where the guest is listened to.
-pub(super) struct Jail {
+pub(super) struct MachineJail {
     base: PathBuf,
     /// Its parts, where no link is left in their paths.
-    monitor: Monitor,
+    monitor: FirecrackerParts,
     pub(super) listener: UnixListener,
 }
 
-impl Jail {
+impl MachineJail {
     /// Makes it. What went wrong is said with its place.
-    pub(super) fn make(
+    pub(super) fn make_jail(
         spec: &ProcessSpec,
-        monitor: &Monitor,
+        monitor: &FirecrackerParts,
         described: &Value,
     ) -> Result<Self, (String, io::Error)> {
         let at = |place: &str| {
@@ -43,7 +43,7 @@ impl Jail {
             move |problem: io::Error| (place, problem)
         };
         let real = |path: &Path, key: &str| path.canonicalize().map_err(at(key));
-        let monitor = Monitor {
+        let monitor = FirecrackerParts {
             binary: real(&monitor.binary, "sandbox.firecracker.binary")?,
             jailer: real(&monitor.jailer, "sandbox.firecracker.jailer")?,
             kernel: real(&monitor.kernel, "sandbox.firecracker.kernel")?,
@@ -52,26 +52,27 @@ impl Jail {
         };
         let needed =
             [&monitor.binary, &monitor.jailer, &monitor.kernel, &monitor.rootfs].map(PathBuf::as_path);
-        let base = gvisor::carrier(spec, &needed).map_err(at("jail"))?;
-        carry(&base).map_err(at("jail"))?;
-        let inner = document::jail(&base, &monitor.binary);
-        root::directory(&inner).map_err(at("jail"))?;
+        let base = gvisor::find_carrier(spec, &needed).map_err(at("jail"))?;
+        mount_jail(&base).map_err(at("jail"))?;
+        let inner = document::jail_path(&base, &monitor.binary);
+        root::make_directory(&inner).map_err(at("jail"))?;
         for (name, source, key) in [
             (KERNEL, &monitor.kernel, "sandbox.firecracker.kernel"),
             (ROOT, &monitor.rootfs, "sandbox.firecracker.rootfs"),
         ] {
-            show(source, &inner.join(name)).map_err(at(key))?;
+            show_file(source, &inner.join(name)).map_err(at(key))?;
         }
         fs::write(inner.join(DOCUMENT), described.to_string()).map_err(at("jail"))?;
-        let listener = listen(&inner.join(document::listener()), monitor.uid).map_err(at("socket"))?;
+        let listener =
+            bind_listener(&inner.join(document::listener_path()), monitor.uid).map_err(at("socket"))?;
         Ok(Self { base, monitor, listener })
     }
 
     /// The command that starts the monitor through its jailer.
-    pub(super) fn command(&self) -> Command {
+    pub(super) fn jailer_command(&self) -> Command {
         let mut command = Command::new(&self.monitor.jailer);
         command
-            .args(document::words(&self.monitor, &self.base))
+            .args(document::jailer_arguments(&self.monitor, &self.base))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .current_dir("/")
@@ -82,7 +83,7 @@ impl Jail {
 
 /// Leaves the mounts of this machine, and puts an empty file system onto a directory. Device files of it work: the jailer
 /// makes the one of the processor's virtual machines there.
-fn carry(base: &Path) -> io::Result<()> {
+fn mount_jail(base: &Path) -> io::Result<()> {
     sys::unshare(UnshareFlags::NEWNS)?;
     // What is mounted here must not show up outside.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -94,14 +95,14 @@ fn carry(base: &Path) -> io::Result<()> {
 }
 
 /// Shows a file of this machine in the jail, to be read.
-fn show(source: &Path, target: &Path) -> io::Result<()> {
-    root::place(target, false)?;
+fn show_file(source: &Path, target: &Path) -> io::Result<()> {
+    root::make_mount_point(target, false)?;
     mount_bind_recursive(source, target)?;
     sys::set_mount(target, MountAttributes { read_only: true, no_devices: true })
 }
 
 /// Listens where only the monitor's user connects.
-fn listen(path: &Path, uid: u32) -> io::Result<UnixListener> {
+fn bind_listener(path: &Path, uid: u32) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;

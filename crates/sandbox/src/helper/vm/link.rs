@@ -6,22 +6,22 @@ use std::io::{self, Read as _, Write as _};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
-use super::frame::{Decoder, Frame};
+use super::frame::{FrameDecoder, GuestFrame};
 
 /// How much is read at a time.
 const READ_BYTES: usize = 64 << 10;
 
 /// The line to the helper, and what could not be sent yet.
-pub(super) struct Link {
+pub(super) struct GuestLink {
     pub(super) line: File,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     pending: Vec<u8>,
     sent: usize,
 }
 
-impl Link {
+impl GuestLink {
     pub(super) fn new(line: File) -> Self {
-        Self { line, decoder: Decoder::default(), pending: Vec::new(), sent: 0 }
+        Self { line, decoder: FrameDecoder::default(), pending: Vec::new(), sent: 0 }
     }
 
     /// Whether something is still to be sent.
@@ -30,8 +30,8 @@ impl Link {
     }
 
     /// Says something, however long that takes.
-    pub(super) fn tell(&mut self, frame: &Frame) -> io::Result<()> {
-        self.queue(frame)?;
+    pub(super) fn send_frame(&mut self, frame: &GuestFrame) -> io::Result<()> {
+        self.queue_frame(frame)?;
         while self.is_behind() {
             self.flush()?;
             if self.is_behind() {
@@ -46,7 +46,7 @@ impl Link {
     }
 
     /// Notes something to be said.
-    pub(super) fn queue(&mut self, frame: &Frame) -> io::Result<()> {
+    pub(super) fn queue_frame(&mut self, frame: &GuestFrame) -> io::Result<()> {
         let bytes = frame.encode().ok_or_else(|| io::Error::other("what is to be said is too long"))?;
         self.pending.extend_from_slice(&bytes);
         Ok(())
@@ -75,9 +75,9 @@ impl Link {
     }
 
     /// Waits for the next frame.
-    pub(super) fn hear(&mut self) -> io::Result<Frame> {
+    pub(super) fn read_frame(&mut self) -> io::Result<GuestFrame> {
         loop {
-            let frame = self.decoder.take().map_err(|problem| io::Error::other(problem.to_string()))?;
+            let frame = self.decoder.next_frame().map_err(|problem| io::Error::other(problem.to_string()))?;
             if let Some(frame) = frame {
                 return Ok(frame);
             }
@@ -92,7 +92,7 @@ impl Link {
     }
 
     /// Waits until the other end hangs up: what was said last must not be lost with this machine.
-    pub(super) fn linger(&mut self) {
+    pub(super) fn wait_hang_up(&mut self) {
         let mut piece = vec![0; READ_BYTES];
         loop {
             match self.line.read(&mut piece) {

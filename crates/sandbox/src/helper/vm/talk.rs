@@ -1,21 +1,23 @@
 //! The helper's side of the conversation with a guest: what it is to run goes there, with all its trees; what the program
 //! says, how it ended, and what changed come back.
 //!
-//! The guest may be in the hands of whoever wrote the program. Each of its words is taken only where it belongs; the first
+//! The author of the program may control the guest. Each of its words is taken only where it belongs; the first
 //! one that does not ends the conversation. Its bytes are read as fast as the outputs of this process take them, so a
-//! program that nobody hears waits.
+//! program whose output is not read waits.
 
 use std::io::{self, Read as _, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Stream};
+use dromia_contracts::guarded;
+use dromia_contracts::sandbox::{OutputStream, ProcessExit, ProcessLimits, ProcessSpec};
 
-use super::frame::{Decoder, Frame, VERSION};
+use super::frame::{FrameDecoder, GuestFrame, VERSION};
 use super::scan::{self, Found};
-use super::unpack::{Ground, Unpacker};
-use crate::spec::{WORKSPACE, guarded};
+use super::unpack::{TreeUnpacker, UnpackTarget};
+use crate::helper::{guards, tree};
+use crate::spec::WORKSPACE;
 
 /// How long a guest may take for its first word, and for its next one while it is not the program's time.
 const WORD_WAIT: Duration = Duration::from_secs(20);
@@ -31,23 +33,28 @@ const READ_BYTES: usize = 64 << 10;
 
 /// The trees of a program as they lie on this machine.
 #[derive(Debug)]
-pub(super) struct Trees {
+pub(super) struct HostTrees {
     found: Vec<Found>,
-    /// What of the workspace stays where it is, and what nobody changes.
+    /// What of the workspace stays where it is, and what the program cannot change.
     guarded: (Vec<PathBuf>, Vec<PathBuf>),
     /// Bytes of what is shown beside the workspace.
     pub(super) shown_bytes: u64,
 }
 
-impl Trees {
+impl HostTrees {
     /// Looks at the workspace and at the mounts. What is too large for the spec is refused with its place.
-    pub(super) fn look(spec: &ProcessSpec) -> Result<Self, String> {
+    pub(super) fn scan_spec(spec: &ProcessSpec) -> Result<Self, String> {
         if spec.mounts.len() >= TREES_MAX {
             return Err("there are too many mounts".to_owned());
         }
-        let look = |path: &Path| scan::scan(path).map_err(|problem| format!("{}: {problem}", path.display()));
+        // What a repository lacks is there before the guest gets it, and guarded there as here.
+        let top = tree::open_no_links(&spec.workspace)
+            .map_err(|problem| format!("{}: {problem}", spec.workspace.display()))?;
+        guards::fill_repository(&top).map_err(|(name, problem)| format!("{}: {problem}", name.display()))?;
+        let look =
+            |path: &Path| scan::scan_tree(path).map_err(|problem| format!("{}: {problem}", path.display()));
         let workspace = look(&spec.workspace)?;
-        let bytes = scan::bytes(&workspace);
+        let bytes = scan::tree_bytes(&workspace);
         if bytes > spec.limits.disk_bytes {
             return Err(format!(
                 "the workspace has {bytes} bytes and may have {}: remove files, or raise `disk_quota` of the tool",
@@ -58,16 +65,36 @@ impl Trees {
         for mount in &spec.mounts {
             found.push(look(&mount.source)?);
         }
-        let shown_bytes = found[1..].iter().map(scan::bytes).fold(0, u64::saturating_add);
+        let shown_bytes = found[1..].iter().map(scan::tree_bytes).fold(0, u64::saturating_add);
         if shown_bytes > SHOWN_BYTES_MAX {
             return Err(format!("the mounts have {shown_bytes} bytes, and {SHOWN_BYTES_MAX} can be shown"));
         }
-        Ok(Self { found, guarded: guarded(&spec.workspace), shown_bytes })
+        let guarded = guarded_of(&found[0]);
+        Ok(Self { found, guarded, shown_bytes })
     }
 }
 
-/// What the guest is told of a spec: everything but where things lie on this machine, and whose it is.
-fn told(spec: &ProcessSpec) -> ProcessSpec {
+/// Lists what of a workspace stays where it is, and what the program cannot change, by what one look found there.
+fn guarded_of(found: &Found) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut fixed, mut frozen) = (Vec::new(), Vec::new());
+    let directories = guarded::DIRECTORIES.into_iter().chain([(guarded::REPOSITORY, [].as_slice())]);
+    for (directory, names) in directories {
+        match scan::is_directory(found, directory) {
+            Some(true) => {
+                fixed.push(PathBuf::from(directory));
+                frozen.extend(names.iter().map(|name| format!("{directory}/{name}")));
+            }
+            Some(false) => frozen.push(directory.to_owned()),
+            None => {}
+        }
+    }
+    frozen.extend(guarded::FILES.map(str::to_owned));
+    frozen.retain(|path| scan::is_directory(found, path).is_some());
+    (fixed, frozen.into_iter().map(PathBuf::from).collect())
+}
+
+/// The part of a spec that the guest gets: everything but where things lie on this machine, and whose it is.
+fn guest_spec(spec: &ProcessSpec) -> ProcessSpec {
     let mut told = ProcessSpec { workspace: WORKSPACE.into(), family: None, ..spec.clone() };
     for mount in &mut told.mounts {
         mount.source.clone_from(&mount.target);
@@ -75,48 +102,48 @@ fn told(spec: &ProcessSpec) -> ProcessSpec {
     told
 }
 
-/// Has a guest run a program. What goes wrong before it may have begun is a problem, later it is [`Ending::Lost`].
-pub(super) fn converse(
+/// Has a guest run a program. What goes wrong before it may have begun is a problem, later it is [`ProcessExit::Lost`].
+pub(super) fn run_conversation(
     line: UnixStream,
     spec: &ProcessSpec,
-    trees: &Trees,
+    trees: &HostTrees,
     outputs: (&mut dyn Write, &mut dyn Write),
-) -> Result<Ending, String> {
-    let mut talk = Talk { line, decoder: Decoder::default(), piece: vec![0; READ_BYTES] };
-    talk.begin(spec, trees)?;
-    Ok(talk.follow(spec, trees, outputs).unwrap_or_else(|stopped| match stopped {
-        Stopped::NotBegun(problem) => Ending::NotStarted { problem },
-        Stopped::Lost => Ending::Lost,
+) -> Result<ProcessExit, String> {
+    let mut talk = GuestConversation { line, decoder: FrameDecoder::default(), piece: vec![0; READ_BYTES] };
+    talk.send_task(spec, trees)?;
+    Ok(talk.receive_results(spec, trees, outputs).unwrap_or_else(|stopped| match stopped {
+        ConversationError::NotBegun(problem) => ProcessExit::NotStarted { problem },
+        ConversationError::Lost => ProcessExit::Lost,
     }))
 }
 
 /// Why a conversation did not come to its end.
-enum Stopped {
+enum ConversationError {
     NotBegun(String),
     Lost,
 }
 
-impl From<io::Error> for Stopped {
+impl From<io::Error> for ConversationError {
     fn from(_: io::Error) -> Self {
         Self::Lost
     }
 }
 
-struct Talk {
+struct GuestConversation {
     line: UnixStream,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     piece: Vec<u8>,
 }
 
-impl Talk {
+impl GuestConversation {
     /// Greets, and sends everything that the program gets.
-    fn begin(&mut self, spec: &ProcessSpec, trees: &Trees) -> Result<(), String> {
+    fn send_task(&mut self, spec: &ProcessSpec, trees: &HostTrees) -> Result<(), String> {
         let said = |problem: io::Error| format!("the guest: {problem}");
         let waits = self.line.set_read_timeout(Some(WORD_WAIT));
         waits.and_then(|()| self.line.set_write_timeout(Some(WORD_WAIT))).map_err(said)?;
-        match self.hear().map_err(said)? {
-            Frame::Hello { version: VERSION } => {}
-            Frame::Hello { version } => {
+        match self.read_frame().map_err(said)? {
+            GuestFrame::Hello { version: VERSION } => {}
+            GuestFrame::Hello { version } => {
                 return Err(format!(
                     "the root image speaks version {version} and this program version {VERSION}: put this \
                      program into the image of sandbox.firecracker.rootfs as {}",
@@ -125,60 +152,63 @@ impl Talk {
             }
             _ => return Err("the guest does not greet".to_owned()),
         }
-        self.tell(&Frame::Spec(Box::new(told(spec)))).map_err(said)?;
+        self.send_frame(&GuestFrame::Spec(Box::new(guest_spec(spec)))).map_err(said)?;
         let roots = [&spec.workspace].into_iter().chain(spec.mounts.iter().map(|mount| &mount.source));
         for ((tree, root), found) in (0_u8..).zip(roots).zip(&trees.found) {
-            let sent = scan::send_all(tree, root, found, &mut |frame| self.tell(frame));
+            let sent = scan::send_all(tree, root, found, &mut |frame| self.send_frame(frame));
             sent.map_err(|problem| format!("{}: {problem}", root.display()))?;
         }
-        self.tell(&Frame::Start).map_err(said)
+        self.send_frame(&GuestFrame::Start).map_err(said)
     }
 
     /// Passes on what the program says until all that changed is put down.
-    fn follow(
+    fn receive_results(
         &mut self,
         spec: &ProcessSpec,
-        trees: &Trees,
+        trees: &HostTrees,
         (out, err): (&mut dyn Write, &mut dyn Write),
-    ) -> Result<Ending, Stopped> {
-        match self.hear() {
-            Ok(Frame::Begun) => {}
-            Ok(Frame::Ended(Ending::NotStarted { problem })) => return Err(Stopped::NotBegun(problem)),
+    ) -> Result<ProcessExit, ConversationError> {
+        match self.read_frame() {
+            Ok(GuestFrame::Begun) => {}
+            Ok(GuestFrame::Ended(ProcessExit::NotStarted { problem })) => {
+                return Err(ConversationError::NotBegun(problem));
+            }
             // It may have begun all the same, whatever it says.
-            Ok(_) | Err(_) => return Err(Stopped::Lost),
+            Ok(_) | Err(_) => return Err(ConversationError::Lost),
         }
-        // Whoever called ends it when its time is over; a silent program is no lost one.
+        // The caller ends it when its time is over; a silent program is no lost one.
         self.line.set_read_timeout(None)?;
         let ending = loop {
-            match self.hear()? {
-                Frame::Output(Stream::Out, bytes) => pass(out, &bytes),
-                Frame::Output(Stream::Err, bytes) => pass(err, &bytes),
-                Frame::Ended(ending) => break ending,
-                _ => return Err(Stopped::Lost),
+            match self.read_frame()? {
+                GuestFrame::Output(OutputStream::Out, bytes) => pass_bytes(out, &bytes),
+                GuestFrame::Output(OutputStream::Err, bytes) => pass_bytes(err, &bytes),
+                GuestFrame::Ended(ending) => break ending,
+                _ => return Err(ConversationError::Lost),
             }
         };
-        let ending = believable(ending).ok_or(Stopped::Lost)?;
+        let ending = believable_ending(ending).ok_or(ConversationError::Lost)?;
         self.line.set_read_timeout(Some(WORD_WAIT))?;
-        let mut unpacker = Unpacker::new(grounds(spec, trees), back_bytes(&spec.limits, trees), None);
+        let mut unpacker =
+            TreeUnpacker::new(unpack_targets(spec, trees), back_bytes(&spec.limits, trees), None);
         loop {
-            match self.hear()? {
-                Frame::Entry(entry) => unpacker.entry(entry)?,
-                Frame::Data(bytes) => unpacker.data(&bytes)?,
-                Frame::Done if unpacker.is_whole() => return Ok(ending),
-                _ => return Err(Stopped::Lost),
+            match self.read_frame()? {
+                GuestFrame::Entry(entry) => unpacker.unpack_entry(entry)?,
+                GuestFrame::Data(bytes) => unpacker.write_data(&bytes)?,
+                GuestFrame::Done if unpacker.is_whole() => return Ok(ending),
+                _ => return Err(ConversationError::Lost),
             }
         }
     }
 
-    fn tell(&mut self, frame: &Frame) -> io::Result<()> {
+    fn send_frame(&mut self, frame: &GuestFrame) -> io::Result<()> {
         let bytes = frame.encode().ok_or_else(|| io::Error::other("what is to be said is too long"))?;
         self.line.write_all(&bytes)
     }
 
     /// Waits for the next frame.
-    fn hear(&mut self) -> io::Result<Frame> {
+    fn read_frame(&mut self) -> io::Result<GuestFrame> {
         loop {
-            let frame = self.decoder.take().map_err(|problem| io::Error::other(problem.to_string()))?;
+            let frame = self.decoder.next_frame().map_err(|problem| io::Error::other(problem.to_string()))?;
             if let Some(frame) = frame {
                 return Ok(frame);
             }
@@ -197,10 +227,10 @@ impl Talk {
 }
 
 /// Where the trees lie on this machine, and what of them a guest may change.
-fn grounds(spec: &ProcessSpec, trees: &Trees) -> Vec<Ground> {
+fn unpack_targets(spec: &ProcessSpec, trees: &HostTrees) -> Vec<UnpackTarget> {
     let (fixed, frozen) = trees.guarded.clone();
-    let workspace = Ground { root: spec.workspace.clone(), is_writable: true, fixed, frozen };
-    let shown = spec.mounts.iter().map(|mount| Ground {
+    let workspace = UnpackTarget { root: spec.workspace.clone(), is_writable: true, fixed, frozen };
+    let shown = spec.mounts.iter().map(|mount| UnpackTarget {
         root: mount.source.clone(),
         is_writable: mount.writable,
         fixed: Vec::new(),
@@ -210,20 +240,22 @@ fn grounds(spec: &ProcessSpec, trees: &Trees) -> Vec<Ground> {
 }
 
 /// How many bytes may come back: what the workspace may have, and as much again as was shown.
-fn back_bytes(limits: &Limits, trees: &Trees) -> u64 {
+fn back_bytes(limits: &ProcessLimits, trees: &HostTrees) -> u64 {
     limits.disk_bytes.saturating_add(trees.shown_bytes)
 }
 
 /// What a guest can know about an end. The rest only this side knows.
-fn believable(ending: Ending) -> Option<Ending> {
+fn believable_ending(ending: ProcessExit) -> Option<ProcessExit> {
     match ending {
-        Ending::Exited { .. } | Ending::Signalled { .. } | Ending::Killed { .. } => Some(ending),
-        Ending::Stopped | Ending::NotStarted { .. } | Ending::Lost => None,
+        ProcessExit::Exited { .. } | ProcessExit::Signalled { .. } | ProcessExit::Killed { .. } => {
+            Some(ending)
+        }
+        ProcessExit::Stopped | ProcessExit::NotStarted { .. } | ProcessExit::Lost => None,
     }
 }
 
-/// Writes on. If nobody listens any more, whoever stopped says so.
-fn pass(to: &mut dyn Write, bytes: &[u8]) {
+/// Writes on. If the output is closed, the process that closed it says so.
+fn pass_bytes(to: &mut dyn Write, bytes: &[u8]) {
     drop(to.write_all(bytes).and_then(|()| to.flush()));
 }
 

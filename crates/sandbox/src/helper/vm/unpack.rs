@@ -11,47 +11,48 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use dromia_contracts::guarded;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::frame::{Entry, Node};
-use super::scan::{INCOMING, NODES_MAX, open_below, open_root, split};
+use super::frame::{TreeEntry, TreeNode};
+use super::scan::{INCOMING, NODES_MAX, open_below, open_root, split_path};
 
 /// Where a tree is put down.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct UnpackTarget {
     /// A directory, or the place of a file that is a tree by itself.
     pub(super) root: PathBuf,
     /// Whether anything of it may change.
     pub(super) is_writable: bool,
-    /// What stays where it is, and what nobody changes, below the root.
+    /// What stays where it is, and what the program cannot change, below the root.
     pub(super) fixed: Vec<PathBuf>,
     pub(super) frozen: Vec<PathBuf>,
 }
 
 /// Puts trees down.
 #[derive(Debug)]
-pub(super) struct Unpacker {
-    grounds: Vec<Ground>,
-    /// Whose everything becomes, if not of whoever puts it down.
+pub(super) struct TreeUnpacker {
+    grounds: Vec<UnpackTarget>,
+    /// The owner of everything unpacked; without it, the user of this process.
     owner: Option<u32>,
     bytes_left: u64,
     nodes_left: usize,
-    open: Option<Open>,
+    open: Option<IncomingFile>,
 }
 
 /// A file of which not all came yet.
 #[derive(Debug)]
-struct Open {
-    entry: Entry,
+struct IncomingFile {
+    entry: TreeEntry,
     file: File,
     bytes_left: u64,
 }
 
-impl Unpacker {
+impl TreeUnpacker {
     /// Takes where trees go, by number, and how many bytes all of their files may have.
-    pub(super) fn new(grounds: Vec<Ground>, bytes_max: u64, owner: Option<u32>) -> Self {
+    pub(super) fn new(grounds: Vec<UnpackTarget>, bytes_max: u64, owner: Option<u32>) -> Self {
         Self { grounds, owner, bytes_left: bytes_max, nodes_left: NODES_MAX, open: None }
     }
 
@@ -61,88 +62,98 @@ impl Unpacker {
     }
 
     /// Puts the next thing down, or begins it, if it is a file.
-    pub(super) fn entry(&mut self, entry: Entry) -> io::Result<()> {
+    pub(super) fn unpack_entry(&mut self, entry: TreeEntry) -> io::Result<()> {
         if self.open.is_some() {
-            return Err(refused("a file has fewer bytes than it was to have"));
+            return Err(refused_error("a file has fewer bytes than it was to have"));
         }
         self.nodes_left =
-            self.nodes_left.checked_sub(1).ok_or_else(|| refused("there are too many files"))?;
+            self.nodes_left.checked_sub(1).ok_or_else(|| refused_error("there are too many files"))?;
         let ground = self.grounds.get(usize::from(entry.tree));
-        let ground = ground.ok_or_else(|| refused("there is no such tree"))?;
-        ground.allows(&entry)?;
+        let ground = ground.ok_or_else(|| refused_error("there is no such tree"))?;
+        ground.check_allowed(&entry)?;
         match entry.node {
-            Node::File { bytes } => {
-                self.bytes_left =
-                    self.bytes_left.checked_sub(bytes).ok_or_else(|| refused("there are too many bytes"))?;
-                let file = ground.begin(&entry)?;
-                self.open = Some(Open { entry, file, bytes_left: bytes });
-                if bytes == 0 { self.end() } else { Ok(()) }
+            TreeNode::File { bytes } => {
+                self.bytes_left = self
+                    .bytes_left
+                    .checked_sub(bytes)
+                    .ok_or_else(|| refused_error("there are too many bytes"))?;
+                let file = ground.open_incoming(&entry)?;
+                self.open = Some(IncomingFile { entry, file, bytes_left: bytes });
+                if bytes == 0 { self.finish_file() } else { Ok(()) }
             }
-            Node::Directory => self.put(&entry, Ground::directory),
-            Node::Link { .. } => self.put(&entry, Ground::link),
-            Node::Gone => ground.remove(&entry),
+            TreeNode::Directory => self.make_node(&entry, UnpackTarget::make_directory),
+            TreeNode::Link { .. } => self.make_node(&entry, UnpackTarget::make_link),
+            TreeNode::Gone => ground.remove_entry(&entry),
         }
     }
 
     /// Puts the next bytes of the file down that was begun.
-    pub(super) fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let open = self.open.as_mut().ok_or_else(|| refused("bytes belong to no file"))?;
+    pub(super) fn write_data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let open = self.open.as_mut().ok_or_else(|| refused_error("bytes belong to no file"))?;
         let left = open.bytes_left.checked_sub(bytes.len() as u64);
-        open.bytes_left = left.ok_or_else(|| refused("a file has more bytes than it was to have"))?;
+        open.bytes_left = left.ok_or_else(|| refused_error("a file has more bytes than it was to have"))?;
         open.file.write_all(bytes)?;
-        if open.bytes_left == 0 { self.end() } else { Ok(()) }
+        if open.bytes_left == 0 { self.finish_file() } else { Ok(()) }
     }
 
     /// Gives a file its place.
-    fn end(&mut self) -> io::Result<()> {
-        let Some(Open { entry, file, .. }) = self.open.take() else { return Ok(()) };
-        rustix::fs::fchmod(&file, mode(&entry))?;
+    fn finish_file(&mut self) -> io::Result<()> {
+        let Some(IncomingFile { entry, file, .. }) = self.open.take() else { return Ok(()) };
+        rustix::fs::fchmod(&file, entry_mode(&entry))?;
         if let Some(owner) = self.owner {
             rustix::fs::fchown(&file, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
         }
-        rustix::fs::futimens(&file, &times(&entry))?;
+        rustix::fs::futimens(&file, &entry_times(&entry))?;
         let ground = &self.grounds[usize::from(entry.tree)];
-        if entry.path.is_empty() { Ok(()) } else { ground.place(&entry) }
+        if entry.path.is_empty() { Ok(()) } else { ground.move_into_place(&entry) }
     }
 
     /// Makes something at once, and gives it its owner.
-    fn put(&self, entry: &Entry, make: fn(&Ground, &Entry) -> io::Result<()>) -> io::Result<()> {
+    fn make_node(
+        &self,
+        entry: &TreeEntry,
+        make: fn(&UnpackTarget, &TreeEntry) -> io::Result<()>,
+    ) -> io::Result<()> {
         let ground = &self.grounds[usize::from(entry.tree)];
         make(ground, entry)?;
         let Some(owner) = self.owner else { return Ok(()) };
-        let (parent, name) = ground.parent(&entry.path)?;
+        let (parent, name) = ground.open_parent(&entry.path)?;
         let (user, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)));
         Ok(rustix::fs::chownat(&parent, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 }
 
-impl Ground {
+impl UnpackTarget {
     /// Says what must not change.
-    fn allows(&self, entry: &Entry) -> io::Result<()> {
+    fn check_allowed(&self, entry: &TreeEntry) -> io::Result<()> {
         let path = Path::new(OsStr::from_bytes(&entry.path));
         if !self.is_writable {
-            return Err(refused("a tree changed that was only shown"));
+            return Err(refused_error("a tree changed that was only shown"));
         }
-        if self.frozen.iter().any(|frozen| path.starts_with(frozen)) {
-            return Err(refused("something changed that programs outside would execute"));
+        let has_repository = self.fixed.iter().any(|fixed| fixed == guarded::REPOSITORY);
+        let is_in_repository =
+            has_repository && path.parent().is_some_and(|parent| parent.starts_with(guarded::REPOSITORY));
+        let is_of_repository = is_in_repository && guarded::is_guarded(path);
+        if is_of_repository || self.frozen.iter().any(|frozen| path.starts_with(frozen)) {
+            return Err(refused_error("something changed that programs outside would execute"));
         }
         let stays = self.fixed.iter().any(|fixed| fixed == path);
-        if stays && entry.node != Node::Directory {
-            return Err(refused("a directory went whose content programs outside would execute"));
+        if stays && entry.node != TreeNode::Directory {
+            return Err(refused_error("a directory went whose content programs outside would execute"));
         }
         let is_own = entry.path.split(|byte| *byte == b'/').next() == Some(INCOMING.as_bytes());
-        if is_own { Err(refused("a name is taken that is nobody's")) } else { Ok(()) }
+        if is_own { Err(refused_error("a name is taken that is nobody's")) } else { Ok(()) }
     }
 
-    fn parent<'path>(&self, path: &'path [u8]) -> io::Result<(OwnedFd, &'path OsStr)> {
-        let (parent, name) = split(path);
+    fn open_parent<'path>(&self, path: &'path [u8]) -> io::Result<(OwnedFd, &'path OsStr)> {
+        let (parent, name) = split_path(path);
         let top = open_root(&self.root)?;
         let parent = open_below(&top, parent, OFlags::PATH | OFlags::DIRECTORY)?;
         Ok((parent, OsStr::from_bytes(name)))
     }
 
     /// Opens what the bytes of a file go to: the file itself, if it is the tree, else one that is nobody's yet.
-    fn begin(&self, entry: &Entry) -> io::Result<File> {
+    fn open_incoming(&self, entry: &TreeEntry) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let user = Mode::RUSR | Mode::WUSR;
         if entry.path.is_empty() {
@@ -158,58 +169,58 @@ impl Ground {
     }
 
     /// Moves what came to its name.
-    fn place(&self, entry: &Entry) -> io::Result<()> {
+    fn move_into_place(&self, entry: &TreeEntry) -> io::Result<()> {
         let top = open_root(&self.root)?;
-        let (parent, name) = self.parent(&entry.path)?;
+        let (parent, name) = self.open_parent(&entry.path)?;
         if is_directory(&parent, name)? {
             rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
         }
         Ok(rustix::fs::renameat(&top, INCOMING, &parent, name)?)
     }
 
-    fn directory(&self, entry: &Entry) -> io::Result<()> {
-        let (parent, name) = self.parent(&entry.path)?;
+    fn make_directory(&self, entry: &TreeEntry) -> io::Result<()> {
+        let (parent, name) = self.open_parent(&entry.path)?;
         if !is_directory(&parent, name)? {
-            gone(rustix::fs::unlinkat(&parent, name, AtFlags::empty()))?;
+            ignore_missing(rustix::fs::unlinkat(&parent, name, AtFlags::empty()))?;
             rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&parent, name, flags, Mode::empty()) {
-            Ok(made) => Ok(rustix::fs::fchmod(&made, mode(entry))?),
+            Ok(made) => Ok(rustix::fs::fchmod(&made, entry_mode(entry))?),
             // It is there, and closed to everybody already.
             Err(Errno::ACCESS) => Ok(()),
             Err(problem) => Err(problem.into()),
         }
     }
 
-    fn link(&self, entry: &Entry) -> io::Result<()> {
-        let Node::Link { to } = &entry.node else { return Ok(()) };
-        let (parent, name) = self.parent(&entry.path)?;
+    fn make_link(&self, entry: &TreeEntry) -> io::Result<()> {
+        let TreeNode::Link { to } = &entry.node else { return Ok(()) };
+        let (parent, name) = self.open_parent(&entry.path)?;
         let flags = if is_directory(&parent, name)? { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        gone(rustix::fs::unlinkat(&parent, name, flags))?;
+        ignore_missing(rustix::fs::unlinkat(&parent, name, flags))?;
         Ok(rustix::fs::symlinkat(OsStr::from_bytes(to), &parent, name)?)
     }
 
-    fn remove(&self, entry: &Entry) -> io::Result<()> {
-        let (parent, name) = match self.parent(&entry.path) {
+    fn remove_entry(&self, entry: &TreeEntry) -> io::Result<()> {
+        let (parent, name) = match self.open_parent(&entry.path) {
             Ok(found) => found,
             // Its directory went with it.
             Err(problem) if Errno::from_io_error(&problem) == Some(Errno::NOENT) => return Ok(()),
             Err(problem) => return Err(problem),
         };
         if !is_directory(&parent, name)? {
-            return gone(rustix::fs::unlinkat(&parent, name, AtFlags::empty()));
+            return ignore_missing(rustix::fs::unlinkat(&parent, name, AtFlags::empty()));
         }
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-            // Somebody else put something there meanwhile, which stays.
+            // Another process put something there meanwhile, which stays.
             Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-            removed => gone(removed),
+            removed => ignore_missing(removed),
         }
     }
 }
 
 /// What is gone already is as good as removed.
-fn gone(removed: rustix::io::Result<()>) -> io::Result<()> {
+fn ignore_missing(removed: rustix::io::Result<()>) -> io::Result<()> {
     match removed {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(problem) => Err(problem.into()),
@@ -225,16 +236,16 @@ fn is_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-fn mode(entry: &Entry) -> Mode {
+fn entry_mode(entry: &TreeEntry) -> Mode {
     Mode::from_raw_mode(u32::from(entry.mode))
 }
 
-fn times(entry: &Entry) -> Timestamps {
+fn entry_times(entry: &TreeEntry) -> Timestamps {
     let time = Timespec { tv_sec: entry.changed.0, tv_nsec: entry.changed.1.into() };
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn refused(why: &'static str) -> io::Error {
+fn refused_error(why: &'static str) -> io::Error {
     io::Error::other(why)
 }
 

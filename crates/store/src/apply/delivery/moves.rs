@@ -1,27 +1,27 @@
-//! How a delivery moves: an attempt begins and ends, or nobody sends it any more, or a person has it sent again.
+//! State changes of a delivery: an attempt begins or ends, the delivery is given up, or a person has it sent again.
 //!
-//! Each move names what it found, and is refused where something else stands there now. None begins while an open one of the
-//! same target is before it. Nothing is sent here.
+//! Each change names the state it found, and is refused if the state is another one now. No attempt begins while an
+//! earlier delivery to the same target is open. Nothing is sent here.
 
 use rusqlite::{Connection, params};
 
-use dromia_contracts::delivery::{DETAIL_BYTES_MAX, Delivery, DeliveryState};
+use dromia_contracts::delivery::{DETAIL_BYTES_MAX, DeliveryState, DeliverySummary};
 use dromia_contracts::id::DeliveryId;
-use dromia_contracts::store::{DeliveryDrop, DeliveryRedrive, DeliverySettle, DeliveryStart, Refusal};
+use dromia_contracts::store::{CommitRefusal, DeliveryDrop, DeliveryRedrive, DeliverySettle, DeliveryStart};
 
-use super::{AttemptDraft, malformed};
-use crate::apply::{Checked, Draft};
-use crate::code::{self, stored};
+use super::{AttemptDraft, refuse_malformed};
+use crate::apply::{BatchDraft, Checked};
+use crate::code::{self, stored_counter};
 
-fn moved<T>(found: &Delivery) -> Checked<T> {
-    let Delivery { state, attempts, redrives, .. } = *found;
-    Err(Refusal::DeliveryMoved { found: state, attempts, redrives }.into())
+fn refuse_moved<T>(found: &DeliverySummary) -> Checked<T> {
+    let DeliverySummary { state, attempts, redrives, .. } = *found;
+    Err(CommitRefusal::DeliveryMoved { found: state, attempts, redrives }.into())
 }
 
-impl<'b> Draft<'b> {
+impl<'b> BatchDraft<'b> {
     pub(in crate::apply) fn delivery_start(&mut self, db: &Connection, start: &DeliveryStart) -> Checked {
-        let index = self.delivery(db, start.delivery)?;
-        if let Some(known) = self.attempt(db, start.delivery, start.attempt)? {
+        let index = self.find_delivery(db, start.delivery)?;
+        if let Some(known) = self.find_attempt(db, start.delivery, start.attempt)? {
             let known = &self.attempts[known];
             if (known.holder, known.began_at) == (start.holder, start.at) {
                 return Ok(());
@@ -29,10 +29,10 @@ impl<'b> Draft<'b> {
         }
         let found = &self.deliveries[index].row;
         if !found.state.may_begin() || found.attempts.checked_add(1) != Some(start.attempt) {
-            return moved(found);
+            return refuse_moved(found);
         }
         if let Some(by) = self.open_before(db, found)? {
-            return Err(Refusal::DeliveryBlocked { by }.into());
+            return Err(CommitRefusal::DeliveryBlocked { by }.into());
         }
         let draft = &mut self.deliveries[index];
         draft.row.state = DeliveryState::Sending;
@@ -46,14 +46,13 @@ impl<'b> Draft<'b> {
             holder: start.holder,
             began_at: start.at,
             end: None,
-            new: true,
             changed: true,
         });
         Ok(())
     }
 
     /// Finds the first open delivery of the target before this one.
-    fn open_before(&self, db: &Connection, row: &Delivery) -> Checked<Option<DeliveryId>> {
+    fn open_before(&self, db: &Connection, row: &DeliverySummary) -> Checked<Option<DeliveryId>> {
         let drafted = |id| self.deliveries.iter().find(|draft| draft.row.id == id);
         let mut first = self
             .deliveries
@@ -66,12 +65,13 @@ impl<'b> Draft<'b> {
             "SELECT position, delivery FROM deliveries INDEXED BY deliveries_open \
              WHERE tenant = ?1 AND target = ?2 AND position < ?3 AND state <= 2 ORDER BY position",
         )?;
-        let mut rows = select.query(params![self.tenant.as_bytes(), row.target, stored(row.position)])?;
+        let mut rows =
+            select.query(params![self.tenant.as_bytes(), row.target, stored_counter(row.position)])?;
         while let Some(found) = rows.next()? {
-            let id = DeliveryId::from_bytes(code::bytes(found, 1)?);
+            let id = DeliveryId::from_bytes(code::read_bytes(found, 1)?);
             // What the batch has changed was judged above.
             if drafted(id).is_none() {
-                let found = (code::number(found, 0)?, id);
+                let found = (code::read_counter(found, 0)?, id);
                 first = Some(first.map_or(found, |first| first.min(found)));
                 break;
             }
@@ -81,24 +81,24 @@ impl<'b> Draft<'b> {
 
     pub(in crate::apply) fn delivery_settle(&mut self, db: &Connection, settle: &DeliverySettle) -> Checked {
         if matches!(settle.state, DeliveryState::Prepared | DeliveryState::Sending) {
-            return malformed("an attempt ends delivered, failed, dead or unknown");
+            return refuse_malformed("an attempt ends delivered, failed, dead or unknown");
         }
         if settle.reason.is_some() != (settle.state == DeliveryState::Dead) {
-            return malformed("a dead message has a reason, and no other has one");
+            return refuse_malformed("a dead message has a reason, and no other has one");
         }
         if settle.end.detail.len() > DETAIL_BYTES_MAX {
-            return malformed("a detail has at most 512 bytes");
+            return refuse_malformed("a detail has at most 512 bytes");
         }
-        let index = self.delivery(db, settle.delivery)?;
-        let Some(attempt) = self.attempt(db, settle.delivery, settle.attempt)? else {
-            return moved(&self.deliveries[index].row);
+        let index = self.find_delivery(db, settle.delivery)?;
+        let Some(attempt) = self.find_attempt(db, settle.delivery, settle.attempt)? else {
+            return refuse_moved(&self.deliveries[index].row);
         };
         if self.attempts[attempt].end.as_ref() == Some(&settle.end) {
             return Ok(());
         }
         let draft = &mut self.deliveries[index];
         if draft.row.state != DeliveryState::Sending || draft.row.attempts != settle.attempt {
-            return moved(&draft.row);
+            return refuse_moved(&draft.row);
         }
         draft.row.state = settle.state;
         draft.row.reason = settle.reason;
@@ -111,7 +111,7 @@ impl<'b> Draft<'b> {
     }
 
     pub(in crate::apply) fn delivery_drop(&mut self, db: &Connection, drop: &DeliveryDrop) -> Checked {
-        let index = self.delivery(db, drop.delivery)?;
+        let index = self.find_delivery(db, drop.delivery)?;
         let draft = &mut self.deliveries[index];
         let row = &mut draft.row;
         let same = (row.attempts, row.redrives) == (drop.attempts, drop.redrives);
@@ -122,7 +122,7 @@ impl<'b> Draft<'b> {
             return Ok(());
         }
         if !same || !row.state.may_begin() {
-            return moved(row);
+            return refuse_moved(row);
         }
         row.state = DeliveryState::Dead;
         row.reason = Some(drop.reason);
@@ -136,7 +136,7 @@ impl<'b> Draft<'b> {
         db: &Connection,
         redrive: &'b DeliveryRedrive,
     ) -> Checked {
-        let index = self.delivery(db, redrive.delivery)?;
+        let index = self.find_delivery(db, redrive.delivery)?;
         let draft = &mut self.deliveries[index];
         let row = &mut draft.row;
         let next = redrive.redrives.saturating_add(1);
@@ -144,7 +144,7 @@ impl<'b> Draft<'b> {
             return Ok(());
         }
         if row.redrives != redrive.redrives || !row.state.may_be_redriven() {
-            return moved(row);
+            return refuse_moved(row);
         }
         row.state = DeliveryState::Prepared;
         row.reason = None;

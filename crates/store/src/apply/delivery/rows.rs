@@ -6,17 +6,18 @@ use rusqlite::{Connection, params};
 
 use dromia_contracts::digest::Digest;
 
-use crate::apply::Draft;
-use crate::code::{Code, stored};
+use crate::apply::BatchDraft;
+use crate::code::{StoredEnum, stored_counter};
 use crate::row::{delivery_columns, delivery_seal};
+use crate::sealed;
 
-impl Draft<'_> {
+impl BatchDraft<'_> {
     /// Writes the deliveries that the batch changed, and their attempts. Returns how many rows there are.
     pub(in crate::apply) fn write_deliveries(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut rows = 0;
         for draft in self.deliveries.iter().filter(|draft| draft.changed) {
             let row = &draft.row;
-            let reason = row.reason.map(Code::code);
+            let reason = row.reason.map(StoredEnum::stored_code);
             let holder = row.holder.as_ref().map(Digest::as_bytes);
             if let Some(body) = draft.body {
                 db.prepare_cached(concat!(
@@ -29,13 +30,13 @@ impl Draft<'_> {
                     self.tenant.as_bytes(),
                     row.id.as_bytes(),
                     row.target,
-                    stored(row.position),
+                    stored_counter(row.position),
                     row.agent.as_bytes(),
                     row.session.as_bytes(),
                     row.run.as_bytes(),
-                    stored(row.seq),
+                    stored_counter(row.seq),
                     row.prepared_at.as_millisecond(),
-                    row.state.code(),
+                    row.state.stored_code(),
                     reason,
                     row.attempts,
                     row.redrives,
@@ -44,7 +45,7 @@ impl Draft<'_> {
                     row.due_at.as_millisecond(),
                     holder,
                     row.updated_at.as_millisecond(),
-                    row.feed.map(stored),
+                    row.feed.map(stored_counter),
                     delivery_seal(row, body),
                     &body[..],
                 ])?;
@@ -57,7 +58,7 @@ impl Draft<'_> {
                 .execute(params![
                     self.tenant.as_bytes(),
                     row.id.as_bytes(),
-                    row.state.code(),
+                    row.state.stored_code(),
                     reason,
                     row.attempts,
                     row.redrives,
@@ -66,7 +67,7 @@ impl Draft<'_> {
                     row.due_at.as_millisecond(),
                     holder,
                     row.updated_at.as_millisecond(),
-                    row.feed.map(stored),
+                    row.feed.map(stored_counter),
                 ])?;
             }
             rows += 1;
@@ -79,40 +80,20 @@ impl Draft<'_> {
         for draft in self.attempts.iter().filter(|draft| draft.changed) {
             let end = draft.end.as_ref();
             let (ended_at, outcome) =
-                (end.map(|end| end.at.as_millisecond()), end.map(|end| end.outcome.code()));
+                (end.map(|end| end.at.as_millisecond()), end.map(|end| end.outcome.stored_code()));
             let (status, detail) = (end.and_then(|end| end.status), end.map(|end| end.detail.as_str()));
-            if draft.new {
-                db.prepare_cached(
-                    "INSERT INTO delivery_attempts \
-                     (tenant, delivery, number, holder, began_at, ended_at, outcome, status, detail) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    self.tenant.as_bytes(),
-                    draft.delivery.as_bytes(),
-                    draft.number,
-                    draft.holder.as_bytes(),
-                    draft.began_at.as_millisecond(),
-                    ended_at,
-                    outcome,
-                    status,
-                    detail,
-                ])?;
-            } else {
-                db.prepare_cached(
-                    "UPDATE delivery_attempts SET ended_at = ?4, outcome = ?5, status = ?6, detail = ?7 \
-                     WHERE tenant = ?1 AND delivery = ?2 AND number = ?3",
-                )?
-                .execute(params![
-                    self.tenant.as_bytes(),
-                    draft.delivery.as_bytes(),
-                    draft.number,
-                    ended_at,
-                    outcome,
-                    status,
-                    detail,
-                ])?;
-            }
+            let values = params![
+                self.tenant.as_bytes(),
+                draft.delivery.as_bytes(),
+                draft.number,
+                draft.holder.as_bytes(),
+                draft.began_at.as_millisecond(),
+                ended_at,
+                outcome,
+                status,
+                detail,
+            ];
+            sealed::ATTEMPTS.put_row(db, values)?;
             rows += 1;
         }
         Ok(rows)

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditLog as _, AuditWhat};
-use dromia_contracts::budget::{Budget, Measure, Per, Period};
+use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    Batch, BudgetRemove, BudgetSet, Commit, ItemKey, KeyLifetime, Mutation, Refusal, RunAppend, Store as _,
+    BudgetRemove, BudgetSet, CommitOutcome, CommitRefusal, ItemKey, KeyLifetime, Mutation, RunAppend,
+    Store as _, WriteBatch,
 };
 use dromia_contracts::{Actor, Digest, ItemId, RunId};
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
@@ -38,15 +39,15 @@ fn input(number: u8) -> Mutation {
 }
 
 /// A budget that somebody sets and removes.
-fn budget() -> Budget {
-    let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
-    Budget { name: "daily".to_owned(), per, of: None, measure, period, limit: 9, declared: false }
+fn budget() -> BudgetDefinition {
+    let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);
+    BudgetDefinition { name: "daily".to_owned(), per, of: None, measure, period, limit: 9, declared: false }
 }
 
 /// The batches: the world, two inputs, a turn that takes them and one more, its end, two inputs that wait. With the second
 /// input comes a budget, and with the fourth it goes again.
-pub(crate) fn batches() -> Vec<Batch> {
-    let mut begin = Batch::new(TENANT).with(input(3));
+pub(crate) fn batches() -> Vec<WriteBatch> {
+    let mut begin = WriteBatch::new(TENANT).with_mutation(input(3));
     begin.claim = Some(claim(SESSION, RUN, 0, &[item(1), item(2), item(3)]));
     let entries = vec![replied("r".repeat(2_000)), completed()];
     let end = RunAppend { run: RUN, epoch: 1, after: 2, entries, head: head(RunStatus::Completed) };
@@ -55,12 +56,12 @@ pub(crate) fn batches() -> Vec<Batch> {
     let remove = Mutation::BudgetRemove(BudgetRemove { name: budget().name });
     vec![
         world(),
-        Batch::new(TENANT).with(input(1)),
-        Batch::new(TENANT).wanted_by(&by, at(12)).with(input(2)).with(set),
+        WriteBatch::new(TENANT).with_mutation(input(1)),
+        WriteBatch::new(TENANT).wanted_by(&by, at(12)).with_mutation(input(2)).with_mutation(set),
         begin,
-        Batch::new(TENANT).with(Mutation::RunAppend(end)),
-        Batch::new(TENANT).wanted_by(&by, at(14)).with(input(4)).with(remove),
-        Batch::new(TENANT).with(input(5)),
+        WriteBatch::new(TENANT).with_mutation(Mutation::RunAppend(end)),
+        WriteBatch::new(TENANT).wanted_by(&by, at(14)).with_mutation(input(4)).with_mutation(remove),
+        WriteBatch::new(TENANT).with_mutation(input(5)),
     ]
 }
 
@@ -71,9 +72,9 @@ pub(crate) async fn look(dir: &Path, acknowledged: u64, at_most: u64) -> Finding
     let scope = Scene::scope();
     let words = |error: dromia_contracts::store::ReadError| error.to_string();
     let session = store.session(&scope, SESSION).await.map_err(words)?;
-    let inbox = store.inbox(&scope, InboxOwner::Session(SESSION), 0, 256).await.map_err(words)?;
+    let inbox = store.inbox_items(&scope, InboxOwner::Session(SESSION), 0, 256).await.map_err(words)?;
     let run = store.run(&scope, RUN).await.map_err(words)?;
-    let journal = store.journal(&scope, RUN, 0, 256).await.map_err(words)?;
+    let journal = store.journal_entries(&scope, RUN, 0, 256).await.map_err(words)?;
 
     // How many batches the rows amount to, in the order in which they were written.
     let ended = run.as_ref().is_some_and(|run| run.head.status == RunStatus::Completed);
@@ -155,7 +156,7 @@ impl Pass<'_> {
                     break;
                 }
                 acknowledged += 1;
-                self.vfs.acknowledged(acknowledged);
+                self.vfs.note_acknowledged(acknowledged);
             }
             drop(store);
             if self.stopped() {
@@ -167,32 +168,35 @@ impl Pass<'_> {
         if !self.stopped() && acknowledged != BATCHES as u64 {
             return Err(format!("only {acknowledged} batches were acknowledged"));
         }
-        self.vfs.heal();
+        self.vfs.disarm_fault();
         look(self.dir, acknowledged, at_most).await
     }
 
     /// Whether the disk broke for good and the pass ends there.
     fn stopped(&self) -> bool {
-        self.then == Then::Stop && self.vfs.fired() > 0
+        self.then == Then::Stop && self.vfs.fired_count() > 0
     }
 
     /// Opens the store; on a broken disk it may refuse, and opens once that is mended.
     fn open(&self) -> Finding<Option<SqliteStore>> {
-        let config =
-            StoreConfig { vfs: Some(self.vfs.name().to_owned()), readers: 1, ..StoreConfig::new(self.dir) };
+        let config = StoreConfig {
+            vfs: Some(self.vfs.vfs_name().to_owned()),
+            readers: 1,
+            ..StoreConfig::new(self.dir)
+        };
         let refused = match SqliteStore::open(config.clone()) {
             Ok(store) => {
                 // The last thing of an opening is to sync the directory.
                 self.vfs.directory_synced();
                 return Ok(Some(store));
             }
-            Err(OpenError::Database(error)) if self.vfs.fired() > 0 => error.to_string(),
+            Err(OpenError::Database(error)) if self.vfs.fired_count() > 0 => error.to_string(),
             Err(error) => return Err(format!("the store does not open: {error}")),
         };
         if self.stopped() {
             return Ok(None);
         }
-        self.vfs.heal();
+        self.vfs.disarm_fault();
         SqliteStore::open(config)
             .map(Some)
             .map_err(|error| format!("after {refused}: does not open: {error}"))
@@ -200,13 +204,13 @@ impl Pass<'_> {
 
     /// Writes a batch until it is acknowledged; `logged` says whether an earlier one lies in the log. False if the
     /// pass ends here.
-    async fn write(&self, store: &SqliteStore, batch: &Batch, logged: bool) -> Finding<bool> {
+    async fn write(&self, store: &SqliteStore, batch: &WriteBatch, logged: bool) -> Finding<bool> {
         let mut failed = false;
         let until = Instant::now() + Duration::from_mins(1);
         loop {
-            let broken = self.lasting && self.vfs.is_armed() && self.vfs.fired() > 0;
+            let broken = self.lasting && self.vfs.is_armed() && self.vfs.fired_count() > 0;
             match store.commit(batch.clone()).await {
-                Commit::Done(_) => {
+                CommitOutcome::Done(_) => {
                     if broken {
                         return Err("an acknowledgement came from a broken disk".to_owned());
                     }
@@ -216,14 +220,14 @@ impl Pass<'_> {
                     }
                     return Ok(true);
                 }
-                Commit::Unknown { .. } | Commit::Refused(Refusal::ReadOnly { .. }) => {}
-                refused @ Commit::Refused(_) => return Err(format!("{refused:?}")),
+                CommitOutcome::Unknown { .. } | CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {}
+                refused @ CommitOutcome::Refused(_) => return Err(format!("{refused:?}")),
             }
-            if self.vfs.fired() == 0 {
+            if self.vfs.fired_count() == 0 {
                 return Err("a healthy disk gave no acknowledgement".to_owned());
             }
             failed = true;
-            let health = store.health();
+            let health = store.store_health();
             if let Err(error) = store.session(&Scene::scope(), SESSION).await {
                 return Err(format!("a read failed with the writer, {health:?}: {error}"));
             }
@@ -231,9 +235,9 @@ impl Pass<'_> {
                 if self.stopped() {
                     return Ok(false);
                 }
-                self.vfs.heal();
+                self.vfs.disarm_fault();
             }
-            while store.health().read_only.is_some() {
+            while store.store_health().read_only.is_some() {
                 if Instant::now() > until {
                     return Err("the writes do not come back".to_owned());
                 }

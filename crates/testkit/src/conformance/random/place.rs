@@ -7,7 +7,7 @@ use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::InboxPut;
 use dromia_contracts::{AgentId, Digest, ItemId, SessionId, TenantId, TokenId};
 
-use crate::conformance::scene::input;
+use crate::conformance::scene::new_input;
 
 /// Tenants of the world.
 pub const TENANTS: u8 = 2;
@@ -20,7 +20,7 @@ pub const SESSIONS: u8 = 2;
 
 /// A session of an agent of a tenant.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct WorldPlace {
     /// Which tenant.
     pub tenant: u8,
     /// Which agent of it.
@@ -29,7 +29,7 @@ pub struct Place {
     pub session: u8,
 }
 
-impl Place {
+impl WorldPlace {
     /// The tenant's id.
     pub fn tenant_id(self) -> TenantId {
         tenant_id(self.tenant)
@@ -46,8 +46,8 @@ impl Place {
         SessionId::from_bytes(id_of(3, number))
     }
 
-    pub(super) fn input(self, item: ItemId) -> InboxPut {
-        input(InboxOwner::Session(self.session_id()), item)
+    pub(super) fn session_input(self, item: ItemId) -> InboxPut {
+        new_input(InboxOwner::Session(self.session_id()), item)
     }
 }
 

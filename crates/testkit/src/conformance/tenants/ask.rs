@@ -3,24 +3,25 @@
 //! Answers are texts, so that all of them are compared alike. What a type's `Debug` holds back is written out here.
 
 use bytes::Bytes;
-use dromia_contracts::agent::Handle;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, DeliveryFilter, Mutation, Page, ReadError, RunFilter, Store, TailLimits,
+    ApprovalFilter, DeliveryFilter, Mutation, PageRequest, ReadError, RunFilter, Store, TailLimits,
+    WriteBatch,
 };
-use dromia_contracts::vault::{SealedSecret, Secret};
+use dromia_contracts::vault::{SealedSecret, SecretSummary};
 use dromia_contracts::{
-    AgentId, ApprovalId, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TokenId,
+    AgentId, ApprovalId, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId, TokenId,
 };
 
 use crate::conformance::random::tenant_id;
-use crate::conformance::scene::{at, session_key};
-use crate::sim::Dice;
+use crate::conformance::scene::{scene_time, session_key};
+use crate::sim::SeededRng;
 
 /// The reads of the port that a tenant is answered by; `token` and `outbox_waiting` are asked for it by the server. What a
 /// tenant erases is compared as a write.
 pub const READS: &[&str] = &[
-    "token",
+    "find_token_owner",
     "tokens",
     "token_by_id",
     "budgets",
@@ -30,7 +31,7 @@ pub const READS: &[&str] = &[
     "agents",
     "agent",
     "agent_by_handle",
-    "revision",
+    "agent_revision",
     "session",
     "session_by_key",
     "sessions",
@@ -38,16 +39,16 @@ pub const READS: &[&str] = &[
     "run",
     "runs",
     "run_spending",
-    "journal",
-    "inbox",
-    "keyed",
-    "pin",
-    "state",
+    "journal_entries",
+    "inbox_items",
+    "find_keyed_item",
+    "pinned_text",
+    "session_state",
     "state_entry",
-    "delivery",
+    "delivery_record",
     "deliveries",
     "outbox_waiting",
-    "feed",
+    "feed_items",
     "feed_state",
     "vault_key",
     "secrets",
@@ -59,7 +60,7 @@ pub const READS: &[&str] = &[
 
 /// What there is to ask about, of both tenants: everything that a batch named, whether it was done or not.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownIds {
     agents: Vec<AgentId>,
     revisions: Vec<Digest>,
     sessions: Vec<SessionId>,
@@ -71,9 +72,9 @@ pub(super) struct Known {
     pins: Vec<Digest>,
 }
 
-impl Known {
+impl KnownIds {
     /// Keeps the ids of a batch.
-    pub(super) fn learn(&mut self, batch: &Batch) {
+    pub(super) fn learn_ids(&mut self, batch: &WriteBatch) {
         self.runs.extend(batch.claim.as_ref().map(|claim| claim.run));
         for mutation in &batch.mutations {
             match mutation {
@@ -95,7 +96,7 @@ impl Known {
 
 /// One read with everything that it may need.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct StoreQuestion {
     read: &'static str,
     tenant: u8,
     narrow: Option<AgentId>,
@@ -114,22 +115,27 @@ pub(super) struct Question {
     limit: usize,
 }
 
-impl Question {
+impl StoreQuestion {
     /// Draws a question that a tenant asks.
-    pub(super) fn draw(read: &'static str, tenant: usize, known: &Known, dice: &mut Dice) -> Self {
-        fn one<T: Copy>(all: &[T], dice: &mut Dice, nothing: T) -> T {
-            all.get(dice.below(all.len())).copied().unwrap_or(nothing)
+    pub(super) fn draw_question(
+        read: &'static str,
+        tenant: usize,
+        known: &KnownIds,
+        dice: &mut SeededRng,
+    ) -> Self {
+        fn one<T: Copy>(all: &[T], dice: &mut SeededRng, nothing: T) -> T {
+            all.get(dice.draw_below(all.len())).copied().unwrap_or(nothing)
         }
         let tenant = u8::from(tenant == 1);
-        // Who holds another tenant's token is that tenant, so nobody asks with it.
+        // A token authenticates its own tenant, so a tenant asks with its own tokens only.
         let own = |(_, hash): &&(TokenId, Digest)| hash.as_bytes()[1] == 1 + tenant;
         let tokens: Vec<_> =
-            known.tokens.iter().filter(|token| read != "token" || own(token)).copied().collect();
+            known.tokens.iter().filter(|token| read != "find_token_owner" || own(token)).copied().collect();
         let agent = one(&known.agents, dice, AgentId::from_bytes([0; 16]));
         Self {
             read,
             tenant,
-            narrow: (dice.below(6) == 0).then_some(agent),
+            narrow: (dice.draw_below(6) == 0).then_some(agent),
             agent,
             revision: one(&known.revisions, dice, Digest::default()),
             session: one(&known.sessions, dice, SessionId::from_bytes([0; 16])),
@@ -139,19 +145,24 @@ impl Question {
             capability: one(&known.capabilities, dice, CapabilityId::from_bytes([0; 16])),
             token: one(&tokens, dice, (TokenId::from_bytes([0; 16]), Digest::default())),
             pin: one(&known.pins, dice, Digest::default()),
-            name: dice.below(4),
-            is_paged: dice.below(4) == 0,
-            limit: [1, 2, 8, 256][dice.below(4)],
+            name: dice.draw_below(4),
+            is_paged: dice.draw_below(4) == 0,
+            limit: [1, 2, 8, 256][dice.draw_below(4)],
         }
     }
 
     /// Narrows the scope, where the question is asked under a narrow one.
-    pub(super) fn scope(&self, scope: &Scope) -> Scope {
+    pub(super) fn narrow_scope(&self, scope: &Scope) -> Scope {
         self.narrow.map_or_else(|| scope.clone(), |agent| scope.narrowed_to(agent))
     }
 
     /// Asks a store.
-    pub(super) async fn answer(&self, store: &dyn Store, operator: &Operator, scope: &Scope) -> String {
+    pub(super) async fn ask_store(
+        &self,
+        store: &dyn Store,
+        operator: &OperatorScope,
+        scope: &Scope,
+    ) -> String {
         let named = |prefix: &str| format!("{prefix}{}", self.name);
         let runs = RunFilter {
             session: (self.name == 1).then_some(self.session),
@@ -159,108 +170,110 @@ impl Question {
             status: None,
         };
         match self.read {
-            "token" => text(store.token(operator, self.token.1).await),
+            "find_token_owner" => answer_text(store.find_token_owner(operator, self.token.1).await),
             "tokens" => {
                 let name = [None, Some("ci"), Some("cd"), None][self.name];
-                text(store.tokens(scope, name, self.page(self.token.0)).await)
+                answer_text(store.tokens(scope, name, self.page_after(self.token.0)).await)
             }
-            "token_by_id" => text(store.token_by_id(scope, self.token.0).await),
-            "budgets" => text(store.budgets(scope, at(9)).await),
-            "approval" => text(store.approval(scope, self.approval).await),
+            "token_by_id" => answer_text(store.token_by_id(scope, self.token.0).await),
+            "budgets" => answer_text(store.budgets(scope, scene_time(9)).await),
+            "approval" => answer_text(store.approval(scope, self.approval).await),
             "approvals" => {
                 let agent = (self.name == 1).then_some(self.agent);
-                let filter = ApprovalFilter { agent, open_at: (self.name > 1).then(|| at(9)) };
-                text(store.approvals(scope, filter, self.page(self.approval)).await)
+                let filter = ApprovalFilter { agent, open_at: (self.name > 1).then(|| scene_time(9)) };
+                answer_text(store.approvals(scope, filter, self.page_after(self.approval)).await)
             }
-            "approval_rules" => text(store.approval_rules(scope).await),
-            "agents" => text(store.agents(scope, None, self.page(self.agent)).await),
-            "agent" => text(store.agent(scope, self.agent).await),
+            "approval_rules" => answer_text(store.approval_rules(scope).await),
+            "agents" => answer_text(store.agents(scope, None, self.page_after(self.agent)).await),
+            "agent" => answer_text(store.agent(scope, self.agent).await),
             "agent_by_handle" => {
-                let handle: Handle = named("a").parse().expect("a letter and a digit");
-                text(store.agent_by_handle(scope, &handle).await)
+                let handle: HandleSlug = named("a").parse().expect("a letter and a digit");
+                answer_text(store.agent_by_handle(scope, &handle).await)
             }
-            "revision" => text(store.revision(scope, self.agent, self.revision).await),
-            "session" => text(store.session(scope, self.session).await),
+            "agent_revision" => answer_text(store.agent_revision(scope, self.agent, self.revision).await),
+            "session" => answer_text(store.session(scope, self.session).await),
             "session_by_key" => {
                 let key: SessionKey = session_key(&named("c"));
-                text(store.session_by_key(scope, self.agent, &key).await)
+                answer_text(store.session_by_key(scope, self.agent, &key).await)
             }
             "sessions" => {
                 let agent = (self.name == 1).then_some(self.agent);
-                text(store.sessions(scope, agent, self.page(self.session)).await)
+                answer_text(store.sessions(scope, agent, self.page_after(self.session)).await)
             }
             "session_tail" => {
                 let limits = TailLimits { items: self.limit, bytes: 1 << 20 };
-                text(store.session_tail(scope, self.session, limits).await)
+                answer_text(store.session_tail(scope, self.session, limits).await)
             }
-            "run" => text(store.run(scope, self.run).await),
-            "runs" => text(store.runs(scope, runs, self.page(self.run)).await),
-            "run_spending" => text(store.run_spending(scope, runs, self.page(self.run)).await),
-            "journal" => text(store.journal(scope, self.run, self.after(), self.limit).await),
-            "inbox" => {
+            "run" => answer_text(store.run(scope, self.run).await),
+            "runs" => answer_text(store.runs(scope, runs, self.page_after(self.run)).await),
+            "run_spending" => answer_text(store.run_spending(scope, runs, self.page_after(self.run)).await),
+            "journal_entries" => {
+                answer_text(store.journal_entries(scope, self.run, self.after_position(), self.limit).await)
+            }
+            "inbox_items" => {
                 let owner = if self.name == 0 {
                     InboxOwner::Run(self.run)
                 } else {
                     InboxOwner::Session(self.session)
                 };
-                text(store.inbox(scope, owner, self.after(), self.limit).await)
+                answer_text(store.inbox_items(scope, owner, self.after_position(), self.limit).await)
             }
-            "keyed" => text(store.keyed(scope, &named("k"), at(3)).await),
-            "pin" => text(store.pin(scope, self.pin).await),
-            "state" => {
-                let page = Page { after: self.is_paged.then_some("s0"), limit: self.limit };
-                text(store.state(scope, self.session, page).await)
+            "find_keyed_item" => answer_text(store.find_keyed_item(scope, &named("k"), scene_time(3)).await),
+            "pinned_text" => answer_text(store.pinned_text(scope, self.pin).await),
+            "session_state" => {
+                let page = PageRequest { after: self.is_paged.then_some("s0"), limit: self.limit };
+                answer_text(store.session_state(scope, self.session, page).await)
             }
             "state_entry" => {
                 let name = ["s0", "s1", "s0", "s1"][self.name];
-                text(store.state_entry(scope, self.session, name).await)
+                answer_text(store.state_entry(scope, self.session, name).await)
             }
-            "delivery" => text(store.delivery(scope, self.delivery).await),
+            "delivery_record" => answer_text(store.delivery_record(scope, self.delivery).await),
             "deliveries" => {
                 let target = (self.name == 1).then(|| "webhook:t0".to_owned());
                 let filter = DeliveryFilter { state: None, target };
-                text(store.deliveries(scope, filter, self.page(self.delivery)).await)
+                answer_text(store.deliveries(scope, filter, self.page_after(self.delivery)).await)
             }
             "outbox_waiting" => {
                 let target = ["webhook:t0", "webhook:t1", "webhook:t0", "webhook:t1"][self.name];
-                text(store.outbox_waiting(operator, tenant_id(self.tenant), target).await)
+                answer_text(store.outbox_waiting(operator, tenant_id(self.tenant), target).await)
             }
-            "feed" => text(store.feed(scope, self.after(), self.limit).await),
-            "feed_state" => text(store.feed_state(scope).await),
-            "vault_key" => text(store.vault_key(scope).await),
+            "feed_items" => answer_text(store.feed_items(scope, self.after_position(), self.limit).await),
+            "feed_state" => answer_text(store.feed_state(scope).await),
+            "vault_key" => answer_text(store.vault_key(scope).await),
             "secrets" => {
-                let page = Page { after: self.is_paged.then_some("s0"), limit: self.limit };
+                let page = PageRequest { after: self.is_paged.then_some("s0"), limit: self.limit };
                 let secrets = store.secrets(scope, page).await;
-                text(secrets.map(|all| all.into_iter().map(opened).collect::<Vec<_>>()))
+                answer_text(secrets.map(|all| all.into_iter().map(sealed_parts).collect::<Vec<_>>()))
             }
             "secret" => {
                 let name = ["s0", "s1", "s0", "s1"][self.name];
-                text(store.secret(scope, name).await.map(|secret| secret.map(opened)))
+                answer_text(store.secret(scope, name).await.map(|secret| secret.map(sealed_parts)))
             }
-            "file_label" => text(store.file_label(scope, self.agent, &named("f")).await),
+            "file_label" => answer_text(store.file_label(scope, self.agent, &named("f")).await),
             "file_labels" => {
-                let page = Page { after: self.is_paged.then_some("f0"), limit: self.limit };
-                text(store.file_labels(scope, self.agent, page).await)
+                let page = PageRequest { after: self.is_paged.then_some("f0"), limit: self.limit };
+                answer_text(store.file_labels(scope, self.agent, page).await)
             }
-            "capabilities" => text(store.capabilities(scope, self.page(self.capability)).await),
+            "capabilities" => answer_text(store.capabilities(scope, self.page_after(self.capability)).await),
             other => panic!("no read is called {other}"),
         }
     }
 
-    fn page<Id>(&self, after: Id) -> Page<Id> {
-        Page { after: self.is_paged.then_some(after), limit: self.limit }
+    fn page_after<Id>(&self, after: Id) -> PageRequest<Id> {
+        PageRequest { after: self.is_paged.then_some(after), limit: self.limit }
     }
 
-    fn after(&self) -> u64 {
+    fn after_position(&self) -> u64 {
         u64::from(self.is_paged)
     }
 }
 
-fn text<T: std::fmt::Debug>(answer: Result<T, ReadError>) -> String {
+fn answer_text<T: std::fmt::Debug>(answer: Result<T, ReadError>) -> String {
     answer.map_or_else(|error| format!("failed: {error:?}"), |found| format!("{found:?}"))
 }
 
 /// All of a sealed secret, which its `Debug` does not show.
-fn opened(sealed: SealedSecret) -> (Secret, Bytes, Bytes) {
+fn sealed_parts(sealed: SealedSecret) -> (SecretSummary, Bytes, Bytes) {
     (sealed.secret, sealed.key, sealed.value)
 }

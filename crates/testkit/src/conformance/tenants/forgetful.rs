@@ -1,30 +1,33 @@
-//! A store that forgets the scope of one read, to see that somebody notices.
+//! A store that forgets the scope of one read: a planted fault that the tests must notice.
 //!
-//! It stands before another store. The read that it forgets finds rows of either tenant, those of the stranger first; all
-//! others go through. Where it forgets [`KEYS`], a key that a client chose stands for both tenants. No honest store does so.
+//! It wraps another store. The read whose scope it forgets finds rows of either tenant, those of the other tenant
+//! first; all others go through. If it forgets [`KEYS`], both tenants share the keys that clients choose. No correct
+//! store does so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
-use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::Run;
-use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
-use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, InboxPut, KeyedItem, Mutation, OpenRun,
-    Page, PendingSession, Read, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth,
-    StoreStats, StoredEntry, TailLimits, TokenOwner,
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
 };
-use dromia_contracts::token::Token;
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
+use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::file::{FileLabel, KnownFile};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
+use dromia_contracts::store::{
+    ApprovalFilter, CommitOutcome, CommitRefusal, CoolingApproval, DeliveryFilter, InboxPut, KeyedItem,
+    Mutation, OpenRun, PageRequest, PendingSession, Read, RunFilter, RunSpending, SessionTail, StateEntry,
+    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+};
+use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    Actor, AgentId, ApprovalId, Authority, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId,
-    Scope, SessionId, TenantId, TokenId,
+    Actor, AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope,
+    ScopeAuthority, SessionId, TenantId, TokenId,
 };
 use jiff::Timestamp;
 
@@ -35,7 +38,7 @@ pub const KEYS: &str = "keys";
 
 /// A store that forgets one thing.
 #[derive(Debug)]
-pub struct Forgetful {
+pub struct ForgetfulStore {
     inner: Arc<dyn Store>,
     forgets: &'static str,
     keys: Mutex<HashMap<String, (TenantId, InboxPut)>>,
@@ -43,21 +46,21 @@ pub struct Forgetful {
     tokens: Mutex<Vec<(TenantId, Digest)>>,
 }
 
-impl Forgetful {
+impl ForgetfulStore {
     /// Forgets the scope of a read, by its name, or [`KEYS`].
     pub fn new(inner: Arc<dyn Store>, forgets: &'static str) -> Self {
         Self { inner, forgets, keys: Mutex::default(), tokens: Mutex::default() }
     }
 
-    /// Finds the key of a batch that another tenant has used, and keeps those that nobody has.
-    fn taken(&self, batch: &Batch) -> Option<Refusal> {
+    /// Finds the key of a batch that another tenant has used, and keeps the unused ones.
+    fn taken_key(&self, batch: &WriteBatch) -> Option<CommitRefusal> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         for mutation in &batch.mutations {
             let Mutation::InboxPut(put) = mutation else { continue };
             let Some(key) = &put.key else { continue };
             let (tenant, first) = keys.entry(key.key.clone()).or_insert_with(|| (batch.tenant, put.clone()));
             if *tenant != batch.tenant {
-                return Some(Refusal::KeyTaken {
+                return Some(CommitRefusal::KeyTaken {
                     item: first.item,
                     owner: first.owner,
                     position: 1,
@@ -70,40 +73,40 @@ impl Forgetful {
 }
 
 /// The other one of the two tenants.
-fn other(tenant: TenantId) -> TenantId {
+fn other_tenant(tenant: TenantId) -> TenantId {
     if tenant == tenant_id(0) { tenant_id(1) } else { tenant_id(0) }
 }
 
 /// A scope that sees all of the other tenant.
 fn elsewhere(scope: &Scope) -> Scope {
-    Authority::claim().scope(other(scope.tenant()), Actor::new("test:forgetful"))
+    ScopeAuthority::claim().issue_scope(other_tenant(scope.tenant()), Actor::new("test:forgetful"))
 }
 
 /// What a read finds that does not ask whose a row is.
-trait Mixed {
+trait MixedRead {
     fn mixed_with(self, strange: Self) -> Self;
 }
 
-impl<T> Mixed for Option<T> {
+impl<T> MixedRead for Option<T> {
     fn mixed_with(self, strange: Self) -> Self {
         strange.or(self)
     }
 }
 
-impl<T> Mixed for Vec<T> {
+impl<T> MixedRead for Vec<T> {
     fn mixed_with(self, mut strange: Self) -> Self {
         strange.extend(self);
         strange
     }
 }
 
-impl Mixed for KnownFile {
+impl MixedRead for KnownFile {
     fn mixed_with(self, strange: Self) -> Self {
         Self { file: strange.file.or(self.file), rest: strange.rest }
     }
 }
 
-impl Mixed for FeedState {
+impl MixedRead for FeedState {
     fn mixed_with(self, strange: Self) -> Self {
         Self {
             last: self.last.max(strange.last),
@@ -138,12 +141,12 @@ macro_rules! forgettable {
     };
 }
 
-impl Store for Forgetful {
-    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+impl Store for ForgetfulStore {
+    fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         if self.forgets == KEYS
-            && let Some(refusal) = self.taken(&batch)
+            && let Some(refusal) = self.taken_key(&batch)
         {
-            return Box::pin(std::future::ready(Commit::Refused(refusal)));
+            return Box::pin(std::future::ready(CommitOutcome::Refused(refusal)));
         }
         let made = batch.mutations.iter().filter_map(|mutation| match mutation {
             Mutation::TokenCreate(create) => Some((batch.tenant, create.hash)),
@@ -154,65 +157,69 @@ impl Store for Forgetful {
     }
 
     pass_through! {
-        fn tenants(operator: &'a Operator, page: Page<TenantId>) -> Vec<Tenant>;
-        fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
-        fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a Operator, page: Page<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
-        fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
-        fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
-        fn cooling_approvals(operator: &'a Operator, open_at: Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
-        fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn unnumbered(operator: &'a Operator, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
-        fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);
+        fn tenants(operator: &'a OperatorScope, page: PageRequest<TenantId>) -> Vec<TenantRecord>;
+        fn tenant_by_handle(operator: &'a OperatorScope, handle: &'a HandleSlug) -> Option<TenantRecord>;
+        fn open_runs(operator: &'a OperatorScope, page: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a OperatorScope, page: PageRequest<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
+        fn pending_sessions(operator: &'a OperatorScope, page: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession>;
+        fn deleting_agents(operator: &'a OperatorScope) -> Vec<(TenantId, AgentId)>;
+        fn cooling_approvals(operator: &'a OperatorScope, open_at: Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
+        fn open_deliveries(operator: &'a OperatorScope, page: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery>;
+        fn unnumbered_deliveries(operator: &'a OperatorScope, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (ErasureCounts, bool);
     }
 
     forgettable! {
-        fn tokens(name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
-        fn token_by_id(token: TokenId) -> Option<Token>;
+        fn tokens(name: Option<&'a str>, page: PageRequest<TokenId>) -> Vec<TokenRecord>;
+        fn token_by_id(token: TokenId) -> Option<TokenRecord>;
         fn budgets(at: Timestamp) -> Vec<BudgetUse>;
-        fn approval(approval: ApprovalId) -> Option<Approval>;
-        fn approvals(filter: ApprovalFilter, page: Page<ApprovalId>) -> Vec<Approval>;
-        fn approval_rules() -> Vec<ApprovalRule>;
-        fn agents(state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
-        fn agent(agent: AgentId) -> Option<Agent>;
-        fn agent_by_handle(handle: &'a Handle) -> Option<Agent>;
-        fn revision(agent: AgentId, digest: Digest) -> Option<Revision>;
-        fn session(session: SessionId) -> Option<Session>;
-        fn session_by_key(agent: AgentId, key: &'a SessionKey) -> Option<Session>;
-        fn sessions(agent: Option<AgentId>, page: Page<SessionId>) -> Vec<Session>;
+        fn approval(approval: ApprovalId) -> Option<ApprovalRequest>;
+        fn approvals(filter: ApprovalFilter, page: PageRequest<ApprovalId>) -> Vec<ApprovalRequest>;
+        fn approval_rules() -> Vec<ApprovalRuleRecord>;
+        fn agents(state: Option<AgentState>, page: PageRequest<AgentId>) -> Vec<AgentRecord>;
+        fn agent(agent: AgentId) -> Option<AgentRecord>;
+        fn agent_by_handle(handle: &'a HandleSlug) -> Option<AgentRecord>;
+        fn agent_revision(agent: AgentId, digest: Digest) -> Option<AgentRevision>;
+        fn session(session: SessionId) -> Option<SessionRecord>;
+        fn session_by_key(agent: AgentId, key: &'a SessionKey) -> Option<SessionRecord>;
+        fn sessions(agent: Option<AgentId>, page: PageRequest<SessionId>) -> Vec<SessionRecord>;
         fn session_tail(session: SessionId, limits: TailLimits) -> Option<SessionTail>;
-        fn run(run: RunId) -> Option<Run>;
-        fn runs(filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
-        fn run_spending(filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
-        fn journal(run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
-        fn inbox(owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
-        fn keyed(key: &'a str, at: Timestamp) -> Option<KeyedItem>;
-        fn pin(digest: Digest) -> Option<Bytes>;
-        fn state(session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
+        fn run(run: RunId) -> Option<RunRecord>;
+        fn runs(filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunRecord>;
+        fn run_spending(filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunSpending>;
+        fn journal_entries(run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
+        fn inbox_items(owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
+        fn find_keyed_item(key: &'a str, at: Timestamp) -> Option<KeyedItem>;
+        fn pinned_text(digest: Digest) -> Option<Bytes>;
+        fn session_state(session: SessionId, page: PageRequest<&'a str>) -> Vec<StateEntry>;
         fn state_entry(session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn delivery(delivery: DeliveryId) -> Option<DeliveryRecord>;
-        fn feed(after: u64, limit: usize) -> Vec<FeedItem>;
+        fn delivery_record(delivery: DeliveryId) -> Option<DeliveryRecord>;
+        fn feed_items(after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state() -> FeedState;
         fn vault_key() -> Option<Bytes>;
-        fn secrets(page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secrets(page: PageRequest<&'a str>) -> Vec<SealedSecret>;
         fn secret(name: &'a str) -> Option<SealedSecret>;
-        fn capabilities(page: Page<CapabilityId>) -> Vec<Capability>;
+        fn capabilities(page: PageRequest<CapabilityId>) -> Vec<CapabilityRecord>;
         fn file_label(agent: AgentId, path: &'a str) -> KnownFile;
-        fn file_labels(agent: AgentId, page: Page<&'a str>) -> Vec<(String, FileLabel)>;
+        fn file_labels(agent: AgentId, page: PageRequest<&'a str>) -> Vec<(String, FileLabel)>;
     }
 
-    /// Where it forgets, whoever asks for a token is told of one of the other tenant.
-    fn token<'a>(&'a self, operator: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
-        if self.forgets != "token" {
-            return self.inner.token(operator, hash);
+    /// If it forgets this read, it answers with a token of the other tenant.
+    fn find_token_owner<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        hash: Digest,
+    ) -> Read<'a, Option<TokenOwner>> {
+        if self.forgets != "find_token_owner" {
+            return self.inner.find_token_owner(operator, hash);
         }
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = tokens.iter().find(|(_, known)| *known == hash).map(|(tenant, _)| *tenant);
         let strange = tokens.iter().find(|(tenant, _)| Some(*tenant) != owner).map(|(_, hash)| *hash);
         drop(tokens);
         Box::pin(async move {
-            let own = self.inner.token(operator, hash).await?;
-            let strange = self.inner.token(operator, strange.unwrap_or(hash)).await?;
+            let own = self.inner.find_token_owner(operator, hash).await?;
+            let strange = self.inner.find_token_owner(operator, strange.unwrap_or(hash)).await?;
             Ok(own.mixed_with(strange))
         })
     }
@@ -221,8 +228,8 @@ impl Store for Forgetful {
         &'a self,
         scope: &'a Scope,
         filter: DeliveryFilter,
-        page: Page<DeliveryId>,
-    ) -> Read<'a, Vec<Delivery>> {
+        page: PageRequest<DeliveryId>,
+    ) -> Read<'a, Vec<DeliverySummary>> {
         if self.forgets != "deliveries" {
             return self.inner.deliveries(scope, filter, page);
         }
@@ -236,7 +243,7 @@ impl Store for Forgetful {
 
     fn outbox_waiting<'a>(
         &'a self,
-        operator: &'a Operator,
+        operator: &'a OperatorScope,
         tenant: TenantId,
         target: &'a str,
     ) -> Read<'a, u64> {
@@ -245,15 +252,15 @@ impl Store for Forgetful {
         }
         Box::pin(async move {
             let own = self.inner.outbox_waiting(operator, tenant, target).await?;
-            Ok(own + self.inner.outbox_waiting(operator, other(tenant), target).await?)
+            Ok(own + self.inner.outbox_waiting(operator, other_tenant(tenant), target).await?)
         })
     }
 
-    fn health(&self) -> StoreHealth {
-        self.inner.health()
+    fn store_health(&self) -> StoreHealth {
+        self.inner.store_health()
     }
 
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
+    fn store_stats(&self) -> StoreStats {
+        self.inner.store_stats()
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState};
-use dromia_contracts::store::{DeliveryFilter, Page};
+use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState};
+use dromia_contracts::store::{DeliveryFilter, PageRequest};
 use dromia_contracts::{DeliveryId, Scope};
 
 use crate::reference::rows::TenantRows;
-use crate::reference::seen::page;
+use crate::reference::seen::page_rows;
 
 impl TenantRows {
     pub(super) fn find_delivery(&self, scope: &Scope, delivery: DeliveryId) -> Option<DeliveryRecord> {
-        let row = self.deliveries.get(&delivery).filter(|row| self.sees(scope, row.delivery.agent))?;
-        let surplus = row.attempts.len().saturating_sub(Page::<DeliveryId>::LIMIT_MAX);
+        let row = self.deliveries.get(&delivery).filter(|row| self.sees_agent(scope, row.delivery.agent))?;
+        let surplus = row.attempts.len().saturating_sub(PageRequest::<DeliveryId>::LIMIT_MAX);
         let attempts = row.attempts.values().skip(surplus).map(|(_, attempt)| attempt.clone()).collect();
         Some(DeliveryRecord { delivery: row.delivery.clone(), body: row.body.clone(), attempts })
     }
@@ -21,20 +21,20 @@ impl TenantRows {
         &self,
         scope: &Scope,
         filter: &DeliveryFilter,
-        wanted: Page<DeliveryId>,
-    ) -> Vec<Delivery> {
+        wanted: PageRequest<DeliveryId>,
+    ) -> Vec<DeliverySummary> {
         let found = self.seen_deliveries(scope).map(|row| &row.delivery).rev().filter(|delivery| {
             filter.state.is_none_or(|state| delivery.state == state)
                 && filter.target.as_ref().is_none_or(|target| delivery.target == *target)
         });
-        page(found.map(|delivery| (delivery.id, delivery.clone())), wanted, true)
+        page_rows(found.map(|delivery| (delivery.id, delivery.clone())), wanted, true)
     }
 
     pub(super) fn list_feed(&self, scope: &Scope, after: u64, limit: usize) -> Vec<FeedItem> {
         let numbered = self.seen_deliveries(scope).filter_map(|row| Some((row.delivery.feed?, row)));
         let numbered: BTreeMap<_, _> = numbered.filter(|(number, _)| *number > after).collect();
         let (mut items, mut bytes) = (Vec::new(), 0);
-        for (number, row) in numbered.into_iter().take(limit.min(Page::<DeliveryId>::LIMIT_MAX)) {
+        for (number, row) in numbered.into_iter().take(limit.min(PageRequest::<DeliveryId>::LIMIT_MAX)) {
             bytes += row.body.len();
             items.push(FeedItem { number, delivery: row.delivery.clone(), body: row.body.clone() });
             if bytes > 1 << 20 {

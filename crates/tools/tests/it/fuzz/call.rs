@@ -7,7 +7,7 @@ use dromia_testkit::fuzz::{self, Canonical};
 fn prepared(tool: &str, arguments: &str) -> Result<Canonical, String> {
     let id = CallId { step: 1, index: 0 };
     let call = ToolCall { id, tool: tool.to_owned(), arguments: arguments.to_owned() };
-    let prepared = dromia_tools::prepare(&call).map_err(|error| error.to_string())?;
+    let prepared = dromia_tools::prepare_builtin(&call).map_err(|error| error.to_string())?;
     Ok((prepared.tool, prepared.arguments, prepared.action))
 }
 

@@ -1,5 +1,5 @@
-//! Opens one piece of gzip, zlib or raw deflate, also where its end is missing. What it costs is counted, and it reads no
-//! further than something comes of it; whether there is room for what it costs is for the look that opens it.
+//! Opens one piece of gzip or zlib, also where its end is missing. What it costs is counted, and it reads no further
+//! than something comes of it; the scan that opens it checks its cost against the budget.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
@@ -7,9 +7,8 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
-use super::Room;
-use super::encoded::{Coding, decoded};
-use super::mark::{Kind, mark};
+use super::ScanBudget;
+use super::encoded::decode_base64;
 
 /// Bytes before what zlib packs, where it names no dictionary.
 pub(super) const ZLIB_HEAD: usize = 2;
@@ -17,13 +16,10 @@ pub(super) const ZLIB_HEAD: usize = 2;
 /// How many characters behind a mark of zlib are read first: what is there by chance seldom goes so far.
 pub(super) const FIRST_CHARACTERS: usize = 2048;
 
-/// How many characters of a run without a mark are read before those: most runs are no deflate, and show it in a few bytes.
-pub(super) const GUESS_CHARACTERS: usize = 128;
-
 /// How many bytes are made ready for what is unpacked; more, if there is more.
 pub(super) const FIRST_BYTES: usize = 4 << 10;
 
-/// What a byte that is read beyond twice as many as come of it costs of the bytes of a look. Honest packing makes texts
+/// The cost, in bytes of a scan's budget, of a byte read beyond twice as many as come of it. Honest packing makes texts
 /// shorter; blocks of nothing, which may follow one another for ever, take longer to read than what is in a block.
 const BARREN_COST: usize = 32;
 
@@ -35,78 +31,63 @@ const BARREN_MIN: usize = 512;
 
 /// What was opened.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct UnpackedPiece {
     /// Its bytes in the text.
     pub(super) length: usize,
     pub(super) inside: Vec<u8>,
-    /// What of the bytes of a look it took to open it.
+    /// The part of a scan's bytes that opening it took.
     pub(super) cost: usize,
     /// Whether more of it may come behind the end.
     pub(super) is_open: bool,
+    /// Whether a scan with a larger budget would have read on.
+    pub(super) is_cut: bool,
 }
 
 /// Opens gzip, also where its end is missing.
-pub(super) fn from_gzip(text: &[u8], bytes_max: usize) -> Piece {
+pub(super) fn from_gzip(text: &[u8], bytes_max: usize) -> UnpackedPiece {
     let Some(begin) = behind_head(text) else {
-        return Piece { length: 0, inside: Vec::new(), cost: 0, is_open: false };
+        return UnpackedPiece { length: 0, inside: Vec::new(), cost: 0, is_open: false, is_cut: false };
     };
-    let piece = inflated(&text[begin..], bytes_max);
-    Piece { length: begin + piece.length, ..piece }
+    let piece = inflate_piece(&text[begin..], bytes_max);
+    UnpackedPiece { length: begin + piece.length, ..piece }
 }
 
 /// Opens zlib, also where its end is missing.
-pub(super) fn from_zlib(text: &[u8], before: Option<usize>, room: &mut Room) -> Piece {
+pub(super) fn from_zlib(text: &[u8], before: Option<usize>, room: &mut ScanBudget) -> UnpackedPiece {
     let Some(before) = before else {
-        let piece = inflated(behind(text, ZLIB_HEAD), room.bytes);
-        return Piece { length: ZLIB_HEAD + piece.length, ..piece };
+        let piece = inflate_piece(skip_bytes(text, ZLIB_HEAD), room.bytes);
+        return UnpackedPiece { length: ZLIB_HEAD + piece.length, ..piece };
     };
-    let (length, first) = decoded(text, before, FIRST_CHARACTERS);
-    let piece = inflated(behind(&first, ZLIB_HEAD), room.bytes);
+    let (length, first) = decode_base64(text, before, FIRST_CHARACTERS);
+    let piece = inflate_piece(skip_bytes(&first, ZLIB_HEAD), room.bytes);
     if !piece.is_open {
-        return Piece { length, ..piece };
+        return UnpackedPiece { length, ..piece };
     }
-    let (length, whole) = decoded(text, before, room.bytes);
+    let (length, whole) = decode_base64(text, before, room.bytes);
+    let is_cut = fills_budget(&whole, room.bytes);
     room.bytes -= cost_of(length, &whole).min(room.bytes);
-    Piece { length, ..inflated(behind(&whole, ZLIB_HEAD), room.bytes) }
+    let piece = inflate_piece(skip_bytes(&whole, ZLIB_HEAD), room.bytes);
+    UnpackedPiece { length, is_cut: is_cut || piece.is_cut, ..piece }
 }
 
-/// Opens what a run of characters begins with, also where its end is missing. It is read in steps, so that what is no deflate
-/// costs a few bytes.
-pub(super) fn from_run(text: &[u8], coding: Coding, room: &mut Room) -> Piece {
-    for most in [GUESS_CHARACTERS, FIRST_CHARACTERS] {
-        let (length, packed) = coding.decoded(text, most);
-        let piece = from_guess(&packed, coding, room.bytes);
-        if !piece.is_open || packed.len() < coding.bytes(most) {
-            return Piece { length, ..piece };
-        }
-    }
-    let (length, packed) = coding.decoded(text, room.bytes);
-    room.bytes -= cost_of(length, &packed).min(room.bytes);
-    Piece { length, ..from_guess(&packed, coding, room.bytes) }
-}
-
-/// Opens raw deflate; what was in hex may have a mark, which nobody saw in it.
-pub(super) fn from_guess(packed: &[u8], coding: Coding, bytes_max: usize) -> Piece {
-    let marked = mark(packed).filter(|mark| mark.before.is_none() && coding == Coding::Hex);
-    match marked.map(|mark| mark.kind) {
-        Some(Kind::Gzip) => from_gzip(packed, bytes_max),
-        Some(Kind::Zlib) => inflated(behind(packed, ZLIB_HEAD), bytes_max),
-        None => inflated(packed, bytes_max),
-    }
-}
-
-/// What of the bytes of a look it takes to read so much of a text in which so many bytes stand: blanks are read, too.
+/// Returns how many of a scan's bytes it costs to read so much of a text for so many packed bytes: blanks are read,
+/// too.
 pub(super) fn cost_of(length: usize, packed: &[u8]) -> usize {
     packed.len().max(length / 2)
 }
 
-/// What stands behind so many bytes.
-pub(super) fn behind(bytes: &[u8], count: usize) -> &[u8] {
+/// Tells whether the decoded bytes are all that so many characters hold, so that more may follow.
+pub(super) fn fills_budget(decoded: &[u8], most: usize) -> bool {
+    decoded.len() + 3 >= most / 4 * 3
+}
+
+/// Returns what follows the first `count` bytes.
+pub(super) fn skip_bytes(bytes: &[u8], count: usize) -> &[u8] {
     bytes.get(count..).unwrap_or_default()
 }
 
 /// Unpacks what follows a head, as far as it goes, or until too much was read of which nothing came.
-pub(super) fn inflated(packed: &[u8], bytes_max: usize) -> Piece {
+pub(super) fn inflate_piece(packed: &[u8], bytes_max: usize) -> UnpackedPiece {
     let mut state = Box::<DecompressorOxide>::default();
     let mut inside = vec![0; FIRST_BYTES.min(bytes_max)];
     let (mut read, mut written) = (0, 0);
@@ -129,8 +110,15 @@ pub(super) fn inflated(packed: &[u8], bytes_max: usize) -> Piece {
     };
     inside.truncate(written);
     let is_open = matches!(end, TINFLStatus::FailedCannotMakeProgress | TINFLStatus::HasMoreOutput);
+    let is_cut = matches!(end, TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput);
     let barren = read.saturating_sub(2 * written + BARREN_FREE);
-    Piece { length: read, cost: written + barren.saturating_mul(BARREN_COST), inside, is_open }
+    UnpackedPiece {
+        length: read,
+        cost: written + barren.saturating_mul(BARREN_COST),
+        inside,
+        is_open,
+        is_cut,
+    }
 }
 
 /// Finds where the head of gzip ends.
@@ -156,7 +144,7 @@ fn behind_head(text: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::super::mark::ZLIB;
-    use super::super::{BYTES_MAX, each};
+    use super::super::{BYTES_MAX, open_each};
     use super::*;
 
     /// Two thousand marks, each in a block that ends before the next one, so that what follows is behind each of them: a MiB of
@@ -170,12 +158,12 @@ mod tests {
         }
         // Four of them have ten bits each.
         text.extend_from_slice(&[0x02_u8, 0x08, 0x20, 0x80, 0x00].repeat(200_000));
-        let piece = inflated(behind(&text, ZLIB_HEAD), BYTES_MAX);
+        let piece = inflate_piece(skip_bytes(&text, ZLIB_HEAD), BYTES_MAX);
         assert_eq!(piece.inside, ZLIB[0].repeat(2000), "all that is in it is found");
         let most = 2 * piece.inside.len() + BARREN_FREE + BYTES_MAX / BARREN_COST;
         assert!(piece.length <= most && !piece.is_open, "{} bytes were read", piece.length);
-        let mut room = Room::default();
-        each(&text, &mut room, &mut |_, _, _| {});
+        let mut room = ScanBudget::default();
+        open_each(&text, &mut room, &mut |_, _, _| {});
         assert_eq!(room.bytes, 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Tells by the first bytes, or the first characters of base64, whether gzip or zlib may begin at a place. It opens nothing.
 
-use super::encoded::bits;
+use super::encoded::base64_bits;
 
 /// How gzip begins: its mark, and the one method there is.
 pub(super) const GZIP: [u8; 3] = [0x1f, 0x8b, 0x08];
@@ -13,31 +13,31 @@ pub(super) const MARK_CHARACTERS: usize = 5;
 
 /// What may begin somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) kind: Kind,
+pub(super) struct MagicMatch {
+    pub(super) kind: CompressionFormat,
     /// In base64: how many bytes of its first group of characters come before it.
     pub(super) before: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CompressionFormat {
     Gzip,
     Zlib,
 }
 
 /// Tells what may begin with a text.
-pub(super) fn mark(text: &[u8]) -> Option<Mark> {
+pub(super) fn match_magic(text: &[u8]) -> Option<MagicMatch> {
     let kind = |bytes: [u8; 3]| match bytes {
-        GZIP => Some(Kind::Gzip),
-        [first, second, third] => is_zlib(first, second, third).then_some(Kind::Zlib),
+        GZIP => Some(CompressionFormat::Gzip),
+        [first, second, third] => is_zlib(first, second, third).then_some(CompressionFormat::Zlib),
     };
     if let Some(kind) = text.first_chunk::<3>().copied().and_then(kind) {
-        return Some(Mark { kind, before: None });
+        return Some(MagicMatch { kind, before: None });
     }
-    let bits = bits(text.get(..MARK_CHARACTERS)?)?;
+    let bits = base64_bits(text.get(..MARK_CHARACTERS)?)?;
     (0..3).find_map(|before| {
         let [first, second, third, _] = (bits << (2 * before)).to_be_bytes();
-        kind([first, second, third]).map(|kind| Mark { kind, before: Some(before) })
+        kind([first, second, third]).map(|kind| MagicMatch { kind, before: Some(before) })
     })
 }
 
@@ -52,7 +52,7 @@ fn is_zlib(method: u8, flags: u8, block: u8) -> bool {
 
 /// Tells whether so few characters of base64 may be the beginning of a mark.
 pub(super) fn may_begin(text: &[u8]) -> bool {
-    let Some(bits) = bits(text) else { return false };
+    let Some(bits) = base64_bits(text) else { return false };
     let begins = |mark: &[u8], before: usize| {
         let known = (6 * text.len() - 2 * before).min(8 * mark.len());
         let mark = mark.iter().rev().fold(0, |bits: u32, byte| (bits >> 8) | (u32::from(*byte) << 24));

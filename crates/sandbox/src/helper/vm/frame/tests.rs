@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dromia_contracts::sandbox::{Limit, Limits, Network};
+use dromia_contracts::sandbox::{LimitKind, NetworkAccess, ProcessLimits};
 use proptest::prelude::*;
 
 use super::*;
@@ -14,46 +14,48 @@ fn spec() -> ProcessSpec {
         workspace: "/workspace".into(),
         cwd: PathBuf::new(),
         mounts: Vec::new(),
-        limits: Limits::DEFAULT,
-        network: Network::None,
+        limits: ProcessLimits::DEFAULT,
+        network: NetworkAccess::None,
         family: None,
     }
 }
 
-fn entry(path: &[u8], node: Node) -> Entry {
-    Entry { tree: 0, path: path.to_vec(), node, mode: 0o644, changed: (1_700_000_000, 5) }
+fn entry(path: &[u8], node: TreeNode) -> TreeEntry {
+    TreeEntry { tree: 0, path: path.to_vec(), node, mode: 0o644, changed: (1_700_000_000, 5) }
 }
 
 /// One of each kind.
-fn one_of_each() -> Vec<Frame> {
+fn one_of_each() -> Vec<GuestFrame> {
     vec![
-        Frame::Hello { version: VERSION },
-        Frame::Spec(Box::new(spec())),
-        Frame::Entry(entry(b"a", Node::Directory)),
-        Frame::Entry(entry(b"a/b", Node::File { bytes: 3 })),
-        Frame::Data(b"xyz".to_vec()),
-        Frame::Entry(entry(b"a/\xff", Node::Link { to: b"../../etc/passwd".to_vec() })),
-        Frame::Entry(entry(b"old", Node::Gone)),
-        Frame::Entry(entry(b"", Node::File { bytes: 0 })),
-        Frame::Start,
-        Frame::Begun,
-        Frame::Output(Stream::Out, vec![0; PIECE_BYTES_MAX]),
-        Frame::Output(Stream::Err, Vec::new()),
-        Frame::Ended(Ending::Killed { limit: Limit::Cpu }),
-        Frame::Done,
+        GuestFrame::Hello { version: VERSION },
+        GuestFrame::Spec(Box::new(spec())),
+        GuestFrame::Entry(entry(b"a", TreeNode::Directory)),
+        GuestFrame::Entry(entry(b"a/b", TreeNode::File { bytes: 3 })),
+        GuestFrame::Data(b"xyz".to_vec()),
+        GuestFrame::Entry(entry(b"a/\xff", TreeNode::Link { to: b"../../etc/passwd".to_vec() })),
+        GuestFrame::Entry(entry(b"old", TreeNode::Gone)),
+        GuestFrame::Entry(entry(b"", TreeNode::File { bytes: 0 })),
+        GuestFrame::Start,
+        GuestFrame::Begun,
+        GuestFrame::Output(OutputStream::Out, vec![0; PIECE_BYTES_MAX]),
+        GuestFrame::Output(OutputStream::Err, Vec::new()),
+        GuestFrame::Ended(ProcessExit::Killed { limit: LimitKind::Cpu }),
+        GuestFrame::Done,
     ]
 }
 
-fn encoded(frames: &[Frame]) -> Vec<u8> {
+fn encoded(frames: &[GuestFrame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.encode().expect("it is short enough")).collect()
 }
 
 /// Takes pieces, and all frames that come of them.
-fn decoded<'bytes>(pieces: impl Iterator<Item = &'bytes [u8]>) -> Result<(Vec<Frame>, bool), Broken> {
-    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+fn decoded<'bytes>(
+    pieces: impl Iterator<Item = &'bytes [u8]>,
+) -> Result<(Vec<GuestFrame>, bool), FrameError> {
+    let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
     for piece in pieces {
         decoder.push(piece);
-        while let Some(frame) = decoder.take()? {
+        while let Some(frame) = decoder.next_frame()? {
             frames.push(frame);
         }
     }
@@ -63,7 +65,7 @@ fn decoded<'bytes>(pieces: impl Iterator<Item = &'bytes [u8]>) -> Result<(Vec<Fr
 #[test]
 fn frames_are_read_as_they_were_written_at_every_cut() {
     // The long ones are cut elsewhere, at random places.
-    let is_short = |frame: &Frame| !matches!(frame, Frame::Output(_, bytes) if bytes.len() > 100);
+    let is_short = |frame: &GuestFrame| !matches!(frame, GuestFrame::Output(_, bytes) if bytes.len() > 100);
     let frames: Vec<_> = one_of_each().into_iter().filter(is_short).collect();
     let bytes = encoded(&frames);
     for cut in 0..=bytes.len() {
@@ -77,7 +79,7 @@ fn frames_are_read_as_they_were_written_at_every_cut() {
 
 #[test]
 fn what_ends_in_the_middle_of_a_frame_is_known_to() {
-    let bytes = encoded(&[Frame::Hello { version: 7 }, Frame::Data(vec![1; 40])]);
+    let bytes = encoded(&[GuestFrame::Hello { version: 7 }, GuestFrame::Data(vec![1; 40])]);
     for cut in 1..bytes.len() {
         let (read, is_cut) = decoded([&bytes[..cut]].into_iter()).expect("it is sound so far");
         assert!(read.len() < 2);
@@ -89,16 +91,16 @@ fn what_ends_in_the_middle_of_a_frame_is_known_to() {
 #[test]
 fn a_length_is_refused_before_its_bytes_come() {
     for kind in [HELLO, SPEC, ENTRY, DATA, START, BEGUN, OUTPUT, ENDED, DONE] {
-        let most = most(kind).expect("it is known");
+        let most = frame_bytes_max(kind).expect("it is known");
         let length = u32::try_from(most + 1).expect("it is short").to_le_bytes();
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.push(&[&[kind][..], &length].concat());
-        assert_eq!(decoder.take(), Err(Broken::Long { kind, bytes: most + 1 }));
+        assert_eq!(decoder.next_frame(), Err(FrameError::Long { kind, bytes: most + 1 }));
     }
     for kind in [0, 10, 255] {
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.push(&[kind]);
-        assert_eq!(decoder.take(), Err(Broken::Kind(kind)));
+        assert_eq!(decoder.next_frame(), Err(FrameError::Kind(kind)));
     }
 }
 
@@ -110,8 +112,8 @@ fn a_path_that_leaves_its_tree_is_refused_by_whoever_reads_it() {
         [b"/etc", b"..", b"a/../../b", b".", b"a//b", b"a/", b"a/./b", b"a\0b", &long, &deep];
     for path in paths {
         assert!(!is_below(path));
-        let bytes = encoded(&[Frame::Entry(entry(path, Node::File { bytes: 0 }))]);
-        assert_eq!(decoded([&bytes[..]].into_iter()), Err(Broken::Content(ENTRY)), "{path:?}");
+        let bytes = encoded(&[GuestFrame::Entry(entry(path, TreeNode::File { bytes: 0 }))]);
+        assert_eq!(decoded([&bytes[..]].into_iter()), Err(FrameError::Content(ENTRY)), "{path:?}");
     }
     for path in [&b""[..], b"a", b"..a/b..", b"...", &[b'x'; NAME_BYTES_MAX]] {
         assert!(is_below(path), "{path:?}");
@@ -120,27 +122,27 @@ fn a_path_that_leaves_its_tree_is_refused_by_whoever_reads_it() {
 
 #[test]
 fn an_entry_that_means_nothing_is_refused() {
-    let sound = entry(b"a", Node::File { bytes: 3 });
+    let sound = entry(b"a", TreeNode::File { bytes: 3 });
     let spoiled = [
-        Entry { mode: 0o4755, ..sound.clone() },
-        Entry { changed: (0, NANOS), ..sound.clone() },
-        Entry { path: Vec::new(), node: Node::Directory, ..sound.clone() },
-        Entry { path: Vec::new(), node: Node::Gone, ..sound.clone() },
-        Entry { node: Node::Link { to: Vec::new() }, ..sound.clone() },
-        Entry { node: Node::Link { to: b"a\0".to_vec() }, ..sound },
+        TreeEntry { mode: 0o4755, ..sound.clone() },
+        TreeEntry { changed: (0, NANOS), ..sound.clone() },
+        TreeEntry { path: Vec::new(), node: TreeNode::Directory, ..sound.clone() },
+        TreeEntry { path: Vec::new(), node: TreeNode::Gone, ..sound.clone() },
+        TreeEntry { node: TreeNode::Link { to: Vec::new() }, ..sound.clone() },
+        TreeEntry { node: TreeNode::Link { to: b"a\0".to_vec() }, ..sound },
     ];
     for entry in spoiled {
-        let bytes = encoded(&[Frame::Entry(entry.clone())]);
-        assert_eq!(decoded([&bytes[..]].into_iter()), Err(Broken::Content(ENTRY)), "{entry:?}");
+        let bytes = encoded(&[GuestFrame::Entry(entry.clone())]);
+        assert_eq!(decoded([&bytes[..]].into_iter()), Err(FrameError::Content(ENTRY)), "{entry:?}");
     }
 }
 
 #[test]
 fn what_is_too_long_to_be_said_is_not_written() {
-    assert!(Frame::Data(vec![0; DATA_BYTES_MAX]).encode().is_some());
-    assert!(Frame::Data(vec![0; DATA_BYTES_MAX + 1]).encode().is_none());
+    assert!(GuestFrame::Data(vec![0; DATA_BYTES_MAX]).encode().is_some());
+    assert!(GuestFrame::Data(vec![0; DATA_BYTES_MAX + 1]).encode().is_none());
     let problem = "x".repeat(ENDED_BYTES_MAX);
-    assert!(Frame::Ended(Ending::NotStarted { problem }).encode().is_none());
+    assert!(GuestFrame::Ended(ProcessExit::NotStarted { problem }).encode().is_none());
 }
 
 proptest! {
@@ -170,11 +172,11 @@ proptest! {
     ) {
         // Half of the time the first byte is a kind that is known.
         let bytes = [&[kind][..], &bytes].concat();
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         'all: for piece in bytes.chunks(size) {
             decoder.push(piece);
             loop {
-                match decoder.take() {
+                match decoder.next_frame() {
                     Ok(Some(frame)) => prop_assert!(frame.encode().is_some(), "{frame:?}"),
                     Ok(None) => break,
                     Err(_) => break 'all,
@@ -196,12 +198,12 @@ proptest! {
         let path = names.join(&b'/');
         prop_assume!(is_below(&path));
         let node = match which {
-            0 => Node::Directory,
-            1 => Node::File { bytes },
-            2 => Node::Link { to: path.clone() },
-            _ => Node::Gone,
+            0 => TreeNode::Directory,
+            1 => TreeNode::File { bytes },
+            2 => TreeNode::Link { to: path.clone() },
+            _ => TreeNode::Gone,
         };
-        let frame = Frame::Entry(Entry { tree, path, node, mode, changed });
+        let frame = GuestFrame::Entry(TreeEntry { tree, path, node, mode, changed });
         let read = decoded([&encoded(std::slice::from_ref(&frame))[..]].into_iter());
         prop_assert_eq!(read, Ok((vec![frame], false)));
     }

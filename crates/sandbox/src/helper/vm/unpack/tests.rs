@@ -3,29 +3,29 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
-use super::super::frame::Frame;
-use super::super::scan::{Found, scan, send_all, send_changes};
+use super::super::frame::GuestFrame;
+use super::super::scan::{Found, scan_tree, send_all, send_changes};
 use super::*;
 
-fn ground(root: &Path) -> Ground {
-    Ground { root: root.to_owned(), is_writable: true, fixed: Vec::new(), frozen: Vec::new() }
+fn ground(root: &Path) -> UnpackTarget {
+    UnpackTarget { root: root.to_owned(), is_writable: true, fixed: Vec::new(), frozen: Vec::new() }
 }
 
-fn unpacker(ground: Ground) -> Unpacker {
-    Unpacker::new(vec![ground], 1 << 20, None)
+fn unpacker(ground: UnpackTarget) -> TreeUnpacker {
+    TreeUnpacker::new(vec![ground], 1 << 20, None)
 }
 
 /// Puts down whatever is told.
-fn put(unpacker: &mut Unpacker, frame: &Frame) -> io::Result<()> {
+fn put(unpacker: &mut TreeUnpacker, frame: &GuestFrame) -> io::Result<()> {
     match frame {
-        Frame::Entry(entry) => unpacker.entry(entry.clone()),
-        Frame::Data(bytes) => unpacker.data(bytes),
+        GuestFrame::Entry(entry) => unpacker.unpack_entry(entry.clone()),
+        GuestFrame::Data(bytes) => unpacker.write_data(bytes),
         other => panic!("{other:?} is not of a tree"),
     }
 }
 
 fn copy(from: &Path, to: &Path) -> Found {
-    let found = scan(from).expect("it is looked at");
+    let found = scan_tree(from).expect("it is looked at");
     let mut unpacker = unpacker(ground(to));
     send_all(0, from, &found, &mut |frame| put(&mut unpacker, frame)).expect("it goes over");
     assert!(unpacker.is_whole());
@@ -34,7 +34,7 @@ fn copy(from: &Path, to: &Path) -> Found {
 
 /// What lies in a directory: path, mode, time, and content or target.
 fn listed(root: &Path) -> Vec<(String, u32, i64, Vec<u8>)> {
-    let found = scan(root).expect("it is looked at");
+    let found = scan_tree(root).expect("it is looked at");
     let about = |path: &Vec<u8>| {
         let full = root.join(OsStr::from_bytes(path));
         let about = full.symlink_metadata().expect("it is there");
@@ -79,7 +79,7 @@ fn a_tree_goes_over_with_its_modes_times_and_links() {
 fn only_what_changed_comes_back() {
     let (there, here) = (furnished(), tempfile::tempdir().expect("a directory"));
     copy(there.path(), here.path());
-    let before = scan(there.path()).expect("it is looked at");
+    let before = scan_tree(there.path()).expect("it is looked at");
     let at = |name: &str| there.path().join(name);
     fs::remove_file(at("a/b/long")).expect("it is removed");
     fs::remove_dir(at("a/b")).expect("it is removed");
@@ -88,11 +88,11 @@ fn only_what_changed_comes_back() {
     fs::create_dir(at("dead")).expect("a directory");
     fs::write(at("dead/new"), "new").expect("a file");
     fs::set_permissions(at("run.sh"), fs::Permissions::from_mode(0o700)).expect("a mode");
-    let now = scan(there.path()).expect("it is looked at");
+    let now = scan_tree(there.path()).expect("it is looked at");
     let (mut unpacker, mut told) = (unpacker(ground(here.path())), Vec::new());
     send_changes(0, there.path(), (&before, &now), &mut |frame| {
-        if let Frame::Entry(entry) = frame {
-            told.push((String::from_utf8_lossy(&entry.path).into_owned(), entry.node == Node::Gone));
+        if let GuestFrame::Entry(entry) = frame {
+            told.push((String::from_utf8_lossy(&entry.path).into_owned(), entry.node == TreeNode::Gone));
         }
         put(&mut unpacker, frame)
     })
@@ -120,16 +120,16 @@ fn a_tree_that_is_a_file_goes_over_and_comes_back() {
     fs::write(&from, "text").expect("a file");
     copy(&from, &to);
     assert_eq!(fs::read(&to).expect("it is there"), b"text");
-    let before = scan(&to).expect("it is looked at");
+    let before = scan_tree(&to).expect("it is looked at");
     fs::write(&to, "other text").expect("a file");
-    let now = scan(&to).expect("it is looked at");
+    let now = scan_tree(&to).expect("it is looked at");
     let mut unpacker = unpacker(ground(&from));
     send_changes(0, &to, (&before, &now), &mut |frame| put(&mut unpacker, frame)).expect("it goes over");
     assert_eq!(fs::read(&from).expect("it is there"), b"other text");
 }
 
-fn entry(path: &str, node: Node) -> Entry {
-    Entry { tree: 0, path: path.as_bytes().to_vec(), node, mode: 0o644, changed: (1, 2) }
+fn entry(path: &str, node: TreeNode) -> TreeEntry {
+    TreeEntry { tree: 0, path: path.as_bytes().to_vec(), node, mode: 0o644, changed: (1, 2) }
 }
 
 #[test]
@@ -139,18 +139,18 @@ fn a_guest_leaves_its_tree_by_no_link() {
     symlink(outside.path(), dir.path().join("out")).expect("a link");
     symlink(outside.path().join("victim"), dir.path().join("file")).expect("a link");
     let refused = [
-        entry("out/victim", Node::Gone),
-        entry("out/new", Node::File { bytes: 0 }),
-        entry("out/new", Node::Directory),
-        entry("out/new", Node::Link { to: b"x".to_vec() }),
+        entry("out/victim", TreeNode::Gone),
+        entry("out/new", TreeNode::File { bytes: 0 }),
+        entry("out/new", TreeNode::Directory),
+        entry("out/new", TreeNode::Link { to: b"x".to_vec() }),
     ];
     for entry in refused {
-        unpacker(ground(dir.path())).entry(entry).expect_err("a link is in between");
+        unpacker(ground(dir.path())).unpack_entry(entry).expect_err("a link is in between");
     }
     // The last name is replaced, and not followed.
     let mut replacing = unpacker(ground(dir.path()));
-    replacing.entry(entry("file", Node::File { bytes: 2 })).expect("it begins");
-    replacing.data(b"by").expect("it ends");
+    replacing.unpack_entry(entry("file", TreeNode::File { bytes: 2 })).expect("it begins");
+    replacing.write_data(b"by").expect("it ends");
     assert_eq!(fs::read(outside.path().join("victim")).expect("it is there"), b"as it was");
     assert_eq!(fs::read_dir(outside.path()).expect("a directory").count(), 1);
     assert_eq!(fs::read(dir.path().join("file")).expect("it is there"), b"by");
@@ -160,54 +160,56 @@ fn a_guest_leaves_its_tree_by_no_link() {
 fn what_programs_outside_would_execute_stays_as_it_is() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join(".git/hooks")).expect("directories");
-    let guarded = || Ground {
-        fixed: vec![".git".into()],
-        frozen: vec![".git/hooks".into(), ".bashrc".into()],
-        ..ground(dir.path())
-    };
+    let guarded =
+        || UnpackTarget { fixed: vec![".git".into()], frozen: vec![".bashrc".into()], ..ground(dir.path()) };
     for (path, node) in [
-        (".git/hooks/pre-commit", Node::File { bytes: 0 }),
-        (".git/hooks", Node::Directory),
-        (".git/hooks", Node::Gone),
-        (".git", Node::Gone),
-        (".git", Node::Link { to: b"other".to_vec() }),
-        (".git", Node::File { bytes: 0 }),
-        (".bashrc", Node::File { bytes: 0 }),
+        (".git/hooks/pre-commit", TreeNode::File { bytes: 0 }),
+        (".git/hooks", TreeNode::Directory),
+        (".git/hooks", TreeNode::Gone),
+        (".git/commondir", TreeNode::File { bytes: 0 }),
+        (".git/worktrees", TreeNode::Directory),
+        (".git/anything", TreeNode::File { bytes: 0 }),
+        (".git", TreeNode::Gone),
+        (".git", TreeNode::Link { to: b"other".to_vec() }),
+        (".git", TreeNode::File { bytes: 0 }),
+        (".bashrc", TreeNode::File { bytes: 0 }),
     ] {
-        unpacker(guarded()).entry(entry(path, node)).expect_err(path);
+        unpacker(guarded()).unpack_entry(entry(path, node)).expect_err(path);
     }
-    unpacker(guarded()).entry(entry(".git/index", Node::File { bytes: 0 })).expect("the rest changes");
+    unpacker(guarded())
+        .unpack_entry(entry(".git/index", TreeNode::File { bytes: 0 }))
+        .expect("the rest changes");
     assert_eq!(fs::read_dir(dir.path().join(".git/hooks")).expect("a directory").count(), 0);
-    let shown = Ground { is_writable: false, ..ground(dir.path()) };
-    unpacker(shown).entry(entry("new", Node::Directory)).expect_err("it is only shown");
+    let shown = UnpackTarget { is_writable: false, ..ground(dir.path()) };
+    unpacker(shown).unpack_entry(entry("new", TreeNode::Directory)).expect_err("it is only shown");
 }
 
 #[test]
 fn bytes_and_files_have_a_bound_and_belong_together() {
     let dir = tempfile::tempdir().expect("a directory");
-    let of = |bytes| Node::File { bytes };
-    let mut bounded = Unpacker::new(vec![ground(dir.path())], 10, None);
-    bounded.entry(entry("a", of(8))).expect("there is room");
-    bounded.data(&[0; 9]).expect_err("it has eight");
-    let mut bounded = Unpacker::new(vec![ground(dir.path())], 10, None);
-    bounded.entry(entry("a", of(8))).expect("there is room");
-    bounded.data(&[0; 4]).expect("half of it");
-    bounded.entry(entry("b", of(1))).expect_err("the first is not whole");
+    let of = |bytes| TreeNode::File { bytes };
+    let mut bounded = TreeUnpacker::new(vec![ground(dir.path())], 10, None);
+    bounded.unpack_entry(entry("a", of(8))).expect("there is room");
+    bounded.write_data(&[0; 9]).expect_err("it has eight");
+    let mut bounded = TreeUnpacker::new(vec![ground(dir.path())], 10, None);
+    bounded.unpack_entry(entry("a", of(8))).expect("there is room");
+    bounded.write_data(&[0; 4]).expect("half of it");
+    bounded.unpack_entry(entry("b", of(1))).expect_err("the first is not whole");
     assert!(!bounded.is_whole() && !dir.path().join("a").exists(), "it appears as a whole");
-    bounded.data(&[0; 4]).expect("the other half");
+    bounded.write_data(&[0; 4]).expect("the other half");
     assert!(bounded.is_whole() && dir.path().join("a").exists());
-    bounded.entry(entry("b", of(3))).expect_err("ten bytes are all");
-    bounded.data(&[0]).expect_err("of no file");
-    let other = Entry { tree: 1, ..entry("a", Node::Gone) };
-    bounded.entry(other).expect_err("there is one tree");
+    bounded.unpack_entry(entry("b", of(3))).expect_err("ten bytes are all");
+    bounded.write_data(&[0]).expect_err("of no file");
+    let other = TreeEntry { tree: 1, ..entry("a", TreeNode::Gone) };
+    bounded.unpack_entry(other).expect_err("there is one tree");
     bounded.nodes_left = 0;
-    bounded.entry(entry("c", of(0))).expect_err("there are too many");
+    bounded.unpack_entry(entry("c", of(0))).expect_err("there are too many");
     // What was left in the middle is nobody's, and in nobody's way.
     let mut cut = unpacker(ground(dir.path()));
-    cut.entry(entry("cut", of(5))).expect("it begins");
+    cut.unpack_entry(entry("cut", of(5))).expect("it begins");
     drop(cut);
     assert!(dir.path().join(INCOMING).exists());
-    assert!(!scan(dir.path()).expect("it is looked at").contains_key(INCOMING.as_bytes()));
-    unpacker(ground(dir.path())).entry(entry("d", of(0))).expect("the next one takes its place");
-    unpacker(ground(dir.path())).entry(entry(INCOMING, of(0))).expect_err("it is nobody's");
+    assert!(!scan_tree(dir.path()).expect("it is looked at").contains_key(INCOMING.as_bytes()));
+    unpacker(ground(dir.path())).unpack_entry(entry("d", of(0))).expect("the next one takes its place");
+    unpacker(ground(dir.path())).unpack_entry(entry(INCOMING, of(0))).expect_err("it is nobody's");
 }

@@ -1,16 +1,16 @@
 //! What each record says of its row, and what the row says. What a record does not carry is not compared: of a
-//! capability its end and its longest call, of an approval the call, of an agent its name for people and its labels; where the
-//! record is one of before, of a token its hash and its end, and of a rule its session and its end.
+//! capability its end and its longest call, of an approval the call, of an agent its name for people and its labels;
+//! of an older record also a token's hash and end, and a rule's session and end.
 
 use jiff::Timestamp;
 use rusqlite::Row;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState};
-use dromia_contracts::audit::Change;
+use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalState};
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, ApprovalId, CapabilityId, TokenId};
 
-use super::{Kind, Pass, Said, named};
+use super::{RecordedRight, RightKind, RightsPass, name_key};
 use crate::code;
 use crate::open::OpenError;
 use crate::read;
@@ -18,43 +18,47 @@ use crate::read;
 /// What is said of a row that its record ended.
 const ENDED: &str = "that it stands";
 
-impl Pass<'_, '_> {
+impl RightsPass<'_, '_> {
     /// Compares every row of a right with its records.
-    pub(super) fn compare(&mut self) -> Result<(), OpenError> {
+    pub(super) fn compare_rows(&mut self) -> Result<(), OpenError> {
         let of = "WHERE tenant = ?1";
         let tokens = format!(
             "SELECT token, name, scopes, at, revoked_at, hash, expires_at FROM tokens {of} ORDER BY token"
         );
-        self.each(&tokens, "tokens", Self::token)?;
+        self.for_each_row(&tokens, "tokens", Self::compare_token)?;
         let agents = format!("SELECT agent, handle, state, revision, at FROM agents {of} ORDER BY agent");
-        self.each(&agents, "agents", Self::agent)?;
+        self.for_each_row(&agents, "agents", Self::compare_agent)?;
         let secrets = format!("SELECT name, version, host, changed_at FROM secrets {of} ORDER BY name");
-        self.each(&secrets, "secrets", Self::secret)?;
+        self.for_each_row(&secrets, "secrets", Self::compare_secret)?;
         let capabilities = format!(
             "SELECT capability, holder, parent, rights, revoked_at, at FROM capabilities {of} ORDER BY capability"
         );
-        self.each(&capabilities, "capabilities", Self::capability)?;
+        self.for_each_row(&capabilities, "capabilities", Self::compare_capability)?;
         let budgets = format!(
             "SELECT name, per, about, measure, period, most, declared FROM budgets {of} ORDER BY name"
         );
-        self.each(&budgets, "budgets", Self::budget)?;
+        self.for_each_row(&budgets, "budgets", Self::compare_budget)?;
         let approvals =
             format!("SELECT record, approval, agent, open, expires_at FROM approvals {of} ORDER BY approval");
-        self.each(&approvals, "approvals", Self::approval)?;
+        self.for_each_row(&approvals, "approvals", Self::compare_approval)?;
         let rules = format!("SELECT record, name, agent, expires_at FROM approval_rules {of} ORDER BY name");
-        self.each(&rules, "approval_rules", Self::rule)
+        self.for_each_row(&rules, "approval_rules", Self::compare_rule)
     }
 
-    fn token(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::bytes(row, 0)?;
-        let Some(Said { told, made, moved_at, .. }) = self.said(Kind::Token, id)? else { return Ok(()) };
-        let (name, scopes): (String, _) = (row.get(1)?, code::scopes(row, 2)?);
-        let (revoked_at, expires_at): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(6)?);
-        let hash = code::digest(row, 5)?;
-        let what = format!("token {}", TokenId::from_bytes(id));
-        let Some(Change::TokenCreated { name: known, scopes: may, hash: own, expires_at: end, .. }) = made
+    fn compare_token(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::read_bytes(row, 0)?;
+        let Some(RecordedRight { told, made, moved_at, .. }) = self.recorded_right(RightKind::Token, id)?
         else {
-            self.unrecorded(what, Some(row.get(3)?));
+            return Ok(());
+        };
+        let (name, scopes): (String, _) = (row.get(1)?, code::read_scopes(row, 2)?);
+        let (revoked_at, expires_at): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(6)?);
+        let hash = code::read_digest(row, 5)?;
+        let what = format!("token {}", TokenId::from_bytes(id));
+        let Some(AuditChange::TokenCreated { name: known, scopes: may, hash: own, expires_at: end, .. }) =
+            made
+        else {
+            self.report_unrecorded(what, Some(row.get(3)?));
             return Ok(());
         };
         let differs = [
@@ -64,57 +68,67 @@ impl Pass<'_, '_> {
             ("end", own.is_some() && expires_at != end.map(Timestamp::as_millisecond)),
             ("revocation", revoked_at != moved_at),
         ];
-        self.differs(what, told, &those(&differs));
+        self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }
 
-    fn agent(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::bytes(row, 0)?;
-        let Some(Said { told, made, moved, .. }) = self.said(Kind::Agent, id)? else { return Ok(()) };
-        let (handle, state): (String, AgentState) = (row.get(1)?, code::coded(row, 2)?);
+    fn compare_agent(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::read_bytes(row, 0)?;
+        let Some(RecordedRight { told, made, moved, .. }) = self.recorded_right(RightKind::Agent, id)? else {
+            return Ok(());
+        };
+        let (handle, state): (String, AgentState) = (row.get(1)?, code::read_enum(row, 2)?);
         let what = format!("agent {}", AgentId::from_bytes(id));
-        let Some(Change::AgentCreated { handle: known, revision, .. }) = made else {
-            self.unrecorded(what, Some(row.get(4)?));
+        let Some(AuditChange::AgentCreated { handle: known, revision, .. }) = made else {
+            self.report_unrecorded(what, Some(row.get(4)?));
             return Ok(());
         };
         let set = match moved {
-            Some(Change::AgentStateSet { to, .. }) => to,
+            Some(AuditChange::AgentStateSet { to, .. }) => to,
             _ => AgentState::Running,
         };
         let differs = [
             ("handle", handle != known.as_str()),
-            ("configuration", code::digest(row, 3)? != revision),
+            ("configuration", code::read_digest(row, 3)? != revision),
             ("state", state != set),
         ];
-        self.differs(what, told, &those(&differs));
+        self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }
 
-    fn secret(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+    fn compare_secret(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let (name, version, host): (String, u32, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let Some(Said { told, made, .. }) = self.said(Kind::Secret, named(&name))? else { return Ok(()) };
+        let Some(RecordedRight { told, made, .. }) =
+            self.recorded_right(RightKind::Secret, name_key(&name))?
+        else {
+            return Ok(());
+        };
         let what = format!("secret {name}");
-        let Some(Change::SecretSet { version: last, host: server, .. }) = made else {
-            self.unrecorded(what, Some(row.get(3)?));
+        let Some(AuditChange::SecretSet { version: last, host: server, .. }) = made else {
+            self.report_unrecorded(what, Some(row.get(3)?));
             return Ok(());
         };
         let differs = [("version", version != last), ("host", host != server), (ENDED, told.moved > 0)];
-        self.differs(what, told, &those(&differs));
+        self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }
 
-    fn capability(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::bytes(row, 0)?;
-        let Some(Said { told, made, .. }) = self.said(Kind::Capability, id)? else { return Ok(()) };
-        let whose = AgentId::from_bytes(code::bytes(row, 1)?);
+    fn compare_capability(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::read_bytes(row, 0)?;
+        let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Capability, id)? else {
+            return Ok(());
+        };
+        let whose = AgentId::from_bytes(code::read_bytes(row, 1)?);
         let parent = code::bytes_opt(row, 2)?.map(CapabilityId::from_bytes);
         let (covers, revoked_at): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
         let what = format!("capability {}", CapabilityId::from_bytes(id));
         let (holder, rights, from) = match made {
-            Some(Change::CapabilityGranted { holder, rights, .. }) => (holder, rights, None),
-            Some(Change::CapabilityDelegated { holder, rights, from, .. }) => (holder, rights, Some(from)),
+            Some(AuditChange::CapabilityGranted { holder, rights, .. }) => (holder, rights, None),
+            Some(AuditChange::CapabilityDelegated { holder, rights, from, .. }) => {
+                (holder, rights, Some(from))
+            }
             _ => {
-                self.unrecorded(what, Some(row.get(5)?));
+                self.report_unrecorded(what, Some(row.get(5)?));
                 return Ok(());
             }
         };
@@ -124,18 +138,20 @@ impl Pass<'_, '_> {
             ("what it was made from", parent != from),
             ("revocation", revoked_at.is_some() != (told.moved > 0)),
         ];
-        self.differs(what, told, &those(&differs));
+        self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }
 
-    fn budget(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let budget = read::budget::read(row)?;
-        let Some(Said { told, made, .. }) = self.said(Kind::Budget, named(&budget.name))? else {
+    fn compare_budget(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let budget = read::budget::read_budget(row)?;
+        let Some(RecordedRight { told, made, .. }) =
+            self.recorded_right(RightKind::Budget, name_key(&budget.name))?
+        else {
             return Ok(());
         };
         let what = format!("budget {}", budget.name);
-        let Some(Change::BudgetSet { budget: known }) = made else {
-            self.unrecorded(what, None);
+        let Some(AuditChange::BudgetSet { budget: known }) = made else {
+            self.report_unrecorded(what, None);
             return Ok(());
         };
         let differs = [
@@ -144,49 +160,56 @@ impl Pass<'_, '_> {
             ("who declares it", budget.declared != known.declared),
             (ENDED, told.moved > 0),
         ];
-        self.differs(what, told, &those(&differs));
+        self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }
 
-    fn approval(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::bytes(row, 1)?;
-        let Some(Said { told, made, .. }) = self.said(Kind::Approval, id)? else { return Ok(()) };
-        let approval: Approval = read::approval::record(row)?;
+    fn compare_approval(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::read_bytes(row, 1)?;
+        let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Approval, id)? else {
+            return Ok(());
+        };
+        let approval: ApprovalRequest = read::approval::read_record(row)?;
         let what = format!("approval {}", ApprovalId::from_bytes(id));
         let columns: (AgentId, bool, i64) =
-            (AgentId::from_bytes(code::bytes(row, 2)?), row.get(3)?, row.get(4)?);
+            (AgentId::from_bytes(code::read_bytes(row, 2)?), row.get(3)?, row.get(4)?);
         let own = (approval.agent, approval.state.is_open(), approval.expires_at.as_millisecond());
         let mut differs =
-            those(&[("its columns", (approval.id, columns) != (ApprovalId::from_bytes(id), own))]);
+            differing_fields(&[("its columns", (approval.id, columns) != (ApprovalId::from_bytes(id), own))]);
         match (&made, approval.state) {
-            (Some(Change::ApprovalAnswered { agent, approved, .. }), state) => {
+            (Some(AuditChange::ApprovalAnswered { agent, approved, .. }), state) => {
                 let follows = match state {
                     ApprovalState::Approved | ApprovalState::Used | ApprovalState::Withdrawn => *approved,
                     ApprovalState::Denied => !*approved,
                     ApprovalState::Holding | ApprovalState::Waiting | ApprovalState::Expired => false,
                 };
-                differs.extend(those(&[("agent", approval.agent != *agent), ("answer", !follows)]));
+                differs
+                    .extend(differing_fields(&[("agent", approval.agent != *agent), ("answer", !follows)]));
             }
             (_, ApprovalState::Approved | ApprovalState::Used) => {
                 let at = approval.answer.as_ref().map_or(approval.asked_at, |answer| answer.at);
-                self.unrecorded(what, Some(at.as_millisecond()));
+                self.report_unrecorded(what, Some(at.as_millisecond()));
                 return Ok(());
             }
-            // Nobody may do anything by it.
+            // It permits nothing.
             (_, _) => {}
         }
-        self.differs(what, told, &differs);
+        self.report_difference(what, told, &differs);
         Ok(())
     }
 
-    fn rule(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+    fn compare_rule(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let name: String = row.get(1)?;
-        let Some(Said { told, made, .. }) = self.said(Kind::Rule, named(&name))? else { return Ok(()) };
-        let rule: ApprovalRule = read::approval::record(row)?;
-        let what = format!("approval rule {name}");
-        let Some(Change::ApprovalRuleSet { answer, agent, session, expires_at, rule: digest, .. }) = made
+        let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Rule, name_key(&name))?
         else {
-            self.unrecorded(what, Some(rule.created_at.as_millisecond()));
+            return Ok(());
+        };
+        let rule: ApprovalRuleRecord = read::approval::read_record(row)?;
+        let what = format!("approval rule {name}");
+        let Some(AuditChange::ApprovalRuleSet { answer, agent, session, expires_at, rule: digest, .. }) =
+            made
+        else {
+            self.report_unrecorded(what, Some(rule.created_at.as_millisecond()));
             return Ok(());
         };
         let columns: (Option<AgentId>, i64) =
@@ -201,12 +224,12 @@ impl Pass<'_, '_> {
             ("the rule itself", blake3::hash(rule.rule.as_bytes()).as_bytes() != digest.as_bytes()),
             (ENDED, told.moved > 0),
         ];
-        self.differs(what, told, &those(&differs));
+        self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }
 }
 
 /// Lists what is otherwise.
-fn those(differs: &[(&'static str, bool)]) -> Vec<&'static str> {
+fn differing_fields(differs: &[(&'static str, bool)]) -> Vec<&'static str> {
     differs.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect()
 }

@@ -1,0 +1,158 @@
+//! What of a workspace an agent does not change, because programs outside would execute it: the one list.
+//!
+//! Sandboxed programs and file tools go by it. It names paths below the top of a workspace and looks at none of them:
+//! the code that holds a handle of a name sees whether it is a link, a file or nothing.
+//!
+//! Of a repository it says what may be changed, and all else is guarded: `git` takes the configuration of whatever
+//! `commondir` names, and programs from configuration, hooks and attributes.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+
+/// The repository at the top of a workspace.
+pub const REPOSITORY: &str = ".git";
+
+/// Directories that stay where they are, and what of them is guarded.
+pub const DIRECTORIES: [(&str, &[&str]); 2] =
+    [(".vscode", &["settings.json", "tasks.json", "launch.json"]), (".dromia", &["tools", "config"])];
+
+/// Files at the top of a workspace that programs outside read and execute.
+pub const FILES: [&str; 8] =
+    [".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".envrc", ".gitconfig", ".mcp.json"];
+
+/// What of a repository `git` changes in its daily work, and nothing executes.
+const REPOSITORY_WORK: [&str; 32] = [
+    "objects",
+    "refs",
+    "logs",
+    "index",
+    "HEAD",
+    "packed-refs",
+    "shallow",
+    "ORIG_HEAD",
+    "FETCH_HEAD",
+    "MERGE_HEAD",
+    "MERGE_MSG",
+    "MERGE_MODE",
+    "MERGE_RR",
+    "MERGE_AUTOSTASH",
+    "AUTO_MERGE",
+    "SQUASH_MSG",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "REBASE_HEAD",
+    "COMMIT_EDITMSG",
+    "TAG_EDITMSG",
+    "BISECT_LOG",
+    "BISECT_NAMES",
+    "BISECT_START",
+    "BISECT_TERMS",
+    "BISECT_EXPECTED_REV",
+    "rebase-merge",
+    "rebase-apply",
+    "sequencer",
+    "rr-cache",
+    "gc.pid",
+    "gc.log",
+];
+
+/// How names begin that `git` makes for a moment, or of an index in parts.
+const REPOSITORY_WORK_BEGINNINGS: [&str; 3] = ["index.stash.", "next-index-", "sharedindex."];
+
+/// The ending of a file that becomes the one without it.
+const LOCK: &str = ".lock";
+
+/// What a repository may lack and then could be given: it is put there, so that it can be guarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardPlaceholder {
+    /// An empty directory.
+    Directory,
+    /// A file with this content, which changes nothing.
+    File(&'static str),
+}
+
+/// What `git` takes configuration and programs from. Each is there while a program runs.
+pub const REPOSITORY_GUARDED: [(&str, GuardPlaceholder); 9] = [
+    // A repository whose parts lie in another directory: here, in itself.
+    ("commondir", GuardPlaceholder::File(".\n")),
+    ("config", GuardPlaceholder::File("")),
+    ("config.worktree", GuardPlaceholder::File("")),
+    ("hooks", GuardPlaceholder::Directory),
+    ("info", GuardPlaceholder::Directory),
+    ("modules", GuardPlaceholder::Directory),
+    ("worktrees", GuardPlaceholder::Directory),
+    ("branches", GuardPlaceholder::Directory),
+    ("remotes", GuardPlaceholder::Directory),
+];
+
+/// Returns whether a name in a repository is what `git` changes in its daily work.
+pub fn is_repository_work(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let name = name.strip_suffix(LOCK).unwrap_or(name);
+    REPOSITORY_WORK.contains(&name)
+        || REPOSITORY_WORK_BEGINNINGS.iter().any(|begins| name.starts_with(begins))
+}
+
+/// Returns whether something at a path below a workspace is guarded: no file comes, changes or goes there.
+pub fn is_guarded(path: &Path) -> bool {
+    let mut names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    });
+    let Some(first) = names.next() else { return false };
+    let second = names.next();
+    if first == REPOSITORY {
+        return second.is_none_or(|name| !is_repository_work(name));
+    }
+    if let Some((_, guarded)) = DIRECTORIES.iter().find(|(directory, _)| first == *directory) {
+        return second.is_none_or(|name| guarded.iter().any(|guarded| name == *guarded));
+    }
+    FILES.iter().any(|file| first.as_bytes() == file.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_repository_is_guarded_but_what_git_works_with() {
+        for free in [
+            ".git/objects/ab/cd",
+            ".git/refs/heads/x",
+            ".git/index",
+            ".git/index.lock",
+            ".git/HEAD",
+            ".git/packed-refs.lock",
+            ".git/next-index-12.lock",
+            ".git/rebase-merge/done",
+            ".vscode/extensions.json",
+            "sub/.git/config",
+            "config",
+            "",
+        ] {
+            assert!(!is_guarded(Path::new(free)), "{free}");
+        }
+        for guarded in [
+            ".git",
+            "./.git/",
+            ".git/commondir",
+            ".git/config",
+            ".git/config.lock",
+            ".git/config.worktree",
+            ".git/hooks/pre-commit",
+            ".git/info/attributes",
+            ".git/modules/x/config",
+            ".git/worktrees/x/commondir",
+            ".git/anything",
+            ".vscode",
+            ".vscode/tasks.json",
+            ".dromia/tools/x",
+            ".envrc",
+            ".bashrc",
+        ] {
+            assert!(is_guarded(Path::new(guarded)), "{guarded}");
+        }
+        assert!(REPOSITORY_GUARDED.iter().all(|(name, _)| !is_repository_work(OsStr::new(name))));
+    }
+}

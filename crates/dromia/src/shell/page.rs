@@ -1,0 +1,181 @@
+//! The pages of help: bare `dromia`, the options that every command takes, and the layout of a command's page.
+//!
+//! Bare help groups the commands and prints the `about` of each, so that no two pages describe a command in different
+//! words. It is laid out for 80 columns and does not wrap; the tests refuse a line or a page that is too long.
+
+use std::fmt::Write as _;
+
+use clap::builder::StyledStr;
+use clap::builder::styling::Style;
+use clap::{Arg, ArgAction, Args, Command, CommandFactory};
+use dromia_cli::GlobalOptions;
+
+use crate::ProgramArguments;
+
+/// The commands in the order in which a newcomer needs them.
+const GROUPS: [(&str, &[&str]); 8] = [
+    ("Start", &["init", "up", "demo"]),
+    ("Talk", &["ask", "chat", "event"]),
+    ("Agents", &["agent", "tool"]),
+    ("Runs", &["run", "session", "delivery"]),
+    ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
+    ("Money", &["cost", "budget"]),
+    (
+        "Operate",
+        &["status", "whoami", "doctor", "config", "provider", "model", "tenant", "token", "audit", "migrate"],
+    ),
+    ("Help", &["explain", "completions", "version", "help"]),
+];
+
+/// The widths of the columns with the heading and with the command.
+const HEADING_WIDTH: usize = 9;
+const NAME_WIDTH: usize = 13;
+
+/// The page of a command: examples come last, because they are what a reader copies.
+const LAYOUT: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}\n\n\
+                      `dromia help options` lists the options that every command takes.{after-help}";
+
+/// Returns the command tree with the pages that `--help` prints.
+pub(crate) fn program_command() -> Command {
+    let command = ProgramArguments::command().mut_subcommands(lay_out);
+    let page = overview_page(&command);
+    command.override_help(page)
+}
+
+/// Returns a command whose help lists the options that every command takes.
+pub(super) fn options_command() -> Command {
+    GlobalOptions::augment_args(Command::new("dromia"))
+        .mut_args(|option| option.hide_short_help(false))
+        .about("The options that every command takes, before or after its name")
+        .version(env!("CARGO_PKG_VERSION"))
+        // The flag that clap adds promises a longer page.
+        .disable_help_flag(true)
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Print help"))
+        .help_template("{about-with-newline}\n{all-args}{after-help}")
+        .after_help("Examples:\n  dromia run list --json=id,status\n  dromia -T acme agent list -o jsonl")
+}
+
+fn lay_out(command: Command) -> Command {
+    command.help_template(LAYOUT).mut_subcommands(lay_out)
+}
+
+/// Writes the page of bare `dromia`.
+fn overview_page(command: &Command) -> StyledStr {
+    let (heading_style, name_style) = (Style::new().bold().underline(), Style::new().bold());
+    let styled = |text: &str, style: Style, width: usize| {
+        let padding = " ".repeat(width.saturating_sub(text.len()));
+        format!("{style}{text}{style:#}{padding}")
+    };
+    let mut page = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let _ = writeln!(page, "\n\n{} dromia <COMMAND> [OPTIONS]", styled("Usage:", heading_style, 0));
+    for (heading, names) in GROUPS {
+        page.push('\n');
+        let mut heading = styled(heading, heading_style, HEADING_WIDTH);
+        let rows = names.iter().filter_map(|name| command.find_subcommand(name)).map(|row| {
+            let about = row.get_about().map(ToString::to_string).unwrap_or_default();
+            let name = styled(row.get_name(), name_style, NAME_WIDTH);
+            format!("{}{name}{about}", std::mem::replace(&mut heading, " ".repeat(HEADING_WIDTH)))
+        });
+        page.push_str(&rows.collect::<Vec<_>>().join("\n"));
+    }
+    page.push_str(
+        "\n\nOptions of every command: dromia help options. Topics: dromia help --help\n\
+         Example: dromia init && dromia up",
+    );
+    page.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most columns of a line of help that does not wrap.
+    const COLUMNS_MAX: usize = 80;
+
+    /// Every visible command below one, with the words that name it.
+    fn below<'tree>(command: &'tree Command, path: &str) -> Vec<(String, &'tree Command)> {
+        let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let named = visible.map(|command| (format!("{path} {}", command.get_name()), command));
+        named
+            .flat_map(|(path, command)| [vec![(path.clone(), command)], below(command, &path)].concat())
+            .collect()
+    }
+
+    /// The lines of the examples, which are the last paragraph of a page.
+    fn examples(command: &Command) -> Option<String> {
+        let help = command.get_after_help()?.to_string();
+        let last = help.rsplit("\n\n").next()?;
+        let lines = last.strip_prefix("Examples:\n").or_else(|| last.strip_prefix("Example:\n"))?;
+        lines.lines().all(|line| line.starts_with("  ")).then(|| lines.to_owned())
+    }
+
+    /// The words of the call of this program in a line for a shell.
+    fn called(line: &str) -> Vec<String> {
+        let begin = line.find("dromia").expect("an example calls this program");
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        let mut letters = line[begin..].chars();
+        while let Some(letter) = letters.next() {
+            match (letter, quote) {
+                ('\\', Some('"') | None) => word.extend(letters.next()),
+                ('"' | '\'', None) => quote = Some(letter),
+                (_, Some(open)) if letter == open => quote = None,
+                ('|' | '<' | '>' | '&', None) => break,
+                (' ', None) => words.push(std::mem::take(&mut word)),
+                // An id that an example cuts short.
+                ('…', _) => word.push_str("000000000000000000000000"),
+                _ => word.push(letter),
+            }
+        }
+        words.push(word);
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn bare_help_lists_every_command_once_on_lines_that_fit() {
+        let command = program_command();
+        let mut listed: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let mut known: Vec<_> =
+            command.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name).collect();
+        listed.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(listed, known);
+        let page = overview_page(&command).to_string();
+        for line in page.lines() {
+            assert!(line.chars().count() <= COLUMNS_MAX, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_page_ends_with_examples_that_the_program_accepts() {
+        let root = program_command();
+        for (path, command) in below(&root, "dromia") {
+            let examples = examples(command).unwrap_or_else(|| panic!("{path} does not end with an example"));
+            for line in examples.lines() {
+                assert!(line.chars().count() <= COLUMNS_MAX, "{path}: {line}");
+            }
+            for line in examples.replace("\\\n", "").lines() {
+                let words = called(line);
+                let read = program_command().try_get_matches_from(&words);
+                assert!(read.is_ok(), "{path}: {words:?}: {}", read.unwrap_err());
+            }
+            let own: Vec<_> = path.split(' ').skip(1).collect();
+            assert!(examples.contains(own[0]), "{path} has the examples of another command");
+        }
+    }
+
+    #[test]
+    fn a_page_without_an_example_is_caught() {
+        assert_eq!(examples(&Command::new("bare")), None);
+        assert_eq!(examples(&Command::new("late").after_help("Examples:\n  dromia up\n\nA note.")), None);
+        let good = Command::new("good").after_help("A note.\n\nExamples:\n  dromia up\n  dromia up -y");
+        assert_eq!(examples(&good).as_deref(), Some("  dromia up\n  dromia up -y"));
+    }
+
+    #[test]
+    fn a_line_for_a_shell_is_cut_where_the_program_ends() {
+        assert_eq!(called("  git diff | dromia ask --agent r -"), ["dromia", "ask", "--agent", "r", "-"]);
+        assert_eq!(called("  dromia ask \"a b\" > out"), ["dromia", "ask", "a b"]);
+        assert_eq!(called("  dromia ask 'a=[\"b\"]' && echo"), ["dromia", "ask", "a=[\"b\"]"]);
+    }
+}

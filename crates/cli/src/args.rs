@@ -5,6 +5,7 @@
 
 mod agent;
 mod approval;
+mod ask;
 mod audit;
 mod budget;
 mod capability;
@@ -12,7 +13,6 @@ mod delivery;
 mod run;
 mod secret;
 mod session;
-mod talk;
 mod tenant;
 mod tool;
 mod value;
@@ -28,6 +28,7 @@ pub use self::approval::{
     AddRule, ApprovalCommand, ApprovalName, ApprovalRuleCommand, ApproveCall, DenyCall, ListApprovals,
     RuleName, TestRule,
 };
+pub use self::ask::{AskArguments, ChatArguments, EventCommand, SendEvent};
 pub use self::audit::{
     AuditCommand, DecisionFilter, ExportAudit, QueryAudit, RecordFilters, RecordName, TailAudit, VerifyAudit,
 };
@@ -39,7 +40,6 @@ pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDe
 pub use self::run::{CostCommand, CostSummary, ExportRun, ListRuns, RunCommand, RunName, ShowRun, WatchRun};
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};
-pub use self::talk::{AskArguments, ChatArguments, EventCommand, SendEvent};
 pub use self::tenant::{CreateTenant, CreateToken, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;

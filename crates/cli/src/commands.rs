@@ -1,6 +1,7 @@
 //! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
 
 mod agent;
+mod agent_names;
 mod answer;
 mod approval;
 mod ask;
@@ -12,19 +13,18 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
-mod handles;
 mod live;
 mod run;
+mod run_waits;
 mod secret;
-mod sending;
 mod session;
 mod status;
+mod submit;
 mod task;
 mod tenant;
+mod terminal_input;
 mod token;
 mod tool;
-mod typed;
-mod waits;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -195,7 +195,7 @@ impl<'global> Cli<'global> {
         // The yield lets the caller's `select!` register Ctrl-C before the question is printed.
         yield_now().await;
         output.print_notice(&format!("{question} [y/N]"))?;
-        let answer = typed::read_line("read the answer", output).await?;
+        let answer = terminal_input::read_line("read the answer", output).await?;
         output.goes_on(None);
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
@@ -206,7 +206,7 @@ impl<'global> Cli<'global> {
 
 /// Takes a text from the command line, or from stdin for `-`.
 async fn read_text_argument(text: String, output: &mut CommandOutput<'_>) -> Outcome<String> {
-    if text == "-" { typed::read_all_text("read stdin", output).await } else { Ok(text) }
+    if text == "-" { terminal_input::read_all_text("read stdin", output).await } else { Ok(text) }
 }
 
 /// Builds a listing's path.

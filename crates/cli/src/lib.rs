@@ -13,14 +13,15 @@ pub mod format;
 pub mod output;
 pub mod schema;
 
+mod answer_schema;
 mod client;
 mod commands;
+mod download;
 mod error;
-mod saved;
 mod settings;
-mod shape;
 mod sse;
 
+pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
@@ -28,4 +29,3 @@ pub use crate::context::{CommandContext, EchoGuard, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::output::CommandOutput;
-pub use crate::shape::SchemaViolation;

@@ -5,8 +5,8 @@
 //! [`ColorHints`](crate::format::ColorHints) say so. Texts of others lose their control characters before they reach
 //! a terminal, and JSON spells them out: what an agent says cannot move the cursor or set the clipboard.
 
+mod column_width;
 mod document;
-mod narrow;
 mod notice;
 mod table;
 mod words;
@@ -21,7 +21,7 @@ use crate::context::CommandContext;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
-pub(crate) use self::narrow::ColumnShrink;
+pub(crate) use self::column_width::ColumnShrink;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
 pub(crate) use self::words::format_money;

@@ -20,19 +20,19 @@
 //! No row says that an approval has expired: that follows from the time ([`ApprovalRequest::state_at`]). A tenant has at most
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
 
-mod ahead;
+mod admissible;
 mod answer;
-mod barred;
-mod bound;
+mod binding;
 mod call;
-mod given;
 mod hidden;
 mod limits;
-mod moves;
 mod origin;
 mod rule;
+mod standing_answer;
+mod standing_rule;
 mod state;
 mod suggest;
+mod transition;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -43,22 +43,22 @@ use crate::label::Label;
 use crate::plan::CallProvenance;
 use crate::scope::{Actor, Scope};
 
-pub use self::ahead::{DeclaredRule, RuledCall};
+pub use self::admissible::{RuleRejection, RuleTool};
 pub use self::answer::{AnswerBody, AnswerRecord, ApprovalReach};
-pub use self::barred::{RuleRejection, RuleTool};
-pub use self::bound::{BoundFiles, BoundParts, ExecutableFiles};
+pub use self::binding::{BoundFiles, BoundParts, ExecutableFiles};
 pub use self::call::{ApprovedBody, ApprovedCall, PLATFORM};
-pub use self::given::{ApprovalRuleRecord, RULE_NAME, RuleAnswer, is_rule_name};
 pub use self::hidden::{escape_hidden, is_hidden_char};
 pub use self::limits::{
     ALSO_MAX, ARGUMENTS_BYTES_MAX, KEPT_MAX, OPEN_MAX, QUOTE_BYTES_MAX, REASON_BYTES_MAX, RULES_MAX,
     SWEEP_LOOKS_MAX, SWEPT_MAX, WAITING_MAX, sweep_looks,
 };
-pub use self::moves::{ApprovalTransition, approval_transition};
 pub use self::origin::{ArgumentOrigin, OriginKind};
 pub use self::rule::{ParsedRule, RuleError};
+pub use self::standing_answer::{DeclaredRule, RuledCall};
+pub use self::standing_rule::{ApprovalRuleRecord, RULE_NAME, RuleAnswer, is_rule_name};
 pub use self::state::ApprovalState;
 pub use self::suggest::{AnsweredCall, RuleSuggestion, suggest_rules};
+pub use self::transition::{ApprovalTransition, approval_transition};
 
 /// A request for approval and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@
 //! This module reads no rows, knows no prices and does not decide what happens when a budget is used up.
 
 mod fold;
-mod words;
+mod terms;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -24,7 +24,7 @@ use crate::scope::Actor;
 pub use self::fold::{
     BudgetCharges, BudgetCount, BudgetCounter, BudgetReservation, ReadCount, charge_entries,
 };
-pub use self::words::{BudgetMeasure, BudgetPeriod, BudgetScope, UnknownWord};
+pub use self::terms::{BudgetMeasure, BudgetPeriod, BudgetScope, UnknownWord};
 
 /// The most budgets of a tenant: each of them is looked at before every call.
 pub const BUDGETS_MAX: usize = 64;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
 use crate::client::SamplingOptions;
+use crate::encoded_request::RequestEncoding;
 use crate::fault::ErrorCode;
-use crate::sent::RequestEncoding;
 use crate::tool::ToolDescriptor;
 use crate::transcript::Transcript;
 

@@ -16,12 +16,12 @@ use crate::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule, RuleAns
 use crate::budget::BudgetDefinition;
 use crate::client::{ClientOptions, ClientToolResults};
 use crate::content::ContentPart;
+use crate::encoded_request::SentEncoding;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::input::{AskedCall, InputBody};
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, OperatorScope, Scope};
-use crate::sent::SentEncoding;
 use crate::session::SessionKey;
 use crate::store::ItemKey;
 use crate::task::TaskCounts;

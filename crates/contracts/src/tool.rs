@@ -19,11 +19,11 @@ use crate::egress::{EgressDecision, EgressTarget};
 use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId, TenantId};
 use crate::label::Label;
-use crate::past::RedactedHistory;
+use crate::redacted_history::RedactedHistory;
 use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
-use crate::terms::ToolTerms;
+use crate::tool_policy::ToolTerms;
 
 /// The built-in tool that sends a message to another session. It is offered where the context names one.
 pub const SEND: &str = "message.send";

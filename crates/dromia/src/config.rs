@@ -10,25 +10,25 @@ mod budgets;
 mod channels;
 mod egress;
 mod external;
-mod form;
+mod file;
+mod form_error;
 mod irreversible;
 mod layers;
+mod mistakes;
 mod origin;
 mod permissions;
-mod places;
+mod positions;
 mod problem;
 mod providers;
 mod resolve;
 mod roles;
 mod schema;
 mod tools;
-mod unfit;
 mod variables;
-mod written;
 
 pub(crate) mod edit;
-pub(crate) mod names;
 pub(crate) mod reference;
+pub(crate) mod references;
 pub(crate) mod show;
 
 use std::fs;
@@ -36,7 +36,11 @@ use std::path::Path;
 
 pub(crate) use self::egress::EgressRules;
 pub(crate) use self::external::ExternalToolConfig;
+pub(crate) use self::file::{
+    ProviderKind, SandboxMinimum, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider,
+};
 pub(crate) use self::layers::{ConfigFlag, Environment, SetArguments};
+use self::mistakes::MalformedConfig;
 pub(crate) use self::origin::ValueOrigins;
 pub(crate) use self::problem::{ConfigProblem, ConfigProblems, did_you_mean};
 pub(crate) use self::providers::{
@@ -46,11 +50,7 @@ pub(crate) use self::providers::{
 pub(crate) use self::resolve::ResolvedConfig;
 pub(crate) use self::schema::{ConfigKey, list_keys, schema_text};
 pub(crate) use self::tools::{Named, ToolSettings};
-use self::unfit::MalformedConfig;
 pub(crate) use self::variables::misspelt_variables;
-pub(crate) use self::written::{
-    ProviderKind, SandboxMinimum, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider,
-};
 
 use crate::home::Home;
 use crate::system::ExitError;
@@ -129,13 +129,13 @@ pub(crate) fn parse_and_resolve(
         }
         Err(first) => first,
     };
-    let MalformedConfig { mut problems, rest, left_out } = unfit::find_form_problems(path, text, first);
+    let MalformedConfig { mut problems, rest, left_out } = mistakes::find_form_problems(path, text, first);
     if let Some(rest) = rest {
         let meant = lay_over(path, text, rest, environment, flags)
             .and_then(|loaded| loaded.resolve_all(environment))
             .err();
         let meant = meant.map_or_else(Vec::new, |ConfigProblems(found)| found).into_iter();
-        problems.extend(meant.filter(|problem| unfit::stands_by_itself(problem, &left_out)));
+        problems.extend(meant.filter(|problem| mistakes::stands_by_itself(problem, &left_out)));
     }
     Err(ConfigProblems::from_list(problems))
 }
@@ -147,8 +147,9 @@ pub(crate) fn parse_layered(
     environment: &Environment,
     flags: &[ConfigFlag],
 ) -> Result<LoadedConfig, ConfigProblems> {
-    let written = parse_config(path, text)
-        .map_err(|first| ConfigProblems::from_list(unfit::find_form_problems(path, text, first).problems))?;
+    let written = parse_config(path, text).map_err(|first| {
+        ConfigProblems::from_list(mistakes::find_form_problems(path, text, first).problems)
+    })?;
     lay_over(path, text, written, environment, flags)
 }
 
@@ -159,23 +160,23 @@ fn lay_over(
     environment: &Environment,
     flags: &[ConfigFlag],
 ) -> Result<LoadedConfig, ConfigProblems> {
-    let mut origins = ValueOrigins::of_file(path, places::key_positions(text));
+    let mut origins = ValueOrigins::of_file(path, positions::key_positions(text));
     let written = layers::overlay_layers(written, environment, flags, &mut origins)?;
     Ok(LoadedConfig { written, origins })
 }
 
 /// Reads the text of a configuration file, and nothing beside it; tells the first that is wrong with its form.
 pub(crate) fn parse_config(path: &Path, text: &str) -> Result<WrittenConfig, ConfigProblem> {
-    let options = places::parser_options(serde_saphyr::DuplicateKeyPolicy::Error);
+    let options = positions::parser_options(serde_saphyr::DuplicateKeyPolicy::Error);
     let read = serde_saphyr::from_str_with_options::<Option<WrittenConfig>>(text, options);
-    read.map(Option::unwrap_or_default).map_err(|error| form::form_problem(path, text, &error))
+    read.map(Option::unwrap_or_default).map_err(|error| form_error::form_problem(path, text, &error))
 }
 
 /// Reads a text with nothing above it; returns what is wrong with its meaning.
 pub(crate) fn check_config_text(text: &str) -> Result<Vec<ConfigProblem>, ConfigProblem> {
     let path = Path::new("dromia.yaml");
     let written = parse_config(path, text)?;
-    let origins = ValueOrigins::of_file(path, places::key_positions(text));
+    let origins = ValueOrigins::of_file(path, positions::key_positions(text));
     let resolved = LoadedConfig { written, origins }.resolve_all(&Environment::default());
     Ok(resolved.err().map_or_else(Vec::new, |ConfigProblems(problems)| problems))
 }

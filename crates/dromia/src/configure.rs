@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::config::reference::{self, yaml_value};
 use crate::config::{
     self, ConfigFlag, ConfigKey, ConfigProblem, ConfigProblems, Environment, LoadedConfig, SetArguments,
-    did_you_mean, names, show,
+    did_you_mean, references, show,
 };
 use crate::home::Home;
 use crate::policy;
@@ -211,7 +211,7 @@ fn validate_config(
         None => (home.config_path(), config::read_config_text(home)?),
     };
     let checked = config::parse_and_resolve(&path, &text, &environment, flags).map(|(loaded, resolved)| {
-        let mut warnings = names::unmatched_names(&resolved.mentions, None);
+        let mut warnings = references::unmatched_names(&resolved.mentions, None);
         warnings.extend(config::misspelt_variables(&environment, &text));
         (loaded, warnings)
     });

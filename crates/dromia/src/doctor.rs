@@ -9,11 +9,12 @@ mod clock;
 mod config;
 mod disk;
 mod edge;
+mod environment;
 mod fix;
 mod home;
+mod key_references;
 mod limits;
 mod models;
-mod named;
 mod outbox;
 mod policy;
 mod runs;
@@ -22,10 +23,9 @@ mod server;
 mod store;
 mod tools;
 mod vault;
-mod world;
 
 #[cfg(test)]
-mod plant;
+mod test_home;
 
 use std::cell::OnceCell;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ use self::fix::FixReport;
 use crate::home::Home;
 
 pub(crate) use self::config::visit_texts;
-pub(crate) use self::world::{DoctorWorld, RealWorld, ServerProbe};
+pub(crate) use self::environment::{DoctorWorld, RealWorld, ServerProbe};
 
 /// How long one look at the store may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -292,7 +292,7 @@ pub(crate) fn report_text(report: &DoctorReport, paint: &dyn Fn(Style, &str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::plant::PlantedHome;
+    use super::test_home::PlantedHome;
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod detect;
 mod file;
-mod locked;
+mod vault_check;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::detect::DetectedModel;
-use self::locked::KeyMismatch;
+use self::vault_check::KeyMismatch;
 use crate::config::{self, Environment, ResolvedConfig};
 use crate::home::{Home, StorePresence};
 use crate::keyfile::KeyFile;
@@ -149,7 +149,7 @@ pub(crate) fn run(
             "Its secrets do not open: put their vault.key back, or give them up with `dromia secret reset` while `dromia up` runs."
         );
     } else {
-        KeyFile::new(home.vault_key(), crate::world::real_runtime().ids).create_if_missing()?;
+        KeyFile::new(home.vault_key(), crate::runtime::real_runtime().ids).create_if_missing()?;
     }
     system::private_file(&home.root_dir().join(file::SCHEMA), &config::schema_text())?;
     if !is_written {

@@ -7,38 +7,38 @@
 //! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod audit;
-mod change;
 mod compute;
 mod config;
+mod config_change;
 mod configure;
 mod demo;
 mod doctor;
+mod egress_client;
+mod file_limit;
 mod home;
 mod init;
 mod keyfile;
-mod keys;
-mod limits;
 mod log;
 mod migrate;
 mod model;
-mod obstacle;
-mod outside;
+mod outbox_client;
 mod policy;
-mod post;
-mod probe;
 mod provider;
+mod provider_probe;
 mod redact;
+mod runtime;
 mod sandbox;
+mod sandbox_choice;
 mod schemas;
 mod shell;
 mod status_all;
+mod store_obstacle;
 mod system;
 mod terminal;
-mod terms;
+mod tool_policy;
 mod tooltest;
 mod up;
-mod walls;
-mod world;
+mod vault_keys;
 
 use std::process::ExitCode;
 
@@ -182,7 +182,7 @@ pub fn run_program() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let failure = system::to_cli_error(error);
-            CommandOutput::new(&mut CommandContext::of_process(world::request_key()), &arguments.global)
+            CommandOutput::new(&mut CommandContext::of_process(runtime::request_key()), &arguments.global)
                 .print_error(&failure);
             failure.command_exit().into()
         }

@@ -2,7 +2,7 @@
 
 mod list;
 mod set;
-mod trial;
+mod test_call;
 
 use std::process::ExitCode;
 
@@ -10,14 +10,14 @@ use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 use dromia_models::KnownModels;
 
 use self::set::{ModelAssignment, parse_model_assignment};
-use crate::change::LockedConfig;
 use crate::config::{self, ModelRoute, ProviderKind, SCRIPTED, WrittenConfig};
+use crate::config_change::LockedConfig;
 use crate::home::Home;
 use crate::system::ExitError;
 
 pub(crate) use self::list::{AliasListing, RouteRow};
 pub(crate) use self::set::entry_lines;
-pub(crate) use self::trial::ModelTrial;
+pub(crate) use self::test_call::ModelTrial;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ModelCommand {
@@ -68,7 +68,7 @@ pub(crate) fn run(
         ModelCommand::Set { assignment } => {
             set::set_alias(&LockedConfig::lock_home(home)?, assignment, output)?;
         }
-        ModelCommand::Test { alias } => trial::run_trial(home, alias, global.timeout, output)?,
+        ModelCommand::Test { alias } => test_call::run_trial(home, alias, global.timeout, output)?,
         ModelCommand::Route(RouteCommand::Show { alias }) => {
             list::list_routes(&LockedConfig::lock_home(home)?.loaded, alias.as_deref(), output)?;
         }

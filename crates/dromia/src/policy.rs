@@ -3,7 +3,7 @@
 
 mod directory;
 mod folder;
-mod own;
+mod summary;
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::folder::{PolicyTexts, follow_folder};
-pub(crate) use self::own::{FileRow, file_rows};
+pub(crate) use self::summary::{FileRow, file_rows};
 use crate::home::Home;
 use crate::system;
 
@@ -128,8 +128,10 @@ pub(crate) fn run(
                 )?;
                 if !tested.files.is_empty() {
                     output.print_line("")?;
-                    output
-                        .print_table(&own::HEADS, tested.files.iter().map(FileRow::table_cells).collect())?;
+                    output.print_table(
+                        &summary::HEADS,
+                        tested.files.iter().map(FileRow::table_cells).collect(),
+                    )?;
                 }
             }
             Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(CommandExit::Failed.exit_code()) })

@@ -9,15 +9,15 @@ use dromia_contracts::vault::{self, GRANT};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
 use crate::config::edit::{double_quote, name_text};
 use crate::config::{self, LoadedConfig, ProviderKeyError, ProviderKind, WrittenConfig, WrittenProvider};
+use crate::config_change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
+use crate::egress_client;
 use crate::home::Home;
-use crate::keys;
-use crate::outside;
-use crate::probe::{self, ProbeError, ProbeRequest};
+use crate::provider_probe::{self, ProbeError, ProbeRequest};
 use crate::redact::Redactor;
 use crate::system::ExitError;
+use crate::vault_keys;
 
 /// How long a server may take for its list where nothing else is said.
 const WAIT: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub(crate) enum ProviderCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArguments {
     /// The name that models use for it.
-    #[arg(value_parser = change::checked_name)]
+    #[arg(value_parser = config_change::checked_name)]
     name: String,
     /// The API that it speaks: openai also for Ollama, vLLM, llama.cpp and most gateways.
     #[arg(long, value_enum)]
@@ -176,7 +176,7 @@ fn add_provider(
     let changed = held.apply_edit(&edit, output, |written| {
         written.providers.insert(name.clone(), server);
     })?;
-    let next = format!("{name} is in dromia.yaml. {}\n\nNext: {steps}", change::HEARD);
+    let next = format!("{name} is in dromia.yaml. {}\n\nNext: {steps}", config_change::HEARD);
     let next = output.add_global_flags(&next).into_owned();
     output.print_result(&changed, |_| next)?;
     Ok(())
@@ -196,8 +196,8 @@ fn check_secret(name: &str) -> anyhow::Result<()> {
 
 /// The command that puts the key of a provider where it is looked for; the scripted model has none.
 fn set_command(server: &WrittenProvider, secret: &str) -> Option<String> {
-    let placement = keys::placement_for_slot(server.kind.wire_format()?.key_slot());
-    Some(keys::set_command(
+    let placement = vault_keys::placement_for_slot(server.kind.wire_format()?.key_slot());
+    Some(vault_keys::set_command(
         TENANT_DEFAULT,
         secret,
         &config::fill_provider_defaults(server).base_url?,
@@ -218,7 +218,8 @@ fn remove_provider(held: &LockedConfig, name: &str, output: &mut CommandOutput<'
     let changed = held.apply_edit(&edit, output, |written| {
         written.providers.remove(name);
     })?;
-    output.print_result(&changed, |_| format!("{name} is gone from dromia.yaml. {}", change::HEARD))?;
+    output
+        .print_result(&changed, |_| format!("{name} is gone from dromia.yaml. {}", config_change::HEARD))?;
     Ok(())
 }
 
@@ -309,13 +310,14 @@ fn test_provider(
         .filter(|(_, model)| model.provider.as_deref() == Some(name))
         .filter_map(|(alias, model)| Some((alias.clone(), model.model.clone()?)))
         .collect();
-    let egress = outside::guarded_egress(held.loaded.resolve_egress().map_err(ExitError::usage_of)?.opened);
+    let egress =
+        egress_client::guarded_egress(held.loaded.resolve_egress().map_err(ExitError::usage_of)?.opened);
     // The answer may take its time; no other command needs to wait for it.
     drop(held);
     let question = ProbeRequest { kind: server.kind, base_url, key: key.as_deref(), wait };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let host = config::host_of_url(base_url).unwrap_or_default();
-    let answer = tokio.block_on(probe::probe_models(&egress, &question)).map_err(|failure| {
+    let answer = tokio.block_on(provider_probe::probe_models(&egress, &question)).map_err(|failure| {
         let next = next_step(name, &server, &failure);
         ExitError::failed_error(format!("{name} at {host} does not serve: {failure}; {next}"))
     })?;

@@ -5,10 +5,10 @@ use dromia_api::ListPage;
 use dromia_cli::CommandContext;
 use dromia_cli::schema::PublishedSchema;
 
-use crate::change::ConfigEditResult;
+use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, terminal,
-    tooltest, world,
+    audit, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
+    terminal, tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -56,7 +56,7 @@ pub(crate) fn canonical_command(matches: &ArgMatches) -> String {
 
 /// Takes the surroundings of this process for a command.
 pub(crate) fn context_for_command(command: &str) -> CommandContext {
-    let mut context = CommandContext::of_process(world::request_key());
+    let mut context = CommandContext::of_process(runtime::request_key());
     let found = published_schemas().into_iter().find(|one| one.command == command);
     if context.out_is_terminal {
         // The variable goes first: it is set on purpose.

@@ -4,7 +4,7 @@
 //! if one answers (`live`).
 
 mod color;
-mod live;
+mod completion;
 mod page;
 mod topic;
 mod usage;
@@ -22,7 +22,7 @@ use crate::home::Home;
 use crate::{ProgramArguments, doctor, schemas};
 
 pub(crate) use self::color::set_color_choice as choose_color;
-pub(crate) use self::live::{completion_words as words_to_complete, print_completions};
+pub(crate) use self::completion::{completion_words as words_to_complete, print_completions};
 pub(crate) use self::page::program_command;
 pub(crate) use self::usage::report_usage_error;
 
@@ -110,7 +110,8 @@ pub(crate) fn run(
         ShellCommand::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut ProgramArguments::command(), "dromia", &mut script);
-            let script = live::add_completion_hook(shell, String::from_utf8_lossy(&script).into_owned());
+            let script =
+                completion::add_completion_hook(shell, String::from_utf8_lossy(&script).into_owned());
             print_with(global, context, |output| output.print_line(script.trim_end()))
         }
         ShellCommand::Version => print_with(global, context, |output| {

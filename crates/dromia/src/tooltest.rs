@@ -21,7 +21,7 @@ use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::content::{ContentPart, ToolCall, parts_text};
 use dromia_contracts::egress::Egress as _;
 use dromia_contracts::label::Label;
-use dromia_contracts::past::RedactedHistory;
+use dromia_contracts::redacted_history::RedactedHistory;
 use dromia_contracts::runs::{EnginePort as _, NewAgent};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{CommitOutcome, Mutation, SessionOpen, Store as _, WriteBatch};
@@ -36,7 +36,7 @@ use crate::config::{
     self, Environment, ExternalToolConfig, LoadedConfig, ResolvedConfig, WrittenConfig, did_you_mean,
 };
 use crate::home::Home;
-use crate::{outside, system, up, world};
+use crate::{egress_client, runtime, system, up};
 
 /// How long one call may take; programs and requests have shorter deadlines of their own.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -149,7 +149,7 @@ struct ToolTestBench {
 
 impl ToolTestBench {
     async fn new(resolved: &ResolvedConfig) -> anyhow::Result<Self> {
-        let runtime = world::real_runtime();
+        let runtime = runtime::real_runtime();
         let name = format!("dromia-tool-test-{}", runtime.ids.new_uuid().simple());
         let scratch = ScratchDirectory(std::env::temp_dir().join(name));
         std::fs::DirBuilder::new().mode(0o700).create(&scratch.0).map_err(|error| {
@@ -224,7 +224,8 @@ impl ToolTestBench {
     async fn test_external_tool(&self, external: &ExternalToolConfig) -> ToolTestRow {
         let (began, name, url) = (Instant::now(), external.tool.name(), external.tool.server_url());
         let problem = match self.house.egress.open_client(external.egress_plan()) {
-            Ok(line) => match line.send_request(outside::get_request(url.to_owned(), Vec::new())).await {
+            Ok(line) => match line.send_request(egress_client::get_request(url.to_owned(), Vec::new())).await
+            {
                 Ok(_) => None,
                 Err(error) => Some(format!("its server: {error}")),
             },

@@ -19,8 +19,8 @@ use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressP
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
-use dromia_contracts::terms::OperatorTerms;
 use dromia_contracts::tool::ToolHost;
+use dromia_contracts::tool_policy::OperatorTerms;
 use dromia_contracts::{Digest, ScopeAuthority};
 use dromia_engine::{Engine, EnginePorts};
 use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
@@ -34,22 +34,23 @@ use tokio::time::Instant;
 
 use crate::audit::{AuditDirectory, CheckpointWriter, HouseNotary};
 use crate::config::{
-    self, ConfigFlag, ConfigProblem, Environment, ExternalToolConfig, ResolvedConfig, SetArguments, names,
+    self, ConfigFlag, ConfigProblem, Environment, ExternalToolConfig, ResolvedConfig, SetArguments,
+    references,
 };
+use crate::egress_client;
+use crate::file_limit;
 use crate::home::Home;
 use crate::keyfile::KeyFile;
-use crate::keys::{self, VaultKeys};
-use crate::limits;
 use crate::log::{LogFormat, ServerLog};
-use crate::obstacle;
-use crate::outside;
+use crate::outbox_client::HttpPost;
 use crate::policy;
-use crate::post::HttpPost;
 use crate::redact::{self, Redactor};
+use crate::runtime;
+use crate::sandbox_choice::{self, TenantSandboxes};
+use crate::store_obstacle;
 use crate::system::{self, ExitError};
-use crate::terms::ToolTermsTable;
-use crate::walls::{self, TenantSandboxes};
-use crate::world;
+use crate::tool_policy::ToolTermsTable;
+use crate::vault_keys::{self, VaultKeys};
 
 use self::stop::{StopListener, StopSignal};
 
@@ -95,7 +96,7 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
     for ConfigProblem { at, message, .. } in config::misspelt_variables(&Environment::of_process(), &text) {
         tracing::warn!(%at, problem = %message, "a variable looks like a key's and is none");
     }
-    limits::raise_files();
+    file_limit::raise_files();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = tokio.block_on(serve_home(home, resolved, &log));
     // Tasks that did not end in time are dropped: recovery takes their runs over.
@@ -121,7 +122,7 @@ pub(crate) struct HomeServices {
 
 /// Opens the store and builds the engine; nothing runs yet.
 pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::Result<HomeServices> {
-    let runtime = world::real_runtime();
+    let runtime = runtime::real_runtime();
     let authority = ScopeAuthority::claim();
     let sqlite = Arc::new(
         SqliteStore::open(StoreConfig::new(home.store_dir())).map_err(|error| open_error(home, error))?,
@@ -132,7 +133,8 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(keys), runtime.clone()));
     let capabilities = StoreCapabilities::new(Arc::clone(&store), Arc::clone(&vault), runtime.clone());
     let capabilities = Arc::new(capabilities);
-    let egress = outside::guarded_egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
+    let egress =
+        egress_client::guarded_egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
     let egress = egress.with_capabilities(capabilities.live_capabilities());
     let egress = Arc::new(egress);
     let models = ModelRegistry::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
@@ -144,7 +146,7 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let table =
         ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
     let terms: Arc<dyn OperatorTerms> = Arc::new(table);
-    let way_out = egress.open_client(outside::program_proxy_plan(&resolved.reachable.limits))?;
+    let way_out = egress.open_client(egress_client::program_proxy_plan(&resolved.reachable.limits))?;
     let tools = ToolsConfig {
         root: home.root_dir().to_owned(),
         pace: resolved.tool_pace,
@@ -227,10 +229,10 @@ async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> a
     let _outgrown = stop::outlive_file_size()?;
     let house = open_services(home, &resolved)?;
     log.watch_vault(&house.vault);
-    keys::tell_locked(home, &house).await;
-    keys::find_key_scopes(&house, &resolved.models, &resolved.channels).await?;
+    vault_keys::tell_locked(home, &house).await;
+    vault_keys::find_key_scopes(&house, &resolved.models, &resolved.channels).await?;
     policy::follow_folder(home, &house.policies, Arc::clone(&house.runtime.clock))?;
-    walls::clear_stale_containers(&resolved);
+    sandbox_choice::clear_stale_containers(&resolved);
     tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
@@ -326,7 +328,7 @@ async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
     if resolved.mentions.is_empty() {
         return;
     }
-    let platforms = names::mentioned_platforms(&resolved.mentions);
+    let platforms = references::mentioned_platforms(&resolved.mentions);
     let look = StoreInspector::new(StoreConfig::new(home.store_dir()), NAMES_PATIENCE);
     let found = match tokio::task::spawn_blocking(move || look.list_names(&platforms)).await {
         Ok(Ok(found)) => found,
@@ -336,7 +338,7 @@ async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
         }
         Err(_) => None,
     };
-    for ConfigProblem { at, message, .. } in names::unmatched_names(&resolved.mentions, found.as_ref()) {
+    for ConfigProblem { at, message, .. } in references::unmatched_names(&resolved.mentions, found.as_ref()) {
         tracing::warn!(%at, problem = %message, "dromia.yaml has a name that nothing has; what is said of it counts for nobody");
     }
 }
@@ -391,7 +393,7 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
 
 /// Says what an operator can do about a store that does not open.
 pub(crate) fn open_error(home: &Home, error: OpenError) -> anyhow::Error {
-    if let Some(message) = obstacle::obstacle_text(home.root_dir(), &error) {
+    if let Some(message) = store_obstacle::obstacle_text(home.root_dir(), &error) {
         return ExitError { code: 1, message }.into();
     }
     let place = home.root_dir().display();

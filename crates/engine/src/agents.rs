@@ -13,18 +13,18 @@ use dromia_contracts::capability::{self, RightsWatch};
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
-use dromia_contracts::past;
 use dromia_contracts::plan::PlanContext;
+use dromia_contracts::redacted_history;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::core::{Engine, EngineCore};
-use crate::story::ConversationTranscript;
+use crate::transcript::ConversationTranscript;
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]
@@ -120,7 +120,8 @@ impl AgentTools {
                 Arc::clone(&all)
             }
         };
-        let less = [without(&[past::READ]), without(&[SEND]), without(&[past::READ, SEND])];
+        let less =
+            [without(&[redacted_history::READ]), without(&[SEND]), without(&[redacted_history::READ, SEND])];
         Self { all, less }
     }
 

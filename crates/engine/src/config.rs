@@ -2,7 +2,7 @@
 
 use dromia_contracts::Actor;
 use dromia_contracts::approval::{BoundFiles, DeclaredRule};
-use dromia_contracts::sent::TaintedPast;
+use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use jiff::SignedDuration;
 

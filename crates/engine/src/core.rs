@@ -11,19 +11,19 @@ use dromia_contracts::runs::HomeDirectories;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::Store;
-use dromia_contracts::terms::OperatorTerms;
 use dromia_contracts::tool::{CallMeter, ToolHost};
+use dromia_contracts::tool_policy::OperatorTerms;
 use dromia_contracts::vault::LeakDetector;
 use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, ScopeAuthority, SessionId, TenantId};
 use tokio::sync::Notify;
 
 use crate::agents::AgentSnapshot;
-use crate::bounded::BoundedCache;
+use crate::bounded_map::BoundedCache;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
-use crate::counts::EngineCounters;
-use crate::delays::DelaySchedule;
+use crate::counters::EngineCounters;
+use crate::delayed_calls::DelaySchedule;
 use crate::erasures::ErasureTracker;
-use crate::live::RunHub;
+use crate::notifications::RunHub;
 use crate::scheduler::{ReadyWork, Scheduler};
 use crate::steps::{StepKind, StepPool, StepWait};
 
@@ -124,7 +124,7 @@ impl Engine {
     /// Starts to find and take over what an earlier life left, and to wake what is parked.
     pub fn start(&self) {
         let core = Arc::clone(&self.core);
-        self.core.ports.runtime.spawn.spawn(crate::unwound::minded_janitor(core));
+        self.core.ports.runtime.spawn.spawn(crate::panics::minded_janitor(core));
     }
 
     /// Sets the meter of tool calls; the first one stays.
@@ -196,7 +196,7 @@ impl EngineCore {
             let work = Box::pin(async move {
                 match ready {
                     ReadyWork::Session(session) => {
-                        crate::claim::claim_waiting(&core, tenant, session, slot).await;
+                        crate::session_claim::claim_waiting(&core, tenant, session, slot).await;
                     }
                     ReadyWork::Run(run) => {
                         Box::pin(crate::recover::take_over_run(&core, tenant, run, slot)).await;
@@ -204,7 +204,7 @@ impl EngineCore {
                 }
                 core.dispatch_ready();
             });
-            self.ports.runtime.spawn.spawn(crate::unwound::supervise_task(Arc::clone(self), ready, work));
+            self.ports.runtime.spawn.spawn(crate::panics::supervise_task(Arc::clone(self), ready, work));
         }
         let left = self.scheduler.take_left();
         if left.lost {

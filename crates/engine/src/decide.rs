@@ -4,12 +4,12 @@
 //! [`NextAction`]. Ids, time and the results of effects come in with the input. The shell makes the entries durable
 //! before it does what leaves the process.
 
-mod ahead;
 mod approval;
 mod attempt;
+mod batch_approval;
 mod call;
 mod opinion;
-mod outside;
+mod signals;
 
 pub(crate) use self::approval::{FULL, UNHELD};
 
@@ -17,13 +17,13 @@ use bytes::Bytes;
 use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::digest::Digest;
+use dromia_contracts::encoded_request::SentEncoding;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{ModelError, ModelReply, PreparedAttempt, TokenUsage};
 use dromia_contracts::opinion::ModelOpinion;
-use dromia_contracts::sent::SentEncoding;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry};
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolOutput};

@@ -14,7 +14,7 @@ use dromia_contracts::{AgentId, ErrorCode, TenantId};
 
 use crate::config::ERASURES_MAX;
 use crate::core::EngineCore;
-use crate::unwound::minded_erasure;
+use crate::panics::minded_erasure;
 
 /// The erasures that the engine runs without a caller.
 #[derive(Debug, Default)]

@@ -24,11 +24,11 @@ use jiff::Timestamp;
 
 use crate::config::JANITOR_SECONDS;
 use crate::core::EngineCore;
-use crate::delays;
+use crate::delayed_calls;
+use crate::due_runs::{self, WakeScan};
 use crate::recover::is_asked;
 use crate::refusal::run_erased;
 use crate::scheduler::ReadyWork;
-use crate::wake::{self, WakeScan};
 
 const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 /// The time from one full scan to the next.
@@ -69,14 +69,14 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
             tracing::warn!(%error, "looking for the ends of lost runs failed");
         }
         let now = clock.now();
-        let due = match wake::scan_parked_runs(&core, &mut walk, now).await {
+        let due = match due_runs::scan_parked_runs(&core, &mut walk, now).await {
             Ok(due) => Some(due),
             Err(error) => {
                 tracing::warn!(%error, "looking for parked runs failed");
                 None
             }
         };
-        let cooled = delays::settle_due_delays(&core, now).await;
+        let cooled = delayed_calls::settle_due_delays(&core, now).await;
         let longest = if core.rescan.load(Ordering::Acquire) { RESCAN_PAUSE } else { LOOK_PAUSE };
         let left = |until: Timestamp| Duration::try_from(until.duration_since(now)).unwrap_or_default();
         let pause = [due, cooled].into_iter().flatten().map(left).fold(longest, Ord::min);

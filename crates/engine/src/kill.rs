@@ -24,8 +24,8 @@ use crate::agents::{AgentSnapshot, read_fault};
 use crate::core::EngineCore;
 use crate::decide::{DecisionInput, decide};
 use crate::refusal::{commit_fault, session_not_found};
+use crate::run_control::run_not_found;
 use crate::state::{RunState, apply_entry};
-use crate::steer::run_not_found;
 
 /// How many waiting items one run takes to end them; a batch holds them beside everything else.
 const ITEMS_MAX: usize = 64;

@@ -13,10 +13,10 @@ use dromia_contracts::{AgentId, BoxFuture, ErrorCode, Fault, ItemId, RunId, Scop
 
 use crate::agents::read_fault;
 use crate::core::EngineCore;
-use crate::live::InboxPosition;
+use crate::notifications::InboxPosition;
 use crate::refusal::{agent_ended, run_erased};
 use crate::state::RunState;
-use crate::story::ConversationTranscript;
+use crate::transcript::ConversationTranscript;
 
 impl EngineCore {
     /// Waits for the run that takes an item.

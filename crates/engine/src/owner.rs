@@ -4,17 +4,17 @@
 //! only as long as every commit is answered "done". On any other answer it drops everything and lets recovery
 //! read the journal: between the failed answer and the takeover nothing is acted on.
 
-mod ahead;
-mod approving;
-mod asking;
-mod calling;
-mod consulting;
-mod metering;
-mod quoting;
-mod sending;
-mod telling;
-mod withholding;
-mod writing;
+mod answer_delivery;
+mod approval;
+mod batch_approval;
+mod call_metrics;
+mod journal;
+mod live_text;
+mod model_call;
+mod quote_redaction;
+mod reply_redaction;
+mod second_opinion;
+mod tool_call;
 
 use std::sync::Arc;
 
@@ -41,19 +41,19 @@ use crate::client;
 use crate::config::EngineConfig;
 use crate::core::EngineCore;
 use crate::decide::{CallJudgement, DecisionInput, NextAction, decide};
-use crate::defaults::default_arguments;
+use crate::default_arguments::default_arguments;
 use crate::endorse::endorsed_arguments;
-use crate::live::ActiveRun;
+use crate::notifications::ActiveRun;
 use crate::outcome::answer_parts;
+use crate::panics::AbandonGuard;
 use crate::plan;
 use crate::scheduler::{ReadyWork, TaskSlot};
-use crate::state::{RestReason, RunState, apply_entry, circle};
-use crate::story::ConversationTranscript;
-use crate::unwound::AbandonGuard;
+use crate::state::{RestReason, RunState, apply_entry, repetition};
+use crate::transcript::ConversationTranscript;
 
-use self::approving::ApprovalGrounds;
-use self::consulting::AdvisedVerdict;
-use self::withholding::{LEAK_SCAN, answer_holds, unseen_answer};
+use self::approval::ApprovalGrounds;
+use self::reply_redaction::{LEAK_SCAN, answer_holds, unseen_answer};
+use self::second_opinion::AdvisedVerdict;
 
 /// A run in the hands of its one writer.
 pub(crate) struct RunOwner {
@@ -440,7 +440,7 @@ impl RunOwner {
         }
         if let Some(times) = self.repeat_count(&call) {
             self.core.count_denied(&call.tool);
-            let (rule, reason) = (circle::RULE.to_owned(), circle::repetition_refusal(times));
+            let (rule, reason) = (repetition::RULE.to_owned(), repetition::repetition_refusal(times));
             return Ok((CallJudgement::Denied { rule, reason, policy: None }, JudgementDetails::default()));
         }
         let call = self.with_network(call).await?;

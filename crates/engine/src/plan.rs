@@ -26,7 +26,7 @@ use serde_json::Value;
 use self::entry::PlanEntry;
 use crate::endorse::is_typed;
 use crate::records::KnownRecords;
-use crate::story::{ConversationTranscript, ToolSource};
+use crate::transcript::{ConversationTranscript, ToolSource};
 
 /// The rule that refuses a declaration which comes too late.
 pub(crate) const FROZEN: &str = "plan-frozen";

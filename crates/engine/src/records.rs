@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::endorse::{is_whole_in, typed_texts};
 use crate::plan::collect_leaves;
-use crate::story::ConversationTranscript;
+use crate::transcript::ConversationTranscript;
 
 /// The shortest name that counts.
 const CHARS_MIN: usize = 3;

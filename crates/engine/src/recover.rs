@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::target_of;
+use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
@@ -24,11 +24,11 @@ use crate::agents::AgentSnapshot;
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
 use crate::janitor::parked_at;
-use crate::live::ActiveRun;
+use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
-use crate::story::{ConversationTranscript, StoryError};
+use crate::transcript::{ConversationTranscript, StoryError};
 
 /// Takes a run over and drives it on. A takeover that fails is left to the janitor's next scan.
 pub(crate) async fn take_over_run(core: &Arc<EngineCore>, tenant: TenantId, id: RunId, slot: TaskSlot) {

@@ -191,7 +191,7 @@ impl EnginePort for Engine {
     }
 
     fn is_imported(&self, session: SessionId, run: RunId) -> bool {
-        crate::carry::is_imported(session, run)
+        crate::session_file::is_imported(session, run)
     }
 
     fn engine_load(&self) -> EngineLoad {

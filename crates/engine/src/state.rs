@@ -4,8 +4,8 @@
 //! give byte-equal state in any process, at every prefix.
 
 mod call;
-pub(crate) mod circle;
 mod fold;
+pub(crate) mod repetition;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::call::{CallStage, CallState, Opined};
-pub use self::circle::Circle;
 pub use self::fold::apply_entry;
+pub use self::repetition::Circle;
 
 /// Everything that deciding needs to know of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -351,7 +351,7 @@ impl RunState {
     /// often.
     pub fn repeat_count(&self, action: Digest, same: usize, window: usize) -> Option<usize> {
         let newest = self.recent.iter().rev().find(|known| known.action == action).filter(|_| same > 0)?;
-        let times = circle::count_repeats(&self.recent, newest, window);
+        let times = repetition::count_repeats(&self.recent, newest, window);
         (times >= same).then_some(times)
     }
 

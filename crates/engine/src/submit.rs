@@ -19,10 +19,10 @@ use dromia_contracts::task::TaskState;
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
 
 use crate::agents::{AgentSnapshot, read_fault};
-use crate::answering;
+use crate::client_tools;
 use crate::config::{CALL_BYTES_MAX, INPUT_BYTES_MAX};
 use crate::core::EngineCore;
-use crate::live::InboxPosition;
+use crate::notifications::InboxPosition;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::ReadyWork;
 use crate::steps::StepPermit;
@@ -117,13 +117,13 @@ impl EngineCore {
         let answers = body.answers.clone();
         let body = encode_input(&body)?;
         let key = match &answers {
-            Some(answers) => Some(answering::answer_item_key(answers, &body)),
+            Some(answers) => Some(client_tools::answer_item_key(answers, &body)),
             None => input.key,
         };
         let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
         self.admit_item(scope, input.target, item).await.map_err(|fault| match &answers {
             Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {
-                answering::answered_otherwise(answers.run)
+                client_tools::answered_otherwise(answers.run)
             }
             _ => fault,
         })

@@ -1,6 +1,6 @@
 //! The channels of `dromia.yaml`: who may speak to which agent by a signature, and where its answers are sent.
 
-mod kept;
+mod key_cache;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::{BoxFuture, Scope};
 
-pub(crate) use self::kept::KeptKeys;
+pub(crate) use self::key_cache::KeptKeys;
 use crate::signature::WebhookSigningKey;
 
 /// One webhook channel. Everything is checked before it gets here.

@@ -12,14 +12,14 @@
 //! [`names`] (a client's own tools), [`talks`] (which session holds a past that a client sends), [`turn`] (from a
 //! request to a run, and back), [`listen`] (what a run says), then one file per API.
 
+mod client_tools;
 mod content;
 mod dialect;
 mod history;
 mod image;
-mod listen;
-mod names;
-mod offer;
-mod talks;
+mod known_conversations;
+mod run_listener;
+mod tool_names;
 mod turn;
 
 pub(crate) mod chat;
@@ -28,4 +28,4 @@ pub(crate) mod models;
 pub(crate) mod responses;
 
 pub use self::dialect::Dialect;
-pub(crate) use self::talks::ConversationCache;
+pub(crate) use self::known_conversations::ConversationCache;

@@ -11,7 +11,7 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::token::TokenScopes;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{is_host, is_origin};
+use crate::host_check::{is_host, is_origin};
 
 /// The files of TLS, both PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

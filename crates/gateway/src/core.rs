@@ -13,14 +13,14 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowance::{ActorRateLimiter, TokenAllowances};
-use crate::bodies::BodyBudget;
+use crate::body_budget::BodyBudget;
 use crate::cache::Cache;
 use crate::caller::Caller;
 use crate::compat::ConversationCache;
 use crate::config::GatewayConfig;
 use crate::metrics::GatewayMeters;
-use crate::pauses::RefusalPauses;
+use crate::rate_limit::{ActorRateLimiter, TokenAllowances};
+use crate::refusal_delay::RefusalPauses;
 use crate::service::GatewayPorts;
 use crate::share;
 

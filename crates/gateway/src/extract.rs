@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::time::timeout;
 
-use crate::bodies::{BodyPayer, BodyShare};
+use crate::body_budget::{BodyPayer, BodyShare};
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
 use crate::metrics::EdgeRefusal;

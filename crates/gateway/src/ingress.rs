@@ -17,7 +17,7 @@ use crate::caller::Caller;
 use crate::core::GatewayCore;
 use crate::failure::{Answer, ApiError};
 use crate::metrics::EdgeRefusal;
-use crate::reserved;
+use crate::reserved_platforms;
 
 /// Who submits an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(crate) async fn submit_input(
 ) -> Answer<InputReceipt> {
     // On every route that names a session, for every caller.
     if let InputTarget::Session(session) = input.target {
-        reserved::check_session(core, &scope, session).await?;
+        reserved_platforms::check_session(core, &scope, session).await?;
     }
     let leave = acquire_rate_permit(core, bringer, &scope, &input.author, input.key.as_ref()).await?;
     leave.submit(core, scope, input).await

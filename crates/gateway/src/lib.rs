@@ -26,7 +26,7 @@ pub mod channel;
 pub mod config;
 pub mod openapi;
 pub mod outbox;
-pub mod reading;
+pub mod request_body;
 pub mod routes;
 pub mod service;
 pub mod signature;
@@ -34,13 +34,12 @@ pub mod tls;
 
 mod addresses;
 mod connection;
-mod names;
-mod pauses;
+mod host_check;
+mod refusal_delay;
 mod request;
-mod reserved;
+mod reserved_platforms;
 
-mod allowance;
-mod bodies;
+mod body_budget;
 mod cache;
 mod caller;
 mod core;
@@ -48,11 +47,12 @@ mod extract;
 mod failure;
 mod ingress;
 mod metrics;
+mod rate_limit;
 mod share;
-mod standing;
+mod stream_authentication;
 
 mod compat;
-mod follow;
+mod journal_stream;
 mod transcript;
 mod wire;
 

@@ -12,11 +12,11 @@
 //! Lifecycle: [`Outbox::new`] → [`Outbox::start`] → [`Outbox::drain`], after which no attempt begins; the caller of the
 //! drain watches [`Outbox::in_flight`] to wait for those at work.
 
-mod bringing;
-mod counts;
-mod flights;
+mod counters;
+mod delivery;
+mod http_client;
+mod in_flight;
 mod policy;
-mod post;
 mod pump;
 
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use dromia_contracts::{Digest, Scope, ScopeAuthority};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::counts::OutboxCounters;
-use self::flights::InFlightDeliveries;
+use self::counters::OutboxCounters;
+pub use self::http_client::{WebhookOutcome, WebhookRequest, WebhookSender};
+use self::in_flight::InFlightDeliveries;
 use self::policy::ProcessLife;
-pub use self::post::{WebhookOutcome, WebhookRequest, WebhookSender};
 use self::pump::OutboxPump;
 use crate::channel::{ChannelKeys, KeptKeys, WebhookChannel, WebhookChannels};
 use crate::signature::WebhookSigningKey;

@@ -20,8 +20,8 @@ use tower::ServiceExt;
 use crate::caller::{LocalEndpoint, Peer};
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError, finish_response};
+use crate::host_check;
 use crate::metrics::EdgeRefusal;
-use crate::names;
 
 /// The id of a request, for what is still said after the headers of its answer, which carry it too.
 #[derive(Debug, Clone)]
@@ -60,14 +60,15 @@ pub(crate) async fn answer_request(
     };
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(RequestId(request_id.clone()));
-    let preflight = page.as_ref().and_then(|_| names::answer_preflight(request.method(), request.headers()));
+    let preflight =
+        page.as_ref().and_then(|_| host_check::answer_preflight(request.method(), request.headers()));
     let response = match preflight {
         Some(response) => response,
         None => route_request(router, request).await,
     };
     let mut response = finish_response(response, request_id);
     if let Some(origin) = page {
-        names::let_read(response.headers_mut(), origin);
+        host_check::let_read(response.headers_mut(), origin);
     }
     response
 }
@@ -79,9 +80,9 @@ fn asking_page(
     request: &Request<Body>,
 ) -> Answer<Option<HeaderValue>> {
     let config = &core.config;
-    let own = names::check_host(request, door.local, &config.hosts)
+    let own = host_check::check_host(request, door.local, &config.hosts)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Host))?;
-    names::check_origin(request.headers(), door.url_scheme(), own.as_ref(), &config.origins)
+    host_check::check_origin(request.headers(), door.url_scheme(), own.as_ref(), &config.origins)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Origin))
 }
 

@@ -41,7 +41,7 @@ use dromia_contracts::token::TokenScope;
 use tokio::time::Instant;
 
 pub(crate) use self::run::no_such_run;
-use crate::bodies::BodyPayer;
+use crate::body_budget::BodyPayer;
 use crate::caller::{Peer, operator_caller, tenant_caller};
 use crate::compat;
 pub use crate::compat::Dialect;

@@ -10,11 +10,11 @@ use dromia_contracts::pool::{PoolSlot, SlotPool};
 use dromia_contracts::{ErrorCode, TenantId, TokenId};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::allowance::AllowancePermit;
 use crate::caller::Peer;
 use crate::core::GatewayCore;
 use crate::failure::{Answer, ApiError};
 use crate::metrics::EdgeRefusal;
+use crate::rate_limit::AllowancePermit;
 
 /// One part in so many that no tenant takes alone, and one at least where there are two.
 const RESERVE_PART: usize = 8;

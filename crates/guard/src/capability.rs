@@ -17,22 +17,22 @@
 //! Bounds: [`TOKEN_BYTES_MAX`], [`BLOCKS_MAX`], [`RIGHTS_MAX`] of a block, and [`TIME_MAX`] for a check; what exceeds one is
 //! refused. Randomness and time come in with the call.
 
-mod beside;
-mod finished;
 mod keeper;
 mod live;
+mod near_miss;
+mod reclaim;
+mod required;
 mod right;
 mod root;
-mod sought;
-mod standing;
+mod status;
 mod token;
 
 pub use self::keeper::StoreCapabilities;
 pub(crate) use self::live::CapabilityDenied;
 pub use self::live::{CapabilityMismatch, LiveCapabilities, MismatchReason};
+pub(crate) use self::required::{CapabilityRequest, HOSTS};
 pub use self::right::{COMPONENTS_MAX, FileAccessMode, PLACE_BYTES_MAX, Resource, Right, RightError};
 pub use self::root::{PublicRoot, ROOT_ID, ROOTS_MAX, RootKey, RootKeys};
-pub(crate) use self::sought::{CapabilityRequest, HOSTS};
 pub use self::token::{
     AccessRequest, BLOCKS_MAX, CapabilityToken, RIGHTS_MAX, RevocationId, TIME_MAX, TOKEN_BYTES_MAX,
     TokenDenied, TokenError,

@@ -12,18 +12,18 @@
 //! connect to a listener of this very server, whatever is granted.
 
 pub mod address;
+pub mod host_pattern;
 pub mod names;
 pub mod private;
-pub mod reach;
 pub mod target;
 
 mod clearance;
+mod client;
+mod decisions;
 mod headers;
 mod hop;
-mod line;
 mod pinning;
-mod room;
-mod trail;
+mod slots;
 mod tunnel;
 
 use std::net::SocketAddr;
@@ -32,11 +32,11 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
 
 use self::clearance::EgressPolicy;
+use self::client::GuardedLine;
 pub(crate) use self::headers::is_free as is_free_header;
-use self::line::GuardedLine;
 use self::names::NameResolver;
 use self::private::PrivateAllowance;
-use self::room::RequestSlots;
+use self::slots::RequestSlots;
 use self::target::RequestTarget;
 use crate::capability::LiveCapabilities;
 use crate::vault::StoreVault;

@@ -15,11 +15,11 @@ use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::EgressTarget;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal};
 use dromia_contracts::id::TenantId;
-use dromia_contracts::past;
+use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{EffectSink, PreparedCall};
 
 use crate::capability::{CapabilityDenied, CapabilityRequest, HOSTS, LiveCapabilities};
-use crate::egress::reach;
+use crate::egress::host_pattern;
 use crate::egress::target::RequestTarget;
 use crate::grant::{Grant, parse_grants};
 use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
@@ -180,7 +180,7 @@ impl GrantGate {
         let covering = match (covering, action) {
             (Some(grant), _) => Ok(format!("grant {grant}")),
             // It shows what this very session has seen before; what forbids it counts all the same.
-            (None, GateAction::Tool(call)) if call.tool == past::READ => Ok(BUILT_IN.to_owned()),
+            (None, GateAction::Tool(call)) if call.tool == redacted_history::READ => Ok(BUILT_IN.to_owned()),
             (None, GateAction::Tool(call)) => self.find_held(principal, || CapabilityRequest::of_call(call)),
             (None, GateAction::Model { .. } | GateAction::Reply { .. }) => Err(None),
         };
@@ -281,7 +281,7 @@ impl GrantGate {
                 ),
             });
         }
-        let host = match reach::find_covering_grant(grants, reaches.method, &target) {
+        let host = match host_pattern::find_covering_grant(grants, reaches.method, &target) {
             Some((host, _)) => Ok(host.to_owned()),
             None => self.find_held(principal, || CapabilityRequest::of_target(&target)),
         };

@@ -11,10 +11,10 @@
 
 use std::fmt;
 
-use dromia_contracts::terms::CLEARED;
+use dromia_contracts::tool_policy::CLEARED;
 use dromia_contracts::vault;
 
-use crate::egress::reach::NetworkGrant;
+use crate::egress::host_pattern::NetworkGrant;
 
 /// The longest grant, in bytes.
 pub const BYTES_MAX: usize = 128;

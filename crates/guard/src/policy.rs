@@ -11,14 +11,14 @@
 //! ([`PolicyEngine::note_refused`]). It reads no file.
 
 mod bounds;
-mod known;
 mod layer;
+mod policy_tests;
 mod problem;
 mod question;
-mod reading;
 mod recursion;
 mod samples;
-mod trial;
+mod static_checks;
+mod verdict_cache;
 mod worker;
 mod workers;
 
@@ -32,17 +32,17 @@ use dromia_contracts::tool::{EffectSink, PreparedCall, ToolManifest};
 use jiff::Timestamp;
 
 pub use self::bounds::{ARGUMENT_BYTES_MAX, ARGUMENT_DEPTH_MAX, ARGUMENT_VALUES_MAX, PATH_PARTS_MAX};
-use self::known::{VerdictCache, VerdictKey};
 pub use self::layer::{
     BYTES_MAX, FILES_MAX, PACKAGE, PolicyLayer, PolicyText, PolicyVerdict, RuleVerdict, SAID_MAX, TIME_MAX,
     file_rules,
 };
+pub use self::policy_tests::{TestEnd, run_tests};
 pub use self::problem::PolicyProblem;
 pub use self::question::VERSION;
 use self::question::{Manifests, QuestionError};
-pub use self::reading::FileRules;
 pub use self::recursion::DEPTH_MAX;
-pub use self::trial::{TestEnd, run_tests};
+pub use self::static_checks::FileRules;
+use self::verdict_cache::{VerdictCache, VerdictKey};
 pub use self::worker::{MEMORY_MAX, STACK, WORKER_NAME, enter_worker};
 pub use self::workers::{
     GRACE, IDLE_MAX, LOAD_TIME_MAX, PolicyEvaluator, PolicyWorkers, TENANT_WORKERS_MAX, WAIT_MAX,

@@ -7,13 +7,13 @@
 //!
 //! Memory holds a tenant's values as long as they are looked for, for 64 tenants at most.
 
+mod associated_data;
 mod fault;
+mod open_check;
 mod resets;
 mod rule;
 mod scan;
 pub mod seal;
-mod sealed;
-mod trial;
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -29,16 +29,16 @@ use dromia_contracts::vault::{
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use tokio::sync::Mutex;
 
+pub use self::associated_data::tenant_context;
+use self::associated_data::{key_context, open_secret_value, value_context};
 use self::fault::{
     KeyLoss, commit_fault, invalid_request, is_lost, not_found, read_fault, vault_damaged, vault_locked,
 };
+pub use self::open_check::{is_locked, secret_opens};
 pub(crate) use self::resets::KeyResets;
 use self::rule::{check_new_secret, check_placement};
 use self::scan::TenantSecretScanner;
 use self::seal::UnsealError;
-pub use self::sealed::tenant_context;
-use self::sealed::{key_context, open_secret_value, value_context};
-pub use self::trial::{is_locked, secret_opens};
 use crate::capability::{ROOT_ID, RootKey, RootKeys};
 use crate::egress::EgressDenied;
 use crate::egress::target::RequestTarget;

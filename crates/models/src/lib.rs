@@ -5,26 +5,26 @@
 //! attempt per call: retries, fallback and charging belong to the engine, which journals each attempt. This
 //! crate reads no configuration file and no environment; it is given resolved settings.
 
+pub mod built_in;
 pub mod chat;
+pub mod context_window;
 pub mod http;
-pub mod known;
 pub mod names;
 pub mod scripted;
 pub mod tokens;
-pub mod window;
 
 mod anthropic;
-mod letter;
-mod picture;
+mod encoded_request;
+mod image;
 mod registry;
 mod responses;
 mod secret;
 
+pub use crate::built_in::KnownModels;
+pub use crate::context_window::ContextWindow;
 pub use crate::http::{
     HttpConfig, HttpError, HttpModel, HttpTimeouts, KeysOf, OutputLimit, TokenPrice, VaultKey, WireFormat,
 };
-pub use crate::known::KnownModels;
 pub use crate::registry::{ModelProvider, ModelRegistry, ModelsConfig, ModelsError};
 pub use crate::scripted::ScriptedModel;
 pub use crate::secret::ProviderApiKey;
-pub use crate::window::ContextWindow;

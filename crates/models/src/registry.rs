@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::egress::Egress;
+use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sent::RequestEncoding;
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::encoded_request;
 use crate::http::{HttpConfig, HttpError, HttpModel, KeysOf};
-use crate::letter;
 use crate::scripted::ScriptedModel;
 
 /// How long a model cools down where its provider names no time.
@@ -223,7 +223,7 @@ impl LanguageModel for ModelRegistry {
     }
 
     fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        letter::encode_request(wording, request, request.output_tokens_max)
+        encoded_request::encode_request(wording, request, request.output_tokens_max)
     }
 
     fn call_model<'a>(

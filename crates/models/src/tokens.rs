@@ -8,7 +8,7 @@ use dromia_contracts::content::ContentPart;
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::TranscriptTurn;
 
-use crate::picture;
+use crate::image;
 
 /// Bytes of wire framing around one message, call or tool; an upper bound for the formats spoken here.
 const FRAME_BYTES: usize = 64;
@@ -48,7 +48,7 @@ pub(crate) fn turn_bytes(turn: &TranscriptTurn) -> usize {
         TranscriptTurn::Input(_) => 1,
         TranscriptTurn::Unit(unit) => {
             // Pictures may follow the results in a message of their own, behind a line of two frames for each result.
-            let shown = unit.results().iter().filter(|result| picture::is_shown(result)).count();
+            let shown = unit.results().iter().filter(|result| image::is_shown(result)).count();
             1 + unit.message().calls.len() + unit.results().len() + 3 * shown
         }
     };

@@ -17,7 +17,7 @@ use dromia_contracts::sandbox::{
 use crate::INSIDE_FLAG;
 use crate::helper::{self, DEVICES, SYSTEM, guarded_by_path};
 use crate::order::{BackendSpec, HelperOrder, MeantFile, VERSION};
-use crate::running::RunningProcess;
+use crate::process::RunningProcess;
 use crate::spec::{self, WORKSPACE};
 
 /// Where the helper lies inside.

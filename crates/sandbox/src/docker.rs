@@ -18,9 +18,9 @@ use dromia_contracts::{BoxFuture, RunId};
 use serde::{Deserialize, Serialize};
 
 use self::warm::{ContainerKey, ContainerPool, PooledProcess, WarmContainer};
-use crate::door;
 use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
-use crate::running::RunningProcess;
+use crate::process::RunningProcess;
+use crate::proxy_socket;
 use crate::spec::{self, WORKSPACE};
 
 pub(crate) use self::warm::IDLE;
@@ -147,7 +147,7 @@ impl SandboxBackend for DockerSandbox {
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
-            door::refuse_proxy(&spec, self.backend_name())?;
+            proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let spec = spec::resolve_spec(spec)?;
             if let Some(process) = self.start_warm(&spec).await? {
                 return Ok(process);

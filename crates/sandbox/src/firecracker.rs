@@ -18,9 +18,9 @@ use dromia_contracts::sandbox::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::door;
 use crate::order::{BackendSpec, HelperOrder, VERSION};
-use crate::running::RunningProcess;
+use crate::process::RunningProcess;
+use crate::proxy_socket;
 use crate::spec::{self, WORKSPACE};
 
 pub use crate::helper::{RehearsalResult, rehearse_guest};
@@ -88,7 +88,7 @@ impl SandboxBackend for FirecrackerSandbox {
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
-            door::refuse_proxy(&spec, self.backend_name())?;
+            proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let order = self.helper_order(spec::resolve_spec(spec)?);
             let running = RunningProcess::start(&self.helper, &order).await?;
             Ok(Box::new(running) as Box<dyn SandboxProcess>)

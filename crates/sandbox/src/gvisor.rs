@@ -11,9 +11,9 @@ use dromia_contracts::sandbox::{
     IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
 };
 
-use crate::door;
 use crate::order::{BackendSpec, GuestReporter, HelperOrder, VERSION};
-use crate::running::RunningProcess;
+use crate::process::RunningProcess;
+use crate::proxy_socket;
 use crate::spec::{self, WORKSPACE};
 
 /// gVisor with our restrictions inside.
@@ -67,7 +67,7 @@ impl SandboxBackend for GvisorSandbox {
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
-            door::refuse_proxy(&spec, self.backend_name())?;
+            proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let order = self.helper_order(spec::resolve_spec(spec)?);
             let running = RunningProcess::start(&self.helper, &order).await?;
             Ok(Box::new(running) as Box<dyn SandboxProcess>)

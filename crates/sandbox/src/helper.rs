@@ -16,25 +16,25 @@
 //! Where the operator named control groups (`groups`) they are made before the warden and removed after it.
 
 mod by_path;
+mod detached_root;
 mod docker;
 mod groups;
 mod guards;
 mod guest;
 mod gvisor;
-mod held;
 mod landlock;
-mod masks;
 mod meter;
 mod namespaces;
 mod numbers;
+mod open_files;
+mod proc_masks;
+mod restrictions;
 mod root;
 mod syscalls;
 mod tree;
 mod trees;
-mod unlisted;
 mod vm;
 mod volume;
-mod walls;
 mod warden;
 
 use std::ffi::OsString;
@@ -52,13 +52,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use self::meter::UsageMeter;
 use crate::order::{BackendSpec, HelperOrder, HelperReport, MeantFile};
 use crate::spec::WORKSPACE;
-use crate::{door, sys};
+use crate::{proxy_socket, sys};
 
 pub(crate) use self::by_path::{guarded_paths as guarded_by_path, plant_fault as plant_binding_by_path};
 pub(crate) use self::groups::{ControlGroups, are_memory_bound};
 pub(crate) use self::guards::present_paths as present_guards;
 pub(crate) use self::landlock::{MINIMUM as LANDLOCK_MINIMUM, abi_version as landlock_abi};
-pub(crate) use self::masks::names_to_mask as masked_names;
+pub(crate) use self::proc_masks::names_to_mask as masked_names;
 pub(crate) use self::root::{DEVICES, SYSTEM};
 pub(crate) use self::syscalls::is_known as is_filter_known;
 pub(crate) use self::tree::{device_and_inode, open_no_links as open_over_no_link};
@@ -152,7 +152,7 @@ fn open_inside(network: NetworkAccess) -> io::Result<()> {
             let control = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
             let null = std::fs::File::open("/dev/null")?;
             rustix::stdio::dup2_stdin(&null)?;
-            door::open_proxy_socket(&control, true)
+            proxy_socket::open_proxy_socket(&control, true)
         }
     }
 }
@@ -223,7 +223,7 @@ fn started_and_watched(
     match (order.spec.network, &order.walls) {
         // The program that makes a namespace from outside is started first.
         (NetworkAccess::None, _) | (NetworkAccess::Proxy, BackendSpec::Foreign { .. }) => {}
-        (NetworkAccess::Proxy, BackendSpec::Strict) => door::open_proxy_socket(control, false)?,
+        (NetworkAccess::Proxy, BackendSpec::Strict) => proxy_socket::open_proxy_socket(control, false)?,
         (
             NetworkAccess::Proxy,
             BackendSpec::Base

@@ -22,10 +22,10 @@ pub mod gvisor;
 pub mod native;
 pub mod probe;
 
-mod door;
 mod helper;
 mod order;
-mod running;
+mod process;
+mod proxy_socket;
 mod spec;
 mod standby;
 mod sys;

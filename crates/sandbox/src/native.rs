@@ -10,7 +10,7 @@ use dromia_contracts::sandbox::{
 use crate::order::{BackendSpec, HelperOrder, VERSION};
 use crate::spec::{self, WORKSPACE};
 use crate::standby::HelperStandby;
-use crate::{door, helper};
+use crate::{helper, proxy_socket};
 
 /// How many of the kernel's restrictions are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +78,7 @@ impl SandboxBackend for NativeSandbox {
             let walls = match self.level {
                 // Its programs are in the network namespace of everybody else.
                 NativeLevel::Base => {
-                    door::refuse_proxy(&spec, self.backend_name())?;
+                    proxy_socket::refuse_proxy(&spec, self.backend_name())?;
                     BackendSpec::Base
                 }
                 NativeLevel::Strict => BackendSpec::Strict,

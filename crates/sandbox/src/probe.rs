@@ -3,14 +3,14 @@
 //! Nothing is concluded from versions or settings where a trial can say it; settings are read only to say what would
 //! help.
 
-mod trial;
+mod dry_run;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dromia_contracts::sandbox::{IsolationTier, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend};
 
-use self::trial::{TrialDirectory, carried_out, explain_refusal, idle_spec, run_trial};
+use self::dry_run::{TrialDirectory, carried_out, explain_refusal, idle_spec, run_trial};
 use crate::firecracker::parts;
 use crate::helper::ControlGroups;
 use crate::native::{NativeLevel, NativeSandbox};

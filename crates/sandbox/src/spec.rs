@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use dromia_contracts::sandbox::{ProcessSpec, SandboxError, SandboxMount};
 
-use crate::{door, helper};
+use crate::{helper, proxy_socket};
 
 /// The longest list of arguments and the longest environment, in bytes; the system takes more.
 const WORDS_BYTES_MAX: usize = 1 << 20;
@@ -118,7 +118,7 @@ pub(crate) fn process_environment(
         ("TMPDIR".to_owned(), temporary.to_owned()),
     ];
     all.extend(spec.env.iter().cloned());
-    all.extend(door::proxy_variables(spec.network));
+    all.extend(proxy_socket::proxy_variables(spec.network));
     all
 }
 

@@ -13,7 +13,7 @@ use dromia_contracts::sandbox::SandboxError;
 use tokio::task::JoinHandle;
 
 use crate::order::HelperOrder;
-use crate::running::{RunningProcess, WaitingHelper};
+use crate::process::{RunningProcess, WaitingHelper};
 
 /// How long one waits for its order, well below the time after which it ends by itself.
 const KEPT: Duration = Duration::from_secs(5);

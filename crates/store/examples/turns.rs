@@ -14,10 +14,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
     AgentCreate, CommitOutcome, InboxPut, Mutation, NewEntry, RunAppend, SessionOpen, Store, TailLimits,

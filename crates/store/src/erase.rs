@@ -12,7 +12,7 @@ use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::store::WriteBatch;
 
 use crate::body::{BodyLocation, FileBodies};
-use crate::code::{self, StoredEnum as _};
+use crate::column_codes::{self, StoredEnum as _};
 
 /// Files to be removed once the rows that named them are durably gone.
 #[derive(Debug, Default)]
@@ -156,7 +156,9 @@ impl ErasurePage<'_> {
         // A pin and what names it go together or wait together for the next page.
         while self.left >= 2 {
             let digest: Option<[u8; 32]> = first
-                .query_row(params![tenant.as_bytes(), agent.as_bytes()], |row| code::read_bytes(row, 0))
+                .query_row(params![tenant.as_bytes(), agent.as_bytes()], |row| {
+                    column_codes::read_bytes(row, 0)
+                })
                 .optional()?;
             let Some(digest) = digest else { return Ok(true) };
             self.left -= db
@@ -195,7 +197,9 @@ impl ErasurePage<'_> {
     fn next(&self, sql: &str) -> rusqlite::Result<Option<[u8; 16]>> {
         let db = self.db;
         db.prepare_cached(sql)?
-            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| code::read_bytes(row, 0))
+            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| {
+                column_codes::read_bytes(row, 0)
+            })
             .optional()
     }
 
@@ -296,7 +300,7 @@ impl ErasurePage<'_> {
             .db
             .prepare_cached(select)?
             .query_map(params![self.tenant.as_bytes(), owner, self.rows_left()], |row| {
-                Ok((row.get(0)?, row.get(1)?, code::bytes_opt(row, 2)?))
+                Ok((row.get(0)?, row.get(1)?, column_codes::bytes_opt(row, 2)?))
             })?
             .collect::<Result<_, _>>()?;
         let mut erased = 0;

@@ -22,9 +22,9 @@ use dromia_contracts::TenantId;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::vault::SealedSecret;
 
-use crate::acknowledged::{self, LogLoss};
+use crate::acknowledged_end::{self, LogLoss};
 use crate::body::{self, FileBodies};
-use crate::code::{StoredEnum as _, read_bytes, time_opt};
+use crate::column_codes::{StoredEnum as _, read_bytes, time_opt};
 use crate::config::StoreConfig;
 use crate::open::OpenError;
 use crate::read;
@@ -285,7 +285,7 @@ impl StoreInspector {
 
     /// Says what is missing of the log though it was acknowledged, if anything is. Not beside a server, which writes the log.
     pub fn log_loss(&self) -> io::Result<Option<LogLoss>> {
-        acknowledged::log_loss(&self.config)
+        acknowledged_end::log_loss(&self.config)
     }
 
     /// Compares, for every tenant, the heads of sessions with inboxes and runs, and rows with the check value that they carry.

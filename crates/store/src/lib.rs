@@ -8,28 +8,28 @@
 //! Reading order: [`SqliteStore`] is the port; `apply` says what a batch does, `writer` when it becomes durable,
 //! `reader` and `read` what is seen; `erase`, `sweep` and `rebuild` are upkeep.
 
-mod acknowledged;
+mod acknowledged_end;
 mod config;
-mod durable;
+mod directory_sync;
 mod lock;
 mod migrate;
 mod obstacle;
 mod open;
 
-mod code;
+mod check_value;
+mod column_codes;
 mod row;
-mod sealed;
 
 mod body;
 mod chain;
-mod packed;
+mod packed_fields;
 mod seal;
 
 mod apply;
+mod body_sweeper;
+mod counters;
 mod erase;
-mod gauge;
 mod inspect;
-mod sweep;
 mod writer;
 
 mod read;
@@ -38,9 +38,9 @@ mod reader;
 mod rebuild;
 mod store;
 
-pub use crate::acknowledged::LogLoss;
+pub use crate::acknowledged_end::LogLoss;
 pub use crate::config::StoreConfig;
-pub use crate::durable::{sync_directory, sync_parents};
+pub use crate::directory_sync::{sync_directory, sync_parents};
 pub use crate::inspect::{
     AuditChecked, AuditFinding, AuditProblem, BodiesOfRows, IntegrityStatus, JournalFold, NameInventory,
     RowComparison, StoreInspector, StoredSecret, TenantCheckpoint, TenantNames,

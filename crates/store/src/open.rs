@@ -9,9 +9,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::acknowledged::{self, AcknowledgedEnd};
+use crate::acknowledged_end::{self, AcknowledgedEnd};
 use crate::config::{APPLICATION_ID, StoreConfig};
-use crate::durable::{sync_directory, sync_parents};
+use crate::directory_sync::{sync_directory, sync_parents};
 use crate::migrate::{self, Migration, MigrationPlan};
 
 /// How long a start waits for a process that is in the log; `doctor` looks for less.
@@ -107,7 +107,7 @@ pub(crate) fn open_writer_with(
         Err(error) => return Err(error),
     };
     // SQLite takes what lies behind a damaged frame of the log for what a crash left, and reports nothing.
-    acknowledged::check_log(config)?;
+    acknowledged_end::check_log(config)?;
     let mut end = AcknowledgedEnd::open(config).map_err(OpenError::of_home)?;
     let mut db = open_connection(config)?;
     if fresh {

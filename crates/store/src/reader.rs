@@ -23,7 +23,7 @@ use dromia_contracts::store::{Read, ReadError};
 use crate::apply::BodyKeys;
 use crate::body::FileBodies;
 use crate::config::{READ_TIME_MAX, READS_MAX, StoreConfig, TENANT_READS_MAX};
-use crate::gauge::StoreGauge;
+use crate::counters::StoreGauge;
 use crate::open;
 use crate::read::recent::TailCache;
 

@@ -6,9 +6,9 @@
 //! of a budget is in no journal together with its payer; a damaged count is set to the budget's limit. The caller gives the
 //! fold, because what entries mean is the engine's knowledge. No other process may have the store open.
 
-mod counts;
-mod lost;
-mod takers;
+mod budget_use;
+mod lost_runs;
+mod taken_by;
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use dromia_contracts::store::{ReadError, StoredEntry};
 
 use crate::apply::BodyKeys;
 use crate::body::FileBodies;
-use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
 use crate::config::StoreConfig;
 use crate::lock::HomeLock;
 use crate::open::{self, OpenError};
@@ -29,7 +29,7 @@ use crate::read::journal::{BodyReader, CheckedJournal};
 use crate::reader::ReadFailure;
 use crate::row::{StoredRun, run_columns};
 
-use self::takers::TakenItem;
+use self::taken_by::TakenItem;
 
 /// How many runs without a readable journal are named at most.
 const UNREAD_MAX: usize = 1_000;
@@ -77,8 +77,8 @@ pub fn rebuild_projections<E: fmt::Display>(
     let rebuilt = {
         let db = db.transaction()?;
         let mut rebuilt = rebuild_runs(&db, &files, fold)?;
-        rebuilt.items = takers::repair_takers(&db)?;
-        rebuilt.counts = counts::repair_counts(&db)?;
+        rebuilt.items = taken_by::repair_takers(&db)?;
+        rebuilt.counts = budget_use::repair_counts(&db)?;
         db.execute_batch("DELETE FROM session_heads;")?;
         rebuilt.sessions = rebuild_heads(&db)?;
         db.commit()?;
@@ -97,7 +97,7 @@ fn rebuild_runs<E: fmt::Display>(
 ) -> Result<RebuildReport, RebuildError> {
     let mut keys = BodyKeys::default();
     let mut rebuilt = RebuildReport::default();
-    takers::create_tables(db)?;
+    taken_by::create_tables(db)?;
     // Every journal has an entry 1; what a journal is, its last row says.
     let mut next = db.prepare(
         "SELECT tenant, run FROM entries WHERE (tenant, run) > (?1, ?2) ORDER BY tenant, run LIMIT 1",
@@ -106,8 +106,8 @@ fn rebuild_runs<E: fmt::Display>(
     loop {
         let mut found = next.query(params![at.0, at.1])?;
         let Some(row) = found.next()? else { break };
-        let tenant = TenantId::from_bytes(code::read_bytes(row, 0)?);
-        let run = RunId::from_bytes(code::read_bytes(row, 1)?);
+        let tenant = TenantId::from_bytes(column_codes::read_bytes(row, 0)?);
+        let run = RunId::from_bytes(column_codes::read_bytes(row, 1)?);
         drop(found);
         at = (tenant.as_bytes().to_vec(), run.as_bytes().to_vec());
         let key = keys.get(db, tenant)?.ok_or_else(|| ReadError::Damaged {
@@ -117,19 +117,19 @@ fn rebuild_runs<E: fmt::Display>(
         let bodies = BodyReader { db, files, tenant, key: &key };
         match rebuilt_run(bodies, run, fold) {
             Ok((row, takes)) => {
-                takers::add_items(db, tenant, run, &takes)?;
+                taken_by::add_items(db, tenant, run, &takes)?;
                 insert_run(db, tenant, &row)?;
                 rebuilt.runs += 1;
             }
             Err(RunFailure::Unread(problem)) => {
-                takers::skip_run(db, tenant, run)?;
+                taken_by::skip_run(db, tenant, run)?;
                 rebuilt.leave_run(run, problem);
             }
             Err(RunFailure::Failed(error)) => return Err(error),
         }
     }
-    for (tenant, run) in lost::lost_journals(db)? {
-        takers::skip_run(db, tenant, run)?;
+    for (tenant, run) in lost_runs::lost_journals(db)? {
+        taken_by::skip_run(db, tenant, run)?;
         rebuilt.leave_run(run, "no entry of it is there".to_owned());
     }
     // A row that neither a journal nor a seal knows is of no run.

@@ -8,7 +8,7 @@ use dromia_contracts::id::{AgentId, DeliveryId, ItemId, RunId, SessionId};
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::{RunHead, RunRecord};
 
-use crate::code;
+use crate::column_codes;
 
 /// The columns of a run after its tenant, in the order of [`StoredRun::from_row`].
 macro_rules! run_columns {
@@ -31,25 +31,25 @@ impl StoredRun {
     /// Reads `run_columns`, beginning at a column.
     pub(crate) fn from_row(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
         let run = RunRecord {
-            id: RunId::from_bytes(code::read_bytes(row, from)?),
-            agent: AgentId::from_bytes(code::read_bytes(row, from + 1)?),
-            session: SessionId::from_bytes(code::read_bytes(row, from + 2)?),
-            kind: code::read_enum(row, from + 3)?,
-            started_at: code::read_time(row, from + 6)?,
-            updated_at: code::read_time(row, from + 7)?,
-            last_seq: code::read_counter(row, from + 8)?,
-            epoch: code::read_counter(row, from + 9)?,
-            entry_epoch: code::read_counter(row, from + 10)?,
+            id: RunId::from_bytes(column_codes::read_bytes(row, from)?),
+            agent: AgentId::from_bytes(column_codes::read_bytes(row, from + 1)?),
+            session: SessionId::from_bytes(column_codes::read_bytes(row, from + 2)?),
+            kind: column_codes::read_enum(row, from + 3)?,
+            started_at: column_codes::read_time(row, from + 6)?,
+            updated_at: column_codes::read_time(row, from + 7)?,
+            last_seq: column_codes::read_counter(row, from + 8)?,
+            epoch: column_codes::read_counter(row, from + 9)?,
+            entry_epoch: column_codes::read_counter(row, from + 10)?,
             head: RunHead {
-                status: code::read_enum(row, from + 4)?,
-                wake_at: code::time_opt(row, from + 5)?,
+                status: column_codes::read_enum(row, from + 4)?,
+                wake_at: column_codes::time_opt(row, from + 5)?,
                 model_calls: row.get(from + 12)?,
                 usage: TokenUsage { input_tokens: row.get(from + 13)?, output_tokens: row.get(from + 14)? },
-                cost_micros: code::read_counter(row, from + 15)?,
+                cost_micros: column_codes::read_counter(row, from + 15)?,
             },
-            signals_last: code::read_counter(row, from + 16)?,
+            signals_last: column_codes::read_counter(row, from + 16)?,
         };
-        Ok(Self { run, chain: code::read_bytes(row, from + 11)? })
+        Ok(Self { run, chain: column_codes::read_bytes(row, from + 11)? })
     }
 }
 
@@ -65,33 +65,33 @@ pub(crate) use delivery_columns;
 /// Reads `delivery_columns`, beginning at a column.
 pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<DeliverySummary> {
     Ok(DeliverySummary {
-        id: DeliveryId::from_bytes(code::read_bytes(row, from)?),
+        id: DeliveryId::from_bytes(column_codes::read_bytes(row, from)?),
         target: row.get(from + 1)?,
-        position: code::read_counter(row, from + 2)?,
-        agent: AgentId::from_bytes(code::read_bytes(row, from + 3)?),
-        session: SessionId::from_bytes(code::read_bytes(row, from + 4)?),
-        run: RunId::from_bytes(code::read_bytes(row, from + 5)?),
-        seq: code::read_counter(row, from + 6)?,
-        prepared_at: code::read_time(row, from + 7)?,
-        state: code::read_enum(row, from + 8)?,
-        reason: code::coded_opt(row, from + 9)?,
+        position: column_codes::read_counter(row, from + 2)?,
+        agent: AgentId::from_bytes(column_codes::read_bytes(row, from + 3)?),
+        session: SessionId::from_bytes(column_codes::read_bytes(row, from + 4)?),
+        run: RunId::from_bytes(column_codes::read_bytes(row, from + 5)?),
+        seq: column_codes::read_counter(row, from + 6)?,
+        prepared_at: column_codes::read_time(row, from + 7)?,
+        state: column_codes::read_enum(row, from + 8)?,
+        reason: column_codes::coded_opt(row, from + 9)?,
         attempts: row.get(from + 10)?,
         redrives: row.get(from + 11)?,
         spent: row.get(from + 12)?,
-        since: code::read_time(row, from + 13)?,
-        due_at: code::read_time(row, from + 14)?,
-        holder: code::bytes_opt(row, from + 15)?.map(Digest::from_bytes),
-        updated_at: code::read_time(row, from + 16)?,
+        since: column_codes::read_time(row, from + 13)?,
+        due_at: column_codes::read_time(row, from + 14)?,
+        holder: column_codes::bytes_opt(row, from + 15)?.map(Digest::from_bytes),
+        updated_at: column_codes::read_time(row, from + 16)?,
         feed: row.get::<_, Option<i64>>(from + 17)?.map(i64::cast_unsigned),
     })
 }
 
 /// Reads `ended_at, outcome, status, detail` of an attempt, beginning at a column.
 pub(crate) fn read_attempt_end(row: &Row<'_>, from: usize) -> rusqlite::Result<Option<AttemptEnd>> {
-    let Some(at) = code::time_opt(row, from)? else { return Ok(None) };
+    let Some(at) = column_codes::time_opt(row, from)? else { return Ok(None) };
     Ok(Some(AttemptEnd {
         at,
-        outcome: code::read_enum(row, from + 1)?,
+        outcome: column_codes::read_enum(row, from + 1)?,
         status: row.get(from + 2)?,
         detail: row.get(from + 3)?,
     }))

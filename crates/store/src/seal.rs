@@ -22,7 +22,7 @@ use dromia_contracts::audit::{AuditAct, AuditChange, AuditMark};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 
 pub(crate) use self::before::{before_sealed, digest_older_runs, is_birth};
 use self::span::SpanRecords;
@@ -84,9 +84,9 @@ pub(crate) fn read_head(db: &Connection, tenant: TenantId) -> rusqlite::Result<C
         .prepare_cached("SELECT number, at, chain FROM audit WHERE tenant = ?1 ORDER BY number DESC LIMIT 1")?
         .query_row([tenant.as_bytes()], |row| {
             Ok(ChainHead {
-                number: code::read_counter(row, 0)?,
+                number: column_codes::read_counter(row, 0)?,
                 at: row.get(1)?,
-                chain: code::read_bytes(row, 2)?,
+                chain: column_codes::read_bytes(row, 2)?,
             })
         })
         .optional()?;
@@ -244,7 +244,10 @@ pub(crate) fn save_checkpoint(db: &Connection, mark: &AuditMark) -> rusqlite::Re
 pub(crate) fn read_checkpoint(db: &Connection) -> rusqlite::Result<Option<AuditMark>> {
     db.prepare_cached("SELECT number, digest FROM audit_mark WHERE one = 1")?
         .query_row([], |row| {
-            Ok(AuditMark { number: code::read_counter(row, 0)?, digest: code::read_digest(row, 1)? })
+            Ok(AuditMark {
+                number: column_codes::read_counter(row, 0)?,
+                digest: column_codes::read_digest(row, 1)?,
+            })
         })
         .optional()
 }

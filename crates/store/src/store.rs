@@ -18,10 +18,10 @@ use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::scope::Scope;
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, PageRequest, Read, ReadError, WriteBatch};
 
-use crate::acknowledged::AcknowledgedEnd;
+use crate::acknowledged_end::AcknowledgedEnd;
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
-use crate::gauge::StoreGauge;
+use crate::counters::StoreGauge;
 use crate::lock::HomeLock;
 use crate::migrate::{MIGRATIONS, MigrationPlan};
 use crate::open::{self, OpenError};

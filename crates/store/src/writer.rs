@@ -12,8 +12,8 @@
 //! A panic does not end the writer: the group answers unknown and the file is reopened, as after a failed disk.
 
 mod log;
+mod panics;
 pub(crate) mod queue;
-mod unwound;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +22,16 @@ use rusqlite::{Connection, ErrorCode};
 
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
 
-use crate::acknowledged::AcknowledgedEnd;
+use crate::acknowledged_end::AcknowledgedEnd;
 use crate::apply::{BatchCheckError, BatchDraft, BodyKeys};
 use crate::body::{self, BodyLocation, FileBodies};
 use crate::config::{GROUP_ROWS_MAX, REOPEN_WAIT_MAX, REOPEN_WAIT_MIN, StoreConfig};
-use crate::gauge::{StoreGauge, add_count};
+use crate::counters::{StoreGauge, add_count};
 use crate::open;
 use crate::read::recent::TailCache;
 use crate::reader::{ReadFailure, damaged_place};
 use crate::seal::{self, SealWriter};
-use crate::{erase, sweep};
+use crate::{body_sweeper, erase};
 use log::WriteAheadLog;
 use queue::{AuditNote, BatchWrite, WriterJob, WriterQueue, WriterStep};
 
@@ -105,7 +105,7 @@ impl StoreWriter {
 
     /// Serves the queue until it is closed and empty.
     pub(crate) fn run(mut self) {
-        let _last = unwound::WriterExitGuard::for_writer(&self);
+        let _last = panics::WriterExitGuard::for_writer(&self);
         let mut patience = IDLE;
         loop {
             match self.queue.next(patience, self.log.rows_max(GROUP_ROWS_MAX)) {
@@ -142,7 +142,7 @@ impl StoreWriter {
                     send_answer(ack, erased);
                 }
                 WriterJob::Sweep { tenant, hashes, ack } => {
-                    let swept = self.run_in_transaction(|db| sweep::sweep_page(db, tenant, &hashes));
+                    let swept = self.run_in_transaction(|db| body_sweeper::sweep_page(db, tenant, &hashes));
                     send_answer(ack, swept);
                 }
                 WriterJob::Audit { tenant, note, ack } => {

@@ -4,9 +4,9 @@
 //! copy of its tenant's rows, which replaces the original only when every mutation held. It keeps nothing after
 //! the process, knows no lanes and is never overloaded or read-only.
 
-mod acts;
 mod apply;
 mod approval;
+mod audit_acts;
 mod budget;
 mod chain;
 mod control;
@@ -17,7 +17,7 @@ mod node;
 mod peek;
 mod read;
 mod rows;
-mod seen;
+mod scope_view;
 mod turn;
 
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 //! Invariant: a [`BuiltinTool`] has exactly one descriptor, and the list is sorted by name.
 
 use dromia_contracts::label::Label;
-use dromia_contracts::past;
 use dromia_contracts::plan::{self, PlanDeclaration};
+use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{
     ArgumentRole, EffectClass, EffectSink, SEND, Sensitivity, ToolDescriptor, ToolManifest,
 };
@@ -72,7 +72,7 @@ impl BuiltinTool {
             Self::FileWrite => "file.write",
             Self::HttpRequest => "http.request",
             Self::MessageSend => SEND,
-            Self::PastRead => past::READ,
+            Self::PastRead => redacted_history::READ,
             Self::PlanDeclare => plan::DECLARE,
             Self::ShellExecute => "shell.execute",
             Self::TimeNow => "time.now",

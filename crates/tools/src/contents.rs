@@ -24,8 +24,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
 use crate::file_error::FileError;
-use crate::kept;
 use crate::path::{TEMPORARY_PREFIX, WorkspacePath};
+use crate::spilled_output;
 use crate::workspace::{MissingDirectory, Workspace, WorkspaceEntry};
 
 /// The most names of one look.
@@ -294,10 +294,10 @@ impl<'a> ContentsScan<'a> {
 fn is_kept(path: &[u8], name: &CStr, kind: FileType, stat: &Stat) -> bool {
     let Ok(name) = name.to_str() else { return false };
     match kind {
-        FileType::Directory => path.is_empty() && name == kept::DIRECTORY,
+        FileType::Directory => path.is_empty() && name == spilled_output::DIRECTORY,
         FileType::RegularFile => {
-            path.strip_prefix(b"/") == Some(kept::DIRECTORY.as_bytes())
-                && (kept::is_result(name) || name.starts_with(TEMPORARY_PREFIX))
+            path.strip_prefix(b"/") == Some(spilled_output::DIRECTORY.as_bytes())
+                && (spilled_output::is_result(name) || name.starts_with(TEMPORARY_PREFIX))
                 && stat.st_mode & 0o111 == 0
         }
         _ => false,

@@ -14,8 +14,8 @@ use rustix::fs::Mode;
 
 use crate::arguments::FileEdit;
 use crate::file_error::FileError;
+use crate::file_labels::FileAccess;
 use crate::files::{Changed, check_guarded, fact_part, replace_file};
-use crate::marks::FileAccess;
 use crate::workspace::Workspace;
 
 /// The largest file that is edited, before and after.

@@ -32,7 +32,7 @@ use self::arguments::ArgumentSchema;
 use crate::arguments::READ_BYTES_MAX;
 use crate::catalogue::BuiltinTool;
 use crate::files::fact_part;
-use crate::kept::{KEPT_BYTES_MAX, LongOutput, is_readable};
+use crate::spilled_output::{KEPT_BYTES_MAX, LongOutput, is_readable};
 use crate::toolbox::action_digest;
 use crate::web::{self, AROUND_BYTES, HttpUrl};
 

@@ -15,17 +15,17 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use dromia_contracts::content::ContentPart;
-use dromia_contracts::guarded::is_guarded;
+use dromia_contracts::guarded_paths::is_guarded;
 use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::arguments::{FileContent, FileDelete, FileRead};
 use crate::file_error::FileError;
-use crate::marks::{FileAccess, LabelledContent};
+use crate::file_labels::{FileAccess, LabelledContent};
 use crate::path::{FilePath, TEMPORARY_PREFIX};
-use crate::walk::{content_digest, read_comparable};
 use crate::workspace::{MissingDirectory, Workspace, create_new, entry_kind};
+use crate::workspace_scan::{content_digest, read_comparable};
 
 /// The largest file that an append may leave.
 pub(crate) const FILE_BYTES_MAX: u64 = 64 << 20;

@@ -20,29 +20,29 @@ mod contents;
 mod path;
 
 mod edit;
-mod ending;
+mod exit_report;
 mod file_error;
+mod file_labels;
 mod files;
-mod kept;
 mod limits;
 mod listing;
 mod live;
-mod marks;
 mod message;
-mod past;
+mod past_read;
 mod program;
 mod proxy;
 mod quota;
 mod search;
-mod turns;
-mod walk;
+mod spilled_output;
 mod web;
 mod workspace;
+mod workspace_lock;
+mod workspace_scan;
 
 pub mod external;
 
-pub mod homes;
+pub mod home_wipe;
 
 pub use crate::external::{ExternalProblem, ExternalSpec, ExternalTool};
-pub use crate::homes::AgentHomes;
+pub use crate::home_wipe::AgentHomes;
 pub use crate::toolbox::{Toolbox, ToolsConfig, prepare_builtin};

@@ -5,7 +5,7 @@
 
 use dromia_contracts::quantity::{format_bytes, format_millis};
 use dromia_contracts::sandbox::ProcessLimits;
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 
 use crate::arguments::TIMEOUT_S_MAX;
 

@@ -18,16 +18,16 @@ use dromia_contracts::runtime::Clock;
 use dromia_contracts::sandbox::{
     NetworkAccess, ProcessEvent, ProcessExit, ProcessSpec, SandboxBackend, SandboxError, SandboxFamily,
 };
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::CallProgressSink;
+use dromia_contracts::tool_policy::ToolTerms;
 
-use crate::ending;
+use crate::exit_report;
 use crate::files::fact_part;
-use crate::kept::{KEPT_BYTES_MAX, LongOutput};
 use crate::limits;
 use crate::live::{self, OutputStreamer};
 use crate::path::WorkspacePath;
 use crate::proxy::{EgressProxy, ProxyDecisions, ProxyUpstream};
+use crate::spilled_output::{KEPT_BYTES_MAX, LongOutput};
 
 /// The most programs that run at once.
 pub(crate) const PROGRAMS_MAX: usize = 16;
@@ -126,7 +126,7 @@ pub(crate) async fn run_program(
     let mut done = result_from_output(
         &ending,
         output,
-        ending::ending_text(&ending, &limits, sandbox.backend_name(), ran),
+        exit_report::ending_text(&ending, &limits, sandbox.backend_name(), ran),
     );
     let mut before = vec![fact_part(limits::limits_text(&limits))];
     if let Some(proxy) = proxy {
@@ -183,7 +183,7 @@ fn claimed_part(text: &str) -> ContentPart {
 fn result_from_output(ending: &ProcessExit, mut output: Vec<u8>, how: String) -> ProgramResult {
     let failed = *ending != ProcessExit::Exited { code: 0 };
     let mut parts = vec![fact_part(how)];
-    parts.extend(ending::sandbox_reason(ending).map(claimed_part));
+    parts.extend(exit_report::sandbox_reason(ending).map(claimed_part));
     let text = |bytes: &[u8]| ContentPart::new_text(String::from_utf8_lossy(bytes), Label::UNKNOWN_FILE);
     if output.is_empty() {
         return ProgramResult { failed, parts, whole: None, egress: Vec::new() };

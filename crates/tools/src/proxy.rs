@@ -11,10 +11,10 @@
 //! Lifecycle: it listens as long as the program runs. Then nothing new is begun, and what is being asked has [`LINGER`]
 //! to be judged, so that the journal knows of it; what is being carried is cut off.
 
-mod desk;
 mod exchange;
 mod head;
-mod watched;
+mod scanned_client;
+mod session;
 
 #[cfg(test)]
 mod tests;
@@ -27,9 +27,9 @@ use std::time::Duration;
 use dromia_contracts::egress::EgressClient;
 use tokio::task::JoinSet;
 
-pub(crate) use self::desk::ProxyDecisions;
-use self::desk::ProxySession;
-pub(crate) use self::watched::ScannedUpstream;
+pub(crate) use self::scanned_client::ScannedUpstream;
+pub(crate) use self::session::ProxyDecisions;
+use self::session::ProxySession;
 
 /// The most connections of a program that are answered at once; more of them wait.
 const CONNECTIONS_MAX: usize = 16;

@@ -26,12 +26,12 @@ use rustix::fs::Dir;
 
 use crate::arguments::{FileSearch, MatchLocation};
 use crate::file_error::FileError;
+use crate::file_labels::WorkspaceLabels;
 use crate::files::{Told, fact_part};
-use crate::marks::WorkspaceLabels;
 use crate::path::WorkspacePath;
 use crate::search::line::excerpt_around;
-use crate::walk::content_digest;
 use crate::workspace::{MissingDirectory, Workspace, WorkspaceEntry};
+use crate::workspace_scan::content_digest;
 
 /// The most matches of one answer.
 const MATCHES_MAX: usize = 200;

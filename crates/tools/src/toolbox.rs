@@ -25,24 +25,24 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{ProcessLimits, SandboxSelector};
 use dromia_contracts::scope::Scope;
 use dromia_contracts::store::Store;
-use dromia_contracts::terms::{OperatorTerms, ToolTerms};
 use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost,
     ToolManifest, ToolOutput,
 };
+use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
 use dromia_contracts::vault::{LeakDetector, mask_secrets};
 use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 
 use crate::arguments::{HttpRequest, parse_arguments};
 use crate::catalogue::BuiltinTool;
 use crate::external::{ExternalTool, RegisteredTool};
+use crate::file_labels::FileLabelRegistry;
 use crate::files::{self, WORKSPACE_FACT};
 use crate::limits;
-use crate::marks::FileLabelRegistry;
 use crate::program::{PROGRAMS_MAX, PROGRAMS_RESERVE};
 use crate::quota::WorkspaceQuotas;
-use crate::turns::AgentLocks;
 use crate::workspace::PathResolver;
+use crate::workspace_lock::AgentLocks;
 
 /// The most file calls that run at once; more of them wait their turn.
 pub const FILE_WORK_MAX: usize = 32;

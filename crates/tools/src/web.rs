@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::arguments::{HeaderText, HttpRequest, NamedSecret, READ_BYTES_MAX};
 use crate::files::{fact_part, whole_characters};
-use crate::kept::{KEPT_BYTES_MAX, LongOutput, is_readable};
+use crate::spilled_output::{KEPT_BYTES_MAX, LongOutput, is_readable};
 
 /// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8 << 10;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::bail;
-use dromia_contracts::guarded;
+use dromia_contracts::guarded_paths;
 use dromia_contracts::sandbox::{
     NetworkAccess, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend,
 };
@@ -75,11 +75,11 @@ fn create_repository(below: &Path) -> anyhow::Result<PathBuf> {
     for directory in [".git/hooks", ".git/info", ".git/objects", ".git/refs"] {
         std::fs::create_dir_all(top.join(directory))?;
     }
-    for (directory, names) in guarded::DIRECTORIES {
+    for (directory, names) in guarded_paths::DIRECTORIES {
         std::fs::create_dir_all(top.join(directory))?;
         names.iter().try_for_each(|name| std::fs::write(top.join(directory).join(name), ""))?;
     }
-    guarded::FILES
+    guarded_paths::FILES
         .iter()
         .chain(&[".git/config", ".git/HEAD"])
         .try_for_each(|name| std::fs::write(top.join(name), ""))?;

@@ -8,7 +8,7 @@ use dromia_api::{BudgetExhaustion, ErrorCode, RunId, RunStatus, repeated_text};
 use serde::Deserialize;
 
 use super::live::LiveCallOutput;
-use super::waits::WaitReporter;
+use super::run_waits::WaitReporter;
 use super::{Cli, chat};
 use crate::client::parse_answer;
 use crate::error::Outcome;

@@ -2,17 +2,17 @@
 //! what would be executed, with everything that could hide in it spelled out, and each argument painted by where it comes
 //! from.
 
+mod batch;
 mod card;
-mod proposed;
+mod not_started;
 mod rules;
-mod together;
-mod unrun;
+mod suggestions;
 
 use dromia_api::approval::{AnswerApproval, ApprovalResource, ReachKind};
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::{ApprovalId, ApprovalState, ListPage, escape_hidden};
 
-use super::handles::AgentHandles;
+use super::agent_names::AgentHandles;
 use super::{Cli, listing_path, print_narrow};
 use crate::args;
 use crate::client::percent_encode;
@@ -20,12 +20,12 @@ use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{ColumnShrink, CommandOutput, format_time};
 
-pub(super) use self::proposed::RuleProposal;
+pub(super) use self::suggestions::RuleProposal;
 
+use self::batch::{StepMarks, also_told, fetch_other_calls, other_calls_notice, truncate_text};
 use self::card::print_card;
-use self::proposed::propose_rules;
-use self::together::{StepMarks, also_told, fetch_other_calls, other_calls_notice, truncate_text};
-use self::unrun::not_run_reason;
+use self::not_started::not_run_reason;
+use self::suggestions::propose_rules;
 
 /// The columns of a listing; what has no bound of its own comes last.
 const HEADS: [&str; 7] = ["id", "state", "agent", "run waits until", "answer until", "step", "call"];

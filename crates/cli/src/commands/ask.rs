@@ -18,14 +18,14 @@ use serde::Serialize;
 
 use super::answer::{ProgressView, follow_run};
 use super::event::{EventWaitResult, PATIENCE, PLATFORM, print_result, report_run_end, send_and_wait};
-use super::sending::{self, EventSubmission};
+use super::submit::{self, EventSubmission};
 use super::{Cli, chat, read_text_argument};
+use crate::answer_schema::AnswerSchema;
 use crate::args::AskArguments;
 use crate::client::parse_answer;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::CommandOutput;
-use crate::shape::AnswerSchema;
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -125,7 +125,7 @@ async fn stream_answer(
     let (_, bytes) =
         asked.sending.post_with_retries(cli, &asked.event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
-    output.goes_on(Some(sending::stored_status(&accepted, accepted.run)));
+    output.goes_on(Some(submit::stored_status(&accepted, accepted.run)));
     used.run = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let streamed = async {
@@ -134,11 +134,11 @@ async fn stream_answer(
             None => chat::find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
         used.run = Some(run);
-        output.goes_on(Some(sending::stored_status(&accepted, Some(run))));
+        output.goes_on(Some(submit::stored_status(&accepted, Some(run))));
         follow_run(cli, &accepted, run, sight, output).await
     };
     let ended = tokio::time::timeout(patience, streamed).await;
-    let mut answered = sending::wait_result(cli, &accepted, used.run, ended).await?.ok_or(late)?;
+    let mut answered = submit::wait_result(cli, &accepted, used.run, ended).await?.ok_or(late)?;
     used.take_answer(&answered);
     if let Some(shape) = &asked.shape {
         fit_to_schema(shape, &mut answered)?;

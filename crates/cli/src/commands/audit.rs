@@ -6,14 +6,14 @@ use dromia_api::audit::{
 };
 use dromia_api::{ListPage, escape_hidden};
 
-use super::handles::AgentHandles;
+use super::agent_names::AgentHandles;
 use super::{Cli, listing_path, print_list};
 use crate::args::{self, RecordFilters};
 use crate::client::{parse_answer, percent_encode};
+use crate::download::save_response;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{CommandOutput, draw_pairs, format_time};
-use crate::saved::save_response;
 use crate::sse::{EventStream, FollowedEvent, SseEvent, StreamFollower};
 
 /// The columns of a listing; what has no bound of its own comes last.

@@ -3,7 +3,7 @@
 use dromia_api::budget::{BudgetResource, SetBudget};
 use dromia_api::{AgentId, BudgetMeasure, BudgetPeriod, BudgetScope, ListPage};
 
-use super::handles::AgentHandles;
+use super::agent_names::AgentHandles;
 use super::{Cli, print_list};
 use crate::args;
 use crate::client::percent_encode;

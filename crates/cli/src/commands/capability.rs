@@ -8,7 +8,7 @@ use dromia_api::capability::{
     CallCheck, CapabilityFinding, CapabilityMade, CapabilityResource, DelegateCapability, GrantCapability,
 };
 
-use super::handles::AgentHandles;
+use super::agent_names::AgentHandles;
 use super::{Cli, listing_path, print_list};
 use crate::args;
 use crate::client::percent_encode;

@@ -3,8 +3,8 @@
 //! What is printed live is settled by the journal (`printed`). What programs say while they run goes to stderr. Ctrl-C leaves
 //! whatever is done just then, also where nothing is typed yet.
 
-mod printed;
-mod taker;
+mod answer_printer;
+mod queued_input;
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::event::{PLATFORM, is_unfunded};
 use super::live::LiveCallOutput;
-use super::sending::{EventSubmission, stored_status, wait_result};
-use super::waits::WaitReporter;
-use super::{Cli, answer, typed};
+use super::run_waits::WaitReporter;
+use super::submit::{EventSubmission, stored_status, wait_result};
+use super::{Cli, answer, terminal_input};
 use crate::args::ChatArguments;
 use crate::client::{parse_answer, percent_encode};
 use crate::error::{Error, Outcome, PendingStatus};
@@ -27,10 +27,10 @@ use crate::exit::CommandExit;
 use crate::output::CommandOutput;
 use crate::sse::{Follow, RunUpdate};
 
-pub(super) use self::printed::AssistantReplyBody;
-pub(super) use self::taker::find_taking_run;
+pub(super) use self::answer_printer::AssistantReplyBody;
+pub(super) use self::queued_input::find_taking_run;
 
-use self::printed::PrintedAnswer;
+use self::answer_printer::PrintedAnswer;
 
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -61,7 +61,7 @@ pub(super) async fn run(
         if prompts {
             output.print_text("> ")?;
         }
-        let line = typed::read_line("read the line", output).await?;
+        let line = terminal_input::read_line("read the line", output).await?;
         let text = line.trim();
         if line.is_empty() || matches!(text, "/quit" | "/exit") {
             break;

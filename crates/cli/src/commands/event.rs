@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, ProgressView};
-use super::sending::{EventSubmission, stored_status, wait_result};
+use super::submit::{EventSubmission, stored_status, wait_result};
 use super::{Cli, chat, read_text_argument};
 use crate::args::{self, EventCommand};
 use crate::client::parse_answer;

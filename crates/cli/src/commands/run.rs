@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use self::steps::{HEADS as STEP_HEADS, RunStep, WAYS as STEP_WAYS, steps_from_entries};
+use super::agent_names::AgentHandles;
 use super::answer::AnswerCollector;
-use super::handles::AgentHandles;
 use super::live::LiveCallOutput;
-use super::waits::WaitReporter;
+use super::run_waits::WaitReporter;
 use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};

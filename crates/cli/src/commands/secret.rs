@@ -6,7 +6,7 @@ use std::io::Read as _;
 use dromia_api::secret::{RotateSecret, SecretResource, SecretText, SetSecret};
 use dromia_api::{ListPage, SecretPlacement};
 
-use super::{Cli, listing_path, print_list, typed};
+use super::{Cli, listing_path, print_list, terminal_input};
 use crate::args;
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
@@ -110,7 +110,7 @@ async fn read_secret_value(
     } else if cli.global.no_input || !output.context_mut().input_is_terminal {
         return Err(Error::Usage("Nobody can be asked for the value: pipe it in with --stdin".to_owned()));
     } else {
-        text = typed::read_hidden_line("the value", output).await?;
+        text = terminal_input::read_hidden_line("the value", output).await?;
     }
     let length = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(length);

@@ -9,14 +9,14 @@ use hyper::HeaderMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::handles::AgentHandles;
-use super::{Cli, listing_path, print_narrow, typed};
+use super::agent_names::AgentHandles;
+use super::{Cli, listing_path, print_narrow, terminal_input};
 use crate::args;
 use crate::client::percent_encode;
+use crate::download::save_response;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
 use crate::output::{ColumnShrink, CommandOutput, draw_pairs, format_time};
-use crate::saved::save_response;
 
 /// How long a file may take to be read in; a large one is written in many parts.
 const IMPORT: Duration = Duration::from_mins(10);
@@ -67,7 +67,7 @@ pub(super) async fn run(
         args::SessionCommand::Import(import) => {
             let agent = cli.some_agent().await?;
             let file = if import.file.as_os_str() == "-" {
-                typed::read_all_bytes("read stdin", output).await?
+                terminal_input::read_all_bytes("read stdin", output).await?
             } else {
                 std::fs::read(&import.file)
                     .map_err(Error::io_error(format!("read {}", import.file.display())))?

@@ -8,7 +8,7 @@ use dromia_api::{ListPage, TaskState};
 use tokio::time::Instant;
 
 use super::event::{MARGIN, PATIENCE, follow_to_answer, moment_ms};
-use super::sending::EventSubmission;
+use super::submit::EventSubmission;
 use super::{Cli, listing_path, print_list, read_text_argument};
 use crate::args::{KillAgent, ListTasks, SpawnAgent};
 use crate::client::{parse_answer, percent_encode};

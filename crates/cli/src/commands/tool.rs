@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::event::{follow_to_answer, moment_ms};
-use super::sending::EventSubmission;
+use super::submit::EventSubmission;
 use super::{Cli, print_list, read_text_argument};
 use crate::args;
 use crate::client::{parse_answer, percent_encode};

@@ -8,7 +8,7 @@ use anstyle::Style;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::CommandOutput;
-use super::narrow::{ColumnShrink, TableCells};
+use super::column_width::{ColumnShrink, TableCells};
 use super::words::strip_control_characters;
 use crate::context::CommandContext;
 use crate::error::Outcome;

@@ -11,16 +11,16 @@
 //!
 //! Which rules are admissible is not decided here: the code that adds one knows which tools run programs.
 
-mod fits;
+mod matching;
 mod program;
-mod spelled;
-mod typed;
+mod syntax;
+mod types;
 
 use serde_json::Value;
 
 use crate::tool::ArgumentRole;
 
-pub use self::spelled::RuleError;
+pub use self::syntax::RuleError;
 
 /// A rule, read.
 #[derive(Debug, Clone, PartialEq, Eq)]

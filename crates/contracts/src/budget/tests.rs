@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::content::CallStatus;
 use crate::digest::Digest;
+use crate::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use crate::entry::{
     Entry, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, ToolFinished, ToolRefused,
     ToolStarted,
@@ -13,7 +14,6 @@ use crate::fault::ErrorCode;
 use crate::id::CallId;
 use crate::model::{FinishReason, TokenUsage, UsageDetail};
 use crate::opinion::ModelOpinion;
-use crate::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use crate::store::NewEntry;
 use crate::tool::EffectClass;
 

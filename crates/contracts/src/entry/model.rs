@@ -5,11 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::encoded_request::SentEncoding;
 use crate::fault::ErrorCode;
 use crate::id::CallId;
 use crate::model::{FinishReason, TokenUsage, UsageDetail};
 use crate::opinion::ModelOpinion;
-use crate::sent::SentEncoding;
 
 /// Fields of [`Entry::ModelCalled`](super::Entry::ModelCalled). With the pinned prompt they rebuild the request exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use super::file::WrittenConfig;
 use super::layers::{self, Environment};
 use super::origin::ValueOrigins;
-use super::written::WrittenConfig;
-use super::{places, resolve, schema};
+use super::{positions, resolve, schema};
 
 /// What the type of a value says; most keys take less.
 pub(super) const FROM_ZERO: &str = "a whole number from 0 to ";
@@ -17,7 +17,7 @@ pub(super) fn bounds_text(path: &str, wanted: &str) -> Option<String> {
     let keys = schema::list_keys();
     let key = keys.iter().find(|key| key.path == path && key.is_integer() && key.variable.is_some())?;
     let zero = layers::set_key(&WrittenConfig::default(), key, "0").ok()?;
-    let origins = ValueOrigins::of_file(Path::new("dromia.yaml"), places::key_positions(""));
+    let origins = ValueOrigins::of_file(Path::new("dromia.yaml"), positions::key_positions(""));
     let refused = resolve::resolve_config(&zero, &origins, &Environment::default()).err()?;
     let named = format!("{path}: must be ");
     let said = refused.0.iter().find_map(|problem| problem.message.strip_prefix(&named))?;

@@ -4,8 +4,8 @@ use dromia_contracts::AgentId;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::{BUDGETS_MAX, BudgetDefinition, BudgetScope};
 
+use super::file::{WrittenBudget, WrittenConfig};
 use super::resolve::ProblemCollector;
-use super::written::{WrittenBudget, WrittenConfig};
 
 /// Resolves the budgets of all tenants. An agent that is named by its handle is found when the store is open.
 pub(super) fn resolve_budgets(

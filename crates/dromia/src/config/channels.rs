@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
 
+use super::file::{WrittenChannel, WrittenConfig};
 use super::layers::Environment;
 use super::problem::did_you_mean;
 use super::providers::vault_name;
 use super::resolve::ProblemCollector;
-use super::written::{WrittenChannel, WrittenConfig};
 
 /// The longest time that any key of a channel may say: 30 days.
 const TIME_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;

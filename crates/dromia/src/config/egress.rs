@@ -6,8 +6,8 @@ use std::time::Duration;
 use dromia_contracts::egress::LineLimits;
 use dromia_guard::{EgressConfig, PrivateAllowance};
 
+use super::file::WrittenEgress;
 use super::resolve::ProblemCollector;
-use super::written::WrittenEgress;
 
 /// The most redirects that are followed; each leaves a decision in the journal.
 const REDIRECTS_MAX: usize = 10;

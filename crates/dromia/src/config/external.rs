@@ -10,8 +10,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::vault::SecretPlacement;
 use dromia_tools::{ExternalSpec, ExternalTool};
 
+use super::file::WrittenExternal;
 use super::resolve::ProblemCollector;
-use super::written::WrittenExternal;
 
 /// The most tools of the operator's own: each is sent to models with every request.
 const TOOLS_MAX: usize = 128;

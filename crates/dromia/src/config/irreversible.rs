@@ -13,10 +13,10 @@ use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::file::WrittenModel;
 use super::problem::did_you_mean;
 use super::providers::SCRIPTED;
 use super::resolve::ProblemCollector;
-use super::written::WrittenModel;
 
 /// How often a second model is asked about a call, where the file does not say it.
 const SAMPLES: u32 = 3;

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::form;
+use super::file::WrittenConfig;
+use super::form_error;
 use super::origin::{ValueOrigin, ValueOrigins};
 use super::problem::{ConfigProblem, ConfigProblems, did_you_mean};
 use super::schema::{self, ConfigKey};
-use super::written::WrittenConfig;
 
 /// The environment as a value, so that tests have their own.
 #[derive(Debug, Clone, Default)]
@@ -138,8 +138,9 @@ pub(super) fn set_key(
     } else {
         Value::from(value)
     };
-    serde_json::from_value(document)
-        .map_err(|error| format!("{value:?} does not fit: {}", form::value_mismatch_text(&error.to_string())))
+    serde_json::from_value(document).map_err(|error| {
+        format!("{value:?} does not fit: {}", form_error::value_mismatch_text(&error.to_string()))
+    })
 }
 
 #[cfg(test)]
@@ -153,7 +154,7 @@ mod tests {
         flags: &[(&str, &str)],
     ) -> Result<(WrittenConfig, ValueOrigins), ConfigProblems> {
         let text = "engine:\n  active_max: 2\n";
-        let places = super::super::places::key_positions(text);
+        let places = super::super::positions::key_positions(text);
         let mut origins = ValueOrigins::of_file(Path::new("dromia.yaml"), places);
         let mut written = WrittenConfig::default();
         written.engine.active_max = 2;

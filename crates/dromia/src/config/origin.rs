@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::places::TextPosition;
+use super::positions::TextPosition;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

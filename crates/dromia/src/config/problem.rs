@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::places::TextPosition;
+use super::positions::TextPosition;
 
 /// The most problems that are printed at once; of the others only the number is printed.
 const TOLD_MAX: usize = 20;

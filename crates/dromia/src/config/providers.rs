@@ -13,13 +13,13 @@ use dromia_models::{
     OutputLimit, ProviderApiKey, ScriptedModel, TokenPrice, VaultKey,
 };
 
-use super::layers::Environment;
-use super::problem::did_you_mean;
-use super::resolve::ProblemCollector;
-use super::written::{
+use super::file::{
     ProviderKind, WrittenConfig, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
     WrittenTimeouts,
 };
+use super::layers::Environment;
+use super::problem::did_you_mean;
+use super::resolve::ProblemCollector;
 
 /// The provider and alias that need no entry.
 pub(crate) const SCRIPTED: &str = ScriptedModel::ALIAS;

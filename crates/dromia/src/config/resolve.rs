@@ -24,17 +24,17 @@ use super::budgets;
 use super::channels;
 use super::egress::{self, EgressRules};
 use super::external::{self, ExternalToolConfig};
+use super::file::{
+    SandboxMinimum, TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls,
+};
 use super::irreversible;
 use super::layers::Environment;
-use super::names::{self, NameMention};
 use super::origin::ValueOrigins;
 use super::problem::{ConfigProblem, ConfigProblems};
 use super::providers;
+use super::references::{self, NameMention};
 use super::roles;
 use super::tools::{self, ToolSettings};
-use super::written::{
-    SandboxMinimum, TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls,
-};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -225,7 +225,7 @@ pub(crate) fn resolve_config(
         roles: own_roles,
         socket_users,
         irreversible,
-        mentions: names::collect_mentions(written, origins),
+        mentions: references::collect_mentions(written, origins),
     };
     for error in resolved.gateway_config(None).list_problems() {
         match &error {

@@ -8,8 +8,8 @@ use dromia_gateway::SocketUser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::file::WrittenConfig;
 use super::resolve::ProblemCollector;
-use super::written::WrittenConfig;
 
 /// The most roles, and the most users of the socket.
 const MAX: usize = 64;

@@ -6,7 +6,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::written::WrittenConfig;
+use super::file::WrittenConfig;
 
 /// Returns the schema as a document.
 pub(crate) fn schema_document() -> Value {

@@ -7,9 +7,9 @@ use dromia_models::{ContextWindow, KnownModels};
 
 use super::LoadedConfig;
 use super::channels::plain_url;
+use super::file::{WrittenConfig, WrittenModel, WrittenPrice};
 use super::origin::ValueOrigin;
 use super::providers::{self, ModelRoute};
-use super::written::{WrittenConfig, WrittenModel, WrittenPrice};
 
 /// One value.
 #[derive(Debug, Clone, PartialEq)]

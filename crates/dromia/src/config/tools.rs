@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
-use dromia_contracts::terms::{ToolTerms, privileged_grant};
+use dromia_contracts::tool_policy::{ToolTerms, privileged_grant};
 use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::file::{SandboxMinimum, WrittenConfig};
 use super::permissions::{self, WrittenOwnPermissions};
 use super::resolve::ProblemCollector;
-use super::written::{SandboxMinimum, WrittenConfig};
 
 /// What is set for one agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -48,7 +48,7 @@ fn check_against_store(scene: &CheckContext<'_>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn a_clock_before_the_build_or_before_the_server_is_an_error() {

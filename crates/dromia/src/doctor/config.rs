@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::edge::{resolved_config, unchecked_result};
 use super::{CheckContext, CheckResult, DoctorCheck, ServerProbe, error_result, ok_result, warning_result};
-use crate::config::{self, names};
+use crate::config::{self, references};
 
 pub(super) const CHECKS: &[DoctorCheck] = &[
     DoctorCheck { id: "config.valid", run: check_valid },
@@ -162,8 +162,8 @@ fn check_names(scene: &CheckContext<'_>) -> CheckResult {
     let Some(mut mentions) = resolved_config(scene).map(|resolved| resolved.mentions) else {
         return unchecked_result(scene);
     };
-    mentions.retain(|mention| mention.key != names::DEFAULT_AGENT);
-    let platforms = names::mentioned_platforms(&mentions);
+    mentions.retain(|mention| mention.key != references::DEFAULT_AGENT);
+    let platforms = references::mentioned_platforms(&mentions);
     let found = match scene.world.server_probe() {
         ServerProbe::Answers(_) => scene.world.known_names(&platforms),
         ServerProbe::Absent => {
@@ -171,7 +171,7 @@ fn check_names(scene: &CheckContext<'_>) -> CheckResult {
         }
         ServerProbe::Mute(_) => None,
     };
-    let unmatched = names::unmatched_names(&mentions, found.as_ref());
+    let unmatched = references::unmatched_names(&mentions, found.as_ref());
     if unmatched.is_empty() {
         return ok_result(match found {
             _ if mentions.is_empty() => "dromia.yaml names nothing outside itself".to_owned(),
@@ -192,7 +192,7 @@ fn check_names(scene: &CheckContext<'_>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
     use super::*;
 
     #[test]

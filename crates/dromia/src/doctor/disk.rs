@@ -65,7 +65,7 @@ fn check_filesystem_kind(scene: &CheckContext<'_>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn a_disk_that_gets_full_is_told_before_it_is() {

@@ -163,7 +163,7 @@ mod tests {
     use dromia_testkit::tls::{CERTIFICATE, EXPIRED, KEY, OTHER_KEY};
 
     use super::super::Severity;
-    use super::super::plant::{PlantedHome, set_mode};
+    use super::super::test_home::{PlantedHome, set_mode};
     fn planted(cert: &str, key: &str) -> PlantedHome {
         let planted = PlantedHome::healthy_home();
         std::fs::write(planted.home.root_dir().join("cert.pem"), cert).expect("is written");

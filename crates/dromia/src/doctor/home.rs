@@ -129,7 +129,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::super::Severity;
-    use super::super::plant::{PlantedHome, set_mode};
+    use super::super::test_home::{PlantedHome, set_mode};
     use super::*;
 
     #[test]

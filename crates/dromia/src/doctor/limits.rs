@@ -1,6 +1,6 @@
 //! What the system grants a process: open files, the length of a file, memory, and the encoding of text.
 
-use super::world::SystemLimit;
+use super::environment::SystemLimit;
 use super::{CheckContext, CheckResult, DoctorCheck, error_result, ok_result, warning_result};
 
 pub(super) const CHECKS: &[DoctorCheck] = &[
@@ -76,7 +76,7 @@ fn check_encoding(scene: &CheckContext<'_>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn few_open_files_are_told() {

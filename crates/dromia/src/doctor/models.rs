@@ -40,7 +40,7 @@ fn check_reachable(scene: &CheckContext<'_>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn a_server_of_a_model_that_does_not_answer_is_named() {

@@ -80,7 +80,7 @@ pub(super) fn is_open(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn messages_given_up_and_messages_that_wait_are_told() {

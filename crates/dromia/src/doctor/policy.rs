@@ -67,7 +67,7 @@ mod tests {
     use dromia_api::status::{PolicyRefused, PolicyStatus};
 
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn a_policy_that_cannot_count_is_told_with_its_place() {

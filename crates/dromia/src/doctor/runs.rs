@@ -80,7 +80,7 @@ fn check_load(scene: &CheckContext<'_>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn held_runs_waiting_input_and_a_full_engine_are_told() {

@@ -1,7 +1,7 @@
 //! The sandbox backends of this machine: which of them work, and what adds one that does not. What a hostile tenant of
 //! the configuration needs is asked for by its name.
 
-use super::world::{BackendStatus, ServerProbe};
+use super::environment::{BackendStatus, ServerProbe};
 use super::{CheckContext, CheckResult, DoctorCheck, ok_result, warning_result};
 
 pub(super) const CHECKS: &[DoctorCheck] = &[
@@ -137,7 +137,7 @@ fn backend_result(scene: &CheckContext<'_>, name: &str) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     #[test]
     fn a_backend_that_is_missing_matters_only_without_a_stronger_one() {

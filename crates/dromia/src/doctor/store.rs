@@ -226,7 +226,7 @@ mod tests {
     use dromia_api::status::DamageStatus;
 
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
     use super::*;
 
     fn alone() -> PlantedHome {

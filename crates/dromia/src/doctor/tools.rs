@@ -117,7 +117,7 @@ fn is_trusted_listing(name: &str, tool: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
-    use super::super::plant::PlantedHome;
+    use super::super::test_home::PlantedHome;
 
     fn configured(url: &str, more: &str) -> PlantedHome {
         let planted = PlantedHome::healthy_home();

@@ -15,12 +15,12 @@ use dromia_store::{StoreInspector, StoredSecret};
 
 use super::{CheckContext, CheckResult, DoctorCheck, error_result, ok_result, warning_result};
 use crate::keyfile::KeyFile;
-use crate::world;
+use crate::runtime;
 
 pub(super) const CHECKS: &[DoctorCheck] = &[
     DoctorCheck { id: "vault.key", run: check_key },
     DoctorCheck { id: "vault.opens", run: check_secrets_open },
-    DoctorCheck { id: "vault.named", run: super::named::check_secrets },
+    DoctorCheck { id: "vault.named", run: super::key_references::check_secrets },
 ];
 
 /// The most tenants whose keys are tried.
@@ -86,7 +86,7 @@ fn check_key(scene: &CheckContext<'_>) -> CheckResult {
             ),
         );
     }
-    let file = KeyFile::new(path, world::real_runtime().ids);
+    let file = KeyFile::new(path, runtime::real_runtime().ids);
     if let Err(problem) = file.check_file() {
         return error_result(problem.to_string(), LOST);
     }
@@ -146,7 +146,7 @@ fn check_secrets_open(scene: &CheckContext<'_>) -> CheckResult {
         return ok_result("there are no secrets");
     }
     let are_all_keys = sealed.len() < TENANTS_MAX as usize;
-    let file = KeyFile::new(scene.home.vault_key(), world::real_runtime().ids);
+    let file = KeyFile::new(scene.home.vault_key(), runtime::real_runtime().ids);
     let (mut keys, mut wrong, mut others) = (HashMap::new(), None, BTreeSet::new());
     for (tenant, key) in &sealed {
         match file.open_sealed(&tenant_context(*tenant), key) {
@@ -213,7 +213,7 @@ mod tests {
     use dromia_store::{SqliteStore, StoreConfig};
     use dromia_testkit::conformance::StoreScene as Rows;
 
-    use super::super::plant::{PlantedHome, set_mode};
+    use super::super::test_home::{PlantedHome, set_mode};
     use super::super::{ServerProbe, Severity};
     use super::*;
 
@@ -221,7 +221,7 @@ mod tests {
     fn sealed() -> PlantedHome {
         let mut planted = PlantedHome::healthy_home();
         planted.world.server = ServerProbe::Absent;
-        let file = KeyFile::new(planted.home.vault_key(), world::real_runtime().ids);
+        let file = KeyFile::new(planted.home.vault_key(), runtime::real_runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let store = SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("it opens");
@@ -301,13 +301,13 @@ mod tests {
         let path = planted.home.root_dir().join("other.key");
         fs::write(&path, format!("dromia-vault-key-1 {}\n", "1e".repeat(32))).expect("is written");
         set_mode(&path, 0o600);
-        let file = KeyFile::new(path, world::real_runtime().ids);
+        let file = KeyFile::new(path, runtime::real_runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let store =
                 Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("it opens"));
             let rows = Rows::open_scene(Arc::clone(&store) as _, 2).await;
-            let vault = StoreVault::new(store as _, Arc::new(file), world::real_runtime());
+            let vault = StoreVault::new(store as _, Arc::new(file), runtime::real_runtime());
             let value = SecretValue::new("the value of desk".to_owned()).expect("it is long enough");
             let (host, placement) = ("desk.example".to_owned(), SecretPlacement::Bearer);
             let new = NewSecret { name: "desk".to_owned(), value, host, placement };
@@ -348,13 +348,13 @@ mod tests {
     fn with_secrets(is_moved: bool) -> PlantedHome {
         let mut planted = PlantedHome::healthy_home();
         planted.world.server = ServerProbe::Absent;
-        let file = KeyFile::new(planted.home.vault_key(), world::real_runtime().ids);
+        let file = KeyFile::new(planted.home.vault_key(), runtime::real_runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let store =
                 Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store_dir())).expect("it opens"));
             let rows = Rows::open_scene(Arc::clone(&store) as _, 1).await;
-            let vault = StoreVault::new(Arc::clone(&store) as _, Arc::new(file), world::real_runtime());
+            let vault = StoreVault::new(Arc::clone(&store) as _, Arc::new(file), runtime::real_runtime());
             for name in ["bank", "mail"] {
                 let value = SecretValue::new(format!("the value of {name}")).expect("it is long enough");
                 let host = "bank.example".to_owned();

@@ -9,8 +9,8 @@ use std::time::Duration;
 use dromia_guard::EgressConfig;
 
 use crate::config::{Environment, ProviderKind};
-use crate::outside;
-use crate::probe::{self, ProbeRequest};
+use crate::egress_client;
+use crate::provider_probe::{self, ProbeRequest};
 
 /// How long a port may take.
 const WAIT: Duration = Duration::from_millis(1_500);
@@ -106,8 +106,8 @@ async fn ask_local_server(local: LocalServer) -> Option<DetectedModel> {
     let base_url = format!("http://{}/v1", local.address);
     let question = ProbeRequest { kind: ProviderKind::Openai, base_url: &base_url, key: None, wait: WAIT };
     // The address names itself, so nothing else has to be opened for it.
-    let egress = outside::guarded_egress(EgressConfig::default());
-    let answer = probe::probe_models(&egress, &question).await.ok()?;
+    let egress = egress_client::guarded_egress(EgressConfig::default());
+    let answer = provider_probe::probe_models(&egress, &question).await.ok()?;
     if answer.models.is_empty() {
         return None;
     }
@@ -136,7 +136,7 @@ pub(super) fn first_choice(found: &[DetectedModel]) -> Option<&DetectedModel> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::tests::{LIST, server};
+    use crate::provider_probe::tests::{LIST, server};
 
     fn names(found: &[DetectedModel]) -> Vec<&str> {
         found.iter().map(|found| found.name.as_str()).collect()

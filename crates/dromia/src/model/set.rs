@@ -2,9 +2,9 @@
 
 use dromia_cli::CommandOutput;
 
-use crate::change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
 use crate::config::edit::{double_quote, name_text};
 use crate::config::{self, ProviderKind, SCRIPTED, WrittenModel};
+use crate::config_change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
 use crate::system::ExitError;
 
 /// What `model set` is asked for.
@@ -31,10 +31,10 @@ pub(super) fn parse_model_assignment(text: &str) -> Result<ModelAssignment, Stri
         return Err(form());
     }
     Ok(ModelAssignment {
-        alias: change::checked_name(alias)?,
+        alias: config_change::checked_name(alias)?,
         provider: provider.to_owned(),
         id,
-        fallback: parts.map(change::checked_name).collect::<Result<_, _>>()?,
+        fallback: parts.map(config_change::checked_name).collect::<Result<_, _>>()?,
     })
 }
 
@@ -92,7 +92,7 @@ pub(super) fn set_alias(
     })?;
     let text = format!(
         "{alias} is in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
-        change::HEARD
+        config_change::HEARD
     );
     let text = output.add_global_flags(&text).into_owned();
     output.print_result(&changed, |_| text)?;

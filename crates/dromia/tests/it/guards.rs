@@ -142,19 +142,19 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "labels",
-        "engine/src/owner/approving/waking.rs",
+        "engine/src/owner/approval/session_notice.rs",
         "result_as_input(part, self.story.by_hand)",
         "a_result_that_forgets_what_led_to_its_call_is_caught",
     ),
     guard(
         "labels",
-        "engine/src/carry.rs",
+        "engine/src/session_file.rs",
         "let believes = labels == ImportLabels::Believed;",
         "a_file_that_is_believed_is_caught",
     ),
     guard(
         "labels",
-        "tools/src/past.rs",
+        "tools/src/past_read.rs",
         "let label = label_of(content",
         "a_body_read_again_that_is_trusted_is_caught",
     ),
@@ -226,13 +226,13 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "asking",
-        "contracts/src/approval/barred.rs",
+        "contracts/src/approval/admissible.rs",
         "self.find_mistyped(",
         "a_rule_that_no_call_can_fit_is_caught",
     ),
     guard(
         "asking",
-        "engine/src/owner/approving.rs",
+        "engine/src/owner/approval.rs",
         ".tools.executable_files(",
         "a_program_whose_files_changed_since_is_caught",
     ),
@@ -268,7 +268,7 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "leaks",
-        "engine/src/owner/withholding.rs",
+        "engine/src/owner/reply_redaction.rs",
         "mask_secrets(&mut bytes, leaks)",
         "a_way_that_hands_out_an_answer_is_caught",
     ),
@@ -280,7 +280,7 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "leaks",
-        "gateway/src/outbox/bringing.rs",
+        "gateway/src/outbox/delivery.rs",
         ".leaks.scan_text(",
         "an_outbox_that_looks_for_no_secrets_is_caught",
     ),
@@ -321,10 +321,10 @@ const GUARDS: [Guard; 55] = [
         "a_check_followed_by_an_open_is_caught",
     ),
     guard("execution", "sandbox/src/helper/landlock.rs", "restrict_self", "a_planted_hole_is_caught"),
-    guard("execution", "guard/src/egress/line.rs", "fn judge_hop(", "a_way_out_without_a_guard_is_caught"),
+    guard("execution", "guard/src/egress/client.rs", "fn judge_hop(", "a_way_out_without_a_guard_is_caught"),
     guard(
         "execution",
-        "guard/src/egress/line.rs",
+        "guard/src/egress/client.rs",
         "location(&response)",
         "a_redirect_that_is_followed_without_a_look_is_caught",
     ),
@@ -336,7 +336,7 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "execution",
-        "guard/src/egress/line.rs",
+        "guard/src/egress/client.rs",
         "const REDIRECTED",
         "a_secret_that_is_redirected_in_a_url_is_caught",
     ),

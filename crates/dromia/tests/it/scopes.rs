@@ -34,7 +34,7 @@ const RULES: &[Rule] = &[
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
-            ("dromia/src/keys.rs", 1),
+            ("dromia/src/vault_keys.rs", 1),
             ("dromia/src/tooltest.rs", 1),
             ("engine/src/core.rs", 1),
             ("gateway/src/caller.rs", 3),
@@ -52,7 +52,7 @@ const RULES: &[Rule] = &[
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
-            ("dromia/src/keys.rs", 1),
+            ("dromia/src/vault_keys.rs", 1),
             ("dromia/src/tooltest.rs", 1),
             ("dromia/src/up.rs", 3),
             ("engine/src/core.rs", 1),

@@ -8,7 +8,7 @@ use dromia_contracts::approval::{
 };
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach, NewRule};
 use dromia_contracts::store::{ApprovalRuleRemove, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{ErrorCode, Fault, Scope};
 use jiff::{SignedDuration, Timestamp};
 

@@ -13,7 +13,7 @@ use dromia_contracts::label::Label;
 use jiff::Timestamp;
 
 use super::call::RefusalSource;
-use super::outside::UNKNOWN_TEXT;
+use super::signals::UNKNOWN_TEXT;
 use super::{DecisionDraft, NextAction, RequiredApproval};
 use crate::state::CallStage;
 

@@ -2,8 +2,8 @@ use dromia_contracts::CallId;
 use dromia_contracts::Digest;
 use dromia_contracts::content::{AssistantMessage, CallStatus, ImageMediaType, ToolCall, ToolResult};
 use dromia_contracts::egress::{EgressTarget, HttpMethod};
+use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::model::{FinishReason, UsageDetail};
-use dromia_contracts::sent::{RequestEncoding, TaintedPast};
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::transcript::{OpenUnit, TranscriptTurn};
 

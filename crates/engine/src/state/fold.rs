@@ -11,7 +11,7 @@ use dromia_contracts::session::ItemKind;
 
 use super::{
     CallSignature, CallStage, CallState, Circle, FailureReason, Opined, RECENT_MAX, RestReason, RunPhase,
-    RunState, circle,
+    RunState, repetition,
 };
 
 /// Folds one entry into the state.
@@ -127,7 +127,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
                 call.progress = CallStage::Done(refused.status);
             }
             state.awaiting.extend(awaiting);
-            if refused.rule.as_deref() == Some(circle::RULE) {
+            if refused.rule.as_deref() == Some(repetition::RULE) {
                 state.circle.note_refusal(refused.call.step);
             }
             // A later call of the unit may be refused while the run rests for this one.

@@ -7,13 +7,13 @@ use dromia_contracts::approval::{
     ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, ApprovedCall, WAITING_MAX,
 };
 use dromia_contracts::content::{CallStatus, ContentPart};
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{FinishReason, ModelReply, ProposedCall, TokenUsage, UsageDetail};
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};

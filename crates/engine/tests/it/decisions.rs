@@ -8,6 +8,7 @@ mod stops;
 use std::collections::BTreeMap;
 
 use dromia_contracts::content::ContentPart;
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::label::Label;
@@ -16,7 +17,6 @@ use dromia_contracts::model::{
 };
 use dromia_contracts::opinion::{ModelOpinion, OpinionVote};
 use dromia_contracts::run::RunKind;
-use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};

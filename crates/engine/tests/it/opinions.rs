@@ -2,6 +2,7 @@
 //! and charged whatever happens.
 
 use dromia_contracts::content::CallStatus;
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, OpinionGiven, RunStarted};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
@@ -9,7 +10,6 @@ use dromia_contracts::model::{
 };
 use dromia_contracts::opinion::{ModelOpinion, OpinionVote};
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ItemId, SessionId};

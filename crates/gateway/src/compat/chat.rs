@@ -14,11 +14,11 @@ use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
 use self::write::ChatWriter;
+use super::client_tools::{CompatApi, RequestOptions, ToolDeclaration};
 use super::content::{MessageContent, invalid_field, is_empty, is_free_choice, refuse_unsupported};
 use super::history::{
     ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, before_the_last,
 };
-use super::offer::{CompatApi, RequestOptions, ToolDeclaration};
 use super::turn::{CompatRequest, RequestHeads, submit_and_answer};
 use crate::caller::Caller;
 use crate::core::Shared;

@@ -18,7 +18,7 @@ use dromia_contracts::{Actor, CallId};
 
 use super::content::invalid_field;
 use super::image::IMAGES_MAX;
-use super::names::internal_name;
+use super::tool_names::internal_name;
 use crate::failure::Answer;
 
 /// The most messages of one request.

@@ -19,11 +19,11 @@ use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
 use self::write::MessagesWriter;
+use super::client_tools::{CompatApi, RequestOptions, ToolDeclaration};
 use super::content::{
     MessageContent, MessageContentBlock, invalid_field, is_empty, not_taken, refuse_unsupported,
 };
 use super::history::{ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX};
-use super::offer::{CompatApi, RequestOptions, ToolDeclaration};
 use super::turn::{CompatRequest, RequestHeads, locate_error, submit_and_answer};
 use crate::caller::Caller;
 use crate::core::Shared;

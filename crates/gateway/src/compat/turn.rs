@@ -29,8 +29,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::history::ConversationInput;
-use super::listen::{ListenOptions, ListenerEvent, RunAnswer, RunListener};
-use super::talks::ConversationHasher;
+use super::known_conversations::ConversationHasher;
+use super::run_listener::{ListenOptions, ListenerEvent, RunAnswer, RunListener};
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
@@ -39,7 +39,7 @@ use crate::request::RequestId;
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::{IdempotencyKey, named_agent};
 use crate::share::{ConcurrencyPermit, RequestPayer};
-use crate::standing::StreamAuthentication;
+use crate::stream_authentication::StreamAuthentication;
 
 /// How long to rest before an input that waits behind another turn is looked at again.
 const QUEUE_REST: Duration = Duration::from_millis(100);

@@ -6,10 +6,10 @@
 mod agents;
 mod audit;
 mod compatible;
+mod messages;
 mod node;
-mod rights;
-mod said;
-mod work;
+mod permissions;
+mod runs;
 
 use super::operation::Operation;
 
@@ -17,20 +17,20 @@ use super::operation::Operation;
 pub fn all_operations() -> Vec<Operation> {
     [
         node::node_operations(),
-        said::event_operations(),
-        said::delivery_operations(),
+        messages::event_operations(),
+        messages::delivery_operations(),
         agents::agent_operations(),
         agents::task_operations(),
-        work::session_operations(),
-        work::run_operations(),
+        runs::session_operations(),
+        runs::run_operations(),
         agents::tool_operations(),
         audit::audit_operations(),
-        work::cost_operations(),
-        rights::approval_operations(),
-        rights::budget_operations(),
+        runs::cost_operations(),
+        permissions::approval_operations(),
+        permissions::budget_operations(),
         node::token_operations(),
-        rights::secret_operations(),
-        rights::capability_operations(),
+        permissions::secret_operations(),
+        permissions::capability_operations(),
         node::tenant_operations(),
         compatible::compatible_operations(),
     ]

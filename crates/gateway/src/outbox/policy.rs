@@ -9,7 +9,7 @@ use dromia_contracts::delivery::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::post::WebhookOutcome;
+use super::http_client::WebhookOutcome;
 use crate::channel::WebhookChannel;
 
 /// The oldest message that is kept for a channel that is not configured.

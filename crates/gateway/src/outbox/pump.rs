@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::OutboxPorts;
-use super::bringing::CommitRetryLimit;
-use super::counts::OutboxCounters;
-use super::flights::{InFlightDeliveries, NoFlight};
+use super::counters::OutboxCounters;
+use super::delivery::CommitRetryLimit;
+use super::in_flight::{InFlightDeliveries, NoFlight};
 use super::policy::{
     ClockJumps, DeliveryStep, ProcessLife, decide_step, saturating_later, settle_interrupted, time_left,
 };

@@ -27,7 +27,7 @@ use crate::core::{GatewayCore, Shared};
 use crate::extract::JsonBody;
 use crate::failure::{Answer, ApiError};
 use crate::ingress::{self, Submitter};
-use crate::{reserved, wire};
+use crate::{reserved_platforms, wire};
 
 /// The longest platform, channel or actor, in bytes.
 const NAME_BYTES_MAX: usize = 128;
@@ -157,7 +157,7 @@ pub(crate) fn check_event(event: &SendEvent) -> Answer<Option<Duration>> {
         }
     }
     if let Some(platform) = &event.platform {
-        reserved::may_open(platform)?;
+        reserved_platforms::may_open(platform)?;
     }
     Ok(wait)
 }

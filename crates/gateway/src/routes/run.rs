@@ -22,7 +22,7 @@ use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
 use crate::failure::{Answer, ApiError};
 use crate::request::RequestId;
 use crate::share::ConcurrencyPermit;
-use crate::{follow, wire};
+use crate::{journal_stream, wire};
 
 /// How many entries are read at a time. An entry's body may be as long as a batch, so pages are short.
 const READ_ENTRIES: usize = 16;
@@ -186,7 +186,8 @@ fn stream_journal(
     request: RequestId,
 ) -> Answer<Response> {
     let share = ConcurrencyPermit::acquire_stream(core, caller.request_payer())?;
-    let body = Body::from_stream(follow::stream_events(core.clone(), caller, run, cursor, share, request));
+    let body =
+        Body::from_stream(journal_stream::stream_events(core.clone(), caller, run, cursor, share, request));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

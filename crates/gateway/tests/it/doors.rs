@@ -8,7 +8,7 @@ use dromia_contracts::ScopeAuthority;
 use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::StoreDamage;
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_gateway::{BuildError, ConfigError, GatewayConfig, GatewayPorts, build_gateway};
 use hyper::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,7 +2,7 @@
 //! and what is near it.
 
 use dromia_contracts::Actor;
-use dromia_gateway::reading::BodyFormat;
+use dromia_gateway::request_body::BodyFormat;
 use dromia_testkit::fuzz::{Property, assert_holds, mutated, read_corpus, request};
 
 /// How many changed forms of each file are tried.

@@ -16,8 +16,8 @@ use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::store::StoredEntry;
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::TokenScopes;
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{
     Actor, AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, RunId, ScopeAuthority, SessionId,
     TenantId, TokenId,

@@ -12,7 +12,7 @@
 
 mod fault;
 mod signing;
-mod turns;
+mod tenant_locks;
 
 use std::sync::{Arc, OnceLock};
 
@@ -30,13 +30,13 @@ use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
 
 use self::fault::{commit_fault, invalid_request, not_found, read_fault, unreadable_token};
-use self::turns::TenantLocks;
-use super::finished;
+use self::tenant_locks::TenantLocks;
 use super::live::{
     CapabilityEntry, CapabilityMismatch, LiveCapabilities, MismatchReason, TenantCapabilities,
 };
+use super::reclaim;
+use super::required::CapabilityRequest;
 use super::root::RootKeys;
-use super::sought::CapabilityRequest;
 use crate::vault::StoreVault;
 
 /// Capabilities over a store; a handle that is cheap to clone.
@@ -134,7 +134,7 @@ impl StoreCapabilities {
         if let Some(ended) = held.rows.keys().find(|id| held.check_standing(**id, now).is_err()) {
             return Ok(vec![*ended]);
         }
-        let finished = finished::giving_way(&*self.store, scope, held, now).await?;
+        let finished = reclaim::giving_way(&*self.store, scope, held, now).await?;
         if !finished.is_empty() {
             tracing::info!(tenant = %scope.tenant(), ?finished, "capabilities of finished tasks give way");
         }

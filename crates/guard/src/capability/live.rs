@@ -15,9 +15,9 @@ use dromia_contracts::token::TokenState;
 use dromia_contracts::{AgentId, CapabilityId, TenantId};
 use jiff::Timestamp;
 
+use super::required::CapabilityRequest;
 use super::right::{Resource, Right};
 use super::root::RootKeys;
-use super::sought::CapabilityRequest;
 use super::token::{AccessRequest, BLOCKS_MAX, CapabilityToken, RevocationId, TokenDenied};
 use crate::vault::KeyResets;
 

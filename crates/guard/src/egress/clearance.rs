@@ -9,7 +9,7 @@ use super::address::{AddressClass, classify_address, embedded_address};
 use super::names::NameResolver;
 use super::private::PrivateAllowance;
 use super::target::RequestTarget;
-use super::{EgressContext, EgressDenied, reach};
+use super::{EgressContext, EgressDenied, host_pattern};
 use crate::capability::CapabilityRequest;
 use crate::gate::DEFAULT_DENY;
 
@@ -60,7 +60,8 @@ impl EgressPolicy {
             Some(named) if target.is_at(named) => ("named by the configuration".to_owned(), false),
             Some(_) => return Err(NOT_NAMED),
             None => {
-                let (mut rule, public_only) = match reach::find_covering_grant(grants, method, target) {
+                let (mut rule, public_only) = match host_pattern::find_covering_grant(grants, method, target)
+                {
                     Some((grant, reach)) => (format!("grant {grant}"), reach.is_public_only()),
                     None => (find_held_capability(grants, target, around)?, false),
                 };

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::address::{AddressClass, embedded_address};
-use super::reach::HostPattern;
+use super::host_pattern::HostPattern;
 
 /// One thing that is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,12 +20,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::client::{GuardedLine, PLAIN, TOTAL_MAX};
+use super::decisions::DecisionTrail;
 use super::hop::RedirectHop;
-use super::line::{GuardedLine, PLAIN, TOTAL_MAX};
 use super::pinning::{ResolveError, look_up};
-use super::room::RequestPermit;
+use super::slots::RequestPermit;
 use super::target::RequestTarget;
-use super::trail::DecisionTrail;
 
 /// The most bytes of one piece.
 const PIECE_BYTES_MAX: usize = 16 << 10;

@@ -20,9 +20,9 @@ use regorus::{CompiledPolicy, Engine, Value};
 use serde::{Deserialize, Serialize};
 
 use super::problem::PolicyProblem;
-use super::reading::{self, FileRules, NO_SET, RANDOM, SHAPE};
 use super::recursion;
 use super::samples;
+use super::static_checks::{self, FileRules, NO_SET, RANDOM, SHAPE};
 
 /// The package of every policy.
 pub const PACKAGE: &str = "dromia.policy";
@@ -118,9 +118,9 @@ impl PolicyLayer {
         let mut engine = read_engine(name, files, FILES_MAX)?;
         compile_engine(name, &mut engine)?;
         let modules = engine.get_modules();
-        reading::check_modules(modules)?;
+        static_checks::check_modules(modules)?;
         recursion::check_recursion(modules)?;
-        let rules = reading::count_rules(modules);
+        let rules = static_checks::count_rules(modules);
         let (ready, told) = (Mutex::new(engine), Mutex::default());
         let (name, texts) = (name.to_owned(), files.into());
         Ok(Self { ready, digest: texts_digest(files), name, texts, files: rules, told })
@@ -201,7 +201,7 @@ impl PolicyLayer {
 /// Counts what each file of a layer says, those of its tests included. The files are not checked.
 pub fn file_rules(name: &str, files: &[PolicyText]) -> Result<Vec<FileRules>, PolicyProblem> {
     let mut engine = read_engine(name, files, 2 * FILES_MAX)?;
-    Ok(reading::count_rules(engine.get_modules()))
+    Ok(static_checks::count_rules(engine.get_modules()))
 }
 
 /// Makes a machine ready to be asked.

@@ -13,7 +13,7 @@ use regorus::unstable::{
 
 use super::layer::PACKAGE;
 use super::problem::PolicyProblem;
-use super::reading::{problem_at, reference_path, reference_start};
+use super::static_checks::{problem_at, reference_path, reference_start};
 
 /// The most rules and functions in a row of which each needs the next.
 pub const DEPTH_MAX: usize = 64;

@@ -19,8 +19,8 @@ use regorus::Value;
 pub(super) use self::frame::{WorkerRequest, WorkerResponse, read_length, write_frame};
 pub use self::limits::{MEMORY_MAX, STACK};
 use super::layer::PolicyLayer;
+use super::policy_tests::PolicyTests;
 use super::problem::PolicyProblem;
-use super::trial::PolicyTests;
 
 /// The name (`argv[0]`) under which this program is the worker.
 pub const WORKER_NAME: &str = "dromia-policy-worker";

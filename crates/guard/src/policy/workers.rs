@@ -5,7 +5,7 @@
 //! ([`turns`]). An idle worker ends. What it refuses to do: decide anything, and try a question again that a worker died of.
 
 mod process;
-mod turns;
+mod queue;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,13 +16,13 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use self::process::{GRACE, LOAD_TIME_MAX};
-use self::turns::QuestionQueue;
-pub use self::turns::{TENANT_WORKERS_MAX, WAITING_MAX, WORKERS_MAX};
+use self::queue::QuestionQueue;
+pub use self::queue::{TENANT_WORKERS_MAX, WAITING_MAX, WORKERS_MAX};
 use super::PolicyLayers;
 use super::layer::{PolicyLayer, PolicyText, RuleVerdict};
+use super::policy_tests::TestEnd;
 use super::problem::PolicyProblem;
 use super::samples;
-use super::trial::TestEnd;
 
 /// How long an idle worker is kept.
 pub const IDLE_MAX: Duration = Duration::from_mins(1);

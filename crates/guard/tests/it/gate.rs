@@ -8,8 +8,8 @@ use dromia_contracts::egress::{EgressTarget, HttpMethod};
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
-use dromia_contracts::past;
 use dromia_contracts::plan::{CallProvenance, PlanContext};
+use dromia_contracts::redacted_history;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall, ToolManifest};
@@ -109,7 +109,7 @@ fn the_rule_is_the_grant_as_it_matches() {
 
 #[test]
 fn what_a_session_was_told_before_is_read_without_a_grant_unless_somebody_says_no() {
-    let read = Planned::Tool(past::READ.to_owned());
+    let read = Planned::Tool(redacted_history::READ.to_owned());
     for (grants, rule) in [
         (texts(&[]), "built in"),
         (texts(&["file.*"]), "built in"),

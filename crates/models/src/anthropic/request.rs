@@ -18,9 +18,9 @@ use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::chat::request::text_of;
-use crate::letter::EncodableRequest;
+use crate::encoded_request::EncodableRequest;
+use crate::image;
 use crate::names;
-use crate::picture;
 use crate::scripted::status_word;
 
 /// A prefix shorter than this is cached by no model of the provider, so marking it gains nothing.
@@ -253,9 +253,9 @@ fn add_unit<'a>(messages: &mut Vec<AnthropicMessage<'a>>, unit: &'a AssistantUni
         add_content(messages, MessageRole::User, tool_result_content(result));
     }
     // The provider wants the results of all calls before anything else.
-    for result in unit.results().iter().filter(|result| is_error(result) && picture::is_shown(result)) {
-        add_text(messages, MessageRole::User, Cow::Owned(picture::pictures_caption(result)));
-        for (media, data) in picture::result_pictures(result) {
+    for result in unit.results().iter().filter(|result| is_error(result) && image::is_shown(result)) {
+        add_text(messages, MessageRole::User, Cow::Owned(image::pictures_caption(result)));
+        for (media, data) in image::result_pictures(result) {
             add_content(messages, MessageRole::User, AnthropicContent::from_image(media, data));
         }
     }
@@ -289,7 +289,7 @@ fn arguments_object(call: &ToolCall) -> Value {
 
 fn tool_result_content(result: &ToolResult) -> AnthropicContent<'_> {
     let (status, is_error) = (status_word(result.status), is_error(result));
-    let content = if is_error || !picture::is_shown(result) {
+    let content = if is_error || !image::is_shown(result) {
         AnthropicToolOutput::Text(format!("[{status}] {}", text_of(&result.parts)))
     } else {
         let status = AnthropicContent::Text { text: Cow::Owned(format!("[{status}]")) };

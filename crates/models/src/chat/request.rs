@@ -17,10 +17,10 @@ use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use crate::encoded_request::EncodableRequest;
 use crate::http::OutputLimit;
-use crate::letter::EncodableRequest;
+use crate::image::{self, data_url};
 use crate::names;
-use crate::picture::{self, data_url};
 use crate::scripted::{status_of, status_word};
 
 /// Writes the body of one request.
@@ -197,12 +197,12 @@ impl ChatContentPart<'_> {
 /// The pictures of a unit's results, those of each result behind a line that names it.
 fn result_pictures(unit: &AssistantUnit) -> Vec<ChatContentPart<'_>> {
     let of_one = |result: &ToolResult| {
-        let caption = ChatContentPart::Text { text: Cow::Owned(picture::pictures_caption(result)) };
-        let images = picture::result_pictures(result)
+        let caption = ChatContentPart::Text { text: Cow::Owned(image::pictures_caption(result)) };
+        let images = image::result_pictures(result)
             .map(|(media, data)| ChatContentPart::from_image_url(data_url(media, data)));
         std::iter::once(caption).chain(images).collect::<Vec<_>>()
     };
-    unit.results().iter().filter(|result| picture::is_shown(result)).flat_map(of_one).collect()
+    unit.results().iter().filter(|result| image::is_shown(result)).flat_map(of_one).collect()
 }
 
 #[derive(Serialize)]

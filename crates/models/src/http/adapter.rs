@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{Egress, EgressClient, EgressRequest, EgressResponse, HttpMethod};
+use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
-use dromia_contracts::sent::RequestEncoding;
 use tokio::time::timeout;
 
 use super::config::{HttpConfig, HttpError};
@@ -18,7 +18,7 @@ use super::draft::{ReplyDraft, StreamReader};
 use super::failure::{self, cut_error, interrupted_error};
 use crate::secret::ProviderApiKey;
 use crate::tokens;
-use crate::{letter, names};
+use crate::{encoded_request, names};
 
 /// The most bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 16 << 10;
@@ -53,7 +53,7 @@ impl HttpModel {
         deltas: &dyn DeltaSink,
     ) -> Result<ModelReply, ModelError> {
         let draft = self.exchange_request(prepared.body.clone(), deltas).await?;
-        let turns = letter::sent_turns(&prepared.wording, request).unwrap_or_default();
+        let turns = encoded_request::sent_turns(&prepared.wording, request).unwrap_or_default();
         let mut reply = draft.into_reply(|| tokens::estimate_sent(request, turns))?;
         names::restore_names(&mut reply.calls, &request.tools);
         let cost = self.config.price.of_usage(reply.usage, reply.detail);
@@ -175,7 +175,7 @@ impl LanguageModel for HttpModel {
         let output_tokens_max = fitted.output_tokens_max;
         let wording = self.config.request_encoding(u32::try_from(fitted.left_out).unwrap_or(u32::MAX));
         Ok(PreparedAttempt {
-            body: letter::encode_request(&wording, request, output_tokens_max)?,
+            body: encoded_request::encode_request(&wording, request, output_tokens_max)?,
             wording,
             input_tokens: fitted.input_tokens(),
             output_tokens_max,
@@ -186,7 +186,7 @@ impl LanguageModel for HttpModel {
     }
 
     fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        letter::encode_request(wording, request, request.output_tokens_max)
+        encoded_request::encode_request(wording, request, request.output_tokens_max)
     }
 
     fn call_model<'a>(

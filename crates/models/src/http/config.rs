@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineError, LineLimits};
+use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::model::{ModelError, TokenUsage, UsageDetail};
-use dromia_contracts::sent::{RequestEncoding, TaintedPast};
 use dromia_contracts::vault::{GRANT, SecretUse};
 use dromia_contracts::{ErrorCode, Scope};
 use url::Url;
 
 use super::format::WireFormat;
+use crate::context_window::ContextWindow;
 use crate::secret::ProviderApiKey;
-use crate::window::ContextWindow;
 
 /// The most bytes of an answer that is not streamed.
 const WHOLE_BYTES_MAX: u64 = 8 << 20;

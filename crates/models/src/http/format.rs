@@ -8,7 +8,7 @@ use dromia_contracts::vault::SecretSlot;
 
 use super::config::HttpError;
 use super::draft::ReplyDraft;
-use crate::letter::{CallNames, EncodableRequest};
+use crate::encoded_request::{CallNames, EncodableRequest};
 use crate::secret::ProviderApiKey;
 use crate::{anthropic, chat, responses};
 

@@ -15,9 +15,9 @@ use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::chat::request::{arguments_json, text_of};
-use crate::letter::EncodableRequest;
+use crate::encoded_request::EncodableRequest;
+use crate::image::{self, data_url};
 use crate::names;
-use crate::picture::{self, data_url};
 use crate::scripted::status_word;
 
 /// Writes the body of one request.
@@ -140,7 +140,7 @@ enum ResponsesToolOutput<'a> {
 impl<'a> ResponsesToolOutput<'a> {
     fn from_result(result: &'a ToolResult) -> Self {
         let status = status_word(result.status);
-        if !picture::is_shown(result) {
+        if !image::is_shown(result) {
             return Self::Text(format!("[{status}] {}", text_of(&result.parts)));
         }
         let status = ResponsesContent::InputText { text: Cow::Owned(format!("[{status}]")) };

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::content::{CallStatus, ContentPart};
+use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::model::{
     DeltaSink, FinishReason, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
     ProposedCall, TokenUsage, UsageDetail,
 };
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sent::{RequestEncoding, TaintedPast};
 use dromia_contracts::transcript::{AssistantUnit, Transcript, TranscriptTurn};
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::Timestamp;
 
 use super::directive::ScriptedFailure;
 use super::play::{CallOutcome, ScriptInput, ScriptMove, next_move};
-use crate::letter;
+use crate::context_window::ContextWindow;
+use crate::encoded_request;
 use crate::tokens;
-use crate::window::ContextWindow;
 
 /// The built-in model that needs no network. It costs nothing.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ impl LanguageModel for ScriptedModel {
             tainted_past: TaintedPast::Whole,
         };
         Ok(PreparedAttempt {
-            body: letter::encode_request(&wording, request, request.output_tokens_max)?,
+            body: encoded_request::encode_request(&wording, request, request.output_tokens_max)?,
             wording,
             input_tokens: fitted.input_tokens(),
             output_tokens_max: request.output_tokens_max,
@@ -127,7 +127,7 @@ impl LanguageModel for ScriptedModel {
     }
 
     fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
-        letter::encode_request(wording, request, request.output_tokens_max)
+        encoded_request::encode_request(wording, request, request.output_tokens_max)
     }
 
     fn call_model<'a>(
@@ -228,7 +228,7 @@ const PIECES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sent::FORM_WITHIN;
+    use dromia_contracts::encoded_request::FORM_WITHIN;
 
     use super::*;
 

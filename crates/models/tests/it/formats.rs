@@ -6,11 +6,11 @@ use dromia_contracts::client::{SamplingOptions, ToolChoice};
 use dromia_contracts::content::{
     AssistantMessage, CallStatus, ContentPart, ImageMediaType, InputMessage, ToolCall, ToolResult,
 };
+use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
     FinishReason, LanguageModel as _, ModelError, ModelReply, ModelRequest, UsageDetail,
 };
-use dromia_contracts::sent::RequestEncoding;
 use dromia_contracts::transcript::{OpenUnit, TranscriptTurn};
 use dromia_contracts::{Actor, CallId, ErrorCode};
 use dromia_models::http::{StreamReader, whole_reply};
@@ -594,13 +594,13 @@ async fn what_is_sent_can_be_written_again_byte_for_byte() {
         );
         let form = "chat/999".to_owned();
         let unknown = other.encode_request(
-            &dromia_contracts::sent::RequestEncoding { form, ..prepared.wording.clone() },
+            &dromia_contracts::encoded_request::RequestEncoding { form, ..prepared.wording.clone() },
             &asked,
         );
         assert_eq!(unknown.unwrap_err().code, ErrorCode::RequestUnavailable);
         let left_out = 99;
         let unknown = other.encode_request(
-            &dromia_contracts::sent::RequestEncoding { left_out, ..prepared.wording },
+            &dromia_contracts::encoded_request::RequestEncoding { left_out, ..prepared.wording },
             &asked,
         );
         assert_eq!(unknown.unwrap_err().code, ErrorCode::RequestUnavailable);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dromia_contracts::guarded::{self, GuardPlaceholder};
+use dromia_contracts::guarded_paths::{self, GuardPlaceholder};
 use dromia_contracts::sandbox::ProcessLimits;
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
@@ -217,8 +217,8 @@ fn workspace_with_hooks(workspace: &Path) -> io::Result<()> {
     fs::create_dir_all(workspace.join(".git/hooks"))?;
     fs::create_dir_all(workspace.join(".vscode"))?;
     // A repository is given what it lacks where programs run; here nothing is missing, so that only attempts change it.
-    for (name, filler) in guarded::REPOSITORY_GUARDED {
-        let path = workspace.join(guarded::REPOSITORY).join(name);
+    for (name, filler) in guarded_paths::REPOSITORY_GUARDED {
+        let path = workspace.join(guarded_paths::REPOSITORY).join(name);
         match filler {
             GuardPlaceholder::Directory => fs::create_dir_all(path)?,
             GuardPlaceholder::File(content) => fs::write(path, content)?,

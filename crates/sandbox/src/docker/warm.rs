@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::order::HelperOrder;
-use crate::running::RunningProcess;
+use crate::process::RunningProcess;
 use crate::{HELPER_NAME, helper};
 
 /// The words to a helper that keeps a container: a program begins there, or none is left.

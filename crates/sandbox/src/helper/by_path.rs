@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dromia_contracts::guarded;
+use dromia_contracts::guarded_paths;
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, mount_bind_recursive, move_mount, open_tree};
 
@@ -36,15 +36,16 @@ pub(super) fn is_planted() -> bool {
 pub(crate) fn guarded_paths(workspace: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let is_there = |path: &Path| path.symlink_metadata().is_ok_and(|found| !found.is_symlink());
     let (mut fixed, mut frozen) = (Vec::new(), Vec::new());
-    let repository = guarded::REPOSITORY_GUARDED.map(|(name, _)| name);
-    let directories = guarded::DIRECTORIES.into_iter().chain([(guarded::REPOSITORY, repository.as_slice())]);
+    let repository = guarded_paths::REPOSITORY_GUARDED.map(|(name, _)| name);
+    let directories =
+        guarded_paths::DIRECTORIES.into_iter().chain([(guarded_paths::REPOSITORY, repository.as_slice())]);
     for (directory, names) in directories {
         if is_there(&workspace.join(directory)) {
             fixed.push(PathBuf::from(directory));
             frozen.extend(names.iter().map(|name| Path::new(directory).join(name)));
         }
     }
-    frozen.extend(guarded::FILES.map(PathBuf::from));
+    frozen.extend(guarded_paths::FILES.map(PathBuf::from));
     frozen.retain(|path| is_there(&workspace.join(path)));
     (fixed, frozen)
 }

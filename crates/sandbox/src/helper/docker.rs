@@ -7,10 +7,10 @@
 //!
 //! What goes wrong before the program was started is "nothing ran"; later it is [`ProcessExit::Lost`].
 
-mod described;
-mod ground;
+mod container_config;
+mod container_tree;
 mod holder;
-mod room;
+mod quota;
 mod warm;
 
 use std::cell::Cell;
@@ -33,10 +33,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout};
 
-use self::described::{FirstProcess, container_body};
-use self::ground::ContainerTrees;
+use self::container_config::{FirstProcess, container_body};
+use self::container_tree::ContainerTrees;
 use self::holder::{ContainerHolder, is_removed, remove_orphans};
-use self::room::Room;
+use self::quota::Room;
 use super::ended_by;
 use crate::docker::DockerEngine;
 use crate::order::{DockerTask, HelperOrder};

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use dromia_contracts::guarded::{self, GuardPlaceholder};
+use dromia_contracts::guarded_paths::{self, GuardPlaceholder};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -23,7 +23,7 @@ const OTHERS_MAX: usize = 64;
 
 /// Guards a workspace by the handle of the mount that the program sees. What went wrong is said with its name.
 pub(super) fn attach_guards(top: &OwnedFd) -> Result<(), (PathBuf, io::Error)> {
-    for (directory, names) in guarded::DIRECTORIES {
+    for (directory, names) in guarded_paths::DIRECTORIES {
         let at = |problem| (PathBuf::from(directory), problem);
         if let Some(inner) = fix_directory(top, directory).map_err(at)? {
             let guarded = names.iter().try_for_each(|name| {
@@ -34,12 +34,12 @@ pub(super) fn attach_guards(top: &OwnedFd) -> Result<(), (PathBuf, io::Error)> {
                 .map_err(|(name, problem)| (PathBuf::from(directory).join(name), problem))?;
         }
     }
-    let at = |problem| (PathBuf::from(guarded::REPOSITORY), problem);
-    if let Some(repository) = fix_directory(top, guarded::REPOSITORY).map_err(at)? {
+    let at = |problem| (PathBuf::from(guarded_paths::REPOSITORY), problem);
+    if let Some(repository) = fix_directory(top, guarded_paths::REPOSITORY).map_err(at)? {
         or_closed(&repository, repository_in(&repository))
-            .map_err(|(name, problem)| (PathBuf::from(guarded::REPOSITORY).join(name), problem))?;
+            .map_err(|(name, problem)| (PathBuf::from(guarded_paths::REPOSITORY).join(name), problem))?;
     }
-    for name in guarded::FILES {
+    for name in guarded_paths::FILES {
         freeze_entry(top, OsStr::new(name)).map_err(|problem| (PathBuf::from(name), problem))?;
     }
     Ok(())
@@ -61,12 +61,12 @@ fn or_closed(
 /// Lists what of a workspace is there to be guarded, of the names at its top and in its directories for tools.
 pub(crate) fn present_paths(top: &OwnedFd) -> io::Result<Vec<PathBuf>> {
     let mut present = Vec::new();
-    for name in guarded::FILES.into_iter().chain([guarded::REPOSITORY]) {
+    for name in guarded_paths::FILES.into_iter().chain([guarded_paths::REPOSITORY]) {
         if tree::open_child(top, OsStr::new(name))?.is_some() {
             present.push(PathBuf::from(name));
         }
     }
-    for (directory, names) in guarded::DIRECTORIES {
+    for (directory, names) in guarded_paths::DIRECTORIES {
         let Some(found) = tree::open_child(top, OsStr::new(directory))? else { continue };
         present.push(PathBuf::from(directory));
         if tree::file_type(&found)? == FileType::Directory {
@@ -98,14 +98,14 @@ fn freeze_entry(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
 
 /// Puts what a repository lacks of the list into that of a workspace, if there is one.
 pub(super) fn fill_repository(top: &OwnedFd) -> Result<(), (PathBuf, io::Error)> {
-    let named = |name: &str| PathBuf::from(guarded::REPOSITORY).join(name);
-    let found =
-        tree::open_child(top, OsStr::new(guarded::REPOSITORY)).map_err(|problem| (named(""), problem))?;
+    let named = |name: &str| PathBuf::from(guarded_paths::REPOSITORY).join(name);
+    let found = tree::open_child(top, OsStr::new(guarded_paths::REPOSITORY))
+        .map_err(|problem| (named(""), problem))?;
     let Some(repository) = found else { return Ok(()) };
     if tree::file_type(&repository).map_err(|problem| (named(""), problem))? != FileType::Directory {
         return Ok(());
     }
-    for (name, filler) in guarded::REPOSITORY_GUARDED {
+    for (name, filler) in guarded_paths::REPOSITORY_GUARDED {
         fill_missing(&repository, name, filler).map_err(|problem| (named(name), problem))?;
     }
     Ok(())
@@ -114,7 +114,7 @@ pub(super) fn fill_repository(top: &OwnedFd) -> Result<(), (PathBuf, io::Error)>
 /// Guards what is in a repository: first what the list names, which is put there where it is missing, then all else that
 /// `git` does not change in its daily work.
 fn repository_in(repository: &OwnedFd) -> Result<(), (OsString, io::Error)> {
-    for (name, filler) in guarded::REPOSITORY_GUARDED {
+    for (name, filler) in guarded_paths::REPOSITORY_GUARDED {
         let at = |problem| (OsString::from(name), problem);
         fill_missing(repository, name, filler).map_err(at)?;
         freeze_entry(repository, OsStr::new(name)).map_err(at)?;
@@ -130,8 +130,8 @@ fn other_entries(repository: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(tree::open_readable(repository)?)? {
         let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
-        let is_listed = guarded::REPOSITORY_GUARDED.iter().any(|(listed, _)| name == *listed);
-        if name != "." && name != ".." && !is_listed && !guarded::is_repository_work(&name) {
+        let is_listed = guarded_paths::REPOSITORY_GUARDED.iter().any(|(listed, _)| name == *listed);
+        if name != "." && name != ".." && !is_listed && !guarded_paths::is_repository_work(&name) {
             names.push(name);
         }
     }

@@ -27,7 +27,7 @@ use super::gvisor::BEGUN;
 use super::meter::TICKS_PER_SECOND;
 use super::namespaces::BUILDER_ID;
 use super::syscalls::PathScope;
-use super::{ending_of_status, walls, warden};
+use super::{ending_of_status, restrictions, warden};
 use crate::order::{BackendSpec, GuestReporter, HelperOrder, HelperReport};
 use crate::spec::WORKSPACE;
 use crate::sys;
@@ -95,8 +95,9 @@ fn run_program(order: &HelperOrder) -> Result<ProcessExit, String> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|problem| problem.to_string())?;
     let paths = if is_apart { PathScope::Guest } else { PathScope::Own };
-    walls::build_in_guest(&spec.limits, paths).map_err(|(place, problem)| format!("{place}: {problem}"))?;
-    walls::bound_memory(&mut command, &spec.limits);
+    restrictions::build_in_guest(&spec.limits, paths)
+        .map_err(|(place, problem)| format!("{place}: {problem}"))?;
+    restrictions::bound_memory(&mut command, &spec.limits);
     let child = command.spawn().map_err(|problem| {
         if has_directory { format!("{}: {problem}", spec.argv[0]) } else { warden::no_directory(spec) }
     })?;

@@ -17,7 +17,7 @@ use rustix::fs::FileType;
 
 use super::root::{DEVICES, SYSTEM};
 use super::tree;
-use crate::door;
+use crate::proxy_socket;
 
 /// What must be there: without it a file could be cut to nothing though it cannot be written (before 3), or moved out
 /// of its directory (before 2).
@@ -71,7 +71,7 @@ impl LandlockPaths {
             write: write.into_iter().map(|mount| mount.target.clone()).chain(own).collect(),
             ports: match spec.network {
                 NetworkAccess::None => Vec::new(),
-                NetworkAccess::Proxy => vec![door::ADDRESS.port()],
+                NetworkAccess::Proxy => vec![proxy_socket::ADDRESS.port()],
             },
         }
     }

@@ -12,7 +12,7 @@ use dromia_contracts::sandbox::{LimitKind, ProcessLimits};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::process::Pid;
 
-use super::held::HeldResources;
+use super::open_files::HeldResources;
 use super::volume::WorkspaceVolume;
 use crate::order::{BackendSpec, HelperOrder};
 

@@ -17,8 +17,8 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
-use super::masks;
 use super::namespaces::INSIDE_ID;
+use super::proc_masks;
 use super::tree::{self, READ_ONLY, WRITABLE};
 use super::{by_path, guards};
 use crate::spec::WORKSPACE;
@@ -219,7 +219,7 @@ fn mount_proc() -> io::Result<()> {
 
 /// Covers what of `/proc` is about the machine. It becomes read-only with the rest, and devices in it are dead.
 fn hide_machine(proc: &Path) -> io::Result<()> {
-    let (files, directories) = masks::names_to_mask(proc);
+    let (files, directories) = proc_masks::names_to_mask(proc);
     for name in files {
         mount_bind_recursive("/dev/null", proc.join(name))?;
     }

@@ -11,14 +11,14 @@
 
 mod agent;
 mod boot;
+mod conversation;
 mod document;
 mod frame;
 mod jail;
 mod link;
-mod rehearsal;
+mod local_guest;
+mod process_usage;
 mod scan;
-mod talk;
-mod tally;
 mod unpack;
 
 use std::io::{self, PipeReader, Read as _};
@@ -31,14 +31,14 @@ use std::time::{Duration, Instant};
 use dromia_contracts::sandbox::ProcessExit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::conversation::HostTrees;
 use self::jail::MachineJail;
-use self::talk::HostTrees;
 use crate::firecracker::FirecrackerParts;
 use crate::order::HelperOrder;
 
 pub(crate) use self::boot::run_boot as run_machine;
-pub(crate) use self::rehearsal::serve_rehearsal as run_rehearsal;
-pub use self::rehearsal::{RehearsalResult, rehearse_guest};
+pub(crate) use self::local_guest::serve_rehearsal as run_rehearsal;
+pub use self::local_guest::{RehearsalResult, rehearse_guest};
 
 /// How long a machine may take until its first process calls.
 const BOOT_WAIT: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ pub(super) fn run_in_machine(order: &HelperOrder, monitor: &FirecrackerParts) ->
     let mut started = MonitorProcess::start_monitor(jail.jailer_command())
         .map_err(|problem| format!("{}: {problem}", monitor.jailer.display()))?;
     let line = started.accept_guest(&jail.listener, BOOT_WAIT)?;
-    let ended = talk::run_conversation(line, spec, &trees, (&mut io::stdout(), &mut io::stderr()));
+    let ended = conversation::run_conversation(line, spec, &trees, (&mut io::stdout(), &mut io::stderr()));
     ended.map_err(|problem| format!("{problem}{}", started.last_words()))
 }
 

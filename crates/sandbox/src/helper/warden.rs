@@ -16,7 +16,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use super::groups::ControlGroups;
 use super::landlock::LandlockPaths;
 use super::syscalls::PathScope;
-use super::{by_path, ending_of_status, gvisor, numbers, root, unlisted, vm, walls};
+use super::{by_path, detached_root, ending_of_status, gvisor, numbers, restrictions, root, vm};
 use crate::order::{BackendSpec, HelperOrder, HelperReport};
 use crate::spec::{WORKSPACE, process_environment};
 
@@ -118,12 +118,12 @@ fn start_in_root(order: &HelperOrder, counts_own: bool) -> Result<WaitStatus, St
     // What this process holds is not for the eyes of what it starts.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|problem| problem.to_string())?;
-    let root = if by_path::is_planted() { None } else { Some(unlisted::enter_copy()) };
+    let root = if by_path::is_planted() { None } else { Some(detached_root::enter_copy()) };
     let root = root.transpose().map_err(|problem| format!("the root: {problem}"))?;
-    walls::build_walls(order, &LandlockPaths::in_own_root(spec), PathScope::Own, counts_own)
+    restrictions::build_walls(order, &LandlockPaths::in_own_root(spec), PathScope::Own, counts_own)
         .map_err(|(place, problem)| format!("{place}: {problem}"))?;
     let mut command = program_command(spec, workspace, "/tmp");
-    walls::bound_memory(&mut command, &spec.limits);
+    restrictions::bound_memory(&mut command, &spec.limits);
     let child = command.spawn().map_err(|problem| why_not(spec, workspace, &problem))?;
     let status = wait(&child).map_err(|problem| problem.to_string());
     // The program's root is there for as long as this process holds it.
@@ -152,11 +152,11 @@ fn become_program(order: &HelperOrder) -> String {
     let (spec, workspace) = (&order.spec, order.spec.workspace.as_path());
     let mut command = program_command(spec, workspace, &workspace.to_string_lossy());
     if let Err((place, problem)) =
-        walls::build_walls(order, &LandlockPaths::on_host(spec), PathScope::Shared, false)
+        restrictions::build_walls(order, &LandlockPaths::on_host(spec), PathScope::Shared, false)
     {
         return format!("{place}: {problem}");
     }
-    walls::bound_memory(&mut command, &spec.limits);
+    restrictions::bound_memory(&mut command, &spec.limits);
     let problem = command.exec();
     why_not(spec, workspace, &problem)
 }

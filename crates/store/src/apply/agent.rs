@@ -7,7 +7,7 @@ use dromia_contracts::id::AgentId;
 use dromia_contracts::store::{AgentCreate, AgentStateSet, CommitRefusal};
 
 use super::{BatchDraft, Checked};
-use crate::code::{self, StoredEnum as _};
+use crate::column_codes::{self, StoredEnum as _};
 
 /// An agent that the batch touches.
 #[derive(Debug)]
@@ -30,7 +30,9 @@ impl<'b> BatchDraft<'b> {
         }
         let state = db
             .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
-            .query_row(params![self.tenant.as_bytes(), agent.as_bytes()], |row| code::read_enum(row, 0))
+            .query_row(params![self.tenant.as_bytes(), agent.as_bytes()], |row| {
+                column_codes::read_enum(row, 0)
+            })
             .optional()?;
         Ok(state.map(|state| {
             self.agents.push(AgentDraft { agent, state, create: None, changed: false });

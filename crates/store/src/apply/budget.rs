@@ -15,9 +15,9 @@ use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitRefusal, Mutation, 
 
 use super::journal::RunDraft;
 use super::{BatchCheckError, BatchDraft, Checked};
-use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::check_value;
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
 use crate::read;
-use crate::sealed;
 
 /// Budgets as they will be.
 #[derive(Debug)]
@@ -131,11 +131,11 @@ impl<'b> BatchDraft<'b> {
                 let latest = db
                     .prepare_cached(&format!(
                         "{} WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 ORDER BY begins DESC LIMIT 1",
-                        sealed::USED.select_sql()
+                        check_value::USED.select_sql()
                     ))?
                     .query_row(params![tenant.as_bytes(), subject, budget], |row| {
-                        sealed::USED.check_row(row)?;
-                        Ok(BudgetCount { begins: row.get(3)?, used: code::read_counter(row, 4)? })
+                        check_value::USED.check_row(row)?;
+                        Ok(BudgetCount { begins: row.get(3)?, used: column_codes::read_counter(row, 4)? })
                     })
                     .optional()?;
                 Ok(latest)
@@ -202,7 +202,7 @@ impl<'b> BatchDraft<'b> {
         let mut rows = 0;
         for (BudgetCounter { budget, subject, begins }, used) in &charged.used {
             let values = params![self.tenant.as_bytes(), subject, budget, begins, stored_counter(*used)];
-            sealed::USED.put_row(db, values)?;
+            check_value::USED.put_row(db, values)?;
             rows += 1;
             rows += db
                 .prepare_cached(
@@ -265,11 +265,11 @@ fn open_of(db: &Connection, tenant: &[u8; 16], run: RunId) -> Checked<Vec<Budget
     )?;
     let open = select.query_map(params![tenant, run.as_bytes()], |row| {
         let counter = BudgetCounter { budget: row.get(0)?, subject: row.get(1)?, begins: row.get(2)? };
-        let at: Timestamp = code::read_time(row, 5)?;
+        let at: Timestamp = column_codes::read_time(row, 5)?;
         Ok(BudgetReservation {
             counter,
-            measure: code::read_enum(row, 3)?,
-            amount: code::read_counter(row, 4)?,
+            measure: column_codes::read_enum(row, 3)?,
+            amount: column_codes::read_counter(row, 4)?,
             at,
         })
     })?;

@@ -9,7 +9,7 @@ use dromia_contracts::store::{CapabilityDrop, CapabilityRevoke, CommitRefusal};
 use dromia_contracts::token::TokenState;
 
 use super::{BatchDraft, Checked};
-use crate::code::StoredEnum as _;
+use crate::column_codes::StoredEnum as _;
 use crate::read;
 
 /// What becomes of a capability.

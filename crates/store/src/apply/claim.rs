@@ -14,7 +14,7 @@ use super::budget::ChargedRun;
 use super::journal::RunDraft;
 use super::{BatchDraft, Checked};
 use crate::chain;
-use crate::code::stored_counter;
+use crate::column_codes::stored_counter;
 
 /// Whether a claim's run is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

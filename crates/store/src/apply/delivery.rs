@@ -3,8 +3,8 @@
 //! These mutations are played after the batch's claim, because a message may belong to an entry that the claim writes. What
 //! the batch touches is found and prepared here; `moves` begins, settles, drops and redrives, `rows` writes.
 
-mod moves;
 mod rows;
+mod transitions;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,9 +16,9 @@ use dromia_contracts::id::DeliveryId;
 use dromia_contracts::store::{CommitRefusal, DeliveryPrepare, WriteBatch};
 
 use super::{BatchDraft, Checked};
-use crate::code;
+use crate::check_value;
+use crate::column_codes;
 use crate::row::{delivery_columns, delivery_seal, read_attempt_end, read_delivery};
-use crate::sealed;
 
 /// A delivery that the batch touches.
 #[derive(Debug)]
@@ -77,15 +77,15 @@ impl<'b> BatchDraft<'b> {
         let found = db
             .prepare_cached(&format!(
                 "{} WHERE tenant = ?1 AND delivery = ?2 AND number = ?3",
-                sealed::ATTEMPTS.select_sql()
+                check_value::ATTEMPTS.select_sql()
             ))?
             .query_row(params![self.tenant.as_bytes(), id.as_bytes(), number], |row| {
-                sealed::ATTEMPTS.check_row(row)?;
+                check_value::ATTEMPTS.check_row(row)?;
                 Ok(AttemptDraft {
                     delivery: id,
                     number,
-                    holder: code::read_digest(row, 3)?,
-                    began_at: code::read_time(row, 4)?,
+                    holder: column_codes::read_digest(row, 3)?,
+                    began_at: column_codes::read_time(row, 4)?,
                     end: read_attempt_end(row, 5)?,
                     changed: false,
                 })

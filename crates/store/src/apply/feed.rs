@@ -6,7 +6,7 @@ use dromia_contracts::delivery::{SUBSCRIBER_BYTES_MAX, SUBSCRIBERS_MAX};
 use dromia_contracts::store::{CommitRefusal, CursorMove, FeedNumber};
 
 use super::{BatchDraft, Checked};
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 
 /// The end of the feed, once the batch has looked at it.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ impl<'b> BatchDraft<'b> {
         }
         let last = db
             .prepare_cached("SELECT last FROM feeds WHERE tenant = ?1")?
-            .query_row([self.tenant.as_bytes()], |row| code::read_counter(row, 0))
+            .query_row([self.tenant.as_bytes()], |row| column_codes::read_counter(row, 0))
             .optional()?
             .unwrap_or(0);
         self.feed = Some(FeedDraft { last, changed: false });
@@ -82,7 +82,7 @@ impl<'b> BatchDraft<'b> {
             Some(draft) => Some(draft.to.to),
             None => db
                 .prepare_cached("SELECT cursor FROM subscribers WHERE tenant = ?1 AND name = ?2")?
-                .query_row(params![self.tenant.as_bytes(), name], |row| code::read_counter(row, 0))
+                .query_row(params![self.tenant.as_bytes(), name], |row| column_codes::read_counter(row, 0))
                 .optional()?,
         };
         if known.is_some_and(|cursor| cursor >= to.to) {
@@ -91,7 +91,7 @@ impl<'b> BatchDraft<'b> {
         if known.is_none() {
             let stored: u64 = db
                 .prepare_cached("SELECT count(*) FROM subscribers WHERE tenant = ?1")?
-                .query_row([self.tenant.as_bytes()], |row| code::read_counter(row, 0))?;
+                .query_row([self.tenant.as_bytes()], |row| column_codes::read_counter(row, 0))?;
             let added = self.cursors.iter().filter(|draft| draft.new).count();
             if usize::try_from(stored).unwrap_or(usize::MAX).saturating_add(added) >= SUBSCRIBERS_MAX {
                 let most = SUBSCRIBERS_MAX;

@@ -8,7 +8,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::store::{CommitRefusal, FileLabelsPut};
 
 use super::{BatchDraft, Checked};
-use crate::code;
+use crate::column_codes;
 use crate::read;
 
 /// What becomes known of an agent's files.
@@ -44,7 +44,7 @@ impl<'b> BatchDraft<'b> {
             .prepare_cached(
                 "SELECT count(*) FROM file_labels WHERE tenant = ?1 AND agent = ?2 AND path > ''",
             )?
-            .query_row(params![tenant, agent], |row| code::read_counter(row, 0))?;
+            .query_row(params![tenant, agent], |row| column_codes::read_counter(row, 0))?;
         let mut known = usize::try_from(known).unwrap_or(usize::MAX);
         let mut draft = FilesDraft { agent: put.agent, gone: Vec::new(), held: Vec::new(), rest: None };
         let mut rest = put.said.rest;

@@ -15,10 +15,10 @@ use dromia_contracts::store::{CommitRefusal, InboxPut, KeyedItem, TurnClaim};
 use super::journal::write_body;
 use super::{BatchDraft, Checked};
 use crate::body::{self, BodyLocation};
-use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::check_value;
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
 use crate::read::key;
 use crate::row::{ItemSeal, item_seal};
-use crate::sealed;
 
 /// The longest key, in bytes.
 const KEY_MAX: usize = 512;
@@ -120,7 +120,7 @@ impl<'b> BatchDraft<'b> {
         let found = db
             .prepare_cached("SELECT item FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3")?
             .query_row(params![self.tenant.as_bytes(), session.as_bytes(), stored_counter(position)], |row| {
-                code::read_bytes(row, 0)
+                column_codes::read_bytes(row, 0)
             })
             .optional()?;
         Ok(found.map(ItemId::from_bytes))
@@ -211,7 +211,7 @@ impl<'b> BatchDraft<'b> {
                     put.key.as_ref().map(|key| key.request.as_bytes()),
                     expires_at.map(jiff::Timestamp::as_millisecond),
                 ];
-                sealed::KEYS.put_row(db, values)?;
+                check_value::KEYS.put_row(db, values)?;
                 rows += 1;
             }
         }

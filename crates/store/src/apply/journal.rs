@@ -15,8 +15,8 @@ use super::budget::ChargedRun;
 use super::{BatchDraft, Checked};
 use crate::body::{self, BodyLocation};
 use crate::chain::{self, ChainLink};
-use crate::code::{self, StoredEnum as _, stored_counter};
-use crate::packed;
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
+use crate::packed_fields;
 use crate::row::{StoredRun, run_columns};
 
 /// A run that the batch touches.
@@ -195,7 +195,7 @@ impl<'b> BatchDraft<'b> {
         let found = db
             .prepare_cached("SELECT chain FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3")?
             .query_row(params![self.tenant.as_bytes(), run.as_bytes(), stored_counter(seq)], |row| {
-                code::read_bytes(row, 0)
+                column_codes::read_bytes(row, 0)
             })
             .optional()?;
         Ok(found)
@@ -233,7 +233,7 @@ impl<'b> BatchDraft<'b> {
                 .prepare_cached("SELECT holder FROM claims WHERE tenant = ?1 AND run = ?2 AND epoch = ?3")?
                 .query_row(
                     params![self.tenant.as_bytes(), takeover.run.as_bytes(), stored_counter(epoch)],
-                    |row| code::read_digest(row, 0),
+                    |row| column_codes::read_digest(row, 0),
                 )
                 .optional()?,
         };
@@ -354,7 +354,7 @@ impl<'b> BatchDraft<'b> {
                 entry.body.map_or(BodyLocation::Nowhere, |(body, _)| BodyLocation::for_length(body.len()));
             let inline = entry.body.filter(|_| place == BodyLocation::Row).map(|(body, _)| &body[..]);
             let elsewhere = entry.body.filter(|_| place != BodyLocation::Row);
-            let packed = packed::pack(&entry.fields);
+            let packed = packed_fields::pack(&entry.fields);
             db.prepare_cached(
                 "INSERT INTO entries \
                  (tenant, run, seq, at, epoch, kind, version, fields, chain, place, body, body_hash, packed) \

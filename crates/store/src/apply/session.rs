@@ -8,7 +8,7 @@ use dromia_contracts::session::{SessionHead, SessionKey};
 use dromia_contracts::store::{CommitRefusal, SessionOpen};
 
 use super::{BatchDraft, Checked};
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 
 /// A session that the batch touches.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ impl<'b> BatchDraft<'b> {
             .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| {
                 Ok(SessionDraft {
                     session,
-                    agent: AgentId::from_bytes(code::read_bytes(row, 0)?),
+                    agent: AgentId::from_bytes(column_codes::read_bytes(row, 0)?),
                     head: SessionHead {
-                        last: code::read_counter(row, 1)?,
-                        taken: code::read_counter(row, 2)?,
-                        active: code::bytes_opt(row, 3)?.map(RunId::from_bytes),
+                        last: column_codes::read_counter(row, 1)?,
+                        taken: column_codes::read_counter(row, 2)?,
+                        active: column_codes::bytes_opt(row, 3)?.map(RunId::from_bytes),
                     },
                     changed: false,
                     open: None,
@@ -142,7 +142,7 @@ impl<'b> BatchDraft<'b> {
                     key.channel,
                     key.actor.as_str()
                 ],
-                |row| code::read_bytes(row, 0),
+                |row| column_codes::read_bytes(row, 0),
             )
             .optional()?;
         Ok(found.map(SessionId::from_bytes))

@@ -7,8 +7,8 @@ use dromia_contracts::id::{SessionId, WriteId};
 use dromia_contracts::store::{CommitRefusal, Mutation, StatePut, TextPin, TurnClaim, WriteBatch};
 
 use super::{BatchDraft, Checked};
-use crate::code::{self, stored_counter};
-use crate::sealed;
+use crate::check_value;
+use crate::column_codes::{self, stored_counter};
 
 /// The longest name of a state entry, in bytes.
 const NAME_MAX: usize = 128;
@@ -57,7 +57,9 @@ impl<'b> BatchDraft<'b> {
     fn state_entries(&self, db: &Connection, session: SessionId) -> Checked<usize> {
         let stored: usize = db
             .prepare_cached("SELECT count(*) FROM state WHERE tenant = ?1 AND session = ?2")?
-            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| code::read_counter(row, 0))
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| {
+                column_codes::read_counter(row, 0)
+            })
             .map(|count| usize::try_from(count).unwrap_or(usize::MAX))?;
         let added = self.states.iter().filter(|draft| draft.put.session == session && draft.version == 1);
         Ok(stored + added.count())
@@ -72,12 +74,12 @@ impl<'b> BatchDraft<'b> {
         let found = db
             .prepare_cached(&format!(
                 "{} WHERE tenant = ?1 AND session = ?2 AND name = ?3",
-                sealed::STATE.select_sql()
+                check_value::STATE.select_sql()
             ))?
             .query_row(params![self.tenant.as_bytes(), session.as_bytes(), name], |row| {
-                sealed::STATE.check_row(row)?;
-                let write = code::bytes_opt(row, 6)?.map(WriteId::from_bytes);
-                Ok(StateEntryVersion { version: code::read_counter(row, 3)?, write })
+                check_value::STATE.check_row(row)?;
+                let write = column_codes::bytes_opt(row, 6)?.map(WriteId::from_bytes);
+                Ok(StateEntryVersion { version: column_codes::read_counter(row, 3)?, write })
             })
             .optional()?;
         Ok(found.unwrap_or_default())
@@ -134,7 +136,7 @@ impl<'b> BatchDraft<'b> {
                 put.at.as_millisecond(),
                 put.write.as_bytes(),
             ];
-            sealed::STATE.put_row(db, values)?;
+            check_value::STATE.put_row(db, values)?;
         }
         Ok(self.states.len() as u64)
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use dromia_contracts::store::{CommitRefusal, Mutation, TenantCreate, WriteBatch};
 
 use super::{BatchDraft, BodyKeys, Checked};
-use crate::code;
+use crate::column_codes;
 
 /// A tenant that the batch registers.
 #[derive(Debug)]
@@ -34,7 +34,11 @@ pub(super) fn enter_tenant<'b>(
     let found = db
         .prepare_cached("SELECT handle, at, body_key FROM tenants WHERE tenant = ?1")?
         .query_row([batch.tenant.as_bytes()], |row| {
-            Ok((row.get::<_, String>(0)?, code::read_time(row, 1)?, code::read_bytes(row, 2)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                column_codes::read_time(row, 1)?,
+                column_codes::read_bytes(row, 2)?,
+            ))
         })
         .optional()?;
     if let Some((handle, at, body_key)) = found {

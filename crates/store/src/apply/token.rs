@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use dromia_contracts::store::{CommitRefusal, TokenCreate, TokenRevoke};
 
 use super::{BatchDraft, Checked};
-use crate::code;
+use crate::column_codes;
 
 /// A token that the batch registers.
 #[derive(Debug)]
@@ -30,11 +30,11 @@ impl<'b> BatchDraft<'b> {
         )?;
         let keys = params![create.hash.as_bytes(), self.tenant.as_bytes(), create.token.as_bytes()];
         let found = select.query_map(keys, |row| {
-            let same = code::read_bytes::<16>(row, 0)? == *self.tenant.as_bytes()
-                && code::read_bytes::<16>(row, 1)? == *create.token.as_bytes()
-                && code::read_digest(row, 2)? == create.hash
+            let same = column_codes::read_bytes::<16>(row, 0)? == *self.tenant.as_bytes()
+                && column_codes::read_bytes::<16>(row, 1)? == *create.token.as_bytes()
+                && column_codes::read_digest(row, 2)? == create.hash
                 && row.get::<_, String>(3)? == create.name
-                && code::read_scopes(row, 4)? == create.scopes
+                && column_codes::read_scopes(row, 4)? == create.scopes
                 && row.get::<_, Option<i64>>(5)? == create.expires_at.map(Timestamp::as_millisecond)
                 && row.get::<_, i64>(6)? == create.at.as_millisecond();
             Ok(same)
@@ -84,7 +84,7 @@ impl<'b> BatchDraft<'b> {
                 self.tenant.as_bytes(),
                 create.token.as_bytes(),
                 create.name,
-                code::stored_scopes(create.scopes),
+                column_codes::stored_scopes(create.scopes),
                 create.at.as_millisecond(),
                 create.expires_at.map(Timestamp::as_millisecond),
                 revoked_at.map(Timestamp::as_millisecond),

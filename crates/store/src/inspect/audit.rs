@@ -30,7 +30,7 @@ use dromia_contracts::run::{RunHead, RunStatus};
 
 use super::StoreInspector;
 use crate::body::FileBodies;
-use crate::code;
+use crate::column_codes;
 use crate::open::OpenError;
 use crate::read::journal::BodyReader;
 use crate::seal;
@@ -194,7 +194,7 @@ impl StoreInspector {
         let db = self.connect()?;
         let mut select = db.prepare("SELECT tenant FROM tenants ORDER BY tenant")?;
         let tenants = select
-            .query_map([], |row| code::read_bytes(row, 0).map(TenantId::from_bytes))?
+            .query_map([], |row| column_codes::read_bytes(row, 0).map(TenantId::from_bytes))?
             .collect::<Result<_, _>>()?;
         Ok(tenants)
     }

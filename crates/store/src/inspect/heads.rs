@@ -8,8 +8,8 @@ use rusqlite::{Connection, Row, params};
 
 use dromia_contracts::id::{RunId, SessionId, TenantId};
 
-use crate::code;
-use crate::sealed::{self, MISMATCH, SealedTable};
+use crate::check_value::{self, MISMATCH, SealedTable};
+use crate::column_codes;
 
 /// How many sessions one query reads.
 const SESSIONS: usize = 256;
@@ -83,7 +83,7 @@ fn read_comparison(row: &Row<'_>) -> rusqlite::Result<HeadComparison> {
         None => None,
     };
     Ok(HeadComparison {
-        session: code::read_bytes(row, 0)?,
+        session: column_codes::read_bytes(row, 0)?,
         agent: row.get(1)?,
         head,
         last: row.get(6)?,
@@ -135,7 +135,7 @@ fn heads_without_session(db: &Connection, tenant: TenantId) -> rusqlite::Result<
          AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.tenant = h.tenant AND a.agent = h.agent AND a.state = 3) \
          LIMIT 1000",
     )?;
-    let found = select.query_map([tenant.as_bytes()], |row| code::read_bytes(row, 0))?;
+    let found = select.query_map([tenant.as_bytes()], |row| column_codes::read_bytes(row, 0))?;
     found
         .map(|session| {
             let row = format!("head of {}", SessionId::from_bytes(session?));
@@ -147,11 +147,11 @@ fn heads_without_session(db: &Connection, tenant: TenantId) -> rusqlite::Result<
 /// Compares the rows that carry a check value with it.
 pub(super) fn compare_sealed_rows(db: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<RowMismatch>> {
     let mut found = Vec::new();
-    for table in sealed::TABLES {
+    for table in check_value::TABLES {
         let mut select = db.prepare(&format!("{} WHERE tenant = ?1", table.select_sql()))?;
         let mut rows = select.query([tenant.as_bytes()])?;
         while let Some(row) = rows.next()? {
-            let seal = sealed::of_row(row, table.column_count())?;
+            let seal = check_value::of_row(row, table.column_count())?;
             if row.get_ref(table.column_count())? != ValueRef::Blob(&seal) {
                 found.push(RowMismatch { row: row_name(&table, row)?, detail: MISMATCH.to_owned() });
             }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use dromia_contracts::digest::Digest;
 
-use crate::{code, packed};
+use crate::{column_codes, packed_fields};
 
 /// What a run is pinned to, in whatever version its first entry is.
 #[derive(Deserialize)]
@@ -27,9 +27,10 @@ pub(super) fn fill_pins(db: &Connection) -> rusqlite::Result<()> {
     let mut unread = 0_u64;
     let mut rows = begun.query([])?;
     while let Some(row) = rows.next()? {
-        let (tenant, agent): ([u8; 16], [u8; 16]) = (code::read_bytes(row, 0)?, code::read_bytes(row, 1)?);
+        let (tenant, agent): ([u8; 16], [u8; 16]) =
+            (column_codes::read_bytes(row, 0)?, column_codes::read_bytes(row, 1)?);
         let fields = match row.get::<_, Option<Vec<u8>>>(3)? {
-            Some(bytes) => packed::unpack(&bytes),
+            Some(bytes) => packed_fields::unpack(&bytes),
             None => Some(row.get(2)?),
         };
         match fields.and_then(|fields| serde_json::from_str::<PinnedStart>(&fields).ok()) {

@@ -3,14 +3,14 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use crate::sealed::{self, SealedTable};
+use crate::check_value::{self, SealedTable};
 
 /// How many rows are read at a time.
 const ROWS: usize = 256;
 
 /// Seals every row of the tables that carry a seal.
 pub(super) fn fill_seals(db: &Connection) -> rusqlite::Result<()> {
-    sealed::TABLES.iter().try_for_each(|table| while_some(|| seal_page(db, *table)))
+    check_value::TABLES.iter().try_for_each(|table| while_some(|| seal_page(db, *table)))
 }
 
 fn while_some(mut page: impl FnMut() -> rusqlite::Result<usize>) -> rusqlite::Result<()> {
@@ -24,7 +24,7 @@ fn seal_page(db: &Connection, table: SealedTable) -> rusqlite::Result<usize> {
     let mut select = db.prepare_cached(&format!("{} WHERE seal IS NULL LIMIT {ROWS}", table.select_sql()))?;
     let found = select.query_map([], |row| {
         let key = (0..keys).map(|column| row.get::<_, Value>(column)).collect::<Result<Vec<_>, _>>()?;
-        Ok((key, sealed::of_row(row, table.column_count())?))
+        Ok((key, check_value::of_row(row, table.column_count())?))
     })?;
     let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
     let of_key = columns.split(", ").take(keys).enumerate();

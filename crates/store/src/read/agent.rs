@@ -9,7 +9,7 @@ use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::store::PageRequest;
 
 use super::{FIRST, Found, ScopeView, page_limit};
-use crate::code::{self, StoredEnum as _};
+use crate::column_codes::{self, StoredEnum as _};
 use crate::reader::ReadFailure;
 
 const COLUMNS: &str = "agent, handle, display_name, labels, at, state, revision";
@@ -19,21 +19,22 @@ fn read_agent(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
     let labels = labels
         .map(|labels| serde_json::from_str(&labels))
         .transpose()
-        .map_err(|error| code::unreadable_column(3, Type::Text, error.to_string()))?;
+        .map_err(|error| column_codes::unreadable_column(3, Type::Text, error.to_string()))?;
     Ok(AgentRecord {
-        id: AgentId::from_bytes(code::read_bytes(row, 0)?),
+        id: AgentId::from_bytes(column_codes::read_bytes(row, 0)?),
         handle: read_handle(row, 1)?,
         display_name: row.get(2)?,
         labels: labels.unwrap_or_default(),
-        created_at: code::read_time(row, 4)?,
-        state: code::read_enum(row, 5)?,
-        revision: code::read_digest(row, 6)?,
+        created_at: column_codes::read_time(row, 4)?,
+        state: column_codes::read_enum(row, 5)?,
+        revision: column_codes::read_digest(row, 6)?,
     })
 }
 
 pub(super) fn read_handle(row: &Row<'_>, column: usize) -> rusqlite::Result<HandleSlug> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|_| code::unreadable_column(column, Type::Text, format!("{text:?} is no handle")))
+    text.parse()
+        .map_err(|_| column_codes::unreadable_column(column, Type::Text, format!("{text:?} is no handle")))
 }
 
 /// Lists agents. One that is being erased is not found.
@@ -126,8 +127,8 @@ pub(crate) fn list_deleting(db: &Connection) -> Found<Vec<(TenantId, AgentId)>> 
     let agents = select
         .query_map([super::row_limit(PageRequest::<()>::LIMIT_MAX)], |row| {
             Ok((
-                TenantId::from_bytes(code::read_bytes(row, 0)?),
-                AgentId::from_bytes(code::read_bytes(row, 1)?),
+                TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
+                AgentId::from_bytes(column_codes::read_bytes(row, 1)?),
             ))
         })?
         .collect::<Result<_, _>>()?;

@@ -10,12 +10,13 @@ use dromia_contracts::id::{AgentId, ApprovalId, TenantId};
 use dromia_contracts::store::{ApprovalFilter, CoolingApproval, PageRequest};
 
 use super::{Found, LAST, ScopeView, page_limit};
-use crate::code;
+use crate::column_codes;
 
 /// Reads a record, which is in the first column.
 pub(crate) fn read_record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
     let text: String = row.get(0)?;
-    serde_json::from_str(&text).map_err(|error| code::unreadable_column(0, Type::Text, error.to_string()))
+    serde_json::from_str(&text)
+        .map_err(|error| column_codes::unreadable_column(0, Type::Text, error.to_string()))
 }
 
 /// Finds an approval of a tenant, under any scope.
@@ -93,7 +94,7 @@ pub(crate) fn list_delayed(
         params![open_at.as_millisecond(), page_limit(&PageRequest::<ApprovalId>::first_page(most)), skip];
     let rows = select.query_map(values, |row| {
         let approval: ApprovalRequest = read_record(row)?;
-        let tenant = TenantId::from_bytes(code::read_bytes(row, 1)?);
+        let tenant = TenantId::from_bytes(column_codes::read_bytes(row, 1)?);
         Ok(approval.cools_until.map(|until| CoolingApproval { tenant, approval: approval.id, until }))
     })?;
     Ok(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?)

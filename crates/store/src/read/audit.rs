@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::journal::{BodyReader, CheckedJournal};
 use super::{FIRST, Found, ScopeView, page_limit, row_limit, run};
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 use crate::reader::{ReadContext, ReadFailure};
 use crate::seal::{self, JournalSpan};
 
@@ -46,7 +46,7 @@ pub(crate) fn list_heads(db: &Connection, page: PageRequest<TenantId>) -> Found<
     let mut select =
         db.prepare_cached("SELECT tenant FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2")?;
     let tenants: Vec<[u8; 16]> = select
-        .query_map(params![after, page_limit(&page)], |row| code::read_bytes(row, 0))?
+        .query_map(params![after, page_limit(&page)], |row| column_codes::read_bytes(row, 0))?
         .collect::<Result<_, _>>()?;
     tenants
         .into_iter()
@@ -102,11 +102,11 @@ fn read_seals(
     let found = select
         .query_map(params![tenant.as_bytes(), first, since, SEALS_LOOKED_AT], |row| {
             Ok(StoredSeal {
-                number: code::read_counter(row, 0)?,
+                number: column_codes::read_counter(row, 0)?,
                 at: row.get(1)?,
                 kind: row.get(2)?,
                 record: row.get(3)?,
-                chain: code::read_bytes(row, 4)?,
+                chain: column_codes::read_bytes(row, 4)?,
             })
         })?
         .collect::<Result<_, _>>()?;
@@ -121,7 +121,7 @@ fn check_seal(db: &Connection, tenant: TenantId, seal: &StoredSeal) -> Found<()>
         number => db
             .prepare_cached("SELECT chain FROM audit WHERE tenant = ?1 AND number = ?2")?
             .query_row(params![tenant.as_bytes(), stored_counter(number.wrapping_sub(1))], |row| {
-                code::read_bytes(row, 0)
+                column_codes::read_bytes(row, 0)
             })
             .optional()?,
     };

@@ -7,18 +7,18 @@ use dromia_contracts::budget::{BudgetDefinition, BudgetUse};
 use dromia_contracts::id::TenantId;
 
 use super::{Found, ScopeView};
-use crate::code;
-use crate::sealed;
+use crate::check_value;
+use crate::column_codes;
 
 /// Reads `name, per, about, measure, period, most, declared`, beginning at the first.
 pub(crate) fn read_budget(row: &Row<'_>) -> rusqlite::Result<BudgetDefinition> {
     Ok(BudgetDefinition {
         name: row.get(0)?,
-        per: code::read_enum(row, 1)?,
+        per: column_codes::read_enum(row, 1)?,
         of: row.get(2)?,
-        measure: code::read_enum(row, 3)?,
-        period: code::read_enum(row, 4)?,
-        limit: code::read_counter(row, 5)?,
+        measure: column_codes::read_enum(row, 3)?,
+        period: column_codes::read_enum(row, 4)?,
+        limit: column_codes::read_counter(row, 5)?,
         declared: row.get(6)?,
     })
 }
@@ -38,7 +38,7 @@ pub(crate) fn list_budgets(db: &Connection, view: ScopeView, at: Timestamp) -> F
     }
     // Later periods are those of a clock that went back; almost always there is none.
     let most_of = |begins: &str| {
-        let select = sealed::USED.select_sql();
+        let select = check_value::USED.select_sql();
         let order = "ORDER BY used DESC, subject LIMIT 1";
         db.prepare_cached(&format!(
             "{select} WHERE tenant = ?1 AND budget = ?2 AND begins {begins} ?3 {order}"
@@ -51,8 +51,8 @@ pub(crate) fn list_budgets(db: &Connection, view: ScopeView, at: Timestamp) -> F
         let mut most: Option<(String, u64)> = None;
         for select in [&mut present, &mut later] {
             let read = |row: &Row<'_>| {
-                sealed::USED.check_row(row)?;
-                Ok((row.get(1)?, code::read_counter(row, 4)?))
+                check_value::USED.check_row(row)?;
+                Ok((row.get(1)?, column_codes::read_counter(row, 4)?))
             };
             let found: Option<(String, u64)> = select.query_row(keys, read).optional()?;
             most =

@@ -8,7 +8,7 @@ use dromia_contracts::scope::Actor;
 use dromia_contracts::store::PageRequest;
 
 use super::{FIRST, Found, ScopeView, page_limit};
-use crate::code;
+use crate::column_codes;
 
 macro_rules! columns {
     () => {
@@ -33,17 +33,17 @@ const LIST: &str = concat!(
 pub(crate) fn read_capability(row: &Row<'_>) -> rusqlite::Result<CapabilityRecord> {
     let (rights, token, by): (String, Vec<u8>, String) = (row.get(4)?, row.get(7)?, row.get(8)?);
     Ok(CapabilityRecord {
-        id: CapabilityId::from_bytes(code::read_bytes(row, 0)?),
-        holder: AgentId::from_bytes(code::read_bytes(row, 1)?),
-        parent: code::bytes_opt(row, 2)?.map(CapabilityId::from_bytes),
-        usage: code::read_enum(row, 3)?,
+        id: CapabilityId::from_bytes(column_codes::read_bytes(row, 0)?),
+        holder: AgentId::from_bytes(column_codes::read_bytes(row, 1)?),
+        parent: column_codes::bytes_opt(row, 2)?.map(CapabilityId::from_bytes),
+        usage: column_codes::read_enum(row, 3)?,
         rights: rights.lines().map(str::to_owned).collect(),
-        until: code::time_opt(row, 5)?,
+        until: column_codes::time_opt(row, 5)?,
         wall_ms_max: row.get(6)?,
         token: token.into(),
         by: Actor::new(&by),
-        created_at: code::read_time(row, 9)?,
-        revoked_at: code::time_opt(row, 10)?,
+        created_at: column_codes::read_time(row, 9)?,
+        revoked_at: column_codes::time_opt(row, 10)?,
     })
 }
 

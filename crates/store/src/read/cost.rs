@@ -11,7 +11,7 @@ use dromia_contracts::store::{PageRequest, RunFilter, RunSpending};
 
 use super::journal::unpack_fields;
 use super::{Found, ScopeView};
-use crate::code;
+use crate::column_codes;
 use crate::reader::ReadFailure;
 
 /// No body is read but a short one that lies in its row.
@@ -37,7 +37,7 @@ fn spending_by_model(db: &Connection, tenant: TenantId, run: RunId) -> Found<Vec
     let mut ledger = CostLedger::default();
     let mut models = BTreeMap::<String, CostTotals>::new();
     while let Some(row) = rows.next()? {
-        let seq = code::read_counter(row, 0)?;
+        let seq = column_codes::read_counter(row, 0)?;
         let (kind, mut fields): (String, String) = (row.get(2)?, row.get(4)?);
         if let Some(packed) = row.get::<_, Option<Vec<u8>>>(5)? {
             fields = unpack_fields(&packed, || format!("entry {seq} of {run}"))?;
@@ -50,7 +50,7 @@ fn spending_by_model(db: &Connection, tenant: TenantId, run: RunId) -> Found<Vec
                 return Err(ReadFailure::damaged_row(format!("entry {seq} of {run}"), error.to_string()));
             }
         };
-        if let Some(attempt) = ledger.apply_entry(seq, code::read_time(row, 1)?, &entry) {
+        if let Some(attempt) = ledger.apply_entry(seq, column_codes::read_time(row, 1)?, &entry) {
             let spent = CostTotals::from(&attempt);
             models.entry(attempt.model).or_default().add(spent);
         }

@@ -11,10 +11,10 @@ use dromia_contracts::id::{AgentId, DeliveryId, TenantId};
 use dromia_contracts::store::{DeliveryFilter, PageRequest};
 
 use super::{Found, LAST, ScopeView, page_limit, row_limit};
-use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::check_value;
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
 use crate::reader::ReadFailure;
 use crate::row::{delivery_columns, delivery_seal, read_attempt_end, read_delivery};
-use crate::sealed;
 
 /// A page of the feed ends with the message that passes this many bytes.
 const FEED_BYTES: usize = 1 << 20;
@@ -22,7 +22,7 @@ const FEED_BYTES: usize = 1 << 20;
 /// A row with its message, after `delivery_columns`.
 fn read_whole(row: &Row<'_>, from: usize) -> rusqlite::Result<(DeliverySummary, [u8; 8], Bytes)> {
     let body = Bytes::from(row.get::<_, Vec<u8>>(from + 19)?);
-    Ok((read_delivery(row, from)?, code::read_bytes(row, from + 18)?, body))
+    Ok((read_delivery(row, from)?, column_codes::read_bytes(row, from + 18)?, body))
 }
 
 /// Checks a message against its digest.
@@ -52,15 +52,15 @@ pub(crate) fn by_id(db: &Connection, view: ScopeView, id: DeliveryId) -> Found<O
     let (delivery, body) = check_digest(found)?;
     let mut select = db.prepare_cached(&format!(
         "{} WHERE tenant = ?1 AND delivery = ?2 ORDER BY number DESC LIMIT ?3",
-        sealed::ATTEMPTS.select_sql()
+        check_value::ATTEMPTS.select_sql()
     ))?;
     let values = params![view.tenant.as_bytes(), id.as_bytes(), row_limit(usize::MAX)];
     let mut attempts = select
         .query_map(values, |row| {
-            sealed::ATTEMPTS.check_row(row)?;
+            check_value::ATTEMPTS.check_row(row)?;
             Ok(DeliveryAttempt {
                 number: row.get(2)?,
-                began_at: code::read_time(row, 4)?,
+                began_at: column_codes::read_time(row, 4)?,
                 ended: read_attempt_end(row, 5)?,
             })
         })?
@@ -137,7 +137,7 @@ pub(crate) fn list_outbox(
         let next = select
             .query_row(params![tenant, target], |row| {
                 Ok(OpenDelivery {
-                    tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
+                    tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
                     delivery: read_delivery(row, 1)?,
                 })
             })
@@ -156,7 +156,7 @@ pub(crate) fn count_waiting(db: &Connection, tenant: TenantId, target: &str) -> 
             "SELECT count(*) FROM deliveries INDEXED BY deliveries_open \
              WHERE state <= 2 AND tenant = ?1 AND target = ?2",
         )?
-        .query_row(params![tenant.as_bytes(), target], |row| code::read_counter(row, 0))?;
+        .query_row(params![tenant.as_bytes(), target], |row| column_codes::read_counter(row, 0))?;
     Ok(count)
 }
 
@@ -174,8 +174,8 @@ pub(crate) fn list_unnumbered(
     let found = select
         .query_map(params![after, row_limit(most)], |row| {
             Ok((
-                TenantId::from_bytes(code::read_bytes(row, 0)?),
-                DeliveryId::from_bytes(code::read_bytes(row, 1)?),
+                TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
+                DeliveryId::from_bytes(column_codes::read_bytes(row, 1)?),
             ))
         })?
         .collect::<Result<_, _>>()?;
@@ -217,7 +217,7 @@ pub(crate) fn read_feed(db: &Connection, view: ScopeView, after: u64, most: usiz
 pub(crate) fn feed_state(db: &Connection, view: ScopeView) -> Found<FeedState> {
     let last = db
         .prepare_cached("SELECT last FROM feeds WHERE tenant = ?1")?
-        .query_row([view.tenant.as_bytes()], |row| code::read_counter(row, 0))
+        .query_row([view.tenant.as_bytes()], |row| column_codes::read_counter(row, 0))
         .optional()?
         .unwrap_or(0);
     if view.only.is_some() {
@@ -229,8 +229,8 @@ pub(crate) fn feed_state(db: &Connection, view: ScopeView) -> Found<FeedState> {
         .query_map([view.tenant.as_bytes()], |row| {
             Ok(FeedSubscriber {
                 name: row.get(0)?,
-                cursor: code::read_counter(row, 1)?,
-                at: code::read_time(row, 2)?,
+                cursor: column_codes::read_counter(row, 1)?,
+                at: column_codes::read_time(row, 2)?,
             })
         })?
         .collect::<Result<_, _>>()?;

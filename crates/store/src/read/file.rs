@@ -10,7 +10,7 @@ use dromia_contracts::scope::Actor;
 use dromia_contracts::store::PageRequest;
 
 use super::{Found, ScopeView, page_limit};
-use crate::code;
+use crate::column_codes;
 
 /// Finds what counts for the files of an agent of which nothing is known.
 pub(crate) const REST: &str = "SELECT label FROM file_labels WHERE tenant = ?1 AND agent = ?2 AND path = ''";
@@ -18,13 +18,15 @@ pub(crate) const REST: &str = "SELECT label FROM file_labels WHERE tenant = ?1 A
 /// Reads a label.
 pub(crate) fn read_label(row: &Row<'_>, column: usize) -> rusqlite::Result<Label> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|_| code::unreadable_column(column, Type::Text, format!("{text:?} is no label")))
+    text.parse()
+        .map_err(|_| column_codes::unreadable_column(column, Type::Text, format!("{text:?} is no label")))
 }
 
 /// Reads path, content, label and author, beginning at the first column.
 fn read_file_label(row: &Row<'_>) -> rusqlite::Result<(String, FileLabel)> {
     let author: String = row.get(3)?;
-    let (content, label, author) = (code::read_digest(row, 1)?, read_label(row, 2)?, Actor::new(&author));
+    let (content, label, author) =
+        (column_codes::read_digest(row, 1)?, read_label(row, 2)?, Actor::new(&author));
     Ok((row.get(0)?, FileLabel { content, label, author }))
 }
 

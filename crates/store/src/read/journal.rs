@@ -11,9 +11,9 @@ use dromia_contracts::store::StoredEntry;
 use super::{Found, ScopeView, row_limit};
 use crate::body::{self, BodyLocation, FileBodies};
 use crate::chain::{self, ChainLink};
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 use crate::obstacle;
-use crate::packed;
+use crate::packed_fields;
 use crate::reader::{ReadContext, ReadFailure};
 use crate::row::StoredRun;
 
@@ -39,9 +39,9 @@ impl StoredBody {
     pub(super) fn from_row(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
         let number = row.get(from)?;
         let place = BodyLocation::from_code(number).ok_or_else(|| {
-            code::unreadable_column(from, Type::Integer, format!("{number} is no place of a body"))
+            column_codes::unreadable_column(from, Type::Integer, format!("{number} is no place of a body"))
         })?;
-        Ok(Self { place, inline: row.get(from + 1)?, hash: code::bytes_opt(row, from + 2)? })
+        Ok(Self { place, inline: row.get(from + 1)?, hash: column_codes::bytes_opt(row, from + 2)? })
     }
 }
 
@@ -202,20 +202,21 @@ impl<'a> CheckedJournal<'a> {
 
 /// Gives back the fields of a row that has them packed.
 pub(super) fn unpack_fields(packed: &[u8], place: impl Fn() -> String) -> Found<String> {
-    packed::unpack(packed).ok_or_else(|| ReadFailure::damaged_row(place(), "its fields are unreadable"))
+    packed_fields::unpack(packed)
+        .ok_or_else(|| ReadFailure::damaged_row(place(), "its fields are unreadable"))
 }
 
 /// Reads an entry but for what is packed and its body.
 fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     Ok(StoredEntry {
-        seq: code::read_counter(row, 0)?,
-        at: code::read_time(row, 1)?,
-        epoch: code::read_counter(row, 2)?,
+        seq: column_codes::read_counter(row, 0)?,
+        at: column_codes::read_time(row, 1)?,
+        epoch: column_codes::read_counter(row, 2)?,
         kind: row.get(3)?,
         version: row.get(4)?,
         fields: row.get(5)?,
         body: None,
-        chain: Digest::from_bytes(code::read_bytes(row, 6)?),
+        chain: Digest::from_bytes(column_codes::read_bytes(row, 6)?),
     })
 }
 
@@ -223,7 +224,7 @@ fn chain_at(db: &Connection, tenant: TenantId, run: RunId, seq: u64) -> Found<Op
     let mut select =
         db.prepare_cached("SELECT chain FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3")?;
     let chain = select.query_row(params![tenant.as_bytes(), run.as_bytes(), stored_counter(seq)], |row| {
-        code::read_bytes(row, 0)
+        column_codes::read_bytes(row, 0)
     });
     Ok(chain.optional()?)
 }

@@ -9,7 +9,7 @@ use dromia_contracts::store::{OpenRun, PageRequest, RunFilter};
 
 use super::session::is_importing;
 use super::{FIRST, Found, LAST, ScopeView, page_limit};
-use crate::code::{self, StoredEnum as _};
+use crate::column_codes::{self, StoredEnum as _};
 use crate::row::{StoredRun, run_columns};
 
 /// Holds for runs of sessions that no import fills.
@@ -126,7 +126,7 @@ pub(crate) fn list_open_runs(db: &Connection, page: PageRequest<(TenantId, RunId
     let runs = select
         .query_map(params![tenant, run, page_limit(&page)], |row| {
             Ok(OpenRun {
-                tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
+                tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
                 run: StoredRun::from_row(row, 1)?.run,
             })
         })?
@@ -155,7 +155,7 @@ pub(crate) fn list_parked_runs(
     let runs = select
         .query_map(params![wake_at, tenant, run, page_limit(&page)], |row| {
             Ok(OpenRun {
-                tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
+                tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
                 run: StoredRun::from_row(row, 1)?.run,
             })
         })?

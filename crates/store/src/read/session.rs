@@ -11,10 +11,10 @@ use dromia_contracts::store::{PageRequest, PendingSession, StateEntry};
 
 use super::journal::{BodyReader, StoredBody};
 use super::{FIRST, Found, LAST, ScopeView, page_limit, row_limit};
-use crate::code::{self, StoredEnum as _, stored_counter};
+use crate::check_value;
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
 use crate::reader::{ReadContext, ReadFailure};
 use crate::row::{ItemSeal, item_seal};
-use crate::sealed;
 
 const COLUMNS: &str = "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active";
 
@@ -31,18 +31,18 @@ pub(super) fn is_importing(db: &Connection, tenant: TenantId, session: SessionId
 
 fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
     Ok(SessionRecord {
-        id: SessionId::from_bytes(code::read_bytes(row, 0)?),
-        agent: AgentId::from_bytes(code::read_bytes(row, 1)?),
+        id: SessionId::from_bytes(column_codes::read_bytes(row, 0)?),
+        agent: AgentId::from_bytes(column_codes::read_bytes(row, 1)?),
         key: SessionKey {
             platform: row.get(2)?,
             channel: row.get(3)?,
             actor: Actor::new(row.get_ref(4)?.as_str()?),
         },
-        opened_at: code::read_time(row, 5)?,
+        opened_at: column_codes::read_time(row, 5)?,
         head: SessionHead {
-            last: code::read_counter(row, 6)?,
-            taken: code::read_counter(row, 7)?,
-            active: code::bytes_opt(row, 8)?.map(RunId::from_bytes),
+            last: column_codes::read_counter(row, 6)?,
+            taken: column_codes::read_counter(row, 7)?,
+            active: column_codes::bytes_opt(row, 8)?.map(RunId::from_bytes),
         },
     })
 }
@@ -142,9 +142,9 @@ pub(crate) fn list_pending(
     let sessions = select
         .query_map(params![tenant, session, page_limit(&page)], |row| {
             Ok(PendingSession {
-                tenant: TenantId::from_bytes(code::read_bytes(row, 0)?),
-                agent: AgentId::from_bytes(code::read_bytes(row, 1)?),
-                session: SessionId::from_bytes(code::read_bytes(row, 2)?),
+                tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
+                agent: AgentId::from_bytes(column_codes::read_bytes(row, 1)?),
+                session: SessionId::from_bytes(column_codes::read_bytes(row, 2)?),
             })
         })?
         .collect::<Result<_, _>>()?;
@@ -162,18 +162,18 @@ pub(crate) const ITEM_COLUMNS: &str =
     "position, item, at, kind, author, digest, taken_by, place, body, body_hash";
 
 pub(crate) fn read_item(row: &Row<'_>) -> rusqlite::Result<StoredItem> {
-    let kind: ItemKind = code::read_enum(row, 3)?;
+    let kind: ItemKind = column_codes::read_enum(row, 3)?;
     Ok(StoredItem {
         item: InboxItem {
-            id: ItemId::from_bytes(code::read_bytes(row, 1)?),
-            position: code::read_counter(row, 0)?,
-            at: code::read_time(row, 2)?,
+            id: ItemId::from_bytes(column_codes::read_bytes(row, 1)?),
+            position: column_codes::read_counter(row, 0)?,
+            at: column_codes::read_time(row, 2)?,
             kind,
             author: Actor::new(row.get_ref(4)?.as_str()?),
             body: None,
-            taken_by: code::bytes_opt(row, 6)?.map(RunId::from_bytes),
+            taken_by: column_codes::bytes_opt(row, 6)?.map(RunId::from_bytes),
         },
-        seal: code::read_bytes(row, 5)?,
+        seal: column_codes::read_bytes(row, 5)?,
         body: StoredBody::from_row(row, 7)?,
     })
 }
@@ -274,7 +274,7 @@ pub(crate) fn list_state(
     }
     let mut select = db.prepare_cached(&format!(
         "{} WHERE tenant = ?1 AND session = ?2 AND (?3 IS NULL OR name > ?3) ORDER BY name LIMIT ?4",
-        sealed::STATE.select_sql()
+        check_value::STATE.select_sql()
     ))?;
     let entries = select
         .query_map(
@@ -296,17 +296,17 @@ pub(crate) fn state_entry(
     }
     let mut select = db.prepare_cached(&format!(
         "{} WHERE tenant = ?1 AND session = ?2 AND name = ?3",
-        sealed::STATE.select_sql()
+        check_value::STATE.select_sql()
     ))?;
     let found = select.query_row(params![view.tenant.as_bytes(), session.as_bytes(), name], read_state_entry);
     Ok(found.optional()?)
 }
 
 fn read_state_entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
-    sealed::STATE.check_row(row)?;
+    check_value::STATE.check_row(row)?;
     Ok(StateEntry {
         name: row.get(2)?,
-        version: code::read_counter(row, 3)?,
+        version: column_codes::read_counter(row, 3)?,
         value: Bytes::from(row.get::<_, Vec<u8>>(4)?),
     })
 }

@@ -16,7 +16,7 @@ use super::journal::{BodyReader, CheckedJournal};
 use super::recent::TailGroup;
 use super::session::{ITEM_COLUMNS, by_id, complete_item, read_item};
 use super::{Found, ScopeView, row_limit};
-use crate::code::stored_counter;
+use crate::column_codes::stored_counter;
 use crate::reader::{ReadContext, ReadFailure};
 
 pub(crate) fn read_tail(

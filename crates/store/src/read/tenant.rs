@@ -8,16 +8,16 @@ use dromia_contracts::store::PageRequest;
 
 use super::agent::read_handle;
 use super::{FIRST, Found, page_limit};
-use crate::code;
+use crate::column_codes;
 
 const COLUMNS: &str = "tenant, handle, at";
 
 /// Reads `COLUMNS`, beginning at the first.
 pub(super) fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
     Ok(TenantRecord {
-        id: TenantId::from_bytes(code::read_bytes(row, 0)?),
+        id: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
         handle: read_handle(row, 1)?,
-        created_at: code::read_time(row, 2)?,
+        created_at: column_codes::read_time(row, 2)?,
     })
 }
 

@@ -8,19 +8,19 @@ use dromia_contracts::store::{PageRequest, TokenOwner};
 use dromia_contracts::token::TokenRecord;
 
 use super::{FIRST, Found, ScopeView, page_limit, tenant};
-use crate::code;
+use crate::column_codes;
 
 const COLUMNS: &str = "token, name, scopes, at, expires_at, revoked_at";
 
 /// Reads `COLUMNS`, beginning at a column.
 fn read_token(row: &Row<'_>, from: usize) -> rusqlite::Result<TokenRecord> {
     Ok(TokenRecord {
-        id: TokenId::from_bytes(code::read_bytes(row, from)?),
+        id: TokenId::from_bytes(column_codes::read_bytes(row, from)?),
         name: row.get(from + 1)?,
-        scopes: code::read_scopes(row, from + 2)?,
-        created_at: code::read_time(row, from + 3)?,
-        expires_at: code::time_opt(row, from + 4)?,
-        revoked_at: code::time_opt(row, from + 5)?,
+        scopes: column_codes::read_scopes(row, from + 2)?,
+        created_at: column_codes::read_time(row, from + 3)?,
+        expires_at: column_codes::time_opt(row, from + 4)?,
+        revoked_at: column_codes::time_opt(row, from + 5)?,
     })
 }
 

@@ -8,23 +8,23 @@ use dromia_contracts::store::PageRequest;
 use dromia_contracts::vault::{SealedSecret, SecretSummary};
 
 use super::{Found, ScopeView, page_limit};
-use crate::code;
+use crate::column_codes;
 
 pub(crate) const COLUMNS: &str = "name, version, host, placement, created_at, changed_at, key, value";
 
 /// Reads `COLUMNS`, beginning at the first.
 pub(crate) fn read_secret(row: &Row<'_>) -> rusqlite::Result<SealedSecret> {
     let placement: String = row.get(3)?;
-    let placement = placement
-        .parse()
-        .map_err(|_| code::unreadable_column(3, Type::Text, format!("{placement:?} is no placement")))?;
+    let placement = placement.parse().map_err(|_| {
+        column_codes::unreadable_column(3, Type::Text, format!("{placement:?} is no placement"))
+    })?;
     let secret = SecretSummary {
         name: row.get(0)?,
         version: row.get(1)?,
         host: row.get(2)?,
         placement,
-        created_at: code::read_time(row, 4)?,
-        changed_at: code::read_time(row, 5)?,
+        created_at: column_codes::read_time(row, 4)?,
+        changed_at: column_codes::read_time(row, 5)?,
     };
     let (key, value): (Vec<u8>, Vec<u8>) = (row.get(6)?, row.get(7)?);
     Ok(SealedSecret { secret, key: key.into(), value: value.into() })

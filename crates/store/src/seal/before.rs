@@ -10,7 +10,7 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 
 use super::SealWriter;
-use crate::code;
+use crate::column_codes;
 
 /// Text in each record that seals what was before the seals; a name given by a user may bring it into another record.
 const BEFORE_SEALED: &[u8] = b"\"before_sealed\"";
@@ -90,7 +90,7 @@ pub(crate) fn before_sealed(
         if let Ok(AuditAct { change: AuditChange::BeforeSealed { runs, list }, .. }) =
             serde_json::from_slice(&record)
         {
-            return Ok(Some((code::read_counter(row, 0)?, runs, list)));
+            return Ok(Some((column_codes::read_counter(row, 0)?, runs, list)));
         }
     }
     Ok(None)

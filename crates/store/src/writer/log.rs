@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
-use crate::acknowledged::AcknowledgedEnd;
+use crate::acknowledged_end::AcknowledgedEnd;
 use crate::config::{WAL_COPY_BYTES, WAL_FULL_BYTES, WAL_PRESS_BYTES};
-use crate::gauge::{StoreGauge, add_count};
+use crate::counters::{StoreGauge, add_count};
 
 const PAGE_BYTES: u64 = 4096;
 const FRAME_BYTES: u64 = PAGE_BYTES + 24;

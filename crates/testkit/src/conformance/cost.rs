@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::cost::CostTotals;
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::store::{AgentStateSet, Mutation, NewEntry, PageRequest, RunFilter, Store};
 use dromia_contracts::{ErrorCode, RunId, Scope};
 

@@ -12,7 +12,7 @@ use dromia_contracts::store::{
 use dromia_contracts::token::TokenRecord;
 
 use super::ReferenceState;
-use super::acts::CandidateAct;
+use super::audit_acts::CandidateAct;
 use super::limits::measure_batch;
 use super::rows::{TenantRows, TokenRow};
 

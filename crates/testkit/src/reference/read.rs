@@ -5,7 +5,7 @@
 
 mod outgoing;
 mod rights;
-mod talk;
+mod sessions;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{
@@ -32,7 +32,7 @@ use dromia_contracts::{
 };
 
 use super::ReferenceStore;
-use super::seen::{page_rows, ready_read};
+use super::scope_view::{page_rows, ready_read};
 
 impl Store for ReferenceStore {
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {

@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::desk::{DECISIONS_MAX, ProxySession, SessionDenial};
 use super::head::{self, HeadError, RequestHead};
+use super::session::{DECISIONS_MAX, ProxySession, SessionDenial};
 
 /// How long a program may take to say what it asks for, its body included.
 const ASK_WAIT: Duration = Duration::from_secs(30);

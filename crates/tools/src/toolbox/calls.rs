@@ -22,11 +22,11 @@ use crate::arguments::{
 use crate::catalogue::BuiltinTool;
 use crate::edit;
 use crate::external::RegisteredTool;
+use crate::file_labels::LabelledContent;
 use crate::files::{self, WORKSPACE_FACT};
 use crate::listing;
-use crate::marks::LabelledContent;
 use crate::message;
-use crate::past;
+use crate::past_read;
 use crate::program::{self, JudgedProgram};
 use crate::search;
 use crate::web;
@@ -69,7 +69,7 @@ impl Toolbox {
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
             BuiltinTool::PastRead => {
                 let arguments: PastRead = parse_arguments(&call.arguments)?;
-                past::read_past(&context.past, &arguments).map(done_output)
+                past_read::read_past(&context.past, &arguments).map(done_output)
             }
             // The engine reads plans off the journal, and refuses what comes too late; there is nothing to do here.
             BuiltinTool::PlanDeclare => {

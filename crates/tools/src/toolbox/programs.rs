@@ -9,15 +9,15 @@ use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{NetworkAccess, SandboxFamily};
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{CallProgressSink, PreparedCall, ToolContext, ToolOutput};
+use dromia_contracts::tool_policy::ToolTerms;
 
 use super::{CallSite, Toolbox};
 use crate::arguments::{ProgramExecute, ShellExecute, parse_arguments};
 use crate::catalogue::BuiltinTool;
 use crate::contents;
+use crate::file_labels;
 use crate::limits;
-use crate::marks;
 use crate::program::{self, JudgedProgram};
 use crate::proxy::{ProxyUpstream, ScannedUpstream};
 use crate::workspace::{Workspace, workspace_path};
@@ -144,7 +144,7 @@ impl Toolbox {
         self.quotas.forget_usage(agent);
         let mut done = done.or_else(|error| program::not_started_result(&error))?;
         let (files, label) = self.looked_after(context, at, read).await;
-        marks::narrow_labels(&mut done.parts, label);
+        file_labels::narrow_labels(&mut done.parts, label);
         let output = ToolOutput {
             failed: done.failed,
             parts: done.parts,

@@ -12,12 +12,12 @@ use dromia_contracts::tool::{CallProgressSink, ToolContext, ToolOutput};
 
 use super::{CallSite, Toolbox};
 use crate::file_error::FileError;
+use crate::file_labels::{self, LabelledContent};
 use crate::files;
-use crate::kept::LongOutput;
-use crate::marks::{self, LabelledContent};
 use crate::program;
-use crate::walk::{self, WorkspaceDigests};
+use crate::spilled_output::LongOutput;
 use crate::workspace::{MissingDirectory, Workspace};
+use crate::workspace_scan::{self, WorkspaceDigests};
 
 /// What a call gets that finds too many others of its tenant in line.
 const TOO_MANY_WAIT: &str = "too many calls wait to work on files; nothing was done, try again later";
@@ -42,7 +42,12 @@ impl CallSite<'_> {
 impl Toolbox {
     /// Looks at every file of a workspace, which is made where it is not there.
     pub(super) async fn walk_workspace(&self, at: CallSite<'_>) -> Result<WorkspaceDigests, String> {
-        self.compute_in_workspace(at, MissingDirectory::Make, require_workspace(walk::digest_workspace)).await
+        self.compute_in_workspace(
+            at,
+            MissingDirectory::Make,
+            require_workspace(workspace_scan::digest_workspace),
+        )
+        .await
     }
 
     /// Keeps a result that is longer than what the model is shown of it, and adds where it is.
@@ -54,7 +59,7 @@ impl Toolbox {
         long: Option<LongOutput>,
     ) -> ToolOutput {
         let Some(long) = long else { return output };
-        let label = marks::label_of(&output.parts, context.label);
+        let label = file_labels::label_of(&output.parts, context.label);
         self.marks.begin_writing(context, label);
         let (holds, key) = (
             LabelledContent::with_label(&long.bytes, label).into_file_label(&context.author),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dromia_contracts::Digest;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::past;
+use dromia_contracts::redacted_history;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::tool::{EffectClass, PrepareError, ToolHost as _};
 use dromia_tools::Toolbox;
@@ -48,7 +48,7 @@ fn the_whole_tool_list_stays_under_4600_bytes() {
         .tool_descriptors()
         .iter()
         // Offered where there is something to read, so not to every turn.
-        .filter(|tool| tool.name != past::READ)
+        .filter(|tool| tool.name != redacted_history::READ)
         .map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         )

@@ -7,8 +7,8 @@ use dromia_contracts::content::ContentPart;
 use dromia_contracts::file::{FileLabel, FileLabels};
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{NetworkAccess, ProcessExit};
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolHost as _, ToolOutput};
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{Actor, Digest, RunId};
 use serde_json::{Value, json};
 

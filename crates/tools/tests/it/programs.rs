@@ -15,10 +15,10 @@ use dromia_contracts::sandbox::{
     ProcessLimits, ProcessSpec, SandboxBackend, SandboxError, SandboxFamily, SandboxMount, SandboxProcess,
     SandboxSelector,
 };
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, LIVE_PIECE_BYTES_MAX, PreparedCall, ToolHost as _,
 };
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{BoxFuture, RunId, TenantId};
 use serde_json::json;
 

@@ -33,11 +33,11 @@ use dromia_contracts::store::{
     Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats,
     StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, PreparedCall, ToolContext, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::{LeakDetector, NoSecrets, SealedSecret, SecretMatch, SecretScanner};
 use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, CallId, CapabilityId, DeliveryId, Digest, Fault, RunId, SessionId,

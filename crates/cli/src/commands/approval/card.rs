@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::time_span;
-use crate::commands::handles::AgentHandles;
+use crate::commands::agent_names::AgentHandles;
 use crate::error::Outcome;
 use crate::output::{CommandOutput, draw_pairs, format_time};
 

@@ -9,7 +9,7 @@ use dromia_api::{ListPage, ParsedRule, RuleAnswer, RuleTool, escape_hidden};
 use super::{newest_approvals, print_approvals};
 use crate::args;
 use crate::client::percent_encode;
-use crate::commands::handles::AgentHandles;
+use crate::commands::agent_names::AgentHandles;
 use crate::commands::{Cli, print_list};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::problem;
-use crate::config::{parse_config, places};
+use crate::config::{parse_config, positions};
 
 /// What only a programmer of this program or of the library knows.
 const FOREIGN: [&str; 15] = [
@@ -173,11 +173,11 @@ fn a_text_that_is_nested_too_deeply_is_refused_whatever_it_says() {
         )
     };
     // Five levels are those of the keys.
-    let most = places::DEPTH_MAX - 5;
+    let most = positions::DEPTH_MAX - 5;
     let text = nested("", most);
     assert!(parse_config(Path::new("dromia.yaml"), &text).is_ok());
     assert!(
-        places::key_positions(&text).contains_key("tools.external.pay.url"),
+        positions::key_positions(&text).contains_key("tools.external.pay.url"),
         "what is taken has its places"
     );
     let told = problem(&nested("engnie: 1\n", most));

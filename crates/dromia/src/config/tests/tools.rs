@@ -1,6 +1,6 @@
 //! Flags of tools: each has an effect for all agents and for one, and what cannot be meant is refused with its place.
 
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 
 use super::*;
 use crate::config::Named;

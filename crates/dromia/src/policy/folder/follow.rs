@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::{Counted, PolicyTexts, TEST};
 use crate::home::Home;
 use crate::policy::directory::{PlaceOf, place_of};
-use crate::policy::own;
+use crate::policy::summary;
 use crate::system::ExitError;
 
 /// How often a server looks whether the folder changed.
@@ -115,7 +115,7 @@ fn file_names(texts: &PolicyTexts) -> String {
 
 /// Logs which files have no effect.
 fn log_unused_files(home: &Home, texts: &PolicyTexts) {
-    for row in own::file_rows(home, texts).unwrap_or_default() {
+    for row in summary::file_rows(home, texts).unwrap_or_default() {
         if let Some(warning) = row.warning {
             tracing::warn!(file = row.file, warning, "a policy of the home forbids nothing");
         }

@@ -15,7 +15,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{SandboxBackend, SandboxError, SandboxSelector};
 use dromia_contracts::store::{PageRequest, Store, StoredEntry};
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority, TenantId};
 use dromia_engine::{Engine, EngineConfig, EnginePorts, RunState};

@@ -2,8 +2,8 @@
 
 use dromia_contracts::egress::{EgressTarget, HttpMethod};
 use dromia_contracts::label::Label;
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{EffectClass, PreparedCall, Sensitivity, ToolDescriptor};
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{Actor, AgentId, CallId, Digest, TenantId};
 use dromia_engine::ApprovalBinding;
 use dromia_testkit::fuzz::{self, BOUND_TEXTS};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::content::{CallStatus, ToolCall};
+use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
@@ -17,11 +18,10 @@ use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{EnginePort as _, RunEndMode};
 use dromia_contracts::runtime::TaskSpawner;
 use dromia_contracts::sandbox::ProcessLimits;
-use dromia_contracts::sent::RequestEncoding;
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
     CallProgressSink, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{BoxFuture, RunId, ScopeAuthority};
 use dromia_engine::decide::CLAIMS_MAX;

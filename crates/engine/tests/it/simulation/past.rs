@@ -3,11 +3,11 @@
 
 use dromia_contracts::RunId;
 use dromia_contracts::content::InputMessage;
+use dromia_contracts::encoded_request::TaintedPast::{self, Handle, Whole};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{EnginePort as _, ImportLabels};
-use dromia_contracts::sent::TaintedPast::{self, Handle, Whole};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, Store as _};
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::content::{ContentPart, InputMessage, ToolCall, parts_text};
+use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::{FileLabel, FileLabels};
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
@@ -18,19 +19,18 @@ use dromia_contracts::model::{
     DeltaSink, FinishReason, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
     ProposedCall, TokenUsage, UsageDetail,
 };
-use dromia_contracts::past;
 use dromia_contracts::plan::DECLARE;
+use dromia_contracts::redacted_history;
 use dromia_contracts::runs::HomeDirectories;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::ProcessLimits;
-use dromia_contracts::sent::{RequestEncoding, TaintedPast};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
     ArgumentRole, CallProgressSink, EffectClass, EffectSink, LIVE_PIECE_BYTES_MAX, PrepareError,
     PreparedCall, Sensitivity, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fault, RunId, TenantId};
 use dromia_testkit::ReferenceStore;
@@ -47,7 +47,7 @@ pub(crate) const TOOLS: [(&str, EffectClass); 11] = [
     ("forbidden", EffectClass::Pure),
     (GATED, EffectClass::Unkeyed),
     ("look", EffectClass::Pure),
-    (past::READ, EffectClass::Pure),
+    (redacted_history::READ, EffectClass::Pure),
     ("pay", EffectClass::Keyed),
     (DECLARE, EffectClass::Pure),
     ("post", EffectClass::Unkeyed),
@@ -395,14 +395,14 @@ impl ToolHost for Outside {
             // What is fetched is somebody else's word.
             let said_by = if call.tool == "fetch" { Label::OUTSIDE } else { Label::PUBLIC_FACT };
             let mut parts = vec![ContentPart::new_text(format!("{} {said}", call.tool), said_by)];
-            if call.tool == past::READ {
+            if call.tool == redacted_history::READ {
                 let told = context.past.find_content(value["to"].as_str().unwrap_or_default());
                 parts = told.map_or_else(
                     || vec![ContentPart::new_text("nothing", Label::PUBLIC_FACT)],
                     <[ContentPart]>::to_vec,
                 );
             }
-            if call.tool == past::READ && self.lie == Some(Lie::PastIsTrusted) {
+            if call.tool == redacted_history::READ && self.lie == Some(Lie::PastIsTrusted) {
                 parts = vec![ContentPart::new_text(parts_text(&parts), Label::PUBLIC_FACT)];
             }
             // A file of its own, so that each call can be asked for.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::ContentPart;
+use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
@@ -15,10 +16,9 @@ use dromia_contracts::model::{
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{EnginePort as _, InputTarget, NewInput};
 use dromia_contracts::runtime::{Clock, Runtime};
-use dromia_contracts::sent::RequestEncoding;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{AgentStateSet, CommitOutcome, Mutation, Store as _, WriteBatch};
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, BoxFuture, ErrorCode, RunId, ScopeAuthority, TenantId};
 use dromia_engine::config::JANITOR_SECONDS;

@@ -10,15 +10,15 @@ use std::task::Poll;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::{DeliveryRecord, WEBHOOK};
+use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{EnginePort as _, NewAgent};
 use dromia_contracts::runtime::{Runtime, TaskSpawner};
-use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::{
     ApprovalFilter, DeliveryFilter, PageRequest, RunFilter, Store as _, StoredEntry,
 };
-use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, BoxFuture, RunId, Scope, ScopeAuthority, TenantId};
 use dromia_engine::{Engine, EngineConfig, EnginePorts, ObjectionAction, SecondOpinion};

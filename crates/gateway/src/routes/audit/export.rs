@@ -17,7 +17,7 @@ use crate::core::Shared;
 use crate::failure::Answer;
 use crate::request::RequestId;
 use crate::share::ConcurrencyPermit;
-use crate::standing::StreamAuthentication;
+use crate::stream_authentication::StreamAuthentication;
 
 /// Writes the filters down, for the file's first line.
 pub(super) fn filters_line(asked: &AuditExportQuery) -> String {

@@ -23,7 +23,7 @@ use crate::core::Shared;
 use crate::failure::Answer;
 use crate::request::RequestId;
 use crate::share::ConcurrencyPermit;
-use crate::standing::StreamAuthentication;
+use crate::stream_authentication::StreamAuthentication;
 
 /// How long the stream says nothing before it says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

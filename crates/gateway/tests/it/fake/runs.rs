@@ -4,6 +4,7 @@ use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug
 use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::content::{AssistantMessage, ContentPart, parts_text};
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
@@ -13,7 +14,6 @@ use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, InputTarget, KillTarget, NewAgent,
     NewInput, NewRule, NewToken, RunEndMode, RunOutcome, RunStatusReason, SentRequest, SessionExport, Watch,
 };
-use dromia_contracts::sent::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::task::TaskCounts;
 use dromia_contracts::token::{TokenRecord, TokenScopes};

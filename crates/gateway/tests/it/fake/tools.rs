@@ -6,11 +6,11 @@ use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
-use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
     ArgumentRole, CallProgressSink, EffectClass, EffectSink, PrepareError, PreparedCall, Sensitivity,
     ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{BoxFuture, Digest};
 
 /// Tools that describe themselves and are never called.

@@ -18,8 +18,8 @@ use rustix::process::{Pid, setpriority_pgrp};
 use serde_json::Value;
 
 use crate::policy::layer::{PolicyLayer, PolicyText, RuleVerdict, TIME_MAX};
+use crate::policy::policy_tests::TestEnd;
 use crate::policy::problem::PolicyProblem;
-use crate::policy::trial::TestEnd;
 use crate::policy::worker::{
     MEMORY_MAX, WORKER_NAME, WorkerRequest, WorkerResponse, read_length, write_frame,
 };

@@ -25,9 +25,9 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::described::{FirstProcess, container_variables};
+use super::container_config::{FirstProcess, container_variables};
 use super::holder::{ContainerHolder, is_removed};
-use super::room::Room;
+use super::quota::Room;
 use super::{
     DRAIN, ENGINE_WAIT, connect_engine, ended_as, engine_error, make_container, negotiate_version, pass_on,
     uses_up, watch_outside,

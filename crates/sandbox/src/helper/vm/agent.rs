@@ -23,10 +23,10 @@ use super::frame::{GuestFrame, TreeNode, VERSION};
 use super::link::GuestLink;
 use super::scan::{self, Found};
 use super::unpack::{TreeUnpacker, UnpackTarget};
-use super::{boot, tally};
+use super::{boot, process_usage};
 use crate::helper::meter::WorkspaceQuota;
 use crate::helper::namespaces::INSIDE_ID;
-use crate::helper::{ending_of_status, root, walls, warden};
+use crate::helper::{ending_of_status, restrictions, root, warden};
 use crate::spec::WORKSPACE;
 
 /// How often limits are looked at.
@@ -162,7 +162,7 @@ impl GuestTask {
         };
         let mut command = warden::program_command(spec, &workspace, &temporary);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        walls::build_in_machine(&mut command, &spec.limits, counts_own)
+        restrictions::build_in_machine(&mut command, &spec.limits, counts_own)
             .map_err(|(place, problem)| format!("{place}: {problem}"))?;
         command.spawn().map_err(|problem| warden::why_not(spec, &workspace, &problem))
     }
@@ -251,7 +251,7 @@ impl<'run> GuestRun<'run> {
                 ending = self.find_ending(program)?;
                 if ending.is_some() {
                     // The rest of it holds the outputs open.
-                    tally::end_all()?;
+                    process_usage::end_all()?;
                 }
             }
         }
@@ -318,7 +318,7 @@ impl<'run> GuestRun<'run> {
         }
         if now >= self.look_at {
             self.look_at = now + LOOK_EVERY;
-            if let Some(limit) = tally::exceeded_limit(self.limits) {
+            if let Some(limit) = process_usage::exceeded_limit(self.limits) {
                 return killed(limit);
             }
         }

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use dromia_contracts::guarded;
+use dromia_contracts::guarded_paths;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -130,10 +130,10 @@ impl UnpackTarget {
         if !self.is_writable {
             return Err(refused_error("a tree changed that was only shown"));
         }
-        let has_repository = self.fixed.iter().any(|fixed| fixed == guarded::REPOSITORY);
-        let is_in_repository =
-            has_repository && path.parent().is_some_and(|parent| parent.starts_with(guarded::REPOSITORY));
-        let is_of_repository = is_in_repository && guarded::is_guarded(path);
+        let has_repository = self.fixed.iter().any(|fixed| fixed == guarded_paths::REPOSITORY);
+        let is_in_repository = has_repository
+            && path.parent().is_some_and(|parent| parent.starts_with(guarded_paths::REPOSITORY));
+        let is_of_repository = is_in_repository && guarded_paths::is_guarded(path);
         if is_of_repository || self.frozen.iter().any(|frozen| path.starts_with(frozen)) {
             return Err(refused_error("something changed that programs outside would execute"));
         }

@@ -7,9 +7,9 @@ use rusqlite::{Connection, params};
 use dromia_contracts::digest::Digest;
 
 use crate::apply::BatchDraft;
-use crate::code::{StoredEnum, stored_counter};
+use crate::check_value;
+use crate::column_codes::{StoredEnum, stored_counter};
 use crate::row::{delivery_columns, delivery_seal};
-use crate::sealed;
 
 impl BatchDraft<'_> {
     /// Writes the deliveries that the batch changed, and their attempts. Returns how many rows there are.
@@ -93,7 +93,7 @@ impl BatchDraft<'_> {
                 status,
                 detail,
             ];
-            sealed::ATTEMPTS.put_row(db, values)?;
+            check_value::ATTEMPTS.put_row(db, values)?;
             rows += 1;
         }
         Ok(rows)

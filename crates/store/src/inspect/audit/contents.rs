@@ -13,7 +13,7 @@ use dromia_contracts::session::{InboxItem, InboxOwner};
 use super::AuditProblem;
 use super::journals::unreadable_row;
 use super::seals::ChainWalk;
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 use crate::inspect::heads;
 use crate::open::OpenError;
 use crate::read::journal::BodyReader;
@@ -80,7 +80,7 @@ impl ChainWalk<'_> {
         loop {
             let page: Vec<([u8; 16], [u8; 32], String)> = select
                 .query_map(params![self.tenant.as_bytes(), after.0, after.1, ROWS], |row| {
-                    Ok((code::read_bytes(row, 0)?, code::read_bytes(row, 1)?, row.get(2)?))
+                    Ok((column_codes::read_bytes(row, 0)?, column_codes::read_bytes(row, 1)?, row.get(2)?))
                 })?
                 .collect::<Result<_, _>>()?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -101,7 +101,7 @@ impl ChainWalk<'_> {
         loop {
             let page: Vec<([u8; 32], Vec<u8>)> = select
                 .query_map(params![self.tenant.as_bytes(), after, ROWS], |row| {
-                    Ok((code::read_bytes(row, 0)?, row.get(1)?))
+                    Ok((column_codes::read_bytes(row, 0)?, row.get(1)?))
                 })?
                 .collect::<Result<_, _>>()?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -125,7 +125,10 @@ impl ChainWalk<'_> {
             let page: Vec<(DeliveryId, bool)> = select
                 .query_map(params![self.tenant.as_bytes(), after, ROWS], |row| {
                     let (delivery, body): (_, Vec<u8>) = (read_delivery(row, 0)?, row.get(19)?);
-                    Ok((delivery.id, delivery_seal(&delivery, &body) == code::read_bytes::<8>(row, 18)?))
+                    Ok((
+                        delivery.id,
+                        delivery_seal(&delivery, &body) == column_codes::read_bytes::<8>(row, 18)?,
+                    ))
                 })?
                 .collect::<Result<_, _>>()?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -145,7 +148,7 @@ impl ChainWalk<'_> {
         loop {
             let page: Vec<([u8; 16], StoredItem)> = select
                 .query_map(params![self.tenant.as_bytes(), after.0, stored_counter(after.1), ROWS], |row| {
-                    Ok((code::read_bytes(row, 10)?, read_item(row)?))
+                    Ok((column_codes::read_bytes(row, 10)?, read_item(row)?))
                 })?
                 .collect::<Result<_, _>>()?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -216,7 +219,7 @@ impl ChainWalk<'_> {
             .db
             .prepare_cached("SELECT agent FROM sessions WHERE tenant = ?1 AND session = ?2")?
             .query_map(params![self.tenant.as_bytes(), session], |row| {
-                code::read_bytes(row, 0).map(AgentId::from_bytes)
+                column_codes::read_bytes(row, 0).map(AgentId::from_bytes)
             })?
             .collect::<Result<_, _>>()?;
         for agent in &agents {

@@ -10,7 +10,7 @@ use dromia_contracts::store::StoredEntry;
 
 use super::seals::{ChainWalk, FindingLocation, TakenItems};
 use super::{AuditProblem, JournalFold};
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 use crate::open::OpenError;
 use crate::read::journal::{BodyReader, CheckedJournal};
 use crate::reader::ReadFailure;
@@ -44,7 +44,7 @@ impl ChainWalk<'_> {
             let found = self
                 .db
                 .prepare_cached(sql)?
-                .query_row(params![self.tenant.as_bytes(), after], |row| code::read_bytes(row, 0))
+                .query_row(params![self.tenant.as_bytes(), after], |row| column_codes::read_bytes(row, 0))
                 .optional()?;
             next = match (next, found) {
                 (Some(one), Some(other)) => Some(std::cmp::min(one, other)),
@@ -182,7 +182,7 @@ impl ChainWalk<'_> {
                  AND taken_by IS NOT ?2 ORDER BY position LIMIT 1",
             )?
             .query_row(params![self.tenant.as_bytes(), run.id.as_bytes(), stored_counter(signals)], |row| {
-                code::read_counter(row, 0)
+                column_codes::read_counter(row, 0)
             })
             .optional()?;
         if let Some(position) = untaken
@@ -222,7 +222,7 @@ impl ChainWalk<'_> {
             .prepare_cached(
                 "SELECT seq FROM entries WHERE tenant = ?1 AND run = ?2 AND place = 4 ORDER BY seq LIMIT 1",
             )?
-            .query_row(params![self.tenant.as_bytes(), run], |row| code::read_counter(row, 0))
+            .query_row(params![self.tenant.as_bytes(), run], |row| column_codes::read_counter(row, 0))
             .optional()?;
         if let Some(seq) = erased {
             self.report_problem(AuditProblem::BodyRemoved, FindingLocation { seq: Some(seq), ..place });

@@ -21,7 +21,7 @@ use dromia_contracts::id::{AgentId, TokenId};
 use super::AuditProblem;
 use super::journals::unreadable_row;
 use super::seals::ChainWalk;
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 use crate::open::OpenError;
 
 /// How many records one pass takes things of, at most about so many.
@@ -136,7 +136,7 @@ impl RightsPass<'_, '_> {
         )?;
         let mut found = select.query([tenant.as_bytes()])?;
         while let Some(row) = found.next()? {
-            let (seal, record): (u64, Vec<u8>) = (code::read_counter(row, 0)?, row.get(1)?);
+            let (seal, record): (u64, Vec<u8>) = (column_codes::read_counter(row, 0)?, row.get(1)?);
             // A kind of a newer program names nothing that is known here.
             let Ok(act) = serde_json::from_slice::<AuditAct>(&record) else { continue };
             if let AuditChange::ApprovalRuleSet { .. } = act.change {

@@ -10,7 +10,7 @@ use dromia_contracts::audit::{AuditAct, AuditChange};
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 
 use super::{AuditChecked, AuditFinding, AuditProblem, TenantCheckpoint};
-use crate::code::{self, stored_counter};
+use crate::column_codes::{self, stored_counter};
 use crate::seal::{self, JournalSpan, SpanOwner};
 
 /// How many seals are read at a time.
@@ -185,7 +185,13 @@ impl<'a> ChainWalk<'a> {
             )?;
             let page: Vec<Sealed> = select
                 .query_map(params![self.tenant.as_bytes(), stored_counter(self.number), SEALS], |row| {
-                    Ok((code::read_counter(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                    Ok((
+                        column_codes::read_counter(row, 0)?,
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get(3)?,
+                        row.get(4)?,
+                    ))
                 })?
                 .collect::<Result<_, _>>()?;
             if page.is_empty() {
@@ -303,9 +309,11 @@ impl<'a> ChainWalk<'a> {
             .db
             .prepare_cached("SELECT seq, agent, session FROM audit_before WHERE tenant = ?1 AND run = ?2")?
             .query_row(params![self.tenant.as_bytes(), run], |row| {
-                let owner =
-                    SpanOwner { agent: code::read_bytes(row, 1)?, session: code::read_bytes(row, 2)? };
-                Ok(SealCoverage { to: code::read_counter(row, 0)?, owner: Some(owner) })
+                let owner = SpanOwner {
+                    agent: column_codes::read_bytes(row, 1)?,
+                    session: column_codes::read_bytes(row, 2)?,
+                };
+                Ok(SealCoverage { to: column_codes::read_counter(row, 0)?, owner: Some(owner) })
             })
             .optional()?;
         Ok(found.unwrap_or_default())
@@ -330,7 +338,7 @@ impl<'a> ChainWalk<'a> {
         let act: Option<u64> = self
             .db
             .prepare_cached("SELECT number FROM audit_heads WHERE tenant = ?1")?
-            .query_row([self.tenant.as_bytes()], |row| code::read_counter(row, 0))
+            .query_row([self.tenant.as_bytes()], |row| column_codes::read_counter(row, 0))
             .optional()?;
         let signed = self.checkpoints.last().map(|one| one.seal);
         if act.max(signed).is_some_and(|known| known > self.number) {

@@ -7,7 +7,7 @@ use dromia_contracts::store::{DeliveryFilter, PageRequest};
 use dromia_contracts::{DeliveryId, Scope};
 
 use crate::reference::rows::TenantRows;
-use crate::reference::seen::page_rows;
+use crate::reference::scope_view::page_rows;
 
 impl TenantRows {
     pub(super) fn find_delivery(&self, scope: &Scope, delivery: DeliveryId) -> Option<DeliveryRecord> {

@@ -9,7 +9,7 @@ use dromia_contracts::token::TokenRecord;
 use dromia_contracts::{AgentId, ApprovalId, CapabilityId, Scope, TokenId};
 
 use crate::reference::rows::TenantRows;
-use crate::reference::seen::page_rows;
+use crate::reference::scope_view::page_rows;
 
 impl TenantRows {
     pub(super) fn list_tokens(

@@ -11,7 +11,7 @@ use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, ApprovalId, CapabilityId, TokenId};
 
 use super::{RecordedRight, RightKind, RightsPass, name_key};
-use crate::code;
+use crate::column_codes;
 use crate::open::OpenError;
 use crate::read;
 
@@ -46,14 +46,14 @@ impl RightsPass<'_, '_> {
     }
 
     fn compare_token(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::read_bytes(row, 0)?;
+        let id: [u8; 16] = column_codes::read_bytes(row, 0)?;
         let Some(RecordedRight { told, made, moved_at, .. }) = self.recorded_right(RightKind::Token, id)?
         else {
             return Ok(());
         };
-        let (name, scopes): (String, _) = (row.get(1)?, code::read_scopes(row, 2)?);
+        let (name, scopes): (String, _) = (row.get(1)?, column_codes::read_scopes(row, 2)?);
         let (revoked_at, expires_at): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(6)?);
-        let hash = code::read_digest(row, 5)?;
+        let hash = column_codes::read_digest(row, 5)?;
         let what = format!("token {}", TokenId::from_bytes(id));
         let Some(AuditChange::TokenCreated { name: known, scopes: may, hash: own, expires_at: end, .. }) =
             made
@@ -73,11 +73,11 @@ impl RightsPass<'_, '_> {
     }
 
     fn compare_agent(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::read_bytes(row, 0)?;
+        let id: [u8; 16] = column_codes::read_bytes(row, 0)?;
         let Some(RecordedRight { told, made, moved, .. }) = self.recorded_right(RightKind::Agent, id)? else {
             return Ok(());
         };
-        let (handle, state): (String, AgentState) = (row.get(1)?, code::read_enum(row, 2)?);
+        let (handle, state): (String, AgentState) = (row.get(1)?, column_codes::read_enum(row, 2)?);
         let what = format!("agent {}", AgentId::from_bytes(id));
         let Some(AuditChange::AgentCreated { handle: known, revision, .. }) = made else {
             self.report_unrecorded(what, Some(row.get(4)?));
@@ -89,7 +89,7 @@ impl RightsPass<'_, '_> {
         };
         let differs = [
             ("handle", handle != known.as_str()),
-            ("configuration", code::read_digest(row, 3)? != revision),
+            ("configuration", column_codes::read_digest(row, 3)? != revision),
             ("state", state != set),
         ];
         self.report_difference(what, told, &differing_fields(&differs));
@@ -114,12 +114,12 @@ impl RightsPass<'_, '_> {
     }
 
     fn compare_capability(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::read_bytes(row, 0)?;
+        let id: [u8; 16] = column_codes::read_bytes(row, 0)?;
         let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Capability, id)? else {
             return Ok(());
         };
-        let whose = AgentId::from_bytes(code::read_bytes(row, 1)?);
-        let parent = code::bytes_opt(row, 2)?.map(CapabilityId::from_bytes);
+        let whose = AgentId::from_bytes(column_codes::read_bytes(row, 1)?);
+        let parent = column_codes::bytes_opt(row, 2)?.map(CapabilityId::from_bytes);
         let (covers, revoked_at): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
         let what = format!("capability {}", CapabilityId::from_bytes(id));
         let (holder, rights, from) = match made {
@@ -165,14 +165,14 @@ impl RightsPass<'_, '_> {
     }
 
     fn compare_approval(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id: [u8; 16] = code::read_bytes(row, 1)?;
+        let id: [u8; 16] = column_codes::read_bytes(row, 1)?;
         let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Approval, id)? else {
             return Ok(());
         };
         let approval: ApprovalRequest = read::approval::read_record(row)?;
         let what = format!("approval {}", ApprovalId::from_bytes(id));
         let columns: (AgentId, bool, i64) =
-            (AgentId::from_bytes(code::read_bytes(row, 2)?), row.get(3)?, row.get(4)?);
+            (AgentId::from_bytes(column_codes::read_bytes(row, 2)?), row.get(3)?, row.get(4)?);
         let own = (approval.agent, approval.state.is_open(), approval.expires_at.as_millisecond());
         let mut differs =
             differing_fields(&[("its columns", (approval.id, columns) != (ApprovalId::from_bytes(id), own))]);
@@ -213,7 +213,7 @@ impl RightsPass<'_, '_> {
             return Ok(());
         };
         let columns: (Option<AgentId>, i64) =
-            (code::bytes_opt(row, 2)?.map(AgentId::from_bytes), row.get(3)?);
+            (column_codes::bytes_opt(row, 2)?.map(AgentId::from_bytes), row.get(3)?);
         let own = (rule.agent, rule.expires_at.as_millisecond());
         let differs = [
             ("its columns", rule.name != name || columns != own),

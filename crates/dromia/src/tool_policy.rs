@@ -1,0 +1,77 @@
+//! What the operator says about tools, for those who ask by an agent's id: the file names agents by their handles.
+//!
+//! Handles are looked up only where the file says something about an agent that is called so; a handle that passes to
+//! another agent passes what is said with it. The capabilities of an agent add words to its grants.
+
+use std::sync::Arc;
+
+use dromia_contracts::capability::CapabilityRegistry;
+use dromia_contracts::store::{Read, ReadError, Store};
+use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
+use dromia_contracts::{AgentId, BoxFuture, OperatorScope, Scope, TenantId};
+
+use crate::config::{Named, ToolSettings};
+
+/// What the file says, and who knows the handles.
+#[derive(Debug)]
+pub(crate) struct ToolTermsTable {
+    said: ToolSettings,
+    store: Arc<dyn Store>,
+    operator: OperatorScope,
+    capabilities: Arc<dyn CapabilityRegistry>,
+}
+
+impl ToolTermsTable {
+    /// Notes what is said.
+    pub(crate) fn new(
+        said: ToolSettings,
+        store: Arc<dyn Store>,
+        operator: OperatorScope,
+        capabilities: Arc<dyn CapabilityRegistry>,
+    ) -> Self {
+        Self { said, store, operator, capabilities }
+    }
+
+    /// Finds the name under which the file speaks of an agent, if it does.
+    async fn configured_agent(&self, scope: &Scope, agent: AgentId) -> Result<Option<&Named>, ReadError> {
+        if self.said.configured_agents().next().is_none() {
+            return Ok(None);
+        }
+        let Some(agent) = self.store.agent(scope, agent).await? else { return Ok(None) };
+        for named in self.said.configured_agents().filter(|(_, handle)| *handle == agent.handle) {
+            let tenant = self.store.tenant_by_handle(&self.operator, &named.0).await?;
+            if tenant.is_some_and(|tenant| tenant.id == scope.tenant()) {
+                return Ok(Some(named));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl OperatorTerms for ToolTermsTable {
+    fn effective_terms<'a>(
+        &'a self,
+        tool: &'a str,
+        agent: Option<(&'a Scope, AgentId)>,
+    ) -> Read<'a, ToolTerms> {
+        Box::pin(async move {
+            let named = match agent {
+                Some((scope, agent)) => self.configured_agent(scope, agent).await?,
+                None => None,
+            };
+            Ok(self.said.terms_for_tool(tool, named))
+        })
+    }
+
+    fn operator_grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>> {
+        Box::pin(async move {
+            let mut grants = self.said.added_grants(self.configured_agent(scope, agent).await?);
+            grants.extend(self.capabilities.grant_words(scope, agent).await?);
+            Ok(grants)
+        })
+    }
+
+    fn note_agent_erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
+        self.capabilities.forget_agent(tenant, agent)
+    }
+}

@@ -1,0 +1,151 @@
+//! Reconstructs a request as it was sent: from the journal, the inbox, the pinned prompt and the encoding that the
+//! entry of the call names.
+//!
+//! It is reconstructed exactly or not at all. The digest in the entry is of the bytes that were sent; if the
+//! reconstruction has another one, or a part of it is gone, the caller gets the reason and no request. It costs the
+//! reads of the call's past, which the limits of the context bound.
+
+use std::sync::Arc;
+
+use dromia_contracts::encoded_request::BodyDigest;
+use dromia_contracts::entry::{Entry, ModelCalled, RunStarted};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::runs::SentRequest;
+use dromia_contracts::session::{InboxItem, InboxOwner};
+use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
+use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
+
+use crate::agents::{PinnedPrompt, read_fault};
+use crate::core::EngineCore;
+use crate::model_request::ModelRequestSpec;
+use crate::recover::read_journal;
+use crate::refusal::session_not_found;
+use crate::transcript::ConversationTranscript;
+
+impl EngineCore {
+    /// Writes the request of a model call again; without an attempt that of the last one.
+    pub(crate) async fn rebuild_request(
+        &self,
+        scope: &Scope,
+        run: RunId,
+        step: u32,
+        attempt: Option<u32>,
+    ) -> Result<SentRequest, Fault> {
+        let row = self.find_run(scope, run).await?;
+        let mut own = read_journal(self, scope, run).await.map_err(read_fault)?;
+        let (started, before, called) =
+            find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
+        let Some(sent) = called.sent else {
+            return Err(unavailable_fault(format!(
+                "entry {} is of a program that kept no digests of requests",
+                before + 1
+            )));
+        };
+        let pin = self.ports.store.pinned_text(scope, started.prompt).await.map_err(read_fault)?;
+        let pin =
+            pin.ok_or_else(|| unavailable_fault("the prompt that its run is pinned to is not in this home"))?;
+        let prompt = PinnedPrompt::from_pin(&pin).map_err(unavailable_fault)?;
+        own.truncate(before);
+        let past = self.read_session_past(scope, &row, &started, called.history_from, own).await?;
+        let story = ConversationTranscript::from_tail(&past, Some(run), sent.wording.tainted_past);
+        let mut story = story.map_err(|error| unavailable_fault(error.to_string()))?;
+        let request = story.build_model_request(ModelRequestSpec {
+            model: &called.model,
+            system: &prompt.system,
+            tools: prompt.tools.offered_tools(&story, &prompt.system),
+            output_tokens_max: called.output_tokens_max,
+            run,
+            step,
+        });
+        let body = self.ports.model.encode_request(&sent.wording, &request);
+        let body = body.map_err(|error| unavailable_fault(error.message))?;
+        if body_digest(&body) != sent.digest {
+            return Err(unavailable_fault(format!(
+                "its bytes would not be those that were sent: a text of the conversation is gone, or this program writes \
+                 {} in another way",
+                sent.wording.form
+            )));
+        }
+        let alias = sent.wording.by.clone().unwrap_or(called.model);
+        Ok(SentRequest { step, attempt: called.attempt, alias, sent, body })
+    }
+
+    /// Reads the inbox from a position to the run's own items, with the journals of the runs that took them; its own
+    /// is given.
+    async fn read_session_past(
+        &self,
+        scope: &Scope,
+        row: &RunRecord,
+        started: &RunStarted,
+        from: u64,
+        own: Vec<StoredEntry>,
+    ) -> Result<SessionTail, Fault> {
+        let store = &self.ports.store;
+        let session = store.session(scope, row.session).await.map_err(read_fault)?;
+        let session = session.ok_or_else(|| session_not_found(row.session))?;
+        let last = started.after + started.items.len() as u64;
+        let mut items: Vec<InboxItem> = Vec::new();
+        let mut after = from.saturating_sub(1);
+        while after < last {
+            let limit =
+                usize::try_from(last - after).unwrap_or(usize::MAX).min(PageRequest::<ItemId>::LIMIT_MAX);
+            let owner = InboxOwner::Session(row.session);
+            let page = store.inbox_items(scope, owner, after, limit).await.map_err(read_fault)?;
+            let Some(end) = page.last().map(|item| item.position) else { break };
+            after = end;
+            items.extend(page);
+        }
+        let mut own = Some(own);
+        let mut runs: Vec<(RunId, Arc<[StoredEntry]>)> = Vec::new();
+        for taker in items.iter().filter_map(|item| item.taken_by) {
+            if runs.last().is_some_and(|(last, _)| *last == taker) {
+                continue;
+            }
+            let entries = match own.take_if(|_| taker == row.id) {
+                Some(own) => own,
+                None => read_journal(self, scope, taker).await.map_err(read_fault)?,
+            };
+            runs.push((taker, entries.into()));
+        }
+        Ok(SessionTail { session, items, runs })
+    }
+}
+
+/// The digest of a body that is sent.
+pub(crate) fn body_digest(body: &[u8]) -> BodyDigest {
+    BodyDigest::truncate_digest(blake3::hash(body).as_bytes())
+}
+
+/// Finds how the run began, how many entries came before the call, and the call.
+fn find_model_call(
+    journal: &[StoredEntry],
+    step: u32,
+    attempt: Option<u32>,
+) -> Result<Option<(RunStarted, usize, ModelCalled)>, Fault> {
+    let mut started = None;
+    let mut found = None;
+    for (before, stored) in journal.iter().enumerate() {
+        let entry = stored.decode();
+        match entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))? {
+            Entry::RunStarted(first) => started = Some(first),
+            Entry::ModelCalled(called)
+                if called.step == step && attempt.is_none_or(|attempt| attempt == called.attempt) =>
+            {
+                found = Some((before, called));
+            }
+            _ => {}
+        }
+    }
+    Ok(started.zip(found).map(|(started, (before, called))| (started, before, called)))
+}
+
+fn not_found(run: RunId, step: u32, attempt: Option<u32>) -> Fault {
+    let attempt = attempt.map(|attempt| format!(", attempt {attempt}")).unwrap_or_default();
+    Fault::new(ErrorCode::RequestNotFound, format!("{run} made no model call of step {step}{attempt}"))
+        .with_hint(format!("see its model calls with `dromia run show {run}`"))
+}
+
+fn unavailable_fault(why: impl std::fmt::Display) -> Fault {
+    let text = format!("the request cannot be written again exactly as it was sent: {why}");
+    Fault::new(ErrorCode::RequestUnavailable, text)
+}

@@ -1,0 +1,251 @@
+//! How an owner asks its model: the request, its reservation, and one attempt that a signal may end.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use dromia_contracts::encoded_request::{SentEncoding, TaintedPast};
+use dromia_contracts::entry::{Entry, JudgedBy};
+use dromia_contracts::gate::{GateAction, GateVerdict};
+use dromia_contracts::model::{ModelError, ModelRequest, PreparedAttempt};
+use dromia_contracts::plan::CallProvenance;
+use dromia_contracts::session::{InboxItem, ItemKind};
+use dromia_contracts::vault::SecretScanner;
+use dromia_contracts::{Digest, ErrorCode};
+use futures_util::future::{Either, select};
+
+use super::live_text::LiveDeltas;
+use super::reply_redaction::LEAK_SCAN;
+use super::{OwnershipError, RunOwner};
+use crate::decide::{DecisionInput, NextAction, PlannedRequest};
+use crate::encoded_request::body_digest;
+use crate::model_request::ModelRequestSpec;
+use crate::state::RunPhase;
+
+impl RunOwner {
+    /// Plans the next step, has the gate judge its request, and decides. A provider is a sink like any other: the entry
+    /// of an attempt names the rule that allowed its request.
+    pub(crate) async fn plan_step(&mut self) -> NextAction {
+        let input = self.plan_request();
+        if let (DecisionInput::Planned(plan), Some(prepared)) = (&input, &self.prepared) {
+            // A fallback model may be asked; the verdict is about the model that is.
+            let model = prepared.wording.by.as_ref().unwrap_or(&plan.model);
+            self.request_verdict =
+                Some(self.ask_gate(GateAction::Model { model }, &CallProvenance::default()).await);
+        }
+        let allowed = self.request_verdict.as_ref().and_then(|verdict| judged_by(verdict).ok());
+        self.decide_noting(input, |entries| {
+            for new in entries {
+                if let Entry::ModelCalled(called) = &mut new.entry {
+                    called.judged.clone_from(&allowed);
+                }
+            }
+        })
+    }
+
+    /// Builds the next request, encodes it and counts its tokens; a manual call needs none.
+    fn plan_request(&mut self) -> DecisionInput {
+        if let Some(asked) = self.story.asked.clone() {
+            return DecisionInput::Asked(asked);
+        }
+        let request = self.build_request();
+        let prepared = self.core.ports.model.prepare_attempt(&request);
+        self.story.restore_transcript(request);
+        let prepared = match prepared {
+            Ok(mut prepared) => {
+                if self.story.has_past() {
+                    prepared.wording.tainted_past = TaintedPast::Handle;
+                }
+                prepared
+            }
+            Err(error) => {
+                // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
+                self.waiting = true;
+                return DecisionInput::Unplanned(error);
+            }
+        };
+        let sent = SentEncoding { wording: prepared.wording.clone(), digest: body_digest(&prepared.body) };
+        let plan = PlannedRequest {
+            model: self.agent.config.model.clone(),
+            history_from: self.story.history_from,
+            input_tokens: prepared.input_tokens,
+            output_tokens_max: prepared.output_tokens_max,
+            reserved_micros: prepared.reserved_micros,
+            sent,
+        };
+        self.priced = prepared.priced;
+        self.prepared = Some(prepared);
+        DecisionInput::Planned(plan)
+    }
+
+    fn build_request(&mut self) -> ModelRequest {
+        let step = match self.state.phase {
+            RunPhase::StepDue { step, .. } | RunPhase::ModelOpen { step, .. } => step,
+            _ => 0,
+        };
+        self.story.build_model_request(ModelRequestSpec {
+            model: &self.agent.config.model,
+            system: &self.agent.system,
+            tools: self.agent.tools.offered_tools(&self.story, &self.agent.system),
+            output_tokens_max: self.core.config.output_tokens_max,
+            run: self.run,
+            step,
+        })
+    }
+
+    /// Asks the model, and decides what its answer leads to.
+    pub(super) async fn call_model(&mut self) -> Result<NextAction, OwnershipError> {
+        // Only the request that was prepared and judged before its entry was written may leave.
+        let (Some(prepared), Some(verdict)) = (self.prepared.take(), self.request_verdict.take()) else {
+            tracing::error!(run = %self.run, "a model call is due that nobody prepared");
+            return Err(OwnershipError::Store);
+        };
+        if let Err((judged, reason)) = judged_by(&verdict) {
+            return Ok(self.refuse_request(ErrorCode::ActionDenied, &judged, reason));
+        }
+        if let Some(reason) = self.leak_in_request(&prepared).await? {
+            // A repeated attempt would contain the same secret.
+            let judged = JudgedBy { rule: LEAK_SCAN.to_owned(), policy: None };
+            return Ok(self.refuse_request(ErrorCode::ModelRejected, &judged, &reason));
+        }
+        // A reply that would be withheld in the end is not streamed either.
+        let withheld = self.withheld_reason().await;
+        let told = self.secret_scanner().await.filter(|_| withheld.is_none());
+        match self.attempt_call(&prepared, told).await? {
+            DecisionInput::Replied(mut reply, label) => {
+                let marks = self.redact_reply(&mut reply, withheld).await?;
+                Ok(self.decide_noting(DecisionInput::Replied(reply, label), |entries| {
+                    marks.annotate_entries(entries);
+                }))
+            }
+            input => Ok(self.decide_next(input)),
+        }
+    }
+
+    /// Ends the attempt whose request was kept back: nothing was sent, and no model has anything to do with it.
+    fn refuse_request(&mut self, code: ErrorCode, judged: &JudgedBy, reason: &str) -> NextAction {
+        let message = format!("the request was refused by {}: {reason}", judged.rule);
+        let input = DecisionInput::Failed(ModelError { code, message, retry_after: None });
+        self.decide_noting(input, |entries| {
+            for new in entries {
+                if let Entry::ModelFailed(failed) = &mut new.entry {
+                    failed.judged = Some(judged.clone());
+                }
+            }
+        })
+    }
+
+    /// Makes one attempt, which a signal may end. Watchers get its text through the secret scanner, if there is one.
+    async fn attempt_call(
+        &mut self,
+        prepared: &PreparedAttempt,
+        told: Option<Arc<dyn SecretScanner>>,
+    ) -> Result<DecisionInput, OwnershipError> {
+        let request = self.build_request();
+        let (step, attempt) = match self.state.phase {
+            RunPhase::ModelOpen { step, attempt, .. } => (step, attempt),
+            _ => (0, 0),
+        };
+        let deltas = LiveDeltas::new(&self.core, self.run, (step, attempt), told);
+        let mut others = false;
+        self.slot.end_step();
+        let ended = {
+            let mut call = self.core.ports.model.call_model(&request, prepared, &deltas);
+            loop {
+                let signal = pin!(self.active.wait_for_signal());
+                match select(&mut call, signal).await {
+                    Either::Left((result, _)) => break Ok(result),
+                    Either::Right(((), _)) => {
+                        // A signal may be taken already, or may ask for nothing that concerns the attempt.
+                        let items = self.read_signals().await?;
+                        others = !items.is_empty();
+                        // Its agent is being erased; otherwise the sender of the notification could not store the
+                        // signal.
+                        if items.is_empty() && self.is_gone().await? {
+                            return Err(OwnershipError::Fenced);
+                        }
+                        if items.iter().any(|item| ends_a_run(item.kind)) {
+                            // Dropping the future cancels the attempt.
+                            break Err(items);
+                        }
+                    }
+                }
+            }
+        };
+        self.begin_step().await;
+        deltas.flush_held();
+        self.story.restore_transcript(request);
+        match ended {
+            Ok(result) => {
+                if others {
+                    self.core.hub.signal_run(self.run);
+                }
+                Ok(match result {
+                    Ok(reply) => DecisionInput::Replied(reply, self.story.label),
+                    Err(error) => DecisionInput::Failed(error),
+                })
+            }
+            Err(items) => self.first_end(items),
+        }
+    }
+
+    /// Returns the scanner for the secrets that watchers must not see; `None` if the vault does not open.
+    pub(super) async fn secret_scanner(&self) -> Option<Arc<dyn SecretScanner>> {
+        self.core.ports.leaks.scanner_for_tenant(&self.scope).await.ok()
+    }
+
+    /// Returns why a request may not leave, if it holds a secret or cannot be scanned. A request to the scripted model
+    /// stays in this process.
+    pub(super) async fn leak_in_request(
+        &self,
+        prepared: &PreparedAttempt,
+    ) -> Result<Option<String>, OwnershipError> {
+        if !prepared.wording.leaves_process() {
+            return Ok(None);
+        }
+        match self.core.ports.leaks.scan_text(&self.scope, &prepared.body).await {
+            Ok(found) => Ok(found.first().map(|leak| {
+                format!(
+                    "it holds the value of the secret {:?}, so nothing was sent; give that secret a new value, because this \
+                     conversation has the old one, or begin another session",
+                    leak.secret
+                )
+            })),
+            // The store answers again sooner or later, and the run is taken up then.
+            Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(OwnershipError::Store),
+            Err(fault) => Ok(Some(format!("nobody can look whether it holds a secret: {fault}"))),
+        }
+    }
+
+    /// Tells whether the run is not found any more.
+    async fn is_gone(&self) -> Result<bool, OwnershipError> {
+        let found = self.core.ports.store.run(&self.scope, self.run).await;
+        found.map(|run| run.is_none()).map_err(|_| OwnershipError::Store)
+    }
+
+    /// Takes signals in their order up to the first that ends the run, and returns that one.
+    fn first_end(&mut self, items: Vec<InboxItem>) -> Result<DecisionInput, OwnershipError> {
+        for item in items {
+            if ends_a_run(item.kind) {
+                return Ok(DecisionInput::Signal(item));
+            }
+            self.decide_next(DecisionInput::Signal(item));
+        }
+        Err(OwnershipError::Store)
+    }
+}
+
+fn ends_a_run(kind: ItemKind) -> bool {
+    matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
+}
+
+/// Returns the rule by which a request may leave, or the rule and the reason why it may not. A request can neither wait
+/// for an approval nor be delayed, so such a verdict refuses it.
+pub(super) fn judged_by(verdict: &GateVerdict) -> Result<JudgedBy, (JudgedBy, &str)> {
+    let by = |rule: &String, policy: &Option<Digest>| JudgedBy { rule: rule.clone(), policy: *policy };
+    match verdict {
+        GateVerdict::Allow { rule, policy } => Ok(by(rule, policy)),
+        GateVerdict::Deny { rule, reason, policy }
+        | GateVerdict::Ask { rule, reason, policy }
+        | GateVerdict::Delay { rule, reason, policy } => Err((by(rule, policy), reason)),
+    }
+}

@@ -1,0 +1,143 @@
+//! How an owner runs a call: through the tools, until its end or until a signal ends the run.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dromia_contracts::CallId;
+use dromia_contracts::content::ContentPart;
+use dromia_contracts::label::Label;
+use dromia_contracts::session::{InboxItem, ItemKind};
+use dromia_contracts::store::CommitRefusal;
+use dromia_contracts::tool::{CallEnd, EffectClass, PreparedCall, ToolContext, ToolOutput};
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
+
+use super::live_text::LivePieces;
+use super::{OwnershipError, RunOwner};
+use crate::decide::{DecisionInput, NextAction};
+
+impl RunOwner {
+    pub(super) async fn run_tool(&mut self, call: PreparedCall) -> Result<NextAction, OwnershipError> {
+        // A transactional call has no effect before its result commits, so its start commits with its result.
+        let effect = call.effect;
+        let transactional = effect == EffectClass::Transactional;
+        if !transactional && let Some(ended) = self.commit_call_start().await? {
+            return Ok(ended);
+        }
+        let id = call.id;
+        let context = ToolContext {
+            scope: self.scope.clone(),
+            agent: self.agent.id,
+            author: self.author.clone(),
+            grants: self.agent.grants.clone(),
+            hops: self.story.hops,
+            run: self.run,
+            session: self.session,
+            label: self.story.label,
+            past: Arc::clone(&self.story.past),
+            key: id.idempotency_key(self.run),
+        };
+        let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());
+        let cancelled = AtomicBool::new(false);
+        let pieces = LivePieces::new(&self.core, &self.slot, (self.run, id), self.secret_scanner().await);
+        self.slot.end_step();
+        let ended = {
+            // A defect of a tool ends its call and not its run.
+            let work =
+                AssertUnwindSafe(self.core.ports.tools.execute_call(context, call, &pieces)).catch_unwind();
+            let terminated = pin!(self.wait_for_terminate(&cancelled));
+            match select(work, terminated).await {
+                Either::Left((output, _)) => Ok(output.ok()),
+                Either::Right((item, _)) => Err(item),
+            }
+        };
+        self.begin_step().await;
+        pieces.flush_held();
+        let end = match &ended {
+            Ok(Some(output)) if !output.failed => CallEnd::Done,
+            Ok(_) => CallEnd::Failed,
+            Err(_) => CallEnd::Cut,
+        };
+        self.core.count_call(&tool, end, began);
+        if cancelled.into_inner() {
+            // A cancel waits for the border of its unit: leave it signalled.
+            self.core.hub.signal_run(self.run);
+        }
+        let mut output = match ended {
+            Err(Some(item)) => return Ok(self.decide_next(DecisionInput::Signal(item))),
+            Err(None) => return Err(OwnershipError::Store),
+            Ok(Some(output)) => output,
+            Ok(None) => {
+                tracing::error!(run = %self.run, call = %id, tool, "a tool panicked; its call is ended");
+                match panicked_output(effect) {
+                    Some(output) => output,
+                    None => return Ok(self.decide_next(DecisionInput::CutOff(id))),
+                }
+            }
+        };
+        if transactional {
+            return self.finish_transactional(id, output).await;
+        }
+        // Its file labels become durable with its result, and are dropped with it.
+        self.files.extend(std::mem::take(&mut output.files));
+        Ok(self.decide_next(DecisionInput::Finished(id, output)))
+    }
+
+    /// Commits a transactional call's result together with what it sends. If the store refuses what it sends,
+    /// nothing happened: the call ends with an error instead.
+    async fn finish_transactional(
+        &mut self,
+        id: CallId,
+        output: ToolOutput,
+    ) -> Result<NextAction, OwnershipError> {
+        let saved = (self.state.clone(), self.story.clone(), self.pending.clone(), self.asks.clone());
+        let next = self.decide_next(DecisionInput::Finished(id, output));
+        match self.try_commit().await? {
+            None => Ok(next),
+            Some(CommitRefusal::BudgetExhausted(exhausted)) => {
+                (self.state, self.story, self.pending, self.asks) = saved;
+                self.sends.clear();
+                Ok(self.exhaust_budget(exhausted))
+            }
+            Some(refusal) => {
+                (self.state, self.story, self.pending, self.asks) = saved;
+                self.sends.clear();
+                let parts =
+                    vec![ContentPart::new_text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
+                let output = ToolOutput { failed: true, parts, ..ToolOutput::default() };
+                Ok(self.decide_next(DecisionInput::Finished(id, output)))
+            }
+        }
+    }
+
+    /// Waits for a terminate signal in the run's inbox; `None` if the inbox cannot be read.
+    pub(super) async fn wait_for_terminate(&self, cancelled: &AtomicBool) -> Option<InboxItem> {
+        loop {
+            self.active.wait_for_signal().await;
+            let items = self.read_signals().await.ok()?;
+            match items.into_iter().find(|item| item.kind == ItemKind::Terminate) {
+                Some(item) => return Some(item),
+                None => cancelled.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+}
+
+/// The result of a call whose tool panicked. `None` for keyed and unkeyed effects: a repeated call may have the effect
+/// twice, even with a keyed tool, because each call has its own key.
+fn panicked_output(effect: EffectClass) -> Option<ToolOutput> {
+    let text = match effect {
+        EffectClass::Pure | EffectClass::Transactional => {
+            "A defect of the tool ended this call before it could report. It had no effect."
+        }
+        EffectClass::Idempotent => {
+            "A defect of the tool ended this call before it could report. It may have had its effect, a part of it, or \
+             none; to do it again does no harm."
+        }
+        EffectClass::Keyed | EffectClass::Unkeyed => return None,
+    };
+    let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+    Some(ToolOutput { failed: true, parts, ..ToolOutput::default() })
+}

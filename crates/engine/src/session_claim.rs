@@ -1,0 +1,310 @@
+//! How a session is claimed: a turn is put together and its first entries are decided before anything is durable.
+//!
+//! Two ways lead here: admission, which claims in the commit that stores the input, and a session whose input
+//! waited until a slot was free. Which one of two claimers gets the session, the store decides.
+
+use std::sync::Arc;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::approval::ApprovedBody;
+use dromia_contracts::budget::BudgetExhaustion;
+use dromia_contracts::delivery::target_of;
+use dromia_contracts::entry::RunStarted;
+use dromia_contracts::file::FileLabels;
+use dromia_contracts::run::RunKind;
+use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, InboxPut, Mutation, SessionTail, TurnClaim, WriteBatch,
+};
+use dromia_contracts::task::TaskState;
+use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
+
+use crate::agents::{AgentSnapshot, read_fault};
+use crate::core::EngineCore;
+use crate::decide::{DecisionInput, NextAction};
+use crate::notifications::ActiveRun;
+use crate::owner::RunOwner;
+use crate::panics::supervise_task;
+use crate::refusal::{commit_fault, session_not_found};
+use crate::scheduler::{ReadyWork, TaskSlot};
+use crate::state::RunState;
+use crate::steps::StepPermit;
+use crate::submit::SessionLookup;
+use crate::transcript::ConversationTranscript;
+
+/// A turn whose first entries are decided and not yet durable.
+pub(crate) struct TurnStart {
+    pub(crate) owner: RunOwner,
+    next: NextAction,
+    after: u64,
+}
+
+impl TurnStart {
+    /// Ends the turn because a budget is exhausted before its first call.
+    pub(crate) fn exhaust_budget(&mut self, exhausted: BudgetExhaustion) {
+        self.next = self.owner.exhaust_budget(exhausted);
+    }
+
+    /// Adds the claim to the batch that stores the input.
+    pub(crate) fn add_claim(&mut self, batch: &mut WriteBatch, session: SessionId) {
+        let owner = &self.owner;
+        let pin = &owner.agent.prompt;
+        if owner.core.pins.get(&(batch.tenant, owner.agent.id, pin.digest)).is_none() {
+            batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
+        }
+        // A run that ends before its first model call, and its answer with it.
+        batch.mutations.extend(owner.delivery_message().map(Mutation::DeliveryPrepare));
+        batch.payer = Some(owner.pending_payer());
+        batch.claim = Some(TurnClaim {
+            session,
+            agent: owner.agent.id,
+            run: owner.run,
+            after: self.after,
+            take: owner.items.clone(),
+            entries: owner.pending.clone(),
+            head: owner.state.run_head(),
+        });
+    }
+}
+
+impl EngineCore {
+    /// Puts a turn together, if the session seems free and a slot is to be had, which goes on with the step.
+    pub(crate) async fn try_begin_turn(
+        self: &Arc<Self>,
+        scope: &Scope,
+        agent: &Arc<AgentSnapshot>,
+        found: &SessionLookup,
+        session: SessionId,
+        put: &InboxPut,
+        step: &mut Option<StepPermit>,
+    ) -> Result<Option<TurnStart>, Fault> {
+        if agent.state != AgentState::Running {
+            return Ok(None);
+        }
+        let Some(slot) = self.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
+        slot.continue_step(step.take());
+        let item = InboxItem {
+            id: put.item,
+            position: 0,
+            at: put.at,
+            kind: put.kind,
+            author: put.author.clone(),
+            body: Some(put.body.clone()),
+            taken_by: None,
+        };
+        match found {
+            SessionLookup::New(key) | SessionLookup::Fresh(key) => {
+                let place = (session, target_of(key), key.platform.clone());
+                let agent = agent.within_session(scope.tenant(), key);
+                Ok(self
+                    .prepare_turn_start(scope, &agent, place, ConversationTranscript::new(1), 0, item, slot)
+                    .await)
+            }
+            SessionLookup::Session(_) => {
+                let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
+                let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
+                let head = tail.session.head;
+                if head.active.is_some() || head.last > head.taken {
+                    return Ok(None);
+                }
+                self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
+                let story = self.build_transcript(&tail)?;
+                let key = &tail.session.key;
+                let place = (session, target_of(key), key.platform.clone());
+                let agent = agent.within_session(scope.tenant(), key);
+                Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await)
+            }
+        }
+    }
+
+    /// Decides the first entries of a turn that takes one item.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact of the new run; a struct would only name them twice"
+    )]
+    async fn prepare_turn_start(
+        self: &Arc<Self>,
+        scope: &Scope,
+        agent: &Arc<AgentSnapshot>,
+        (session, target, platform): (SessionId, Option<String>, String),
+        mut story: ConversationTranscript,
+        after: u64,
+        item: InboxItem,
+        slot: TaskSlot,
+    ) -> Option<TurnStart> {
+        if let Err(error) = story.add_item(&item) {
+            tracing::error!(%session, %error, "an input cannot be told to a model");
+            return None;
+        }
+        let run = self.ports.runtime.run_id();
+        let resumes = (item.kind == ItemKind::Resume)
+            .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
+            .flatten()
+            .map(|body| body.run);
+        // The transcript has just read its body.
+        let approved = (item.kind == ItemKind::Approved)
+            .then(|| ApprovedBody::decode(item.body.as_deref().unwrap_or_default()).ok())
+            .flatten()
+            .map(|body| body.approved);
+        let mut owner = RunOwner {
+            core: Arc::clone(self),
+            scope: scope.clone(),
+            author: item.author,
+            agent: Arc::clone(agent),
+            session,
+            platform,
+            target,
+            run,
+            epoch: 1,
+            items: vec![item.id],
+            state: RunState::default(),
+            story,
+            active: ActiveRun::new(agent.id),
+            slot,
+            durable: 0,
+            pending: Vec::new(),
+            sends: Vec::new(),
+            asks: Vec::new(),
+            looked: 0,
+            files: FileLabels::default(),
+            prepared: None,
+            request_verdict: None,
+            priced: false,
+            before: None,
+            ahead: None,
+            waiting: false,
+        };
+        let started = RunStarted {
+            kind: if approved.is_some() { RunKind::Worker } else { RunKind::Turn },
+            agent: agent.id,
+            session,
+            items: owner.items.clone(),
+            after,
+            resumes,
+            approved,
+            config: agent.revision,
+            prompt: agent.prompt.digest,
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
+        };
+        // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
+        let next = Box::pin(owner.begin_run(started)).await;
+        Some(TurnStart { owner, next, after })
+    }
+
+    /// Hands a turn whose claim is durable to a task of its own.
+    pub(crate) fn drive_turn(self: &Arc<Self>, beginning: TurnStart) {
+        let TurnStart { mut owner, next, .. } = beginning;
+        owner.durable = owner.state.seq;
+        owner.pending.clear();
+        self.counts.count_task(TaskState::Running);
+        self.counts.count_rest(owner.state.status());
+        if owner.state.is_ended() && owner.target.is_some() {
+            self.notify_delivery();
+        }
+        if !self.hub.activate(owner.run, &owner.active) {
+            // A signal came right after the commit, and its takeover was quicker: it owns the run now.
+            return;
+        }
+        self.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
+        let ready = ReadyWork::Run(owner.run);
+        let work = supervise_task(Arc::clone(self), ready, Box::pin(owner.drive_to_rest(next)));
+        self.ports.runtime.spawn.spawn(work);
+    }
+}
+
+impl RunOwner {
+    /// Decides the first entries of a run, up to the first effect.
+    async fn begin_run(&mut self, started: RunStarted) -> NextAction {
+        let mut next = self.decide_next(DecisionInput::Begin(started));
+        while next == NextAction::PlannedRequest {
+            next = self.plan_step().await;
+        }
+        next
+    }
+}
+
+/// Claims a session with waiting input, for one turn that takes the first item.
+pub(crate) async fn claim_waiting(
+    core: &Arc<EngineCore>,
+    tenant: TenantId,
+    session: SessionId,
+    slot: TaskSlot,
+) {
+    let scope = core.recovery_scope(tenant);
+    slot.begin_step(core.ports.runtime.clock.monotonic_now()).await;
+    if let Err(fault) = try_claim(core, &scope, session, slot).await {
+        if fault.code == ErrorCode::JournalDamaged || fault.code == ErrorCode::JournalUnreadable {
+            tracing::error!(%session, %fault, "the session's past cannot be read; its input waits");
+            return;
+        }
+        tracing::warn!(%session, %fault, "the claim must wait");
+        core.request_rescan();
+    }
+}
+
+async fn try_claim(
+    core: &Arc<EngineCore>,
+    scope: &Scope,
+    session: SessionId,
+    slot: TaskSlot,
+) -> Result<(), Fault> {
+    let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
+    let Some(mut tail) = tail else { return Ok(()) };
+    let head = tail.session.head;
+    // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
+    if head.active.is_some() {
+        return Ok(());
+    }
+    let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
+        return Ok(());
+    };
+    let agent = match core.agent_snapshot(scope, tail.session.agent).await {
+        Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
+        agent => agent?,
+    };
+    if agent.state != AgentState::Running {
+        return Ok(());
+    }
+    core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
+    let story = core.build_transcript(&tail)?;
+    let key = &tail.session.key;
+    let place = (session, target_of(key), key.platform.clone());
+    let agent = agent.within_session(scope.tenant(), key);
+    let beginning = core.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await;
+    let Some(mut beginning) = beginning else {
+        return Ok(());
+    };
+    let mut batch = WriteBatch::new(scope.tenant());
+    beginning.add_claim(&mut batch, session);
+    let mut answer = core.ports.store.commit(batch).await;
+    if let CommitOutcome::Refused(CommitRefusal::BudgetExhausted(exhausted)) = answer {
+        beginning.exhaust_budget(exhausted);
+        let mut batch = WriteBatch::new(scope.tenant());
+        beginning.add_claim(&mut batch, session);
+        answer = core.ports.store.commit(batch).await;
+    }
+    match answer {
+        CommitOutcome::Done(receipt) if receipt.claimed => {
+            core.drive_turn(beginning);
+            Ok(())
+        }
+        // Another owner claimed it, or the agent was paused meanwhile; its end or its resume triggers the next check.
+        CommitOutcome::Done(_) => Ok(()),
+        other => {
+            if matches!(other, CommitOutcome::Unknown { .. }) {
+                // With an exhausted budget a run ends in the commit of its claim, and a scan of open runs does not find
+                // it.
+                core.hub.lose_unsure(scope.tenant(), beginning.owner.run, &beginning.owner.items);
+            }
+            Err(commit_fault(other))
+        }
+    }
+}
+
+impl EngineCore {
+    /// Builds the transcript of a session's past for a new run.
+    fn build_transcript(&self, tail: &SessionTail) -> Result<ConversationTranscript, Fault> {
+        let story = ConversationTranscript::from_tail(tail, None, self.config.tainted_past);
+        story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
+    }
+}

@@ -1,0 +1,267 @@
+//! What the outbox does to the store and to a receiver: begin, send, settle, give up, number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dromia_contracts::delivery::{DeadReason, DeliveryState, DeliverySummary};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, DeliveryDrop, DeliverySettle, DeliveryStart, FeedNumber, Mutation,
+    ReadError, WriteBatch,
+};
+use dromia_contracts::{DeliveryId, TenantId};
+use jiff::Timestamp;
+
+use super::http_client::{WebhookOutcome, WebhookRequest};
+use super::in_flight::InFlightPermit;
+use super::policy::{AttemptSettlement, settle_attempt};
+use super::pump::{OutboxPump, REST};
+use crate::channel::WebhookChannel;
+use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookSigningKey};
+
+/// The pause after a commit that the store did not answer, before it is offered again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// What a receiver gets beyond its time before it is taken for silent, whatever the client below says.
+const GRACE: Duration = Duration::from_secs(1);
+/// Messages that are numbered in one commit.
+const NUMBERED_AT_ONCE: usize = 200;
+
+impl OutboxPump {
+    /// Delivers one message, gives the flight back and wakes the pump.
+    pub(super) async fn deliver_message(
+        self: Arc<Self>,
+        flight: InFlightPermit,
+        tenant: TenantId,
+        delivery: DeliverySummary,
+        channel: Arc<WebhookChannel>,
+    ) {
+        if !self.attempt_delivery(tenant, &delivery, &channel).await {
+            // The obstacle would still be there.
+            self.rest_for(REST).await;
+        }
+        drop(flight);
+        self.bell.notify_one();
+    }
+
+    /// Makes one attempt; tells whether the target is to be looked at again at once.
+    async fn attempt_delivery(
+        &self,
+        tenant: TenantId,
+        delivery: &DeliverySummary,
+        channel: &WebhookChannel,
+    ) -> bool {
+        let found = self.ports.store.delivery_record(&self.tenant_scope(tenant), delivery.id).await;
+        let body = match found {
+            Ok(Some(record)) if is_same(&record.delivery, delivery) => record.body,
+            // An earlier flight moved it between the look and now: the next look knows better.
+            Ok(Some(_)) => return true,
+            // It is being erased with its agent.
+            Ok(None) => return false,
+            Err(ReadError::Damaged { place, problem }) => {
+                tracing::error!(%place, %problem, "a message is damaged and is not sent");
+                return self.give_up(tenant, delivery, DeadReason::Damaged).await;
+            }
+            Err(ReadError::Unavailable { cause }) => {
+                tracing::warn!(%cause, "a message could not be read");
+                return false;
+            }
+        };
+        match self.ports.leaks.scan_text(&self.tenant_scope(tenant), &body).await {
+            Ok(leaks) if leaks.is_empty() => {}
+            Ok(_) => return self.give_up(tenant, delivery, DeadReason::Leak).await,
+            Err(fault) => {
+                tracing::warn!(
+                    code = fault.code.as_str(),
+                    "nobody can look whether a message holds a secret"
+                );
+                return false;
+            }
+        }
+        let attempt = delivery.attempts.saturating_add(1);
+        let began_at = self.now();
+        let start = DeliveryStart { delivery: delivery.id, attempt, holder: self.life.holder, at: began_at };
+        // Durable before a byte leaves: a crash from here on finds an attempt without an outcome.
+        if !self
+            .commit_with_retry(tenant, Mutation::DeliveryStart(start), CommitRetryLimit::UntilStopped)
+            .await
+        {
+            // It may be refused again, so the next look comes after a rest.
+            return false;
+        }
+        let posted = tokio::select! {
+            biased;
+            posted = self.sign_and_post(tenant, delivery.id, began_at, channel, body) => posted,
+            () = self.ports.runtime.clock.sleep(channel.timeout + GRACE) => {
+                WebhookOutcome::Unanswered { cause: "the receiver did not answer in time".to_owned() }
+            }
+        };
+        let chance = random_number(self.ports.runtime.ids.random_secret());
+        let settled = settle_attempt(self.now(), delivery, channel, &posted, chance);
+        self.commit_outcome(tenant, delivery, attempt, settled, CommitRetryLimit::Endless).await
+    }
+
+    /// Signs a message and posts it. A message that cannot be signed is not sent: it is tried again, and then waits for
+    /// a person.
+    async fn sign_and_post(
+        &self,
+        tenant: TenantId,
+        id: DeliveryId,
+        at: Timestamp,
+        channel: &WebhookChannel,
+        body: bytes::Bytes,
+    ) -> WebhookOutcome {
+        match channel.signing_key(&*self.ports.keys, &self.tenant_scope(tenant)).await {
+            Ok(key) => self.ports.post.send_webhook(signed_request(id, at, channel, &key, body)).await,
+            Err(problem) => {
+                WebhookOutcome::NotSent { cause: format!("the channel's secret cannot sign: {problem}") }
+            }
+        }
+    }
+
+    /// Makes the outcome of an attempt durable.
+    pub(super) async fn commit_outcome(
+        &self,
+        tenant: TenantId,
+        delivery: &DeliverySummary,
+        attempt: u32,
+        settled: AttemptSettlement,
+        patience: CommitRetryLimit,
+    ) -> bool {
+        let AttemptSettlement { end, state, reason, due_at } = settled;
+        let (to, outcome) = (delivery.target.as_str(), end.outcome.as_str());
+        tracing::debug!(delivery = %delivery.id, to, attempt, outcome, state = state.as_str(), "an attempt ended");
+        let settle = DeliverySettle { delivery: delivery.id, attempt, end, state, reason, due_at };
+        let done = self.commit_with_retry(tenant, Mutation::DeliverySettle(settle), patience).await;
+        if done {
+            self.counts.count_outcome(state);
+            if matches!(state, DeliveryState::Dead | DeliveryState::UnknownAfterSend) {
+                let id = delivery.id;
+                tracing::warn!(delivery = %id, to, state = state.as_str(), "a message waits for a person");
+            }
+        }
+        done
+    }
+
+    /// Gives a message up without an attempt; tells whether it was this call that did.
+    pub(super) async fn give_up(
+        &self,
+        tenant: TenantId,
+        delivery: &DeliverySummary,
+        reason: DeadReason,
+    ) -> bool {
+        let DeliverySummary { id, attempts, redrives, .. } = *delivery;
+        let drop = DeliveryDrop { delivery: id, attempts, redrives, reason, at: self.now() };
+        let done = self
+            .commit_with_retry(tenant, Mutation::DeliveryDrop(drop), CommitRetryLimit::UntilStopped)
+            .await;
+        if done {
+            self.counts.count_outcome(DeliveryState::Dead);
+            tracing::warn!(delivery = %id, to = delivery.target, reason = reason.as_str(), "a message is given up");
+        }
+        done
+    }
+
+    /// Gives numbers to the messages that have none, in the order of each target. A tenant whose messages take none is passed
+    /// over: those after it do not wait for it.
+    pub(super) async fn number_deliveries(&self) -> Result<(), ReadError> {
+        let mut passed = None;
+        loop {
+            let waiting =
+                self.ports.store.unnumbered_deliveries(&self.operator, passed, NUMBERED_AT_ONCE).await?;
+            let Some((tenant, _)) = waiting.first().copied() else { return Ok(()) };
+            let of_tenant = waiting.into_iter().take_while(|(of, _)| *of == tenant);
+            let deliveries: Vec<DeliveryId> = of_tenant.map(|(_, delivery)| delivery).collect();
+            let after = match self.ports.store.feed_state(&self.tenant_scope(tenant)).await {
+                Ok(feed) => feed.last,
+                Err(ReadError::Damaged { place, problem }) => {
+                    tracing::warn!(%tenant, %place, %problem, "a feed is damaged and gets no numbers");
+                    passed = Some(tenant);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let number = Mutation::FeedNumber(FeedNumber { after, deliveries });
+            if !self.commit_with_retry(tenant, number, CommitRetryLimit::UntilStopped).await {
+                if self.stop.is_cancelled() {
+                    return Ok(());
+                }
+                // An erasure was quicker, or a row is damaged; the next look finds what is left.
+                passed = Some(tenant);
+            }
+        }
+    }
+
+    /// Offers a commit until it is answered; tells whether it is done. What it writes may be offered twice.
+    async fn commit_with_retry(
+        &self,
+        tenant: TenantId,
+        mutation: Mutation,
+        patience: CommitRetryLimit,
+    ) -> bool {
+        let batch = WriteBatch::new(tenant).with_mutation(mutation);
+        loop {
+            match self.ports.store.commit(batch.clone()).await {
+                CommitOutcome::Done(_) => return true,
+                CommitOutcome::Refused(CommitRefusal::Damaged { problem })
+                    if patience == CommitRetryLimit::UntilStopped =>
+                {
+                    // It would be refused for as long as the damage is there, and others wait behind it.
+                    tracing::warn!(%tenant, %problem, "the outbox meets damage, and goes on with what is whole");
+                    return false;
+                }
+                CommitOutcome::Refused(
+                    CommitRefusal::Overloaded
+                    | CommitRefusal::ReadOnly { .. }
+                    | CommitRefusal::Damaged { .. },
+                )
+                | CommitOutcome::Unknown { .. } => {}
+                CommitOutcome::Refused(refusal) => {
+                    tracing::debug!(%refusal, "the outbox was not the first");
+                    return false;
+                }
+            }
+            if patience == CommitRetryLimit::UntilStopped && self.stop.is_cancelled() {
+                return false;
+            }
+            self.ports.runtime.clock.sleep(AGAIN).await;
+        }
+    }
+}
+
+/// How long a commit is offered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CommitRetryLimit {
+    /// Until the outbox is stopped or meets damage; nothing has left yet, or what did is found by the next look.
+    UntilStopped,
+    /// As long as the process lives: a message has left, and its outcome must not be lost.
+    Endless,
+}
+
+/// Tells whether a delivery is unchanged since it was read; a number in the feed changes nothing.
+fn is_same(found: &DeliverySummary, read: &DeliverySummary) -> bool {
+    (found.state, found.attempts, found.redrives) == (read.state, read.attempts, read.redrives)
+}
+
+/// Writes and signs a message. All attempts carry one id and one body; the time and so the signature are the attempt's.
+fn signed_request(
+    id: DeliveryId,
+    at: Timestamp,
+    channel: &WebhookChannel,
+    key: &WebhookSigningKey,
+    body: bytes::Bytes,
+) -> WebhookRequest {
+    let (id, timestamp) = (id.to_string(), at.as_second().to_string());
+    let signature = key.sign(&id, &timestamp, &body);
+    let headers = vec![
+        ("content-type", "application/json".to_owned()),
+        (ID_HEADER, id),
+        (TIMESTAMP_HEADER, timestamp),
+        (SIGNATURE_HEADER, signature),
+    ];
+    WebhookRequest { url: channel.url.clone(), headers, body, timeout: channel.timeout }
+}
+
+fn random_number(secret: [u8; 32]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&secret[..8]);
+    u64::from_le_bytes(bytes)
+}

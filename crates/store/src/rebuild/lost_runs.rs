@@ -1,0 +1,47 @@
+//! Finds the runs that a seal names and of which no entry is left, although their agent was not erased.
+//!
+//! Without this a rebuild would take such a run for one that never was, and give its inputs to another run.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rusqlite::{Connection, params};
+
+use dromia_contracts::id::{AgentId, RunId, TenantId};
+
+use crate::column_codes;
+use crate::seal::{JournalSpan, SPANS};
+
+/// Names the runs of every tenant whose journal is gone.
+pub(super) fn lost_journals(db: &Connection) -> rusqlite::Result<Vec<(TenantId, RunId)>> {
+    let mut owners: BTreeMap<(TenantId, RunId), Option<AgentId>> = BTreeMap::new();
+    let mut seals = db.prepare("SELECT tenant, record FROM audit WHERE kind = ?1")?;
+    let mut rows = seals.query([SPANS])?;
+    let mut is_there = db.prepare("SELECT 1 FROM entries WHERE tenant = ?1 AND run = ?2 LIMIT 1")?;
+    let mut there = HashSet::new();
+    while let Some(row) = rows.next()? {
+        let tenant = TenantId::from_bytes(column_codes::read_bytes(row, 0)?);
+        let record: Vec<u8> = row.get(1)?;
+        for span in JournalSpan::read_all(&record).unwrap_or_default() {
+            let run = RunId::from_bytes(span.run);
+            if there.contains(&(tenant, run)) {
+                continue;
+            }
+            if is_there.exists(params![tenant.as_bytes(), run.as_bytes()])? {
+                there.insert((tenant, run));
+                continue;
+            }
+            let agent = span.owner.map(|owner| AgentId::from_bytes(owner.agent));
+            let known = owners.entry((tenant, run)).or_default();
+            *known = known.or(agent);
+        }
+    }
+    let mut is_kept = db.prepare("SELECT 1 FROM agents WHERE tenant = ?1 AND agent = ?2 AND state <> 3")?;
+    let mut lost = Vec::new();
+    for ((tenant, run), agent) in owners {
+        let Some(agent) = agent else { continue };
+        if is_kept.exists(params![tenant.as_bytes(), agent.as_bytes()])? {
+            lost.push((tenant, run));
+        }
+    }
+    Ok(lost)
+}

@@ -49,7 +49,7 @@ pub enum TaintedPast {
     /// As the earlier turn had it, so that the turn is as untrusted as it.
     #[default]
     Whole,
-    /// By a handle, with which the model may read it again ([`crate::past`]). A program that puts handles in other words
+    /// By a handle, with which the model may read it again ([`crate::redacted_history`]). A program that puts handles in other words
     /// gives them another name here, as it gives a form another version.
     Handle,
 }

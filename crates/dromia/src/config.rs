@@ -1,6 +1,6 @@
 //! `dromia.yaml`: what was written, what lies above it, and what it means.
 //!
-//! The way of a configuration: the text is read ([`written`]), the environment and the flags are laid over it
+//! The way of a configuration: the text is read ([`file`]), the environment and the flags are laid over it
 //! ([`layers`]), and the whole is resolved and checked ([`resolve`]) once, at the start, before any port is bound. Each
 //! value knows where it comes from ([`origin`]), so a mistake names its line and column, or its variable.
 

@@ -1,4 +1,4 @@
-//! `dromia provider`: the servers of models that `dromia.yaml` names. Edits go through [`change`].
+//! `dromia provider`: the servers of models that `dromia.yaml` names. Edits go through [`config_change`].
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -8,9 +8,9 @@
 //!
 //! A client's own tools travel with the input, and a call to one ends the run: nothing of it runs here.
 //!
-//! Reading order: [`dialect`] (how failures look), [`content`], [`image`] and [`history`] (from messages to turns), [`offer`] and
-//! [`names`] (a client's own tools), [`talks`] (which session holds a past that a client sends), [`turn`] (from a
-//! request to a run, and back), [`listen`] (what a run says), then one file per API.
+//! Reading order: [`dialect`] (how failures look), [`content`], [`image`] and [`history`] (from messages to turns), [`client_tools`] and
+//! [`tool_names`] (a client's own tools), [`known_conversations`] (which session holds a past that a client sends), [`turn`] (from a
+//! request to a run, and back), [`run_listener`] (what a run says), then one file per API.
 
 mod client_tools;
 mod content;

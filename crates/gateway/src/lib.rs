@@ -7,7 +7,7 @@
 //! in for an agent is counted against the rate of its actor (`ingress`).
 //!
 //! In addition to its own routes the gateway serves those of other APIs (`compat`), so that their clients can be
-//! pointed here. What their bodies say can be read without a server ([`reading`]).
+//! pointed here. What their bodies say can be read without a server ([`request_body`]).
 //!
 //! The gateway decides who asks, and nothing about what is done: it stores through [`Store`] only what needs no
 //! engine, and speaks to the engine through [`EnginePort`]. It keeps nothing that matters across a restart; its caches

@@ -1,7 +1,7 @@
 //! The one way out: lines to other hosts, each judged at every hop.
 //!
 //! What a URL means is read once ([`target`]); which grants cover it is a matter of its parts and never of its text
-//! ([`reach`]); what an address is worth is a table ([`address`]); what of it an operator opens, and to whom, is the
+//! ([`host_pattern`]); what an address is worth is a table ([`address`]); what of it an operator opens, and to whom, is the
 //! clearance of a line (`clearance`). `line` sends: the client's resolver looks a name up once for a connection, judges
 //! every address of the answer, and hands exactly these to the connection, so there is no second look that could say
 //! something else.

@@ -10,7 +10,7 @@
 //! what they read and wrote, `walk` looks at a whole workspace; `program` runs programs in a sandbox that others build,
 //! within `limits`; `proxy` serves a program that may reach other hosts; `live` streams what programs say, `ending` says
 //! how they ended; `kept` keeps results that are too long to show; `past` reads results of earlier turns again;
-//! `message` sends; `web` asks other hosts; [`external`] posts calls to an operator's tool servers; [`homes`] wipes.
+//! `message` sends; `web` asks other hosts; [`external`] posts calls to an operator's tool servers; [`home_wipe`] wipes.
 
 pub mod toolbox;
 

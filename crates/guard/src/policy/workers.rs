@@ -2,7 +2,7 @@
 //!
 //! Each has a thread here that hands it one question at a time and ends it where it gives no answer in time; the next question
 //! starts another. Tenants take turns, and what one of them waits for holds no worker that is the first of another
-//! ([`turns`]). An idle worker ends. What it refuses to do: decide anything, and try a question again that a worker died of.
+//! ([`queue`]). An idle worker ends. What it refuses to do: decide anything, and try a question again that a worker died of.
 
 mod process;
 mod queue;

@@ -89,7 +89,7 @@ const GUARDS: [Guard; 55] = [
     guard(
         "capability",
         "guard/src/gate.rs",
-        "reach::find_covering_grant(",
+        "host_pattern::find_covering_grant(",
         "a_gate_that_asks_for_no_host_is_caught",
     ),
     guard(

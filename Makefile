@@ -75,7 +75,7 @@ tenants: ## Play N random operations of two tenants (N=100000) on each store, an
 		$(CARGO) test --workspace --test it -- --nocapture a_tenant_as_if_it_were_alone
 
 approvals: ## Kill the server around N approvals of each kind (N=100): each call runs once or is unknown
-	@DROMIA_APPROVAL_KILLS=$(N) $(CARGO) test --workspace --test it -- --nocapture a_kill_around_a
+	@DROMIA_APPROVAL_KILLS=$(N) $(CARGO) test --workspace --test it -- --nocapture approvals_during_a_kill
 
 fuzz: ## Fuzz every parser that a library shows for T seconds each (T=60); needs cargo-fuzz
 	@scripts/fuzz.sh $(T)

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_has_its_unit_beside_it_and_an_answer_of_before_is_read() {
+    fn a_budget_has_a_unit_and_older_documents_are_read() {
         let of = |measure| serde_json::to_value(BudgetUnit::from(measure)).expect("it is data");
         assert_eq!(BudgetMeasure::ALL.map(of), ["tokens", "micros", "ms", "calls"]);
         let before = r#"{"name":"a","per":"run","measure":"money","period":"total","limit":5,"used":0,"declared":false}"#;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_nothing_and_a_word_nobody_knows_are_refused() {
+    fn a_negative_limit_and_an_unknown_word_are_refused() {
         let good = r#"{"per":"tenant","measure":"money","period":"day","limit":5000000}"#;
         assert!(serde_json::from_str::<SetBudget>(good).is_ok());
         for (from, to) in [("5000000", "-1"), ("money", "gold"), ("limit", "most"), ("day", "week")] {

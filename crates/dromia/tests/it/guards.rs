@@ -192,25 +192,25 @@ const GUARDS: [Guard; 55] = [
         "policy",
         "dromia/src/policy/folder.rs",
         "evaluator.probe_samples(&layers)?",
-        "a_policy_that_is_asked_nothing_before_it_counts_is_caught",
+        "a_policy_activated_without_a_trial_question_is_caught",
     ),
     guard(
         "policy",
         "dromia/src/policy/folder.rs",
         "let Some(place) = there.get(folder)",
-        "a_lost_folder_that_is_taken_for_an_empty_one_is_caught",
+        "a_lost_folder_treated_as_empty_is_caught",
     ),
     guard(
         "policy",
         "dromia/src/policy/folder.rs",
         "known != place &&",
-        "an_unmounted_folder_that_is_taken_for_an_empty_one_is_caught",
+        "an_unmounted_folder_treated_as_empty_is_caught",
     ),
     guard(
         "policy",
         "dromia/src/policy/folder/follow.rs",
         "if known.is_good",
-        "a_wrong_policy_that_teaches_the_bare_mount_is_caught",
+        "a_bare_mount_point_accepted_after_a_mistake_is_caught",
     ),
     guard(
         "asking",
@@ -391,7 +391,7 @@ fn problem(guard: &Guard, sources: &str) -> Option<String> {
 }
 
 #[test]
-fn each_guard_has_a_test_that_fails_when_it_is_unplugged() {
+fn each_guard_has_a_test_that_fails_without_it() {
     let mut text = String::new();
     sources(&crates(), &mut text);
     let problems: Vec<_> = GUARDS.iter().filter_map(|guard| problem(guard, &text)).collect();
@@ -402,7 +402,7 @@ fn each_guard_has_a_test_that_fails_when_it_is_unplugged() {
 }
 
 #[test]
-fn a_guard_that_is_not_there_and_a_test_that_is_not_there_are_noticed() {
+fn a_missing_guard_and_a_missing_test_are_noticed() {
     let mut text = String::new();
     sources(&crates(), &mut text);
     let first = &GUARDS[0];
@@ -411,14 +411,14 @@ fn a_guard_that_is_not_there_and_a_test_that_is_not_there_are_noticed() {
         guard(first.stage, first.place, "nothing of this stands there", first.test),
         guard(first.stage, "tools/src/nothing.rs", first.sign, first.test),
         guard(first.stage, first.place, first.sign, concat!("nothing_of_this_", "is_caught")),
-        guard(first.stage, first.place, first.sign, "each_guard_has_a_test_that_fails_when_it_is_unplugged"),
+        guard(first.stage, first.place, first.sign, "each_guard_has_a_test_that_fails_without_it"),
     ] {
         assert!(problem(&planted, &text).is_some(), "{} {} {}", planted.stage, planted.sign, planted.test);
     }
 }
 
 #[test]
-fn the_gate_asks_in_its_order() {
+fn the_gate_checks_capabilities_before_policies() {
     let gate = fs::read_to_string(crates().join("guard/src/gate.rs")).expect("the gate");
     let body = gate.split_once("async fn judge_action(").expect("it judges").1;
     let at = |sign: &str| body.find(sign).unwrap_or_else(|| panic!("it has no {sign}"));

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_says_what_and_where() {
+    fn a_finding_names_its_problem_tenant_and_entry() {
         let mut verified = AuditVerification::new();
         verified.tenants = 1;
         verified.findings.push(VerifyFinding {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_a_record_is_told_mildly_where_it_may_be_older() {
+    fn an_unrecorded_older_row_is_listed_without_failing_the_verdict() {
         let mut verified = AuditVerification::new();
         (verified.ok, verified.rights) = (true, 2);
         let of = |row: &str| VerifyFinding {

@@ -88,7 +88,7 @@ fn a_schema_is_nested_so_deep_at_most() {
 }
 
 #[test]
-fn none_takes_the_clients_tools_back_and_what_tunes_is_kept() {
+fn choice_none_removes_client_tools_and_sampling_options_stay() {
     let tool = json!([{"name": "a", "input_schema": {}}]);
     let none =
         asking(tool.clone(), json!({"type": "none"})).into_offer(CompatApi::Messages).expect("it is fine");

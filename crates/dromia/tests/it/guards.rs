@@ -144,7 +144,7 @@ const GUARDS: [Guard; 55] = [
         "labels",
         "engine/src/owner/approval/session_notice.rs",
         "result_as_input(part, self.story.by_hand)",
-        "a_result_that_forgets_what_led_to_its_call_is_caught",
+        "a_result_that_forgets_its_callers_label_is_caught",
     ),
     guard(
         "labels",
@@ -240,7 +240,7 @@ const GUARDS: [Guard; 55] = [
         "asking",
         "engine/src/opinion.rs",
         "typed_texts(turn)",
-        "a_request_that_shows_what_nobody_vouches_for_is_caught",
+        "a_request_that_shows_untrusted_text_is_caught",
     ),
     guard(
         "asking",
@@ -288,7 +288,7 @@ const GUARDS: [Guard; 55] = [
         "budget and commit",
         "store/src/apply/budget.rs",
         "Refusal::BudgetExhausted",
-        "a_store_that_charges_nobody_is_caught",
+        "a_store_without_charges_is_caught",
     ),
     guard(
         "budget and commit",

@@ -157,7 +157,7 @@ fn an_entry_with_another_meaning_is_caught() {
 }
 
 #[test]
-fn a_kind_or_version_of_tomorrow_is_told_apart_from_damage() {
+fn an_unknown_kind_or_version_is_distinguished_from_damage() {
     let mut journal = files().swap_remove(0).journals.swap_remove(0);
     journal.entries[1].version = 3;
     let kind = "model_called".to_owned();

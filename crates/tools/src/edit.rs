@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_replaced_as_often_as_is_said_or_not_at_all() {
+    fn an_edit_replaces_exactly_the_expected_occurrences_or_nothing() {
         let again = Err(FileError::OldAgain);
         let occurs = |found, expected| Err(FileError::OldOccurs { found, expected });
         for (before, old, new, count, after) in [

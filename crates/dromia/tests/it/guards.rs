@@ -300,7 +300,7 @@ const GUARDS: [Guard; 55] = [
         "execution",
         "tools/src/toolbox/programs.rs",
         "self.check_contents(at, call)",
-        "a_program_that_would_start_with_other_files_than_were_allowed_is_caught",
+        "a_program_starting_with_files_changed_since_judgement_is_caught",
     ),
     guard(
         "execution",
@@ -312,7 +312,7 @@ const GUARDS: [Guard; 55] = [
         "execution",
         "tools/src/toolbox/programs.rs",
         ".min(judged",
-        "a_program_that_is_given_more_than_was_judged_is_caught",
+        "a_program_that_gets_more_network_than_judged_is_caught",
     ),
     guard(
         "execution",

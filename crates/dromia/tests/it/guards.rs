@@ -78,7 +78,7 @@ const GUARDS: [Guard; 55] = [
         "capability",
         "guard/src/gate.rs",
         "rule: DEFAULT_DENY.to_owned(), reason: denial_reason(action)",
-        "a_gate_that_takes_tools_models_and_replies_for_granted_is_caught",
+        "a_gate_that_grants_tools_models_and_replies_is_caught",
     ),
     guard(
         "capability",
@@ -138,7 +138,7 @@ const GUARDS: [Guard; 55] = [
         "labels",
         "guard/src/policy/question.rs",
         "match call.network",
-        "a_program_with_a_way_out_that_counts_as_inside_is_caught",
+        "a_networked_program_that_counts_as_inside_is_caught",
     ),
     guard(
         "labels",
@@ -168,13 +168,13 @@ const GUARDS: [Guard; 55] = [
         "policy",
         "guard/src/policy/question.rs",
         "permission::rows_for_tool(",
-        "a_gate_that_reads_no_word_of_the_operator_is_caught",
+        "a_gate_that_ignores_the_operators_permissions_is_caught",
     ),
     guard(
         "policy",
         "guard/src/policy.rs",
         "denied(whose, BROKEN",
-        "a_gate_that_takes_a_broken_policy_for_a_yes_is_caught",
+        "a_gate_that_takes_broken_policies_for_consent_is_caught",
     ),
     guard(
         "policy",
@@ -216,7 +216,7 @@ const GUARDS: [Guard; 55] = [
         "asking",
         "guard/src/gate.rs",
         "PolicyVerdict::Ask if",
-        "a_gate_that_takes_an_ask_for_a_yes_is_caught",
+        "a_gate_that_takes_asking_for_consent_is_caught",
     ),
     guard(
         "asking",

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_from_a_capability_stands_no_better_than_it() {
+    fn a_child_capability_is_no_more_valid_than_its_parent() {
         let (rows, roots) = pair();
         let [first, second] = rows.clone();
         let (now, roots) = (at(5), Some(roots));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_back_after_the_store_was_read_is_told_so() {
+    fn a_revocation_since_the_last_read_is_reported() {
         let ([first, _], roots) = pair();
         let revoked = CapabilityRecord { revoked_at: Some(at(3)), ..first.clone() };
         let held = TenantCapabilities::new(vec![revoked.clone()], Some(roots.clone()));

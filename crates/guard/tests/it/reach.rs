@@ -168,7 +168,7 @@ fn what_an_operator_opens_is_spelled_exactly() {
 
 proptest! {
     #[test]
-    fn any_text_is_read_or_refused_and_what_is_read_is_canonical(text in "(http://|https://|//|)[a-z0-9.:@%\\[\\]/?#*_-]{0,40}") {
+    fn any_accepted_url_is_canonical_and_any_other_is_refused(text in "(http://|https://|//|)[a-z0-9.:@%\\[\\]/?#*_-]{0,40}") {
         if let Ok(target) = RequestTarget::parse_url(&text) {
             prop_assert_eq!(RequestTarget::parse_url(target.as_str()), Ok(target));
         }

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_has_no_network_no_right_and_no_root_to_change() {
+    fn a_container_has_no_network_capability_or_writable_root() {
         let host = host_config(
             &spec(),
             FirstProcess::Program,

@@ -120,7 +120,7 @@ const GUARDS: [Guard; 55] = [
         "capability",
         "guard/src/capability/token.rs",
         "is_own(&biscuit, index)",
-        "a_token_that_nobody_checks_is_caught",
+        "a_token_that_is_never_verified_is_caught",
     ),
     guard(
         "labels",

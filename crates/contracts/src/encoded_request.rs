@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_before_handles_told_the_past_whole() {
+    fn an_entry_without_handles_reads_as_whole_past() {
         let old = r#"{"form":"chat/2","model":"m","left_out":4,"digest":"00010203040506ff"}"#;
         let sent: SentEncoding = serde_json::from_str(old).expect("it is read for ever");
         assert_eq!(sent.wording.tainted_past, TaintedPast::Whole);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_an_erasure_is_not_kept_after_it() {
+    fn a_tail_read_before_an_erasure_is_not_cached() {
         let recent = TailCache::default();
         let before = recent.erasure_count();
         recent.put_group(place(1), &group(1), before);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_actor_is_trusted_with_another_is_not() {
+    fn a_label_counts_only_for_its_own_actor() {
         let known = KnownFile { file: Some(holds(ONE, Label::ACTOR_TEXT)), ..KnownFile::default() };
         assert_eq!(known.label_of(Some(ONE), &Actor::new("cli:eve")), Label::CLAIM);
         let theirs = holds(ONE, Label::OUTSIDE);

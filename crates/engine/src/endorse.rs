@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_whole_is_endorsed() {
+    fn a_wholly_typed_value_is_endorsed() {
         let text =
             "Send it to bob@example.com, and 'Quarterly report' to DE02120300000000202051. Use 1234567.";
         for value in [

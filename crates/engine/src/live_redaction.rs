@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_then_stars() {
+    fn held_live_text_is_bounded_and_then_masked() {
         let mut held = RedactionBuffer::new(Arc::new(Unsure::default()));
         assert_eq!(held.push(&"x".repeat(HELD_BYTES_MAX)), "");
         assert_eq!(held.push("ä"), "*".repeat(HELD_BYTES_MAX + 2));

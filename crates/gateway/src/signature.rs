@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_changed_is_refused() {
+    fn a_changed_signed_message_is_refused() {
         let good = key().sign("m", "1614265330", b"body");
         for (id, timestamp, signature, body) in [
             ("n", "1614265330", good.as_str(), &b"body"[..]),

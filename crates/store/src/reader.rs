@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_so_at_a_second_look() {
+    fn damage_is_reported_only_after_a_second_look() {
         for (damaged_looks, is_damaged) in [(1, false), (2, true), (usize::MAX, true)] {
             let dir = tempfile::tempdir().expect("a directory");
             let (mut reader, gauge) = reader(&dir);

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused_before_and_after() {
+    fn an_oversized_file_is_refused_before_and_after_edits() {
         let long = FileError::TooLongToEdit { limit: FILE_BYTES_MAX };
         let before = vec![b'x'; FILE_BYTES_MAX + 1];
         assert_eq!(apply_edit(&before, b"y", b"z", 1), Err(long));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_stand_as_a_rule_is_not_proposed() {
+    fn a_rule_that_would_be_rejected_is_not_suggested() {
         let parameters = serde_json::json!({
             "type": "object", "properties": {"path": {}, "content": {}}, "additionalProperties": false
         });

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_secret_stays_as_it_was_said() {
+    fn a_reply_without_a_secret_stays_unchanged() {
         let mut said = reply("fine", &["not json"]);
         let marks = redact_found(&mut said, None);
         assert_eq!((said, marks.withheld, marks.masked), (reply("fine", &["not json"]), None, Vec::new()));

@@ -21,7 +21,7 @@ fn known_by(events: &[(u32, &str, &str)], typed: &str, meant: fn(&str, &str) -> 
 }
 
 #[test]
-fn who_types_the_name_of_a_record_names_its_key() {
+fn typing_the_name_of_a_record_names_its_key() {
     let events = [(7, "Rent", "ann@x.io"), (8, "Kick-off", "eve@x.io")];
     let rent = known(&events, "Please adjust my rent, and nothing else.");
     assert!(rent.names_object("7"));
@@ -71,7 +71,7 @@ fn an_ambiguous_name_or_key_names_no_record() {
 }
 
 #[test]
-fn what_is_no_record_names_nothing() {
+fn text_that_holds_no_record_names_nothing() {
     for text in ["", "Rent: 7", "[1, 2]", "7", r#"{"id": 7"#, r#"[[{"id": 7}]]"#, r#"{"title": "Rent"}"#] {
         let fields = RecordFields { keys: vec!["id".into()], names: vec!["title".into()] };
         let mut sighted = BTreeMap::new();

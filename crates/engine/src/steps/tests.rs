@@ -95,7 +95,7 @@ fn a_waiter_that_leaves_the_line_takes_no_step() {
 }
 
 #[test]
-fn of_many_tenants_each_has_one_step() {
+fn each_of_many_tenants_gets_one_step() {
     let pool = StepPool::new(ALONE, SHARED);
     let tenants = (0..100).map(|number| TenantId::from_bytes([number; 16]));
     let steps: Vec<_> =

@@ -110,7 +110,7 @@ fn client_results_close_their_unit_in_call_order() {
 }
 
 #[test]
-fn whatever_else_comes_closes_the_unit_and_says_so() {
+fn another_input_closes_the_open_unit_as_unknown() {
     let mut story = ended(true);
     story.add_item(&item("never mind", None, ClientOptions::default())).expect("it is readable");
     let told_now = told(&story);

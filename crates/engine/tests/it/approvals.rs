@@ -241,7 +241,7 @@ fn a_held_call_rests_in_time_and_begins_once_approved() {
 }
 
 #[test]
-fn what_began_under_an_approval_is_never_begun_again() {
+fn an_approved_call_begins_only_once() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
     live.feed(judged(asks(CALL, 5, 6)));
@@ -261,7 +261,7 @@ fn what_began_under_an_approval_is_never_begun_again() {
 }
 
 #[test]
-fn what_is_not_what_was_approved_does_not_begin() {
+fn a_call_unlike_the_approved_one_does_not_begin() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
     live.feed(judged(asks(CALL, 5, 8)));

@@ -233,7 +233,7 @@ fn a_durable_opinion_is_kept_and_a_lost_one_repeated() {
 }
 
 #[test]
-fn what_crash_after_crash_cuts_off_is_held() {
+fn a_run_whose_opinions_always_crash_is_held() {
     let mut live = Live::with_call();
     for crash in 1..=CLAIMS_MAX {
         assert_eq!(live.next, NextAction::Judge(CALL), "before crash {crash}");
@@ -267,7 +267,7 @@ fn a_run_that_ends_during_a_question_is_charged() {
 }
 
 #[test]
-fn who_cannot_be_asked_is_an_objection_that_costs_nothing() {
+fn an_unavailable_second_model_objects_without_cost() {
     let mut live = Live::with_call();
     let (action, opinion) =
         (call().action, ModelOpinion::without_answers("second", 3, 2, "it is not granted"));

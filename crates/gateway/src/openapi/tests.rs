@@ -89,7 +89,7 @@ fn every_parameter_and_answer_says_what_it_is() {
 }
 
 #[test]
-fn what_a_request_may_leave_out_an_answer_has() {
+fn an_answer_requires_fields_that_requests_may_omit() {
     let document = build_document();
     let required = |name: &str| {
         let schema = &document["components"]["schemas"][name];

@@ -165,7 +165,7 @@ async fn many_opened_and_reset_streams_end_the_connection() {
 }
 
 #[tokio::test]
-async fn streams_beyond_the_bound_are_refused() {
+async fn http2_streams_beyond_the_bound_are_refused() {
     let world = encrypted(|config| config.http2_streams_max = 2).await;
     world.rooms.lock().mood = Mood::Thinks;
     let mut stream = connect(&world, &["h2"]).await;

@@ -67,7 +67,7 @@ async fn a_token_is_shown_once_and_listed_without_itself() {
 }
 
 #[tokio::test]
-async fn what_no_token_can_be_is_refused() {
+async fn an_impossible_token_request_is_refused() {
     let world = World::new().await;
     for (body, says) in [
         (r#"{"name":"x"}"#, "a token has `scopes` or a `role`, and this one has neither"),

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_key_opens_is_not_called_active() {
+    fn a_capability_that_no_key_verifies_is_not_active() {
         let (rows, roots) = pair();
         assert_eq!(states(&rows, None, at(5)), ["unreadable"; 2], "there is no key");
         let other = RootKey::new(ROOT_ID, &[8; 32]).expect("a key");

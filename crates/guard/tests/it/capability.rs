@@ -74,7 +74,7 @@ fn a_right_covers_what_lies_within_it_only() {
 }
 
 #[test]
-fn what_is_spelled_in_two_ways_is_no_resource() {
+fn an_ambiguous_spelling_is_no_resource() {
     for path in ["/a", "a/", "a//b", "./a", "a/../b", "..", "a\nb"] {
         assert!(Resource::file(FileAccessMode::Read, path).is_err(), "{path:?}");
     }
@@ -182,7 +182,7 @@ fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
 }
 
 #[test]
-fn what_a_stranger_appends_by_hand_is_no_block() {
+fn a_block_that_a_stranger_appended_is_refused() {
     let key = KeyPair::from(&PrivateKey::from_bytes(&[1; 32], Algorithm::Ed25519).expect("a key"));
     let bytes = whole().to_bytes().expect("bytes");
     let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");

@@ -213,7 +213,7 @@ async fn a_redirect_to_another_host_gets_no_credential_or_body() {
 }
 
 #[tokio::test]
-async fn what_is_not_granted_or_not_opened_hears_nothing() {
+async fn a_host_without_grant_and_opening_is_never_reached() {
     let server = Server::at(ALLOWED, 0, hello()).await;
     let port = server.port();
     let names = Arc::new(Told::new(&[("wiki.example", &[&["127.0.0.1"]])]));

@@ -395,7 +395,7 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
 }
 
 #[test]
-fn what_cannot_be_undone_is_judged_as_the_operator_says() {
+fn irreversible_calls_are_judged_by_the_operators_setting() {
     let judged = |word: PolicyVerdict, sink: Option<EffectSink>, effect: EffectClass| {
         let manifest = |sink| ("crm.send".to_owned(), ToolManifest { sink, roles: BTreeMap::new() });
         let policies =

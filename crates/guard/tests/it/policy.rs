@@ -85,7 +85,7 @@ fn every_rule_of_the_shipped_policy_is_covered_by_tests() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_place() {
+fn a_malformed_policy_is_refused_with_its_place() {
     let broken = problem(&format!("{HEAD}\nverdicts contains if\n"));
     assert_eq!((broken.file.as_str(), broken.place.map(|(line, _)| line)), ("own.rego", Some(4)), "{broken}");
     assert!(broken.to_string().starts_with("own.rego:4:"), "{broken}");
@@ -149,7 +149,7 @@ fn a_policy_that_would_fail_later_is_refused_with_place() {
 }
 
 #[test]
-fn what_only_some_questions_break_is_found_by_the_samples() {
+fn samples_find_policies_that_only_some_questions_break() {
     for (rule, said, about) in [
         (
             r#"verdicts contains {"verdict": concat("", ["re", "fuse"]), "rule": "a"} if input.action.kind == "reply""#,
@@ -188,7 +188,7 @@ fn what_only_some_questions_break_is_found_by_the_samples() {
 }
 
 #[test]
-fn what_is_there_may_be_called() {
+fn policies_may_call_existing_functions() {
     let rules = r#"
 own(x) := x + 1 if x > 0
 default fallback(x) := 1
@@ -332,7 +332,7 @@ fn a_cached_verdict_is_used_for_the_same_question_only() {
 }
 
 #[test]
-fn what_was_judged_by_other_files_is_forgotten() {
+fn cached_verdicts_of_replaced_policies_are_forgotten() {
     let policies = PolicyEngine::built_in().expect("it compiles");
     let scope = scope_of(TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
     let author = Actor::new("cli:ada");
@@ -406,7 +406,7 @@ fn compiled(text: &str) -> Result<(), PolicyProblem> {
 }
 
 #[test]
-fn what_needs_itself_is_refused_with_its_place() {
+fn a_circular_rule_is_refused_with_its_place() {
     assert_eq!(check_circles(compiled), Ok(()));
     for (rule, _, said) in CIRCLES {
         let tests =
@@ -433,7 +433,7 @@ fn a_check_that_follows_no_rule_is_caught() {
 }
 
 #[test]
-fn what_only_looks_as_if_it_needed_itself_is_taken() {
+fn a_seemingly_circular_rule_is_accepted() {
     for rule in [
         "path(path) := path + 1 if path > 0",
         "x := {y: z | some y, z in [1]}",

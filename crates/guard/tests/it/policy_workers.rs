@@ -192,7 +192,7 @@ fn costly_and_networking_policy_functions_do_not_exist() {
 }
 
 #[test]
-fn what_is_evaluated_apart_is_what_would_be_evaluated_here() {
+fn a_policy_worker_answers_like_the_server_itself() {
     let conditions = ["true", "input.action.arguments.path == \"a\"", "to_number(input.action.tool) == 1"];
     let (here, apart) = (
         policies(PolicyEvaluator::Here, &conditions),

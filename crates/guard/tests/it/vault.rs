@@ -151,7 +151,7 @@ async fn a_secret_once_opened_is_masked_in_the_log() {
 }
 
 #[tokio::test]
-async fn what_is_stored_holds_nothing_of_a_value() {
+async fn a_stored_secret_shows_nothing_of_its_value() {
     let house = House::new().await;
     house.set("api.example.com".to_owned(), "bearer").await;
     let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
@@ -162,7 +162,7 @@ async fn what_is_stored_holds_nothing_of_a_value() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_secret_is_refused_with_its_place() {
+async fn an_invalid_secret_is_refused_with_its_place() {
     let house = House::new().await;
     for (name, host, placement, place) in [
         ("a b", "h.example", "bearer", "name:"),

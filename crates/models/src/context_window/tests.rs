@@ -92,7 +92,7 @@ fn an_answer_gets_at_most_half_of_the_window() {
 }
 
 #[test]
-fn what_does_not_fit_names_model_window_and_need() {
+fn an_oversized_request_names_model_window_and_need() {
     let long =
         window(1000).fit_request(&request(0, 100, &[Said::Input(30_000)])).expect_err("it is too long");
     let error = long.into_model_error("small-1");

@@ -205,7 +205,7 @@ fn counted_often() -> impl Iterator<Item = Exchange> {
 
 /// The last count is the count.
 #[test]
-fn of_many_counts_in_a_stream_the_last_one_counts() {
+fn the_last_count_in_a_stream_wins() {
     for exchange in counted_often() {
         let reply = read(exchange.format, &[stream(&exchange).as_bytes()], &Collected::default()).unwrap();
         assert_is_the_answer(&reply, exchange.format);
@@ -570,7 +570,7 @@ async fn responses_get_the_whole_conversation_and_store_nothing() {
 
 /// What was sent is what was prepared, and what is written again from its wording in another process.
 #[tokio::test]
-async fn what_is_sent_can_be_written_again_byte_for_byte() {
+async fn a_sent_request_can_be_encoded_again_identically() {
     for exchange in exchanges() {
         let whole = exchange.whole.to_string();
         let (address, heard, _) = answer_once(http("200 OK", "", &whole), Then::Close).await;

@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_version_2_says_is_understood() {
+    fn counters_of_version_2_groups_are_read() {
         let calm = "low 0\nhigh 0\nmax 7\noom 0\noom_kill 0\n";
         for (memory, processes, used_us, limit) in [
             (calm, "max 0\n", 9_000_000, None),

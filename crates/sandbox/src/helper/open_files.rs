@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mapped_without_a_name_counts_to_its_end() {
+    fn an_unnamed_mapping_counts_to_its_end() {
         let device = rustix::fs::makedev(8, 1);
         let mut held = HeldResources::default();
         held.add_mappings(

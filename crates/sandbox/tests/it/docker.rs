@@ -190,7 +190,7 @@ fn an_absent_engine_is_named_with_its_package() {
 
 /// It takes no root, so it holds for everybody: an engine that is not one runs nothing, and nobody is shown its socket.
 #[tokio::test]
-async fn where_no_engine_answers_nothing_runs() {
+async fn without_an_answering_engine_nothing_runs() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("engine.sock");
     let listener = UnixListener::bind(&socket).expect("a socket");

@@ -43,7 +43,7 @@ async fn a_gvisor_program_gets_its_spec_and_reports_its_end() {
 }
 
 #[tokio::test]
-async fn what_all_of_a_guest_use_together_is_bounded() {
+async fn the_total_use_of_a_guest_is_bounded() {
     let backend = gvisor(helper());
     let cases: [(&str, ProcessLimits, LimitKind); 4] = [
         (

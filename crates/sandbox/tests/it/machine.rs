@@ -104,7 +104,7 @@ fn output_arrives_whole_and_leftover_processes_are_ended() {
 
 /// In a rehearsal nothing keeps the program from its hooks; the helper does not take them back.
 #[test]
-fn what_others_would_execute_does_not_come_back() {
+fn guarded_changes_of_a_guest_do_not_come_back() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join(".git")).expect("a directory");
     let told = run(dir.path(), "echo x > .git/hooks/pre-commit; echo done");

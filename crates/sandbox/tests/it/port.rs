@@ -257,7 +257,7 @@ async fn ended(backend: &dyn SandboxBackend, text: &str) -> ProcessExit {
 
 /// What a program takes that neither its workspace nor the memory of its processes shows; each first a little of it.
 #[tokio::test]
-async fn what_no_directory_and_no_process_shows_is_bounded() {
+async fn unnamed_files_and_socket_buffers_are_bounded() {
     let nameless = |count: u32, how: &str| {
         format!(
             r#"for (1 .. {count}) {{ open(my $f, "+>", "f$_"); unlink("f$_"); syswrite($f, "x" x 2_000_000); {how} }} sleep 3"#

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_holds_more_than_its_bound() {
+    fn the_tail_cache_never_exceeds_its_bound() {
         let recent = TailCache::default();
         let third = group(RECENT_BYTES_MAX / 3);
         for position in 0..3 {

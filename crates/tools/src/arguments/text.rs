@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
+    fn text_arguments_get_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
             (
                 canonical_arguments::<FileEdit>(r#"{"path":"./a","old":"x","new":"y"}"#),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_place() {
+    fn unfit_text_arguments_are_refused_with_their_place() {
         for (problem, place) in [
             (canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x"}"#), "missing field `new`"),
             (

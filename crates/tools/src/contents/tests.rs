@@ -158,7 +158,7 @@ fn only_what_is_named_counts_where_only_that_should() {
 }
 
 #[test]
-fn what_a_named_link_leads_to_is_named_with_it() {
+fn targets_of_named_links_are_bound_with_them() {
     let room = Room::new();
     room.write("far/away/code", "real");
     symlink("far/away", room.path("there")).expect("linked");

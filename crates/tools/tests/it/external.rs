@@ -186,7 +186,7 @@ async fn an_external_tools_secret_is_sent_and_masked_in_answers() {
 }
 
 #[test]
-fn what_cannot_be_a_tool_is_refused_by_its_key() {
+fn an_invalid_external_tool_is_refused_by_its_key() {
     let sound = || spec(EffectClass::Keyed);
     let typed: BTreeMap<String, Value> = BTreeMap::from([("type".to_owned(), json!("array"))]);
     let roles = BTreeMap::from([("cc".to_owned(), ArgumentRole::Destination)]);

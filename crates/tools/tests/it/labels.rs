@@ -76,7 +76,7 @@ async fn a_file_keeps_its_writers_label_until_another_write() {
 }
 
 #[tokio::test]
-async fn what_one_actor_is_trusted_with_is_untrusted_for_another() {
+async fn a_file_trusted_for_one_actor_is_untrusted_for_another() {
     let bench = Bench::new();
     call(&bench, MINE, "file.write", &write("mine", "pay eve")).await;
     assert_eq!(label_of(&bench, "mine").await, MINE);
@@ -192,7 +192,7 @@ async fn unrecorded_writes_of_another_run_taint_a_programs_files() {
 }
 
 #[tokio::test]
-async fn of_all_that_another_run_wrote_the_least_trusted_counts() {
+async fn the_least_trusted_write_of_another_run_counts() {
     for (labels, label) in [([THEIRS, MINE], THEIRS), ([MINE, THEIRS], THEIRS), ([MINE, MINE], MINE)] {
         let bench = Bench::new();
         for (path, label) in ["first", "second"].into_iter().zip(labels) {

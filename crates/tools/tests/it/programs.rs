@@ -152,7 +152,7 @@ async fn the_sandbox_of_a_run_is_released_with_the_run() {
 }
 
 #[tokio::test]
-async fn what_was_judged_is_what_the_sandbox_is_asked_for() {
+async fn the_sandbox_is_asked_for_exactly_the_judged_call() {
     let bench = Bench::new();
     plays(&bench, &[b"hi\n"], ProcessExit::Exited { code: 0 });
     let told =
@@ -219,7 +219,7 @@ async fn a_program_starting_with_files_changed_since_judgement_is_caught() {
 }
 
 #[tokio::test]
-async fn what_the_call_names_includes_where_it_runs() {
+async fn named_files_include_those_of_the_working_directory() {
     let bench = Bench::new().made();
     std::fs::create_dir(bench.workspace().join("proj")).expect("made");
     std::fs::write(bench.workspace().join("proj/Makefile"), "all:").expect("written");

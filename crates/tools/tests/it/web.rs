@@ -22,7 +22,7 @@ fn pieces(texts: &[&'static str]) -> Vec<Result<Bytes, EgressFault>> {
 }
 
 #[test]
-fn what_a_crash_means_is_the_methods_business() {
+fn the_method_decides_the_effect_class_of_a_request() {
     let bench = Bench::new();
     for (method, effect) in [
         ("GET", EffectClass::Pure),
@@ -42,7 +42,7 @@ fn what_a_crash_means_is_the_methods_business() {
 }
 
 #[test]
-fn what_makes_no_sense_together_is_refused() {
+fn contradictory_request_arguments_are_refused() {
     let bench = Bench::new();
     for (arguments, problem) in [
         (json!({"url": "http://h", "body": "x"}), "body: GET has none"),

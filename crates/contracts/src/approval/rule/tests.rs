@@ -77,7 +77,7 @@ fn a_stored_rule_keeps_its_meaning() {
 }
 
 #[test]
-fn what_is_no_rule_is_refused_with_its_place() {
+fn a_malformed_rule_is_refused_with_its_place() {
     for (text, at) in [
         ("", 0),
         ("*", 0),

@@ -156,7 +156,7 @@ fn a_tenants_turn_cost_counts_until_its_last_work_leaves() {
 }
 
 #[test]
-fn what_is_taken_out_of_the_line_is_not_served() {
+fn an_item_removed_from_the_queue_is_not_served() {
     let mut queue = FairQueue::new(1, 0);
     assert!(queue.try_take(tenant(1)));
     for item in 0..3 {

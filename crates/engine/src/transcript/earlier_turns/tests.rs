@@ -203,7 +203,7 @@ fn with_whole_turns_nothing_is_replaced_by_handles() {
 }
 
 #[test]
-fn what_is_trusted_stays_word_for_word() {
+fn trusted_words_of_earlier_turns_stay_unchanged() {
     let mut told = story();
     told.types(1, "what time is it?");
     told.replies(1, "let me see", &["time.now"]);
@@ -277,7 +277,7 @@ fn inputs_and_the_answers_to_them_are_not_replaced() {
 }
 
 #[test]
-fn whatever_goes_on_with_a_turn_sees_it_whole() {
+fn a_resumed_turn_sees_its_earlier_part_whole() {
     let mut resumed = read_and_answered(story());
     resumed.item(2, ItemKind::Resume, None, vec![]);
     assert!(!resumed.has_past() && resumed.lines()[1].ends_with("| buy gold"));

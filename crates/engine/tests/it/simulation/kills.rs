@@ -176,7 +176,7 @@ fn ending_a_task_ends_the_inputs_behind_its_run() {
 }
 
 #[test]
-fn what_belongs_to_another_agent_is_not_found_and_stays() {
+fn ending_a_run_of_another_agent_is_refused() {
     let mut scene = Scene::new(23);
     let task = scene.spawn("one", false);
     scene.pass(5_000);

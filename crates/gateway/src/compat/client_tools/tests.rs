@@ -32,7 +32,7 @@ fn each_api_declares_the_same_tool_in_its_own_words() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_its_place() {
+fn an_unsupported_client_tool_is_refused_by_its_place() {
     let tool = |name: &str| json!({"type": "function", "name": name});
     let big = json!({"type": "function", "name": "t", "description": "x".repeat(TOOLS_BYTES_MAX)});
     for (tools, choice, place) in [

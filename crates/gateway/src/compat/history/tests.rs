@@ -159,7 +159,7 @@ fn a_session_takes_the_last_message_or_all_trailing_results() {
 }
 
 #[test]
-fn whose_word_it_is_decides_the_label() {
+fn the_author_of_each_message_decides_its_label() {
     let messages = [
         Message::System("be kind".into()),
         Message::User("a".into()),

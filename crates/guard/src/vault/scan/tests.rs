@@ -153,7 +153,7 @@ fn a_look_that_opens_nothing_is_caught() {
 }
 
 #[test]
-fn what_may_be_the_beginning_of_a_value_is_open() {
+fn a_possible_start_of_a_secret_is_held() {
     fn open(text: &str) -> &str {
         &text[scanner().open_from(text.as_bytes())..]
     }
@@ -170,7 +170,7 @@ fn what_may_be_the_beginning_of_a_value_is_open() {
 }
 
 #[test]
-fn what_is_no_value_is_left_alone() {
+fn text_without_a_secret_stays_unchanged() {
     for text in ["", "ghp_Canary", "Canary/41+x=Zq", "ghp Canary 41 y Zq"] {
         assert_eq!(masked(text), text);
     }

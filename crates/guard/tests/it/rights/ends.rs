@@ -51,7 +51,7 @@ async fn a_revocation_applies_though_its_caller_disconnects() {
 }
 
 #[tokio::test]
-async fn what_an_erased_agent_handed_on_ends_at_once() {
+async fn children_of_an_erased_agents_capability_end_at_once() {
     let house = House::new().await;
     let parent = house.grant(0, &["file:write:docs"]).await;
     let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");

@@ -92,7 +92,7 @@ fn every_missing_part_is_named_with_the_next_step() {
 }
 
 #[test]
-fn what_helps_first_is_said_first() {
+fn the_most_useful_missing_part_is_named_first() {
     let mut parts = Parts::all();
     for name in ["firecracker", "jailer", "vmlinux", "root.ext4"] {
         fs::remove_file(parts.at(name)).expect("gone");

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_programs_bounds_the_time_of_none() {
+    fn a_waiting_container_limits_no_programs_time() {
         let has_time = |first| {
             process_limits(&ProcessLimits::DEFAULT, first)
                 .iter()

@@ -115,7 +115,7 @@ fn zlib_is_opened_raw_and_at_any_offset_of_base64() {
 }
 
 #[test]
-fn what_looks_like_zlib_hides_nothing_and_takes_nothing_away() {
+fn data_resembling_zlib_hides_no_secret() {
     let text = b"hello hello hello".repeat(20);
     // Marks by chance, before gzip and in one run of base64 with it.
     for chance in [&b"eJwrAAAA "[..], b"eJxyz ", b"\x78\x9c\x01", b"hC x^ "] {

@@ -138,7 +138,7 @@ fn an_entry_that_means_nothing_is_refused() {
 }
 
 #[test]
-fn what_is_too_long_to_be_said_is_not_written() {
+fn an_overlong_frame_is_not_written() {
     assert!(GuestFrame::Data(vec![0; DATA_BYTES_MAX]).encode().is_some());
     assert!(GuestFrame::Data(vec![0; DATA_BYTES_MAX + 1]).encode().is_none());
     let problem = "x".repeat(ENDED_BYTES_MAX);

@@ -157,7 +157,7 @@ fn a_guest_leaves_its_tree_by_no_link() {
 }
 
 #[test]
-fn what_programs_outside_would_execute_stays_as_it_is() {
+fn guarded_files_are_not_changed_by_unpacking() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join(".git/hooks")).expect("directories");
     let guarded =

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_told_by_its_first_bytes_and_has_no_text() {
+    fn a_picture_is_recognized_by_its_first_bytes() {
         for (bytes, media) in [
             (&b"\x89PNG\r\n\x1a\n...."[..], Some(ImageMediaType::Png)),
             (&b"\xff\xd8\xff\xe0"[..], Some(ImageMediaType::Jpeg)),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_before_hops_were_counted_reads_as_none_and_is_written_as_before() {
+    fn a_message_body_without_hops_round_trips_unchanged() {
         let old = r#"{"author":"cli:ada","parts":[{"type":"text","text":"hi","label":"trusted/actor"}]}"#;
         let message: InputMessage = serde_json::from_str(old).expect("the body is whole");
         assert_eq!(message.hops, 0);

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_scripted_model_is_asked_does_not_leave() {
+    fn requests_to_the_scripted_model_stay_in_the_process() {
         let wording = |form: &str| RequestEncoding {
             by: None,
             form: form.to_owned(),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_is_not_written_and_everything_comes_back() {
+    fn a_sent_encoding_omits_defaults_and_round_trips() {
         let usual = RequestEncoding {
             by: None,
             form: "chat/1".to_owned(),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_before_handles_told_the_past_whole() {
+    fn an_entry_without_handles_reads_as_whole_past() {
         let old = r#"{"form":"chat/2","model":"m","left_out":4,"digest":"00010203040506ff"}"#;
         let sent: SentEncoding = serde_json::from_str(old).expect("it is read for ever");
         assert_eq!(sent.wording.tainted_past, TaintedPast::Whole);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_beginning_of_a_digest_is_refused() {
+    fn a_malformed_body_digest_is_refused() {
         for bad in ["", "00", &"0".repeat(64), &"0".repeat(15), &"G".repeat(16), &"A".repeat(16)] {
             assert_eq!(bad.parse::<BodyDigest>(), Err(ParseDigestError), "{bad}");
         }

@@ -187,7 +187,7 @@ mod tests {
     use crate::id::{ApprovalId, CallId};
 
     #[test]
-    fn an_answer_says_at_which_text_it_stopped_or_is_written_as_ever() {
+    fn a_stop_text_is_optional_in_a_stored_answer() {
         let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
         let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
         for (stopped_at, fields) in
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_why_it_is_withheld_or_is_written_as_ever() {
+    fn a_withholding_reason_is_optional_in_a_stored_answer() {
         let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
         let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
         let withheld = r#","withheld":{"rule":"default deny","reason":"no"}"#;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_call_keeps_the_version_that_it_was_written_in() {
+    fn a_model_call_keeps_its_written_version() {
         let first = r#"{"step":1,"attempt":1,"model":"m","history_from":1,"input_tokens":3,"output_tokens_max":9,"reserved_micros":0"#;
         let sent = r#""sent":{"form":"chat/1","model":"m-1","digest":"0001020304050607"}"#;
         for (version, fields) in [(1, format!("{first}}}")), (2, format!("{first},{sent}}}"))] {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_call_keeps_the_version_that_it_was_written_in() {
+    fn a_finished_call_keeps_its_written_version() {
         let plain = r#"{"call":"call_1_0","status":"ok""#;
         let egress =
             r#""egress":[{"method":"GET","to":"https://h:443","allowed":false,"rule":"default deny"}]"#;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_says_which_approval_it_answers_or_is_written_as_ever() {
+    fn an_approval_is_optional_in_a_stored_signal() {
         let plain =
             format!(r#"{{"item":"itm_{}","position":1,"signal":"approve","by":"token:ops""#, "03".repeat(16));
         let answers = format!(r#""approval":"apr_{}""#, "06".repeat(16));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_says_what_its_program_was_to_be_given_or_is_written_as_ever() {
+    fn a_network_access_is_optional_in_a_stored_call() {
         let action = "0f".repeat(32);
         let started = format!(
             r#"{{"call":"call_1_0","tool":"exec","effect":"unkeyed","attempt":1,"action":"{action}","rule":"grant exec""#

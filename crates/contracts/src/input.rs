@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_without_a_past_keeps_the_bytes_it_always_had() {
+    fn an_input_without_history_keeps_its_original_bytes() {
         let old = r#"{"author":"cli:ada","parts":[{"type":"text","text":"hi","label":"trusted/actor"}]}"#;
         let body = InputBody::decode(old.as_bytes()).expect("the form of before is read");
         assert_eq!(body, plain(vec![], message("hi")));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_past_comes_back_in_whole_units_and_a_program_of_before_refuses_it() {
+    fn a_history_round_trips_as_a_version_old_readers_refuse() {
         let said =
             AssistantMessage { parts: vec![ContentPart::new_text("hello", Label::CLAIM)], calls: vec![] };
         let unit = OpenUnit::new(said).close().expect("it has no calls");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_asked_for_comes_back_and_stands_in_no_other_form() {
+    fn a_call_by_hand_round_trips_in_its_own_version() {
         let call = AskedCall { tool: "exec".to_owned(), arguments: r#"{"argv":["true"]}"#.to_owned() };
         let body = InputBody { call: Some(call), ..plain(vec![], message("Call exec.")) };
         let bytes = body.encode().expect("it is JSON");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_brings_along_comes_back_and_a_program_of_before_refuses_it() {
+    fn client_results_round_trip_as_a_version_old_readers_refuse() {
         let call = CallId { step: 1, index: 0 };
         let result = ToolResult {
             call,
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_in_a_result_comes_back_and_a_program_of_before_refuses_it() {
+    fn result_pictures_round_trip_as_a_version_old_readers_refuse() {
         let call = CallId { step: 1, index: 0 };
         let image = ContentPart::Image {
             media: ImageMediaType::Png,

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
+    fn file_arguments_get_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
             (
                 canonical_arguments::<FileRead>(r#" {"path":"./a//"} "#),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_place() {
+    fn unfit_file_arguments_are_refused_with_their_place() {
         for (problem, place) in [
             (canonical_arguments::<FileRead>(r#"{"path":1}"#), "path: invalid type"),
             (canonical_arguments::<FileRead>(r#"{"path":"a","limit":0}"#), "limit: the limit is at least 1"),

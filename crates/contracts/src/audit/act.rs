@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_before_are_read_and_those_of_today_say_how_long() {
+    fn old_token_records_are_read_and_new_ones_state_expiry() {
         let (token, scopes) = (TokenId::from_bytes([7; 16]), TokenScopes::default());
         let ends: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
         let created = |hash: Option<Digest>| {

@@ -78,7 +78,7 @@ const GUARDS: [Guard; 55] = [
         "capability",
         "guard/src/gate.rs",
         "rule: DEFAULT_DENY.to_owned(), reason: denial_reason(action)",
-        "a_gate_that_takes_tools_models_and_replies_for_granted_is_caught",
+        "a_gate_that_grants_tools_models_and_replies_is_caught",
     ),
     guard(
         "capability",
@@ -120,7 +120,7 @@ const GUARDS: [Guard; 55] = [
         "capability",
         "guard/src/capability/token.rs",
         "is_own(&biscuit, index)",
-        "a_token_that_nobody_checks_is_caught",
+        "a_token_that_is_never_verified_is_caught",
     ),
     guard(
         "labels",
@@ -138,13 +138,13 @@ const GUARDS: [Guard; 55] = [
         "labels",
         "guard/src/policy/question.rs",
         "match call.network",
-        "a_program_with_a_way_out_that_counts_as_inside_is_caught",
+        "a_networked_program_that_counts_as_inside_is_caught",
     ),
     guard(
         "labels",
         "engine/src/owner/approval/session_notice.rs",
         "result_as_input(part, self.story.by_hand)",
-        "a_result_that_forgets_what_led_to_its_call_is_caught",
+        "a_result_that_forgets_its_callers_label_is_caught",
     ),
     guard(
         "labels",
@@ -168,13 +168,13 @@ const GUARDS: [Guard; 55] = [
         "policy",
         "guard/src/policy/question.rs",
         "permission::rows_for_tool(",
-        "a_gate_that_reads_no_word_of_the_operator_is_caught",
+        "a_gate_that_ignores_the_operators_permissions_is_caught",
     ),
     guard(
         "policy",
         "guard/src/policy.rs",
         "denied(whose, BROKEN",
-        "a_gate_that_takes_a_broken_policy_for_a_yes_is_caught",
+        "a_gate_that_takes_broken_policies_for_consent_is_caught",
     ),
     guard(
         "policy",
@@ -216,7 +216,7 @@ const GUARDS: [Guard; 55] = [
         "asking",
         "guard/src/gate.rs",
         "PolicyVerdict::Ask if",
-        "a_gate_that_takes_an_ask_for_a_yes_is_caught",
+        "a_gate_that_takes_asking_for_consent_is_caught",
     ),
     guard(
         "asking",
@@ -240,7 +240,7 @@ const GUARDS: [Guard; 55] = [
         "asking",
         "engine/src/opinion.rs",
         "typed_texts(turn)",
-        "a_request_that_shows_what_nobody_vouches_for_is_caught",
+        "a_request_that_shows_untrusted_text_is_caught",
     ),
     guard(
         "asking",
@@ -288,7 +288,7 @@ const GUARDS: [Guard; 55] = [
         "budget and commit",
         "store/src/apply/budget.rs",
         "Refusal::BudgetExhausted",
-        "a_store_that_charges_nobody_is_caught",
+        "a_store_without_charges_is_caught",
     ),
     guard(
         "budget and commit",
@@ -300,7 +300,7 @@ const GUARDS: [Guard; 55] = [
         "execution",
         "tools/src/toolbox/programs.rs",
         "self.check_contents(at, call)",
-        "a_program_that_would_start_with_other_files_than_were_allowed_is_caught",
+        "a_program_starting_with_files_changed_since_judgement_is_caught",
     ),
     guard(
         "execution",
@@ -312,7 +312,7 @@ const GUARDS: [Guard; 55] = [
         "execution",
         "tools/src/toolbox/programs.rs",
         ".min(judged",
-        "a_program_that_is_given_more_than_was_judged_is_caught",
+        "a_program_that_gets_more_network_than_judged_is_caught",
     ),
     guard(
         "execution",

@@ -102,7 +102,7 @@ mod tests {
     use crate::seal::tests::tables;
 
     #[test]
-    fn what_was_before_is_found_behind_acts_that_only_name_it() {
+    fn the_seal_of_earlier_runs_is_found_behind_namesakes() {
         let db = tables();
         let mut seals = SealWriter::default();
         let tenant = TenantId::from_bytes([1; 16]);

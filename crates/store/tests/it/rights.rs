@@ -188,7 +188,7 @@ fn said(found: &AuditFinding) -> String {
 }
 
 #[tokio::test]
-async fn rows_that_nobody_edited_are_what_their_records_say() {
+async fn unedited_rows_agree_with_their_records() {
     let scene = world().await;
     let checked = check(scene.dir.path());
     assert_eq!((checked.findings.as_slice(), checked.older.as_slice()), (&[][..], &[][..]));
@@ -298,7 +298,7 @@ async fn a_finding_names_the_record_that_says_otherwise() {
 }
 
 #[tokio::test]
-async fn a_rule_that_denies_and_went_before_its_end_is_missed_though_another_one_was_set() {
+async fn a_denying_rule_removed_before_its_end_is_missed() {
     let scene = world().await.reopen(|dir| {
         assert_eq!(Scene::sql(dir).execute("DELETE FROM approval_rules", []).expect("is edited"), 1);
     });
@@ -320,7 +320,7 @@ async fn a_rule_that_denies_and_went_before_its_end_is_missed_though_another_one
 }
 
 #[tokio::test]
-async fn a_record_of_before_says_nothing_of_a_tokens_hash_and_end() {
+async fn an_old_token_record_says_nothing_of_hash_and_expiry() {
     // As a program of before wrote it; what follows from its seal is found, and no row.
     let old = "UPDATE audit SET record = CAST(json_remove(CAST(record AS TEXT), '$.hash', '$.expires_at') AS BLOB) \
                WHERE kind = 1 AND CAST(record AS TEXT) LIKE '%token_created%'; \
@@ -331,7 +331,7 @@ async fn a_record_of_before_says_nothing_of_a_tokens_hash_and_end() {
 }
 
 #[tokio::test]
-async fn what_no_record_tells_of_is_told_mildly_where_it_may_be_older_than_the_records() {
+async fn rows_that_may_predate_the_records_are_reported_apart() {
     // As a store of before the seals is left by its step.
     let checked = edited("DELETE FROM audit; DELETE FROM audit_heads").await;
     let mut older: BTreeMap<String, usize> = BTreeMap::new();

@@ -48,7 +48,7 @@ fn of_the_second_schema(dir: &std::path::Path) {
 }
 
 #[tokio::test]
-async fn a_token_of_the_schema_before_keeps_working_and_may_do_everything() {
+async fn a_token_of_the_second_schema_keeps_full_rights() {
     let scene = Scene::open().await.reopen(of_the_second_schema);
     assert!(scene.dir.path().join("backup-schema-2.db").exists(), "data is copied first");
     let operator = ScopeAuthority::claim().issue_operator();

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
+    fn text_arguments_get_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
             (
                 canonical_arguments::<FileEdit>(r#"{"path":"./a","old":"x","new":"y"}"#),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_place() {
+    fn unfit_text_arguments_are_refused_with_their_place() {
         for (problem, place) in [
             (canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x"}"#), "missing field `new`"),
             (
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_a_text_unless_it_is_said_to_be_more() {
+    fn a_search_pattern_is_literal_unless_declared_a_regex() {
         let compiled = |pattern: &str, regex| {
             let arguments = serde_json::json!({"pattern": pattern, "regex": regex}).to_string();
             parse_arguments::<FileSearch>(&arguments).expect("it reads").compile_pattern()

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_place() {
+    fn unfit_external_arguments_are_refused_with_their_place() {
         let shape = pay();
         for (arguments, says) in [
             ("[]", "expected a JSON object"),

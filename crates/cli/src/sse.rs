@@ -4,6 +4,7 @@
 //! Each follower knows the place behind what was given out, so a connection that breaks anywhere is resumed there, and
 //! nothing is seen twice. What a server answered is never asked again.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use dromia_api::ProblemDetails;
@@ -12,6 +13,7 @@ use dromia_api::run::{
     CallOutput, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, JournalEntryResource,
     StreamEnd, TextDelta,
 };
+use dromia_sse::{SseError, SseEvent, SseParser};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -40,7 +42,7 @@ pub(crate) trait StreamFollower {
     fn resume_position(&self) -> Option<String>;
 
     /// Takes an event. One that cannot be read counts as a broken connection.
-    fn take_event(&mut self, event: &SseEvent) -> Outcome<FollowedEvent<Self::Item>>;
+    fn take_event(&mut self, event: &StreamEvent) -> Outcome<FollowedEvent<Self::Item>>;
 }
 
 /// What an event is to a follower.
@@ -61,7 +63,7 @@ pub(crate) struct EventStream<'client, F> {
     path: String,
     follower: F,
     breaks: Breaks,
-    open: Option<(Incoming, SseEventParser)>,
+    open: Option<(Incoming, EventReader)>,
 }
 
 impl<'client, F: StreamFollower> EventStream<'client, F> {
@@ -97,10 +99,10 @@ impl<'client, F: StreamFollower> EventStream<'client, F> {
     async fn read_step(&mut self) -> Outcome<Option<F::Item>> {
         let Some((body, parser)) = &mut self.open else {
             let body = self.client.open_event_stream(&self.path, self.follower.resume_position()).await?;
-            self.open = Some((body, SseEventParser::default()));
+            self.open = Some((body, EventReader::default()));
             return Ok(None);
         };
-        if let Some(event) = parser.next() {
+        if let Some(event) = parser.events.pop_front() {
             return self.handle_event(&event);
         }
         let silent = Error::Late { seconds: SILENCE.as_secs() };
@@ -111,7 +113,7 @@ impl<'client, F: StreamFollower> EventStream<'client, F> {
         Ok(None)
     }
 
-    fn handle_event(&mut self, event: &SseEvent) -> Outcome<Option<F::Item>> {
+    fn handle_event(&mut self, event: &StreamEvent) -> Outcome<Option<F::Item>> {
         if event.name == EVENT_PROBLEM {
             return Err(Error::Problem(Box::new(parse_answer::<ProblemDetails>(event.data.as_bytes())?)));
         }
@@ -188,7 +190,7 @@ impl StreamFollower for JournalCursor {
         Some(self.cursor.to_string())
     }
 
-    fn take_event(&mut self, event: &SseEvent) -> Outcome<FollowedEvent<RunUpdate>> {
+    fn take_event(&mut self, event: &StreamEvent) -> Outcome<FollowedEvent<RunUpdate>> {
         Ok(match event.name.as_str() {
             EVENT_ENTRY => {
                 let entry: JournalEntryResource = parse_answer(event.data.as_bytes())?;
@@ -218,59 +220,33 @@ impl<'client> Follow<'client> {
 
 /// One event of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct SseEvent {
+pub(crate) struct StreamEvent {
     pub(crate) name: String,
     pub(crate) data: String,
 }
 
-/// Cuts bytes into events.
-#[derive(Debug, Default)]
-pub(crate) struct SseEventParser {
-    bytes: Vec<u8>,
-    taken: usize,
-    event: SseEvent,
-    has_data: bool,
+/// Splits the pieces of a body into events.
+#[derive(Debug)]
+struct EventReader {
+    parser: SseParser,
+    /// Events of the last piece that were not given out yet; they have at most the bytes of one event and one piece.
+    events: VecDeque<StreamEvent>,
 }
 
-impl SseEventParser {
-    pub(crate) fn push_bytes(&mut self, piece: &[u8]) -> Outcome {
-        self.bytes.drain(..self.taken);
-        self.taken = 0;
-        if self.bytes.len() + self.event.data.len() + piece.len() > EVENT_BYTES_MAX {
-            return Err(Error::Broken(format!("an event is longer than {EVENT_BYTES_MAX} bytes")));
-        }
-        self.bytes.extend_from_slice(piece);
-        Ok(())
+impl Default for EventReader {
+    fn default() -> Self {
+        Self { parser: SseParser::new(EVENT_BYTES_MAX), events: VecDeque::new() }
     }
+}
 
-    /// Returns the next whole event among the bytes that came.
-    pub(crate) fn next(&mut self) -> Option<SseEvent> {
-        while let Some(length) = self.bytes[self.taken..].iter().position(|byte| *byte == b'\n') {
-            let line = &self.bytes[self.taken..self.taken + length];
-            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
-            self.taken += length + 1;
-            if line.is_empty() {
-                if std::mem::take(&mut self.has_data) {
-                    return Some(std::mem::take(&mut self.event));
-                }
-                self.event = SseEvent::default();
-                continue;
-            }
-            let (field, value) = line.split_once(':').unwrap_or((line.as_str(), ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match field {
-                "event" => value.clone_into(&mut self.event.name),
-                "data" => {
-                    if std::mem::replace(&mut self.has_data, true) {
-                        self.event.data.push('\n');
-                    }
-                    self.event.data.push_str(value);
-                }
-                // Ids are read from the entries; comments keep the connection alive.
-                _ => {}
-            }
-        }
-        None
+impl EventReader {
+    fn push_bytes(&mut self, piece: &[u8]) -> Outcome {
+        let Self { parser, events } = self;
+        let pushed = parser.push_chunk(piece, |event: SseEvent<'_>| {
+            events.push_back(StreamEvent { name: event.name.to_owned(), data: event.data.to_owned() });
+            Ok::<_, SseError>(())
+        });
+        pushed.map_err(|error| Error::Broken(error.to_string()))
     }
 }
 
@@ -281,31 +257,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_parse_equally_wherever_the_bytes_are_split() {
-        let text = b"id: 1\nevent: entry\ndata: {\ndata: }\n\n: keep-alive\n\nevent: end\r\ndata: x\r\n\r\n";
-        let expected = [("entry", "{\n}"), ("end", "x")];
-        for cut in 0..text.len() {
-            let mut parser = SseEventParser::default();
-            let mut events = Vec::new();
-            for piece in [&text[..cut], &text[cut..]] {
-                parser.push_bytes(piece).unwrap();
-                while let Some(event) = parser.next() {
-                    events.push((event.name, event.data));
-                }
-            }
-            let events: Vec<_> = events.iter().map(|(name, data)| (name.as_str(), data.as_str())).collect();
-            assert_eq!(events, expected, "cut at {cut}");
-        }
-    }
-
-    #[test]
     fn mutated_bytes_give_equal_events_wherever_they_are_split() {
-        fn events(chunks: &[&[u8]]) -> Vec<SseEvent> {
-            let mut parser = SseEventParser::default();
+        fn events(chunks: &[&[u8]]) -> Vec<StreamEvent> {
+            let mut parser = EventReader::default();
             let mut found = Vec::new();
             for chunk in chunks {
                 parser.push_bytes(chunk).expect("it is short");
-                while let Some(event) = parser.next() {
+                while let Some(event) = parser.events.pop_front() {
                     found.push(event);
                 }
             }
@@ -384,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_endless_event_is_refused() {
-        let mut parser = SseEventParser::default();
+        let mut parser = EventReader::default();
         let piece = vec![b'x'; 1 << 20];
         let refused = (0..32).find_map(|_| parser.push_bytes(&piece).err());
         assert!(refused.is_some());

@@ -15,10 +15,10 @@ use dromia_contracts::tool::{CallMeter, ToolHost};
 use dromia_contracts::tool_policy::OperatorTerms;
 use dromia_contracts::vault::LeakDetector;
 use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, ScopeAuthority, SessionId, TenantId};
+use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 
 use crate::agents::AgentSnapshot;
-use crate::bounded_map::BoundedCache;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
 use crate::counters::EngineCounters;
 use crate::delayed_calls::DelaySchedule;
@@ -65,12 +65,12 @@ pub(crate) struct EngineCore {
     pub(crate) hub: RunHub,
     /// How often tasks came into each state.
     pub(crate) counts: EngineCounters,
-    pub(crate) snapshots: BoundedCache<(TenantId, AgentId), Arc<AgentSnapshot>>,
+    pub(crate) snapshots: Cache<(TenantId, AgentId), Arc<AgentSnapshot>>,
     /// Counts changes of agents, so that a row read before one is not kept after it.
     pub(crate) agent_changes: AtomicU64,
-    pub(crate) session_keys: BoundedCache<(TenantId, AgentId, SessionKey), SessionId>,
+    pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
-    pub(crate) pins: BoundedCache<(TenantId, AgentId, Digest), ()>,
+    pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
     /// Wakes the janitor: a run was parked, or one was lost.
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.
@@ -101,10 +101,10 @@ impl Engine {
             scheduler: Scheduler::new(config.active_max, steps),
             hub: RunHub::default(),
             counts: EngineCounters::default(),
-            snapshots: BoundedCache::new(SNAPSHOTS_MAX),
+            snapshots: Cache::new(SNAPSHOTS_MAX),
             agent_changes: AtomicU64::new(0),
-            session_keys: BoundedCache::new(SESSION_KEYS_MAX),
-            pins: BoundedCache::new(SNAPSHOTS_MAX),
+            session_keys: Cache::new(SESSION_KEYS_MAX),
+            pins: Cache::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
             wake_anew: AtomicBool::new(false),

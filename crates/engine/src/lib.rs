@@ -20,7 +20,6 @@ pub mod steps;
 mod agents;
 mod approval_binding;
 mod approvals;
-mod bounded_map;
 mod budgets;
 mod client;
 mod client_tools;

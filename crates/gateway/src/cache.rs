@@ -4,7 +4,8 @@
 //! Bound: at most `entries_max` entries. When it is full, expired entries go; if none has expired, all go, which
 //! costs one lookup each and keeps the cost of an insert flat. What was not found is kept apart from what was, so a flood
 //! of wrong tokens evicts no good one; it is forgotten when a token is made, so that works at once. What is forgotten stays so: a lookup that began before, and
-//! may have read the row as it was, is not kept ([`Cache::put_since`]).
+//! may have read the row as it was, is not kept ([`Cache::put_since`]). The crates moka and quick_cache know no such
+//! generations: with them a revoked token could come back for as long as an entry is trusted.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;

@@ -2,6 +2,8 @@
 //!
 //! A key is `whsec_` and 24 to 64 bytes in base64. It is never shown. Signatures are compared in constant time, and a
 //! good one is good for a while only: an attacker cannot send a recorded message again tomorrow.
+//!
+//! The crate standardwebhooks does not fit: it reads the system clock itself and takes keys of any length.
 
 use std::fmt;
 use std::str::FromStr;

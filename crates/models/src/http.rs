@@ -12,11 +12,10 @@ mod config;
 mod draft;
 mod failure;
 mod format;
-pub mod sse;
 
 pub use adapter::HttpModel;
 pub use config::{HttpConfig, HttpError, HttpTimeouts, KeysOf, OutputLimit, TokenPrice, VaultKey};
-pub use draft::{StreamReader, whole_reply};
+pub use draft::{EVENT_BYTES_MAX, StreamReader, whole_reply};
 pub use format::WireFormat;
 
 pub(crate) use draft::{CallPiece, ReplyDraft};

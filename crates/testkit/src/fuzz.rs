@@ -27,8 +27,8 @@ use dromia_contracts::{
     AgentId, CallId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
 };
 use dromia_models::WireFormat;
-use dromia_models::http::sse::{SseError, SseParser};
-use dromia_models::http::{StreamReader, whole_reply};
+use dromia_models::http::{EVENT_BYTES_MAX, StreamReader, whole_reply};
+use dromia_sse::{SseError, SseParser};
 
 pub use self::mutated::mutated;
 pub use self::rights::{
@@ -81,11 +81,11 @@ pub const TARGETS_ELSEWHERE: [&str; 11] = [
 /// Any chunking of a stream gives the same events, and never more bytes than came.
 pub fn sse(data: &[u8]) {
     fn parse_events(chunks: &[&[u8]]) -> Result<Vec<String>, SseError> {
-        let mut parser = SseParser::default();
+        let mut parser = SseParser::new(EVENT_BYTES_MAX);
         let mut found = Vec::new();
         for chunk in chunks {
             parser.push_chunk(chunk, |event| {
-                found.push(event.to_owned());
+                found.push(event.data.to_owned());
                 Ok::<_, SseError>(())
             })?;
         }

@@ -14,7 +14,7 @@ use crate::download::save_response;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{CommandOutput, draw_pairs, format_time};
-use crate::sse::{EventStream, FollowedEvent, SseEvent, StreamFollower};
+use crate::sse::{EventStream, FollowedEvent, StreamEvent, StreamFollower};
 
 /// The columns of a listing; what has no bound of its own comes last.
 const HEADS: [&str; 6] = ["at", "kind", "actor", "agent", "id", "what"];
@@ -157,7 +157,7 @@ impl StreamFollower for AuditTailCursor {
         self.after.clone()
     }
 
-    fn take_event(&mut self, event: &SseEvent) -> Outcome<FollowedEvent<AuditRecord>> {
+    fn take_event(&mut self, event: &StreamEvent) -> Outcome<FollowedEvent<AuditRecord>> {
         match event.name.as_str() {
             EVENT_BEGUN => {
                 let begun: AuditStreamStart = parse_answer(event.data.as_bytes())?;
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn a_cut_off_item_repeats_without_duplicate_records() {
         let mut tail = AuditTailCursor::default();
-        let event = |name: &str, data: String| SseEvent { name: name.to_owned(), data };
+        let event = |name: &str, data: String| StreamEvent { name: name.to_owned(), data };
         let heard = |tail: &mut AuditTailCursor, id: &str, place: &str| {
             let record = AuditRecord { id: id.to_owned(), place: place.to_owned(), ..record() };
             let data = serde_json::to_string(&record).expect("is JSON");

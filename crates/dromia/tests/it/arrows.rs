@@ -10,13 +10,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dromia-contracts", &[]),
     ("dromia-engine", &["dromia-contracts"]),
     ("dromia-store", &["dromia-contracts"]),
-    ("dromia-models", &["dromia-contracts"]),
+    ("dromia-sse", &[]),
+    ("dromia-models", &["dromia-contracts", "dromia-sse"]),
     ("dromia-guard", &["dromia-contracts"]),
     ("dromia-sandbox", &["dromia-contracts"]),
     ("dromia-tools", &["dromia-contracts"]),
     ("dromia-api", &["dromia-contracts"]),
     ("dromia-gateway", &["dromia-api", "dromia-contracts"]),
-    ("dromia-cli", &["dromia-api"]),
+    ("dromia-cli", &["dromia-api", "dromia-sse"]),
 ];
 
 /// What can connect to other hosts.

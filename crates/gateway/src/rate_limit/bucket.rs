@@ -1,4 +1,6 @@
-//! A rate: a bucket that fills by the clock. A clock that is set back fills nothing and takes nothing away.
+//! A rate: a token bucket that the clock refills. A clock that is set back refills nothing and takes nothing away.
+//!
+//! The crate governor does not fit: it cannot return a permit, and a request that another bound refuses returns its own.
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60_000;

@@ -2,21 +2,19 @@
 //!
 //! A policy has no clock, no randomness and no state, so the same question has the same answer for as long as the same files
 //! count. What it refuses to do: know a verdict on a call of a tool, whose arguments differ each time, keep one of a policy
-//! that broke, which may have been the machine, and keep more than [`KEPT_MAX`].
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+//! that broke, which may have been the machine, and keep more than [`VERDICTS_MAX`].
 
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{GateAction, Principal};
 use dromia_contracts::id::{AgentId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::scope::Actor;
+use quick_cache::sync::Cache;
 
 use super::PolicyDecision;
 
 /// The most verdicts that are known at a time.
-pub(super) const KEPT_MAX: usize = 4096;
+const VERDICTS_MAX: usize = 4096;
 
 /// Everything of a question that a verdict may depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,41 +64,24 @@ impl VerdictKey {
     }
 }
 
-/// The verdicts that are known, in two halves: when the newer is full it becomes the older, which goes.
-#[derive(Debug, Default)]
-pub(super) struct VerdictCache {
-    halves: Mutex<CacheGenerations>,
-}
+/// The verdicts that are known; the cache evicts by use and holds at most [`VERDICTS_MAX`].
+#[derive(Debug)]
+pub(super) struct VerdictCache(Cache<VerdictKey, PolicyDecision>);
 
-#[derive(Debug, Default)]
-struct CacheGenerations {
-    newer: HashMap<VerdictKey, PolicyDecision>,
-    older: HashMap<VerdictKey, PolicyDecision>,
+impl Default for VerdictCache {
+    fn default() -> Self {
+        Self(Cache::new(VERDICTS_MAX))
+    }
 }
 
 impl VerdictCache {
     /// Returns what was judged, if it is known.
-    pub(super) fn find_verdict(&self, asked: &VerdictKey) -> Option<PolicyDecision> {
-        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(judged) = halves.newer.get(asked) {
-            return Some(judged.clone());
-        }
-        let judged = halves.older.get(asked)?.clone();
-        halves.insert_verdict(asked.clone(), judged.clone());
-        Some(judged)
+    pub(super) fn find_verdict(&self, key: &VerdictKey) -> Option<PolicyDecision> {
+        self.0.get(key)
     }
 
     /// Keeps what was judged.
-    pub(super) fn keep_verdict(&self, asked: VerdictKey, judged: PolicyDecision) {
-        self.halves.lock().unwrap_or_else(PoisonError::into_inner).insert_verdict(asked, judged);
-    }
-}
-
-impl CacheGenerations {
-    fn insert_verdict(&mut self, asked: VerdictKey, judged: PolicyDecision) {
-        if self.newer.len() >= KEPT_MAX / 2 {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(asked, judged);
+    pub(super) fn keep_verdict(&self, key: VerdictKey, verdict: PolicyDecision) {
+        self.0.insert(key, verdict);
     }
 }

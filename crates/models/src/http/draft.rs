@@ -6,14 +6,16 @@
 use dromia_contracts::model::{
     DeltaSink, FinishReason, ModelError, ModelReply, ProposedCall, TokenUsage, UsageDetail,
 };
+use dromia_sse::SseParser;
 
-use super::failure::cut_error;
+use super::failure::{StreamError, cut_error};
 use super::format::WireFormat;
-use super::sse::SseParser;
 use crate::{names, tokens};
 
 /// The most bytes of text and arguments of one answer.
 const REPLY_BYTES_MAX: usize = 4 << 20;
+/// The most bytes of one line of a stream and of one event's data.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// The longest stop text that is reported; a longer one was not asked for.
 const STOP_BYTES_MAX: usize = 256;
 /// The most calls of one answer.
@@ -30,22 +32,22 @@ pub struct StreamReader {
 impl StreamReader {
     /// Begins an answer.
     pub fn new(format: WireFormat) -> Self {
-        Self { format, events: SseParser::default(), draft: ReplyDraft::default() }
+        Self { format, events: SseParser::new(EVENT_BYTES_MAX), draft: ReplyDraft::default() }
     }
 
     /// Takes the next piece; tells whether the answer is complete.
     pub fn push_chunk(&mut self, chunk: &[u8], deltas: &dyn DeltaSink) -> Result<bool, ModelError> {
         let Self { format, events, draft } = self;
         let mut done = draft.done;
-        let pushed = events.push_chunk(chunk, |data| {
+        let pushed = events.push_chunk(chunk, |event| {
             // Nothing follows the end, whatever comes in the same piece.
             if !done {
-                format.take_event(draft, data, deltas)?;
+                format.take_event(draft, event.data, deltas).map_err(StreamError)?;
                 done = draft.done;
             }
-            Ok::<_, ModelError>(())
+            Ok::<_, StreamError>(())
         });
-        if done { Ok(true) } else { pushed.map(|()| false) }
+        if done { Ok(true) } else { pushed.map(|()| false).map_err(|error| error.0) }
     }
 
     /// Closes the answer. `input_tokens` is asked where the provider counted nothing.

@@ -9,10 +9,9 @@ use std::time::Duration;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::egress::{EgressError, EgressFault, TimeoutPhase, find_header};
 use dromia_contracts::model::ModelError;
+use dromia_sse::SseError;
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
-
-use super::sse::SseError;
 
 /// The longest wait that a provider can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
@@ -68,9 +67,12 @@ pub(super) fn interrupted_error(failure: &EgressFault) -> ModelError {
 
 const UNFINISHED: &str = "the model did not finish its answer in time";
 
-impl From<SseError> for ModelError {
+/// What ends the reading of a streamed answer.
+pub(super) struct StreamError(pub(super) ModelError);
+
+impl From<SseError> for StreamError {
     fn from(error: SseError) -> Self {
-        cut_error(format!("the model's stream is malformed: {error}"))
+        Self(cut_error(format!("the model's stream is malformed: {error}")))
     }
 }
 

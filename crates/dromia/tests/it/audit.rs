@@ -257,7 +257,7 @@ fn a_configuration_that_is_edited_past_the_server_is_found_and_nobody_acts_by_it
     create(&home, "clerk", &["file.read".to_owned()]);
     server.terminate();
     let verified = good(&home, &["audit", "verify"]);
-    assert!(verified["rights"].as_u64() >= Some(3) && verified["older"] == json!([]), "{verified:#}");
+    assert!(verified["rights"].as_u64() >= Some(3), "{verified:#}");
     assert_settled(&home);
     let database = home.path().join("store").join("dromia.db");
     let mut bytes = fs::read(&database).expect("the store is there");

@@ -25,11 +25,6 @@ pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 pub(crate) const AGENT: AgentId = AgentId::from_bytes([2; 16]);
 pub(crate) const SESSION: SessionId = SessionId::from_bytes([3; 16]);
 
-/// Takes back what the schema after the thirteenth brought.
-pub(crate) const UNSEALED: &str = "ALTER TABLE state DROP COLUMN write; ALTER TABLE state DROP COLUMN seal; \
-     ALTER TABLE keys DROP COLUMN seal; ALTER TABLE delivery_attempts DROP COLUMN seal; \
-     ALTER TABLE budget_used DROP COLUMN seal; PRAGMA user_version = 13;";
-
 pub(crate) struct Scene {
     pub(crate) dir: TempDir,
     pub(crate) store: SqliteStore,

@@ -108,7 +108,7 @@ pub(crate) fn api_approval(approval: ApprovalRequest, now: Timestamp) -> api::ap
         context: approval.context.to_string(),
         action,
         binding,
-        contents: approval.bound.and_then(|bound| bound.contents),
+        contents: approval.bound.contents,
         rule,
         reason,
         approvers: approval.approvers.iter().map(ToString::to_string).collect(),

@@ -16,6 +16,7 @@ use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, Bu
 use dromia_contracts::capability::{CapabilityRecord, CapabilityUse};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::store::{
     ApprovalAnswer, BudgetRemove, BudgetSet, CapabilityRevoke, Mutation, ReadError, Store as _, TextPin,
@@ -124,6 +125,7 @@ fn asked(run: RunId, number: u8) -> ApprovalRequest {
         "id": ApprovalId::from_bytes([number; 16]), "agent": AGENT, "session": SESSION, "run": run, "call": "call_1_0",
         "author": "cli:ada", "hops": 0, "context": Label::ACTOR_TEXT, "tool": "exec", "arguments": "{}",
         "action": digest, "binding": digest, "origins": [], "rule": "permission", "reason": "a person looks",
+        "bound": {"call": 1, "tool": 2, "asker": 3, "rule": 4}, "standing": CallProvenance::default(),
         "asked_at": at(5), "holds_until": at(1_000), "expires_at": at(2_000), "state": "holding",
     });
     serde_json::from_value(approval).expect("an approval")

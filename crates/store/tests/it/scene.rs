@@ -176,7 +176,8 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
-        sent: None,
+        sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+            .expect("is data"),
         judged: None,
     };
     let entries = [Entry::RunStarted(started), Entry::ModelCalled(called)];

@@ -1,7 +1,7 @@
 //! Erasure, rebuilt projections, the cost of a tail, many agents.
 
 use dromia_contracts::agent::{AgentState, ErasureCounts};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalState, ArgumentOrigin, OriginKind};
+use dromia_contracts::approval::{ApprovalRequest, ApprovalState, ArgumentOrigin, BoundParts, OriginKind};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::RunStatus;
@@ -130,7 +130,7 @@ fn quoting(run: RunId, id: [u8; 16]) -> ApprovalRequest {
         arguments: r#"{"to":"eve"}"#.to_owned(),
         action: Digest::from_bytes([1; 32]),
         binding: Digest::from_bytes([2; 32]),
-        bound: None,
+        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
         origins: vec![ArgumentOrigin { name: "to".to_owned(), role: None, origin, label, quote }],
         rule: "permission".to_owned(),
         reason: "a person looks".to_owned(),

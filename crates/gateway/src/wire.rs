@@ -168,7 +168,7 @@ pub(crate) fn api_budget(known: BudgetUse) -> api::budget::BudgetResource {
         of: budget.of,
         measure: budget.measure,
         period: budget.period,
-        unit: Some(budget.measure.into()),
+        unit: budget.measure.into(),
         limit: budget.limit,
         used,
         subject: (!subject.is_empty()).then_some(subject),

@@ -33,7 +33,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ),
         ErrorCode::RouteNotFound => new_page(
             "the server has no such route, or not for this method",
-            "compare path and method with `GET /openapi.json`; an older server may not have it yet",
+            "compare path and method with `GET /openapi.json`",
         ),
         ErrorCode::TenantNotFound => new_page(
             "the tenant does not exist, or the caller cannot see it",
@@ -92,7 +92,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ),
         ErrorCode::ToolNotFound => new_page(
             "the server has no tool of this name",
-            "`dromia tool list` names those there are; an older server may not have it yet",
+            "`dromia tool list` names those there are",
         ),
         ErrorCode::RecordNotFound => new_page(
             "the record of the audit does not exist in this tenant, or it was erased with its agent",

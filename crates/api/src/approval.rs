@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_goes_as_far_as_it_says_and_no_word_is_guessed() {
+    fn an_approval_answer_has_defaults_and_refuses_unknown_words() {
         let answer: AnswerApproval = serde_json::from_str(r#"{"approve":true}"#).expect("it is one");
         assert_eq!((answer.reach, answer.rule, answer.also), (ReachKind::Once, None, Vec::new()));
         for wrong in [

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_nothing_and_a_word_nobody_knows_are_refused() {
+    fn a_negative_limit_and_an_unknown_word_are_refused() {
         let good = r#"{"per":"tenant","measure":"money","period":"day","limit":5000000}"#;
         assert!(serde_json::from_str::<SetBudget>(good).is_ok());
         for (from, to) in [("5000000", "-1"), ("money", "gold"), ("limit", "most"), ("day", "week")] {

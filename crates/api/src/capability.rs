@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_names_its_rights_and_a_delegation_may_leave_them_out() {
+    fn a_grant_requires_rights_and_a_delegation_may_omit_them() {
         let missing = serde_json::from_str::<GrantCapability>(r#"{"agent":"ops"}"#);
         assert!(missing.is_err(), "{missing:?}");
         let whole: DelegateCapability = serde_json::from_str(r#"{"agent":"ops"}"#).expect("is read");

@@ -183,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_a_summary_add_up_to_the_summary_of_all() {
+    fn pages_of_a_summary_merge_into_the_whole_summary() {
         let mut sum = page(vec![group("small", 2, 5)], Some(RunId::from_bytes([1; 16])));
         sum.merge_page(page(vec![group("large", 1, 9), group("small", 1, 3)], None));
         assert_eq!(sum, page(vec![group("large", 1, 9), group("small", 3, 8)], None));
     }
 
     #[test]
-    fn what_a_run_spent_itself_travels_as_self() {
+    fn a_runs_own_cost_is_serialized_as_self() {
         let cost = RunCost {
             run: RunId::from_bytes([1; 16]),
             status: RunStatus::Running,

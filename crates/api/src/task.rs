@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_alone_is_enough_and_a_misspelt_field_is_refused() {
+    fn a_task_needs_only_text_and_refuses_unknown_fields() {
         let task: SpawnTask =
             serde_json::from_str(r#"{"task":"count"}"#).expect("the defaults fill the rest");
         assert_eq!(task, SpawnTask { task: "count".into(), ..SpawnTask::default() });

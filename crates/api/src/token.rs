@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_beside_its_record_on_the_wire_and_not_in_the_debug_form() {
+    fn a_new_token_is_serialized_but_hidden_from_debug() {
         let record = TokenResource {
             id: TokenId::from_bytes([1; 16]),
             name: "ci".into(),

@@ -130,7 +130,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn an_answer_satisfies_its_schema_or_is_told_where_it_does_not() {
+    fn an_answer_that_violates_its_schema_names_the_place() {
         let shape = AnswerSchema::parse_schema(PERSON).unwrap();
         assert_eq!(
             shape.check_answer(" {\"name\": \"Ada\", \"age\": 36}\n").unwrap(),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fence_around_the_whole_answer_is_taken_off_and_nothing_else() {
+    fn only_one_fence_around_the_whole_answer_is_removed() {
         let shape = AnswerSchema::parse_schema("true").unwrap();
         for fenced in ["```json\n{\"a\":1}\n```", "```\n{\"a\":1}\n```", "  ```json\r\n{\"a\":1}\r\n```  "] {
             assert_eq!(shape.check_answer(fenced).unwrap(), "{\"a\":1}", "{fenced:?}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_schema_is_refused_with_its_place() {
+    fn an_invalid_schema_file_is_refused_with_its_place() {
         let problem = |text: &str| AnswerSchema::parse_schema(text).unwrap_err();
         assert!(
             problem("{\n  \"type\": }").starts_with(":2:11: this is not JSON"),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn many_and_long_problems_are_told_in_short() {
+    fn many_and_long_problems_are_shortened() {
         let shape = AnswerSchema::parse_schema(r#"{"items": {"type": "integer"}}"#).unwrap();
         let answer = serde_json::to_string(&vec!["x".repeat(5_000); 100]).unwrap();
         let unfit = shape.check_answer(&answer).unwrap_err();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_stands_under_the_question() {
+    fn the_schema_is_appended_to_the_question() {
         let shape = AnswerSchema::parse_schema("{\"type\": \"integer\"}").unwrap();
         assert_eq!(
             shape.asked_under("how many?"),

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_its_owners_and_is_there_once_it_is_whole() {
+    fn a_download_is_private_and_appears_only_when_complete() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("export");
         fs::write(&path, "of before").expect("it is written");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_file_is_written_as_it_stands() {
+    fn a_link_or_device_is_written_in_place() {
         let directory = tempfile::tempdir().expect("a directory");
         let (target, link) = (directory.path().join("target"), directory.path().join("link"));
         fs::write(&target, "of before").expect("it is written");

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_a_refusal_ended_has_failed_and_the_command_was_not_refused() {
+    fn a_run_ended_by_a_refusal_exits_as_failed() {
         let other: Vec<_> =
             ErrorCode::ALL.iter().filter(|code| CommandExit::of_run(**code).is_some()).collect();
         assert_eq!(other, [&ErrorCode::ActionDenied], "the others end with one code either way");

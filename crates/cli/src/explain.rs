@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_text_that_is_one_sentence_without_a_full_stop() {
+    fn every_code_text_is_one_sentence_without_full_stop() {
         for &code in ErrorCode::ALL {
             let page = page_for_code(code);
             for text in [page.meaning, page.todo] {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_explained_like_a_code_and_has_no_status() {
+    fn a_rule_is_explained_without_status_or_exit_code() {
         insta::assert_snapshot!(explanation_text(&find_explanation("ask unplanned").unwrap()), @r"
         rule   unplanned
         means  after somebody else's text was read, a call would be seen outside that was not planned like this, or not as often
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_ends_a_run_tells_the_exit_code_of_the_run_too() {
+    fn a_code_that_ends_a_run_names_both_exit_codes() {
         let denied = explanation_text(&CodeExplanation::for_code(ErrorCode::ActionDenied));
         assert!(denied.ends_with("HTTP 403, exit code 4; 7 where it ends a run"), "{denied}");
         let cut = explanation_text(&CodeExplanation::for_code(ErrorCode::ModelCut));

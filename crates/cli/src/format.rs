@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_follows_flag_then_no_color_then_force_then_the_terminal() {
+    fn colour_follows_flag_then_environment_then_terminal() {
         let none = ColorHints::default();
         let no_color = ColorHints { no_color: true, ..none };
         let force = ColorHints { force: true, ..none };

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_is_read_back_and_a_missing_file_is_no_choice() {
+    fn settings_are_read_back_and_a_missing_file_is_empty() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(UserSettings::read(home.path()).unwrap(), UserSettings::default());
         let mut settings = UserSettings::default();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_old_file_and_nothing_beside_it() {
+    fn a_failed_write_leaves_only_the_old_file() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(settings_path(home.path())).unwrap();
         assert!(UserSettings::default().write(home.path()).is_err(), "a directory is in its place");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_like_what_cannot_be_understood() {
+    fn an_unreadable_settings_file_is_a_usage_error() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(settings_path(home.path())).unwrap();
         let refused = UserSettings::read(home.path()).unwrap_err();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_an_unknown_key_is_refused_with_its_path() {
+    fn a_settings_file_with_an_unknown_key_is_refused() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(settings_path(home.path()), r#"{"agnets":{}}"#).unwrap();
         let refused = UserSettings::read(home.path()).unwrap_err().to_string();

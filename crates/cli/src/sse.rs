@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_cut_the_same_wherever_the_bytes_break() {
+    fn events_parse_equally_wherever_the_bytes_are_split() {
         let text = b"id: 1\nevent: entry\ndata: {\ndata: }\n\n: keep-alive\n\nevent: end\r\ndata: x\r\n\r\n";
         let expected = [("entry", "{\n}"), ("end", "x")];
         for cut in 0..text.len() {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_give_the_same_events_wherever_they_break() {
+    fn mutated_bytes_give_equal_events_wherever_they_are_split() {
         fn events(chunks: &[&[u8]]) -> Vec<SseEvent> {
             let mut parser = SseEventParser::default();
             let mut found = Vec::new();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stops_between_acceptance_and_stream_has_not_answered() {
+    fn a_stop_between_acceptance_and_stream_is_no_answer() {
         assert_eq!(check_final(is_final), Ok(()));
     }
 
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stopped_is_looked_for_until_its_time_is_over() {
+    fn a_stopped_server_is_retried_until_the_deadline() {
         let (mut breaks, began) = (Breaks::default(), Instant::now());
         let mut waited = Duration::ZERO;
         while let Some(rest) = breaks.rest(true, began + waited) {

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_survives_its_text_and_no_other_text_is_one() {
+    fn an_audit_cursor_round_trips_and_no_other_text_parses() {
         let place = AuditCursor { seal: 17, span: 2, seq: 9 };
         assert_eq!(place.to_string().parse(), Ok(place));
         for bad in ["", "1", "1.2", "1.2.3.4", "a.0.0", "-1.0.0", "+1.0.0", "1..2", "1.5000000000.0"] {

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_approved_call_stays_within_what_bounded_the_run_that_asked() {
+    fn an_approved_call_stays_within_its_runs_capability() {
         let asked = ApprovalId::from_bytes([5; 16]);
         for bound in [Some(CapabilityId::from_bytes([7; 16])), None] {
             let key = |platform: &str| SessionKey {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capability_stands_until_its_end_or_until_it_is_taken_back() {
+    fn a_capability_is_active_until_its_end_or_revocation() {
         let at = |ms| Timestamp::from_millisecond(ms).expect("an instant");
         let mut capability = CapabilityRecord {
             id: CapabilityId::from_bytes([1; 16]),

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_written_as_small_as_it_is_and_comes_back() {
+    fn client_options_are_written_minimally_and_read_back() {
         assert_eq!(serde_json::to_string(&ClientOptions::default()).expect("it is JSON"), "{}");
         let parameters = serde_json::json!({"type": "object"});
         let tool = ClientTool { name: "weather".into(), description: String::new(), parameters };

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_result_comes_when_the_work_is_done_and_work_that_panics_has_none() {
+    fn a_result_comes_after_its_work_unless_the_work_panics() {
         let kept = Kept::default();
         let mut answer = ComputeFuture::spawn_on(&kept, TENANT, || 7);
         assert_eq!(poll(&mut answer), Poll::Pending);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_nobody_waits_for_any_more_is_not_done() {
+    fn abandoned_work_is_not_done() {
         let (kept, done) = (Kept::default(), Arc::new(Mutex::new(false)));
         let note = Arc::clone(&done);
         drop(ComputeFuture::spawn_on(&kept, TENANT, move || *lock_flag(&note) = true));

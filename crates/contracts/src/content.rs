@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_told_by_its_first_bytes_and_has_no_text() {
+    fn a_picture_is_recognized_by_its_first_bytes() {
         for (bytes, media) in [
             (&b"\x89PNG\r\n\x1a\n...."[..], Some(ImageMediaType::Png)),
             (&b"\xff\xd8\xff\xe0"[..], Some(ImageMediaType::Jpeg)),

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_opinion_is_as_many_calls_as_it_has_answers() {
+    fn a_second_opinion_counts_as_one_call_per_answer() {
         let said = || Some(ModelOpinion::count_votes("second", 3, 2, []));
         let mut ledger = CostLedger::default();
         let unasked = opinion_given(said(), 0, 0);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_charged_by_its_report_its_reservation_or_nothing() {
+    fn an_attempt_costs_its_report_its_reservation_or_nothing() {
         let mut ledger = CostLedger::default();
         let mut ended = Vec::new();
         for (seq, entry) in (1..).zip([
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_whose_beginning_is_missing_is_charged_all_the_same() {
+    fn an_answer_without_its_start_is_charged_too() {
         let mut ledger = CostLedger::default();
         let ended =
             ledger.apply_entry(4, AT, &failed(2, ErrorCode::ModelCut, 9)).expect("it ends an attempt");

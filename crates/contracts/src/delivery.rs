@@ -170,7 +170,7 @@ mod tests {
     use crate::scope::Actor;
 
     #[test]
-    fn only_sessions_of_a_platform_that_is_sent_to_have_a_target() {
+    fn only_sessions_of_delivering_platforms_have_a_target() {
         let key = |platform: &str| SessionKey {
             platform: platform.to_owned(),
             channel: "orders".to_owned(),

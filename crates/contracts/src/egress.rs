@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_reached_by_grants_of_the_network_and_by_what_somebody_holds() {
+    fn network_grants_and_held_capabilities_let_hosts_be_reached() {
         for grant in ["net:docs.rs", "net:*", "net.read:docs.rs", "holder:ten_1/agt_1"] {
             assert!(may_reach(grant), "{grant}");
         }

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_scripted_model_is_asked_does_not_leave() {
+    fn requests_to_the_scripted_model_stay_in_the_process() {
         let wording = |form: &str| RequestEncoding {
             by: None,
             form: form.to_owned(),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_is_not_written_and_everything_comes_back() {
+    fn a_sent_encoding_omits_defaults_and_round_trips() {
         let usual = RequestEncoding {
             by: None,
             form: "chat/1".to_owned(),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_beginning_of_a_digest_is_refused() {
+    fn a_malformed_body_digest_is_refused() {
         for bad in ["", "00", &"0".repeat(64), &"0".repeat(15), &"G".repeat(16), &"A".repeat(16)] {
             assert_eq!(bad.parse::<BodyDigest>(), Err(ParseDigestError), "{bad}");
         }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_belongs_to_a_content_and_every_other_content_is_of_unknown_origin() {
+    fn a_label_applies_only_to_its_own_content() {
         let ada = Actor::new("cli:ada");
         let known = KnownFile { file: Some(holds(ONE, Label::ACTOR_TEXT)), rest: Label::PUBLIC_FACT };
         assert_eq!(known.label_of(Some(ONE), &ada), Label::ACTOR_TEXT);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_actor_is_trusted_with_another_is_not() {
+    fn a_label_counts_only_for_its_own_actor() {
         let known = KnownFile { file: Some(holds(ONE, Label::ACTOR_TEXT)), ..KnownFile::default() };
         assert_eq!(known.label_of(Some(ONE), &Actor::new("cli:eve")), Label::CLAIM);
         let theirs = holds(ONE, Label::OUTSIDE);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_later_counts_and_what_counts_for_the_rest_is_joined() {
+    fn later_file_labels_win_and_rest_labels_join() {
         let mut said = FileLabels::for_file("a", Some(holds(ONE, Label::ACTOR_TEXT)));
         said.extend(FileLabels { rest: Some(Label::UNKNOWN_FILE), ..FileLabels::for_file("a", None) });
         let later = FileLabels::for_file("b", Some(holds(OTHER, Label::CLAIM)));

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_a_repository_is_guarded_but_what_git_works_with() {
+    fn a_repository_is_guarded_except_what_git_works_with() {
         for free in [
             ".git/objects/ab/cd",
             ".git/refs/heads/x",

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_id_of_a_time_sorts_between_the_runs_before_it_and_those_after() {
+    fn the_earliest_id_of_a_time_sorts_before_its_runs() {
         let at = |millis| Timestamp::from_millisecond(millis).expect("a time");
         let made = |millis: u64| RunId::from_uuid(uuid_of(millis));
         let earliest = RunId::earliest_at(at(1_780_000_000_000));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_told_how_one_is_written() {
+    fn a_malformed_id_error_shows_the_expected_form() {
         let told = "nosuch".parse::<CallId>().expect_err("no call").to_string();
         assert_eq!(told, "expected a call, such as call_1_0: its step and its place there, found \"nosuch\"");
         let told = "nosuch".parse::<RunId>().expect_err("no run").to_string();

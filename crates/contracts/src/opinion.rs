@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_silence_and_an_answer_too_many_help_no_call() {
+    fn ties_silence_and_surplus_answers_support_no_call() {
         let tie = ModelOpinion::count_votes("m", 2, 1, [OpinionVote::Go, OpinionVote::Stop]);
         assert!(!tie.agrees(), "a half is not more than a half, whatever is needed");
         let silent = ModelOpinion::count_votes("m", 3, 2, [OpinionVote::Go]);

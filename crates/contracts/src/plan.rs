@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_nothing_of_a_plan_is_in_none() {
+    fn an_unknown_provenance_is_in_no_plan() {
         let unknown: CallProvenance = serde_json::from_str("{}").expect("it is read");
         assert_eq!(unknown, CallProvenance::default());
         assert!(unknown.frozen && !unknown.in_plan && unknown.planned.is_empty());

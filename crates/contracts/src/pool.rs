@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_with_all_it_can_leaves_another_its_slot_and_gets_its_own_in_turn() {
+    fn a_waiter_at_its_limit_leaves_others_their_slot() {
         let pool = SlotPool::new(4, 1, 8);
         let held: Vec<_> = (0..3).map(|_| pool.try_take(FLOOD).expect("it is free")).collect();
         let mut waiting: Vec<_> = (0..2).map(|_| pool.wait_for_slot(FLOOD)).collect();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_of_a_tenant_wait_and_one_more_hears_it_at_once() {
+    fn waiters_of_a_tenant_are_bounded_and_one_more_refused() {
         let pool = SlotPool::new(1, 0, 2);
         let _held = pool.try_take(FLOOD).expect("it is free");
         let mut waiting: Vec<_> = (0..2).map(|_| pool.wait_for_slot(FLOOD)).collect();

@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantity_is_written_in_the_unit_that_leaves_nothing_over() {
+    fn a_quantity_is_written_in_the_largest_exact_unit() {
         assert_eq!([0, 7, 1_500, 30_000].map(format_millis), ["0 s", "7 ms", "1500 ms", "30 s"]);
         let sizes = [0, 7, 1_024, 1_536, 512 << 20, 1 << 30, 3 << 40];
         let words = ["0 bytes", "7 bytes", "1 KiB", "1536 bytes", "512 MiB", "1 GiB", "3 TiB"];

@@ -54,7 +54,7 @@ mod tests {
     use crate::label::Label;
 
     #[test]
-    fn a_content_is_found_by_its_own_handle_and_is_not_printed() {
+    fn redacted_content_is_found_by_handle_and_never_printed() {
         let mut past = RedactedHistory::default();
         assert!(past.is_empty() && past.find_content("1/call_1_0").is_none());
         let parts = vec![ContentPart::new_text("secret plans", Label::OUTSIDE)];

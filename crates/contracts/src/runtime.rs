@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_dropped_in_the_middle_is_carried_through() {
+    fn a_call_dropped_in_the_middle_is_completed() {
         let (spawn, far) = (Kept::default(), Arc::default());
         let mut call = call(&spawn, &far);
         assert_eq!((poll(&mut call), far.load(Ordering::SeqCst)), (Poll::Pending, 1));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_ended_or_never_began_leaves_nothing_to_do() {
+    fn a_finished_or_unstarted_call_leaves_no_task() {
         let (spawn, far) = (Kept::default(), Arc::default());
         drop(call(&spawn, &far));
         assert_eq!((spawn.tasks().len(), far.load(Ordering::SeqCst)), (0, 0));

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_of_a_run_is_a_state_of_its_task() {
+    fn every_run_status_maps_to_a_task_state() {
         let states = RunStatus::ALL.map(|status| (status.as_str(), TaskState::of_run(status).as_str()));
         assert_eq!(
             states,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_pending_unless_a_run_is_open_or_its_agent_has_ended() {
+    fn waiting_input_is_pending_without_open_run_or_ended_agent() {
         for status in RunStatus::ALL {
             let open = !status.is_terminal();
             let of = |untaken| TaskState::derive_state(Some(status), untaken);

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_a_name_for_scopes_and_none_but_admin_covers_all() {
+    fn a_role_names_scopes_and_only_admin_covers_all() {
         let all: TokenScopes = TokenScope::ALL.into_iter().collect();
         for (name, scopes) in ROLES {
             assert_eq!(find_role(name), Some(set(scopes)));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_visible_short_and_neither_an_id_nor_a_path() {
+    fn a_token_name_is_visible_short_and_no_id() {
         let id = TokenId::from_bytes([7; 16]).to_string();
         for (name, good) in [
             ("ci", true),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_until_its_end_or_its_revocation() {
+    fn a_token_is_valid_until_its_end_or_revocation() {
         let at = |ms| Timestamp::from_millisecond(ms).expect("an instant");
         let mut token = TokenRecord {
             id: TokenId::from_bytes([1; 16]),

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_given_a_way_out_where_the_operator_says_so_and_a_host_is_granted() {
+    fn a_program_gets_a_proxy_only_by_terms_and_grant() {
         let given = |network, grants: &[&str]| {
             let grants: Vec<String> = grants.iter().map(|&grant| grant.to_owned()).collect();
             ToolTerms { network, ..ToolTerms::default() }.network_for(&grants)

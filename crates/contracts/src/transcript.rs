@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retold_unit_has_the_calls_and_results_that_it_had() {
+    fn a_rewritten_unit_keeps_its_calls_and_results() {
         let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] });
         open.add_result(result(1)).expect("it is open");
         open.add_result(ToolResult { status: CallStatus::Error, ..result(0) }).expect("it is open");

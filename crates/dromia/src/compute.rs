@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_takes_all_threads_it_can_leaves_one_to_another() {
+    fn a_greedy_tenant_leaves_one_thread_to_another_tenant() {
         let threads = FairThreads::with_threads(3);
         let (began, begun) = channel();
         let mut held = Vec::new();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_panics_ends_and_the_thread_goes_on() {
+    fn a_panic_ends_its_work_and_the_thread_continues() {
         let threads = FairThreads::with_threads(2);
         let (done, is_done): (Sender<()>, Receiver<()>) = channel();
         for _ in 0..8 {
@@ -184,7 +184,7 @@ mod tests {
 
     /// Planted fault: work that is done where it is asked for keeps whoever asks.
     #[test]
-    fn work_on_the_thread_of_whoever_asks_is_caught() {
+    fn work_on_the_callers_thread_is_caught() {
         let here = std::thread::current().id();
         let is_elsewhere = |compute: &dyn ComputeExecutor| {
             let (tell, told) = channel();

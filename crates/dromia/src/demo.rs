@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_written_twice_is_seen_past_the_server() {
+    fn the_demo_reads_repeated_lines_from_the_workspace() {
         let directory = tempfile::tempdir().expect("a directory");
         let home = Home::locate_home(Some(directory.path()));
         assert!(lines_of(&home, "plan.txt").is_err(), "there is no agent");

@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_at_least_twenty_checks_with_names_of_their_own() {
+    fn the_doctor_has_at_least_twenty_uniquely_named_checks() {
         let ids: std::collections::BTreeSet<_> = all_checks().map(|check| check.id).collect();
         assert_eq!(ids.len(), all_checks().count());
         assert!(ids.len() >= 20, "{ids:?}");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_home_is_found_sound() {
+    fn a_healthy_home_has_no_findings() {
         let planted = PlantedHome::healthy_home();
         let report = planted.full_report();
         let bad: Vec<_> = report.items.iter().filter(|finding| finding.severity != Severity::Ok).collect();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_has_a_fix() {
+    fn every_finding_that_is_not_ok_has_a_fix() {
         let report = PlantedHome::ruined_home().full_report();
         assert!(report.errors >= 8, "{report:#?}");
         for finding in report.items {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_a_check_and_a_misspelt_one_can_be_named() {
+    fn a_run_takes_check_groups_and_suggests_misspelt_names() {
         let planted = PlantedHome::healthy_home();
         let only = |name: &str| {
             let report = planted.run_checks(&[name.to_owned()]);

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_is_gone_is_told_by_what_was_made_with_it() {
+    fn a_missing_store_is_detected_by_the_files_beside_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::locate_home(Some(dir.path()));
         assert_eq!(home.store_presence(), StorePresence::Nothing);

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_where_nothing_was_found() {
+    fn init_asks_no_question_when_no_model_is_found() {
         for (silent, can_ask) in [(false, true), (false, false), (true, true)] {
             assert_eq!(choose_model(&[], silent, can_ask).expect("no question"), None);
         }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_for_its_owner_alone_and_opens_what_it_sealed() {
+    fn an_owner_only_key_is_made_once_and_unseals_values() {
         let dir = tempfile::tempdir().expect("a directory");
         let keys = file(&dir);
         let (mine, place) = (KeyBytes::new([7; 32]), &b"place"[..]);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_fails_for_a_moment_is_made_once_more() {
+    fn a_transient_key_read_error_is_retried_once() {
         assert_eq!(reads(1, ErrorKind::Other), (2, true));
         assert_eq!(reads(2, ErrorKind::OutOfMemory), (2, false));
         assert_eq!(reads(1, ErrorKind::PermissionDenied), (1, false));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_an_open_file_and_garbage_are_told_with_the_next_step() {
+    fn an_unusable_key_file_is_reported_with_the_next_step() {
         let dir = tempfile::tempdir().expect("a directory");
         let keys = file(&dir);
         keys.create_if_missing().expect("it is made");

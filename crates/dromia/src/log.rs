@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_loses_what_is_known_and_what_looks_like_a_secret() {
+    fn a_log_line_redacts_known_secrets_and_secret_like_text() {
         let mut redactor = Redactor::default();
         redactor.add_secret("correct horse battery");
         let log = ServerLog { redactor, vault: OnceLock::new(), lines: Arc::default() };

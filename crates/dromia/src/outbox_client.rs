@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_its_status_and_a_redirect_is_not_followed() {
+    fn a_receivers_status_is_reported_and_redirects_are_not_followed() {
         for (answer, status, pause) in [
             (&b"HTTP/1.1 204 No Content\r\n\r\n"[..], 204, None),
             (b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n", 302, None),

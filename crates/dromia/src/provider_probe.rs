@@ -200,7 +200,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn silence_and_absence_are_told_apart() {
+    async fn a_silent_and_an_absent_provider_give_different_errors() {
         let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base_url = format!("http://{}/v1", silent.local_addr().expect("an address"));
         drop(rustls::crypto::ring::default_provider().install_default());

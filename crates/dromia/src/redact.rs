@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_goes_by_its_name_by_its_form_and_by_its_bytes() {
+    fn a_document_redacts_secrets_by_key_name_form_and_bytes() {
         let mut redactor = Redactor::default();
         redactor.add_secret("correct horse battery");
         let shown = redactor.redact_document(&json!({
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_goes_also_as_json_spells_it() {
+    fn a_json_escaped_secret_is_redacted() {
         let mut redactor = Redactor::default();
         let secret = "pa\"ss\\word\nmore\tof\u{1} it";
         redactor.add_secret(secret);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_message_goes_too() {
+    fn a_secret_in_a_message_is_redacted() {
         let redactor = Redactor::default();
         for (text, shown) in [
             (

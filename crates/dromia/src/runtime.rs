@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_ahead_ends_a_wait_within_a_look() {
+    async fn a_clock_set_ahead_ends_a_wait_within_one_interval() {
         let took =
             waited(async |wall, at| sleep_until_wall_time(|| *wall.lock().expect("no panic"), at).await)
                 .await;

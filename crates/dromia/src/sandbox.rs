@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_told_how_far_it_is_and_nobody_else() {
+    fn progress_is_shown_only_on_a_terminal_in_table_format() {
         assert_eq!(
             told(true, OutputFormat::Table),
             "native/strict: 0 of 20 attempts done, now files\nnative/strict: 8 of 20 attempts done, now files\n\

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_tenant_gets_a_kernel_of_its_own_whatever_else_is_allowed() {
+    fn a_hostile_tenant_always_gets_its_own_kernel() {
         let met = |need: &IsolationNeed| {
             BackendKind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)).collect::<Vec<_>>()
         };
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_tenant_what_is_missing_and_what_adds_it() {
+    fn a_refusal_names_the_tenant_the_gap_and_the_fix() {
         let refused =
             hostile().unmet_error("gvisor", "runsc is not installed", "apt-get install runsc").to_string();
         for words in ["the tenant acme is hostile", "T2", "runsc is not installed; apt-get install runsc"] {

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_obstacle_names_the_place_the_cause_and_the_next_step() {
+    fn each_obstacle_names_its_place_cause_and_next_step() {
         let home = std::env::temp_dir();
         for (errno, next) in [
             (Errno::NOSPC, "`df "),

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_of_the_home_that_is_not_synced_is_caught() {
+    fn an_unsynced_parent_of_the_home_is_caught() {
         assert!(!is_durable(|dir, synced| if !dir.ends_with("home") {
             synced.push(dir.to_owned());
         }));

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_terminal_has_no_columns() {
+    fn a_file_that_is_no_terminal_has_no_columns() {
         let file = std::fs::File::open("/dev/null").expect("it is there");
         assert_eq!(terminal_columns(file), None);
     }

@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_tool_has_a_trial_that_ends_with_its_own_effect_seen() {
+    fn every_builtin_tool_has_a_trial_and_a_fix() {
         for name in Toolbox::builtin_names() {
             let trial = trial_for_tool(name, SessionId::from_bytes([1; 16]));
             assert!(trial.steps.iter().any(|step| step.tool == name), "{name} is not tested");
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tool_says_is_looked_at() {
+    fn a_trial_compares_a_tools_output_with_the_expected_outcome() {
         let says = |failed: bool, text: &str| ToolOutput {
             failed,
             parts: vec![ContentPart::new_text(text, Label::PUBLIC_FACT)],

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_changes_makes_another_binding_and_no_two_changes_make_the_same() {
+    fn every_changed_input_gives_a_distinct_approval_binding() {
         let mut seen = vec![Inputs::new().bound().digest()];
         for change in CHANGES {
             let mut inputs = Inputs::new();
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_fields_escapes_and_the_number_of_the_call_do_not_matter() {
+    fn field_order_escapes_and_call_number_keep_the_binding() {
         let mut other = Inputs::new();
         let text = r#"{"\u0061": 1, "type": "obj\u0065ct"}"#;
         tool(&mut other).parameters = serde_json::from_str(text).expect("it is JSON");

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_lowers_a_bound_and_a_tool_is_required_in_the_first_step_only() {
+    fn a_client_option_lowers_bounds_and_requires_tools_once() {
         let wishes = SamplingOptions {
             choice: ToolChoice::Required,
             output_tokens_max: Some(9),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_result_is_told_with_its_pictures() {
+    fn a_late_result_keeps_its_pictures() {
         let image = ContentPart::Image {
             media: ImageMediaType::Png,
             data: "iVBORw0KGgo=".into(),

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_is_one_whoever_wrote_it_and_nothing_else_is() {
+    fn a_default_argument_is_recognized_however_it_was_written() {
         let call = CallId { step: 1, index: 0 };
         for (arguments, found) in [
             (json!({ "text": "." }), vec!["cwd"]),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_call_that_is_too_long_to_look_at_nothing_is_a_default() {
+    fn an_oversized_call_has_no_default_arguments() {
         let arguments = json!({ "text": "x".repeat(BYTES_MAX) }).to_string();
         let asked = ToolCall { id: CallId { step: 1, index: 0 }, tool: "t".to_owned(), arguments };
         let prepared = Filling.prepare_call(&asked).expect("it is a call");

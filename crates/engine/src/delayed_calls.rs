@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_pages_of_what_goes_wrong_has_its_turn() {
+    fn delayed_calls_behind_pages_of_failures_are_reached() {
         for page in [1, 2, 7, PAGE] {
             for pages in 0..20 {
                 for wrong in [page * pages, page * pages + 1, (page * pages).saturating_sub(1)] {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_from_before_a_clock_was_set_back_cools_from_then_on() {
+    fn a_call_before_a_clock_step_back_cools_again() {
         let at = |second| Timestamp::from_second(second).expect("a time");
         let cools =
             |asked, until, now, back| cools_again_until(at(asked), at(until), at(now), at(back)).as_second();
@@ -302,12 +302,12 @@ mod tests {
 
     /// Planted fault: the time that was written down counts, whatever became of the clock.
     #[test]
-    fn a_call_that_waits_for_a_step_of_the_clock_is_caught() {
+    fn a_delay_that_trusts_its_written_time_is_caught() {
         assert_ne!(allowed(|_, until, _, _| until), [130, 140], "nothing notices it");
     }
 
     #[test]
-    fn a_look_ends_where_nothing_goes_wrong_and_after_its_pages() {
+    fn a_delay_scan_ends_without_failures_or_after_its_pages() {
         let mut walk = DelayScan::new(2, 0);
         assert_eq!(
             walk.next(DelayPageResult { found: 2, settled: 1, failed: 0 }),

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_whole_is_endorsed() {
+    fn a_wholly_typed_value_is_endorsed() {
         let text =
             "Send it to bob@example.com, and 'Quarterly report' to DE02120300000000202051. Use 1234567.";
         for value in [
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_part_of_a_word_short_or_not_typed_is_not_endorsed() {
+    fn parts_of_words_short_and_untyped_values_are_not_endorsed() {
         let text = "Send 12 to bob@example.com.au and see example.org/path, file-7 and mallory@x.io's list.";
         for value in [
             json!("bob@example.com"),
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_that_stands_nowhere_is_never_endorsed(text in "[a-c@. ]{0,40}", value in "[a-c@.]{1,12}") {
+        fn a_value_absent_from_the_text_is_never_endorsed(text in "[a-c@. ]{0,40}", value in "[a-c@.]{1,12}") {
             let is_endorsed = !names(&text, &json!({ "to": value })).is_empty();
             prop_assert!(!is_endorsed || text.contains(&value));
             prop_assert!(!is_endorsed || value.chars().count() >= CHARS_MIN);

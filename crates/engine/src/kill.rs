@@ -262,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn so_many_runs_of_a_request_are_told_to_end_at_a_time() {
+    fn a_request_ends_a_bounded_number_of_runs_at_once() {
         assert_eq!(waiting_in_the_store(terminate_in_batches), KILLS_AT_ONCE);
     }
 
     #[test]
-    fn all_runs_of_a_request_are_told_to_end_and_answered_in_their_order() {
+    fn a_request_ends_all_its_runs_and_answers_in_order() {
         let ends = (0..RUNS).map(|run| async move { run }).collect();
         assert_eq!(terminate_in_batches(ends).now_or_never(), Some((0..RUNS).collect()));
     }

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_never_told_however_it_is_split() {
+    fn a_secret_is_redacted_however_its_text_is_split() {
         let text = "ä canary-one and can, canary-one-and-two; onto one";
         let shown = "ä ********** and can, ******************; onto one";
         for size in 1..text.len() {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_value_any_more_is_told_at_once() {
+    fn text_that_cannot_become_a_secret_is_released_at_once() {
         let mut held = RedactionBuffer::new(Arc::new(Two));
         assert_eq!(held.push("a can"), "a ");
         assert_eq!(held.push("ary"), "");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_then_stars() {
+    fn held_live_text_is_bounded_and_then_masked() {
         let mut held = RedactionBuffer::new(Arc::new(Unsure::default()));
         assert_eq!(held.push(&"x".repeat(HELD_BYTES_MAX)), "");
         assert_eq!(held.push("ä"), "*".repeat(HELD_BYTES_MAX + 2));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_in_small_pieces_is_looked_at_some_times_and_not_with_each_of_them() {
+    fn text_in_small_pieces_is_scanned_only_some_times() {
         let unsure = Arc::new(Unsure::default());
         let mut held = RedactionBuffer::new(Arc::clone(&unsure) as Arc<dyn SecretScanner>);
         for _ in 0..HELD_BYTES_MAX {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_quick_look_does_not_tell_what_there_is_all_that_is_held_is_stars() {
+    fn all_held_text_is_masked_when_the_scanner_is_unsure() {
         let mut held = RedactionBuffer::new(Arc::new(Slow));
         assert_eq!(held.push(&"x".repeat(99)), "");
         assert_eq!(held.push("xä"), "*".repeat(102));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_nobody_watches_is_not_looked_at_and_no_part_of_a_value_is_told_after_it() {
+    fn unwatched_text_is_not_scanned_and_no_secret_leaks_later() {
         let unsure = Arc::new(Unsure::default());
         let mut held = RedactionBuffer::new(Arc::clone(&unsure) as Arc<dyn SecretScanner>);
         let gone: usize = (0..8 * HELD_BYTES_MAX).map(|_| held.push_unwatched("x")).sum();

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_of_a_session_is_found_in_any_text_and_half_of_one_is_none() {
+    fn a_session_id_is_found_in_text_only_when_complete() {
         let id = SessionId::from_bytes([7; 16]).to_string();
         for (text, holds) in [
             (format!("tell {id}, please"), true),

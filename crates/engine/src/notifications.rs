@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watcher_that_takes_nothing_lags_and_nobody_waits_for_it() {
+    fn a_slow_watcher_lags_and_delays_no_publisher() {
         let (hub, run) = (RunHub::default(), RunId::from_bytes([1; 16]));
         let piece = |offset| LiveEvent::Output {
             call: CallId { step: 1, index: 0 },
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_hangs_up_is_forgotten_and_the_other_one_is_answered() {
+    fn a_disconnected_caller_is_forgotten_and_the_others_are_answered() {
         let hub = RunHub::default();
         let (gone, stays) = (hub.register_waiter(ASKED, item(1)), hub.register_waiter(ASKED, item(1)));
         let alone = hub.register_waiter(ASKED, item(2));
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_callers_of_a_tenant_wait_and_one_more_is_told_at_once() {
+    fn waiting_callers_of_a_tenant_are_bounded() {
         let hub = RunHub::default();
         let mut waiting: Vec<_> = (0..WAITERS_MAX).map(|n| hub.register_waiter(ASKED, item(n))).collect();
         let told = hub.register_waiter(ASKED, item(WAITERS_MAX)).wait_for_answer().now_or_never().flatten();

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_that_meets_damage_is_told_as_a_read_that_does() {
+    fn a_write_that_meets_damage_reports_journal_damage() {
         let problem = "the page of /home/x is torn".to_owned();
         let fault = commit_fault(CommitOutcome::Refused(CommitRefusal::Damaged { problem }));
         assert_eq!(fault.code, ErrorCode::JournalDamaged);

@@ -418,7 +418,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_larger_than_its_budget_is_not_said_to_fit_later() {
+    fn a_call_over_its_whole_budget_is_never_affordable_later() {
         let run = RunId::from_bytes([1; 16]);
         let time = || "2026-11-23T00:00:00Z".parse().expect("a time");
         let told = |limit: u64, is_declared: bool| {

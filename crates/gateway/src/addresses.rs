@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_counted_whatever_address_of_its_own_it_takes() {
+    fn the_limiter_counts_all_addresses_of_one_machine_together() {
         let addresses = Arc::new(AddressLimiter::new(1));
         for (first, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_and_a_tenant_have_a_share_and_leave_the_rest_to_others() {
+    fn the_body_budget_leaves_room_for_other_tokens_and_tenants() {
         let budget = Arc::new(BodyBudget::new(BODY));
         let mut kept = Vec::new();
         let senders = [payer(1, 1), payer(1, 2), payer(1, 3), payer(2, 4), payer(2, 5), payer(3, 6)];

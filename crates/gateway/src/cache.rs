@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_looked_up_before_something_was_forgotten_is_not_kept() {
+    async fn the_cache_drops_a_value_read_before_it_was_forgotten() {
         let cache = Cache::new(4, Duration::from_secs(1));
         cache.put("kept", 1);
         let before = cache.current_generation();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_cache_never_grows_beyond_its_bound_and_keeps_the_newest() {
+    async fn the_cache_stays_within_its_bound_and_keeps_the_newest() {
         let cache = Cache::new(8, Duration::from_secs(1));
         for key in 0..1_000 {
             cache.put(key, key);

@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_of_the_socket_is_what_the_operator_lists_and_else_nobody() {
+    fn the_socket_accepts_only_the_owner_and_listed_users() {
         let viewer = find_role("viewer").expect("every server has it");
         let tenant: HandleSlug = "acme".parse().expect("a handle");
         let users = BTreeMap::from([(1001, SocketUser { tenant: tenant.clone(), scopes: viewer })]);

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_or_origin_that_no_request_can_name_is_refused_by_its_place() {
+    fn an_impossible_host_or_origin_is_refused_by_its_place() {
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let hosts = vec!["agents.example".to_owned(), "https://agents.example".to_owned()];
         let refused = GatewayConfig { listen, hosts, ..GatewayConfig::default() }.validate();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_without_a_door_or_with_a_number_out_of_range_is_refused() {
+    fn missing_listeners_and_numbers_out_of_range_are_refused() {
         assert_eq!(GatewayConfig::default().validate(), Err(ConfigError::NoDoor));
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let none = GatewayConfig { listen, requests_max: 0, ..GatewayConfig::default() };
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_and_a_time_that_are_wrong_are_listed_beside_a_host_that_is() {
+    fn all_wrong_hosts_counts_and_times_are_listed_together() {
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let hosts = vec!["https://agents.example".to_owned()];
         let wrong =

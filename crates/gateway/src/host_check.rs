@@ -142,7 +142,7 @@ mod tests {
     const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
 
     #[test]
-    fn a_host_is_served_by_a_loopback_name_the_own_address_or_a_listed_name() {
+    fn the_host_check_accepts_loopback_own_and_listed_names() {
         let listed = ["agents.example".to_owned()];
         for (name, served) in [
             ("localhost", true),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_asks_only_from_a_listed_origin_or_the_own_one() {
+    fn the_origin_check_accepts_listed_origins_and_its_own() {
         let own = Authority::from_static("localhost:7700");
         let listed = ["https://app.example".to_owned()];
         for (said, served) in [

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_break_in_stored_json_does_not_break_the_event() {
+    fn a_line_break_in_stored_json_keeps_the_event_whole() {
         let raw = serde_json::value::RawValue::from_string("{\n\"a\":1}".to_owned()).unwrap();
         let text = encode_event("entry", Some(7), &raw);
         assert_eq!(text, "id: 7\nevent: entry\ndata: {\ndata: \"a\":1}\n\n");

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_flight_is_counted_by_kind_and_given_back() {
+    fn requests_and_streams_in_flight_are_counted_apart() {
         let allowances = allowances(|config| (config.token_requests_max, config.token_streams_max) = (2, 1));
         let first = allowances.acquire_request(token(1), at(0)).expect("let in");
         let second = allowances.acquire_request(token(1), at(0)).expect("let in");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_refused_for_what_is_in_flight_spends_no_rate() {
+    fn a_refusal_for_requests_in_flight_spends_no_rate() {
         let allowances = allowances(|config| {
             (config.token_rate_max, config.token_burst_max, config.token_requests_max) = (1, 2, 1);
         });
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remembered_tokens_are_bounded_and_none_in_flight_is_forgotten() {
+    fn the_token_table_is_bounded_and_keeps_tokens_in_flight() {
         let allowances = allowances(|config| {
             (config.token_rate_max, config.token_burst_max, config.token_requests_max) = (1, 1, 1);
         });

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_that_come_again_at_once_are_refused_so_often_and_no_more() {
+    async fn refusals_to_a_crowd_stay_within_a_rate() {
         let refused = refused_per_second(rest).await;
         assert!(refused <= REFUSALS_PER_SECOND * 5 / 4, "{refused} a second");
         let began = Instant::now();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn other_answers_and_those_of_a_server_that_closes_wait_for_nothing_and_a_crowd_is_let_go() {
+    async fn only_a_refusal_of_an_open_server_is_delayed() {
         let (pauses, closing, began) = (RefusalPauses::default(), CancellationToken::new(), Instant::now());
         pauses.delay_refusal(&mut Response::new(Body::empty()), Version::HTTP_11, &closing).await;
         pauses

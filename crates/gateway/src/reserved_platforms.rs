@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_a_reserved_platform_is_refused_and_one_that_came_as_a_file_goes_on() {
+    fn a_reserved_platform_is_refused_except_to_continue_an_import() {
         assert_eq!(refused(may_continue), [WEBHOOK, task::PLATFORM, approval::PLATFORM]);
         assert_eq!(refused(may_open), [WEBHOOK, task::PLATFORM, approval::PLATFORM, IMPORT]);
     }

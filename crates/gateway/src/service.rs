@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_connections_that_fail_says_a_line_every_ten_seconds() {
+    fn failing_connections_log_one_warning_every_ten_seconds() {
         let mut warnings = AcceptWarnings::default();
         let (lines, times) = hour(|now| warnings.count_failure(now));
         assert_eq!(lines, 360);

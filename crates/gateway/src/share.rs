@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_few_and_of_many_a_part_is_left_to_other_tenants() {
+    fn a_flooding_tenant_leaves_a_share_to_other_tenants() {
         let (flood, quiet) = (TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
         for (capacity, taken) in [(1, 1), (2, 1), (8, 7), (1024, 896)] {
             let pool = make_slot_pool(capacity);

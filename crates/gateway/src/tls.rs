@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_files_are_told_by_name_and_fault() {
+    fn the_error_names_the_bad_tls_file_and_its_fault() {
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for (cert, key, says) in [
             ("", KEY, "cert.pem has no `-----BEGIN CERTIFICATE-----`"),

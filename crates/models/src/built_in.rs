@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_can_be_read_names_no_model_twice_and_leaves_room_for_a_question() {
+    fn the_builtin_table_is_consistent_and_names_models_once() {
         let table = KnownModels::builtin_table();
         assert_eq!((table.version, table.currency.as_str()), (1, "USD"));
         for (host, models) in &table.hosts {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_the_same_name_on_another_host_is_not_known() {
+    fn a_model_of_the_same_name_elsewhere_is_unknown() {
         let table = KnownModels::builtin_table();
         let price = table.model_price("api.openai.com", "gpt-5-mini").expect("it is in the table");
         assert_eq!((price.input, price.output), (250_000, 2_000_000));

@@ -38,7 +38,7 @@ mod tests {
     use dromia_contracts::label::Label;
 
     #[test]
-    fn a_caption_is_never_longer_than_what_is_counted_for_it() {
+    fn a_caption_never_exceeds_its_counted_length() {
         let call = CallId { step: u32::MAX, index: u32::MAX };
         let image =
             ContentPart::Image { media: ImageMediaType::Gif, data: "R0lG".into(), label: Label::CLAIM };

@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_model_made_up_is_kept_as_it_wrote_it() {
+    fn an_invented_tool_name_stays_as_the_model_wrote_it() {
         for wire in ["___", "x-zz", "x-6", "x-66", "a___b", "not a name"] {
             assert_eq!(decode_name(wire), wire);
         }
     }
 
     #[test]
-    fn a_long_name_travels_short_and_comes_back_by_the_tools_that_were_offered() {
+    fn a_long_tool_name_is_shortened_and_restored_by_offer() {
         let long = |end: &str| format!("bank.{}.{end}", "a-long-word".repeat(10));
         let names = [long("pay"), long("pai"), "h-short.name".to_owned(), "file.read".to_owned()];
         let tool = |name: &String| ToolDescriptor {

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_in_a_result_counts_as_one_that_a_user_shows_and_its_line_besides() {
+    fn a_picture_in_a_result_counts_like_a_users() {
         let unit = |parts: Vec<ContentPart>| {
             let call = CallId { step: 1, index: 0 };
             let asked = ToolCall { id: call, tool: "shot".into(), arguments: "{}".into() };

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_of_another_version_and_one_that_is_too_long_are_refused() {
+    fn a_wrong_version_or_overlong_order_is_refused() {
         let newer = HelperOrder { version: VERSION + 1, ..order() }.encode().expect("an order is JSON");
         assert!(HelperOrder::read(&mut &newer[..]).is_err());
         let long = u32::MAX.to_le_bytes();

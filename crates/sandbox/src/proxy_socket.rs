@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_door_goes_over_and_is_the_same_socket() {
+    async fn a_proxy_socket_is_handed_over_as_itself() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let made = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = made.local_addr().expect("an address");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_has_a_proxy_is_told_of_one() {
+    fn proxy_variables_are_set_only_with_a_proxy() {
         assert!(proxy_variables(NetworkAccess::None).is_empty());
         let told = proxy_variables(NetworkAccess::Proxy);
         assert_eq!(told.len(), 4);

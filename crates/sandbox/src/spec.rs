@@ -147,7 +147,7 @@ mod tests {
     type Spoiled = (fn(&mut ProcessSpec), &'static str);
 
     #[test]
-    fn a_sound_spec_is_taken_and_a_spoiled_one_is_refused_with_its_place() {
+    fn a_sound_spec_passes_and_a_bad_one_is_located() {
         check_spec(&sound()).expect("it is sound");
         let spoiled: [Spoiled; 13] = [
             (|spec| spec.argv.clear(), "argv"),

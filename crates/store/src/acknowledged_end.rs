@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written_and_a_torn_one_asks_for_nothing() {
+    fn a_log_end_round_trips_unless_it_is_torn() {
         let end = LogEnd { salts: [7; 8], frames: 3 };
         let bytes = end.write();
         assert_eq!(LogEnd::read(&bytes), Some(end));

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_sealed_as_it_is_written_and_every_change_of_it_is_seen() {
+    fn a_sealed_row_shows_every_change() {
         let db = Connection::open_in_memory().expect("opens");
         db.execute_batch(
             "CREATE TABLE t (a BLOB, b ANY, c TEXT, d INTEGER, seal BLOB, PRIMARY KEY (a)) STRICT",

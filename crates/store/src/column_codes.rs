@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_scopes_is_the_bits_of_its_numbers_and_admin_is_the_bit_of_the_migration() {
+    fn token_scopes_are_stored_as_bits_and_unknown_bits_fail() {
         let db = rusqlite::Connection::open_in_memory().expect("opens");
         let read = |bits: i64| db.query_row("SELECT ?1", [bits], |row| read_scopes(row, 0));
         for bits in 0..32 {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_open_and_the_stopped_deliveries_are_those_of_the_partial_indices() {
+    fn the_partial_indices_cover_open_and_stopped_deliveries() {
         for state in DeliveryState::ALL {
             assert_eq!(state.stored_code() <= 2, state.is_open(), "{state:?}");
             assert_eq!(state.stored_code() >= 4, state.may_be_redriven(), "{state:?}");

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_parent_is_synced_and_only_a_sync_that_cannot_be_is_skipped() {
+    fn parent_syncs_skip_unreadable_directories_and_report_disk_failures() {
         let mut synced = Vec::new();
         let noted = |dir: &Path| {
             synced.push(dir.to_owned());

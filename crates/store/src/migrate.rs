@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_was_restored_and_used_is_copied_again_before_it_is_migrated_again() {
+    fn a_restored_and_used_store_is_backed_up_before_migration() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
         drop(open_writer_with(&config, FIRST).expect("opens"));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_crash_left_without_an_id_is_made_whole() {
+    fn a_half_made_file_without_an_id_is_completed() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
         let begun = Connection::open(config.database_path()).expect("opens");

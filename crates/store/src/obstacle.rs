@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_the_way_is_told_by_its_code() {
+    fn a_storage_obstacle_is_recognized_by_its_code() {
         for (errno, obstacle) in [
             (Errno::NOSPC, StorageObstacle::Full),
             (Errno::DQUOT, StorageObstacle::Full),

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_so_at_a_second_look() {
+    fn damage_is_reported_only_after_a_second_look() {
         for (damaged_looks, is_damaged) in [(1, false), (2, true), (usize::MAX, true)] {
             let dir = tempfile::tempdir().expect("a directory");
             let (mut reader, gauge) = reader(&dir);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_panics_is_answered_and_its_thread_reads_on() {
+    async fn a_panicking_read_is_answered_and_its_thread_continues() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig { readers: 1, ..StoreConfig::new(dir.path()) };
         let readers = ReaderPool::start(&config, &Arc::default(), &Arc::default()).expect("a thread");
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_waits_for_no_more_than_two_of_another_tenant() {
+    async fn a_read_waits_for_at_most_two_of_another_tenant() {
         let (flood, other) = (TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
         assert!(place_of_another(flood, other).await <= 2);
     }

@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sleeper_wakes_at_its_time_and_leaves_no_trace_when_dropped() {
+    fn a_sleeper_wakes_in_time_and_leaves_nothing_when_dropped() {
         let clock = ManualClock::new();
         let at = clock.now() + Duration::from_millis(5);
         let mut sleep = clock.sleep_until(at);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_moves_no_steady_wait() {
+    fn a_wall_clock_change_moves_no_steady_wait() {
         let clock = ManualClock::new();
         let mut steps = dromia_contracts::clock::ClockSteps::new(&clock);
         let (start, mut wait) = (clock.now(), clock.sleep(Duration::from_secs(5)));

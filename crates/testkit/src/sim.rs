@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadlock_and_an_endless_task_are_told_apart() {
+    fn a_deadlock_is_distinguished_from_an_endless_task() {
         let stuck = SimExecutor::new(1).block_on(std::future::pending::<()>());
         assert!(matches!(stuck, Err(SimError::Deadlock { .. })), "{stuck:?}");
         let mut sim = SimExecutor::new(1).with_steps_max(100);

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_replaced_as_often_as_is_said_or_not_at_all() {
+    fn an_edit_replaces_exactly_the_expected_occurrences_or_nothing() {
         let again = Err(FileError::OldAgain);
         let occurs = |found, expected| Err(FileError::OldOccurs { found, expected });
         for (before, old, new, count, after) in [
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused_before_and_after() {
+    fn an_oversized_file_is_refused_before_and_after_edits() {
         let long = FileError::TooLongToEdit { limit: FILE_BYTES_MAX };
         let before = vec![b'x'; FILE_BYTES_MAX + 1];
         assert_eq!(apply_edit(&before, b"y", b"z", 1), Err(long));

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_says_what_stopped_it_and_how_long_it_ran() {
+    fn an_exit_report_says_what_ended_the_program_and_when() {
         let limits = ProcessLimits { wall_ms: 60_000, cpu_ms: 1_500, ..ProcessLimits::DEFAULT };
         for (ending, said) in [
             (ProcessExit::Exited { code: 3 }, "[exit code 3; walls; ran 1.2 s of 60 s]"),

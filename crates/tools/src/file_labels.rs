@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_that_nobody_knows_taints_all_that_a_program_writes() {
+    fn one_unknown_file_taints_everything_a_program_writes() {
         let index = known(&[("a", "1", Label::ACTOR_TEXT)]);
         for (files, is_cut, label) in [
             (vec![("a", Some("1"))], false, Label::ACTOR_TEXT),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_said_and_what_did_not_is_left_as_it_is() {
+    fn only_changed_files_get_a_new_label() {
         let label = Label::UNKNOWN_FILE;
         let index = known(&[("a", "1", Label::ACTOR_TEXT), ("b", "1", Label::ACTOR_TEXT), ("c", "1", label)]);
         let holds =

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_its_owner_may_not_enter_is_wiped_by_an_ordinary_user() {
+    fn an_ordinary_user_wipes_directories_without_permissions() {
         as_user(|| {
             for (outer, inner) in [(0o000, 0o700), (0o700, 0o000), (0o500, 0o400), (0o300, 0o300)] {
                 let root = tempfile::tempdir().expect("a directory");

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_gets_what_it_asks_for_within_what_the_operator_says() {
+    fn a_call_gets_its_requested_limits_within_the_operators() {
         let unsaid = ToolTerms::default();
         let said = ToolTerms {
             cpu_ms: Some(1_500),

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_between_characters_and_the_end_is_said_as_it_is() {
+    fn live_text_is_cut_between_characters_and_flushed_whole() {
         let (clock, kept) = (Stopped::default(), Kept::default());
         let mut voice = OutputStreamer::new(&kept, &clock);
         for bytes in [&b"a\xc3"[..], b"\xa9\xf0\x9f", b"\x98\x80b\xff", b"\xe2\x82"] {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_bounded_in_bytes_and_pieces_and_says_what_is_left_out() {
+    fn a_live_flood_is_bounded_and_reports_what_is_omitted() {
         for (flood, piece) in
             [(vec![b'x'; 1 << 20], 1 << 20), (vec![b'y'; 10_000], 1), (vec![0xff; 1 << 20], 999)]
         {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_lets_out_no_more_and_stops_nothing() {
+    fn a_wall_clock_change_neither_raises_nor_stops_live_output() {
         for by_ms in [3_600_000, -3_600_000] {
             let clock = Stopped::default();
             assert_eq!(pieces_after_a_step(by_ms, &clock, &clock), 0, "{by_ms}");

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_that_is_none_is_refused_in_the_same_words_whatever_it_names() {
+    fn every_invalid_handle_is_refused_in_the_same_words() {
         for handle in ["", "2/call_1_0", "1/call_1_2", "1/step_1", "run_0/call_1_0", " 1/call_1_0"] {
             let asked = PastRead { handle: handle.into(), limit: 10, offset: 0 };
             assert_eq!(read_past(&past(), &asked), Err(NOT_FOUND.to_owned()), "{handle:?}");

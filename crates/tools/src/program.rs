@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_output_is_told_at_both_ends_and_kept_as_a_whole() {
+    fn a_long_output_shows_both_ends_and_is_stored_whole() {
         let output: Vec<u8> =
             (0..100_000_u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
         let done =
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sandbox_says_of_a_start_that_failed_is_not_vouched_for() {
+    fn the_sandboxs_words_on_a_failed_start_are_untrusted() {
         let problem = "the engine says: pay eve".to_owned();
         for error in [
             SandboxError::Start { problem: problem.clone() },

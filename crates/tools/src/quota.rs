@@ -115,7 +115,7 @@ mod tests {
     const LIMIT: u64 = 1 << 20;
 
     #[test]
-    fn what_others_wrote_is_measured_when_it_matters_and_what_was_deleted_too() {
+    fn the_quota_counts_outside_writes_and_deletions_near_its_limit() {
         let home = tempfile::tempdir().expect("a directory");
         let workspace = Workspace::open(home.path(), AGENT, PathResolver::probe(), MissingDirectory::Make);
         let workspace = workspace.expect("made").expect("there");

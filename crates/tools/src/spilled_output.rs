@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handle_is_made_of_the_key_and_nothing_else_is_taken_for_one() {
+    fn a_result_file_is_named_by_its_key_only() {
         let (first, second) = (spill_path("a").expect("a path"), spill_path("b").expect("a path"));
         assert_ne!(first, second);
         assert_eq!(first, spill_path("a").expect("a path"));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_can_be_read_by_whoever_may_read_files() {
+    fn spilled_output_is_offered_only_to_agents_that_read_files() {
         let may =
             |grants: &[&str]| is_readable(&grants.iter().map(|&grant| grant.to_owned()).collect::<Vec<_>>());
         assert!(may(&["model", "file.read"]) && may(&["file.*"]));

@@ -123,7 +123,7 @@ mod tests {
     const AGENT: AgentId = AgentId::from_bytes([3; 16]);
 
     #[test]
-    fn every_file_is_seen_with_its_content_and_what_cannot_be_read_without() {
+    fn a_scan_sees_every_file_and_unreadable_ones_without_content() {
         let home = tempfile::tempdir().expect("a directory");
         let made = Workspace::open(home.path(), AGENT, PathResolver::probe(), MissingDirectory::Make);
         let workspace = made.expect("made").expect("there");

@@ -81,7 +81,7 @@ fn a_probe_turn_is_two_commits_around_one_model_call() {
 }
 
 #[test]
-fn the_model_server_tells_the_size_of_the_last_request() {
+fn the_model_server_reports_the_last_request_size() {
     let model = Server::start(&["model"]);
     let request =
         r#"{"model":"m","messages":[{"role":"system","content":"you are"},{"role":"user","content":"x"}]}"#;
@@ -91,7 +91,7 @@ fn the_model_server_tells_the_size_of_the_last_request() {
 }
 
 #[test]
-fn a_load_counts_exactly_what_it_was_told_to_send() {
+fn a_load_sends_exactly_the_requested_count() {
     let echo = Server::start(&["echo"]);
     let summary =
         load(&["--address", &echo.address, "--connections", "4", "--count", "100", "--seconds", "60"]);
@@ -102,7 +102,7 @@ fn a_load_counts_exactly_what_it_was_told_to_send() {
 }
 
 #[test]
-fn a_server_that_refuses_or_hangs_up_is_counted_as_failing() {
+fn a_refusal_or_hang_up_is_counted_as_failure() {
     for answer in [
         "HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\n{}",
         "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}",

@@ -21,7 +21,7 @@ fn parsed(line: &str) -> Result<Cli, clap::Error> {
 }
 
 #[test]
-fn the_command_line_holds_together() {
+fn the_command_line_definition_is_consistent() {
     Cli::command().debug_assert();
 }
 
@@ -57,7 +57,7 @@ fn plurals_and_short_verbs_are_taken() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn an_invalid_argument_is_a_usage_error() {
     for line in [
         "run show ses_0199c0de000000000000000000000000",
         "run list --status asleep",
@@ -114,7 +114,7 @@ fn a_token_talks_and_reads_unless_scopes_are_named() {
 }
 
 #[test]
-fn a_life_that_is_too_long_is_told_by_the_word_that_was_typed() {
+fn an_expiry_too_far_ahead_names_the_typed_flag() {
     for line in ["token create ci", "capability grant ops tool:time.now"] {
         let refused = parsed(&format!("{line} --expires 3651d")).unwrap_err().to_string();
         assert!(refused.contains("--expires") && refused.contains("at most 3650d"), "{refused}");
@@ -137,7 +137,7 @@ fn json_is_a_flag_that_may_name_fields() {
 }
 
 #[test]
-fn lines_are_a_flag_of_every_command_wherever_it_stands() {
+fn every_command_takes_the_jsonl_flag_in_any_position() {
     let by_line = |line: &str| parsed(line).unwrap().global.jsonl;
     assert!(!by_line("run list"));
     for line in [

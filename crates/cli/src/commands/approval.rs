@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_told_in_its_two_greatest_units() {
+    fn a_time_span_is_shown_in_its_two_largest_units() {
         for (seconds, text) in
             [(0, "0s"), (59, "59s"), (60, "1m 0s"), (599, "9m 59s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
         {

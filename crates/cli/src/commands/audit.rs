@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_a_row_whose_last_cell_holds_what_is_there_of_it() {
+    fn a_records_last_cell_holds_its_available_details() {
         let ended = AuditRecord { outcome: Some("ok".to_owned()), what: None, ..record() };
         let judged = AuditRecord {
             kind: "tool_started".to_owned(),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_chose_is_one_line_and_no_line_of_ours() {
+    fn foreign_text_in_a_record_cannot_forge_a_line() {
         let forged = AuditRecord { what: Some("exec\n2026-01-02  act  \u{202e}".to_owned()), ..record() };
         let line = record_line(&forged);
         assert!(line.contains("exec\\u{a}2026-01-02  act  \\u{202e}"), "{line}");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_was_cut_off_comes_again_and_nothing_of_it_twice() {
+    fn a_cut_off_item_repeats_without_duplicate_records() {
         let mut tail = AuditTailCursor::default();
         let event = |name: &str, data: String| SseEvent { name: name.to_owned(), data };
         let heard = |tail: &mut AuditTailCursor, id: &str, place: &str| {

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_the_state_that_the_server_tells_and_what_it_was_made_from() {
+    fn a_capability_row_shows_its_state_and_parent() {
         let capability = CapabilityResource {
             id: CapabilityId::from_bytes([2; 16]),
             holder: AgentId::from_bytes([9; 16]),

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_patience_leaves_time_to_hear_what_is_waited_for() {
+    fn a_short_timeout_leaves_time_to_report_the_wait() {
         for (patience, moment) in [(300_000, 2_000), (4_000, 2_000), (2_000, 1_000), (200, 100), (1, 1)] {
             assert_eq!(moment_ms(Duration::from_millis(patience)), moment, "{patience} ms");
         }

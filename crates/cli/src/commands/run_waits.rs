@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rest_is_read_off_its_entry_and_a_newer_one_is_another() {
+    fn a_parked_entry_is_parsed_and_unknown_kinds_are_other() {
         let read = |text: &str| serde_json::from_str::<ParkedFields>(text).expect("it is read");
         let id = "apr_0199c0de000000000000000000000000";
         let parked = format!(r#"{{"on":"approval","approval":"{id}","call":"call_1_0","until":"x"}}"#);

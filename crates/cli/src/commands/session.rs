@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_in_a_file_is_told_with_its_number() {
+    fn an_export_counts_the_open_runs_and_waiting_inputs() {
         for (runs, inputs, told) in [
             ("0", "0", None),
             ("1", "0", Some("1 run is open: ")),

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_only_store_is_told_with_its_cause() {
+    fn a_read_only_store_is_shown_with_its_cause() {
         let status = NodeStatus {
             version: "0.1.0".into(),
             started_at: "2026-01-02T03:04:05Z".parse().unwrap(),

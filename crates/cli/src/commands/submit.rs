@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_said_for_certain_is_not_open() {
+    fn a_definite_server_answer_leaves_no_open_outcome() {
         let problem = |code| Error::Problem(Box::new(ProblemDetails::new(code, "x", "req_1")));
         for (why, is_open, is_away) in [
             (Error::Severed("cut".into()), true, true),

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_is_told_with_the_ids_that_lead_to_it() {
+    fn a_spawned_task_is_printed_with_its_ids() {
         let spawned = TaskSpawned {
             agent: AgentId::from_bytes([1; 16]),
             session: SessionId::from_bytes([2; 16]),

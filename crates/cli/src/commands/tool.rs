@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_the_gate_refused_or_that_waits_does_not_look_like_one_that_failed() {
+    fn denied_waiting_and_failed_calls_have_different_exit_codes() {
         let exits = [
             (CallStatus::Ok, CommandExit::Done),
             (CallStatus::Denied, CommandExit::Denied),
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_out_is_told_with_the_right_that_opens_it() {
+    fn network_access_is_shown_with_its_grants() {
         let said = |way, grants: &[&str], capabilities| {
             let grants = grants.iter().map(|grant| (*grant).to_owned()).collect();
             network_text(&ToolNetwork { way, grants, capabilities })

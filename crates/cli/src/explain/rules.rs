@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_nobody_explains_is_caught() {
+    fn an_unexplained_rule_is_caught() {
         let source = "/// The rule that denies.\n/// More.\npub(crate) const X: &str = \"mystery\";\n\
                       let a = Refused { rule: \"riddle\", reason: \"\" };\n#[cfg(test)]\nmod tests { rule: \"test\" }";
         let found = named(source);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_stand_in_order_and_each_text_is_one_sentence_without_a_full_stop() {
+    fn rules_are_sorted_and_each_text_is_one_sentence() {
         assert!(RULES.is_sorted_by(|one, next| one.name < next.name));
         for rule in RULES {
             for text in [rule.page.meaning, rule.page.todo] {

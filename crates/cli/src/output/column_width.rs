@@ -154,7 +154,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_way_is_taken_only_where_the_ones_before_it_do_not_do() {
+    fn a_column_shrinks_only_when_earlier_ways_do_not_suffice() {
         let wide = cells().total_width();
         assert_eq!(wide, 5 + 13 + 20 + 8 + 3 * GAP);
         for (columns, heads, row) in [
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_nought_and_no_time_stays() {
+    fn cells_that_are_neither_zero_nor_time_stay() {
         let mut given = cells();
         given.rows[0][2] = "begins in 5m 0s".to_owned();
         given.rows[0][3] = "0.000003".to_owned();

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_on_a_terminal_is_the_same_and_hides_nothing() {
+    fn a_document_on_a_terminal_escapes_hidden_characters() {
         let document = serde_json::json!({"quote": "a\u{9b}31m\u{202e}b\u{7f}\u{e0101}\nc\u{1b}[2J", "plain": "grüße 日本"});
         let json = serde_json::to_string_pretty(&document).expect("JSON");
         let told = spelled_out(&json);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn wanted_fields_come_in_the_order_of_the_wish_and_an_absent_one_is_null() {
+    fn selected_fields_keep_their_order_and_absent_ones_are_null() {
         let document = serde_json::json!({"a": 1, "b": [2], "c": 3});
         let fields: FieldSelection = "c,x,a".parse().unwrap();
         let chosen =

@@ -161,7 +161,7 @@ mod tests {
     use crate::context::CommandContext;
 
     #[test]
-    fn a_command_that_is_proposed_names_the_tenant_and_the_home_where_it_looks_at_one() {
+    fn a_proposed_command_repeats_the_tenant_and_home_flags() {
         let mut context = CommandContext::of_process(String::new());
         let hint = "`dromia agent list`, `dromia up`, `dromia whoami` or `dromia -T x run list`";
         assert_eq!(CommandOutput::new(&mut context, &GlobalOptions::default()).add_global_flags(hint), hint);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_notice_is_broken_between_words_and_never_in_a_command() {
+    fn a_long_notice_wraps_but_never_splits_a_command() {
         let hint =
             "hint: `dromia approval show apr_1` shows all of it; answer with `dromia approval deny apr_1`";
         insta::assert_snapshot!(wrap_text(hint, 40, FURTHER), @r"

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_aligned_and_has_no_border_and_no_trailing_space() {
+    fn a_table_is_aligned_without_border_and_trailing_space() {
         let rows = vec![vec!["ops".into(), "running".into()], vec!["reviewer".into(), "paused".into()]];
         insta::assert_snapshot!(draw_table(None, &["handle", "state"], rows), @r"
         HANDLE    STATE

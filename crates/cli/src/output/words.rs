@@ -66,7 +66,7 @@ mod tests {
     use crate::output::draw_table;
 
     #[test]
-    fn what_others_wrote_cannot_drive_the_terminal() {
+    fn control_characters_cannot_reach_the_terminal() {
         assert_eq!(
             strip_control_characters("a\u{1b}[2Jb\r\n\tc\u{9b}d"),
             "a\u{fffd}[2Jb\u{fffd}\n\tc\u{fffd}d"
@@ -76,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn a_word_with_more_than_letters_is_quoted_for_the_shell() {
+    fn a_word_with_special_characters_is_quoted_for_the_shell() {
         let told = ["/tmp/h-1", "my home", "it's", ""].map(shell_word);
         assert_eq!(told, ["/tmp/h-1", "'my home'", "'it'\\''s'", "''"]);
     }
 
     #[test]
-    fn one_is_told_in_the_singular() {
+    fn a_count_of_one_uses_the_singular() {
         let told = [0, 1, 2].map(|count| count_noun(count, "check"));
         assert_eq!(told, ["0 checks", "1 check", "2 checks"]);
     }

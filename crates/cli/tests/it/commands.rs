@@ -69,7 +69,7 @@ async fn ask_reads_its_question_from_stdin() {
 }
 
 #[tokio::test]
-async fn what_is_no_text_is_refused_with_its_place_and_not_sent() {
+async fn input_that_is_not_utf8_is_refused_and_not_sent() {
     let server = Server::new(|_, _| (200, answered("completed", "")));
     for (line, input, place) in [
         (&["ask", "-"][..], &b"one\ntw\xffo\n"[..], "not UTF-8 from byte 7 on, in line 2;"),
@@ -116,7 +116,7 @@ async fn how_a_run_ended_is_the_exit_code() {
 }
 
 #[tokio::test]
-async fn with_json_stdout_is_one_document_whatever_happens() {
+async fn with_json_stdout_is_always_one_document() {
     let cases: [(Script, Vec<&str>); 9] = [
         (|_, _| (200, answered("completed", "")), vec!["ask", "x"]),
         (|_, _| (202, accepted()), vec!["ask", "x", "--timeout", "500ms"]),
@@ -137,7 +137,7 @@ async fn with_json_stdout_is_one_document_whatever_happens() {
 }
 
 #[tokio::test]
-async fn an_input_whose_connection_breaks_is_sent_again_under_its_key() {
+async fn an_interrupted_input_is_resent_under_its_key() {
     let breaks: Script = |asked, before| match before {
         0 => (CUT, String::new()),
         1 => problem(503, "outcome_unknown"),
@@ -162,7 +162,7 @@ async fn an_input_whose_connection_breaks_is_sent_again_under_its_key() {
 }
 
 #[tokio::test]
-async fn a_break_that_may_have_stored_the_input_is_not_forgotten_for_a_later_one_that_did_not() {
+async fn a_later_break_does_not_hide_an_unknown_outcome() {
     let breaks: Script = |_, before| match before {
         0 => (CUT, String::new()),
         _ => problem(503, "shutting_down"),
@@ -174,7 +174,7 @@ async fn a_break_that_may_have_stored_the_input_is_not_forgotten_for_a_later_one
 }
 
 #[tokio::test]
-async fn a_task_and_a_call_whose_connection_breaks_are_sent_again_under_their_key() {
+async fn interrupted_tasks_and_calls_are_resent_under_their_key() {
     let breaks: Script = |asked, before| match (before, asked.line.as_str()) {
         (0, _) => (CUT, String::new()),
         (1, _) => problem(503, "outcome_unknown"),
@@ -209,7 +209,7 @@ async fn a_task_and_a_call_whose_connection_breaks_are_sent_again_under_their_ke
 }
 
 #[tokio::test]
-async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_go_on() {
+async fn an_unanswered_input_ends_with_a_next_step() {
     let line = ["ask", "x", "--timeout", "500ms"];
     let gone = Server::new(|_, _| (CUT, String::new())).run(&line).await;
     assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{gone:?}");
@@ -267,7 +267,7 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
 }
 
 #[tokio::test]
-async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
+async fn an_agent_is_terminated_only_after_a_yes() {
     let terminated: Script = |_, _| (200, agent().replace("running", "terminated"));
     let server = Server::new(terminated);
     let asked = server.run(&["agent", "terminate", "ops"]).await;
@@ -296,7 +296,7 @@ fn stands(asked: &Asked, first: &str, then: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
+async fn terminating_a_run_asks_first_and_reports_the_end() {
     let run = format!("run_{ID}");
     let ends: Script = |asked, _| stands(asked, "running", "cancelled");
     let cases: [(&[&str], &str, bool, CommandExit); 5] = [
@@ -329,7 +329,7 @@ async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
 }
 
 #[tokio::test]
-async fn a_held_run_that_is_resumed_is_told_to_go_on_once_it_does() {
+async fn resuming_a_held_run_reports_when_it_continues() {
     let run = format!("run_{ID}");
     let goes_on: Script = |asked, _| stands(asked, "held", "running");
     let ended = Server::new(goes_on).run(&["run", "resume", &run]).await;
@@ -342,7 +342,7 @@ async fn a_held_run_that_is_resumed_is_told_to_go_on_once_it_does() {
 }
 
 #[tokio::test]
-async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_named_it() {
+async fn a_missing_switched_agent_is_explained_when_not_named() {
     let script: Script = |asked, _| {
         if asked.line == "GET /v1/agents/ops" {
             return (200, agent());
@@ -361,7 +361,7 @@ async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_nam
 }
 
 #[tokio::test]
-async fn an_agent_beside_a_session_is_refused_before_anything_is_sent() {
+async fn agent_and_session_flags_together_are_refused_before_sending() {
     let server = Server::new(one_run);
     let session = format!("ses_{ID}");
     for line in [&["ask", "x"][..], &["event", "send", "x"], &["chat"]] {
@@ -373,7 +373,7 @@ async fn an_agent_beside_a_session_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_listing_is_a_table_and_says_where_it_goes_on() {
+async fn a_listing_is_a_table_and_names_the_next_page() {
     let server = Server::new(|_, _| (200, format!(r#"{{"items":[{}],"next":"agt_{ID}"}}"#, agent())));
     let ended = server.run(&["agents", "ls", "--limit", "1"]).await;
     assert_eq!(server.lines(), ["GET /v1/agents?limit=1"]);
@@ -414,7 +414,7 @@ async fn an_agent_is_erased_only_after_a_yes() {
 }
 
 #[tokio::test]
-async fn the_agent_that_was_switched_to_is_meant_in_its_tenant_only() {
+async fn a_switched_agent_counts_only_in_its_tenant() {
     let server = Server::new(|asked, _| match asked.line.as_str() {
         "POST /v1/events" => (202, accepted()),
         _ => (200, agent()),
@@ -473,7 +473,7 @@ fn token(state: &str, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_new_token_is_alone_on_stdout_and_told_about_on_stderr() {
+async fn a_new_token_is_alone_on_stdout_described_on_stderr() {
     let script: Script =
         |_, _| (201, token("active", r#","expires_at":"2026-02-01T03:04:05Z","token":"drm_secret""#));
     let server = Server::new(script);
@@ -532,7 +532,7 @@ fn with_default(asked: &Asked, there: bool) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn the_agent_of_the_configuration_is_meant_wherever_none_is_named() {
+async fn the_default_agent_is_used_where_none_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let file = file.path().to_str().unwrap();
     for (line, last) in [
@@ -555,7 +555,7 @@ async fn the_agent_of_the_configuration_is_meant_wherever_none_is_named() {
 }
 
 #[tokio::test]
-async fn whoami_tells_server_tenant_and_rights() {
+async fn whoami_shows_server_tenant_and_scopes() {
     let script: Script = |_, _| (200, who(""));
     let named: Script = |_, _| (200, who(r#""default_agent":"clerk","#));
     let told = Server::new(named).run(&["whoami"]).await;
@@ -570,7 +570,7 @@ async fn whoami_tells_server_tenant_and_rights() {
 }
 
 #[tokio::test]
-async fn the_agent_that_is_meant_is_told_and_marked() {
+async fn the_current_agent_is_shown_and_marked() {
     let server = Server::new(|asked, _| match asked.line.as_str() {
         "GET /v1/whoami" => (200, who(r#""default_agent":"clerk","#)),
         "GET /v1/agents/ops" => (200, agent()),
@@ -598,7 +598,7 @@ async fn the_agent_that_is_meant_is_told_and_marked() {
 }
 
 #[tokio::test]
-async fn what_an_agent_says_cannot_drive_the_terminal() {
+async fn an_agents_answer_cannot_control_the_terminal() {
     let server = Server::new(|asked, before| {
         let (status, body) = one_run(asked, before);
         (status, body.replace("forty-two", "a\\u001b[2Jb"))
@@ -610,7 +610,7 @@ async fn what_an_agent_says_cannot_drive_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_session_is_written_to_a_file_and_read_from_one() {
+async fn a_session_is_exported_to_and_imported_from_a_file() {
     let server = Server::new(|asked, _| match asked.line.split(' ').next() {
         _ if asked.line == "GET /v1/whoami" => (200, who("")),
         Some("GET") => (200, "a session".to_owned()),
@@ -655,7 +655,7 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
 }
 
 #[tokio::test]
-async fn an_audit_that_broke_off_leaves_the_file_of_before() {
+async fn a_cut_off_audit_export_keeps_the_old_file() {
     let server = Server::new(|_, earlier| match earlier {
         0 => (200, "{\"dromia_audit\":1}\n{\"end\":{}}\n".to_owned()),
         _ => (200, "{\"dromia_audit\":1}\n".to_owned()),
@@ -711,7 +711,7 @@ async fn ask_by_line_ends_with_the_answer() {
 }
 
 #[tokio::test]
-async fn what_was_used_is_written_however_it_ends() {
+async fn the_usage_file_is_written_however_ask_ends() {
     let read = |server: &Server| -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(server.home.path().join("used.json")).unwrap()).unwrap()
     };
@@ -871,7 +871,7 @@ async fn a_secret_is_typed_while_the_terminal_shows_nothing() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_empty_or_may_be_cut_is_not_sent_and_the_terminal_shows_again() {
+async fn an_empty_or_overlong_typed_secret_is_not_sent() {
     let server = Server::new(|_, _| (200, bank("bearer")));
     let long = format!("{}\n", "x".repeat(4095));
     for (typed, says) in [("", "nothing was typed"), ("\n", "nothing was typed"), (long.as_str(), "--stdin")]

@@ -34,7 +34,7 @@ fn cost(attempt: &str, next: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_summary_counts_on_from_the_same_beginning_until_nothing_follows() {
+async fn a_summary_follows_pages_from_one_start_time() {
     let server = Server::new(|_, before| match before {
         0 => (200, sum("small", 5, &format!("\"{RUN}\""))),
         1 => (200, sum("large", 9, "null")),

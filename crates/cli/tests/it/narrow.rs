@@ -82,7 +82,7 @@ async fn shown(line: &[&str], columns: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_row_of_a_listing_is_one_line_on_80_columns() {
+async fn a_listing_row_fits_one_line_of_80_columns() {
     insta::assert_snapshot!(shown(&["run", "list"], 80).await, @r"
     ID                                    STATUS     AGENT      STARTED       CALLS
     run_0199c0de000000000000000000000000  completed  assistant  01-02 03:04Z  1
@@ -106,7 +106,7 @@ async fn a_row_of_a_listing_is_one_line_on_80_columns() {
 }
 
 #[tokio::test]
-async fn a_row_of_a_listing_tells_more_on_100_columns() {
+async fn a_listing_row_shows_more_on_100_columns() {
     insta::assert_snapshot!(shown(&["run", "list"], 100).await, @r"
     ID                                    STATUS     AGENT      STARTED       CALLS  IN     COST
     run_0199c0de000000000000000000000000  completed  assistant  01-02 03:04Z  1      12345  0.000003

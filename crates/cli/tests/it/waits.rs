@@ -105,7 +105,7 @@ fn asked(server: &Server, what: &str) -> usize {
 }
 
 #[tokio::test]
-async fn an_approval_is_told_once_with_its_call_and_the_commands_wherever_a_run_is_waited_for() {
+async fn every_waiting_command_reports_an_approval_once() {
     for line in WAITING {
         let (ended, server) = run(|asked, _| for_approval(asked, &approval("holding", None)), line).await;
         assert_eq!(ended.exit, CommandExit::Done, "{line:?}: {ended:?}");
@@ -137,7 +137,7 @@ async fn an_approval_is_told_once_with_its_call_and_the_commands_wherever_a_run_
 }
 
 #[tokio::test]
-async fn how_a_call_is_answered_is_said_once_and_every_call_is_told() {
+async fn every_waiting_call_is_listed_with_one_hint() {
     const OTHER: &str = "0199c0de000000000000000000000001";
     let two: Script = |asked, _| {
         let answer = approval("holding", None);
@@ -160,7 +160,7 @@ async fn how_a_call_is_answered_is_said_once_and_every_call_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_put_off_is_told_with_the_time_that_is_left() {
+async fn a_delayed_call_is_reported_with_the_remaining_time() {
     let script: Script = |asked, _| for_approval(asked, &approval("waiting", Some(600)));
     let (ended, _) = run(script, &["ask", "x"]).await;
     let text = format!(
@@ -170,7 +170,7 @@ async fn what_is_put_off_is_told_with_the_time_that_is_left() {
 }
 
 #[tokio::test]
-async fn what_does_not_wait_any_more_is_not_told() {
+async fn an_approval_that_no_longer_waits_is_not_reported() {
     for line in WAITING {
         let (ended, _) = run(|asked, _| for_approval(asked, &approval("used", None)), line).await;
         assert!(!ended.err.contains("apr_"), "{line:?}: {}", ended.err);
@@ -188,7 +188,7 @@ async fn what_does_not_wait_any_more_is_not_told() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_looked_at_is_told_by_its_id_and_ends_nothing() {
+async fn an_unreadable_approval_is_reported_by_its_id() {
     let broken: Script = |asked, _| {
         let looks = asked.line.contains("/approvals/");
         if looks { (500, "no document".to_owned()) } else { for_approval(asked, &Value::Null) }
@@ -206,7 +206,7 @@ fn why(status: &str, waits_for: &str, command: &str) -> Value {
 }
 
 #[tokio::test]
-async fn another_rest_is_told_as_why_tells_it_unless_it_is_short_or_over() {
+async fn a_long_wait_is_reported_as_run_why_reports_it() {
     let paused: Script = |asked, _| {
         let why = why("parked", "its agent, which is paused", "dromia agent resume ops");
         parked(asked, &json!({"on": "agent_paused"}), &why)
@@ -266,7 +266,7 @@ fn queued(asked: &Asked, before: usize, state: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn an_input_that_no_run_takes_is_told_about_once_and_not_waited_for_in_vain() {
+async fn an_input_without_a_run_is_reported_once() {
     let (ended, _) = run(|asked, before| queued(asked, before, "paused"), &["ask", "x"]).await;
     assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "forty-two\n"), "{ended:?}");
     assert_eq!(ended.err, "the input waits: its agent ops is paused\nhint: `dromia agent resume ops`\n");

@@ -30,7 +30,7 @@ fn breaking(asked: &Asked, before: usize) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_broken_stream_is_resumed_and_each_entry_is_seen_once() {
+async fn a_broken_stream_resumes_and_shows_each_entry_once() {
     let server = Server::new(breaking);
     let ended = server.run(&["run", "watch", RUN, "--jsonl"]).await;
     assert_eq!(ended.exit, CommandExit::Done, "{ended:?}");
@@ -61,7 +61,7 @@ async fn breaks_do_not_add_up_while_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn a_watch_is_told_line_by_line_or_as_one_document() {
+async fn a_watch_prints_lines_or_one_document() {
     let named: Script = |asked, before| {
         let fields = r#""fields":{"call":"call_1_0","tool":"exec","rule":"grant exec","attempt":1}"#;
         let (status, stream) = breaking(asked, before);
@@ -83,7 +83,7 @@ async fn a_watch_is_told_line_by_line_or_as_one_document() {
 }
 
 #[tokio::test]
-async fn the_exit_status_is_told_only_when_asked_for() {
+async fn the_exit_status_is_returned_only_when_requested() {
     let failed: Script = |_, _| (200, end("failed"));
     assert_eq!(Server::new(failed).run(&["run", "watch", RUN]).await.exit, CommandExit::Done);
     assert_eq!(
@@ -126,7 +126,7 @@ fn stopping(asked: &Asked, before: usize) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn ask_follows_its_run_across_a_stop_between_the_acceptance_and_the_stream() {
+async fn ask_follows_its_run_across_a_server_stop() {
     for line in [&["ask", "what?"][..], &["ask", "what?", "--jsonl"]] {
         let server = Server::new(stopping);
         let ended = server.run(line).await;
@@ -168,7 +168,7 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
 }
 
 #[tokio::test]
-async fn a_mistyped_command_is_not_said_and_how_to_say_it_is_told() {
+async fn a_mistyped_chat_command_is_not_sent_to_the_agent() {
     let good: Script = |asked, before| turns(asked, before, end("completed"));
     let typed = "/qiut now\n//qiut now\n/etc/hosts is what?\n/exit\nnever sent\n";
     for (is_terminal, expected) in [
@@ -205,7 +205,7 @@ fn turns(asked: &Asked, before: usize, first: String) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_piped_chat_ends_with_the_code_of_its_last_failed_turn_and_a_typed_one_with_none() {
+async fn only_a_piped_chat_exits_with_its_last_failure() {
     let failed: Script = |asked, before| turns(asked, before, end("failed"));
     let unfunded: Script = |asked, before| {
         let budget = r#""fields":{"model_calls":2,"budget":{"budget":"small","per":"tenant","measure":"tokens","limit":10,"used":9,"needed":5}}"#;
@@ -226,7 +226,7 @@ async fn a_piped_chat_ends_with_the_code_of_its_last_failed_turn_and_a_typed_one
 }
 
 #[tokio::test]
-async fn a_line_is_kept_while_the_server_is_away_between_two_turns() {
+async fn a_chat_line_is_resent_after_a_server_absence() {
     let away: Script = |asked, before| match before {
         2 => {
             let problem = r#"{"type":"about:blank","title":"t","status":503,"code":"shutting_down","detail":"it stops","request_id":"r"}"#;
@@ -304,7 +304,7 @@ const SPOKEN: &str = "  | one\n  | two\n  | [5 bytes are not shown]\n  | \u{fffd
                       | [exit code 0; walls; ran 1.0 s of 60 s]\n";
 
 #[tokio::test]
-async fn what_a_program_says_is_shown_beside_the_result_and_dimmed_only_on_a_terminal() {
+async fn program_output_is_shown_and_dimmed_only_on_a_terminal() {
     let watched = Server::new(speaking).run(&["run", "watch", RUN]).await;
     assert_eq!(watched.err, format!("{SPOKEN}{RUN} is completed\n"));
     assert_eq!(watched.out.lines().count(), 5, "{}", watched.out);

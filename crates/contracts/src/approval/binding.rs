@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_changed_are_told_by_their_number_and_by_where_they_were_looked_for() {
+    fn a_difference_of_files_names_their_number_and_extent() {
         let held = ExecutableFiles { digest: Digest::from_bytes([1; 32]), files: 1, extent: BoundFiles::All };
         let more = ExecutableFiles { digest: Digest::from_bytes([2; 32]), files: 3, ..held };
         assert_eq!(held.describe_difference(&more), "of the whole workspace, 1 file then and 3 files now");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_is_told_by_name_and_rows_of_before_say_nothing_of_files() {
+    fn changed_binding_parts_are_named_and_old_rows_lack_files() {
         let contents =
             ExecutableFiles { digest: Digest::from_bytes([1; 32]), files: 2, extent: BoundFiles::Named };
         let known = BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) };

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hides_is_spelled_out() {
+    fn invisible_characters_are_escaped() {
         assert_eq!(escape_hidden("rm\u{202e}txt\u{7}\n"), "rm\\u{202e}txt\\u{7}\\u{a}");
         assert_eq!(
             escape_hidden("a\u{3164}b\u{fe0f}c\u{a0}d\u{e0101}"),

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_denies_goes_first_and_one_of_a_session_answers_there_only() {
+    fn denying_rules_go_first_and_session_rules_stay_there() {
         let (agent, session) = (AgentId::from_bytes([2; 16]), SessionId::from_bytes([3; 16]));
         let second = |second| Timestamp::from_second(second).expect("a time");
         let stored = |name: &str, answer, session| ApprovalRuleRecord {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_rule_is_named_by_its_place_in_the_file() {
+    fn a_declared_rule_is_named_by_its_place() {
         let rules = [
             declared(RuleAnswer::Allow, "a"),
             declared(RuleAnswer::Allow, "b"),

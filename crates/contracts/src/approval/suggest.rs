@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_approved_again_and_again_is_proposed_as_it_would_match() {
+    fn repeatedly_approved_calls_suggest_a_rule_that_matches_them() {
         let seen = |arguments: &'static str, approved| AnsweredCall {
             agent: "ada",
             tool: "file.write",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_stand_as_a_rule_is_not_proposed() {
+    fn a_rule_that_would_be_rejected_is_not_suggested() {
         let parameters = serde_json::json!({
             "type": "object", "properties": {"path": {}, "content": {}}, "additionalProperties": false
         });

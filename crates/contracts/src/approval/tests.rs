@@ -41,7 +41,7 @@ fn answered(second: i64) -> AnswerRecord {
 }
 
 #[test]
-fn an_answer_stands_as_far_as_it_went() {
+fn an_answer_counts_within_the_reach_it_had() {
     let (ops, other) = (Actor::new("token:ops"), Actor::new("token:other"));
     let always = |rule: &str| ApprovalReach::Always { rule: rule.to_owned() };
     let reaches = [ApprovalReach::Once, ApprovalReach::Session, always("t a=x"), always("t a=y")];
@@ -67,7 +67,7 @@ fn an_answer_stands_as_far_as_it_went() {
 }
 
 #[test]
-fn each_call_or_destination_that_comes_again_gets_a_rule_of_its_own() {
+fn each_repeated_call_or_destination_gets_its_own_suggestion() {
     let call =
         |arguments: &'static str| AnsweredCall { agent: "ada", tool: "web.post", arguments, approved: true };
     let proposed = |calls: &[AnsweredCall<'_>], stands: &dyn Fn(&ParsedRule) -> bool| {
@@ -109,7 +109,7 @@ fn each_call_or_destination_that_comes_again_gets_a_rule_of_its_own() {
 }
 
 #[test]
-fn an_approval_is_answered_once_and_used_once_by_the_run_that_it_is_for() {
+fn an_approval_is_answered_and_used_once_by_its_run() {
     let (own, other) = (RunId::from_bytes([4; 16]), RunId::from_bytes([9; 16]));
     for released in [false, true] {
         let mut known = approval();
@@ -161,7 +161,7 @@ fn an_approval_is_answered_once_and_used_once_by_the_run_that_it_is_for() {
 }
 
 #[test]
-fn an_approval_ends_with_its_time_with_its_refusal_and_with_its_call() {
+fn an_approval_ends_by_time_refusal_or_its_call() {
     let mut known = approval();
     assert_eq!(known.record_answer(ApprovalState::Holding, true, &answered(20)), Err(ApprovalState::Expired));
     assert_eq!(known.state_at(answered(19).at), ApprovalState::Holding);
@@ -182,7 +182,7 @@ fn an_approval_ends_with_its_time_with_its_refusal_and_with_its_call() {
 }
 
 #[test]
-fn what_was_asked_for_ahead_is_taken_back_and_a_refusal_of_it_stands() {
+fn an_approval_asked_ahead_is_retracted_unless_refused() {
     for state in ApprovalState::ALL {
         let mut known = ApprovalRequest { state, ..approval() };
         let is_taken_back = matches!(state, ApprovalState::Holding | ApprovalState::Approved);
@@ -205,7 +205,7 @@ fn a_delayed_call_cools_until_its_time_or_an_answer() {
 }
 
 #[test]
-fn what_may_still_be_moved_is_not_over_and_an_end_gives_up_what_no_run_has() {
+fn an_end_withdraws_approvals_that_no_run_uses() {
     let at = |second: i64| Timestamp::from_second(second).expect("a time");
     for state in ApprovalState::ALL {
         let known = ApprovalRequest { state, ..approval() };
@@ -250,7 +250,7 @@ fn answered_by(may: impl Fn(&ApprovalRequest, &crate::Scope) -> bool) -> [bool; 
 }
 
 #[test]
-fn a_token_that_may_answer_is_known_by_its_id_and_by_no_name() {
+fn an_answering_token_is_identified_by_id_and_not_name() {
     assert_eq!(answered_by(ApprovalRequest::may_be_answered_by), [true, true, false, false, false]);
 }
 

@@ -168,7 +168,7 @@ fn one_of_each() -> Vec<BudgetDefinition> {
 }
 
 #[test]
-fn a_call_is_reserved_whole_and_settled_with_what_it_took() {
+fn a_call_is_reserved_whole_and_settled_by_use() {
     let open = charged(&one_of_each(), 5, &[called(0)]).expect("there is room");
     assert_eq!(sums(&open), [("calls", 6), ("money", 75), ("time", 5), ("tokens", 105)]);
     assert_eq!(open.open.len(), 4);
@@ -178,7 +178,7 @@ fn a_call_is_reserved_whole_and_settled_with_what_it_took() {
 }
 
 #[test]
-fn a_lost_call_stays_charged_and_a_refused_one_is_given_back() {
+fn a_lost_call_stays_charged_and_a_refusal_is_refunded() {
     let lost = charged(&one_of_each(), 0, &[called(0), failed(86_000, ErrorCode::OutcomeUnknown, 70)]);
     let lost = lost.expect("there is room");
     assert_eq!(sums(&lost), [("calls", 1), ("money", 70), ("time", LOST_MS_MAX), ("tokens", 100)]);
@@ -188,7 +188,7 @@ fn a_lost_call_stays_charged_and_a_refused_one_is_given_back() {
 }
 
 #[test]
-fn a_second_opinion_reserves_all_its_answers_and_is_settled_with_what_they_took() {
+fn a_second_opinion_reserves_all_answers_and_settles_by_use() {
     let open = charged(&one_of_each(), 0, &[opinion_called(0)]).expect("there is room");
     assert_eq!(sums(&open), [("calls", 3), ("money", 210), ("time", 0), ("tokens", 300)]);
     let said = Some(ModelOpinion::count_votes("m", 3, 2, []));
@@ -219,7 +219,7 @@ fn the_first_budget_without_room_is_named() {
 }
 
 #[test]
-fn a_tool_counts_its_call_and_its_time_and_a_refused_one_its_call() {
+fn a_tool_charges_call_and_time_and_a_refusal_less() {
     let two = charged(&one_of_each(), 0, &tool(1)).expect("there is room");
     assert_eq!(sums(&two), [("calls", 1), ("time", 2000)]);
     let full = [budget("calls", BudgetMeasure::Calls, 0)];
@@ -230,7 +230,7 @@ fn a_tool_counts_its_call_and_its_time_and_a_refused_one_its_call() {
 }
 
 #[test]
-fn a_model_without_a_price_is_refused_by_money_and_by_nothing_else() {
+fn only_a_money_budget_refuses_a_model_without_price() {
     let payer = BudgetPayer { actor: Actor::new("cli:ada"), priced: false };
     let spender = BudgetSpender {
         payer: &payer,
@@ -248,7 +248,7 @@ fn a_model_without_a_price_is_refused_by_money_and_by_nothing_else() {
 }
 
 #[test]
-fn each_subject_is_counted_for_itself_and_one_that_is_named_alone() {
+fn a_budget_counts_each_subject_or_its_named_one_alone() {
     let subjects: Vec<_> = BudgetScope::ALL
         .iter()
         .map(|per| {
@@ -386,7 +386,7 @@ fn calls_of_a_wavering_clock(
 }
 
 #[test]
-fn a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice() {
+fn a_wavering_clock_grants_no_period_budget_twice() {
     let latest = |rows: &BTreeMap<BudgetCounter, u64>, _| {
         let (counter, used) = rows.iter().max_by_key(|(counter, _)| counter.begins)?;
         Some(BudgetCount { begins: counter.begins, used: *used })
@@ -396,7 +396,7 @@ fn a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice()
 }
 
 #[test]
-fn a_period_that_is_forgotten_when_a_clock_goes_back_is_caught() {
+fn a_period_forgotten_after_a_clock_goes_back_is_caught() {
     let of_the_day = |rows: &BTreeMap<BudgetCounter, u64>, day| {
         let (counter, used) = rows.iter().find(|(counter, _)| counter.begins == day)?;
         Some(BudgetCount { begins: counter.begins, used: *used })
@@ -405,7 +405,7 @@ fn a_period_that_is_forgotten_when_a_clock_goes_back_is_caught() {
 }
 
 #[test]
-fn what_a_call_of_a_period_that_is_over_took_changes_no_later_count() {
+fn a_call_of_an_ended_period_changes_no_later_count() {
     let budgets = [budget("tokens", BudgetMeasure::Tokens, 1_000)];
     let payer = BudgetPayer { actor: Actor::new("cli:ada"), priced: true };
     let spender = BudgetSpender {

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_whole_where_it_fits_and_says_so_where_it_was_cut() {
+    fn a_reply_event_is_whole_or_marked_as_truncated() {
         let whole = outgoing("hi").encode_within(10).expect("it is JSON");
         assert_eq!(serde_json::from_slice::<ReplyEvent>(&whole).expect("is read"), outgoing("hi"));
         let long = "ä".repeat(ReplyEvent::TEXT_BYTES_CUT);

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_in_words() {
+    fn a_failure_is_described_in_words() {
         let failure = EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 7 };
         assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
         assert_eq!(EgressFault::Late(TimeoutPhase::Stall).to_string(), "its answer stalled");

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_a_crash_cut_off_is_removed_and_the_others_stay() {
+    fn a_torn_checkpoint_line_is_removed_and_the_others_stay() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("checkpoints.jsonl");
         let (mut file, last) = CheckpointFile::open(path.clone()).expect("opens");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_kept_private_and_never_made_over_what_it_signed() {
+    fn an_audit_key_is_made_once_privately_and_never_replaced() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().expect("a directory");
         let book = AuditDirectory { dir: dir.path().join("audit") };

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_a_history_is_not_taken_for_a_failure_to_look() {
+    fn a_failed_verification_and_a_failed_command_exit_differently() {
         let code = |ok| exit_for_result(&AuditVerification { ok, ..AuditVerification::new() }).exit_code();
         assert_eq!((code(true), code(false)), (0, 6));
         assert_ne!(code(false), CommandExit::Failed.exit_code());

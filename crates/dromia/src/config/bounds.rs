@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_key_takes_is_told_from_its_least_number_on() {
+    fn a_keys_bounds_text_starts_at_its_least_number() {
         let wanted = format!("{FROM_ZERO}{}", u64::MAX);
         let told = |path| bounds_text(path, &wanted);
         assert_eq!(told("engine.active_max"), Some(format!("a whole number from 1 to {}", u64::MAX)));

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
+    fn a_flag_beats_environment_then_file_then_default() {
         let environment =
             Environment::from([("DROMIA_ENGINE_ACTIVE_MAX", "3"), ("DROMIA_LISTEN", "127.0.0.1:9")]);
         let (written, origins) = laid(&environment, &[("engine.active_max", "4")]).expect("good values");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scalar_key_of_one_place_has_a_variable_and_every_variable_is_heard() {
+    fn every_variable_of_a_scalar_key_changes_its_value() {
         let default = WrittenConfig::default();
         for key in schema::list_keys() {
             let Some(variable) = &key.variable else { continue };

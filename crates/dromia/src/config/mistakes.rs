@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_of_form_is_told_in_the_order_of_the_file_whatever_the_style() {
+    fn form_mistakes_are_reported_in_file_order_in_any_style() {
         check(
             "engine:\n  active_max: many\n  colour: red\nlisten: nowhere\nmodels: { a: { kind: opnai, stream: 5 } }\negress:\n  private_tools: x\n  https_only: perhaps\n",
             &[
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_is_told_beside_a_mistake_of_form_and_a_time_beside_a_number() {
+    fn range_mistakes_are_reported_beside_form_mistakes() {
         check(
             "limits:\n  drain_ms: 600001\n  requests_max: many\n  streams_max: 0\n  header_ms: 1\nengine: { active_max: 0 }\n",
             &[
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_follow_from_a_mistake_is_not_told() {
+    fn a_problem_that_may_follow_from_another_is_not_reported() {
         // The key that is left out is no missing one; neither is the model, the window or the encryption.
         check(
             "channels:\n  w: { kind: webhook, agent: No Handle, url: 'http://h/', secret: 'env:S' }\n",
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_missing_is_told_beside_other_mistakes_of_its_group() {
+    fn a_missing_key_is_reported_beside_its_groups_other_mistakes() {
         check(
             "channels:\n  w: { kind: webhook, url: 'http://h/', secret: 'env:S', attempts_max: x }\nengine: []\n",
             &[
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_told_beside_other_mistakes() {
+    fn a_duplicate_key_is_reported_beside_other_mistakes() {
         check(
             "engine:\n  active_max: 1\n  active_max: 2\nlisten: nowhere\n",
             &[
@@ -267,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_told_alone() {
+    fn invalid_yaml_is_reported_as_the_only_problem() {
         for text in ["listen: nowhere\nengine: [\n", "- listen\n", "a: 1\n---\nb: 1\n", "word\n"] {
             assert_eq!(told(text).len(), 1, "{text}");
         }
     }
 
     #[test]
-    fn the_search_has_an_end() {
+    fn the_search_for_mistakes_stops_at_its_limit() {
         let many = (0..300).fold(String::new(), |text, number| text + &format!("  colour{number}: red\n"));
         let problems = parse_and_resolve(
             Path::new("dromia.yaml"),

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_key_that_looks_like_one_is_told() {
+    fn only_a_plausible_key_is_quoted_in_a_problem() {
         let (long, longer) = ("k".repeat(KEY_TOLD), "k".repeat(KEY_TOLD + 1));
         for (above, key, says) in [
             ("", "listen", "listen"),

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twenty_are_told_in_the_order_of_the_file_and_the_others_are_counted() {
+    fn twenty_problems_are_listed_in_file_order_and_others_counted() {
         let at = |line| ConfigProblem {
             place: Some(TextPosition { line, column: 1 }),
             ..ConfigProblem::new(format!("dromia.yaml:{line}:1"), "is wrong")

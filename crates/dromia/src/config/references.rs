@@ -288,7 +288,7 @@ agents:
     }
 
     #[test]
-    fn what_the_file_alone_tells_needs_no_store() {
+    fn references_within_the_file_are_checked_without_a_store() {
         let told = told(FILE, None);
         let keys: Vec<_> = told.iter().filter_map(|text| text.split(": ").nth(1)).collect();
         assert_eq!(
@@ -312,7 +312,7 @@ agents:
     }
 
     #[test]
-    fn what_the_store_lacks_is_told_with_its_place_and_the_name_that_was_meant() {
+    fn an_unknown_name_is_reported_with_place_and_suggestion() {
         let told = told(FILE, Some(&store()));
         for says in [
             "dromia.yaml:1:16: default_agent: no agent of the tenant default is called `asistant`; did you mean `assistant`?",
@@ -332,7 +332,7 @@ agents:
     }
 
     #[test]
-    fn a_file_of_names_that_are_there_is_told_nothing() {
+    fn a_file_with_only_known_names_reports_no_problem() {
         for text in [
             "",
             "default_agent: assistant",

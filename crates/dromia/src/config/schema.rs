@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_schema_and_page_are_the_ones_of_this_program() {
+    fn the_published_schema_and_page_match_this_program() {
         assert_eq!(
             repository("docs/dromia.schema.json"),
             schema_text(),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_described_and_says_what_it_takes() {
+    fn every_key_has_a_description_and_names_its_values() {
         let keys = list_keys();
         assert!(keys.len() > 30, "{}", keys.len());
         for key in &keys {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_below_a_name_is_known_by_any_name() {
+    fn a_path_with_any_name_matches_its_placeholder_key() {
         let keys = list_keys();
         let meant = |path: &str| keys.iter().find(|key| key.is_meant_by(path)).map(|key| key.path.as_str());
         assert_eq!(meant("models.gpt-4.1.price.input"), Some("models.ALIAS.price.input"));

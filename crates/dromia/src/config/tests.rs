@@ -26,7 +26,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+fn an_unknown_key_is_reported_with_place_and_nearest_key() {
     let text = problem("version: 1\nlisten: 127.0.0.1:1\ndefault_agnet: x\n");
     assert!(text.starts_with("dromia.yaml:3:1: "), "{text}");
     assert!(text.ends_with("did you mean `default_agent`?"), "{text}");
@@ -44,7 +44,7 @@ fn a_wrong_type_is_named_with_its_place() {
 }
 
 #[test]
-fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_its_place() {
+fn an_invalid_tenant_name_or_trust_level_is_refused() {
     let text = refused("tenants:\n  A.B: { trust: hostile }\n");
     assert!(text.contains("tenants.A.B: is no handle of a tenant"), "{text}");
     let text = problem("tenants:\n  acme: { trust: hostil }\n");
@@ -54,7 +54,7 @@ fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_i
 }
 
 #[test]
-fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
+fn a_docker_backend_needs_a_valid_socket_and_image() {
     for (text, says) in [
         ("socket: /a", "sandbox.docker.socket: is there without"),
         ("image: i", "sandbox.docker.image: is there without"),
@@ -68,7 +68,7 @@ fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
 }
 
 #[test]
-fn a_machine_has_all_its_parts_or_none_and_a_user_without_rights() {
+fn a_firecracker_backend_needs_all_parts_and_an_unprivileged_user() {
     for (text, says) in [
         ("binary: /b, jailer: /j, kernel: /k", "sandbox.firecracker: has no `rootfs`"),
         ("rootfs: /r", "sandbox.firecracker: has no `binary`"),
@@ -119,7 +119,7 @@ fn a_key_of_the_vault_is_named_and_not_held() {
 }
 
 #[test]
-fn a_key_comes_from_the_environment_and_from_nowhere_else() {
+fn a_model_key_comes_from_the_environment_not_the_file() {
     let with = |key: &str| {
         loaded(&format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}"))
     };
@@ -139,7 +139,7 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
 }
 
 #[test]
-fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
+fn an_invalid_channel_is_refused_with_place_and_without_secret() {
     let whole = "kind: webhook, agent: ops, url: 'http://h/', secret: env:S";
     for (text, says) in [
         (whole.replace("http://h/", "h"), "channels.w.url: is no address"),
@@ -172,7 +172,7 @@ fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
 }
 
 #[test]
-fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
+fn a_wrong_value_is_reported_with_position_and_nearest_name() {
     for (text, says) in [
         (
             "providers:\n  a:\n    kind: openai\n    key: env:OPENAI_API_KAY\n",
@@ -268,7 +268,7 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
 }
 
 #[test]
-fn a_cycle_of_stand_ins_is_told_once_with_its_way() {
+fn a_fallback_cycle_is_reported_once_with_its_path() {
     let text = refused(
         "models:\n  a: { kind: scripted, fallback: [b] }\n  b: { kind: scripted, fallback: [c] }\n  c:\n    kind: scripted\n    fallback:\n      - a\n",
     );
@@ -284,13 +284,13 @@ fn an_address_that_others_can_reach_is_served_with_tls() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once() {
+fn all_mistakes_are_reported_in_one_pass() {
     let text = refused("engine: { active_max: 0, model_calls_max: 0 }\nmodels: { a: {}, b: {} }\n");
     assert_eq!(text.lines().count(), 4, "{text}");
 }
 
 #[test]
-fn a_wrong_value_of_the_environment_is_told_by_its_variable() {
+fn a_wrong_environment_value_is_reported_by_its_variable() {
     let environment = Environment::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let text = loaded.resolve_all(&environment).expect_err("others can reach it").to_string();
@@ -298,7 +298,7 @@ fn a_wrong_value_of_the_environment_is_told_by_its_variable() {
 }
 
 #[test]
-fn a_provider_is_shared_and_the_short_form_means_the_same() {
+fn a_shared_provider_and_the_short_form_mean_the_same() {
     let long = "providers:\n  p: { kind: openai, base_url: 'http://h/v1', key: env:K }\nmodels:\n  a: { provider: p, model: m, stream: false }\n";
     let short =
         "models:\n  a: { kind: openai, base_url: 'http://h/v1', key: env:K, model: m, stream: false }\n";
@@ -312,7 +312,7 @@ fn a_provider_is_shared_and_the_short_form_means_the_same() {
 }
 
 #[test]
-fn a_well_known_model_has_its_price_and_the_file_beats_the_table() {
+fn a_known_model_has_a_price_that_the_file_overrides() {
     let price = |model: &str| {
         let loaded = loaded(&format!("models:\n  a: {{ {model} }}\n"));
         let route = route_for_alias(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
@@ -328,7 +328,7 @@ fn a_well_known_model_has_its_price_and_the_file_beats_the_table() {
 }
 
 #[test]
-fn a_well_known_model_has_its_window_and_the_file_beats_the_table() {
+fn a_known_model_has_a_window_that_the_file_overrides() {
     let window = |model: &str| {
         let loaded = loaded(&format!("models:\n  a: {{ {model} }}\n"));
         let route = route_for_alias(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
@@ -351,7 +351,7 @@ fn a_well_known_model_has_its_window_and_the_file_beats_the_table() {
 }
 
 #[test]
-fn every_value_that_counts_is_shown_with_its_origin_and_no_secret() {
+fn every_effective_value_is_shown_with_origin_and_without_secrets() {
     let text = "listen: 127.0.0.1:1\nproviders:\n  p:\n    kind: openai\n    key: env:K\n  q: { kind: openai, key: sk-canary, base_url: 'http://u:canary@h' }\nmodels:\n  a: { provider: p, model: gpt-5-mini }\n  b: { provider: q, model: x, price: { input: 1, output: 2 } }\n  c: { kind: openai, base_url: 'http://h', model: y }\n";
     let environment = Environment::from([("DROMIA_TOOLS_PACE_MS", "5"), ("K", "canary")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), text, &environment, &[]).expect("the form is right");

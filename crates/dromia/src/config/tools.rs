@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_read_with_its_unit_and_within_its_bounds() {
+    fn a_number_is_parsed_with_its_unit_and_bounds() {
         for (units, text, read) in [
             (&MEMORY, "512MiB", Some(512 << 20)),
             (&MEMORY, "16 MiB", Some(16 << 20)),

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_that_no_key_has_is_told_with_the_one_that_was_meant() {
+    fn an_unknown_variable_is_reported_with_a_suggestion() {
         let environment = Environment::from([
             ("DROMIA_ENGINE_ACTIVE_MX", "3"),
             ("DROMIA_ENGINE_NOTHING_LIKE_IT", "3"),

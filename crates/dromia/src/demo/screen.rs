@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_call_is_told_with_its_own_tool_and_once() {
+    fn the_demo_shows_each_call_once_with_its_tool() {
         let entries = [
             json!({"kind": "tool_started", "fields": {"call": "call_1_0", "tool": "file.append", "effect": "unkeyed"}}),
             json!({"kind": "tool_finished", "fields": {"call": "call_1_0", "status": "unknown"},
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_broken_between_words_and_stays_below_its_step() {
+    fn demo_text_wraps_between_words_indented_below_its_step() {
         let screen = DemoScreen { columns: Some(24) };
         assert_eq!(
             screen.indented_lines("the same turn finished in time"),

@@ -51,7 +51,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn a_clock_before_the_build_or_before_the_server_is_an_error() {
+    fn a_clock_before_the_build_or_server_is_an_error() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.now = "2001-01-01T00:00:00Z".parse().expect("a time");
         assert_eq!(planted.severity_of("clock.build"), Severity::Error);

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_not_valid_is_an_error_with_its_place() {
+    fn an_invalid_configuration_is_an_error_with_its_place() {
         let planted = PlantedHome::healthy_home();
         planted.write_config("version: 1\nlisten: [\n");
         assert_eq!(planted.severity_of("config.valid"), Severity::Error);
@@ -206,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_version_of_tomorrow_is_an_error() {
+    fn a_newer_configuration_version_is_an_error() {
         let planted = PlantedHome::healthy_home();
         planted.write_config("version: 9\n");
         assert_eq!(planted.severity_of("config.version"), Severity::Error);
     }
 
     #[test]
-    fn a_reference_that_nobody_set_is_named() {
+    fn an_unset_environment_reference_is_named() {
         let mut planted = PlantedHome::healthy_home();
         planted.write_config("models: { default: { kind: openai, base_url: 'http://127.0.0.1:9', model: m, key: 'env:MY_KEY' } }");
         // The server that runs has an environment of its own.
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_without_a_model_or_a_default_one_is_told() {
+    fn a_home_without_models_or_a_default_model_is_reported() {
         let planted = PlantedHome::healthy_home();
         planted.write_config("version: 1\n");
         assert_eq!(planted.severity_of("config.default_model"), Severity::Error);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_agent_that_is_not_there_is_told_by_server_and_by_store() {
+    fn a_missing_default_agent_is_reported_by_server_and_store() {
         let mut planted = PlantedHome::healthy_home();
         planted.write_config("default_agent: ghost\n");
         assert_eq!(planted.severity_of("config.default_agent"), Severity::Warning);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nothing_has_is_told_with_its_place_by_server_and_by_store() {
+    fn an_unknown_name_is_reported_by_server_and_store() {
         let mut planted = PlantedHome::healthy_home();
         assert_eq!(planted.severity_of("config.names"), Severity::Ok);
         planted.write_config("agents: { asistant: { permissions: { deny: [file.write] } } }\n");

@@ -68,7 +68,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn a_disk_that_gets_full_is_told_before_it_is() {
+    fn a_nearly_full_disk_is_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.disk.free_bytes = 500 << 20;
         assert_eq!(planted.severity_of("disk.space"), Severity::Warning);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_may_forget_is_told() {
+    fn a_file_system_that_may_lose_data_is_reported() {
         let mut planted = PlantedHome::healthy_home();
         for kind in ["nfs", "fuse", "tmpfs"] {
             planted.world.disk.kind = Some(kind.to_owned());

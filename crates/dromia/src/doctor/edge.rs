@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_fit_are_sound_and_their_days_are_told() {
+    fn matching_tls_files_pass_and_their_expiry_is_reported() {
         let planted = planted(CERTIFICATE, KEY);
         assert_eq!(planted.severity_of("tls.files"), Severity::Ok);
         let verdict = planted.result_of("tls.expiry");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_certificate_a_missing_file_and_an_open_key_are_told() {
+    fn mismatched_missing_or_exposed_tls_files_are_reported() {
         let wrong = planted(CERTIFICATE, OTHER_KEY);
         assert_eq!(wrong.severity_of("tls.files"), Severity::Error);
         let open = planted(CERTIFICATE, KEY);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_near_its_end_beyond_it_or_before_its_begin_is_told() {
+    fn an_expiring_expired_or_not_yet_valid_certificate_is_reported() {
         let mut planted = planted(EXPIRED, KEY);
         for (now, found) in [
             ("2024-12-31T00:00:00Z", Severity::Warning),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_is_not_called_sound() {
+    fn a_skipped_check_is_not_reported_as_passed() {
         let planted = planted(CERTIFICATE, KEY);
         let ids = [
             "tls.files",
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_others_reach_wants_a_name_and_a_rate() {
+    fn a_public_server_needs_host_names_and_a_rate_limit() {
         let planted = planted(CERTIFICATE, KEY);
         assert_eq!(
             (planted.severity_of("edge.reach"), planted.severity_of("edge.limits")),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_that_others_reach_want_a_rate_for_each_actor() {
+    fn public_channels_need_a_rate_limit_for_each_actor() {
         let planted = planted(CERTIFICATE, KEY);
         let channel = "channels:\n  in: { kind: webhook, agent: ops, url: 'https://shop.example/', secret: 'secret:in' }";
         for (more, found) in [

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_read_is_told() {
+    fn files_readable_by_others_are_reported() {
         let planted = PlantedHome::healthy_home();
         set_mode(planted.home.root_dir(), 0o755);
         assert_eq!(planted.severity_of("home.mode"), Severity::Warning);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_half_of_a_file_is_told_and_a_young_one_is_not() {
+    fn only_an_old_partial_file_is_reported_as_leftover() {
         let planted = PlantedHome::healthy_home();
         let half = planted.home.root_dir().join("token.new");
         fs::write(&half, "half").expect("is written");

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_there_for_another_server_or_at_another_place_is_told() {
+    fn a_missing_misdirected_or_misplaced_secret_is_reported() {
         let mut planted = PlantedHome::healthy_home();
         assert_eq!(planted.severity_of("vault.named"), Severity::Ok);
         planted.write_config(NAMING);

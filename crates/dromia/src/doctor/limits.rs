@@ -79,7 +79,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn few_open_files_are_told() {
+    fn a_low_open_file_limit_is_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.files = Some(512);
         assert_eq!(planted.severity_of("limit.files"), Severity::Warning);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_on_files_and_on_memory_is_told() {
+    fn limits_on_file_size_and_memory_are_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.file_bytes = Some(1 << 30);
         assert_eq!(planted.severity_of("limit.file_size"), Severity::Warning);

@@ -43,7 +43,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn a_server_of_a_model_that_does_not_answer_is_named() {
+    fn an_unreachable_model_server_is_named() {
         let mut planted = PlantedHome::healthy_home();
         planted.write_config(
             "models: { default: { kind: openai, base_url: 'http://127.0.0.1:9/v1', model: m } }",

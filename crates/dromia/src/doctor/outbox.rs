@@ -83,7 +83,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn messages_given_up_and_messages_that_wait_are_told() {
+    fn abandoned_and_waiting_messages_are_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.answers_mut().stopped = 2;
         assert_eq!(planted.severity_of("outbox.stopped"), Severity::Warning);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_leaves_in_the_open_is_told() {
+    fn an_unencrypted_webhook_channel_is_reported() {
         let planted = PlantedHome::healthy_home();
         for (url, severity) in [
             ("https://shop.example/hook", Severity::Ok),

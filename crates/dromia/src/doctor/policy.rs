@@ -70,7 +70,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn a_policy_that_cannot_count_is_told_with_its_place() {
+    fn an_invalid_policy_is_reported_with_its_place() {
         let planted = PlantedHome::healthy_home();
         assert_eq!(planted.severity_of("policy.valid"), Severity::Ok);
         let folder = planted.home.root_dir().join("policies");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_breaks_when_it_is_asked_is_told_and_since_when_it_does_not_count() {
+    fn a_refused_policy_is_reported_with_cause_and_time() {
         let mut planted = PlantedHome::healthy_home();
         let folder = planted.home.root_dir().join("policies");
         std::fs::create_dir_all(&folder).expect("is made");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_gone_and_a_link_that_leads_nowhere_are_told() {
+    fn a_missing_policy_folder_and_a_dead_link_are_reported() {
         let mut planted = PlantedHome::healthy_home();
         let folder = planted.home.root_dir().join("policies");
         std::os::unix::fs::symlink(planted.home.root_dir().join("lost"), &folder).expect("is linked");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_forbids_nothing_is_a_warning_with_its_name() {
+    fn a_policy_file_without_verdicts_is_a_named_warning() {
         let planted = PlantedHome::healthy_home();
         let folder = planted.home.root_dir().join("policies");
         std::fs::create_dir_all(folder.join("sub")).expect("is made");

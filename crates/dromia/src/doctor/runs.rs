@@ -83,7 +83,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn held_runs_waiting_input_and_a_full_engine_are_told() {
+    fn held_runs_waiting_input_and_a_full_engine_are_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.answers_mut().held = 2;
         assert_eq!(planted.severity_of("runs.held"), Severity::Warning);

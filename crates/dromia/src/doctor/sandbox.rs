@@ -140,7 +140,7 @@ mod tests {
     use super::super::test_home::PlantedHome;
 
     #[test]
-    fn a_backend_that_is_missing_matters_only_without_a_stronger_one() {
+    fn a_missing_backend_matters_only_without_a_stronger_one() {
         let mut planted = PlantedHome::healthy_home();
         let lacks = |planted: &mut PlantedHome, name: &str| {
             let walls =
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_no_group_bounds_is_a_warning_where_a_second_tenant_is() {
+    fn unbounded_memory_is_a_warning_with_a_second_tenant() {
         let mut planted = PlantedHome::healthy_home();
         assert_eq!(planted.severity_of("sandbox.memory"), Severity::Ok, "one tenant takes it from nobody");
         planted.write_config("version: 1\ntenants: { acme: { trust: standard } }\n");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_configured_and_does_not_work_is_a_warning_that_names_the_part() {
+    fn a_broken_firecracker_configuration_is_a_warning_naming_the_part() {
         let mut planted = PlantedHome::healthy_home();
         assert_eq!(planted.severity_of("sandbox.firecracker"), Severity::Ok);
         let walls = planted.world.walls.iter_mut().find(|walls| walls.name == "firecracker");

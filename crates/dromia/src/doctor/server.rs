@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_absent_or_mute_is_told() {
+    fn an_absent_or_silent_server_is_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.server = ServerProbe::Absent;
         assert_eq!(planted.severity_of("server.answers"), Severity::Warning);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_and_a_drain_are_told() {
+    fn another_version_and_a_draining_server_are_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.status_mut().version = "0.0.9".to_owned();
         assert_eq!(planted.severity_of("server.version"), Severity::Warning);

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_at_rest_is_looked_at_and_left_as_it_was() {
+    fn a_check_leaves_a_store_at_rest_unchanged() {
         let planted = alone();
         for check in CHECKS {
             assert_eq!(planted.severity_of(check.id), Severity::Ok, "{}", check.id);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_of_tomorrow_is_an_error() {
+    fn a_newer_schema_is_an_error() {
         let planted = alone();
         let file = planted.home.store_dir().join("dromia.db");
         let mut bytes = fs::read(&file).expect("is read");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_write_or_copy_its_log_is_told() {
+    fn a_long_log_and_a_read_only_store_are_reported() {
         let mut planted = PlantedHome::healthy_home();
         planted.world.status_mut().store.counters.get_or_insert_default().wal_bytes = 60 << 20;
         assert_eq!(planted.severity_of("store.log"), Severity::Warning);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_that_a_server_met_is_an_error_that_tells_the_way_out() {
+    fn damage_found_by_a_server_is_an_error_with_fix() {
         let mut planted = PlantedHome::healthy_home();
         assert_eq!(planted.severity_of("store.integrity"), Severity::Ok);
         let problem = Some("the main file: database disk image is malformed".to_owned());
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_a_row_is_told() {
+    fn a_body_without_a_row_is_reported() {
         let planted = alone();
         let blobs = planted.home.store_dir().join("blobs").join(format!("ten_{}", "1".repeat(32)));
         fs::create_dir_all(&blobs).expect("is made");

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_a_tool_that_does_not_answer_is_named() {
+    fn an_unreachable_tool_server_is_named() {
         let mut planted = configured("http://127.0.0.1:9/pay", "");
         assert_eq!(planted.severity_of("tools.reachable"), Severity::Ok);
         planted.world.reached = Err("connection refused".to_owned());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_that_is_declared_trusted_is_told() {
+    fn a_listing_declared_trusted_is_reported() {
         let warns = |name: &str, more: &str| {
             let planted = PlantedHome::healthy_home();
             planted.write_config(&format!(
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_leaves_in_the_open_is_told() {
+    fn a_tool_secret_sent_unencrypted_is_reported() {
         for (url, more, severity) in [
             ("https://bank.example/pay", ", secret: bank", Severity::Ok),
             ("http://127.0.0.1:9/pay", ", secret: bank", Severity::Ok),

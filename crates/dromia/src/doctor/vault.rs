@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_sealed_the_secrets_is_found_sound() {
+    fn the_key_that_sealed_the_secrets_passes() {
         let planted = sealed();
         let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Ok, "{verdict:?}");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_and_one_that_is_gone_are_errors_with_the_next_step() {
+    fn a_wrong_and_a_missing_key_are_errors_with_fixes() {
         let planted = sealed();
         let key = planted.home.vault_key();
         fs::write(&key, format!("dromia-vault-key-1 {}\n", "1e".repeat(32))).expect("is written");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_read_is_an_error_and_no_key_without_secrets_is_none() {
+    fn only_exposed_keys_and_needed_missing_keys_are_errors() {
         let mut planted = PlantedHome::healthy_home();
         set_mode(&planted.home.vault_key(), 0o640);
         let verdict = planted.result_of("vault.key");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_gone_is_an_error_beside_a_server_too() {
+    fn a_missing_key_is_an_error_beside_a_running_server() {
         let mut planted = sealed();
         planted.world.server = PlantedHome::healthy_home().world.server;
         assert_eq!(planted.severity_of("vault.key"), Severity::Ok);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_is_sealed_with_another_key_is_named_and_nobody_is_accused() {
+    fn a_tenant_sealed_with_another_key_is_named_without_accusation() {
         let planted = with_secrets(false);
         sealed_otherwise_too(&planted);
         for (id, says) in [
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_is_opened_as_what_it_is_said_to_be() {
+    fn the_doctor_opens_each_secret_and_counts_failures() {
         let planted = with_secrets(false);
         let verdict = planted.result_of("vault.opens");
         assert_eq!((verdict.severity, verdict.message.as_str()), (Severity::Ok, "2 of 2 secrets open"));

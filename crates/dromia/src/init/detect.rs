@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_come_before_servers_and_only_lists_of_models_are_taken() {
+    async fn detection_prefers_keys_and_takes_only_servers_listing_models() {
         let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("ANTHROPIC_API_KEY", "")]);
         let local = |name, address| LocalServer { name, title: name, address };
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_with_a_server_or_with_nothing_can_be_served() {
+    fn a_generated_configuration_is_valid_with_or_without_a_server() {
         let found = DetectedModel {
             name: "ollama".to_owned(),
             kind: ProviderKind::Openai,

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_logs_never_writes_by_itself_and_what_finds_no_room_is_counted_and_said() {
+    fn logging_never_blocks_and_dropped_lines_are_counted() {
         let (pipe, reader, lines) = pipe();
         let queue = LineQueue::start_writer(pipe).expect("a thread");
         assert!(leaves_the_output_to_another(|| queue.push_or_drop(b"first".to_vec()), &lines));

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_assignment_names_alias_provider_id_and_stand_ins() {
+    fn an_assignment_names_alias_provider_model_and_fallbacks() {
         let said =
             parse_model_assignment("default=hub/meta/llama-3:8b, spare,scripted").expect("it is whole");
         assert_eq!(

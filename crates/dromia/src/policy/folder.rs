@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn each_tenant_has_its_own_layer_and_tests_are_not_asked() {
+    fn each_tenant_has_its_own_layer_without_policy_tests() {
         let (tenant, other) = (TenantId::from_bytes([7; 16]), TenantId::from_bytes([8; 16]));
         let own = format!("tenants/{tenant}/own.rego");
         let tested = format!("tenants/{other}/own_test.rego");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_gives_way_to_another_is_read_again_and_never_keeps_a_server_from_starting() {
+    fn a_policy_folder_replaced_while_read_is_read_again() {
         static LOOKS: AtomicU64 = AtomicU64::new(0);
         let settling = |path: &Path| {
             let (device, number) = place_of(path)?;
@@ -193,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn a_home_without_policies_says_nothing() {
+    fn a_home_without_policies_has_no_policy_texts() {
         let (_dir, home) = home(&[]);
         assert_eq!(PolicyTexts::read_folder(&home), Ok(PolicyTexts::default()));
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn a_wrong_policy_file_is_named_with_its_place() {
         for (name, text, said) in [
             (
                 "a.rego",

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_a_shell_is_cut_where_the_program_ends() {
+    fn an_example_line_is_cut_to_its_dromia_call() {
         assert_eq!(called("  git diff | dromia ask --agent r -"), ["dromia", "ask", "--agent", "r", "-"]);
         assert_eq!(called("  dromia ask \"a b\" > out"), ["dromia", "ask", "a b"]);
         assert_eq!(called("  dromia ask 'a=[\"b\"]' && echo"), ["dromia", "ask", "a=[\"b\"]"]);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_told_what_is_waited_for_and_how_long() {
+    fn a_stopping_server_names_open_runs_and_the_longest_wait() {
         let told = |active| draining_text(active, Duration::from_millis(3_500));
         assert_eq!(told(1), "stopping: 1 run is open; up to 4 s, and Ctrl-C again ends it at once");
         assert_eq!(told(0), "stopping: 0 runs are open; up to 4 s, and Ctrl-C again ends it at once");

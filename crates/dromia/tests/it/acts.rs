@@ -164,7 +164,7 @@ fn talk(home: &Home, server: &Server, by: &str) {
 }
 
 #[test]
-fn whatever_people_do_is_found_in_the_audit_by_whoever_did_it() {
+fn every_act_of_a_person_is_audited_with_its_actor() {
     let home = Home::new();
     let asks = "permissions: { ask: [file.append] }\napprovals: { hold_ms: 60000 }\n";
     append(&home.path().join("dromia.yaml"), asks);
@@ -208,7 +208,7 @@ fn whatever_people_do_is_found_in_the_audit_by_whoever_did_it() {
 }
 
 #[test]
-fn a_byte_that_changes_in_the_record_of_an_act_is_found() {
+fn a_changed_byte_in_an_act_record_is_detected() {
     let home = Home::new();
     let asks = "permissions: { ask: [file.append] }\napprovals: { hold_ms: 60000 }\n";
     append(&home.path().join("dromia.yaml"), asks);

@@ -124,7 +124,7 @@ fn look(home: &Home, server: &Server, approval: &Value, line: &str) -> Result<bo
 }
 
 #[test]
-fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
+fn an_approved_call_runs_in_the_session_that_asked() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -191,7 +191,7 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
 
 /// What stands around an argument may hold a value that somebody typed; whoever may answer is not told it.
 #[test]
-fn what_a_card_quotes_holds_no_secret_and_nothing_that_hides() {
+fn an_approval_card_quotes_no_secret_and_no_hidden_character() {
     const VALUE: &str = "canary-4711-of-a-card";
     let home = home("hold_ms: 60000");
     let _server = home.serve();
@@ -211,7 +211,7 @@ fn what_a_card_quotes_holds_no_secret_and_nothing_that_hides() {
 }
 
 #[test]
-fn what_nobody_answers_in_time_runs_by_itself_and_its_session_is_told() {
+fn a_late_approval_runs_its_call_and_informs_the_session() {
     let home = home("hold_ms: 300");
     let server = home.serve();
     agent(&home, "clerk");
@@ -238,7 +238,7 @@ fn what_nobody_answers_in_time_runs_by_itself_and_its_session_is_told() {
 }
 
 #[test]
-fn a_call_that_ran_twice_or_not_at_all_is_caught() {
+fn a_call_that_ran_twice_or_never_is_caught() {
     assert!(judged(1, 1, false).is_ok() && judged(1, 0, true).is_ok() && judged(1, 1, true).is_ok());
     for (starts, times, is_unknown) in
         [(2, 1, false), (1, 2, false), (1, 2, true), (1, 0, false), (0, 0, false)]

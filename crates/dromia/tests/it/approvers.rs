@@ -15,7 +15,7 @@ fn asked(home: &Home, task: &str) -> Value {
 }
 
 #[test]
-fn only_those_who_are_named_may_answer_and_each_as_the_page_says() {
+fn only_named_approvers_may_answer_an_approval() {
     let home = Home::new();
     let file = home.path().join("dromia.yaml");
     let server = home.serve();
@@ -65,7 +65,7 @@ fn only_those_who_are_named_may_answer_and_each_as_the_page_says() {
 }
 
 #[test]
-fn a_token_that_is_named_by_its_name_is_refused_with_what_to_write() {
+fn an_approver_token_must_be_named_by_its_id() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "approvals: { approvers: ['token:ops'] }\n");
     let refused = home.run(&["up"]);

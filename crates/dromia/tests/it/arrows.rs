@@ -44,7 +44,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn every_room_sees_only_the_rooms_it_may_see() {
+fn every_crate_depends_only_on_the_crates_it_may() {
     let dependencies = dependencies();
     for (room, allowed) in ARROWS {
         let seen = dependencies.get(*room).unwrap_or_else(|| panic!("there is no {room}"));
@@ -63,7 +63,7 @@ fn every_room_sees_only_the_rooms_it_may_see() {
 }
 
 #[test]
-fn the_leaf_knows_no_runtime_no_sql_and_no_http() {
+fn the_contracts_crate_depends_on_no_runtime_sql_or_http() {
     let seen = &dependencies()["dromia-contracts"];
     assert!(!NOT_IN_CONTRACTS.iter().any(|name| seen.contains(*name)), "{seen:?}");
 }
@@ -81,7 +81,7 @@ fn only_the_guard_connects_to_other_hosts() {
 }
 
 #[test]
-fn no_build_contains_what_must_be_compiled_by_a_foreign_toolchain() {
+fn no_dependency_needs_a_foreign_toolchain() {
     let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
         .expect("the lock file");
     for banned in ["openssl-sys", "aws-lc-sys", "native-tls", "ort-sys"] {

@@ -49,7 +49,7 @@ fn served(home: &Home) -> Value {
 }
 
 #[test]
-fn what_was_decided_is_queried_followed_explained_and_exported() {
+fn decisions_are_queried_followed_explained_and_exported() {
     let home = Home::new();
     drop(served(&home));
     let server = home.serve();
@@ -137,7 +137,7 @@ fn what_was_decided_is_queried_followed_explained_and_exported() {
 }
 
 #[test]
-fn a_home_is_verified_served_and_at_rest_and_after_a_kill() {
+fn audit_verify_passes_served_at_rest_and_after_a_kill() {
     let home = Home::new();
     drop(served(&home));
     let at_rest = good(&home, &["audit", "verify"]);
@@ -163,7 +163,7 @@ fn a_home_is_verified_served_and_at_rest_and_after_a_kill() {
 }
 
 #[test]
-fn a_checkpoint_that_is_removed_or_changed_is_missed_by_its_number() {
+fn a_removed_or_changed_checkpoint_is_reported_by_its_number() {
     let home = Home::new();
     for _ in 0..2 {
         drop(served(&home));
@@ -236,7 +236,7 @@ fn change_marks(database: &Path) {
 }
 
 #[test]
-fn a_bit_that_changes_in_what_was_said_is_found_with_its_session_and_entry() {
+fn a_changed_message_is_reported_with_its_session_and_entry() {
     let home = Home::new();
     let answer = served(&home);
     good(&home, &["audit", "verify"]);
@@ -251,7 +251,7 @@ fn a_bit_that_changes_in_what_was_said_is_found_with_its_session_and_entry() {
 }
 
 #[test]
-fn a_configuration_that_is_edited_past_the_server_is_found_and_nobody_acts_by_it() {
+fn grants_edited_in_the_database_are_found_and_not_used() {
     let home = Home::new();
     let server = home.serve();
     create(&home, "clerk", &["file.read".to_owned()]);

@@ -28,7 +28,7 @@ fn an_unknown_key_is_named_with_line_column_and_suggestion() {
 }
 
 #[test]
-fn a_configuration_that_means_nothing_is_refused_with_its_place_before_anything_is_opened() {
+fn an_invalid_configuration_is_refused_before_anything_is_opened() {
     for (text, says) in [
         ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
         ("engine:\n  active_max: many\n", "dromia.yaml:2:15: "),
@@ -52,7 +52,7 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place_before_anything_
 }
 
 #[test]
-fn a_configuration_that_is_not_utf8_is_refused_by_its_name() {
+fn a_configuration_that_is_not_utf8_is_refused() {
     let home = Home::new();
     std::fs::write(home.path().join("dromia.yaml"), b"listen: \xff\xfe\n").expect("the file can be written");
     let output = home.run(&["up"]);
@@ -133,7 +133,7 @@ fn without_rights(home: &Home) -> std::process::Command {
 }
 
 #[test]
-fn a_home_that_cannot_be_written_is_refused_with_the_way_out_and_left_as_it_is() {
+fn a_read_only_home_is_refused_and_left_unchanged() {
     let home = Home::new();
     set_modes(&home, 0o555, 0o444);
     let before = tree(&home);
@@ -153,7 +153,7 @@ fn a_home_that_cannot_be_written_is_refused_with_the_way_out_and_left_as_it_is()
 }
 
 #[test]
-fn a_second_server_on_a_home_is_refused_and_names_the_first() {
+fn a_second_server_is_refused_and_names_the_first() {
     let home = Home::new();
     let server = home.serve();
     let output = home.run(&["up", "--listen", "127.0.0.1:0"]);
@@ -172,7 +172,7 @@ fn a_port_in_use_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_home_whose_socket_the_system_cannot_make_is_refused_before_anything_is_made() {
+fn a_home_path_too_long_for_a_socket_is_refused() {
     let home = Home::new();
     let deep = home.path().join("x".repeat(100));
     let deep = deep.to_str().expect("is UTF-8");
@@ -184,7 +184,7 @@ fn a_home_whose_socket_the_system_cannot_make_is_refused_before_anything_is_made
 }
 
 #[test]
-fn a_file_in_the_way_of_the_socket_is_named_and_left_alone() {
+fn a_file_at_the_socket_path_is_named_and_unchanged() {
     let home = Home::new();
     let socket = home.path().join("run").join("dromia.sock");
     std::fs::create_dir_all(home.path().join("run")).expect("can be made");
@@ -224,7 +224,7 @@ fn a_command_without_a_server_names_up() {
 }
 
 #[test]
-fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_second_token() {
+fn init_restores_a_lost_configuration_and_keeps_the_token() {
     let home = Home::new();
     let token = home.token_path();
     assert!(home.run(&["config", "validate"]).status.success());
@@ -245,7 +245,7 @@ fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_seco
 }
 
 #[test]
-fn a_home_that_lost_its_store_is_refused_with_the_way_out_and_gets_no_empty_one() {
+fn a_home_that_lost_its_store_is_refused_not_reinitialized() {
     for (how, says) in
         [("removed", "dromia.db is gone"), ("emptied", "dromia.db is empty"), ("all", "dromia.db is gone")]
     {
@@ -276,7 +276,7 @@ fn a_home_that_lost_its_store_is_refused_with_the_way_out_and_gets_no_empty_one(
 }
 
 #[test]
-fn a_configuration_that_was_written_first_is_kept_and_the_rest_is_made_beside_it() {
+fn init_keeps_an_existing_configuration_and_makes_the_rest() {
     let home = Home::new();
     let fresh = home.path().with_file_name("fresh");
     std::fs::create_dir(&fresh).expect("can be made");

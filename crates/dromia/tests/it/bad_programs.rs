@@ -151,7 +151,7 @@ fn a_bad_program_ends_typed_bounded_and_journaled() {
 
 /// The planted faults: results as they would be if nobody bounded, typed or journaled them.
 #[test]
-fn an_end_that_is_not_typed_bounded_and_journaled_is_caught() {
+fn an_untyped_unbounded_or_unjournaled_end_is_caught() {
     let all = cases("1");
     let case = &all[0];
     let entries = |status: &str, text: &str| {

@@ -31,7 +31,7 @@ async fn counted(server: &Server, what: &str) -> u64 {
 }
 
 #[test]
-fn a_body_that_is_not_what_the_route_takes_is_refused_with_its_place_and_writes_nothing() {
+fn an_invalid_request_body_is_refused_and_writes_nothing() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -86,7 +86,7 @@ fn a_body_past_its_limit_is_refused_announced_or_not() {
 }
 
 #[test]
-fn what_does_not_exist_is_not_found_and_named_with_where_to_look() {
+fn a_missing_resource_is_not_found_with_a_hint() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -117,7 +117,7 @@ fn what_does_not_exist_is_not_found_and_named_with_where_to_look() {
 }
 
 #[test]
-fn a_token_that_is_missing_garbage_or_wrong_is_refused_before_anything_is_read() {
+fn an_invalid_token_is_refused_before_the_body_is_read() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -139,7 +139,7 @@ fn a_token_that_is_missing_garbage_or_wrong_is_refused_before_anything_is_read()
 }
 
 #[test]
-fn a_key_used_for_another_body_is_refused_and_for_the_same_body_is_the_same_input() {
+fn an_idempotency_key_refuses_another_body_and_joins_the_same() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -167,7 +167,7 @@ fn a_key_used_for_another_body_is_refused_and_for_the_same_body_is_the_same_inpu
 }
 
 #[test]
-fn a_cursor_from_the_future_is_refused_in_a_page_and_in_a_stream() {
+fn a_future_cursor_is_refused_in_pages_and_streams() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -185,7 +185,7 @@ fn a_cursor_from_the_future_is_refused_in_a_page_and_in_a_stream() {
 }
 
 #[test]
-fn a_run_that_has_ended_is_not_ended_again_and_nothing_is_written() {
+fn ending_an_ended_run_is_refused_and_writes_nothing() {
     let home = Home::new();
     let server = home.serve();
     let run = block_on(async {

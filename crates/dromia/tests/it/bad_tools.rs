@@ -40,7 +40,7 @@ fn workspace(home: &Home) -> PathBuf {
 }
 
 #[test]
-fn arguments_off_the_schema_are_told_with_their_place_and_nothing_runs() {
+fn arguments_outside_the_schema_are_refused_with_their_place() {
     let home = Home::new();
     let server = home.serve();
     let cases = [
@@ -65,7 +65,7 @@ fn arguments_off_the_schema_are_told_with_their_place_and_nothing_runs() {
 }
 
 #[test]
-fn a_path_that_climbs_out_or_goes_through_a_link_touches_nothing_outside() {
+fn a_path_out_of_the_workspace_touches_nothing_outside() {
     let home = Home::new();
     let server = home.serve();
     let outside = tempfile::tempdir().expect("a temporary directory");
@@ -113,7 +113,7 @@ fn untouched(outside: &Path) {
 /// reads and writes below it. The planted fault, a check followed by an open, is kept as a test of the tools
 /// themselves (`a_check_followed_by_an_open_is_caught`).
 #[test]
-fn a_directory_swapped_for_a_link_meanwhile_leads_nowhere() {
+fn a_directory_swapped_for_a_link_reaches_nothing_outside() {
     let home = Home::new();
     let server = home.serve();
     let outside = tempfile::tempdir().expect("a temporary directory");

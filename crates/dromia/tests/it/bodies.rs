@@ -32,7 +32,7 @@ fn doctor(home: &Home) -> (Option<i32>, String) {
 }
 
 #[test]
-fn doctor_tells_of_bodies_that_rows_name_and_that_are_gone_or_damaged() {
+fn doctor_reports_missing_and_damaged_bodies() {
     let home = Home::new();
     let server = home.serve();
     say(&server);

@@ -12,7 +12,7 @@ fn said(server: &Server, text: &str) -> Value {
 }
 
 #[test]
-fn the_next_step_for_a_budget_of_the_file_names_its_key_and_works() {
+fn a_declared_budgets_next_step_names_its_key_and_works() {
     let home = Home::new();
     let file = home.path().join("dromia.yaml");
     let budgets = "[{ name: strangers, per: tenant, measure: calls, period: total, limit: '1' }]";
@@ -66,7 +66,7 @@ fn the_next_step_for_a_budget_of_the_file_names_its_key_and_works() {
 }
 
 #[test]
-fn a_budget_of_runs_says_that_none_runs_and_an_amount_has_its_unit() {
+fn budget_list_shows_idle_run_budgets_and_amounts_with_units() {
     let home = Home::new();
     let server = home.serve();
     let set = ["budget", "set", "one-run", "--per", "run", "--measure", "calls", "--period", "total"];

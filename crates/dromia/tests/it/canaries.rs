@@ -202,7 +202,7 @@ fn used(server: &Server, port: u16, name: &str, slot: &str) -> Value {
 }
 
 #[test]
-fn no_secret_of_any_kind_is_in_any_byte_that_is_written() {
+fn no_written_byte_holds_any_secret() {
     let (home, minds, receiver) = (Home::new(), Minds::start(), Receiver::start(200));
     let (port, heard) = echo();
     let at_minds = format!("http://127.0.0.1:{}", minds.port);

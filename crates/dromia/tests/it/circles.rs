@@ -41,7 +41,7 @@ fn is_told(messages: &[Value]) -> bool {
 }
 
 #[test]
-fn a_model_that_answers_once_it_is_told_that_it_repeats_itself_completes_its_run() {
+fn a_model_that_heeds_the_loop_warning_completes_its_run() {
     let model = Model::start(
         |_, messages| {
             if is_told(messages) { Say::Text("It is done.".to_owned()) } else { append() }
@@ -61,7 +61,7 @@ fn a_model_that_answers_once_it_is_told_that_it_repeats_itself_completes_its_run
 }
 
 #[test]
-fn a_model_that_never_stops_repeating_a_call_ends_as_yielded_and_can_be_resumed() {
+fn an_endless_call_loop_yields_a_run_that_can_resume() {
     let model = Model::start(|_, _| append());
     let (home, server) = home(&model);
     let (answer, entries) = asked(&server, "write one line");
@@ -81,7 +81,7 @@ fn a_model_that_never_stops_repeating_a_call_ends_as_yielded_and_can_be_resumed(
 }
 
 #[test]
-fn sending_is_offered_where_the_model_was_told_of_a_session() {
+fn message_send_is_offered_once_the_model_knows_a_session() {
     let model = Model::start(|_, _| Say::Text("done".to_owned()));
     let (home, server) = home(&model);
     let sent = |text: &str| {

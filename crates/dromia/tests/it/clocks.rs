@@ -82,7 +82,7 @@ fn play(is_loaded: bool) -> Result<(), String> {
 }
 
 #[test]
-fn a_run_that_waits_goes_on_though_the_clock_of_the_server_is_set_back() {
+fn a_waiting_run_continues_after_the_clock_is_set_back() {
     assert_eq!(play(true), Ok(()));
 }
 

@@ -68,7 +68,7 @@ fn streamed(stream: &str) -> String {
 }
 
 #[test]
-fn every_api_answers_plain_and_streamed_with_the_text_of_one_durable_run() {
+fn every_api_answers_plain_and_streamed_from_a_durable_run() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -98,7 +98,7 @@ fn every_api_answers_plain_and_streamed_with_the_text_of_one_durable_run() {
 }
 
 #[test]
-fn a_count_is_of_what_the_model_would_be_asked_and_leaves_nothing_behind() {
+fn a_token_count_covers_the_request_and_stores_nothing() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -122,7 +122,7 @@ fn a_count_is_of_what_the_model_would_be_asked_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_history_reaches_the_model_after_the_agents_own_words_and_a_session_goes_on() {
+fn the_history_follows_the_instructions_and_the_session_continues() {
     let home = Home::new();
     let heard = Arc::<Mutex<Vec<Value>>>::default();
     let kept = Arc::clone(&heard);
@@ -178,7 +178,7 @@ fn the_history_reaches_the_model_after_the_agents_own_words_and_a_session_goes_o
 }
 
 #[test]
-fn the_same_key_joins_the_run_and_gives_the_same_answer() {
+fn a_repeated_key_joins_the_run_with_the_same_answer() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -199,7 +199,7 @@ fn the_same_key_joins_the_run_and_gives_the_same_answer() {
 }
 
 #[test]
-fn refusals_have_the_shape_that_the_clients_of_an_api_read() {
+fn each_apis_refusals_have_the_shape_its_clients_read() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -232,7 +232,7 @@ fn refusals_have_the_shape_that_the_clients_of_an_api_read() {
 }
 
 #[test]
-fn a_run_that_fails_or_stops_at_its_limit_is_an_error_and_one_cut_at_its_bound_says_so() {
+fn failed_and_yielded_runs_are_errors_and_cuts_are_marked() {
     let home = Home::new();
     let config = home.path().join("dromia.yaml");
     let text_of = std::fs::read_to_string(&config).expect("the configuration");
@@ -262,7 +262,7 @@ fn a_run_that_fails_or_stops_at_its_limit_is_an_error_and_one_cut_at_its_bound_s
 }
 
 #[test]
-fn a_call_killed_in_the_middle_and_repeated_with_its_key_is_one_run() {
+fn a_killed_call_repeated_with_its_key_is_one_run() {
     let home = Home::new();
     // With a past, so that the takeover reads one.
     let body = json!({"model": "assistant", "messages": [
@@ -306,7 +306,7 @@ fn second(said: &str, answered: &str, says: &str) -> Value {
 }
 
 #[test]
-fn a_past_that_this_server_told_itself_is_the_session_that_it_told_and_any_other_is_a_claim() {
+fn only_a_history_this_server_produced_continues_its_session() {
     const CLEAN: &str = "@tool time.now {}\n@say two";
     let home = Home::new();
     let server = home.serve();

@@ -125,7 +125,7 @@ fn path_with_the_program() -> OsString {
 }
 
 #[test]
-fn bash_zsh_and_fish_offer_the_commands_their_verbs_and_names_that_exist() {
+fn all_shells_complete_commands_verbs_and_existing_names() {
     let desk = Desk::new();
     let tree = desk.home.run(&["help", "commands", "--json"]);
     let tree: Value = serde_json::from_slice(&tree.stdout).expect("a document");

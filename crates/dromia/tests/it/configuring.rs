@@ -103,7 +103,7 @@ fn with_key(home: &Home, key: &str, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_new_home_is_good_and_its_schema_lies_beside_it() {
+fn a_new_home_is_valid_and_contains_its_schema() {
     let home = Home::new();
     let said = stdout(&home.run(&["config", "validate"]));
     assert!(said.ends_with("dromia.yaml is good: 0 providers, 1 model\n"), "{said}");
@@ -118,7 +118,7 @@ fn a_new_home_is_good_and_its_schema_lies_beside_it() {
 }
 
 #[test]
-fn validate_tells_every_mistake_with_its_place_and_exit_code_2() {
+fn validate_reports_every_mistake_and_exits_with_2() {
     let home = Home::new();
     let file = home.path().join("other.yaml");
     std::fs::write(&file, "engine:\n  active_max: 0\nmodels:\n  a: { provider: x, model: m }\n")
@@ -137,7 +137,7 @@ fn validate_tells_every_mistake_with_its_place_and_exit_code_2() {
 }
 
 #[test]
-fn mistakes_of_form_and_of_meaning_are_told_in_one_pass_and_the_others_are_counted() {
+fn mistakes_of_form_and_meaning_are_reported_together() {
     let home = Home::new();
     let file = home.path().join("dromia.yaml");
     let text = "limits:\n  drain_ms: 600001\n  requests_max: many\nengine:\n  colour: red\nlisten: nowhere\n";
@@ -168,7 +168,7 @@ fn mistakes_of_form_and_of_meaning_are_told_in_one_pass_and_the_others_are_count
 }
 
 #[test]
-fn a_wrong_variable_or_flag_stops_a_start_by_its_name() {
+fn a_wrong_variable_or_flag_is_named_and_stops_startup() {
     let home = Home::new();
     for (name, value, says) in [
         (
@@ -193,7 +193,7 @@ fn a_wrong_variable_or_flag_stops_a_start_by_its_name() {
 }
 
 #[test]
-fn a_misspelt_variable_is_told_by_whoever_would_have_used_it() {
+fn every_command_that_reads_variables_reports_a_misspelt_one() {
     let home = Home::new();
     let with = |line: &[&str]| {
         let mut command = home.command();
@@ -234,7 +234,7 @@ fn show_names_the_origin_of_every_value() {
 }
 
 #[test]
-fn explain_tells_all_about_a_key_and_corrects_a_typo() {
+fn explain_describes_a_key_and_corrects_a_typo() {
     let (home, _) = served_home();
     insta::assert_snapshot!(stdout(&home.run(&["config", "explain", "engine.active_max"])), @r"
     key         engine.active_max
@@ -267,7 +267,7 @@ fn explain_tells_all_about_a_key_and_corrects_a_typo() {
 }
 
 #[test]
-fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_stays() {
+fn editing_providers_and_models_keeps_the_rest_of_the_file() {
     let (home, address) = served_home();
     let base_url = format!("http://{address}/v1");
     let before = configuration(&home);
@@ -357,7 +357,7 @@ fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_sta
 }
 
 #[test]
-fn what_fails_names_the_next_step_and_never_the_key() {
+fn a_failed_test_names_the_next_step_but_no_key() {
     let (home, _) = served_home();
     let refused = with_key(&home, "sk-canary-wrong", &["provider", "test", "hub"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -404,7 +404,7 @@ fn what_fails_names_the_next_step_and_never_the_key() {
 }
 
 #[test]
-fn a_key_that_only_the_server_has_is_told_and_no_obstacle() {
+fn adding_a_provider_with_an_unset_key_only_warns() {
     let home = Home::new();
     let output = home.run(&["provider", "add", "p", "--kind", "anthropic", "--key-env", "ONLY_THERE"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -413,7 +413,7 @@ fn a_key_that_only_the_server_has_is_told_and_no_obstacle() {
 }
 
 #[test]
-fn a_key_of_the_vault_is_named_and_a_key_itself_comes_into_no_file() {
+fn a_vault_key_is_referenced_and_never_written_to_files() {
     let home = Home::new();
     let base_url = "http://127.0.0.1:9/v1";
     let add = |name, secret| {
@@ -449,7 +449,7 @@ fn a_key_of_the_vault_is_named_and_a_key_itself_comes_into_no_file() {
 }
 
 #[test]
-fn a_file_that_cannot_be_edited_safely_stays_and_the_lines_are_printed() {
+fn an_unsafe_edit_leaves_the_file_and_prints_the_lines() {
     let home = Home::new();
     for text in
         ["{ \"version\": 1 }", "version: 1\nmodels: { default: { kind: scripted } }\nproviders: &all {}\n"]

@@ -53,7 +53,7 @@ fn refusal(entries: &[Value]) -> Option<&Value> {
 }
 
 #[test]
-fn who_looks_at_other_files_than_were_asked_about_approves_nothing() {
+fn an_approval_is_refused_when_its_files_changed() {
     let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 600000 }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);
@@ -129,7 +129,7 @@ fn where_only_named_files_count_others_may_change() {
 
 /// What nobody can look at as a whole, nobody is asked about.
 #[test]
-fn a_workspace_that_cannot_be_looked_at_is_told_and_nothing_runs() {
+fn a_workspace_too_deep_to_inspect_refuses_the_call() {
     let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 600000 }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);

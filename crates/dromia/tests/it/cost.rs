@@ -56,7 +56,7 @@ async fn checked(home: &Home, server: &Server, run: &Value) -> u64 {
 }
 
 #[test]
-fn attempts_rows_journals_and_sums_say_the_same_to_the_millionth() {
+fn attempts_rows_journals_and_sums_agree_to_the_millionth() {
     let was_slow = Arc::<AtomicBool>::default();
     let model = priced(Arc::clone(&was_slow));
     let home = Home::new();
@@ -206,7 +206,7 @@ fn check_charges(groups: &[(Value, Value)]) -> Result<(), String> {
 }
 
 #[test]
-fn what_a_stand_in_answered_is_its_own_and_its_request_keeps_what_let_it_out() {
+fn a_fallbacks_answer_is_charged_to_the_fallback_model() {
     let played = StoodIn::play();
     let judged: Vec<_> =
         played.called().map(|called| (called["model"].clone(), called["judged"]["rule"].clone())).collect();
@@ -225,7 +225,7 @@ fn what_a_stand_in_answered_is_its_own_and_its_request_keeps_what_let_it_out() {
 
 /// Planted fault: the model that was asked for is charged, as it once was.
 #[test]
-fn a_charge_to_the_model_that_was_asked_for_is_caught() {
+fn a_charge_to_the_requested_model_is_caught() {
     let played = StoodIn::play();
     let cost = |entry: &Value| entry["fields"]["cost_micros"].as_u64().unwrap_or_default();
     let replied = played.entries.iter().filter(|entry| entry["kind"] == "model_replied");

@@ -63,7 +63,7 @@ async fn journal(server: &Server, answer: &Value) -> (u16, Value) {
 }
 
 #[test]
-fn a_changed_byte_of_a_journal_is_refused_with_the_way_out_and_the_rest_is_served() {
+fn a_damaged_journal_is_refused_and_the_rest_is_served() {
     let home = Home::new();
     let [marked, other] = two_sessions(&home);
     rewrite(&home, |bytes| change_marks(bytes));
@@ -138,7 +138,7 @@ fn a_damaged_page_is_refused_and_is_no_empty_list() {
 
 /// An unfinished turn whose input was changed on the disk is held with its reason, and its agent goes on elsewhere.
 #[test]
-fn an_open_run_that_cannot_be_read_is_held_and_says_why() {
+fn an_unreadable_open_run_is_held_with_its_reason() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "limits: { drain_ms: 100 }\n");
     let server = home.serve();
@@ -170,7 +170,7 @@ fn an_open_run_that_cannot_be_read_is_held_and_says_why() {
 }
 
 #[test]
-fn a_store_that_is_not_to_be_opened_is_refused_with_the_way_out_and_left_as_it_is() {
+fn an_unusable_store_is_refused_and_left_unchanged() {
     /// How the file is changed, the exit code, and what is said.
     type Case = (fn(&mut Vec<u8>), i32, &'static str);
     let cases: [Case; 4] = [
@@ -202,7 +202,7 @@ fn a_store_that_is_not_to_be_opened_is_refused_with_the_way_out_and_left_as_it_i
 }
 
 #[test]
-fn a_store_that_ends_early_is_never_served_as_an_empty_one() {
+fn a_truncated_store_is_never_served_as_empty() {
     let home = Home::new();
     let [marked, _] = two_sessions(&home);
     rewrite(&home, |bytes| bytes.truncate(bytes.len() / 2 / 4096 * 4096));

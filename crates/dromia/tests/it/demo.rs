@@ -50,7 +50,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 #[test]
-fn a_demo_that_is_ended_takes_its_server_and_its_home_along_and_says_so() {
+fn an_interrupted_demo_ends_its_server_and_removes_its_home() {
     for (signal, code, word, arguments) in [
         (Signal::INT, 130, "interrupted: ", &[][..]),
         (Signal::TERM, 143, "terminated: ", &[][..]),
@@ -85,7 +85,7 @@ fn string_field(output: &Output) -> String {
 }
 
 #[test]
-fn a_demo_tells_each_call_once_fits_the_terminal_and_names_commands_that_work() {
+fn a_demo_fits_the_terminal_and_names_working_commands() {
     let temporary = tempfile::tempdir().expect("a directory");
     let output = demo(temporary.path()).env("COLUMNS", "80").output().expect("the program runs");
     let told = string_field(&output);
@@ -121,7 +121,7 @@ fn a_demo_that_cannot_make_its_home_says_why_once() {
 }
 
 #[test]
-fn make_keeps_the_demo_where_keep_is_one_and_nothing_else() {
+fn make_keeps_the_demo_only_when_keep_is_one() {
     let makefile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Makefile");
     let text = std::fs::read_to_string(makefile).expect("the Makefile");
     assert!(text.contains("dromia demo $(if $(filter 1,$(KEEP)),--keep)"), "{text}");

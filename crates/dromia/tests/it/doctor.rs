@@ -35,7 +35,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_home_at_rest_is_examined_and_left_as_it_was() {
+fn doctor_leaves_a_home_at_rest_unchanged() {
     let home = Home::new();
     let before = files(&home.path());
     let report = report(&home, &[], 0);
@@ -81,7 +81,7 @@ fn a_served_home_is_examined_through_its_server() {
 }
 
 #[test]
-fn a_ruined_home_ends_with_one_and_every_finding_says_what_to_do() {
+fn doctor_exits_1_and_names_fixes_for_a_ruined_home() {
     let home = Home::new();
     std::fs::write(home.path().join("store/dromia.db"), "x".repeat(9_000)).expect("is written");
     append(&home.path().join("dromia.yaml"), "tools: { paec_ms: 1 }\n");
@@ -112,7 +112,7 @@ const PLANTED: [&str; 7] = [
 ];
 
 #[test]
-fn the_page_to_paste_has_no_secret_in_it() {
+fn the_full_status_page_holds_no_secret() {
     let home = Home::new();
     let good = "models:\n  default: { kind: scripted }\n  other:\n    kind: openai\n    model: m\n    \
                 base_url: http://ada:planted-password@127.0.0.1:9/v1?sig=planted-signature\n    key: env:MY_REFERENCE\n";

@@ -147,7 +147,7 @@ fn left(home: &Home, runs: &[String], behind: &[(String, String)]) -> Result<(),
 }
 
 #[test]
-fn sigterm_under_load_ends_what_is_in_flight_and_loses_nothing() {
+fn sigterm_under_load_finishes_open_turns_and_loses_nothing() {
     let held = Held::default();
     let model = held.start();
     // As long as any wait of a test; it ends as soon as the turns do.

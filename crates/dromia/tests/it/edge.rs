@@ -30,7 +30,7 @@ fn elsewhere(mut command: Command) -> Command {
 }
 
 #[test]
-fn a_server_with_a_certificate_is_reached_by_https_and_the_commands_need_none() {
+fn a_tls_server_answers_https_and_commands_need_no_certificate() {
     let home = encrypted(KEY);
     let server = home.serve_by(elsewhere(home.command()));
     let address = server.url.strip_prefix("https://").expect("it says that it is encrypted").to_owned();
@@ -50,7 +50,7 @@ fn a_server_with_a_certificate_is_reached_by_https_and_the_commands_need_none() 
 }
 
 #[test]
-fn a_key_of_another_certificate_stops_the_start_and_the_doctor_sees_it() {
+fn a_mismatched_tls_key_stops_startup_and_fails_the_doctor() {
     let home = encrypted(OTHER_KEY);
     let output = home.run(&["up", "--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(2));
@@ -95,7 +95,7 @@ fn a_rate_of_the_configuration_holds_a_token_back() {
 }
 
 #[test]
-fn an_actor_who_says_too_much_is_held_back_and_nobody_else_is() {
+fn a_rate_limited_actor_delays_no_other_actor() {
     let (home, receiver) = (Home::new(), Receiver::start(200));
     webhook::with_channel(&home, &receiver.url, "");
     let mut command = home.command();

@@ -55,7 +55,7 @@ pub(crate) async fn ask(server: &Server, agent: &str, urls: &[String]) -> Vec<Va
 }
 
 #[test]
-fn an_agent_reaches_what_is_granted_and_opened_and_never_its_own_server() {
+fn an_agent_reaches_granted_open_hosts_but_never_its_server() {
     let home = Home::new();
     // What the first answer says leads to the other calls, and the operator wants them all the same.
     let config = "egress: { private_tools: ['127.0.0.0/8', '::1'] }\n\

@@ -73,7 +73,7 @@ async fn waits_behind_a_turn(server: &Server, name: &str, how: End) -> [(u16, Va
 }
 
 #[test]
-fn who_waits_behind_a_turn_is_told_at_once_that_the_agent_has_ended() {
+fn a_queued_caller_hears_at_once_that_the_agent_ended() {
     let home = Home::new();
     let server = home.serve();
     for (name, how) in [("ended", End::Terminated), ("erased", End::Erased)] {
@@ -93,7 +93,7 @@ fn who_waits_behind_a_turn_is_told_at_once_that_the_agent_has_ended() {
 }
 
 #[test]
-fn who_waits_for_a_paused_agent_or_a_parked_run_is_told_at_once_too() {
+fn callers_of_paused_agents_and_parked_runs_hear_the_end() {
     let home = Home::new();
     let server = home.serve();
     for (name, how) in [("paused", End::Terminated), ("gone", End::Erased)] {
@@ -150,7 +150,7 @@ fn who_waits_for_a_paused_agent_or_a_parked_run_is_told_at_once_too() {
 }
 
 #[test]
-fn an_erasure_counts_what_went_while_a_turn_ran_and_tells_who_waited_for_it() {
+fn an_erasure_during_a_turn_is_counted_and_answers_waiters() {
     let home = Home::new();
     let server = home.serve();
     agent(&home, "busy");
@@ -188,7 +188,7 @@ fn an_erasure_counts_what_went_while_a_turn_ran_and_tells_who_waited_for_it() {
 }
 
 #[test]
-fn ctrl_c_on_a_server_says_what_it_waits_for_and_a_second_one_ends_it_at_once() {
+fn ctrl_c_drains_the_server_and_a_second_ends_it() {
     let home = Home::new();
     let mut command = home.command();
     command.args(["up", "--listen", "127.0.0.1:0", "--set", "limits.drain_ms=60000"]);

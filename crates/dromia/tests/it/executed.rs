@@ -97,7 +97,7 @@ fn judged(entries: &[Value]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_the_gate_judged_is_what_the_kernel_executed() {
+fn the_kernel_executes_exactly_the_program_the_gate_judged() {
     let home = Home::new();
     append(
         &home.path().join("dromia.yaml"),

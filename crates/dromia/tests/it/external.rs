@@ -100,7 +100,7 @@ fn file(port: u16) -> String {
 }
 
 #[test]
-fn an_agent_calls_a_tool_of_the_operators_with_a_secret_that_it_never_sees() {
+fn an_agent_never_sees_the_secret_of_an_external_tool() {
     let (home, (port, heard)) = (Home::new(), bank());
     append(&home.path().join("dromia.yaml"), &file(port));
     let server = home.serve();
@@ -154,7 +154,7 @@ fn an_agent_calls_a_tool_of_the_operators_with_a_secret_that_it_never_sees() {
 }
 
 #[test]
-fn a_policy_judges_a_call_by_the_manifest_and_by_what_led_to_it() {
+fn a_policy_judges_a_call_by_manifest_and_context() {
     let (home, (port, heard)) = (Home::new(), bank());
     let file = file(port).replace(", secret: bank", "");
     append(&home.path().join("dromia.yaml"), &file);

@@ -154,7 +154,7 @@ fn turns_before(waiting: usize, last: impl FnOnce(Party, Party) -> Party) -> usi
 }
 
 #[test]
-fn a_single_run_starts_within_two_turns_of_a_tenant_with_thousands_in_line() {
+fn a_single_run_starts_within_two_turns_of_a_flood() {
     let turns = turns_before(WAITING, |_, quiet| quiet);
     assert!(turns <= TURNS_MAX, "{turns} turns of the flood began before the only run of another tenant");
 }

@@ -162,7 +162,7 @@ fn judged(seen: &[(u64, Value)], journal: &[Value]) -> Result<(), String> {
 }
 
 #[test]
-fn a_reader_whose_server_is_killed_reads_on_without_a_gap_and_without_a_double() {
+fn a_reader_resumes_after_a_kill_without_gaps_or_doubles() {
     let silent = Arc::<AtomicUsize>::default();
     let model = model(Arc::clone(&silent));
     let home = Home::new();

@@ -63,7 +63,7 @@ fn answered(what: &str, status: u16, body: &[u8]) -> bool {
 }
 
 #[test]
-fn no_body_from_elsewhere_is_answered_with_less_than_an_answer_or_a_reason() {
+fn every_foreign_body_gets_an_answer_or_a_reason() {
     let home = Home::new();
     let server = home.serve();
     let targets = [
@@ -90,7 +90,7 @@ fn no_body_from_elsewhere_is_answered_with_less_than_an_answer_or_a_reason() {
 }
 
 #[test]
-fn a_key_is_taken_or_refused_and_a_refused_one_stores_nothing() {
+fn a_refused_idempotency_key_stores_nothing() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -114,7 +114,7 @@ fn a_key_is_taken_or_refused_and_a_refused_one_stores_nothing() {
 }
 
 #[test]
-fn a_session_file_that_does_not_hang_together_is_refused_with_the_reason() {
+fn an_inconsistent_session_file_is_refused_with_the_reason() {
     let home = Home::new();
     let server = home.serve();
     let bytes = |name: &str| -> Vec<u8> {
@@ -165,7 +165,7 @@ fn a_configuration_is_taken_or_refused_with_line_and_column() {
 }
 
 #[test]
-fn a_value_of_the_command_line_is_taken_or_refused_with_its_flag() {
+fn a_set_value_is_taken_or_refused_with_its_flag() {
     let home = Home::new();
     for (name, value) in read_corpus("set") {
         let mut command = home.command();

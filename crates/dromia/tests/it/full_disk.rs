@@ -231,8 +231,8 @@ fn says_that_it_is_full(home: &Home, output: &Output) {
 }
 
 #[test]
-fn a_start_on_a_full_file_system_says_so_and_the_next_one_serves() {
-    Small::tmpfs("full_disk::a_start_on_a_full_file_system_says_so_and_the_next_one_serves", |small| {
+fn a_start_on_a_full_disk_reports_it_and_recovers() {
+    Small::tmpfs("full_disk::a_start_on_a_full_disk_reports_it_and_recovers", |small| {
         let home = small.home();
         small.fill();
         says_that_it_is_full(&home, &home.run(&["up", "--listen", "127.0.0.1:0"]));
@@ -243,7 +243,7 @@ fn a_start_on_a_full_file_system_says_so_and_the_next_one_serves() {
 }
 
 #[test]
-fn a_start_where_no_file_may_grow_says_so_and_the_next_one_serves() {
+fn a_start_without_file_growth_reports_it_and_recovers() {
     let home = Home::new();
     let mut limited = Command::new("sh");
     limited.arg("-c").arg("trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\"");
@@ -255,9 +255,9 @@ fn a_start_where_no_file_may_grow_says_so_and_the_next_one_serves() {
 }
 
 #[test]
-fn a_small_file_system_is_small() {
+fn the_small_file_system_of_these_tests_fills_up() {
     // Without this the tests above would prove nothing: what is written there must come to an end.
-    Small::tmpfs("full_disk::a_small_file_system_is_small", |small| {
+    Small::tmpfs("full_disk::the_small_file_system_of_these_tests_fills_up", |small| {
         let Small::Tmpfs(mount) = small else { panic!("it is no file system") };
         assert!(fills(mount.at.path()));
     });

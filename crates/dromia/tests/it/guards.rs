@@ -78,7 +78,7 @@ const GUARDS: [Guard; 55] = [
         "capability",
         "guard/src/gate.rs",
         "rule: DEFAULT_DENY.to_owned(), reason: denial_reason(action)",
-        "a_gate_that_takes_tools_models_and_replies_for_granted_is_caught",
+        "a_gate_that_grants_tools_models_and_replies_is_caught",
     ),
     guard(
         "capability",
@@ -120,7 +120,7 @@ const GUARDS: [Guard; 55] = [
         "capability",
         "guard/src/capability/token.rs",
         "is_own(&biscuit, index)",
-        "a_token_that_nobody_checks_is_caught",
+        "a_token_that_is_never_verified_is_caught",
     ),
     guard(
         "labels",
@@ -138,13 +138,13 @@ const GUARDS: [Guard; 55] = [
         "labels",
         "guard/src/policy/question.rs",
         "match call.network",
-        "a_program_with_a_way_out_that_counts_as_inside_is_caught",
+        "a_networked_program_that_counts_as_inside_is_caught",
     ),
     guard(
         "labels",
         "engine/src/owner/approval/session_notice.rs",
         "result_as_input(part, self.story.by_hand)",
-        "a_result_that_forgets_what_led_to_its_call_is_caught",
+        "a_result_that_forgets_its_callers_label_is_caught",
     ),
     guard(
         "labels",
@@ -168,13 +168,13 @@ const GUARDS: [Guard; 55] = [
         "policy",
         "guard/src/policy/question.rs",
         "permission::rows_for_tool(",
-        "a_gate_that_reads_no_word_of_the_operator_is_caught",
+        "a_gate_that_ignores_the_operators_permissions_is_caught",
     ),
     guard(
         "policy",
         "guard/src/policy.rs",
         "denied(whose, BROKEN",
-        "a_gate_that_takes_a_broken_policy_for_a_yes_is_caught",
+        "a_gate_that_takes_broken_policies_for_consent_is_caught",
     ),
     guard(
         "policy",
@@ -192,31 +192,31 @@ const GUARDS: [Guard; 55] = [
         "policy",
         "dromia/src/policy/folder.rs",
         "evaluator.probe_samples(&layers)?",
-        "a_policy_that_is_asked_nothing_before_it_counts_is_caught",
+        "a_policy_activated_without_a_trial_question_is_caught",
     ),
     guard(
         "policy",
         "dromia/src/policy/folder.rs",
         "let Some(place) = there.get(folder)",
-        "a_lost_folder_that_is_taken_for_an_empty_one_is_caught",
+        "a_lost_folder_treated_as_empty_is_caught",
     ),
     guard(
         "policy",
         "dromia/src/policy/folder.rs",
         "known != place &&",
-        "an_unmounted_folder_that_is_taken_for_an_empty_one_is_caught",
+        "an_unmounted_folder_treated_as_empty_is_caught",
     ),
     guard(
         "policy",
         "dromia/src/policy/folder/follow.rs",
         "if known.is_good",
-        "a_wrong_policy_that_teaches_the_bare_mount_is_caught",
+        "a_bare_mount_point_accepted_after_a_mistake_is_caught",
     ),
     guard(
         "asking",
         "guard/src/gate.rs",
         "PolicyVerdict::Ask if",
-        "a_gate_that_takes_an_ask_for_a_yes_is_caught",
+        "a_gate_that_takes_asking_for_consent_is_caught",
     ),
     guard(
         "asking",
@@ -240,7 +240,7 @@ const GUARDS: [Guard; 55] = [
         "asking",
         "engine/src/opinion.rs",
         "typed_texts(turn)",
-        "a_request_that_shows_what_nobody_vouches_for_is_caught",
+        "a_request_that_shows_untrusted_text_is_caught",
     ),
     guard(
         "asking",
@@ -288,7 +288,7 @@ const GUARDS: [Guard; 55] = [
         "budget and commit",
         "store/src/apply/budget.rs",
         "Refusal::BudgetExhausted",
-        "a_store_that_charges_nobody_is_caught",
+        "a_store_without_charges_is_caught",
     ),
     guard(
         "budget and commit",
@@ -300,7 +300,7 @@ const GUARDS: [Guard; 55] = [
         "execution",
         "tools/src/toolbox/programs.rs",
         "self.check_contents(at, call)",
-        "a_program_that_would_start_with_other_files_than_were_allowed_is_caught",
+        "a_program_starting_with_files_changed_since_judgement_is_caught",
     ),
     guard(
         "execution",
@@ -312,7 +312,7 @@ const GUARDS: [Guard; 55] = [
         "execution",
         "tools/src/toolbox/programs.rs",
         ".min(judged",
-        "a_program_that_is_given_more_than_was_judged_is_caught",
+        "a_program_that_gets_more_network_than_judged_is_caught",
     ),
     guard(
         "execution",
@@ -391,7 +391,7 @@ fn problem(guard: &Guard, sources: &str) -> Option<String> {
 }
 
 #[test]
-fn each_guard_has_a_test_that_fails_when_it_is_unplugged() {
+fn each_guard_has_a_test_that_fails_without_it() {
     let mut text = String::new();
     sources(&crates(), &mut text);
     let problems: Vec<_> = GUARDS.iter().filter_map(|guard| problem(guard, &text)).collect();
@@ -402,7 +402,7 @@ fn each_guard_has_a_test_that_fails_when_it_is_unplugged() {
 }
 
 #[test]
-fn a_guard_that_is_not_there_and_a_test_that_is_not_there_are_noticed() {
+fn a_missing_guard_and_a_missing_test_are_noticed() {
     let mut text = String::new();
     sources(&crates(), &mut text);
     let first = &GUARDS[0];
@@ -411,14 +411,14 @@ fn a_guard_that_is_not_there_and_a_test_that_is_not_there_are_noticed() {
         guard(first.stage, first.place, "nothing of this stands there", first.test),
         guard(first.stage, "tools/src/nothing.rs", first.sign, first.test),
         guard(first.stage, first.place, first.sign, concat!("nothing_of_this_", "is_caught")),
-        guard(first.stage, first.place, first.sign, "each_guard_has_a_test_that_fails_when_it_is_unplugged"),
+        guard(first.stage, first.place, first.sign, "each_guard_has_a_test_that_fails_without_it"),
     ] {
         assert!(problem(&planted, &text).is_some(), "{} {} {}", planted.stage, planted.sign, planted.test);
     }
 }
 
 #[test]
-fn the_gate_asks_in_its_order() {
+fn the_gate_checks_capabilities_before_policies() {
     let gate = fs::read_to_string(crates().join("guard/src/gate.rs")).expect("the gate");
     let body = gate.split_once("async fn judge_action(").expect("it judges").1;
     let at = |sign: &str| body.find(sign).unwrap_or_else(|| panic!("it has no {sign}"));

@@ -63,7 +63,7 @@ async fn status(stream: &mut TcpStream) -> Option<u16> {
 }
 
 #[test]
-fn bodies_that_are_half_sent_keep_to_the_share_of_their_token_and_others_are_answered() {
+fn half_sent_bodies_stay_within_the_share_of_their_token() {
     let home = Home::new();
     // None of them is given up for its time.
     append(&home.path().join("dromia.yaml"), "limits: { body_ms: 600000 }\n");

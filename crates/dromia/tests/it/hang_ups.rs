@@ -55,7 +55,7 @@ async fn settled(server: &Server) -> Vec<Value> {
 }
 
 #[test]
-fn whatever_a_client_said_before_it_hung_up_is_answered() {
+fn an_input_sent_before_a_hang_up_is_answered() {
     let home = Home::new();
     let server = home.serve();
     // The server knows the token from here on: whoever hangs up while it is looked up has said nothing yet.

@@ -138,7 +138,7 @@ async fn last_result(server: &Server, session: &str) -> (String, String) {
 }
 
 #[test]
-fn two_agents_that_send_to_each_other_for_ever_stop_at_the_bound() {
+fn two_agents_messaging_each_other_stop_at_the_hop_bound() {
     let pair = Pair::new(5);
     let server = pair.home.serve();
     let sessions = block_on(async {
@@ -172,7 +172,7 @@ fn two_agents_that_send_to_each_other_for_ever_stop_at_the_bound() {
 }
 
 #[test]
-fn two_agents_whose_messages_are_put_off_stop_at_the_bound_too() {
+fn two_agents_with_delayed_messages_stop_at_the_hop_bound() {
     let pair = Pair::with(3, DELAYED);
     let server = pair.home.serve();
     block_on(async {

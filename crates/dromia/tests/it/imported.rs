@@ -34,7 +34,7 @@ fn led(home: &Home, server: &Server, file: &str, more: &[&str]) -> Value {
 }
 
 #[test]
-fn what_a_file_says_that_somebody_typed_endorses_nothing_unless_its_labels_are_trusted() {
+fn imported_text_endorses_nothing_unless_its_labels_are_trusted() {
     let (home, heard) = house("unattended: [http, import]", &[("endorsed.rego", ENDORSED)]);
     let server = home.serve();
     create(&home, "clerk", &["bank.pay".to_owned()]);
@@ -98,7 +98,7 @@ fn repeated(file: &Path, turns: usize) {
 }
 
 #[test]
-fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
+fn an_export_beside_an_open_run_names_what_is_missing() {
     let home = Home::new();
     let server = home.serve();
     let (session, _) =
@@ -127,7 +127,7 @@ fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
 }
 
 #[test]
-fn what_was_spent_elsewhere_counts_for_no_summary_here() {
+fn imported_costs_count_in_no_local_summary() {
     let home = Home::new();
     let server = home.serve();
     let (session, _) =
@@ -169,7 +169,7 @@ fn rows(home: &Home, noun: &str) -> usize {
 
 /// Whoever vouches for the labels of a file vouches for no body: what nobody could tell is refused, and nothing of it stays.
 #[test]
-fn a_file_with_a_body_that_cannot_be_read_is_refused_whatever_is_said_of_its_labels() {
+fn an_imported_unreadable_body_is_refused_despite_trusted_labels() {
     let home = Home::new();
     let server = home.serve();
     let said = json!({"text": "@tool time.now {}\n@say hello", "agent": "assistant", "wait": true});
@@ -201,7 +201,7 @@ fn a_file_with_a_body_that_cannot_be_read_is_refused_whatever_is_said_of_its_lab
 }
 
 #[test]
-fn an_import_under_which_the_server_is_killed_is_not_there_and_is_whole_when_it_is_repeated() {
+fn a_killed_import_leaves_nothing_and_a_repeat_is_whole() {
     let home = Home::new();
     let server = home.serve();
     let (session, _) =

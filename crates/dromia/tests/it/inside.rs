@@ -52,7 +52,7 @@ fn page(home: &Home, line: &[&str]) -> String {
 }
 
 #[test]
-fn after_something_untrusted_a_program_without_a_way_out_runs_and_one_with_it_is_asked_about() {
+fn after_untrusted_text_only_networked_programs_need_approval() {
     let home = home(
         "approvals: { unattended: [http] }\nagents:\n  open: { tools: { exec: { network: proxy } } }\n  alone: { \
          tools: { exec: { network: proxy } } }\n",
@@ -99,7 +99,7 @@ fn after_something_untrusted_a_program_without_a_way_out_runs_and_one_with_it_is
 }
 
 #[test]
-fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
+fn a_default_working_directory_needs_no_approval() {
     let home = home("approvals: { unattended: [http] }\ntools: { exec: { network: proxy } }\n");
     let server = home.serve();
     agent(&home, "open", &["net:h.example", "plan.declare"]);
@@ -125,7 +125,7 @@ fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
 }
 
 #[test]
-fn what_was_approved_for_a_program_without_a_way_out_does_not_begin_with_one() {
+fn an_approval_without_network_does_not_cover_network_access() {
     let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
     let server = home.serve();
     agent(&home, "clerk", &["net:h.example"]);
@@ -155,7 +155,7 @@ fn what_was_approved_for_a_program_without_a_way_out_does_not_begin_with_one() {
 }
 
 #[test]
-fn a_program_that_others_see_is_aborted_where_the_file_says_so_and_one_that_stays_inside_is_not() {
+fn the_abort_setting_stops_only_programs_with_network() {
     let home = home("irreversible: { action: abort }\ntools: { exec: { network: proxy } }\n");
     let server = home.serve();
     agent(&home, "open", &["net:h.example"]);

@@ -109,7 +109,7 @@ fn rejected(answer: &Value, why: &str) {
 }
 
 #[test]
-fn a_key_of_a_provider_is_in_the_vault_and_nowhere_else() {
+fn a_providers_key_is_only_in_the_vault() {
     const FIRST: &str = "CanaryOfTheProvider-4711";
     const SECOND: &str = "CanaryOfTheProvider-4712";
     let (home, minds) = (Home::new(), Minds::start());
@@ -158,7 +158,7 @@ fn a_key_of_a_provider_is_in_the_vault_and_nowhere_else() {
 }
 
 #[test]
-fn a_secret_of_a_channel_is_in_the_vault_signs_and_is_nowhere_else() {
+fn a_channels_secret_signs_and_is_only_in_the_vault() {
     // 24 bytes each.
     const FIRST: &str = concat!("whsec_", "Q2FuYXJ5T2ZUaGVDaGFubmVsLTQ3MTEt");
     const SECOND: &str = concat!("whsec_", "Q2FuYXJ5T2ZUaGVDaGFubmVsLTQ3MTIt");
@@ -229,7 +229,7 @@ fn a_secret_of_a_channel_is_in_the_vault_signs_and_is_nowhere_else() {
 }
 
 #[test]
-fn what_a_model_is_asked_holds_no_secret() {
+fn a_model_request_holds_no_secret() {
     const VALUE: &str = "ghp_CanaryOfTheRequest4711";
     let (home, minds) = (Home::new(), Minds::start());
     let base = format!("http://127.0.0.1:{}/v1", minds.port);
@@ -257,7 +257,7 @@ fn what_a_model_is_asked_holds_no_secret() {
 
 /// The model says a value in two pieces. What is told of it while it speaks has stars, and its answer does not leave.
 #[test]
-fn what_watchers_are_told_of_an_answer_holds_no_secret() {
+fn a_streamed_answer_holds_no_secret() {
     const VALUE: &str = "ghp_CanaryOfTheStream4711";
     let home = Home::new();
     let server = home.serve();
@@ -302,7 +302,7 @@ fn until(file: &Path, texts: &[&str]) -> String {
 /// What libraries write at `trace` holds the names of hosts, so a secret that stands in one is in the log, unless the log's
 /// writer takes it out.
 #[test]
-fn what_is_logged_has_no_secret_in_it() {
+fn the_server_log_holds_no_secret() {
     const SHAPE: &str = "sk-canary0123456789";
     const VALUE: &str = "canaryofthelog4711";
     for form in [&[][..], &["--log-json"]] {

@@ -126,7 +126,7 @@ fn sweep(idempotent: bool, expected: [(Moment, usize, usize); 4]) {
 }
 
 #[test]
-fn a_kill_at_any_moment_of_a_message_repeats_it_under_its_id_and_loses_nothing() {
+fn a_kill_repeats_a_message_under_its_id_without_loss() {
     sweep(
         true,
         [(Moment::Prepared, 4, 0), (Moment::Sending, 2, 0), (Moment::Heard, 3, 0), (Moment::Delivered, 2, 0)],
@@ -134,7 +134,7 @@ fn a_kill_at_any_moment_of_a_message_repeats_it_under_its_id_and_loses_nothing()
 }
 
 #[test]
-fn a_kill_at_any_moment_of_a_message_is_honest_to_a_receiver_without_ids() {
+fn a_kill_leaves_honest_outcomes_for_receivers_without_ids() {
     sweep(
         false,
         [(Moment::Prepared, 3, 1), (Moment::Sending, 1, 1), (Moment::Heard, 2, 1), (Moment::Delivered, 2, 0)],
@@ -232,7 +232,7 @@ fn killed(home: &Home, stage: Stage, word: &str) -> (String, usize) {
 }
 
 #[test]
-fn a_kill_at_any_stage_of_a_program_leaves_nothing_and_an_honest_journal() {
+fn a_kill_at_any_program_stage_leaves_an_honest_journal() {
     let home = programs::home();
     let word = format!("6{:07}", std::process::id());
     for stage in [Stage::Accepted, Stage::Started, Stage::Running, Stage::Done] {
@@ -248,7 +248,7 @@ fn a_kill_at_any_stage_of_a_program_leaves_nothing_and_an_honest_journal() {
 
 /// The planted faults: a program that nobody ended, and journals that claim too much.
 #[test]
-fn a_program_that_is_left_and_a_journal_that_claims_are_caught() {
+fn a_leftover_program_and_a_false_journal_are_caught() {
     let word = format!("7{:07}", std::process::id());
     let mut left = Command::new("sleep").arg(&word).stdin(Stdio::null()).spawn().expect("it starts");
     let end = Instant::now() + DEADLINE;
@@ -265,7 +265,7 @@ fn a_program_that_is_left_and_a_journal_that_claims_are_caught() {
 }
 
 #[test]
-fn an_ask_whose_server_is_killed_or_ended_says_how_to_go_on_and_stays_one_run() {
+fn an_ask_cut_short_continues_as_one_run() {
     for is_killed in [true, false] {
         let home = Home::new();
         let server = home.serve();

@@ -31,7 +31,7 @@ fn write(path: &str, content: &str) -> (&'static str, Value) {
 }
 
 #[test]
-fn a_file_is_read_with_the_label_of_what_led_to_it_in_later_turns_and_after_a_restart() {
+fn a_file_keeps_its_label_across_turns_and_restarts() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "egress: { private_tools: ['127.0.0.0/8'] }\n");
     let (port, _heard) = hello();

@@ -6,7 +6,7 @@ use crate::home::{Home, block_on, count};
 use crate::model::{Model, Say, is_asked};
 
 #[test]
-fn a_call_too_long_to_keep_is_refused_to_the_model_which_goes_on() {
+fn an_oversized_call_is_refused_and_the_model_continues() {
     let home = Home::new();
     let content = "x".repeat(900 << 10);
     let model = Model::start(move |_, messages| {
@@ -32,7 +32,7 @@ fn a_call_too_long_to_keep_is_refused_to_the_model_which_goes_on() {
 }
 
 #[test]
-fn a_call_over_the_tools_own_limit_is_refused_with_the_place() {
+fn a_call_over_its_tools_limit_is_refused_with_place() {
     let home = Home::new();
     let content = "x".repeat(600 << 10);
     let model = Model::start(move |_, messages| {
@@ -53,7 +53,7 @@ fn a_call_over_the_tools_own_limit_is_refused_with_the_place() {
 /// Planted fault: a takeover that reads the run's own input within the limits of the past tells its model nothing,
 /// and the model answers something else than what the input asks for.
 #[test]
-fn a_turn_whose_input_passes_the_context_bound_is_finished_after_a_kill_as_it_began() {
+fn a_turn_with_oversized_input_finishes_unchanged_after_a_kill() {
     let home = Home::new();
     let server = home.serve();
     let text = format!("@slow 10000\n@say it was told whole\n{}", "lorem ipsum ".repeat(6 << 10));

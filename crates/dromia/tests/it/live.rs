@@ -18,7 +18,7 @@ fn result(journal: &Value) -> String {
 }
 
 #[test]
-fn a_program_is_heard_while_it_runs_and_its_output_is_read_on_after_a_kill() {
+fn a_programs_output_is_streamed_and_readable_after_a_kill() {
     let home = Home::new();
     let server = home.serve();
     let grants = ["model", "reply", "shell.execute", "file.read"].map(|grant| ["--grant", grant]).concat();

@@ -16,7 +16,7 @@ fn document(output: &Output) -> Value {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_read_is_a_document_too() {
+fn an_invalid_command_line_is_reported_as_a_document() {
     let home = Home::new();
     for (line, says) in [
         (&["ask", "--json"][..], "the following required arguments were not provided: <TEXT>"),
@@ -55,7 +55,7 @@ fn a_command_line_that_cannot_be_read_is_a_document_too() {
 }
 
 #[test]
-fn a_home_that_is_made_for_a_program_is_told_as_a_document() {
+fn init_with_json_prints_the_home_as_a_document() {
     let home = Home::new();
     let fresh = home.path().with_file_name("fresh");
     let line = ["init", "--defaults", "--model-source", "scripted", "--json", "--home"];
@@ -67,7 +67,7 @@ fn a_home_that_is_made_for_a_program_is_told_as_a_document() {
 }
 
 #[test]
-fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
+fn an_unknown_name_is_reported_with_the_existing_ones() {
     let home = Home::new();
     let check = home.run(&["doctor", "--only", "nonsense-of-mine"]);
     assert_eq!(check.status.code(), Some(2));
@@ -95,7 +95,7 @@ fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
 }
 
 #[test]
-fn a_chat_with_nobody_ends_before_a_line_is_typed_and_help_goes_to_no_agent() {
+fn a_chat_needs_an_existing_agent_and_handles_help_locally() {
     let home = Home::new();
     let _server = home.serve();
     let gone = format!("ses_{}", "0".repeat(32));
@@ -116,7 +116,7 @@ fn a_chat_with_nobody_ends_before_a_line_is_typed_and_help_goes_to_no_agent() {
 }
 
 #[test]
-fn input_of_a_paused_agent_is_counted_and_says_what_it_waits_for() {
+fn a_paused_agents_input_is_counted_with_its_reason() {
     let home = Home::new();
     let _server = home.serve();
     create(&home, "ops", &[]);
@@ -135,7 +135,7 @@ fn input_of_a_paused_agent_is_counted_and_says_what_it_waits_for() {
 }
 
 #[test]
-fn budgets_call_agents_by_what_people_call_them() {
+fn budgets_name_agents_by_their_handles() {
     let home = Home::new();
     let _server = home.serve();
     create(&home, "ops", &[]);
@@ -167,7 +167,7 @@ fn budgets_call_agents_by_what_people_call_them() {
 }
 
 #[test]
-fn what_is_proposed_names_the_home_that_was_named() {
+fn proposed_commands_name_the_given_home() {
     let home = Home::new();
     let fresh = home.path().with_file_name("fresh");
     let path = fresh.to_str().expect("a path");
@@ -191,7 +191,7 @@ fn what_is_proposed_names_the_home_that_was_named() {
 }
 
 #[test]
-fn a_chat_is_gone_on_with_in_the_tenant_that_was_named() {
+fn a_chats_continue_command_names_the_given_tenant() {
     let home = Home::new();
     let _server = home.serve();
     assert!(home.run(&["tenant", "create", "beta"]).status.success());

@@ -16,7 +16,7 @@ const ROWS: &str = "agents: { asistant: { permissions: { deny: [file.write] } } 
                     { name: b, per: actor, of: 'token:inti', measure: calls, period: day, limit: \"5\" }] } }\n";
 
 #[test]
-fn validate_warns_of_names_that_the_file_alone_shows_to_be_nobodys() {
+fn validate_warns_of_names_that_are_unknown_without_a_store() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), ROWS);
     let output = home.run(&["config", "validate"]);
@@ -36,7 +36,7 @@ fn validate_warns_of_names_that_the_file_alone_shows_to_be_nobodys() {
 }
 
 #[test]
-fn the_doctor_and_the_start_look_into_the_store_too() {
+fn the_doctor_and_the_start_check_names_in_the_store() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), ROWS);
     let meant = [
@@ -69,7 +69,7 @@ fn the_doctor_and_the_start_look_into_the_store_too() {
 }
 
 #[test]
-fn names_that_are_somebodys_are_told_nowhere() {
+fn known_names_cause_no_warning() {
     let home = Home::new();
     append(
         &home.path().join("dromia.yaml"),

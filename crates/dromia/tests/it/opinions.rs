@@ -76,7 +76,7 @@ fn turn(server: &Server, to: &[&str]) -> (String, Vec<Value>) {
 }
 
 #[test]
-fn a_payment_to_which_a_second_model_does_not_agree_is_not_made_and_each_question_is_paid_for() {
+fn an_objection_stops_a_payment_and_each_question_is_charged() {
     let house = House::new(", samples: 3, agree: 2, objection: abort");
     let server = house.home.serve();
     create(&house.home, "clerk", &["bank.pay".to_owned()]);
@@ -118,7 +118,7 @@ fn a_payment_to_which_a_second_model_does_not_agree_is_not_made_and_each_questio
 }
 
 #[test]
-fn nobody_is_asked_and_nothing_is_paid_where_a_budget_has_no_room_for_the_question() {
+fn an_exhausted_budget_stops_the_second_opinion_and_payment() {
     let house = House::new(", samples: 3, objection: abort");
     let server = house.home.serve();
     create(&house.home, "clerk", &["bank.pay".to_owned()]);
@@ -133,7 +133,7 @@ fn nobody_is_asked_and_nothing_is_paid_where_a_budget_has_no_room_for_the_questi
 }
 
 #[test]
-fn a_person_who_is_asked_sees_what_the_second_model_said_and_may_overrule_it() {
+fn a_person_sees_the_second_opinion_and_may_overrule_it() {
     let house = House::new(", samples: 1");
     let server = house.home.serve();
     create(&house.home, "clerk", &["bank.pay".to_owned()]);

@@ -56,7 +56,7 @@ fn again(handle: &str) -> (&'static str, Value) {
 }
 
 #[test]
-fn what_another_system_told_taints_a_later_turn_when_it_is_read_again() {
+fn foreign_text_taints_a_later_turn_that_reads_it() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "egress: { private_tools: ['127.0.0.0/8'] }\n");
     let (port, _heard) = hello();

@@ -56,7 +56,7 @@ fn judged(turns: &[Written], rows: u64) -> Result<(), String> {
 }
 
 #[test]
-fn a_plain_turn_of_the_whole_program_is_two_commits_and_twelve_rows() {
+fn a_plain_turn_is_two_commits_and_twelve_rows() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -80,7 +80,7 @@ fn a_plain_turn_of_the_whole_program_is_two_commits_and_twelve_rows() {
 }
 
 #[test]
-fn a_turn_with_a_row_or_a_commit_more_is_caught() {
+fn a_turn_with_an_extra_row_or_commit_is_caught() {
     let plain = Written { commits: COMMITS, rows: ROWS_OF_A_LATER_TURN };
     let marked = Written { commits: COMMITS + 1, ..plain };
     assert_eq!(judged(&[plain, marked, plain], ROWS_OF_A_LATER_TURN), Ok(()));

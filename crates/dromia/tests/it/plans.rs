@@ -133,7 +133,7 @@ fn declare(to: &str) -> (&'static str, Value) {
 }
 
 #[test]
-fn what_is_outside_of_a_frozen_plan_is_asked_about_and_explained() {
+fn calls_outside_a_frozen_plan_are_asked_about_and_explained() {
     let calls = [declare("bob"), pay("ann"), pay("bob"), pay("eve"), declare("eve"), pay("eve")];
     let turn = Turn::of(&["bank.pay", "plan.declare"], &calls);
     assert_eq!(turn.said(1), (true, "grant plan.declare", None));
@@ -151,7 +151,7 @@ fn what_is_outside_of_a_frozen_plan_is_asked_about_and_explained() {
 }
 
 #[test]
-fn a_begun_call_keeps_what_led_to_it_and_which_of_its_arguments_were_typed() {
+fn a_started_call_records_its_context_and_typed_arguments() {
     // Three letters are too few to be taken for typed.
     let calls = [declare("bob-the-builder"), pay("ann"), pay("bob-the-builder")];
     let turn = Turn::of(&["bank.pay", "plan.declare"], &calls);
@@ -179,7 +179,7 @@ fn a_declaration_that_is_not_granted_plans_nothing() {
 const PAYER: [&str; 3] = ["bank.orders", "bank.pay", "plan.declare"];
 
 #[test]
-fn a_plan_is_no_blank_cheque() {
+fn a_plan_allows_only_the_arguments_it_bounds() {
     let bound = json!({"to": ["bob"], "amount_max": 50, "objects": ["12"], "texts": ["as ever"], "times": 9});
     let calls = [
         planning(&bound),
@@ -223,7 +223,7 @@ fn a_planned_payment_is_made_as_often_as_was_planned() {
 }
 
 #[test]
-fn a_planned_payment_tells_what_it_was_planned_to_tell() {
+fn a_planned_payment_may_carry_the_data_in_its_plan() {
     let carries = json!({"to": ["bob"], "carries": ["bank__orders"]});
     let calls = [planning(&carries), orders(), paying(json!({"to": "bob", "note": "7 and 9"}))];
     let turn = Turn::typed(&PAYER, &calls, "");
@@ -231,7 +231,7 @@ fn a_planned_payment_tells_what_it_was_planned_to_tell() {
 }
 
 #[test]
-fn an_order_is_the_one_that_a_person_named_and_no_other() {
+fn only_an_order_named_by_a_person_is_allowed() {
     let order = |order: u32| paying(json!({"to": "bob", "order": order}));
     let twice = || planning(&json!({"to": ["bob"], "times": 2}));
     let turn = Turn::typed(&PAYER, &[twice(), orders(), order(9), order(7)], "Pay the rent.");
@@ -242,7 +242,7 @@ fn an_order_is_the_one_that_a_person_named_and_no_other() {
 }
 
 #[test]
-fn a_call_that_runs_by_itself_stands_to_the_plan_as_it_stood_when_it_was_asked_for() {
+fn an_approved_call_is_judged_by_its_original_plan() {
     let (home, heard) = house("hold_ms: 300", &[("endorsed.rego", ENDORSED)]);
     let server = home.serve();
     create(&home, "clerk", &["bank.pay".to_owned(), "plan.declare".to_owned()]);

@@ -43,7 +43,7 @@ fn page(home: &Home, line: &[&str]) -> String {
 }
 
 #[test]
-fn a_policy_that_would_break_does_not_count_and_everybody_says_so() {
+fn a_broken_policy_is_not_used_and_is_reported_everywhere() {
     let home = Home::new();
     write(&home, "own.rego", GOOD);
     let log = home.path().join("../log");
@@ -102,7 +102,7 @@ fn a_policy_that_would_break_does_not_count_and_everybody_says_so() {
 }
 
 #[test]
-fn a_folder_that_is_lost_leaves_the_last_good_policy_and_no_server_starts_with_a_dead_link() {
+fn a_lost_policy_folder_keeps_the_last_good_policy() {
     let home = Home::new();
     write(&home, "own.rego", GOOD);
     let (folder, aside) = (home.path().join("policies"), home.path().join("aside"));
@@ -136,7 +136,7 @@ fn a_folder_that_is_lost_leaves_the_last_good_policy_and_no_server_starts_with_a
 }
 
 #[test]
-fn the_files_of_a_home_are_counted_and_one_that_forbids_nothing_is_named() {
+fn policy_files_are_listed_and_those_without_verdicts_named() {
     let home = Home::new();
     write(&home, "own.rego", GOOD);
     write(&home, "own_test.rego", "test_is_silent if count(verdicts) == 0 with input as {\"version\": 1}\n");
@@ -196,7 +196,7 @@ async fn refused(server: &Server, token: &str, call: &str) -> (Value, Value) {
 }
 
 #[test]
-fn what_a_policy_does_to_its_worker_is_a_deny_and_the_server_goes_on_and_starts_again() {
+fn a_policy_that_breaks_its_worker_denies_the_call() {
     let home = Home::new();
     let server = home.serve();
     let created: Value = document(&home, &["tenant", "create", "acme"]);
@@ -249,7 +249,7 @@ fn what_a_policy_does_to_its_worker_is_a_deny_and_the_server_goes_on_and_starts_
 }
 
 #[test]
-fn a_policy_that_calls_itself_is_refused_wherever_it_is_read() {
+fn a_recursive_policy_is_refused_by_every_command() {
     let home = Home::new();
     let recursion = "deep(parts) := 0 if count(parts) == 0\n\
                      deep(parts) := 1 + deep(array.slice(parts, 1, count(parts))) if count(parts) > 0\n\

@@ -28,7 +28,7 @@ async fn run(server: &Server, script: &str) -> (String, Value) {
 }
 
 #[test]
-fn a_program_reaches_what_is_granted_and_opened_and_nothing_else() {
+fn a_program_reaches_only_granted_and_opened_hosts() {
     assert!(Path::new("/usr/bin/curl").is_file(), "this test needs curl: apt-get install curl");
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), SETTINGS);
@@ -75,7 +75,7 @@ fn a_program_reaches_what_is_granted_and_opened_and_nothing_else() {
 }
 
 #[test]
-fn what_a_program_sends_is_looked_at_for_secrets() {
+fn a_programs_traffic_is_scanned_for_secrets() {
     assert!(Path::new("/usr/bin/curl").is_file(), "this test needs curl: apt-get install curl");
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), SETTINGS);
@@ -104,7 +104,7 @@ fn what_a_program_sends_is_looked_at_for_secrets() {
 }
 
 #[test]
-fn a_program_whose_tool_has_no_way_out_reaches_nothing() {
+fn a_program_without_network_access_reaches_nothing() {
     assert!(Path::new("/usr/bin/curl").is_file(), "this test needs curl: apt-get install curl");
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "egress: { private_tools: ['127.0.0.1'] }\n");

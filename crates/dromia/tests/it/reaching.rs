@@ -243,7 +243,7 @@ fn walls(kind: BackendKind) -> Arc<dyn SandboxBackend> {
 const QUICK: [BackendKind; 3] = [BackendKind::Strict, BackendKind::Bubblewrap, BackendKind::Base];
 
 #[test]
-fn nothing_of_the_server_and_of_others_is_reached_from_behind_any_wall() {
+fn no_sandboxed_program_reaches_the_server_or_other_agents() {
     let scene = Scene::open();
     let open = scene.without_walls();
     assert_eq!(open.len(), TRIES_COUNT, "{open:#?}");
@@ -258,7 +258,7 @@ fn nothing_of_the_server_and_of_others_is_reached_from_behind_any_wall() {
 }
 
 #[test]
-fn nothing_of_the_server_and_of_others_is_reached_from_a_guest() {
+fn the_server_and_other_agents_are_unreachable_from_a_guest() {
     let is_installed =
         ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| Path::new(path).is_file());
     assert!(is_installed, "gVisor is missing: apt-get install runsc");

@@ -38,7 +38,7 @@ fn two_turns(home: &Home) -> Value {
 }
 
 #[test]
-fn damage_of_rows_that_sum_up_others_is_caught_and_fixed() {
+fn damaged_projection_rows_are_detected_and_fixed() {
     let home = Home::new();
     let session = two_turns(&home)["session"].as_str().expect("a session").to_owned();
     let sound = |why: &str| {
@@ -83,7 +83,7 @@ fn damage_of_rows_that_sum_up_others_is_caught_and_fixed() {
 }
 
 #[test]
-fn a_changed_row_of_state_is_refused_and_a_fix_invents_nothing() {
+fn a_changed_state_row_is_refused_and_not_fixed() {
     let home = Home::new();
     let server = home.serve();
     let (_, answer) = block_on(server.event(&json!({"text": "hello", "wait": true})));
@@ -119,7 +119,7 @@ fn a_run_whose_journal_is_gone_is_left_and_named() {
 }
 
 #[test]
-fn a_damaged_frame_of_the_log_is_refused_at_the_start() {
+fn a_damaged_log_frame_is_refused_at_the_start() {
     let home = Home::new();
     let record = database(&home).with_extension("db-acknowledged");
     let mut tries = 0;
@@ -164,7 +164,7 @@ fn records_of_an_actor(home: &Home, actor: &str) -> [Vec<Value>; 2] {
 }
 
 #[test]
-fn a_damaged_input_stays_in_audit_queries_and_in_the_signed_export() {
+fn a_damaged_input_stays_in_audit_queries_and_exports() {
     let home = Home::new();
     two_turns(&home);
     let server = home.serve();

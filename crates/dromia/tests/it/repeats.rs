@@ -4,7 +4,7 @@ use crate::approvals::document;
 use crate::home::{Home, block_on};
 
 #[test]
-fn a_deletion_that_is_asked_for_again_answers_with_its_receipt() {
+fn a_repeated_deletion_answers_with_its_receipt() {
     let home = Home::new();
     let server = home.serve();
     let made = document(&home, &["agent", "create", "clerk", "--grant", "model", "--grant", "reply"]);

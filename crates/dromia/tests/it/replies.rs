@@ -190,7 +190,7 @@ fn lock(home: &Home) {
 }
 
 #[test]
-fn an_answer_that_no_grant_lets_out_is_told_by_no_way() {
+fn an_answer_without_a_reply_grant_is_never_delivered() {
     let home = Home::new();
     let server = home.serve();
     let made = home.run(&["agent", "create", AGENT, "--grant", "model"]);
@@ -207,7 +207,7 @@ fn an_answer_that_no_grant_lets_out_is_told_by_no_way() {
 }
 
 #[test]
-fn an_answer_that_a_policy_forbids_is_told_by_no_way() {
+fn an_answer_that_a_policy_forbids_is_never_delivered() {
     let home = Home::new();
     forbid(&home, "reply", "no-replies");
     let server = home.serve();
@@ -216,7 +216,7 @@ fn an_answer_that_a_policy_forbids_is_told_by_no_way() {
 }
 
 #[test]
-fn an_answer_with_a_secret_is_told_by_no_way_and_stars_stand_in_the_record() {
+fn an_answer_with_a_secret_is_withheld_and_recorded_masked() {
     let home = Home::new();
     let server = home.serve();
     create(&home, AGENT, &[]);
@@ -249,7 +249,7 @@ fn a_way_that_hands_out_an_answer_is_caught() {
 }
 
 #[test]
-fn what_a_model_says_of_a_secret_is_in_no_byte_of_the_home_and_no_call_with_it_begins() {
+fn a_secret_a_model_says_is_never_stored_or_used() {
     let home = Home::new();
     let model = Model::start(|_, messages| {
         if is_asked(messages) {
@@ -288,7 +288,7 @@ fn what_a_model_says_of_a_secret_is_in_no_byte_of_the_home_and_no_call_with_it_b
 }
 
 #[test]
-fn a_request_that_a_policy_refuses_is_no_fault_of_the_model() {
+fn a_policy_refusal_is_not_reported_as_model_failure() {
     let home = Home::new();
     forbid(&home, "model", "no-models");
     let server = home.serve();

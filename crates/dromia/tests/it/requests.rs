@@ -160,7 +160,7 @@ async fn calls(server: &Server, session: &str, heard: Vec<Vec<u8>>) -> Vec<Call>
 }
 
 #[test]
-fn what_is_printed_is_what_was_heard_byte_for_byte() {
+fn a_printed_request_equals_the_sent_bytes() {
     let (home, recorder) = (Home::new(), Recorder::start());
     let names = ["chat", "responses", "messages", "down"];
     let kinds = ["openai", "openai_responses", "anthropic", "openai"];
@@ -294,7 +294,7 @@ fn a_message_says_at_which_text_its_model_stopped() {
 }
 
 #[test]
-fn what_does_not_fit_the_window_is_left_out_whole_and_the_newest_never() {
+fn old_messages_outside_the_window_are_left_out_whole() {
     let (home, recorder) = (Home::new(), Recorder::start());
     let model = recorder.alias("small", "openai", ", context_tokens: 1600, output_tokens_max: 100");
     let config = format!("version: 1\nmodels:\n  default: {{ kind: scripted }}\n{model}");

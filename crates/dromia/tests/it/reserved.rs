@@ -6,7 +6,7 @@ use crate::approvals::document;
 use crate::home::{Home, block_on};
 
 #[test]
-fn no_route_lets_a_caller_speak_in_the_session_of_a_task() {
+fn no_route_accepts_input_into_a_tasks_session() {
     let home = Home::new();
     let server = home.serve();
     let spawned = document(&home, &["agent", "spawn", "assistant", "--task", "hello"]);

@@ -81,7 +81,7 @@ fn follow(home: &Home, why: &Value) {
 }
 
 #[test]
-fn a_run_that_has_ended_says_how_and_what_goes_on_from_it() {
+fn an_ended_run_explains_its_end_and_next_command() {
     let home = Home::new();
     let server = home.serve();
     agent(&home, "short", &["--model-calls-max", "1"]);
@@ -114,7 +114,7 @@ fn a_run_that_has_ended_says_how_and_what_goes_on_from_it() {
 }
 
 #[test]
-fn a_run_that_rests_or_works_names_what_it_waits_for_and_a_command_that_works() {
+fn an_open_run_names_its_wait_and_a_working_command() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "tools: { pace_ms: 600000 }\n");
     let server = home.serve();

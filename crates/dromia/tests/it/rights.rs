@@ -137,7 +137,7 @@ fn rights_are_granted_handed_on_and_taken_back_at_once() {
 }
 
 #[test]
-fn a_token_that_covers_a_call_does_not_say_that_a_forbidden_call_is_allowed() {
+fn a_capability_token_does_not_allow_a_forbidden_call() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "agents: { scribe: { permissions: { deny: [file.write] } } }\n");
     let server = home.serve();
@@ -165,7 +165,7 @@ fn a_token_that_covers_a_call_does_not_say_that_a_forbidden_call_is_allowed() {
 }
 
 #[test]
-fn what_a_deleted_agent_handed_on_ends_with_it() {
+fn a_deleted_agents_delegated_rights_end_with_it() {
     let home = Home::new();
     let server = home.serve();
     for agent in ["scribe", "helper"] {
@@ -283,7 +283,7 @@ fn bounded<'a>(agent: &'a str, task: &'a str) -> [&'a str; 7] {
 }
 
 #[test]
-fn a_finished_task_gives_its_place_to_the_next_one_and_an_open_task_never_does() {
+fn only_finished_tasks_free_their_capability_slots() {
     let home = Home::new();
     let server = home.serve();
     for agent in ["dev", "slow"] {

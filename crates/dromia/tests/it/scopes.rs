@@ -139,7 +139,7 @@ fn shipped() -> Vec<(String, String)> {
 }
 
 #[test]
-fn scopes_are_issued_and_runs_taken_over_only_where_they_may_be() {
+fn scopes_and_takeovers_occur_only_in_the_allowed_places() {
     let sources = shipped();
     assert_eq!(offences(&sources), Vec::<String>::new());
     // Each place that is allowed something has it, so the signs still fit how the code is written.

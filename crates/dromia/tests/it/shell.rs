@@ -23,7 +23,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn a_reader_who_has_enough_changes_nothing_in_how_a_command_ends() {
+fn a_closed_output_pipe_does_not_change_the_exit_code() {
     let home = Home::new();
     // So that there is an audit to verify.
     home.serve().terminate();
@@ -78,7 +78,7 @@ fn help_of_a_command_is_the_page_of_its_flag() {
 }
 
 #[test]
-fn a_usage_names_what_is_missing_and_not_what_the_environment_says() {
+fn a_usage_names_missing_arguments_but_no_environment_values() {
     let output = command()
         .args(["capability", "grant", "scribe"])
         .env("DROMIA_HOME", "/nowhere")
@@ -100,7 +100,7 @@ fn a_usage_names_what_is_missing_and_not_what_the_environment_says() {
 }
 
 #[test]
-fn the_topics_are_read_as_they_are_meant() {
+fn the_help_topics_print_their_pages() {
     insta::assert_snapshot!(text(&dromia(&["help", "exit-codes"])), @r#"
     The exit codes of every command:
 
@@ -167,7 +167,7 @@ fn every_shell_gets_its_completions() {
 }
 
 #[test]
-fn bash_completes_names_and_ids_of_the_server_and_goes_on_without_it() {
+fn bash_completes_server_names_and_works_without_the_server() {
     let home = Home::new();
     let script = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(script.path(), dromia(&["completions", "bash"]).stdout).expect("it is written");
@@ -228,7 +228,7 @@ fn bash_completes_names_and_ids_of_the_server_and_goes_on_without_it() {
 type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], bool);
 
 #[test]
-fn colour_is_where_it_is_wanted_and_nowhere_else() {
+fn colour_is_used_only_where_it_is_wanted() {
     let has_escape = |output: &Output| output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
     let cases: [Case; 9] = [
         (&["--help"], &[], false),
@@ -280,7 +280,7 @@ fn a_question_leaves_its_usage_and_its_events() {
 }
 
 #[test]
-fn an_answer_is_json_that_satisfies_the_schema_or_the_command_fails() {
+fn ask_fails_unless_the_answer_satisfies_the_schema() {
     let home = Home::new();
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);

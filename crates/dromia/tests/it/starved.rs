@@ -95,7 +95,7 @@ const SLEEP: &str = r#"@tool exec {"argv":["/bin/sleep","50"]}"#;
 
 /// All slots of programs but the reserve are taken, and more programs wait than there are slots of runs.
 #[test]
-fn programs_that_sleep_keep_no_slot_from_another_tenant_and_are_ended_at_once() {
+fn sleeping_programs_take_no_slot_from_another_tenant() {
     let home = Home::new();
     let server = home.serve_with(home.command(), &["--set", "engine.active_max=16"]);
     block_on(async {
@@ -160,7 +160,7 @@ async fn asked_for_each(server: &Server, flood: &Party, quiet: &Party) -> usize 
 /// Runs compete in what the processor and the store do for them, beside all slots. It is counted in turns: were all connections
 /// of one tenant served as they come, each would be answered for each turn of the other.
 #[test]
-fn a_turn_waits_for_a_few_turns_of_another_tenant_however_many_connections_ask() {
+fn a_turn_waits_for_few_turns_of_a_flooding_tenant() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -199,7 +199,7 @@ fn a_file_is_read_while_another_tenant_searches() {
 
 /// One tenant opens all the streams that it can with all of its tokens.
 #[test]
-fn a_stream_is_left_to_another_tenant_however_many_tokens_one_has() {
+fn one_tenants_tokens_cannot_take_all_streams() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "limits: { streams_max: 8, token_streams_max: 4 }\n");
     let server = home.serve();

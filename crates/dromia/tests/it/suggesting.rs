@@ -21,7 +21,7 @@ fn approved(home: &Home, agent: &str, tool: &str, paths: [&str; 3]) {
 }
 
 #[test]
-fn every_rule_that_is_suggested_is_taken_as_it_is_printed() {
+fn every_suggested_rule_is_accepted_as_printed() {
     let home = Home::new();
     let file = "permissions: { ask: [file.append, file.write] }\napprovals: { hold_ms: 60000 }\n";
     append(&home.path().join("dromia.yaml"), file);

@@ -7,7 +7,7 @@ use dromia_contracts::TenantId;
 use crate::home::{DEADLINE, Home};
 
 #[test]
-fn a_file_without_a_row_is_gone_soon_after_the_start() {
+fn an_orphaned_body_file_is_removed_after_the_start() {
     let home = Home::new();
     // What a crash between the sync of a large body and the commit of its batch leaves.
     let tenant = TenantId::from_bytes([5; 16]).to_string();

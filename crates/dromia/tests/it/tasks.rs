@@ -82,7 +82,7 @@ fn finished(entries: &[Value]) -> (String, String) {
 }
 
 #[test]
-fn a_kill_ends_the_programs_of_a_run_within_a_second_and_its_journal_is_honest() {
+fn a_kill_ends_a_runs_programs_within_a_second() {
     let home = home();
     let server = home.serve();
     let (task, word) = sleeping(&server, 1);
@@ -108,7 +108,7 @@ fn a_kill_ends_the_programs_of_a_run_within_a_second_and_its_journal_is_honest()
 }
 
 #[test]
-fn every_run_is_killed_at_once_and_the_agent_goes_on() {
+fn killing_all_runs_leaves_the_agent_running() {
     let home = home();
     let server = home.serve();
     let (_, first) = sleeping(&server, 2);
@@ -137,7 +137,7 @@ fn a_killed_server_leaves_no_program_and_an_honest_journal() {
 }
 
 #[test]
-fn a_task_goes_through_its_states_and_is_told_in_each() {
+fn a_task_is_reported_in_each_of_its_states() {
     let home = home();
     let server = home.serve();
     let states = |agent: &str| {

@@ -67,7 +67,7 @@ fn widest(text: &[u8]) -> usize {
 }
 
 #[test]
-fn a_table_is_as_wide_as_the_terminal_unless_columns_says_it() {
+fn a_table_fits_the_terminal_unless_columns_is_set() {
     let home = Home::new();
     let piped = list(&home, Stdio::piped(), None).wait_with_output().expect("it ends");
     let whole = widest(&piped.stdout);
@@ -152,7 +152,7 @@ impl Asked {
 }
 
 #[test]
-fn a_secret_that_is_typed_does_not_show_and_its_length_is_told() {
+fn a_typed_secret_is_hidden_and_its_length_reported() {
     let home = Home::new();
     let mut asked = Asked::begin(&home);
     assert!(!asked.shows(), "the terminal shows nothing while a value is typed");
@@ -168,7 +168,7 @@ fn a_secret_that_is_typed_does_not_show_and_its_length_is_told() {
 }
 
 #[test]
-fn a_terminal_shows_again_however_the_asking_ends() {
+fn the_terminal_echo_returns_however_the_prompt_ends() {
     let home = Home::new();
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 1), (Signal::HUP, 1), (Signal::QUIT, 1)] {
         let mut asked = Asked::begin(&home);
@@ -189,7 +189,7 @@ fn a_terminal_shows_again_however_the_asking_ends() {
 }
 
 #[test]
-fn a_chat_that_waits_for_a_line_is_left_at_once_and_says_how_it_goes_on() {
+fn an_interrupted_chat_ends_at_once_and_names_its_continuation() {
     let home = Home::new();
     let mut asked = Asked::of(&home, &["chat"], "> ");
     let ended = asked.signalled(Signal::INT);
@@ -206,7 +206,7 @@ fn a_chat_that_waits_for_a_line_is_left_at_once_and_says_how_it_goes_on() {
 }
 
 #[test]
-fn a_question_is_left_at_once_and_is_a_no() {
+fn an_interrupted_question_ends_at_once_as_a_no() {
     let home = Home::new();
     let mut asked = Asked::of(&home, &["agent", "delete", "nobody"], "[y/N]");
     let ended = asked.signalled(Signal::INT);

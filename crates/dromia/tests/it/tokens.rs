@@ -27,7 +27,7 @@ async fn say(server: &Server, token: &str) -> (u16, Value) {
 }
 
 #[test]
-fn a_token_reads_is_refused_to_write_and_is_gone_once_it_is_revoked() {
+fn a_read_token_cannot_write_and_ends_when_revoked() {
     let home = Home::new();
     let server = home.serve();
     let line = ["token", "create", "metrics", "--scope", "read", "--expires", "30d", "--json"];
@@ -80,7 +80,7 @@ fn a_token_reads_is_refused_to_write_and_is_gone_once_it_is_revoked() {
 }
 
 #[test]
-fn a_token_is_printed_alone_and_talks_and_reads_where_no_scope_is_named() {
+fn a_new_token_is_printed_alone_with_default_scopes() {
     let home = Home::new();
     let server = home.serve();
     let output = home.run(&["token", "create", "laptop"]);
@@ -114,7 +114,7 @@ fn a_token_is_printed_alone_and_talks_and_reads_where_no_scope_is_named() {
 }
 
 #[test]
-fn a_tenant_whose_token_nobody_has_gets_another_on_the_socket() {
+fn a_tenant_with_a_lost_token_gets_another_by_socket() {
     let home = Home::new();
     let server = home.serve();
     document(&home, &["tenant", "create", "acme", "--json"]);

@@ -42,7 +42,7 @@ fn document(home: &Home, line: &[&str]) -> Value {
 }
 
 #[test]
-fn limits_of_one_agent_hold_for_its_programs_and_are_shown() {
+fn an_agents_limits_apply_to_its_programs_and_are_shown() {
     let home = home(
         "tools: { shell.execute: { time_limit: 20s } }\nagents:\n  small: { tools: { shell.execute: { mem_limit: 64MiB, time_limit: 1s, disk_quota: 4MiB } } }\n",
     );
@@ -85,7 +85,7 @@ fn limits_of_one_agent_hold_for_its_programs_and_are_shown() {
 }
 
 #[test]
-fn a_privileged_tool_takes_the_operators_word_and_refusals_are_counted() {
+fn a_privileged_tool_needs_the_operator_and_refusals_are_counted() {
     let home = home(
         "tools: { exec: { privileged: true } }\nagents: { chief: { tools: { exec: { privileged: true } } } }\n",
     );
@@ -126,7 +126,7 @@ fn a_privileged_tool_takes_the_operators_word_and_refusals_are_counted() {
 }
 
 #[test]
-fn hosts_of_the_file_are_reached_by_the_agent_that_it_names_and_by_no_other() {
+fn only_the_configured_agent_reaches_the_hosts_of_the_file() {
     let (port, _heard) = hello();
     let home = home(&format!(
         "egress: {{ private_tools: ['127.0.0.0/8'] }}\nagents: {{ scout: {{ tools: {{ http.request: {{ net: ['127.0.0.1:{port}'] }} }} }} }}\n"
@@ -153,7 +153,7 @@ fn hosts_of_the_file_are_reached_by_the_agent_that_it_names_and_by_no_other() {
 }
 
 #[test]
-fn a_tool_tells_what_its_programs_reach_and_by_whose_grants() {
+fn tool_show_names_reachable_hosts_and_their_grants() {
     let home = home("tools: { exec: { network: proxy }, http.request: { net: ['crates.io'] } }\n");
     let server = home.serve();
     create(&home, "dev", &grants(&["exec", "shell.execute", "net.read:docs.rs"]));
@@ -173,7 +173,7 @@ fn a_tool_tells_what_its_programs_reach_and_by_whose_grants() {
 }
 
 #[test]
-fn a_proxy_that_no_grant_is_of_use_for_is_told_as_none() {
+fn a_proxy_without_a_usable_grant_is_shown_as_none() {
     let home = home("tools: { exec: { network: proxy } }\n");
     let server = home.serve();
     create(&home, "dev", &grants(&["exec"]));
@@ -183,7 +183,7 @@ fn a_proxy_that_no_grant_is_of_use_for_is_told_as_none() {
 }
 
 #[test]
-fn tools_are_tested_without_a_server_and_what_does_not_work_is_named_with_its_fix() {
+fn tool_test_needs_no_server_and_names_each_fix() {
     let home = Home::new();
     let before = std::fs::read_dir(home.path()).expect("a home").count();
     let tested = document(&home, &["tool", "test"]);
@@ -208,7 +208,7 @@ fn tools_are_tested_without_a_server_and_what_does_not_work_is_named_with_its_fi
 }
 
 #[test]
-fn a_file_that_cannot_be_meant_stops_the_test_with_its_place() {
+fn an_invalid_configuration_stops_the_tool_test_with_its_place() {
     let wrong = home("tools:\n  exec: { mem_limit: 16 }\n");
     let refused = wrong.run(&["tool", "test"]);
     assert_eq!(refused.status.code(), Some(2));
@@ -221,7 +221,7 @@ fn kinds(entries: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn a_call_by_hand_is_a_run_of_the_agent_that_asks_no_model() {
+fn a_manual_tool_call_is_a_run_without_a_model() {
     let home = home("permissions: { ask: [file.append] }\napprovals: { hold_ms: 0 }\n");
     let server = home.serve();
     create(&home, "dev", &grants(&["file.*"]));
@@ -266,7 +266,7 @@ fn a_call_by_hand_is_a_run_of_the_agent_that_asks_no_model() {
 }
 
 #[test]
-fn a_call_by_hand_is_taken_over_after_a_crash_and_not_made_twice() {
+fn a_manual_tool_call_runs_once_across_a_crash() {
     let home = home("");
     let server = home.serve();
     create(&home, "dev", &grants(&["shell.execute"]));

@@ -316,7 +316,7 @@ fn long_help_and_a_page_without_an_example_are_caught() {
 }
 
 #[test]
-fn the_command_tree_keeps_its_word() {
+fn the_command_tree_matches_its_help_and_schemas() {
     let home = Home::new();
     let tree = document("help commands", &home.run(&["help", "commands", "--json"]));
     assert_eq!(mismatch(&published("help commands"), &tree), None);
@@ -408,7 +408,7 @@ fn the_command_tree_keeps_its_word() {
 }
 
 #[test]
-fn a_failure_is_a_document_too_and_ends_with_the_documented_code() {
+fn a_failure_is_a_document_with_the_documented_exit_code() {
     let home = Home::new();
     let gone = format!("run_{}", "0".repeat(32));
     let absent = home.run(&["status", "--json"]);

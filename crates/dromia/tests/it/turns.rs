@@ -20,7 +20,7 @@ fn a_waiting_caller_gets_the_answer_of_a_durable_turn() {
 }
 
 #[test]
-fn a_turn_killed_during_the_model_call_is_finished_after_the_restart() {
+fn a_turn_killed_during_a_model_call_finishes_after_restart() {
     let home = Home::new();
     let server = home.serve();
     let text = "@tool file.write {\"path\":\"a.txt\",\"content\":\"once\"}\n@slow 10000\n@say done";
@@ -39,7 +39,7 @@ fn a_turn_killed_during_the_model_call_is_finished_after_the_restart() {
 }
 
 #[test]
-fn a_turn_killed_during_an_unkeyed_call_is_told_that_the_outcome_is_unknown() {
+fn an_unkeyed_call_killed_midway_has_an_unknown_outcome() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "tools: { pace_ms: 60000 }\n");
     let server = home.serve();
@@ -92,7 +92,7 @@ fn a_stranger_and_an_anonymous_caller_see_nothing() {
 }
 
 #[test]
-fn the_same_key_joins_the_run_and_another_body_is_a_conflict() {
+fn a_repeated_key_joins_the_run_or_conflicts() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -117,7 +117,7 @@ fn the_same_key_joins_the_run_and_another_body_is_a_conflict() {
 }
 
 #[test]
-fn a_limit_yields_and_resuming_starts_a_run_that_names_the_old() {
+fn resuming_a_yielded_run_starts_one_naming_the_old() {
     let home = Home::new();
     // Equal calls would end the run before its limit does.
     let mut command = home.command();
@@ -147,7 +147,7 @@ fn a_limit_yields_and_resuming_starts_a_run_that_names_the_old() {
 }
 
 #[test]
-fn a_stop_has_one_deadline_for_its_doors_and_its_turns() {
+fn a_stop_has_one_deadline_for_connections_and_turns() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "limits: { drain_ms: 10000 }\n");
     let server = home.serve();

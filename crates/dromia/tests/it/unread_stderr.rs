@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::home::{DEADLINE, Home, block_on};
 
 #[test]
-fn a_server_whose_stderr_nobody_reads_answers_counts_what_it_dropped_and_ends() {
+fn a_server_with_unread_stderr_answers_and_counts_dropped_lines() {
     let home = Home::new();
     let (unread, mut pipe) = std::io::pipe().expect("a pipe");
     let room = rustix::pipe::fcntl_getpipe_size(&pipe).expect("its size");
@@ -28,7 +28,7 @@ fn a_server_whose_stderr_nobody_reads_answers_counts_what_it_dropped_and_ends() 
 }
 
 #[test]
-fn a_write_beyond_the_limit_of_file_sizes_does_not_end_the_server() {
+fn a_file_size_signal_does_not_end_the_server() {
     let home = Home::new();
     let server = home.serve();
     let kill = Command::new("kill").args(["-XFSZ", &server.pid().to_string()]).status().expect("kill runs");

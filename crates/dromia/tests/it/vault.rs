@@ -95,7 +95,7 @@ pub(crate) fn holding(directory: &Path, text: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_secret_is_used_where_it_belongs_and_seen_nowhere() {
+fn a_secret_reaches_only_its_host_and_no_file() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "egress: { private_tools: ['127.0.0.0/8'] }\n");
     let (port, heard) = echo();
@@ -141,7 +141,7 @@ fn a_secret_is_used_where_it_belongs_and_seen_nowhere() {
 }
 
 #[test]
-fn init_over_a_store_whose_key_is_missing_makes_no_other_and_names_both_ways_out() {
+fn init_makes_no_new_key_for_a_sealed_store() {
     let home = Home::new();
     let (key, config) = (home.path().join("vault.key"), home.path().join("dromia.yaml"));
     let init = ["init", "--defaults", "--no-input", "--model-source", "scripted"];
@@ -195,7 +195,7 @@ fn private_file(path: &Path, text: &str) {
 }
 
 #[test]
-fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has_it() {
+fn a_secret_reset_gives_up_sealed_secrets_and_is_audited() {
     let home = Home::new();
     let key = home.path().join("vault.key");
     let server = home.serve();
@@ -267,7 +267,7 @@ fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has
 }
 
 #[test]
-fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
+fn calls_with_secrets_are_refused_and_wrong_keys_reported() {
     let home = Home::new();
     let key = home.path().join("vault.key");
     assert!(key.is_file(), "init makes the key");

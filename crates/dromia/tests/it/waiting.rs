@@ -20,7 +20,7 @@ const CLERK: [&str; 9] =
     ["agent", "create", "clerk", "--grant", "model", "--grant", "reply", "--grant", "file.*"];
 
 #[test]
-fn an_ask_says_what_waits_for_a_person_and_answers_once_that_came() {
+fn an_ask_names_the_waiting_call_and_then_answers() {
     let hold = "approvals: { hold_ms: 60000 }\n";
     for (file, says) in [
         ("permissions: { ask: [file.append] }\n", "a call waits for approval (apr_"),
@@ -69,7 +69,7 @@ fn an_ask_says_what_waits_for_a_person_and_answers_once_that_came() {
 }
 
 #[test]
-fn nothing_is_said_where_nothing_waits() {
+fn an_ask_without_a_waiting_call_prints_no_notice() {
     let home = home("");
     let server = home.serve();
     // The second takes longer than one request waits, so its run is followed.

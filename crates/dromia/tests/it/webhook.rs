@@ -192,7 +192,7 @@ pub(crate) fn until_all(home: &Home, state: &str, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn an_event_is_answered_by_a_signed_message_to_the_url_of_its_channel() {
+fn an_event_is_answered_by_a_signed_webhook_message() {
     let (home, receiver) = (Home::new(), Receiver::start(200));
     with_channel(&home, &receiver.url, "");
     let server = serve(&home);
@@ -234,7 +234,7 @@ fn an_event_is_answered_by_a_signed_message_to_the_url_of_its_channel() {
 }
 
 #[test]
-fn a_kill_while_the_receiver_has_the_message_repeats_it_under_its_id() {
+fn a_kill_during_delivery_repeats_the_message_under_its_id() {
     let (home, receiver) = (Home::new(), Receiver::start(NEVER));
     with_channel(&home, &receiver.url, "");
     let server = serve(&home);
@@ -254,7 +254,7 @@ fn a_kill_while_the_receiver_has_the_message_repeats_it_under_its_id() {
 }
 
 #[test]
-fn a_kill_while_a_receiver_without_ids_has_the_message_is_unknown_and_not_repeated() {
+fn a_kill_during_nonidempotent_delivery_is_unknown_and_not_repeated() {
     let (home, receiver) = (Home::new(), Receiver::start(NEVER));
     with_channel(&home, &receiver.url, ", idempotent: false");
     let server = serve(&home);

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_goes_on_by_several_answers_is_told_once() {
+    fn a_target_of_several_answers_is_woken_once() {
         let run = |number| WakeTarget::Run(RunId::from_bytes([number; 16]));
         let session = |number| WakeTarget::Session(SessionId::from_bytes([number; 16]));
         assert_eq!(distinct_targets(&[run(1), run(1), run(1)]), [run(1)]);

@@ -96,7 +96,7 @@ fn shown_of_hidden(request: &ModelRequest) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_second_model_is_shown_the_action_and_what_was_typed_and_nothing_else() {
+fn a_second_model_sees_only_the_action_and_typed_text() {
     let transcript = conversation(Label::ACTOR_TEXT, |label| label);
     let url = "https://bank.example/pay";
     let reaches = EgressTarget { method: HttpMethod::Post, url: url.into(), secrets: vec!["bank".into()] };
@@ -119,7 +119,7 @@ fn a_second_model_is_shown_the_action_and_what_was_typed_and_nothing_else() {
 
 /// Planted fault: a conversation in which everything that came in passes for typed text. The test above would notice it.
 #[test]
-fn a_request_that_shows_what_nobody_vouches_for_is_caught() {
+fn a_request_that_shows_untrusted_text_is_caught() {
     let taken_for_typed = conversation(Label::ACTOR_TEXT, |_| Label::ACTOR_TEXT);
     let request = asked(&taken_for_typed, &call("{}"));
     assert_eq!(shown_of_hidden(&request), ["a claim says", "a file says", "a fact says", "outside says"]);
@@ -143,7 +143,7 @@ fn texts_and_arguments_stay_within_their_strings() {
 }
 
 #[test]
-fn of_a_long_conversation_the_newest_is_shown_without_a_gap() {
+fn an_opinion_shows_the_newest_conversation_without_a_gap() {
     let mut transcript = Transcript::default();
     let long = "x".repeat(OPINION_TYPED_BYTES_MAX - 4);
     for text in ["old", long.as_str(), "new"] {
@@ -157,7 +157,7 @@ fn of_a_long_conversation_the_newest_is_shown_without_a_gap() {
 }
 
 #[test]
-fn what_somebody_asks_for_by_hand_is_what_they_typed() {
+fn a_call_by_hand_counts_as_typed_text() {
     let by_hand = AskedCall { tool: "bank.pay".into(), arguments: r#"{"to": "bob"}"#.into() };
     let transcript = conversation(Label::ACTOR_TEXT, |label| label);
     let call = call(r#"{"to":"bob"}"#);
@@ -260,7 +260,7 @@ fn failed(code: ErrorCode) -> ModelError {
 }
 
 #[test]
-fn answers_errors_and_silence_come_to_an_opinion_and_to_what_they_took() {
+fn answers_errors_and_silence_make_an_opinion_with_its_cost() {
     for (answers, counts, agrees, tokens, cost) in [
         (vec![Some(Ok(said("go"))), Some(Ok(said("GO"))), Some(Ok(said("go")))], (3, 0, 0), true, 30, 15),
         (vec![Some(Ok(said("stop"))), Some(Ok(said("go"))), Some(Ok(said("go")))], (2, 1, 0), true, 30, 15),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_room_is_not_looked_at_and_not_told() {
+    fn a_text_beyond_the_room_is_neither_scanned_nor_quoted() {
         let (one, scope, short, long) = (One::default(), scope(), "pay bob", "pay bob or eve");
         let mut texts = QuoteRedactor::new(&one, &scope, short.len());
         for _ in 0..2 {
@@ -148,7 +148,7 @@ mod tests {
 
     /// Planted fault: a quote that is looked at once it is cut tells half of a value.
     #[test]
-    fn a_quote_that_is_cut_before_it_is_looked_at_is_caught() {
+    fn a_quote_that_is_cut_before_its_scan_is_caught() {
         let text = format!("{VALUE}, pay eve");
         let cut = |text: &str| text[4..].to_owned();
         let tells = |quote: Option<String>| quote.is_some_and(|quote| quote.contains("ry-4711"));

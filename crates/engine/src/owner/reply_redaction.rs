@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_stand_over_a_secret_and_what_held_it_is_marked() {
+    fn a_secret_is_masked_and_its_holder_is_marked() {
         let mut said = reply("it is canary-4711.", &[r#"{"a":"canary-4711"}"#, r#"{"a":1}"#]);
         let marks = redact_found(&mut said, None);
         assert_eq!(said.text, "it is ***********.");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_secret_stays_as_it_was_said() {
+    fn a_reply_without_a_secret_stays_unchanged() {
         let mut said = reply("fine", &["not json"]);
         let marks = redact_found(&mut said, None);
         assert_eq!((said, marks.withheld, marks.masked), (reply("fine", &["not json"]), None, Vec::new()));
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_no_json_under_their_stars_are_left_out() {
+    fn arguments_that_masking_makes_invalid_are_dropped() {
         let mut said = reply("", &["canary-4711"]);
         assert_eq!(redact_found(&mut said, None).masked.len(), 1);
         assert_eq!(said.calls[0].arguments, NO_ARGUMENTS);
     }
 
     #[test]
-    fn where_nobody_can_look_nothing_is_kept() {
+    fn a_reply_that_cannot_be_scanned_is_withheld() {
         let mut said = reply(CANARY, &[r#"{"a":"canary-4711"}"#]);
         let fault = Fault::new(ErrorCode::VaultLocked, "it is locked");
         let marks = withhold_unscanned(&fault, &mut said, None);

@@ -202,7 +202,7 @@ fn stands_with(story: &ConversationTranscript, tool: &str, arguments: &Value) ->
 }
 
 #[test]
-fn a_plan_freezes_at_the_first_untrusted_part_and_not_before() {
+fn a_plan_freezes_at_the_first_untrusted_part() {
     for (label, frozen) in [
         (Label::ACTOR_TEXT, false),
         (Label::PUBLIC_FACT, false),
@@ -221,7 +221,7 @@ fn a_plan_freezes_at_the_first_untrusted_part_and_not_before() {
 }
 
 #[test]
-fn what_was_asked_for_in_clean_steps_is_in_the_plan_and_nothing_else() {
+fn a_plan_holds_exactly_the_calls_of_clean_steps() {
     let mut story = asked(Label::ACTOR_TEXT);
     let declared = json!({"tools": {"pay": {"to": ["bob"]}, "mail.send": {"to": ["a", "b"]}}});
     step(&mut story, 1, &[(DECLARE, declared)], CallStatus::Ok, Label::PUBLIC_FACT);
@@ -252,7 +252,7 @@ fn what_was_asked_for_in_clean_steps_is_in_the_plan_and_nothing_else() {
 }
 
 #[test]
-fn a_declared_plan_counts_once_it_is_accepted_and_while_its_step_was_clean() {
+fn a_declared_plan_counts_when_accepted_in_a_clean_step() {
     let declared = |tools: Value| [(DECLARE, json!({ "tools": tools }))];
     let mut story = asked(Label::ACTOR_TEXT);
     let named =
@@ -276,7 +276,7 @@ fn a_declared_plan_counts_once_it_is_accepted_and_while_its_step_was_clean() {
 }
 
 #[test]
-fn a_refused_call_is_in_no_plan_and_one_that_waits_behind_a_tainted_one_is() {
+fn a_refused_call_is_unplanned_but_one_queued_is_planned() {
     let mut story = asked(Label::ACTOR_TEXT);
     tell(&mut story, &replied(1, true, &[("look", json!({})), ("pay", json!({"to": "bob"}))]));
     tell(&mut story, &ended(1, 0, CallStatus::Ok, Label::OUTSIDE));
@@ -343,7 +343,7 @@ fn planned(calls: &Value) -> ConversationTranscript {
 }
 
 #[test]
-fn a_tool_is_planned_for_so_many_calls_and_each_that_began_uses_one_up() {
+fn each_begun_call_uses_up_one_planned_call() {
     let to_bob = json!({"to": "bob"});
     for (times, status, left) in [
         (None, CallStatus::Ok, false),
@@ -414,7 +414,7 @@ fn a_plan_binds_objects_texts_and_amounts_and_no_key() {
 }
 
 #[test]
-fn what_was_planned_and_typed_is_endorsed_however_short_and_what_was_typed_alone_is_not() {
+fn planned_short_values_are_endorsed_when_also_typed() {
     let typed = |text: &str| {
         let mut story = ConversationTranscript::new(1);
         let mut item = item(Label::ACTOR_TEXT);
@@ -444,7 +444,7 @@ fn what_was_planned_and_typed_is_endorsed_however_short_and_what_was_typed_alone
 }
 
 #[test]
-fn what_was_read_is_known_and_what_a_call_may_carry_was_planned() {
+fn a_standing_lists_read_sources_and_the_unplanned_ones() {
     let story = planned(&json!({"pay": {"to": ["bob"]}, "mail.send": {"to": ["bob"], "carries": ["look"]}}));
     let standing = stands_with(&story, "pay", &json!({"to": "bob"}));
     assert_eq!((standing.sources, standing.uncarried), (vec!["look".to_owned()], vec!["look".to_owned()]));
@@ -492,7 +492,7 @@ fn check_sensitivity(
 }
 
 #[test]
-fn sensitivity_only_rises_within_a_turn_and_falls_with_what_is_told_no_more() {
+fn sensitivity_rises_within_a_turn_and_falls_with_replaced_results() {
     assert_eq!(check_sensitivity(sensitive_sources), Ok(()));
 }
 

@@ -21,7 +21,7 @@ fn known_by(events: &[(u32, &str, &str)], typed: &str, meant: fn(&str, &str) -> 
 }
 
 #[test]
-fn who_types_the_name_of_a_record_names_its_key() {
+fn typing_the_name_of_a_record_names_its_key() {
     let events = [(7, "Rent", "ann@x.io"), (8, "Kick-off", "eve@x.io")];
     let rent = known(&events, "Please adjust my rent, and nothing else.");
     assert!(rent.names_object("7"));
@@ -34,7 +34,7 @@ fn who_types_the_name_of_a_record_names_its_key() {
 }
 
 #[test]
-fn where_a_call_leads_is_named_by_what_stands_in_quotes_or_as_a_proper_name() {
+fn a_quoted_or_proper_record_name_names_a_destination() {
     let invited =
         [(7, "create an event", "eve@evil.example"), (8, "Team Day", "ann@x.io"), (9, "Sync", "bob@x.io")];
     for (typed, ann, bob, eve) in [
@@ -52,7 +52,7 @@ fn where_a_call_leads_is_named_by_what_stands_in_quotes_or_as_a_proper_name() {
 }
 
 #[test]
-fn a_name_that_two_records_have_and_a_key_of_two_kinds_name_nothing() {
+fn an_ambiguous_name_or_key_names_no_record() {
     let twice = known(&[(7, "Rent", "ann@x.io"), (9, "rent", "eve@x.io")], "adjust my 'Rent'");
     assert!(!twice.names_object("7") && !twice.names_object("9") && !twice.names_place("ann@x.io"));
     let (files, orders) = (
@@ -71,7 +71,7 @@ fn a_name_that_two_records_have_and_a_key_of_two_kinds_name_nothing() {
 }
 
 #[test]
-fn what_is_no_record_names_nothing() {
+fn text_that_holds_no_record_names_nothing() {
     for text in ["", "Rent: 7", "[1, 2]", "7", r#"{"id": 7"#, r#"[[{"id": 7}]]"#, r#"{"title": "Rent"}"#] {
         let fields = RecordFields { keys: vec!["id".into()], names: vec!["title".into()] };
         let mut sighted = BTreeMap::new();
@@ -84,7 +84,7 @@ fn what_is_no_record_names_nothing() {
 
 /// Planted fault: any words of a person name a place. A stranger's invitation is then where a call may lead.
 #[test]
-fn a_name_that_nobody_meant_is_caught() {
+fn a_name_without_meaning_by_its_typist_is_caught() {
     let invited = [(7, "create an event", "eve@evil.example")];
     let typed = "Please create an event with Sarah.";
     assert!(!known_by(&invited, typed, is_meant).names_place("eve@evil.example"));

@@ -60,7 +60,7 @@ fn slots_are_bounded_and_come_back() {
 }
 
 #[test]
-fn what_does_not_fit_is_told_once_and_what_is_queued_is_not_queued_twice() {
+fn overflow_is_reported_once_and_ready_work_queued_once() {
     let scheduler = Scheduler::new(1, StepPool::new(64, 8));
     scheduler.push_ready(QUIET, session(1));
     scheduler.push_ready(QUIET, session(1));
@@ -77,7 +77,7 @@ fn what_does_not_fit_is_told_once_and_what_is_queued_is_not_queued_twice() {
 }
 
 #[test]
-fn a_due_run_that_does_not_fit_is_told_of_by_itself_once_half_of_the_queue_is_free() {
+fn overflowing_due_runs_return_once_half_the_queue_is_free() {
     let run = |n: usize| RunId::from_bytes((n as u128).to_be_bytes());
     let scheduler = Scheduler::new(1, StepPool::new(64, 8));
     for n in 0..=READY_MAX {
@@ -95,7 +95,7 @@ fn a_due_run_that_does_not_fit_is_told_of_by_itself_once_half_of_the_queue_is_fr
 
 /// Were a debt kept while nothing waits, a tenant of long turns would pay for each with many rounds of the others.
 #[test]
-fn a_single_turn_waits_for_one_round_whatever_the_turn_before_it_took() {
+fn a_single_turn_waits_for_one_round_after_any_turn() {
     let scheduler = Scheduler::new(1, StepPool::new(64, 8));
     for n in 0..100 {
         scheduler.push_ready(FLOOD, session(n));
@@ -115,7 +115,7 @@ fn a_single_turn_waits_for_one_round_whatever_the_turn_before_it_took() {
 }
 
 #[test]
-fn a_tenant_of_many_long_runs_leaves_a_part_of_the_slots_to_another() {
+fn a_tenant_of_long_runs_leaves_slots_to_another() {
     let scheduler = Scheduler::new(64, StepPool::new(64, 8));
     let held: Vec<_> = std::iter::from_fn(|| scheduler.try_slot(FLOOD)).collect();
     assert_eq!(held.len(), 56);
@@ -126,7 +126,7 @@ fn a_tenant_of_many_long_runs_leaves_a_part_of_the_slots_to_another() {
 }
 
 #[test]
-fn a_run_that_waits_for_something_else_holds_no_slot_and_takes_one_again_in_turn() {
+fn a_waiting_run_frees_its_slot_and_later_retakes_it() {
     let scheduler = Scheduler::new(1, StepPool::new(64, 8));
     let paused = scheduler.try_slot(FLOOD).expect("it is free");
     paused.pause();
@@ -149,7 +149,7 @@ fn a_run_that_waits_for_something_else_holds_no_slot_and_takes_one_again_in_turn
 }
 
 #[test]
-fn a_run_that_ends_while_it_waits_takes_no_slot_with_it_and_one_that_waits_at_the_stop_goes_on() {
+fn a_run_that_ends_while_waiting_takes_no_slot() {
     let scheduler = Scheduler::new(1, StepPool::new(64, 8));
     let paused = scheduler.try_slot(FLOOD).expect("it is free");
     paused.pause();
@@ -182,7 +182,7 @@ fn leaves_a_turn(wait: impl Fn(&TaskSlot)) -> bool {
 
 /// Planted fault: a run that waits for a program, a file or a child keeps its slot meanwhile.
 #[test]
-fn a_run_that_keeps_its_slot_while_it_waits_is_caught() {
+fn a_waiting_run_that_keeps_its_slot_is_caught() {
     assert!(leaves_a_turn(TaskSlot::pause));
     assert!(!leaves_a_turn(|_| ()), "nothing notices it");
 }

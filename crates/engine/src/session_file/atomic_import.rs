@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ids_of_an_import_are_those_of_its_session_in_their_order() {
+    fn import_ids_are_ordered_and_derived_from_their_session() {
         let ids = |filling: &mut ImportTarget| (0..600).map(|_| filling.run_id()).collect::<Vec<_>>();
         let first = ids(&mut ImportTarget::for_session(session(1)));
         assert_eq!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_key_for_each_way_in_which_it_is_imported() {
+    fn each_way_to_import_a_file_has_its_own_key() {
         let of = |file: &str, labels, copy| {
             import_key(file.as_bytes(), labels, copy, Actor::new("cli:ada")).channel
         };

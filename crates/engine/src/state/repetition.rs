@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_calls_count_whatever_they_give_unless_something_new_lies_between() {
+    fn equal_calls_count_as_repeats_unless_something_new_happens_between() {
         assert_eq!(check_times(count_repeats), Ok(()));
     }
 

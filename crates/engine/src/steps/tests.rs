@@ -33,7 +33,7 @@ fn flood_steps(pool: &StepPool, now: Duration) -> (Vec<StepPermit>, Vec<StepWait
 }
 
 #[test]
-fn a_tenant_alone_has_many_steps_and_two_have_half_of_few_each() {
+fn one_tenant_has_all_steps_and_two_share_fewer() {
     let pool = StepPool::new(ALONE, SHARED);
     let (steps, waiting) = flood_steps(&pool, NOW);
     assert_eq!((steps.len(), waiting.len()), (ALONE, 100 - ALONE));
@@ -45,7 +45,7 @@ fn a_tenant_alone_has_many_steps_and_two_have_half_of_few_each() {
 }
 
 #[test]
-fn what_one_began_alone_comes_to_its_part_once_another_works() {
+fn a_tenants_extra_steps_shrink_to_its_share() {
     let pool = StepPool::new(ALONE, SHARED);
     let (mut steps, _) = flood_steps(&pool, NOW);
     let quiet = permit_of(pool.begin_step(QUIET, StepKind::New, NOW));
@@ -58,7 +58,7 @@ fn what_one_began_alone_comes_to_its_part_once_another_works() {
 }
 
 #[test]
-fn a_tenant_that_rests_is_forgotten_and_what_waits_for_its_part_goes_on() {
+fn a_resting_tenant_is_forgotten_and_its_share_is_released() {
     let pool = StepPool::new(ALONE, SHARED);
     drop(permit_of(pool.begin_step(QUIET, StepKind::New, NOW)));
     let (mut steps, mut waiting) = flood_steps(&pool, NOW);
@@ -95,7 +95,7 @@ fn one_that_leaves_the_line_takes_nothing_with_it_whenever_it_leaves() {
 }
 
 #[test]
-fn of_many_tenants_each_has_one_step() {
+fn each_of_many_tenants_gets_one_step() {
     let pool = StepPool::new(ALONE, SHARED);
     let tenants = (0..100).map(|number| TenantId::from_bytes([number; 16]));
     let steps: Vec<_> =
@@ -105,7 +105,7 @@ fn of_many_tenants_each_has_one_step() {
 }
 
 #[test]
-fn runs_that_are_under_way_go_before_what_is_new_and_leave_it_a_part() {
+fn running_steps_go_before_new_ones_without_starving_them() {
     let pool = StepPool::new(1, 1);
     let mut held = permit_of(pool.begin_step(FLOOD, StepKind::New, NOW));
     let kinds = [StepKind::New, StepKind::UnderWay].repeat(6);

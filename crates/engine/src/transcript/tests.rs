@@ -100,7 +100,7 @@ fn told(story: &ConversationTranscript) -> Vec<String> {
 }
 
 #[test]
-fn results_close_the_unit_in_the_order_of_its_calls_and_need_no_words() {
+fn client_results_close_their_unit_in_call_order() {
     let mut story = ended(true);
     assert_eq!(told(&story), Vec::<String>::new(), "an open unit is in no transcript");
     let answers = ClientToolResults { run: RUN, results: vec![gave(1, "b"), gave(0, "a")] };
@@ -110,7 +110,7 @@ fn results_close_the_unit_in_the_order_of_its_calls_and_need_no_words() {
 }
 
 #[test]
-fn whatever_else_comes_closes_the_unit_and_says_so() {
+fn another_input_closes_the_open_unit_as_unknown() {
     let mut story = ended(true);
     story.add_item(&item("never mind", None, ClientOptions::default())).expect("it is readable");
     let told_now = told(&story);
@@ -136,7 +136,7 @@ fn calls_of_a_run_that_did_not_complete_never_left() {
 }
 
 #[test]
-fn results_that_fit_no_call_are_told_as_what_they_are() {
+fn results_without_a_matching_call_become_an_input() {
     let mut story = ended(true);
     let answers = ClientToolResults { run: OTHER, results: vec![gave(0, "late")] };
     story.add_item(&item("and?", Some(answers), ClientOptions::default())).expect("it is readable");
@@ -146,7 +146,7 @@ fn results_that_fit_no_call_are_told_as_what_they_are() {
 }
 
 #[test]
-fn a_unit_that_lost_a_body_to_an_erasure_waits_for_nobody() {
+fn a_unit_with_an_erased_body_waits_for_no_client() {
     let mut story = ended(false);
     story.add_item(&item("hi", None, ClientOptions::default())).expect("it is readable");
     assert_eq!(told(&story), ["input hi"]);
@@ -168,7 +168,7 @@ fn the_newest_input_says_what_is_offered() {
 }
 
 #[test]
-fn a_call_by_hand_stands_in_the_story_as_a_unit_and_its_result_is_the_reply() {
+fn a_call_by_hand_is_a_unit_and_replies_itself() {
     let call = AskedCall { tool: "look".into(), arguments: "{}".into() };
     let parts = vec![ContentPart::new_text("Call look.", Label::ACTOR_TEXT)];
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
@@ -200,7 +200,7 @@ fn a_call_by_hand_stands_in_the_story_as_a_unit_and_its_result_is_the_reply() {
 }
 
 #[test]
-fn a_masked_call_is_not_judged_and_the_next_answer_is_another_one() {
+fn a_masked_call_is_not_judged_unlike_the_next() {
     let answered = |step: u32, withheld: Option<WithheldReply>, masked: Vec<MaskedCall>| {
         let call = CallId { step, index: 0 };
         let calls = vec![ToolCall { id: call, tool: "look".into(), arguments: "{}".into() }];
@@ -227,7 +227,7 @@ fn a_masked_call_is_not_judged_and_the_next_answer_is_another_one() {
 }
 
 #[test]
-fn an_answer_that_was_withheld_is_taken_back_when_its_run_is_over_and_another_one_stays() {
+fn a_withheld_answer_is_removed_when_its_run_ends() {
     let (label, said) = (Label::CLAIM, "the till is open");
     let words = |story: &ConversationTranscript| {
         let units = story.transcript.turns().iter().filter_map(|turn| match turn {

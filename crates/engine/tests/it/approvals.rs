@@ -221,7 +221,7 @@ impl Live {
 const ID: ApprovalId = ApprovalId::from_bytes([6; 16]);
 
 #[test]
-fn a_call_that_must_be_asked_for_rests_until_its_time_and_begins_once_it_is_approved() {
+fn a_held_call_rests_in_time_and_begins_once_approved() {
     let mut live = Live::waiting();
     assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
     assert_eq!(live.state.run_head().wake_at, Some(second(HOLD)));
@@ -242,7 +242,7 @@ fn a_call_that_must_be_asked_for_rests_until_its_time_and_begins_once_it_is_appr
 }
 
 #[test]
-fn what_began_under_an_approval_is_never_begun_again() {
+fn an_approved_call_begins_only_once() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
     live.feed(judged(asks(CALL, 5, 6)));
@@ -262,7 +262,7 @@ fn what_began_under_an_approval_is_never_begun_again() {
 }
 
 #[test]
-fn what_is_not_what_was_approved_does_not_begin() {
+fn a_call_unlike_the_approved_one_does_not_begin() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
     live.feed(judged(asks(CALL, 5, 8)));
@@ -286,7 +286,7 @@ fn what_is_not_what_was_approved_does_not_begin() {
 }
 
 #[test]
-fn a_run_lets_go_of_a_call_that_nobody_answers_and_asks_for_it_once() {
+fn a_run_releases_an_unanswered_call_and_asks_once() {
     let mut live = Live::waiting();
     live.now = second(HOLD);
     live.crash();
@@ -302,7 +302,7 @@ fn a_run_lets_go_of_a_call_that_nobody_answers_and_asks_for_it_once() {
 }
 
 #[test]
-fn a_run_leaves_so_many_calls_waiting_and_none_that_nobody_could_read() {
+fn a_run_holds_a_bounded_number_of_readable_waiting_calls() {
     let mut live = Live::begin(None);
     for step in 0..=u32::try_from(WAITING_MAX).expect("is small") {
         live.now = second(0);
@@ -325,7 +325,7 @@ fn a_run_leaves_so_many_calls_waiting_and_none_that_nobody_could_read() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_words_of_whoever_refuses() {
+fn a_refusal_reaches_the_model_in_the_refusers_words() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Deny, "not on a Friday"));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-denied"), Some(ID))));
@@ -338,7 +338,7 @@ fn a_refusal_is_told_in_the_words_of_whoever_refuses() {
 }
 
 #[test]
-fn where_nobody_attends_a_call_is_refused_and_the_request_is_kept() {
+fn an_unattended_call_is_refused_and_its_request_is_recorded() {
     let mut live = Live::with_calls(1);
     live.feed(judged(RequiredApproval { attended: false, ..asks(CALL, 5, 6) }));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("ask permission"), Some(ID))));
@@ -394,7 +394,7 @@ fn delayed(call: CallId, binding: u8, hold: i64) -> RequiredApproval {
 const COOLING: i64 = 60;
 
 #[test]
-fn a_delayed_call_needs_nobody_and_begins_once_it_is_allowed() {
+fn a_delayed_call_begins_by_itself_once_it_is_allowed() {
     let mut live = Live::with_calls(1);
     live.feed(judged(delayed(CALL, 6, HOLD)));
     assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
@@ -426,7 +426,7 @@ fn a_delayed_call_needs_nobody_and_begins_once_it_is_allowed() {
 }
 
 #[test]
-fn a_run_lets_go_at_once_of_a_call_that_is_put_off_for_long() {
+fn a_run_releases_a_long_delayed_call_at_once() {
     let mut live = Live::with_calls(1);
     live.feed(judged(delayed(CALL, 6, 0)));
     assert_eq!(live.state.run_head().wake_at, Some(second(0)), "it is due as soon as it rests");
@@ -440,7 +440,7 @@ fn a_run_lets_go_at_once_of_a_call_that_is_put_off_for_long() {
 }
 
 #[test]
-fn no_call_is_left_to_time_where_too_much_in_a_row_happened_without_a_person() {
+fn no_call_is_delayed_after_too_many_unattended_hops() {
     let mut live = Live::with_calls(1);
     live.feed(judged(RequiredApproval { chained: true, ..delayed(CALL, 6, 0) }));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("delay-hops"), None)));
@@ -461,7 +461,7 @@ fn no_call_is_left_to_time_where_too_much_in_a_row_happened_without_a_person() {
 }
 
 #[test]
-fn an_allowed_call_of_a_paused_agent_waits_until_it_runs_again() {
+fn an_approved_call_waits_while_its_agent_is_paused() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
     live.feed(DecisionInput::AgentPaused);
@@ -493,7 +493,7 @@ fn an_end_gives_the_approval_back() {
 }
 
 #[test]
-fn every_prefix_folds_to_the_live_state_and_closes_its_call_once() {
+fn every_approval_prefix_recovers_and_closes_its_call_once() {
     let mut ways = Vec::new();
     for answer in [ItemKind::Approve, ItemKind::Deny, ItemKind::Cancel] {
         let mut live = Live::waiting();

@@ -93,7 +93,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 
 proptest! {
     #[test]
-    fn the_attempts_of_any_journal_cost_what_its_state_says_at_every_prefix(
+    fn attempts_cost_what_the_state_says_at_every_prefix(
         journal in prop::collection::vec(any_entry(), 0..40),
     ) {
         for length in 0..=journal.len() {

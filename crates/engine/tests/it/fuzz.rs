@@ -8,7 +8,7 @@ use dromia_testkit::fuzz::{assert_holds, mutated, read_corpus};
 const MUTATIONS: u64 = 32;
 
 #[test]
-fn two_approvals_are_bound_alike_only_where_all_that_is_bound_is_alike() {
+fn approvals_share_a_binding_only_if_all_inputs_agree() {
     let files = read_corpus("approval_binding");
     assert!(files.len() > 3, "next to nothing was tried");
     for (name, seed) in files {

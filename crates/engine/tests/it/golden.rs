@@ -6,7 +6,7 @@
 //! `journals_1.json`, has version 1 of every kind.
 //!
 //! A new file is written by hand: the entries as the program stores them, in the order in which a run appends them, and
-//! the state that the fold must come to. `what_is_written_today_is_what_was_written_then` compares the bytes with those
+//! the state that the fold must come to. `todays_encoding_equals_that_of_released_journals` compares the bytes with those
 //! that the program writes, so a slip of the pen is found at once.
 
 use std::collections::BTreeSet;
@@ -105,7 +105,7 @@ fn every_kind_that_is_written_has_a_golden_entry() {
 }
 
 #[test]
-fn what_is_written_today_is_what_was_written_then() {
+fn todays_encoding_equals_that_of_released_journals() {
     for journal in files().iter().flat_map(|file| &file.journals) {
         for stored in journal.stored() {
             let entry = stored.decode().expect("every released kind is read for ever");
@@ -158,7 +158,7 @@ fn an_entry_with_another_meaning_is_caught() {
 }
 
 #[test]
-fn a_kind_or_version_of_tomorrow_is_told_apart_from_damage() {
+fn an_unknown_kind_or_version_is_distinguished_from_damage() {
     let mut journal = files().swap_remove(0).journals.swap_remove(0);
     journal.entries[1].version = 2;
     let kind = "model_called".to_owned();

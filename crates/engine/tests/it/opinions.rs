@@ -158,7 +158,7 @@ impl Live {
 }
 
 #[test]
-fn a_call_is_judged_again_with_what_was_said_and_its_start_keeps_it() {
+fn a_call_is_judged_again_with_the_opinion_it_keeps() {
     let mut live = Live::with_call();
     assert!(live.state.may_be_doubted(CALL) && live.state.call_opinion(CALL).is_none());
     live.feed(consults());
@@ -179,7 +179,7 @@ fn a_call_is_judged_again_with_what_was_said_and_its_start_keeps_it() {
 }
 
 #[test]
-fn a_start_does_not_keep_what_was_said_of_another_action() {
+fn a_start_keeps_no_opinion_about_another_action() {
     let mut live = Live::with_call();
     live.feed(consults());
     live.feed(consulted(AGREES));
@@ -209,7 +209,7 @@ fn a_refusal_keeps_what_was_said() {
 }
 
 #[test]
-fn what_is_durable_is_not_asked_again_and_what_is_not_is() {
+fn a_durable_opinion_is_kept_and_a_lost_one_repeated() {
     let mut live = Live::with_call();
     let before = live.journal.len();
     live.feed(consults());
@@ -233,7 +233,7 @@ fn what_is_durable_is_not_asked_again_and_what_is_not_is() {
 }
 
 #[test]
-fn what_crash_after_crash_cuts_off_is_held() {
+fn a_run_whose_opinions_always_crash_is_held() {
     let mut live = Live::with_call();
     for crash in 1..=CLAIMS_MAX {
         assert_eq!(live.next, NextAction::Judge(CALL), "before crash {crash}");
@@ -245,7 +245,7 @@ fn what_crash_after_crash_cuts_off_is_held() {
 }
 
 #[test]
-fn an_end_while_it_is_asked_charges_it_and_gives_the_call_its_result() {
+fn a_run_that_ends_during_a_question_is_charged() {
     let mut live = Live::with_call();
     live.feed(consults());
     live.feed(DecisionInput::Signal(InboxItem {
@@ -267,7 +267,7 @@ fn an_end_while_it_is_asked_charges_it_and_gives_the_call_its_result() {
 }
 
 #[test]
-fn who_cannot_be_asked_is_an_objection_that_costs_nothing() {
+fn an_unavailable_second_model_objects_without_cost() {
     let mut live = Live::with_call();
     let (action, opinion) =
         (call().action, ModelOpinion::without_answers("second", 3, 2, "it is not granted"));

@@ -8,7 +8,7 @@ use dromia_testkit::fuzz::{assert_holds, mutated, read_corpus, session_file};
 const MUTATIONS: u64 = 32;
 
 #[test]
-fn every_file_of_the_corpus_and_near_it_passes_or_is_refused_in_words() {
+fn every_corpus_session_file_passes_or_is_refused_in_words() {
     let property = |data: &[u8]| session_file(check_session_file, data);
     let mut passed = 0;
     for (name, seed) in read_corpus("session_file") {
@@ -50,7 +50,7 @@ fn taken(check: impl Fn(&[u8]) -> Result<(), Fault>) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_file_whose_bodies_cannot_be_told_is_refused() {
+fn a_file_whose_bodies_are_ambiguous_is_refused() {
     assert_eq!(taken(check_session_file), Vec::<&str>::new());
 }
 

@@ -12,7 +12,7 @@
 //! | E4 | an unkeyed call runs at most once per start | `a_replayed_unkeyed_call_is_caught` |
 //! | E6 (approvals) | an approved call begins once for each approval, in whichever run, and its session is told | `a_start_that_uses_up_no_approval_is_caught` |
 //! | E6 (delays) | a call that is put off begins by itself, and not before its time | `a_delayed_call_before_its_time_is_caught` |
-//! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_that_charges_nobody_is_caught` |
+//! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_without_charges_is_caught` |
 //! | SAFE-8 (plans) | what was not planned before something untrusted came does not happen, wherever it crashes | `a_plan_membership_that_is_unplugged_is_caught` in `plans.rs` |
 //! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | B2 | a run that is parked holds no task | `a_parked_run_that_keeps_its_task_is_caught` in `parked.rs` |
@@ -223,9 +223,9 @@ fn no_seed_breaks_an_invariant() {
 }
 
 #[test]
-fn no_seed_breaks_an_invariant_while_a_fenced_engine_works_on() {
+fn no_seed_breaks_an_invariant_with_a_fenced_engine_running() {
     let options = Options { zombies: true, ..Options::default() };
-    sweep("no_seed_breaks_an_invariant_while_a_fenced_engine_works_on", options);
+    sweep("no_seed_breaks_an_invariant_with_a_fenced_engine_running", options);
 }
 
 #[test]

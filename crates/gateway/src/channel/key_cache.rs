@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_vault_that_takes_longer_than_a_key_is_kept_is_opened_once_for_all_who_wait() {
+    async fn concurrent_key_lookups_open_a_slow_vault_once() {
         let (channel, slow) = (channel(), Slow::default());
         let kept =
             KeptKeys::for_channels(&WebhookChannels::from_iter([("orders".to_owned(), channel.clone())]));

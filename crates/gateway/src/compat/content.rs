@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_read_and_other_blocks_are_refused_by_their_path() {
+    fn texts_are_read_and_other_blocks_refused_by_path() {
         assert_eq!(content(json!("a")).into_texts("m").expect("a text"), ["a"]);
         let blocks = json!([{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]);
         assert_eq!(content(blocks).into_texts("m").expect("texts"), ["a", "b"]);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_word_it_is_decides_the_label_of_a_text_and_no_picture_is_anybodys() {
+    fn the_author_decides_the_label_of_text_and_pictures() {
         let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
         let blocks = json!([{"type": "text", "text": "a"}, {"type": "image", "source": source}]);
         let labels = |parts: Vec<ContentPart>| parts.iter().map(ContentPart::label).collect::<Vec<_>>();

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_a_run_names_it_and_is_not_repeated() {
+    fn a_run_failure_names_the_run_and_forbids_a_retry() {
         let run = RunId::from_bytes([7; 16]);
         let failure = ApiError::new(ErrorCode::ModelUnavailable, "no").of_run(run, RunStatus::Failed);
         for dialect in [Dialect::OpenAi, Dialect::Anthropic] {

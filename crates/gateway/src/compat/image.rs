@@ -98,7 +98,7 @@ mod tests {
     const PNG: &str = "iVBORw0KGgo=";
 
     #[test]
-    fn the_first_bytes_of_base64_are_read_and_what_is_none_is_refused() {
+    fn the_first_base64_bytes_are_decoded_or_refused() {
         for (data, bytes) in [
             ("TWFu", Some(&b"Man"[..])),
             ("TWE=", Some(&b"Ma"[..])),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_what_its_bytes_say_and_nothing_is_fetched() {
+    fn a_picture_is_typed_by_its_bytes_and_never_fetched() {
         let png = ContentPart::Image { media: ImageMediaType::Png, data: PNG.into(), label: Label::CLAIM };
         let address = format!("data:image/png;base64,{PNG}");
         assert_eq!(of_address(Some(&address), "p").expect("it is one"), png);

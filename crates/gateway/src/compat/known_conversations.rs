@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_known_by_each_of_its_words_and_once() {
+    fn every_word_identifies_a_conversation_and_one_request_takes_it() {
         let (tenant, session) = (TenantId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
         let input = [ContentPart::new_text("hello", Label::ACTOR_TEXT)];
         let began = ConversationHasher::from_conversation(
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_tenant_the_newest_are_known_and_another_tenant_takes_none_of_them() {
+    fn each_tenant_keeps_its_own_newest_known_conversations() {
         let (one, other) = (TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
         let talks = ConversationCache::default();
         let of = |number: usize| words("cli:ada", 3, &[user(&number.to_string())]);
@@ -210,7 +210,7 @@ mod tests {
 
     /// Planted fault: a look at the user's words alone. What the client says that was answered is then anything.
     #[test]
-    fn a_conversation_that_is_known_by_half_of_its_words_is_caught() {
+    fn a_conversation_known_by_half_of_its_words_is_caught() {
         let half = |past: &[TranscriptTurn]| {
             let said: Vec<_> =
                 past.iter().filter(|turn| matches!(turn, TranscriptTurn::Input(_))).cloned().collect();

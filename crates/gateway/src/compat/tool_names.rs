@@ -33,7 +33,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_name_inside_is_what_a_model_is_sent_it_as() {
+    fn client_tool_names_translate_to_internal_names_and_back() {
         for (outside, inside) in [
             ("weather", "weather"),
             ("get_weather", "get_weather"),

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_nothing_fails_the_write_after_the_limit() {
+    async fn a_write_fails_when_the_peer_reads_nothing_in_time() {
         let (near, _far) = duplex(4);
         let mut stream = WriteDeadline::new(near, Duration::from_secs(5), Counter::noop());
         let failed = stream.write_all(b"more than four bytes").await.unwrap_err();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_makes_progress_is_kept() {
+    async fn a_peer_that_makes_progress_stays_connected() {
         let (near, mut far) = duplex(1);
         let mut stream = WriteDeadline::new(near, Duration::from_secs(5), Counter::noop());
         let reader = async move {

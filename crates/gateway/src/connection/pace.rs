@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_takes_nothing_stalls_and_one_that_waits_for_us_does_not() {
+    async fn only_a_reader_that_takes_nothing_counts_as_stalled() {
         let limit = Duration::from_secs(5);
         let turn = Arc::new(ReaderTurn::default());
         let (text, pieces) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, std::io::Error>>();

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tenants_that_are_counted_are_bounded_and_none_reads_what_another_did() {
+    fn tenant_metrics_are_bounded_and_separate_for_each_tenant() {
         let meters = TenantMeters::default();
         let tenant = |number: usize| {
             let mut bytes = [0; 16];

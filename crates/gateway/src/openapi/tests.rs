@@ -89,7 +89,7 @@ fn every_parameter_and_answer_says_what_it_is() {
 }
 
 #[test]
-fn what_a_request_may_leave_out_an_answer_has() {
+fn an_answer_requires_fields_that_requests_may_omit() {
     let document = build_document();
     let required = |name: &str| {
         let schema = &document["components"]["schemas"][name];
@@ -103,7 +103,7 @@ fn what_a_request_may_leave_out_an_answer_has() {
 }
 
 #[test]
-fn a_route_of_another_interface_may_fail_in_its_own_shape() {
+fn a_route_of_another_api_may_declare_its_own_error() {
     let operation = Operation::new("GET", "/x", "x", "X").fails_as::<ErrorCode>();
     assert_eq!(operation.failure.media, "application/json");
     let schema = operation.failure.schema.map(|schema| schema(&mut SchemaGenerator::default()).to_value());

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_has_one_message_at_work_and_a_tenant_its_share() {
+    fn a_target_sends_one_message_and_a_tenant_its_share() {
         let flights = Arc::new(InFlightDeliveries::default());
         let take = |number, target: &str| InFlightDeliveries::take_off(&flights, tenant(number), target);
         let first = take(1, "a").unwrap();

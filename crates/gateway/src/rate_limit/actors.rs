@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn one_actor_is_held_back_and_another_one_and_his_namesake_elsewhere_are_not() {
+    fn each_actor_of_each_tenant_has_its_own_rate() {
         let (actors, ada, bob) = (actors(2, 1), Actor::new("webhook:in/ada"), Actor::new("webhook:in/bob"));
         assert_eq!(actors.take_input(tenant(1), &ada, at(0)), Ok(()));
         assert_eq!(actors.take_input(tenant(1), &ada, at(0)), Err(30_000));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_nobody_is_held_back_or_remembered() {
+    fn without_a_rate_no_actor_is_limited_or_remembered() {
         let (actors, ada) = (actors(0, 1), Actor::new("token:ci"));
         for _ in 0..100 {
             assert_eq!(actors.take_input(tenant(1), &ada, at(0)), Ok(()));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remembered_actors_are_bounded_and_new_names_do_not_push_out_who_is_held_back() {
+    fn the_actor_table_is_bounded_and_keeps_limited_actors() {
         let (actors, spender) = (actors(1, 3), Actor::new("webhook:in/spender"));
         let name = |number: u32| Actor::new(&format!("webhook:in/{number}"));
         for _ in 0..3 {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn full_buckets_go_first_and_then_the_fullest_of_the_others() {
+    fn eviction_takes_full_buckets_first_and_then_the_fullest() {
         let pace = RefillRate::per_minute(1, 3);
         let mut buckets = Buckets::new();
         let name = |number: usize| (tenant(1), Actor::new(&number.to_string()));

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_of_a_minute_fills_by_the_minute_and_takes_back_no_more_than_it_holds() {
+    fn a_bucket_refills_by_the_minute_up_to_its_capacity() {
         let pace = RefillRate::per_minute(6, 2);
         let mut bucket = TokenBucket::new_full(pace, 0);
         for (now_ms, taken) in [

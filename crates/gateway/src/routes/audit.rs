@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_whose_actor_cannot_be_read_is_given_to_a_query_for_an_actor() {
+    fn an_actor_query_returns_records_with_an_unreadable_actor() {
         assert!(is_given(|record| record.actor_unread = true));
         assert!(!is_given(|record| record.actor = Some("cli:1".to_owned())));
     }

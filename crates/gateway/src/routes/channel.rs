@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_said_by_its_actor_and_anything_else_as_a_whole() {
+    fn a_message_names_its_actor_or_is_taken_whole() {
         let read = |body: &str| read_message(body.as_bytes()).map(|said| (said.text, said.actor)).ok();
         let text = |text: &str, actor: Option<&str>| Some((text.to_owned(), actor.map(str::to_owned)));
         assert_eq!(read(r#"{"type":"x","data":{"text":"hi","actor":"ada"}}"#), text("hi", Some("ada")));

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_is_of_what_is_asked_and_by_whom_not_of_the_wait() {
+    fn the_request_digest_covers_content_and_actor_without_the_wait() {
         let ada = Actor::new("token:ada");
         let event = SendEvent { text: "hello".into(), ..SendEvent::default() };
         let digest = request_digest(&event, &ada);

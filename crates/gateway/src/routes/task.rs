@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_for_the_task_its_agent_and_who_asks() {
+    fn a_task_key_covers_the_task_agent_and_actor() {
         let (agent, ada) = (AgentId::from_bytes([1; 16]), Actor::new("token:ada"));
         let count = asked("count");
         let digest = request_digest(agent, &count, &ada);

@@ -23,7 +23,7 @@ async fn ask_as(world: &World, scope: TokenScope, method: &str, path: &str, body
 }
 
 #[tokio::test]
-async fn a_call_is_shown_exactly_and_is_open_until_its_time() {
+async fn an_approval_shows_its_exact_call_until_its_time() {
     let world = World::new().await;
     let path = format!("/v1/approvals/{}", world.ours.approval);
     let shown = world.ask("GET", &path, "").await;
@@ -45,7 +45,7 @@ async fn a_call_is_shown_exactly_and_is_open_until_its_time() {
 }
 
 #[tokio::test]
-async fn whoever_may_answer_may_not_answer_for_calls_that_nobody_saw() {
+async fn an_approver_answers_only_for_calls_that_were_shown() {
     let world = World::new().await;
     let path = format!("/v1/approvals/{}/answer", world.ours.approval);
     let always = r#"{"approve":true,"reach":"always","rule":"file.read path=**"}"#;
@@ -76,7 +76,7 @@ async fn whoever_may_answer_may_not_answer_for_calls_that_nobody_saw() {
 }
 
 #[tokio::test]
-async fn rules_of_the_configuration_are_listed_before_those_of_the_tenant() {
+async fn configured_approval_rules_are_listed_before_those_of_tenants() {
     let world = World::new().await;
     let rule = ParsedRule::parse("file.write path=notes/**").expect("it is read");
     world.rooms.lock().declared_rules.push(DeclaredRule { answer: RuleAnswer::Deny, rule });
@@ -92,7 +92,7 @@ async fn rules_of_the_configuration_are_listed_before_those_of_the_tenant() {
 }
 
 #[tokio::test]
-async fn a_refusal_because_nobody_attends_says_so_and_one_of_a_person_does_not() {
+async fn an_unattended_refusal_says_so_unlike_one_by_a_person() {
     let world = World::new().await;
     let path = format!("/v1/approvals/{}", world.ours.approval);
     for (_, approval) in &mut world.rooms.lock().approvals {
@@ -108,7 +108,7 @@ async fn a_refusal_because_nobody_attends_says_so_and_one_of_a_person_does_not()
 }
 
 #[tokio::test]
-async fn an_answer_holds_for_those_that_it_names_or_for_none() {
+async fn an_answer_holds_for_all_named_approvals_or_none() {
     let world = World::new().await;
     let (ours, theirs) = (world.ours.approval, world.theirs.approval);
     let other = ApprovalId::from_bytes([0xab; 16]);

@@ -37,7 +37,7 @@ fn kinds(records: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_decision_and_effect_is_a_record_and_filters_take_what_they_say() {
+async fn decisions_and_effects_become_records_that_filters_select() {
     let world = World::new().await;
     history(&world);
     let all = records(&world, "").await;
@@ -87,7 +87,7 @@ async fn pages_of_any_length_are_the_whole_without_a_repeat() {
 }
 
 #[tokio::test]
-async fn the_newest_come_first_where_they_are_asked_for_and_pages_go_back() {
+async fn records_are_paged_backwards_from_the_newest_on_request() {
     let world = World::new().await;
     history(&world);
     let mut whole = records(&world, "").await;
@@ -111,7 +111,7 @@ async fn the_newest_come_first_where_they_are_asked_for_and_pages_go_back() {
 }
 
 #[tokio::test]
-async fn a_short_page_of_a_filter_finds_what_lies_behind_much_else() {
+async fn a_filter_finds_records_behind_many_others() {
     let world = World::new().await;
     history(&world);
     let first = records(&world, "?kind=tool_refused").await.remove(0);
@@ -131,7 +131,7 @@ async fn a_short_page_of_a_filter_finds_what_lies_behind_much_else() {
 }
 
 #[tokio::test]
-async fn a_stream_resumes_at_every_place_and_sees_each_record_once() {
+async fn an_audit_stream_resumes_anywhere_and_shows_records_once() {
     let world = World::new().await;
     history(&world);
     let whole = records(&world, "").await;
@@ -182,7 +182,7 @@ fn later(place: &str, other: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_file_has_its_first_line_every_record_and_its_last_line() {
+async fn an_audit_export_has_header_records_and_footer() {
     let world = World::new().await;
     history(&world);
     let file = world.ask("GET", "/v1/audit/export?decision=deny", "").await;

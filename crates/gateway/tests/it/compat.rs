@@ -51,7 +51,7 @@ fn text(path: &str, answer: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_call_without_a_session_opens_one_of_its_own_and_names_it() {
+async fn a_call_without_a_session_opens_and_names_one() {
     let world = World::new().await;
     for (path, platform) in [(CHAT, "openai"), (RESPONSES, "openai"), (MESSAGES, "anthropic")] {
         let answer = ask(&world, path, &[], &hello(path)).await;
@@ -71,7 +71,7 @@ async fn a_call_without_a_session_opens_one_of_its_own_and_names_it() {
 }
 
 #[tokio::test]
-async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_shape() {
+async fn unsupported_foreign_operations_fail_in_their_own_shape() {
     let world = World::new().await;
     let version = ("anthropic-version", "2023-06-01");
     for (path, headers, kind) in [
@@ -102,7 +102,7 @@ async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_sh
 }
 
 #[tokio::test]
-async fn tokens_of_a_message_are_counted_for_its_agent_and_nothing_is_stored() {
+async fn tokens_of_a_message_are_counted_and_nothing_is_stored() {
     let world = World::new().await;
     let path = "/v1/messages/count_tokens";
     let said = |model: &str, content: &str| json!({"model": model, "messages": [{"role": "user", "content": content}]});
@@ -189,7 +189,7 @@ async fn the_history_of_every_api_becomes_the_same_whole_units() {
 }
 
 #[tokio::test]
-async fn a_session_of_another_agent_or_tenant_is_not_gone_on_with() {
+async fn a_session_of_another_agent_or_tenant_is_refused() {
     let world = World::new().await;
     let new = r#"{"handle":"rev","config":{"model":"default"}}"#;
     assert_eq!(world.ask("POST", "/v1/agents", new).await.status, 201);
@@ -207,7 +207,7 @@ async fn a_session_of_another_agent_or_tenant_is_not_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_key_joins_the_run_of_the_first_request_whatever_form_the_answer_has() {
+async fn a_repeated_key_joins_the_first_run_in_any_form() {
     let world = World::new().await;
     let key = [("idempotency-key", "k")];
     let first = ask(&world, CHAT, &key, &hello(CHAT)).await;
@@ -227,7 +227,7 @@ async fn a_key_joins_the_run_of_the_first_request_whatever_form_the_answer_has()
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
+async fn unsupported_fields_are_refused_by_path_and_store_nothing() {
     let world = World::new().await;
     let user = || json!({"role": "user", "content": "hi"});
     let chat = |field: &str, value: Value| {
@@ -314,7 +314,7 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn an_unknown_model_and_a_refused_token_have_the_shape_of_their_api() {
+async fn model_and_token_errors_have_the_shape_of_their_api() {
     let world = World::new().await;
     for (path, unknown, refused) in [
         (CHAT, "model_not_found", "invalid_api_key"),
@@ -336,7 +336,7 @@ async fn an_unknown_model_and_a_refused_token_have_the_shape_of_their_api() {
 }
 
 #[tokio::test]
-async fn clients_of_the_anthropic_api_may_send_their_token_as_a_key() {
+async fn anthropic_clients_may_send_their_token_as_a_key() {
     let world = World::new().await;
     let body = hello(MESSAGES).to_string();
     let (ours, theirs) = (world.ours.token.clone(), world.theirs.token.clone());
@@ -403,7 +403,7 @@ fn end(world: &World, entry: &Entry, status: RunStatus) -> RunId {
 }
 
 #[tokio::test]
-async fn a_run_that_ends_without_an_answer_is_an_error_that_names_it() {
+async fn a_run_without_an_answer_is_an_error_naming_it() {
     let world = World::new().await;
     let failed = RunFailed { code: ErrorCode::ModelRejected, message: "the model refused".into() };
     let cancelled = RunCancelled { by: Actor::new("cli:1"), signal: ItemKind::Cancel };
@@ -443,7 +443,7 @@ async fn a_run_that_ends_without_an_answer_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_wait_that_ends_first_is_told_with_the_run_that_goes_on() {
+async fn an_expired_wait_returns_an_error_that_names_the_run() {
     let world = World::new().await;
     world.rooms.lock().mood = Mood::Thinks;
     for (path, kind) in [(CHAT, "server_error"), (RESPONSES, "server_error"), (MESSAGES, "timeout_error")] {

@@ -81,7 +81,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_run_is_priced_attempt_by_attempt_and_they_sum_up_to_its_row() {
+async fn the_attempts_of_a_run_sum_up_to_its_cost() {
     let world = World::new().await;
     world.tell(world.ours.run, ready(), RunStatus::Running);
     let path = format!("/v1/runs/{}/cost", world.ours.run);
@@ -137,7 +137,7 @@ async fn the_attempts_of_a_run_are_paged() {
 }
 
 #[tokio::test]
-async fn a_yielded_runs_total_has_the_runs_that_went_on_from_it() {
+async fn the_cost_of_a_yielded_run_includes_its_continuations() {
     let world = World::new().await;
     let (first, second, third) =
         (world.ours.run, world.another("2026-01-01T00:00:00Z", 2), world.another("2026-01-01T00:00:00Z", 3));
@@ -175,7 +175,7 @@ async fn a_yielded_runs_total_has_the_runs_that_went_on_from_it() {
 }
 
 #[tokio::test]
-async fn a_total_that_is_not_all_names_the_run_from_which_to_count_on() {
+async fn a_partial_total_names_the_run_to_continue_from() {
     let world = World::new().await;
     let mut runs = vec![world.ours.run];
     runs.extend((2..=67).map(|number| world.another("2026-01-01T00:00:00Z", number)));
@@ -212,7 +212,7 @@ async fn a_total_that_is_not_all_names_the_run_from_which_to_count_on() {
 }
 
 #[tokio::test]
-async fn a_summary_groups_the_runs_since_a_time_and_every_grouping_has_the_same_total() {
+async fn every_grouping_of_a_cost_summary_has_one_total() {
     let world = World::new().await;
     world.tell(world.ours.run, ready(), RunStatus::Running);
     let one = |cost| {

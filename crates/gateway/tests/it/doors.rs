@@ -78,7 +78,7 @@ async fn another_address_than_loopback_is_refused_before_anything_is_bound() {
 }
 
 #[tokio::test]
-async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
+async fn a_stale_socket_is_replaced_unlike_one_in_use() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("dromia.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
@@ -97,7 +97,7 @@ async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
 }
 
 #[tokio::test]
-async fn a_client_that_dawdles_over_its_headers_is_closed() {
+async fn a_client_with_slow_headers_is_disconnected() {
     let world = World::with(|config| config.header_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").await.unwrap();

@@ -14,7 +14,7 @@ use crate::fake::Mood;
 use crate::world::{World, entry};
 
 #[tokio::test]
-async fn a_request_that_waits_is_answered_and_no_new_one_is_taken() {
+async fn a_stopping_server_answers_waiting_requests_and_takes_no_new() {
     let world = World::new().await;
     world.rooms.lock().mood = Mood::Thinks;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
@@ -34,7 +34,7 @@ async fn a_request_that_waits_is_answered_and_no_new_one_is_taken() {
 }
 
 #[tokio::test]
-async fn a_wait_that_ends_while_the_server_stops_goes_on_to_the_answer() {
+async fn a_wait_that_expires_during_a_drain_still_answers() {
     let world = World::new().await;
     let thought = {
         let mut rooms = world.rooms.lock();
@@ -64,7 +64,7 @@ async fn a_wait_that_ends_while_the_server_stops_goes_on_to_the_answer() {
 }
 
 #[tokio::test]
-async fn a_stream_of_a_run_at_work_goes_on_to_its_end_while_the_server_stops() {
+async fn a_stopping_server_streams_a_working_run_to_its_end() {
     let world = World::new().await;
     world.rooms.append(world.ours.run, entry(1), RunStatus::Running);
     let path = format!("/v1/runs/{}/journal", world.ours.run);
@@ -85,7 +85,7 @@ async fn a_stream_of_a_run_at_work_goes_on_to_its_end_while_the_server_stops() {
 }
 
 #[tokio::test]
-async fn a_stream_of_a_run_that_does_not_end_ends_before_it_is_cut() {
+async fn a_drain_ends_the_stream_of_an_endless_run_cleanly() {
     let world = World::with(|config| config.drain_ms = 200).await;
     world.rooms.append(world.ours.run, entry(1), RunStatus::Running);
     let path = format!("/v1/runs/{}/journal", world.ours.run);

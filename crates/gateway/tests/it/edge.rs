@@ -31,7 +31,7 @@ pub(crate) async fn refusals(world: &World, reason: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_token_that_asks_too_often_is_told_when_to_come_again_and_another_is_served() {
+async fn a_token_over_its_rate_is_refused_without_hindering_others() {
     let world = World::with(|config| (config.token_rate_max, config.token_burst_max) = (1, 2)).await;
     for _ in 0..2 {
         assert_eq!(whoami(&world, &world.ours.token).await.status, 200);
@@ -50,7 +50,7 @@ async fn a_token_that_asks_too_often_is_told_when_to_come_again_and_another_is_s
 }
 
 #[tokio::test]
-async fn each_other_api_is_told_in_its_own_shape() {
+async fn each_foreign_api_reports_rate_limits_in_its_own_shape() {
     let world = World::with(|config| (config.token_rate_max, config.token_burst_max) = (1, 1)).await;
     assert_eq!(whoami(&world, &world.ours.token).await.status, 200);
     for path in ["/v1/chat/completions", "/v1/responses", "/v1/messages"] {
@@ -64,7 +64,7 @@ async fn each_other_api_is_told_in_its_own_shape() {
 }
 
 #[tokio::test]
-async fn requests_of_one_token_at_a_time_are_bounded_and_another_is_served() {
+async fn concurrent_requests_of_each_token_are_bounded_separately() {
     let world = World::with(|config| config.token_requests_max = 1).await;
     world.rooms.lock().mood = Mood::Thinks;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
@@ -105,7 +105,7 @@ async fn streams_of_one_token_are_bounded_and_given_back() {
 }
 
 #[tokio::test]
-async fn the_operator_is_let_in_when_others_fill_the_house() {
+async fn the_operator_is_served_while_others_fill_every_slot() {
     let world = World::with(|config| (config.requests_max, config.connections_max) = (1, 2)).await;
     world.rooms.lock().mood = Mood::Thinks;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
@@ -206,7 +206,7 @@ async fn headers_beyond_the_bound_are_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_dawdles_over_its_body_is_told_and_counted() {
+async fn a_client_with_a_slow_body_is_refused_and_counted() {
     let world = World::with(|config| config.body_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     let token = &world.ours.token;
@@ -221,7 +221,7 @@ async fn a_client_that_dawdles_over_its_body_is_told_and_counted() {
 }
 
 #[tokio::test]
-async fn a_reader_that_takes_nothing_is_dropped_and_misses_nothing_when_it_comes_back() {
+async fn a_stalled_reader_is_dropped_and_resumes_without_loss() {
     let world = World::with(|config| config.write_ms = 50).await;
     let run = world.ours.run;
     // More than the system buffers for a connection at both ends.
@@ -263,7 +263,7 @@ fn from_page(method: &str, path: &str, origin: &str) -> hyper::http::request::Bu
 }
 
 #[tokio::test]
-async fn a_page_asks_from_a_listed_origin_or_the_own_one_and_from_no_other() {
+async fn pages_of_listed_origins_and_the_own_are_served() {
     let world = World::with(|config| config.origins = vec!["https://app.example".to_owned()]).await;
     for (origin, status) in [
         ("https://app.example", 200),
@@ -283,7 +283,7 @@ async fn a_page_asks_from_a_listed_origin_or_the_own_one_and_from_no_other() {
 }
 
 #[tokio::test]
-async fn a_preflight_of_a_listed_origin_is_answered_and_none_else() {
+async fn only_preflights_of_listed_origins_are_answered() {
     let world = World::with(|config| config.origins = vec!["https://app.example".to_owned()]).await;
     let asked = |origin| {
         from_page("OPTIONS", "/v1/events", origin)
@@ -309,7 +309,7 @@ async fn a_preflight_of_a_listed_origin_is_answered_and_none_else() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_pointed_here_gets_nothing_until_it_is_listed() {
+async fn a_host_name_is_refused_until_it_is_listed() {
     let asked =
         || Request::builder().uri("/health").header("host", "agents.example:7700").body(full("")).unwrap();
     let world = World::new().await;

@@ -81,7 +81,7 @@ async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_refused_and_not_taken_for_what_it_holds() {
+async fn a_compressed_body_is_refused_before_it_is_read() {
     let world = World::new().await;
     for (encoding, status) in [("gzip", 415), ("identity, br", 415), ("Identity", 202)] {
         let asked = authorized(request("POST", "/v1/events"), &world.ours.token)
@@ -97,7 +97,7 @@ async fn a_compressed_body_is_refused_and_not_taken_for_what_it_holds() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_session_beyond_its_limit_names_no_key_that_would_not_help() {
+async fn an_oversized_session_file_error_names_no_limit_key() {
     let world = World::with(|config| config.import_bytes_max = 1024).await;
     let answer = world.ask("POST", "/v1/sessions/import?agent=ops", &"x".repeat(2048)).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (413, "body_too_large"));
@@ -137,7 +137,7 @@ async fn without_a_channel_every_event_opens_a_session() {
 }
 
 #[tokio::test]
-async fn a_wait_gives_the_answer_and_its_end_gives_the_receipt() {
+async fn a_wait_returns_the_answer_or_its_expiry_the_receipt() {
     let world = World::new().await;
     let answer = send(&world, r#"{"text":"hello","wait":true}"#).await;
     assert_eq!(answer.status, 200);
@@ -157,7 +157,7 @@ async fn a_wait_gives_the_answer_and_its_end_gives_the_receipt() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_repeat_one_event_and_another_request_a_conflict() {
+async fn a_repeated_key_is_one_event_or_a_conflict() {
     let world = World::new().await;
     let first = send_keyed(&world, "k", r#"{"text":"x"}"#).await.json();
     let again = send_keyed(&world, "k", r#"{"wait":true,"text":"x"}"#).await.json();
@@ -175,7 +175,7 @@ async fn a_key_makes_a_repeat_one_event_and_another_request_a_conflict() {
 }
 
 #[tokio::test]
-async fn an_agent_is_named_by_handle_or_id_and_forgotten_when_deleted() {
+async fn an_agent_is_addressed_by_handle_or_id_until_deleted() {
     let world = World::new().await;
     let by_id = format!(r#"{{"text":"x","agent":"{}"}}"#, world.ours.agent);
     for body in [r#"{"text":"x","agent":"ops"}"#, by_id.as_str(), r#"{"text":"x"}"#] {
@@ -192,7 +192,7 @@ async fn an_agent_is_named_by_handle_or_id_and_forgotten_when_deleted() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_one_request_and_tells_nothing() {
+async fn a_panic_ends_one_request_and_leaks_no_detail() {
     let world = World::new().await;
     world.rooms.lock().mood = Mood::Panics;
     let answer = send(&world, r#"{"text":"x"}"#).await;

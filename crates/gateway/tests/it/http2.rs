@@ -65,7 +65,7 @@ async fn requests_and_streams_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_reader_takes_nothing_is_dropped_and_its_connection_goes_on() {
+async fn a_stalled_http2_stream_is_dropped_and_its_connection_stays() {
     let world = encrypted(|config| config.write_ms = 50).await;
     let run = world.ours.run;
     let body = format!("\"{}\"", "x".repeat(1 << 10));
@@ -148,7 +148,7 @@ async fn until(stream: &mut TlsStream<TcpStream>, kind: u8) -> (u32, u32) {
 }
 
 #[tokio::test]
-async fn streams_that_are_opened_and_taken_back_in_a_crowd_end_the_connection() {
+async fn many_opened_and_reset_streams_end_the_connection() {
     let world = encrypted(|_| {}).await;
     let mut stream = connect(&world, &["h2"]).await;
     let mut said = hello();
@@ -186,7 +186,7 @@ async fn streams_beyond_the_bound_are_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_on_which_nothing_is_asked_is_told_to_go() {
+async fn a_connection_without_requests_is_closed() {
     let world = encrypted(|config| config.header_ms = 1_000).await;
     let mut silent = connect(&world, &["h2"]).await;
     let mut polite = connect(&world, &["h2"]).await;

@@ -45,7 +45,7 @@ fn is_refused(answer: &Answer, seconds: &str) {
 }
 
 #[tokio::test]
-async fn an_actor_who_says_too_much_is_told_when_to_come_again_and_others_are_served() {
+async fn an_actor_over_its_rate_is_refused_without_hindering_others() {
     let world = World::with(bounded(6, 2)).await;
     for _ in 0..2 {
         assert_eq!(world.says("ada").await.status, 202);
@@ -65,7 +65,7 @@ async fn an_actor_who_says_too_much_is_told_when_to_come_again_and_others_are_se
 }
 
 #[tokio::test]
-async fn the_operator_is_not_counted_and_those_for_whom_he_speaks_are() {
+async fn the_rate_spares_the_operator_and_counts_represented_actors() {
     let world = World::with(bounded(1, 1)).await;
     for _ in 0..5 {
         assert_eq!(world.says_on_the_socket(&json!({"text": "x"})).await.status, 202);
@@ -102,7 +102,7 @@ async fn every_way_of_an_input_is_counted() {
 }
 
 #[tokio::test]
-async fn a_stranger_behind_a_signed_channel_is_counted_by_himself() {
+async fn the_rate_counts_each_actor_of_a_signed_channel() {
     let world = World::with(bounded(1, 1)).await;
     let ada = r#"{"data":{"text":"hi","actor":"ada"}}"#;
     assert_eq!(world.signed(CHANNEL, "msg_1", "0", ada).await.status, 202);
@@ -129,7 +129,7 @@ async fn a_repeat_is_neither_counted_nor_refused() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_refused_has_made_nothing_and_one_that_cannot_be_bounded_is_not_counted() {
+async fn a_task_over_the_rate_creates_nothing() {
     let world = World::with(bounded(1, 1)).await;
     let unbounded = json!({"task": "x", "under": format!("cap_{}", "f".repeat(32))}).to_string();
     let refused = world.ask("POST", "/v1/agents/ops/spawn", &unbounded).await;

@@ -212,7 +212,7 @@ fn messages_arrive_once_in_order_and_signed_and_are_numbered() {
 }
 
 #[test]
-fn poison_ends_in_dead_letters_after_exactly_the_declared_attempts_and_holds_up_nobody_else() {
+fn poison_dies_after_its_attempts_and_delays_no_other_message() {
     play(|runtime, receivers, store| async move {
         let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         receivers.set(&url("poison"), Mood::Answers(500));
@@ -253,7 +253,7 @@ fn poison_ends_in_dead_letters_after_exactly_the_declared_attempts_and_holds_up_
 }
 
 #[test]
-fn a_receiver_that_is_gone_redirects_or_talks_nonsense_ends_typed() {
+fn an_unreachable_or_wrong_receiver_ends_in_a_typed_state() {
     use DeliveryState::{Dead, Delivered, UnknownAfterSend};
     let ends = |mood, idempotent| {
         play(|runtime, receivers, store| async move {
@@ -287,7 +287,7 @@ fn a_receiver_that_is_gone_redirects_or_talks_nonsense_ends_typed() {
 }
 
 #[test]
-fn a_tenant_whose_receivers_are_all_stuck_does_not_slow_another() {
+fn stuck_receivers_of_one_tenant_do_not_slow_another() {
     play(|runtime, receivers, store| async move {
         let (ours, theirs) = (
             StoreScene::open_scene(Arc::clone(&store), 1).await,
@@ -350,7 +350,7 @@ impl LeakDetector for Everywhere {
 }
 
 #[test]
-fn a_message_with_a_secret_is_given_up_and_never_sent() {
+fn a_message_with_a_secret_is_dropped_and_never_sent() {
     play(|runtime, receivers, store| async move {
         let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"]).await;
@@ -373,7 +373,7 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
 }
 
 #[test]
-fn a_key_of_the_vault_signs_and_what_nobody_can_sign_is_not_sent_and_waits_for_a_person() {
+fn a_vault_key_signs_and_unsignable_messages_die_unsent() {
     play(|runtime, receivers, store| async move {
         let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders", "bills"]).await;
@@ -416,7 +416,7 @@ fn an_outbox_that_looks_for_no_secrets_is_caught() {
 }
 
 #[test]
-fn a_start_sends_no_more_than_its_cap_and_nothing_that_is_too_old() {
+fn a_start_sends_at_most_its_cap_and_nothing_expired() {
     play(|runtime, receivers, store| async move {
         let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"; 5]).await;
@@ -465,7 +465,7 @@ fn a_channel_of_another_tenant_is_no_way_out() {
 }
 
 #[test]
-fn a_damaged_tenant_holds_up_no_other_and_is_served_once_it_is_mended() {
+fn a_damaged_tenant_delays_no_other_and_resumes_after_repair() {
     play(|runtime, receivers, truth| async move {
         let faulty = Arc::new(FaultyStore::new(Arc::clone(&truth)));
         // The damaged one is the first in every listing.
@@ -514,7 +514,7 @@ fn a_drained_outbox_begins_nothing() {
 }
 
 #[test]
-fn a_subscriber_that_comes_back_by_its_cursor_sees_each_message_once() {
+fn a_resuming_subscriber_sees_each_message_once() {
     play(|runtime, receivers, store| async move {
         let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
         let outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders"), of("t1", "stuck")]);

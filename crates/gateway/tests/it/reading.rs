@@ -13,7 +13,7 @@ fn read(words: BodyFormat, data: &[u8]) {
 }
 
 #[test]
-fn every_body_of_the_corpus_and_near_it_is_refused_in_words_or_can_be_stored() {
+fn every_corpus_body_is_refused_in_words_or_storable() {
     let targets: [(&str, BodyFormat, Property); 4] = [
         ("chat_request", BodyFormat::Chat, |data| read(BodyFormat::Chat, data)),
         ("messages_request", BodyFormat::Messages, |data| read(BodyFormat::Messages, data)),

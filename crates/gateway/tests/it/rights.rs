@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::world::{World, stored};
 
 #[tokio::test]
-async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
+async fn decisions_show_who_made_them_and_why() {
     let world = World::new().await;
     let run = world.ours.run;
     let (first, second) = (CallId { step: 1, index: 0 }, CallId { step: 1, index: 1 });
@@ -67,7 +67,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_given_less_is_at_a_place_that_names_what_bounds_it() {
+async fn a_bounded_task_names_the_capability_that_bounds_it() {
     let world = World::new().await;
     let path = format!("/v1/agents/{}/spawn", world.ours.agent);
     for (body, is_bounded) in [
@@ -91,7 +91,7 @@ async fn a_task_that_is_given_less_is_at_a_place_that_names_what_bounds_it() {
 }
 
 #[tokio::test]
-async fn a_list_tells_how_each_capability_stands_with_what_it_was_made_from() {
+async fn a_capability_list_shows_states_inherited_from_parents() {
     let world = World::new().await;
     let listed = world.ask("GET", "/v1/capabilities", "").await.json();
     assert_eq!(listed["items"][0]["id"], json!(world.ours.capability()), "{listed}");
@@ -99,7 +99,7 @@ async fn a_list_tells_how_each_capability_stands_with_what_it_was_made_from() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_made_is_judged_and_what_is_presented_is_read_or_refused() {
+async fn a_hypothetical_call_is_judged_with_the_presented_capabilities() {
     let world = World::new().await;
     let path = format!("/v1/agents/{}/tools/file.read/check", world.ours.agent);
     let denied = world.ask("GET", &path, "").await.json();

@@ -57,7 +57,7 @@ fn a_route_that_lets_a_viewer_write_is_caught() {
 }
 
 #[tokio::test]
-async fn a_token_with_a_role_may_do_what_the_table_says() {
+async fn a_role_token_may_do_what_the_table_says() {
     let own = || BTreeMap::from([(OWN.0.to_owned(), OWN.1.into_iter().collect())]);
     for (role, scopes) in roles() {
         let world = World::with(|config| config.roles = own()).await;

@@ -91,7 +91,7 @@ async fn a_stream_resumes_at_every_entry_and_sees_each_once() {
 }
 
 #[tokio::test]
-async fn a_follower_sees_entries_as_they_come_and_text_without_cursor() {
+async fn a_follower_sees_new_entries_and_deltas_without_a_cursor() {
     let world = World::new().await;
     let run = world.ours.run;
     append(&world, 1, RunStatus::Running);
@@ -112,7 +112,7 @@ async fn a_follower_sees_entries_as_they_come_and_text_without_cursor() {
 }
 
 #[tokio::test]
-async fn live_output_has_no_cursor_and_gives_way_to_the_result_of_its_call() {
+async fn live_output_has_no_cursor_and_ends_with_its_result() {
     let world = World::new().await;
     let run = world.ours.run;
     let output = |index, offset| {
@@ -186,7 +186,7 @@ async fn entries_whose_hints_were_lost_still_come() {
 }
 
 #[tokio::test]
-async fn a_gap_in_the_journal_is_a_problem_and_not_a_jump() {
+async fn a_gap_in_the_journal_is_reported_as_a_problem() {
     let world = World::new().await;
     append(&world, 1, RunStatus::Running);
     append(&world, 3, RunStatus::Completed);

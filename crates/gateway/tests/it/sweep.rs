@@ -18,7 +18,7 @@ const OPERATOR: [&str; 2] = ["GET /v1/tenants", "POST /v1/tenants"];
 const SIGNED: [&str; 1] = ["POST /v1/channels/{channel}/events"];
 
 #[tokio::test]
-async fn what_needs_nothing_and_what_is_the_operators_is_listed_here() {
+async fn open_and_operator_operations_are_exactly_those_listed_here() {
     let world = World::new().await;
     let operations = world.operations().await;
     let needing = |needs: &str| {
@@ -42,7 +42,7 @@ async fn what_needs_nothing_and_what_is_the_operators_is_listed_here() {
 }
 
 #[tokio::test]
-async fn an_operation_that_needs_somebody_answers_nobody() {
+async fn an_operation_with_credentials_refuses_callers_without_them() {
     let world = World::new().await;
     let long = format!("Bearer {}", "x".repeat(300));
     let operations = world.operations().await;
@@ -76,7 +76,7 @@ async fn an_operation_that_needs_somebody_answers_nobody() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
+async fn a_strangers_resource_answers_like_one_that_does_not_exist() {
     let world = World::new().await;
     let mut nobody = world.ours.clone();
     nobody.agent = dromia_contracts::AgentId::from_bytes([0xee; 16]);
@@ -137,7 +137,7 @@ async fn a_listing_shows_nothing_of_a_stranger() {
 }
 
 #[tokio::test]
-async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
+async fn a_token_may_do_exactly_what_its_scopes_allow() {
     for has in TokenScope::ALL {
         let world = World::new().await;
         let scopes: TokenScopes = [has].into_iter().collect();
@@ -182,7 +182,7 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_operation_of_the_operator_is_forbidden_over_tcp_and_served_on_the_socket() {
+async fn operator_operations_are_refused_over_tcp_and_served_locally() {
     let world = World::new().await;
     for operation in world.operations().await.iter().filter(|operation| operation.needs == "operator") {
         let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));

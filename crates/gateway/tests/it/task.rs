@@ -50,7 +50,7 @@ async fn listed(world: &World, query: &str) -> (Vec<(String, String)>, Option<St
 }
 
 #[tokio::test]
-async fn a_task_is_an_input_in_a_session_of_its_own() {
+async fn a_task_is_an_input_in_its_own_session() {
     let world = World::new().await;
     let answer = spawn(&world, r#"{"task":"count","wait":true}"#).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
@@ -90,7 +90,7 @@ async fn a_task_is_an_input_in_a_session_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_repeat_one_task_and_another_one_a_conflict() {
+async fn a_repeated_key_is_one_task_or_a_conflict() {
     let world = World::new().await;
     let keyed = async |agent: &str, body: &str| {
         let path = format!("/v1/agents/{agent}/spawn");
@@ -135,7 +135,7 @@ async fn tasks_are_listed_with_their_states_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn what_to_end_is_named_and_nothing_is_ended_by_mistake() {
+async fn ending_requires_a_named_target_and_ends_nothing_else() {
     let world = World::new().await;
     let (run, session) = (world.ours.run, world.ours.session);
     for body in [

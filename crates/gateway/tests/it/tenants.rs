@@ -170,7 +170,7 @@ async fn a_gateway_that_shows_a_strangers_agents_is_caught() {
 
 /// Planted fault: a token reads the counters of the whole node, and with them what another tenant does.
 #[tokio::test]
-async fn a_gateway_that_shows_a_tenant_the_counters_of_the_node_is_caught() {
+async fn a_gateway_that_shows_tenants_the_node_counters_is_caught() {
     // Not every world asks for the counters.
     const WORLDS_MAX: u64 = 20;
     for seed in 0..WORLDS_MAX {
@@ -184,7 +184,7 @@ async fn a_gateway_that_shows_a_tenant_the_counters_of_the_node_is_caught() {
 }
 
 #[test]
-fn ids_are_told_apart_by_their_order() {
+fn ids_are_distinguished_by_their_order() {
     let (id, other) = ("0199".repeat(8), "0200".repeat(8));
     let mut met = Met::default();
     let text = format!("{{\"a\":\"run_{id}\",\"b\":\"run_{other}\",\"c\":\"ses_{id}\",\"n\":17}}");

@@ -48,7 +48,7 @@ pub(crate) async fn connect(world: &World, protocols: &[&str]) -> TlsStream<TcpS
 }
 
 #[tokio::test]
-async fn http_1_is_spoken_over_tls_with_and_without_a_choice() {
+async fn http_1_works_over_tls_with_and_without_alpn() {
     let world = encrypted(|_| {}).await;
     assert!(world.handle.is_encrypted());
     for protocols in [&[][..], &["http/1.1"][..]] {
@@ -85,7 +85,7 @@ async fn a_client_that_never_agrees_on_a_key_is_closed() {
 }
 
 #[tokio::test]
-async fn files_that_do_not_fit_stop_the_start_before_anything_is_bound() {
+async fn mismatched_tls_files_stop_the_start_before_any_bind() {
     let directory = tempfile::tempdir().unwrap();
     let files = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() }.relative_to(directory.path());
     std::fs::write(&files.cert, CERTIFICATE).unwrap();

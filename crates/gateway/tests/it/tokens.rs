@@ -67,7 +67,7 @@ async fn a_token_is_shown_once_and_listed_without_itself() {
 }
 
 #[tokio::test]
-async fn what_no_token_can_be_is_refused() {
+async fn an_impossible_token_request_is_refused() {
     let world = World::new().await;
     for (body, says) in [
         (r#"{"name":"x"}"#, "a token has `scopes` or a `role`, and this one has neither"),
@@ -99,7 +99,7 @@ async fn let_in_after(world: &World, take_back: impl AsyncFnOnce(&World, &str)) 
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_at_once_by_id_and_by_name() {
+async fn a_revoked_token_is_refused_at_once() {
     let world = trusting().await;
     let by_id = let_in_after(&world, async |world, id| {
         let revoked = world.ask("DELETE", &format!("/v1/tokens/{id}"), "").await;
@@ -148,7 +148,7 @@ async fn let_in_after_a_look(world: &World, take_back: impl AsyncFnOnce(&World, 
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_during_its_look_up_is_refused_from_then_on() {
+async fn a_token_revoked_during_its_lookup_is_refused() {
     let world = trusting().await;
     let is_let_in = let_in_after_a_look(&world, async |world, id| {
         let revoked = world.ask("DELETE", &format!("/v1/tokens/{id}"), "").await;
@@ -171,7 +171,7 @@ async fn a_look_up_that_outlives_a_revocation_is_caught() {
 }
 
 #[tokio::test]
-async fn a_token_ends_with_its_time_though_it_was_looked_up_before() {
+async fn a_cached_token_is_refused_after_its_expiry() {
     let world = trusting().await;
     let created = create(&world, r#"{"name":"short","scopes":["read"],"expires_in_seconds":60}"#).await;
     let reads = |world: &World| world.rooms.lock().token_reads;
@@ -188,7 +188,7 @@ async fn a_token_ends_with_its_time_though_it_was_looked_up_before() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_let_in_costs_one_look_however_often_it_is_shown() {
+async fn a_refused_token_costs_one_lookup_however_often_shown() {
     let world = trusting().await;
     let created = create(&world, r#"{"name":"short","scopes":["read"]}"#).await;
     assert_eq!(world.ask("DELETE", "/v1/tokens/short", "").await.status, 200);
@@ -210,7 +210,7 @@ fn next_secret(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn a_token_that_was_looked_for_in_vain_works_as_soon_as_it_is_made() {
+async fn a_token_refused_before_its_creation_works_after_it() {
     let world = trusting().await;
     let early = next_secret(&world);
     refused(&ask_with(&world, &early, "GET", LISTING, "").await);
@@ -228,7 +228,7 @@ async fn a_token_that_was_looked_for_in_vain_works_as_soon_as_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_name_that_several_tokens_carry_revokes_none_until_one_is_left() {
+async fn a_shared_name_revokes_no_token_until_one_is_left() {
     let world = World::new().await;
     let body = r#"{"name":"twin","scopes":["read"]}"#;
     let (first, second) = (create(&world, body).await, create(&world, body).await);
@@ -246,7 +246,7 @@ async fn a_name_that_several_tokens_carry_revokes_none_until_one_is_left() {
 }
 
 #[tokio::test]
-async fn whoever_asks_learns_who_that_is() {
+async fn a_caller_learns_its_own_identity() {
     let world = World::new().await;
     let created = create(&world, r#"{"name":"bot","scopes":["invoke"],"expires_in_seconds":60}"#).await;
     let who = ask_with(&world, secret(&created), "GET", "/v1/whoami", "").await;
@@ -266,7 +266,7 @@ async fn whoever_asks_learns_who_that_is() {
 }
 
 #[tokio::test]
-async fn the_owner_on_the_socket_makes_and_takes_back_tokens_of_the_tenant_that_is_picked() {
+async fn the_socket_owner_manages_tokens_of_the_picked_tenant() {
     let world = trusting().await;
     let on_socket = async |method: &str, path: &str, body: &str| {
         let asked = request(method, path).header("x-dromia-tenant", "other");

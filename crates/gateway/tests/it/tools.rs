@@ -9,7 +9,7 @@ use crate::client::{full, request};
 use crate::world::World;
 
 #[tokio::test]
-async fn a_tool_tells_what_it_is_and_whether_the_agent_that_is_asked_about_may_use_it() {
+async fn a_tool_is_described_with_the_right_of_an_agent() {
     let world = World::new().await;
     world.rooms.lock().agents[0].2.grants.push("file.read".to_owned());
     let all = world.ask("GET", "/v1/tools", "").await.json();
@@ -55,7 +55,7 @@ async fn a_tool_tells_what_it_is_and_whether_the_agent_that_is_asked_about_may_u
 }
 
 #[tokio::test]
-async fn calls_are_counted_by_tool_and_a_made_up_name_makes_no_series() {
+async fn calls_are_counted_by_known_tool_names_only() {
     let world = World::new().await;
     let meters = world.handle.tool_meters();
     meters.count_call("exec", CallEnd::Done, Duration::from_secs(2));

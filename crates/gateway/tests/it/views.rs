@@ -93,7 +93,7 @@ async fn a_run_is_shown_explained_and_ended() {
 }
 
 #[tokio::test]
-async fn what_a_model_was_sent_is_told_as_it_is() {
+async fn a_sent_model_request_is_shown_byte_for_byte() {
     let world = World::new().await;
     let path = format!("/v1/runs/{}/requests", world.ours.run);
     let told = world.ask("GET", &format!("{path}/1"), "").await;
@@ -230,7 +230,7 @@ fn put_input(world: &World) {
 }
 
 #[tokio::test]
-async fn calls_that_a_failed_run_kept_back_wait_for_nobody() {
+async fn a_failed_run_leaves_no_call_waiting_for_a_client() {
     let world = World::new().await;
     let (run, session) = (world.ours.run, world.ours.session);
     put_input(&world);
@@ -292,7 +292,7 @@ async fn a_transcript_holds_inputs_and_closed_units_only() {
 }
 
 #[tokio::test]
-async fn the_status_tells_the_operator_more_than_a_tenant() {
+async fn the_status_shows_the_operator_more_than_a_tenant() {
     let world = World::new().await;
     world.rooms.lock().read_only = Some("no space left".into());
     let tenant = world.ask("GET", "/v1/status", "").await.json();
@@ -311,7 +311,7 @@ async fn the_status_tells_the_operator_more_than_a_tenant() {
 }
 
 #[tokio::test]
-async fn the_status_tells_everybody_that_the_store_is_damaged_and_the_operator_where() {
+async fn the_status_reports_damage_and_its_place_to_the_operator() {
     let world = World::new().await;
     let problem = "entry 3 of another's run: its body is missing".to_owned();
     let now = {

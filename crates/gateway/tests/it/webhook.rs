@@ -39,7 +39,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_signed_event_is_an_input_of_its_channel_and_a_claim() {
+async fn a_signed_event_is_a_claim_in_its_channels_session() {
     let world = World::new().await;
     let answer = world.signed(PATH, "msg_1", "0", r#"{"type":"x","data":{"text":"hi","actor":"ada"}}"#).await;
     assert_eq!(answer.status, 202, "{:?}", answer.body);
@@ -55,7 +55,7 @@ async fn a_signed_event_is_an_input_of_its_channel_and_a_claim() {
 }
 
 #[tokio::test]
-async fn a_repeat_is_one_input_and_an_id_that_says_something_else_is_refused() {
+async fn a_repeated_id_is_one_input_or_a_conflict() {
     let world = World::new().await;
     let body = r#"{"data":{"text":"hi"}}"#;
     let first = world.signed(PATH, "msg_1", "0", body).await.json();
@@ -68,7 +68,7 @@ async fn a_repeat_is_one_input_and_an_id_that_says_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_signed_is_refused_in_the_same_words_and_reaches_nobody() {
+async fn every_bad_signature_gets_the_same_answer_and_no_input() {
     let world = World::new().await;
     let body = r#"{"data":{"text":"hi"}}"#;
     let good = key().sign("m", "0", body.as_bytes());
@@ -97,7 +97,7 @@ async fn what_is_not_signed_is_refused_in_the_same_words_and_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_vault_checks_for_its_channel_and_one_that_is_lost_for_nobody() {
+async fn a_vault_key_verifies_only_messages_of_its_channel() {
     let world = World::new().await;
     let body = r#"{"data":{"text":"hi"}}"#;
     let own = VAULTED.parse::<WebhookSigningKey>().unwrap().sign("m", "0", body.as_bytes());
@@ -116,7 +116,7 @@ async fn a_key_of_the_vault_checks_for_its_channel_and_one_that_is_lost_for_nobo
 }
 
 #[tokio::test]
-async fn the_vault_is_not_opened_for_what_nobody_can_have_signed_nor_for_each_stranger() {
+async fn malformed_requests_open_no_vault_and_lookups_share_its_key() {
     let world = World::new().await;
     let (path, body) = ("/v1/channels/vaulted/events", r#"{"data":{"text":"hi"}}"#);
     let vaulted = VAULTED.parse::<WebhookSigningKey>().unwrap();
@@ -198,7 +198,7 @@ async fn a_signature_of_another_time_is_refused_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_signed_message_that_says_nothing_is_refused_by_its_place() {
+async fn a_signed_message_without_text_is_refused() {
     let world = World::new().await;
     for body in ["hi", "[]", r#"{"data":{"text":""}}"#, r#"{"data":{"text":"hi","actor":""}}"#] {
         let answer = world.signed(PATH, "m", "0", body).await;
@@ -210,7 +210,7 @@ async fn a_signed_message_that_says_nothing_is_refused_by_its_place() {
 }
 
 #[tokio::test]
-async fn the_platform_of_the_channels_is_nobody_elses() {
+async fn the_platform_of_channels_is_refused_to_other_callers() {
     let world = World::new().await;
     let body = r#"{"text":"hi","platform":"webhook","channel":"orders"}"#;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
@@ -219,7 +219,7 @@ async fn the_platform_of_the_channels_is_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_dead_message_is_sent_again_once_however_often_it_is_asked() {
+async fn a_dead_message_is_redriven_once_despite_repeated_requests() {
     let world = World::new().await;
     let path = format!("/v1/deliveries/{}", world.ours.delivery);
     let shown = world.ask("GET", &path, "").await.json();
@@ -238,7 +238,7 @@ async fn a_dead_message_is_sent_again_once_however_often_it_is_asked() {
 }
 
 #[tokio::test]
-async fn a_feed_is_read_up_to_its_end_and_a_cursor_stays_within_it() {
+async fn a_feed_and_its_cursors_stay_within_its_end() {
     let world = World::new().await;
     let page = world.ask("GET", "/v1/feed", "").await.json();
     assert_eq!(page, json!({"items": [], "next": 0, "last": 0}));

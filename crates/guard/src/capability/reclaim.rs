@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_past_an_open_run_or_past_input_that_waits_is_caught() {
+    fn a_reclaim_that_ignores_open_runs_or_input_is_caught() {
         let past_the_run: Decide = |known, newest, untaken| {
             let mut known = known.clone();
             known.head.active = None;

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_from_a_capability_stands_no_better_than_it() {
+    fn a_child_capability_is_no_more_valid_than_its_parent() {
         let (rows, roots) = pair();
         let [first, second] = rows.clone();
         let (now, roots) = (at(5), Some(roots));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_key_opens_is_not_called_active() {
+    fn a_capability_that_no_key_verifies_is_not_active() {
         let (rows, roots) = pair();
         assert_eq!(states(&rows, None, at(5)), ["unreadable"; 2], "there is no key");
         let other = RootKey::new(ROOT_ID, &[8; 32]).expect("a key");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_back_after_the_store_was_read_is_told_so() {
+    fn a_revocation_since_the_last_read_is_reported() {
         let ([first, _], roots) = pair();
         let revoked = CapabilityRecord { revoked_at: Some(at(3)), ..first.clone() };
         let held = TenantCapabilities::new(vec![revoked.clone()], Some(roots.clone()));

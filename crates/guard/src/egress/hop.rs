@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_redirect_is_told_is_what_a_stranger_may_be_told() {
+    fn a_redirect_to_a_stranger_carries_no_credentials() {
         let all = ["accept", "authorization", "content-type"];
         for (status, method, from, to, asked, told) in [
             (302, HttpMethod::Get, "https://a/x", "/y", HttpMethod::Get, &all[..]),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_on_in_the_clear_and_nothing_is_carried_to_another_host() {
+    fn a_redirect_neither_downgrades_nor_carries_a_body_to_strangers() {
         for (status, method, to, led, refused) in [
             (302, HttpMethod::Get, "http://a/y", "http://a:80", DOWNGRADE),
             (302, HttpMethod::Post, "http://b/y", "http://b:80", DOWNGRADE),

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_takes_more_than_a_share_and_all_together_no_more_than_the_room() {
+    async fn request_slots_bound_each_share_and_the_total() {
         let room = RequestSlots::new(3, 2);
         let first = room.acquire_permit("a").await.expect("a place");
         let _second = room.acquire_permit("a").await.expect("a place");
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shares_that_nobody_uses_are_forgotten() {
+    async fn unused_shares_of_request_slots_are_forgotten() {
         let room = RequestSlots::new(8, 1);
         let kept = room.acquire_permit("kept").await.expect("a place");
         for other in 0..2 * SHARES_MAX {

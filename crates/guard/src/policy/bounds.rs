@@ -98,7 +98,7 @@ mod tests {
 
     /// Planted faults: each bound in turn is not kept.
     #[test]
-    fn a_bound_that_is_not_kept_is_caught() {
+    fn a_bound_that_is_not_enforced_is_caught() {
         for forgotten in ["in one another", "values", "bytes", "parts"] {
             let lenient = |text: &str, arguments: &Value, manifest: Option<&ToolManifest>| {
                 exceeded_bound(text, arguments, manifest).filter(|found| !found.contains(forgotten))

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_breaks_belongs_into_the_log_once_and_what_is_remembered_has_a_bound() {
+    fn a_broken_policy_file_is_logged_once_within_a_bound() {
         let rule = "package dromia.policy\nimport rego.v1\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if ";
         let text = |name: &str, condition: &str| PolicyText {
             name: name.to_owned(),

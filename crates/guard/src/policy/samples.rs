@@ -249,7 +249,7 @@ mod tests {
 
     /// A field that a question gets stands in a sample as well, so this fails where the two come apart.
     #[test]
-    fn the_samples_have_every_field_of_a_question_and_no_other() {
+    fn policy_samples_have_exactly_the_fields_of_a_question() {
         let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:0"));
         let scope = scope.narrowed_to(AgentId::from_bytes([2; 16]));
         let call = PreparedCall {

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_could_not_be_read_just_now_locks_no_vault() {
+    fn a_temporarily_unreadable_key_locks_no_vault() {
         assert_eq!(codes(vault_locked), [ErrorCode::StoreUnavailable, ErrorCode::VaultLocked]);
     }
 

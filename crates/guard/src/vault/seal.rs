@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_with_the_same_key_and_context_only() {
+    fn sealed_text_opens_only_with_its_key_and_context() {
         let sealed = seal_text(&key(1), [2; 32], b"here", b"a canary").expect("it is sealed");
         assert!(!sealed.windows(6).any(|piece| piece == b"canary"));
         assert_eq!(open_sealed(&key(1), b"here", &sealed).expect("it opens").as_slice(), b"a canary");

@@ -67,7 +67,7 @@ fn a_whole_file_is_taken_and_says_who_signed_it() {
 }
 
 #[test]
-fn a_line_that_is_removed_moved_or_doubled_is_found_where_it_was() {
+fn a_removed_moved_or_doubled_audit_line_is_located() {
     let text = exported(6);
     let lines: Vec<_> = text.split_inclusive('\n').collect();
     for gone in 0..lines.len() {
@@ -97,7 +97,7 @@ fn a_line_that_is_removed_moved_or_doubled_is_found_where_it_was() {
 }
 
 #[test]
-fn a_file_that_somebody_else_signed_over_is_not_taken_for_ours() {
+fn an_audit_file_signed_with_another_key_is_refused() {
     let other = AuditKey::from_seed([8; 32]).expect("a key");
     let (first, link) = first_line(&other, "{}");
     let forged = first + &last_line(&other, link, 0);
@@ -123,7 +123,7 @@ fn checkpoint(number: u64, before: Digest) -> (AuditCheckpoint, String) {
 }
 
 #[test]
-fn a_checkpoint_is_read_as_it_was_made_and_only_from_its_key() {
+fn a_checkpoint_is_read_back_only_under_its_key() {
     let (made, text) = checkpoint(1, AuditCheckpoint::origin_digest());
     assert_eq!(AuditCheckpoint::read_line(&text, None), Ok(made.clone()));
     assert_eq!(AuditCheckpoint::read_line(&text, Some(key().public_key())), Ok(made.clone()));

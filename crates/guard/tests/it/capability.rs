@@ -44,7 +44,7 @@ fn whole() -> CapabilityToken {
 }
 
 #[test]
-fn a_right_covers_what_lies_within_it_and_no_namesake() {
+fn a_right_covers_what_lies_within_it_only() {
     let host = |host: &str| Resource::host(host).expect(host);
     let tool = |tool: &str| Resource::tool(tool).expect(tool);
     let read = |path: &str| Resource::file(FileAccessMode::Read, path).expect(path);
@@ -74,7 +74,7 @@ fn a_right_covers_what_lies_within_it_and_no_namesake() {
 }
 
 #[test]
-fn what_is_spelled_in_two_ways_is_no_resource() {
+fn an_ambiguous_spelling_is_no_resource() {
     for path in ["/a", "a/", "a//b", "./a", "a/../b", "..", "a\nb"] {
         assert!(Resource::file(FileAccessMode::Read, path).is_err(), "{path:?}");
     }
@@ -121,7 +121,7 @@ fn time_and_limits_are_looked_at_in_every_block() {
 }
 
 #[test]
-fn only_its_holder_presents_it_and_its_makers_revocation_ends_it() {
+fn only_its_holder_presents_a_token_until_a_maker_revokes() {
     let (asked, docs) = (write("docs/a"), [Right::unlimited(write("docs"))]);
     let handed = whole().narrow_rights(Some(agent(2)), &docs, &[4; 32]).expect("handed on");
     assert_eq!(handed.holders(), [agent(1), agent(2)]);
@@ -141,7 +141,7 @@ fn only_its_holder_presents_it_and_its_makers_revocation_ends_it() {
 }
 
 #[test]
-fn a_foreign_a_torn_and_a_replaced_root_are_told_apart_from_a_good_one() {
+fn a_foreign_torn_or_rotated_root_is_recognized() {
     let bytes = whole().to_bytes().expect("bytes");
     let roots = |keys: &[u8]| RootKeys::new(keys.iter().map(|&n| root(n).public_root()).collect());
     let open = |keys: &[u8], bytes: &[u8]| roots(keys).and_then(|roots| roots.open_token(bytes)).map(drop);
@@ -182,7 +182,7 @@ fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
 }
 
 #[test]
-fn what_a_stranger_appends_by_hand_is_no_block() {
+fn a_block_that_a_stranger_appended_is_refused() {
     let key = KeyPair::from(&PrivateKey::from_bytes(&[1; 32], Algorithm::Ed25519).expect("a key"));
     let bytes = whole().to_bytes().expect("bytes");
     let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");

@@ -42,7 +42,7 @@ fn redirect(status: &'static str, location: String) -> Reply {
 }
 
 #[tokio::test]
-async fn a_name_is_looked_up_once_for_a_connection_and_what_it_says_later_is_judged_again() {
+async fn a_name_is_resolved_once_for_a_connection_and_rejudged() {
     let (allowed, forbidden) = two(hello()).await;
     let names = Arc::new(Told::new(&[("rebinding.example", &[&["127.0.0.1"], &["127.0.0.2"]])]));
     let line = granted(&egress(&["127.0.0.1"], &names), limits());
@@ -138,7 +138,7 @@ async fn a_redirect_that_is_followed_without_a_look_is_caught() {
 }
 
 #[tokio::test]
-async fn an_ordinary_redirect_is_followed_and_each_hop_is_told() {
+async fn a_redirect_is_followed_and_each_hop_is_recorded() {
     let reply: Reply = Arc::new(|request| {
         if request.starts_with("GET /new?a=1 ") {
             http("200 OK", "x-shown: yes\r\n", "arrived")
@@ -168,7 +168,7 @@ async fn an_ordinary_redirect_is_followed_and_each_hop_is_told() {
 }
 
 #[tokio::test]
-async fn another_host_is_told_no_credential_and_given_no_body() {
+async fn a_redirect_to_another_host_gets_no_credential_or_body() {
     let other = Server::at(ALLOWED, 0, hello()).await;
     let location = format!("http://b.example:{}/", other.port());
     let names = Arc::new(Told::new(&[("a.example", &[&["127.0.0.1"]]), ("b.example", &[&["127.0.0.1"]])]));
@@ -213,7 +213,7 @@ async fn another_host_is_told_no_credential_and_given_no_body() {
 }
 
 #[tokio::test]
-async fn what_is_not_granted_or_not_opened_hears_nothing() {
+async fn a_host_without_grant_and_opening_is_never_reached() {
     let server = Server::at(ALLOWED, 0, hello()).await;
     let port = server.port();
     let names = Arc::new(Told::new(&[("wiki.example", &[&["127.0.0.1"]])]));
@@ -259,7 +259,7 @@ async fn what_is_not_granted_or_not_opened_hears_nothing() {
 }
 
 #[tokio::test]
-async fn a_grant_for_everything_public_is_not_one_for_what_is_opened() {
+async fn a_grant_for_the_public_network_opens_no_private_address() {
     let names = Arc::new(Told::new(&[("wiki.example", &[&["127.0.0.1"]])]));
     let line = granted(&egress(&["wiki.example", "127.0.0.0/8"], &names), limits());
     for url in ["http://wiki.example/", "http://127.0.0.1/"] {
@@ -269,7 +269,7 @@ async fn a_grant_for_everything_public_is_not_one_for_what_is_opened() {
 }
 
 #[tokio::test]
-async fn a_door_of_this_server_is_closed_whatever_is_opened() {
+async fn an_address_of_this_server_is_refused_whatever_is_opened() {
     let door = Server::at(ALLOWED, 0, hello()).await;
     let next = Server::at(ALLOWED, 0, hello()).await;
     let names = Arc::new(Told::new(&[("wiki.example", &[&["127.0.0.1"]]), ("localhost", &[&["127.0.0.1"]])]));
@@ -309,7 +309,7 @@ async fn a_door_of_this_server_is_closed_whatever_is_opened() {
 }
 
 #[tokio::test]
-async fn a_line_to_a_named_server_reaches_it_and_nothing_else() {
+async fn a_client_for_a_named_server_reaches_only_that_server() {
     let server = Server::at(ALLOWED, 0, redirect("302 Found", "http://127.0.0.2/".to_owned())).await;
     let other = Server::at(ALLOWED, 0, hello()).await;
     let names = Arc::new(Told::new(&[("localhost", &[&["127.0.0.1"]]), ("api.example", &[&["127.0.0.1"]])]));
@@ -368,7 +368,7 @@ async fn a_line_to_a_named_server_reaches_it_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_bound_is_kept() {
+async fn every_egress_limit_ends_the_request_that_exceeds_it() {
     let short = Duration::from_millis(150);
     let chunked = |piece: &str| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{piece}");
     let long = "x".repeat(2_000);

@@ -283,7 +283,7 @@ async fn the_capability_of_an_open_task_never_gives_way() {
 }
 
 #[tokio::test]
-async fn what_a_spawn_that_never_began_left_behind_gives_way_after_a_while() {
+async fn capabilities_of_spawns_that_never_began_are_reclaimed_later() {
     let house = House::full().await;
     house.clock.advance(Duration::from_hours(1));
     let all: Vec<usize> = (0..MOST).collect();

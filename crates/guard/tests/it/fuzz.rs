@@ -29,7 +29,7 @@ fn no_change_of_a_token_allows_more() {
 }
 
 #[test]
-fn whatever_a_policy_is_asked_is_answered_strictly() {
+fn any_policy_input_gets_a_strict_answer() {
     tried("policy_input", policy::property, MUTATIONS);
 }
 

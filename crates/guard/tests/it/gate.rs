@@ -108,7 +108,7 @@ fn the_rule_is_the_grant_as_it_matches() {
 }
 
 #[test]
-fn what_a_session_was_told_before_is_read_without_a_grant_unless_somebody_says_no() {
+fn past_reads_need_no_grant_but_may_be_denied() {
     let read = Planned::Tool(redacted_history::READ.to_owned());
     for (grants, rule) in [
         (texts(&[]), "built in"),
@@ -296,7 +296,7 @@ fn each_layer_takes_away_and_none_gives() {
 }
 
 #[test]
-fn a_policy_sees_the_label_of_what_led_to_an_action() {
+fn a_policy_sees_the_label_that_led_to_an_action() {
     for (context, is_allowed) in
         [(Label::ACTOR_TEXT, true), (Label::PUBLIC_FACT, true), (Label::OUTSIDE, false)]
     {
@@ -306,7 +306,7 @@ fn a_policy_sees_the_label_of_what_led_to_an_action() {
 }
 
 #[test]
-fn a_policy_sees_what_a_manifest_says_of_a_tool_and_nothing_of_a_tool_without_one() {
+fn a_policy_sees_the_manifest_of_a_tool_if_any() {
     let text = r#"package dromia.policy
 import rego.v1
 verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
@@ -395,7 +395,7 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
 }
 
 #[test]
-fn what_cannot_be_undone_is_judged_as_the_operator_says() {
+fn irreversible_calls_are_judged_by_the_operators_setting() {
     let judged = |word: PolicyVerdict, sink: Option<EffectSink>, effect: EffectClass| {
         let manifest = |sink| ("crm.send".to_owned(), ToolManifest { sink, roles: BTreeMap::new() });
         let policies =
@@ -498,7 +498,7 @@ fn a_policy_that_cannot_be_evaluated_denies() {
 }
 
 #[test]
-fn another_policy_has_another_digest_and_other_tenants_have_none_of_it() {
+fn each_policy_of_each_tenant_has_its_own_digest() {
     let digest = |instance, tenant| match under(instance, tenant, &["file.write"]) {
         GateVerdict::Allow { policy, .. }
         | GateVerdict::Ask { policy, .. }
@@ -513,7 +513,7 @@ fn another_policy_has_another_digest_and_other_tenants_have_none_of_it() {
 }
 
 #[test]
-fn a_word_of_the_operator_is_none_of_an_agents_grants() {
+fn an_operators_permission_is_refused_among_an_agents_grants() {
     let gate = GrantGate::new(shipped(), ["exec"]);
     for word in ["deny:exec", "ask:exec"] {
         let refused = gate.check_grants(&texts(&["exec", word])).expect_err("it is the operator's");
@@ -588,7 +588,7 @@ proptest! {
 }
 
 #[test]
-fn a_program_stays_inside_where_it_is_known_to_be_given_no_way_out() {
+fn a_program_without_network_counts_as_staying_inside() {
     let roles = BTreeMap::from([("cwd".to_owned(), ArgumentRole::Object)]);
     let knowing = |word| {
         let policies =

@@ -50,7 +50,7 @@ fn a_typing_error_names_the_nearest_grant() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_reason() {
+fn a_malformed_grant_is_refused_with_its_reason() {
     for wrong in ["", "File.Read", "file..read", ".read", "file.", "file read", "model:", "model: x", "réply"]
     {
         assert!(matches!(Grant::parse(wrong), Err(GrantError::Malformed { .. })), "{wrong:?}");

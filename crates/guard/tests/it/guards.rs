@@ -244,7 +244,7 @@ fn the_gate_lets_nothing_through_that_one_guard_stops() {
 }
 
 #[test]
-fn a_gate_that_takes_tools_models_and_replies_for_granted_is_caught() {
+fn a_gate_that_grants_tools_models_and_replies_is_caught() {
     let planted: [(&'static [&'static str], &str); 3] = [
         (&["file.write"], "grants of tools"),
         (&["model"], "grants of models"),
@@ -272,13 +272,13 @@ fn a_gate_that_asks_for_no_secret_is_caught() {
 }
 
 #[test]
-fn a_gate_that_reads_no_word_of_the_operator_is_caught() {
+fn a_gate_that_ignores_the_operators_permissions_is_caught() {
     let deaf = Planted { ignores: "deny:", ..Planted::of(gate()) };
     assert_eq!(let_through(&deaf), ["words of the operator"]);
 }
 
 #[test]
-fn a_gate_that_takes_an_ask_for_a_yes_is_caught() {
+fn a_gate_that_takes_asking_for_consent_is_caught() {
     let hasty = Planted { overrules: "ask", ..Planted::of(gate()) };
     assert_eq!(let_through(&hasty), ["asking", "ways out"]);
 }
@@ -296,7 +296,7 @@ fn a_gate_without_a_layer_of_its_policy_is_caught() {
 }
 
 #[test]
-fn a_gate_that_takes_a_broken_policy_for_a_yes_is_caught() {
+fn a_gate_that_takes_broken_policies_for_consent_is_caught() {
     let trusting = Planted { overrules: "policy policy-broken", ..Planted::of(gate()) };
     assert_eq!(let_through(&trusting), ["broken policies", "what cannot be judged"]);
 }
@@ -309,7 +309,7 @@ fn a_gate_that_hides_labels_from_its_policy_is_caught() {
 
 /// Planted fault: a gate for which every program stays in its workspace, whatever it is given.
 #[test]
-fn a_program_with_a_way_out_that_counts_as_inside_is_caught() {
+fn a_networked_program_that_counts_as_inside_is_caught() {
     let closed = run(Some(NetworkAccess::None));
     let grants = ["exec", "privileged:exec"];
     assert!(

@@ -65,7 +65,7 @@ async fn is_found(runtime: Runtime) -> bool {
 }
 
 #[tokio::test]
-async fn a_new_value_is_looked_for_though_whoever_set_it_hung_up() {
+async fn a_new_secret_is_scanned_for_after_its_setter_disconnects() {
     assert!(is_found(tokio_runtime()).await);
 }
 

@@ -78,7 +78,7 @@ fn a_policy_of_the_evaluation_keeps_its_tests() {
 }
 
 #[test]
-fn a_call_outside_of_a_frozen_plan_is_asked_about_whatever_its_actor_named() {
+fn a_call_outside_a_frozen_plan_needs_approval() {
     let tools = ["bank.pay".to_owned()];
     for (context, plan, rule) in [
         (Label::OUTSIDE, frozen(true, &tools), None),

@@ -33,7 +33,7 @@ fn the_shipped_policy_keeps_its_tests_and_is_short() {
 }
 
 #[test]
-fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
+fn every_rule_of_the_shipped_policy_is_covered_by_tests() {
     for (rule, without) in [
         ("\tnot has_capability\n", "\tfalse\n"),
         ("\tnot is_known\n", "\tfalse\n"),
@@ -85,7 +85,7 @@ fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_place() {
+fn a_malformed_policy_is_refused_with_its_place() {
     let broken = problem(&format!("{HEAD}\nverdicts contains if\n"));
     assert_eq!((broken.file.as_str(), broken.place.map(|(line, _)| line)), ("own.rego", Some(4)), "{broken}");
     assert!(broken.to_string().starts_with("own.rego:4:"), "{broken}");
@@ -101,7 +101,7 @@ fn beside(rule: &str) -> String {
 }
 
 #[test]
-fn what_would_fail_when_it_is_reached_is_refused_with_its_place() {
+fn a_policy_that_would_fail_later_is_refused_with_place() {
     const HEAD_OF_RULE: &str = r#"verdicts contains {"verdict": "deny", "rule": "a", "reason": ""} if"#;
     for (rule, place, said) in [
         // Behind a condition that never holds.
@@ -149,7 +149,7 @@ fn what_would_fail_when_it_is_reached_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_only_some_questions_break_is_found_by_the_samples() {
+fn samples_find_policies_that_only_some_questions_break() {
     for (rule, said, about) in [
         (
             r#"verdicts contains {"verdict": concat("", ["re", "fuse"]), "rule": "a"} if input.action.kind == "reply""#,
@@ -188,7 +188,7 @@ fn what_only_some_questions_break_is_found_by_the_samples() {
 }
 
 #[test]
-fn what_is_there_may_be_called() {
+fn policies_may_call_existing_functions() {
     let rules = r#"
 own(x) := x + 1 if x > 0
 default fallback(x) := 1
@@ -204,7 +204,7 @@ told if print("it is told nowhere")
 }
 
 #[test]
-fn a_layer_tells_what_each_of_its_files_says() {
+fn a_layer_lists_the_rules_of_each_file() {
     let tests = "test_holds if true\n";
     let helper = format!(
         "{HEAD}is_late(x) if x > 3\nverdict contains {{\"verdict\": \"deny\", \"rule\": \"a\"}} if true\n"
@@ -227,7 +227,7 @@ fn a_layer_has_its_bounds() {
 }
 
 #[test]
-fn a_failing_test_is_told_by_its_name() {
+fn a_failing_policy_test_is_listed_by_its_name() {
     let text = format!("{HEAD}{RULE}test_holds if true\ntest_fails if 1 == 2\n");
     let ends = run_tests("instance", &[file("own_test.rego", &text)]).expect("it compiles");
     let ends: Vec<_> = ends.iter().map(|end| (end.name.as_str(), end.problem.is_none())).collect();
@@ -297,7 +297,7 @@ fn each_question(mut ask: impl FnMut(Principal<'_>, GateAction<'_>, &str)) {
 }
 
 #[test]
-fn what_was_judged_before_is_told_of_the_same_question_only() {
+fn a_cached_verdict_is_used_for_the_same_question_only() {
     let text = |id: &dyn std::fmt::Display| format!("\"{id}\"");
     for condition in [
         "true".to_owned(),
@@ -332,7 +332,7 @@ fn what_was_judged_before_is_told_of_the_same_question_only() {
 }
 
 #[test]
-fn what_was_judged_by_other_files_is_forgotten() {
+fn cached_verdicts_of_replaced_policies_are_forgotten() {
     let policies = PolicyEngine::built_in().expect("it compiles");
     let scope = scope_of(TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
     let author = Actor::new("cli:ada");
@@ -350,7 +350,7 @@ fn what_was_judged_by_other_files_is_forgotten() {
 
 /// The verdict on a reply is known for every session where only the shipped policy counts.
 #[test]
-fn the_shipped_policy_does_not_look_at_the_session_of_a_reply() {
+fn the_shipped_policy_ignores_the_session_of_a_reply() {
     assert!(!DEFAULT.contains("session"));
     for whole in ["input.action[", "some _, _ in input", "walk(", "json.marshal(", "object.keys("] {
         assert!(!DEFAULT.contains(whole), "{whole} may see every field");
@@ -358,7 +358,7 @@ fn the_shipped_policy_does_not_look_at_the_session_of_a_reply() {
 }
 
 #[test]
-fn every_policy_of_the_documents_is_a_file_as_it_stands() {
+fn every_policy_in_the_documents_compiles_as_written() {
     let page = include_str!("../../../../docs/policy.md");
     let blocks: Vec<_> =
         page.split("```rego\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
@@ -406,7 +406,7 @@ fn compiled(text: &str) -> Result<(), PolicyProblem> {
 }
 
 #[test]
-fn what_needs_itself_is_refused_with_its_place() {
+fn a_circular_rule_is_refused_with_its_place() {
     assert_eq!(check_circles(compiled), Ok(()));
     for (rule, _, said) in CIRCLES {
         let tests =
@@ -433,7 +433,7 @@ fn a_check_that_follows_no_rule_is_caught() {
 }
 
 #[test]
-fn what_only_looks_as_if_it_needed_itself_is_taken() {
+fn a_seemingly_circular_rule_is_accepted() {
     for rule in [
         "path(path) := path + 1 if path > 0",
         "x := {y: z | some y, z in [1]}",
@@ -451,7 +451,7 @@ fn what_only_looks_as_if_it_needed_itself_is_taken() {
 }
 
 #[test]
-fn rules_in_a_row_have_a_bound_and_a_long_row_ends_nothing() {
+fn chained_policy_rules_are_bounded_and_a_long_chain_refused() {
     let row = |length: usize| {
         let rules = (0..length - 1).map(|n| format!("r{n}(x) := r{}(x)\n", n + 1));
         beside(&format!("{}r{}(x) := x", rules.collect::<String>(), length - 1))

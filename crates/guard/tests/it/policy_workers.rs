@@ -109,7 +109,7 @@ some b in numbers.range(1, 20000)
 a * b == -1";
 
 #[test]
-fn an_evaluation_without_an_end_is_a_deny_and_another_tenant_goes_on() {
+fn an_endless_evaluation_denies_and_delays_no_other_tenant() {
     let policies = policies(PolicyEvaluator::Apart(workers()), &[STUCK]);
     let (meanwhile, attack) = answered_meanwhile(&policies, 20);
     assert_eq!(meanwhile, 20, "the neighbour waited for the attack");
@@ -133,7 +133,7 @@ fn an_evaluation_in_the_servers_own_process_is_caught() {
 }
 
 #[test]
-fn every_way_to_take_time_or_memory_ends_as_a_deny() {
+fn every_waste_of_time_or_memory_ends_in_denial() {
     let doubled = |first: &str, twice: &str, last: &str| {
         let steps = (1..48).map(|n| format!("x{n} := {}", twice.replace('x', &format!("x{}", n - 1))));
         format!("x0 := {first}\n{}\n{}", steps.collect::<Vec<_>>().join("\n"), last.replace('x', "x47"))
@@ -172,7 +172,7 @@ fn every_way_to_take_time_or_memory_ends_as_a_deny() {
 }
 
 #[test]
-fn functions_that_could_take_time_or_reach_out_are_not_there() {
+fn costly_and_networking_policy_functions_do_not_exist() {
     for call in [
         "walk(input)",
         "regex.match(\"(a+)+$\", \"aaaa\")",
@@ -192,7 +192,7 @@ fn functions_that_could_take_time_or_reach_out_are_not_there() {
 }
 
 #[test]
-fn what_is_evaluated_apart_is_what_would_be_evaluated_here() {
+fn a_policy_worker_answers_like_the_server_itself() {
     let conditions = ["true", "input.action.arguments.path == \"a\"", "to_number(input.action.tool) == 1"];
     let (here, apart) = (
         policies(PolicyEvaluator::Here, &conditions),
@@ -209,7 +209,7 @@ fn what_is_evaluated_apart_is_what_would_be_evaluated_here() {
 }
 
 #[test]
-fn a_policy_that_has_no_end_is_refused_before_it_counts() {
+fn an_endless_policy_is_refused_before_it_takes_effect() {
     let evaluator = PolicyEvaluator::Apart(workers());
     let instance = Some(layer("input.action.kind == \"model\"; count(numbers.range(1, 1000000000)) == 1"));
     let problem = evaluator
@@ -224,7 +224,7 @@ fn a_policy_that_has_no_end_is_refused_before_it_counts() {
 }
 
 #[test]
-fn a_test_without_an_end_does_not_hold_and_the_others_are_run() {
+fn an_endless_policy_test_fails_and_the_others_run() {
     let tests = "test_a if true\ntest_b if count(numbers.range(1, 1000000000)) == 1\ntest_c if 1 == 2\n";
     let rule = "verdicts contains {\"verdict\": \"deny\", \"rule\": \"own\"} if false\n";
     let files = [PolicyText { name: "own.rego".to_owned(), text: format!("{HEAD}{rule}{tests}") }];
@@ -239,7 +239,7 @@ fn a_test_without_an_end_does_not_hold_and_the_others_are_run() {
 }
 
 #[test]
-fn a_path_without_a_bound_is_refused_before_any_rule_sees_it() {
+fn a_path_beyond_the_bound_is_refused_before_any_rule() {
     use std::collections::BTreeMap;
 
     use dromia_contracts::tool::{ArgumentRole, EffectSink, ToolManifest};
@@ -267,7 +267,7 @@ fn limits(pid: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_worker_opens_nothing_starts_nothing_and_has_a_bound_of_memory() {
+fn a_policy_worker_has_no_files_children_or_unbounded_memory() {
     let policies = policies(PolicyEvaluator::Apart(workers()), &["false"]);
     assert_eq!(runtime().block_on(judged(&policies, ATTACKER, "a")).said.call, PolicyVerdict::Allow);
     // It stays for the next question, as a child of this process.

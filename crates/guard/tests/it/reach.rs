@@ -54,7 +54,7 @@ fn a_grant_covers_its_host_its_methods_and_its_port() {
 }
 
 #[test]
-fn what_is_no_host_in_canonical_form_is_no_grant() {
+fn a_host_outside_canonical_form_is_no_grant() {
     for wrong in [
         "net:",
         "net:EXAMPLE.com",
@@ -145,7 +145,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
 }
 
 #[test]
-fn what_an_operator_opens_is_spelled_exactly() {
+fn a_private_allowance_is_parsed_strictly() {
     for right in ["10.0.0.0/8", "127.0.0.1/32", "fd00::/8", "wiki", "*.corp.example", "169.254.169.254/32"] {
         assert_eq!(right.parse::<PrivateAllowance>().expect(right).to_string(), right);
     }
@@ -168,7 +168,7 @@ fn what_an_operator_opens_is_spelled_exactly() {
 
 proptest! {
     #[test]
-    fn any_text_is_read_or_refused_and_what_is_read_is_canonical(text in "(http://|https://|//|)[a-z0-9.:@%\\[\\]/?#*_-]{0,40}") {
+    fn any_accepted_url_is_canonical_and_any_other_is_refused(text in "(http://|https://|//|)[a-z0-9.:@%\\[\\]/?#*_-]{0,40}") {
         if let Ok(target) = RequestTarget::parse_url(&text) {
             prop_assert_eq!(RequestTarget::parse_url(target.as_str()), Ok(target));
         }

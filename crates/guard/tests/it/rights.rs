@@ -189,7 +189,7 @@ fn default_deny() -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn a_capability_lets_its_holder_do_what_it_covers_and_nobody_else() {
+async fn a_capability_allows_exactly_its_holder_exactly_what_it_covers() {
     let house = House::new().await;
     assert_eq!(house.words(0).await, Vec::<String>::new(), "who holds nothing is not looked up");
     let rights = ["file:write:docs", "file:read:", "net:http:*.example.com", "tool:time.now", "tool:shell.*"];
@@ -220,7 +220,7 @@ async fn a_capability_lets_its_holder_do_what_it_covers_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn whoever_holds_a_capability_for_another_place_is_told_of_it() {
+async fn a_denial_names_the_held_capability_that_does_not_cover() {
     let house = House::new().await;
     let made = house.grant(0, &["file:write:docs", "net:http:api.example.com"]).await;
     let beside = |kind: &str, allows: &str| {
@@ -252,7 +252,7 @@ async fn whoever_holds_a_capability_for_another_place_is_told_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_handed_on_is_narrowed_and_ends_with_what_it_was_made_from() {
+async fn a_child_capability_is_narrower_and_ends_with_its_parent() {
     let house = House::new().await;
     let whole = house.grant(0, &["file:write:docs"]).await;
     let wrong: [(&[&str], ErrorCode); 6] = [
@@ -287,7 +287,7 @@ async fn what_is_handed_on_is_narrowed_and_ends_with_what_it_was_made_from() {
 }
 
 #[tokio::test]
-async fn a_task_stays_within_its_capability_whatever_its_agent_may_do() {
+async fn a_task_stays_within_its_capability_despite_its_agents_grants() {
     let house = House::new().await;
     let parent = house.grant(0, &["file:write:docs", "tool:time.now"]).await;
     let bound = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[1], &[]) };
@@ -383,7 +383,7 @@ async fn the_gate_alone_holds_a_task_to_tool_and_host() {
 
 #[tokio::test]
 #[should_panic(expected = "[0]: Ok(")]
-async fn a_gate_that_asks_a_task_for_its_tool_alone_is_caught() {
+async fn a_gate_that_checks_only_a_tasks_tool_is_caught() {
     // A call that says nothing of where it leads is one whose host is not asked about.
     within_each(async |house, grants| house.under(grants, &call("http.request", "{}"))).await;
 }

@@ -323,7 +323,7 @@ fn an_address_is_what_it_hides() {
 }
 
 #[test]
-fn what_is_ordinary_is_read_for_what_it_is() {
+fn ordinary_urls_are_read_as_meant() {
     for (url, shown) in [
         ("https://example.com", "https://example.com:443"),
         ("HTTP://Example.COM/a?b#c", "http://example.com:80"),

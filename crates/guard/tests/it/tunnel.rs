@@ -70,7 +70,7 @@ async fn a_tunnel_is_judged_once_pinned_and_carries_both_ways() {
 }
 
 #[tokio::test]
-async fn what_a_request_may_not_reach_a_tunnel_does_not() {
+async fn a_tunnel_reaches_nothing_a_request_may_not() {
     let server = Server::at([127, 0, 0, 1], 0, hello()).await;
     let port = server.port();
     let names = Arc::new(Told::new(&[("inside.example", &[&["127.0.0.1"]])]));

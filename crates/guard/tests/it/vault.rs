@@ -94,7 +94,7 @@ fn refused(answer: Result<EgressResponse, EgressError>) -> String {
 
 /// Whoever keeps a key that was opened asks for this count, and has none of before a change.
 #[tokio::test]
-async fn every_change_of_a_secret_is_counted_before_it_is_told() {
+async fn every_change_of_a_secret_is_counted_before_its_answer() {
     let house = House::new().await;
     let name = || "github".to_owned();
     let mut seen = vec![house.vault.change_count()];
@@ -111,7 +111,7 @@ async fn every_change_of_a_secret_is_counted_before_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_new_value_takes_the_place_of_the_old_one_and_a_deleted_one_is_gone() {
+async fn a_rotated_secret_replaces_the_old_and_deletion_removes_it() {
     let house = House::new().await;
     assert_eq!(house.found(VALUE).await, 0);
     let first = house.set("api.example.com".to_owned(), "bearer").await;
@@ -137,7 +137,7 @@ async fn a_new_value_takes_the_place_of_the_old_one_and_a_deleted_one_is_gone() 
 }
 
 #[tokio::test]
-async fn what_was_opened_is_starred_in_the_log_though_nobody_looked_for_it() {
+async fn a_secret_once_opened_is_masked_in_the_log() {
     let house = House::new().await;
     house.set("api.example".to_owned(), "bearer").await;
     let slot = header("authorization");
@@ -151,7 +151,7 @@ async fn what_was_opened_is_starred_in_the_log_though_nobody_looked_for_it() {
 }
 
 #[tokio::test]
-async fn what_is_stored_holds_nothing_of_a_value() {
+async fn a_stored_secret_shows_nothing_of_its_value() {
     let house = House::new().await;
     house.set("api.example.com".to_owned(), "bearer").await;
     let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
@@ -162,7 +162,7 @@ async fn what_is_stored_holds_nothing_of_a_value() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_secret_is_refused_with_its_place() {
+async fn an_invalid_secret_is_refused_with_its_place() {
     let house = House::new().await;
     for (name, host, placement, place) in [
         ("a b", "h.example", "bearer", "name:"),
@@ -182,7 +182,7 @@ async fn what_cannot_be_a_secret_is_refused_with_its_place() {
 }
 
 #[test]
-fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
+fn the_gate_requires_a_grant_for_each_secret_of_calls() {
     let gate =
         GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"), ["http.request"]);
     let authority = ScopeAuthority::claim();

@@ -82,7 +82,7 @@ fn whole_pieces_are_left_out_from_the_oldest() {
 }
 
 #[test]
-fn an_answer_gets_what_the_model_gives_and_half_of_the_window_at_most() {
+fn an_answer_gets_at_most_half_of_the_window() {
     let asked = request(0, 4096, &[Said::Input(10)]);
     let given = |window: ContextWindow| window.fit_request(&asked).expect("it fits").output_tokens_max;
     assert_eq!(given(ContextWindow::default()), 4096);
@@ -92,7 +92,7 @@ fn an_answer_gets_what_the_model_gives_and_half_of_the_window_at_most() {
 }
 
 #[test]
-fn what_does_not_fit_names_model_window_and_need() {
+fn an_oversized_request_names_model_window_and_need() {
     let long =
         window(1000).fit_request(&request(0, 100, &[Said::Input(30_000)])).expect_err("it is too long");
     let error = long.into_model_error("small-1");

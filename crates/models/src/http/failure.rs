@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_is_not_charged_and_what_is_refused_is_not_tried_again() {
+    fn unsent_requests_are_not_charged_nor_refused_ones_retried() {
         let error = |failure, is_sent| {
             unanswered_error(&EgressError { failure, is_sent, decisions: Vec::new() }).code
         };
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_or_an_address_in_the_providers_words_is_not_repeated() {
+    fn a_provider_error_repeats_no_key_or_address() {
         let said =
             |number: u16, body: &[u8]| status_error(number, &headers(&[]), body, Some("sk-canary")).message;
         assert!(said(400, br#"{"error":{"message":"no such model"}}"#).ends_with("400: no such model"));

@@ -130,7 +130,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_split_into_two_and_into_bytes_gives_the_same_events() {
+    fn every_split_of_a_stream_gives_the_same_events() {
         for (stream, expected) in STREAMS {
             let bytes = stream.as_bytes();
             for at in 0..=bytes.len() {

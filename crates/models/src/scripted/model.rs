@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_is_asked_stays_in_the_process() {
+    fn the_scripted_model_declares_a_form_within_the_process() {
         assert!(ScriptedModel::FORM.starts_with(FORM_WITHIN));
     }
 }

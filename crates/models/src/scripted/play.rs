@@ -271,7 +271,7 @@ mod tests {
     const INPUT: &str = r#"@tool file.append {"path":"log","text":"a\n"}"#;
 
     #[test]
-    fn a_plain_question_is_repeated_up_to_its_two_hundredth_character() {
+    fn a_scripted_answer_repeats_at_most_two_hundred_characters() {
         let answer = text_of(next_move(&ScriptInput { input: "ä".repeat(300).into(), done: vec![] }));
         assert_eq!(answer.matches('ä').count(), 200);
         assert!(answer.contains("scripted model, not an LLM"), "{answer}");

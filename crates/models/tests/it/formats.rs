@@ -149,7 +149,7 @@ fn a_stream_cut_at_every_byte_gives_one_answer() {
 
 /// Two calls that are written at once come in turn, piece by piece.
 #[test]
-fn pieces_of_two_calls_in_turn_are_put_together_each_with_its_own() {
+fn interleaved_pieces_of_two_calls_are_joined_per_call() {
     let piece = |index: u32, name: Value, arguments: &str| {
         let function = json!({"name": name, "arguments": arguments});
         json!({"choices": [{"delta": {"tool_calls": [{"index": index, "id": name, "function": function}]}}]})
@@ -205,7 +205,7 @@ fn counted_often() -> impl Iterator<Item = Exchange> {
 
 /// The last count is the count.
 #[test]
-fn of_many_counts_in_a_stream_the_last_one_counts() {
+fn the_last_count_in_a_stream_wins() {
     for exchange in counted_often() {
         let reply = read(exchange.format, &[stream(&exchange).as_bytes()], &Collected::default()).unwrap();
         assert_is_the_answer(&reply, exchange.format);
@@ -225,7 +225,7 @@ fn a_count_that_stays_the_first_is_caught() {
 }
 
 #[test]
-fn a_stream_that_ends_at_any_earlier_byte_is_cut_and_never_an_answer_with_torn_calls() {
+fn a_stream_ending_early_at_any_byte_is_cut() {
     for exchange in exchanges() {
         let stream = stream(&exchange);
         for end in 0..stream.len() {
@@ -344,7 +344,7 @@ async fn anthropic_is_sent_alternating_roles_objects_and_its_own_headers() {
 }
 
 #[tokio::test]
-async fn a_picture_travels_in_the_words_of_each_format_at_its_place_among_the_texts() {
+async fn a_picture_is_encoded_in_place_in_each_format() {
     let mut request = request("what is this?");
     let image =
         ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
@@ -389,7 +389,7 @@ fn shown() -> ModelRequest {
 }
 
 #[tokio::test]
-async fn a_picture_in_a_result_travels_inside_it_or_behind_the_results_where_the_format_wants_it_so() {
+async fn a_result_picture_is_encoded_where_each_format_allows() {
     let request = shown();
     let url = |data: &str| format!("data:image/png;base64,{data}");
     let caption = |call: &str| format!("[pictures from the result of {call}; the user did not send them]");
@@ -442,7 +442,7 @@ fn a_result_with_pictures_is_written_again_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused() {
+async fn sampling_options_are_encoded_per_format_or_refused() {
     let wishes = |choice| SamplingOptions {
         choice,
         one_call: true,
@@ -497,7 +497,7 @@ async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused(
 }
 
 #[test]
-fn the_text_at_which_an_answer_stopped_is_told_where_the_provider_tells_it() {
+fn a_stop_text_is_reported_if_the_provider_reports_it() {
     let anthropic = |reason: &str, sequence: Value| {
         let end = json!({"stop_reason": reason, "stop_sequence": sequence});
         let mut whole = json!({"type": "message", "content": [{"type": "text", "text": "hi"}]});
@@ -534,7 +534,7 @@ fn the_text_at_which_an_answer_stopped_is_told_where_the_provider_tells_it() {
 }
 
 #[tokio::test]
-async fn a_long_prefix_and_a_long_conversation_are_marked_for_the_cache() {
+async fn long_prefixes_and_conversations_are_marked_for_the_cache() {
     let mut long = asked();
     long.system = "s".repeat(5_000).into();
     let (_, body) = sent(WireFormat::AnthropicMessages, &long).await;
@@ -545,7 +545,7 @@ async fn a_long_prefix_and_a_long_conversation_are_marked_for_the_cache() {
 }
 
 #[tokio::test]
-async fn responses_are_asked_for_with_the_whole_conversation_and_nothing_stored() {
+async fn responses_get_the_whole_conversation_and_store_nothing() {
     let (head, body) = sent(WireFormat::OpenAiResponses, &asked()).await;
     assert!(head.starts_with("post /v1/responses http/1.1"), "{head}");
     assert!(head.contains("authorization: bearer sk-canary"), "{head}");
@@ -561,7 +561,7 @@ async fn responses_are_asked_for_with_the_whole_conversation_and_nothing_stored(
 
 /// What was sent is what was prepared, and what is written again from its wording in another process.
 #[tokio::test]
-async fn what_is_sent_can_be_written_again_byte_for_byte() {
+async fn a_sent_request_can_be_encoded_again_identically() {
     for exchange in exchanges() {
         let whole = exchange.whole.to_string();
         let (address, heard, _) = answer_once(http("200 OK", "", &whole), Then::Close).await;
@@ -637,7 +637,7 @@ async fn an_answer_that_is_withheld_or_broken_is_typed() {
 }
 
 #[test]
-fn an_error_in_the_middle_of_a_stream_is_a_cut() {
+fn an_error_within_a_stream_is_a_cut() {
     let table = [
         (
             WireFormat::AnthropicMessages,
@@ -654,7 +654,7 @@ fn an_error_in_the_middle_of_a_stream_is_a_cut() {
 }
 
 #[test]
-fn a_cached_token_costs_what_the_table_says_and_never_more_than_was_reserved() {
+fn a_cached_token_costs_its_price_within_the_reservation() {
     let price =
         TokenPrice { input: 3_000_000, output: 15_000_000, cache_read: 300_000, cache_write: 3_750_000 };
     let usage = dromia_contracts::model::TokenUsage { input_tokens: 100, output_tokens: 10 };

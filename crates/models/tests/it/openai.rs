@@ -100,7 +100,7 @@ async fn a_hello_with_seven_tools_stays_under_three_kilobytes() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_and_used_again() {
+async fn connections_are_reused() {
     let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     for stream in [false, true] {
         let adapter = adapter(&server.base_url(), stream);
@@ -269,7 +269,7 @@ async fn a_host_that_does_not_listen_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside_is_refused_unless_an_operator_opens_it() {
+async fn a_name_resolving_inside_is_refused_unless_opened() {
     // A client builds its TLS side even if it never needs it.
     rustls::crypto::ring::default_provider().install_default().ok();
     let (address, heard, _gone) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;

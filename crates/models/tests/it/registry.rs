@@ -21,7 +21,7 @@ fn models(aliases: &[(&str, ModelProvider)]) -> Result<ModelRegistry, dromia_mod
 }
 
 #[test]
-fn the_scripted_model_is_always_there_and_others_go_by_their_alias() {
+fn the_scripted_model_always_exists_and_others_by_alias() {
     let models = models(&[
         ("default", ModelProvider::Scripted),
         ("gpt", ModelProvider::Http(HttpConfig::new(WireFormat::OpenAiChat, "http://127.0.0.1:1", "gpt-x"))),
@@ -37,7 +37,7 @@ fn the_scripted_model_is_always_there_and_others_go_by_their_alias() {
 }
 
 #[test]
-fn an_alias_that_nobody_configured_is_rejected_and_costs_nothing() {
+fn an_unconfigured_alias_is_rejected_and_costs_nothing() {
     let models = models(&[]).expect("good settings");
     let mut asked = request("hello");
     asked.model = "gpt".to_owned();
@@ -63,7 +63,7 @@ async fn server(status: &str, head: &str, body: &str) -> ModelProvider {
 const HELLO: &str = r#"{"choices":[{"message":{"content":"from the stand-in"},"finish_reason":"stop"}]}"#;
 
 #[tokio::test]
-async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
+async fn a_limited_model_cools_down_and_its_fallback_answers() {
     for status in ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Gateway Timeout"] {
         let clock = ManualClock::new();
         let config = ModelsConfig {
@@ -93,7 +93,7 @@ async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
 }
 
 #[tokio::test]
-async fn a_rejected_request_is_not_tried_elsewhere_and_without_a_stand_in_the_wait_is_the_providers() {
+async fn rejections_skip_fallbacks_and_limits_keep_the_providers_wait() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let config = ModelsConfig {
         models: BTreeMap::from([
@@ -121,7 +121,7 @@ fn nowhere(id: &str, context_tokens: Option<u32>) -> ModelProvider {
 }
 
 #[tokio::test]
-async fn who_is_asked_and_what_is_left_out_is_chosen_when_the_attempt_is_prepared() {
+async fn route_and_omissions_are_chosen_when_an_attempt_is_prepared() {
     let clock = ManualClock::new();
     let config = ModelsConfig {
         models: BTreeMap::from([

@@ -23,7 +23,7 @@ fn an_attempt_that_did_not_run_proves_nothing() {
 }
 
 #[test]
-fn there_are_at_least_sixty_attempts_in_every_class_with_names_of_their_own() {
+fn the_battery_has_sixty_distinct_attempts_in_every_class() {
     let names: BTreeSet<_> = ALL.iter().map(|attempt| attempt.name).collect();
     assert_eq!(names.len(), ALL.len());
     assert!(names.len() >= 60, "{}", names.len());

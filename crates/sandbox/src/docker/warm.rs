@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_is_lent_to_one_program_at_a_time_and_its_helper_hears_of_it() {
+    async fn a_container_is_lent_to_one_program_at_a_time() {
         let (pool, key) =
             (ContainerPool::default(), ContainerKey::for_spec(&spec()).expect("it has a family"));
         assert!(pool.take_matching(&key).is_none());
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_goes_with_its_run_and_is_never_too_much() {
+    async fn idle_containers_leave_with_their_run_and_are_bounded() {
         let (pool, key) =
             (ContainerPool::default(), ContainerKey::for_spec(&spec()).expect("it has a family"));
         let other = ContainerKey::for_spec(&of(|family| family.run = RunId::from_bytes([9; 16])))
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_whose_helper_is_gone_is_neither_kept_nor_lent() {
+    async fn a_container_without_its_helper_is_neither_pooled_nor_lent() {
         let (pool, key) =
             (ContainerPool::default(), ContainerKey::for_spec(&spec()).expect("it has a family"));
         let (mut gone, _line) = kept(key.clone()).await;

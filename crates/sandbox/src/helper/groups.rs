@@ -315,7 +315,7 @@ mod tests {
         ProcessLimits { cpu_ms: 9_000, wall_ms: 4_000, processes: 8, ..ProcessLimits::DEFAULT };
 
     #[test]
-    fn a_name_says_who_holds_the_group_and_where_that_counts() {
+    fn a_group_name_identifies_its_holder_and_namespace() {
         let name = group_name("40").expect("/proc is there");
         let who = group_holder(&name, "40").expect("it is ours");
         assert!(is_alive(who), "{name}");
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_no_group_is_refused_by_its_name_and_none_needs_none() {
+    fn a_directory_that_is_no_control_group_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let refused = ControlGroups::make_groups(&[dir.path().to_owned()], &LIMITS).expect_err("it is none");
         let said = refused.to_string();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_version_2_says_is_understood() {
+    fn counters_of_version_2_groups_are_read() {
         let calm = "low 0\nhigh 0\nmax 7\noom 0\noom_kill 0\n";
         for (memory, processes, used_us, limit) in [
             (calm, "max 0\n", 9_000_000, None),
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bound_by_version_1_and_by_version_2_where_it_is_handed_on() {
+    fn memory_is_bounded_by_both_versions_of_control_groups() {
         let dir = tempfile::tempdir().expect("a directory");
         let parents = [dir.path().to_owned()];
         assert!(!are_memory_bound(&[]) && !are_memory_bound(&parents));
@@ -429,7 +429,7 @@ mod tests {
 
     /// It needs no controller, so it works wherever the hierarchy is mounted; making a group needs root, or one of its own.
     #[test]
-    fn a_real_group_of_version_2_is_joined_counted_ended_and_removed() {
+    fn a_real_version_2_group_is_joined_counted_and_removed() {
         let path = unified().join(format!("dromia-test-{}", std::process::id()));
         fs::create_dir(&path).expect("a group can be made: run this test as root");
         let mut sleeper = std::process::Command::new("/bin/sleep").arg("60").spawn().expect("it starts");

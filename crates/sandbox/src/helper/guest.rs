@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_guest_tells_is_read() {
+    fn the_usage_report_of_a_guest_is_parsed() {
         let stat = "7 (a ) b) S 0 1 1 0 0 0 0 0 0 0 2 3 11 5 20 0 4 0 2 10887168";
         assert_eq!(parse_usage(stat), Some(ProcessUsage { threads: 4, cpu_ms: 210 }));
         assert_eq!(parse_usage("7 (a) S 0 1"), None);

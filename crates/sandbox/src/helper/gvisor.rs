@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_says_that_nothing_began_that_something_did_or_how_it_ended() {
+    fn a_guest_report_distinguishes_nothing_begun_and_ended() {
         let ending = ProcessExit::Exited { code: 7 };
         let text = serde_json::to_vec(&HelperReport::new(ending.clone())).expect("it is JSON");
         assert_eq!(read_guest_report(&b""[..]), GuestReport::Nothing);

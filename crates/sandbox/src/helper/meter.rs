@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_second_thread_starts_is_counted() {
+    fn processes_started_by_a_second_thread_are_counted() {
         let counted = |_| total_usage(u64::MAX).pids;
         assert_eq!(found_by([child_pids, counted]), [true, true]);
     }
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lay_in_a_workspace_before_is_measured() {
+    fn earlier_files_of_a_workspace_are_measured() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().to_path_buf();
         fs::write(path.join("old"), vec![1; 1 << 20]).expect("a file");

@@ -54,7 +54,7 @@ mod tests {
     use super::has_own;
 
     #[test]
-    fn only_a_kernel_that_is_new_enough_is_told() {
+    fn only_a_new_enough_kernel_has_its_own_numbers() {
         for release in ["6.14.0", "6.18.44-fc-v669", "7.0.0-rc1", "10.2", "6.14-rc3"] {
             assert!(has_own(release), "{release}");
         }

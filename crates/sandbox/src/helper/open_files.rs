@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_name_counts_as_long_as_it_is_held_and_once() {
+    fn an_unlinked_file_counts_once_while_it_is_open() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
         fs::write(&path, vec![1; 1 << 20]).expect("a file");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mapped_without_a_name_counts_to_its_end() {
+    fn an_unnamed_mapping_counts_to_its_end() {
         let device = rustix::fs::makedev(8, 1);
         let mut held = HeldResources::default();
         held.add_mappings(

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_for_the_owner_and_what_is_listed_is_covered_and_nothing_else() {
+    fn private_and_listed_proc_files_are_masked_and_no_others() {
         let dir = tempfile::tempdir().expect("a directory");
         for (name, mode) in
             [("slabinfo", 0o400), ("trigger", 0o200), ("meminfo", 0o444), ("keys", 0o444), ("7", 0o400)]

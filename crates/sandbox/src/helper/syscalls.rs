@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_is_written_for_all_kinds_of_paths_and_fits_the_kernel() {
+    fn the_filter_fits_the_kernel_for_every_kind_of_path() {
         const INSTRUCTIONS_MAX: usize = 4096;
         let [shared, own, guest] = [PathScope::Shared, PathScope::Own, PathScope::Guest].map(|paths| {
             filter_program(paths, NetworkAccess::None, SharedMemory::Refused).expect("it is written").len()
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_told_the_same_list_by_names() {
+    fn the_docker_profile_lists_the_same_system_calls() {
         let profile = docker_profile();
         let names = profile["syscalls"][0]["names"].as_array().expect("a list");
         let has = |name: &str| names.iter().any(|known| known == name);
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_told_of_no_pair_of_datagrams() {
+    fn the_docker_profile_allows_no_datagram_socket_pair() {
         let profile = docker_profile();
         let rules = profile["syscalls"].as_array().expect("a list");
         let pairs = rules.iter().filter(|rule| rule["names"] == json!(["socketpair"]));
@@ -407,7 +407,7 @@ mod tests {
 
     /// A filter is of the thread that applies it, so this one is of a thread that ends.
     #[test]
-    fn a_pair_of_sockets_leads_nowhere_else_with_a_door_and_without() {
+    fn socket_pairs_reach_nothing_else_with_and_without_a_proxy() {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
         for network in [NetworkAccess::None, NetworkAccess::Proxy] {
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_memory_without_a_file_is_refused_where_nobody_counts_it() {
+    fn anonymous_shared_memory_is_refused_where_it_is_not_counted() {
         assert_eq!(mapped(SharedMemory::Refused), [false, true, true]);
     }
 
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_crosses_walls_is_not_listed() {
+    fn system_calls_that_cross_isolation_are_not_listed() {
         let listed: Vec<_> = call_numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).collect();
         for number in [
             libc::SYS_socket,

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reserve_is_a_part_of_the_volume_and_never_all_that_is_left() {
+    fn a_reserve_is_a_part_of_the_volume() {
         const GIB: u64 = 1 << 30;
         assert_eq!(free_floor(400 * GIB, 500 * GIB), GIB);
         assert_eq!(free_floor(GIB, 2 * GIB), 2 * GIB / 20);

@@ -36,12 +36,12 @@ async fn holds(name: &str) {
 }
 
 #[tokio::test]
-async fn nothing_escapes_from_the_strict_walls() {
+async fn nothing_escapes_from_strict_isolation() {
     holds("native/strict").await;
 }
 
 #[tokio::test]
-async fn nothing_escapes_from_the_base_walls() {
+async fn nothing_escapes_from_base_isolation() {
     holds("native/base").await;
 }
 
@@ -60,14 +60,14 @@ async fn holds_for_an_ordinary_user(name: &str, test: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_escapes_from_the_strict_walls_of_an_ordinary_user() {
-    let test = "nothing_escapes_from_the_strict_walls_of_an_ordinary_user";
+async fn nothing_escapes_from_strict_isolation_of_an_ordinary_user() {
+    let test = "nothing_escapes_from_strict_isolation_of_an_ordinary_user";
     holds_for_an_ordinary_user("native/strict", test).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_escapes_from_the_base_walls_of_an_ordinary_user() {
-    let test = "nothing_escapes_from_the_base_walls_of_an_ordinary_user";
+async fn nothing_escapes_from_base_isolation_of_an_ordinary_user() {
+    let test = "nothing_escapes_from_base_isolation_of_an_ordinary_user";
     holds_for_an_ordinary_user("native/base", test).await;
 }
 
@@ -93,7 +93,7 @@ async fn a_planted_hole_is_caught() {
 
 /// One attempt of each class: a guest takes seconds to start. `dromia sandbox test` makes all.
 #[tokio::test]
-async fn nothing_escapes_from_a_guest_and_a_planted_hole_is_caught() {
+async fn nothing_escapes_from_a_guest_and_a_hole_is_caught() {
     let backend =
         probe::probe_one(&machine(None), BackendKind::Gvisor).state.expect("what is installed works");
     let scratch = tempfile::tempdir().expect("a directory");

@@ -153,7 +153,7 @@ impl Drop for Dockerd {
 }
 
 #[tokio::test]
-async fn containers_hold_what_other_walls_hold() {
+async fn containers_hold_the_attacks_that_other_backends_hold() {
     needs_root("it starts an engine");
     let dockerd = Dockerd::start();
     let engine = DockerEngine { socket: dockerd.socket(), image: IMAGE.to_owned() };
@@ -179,7 +179,7 @@ async fn containers_hold_what_other_walls_hold() {
 }
 
 #[test]
-fn an_engine_that_is_not_there_is_named_with_what_installs_one() {
+fn an_absent_engine_is_named_with_its_package() {
     let nowhere = DockerEngine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
     let missing =
         probe::probe_one(&machine(Some(nowhere)), BackendKind::Docker).state.expect_err("there is none");
@@ -190,7 +190,7 @@ fn an_engine_that_is_not_there_is_named_with_what_installs_one() {
 
 /// It takes no root, so it holds for everybody: an engine that is not one runs nothing, and nobody is shown its socket.
 #[tokio::test]
-async fn where_no_engine_answers_nothing_runs() {
+async fn without_an_answering_engine_nothing_runs() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("engine.sock");
     let listener = UnixListener::bind(&socket).expect("a socket");

@@ -25,7 +25,7 @@ fn curious(workspace: &Path, port: u16) -> ProcessSpec {
 }
 
 #[tokio::test]
-async fn a_program_with_a_door_reaches_whoever_holds_it_and_nothing_else() {
+async fn a_program_with_a_proxy_reaches_only_its_holder() {
     let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = outside.local_addr().expect("an address").port();
     for backend in backends().into_iter().filter(|backend| backend.backend_name() != "native/base") {
@@ -50,7 +50,7 @@ async fn a_program_with_a_door_reaches_whoever_holds_it_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_program_without_a_door_makes_no_socket() {
+async fn a_program_without_a_proxy_makes_no_socket() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let told = run(&*backend, curious(dir.path(), 1)).await;
@@ -59,7 +59,7 @@ async fn a_program_without_a_door_makes_no_socket() {
 }
 
 #[tokio::test]
-async fn a_door_that_no_program_comes_through_ends_with_it() {
+async fn an_unused_proxy_ends_with_its_failed_program() {
     for backend in backends().into_iter().filter(|backend| backend.backend_name() != "native/base") {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "");
@@ -72,7 +72,7 @@ async fn a_door_that_no_program_comes_through_ends_with_it() {
 }
 
 #[tokio::test]
-async fn walls_without_a_namespace_of_their_own_have_no_door_and_say_so() {
+async fn base_isolation_refuses_a_proxy_and_says_why() {
     let base =
         backends().into_iter().find(|backend| backend.backend_name() == "native/base").expect("it is there");
     let dir = tempfile::tempdir().expect("a directory");

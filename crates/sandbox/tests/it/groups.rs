@@ -99,7 +99,7 @@ fn top(mount: &str, controllers: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_group_that_is_not_there_is_named_with_what_helps() {
+fn a_missing_control_group_is_named_with_the_next_step() {
     let machine = BackendParts { groups: vec!["/no/such/group".into()], ..machine(None) };
     for kind in KINDS {
         let missing = probe::probe_one(&machine, kind).state.expect_err("there is no such group");
@@ -109,7 +109,7 @@ fn a_group_that_is_not_there_is_named_with_what_helps() {
 }
 
 #[tokio::test]
-async fn a_program_is_in_groups_of_its_own_and_nothing_is_left_of_them() {
+async fn a_program_has_its_own_groups_that_vanish_after_it() {
     let given = Given::make("own");
     for kind in KINDS {
         let backend = given.backend(kind);
@@ -154,7 +154,7 @@ async fn the_kernel_refuses_more_processes_than_a_program_may_have() {
 }
 
 #[tokio::test]
-async fn what_a_killed_helper_left_is_killed_and_removed_and_what_is_anothers_stays() {
+async fn groups_of_a_killed_helper_are_removed_and_others_stay() {
     let given = Given::make("left");
     let namespace = std::fs::read_link("/proc/self/ns/pid").expect("it is told");
     let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();

@@ -16,7 +16,7 @@ const WALL_MS: u64 = 60_000;
 const LIMITS: ProcessLimits = ProcessLimits { wall_ms: WALL_MS, ..ProcessLimits::DEFAULT };
 
 #[tokio::test]
-async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
+async fn a_gvisor_program_gets_its_spec_and_reports_its_end() {
     let backend = gvisor(helper());
     assert_eq!((backend.backend_name(), backend.isolation_tier()), ("gvisor", IsolationTier::Guest));
     let dir = tempfile::tempdir().expect("a directory");
@@ -43,7 +43,7 @@ async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
 }
 
 #[tokio::test]
-async fn what_all_of_a_guest_use_together_is_bounded() {
+async fn the_total_use_of_a_guest_is_bounded() {
     let backend = gvisor(helper());
     let cases: [(&str, ProcessLimits, LimitKind); 4] = [
         (
@@ -69,7 +69,7 @@ async fn what_all_of_a_guest_use_together_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
+async fn a_stopped_or_dropped_guest_leaves_nothing() {
     let backend = gvisor(helper());
     for is_dropped in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
@@ -97,7 +97,7 @@ async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_said_and_nothing_of_it_ran() {
+async fn a_missing_program_is_reported_and_nothing_ran() {
     let backend = gvisor(helper());
     let dir = tempfile::tempdir().expect("a directory");
     let mut spec = script(dir.path(), "");
@@ -149,7 +149,7 @@ async fn a_reporter_within_reach_is_caught() {
 
 /// It tries to stop what counts, and then is too many; and it writes reports of its own until the guest ends.
 #[tokio::test]
-async fn a_program_neither_stops_what_counts_nor_says_how_it_ended() {
+async fn a_program_cannot_stop_the_meter_or_forge_its_end() {
     let backend = gvisor(helper());
     let dir = tempfile::tempdir().expect("a directory");
     let stop = r#"perl -e 'setpgrp(0, 1) or setpgrp(0, 0); kill("TSTP", 1, -1, 0); kill("STOP", 1, 0)' & "#;

@@ -25,7 +25,7 @@ fn run(workspace: &Path, text: &str) -> RehearsalResult {
 }
 
 #[test]
-fn a_guest_runs_a_program_and_what_it_changed_comes_back() {
+fn a_guest_runs_a_program_and_its_changes_come_back() {
     let (dir, given) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("another"));
     fs::write(dir.path().join("in"), "given\n").expect("a file");
     fs::write(dir.path().join("old"), "old").expect("a file");
@@ -47,7 +47,7 @@ fn a_guest_runs_a_program_and_what_it_changed_comes_back() {
 }
 
 #[test]
-fn words_are_executed_as_they_stand_and_a_program_that_is_not_there_is_said() {
+fn arguments_stay_literal_and_a_missing_program_is_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let argv = |words: &[&str]| {
         let argv = words.iter().map(|word| (*word).to_owned()).collect();
@@ -89,7 +89,7 @@ fn a_guest_keeps_the_limits_of_all_that_it_starts() {
 }
 
 #[test]
-fn what_a_program_says_comes_whole_and_what_it_left_is_ended() {
+fn output_arrives_whole_and_leftover_processes_are_ended() {
     let dir = tempfile::tempdir().expect("a directory");
     let told = run(dir.path(), "head -c 3000000 /dev/zero; echo end >&2");
     assert_eq!(
@@ -104,7 +104,7 @@ fn what_a_program_says_comes_whole_and_what_it_left_is_ended() {
 
 /// In a rehearsal nothing keeps the program from its hooks; the helper does not take them back.
 #[test]
-fn what_others_would_execute_does_not_come_back() {
+fn guarded_changes_of_a_guest_do_not_come_back() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join(".git")).expect("a directory");
     let told = run(dir.path(), "echo x > .git/hooks/pre-commit; echo done");
@@ -113,7 +113,7 @@ fn what_others_would_execute_does_not_come_back() {
 }
 
 #[test]
-fn without_its_parts_it_is_listed_as_missing_with_the_part_and_the_next_step() {
+fn a_missing_firecracker_part_is_listed_with_the_next_step() {
     let one = probe::probe_one(&machine(None), BackendKind::Firecracker);
     assert_eq!((one.name, one.tier), ("firecracker", IsolationTier::Machine));
     assert!(IsolationTier::Machine > IsolationTier::Guest, "nothing is stronger");

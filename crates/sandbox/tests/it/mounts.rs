@@ -39,7 +39,7 @@ async fn mounts_do_not_tell_where_a_workspace_lies() {
 }
 
 #[tokio::test]
-async fn mounts_of_a_guest_do_not_tell_where_a_workspace_lies() {
+async fn mounts_of_a_guest_hide_the_workspace_path() {
     let read = mounts_read(&gvisor(helper())).await;
     assert!(!read.contains(NAME), "{read}");
 }

@@ -19,7 +19,7 @@ fn needs_numbers_of_namespaces() {
 }
 
 #[tokio::test]
-async fn a_program_has_its_own_few_numbers_of_processes_and_cannot_take_more() {
+async fn a_program_has_few_process_numbers_and_cannot_raise_them() {
     needs_numbers_of_namespaces();
     let all = std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("it is told");
     let backend = probe::probe_one(&machine(None), BackendKind::Strict).state.expect("it works");
@@ -37,7 +37,7 @@ async fn a_program_has_its_own_few_numbers_of_processes_and_cannot_take_more() {
 
 /// Each of its processes starts two more, ten times, and none ends: more than two thousand, unless the kernel refuses.
 #[tokio::test]
-async fn a_bomb_of_processes_is_refused_more_before_anybody_counts_them() {
+async fn the_kernel_stops_a_fork_bomb_before_the_meter() {
     needs_numbers_of_namespaces();
     let backend = probe::probe_one(&machine(None), BackendKind::Strict).state.expect("it works");
     let dir = tempfile::tempdir().expect("a directory");
@@ -50,7 +50,7 @@ async fn a_bomb_of_processes_is_refused_more_before_anybody_counts_them() {
 
 /// The kernel gives a number once, and those below 300 never again, so whoever forks for long must find some above.
 #[tokio::test]
-async fn a_program_that_forks_one_after_another_never_runs_out_of_numbers() {
+async fn a_sequentially_forking_program_never_exhausts_its_numbers() {
     let backend = probe::probe_one(&machine(None), BackendKind::Strict).state.expect("it works");
     let dir = tempfile::tempdir().expect("a directory");
     let text = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i | cat | cat > last || exit 1; done; cat last; \

@@ -11,7 +11,7 @@ use dromia_sandbox::probe::{self, BackendKind};
 use crate::support::{backends, machine, run, script};
 
 #[tokio::test]
-async fn a_program_writes_its_workspace_and_tells_its_outputs_and_its_end() {
+async fn a_program_writes_its_workspace_outputs_and_exit_code() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let told =
@@ -35,7 +35,7 @@ async fn arguments_are_executed_as_they_stand() {
 }
 
 #[tokio::test]
-async fn a_working_directory_that_is_missing_is_not_told_as_a_missing_program() {
+async fn a_missing_working_directory_is_not_called_a_missing_program() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "echo ran");
@@ -49,7 +49,7 @@ async fn a_working_directory_that_is_missing_is_not_told_as_a_missing_program() 
 }
 
 #[tokio::test]
-async fn the_environment_is_what_the_spec_names_and_four_names_more() {
+async fn the_environment_has_the_specs_names_and_four_more() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "");
@@ -63,7 +63,7 @@ async fn the_environment_is_what_the_spec_names_and_four_names_more() {
 }
 
 #[tokio::test]
-async fn a_mount_is_seen_where_the_backend_says_and_changed_only_if_it_may_be() {
+async fn a_mount_is_at_its_path_and_writable_if_allowed() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let given = tempfile::tempdir().expect("a directory");
@@ -121,7 +121,7 @@ async fn a_limit_ends_a_process_and_says_which() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_read_makes_the_process_wait() {
+async fn an_unread_output_makes_the_process_wait() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut process = backend
@@ -135,7 +135,7 @@ async fn whoever_does_not_read_makes_the_process_wait() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_stopped_or_dropped_is_gone_with_all_it_started() {
+async fn a_stopped_or_dropped_process_ends_with_its_children() {
     for backend in backends() {
         for is_dropped in [false, true] {
             let dir = tempfile::tempdir().expect("a directory");
@@ -174,7 +174,7 @@ async fn closing_its_outputs_is_not_its_end() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_is_said_and_what_no_process_gets_is_refused() {
+async fn an_unstartable_program_is_reported_and_a_bad_spec_refused() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "");
@@ -213,7 +213,7 @@ async fn children_until(what: &str, are: impl Fn(&[u32]) -> bool) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn a_helper_that_is_ready_takes_the_next_program_and_goes_with_its_backend() {
+async fn a_ready_helper_takes_the_next_program() {
     let dir = tempfile::tempdir().expect("a directory");
     for kind in [BackendKind::Strict, BackendKind::Base] {
         let backend = probe::probe_one(&machine(None), kind).state.expect("it works");
@@ -257,7 +257,7 @@ async fn ended(backend: &dyn SandboxBackend, text: &str) -> ProcessExit {
 
 /// What a program takes that neither its workspace nor the memory of its processes shows; each first a little of it.
 #[tokio::test]
-async fn what_no_directory_and_no_process_shows_is_bounded() {
+async fn unnamed_files_and_socket_buffers_are_bounded() {
     let nameless = |count: u32, how: &str| {
         format!(
             r#"for (1 .. {count}) {{ open(my $f, "+>", "f$_"); unlink("f$_"); syswrite($f, "x" x 2_000_000); {how} }} sleep 3"#

@@ -76,7 +76,7 @@ fn bubblewrap(helper: &Path) -> BubblewrapSandbox {
 }
 
 #[tokio::test]
-async fn no_race_for_a_name_leads_out_of_the_strict_walls() {
+async fn no_race_for_a_name_leads_out_of_strict_isolation() {
     let backend = NativeSandbox::new(helper().to_owned(), NativeLevel::Strict, Vec::new());
     assert_held(&raced(&backend, RACED_NAMES.into_iter(), tries(TRIES)).await);
 }
@@ -89,7 +89,7 @@ async fn no_race_for_a_name_leads_out_of_bubblewrap() {
 
 /// These walls guard nothing in a workspace, but begin in it and are given other directories.
 #[tokio::test]
-async fn no_race_for_a_name_leads_out_of_the_base_walls() {
+async fn no_race_for_a_name_leads_out_of_base_isolation() {
     let backend = NativeSandbox::new(helper().to_owned(), NativeLevel::Base, Vec::new());
     let names = RACED_NAMES.into_iter().filter(|raced| matches!(raced.name, "start" | "given"));
     assert_held(&raced(&backend, names, tries(TRIES)).await);
@@ -118,6 +118,6 @@ async fn guards_that_are_bound_by_path_are_caught() {
 }
 
 #[tokio::test]
-async fn guards_that_are_bound_by_path_are_caught_from_a_guest() {
+async fn guards_bound_by_path_are_caught_from_a_guest() {
     is_caught(&gvisor(helper_by_path())).await;
 }

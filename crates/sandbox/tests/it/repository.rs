@@ -64,7 +64,7 @@ fn with_guards() -> impl Iterator<Item = std::sync::Arc<dyn SandboxBackend>> {
 }
 
 #[tokio::test]
-async fn the_work_of_a_day_with_git_is_done_behind_the_walls() {
+async fn a_days_work_with_git_succeeds_inside_isolation() {
     for backend in with_guards() {
         let dir = repository();
         let mut spec = script(dir.path(), &DAY.replace("../tmp", "/tmp"));
@@ -113,7 +113,7 @@ fn ran(workspace: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn a_configuration_that_a_program_plants_is_not_taken_by_git_outside() {
+async fn git_outside_takes_no_configuration_that_a_program_planted() {
     // Without walls, the first of them works.
     let dir = repository();
     let planted = Command::new("/bin/sh").args(["-c", PLANTS[0]]).current_dir(dir.path()).status();
@@ -143,7 +143,7 @@ async fn a_repository_that_is_not_filled_is_caught() {
 
 /// Two programs, one after the other: what the first one makes where no repository was is free, and guarded from the next on.
 #[tokio::test]
-async fn a_repository_that_a_program_makes_is_guarded_from_the_next_program_on() {
+async fn a_repository_made_by_a_program_is_guarded_afterwards() {
     for backend in with_guards() {
         let dir = tempfile::tempdir().expect("a directory");
         let made = run(&*backend, script(dir.path(), "git init -q . && git config core.abbrev 9")).await;

@@ -65,7 +65,7 @@ impl Drop for SmallVolume {
 }
 
 #[tokio::test]
-async fn a_volume_is_kept_from_what_is_on_its_way_through_sockets() {
+async fn data_in_transit_through_sockets_does_not_fill_the_volume() {
     for backend in backends() {
         let volume = SmallVolume::mount(VOLUME_MIB);
         let ended = run(&*backend, sends(volume.path(), 2 * VOLUME_MIB, 60)).await;

@@ -118,7 +118,7 @@ fn a_directory_whose_parents_are_not_synced_is_caught() {
 }
 
 #[test]
-fn after_a_failure_no_file_is_taken_for_durable_because_it_is_there() {
+fn after_a_failure_an_existing_body_file_is_rewritten() {
     let dir = tempfile::tempdir().expect("a directory");
     let (bodies, body) = (bodies(&dir), vec![b'b'; 300_000]);
     bodies.write(TENANT, &name(&body), &body).expect("is written");

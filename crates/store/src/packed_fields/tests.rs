@@ -31,7 +31,7 @@ fn the_form_does_not_change() {
 }
 
 #[test]
-fn what_would_not_come_back_stays_text() {
+fn text_that_would_not_round_trip_stays_unpacked() {
     for text in ["{\"a\": 1}", "-1", "1.5", "{\"a\":\"\\u0041\"}", "", "{", "1 1", "0"] {
         assert_eq!(pack(text), None, "{text}");
     }
@@ -60,7 +60,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn what_is_packed_comes_back(value in json()) {
+    fn packed_fields_round_trip(value in json()) {
         let text = value.to_string();
         if let Some(packed) = pack(&text) {
             prop_assert_eq!(unpack(&packed), Some(text));

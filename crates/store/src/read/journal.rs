@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_fails_once_is_tried_again_and_one_that_goes_on_failing_is_no_damage() {
+    fn a_failing_read_is_retried_and_never_reported_as_damage() {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::INTR, Errno::AGAIN] {
             assert_eq!(resolved(1, errno).expect("the second read"), b"said", "{errno}");
             let error = resolved(2, errno).expect_err("both reads fail");

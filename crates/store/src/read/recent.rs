@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_holds_more_than_its_bound() {
+    fn the_tail_cache_never_exceeds_its_bound() {
         let recent = TailCache::default();
         let third = group(RECENT_BYTES_MAX / 3);
         for position in 0..3 {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_an_erasure_is_not_kept_after_it() {
+    fn a_tail_read_before_an_erasure_is_not_cached() {
         let recent = TailCache::default();
         let before = recent.erasure_count();
         recent.put_group(place(1), &group(1), before);

@@ -188,7 +188,7 @@ mod tests {
     use crate::seal::{ChainGrowth, SealWriter};
 
     #[test]
-    fn spans_are_read_as_they_were_written_and_a_torn_record_is_none() {
+    fn spans_round_trip_and_a_torn_record_is_refused() {
         let owner = SpanOwner { agent: [2; 16], session: [3; 16] };
         let first = JournalSpan::new([1; 16], Some(owner), 1, &[5; 32]);
         let mut later = JournalSpan::new([6; 16], None, 200, &[7; 32]);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_told_apart_over_as_many_records_as_they_take() {
+    fn spans_are_split_over_several_full_records() {
         for seed in 0..200 {
             let spans = random_spans(seed, usize::try_from(seed).expect("small"));
             let mut records = SpanRecords::new(0);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_within_a_transaction_leaves_nothing_of_it_and_the_next_one_stands() {
+    fn a_panic_in_a_transaction_rolls_back_and_writing_continues() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut writer = writer(&dir);
         assert!(writer.catch_panic(|writer| add_table(writer, "planted", true)).is_none());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_the_thread_is_caught_and_nobody_waits_for_ever() {
+    fn a_panic_in_the_writer_thread_answers_every_waiter() {
         let dir = tempfile::tempdir().expect("a directory");
         let writer = writer(&dir);
         let queue = Arc::clone(&writer.queue);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ends_by_a_panic_leaves_nobody_waiting_and_takes_nothing_more() {
+    fn a_writer_thread_ended_by_panic_refuses_further_work() {
         let dir = tempfile::tempdir().expect("a directory");
         let writer = writer(&dir);
         let (queue, gauge) = (Arc::clone(&writer.queue), Arc::clone(&writer.gauge));

@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_has_waited_long_one_job_is_served_and_all_of_it_where_no_turn_waits() {
+    fn one_aged_bulk_job_is_served_between_turns() {
         let queue = WriterQueue::default();
         for _ in 0..3 {
             queue.push(write(OTHER, WriterLane::Bulk)).expect("there is room");

@@ -73,7 +73,7 @@ fn kinds(items: &[AuditItem]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn everything_is_read_in_its_order_by_pages_of_any_length_and_from_every_place() {
+async fn the_audit_is_read_in_order_from_any_place() {
     let scene = Scene::open().await;
     history(&scene).await;
     let scope = Scene::scope();
@@ -162,7 +162,7 @@ async fn a_configuration_is_sealed_once_and_a_mark_only_grows() {
 }
 
 #[tokio::test]
-async fn what_is_taken_out_is_sealed_by_whoever_took_it() {
+async fn an_export_is_sealed_under_its_actor() {
     let scene = Scene::open().await;
     let of = |tenant| ScopeAuthority::claim().issue_scope(tenant, Actor::new("token:ci"));
     scene.store.audit_exported(&of(TENANT), SESSION, at(7)).await.expect("is noted");
@@ -232,7 +232,7 @@ fn after(change: impl FnOnce(&Connection)) -> (AuditChecked, TempDir) {
 }
 
 #[test]
-fn a_history_that_nobody_touched_is_sound() {
+fn an_unedited_history_is_sound() {
     let (checked, _) = after(|_| {});
     assert_eq!(checked.findings, []);
     assert_eq!((checked.runs, checked.entries, checked.seals, checked.acts), (5, 20, 14, 4));
@@ -275,7 +275,7 @@ fn any_row_that_is_removed_is_missed_where_it_was() {
 }
 
 #[test]
-fn an_item_that_a_run_took_is_missed_or_known_to_be_another_one() {
+fn an_item_taken_by_a_run_is_missed_or_differs() {
     for position in 1..=5_i64 {
         for (sql, problem) in [
             ("DELETE FROM inbox WHERE position = ?1", AuditProblem::RowRemoved),
@@ -294,7 +294,7 @@ fn an_item_that_a_run_took_is_missed_or_known_to_be_another_one() {
 }
 
 #[test]
-fn a_tail_that_is_cut_off_is_missed_with_a_checkpoint_and_without() {
+fn a_cut_audit_tail_is_missed_with_and_without_checkpoint() {
     let last = kept().checkpoint.seal;
     for first in 1..=last {
         let (checked, dir) = after(|db| {
@@ -329,7 +329,7 @@ fn a_tail_that_is_cut_off_is_missed_with_a_checkpoint_and_without() {
 }
 
 #[test]
-fn a_history_that_is_written_anew_fits_itself_and_not_its_checkpoint() {
+fn a_rewritten_history_contradicts_its_checkpoint() {
     let dir = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
@@ -349,7 +349,7 @@ fn a_history_that_is_written_anew_fits_itself_and_not_its_checkpoint() {
 }
 
 #[tokio::test]
-async fn what_was_erased_by_right_is_told_apart_from_what_was_removed() {
+async fn lawful_erasure_is_distinguished_from_removal() {
     let scene = Scene::open().await;
     let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
     scene

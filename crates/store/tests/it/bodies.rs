@@ -46,7 +46,7 @@ async fn bodies_lie_where_their_size_says_and_are_read_back() {
 }
 
 #[tokio::test]
-async fn equal_bodies_are_kept_once_and_go_with_their_last_reference() {
+async fn equal_bodies_are_stored_once_until_their_last_reference() {
     let scene = Scene::open().await;
     scene.turn_done(SESSION, 0, vec![b'r'; 300_000]).await;
     scene.turn_done(SESSION, 1, vec![b'r'; 300_000]).await;
@@ -67,7 +67,7 @@ async fn a_sweep_removes_what_no_row_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_last_page_of_an_erasure_sweeps_what_a_refused_batch_left() {
+async fn the_last_page_of_an_erasure_sweeps_orphaned_bodies() {
     let scene = Scene::open().await;
     orphan(&scene).await;
     assert_eq!(files(scene.dir.path()), 1);
@@ -159,7 +159,7 @@ async fn the_sweeper_never_wins_against_a_batch() {
 }
 
 #[tokio::test]
-async fn a_body_stays_when_the_same_body_meets_a_process_without_descriptors() {
+async fn a_body_survives_an_equal_write_without_free_descriptors() {
     let scene = Scene::open().await;
     let run = scene.turn_done(SESSION, 0, vec![b'r'; 300_000]).await;
     let limits = getrlimit(Resource::Nofile);

@@ -59,7 +59,7 @@ async fn a_refused_batch_does_not_touch_its_neighbours() {
 }
 
 #[tokio::test]
-async fn a_batch_is_recognised_after_a_restart_and_after_its_session_moved_on() {
+async fn a_batch_is_recognized_after_a_restart_and_later_turns() {
     let scene = Scene::open().await;
     let (_, begin, end) = scene.turn(SESSION, 0, "hi");
     let (first, second) = (scene.done(begin.clone()).await, scene.done(end.clone()).await);
@@ -88,7 +88,7 @@ async fn work_goes_on_when_the_caller_goes_away() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_floods_is_told_so_and_another_is_served() {
+async fn a_flooding_tenant_is_refused_and_another_is_served() {
     let scene = Scene::open().await;
     let body = bytes::Bytes::from(vec![b'x'; 200_000]);
     let flood: Vec<_> = (0..2_000)

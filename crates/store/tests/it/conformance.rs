@@ -42,7 +42,7 @@ fn sealed() -> (TempDir, Arc<dyn Store>, SealedActs) {
 }
 
 #[tokio::test]
-async fn whatever_somebody_changes_leaves_one_record_in_its_commit() {
+async fn every_store_change_leaves_one_record_in_its_commit() {
     let (_dir, store, read) = sealed();
     assert_eq!(every_act_leaves_one_record(store, &read).await, Ok(()));
 }
@@ -91,8 +91,8 @@ async fn holds_with(claim: &str, fault: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_period_that_is_forgotten_when_the_clock_goes_back_is_caught() {
-    let claim = "a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice";
+async fn a_forgotten_period_after_a_clock_step_back_is_caught() {
+    let claim = "a_wavering_clock_grants_no_period_budget_twice";
     let forgets = "CREATE TRIGGER fault AFTER INSERT ON budget_open BEGIN \
                    DELETE FROM budget_used WHERE begins > NEW.at; END";
     assert!(holds_with(claim, "").await);
@@ -100,7 +100,7 @@ async fn a_period_that_is_forgotten_when_the_clock_goes_back_is_caught() {
 }
 
 #[tokio::test]
-async fn a_call_of_the_last_period_that_deletes_the_count_of_this_one_is_caught() {
+async fn a_late_settlement_that_deletes_newer_counts_is_caught() {
     let claim = "a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period";
     let deletes = "CREATE TRIGGER fault AFTER DELETE ON budget_open BEGIN \
                    DELETE FROM budget_used WHERE begins > OLD.begins; END";

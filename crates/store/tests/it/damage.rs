@@ -202,7 +202,7 @@ fn damage_pages_with(dir: &std::path::Path, texts: [&str; 2]) {
 }
 
 #[tokio::test]
-async fn a_damaged_page_refuses_the_writes_that_need_it_and_no_other() {
+async fn a_damaged_page_refuses_only_the_writes_needing_it() {
     const LAST: &str = "the last input of the first tenant";
     const FIRST: &str = "the first input of the second tenant";
     let scene = Scene::open().await;

@@ -50,7 +50,7 @@ fn plans(call: Option<VfsCall>, calls: u64) -> Vec<(FaultPlan, Then)> {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the list of sites is what the sweep is for")]
-fn every_call_to_the_disk_may_fail_once_or_for_good() {
+fn every_disk_call_may_fail_once_or_for_good() {
     let clean = FailingVfs::register("disk-clean").expect("a new name");
     assert_eq!(play(&clean, None, Then::Mend), Ok(()), "the batches hold on a healthy disk");
     let sites = clean.call_sites();
@@ -95,7 +95,7 @@ fn every_call_to_the_disk_may_fail_once_or_for_good() {
 }
 
 #[test]
-fn a_write_to_the_log_that_the_disk_drops_is_caught() {
+fn a_log_write_that_the_disk_drops_is_caught() {
     let clean = FailingVfs::register("dropped-clean").expect("a new name");
     assert_eq!(play(&clean, None, Then::Mend), Ok(()));
     let writes = clean.call_sites()[&(VfsCall::Write, FileKind::Wal)];
@@ -136,7 +136,7 @@ fn cut_at_every_sync(vfs: &FailingVfs, plan: Option<FaultPlan>) -> Finding<usize
 
 #[test]
 #[expect(clippy::print_stdout, reason = "how many cuts there were is what the sweep is for")]
-fn a_power_cut_after_any_sync_loses_nothing_that_was_acknowledged() {
+fn a_power_cut_after_any_sync_loses_no_acknowledged_batch() {
     let vfs = FailingVfs::register("power").expect("a new name");
     let cuts = cut_at_every_sync(&vfs, None).expect("nothing is lost");
     println!("{cuts} power cuts, nothing acknowledged is lost");

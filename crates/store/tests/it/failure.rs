@@ -17,7 +17,7 @@ fn one(scene: &Scene) -> WriteBatch {
 }
 
 #[tokio::test]
-async fn a_writer_that_cannot_write_is_read_only_until_it_can() {
+async fn a_writer_that_fails_is_read_only_until_it_succeeds() {
     let scene = Scene::open().await;
     scene.done(one(&scene)).await;
     // Somebody else holds the file's one write lock, against all rules.

@@ -21,7 +21,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_closed_store_is_seen_whole_and_left_as_it_was() {
+async fn inspecting_a_closed_store_sees_all_and_changes_nothing() {
     let scene = Scene::open().await;
     scene.turn_done(SESSION, 0, "hi").await;
     let waiting = put(SESSION, ItemId::from_bytes([0xee; 16]), "and now?", None);
@@ -78,7 +78,7 @@ async fn a_damaged_page_is_found() {
 }
 
 #[tokio::test]
-async fn an_index_that_does_not_fit_its_rows_is_found_although_each_page_does() {
+async fn an_index_that_contradicts_its_rows_is_found() {
     let scene = Scene::open().await;
     for turn in 0..4 {
         scene.turn_done(SESSION, turn, "hi").await;

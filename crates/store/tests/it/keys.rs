@@ -20,7 +20,7 @@ async fn keyed(scene: &Scene, number: i64, hours: i64, lifetime: KeyLifetime) {
 }
 
 #[tokio::test]
-async fn keys_of_clients_grow_fewer_after_their_day_and_the_others_stay() {
+async fn client_keys_expire_after_a_day_and_others_stay() {
     let scene = Scene::open().await;
     for number in 0..10 {
         keyed(&scene, number, 0, KeyLifetime::Day).await;

@@ -92,7 +92,7 @@ async fn a_sound_store_is_found_sound() {
 }
 
 #[tokio::test]
-async fn a_changed_row_that_sums_up_others_is_caught_and_rebuilt() {
+async fn a_changed_summary_row_is_caught_and_rebuilt() {
     for (change, is_of_a_head) in [
         ("UPDATE session_heads SET last = 99", true),
         ("UPDATE session_heads SET last = 2", true),
@@ -159,7 +159,7 @@ async fn a_damaged_count_of_a_budget_counts_as_used_up() {
 }
 
 #[tokio::test]
-async fn a_run_whose_journal_cannot_be_read_stays_and_the_others_are_rebuilt() {
+async fn rebuilding_keeps_runs_with_unreadable_journals() {
     let dir = sound().await;
     let change =
         "UPDATE entries SET fields = '{}', packed = NULL WHERE seq = 2 AND run = (SELECT min(run) FROM runs);
@@ -171,7 +171,7 @@ async fn a_run_whose_journal_cannot_be_read_stays_and_the_others_are_rebuilt() {
 }
 
 #[tokio::test]
-async fn the_inputs_of_a_run_whose_journal_is_gone_are_not_given_to_another_run() {
+async fn inputs_of_a_run_without_journal_get_no_other_run() {
     let dir = sound().await;
     Scene::sql(dir.path())
         .execute_batch("DELETE FROM entries WHERE run = (SELECT min(run) FROM runs)")

@@ -221,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_batch_submitted_again_gives_its_first_receipt_and_changes_no_row(
+    fn a_resubmitted_batch_gets_its_first_receipt_and_changes_nothing(
         steps in prop::collection::vec(step(), 1..25)
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

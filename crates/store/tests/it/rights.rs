@@ -190,7 +190,7 @@ fn said(found: &AuditFinding) -> String {
 }
 
 #[tokio::test]
-async fn rows_that_nobody_edited_are_what_their_records_say() {
+async fn unedited_rows_agree_with_their_records() {
     let scene = world().await;
     let checked = check(scene.dir.path());
     assert_eq!(checked.findings, []);
@@ -299,7 +299,7 @@ async fn a_finding_names_the_record_that_says_otherwise() {
 }
 
 #[tokio::test]
-async fn a_rule_that_denies_and_went_before_its_end_is_missed_though_another_one_was_set() {
+async fn a_denying_rule_removed_before_its_end_is_missed() {
     let scene = world().await.reopen(|dir| {
         assert_eq!(Scene::sql(dir).execute("DELETE FROM approval_rules", []).expect("is edited"), 1);
     });

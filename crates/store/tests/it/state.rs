@@ -38,7 +38,7 @@ async fn one_of_many_clients_gets_the_lock() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_known_by_its_words_and_its_time_is_caught() {
+async fn a_write_identified_only_by_its_content_is_caught() {
     assert_eq!(winners(|_| WriteId::from_bytes([1; 16])).await, usize::from(CLIENTS));
 }
 
@@ -73,7 +73,7 @@ async fn state_is_read_again_and_state_that_was_changed_on_the_disk_is_not() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_changed_on_the_disk_is_told_and_not_forgotten() {
+async fn a_key_edited_on_the_disk_is_reported_as_damage() {
     for change in ["expires_at = 1", "item = x'00000000000000000000000000000000'", "position = 9"] {
         let scene = Scene::open().await;
         let item = ItemId::from_bytes(scene.id());

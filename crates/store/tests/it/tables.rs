@@ -120,7 +120,7 @@ fn strays(db: &Connection) -> Vec<String> {
 }
 
 #[test]
-fn every_table_and_every_key_belongs_to_a_tenant_or_is_listed_with_its_reason() {
+fn every_table_and_key_has_a_tenant_or_a_reason() {
     let (_dir, db) = fresh();
     assert!(tables(&db).len() >= 30, "{:?} are too few", tables(&db));
     assert_eq!(strays(&db), Vec::<String>::new());

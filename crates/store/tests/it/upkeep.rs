@@ -32,7 +32,7 @@ fn counts(scene: &Scene) -> Vec<(String, i64)> {
 }
 
 #[tokio::test]
-async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
+async fn erasing_an_agent_resumes_and_leaves_no_row_or_file() {
     let scene = Scene::open().await;
     let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
     let empty = counts(&scene);
@@ -153,7 +153,7 @@ fn quotes(scene: &Scene) -> i64 {
 }
 
 #[tokio::test]
-async fn what_an_approval_quotes_goes_with_the_agent_whose_bodies_are_erased() {
+async fn approval_quotes_are_erased_with_the_agents_bodies() {
     const MANY: i64 = 300;
     let scene = Scene::open().await;
     let run = scene.turn_done(SESSION, 0, b"pay to eve".to_vec()).await;
@@ -183,7 +183,7 @@ async fn pinned_turn(scene: &Scene, agent: AgentId, session: SessionId, after: u
 }
 
 #[tokio::test]
-async fn a_prompt_goes_with_the_last_agent_that_named_it_and_is_nowhere_in_the_file() {
+async fn a_prompt_is_erased_with_its_last_agent() {
     const OWN: &str = "what only the erased agent was told ";
     let holds = |dir: &std::path::Path| {
         let bytes = std::fs::read(dir.join("dromia.db")).expect("is readable");
@@ -213,7 +213,7 @@ async fn a_prompt_goes_with_the_last_agent_that_named_it_and_is_nowhere_in_the_f
 }
 
 #[tokio::test]
-async fn a_prompt_of_a_claim_that_was_not_granted_goes_with_its_agent_too() {
+async fn a_prompt_of_an_ungranted_claim_is_erased_too() {
     let scene = Scene::open().await;
     // Other inputs came first, as far as its owner knew.
     let (_, begin, _) = scene.turn(SESSION, 7, "hi");
@@ -285,7 +285,7 @@ async fn rebuilt_projections_equal_the_ones_that_grew() {
 }
 
 #[tokio::test]
-async fn a_tail_costs_the_same_at_turn_ten_and_at_turn_five_hundred() {
+async fn a_tail_costs_the_same_at_turns_ten_and_500() {
     let scene = Scene::open().await;
     let limits = TailLimits { items: 8, bytes: 64 << 10 };
     let mut shapes = Vec::new();

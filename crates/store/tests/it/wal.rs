@@ -20,7 +20,7 @@ fn filler(scene: &Scene) -> WriteBatch {
 }
 
 #[tokio::test]
-async fn the_log_begins_anew_without_a_reader() {
+async fn the_log_restarts_when_no_reader_holds_it() {
     let scene = Scene::open().await;
     let mut longest = 0;
     for _ in 0..40 {
@@ -32,7 +32,7 @@ async fn the_log_begins_anew_without_a_reader() {
 }
 
 #[tokio::test]
-async fn a_stuck_reader_stops_the_writes_before_the_log_has_64_mib_and_its_end_frees_them() {
+async fn a_stuck_reader_stops_writes_before_64_mib_of_log() {
     let scene = Scene::open().await;
     // A reader of another process, which nobody here can interrupt.
     let stuck = Scene::sql(scene.dir.path());
@@ -66,7 +66,7 @@ async fn a_stuck_reader_stops_the_writes_before_the_log_has_64_mib_and_its_end_f
 }
 
 #[tokio::test]
-async fn a_start_is_refused_while_another_process_keeps_the_log_from_being_copied() {
+async fn a_start_is_refused_while_a_reader_holds_the_log() {
     let scene = Scene::open().await;
     // A reader of another process, and behind it a batch that cannot be copied before that one has gone.
     let stuck = Scene::sql(scene.dir.path());
@@ -175,7 +175,7 @@ async fn a_damaged_log_without_its_record_is_caught() {
 }
 
 #[tokio::test]
-async fn a_kill_a_power_cut_and_another_program_raise_no_alarm() {
+async fn kills_power_cuts_and_other_programs_raise_no_alarm() {
     let (dir, acknowledged) = killed().await;
     assert_eq!(inputs(dir.path()).await.expect("a kill"), acknowledged);
     assert_eq!(inputs(dir.path()).await.expect("a clean end"), acknowledged);

@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "may do more")]
-    fn a_token_that_nobody_checks_is_caught() {
+    fn a_token_that_is_never_verified_is_caught() {
         let open = |bytes: &[u8]| -> Result<TokenRead, String> {
             let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
             let text = text.strip_prefix("token ").ok_or("it is no token")?;

@@ -24,7 +24,7 @@ fn numbers(connection: &Connection) -> Vec<u32> {
 }
 
 #[test]
-fn every_site_of_a_write_and_a_checkpoint_can_fail_and_is_listed() {
+fn every_site_of_write_and_checkpoint_can_fail() {
     let vfs = FailingVfs::register("sweep").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut failures = Vec::new();

@@ -9,7 +9,7 @@ const MUTATIONS: u64 = 32;
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the input that breaks a property must be named")]
-fn every_property_holds_for_the_corpus_and_for_what_is_near_it() {
+fn every_property_holds_for_the_corpus_and_its_mutations() {
     for (name, property) in TARGETS {
         for (file, seed) in read_corpus(name) {
             // Says which file it was, if the property panics.
@@ -43,7 +43,7 @@ fn every_property_has_a_target_and_a_corpus_of_twenty() {
 }
 
 #[test]
-fn a_mutation_is_the_same_each_time_and_mostly_another_for_another_number() {
+fn a_mutation_is_deterministic_and_varies_with_its_number() {
     let seed = b"data: {\"text\": \"hello\"}\n\n";
     let all: BTreeSet<_> = (0..100).map(|number| mutated(seed, number)).collect();
     assert!(all.len() > 50, "{}", all.len());

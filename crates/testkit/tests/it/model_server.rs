@@ -76,7 +76,7 @@ async fn one_connection_serves_many_requests_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_and_the_connection_stays() {
+async fn a_malformed_request_is_refused_and_the_connection_stays() {
     let server = ModelServer::start_server(ModelServerOptions::default()).await.unwrap();
     let mut client = Client::of(&server).await;
     client.send(post("{}").as_bytes()).await;

@@ -29,7 +29,7 @@ fn the_reference_store_passes_the_suite() {
 }
 
 #[test]
-fn whatever_somebody_changes_leaves_one_record() {
+fn every_reference_change_leaves_one_record() {
     let store = ReferenceStore::new();
     let played = every_act_leaves_one_record(Arc::new(store.clone()), &store);
     assert_eq!(SimExecutor::new(1).block_on(played), Ok(Ok(())));
@@ -107,7 +107,7 @@ fn random_sequences_reach_every_kind_of_answer() {
 }
 
 #[test]
-fn a_store_that_loses_one_batch_is_caught_by_the_comparison() {
+fn a_store_that_loses_one_batch_is_caught_in_comparison() {
     let (honest, lossy) = (fresh(), FaultyStore::new(fresh()));
     lossy.fail_nth(2, CommitFault::Lost);
     let lossy: Arc<dyn Store> = Arc::new(lossy);

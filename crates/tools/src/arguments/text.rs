@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_a_text_unless_it_is_said_to_be_more() {
+    fn a_search_pattern_is_literal_unless_declared_a_regex() {
         let compiled = |pattern: &str, regex| {
             let arguments = serde_json::json!({"pattern": pattern, "regex": regex}).to_string();
             parse_arguments::<FileSearch>(&arguments).expect("it reads").compile_pattern()

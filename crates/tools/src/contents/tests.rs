@@ -109,7 +109,7 @@ const CHANGES: [Change; 13] = [
 ];
 
 #[test]
-fn whatever_changes_makes_another_digest_and_no_two_changes_make_the_same() {
+fn every_change_of_a_directory_gives_a_distinct_digest() {
     let mut seen = vec![Room::new().all().digest];
     for (number, change) in CHANGES.into_iter().enumerate() {
         let room = Room::new();
@@ -123,7 +123,7 @@ fn whatever_changes_makes_another_digest_and_no_two_changes_make_the_same() {
 }
 
 #[test]
-fn a_change_that_leaves_size_and_times_as_they_were_is_caught() {
+fn a_change_that_hides_in_size_and_time_is_caught() {
     let room = Room::new();
     let before = room.all();
     let stat = std::fs::metadata(room.path("build.sh")).expect("there");
@@ -158,7 +158,7 @@ fn only_what_is_named_counts_where_only_that_should() {
 }
 
 #[test]
-fn what_a_named_link_leads_to_is_named_with_it() {
+fn targets_of_named_links_are_bound_with_them() {
     let room = Room::new();
     room.write("far/away/code", "real");
     symlink("far/away", room.path("there")).expect("linked");
@@ -178,7 +178,7 @@ fn what_a_named_link_leads_to_is_named_with_it() {
 }
 
 #[test]
-fn long_results_that_are_kept_count_only_where_they_are_named_or_may_be_executed() {
+fn result_files_are_bound_only_if_named_or_executable() {
     let room = Room::new();
     let before = room.all();
     room.write("output/0123456789abcdef.txt", "a long result");
@@ -198,7 +198,7 @@ fn long_results_that_are_kept_count_only_where_they_are_named_or_may_be_executed
 }
 
 #[test]
-fn what_cannot_be_read_as_a_whole_is_not_held_to() {
+fn a_directory_that_cannot_be_read_whole_is_not_bound() {
     let large = |room: &Room| {
         let file = File::create(room.path("0")).expect("made");
         file.set_len(BYTES_MAX + 1).expect("sparse");

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_for_a_proxy_is_refused_with_its_reason() {
+    fn an_invalid_proxy_request_is_refused_with_its_reason() {
         let many = format!("GET http://h/ HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
         for (text, problem) in [
             ("GET / HTTP/1.1\r\n\r\n", NO_URL),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_decisions_are_one_and_when_there_are_too_many_nothing_more_is_asked() {
+    fn equal_decisions_merge_and_too_many_stop_further_requests() {
         let desk = desk();
         for to in 0..DECISIONS_MAX {
             let asked =
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_through_is_bounded_and_the_bound_is_told() {
+    fn proxied_bytes_are_bounded_and_the_end_is_recorded() {
         let desk = desk();
         for _ in 0..BYTES_MAX >> 20 {
             assert!(desk.try_spend(1 << 20));

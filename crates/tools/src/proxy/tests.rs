@@ -123,7 +123,7 @@ async fn ask(proxy: SocketAddr, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_goes_over_the_line_and_its_answer_comes_back_whole_or_visibly_not() {
+async fn a_proxied_answer_comes_back_whole_or_visibly_torn() {
     let line = Arc::new(Told::default());
     let (proxy, address) = open(&line);
     let text = "POST http://h/p HTTP/1.1\r\nhost: other\r\nx-b: 2\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\nhiGET";
@@ -165,7 +165,7 @@ async fn a_tunnel_carries_both_ways_what_came_early_too() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_told_with_its_reason_and_kept_for_the_journal() {
+async fn a_refused_proxy_request_gets_its_reason_and_a_record() {
     let line = Arc::new(Told::default());
     let (proxy, address) = open(&line);
     for (text, status) in [
@@ -184,7 +184,7 @@ async fn what_is_refused_is_told_with_its_reason_and_kept_for_the_journal() {
 }
 
 #[tokio::test]
-async fn what_nobody_answered_when_the_program_ended_is_kept_as_asked() {
+async fn an_unanswered_request_is_recorded_when_its_program_ends() {
     let line = Arc::new(Told::default());
     let (proxy, address) = open(&line);
     let mut stream = TcpStream::connect(address).await.expect("it is there");

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::support::{Bench, CALL};
 
 #[test]
-fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
+fn the_catalogue_lists_each_tool_with_its_effect_class() {
     let bench = Bench::new();
     let listed: Vec<_> =
         bench.toolbox.tool_descriptors().iter().map(|tool| (tool.name.as_str(), tool.effect)).collect();
@@ -59,7 +59,7 @@ fn the_whole_tool_list_stays_under_4600_bytes() {
 
 /// Programs find the variable where the operator gave the tool a way out, and only there: so it is true in both cases.
 #[test]
-fn what_runs_programs_says_which_network_they_have_with_a_proxy_and_without() {
+fn tools_that_run_programs_name_their_network_truthfully() {
     let bench = Bench::new();
     for tool in bench.toolbox.tool_descriptors().iter().filter(|tool| Toolbox::runs_programs(&tool.name)) {
         assert!(tool.description.ends_with("; no network but $HTTP_PROXY."), "{}", tool.description);
@@ -132,7 +132,7 @@ fn canonical_arguments_prepare_to_themselves() {
 }
 
 #[test]
-fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
+fn an_invalid_call_says_what_is_wrong_and_where() {
     let bench = Bench::new();
     let prepare = |tool: &str, arguments: &str| {
         bench.toolbox.prepare_call(&ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() })
@@ -165,7 +165,7 @@ fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
 }
 
 #[tokio::test]
-async fn a_declared_plan_is_told_by_its_counts() {
+async fn a_declared_plan_is_answered_with_its_counts() {
     let told =
         Bench::new().told("plan.declare", r#"{"tools":{"bank.pay":{"to":["bob"]},"time.now":{}}}"#).await;
     assert_eq!(told, "ok: planned: 2 tools, 1 destinations");

@@ -56,7 +56,7 @@ fn told(output: &ToolOutput) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_tool_of_ones_own_is_listed_among_the_others_and_prepared_by_its_schema() {
+fn an_external_tool_is_listed_and_prepared_by_its_schema() {
     let bench = having(Bench::new(), spec(EffectClass::Keyed));
     let names: Vec<_> = bench.toolbox.tool_descriptors().iter().map(|tool| tool.name.as_str()).collect();
     assert!(names.is_sorted() && names.contains(&"bank.pay") && names.contains(&"file.read"), "{names:?}");
@@ -80,7 +80,7 @@ fn a_tool_of_ones_own_is_listed_among_the_others_and_prepared_by_its_schema() {
 }
 
 #[tokio::test]
-async fn a_call_is_one_post_of_the_canonical_arguments_under_its_key() {
+async fn an_external_call_posts_canonical_arguments_under_its_key() {
     let bench = having(Bench::new(), spec(EffectClass::Keyed));
     next_answer(&bench, 201, r#"{"id": 7}"#);
     let output = bench.call("bank.pay", r#"{"to":"x", "amount":1}"#).await;
@@ -103,7 +103,7 @@ async fn a_call_is_one_post_of_the_canonical_arguments_under_its_key() {
 }
 
 #[tokio::test]
-async fn what_it_answers_has_the_label_that_the_operator_gives_it() {
+async fn an_external_answer_has_the_label_the_operator_set() {
     let own = ExternalSpec { result_label: Label::PUBLIC_FACT, ..spec(EffectClass::Pure) };
     let bench = having(Bench::new(), own);
     next_answer(&bench, 200, "noon");
@@ -112,7 +112,7 @@ async fn what_it_answers_has_the_label_that_the_operator_gives_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_success_is_told_as_a_failure() {
+async fn an_unsuccessful_external_answer_is_a_failure() {
     for (status, body, says) in [
         (422, "no such account", "[422; 15 bytes]"),
         (500, "", "[500; 0 bytes]"),
@@ -143,7 +143,7 @@ async fn what_is_no_success_is_told_as_a_failure() {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_cut_and_kept_for_an_agent_that_may_read_files() {
+async fn a_long_external_answer_is_cut_and_stored_for_readers() {
     let body = "x".repeat(70_000);
     let pieces = || Ok((200, Vec::new(), vec![Ok(Bytes::from(body.clone().into_bytes()))]));
     let bench = having(Bench::new(), spec(EffectClass::Pure));
@@ -165,7 +165,7 @@ async fn a_long_answer_is_cut_and_kept_for_an_agent_that_may_read_files() {
 }
 
 #[tokio::test]
-async fn a_secret_is_the_operators_to_send_and_is_masked_where_it_comes_back() {
+async fn an_external_tools_secret_is_sent_and_masked_in_answers() {
     for (placement, slot) in [
         (SecretPlacement::Bearer, SecretSlot::Header("authorization".to_owned())),
         (SecretPlacement::Header("x-key".to_owned()), SecretSlot::Header("x-key".to_owned())),
@@ -186,7 +186,7 @@ async fn a_secret_is_the_operators_to_send_and_is_masked_where_it_comes_back() {
 }
 
 #[test]
-fn what_cannot_be_a_tool_is_refused_by_its_key() {
+fn an_invalid_external_tool_is_refused_by_its_key() {
     let sound = || spec(EffectClass::Keyed);
     let typed: BTreeMap<String, Value> = BTreeMap::from([("type".to_owned(), json!("array"))]);
     let roles = BTreeMap::from([("cc".to_owned(), ArgumentRole::Destination)]);

@@ -14,7 +14,7 @@ fn args(path: &str, content: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_written_is_read_back_in_pieces_that_say_what_is_left() {
+async fn a_written_file_is_read_back_in_pieces() {
     let bench = Bench::new();
     assert_eq!(bench.told("file.write", &args("notes/today.txt", "héllo")).await, "ok: wrote 6 bytes");
     for (arguments, told) in [
@@ -89,7 +89,7 @@ async fn check_guarded(told: impl AsyncFn(&Bench, &str, &str) -> String) -> Resu
 }
 
 #[tokio::test]
-async fn what_programs_outside_would_execute_is_changed_by_no_file_tool() {
+async fn no_file_tool_changes_what_outside_programs_execute() {
     let told = async |bench: &Bench, tool: &str, arguments: &str| bench.told(tool, arguments).await;
     assert_eq!(check_guarded(told).await, Ok(()));
 }
@@ -136,7 +136,7 @@ async fn bytes_that_are_no_text_are_shown_as_such() {
 }
 
 #[tokio::test]
-async fn an_append_adds_at_the_end_every_time_it_is_called() {
+async fn each_append_call_adds_at_the_end() {
     let bench = Bench::new();
     assert_eq!(
         bench.told("file.append", &args("log", "one\n")).await,
@@ -176,7 +176,7 @@ async fn writing_and_deleting_twice_leave_what_once_leaves() {
 }
 
 #[tokio::test]
-async fn a_write_that_a_crash_cut_off_is_finished_by_the_repeated_call() {
+async fn a_repeated_call_finishes_a_write_that_crashed() {
     let bench = Bench::new().made();
     let call = bench.prepare("file.write", &args("a", "new"));
     // What the crashed attempt left: its temporary file, named by the call's key, half-written.
@@ -192,7 +192,7 @@ async fn a_write_that_a_crash_cut_off_is_finished_by_the_repeated_call() {
 }
 
 #[tokio::test]
-async fn a_listing_is_sorted_complete_page_by_page_and_names_the_kinds() {
+async fn a_listing_is_sorted_paged_and_names_each_kind() {
     let bench = Bench::new().made();
     for number in 0..1005 {
         std::fs::write(bench.workspace().join(format!("f{number:04}")), "abc").expect("written");
@@ -275,7 +275,7 @@ async fn links_pipes_and_sockets_are_refused_by_every_tool() {
 }
 
 #[tokio::test]
-async fn what_a_file_says_is_untrusted_and_what_the_tool_says_is_not() {
+async fn file_contents_are_untrusted_and_the_tools_words_trusted() {
     let bench = Bench::new();
     let written = bench.call("file.write", &args("a", "x")).await;
     assert_eq!(written.parts[0].label().to_string(), "trusted/agent");

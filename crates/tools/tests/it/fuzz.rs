@@ -8,7 +8,7 @@ use dromia_testkit::fuzz::{assert_holds, mutated, read_corpus};
 const MUTATIONS: u64 = 32;
 
 #[test]
-fn what_is_approved_is_one_form_and_one_digest() {
+fn every_approved_call_has_one_form_and_one_digest() {
     let mut calls = 0;
     for (name, seed) in read_corpus("approval_hash") {
         calls += u32::from(call::is_call(&seed));

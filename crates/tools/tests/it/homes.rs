@@ -8,7 +8,7 @@ use dromia_tools::AgentHomes;
 use crate::support::{AGENT, Bench, COLLEAGUE, TENANT};
 
 #[tokio::test]
-async fn a_wipe_counts_the_files_and_leaves_what_links_lead_to() {
+async fn a_wipe_counts_files_and_spares_targets_of_links() {
     let bench = Bench::new().made();
     let outside = bench.home().join("outside");
     std::fs::create_dir(&outside).expect("made");
@@ -53,7 +53,7 @@ async fn a_wipe_needs_no_handle_per_level() {
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_a_home_is_removed_and_not_followed() {
+async fn a_link_in_place_of_a_home_is_only_removed() {
     let bench = Bench::new();
     let outside = bench.home().join("outside");
     std::fs::create_dir(&outside).expect("made");

@@ -47,7 +47,7 @@ const MINE: Label = Label::ACTOR_TEXT;
 const THEIRS: Label = Label::CLAIM;
 
 #[tokio::test]
-async fn a_file_has_the_label_of_what_led_to_it_until_somebody_else_writes_to_it() {
+async fn a_file_keeps_its_writers_label_until_another_write() {
     let bench = Bench::new();
     call(&bench, MINE, "file.write", &write("mine", "one")).await;
     call(&bench, THEIRS, "file.write", &write("theirs", "one")).await;
@@ -76,7 +76,7 @@ async fn a_file_has_the_label_of_what_led_to_it_until_somebody_else_writes_to_it
 }
 
 #[tokio::test]
-async fn what_one_actor_is_trusted_with_is_untrusted_for_another() {
+async fn a_file_trusted_for_one_actor_is_untrusted_for_another() {
     let bench = Bench::new();
     call(&bench, MINE, "file.write", &write("mine", "pay eve")).await;
     assert_eq!(label_of(&bench, "mine").await, MINE);
@@ -91,7 +91,7 @@ async fn what_one_actor_is_trusted_with_is_untrusted_for_another() {
 }
 
 #[tokio::test]
-async fn a_result_that_did_not_become_durable_leaves_a_file_that_nobody_knows() {
+async fn a_result_that_was_not_committed_leaves_an_unknown_file() {
     let bench = Bench::new();
     said(&bench, MINE, "file.write", &write("mine", "one")).await;
     assert_eq!(label_of(&bench, "mine").await, Label::UNKNOWN_FILE);
@@ -101,7 +101,7 @@ async fn a_result_that_did_not_become_durable_leaves_a_file_that_nobody_knows() 
 }
 
 #[tokio::test]
-async fn where_the_index_cannot_be_read_a_file_has_the_strictest_label() {
+async fn with_an_unreadable_index_files_get_the_strictest_label() {
     let bench = Bench::new();
     call(&bench, Label::PUBLIC_FACT, "file.write", &write("mine", "one")).await;
     bench.index.shut();
@@ -135,7 +135,7 @@ async fn program(bench: &Bench, label: Label) -> ToolOutput {
 }
 
 #[tokio::test]
-async fn what_a_program_changed_has_the_label_of_all_that_it_may_have_read() {
+async fn a_programs_changes_get_the_label_of_all_readable_files() {
     let bench = Bench::new();
     for (path, content) in [("mine", "one"), ("kept", "two")] {
         call(&bench, MINE, "file.write", &write(path, content)).await;
@@ -161,7 +161,7 @@ async fn what_a_program_changed_has_the_label_of_all_that_it_may_have_read() {
 }
 
 #[tokio::test]
-async fn what_a_program_left_that_may_reach_other_hosts_is_untrusted() {
+async fn files_of_a_networked_program_are_untrusted() {
     for (network, label) in [(NetworkAccess::None, MINE), (NetworkAccess::Proxy, THEIRS)] {
         let terms = ToolTerms { network: Some(network), ..ToolTerms::default() };
         let bench = Bench::under(AgentState::Running, None, terms);
@@ -175,7 +175,7 @@ async fn what_a_program_left_that_may_reach_other_hosts_is_untrusted() {
 }
 
 #[tokio::test]
-async fn what_another_run_wrote_and_nobody_knows_yet_taints_what_a_program_leaves() {
+async fn unrecorded_writes_of_another_run_taint_a_programs_files() {
     for (is_at_work, label) in [(true, THEIRS), (false, MINE)] {
         let bench = Bench::new();
         let other = ToolContext { label: THEIRS, run: RunId::from_bytes([9; 16]), ..context() };
@@ -192,7 +192,7 @@ async fn what_another_run_wrote_and_nobody_knows_yet_taints_what_a_program_leave
 }
 
 #[tokio::test]
-async fn of_all_that_another_run_wrote_the_least_trusted_counts() {
+async fn the_least_trusted_write_of_another_run_counts() {
     for (labels, label) in [([THEIRS, MINE], THEIRS), ([MINE, THEIRS], THEIRS), ([MINE, MINE], MINE)] {
         let bench = Bench::new();
         for (path, label) in ["first", "second"].into_iter().zip(labels) {
@@ -227,18 +227,18 @@ async fn check_authors(told: impl Fn(&str) -> Actor) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn what_another_actors_run_wrote_meanwhile_is_untrusted_for_this_one() {
+async fn concurrent_writes_of_another_actor_are_untrusted_here() {
     assert_eq!(check_authors(Actor::new).await, Ok(()));
 }
 
 /// Planted fault: every author counts as this actor.
 #[tokio::test]
-async fn a_write_of_another_that_counts_as_ones_own_is_caught() {
+async fn a_foreign_write_that_counts_as_own_is_caught() {
     check_authors(|_| context().author).await.expect_err("nothing notices it");
 }
 
 #[tokio::test]
-async fn a_workspace_that_is_too_large_to_be_walked_counts_as_tainted() {
+async fn a_workspace_too_large_to_scan_counts_as_tainted() {
     let bench = Bench::new();
     call(&bench, MINE, "file.write", &write("kept", "two")).await;
     for number in 0..5_000 {
@@ -257,7 +257,7 @@ async fn a_workspace_that_is_too_large_to_be_walked_counts_as_tainted() {
 }
 
 #[tokio::test]
-async fn what_is_kept_of_a_long_result_has_its_label() {
+async fn the_stored_rest_of_a_long_result_has_its_label() {
     let bench = Bench::new();
     plays(&bench, &[&vec![b'x'; 50_000]], ProcessExit::Exited { code: 0 });
     let told = call(&bench, MINE, "exec", &json!({"argv": ["flood"]})).await;

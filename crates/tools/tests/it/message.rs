@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::{AGENT, Bench, COLLEAGUE_SESSION, HOPS_MAX, STRANGER_SESSION, context};
 
 #[tokio::test]
-async fn a_message_is_one_item_under_the_calls_key_at_every_attempt() {
+async fn a_message_is_one_item_under_its_call_key() {
     let bench = Bench::new();
     let call =
         bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
@@ -29,7 +29,7 @@ async fn a_message_is_one_item_under_the_calls_key_at_every_attempt() {
 }
 
 #[tokio::test]
-async fn a_strangers_session_and_one_that_does_not_exist_read_the_same() {
+async fn strangers_sessions_and_missing_ones_get_the_same_answer() {
     let bench = Bench::new();
     let nobodys = dromia_contracts::SessionId::from_bytes([0xee; 16]);
     for target in [STRANGER_SESSION, nobodys] {
@@ -55,7 +55,7 @@ async fn only_an_agent_that_keeps_input_is_sent_any() {
 }
 
 #[tokio::test]
-async fn a_message_counts_one_hop_more_and_past_the_bound_none_is_sent() {
+async fn a_message_adds_one_hop_up_to_the_bound() {
     let bench = Bench::new();
     let call =
         bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());

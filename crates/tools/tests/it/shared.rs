@@ -104,7 +104,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn programs_that_never_end_leave_slots_to_another_tenant_and_calls_that_wait_say_so() {
+async fn endless_programs_leave_slots_to_others_and_waiting_calls_report() {
     let endless = Endless::default();
     let running = || endless.0.load(Ordering::SeqCst);
     let bench = Arc::new(Bench::running(Arc::new(endless.clone())));

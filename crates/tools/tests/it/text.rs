@@ -76,7 +76,7 @@ async fn lines_are_found_in_the_order_of_their_paths() {
 }
 
 #[tokio::test]
-async fn what_is_not_searched_is_counted_and_no_link_is_followed() {
+async fn a_search_counts_skipped_files_and_follows_no_link() {
     let bench = Bench::new().made();
     let outside = bench.home().join("outside");
     std::fs::create_dir(&outside).expect("made");
@@ -96,7 +96,7 @@ async fn what_is_not_searched_is_counted_and_no_link_is_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_is_bounded_and_its_last_place_leads_on_without_gap() {
+async fn a_bounded_search_answer_resumes_without_a_gap() {
     let bench = Bench::new().made();
     let mut expected = Vec::new();
     for file in 0..30 {
@@ -120,7 +120,7 @@ async fn an_answer_is_bounded_and_its_last_place_leads_on_without_gap() {
 }
 
 #[tokio::test]
-async fn what_one_call_looks_at_is_bounded_and_the_next_one_goes_on() {
+async fn one_search_call_scans_a_bounded_amount_and_resumes() {
     let bench = Bench::new().made();
     let filler = format!("{}\n", "x".repeat(1023)).repeat(4 << 10);
     for file in 0..10 {
@@ -201,7 +201,7 @@ async fn text_is_replaced_exactly_as_often_as_is_said() {
 }
 
 #[tokio::test]
-async fn an_edit_that_a_crash_cut_off_is_carried_out_once() {
+async fn a_repeated_edit_after_a_crash_applies_once() {
     let bench = Bench::new().made();
     let arguments = json!({"path": "a", "old": "x", "new": "xy"}).to_string();
     let call = bench.prepare("file.edit", &arguments);

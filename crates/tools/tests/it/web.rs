@@ -22,7 +22,7 @@ fn pieces(texts: &[&'static str]) -> Vec<Result<Bytes, EgressFault>> {
 }
 
 #[test]
-fn what_a_crash_means_is_the_methods_business() {
+fn the_method_decides_the_effect_class_of_a_request() {
     let bench = Bench::new();
     for (method, effect) in [
         ("GET", EffectClass::Pure),
@@ -42,7 +42,7 @@ fn what_a_crash_means_is_the_methods_business() {
 }
 
 #[test]
-fn what_makes_no_sense_together_is_refused() {
+fn contradictory_request_arguments_are_refused() {
     let bench = Bench::new();
     for (arguments, problem) in [
         (json!({"url": "http://h", "body": "x"}), "body: GET has none"),
@@ -57,7 +57,7 @@ fn what_makes_no_sense_together_is_refused() {
 }
 
 #[tokio::test]
-async fn the_line_is_given_exactly_the_call_and_what_the_agent_is_granted() {
+async fn the_client_gets_exactly_the_call_and_its_grants() {
     let bench = Bench::new();
     bench.line.answers(Ok((
         201,
@@ -87,7 +87,7 @@ async fn the_line_is_given_exactly_the_call_and_what_the_agent_is_granted() {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_read_on_from_where_the_piece_ended() {
+async fn a_long_http_answer_is_continued_by_offset() {
     let body = "zero äöü one two";
     let mut whole = String::new();
     let mut offset = 0;
@@ -107,7 +107,7 @@ async fn a_long_answer_is_read_on_from_where_the_piece_ended() {
 }
 
 #[tokio::test]
-async fn a_secret_is_named_to_the_line_and_stands_in_no_text() {
+async fn a_secret_reaches_the_client_by_name_only() {
     let bench = Bench::hiding("canary-1");
     let arguments = json!({
         "url": "https://example.com/a",
@@ -131,7 +131,7 @@ async fn a_secret_is_named_to_the_line_and_stands_in_no_text() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_told_back_is_not_seen_piece_by_piece() {
+async fn a_secret_in_an_answer_is_masked_across_pieces() {
     let body = "it is canary-1, is it";
     let mut whole = String::new();
     for offset in (0..body.len()).step_by(3) {
@@ -189,7 +189,7 @@ async fn long(bench: &Bench, method: &str, grants: &[&str], bytes: usize) -> Str
 }
 
 #[tokio::test]
-async fn a_body_that_is_longer_than_what_is_shown_is_kept_for_whoever_may_read_it() {
+async fn a_long_http_body_is_stored_for_agents_that_read() {
     for (method, bytes, before) in [
         ("GET", 100_000, "[200; 65536 bytes; more follows] [all 100000 bytes are in "),
         ("POST", 100_000, "[200; 65536 bytes; more follows] [all 100000 bytes are in "),
@@ -217,7 +217,7 @@ async fn a_body_that_is_longer_than_what_is_shown_is_kept_for_whoever_may_read_i
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_shows_what_came_and_is_a_failure() {
+async fn a_broken_http_answer_shows_its_part_as_failure() {
     let bench = Bench::new();
     let mut torn = pieces(&["half"]);
     torn.push(Err(EgressFault::Late(TimeoutPhase::Stall)));

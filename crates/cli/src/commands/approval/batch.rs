@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_one_step_have_one_mark_and_a_call_that_is_alone_has_none() {
+    fn only_calls_that_share_a_step_share_a_mark() {
         let list = [
             approval(1, 7, "call_1_0"),
             approval(2, 8, "call_1_0"),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_names_each_call_that_is_shown_whole_and_no_other() {
+    fn the_batch_command_names_only_calls_shown_in_full() {
         let (first, second, third) =
             (approval(1, 7, "call_1_0"), approval(2, 7, "call_1_1"), approval(200, 7, "call_1_2"));
         assert!(is_other(&first, &second) && !is_other(&first, &first));

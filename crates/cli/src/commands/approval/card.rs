@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_legend_keeps_to_the_width_of_a_terminal_whatever_is_painted() {
+    fn the_legend_fits_the_terminal_width_in_any_style() {
         let plain = |_: Style, word: &str| word.to_owned();
         let wide = "[default] what the tool takes by itself · [said] said by somebody trusted · [written] written by the \
                     model · [found] found in something nobody vouches for";

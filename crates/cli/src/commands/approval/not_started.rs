@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_that_of_the_last_refusal_or_none_is_made_up() {
+    fn the_reason_is_the_last_refusal_or_unknown() {
         assert_eq!(
             refusal_reason(Some(refused(Some("approval-mismatch")))),
             "approval-mismatch: it is another one"

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_of_before_that_answers_no_call_is_told() {
+    fn an_older_rule_that_matches_no_call_is_reported() {
         let tool = serde_json::json!({
             "name": "exec", "description": "Runs.", "effect": "unkeyed", "roles": {},
             "result_label": "untrusted/agent", "privileged": false,

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_printed_of_an_answer_that_is_not_let_out() {
+    fn a_withheld_answer_is_never_printed() {
         let none = serde_json::json!({});
         let withheld = serde_json::json!({"withheld": {"rule": "leak scan", "reason": "no"}});
         for (pieces, fields, end, screen) in [

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_tell_what_was_asked_what_it_took_and_how_it_ended() {
+    fn run_steps_show_the_request_cost_and_outcome() {
         let replied = r#"{"step":1,"attempt":2,"usage":{"input_tokens":30,"output_tokens":7},"cost_micros":42,"finish":"tool_calls"}"#;
         let entries = [
             entry(1, 0, "run_started", r#"{"kind":"turn"}"#),

@@ -7,7 +7,7 @@ fn rule(text: &str) -> ParsedRule {
 }
 
 #[test]
-fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
+fn a_rule_matches_its_text_and_round_trips() {
     for (text, tool, arguments, fits) in [
         ("file.write", "file.write", r#"{"path":"a"}"#, true),
         ("file.write", "file.read", r#"{"path":"a"}"#, false),
@@ -58,7 +58,7 @@ fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
 }
 
 #[test]
-fn what_is_no_rule_is_refused_with_its_place() {
+fn a_malformed_rule_is_refused_with_its_place() {
     for (text, at) in [
         ("", 0),
         ("*", 0),
@@ -90,7 +90,7 @@ fn what_is_no_rule_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
+fn a_rule_names_a_whole_program_and_no_shell() {
     for (text, good) in [
         (r#"exec argv=["git","status"]"#, true),
         (r#"exec argv=["git","status"] cwd=work"#, true),
@@ -119,7 +119,7 @@ fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
 }
 
 #[test]
-fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
+fn a_rule_fixes_where_its_tool_aims_or_says_only() {
     let roles = [
         ("body".to_owned(), ArgumentRole::Payload),
         ("cc".to_owned(), ArgumentRole::Destination),
@@ -141,7 +141,7 @@ fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
 }
 
 #[test]
-fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
+fn a_rule_on_unknown_arguments_says_it_never_matches() {
     let closed = serde_json::json!({
         "type": "object", "properties": {"path": {}, "text": {}}, "additionalProperties": false
     });
@@ -165,7 +165,7 @@ fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
 }
 
 #[test]
-fn the_exact_rule_of_a_call_matches_it_and_no_other() {
+fn an_exact_rule_matches_its_own_call_only() {
     for arguments in [
         r#"{"path":"a b","text":"\"quoted\" [x"}"#,
         r#"{"argv":["sh","-c","x y"],"cwd":".","timeout_s":60}"#,

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_some_call_has_the_values_of_stands() {
+    fn a_rule_that_some_call_can_match_is_valid() {
         for text in [
             r#"exec argv=["git","push"] cwd=notes/**"#,
             "exec argv=[]",

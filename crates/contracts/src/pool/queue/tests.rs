@@ -88,7 +88,7 @@ fn turns_before_another(order: &mut impl Order, wanted: usize) -> usize {
 }
 
 #[test]
-fn one_that_takes_all_it_can_leaves_the_reserve_and_another_finds_a_slot_at_once() {
+fn a_greedy_tenant_leaves_the_reserve_to_another() {
     for (capacity, reserve) in [(2, 1), (16, 4), (32, 8), (1024, 128)] {
         let mut queue = FairQueue::new(capacity, reserve);
         assert_eq!(turns_before_another(&mut queue, 10 * capacity), 0, "{capacity}");
@@ -103,14 +103,14 @@ fn an_order_of_first_come_is_caught() {
 }
 
 #[test]
-fn without_a_reserve_another_waits_for_one_turn_of_who_is_in_line() {
+fn without_a_reserve_another_tenant_waits_for_one_turn() {
     for capacity in [1, 7] {
         assert_eq!(turns_before_another(&mut FairQueue::new(capacity, 0), 1000), 2);
     }
 }
 
 #[test]
-fn two_that_want_all_come_to_hold_as_much_as_one_another() {
+fn two_greedy_tenants_come_to_hold_equal_shares() {
     let mut queue = FairQueue::new(16, 4);
     let (flood, late) = (tenant(1), tenant(2));
     for _ in 0..100 {
@@ -132,7 +132,7 @@ fn two_that_want_all_come_to_hold_as_much_as_one_another() {
 }
 
 #[test]
-fn what_a_turn_costs_is_paid_while_something_waits_and_goes_with_the_last_of_it() {
+fn a_tenants_turn_cost_counts_until_its_last_work_leaves() {
     let (long, short) = (tenant(1), tenant(2));
     let mut queue = FairQueue::new(1, 0);
     for _ in 0..100 {
@@ -156,7 +156,7 @@ fn what_a_turn_costs_is_paid_while_something_waits_and_goes_with_the_last_of_it(
 }
 
 #[test]
-fn what_is_taken_out_of_the_line_is_not_served() {
+fn an_item_removed_from_the_queue_is_not_served() {
     let mut queue = FairQueue::new(1, 0);
     assert!(queue.try_take(tenant(1)));
     for item in 0..3 {
@@ -182,7 +182,7 @@ proptest! {
     /// stays free only where whoever waits holds its part already; and nobody who waits is passed over twice by another tenant
     /// that takes its turn.
     #[test]
-    fn no_tenant_waits_more_than_its_turn_and_no_slot_is_free_but_the_reserve(
+    fn tenants_wait_one_turn_at_most_and_only_reserve_idles(
         capacity in 1_usize..20,
         reserve in 0_usize..8,
         acts in acts(),

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_says_what_and_where() {
+    fn a_finding_names_its_problem_tenant_and_entry() {
         let mut verified = AuditVerification::new();
         verified.tenants = 1;
         verified.findings.push(VerifyFinding {

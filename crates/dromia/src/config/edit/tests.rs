@@ -32,7 +32,7 @@ fn entry(lines: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn an_entry_is_added_behind_the_last_one_and_nothing_else_moves() {
+fn a_new_entry_is_appended_and_the_rest_stays_unchanged() {
     let text =
         put_entry(TEXT, "providers", "local", &entry(&["local:", "  kind: openai"])).expect("it can be done");
     insta::assert_snapshot!(text, @r#"
@@ -61,7 +61,7 @@ fn an_entry_is_added_behind_the_last_one_and_nothing_else_moves() {
 }
 
 #[test]
-fn an_entry_is_replaced_in_its_place_and_keeps_its_comment_lines() {
+fn a_replaced_entry_keeps_its_place_and_comment_lines() {
     let lines = entry(&["big:", "  kind: anthropic"]);
     let text = put_entry(TEXT, "providers", "big", &lines).expect("it can be done");
     insta::assert_snapshot!(text, @r"
@@ -87,7 +87,7 @@ fn an_entry_is_replaced_in_its_place_and_keeps_its_comment_lines() {
 }
 
 #[test]
-fn a_removed_entry_leaves_the_others_and_the_last_one_leaves_an_empty_block() {
+fn removed_entries_leave_the_others_and_finally_an_empty_block() {
     let once = remove_entry(TEXT, "providers", "big").expect("it can be done");
     assert!(!once.contains("env:BIG") && once.contains("small: { kind: scripted }"), "{once}");
     let twice = remove_entry(&once, "providers", "small").expect("it can be done");
@@ -102,7 +102,7 @@ fn a_removed_entry_leaves_the_others_and_the_last_one_leaves_an_empty_block() {
 }
 
 #[test]
-fn a_block_that_is_not_there_begins_before_the_models_or_at_the_end() {
+fn a_missing_block_is_added_before_models_or_appended() {
     let lines = entry(&["a:", "  kind: scripted"]);
     let text =
         put_entry("version: 1\n# aliases\nmodels:\n  x: { kind: scripted }\n", "providers", "a", &lines);
@@ -121,7 +121,7 @@ fn a_block_that_is_not_there_begins_before_the_models_or_at_the_end() {
 }
 
 #[test]
-fn the_indentation_and_the_line_ends_of_the_file_are_kept() {
+fn an_edit_keeps_the_files_indentation_and_line_endings() {
     let lines = entry(&["a:", "  kind: scripted"]);
     let text =
         put_entry("models:\r\n    x: { kind: scripted }\r\n", "models", "a", &lines).expect("it can be done");
@@ -129,7 +129,7 @@ fn the_indentation_and_the_line_ends_of_the_file_are_kept() {
 }
 
 #[test]
-fn what_cannot_be_edited_safely_is_refused_by_its_line() {
+fn an_unsafe_edit_is_refused_with_its_line() {
     let lines = entry(&["a:", "  kind: scripted"]);
     for (text, line) in [
         ("{ version: 1 }", 1),

@@ -37,7 +37,7 @@ fn more(key: &str) -> String {
 }
 
 #[test]
-fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_step() {
+fn a_form_mistake_names_its_place_key_and_next_step() {
     for (text, says) in [
         (
             "engine:\n  active_max: many\n",
@@ -123,7 +123,7 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
 }
 
 #[test]
-fn what_may_be_a_secret_at_the_wrong_place_is_not_repeated() {
+fn a_problem_quotes_no_misplaced_text_that_may_be_secret() {
     let long = "sk-live-0123456789-0123456789-0123456789";
     let as_name = format!("providers: {{ {long}: 5 }}\n");
     let as_key = format!("engine:\n  {long}: 5\n");
@@ -165,7 +165,7 @@ fn what_may_be_a_secret_at_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
-fn a_text_that_is_nested_too_deeply_is_refused_whatever_it_says() {
+fn a_configuration_nested_too_deeply_is_refused() {
     let nested = |more: &str, levels: usize| {
         let (open, close) = ("[".repeat(levels), "]".repeat(levels));
         format!(
@@ -188,7 +188,7 @@ fn a_text_that_is_nested_too_deeply_is_refused_whatever_it_says() {
 
 /// Each level takes some of the stack, also of a thread that has little of it.
 #[test]
-fn a_text_that_is_nested_without_end_is_refused_and_takes_no_stack() {
+fn endless_nesting_is_refused_without_exhausting_the_stack() {
     for (open, close) in [("[", "]"), ("{a: ", "}"), ("{limits: [", "]}"), ("- ", "")] {
         for depth in [40, 3_000] {
             let text = format!("limits: {}{}", open.repeat(depth), close.repeat(depth));
@@ -199,7 +199,7 @@ fn a_text_that_is_nested_without_end_is_refused_and_takes_no_stack() {
 }
 
 #[test]
-fn a_text_that_is_no_yaml_says_what_to_look_at() {
+fn a_yaml_syntax_error_says_what_to_check() {
     for text in ["listen: [\n", "engine: { active_max: 1\n", "listen: \"127.0.0.1:1\n"] {
         let told = problem(text);
         assert!(told.starts_with("dromia.yaml:"), "{told}");

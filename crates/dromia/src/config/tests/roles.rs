@@ -5,7 +5,7 @@ use dromia_contracts::token::{TokenScope, find_role};
 use super::*;
 
 #[test]
-fn a_role_that_is_none_is_told_at_its_place() {
+fn an_invalid_role_is_refused_with_its_place() {
     for (text, says) in [
         ("roles: { viewer: { scopes: [read] } }", "roles.viewer: every server has viewer"),
         ("roles: { 'a b': { scopes: [read] } }", "a handle is"),
@@ -19,7 +19,7 @@ fn a_role_that_is_none_is_told_at_its_place() {
 }
 
 #[test]
-fn a_user_of_the_socket_has_the_scopes_of_a_role_in_one_tenant() {
+fn a_socket_user_gets_a_roles_scopes_in_one_tenant() {
     let text = "roles: { courier: { scopes: [invoke] } }\n\
                 socket: { users: [{ uid: 7, role: courier, tenant: acme }, { uid: 8, role: operator }] }\n";
     let gateway =

@@ -62,7 +62,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn what_is_said_of_one_agent_goes_before_what_is_said_of_all() {
+fn tool_settings_of_one_agent_override_those_of_all() {
     let text = "tools: { exec: { mem_limit: 512MiB, time_limit: 30s, privileged: true }, http.request: { net: [docs.rs] } }\nagents:\n  dev: { tools: { exec: { mem_limit: 2GiB, privileged: true }, http.request: { net: ['*.example.com'] } } }\n  acme/dev: { tools: { exec: { cpu_limit: 1m } } }\n";
     let said = loaded(text).resolve_all(&Environment::default()).expect("it is right").said;
     let all = ToolTerms {
@@ -83,7 +83,7 @@ fn what_is_said_of_one_agent_goes_before_what_is_said_of_all() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_line_and_column() {
+fn an_invalid_tool_setting_is_refused_with_line_and_column() {
     for (text, says) in [
         (
             "tools:\n  exec: { mem_limit: 512MB }\n",
@@ -115,7 +115,7 @@ fn what_cannot_be_meant_is_refused_with_line_and_column() {
 }
 
 #[test]
-fn a_misspelt_tool_or_flag_names_the_one_that_was_probably_meant() {
+fn a_misspelt_tool_or_flag_gets_a_suggestion() {
     for (text, near) in [
         ("tools: { exce: { mem_limit: 1GiB } }\n", "did you mean `exec`?"),
         ("tools: { exec: { mem_limt: 1GiB } }\n", "did you mean `mem_limit`?"),
@@ -128,7 +128,7 @@ fn a_misspelt_tool_or_flag_names_the_one_that_was_probably_meant() {
 }
 
 #[test]
-fn a_flag_is_set_from_the_environment_though_its_tool_has_a_dot_in_its_name() {
+fn a_variable_sets_a_flag_of_a_dotted_tool_name() {
     let environment = Environment::from([("DROMIA_TOOLS_SHELL_EXECUTE_MEM_LIMIT", "64MiB")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let said = loaded.resolve_all(&environment).expect("it is right").said;
@@ -143,7 +143,7 @@ fn a_flag_is_set_from_the_environment_though_its_tool_has_a_dot_in_its_name() {
 }
 
 #[test]
-fn permissions_become_words_among_an_agents_grants() {
+fn permissions_are_added_to_an_agents_grants() {
     let text = "permissions: { deny: [exec], ask: ['file.*'] }\nagents: { dev: { permissions: { allow: [time.now], ask: [exec], deny: [http.request] } } }\n";
     let said = loaded(text).resolve_all(&Environment::default()).expect("it is right").said;
     assert_eq!(said.added_grants(None), ["ask:file.*", "deny:exec"]);
@@ -155,7 +155,7 @@ fn permissions_become_words_among_an_agents_grants() {
 }
 
 #[test]
-fn permissions_speak_of_tools_there_are() {
+fn permissions_must_name_existing_tools_only_once() {
     for (text, said) in [
         ("permissions: { deny: [exce] }", "permissions.deny.0: the grant \"exce\" covers no tool"),
         ("permissions: { ask: [model] }", "permissions.ask.0: \"model\" is no tool"),
@@ -169,7 +169,7 @@ fn permissions_speak_of_tools_there_are() {
 }
 
 #[test]
-fn a_time_to_cool_has_its_bounds() {
+fn a_cooling_time_has_a_least_and_a_greatest_value() {
     for (ms, is_right) in [("0", false), ("1", true), ("2592000000", true), ("2592000001", false)] {
         let told =
             loaded(&format!("irreversible: {{ cooling_ms: {ms} }}")).resolve_all(&Environment::default());
@@ -187,7 +187,7 @@ fn a_time_to_cool_has_its_bounds() {
 }
 
 #[test]
-fn a_second_opinion_has_its_bounds_and_a_model_that_is_there() {
+fn a_second_opinion_needs_bounded_counts_and_an_existing_model() {
     for (keys, said) in [
         ("model: scripted", ""),
         ("model: scripted, samples: 1", ""),
@@ -227,7 +227,7 @@ fn external(name: &str, keys: &str) -> String {
 }
 
 #[test]
-fn a_tool_of_ones_own_is_what_the_file_says_and_untrusted_where_it_says_nothing() {
+fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
     use dromia_contracts::tool::{ArgumentRole, EffectClass, Sensitivity};
 
     let text = external("bank.pay", "");
@@ -258,7 +258,7 @@ fn a_tool_of_ones_own_is_what_the_file_says_and_untrusted_where_it_says_nothing(
 }
 
 #[test]
-fn a_tool_of_ones_own_that_cannot_be_is_refused_with_its_place() {
+fn an_invalid_external_tool_is_refused_with_its_place() {
     for (name, keys, says) in [
         ("file.send", "", "tools.external.file.send: file begins names of what is built in"),
         ("pay", "", "tools.external.pay: a tool of your own is named by a family and a word"),
@@ -303,7 +303,7 @@ fn a_tool_of_ones_own_that_cannot_be_is_refused_with_its_place() {
 }
 
 #[test]
-fn permissions_know_the_tools_of_ones_own() {
+fn permissions_may_name_external_tools() {
     let text = external("bank.pay", "")
         + "permissions: { ask: [bank.pay] }\nagents: { dev: { permissions: { allow: ['bank.*'] } } }\n";
     let said = loaded(&text).resolve_all(&Environment::default()).expect("it is right").said;
@@ -313,7 +313,7 @@ fn permissions_know_the_tools_of_ones_own() {
 }
 
 #[test]
-fn a_rule_of_the_file_may_speak_of_a_tool_of_ones_own_and_says_where_it_aims() {
+fn an_allow_rule_names_an_external_tool_and_its_target() {
     let bank = "tools: { external: { bank.pay: { description: Pays., url: 'http://h/pay', arguments: { type: object, properties: { to: { type: string } } }, roles: { to: destination } } } }\n";
     let good = format!("{bank}approvals: {{ allow: ['bank.pay to=DE1'], deny: ['bank.pay'] }}\n");
     let resolved = loaded(&good).resolve_all(&Environment::default()).expect("it is right");

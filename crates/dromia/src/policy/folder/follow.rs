@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_is_asked_nothing_before_it_counts_is_caught() {
+    fn a_policy_activated_without_a_trial_question_is_caught() {
         let breaks = RULE.replace("input.version == 2", "to_number(input.action.model) == 1");
         let text = PolicyText { name: "a.rego".to_owned(), text: breaks.clone() };
         assert!(PolicyLayer::compile_layer("policies", &[text]).is_ok(), "nothing but a question finds it");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_folder_that_is_taken_for_an_empty_one_is_caught() {
+    fn a_lost_folder_treated_as_empty_is_caught() {
         let tenant = TenantId::from_bytes([7; 16]);
         let own = format!("tenants/{tenant}/own.rego");
         let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unmounted_folder_that_is_taken_for_an_empty_one_is_caught() {
+    fn an_unmounted_folder_treated_as_empty_is_caught() {
         // A mount looks like another device at the same path.
         static MOUNTED: AtomicU64 = AtomicU64::new(0);
         let on_device = |path: &Path| {
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_policy_that_teaches_the_bare_mount_is_caught() {
+    fn a_bare_mount_point_accepted_after_a_mistake_is_caught() {
         static MOUNTED: AtomicU64 = AtomicU64::new(0);
         let on_device = |path: &Path| {
             let (device, number) = place_of(path)?;

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_at_a_place_is_known_from_the_words_before() {
+    fn the_completion_kind_follows_from_the_previous_words() {
         let table = [
             ("agent show ", Some(CompletionKind::Agent)),
             ("agents get as", Some(CompletionKind::Agent)),

@@ -61,7 +61,7 @@ impl Ends {
 }
 
 #[test]
-fn a_kill_around_an_approval_runs_its_call_once_or_says_that_nobody_knows() {
+fn approvals_during_a_kill_run_once_or_are_unknown() {
     let home = home("hold_ms: 60000");
     let mut server = home.serve();
     agent(&home, "clerk");
@@ -91,7 +91,7 @@ fn a_kill_around_an_approval_runs_its_call_once_or_says_that_nobody_knows() {
 }
 
 #[test]
-fn a_kill_around_a_call_that_runs_by_itself_runs_it_once_or_says_that_nobody_knows() {
+fn late_approvals_during_a_kill_run_once_or_are_unknown() {
     let home = home("hold_ms: 100");
     let mut server = home.serve();
     agent(&home, "clerk");
@@ -122,7 +122,7 @@ fn a_kill_around_a_call_that_runs_by_itself_runs_it_once_or_says_that_nobody_kno
 }
 
 #[test]
-fn a_kill_around_the_end_of_a_delay_runs_its_call_once_or_says_that_nobody_knows() {
+fn delayed_calls_during_a_kill_run_once_or_are_unknown() {
     let home = unhurried(400);
     let mut server = home.serve();
     agent(&home, "clerk");

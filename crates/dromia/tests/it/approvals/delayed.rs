@@ -19,7 +19,7 @@ pub(super) fn unhurried(cooling_ms: u64) -> Home {
 }
 
 #[test]
-fn a_delayed_call_begins_by_itself_where_nobody_attends() {
+fn an_unattended_delayed_call_begins_by_itself() {
     let home = unhurried(1_500);
     let server = home.serve();
     agent(&home, "clerk");
@@ -40,7 +40,7 @@ fn a_delayed_call_begins_by_itself_where_nobody_attends() {
 }
 
 #[test]
-fn a_delayed_call_is_shown_with_the_time_that_is_left_and_a_person_may_refuse_it_or_let_it_go() {
+fn a_delayed_call_shows_its_time_and_may_be_answered() {
     let home = unhurried(600_000);
     let server = home.serve();
     agent(&home, "clerk");
@@ -79,7 +79,7 @@ fn a_delayed_call_is_shown_with_the_time_that_is_left_and_a_person_may_refuse_it
 }
 
 #[test]
-fn what_cannot_be_undone_is_aborted_where_the_file_says_so() {
+fn the_abort_setting_stops_an_irreversible_call() {
     let home = Home::new();
     let file = "irreversible: { action: abort }\ntools: { exec: { network: proxy } }\n";
     append(&home.path().join("dromia.yaml"), file);

@@ -7,7 +7,7 @@ use super::{agent, document, home, id, is, lines, task, until};
 use crate::home::{Home, append, stderr};
 
 #[test]
-fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
+fn rules_answer_calls_and_unattended_sessions_are_not_asked() {
     let home = home(
         "hold_ms: 60000, unattended: [task], allow: ['file.append path=log content=\"ruled\\n\"'], deny: ['file.append path=secret']",
     );
@@ -40,7 +40,7 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
 }
 
 #[test]
-fn rules_of_the_file_are_listed_and_kept_and_whoever_asks_ahead_is_told_what_they_answer() {
+fn declared_rules_are_listed_unremovable_and_used_in_checks() {
     let home = home("allow: ['file.append path=log'], deny: ['file.append path=log content=**no**']");
     let _server = home.serve();
     agent(&home, "clerk");
@@ -100,7 +100,7 @@ fn a_rule_that_no_call_can_fit_is_caught() {
 }
 
 #[test]
-fn a_rule_that_answers_for_more_by_what_is_left_out_is_caught() {
+fn a_rule_widened_by_an_omitted_option_is_caught() {
     let home = Home::new();
     let _server = home.serve();
     agent(&home, "clerk");

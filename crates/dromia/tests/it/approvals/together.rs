@@ -40,7 +40,7 @@ fn text(home: &Home, line: &[&str]) -> String {
 }
 
 #[test]
-fn the_asks_of_a_step_wait_together_and_one_answer_allows_them_all() {
+fn one_answer_allows_all_waiting_calls_of_a_step() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -86,7 +86,7 @@ fn the_asks_of_a_step_wait_together_and_one_answer_allows_them_all() {
 }
 
 #[test]
-fn a_call_that_is_approved_behind_one_that_waits_is_explained_as_it_stands() {
+fn an_approved_call_behind_a_waiting_one_is_explained() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -106,7 +106,7 @@ fn a_call_that_is_approved_behind_one_that_waits_is_explained_as_it_stands() {
 }
 
 #[test]
-fn a_call_that_is_not_shown_whole_is_in_no_command() {
+fn a_shortened_call_is_in_no_batch_command() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -123,7 +123,7 @@ fn a_call_that_is_not_shown_whole_is_in_no_command() {
 }
 
 #[test]
-fn where_one_is_closed_nothing_is_answered_and_each_may_be_answered_by_itself() {
+fn a_batch_with_a_closed_approval_answers_none() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -176,7 +176,7 @@ fn an_answer_that_goes_beyond_its_run_is_caught() {
 }
 
 #[test]
-fn what_a_rule_allows_meanwhile_waits_for_nobody_any_more() {
+fn a_call_allowed_by_a_new_rule_stops_waiting() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -194,7 +194,7 @@ fn what_a_rule_allows_meanwhile_waits_for_nobody_any_more() {
 }
 
 #[test]
-fn calls_that_wait_on_without_their_run_are_still_allowed_by_one_answer() {
+fn one_answer_allows_waiting_calls_whose_run_ended() {
     let home = home("hold_ms: 300");
     let server = home.serve();
     agent(&home, "clerk");
@@ -215,7 +215,7 @@ fn calls_that_wait_on_without_their_run_are_still_allowed_by_one_answer() {
 }
 
 #[test]
-fn a_kill_around_calls_that_wait_together_runs_each_once_or_says_that_nobody_knows() {
+fn batched_calls_during_a_kill_run_once_or_are_unknown() {
     let home = home("hold_ms: 60000");
     let mut server = home.serve();
     agent(&home, "clerk");

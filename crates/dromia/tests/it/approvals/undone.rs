@@ -16,7 +16,7 @@ fn another_policy(home: &Home) {
 }
 
 #[test]
-fn what_was_approved_is_not_done_where_the_policy_is_another_by_then() {
+fn an_approved_call_does_not_run_under_a_changed_policy() {
     let home = home("hold_ms: 60000");
     let server = home.serve();
     agent(&home, "clerk");
@@ -42,7 +42,7 @@ fn what_was_approved_is_not_done_where_the_policy_is_another_by_then() {
 }
 
 #[test]
-fn a_session_is_not_told_that_a_call_ran_which_was_refused_when_it_was_about_to_begin() {
+fn a_session_learns_that_an_approved_call_was_refused() {
     let home = home("hold_ms: 0");
     let server = home.serve();
     agent(&home, "clerk");
@@ -74,7 +74,7 @@ fn a_session_is_not_told_that_a_call_ran_which_was_refused_when_it_was_about_to_
 }
 
 #[test]
-fn an_answer_that_came_and_whose_call_will_not_begin_is_withdrawn() {
+fn an_approval_whose_call_cannot_begin_is_withdrawn() {
     // The run that asked waits still, and later it has gone on; what ends it, or its agent, comes before its call.
     for (approvals, state, end) in
         [("hold_ms: 60000", "holding", "kill"), ("hold_ms: 0", "waiting", "terminate")]
@@ -97,7 +97,7 @@ fn an_answer_that_came_and_whose_call_will_not_begin_is_withdrawn() {
 }
 
 #[test]
-fn a_call_of_a_bounded_task_that_runs_by_itself_stays_within_its_bound() {
+fn a_bounded_tasks_late_call_stays_within_its_bound() {
     let home = home("hold_ms: 100");
     let server = home.serve();
     agent(&home, "clerk");

@@ -86,7 +86,7 @@ fn printed_by(home: &Home, line: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn no_key_that_signs_is_in_any_byte_that_is_written_and_a_token_is_where_it_belongs() {
+fn no_written_byte_holds_a_signing_key_or_misplaced_token() {
     let home = Home::new();
     let server = serve(&home);
     for agent in ["scribe", "helper"] {

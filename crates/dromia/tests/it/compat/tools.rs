@@ -73,7 +73,7 @@ async fn turns(server: &Server, session: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_clients_call_ends_the_run_and_its_result_goes_on_in_every_api() {
+fn a_client_calls_result_continues_the_session_in_every_api() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -112,7 +112,7 @@ fn a_clients_call_ends_the_run_and_its_result_goes_on_in_every_api() {
 }
 
 #[test]
-fn a_streamed_call_and_a_told_past_with_its_result_need_no_session() {
+fn a_client_sent_history_with_results_needs_no_session() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -136,7 +136,7 @@ fn a_streamed_call_and_a_told_past_with_its_result_need_no_session() {
 }
 
 #[test]
-fn the_agents_own_calls_of_the_same_answer_are_done_first() {
+fn the_agents_own_calls_of_an_answer_run_first() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -170,7 +170,7 @@ fn the_agents_own_calls_of_the_same_answer_are_done_first() {
 }
 
 #[test]
-fn a_result_finds_its_call_though_the_input_before_it_is_longer_than_the_context() {
+fn a_result_finds_its_call_behind_an_oversized_input() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -184,7 +184,7 @@ fn a_result_finds_its_call_though_the_input_before_it_is_longer_than_the_context
 }
 
 #[test]
-fn results_that_do_not_fit_are_refused_by_name_and_a_message_closes_the_calls() {
+fn mismatched_results_are_refused_and_a_message_closes_calls() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -232,7 +232,7 @@ fn results_that_do_not_fit_are_refused_by_name_and_a_message_closes_the_calls() 
 }
 
 #[test]
-fn calls_are_answered_once_however_often_the_client_says_so() {
+fn a_client_call_is_answered_only_once() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -287,7 +287,7 @@ fn handed_calls_and_their_results_outlive_kills() {
 }
 
 #[test]
-fn a_session_with_answered_calls_goes_out_and_comes_in_whole() {
+fn a_session_with_answered_calls_survives_export_and_import() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
@@ -311,7 +311,7 @@ fn a_session_with_answered_calls_goes_out_and_comes_in_whole() {
 }
 
 #[test]
-fn a_picture_reaches_the_model_and_is_kept_with_its_session() {
+fn a_picture_reaches_the_model_and_stays_in_the_session() {
     let home = Home::new();
     let (server, heard) = watched(&home);
     block_on(async {
@@ -343,7 +343,7 @@ fn watched(home: &Home) -> (Server, Arc<Mutex<Vec<Value>>>) {
 }
 
 #[test]
-fn a_picture_that_a_clients_tool_gave_reaches_the_model_behind_its_result() {
+fn a_picture_in_a_client_tool_result_reaches_the_model() {
     let home = Home::new();
     let (server, heard) = watched(&home);
     block_on(async {
@@ -367,7 +367,7 @@ fn a_picture_that_a_clients_tool_gave_reaches_the_model_behind_its_result() {
 }
 
 #[test]
-fn what_tunes_an_answer_has_its_effect() {
+fn tuning_parameters_of_a_request_take_effect() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {

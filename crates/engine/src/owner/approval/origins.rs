@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_argument_is_told_by_where_its_text_stands() {
+    fn an_argument_shows_the_origin_of_its_text() {
         let mut transcript = Transcript::default();
         let said = |text: &str, label| InputMessage {
             author: Actor::new("cli:ada"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_is_short_and_says_where_it_is_cut_off() {
+    fn a_quote_is_short_and_marks_where_it_is_cut() {
         let quote = |before: &str, text: &str, after: &str| {
             let whole = format!("{before}{text}{after}");
             let place = Some((whole.as_str(), before.len(), text.len()));

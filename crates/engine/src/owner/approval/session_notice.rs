@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_call_gave_is_nobodys_typed_text_when_it_is_told_as_an_input() {
+    fn a_result_given_as_input_is_never_typed_text() {
         let given =
             |label, led_to| result_as_input(ContentPart::new_text("eve@example.com", label), led_to).label();
         for led_to in [Label::ACTOR_TEXT, Label::PUBLIC_FACT] {
@@ -103,7 +103,7 @@ mod tests {
 
     /// Planted fault: a result that is told as if its actor alone had led to its call.
     #[test]
-    fn a_result_that_forgets_what_led_to_its_call_is_caught() {
+    fn a_result_that_forgets_its_callers_label_is_caught() {
         assert!(!launders(result_as_input));
         assert!(launders(|part, _| result_as_input(part, Label::ACTOR_TEXT)), "nothing notices it");
     }

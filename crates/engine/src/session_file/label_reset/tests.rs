@@ -99,7 +99,7 @@ fn endorses(story: &ConversationTranscript) -> bool {
 }
 
 #[test]
-fn no_form_of_a_claim_endorses_anything_or_leaves_a_session_trusted() {
+fn no_claim_endorses_a_value_or_keeps_a_session_trusted() {
     for (form, mut item) in claims().into_iter().enumerate() {
         item.check_labels().expect("it is readable");
         item.lower_labels().expect("it is readable");
@@ -185,7 +185,7 @@ fn entries_keep_their_words_and_lose_what_they_claim() {
 }
 
 #[test]
-fn a_body_that_cannot_be_read_is_refused_because_its_labels_cannot_be_lowered() {
+fn an_unreadable_body_is_refused_as_its_labels_cannot_change() {
     for body in [TextOrHex::Utf8("{".to_owned()), TextOrHex::Hex("7b7d".to_owned())] {
         let mut item = item(ItemKind::Input, None);
         item.body = Some(body);

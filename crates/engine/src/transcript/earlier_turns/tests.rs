@@ -168,7 +168,7 @@ const WORDS: &str = "[17 bytes that you said and asked for here followed from un
                      past.read tells them, handle 1/step_2]";
 
 #[test]
-fn a_turn_sees_all_of_itself_and_handles_of_those_before_it() {
+fn a_turn_sees_itself_whole_and_earlier_turns_by_handles() {
     let mut story = read_and_answered(story());
     assert_eq!(story.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
     assert!(story.lines()[1].ends_with("| buy gold") && !story.has_past());
@@ -193,7 +193,7 @@ fn a_turn_sees_all_of_itself_and_handles_of_those_before_it() {
 }
 
 #[test]
-fn told_whole_nothing_is_replaced() {
+fn with_whole_turns_nothing_is_replaced_by_handles() {
     let mut story = read_and_answered(story().whole());
     story.types(2, "and now?");
     let asks = format!("file.read {ASKS} | buy gold");
@@ -203,7 +203,7 @@ fn told_whole_nothing_is_replaced() {
 }
 
 #[test]
-fn what_is_trusted_stays_word_for_word() {
+fn trusted_words_of_earlier_turns_stay_unchanged() {
     let mut told = story();
     told.types(1, "what time is it?");
     told.replies(1, "let me see", &["time.now"]);
@@ -216,7 +216,7 @@ fn what_is_trusted_stays_word_for_word() {
 }
 
 #[test]
-fn what_a_tainted_step_asked_for_and_what_it_gave_are_as_little_trusted_as_the_step() {
+fn arguments_and_results_are_no_more_trusted_than_their_step() {
     let mut story = story();
     story.types(1, "read it");
     story.replies(1, "", &["file.read"]);
@@ -240,7 +240,7 @@ fn what_a_tainted_step_asked_for_and_what_it_gave_are_as_little_trusted_as_the_s
 }
 
 #[test]
-fn words_without_a_label_are_trusted_only_where_their_entry_says_so() {
+fn unlabelled_words_are_trusted_only_if_their_entry_says_so() {
     for (clean, stays) in [(true, true), (false, false)] {
         let mut story = story();
         story.types(1, "go");
@@ -259,7 +259,7 @@ fn words_without_a_label_are_trusted_only_where_their_entry_says_so() {
 }
 
 #[test]
-fn what_somebody_put_in_stays_and_so_do_the_words_behind_it() {
+fn inputs_and_the_answers_to_them_are_not_replaced() {
     let image =
         ContentPart::Image { media: ImageMediaType::Png, data: "iVBORw0K".into(), label: Label::CLAIM };
     for input in [text("from an agent", Label::CLAIM), image] {
@@ -277,7 +277,7 @@ fn what_somebody_put_in_stays_and_so_do_the_words_behind_it() {
 }
 
 #[test]
-fn whatever_goes_on_with_a_turn_sees_it_whole() {
+fn a_resumed_turn_sees_its_earlier_part_whole() {
     let mut resumed = read_and_answered(story());
     resumed.item(2, ItemKind::Resume, None, vec![]);
     assert!(!resumed.has_past() && resumed.lines()[1].ends_with("| buy gold"));
@@ -291,7 +291,7 @@ fn whatever_goes_on_with_a_turn_sees_it_whole() {
 }
 
 #[test]
-fn results_of_a_client_are_new_when_they_come_and_handles_later() {
+fn client_results_are_whole_when_new_and_handles_later() {
     for words in ["", "here they are"] {
         let mut story = story();
         story.types(1, "look");
@@ -319,7 +319,7 @@ fn results_of_a_client_are_new_when_they_come_and_handles_later() {
 /// Beside the call that waits for its client another one told something. Whoever goes on without the client is told all of
 /// the unit, and taints the turn with it.
 #[test]
-fn what_was_told_beside_a_call_that_waits_for_its_client_taints_the_turn_that_closes_it() {
+fn results_beside_a_handed_call_taint_the_closing_turn() {
     let mut story = story();
     story.types(1, "look");
     story.replies(1, "", &["file.read", "weather"]);
@@ -341,7 +341,7 @@ fn what_was_told_beside_a_call_that_waits_for_its_client_taints_the_turn_that_cl
 }
 
 #[test]
-fn a_call_that_was_approved_is_told_with_what_led_to_it() {
+fn an_approved_call_is_shown_with_the_label_behind_it() {
     for (context, hidden) in [(Label::ACTOR_TEXT, false), (Label::OUTSIDE, true)] {
         let mut story = story();
         story.types(1, "go");

@@ -72,7 +72,7 @@ fn parks(live: &Live) -> Vec<(ApprovalId, Option<ApprovalId>)> {
 }
 
 #[test]
-fn the_asks_of_a_step_are_open_together_and_the_run_waits_for_them_once() {
+fn the_asks_of_a_step_are_open_and_awaited_together() {
     let mut live = waiting();
     assert_eq!(live.asked.iter().map(|asked| asked.id).collect::<Vec<_>>(), [id(0), id(1), id(2)]);
     assert_eq!((live.next.clone(), live.state.status()), (NextAction::Rest, RunStatus::Parked));
@@ -98,7 +98,7 @@ fn the_asks_of_a_step_are_open_together_and_the_run_waits_for_them_once() {
 }
 
 #[test]
-fn an_answer_holds_for_the_call_that_it_names_and_no_other() {
+fn an_answer_applies_only_to_the_call_it_names() {
     let mut live = waiting();
     live.feed(answer(ItemKind::Deny, 1, 1, "not that one"));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-denied"), Some(id(1)))));
@@ -132,7 +132,7 @@ fn an_answer_holds_for_the_call_that_it_names_and_no_other() {
 }
 
 #[test]
-fn what_nobody_answers_waits_on_until_the_one_time_is_over() {
+fn unanswered_calls_of_a_step_share_one_deadline() {
     let mut live = waiting();
     live.feed(answer(ItemKind::Approve, 0, 1, ""));
     live.now = second(HOLD - 1);
@@ -157,7 +157,7 @@ fn what_nobody_answers_waits_on_until_the_one_time_is_over() {
 }
 
 #[test]
-fn answers_that_lie_in_the_inbox_are_all_taken_before_a_time_counts_as_over() {
+fn answers_in_the_inbox_count_before_the_deadline() {
     let mut live = waiting();
     live.now = second(HOLD);
     for (position, index) in (1..).zip([2, 1, 0]) {
@@ -168,7 +168,7 @@ fn answers_that_lie_in_the_inbox_are_all_taken_before_a_time_counts_as_over() {
 }
 
 #[test]
-fn what_is_another_when_its_turn_comes_is_asked_for_anew() {
+fn a_call_that_changed_before_its_turn_is_asked_again() {
     for is_approved in [false, true] {
         let mut live = waiting();
         live.feed(answer(ItemKind::Approve, 0, 1, ""));
@@ -200,7 +200,7 @@ fn what_is_another_when_its_turn_comes_is_asked_for_anew() {
 }
 
 #[test]
-fn what_needs_nobody_any_more_begins_and_is_taken_back() {
+fn a_call_without_need_of_approval_begins_and_retracts_it() {
     let mut live = waiting();
     live.feed(answer(ItemKind::Approve, 0, 1, ""));
     live.feed(judged(asks_for(0)));
@@ -250,7 +250,7 @@ fn spoiled(spoil: fn(&mut RequiredApproval)) -> (usize, NextAction, bool) {
 }
 
 #[test]
-fn what_may_not_be_asked_for_ahead_is_left_to_its_turn() {
+fn an_approval_that_cannot_be_asked_ahead_waits_its_turn() {
     let left = (1, NextAction::Rest, true);
     assert_eq!(spoiled(|asks| asks.attended = false), left, "nobody is there");
     assert_eq!(
@@ -275,7 +275,7 @@ fn what_may_not_be_asked_for_ahead_is_left_to_its_turn() {
 }
 
 #[test]
-fn a_step_leaves_no_more_calls_waiting_than_a_run_may() {
+fn a_step_holds_only_as_many_calls_as_a_run() {
     let calls = WAITING_MAX + 2;
     let mut live = Live::with_calls(calls);
     live.feed(judged(asks_for(0)));
@@ -317,7 +317,7 @@ fn drive(live: &mut Live) {
 }
 
 #[test]
-fn no_crash_among_calls_that_wait_together_loses_or_doubles_one() {
+fn no_crash_loses_or_doubles_calls_that_wait_together() {
     let mut ways = vec![waiting()];
     for answers in [
         &[(ItemKind::Approve, 0), (ItemKind::Approve, 1), (ItemKind::Approve, 2)][..],

@@ -11,7 +11,7 @@ use dromia_engine::{DecisionInput, NextAction};
 use super::{Live, one_call_begun, prepared, signal};
 
 #[test]
-fn a_crash_during_an_unkeyed_call_makes_it_unknown_and_the_same_action_needs_a_person() {
+fn a_crashed_unkeyed_call_is_unknown_and_repeats_need_approval() {
     let live = one_call_begun(EffectClass::Unkeyed);
     let mut live = Live::recover(&live.journal, 1);
     let status = live.journal.iter().find_map(|entry| match entry {
@@ -34,7 +34,7 @@ fn a_crash_during_an_unkeyed_call_makes_it_unknown_and_the_same_action_needs_a_p
 }
 
 #[test]
-fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id() {
+fn a_crashed_repeatable_call_begins_again_under_its_id() {
     for effect in [EffectClass::Pure, EffectClass::Idempotent, EffectClass::Keyed, EffectClass::Transactional]
     {
         let live = one_call_begun(effect);
@@ -69,7 +69,7 @@ fn a_lost_model_attempt_is_charged_at_its_reservation() {
 }
 
 #[test]
-fn a_run_that_is_claimed_six_times_without_an_entry_is_held() {
+fn a_run_claimed_six_times_without_an_entry_is_held() {
     let live = Live::begin(12);
     assert_eq!(Live::recover(&live.journal, 5).state.status(), RunStatus::Running);
     let mut held = Live::recover(&live.journal, 6);

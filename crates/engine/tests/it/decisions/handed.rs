@@ -15,7 +15,7 @@ use dromia_engine::{DecisionInput, NextAction};
 use super::{Live, calls_asked, kinds, prepared, results};
 
 #[test]
-fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run() {
+fn client_calls_are_handed_over_after_the_agents_own() {
     let mut live = calls_asked(3);
     for index in 0..3 {
         let id = CallId { step: 1, index };
@@ -81,7 +81,7 @@ fn asked_by_hand() -> Live {
 }
 
 #[test]
-fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
+fn a_call_by_hand_is_judged_and_ends_its_run() {
     let id = CallId { step: 1, index: 0 };
     for denied in [false, true] {
         let mut live = asked_by_hand();
@@ -112,7 +112,7 @@ fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
 }
 
 #[test]
-fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
+fn a_crashed_call_by_hand_is_unknown_and_not_repeated() {
     let id = CallId { step: 1, index: 0 };
     let mut live = asked_by_hand();
     let before = Live::recover(&live.journal, 1);

@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn no_prefix_of_a_journal_leaves_a_call_without_exactly_one_result(
+    fn every_journal_prefix_gives_each_call_exactly_one_result(
         dice in prop::collection::vec(any::<u8>(), 0..60),
     ) {
         let mut live = Live::begin(12);
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn terminating_at_any_point_closes_every_call_and_nothing_changes_afterwards(
+    fn termination_at_any_point_closes_every_call_for_good(
         dice in prop::collection::vec(any::<u8>(), 0..60),
     ) {
         let mut live = Live::begin(12);
@@ -113,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_that_is_ended_without_a_signal_begins_nothing_more_whatever_its_prefix(
+    fn a_run_that_ends_at_any_prefix_begins_nothing_more(
         dice in prop::collection::vec(any::<u8>(), 0..60),
     ) {
         let mut live = Live::begin(12);

@@ -14,7 +14,7 @@ use dromia_engine::{DecisionInput, NextAction, RunState};
 use super::{Live, calls_asked, kinds, one_call_begun, prepared, results};
 
 #[test]
-fn a_request_that_does_not_fit_fails_the_run_and_no_attempt_begins() {
+fn an_oversized_request_fails_the_run_before_any_attempt() {
     let mut live = Live::begin(12);
     let calls = live.state.model_calls;
     live.feed(DecisionInput::Unplanned(ModelError {
@@ -29,7 +29,7 @@ fn a_request_that_does_not_fit_fails_the_run_and_no_attempt_begins() {
 }
 
 #[test]
-fn a_request_that_nobody_needs_now_ends_nothing() {
+fn an_oversized_request_that_is_not_needed_ends_no_run() {
     let mut live = calls_asked(2);
     let entries = live.journal.len();
     live.feed(DecisionInput::Unplanned(ModelError {
@@ -56,7 +56,7 @@ fn the_iteration_limit_ends_in_a_yield() {
 }
 
 #[test]
-fn a_request_that_the_gate_refuses_is_denied_at_once_and_costs_nothing() {
+fn a_request_refused_by_the_gate_is_denied_without_cost() {
     let mut live = Live::begin(12);
     live.answer(1);
     assert_eq!(live.next, NextAction::CallModel);
@@ -69,7 +69,7 @@ fn a_request_that_the_gate_refuses_is_denied_at_once_and_costs_nothing() {
 }
 
 #[test]
-fn a_pause_in_place_of_a_due_retry_parks_once_and_rests() {
+fn a_pause_instead_of_a_due_retry_parks_once() {
     let mut live = Live::begin(12);
     live.answer(1);
     live.feed(DecisionInput::Failed(ModelError {
@@ -103,7 +103,7 @@ fn no_room() -> BudgetExhaustion {
 }
 
 #[test]
-fn a_run_without_funds_yields_and_says_which_budget_stopped_it() {
+fn a_run_without_funds_yields_and_names_its_budget() {
     let mut live = Live::begin(12);
     live.feed(DecisionInput::Unfunded(no_room()));
     assert_eq!(kinds(&live.journal), ["run_started", "run_yielded"]);
@@ -116,7 +116,7 @@ fn a_run_without_funds_yields_and_says_which_budget_stopped_it() {
 }
 
 #[test]
-fn calls_for_which_there_are_no_funds_are_refused_by_the_budget() {
+fn unfunded_calls_are_refused_by_the_budget() {
     let mut live = calls_asked(2);
     live.feed(DecisionInput::Unfunded(no_room()));
     assert_eq!(live.state.status(), RunStatus::Yielded);
@@ -129,7 +129,7 @@ fn calls_for_which_there_are_no_funds_are_refused_by_the_budget() {
 }
 
 #[test]
-fn a_call_that_a_crash_cut_off_and_that_may_not_be_paid_again_is_unknown() {
+fn a_crashed_call_that_cannot_be_paid_again_is_unknown() {
     let live = one_call_begun(EffectClass::Idempotent);
     let mut again = Live::recover(&live.journal, 1);
     again.feed(DecisionInput::Unfunded(no_room()));
@@ -159,7 +159,7 @@ fn is_refused(live: &mut Live, step: u32) {
 }
 
 #[test]
-fn the_same_call_is_a_repetition_whatever_it_gives_and_another_one_is_none() {
+fn the_same_call_is_a_repetition_whatever_its_result() {
     let mut live = Live::begin(64);
     for (step, text) in (1..).zip(["1 line", "2 lines", "3 lines", "4 lines"]) {
         makes(&mut live, step, 1, text);
@@ -178,7 +178,7 @@ fn the_same_call_is_a_repetition_whatever_it_gives_and_another_one_is_none() {
 }
 
 #[test]
-fn a_model_that_goes_on_to_repeat_a_call_is_told_first_and_its_run_yields_then() {
+fn a_model_repeating_a_call_is_warned_before_it_yields() {
     let mut live = Live::begin(64);
     makes(&mut live, 1, 1, "1 line");
     for step in 2..=3 {

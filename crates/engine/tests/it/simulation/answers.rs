@@ -83,7 +83,7 @@ impl Scene {
 }
 
 #[test]
-fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
+fn an_exported_answer_is_not_answered_again_after_import() {
     let mut scene = Scene::new(31);
     let (session, run) = scene.first("weather");
     scene.offer(InputTarget::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
@@ -105,7 +105,7 @@ fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
 }
 
 #[test]
-fn results_that_came_late_are_joined_by_whoever_repeats_them() {
+fn repeated_late_results_join_the_run_that_took_them() {
     let mut scene = Scene::new(33);
     let (session, run) = scene.first("weather");
     scene.offer(InputTarget::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
@@ -147,7 +147,7 @@ fn keyed(key: &str, request: u8) -> ItemKey {
 }
 
 #[test]
-fn a_repeat_joins_its_run_though_what_it_asks_for_would_be_refused_today() {
+fn a_repeat_joins_its_run_despite_a_new_refusal() {
     let mut scene = Scene::new(34);
     let place = &scene.world.places[0];
     let (tenant, agent, key) = (place.tenant, place.agent, place.key.clone());

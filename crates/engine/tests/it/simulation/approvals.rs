@@ -231,7 +231,7 @@ fn no_crash_uses_an_approval_twice_or_loses_one() {
 }
 
 #[test]
-fn a_call_that_finds_no_room_to_be_asked_for_is_refused_and_its_run_goes_on() {
+fn a_run_continues_after_a_call_finds_no_approval_room() {
     let (mut own, mut crowded_out) = (0, 0);
     for seed in seeds().take(40) {
         let report = simulate(seed, Options { approvals: true, crowded: Some(2), ..Options::default() });
@@ -244,7 +244,7 @@ fn a_call_that_finds_no_room_to_be_asked_for_is_refused_and_its_run_goes_on() {
 }
 
 #[test]
-fn no_crash_begins_a_delayed_call_before_its_time_or_loses_one() {
+fn no_crash_hurries_or_loses_a_delayed_call() {
     // Shorter than a run waits, and longer.
     for (cooling, begins_in_place) in [(1, true), (4, false)] {
         let (mut own, mut made) = (0, 0);

@@ -94,13 +94,13 @@ fn paused(lie: Option<Lie>) -> usize {
 }
 
 #[test]
-fn an_input_whose_caller_hangs_up_is_answered_and_so_is_the_next_one() {
+fn an_abandoned_input_and_the_next_one_are_answered() {
     let [first, then] = said(None);
     assert_eq!((first, then), (vec![RunStatus::Completed], vec![RunStatus::Completed; 2]));
 }
 
 #[test]
-fn a_signal_and_a_state_count_though_whoever_gave_them_hung_up() {
+fn signals_and_states_apply_though_their_callers_hang_up() {
     assert_eq!(done(Done::Cancel, None), RunStatus::Cancelled);
     assert_eq!(done(Done::Wake, None), RunStatus::Completed);
     assert_eq!(done(Done::Terminate, None), RunStatus::Cancelled);

@@ -100,7 +100,7 @@ fn leaks(world: &World, before: &Shown) -> Option<String> {
 }
 
 #[test]
-fn an_import_that_breaks_off_is_not_there_and_the_same_file_again_makes_it_whole() {
+fn a_broken_import_is_invisible_and_a_retry_completes_it() {
     let (mut scene, file) = world(41, Options::default());
     let (none, begun) = (Shown::of(&scene.world), scene.weather.commits());
     let session = import(&mut scene, &file, "whole").expect("nothing fails");
@@ -141,7 +141,7 @@ fn an_import_that_breaks_off_is_not_there_and_the_same_file_again_makes_it_whole
 }
 
 #[test]
-fn an_import_waits_for_a_writer_without_room_and_not_for_ever() {
+fn an_import_waits_a_bounded_time_for_the_writer() {
     let (mut scene, file) = world(42, Options::default());
     scene.weather.refuse_commits(5);
     let session = import(&mut scene, &file, "slow").expect("there is room soon");
@@ -158,7 +158,7 @@ fn an_import_waits_for_a_writer_without_room_and_not_for_ever() {
 }
 
 #[test]
-fn a_session_that_was_written_to_since_is_found_and_left_as_it_is() {
+fn a_changed_imported_session_is_found_and_left_unchanged() {
     let (mut scene, file) = world(44, Options::default());
     let session = import(&mut scene, &file, "talk").expect("nothing fails");
     let scope = scope_of(scene.world.tenants[0]);

@@ -60,7 +60,7 @@ impl Scene {
 }
 
 #[test]
-fn a_run_whose_agent_was_terminated_right_before_a_crash_is_ended_and_not_continued() {
+fn a_run_of_a_terminated_agent_ends_after_a_crash() {
     let mut ended = 0;
     for seed in 0..20 {
         let mut scene = Scene::new(seed);
@@ -90,7 +90,7 @@ fn a_run_whose_agent_was_terminated_right_before_a_crash_is_ended_and_not_contin
 }
 
 #[test]
-fn a_task_that_no_run_took_is_ended_without_beginning_and_what_others_said_stays() {
+fn ending_a_waiting_task_spares_inputs_of_others() {
     let mut scene = Scene::new(21);
     scene.set(AgentState::Paused);
     let first = scene.spawn("one", true);
@@ -124,7 +124,7 @@ fn a_task_that_no_run_took_is_ended_without_beginning_and_what_others_said_stays
 }
 
 #[test]
-fn the_open_runs_of_an_agent_are_ended_and_the_agent_goes_on() {
+fn ending_all_runs_of_an_agent_leaves_the_agent_running() {
     let mut cancelled = 0;
     for seed in 0..20 {
         let mut scene = Scene::new(seed);
@@ -147,7 +147,7 @@ fn the_open_runs_of_an_agent_are_ended_and_the_agent_goes_on() {
 }
 
 #[test]
-fn what_waits_behind_the_open_run_of_a_task_is_ended_with_it() {
+fn ending_a_task_ends_the_inputs_behind_its_run() {
     let mut parked = 0;
     for seed in 0..20 {
         for what in ["session", "all"] {
@@ -176,7 +176,7 @@ fn what_waits_behind_the_open_run_of_a_task_is_ended_with_it() {
 }
 
 #[test]
-fn what_belongs_to_another_agent_is_not_found_and_stays() {
+fn ending_a_run_of_another_agent_is_refused() {
     let mut scene = Scene::new(23);
     let task = scene.spawn("one", false);
     scene.pass(5_000);
@@ -194,7 +194,7 @@ fn what_belongs_to_another_agent_is_not_found_and_stays() {
 }
 
 #[test]
-fn who_waits_for_a_task_is_told_though_nobody_heard_of_its_end() {
+fn the_caller_of_a_task_is_answered_despite_lost_replies() {
     let mut scene = Scene::new(24);
     scene.set(AgentState::Paused);
     let task = scene.spawn("one", true);

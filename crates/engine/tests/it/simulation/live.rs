@@ -12,7 +12,7 @@ use super::world::scope_of;
 const PLAN: &str = "look;look;look;look";
 
 #[test]
-fn watchers_hear_what_a_call_says_before_its_result_is_durable() {
+fn watchers_see_output_of_a_call_before_its_durable_result() {
     let mut scene = Scene::new(31);
     scene.say(PLAN, false).expect("nothing fails");
     let (scope, run) = (scope_of(scene.world.tenants[0]), scene.run().id);

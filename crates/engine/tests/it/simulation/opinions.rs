@@ -142,7 +142,7 @@ fn turn(opinions: Option<ObjectionAction>, crash_after: Option<usize>) -> Scene 
 }
 
 #[test]
-fn what_a_second_model_does_not_agree_to_does_not_begin() {
+fn a_call_with_an_objecting_second_model_does_not_begin() {
     let scene = turn(Some(ObjectionAction::Abort), None);
     let told = scene.opined();
     assert_eq!((told.called, told.given.len(), told.lost), (2, 2, 0));
@@ -176,7 +176,7 @@ fn a_takeover_asks_again_only_what_is_not_durable() {
 }
 
 #[test]
-fn a_call_that_an_objection_delays_begins_later_and_is_not_asked_about_again() {
+fn a_call_delayed_by_an_objection_begins_without_another_question() {
     let mut scene = turn(Some(ObjectionAction::Delay), None);
     assert_eq!((scene.posts("bob"), scene.posts("eve"), scene.shown()), (1, 0, 4));
     scene.pass(900_000);
@@ -184,7 +184,7 @@ fn a_call_that_an_objection_delays_begins_later_and_is_not_asked_about_again() {
 }
 
 #[test]
-fn no_crash_begins_what_nobody_agreed_to_and_each_question_has_its_end() {
+fn no_crash_begins_a_disputed_call_or_loses_a_question() {
     let (mut given, mut lost) = (0, 0);
     for seed in seeds().take(80) {
         let options = Options { opinions: Some(ObjectionAction::Abort), ..Options::default() };

@@ -166,7 +166,7 @@ fn held_for(scene: &Scene) -> Option<HoldReason> {
 }
 
 #[test]
-fn a_panic_of_a_model_is_caught_and_its_run_is_taken_over() {
+fn a_run_continues_after_a_panic_of_its_model() {
     let mut scene = planted(31, 1, 0);
     scene.say("look", false).expect("nothing fails");
     scene.pass(20_000);
@@ -176,7 +176,7 @@ fn a_panic_of_a_model_is_caught_and_its_run_is_taken_over() {
 }
 
 #[test]
-fn a_run_whose_owner_always_panics_is_held_and_another_one_works() {
+fn an_always_panicking_run_is_held_and_others_work() {
     let mut scene = planted(32, usize::MAX, 0);
     scene.say("look", false).expect("nothing fails");
     // A place of another agent of the tenant.
@@ -206,7 +206,7 @@ fn a_signal_reaches_a_run_whose_owner_panicked() {
 }
 
 #[test]
-fn a_panic_of_a_tool_is_caught_and_ends_its_call_by_its_effect() {
+fn a_panicking_tool_ends_its_call_according_to_its_effect() {
     for (seed, plan, ends) in [
         (34, "look", CallStatus::Error),
         (35, "set", CallStatus::Error),
@@ -228,7 +228,7 @@ fn a_panic_of_a_tool_is_caught_and_ends_its_call_by_its_effect() {
 }
 
 #[test]
-fn a_run_that_nobody_can_read_without_a_panic_is_held_and_not_looked_for_again() {
+fn a_run_whose_reads_panic_is_held_for_good() {
     let mut scene = Scene::new(39);
     scene.say("look", false).expect("nothing fails");
     forgive(&mut scene);
@@ -244,7 +244,7 @@ fn a_run_that_nobody_can_read_without_a_panic_is_held_and_not_looked_for_again()
 }
 
 #[test]
-fn a_panic_of_the_janitor_is_caught_and_another_one_finds_what_was_lost() {
+fn a_panicking_janitor_is_replaced_and_lost_work_found() {
     let mut scene = Scene::new(40);
     scene.say("look", false).expect("nothing fails");
     forgive(&mut scene);

@@ -36,7 +36,7 @@ fn look(scene: &mut Scene) -> Result<bool, String> {
 }
 
 #[test]
-fn a_run_that_is_parked_for_a_retry_holds_no_task() {
+fn a_run_parked_for_a_retry_holds_no_task() {
     let (mut rested, mut worked) = (0, 0);
     for seed in 0..SEEDS {
         let mut scene = Scene::new(seed);

@@ -89,7 +89,7 @@ impl Scene {
 }
 
 #[test]
-fn a_later_turn_is_as_trusted_as_what_stands_in_it_until_it_reads_on() {
+fn a_later_turn_is_trusted_until_it_reads_untrusted_results() {
     let mut scene = Scene::told(Options::default(), Handle);
     let first = scene.run().id;
     for body in scene.bodies(first) {
@@ -117,7 +117,7 @@ fn a_later_turn_is_as_trusted_as_what_stands_in_it_until_it_reads_on() {
 }
 
 #[test]
-fn told_whole_one_turn_taints_those_that_follow() {
+fn with_whole_turns_one_turn_taints_the_next() {
     let mut scene = Scene::told(Options::default(), Whole);
     let run = scene.turn("look;look");
     for body in scene.bodies(run) {
@@ -140,7 +140,7 @@ fn a_handle_of_another_session_finds_nothing() {
 }
 
 #[test]
-fn a_takeover_writes_the_same_bytes_whatever_the_configuration_says_now() {
+fn a_takeover_writes_the_same_bytes_after_a_configuration_change() {
     for (then, now) in [(Handle, Whole), (Whole, Handle)] {
         let mut early = 0;
         for crash_after in (0..200).step_by(20) {
@@ -165,7 +165,7 @@ fn a_takeover_writes_the_same_bytes_whatever_the_configuration_says_now() {
 }
 
 #[test]
-fn an_imported_session_whose_labels_are_believed_has_the_same_bytes() {
+fn an_import_with_believed_labels_has_the_same_bytes() {
     let mut scene = Scene::told(Options::default(), Handle);
     let run = scene.turn("look");
     let bodies = scene.bodies(run);
@@ -180,7 +180,7 @@ fn an_imported_session_whose_labels_are_believed_has_the_same_bytes() {
 }
 
 #[test]
-fn a_session_that_nobody_vouches_for_taints_what_comes_after_it() {
+fn an_import_with_doubted_labels_taints_later_turns() {
     for (labels, trust) in [
         (ImportLabels::Doubted, IntegrityLevel::Untrusted),
         (ImportLabels::Believed, IntegrityLevel::Trusted),
@@ -203,7 +203,7 @@ fn a_session_that_nobody_vouches_for_taints_what_comes_after_it() {
 /// A call that time or a person allows runs in a session of its own, and what it gave, a fact of the runtime that repeats its
 /// arguments, comes back as an input. By then the turn that asked is told by handles.
 #[test]
-fn what_an_allowed_call_gave_is_as_little_trusted_as_what_led_to_it() {
+fn the_result_of_an_allowed_call_keeps_its_callers_label() {
     for (plan, trusted) in [("fetch;gated", false), ("gated", true)] {
         let options = Options { approvals: true, cooling: Some(4), ..Options::default() };
         let mut scene = Scene::told(options, Handle);

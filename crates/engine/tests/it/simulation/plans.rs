@@ -63,7 +63,7 @@ fn expected(of: &[(u32, u32, &str, bool, Option<bool>)]) -> Decided {
 }
 
 #[test]
-fn what_was_not_planned_before_something_untrusted_came_does_not_begin() {
+fn an_unplanned_call_does_not_begin_after_untrusted_input() {
     let scene = turn(HIJACKED, None, None);
     let decided = expected(&[
         (1, 0, "plan.declare", true, None),

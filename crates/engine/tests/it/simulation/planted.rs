@@ -84,6 +84,6 @@ fn a_result_whose_labels_of_files_are_lost_is_caught() {
 }
 
 #[test]
-fn a_store_that_charges_nobody_is_caught() {
+fn a_store_without_charges_is_caught() {
     is_caught(Lie::ChargesNobody, false, &["S10"]);
 }

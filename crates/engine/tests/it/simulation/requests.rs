@@ -38,7 +38,7 @@ impl Scene {
 
 /// Planted fault: a takeover that asks with the tools of the day instead of those that its run is pinned to.
 #[test]
-fn a_run_that_was_taken_over_goes_on_with_the_prompt_that_it_is_pinned_to() {
+fn a_run_taken_over_keeps_its_pinned_prompt() {
     let mut scene = Scene::new(21);
     scene.say("look;look", false).expect("nothing fails");
     let run = scene.run().id;
@@ -66,7 +66,7 @@ fn a_run_that_was_taken_over_goes_on_with_the_prompt_that_it_is_pinned_to() {
 /// Planted fault: an engine that takes a prompt for pinned because another agent of the tenant pinned the same one, which
 /// then goes with that agent.
 #[test]
-fn a_prompt_that_went_with_one_agent_is_there_for_the_next_that_has_the_same() {
+fn a_prompt_erased_with_an_agent_is_pinned_again() {
     let mut scene = Scene::new(26);
     let tenant = scene.world.tenants[0];
     let prompt = |scene: &Scene, run: RunId| match scene.world.journal(tenant, run)[0].decode() {
@@ -90,7 +90,7 @@ fn a_prompt_that_went_with_one_agent_is_there_for_the_next_that_has_the_same() {
 }
 
 #[test]
-fn a_request_is_told_exactly_or_not_at_all() {
+fn a_request_is_shown_exactly_or_not_at_all() {
     let mut scene = Scene::new(22);
     scene.say("look", false).expect("nothing fails");
     scene.pass(20_000);
@@ -121,7 +121,7 @@ fn a_request_is_told_exactly_or_not_at_all() {
 }
 
 #[test]
-fn an_input_that_fits_no_window_fails_its_run_and_the_next_one_is_answered() {
+fn an_input_without_a_fitting_window_fails_only_its_run() {
     let mut scene = Scene::new(23);
     let outcome = scene.say("endless", true).expect("it is durable").outcome.expect("the caller waits");
     let outcome = scene.sim.block_on(outcome).expect("it ends").expect("the run ends");

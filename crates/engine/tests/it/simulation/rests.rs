@@ -138,7 +138,7 @@ fn a_run_of_a_paused_agent_can_be_ended() {
 }
 
 #[test]
-fn a_pause_and_a_resume_in_any_order_leave_nothing_behind() {
+fn pauses_and_resumes_in_any_order_leave_nothing_behind() {
     for seed in 0..60 {
         let mut scene = Scene::new(seed);
         scene.say("look;look;look", false).expect("nothing fails");
@@ -154,7 +154,7 @@ fn a_pause_and_a_resume_in_any_order_leave_nothing_behind() {
 }
 
 #[test]
-fn an_admission_that_nobody_heard_of_is_taken_up_without_a_restart() {
+fn an_admission_with_a_lost_reply_runs_without_a_restart() {
     for (seed, fault) in [(3, CommitFault::Unheard), (4, CommitFault::Lost)] {
         let mut scene = Scene::new(seed);
         scene.weather.spoil_next(fault);
@@ -166,7 +166,7 @@ fn an_admission_that_nobody_heard_of_is_taken_up_without_a_restart() {
 }
 
 #[test]
-fn a_tenant_that_nobody_heard_of_gets_a_token_as_its_hint_says() {
+fn a_tenant_with_a_lost_reply_gets_its_token_later() {
     let mut scene = Scene::new(11);
     scene.weather.spoil_next(CommitFault::Unheard);
     let (operator, handle) = (ScopeAuthority::claim().issue_operator(), "acme".parse().expect("a handle"));
@@ -188,7 +188,7 @@ fn a_tenant_that_nobody_heard_of_gets_a_token_as_its_hint_says() {
 }
 
 #[test]
-fn a_token_without_a_name_or_a_scope_is_refused_before_anything_is_written() {
+fn a_token_without_name_or_scope_is_refused_before_writing() {
     let mut scene = Scene::new(12);
     let scope = scope_of(scene.world.tenants[0]);
     let read: TokenScopes = [TokenScope::Read].into_iter().collect();
@@ -207,7 +207,7 @@ fn a_token_without_a_name_or_a_scope_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_state_that_nobody_heard_of_is_obeyed() {
+fn a_state_with_a_lost_reply_is_obeyed() {
     let mut scene = Scene::paused(5);
     let (tenant, agent) = (scene.world.places[0].tenant, scene.world.places[0].agent);
     scene.weather.spoil_next(CommitFault::Unheard);
@@ -218,7 +218,7 @@ fn a_state_that_nobody_heard_of_is_obeyed() {
 }
 
 #[test]
-fn a_signal_that_nobody_heard_of_is_obeyed() {
+fn a_signal_with_a_lost_reply_is_obeyed() {
     let mut scene = Scene::paused(6);
     let (tenant, run) = (scene.world.tenants[0], scene.run().id);
     scene.weather.spoil_next(CommitFault::Unheard);
@@ -229,7 +229,7 @@ fn a_signal_that_nobody_heard_of_is_obeyed() {
 }
 
 #[test]
-fn a_caller_is_answered_though_nobody_heard_of_the_last_commit() {
+fn a_caller_is_answered_after_a_lost_final_reply() {
     let mut scene = Scene::new(7);
     let submitted = scene.say("", true).expect("nothing fails");
     scene.weather.spoil_next(CommitFault::Unheard);
@@ -244,7 +244,7 @@ fn a_caller_is_answered_though_nobody_heard_of_the_last_commit() {
 }
 
 #[test]
-fn a_takeover_that_a_full_or_read_only_store_refuses_is_tried_again() {
+fn a_takeover_refused_by_the_store_is_tried_again() {
     let mut scene = Scene::new(8);
     scene.say("look", false).expect("nothing fails");
     scene.crash();
@@ -257,7 +257,7 @@ fn a_takeover_that_a_full_or_read_only_store_refuses_is_tried_again() {
 
 /// J7: an entry of tomorrow holds the run, input waits behind it, and the program of tomorrow goes on.
 #[test]
-fn an_unknown_kind_or_version_holds_the_run_and_loses_nothing() {
+fn an_unknown_entry_kind_holds_the_run_without_loss() {
     for (seed, foreign) in [(9, ("model_dreamed", 1)), (10, ("model_called", 9))] {
         let mut scene = Scene::new(seed);
         scene.say("look", false).expect("nothing fails");

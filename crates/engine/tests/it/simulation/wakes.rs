@@ -156,7 +156,7 @@ impl Scene {
 }
 
 #[test]
-fn all_runs_that_are_due_at_once_go_on_within_one_look_and_hold_up_no_other_tenant() {
+fn all_due_runs_resume_in_one_look_without_delaying_others() {
     // Two pages of the store and more; the reference store copies all of it with each commit.
     const MANY: usize = 600;
     let mut scene = Scene::new(1, 1);
@@ -183,7 +183,7 @@ fn all_runs_that_are_due_at_once_go_on_within_one_look_and_hold_up_no_other_tena
 }
 
 #[test]
-fn an_erasure_that_never_ends_keeps_no_parked_run_from_waking() {
+fn an_endless_erasure_delays_no_parked_run() {
     let mut scene = Scene::new(2, 8);
     scene.weather.erase_for_ever();
     // Marked in an earlier life: nobody counts what goes.
@@ -274,7 +274,7 @@ impl Clock for OneClock {
 
 /// Planted fault: a step of the clock is not seen.
 #[test]
-fn a_step_that_nobody_looks_for_is_caught() {
+fn an_unseen_step_of_the_clock_is_caught() {
     assert!(!goes_on_after_a_step_back(|clock| Arc::new(OneClock(clock))), "nothing notices it");
 }
 
@@ -296,7 +296,7 @@ fn lets_go_after_a_step_back(seen: impl Fn(Arc<dyn Clock>) -> Arc<dyn Clock>) ->
 }
 
 #[test]
-fn a_clock_that_is_set_back_moves_no_deadline_of_a_run_that_waits_for_a_person() {
+fn a_clock_step_back_moves_no_deadline_of_waiting_runs() {
     assert!(lets_go_after_a_step_back(|clock| clock));
 }
 

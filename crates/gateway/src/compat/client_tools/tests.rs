@@ -32,7 +32,7 @@ fn each_api_declares_the_same_tool_in_its_own_words() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_its_place() {
+fn an_unsupported_client_tool_is_refused_by_its_place() {
     let tool = |name: &str| json!({"type": "function", "name": name});
     let big = json!({"type": "function", "name": "t", "description": "x".repeat(TOOLS_BYTES_MAX)});
     for (tools, choice, place) in [
@@ -88,7 +88,7 @@ fn a_schema_is_nested_so_deep_at_most() {
 }
 
 #[test]
-fn none_takes_the_clients_tools_back_and_what_tunes_is_kept() {
+fn choice_none_removes_client_tools_and_sampling_options_stay() {
     let tool = json!([{"name": "a", "input_schema": {}}]);
     let none =
         asking(tool.clone(), json!({"type": "none"})).into_offer(CompatApi::Messages).expect("it is fine");

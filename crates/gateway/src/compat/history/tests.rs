@@ -59,7 +59,7 @@ fn told(messages: &[Message]) -> Answer<ConversationInput> {
 
 proptest! {
     #[test]
-    fn wherever_a_history_is_cut_it_is_whole_units_or_refused(
+    fn any_part_of_a_history_is_whole_units_or_refused(
         messages in prop::collection::vec(message(), 0..12),
         cut in any::<prop::sample::Index>(),
     ) {
@@ -88,7 +88,7 @@ fn place(messages: &[Message]) -> (String, String) {
 }
 
 #[test]
-fn what_is_torn_or_ends_wrong_is_refused_by_its_place() {
+fn a_torn_or_badly_ended_history_is_refused_by_place() {
     let user = || Message::User("a".into());
     let asks = |calls| Message::Assistant(String::new(), calls);
     for (messages, at, says) in [
@@ -118,7 +118,7 @@ fn results_may_be_the_last_word() {
 }
 
 #[test]
-fn in_a_session_results_are_for_the_calls_that_it_handed_over() {
+fn a_session_accepts_results_only_for_its_handed_calls() {
     let run = RunId::from_bytes([7; 16]);
     let name = |index| HandedCall { run, call: CallId { step: 2, index } }.to_string();
     let other = HandedCall { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
@@ -145,7 +145,7 @@ fn in_a_session_results_are_for_the_calls_that_it_handed_over() {
 }
 
 #[test]
-fn a_session_takes_the_last_message_or_all_results_at_the_end() {
+fn a_session_takes_the_last_message_or_all_trailing_results() {
     let is_result = |word: &&str| *word == "result";
     for (messages, before) in [
         (vec![], 0),
@@ -159,7 +159,7 @@ fn a_session_takes_the_last_message_or_all_results_at_the_end() {
 }
 
 #[test]
-fn whose_word_it_is_decides_the_label() {
+fn the_author_of_each_message_decides_its_label() {
     let messages = [
         Message::System("be kind".into()),
         Message::User("a".into()),
@@ -186,7 +186,7 @@ fn whose_word_it_is_decides_the_label() {
 }
 
 #[test]
-fn a_picture_is_a_word_of_its_own_and_there_are_so_many_at_most() {
+fn a_picture_alone_is_an_input_and_pictures_are_bounded() {
     let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
     history.add_user("m[0]", vec![image(), ContentPart::new_text("", Label::ACTOR_TEXT)]).expect("a picture");
     assert_eq!(history.finish("m[0]").expect("it is enough").parts, [image()]);
@@ -196,7 +196,7 @@ fn a_picture_is_a_word_of_its_own_and_there_are_so_many_at_most() {
 }
 
 #[test]
-fn a_tools_picture_is_kept_among_its_texts_and_counts_with_the_users() {
+fn pictures_of_tools_stay_in_order_and_share_the_bound() {
     let call = || ClaimedToolCall { id: "c".into(), tool: "shot".into(), arguments: "{}".into() };
     let asked = || {
         let mut history = ConversationHistory::new(Actor::new("token:ci"), false);

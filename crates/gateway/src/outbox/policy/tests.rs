@@ -57,7 +57,7 @@ fn stepped(now: i64, delivery: &DeliverySummary, excess: u64) -> DeliveryStep {
 }
 
 #[test]
-fn a_delivery_that_waits_is_sent_when_it_is_due_and_given_up_when_it_is_old() {
+fn a_due_delivery_is_sent_and_an_old_one_dropped() {
     let prepared = delivery(DeliveryState::Prepared);
     assert_eq!(stepped(0, &prepared, 0), DeliveryStep::Send);
     let failed = DeliverySummary { due_at: at(5_000), attempts: 1, ..delivery(DeliveryState::Failed) };
@@ -119,7 +119,7 @@ fn a_jump_that_counts_as_age_is_caught() {
 }
 
 #[test]
-fn what_lies_before_a_target_beyond_the_cap_is_given_up_and_what_is_new_is_not() {
+fn a_recovery_drops_only_old_messages_beyond_the_cap() {
     let old = DeliverySummary { since: at(-1), ..delivery(DeliveryState::Prepared) };
     assert_eq!(stepped(0, &old, 1), DeliveryStep::Drop(DeadReason::Backlog));
     assert_eq!(stepped(0, &old, 0), DeliveryStep::Send);
@@ -127,7 +127,7 @@ fn what_lies_before_a_target_beyond_the_cap_is_given_up_and_what_is_new_is_not()
 }
 
 #[test]
-fn a_lowered_number_of_attempts_counts_and_those_before_a_redrive_do_not() {
+fn lowered_attempts_apply_and_attempts_before_a_redrive_do_not() {
     let tried = DeliverySummary { attempts: 3, ..delivery(DeliveryState::Failed) };
     assert_eq!(stepped(0, &tried, 0), DeliveryStep::Drop(DeadReason::Attempts));
     let redriven =
@@ -136,7 +136,7 @@ fn a_lowered_number_of_attempts_counts_and_those_before_a_redrive_do_not() {
 }
 
 #[test]
-fn an_attempt_of_this_life_is_left_alone_and_one_of_an_earlier_life_is_settled() {
+fn only_an_attempt_of_an_earlier_process_is_settled() {
     let sending = |holder| DeliverySummary {
         holder: Some(Digest::from_bytes([holder; 32])),
         attempts: 1,
@@ -150,7 +150,7 @@ fn an_attempt_of_this_life_is_left_alone_and_one_of_an_earlier_life_is_settled()
 }
 
 #[test]
-fn a_message_to_a_channel_that_nobody_configured_waits_for_days() {
+fn a_message_for_an_unconfigured_channel_waits_for_days() {
     let age = i64::try_from(ORPHAN_AGE_MAX.as_millis()).unwrap();
     let orphan =
         |now| decide_step(at(now), LIFE, &delivery(DeliveryState::Prepared), None, 0, ClockJumps::default());
@@ -202,7 +202,7 @@ fn poison_is_dead_after_exactly_the_declared_attempts() {
 }
 
 #[test]
-fn an_attempt_that_a_crash_cut_off_is_repeated_only_where_the_receiver_takes_the_id() {
+fn an_interrupted_attempt_is_repeated_only_for_idempotent_receivers() {
     let cut = |attempts| DeliverySummary { attempts, ..delivery(DeliveryState::Sending) };
     let settled = settle_interrupted(at(5), &cut(1), Some(&channel(true)));
     assert_eq!((settled.state, settled.due_at), (DeliveryState::Failed, at(5)));
@@ -215,7 +215,7 @@ fn an_attempt_that_a_crash_cut_off_is_repeated_only_where_the_receiver_takes_the
 }
 
 #[test]
-fn a_pause_doubles_has_an_end_and_lies_between_its_half_and_its_whole() {
+fn a_retry_delay_doubles_up_to_a_limit_with_jitter() {
     let channel = channel(true);
     for (tried, whole) in [(1, 1_000), (2, 2_000), (3, 4_000), (7, 60_000), (90, 60_000), (u32::MAX, 60_000)]
     {

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_act_says_who_did_what_and_nothing_that_is_secret() {
+    fn an_act_record_names_actor_and_act_without_secrets() {
         let (capability, from) = (CapabilityId::from_bytes([1; 16]), CapabilityId::from_bytes([2; 16]));
         let (holder, approval) = (AgentId::from_bytes([3; 16]), ApprovalId::from_bytes([4; 16]));
         let session = SessionId::from_bytes([5; 16]);

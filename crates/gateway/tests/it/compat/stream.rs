@@ -125,7 +125,7 @@ fn said(stream: &str) -> String {
 }
 
 #[tokio::test]
-async fn text_comes_as_it_is_said_and_the_end_after_the_commit() {
+async fn text_is_streamed_as_generated_and_ended_after_the_commit() {
     let world = World::new().await;
     let mut open = Open::new(&world, CHAT).await;
     open.delta(&world, 1, 0, "Hel");
@@ -141,7 +141,7 @@ async fn text_comes_as_it_is_said_and_the_end_after_the_commit() {
 }
 
 #[tokio::test]
-async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
+async fn missed_or_late_deltas_leave_no_gap_and_no_duplicate() {
     let world = World::new().await;
     let mut open = Open::new(&world, CHAT).await;
     open.delta(&world, 1, 0, "a");
@@ -163,7 +163,7 @@ async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_second_attempt_after_text_was_sent_ends_the_stream_with_the_run_that_goes_on() {
+async fn a_second_attempt_after_streamed_text_ends_the_stream() {
     let world = World::new().await;
     for (path, shape) in [
         (CHAT, "data: {\"error\":{"),
@@ -193,7 +193,7 @@ async fn a_second_attempt_after_text_was_sent_ends_the_stream_with_the_run_that_
 }
 
 #[tokio::test]
-async fn an_attempt_that_said_nothing_is_followed_by_the_next_one() {
+async fn a_silent_attempt_is_followed_by_the_next_one() {
     let world = World::new().await;
     let open = Open::new(&world, CHAT).await;
     open.append(&world, &failed(ErrorCode::ModelUnavailable), RunStatus::Running);
@@ -205,7 +205,7 @@ async fn an_attempt_that_said_nothing_is_followed_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_run_that_fails_ends_its_stream_with_a_typed_error() {
+async fn a_failing_run_ends_its_stream_with_a_typed_error() {
     let world = World::new().await;
     let mut open = Open::new(&world, CHAT).await;
     open.delta(&world, 1, 0, "Hel");
@@ -219,7 +219,7 @@ async fn a_run_that_fails_ends_its_stream_with_a_typed_error() {
 }
 
 #[tokio::test]
-async fn what_a_refused_answer_says_is_not_sent_and_the_stream_ends_with_the_reason() {
+async fn a_refused_answer_is_not_streamed_and_its_reason_is() {
     let world = World::new().await;
     for path in [CHAT, MESSAGES, RESPONSES] {
         // A value under its stars, as live text shows it; and what was never live.
@@ -252,7 +252,7 @@ async fn what_a_refused_answer_says_is_not_sent_and_the_stream_ends_with_the_rea
 }
 
 #[tokio::test]
-async fn a_step_that_is_withheld_leaves_no_word_and_the_run_goes_on() {
+async fn a_withheld_step_streams_nothing_and_the_run_goes_on() {
     let world = World::new().await;
     let open = Open::new(&world, CHAT).await;
     open.withheld(&world, "not for you");
@@ -287,7 +287,7 @@ async fn a_server_that_stops_says_that_the_run_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_gives_its_share_back_and_takes_nothing_back() {
+async fn a_disconnected_client_frees_its_share_and_keeps_its_input() {
     let world = World::new().await;
     let open = Open::new(&world, CHAT).await;
     let run = open.run;

@@ -88,7 +88,7 @@ fn name(run: RunId, index: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_declared_tool_travels_with_the_input_and_its_call_leaves_in_the_shape_of_each_api() {
+async fn declared_tools_and_their_calls_keep_each_apis_shape() {
     let world = World::new().await;
     for path in [CHAT, MESSAGES, RESPONSES] {
         for text in ["I look.", ""] {
@@ -135,7 +135,7 @@ async fn a_declared_tool_travels_with_the_input_and_its_call_leaves_in_the_shape
 }
 
 #[tokio::test]
-async fn a_stream_tells_calls_after_the_text_at_their_own_places() {
+async fn a_stream_sends_calls_after_text_at_their_own_indexes() {
     let world = World::new().await;
     for text in ["I look.", ""] {
         let first = usize::from(!text.is_empty());
@@ -212,7 +212,7 @@ fn results(path: &str, first: &str, second: &str) -> Value {
 }
 
 #[tokio::test]
-async fn results_go_on_in_their_session_under_the_names_of_the_calls() {
+async fn results_continue_their_session_under_the_names_of_calls() {
     let world = World::new().await;
     let session = world.ours.session.to_string();
     let head = [("x-dromia-session", session.as_str())];
@@ -248,7 +248,7 @@ async fn results_go_on_in_their_session_under_the_names_of_the_calls() {
 }
 
 #[tokio::test]
-async fn a_told_past_may_end_with_results_and_wishes_travel_along() {
+async fn a_sent_history_may_end_with_results_and_keeps_options() {
     let world = World::new().await;
     let function = json!({"name": "sky__look", "arguments": ARGUMENTS});
     let mut body = declaring(CHAT);
@@ -354,7 +354,7 @@ async fn a_tools_picture_travels_with_its_result_in_every_api() {
 }
 
 #[tokio::test]
-async fn what_is_no_picture_of_a_tool_is_refused_by_its_path() {
+async fn an_invalid_tool_picture_is_refused_by_its_path() {
     let world = World::new().await;
     for (path, place) in [
         (CHAT, "messages[2].content[1].image_url"),

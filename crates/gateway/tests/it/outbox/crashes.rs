@@ -94,7 +94,7 @@ fn judged(idempotent: bool, played: &Played) -> Result<(), String> {
 }
 
 #[test]
-fn every_commit_of_the_outbox_may_fail_or_crash_before_and_after() {
+fn every_outbox_commit_may_fail_or_crash() {
     for idempotent in [true, false] {
         let clean = lived(idempotent, None);
         assert_eq!(judged(idempotent, &clean), Ok(()));

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_waits_for_its_own_changes_and_for_nobody_elses() {
+    fn a_tenant_waits_only_for_its_own_changes() {
         let (turns, one, other) =
             (TenantLocks::default(), TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
         let turn = turns.lock_for(one);

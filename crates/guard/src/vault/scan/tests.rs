@@ -64,7 +64,7 @@ fn a_value_is_found_in_every_form() {
 }
 
 #[test]
-fn a_value_in_gzip_is_found_as_it_is_in_base64_and_one_in_another() {
+fn a_secret_in_gzip_is_found_through_nested_base64() {
     let told = format!("user: ada, {VALUE}, and so on and so on");
     let packed = gzip(told.as_bytes());
     let twice = gzip(STANDARD.encode(&packed).as_bytes());
@@ -112,7 +112,7 @@ fn packed_texts() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_value_in_zlib_is_found_and_so_is_one_in_the_middle_of_base64() {
+fn a_secret_in_zlib_is_found_inside_base64_too() {
     for text in packed_texts() {
         let mut text = [&b"{\"body\":\""[..], &text[..], b"\"}"].concat();
         let leaks = scanner().find_secrets(&text);
@@ -125,7 +125,7 @@ fn a_value_in_zlib_is_found_and_so_is_one_in_the_middle_of_base64() {
 
 /// A quick look says all that a look with room says, or that it cannot.
 #[test]
-fn a_quick_look_finds_what_is_there_or_says_that_it_cannot() {
+fn a_quick_scan_finds_every_secret_or_says_it_cannot() {
     let bomb = STANDARD.encode(gzip(format!("{}{VALUE}", " ".repeat(1 << 20)).as_bytes()));
     let mut texts = packed_texts();
     texts.push(format!("it is {VALUE}").into_bytes());
@@ -153,7 +153,7 @@ fn a_look_that_opens_nothing_is_caught() {
 }
 
 #[test]
-fn what_may_be_the_beginning_of_a_value_is_open() {
+fn a_possible_start_of_a_secret_is_held() {
     fn open(text: &str) -> &str {
         &text[scanner().open_from(text.as_bytes())..]
     }
@@ -170,7 +170,7 @@ fn what_may_be_the_beginning_of_a_value_is_open() {
 }
 
 #[test]
-fn what_is_no_value_is_left_alone() {
+fn text_without_a_secret_stays_unchanged() {
     for text in ["", "ghp_Canary", "Canary/41+x=Zq", "ghp Canary 41 y Zq"] {
         assert_eq!(masked(text), text);
     }

@@ -15,7 +15,7 @@ use super::{House, call, new, write};
 use crate::hang_ups::hang_up_on;
 
 #[tokio::test]
-async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
+async fn a_revocation_applies_to_the_next_call_of_a_run() {
     let house = House::new().await;
     let made = house.grant(0, &["file:write:docs"]).await;
     // A run keeps the grants that it began with.
@@ -33,7 +33,7 @@ async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
 }
 
 #[tokio::test]
-async fn a_revocation_counts_though_whoever_made_it_hung_up() {
+async fn a_revocation_applies_though_its_caller_disconnects() {
     let store = Arc::new(FaultyStore::new(Arc::new(ReferenceStore::new())));
     let house = House::over(Arc::clone(&store) as _, 1).await;
     let made = house.grant(0, &["file:write:docs"]).await;
@@ -51,7 +51,7 @@ async fn a_revocation_counts_though_whoever_made_it_hung_up() {
 }
 
 #[tokio::test]
-async fn what_an_erased_agent_handed_on_ends_at_once() {
+async fn children_of_an_erased_agents_capability_end_at_once() {
     let house = House::new().await;
     let parent = house.grant(0, &["file:write:docs"]).await;
     let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
@@ -86,7 +86,7 @@ async fn what_an_erased_agent_handed_on_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
+async fn a_capability_expires_and_bounds_the_duration_of_calls() {
     let house = House::new().await;
     let short = house.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
     let longer = house.make(Some(short.id), 1, &[], Some(600)).await.expect("handed on");

@@ -45,7 +45,7 @@ async fn a_stranger_finds_and_uses_no_capability() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
+async fn foreign_expired_handed_over_or_replayed_tokens_get_their_reason() {
     let mine = House::new().await;
     let theirs = House::over(Arc::clone(&mine.scene.store), 2).await;
     let made = mine.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
@@ -86,7 +86,7 @@ async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_widened_in_the_store_is_caught() {
+async fn a_row_that_was_widened_in_the_store_is_caught() {
     let house = House::new().await;
     let made = house.grant(0, &["file:write:docs"]).await;
     let widened = CapabilityRecord {
@@ -107,7 +107,7 @@ async fn a_row_that_somebody_widened_in_the_store_is_caught() {
 }
 
 #[tokio::test]
-async fn a_capability_of_a_key_that_was_given_up_is_caught() {
+async fn a_capability_under_an_abandoned_key_is_caught() {
     let house = House::new().await;
     let keys = Arc::new(Changing::new(7));
     let store = Arc::clone(&house.scene.store);
@@ -182,7 +182,7 @@ async fn a_gate_that_asks_no_capabilities_is_caught() {
 }
 
 #[tokio::test]
-async fn a_child_that_outlives_the_row_of_its_parent_is_caught() {
+async fn a_child_that_outlives_its_parents_row_is_caught() {
     let house = House::new().await;
     let parent = house.grant(0, &["file:write:docs"]).await;
     let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");

@@ -162,7 +162,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn any_text_is_a_right_that_is_spelled_one_way_or_is_refused(
+    fn any_text_is_one_canonical_right_or_is_refused(
         text in prop_oneof![
             "\\PC{0,24}",
             "(file:(read|write)(:[a-z./ ]{0,12})?|net:http:[a-z.*-]{0,12}|tool:[a-z.*_-]{0,12})",

@@ -55,7 +55,7 @@ async fn kept(leaks: &dyn LeakDetector, scope: &Scope, counted: &Counted) -> usi
 }
 
 #[tokio::test]
-async fn what_takes_long_is_looked_at_beside_the_tasks_and_a_look_that_keeps_them_is_caught() {
+async fn a_long_scan_on_the_async_threads_is_caught() {
     let counted = Arc::new(Counted::default());
     let compute = Arc::clone(&counted) as Arc<dyn ComputeExecutor>;
     let runtime = Runtime { compute, ..dromia_testkit::tokio_runtime() };

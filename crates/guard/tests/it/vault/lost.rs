@@ -13,7 +13,7 @@ use super::{House, LOOPBACK, VALUE, header, refused, value, vault};
 use crate::server::{Server, hello};
 
 #[tokio::test]
-async fn without_the_right_key_nothing_is_sent_and_nothing_is_said_to_be_clean() {
+async fn without_its_key_the_vault_sends_nothing_and_clears_nothing() {
     let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
     house.set(format!("http://127.0.0.1:{}", server.port()), "bearer").await;
     let locked = House { vault: vault(&house.store, 8), ..house };
@@ -31,7 +31,7 @@ async fn without_the_right_key_nothing_is_sent_and_nothing_is_said_to_be_clean()
 }
 
 #[tokio::test]
-async fn a_key_that_is_given_up_though_it_may_open_is_caught() {
+async fn abandoning_a_key_that_may_open_is_caught() {
     let house = House::new().await;
     house.set("api.example.com".to_owned(), "bearer").await;
     let scope = house.scope();
@@ -49,7 +49,7 @@ async fn a_key_that_is_given_up_though_it_may_open_is_caught() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_gives_up_secrets_whose_key_is_only_absent_is_caught() {
+async fn a_tenant_abandoning_secrets_with_an_absent_key_is_caught() {
     let house = House::new().await;
     house.set("api.example.com".to_owned(), "bearer").await;
     let scope = house.scope();
@@ -85,7 +85,7 @@ async fn a_tenant_that_gives_up_secrets_whose_key_is_only_absent_is_caught() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_given_up_after_it_was_put_back_is_caught() {
+async fn abandoning_a_key_that_has_come_back_is_caught() {
     let house = House::new().await;
     house.set("api.example.com".to_owned(), "bearer").await;
     let scope = house.scope();
@@ -101,7 +101,7 @@ async fn a_key_that_is_given_up_after_it_was_put_back_is_caught() {
 }
 
 #[tokio::test]
-async fn what_no_key_opens_is_given_up_and_the_tenant_takes_new_secrets() {
+async fn an_unopenable_vault_is_reset_and_takes_new_secrets() {
     let house = House::new().await;
     house.set("api.example.com".to_owned(), "bearer").await;
     let lost = House { vault: vault(&house.store, 8), ..house };

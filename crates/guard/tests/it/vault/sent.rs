@@ -11,7 +11,7 @@ use super::{House, LOOPBACK, VALUE, header, refused, value};
 use crate::server::{Server, egress, granted, hello, http, limits, rule};
 
 #[tokio::test]
-async fn a_secret_stands_at_its_place_of_a_request_to_its_server() {
+async fn a_secret_is_placed_only_where_its_placement_says() {
     for (placement, slot, stands) in [
         ("header:X-Key", header("x-key"), format!("x-key: {VALUE}\r\n")),
         ("bearer", header("authorization"), format!("authorization: Bearer {VALUE}\r\n")),
@@ -30,7 +30,7 @@ async fn a_secret_stands_at_its_place_of_a_request_to_its_server() {
 }
 
 #[tokio::test]
-async fn a_secret_goes_to_no_other_server_no_other_place_and_for_nobody_without_a_grant() {
+async fn a_secret_leaves_only_for_its_server_slot_and_grant() {
     let house = House::new().await;
     let (own, other) = (Server::at(LOOPBACK, 0, hello()).await, Server::at(LOOPBACK, 0, hello()).await);
     house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
@@ -55,7 +55,7 @@ async fn a_secret_goes_to_no_other_server_no_other_place_and_for_nobody_without_
 }
 
 #[tokio::test]
-async fn the_line_of_a_tool_has_secrets_for_its_own_server_and_that_of_a_model_has_none() {
+async fn a_tools_client_carries_its_secrets_and_a_models_none() {
     let house = House::new().await;
     let (own, other) = (Server::at(LOOPBACK, 0, hello()).await, Server::at(LOOPBACK, 0, hello()).await);
     house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
@@ -80,7 +80,7 @@ async fn the_line_of_a_tool_has_secrets_for_its_own_server_and_that_of_a_model_h
 }
 
 #[tokio::test]
-async fn a_secret_that_signs_is_never_sent_and_no_other_one_signs() {
+async fn only_a_signing_secret_signs_and_it_is_never_sent() {
     const KEY: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5";
     let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
     let host = format!("http://127.0.0.1:{}", server.port());
@@ -153,7 +153,7 @@ async fn a_secret_that_is_redirected_in_a_url_is_caught() {
 }
 
 #[tokio::test]
-async fn a_secret_that_somebody_bound_to_another_server_in_the_store_is_caught() {
+async fn a_secret_rebound_to_another_server_is_caught() {
     let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
     house.set("api.example.com".to_owned(), "bearer").await;
     let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");

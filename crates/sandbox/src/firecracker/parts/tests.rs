@@ -56,7 +56,7 @@ const UID: u32 = 60_999;
 type Case = (fn(&mut Parts), &'static str, &'static str);
 
 #[test]
-fn every_part_that_is_missing_is_named_with_the_next_step() {
+fn every_missing_part_is_named_with_the_next_step() {
     Parts::all().look().expect("every part is there");
     let cases: [Case; 16] = [
         (|parts| fs::remove_file(parts.at("kvm")).expect("gone"), "kvm is not there", "modprobe"),
@@ -92,7 +92,7 @@ fn every_part_that_is_missing_is_named_with_the_next_step() {
 }
 
 #[test]
-fn what_helps_first_is_said_first() {
+fn the_most_useful_missing_part_is_named_first() {
     let mut parts = Parts::all();
     for name in ["firecracker", "jailer", "vmlinux", "root.ext4"] {
         fs::remove_file(parts.at(name)).expect("gone");
@@ -125,7 +125,7 @@ fn a_kernel_of_the_other_processor_is_taken_there() {
 }
 
 #[test]
-fn a_file_of_the_monitors_own_user_need_not_be_open_to_all() {
+fn a_file_of_the_monitors_user_may_be_private() {
     let mut parts = Parts::all();
     parts.chmod("root.ext4", 0o400);
     parts.look().expect_err("it is another's");

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_has_no_network_no_right_and_no_root_to_change() {
+    fn a_container_has_no_network_capability_or_writable_root() {
         let host = host_config(
             &spec(),
             FirstProcess::Program,
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_programs_bounds_the_time_of_none() {
+    fn a_waiting_container_limits_no_programs_time() {
         let has_time = |first| {
             process_limits(&ProcessLimits::DEFAULT, first)
                 .iter()

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_is_known_by_its_start_and_not_by_its_number_alone() {
+    fn a_holder_is_identified_by_number_and_start_time() {
         let this = ContainerHolder::this_process().expect("this process is there");
         assert!(is_alive(&this.who));
         let pid = getpid().as_raw_pid();

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_is_in_no_group_of_a_container_is_not_its_own() {
+    fn a_process_outside_a_containers_group_is_not_its_own() {
         let own = rustix::process::getpid();
         let groups = std::fs::read_to_string("/proc/self/cgroup").expect("it is told");
         let path = groups.lines().next().and_then(|line| line.split(':').nth(2)).expect("a group");

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_jailer_gets_the_program_its_user_and_its_place_and_the_monitor_one_document() {
+    fn the_jailer_gets_its_arguments_and_the_monitor_one_document() {
         let monitor = monitor();
         let words = jailer_arguments(&monitor, Path::new("/mnt"));
         let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();

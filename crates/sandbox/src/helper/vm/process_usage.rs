@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_tells_is_read_behind_any_name() {
+    fn the_process_statistics_of_the_kernel_are_parsed() {
         let stat = "7 (a ) b) S 3 1 1 0 0 0 0 0 0 0 2 3 11 5 20 0 4 0 2 10887168";
         assert_eq!(parse_stat(stat), Some(ProcessStat { parent: 3, threads: 4, own_ms: 50, buried_ms: 160 }));
         assert_eq!(parse_stat("7 (a) S 0 1"), None);

@@ -27,7 +27,7 @@ fn listener() -> (tempfile::TempDir, UnixListener) {
 }
 
 #[test]
-fn a_monitor_that_ends_at_once_is_told_with_its_last_words() {
+fn a_monitor_that_exits_is_reported_with_its_last_words() {
     let (_directory, listener) = listener();
     let began = Instant::now();
     let problem = started("echo first; echo 'no /dev/kvm' >&2; exit 3").accept_guest(&listener, LATE);
@@ -39,7 +39,7 @@ fn a_monitor_that_ends_at_once_is_told_with_its_last_words() {
 }
 
 #[test]
-fn a_monitor_whose_guest_never_calls_is_given_up_and_ended() {
+fn a_monitor_whose_guest_never_calls_is_ended() {
     let (_directory, listener) = listener();
     let mut hangs = started("echo booting; exec sleep 600");
     let pid = hangs.child.id();
@@ -73,7 +73,7 @@ fn words_of_a_guest_write_nothing_into_a_terminal() {
 }
 
 #[test]
-fn whoever_calls_is_heard() {
+fn a_calling_guest_is_accepted() {
     let (directory, listener) = listener();
     let mut waits = started("exec sleep 600");
     let caller = UnixStream::connect(directory.path().join("v.sock_1024")).expect("it is listened to");

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_read_to_its_last_byte_and_over_breaks() {
+    fn base64_is_decoded_to_its_last_byte_across_breaks() {
         for length in 0..40 {
             let bytes: Vec<u8> = (0..length).map(|byte| byte * 6).collect();
             for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {

@@ -23,7 +23,7 @@ fn down(text: &[u8], room: &mut ScanBudget, levels: &mut usize) {
 }
 
 #[test]
-fn a_piece_is_unpacked_where_it_stands_and_also_without_its_end() {
+fn packed_data_is_opened_anywhere_and_without_its_end() {
     let packed = gzip(b"hello hello hello");
     let text = [&b"it says"[..], &packed[..], b" behind"].concat();
     let found = opened(&text);
@@ -52,7 +52,7 @@ fn a_head_with_everything_in_it_is_passed() {
 }
 
 #[test]
-fn a_bomb_ends_at_the_bound_and_so_do_many_marks() {
+fn unpacking_stops_at_its_bounds_of_bytes_and_tries() {
     let bomb = gzip(&vec![0; BYTES_MAX + 100]);
     assert!(opened(&bomb).iter().map(|(_, inside)| inside.len()).sum::<usize>() <= BYTES_MAX);
     assert_eq!(opened(&b"H4sIA.".repeat(PIECES_MAX + 10)).len(), PIECES_MAX);
@@ -85,7 +85,7 @@ fn base64_is_open_while_it_goes_on() {
 
 /// Read once for each mark, this would take hours.
 #[test]
-fn a_run_with_many_marks_that_broke_off_is_read_once() {
+fn a_text_of_many_broken_marks_is_read_once() {
     for mark in ["H4sIA", "eJwrA"] {
         let text = format!("{}!", mark.repeat(400_000));
         assert_eq!(open_from(text.as_bytes()), text.len(), "{mark}");
@@ -93,7 +93,7 @@ fn a_run_with_many_marks_that_broke_off_is_read_once() {
 }
 
 #[test]
-fn zlib_is_opened_as_it_is_and_wherever_in_base64_it_begins() {
+fn zlib_is_opened_raw_and_at_any_offset_of_base64() {
     let text = b"hello hello hello".repeat(400);
     let packed = zlib(&text);
     let raw = [&b"before "[..], &packed[..], b" behind"].concat();
@@ -115,7 +115,7 @@ fn zlib_is_opened_as_it_is_and_wherever_in_base64_it_begins() {
 }
 
 #[test]
-fn what_looks_like_zlib_hides_nothing_and_takes_nothing_away() {
+fn data_resembling_zlib_hides_no_secret() {
     let text = b"hello hello hello".repeat(20);
     // Marks by chance, before gzip and in one run of base64 with it.
     for chance in [&b"eJwrAAAA "[..], b"eJxyz ", b"\x78\x9c\x01", b"hC x^ "] {
@@ -129,7 +129,7 @@ fn what_looks_like_zlib_hides_nothing_and_takes_nothing_away() {
 }
 
 #[test]
-fn a_bomb_of_zlib_ends_at_the_bound_as_it_is_and_in_base64() {
+fn a_zlib_bomb_stops_at_the_bound_in_every_form() {
     let bomb = zlib(&vec![0; BYTES_MAX + 100]);
     for bomb in [bomb.clone(), STANDARD.encode(&bomb).into_bytes(), bomb.repeat(8)] {
         let (mut room, mut unpacked) = (ScanBudget::default(), 0);
@@ -142,7 +142,7 @@ fn a_bomb_of_zlib_ends_at_the_bound_as_it_is_and_in_base64() {
 }
 
 #[test]
-fn zlib_in_base64_is_open_until_it_ends_or_is_none() {
+fn zlib_in_base64_is_held_until_it_ends_or_breaks() {
     let packed = STANDARD.encode(zlib(&b"hello hello hello, and so on. ".repeat(9)));
     let told = format!("it says {}", &packed[..packed.len() - 12]);
     assert_eq!(open_from(told.as_bytes()), 8);
@@ -180,7 +180,7 @@ fn a_quick_look_says_where_it_did_not_look() {
 
 /// So many marks that may each be the beginning of something: from the first that is not tried on, all is held back.
 #[test]
-fn a_text_with_more_marks_than_are_tried_is_open_from_there() {
+fn a_text_with_too_many_marks_is_held_from_there() {
     let chance = "eJxy".repeat(OPEN_TRIES_MAX + 40);
     let open = open_from(chance.as_bytes());
     assert!((4 * OPEN_TRIES_MAX..chance.len()).contains(&open) || open == 0, "{open}");

@@ -61,7 +61,7 @@ fn entry(path: &str, node: TreeNode) -> GuestFrame {
 }
 
 #[test]
-fn what_a_guest_says_is_passed_on_and_what_changed_is_put_down() {
+fn a_guests_output_is_forwarded_and_its_changes_are_applied() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("old"), "old").expect("a file");
     let frames = [
@@ -82,7 +82,7 @@ fn what_a_guest_says_is_passed_on_and_what_changed_is_put_down() {
 }
 
 #[test]
-fn before_the_program_began_it_is_a_problem_and_says_which() {
+fn a_failure_before_the_program_began_names_its_problem() {
     let dir = tempfile::tempdir().expect("a directory");
     let spec = spec(dir.path());
     let other = GuestFrame::Hello { version: VERSION + 1 };
@@ -102,7 +102,7 @@ fn before_the_program_began_it_is_a_problem_and_says_which() {
 }
 
 #[test]
-fn what_does_not_belong_where_it_is_said_is_the_end_of_it() {
+fn a_frame_out_of_its_order_ends_the_conversation() {
     let data = || GuestFrame::Data(vec![0]);
     let killed = GuestFrame::Ended(ProcessExit::Killed { limit: LimitKind::Cpu });
     let cases: Vec<(&str, Vec<GuestFrame>)> = vec![
@@ -164,7 +164,7 @@ fn what_does_not_belong_where_it_is_said_is_the_end_of_it() {
 }
 
 #[test]
-fn a_guest_changes_neither_what_is_only_shown_nor_what_others_would_execute() {
+fn a_guest_changes_no_readonly_mount_or_guarded_file() {
     let (dir, shown) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("another"));
     fs::create_dir_all(dir.path().join(".git/hooks")).expect("directories");
     fs::write(shown.path().join("text"), "as it was").expect("a file");
@@ -184,7 +184,7 @@ fn a_guest_changes_neither_what_is_only_shown_nor_what_others_would_execute() {
 }
 
 #[test]
-fn a_guest_is_told_nothing_of_where_things_lie() {
+fn a_guest_learns_no_path_of_the_host() {
     let dir = tempfile::tempdir().expect("a directory");
     let source = dir.path().to_owned();
     let mounts = vec![SandboxMount { source, target: "/opt/shown".into(), writable: false }];

@@ -78,7 +78,7 @@ fn frames_are_read_as_they_were_written_at_every_cut() {
 }
 
 #[test]
-fn what_ends_in_the_middle_of_a_frame_is_known_to() {
+fn a_stream_that_ends_within_a_frame_is_recognized() {
     let bytes = encoded(&[GuestFrame::Hello { version: 7 }, GuestFrame::Data(vec![1; 40])]);
     for cut in 1..bytes.len() {
         let (read, is_cut) = decoded([&bytes[..cut]].into_iter()).expect("it is sound so far");
@@ -105,7 +105,7 @@ fn a_length_is_refused_before_its_bytes_come() {
 }
 
 #[test]
-fn a_path_that_leaves_its_tree_is_refused_by_whoever_reads_it() {
+fn a_reader_refuses_a_path_that_leaves_its_tree() {
     let long = [b'x'; NAME_BYTES_MAX + 1];
     let deep = [b"d".as_slice(); DEPTH_MAX + 1].join(&b'/');
     let paths: [&[u8]; 10] =
@@ -138,7 +138,7 @@ fn an_entry_that_means_nothing_is_refused() {
 }
 
 #[test]
-fn what_is_too_long_to_be_said_is_not_written() {
+fn an_overlong_frame_is_not_written() {
     assert!(GuestFrame::Data(vec![0; DATA_BYTES_MAX]).encode().is_some());
     assert!(GuestFrame::Data(vec![0; DATA_BYTES_MAX + 1]).encode().is_none());
     let problem = "x".repeat(ENDED_BYTES_MAX);
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic_or_hold_more_than_a_frame(
+    fn no_bytes_make_the_decoder_panic_or_overfill(
         bytes in prop::collection::vec(any::<u8>(), 0..4_000),
         kind in 0_u8..12,
         size in 1_usize..600,

@@ -114,7 +114,7 @@ fn only_what_changed_comes_back() {
 }
 
 #[test]
-fn a_tree_that_is_a_file_goes_over_and_comes_back() {
+fn a_tree_of_a_single_file_round_trips() {
     let dir = tempfile::tempdir().expect("a directory");
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     fs::write(&from, "text").expect("a file");
@@ -157,7 +157,7 @@ fn a_guest_leaves_its_tree_by_no_link() {
 }
 
 #[test]
-fn what_programs_outside_would_execute_stays_as_it_is() {
+fn guarded_files_are_not_changed_by_unpacking() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join(".git/hooks")).expect("directories");
     let guarded =

@@ -38,7 +38,7 @@ BARS = {
     "files in the largest circle": (4, 17),
     "most methods of one type": (40, 114),
     "most fields of one struct": (15, 32),
-    "lines of code": (84_000, 104_200),
+    "lines of code": (84_000, 103_600),
     "lines of docs/architecture.md": (250, 250),
 }
 

@@ -60,9 +60,8 @@ pub struct BudgetResource {
     pub measure: BudgetMeasure,
     /// After which time the count starts again from zero.
     pub period: BudgetPeriod,
-    /// What one of `limit` and of `used` is; absent where an older server answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<BudgetUnit>,
+    /// What one of `limit` and of `used` is.
+    pub unit: BudgetUnit,
     /// The most of it.
     pub limit: u64,
     /// What the subject with the highest use in this period used or reserved; ended runs do not count.
@@ -79,13 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_has_a_unit_and_older_documents_are_read() {
+    fn an_amount_has_its_unit_beside_it() {
         let of = |measure| serde_json::to_value(BudgetUnit::from(measure)).expect("it is data");
         assert_eq!(BudgetMeasure::ALL.map(of), ["tokens", "micros", "ms", "calls"]);
-        let before = r#"{"name":"a","per":"run","measure":"money","period":"total","limit":5,"used":0,"declared":false}"#;
-        let read: BudgetResource = serde_json::from_str(before).expect("it is one");
-        assert_eq!(read.unit, None);
-        assert_eq!(serde_json::to_string(&read).expect("it is data"), before);
+        let text = r#"{"name":"a","per":"run","measure":"money","period":"total","unit":"micros","limit":5,"used":0,"declared":false}"#;
+        let read: BudgetResource = serde_json::from_str(text).expect("it is one");
+        assert_eq!(serde_json::to_string(&read).expect("it is data"), text);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct NodeStatus {
     pub load: Option<LoadStatus>,
     /// The state of the store.
     pub store: StoreStatus,
-    /// Which policy counts for the caller's tenant; absent where an older server answers.
+    /// Which policy counts for the caller's tenant, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyStatus>,
 }

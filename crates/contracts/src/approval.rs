@@ -8,7 +8,7 @@
 //!
 //! A delayed call is a request with a time to cool ([`ApprovalRequest::cools_until`]): the engine approves it after
 //! that time, unless it was answered earlier. The row is its own timer, so no crash loses one. To the store it is an
-//! answer like any other. An older program ignores the time and leaves such a request to people.
+//! answer like any other.
 //!
 //! ```text
 //! holding --release--> waiting            the run let go; the call will be a run of its own
@@ -79,8 +79,7 @@ pub struct ApprovalRequest {
     pub hops: u32,
     /// The join of the labels of everything that led to the call.
     pub context: Label,
-    /// What of the call was typed and planned when it was asked for; nothing in older rows.
-    #[serde(default)]
+    /// What of the call was typed and planned when it was asked for.
     pub standing: CallProvenance,
     /// The tool.
     pub tool: String,
@@ -90,9 +89,8 @@ pub struct ApprovalRequest {
     pub action: Digest,
     /// BLAKE3 of everything that was judged: action, tool, destination, limits, files, principal, rule and policy.
     pub binding: Digest,
-    /// The parts of which the binding is made; absent in older rows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bound: Option<BoundParts>,
+    /// The parts of which the binding is made.
+    pub bound: BoundParts,
     /// Where the arguments came from, in their order.
     pub origins: Vec<ArgumentOrigin>,
     /// The rule that asks.
@@ -178,13 +176,8 @@ impl ApprovalRequest {
     }
 
     /// Returns whether an answer repeats the given one: same actor, verdict and reach. Without a reach it is a refusal.
-    /// An older program stored no reach; its approval counts for the one call.
     pub fn is_answered_so(&self, by: &Actor, reach: Option<&ApprovalReach>) -> bool {
-        const ONCE: &ApprovalReach = &ApprovalReach::Once;
-        let Some(known) = &self.answer else { return false };
-        let is_denied = self.state == ApprovalState::Denied;
-        let stands = (!is_denied).then(|| known.reach.as_ref().unwrap_or(ONCE));
-        known.by == *by && stands == reach
+        self.answer.as_ref().is_some_and(|known| known.by == *by && known.reach.as_ref() == reach)
     }
 }
 

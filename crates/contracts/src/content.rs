@@ -248,11 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_body_without_hops_round_trips_unchanged() {
-        let old = r#"{"author":"cli:ada","parts":[{"type":"text","text":"hi","label":"trusted/actor"}]}"#;
-        let message: InputMessage = serde_json::from_str(old).expect("the body is whole");
+    fn hops_are_written_where_there_are_some() {
+        let plain = r#"{"author":"cli:ada","parts":[{"type":"text","text":"hi","label":"trusted/actor"}]}"#;
+        let message: InputMessage = serde_json::from_str(plain).expect("the body is whole");
         assert_eq!(message.hops, 0);
-        assert_eq!(serde_json::to_string(&message).expect("it is JSON"), old);
+        assert_eq!(serde_json::to_string(&message).expect("it is JSON"), plain);
         let sent = InputMessage { hops: 3, ..message };
         let text = serde_json::to_string(&sent).expect("it is JSON");
         assert_eq!(serde_json::from_str::<InputMessage>(&text).expect("it was just written"), sent);

@@ -220,7 +220,8 @@ mod tests {
             input_tokens: 3,
             output_tokens_max: 9,
             reserved_micros: 70,
-            sent: None,
+            sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+                .expect("is data"),
             judged: None,
         })
     }
@@ -243,7 +244,7 @@ mod tests {
         let fields = json!({
             "call": "call_1_0", "action": "00".repeat(32), "model": "second", "samples": 3, "input_tokens": 3,
             "output_tokens_max": 9, "reserved_micros": 210,
-            "sent": {"form": "chat/2", "model": "m", "digest": "0001020304050607"},
+            "sent": {"form": "chat/1", "model": "m", "digest": "0001020304050607"},
         });
         Entry::decode("opinion_called", 1, &fields.to_string()).expect("these are its fields")
     }

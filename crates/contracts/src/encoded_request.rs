@@ -36,8 +36,7 @@ pub struct RequestEncoding {
     /// How many turns of the conversation are left out at its beginning, so that the rest fits the model's window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u32,
-    /// How untrusted content of earlier turns is shown. It is written only where a handle replaces something; an entry
-    /// without the field reads as `Whole`.
+    /// How untrusted content of earlier turns is shown. It is written only where a handle replaces something.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub tainted_past: TaintedPast,
 }
@@ -161,7 +160,7 @@ mod tests {
             tainted_past: TaintedPast::Whole,
         };
         assert!(!wording("scripted/1").leaves_process());
-        assert!(wording("chat/2").leaves_process() && wording("").leaves_process());
+        assert!(wording("chat/1").leaves_process() && wording("").leaves_process());
     }
 
     #[test]
@@ -194,17 +193,6 @@ mod tests {
             let text = serde_json::to_string(&sent).expect("it is data");
             assert_eq!(serde_json::from_str::<SentEncoding>(&text).expect("it was just written"), sent);
         }
-    }
-
-    #[test]
-    fn an_entry_without_handles_reads_as_whole_past() {
-        let old = r#"{"form":"chat/2","model":"m","left_out":4,"digest":"00010203040506ff"}"#;
-        let sent: SentEncoding = serde_json::from_str(old).expect("it is read for ever");
-        assert_eq!(sent.wording.tainted_past, TaintedPast::Whole);
-        assert_eq!(serde_json::to_string(&sent).expect("it is data"), old);
-        let wording = RequestEncoding { tainted_past: TaintedPast::Handle, ..sent.wording };
-        let text = serde_json::to_string(&SentEncoding { wording, ..sent }).expect("it is data");
-        assert!(text.contains(r#""tainted_past":"handle""#), "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The records of a run's journal, past tense and versioned.
 //!
 //! An entry holds small facts; what was said lies beside it as a body. Each kind has a version whose meaning
-//! never changes: a changed meaning is a new version, read beside the old one for ever. A reader that meets a
-//! kind or version it does not know gets [`DecodeError::Unknown`] and holds the run; nothing is lost.
+//! never changes: a changed meaning is a new version, which is read beside the earlier one. A reader that meets a kind or
+//! version it does not know gets [`DecodeError::Unknown`] and holds the run; nothing is lost.
 //!
 //! Stored form: kind, version and the fields as JSON, each field under its own name.
 //!
@@ -30,25 +30,12 @@ macro_rules! entries {
         }
 
         impl Entry {
-            /// Every kind this version writes, with its version. A later version of a kind follows all first ones.
-            pub const KINDS: &'static [(&'static str, u16)] =
-                &[
-                    $(($kind, $version),)+
-                    ModelCalled::SENT,
-                    ToolFinished::JUDGED,
-                    RunYielded::UNFUNDED,
-                    SignalTaken::ANSWERS,
-                ];
+            /// Every kind that this version writes, with its version.
+            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version),)+];
 
             /// Returns the kind and its version as they are stored.
             pub const fn kind(&self) -> (&'static str, u16) {
-                match self {
-                    Self::ModelCalled(ModelCalled { sent: Some(_), .. }) => ModelCalled::SENT,
-                    Self::ToolFinished(finished) if !finished.egress.is_empty() => ToolFinished::JUDGED,
-                    Self::RunYielded(RunYielded { budget: Some(_), .. }) => RunYielded::UNFUNDED,
-                    Self::SignalTaken(SignalTaken { approval: Some(_), .. }) => SignalTaken::ANSWERS,
-                    $(Self::$variant(_) => ($kind, $version),)+
-                }
+                match self { $(Self::$variant(_) => ($kind, $version),)+ }
             }
 
             /// Returns the fields as JSON.
@@ -60,57 +47,15 @@ macro_rules! entries {
 
             /// Reads what [`Entry::encode`] wrote.
             pub fn decode(kind: &str, version: u16, fields: &str) -> Result<Self, DecodeError> {
-                let unreadable = |source: serde_json::Error| DecodeError::Fields {
+                let read = match (kind, version) {
+                    $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant),)+
+                    _ => return Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
+                };
+                read.map_err(|source| DecodeError::Fields {
                     kind: kind.to_owned(),
                     version,
                     problem: source.to_string(),
-                };
-                let read = match (kind, version) {
-                    ModelCalled::SENT => serde_json::from_str::<ModelCalled>(fields)
-                        .and_then(|called| match called.sent {
-                            Some(_) => Ok(Self::ModelCalled(called)),
-                            None => Err(<serde_json::Error as serde::de::Error>::missing_field("sent")),
-                        })
-                        .map_err(unreadable),
-                    ToolFinished::JUDGED => serde_json::from_str::<ToolFinished>(fields)
-                        .and_then(|finished| {
-                            if finished.egress.is_empty() {
-                                return Err(<serde_json::Error as serde::de::Error>::missing_field("egress"));
-                            }
-                            Ok(Self::ToolFinished(finished))
-                        })
-                        .map_err(unreadable),
-                    RunYielded::UNFUNDED => serde_json::from_str::<RunYielded>(fields)
-                        .and_then(|yielded| match yielded.budget {
-                            Some(_) => Ok(Self::RunYielded(yielded)),
-                            None => Err(<serde_json::Error as serde::de::Error>::missing_field("budget")),
-                        })
-                        .map_err(unreadable),
-                    SignalTaken::ANSWERS => serde_json::from_str::<SignalTaken>(fields)
-                        .and_then(|taken| match taken.approval {
-                            Some(_) => Ok(Self::SignalTaken(taken)),
-                            None => Err(<serde_json::Error as serde::de::Error>::missing_field("approval")),
-                        })
-                        .map_err(unreadable),
-                    $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant).map_err(unreadable),)+
-                    _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
-                };
-                match read {
-                    // Version 1 does not have these fields; decoding drops what is there.
-                    Ok(Self::ModelCalled(called)) if version == 1 => {
-                        Ok(Self::ModelCalled(ModelCalled { sent: None, ..called }))
-                    }
-                    Ok(Self::ToolFinished(finished)) if version == 1 => {
-                        Ok(Self::ToolFinished(ToolFinished { egress: Vec::new(), ..finished }))
-                    }
-                    Ok(Self::RunYielded(yielded)) if version == 1 => {
-                        Ok(Self::RunYielded(RunYielded { budget: None, ..yielded }))
-                    }
-                    Ok(Self::SignalTaken(taken)) if version == 1 => {
-                        Ok(Self::SignalTaken(SignalTaken { approval: None, ..taken }))
-                    }
-                    read => read,
-                }
+                })
             }
         }
     };
@@ -119,7 +64,7 @@ macro_rules! entries {
 entries! {
     /// The run began and took its first inputs.
     RunStarted = "run_started" v 1;
-    /// A model attempt is about to begin; its cost is reserved. Version 2 says what was sent.
+    /// A model attempt is about to begin; its cost is reserved.
     ModelCalled = "model_called" v 1;
     /// The model answered; the body is an `AssistantMessage`.
     ModelReplied = "model_replied" v 1;
@@ -133,13 +78,13 @@ entries! {
     OpinionGiven = "opinion_given" v 1;
     /// A tool call passed the gate and is about to begin.
     ToolStarted = "tool_started" v 1;
-    /// A tool call ended; the body is a `ToolResult`. Version 2 says which requests to other hosts were judged.
+    /// A tool call ended; the body is a `ToolResult`.
     ToolFinished = "tool_finished" v 1;
     /// A tool call was refused before it began; the body is a `ToolResult`.
     ToolRefused = "tool_refused" v 1;
     /// A tool call was handed to the client whose tool it is; its result comes with an input.
     ToolHanded = "tool_handed" v 1;
-    /// The run took a signal from its inbox. Version 2 says which approval it answers.
+    /// The run took a signal from its inbox.
     SignalTaken = "signal_taken" v 1;
     /// The run rests.
     RunParked = "run_parked" v 1;
@@ -147,7 +92,7 @@ entries! {
     RunHeld = "run_held" v 1;
     /// The run answered.
     RunCompleted = "run_completed" v 1;
-    /// The run reached its iteration limit. Version 2 says which budget it reached instead.
+    /// The run reached its iteration limit or a budget.
     RunYielded = "run_yielded" v 1;
     /// The run ended with an error.
     RunFailed = "run_failed" v 1;
@@ -187,7 +132,7 @@ mod tests {
     use crate::id::{ApprovalId, CallId};
 
     #[test]
-    fn a_stop_text_is_optional_in_a_stored_answer() {
+    fn an_answer_says_at_which_text_it_stopped_or_is_written_without_it() {
         let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
         let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
         for (stopped_at, fields) in
@@ -201,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withholding_reason_is_optional_in_a_stored_answer() {
+    fn an_answer_says_why_it_is_withheld_or_is_written_without_it() {
         let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
         let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
         let withheld = r#","withheld":{"rule":"default deny","reason":"no"}"#;
@@ -224,50 +169,42 @@ mod tests {
     }
 
     #[test]
-    fn a_model_call_keeps_its_written_version() {
+    fn a_model_call_says_what_was_sent() {
         let first = r#"{"step":1,"attempt":1,"model":"m","history_from":1,"input_tokens":3,"output_tokens_max":9,"reserved_micros":0"#;
         let sent = r#""sent":{"form":"chat/1","model":"m-1","digest":"0001020304050607"}"#;
-        for (version, fields) in [(1, format!("{first}}}")), (2, format!("{first},{sent}}}"))] {
-            let entry = Entry::decode("model_called", version, &fields).expect("both versions are read");
-            assert_eq!((entry.kind(), entry.encode()), (("model_called", version), fields));
-        }
+        let fields = format!("{first},{sent}}}");
+        let entry = Entry::decode("model_called", 1, &fields).expect("it is read");
+        assert_eq!((entry.kind(), entry.encode()), (("model_called", 1), fields));
         let torn =
-            Entry::decode("model_called", 2, &format!("{first}}}")).expect_err("it must say what was sent");
+            Entry::decode("model_called", 1, &format!("{first}}}")).expect_err("it must say what was sent");
         assert!(torn.to_string().contains("sent"), "{torn}");
-        let strange = Entry::decode("model_called", 1, &format!("{first},{sent}}}")).expect("it is read");
-        assert_eq!(strange.kind(), ("model_called", 1));
     }
 
     #[test]
-    fn a_finished_call_keeps_its_written_version() {
-        let plain = r#"{"call":"call_1_0","status":"ok""#;
+    fn a_finished_call_says_which_requests_were_judged_or_is_written_without_them() {
         let egress =
-            r#""egress":[{"method":"GET","to":"https://h:443","allowed":false,"rule":"default deny"}]"#;
-        for (version, fields) in [(1, format!("{plain}}}")), (2, format!("{plain},{egress}}}"))] {
-            let entry = Entry::decode("tool_finished", version, &fields).expect("both versions are read");
-            assert_eq!((entry.kind(), entry.encode()), (("tool_finished", version), fields));
+            r#","egress":[{"method":"GET","to":"https://h:443","allowed":false,"rule":"default deny"}]"#;
+        for judged in ["", egress] {
+            let fields = format!(r#"{{"call":"call_1_0","status":"ok"{judged}}}"#);
+            let entry = Entry::decode("tool_finished", 1, &fields).expect("both are read");
+            assert_eq!((entry.kind(), entry.encode()), (("tool_finished", 1), fields));
         }
-        let torn = Entry::decode("tool_finished", 2, &format!("{plain}}}")).expect_err("it must say what");
-        assert!(torn.to_string().contains("egress"), "{torn}");
     }
 
     #[test]
-    fn an_approval_is_optional_in_a_stored_signal() {
+    fn a_signal_says_which_approval_it_answers_or_is_written_without_it() {
         let plain =
             format!(r#"{{"item":"itm_{}","position":1,"signal":"approve","by":"token:ops""#, "03".repeat(16));
-        let answers = format!(r#""approval":"apr_{}""#, "06".repeat(16));
-        for (version, fields) in [(1, format!("{plain}}}")), (2, format!("{plain},{answers}}}"))] {
-            let entry = Entry::decode("signal_taken", version, &fields).expect("both versions are read");
-            assert_eq!((entry.kind(), entry.encode()), (("signal_taken", version), fields));
+        let answers = format!(r#","approval":"apr_{}""#, "06".repeat(16));
+        for said in ["", answers.as_str()] {
+            let fields = format!("{plain}{said}}}");
+            let entry = Entry::decode("signal_taken", 1, &fields).expect("both are read");
+            assert_eq!((entry.kind(), entry.encode()), (("signal_taken", 1), fields));
         }
-        let torn = Entry::decode("signal_taken", 2, &format!("{plain}}}")).expect_err("it must say which");
-        assert!(torn.to_string().contains("approval"), "{torn}");
-        let strange = Entry::decode("signal_taken", 1, &format!("{plain},{answers}}}")).expect("it is read");
-        assert_eq!(strange.kind(), ("signal_taken", 1));
     }
 
     #[test]
-    fn a_decision_names_its_policy_or_is_written_as_ever() {
+    fn a_decision_names_its_policy_or_is_written_without_it() {
         let digest = "0f".repeat(32);
         let named = format!(r#","policy":"{digest}""#);
         for (kind, fields) in [
@@ -283,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_access_is_optional_in_a_stored_call() {
+    fn a_call_says_what_its_program_was_to_be_given_or_is_written_without_it() {
         let action = "0f".repeat(32);
         let started = format!(
             r#"{{"call":"call_1_0","tool":"exec","effect":"unkeyed","attempt":1,"action":"{action}","rule":"grant exec""#

@@ -170,8 +170,8 @@ pub(crate) fn run(
 /// How long a store may take to tell whether it has a tenant.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a home has a dromia.yaml and was never made: nothing was kept there yet, or what an older server made by
-/// itself, without a tenant. A home that lost its store is refused.
+/// Whether a home has a dromia.yaml and was never made: nothing was kept there yet, or an `init` broke off before it
+/// registered a tenant. A home that lost its store is refused.
 fn is_unfinished(home: &Home) -> anyhow::Result<bool> {
     match home.store_presence() {
         StorePresence::Nothing => Ok(true),

@@ -1,6 +1,6 @@
 //! The key of an instance in a file of its home: what the keys of tenants' secrets are sealed with.
 //!
-//! `init` makes the file, and an older home gets it with its first secret: where the store has anything that was
+//! `init` makes the file, and a home without one gets it with its first secret: where the store has anything that was
 //! sealed, a file that is missing is elsewhere, and only the owner of the home can give that one up and have another
 //! one made. It is read each time that a tenant's key is opened and is not kept. A file that others may read is
 //! refused. The file and the store together give the secrets; without the file all of them are lost.

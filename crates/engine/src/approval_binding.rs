@@ -42,7 +42,7 @@ pub struct ApprovalBinding<'a> {
 }
 
 impl ApprovalBinding<'_> {
-    /// Digests it. Open approvals hold older digests, so the encoding of the same inputs never changes.
+    /// Digests it. Open approvals hold digests, so the encoding of the same inputs never changes.
     pub fn digest(&self) -> Digest {
         Digest::from_bytes(*blake3::hash(self.sorted_json().as_bytes()).as_bytes())
     }
@@ -261,9 +261,9 @@ mod tests {
         assert_eq!(other.bound().digest(), Inputs::new().bound().digest());
     }
 
-    /// Open approvals hold the binding that an older version made.
+    /// Open approvals hold bindings, which a changed encoding would refuse.
     #[test]
-    fn an_approval_binding_keeps_its_written_form() {
+    fn what_is_bound_keeps_its_encoding() {
         let mut inputs = Inputs::new();
         (inputs.limits, inputs.verdict) = (None, Some("delay"));
         inputs.call.reaches = Some(reaches(HttpMethod::Get, "https://h/", &["key"]));

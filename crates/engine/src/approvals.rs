@@ -205,7 +205,7 @@ impl EngineCore {
         asked: &ApprovalRequest,
         until: Duration,
     ) -> Result<(), Fault> {
-        let Some(known) = asked.bound.and_then(|bound| bound.contents) else { return Ok(()) };
+        let Some(known) = asked.bound.contents else { return Ok(()) };
         let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
         let Ok(call) = self.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());

@@ -35,12 +35,7 @@ impl EngineCore {
         let mut own = read_journal(self, scope, run).await.map_err(read_fault)?;
         let (started, before, called) =
             find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
-        let Some(sent) = called.sent else {
-            return Err(unavailable_fault(format!(
-                "entry {} is of a program that kept no digests of requests",
-                before + 1
-            )));
-        };
+        let sent = called.sent;
         let pin = self.ports.store.pinned_text(scope, started.prompt).await.map_err(read_fault)?;
         let pin =
             pin.ok_or_else(|| unavailable_fault("the prompt that its run is pinned to is not in this home"))?;

@@ -274,12 +274,10 @@ async fn read_run_state(
 }
 
 /// How a run got the untrusted parts of earlier turns, if its model was called: this stays so to its end, even if the
-/// configuration changes. An entry without a record of what was sent is from a version that sent all of them.
+/// configuration changes.
 fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
     entries.iter().rev().find_map(|entry| match entry {
-        Entry::ModelCalled(called) => {
-            Some(called.sent.as_ref().map_or(TaintedPast::Whole, |sent| sent.wording.tainted_past))
-        }
+        Entry::ModelCalled(called) => Some(called.sent.wording.tainted_past),
         _ => None,
     })
 }

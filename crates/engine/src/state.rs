@@ -321,14 +321,11 @@ impl RunState {
         }
     }
 
-    /// Applies an answer to the call of an approval; without an approval, to the first call that waits. The run keeps
-    /// resting if it rests for another call.
-    fn take_answer(&mut self, approval: Option<ApprovalId>, allowed: bool) {
-        let rested = match self.rest {
-            Some(RestReason::Parked(ParkReason::Approval { approval, .. })) => Some(approval),
-            _ => None,
-        };
-        if rested.is_some() && (approval.is_none() || approval == rested) {
+    /// Applies an answer to the call of an approval. The run keeps resting if it rests for another call.
+    fn take_answer(&mut self, approval: ApprovalId, allowed: bool) {
+        if let Some(RestReason::Parked(ParkReason::Approval { approval: rested, .. })) = self.rest
+            && rested == approval
+        {
             self.rest = None;
         }
         let RunPhase::UnitOpen { calls, .. } = &mut self.phase else { return };
@@ -336,8 +333,7 @@ impl RunState {
             CallStage::Held { approval, answer: answer @ None, .. } => Some((*approval, answer)),
             _ => None,
         });
-        if let Some((_, answer)) = open.find(|(known, _)| approval.is_none_or(|approval| approval == *known))
-        {
+        if let Some((_, answer)) = open.find(|(known, _)| *known == approval) {
             *answer = Some(allowed);
         }
     }

@@ -5,7 +5,6 @@
 
 use dromia_api::event::SendEvent;
 use dromia_contracts::Actor;
-use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::{ContentPart, InputMessage};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
@@ -60,7 +59,7 @@ fn parse_event_body(author: &Actor, bytes: &[u8]) -> Answer<InputBody> {
     crate::routes::event::check_event(&event)?;
     let parts = vec![ContentPart::new_text(event.text, Label::ACTOR_TEXT)];
     let message = InputMessage { author: author.clone(), parts, hops: 0 };
-    Ok(InputBody { history: Vec::new(), answers: None, offer: ClientOptions::default(), call: None, message })
+    Ok(InputBody::from_message(message))
 }
 
 fn body_rejection(failure: &ApiError) -> BodyRejection {

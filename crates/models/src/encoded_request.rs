@@ -14,15 +14,6 @@ use dromia_contracts::transcript::TranscriptTurn;
 use crate::http::{OutputLimit, WireFormat, cut_error};
 use crate::scripted::ScriptedModel;
 
-/// How the calls of a conversation are named in a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallNames {
-    /// As in the runs that made them. Two runs of a conversation give the same names.
-    OfTheirRuns,
-    /// After the place of their unit in the conversation, so that no two are the same; providers insist on it.
-    OfTheConversation,
-}
-
 /// A request as one model is sent it.
 pub(crate) struct EncodableRequest<'a> {
     /// The model's id at its provider.
@@ -47,21 +38,14 @@ pub(crate) fn encode_request(
 ) -> Result<Bytes, ModelError> {
     let is_scripted = wording.form == ScriptedModel::FORM;
     // The scripted model runs inside the process; its request is encoded as a full chat completion.
-    let format = if is_scripted {
-        Some((WireFormat::OpenAiChat, CallNames::OfTheirRuns))
-    } else {
-        WireFormat::of_form(&wording.form)
-    };
-    let (format, names) =
+    let format = if is_scripted { Some(WireFormat::OpenAiChat) } else { WireFormat::of_form(&wording.form) };
+    let format =
         format.ok_or_else(|| unwritable_error(format!("this version writes no form {:?}", wording.form)))?;
     let output_limit = OutputLimit::of_field(wording.limit.as_deref())
         .ok_or_else(|| unwritable_error(format!("this version knows no output limit {:?}", wording.limit)))?;
     let turns = sent_turns(wording, request)
         .ok_or_else(|| unwritable_error("more was left out than the conversation has".to_owned()))?;
-    let turns = match names {
-        CallNames::OfTheirRuns => Cow::Borrowed(turns),
-        CallNames::OfTheConversation => rename_calls(turns, wording.left_out),
-    };
+    let turns = rename_calls(turns, wording.left_out);
     let letter = EncodableRequest {
         model: if is_scripted { ScriptedModel::ALIAS } else { &wording.model },
         stream: !wording.whole && !is_scripted,
@@ -82,7 +66,8 @@ pub(crate) fn sent_turns<'a>(
 }
 
 /// Names calls after the index of their unit in the conversation, including the units that are left out, so that a call
-/// keeps its name while the conversation grows.
+/// keeps its name while the conversation grows. In the runs that made them two calls may have one name, which providers
+/// refuse.
 fn rename_calls(turns: &[TranscriptTurn], left_out: u32) -> Cow<'_, [TranscriptTurn]> {
     let has_calls = |turn: &TranscriptTurn| match turn {
         TranscriptTurn::Unit(unit) => !unit.message().calls.is_empty(),

@@ -14,7 +14,7 @@ use crate::docker::DockerEngine;
 use crate::firecracker::FirecrackerParts;
 
 /// The version of [`HelperOrder`] and [`HelperReport`].
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 1;
 
 /// The longest order.
 const ORDER_BYTES_MAX: usize = 4 << 20;

@@ -28,8 +28,7 @@ use dromia_store::{SqliteStore, StoreConfig};
 
 const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 const AGENT: AgentId = AgentId::from_bytes([2; 16]);
-const INPUT: &str =
-    r#"{"author":"cli:ada","parts":[{"type":"text","text":"What is the time?","label":"trusted/actor"}]}"#;
+const INPUT: &str = r#"{"version":1,"message":{"author":"cli:ada","parts":[{"type":"text","text":"What is the time?","label":"trusted/actor"}]}}"#;
 const REPLY: &str =
     r#"{"parts":[{"type":"text","text":"It is a quarter past ten.","label":"untrusted/actor"}]}"#;
 
@@ -174,7 +173,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
-        sent: Some(sent()),
+        sent: sent(),
         judged: None,
     };
     let mut begin = WriteBatch::new(TENANT).with_mutation(Mutation::InboxPut(put));

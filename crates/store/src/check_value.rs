@@ -16,7 +16,7 @@ pub(crate) const MISMATCH: &str = "the row does not match its check value";
 pub(crate) struct SealedTable {
     pub(crate) name: &'static str,
     /// The columns that the seal covers, in order.
-    pub(crate) columns: &'static str,
+    columns: &'static str,
     /// How many of them are the primary key; they are the first.
     pub(crate) keys: usize,
     insert: &'static str,

@@ -6,9 +6,6 @@
 //! own: an older copy is of other data. A newer store is refused before anything is touched: its number is read from
 //! the file's header, without SQLite.
 
-mod pins;
-mod seals;
-
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -25,46 +22,19 @@ pub(crate) struct Migration {
     pub(crate) name: &'static str,
     /// The statements.
     pub(crate) sql: &'static str,
-    /// What statements cannot do, after them and in their transaction.
-    pub(crate) fill: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
 impl Migration {
     /// Does the step in a transaction of the caller's, and raises the version there.
     fn apply_step(&self, db: &Connection, version: u32) -> rusqlite::Result<()> {
         db.execute_batch(self.sql)?;
-        if let Some(fill) = self.fill {
-            fill(db)?;
-        }
         db.pragma_update(None, "user_version", version)
     }
 }
 
 /// Every step, in order; the first leads to version 1.
-pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration { name: "first schema", sql: include_str!("schema/0001_first.sql"), fill: None },
-    Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql"), fill: None },
-    Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql"), fill: None },
-    Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql"), fill: None },
-    Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql"), fill: None },
-    Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql"), fill: None },
-    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql"), fill: None },
-    Migration { name: "audit", sql: include_str!("schema/0008_audit.sql"), fill: None },
-    Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql"), fill: None },
-    Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql"), fill: None },
-    Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql"), fill: None },
-    Migration {
-        name: "whose pins",
-        sql: include_str!("schema/0012_pin_refs.sql"),
-        fill: Some(pins::fill_pins),
-    },
-    Migration { name: "imports", sql: include_str!("schema/0013_imports.sql"), fill: None },
-    Migration {
-        name: "sealed rows",
-        sql: include_str!("schema/0014_sealed_rows.sql"),
-        fill: Some(seals::fill_seals),
-    },
-];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") }];
 
 /// What opening a directory would do to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,10 +169,9 @@ mod tests {
     use crate::open::open_writer_with;
 
     const FIRST: &[Migration] = &[MIGRATIONS[0]];
-    const TWO: &[Migration] = &[
-        MIGRATIONS[0],
-        Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;", fill: None },
-    ];
+    /// With a next version that is made up.
+    const TWO: &[Migration] =
+        &[MIGRATIONS[0], Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;" }];
 
     fn version(db: &Connection) -> u32 {
         db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("the version is readable")
@@ -252,9 +221,9 @@ mod tests {
         drop(open_writer_with(&config, TWO).expect("migrates"));
         let first = dir.path().join("backup-schema-1.db");
 
-        // The way back, as it is told: the copy takes the place of the database.
+        // The way back: the copy takes the place of the database.
         fs::copy(&first, config.database_path()).expect("is restored");
-        drop(open_writer_with(&config, FIRST).expect("opens with the program of before"));
+        drop(open_writer_with(&config, FIRST).expect("opens with the earlier program"));
         pin(&config, "later");
         let plan = MigrationPlan::for_directory(dir.path(), TWO).expect("is planned");
         let second = dir.path().join("backup-schema-1-2.db");
@@ -292,27 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_the_first_schema_stays() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let config = StoreConfig::new(dir.path());
-        let old = open_writer_with(&config, FIRST).expect("opens");
-        old.execute("INSERT INTO keys VALUES (x'01', 'k', x'02', x'03', 0, 1, x'04')", []).expect("is put");
-        drop(old);
-        let new = open_writer_with(&config, MIGRATIONS).expect("migrates");
-        let end: Option<i64> = new
-            .query_row("SELECT expires_at FROM keys WHERE key = 'k'", [], |row| row.get(0))
-            .expect("is read");
-        assert_eq!(end, None);
-    }
-
-    #[test]
     fn a_step_that_fails_leaves_the_version_before_it() {
         const BROKEN: &[Migration] = &[
             MIGRATIONS[0],
             Migration {
                 name: "half",
                 sql: "ALTER TABLE pins ADD COLUMN note TEXT; ALTER TABLE nowhere ADD x;",
-                fill: None,
             },
         ];
         let dir = tempfile::tempdir().expect("a directory");

@@ -4,7 +4,7 @@
 //! an id seventeen and a digest half of its digits. The form is a way to store, not a second meaning: what does not
 //! come back byte for byte is stored as the text that it is, because the chain is over the text.
 //!
-//! A value is a tag and what the tag asks for; the tags are here, the tables that they point into in `packed/words.rs`.
+//! A value is a tag and what the tag asks for; the tags are here, the tables that they point into in `packed_fields/dictionary.rs`.
 //! The numbers are in files: new ones are added at the end, and none is ever taken away or used for something else.
 
 mod dictionary;

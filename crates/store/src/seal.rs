@@ -8,10 +8,8 @@
 //! Nothing is looked up on the way of a turn: the heads of the chains are remembered, and forgotten whenever a
 //! transaction fails.
 //!
-//! What a seal says of journals is written by `span`; what a tenant had before there were seals is sealed by `before`. Nothing is
-//! checked here: who reads the chain compares it.
+//! What a seal says of journals is written by `span`. Nothing is checked here: who reads the chain compares it.
 
-mod before;
 mod span;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,7 +22,6 @@ use dromia_contracts::id::TenantId;
 
 use crate::column_codes::{self, stored_counter};
 
-pub(crate) use self::before::{before_sealed, digest_older_runs, is_birth};
 use self::span::SpanRecords;
 pub(crate) use self::span::{JournalSpan, SpanOwner};
 
@@ -178,8 +175,7 @@ impl SealWriter {
         Ok(number)
     }
 
-    /// Seals under which configuration a tenant is served, unless the last one was the same; and before its first such seal
-    /// what it had before there were seals, if that is not sealed yet.
+    /// Seals under which configuration a tenant is served, unless the last one was the same.
     pub(crate) fn seal_config(
         &mut self,
         db: &Connection,
@@ -187,7 +183,6 @@ impl SealWriter {
         config: Digest,
         at: i64,
     ) -> rusqlite::Result<()> {
-        self.seal_older_runs(db, tenant, at)?;
         if last_config(db, tenant)? == Some(config) {
             return Ok(());
         }
@@ -256,11 +251,10 @@ pub(crate) fn read_checkpoint(db: &Connection) -> rusqlite::Result<Option<AuditM
 mod tests {
     use super::*;
 
-    /// Makes the tables of the audit.
+    /// Makes all tables.
     pub(super) fn tables() -> Connection {
         let db = Connection::open_in_memory().expect("opened");
-        db.execute_batch(include_str!("schema/0008_audit.sql").split("INSERT").next().expect("the tables"))
-            .expect("made");
+        db.execute_batch(include_str!("schema/0001_first.sql")).expect("made");
         db
     }
 

@@ -88,7 +88,7 @@ claims! {
     budget::a_repeated_batch_is_charged_once,
     budget::a_period_begins_with_its_first_call_and_another_count,
     budget::a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period,
-    budget::a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice,
+    budget::a_wavering_clock_grants_no_period_budget_twice,
     budget::a_budget_that_counts_otherwise_begins_anew,
     budget::a_tenant_has_so_many_budgets_and_a_stranger_sees_none,
     approval::an_approval_is_used_up_in_the_commit_of_the_start_that_it_allows,

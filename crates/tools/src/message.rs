@@ -12,6 +12,7 @@
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::scope::Actor;
@@ -74,7 +75,7 @@ pub(crate) async fn prepare_message(
     let sender = Actor::new(&format!("agent:{}", context.agent));
     let parts = vec![ContentPart::new_text(arguments.text, MESSAGE)];
     let message = InputMessage { author: sender.clone(), parts, hops: context.hops + 1 };
-    let body = serde_json::to_vec(&message).map_err(|_| SendError::Unwritable)?;
+    let body = InputBody::from_message(message).encode().map_err(|_| SendError::Unwritable)?;
     Ok(InboxPut {
         owner: InboxOwner::Session(session.id),
         item: runtime.item_id(),

@@ -139,7 +139,7 @@ mod tests {
         }});
         for (fields, is_unfunded) in [(fields, true), (serde_json::json!({"model_calls": 2}), false)] {
             let entry = serde_json::json!({
-                "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": "run_yielded", "version": 2,
+                "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": "run_yielded", "version": 1,
                 "fields": fields, "body": null, "chain": "0".repeat(64),
             });
             let mut said = AnswerCollector::default();

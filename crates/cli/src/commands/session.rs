@@ -91,7 +91,7 @@ pub(super) async fn run(
     }
 }
 
-/// Says what of the session is not in its file; an older server sends no such headers.
+/// Says what of the session is not in its file, as the headers of the answer have it.
 fn left_out(head: &HeaderMap) -> Option<String> {
     let number = |name: &str| head.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let runs = match number(OPEN_RUNS_HEADER).unwrap_or_default() {
@@ -272,6 +272,6 @@ mod tests {
             assert_eq!(text.is_some(), told.is_some(), "{text:?}");
             assert!(text.unwrap_or_default().starts_with(told.unwrap_or_default()), "{runs} {inputs}");
         }
-        assert_eq!(left_out(&HeaderMap::new()), None, "a server of before does not tell");
+        assert_eq!(left_out(&HeaderMap::new()), None, "without the headers nothing is known");
     }
 }

@@ -33,7 +33,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ),
         ErrorCode::RouteNotFound => new_page(
             "the server has no such route, or not for this method",
-            "compare path and method with `GET /openapi.json`; an older server may not have it yet",
+            "compare path and method with `GET /openapi.json`",
         ),
         ErrorCode::TenantNotFound => new_page(
             "the tenant does not exist, or the caller cannot see it",
@@ -90,10 +90,9 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
              capabilities, so that its answers go out again and it takes new ones; where the file is missing, the owner of the \
              home alone does so, on the server's machine",
         ),
-        ErrorCode::ToolNotFound => new_page(
-            "the server has no tool of this name",
-            "`dromia tool list` names those there are; an older server may not have it yet",
-        ),
+        ErrorCode::ToolNotFound => {
+            new_page("the server has no tool of this name", "`dromia tool list` names those there are")
+        }
         ErrorCode::RecordNotFound => new_page(
             "the record of the audit does not exist in this tenant, or it was erased with its agent",
             "`dromia audit query` names those there are; check the tenant with -T",

@@ -46,7 +46,7 @@ pub struct AnswerRecord {
     /// Why, in the approver's words; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How far it goes, its rule in canonical form; absent for a refusal, and in older rows.
+    /// How far it goes, its rule in canonical form; absent for a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<ApprovalReach>,
 }
@@ -73,13 +73,9 @@ impl AnswerBody {
         Self { version: Self::VERSION, approval, reason: reason.to_owned() }
     }
 
-    /// Reads which approval a signal answers, and why. An older program wrote the reason alone: its run waited for one
-    /// call at a time.
-    pub fn parse_signal(body: &[u8]) -> (Option<ApprovalId>, String) {
-        match serde_json::from_slice::<Self>(body) {
-            Ok(body) if body.version == Self::VERSION => (Some(body.approval), body.reason),
-            Ok(_) | Err(_) => (None, String::from_utf8_lossy(body).trim().to_owned()),
-        }
+    /// Reads what a signal answers; nothing of a body that this program does not know, which answers nothing.
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(body).ok().filter(|body| body.version == Self::VERSION)
     }
 }
 
@@ -88,19 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_body_names_its_approval_or_only_a_reason() {
+    fn a_signal_says_which_approval_it_answers_and_why() {
         let id = ApprovalId::from_bytes([6; 16]);
         for reason in ["", "not on a Friday"] {
             let body = serde_json::to_vec(&AnswerBody::new(id, reason)).expect("it is data");
-            assert_eq!(AnswerBody::parse_signal(&body), (Some(id), reason.to_owned()));
+            assert_eq!(AnswerBody::decode(&body), Some(AnswerBody::new(id, reason)));
         }
-        assert_eq!(AnswerBody::parse_signal(b""), (None, String::new()));
-        assert_eq!(AnswerBody::parse_signal(b" not today "), (None, "not today".to_owned()));
         let later = format!(r#"{{"version":2,"approval":"{id}"}}"#);
-        assert_eq!(
-            AnswerBody::parse_signal(later.as_bytes()),
-            (None, later.clone()),
-            "nobody knows what it answers"
-        );
+        for unknown in ["", "not today", later.as_str()] {
+            assert_eq!(AnswerBody::decode(unknown.as_bytes()), None, "{unknown}");
+        }
     }
 }

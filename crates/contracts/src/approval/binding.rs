@@ -1,7 +1,6 @@
 //! What an approval is bound to, part by part, so that a person sees which part has changed.
 //!
-//! It decides nothing: the whole binding decides whether a call may begin. The marks are too short for that, and older
-//! rows have none.
+//! It decides nothing: the whole binding decides whether a call may begin. The marks are too short for that.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

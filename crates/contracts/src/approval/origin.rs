@@ -35,7 +35,7 @@ pub struct ArgumentOrigin {
     /// The label of the text that contains it, or of everything that led to it.
     pub label: Label,
     /// The text around it there, [`QUOTE_BYTES_MAX`](super::QUOTE_BYTES_MAX) at most and marked where it is cut off.
-    /// Absent where no text contains it, where it was not looked for, and in older rows.
+    /// Absent where no text contains it, and where it was not looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote: Option<String>,
 }

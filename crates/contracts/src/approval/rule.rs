@@ -6,8 +6,7 @@
 //! is not named may be anything, unless the rule ends with the word `only`: then it answers no call with another
 //! argument. What is written is what will match: the rule's author sees the canonical form.
 //!
-//! `count=3` could be the text or the number, so it is rejected: write `count="3"` or `count:=3`. Older programs stored
-//! it, and there it keeps its meaning, which is both ([`ParsedRule::parse_stored`]).
+//! `count=3` could be the text or the number, so it is rejected: write `count="3"` or `count:=3`.
 //!
 //! Which rules are admissible is not decided here: the code that adds one knows which tools run programs.
 
@@ -38,8 +37,6 @@ enum ArgumentPattern {
     Like(String),
     /// This very value.
     Same(Value),
-    /// This text, or the number, truth value or null that is written so; of stored rules only.
-    Either(String),
 }
 
 impl ParsedRule {

@@ -50,7 +50,7 @@ impl RuledCall<'_> {
     ) -> Option<(RuleAnswer, String)> {
         let counts = |rule: &&ApprovalRuleRecord| {
             rule.applies_to(self.agent, self.session, now)
-                && ParsedRule::parse_stored(&rule.rule)
+                && ParsedRule::parse(&rule.rule)
                     .is_ok_and(|rule| rule.matches_call(self.tool, self.arguments))
         };
         let standing = standing.iter().filter(counts).map(|rule| (rule.answer, rule.name.clone()));

@@ -45,7 +45,7 @@ pub struct ApprovalRuleRecord {
     pub name: String,
     /// What it answers.
     pub answer: RuleAnswer,
-    /// Which calls it answers, as [`ParsedRule::parse_stored`] reads it.
+    /// Which calls it answers, as [`ParsedRule::parse`] reads it.
     pub rule: String,
     /// The one agent whose calls it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ impl ApprovalRuleRecord {
         if self.expires_at <= self.created_at {
             return Some("a rule ends after it was made".to_owned());
         }
-        ParsedRule::parse_stored(&self.rule).err().map(|error| error.to_string())
+        ParsedRule::parse(&self.rule).err().map(|error| error.to_string())
     }
 
     /// Returns whether it answers calls of an agent in a session, or in none, at a time.

@@ -14,8 +14,8 @@ use crate::scope::Actor;
 use crate::token::TokenScopes;
 
 /// What an actor changed or took out, beside the journals. Stored as JSON under `kind`; a kind is never given another
-/// meaning, and an older program shows one that it does not know by its seal only. What is secret or was said is no
-/// part of one: a chain is never erased.
+/// meaning, and a program shows one that it does not know by its seal only. What is secret or was said is no part of one:
+/// a chain is never erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AuditChange {
@@ -32,9 +32,8 @@ pub enum AuditChange {
         name: String,
         /// What it may do.
         scopes: TokenScopes,
-        /// BLAKE3 of its text, which finds it and cannot be guessed. Older records lack this and its end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        hash: Option<Digest>,
+        /// BLAKE3 of its text, which finds it and cannot be guessed.
+        hash: Digest,
         /// When it ends, if it ends by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
@@ -149,9 +148,8 @@ pub enum AuditChange {
         /// The one session that it is for, if it is for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
-        /// From when on it answers nothing. Every rule ends; older records have neither this nor the session.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<Timestamp>,
+        /// From when on it answers nothing.
+        expires_at: Timestamp,
         /// BLAKE3 of the rule as it is written; the rule itself may quote a call's arguments.
         rule: Digest,
     },
@@ -172,20 +170,13 @@ pub enum AuditChange {
         /// Its agent.
         agent: AgentId,
     },
-    /// What a tenant had before seals existed was sealed as it was: nothing that claims to be older comes later.
-    BeforeSealed {
-        /// How many runs that is.
-        runs: u64,
-        /// BLAKE3 of the list of them.
-        list: Digest,
-    },
     /// The key of a tenant's secrets, which could not be opened any more, gave way to another one.
     VaultKeyReplaced,
 }
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 22] = [
+    pub const KINDS: [&'static str; 21] = [
         "tenant_created",
         "token_created",
         "token_revoked",
@@ -206,7 +197,6 @@ impl AuditChange {
         "approval_rule_removed",
         "session_exported",
         "session_trusted",
-        "before_sealed",
         "vault_key_replaced",
     ];
 
@@ -233,7 +223,6 @@ impl AuditChange {
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
             Self::SessionTrusted { .. } => "session_trusted",
-            Self::BeforeSealed { .. } => "before_sealed",
             Self::VaultKeyReplaced => "vault_key_replaced",
         }
     }
@@ -261,7 +250,6 @@ impl AuditChange {
             | Self::BudgetRemoved { .. }
             | Self::ApprovalRuleRemoved { .. }
             | Self::SessionExported { .. }
-            | Self::BeforeSealed { .. }
             | Self::VaultKeyReplaced => None,
         }
     }
@@ -293,23 +281,6 @@ mod tests {
     }
 
     #[test]
-    fn old_token_records_are_read_and_new_ones_state_expiry() {
-        let (token, scopes) = (TokenId::from_bytes([7; 16]), TokenScopes::default());
-        let ends: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
-        let created = |hash: Option<Digest>| {
-            let (name, expires_at) = ("t".to_owned(), hash.map(|_| ends));
-            AuditChange::TokenCreated { token, name, scopes, hash, expires_at }
-        };
-        let of_before = format!(r#"{{"kind":"token_created","token":"{token}","name":"t","scopes":[]}}"#);
-        assert_eq!(serde_json::from_str::<AuditChange>(&of_before).expect("is read"), created(None));
-        assert_eq!(serde_json::to_string(&created(None)).expect("serializes"), of_before);
-        let of_today = serde_json::to_string(&created(Some(Digest::default()))).expect("serializes");
-        assert!(of_today.contains(r#""expires_at":"2026-11-22T12:00:00Z""#), "{of_today}");
-        let read = serde_json::from_str::<AuditChange>(&of_today).expect("is read");
-        assert_eq!(read, created(Some(Digest::default())));
-    }
-
-    #[test]
     fn an_act_says_its_kind_and_is_read_back() {
         let token = TokenId::from_bytes([7; 16]);
         let (capability, holder) = (CapabilityId::from_bytes([8; 16]), AgentId::from_bytes([9; 16]));
@@ -323,15 +294,25 @@ mod tests {
             limit: (1 << 53) + 1,
             declared: false,
         };
+        let expires_at: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
         let rule_set = |agent| {
             let (name, answer, rule) = ("r".to_owned(), RuleAnswer::Deny, Digest::default());
-            AuditChange::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule }
+            AuditChange::ApprovalRuleSet { name, answer, agent, session: None, expires_at, rule }
         };
+        let (name, scopes, hash) = ("t".to_owned(), TokenScopes::default(), Digest::default());
+        let created = AuditChange::TokenCreated { token, name, scopes, hash, expires_at: Some(expires_at) };
         let by = Some(Actor::new("cli:0"));
         for (act, text) in [
             (
                 AuditAct { by: by.clone(), change: AuditChange::TokenRevoked { token } },
                 format!(r#"{{"by":"cli:0","kind":"token_revoked","token":"{token}"}}"#),
+            ),
+            (
+                AuditAct { by: None, change: created },
+                format!(
+                    r#"{{"kind":"token_created","token":"{token}","name":"t","scopes":[],"hash":"{}","expires_at":"2026-11-22T12:00:00Z"}}"#,
+                    Digest::default()
+                ),
             ),
             (
                 AuditAct { by: None, change: AuditChange::ConfigApplied { config: Digest::default() } },
@@ -354,14 +335,14 @@ mod tests {
             (
                 AuditAct { by: by.clone(), change: rule_set(None) },
                 format!(
-                    r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","rule":"{}"}}"#,
+                    r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","expires_at":"2026-11-22T12:00:00Z","rule":"{}"}}"#,
                     Digest::default()
                 ),
             ),
             (
                 AuditAct { by, change: rule_set(Some(holder)) },
                 format!(
-                    r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","agent":"{holder}","rule":"{}"}}"#,
+                    r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","agent":"{holder}","expires_at":"2026-11-22T12:00:00Z","rule":"{}"}}"#,
                     Digest::default()
                 ),
             ),

@@ -35,7 +35,8 @@ fn called(seconds: i64) -> NewEntry {
         input_tokens: 10,
         output_tokens_max: 90,
         reserved_micros: 70,
-        sent: None,
+        sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+            .expect("is data"),
         judged: None,
     });
     NewEntry { at: at(seconds), entry, body: None }

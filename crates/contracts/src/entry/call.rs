@@ -37,36 +37,29 @@ pub struct ToolStarted {
     pub action: Digest,
     /// The rule that allowed it.
     pub rule: String,
-    /// The policy that was asked, as the digest of its text; absent in older entries. A program that does not know the
-    /// field reads the entry without it.
+    /// The policy that was asked, as the digest of its text; absent where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
-    /// The approval that this start uses up, if the rule asks for one; absent in older entries. A program that does not
-    /// know the field reads the entry without it.
+    /// The approval that this start uses up, if the rule asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
-    /// The approval that was asked for before the call's turn and is not needed any more: it is taken back. A program
-    /// that does not know the field reads the entry without it.
+    /// The approval that was asked for before the call's turn and is not needed any more: it is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unneeded: Option<ApprovalId>,
-    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
-    /// not know the field reads the entry without it.
+    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
-    /// What the program was to be given that the call starts, when the gate was asked; a program that does not know the field
-    /// reads the entry without it.
+    /// What the program was to be given that the call starts, when the gate was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkAccess>,
-    /// The join of the labels of everything that led to the call, when the gate was asked; a program that does not know the
-    /// field reads the entry without it.
+    /// The join of the labels of everything that led to the call, when the gate was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Label>,
     /// The arguments that the gate took for endorsed, by their names: their values were typed by the actor, or are the tool's
-    /// own defaults. A program that does not know the field reads the entry without it.
+    /// own defaults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endorsed: Vec<String>,
-    /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
-    /// the entry without it.
+    /// What a second model said of the call before, where this run asked one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opinion: Option<ModelOpinion>,
 }
@@ -78,18 +71,13 @@ pub struct ToolFinished {
     pub call: CallId,
     /// How it ended.
     pub status: CallStatus,
-    /// What was judged about the requests that left this process, or did not; version 1 knows of none.
+    /// What was judged about the requests that left this process, or did not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<EgressDecision>,
-    /// BLAKE3 of what it gave, by which a call that gives the same again and again is known; absent in older entries,
-    /// and for calls that did not end by themselves. A program that does not know the field reads the entry without it.
+    /// BLAKE3 of what it gave, by which a call that gives the same again and again is known; absent for calls that
+    /// did not end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Digest>,
-}
-
-impl ToolFinished {
-    /// The kind and version that say what was judged.
-    pub const JUDGED: (&'static str, u16) = ("tool_finished", 2);
 }
 
 /// Fields of [`Entry::ToolRefused`](super::Entry::ToolRefused).
@@ -105,25 +93,20 @@ pub struct ToolRefused {
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The policy that was asked, as the digest of its text; absent in older entries. A program that does not know the
-    /// field reads the entry without it.
+    /// The policy that was asked, as the digest of its text; absent where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
     /// The approval that the call was asked for under: it goes on without the run where the status is `awaiting`, and
-    /// is given back otherwise; absent in older entries. A program that does not know the field reads the entry without
-    /// it, and holds a run with the status `awaiting`.
+    /// is given back otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
-    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
-    /// not know the field reads the entry without it.
+    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
-    /// What the program was to be given that the call starts, when the gate was asked; a program that does not know the field
-    /// reads the entry without it.
+    /// What the program was to be given that the call starts, when the gate was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkAccess>,
-    /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
-    /// the entry without it.
+    /// What a second model said of the call before, where this run asked one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opinion: Option<ModelOpinion>,
 }

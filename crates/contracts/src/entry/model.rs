@@ -28,22 +28,17 @@ pub struct ModelCalled {
     pub output_tokens_max: u32,
     /// What is reserved for the attempt.
     pub reserved_micros: u64,
-    /// What was sent; absent in version 1, which cannot prove that a request is the one that was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent: Option<SentEncoding>,
-    /// By which rule, and under which policy, the gate let the request out; a program that does not know the field reads the entry
-    /// without it.
+    /// What was sent.
+    pub sent: SentEncoding,
+    /// By which rule, and under which policy, the gate let the request out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<JudgedBy>,
 }
 
 impl ModelCalled {
-    /// The kind and version that say what was sent.
-    pub const SENT: (&'static str, u16) = ("model_called", 2);
-
     /// The alias of the model that was asked: [`model`](Self::model) or its fallback.
     pub fn asked_alias(&self) -> &str {
-        self.sent.as_ref().and_then(|sent| sent.wording.by.as_deref()).unwrap_or(&self.model)
+        self.sent.wording.by.as_deref().unwrap_or(&self.model)
     }
 }
 
@@ -73,19 +68,17 @@ pub struct ModelReplied {
     pub cost_micros: u64,
     /// Why it stopped.
     pub finish: FinishReason,
-    /// The stop text at which it ended; absent from most providers, and in older entries. A program that does not know
-    /// the field reads the entry without it.
+    /// The stop text at which it ended; absent from most providers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<String>,
     /// The tools it asks for, by name, in order; the body has the arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// Whether all that was sent for it was trusted, so that what it asks for is planned; older entries lack it and
-    /// plan nothing. A program that does not know the field reads the entry without it.
+    /// Whether all that was sent for it was trusted, so that what it asks for is planned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
     /// Why nothing of what it said is shown as an answer, if so. It is decided here for every reader of the journal;
-    /// the body is the record. Absent in older entries.
+    /// the body is the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<WithheldReply>,
     /// The calls that begin in no case, because their arguments in the body are not those that the model wrote.
@@ -124,8 +117,7 @@ pub struct ModelFailed {
     pub message: String,
     /// What stays charged: the reservation where the outcome is unknown, else nothing.
     pub charged_micros: u64,
-    /// By which rule, and under which policy, the gate kept the request back, if it did; a program that does not know the field reads the entry
-    /// without it.
+    /// By which rule, and under which policy, the gate kept the request back, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<JudgedBy>,
 }
@@ -149,8 +141,7 @@ pub struct OpinionCalled {
     pub reserved_micros: u64,
     /// What is sent each time.
     pub sent: SentEncoding,
-    /// By which rule, and under which policy, the gate let the requests out; a program that does not know the field reads the entry
-    /// without it.
+    /// By which rule, and under which policy, the gate let the requests out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<JudgedBy>,
 }

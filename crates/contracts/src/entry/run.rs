@@ -30,7 +30,7 @@ pub struct RunStarted {
     /// The yielded run that it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<RunId>,
-    /// The approved call that is all it does. Only a run of kind `worker` has one; an older program holds such a run.
+    /// The approved call that is all it does. Only a run of kind `worker` has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
     /// The configuration revision it is pinned to.
@@ -52,15 +52,9 @@ pub struct SignalTaken {
     pub signal: ItemKind,
     /// Who sent it.
     pub by: Actor,
-    /// The approval that it answers; version 1 knows of none, and answers the one call that waited then.
+    /// The approval that it answers, if it answers one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
-}
-
-impl SignalTaken {
-    /// The kind and version that say which approval is answered. An older program holds such a run: it would take the
-    /// answer for one to every call that waits.
-    pub const ANSWERS: (&'static str, u16) = ("signal_taken", 2);
 }
 
 /// Why a run rests.
@@ -74,7 +68,7 @@ pub enum ParkReason {
     },
     /// Its agent is paused.
     AgentPaused,
-    /// A person must allow a call. An older program holds such a run.
+    /// A person must allow a call.
     Approval {
         /// The approval.
         approval: ApprovalId,
@@ -86,12 +80,11 @@ pub enum ParkReason {
         binding: Digest,
         /// Until when the run waits.
         until: Timestamp,
-        /// From when on the call is allowed by itself, where it is delayed. An older program takes it for one that a
-        /// person must allow.
+        /// From when on the call is allowed by itself, where it is delayed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cools_until: Option<Timestamp>,
         /// The approval that was asked for before the call's turn and is taken back with this, because the call is judged
-        /// otherwise by then; a program that does not know the field reads the entry without it.
+        /// otherwise by then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<ApprovalId>,
     },
@@ -133,8 +126,7 @@ pub enum HoldReason {
 pub struct RunCompleted {
     /// The rule by which the gate let the reply out.
     pub rule: String,
-    /// The policy that was asked, as the digest of its text; absent in older entries. A program that does not know the
-    /// field reads the entry without it.
+    /// The policy that was asked, as the digest of its text; absent where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
 }
@@ -144,11 +136,10 @@ pub struct RunCompleted {
 pub struct RunYielded {
     /// The model calls it began.
     pub model_calls: u32,
-    /// The budget that had too little left for its next call; version 1 knows of none.
+    /// The budget that had too little left for its next call, if one had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetExhaustion>,
-    /// In how many steps the model was warned that it repeats a call, if it yielded because it went on with that; a
-    /// program that does not know the field reads the entry without it.
+    /// In how many steps the model was warned that it repeats a call, if it yielded because it went on with that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<u32>,
 }
@@ -156,11 +147,6 @@ pub struct RunYielded {
 /// What people read of a run that yielded because its model went on to repeat calls after warnings in so many steps.
 pub fn repeated_text(told: u32) -> String {
     format!("its model repeated calls that it had made too often, although it was told so in {told} steps")
-}
-
-impl RunYielded {
-    /// The kind and version that say which budget was used up.
-    pub const UNFUNDED: (&'static str, u16) = ("run_yielded", 2);
 }
 
 /// Fields of [`Entry::RunFailed`](super::Entry::RunFailed).

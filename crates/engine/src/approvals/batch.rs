@@ -9,6 +9,7 @@ use dromia_contracts::approval::{
 };
 use dromia_contracts::capability::approved_at;
 use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
@@ -95,7 +96,7 @@ impl EngineCore {
                 );
                 let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
                 let message = InputMessage { author: found.author.clone(), parts, hops: found.hops };
-                let body = serde_json::to_vec(&message).map_err(unwritten)?;
+                let body = InputBody::from_message(message).encode().map_err(unwritten)?;
                 let owner = InboxOwner::Session(found.session);
                 batch.mutations.push(put(owner, ItemKind::Input, &found.author, body));
                 WakeTarget::Session(found.session)

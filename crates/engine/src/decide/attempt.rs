@@ -22,7 +22,7 @@ impl DecisionDraft {
             input_tokens: plan.input_tokens,
             output_tokens_max: plan.output_tokens_max,
             reserved_micros: plan.reserved_micros,
-            sent: Some(plan.sent),
+            sent: plan.sent,
             judged: None,
         }));
         NextAction::CallModel

@@ -9,7 +9,7 @@ use dromia_contracts::entry::{
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{Actor, ApprovalId, CallId, ErrorCode};
+use dromia_contracts::{Actor, CallId, ErrorCode};
 
 use super::call::RefusalSource;
 use super::{CLAIMS_MAX, DecisionDraft, NextAction};
@@ -20,12 +20,11 @@ impl DecisionDraft {
         if item.position <= self.state.signals_taken {
             return self.go_on();
         }
-        let (approval, words) = match item.kind {
-            ItemKind::Approve | ItemKind::Deny => {
-                AnswerBody::parse_signal(item.body.as_deref().unwrap_or_default())
-            }
-            _ => (None, String::new()),
+        let answer = match item.kind {
+            ItemKind::Approve | ItemKind::Deny => item.body.as_deref().and_then(AnswerBody::decode),
+            _ => None,
         };
+        let approval = answer.as_ref().map(|answer| answer.approval);
         let taken = |item: &InboxItem| {
             Entry::SignalTaken(SignalTaken {
                 item: item.id,
@@ -41,11 +40,12 @@ impl DecisionDraft {
                 self.cancel_run(item.author.clone(), item.kind)
             }
             ItemKind::Deny => {
-                // A signal of an older version names no approval: its run waited for one call at a time.
-                let is_meant = |known: ApprovalId| approval.is_none_or(|approval| approval == known);
-                let answered = self.state.unanswered_calls().find(|(_, known)| is_meant(*known));
+                let answered = answer.and_then(|AnswerBody { approval, reason, .. }| {
+                    let (call, _) = self.state.unanswered_calls().find(|(_, known)| *known == approval)?;
+                    Some((call, reason))
+                });
                 self.push_entry(taken(item));
-                if let Some((call, _)) = answered {
+                if let Some((call, words)) = answered {
                     let words = match words.trim() {
                         "" => item.author.to_string(),
                         words => format!("{} says: {words}", item.author),

@@ -83,7 +83,7 @@ impl RunOwner {
             arguments: call.arguments.clone(),
             action: call.action,
             binding,
-            bound: Some(parts),
+            bound: parts,
             origins,
             rule: asking.rule,
             reason: asking.reason,
@@ -232,8 +232,7 @@ impl RunOwner {
         };
         let asked =
             self.core.ports.store.approval(&self.scope, asked).await.map_err(|_| OwnershipError::Store)?;
-        let then = asked.and_then(|asked| asked.bound);
-        Ok(then.map(|then| then.changed_parts(now)).unwrap_or_default())
+        Ok(asked.map(|asked| asked.bound.changed_parts(now)).unwrap_or_default())
     }
 }
 

@@ -17,8 +17,8 @@ use crate::agents::read_fault;
 use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 
-/// The version of the import's writes. It changes if the same file would give other entries: then an import that an
-/// older version began is never continued.
+/// The version of the import's writes. It changes if the same file would give other entries: then an import that
+/// another version began is never continued.
 const WAY: u8 = 1;
 
 /// The waits of a commit, in milliseconds, each time that the writer is full; after the last one the import gives up.

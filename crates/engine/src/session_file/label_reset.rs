@@ -52,7 +52,7 @@ impl FileItem {
             ItemPayload::Nothing => {
                 self.kind = ItemKind::Input;
                 let parts = vec![ContentPart::new_text(NOTE, CLAIM)];
-                serde_json::to_vec(&InputMessage { author: self.author.clone(), parts, hops: 0 })
+                InputBody::from_message(InputMessage { author: self.author.clone(), parts, hops: 0 }).encode()
             }
         };
         let body = body.map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;

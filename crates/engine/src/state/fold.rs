@@ -145,8 +145,8 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
         }
         Entry::SignalTaken(taken) => {
             state.signals_taken = taken.position;
-            if matches!(taken.signal, ItemKind::Approve | ItemKind::Deny) {
-                state.take_answer(taken.approval, taken.signal == ItemKind::Approve);
+            if let (ItemKind::Approve | ItemKind::Deny, Some(approval)) = (taken.signal, taken.approval) {
+                state.take_answer(approval, taken.signal == ItemKind::Approve);
             }
             if taken.signal == ItemKind::Release && !state.rests_for_approval() {
                 state.rest = None;

@@ -4,7 +4,7 @@ mod together;
 
 use bytes::Bytes;
 use dromia_contracts::approval::{
-    ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, ApprovedCall, WAITING_MAX,
+    ARGUMENTS_BYTES_MAX, AnswerBody, ApprovalRequest, ApprovalState, ApprovedCall, BoundParts, WAITING_MAX,
 };
 use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
@@ -70,7 +70,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> RequiredApproval {
         arguments: "{}".into(),
         action,
         binding: Digest::from_bytes([binding; 32]),
-        bound: None,
+        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
         origins: Vec::new(),
         rule: "permission".into(),
         reason: "a person looks".into(),
@@ -98,14 +98,15 @@ fn judged(asks: RequiredApproval) -> DecisionInput {
     DecisionInput::Judged(asks.call.id, CallJudgement::RequiredApproval(Box::new(asks)))
 }
 
-fn signal(kind: ItemKind, words: &'static str) -> DecisionInput {
+fn signal(kind: ItemKind, words: &str) -> DecisionInput {
+    let body = serde_json::to_vec(&AnswerBody::new(ID, words)).expect("it is data");
     DecisionInput::Signal(InboxItem {
         id: ItemId::from_bytes([9; 16]),
         position: 1,
         at: second(1),
         kind,
         author: Actor::new("token:ops"),
-        body: Some(Bytes::from_static(words.as_bytes())),
+        body: Some(Bytes::from(body)),
         taken_by: None,
     })
 }

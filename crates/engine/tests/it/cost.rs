@@ -31,7 +31,8 @@ fn called(attempt: u32) -> Entry {
         input_tokens: 10,
         output_tokens_max: 10,
         reserved_micros: 1 << 40,
-        sent: None,
+        sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+            .expect("is data"),
         judged: None,
     })
 }
@@ -59,7 +60,7 @@ fn opinion_called(samples: u32) -> Entry {
     let fields = serde_json::json!({
         "call": "call_1_0", "action": "00".repeat(32), "model": "n", "samples": samples, "input_tokens": 10,
         "output_tokens_max": 10, "reserved_micros": 21,
-        "sent": {"form": "chat/2", "model": "m", "digest": "0001020304050607"},
+        "sent": {"form": "chat/1", "model": "m", "digest": "0001020304050607"},
     });
     Entry::decode("opinion_called", 1, &fields.to_string()).expect("these are its fields")
 }

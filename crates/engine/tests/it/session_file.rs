@@ -26,7 +26,7 @@ const UNTELLABLE: [(&str, &str, &str); 5] = [
     ("a reply is no message", r#"\"text\",\"text\":\"known\""#, r#"\"tixt\",\"text\":\"known\""#),
     ("a result is no result", r#""{\"call\":\"call_1_0\""#, r#""{\"cell\":\"call_1_0\""#),
     ("a result answers no call", r#""{\"call\":\"call_1_0\""#, r#""{\"call\":\"call_1_7\""#),
-    ("an input is no input", r#""{\"version\":3,\"offer\""#, r#""{\"version\":3,\"after\""#),
+    ("an input is no input", r#""{\"version\":1,\"offer\""#, r#""{\"version\":1,\"after\""#),
     ("an item is a signal", r#""kind":"input""#, r#""kind":"cancel""#),
 ];
 

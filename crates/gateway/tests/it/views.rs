@@ -214,8 +214,7 @@ async fn an_import_whose_client_goes_away_keeps_its_share() {
 
 /// Puts an input into the session that is ours, taken by its run.
 fn put_input(world: &World) {
-    let body =
-        r#"{"author":"token:ci","parts":[{"type":"text","text":"what time?","label":"trusted/actor"}]}"#;
+    let body = r#"{"version":1,"message":{"author":"token:ci","parts":[{"type":"text","text":"what time?","label":"trusted/actor"}]}}"#;
     world.rooms.lock().items.push((
         world.ours.session,
         InboxItem {

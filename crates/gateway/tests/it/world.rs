@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState, TenantRecord};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalState, RuleAnswer};
+use dromia_contracts::approval::{
+    ApprovalRequest, ApprovalRuleRecord, ApprovalState, BoundParts, RuleAnswer,
+};
 use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
 use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::label::Label;
@@ -233,7 +235,7 @@ fn asked(house: &House) -> ApprovalRequest {
         arguments: r#"{"path":"notes"}"#.to_owned(),
         action: Digest::default(),
         binding: Digest::default(),
-        bound: None,
+        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
         origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: String::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState};
+use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState, BoundParts};
 use dromia_contracts::capability::{
     CAPABILITIES_MAX, CapabilityRecord, CapabilityRegistry as _, CapabilityUse, NewCapability, approved_at,
 };
@@ -141,7 +141,7 @@ impl House {
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([number; 32]),
             binding: Digest::from_bytes([number; 32]),
-            bound: None,
+            bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
             origins: Vec::new(),
             rule: "permission".to_owned(),
             reason: "a person looks".to_owned(),

@@ -8,7 +8,7 @@ use dromia_contracts::vault::SecretSlot;
 
 use super::config::HttpError;
 use super::draft::ReplyDraft;
-use crate::encoded_request::{CallNames, EncodableRequest};
+use crate::encoded_request::EncodableRequest;
 use crate::secret::ProviderApiKey;
 use crate::{anthropic, chat, responses};
 
@@ -34,33 +34,15 @@ impl WireFormat {
     /// change: other bytes are a new version.
     pub(crate) const fn format_version(self) -> &'static str {
         match self {
-            Self::OpenAiChat => "chat/2",
-            Self::OpenAiResponses => "responses/2",
-            Self::AnthropicMessages => "messages/2",
-        }
-    }
-
-    /// The previous version, whose calls have the names that they have in their runs. It is encoded only to show what
-    /// was sent, and no longer sent.
-    const fn first_form(self) -> &'static str {
-        match self {
             Self::OpenAiChat => "chat/1",
             Self::OpenAiResponses => "responses/1",
             Self::AnthropicMessages => "messages/1",
         }
     }
 
-    /// Finds the format that writes a form, and how calls are named in it.
-    pub(crate) fn of_form(form: &str) -> Option<(Self, CallNames)> {
-        Self::ALL.into_iter().find_map(|format| {
-            if form == format.format_version() {
-                Some((format, CallNames::OfTheConversation))
-            } else if form == format.first_form() {
-                Some((format, CallNames::OfTheirRuns))
-            } else {
-                None
-            }
-        })
+    /// Finds the format that writes a form.
+    pub(crate) fn of_form(form: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.format_version() == form)
     }
 
     /// The path behind the base address.

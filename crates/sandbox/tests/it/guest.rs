@@ -159,7 +159,7 @@ async fn a_program_cannot_stop_the_meter_or_forge_its_end() {
     let told = run(&backend, spec).await;
     assert_eq!(told.ending, ProcessExit::Killed { limit: LimitKind::Processes }, "{told:?}");
 
-    let forged = r#"+{"version":5,"ending":{"kind":"not_started","problem":"FORGED"}}"#;
+    let forged = r#"+{"version":1,"ending":{"kind":"not_started","problem":"FORGED"}}"#;
     let text = format!(
         "(while :; do for n in 0 3 4 5 6; do printf '{forged}' 1<> /proc/1/fd/$n; done; done) 2>/dev/null & sleep 1; exit 7"
     );

@@ -58,7 +58,7 @@ impl BatchDraft<'_> {
                 token: *token,
                 name: name.clone(),
                 scopes: *scopes,
-                hash: Some(*hash),
+                hash: *hash,
                 expires_at: *expires_at,
             };
             self.note_change(grown, at.as_millisecond(), change);
@@ -174,7 +174,7 @@ impl BatchDraft<'_> {
                         answer: *answer,
                         agent: *agent,
                         session: *session,
-                        expires_at: Some(*expires_at),
+                        expires_at: *expires_at,
                         rule: Digest::from_bytes(*blake3::hash(rule.as_bytes()).as_bytes()),
                     };
                     self.note_change(grown, created_at.as_millisecond(), change);

@@ -78,8 +78,8 @@ impl<'b> BatchDraft<'b> {
             ))?
             .query_row(params![self.tenant.as_bytes(), session.as_bytes(), name], |row| {
                 check_value::STATE.check_row(row)?;
-                let write = column_codes::bytes_opt(row, 6)?.map(WriteId::from_bytes);
-                Ok(StateEntryVersion { version: column_codes::read_counter(row, 3)?, write })
+                let write = WriteId::from_bytes(column_codes::read_bytes(row, 6)?);
+                Ok(StateEntryVersion { version: column_codes::read_counter(row, 3)?, write: Some(write) })
             })
             .optional()?;
         Ok(found.unwrap_or_default())

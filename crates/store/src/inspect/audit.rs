@@ -163,14 +163,10 @@ pub struct AuditChecked {
     pub entries: u64,
     /// Spans whose agent was erased; the seal is all that is left of them.
     pub erased: u64,
-    /// Runs that ended before there were seals: chained, and in no seal.
-    pub before: u64,
     /// Rows that were compared with their records.
     pub rows: u64,
     /// What is wrong; at most a thousand of them.
     pub findings: Vec<AuditFinding>,
-    /// Rows that no record names and that may be older than the records; at most a thousand of them.
-    pub older: Vec<AuditFinding>,
 }
 
 /// Folds the journal of a run into its status. What entries mean is the engine's knowledge, so the caller gives this.
@@ -228,7 +224,6 @@ impl StoreInspector {
         walk.learn_erased()?;
         walk.read_on()?;
         walk.check_ends()?;
-        walk.sealed_before()?;
         let files = FileBodies::new(self.config.blobs_path());
         let bodies = BodyReader { db: &db, files: &files, tenant, key: &key };
         walk.check_journals(bodies, fold)?;

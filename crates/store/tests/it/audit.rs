@@ -19,12 +19,10 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Digest, RunId, Scope, ScopeAuthority, SessionId, TenantId, TokenId};
-use dromia_store::{
-    AuditChecked, AuditFinding, AuditProblem, SqliteStore, StoreConfig, StoreInspector, TenantCheckpoint,
-};
+use dromia_store::{AuditChecked, AuditProblem, SqliteStore, StoreConfig, StoreInspector, TenantCheckpoint};
 
 use crate::rights::Folded;
-use crate::scene::{AGENT, SESSION, Scene, TENANT, UNSEALED, agent_create, at, session_open};
+use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, session_open};
 
 /// Turns with bodies of every place, and changes by somebody.
 async fn history(scene: &Scene) -> Vec<RunId> {
@@ -374,102 +372,13 @@ async fn lawful_erasure_is_distinguished_from_removal() {
 }
 
 #[test]
-fn a_store_without_seals_is_sound_and_lists_unsealed_runs() {
+fn journals_whose_seals_were_removed_behind_the_last_checkpoint_are_found() {
     let dir = tempfile::tempdir().expect("a directory");
     copy(kept().dir.path(), dir.path());
     let db = Scene::sql(dir.path());
-    // As the step leaves a store that had no seals yet.
+    // An author who writes to the database itself leaves what was signed at first.
     db.execute_batch(
-        "DELETE FROM audit; DELETE FROM audit_heads; \
-         INSERT INTO audit_before SELECT tenant, run, agent, session, last_seq FROM runs;",
-    )
-    .expect("is made older");
-    drop(db);
-    let checked = check(dir.path(), &[]);
-    assert_eq!((checked.findings.as_slice(), checked.before, checked.entries), (&[][..], 5, 20));
-}
-
-/// Takes a directory back to schema 7, which knows no seals.
-fn of_the_seventh_schema(dir: &Path) {
-    let tables = ["audit", "audit_heads", "audit_mark", "audit_before", "approvals", "approval_rules"];
-    let db = Scene::sql(dir);
-    db.execute_batch(UNSEALED).expect("is taken back");
-    for table in tables.iter().chain(&["capabilities", "file_labels", "pin_refs", "imports"]) {
-        db.execute_batch(&format!("DROP TABLE {table};")).expect("is taken back");
-    }
-    db.pragma_update(None, "user_version", 7).expect("is taken back");
-}
-
-#[tokio::test]
-async fn a_run_backdated_before_the_seals_is_caught() {
-    let scene = Scene::open().await;
-    history(&scene).await;
-    let scene = scene.reopen(of_the_seventh_schema);
-    let operator = ScopeAuthority::claim().issue_operator();
-    // The first start seals what was there before, and no later one does.
-    for (byte, time) in [(1, 1_000_000), (1, 1_000_001), (2, 1_000_002)] {
-        let config = Digest::from_bytes([byte; 32]);
-        scene.store.audit_config(&operator, TENANT, config, at(time)).await.expect("is noted");
-    }
-    let noted = kinds(&all(&scene, &Scene::scope(), AuditFilter::default(), 256).await);
-    assert_eq!(noted, ["before_sealed", "config_applied", "config_applied"]);
-    scene.turn_done(SESSION, 5, "the chain goes on").await;
-    let Scene { dir, store, .. } = scene;
-    drop(store);
-    let checked = check(dir.path(), &[]);
-    assert_eq!((checked.findings.as_slice(), checked.before), (&[][..], 5));
-    for forged in [
-        "INSERT INTO audit_before SELECT tenant, zeroblob(16), agent, session, 4 FROM audit_before LIMIT 1",
-        "UPDATE audit_before SET seq = seq + 1",
-        "UPDATE audit_before SET agent = zeroblob(16)",
-        "DELETE FROM audit_before",
-    ] {
-        let copied = tempfile::tempdir().expect("a directory");
-        copy(dir.path(), copied.path());
-        assert!(Scene::sql(copied.path()).execute(forged, []).expect("is forged") > 0);
-        let checked = check(copied.path(), &[]);
-        let is_it = |finding: &&AuditFinding| {
-            finding.row.as_deref() == Some("list audit_before") && finding.seal == Some(1)
-        };
-        let found = checked.findings.iter().find(is_it).map(|finding| finding.problem);
-        assert_eq!(found, Some(AuditProblem::RowChanged), "{forged}: {:?}", checked.findings);
-    }
-}
-
-#[tokio::test]
-async fn a_tenant_without_earlier_runs_gets_none_later() {
-    let scene = Scene::open().await.reopen(of_the_seventh_schema);
-    let operator = ScopeAuthority::claim().issue_operator();
-    let config = Digest::from_bytes([1; 32]);
-    scene.store.audit_config(&operator, TENANT, config, at(1_000_000)).await.expect("is noted");
-    let scene = scene.reopen(|dir| {
-        let forged = "INSERT INTO audit_before SELECT tenant, zeroblob(16), zeroblob(16), zeroblob(16), 4 FROM tenants";
-        assert!(Scene::sql(dir).execute(forged, []).expect("is forged") > 0);
-    });
-    // The next start takes the list for sealed.
-    scene.store.audit_config(&operator, TENANT, config, at(1_000_001)).await.expect("is noted");
-    let noted = kinds(&all(&scene, &Scene::scope(), AuditFilter::default(), 256).await);
-    assert_eq!(noted, ["before_sealed", "config_applied"]);
-    let Scene { dir, store, .. } = scene;
-    drop(store);
-    let checked = check(dir.path(), &[]);
-    let mut rows = checked.findings.iter().map(|finding| (finding.row.as_deref(), finding.problem));
-    assert!(
-        rows.any(|found| found == (Some("list audit_before"), AuditProblem::RowChanged)),
-        "{:?}",
-        checked.findings
-    );
-}
-
-#[test]
-fn a_journal_backdated_before_its_tenants_first_seal_is_found() {
-    let dir = tempfile::tempdir().expect("a directory");
-    copy(kept().dir.path(), dir.path());
-    let db = Scene::sql(dir.path());
-    // Whoever writes to the database itself leaves what was signed at first, and has all runs be of before.
-    db.execute_batch(
-        "DELETE FROM audit WHERE number > 2; UPDATE audit_heads SET number = 2; DELETE FROM tokens; \
-         INSERT INTO audit_before SELECT tenant, run, agent, session, last_seq FROM runs;",
+        "DELETE FROM audit WHERE number > 2; UPDATE audit_heads SET number = 2; DELETE FROM tokens;",
     )
     .expect("is forged");
     let chain = db.query_row("SELECT chain FROM audit WHERE number = 2", [], |row| row.get(0));
@@ -481,7 +390,7 @@ fn a_journal_backdated_before_its_tenants_first_seal_is_found() {
     let mut forged: Vec<_> =
         kept().runs.iter().map(|run| (Some(*run), Some(1), AuditProblem::Unsealed)).collect();
     forged.sort_by_key(|(run, ..)| run.map(|run| *run.as_bytes()));
-    assert_eq!((found, checked.before), (forged, 0));
+    assert_eq!(found, forged);
 }
 
 /// The rows of a table, by its key, with the names of its columns.

@@ -25,11 +25,6 @@ pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 pub(crate) const AGENT: AgentId = AgentId::from_bytes([2; 16]);
 pub(crate) const SESSION: SessionId = SessionId::from_bytes([3; 16]);
 
-/// Takes back what the schema after the thirteenth brought.
-pub(crate) const UNSEALED: &str = "ALTER TABLE state DROP COLUMN write; ALTER TABLE state DROP COLUMN seal; \
-     ALTER TABLE keys DROP COLUMN seal; ALTER TABLE delivery_attempts DROP COLUMN seal; \
-     ALTER TABLE budget_used DROP COLUMN seal; PRAGMA user_version = 13;";
-
 pub(crate) struct Scene {
     pub(crate) dir: TempDir,
     pub(crate) store: SqliteStore,
@@ -181,7 +176,8 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
-        sent: None,
+        sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+            .expect("is data"),
         judged: None,
     };
     let entries = [Entry::RunStarted(started), Entry::ModelCalled(called)];

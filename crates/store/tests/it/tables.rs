@@ -23,9 +23,6 @@ const KEYS_OF_THE_NODE: [(&str, &str, &str); 3] = [
     ("audit_mark", "one", "there is one mark"),
 ];
 
-/// Tables that no operation of a tenant writes.
-pub(crate) const UNREACHED: [&str; 1] = ["audit_before"];
-
 /// Opens the database of a store beside it.
 fn open(dir: &Path) -> Connection {
     Connection::open(dir.join("dromia.db")).expect("the database opens")

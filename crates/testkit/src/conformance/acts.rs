@@ -25,8 +25,7 @@ use super::scene::{StoreScene, agent_create, pin_text, scene_time, session_key, 
 use super::{approval, budget, capability, vault};
 use crate::reference::ReferenceStore;
 
-/// Every kind of record that a mutation leaves. Three have none: `config_applied`, `before_sealed` and
-/// `session_exported` change no row.
+/// Every kind of record that a mutation leaves. Two have none: `config_applied` and `session_exported` change no row.
 pub const KINDS: [&str; 19] = [
     "tenant_created",
     "token_created",

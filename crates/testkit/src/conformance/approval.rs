@@ -70,7 +70,7 @@ fn new_approval(agent: AgentId, session: SessionId, run: RunId, number: u8) -> A
         arguments: r#"{"argv":["true"]}"#.to_owned(),
         action: Digest::from_bytes([number; 32]),
         binding: Digest::from_bytes([number ^ 0xff; 32]),
-        bound: Some(BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) }),
+        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) },
         origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: "a person looks".to_owned(),

@@ -159,7 +159,7 @@ pub(super) async fn a_call_that_ends_in_a_later_period_leaves_the_count_of_that_
     assert!(matches!(scene.commit_refused(third).await, CommitRefusal::BudgetExhausted(_)));
 }
 
-pub(super) async fn a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice(
+pub(super) async fn a_wavering_clock_grants_no_period_budget_twice(
     store: Arc<dyn Store>,
 ) {
     let scene = StoreScene::open_scene(store, 1).await;

@@ -4,31 +4,17 @@ use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::cost::CostTotals;
-use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{AgentStateSet, Mutation, NewEntry, PageRequest, RunFilter, Store};
 use dromia_contracts::{ErrorCode, RunId, Scope};
 
 use super::scene::{
-    StoreScene, agent_create, entry_at, model_replied, run_append, run_completed, session_open,
+    StoreScene, agent_create, entry_at, model_replied, run_append, run_completed, sent_encoding, session_open,
 };
 
 /// An attempt of a model, or of its stand-in.
 fn called_entry(step: u32, model: &str, stand_in: Option<&str>) -> NewEntry {
-    let sent = stand_in.map(|name| {
-        let form = "chat/2".to_owned();
-        let wording = RequestEncoding {
-            by: Some(name.to_owned()),
-            form,
-            model: "m".to_owned(),
-            whole: false,
-            limit: None,
-            left_out: 0,
-            tainted_past: TaintedPast::Whole,
-        };
-        SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
-    });
     let called = ModelCalled {
         step,
         attempt: 1,
@@ -37,7 +23,7 @@ fn called_entry(step: u32, model: &str, stand_in: Option<&str>) -> NewEntry {
         input_tokens: 3,
         output_tokens_max: 64,
         reserved_micros: 70,
-        sent,
+        sent: sent_encoding(stand_in),
         judged: None,
     };
     entry_at(5, Entry::ModelCalled(called))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::delivery::{AttemptEnd, AttemptOutcome, DeadReason, DeliveryState};
+use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted, SignalTaken};
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
@@ -291,6 +292,20 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
     )
 }
 
+/// What a model, or the stand-in of this name, is sent.
+pub(super) fn sent_encoding(by: Option<&str>) -> SentEncoding {
+    let wording = RequestEncoding {
+        by: by.map(str::to_owned),
+        form: "chat/1".to_owned(),
+        model: "m".to_owned(),
+        whole: false,
+        limit: None,
+        left_out: 0,
+        tainted_past: TaintedPast::Whole,
+    };
+    SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
+}
+
 pub(super) fn model_called(step: u32) -> NewEntry {
     let model = "scripted".to_owned();
     entry_at(
@@ -303,7 +318,7 @@ pub(super) fn model_called(step: u32) -> NewEntry {
             input_tokens: 3,
             output_tokens_max: 64,
             reserved_micros: 0,
-            sent: None,
+            sent: sent_encoding(None),
             judged: None,
         }),
     )

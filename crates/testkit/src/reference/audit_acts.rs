@@ -66,7 +66,7 @@ fn change_of(
         }
         Mutation::TokenCreate(create) => {
             let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
-            let (hash, expires_at) = (Some(create.hash), create.expires_at);
+            let (hash, expires_at) = (create.hash, create.expires_at);
             (Some(create.at), AuditChange::TokenCreated { token, name, scopes, hash, expires_at })
         }
         Mutation::TokenRevoke(revoke) => (Some(revoke.at), AuditChange::TokenRevoked { token: revoke.token }),
@@ -123,7 +123,7 @@ fn change_of(
         Mutation::ApprovalRulePut(put) => {
             let rule = Digest::from_bytes(*blake3::hash(put.rule.as_bytes()).as_bytes());
             let (name, answer, agent) = (name(&put.name), put.answer, put.agent);
-            let (session, expires_at) = (put.session, Some(put.expires_at));
+            let (session, expires_at) = (put.session, put.expires_at);
             let change = AuditChange::ApprovalRuleSet { name, answer, agent, session, expires_at, rule };
             (Some(put.created_at), change)
         }

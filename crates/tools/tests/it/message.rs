@@ -1,7 +1,7 @@
 //! `message.send` hands back one item under the call's key, and sees nothing outside the tenant.
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::content::InputMessage;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolHost as _};
 use serde_json::json;
@@ -20,7 +20,7 @@ async fn a_message_is_one_item_under_its_call_key() {
         assert_eq!((item.owner, item.kind), (InboxOwner::Session(COLLEAGUE_SESSION), ItemKind::Input));
         let key = item.key.as_ref().expect("keyed");
         assert_eq!((key.key.as_str(), key.request), (context().key.as_str(), call.action));
-        let message: InputMessage = serde_json::from_slice(&item.body).expect("an input message");
+        let message = InputBody::decode(&item.body).expect("an input message").message;
         assert_eq!(message.author, item.author);
         assert_eq!(message.author.as_str(), format!("agent:{AGENT}"));
         assert_eq!(message.parts[0].as_text(), "hello");
@@ -65,8 +65,7 @@ async fn a_message_adds_one_hop_up_to_the_bound() {
             .execute_call(ToolContext { hops, ..context() }, call.clone(), &DiscardProgress)
             .await;
         if hops < HOPS_MAX {
-            let message: InputMessage =
-                serde_json::from_slice(&output.sends[0].body).expect("an input message");
+            let message = InputBody::decode(&output.sends[0].body).expect("an input message").message;
             assert_eq!(message.hops, hops + 1);
         } else {
             assert!(output.failed && output.sends.is_empty(), "{output:?}");

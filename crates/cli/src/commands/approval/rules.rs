@@ -90,9 +90,9 @@ fn never_answers(rule: &ParsedRule, tools: &[ToolResource]) -> Option<String> {
     Some(format!("{}{}", barred.problem, hint.unwrap_or_default()))
 }
 
-/// Warns about a rule that answers no call: it was added before such rules were refused, or its tool is gone.
+/// Warns about a rule that answers no call: its tool is gone, or takes other arguments now.
 fn unused_rule_warning(rule: &ApprovalRuleResource, tools: &[ToolResource]) -> Option<String> {
-    let read = ParsedRule::parse_stored(&rule.rule).ok()?;
+    let read = ParsedRule::parse(&rule.rule).ok()?;
     let problem = never_answers(&read, tools)?;
     Some(format!("{} answers nothing: {}", rule.name, escape_hidden(&problem)))
 }

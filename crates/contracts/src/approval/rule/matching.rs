@@ -17,18 +17,8 @@ impl ParsedRule {
         let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else { return false };
         let fits = |(name, wanted): &(String, ArgumentPattern)| match (fields.get(name), wanted) {
             (Some(Value::String(text)), ArgumentPattern::Like(pattern)) => matches_glob(pattern, text),
-            (Some(Value::String(text)), ArgumentPattern::Either(known)) => text == known,
-            (
-                Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))),
-                ArgumentPattern::Either(known),
-            ) => {
-                let written = value.to_string();
-                *known == written
-            }
             (Some(value), ArgumentPattern::Same(same)) => are_same(value, same),
-            (Some(Value::Array(_) | Value::Object(_)), ArgumentPattern::Either(_))
-            | (Some(_), ArgumentPattern::Like(_))
-            | (None, _) => false,
+            (Some(_), ArgumentPattern::Like(_)) | (None, _) => false,
         };
         // Each is named once, so as many are the same ones.
         let has_others = fields.len() > self.arguments.len();

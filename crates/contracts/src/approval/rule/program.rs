@@ -44,7 +44,7 @@ impl ParsedRule {
         let argv = self.arguments.iter().find(|(name, _)| name == "argv");
         argv.and_then(|(_, wanted)| match wanted {
             ArgumentPattern::Same(Value::Array(words)) => words.first()?.as_str(),
-            ArgumentPattern::Same(_) | ArgumentPattern::Like(_) | ArgumentPattern::Either(_) => None,
+            ArgumentPattern::Same(_) | ArgumentPattern::Like(_) => None,
         })
     }
 
@@ -53,7 +53,7 @@ impl ParsedRule {
         let mut texts = Vec::new();
         for (_, wanted) in &self.arguments {
             match wanted {
-                ArgumentPattern::Like(text) | ArgumentPattern::Either(text) => texts.push(text.as_str()),
+                ArgumentPattern::Like(text) => texts.push(text.as_str()),
                 ArgumentPattern::Same(value) => collect_texts(value, &mut texts),
             }
         }

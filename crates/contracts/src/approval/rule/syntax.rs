@@ -17,15 +17,6 @@ const ONLY: &str = "only";
 /// The most arguments that a rule names.
 const ARGUMENTS_MAX: usize = 16;
 
-/// Whose spelling a text has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RuleSpelling {
-    /// Of a rule's author.
-    Written,
-    /// Of this or an earlier program.
-    Stored,
-}
-
 /// What is said of `count=3`.
 const TWO_MEANINGS: &str =
     "write NAME:=VALUE for a number, true, false or null, and NAME=\"VALUE\" for a text that looks like one";
@@ -43,24 +34,15 @@ pub struct RuleError {
 impl ParsedRule {
     /// Reads a rule. One that would not be read again as it is shown is refused.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
-        Self::parse_canonical(text, RuleSpelling::Written)
-    }
-
-    /// Reads a rule that this program or an older one stored, as it was meant then.
-    pub fn parse_stored(text: &str) -> Result<Self, RuleError> {
-        Self::parse_canonical(text, RuleSpelling::Stored)
-    }
-
-    fn parse_canonical(text: &str, spelling: RuleSpelling) -> Result<Self, RuleError> {
-        let rule = Self::parse_once(text, spelling)?;
-        if Self::parse_once(&rule.to_string(), spelling).as_ref() == Ok(&rule) {
+        let rule = Self::parse_once(text)?;
+        if Self::parse_once(&rule.to_string()).as_ref() == Ok(&rule) {
             Ok(rule)
         } else {
             Err(RuleError { at: 0, problem: "written out it is another rule, or too long" })
         }
     }
 
-    fn parse_once(text: &str, spelling: RuleSpelling) -> Result<Self, RuleError> {
+    fn parse_once(text: &str) -> Result<Self, RuleError> {
         let wrong = |at: usize, problem| RuleError { at, problem };
         if text.len() > BYTES_MAX {
             return Err(wrong(BYTES_MAX, "it is longer than 1024 bytes"));
@@ -103,7 +85,7 @@ impl ParsedRule {
             let read = if is_typed {
                 parse_json(value).map(|(value, length)| (ArgumentPattern::Same(value), length))
             } else {
-                parse_pattern(value, spelling)
+                parse_pattern(value)
             };
             let (wanted, length) = read.map_err(|problem| wrong(at, problem))?;
             at += length;
@@ -134,7 +116,6 @@ impl fmt::Display for ParsedRule {
                     write!(f, " {name}={value}")?;
                 }
                 ArgumentPattern::Same(value) => write!(f, " {name}:={value}")?,
-                ArgumentPattern::Either(text) => write!(f, " {name}={text}")?,
             }
         }
         if self.only { write!(f, " {ONLY}") } else { Ok(()) }
@@ -142,7 +123,7 @@ impl fmt::Display for ParsedRule {
 }
 
 /// Reads what follows `=`, and returns how many bytes it takes.
-fn parse_pattern(text: &str, spelling: RuleSpelling) -> Result<(ArgumentPattern, usize), &'static str> {
+fn parse_pattern(text: &str) -> Result<(ArgumentPattern, usize), &'static str> {
     if text.starts_with(['"', '[', '{']) {
         let (value, length) = parse_json(text)?;
         let wanted = match value {
@@ -153,11 +134,7 @@ fn parse_pattern(text: &str, spelling: RuleSpelling) -> Result<(ArgumentPattern,
     }
     let end = text.find(' ').unwrap_or(text.len());
     let bare = text[..end].to_owned();
-    match spelling {
-        _ if !is_scalar(&bare) => Ok((ArgumentPattern::Like(bare), end)),
-        RuleSpelling::Stored => Ok((ArgumentPattern::Either(bare), end)),
-        RuleSpelling::Written => Err(TWO_MEANINGS),
-    }
+    if is_scalar(&bare) { Err(TWO_MEANINGS) } else { Ok((ArgumentPattern::Like(bare), end)) }
 }
 
 /// Reads a value of JSON, and returns how many bytes it takes.

@@ -58,25 +58,6 @@ fn a_rule_matches_its_text_and_round_trips() {
 }
 
 #[test]
-fn a_stored_rule_keeps_its_meaning() {
-    let stored = |text: &str| ParsedRule::parse_stored(text).expect("it is read");
-    for (arguments, fits) in [
-        (r#"{"loud":true,"seconds":5}"#, true),
-        (r#"{"loud":"true","seconds":"5"}"#, true),
-        (r#"{"loud":true,"seconds":6}"#, false),
-        (r#"{"loud":true,"seconds":[5]}"#, false),
-        (r#"{"loud":true}"#, false),
-    ] {
-        assert_eq!(stored("wait seconds=5 loud=true").matches_call("wait", arguments), fits, "{arguments}");
-    }
-    assert_eq!(stored("wait seconds=5").to_string(), "wait seconds=5");
-    // What is stored today is read as it is written.
-    for text in ["wait seconds:=5", r#"wait seconds="5""#, "file.write path=notes/**", r#"t a=["x"] only"#] {
-        assert_eq!(stored(text), rule(text));
-    }
-}
-
-#[test]
 fn a_malformed_rule_is_refused_with_its_place() {
     for (text, at) in [
         ("", 0),

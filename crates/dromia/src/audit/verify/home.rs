@@ -71,10 +71,8 @@ pub(super) fn of_home(
         verified.seals += checked.seals;
         verified.acts += checked.acts;
         verified.erased += checked.erased;
-        verified.before += checked.before;
         verified.rights += checked.rows;
         verified.findings.extend(checked.findings.into_iter().map(VerifyFinding::of_store));
-        verified.older.extend(checked.older.into_iter().map(VerifyFinding::of_store));
     }
     Ok(verified)
 }

@@ -35,8 +35,6 @@ pub(crate) struct AuditVerification {
     pub(super) acts: u64,
     /// Spans of entries that were erased with their agents.
     pub(super) erased: u64,
-    /// Runs that ended before there were seals: chained, and in no seal.
-    pub(super) before: u64,
     /// Rows of tokens, agents, secrets, capabilities, budgets, approvals and their rules that were compared with the changes.
     pub(super) rights: u64,
     /// Records of an exported file.
@@ -45,8 +43,6 @@ pub(crate) struct AuditVerification {
     pub(super) about: Option<ExportHeader>,
     /// What is wrong.
     pub(super) findings: Vec<VerifyFinding>,
-    /// Rows that no record tells of, in a tenant that is older than the records: they may be older, too.
-    pub(super) older: Vec<VerifyFinding>,
 }
 
 /// What an exported file says it is about. It has the records that these filters let through, and of no other tenant.
@@ -163,12 +159,10 @@ impl AuditVerification {
             seals: 0,
             acts: 0,
             erased: 0,
-            before: 0,
             rights: 0,
             records: 0,
             about: None,
             findings: Vec::new(),
-            older: Vec::new(),
         }
     }
 }
@@ -203,7 +197,6 @@ pub(super) fn verification_text(verified: &AuditVerification) -> String {
         ("seals", some(verified.seals)),
         ("changes", some(verified.acts)),
         ("erased", some(verified.erased)),
-        ("of before", some(verified.before)),
         ("rights", some(verified.rights)),
         ("records", some(verified.records)),
         ("checkpoints", some(verified.checkpoints)),
@@ -212,9 +205,6 @@ pub(super) fn verification_text(verified: &AuditVerification) -> String {
     ]);
     for finding in &verified.findings {
         finding.write_line(&mut text, &finding.text);
-    }
-    for finding in &verified.older {
-        finding.write_line(&mut text, "no record tells of this row; it may be older than the records");
     }
     text
 }
@@ -237,23 +227,6 @@ mod tests {
         tenants          1
         entry_removed: this entry was removed
           tenant ten_01010101010101010101010101010101 entry 4
-        ");
-    }
-
-    #[test]
-    fn an_unrecorded_older_row_is_listed_without_failing_the_verdict() {
-        let mut verified = AuditVerification::new();
-        (verified.ok, verified.rights) = (true, 2);
-        let of = |row: &str| VerifyFinding {
-            row: Some(row.to_owned()),
-            ..VerifyFinding::new("row_unrecorded", "unknown")
-        };
-        verified.older.push(of("budget a\nb"));
-        insta::assert_snapshot!(verification_text(&verified), @r"
-        verdict          nothing that is recorded is missing or was changed, and rights are as they were recorded
-        rights           2
-        row_unrecorded: no record tells of this row; it may be older than the records
-          row budget a\u{a}b
         ");
     }
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use dromia_contracts::content::{CallStatus, InputMessage, parts_text};
+use dromia_contracts::content::{CallStatus, parts_text};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, SessionRecord};
 use dromia_contracts::store::{PageRequest, RunFilter, Store as _, StoredEntry};
@@ -205,7 +206,7 @@ fn count_calls(runs: &BTreeMap<RunId, Told>, tool: &str, status: CallStatus) -> 
 
 fn text(item: &InboxItem) -> String {
     let body = item.body.as_deref().filter(|_| item.kind == ItemKind::Input).unwrap_or_default();
-    serde_json::from_slice::<InputMessage>(body).map(|message| parts_text(&message.parts)).unwrap_or_default()
+    InputBody::decode(body).map(|body| parts_text(&body.message.parts)).unwrap_or_default()
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Finding {

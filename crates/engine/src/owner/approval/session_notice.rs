@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxOwner, ItemKind};
@@ -50,7 +51,7 @@ impl RunOwner {
             kind: ItemKind::Input,
             author: self.author.clone(),
             // Strings, numbers and ids only, so serialization has no failing case.
-            body: serde_json::to_vec(&message).map(Bytes::from).unwrap_or_default(),
+            body: InputBody::from_message(message).encode().map(Bytes::from).unwrap_or_default(),
             key: None,
         })
     }

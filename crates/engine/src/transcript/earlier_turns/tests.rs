@@ -250,7 +250,7 @@ fn unlabelled_words_are_trusted_only_if_their_entry_says_so() {
         assert_eq!(story.lines()[1].contains(ASKS), stays, "{:?}", story.lines());
         assert_eq!(story.label, Label::ACTOR_TEXT);
     }
-    // An entry of before plans says nothing, and its words say it themselves.
+    // An answer that led to no plan is told in its own words.
     let mut told = story();
     told.types(1, "go");
     told.replies_with(1, false, vec![text("gone", Label::ACTOR_TEXT)], &[]);

@@ -1,7 +1,7 @@
 //! The calls of one step that a person must allow: open together, answered each by its name, begun in their order, and honest at
 //! every prefix.
 
-use dromia_contracts::approval::{AnswerBody, ApprovalTransition, approval_transition};
+use dromia_contracts::approval::{ApprovalTransition, approval_transition};
 use dromia_contracts::entry::{ParkReason, RunParked};
 
 use super::*;
@@ -129,19 +129,6 @@ fn an_answer_applies_only_to_the_call_it_names() {
     let mut live = waiting();
     live.feed(answer(ItemKind::Approve, 9, 1, ""));
     assert_eq!((live.next.clone(), live.state.unanswered_calls().count()), (NextAction::Rest, 3));
-    // What a program of before wrote names no approval, and is for the call that the run rests for.
-    live.feed(signal(ItemKind::Approve, ""));
-    assert_eq!(
-        (live.next.clone(), live.state.unanswered_calls().count()),
-        (NextAction::Rest, 3),
-        "it was taken before"
-    );
-    let mut before = waiting();
-    before.feed(signal(ItemKind::Approve, ""));
-    assert_eq!(
-        (before.next.clone(), before.state.unanswered_calls().count()),
-        (NextAction::Judge(call(0)), 2)
-    );
 }
 
 #[test]

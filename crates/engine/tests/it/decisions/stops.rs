@@ -111,7 +111,8 @@ fn a_run_without_funds_yields_and_names_its_budget() {
     let fault = live.state.failure_fault().expect("it says why");
     assert_eq!(fault.code, ErrorCode::BudgetExhausted);
     assert!(fault.message.contains("daily (calls per tenant) is used up: 3 of 3 used"), "{}", fault.message);
-    assert_eq!(live.journal.last().map(Entry::kind), Some(("run_yielded", 2)));
+    let Some(Entry::RunYielded(yielded)) = live.journal.last() else { panic!("{:?}", live.journal) };
+    assert_eq!(yielded.budget, Some(no_room()));
 }
 
 #[test]

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dromia_contracts::content::{CallStatus, InputMessage, ToolResult, parts_text};
+use dromia_contracts::content::{CallStatus, ToolResult, parts_text};
 use dromia_contracts::cost::CostTotals;
 use dromia_contracts::delivery::{ReplyEvent, target_of};
 use dromia_contracts::entry::{Entry, HoldReason};
+use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::runs::EnginePort as _;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, SessionRecord};
@@ -132,7 +133,7 @@ pub(crate) async fn check_sent(world: &World, engine: &Engine) {
                     .rebuild_request(scope_of(*tenant), run.id, called.step, Some(called.attempt))
                     .await;
                 let what = match asked {
-                    Ok(told) if Some(&told.sent) == called.sent.as_ref() => continue,
+                    Ok(told) if told.sent == called.sent => continue,
                     Ok(told) => format!("it was sent as {:?} and is told as {:?}", called.sent, told.sent),
                     Err(fault) => fault.to_string(),
                 };
@@ -144,8 +145,7 @@ pub(crate) async fn check_sent(world: &World, engine: &Engine) {
 
 fn text_of(item: &InboxItem) -> String {
     let body = item.body.as_deref().unwrap_or_default();
-    serde_json::from_slice::<InputMessage>(body)
-        .map_or_else(|_| String::new(), |said| parts_text(&said.parts))
+    InputBody::decode(body).map_or_else(|_| String::new(), |said| parts_text(&said.message.parts))
 }
 
 fn check_journal(world: &World, read: &Read, tally: &mut Tally) {

@@ -2,9 +2,9 @@
 //! the bytes of a request are the same after a crash, whatever the configuration says by then.
 
 use dromia_contracts::RunId;
-use dromia_contracts::content::InputMessage;
 use dromia_contracts::encoded_request::TaintedPast::{self, Handle, Whole};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{EnginePort as _, ImportLabels};
@@ -66,7 +66,7 @@ impl Scene {
     fn worded(&self, run: RunId) -> Vec<TaintedPast> {
         let journal = self.world.journal(self.world.tenants[0], run);
         let worded = journal.iter().filter_map(|stored| match stored.decode() {
-            Ok(Entry::ModelCalled(called)) => Some(called.sent.expect("it was sent").wording.tainted_past),
+            Ok(Entry::ModelCalled(called)) => Some(called.sent.wording.tainted_past),
             _ => None,
         });
         worded.collect()
@@ -211,7 +211,7 @@ fn the_result_of_an_allowed_call_keeps_its_callers_label() {
         scene.turn(plan);
         let inbox = scene.world.inbox(scene.world.tenants[0], InboxOwner::Session(session));
         let body = inbox.last().and_then(|item| item.body.as_deref()).expect("it was told");
-        let told: InputMessage = serde_json::from_slice(body).expect("it is readable");
+        let told = InputBody::decode(body).expect("it is readable").message;
         let [notice, gave] = &told.parts[..] else { panic!("a notice and a result: {told:?}") };
         assert_eq!(notice.label(), Label::PUBLIC_FACT);
         assert!(gave.as_text().contains(&format!("gated r{plan}")), "it repeats its arguments: {gave:?}");

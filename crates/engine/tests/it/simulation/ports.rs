@@ -14,6 +14,7 @@ use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::{FileLabel, FileLabels};
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
     DeltaSink, FinishReason, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
@@ -439,7 +440,7 @@ impl Outside {
             at: self.runtime.clock.now(),
             kind: ItemKind::Input,
             author,
-            body: Bytes::from(serde_json::to_vec(&message).expect("a message is data")),
+            body: Bytes::from(InputBody::from_message(message).encode().expect("a message is data")),
             key: Some(ItemKey {
                 key: context.key.clone(),
                 request: call.action,

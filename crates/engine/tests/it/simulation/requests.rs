@@ -115,11 +115,6 @@ fn a_request_is_shown_exactly_or_not_at_all() {
     assert!(fault.message.contains("script/1"), "{fault}");
     scene.world.outside.other_words.store(false, Ordering::SeqCst);
 
-    // As a program of before wrote it, the entry proves nothing.
-    scene.weather.read_as(Some(("model_called", 1)));
-    let fault = scene.request(run, 2, None).expect_err("it has no digest");
-    assert_eq!(fault.code, ErrorCode::RequestUnavailable);
-    assert!(fault.message.contains("kept no digests"), "{fault}");
     scene.weather.read_as(Some(("model_called", 9)));
     let fault = scene.request(run, 2, None).expect_err("it cannot be read");
     assert_eq!(fault.code, ErrorCode::JournalUnreadable);

@@ -136,9 +136,6 @@ fn change_record(
         AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
             AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
-        AuditChange::BeforeSealed { runs, list } => {
-            AuditRecord { what: Some(format!("{runs} runs")), action: Some(*list), ..record }
-        }
         AuditChange::VaultKeyReplaced => record,
     }
 }
@@ -336,8 +333,8 @@ mod tests {
         let covers = Some("file:write:(redacted) tool:exec");
         let (name, rule) = (named(), Digest::from_bytes([6; 32]));
         let (answer, agent) = (RuleAnswer::Deny, Some(holder));
-        let rule_set =
-            AuditChange::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule };
+        let expires_at = Timestamp::UNIX_EPOCH;
+        let rule_set = AuditChange::ApprovalRuleSet { name, answer, agent, session: None, expires_at, rule };
         for (change, agent, what, outcome) in [
             (
                 AuditChange::SecretSet { name: named(), version: 3, host: "https://h:443".to_owned() },

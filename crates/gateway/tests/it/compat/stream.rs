@@ -111,7 +111,8 @@ fn called(step: u32, attempt: u32) -> Entry {
         input_tokens: 3,
         output_tokens_max: 9,
         reserved_micros: 0,
-        sent: None,
+        sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+            .expect("is data"),
         judged: None,
     })
 }

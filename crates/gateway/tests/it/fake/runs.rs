@@ -107,7 +107,8 @@ impl Inner {
             input_tokens: 3,
             output_tokens_max: 100,
             reserved_micros: 0,
-            sent: None,
+            sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
+                .expect("is data"),
             judged: None,
         };
         let mut journal = vec![kept(1, &Entry::RunStarted(started)), kept(2, &Entry::ModelCalled(called))];

@@ -2,8 +2,7 @@
 //! budgets, answers to approvals, and the rules that give some.
 //!
 //! A record says what its row must say, as far as it says anything of it (`facts`). A row that says otherwise, one that
-//! went without a record, and one that no record names are findings. A tenant whose chain does not begin with its
-//! registration is older than the records; a row of it without a record may be older too, and is listed apart.
+//! went without a record, and one that no record names are findings.
 //!
 //! It is all read in one transaction, so a server that writes meanwhile changes nothing of it. In memory is one place of
 //! about 50 bytes for each thing with a record; where there are more than [`ACTS_OF_PASS`] records, the things are shared out
@@ -77,8 +76,6 @@ struct RightsPass<'w, 'a> {
     /// ended by then, and no others.
     rule_set: u64,
     rule_set_at: i64,
-    /// When the first seal was made.
-    since: Option<i64>,
 }
 
 impl ChainWalk<'_> {
@@ -91,9 +88,8 @@ impl ChainWalk<'_> {
         self.learn_erased()?;
         let of = self.checked.acts / ACTS_OF_PASS + 1;
         for number in 0..of {
-            let (told, since) = (HashMap::new(), None);
-            let mut pass =
-                RightsPass { walk: self, number, of, told, rule_set: 0, rule_set_at: i64::MIN, since };
+            let told = HashMap::new();
+            let mut pass = RightsPass { walk: self, number, of, told, rule_set: 0, rule_set_at: i64::MIN };
             pass.learn_records()?;
             pass.compare_rows()?;
             pass.report_missing()?;
@@ -102,7 +98,7 @@ impl ChainWalk<'_> {
         Ok(snapshot.finish()?)
     }
 
-    /// Compares the row of the tenant with its registration, with which the chain begins if it is not older.
+    /// Compares the row of the tenant with its registration, with which the chain begins.
     fn check_registration(&mut self) -> rusqlite::Result<()> {
         let (db, tenant) = (self.db, self.tenant);
         let first: Option<Vec<u8>> = db
@@ -110,8 +106,11 @@ impl ChainWalk<'_> {
             .query_row([tenant.as_bytes()], |row| row.get(0))
             .optional()?;
         let act = first.and_then(|record| serde_json::from_slice::<AuditAct>(&record).ok());
-        let Some(AuditChange::TenantCreated { handle }) = act.map(|act| act.change) else { return Ok(()) };
         self.checked.rows += 1;
+        let Some(AuditChange::TenantCreated { handle }) = act.map(|act| act.change) else {
+            self.found_row(AuditProblem::RowUnrecorded, format!("tenant {tenant}"), None, None);
+            return Ok(());
+        };
         let is_it = db
             .prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1 AND handle = ?2")?
             .exists(params![tenant.as_bytes(), handle.as_str()])?;
@@ -127,10 +126,6 @@ impl RightsPass<'_, '_> {
     /// Learns which records name the things of this pass.
     fn learn_records(&mut self) -> rusqlite::Result<()> {
         let (db, tenant) = (self.walk.db, self.walk.tenant);
-        self.since = db
-            .prepare_cached("SELECT at FROM audit WHERE tenant = ?1 ORDER BY number LIMIT 1")?
-            .query_row([tenant.as_bytes()], |row| row.get(0))
-            .optional()?;
         let mut select = db.prepare_cached(
             "SELECT number, record, at FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1 ORDER BY number",
         )?;
@@ -172,12 +167,6 @@ impl RightsPass<'_, '_> {
         look: fn(&mut Self, &Row<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), OpenError> {
         let (db, tenant) = (self.walk.db, self.walk.tenant);
-        // A store that no program of today has opened lacks the newer tables, and there is nothing in them.
-        let mut known =
-            db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
-        if !known.exists([table])? {
-            return Ok(());
-        }
         let mut select = db.prepare_cached(sql)?;
         let mut found = select.query([tenant.as_bytes()])?;
         while let Some(row) = found.next()? {
@@ -228,17 +217,9 @@ impl RightsPass<'_, '_> {
         }))
     }
 
-    /// Reports a row that no record names. `at` is when it was written, if the row says so.
-    fn report_unrecorded(&mut self, row: String, at: Option<i64>) {
-        let is_older = match (at, self.since) {
-            (Some(at), Some(since)) => at <= since,
-            (None, _) | (_, None) => true,
-        };
-        if is_older && !self.walk.is_born {
-            self.walk.found_older(row);
-        } else {
-            self.walk.found_row(AuditProblem::RowUnrecorded, row, None, None);
-        }
+    /// Reports a row that no record names.
+    fn report_unrecorded(&mut self, row: String) {
+        self.walk.found_row(AuditProblem::RowUnrecorded, row, None, None);
     }
 
     /// Reports in which fields a row differs from its record, if in any.
@@ -276,11 +257,9 @@ impl RightsPass<'_, '_> {
                 {
                     continue;
                 }
-                // One that had ended goes when another one is set, and leaves no record. An older record does not say
-                // when it ended.
+                // One that had ended goes when another one is set, and leaves no record.
                 (RightKind::Rule, Some(AuditChange::ApprovalRuleSet { expires_at, .. }))
-                    if told.made < self.rule_set
-                        && expires_at.is_none_or(|end| end.as_millisecond() <= self.rule_set_at) =>
+                    if told.made < self.rule_set && expires_at.as_millisecond() <= self.rule_set_at =>
                 {
                     continue;
                 }
@@ -339,7 +318,6 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         | AuditChange::ConfigApplied { .. }
         | AuditChange::SessionExported { .. }
         | AuditChange::SessionTrusted { .. }
-        | AuditChange::BeforeSealed { .. }
         | AuditChange::VaultKeyReplaced => return None,
     })
 }

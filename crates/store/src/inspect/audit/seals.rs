@@ -77,8 +77,6 @@ pub(super) struct ChainWalk<'a> {
     /// Sessions whose rows were missed already.
     pub(super) strayed: HashSet<[u8; 16]>,
     pub(super) erased: HashSet<AgentId>,
-    /// Whether the chain begins with the tenant's registration, so that nothing of it is older than the seals.
-    pub(super) is_born: bool,
     pub(super) checked: AuditChecked,
 }
 
@@ -96,7 +94,6 @@ impl<'a> ChainWalk<'a> {
             taken: HashMap::new(),
             strayed: HashSet::new(),
             erased: HashSet::new(),
-            is_born: false,
             checked: AuditChecked::default(),
         }
     }
@@ -131,27 +128,17 @@ impl<'a> ChainWalk<'a> {
         record: Option<u64>,
         detail: Option<String>,
     ) {
-        let finding = self.of_row(problem, row, record, detail);
-        self.push_finding(finding);
-    }
-
-    /// Reports a row without a record that may be older than the records.
-    pub(super) fn found_older(&mut self, row: String) {
-        if self.checked.older.len() < FINDINGS_MAX {
-            let finding = self.of_row(AuditProblem::RowUnrecorded, row, None, None);
-            self.checked.older.push(finding);
-        }
-    }
-
-    fn of_row(
-        &self,
-        problem: AuditProblem,
-        row: String,
-        seal: Option<u64>,
-        detail: Option<String>,
-    ) -> AuditFinding {
         let (tenant, row) = (self.tenant, Some(row));
-        AuditFinding { tenant, session: None, run: None, seq: None, seal, row, problem, detail }
+        self.push_finding(AuditFinding {
+            tenant,
+            session: None,
+            run: None,
+            seq: None,
+            seal: record,
+            row,
+            problem,
+            detail,
+        });
     }
 
     fn push_finding(&mut self, finding: AuditFinding) {
@@ -234,10 +221,7 @@ impl<'a> ChainWalk<'a> {
                     self.check_span(span, number)?;
                 }
             }
-            (seal::ACT, _) => {
-                self.checked.acts += 1;
-                self.is_born |= number == 1 && seal::is_birth(record);
-            }
+            (seal::ACT, _) => self.checked.acts += 1,
             // A kind of a newer program is chained like any other.
             _ => {}
         }
@@ -246,10 +230,7 @@ impl<'a> ChainWalk<'a> {
 
     /// Compares a span with the journal that it names.
     fn check_span(&mut self, span: &JournalSpan, seal: u64) -> rusqlite::Result<()> {
-        let known = match self.covered.get(&span.run) {
-            Some(known) => *known,
-            None => self.coverage_before_seals(&span.run)?,
-        };
+        let known = self.covered.get(&span.run).copied().unwrap_or_default();
         let owner = span.owner.or(known.owner);
         self.covered.insert(span.run, SealCoverage { to: span.to.max(known.to), owner });
         if span.from != known.to + 1 {
@@ -297,40 +278,6 @@ impl<'a> ChainWalk<'a> {
             self.learn_erased()?;
         }
         Ok(self.erased.contains(&agent))
-    }
-
-    /// How far a run went before there were seals. No seal names these rows, so they are believed only of a tenant that
-    /// is older than the seals: an author who writes to the database itself could write them for a run of his own.
-    pub(super) fn coverage_before_seals(&self, run: &[u8; 16]) -> rusqlite::Result<SealCoverage> {
-        if self.is_born {
-            return Ok(SealCoverage::default());
-        }
-        let found = self
-            .db
-            .prepare_cached("SELECT seq, agent, session FROM audit_before WHERE tenant = ?1 AND run = ?2")?
-            .query_row(params![self.tenant.as_bytes(), run], |row| {
-                let owner = SpanOwner {
-                    agent: column_codes::read_bytes(row, 1)?,
-                    session: column_codes::read_bytes(row, 2)?,
-                };
-                Ok(SealCoverage { to: column_codes::read_counter(row, 0)?, owner: Some(owner) })
-            })
-            .optional()?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// Compares the runs that are said to be older than the seals with the seal of them, once there is one: from then on none
-    /// comes to them. Rows that are not believed are nobody's.
-    pub(super) fn sealed_before(&mut self) -> rusqlite::Result<()> {
-        if self.is_born {
-            return Ok(());
-        }
-        let Some((number, runs, list)) = seal::before_sealed(self.db, self.tenant)? else { return Ok(()) };
-        if seal::digest_older_runs(self.db, self.tenant)? != (runs, list) {
-            let detail = Some(format!("runs that are older than the seals, as act:{number} has them"));
-            self.found_row(AuditProblem::RowChanged, "list audit_before".to_owned(), Some(number), detail);
-        }
-        Ok(())
     }
 
     /// Compares where the seals end with what else knows where they ended.

@@ -1,6 +1,5 @@
 //! What each record says of its row, and what the row says. What a record does not carry is not compared: of a
-//! capability its end and its longest call, of an approval the call, of an agent its name for people and its labels;
-//! of an older record also a token's hash and end, and a rule's session and end.
+//! capability its end and its longest call, of an approval the call, of an agent its name for people and its labels.
 
 use jiff::Timestamp;
 use rusqlite::Row;
@@ -58,14 +57,14 @@ impl RightsPass<'_, '_> {
         let Some(AuditChange::TokenCreated { name: known, scopes: may, hash: own, expires_at: end, .. }) =
             made
         else {
-            self.report_unrecorded(what, Some(row.get(3)?));
+            self.report_unrecorded(what);
             return Ok(());
         };
         let differs = [
             ("name", name != known),
             ("scopes", scopes != may),
-            ("hash", own.is_some_and(|own| own != hash)),
-            ("end", own.is_some() && expires_at != end.map(Timestamp::as_millisecond)),
+            ("hash", own != hash),
+            ("end", expires_at != end.map(Timestamp::as_millisecond)),
             ("revocation", revoked_at != moved_at),
         ];
         self.report_difference(what, told, &differing_fields(&differs));
@@ -80,7 +79,7 @@ impl RightsPass<'_, '_> {
         let (handle, state): (String, AgentState) = (row.get(1)?, column_codes::read_enum(row, 2)?);
         let what = format!("agent {}", AgentId::from_bytes(id));
         let Some(AuditChange::AgentCreated { handle: known, revision, .. }) = made else {
-            self.report_unrecorded(what, Some(row.get(4)?));
+            self.report_unrecorded(what);
             return Ok(());
         };
         let set = match moved {
@@ -105,7 +104,7 @@ impl RightsPass<'_, '_> {
         };
         let what = format!("secret {name}");
         let Some(AuditChange::SecretSet { version: last, host: server, .. }) = made else {
-            self.report_unrecorded(what, Some(row.get(3)?));
+            self.report_unrecorded(what);
             return Ok(());
         };
         let differs = [("version", version != last), ("host", host != server), (ENDED, told.moved > 0)];
@@ -128,7 +127,7 @@ impl RightsPass<'_, '_> {
                 (holder, rights, Some(from))
             }
             _ => {
-                self.report_unrecorded(what, Some(row.get(5)?));
+                self.report_unrecorded(what);
                 return Ok(());
             }
         };
@@ -151,7 +150,7 @@ impl RightsPass<'_, '_> {
         };
         let what = format!("budget {}", budget.name);
         let Some(AuditChange::BudgetSet { budget: known }) = made else {
-            self.report_unrecorded(what, None);
+            self.report_unrecorded(what);
             return Ok(());
         };
         let differs = [
@@ -187,8 +186,7 @@ impl RightsPass<'_, '_> {
                     .extend(differing_fields(&[("agent", approval.agent != *agent), ("answer", !follows)]));
             }
             (_, ApprovalState::Approved | ApprovalState::Used) => {
-                let at = approval.answer.as_ref().map_or(approval.asked_at, |answer| answer.at);
-                self.report_unrecorded(what, Some(at.as_millisecond()));
+                self.report_unrecorded(what);
                 return Ok(());
             }
             // It permits nothing.
@@ -209,7 +207,7 @@ impl RightsPass<'_, '_> {
         let Some(AuditChange::ApprovalRuleSet { answer, agent, session, expires_at, rule: digest, .. }) =
             made
         else {
-            self.report_unrecorded(what, Some(rule.created_at.as_millisecond()));
+            self.report_unrecorded(what);
             return Ok(());
         };
         let columns: (Option<AgentId>, i64) =
@@ -219,8 +217,8 @@ impl RightsPass<'_, '_> {
             ("its columns", rule.name != name || columns != own),
             ("answer", rule.answer != answer),
             ("agent", rule.agent != agent),
-            ("session", expires_at.is_some() && rule.session != session),
-            ("end", expires_at.is_some_and(|end| rule.expires_at != end)),
+            ("session", rule.session != session),
+            ("end", rule.expires_at != expires_at),
             ("the rule itself", blake3::hash(rule.rule.as_bytes()).as_bytes() != digest.as_bytes()),
             (ENDED, told.moved > 0),
         ];

@@ -9,8 +9,10 @@ mod batch;
 mod control;
 mod deliver;
 mod read;
+mod reads;
 mod row;
 mod turn;
+mod wrapper;
 
 pub use answer::{CommitOutcome, CommitReceipt, CommitRefusal};
 pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
@@ -31,3 +33,4 @@ pub use turn::{
     InboxPut, ItemKey, KeyLifetime, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, TextPin,
     TurnClaim,
 };
+pub use wrapper::StoreWrapper;

@@ -54,7 +54,7 @@ impl ReferenceStore {
     }
 
     /// Applies a batch at once.
-    pub(crate) fn apply_batch(&self, batch: &WriteBatch) -> CommitOutcome {
+    pub fn apply_batch(&self, batch: &WriteBatch) -> CommitOutcome {
         match self.lock_state().apply_batch(batch) {
             Ok(receipt) => CommitOutcome::Done(receipt),
             Err(refusal) => CommitOutcome::Refused(refusal),

@@ -5,6 +5,7 @@
 //! time finds the rows of the first and gets the same receipt. Nothing here assumes SQL.
 
 mod answer;
+mod argument;
 mod batch;
 mod control;
 mod deliver;
@@ -15,6 +16,7 @@ mod turn;
 mod wrapper;
 
 pub use answer::{CommitOutcome, CommitReceipt, CommitRefusal};
+pub use argument::{LendArgument, ReadArgument};
 pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
 pub use control::{
     AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,

@@ -24,6 +24,9 @@ pub struct ParseIdError {
     pub found: String,
 }
 
+/// An id of one kind: a small value that is copied and never borrowed.
+pub trait TypedId: Copy + Send + 'static {}
+
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -49,6 +52,8 @@ macro_rules! typed_id {
                 Self(Uuid::from_bytes(bytes))
             }
         }
+
+        impl TypedId for $name {}
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,14 +5,18 @@
 //! time finds the rows of the first and gets the same receipt. Nothing here assumes SQL.
 
 mod answer;
+mod argument;
 mod batch;
 mod control;
 mod deliver;
 mod read;
+mod reads;
 mod row;
 mod turn;
+mod wrapper;
 
 pub use answer::{CommitOutcome, CommitReceipt, CommitRefusal};
+pub use argument::{LendArgument, ReadArgument};
 pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
 pub use control::{
     AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
@@ -31,3 +35,4 @@ pub use turn::{
     InboxPut, ItemKey, KeyLifetime, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, TextPin,
     TurnClaim,
 };
+pub use wrapper::StoreWrapper;

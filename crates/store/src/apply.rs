@@ -10,13 +10,13 @@
 //! by their holder; deliveries by their ids, their attempts by holder and receipt; approvals by their ids and answers.
 
 mod agent;
+mod append;
 mod approval;
 mod audit;
 mod budget;
 mod capability;
 mod claim;
 mod delivery;
-mod feed;
 mod file;
 mod inbox;
 mod journal;
@@ -28,31 +28,28 @@ mod token;
 mod vault;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use dromia_contracts::digest::Digest;
-use dromia_contracts::id::{AgentId, TenantId};
-use dromia_contracts::store::{
-    BatchRequester, CommitReceipt, CommitRefusal, DeliveryRedrive, Mutation, TextPin, TokenRevoke, TurnClaim,
-    VaultKeyPut, WriteBatch,
-};
+use dromia_contracts::id::TenantId;
+use dromia_contracts::store::{CommitReceipt, CommitRefusal, Mutation, WriteBatch};
 
-use agent::AgentDraft;
-use approval::{ApprovalDraft, RulesDraft};
-use budget::{BudgetDraft, ChargeDraft};
-use capability::CapabilityDraft;
+use agent::AgentDrafts;
+use approval::ApprovalDrafts;
+use audit::ActList;
+use budget::BudgetDrafts;
+use capability::CapabilityDrafts;
 use claim::ExistingRun;
-use delivery::{AttemptDraft, DeliveryDraft};
-use feed::{CursorDraft, FeedDraft};
-use file::FilesDraft;
-use inbox::ItemDraft;
-use journal::{ClaimDraft, EntryDraft, RunDraft, SignalDraft};
-use session::SessionDraft;
-use state::StateDraft;
+use delivery::DeliveryDrafts;
+use file::FileDrafts;
+use inbox::{InboxDrafts, InboxOwners};
+use journal::RunDrafts;
+use session::SessionDrafts;
+use state::StateDrafts;
 use tenant::TenantDraft;
-use token::TokenDraft;
-use vault::SecretDraft;
+use token::TokenDrafts;
+use vault::VaultDrafts;
 
 pub(crate) use size::{BatchSize, batch_bodies, new_body_key};
 
@@ -79,181 +76,195 @@ impl From<rusqlite::Error> for BatchCheckError {
 
 type Checked<T = ()> = Result<T, BatchCheckError>;
 
+/// The connection of a batch's transaction, and the tenant whose rows it may touch.
+#[derive(Debug, Clone, Copy)]
+struct TenantDb<'c> {
+    connection: &'c Connection,
+    tenant: TenantId,
+    body_key: [u8; 32],
+}
+
+impl Deref for TenantDb<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// What a batch makes of the tables that belong together.
+trait TableDraft {
+    /// Writes the rows. Returns how many.
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64>;
+
+    /// Notes what of it belongs in the audit.
+    fn note_acts(&self, _: &mut ActList<'_>) {}
+}
+
 /// A batch whose preconditions hold, with the rows it will write.
 #[derive(Debug)]
 pub(crate) struct BatchDraft<'b> {
-    tenant: TenantId,
-    body_key: [u8; 32],
-    wanted: Option<&'b BatchRequester>,
+    db: TenantDb<'b>,
+    batch: &'b WriteBatch,
     receipt: CommitReceipt,
-    new_tenant: Option<TenantDraft<'b>>,
-    tokens: Vec<TokenDraft<'b>>,
-    /// Of tokens of earlier batches that are not revoked yet.
-    revokes: Vec<&'b TokenRevoke>,
-    agents: Vec<AgentDraft<'b>>,
-    sessions: Vec<SessionDraft<'b>>,
-    items: Vec<ItemDraft<'b>>,
-    /// The claim, once it is granted, and the positions of the items of earlier batches that it takes.
-    taker: Option<&'b TurnClaim>,
-    taken: Vec<u64>,
-    pins: Vec<&'b TextPin>,
-    /// Pins that an agent names for the first time.
-    pin_refs: Vec<(Digest, AgentId)>,
-    states: Vec<StateDraft<'b>>,
-    runs: Vec<RunDraft>,
-    claims: Vec<ClaimDraft>,
-    signals: Vec<SignalDraft>,
-    entries: Vec<EntryDraft<'b>>,
-    deliveries: Vec<DeliveryDraft<'b>>,
-    attempts: Vec<AttemptDraft>,
-    /// Those that change something.
-    redrives: Vec<&'b DeliveryRedrive>,
-    feed: Option<FeedDraft>,
-    cursors: Vec<CursorDraft<'b>>,
-    /// The tenant's key of secrets, where it had none.
-    vault_key: Option<&'b VaultKeyPut>,
-    secrets: Vec<SecretDraft<'b>>,
-    /// The tenant's budgets, once they were looked at.
-    budgets: Option<BudgetDraft<'b>>,
-    charges: Vec<ChargeDraft>,
-    capabilities: Vec<CapabilityDraft<'b>>,
-    files: Vec<FilesDraft<'b>>,
-    approvals: Vec<ApprovalDraft>,
-    /// The tenant's rules of approvals, once they were looked at.
-    approval_rules: Option<RulesDraft<'b>>,
+    new_tenant: TenantDraft<'b>,
+    tokens: TokenDrafts<'b>,
+    agents: AgentDrafts<'b>,
+    sessions: SessionDrafts<'b>,
+    inbox: InboxDrafts<'b>,
+    states: StateDrafts<'b>,
+    runs: RunDrafts<'b>,
+    deliveries: DeliveryDrafts<'b>,
+    vault: VaultDrafts<'b>,
+    budgets: BudgetDrafts<'b>,
+    capabilities: CapabilityDrafts<'b>,
+    files: FileDrafts<'b>,
+    approvals: ApprovalDrafts<'b>,
 }
 
 impl<'b> BatchDraft<'b> {
     /// Checks every precondition of a batch.
-    pub(crate) fn check_batch(db: &Connection, keys: &mut BodyKeys, batch: &'b WriteBatch) -> Checked<Self> {
+    pub(crate) fn check_batch(
+        connection: &'b Connection,
+        keys: &mut BodyKeys,
+        batch: &'b WriteBatch,
+    ) -> Checked<Self> {
         BatchSize::from_batch(batch).check_bounds()?;
         budget::check_apart(batch)?;
-        let (new_tenant, body_key) = tenant::enter_tenant(db, keys, batch)?;
+        let (new_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
         let mut draft = Self {
-            tenant: batch.tenant,
-            body_key,
-            wanted: batch.wanted.as_ref(),
+            db: TenantDb { connection, tenant: batch.tenant, body_key },
+            batch,
             receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
             new_tenant,
-            tokens: Vec::new(),
-            revokes: Vec::new(),
-            agents: Vec::new(),
-            sessions: Vec::new(),
-            items: Vec::new(),
-            taker: None,
-            taken: Vec::new(),
-            pins: Vec::new(),
-            pin_refs: Vec::new(),
-            states: Vec::new(),
-            runs: Vec::new(),
-            claims: Vec::new(),
-            signals: Vec::new(),
-            entries: Vec::new(),
-            deliveries: Vec::new(),
-            attempts: Vec::new(),
-            redrives: Vec::new(),
-            feed: None,
-            cursors: Vec::new(),
-            vault_key: None,
-            secrets: Vec::new(),
-            budgets: None,
-            charges: Vec::new(),
-            capabilities: Vec::new(),
-            files: Vec::new(),
-            approvals: Vec::new(),
-            approval_rules: None,
+            tokens: TokenDrafts::default(),
+            agents: AgentDrafts::default(),
+            sessions: SessionDrafts::default(),
+            inbox: InboxDrafts::default(),
+            states: StateDrafts::default(),
+            runs: RunDrafts::default(),
+            deliveries: DeliveryDrafts::default(),
+            vault: VaultDrafts::default(),
+            budgets: BudgetDrafts::default(),
+            capabilities: CapabilityDrafts::default(),
+            files: FileDrafts::default(),
+            approvals: ApprovalDrafts::default(),
         };
-        let before = match &batch.claim {
-            Some(claim) => draft.claim_before(db, claim)?,
-            None => ExistingRun::Absent,
-        };
-        let standing = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
-        for mutation in &batch.mutations {
-            match mutation {
-                // The first is played by `tenant::enter`, before anything of the tenant is looked up; the others are
-                // played after the claim.
-                Mutation::TenantCreate(_)
-                | Mutation::DeliveryPrepare(_)
-                | Mutation::DeliveryStart(_)
-                | Mutation::DeliverySettle(_)
-                | Mutation::DeliveryDrop(_)
-                | Mutation::DeliveryRedrive(_)
-                | Mutation::FeedNumber(_)
-                | Mutation::CursorMove(_) => {}
-                Mutation::TokenCreate(create) => draft.token_create(db, create)?,
-                Mutation::TokenRevoke(revoke) => draft.token_revoke(db, revoke)?,
-                Mutation::AgentCreate(create) => draft.agent_create(db, create)?,
-                Mutation::AgentStateSet(set) => draft.agent_state_set(db, set)?,
-                Mutation::SessionOpen(open) => draft.session_open(db, open)?,
-                Mutation::ImportEnd(session) => draft.import_end(db, *session)?,
-                Mutation::InboxPut(put) => draft.inbox_put(db, put, standing)?,
-                Mutation::PinPut(pin) => draft.pin_put(db, pin)?,
-                Mutation::RunAppend(append) => draft.run_append(db, append, batch.payer.as_ref())?,
-                Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
-                Mutation::StatePut(put) => draft.state_put(db, put)?,
-                Mutation::VaultKeyPut(put) => draft.vault_key_put(db, put)?,
-                Mutation::SecretPut(sealed) => draft.secret_put(db, sealed)?,
-                Mutation::SecretErase(erase) => draft.secret_erase(db, erase)?,
-                Mutation::BudgetSet(set) => draft.budget_set(db, set)?,
-                Mutation::BudgetRemove(remove) => draft.budget_remove(db, remove)?,
-                Mutation::CapabilityPut(put) => draft.capability_put(db, put)?,
-                Mutation::CapabilityRevoke(revoke) => draft.capability_revoke(db, revoke)?,
-                Mutation::CapabilityDrop(drop) => draft.capability_drop(db, drop)?,
-                Mutation::FileLabelsPut(put) => draft.file_labels_put(db, put)?,
-                Mutation::ApprovalAsk(ask) => draft.approval_ask(db, ask, batch)?,
-                Mutation::ApprovalAnswer(answer) => draft.approval_answer(db, answer)?,
-                Mutation::ApprovalRulePut(rule) => draft.approval_rule_put(db, rule)?,
-                Mutation::ApprovalRuleRemove(remove) => draft.approval_rule_remove(db, remove)?,
-            }
-        }
-        if let Some(claim) = &batch.claim {
-            draft.receipt.claimed = draft.grant_claim(db, claim, before, batch.payer.as_ref())?;
-            draft.name_pins(db, batch, claim)?;
-        }
-        draft.apply_deliveries(db, batch)?;
+        draft.apply_batch()?;
         Ok(draft)
     }
 
-    /// Plays what concerns messages on their way out.
-    fn apply_deliveries(&mut self, db: &Connection, batch: &'b WriteBatch) -> Checked {
+    /// Plays the mutations, then the claim, then what leaves.
+    fn apply_batch(&mut self) -> Checked {
+        let batch = self.batch;
+        let before = match &batch.claim {
+            Some(claim) => self.claim_before(claim)?,
+            None => ExistingRun::Absent,
+        };
         for mutation in &batch.mutations {
-            match mutation {
-                Mutation::DeliveryPrepare(prepare) => self.delivery_prepare(db, batch, prepare)?,
-                Mutation::DeliveryStart(start) => self.delivery_start(db, start)?,
-                Mutation::DeliverySettle(settle) => self.delivery_settle(db, settle)?,
-                Mutation::DeliveryDrop(drop) => self.delivery_drop(db, drop)?,
-                Mutation::DeliveryRedrive(redrive) => self.delivery_redrive(db, redrive)?,
-                Mutation::FeedNumber(number) => self.feed_number(db, number)?,
-                Mutation::CursorMove(to) => self.cursor_move(db, to)?,
-                _ => {}
-            }
+            self.apply_mutation(mutation, before)?;
+        }
+        if let Some(claim) = &batch.claim {
+            self.receipt.claimed = self.grant_claim(claim, before)?;
+            self.states.name_pins(self.db, batch, claim, self.inbox.granted_claim())?;
+        }
+        for mutation in &batch.mutations {
+            self.apply_delivery(mutation)?;
         }
         Ok(())
     }
 
+    fn apply_mutation(&mut self, mutation: &'b Mutation, before: ExistingRun) -> Checked {
+        let (db, batch) = (self.db, self.batch);
+        match mutation {
+            // The first is played by `tenant::enter_tenant`, before anything of the tenant is looked up; the others are
+            // played after the claim.
+            Mutation::TenantCreate(_)
+            | Mutation::DeliveryPrepare(_)
+            | Mutation::DeliveryStart(_)
+            | Mutation::DeliverySettle(_)
+            | Mutation::DeliveryDrop(_)
+            | Mutation::DeliveryRedrive(_)
+            | Mutation::FeedNumber(_)
+            | Mutation::CursorMove(_) => Ok(()),
+            Mutation::TokenCreate(create) => self.tokens.create_token(db, create),
+            Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(db, revoke),
+            Mutation::AgentCreate(create) => self.agents.create_agent(db, create),
+            Mutation::AgentStateSet(set) => {
+                let ends = self.agents.set_state(db, set)?;
+                if ends { self.approvals.give_up_approvals(db, set.agent) } else { Ok(()) }
+            }
+            Mutation::SessionOpen(open) => self.sessions.open_session(db, open, &mut self.agents),
+            Mutation::ImportEnd(session) => self.sessions.end_import(db, *session),
+            Mutation::InboxPut(put) => {
+                let standing = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
+                let mut owners = InboxOwners {
+                    agents: &mut self.agents,
+                    sessions: &mut self.sessions,
+                    runs: &mut self.runs,
+                };
+                self.receipt.positions.push(self.inbox.put_item(db, put, standing, &mut owners)?);
+                Ok(())
+            }
+            Mutation::PinPut(pin) => self.states.put_pin(db, pin),
+            Mutation::RunAppend(append) => self.append_to_run(append),
+            Mutation::RunTakeover(takeover) => self.runs.take_over(db, takeover),
+            Mutation::StatePut(put) => self.states.put_entry(db, put, &mut self.sessions),
+            Mutation::VaultKeyPut(put) => self.vault.put_key(db, put),
+            Mutation::SecretPut(sealed) => self.vault.put_secret(db, sealed),
+            Mutation::SecretErase(erase) => self.vault.erase_secret(db, erase),
+            Mutation::BudgetSet(set) => self.budgets.set_budget(db, set),
+            Mutation::BudgetRemove(remove) => self.budgets.remove_budget(db, remove),
+            Mutation::CapabilityPut(put) => self.capabilities.put_capability(db, put),
+            Mutation::CapabilityRevoke(revoke) => self.capabilities.revoke_capability(db, revoke),
+            Mutation::CapabilityDrop(drop) => {
+                self.capabilities.drop_capability(db, drop, batch.wanted.as_ref())
+            }
+            Mutation::FileLabelsPut(put) => self.files.put_labels(db, put),
+            Mutation::ApprovalAsk(ask) => self.approvals.ask_approval(db, ask, batch, &mut self.runs),
+            Mutation::ApprovalAnswer(answer) => self.approvals.answer_approval(db, answer),
+            Mutation::ApprovalRulePut(rule) => {
+                self.approvals.rules.put_rule(db, rule, &mut self.agents, &mut self.sessions)
+            }
+            Mutation::ApprovalRuleRemove(remove) => self.approvals.rules.remove_rule(db, remove),
+        }
+    }
+
+    /// Plays what concerns messages on their way out.
+    fn apply_delivery(&mut self, mutation: &'b Mutation) -> Checked {
+        let (db, batch, deliveries) = (self.db, self.batch, &mut self.deliveries);
+        match mutation {
+            Mutation::DeliveryPrepare(prepare) => {
+                deliveries.prepare_delivery(db, batch, prepare, &mut self.runs)
+            }
+            Mutation::DeliveryStart(start) => deliveries.start_attempt(db, start),
+            Mutation::DeliverySettle(settle) => deliveries.settle_attempt(db, settle),
+            Mutation::DeliveryDrop(drop) => deliveries.drop_delivery(db, drop),
+            Mutation::DeliveryRedrive(redrive) => deliveries.redrive_delivery(db, redrive),
+            Mutation::FeedNumber(number) => deliveries.number_deliveries(db, number),
+            Mutation::CursorMove(to) => deliveries.move_cursor(db, to),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the rows. Returns how many.
-    pub(crate) fn write_rows(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let mut rows = 0;
-        rows += self.write_tenant(db)?;
-        rows += self.write_tokens(db)?;
-        rows += self.write_agents(db)?;
-        rows += self.write_sessions(db)?;
-        rows += self.write_items(db)?;
-        rows += self.write_taken(db)?;
-        rows += self.write_pins(db)?;
-        rows += self.write_states(db)?;
-        rows += self.write_runs(db)?;
-        rows += self.write_claims(db)?;
-        rows += self.write_entries(db)?;
-        rows += self.write_signals(db)?;
-        rows += self.write_deliveries(db)?;
-        rows += self.write_feed(db)?;
-        rows += self.write_vault(db)?;
-        rows += self.write_budgets(db)?;
-        rows += self.write_capabilities(db)?;
-        rows += self.write_files(db)?;
-        rows += self.write_approvals(db)?;
-        Ok(rows)
+    pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
+        let drafts: [&dyn TableDraft; 13] = [
+            &self.new_tenant,
+            &self.tokens,
+            &self.agents,
+            &self.sessions,
+            &self.inbox,
+            &self.states,
+            &self.runs,
+            &self.deliveries,
+            &self.vault,
+            &self.budgets,
+            &self.capabilities,
+            &self.files,
+            &self.approvals,
+        ];
+        drafts.into_iter().map(|draft| draft.write_rows(self.db)).sum()
     }
 
     /// Returns the answer that the batch gets once its rows are durable.

@@ -26,6 +26,40 @@ use dromia_contracts::store::PageRequest;
 
 use crate::reader::ReadFailure;
 
+/// What answers each read of the port, by the name that the read has there.
+pub(crate) mod answers {
+    pub(crate) use super::agent::{
+        by_handle as agent_by_handle, by_id as agent, find_revision as agent_revision, list_agents as agents,
+        list_deleting as deleting_agents,
+    };
+    pub(crate) use super::approval::{
+        by_id as approval, list_approvals as approvals, list_delayed as cooling_approvals,
+        list_rules as approval_rules,
+    };
+    pub(crate) use super::budget::list_budgets as budgets;
+    pub(crate) use super::capability::list_capabilities as capabilities;
+    pub(crate) use super::cost::list_spending as run_spending;
+    pub(crate) use super::delivery::{
+        by_id as delivery_record, count_waiting as outbox_waiting, feed_state, list_deliveries as deliveries,
+        list_outbox as open_deliveries, list_unnumbered as unnumbered_deliveries, read_feed as feed_items,
+    };
+    pub(crate) use super::file::{find_known_file as file_label, list_files as file_labels};
+    pub(crate) use super::journal::journal_page as journal_entries;
+    pub(crate) use super::key::find_visible_key as find_keyed_item;
+    pub(crate) use super::run::{
+        by_id as run, list_open_runs as open_runs, list_parked_runs as parked_runs, list_runs as runs,
+    };
+    pub(crate) use super::session::{
+        by_id as session, by_key as session_by_key, find_pin as pinned_text,
+        list_pending as pending_sessions, list_sessions as sessions, list_state as session_state,
+        read_inbox as inbox_items, state_entry,
+    };
+    pub(crate) use super::tail::read_tail as session_tail;
+    pub(crate) use super::tenant::{by_handle as tenant_by_handle, list_tenants as tenants};
+    pub(crate) use super::token::{by_id as token_by_id, find_token_owner, list_tokens as tokens};
+    pub(crate) use super::vault::{by_name as secret, find_vault_key as vault_key, list_secrets as secrets};
+}
+
 /// What a scope sees: a tenant's rows, possibly those of one agent only.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScopeView {

@@ -7,6 +7,7 @@
 //! does not match its digest is [`ReadError::DamageStatus`] and is never given out; the gauge remembers the first one.
 
 use std::fmt;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -85,6 +86,14 @@ pub(crate) struct ReadContext {
     pub(crate) keys: BodyKeys,
     pub(crate) files: FileBodies,
     pub(crate) recent: Arc<TailCache>,
+}
+
+impl Deref for ReadContext {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.db
+    }
 }
 
 type Job = Box<dyn FnOnce(&mut ReaderThread) + Send>;

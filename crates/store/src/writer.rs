@@ -359,7 +359,7 @@ fn write_group(
         }
         answers.push(match BatchDraft::check_batch(db, keys, &write.batch) {
             Ok(draft) => {
-                rows += draft.write_rows(db)?;
+                rows += draft.write_rows()?;
                 grown.push(draft.chain_growth());
                 CommitOutcome::Done(draft.into_receipt())
             }

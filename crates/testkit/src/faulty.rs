@@ -11,29 +11,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
-};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
-use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::CapabilityRecord;
-use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
-use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, CoolingApproval, DeliveryFilter, Mutation,
-    NewEntry, OpenRun, PageRequest, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
-    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, NewEntry, Store, StoreWrapper, WriteBatch,
 };
-use dromia_contracts::token::TokenRecord;
-use dromia_contracts::vault::SealedSecret;
-use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
-    TenantId, TokenId,
-};
+use dromia_contracts::{BoxFuture, TenantId};
 use tokio::sync::{Notify, oneshot};
 
 /// How a commit fails.
@@ -276,38 +257,22 @@ fn line_of(batch: &WriteBatch) -> String {
         kinds.join(" ")
     };
     let mutation = |mutation: &Mutation| match mutation {
-        Mutation::TenantCreate(_) => "tenant_create".to_owned(),
-        Mutation::TokenCreate(_) => "token_create".to_owned(),
-        Mutation::TokenRevoke(_) => "token_revoke".to_owned(),
-        Mutation::AgentCreate(_) => "agent_create".to_owned(),
         Mutation::AgentStateSet(set) => format!("agent_state_set {}", set.to.as_str()),
-        Mutation::SessionOpen(_) => "session_open".to_owned(),
-        Mutation::ImportEnd(_) => "import_end".to_owned(),
         Mutation::InboxPut(put) => format!("inbox_put {:?}", put.kind).to_lowercase(),
-        Mutation::PinPut(_) => "pin_put".to_owned(),
         Mutation::RunAppend(append) => format!("run_append [{}]", entries(&append.entries)),
-        Mutation::RunTakeover(_) => "run_takeover".to_owned(),
-        Mutation::StatePut(_) => "state_put".to_owned(),
-        Mutation::DeliveryPrepare(_) => "delivery_prepare".to_owned(),
         Mutation::DeliveryStart(start) => format!("delivery_start {}", start.attempt),
         Mutation::DeliverySettle(settle) => format!("delivery_settle {}", settle.state.as_str()),
         Mutation::DeliveryDrop(drop) => format!("delivery_drop {}", drop.reason.as_str()),
-        Mutation::DeliveryRedrive(_) => "delivery_redrive".to_owned(),
-        Mutation::FeedNumber(_) => "feed_number".to_owned(),
-        Mutation::CursorMove(_) => "cursor_move".to_owned(),
-        Mutation::VaultKeyPut(_) => "vault_key_put".to_owned(),
         Mutation::SecretPut(sealed) => format!("secret_put {}", sealed.secret.version),
-        Mutation::SecretErase(_) => "secret_erase".to_owned(),
         Mutation::BudgetSet(set) => format!("budget_set {}", set.budget.name),
         Mutation::BudgetRemove(remove) => format!("budget_remove {}", remove.name),
         Mutation::CapabilityPut(put) => format!("capability_put {}", put.usage.as_str()),
-        Mutation::CapabilityRevoke(_) => "capability_revoke".to_owned(),
-        Mutation::CapabilityDrop(_) => "capability_drop".to_owned(),
         Mutation::FileLabelsPut(put) => format!("file_labels_put {}", put.said.files.len()),
         Mutation::ApprovalAsk(ask) => format!("approval_ask {}", ask.state),
         Mutation::ApprovalAnswer(answer) => format!("approval_answer {}", answer.approved),
         Mutation::ApprovalRulePut(rule) => format!("approval_rule_put {}", rule.name),
         Mutation::ApprovalRuleRemove(remove) => format!("approval_rule_remove {}", remove.name),
+        other => other.name().to_owned(),
     };
     let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
     words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
@@ -324,16 +289,11 @@ impl fmt::Debug for FaultyStore {
     }
 }
 
-/// Passes reads through to the store below.
-macro_rules! pass_through {
-    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $output:ty;)+) => {
-        $(fn $name<'a>(&'a self, $($argument: $kind),*) -> Read<'a, $output> {
-            self.inner.$name($($argument),*)
-        })+
-    };
-}
+impl StoreWrapper for FaultyStore {
+    fn wrapped_store(&self) -> &dyn Store {
+        &*self.inner
+    }
 
-impl Store for FaultyStore {
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = waiting.as_mut() {
@@ -348,78 +308,5 @@ impl Store for FaultyStore {
         }
         drop(waiting);
         self.commit_spoiled(batch)
-    }
-
-    pass_through! {
-        fn tenants(operator: &'a OperatorScope, page: PageRequest<TenantId>) -> Vec<TenantRecord>;
-        fn tenant_by_handle(operator: &'a OperatorScope, handle: &'a HandleSlug) -> Option<TenantRecord>;
-        fn find_token_owner(operator: &'a OperatorScope, hash: Digest) -> Option<TokenOwner>;
-        fn open_runs(operator: &'a OperatorScope, page: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a OperatorScope, page: PageRequest<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
-        fn pending_sessions(operator: &'a OperatorScope, page: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession>;
-        fn deleting_agents(operator: &'a OperatorScope) -> Vec<(TenantId, AgentId)>;
-        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: PageRequest<TokenId>) -> Vec<TokenRecord>;
-        fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
-        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<ApprovalRequest>;
-        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: PageRequest<ApprovalId>) -> Vec<ApprovalRequest>;
-        fn cooling_approvals(operator: &'a OperatorScope, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
-        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRuleRecord>;
-        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<TokenRecord>;
-        fn agents(scope: &'a Scope, state: Option<AgentState>, page: PageRequest<AgentId>) -> Vec<AgentRecord>;
-        fn agent(scope: &'a Scope, agent: AgentId) -> Option<AgentRecord>;
-        fn agent_by_handle(scope: &'a Scope, handle: &'a HandleSlug) -> Option<AgentRecord>;
-        fn agent_revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<AgentRevision>;
-        fn session(scope: &'a Scope, session: SessionId) -> Option<SessionRecord>;
-        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<SessionRecord>;
-        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: PageRequest<SessionId>) -> Vec<SessionRecord>;
-        fn session_tail(scope: &'a Scope, session: SessionId, limits: TailLimits) -> Option<SessionTail>;
-        fn run(scope: &'a Scope, run: RunId) -> Option<RunRecord>;
-        fn runs(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunRecord>;
-        fn run_spending(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunSpending>;
-        fn journal_entries(scope: &'a Scope, run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
-        fn inbox_items(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
-        fn find_keyed_item(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
-        fn pinned_text(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
-        fn session_state(scope: &'a Scope, session: SessionId, page: PageRequest<&'a str>) -> Vec<StateEntry>;
-        fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn delivery_record(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
-        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: PageRequest<DeliveryId>) -> Vec<DeliverySummary>;
-        fn open_deliveries(operator: &'a OperatorScope, page: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn outbox_waiting(operator: &'a OperatorScope, tenant: TenantId, target: &'a str) -> u64;
-        fn unnumbered_deliveries(operator: &'a OperatorScope, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
-        fn feed_items(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
-        fn feed_state(scope: &'a Scope) -> FeedState;
-        fn vault_key(scope: &'a Scope) -> Option<Bytes>;
-        fn secrets(scope: &'a Scope, page: PageRequest<&'a str>) -> Vec<SealedSecret>;
-        fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
-        fn capabilities(scope: &'a Scope, page: PageRequest<CapabilityId>) -> Vec<CapabilityRecord>;
-        fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
-        fn file_labels(scope: &'a Scope, agent: AgentId, page: PageRequest<&'a str>) -> Vec<(String, FileLabel)>;
-    }
-
-    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
-        let met = self.count_commit("erase_agent_page".to_owned());
-        if !met.written {
-            let cause = met.cause_text("nothing was written");
-            return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
-        }
-        let page = self.inner.erase_agent_page(scope, agent);
-        Box::pin(async move {
-            let answer = page.await;
-            met.call_after();
-            if met.heard {
-                answer
-            } else {
-                Err(ReadError::Unavailable { cause: met.cause_text("the answer was lost") })
-            }
-        })
-    }
-
-    fn store_health(&self) -> StoreHealth {
-        self.inner.store_health()
-    }
-
-    fn store_stats(&self) -> StoreStats {
-        self.inner.store_stats()
     }
 }

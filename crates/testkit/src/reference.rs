@@ -4,21 +4,28 @@
 //! copy of its tenant's rows, which replaces the original only when every mutation held. It keeps nothing after
 //! the process, knows no lanes and is never overloaded or read-only.
 
+mod agent;
 mod apply;
 mod approval;
 mod audit_acts;
 mod budget;
+mod capability;
 mod chain;
-mod control;
 mod deliver;
 mod erase;
+mod file;
+mod inbox;
 mod limits;
 mod node;
 mod peek;
 mod read;
 mod rows;
+mod run;
 mod scope_view;
+mod session;
+mod token;
 mod turn;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +61,7 @@ impl ReferenceStore {
     }
 
     /// Applies a batch at once.
-    pub(crate) fn apply_batch(&self, batch: &WriteBatch) -> CommitOutcome {
+    pub fn apply_batch(&self, batch: &WriteBatch) -> CommitOutcome {
         match self.lock_state().apply_batch(batch) {
             Ok(receipt) => CommitOutcome::Done(receipt),
             Err(refusal) => CommitOutcome::Refused(refusal),

@@ -116,81 +116,99 @@ impl WriteBatch {
     }
 }
 
-/// One write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mutation {
+/// Declares the writes of a batch, each with the name that a log has for it.
+macro_rules! mutations {
+    ($($(#[$text:meta])* $variant:ident($content:ty) = $name:literal,)+) => {
+        /// One write.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Mutation {
+            $($(#[$text])* $variant($content),)+
+        }
+
+        impl Mutation {
+            /// Returns the name of the write, without what it says.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)+
+                }
+            }
+        }
+    };
+}
+
+mutations! {
     /// Registers a tenant; the batch's tenant is the new one.
-    TenantCreate(TenantCreate),
+    TenantCreate(TenantCreate) = "tenant_create",
     /// Registers a credential.
-    TokenCreate(TokenCreate),
+    TokenCreate(TokenCreate) = "token_create",
     /// Takes a credential back.
-    TokenRevoke(TokenRevoke),
+    TokenRevoke(TokenRevoke) = "token_revoke",
     /// Registers an agent with its first configuration.
-    AgentCreate(AgentCreate),
+    AgentCreate(AgentCreate) = "agent_create",
     /// Changes what an agent may do.
-    AgentStateSet(AgentStateSet),
+    AgentStateSet(AgentStateSet) = "agent_state_set",
     /// Opens a session.
-    SessionOpen(SessionOpen),
+    SessionOpen(SessionOpen) = "session_open",
     /// Ends the import that fills a session: from now on the session is there, with all that was written into it. Refused
     /// with [`CommitRefusal::Malformed`](super::CommitRefusal::Malformed) while a run holds the session or an item of
     /// it waits. A session that no import fills is left alone.
-    ImportEnd(SessionId),
+    ImportEnd(SessionId) = "import_end",
     /// Puts an item into an inbox.
-    InboxPut(InboxPut),
+    InboxPut(InboxPut) = "inbox_put",
     /// Keeps a text that journals name by digest; a text that is there already is left alone.
-    PinPut(TextPin),
+    PinPut(TextPin) = "pin_put",
     /// Appends to a run's journal.
-    RunAppend(RunAppend),
+    RunAppend(RunAppend) = "run_append",
     /// Takes over a run.
-    RunTakeover(RunTakeover),
+    RunTakeover(RunTakeover) = "run_takeover",
     /// Writes a custom state entry of a session.
-    StatePut(StatePut),
+    StatePut(StatePut) = "state_put",
     /// Prepares a message to be delivered.
-    DeliveryPrepare(DeliveryPrepare),
+    DeliveryPrepare(DeliveryPrepare) = "delivery_prepare",
     /// Begins an attempt.
-    DeliveryStart(DeliveryStart),
+    DeliveryStart(DeliveryStart) = "delivery_start",
     /// Says what came of an attempt.
-    DeliverySettle(DeliverySettle),
+    DeliverySettle(DeliverySettle) = "delivery_settle",
     /// Gives a message up without an attempt.
-    DeliveryDrop(DeliveryDrop),
+    DeliveryDrop(DeliveryDrop) = "delivery_drop",
     /// Has a message sent again.
-    DeliveryRedrive(DeliveryRedrive),
+    DeliveryRedrive(DeliveryRedrive) = "delivery_redrive",
     /// Numbers messages in the tenant's feed.
-    FeedNumber(FeedNumber),
+    FeedNumber(FeedNumber) = "feed_number",
     /// Moves a subscriber's cursor.
-    CursorMove(CursorMove),
+    CursorMove(CursorMove) = "cursor_move",
     /// Keeps the tenant's key of secrets; one that is there already is left alone.
-    VaultKeyPut(VaultKeyPut),
+    VaultKeyPut(VaultKeyPut) = "vault_key_put",
     /// Writes a version of a secret in place of the one before it, which is gone. Refused with
     /// [`CommitRefusal::SecretVersion`](super::CommitRefusal::SecretVersion) unless the version before it is there, or
     /// none for the first.
-    SecretPut(SealedSecret),
+    SecretPut(SealedSecret) = "secret_put",
     /// Erases a secret. One that is not there changes nothing.
-    SecretErase(SecretErase),
+    SecretErase(SecretErase) = "secret_erase",
     /// Sets a budget. What was counted under its name stays if it still counts the same. A batch that sets or removes
     /// budgets has no payer.
-    BudgetSet(BudgetSet),
+    BudgetSet(BudgetSet) = "budget_set",
     /// Removes a budget and what was counted for it; one that is not there is removed already.
-    BudgetRemove(BudgetRemove),
+    BudgetRemove(BudgetRemove) = "budget_remove",
     /// Keeps a capability.
-    CapabilityPut(CapabilityRecord),
+    CapabilityPut(CapabilityRecord) = "capability_put",
     /// Takes a capability back, and with it everything that was made from it.
-    CapabilityRevoke(CapabilityRevoke),
+    CapabilityRevoke(CapabilityRevoke) = "capability_revoke",
     /// Lets go of a capability's row.
-    CapabilityDrop(CapabilityDrop),
+    CapabilityDrop(CapabilityDrop) = "capability_drop",
     /// Says what files of an agent's workspace hold. A batch says it once for an agent.
-    FileLabelsPut(FileLabelsPut),
+    FileLabelsPut(FileLabelsPut) = "file_labels_put",
     /// Asks for an approval; one that is there already is left alone. What becomes of it is moved by the entries of runs
     /// that name it, in their commit. Refused with
     /// [`CommitRefusal::ApprovalsFull`](super::CommitRefusal::ApprovalsFull) if it is open and
     /// [`crate::approval::OPEN_MAX`] others are, without those of [`WriteBatch::takes_back`]. Of those that are not
     /// open the oldest go with it, beyond [`crate::approval::KEPT_MAX`].
-    ApprovalAsk(Box<ApprovalRequest>),
+    ApprovalAsk(Box<ApprovalRequest>) = "approval_ask",
     /// Answers an approval. Refused with [`CommitRefusal::ApprovalMoved`](super::CommitRefusal::ApprovalMoved) unless
     /// its state is the one that the caller found.
-    ApprovalAnswer(ApprovalAnswer),
+    ApprovalAnswer(ApprovalAnswer) = "approval_answer",
     /// Sets a rule of approvals. Rules of the tenant that had ended when this one was made go with it.
-    ApprovalRulePut(ApprovalRuleRecord),
+    ApprovalRulePut(ApprovalRuleRecord) = "approval_rule_put",
     /// Removes a rule of approvals; one that is not there is removed already.
-    ApprovalRuleRemove(ApprovalRuleRemove),
+    ApprovalRuleRemove(ApprovalRuleRemove) = "approval_rule_remove",
 }

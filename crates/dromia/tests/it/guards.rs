@@ -64,8 +64,8 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "principal",
-        "contracts/src/store/read.rs",
-        "scope: &'a Scope",
+        "contracts/src/store/reads.rs",
+        "(scope: Scope",
         "a_read_that_forgets_its_scope_is_caught",
     ),
     guard(

@@ -4,8 +4,9 @@
 //! what it reads and what becomes rows. A tenant without budgets costs one look and no row.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::budget::{
     self, BUDGETS_MAX, BudgetCharges, BudgetCount, BudgetCounter, BudgetDefinition, BudgetExhaustion,
     BudgetPayer, BudgetReservation, BudgetSpender,
@@ -13,22 +14,23 @@ use dromia_contracts::budget::{
 use dromia_contracts::id::RunId;
 use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitRefusal, Mutation, NewEntry, WriteBatch};
 
+use super::audit::ActList;
 use super::journal::RunDraft;
-use super::{BatchCheckError, BatchDraft, Checked};
+use super::{BatchCheckError, Checked, TableDraft, TenantDb};
 use crate::check_value;
 use crate::column_codes::{self, StoredEnum as _, stored_counter};
 use crate::read;
 
 /// Budgets as they will be.
 #[derive(Debug)]
-pub(super) struct BudgetDraft<'b> {
+struct BudgetDraft<'b> {
     known: Vec<BudgetDefinition>,
-    pub(super) changes: Vec<BudgetRowChange<'b>>,
+    changes: Vec<BudgetRowChange<'b>>,
 }
 
 /// What happens to a budget's row.
 #[derive(Debug)]
-pub(super) enum BudgetRowChange<'b> {
+enum BudgetRowChange<'b> {
     /// Its row is written; what was counted goes, unless it counts the same.
     Set { budget: &'b BudgetDefinition, anew: bool },
     /// It goes with what was counted.
@@ -37,7 +39,7 @@ pub(super) enum BudgetRowChange<'b> {
 
 /// What a run's entries change.
 #[derive(Debug)]
-pub(super) struct ChargeDraft {
+struct ChargeDraft {
     run: RunId,
     had_open: bool,
     charged: BudgetCharges,
@@ -58,8 +60,15 @@ pub(super) fn check_apart(batch: &WriteBatch) -> Checked {
     Ok(())
 }
 
-impl<'b> BatchDraft<'b> {
-    pub(super) fn budget_set(&mut self, db: &Connection, set: &'b BudgetSet) -> Checked {
+/// The tenant's budgets, once they were looked at, and what the batch charges to them.
+#[derive(Debug, Default)]
+pub(super) struct BudgetDrafts<'b> {
+    budgets: Option<BudgetDraft<'b>>,
+    charges: Vec<ChargeDraft>,
+}
+
+impl<'b> BudgetDrafts<'b> {
+    pub(super) fn set_budget(&mut self, db: TenantDb<'_>, set: &'b BudgetSet) -> Checked {
         let budget = &set.budget;
         if let Some(problem) = budget.validation_problem() {
             return Err(CommitRefusal::Malformed(problem.into()).into());
@@ -86,7 +95,7 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    pub(super) fn budget_remove(&mut self, db: &Connection, remove: &'b BudgetRemove) -> Checked {
+    pub(super) fn remove_budget(&mut self, db: TenantDb<'_>, remove: &'b BudgetRemove) -> Checked {
         let draft = self.load_budgets(db)?;
         let before = draft.known.len();
         draft.known.retain(|known| known.name != remove.name);
@@ -96,9 +105,9 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    fn load_budgets(&mut self, db: &Connection) -> Checked<&mut BudgetDraft<'b>> {
+    fn load_budgets(&mut self, db: TenantDb<'_>) -> Checked<&mut BudgetDraft<'b>> {
         if self.budgets.is_none() {
-            let known = read::budget::all_budgets(db, self.tenant)?;
+            let known = read::budget::all_budgets(&db, db.tenant)?;
             self.budgets = Some(BudgetDraft { known, changes: Vec::new() });
         }
         // It was filled above.
@@ -108,14 +117,14 @@ impl<'b> BatchDraft<'b> {
     /// Charges entries that are about to be appended to a run.
     pub(super) fn charge_entries(
         &mut self,
-        db: &Connection,
+        db: TenantDb<'_>,
         payer: Option<&BudgetPayer>,
         run: &ChargedRun,
         entries: &[NewEntry],
     ) -> Checked {
         let Some(payer) = payer else { return Ok(()) };
-        let tenant = self.tenant;
-        let open = open_of(db, tenant.as_bytes(), run.run)?;
+        let tenant = db.tenant;
+        let open = open_of(db, run.run)?;
         let known = &self.load_budgets(db)?.known;
         if known.is_empty() && open.is_empty() {
             return Ok(());
@@ -144,102 +153,40 @@ impl<'b> BatchDraft<'b> {
         self.charges.push(ChargeDraft { run: run.run, had_open, charged });
         Ok(())
     }
+}
 
-    pub(super) fn write_budgets(&self, db: &Connection) -> rusqlite::Result<u64> {
+impl TableDraft for BudgetDrafts<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
         let mut rows = 0;
         for change in self.budgets.iter().flat_map(|draft| &draft.changes) {
             rows += match change {
                 BudgetRowChange::Set { budget, anew } => {
-                    let forgotten = if *anew { self.forget_budget(db, &budget.name)? } else { 0 };
-                    forgotten + self.write_budget(db, budget)?
+                    let forgotten = if *anew { forget_budget(db, &budget.name)? } else { 0 };
+                    forgotten + write_budget(db, budget)?
                 }
                 BudgetRowChange::Remove(name) => {
                     let gone = db
                         .prepare_cached("DELETE FROM budgets WHERE tenant = ?1 AND name = ?2")?
-                        .execute(params![self.tenant.as_bytes(), name])?;
-                    gone as u64 + self.forget_budget(db, name)?
+                        .execute(params![db.tenant.as_bytes(), name])?;
+                    gone as u64 + forget_budget(db, name)?
                 }
             };
         }
         for charge in &self.charges {
-            rows += self.write_charge(db, charge)?;
+            rows += write_charge(db, charge)?;
         }
         Ok(rows)
     }
 
-    fn write_budget(&self, db: &Connection, budget: &BudgetDefinition) -> rusqlite::Result<u64> {
-        let rows = db
-            .prepare_cached(
-                "INSERT OR REPLACE INTO budgets (tenant, name, per, about, measure, period, most, declared) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                self.tenant.as_bytes(),
-                budget.name,
-                budget.per.stored_code(),
-                budget.of,
-                budget.measure.stored_code(),
-                budget.period.stored_code(),
-                stored_counter(budget.limit),
-                budget.declared,
-            ])?;
-        Ok(rows as u64)
-    }
-
-    fn forget_budget(&self, db: &Connection, name: &str) -> rusqlite::Result<u64> {
-        let mut rows = 0;
-        for sql in [
-            "DELETE FROM budget_used WHERE tenant = ?1 AND budget = ?2",
-            "DELETE FROM budget_open WHERE tenant = ?1 AND budget = ?2",
-        ] {
-            rows += db.prepare_cached(sql)?.execute(params![self.tenant.as_bytes(), name])? as u64;
+    fn note_acts(&self, acts: &mut ActList<'_>) {
+        for change in self.budgets.iter().flat_map(|draft| &draft.changes) {
+            acts.note_wanted(match change {
+                BudgetRowChange::Set { budget, .. } => {
+                    AuditChange::BudgetSet { budget: BudgetDefinition::clone(budget) }
+                }
+                BudgetRowChange::Remove(name) => AuditChange::BudgetRemoved { name: (*name).to_owned() },
+            });
         }
-        Ok(rows)
-    }
-
-    fn write_charge(&self, db: &Connection, charge: &ChargeDraft) -> rusqlite::Result<u64> {
-        let ChargeDraft { run, had_open, charged } = charge;
-        let mut rows = 0;
-        for (BudgetCounter { budget, subject, begins }, used) in &charged.used {
-            let values = params![self.tenant.as_bytes(), subject, budget, begins, stored_counter(*used)];
-            check_value::USED.put_row(db, values)?;
-            rows += 1;
-            rows += db
-                .prepare_cached(
-                    "DELETE FROM budget_used \
-                     WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 AND begins < ?4",
-                )?
-                .execute(params![self.tenant.as_bytes(), subject, budget, begins])?;
-        }
-        if *had_open {
-            rows += db
-                .prepare_cached("DELETE FROM budget_open WHERE tenant = ?1 AND run = ?2")?
-                .execute(params![self.tenant.as_bytes(), run.as_bytes()])?;
-        }
-        for BudgetReservation { counter, measure, amount, at } in &charged.open {
-            rows += db
-                .prepare_cached(
-                    "INSERT INTO budget_open (tenant, run, budget, subject, begins, measure, amount, at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
-                    self.tenant.as_bytes(),
-                    run.as_bytes(),
-                    counter.budget,
-                    counter.subject,
-                    counter.begins,
-                    measure.stored_code(),
-                    stored_counter(*amount),
-                    at.as_millisecond(),
-                ])?;
-        }
-        if charged.ended {
-            // Nothing is spent under this subject any more.
-            rows += db
-                .prepare_cached("DELETE FROM budget_used WHERE tenant = ?1 AND subject = ?2")?
-                .execute(params![self.tenant.as_bytes(), run.to_string()])?;
-        }
-        Ok(rows as u64)
     }
 }
 
@@ -258,12 +205,12 @@ impl ChargedRun {
 }
 
 /// Reads what is reserved for a run.
-fn open_of(db: &Connection, tenant: &[u8; 16], run: RunId) -> Checked<Vec<BudgetReservation>> {
+fn open_of(db: TenantDb<'_>, run: RunId) -> Checked<Vec<BudgetReservation>> {
     let mut select = db.prepare_cached(
         "SELECT budget, subject, begins, measure, amount, at FROM budget_open \
          WHERE tenant = ?1 AND run = ?2 ORDER BY budget",
     )?;
-    let open = select.query_map(params![tenant, run.as_bytes()], |row| {
+    let open = select.query_map(params![db.tenant.as_bytes(), run.as_bytes()], |row| {
         let counter = BudgetCounter { budget: row.get(0)?, subject: row.get(1)?, begins: row.get(2)? };
         let at: Timestamp = column_codes::read_time(row, 5)?;
         Ok(BudgetReservation {
@@ -274,4 +221,79 @@ fn open_of(db: &Connection, tenant: &[u8; 16], run: RunId) -> Checked<Vec<Budget
         })
     })?;
     Ok(open.collect::<Result<_, _>>()?)
+}
+
+fn write_budget(db: TenantDb<'_>, budget: &BudgetDefinition) -> rusqlite::Result<u64> {
+    let rows = db
+        .prepare_cached(
+            "INSERT OR REPLACE INTO budgets (tenant, name, per, about, measure, period, most, declared) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            db.tenant.as_bytes(),
+            budget.name,
+            budget.per.stored_code(),
+            budget.of,
+            budget.measure.stored_code(),
+            budget.period.stored_code(),
+            stored_counter(budget.limit),
+            budget.declared,
+        ])?;
+    Ok(rows as u64)
+}
+
+fn forget_budget(db: TenantDb<'_>, name: &str) -> rusqlite::Result<u64> {
+    let mut rows = 0;
+    for sql in [
+        "DELETE FROM budget_used WHERE tenant = ?1 AND budget = ?2",
+        "DELETE FROM budget_open WHERE tenant = ?1 AND budget = ?2",
+    ] {
+        rows += db.prepare_cached(sql)?.execute(params![db.tenant.as_bytes(), name])? as u64;
+    }
+    Ok(rows)
+}
+
+fn write_charge(db: TenantDb<'_>, charge: &ChargeDraft) -> rusqlite::Result<u64> {
+    let ChargeDraft { run, had_open, charged } = charge;
+    let mut rows = 0;
+    for (BudgetCounter { budget, subject, begins }, used) in &charged.used {
+        let values = params![db.tenant.as_bytes(), subject, budget, begins, stored_counter(*used)];
+        check_value::USED.put_row(&db, values)?;
+        rows += 1;
+        rows += db
+            .prepare_cached(
+                "DELETE FROM budget_used \
+                 WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 AND begins < ?4",
+            )?
+            .execute(params![db.tenant.as_bytes(), subject, budget, begins])?;
+    }
+    if *had_open {
+        rows += db
+            .prepare_cached("DELETE FROM budget_open WHERE tenant = ?1 AND run = ?2")?
+            .execute(params![db.tenant.as_bytes(), run.as_bytes()])?;
+    }
+    for BudgetReservation { counter, measure, amount, at } in &charged.open {
+        rows += db
+            .prepare_cached(
+                "INSERT INTO budget_open (tenant, run, budget, subject, begins, measure, amount, at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                db.tenant.as_bytes(),
+                run.as_bytes(),
+                counter.budget,
+                counter.subject,
+                counter.begins,
+                measure.stored_code(),
+                stored_counter(*amount),
+                at.as_millisecond(),
+            ])?;
+    }
+    if charged.ended {
+        // Nothing is spent under this subject any more.
+        rows += db
+            .prepare_cached("DELETE FROM budget_used WHERE tenant = ?1 AND subject = ?2")?
+            .execute(params![db.tenant.as_bytes(), run.to_string()])?;
+    }
+    Ok(rows as u64)
 }

@@ -1,20 +1,14 @@
 //! The claim of a session: at most one turn holds it, and it takes the waiting items in their order.
 
-use rusqlite::{Connection, params};
-
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::id::RunId;
 use dromia_contracts::run::RunKind;
-use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{CommitRefusal, TurnClaim};
 
 use super::budget::ChargedRun;
-use super::journal::RunDraft;
+use super::journal::{RunDraft, chain_entries};
 use super::{BatchDraft, Checked};
 use crate::chain;
-use crate::column_codes::stored_counter;
 
 /// Whether a claim's run is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +23,22 @@ pub(super) enum ExistingRun {
 
 impl<'b> BatchDraft<'b> {
     /// Looks whether a claim was granted before, without judging it.
-    pub(super) fn claim_before(&mut self, db: &Connection, claim: &'b TurnClaim) -> Checked<ExistingRun> {
+    pub(super) fn claim_before(&mut self, claim: &'b TurnClaim) -> Checked<ExistingRun> {
         kind_of(claim)?;
-        let Some(index) = self.run_index(db, claim.run)? else { return Ok(ExistingRun::Absent) };
-        let (_, chain) = self.chain_entries(claim.run, 1, 0, chain::ORIGIN, &claim.entries);
-        let same = self.runs[index].session == claim.session
-            && self.chain_at(db, claim.run, claim.entries.len() as u64)? == Some(chain);
+        let Some(session) = self.runs.find_known_run(self.db, claim.run)?.map(|run| run.session) else {
+            return Ok(ExistingRun::Absent);
+        };
+        let (_, chain) = chain_entries(self.db, claim.run, 1, 0, chain::ORIGIN, &claim.entries);
+        let same = session == claim.session
+            && self.runs.chain_at(self.db, claim.run, claim.entries.len() as u64)? == Some(chain);
         Ok(if same { ExistingRun::Same } else { ExistingRun::Other })
     }
 
     /// Grants the claim, or notes that it cannot be granted.
-    pub(super) fn grant_claim(
-        &mut self,
-        db: &Connection,
-        claim: &'b TurnClaim,
-        before: ExistingRun,
-        payer: Option<&BudgetPayer>,
-    ) -> Checked<bool> {
+    pub(super) fn grant_claim(&mut self, claim: &'b TurnClaim, before: ExistingRun) -> Checked<bool> {
         let kind = kind_of(claim)?;
-        let index = self.find_session(db, claim.session)?;
-        let (agent, head) = (self.sessions[index].agent, self.sessions[index].head);
+        let session = self.sessions.find_session(self.db, claim.session)?;
+        let (agent, head) = (session.agent, session.head);
         if agent != claim.agent {
             return Err(CommitRefusal::NotFound(format!("{} of {}", claim.session, claim.agent)).into());
         }
@@ -60,7 +50,7 @@ impl<'b> BatchDraft<'b> {
             }
         }
         let free = head.active.is_none() && head.taken == claim.after;
-        let may_begin = match self.agent_state(db, agent)? {
+        let may_begin = match self.agents.find_state(self.db, agent)? {
             Some(AgentState::Running) => true,
             // A run that has ended begins nothing.
             Some(AgentState::Paused) => claim.head.status.is_terminal(),
@@ -70,12 +60,12 @@ impl<'b> BatchDraft<'b> {
             return Ok(false);
         }
         for (position, item) in (claim.after + 1..).zip(&claim.take) {
-            if self.item_at(db, claim.session, position)? != Some(*item) {
+            if self.inbox.item_at(self.db, claim.session, position)? != Some(*item) {
                 return Ok(false);
             }
         }
 
-        let (entries, chain) = self.chain_entries(claim.run, 1, 0, chain::ORIGIN, &claim.entries);
+        let (entries, chain) = chain_entries(self.db, claim.run, 1, 0, chain::ORIGIN, &claim.entries);
         let (Some(first), Some(last)) = (claim.entries.first(), claim.entries.last()) else {
             return Ok(false);
         };
@@ -95,42 +85,15 @@ impl<'b> BatchDraft<'b> {
             new: true,
             changed: true,
         };
-        self.charge_entries(db, payer, &ChargedRun::from_run(&draft), &claim.entries)?;
-        self.runs.push(draft);
-        self.entries.extend(entries);
-        let upto = claim.after + claim.take.len() as u64;
-        for position in claim.after + 1..=upto {
-            let drafted = self.items.iter_mut().find(|draft| {
-                draft.position == position && draft.put.owner == InboxOwner::Session(claim.session)
-            });
-            match drafted {
-                Some(draft) => draft.taken_by = Some(claim.run),
-                None => self.taken.push(position),
-            }
-        }
-        let session = &mut self.sessions[index];
+        let payer = self.batch.payer.as_ref();
+        self.budgets.charge_entries(self.db, payer, &ChargedRun::from_run(&draft), &claim.entries)?;
+        self.runs.begin_run(draft, entries);
+        let upto = self.inbox.take_items(claim);
+        let session = self.sessions.find_session(self.db, claim.session)?;
         session.head.taken = upto;
         session.head.active = (!claim.head.status.is_terminal()).then_some(claim.run);
         session.changed = true;
-        self.taker = Some(claim);
         Ok(true)
-    }
-
-    /// Marks the items of earlier batches that the claim took.
-    pub(super) fn write_taken(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let Some(claim) = self.taker else { return Ok(0) };
-        for position in &self.taken {
-            db.prepare_cached(
-                "UPDATE inbox SET taken_by = ?4 WHERE tenant = ?1 AND owner = ?2 AND position = ?3",
-            )?
-            .execute(params![
-                self.tenant.as_bytes(),
-                claim.session.as_bytes(),
-                stored_counter(*position),
-                RunId::as_bytes(&claim.run),
-            ])?;
-        }
-        Ok(self.taken.len() as u64)
     }
 }
 

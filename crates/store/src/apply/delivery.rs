@@ -1,32 +1,36 @@
 //! Deliveries: prepared with their entry, begun and settled by compare-and-swap, in order per target.
 //!
 //! These mutations are played after the batch's claim, because a message may belong to an entry that the claim writes. What
-//! the batch touches is found and prepared here; `moves` begins, settles, drops and redrives, `rows` writes.
+//! the batch touches is found and prepared here; `transitions` begins, settles, drops and redrives, `feed`
+//! numbers, `rows` writes.
 
+mod feed;
 mod rows;
 mod transitions;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
 use dromia_contracts::delivery::{AttemptEnd, DeliveryState, DeliverySummary, TARGET_BYTES_MAX};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::DeliveryId;
-use dromia_contracts::store::{CommitRefusal, DeliveryPrepare, WriteBatch};
+use dromia_contracts::store::{CommitRefusal, DeliveryPrepare, DeliveryRedrive, WriteBatch};
 
-use super::{BatchDraft, Checked};
+use super::journal::RunDrafts;
+use super::{Checked, TenantDb};
 use crate::check_value;
 use crate::column_codes;
 use crate::row::{delivery_columns, delivery_seal, read_attempt_end, read_delivery};
+use feed::FeedDrafts;
 
 /// A delivery that the batch touches.
 #[derive(Debug)]
-pub(super) struct DeliveryDraft<'b> {
-    pub(super) row: DeliverySummary,
+struct DeliveryDraft<'b> {
+    row: DeliverySummary,
     /// The message, of one that the batch prepares.
     body: Option<&'b Bytes>,
-    pub(super) changed: bool,
+    changed: bool,
 }
 
 /// An attempt that the batch touches.
@@ -44,14 +48,24 @@ fn refuse_malformed<T>(what: &str) -> Checked<T> {
     Err(CommitRefusal::Malformed(what.to_owned()).into())
 }
 
-impl<'b> BatchDraft<'b> {
-    /// Finds a delivery of the tenant; an index into `deliveries`.
-    pub(super) fn find_delivery(&mut self, db: &Connection, id: DeliveryId) -> Checked<usize> {
+/// The deliveries that the batch touches, and what it does to the feed of them.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryDrafts<'b> {
+    rows: Vec<DeliveryDraft<'b>>,
+    attempts: Vec<AttemptDraft>,
+    /// Those that change something.
+    redrives: Vec<&'b DeliveryRedrive>,
+    feed: FeedDrafts<'b>,
+}
+
+impl<'b> DeliveryDrafts<'b> {
+    /// Finds a delivery of the tenant; an index into `rows`.
+    pub(super) fn find_delivery(&mut self, db: TenantDb<'_>, id: DeliveryId) -> Checked<usize> {
         self.delivery_index(db, id)?.ok_or_else(|| CommitRefusal::NotFound(id.to_string()).into())
     }
 
-    fn delivery_index(&mut self, db: &Connection, id: DeliveryId) -> Checked<Option<usize>> {
-        if let Some(index) = self.deliveries.iter().position(|draft| draft.row.id == id) {
+    fn delivery_index(&mut self, db: TenantDb<'_>, id: DeliveryId) -> Checked<Option<usize>> {
+        if let Some(index) = self.rows.iter().position(|draft| draft.row.id == id) {
             return Ok(Some(index));
         }
         let found = db
@@ -60,16 +74,16 @@ impl<'b> BatchDraft<'b> {
                 delivery_columns!(),
                 " FROM deliveries WHERE tenant = ?1 AND delivery = ?2"
             ))?
-            .query_row(params![self.tenant.as_bytes(), id.as_bytes()], |row| read_delivery(row, 0))
+            .query_row(params![db.tenant.as_bytes(), id.as_bytes()], |row| read_delivery(row, 0))
             .optional()?;
         Ok(found.map(|row| {
-            self.deliveries.push(DeliveryDraft { row, body: None, changed: false });
-            self.deliveries.len() - 1
+            self.rows.push(DeliveryDraft { row, body: None, changed: false });
+            self.rows.len() - 1
         }))
     }
 
     /// Finds an attempt; an index into `attempts`.
-    fn find_attempt(&mut self, db: &Connection, id: DeliveryId, number: u32) -> Checked<Option<usize>> {
+    fn find_attempt(&mut self, db: TenantDb<'_>, id: DeliveryId, number: u32) -> Checked<Option<usize>> {
         let drafted = self.attempts.iter().position(|draft| draft.delivery == id && draft.number == number);
         if drafted.is_some() {
             return Ok(drafted);
@@ -79,7 +93,7 @@ impl<'b> BatchDraft<'b> {
                 "{} WHERE tenant = ?1 AND delivery = ?2 AND number = ?3",
                 check_value::ATTEMPTS.select_sql()
             ))?
-            .query_row(params![self.tenant.as_bytes(), id.as_bytes(), number], |row| {
+            .query_row(params![db.tenant.as_bytes(), id.as_bytes(), number], |row| {
                 check_value::ATTEMPTS.check_row(row)?;
                 Ok(AttemptDraft {
                     delivery: id,
@@ -97,11 +111,12 @@ impl<'b> BatchDraft<'b> {
         }))
     }
 
-    pub(super) fn delivery_prepare(
+    pub(super) fn prepare_delivery(
         &mut self,
-        db: &Connection,
+        db: TenantDb<'_>,
         batch: &WriteBatch,
         prepare: &'b DeliveryPrepare,
+        runs: &mut RunDrafts<'b>,
     ) -> Checked {
         if prepare.target.is_empty() || prepare.target.len() > TARGET_BYTES_MAX {
             return refuse_malformed("a target has 1 to 128 bytes");
@@ -116,7 +131,7 @@ impl<'b> BatchDraft<'b> {
         if !batch.writes_entry(prepare.run, prepare.seq) {
             return refuse_malformed("a message is prepared with the entry that made it");
         }
-        let Some(run) = self.run_index(db, prepare.run)? else {
+        let Some(run) = runs.find_known_run(db, prepare.run)? else {
             // The claim that would have begun the run was not granted, or there is no such run.
             let claimed = batch.claim.as_ref().is_some_and(|claim| claim.run == prepare.run);
             return if claimed {
@@ -125,12 +140,11 @@ impl<'b> BatchDraft<'b> {
                 Err(CommitRefusal::NotFound(prepare.run.to_string()).into())
             };
         };
-        let run = &self.runs[run];
         if (run.agent, run.session) != (prepare.agent, prepare.session) {
             return refuse_malformed("a message names the agent and the session of its run");
         }
         let position = self.last_position(db, &prepare.target)? + 1;
-        self.deliveries.push(DeliveryDraft {
+        self.rows.push(DeliveryDraft {
             row: DeliverySummary {
                 id: prepare.delivery,
                 target: prepare.target.clone(),
@@ -158,8 +172,8 @@ impl<'b> BatchDraft<'b> {
     }
 
     /// Returns whether a delivery that is there was prepared by this very mutation.
-    fn is_prepared(&self, db: &Connection, index: usize, prepare: &DeliveryPrepare) -> Checked<bool> {
-        let draft = &self.deliveries[index];
+    fn is_prepared(&self, db: TenantDb<'_>, index: usize, prepare: &DeliveryPrepare) -> Checked<bool> {
+        let draft = &self.rows[index];
         let row = &draft.row;
         let facts = (&row.target, row.agent, row.session, row.run, row.seq, row.prepared_at)
             == (&prepare.target, prepare.agent, prepare.session, prepare.run, prepare.seq, prepare.at);
@@ -168,16 +182,16 @@ impl<'b> BatchDraft<'b> {
         } else {
             let seal = delivery_seal(row, &prepare.body);
             db.prepare_cached("SELECT 1 FROM deliveries WHERE tenant = ?1 AND delivery = ?2 AND digest = ?3")?
-                .exists(params![self.tenant.as_bytes(), row.id.as_bytes(), seal])?
+                .exists(params![db.tenant.as_bytes(), row.id.as_bytes(), seal])?
         };
         Ok(facts && body)
     }
 
-    fn last_position(&self, db: &Connection, target: &str) -> Checked<u64> {
+    fn last_position(&self, db: TenantDb<'_>, target: &str) -> Checked<u64> {
         let stored: Option<i64> = db
             .prepare_cached("SELECT max(position) FROM deliveries WHERE tenant = ?1 AND target = ?2")?
-            .query_row(params![self.tenant.as_bytes(), target], |row| row.get(0))?;
-        let drafted = self.deliveries.iter().filter(|draft| draft.row.target == target);
+            .query_row(params![db.tenant.as_bytes(), target], |row| row.get(0))?;
+        let drafted = self.rows.iter().filter(|draft| draft.row.target == target);
         let drafted = drafted.map(|draft| draft.row.position).max().unwrap_or(0);
         Ok(stored.map_or(0, i64::cast_unsigned).max(drafted))
     }

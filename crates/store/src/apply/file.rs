@@ -1,19 +1,19 @@
 //! What is known of files: the newest word on each path, up to a bound, and what counts for the rest.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
 use dromia_contracts::file::{FILE_LABELS_MAX, FILE_PATH_BYTES_MAX, FileLabel};
 use dromia_contracts::id::AgentId;
 use dromia_contracts::label::Label;
 use dromia_contracts::store::{CommitRefusal, FileLabelsPut};
 
-use super::{BatchDraft, Checked};
+use super::{Checked, TableDraft, TenantDb};
 use crate::column_codes;
 use crate::read;
 
 /// What becomes known of an agent's files.
 #[derive(Debug)]
-pub(super) struct FilesDraft<'b> {
+struct FilesDraft<'b> {
     agent: AgentId,
     gone: Vec<&'b str>,
     held: Vec<(&'b str, &'b FileLabel)>,
@@ -21,16 +21,22 @@ pub(super) struct FilesDraft<'b> {
     rest: Option<Label>,
 }
 
-impl<'b> BatchDraft<'b> {
-    pub(super) fn file_labels_put(&mut self, db: &Connection, put: &'b FileLabelsPut) -> Checked {
+/// What the batch says of files.
+#[derive(Debug, Default)]
+pub(super) struct FileDrafts<'b> {
+    agents: Vec<FilesDraft<'b>>,
+}
+
+impl<'b> FileDrafts<'b> {
+    pub(super) fn put_labels(&mut self, db: TenantDb<'_>, put: &'b FileLabelsPut) -> Checked {
         let malformed = |what: &str| -> Checked { Err(CommitRefusal::Malformed(what.to_owned()).into()) };
-        if self.files.iter().any(|draft| draft.agent == put.agent) {
+        if self.agents.iter().any(|draft| draft.agent == put.agent) {
             return malformed("a batch says once what an agent's files hold");
         }
         if put.said.files.keys().any(|path| path.is_empty() || path.len() > FILE_PATH_BYTES_MAX) {
             return malformed("a file's path has 1 to 4096 bytes");
         }
-        let (tenant, agent) = (self.tenant.as_bytes(), put.agent.as_bytes());
+        let (tenant, agent) = (db.tenant.as_bytes(), put.agent.as_bytes());
         let exists = db
             .prepare_cached("SELECT 1 FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .exists(params![tenant, agent])?;
@@ -74,14 +80,16 @@ impl<'b> BatchDraft<'b> {
             let after = before.map_or(more, |before| before.join(more));
             draft.rest = (before != Some(after)).then_some(after);
         }
-        self.files.push(draft);
+        self.agents.push(draft);
         Ok(())
     }
+}
 
-    pub(super) fn write_files(&self, db: &Connection) -> rusqlite::Result<u64> {
+impl TableDraft for FileDrafts<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
         let mut rows = 0;
-        for FilesDraft { agent, gone, held, rest } in &self.files {
-            let (tenant, agent) = (self.tenant.as_bytes(), agent.as_bytes());
+        for FilesDraft { agent, gone, held, rest } in &self.agents {
+            let (tenant, agent) = (db.tenant.as_bytes(), agent.as_bytes());
             for path in gone {
                 db.prepare_cached("DELETE FROM file_labels WHERE tenant = ?1 AND agent = ?2 AND path = ?3")?
                     .execute(params![tenant, agent, path])?;

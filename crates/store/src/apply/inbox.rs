@@ -4,7 +4,7 @@
 //! is taken by the claim of its own batch and is found again by that claim's entries. Whether a key has expired is
 //! judged by the time of the item that comes, so the answer does not depend on when its row is removed.
 
-use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
+use rusqlite::{OptionalExtension as _, ToSql, params};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::digest::Digest;
@@ -12,8 +12,10 @@ use dromia_contracts::id::{ItemId, RunId, SessionId};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{CommitRefusal, InboxPut, KeyedItem, TurnClaim};
 
-use super::journal::write_body;
-use super::{BatchDraft, Checked};
+use super::agent::AgentDrafts;
+use super::journal::{RunDrafts, write_body};
+use super::session::SessionDrafts;
+use super::{Checked, TableDraft, TenantDb};
 use crate::body::{self, BodyLocation};
 use crate::check_value;
 use crate::column_codes::{self, StoredEnum as _, stored_counter};
@@ -25,19 +27,37 @@ const KEY_MAX: usize = 512;
 
 /// An item that the batch puts.
 #[derive(Debug)]
-pub(super) struct ItemDraft<'b> {
-    pub(super) put: &'b InboxPut,
-    pub(super) position: u64,
-    pub(super) taken_by: Option<RunId>,
+struct ItemDraft<'b> {
+    put: &'b InboxPut,
+    position: u64,
+    taken_by: Option<RunId>,
 }
 
-impl<'b> BatchDraft<'b> {
-    pub(super) fn inbox_put(
+/// The items that the batch puts, and those that its claim takes.
+#[derive(Debug, Default)]
+pub(super) struct InboxDrafts<'b> {
+    items: Vec<ItemDraft<'b>>,
+    /// The claim, once it is granted, and the positions of the items of earlier batches that it takes.
+    taker: Option<&'b TurnClaim>,
+    taken: Vec<u64>,
+}
+
+/// Where an item may go: the sessions and runs whose inboxes there are.
+pub(super) struct InboxOwners<'d, 'b> {
+    pub(super) agents: &'d mut AgentDrafts<'b>,
+    pub(super) sessions: &'d mut SessionDrafts<'b>,
+    pub(super) runs: &'d mut RunDrafts<'b>,
+}
+
+impl<'b> InboxDrafts<'b> {
+    /// Puts an item, or finds it again; returns its position.
+    pub(super) fn put_item(
         &mut self,
-        db: &Connection,
+        db: TenantDb<'_>,
         put: &'b InboxPut,
         standing: Option<&TurnClaim>,
-    ) -> Checked {
+        owners: &mut InboxOwners<'_, 'b>,
+    ) -> Checked<u64> {
         if put.key.as_ref().is_some_and(|key| key.key.len() > KEY_MAX) {
             return Err(CommitRefusal::Malformed(format!("a key has at most {KEY_MAX} bytes")).into());
         }
@@ -56,20 +76,17 @@ impl<'b> BatchDraft<'b> {
             if found.owner != put.owner || found.request != request {
                 return Err(CommitRefusal::Malformed(format!("{} is another item", put.item)).into());
             }
-            self.receipt.positions.push(found.position);
-            return Ok(());
+            return Ok(found.position);
         }
         if let Some(position) = self.taken_before(db, put, standing)? {
-            self.receipt.positions.push(position);
-            return Ok(());
+            return Ok(position);
         }
-        let position = self.next_position(db, put)?;
+        let position = next_position(db, put, owners)?;
         self.items.push(ItemDraft { put, position, taken_by: None });
-        self.receipt.positions.push(position);
-        Ok(())
+        Ok(position)
     }
 
-    fn remembered_item(&self, db: &Connection, put: &InboxPut) -> Checked<Option<KeyedItem>> {
+    fn remembered_item(&self, db: TenantDb<'_>, put: &InboxPut) -> Checked<Option<KeyedItem>> {
         let drafted = self.items.iter().find(|draft| match (&draft.put.key, &put.key) {
             (Some(drafted), Some(key)) => drafted.key == key.key,
             (None, None) => draft.put.item == put.item,
@@ -83,13 +100,13 @@ impl<'b> BatchDraft<'b> {
                 request: draft.put.key.as_ref().map_or_else(Digest::default, |key| key.request),
             }));
         }
-        Ok(key::find_key(db, self.tenant, key_column(put), put.at)?)
+        Ok(key::find_key(&db, db.tenant, key_column(put), put.at)?)
     }
 
     /// Finds an item that the claim of this same batch, if it was granted earlier, took when it was first submitted.
     fn taken_before(
         &self,
-        db: &Connection,
+        db: TenantDb<'_>,
         put: &InboxPut,
         standing: Option<&TurnClaim>,
     ) -> Checked<Option<u64>> {
@@ -106,7 +123,7 @@ impl<'b> BatchDraft<'b> {
     /// Returns the item at a position of a session's inbox.
     pub(super) fn item_at(
         &self,
-        db: &Connection,
+        db: TenantDb<'_>,
         session: SessionId,
         position: u64,
     ) -> Checked<Option<ItemId>> {
@@ -119,49 +136,39 @@ impl<'b> BatchDraft<'b> {
         }
         let found = db
             .prepare_cached("SELECT item FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3")?
-            .query_row(params![self.tenant.as_bytes(), session.as_bytes(), stored_counter(position)], |row| {
+            .query_row(params![db.tenant.as_bytes(), session.as_bytes(), stored_counter(position)], |row| {
                 column_codes::read_bytes(row, 0)
             })
             .optional()?;
         Ok(found.map(ItemId::from_bytes))
     }
 
-    fn next_position(&mut self, db: &Connection, put: &InboxPut) -> Checked<u64> {
-        match put.owner {
-            InboxOwner::Session(session) => {
-                let index = self.find_session(db, session)?;
-                let agent = self.sessions[index].agent;
-                match self.agent_state(db, agent)? {
-                    None => return Err(CommitRefusal::NotFound(agent.to_string()).into()),
-                    Some(found @ (AgentState::Terminated | AgentState::Deleting)) => {
-                        return Err(CommitRefusal::AgentState { found }.into());
-                    }
-                    Some(AgentState::Running | AgentState::Paused) => {}
-                }
-                let draft = &mut self.sessions[index];
-                draft.head.last += 1;
-                draft.changed = true;
-                Ok(draft.head.last)
-            }
-            InboxOwner::Run(run) => {
-                let index = self.find_run(db, run)?;
-                let draft = &mut self.runs[index];
-                // The run that takes signals has ended: an item here would wait for ever and say that it was accepted.
-                if draft.head.status.is_terminal() {
-                    return Err(CommitRefusal::RunTerminal.into());
-                }
-                draft.signals_last += 1;
-                draft.changed = true;
-                Ok(draft.signals_last)
+    /// Gives the items after those that were taken before to the run of a claim. Returns the position of the last one.
+    pub(super) fn take_items(&mut self, claim: &'b TurnClaim) -> u64 {
+        let upto = claim.after + claim.take.len() as u64;
+        for position in claim.after + 1..=upto {
+            let drafted = self.items.iter_mut().find(|draft| {
+                draft.position == position && draft.put.owner == InboxOwner::Session(claim.session)
+            });
+            match drafted {
+                Some(draft) => draft.taken_by = Some(claim.run),
+                None => self.taken.push(position),
             }
         }
+        self.taker = Some(claim);
+        upto
     }
 
-    pub(super) fn write_items(&self, db: &Connection) -> rusqlite::Result<u64> {
+    /// Returns the claim, if it was granted.
+    pub(super) fn granted_claim(&self) -> Option<&'b TurnClaim> {
+        self.taker
+    }
+
+    fn write_items(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
         let mut rows = 0;
         for ItemDraft { put, position, taken_by } in &self.items {
             let place = BodyLocation::for_length(put.body.len());
-            let body_hash = body::hash_body(&self.body_key, &put.body);
+            let body_hash = body::hash_body(&db.body_key, &put.body);
             let inline = (place == BodyLocation::Row).then_some(&put.body[..]);
             let seal = item_seal(&ItemSeal {
                 owner: put.owner.as_bytes(),
@@ -178,7 +185,7 @@ impl<'b> BatchDraft<'b> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
-                self.tenant.as_bytes(),
+                db.tenant.as_bytes(),
                 put.owner.as_bytes(),
                 stored_counter(*position),
                 put.item.as_bytes(),
@@ -193,16 +200,15 @@ impl<'b> BatchDraft<'b> {
                 (place != BodyLocation::Row).then_some(body_hash),
             ])?;
             rows += 1;
-            rows +=
-                write_body(db, self.tenant, &body_hash, &put.body, put.owner.as_bytes(), true, *position)?;
+            rows += write_body(&db, db.tenant, &body_hash, &put.body, put.owner.as_bytes(), true, *position)?;
             if put.key.is_some() || taken_by.is_none() {
                 let expires_at = put.key_expires_at();
                 if expires_at.is_some() {
-                    rows += self.forget_keys(db, put)?;
+                    rows += forget_keys(db, put)?;
                 }
                 // Its check found no live key; one that has expired is replaced.
                 let values = params![
-                    self.tenant.as_bytes(),
+                    db.tenant.as_bytes(),
                     key_column(put),
                     put.item.as_bytes(),
                     put.owner.as_bytes(),
@@ -211,23 +217,63 @@ impl<'b> BatchDraft<'b> {
                     put.key.as_ref().map(|key| key.request.as_bytes()),
                     expires_at.map(jiff::Timestamp::as_millisecond),
                 ];
-                check_value::KEYS.put_row(db, values)?;
+                check_value::KEYS.put_row(&db, values)?;
                 rows += 1;
             }
         }
         Ok(rows)
     }
 
-    /// Removes the oldest keys of the tenant that have expired at the item's time. Two for each that comes, so that
-    /// they grow fewer, and no batch does more than its share.
-    fn forget_keys(&self, db: &Connection, put: &InboxPut) -> rusqlite::Result<u64> {
-        let forgotten = db
-            .prepare_cached(
-                "DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys INDEXED BY keys_expiring \
-                 WHERE tenant = ?1 AND expires_at <= ?2 ORDER BY expires_at LIMIT 2)",
+    /// Marks the items of earlier batches that the claim took.
+    fn write_taken(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+        let Some(claim) = self.taker else { return Ok(0) };
+        for position in &self.taken {
+            db.prepare_cached(
+                "UPDATE inbox SET taken_by = ?4 WHERE tenant = ?1 AND owner = ?2 AND position = ?3",
             )?
-            .execute(params![self.tenant.as_bytes(), put.at.as_millisecond()])?;
-        Ok(forgotten as u64)
+            .execute(params![
+                db.tenant.as_bytes(),
+                claim.session.as_bytes(),
+                stored_counter(*position),
+                RunId::as_bytes(&claim.run),
+            ])?;
+        }
+        Ok(self.taken.len() as u64)
+    }
+}
+
+impl TableDraft for InboxDrafts<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+        Ok(self.write_items(db)? + self.write_taken(db)?)
+    }
+}
+
+/// Counts an item into its inbox, if the inbox takes any.
+fn next_position(db: TenantDb<'_>, put: &InboxPut, owners: &mut InboxOwners<'_, '_>) -> Checked<u64> {
+    match put.owner {
+        InboxOwner::Session(session) => {
+            let draft = owners.sessions.find_session(db, session)?;
+            match owners.agents.find_state(db, draft.agent)? {
+                None => return Err(CommitRefusal::NotFound(draft.agent.to_string()).into()),
+                Some(found @ (AgentState::Terminated | AgentState::Deleting)) => {
+                    return Err(CommitRefusal::AgentState { found }.into());
+                }
+                Some(AgentState::Running | AgentState::Paused) => {}
+            }
+            draft.head.last += 1;
+            draft.changed = true;
+            Ok(draft.head.last)
+        }
+        InboxOwner::Run(run) => {
+            let draft = owners.runs.find_run(db, run)?;
+            // The run that takes signals has ended: an item here would wait for ever and say that it was accepted.
+            if draft.head.status.is_terminal() {
+                return Err(CommitRefusal::RunTerminal.into());
+            }
+            draft.signals_last += 1;
+            draft.changed = true;
+            Ok(draft.signals_last)
+        }
     }
 }
 
@@ -252,4 +298,16 @@ fn key_column(put: &InboxPut) -> &dyn ToSql {
         Some(key) => &key.key,
         None => put.item.as_bytes(),
     }
+}
+
+/// Removes the oldest keys of the tenant that have expired at the item's time. Two for each that comes, so that
+/// they grow fewer, and no batch does more than its share.
+fn forget_keys(db: TenantDb<'_>, put: &InboxPut) -> rusqlite::Result<u64> {
+    let forgotten = db
+        .prepare_cached(
+            "DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys INDEXED BY keys_expiring \
+             WHERE tenant = ?1 AND expires_at <= ?2 ORDER BY expires_at LIMIT 2)",
+        )?
+        .execute(params![db.tenant.as_bytes(), put.at.as_millisecond()])?;
+    Ok(forgotten as u64)
 }

@@ -1,13 +1,16 @@
 //! Sessions and how far their inboxes have come.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, RunId, SessionId};
 use dromia_contracts::session::{SessionHead, SessionKey};
 use dromia_contracts::store::{CommitRefusal, SessionOpen};
 
-use super::{BatchDraft, Checked};
+use super::agent::AgentDrafts;
+use super::audit::ActList;
+use super::{Checked, TableDraft, TenantDb};
 use crate::column_codes::{self, stored_counter};
 
 /// A session that the batch touches.
@@ -22,28 +25,33 @@ pub(super) struct SessionDraft<'b> {
     import_ended: bool,
 }
 
-impl<'b> SessionDraft<'b> {
-    /// What opens it, if the batch does.
-    pub(super) fn opened_by(&self) -> Option<&'b SessionOpen> {
-        self.open
-    }
+/// The sessions that the batch touches.
+#[derive(Debug, Default)]
+pub(super) struct SessionDrafts<'b> {
+    rows: Vec<SessionDraft<'b>>,
 }
 
-impl<'b> BatchDraft<'b> {
-    /// Finds a session of the tenant; an index into `sessions`.
-    pub(super) fn find_session(&mut self, db: &Connection, session: SessionId) -> Checked<usize> {
-        self.session_index(db, session)?.ok_or_else(|| CommitRefusal::NotFound(session.to_string()).into())
+impl<'b> SessionDrafts<'b> {
+    /// Finds a session of the tenant.
+    pub(super) fn find_session(
+        &mut self,
+        db: TenantDb<'_>,
+        session: SessionId,
+    ) -> Checked<&mut SessionDraft<'b>> {
+        let missing = || CommitRefusal::NotFound(session.to_string());
+        let index = self.session_index(db, session)?.ok_or_else(missing)?;
+        self.rows.get_mut(index).ok_or_else(|| missing().into())
     }
 
-    fn session_index(&mut self, db: &Connection, session: SessionId) -> Checked<Option<usize>> {
-        if let Some(index) = self.sessions.iter().position(|draft| draft.session == session) {
+    fn session_index(&mut self, db: TenantDb<'_>, session: SessionId) -> Checked<Option<usize>> {
+        if let Some(index) = self.rows.iter().position(|draft| draft.session == session) {
             return Ok(Some(index));
         }
         let found = db
             .prepare_cached(
                 "SELECT agent, last, taken, active FROM session_heads WHERE tenant = ?1 AND session = ?2",
             )?
-            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| {
+            .query_row(params![db.tenant.as_bytes(), session.as_bytes()], |row| {
                 Ok(SessionDraft {
                     session,
                     agent: AgentId::from_bytes(column_codes::read_bytes(row, 0)?),
@@ -59,23 +67,28 @@ impl<'b> BatchDraft<'b> {
             })
             .optional()?;
         Ok(found.map(|draft| {
-            self.sessions.push(draft);
-            self.sessions.len() - 1
+            self.rows.push(draft);
+            self.rows.len() - 1
         }))
     }
 
-    pub(super) fn session_open(&mut self, db: &Connection, open: &'b SessionOpen) -> Checked {
+    pub(super) fn open_session(
+        &mut self,
+        db: TenantDb<'_>,
+        open: &'b SessionOpen,
+        agents: &mut AgentDrafts<'b>,
+    ) -> Checked {
         if let Some(index) = self.session_index(db, open.session)? {
-            let same = match self.sessions[index].open {
+            let same = match self.rows[index].open {
                 Some(drafted) => drafted == open,
-                None => self.session_stands(db, open)?,
+                None => session_stands(db, open)?,
             };
             if same {
                 return Ok(());
             }
             return Err(CommitRefusal::Malformed(format!("{} is another session", open.session)).into());
         }
-        match self.agent_state(db, open.agent)? {
+        match agents.find_state(db, open.agent)? {
             None | Some(AgentState::Deleting) => {
                 return Err(CommitRefusal::NotFound(open.agent.to_string()).into());
             }
@@ -84,7 +97,7 @@ impl<'b> BatchDraft<'b> {
         if let Some(session) = self.session_of_key(db, open.agent, &open.key)? {
             return Err(CommitRefusal::SessionExists { session }.into());
         }
-        self.sessions.push(SessionDraft {
+        self.rows.push(SessionDraft {
             session: open.session,
             agent: open.agent,
             head: SessionHead::default(),
@@ -95,14 +108,13 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    pub(super) fn import_end(&mut self, db: &Connection, session: SessionId) -> Checked {
-        let index = self.find_session(db, session)?;
-        let draft = &self.sessions[index];
+    pub(super) fn end_import(&mut self, db: TenantDb<'_>, session: SessionId) -> Checked {
+        let draft = self.find_session(db, session)?;
         let is_importing = match draft.open {
             Some(open) => open.importing && !draft.import_ended,
             None => db
                 .prepare_cached("SELECT 1 FROM imports WHERE tenant = ?1 AND session = ?2")?
-                .exists(params![self.tenant.as_bytes(), session.as_bytes()])?,
+                .exists(params![db.tenant.as_bytes(), session.as_bytes()])?,
         };
         if !is_importing {
             return Ok(());
@@ -110,7 +122,6 @@ impl<'b> BatchDraft<'b> {
         if draft.head.active.is_some() || draft.head.last > draft.head.taken {
             return Err(CommitRefusal::Malformed(format!("the import of {session} is not whole")).into());
         }
-        let draft = &mut self.sessions[index];
         draft.import_ended = true;
         draft.changed = true;
         Ok(())
@@ -118,12 +129,12 @@ impl<'b> BatchDraft<'b> {
 
     fn session_of_key(
         &self,
-        db: &Connection,
+        db: TenantDb<'_>,
         agent: AgentId,
         key: &SessionKey,
     ) -> Checked<Option<SessionId>> {
         let drafted = self
-            .sessions
+            .rows
             .iter()
             .find(|draft| draft.agent == agent && draft.open.is_some_and(|open| open.key == *key));
         if let Some(draft) = drafted {
@@ -136,7 +147,7 @@ impl<'b> BatchDraft<'b> {
             )?
             .query_row(
                 params![
-                    self.tenant.as_bytes(),
+                    db.tenant.as_bytes(),
                     agent.as_bytes(),
                     key.platform,
                     key.channel,
@@ -147,40 +158,19 @@ impl<'b> BatchDraft<'b> {
             .optional()?;
         Ok(found.map(SessionId::from_bytes))
     }
+}
 
-    /// Returns whether a session was opened with exactly this content.
-    fn session_stands(&self, db: &Connection, open: &SessionOpen) -> Checked<bool> {
-        let same = db
-            .prepare_cached(
-                "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 \
-                 FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
-            )?
-            .query_row(
-                params![
-                    self.tenant.as_bytes(),
-                    open.agent.as_bytes(),
-                    open.session.as_bytes(),
-                    open.key.platform,
-                    open.key.channel,
-                    open.key.actor.as_str(),
-                    open.at.as_millisecond(),
-                ],
-                |row| row.get(0),
-            )
-            .optional()?;
-        Ok(same.unwrap_or(false))
-    }
-
-    pub(super) fn write_sessions(&self, db: &Connection) -> rusqlite::Result<u64> {
+impl TableDraft for SessionDrafts<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
         let mut rows = 0;
-        for draft in self.sessions.iter().filter(|draft| draft.changed) {
+        for draft in self.rows.iter().filter(|draft| draft.changed) {
             if let Some(open) = draft.open {
                 db.prepare_cached(
                     "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
                 .execute(params![
-                    self.tenant.as_bytes(),
+                    db.tenant.as_bytes(),
                     draft.agent.as_bytes(),
                     draft.session.as_bytes(),
                     open.key.platform,
@@ -201,7 +191,7 @@ impl<'b> BatchDraft<'b> {
                 }
             };
             db.prepare_cached(sql)?.execute(params![
-                self.tenant.as_bytes(),
+                db.tenant.as_bytes(),
                 draft.session.as_bytes(),
                 draft.agent.as_bytes(),
                 stored_counter(draft.head.last),
@@ -216,9 +206,39 @@ impl<'b> BatchDraft<'b> {
                 None if draft.import_ended => "DELETE FROM imports WHERE tenant = ?1 AND session = ?2",
                 Some(_) | None => continue,
             };
-            db.prepare_cached(import)?.execute(params![self.tenant.as_bytes(), draft.session.as_bytes()])?;
+            db.prepare_cached(import)?.execute(params![db.tenant.as_bytes(), draft.session.as_bytes()])?;
             rows += 1;
         }
         Ok(rows)
     }
+
+    fn note_acts(&self, acts: &mut ActList<'_>) {
+        for open in self.rows.iter().filter_map(|draft| draft.open).filter(|open| open.believes) {
+            let change = AuditChange::SessionTrusted { session: open.session, agent: open.agent };
+            acts.note_change(open.at, change);
+        }
+    }
+}
+
+/// Returns whether a session was opened with exactly this content.
+fn session_stands(db: TenantDb<'_>, open: &SessionOpen) -> Checked<bool> {
+    let same = db
+        .prepare_cached(
+            "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 \
+             FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
+        )?
+        .query_row(
+            params![
+                db.tenant.as_bytes(),
+                open.agent.as_bytes(),
+                open.session.as_bytes(),
+                open.key.platform,
+                open.key.channel,
+                open.key.actor.as_str(),
+                open.at.as_millisecond(),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(same.unwrap_or(false))
 }

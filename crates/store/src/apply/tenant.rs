@@ -2,15 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::store::{CommitRefusal, Mutation, TenantCreate, WriteBatch};
 
-use super::{BatchDraft, BodyKeys, Checked};
+use super::audit::ActList;
+use super::{BodyKeys, Checked, TableDraft, TenantDb};
 use crate::column_codes;
 
-/// A tenant that the batch registers.
-#[derive(Debug)]
+/// The tenant, if the batch registers it.
+#[derive(Debug, Default)]
 pub(super) struct TenantDraft<'b> {
-    pub(super) create: &'b TenantCreate,
+    create: Option<&'b TenantCreate>,
 }
 
 /// Finds the tenant of a batch, or plays its registration. Returns what is to be written and the body key.
@@ -18,7 +20,7 @@ pub(super) fn enter_tenant<'b>(
     db: &Connection,
     keys: &mut BodyKeys,
     batch: &'b WriteBatch,
-) -> Checked<(Option<TenantDraft<'b>>, [u8; 32])> {
+) -> Checked<(TenantDraft<'b>, [u8; 32])> {
     let mut creates = batch.mutations.iter().filter_map(|mutation| match mutation {
         Mutation::TenantCreate(create) => Some(create),
         _ => None,
@@ -26,7 +28,7 @@ pub(super) fn enter_tenant<'b>(
     let Some(create) = creates.next() else {
         let key =
             keys.get(db, batch.tenant)?.ok_or_else(|| CommitRefusal::NotFound(batch.tenant.to_string()))?;
-        return Ok((None, key));
+        return Ok((TenantDraft::default(), key));
     };
     if creates.next().is_some() {
         return Err(CommitRefusal::Malformed("the tenant is registered twice".into()).into());
@@ -46,7 +48,7 @@ pub(super) fn enter_tenant<'b>(
             && at.as_millisecond() == create.at.as_millisecond()
             && body_key == create.body_key;
         if same {
-            return Ok((None, body_key));
+            return Ok((TenantDraft::default(), body_key));
         }
         return Err(CommitRefusal::Malformed(format!("{} is another tenant", batch.tenant)).into());
     }
@@ -56,20 +58,26 @@ pub(super) fn enter_tenant<'b>(
         .optional()?;
     match holder {
         Some(_) => Err(CommitRefusal::HandleTaken(create.handle.clone()).into()),
-        None => Ok((Some(TenantDraft { create }), create.body_key)),
+        None => Ok((TenantDraft { create: Some(create) }, create.body_key)),
     }
 }
 
-impl BatchDraft<'_> {
-    pub(super) fn write_tenant(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let Some(TenantDraft { create }) = &self.new_tenant else { return Ok(0) };
+impl TableDraft for TenantDraft<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+        let Some(create) = self.create else { return Ok(0) };
         db.prepare_cached("INSERT INTO tenants (tenant, handle, at, body_key) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![
-                self.tenant.as_bytes(),
+                db.tenant.as_bytes(),
                 create.handle.as_str(),
                 create.at.as_millisecond(),
                 create.body_key,
             ])?;
         Ok(1)
+    }
+
+    fn note_acts(&self, acts: &mut ActList<'_>) {
+        if let Some(create) = self.create {
+            acts.note_change(create.at, AuditChange::TenantCreated { handle: create.handle.clone() });
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! Secrets: each version takes the place of the one before it, and an erased one leaves nothing.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::store::{CommitRefusal, SecretErase, VaultKeyPut};
-use dromia_contracts::vault::SealedSecret;
+use dromia_contracts::vault::{SealedSecret, SecretSummary};
 
-use super::{BatchDraft, Checked};
+use super::audit::ActList;
+use super::{Checked, TableDraft, TenantDb};
 use crate::read;
 
 /// What becomes of a secret.
 #[derive(Debug)]
-pub(super) enum SecretDraft<'b> {
+enum SecretDraft<'b> {
     /// It is written.
     Put(&'b SealedSecret),
     /// It goes.
@@ -29,21 +31,29 @@ impl SecretDraft<'_> {
     }
 }
 
-impl<'b> BatchDraft<'b> {
-    pub(super) fn vault_key_put(&mut self, db: &Connection, put: &'b VaultKeyPut) -> Checked {
-        let known: Option<Vec<u8>> = match self.vault_key {
+/// What the batch does to the tenant's secrets.
+#[derive(Debug, Default)]
+pub(super) struct VaultDrafts<'b> {
+    /// The tenant's key of secrets, where it had none.
+    key: Option<&'b VaultKeyPut>,
+    secrets: Vec<SecretDraft<'b>>,
+}
+
+impl<'b> VaultDrafts<'b> {
+    pub(super) fn put_key(&mut self, db: TenantDb<'_>, put: &'b VaultKeyPut) -> Checked {
+        let known: Option<Vec<u8>> = match self.key {
             Some(drafted) => Some(drafted.key.to_vec()),
             None => db
                 .prepare_cached("SELECT key FROM vault_keys WHERE tenant = ?1")?
-                .query_row([self.tenant.as_bytes()], |row| row.get(0))
+                .query_row([db.tenant.as_bytes()], |row| row.get(0))
                 .optional()?,
         };
         match (known, &put.replaces) {
-            (None, None) => self.vault_key = Some(put),
+            (None, None) => self.key = Some(put),
             (Some(_), None) => {}
             // The batch comes again.
             (Some(known), Some(_)) if known[..] == put.key[..] => {}
-            (Some(known), Some(old)) if known[..] == old[..] => self.vault_key = Some(put),
+            (Some(known), Some(old)) if known[..] == old[..] => self.key = Some(put),
             (_, Some(_)) => {
                 return Err(
                     CommitRefusal::Malformed("the tenant's key of secrets is another one".into()).into()
@@ -53,10 +63,10 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    pub(super) fn secret_put(&mut self, db: &Connection, sealed: &'b SealedSecret) -> Checked {
+    pub(super) fn put_secret(&mut self, db: TenantDb<'_>, sealed: &'b SealedSecret) -> Checked {
         let secret = &sealed.secret;
         self.refuse_second_change(&secret.name)?;
-        let known = self.find_secret(db, &secret.name)?;
+        let known = find_secret(db, &secret.name)?;
         if known.as_ref() == Some(sealed) {
             self.secrets.push(SecretDraft::Same(&secret.name));
             return Ok(());
@@ -69,9 +79,9 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    pub(super) fn secret_erase(&mut self, db: &Connection, erase: &'b SecretErase) -> Checked {
+    pub(super) fn erase_secret(&mut self, db: TenantDb<'_>, erase: &'b SecretErase) -> Checked {
         self.refuse_second_change(&erase.name)?;
-        match self.find_secret(db, &erase.name)? {
+        match find_secret(db, &erase.name)? {
             None => self.secrets.push(SecretDraft::Same(&erase.name)),
             Some(known) if known.secret.version == erase.version => {
                 self.secrets.push(SecretDraft::Erase(erase));
@@ -88,21 +98,14 @@ impl<'b> BatchDraft<'b> {
         }
         Ok(())
     }
+}
 
-    fn find_secret(&self, db: &Connection, name: &str) -> rusqlite::Result<Option<SealedSecret>> {
-        db.prepare_cached(
-            "SELECT name, version, host, placement, created_at, changed_at, key, value FROM secrets \
-             WHERE tenant = ?1 AND name = ?2",
-        )?
-        .query_row(params![self.tenant.as_bytes(), name], read::vault::read_secret)
-        .optional()
-    }
-
-    pub(super) fn write_vault(&self, db: &Connection) -> rusqlite::Result<u64> {
+impl TableDraft for VaultDrafts<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
         let mut rows = 0;
-        if let Some(put) = self.vault_key {
+        if let Some(put) = self.key {
             db.prepare_cached("INSERT OR REPLACE INTO vault_keys (tenant, key) VALUES (?1, ?2)")?
-                .execute(params![self.tenant.as_bytes(), &put.key[..]])?;
+                .execute(params![db.tenant.as_bytes(), &put.key[..]])?;
             rows += 1;
         }
         for draft in &self.secrets {
@@ -115,7 +118,7 @@ impl<'b> BatchDraft<'b> {
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                     )?
                     .execute(params![
-                        self.tenant.as_bytes(),
+                        db.tenant.as_bytes(),
                         secret.name,
                         secret.version,
                         secret.host,
@@ -128,11 +131,39 @@ impl<'b> BatchDraft<'b> {
                 }
                 SecretDraft::Erase(erase) => {
                     db.prepare_cached("DELETE FROM secrets WHERE tenant = ?1 AND name = ?2")?
-                        .execute(params![self.tenant.as_bytes(), erase.name])?;
+                        .execute(params![db.tenant.as_bytes(), erase.name])?;
                 }
             }
             rows += 1;
         }
         Ok(rows)
     }
+
+    fn note_acts(&self, acts: &mut ActList<'_>) {
+        for draft in &self.secrets {
+            match draft {
+                SecretDraft::Put(SealedSecret { secret, .. }) => {
+                    let SecretSummary { name, version, host, changed_at, .. } = secret;
+                    let (name, version, host) = (name.clone(), *version, host.clone());
+                    acts.note_change(*changed_at, AuditChange::SecretSet { name, version, host });
+                }
+                SecretDraft::Erase(erase) => {
+                    acts.note_wanted(AuditChange::SecretErased { name: erase.name.clone() });
+                }
+                SecretDraft::Same(_) => {}
+            }
+        }
+        if self.key.is_some_and(|put| put.replaces.is_some()) {
+            acts.note_wanted(AuditChange::VaultKeyReplaced);
+        }
+    }
+}
+
+fn find_secret(db: TenantDb<'_>, name: &str) -> rusqlite::Result<Option<SealedSecret>> {
+    db.prepare_cached(
+        "SELECT name, version, host, placement, created_at, changed_at, key, value FROM secrets \
+         WHERE tenant = ?1 AND name = ?2",
+    )?
+    .query_row(params![db.tenant.as_bytes(), name], read::vault::read_secret)
+    .optional()
 }

@@ -50,12 +50,12 @@ pub(crate) fn read_capability(row: &Row<'_>) -> rusqlite::Result<CapabilityRecor
 pub(crate) fn list_capabilities(
     db: &Connection,
     view: ScopeView,
-    page: &PageRequest<CapabilityId>,
+    page: PageRequest<CapabilityId>,
 ) -> Found<Vec<CapabilityRecord>> {
     let mut select = db.prepare_cached(LIST)?;
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
     let holder = view.only.as_ref().map(|agent| &agent.as_bytes()[..]);
     let rows = select
-        .query_map(params![view.tenant.as_bytes(), after, page_limit(page), holder], read_capability)?;
+        .query_map(params![view.tenant.as_bytes(), after, page_limit(&page), holder], read_capability)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

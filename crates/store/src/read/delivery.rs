@@ -117,13 +117,10 @@ pub(crate) fn list_deliveries(
 
 /// Lists the first open delivery of each target, of every tenant. Each is found by a seek of its own, so a long queue
 /// before one target costs nothing.
-pub(crate) fn list_outbox(
-    db: &Connection,
-    page: &PageRequest<(TenantId, String)>,
-) -> Found<Vec<OpenDelivery>> {
+pub(crate) fn list_outbox(db: &Connection, page: PageRequest<(TenantId, &str)>) -> Found<Vec<OpenDelivery>> {
     let most = page.limit.min(PageRequest::<()>::LIMIT_MAX);
-    let (mut tenant, mut target) = match &page.after {
-        Some((tenant, target)) => (tenant.as_bytes().to_vec(), target.clone()),
+    let (mut tenant, mut target) = match page.after {
+        Some((tenant, target)) => (tenant.as_bytes().to_vec(), target.to_owned()),
         None => (Vec::new(), String::new()),
     };
     let mut select = db.prepare_cached(concat!(

@@ -57,7 +57,7 @@ pub(crate) fn list_files(
     db: &Connection,
     view: ScopeView,
     agent: AgentId,
-    page: &PageRequest<&str>,
+    page: PageRequest<&str>,
 ) -> Found<Vec<(String, FileLabel)>> {
     if !view.finds_agent(db, agent)? {
         return Ok(Vec::new());
@@ -67,6 +67,6 @@ pub(crate) fn list_files(
          WHERE tenant = ?1 AND agent = ?2 AND path > ?3 ORDER BY path LIMIT ?4",
     )?;
     let (tenant, agent, after) = (view.tenant.as_bytes(), agent.as_bytes(), page.after.unwrap_or_default());
-    let rows = select.query_map(params![tenant, agent, after, page_limit(page)], read_file_label)?;
+    let rows = select.query_map(params![tenant, agent, after, page_limit(&page)], read_file_label)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -266,8 +266,7 @@ pub(crate) fn list_state(
     db: &Connection,
     view: ScopeView,
     session: SessionId,
-    after: Option<&str>,
-    limit: usize,
+    page: PageRequest<&str>,
 ) -> Found<Vec<StateEntry>> {
     if by_id(db, view, session)?.is_none() {
         return Ok(Vec::new());
@@ -278,7 +277,7 @@ pub(crate) fn list_state(
     ))?;
     let entries = select
         .query_map(
-            params![view.tenant.as_bytes(), session.as_bytes(), after, row_limit(limit)],
+            params![view.tenant.as_bytes(), session.as_bytes(), page.after, page_limit(&page)],
             read_state_entry,
         )?
         .collect::<Result<_, _>>()?;

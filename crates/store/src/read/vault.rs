@@ -45,12 +45,12 @@ pub(crate) fn by_name(db: &Connection, view: ScopeView, name: &str) -> Found<Opt
 pub(crate) fn list_secrets(
     db: &Connection,
     view: ScopeView,
-    page: &PageRequest<&str>,
+    page: PageRequest<&str>,
 ) -> Found<Vec<SealedSecret>> {
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM secrets WHERE tenant = ?1 AND name > ?2 ORDER BY name LIMIT ?3"
     ))?;
     let after = page.after.unwrap_or_default();
-    let rows = select.query_map(params![view.tenant.as_bytes(), after, page_limit(page)], read_secret)?;
+    let rows = select.query_map(params![view.tenant.as_bytes(), after, page_limit(&page)], read_secret)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -14,7 +14,8 @@ use dromia_contracts::token::TokenRecord;
 use super::ReferenceState;
 use super::audit_acts::CandidateAct;
 use super::limits::measure_batch;
-use super::rows::{TenantRows, TokenRow};
+use super::rows::TenantRows;
+use super::token::TokenRow;
 
 impl ReferenceState {
     pub(super) fn apply_batch(&mut self, batch: &WriteBatch) -> Result<CommitReceipt, CommitRefusal> {
@@ -47,7 +48,7 @@ impl ReferenceState {
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> =
             redrives.map(|one| CandidateAct::from_mutation(Some(&tenant), one, wanted)).collect();
-        tenant.apply_deliveries(batch)?;
+        tenant.outbox.apply_deliveries(batch, &tenant.runs)?;
         for act in redrives {
             tenant.note_act(act);
         }
@@ -65,14 +66,16 @@ impl ReferenceState {
         create: &TenantCreate,
     ) -> Result<(), CommitRefusal> {
         if let Some(known) = copy {
-            let same = (&known.handle, known.created_at, known.body_key)
-                == (&create.handle, create.at, create.body_key);
-            return if same { Ok(()) } else { Err(CommitRefusal::Malformed(format!("{id} exists already"))) };
+            return if known.create == *create {
+                Ok(())
+            } else {
+                Err(CommitRefusal::Malformed(format!("{id} exists already")))
+            };
         }
-        if self.tenants.values().any(|tenant| tenant.handle == create.handle) {
+        if self.tenants.values().any(|tenant| tenant.create.handle == create.handle) {
             return Err(CommitRefusal::HandleTaken(create.handle.clone()));
         }
-        *copy = Some(TenantRows::new(create.handle.clone(), create.at, create.body_key));
+        *copy = Some(TenantRows::new(create.clone()));
         Ok(())
     }
 
@@ -83,7 +86,7 @@ impl ReferenceState {
         create: &TokenCreate,
     ) -> Result<(), CommitRefusal> {
         let exists = || Err(CommitRefusal::Malformed("the token exists already".to_owned()));
-        let has = |rows: &TenantRows| rows.tokens.values().any(|row| row.hash == create.hash);
+        let has = |rows: &TenantRows| rows.tokens.rows.values().any(|row| row.hash == create.hash);
         if self.tenants.iter().any(|(other, rows)| *other != id && has(rows)) {
             return exists();
         }
@@ -95,7 +98,7 @@ impl ReferenceState {
             expires_at: create.expires_at,
             revoked_at: None,
         };
-        match tenant.tokens.get(&create.token) {
+        match tenant.tokens.rows.get(&create.token) {
             Some(known) => {
                 // It may have been revoked since; everything else never changes.
                 let same = known.hash == create.hash
@@ -104,7 +107,7 @@ impl ReferenceState {
             }
             None if has(tenant) => exists(),
             None => {
-                tenant.tokens.insert(create.token, TokenRow { hash: create.hash, token });
+                tenant.tokens.rows.insert(create.token, TokenRow { hash: create.hash, token });
                 Ok(())
             }
         }
@@ -117,11 +120,11 @@ impl TenantRows {
         if let (true, Some(Entry::RunStarted(started))) =
             (claimed, claim.entries.first().map(|new| &new.entry))
         {
-            self.pin_refs.insert((started.prompt, claim.agent));
+            self.pins.refs.insert((started.prompt, claim.agent));
         }
         for mutation in &batch.mutations {
             if let Mutation::PinPut(pin) = mutation {
-                self.pin_refs.insert((pin.digest, claim.agent));
+                self.pins.refs.insert((pin.digest, claim.agent));
             }
         }
     }
@@ -143,34 +146,38 @@ impl TenantRows {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => {}
-            Mutation::TokenRevoke(revoke) => self.token_revoke(revoke)?,
-            Mutation::AgentCreate(create) => self.agent_create(create)?,
-            Mutation::AgentStateSet(set) => self.agent_state_set(set)?,
-            Mutation::SessionOpen(open) => self.session_open(open)?,
-            Mutation::ImportEnd(session) => self.import_end(*session)?,
+            Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(revoke)?,
+            Mutation::AgentCreate(create) => self.agents.create_agent(create)?,
+            Mutation::AgentStateSet(set) => {
+                if self.agents.set_state(set)? {
+                    self.approvals.give_up_approvals(set.agent);
+                }
+            }
+            Mutation::SessionOpen(open) => self.sessions.open_session(open, &self.agents)?,
+            Mutation::ImportEnd(session) => self.sessions.end_import(*session)?,
             Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
             Mutation::PinPut(TextPin { digest, bytes }) => {
-                self.pins.entry(*digest).or_insert_with(|| bytes.clone());
+                self.pins.rows.entry(*digest).or_insert_with(|| bytes.clone());
             }
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,
-            Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
-            Mutation::StatePut(put) => self.state_put(put)?,
-            Mutation::VaultKeyPut(put) => self.vault_key_put(put)?,
-            Mutation::SecretPut(sealed) => self.secret_put(sealed)?,
-            Mutation::SecretErase(erase) => self.secret_erase(erase)?,
-            Mutation::BudgetSet(set) => self.budget_set(&set.budget)?,
-            Mutation::BudgetRemove(remove) => self.budget_remove(&remove.name),
-            Mutation::CapabilityPut(put) => self.capability_put(put)?,
-            Mutation::CapabilityRevoke(revoke) => self.capability_revoke(revoke)?,
+            Mutation::RunTakeover(takeover) => self.runs.take_over(takeover)?,
+            Mutation::StatePut(put) => self.sessions.put_state(put)?,
+            Mutation::VaultKeyPut(put) => self.vault.put_key(put)?,
+            Mutation::SecretPut(sealed) => self.vault.put_secret(sealed)?,
+            Mutation::SecretErase(erase) => self.vault.erase_secret(erase)?,
+            Mutation::BudgetSet(set) => self.budgets.set_budget(&set.budget)?,
+            Mutation::BudgetRemove(remove) => self.budgets.remove_budget(&remove.name),
+            Mutation::CapabilityPut(put) => self.capabilities.put_capability(put, &self.agents)?,
+            Mutation::CapabilityRevoke(revoke) => self.capabilities.revoke_capability(revoke)?,
             Mutation::CapabilityDrop(drop) => {
-                self.capabilities.remove(&drop.capability);
+                self.capabilities.rows.remove(&drop.capability);
             }
-            Mutation::FileLabelsPut(put) => self.file_labels_put(put)?,
-            Mutation::ApprovalAsk(ask) => self.approval_ask(ask, batch)?,
-            Mutation::ApprovalAnswer(answer) => self.approval_answer(answer)?,
-            Mutation::ApprovalRulePut(rule) => self.approval_rule_put(rule)?,
+            Mutation::FileLabelsPut(put) => self.files.put_labels(put, &self.agents)?,
+            Mutation::ApprovalAsk(ask) => self.approvals.ask_approval(ask, batch, &self.runs)?,
+            Mutation::ApprovalAnswer(answer) => self.approvals.answer_approval(answer)?,
+            Mutation::ApprovalRulePut(rule) => self.approvals.put_rule(rule, &self.agents, &self.sessions)?,
             Mutation::ApprovalRuleRemove(remove) => {
-                self.approval_rules.remove(&remove.name);
+                self.approvals.rules.remove(&remove.name);
             }
         }
         Ok(None)

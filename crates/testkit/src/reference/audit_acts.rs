@@ -46,7 +46,7 @@ impl TenantRows {
     pub(super) fn note_act(&mut self, candidate: Option<CandidateAct<'_>>) {
         let Some(CandidateAct { mutation, at, act, before }) = candidate else { return };
         if row_state_text(Some(self), mutation) != before {
-            let last = self.acts.last().map_or(self.created_at, |(at, _)| *at);
+            let last = self.acts.last().map_or(self.create.at, |(at, _)| *at);
             self.acts.push((at.unwrap_or(last), act));
         }
     }
@@ -99,11 +99,11 @@ fn change_of(
             (Some(put.created_at), change)
         }
         Mutation::CapabilityRevoke(revoke) => {
-            let holder = rows?.capabilities.get(&revoke.capability)?.holder;
+            let holder = rows?.capabilities.rows.get(&revoke.capability)?.holder;
             (Some(revoke.at), AuditChange::CapabilityRevoked { capability: revoke.capability, holder })
         }
         Mutation::CapabilityDrop(drop) => {
-            let known = rows?.capabilities.get(&drop.capability)?;
+            let known = rows?.capabilities.rows.get(&drop.capability)?;
             let had_ended = match now {
                 Some(now) => known.state_at(now) != TokenState::Active,
                 None => known.revoked_at.is_some(),
@@ -117,7 +117,7 @@ fn change_of(
         Mutation::BudgetRemove(remove) => (now, AuditChange::BudgetRemoved { name: name(&remove.name) }),
         Mutation::ApprovalAnswer(answer) => {
             let (approval, approved) = (answer.approval, answer.approved);
-            let agent = rows?.approvals.get(&approval)?.agent;
+            let agent = rows?.approvals.rows.get(&approval)?.agent;
             (Some(answer.answered.at), AuditChange::ApprovalAnswered { approval, agent, approved })
         }
         Mutation::ApprovalRulePut(put) => {
@@ -155,37 +155,39 @@ fn change_of(
 fn row_state_text(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
     let Some(rows) = rows else { return "no tenant".to_owned() };
     match mutation {
-        Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.get(&create.token)),
-        Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.get(&revoke.token)),
-        Mutation::AgentCreate(create) => format!("{:?}", rows.agents.get(&create.agent)),
-        Mutation::AgentStateSet(set) => format!("{:?}", rows.agents.get(&set.agent)),
-        Mutation::SessionOpen(open) => format!("{:?}", rows.sessions.get(&open.session).map(|row| row.id)),
+        Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.rows.get(&create.token)),
+        Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.rows.get(&revoke.token)),
+        Mutation::AgentCreate(create) => format!("{:?}", rows.agents.rows.get(&create.agent)),
+        Mutation::AgentStateSet(set) => format!("{:?}", rows.agents.rows.get(&set.agent)),
+        Mutation::SessionOpen(open) => {
+            format!("{:?}", rows.sessions.rows.get(&open.session).map(|row| row.id))
+        }
         Mutation::StatePut(put) => {
-            let row = rows.states.get(&(put.session, put.name.clone()));
+            let row = rows.sessions.states.get(&(put.session, put.name.clone()));
             format!("{:?}", row.map(|row| row.version))
         }
         Mutation::DeliveryRedrive(redrive) => {
-            let row = rows.deliveries.get(&redrive.delivery);
+            let row = rows.outbox.rows.get(&redrive.delivery);
             format!("{:?}", row.map(|row| row.delivery.redrives))
         }
         Mutation::SecretPut(sealed) => secret_version_text(rows, &sealed.secret.name),
         Mutation::SecretErase(erase) => secret_version_text(rows, &erase.name),
-        Mutation::VaultKeyPut(_) => format!("{:?}", rows.vault_key),
-        Mutation::CapabilityPut(put) => format!("{:?}", rows.capabilities.get(&put.id)),
-        Mutation::CapabilityRevoke(revoke) => format!("{:?}", rows.capabilities.get(&revoke.capability)),
-        Mutation::CapabilityDrop(drop) => format!("{:?}", rows.capabilities.get(&drop.capability)),
-        Mutation::BudgetSet(set) => format!("{:?}", rows.budgets.get(&set.budget.name)),
-        Mutation::BudgetRemove(remove) => format!("{:?}", rows.budgets.get(&remove.name)),
+        Mutation::VaultKeyPut(_) => format!("{:?}", rows.vault.key),
+        Mutation::CapabilityPut(put) => format!("{:?}", rows.capabilities.rows.get(&put.id)),
+        Mutation::CapabilityRevoke(revoke) => format!("{:?}", rows.capabilities.rows.get(&revoke.capability)),
+        Mutation::CapabilityDrop(drop) => format!("{:?}", rows.capabilities.rows.get(&drop.capability)),
+        Mutation::BudgetSet(set) => format!("{:?}", rows.budgets.find_budget(&set.budget.name)),
+        Mutation::BudgetRemove(remove) => format!("{:?}", rows.budgets.find_budget(&remove.name)),
         Mutation::ApprovalAnswer(answer) => {
-            format!("{:?}", rows.approvals.get(&answer.approval).map(|known| known.state))
+            format!("{:?}", rows.approvals.rows.get(&answer.approval).map(|known| known.state))
         }
-        Mutation::ApprovalRulePut(rule) => format!("{:?}", rows.approval_rules.get(&rule.name)),
-        Mutation::ApprovalRuleRemove(remove) => format!("{:?}", rows.approval_rules.get(&remove.name)),
+        Mutation::ApprovalRulePut(rule) => format!("{:?}", rows.approvals.rules.get(&rule.name)),
+        Mutation::ApprovalRuleRemove(remove) => format!("{:?}", rows.approvals.rules.get(&remove.name)),
         // The tenant is there; and the others are no acts.
         _ => "a tenant".to_owned(),
     }
 }
 
 fn secret_version_text(rows: &TenantRows, name: &str) -> String {
-    format!("{:?}", rows.secrets.get(name).map(|known| known.secret.version))
+    format!("{:?}", rows.vault.secrets.get(name).map(|known| known.secret.version))
 }

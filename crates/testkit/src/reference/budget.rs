@@ -1,34 +1,42 @@
 //! Budgets of the reference store.
 
+use std::collections::BTreeMap;
+
 use dromia_contracts::budget::{
-    BUDGETS_MAX, BudgetCharges, BudgetCount, BudgetDefinition, BudgetExhaustion, BudgetPayer, BudgetSpender,
-    BudgetUse, charge_entries,
+    BUDGETS_MAX, BudgetCharges, BudgetCount, BudgetCounter, BudgetDefinition, BudgetExhaustion, BudgetPayer,
+    BudgetReservation, BudgetSpender, BudgetUse, charge_entries,
 };
 use dromia_contracts::store::{CommitRefusal, NewEntry};
 use dromia_contracts::{AgentId, RunId, SessionId};
 use jiff::Timestamp;
 
-use super::rows::TenantRows;
+/// The tenant's budgets, and what is used and reserved of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BudgetRows {
+    rows: BTreeMap<String, BudgetDefinition>,
+    used: BTreeMap<BudgetCounter, u64>,
+    reserved: BTreeMap<RunId, Vec<BudgetReservation>>,
+}
 
-impl TenantRows {
-    pub(super) fn budget_set(&mut self, budget: &BudgetDefinition) -> Result<(), CommitRefusal> {
+impl BudgetRows {
+    pub(super) fn set_budget(&mut self, budget: &BudgetDefinition) -> Result<(), CommitRefusal> {
         if let Some(problem) = budget.validation_problem() {
             return Err(CommitRefusal::Malformed(problem.to_owned()));
         }
-        match self.budgets.get(&budget.name) {
+        match self.rows.get(&budget.name) {
             Some(known) if known.counts_as(budget) => {}
             Some(_) => self.forget_budget(&budget.name),
-            None if self.budgets.len() >= BUDGETS_MAX => {
+            None if self.rows.len() >= BUDGETS_MAX => {
                 return Err(CommitRefusal::Malformed(format!("a tenant has at most {BUDGETS_MAX} budgets")));
             }
             None => {}
         }
-        self.budgets.insert(budget.name.clone(), budget.clone());
+        self.rows.insert(budget.name.clone(), budget.clone());
         Ok(())
     }
 
-    pub(super) fn budget_remove(&mut self, name: &str) {
-        self.budgets.remove(name);
+    pub(super) fn remove_budget(&mut self, name: &str) {
+        self.rows.remove(name);
         self.forget_budget(name);
     }
 
@@ -39,7 +47,7 @@ impl TenantRows {
         }
     }
 
-    pub(super) fn charge_budgets(
+    pub(super) fn charge_run(
         &mut self,
         payer: Option<&BudgetPayer>,
         (agent, session, run): (AgentId, SessionId, RunId),
@@ -47,7 +55,7 @@ impl TenantRows {
     ) -> Result<(), CommitRefusal> {
         let Some(payer) = payer else { return Ok(()) };
         let spender = BudgetSpender { payer, agent, session, run };
-        let budgets: Vec<_> = self.budgets.values().cloned().collect();
+        let budgets: Vec<_> = self.rows.values().cloned().collect();
         let open = self.reserved.get(&run).cloned().unwrap_or_default();
         let used = &self.used;
         let charged =
@@ -80,8 +88,8 @@ impl TenantRows {
         self.used.retain(|counter, _| counter.subject != subject);
     }
 
-    pub(super) fn budget_uses(&self, at: Timestamp) -> Vec<BudgetUse> {
-        let uses = self.budgets.values().map(|budget| {
+    pub(super) fn list_uses(&self, at: Timestamp) -> Vec<BudgetUse> {
+        let uses = self.rows.values().map(|budget| {
             let begins = budget.period.period_start(at);
             let mine =
                 self.used.iter().filter(|(known, _)| known.budget == budget.name && known.begins >= begins);
@@ -92,5 +100,16 @@ impl TenantRows {
             BudgetUse { budget: budget.clone(), subject, used }
         });
         uses.collect()
+    }
+
+    /// Forgets what is reserved and counted for a run.
+    pub(super) fn forget_run(&mut self, run: RunId) {
+        self.reserved.remove(&run);
+        self.forget_subject(&run.to_string());
+    }
+
+    /// Finds a budget by its name.
+    pub(super) fn find_budget(&self, name: &str) -> Option<&BudgetDefinition> {
+        self.rows.get(name)
     }
 }

@@ -13,7 +13,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::{DeliveryId, Digest};
 
-use super::rows::TenantRows;
+use super::run::RunRows;
 
 /// A delivery with its message and its attempts, each with who began it.
 #[derive(Debug, Clone)]
@@ -32,17 +32,30 @@ fn refuse_moved(found: &DeliverySummary) -> Result<(), CommitRefusal> {
     Err(CommitRefusal::DeliveryMoved { found: state, attempts, redrives })
 }
 
-impl TenantRows {
-    pub(super) fn apply_deliveries(&mut self, batch: &WriteBatch) -> Result<(), CommitRefusal> {
+/// The tenant's deliveries, and the feed that numbers them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OutboxRows {
+    pub(super) rows: BTreeMap<DeliveryId, DeliveryRow>,
+    /// The last number of the feed.
+    pub(super) feed_last: u64,
+    pub(super) subscribers: BTreeMap<String, FeedSubscriber>,
+}
+
+impl OutboxRows {
+    pub(super) fn apply_deliveries(
+        &mut self,
+        batch: &WriteBatch,
+        runs: &RunRows,
+    ) -> Result<(), CommitRefusal> {
         for mutation in &batch.mutations {
             match mutation {
-                Mutation::DeliveryPrepare(prepare) => self.delivery_prepare(batch, prepare)?,
-                Mutation::DeliveryStart(start) => self.delivery_start(start)?,
-                Mutation::DeliverySettle(settle) => self.delivery_settle(settle)?,
-                Mutation::DeliveryDrop(drop) => self.delivery_drop(drop)?,
-                Mutation::DeliveryRedrive(redrive) => self.delivery_redrive(redrive)?,
-                Mutation::FeedNumber(number) => self.feed_number(number)?,
-                Mutation::CursorMove(to) => self.cursor_move(to)?,
+                Mutation::DeliveryPrepare(prepare) => self.prepare_delivery(batch, prepare, runs)?,
+                Mutation::DeliveryStart(start) => self.start_attempt(start)?,
+                Mutation::DeliverySettle(settle) => self.settle_attempt(settle)?,
+                Mutation::DeliveryDrop(drop) => self.drop_delivery(drop)?,
+                Mutation::DeliveryRedrive(redrive) => self.redrive_delivery(redrive)?,
+                Mutation::FeedNumber(number) => self.number_deliveries(number)?,
+                Mutation::CursorMove(to) => self.move_cursor(to)?,
                 _ => {}
             }
         }
@@ -50,19 +63,20 @@ impl TenantRows {
     }
 
     fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut DeliveryRow, CommitRefusal> {
-        self.deliveries.get_mut(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))
+        self.rows.get_mut(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))
     }
 
-    fn delivery_prepare(
+    fn prepare_delivery(
         &mut self,
         batch: &WriteBatch,
         prepare: &DeliveryPrepare,
+        runs: &RunRows,
     ) -> Result<(), CommitRefusal> {
         let DeliveryPrepare { delivery: id, target, agent, session, run, seq, at, body } = prepare;
         if target.is_empty() || target.len() > TARGET_BYTES_MAX {
             return refuse_malformed("a target has 1 to 128 bytes");
         }
-        if let Some(DeliveryRow { delivery, body: known, .. }) = self.deliveries.get(id) {
+        if let Some(DeliveryRow { delivery, body: known, .. }) = self.rows.get(id) {
             let same = (&delivery.target, delivery.agent, delivery.session, delivery.run)
                 == (target, *agent, *session, *run)
                 && (delivery.seq, delivery.prepared_at, known) == (*seq, *at, body);
@@ -71,14 +85,14 @@ impl TenantRows {
         if !batch.writes_entry(*run, *seq) {
             return refuse_malformed("a message is prepared with the entry that made it");
         }
-        let Some(row) = self.runs.get(run) else {
+        let Some(row) = runs.rows.get(run) else {
             let claimed = batch.claim.as_ref().is_some_and(|claim| claim.run == *run);
             return if claimed { Ok(()) } else { Err(CommitRefusal::NotFound(run.to_string())) };
         };
         if (row.agent, row.session) != (*agent, *session) {
             return refuse_malformed("a message names the agent and the session of its run");
         }
-        let before = self.deliveries.values().filter(|row| row.delivery.target == *target);
+        let before = self.rows.values().filter(|row| row.delivery.target == *target);
         let position = before.map(|row| row.delivery.position).max().unwrap_or(0) + 1;
         let delivery = DeliverySummary {
             id: *id,
@@ -101,11 +115,11 @@ impl TenantRows {
             feed: None,
         };
         let row = DeliveryRow { delivery, body: body.clone(), attempts: BTreeMap::new() };
-        self.deliveries.insert(*id, row);
+        self.rows.insert(*id, row);
         Ok(())
     }
 
-    fn delivery_start(&mut self, start: &DeliveryStart) -> Result<(), CommitRefusal> {
+    fn start_attempt(&mut self, start: &DeliveryStart) -> Result<(), CommitRefusal> {
         let DeliveryStart { delivery: id, attempt, holder, at } = start;
         let row = self.delivery_mut(*id)?;
         if row.attempts.get(attempt).is_some_and(|(by, known)| (by, known.began_at) == (holder, *at)) {
@@ -115,7 +129,7 @@ impl TenantRows {
         if !found.state.may_begin() || found.attempts.checked_add(1) != Some(*attempt) {
             return refuse_moved(&found);
         }
-        let before = self.deliveries.values().map(|row| &row.delivery).filter(|other| {
+        let before = self.rows.values().map(|row| &row.delivery).filter(|other| {
             other.target == found.target && other.position < found.position && other.state.is_open()
         });
         if let Some(first) = before.min_by_key(|other| other.position) {
@@ -131,7 +145,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_settle(&mut self, settle: &DeliverySettle) -> Result<(), CommitRefusal> {
+    fn settle_attempt(&mut self, settle: &DeliverySettle) -> Result<(), CommitRefusal> {
         let DeliverySettle { delivery: id, attempt, end, state, reason, due_at } = settle;
         if matches!(state, DeliveryState::Prepared | DeliveryState::Sending) {
             return refuse_malformed("an attempt ends delivered, failed, dead or unknown");
@@ -158,7 +172,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_drop(&mut self, drop: &DeliveryDrop) -> Result<(), CommitRefusal> {
+    fn drop_delivery(&mut self, drop: &DeliveryDrop) -> Result<(), CommitRefusal> {
         let found = &mut self.delivery_mut(drop.delivery)?.delivery;
         let same = (found.attempts, found.redrives) == (drop.attempts, drop.redrives);
         let stands = found.state == DeliveryState::Dead
@@ -175,7 +189,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn delivery_redrive(&mut self, redrive: &DeliveryRedrive) -> Result<(), CommitRefusal> {
+    fn redrive_delivery(&mut self, redrive: &DeliveryRedrive) -> Result<(), CommitRefusal> {
         let found = &mut self.delivery_mut(redrive.delivery)?.delivery;
         let next = redrive.redrives.saturating_add(1);
         if (found.redrives, found.since) == (next, redrive.at) {
@@ -194,7 +208,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn feed_number(&mut self, number: &FeedNumber) -> Result<(), CommitRefusal> {
+    fn number_deliveries(&mut self, number: &FeedNumber) -> Result<(), CommitRefusal> {
         let FeedNumber { after, deliveries } = number;
         if deliveries.is_empty() {
             return refuse_malformed("somebody is numbered");
@@ -221,7 +235,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn cursor_move(&mut self, to: &CursorMove) -> Result<(), CommitRefusal> {
+    fn move_cursor(&mut self, to: &CursorMove) -> Result<(), CommitRefusal> {
         let CursorMove { subscriber, to: cursor, at } = to;
         if subscriber.is_empty() || subscriber.len() > SUBSCRIBER_BYTES_MAX {
             return refuse_malformed("a subscriber's name has 1 to 128 bytes");

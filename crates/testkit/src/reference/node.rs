@@ -17,26 +17,27 @@ impl ReferenceState {
     /// Lists tenants by id.
     pub(super) fn list_tenants(&self, asked: PageRequest<TenantId>) -> Vec<TenantRecord> {
         let rows = self.tenants.iter().map(|(id, rows)| {
-            (*id, TenantRecord { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
+            (*id, TenantRecord { id: *id, handle: rows.create.handle.clone(), created_at: rows.create.at })
         });
         page_rows(rows, asked, false)
     }
 
     /// Finds a tenant by its handle.
     pub(super) fn tenant_by_handle(&self, handle: &HandleSlug) -> Option<TenantRecord> {
-        let found = self.tenants.iter().find(|(_, rows)| rows.handle == *handle);
+        let found = self.tenants.iter().find(|(_, rows)| rows.create.handle == *handle);
         found.map(|(id, rows)| TenantRecord {
             id: *id,
-            handle: rows.handle.clone(),
-            created_at: rows.created_at,
+            handle: rows.create.handle.clone(),
+            created_at: rows.create.at,
         })
     }
 
     /// Finds whose credential a token is.
     pub(super) fn find_token_owner(&self, hash: Digest) -> Option<TokenOwner> {
         self.tenants.iter().find_map(|(id, rows)| {
-            let row = rows.tokens.values().find(|row| row.hash == hash)?;
-            let tenant = TenantRecord { id: *id, handle: rows.handle.clone(), created_at: rows.created_at };
+            let row = rows.tokens.rows.values().find(|row| row.hash == hash)?;
+            let tenant =
+                TenantRecord { id: *id, handle: rows.create.handle.clone(), created_at: rows.create.at };
             Some(TokenOwner { tenant, token: row.token.clone() })
         })
     }
@@ -50,8 +51,8 @@ impl ReferenceState {
     ) -> Vec<CoolingApproval> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
             let seen =
-                |agent| rows.agents.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
-            let seen = rows.approvals.values().filter(move |approval| seen(&approval.agent));
+                |agent| rows.agents.rows.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
+            let seen = rows.approvals.rows.values().filter(move |approval| seen(&approval.agent));
             let cooling = seen.filter_map(move |approval| {
                 let until = approval.cooling_at(open_at)?;
                 Some(CoolingApproval { tenant: *tenant, approval: approval.id, until })
@@ -69,10 +70,9 @@ impl ReferenceState {
     /// Lists runs that have not ended.
     pub(super) fn open_runs(&self, asked: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let open = rows
-                .runs
-                .values()
-                .filter(|run| !run.head.status.is_terminal() && !rows.imports.contains(&run.session));
+            let open = rows.runs.rows.values().filter(|run| {
+                !run.head.status.is_terminal() && !rows.sessions.imports.contains(&run.session)
+            });
             open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
         page_rows(rows, asked, false)
@@ -81,11 +81,12 @@ impl ReferenceState {
     /// Lists parked runs that time wakes, the earliest first.
     pub(super) fn parked_runs(&self, asked: PageRequest<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun> {
         let runs = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let seen = |id| rows.agents.get(id).is_some_and(|agent| agent.state != AgentState::Deleting);
+            let seen = |id| rows.agents.rows.get(id).is_some_and(|agent| agent.state != AgentState::Deleting);
             let seen = rows
                 .runs
+                .rows
                 .values()
-                .filter(move |run| seen(&run.agent) && !rows.imports.contains(&run.session));
+                .filter(move |run| seen(&run.agent) && !rows.sessions.imports.contains(&run.session));
             let parked = seen.filter_map(|run| Some((run.head.wake_at?, run)));
             parked.map(|(at, run)| ((at, *tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
@@ -97,12 +98,13 @@ impl ReferenceState {
     /// Lists sessions with waiting items and no active turn.
     pub(super) fn pending_sessions(&self, asked: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let running = |id| rows.agents.get(id).is_some_and(|agent| agent.state == AgentState::Running);
-            let pending = rows.sessions.values().filter(move |session| {
+            let running =
+                |id| rows.agents.rows.get(id).is_some_and(|agent| agent.state == AgentState::Running);
+            let pending = rows.sessions.rows.values().filter(move |session| {
                 session.head.active.is_none()
                     && session.head.last > session.head.taken
                     && running(&session.agent)
-                    && !rows.imports.contains(&session.id)
+                    && !rows.sessions.imports.contains(&session.id)
             });
             pending.map(|session| {
                 let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };
@@ -115,7 +117,7 @@ impl ReferenceState {
     /// Lists agents that are being erased.
     pub(super) fn deleting_agents(&self) -> Vec<(TenantId, AgentId)> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let deleting = rows.agents.values().filter(|agent| agent.state == AgentState::Deleting);
+            let deleting = rows.agents.rows.values().filter(|agent| agent.state == AgentState::Deleting);
             deleting.map(|agent| (*tenant, agent.id))
         });
         rows.collect()
@@ -125,7 +127,7 @@ impl ReferenceState {
     pub(super) fn outbox_heads(&self, wanted: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery> {
         let mut heads = BTreeMap::<(TenantId, String), &DeliverySummary>::new();
         for (tenant, rows) in &self.tenants {
-            let open = rows.deliveries.values().map(|row| &row.delivery).filter(|row| row.state.is_open());
+            let open = rows.outbox.rows.values().map(|row| &row.delivery).filter(|row| row.state.is_open());
             for delivery in open {
                 let head = heads.entry((*tenant, delivery.target.clone())).or_insert(delivery);
                 if delivery.position < head.position {
@@ -142,7 +144,7 @@ impl ReferenceState {
 
     /// Counts the open deliveries of a target.
     pub(super) fn outbox_waiting(&self, tenant: TenantId, target: &str) -> u64 {
-        let rows = self.tenants.get(&tenant).into_iter().flat_map(|rows| rows.deliveries.values());
+        let rows = self.tenants.get(&tenant).into_iter().flat_map(|rows| rows.outbox.rows.values());
         let open = rows.filter(|row| row.delivery.target == target && row.delivery.state.is_open());
         open.count() as u64
     }
@@ -155,7 +157,7 @@ impl ReferenceState {
     ) -> Vec<(TenantId, DeliveryId)> {
         let mut found = Vec::new();
         for (tenant, rows) in self.tenants.iter().filter(|(tenant, _)| Some(**tenant) > after) {
-            let of_tenant = rows.deliveries.values().map(|row| &row.delivery);
+            let of_tenant = rows.outbox.rows.values().map(|row| &row.delivery);
             let mut waiting: Vec<_> = of_tenant.filter(|delivery| delivery.feed.is_none()).collect();
             waiting.sort_by(|a, b| (&a.target, a.position).cmp(&(&b.target, b.position)));
             found.extend(waiting.into_iter().map(|delivery| (*tenant, delivery.id)));

@@ -4,7 +4,6 @@
 //! No read writes, but for the page of an erasure. What takes more than a look lies beside this file, by what it is about.
 
 mod outgoing;
-mod rights;
 mod sessions;
 
 use bytes::Bytes;
@@ -67,12 +66,16 @@ impl Store for ReferenceStore {
         name: Option<&'a str>,
         asked: PageRequest<TokenId>,
     ) -> Read<'a, Vec<TokenRecord>> {
-        self.read_rows(scope, |rows| rows.list_tokens(scope, name, asked))
+        self.read_rows(scope, |rows| rows.tokens.list_tokens(scope, name, asked))
     }
 
     fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<ApprovalRequest>> {
         self.read_rows(scope, |rows| {
-            rows.approvals.get(&id).filter(|approval| rows.sees_agent(scope, approval.agent)).cloned()
+            rows.approvals
+                .rows
+                .get(&id)
+                .filter(|approval| rows.agents.is_seen(scope, approval.agent))
+                .cloned()
         })
     }
 
@@ -82,7 +85,7 @@ impl Store for ReferenceStore {
         filter: ApprovalFilter,
         asked: PageRequest<ApprovalId>,
     ) -> Read<'a, Vec<ApprovalRequest>> {
-        self.read_rows(scope, |rows| rows.list_approvals(scope, filter, asked))
+        self.read_rows(scope, |rows| rows.approvals.list_approvals(scope, &rows.agents, filter, asked))
     }
 
     fn cooling_approvals<'a>(
@@ -97,17 +100,24 @@ impl Store for ReferenceStore {
 
     fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRuleRecord>> {
         self.read_rows(scope, |rows| {
-            if scope.agent().is_some() { Vec::new() } else { rows.approval_rules.values().cloned().collect() }
+            if scope.agent().is_some() {
+                Vec::new()
+            } else {
+                rows.approvals.rules.values().cloned().collect()
+            }
         })
     }
 
     fn budgets<'a>(&'a self, scope: &'a Scope, at: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
-        self.read_rows(scope, |rows| if scope.agent().is_some() { Vec::new() } else { rows.budget_uses(at) })
+        self.read_rows(
+            scope,
+            |rows| if scope.agent().is_some() { Vec::new() } else { rows.budgets.list_uses(at) },
+        )
     }
 
     fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<TokenRecord>> {
         self.read_rows(scope, |rows| {
-            let row = rows.tokens.get(&token).filter(|_| scope.agent().is_none());
+            let row = rows.tokens.rows.get(&token).filter(|_| scope.agent().is_none());
             row.map(|row| row.token.clone())
         })
     }
@@ -146,12 +156,12 @@ impl Store for ReferenceStore {
         state: Option<AgentState>,
         asked: PageRequest<AgentId>,
     ) -> Read<'a, Vec<AgentRecord>> {
-        self.read_rows(scope, |rows| rows.list_agents(scope, state, asked))
+        self.read_rows(scope, |rows| rows.agents.list_agents(scope, state, asked))
     }
 
     fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<AgentRecord>> {
         self.read_rows(scope, |rows| {
-            rows.agents.get(&agent).filter(|agent| rows.sees_agent(scope, agent.id)).cloned()
+            rows.agents.rows.get(&agent).filter(|agent| rows.agents.is_seen(scope, agent.id)).cloned()
         })
     }
 
@@ -162,8 +172,9 @@ impl Store for ReferenceStore {
     ) -> Read<'a, Option<AgentRecord>> {
         self.read_rows(scope, |rows| {
             rows.agents
+                .rows
                 .values()
-                .find(|agent| agent.handle == *handle && rows.sees_agent(scope, agent.id))
+                .find(|agent| agent.handle == *handle && rows.agents.is_seen(scope, agent.id))
                 .cloned()
         })
     }
@@ -175,13 +186,14 @@ impl Store for ReferenceStore {
         digest: Digest,
     ) -> Read<'a, Option<AgentRevision>> {
         self.read_rows(scope, |rows| {
-            let config = rows.revisions.get(&(agent, digest)).filter(|_| rows.sees_agent(scope, agent))?;
+            let config =
+                rows.agents.revisions.get(&(agent, digest)).filter(|_| rows.agents.is_seen(scope, agent))?;
             Some(AgentRevision { digest, config: config.clone() })
         })
     }
 
     fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<SessionRecord>> {
-        self.read_rows(scope, |rows| rows.seen_session(scope, session).cloned())
+        self.read_rows(scope, |rows| rows.sessions.seen_session(scope, &rows.agents, session).cloned())
     }
 
     fn session_by_key<'a>(
@@ -190,7 +202,7 @@ impl Store for ReferenceStore {
         agent: AgentId,
         key: &'a SessionKey,
     ) -> Read<'a, Option<SessionRecord>> {
-        self.read_rows(scope, |rows| rows.find_session(scope, agent, key))
+        self.read_rows(scope, |rows| rows.sessions.find_session(scope, &rows.agents, agent, key))
     }
 
     fn sessions<'a>(
@@ -199,7 +211,7 @@ impl Store for ReferenceStore {
         agent: Option<AgentId>,
         asked: PageRequest<SessionId>,
     ) -> Read<'a, Vec<SessionRecord>> {
-        self.read_rows(scope, |rows| rows.list_sessions(scope, agent, asked))
+        self.read_rows(scope, |rows| rows.sessions.list_sessions(scope, &rows.agents, agent, asked))
     }
 
     fn session_tail<'a>(
@@ -234,7 +246,9 @@ impl Store for ReferenceStore {
         Box::pin(async move {
             let runs = runs.await?;
             let rows = self.read_rows(scope, |rows| {
-                runs.into_iter().map(|run| RunSpending { models: rows.spent_by_model(run.id), run }).collect()
+                runs.into_iter()
+                    .map(|run| RunSpending { models: rows.runs.spent_by_model(run.id), run })
+                    .collect()
             });
             rows.await
         })
@@ -266,11 +280,11 @@ impl Store for ReferenceStore {
         key: &'a str,
         at: jiff::Timestamp,
     ) -> Read<'a, Option<KeyedItem>> {
-        self.read_rows(scope, |rows| rows.find_keyed(scope, key, at))
+        self.read_rows(scope, |rows| rows.inbox.find_keyed(scope, key, at))
     }
 
     fn pinned_text<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {
-        self.read_rows(scope, |rows| rows.pins.get(&digest).cloned())
+        self.read_rows(scope, |rows| rows.pins.rows.get(&digest).cloned())
     }
 
     fn session_state<'a>(
@@ -279,7 +293,7 @@ impl Store for ReferenceStore {
         session: SessionId,
         page: PageRequest<&'a str>,
     ) -> Read<'a, Vec<StateEntry>> {
-        self.read_rows(scope, |rows| rows.list_state(scope, session, page))
+        self.read_rows(scope, |rows| rows.sessions.list_state(scope, &rows.agents, session, page))
     }
 
     fn state_entry<'a>(
@@ -288,7 +302,7 @@ impl Store for ReferenceStore {
         session: SessionId,
         name: &'a str,
     ) -> Read<'a, Option<StateEntry>> {
-        self.read_rows(scope, |rows| rows.find_state(scope, session, name))
+        self.read_rows(scope, |rows| rows.sessions.find_state(scope, &rows.agents, session, name))
     }
 
     fn delivery_record<'a>(
@@ -296,7 +310,7 @@ impl Store for ReferenceStore {
         scope: &'a Scope,
         delivery: DeliveryId,
     ) -> Read<'a, Option<DeliveryRecord>> {
-        self.read_rows(scope, |rows| rows.find_delivery(scope, delivery))
+        self.read_rows(scope, |rows| rows.outbox.find_delivery(scope, &rows.agents, delivery))
     }
 
     fn deliveries<'a>(
@@ -305,7 +319,7 @@ impl Store for ReferenceStore {
         filter: DeliveryFilter,
         wanted: PageRequest<DeliveryId>,
     ) -> Read<'a, Vec<DeliverySummary>> {
-        self.read_rows(scope, |rows| rows.list_deliveries(scope, &filter, wanted))
+        self.read_rows(scope, |rows| rows.outbox.list_deliveries(scope, &rows.agents, &filter, wanted))
     }
 
     fn open_deliveries<'a>(
@@ -335,22 +349,22 @@ impl Store for ReferenceStore {
     }
 
     fn feed_items<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
-        self.read_rows(scope, |rows| rows.list_feed(scope, after, limit))
+        self.read_rows(scope, |rows| rows.outbox.list_feed(scope, &rows.agents, after, limit))
     }
 
     fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
-        self.read_rows(scope, |rows| rows.vault_key.clone())
+        self.read_rows(scope, |rows| rows.vault.key.clone())
     }
 
     fn secrets<'a>(&'a self, scope: &'a Scope, asked: PageRequest<&'a str>) -> Read<'a, Vec<SealedSecret>> {
         self.read_rows(scope, |rows| {
-            let secrets = rows.secrets.iter().map(|(name, sealed)| (name.as_str(), sealed.clone()));
+            let secrets = rows.vault.secrets.iter().map(|(name, sealed)| (name.as_str(), sealed.clone()));
             page_rows(secrets, asked, false)
         })
     }
 
     fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
-        self.read_rows(scope, |rows| rows.secrets.get(name).cloned())
+        self.read_rows(scope, |rows| rows.vault.secrets.get(name).cloned())
     }
 
     fn capabilities<'a>(
@@ -358,11 +372,11 @@ impl Store for ReferenceStore {
         scope: &'a Scope,
         asked: PageRequest<CapabilityId>,
     ) -> Read<'a, Vec<CapabilityRecord>> {
-        self.read_rows(scope, |rows| rows.list_capabilities(scope, asked))
+        self.read_rows(scope, |rows| rows.capabilities.list_capabilities(scope, &rows.agents, asked))
     }
 
     fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
-        self.read_rows(scope, |rows| rows.find_file(scope, agent, path))
+        self.read_rows(scope, |rows| rows.files.find_file(scope, &rows.agents, agent, path))
     }
 
     fn file_labels<'a>(
@@ -371,18 +385,18 @@ impl Store for ReferenceStore {
         agent: AgentId,
         asked: PageRequest<&'a str>,
     ) -> Read<'a, Vec<(String, FileLabel)>> {
-        self.read_rows(scope, |rows| rows.list_files(scope, agent, asked))
+        self.read_rows(scope, |rows| rows.files.list_files(scope, &rows.agents, agent, asked))
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
-        self.read_rows(scope, |rows| rows.find_feed_state(scope))
+        self.read_rows(scope, |rows| rows.outbox.find_feed_state(scope))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         let mut state = self.lock_state();
         let rows = state.tenants.get_mut(&scope.tenant());
         let deleting = rows.filter(|rows| {
-            let found = rows.agents.get(&agent).filter(|_| scope.sees_agent(agent));
+            let found = rows.agents.rows.get(&agent).filter(|_| scope.sees_agent(agent));
             found.is_some_and(|agent| agent.state == AgentState::Deleting)
         });
         ready_read((deleting.map(|rows| rows.erase_agent(agent)).unwrap_or_default(), true))

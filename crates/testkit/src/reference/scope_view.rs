@@ -2,18 +2,13 @@
 //!
 //! Nothing here asks whether a scope may: what it cannot see is not there.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use dromia_contracts::agent::AgentState;
-use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::{InboxOwner, SessionRecord};
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, Read, SessionTail, TailLimits};
-use dromia_contracts::{AgentId, RunId, Scope, SessionId};
+use dromia_contracts::{RunId, Scope, SessionId};
 
 use super::ReferenceStore;
-use super::deliver::DeliveryRow;
 use super::rows::TenantRows;
 
 impl ReferenceStore {
@@ -49,20 +44,9 @@ pub(super) fn page_rows<T, Id: PartialOrd>(
 }
 
 impl TenantRows {
-    /// Tells whether a scope sees an agent; one that is being erased is not seen.
-    pub(super) fn sees_agent(&self, scope: &Scope, agent: AgentId) -> bool {
-        scope.sees_agent(agent)
-            && self.agents.get(&agent).is_some_and(|agent| agent.state != AgentState::Deleting)
-    }
-
-    pub(super) fn seen_session(&self, scope: &Scope, id: SessionId) -> Option<&SessionRecord> {
-        let found = self.sessions.get(&id).filter(|session| self.sees_agent(scope, session.agent));
-        found.filter(|_| !self.imports.contains(&id))
-    }
-
     pub(super) fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&RunRecord> {
-        let found = self.runs.get(&id).filter(|run| self.sees_agent(scope, run.agent));
-        found.filter(|run| !self.imports.contains(&run.session))
+        let found = self.runs.rows.get(&id).filter(|run| self.agents.is_seen(scope, run.agent));
+        found.filter(|run| !self.sessions.imports.contains(&run.session))
     }
 
     pub(super) fn session_tail(
@@ -71,8 +55,8 @@ impl TenantRows {
         id: SessionId,
         limits: TailLimits,
     ) -> Option<SessionTail> {
-        let session = self.seen_session(scope, id)?.clone();
-        let inbox = self.inbox_items(InboxOwner::Session(id));
+        let session = self.sessions.seen_session(scope, &self.agents, id)?.clone();
+        let inbox = self.inbox.list_items(InboxOwner::Session(id));
         let (taken, waiting) =
             inbox.split_at(inbox.partition_point(|item| item.position <= session.head.taken));
         let (mut items_left, mut bytes_left) = (limits.items, limits.bytes);
@@ -82,7 +66,7 @@ impl TenantRows {
             let said = group.iter().filter_map(|item| item.body.as_ref());
             let run = group.first().and_then(|item| item.taken_by);
             let told = run
-                .map_or(&[][..], |run| self.journal_entries(run))
+                .map_or(&[][..], |run| self.runs.journal_entries(run))
                 .iter()
                 .filter_map(|entry| entry.body.as_ref());
             let bytes: usize = said.chain(told).map(Bytes::len).sum();
@@ -96,34 +80,12 @@ impl TenantRows {
         let runs = taken[from..].chunk_by(|a, b| a.taken_by == b.taken_by);
         let runs = runs
             .filter_map(|group| group[0].taken_by)
-            .map(|run| (run, self.journal_entries(run).to_vec().into()));
+            .map(|run| (run, self.runs.journal_entries(run).to_vec().into()));
         let waiting = waiting.iter().take(PageRequest::<SessionId>::LIMIT_MAX);
         Some(SessionTail {
             runs: runs.collect(),
             items: taken[from..].iter().chain(waiting).cloned().collect(),
             session,
         })
-    }
-
-    /// Lists the deliveries that a scope sees.
-    pub(super) fn seen_deliveries<'a>(
-        &'a self,
-        scope: &'a Scope,
-    ) -> impl DoubleEndedIterator<Item = &'a DeliveryRow> {
-        self.deliveries.values().filter(move |row| self.sees_agent(scope, row.delivery.agent))
-    }
-
-    /// Sums up the attempts of a run by model.
-    pub(super) fn spent_by_model(&self, run: RunId) -> Vec<(String, CostTotals)> {
-        let mut ledger = CostLedger::default();
-        let mut models = BTreeMap::<String, CostTotals>::new();
-        let entries =
-            self.journal_entries(run).iter().filter_map(|stored| Some((stored, stored.decode().ok()?)));
-        let ended: Vec<_> =
-            entries.filter_map(|(stored, entry)| ledger.apply_entry(stored.seq, stored.at, &entry)).collect();
-        for attempt in ended.iter().chain(ledger.open_attempt()) {
-            models.entry(attempt.model.clone()).or_default().add(CostTotals::from(attempt));
-        }
-        models.into_iter().collect()
     }
 }

@@ -6,68 +6,28 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::run::{RunHead, RunRecord};
-use dromia_contracts::session::{InboxItem, InboxOwner, SessionHead, SessionRecord};
-use dromia_contracts::store::{
-    CommitRefusal, InboxPut, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, StoredEntry, TurnClaim,
-};
-use dromia_contracts::{Digest, RunId, SessionId};
+use dromia_contracts::session::{InboxItem, InboxOwner};
+use dromia_contracts::store::{CommitRefusal, InboxPut, NewEntry, RunAppend, StoredEntry, TurnClaim};
+use dromia_contracts::{Digest, RunId};
 
 use super::chain::chain_digest;
-use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
+use super::inbox::{ItemRow, KeyRow};
+use super::rows::TenantRows;
 
 impl TenantRows {
-    pub(super) fn session_open(&mut self, open: &SessionOpen) -> Result<(), CommitRefusal> {
-        let SessionOpen { session, agent, key, at, .. } = open;
-        if let Some(known) = self.sessions.get(session) {
-            let same = (known.agent, &known.key, known.opened_at) == (*agent, key, *at);
-            return if same {
-                Ok(())
-            } else {
-                Err(CommitRefusal::Malformed(format!("{session} exists already")))
-            };
-        }
-        match self.agents.get(agent).map(|agent| agent.state) {
-            None | Some(AgentState::Deleting) => return Err(CommitRefusal::NotFound(agent.to_string())),
-            Some(AgentState::Running | AgentState::Paused | AgentState::Terminated) => {}
-        }
-        if let Some(found) = self.session_keys.get(&(*agent, key.clone())) {
-            return Err(CommitRefusal::SessionExists { session: *found });
-        }
-        self.session_keys.insert((*agent, key.clone()), *session);
-        let head = SessionHead::default();
-        let row = SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head };
-        self.sessions.insert(*session, row);
-        if open.importing {
-            self.imports.insert(*session);
-        }
-        Ok(())
-    }
-
-    pub(super) fn import_end(&mut self, id: SessionId) -> Result<(), CommitRefusal> {
-        let session = self.sessions.get(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
-        if !self.imports.contains(&id) {
-            return Ok(());
-        }
-        if session.head.active.is_some() || session.head.last > session.head.taken {
-            return Err(CommitRefusal::Malformed(format!("the import of {id} is not whole")));
-        }
-        self.imports.remove(&id);
-        Ok(())
-    }
-
     pub(super) fn inbox_put(&mut self, put: &InboxPut) -> Result<u64, CommitRefusal> {
-        if let Some(known) = self.items.get(&put.item) {
+        if let Some(known) = self.inbox.items.get(&put.item) {
             let same = known.put == *put;
             let exists = || CommitRefusal::Malformed(format!("{} exists already", put.item));
             return if same { Ok(known.position) } else { Err(exists()) };
         }
-        let known = put.key.as_ref().and_then(|key| self.item_keys.get(&key.key));
+        let known = put.key.as_ref().and_then(|key| self.inbox.keys.get(&key.key));
         if let Some(known) = known.filter(|row| row.expires_at.is_none_or(|end| put.at < end)) {
             let KeyRow { item, owner, position, key, .. } = known.clone();
             return Err(CommitRefusal::KeyTaken { item, owner, position, request: key.request });
         }
         let agent = self.owner_agent(put.owner).ok_or_else(|| owner_missing(put.owner))?;
-        let state = self.agents.get(&agent).map_or(AgentState::Deleting, |agent| agent.state);
+        let state = self.agents.rows.get(&agent).map_or(AgentState::Deleting, |agent| agent.state);
         if matches!(put.owner, InboxOwner::Session(_)) {
             match state {
                 AgentState::Running | AgentState::Paused => {}
@@ -77,11 +37,11 @@ impl TenantRows {
             }
         }
         if let InboxOwner::Run(id) = put.owner
-            && self.runs.get(&id).is_some_and(|run| run.head.status.is_terminal())
+            && self.runs.rows.get(&id).is_some_and(|run| run.head.status.is_terminal())
         {
             return Err(CommitRefusal::RunTerminal);
         }
-        let inbox = self.inboxes.entry(put.owner).or_default();
+        let inbox = self.inbox.queues.entry(put.owner).or_default();
         let position = inbox.len() as u64 + 1;
         inbox.push(InboxItem {
             id: put.item,
@@ -94,12 +54,12 @@ impl TenantRows {
         });
         match put.owner {
             InboxOwner::Session(id) => {
-                if let Some(session) = self.sessions.get_mut(&id) {
+                if let Some(session) = self.sessions.rows.get_mut(&id) {
                     session.head.last = position;
                 }
             }
             InboxOwner::Run(id) => {
-                if let Some(run) = self.runs.get_mut(&id) {
+                if let Some(run) = self.runs.rows.get_mut(&id) {
                     run.signals_last = position;
                 }
             }
@@ -107,9 +67,9 @@ impl TenantRows {
         if let Some(key) = put.key.clone() {
             let expires_at = put.key_expires_at();
             let row = KeyRow { item: put.item, owner: put.owner, position, key, expires_at };
-            self.item_keys.insert(row.key.key.clone(), row);
+            self.inbox.keys.insert(row.key.key.clone(), row);
         }
-        self.items.insert(put.item, ItemRow { position, put: put.clone() });
+        self.inbox.items.insert(put.item, ItemRow { position, put: put.clone() });
         Ok(position)
     }
 
@@ -119,8 +79,8 @@ impl TenantRows {
         payer: Option<&BudgetPayer>,
     ) -> Result<(), CommitRefusal> {
         let RunAppend { run: id, epoch, after, entries, head } = append;
-        let run = self.runs.get(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
-        if self.entries_stand(*id, *epoch, *after, entries) {
+        let run = self.runs.rows.get(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
+        if self.runs.entries_stand(*id, *epoch, *after, entries) {
             return Ok(());
         }
         if run.head.status.is_terminal() {
@@ -133,55 +93,12 @@ impl TenantRows {
             return Err(CommitRefusal::SequenceMoved { found: run.last_seq });
         }
         let place = (run.agent, run.session, *id);
-        self.charge_budgets(payer, place, entries)?;
+        self.budgets.charge_run(payer, place, entries)?;
         if payer.is_some() {
-            self.touch_approvals(*id, entries)?;
+            self.approvals.apply_entries(*id, entries)?;
         }
         self.append_entries(*id, *epoch, entries);
         self.head_set(*id, *epoch, entries, *head);
-        Ok(())
-    }
-
-    pub(super) fn run_takeover(&mut self, takeover: &RunTakeover) -> Result<(), CommitRefusal> {
-        let RunTakeover { run: id, from_epoch, holder, at: _ } = takeover;
-        let run = self.runs.get_mut(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
-        if self.takeovers.get(&(*id, from_epoch + 1)) == Some(holder) {
-            return Ok(());
-        }
-        if run.head.status.is_terminal() {
-            return Err(CommitRefusal::RunTerminal);
-        }
-        if run.epoch != *from_epoch {
-            return Err(CommitRefusal::EpochStale { found: run.epoch });
-        }
-        run.epoch += 1;
-        self.takeovers.insert((*id, run.epoch), *holder);
-        Ok(())
-    }
-
-    pub(super) fn state_put(&mut self, put: &StatePut) -> Result<(), CommitRefusal> {
-        let session = self.sessions.get(&put.session);
-        session.ok_or_else(|| CommitRefusal::NotFound(put.session.to_string()))?;
-        let place = (put.session, put.name.clone());
-        let known = self.states.get(&place);
-        let found = known.map_or(0, |row| row.version);
-        let next = put.expected.unwrap_or(found) + 1;
-        if known.is_some_and(|row| row.write == put.write) {
-            return Ok(());
-        }
-        if put.expected.is_some_and(|expected| expected != found) {
-            return Err(CommitRefusal::StateVersion { found });
-        }
-        if known.is_none() {
-            let entries = self.states.keys().filter(|(session, _)| *session == put.session).count();
-            if entries >= StatePut::ENTRIES_MAX {
-                return Err(CommitRefusal::Malformed(format!(
-                    "a session has at most {} state entries",
-                    StatePut::ENTRIES_MAX
-                )));
-            }
-        }
-        self.states.insert(place, StateRow { version: next, value: put.value.clone(), write: put.write });
         Ok(())
     }
 
@@ -193,23 +110,25 @@ impl TenantRows {
     ) -> Result<bool, CommitRefusal> {
         let TurnClaim { session: id, agent, run, after, take, entries, head } = claim;
         let missing = || CommitRefusal::NotFound(id.to_string());
-        let session = self.sessions.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
-        if let Some(known) = self.runs.get(run) {
-            let stands = known.session == *id && self.entries_stand(*run, 1, 0, entries);
+        let session =
+            self.sessions.rows.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
+        if let Some(known) = self.runs.rows.get(run) {
+            let stands = known.session == *id && self.runs.entries_stand(*run, 1, 0, entries);
             return if stands {
                 Ok(true)
             } else {
                 Err(CommitRefusal::Malformed(format!("{run} exists already")))
             };
         }
-        let may_begin = match self.agents.get(agent).map(|agent| agent.state) {
+        let may_begin = match self.agents.rows.get(agent).map(|agent| agent.state) {
             Some(AgentState::Running) => true,
             // A run that has ended begins nothing.
             Some(AgentState::Paused) => head.status.is_terminal(),
             Some(AgentState::Terminated | AgentState::Deleting) | None => false,
         };
         let taken = session.head.taken;
-        let waiting = self.inbox_items(InboxOwner::Session(*id)).iter().filter(|item| item.position > taken);
+        let waiting =
+            self.inbox.list_items(InboxOwner::Session(*id)).iter().filter(|item| item.position > taken);
         let in_order = waiting.map(|item| item.id).take(take.len()).eq(take.iter().copied());
         if session.head.active.is_some() || session.head.taken != *after || !may_begin || !in_order {
             return Ok(false);
@@ -231,15 +150,15 @@ impl TenantRows {
             head: *head,
             signals_last: 0,
         };
-        self.charge_budgets(payer, (*agent, *id, *run), entries)?;
-        self.runs.insert(*run, row);
+        self.budgets.charge_run(payer, (*agent, *id, *run), entries)?;
+        self.runs.rows.insert(*run, row);
         self.append_entries(*run, 1, entries);
         let taken = after + take.len() as u64;
-        let inbox = self.inboxes.entry(InboxOwner::Session(*id)).or_default();
+        let inbox = self.inbox.queues.entry(InboxOwner::Session(*id)).or_default();
         for item in inbox.iter_mut().filter(|item| item.position > *after && item.position <= taken) {
             item.taken_by = Some(*run);
         }
-        if let Some(session) = self.sessions.get_mut(id) {
+        if let Some(session) = self.sessions.rows.get_mut(id) {
             session.head.taken = taken;
             session.head.active = Some(*run);
         }
@@ -249,27 +168,15 @@ impl TenantRows {
 
     /// Tells whether a terminal head left its session free with items waiting.
     pub(super) fn frees_a_waiting_session(&self, append: &RunAppend) -> bool {
-        let session = self.runs.get(&append.run).and_then(|run| self.sessions.get(&run.session));
+        let session = self.runs.rows.get(&append.run).and_then(|run| self.sessions.rows.get(&run.session));
         append.head.status.is_terminal()
             && session.is_some_and(|session| {
                 session.head.active.is_none() && session.head.last > session.head.taken
             })
     }
 
-    /// Tells whether exactly these entries follow `after`.
-    fn entries_stand(&self, run: RunId, epoch: u64, after: u64, entries: &[NewEntry]) -> bool {
-        let found = self.journal_entries(run).iter().filter(|entry| entry.seq > after).take(entries.len());
-        let same = |(known, new): (&StoredEntry, &NewEntry)| {
-            let (kind, version) = new.entry.kind();
-            (known.epoch, known.at, known.kind.as_str(), known.version) == (epoch, new.at, kind, version)
-                && known.fields == new.entry.encode()
-                && known.body == new.body
-        };
-        found.clone().count() == entries.len() && found.zip(entries).all(same)
-    }
-
     fn append_entries(&mut self, run: RunId, epoch: u64, entries: &[NewEntry]) {
-        let journal = self.journals.entry(run).or_default();
+        let journal = self.runs.journals.entry(run).or_default();
         for new in entries {
             let (kind, version) = new.entry.kind();
             let before = journal.last().map_or_else(Digest::default, |last| last.chain);
@@ -283,10 +190,10 @@ impl TenantRows {
                 body: new.body.clone(),
                 chain: Digest::default(),
             };
-            entry.chain = chain_digest(before, &entry, &self.body_key);
+            entry.chain = chain_digest(before, &entry, &self.create.body_key);
             journal.push(entry);
             if let (Entry::SignalTaken(taken), Some(signals)) =
-                (&new.entry, self.inboxes.get_mut(&InboxOwner::Run(run)))
+                (&new.entry, self.inbox.queues.get_mut(&InboxOwner::Run(run)))
             {
                 signals
                     .iter_mut()
@@ -297,15 +204,15 @@ impl TenantRows {
     }
 
     fn head_set(&mut self, id: RunId, epoch: u64, entries: &[NewEntry], head: RunHead) {
-        let last_seq = self.journal_entries(id).len() as u64;
-        let Some(run) = self.runs.get_mut(&id) else { return };
+        let last_seq = self.runs.journal_entries(id).len() as u64;
+        let Some(run) = self.runs.rows.get_mut(&id) else { return };
         run.last_seq = last_seq;
         run.entry_epoch = epoch;
         run.head = head;
         if let Some(last) = entries.last() {
             run.updated_at = last.at;
         }
-        let session = self.sessions.get_mut(&run.session);
+        let session = self.sessions.rows.get_mut(&run.session);
         if let Some(session) = session.filter(|_| head.status.is_terminal())
             && session.head.active == Some(id)
         {

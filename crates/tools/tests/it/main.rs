@@ -1,5 +1,6 @@
 //! The built-in tools, driven through the port that the engine calls, on a real file system.
 
+mod index;
 mod support;
 
 mod catalogue;

@@ -1,52 +1,33 @@
-//! A toolbox on a temporary home, with a clock that stands still and a store that knows two sessions.
+//! A toolbox on a temporary home, with a clock that moves by hand.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
-};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
-use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::CapabilityRecord;
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::content::{ToolCall, parts_text};
-use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::egress::{
     EgressBody, EgressClient, EgressError, EgressFault, EgressRequest, EgressResponse, EgressTunnel,
     TunnelRequest,
 };
-use dromia_contracts::file::{FileLabel, FileLabels, KnownFile};
 use dromia_contracts::label::Label;
-use dromia_contracts::run::RunRecord;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, TaskSpawner};
 use dromia_contracts::sandbox::SandboxSelector;
-use dromia_contracts::scope::{Actor, OperatorScope, Scope, ScopeAuthority};
-use dromia_contracts::session::{InboxItem, InboxOwner, SessionHead, SessionKey, SessionRecord};
-use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
-    Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats,
-    StoredEntry, TailLimits, TokenOwner, WriteBatch,
-};
-use dromia_contracts::token::TokenRecord;
+use dromia_contracts::scope::{Actor, Scope, ScopeAuthority};
 use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, PreparedCall, ToolContext, ToolHost, ToolOutput,
 };
 use dromia_contracts::tool_policy::ToolTerms;
-use dromia_contracts::vault::{LeakDetector, NoSecrets, SealedSecret, SecretMatch, SecretScanner};
-use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CallId, CapabilityId, DeliveryId, Digest, Fault, RunId, SessionId,
-    TenantId, TokenId,
-};
+use dromia_contracts::vault::{LeakDetector, NoSecrets, SecretMatch, SecretScanner};
+use dromia_contracts::{AgentId, BoxFuture, CallId, Fault, RunId, SessionId, TenantId};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::index::IndexStore;
 use crate::programs::Played;
 
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
@@ -63,7 +44,7 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<StillClock>,
     pub(crate) line: Arc<ToldLine>,
     pub(crate) sandboxes: Arc<Played>,
-    pub(crate) index: Arc<Index>,
+    pub(crate) index: Arc<IndexStore>,
     terms: ToolTerms,
     home: tempfile::TempDir,
 }
@@ -129,9 +110,8 @@ impl Bench {
             way_out: Arc::clone(&line) as _,
             leaks,
         };
-        let index = Arc::new(Index::default());
-        let store = Arc::new(TwoSessions { colleague, index: Arc::clone(&index) });
-        let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
+        let index = Arc::new(IndexStore::with_colleague(colleague));
+        let toolbox = Toolbox::new(config, Arc::clone(&index) as _, runtime, Arc::clone(&line) as _);
         Self { toolbox, clock, line, sandboxes, index, terms, home }
     }
 
@@ -325,406 +305,4 @@ struct Nowhere;
 
 impl TaskSpawner for Nowhere {
     fn spawn(&self, _: BoxFuture<'static, ()>) {}
-}
-
-/// Looks whether files are asked about for an agent that calls, in its tenant.
-fn is_of_caller(scope: &Scope, agent: AgentId) {
-    let callers = [(TENANT, AGENT), (OTHER_TENANT, COLLEAGUE)];
-    assert!(callers.contains(&(scope.tenant(), agent)), "it is asked for the agent that calls: {agent}");
-}
-
-/// A store with a session of a colleague in the tenant and one of a stranger outside it.
-#[derive(Debug)]
-struct TwoSessions {
-    colleague: AgentState,
-    index: Arc<Index>,
-}
-
-/// What is known of files.
-#[derive(Debug, Default)]
-pub(crate) struct Index(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    files: BTreeMap<String, FileLabel>,
-    rest: Option<Label>,
-    is_shut: bool,
-    /// Where the files lie, for an index that takes what a file holds for what is known of it.
-    lies_about: Option<PathBuf>,
-    keeps_first: bool,
-}
-
-impl Index {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes what a call says, as the commit of its result does.
-    pub(crate) fn keep(&self, said: &FileLabels) {
-        let mut inner = self.inner();
-        for (path, holds) in &said.files {
-            match holds {
-                Some(_) if inner.keeps_first && inner.files.contains_key(path) => {}
-                Some(holds) => {
-                    inner.files.insert(path.clone(), holds.clone());
-                }
-                None => {
-                    inner.files.remove(path);
-                }
-            }
-        }
-        inner.rest = inner.rest.map_or(said.rest, |rest| Some(rest.join(said.rest.unwrap_or(rest))));
-    }
-
-    /// Answers nothing any more.
-    pub(crate) fn shut(&self) {
-        self.inner().is_shut = true;
-    }
-
-    /// From now on a file has the label of its path, whatever it holds.
-    pub(crate) fn look_at_paths_alone(&self, workspace: PathBuf) {
-        self.inner().lies_about = Some(workspace);
-    }
-
-    /// From now on what is known of a file stays.
-    pub(crate) fn keep_the_first_word(&self) {
-        self.inner().keeps_first = true;
-    }
-}
-
-impl Inner {
-    fn file(&self, path: &str) -> Option<FileLabel> {
-        let known = self.files.get(path)?.clone();
-        let lie = self.lies_about.as_ref().and_then(|workspace| std::fs::read(workspace.join(path)).ok());
-        let lie = lie.map(|holds| Digest::from_bytes(*blake3::hash(&holds).as_bytes()));
-        Some(FileLabel { content: lie.unwrap_or(known.content), ..known })
-    }
-}
-
-fn session(id: SessionId) -> SessionRecord {
-    SessionRecord {
-        id,
-        agent: COLLEAGUE,
-        key: SessionKey { platform: "cli".into(), channel: "cli".into(), actor: Actor::new("cli:bob") },
-        opened_at: Timestamp::UNIX_EPOCH,
-        head: SessionHead::default(),
-    }
-}
-
-fn found<T: Send + 'static>(value: T) -> Read<'static, T> {
-    Box::pin(std::future::ready(Ok(value)))
-}
-
-fn not_asked<T: Send + fmt::Debug + 'static>() -> Read<'static, T> {
-    let cause = "the tools have no business with this read".to_owned();
-    Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })))
-}
-
-impl Store for TwoSessions {
-    fn session<'a>(&'a self, scope: &'a Scope, id: SessionId) -> Read<'a, Option<SessionRecord>> {
-        let owner = match id {
-            COLLEAGUE_SESSION => TENANT,
-            STRANGER_SESSION => OTHER_TENANT,
-            _ => return found(None),
-        };
-        found((scope.tenant() == owner && scope.sees_agent(COLLEAGUE)).then(|| session(id)))
-    }
-
-    fn agent<'a>(&'a self, scope: &'a Scope, id: AgentId) -> Read<'a, Option<AgentRecord>> {
-        found((scope.tenant() == TENANT && id == COLLEAGUE).then(|| AgentRecord {
-            id,
-            handle: "colleague".parse().expect("a handle"),
-            display_name: String::new(),
-            labels: std::collections::BTreeMap::new(),
-            created_at: Timestamp::UNIX_EPOCH,
-            state: self.colleague,
-            revision: Digest::default(),
-        }))
-    }
-
-    fn commit(&self, _: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
-        Box::pin(std::future::ready(CommitOutcome::Unknown { cause: "the tools commit nothing".to_owned() }))
-    }
-
-    fn tenants<'a>(&'a self, _: &'a OperatorScope, _: PageRequest<TenantId>) -> Read<'a, Vec<TenantRecord>> {
-        not_asked()
-    }
-
-    fn tenant_by_handle<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: &'a HandleSlug,
-    ) -> Read<'a, Option<TenantRecord>> {
-        not_asked()
-    }
-
-    fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, _: Digest) -> Read<'a, Option<TokenOwner>> {
-        not_asked()
-    }
-
-    fn tokens<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: Option<&'a str>,
-        _: PageRequest<TokenId>,
-    ) -> Read<'a, Vec<TokenRecord>> {
-        not_asked()
-    }
-
-    fn approval<'a>(&'a self, _: &'a Scope, _: ApprovalId) -> Read<'a, Option<ApprovalRequest>> {
-        not_asked()
-    }
-
-    fn cooling_approvals<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: jiff::Timestamp,
-        _: usize,
-        _: usize,
-    ) -> Read<'a, Vec<CoolingApproval>> {
-        not_asked()
-    }
-
-    fn approvals<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: ApprovalFilter,
-        _: PageRequest<ApprovalId>,
-    ) -> Read<'a, Vec<ApprovalRequest>> {
-        not_asked()
-    }
-
-    fn approval_rules<'a>(&'a self, _: &'a Scope) -> Read<'a, Vec<ApprovalRuleRecord>> {
-        not_asked()
-    }
-
-    fn budgets<'a>(&'a self, _: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
-        not_asked()
-    }
-
-    fn token_by_id<'a>(&'a self, _: &'a Scope, _: TokenId) -> Read<'a, Option<TokenRecord>> {
-        not_asked()
-    }
-
-    fn open_runs<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(TenantId, RunId)>,
-    ) -> Read<'a, Vec<OpenRun>> {
-        not_asked()
-    }
-
-    fn parked_runs<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(Timestamp, TenantId, RunId)>,
-    ) -> Read<'a, Vec<OpenRun>> {
-        not_asked()
-    }
-
-    fn pending_sessions<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(TenantId, SessionId)>,
-    ) -> Read<'a, Vec<PendingSession>> {
-        not_asked()
-    }
-
-    fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {
-        not_asked()
-    }
-
-    fn agents<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: Option<AgentState>,
-        _: PageRequest<AgentId>,
-    ) -> Read<'a, Vec<AgentRecord>> {
-        not_asked()
-    }
-
-    fn agent_by_handle<'a>(&'a self, _: &'a Scope, _: &'a HandleSlug) -> Read<'a, Option<AgentRecord>> {
-        not_asked()
-    }
-
-    fn agent_revision<'a>(&'a self, _: &'a Scope, _: AgentId, _: Digest) -> Read<'a, Option<AgentRevision>> {
-        not_asked()
-    }
-
-    fn session_by_key<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: AgentId,
-        _: &'a SessionKey,
-    ) -> Read<'a, Option<SessionRecord>> {
-        not_asked()
-    }
-
-    fn sessions<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: Option<AgentId>,
-        _: PageRequest<SessionId>,
-    ) -> Read<'a, Vec<SessionRecord>> {
-        not_asked()
-    }
-
-    fn session_tail<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: SessionId,
-        _: TailLimits,
-    ) -> Read<'a, Option<SessionTail>> {
-        not_asked()
-    }
-
-    fn run<'a>(&'a self, _: &'a Scope, _: RunId) -> Read<'a, Option<RunRecord>> {
-        not_asked()
-    }
-
-    fn runs<'a>(&'a self, _: &'a Scope, _: RunFilter, _: PageRequest<RunId>) -> Read<'a, Vec<RunRecord>> {
-        not_asked()
-    }
-
-    fn run_spending<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: RunFilter,
-        _: PageRequest<RunId>,
-    ) -> Read<'a, Vec<RunSpending>> {
-        not_asked()
-    }
-
-    fn journal_entries<'a>(&'a self, _: &'a Scope, _: RunId, _: u64, _: usize) -> Read<'a, Vec<StoredEntry>> {
-        not_asked()
-    }
-
-    fn inbox_items<'a>(&'a self, _: &'a Scope, _: InboxOwner, _: u64, _: usize) -> Read<'a, Vec<InboxItem>> {
-        not_asked()
-    }
-
-    fn find_keyed_item<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: &'a str,
-        _: Timestamp,
-    ) -> Read<'a, Option<dromia_contracts::store::KeyedItem>> {
-        not_asked()
-    }
-
-    fn pinned_text<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
-        not_asked()
-    }
-
-    fn session_state<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: SessionId,
-        _: PageRequest<&'a str>,
-    ) -> Read<'a, Vec<StateEntry>> {
-        not_asked()
-    }
-
-    fn state_entry<'a>(&'a self, _: &'a Scope, _: SessionId, _: &'a str) -> Read<'a, Option<StateEntry>> {
-        not_asked()
-    }
-
-    fn delivery_record<'a>(&'a self, _: &'a Scope, _: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
-        not_asked()
-    }
-
-    fn deliveries<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: DeliveryFilter,
-        _: PageRequest<DeliveryId>,
-    ) -> Read<'a, Vec<DeliverySummary>> {
-        not_asked()
-    }
-
-    fn open_deliveries<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(TenantId, String)>,
-    ) -> Read<'a, Vec<OpenDelivery>> {
-        not_asked()
-    }
-
-    fn outbox_waiting<'a>(&'a self, _: &'a OperatorScope, _: TenantId, _: &'a str) -> Read<'a, u64> {
-        not_asked()
-    }
-
-    fn unnumbered_deliveries<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: Option<TenantId>,
-        _: usize,
-    ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        not_asked()
-    }
-
-    fn feed_items<'a>(&'a self, _: &'a Scope, _: u64, _: usize) -> Read<'a, Vec<FeedItem>> {
-        not_asked()
-    }
-
-    fn feed_state<'a>(&'a self, _: &'a Scope) -> Read<'a, FeedState> {
-        not_asked()
-    }
-
-    fn vault_key<'a>(&'a self, _: &'a Scope) -> Read<'a, Option<Bytes>> {
-        not_asked()
-    }
-
-    fn secrets<'a>(&'a self, _: &'a Scope, _: PageRequest<&'a str>) -> Read<'a, Vec<SealedSecret>> {
-        not_asked()
-    }
-
-    fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
-        not_asked()
-    }
-
-    fn capabilities<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: PageRequest<CapabilityId>,
-    ) -> Read<'a, Vec<CapabilityRecord>> {
-        not_asked()
-    }
-
-    fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
-        is_of_caller(scope, agent);
-        let inner = self.index.inner();
-        if inner.is_shut {
-            return not_asked();
-        }
-        found(KnownFile { file: inner.file(path), rest: inner.rest.unwrap_or(Label::PUBLIC_FACT) })
-    }
-
-    fn file_labels<'a>(
-        &'a self,
-        scope: &'a Scope,
-        agent: AgentId,
-        page: PageRequest<&'a str>,
-    ) -> Read<'a, Vec<(String, FileLabel)>> {
-        is_of_caller(scope, agent);
-        let inner = self.index.inner();
-        if inner.is_shut {
-            return not_asked();
-        }
-        let paths = inner.files.keys().filter(|path| page.after.is_none_or(|after| path.as_str() > after));
-        let file = |path: &String| Some((path.clone(), inner.file(path)?));
-        found(paths.take(page.limit).filter_map(file).collect())
-    }
-
-    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (ErasureCounts, bool)> {
-        not_asked()
-    }
-
-    fn store_health(&self) -> StoreHealth {
-        StoreHealth { read_only: None, damaged: None, wal_bytes: 0, file_bytes: 0 }
-    }
-
-    fn store_stats(&self) -> StoreStats {
-        StoreStats::default()
-    }
 }

@@ -6,31 +6,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
-};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, OPEN_MAX};
-use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::CapabilityRecord;
-use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::agent::ErasureCounts;
+use dromia_contracts::approval::OPEN_MAX;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
-use dromia_contracts::store::KeyedItem;
+use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, CoolingApproval, DeliveryFilter, Mutation,
-    OpenRun, PageRequest, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry,
-    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, PageRequest, Read, ReadError, RunFilter,
+    SessionTail, Store, StoreWrapper, StoredEntry, TailLimits, WriteBatch,
 };
-use dromia_contracts::token::TokenRecord;
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::vault::SealedSecret;
-use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
-    TenantId, TokenId,
-};
+use dromia_contracts::{AgentId, BoxFuture, RunId, Scope, SessionId, TenantId};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
@@ -231,7 +216,7 @@ impl Weather {
             Some(lie) => match self.told(lie, &mut batch) {
                 Some(receipt) => Box::pin(std::future::ready(CommitOutcome::Done(receipt))),
                 None if lie == Lie::SecondClaimer => {
-                    let commit = self.below.commit(batch);
+                    let commit = self.wrapped_store().commit(batch);
                     Box::pin(async move {
                         match commit.await {
                             CommitOutcome::Done(receipt) => {
@@ -241,9 +226,9 @@ impl Weather {
                         }
                     })
                 }
-                None => self.below.commit(batch),
+                None => self.wrapped_store().commit(batch),
             },
-            None => self.below.commit(batch),
+            None => self.wrapped_store().commit(batch),
         }
     }
 
@@ -346,25 +331,25 @@ impl Weather {
     }
 }
 
-/// Passes reads through to the store below, late, and in a storm sometimes not at all.
-macro_rules! reads {
-    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $output:ty;)+) => {
-        $(fn $name<'a>(&'a self, $($argument: $kind),*) -> Read<'a, $output> {
-            Box::pin(async move {
-                self.delay().await;
-                if self.storms(150) {
-                    self.witness.book().losses += 1;
-                    return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
-                }
-                let answer = self.below.$name($($argument),*).await;
-                self.delay().await;
-                answer
-            })
-        })+
-    };
-}
+impl StoreWrapper for Weather {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.below
+    }
 
-impl Store for Weather {
+    /// Every read is late, and in a storm sometimes gives nothing.
+    fn wrap_read<'a, T: Send + 'a>(&'a self, read: impl FnOnce() -> Read<'a, T> + Send + 'a) -> Read<'a, T> {
+        Box::pin(async move {
+            self.delay().await;
+            if self.storms(150) {
+                self.witness.book().losses += 1;
+                return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
+            }
+            let answer = read().await;
+            self.delay().await;
+            answer
+        })
+    }
+
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         let (tenant, claimed) = (batch.tenant, batch.claim.as_ref().map(|claim| claim.session));
         // The batch is on its way when the call returns, as with a writer that has a queue.
@@ -382,50 +367,6 @@ impl Store for Weather {
         })
     }
 
-    reads! {
-        fn tenants(operator: &'a OperatorScope, page: PageRequest<TenantId>) -> Vec<TenantRecord>;
-        fn tenant_by_handle(operator: &'a OperatorScope, handle: &'a HandleSlug) -> Option<TenantRecord>;
-        fn find_token_owner(operator: &'a OperatorScope, hash: Digest) -> Option<TokenOwner>;
-        fn open_runs(operator: &'a OperatorScope, page: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a OperatorScope, page: PageRequest<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
-        fn pending_sessions(operator: &'a OperatorScope, page: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession>;
-        fn deleting_agents(operator: &'a OperatorScope) -> Vec<(TenantId, AgentId)>;
-        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: PageRequest<TokenId>) -> Vec<TokenRecord>;
-        fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
-        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<ApprovalRequest>;
-        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: PageRequest<ApprovalId>) -> Vec<ApprovalRequest>;
-        fn cooling_approvals(operator: &'a OperatorScope, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
-        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRuleRecord>;
-        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<TokenRecord>;
-        fn agents(scope: &'a Scope, state: Option<AgentState>, page: PageRequest<AgentId>) -> Vec<AgentRecord>;
-        fn agent(scope: &'a Scope, agent: AgentId) -> Option<AgentRecord>;
-        fn agent_by_handle(scope: &'a Scope, handle: &'a HandleSlug) -> Option<AgentRecord>;
-        fn agent_revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<AgentRevision>;
-        fn session(scope: &'a Scope, session: SessionId) -> Option<SessionRecord>;
-        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<SessionRecord>;
-        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: PageRequest<SessionId>) -> Vec<SessionRecord>;
-        fn run(scope: &'a Scope, run: RunId) -> Option<RunRecord>;
-        fn runs(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunRecord>;
-        fn run_spending(scope: &'a Scope, filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunSpending>;
-        fn find_keyed_item(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
-        fn pinned_text(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
-        fn session_state(scope: &'a Scope, session: SessionId, page: PageRequest<&'a str>) -> Vec<StateEntry>;
-        fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn delivery_record(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
-        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: PageRequest<DeliveryId>) -> Vec<DeliverySummary>;
-        fn open_deliveries(operator: &'a OperatorScope, page: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn outbox_waiting(operator: &'a OperatorScope, tenant: TenantId, target: &'a str) -> u64;
-        fn unnumbered_deliveries(operator: &'a OperatorScope, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
-        fn feed_items(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
-        fn feed_state(scope: &'a Scope) -> FeedState;
-        fn vault_key(scope: &'a Scope) -> Option<Bytes>;
-        fn secrets(scope: &'a Scope, page: PageRequest<&'a str>) -> Vec<SealedSecret>;
-        fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
-        fn capabilities(scope: &'a Scope, page: PageRequest<CapabilityId>) -> Vec<CapabilityRecord>;
-        fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
-        fn file_labels(scope: &'a Scope, agent: AgentId, page: PageRequest<&'a str>) -> Vec<(String, FileLabel)>;
-    }
-
     fn inbox_items<'a>(
         &'a self,
         scope: &'a Scope,
@@ -433,18 +374,9 @@ impl Store for Weather {
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<InboxItem>> {
-        Box::pin(async move {
-            self.delay().await;
-            if self.storms(150) {
-                self.witness.book().losses += 1;
-                return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
-            }
-            let one_at_a_time = self.lie == Some(Lie::ShowsOneSignal) && matches!(owner, InboxOwner::Run(_));
-            let limit = if one_at_a_time { 1 } else { limit };
-            let answer = self.below.inbox_items(scope, owner, after, limit).await;
-            self.delay().await;
-            answer
-        })
+        let one_at_a_time = self.lie == Some(Lie::ShowsOneSignal) && matches!(owner, InboxOwner::Run(_));
+        let limit = if one_at_a_time { 1 } else { limit };
+        self.wrap_read(move || self.wrapped_store().inbox_items(scope, owner, after, limit))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
@@ -457,7 +389,7 @@ impl Store for Weather {
                 self.witness.book().losses += 1;
                 return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
             }
-            let answer = self.below.erase_agent_page(scope, agent).await;
+            let answer = self.wrapped_store().erase_agent_page(scope, agent).await;
             self.delay().await;
             answer
         })
@@ -471,7 +403,7 @@ impl Store for Weather {
     ) -> Read<'a, Option<SessionTail>> {
         Box::pin(async move {
             self.delay().await;
-            let mut tail = self.below.session_tail(scope, session, limits).await?;
+            let mut tail = self.wrapped_store().session_tail(scope, session, limits).await?;
             for (_, entries) in tail.iter_mut().flat_map(|tail| &mut tail.runs) {
                 let mut own = entries.to_vec();
                 self.translate(&mut own);
@@ -496,18 +428,10 @@ impl Store for Weather {
         Box::pin(async move {
             self.delay().await;
             assert!(!self.journal_panics.load(Ordering::SeqCst), "planted");
-            let mut entries = self.below.journal_entries(scope, run, after, limit).await?;
+            let mut entries = self.wrapped_store().journal_entries(scope, run, after, limit).await?;
             self.translate(&mut entries);
             self.delay().await;
             Ok(entries)
         })
-    }
-
-    fn store_health(&self) -> StoreHealth {
-        self.below.store_health()
-    }
-
-    fn store_stats(&self) -> StoreStats {
-        self.below.store_stats()
     }
 }

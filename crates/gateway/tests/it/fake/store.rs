@@ -1,30 +1,22 @@
-//! The store of the tests: lists behind a lock, filtered by tenant.
+//! The store of the tests: lists behind a lock, filtered by tenant, over the reference store.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
-};
+use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug, TenantRecord};
 use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::CapabilityRecord;
 use dromia_contracts::cost::{CostLedger, CostTotals};
-use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, CoolingApproval, DeliveryFilter, KeyedItem,
-    Mutation, OpenRun, PageRequest, PendingSession, Read, RunFilter, RunSpending, SessionTail, StateEntry,
-    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, KeyedItem, Mutation, PageRequest, Read,
+    RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoreWrapper,
+    StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
-use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope, SessionId,
-    TenantId, TokenId,
+    AgentId, ApprovalId, BoxFuture, Digest, OperatorScope, RunId, Scope, SessionId, TenantId, TokenId,
 };
 
 use super::Rooms;
@@ -65,10 +57,14 @@ fn is_of_the_outbox(mutation: &Mutation) -> bool {
     )
 }
 
-impl Store for Rooms {
+impl StoreWrapper for Rooms {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.outgoing
+    }
+
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         if batch.mutations.iter().all(is_of_the_outbox) {
-            return self.outgoing.commit(batch);
+            return self.wrapped_store().commit(batch);
         }
         let mut inner = self.lock();
         let mut refused = None;
@@ -105,14 +101,6 @@ impl Store for Rooms {
         ready(page(&self.lock().tenants, &wanted, |tenant| tenant.id))
     }
 
-    fn parked_runs<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(jiff::Timestamp, TenantId, RunId)>,
-    ) -> Read<'a, Vec<OpenRun>> {
-        ready(Vec::new())
-    }
-
     fn tenant_by_handle<'a>(
         &'a self,
         _: &'a OperatorScope,
@@ -138,16 +126,6 @@ impl Store for Rooms {
         let inner = self.lock();
         let mine = inner.approvals.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == id);
         ready(mine.map(|(_, row)| row.clone()))
-    }
-
-    fn cooling_approvals<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: jiff::Timestamp,
-        _: usize,
-        _: usize,
-    ) -> Read<'a, Vec<CoolingApproval>> {
-        ready(Vec::new())
     }
 
     fn approvals<'a>(
@@ -203,26 +181,6 @@ impl Store for Rooms {
         ready(mine.find(|owner| owner.token.id == token).map(|owner| owner.token.clone()))
     }
 
-    fn open_runs<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(TenantId, RunId)>,
-    ) -> Read<'a, Vec<OpenRun>> {
-        ready(vec![])
-    }
-
-    fn pending_sessions<'a>(
-        &'a self,
-        _: &'a OperatorScope,
-        _: PageRequest<(TenantId, SessionId)>,
-    ) -> Read<'a, Vec<PendingSession>> {
-        ready(vec![])
-    }
-
-    fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {
-        ready(vec![])
-    }
-
     fn agents<'a>(
         &'a self,
         scope: &'a Scope,
@@ -268,15 +226,6 @@ impl Store for Rooms {
         let found =
             inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
         ready(found.map(|(_, row)| row.clone()))
-    }
-
-    fn session_by_key<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: AgentId,
-        _: &'a SessionKey,
-    ) -> Read<'a, Option<SessionRecord>> {
-        ready(None)
     }
 
     fn sessions<'a>(
@@ -353,7 +302,7 @@ impl Store for Rooms {
         filter: RunFilter,
         wanted: PageRequest<RunId>,
     ) -> Read<'a, Vec<RunSpending>> {
-        let runs = self.runs(scope, filter, wanted);
+        let runs = StoreWrapper::runs(self, scope, filter, wanted);
         Box::pin(async move {
             let runs = runs.await?;
             Ok(runs.into_iter().map(|run| RunSpending { models: self.models(run.id), run }).collect())
@@ -403,10 +352,6 @@ impl Store for Rooms {
         }))
     }
 
-    fn pinned_text<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
-        ready(None)
-    }
-
     fn session_state<'a>(
         &'a self,
         _: &'a Scope,
@@ -428,94 +373,6 @@ impl Store for Rooms {
     ) -> Read<'a, Option<StateEntry>> {
         let entries = self.lock().states.get(&session).cloned().unwrap_or_default();
         ready(entries.into_iter().find(|entry| entry.name == name))
-    }
-
-    fn delivery_record<'a>(
-        &'a self,
-        scope: &'a Scope,
-        delivery: DeliveryId,
-    ) -> Read<'a, Option<DeliveryRecord>> {
-        self.outgoing.delivery_record(scope, delivery)
-    }
-
-    fn deliveries<'a>(
-        &'a self,
-        scope: &'a Scope,
-        filter: DeliveryFilter,
-        page: PageRequest<DeliveryId>,
-    ) -> Read<'a, Vec<DeliverySummary>> {
-        self.outgoing.deliveries(scope, filter, page)
-    }
-
-    fn open_deliveries<'a>(
-        &'a self,
-        operator: &'a OperatorScope,
-        page: PageRequest<(TenantId, String)>,
-    ) -> Read<'a, Vec<OpenDelivery>> {
-        self.outgoing.open_deliveries(operator, page)
-    }
-
-    fn outbox_waiting<'a>(
-        &'a self,
-        operator: &'a OperatorScope,
-        tenant: TenantId,
-        target: &'a str,
-    ) -> Read<'a, u64> {
-        self.outgoing.outbox_waiting(operator, tenant, target)
-    }
-
-    fn unnumbered_deliveries<'a>(
-        &'a self,
-        operator: &'a OperatorScope,
-        after: Option<TenantId>,
-        limit: usize,
-    ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        self.outgoing.unnumbered_deliveries(operator, after, limit)
-    }
-
-    fn feed_items<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
-        self.outgoing.feed_items(scope, after, limit)
-    }
-
-    fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
-        self.outgoing.feed_state(scope)
-    }
-
-    fn vault_key<'a>(&'a self, _: &'a Scope) -> Read<'a, Option<Bytes>> {
-        ready(None)
-    }
-
-    fn secrets<'a>(&'a self, _: &'a Scope, _: PageRequest<&'a str>) -> Read<'a, Vec<SealedSecret>> {
-        ready(Vec::new())
-    }
-
-    fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
-        ready(None)
-    }
-
-    fn capabilities<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: PageRequest<CapabilityId>,
-    ) -> Read<'a, Vec<CapabilityRecord>> {
-        ready(Vec::new())
-    }
-
-    fn file_label<'a>(&'a self, _: &'a Scope, _: AgentId, _: &'a str) -> Read<'a, KnownFile> {
-        ready(KnownFile::default())
-    }
-
-    fn file_labels<'a>(
-        &'a self,
-        _: &'a Scope,
-        _: AgentId,
-        _: PageRequest<&'a str>,
-    ) -> Read<'a, Vec<(String, FileLabel)>> {
-        ready(Vec::new())
-    }
-
-    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (ErasureCounts, bool)> {
-        ready((ErasureCounts::default(), true))
     }
 
     fn store_health(&self) -> StoreHealth {

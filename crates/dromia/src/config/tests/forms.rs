@@ -105,7 +105,7 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
         (
             "engine:\n  colour: red\n",
             "dromia.yaml:2:3: there is no key `colour` in `engine`; there are active_max, model_calls_max, \
-             output_tokens_max, loop_same, loop_window"
+             output_tokens_max, loop_same"
                 .to_owned(),
         ),
         (

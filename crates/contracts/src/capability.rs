@@ -27,7 +27,7 @@ use crate::token::TokenState;
 use crate::tool::PreparedCall;
 
 /// The most capabilities of a tenant, those that ended included.
-pub const CAPABILITIES_MAX: usize = 1024;
+pub const CAPABILITIES_MAX: usize = 4096;
 
 /// What the word begins with that says whose grants these are, so that what it holds counts too.
 pub const HOLDER: &str = "holder:";

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::host_check::{is_host, is_origin};
 
+/// The most connections that a listener is set to hold.
+const CONNECTIONS_MAX: usize = 1 << 20;
+
 /// The files of TLS, both PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +106,16 @@ pub struct GatewayConfig {
 
 impl Default for GatewayConfig {
     fn default() -> Self {
+        Self::with_requests_max(4096)
+    }
+}
+
+impl GatewayConfig {
+    /// The defaults for a server of so many requests at a time. Connections and streams follow from their number, and of
+    /// each one token or address has half, so that it cannot shut the others out.
+    #[must_use]
+    pub fn with_requests_max(requests_max: usize) -> Self {
+        let connections_max = requests_max.saturating_mul(2).min(CONNECTIONS_MAX);
         Self {
             listen: None,
             socket: None,
@@ -115,19 +128,17 @@ impl Default for GatewayConfig {
             body_bytes_max: 1 << 20,
             import_bytes_max: 64 << 20,
             imports_max: 2,
-            requests_max: 4096,
-            streams_max: 1024,
-            connections_max: 8192,
-            // Half of the node's: one address cannot shut the others out.
-            address_connections_max: 4096,
+            requests_max,
+            streams_max: requests_max.div_ceil(4),
+            connections_max,
+            address_connections_max: connections_max.div_ceil(2),
             http2_streams_max: 128,
             actor_inputs_per_minute_max: 0,
             actor_inputs_burst_max: 20,
             token_rate_max: 0,
             token_burst_max: 100,
-            // Half of the node's: one token cannot shut the others out.
-            token_requests_max: 2048,
-            token_streams_max: 512,
+            token_requests_max: requests_max.div_ceil(2),
+            token_streams_max: requests_max.div_ceil(8),
             header_ms: 30_000,
             body_ms: 15_000,
             write_ms: 15_000,
@@ -235,7 +246,7 @@ impl GatewayConfig {
             ("imports_max", count(self.imports_max), 1, 64),
             ("requests_max", count(self.requests_max), 1, 1 << 20),
             ("streams_max", count(self.streams_max), 1, 1 << 20),
-            ("connections_max", count(self.connections_max), 1, 1 << 20),
+            ("connections_max", count(self.connections_max), 1, count(CONNECTIONS_MAX)),
             ("address_connections_max", count(self.address_connections_max), 1, 1 << 20),
             ("http2_streams_max", self.http2_streams_max.into(), 1, 1 << 16),
             ("actor_inputs_per_minute_max", self.actor_inputs_per_minute_max.into(), 0, 1 << 20),

@@ -222,7 +222,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
             Some("send it again later")
         }
         ErrorCode::RateLimited => {
-            Some("send it again after Retry-After; an operator raises the limits.token_* of dromia.yaml")
+            Some("send it again after Retry-After; an operator raises limits.token_rate_max or limits.requests_max in dromia.yaml")
         }
         ErrorCode::ActorRateLimited => Some(
             "send it again after Retry-After, with the same idempotency key; an operator raises the limits.actor_inputs_* of \

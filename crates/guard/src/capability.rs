@@ -20,7 +20,6 @@
 mod keeper;
 mod live;
 mod near_miss;
-mod reclaim;
 mod required;
 mod right;
 mod root;

@@ -127,14 +127,6 @@ impl ModelRegistry {
     pub fn aliases(&self) -> impl Iterator<Item = &str> {
         self.shared.adapters.keys().map(String::as_str)
     }
-
-    /// Lists what an attempt under an alias may reach, best first, and until when each is left alone.
-    pub fn fallback_route(&self, alias: &str) -> Vec<(String, Option<Timestamp>)> {
-        let now = self.shared.clock.now();
-        let cooling = self.shared.lock_delays();
-        let until = |name: &str| cooling.get(name).copied().filter(|until| *until > now);
-        self.shared.fallback_chain(alias).map(|name| (name.to_owned(), until(name))).collect()
-    }
 }
 
 impl RegistryState {

@@ -139,11 +139,6 @@ impl BackendParts {
     }
 }
 
-/// Tries every backend.
-pub fn probe_all(machine: &BackendParts) -> Vec<MachineBackend> {
-    BackendKind::ALL.into_iter().map(|kind| probe_one(machine, kind)).collect()
-}
-
 /// Tries one backend.
 pub fn probe_one(machine: &BackendParts, kind: BackendKind) -> MachineBackend {
     let helper = machine.helper.as_path();

@@ -32,8 +32,8 @@ pub(crate) async fn measure_sandbox(scene: &PhaseContext) -> anyhow::Result<Vec<
     let repository = create_repository(&scene.dir)?;
     let mut goals = Vec::new();
     // No engine and no control groups: the benchmark has none of its own to measure.
-    for backend in probe::probe_all(&BackendParts { helper, engine: None, monitor: None, groups: Vec::new() })
-    {
+    let machine = BackendParts { helper, engine: None, monitor: None, groups: Vec::new() };
+    for backend in BackendKind::ALL.into_iter().map(|kind| probe::probe_one(&machine, kind)) {
         let Ok(sandbox) = backend.state else { continue };
         let starts = if backend.kind == BackendKind::Gvisor { SLOW_STARTS } else { STARTS };
         let (mut bare, mut walled, mut guarded) = (Vec::new(), Vec::new(), Vec::new());

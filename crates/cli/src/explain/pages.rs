@@ -110,7 +110,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "no channel of this name signed the message, its id is no id, or its time is too far from now; which of \
              them a stranger is not told",
             "sign `webhook-id.webhook-timestamp.body` with the secret that channels.NAME.secret names, as Standard \
-             Webhooks says; compare the clocks; channels.NAME.tolerance_ms widens the bound",
+             Webhooks says; compare the clocks, which may differ by five minutes",
         ),
         ErrorCode::CallNotOpen => new_page(
             "the call that the client gives a result for waits for none: it has its result, the session went on without \
@@ -168,11 +168,11 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ),
         ErrorCode::RateLimited => new_page(
             "the token asks more at a time, or more often, than one token may; other tokens are not concerned",
-            "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.token_rate_max, token_requests_max or token_streams_max",
+            "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.token_rate_max or limits.requests_max, of which one token has half",
         ),
         ErrorCode::ActorRateLimited => new_page(
             "the actor who says this says more in a minute than one actor may; nothing was stored, and other actors are not concerned",
-            "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.actor_inputs_per_minute_max or actor_inputs_burst_max",
+            "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.actor_inputs_per_minute_max",
         ),
         ErrorCode::ShuttingDown => new_page(
             "the server is draining: it lets turns end and takes no more",

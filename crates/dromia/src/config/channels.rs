@@ -10,8 +10,18 @@ use super::problem::did_you_mean;
 use super::providers::vault_name;
 use super::resolve::ProblemCollector;
 
-/// The longest time that any key of a channel may say: 30 days.
-const TIME_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// The longest time that a receiver may be given to answer, in milliseconds.
+const TIMEOUT_MS_MAX: u64 = 300_000;
+/// How far the time of an event may be from now, as Standard Webhooks recommends.
+const TOLERANCE: Duration = Duration::from_mins(5);
+/// The pause after the first failed attempt; it doubles with each.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// The longest pause.
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// The oldest message that is sent.
+const AGE_MAX: Duration = Duration::from_hours(24);
+/// The most messages that a start sends of those which were left, the newest.
+const RECOVERY_MAX: u64 = 1_000;
 
 /// Makes the channels of the gateway.
 pub(crate) fn resolve_channels(
@@ -40,26 +50,15 @@ fn resolve_channel(
     if let Err(problem) = plain_url(&written.url) {
         check.add_problem(&format!("{here}.url"), problem);
     }
-    let backoff_ms = written.backoff_ms.unwrap_or(1_000);
-    let numbers = [
-        ("attempts_max", u64::from(written.attempts_max.unwrap_or(8)), 1, 100),
-        ("backoff_ms", backoff_ms, 1, TIME_MS_MAX),
-        ("backoff_max_ms", written.backoff_max_ms.unwrap_or(300_000), backoff_ms, TIME_MS_MAX),
-        ("age_max_ms", written.age_max_ms.unwrap_or(86_400_000), 1_000, TIME_MS_MAX),
-        ("recovery_max", written.recovery_max.unwrap_or(1_000), 1, 1_000_000),
-        ("timeout_ms", written.timeout_ms.unwrap_or(15_000), 1, 300_000),
-        ("tolerance_ms", written.tolerance_ms.unwrap_or(300_000), 1_000, 3_600_000),
-    ];
-    for (key, value, min, max) in numbers {
-        if value < min || value > max {
-            check.add_problem(
-                &format!("{here}.{key}"),
-                format!("must be from {min} to {max}, and is {value}"),
-            );
+    let attempts_max = written.attempts_max.unwrap_or(8);
+    let timeout_ms = written.timeout_ms.unwrap_or(15_000);
+    for (key, value, max) in
+        [("attempts_max", u64::from(attempts_max), 100), ("timeout_ms", timeout_ms, TIMEOUT_MS_MAX)]
+    {
+        if !(1..=max).contains(&value) {
+            check.add_problem(&format!("{here}.{key}"), format!("must be from 1 to {max}, and is {value}"));
         }
     }
-    let [attempts_max, backoff, backoff_max, age_max, recovery_max, timeout, tolerance] =
-        numbers.map(|(_, value, ..)| value);
     let key = channel_key(&here, &written.secret, environment, check)?;
     Some(WebhookChannel {
         tenant: written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?,
@@ -67,13 +66,13 @@ fn resolve_channel(
         url: written.url.clone(),
         key,
         idempotent: written.idempotent.unwrap_or(true),
-        tolerance: Duration::from_millis(tolerance),
-        attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
-        backoff: Duration::from_millis(backoff),
-        backoff_max: Duration::from_millis(backoff_max),
-        age_max: Duration::from_millis(age_max),
-        recovery_max,
-        timeout: Duration::from_millis(timeout),
+        tolerance: TOLERANCE,
+        attempts_max,
+        backoff: BACKOFF,
+        backoff_max: BACKOFF_MAX,
+        age_max: AGE_MAX,
+        recovery_max: RECOVERY_MAX,
+        timeout: Duration::from_millis(timeout_ms),
     })
 }
 

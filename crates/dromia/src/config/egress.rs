@@ -9,8 +9,16 @@ use dromia_guard::{EgressConfig, PrivateAllowance};
 use super::file::WrittenEgress;
 use super::resolve::ProblemCollector;
 
+/// How long a tool's request may take to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// The most bytes that a tool's request carries.
+const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// The most bytes of headers, of a request and of an answer.
+const HEADER_BYTES_MAX: usize = 32 << 10;
 /// The most redirects that are followed; each leaves a decision in the journal.
-const REDIRECTS_MAX: usize = 10;
+const REDIRECTS_MAX: usize = 5;
+/// The most requests of tools at once, and half of them of one tenant; more of them wait.
+const REQUESTS_MAX: usize = 64;
 /// The most entries of a list.
 const PRIVATE_MAX: usize = 256;
 /// Connections to one host that tools leave open.
@@ -27,36 +35,24 @@ pub(crate) struct EgressRules {
 
 /// Resolves the section.
 pub(super) fn resolve_egress(written: &WrittenEgress, check: &mut ProblemCollector<'_>) -> EgressRules {
-    for (key, value) in [
-        ("connect_ms", written.connect_ms),
-        ("first_byte_ms", written.first_byte_ms),
-        ("stall_ms", written.stall_ms),
-        ("total_ms", written.total_ms),
-        ("request_bytes_max", written.request_bytes_max as u64),
-        ("response_bytes_max", written.response_bytes_max),
-        ("header_bytes_max", written.header_bytes_max as u64),
-        ("requests_max", written.requests_max as u64),
-    ] {
-        check.at_least_one(&format!("egress.{key}"), value);
-    }
-    if written.redirects_max > REDIRECTS_MAX {
-        check.add_problem("egress.redirects_max", format!("must be at most {REDIRECTS_MAX}"));
-    }
+    check.at_least_one("egress.total_ms", written.total_ms);
+    check.at_least_one("egress.response_bytes_max", written.response_bytes_max);
     let opened = EgressConfig {
         private_granted: parse_private_list("private_tools", &written.private_tools, check),
         private_named: parse_private_list("private_servers", &written.private_servers, check),
     };
+    let total = Duration::from_millis(written.total_ms);
     let limits = LineLimits {
-        connect: Duration::from_millis(written.connect_ms),
-        first_byte: Duration::from_millis(written.first_byte_ms),
-        stall: Duration::from_millis(written.stall_ms),
-        total: Duration::from_millis(written.total_ms),
-        request_bytes_max: written.request_bytes_max,
-        header_bytes_max: written.header_bytes_max,
+        connect: CONNECT_TIME,
+        first_byte: total / 2,
+        stall: total / 4,
+        total,
+        request_bytes_max: REQUEST_BYTES_MAX,
+        header_bytes_max: HEADER_BYTES_MAX,
         response_bytes_max: written.response_bytes_max,
-        redirects_max: written.redirects_max,
+        redirects_max: REDIRECTS_MAX,
         https_only: written.https_only,
-        requests_max: written.requests_max,
+        requests_max: REQUESTS_MAX,
         idle_connections_max: IDLE_CONNECTIONS_MAX,
     };
     EgressRules { opened, limits }

@@ -17,8 +17,6 @@ use super::resolve::ProblemCollector;
 const TOOLS_MAX: usize = 128;
 /// The longest time of one call, in milliseconds: as long as a program may run.
 const TIMEOUT_MS_MAX: u64 = 600_000;
-/// The longest answer, in bytes.
-const RESPONSE_BYTES_MAX: u64 = 64 << 20;
 
 /// A tool of the operator's own, with the bounds of its calls.
 #[derive(Debug, Clone)]
@@ -109,21 +107,17 @@ fn call_limits(
     of_tools: &LineLimits,
     check: &mut ProblemCollector<'_>,
 ) -> LineLimits {
-    let mut within = |key: &str, value: Option<u64>, max: u64| {
-        if let Some(found) = value.filter(|found| !(1..=max).contains(found)) {
-            check.add_problem(&format!("{here}.{key}"), format!("must be from 1 to {max}, and is {found}"));
-        }
-        value
-    };
-    let timeout = within("timeout_ms", written.timeout_ms, TIMEOUT_MS_MAX).map(Duration::from_millis);
-    let answer = within("response_bytes_max", written.response_bytes_max, RESPONSE_BYTES_MAX);
+    if let Some(found) = written.timeout_ms.filter(|found| !(1..=TIMEOUT_MS_MAX).contains(found)) {
+        let message = format!("must be from 1 to {TIMEOUT_MS_MAX}, and is {found}");
+        check.add_problem(&format!("{here}.timeout_ms"), message);
+    }
+    let timeout = written.timeout_ms.map(Duration::from_millis);
     let waits = |own: Duration| timeout.unwrap_or(own);
     LineLimits {
         // A time for the whole call replaces all of its waits.
         first_byte: waits(of_tools.first_byte),
         stall: waits(of_tools.stall),
         total: waits(of_tools.total),
-        response_bytes_max: answer.unwrap_or(of_tools.response_bytes_max),
         redirects_max: 0,
         ..of_tools.clone()
     }

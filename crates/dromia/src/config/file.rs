@@ -28,7 +28,7 @@ pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
 pub(crate) use self::external::WrittenExternal;
 pub(crate) use self::models::{
-    ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
+    ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };
 pub(crate) use self::programs::{
     SandboxMinimum, TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant,
@@ -149,24 +149,9 @@ pub(crate) struct WrittenChannel {
     /// The most attempts at one message, by default 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempts_max: Option<u32>,
-    /// The pause after the first failed attempt, by default 1000 milliseconds; it doubles with each.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) backoff_ms: Option<u64>,
-    /// The longest pause, by default 300000 milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) backoff_max_ms: Option<u64>,
-    /// The oldest message that is sent, by default of a day, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) age_max_ms: Option<u64>,
-    /// The most messages that a start sends of those which were left, the newest, by default 1000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) recovery_max: Option<u64>,
     /// How long the receiver may take to answer, by default 15000 milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
-    /// How far the time of an event may be from now, by default 300000 milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tolerance_ms: Option<u64>,
 }
 
 /// How runs are worked on.
@@ -179,11 +164,9 @@ pub(crate) struct WrittenEngine {
     pub(crate) model_calls_max: u32,
     /// The most tokens of one answer.
     pub(crate) output_tokens_max: u32,
-    /// How often the same call may be made among the last `loop_window` calls of a run: with nothing new in between, or with
-    /// the same result. Then it is refused, and a run that goes on with it yields; 0 refuses none.
+    /// How often the same call may be made among the last 24 calls of a run: with nothing new in between, or with the same
+    /// result. Then it is refused, and a run that goes on with it yields; 0 refuses none.
     pub(crate) loop_same: usize,
-    /// How many of a run's last calls are looked at, 64 at most.
-    pub(crate) loop_window: usize,
 }
 
 impl Default for WrittenEngine {
@@ -194,7 +177,6 @@ impl Default for WrittenEngine {
             model_calls_max: engine.model_calls_max,
             output_tokens_max: engine.output_tokens_max,
             loop_same: engine.loop_same,
-            loop_window: engine.loop_window,
         }
     }
 }

@@ -213,12 +213,12 @@ mod tests {
     #[test]
     fn range_mistakes_are_reported_beside_form_mistakes() {
         check(
-            "limits:\n  drain_ms: 600001\n  requests_max: many\n  streams_max: 0\n  header_ms: 1\nengine: { active_max: 0 }\n",
+            "limits:\n  drain_ms: 600001\n  requests_max: many\n  body_bytes_max: 0\n  body_ms: 1\nengine: { active_max: 0 }\n",
             &[
                 "dromia.yaml:2:13: limits.drain_ms: must be from 0",
                 "dromia.yaml:3:17: limits.requests_max: must be a whole number",
-                "dromia.yaml:4:16: limits.streams_max: must be from 1",
-                "dromia.yaml:5:14: limits.header_ms: must be from 10",
+                "dromia.yaml:4:19: limits.body_bytes_max: must be from 1024",
+                "dromia.yaml:5:12: limits.body_ms: must be from 10",
                 "dromia.yaml:6:23: engine.active_max: must be at least 1",
             ],
         );
@@ -239,7 +239,10 @@ mod tests {
             "modles:\n  a: { kind: scripted }\nirreversible: { second_opinion: { model: a, samples: 1 } }\n",
             &["dromia.yaml:1:1: there is no key `modles`"],
         );
-        check("engine: { loop_window: many, loop_same: 60 }\n", &["dromia.yaml:1:24: engine.loop_window"]);
+        check(
+            "approvals: { hold_ms: many, expire_ms: 60 }\n",
+            &["dromia.yaml:1:23: approvals.hold_ms: must be a whole number"],
+        );
         check("listen: 0.0.0.0:1\nhttp: { tls: 5 }\n", &["dromia.yaml:2:14: http.tls: must be keys"]);
     }
 

@@ -15,11 +15,13 @@ use dromia_models::{
 
 use super::file::{
     ProviderKind, WrittenConfig, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
-    WrittenTimeouts,
 };
 use super::layers::Environment;
 use super::problem::did_you_mean;
 use super::resolve::ProblemCollector;
+
+/// How long an answer may take, where the file does not say it, in milliseconds: a model that reasons takes minutes.
+const TIMEOUT_MS: u64 = 600_000;
 
 /// The provider and alias that need no entry.
 pub(crate) const SCRIPTED: &str = ScriptedModel::ALIAS;
@@ -136,7 +138,7 @@ pub(crate) fn fill_provider_defaults(server: &WrittenProvider) -> WrittenProvide
         if at_openai { WrittenOutputLimit::MaxCompletionTokens } else { WrittenOutputLimit::MaxTokens };
     WrittenProvider {
         output_limit: (server.kind == ProviderKind::Openai).then(|| server.output_limit.unwrap_or(usual)),
-        timeouts: Some(server.timeouts.clone().unwrap_or_default()),
+        timeout_ms: Some(server.timeout_ms.unwrap_or(TIMEOUT_MS)),
         base_url: Some(base_url),
         ..server.clone()
     }
@@ -235,7 +237,7 @@ fn resolve_provider(
             ("base_url", server.base_url.is_some()),
             ("key", server.key.is_some()),
             ("output_limit", server.output_limit.is_some()),
-            ("timeouts", server.timeouts.is_some()),
+            ("timeout_ms", server.timeout_ms.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
             check.add_problem(&format!("{here}.{key}"), "has no effect on the scripted model; remove it");
@@ -246,15 +248,8 @@ fn resolve_provider(
         check
             .add_problem(&format!("{here}.output_limit"), "has an effect with kind `openai` only; remove it");
     }
-    if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
-        for (key, ms) in [
-            ("connect_ms", connect_ms),
-            ("first_byte_ms", first_byte_ms),
-            ("stall_ms", stall_ms),
-            ("total_ms", total_ms),
-        ] {
-            check.at_least_one(&format!("{here}.timeouts.{key}"), ms);
-        }
+    if let Some(ms) = server.timeout_ms {
+        check.at_least_one(&format!("{here}.timeout_ms"), ms);
     }
     let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
     if let Err(error) = HttpConfig::new(format, base_url, "").endpoint_url() {
@@ -343,13 +338,9 @@ fn http_config(target: &ModelTarget, key: Option<ProviderKey>, keys_of: &KeysOf)
     http.price = price.unwrap_or_default();
     http.window = *window;
     http.output_limit = server.output_limit.map_or_else(OutputLimit::default, OutputLimit::from);
-    if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
-        http.timeouts = HttpTimeouts {
-            connect: Duration::from_millis(connect_ms),
-            first_byte: Duration::from_millis(first_byte_ms),
-            stall: Duration::from_millis(stall_ms),
-            total: Duration::from_millis(total_ms),
-        };
+    if let Some(total) = server.timeout_ms.map(Duration::from_millis) {
+        let connect = http.timeouts.connect;
+        http.timeouts = HttpTimeouts { connect, first_byte: total / 5, stall: total / 10, total };
     }
     Some(http)
 }

@@ -44,14 +44,15 @@ limits: { token_rate_max: 50 }
 ```
 
 What programs of agents may use is said for a tool, or for one agent's use of it; sizes are in B, KiB, MiB, GiB or TiB, times in
-ms, s, m or h. A privileged tool is for the agents that have the word here beside their own grant.
+ms, s, m or h. A privileged tool is for the agents that list it here beside their own grant.
 
 ```yaml
 tools:
-  exec: { mem_limit: 512MiB, time_limit: 30s, privileged: true }
+  exec: { mem_limit: 512MiB, time_limit: 30s }
+  privileged: [exec]
 agents:
-  dev: { tools: { exec: { mem_limit: 4GiB, privileged: true }, http.request: { net: [docs.rs] } } }
-  acme/ops: { tools: { exec: { privileged: true } } }     # of the tenant acme
+  dev: { tools: { exec: { mem_limit: 4GiB }, net: [docs.rs], privileged: [exec] } }
+  acme/ops: { tools: { privileged: [exec] } }     # of the tenant acme
 ```
 
 Servers of your own become tools under `tools.external`; [how](external-tools.md).

@@ -12,7 +12,6 @@ use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
 use dromia_engine::EngineConfig;
-use dromia_engine::state::RECENT_MAX;
 use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
 use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
@@ -94,23 +93,12 @@ impl ResolvedConfig {
             default_agent: Some(self.default_agent.clone()),
             roles: self.roles.clone(),
             socket_users: self.socket_users.clone(),
-            actor_inputs_burst_max: limits.actor_inputs_burst_max,
             actor_inputs_per_minute_max: limits.actor_inputs_per_minute_max,
-            address_connections_max: limits.address_connections_max,
             body_bytes_max: limits.body_bytes_max,
             body_ms: limits.body_ms,
-            connections_max: limits.connections_max,
             drain_ms: limits.drain_ms,
-            header_ms: limits.header_ms,
-            http2_streams_max: limits.http2_streams_max,
-            requests_max: limits.requests_max,
-            streams_max: limits.streams_max,
-            token_burst_max: limits.token_burst_max,
             token_rate_max: limits.token_rate_max,
-            token_requests_max: limits.token_requests_max,
-            token_streams_max: limits.token_streams_max,
-            write_ms: limits.write_ms,
-            ..GatewayConfig::default()
+            ..GatewayConfig::with_requests_max(limits.requests_max)
         }
     }
 }
@@ -173,10 +161,8 @@ pub(crate) fn resolve_config(
     check.at_least_one("engine.active_max", count(written.engine.active_max));
     check.at_least_one("engine.model_calls_max", written.engine.model_calls_max.into());
     check.at_least_one("engine.output_tokens_max", written.engine.output_tokens_max.into());
-    let (same, window) = (written.engine.loop_same, written.engine.loop_window);
-    if !(1..=RECENT_MAX).contains(&window) {
-        check.add_problem("engine.loop_window", format!("must be from 1 to {RECENT_MAX}, and is {window}"));
-    }
+    let engine = EngineConfig::default();
+    let (same, window) = (written.engine.loop_same, engine.loop_window);
     if same > window {
         check.add_problem("engine.loop_same", format!("is {same}, and only {window} calls are looked at"));
     }
@@ -200,7 +186,7 @@ pub(crate) fn resolve_config(
             model_calls_max: written.engine.model_calls_max,
             output_tokens_max: written.engine.output_tokens_max,
             loop_same: written.engine.loop_same,
-            loop_window: written.engine.loop_window,
+            loop_window: window,
             hops_max: written.tools.message_hops_max,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
             tainted_past: written.context.tainted_past.into(),

@@ -154,8 +154,7 @@ fn an_invalid_channel_is_refused_with_place_and_without_secret() {
             "channels.w.secret: SHORT is none: a webhook's secret is whsec_",
         ),
         (format!("{whole}, attempts_max: 0"), "channels.w.attempts_max: must be from 1 to 100, and is 0"),
-        (format!("{whole}, backoff_max_ms: 9"), "channels.w.backoff_max_ms: must be from 1000 to"),
-        (format!("{whole}, tolerance_ms: 3600001"), "channels.w.tolerance_ms: must be from 1000 to 3600000"),
+        (format!("{whole}, timeout_ms: 300001"), "channels.w.timeout_ms: must be from 1 to 300000"),
     ] {
         let environment =
             Environment::from([("S", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), ("SHORT", "whsec_c2hvcnQ=")]);
@@ -214,8 +213,8 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
             "providers.a.output_limit: has an effect with kind `openai` only",
         ),
         (
-            "providers:\n  a: { kind: openai, timeouts: { stall_ms: 0 } }\n",
-            "providers.a.timeouts.stall_ms: must be at least 1",
+            "providers:\n  a: { kind: openai, timeout_ms: 0 }\n",
+            "providers.a.timeout_ms: must be at least 1",
         ),
         (
             "models:\n  big: { kind: scripted, fallback: [smal] }\n  small: { kind: scripted }\n",
@@ -255,10 +254,10 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
             "egress: { private_servers: ['http://wiki'] }",
             "egress.private_servers.0: expected a network such as",
         ),
-        ("egress: { redirects_max: 11 }", "egress.redirects_max: must be at most 10"),
+        ("egress: { response_bytes_max: 0 }", "egress.response_bytes_max: must be at least 1"),
         ("egress: { total_ms: 0 }", "egress.total_ms: must be at least 1"),
-        ("limits: { token_burst_max: 0 }", "limits.token_burst_max: must be from 1 to"),
-        ("limits: { actor_inputs_burst_max: 0 }", "limits.actor_inputs_burst_max: must be from 1 to"),
+        ("limits: { requests_max: 0 }", "limits.requests_max: must be from 1 to"),
+        ("limits: { token_rate_max: 2000000 }", "limits.token_rate_max: must be from 0 to"),
         ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
         ("engine: { active_max: 0 }", "engine.active_max: must be at least 1"),
     ] {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{SandboxMinimum, WrittenConfig};
 use super::permissions::{self, WrittenOwnPermissions};
+use super::problem::did_you_mean;
 use super::resolve::ProblemCollector;
 
 /// What is set for one agent.
@@ -30,26 +31,21 @@ pub(crate) struct WrittenAgent {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenFlags {
-    /// What counts for `exec`.
+    /// What programs may use that `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
     pub(crate) exec: ProgramFlags,
-    /// What counts for `shell.execute`.
-    #[serde(rename = "shell.execute", skip_serializing_if = "ProgramFlags::is_absent")]
-    pub(crate) shell_execute: ProgramFlags,
-    /// What counts for `http.request`.
-    #[serde(rename = "http.request", skip_serializing_if = "ReachFlags::is_absent")]
-    pub(crate) http_request: ReachFlags,
-    /// What counts for `message.send`.
-    #[serde(rename = "message.send", skip_serializing_if = "PlainFlags::is_absent")]
-    pub(crate) message_send: PlainFlags,
+    /// Hosts that this agent may reach beside those which its `net:` grants name, spelled as behind `net:`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) net: Vec<String>,
+    /// The privileged tools that this agent may call, if its grants cover them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) privileged: Vec<String>,
 }
 
-/// What counts for a tool that runs programs.
+/// What programs may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProgramFlags {
-    /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
-    pub(crate) privileged: bool,
     /// The weakest sandbox that will do, where `sandbox.minimum` would allow a weaker one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sandbox: Option<SandboxMinimum>,
@@ -72,40 +68,7 @@ pub(crate) struct ProgramFlags {
     pub(crate) disk_quota: Option<String>,
 }
 
-/// What counts for a tool that reaches other hosts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct ReachFlags {
-    /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
-    pub(crate) privileged: bool,
-    /// Hosts that may be reached beside those which an agent's `net:` grants name, spelled as behind `net:`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) net: Vec<String>,
-}
-
-/// What counts for a tool that uses nothing which could be bounded.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct PlainFlags {
-    /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
-    pub(crate) privileged: bool,
-}
-
 impl ProgramFlags {
-    /// Tells whether nothing is said.
-    pub(crate) fn is_absent(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl ReachFlags {
-    /// Tells whether nothing is said.
-    pub(crate) fn is_absent(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl PlainFlags {
     /// Tells whether nothing is said.
     pub(crate) fn is_absent(&self) -> bool {
         *self == Self::default()
@@ -118,8 +81,8 @@ pub(crate) type Named = (HandleSlug, HandleSlug);
 /// What the file says about tools.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ToolSettings {
-    all: BTreeMap<&'static str, ToolTerms>,
-    agents: BTreeMap<Named, BTreeMap<&'static str, ToolTerms>>,
+    all: BTreeMap<String, ToolTerms>,
+    agents: BTreeMap<Named, BTreeMap<String, ToolTerms>>,
     /// The rows of `permissions` as grants: for every agent, and for one.
     rows: Vec<String>,
     own_rows: BTreeMap<Named, Vec<String>>,
@@ -133,7 +96,7 @@ impl ToolSettings {
 
     /// Lists the privileged tools.
     pub(crate) fn privileged_tools(&self) -> impl Iterator<Item = String> {
-        self.all.iter().filter(|(_, terms)| terms.privileged).map(|(tool, _)| (*tool).to_owned())
+        self.all.iter().filter(|(_, terms)| terms.privileged).map(|(tool, _)| tool.clone())
     }
 
     /// What counts for a tool in the hands of an agent, or of one of whom nothing is said.
@@ -165,7 +128,7 @@ impl ToolSettings {
         hosts.chain(words.map(|(tool, _)| privileged_grant(tool))).chain(rows).collect()
     }
 
-    fn terms_for_agent(&self, agent: Option<&Named>) -> Option<&BTreeMap<&'static str, ToolTerms>> {
+    fn terms_for_agent(&self, agent: Option<&Named>) -> Option<&BTreeMap<String, ToolTerms>> {
         self.agents.get(agent?)
     }
 }
@@ -173,9 +136,9 @@ impl ToolSettings {
 /// Resolves what the file says.
 pub(super) fn resolve_tools(written: &WrittenConfig, check: &mut ProblemCollector<'_>) -> ToolSettings {
     let minimum = written.sandbox.minimum;
-    let all = resolve_flags("tools", &written.tools.tool_flags(), minimum, check);
     let external = written.tools.external.keys().map(String::as_str);
     let known: Vec<_> = Toolbox::builtin_names().into_iter().chain(external).collect();
+    let all = resolve_flags("tools", &written.tools.tool_flags(), minimum, &known, check);
     let rows = permissions::of_all(&written.permissions, &known, check);
     let (mut agents, mut own_rows) = (BTreeMap::new(), BTreeMap::new());
     for (name, agent) in &written.agents {
@@ -184,12 +147,11 @@ pub(super) fn resolve_tools(written: &WrittenConfig, check: &mut ProblemCollecto
             check.add_problem(&here, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
             continue;
         };
-        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, check);
-        for (tool, terms) in &own {
-            let is_needed = all.get(tool).is_some_and(|terms| terms.privileged);
-            if terms.privileged && !is_needed {
-                let problem = format!("the tool is not privileged; set tools.{tool}.privileged too");
-                check.add_problem(&format!("{here}.tools.{tool}.privileged"), problem);
+        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, &known, check);
+        for (index, tool) in agent.tools.privileged.iter().enumerate() {
+            if !written.tools.privileged.contains(tool) {
+                let problem = format!("{tool} is not privileged; list it under tools.privileged too");
+                check.add_problem(&format!("{here}.tools.privileged.{index}"), problem);
             }
         }
         own_rows.insert(
@@ -214,19 +176,26 @@ fn resolve_flags(
     here: &str,
     written: &WrittenFlags,
     minimum: SandboxMinimum,
+    known: &[&str],
     check: &mut ProblemCollector<'_>,
-) -> BTreeMap<&'static str, ToolTerms> {
-    let WrittenFlags { exec, shell_execute, http_request, message_send } = written;
-    let mut said = BTreeMap::new();
-    for (tool, flags) in [("exec", exec), ("shell.execute", shell_execute)] {
-        said.insert(tool, program_terms(&format!("{here}.{tool}"), flags, minimum, check));
+) -> BTreeMap<String, ToolTerms> {
+    let WrittenFlags { exec, net, privileged } = written;
+    let programs = program_terms(&format!("{here}.exec"), exec, minimum, check);
+    let net = check_hosts(&format!("{here}.net"), net, check);
+    let mut said = BTreeMap::from([
+        ("exec".to_owned(), programs.clone()),
+        ("shell.execute".to_owned(), programs),
+        ("http.request".to_owned(), ToolTerms { net, ..ToolTerms::default() }),
+    ]);
+    for (index, tool) in privileged.iter().enumerate() {
+        let place = format!("{here}.privileged.{index}");
+        if !known.contains(&tool.as_str()) {
+            let near = did_you_mean(tool, known.iter().copied());
+            check.add_problem(&place, format!("there is no tool {tool:?}{near}"));
+        } else if std::mem::replace(&mut said.entry(tool.clone()).or_default().privileged, true) {
+            check.add_problem(&place, format!("{tool} is listed twice"));
+        }
     }
-    let net = check_hosts(&format!("{here}.http.request.net"), &http_request.net, check);
-    said.insert(
-        "http.request",
-        ToolTerms { privileged: http_request.privileged, net, ..ToolTerms::default() },
-    );
-    said.insert("message.send", ToolTerms { privileged: message_send.privileged, ..ToolTerms::default() });
     said.retain(|_, terms| *terms != ToolTerms::default());
     said
 }
@@ -260,8 +229,7 @@ fn program_terms(
         disk_bytes: number("disk_quota", written.disk_quota.as_deref(), &DISK),
         sandbox: written.sandbox.map(level),
         network: written.network,
-        privileged: written.privileged,
-        net: Vec::new(),
+        ..ToolTerms::default()
     }
 }
 

@@ -123,7 +123,7 @@ fn check_listener_exposure(scene: &CheckContext<'_>) -> CheckResult {
 
 fn check_token_limits(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
-    let limits = &resolved.limits;
+    let limits = resolved.gateway_config(None);
     let at_a_time =
         format!("{} requests and {} streams at a time", limits.token_requests_max, limits.token_streams_max);
     if limits.token_rate_max > 0 {

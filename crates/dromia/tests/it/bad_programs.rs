@@ -11,7 +11,7 @@ use crate::tasks::gone;
 
 /// What every program of this home may use.
 const TERMS: &str =
-    "tools: { shell.execute: { time_limit: 20s, cpu_limit: 3s, mem_limit: 64MiB, disk_quota: 8MiB } }\n";
+    "tools: { exec: { time_limit: 20s, cpu_limit: 3s, mem_limit: 64MiB, disk_quota: 8MiB } }\n";
 
 /// The longest result that is told.
 const TOLD_BYTES_MAX: usize = 40 << 10;

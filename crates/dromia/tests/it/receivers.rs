@@ -91,7 +91,7 @@ fn every_bad_receiver_ends_typed_after_exactly_the_declared_attempts() {
         let timeout = if matches!(*name, "stuck" | "drips") { TIMEOUT_MS } else { PATIENT_MS };
         writeln!(
             text,
-            "  {name}: {{ kind: webhook, agent: assistant, url: '{url}', secret: 'env:{VARIABLE}', attempts_max: {ATTEMPTS}, backoff_ms: 20, backoff_max_ms: 40, timeout_ms: {timeout} }}"
+            "  {name}: {{ kind: webhook, agent: assistant, url: '{url}', secret: 'env:{VARIABLE}', attempts_max: {ATTEMPTS}, timeout_ms: {timeout} }}"
         )
         .expect("a text takes it");
     }

@@ -4,7 +4,6 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use dromia_contracts::capability::CAPABILITIES_MAX;
 use serde_json::{Value, json};
 
 use crate::egress::create;
@@ -274,71 +273,6 @@ fn a_task_may_do_no_more_than_it_is_given() {
     told(&home, &["capability", "revoke", &parent]);
     let late = home.run(&[&line[..], &["--json"]].concat());
     assert_eq!(late.status.code(), Some(6), "nothing is made from what was taken back: {}", stderr(&late));
-    drop(server);
-}
-
-/// The command that gives an agent a task with less than it has.
-fn bounded<'a>(agent: &'a str, task: &'a str) -> [&'a str; 7] {
-    ["agent", "spawn", agent, "--task", task, "--may", "file:write:out"]
-}
-
-#[test]
-fn only_finished_tasks_free_their_capability_slots() {
-    let home = Home::new();
-    let server = home.serve();
-    for agent in ["dev", "slow"] {
-        create(&home, agent, &["file.*".to_owned()]);
-    }
-    // Two places are left for what bounds tasks.
-    block_on(async {
-        let client = reqwest::Client::new();
-        let grant = json!({"agent": "dev", "rights": ["tool:time.now"]});
-        for number in 2..CAPABILITIES_MAX / 4 * 3 {
-            let request = client.post(format!("{}/v1/capabilities", server.url)).bearer_auth(&server.token);
-            let (status, made) = server.send(request.json(&grant)).await;
-            assert_eq!(status, 201, "{number}: {made}");
-        }
-    });
-    let bounds = || {
-        let mut after = String::new();
-        let mut bounds = Vec::new();
-        loop {
-            let (_, page) = block_on(server.get(&format!("/v1/capabilities?limit=256{after}")));
-            let items = page["items"].as_array().expect("a list").iter();
-            bounds
-                .extend(items.filter(|item| item["usage"] == "task").map(|item| text(item, "id").to_owned()));
-            match page["next"].as_str() {
-                Some(next) => after = format!("&after={next}"),
-                None => return bounds,
-            }
-        }
-    };
-    assert!(home.run(&["agent", "pause", "slow"]).status.success());
-    let task = write("out/a");
-    let waits = told(&home, &bounded("slow", &task));
-    let open = bounds();
-    assert_eq!(open.len(), 1);
-    let mut last = open.clone();
-    for _ in 0..3 {
-        let spawned = told(&home, &[&bounded("dev", &task)[..], &["--wait"]].concat());
-        assert_eq!(spawned["state"], json!("completed"), "{spawned}");
-        let now = bounds();
-        assert_eq!(now.len(), 2, "the one before gave way: {now:?}");
-        assert!(now.contains(&open[0]) && now != last, "{now:?}");
-        last = now;
-    }
-
-    // Where every task is open, whoever wants one more is told so.
-    assert!(home.run(&["agent", "pause", "dev"]).status.success());
-    told(&home, &bounded("dev", &task));
-    let refused = home.run(&bounded("dev", &task));
-    assert!(!refused.status.success());
-    assert!(stderr(&refused).contains("take one back first"), "{}", stderr(&refused));
-    assert!(bounds().contains(&open[0]));
-    assert!(home.run(&["agent", "resume", "slow"]).status.success());
-    let session = text(&waits, "session");
-    let entries = block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1));
-    assert_eq!(count(&entries, "tool_finished"), 1, "its task may still do what it was given");
     drop(server);
 }
 

@@ -5,8 +5,8 @@
 //! is durable first and counts at once: it is completed even if its caller hangs up, so no right stays in memory that
 //! the store took away.
 //!
-//! A tenant that has as many as it may loses one that ended, or else those of tasks that have finished
-//! (`capability/finished.rs`), in the commit of the next one. None that counts for anything open is let go of.
+//! A tenant that has as many as it may loses one that ended, in the commit of the next one. Where none has ended, the next
+//! one is refused.
 //!
 //! Memory holds the rows of a tenant from the first question about it on.
 
@@ -34,7 +34,6 @@ use self::tenant_locks::TenantLocks;
 use super::live::{
     CapabilityEntry, CapabilityMismatch, LiveCapabilities, MismatchReason, TenantCapabilities,
 };
-use super::reclaim;
 use super::required::CapabilityRequest;
 use super::root::RootKeys;
 use crate::vault::StoreVault;
@@ -124,23 +123,6 @@ impl StoreCapabilities {
         commit_fault(answer)
     }
 
-    /// Lists what is let go of to make place: one that has ended, or else those of tasks that have finished.
-    async fn giving_way(
-        &self,
-        scope: &Scope,
-        held: &TenantCapabilities,
-    ) -> Result<Vec<CapabilityId>, ReadError> {
-        let now = self.live.now();
-        if let Some(ended) = held.rows.keys().find(|id| held.check_standing(**id, now).is_err()) {
-            return Ok(vec![*ended]);
-        }
-        let finished = reclaim::giving_way(&*self.store, scope, held, now).await?;
-        if !finished.is_empty() {
-            tracing::info!(tenant = %scope.tenant(), ?finished, "capabilities of finished tasks give way");
-        }
-        Ok(finished)
-    }
-
     fn notify_changed(&self, agents: impl IntoIterator<Item = AgentId>) {
         if let Some(watch) = self.watch.get() {
             agents.into_iter().for_each(|agent| watch.rights_changed(agent));
@@ -166,7 +148,8 @@ fn full_fault(usage: CapabilityUse, most: usize) -> Fault {
         }
     };
     invalid_request(format!(
-        "{text}, and none of them has ended or bounds a task that has finished; take one back first"
+        "{text}, and none of them has ended; list them with `dromia capability list` and take one back with `dromia \
+         capability revoke`, as those of tasks that have finished"
     ))
 }
 
@@ -206,17 +189,14 @@ impl CapabilityRegistry for StoreCapabilities {
             let capability = this.sign_capability(&scope, new).await?;
             let before = this.load_locked(&scope).await.map_err(|error| read_fault(&error))?;
             let mut batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
-            let mut dropped = Vec::new();
+            let mut dropped = None;
             let most = capabilities_max(capability.usage);
             if before.rows.len() >= most {
-                dropped = this.giving_way(&scope, &before).await.map_err(|error| read_fault(&error))?;
-                if dropped.is_empty() {
-                    return Err(full_fault(capability.usage, most));
-                }
-                for ended in &dropped {
-                    batch =
-                        batch.with_mutation(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
-                }
+                let now = this.live.now();
+                let ended = before.rows.keys().copied().find(|id| before.check_standing(*id, now).is_err());
+                let ended = ended.ok_or_else(|| full_fault(capability.usage, most))?;
+                batch = batch.with_mutation(Mutation::CapabilityDrop(CapabilityDrop { capability: ended }));
+                dropped = Some(ended);
             }
             this.commit_batch(&scope, batch.with_mutation(Mutation::CapabilityPut(capability.clone())))
                 .await?;
@@ -225,8 +205,8 @@ impl CapabilityRegistry for StoreCapabilities {
                 // The first one of the tenant, for which its key was made.
                 after.roots = Some(this.vault.capability_roots(&scope).await?);
             }
-            for dropped in &dropped {
-                after.rows.remove(dropped);
+            if let Some(ended) = dropped {
+                after.rows.remove(&ended);
             }
             after.put_capability(capability.clone());
             this.live.set_tenant(scope.tenant(), after);

@@ -109,11 +109,6 @@ impl CapabilityToken {
         }
     }
 
-    /// Makes a token that no holder can append to, for peers.
-    pub fn to_sealed(&self) -> Result<Self, TokenError> {
-        self.biscuit.seal().map_err(|_| TokenError::Sealed).and_then(Self::new)
-    }
-
     /// Returns the bytes that [`RootKeys::open_token`](super::RootKeys::open_token) reads.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TokenError> {
         let bytes = self.biscuit.to_vec().map_err(|_| TokenError::Forged)?;

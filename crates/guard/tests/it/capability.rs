@@ -175,7 +175,12 @@ fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
     assert_eq!(token.check_access(&ask(agent(1), &write("a")), &none()), Ok(()));
     let deeper = token.narrow_rights(None, &[Right::unlimited(write(""))], &[99; 32]).map(drop);
     assert_eq!(deeper, Err(TokenError::TooDeep));
-    let sealed = whole().to_sealed().expect("sealed");
+    // A holder can seal its token without a key.
+    let bytes = whole().to_bytes().expect("bytes");
+    let key = KeyPair::from(&PrivateKey::from_bytes(&[1; 32], Algorithm::Ed25519).expect("a key"));
+    let sealed = Biscuit::from(&bytes, key.public()).and_then(|token| token.seal()).expect("sealed");
+    let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");
+    let sealed = roots.open_token(&sealed.to_vec().expect("bytes")).expect("it is good");
     assert_eq!(sealed.check_access(&ask(agent(1), &write("a")), &none()), Ok(()));
     let appended = sealed.narrow_rights(None, &[Right::unlimited(write(""))], &[7; 32]).map(drop);
     assert_eq!(appended, Err(TokenError::Sealed));

@@ -3,7 +3,7 @@
 mod audit;
 mod capability;
 mod egress;
-mod finished;
+mod full;
 mod fuzz;
 mod gate;
 mod grant;

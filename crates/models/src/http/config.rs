@@ -254,11 +254,6 @@ pub struct TokenPrice {
 }
 
 impl TokenPrice {
-    /// A price that knows no cache.
-    pub const fn without_cache(input: u64, output: u64) -> Self {
-        Self { input, output, cache_read: input, cache_write: input }
-    }
-
     /// What so many tokens cost at most, rounded up.
     pub fn at_most(&self, input_tokens: u64, output_tokens: u64) -> u64 {
         let dearest = self.input.max(self.cache_write).max(self.cache_read);

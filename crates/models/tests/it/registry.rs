@@ -82,13 +82,11 @@ async fn a_limited_model_cools_down_and_its_fallback_answers() {
         assert_eq!((error.code, error.retry_after), (ErrorCode::ModelUnavailable, Some(Duration::ZERO)));
         let reply = attempt(&models, &asked, &Collected::default()).await.expect("the stand-in answers");
         assert_eq!(reply.text, "from the stand-in");
-        let until = clock.now() + Duration::from_secs(40);
-        assert_eq!(
-            models.fallback_route("default"),
-            [("default".to_owned(), Some(until)), ("spare".to_owned(), None)]
-        );
-        clock.advance(Duration::from_secs(40));
-        assert_eq!(models.fallback_route("default")[0].1, None, "it has cooled down");
+        clock.advance(Duration::from_secs(39));
+        attempt(&models, &asked, &Collected::default()).await.expect("the stand-in still answers");
+        clock.advance(Duration::from_secs(1));
+        let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is asked again");
+        assert_eq!(error.code, ErrorCode::ModelUnavailable);
     }
 }
 

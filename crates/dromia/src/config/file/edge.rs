@@ -39,62 +39,31 @@ impl WrittenTls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenLimits {
-    /// The most inputs of one actor at once, before `actor_inputs_per_minute_max` counts.
-    pub(crate) actor_inputs_burst_max: u32,
     /// The most inputs of one actor per minute in the long run, from every source: events, webhooks, tasks, calls by
     /// hand and requests of other APIs. The operator on the socket is not counted; 0 sets no bound.
     pub(crate) actor_inputs_per_minute_max: u32,
-    /// The most connections at a time from one peer address to the TCP address; more are closed. An IPv6 address counts
-    /// with its /64, and all who come through one proxy have its address.
-    pub(crate) address_connections_max: usize,
     /// The longest request body, in bytes.
     pub(crate) body_bytes_max: usize,
     /// How long a client may take for the body of a request, in milliseconds.
     pub(crate) body_ms: u64,
-    /// The most connections at a time, at the TCP address and at the socket each; more wait to be accepted.
-    pub(crate) connections_max: usize,
     /// How long a stop waits for what is at work, in milliseconds.
     pub(crate) drain_ms: u64,
-    /// How long a client may take for the headers of a request, and rest between two requests, in milliseconds.
-    pub(crate) header_ms: u64,
-    /// The most streams of one HTTP/2 connection at a time.
-    pub(crate) http2_streams_max: u32,
-    /// The most requests at a time.
+    /// The most requests at a time: half of them of one token, a quarter of them streams of events, and two connections for each.
     pub(crate) requests_max: usize,
-    /// The most streams of events at a time.
-    pub(crate) streams_max: usize,
-    /// The most requests of one token at once, before `token_rate_max` counts.
-    pub(crate) token_burst_max: u32,
     /// The most requests of one token per second in the long run; 0 sets no bound.
     pub(crate) token_rate_max: u32,
-    /// The most requests of one token at a time, those that wait for an answer included.
-    pub(crate) token_requests_max: usize,
-    /// The most streams of events of one token at a time.
-    pub(crate) token_streams_max: usize,
-    /// How long a client may leave an answer unread before it is dropped, in milliseconds.
-    pub(crate) write_ms: u64,
 }
 
 impl Default for WrittenLimits {
     fn default() -> Self {
         let gateway = GatewayConfig::default();
         Self {
-            actor_inputs_burst_max: gateway.actor_inputs_burst_max,
             actor_inputs_per_minute_max: gateway.actor_inputs_per_minute_max,
-            address_connections_max: gateway.address_connections_max,
             body_bytes_max: gateway.body_bytes_max,
             body_ms: gateway.body_ms,
-            connections_max: gateway.connections_max,
             drain_ms: 4_000,
-            header_ms: gateway.header_ms,
-            http2_streams_max: gateway.http2_streams_max,
             requests_max: gateway.requests_max,
-            streams_max: gateway.streams_max,
-            token_burst_max: gateway.token_burst_max,
             token_rate_max: gateway.token_rate_max,
-            token_requests_max: gateway.token_requests_max,
-            token_streams_max: gateway.token_streams_max,
-            write_ms: gateway.write_ms,
         }
     }
 }

@@ -16,24 +16,11 @@ pub(crate) struct WrittenEgress {
     pub(crate) private_servers: Vec<String>,
     /// Whether tools make encrypted connections only.
     pub(crate) https_only: bool,
-    /// How long a tool's request may take to connect, in milliseconds.
-    pub(crate) connect_ms: u64,
-    /// How long a tool's request may wait for the head of an answer, in milliseconds.
-    pub(crate) first_byte_ms: u64,
-    /// How long an answer may pause, in milliseconds.
-    pub(crate) stall_ms: u64,
-    /// How long a tool's request may take from beginning to end, redirects included, in milliseconds.
+    /// How long a tool's request may take from beginning to end, redirects included, in milliseconds. Half of it is for the
+    /// head of an answer, and a quarter for one pause.
     pub(crate) total_ms: u64,
-    /// The most redirects that a tool's request follows; with 0 a redirect is an answer.
-    pub(crate) redirects_max: usize,
-    /// The most bytes that a tool's request carries.
-    pub(crate) request_bytes_max: usize,
     /// The most bytes of an answer that a tool reads.
     pub(crate) response_bytes_max: u64,
-    /// The most bytes of headers, of a request and of an answer.
-    pub(crate) header_bytes_max: usize,
-    /// The most requests of tools at once, and half of them of one tenant; more of them wait.
-    pub(crate) requests_max: usize,
 }
 
 impl Default for WrittenEgress {
@@ -42,15 +29,8 @@ impl Default for WrittenEgress {
             private_tools: Vec::new(),
             private_servers: Vec::new(),
             https_only: false,
-            connect_ms: 5_000,
-            first_byte_ms: 30_000,
-            stall_ms: 15_000,
             total_ms: 60_000,
-            redirects_max: 5,
-            request_bytes_max: 256 << 10,
             response_bytes_max: 8 << 20,
-            header_bytes_max: 32 << 10,
-            requests_max: 64,
         }
     }
 }

@@ -53,9 +53,6 @@ pub(crate) struct WrittenExternal {
     /// How long a call may take from beginning to end, in milliseconds; by default what `egress.total_ms` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
-    /// The most bytes of an answer; by default what `egress.response_bytes_max` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) response_bytes_max: Option<u64>,
 }
 
 fn unkeyed() -> EffectClass {

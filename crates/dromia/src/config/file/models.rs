@@ -1,6 +1,6 @@
 //! Servers of models, the models at them, and what their tokens cost.
 
-use dromia_models::{HttpTimeouts, OutputLimit, TokenPrice, WireFormat};
+use dromia_models::{OutputLimit, TokenPrice, WireFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,9 +70,10 @@ pub(crate) struct WrittenProvider {
     /// `max_completion_tokens` at OpenAI itself and `max_tokens` elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_limit: Option<WrittenOutputLimit>,
-    /// How long to wait for what.
+    /// How long an answer may take from beginning to end, by default 600000 milliseconds. A fifth of it is for the first
+    /// byte, and a tenth for one pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) timeouts: Option<WrittenTimeouts>,
+    pub(crate) timeout_ms: Option<u64>,
 }
 
 /// The field that carries the most tokens of an answer.
@@ -90,34 +91,6 @@ impl From<WrittenOutputLimit> for OutputLimit {
         match written {
             WrittenOutputLimit::MaxTokens => Self::MaxTokens,
             WrittenOutputLimit::MaxCompletionTokens => Self::MaxCompletionTokens,
-        }
-    }
-}
-
-/// How long to wait for what, in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a time")]
-pub(crate) struct WrittenTimeouts {
-    /// Until the connection is open, in milliseconds.
-    pub(crate) connect_ms: u64,
-    /// From sending to the first byte of a streamed answer, in milliseconds.
-    pub(crate) first_byte_ms: u64,
-    /// Between two pieces of an answer, in milliseconds.
-    pub(crate) stall_ms: u64,
-    /// From beginning to end, in milliseconds.
-    pub(crate) total_ms: u64,
-}
-
-impl Default for WrittenTimeouts {
-    fn default() -> Self {
-        let HttpTimeouts { connect, first_byte, stall, total } = HttpTimeouts::default();
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            connect_ms: ms(connect),
-            first_byte_ms: ms(first_byte),
-            stall_ms: ms(stall),
-            total_ms: ms(total),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
-use crate::config::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenFlags};
+use crate::config::tools::{ProgramFlags, WrittenFlags};
 
 /// The sandbox around programs that agents run. Where none is strong enough, nothing runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -121,32 +121,29 @@ pub(crate) struct WrittenTools {
     /// Servers that agents call as tools, each under the tool's name, such as `bank.pay`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) external: BTreeMap<String, WrittenExternal>,
-    /// What counts for `exec`.
+    /// What programs may use that `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
     pub(crate) exec: ProgramFlags,
-    /// What counts for `shell.execute`.
-    #[serde(rename = "shell.execute", skip_serializing_if = "ProgramFlags::is_absent")]
-    pub(crate) shell_execute: ProgramFlags,
-    /// What counts for `http.request`.
-    #[serde(rename = "http.request", skip_serializing_if = "ReachFlags::is_absent")]
-    pub(crate) http_request: ReachFlags,
-    /// What counts for `message.send`.
-    #[serde(rename = "message.send", skip_serializing_if = "PlainFlags::is_absent")]
-    pub(crate) message_send: PlainFlags,
+    /// Hosts that every agent may reach beside those which its `net:` grants name, spelled as behind `net:`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) net: Vec<String>,
+    /// Tools that only those agents may call which have them under `privileged` too, beside their own grant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) privileged: Vec<String>,
 }
 
 impl Default for WrittenTools {
     fn default() -> Self {
-        let WrittenFlags { exec, shell_execute, http_request, message_send } = WrittenFlags::default();
+        let WrittenFlags { exec, net, privileged } = WrittenFlags::default();
         let external = BTreeMap::new();
-        Self { pace_ms: 0, message_hops_max: 16, external, exec, shell_execute, http_request, message_send }
+        Self { pace_ms: 0, message_hops_max: 16, external, exec, net, privileged }
     }
 }
 
 impl WrittenTools {
     /// What is said about single tools.
     pub(crate) fn tool_flags(&self) -> WrittenFlags {
-        let Self { exec, shell_execute, http_request, message_send, .. } = self.clone();
-        WrittenFlags { exec, shell_execute, http_request, message_send }
+        let Self { exec, net, privileged, .. } = self.clone();
+        WrittenFlags { exec, net, privileged }
     }
 }

@@ -5,8 +5,7 @@
 //! went without a record, and one that no record names are findings.
 //!
 //! It is all read in one transaction, so a server that writes meanwhile changes nothing of it. In memory is one place of
-//! about 50 bytes for each thing with a record; where there are more than [`ACTS_OF_PASS`] records, the things are shared out
-//! over several passes.
+//! about 50 bytes for each thing with a record.
 
 mod facts;
 
@@ -22,9 +21,6 @@ use super::journals::unreadable_row;
 use super::seals::ChainWalk;
 use crate::column_codes::{self, stored_counter};
 use crate::open::OpenError;
-
-/// How many records one pass takes things of, at most about so many.
-const ACTS_OF_PASS: u64 = 1 << 20;
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,12 +61,9 @@ struct RecordedRight {
     moved_at: Option<i64>,
 }
 
-/// One pass over the records and the rows.
-struct RightsPass<'w, 'a> {
+/// The comparison of the records with the rows.
+struct RightsComparison<'w, 'a> {
     walk: &'w mut ChainWalk<'a>,
-    /// The things of this pass are those whose key is this one of so many.
-    number: u64,
-    of: u64,
     told: HashMap<(RightKind, [u8; 16]), RightRecords>,
     /// The seal of the last record of a rule that was set, and the latest time of one: with one of those go the rules that had
     /// ended by then, and no others.
@@ -86,14 +79,11 @@ impl ChainWalk<'_> {
         // What was sealed since the journals were read belongs to the snapshot.
         self.read_on()?;
         self.learn_erased()?;
-        let of = self.checked.acts / ACTS_OF_PASS + 1;
-        for number in 0..of {
-            let told = HashMap::new();
-            let mut pass = RightsPass { walk: self, number, of, told, rule_set: 0, rule_set_at: i64::MIN };
-            pass.learn_records()?;
-            pass.compare_rows()?;
-            pass.report_missing()?;
-        }
+        let (told, since) = (HashMap::new(), None);
+        let mut comparison = RightsComparison { walk: self, told, rule_set: 0, rule_set_at: i64::MIN, since };
+        comparison.learn_records()?;
+        comparison.compare_rows()?;
+        comparison.report_missing()?;
         self.check_registration()?;
         Ok(snapshot.finish()?)
     }
@@ -122,8 +112,8 @@ impl ChainWalk<'_> {
     }
 }
 
-impl RightsPass<'_, '_> {
-    /// Learns which records name the things of this pass.
+impl RightsComparison<'_, '_> {
+    /// Learns which records name which things.
     fn learn_records(&mut self) -> rusqlite::Result<()> {
         let (db, tenant) = (self.walk.db, self.walk.tenant);
         let mut select = db.prepare_cached(
@@ -139,9 +129,6 @@ impl RightsPass<'_, '_> {
                 self.rule_set_at = self.rule_set_at.max(row.get(2)?);
             }
             let Some((kind, id, is_made)) = change_subject(&act.change) else { continue };
-            if !self.covers_id(id) {
-                continue;
-            }
             let told = self.told.entry((kind, id)).or_default();
             if is_made {
                 *told = RightRecords { made: seal, ..RightRecords::default() };
@@ -150,13 +137,6 @@ impl RightsPass<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Returns whether a thing belongs to this pass.
-    fn covers_id(&self, id: [u8; 16]) -> bool {
-        // The last bytes of an id are random, and those of a name's digest are as good.
-        let [.., a, b, c, d] = id;
-        u64::from(u32::from_be_bytes([a, b, c, d])) % self.of == self.number
     }
 
     /// Goes over the rows of a table.
@@ -179,18 +159,15 @@ impl RightsPass<'_, '_> {
         Ok(())
     }
 
-    /// What the records say of a row that was met; nothing of one that belongs to another pass.
-    fn recorded_right(&mut self, kind: RightKind, id: [u8; 16]) -> rusqlite::Result<Option<RecordedRight>> {
-        if !self.covers_id(id) {
-            return Ok(None);
-        }
+    /// What the records say of a row that was met.
+    fn recorded_right(&mut self, kind: RightKind, id: [u8; 16]) -> rusqlite::Result<RecordedRight> {
         self.walk.checked.rows += 1;
         let told = self.told.get_mut(&(kind, id)).map_or_else(RightRecords::default, |told| {
             told.is_met = true;
             *told
         });
         let (moved, moved_at) = self.read_act(told.moved)?.unzip();
-        Ok(Some(RecordedRight { told, made: self.read_change(told.made)?, moved, moved_at }))
+        Ok(RecordedRight { told, made: self.read_change(told.made)?, moved, moved_at })
     }
 
     /// Reads what a record says; nothing where there is none.
@@ -238,7 +215,7 @@ impl RightsPass<'_, '_> {
                 // Nothing removes the row of a token, also of one that was revoked.
                 RightKind::Token | RightKind::Agent => false,
                 RightKind::Secret | RightKind::Budget | RightKind::Rule => told.moved > 0,
-                // Those of tasks that ended, and what is over, give way to others.
+                // What is over gives way to others.
                 RightKind::Capability | RightKind::Approval => true,
             };
             !told.is_met && told.made > 0 && !may_go

@@ -9,7 +9,7 @@ use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalSt
 use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, ApprovalId, CapabilityId, TokenId};
 
-use super::{RecordedRight, RightKind, RightsPass, name_key};
+use super::{RecordedRight, RightKind, RightsComparison, name_key};
 use crate::column_codes;
 use crate::open::OpenError;
 use crate::read;
@@ -17,7 +17,7 @@ use crate::read;
 /// What is said of a row that its record ended.
 const ENDED: &str = "that it stands";
 
-impl RightsPass<'_, '_> {
+impl RightsComparison<'_, '_> {
     /// Compares every row of a right with its records.
     pub(super) fn compare_rows(&mut self) -> Result<(), OpenError> {
         let of = "WHERE tenant = ?1";
@@ -46,10 +46,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_token(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let id: [u8; 16] = column_codes::read_bytes(row, 0)?;
-        let Some(RecordedRight { told, made, moved_at, .. }) = self.recorded_right(RightKind::Token, id)?
-        else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, moved_at, .. } = self.recorded_right(RightKind::Token, id)?;
         let (name, scopes): (String, _) = (row.get(1)?, column_codes::read_scopes(row, 2)?);
         let (revoked_at, expires_at): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(6)?);
         let hash = column_codes::read_digest(row, 5)?;
@@ -73,9 +70,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_agent(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let id: [u8; 16] = column_codes::read_bytes(row, 0)?;
-        let Some(RecordedRight { told, made, moved, .. }) = self.recorded_right(RightKind::Agent, id)? else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, moved, .. } = self.recorded_right(RightKind::Agent, id)?;
         let (handle, state): (String, AgentState) = (row.get(1)?, column_codes::read_enum(row, 2)?);
         let what = format!("agent {}", AgentId::from_bytes(id));
         let Some(AuditChange::AgentCreated { handle: known, revision, .. }) = made else {
@@ -97,11 +92,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_secret(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let (name, version, host): (String, u32, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let Some(RecordedRight { told, made, .. }) =
-            self.recorded_right(RightKind::Secret, name_key(&name))?
-        else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, .. } = self.recorded_right(RightKind::Secret, name_key(&name))?;
         let what = format!("secret {name}");
         let Some(AuditChange::SecretSet { version: last, host: server, .. }) = made else {
             self.report_unrecorded(what);
@@ -114,9 +105,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_capability(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let id: [u8; 16] = column_codes::read_bytes(row, 0)?;
-        let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Capability, id)? else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, .. } = self.recorded_right(RightKind::Capability, id)?;
         let whose = AgentId::from_bytes(column_codes::read_bytes(row, 1)?);
         let parent = column_codes::bytes_opt(row, 2)?.map(CapabilityId::from_bytes);
         let (covers, revoked_at): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
@@ -143,11 +132,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_budget(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let budget = read::budget::read_budget(row)?;
-        let Some(RecordedRight { told, made, .. }) =
-            self.recorded_right(RightKind::Budget, name_key(&budget.name))?
-        else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, .. } = self.recorded_right(RightKind::Budget, name_key(&budget.name))?;
         let what = format!("budget {}", budget.name);
         let Some(AuditChange::BudgetSet { budget: known }) = made else {
             self.report_unrecorded(what);
@@ -165,9 +150,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_approval(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let id: [u8; 16] = column_codes::read_bytes(row, 1)?;
-        let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Approval, id)? else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, .. } = self.recorded_right(RightKind::Approval, id)?;
         let approval: ApprovalRequest = read::approval::read_record(row)?;
         let what = format!("approval {}", ApprovalId::from_bytes(id));
         let columns: (AgentId, bool, i64) =
@@ -198,10 +181,7 @@ impl RightsPass<'_, '_> {
 
     fn compare_rule(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let name: String = row.get(1)?;
-        let Some(RecordedRight { told, made, .. }) = self.recorded_right(RightKind::Rule, name_key(&name))?
-        else {
-            return Ok(());
-        };
+        let RecordedRight { told, made, .. } = self.recorded_right(RightKind::Rule, name_key(&name))?;
         let rule: ApprovalRuleRecord = read::approval::read_record(row)?;
         let what = format!("approval rule {name}");
         let Some(AuditChange::ApprovalRuleSet { answer, agent, session, expires_at, rule: digest, .. }) =

@@ -140,7 +140,7 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
         card.contains("file.append")
             && card.contains("first\\u{a}")
             && card.contains("  [said trusted/actor]  ")
-            && card.contains("\n      it stands in: "),
+            && card.contains("\n      found in: "),
         "{card}"
     );
     assert_eq!(lines(&home, "first"), 0);

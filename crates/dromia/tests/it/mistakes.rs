@@ -125,11 +125,14 @@ fn input_of_a_paused_agent_is_counted_and_says_what_it_waits_for() {
     let session = sent["session"].as_str().expect("a session");
     let status = home.run(&["agent", "status", "ops"]);
     let told = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert_eq!(told.trim(), "ops is paused; no open runs; 1 input waits until `dromia agent resume ops`");
+    assert_eq!(
+        told.trim(),
+        "ops is paused; no open runs; 1 input waits until you run `dromia agent resume ops`"
+    );
     assert_eq!(document(&home.run(&["agent", "status", "ops", "--json"]))["waiting"], 1);
     let shown = home.run(&["session", "show", session]);
     let told = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(told.contains("its agent ops, which is paused; `dromia agent resume ops`"), "{told}");
+    assert!(told.contains("its agent ops, which is paused; run `dromia agent resume ops`"), "{told}");
     let calm = home.run(&["agent", "status", "assistant"]);
     assert_eq!(String::from_utf8_lossy(&calm.stdout).trim(), "assistant is running; no open runs");
 }

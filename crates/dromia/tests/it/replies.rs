@@ -201,7 +201,7 @@ fn an_answer_that_no_grant_lets_out_is_told_by_no_way() {
     let (_, answer) = block_on(server.event(&event));
     let session = answer["session"].as_str().expect("a session");
     let shown = printed(&home.run(&["session", "show", session]));
-    assert!(shown.contains(" agent (withheld, so told to nobody: default deny)\n"), "{shown}");
+    assert!(shown.contains(" agent (withheld by the rule default deny)\n"), "{shown}");
     let document = printed(&home.run(&["session", "show", session, "--json"]));
     assert!(document.contains("\"withheld\"") && document.contains("\"default deny\""), "{document}");
 }

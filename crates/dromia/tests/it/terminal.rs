@@ -202,7 +202,7 @@ fn a_chat_that_waits_for_a_line_is_left_at_once_and_says_how_it_goes_on() {
     asked.sees("\nforty-two is it\r\n> ");
     let ended = asked.signalled(Signal::INT);
     assert_eq!(ended.code(), Some(130), "{}", asked.seen);
-    asked.sees("hint: go on with `dromia chat --session ses_");
+    asked.sees("hint: continue with `dromia chat --session ses_");
 }
 
 #[test]
@@ -211,5 +211,5 @@ fn a_question_is_left_at_once_and_is_a_no() {
     let mut asked = Asked::of(&home, &["agent", "delete", "nobody"], "[y/N]");
     let ended = asked.signalled(Signal::INT);
     assert_eq!(ended.code(), Some(130), "{}", asked.seen);
-    asked.sees("not confirmed, nothing was done");
+    asked.sees("you did not confirm, so the command changed nothing");
 }

@@ -26,7 +26,7 @@ fn an_ask_says_what_waits_for_a_person_and_answers_once_that_came() {
         ("permissions: { ask: [file.append] }\n", "a call waits for approval (apr_"),
         (
             "permissions: { delay: [file.append] }\nirreversible: { cooling_ms: 50000 }\n",
-            "a call is put off, and begins by itself in ",
+            "a call is delayed; it starts by itself in ",
         ),
     ] {
         let home = home(&format!("{file}{hold}"));

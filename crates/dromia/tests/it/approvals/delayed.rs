@@ -50,7 +50,7 @@ fn a_delayed_call_is_shown_with_the_time_that_is_left_and_a_person_may_refuse_it
     assert!(String::from_utf8_lossy(&list.stdout).contains("begins in 9m"), "{list:?}");
     let card = home.run(&["approval", "show", id(&refused)]);
     let card = String::from_utf8_lossy(&card.stdout).into_owned();
-    assert!(card.contains("begins by itself") && card.contains(", in 9m"), "{card}");
+    assert!(card.contains("starts by itself") && card.contains(", in 9m"), "{card}");
     // The run went on; whoever asks what was decided is told that it waits, and not that it was refused.
     let (run, call) = (refused["run"].as_str().expect("a run"), refused["call"].as_str().expect("a call"));
     let explained = document(&home, &["policy", "explain", run, call]);

@@ -28,7 +28,10 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
     assert_eq!(denied["unattended"], true, "it says why: {denied}");
     let card = home.run(&["approval", "show", id(&denied)]);
     let card = String::from_utf8_lossy(&card.stdout).into_owned();
-    assert!(card.contains("at once: nobody attends") && card.contains("approvals.unattended"), "{card}");
+    assert!(
+        card.contains("at once, because no person attends") && card.contains("approvals.unattended"),
+        "{card}"
+    );
     assert!(!card.contains("run waits") && !card.contains("until 20"), "it waits for nobody: {card}");
     let exact = r#"file.append path=log content="nobody there\n""#;
     let wide = home.run(&["approval", "rule", "add", "all", "file.append"]);

@@ -878,11 +878,9 @@ async fn a_secret_is_typed_while_the_terminal_shows_nothing() {
 async fn a_value_that_is_empty_or_may_be_cut_is_not_sent_and_the_terminal_shows_again() {
     let server = Server::new(|_, _| (200, bank("bearer")));
     let long = format!("{}\n", "x".repeat(4095));
-    for (typed, says) in [
-        ("you typed no value", "you typed no value"),
-        ("\n", "you typed no value"),
-        (long.as_str(), "--stdin"),
-    ] {
+    for (typed, says) in
+        [("", "you typed no value"), ("\n", "you typed no value"), (long.as_str(), "--stdin")]
+    {
         let ended = server.typed(&SET_BANK, typed, true).await;
         assert_eq!(ended.exit, CommandExit::Usage, "{}", ended.err);
         assert!(ended.err.contains(says) && ended.err.contains("[shown]\n"), "{}", ended.err);

@@ -173,7 +173,7 @@ mod tests {
         let elsewhere = r#"{"$ref": "https://example.com/schema.json"}"#;
         assert!(problem(elsewhere).contains("this is not a JSON Schema"), "{}", problem(elsewhere));
         let long = format!("{{\"description\": \"{}\"}}", "x".repeat(BYTES_MAX));
-        assert!(problem(&long).contains("has at most"), "{}", problem(&long));
+        assert!(problem(&long).contains("a schema has at most"), "{}", problem(&long));
     }
 
     #[test]

@@ -200,7 +200,7 @@ mod tests {
         );
         // What waits is no refusal, and is told as what it is.
         for (rule, said) in
-            [("ask permission", "person"), ("delay irreversible", "put off"), ("asked", "denied")]
+            [("ask permission", "person"), ("delay irreversible", "delayed"), ("asked", "denied")]
         {
             let waits = CallCheck { rule: rule.to_owned(), ..checked.clone() };
             let told = verdict_text(&waits);

@@ -46,7 +46,7 @@ fn a_wrong_type_is_named_with_its_place() {
 #[test]
 fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_its_place() {
     let text = refused("tenants:\n  A.B: { trust: hostile }\n");
-    assert!(text.contains("tenants.A.B: is no handle of a tenant"), "{text}");
+    assert!(text.contains("tenants.A.B: is not a handle of a tenant"), "{text}");
     let text = problem("tenants:\n  acme: { trust: hostil }\n");
     assert!(text.starts_with("dromia.yaml:2:") && text.ends_with("did you mean `hostile`?"), "{text}");
     let many: Vec<_> = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
@@ -56,11 +56,11 @@ fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_i
 #[test]
 fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
     for (text, says) in [
-        ("socket: /a", "sandbox.docker.socket: is there without"),
-        ("image: i", "sandbox.docker.image: is there without"),
-        ("socket: a, image: i", "sandbox.docker.socket: is no absolute path"),
-        ("socket: /a, image: 'i j'", "sandbox.docker.image: is no name of an image"),
-        ("socket: /a, image: 'i?x=1'", "sandbox.docker.image: is no name of an image"),
+        ("socket: /a", "sandbox.docker.socket: needs `sandbox.docker.image`"),
+        ("image: i", "sandbox.docker.image: needs `sandbox.docker.socket`"),
+        ("socket: a, image: i", "sandbox.docker.socket: is not an absolute path"),
+        ("socket: /a, image: 'i j'", "sandbox.docker.image: is not a name of an image"),
+        ("socket: /a, image: 'i?x=1'", "sandbox.docker.image: is not a name of an image"),
     ] {
         let text = refused(&format!("sandbox: {{ docker: {{ {text} }} }}\n"));
         assert!(text.contains(says), "{text}");
@@ -70,10 +70,13 @@ fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
 #[test]
 fn a_machine_has_all_its_parts_or_none_and_a_user_without_rights() {
     for (text, says) in [
-        ("binary: /b, jailer: /j, kernel: /k", "sandbox.firecracker: has no `rootfs`"),
-        ("rootfs: /r", "sandbox.firecracker: has no `binary`"),
-        ("uid: 7", "sandbox.firecracker: has no `binary`"),
-        ("binary: b, jailer: /j, kernel: /k, rootfs: /r", "sandbox.firecracker.binary: is no absolute path"),
+        ("binary: /b, jailer: /j, kernel: /k", "sandbox.firecracker: needs `rootfs`"),
+        ("rootfs: /r", "sandbox.firecracker: needs `binary`"),
+        ("uid: 7", "sandbox.firecracker: needs `binary`"),
+        (
+            "binary: b, jailer: /j, kernel: /k, rootfs: /r",
+            "sandbox.firecracker.binary: is not an absolute path",
+        ),
         ("binary: /b, jailer: /j, kernel: /k, rootfs: /r, uid: 0", "sandbox.firecracker.uid: must not be 0"),
     ] {
         let text = refused(&format!("sandbox: {{ firecracker: {{ {text} }} }}\n"));
@@ -84,10 +87,10 @@ fn a_machine_has_all_its_parts_or_none_and_a_user_without_rights() {
 #[test]
 fn control_groups_are_a_few_absolute_paths_each_named_once() {
     for (text, says) in [
-        ("[a]", "sandbox.control_groups.0: is no absolute path"),
-        ("[/a, /a/../b]", "sandbox.control_groups.1: is no absolute path"),
-        ("[/a, /b, /a/]", "sandbox.control_groups.2: is named twice"),
-        ("[/a, /b, /c, /d, /e, /f, /g, /h, /i]", "sandbox.control_groups: names at most 8"),
+        ("[a]", "sandbox.control_groups.0: is not an absolute path"),
+        ("[/a, /a/../b]", "sandbox.control_groups.1: is not an absolute path"),
+        ("[/a, /b, /a/]", "sandbox.control_groups.2: is listed twice"),
+        ("[/a, /b, /c, /d, /e, /f, /g, /h, /i]", "sandbox.control_groups: has more than 8"),
     ] {
         let text = refused(&format!("sandbox: {{ control_groups: {text} }}\n"));
         assert!(text.contains(says), "{text}");
@@ -126,7 +129,7 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
     let environment = Environment::from([("THERE", "s3cret")]);
     assert!(with("env:THERE").resolve_all(&environment).is_ok());
     let missing = with("env:GONE").resolve_all(&environment).expect_err("it is not set");
-    assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the environment has no GONE");
+    assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the variable GONE is not set");
     assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
     let literal =
         with("sk-literal").resolve_all(&environment).expect_err("it stands in the file").to_string();
@@ -142,16 +145,16 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
 fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
     let whole = "kind: webhook, agent: ops, url: 'http://h/', secret: env:S";
     for (text, says) in [
-        (whole.replace("http://h/", "h"), "channels.w.url: is no address"),
-        (whole.replace("http://h/", "ftp://h/"), "channels.w.url: is no address of HTTP"),
-        (whole.replace("http://h/", "http://a:b@h/"), "channels.w.url: holds a name or a password"),
+        (whole.replace("http://h/", "h"), "channels.w.url: is not a URL"),
+        (whole.replace("http://h/", "ftp://h/"), "channels.w.url: is not an HTTP URL"),
+        (whole.replace("http://h/", "http://a:b@h/"), "channels.w.url: contains a user name or a password"),
         (whole.replace("http://h/", "http://h/#x"), "channels.w.url: has a fragment"),
         (whole.replace("env:S", "whsec_literal"), "channels.w.secret: write env:NAME"),
-        (whole.replace("env:S", "env:GONE"), "channels.w.secret: the environment has no GONE"),
+        (whole.replace("env:S", "env:GONE"), "channels.w.secret: the variable GONE is not set"),
         (whole.replace("env:S", "'secret:a b'"), "channels.w.secret: write env:NAME, or secret:NAME"),
         (
             whole.replace("env:S", "env:SHORT"),
-            "channels.w.secret: SHORT is none: a webhook's secret is whsec_",
+            "channels.w.secret: SHORT is not a signing secret: a webhook's secret is whsec_",
         ),
         (format!("{whole}, attempts_max: 0"), "channels.w.attempts_max: must be from 1 to 100, and is 0"),
         (format!("{whole}, backoff_max_ms: 9"), "channels.w.backoff_max_ms: must be from 1000 to"),
@@ -168,7 +171,7 @@ fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
     assert!(told.starts_with("dromia.yaml:2:"), "{told}");
     let name =
         refused(&format!("channels:\n  W.1: {{ {} }}\n", whole.replace("env:S", "env:OPENAI_API_KEY")));
-    assert!(name.contains("channels.W.1: the name of a channel"), "{name}");
+    assert!(name.contains("channels.W.1: a channel's name"), "{name}");
 }
 
 #[test]
@@ -176,13 +179,16 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
     for (text, says) in [
         (
             "providers:\n  a:\n    kind: openai\n    key: env:OPENAI_API_KAY\n",
-            "dromia.yaml:4:10: providers.a.key: the environment has no OPENAI_API_KAY; did you mean `OPENAI_API_KEY`?",
+            "dromia.yaml:4:10: providers.a.key: the variable OPENAI_API_KAY is not set; did you mean `OPENAI_API_KEY`?",
         ),
         (
             "providers:\n  a: { kind: openai, key: env:EMPTY }\n",
             "dromia.yaml:2:27: providers.a.key: EMPTY is empty",
         ),
-        ("providers:\n  a: { kind: openai, key: env:SPLIT }\n", "SPLIT is empty or holds what no header"),
+        (
+            "providers:\n  a: { kind: openai, key: env:SPLIT }\n",
+            "SPLIT is empty or has characters that a header",
+        ),
         (
             "providers:\n  local: { kind: scripted }\nmodels:\n  a:\n    provider: locla\n    model: m\n",
             "dromia.yaml:5:15: models.a.provider: there is no provider `locla`; did you mean `local`?",
@@ -191,11 +197,11 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
         ("models:\n  a: { kind: openai }\n", "dromia.yaml:2:3: models.a: needs `model`"),
         (
             "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, kind: openai, model: m }\n",
-            "dromia.yaml:4:27: models.a.kind: write `provider` or `kind`, not both",
+            "dromia.yaml:4:27: models.a.kind: has `provider` and `kind`; keep one of them",
         ),
         (
             "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, base_url: 'http://x', model: m }\n",
-            "models.a.base_url: belongs to the provider, under providers.p",
+            "models.a.base_url: belongs to the provider: move it to providers.p",
         ),
         (
             "models:\n  a: { kind: openai, base_url: nowhere, model: m }\n",
@@ -211,7 +217,7 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
         ),
         (
             "providers:\n  a: { kind: anthropic, output_limit: max_tokens }\n",
-            "providers.a.output_limit: has an effect with kind `openai` only",
+            "providers.a.output_limit: has an effect only with kind `openai`",
         ),
         (
             "providers:\n  a: { kind: openai, timeouts: { stall_ms: 0 } }\n",
@@ -223,17 +229,17 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
         ),
         (
             "models:\n  a: { kind: scripted, fallback: [scripted, a] }\n",
-            "dromia.yaml:2:45: models.a.fallback.1: a model cannot stand in for itself",
+            "dromia.yaml:2:45: models.a.fallback.1: a model cannot be its own fallback",
         ),
         (
             "models:\n  a: { kind: scripted, fallback: [scripted, scripted] }\n",
-            "models.a.fallback.1: `scripted` stands in twice",
+            "models.a.fallback.1: `scripted` appears twice",
         ),
         ("limits:\n  body_bytes_max: 3\n", "dromia.yaml:2:19: limits.body_bytes_max: must be from 1024 to"),
         ("listen: 0.0.0.0:1\n", "dromia.yaml:1:9: listen: only loopback addresses are served without TLS"),
         (
             "listen: 0.0.0.0:1\nhttp:\n  tls: { cert: c.pem }\n",
-            "dromia.yaml:3:16: http.tls.cert: is there without `http.tls.key`; TLS needs both",
+            "dromia.yaml:3:16: http.tls.cert: needs `http.tls.key` too; TLS uses both",
         ),
         (
             "http:\n  hosts: [agents.example, 'agents.example:443']\n",

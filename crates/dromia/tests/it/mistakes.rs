@@ -22,14 +22,14 @@ fn a_command_line_that_cannot_be_read_is_a_document_too() {
         (&["ask", "--json"][..], "the following required arguments were not provided: <TEXT>"),
         (&["nosuch", "--json=id"][..], "unrecognized subcommand 'nosuch'"),
         (&["run", "list", "-o", "jsonl", "--nosuch"][..], "unexpected argument '--nosuch' found"),
-        (&["run", "--json"][..], "a command is missing; --help lists them"),
+        (&["run", "--json"][..], "a command is missing; --help lists the commands"),
         (
             &["run", "list", "--limit", "-1", "--json"][..],
-            "--limit -1: no option takes a number or a time below zero",
+            "--limit -1: an option takes no number or time below zero",
         ),
         (
             &["cost", "summary", "--json", "--since", "-5h"][..],
-            "--since -5h: no option takes a number or a time below zero",
+            "--since -5h: an option takes no number or time below zero",
         ),
     ] {
         let output = home.run(line);

@@ -196,7 +196,7 @@ fn tools_are_tested_without_a_server_and_what_does_not_work_is_named_with_its_fi
     let output = home.command().args(["tool", "test", "file.write"]).env("TMPDIR", "/proc/nowhere").output();
     let output = output.expect("the program runs");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains("name another place with TMPDIR"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("name another directory with TMPDIR"), "{}", stderr(&output));
     let unknown = home.run(&["tool", "test", "file.raed"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("did you mean `file.read`?"), "{}", stderr(&unknown));

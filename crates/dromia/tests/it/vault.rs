@@ -306,7 +306,7 @@ fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
     let server = home.serve_by(command);
     looked(1, "no secret opens");
     fs::remove_file(&key).expect("it goes");
-    looked(1, "secrets are sealed with it");
+    looked(1, "secrets that it sealed");
     fs::write(&key, format!("dromia-vault-key-1 {digits}\n")).expect("another key");
     let rotated = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
     assert_eq!(rotated.status.code(), Some(1));
@@ -315,6 +315,6 @@ fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
     assert!(deleted.status.success(), "{}", stderr(&deleted));
     server.terminate();
     let log = fs::read_to_string(&log).expect("a log");
-    let told = log.lines().filter(|line| line.contains("sealed with vault.key does not open")).count();
+    let told = log.lines().filter(|line| line.contains("vault.key does not open secrets")).count();
     assert_eq!(told, 1, "it is told at the start, once: {log}");
 }

@@ -96,7 +96,7 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
         ),
         (
             "engine:\n  active_max: 1\n  active_max: 2\n",
-            "dromia.yaml:3:3: engine.active_max: stands here for the second time; keep one of the two".to_owned(),
+            "dromia.yaml:3:3: engine.active_max: appears twice; keep one of the two".to_owned(),
         ),
         (
             "engnie:\n  active_max: 1\n",
@@ -131,7 +131,7 @@ fn what_may_be_a_secret_at_the_wrong_place_is_not_repeated() {
         (
             "providers: { o: { kind: openai, key:sk-live-abc } }\n",
             "sk-live",
-            "a key of 15 characters is unknown in `providers.o`; a space is missing behind `key:`",
+            "a key of 15 characters is unknown in `providers.o`; add a space after `key:`",
         ),
         (as_key.as_str(), "sk-live", "a key of 40 characters is unknown in `engine`; there are active_max"),
         (as_name.as_str(), "sk-live", "providers.(a key of 40 characters): must be keys with their values"),
@@ -148,7 +148,7 @@ fn what_may_be_a_secret_at_the_wrong_place_is_not_repeated() {
         (
             "models:\n  sk+live: { kind: openai, model: m }\n  sk+live: { kind: openai, model: m }\n",
             "sk+live",
-            "models.(a key of 7 characters): stands here for the second time",
+            "models.(a key of 7 characters): appears twice",
         ),
         (
             "models:\n  sk+live: { kind: openai, model: m, price: { input: cheap, output: 1 } }\n",
@@ -183,7 +183,7 @@ fn a_text_that_is_nested_too_deeply_is_refused_whatever_it_says() {
     let told = problem(&nested("engnie: 1\n", most));
     assert!(told.contains("did you mean `engine`?"), "{told}");
     let told = problem(&nested("", most + 1));
-    assert!(told.contains("nested deeper") && told.contains("32 levels"), "{told}");
+    assert!(told.contains("nested too deeply") && told.contains("32 levels"), "{told}");
 }
 
 /// Each level takes some of the stack, also of a thread that has little of it.
@@ -203,6 +203,6 @@ fn a_text_that_is_no_yaml_says_what_to_look_at() {
     for text in ["listen: [\n", "engine: { active_max: 1\n", "listen: \"127.0.0.1:1\n"] {
         let told = problem(text);
         assert!(told.starts_with("dromia.yaml:"), "{told}");
-        assert!(told.contains("brackets") || told.contains("close what is open"), "{told}");
+        assert!(told.contains("brackets") || told.contains("has no partner"), "{told}");
     }
 }

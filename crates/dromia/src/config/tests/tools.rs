@@ -107,7 +107,7 @@ fn what_cannot_be_meant_is_refused_with_line_and_column() {
             "agents.dev.tools.exec.privileged: the tool is not privileged; set tools.exec.privileged too",
         ),
         ("agents: { Dev: {} }\n", "agents.Dev: write an agent's handle"),
-        ("agents: { dev: {}, default/dev: {} }\n", "named twice"),
+        ("agents: { dev: {}, default/dev: {} }\n", "appears twice"),
     ] {
         let told = refused(text);
         assert!(told.contains(says), "{text}\n{told}");
@@ -287,7 +287,7 @@ fn a_tool_of_ones_own_that_cannot_be_is_refused_with_its_place() {
             ", records: { keys: [], names: [a] }",
             "tools.external.bank.pay.records: name the fields",
         ),
-        ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: is there without `secret`"),
+        ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: needs `secret`"),
         ("bank.pay", ", secret: 'a b'", "tools.external.bank.pay.secret: a secret's name is"),
         ("bank.pay", ", timeout_ms: 0", "tools.external.bank.pay.timeout_ms: must be from 1 to 600000"),
         ("bank.pay", ", response_bytes_max: 99999999999", "response_bytes_max: must be from 1 to"),

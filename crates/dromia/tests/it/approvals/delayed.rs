@@ -58,14 +58,14 @@ fn a_delayed_call_is_shown_with_the_time_that_is_left_and_a_person_may_refuse_it
     assert_eq!(explained["waits"], refused["id"], "{explained}");
     let told = home.run(&["policy", "explain", run, call]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("put off as apr_") && told.contains("delay permission"), "{told}");
+    assert!(told.contains("delayed as apr_") && told.contains("delay permission"), "{told}");
     let records = document(&home, &["audit", "query"]);
     let records = records["items"].as_array().expect("records");
     let is_ours = |record: &&Value| record["kind"] == "tool_refused" && record["run"] == run;
     let record = id(records.iter().find(is_ours).expect("it was put off"));
     let explained = document(&home, &["audit", "explain", record]);
     let why = explained["why"].as_str().unwrap_or_default();
-    for part in ["put off", "`delay permission`", id(&refused)] {
+    for part in ["delayed", "`delay permission`", id(&refused)] {
         assert!(why.contains(part), "{part}: {explained}");
     }
     document(&home, &["approval", "deny", id(&refused), "--reason", "not at all"]);

@@ -236,7 +236,10 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
             "models.a.fallback.1: `scripted` appears twice",
         ),
         ("limits:\n  body_bytes_max: 3\n", "dromia.yaml:2:19: limits.body_bytes_max: must be from 1024 to"),
-        ("listen: 0.0.0.0:1\n", "dromia.yaml:1:9: listen: only loopback addresses are served without TLS"),
+        (
+            "listen: 0.0.0.0:1\n",
+            "dromia.yaml:1:9: listen: without TLS the server listens on loopback addresses only",
+        ),
         (
             "listen: 0.0.0.0:1\nhttp:\n  tls: { cert: c.pem }\n",
             "dromia.yaml:3:16: http.tls.cert: needs `http.tls.key` too; TLS uses both",
@@ -300,7 +303,7 @@ fn a_wrong_value_of_the_environment_is_told_by_its_variable() {
     let environment = Environment::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let text = loaded.resolve_all(&environment).expect_err("others can reach it").to_string();
-    assert!(text.starts_with("DROMIA_LISTEN: listen: only loopback"), "{text}");
+    assert!(text.starts_with("DROMIA_LISTEN: listen: without TLS"), "{text}");
 }
 
 #[test]

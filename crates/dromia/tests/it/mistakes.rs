@@ -83,7 +83,7 @@ fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
     // Who has no agent at all is told how one is made; who has others, that they are listed.
     assert!(home.run(&["tenant", "create", "acme"]).status.success());
     let empty = home.run(&["-T", "acme", "ask", "hi"]);
-    assert!(stderr(&empty).contains("the tenant has no agent yet"), "{}", stderr(&empty));
+    assert!(stderr(&empty).contains("the tenant has no agent"), "{}", stderr(&empty));
     assert!(
         stderr(&empty).contains("`dromia -T acme agent create assistant --grant model --grant reply`"),
         "{}",

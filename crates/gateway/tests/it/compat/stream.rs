@@ -243,7 +243,7 @@ async fn what_a_refused_answer_says_is_not_sent_and_the_stream_ends_with_the_rea
                     whole.contains("action_denied") && whole.contains("refused by default deny"),
                     "{whole}"
                 );
-                assert!(!whole.contains("run_unfinished") && !whole.contains("it goes on"), "{whole}");
+                assert!(!whole.contains("run_unfinished") && !whole.contains("the run continues"), "{whole}");
                 assert!(!whole.contains("and more") && !whole.contains("something else"), "{whole}");
             }
         }
@@ -282,7 +282,7 @@ async fn a_server_that_stops_says_that_the_run_goes_on() {
     open.until("\"assistant\"").await;
     world.stop.cancel();
     let text = open.whole().await;
-    assert!(text.contains("run_unfinished") && text.contains("shutting down"), "{text}");
+    assert!(text.contains("run_unfinished") && text.contains("the server is stopping"), "{text}");
 }
 
 #[tokio::test]

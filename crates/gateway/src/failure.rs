@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_no_grant_lifts_advises_none() {
-        let message = "the reply was refused by leak-scan: the answer holds a secret, so it was not sent";
+        let message = "the rule `leak-scan` denied the reply: the answer holds a secret, so it was not sent";
         let failure = ApiError::new(ErrorCode::ActionDenied, message);
         assert_eq!(failure.full_message(), message);
         assert_eq!(failure.problem_details("req_1").hint, None);

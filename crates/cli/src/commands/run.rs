@@ -402,14 +402,14 @@ mod tests {
             status: RunStatus::Parked,
             waits_for: "its agent is paused".into(),
             since: "2026-01-02T03:04:05Z".parse().unwrap(),
-            unblocked_by: "whoever resumes the agent".into(),
+            unblocked_by: "a person who resumes the agent".into(),
             command: Some("dromia agent resume ops".into()),
         };
         insta::assert_snapshot!(why_text(&why), @r"
         status    parked
         because   its agent is paused
         since     2026-01-02 03:04:05Z
-        moved by  whoever resumes the agent
+        moved by  a person who resumes the agent
         next      dromia agent resume ops
         ");
     }

@@ -60,7 +60,7 @@ fn the_next_step_for_a_budget_of_the_file_names_its_key_and_works() {
         why["waits_for"].as_str().is_some_and(|text| text.ends_with("by-hand was removed since")),
         "{why}"
     );
-    assert_eq!(why["unblocked_by"], "whoever resumes it", "{why}");
+    assert_eq!(why["unblocked_by"], "a person who resumes it", "{why}");
     let resumed = home.run(&["run", "resume", run]);
     assert!(resumed.status.success(), "{}", stderr(&resumed));
 }

@@ -37,7 +37,9 @@ fn append() -> Say {
 }
 
 fn is_told(messages: &[Value]) -> bool {
-    messages.iter().any(|message| message["content"].to_string().contains("this very call was made 12 times"))
+    messages.iter().any(|message| {
+        message["content"].to_string().contains("the identical call was already made 12 times")
+    })
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn a_wrong_variable_or_flag_stops_a_start_by_its_name() {
             "0",
             "DROMIA_LIMITS_REQUESTS_MAX: limits.requests_max: must be from 1",
         ),
-        ("DROMIA_LISTEN", "0.0.0.0:0", "DROMIA_LISTEN: listen: only loopback"),
+        ("DROMIA_LISTEN", "0.0.0.0:0", "DROMIA_LISTEN: listen: without TLS"),
     ] {
         let output = home.command().env(name, value).arg("up").output().expect("the program runs");
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));

@@ -153,7 +153,10 @@ async fn a_secret_that_is_told_back_is_not_seen_piece_by_piece() {
 async fn a_value_that_a_call_would_pass_on_is_refused() {
     let bench = Bench::hiding("canary-1");
     let written = bench.told("file.write", r#"{"path":"a","content":"it is canary-1"}"#).await;
-    assert!(written.starts_with("failed: the arguments hold the value of the secret \"mail\""), "{written}");
+    assert!(
+        written.starts_with("failed: the arguments contain the value of the secret \"mail\""),
+        "{written}"
+    );
     assert!(!bench.workspace().join("a").exists());
     let arguments = json!({"url": "https://example.com/", "method": "POST", "body": "canary-1"});
     assert!(

@@ -114,9 +114,12 @@ fn a_rule_that_answers_for_more_by_what_is_left_out_is_caught() {
     for (line, says) in [
         (
             &["mine", rule][..],
-            "it answers for clerk only, and this one would answer for every agent; nothing was changed",
+            "it answers for clerk only, and the new one would answer for every agent; nothing was changed",
         ),
-        (&["keep", rule, "--agent", "clerk"][..], "it denies, and this one would allow; nothing was changed"),
+        (
+            &["keep", rule, "--agent", "clerk"][..],
+            "it denies, and the new one would allow; nothing was changed",
+        ),
         (&["none", "file.append only"][..], "so the rule would answer no call"),
     ] {
         let refused = add(line);

@@ -119,7 +119,7 @@ fn a_request_is_told_exactly_or_not_at_all() {
     scene.weather.read_as(Some(("model_called", 1)));
     let fault = scene.request(run, 2, None).expect_err("it has no digest");
     assert_eq!(fault.code, ErrorCode::RequestUnavailable);
-    assert!(fault.message.contains("kept no digests"), "{fault}");
+    assert!(fault.message.contains("has no digest"), "{fault}");
     scene.weather.read_as(Some(("model_called", 9)));
     let fault = scene.request(run, 2, None).expect_err("it cannot be read");
     assert_eq!(fault.code, ErrorCode::JournalUnreadable);

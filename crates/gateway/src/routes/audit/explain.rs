@@ -210,7 +210,7 @@ fn decision_reason(
         ("model_failed", Some(AuditDecision::Deny)) => {
             let message = match stored.decode() {
                 Ok(Entry::ModelFailed(failed)) => core.ports.notary.redact_secrets(&failed.message),
-                _ => format!("{rule} denied the request"),
+                _ => format!("the rule `{rule}` denied the request"),
             };
             format!("{message}; nothing was sent")
         }

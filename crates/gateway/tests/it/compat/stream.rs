@@ -235,7 +235,7 @@ async fn what_a_refused_answer_says_is_not_sent_and_the_stream_ends_with_the_rea
                 } else {
                     open.replied(&world, 1, &text, FinishReason::Stop);
                 }
-                let message = "the reply was refused by default deny: no".to_owned();
+                let message = "the rule `default deny` denied the reply: no".to_owned();
                 let end = RunFailed { code: ErrorCode::ActionDenied, message };
                 open.append(&world, &Entry::RunFailed(end), RunStatus::Failed);
                 let whole = open.whole().await;

@@ -52,12 +52,15 @@ pub(crate) fn encode_request(
     } else {
         WireFormat::of_form(&wording.form)
     };
-    let (format, names) =
-        format.ok_or_else(|| unwritable_error(format!("this version writes no form {:?}", wording.form)))?;
-    let output_limit = OutputLimit::of_field(wording.limit.as_deref())
-        .ok_or_else(|| unwritable_error(format!("this version knows no output limit {:?}", wording.limit)))?;
-    let turns = sent_turns(wording, request)
-        .ok_or_else(|| unwritable_error("more was left out than the conversation has".to_owned()))?;
+    let (format, names) = format.ok_or_else(|| {
+        unwritable_error(format!("this version does not write the format {:?}", wording.form))
+    })?;
+    let output_limit = OutputLimit::of_field(wording.limit.as_deref()).ok_or_else(|| {
+        unwritable_error(format!("this version does not know the output limit {:?}", wording.limit))
+    })?;
+    let turns = sent_turns(wording, request).ok_or_else(|| {
+        unwritable_error("the request leaves out more than the conversation has".to_owned())
+    })?;
     let turns = match names {
         CallNames::OfTheirRuns => Cow::Borrowed(turns),
         CallNames::OfTheConversation => rename_calls(turns, wording.left_out),

@@ -183,7 +183,7 @@ mod tests {
         planted.write_config(named);
         assert_eq!(planted.severity_of("sandbox.memory"), Severity::Ok);
         for walls in &mut planted.world.walls {
-            walls.gaps.push("no control group of sandbox.control_groups bounds memory".to_owned());
+            walls.gaps.push("no control group of sandbox.control_groups limits memory".to_owned());
         }
         assert_eq!(
             planted.severity_of("sandbox.memory"),
@@ -199,7 +199,7 @@ mod tests {
         let walls = planted.world.walls.iter_mut().find(|walls| walls.name == "firecracker");
         walls.expect("it is listed").missing = Some((
             "sandbox.firecracker.kernel: /k: No such file or directory".to_owned(),
-            "docs/sandbox.md of this program says how one is made".to_owned(),
+            "docs/sandbox.md of this program describes how to make one".to_owned(),
         ));
         assert_eq!(planted.severity_of("sandbox.firecracker"), Severity::Ok);
         planted.write_config(

@@ -76,7 +76,7 @@ fn a_model_that_never_stops_repeating_a_call_ends_as_yielded_and_can_be_resumed(
     let run = answer["run"].as_str().expect("a run");
     let why = home.run(&["run", "why", run]);
     let why = String::from_utf8_lossy(&why.stdout).into_owned();
-    assert!(why.contains("told so in 3 steps") && why.contains(&format!("dromia run resume {run}")), "{why}");
+    assert!(why.contains("warned in 3 steps") && why.contains(&format!("dromia run resume {run}")), "{why}");
     let asked = home.run(&["ask", "write one line", "--agent", "small"]);
     assert_eq!(asked.status.code(), Some(7), "{}", stderr(&asked));
     assert!(stderr(&asked).contains("stopped: its model repeated calls"), "{}", stderr(&asked));

@@ -60,7 +60,7 @@ fn a_policy_that_would_break_does_not_count_and_everybody_says_so() {
             "`foo`",
         ),
         ("verdicts contains {\"verdict\": \"refuse\", \"rule\": \"r\"} if input.version == 2\n", "refuse"),
-        ("verdicts := 3\n", "`verdicts` is no set"),
+        ("verdicts := 3\n", "`verdicts` is not a set"),
         (
             "verdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if to_number(input.action.model) == 1\n",
             "a request to a model",

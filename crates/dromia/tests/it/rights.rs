@@ -333,7 +333,7 @@ fn a_finished_task_gives_its_place_to_the_next_one_and_an_open_task_never_does()
     told(&home, &bounded("dev", &task));
     let refused = home.run(&bounded("dev", &task));
     assert!(!refused.status.success());
-    assert!(stderr(&refused).contains("take one back first"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("revoke one first"), "{}", stderr(&refused));
     assert!(bounds().contains(&open[0]));
     assert!(home.run(&["agent", "resume", "slow"]).status.success());
     let session = text(&waits, "session");

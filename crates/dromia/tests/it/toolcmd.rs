@@ -95,7 +95,7 @@ fn a_privileged_tool_takes_the_operators_word_and_refusals_are_counted() {
     }
     let refused = home.run(&["agent", "create", "thief", "--grant", "exec", "--grant", "privileged:exec"]);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("only the operator's file"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("in dromia.yaml"), "{}", stderr(&refused));
     let metrics = block_on(async {
         let arguments = json!({"argv": ["true"]});
         let clerk = ended(&server, "clerk", "exec", arguments.clone()).await;

@@ -229,7 +229,7 @@ fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has
     let locked = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
     assert_eq!(locked.status.code(), Some(1));
     let said = stderr(&locked);
-    assert!(said.contains("puts vault.key back") && !said.contains("secret reset"), "{said}");
+    assert!(said.contains("must restore vault.key") && !said.contains("secret reset"), "{said}");
     // Whether it comes back, a token does not know, whatever it may do in its tenant; whoever owns the home does.
     let (status, told) = block_on(async {
         let url = format!("{}/v1/vault/reset", server.url);
@@ -241,7 +241,7 @@ fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has
     // Nor does the first secret of another tenant put a key where this one belongs.
     good(&home, &["tenant", "create", "acme"]);
     let first = piped(&home, &[&["--tenant", "acme"][..], &set[..]].concat(), CANARY);
-    assert!(stderr(&first).contains("puts vault.key back"), "{}", stderr(&first));
+    assert!(stderr(&first).contains("must restore vault.key"), "{}", stderr(&first));
     assert!(!key.exists(), "no key was made");
     let unsaid = reset(&[]);
     assert_eq!((unsaid.status.code(), names()), (Some(2), Some(1)), "{}", stderr(&unsaid));

@@ -167,7 +167,7 @@ fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
     assert_eq!(rule("send path=a text=b only").never_answers(&closed), None);
     assert_eq!(
         rule("send path=a pth=b").never_answers(&closed).as_deref(),
-        Some("send takes no argument pth, so the rule would answer no call; it takes path, text")
+        Some("send has no argument pth, so the rule would match no call; it has path, text")
     );
     let needs = serde_json::json!({
         "type": "object", "properties": {"path": {}, "text": {}}, "required": ["path", "text"],

@@ -76,7 +76,7 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
         (
             "default_agent: No Handle\n",
             format!(
-                "default_agent: a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit{}",
+                "default_agent: a handle has 1 to 64 of a-z, 0-9, - and _, and begins with a letter or digit{}",
                 more("default_agent")
             ),
         ),
@@ -138,9 +138,9 @@ fn what_may_be_a_secret_at_the_wrong_place_is_not_repeated() {
         (
             "channels:\n  w:\n    kind: webhook\n    agent: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
             "whsec",
-            "a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit",
+            "a handle has 1 to 64 of a-z, 0-9, - and _, and begins with a letter or digit",
         ),
-        ("default_agent: Hunter2\n", "Hunter2", "default_agent: a handle is 1 to 64"),
+        ("default_agent: Hunter2\n", "Hunter2", "default_agent: a handle has 1 to 64"),
         ("providers: { o: 8472918374 }\n", "8472918374", "below it, and is a number"),
         ("egress:\n  private_tools: 8472918374\n", "8472918374", "such as [a, b], and is a number"),
         ("egress:\n  private_tools: -0.5\n", "0.5", "such as [a, b], and is a number"),

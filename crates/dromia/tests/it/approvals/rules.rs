@@ -35,7 +35,7 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
     assert!(!card.contains("run waits") && !card.contains("until 20"), "it waits for nobody: {card}");
     let exact = r#"file.append path=log content="nobody there\n""#;
     let wide = home.run(&["approval", "rule", "add", "all", "file.append"]);
-    assert!(stderr(&wide).contains("says what path must be"), "{}", stderr(&wide));
+    assert!(stderr(&wide).contains("needs a pattern for path"), "{}", stderr(&wide));
     document(&home, &["approval", "rule", "add", "mine", exact, "--agent", "clerk"]);
     spawn("nobody there");
     assert_eq!(lines(&home, "nobody there"), 1);
@@ -83,9 +83,9 @@ fn a_rule_that_no_call_can_fit_is_caught() {
     for (rule, says) in [
         ("exec argv=ls", "argv=[\"git\",\"push\"]"),
         ("exec argv=git*", "argv of exec is a list"),
-        ("exec timeout_s=*", "write a number behind :="),
+        ("exec timeout_s=*", "write a number after :="),
         ("nope x=y", "there is no tool \"nope\""),
-        ("file.append pth=log", "takes no argument pth"),
+        ("file.append pth=log", "has no argument pth"),
     ] {
         for line in [
             &["approval", "rule", "add", "n4", rule, "--answer", "deny"][..],
@@ -120,7 +120,7 @@ fn a_rule_that_answers_for_more_by_what_is_left_out_is_caught() {
             &["keep", rule, "--agent", "clerk"][..],
             "it denies, and the new one would allow; nothing was changed",
         ),
-        (&["none", "file.append only"][..], "so the rule would answer no call"),
+        (&["none", "file.append only"][..], "so the rule would match no call"),
     ] {
         let refused = add(line);
         assert_eq!(refused.status.code(), Some(2), "{line:?}: {}", stderr(&refused));
@@ -152,7 +152,7 @@ fn a_rule_of_a_session_for_a_shell_is_caught() {
         let refused = home.run(&["approval", "approve", id(&approval), "--session"]);
         let said = stderr(&refused);
         assert_eq!(refused.status.code(), Some(2), "{said}");
-        assert!(said.contains("no rule allows a shell") && said.contains("--once"), "{said}");
+        assert!(said.contains("no rule may allow a shell") && said.contains("--once"), "{said}");
         let rules = document(&home, &["approval", "rule", "list"]);
         assert_eq!(rules["items"], json!([]), "it is refused, and its rule stands");
         until(&home, is(&approval, "holding"));

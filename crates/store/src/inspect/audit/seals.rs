@@ -327,7 +327,7 @@ impl<'a> ChainWalk<'a> {
         }
         let Some((number, runs, list)) = seal::before_sealed(self.db, self.tenant)? else { return Ok(()) };
         if seal::digest_older_runs(self.db, self.tenant)? != (runs, list) {
-            let detail = Some(format!("runs that are older than the seals, as act:{number} has them"));
+            let detail = Some(format!("runs that are older than the seals, as act:{number} lists them"));
             self.found_row(AuditProblem::RowChanged, "list audit_before".to_owned(), Some(number), detail);
         }
         Ok(())

@@ -21,8 +21,7 @@ const PLACES_MAX: usize = 16;
 const PROBLEM_CHARS_MAX: usize = 200;
 
 /// The text between the question and the schema.
-const REQUEST: &str =
-    "Reply with one JSON value and nothing else: no words around it. It must satisfy this JSON Schema:";
+const REQUEST: &str = "Reply with exactly one JSON value, without any text before or after it. It must satisfy this JSON Schema:";
 
 /// A schema, ready to be sent and to be checked against.
 #[derive(Debug)]
@@ -52,7 +51,9 @@ impl AnswerSchema {
     fn parse_schema(text: &str) -> Result<Self, String> {
         let schema: Value = serde_json::from_str(text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            format!(":{line}:{column}: this is not JSON; `--schema` takes a file with a JSON Schema")
+            format!(
+                ":{line}:{column}: this is not JSON; `--schema` expects a file that contains a JSON Schema"
+            )
         })?;
         let validator = jsonschema::options().offline().build(&schema).map_err(|error| {
             let place = match error.instance_path().as_str() {
@@ -63,7 +64,7 @@ impl AnswerSchema {
         })?;
         let text = schema.to_string();
         if text.len() > BYTES_MAX {
-            return Err(format!(": a schema has at most {BYTES_MAX} bytes, this one has {}", text.len()));
+            return Err(format!(": the file has {} bytes; a schema has at most {BYTES_MAX}", text.len()));
         }
         Ok(Self { text, validator })
     }
@@ -172,7 +173,7 @@ mod tests {
         let elsewhere = r#"{"$ref": "https://example.com/schema.json"}"#;
         assert!(problem(elsewhere).contains("this is not a JSON Schema"), "{}", problem(elsewhere));
         let long = format!("{{\"description\": \"{}\"}}", "x".repeat(BYTES_MAX));
-        assert!(problem(&long).contains("has at most"), "{}", problem(&long));
+        assert!(problem(&long).contains("a schema has at most"), "{}", problem(&long));
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn unreachable_error(socket: &Path, source: std::io::Error) -> Error {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
             Error::Unreachable { socket: socket.display().to_string() }
         }
-        _ => Error::io_error(format!("reach the server on {}", socket.display()))(source),
+        _ => Error::io_error(format!("connect to the server at {}", socket.display()))(source),
     }
 }
 

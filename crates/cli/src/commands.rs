@@ -148,7 +148,8 @@ impl<'global> Cli<'global> {
                     && problem.detail.contains(&format!("{agent:?}")) =>
             {
                 problem.hint = Some(format!(
-                    "{agent} was chosen by `dromia agent switch`; choose another so, or name one with --agent"
+                    "`dromia agent switch` chose {agent}; choose another one the same way, or name one with \
+                     --agent"
                 ));
                 Error::Problem(problem)
             }
@@ -171,7 +172,7 @@ impl<'global> Cli<'global> {
     fn check_session(&self, session: Option<SessionId>) -> Outcome {
         match (&self.global.agent, session) {
             (Some(_), Some(session)) => {
-                Err(Error::Usage(format!("{session} has its agent; leave --agent or --session out")))
+                Err(Error::Usage(format!("{session} belongs to one agent; leave out --agent or --session")))
             }
             _ => Ok(()),
         }
@@ -188,10 +189,10 @@ impl<'global> Cli<'global> {
             return Ok(());
         }
         if self.global.no_input || !output.context_mut().input_is_terminal {
-            return Err(Error::Usage(format!("{question} Nobody can be asked: say so with --yes")));
+            return Err(Error::Usage(format!("{question} This command cannot ask here: confirm with --yes")));
         }
-        let known = "not confirmed, nothing was done".to_owned();
-        output.goes_on(Some(PendingStatus { known, next: "--yes says so beforehand".to_owned() }));
+        let known = "you did not confirm, so the command changed nothing".to_owned();
+        output.goes_on(Some(PendingStatus { known, next: "use --yes to confirm in advance".to_owned() }));
         // The yield lets the caller's `select!` register Ctrl-C before the question is printed.
         yield_now().await;
         output.print_notice(&format!("{question} [y/N]"))?;
@@ -199,7 +200,7 @@ impl<'global> Cli<'global> {
         output.goes_on(None);
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Error::Usage("not confirmed, nothing was done".to_owned())),
+            _ => Err(Error::Usage("you did not confirm, so the command changed nothing".to_owned())),
         }
     }
 }
@@ -245,12 +246,16 @@ fn print_narrow<T: Serialize>(
             return Ok(CommandExit::Done);
         }
     } else if list.items.is_empty() {
-        output.print_notice(if list.next.is_some() { "nothing found so far" } else { "nothing to list" })?;
+        output.print_notice(if list.next.is_some() {
+            "no records found so far"
+        } else {
+            "nothing to list"
+        })?;
     } else {
         output.fitted_table(heads, ways, list.items.iter().map(row).collect())?;
     }
     if let Some(next) = &list.next {
-        output.print_notice(&format!("there may be more: --after {next}"))?;
+        output.print_notice(&format!("this page may not be the last: continue with --after {next}"))?;
     }
     Ok(CommandExit::Done)
 }

@@ -103,7 +103,8 @@ impl Drop for DownloadFile {
 
 /// Names the file that becomes another one.
 fn temporary_path(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it names no file"))?;
+    let name =
+        path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the path names no file"))?;
     let part = format!(".{}.{}.part", name.to_string_lossy(), std::process::id());
     Ok(path.with_file_name(part))
 }

@@ -26,10 +26,10 @@ pub enum Error {
         home: String,
     },
     /// What came is not the contract.
-    #[error("the server's answer broke off: {0}")]
+    #[error("the connection broke before the server's answer was complete: {0}")]
     Broken(String),
     /// The connection broke before the whole answer was there.
-    #[error("the server's answer broke off: {0}")]
+    #[error("the connection broke before the server's answer was complete: {0}")]
     Severed(String),
     /// Something was sent, and how it ends is not known here.
     #[error("{why}; {known}")]
@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{}", .0.detail)]
     Problem(Box<ProblemDetails>),
     /// The wait ended before the run did.
-    #[error("the answer did not come in time; the input is stored")]
+    #[error("the wait ended before the answer came; the server stored the input")]
     TimedOut {
         /// The command that goes on waiting.
         next: String,
@@ -120,14 +120,14 @@ impl Error {
     /// The next step.
     pub fn next_step(&self) -> Option<String> {
         match self {
-            Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
+            Self::Unreachable { .. } => Some("start the server with `dromia up`".to_owned()),
             Self::Homeless { .. } => {
-                Some("make one with `dromia init`, and serve it with `dromia up`".to_owned())
+                Some("create the home with `dromia init`, then start the server with `dromia up`".to_owned())
             }
             Self::UnderWay { next, .. } => Some(next.clone()),
-            Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
+            Self::TimedOut { next } => Some(format!("continue to wait with `{next}`")),
             Self::Unfit { run, .. } => {
-                Some(format!("see what it said with `dromia run export {run}`, and ask again"))
+                Some(format!("read the answer with `dromia run export {run}`, then ask again"))
             }
             Self::Problem(problem) => problem.hint.clone(),
             Self::Usage(_)

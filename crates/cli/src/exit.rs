@@ -79,7 +79,9 @@ impl CommandExit {
         match self {
             Self::Done => "the command succeeded",
             Self::Failed => "the command failed; `dromia explain CODE` explains the code in the message",
-            Self::Usage => "the command line, a file or the request is not valid; a repeat fails again",
+            Self::Usage => {
+                "the command line, a file or the request is not valid; the same command fails again"
+            }
             Self::Denied => "the caller lacks the right, or the gate denied the action",
             Self::Unreachable => "no server answers, or it is stopping; start one with `dromia up`",
             Self::Conflict => {
@@ -89,9 +91,9 @@ impl CommandExit {
             Self::RunFailed => "the run failed, was cancelled, or reached its limit; see `dromia run why`",
             Self::Budget => "a budget stopped the run; `dromia run why` names it and how to continue",
             Self::TimedOut => {
-                "the wait ended before the run, or a call waits for a person; the run continues"
+                "the wait ended before the run did, or a call waits for a person; the run continues"
             }
-            Self::Interrupted => "you pressed Ctrl-C; what the server accepted continues",
+            Self::Interrupted => "you pressed Ctrl-C; the server continues what it accepted",
         }
     }
 

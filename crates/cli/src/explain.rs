@@ -89,7 +89,9 @@ impl CodeExplanation {
         match self.retry {
             "yes" => "yes: nothing happened, and the same request may succeed later",
             "no" => "no: nothing happened, and the same request fails again",
-            _ => "look first: it may have happened; repeat it only with the same idempotency key",
+            _ => {
+                "look first: the request may have taken effect; repeat it only with the same idempotency key"
+            }
         }
     }
 }
@@ -137,10 +139,10 @@ fn find_explanation(typed: &str) -> Outcome<CodeExplanation> {
     let near_rule = nearest_word(&typed.trim().to_ascii_lowercase(), rules);
     let nearest = nearest_word(&name, ErrorCode::ALL.iter().map(|code| code.as_str())).or(near_rule);
     let hint = nearest.map_or_else(
-        || "`dromia explain` lists them".to_owned(),
-        |nearest| format!("did you mean `{nearest}`? `dromia explain` lists them"),
+        || "run `dromia explain` to list them".to_owned(),
+        |nearest| format!("did you mean `{nearest}`? `dromia explain` lists all of them"),
     );
-    Err(Error::Usage(format!("{typed:?} is no error code and no rule; {hint}")))
+    Err(Error::Usage(format!("{typed:?} is neither an error code nor a rule; {hint}")))
 }
 
 /// Finds the word that was probably meant: one that holds what was typed, or the one with the fewest changes.
@@ -212,15 +214,17 @@ mod tests {
                 .map_or_else(|error| error.to_string(), |found| format!("`{}`", found.code));
             assert!(found.contains(&format!("`{meant}`")), "{typed}: {found}");
         }
-        assert!(find_explanation("moon").unwrap_err().to_string().ends_with("`dromia explain` lists them"));
+        assert!(
+            find_explanation("moon").unwrap_err().to_string().ends_with("run `dromia explain` to list them")
+        );
     }
 
     #[test]
     fn a_rule_is_explained_without_status_or_exit_code() {
         insta::assert_snapshot!(explanation_text(&find_explanation("ask unplanned").unwrap()), @r"
         rule   unplanned
-        means  after somebody else's text was read, a call would be seen outside that was not planned like this, or not as often
-        do     look at what was planned, in `dromia run why`; a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says
+        means  the turn has read untrusted content, and the call has an outside effect that its plan does not contain, or not this often
+        do     compare the call with the plan in `dromia run why`, then approve or deny it; a permission that allows the tool skips this check, as docs/policy.md describes
         ");
         let json = serde_json::to_value(find_explanation("policy-broken").unwrap()).unwrap();
         assert_eq!((&json["kind"], &json["retry"]), (&"rule".into(), &"no".into()));
@@ -231,9 +235,14 @@ mod tests {
     #[test]
     fn a_refused_action_is_looked_at_before_anything_is_granted() {
         let page = page_for_code(ErrorCode::ActionDenied);
-        assert!(page.meaning.starts_with("the gate refused an action"), "{}", page.meaning);
-        let ways =
-            ["dromia run why", "dromia policy explain", "leave it refused", "permissions.ask", "by itself"];
+        assert!(page.meaning.starts_with("the gate denied an action"), "{}", page.meaning);
+        let ways = [
+            "dromia run why",
+            "dromia policy explain",
+            "leave it denied",
+            "permissions.ask",
+            "without asking",
+        ];
         let found: Vec<_> = ways.iter().map(|way| page.todo.find(*way)).collect();
         assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in {}", page.todo);
     }
@@ -242,9 +251,9 @@ mod tests {
     fn a_code_is_explained_in_five_lines() {
         insta::assert_snapshot!(explanation_text(&CodeExplanation::for_code(ErrorCode::Overloaded)), @r"
         code    overloaded
-        means   a share of the tenant or of the node is used up: too much waits, or too many requests come at once
+        means   the tenant or the node has used up its share: too many inputs wait, or too many requests arrived at once
         retry   yes: nothing happened, and the same request may succeed later
-        do      wait as long as Retry-After says and send it again with the same idempotency key; send fewer at once
+        do      wait for the time in Retry-After, then send the request again with the same idempotency key; send fewer requests at once
         status  HTTP 429, exit code 1
         ");
     }

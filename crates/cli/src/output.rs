@@ -110,7 +110,7 @@ impl<'context> CommandOutput<'context> {
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
     pub fn check_format(&self) -> Outcome {
         if let Some(both) = self.torn {
-            return Err(Error::Usage(format!("{both} cannot both be meant; leave one out")));
+            return Err(Error::Usage(format!("{both} exclude each other; leave one out")));
         }
         let known = &self.context.fields;
         let Some(unknown) = self.fields.field_names().iter().find(|name| !known.contains(name)) else {

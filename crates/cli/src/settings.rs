@@ -26,8 +26,13 @@ impl UserSettings {
     pub(crate) fn read(home: &Path) -> Outcome<Self> {
         let path = settings_path(home);
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Usage(format!("{} cannot be read: {error}", path.display()))),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                Error::Usage(format!(
+                    "failed to parse {}: {error}; correct the file or \
+                                                       delete it",
+                    path.display()
+                ))
+            }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             // As a dromia.yaml that cannot be read.
             Err(error) => Err(Error::Usage(format!("failed to read {}: {error}", path.display()))),

@@ -107,7 +107,7 @@ impl<'client, F: StreamFollower> EventStream<'client, F> {
         }
         let silent = Error::Late { seconds: SILENCE.as_secs() };
         let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
-            return Err(Error::Broken("the stream ended before its time".to_owned()));
+            return Err(Error::Broken("the server closed the stream too early".to_owned()));
         };
         parser.push_bytes(&piece)?;
         Ok(None)

@@ -22,7 +22,7 @@ pub struct HandleSlug(String);
 
 /// Says that a text is no handle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit; found {0:?}")]
+#[error("a handle has 1 to 64 of a-z, 0-9, - and _, and begins with a letter or digit; found {0:?}")]
 pub struct ParseHandleError(pub String);
 
 impl HandleSlug {

@@ -43,7 +43,7 @@ impl fmt::Display for AuditCursor {
 
 /// Says that a text is no place in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a place such as 17.0.3, as a page or an event names it")]
+#[error("expected a place such as 17.0.3, as a page or an event shows it")]
 pub struct ParseCursorError;
 
 impl FromStr for AuditCursor {

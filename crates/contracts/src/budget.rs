@@ -71,13 +71,15 @@ impl BudgetDefinition {
         }
         let Some(of) = &self.of else { return None };
         let known = match self.per {
-            BudgetScope::Tenant => return Some("a budget of the tenant is about nobody else"),
+            BudgetScope::Tenant => {
+                return Some("a budget per tenant covers the whole tenant; leave out `of`");
+            }
             BudgetScope::Agent => of.parse::<AgentId>().is_ok(),
             BudgetScope::Session => of.parse::<SessionId>().is_ok(),
             BudgetScope::Run => of.parse::<RunId>().is_ok(),
             BudgetScope::Actor => (1..=512).contains(&of.len()),
         };
-        (!known).then_some("what the budget is about is named by its id, an actor by its name")
+        (!known).then_some("name an agent, session or run by its id, an actor by its name")
     }
 
     /// Returns whether what was counted for the other counts for this one.
@@ -161,7 +163,7 @@ impl BudgetExhaustion {
         let (per, measure) = (self.per.as_str(), self.measure.as_str());
         if self.unpriced {
             return format!(
-                "the budget {} ({measure} per {per}) refused a model whose price nobody knows",
+                "the budget {} ({measure} per {per}) refused a model that has no price",
                 self.budget
             );
         }
@@ -169,7 +171,7 @@ impl BudgetExhaustion {
             "the budget {} ({measure} per {per}) {}: {} of {} used, {} more needed",
             self.budget,
             // Where nothing is used, the next call alone is larger than all of it.
-            if self.used == 0 { "has no room for the next call" } else { "is used up" },
+            if self.used == 0 { "does not cover the next call" } else { "is used up" },
             self.measure.format_amount(self.used),
             self.measure.format_amount(self.limit),
             self.measure.format_amount(self.needed),

@@ -104,7 +104,7 @@ entries! {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer version wrote it.
-    #[error("this version knows no entry {kind} version {version}")]
+    #[error("this version does not know {kind} entries of version {version}")]
     Unknown {
         /// The stored kind.
         kind: String,
@@ -112,7 +112,7 @@ pub enum DecodeError {
         version: u16,
     },
     /// The fields are not those of the kind.
-    #[error("the fields of {kind} version {version} are unreadable: {problem}")]
+    #[error("the fields of a {kind} entry of version {version} cannot be read: {problem}")]
     Fields {
         /// The stored kind.
         kind: String,

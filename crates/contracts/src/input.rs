@@ -111,7 +111,7 @@ impl InputBody {
 }
 
 fn unknown_version(version: u32) -> serde_json::Error {
-    serde::de::Error::custom(format!("this version knows no input of version {version}"))
+    serde::de::Error::custom(format!("this version does not know inputs of version {version}"))
 }
 
 #[cfg(test)]

@@ -75,25 +75,25 @@ impl PlanDeclaration {
         let words: usize =
             self.tools.values().map(|calls| calls.planned_values().count() - calls.to.len()).sum();
         if self.tools.is_empty() {
-            return Some("tools: a plan names one tool at least".to_owned());
+            return Some("tools: a plan needs at least one tool".to_owned());
         }
         if self.tools.len() > TOOLS_MAX {
-            return Some(format!("tools: a plan names {TOOLS_MAX} tools at most"));
+            return Some(format!("tools: a plan may name at most {TOOLS_MAX} tools"));
         }
         if destinations > DESTINATIONS_MAX {
-            return Some(format!("tools: a plan names {DESTINATIONS_MAX} destinations at most"));
+            return Some(format!("tools: a plan may name at most {DESTINATIONS_MAX} destinations"));
         }
         if words > WORDS_MAX {
             return Some(format!(
-                "tools: a plan names {WORDS_MAX} objects, texts and tools to carry from at most"
+                "tools: a plan may name at most {WORDS_MAX} objects, texts and tools to carry from"
             ));
         }
         for (tool, calls) in &self.tools {
             if calls.times.is_some_and(|times| times == 0 || times > TIMES_MAX) {
-                return Some(format!("tools.{tool}.times: a tool is planned 1 to {TIMES_MAX} times"));
+                return Some(format!("tools.{tool}.times: must be from 1 to {TIMES_MAX}"));
             }
             if calls.amount_max.as_ref().is_some_and(|most| most.as_f64().is_none_or(|most| most < 0.0)) {
-                return Some(format!("tools.{tool}.amount_max: an amount is not less than 0"));
+                return Some(format!("tools.{tool}.amount_max: must not be less than 0"));
             }
         }
         let mut words =
@@ -234,7 +234,7 @@ mod tests {
             assert_eq!(fits.validation_problem(), None);
         }
         for (declaration, said) in [
-            (of(named(0)), "one tool at least"),
+            (of(named(0)), "at least one tool"),
             (of(named(TOOLS_MAX + 1)), "64 tools at most"),
             (one(calls(DESTINATIONS_MAX + 1)), "256 destinations at most"),
             (one(texts(WORDS_MAX + 1)), "256 objects, texts"),

@@ -260,7 +260,7 @@ pub const PIECE_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SandboxError {
     /// This machine cannot keep the spec, so nothing runs.
-    #[error("no sandbox, so nothing runs: {missing}; {fix}")]
+    #[error("there is no sandbox, so nothing runs: {missing}; {fix}")]
     Unavailable {
         /// What is missing.
         missing: String,
@@ -347,11 +347,11 @@ pub trait SandboxSelector: Send + Sync + fmt::Debug {
             }
             Err(SandboxError::Unavailable {
                 missing: format!(
-                    "{} is weaker than {}, which this tool asks for",
+                    "{} is weaker than {}, which this tool requires",
                     sandbox.backend_name(),
                     least.as_str()
                 ),
-                fix: "look for what adds stronger walls with `dromia doctor --only sandbox`".to_owned(),
+                fix: "run `dromia doctor --only sandbox` to see how to add a stronger backend".to_owned(),
             })
         })
     }

@@ -185,7 +185,7 @@ pub enum PrepareError {
         name: String,
     },
     /// The arguments do not fit the tool's schema.
-    #[error("the arguments of {tool} do not fit its schema: {problem}")]
+    #[error("the arguments of {tool} do not match its schema: {problem}")]
     Arguments {
         /// The tool's name.
         tool: String,

@@ -23,7 +23,7 @@ pub enum AnswerError {
     #[error("{0} is not a call of this message")]
     NoSuchCall(CallId),
     /// The call has its result already.
-    #[error("{0} has a result already")]
+    #[error("{0} already has a result")]
     AlreadyAnswered(CallId),
 }
 

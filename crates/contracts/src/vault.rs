@@ -234,7 +234,7 @@ pub fn mask_secrets(text: &mut [u8], leaks: &[SecretMatch]) {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// It is not there.
-    #[error("{place} is not there; put it back from where you keep a copy")]
+    #[error("{place} is missing; restore it from your copy")]
     Missing {
         /// Where it should be.
         place: String,

@@ -69,7 +69,7 @@ impl ComputeExecutor for FairThreads {
             let desk = Arc::clone(&self.desk);
             let thread = std::thread::Builder::new().name(format!("compute-{number}"));
             if let Err(error) = thread.spawn(move || desk.run_worker()) {
-                tracing::error!(%error, "a thread for work could not be started");
+                tracing::error!(%error, "failed to start a worker thread");
                 break;
             }
             state.threads += 1;
@@ -89,7 +89,7 @@ impl ComputePool {
     fn run_worker(&self) {
         // Where the system refuses it, the thread has the claim of any other.
         if let Err(error) = rustix::process::nice(NICE) {
-            tracing::debug!(%error, "a thread for work keeps its priority");
+            tracing::debug!(%error, "failed to lower the priority of a worker thread");
         }
         let mut state = self.lock_state();
         loop {

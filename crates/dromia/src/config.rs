@@ -96,11 +96,13 @@ pub(crate) fn read_config_text(home: &Home) -> anyhow::Result<String> {
             let root = home.root_dir().display();
             if home.store_dir().is_dir() {
                 return ExitError::usage_error(format!(
-                    "{root} has a store and no dromia.yaml; put the file back, or have `dromia init` write a new one, which \
-                     keeps the store and the token"
+                    "{root} has a store but no dromia.yaml; restore the file, or run `dromia init`, which \
+                     writes a new one and keeps the store and the token"
                 ));
             }
-            return ExitError::usage_error(format!("there is no home at {root}; make one with `dromia init`"));
+            return ExitError::usage_error(format!(
+                "there is no home at {root}; create one with `dromia init`"
+            ));
         }
         ExitError::usage_error(format!("failed to read {}: {error}", path.display()))
     })?;

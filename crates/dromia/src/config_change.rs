@@ -90,7 +90,7 @@ impl LockedConfig {
         let loaded = parse_alone(&self.path, &text)
             .ok()
             .filter(|loaded| loaded.written == expected)
-            .ok_or_else(|| self.by_hand(edit, "the file holds YAML that this command does not edit"))?;
+            .ok_or_else(|| self.by_hand(edit, "this command cannot edit this form of YAML"))?;
         self.check_change(&loaded, output)?;
         let mode = fs::metadata(&self.path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
         let backup = self.backup_path();
@@ -118,10 +118,13 @@ impl LockedConfig {
             match problem.unset {
                 _ if is_old => {}
                 Some(name) => output.print_notice(&format!(
-                    "note: {name} is not set here; the server needs it in its environment"
+                    "note: this shell does not set {name}; the server needs it in its environment"
                 ))?,
                 None => {
-                    return Err(ExitError::usage_error(format!("{}; nothing was changed", problem.message)));
+                    return Err(ExitError::usage_error(format!(
+                        "{}; the file is unchanged",
+                        problem.message
+                    )));
                 }
             }
         }
@@ -134,12 +137,12 @@ impl LockedConfig {
             Some(lines) => {
                 let lines: String = lines.iter().flat_map(|line| ["\n  ", line.as_str()]).collect();
                 ExitError::usage_error(format!(
-                    "{path}: {why}; nothing was changed. Add by hand:\n{}:{lines}",
+                    "{path}: {why}; the file is unchanged. Add by hand:\n{}:{lines}",
                     edit.block
                 ))
             }
             None => ExitError::usage_error(format!(
-                "{path}: {why}; nothing was changed. Remove {}.{} by hand",
+                "{path}: {why}; the file is unchanged. Remove {}.{} by hand",
                 edit.block, edit.name
             )),
         }
@@ -158,10 +161,9 @@ pub(crate) fn checked_name(name: &str) -> Result<String, String> {
     if first && name.len() <= 64 && name.chars().all(good) {
         Ok(name.to_owned())
     } else {
-        Err("a name is 1 to 64 of letters, digits, -, _, . and :, beginning with a letter or digit"
-            .to_owned())
+        Err("a name has 1 to 64 letters, digits, -, _, . and :, and begins with a letter or digit".to_owned())
     }
 }
 
 /// When the new text takes effect.
-pub(crate) const HEARD: &str = "A running server reads it at its next start.";
+pub(crate) const HEARD: &str = "A running server reads the file at its next start.";

@@ -234,7 +234,7 @@ fn validate_config(
             let warnings = warnings.into_iter().map(ConfigMistake::from).collect();
             let validated = ConfigValidation { file, valid: true, problems: Vec::new(), warnings };
             output.print_result(&validated, |validated| {
-                format!("{} is good: {providers}, {models}", validated.file)
+                format!("{} is valid: {providers}, {models}", validated.file)
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -292,7 +292,7 @@ fn explain_key(
     let keys = config::list_keys();
     let Some(key) = keys.iter().find(|key| key.is_meant_by(path)) else {
         let near = did_you_mean(path, keys.iter().map(|key| key.path.as_str()));
-        let near = if near.is_empty() { "; `dromia config explain` lists all".to_owned() } else { near };
+        let near = if near.is_empty() { "; `dromia config explain` lists all keys".to_owned() } else { near };
         return Err(ExitError::usage_error(format!("there is no key `{path}`{near}")));
     };
     // Without a home there are still the environment and the defaults.

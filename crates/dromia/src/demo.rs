@@ -85,7 +85,7 @@ async fn play_demo(keep: bool) -> anyhow::Result<ExitCode> {
     directory.keep = false;
     let server =
         pid.map_or("no server runs".to_owned(), |pid| format!("the server, process {pid}, was stopped"));
-    anstream::eprintln!("{why}: {server}, and {} is removed", directory.path.display());
+    anstream::eprintln!("{why}: {server}, and the demo removed {}", directory.path.display());
     Ok(ExitCode::from(code))
 }
 
@@ -109,7 +109,7 @@ async fn run_steps(home: &Home, server: &mut DemoServer, keep: bool) -> anyhow::
 
     let run = string_field(&answer, "run")?;
     let journal = server.fetch_journal(&run).await?;
-    let fact = format!("{} entries, each durable before it was acted on:", journal.len());
+    let fact = format!("{} entries, each durable before the next step:", journal.len());
     screen.print_step(3, "the journal", &fact);
     for entry in &journal {
         screen.print_detail(&format!("{:>2}  {}", entry["seq"], entry["kind"].as_str().unwrap_or_default()));
@@ -120,15 +120,15 @@ async fn run_steps(home: &Home, server: &mut DemoServer, keep: bool) -> anyhow::
 
     let stranger = server.stranger_token().await?;
     let status = server.status_of(&format!("/v1/runs/{unknown}"), &stranger).await?;
-    ensure!(status == 404, "the stranger got {status}");
+    ensure!(status == 404, "a caller without a token got {status}");
     screen.print_step(6, "a stranger", &format!("another tenant asks for {unknown} and gets {status}"));
 
     let verdict = server.run_witness(ledger.file_path()).await?;
-    let counted = format!("counted by process {}, which is neither this one nor the server:", verdict.pid);
+    let counted = format!("counted by process {}, a separate witness:", verdict.pid);
     screen.print_step(7, "the verdict", &counted);
     screen.print_detail(&verdict.text);
     next(screen, server, keep.then_some(home), &run).await?;
-    ensure!(verdict.good, "the witness found something lost or doubled");
+    ensure!(verdict.good, "the witness found a lost or a duplicate entry");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,22 +139,22 @@ async fn next(
     kept: Option<&Home>,
     run: &str,
 ) -> anyhow::Result<()> {
-    screen.print_step(8, "next", "what to try:");
+    screen.print_step(8, "next", "next steps:");
     let program = screen::program_name();
     let Some(home) = kept else {
-        screen.print_detail(&format!("`{program} init` makes a home of your own"));
-        screen.print_detail(&format!("`{program} up` serves it; then, in another terminal:"));
+        screen.print_detail(&format!("`{program} init` creates your own home"));
+        screen.print_detail(&format!("`{program} up` starts its server; then, in another terminal:"));
         screen
-            .print_detail(&format!("`{program} ask '@tool time.now'` has its first agent look at the clock"));
+            .print_detail(&format!("`{program} ask '@tool time.now'` makes its first agent read the clock"));
         return server.stop().await;
     };
     let pid = server.pid();
     let home = home.root_dir().display().to_string();
     let home = shell_word(&home);
-    screen.print_detail(&format!("the server goes on as process {pid}:"));
+    screen.print_detail(&format!("the server keeps running as process {pid}:"));
     screen.print_detail(&format!("`{program} --home {home} run list`"));
     screen.print_detail(&format!("`{program} --home {home} run show {run}`"));
-    screen.print_detail(&format!("`kill {pid}` stops it, and then `rm -r {home}` removes its home"));
+    screen.print_detail(&format!("`kill {pid}` stops it, then `rm -r {home}` removes its home"));
     server.leave_running();
     Ok(())
 }
@@ -182,9 +182,9 @@ async fn kill_in_model_call(
         server.wait_for(&run, "the end", |entries| count_entries(entries, "run_completed") == 1).await?;
     let (started, finished) =
         (count_entries(&entries, "tool_started"), count_entries(&entries, "tool_finished"));
-    ensure!((started, finished) == (1, 1), "the tool began {started} times and ended {finished} times");
+    ensure!((started, finished) == (1, 1), "the tool started {started} times and ended {finished} times");
     let lines = lines_of(home, "plan.txt")?;
-    ensure!(lines == ["written once"], "plan.txt should have one line, and has {lines:?}");
+    ensure!(lines == ["written once"], "plan.txt should have one line, but has {lines:?}");
     screen.print_step(
         4,
         "kill -9 during the model call",
@@ -193,10 +193,10 @@ async fn kill_in_model_call(
     screen
         .print_detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
     screen.print_detail(&format!(
-        "tool calls begun {started}, ended {finished}; model calls {}, one of them cut off",
+        "tool calls started {started}, ended {finished}; model calls {}, one of them interrupted",
         count_entries(&entries, "model_called")
     ));
-    screen.print_detail("the file itself has its line once");
+    screen.print_detail("the file has its line exactly once");
     Ok(())
 }
 
@@ -223,7 +223,7 @@ async fn kill_in_tool_call(
     screen.print_step(
         5,
         "kill -9 during file.append",
-        &format!("process {pid} died; nobody can know whether the line was written"),
+        &format!("process {pid} died; it is unknown whether it wrote the line"),
     );
     for call in screen::call_lines(&entries) {
         screen.print_detail(&call);
@@ -232,10 +232,10 @@ async fn kill_in_tool_call(
     let said = reply.map_or(String::new(), |entry| {
         entry["body"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned()
     });
-    screen.print_detail(&format!("the agent says: {said}"));
+    screen.print_detail(&format!("the agent answers: {said}"));
     looked_at(&entries)?;
     let lines = lines_of(home, "orders.txt")?;
-    ensure!(lines.len() <= 1, "orders.txt was appended to more than once: {lines:?}");
+    ensure!(lines.len() <= 1, "orders.txt has the line more than once: {lines:?}");
     Ok(run)
 }
 
@@ -244,7 +244,7 @@ fn looked_at(entries: &[Value]) -> anyhow::Result<()> {
     let unknown = entries.iter().position(|entry| entry["fields"]["status"] == "unknown");
     let unknown = unknown.context("no call is unknown")?;
     let is_look = |entry: &Value| entry["kind"] == "tool_started" && entry["fields"]["tool"] == "file.read";
-    ensure!(entries[unknown..].iter().any(is_look), "the agent did not look into the file");
+    ensure!(entries[unknown..].iter().any(is_look), "the agent did not read the file");
     Ok(())
 }
 
@@ -293,11 +293,11 @@ impl TemporaryHome {
                 Ok(()) => return Ok(Self { path, keep }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    return Err(error).with_context(|| format!("failed to make {}", path.display()));
+                    return Err(error).with_context(|| format!("failed to create {}", path.display()));
                 }
             }
         }
-        bail!("no free name for a temporary home in {}", base.display())
+        bail!("failed to create a temporary home in {}: every name is taken", base.display())
     }
 }
 
@@ -318,7 +318,7 @@ fn remove_directory(path: &Path) {
             Ok(()) => return,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
             Err(error) if attempt == REMOVALS_MAX => {
-                anstream::eprintln!("note: {} could not be removed: {error}", path.display());
+                anstream::eprintln!("note: failed to remove {}: {error}", path.display());
             }
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }

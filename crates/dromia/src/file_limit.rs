@@ -24,6 +24,6 @@ pub(crate) fn raise_files() {
         return;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: found.maximum }) {
-        tracing::warn!(%error, "the bound on open files stays; raise it with ulimit -n");
+        tracing::warn!(%error, "failed to raise the limit on open files; raise it with ulimit -n");
     }
 }

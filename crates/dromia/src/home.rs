@@ -69,7 +69,8 @@ impl Home {
         let made = [self.token_path(), self.vault_key(), self.audit_dir()];
         match made.iter().find(|made| made.exists()) {
             Some(made) => {
-                let told = format!("{} {how}, and {} was made with it", database.display(), made.display());
+                let told =
+                    format!("{} {how}, but {} of the same home exists", database.display(), made.display());
                 StorePresence::Remains { told }
             }
             None => StorePresence::Nothing,
@@ -82,7 +83,8 @@ impl Home {
         match self.store_presence() {
             StorePresence::Store => Ok(()),
             StorePresence::Nothing => Err(ExitError::usage_error(format!(
-                "{root} has a dromia.yaml and no store; make the rest with `dromia init`, which keeps the file"
+                "{root} has a dromia.yaml but no store; create the store with `dromia init`, which keeps the \
+                 file"
             ))),
             StorePresence::Remains { told } => {
                 Err(ExitError::failed_error(format!("{told}; {}", self.restore_hint())))
@@ -93,7 +95,8 @@ impl Home {
     /// The ways out where the store is lost.
     pub(crate) fn restore_hint(&self) -> String {
         format!(
-            "restore a backup of {0}, as docs/backup.md says, or move {0} away and make a new home with `dromia init`",
+            "restore a backup of {0}, as docs/backup.md describes, or move {0} away and create a new home \
+             with `dromia init`",
             self.root.display()
         )
     }
@@ -119,8 +122,8 @@ impl Home {
         let bytes = socket.as_os_str().len();
         if bytes > SOCKET_BYTES_MAX {
             return Err(ExitError::usage_error(format!(
-                "{} cannot be a home: the path of its socket would have {bytes} bytes, and the system takes \
-                 {SOCKET_BYTES_MAX}; choose a shorter one with --home",
+                "{} cannot be a home: the path of its socket would have {bytes} bytes, and the system allows \
+                 {SOCKET_BYTES_MAX}; choose a shorter path with --home",
                 self.root.display()
             )));
         }

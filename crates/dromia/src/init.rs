@@ -101,7 +101,7 @@ pub(crate) fn run(
     let is_written = home.config_path().exists();
     if is_written && !is_unfinished(home)? {
         return Err(ExitError::conflict_error(format!(
-            "{} is a home already; serve it with `dromia up`, or choose another with --home",
+            "{} is a home already; start its server with `dromia up`, or choose another home with --home",
             home.root_dir().display()
         )));
     }
@@ -140,13 +140,14 @@ pub(crate) fn run(
         system::private_file(&home.token_path(), &format!("{token}\n"))?;
     }
     if is_written {
-        anstream::eprintln!("{} is kept as it was found.", home.config_path().display());
+        anstream::eprintln!("{} is unchanged.", home.config_path().display());
     } else if is_adopted {
-        anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
+        anstream::eprintln!("The store is unchanged, with its agents, tokens and runs.");
     }
     if is_locked {
         anstream::eprintln!(
-            "Its secrets do not open: put their vault.key back, or give them up with `dromia secret reset` while `dromia up` runs."
+            "Its secrets do not open: restore their vault.key, or discard them with `dromia secret reset` \
+             while `dromia up` runs."
         );
     } else {
         KeyFile::new(home.vault_key(), crate::runtime::real_runtime().ids).create_if_missing()?;
@@ -265,7 +266,7 @@ fn choose_model(
     }
     if !can_ask {
         return Err(ExitError::usage_error(
-            "init would ask a question and nobody can be asked here; add --defaults or --no-input",
+            "init needs an answer, but there is no terminal to ask on; add --defaults or --no-input",
         ));
     }
     let scripted = "the built-in scripted model, which is not an LLM";
@@ -289,13 +290,13 @@ fn ask_choice(question: &str, choices: &[&str]) -> anyhow::Result<usize> {
     }
     loop {
         anstream::print!("[1-{}, default 1] ", choices.len());
-        std::io::stdout().flush().context("failed to ask")?;
+        std::io::stdout().flush().context("failed to show the question")?;
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
         match parse_choice(&answer, choices.len()) {
             Some(index) => return Ok(index),
             None if read == 0 => {
-                return Err(ExitError::usage_error("nothing was chosen and nothing was made"));
+                return Err(ExitError::usage_error("you chose nothing, so init created nothing"));
             }
             None => {}
         }

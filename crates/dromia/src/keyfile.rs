@@ -54,7 +54,7 @@ impl KeyFile {
         // It is no digest, and is written like one.
         let digits = Digest::from_bytes(self.ids.random_secret());
         let written = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
-        written.map_err(|error| self.unusable_error(&format!("cannot be made: {error:#}")))
+        written.map_err(|error| self.unusable_error(&format!("cannot be created: {error:#}")))
     }
 
     /// Opens what was sealed.
@@ -73,7 +73,7 @@ impl KeyFile {
         match fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.unusable_error(&format!("cannot be looked at: {error}"))),
+            Err(error) => Err(self.unusable_error(&format!("cannot be examined: {error}"))),
         }
     }
 
@@ -84,11 +84,11 @@ impl KeyFile {
         let look = move || StoreInspector::new(store, PATIENCE).vault_keys(1);
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(sealed)) => Ok(sealed.is_empty()),
-            Ok(Err(error)) => Err(self
-                .unusable_error(&format!("is not there, and whether it should be cannot be read: {error}"))),
-            Err(_) => {
-                Err(self.unusable_error("is not there, and whether it should be could not be looked at"))
-            }
+            Ok(Err(error)) => Err(self.unusable_error(&format!(
+                "is missing, and the store, which says whether it is needed, \
+                                          cannot be read: {error}"
+            ))),
+            Err(_) => Err(self.unusable_error("is missing, and the check whether it is needed failed")),
         }
     }
 
@@ -105,7 +105,7 @@ impl KeyFile {
             _ => self.unusable_error(&format!("cannot be read: {error}")),
         })?;
         if mode & 0o077 != 0 {
-            return Err(self.unusable_error("can be read by others; `chmod 600` it"));
+            return Err(self.unusable_error("is readable by other users; run `chmod 600` on it"));
         }
         let digits = text.strip_prefix(FORM).map(str::trim_end).filter(|digits| digits.len() == 64);
         let key = digits.and_then(|digits| {
@@ -115,7 +115,7 @@ impl KeyFile {
             }
             Some(KeyBytes::new(key))
         });
-        key.ok_or_else(|| self.unusable_error("holds no key of this program; put the right one back"))
+        key.ok_or_else(|| self.unusable_error("contains no vault key; restore the right file"))
     }
 
     fn missing_error(&self) -> KeyError {
@@ -247,10 +247,10 @@ mod tests {
         assert!(told().contains("chmod 600"), "{}", told());
         fs::set_permissions(&keys.path, fs::Permissions::from_mode(0o600)).expect("it is changed");
         fs::write(&keys.path, "garbage").expect("it is written");
-        assert!(told().contains("holds no key"), "{}", told());
+        assert!(told().contains("contains no vault key"), "{}", told());
         fs::write(&keys.path, format!("{FORM}{}\n", "0f".repeat(32))).expect("it is written");
         assert!(told().contains("is not the key that sealed"), "{}", told());
         fs::remove_file(&keys.path).expect("it goes");
-        assert!(told().contains("put it back"), "{}", told());
+        assert!(told().contains("restore it"), "{}", told());
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn run(
 }
 
 fn plan_text(plan: &StateMigrationPlan) -> String {
-    let mut text = format!("schema {} found, {} known", plan.found, plan.known);
+    let mut text = format!("schema {} found, this program needs {}", plan.found, plan.known);
     if plan.steps.is_empty() {
         return text + "\nnothing to do";
     }

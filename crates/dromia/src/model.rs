@@ -118,7 +118,7 @@ pub(crate) fn format_money(micros: u64) -> String {
 /// Says that there is no such alias.
 fn unknown_alias_error(all: &[&str], alias: &str) -> anyhow::Error {
     let near = config::did_you_mean(alias, all.iter().copied());
-    let next = if near.is_empty() { "; `dromia model list` shows all".to_owned() } else { near };
+    let next = if near.is_empty() { "; `dromia model list` shows all models".to_owned() } else { near };
     ExitError::usage_error(format!("there is no model {alias}{next}"))
 }
 

@@ -105,7 +105,7 @@ fn not_answered(error: &EgressError) -> WebhookOutcome {
     }
     let cause = match &error.failure {
         EgressFault::Late(_) => "the receiver did not answer in time",
-        _ => "the connection broke before an answer that can be read",
+        _ => "the connection broke before a complete answer came",
     };
     WebhookOutcome::Unanswered { cause: cause.to_owned() }
 }

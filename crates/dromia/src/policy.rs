@@ -168,17 +168,17 @@ fn shown_text(policy: &PolicyDocument) -> String {
     let mut lines = vec![policy.text.trim_end().to_owned()];
     let mut remark = |text: String| lines.push(format!("# {}", escape_hidden(&text)));
     for row in &policy.files {
-        remark(row.warning_line().unwrap_or_else(|| format!("{} lies in the home", row.file)));
+        remark(row.warning_line().unwrap_or_else(|| format!("{} is in policies/", row.file)));
     }
     if let Some(problem) = &policy.problem {
-        remark(format!("What lies in the home cannot count: {problem}"));
+        remark(format!("The files in policies/ are not valid: {problem}"));
     }
     if let Some(status::PolicyStatus { digest, files, refused }) = &policy.counts {
         let beside = if files.is_empty() { "nothing".to_owned() } else { files.join(", ") };
-        remark(format!("The server asks this policy and, beside it, {beside}: digest {digest}"));
+        remark(format!("The server uses this policy together with {beside}: digest {digest}"));
         if let Some(refused) = refused {
             let (since, problem) = (format_time(refused.since), &refused.problem);
-            remark(format!("What lies in the home does not count since {since}: {problem}"));
+            remark(format!("The server has ignored the files in policies/ since {since}: {problem}"));
         }
     }
     lines.join("\n")
@@ -244,26 +244,30 @@ fn explain_call(
         }
     }
     Err(system::ExitError::failed_error(format!(
-        "nothing is decided of a call {} of {}, and it waits for nobody; `dromia run show {1}` names its calls",
+        "there is no decision about a call {} of {}, and no person is asked about it; `dromia run show {1}` \
+         lists its calls",
         asked.call, asked.run
     )))
 }
 
 fn waiting_text(approval: &ApprovalResource) -> String {
-    let by = escape_hidden(approval.answered_by.as_deref().unwrap_or("nobody"));
+    let by = escape_hidden(approval.answered_by.as_deref().unwrap_or("no one"));
     let verdict = match (approval.state, approval.cools_until) {
         (ApprovalState::Holding | ApprovalState::Waiting, None) => {
-            "none so far: it waits for a person".to_owned()
+            "none yet: the call waits for a person".to_owned()
         }
         (ApprovalState::Holding | ApprovalState::Waiting, Some(at)) => {
-            format!("none so far: it is put off until {}, and a person may refuse it", format_time(at))
+            format!(
+                "none yet: the call is delayed until {}, and a person may deny it until then",
+                format_time(at)
+            )
         }
         (ApprovalState::Approved | ApprovalState::Used, _) => {
-            format!("none so far: {by} allowed it, and it is judged again when its turn comes")
+            format!("none yet: {by} approved it, and the gate judges it again before it starts")
         }
-        (ApprovalState::Denied, _) => format!("none so far: {by} refused it, and its run is told next"),
+        (ApprovalState::Denied, _) => format!("none yet: {by} denied it, and its run gets the answer next"),
         (ApprovalState::Withdrawn | ApprovalState::Expired, _) => {
-            "none: the call did not begin, and nobody is asked any more".to_owned()
+            "none: the call did not start, and its approval is closed".to_owned()
         }
     };
     draw_pairs(&[
@@ -286,12 +290,12 @@ fn server_client(home: &Home, global: &GlobalOptions) -> ApiClient {
 fn decision_text(decision: &CallDecision) -> String {
     let plan = match decision.in_plan {
         Some(true) => "in the frozen plan",
-        Some(false) => "outside of the frozen plan",
+        Some(false) => "outside the frozen plan",
         None => "",
     };
     let sink = match decision.network {
-        Some(NetworkAccess::None) => "inside: its program was to be given no way out",
-        Some(NetworkAccess::Proxy) => "outside: its program was to be given a way out",
+        Some(NetworkAccess::None) => "inside: its program would have no network access",
+        Some(NetworkAccess::Proxy) => "outside: its program would have network access",
         None => "",
     };
     let is_delayed = decision.rule.as_deref().is_some_and(|rule| rule.starts_with("delay "));
@@ -299,15 +303,16 @@ fn decision_text(decision: &CallDecision) -> String {
     let verdict = match (decision.allowed, decision.by, &decision.rule) {
         (true, _, _) => "allowed".to_owned(),
         (false, DecidedBy::Approval, None) => {
-            format!("put before a person{waits}; the run went on without it")
+            format!("waits for a person{waits}; the run continued without the call")
         }
         (false, _, _) if decision.waits.is_some() && is_delayed => {
             format!(
-                "put off{waits}, to begin by itself unless a person refuses it; the run went on without it"
+                "delayed{waits}; it starts by itself unless a person denies it; the run continued without the \
+                 call"
             )
         }
         (false, _, _) if decision.waits.is_some() => {
-            format!("put before a person{waits}; the run went on without it")
+            format!("waits for a person{waits}; the run continued without the call")
         }
         (false, _, _) => "refused".to_owned(),
     };

@@ -150,14 +150,15 @@ fn add_provider(
     match held.loaded.written.providers.get(name) {
         Some(there) if *there == server => {
             output.print_result(&ConfigEditResult::unchanged_entry("providers", name), |_| {
-                format!("{name} is there already.")
+                format!("{name} already exists with these settings.")
             })?;
             return Ok(());
         }
         Some(_) => {
             let at = held.loaded.origins.location_text(&format!("providers.{name}"));
             return Err(ExitError::conflict_error(format!(
-                "there is another provider {name} at {at}; remove it first with `dromia provider remove {name}`"
+                "the provider {name} already exists at {at}; remove it first with `dromia provider remove \
+                 {name}`"
             )));
         }
         None => {}
@@ -176,7 +177,7 @@ fn add_provider(
     let changed = held.apply_edit(&edit, output, |written| {
         written.providers.insert(name.clone(), server);
     })?;
-    let next = format!("{name} is in dromia.yaml. {}\n\nNext: {steps}", config_change::HEARD);
+    let next = format!("{name} is now in dromia.yaml. {}\n\nNext: {steps}", config_change::HEARD);
     let next = output.add_global_flags(&next).into_owned();
     output.print_result(&changed, |_| next)?;
     Ok(())
@@ -190,7 +191,8 @@ fn check_secret(name: &str) -> anyhow::Result<()> {
     }
     let rule = vault::NAME_RULE;
     Err(ExitError::usage_error(format!(
-        "--key-secret takes the name of a secret, which is {rule}; the key itself goes in with `dromia secret set`"
+        "--key-secret takes the name of a secret, which is {rule}; store the key itself with `dromia secret \
+         set`"
     )))
 }
 
@@ -210,7 +212,7 @@ fn remove_provider(held: &LockedConfig, name: &str, output: &mut CommandOutput<'
     let users = aliases_using(&held.loaded.written, name);
     if !users.is_empty() {
         return Err(ExitError::conflict_error(format!(
-            "{name} is used by {}; point them elsewhere first with `dromia model set`",
+            "{name} is used by {}; give those another provider first with `dromia model set`",
             users.join(", ")
         )));
     }
@@ -218,8 +220,9 @@ fn remove_provider(held: &LockedConfig, name: &str, output: &mut CommandOutput<'
     let changed = held.apply_edit(&edit, output, |written| {
         written.providers.remove(name);
     })?;
-    output
-        .print_result(&changed, |_| format!("{name} is gone from dromia.yaml. {}", config_change::HEARD))?;
+    output.print_result(&changed, |_| {
+        format!("{name} is no longer in dromia.yaml. {}", config_change::HEARD)
+    })?;
     Ok(())
 }
 
@@ -286,7 +289,7 @@ fn test_provider(
     };
     let Some(base_url) = server.base_url.as_deref() else {
         output.print_result(&tested, |_| {
-            format!("{name} is the built-in scripted model: it is part of the program and always answers.")
+            format!("{name} is the built-in scripted model: it is part of the program and always available.")
         })?;
         return Ok(());
     };
@@ -319,7 +322,7 @@ fn test_provider(
     let host = config::host_of_url(base_url).unwrap_or_default();
     let answer = tokio.block_on(provider_probe::probe_models(&egress, &question)).map_err(|failure| {
         let next = next_step(name, &server, &failure);
-        ExitError::failed_error(format!("{name} at {host} does not serve: {failure}; {next}"))
+        ExitError::failed_error(format!("{name} at {host} does not work: {failure}; {next}"))
     })?;
     tested.latency_ms = Some(u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX));
     let listed = aliases.into_iter().map(|(alias, model)| {
@@ -338,7 +341,7 @@ fn tested_text(tested: &ProviderTest, host: &str) -> String {
     let latency_ms = latency_ms.unwrap_or_default();
     let mut text = format!("{provider} at {host} answered in {latency_ms} ms with {} models.", models.len());
     for ProviderModelRow { alias, model, listed } in aliases {
-        let state = if *listed { "is listed" } else { "is NOT listed; look at its id" };
+        let state = if *listed { "is listed" } else { "is NOT listed; check its id" };
         text.extend([format!("\n  {alias}: {model} {state}")]);
     }
     text.push_str("\n\nNext: ");
@@ -354,41 +357,47 @@ fn no_key(held: &LockedConfig, name: &str, refused: &ProviderKeyError) -> anyhow
     let at = held.loaded.origins.location_text(&format!("providers.{name}.key"));
     ExitError::usage_error(match refused {
         ProviderKeyError::InVault(secret) => format!(
-            "the key of {name} is the secret {secret}, which only a running server opens; `dromia ask` an agent whose model is there"
+            "the key of {name} is the secret {secret}, which only a running server can open; test it with \
+             `dromia ask` and an agent that uses this model"
         ),
         ProviderKeyError::Literal => {
-            format!("{at}: providers.{name}.key: write env:NAME, so that no key stands in the file")
+            format!("{at}: providers.{name}.key: write env:NAME, so that the file contains no key")
         }
         ProviderKeyError::Unset(variable) => format!(
-            "{at}: providers.{name}.key: the environment has no {variable}; set it with `export {variable}=…`"
+            "{at}: providers.{name}.key: the variable {variable} is not set; set it with `export {variable}=…`"
         ),
         ProviderKeyError::Bad(variable) => {
-            format!("{at}: providers.{name}.key: {variable} is empty or holds what no header can carry")
+            format!(
+                "{at}: providers.{name}.key: {variable} is empty or has characters that a header cannot \
+                     contain"
+            )
         }
     })
 }
 
 /// Says what to do about a server that does not answer with a list.
 fn next_step(name: &str, server: &WrittenProvider, failure: &ProbeError) -> String {
-    let address = format!("mend providers.{name}.base_url in dromia.yaml");
+    let address = format!("correct providers.{name}.base_url in dromia.yaml");
     match (failure, &server.key) {
         (ProbeError::Forbidden(_), _) => {
-            format!("open it under egress.private_servers in dromia.yaml if that is meant, or {address}")
+            format!("if that is intended, allow it under egress.private_servers in dromia.yaml, or {address}")
         }
         (ProbeError::Unreachable, _) => format!("start it, or {address}"),
-        (ProbeError::Late, _) => "wait longer with --timeout 30s, or look whether it is at work".to_owned(),
+        (ProbeError::Late, _) => "allow more time with --timeout 30s, or check whether the server is \
+                                  busy"
+            .to_owned(),
         (ProbeError::Refused(_), Some(key)) => {
-            format!("set another key in {}", key.trim_start_matches("env:"))
+            format!("set a valid key in {}", key.trim_start_matches("env:"))
         }
         (ProbeError::Refused(_), None) => {
-            format!("it wants a key: add `key: \"env:NAME\"` to providers.{name} in dromia.yaml")
+            format!("it needs a key: add `key: \"env:NAME\"` to providers.{name} in dromia.yaml")
         }
         (ProbeError::NoList, _) => format!(
-            "an address usually ends in /v1; {address}, or make a real call with `dromia model test ALIAS`"
+            "the address usually ends in /v1; {address}, or make a real call with `dromia model test ALIAS`"
         ),
         (ProbeError::Status(_) | ProbeError::Broken, _) => {
-            "try again, and look at the server's own log".to_owned()
+            "try again, and check the server's own log".to_owned()
         }
-        (ProbeError::NotAList, _) => format!("something else answers there; {address}"),
+        (ProbeError::NotAList, _) => format!("another kind of server answers there; {address}"),
     }
 }

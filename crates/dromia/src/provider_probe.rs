@@ -37,10 +37,10 @@ pub(crate) struct ProbeAnswer {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProbeError {
     /// No connection.
-    #[error("nothing answers there")]
+    #[error("no server answers there")]
     Unreachable,
     /// It leads to where nothing of this process may go.
-    #[error("it may not be reached: {0}")]
+    #[error("the egress rules refuse it: {0}")]
     Forbidden(String),
     /// No answer in time.
     #[error("it did not answer in time")]
@@ -52,13 +52,13 @@ pub(crate) enum ProbeError {
     #[error("it refused the credentials ({0})")]
     Refused(u16),
     /// There is no such route.
-    #[error("it has no list of models under this address (404)")]
+    #[error("it has no list of models at this address (404)")]
     NoList,
     /// Any other status.
     #[error("it answered {0}")]
     Status(u16),
     /// Something else answers there.
-    #[error("it answered something that is no list of models")]
+    #[error("its answer is not a list of models")]
     NotAList,
 }
 

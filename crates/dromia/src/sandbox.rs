@@ -109,7 +109,7 @@ pub(crate) fn run(
     output.check_format()?;
     let SandboxCommand::Test { backend, class, quick } = command;
     let classes = class.iter().map(|name| known_class(name)).collect::<anyhow::Result<Vec<_>>>()?;
-    let program = helper_program().context("failed to find this program's own file")?;
+    let program = helper_program().context("failed to find the executable of this program")?;
     let is_known = |name: &&String| BackendKind::ALL.iter().any(|kind| kind.name() == name.as_str());
     if let Some(unknown) = backend.iter().find(|name| !is_known(name)) {
         let known = BackendKind::ALL.map(BackendKind::name);
@@ -282,8 +282,8 @@ fn print_table(tried: &EscapeTestReport, output: &mut CommandOutput<'_>) -> drom
 fn backend_summary(backend: &BackendTestRow) -> String {
     let BackendTestRow { backend: name, tier, held, escaped, .. } = backend;
     if let Some(missing) = &backend.missing {
-        let fix = backend.fix.as_deref().unwrap_or("look with `dromia doctor --only sandbox`");
-        return format!("{name} ({tier}) is not there: {missing}; fix: {fix}");
+        let fix = backend.fix.as_deref().unwrap_or("run `dromia doctor --only sandbox`");
+        return format!("{name} ({tier}) is not available: {missing}; fix: {fix}");
     }
     let hole = if backend.hole_found == Some(true) { "was found" } else { "was NOT found" };
     format!("{name} ({tier}): {held} held, {escaped} escaped; the planted hole {hole}")

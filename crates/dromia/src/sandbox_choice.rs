@@ -50,7 +50,7 @@ pub(crate) fn clear_stale_containers(resolved: &ResolvedConfig) {
             Err(error) => Err(error.to_string()),
         };
         if let Err(problem) = cleared {
-            tracing::warn!(problem, "containers of servers that are gone could not be looked for");
+            tracing::warn!(problem, "failed to look for containers of stopped servers");
         }
     });
 }
@@ -141,7 +141,7 @@ impl IsolationNeed {
             Self::Allowed(SandboxMinimum::Base) => (format!("{name}: {what}"), fix.to_owned()),
             Self::Allowed(SandboxMinimum::Strict) => (
                 format!("{name}: {what}"),
-                format!("{fix}; or allow weaker walls with sandbox.minimum: base in dromia.yaml"),
+                format!("{fix}; or allow a weaker backend with sandbox.minimum: base in dromia.yaml"),
             ),
             Self::Guest(tenant) => (
                 format!(
@@ -185,9 +185,11 @@ fn first_working_backend(
     }
     Err(match missing {
         Some((name, why)) => need.unmet_error(name, &why.what, &why.fix),
-        None => {
-            need.unmet_error("sandbox", "there is no backend", "look with `dromia doctor --only sandbox`")
-        }
+        None => need.unmet_error(
+            "sandbox",
+            "run `dromia doctor --only sandbox`",
+            "look with `dromia doctor --only sandbox`",
+        ),
     })
 }
 

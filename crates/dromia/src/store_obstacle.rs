@@ -19,22 +19,23 @@ pub(crate) fn obstacle_text(home: &Path, error: &OpenError) -> Option<String> {
     let place = home.display();
     Some(match obstacle {
         StorageObstacle::Full => format!(
-            "there is no room to write in {place}: {cause}; make some on its file system (`df {place}` shows it), or raise the \
-             limit on the size of files (`ulimit -f`), and try again"
+            "there is no space to write in {place}: {cause}; free some on its file system (`df {place}` shows \
+             it), or raise the limit on file size (`ulimit -f`), then try again"
         ),
         StorageObstacle::ReadOnly => format!(
             "{place} cannot be written: {cause}; change its owner or mode, or mount its file system for writing"
         ),
         StorageObstacle::Files => format!(
-            "too many files are open to open the store in {place}: {cause}; raise the limit (`ulimit -n`) and try again"
+            "too many files are open to open the store in {place}: {cause}; raise the limit (`ulimit -n`), \
+             then try again"
         ),
         StorageObstacle::Unopened => format!(
-            "a file of the store in {place} cannot be opened: {cause}; see who owns the files there, raise the limit on open \
-             files if it is low (`ulimit -n`), and try again"
+            "a file of the store in {place} cannot be opened: {cause}; check the owner of the files there, \
+             raise the limit on open files if it is low (`ulimit -n`), then try again"
         ),
         StorageObstacle::Failed => format!(
-            "the disk failed under the store in {place}: {cause}; look at its file system and at the log of the system, and \
-             restore a backup if the disk is gone"
+            "the disk under the store in {place} failed: {cause}; check its file system and the system log, \
+             and restore a backup if the data is lost"
         ),
     })
 }

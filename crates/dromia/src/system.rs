@@ -60,7 +60,7 @@ pub(crate) fn private_dir(path: &Path) -> anyhow::Result<()> {
 fn private_dir_with(path: &Path, sync: impl FnMut(&Path) -> std::io::Result<()>) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.and_then(|()| sync_parents(path, sync))
-        .with_context(|| format!("failed to make {}; choose another home with --home", path.display()))
+        .with_context(|| format!("failed to create {}; choose another home with --home", path.display()))
 }
 
 /// Writes a new file that only its owner can read; it is whole or not there.

@@ -155,7 +155,7 @@ impl ToolTestBench {
         std::fs::DirBuilder::new().mode(0o700).create(&scratch.0).map_err(|error| {
             let place = scratch.0.display();
             system::ExitError::failed_error(format!(
-                "failed to make {place}: {error}; name another place with TMPDIR"
+                "failed to create {place}: {error}; name another directory with TMPDIR"
             ))
         })?;
         let house = up::open_services(&Home::locate_home(Some(scratch.0.as_path())), resolved)?;
@@ -190,7 +190,9 @@ impl ToolTestBench {
             Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes: false, importing: false });
         match house.store.commit(WriteBatch::new(tenant.id).with_mutation(open)).await {
             CommitOutcome::Done(_) => {}
-            other => return Err(anyhow::anyhow!("{other:?}")).context("failed to open a session to test in"),
+            other => {
+                return Err(anyhow::anyhow!("{other:?}")).context("failed to open a session for the test");
+            }
         }
         let author = scope.actor().clone();
         let (run, key) = (runtime.run_id(), String::new());
@@ -232,7 +234,8 @@ impl ToolTestBench {
             Err(error) => Some(error.to_string()),
         };
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let fix = format!("start the server, or mend tools.external.{name}.url or `egress` in dromia.yaml");
+        let fix =
+            format!("start the server, or correct tools.external.{name}.url or `egress` in dromia.yaml");
         let fix = problem.is_some().then_some(fix);
         ToolTestRow { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
     }
@@ -265,7 +268,7 @@ impl ExpectedOutcome {
             Self::Refuses(text) => output.failed && said.contains(text),
         };
         let shown: String = said.chars().take(SAID_CHARS_MAX).collect();
-        (!is_good).then(|| format!("{tool} says: {shown}"))
+        (!is_good).then(|| format!("{tool} failed: {shown}"))
     }
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
     let redactor = Redactor::from_home(home, &redact::process_variables(), written.as_ref());
     let log = ServerLog::start(redactor, if arguments.log_json { LogFormat::Json } else { LogFormat::Text })?;
     for ConfigProblem { at, message, .. } in config::misspelt_variables(&Environment::of_process(), &text) {
-        tracing::warn!(%at, problem = %message, "a variable looks like a key's and is none");
+        tracing::warn!(%at, problem = %message, "a variable begins with DROMIA_ but sets no key");
     }
     file_limit::raise_files();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -312,7 +312,7 @@ async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> a
     tokio::select! {
         () = Box::pin(drained) => Ok(ExitCode::SUCCESS),
         _ = words => {
-            tracing::warn!("told to end at once; what is open goes on at the next start");
+            tracing::warn!("stopping at once on a second signal; the next start continues open runs");
             Ok(dromia_cli::CommandExit::Interrupted.into())
         }
     }
@@ -333,13 +333,14 @@ async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
     let found = match tokio::task::spawn_blocking(move || look.list_names(&platforms)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the names in dromia.yaml could not be compared with the store");
+            tracing::warn!(%error, "failed to compare the names in dromia.yaml with the store");
             None
         }
         Err(_) => None,
     };
     for ConfigProblem { at, message, .. } in references::unmatched_names(&resolved.mentions, found.as_ref()) {
-        tracing::warn!(%at, problem = %message, "dromia.yaml has a name that nothing has; what is said of it counts for nobody");
+        tracing::warn!(%at, problem = %message, "dromia.yaml has a name that matches nothing, so its \
+                                                 settings have no effect");
     }
 }
 
@@ -348,8 +349,8 @@ fn sweep_orphaned_files(store: Arc<SqliteStore>) {
     tokio::spawn(async move {
         match store.sweep_bodies().await {
             Ok(0) => {}
-            Ok(files) => tracing::info!(files, "files without a row were removed"),
-            Err(error) => tracing::warn!(%error, "the sweep must wait for the next start"),
+            Ok(files) => tracing::info!(files, "removed body files without a row"),
+            Err(error) => tracing::warn!(%error, "body files without a row stay until the next start"),
         }
     });
 }
@@ -360,9 +361,9 @@ fn announce_address(handle: &dromia_gateway::GatewayHandle) -> anyhow::Result<()
     let mut out = std::io::stdout().lock();
     if let Some(address) = handle.tcp_address() {
         let scheme = if handle.is_encrypted() { "https" } else { "http" };
-        writeln!(out, "listening {scheme}://{address}").context("failed to announce the address")?;
+        writeln!(out, "listening {scheme}://{address}").context("failed to print the address")?;
     }
-    out.flush().context("failed to announce the address")
+    out.flush().context("failed to print the address")
 }
 
 /// Adds to a failure to build the gateway what an operator can do about it.
@@ -370,22 +371,23 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
     let socket = home.socket_path().display().to_string();
     match error {
         BuildError::Config(problem) => ExitError::usage_error(format!(
-            "{problem}; mend it in {}, or choose an address with --listen 127.0.0.1:0",
+            "{problem}; correct it in {}, or choose an address with --listen 127.0.0.1:0",
             home.config_path().display()
         )),
         BuildError::Tls(problem) => ExitError::usage_error(format!(
-            "{problem}; mend http.tls in {}, and look with `dromia doctor --only tls`",
+            "{problem}; correct http.tls in {}, and check it with `dromia doctor --only tls`",
             home.config_path().display()
         )),
         BuildError::SocketInUse { path } => ExitError::conflict_error(format!(
-            "another server answers on {}; stop it, or use another home with --home",
+            "another server answers on {}; stop it, or choose another home with --home",
             path.display()
         )),
         BuildError::Bind { door, source } if door == socket => ExitError::conflict_error(format!(
-            "failed to bind {door}: {source}; remove what lies there, or use another home with --home"
+            "failed to bind {door}: {source}; remove the file there, or choose another home with --home"
         )),
         BuildError::Bind { door, source } => ExitError::conflict_error(format!(
-            "failed to bind {door}: {source}; stop whatever has it, or choose another address with --listen 127.0.0.1:0"
+            "failed to bind {door}: {source}; stop the program that uses it, or choose another address with \
+             --listen 127.0.0.1:0"
         )),
         other @ BuildError::Meters(_) => other.into(),
     }
@@ -401,18 +403,19 @@ pub(crate) fn open_error(home: &Home, error: OpenError) -> anyhow::Error {
         OpenError::HomeLocked { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             ExitError::conflict_error(format!(
-                "{place} is in use by {who}; stop it, or use another home with --home"
+                "{place} is in use by {who}; stop it, or choose another home with --home"
             ))
         }
         OpenError::NewerSchema { found, known } => ExitError::conflict_error(format!(
-            "the store in {place} has schema {found} and this program knows {known}; use the newer program"
+            "the store in {place} has schema {found}, and this program supports {known}; use the newer program"
         )),
         OpenError::NotOurs => {
             ExitError::conflict_error(format!("the database in {place} belongs to another program"))
         }
         OpenError::LogHeld => ExitError::conflict_error(format!(
-            "another process reads the database in {place}, so what an earlier run left in its log could not be made \
-             durable; end it (a `dromia audit verify` that still runs, an open `sqlite3`) and start again"
+            "another process reads the database in {place}, so the server cannot make the log of an earlier \
+             run durable; end that process (a running `dromia audit verify`, an open `sqlite3`) and start \
+             again"
         )),
         OpenError::Damaged { problem } => ExitError {
             code: 1,

@@ -62,12 +62,13 @@ pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
                     %error,
                     tenants = shut.len(),
                     next = LOOK,
-                    "what is sealed with vault.key does not open: its tenants use no secret, and answers of those that have any do not go out"
+                    "vault.key does not open secrets that were sealed with it: their tenants cannot use \
+                     secrets, and tenants with secrets cannot send answers"
                 );
             }
         }
         Ok(Err(error)) => {
-            tracing::warn!(%error, "whether the secrets of this home open could not be looked at");
+            tracing::warn!(%error, "failed to check whether the secrets of this home open");
         }
         // The looking itself broke, which its own panic tells.
         Err(_) => {}
@@ -85,7 +86,7 @@ async fn of_providers(house: &HomeServices, models: &ModelsConfig) -> anyhow::Re
     }
     let Some(scope) = tenant_scope(house, &TENANT_DEFAULT.parse()?, "provider").await? else {
         tracing::warn!(
-            "keys of providers are in the vault of the tenant {TENANT_DEFAULT}, which is not there"
+            "keys of providers are in the vault of the tenant {TENANT_DEFAULT}, but there is no such tenant"
         );
         return Ok(());
     };
@@ -94,8 +95,9 @@ async fn of_providers(house: &HomeServices, models: &ModelsConfig) -> anyhow::Re
         let used = SecretUse { scope: scope.clone(), name: key.name.clone(), slot: http.format.key_slot() };
         if let Err(reason) = house.vault.check_usable(&used, &http.base_url).await {
             let secret = &key.name;
-            let next = next(&reason, "`dromia secret set` makes it, for this server and this place");
-            tracing::warn!(%alias, %secret, %reason, next, "the key of a model is in the vault and cannot be used");
+            let next = next(&reason, "`dromia secret set` creates it for this server and this placement");
+            tracing::warn!(%alias, %secret, %reason, next, "the key of a model is in the vault, but it \
+                                                            cannot be used");
         }
     }
     Ok(())
@@ -105,12 +107,11 @@ async fn of_channels(house: &HomeServices, channels: &WebhookChannels) -> anyhow
     for (name, channel) in channels.named_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =
-            "`dromia secret set --placement signature` makes it, for the server of the channel's address";
+            "`dromia secret set --placement signature` creates it for the server of the channel's address";
         let wrong = match tenant_scope(house, &channel.tenant, "channel").await? {
-            None => Some((
-                format!("the tenant {} is not there", channel.tenant),
-                "`dromia tenant create` makes it",
-            )),
+            None => {
+                Some((format!("there is no tenant {}", channel.tenant), "`dromia tenant create` creates it"))
+            }
             Some(scope) => {
                 let opened = house.vault.signing_key::<WebhookSigningKey>(&scope, secret, &channel.url).await;
                 opened.err().map(|reason| {
@@ -120,7 +121,8 @@ async fn of_channels(house: &HomeServices, channels: &WebhookChannels) -> anyhow
             }
         };
         if let Some((reason, next)) = wrong {
-            tracing::warn!(%name, %secret, %reason, next, "the secret of a channel is in the vault and cannot be used");
+            tracing::warn!(%name, %secret, %reason, next, "the secret of a channel is in the vault, but it \
+                                                           cannot be used");
         }
     }
     Ok(())

@@ -148,11 +148,11 @@ impl AgentTools {
 impl PinnedPrompt {
     /// Reads what a pin holds.
     pub(crate) fn from_pin(pin: &[u8]) -> Result<Self, String> {
-        let text: PinnedText =
-            serde_json::from_slice(pin).map_err(|error| format!("a pinned prompt is unreadable: {error}"))?;
+        let text: PinnedText = serde_json::from_slice(pin)
+            .map_err(|error| format!("a pinned prompt cannot be read: {error}"))?;
         let PinnedText { version, system, tools } = text;
         if version != PROMPT_VERSION {
-            return Err(format!("this version knows no prompt of version {version}"));
+            return Err(format!("this version does not know prompt version {version}"));
         }
         Ok(Self { system: system.into(), tools: AgentTools::new(tools.into()) })
     }
@@ -202,7 +202,8 @@ impl EngineCore {
         let revision = store.agent_revision(scope, now.id, started.config).await?;
         let pin = store.pinned_text(scope, started.prompt).await?;
         let (Some(revision), Some(bytes)) = (revision, pin) else {
-            tracing::warn!(agent = %now.id, "what a run is pinned to is gone; it goes on as the agent is now");
+            tracing::warn!(agent = %now.id, "the pinned prompt or configuration of a run is missing; the run \
+                                             continues with the agent's current one");
             return Ok(now);
         };
         let place = || format!("the prompt {}", started.prompt);
@@ -331,8 +332,14 @@ pub(crate) fn read_fault(error: ReadError) -> Fault {
         }
         ReadError::Damaged { place, problem } => {
             tracing::error!(%place, %problem, "a stored row is damaged");
-            Fault::new(ErrorCode::JournalDamaged, format!("{place} is damaged and is not given out"))
-                .with_hint("restore the home from a backup")
+            Fault::new(
+                ErrorCode::JournalDamaged,
+                format!(
+                    "{place} is damaged, so the server does not return \
+                                                           it"
+                ),
+            )
+            .with_hint("restore the home from a backup")
         }
     }
 }

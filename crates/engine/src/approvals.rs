@@ -63,7 +63,7 @@ impl EngineCore {
         if let ApprovalDecision::Deny { reason } = answer
             && reason.len() > REASON_BYTES_MAX
         {
-            let text = format!("a reason has at most {REASON_BYTES_MAX} bytes");
+            let text = format!("a reason may have at most {REASON_BYTES_MAX} bytes");
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
         let looked_until = self.ports.runtime.clock.monotonic_now() + LOOK_TIME;
@@ -117,8 +117,8 @@ impl EngineCore {
                 other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
             }
         }
-        Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered")
-            .with_hint("look at it with `dromia approval show`"))
+        Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often during the answer")
+            .with_hint("see it with `dromia approval show`, then answer again"))
     }
 
     /// Wakes each run or session that waits for one of the answers, once.
@@ -161,7 +161,7 @@ impl EngineCore {
                     now,
                 )?;
                 if let Some(Mutation::ApprovalAnswer(answer)) = batch.mutations.first_mut() {
-                    "nobody refused it in time".clone_into(&mut answer.answered.reason);
+                    "the delay ended and no person denied it".clone_into(&mut answer.answered.reason);
                 }
                 (batch, Some(next))
             };
@@ -181,7 +181,7 @@ impl EngineCore {
                 other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
             }
         }
-        Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered"))
+        Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often during the answer"))
     }
 
     /// Wakes the run or session that waits for the answer.
@@ -219,8 +219,8 @@ impl EngineCore {
         match looked {
             Ok(Some(now)) if now != known => {
                 let text = format!(
-                    "files that the program of {} could execute have changed since it was asked for ({}), so it would not \
-                     begin; nothing was answered",
+                    "files that the program of {} could execute changed after the request ({}), so the call \
+                     could not start; no answer was stored",
                     asked.id,
                     known.describe_difference(&now)
                 );
@@ -254,7 +254,7 @@ fn to_answer<'a>(
     for found in asked {
         if !found.may_be_answered_by(scope) {
             let who = found.approvers.iter().map(Actor::as_str).collect::<Vec<_>>().join(", ");
-            let text = format!("{} may not answer {}; who may: {who}", scope.actor(), found.id);
+            let text = format!("{} may not answer {}; these may: {who}", scope.actor(), found.id);
             return Err(Fault::new(ErrorCode::Forbidden, text));
         }
         if found.is_answered_so(scope.actor(), reach) {
@@ -282,10 +282,10 @@ fn closed_approval_fault(approval: &ApprovalRequest, state: ApprovalState) -> Fa
     });
     let by = by.unwrap_or_default();
     let standing = match state {
-        ApprovalState::Used => format!("was approved{by}, and its call has begun"),
+        ApprovalState::Used => format!("was approved{by}, and its call has started"),
         state => format!("is {state}{by}"),
     };
-    let text = format!("{} {standing}; nothing was changed", approval.id);
+    let text = format!("{} {standing}; no answer was stored", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
-        .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))
+        .with_hint(format!("see what happened with `dromia approval show {}`", approval.id))
 }

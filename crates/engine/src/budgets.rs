@@ -132,7 +132,7 @@ impl EngineCore {
 /// Refuses to change what the configuration declares.
 fn check_undeclared(budget: &BudgetDefinition) -> Result<(), Fault> {
     if budget.declared {
-        let text = format!("the configuration sets the budget {}", budget.name);
+        let text = format!("dromia.yaml sets the budget {}", budget.name);
         return Err(Fault::new(ErrorCode::BudgetDeclared, text)
             .with_hint("change `tenants.NAME.budgets` in dromia.yaml and restart the server"));
     }

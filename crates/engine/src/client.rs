@@ -81,7 +81,7 @@ pub(crate) fn find_name_clash<'a>(tools: &'a [ClientTool], own: &[ToolDescriptor
 pub(crate) fn judge_client_call(call: &ToolCall) -> CallJudgement {
     let problem = match serde_json::from_str::<Value>(&call.arguments) {
         Ok(Value::Object(_)) => return CallJudgement::ForClient,
-        Ok(_) => "they are no JSON object".to_owned(),
+        Ok(_) => "the arguments are not a JSON object".to_owned(),
         Err(error) => error.to_string(),
     };
     CallJudgement::Malformed(PrepareError::Arguments { tool: call.tool.clone(), problem })

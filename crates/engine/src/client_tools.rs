@@ -29,7 +29,7 @@ impl AgentSnapshot {
         let Some(tool) = client::find_name_clash(&offer.tools, self.tools.all_descriptors()) else {
             return Ok(());
         };
-        let text = format!("the agent has a tool named {:?} of its own", tool.name);
+        let text = format!("the agent already has a tool named {:?}", tool.name);
         Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint("give the client's tool another name"))
     }
 }
@@ -53,7 +53,7 @@ impl EngineCore {
                 self.check_answers(scope, *session, answers).await
             }
             (Some(_), InputTarget::Key { .. } | InputTarget::Fresh { .. }) => {
-                let text = "results of handed calls belong to the session that handed them over";
+                let text = "a result of a client tool call belongs in the session of the call";
                 Err(Fault::new(ErrorCode::InvalidRequest, text))
             }
         }
@@ -70,24 +70,24 @@ impl EngineCore {
         let store = &self.ports.store;
         let run = store.run(scope, answers.run).await.map_err(read_fault)?;
         let Some(run) = run.filter(|run| run.session == session) else {
-            let text = format!("{} is no run of {session}, so no call of it waits here", answers.run);
+            let text = format!("{} is not a run of {session}, so none of its calls waits here", answers.run);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         };
         if run.head.status != RunStatus::Completed {
             let status = run.head.status.as_str();
-            let text = format!("{} is {status}, and only a run that completed lets its calls out", run.id);
+            let text = format!("{} is {status}, and only a completed run has client tool calls", run.id);
             return Err(call_not_open(text));
         }
         let handed = self.pending_client_calls(scope, run.id).await?;
         if handed.calls.is_empty() {
-            let text = format!("{} handed no call to its client", run.id);
+            let text = format!("{} has no client tool call", run.id);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
         let name = |call: CallId| HandedCall { run: run.id, call };
         for (at, result) in answers.results.iter().enumerate() {
             let call = result.call;
             if !handed.calls.contains(&call) {
-                let text = format!("{} is no call that was handed to the client", name(call));
+                let text = format!("{} is not a client tool call of this run", name(call));
                 return Err(Fault::new(ErrorCode::InvalidRequest, text));
             }
             if answers.results[..at].iter().any(|known| known.call == call) {
@@ -100,7 +100,7 @@ impl EngineCore {
         if let Some(missing) = missing {
             let text = format!("the call {} has no result", name(*missing));
             return Err(Fault::new(ErrorCode::InvalidRequest, text)
-                .with_hint("send the results of all calls of an answer together"));
+                .with_hint("send the results of all calls of an answer in one request"));
         }
         let owner = InboxOwner::Session(session);
         let next = store.inbox_items(scope, owner, handed.after, NEXT_ITEMS).await.map_err(read_fault)?;
@@ -112,7 +112,7 @@ impl EngineCore {
         });
         if !next.is_empty() && !answered {
             let call = handed.calls.first().map(|call| name(*call).to_string()).unwrap_or_default();
-            let text = format!("the call {call} waits for no result: the session went on without it");
+            let text = format!("the call {call} waits for no result: the session continued without it");
             return Err(call_not_open(text));
         }
         Ok(())
@@ -188,10 +188,10 @@ pub(crate) fn answer_item_key(answers: &ClientToolResults, body: &[u8]) -> ItemK
 
 /// The fault for another answer to calls that were answered.
 pub(crate) fn answered_otherwise(run: RunId) -> Fault {
-    call_not_open(format!("the calls of {run} have their results already, and they were others"))
+    call_not_open(format!("the calls of {run} already have other results"))
 }
 
 fn call_not_open(text: String) -> Fault {
     Fault::new(ErrorCode::CallNotOpen, text)
-        .with_hint("read the session with `dromia session show`, and go on with a message")
+        .with_hint("read the session with `dromia session show`, then continue with a message")
 }

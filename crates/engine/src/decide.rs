@@ -275,7 +275,8 @@ impl DecisionDraft {
                 GateVerdict::Deny { rule, reason, .. }
                 | GateVerdict::Ask { rule, reason, .. }
                 | GateVerdict::Delay { rule, reason, .. },
-            ) => self.fail_run(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}")),
+            ) => self
+                .fail_run(ErrorCode::ActionDenied, format!("the rule `{rule}` denied the reply: {reason}")),
             DecisionInput::Finished(call, output) => self.accept_output(call, output),
             DecisionInput::CutOff(call) => self.cut_off(call),
             DecisionInput::Signal(item) => self.apply_signal(&item),

@@ -112,7 +112,7 @@ pub(crate) async fn settle_due_delays(core: &Arc<EngineCore>, now: Timestamp) ->
                 core.delays.look_at(later);
             }
             Err(error) => {
-                tracing::warn!(%error, "looking for delayed calls failed");
+                tracing::warn!(%error, "failed to look for delayed calls");
                 core.delays.look_at(later);
             }
         }

@@ -37,8 +37,7 @@ impl EngineCore {
             find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
         let sent = called.sent;
         let pin = self.ports.store.pinned_text(scope, started.prompt).await.map_err(read_fault)?;
-        let pin =
-            pin.ok_or_else(|| unavailable_fault("the prompt that its run is pinned to is not in this home"))?;
+        let pin = pin.ok_or_else(|| unavailable_fault("this home does not have the prompt of the run"))?;
         let prompt = PinnedPrompt::from_pin(&pin).map_err(unavailable_fault)?;
         own.truncate(before);
         let past = self.read_session_past(scope, &row, &started, called.history_from, own).await?;
@@ -56,8 +55,8 @@ impl EngineCore {
         let body = body.map_err(|error| unavailable_fault(error.message))?;
         if body_digest(&body) != sent.digest {
             return Err(unavailable_fault(format!(
-                "its bytes would not be those that were sent: a text of the conversation is gone, or this program writes \
-                 {} in another way",
+                "the bytes would differ from those that were sent: a text of the conversation was erased, or \
+                 this version encodes {} differently",
                 sent.wording.form
             )));
         }
@@ -141,6 +140,6 @@ fn not_found(run: RunId, step: u32, attempt: Option<u32>) -> Fault {
 }
 
 fn unavailable_fault(why: impl std::fmt::Display) -> Fault {
-    let text = format!("the request cannot be written again exactly as it was sent: {why}");
+    let text = format!("the server cannot reproduce the request byte for byte: {why}");
     Fault::new(ErrorCode::RequestUnavailable, text)
 }

@@ -73,10 +73,10 @@ impl AgentErasure {
             }
             // It would fail however often it is tried; the next start looks once more.
             Err(fault) if fault.code == ErrorCode::JournalDamaged => {
-                tracing::error!(%agent, %fault, "an agent stays half erased until the store is mended");
+                tracing::error!(%agent, %fault, "an agent stays half erased until the store is repaired");
             }
             Err(fault) => {
-                tracing::warn!(%agent, %fault, "erasing an agent must go on later");
+                tracing::warn!(%agent, %fault, "the erasure of an agent must continue later");
                 core.look_later().await;
             }
         }

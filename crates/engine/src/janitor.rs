@@ -54,7 +54,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
             core.delays.look_at(Timestamp::MIN);
             not_before = clock.monotonic_now() + RESCAN_PAUSE;
             if let Err(error) = rescan_store(&core).await {
-                tracing::warn!(%error, "looking for lost runs failed");
+                tracing::warn!(%error, "failed to look for lost runs");
                 core.rescan.store(true, Ordering::Release);
             }
             // A run whose takeover failed precedes the scan's position.
@@ -62,17 +62,17 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
         } else if core.erasures.take_ended()
             && let Err(error) = core.erase_left().await
         {
-            tracing::warn!(%error, "looking for erasures failed");
+            tracing::warn!(%error, "failed to look for erasures");
             core.rescan.store(true, Ordering::Release);
         }
         if let Err(error) = answer_waiters_of_lost_runs(&core).await {
-            tracing::warn!(%error, "looking for the ends of lost runs failed");
+            tracing::warn!(%error, "failed to look for the ends of lost runs");
         }
         let now = clock.now();
         let due = match due_runs::scan_parked_runs(&core, &mut walk, now).await {
             Ok(due) => Some(due),
             Err(error) => {
-                tracing::warn!(%error, "looking for parked runs failed");
+                tracing::warn!(%error, "failed to look for parked runs");
                 None
             }
         };
@@ -88,11 +88,13 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
 fn handle_clock_step(core: &EngineCore, step: ClockStep) {
     let (by, now) = (step.by, step.after);
     if step.is_back() {
-        tracing::warn!(%by, %now, "the wall clock was set back; what waits for a time is looked at");
+        tracing::warn!(%by, %now, "the wall clock was set back; the engine checks everything that waits for \
+                                   a time");
         core.delays.note_set_back(now);
         core.rescan.store(true, Ordering::Release);
     } else {
-        tracing::warn!(%by, %now, "the wall clock was set ahead; what waits for a time that has passed begins");
+        tracing::warn!(%by, %now, "the wall clock was set forward; everything that waited for a past time \
+                                   starts");
     }
 }
 
@@ -259,18 +261,20 @@ pub(crate) fn park_text(park: ParkReason) -> (String, String) {
     match park {
         ParkReason::Retry { until } => (
             format!("the next attempt at its model, due at {until:.0}"),
-            "time; the engine goes on by itself".to_owned(),
+            "time; the engine continues it by itself".to_owned(),
         ),
         ParkReason::Approval { approval, cools_until: Some(cools_until), .. } => (
-            format!("the time after which a call begins by itself, {cools_until:.0}: {approval}"),
-            "time; or whoever may approve it, who may also refuse it".to_owned(),
+            format!("the end of a delay, {cools_until:.0}, at which a call starts by itself: {approval}"),
+            "time; or a person who may approve the call, and who may also deny it".to_owned(),
         ),
         ParkReason::Approval { approval, until, .. } => (
-            format!("a person to allow a call: {approval}; it goes on without the call at {until:.0}"),
-            "whoever may approve it".to_owned(),
+            format!(
+                "a person to approve a call: {approval}; the run continues without the call at {until:.0}"
+            ),
+            "a person who may approve it".to_owned(),
         ),
         ParkReason::AgentPaused => {
-            ("its agent, which is paused".to_owned(), "whoever resumes the agent".to_owned())
+            ("its agent, which is paused".to_owned(), "a person who resumes the agent".to_owned())
         }
     }
 }

@@ -143,9 +143,9 @@ impl EngineCore {
             }
             session = self.session_of(scope, agent, session.id).await?;
         }
-        tracing::warn!(session = %session.id, "what waits in a task could not be ended in time");
-        Err(Fault::new(ErrorCode::Overloaded, format!("{} has not let go of what waits in it", session.id))
-            .with_hint("end it again"))
+        tracing::warn!(session = %session.id, "the waiting inputs of a task could not be ended in time");
+        Err(Fault::new(ErrorCode::Overloaded, format!("{} still has waiting inputs", session.id))
+            .with_hint("send the request again"))
     }
 
     async fn pause_a_moment(&self) {

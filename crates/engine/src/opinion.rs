@@ -67,7 +67,7 @@ pub(crate) fn with_opinion(
     // What went wrong is for the operator, who finds it with the opinion, and not for the model whose call it is.
     let ModelOpinion { go, stop, neither, agree, .. } = opinion;
     let reason = format!(
-        "a second model does not agree to it: {go} go, {stop} stop, {neither} neither, and {agree} go are needed"
+        "a second model does not agree: {go} go, {stop} stop, {neither} neither, and {agree} go are needed"
     );
     match objection {
         ObjectionAction::Delay => GateVerdict::Delay { rule, reason, policy },

@@ -74,7 +74,7 @@ impl EngineCore {
             Err(fault) if fault.code == ErrorCode::AgentNotFound => self.answer_queued(scope, agent).await,
             Err(fault) if fault.code == ErrorCode::StoreUnavailable => self.request_rescan(),
             // It cannot be read at all, so nothing is known to have ended.
-            Err(fault) => tracing::warn!(%agent, %fault, "an agent cannot be read; its callers wait"),
+            Err(fault) => tracing::warn!(%agent, %fault, "an agent cannot be read, so its callers wait"),
         }
     }
 
@@ -88,7 +88,7 @@ impl EngineCore {
                 Ok(found) if found.first().is_some_and(|found| found.taken_by.is_some()) => {}
                 Ok(_) => self.hub.resolve_waiters(&[item], &Err(agent_ended(agent, item))),
                 Err(error) => {
-                    tracing::warn!(%item, %error, "whether an input was taken must be looked up later");
+                    tracing::warn!(%item, %error, "it must be checked later whether an input was taken");
                     self.request_rescan();
                 }
             }

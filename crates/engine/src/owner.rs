@@ -178,7 +178,7 @@ impl RunOwner {
                 self.look_at_agent_again().await;
             }
             Err(lost) => {
-                tracing::info!(run = %self.run, ?lost, "the run is dropped from memory");
+                tracing::info!(run = %self.run, ?lost, "the owner drops the run from memory");
                 // The next owner answers the waiting callers, or the janitor if the run has ended.
                 self.core.hub.note_lost_run(self.scope.tenant(), self.run, &self.items);
                 self.core.request_rescan();
@@ -324,7 +324,7 @@ impl RunOwner {
             apply_entry(&mut self.state, &new.entry);
             // The body was made by the decision itself, so it is readable.
             if let Err(error) = self.story.add_entry(&new.entry, new.body.as_deref()) {
-                tracing::error!(run = %self.run, %error, "a body just written is unreadable");
+                tracing::error!(run = %self.run, %error, "a body just written cannot be read");
             }
         }
         self.pending.extend(decision.entries);
@@ -583,7 +583,7 @@ impl RunOwner {
             {
                 return Ok(Err(instead));
             }
-            tracing::warn!(run = %self.run, %refusal, "the last append was refused");
+            tracing::warn!(run = %self.run, %refusal, "the store refused the last append");
             return Err(OwnershipError::Fenced);
         }
         if self.state.is_ended() {

@@ -33,7 +33,8 @@ pub(crate) fn supervise_task(
     Box::pin(async move {
         let Some(panic) = panic_of(work).await else { return };
         match ready {
-            ReadyWork::Run(run) => tracing::error!(%run, "the task of a run panicked; the run is taken over"),
+            ReadyWork::Run(run) => tracing::error!(%run, "the task of a run panicked; another one takes the \
+                                                          run over"),
             ReadyWork::Session(session) => tracing::error!(%session, "the claim of a session panicked"),
         }
         core.dispatch_ready();
@@ -50,7 +51,7 @@ pub(crate) fn minded_erasure(
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let Some(panic) = panic_of(work).await else { return };
-        tracing::error!(%agent, "the erasure of an agent panicked; it goes on later");
+        tracing::error!(%agent, "the erasure of an agent panicked; it continues later");
         core.look_later().await;
         resume_unwind(panic)
     })
@@ -60,7 +61,7 @@ pub(crate) fn minded_erasure(
 pub(crate) fn minded_janitor(core: Arc<EngineCore>) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let Some(panic) = panic_of(Box::pin(janitor::run_janitor(Arc::clone(&core)))).await else { return };
-        tracing::error!("the janitor panicked; another one begins");
+        tracing::error!("the janitor panicked; a new one starts");
         core.look_later().await;
         core.ports.runtime.spawn.spawn(minded_janitor(Arc::clone(&core)));
         resume_unwind(panic)

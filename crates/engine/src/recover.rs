@@ -96,7 +96,7 @@ async fn take_over(
         }
         // A retry would give the same refusal; the next start tries once more.
         CommitOutcome::Refused(refusal @ CommitRefusal::Damaged { .. }) => {
-            tracing::error!(run = %id, %refusal, "the run stays where it is until the store is mended");
+            tracing::error!(run = %id, %refusal, "the run stays in its state until the store is repaired");
             return Err(TakeoverError::Settled);
         }
         CommitOutcome::Refused(_) => return Err(TakeoverError::Settled),
@@ -310,7 +310,7 @@ async fn hold_run(
     reason: HoldReason,
     detail: String,
 ) -> bool {
-    tracing::error!(run = %run.id, ?reason, %detail, "the run is held; a person must look");
+    tracing::error!(run = %run.id, ?reason, %detail, "the run is held; a person must check it");
     let append = RunAppend {
         run: run.id,
         epoch: run.epoch,

@@ -10,28 +10,28 @@ pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
     match answer {
         CommitOutcome::Unknown { cause } => {
             tracing::warn!(%cause, "a commit has no known outcome");
-            Fault::new(ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
+            Fault::new(ErrorCode::OutcomeUnknown, "the store does not know whether the write is durable")
                 .with_hint("repeat the request with the same idempotency key")
         }
         CommitOutcome::Refused(CommitRefusal::ReadOnly { cause }) => {
-            tracing::warn!(%cause, "the store takes no writes");
-            Fault::new(ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
-                .with_hint("free disk space or mend the disk; the server goes on by itself")
+            tracing::warn!(%cause, "the store accepts no writes");
+            Fault::new(ErrorCode::StoreReadOnly, "the store only answers reads because a write failed")
+                .with_hint("free disk space or repair the disk; the server retries by itself")
         }
         CommitOutcome::Refused(CommitRefusal::Damaged { problem }) => {
-            tracing::warn!(%problem, "a write met what is damaged");
+            tracing::warn!(%problem, "a write touched damaged data");
             Fault::new(
                 ErrorCode::JournalDamaged,
-                "what the write touches is damaged, and nothing was written",
+                "the data that the write touches is damaged, so the store wrote nothing",
             )
-            .with_hint("look with `dromia doctor`, and restore the home from a backup")
+            .with_hint("run `dromia doctor`, and restore the home from a backup")
         }
         CommitOutcome::Refused(CommitRefusal::Overloaded) => {
-            Fault::new(ErrorCode::Overloaded, "the tenant's share of the writer is used up")
-                .with_hint("send it again later")
+            Fault::new(ErrorCode::Overloaded, "the tenant has used up its share of the writer")
+                .with_hint("send the request again later")
         }
         CommitOutcome::Refused(CommitRefusal::HandleTaken(handle)) => {
-            Fault::new(ErrorCode::HandleTaken, format!("the handle {handle} is taken"))
+            Fault::new(ErrorCode::HandleTaken, format!("the handle {handle} already exists"))
                 .with_hint("choose another handle")
         }
         CommitOutcome::Refused(CommitRefusal::RunTerminal) => {
@@ -39,7 +39,7 @@ pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
         }
         CommitOutcome::Refused(refusal) => Fault::new(ErrorCode::InvalidRequest, refusal.to_string()),
         CommitOutcome::Done(_) => {
-            Fault::new(ErrorCode::Internal, "a finished commit was taken for a failed one")
+            Fault::new(ErrorCode::Internal, "a finished commit was handled as a failed one")
         }
     }
 }
@@ -52,34 +52,44 @@ pub(crate) fn session_not_found(session: SessionId) -> Fault {
 
 /// The fault for input to an agent that takes none any more.
 pub(crate) fn agent_terminated(agent: AgentId) -> Fault {
-    Fault::new(ErrorCode::AgentTerminated, format!("{agent} is terminated and takes no input"))
+    Fault::new(ErrorCode::AgentTerminated, format!("{agent} is terminated and accepts no input"))
         .with_hint("create another agent with `dromia agent create`")
 }
 
 /// The fault for an input that no turn took before its agent ended.
 pub(crate) fn agent_ended(agent: AgentId, item: ItemId) -> Fault {
-    let text = format!("{item} gets no answer: {agent} was terminated or erased before a turn took it");
+    let text =
+        format!("{item} gets no answer: {agent} was terminated or erased before a turn took the input");
     Fault::new(ErrorCode::AgentTerminated, text)
-        .with_hint("create another agent with `dromia agent create` and send it there")
+        .with_hint("create another agent with `dromia agent create` and send the input to it")
 }
 
 /// The fault for an input whose run was erased with its agent while a caller waited for the answer.
 pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
-    let text = format!("{item} gets no answer: {agent} was erased, and the run that had taken it too");
+    let text = format!(
+        "{item} gets no answer: {agent} was erased together with the run that had taken the \
+                        input"
+    );
     Fault::new(ErrorCode::AgentTerminated, text)
-        .with_hint("create another agent with `dromia agent create` and send it there")
+        .with_hint("create another agent with `dromia agent create` and send the input to it")
 }
 
 /// The fault for a run that was erased with its agent while a caller waited for its end.
 pub(crate) fn run_erased(run: RunId) -> Fault {
-    Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))
-        .with_hint("create another agent with `dromia agent create` and send it there")
+    Fault::new(
+        ErrorCode::AgentTerminated,
+        format!(
+            "{run} gives no answer: it was erased together with its \
+                                                    agent"
+        ),
+    )
+    .with_hint("create another agent with `dromia agent create` and send the input to it")
 }
 
 /// The fault for a caller that would wait while too many of its tenant wait already. Its input is admitted all the
 /// same, so the hint does not ask to send it again.
 pub(crate) fn too_many_wait(item: ItemId) -> Fault {
-    let text = format!("{item} is stored, but {WAITERS_MAX} callers of the tenant wait for answers already");
+    let text = format!("{item} is stored, but {WAITERS_MAX} callers of the tenant already wait for answers");
     Fault::new(ErrorCode::RunUnfinished, text)
         .with_hint("find its run with `dromia run list`, and the answer with `dromia run show`")
 }

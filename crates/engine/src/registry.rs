@@ -69,12 +69,12 @@ impl EngineCore {
             Ok(()) => Ok((TenantRecord { id, handle, created_at: at }, token)),
             // The tenant may be there with a token that was not shown.
             Err(fault) if fault.code == ErrorCode::OutcomeUnknown => Err(fault.with_hint(format!(
-                "`dromia tenant list` shows whether {handle} is there; if it is, make a token for it with \
-                 `dromia --tenant {handle} token create NAME --scope admin`, and if not, register it again"
+                "`dromia tenant list` shows whether {handle} exists; if it does, create a token for it with \
+                 `dromia --tenant {handle} token create NAME --scope admin`; if not, create it again"
             ))),
             // Perhaps it was this very request, sent before, whose answer was lost.
             Err(fault) if fault.code == ErrorCode::HandleTaken => Err(fault.with_hint(format!(
-                "choose another handle; if {handle} is yours and nobody has a token of it, make one with \
+                "choose another handle; if {handle} is yours and you have no token for it, create one with \
                  `dromia --tenant {handle} token create NAME --scope admin`"
             ))),
             Err(fault) => Err(fault),
@@ -94,7 +94,7 @@ impl EngineCore {
         if config.instructions.len() > INSTRUCTIONS_BYTES_MAX {
             let bytes = config.instructions.len();
             return invalid(format!(
-                "config.instructions: {bytes} bytes are more than the {INSTRUCTIONS_BYTES_MAX} allowed"
+                "config.instructions: the text has {bytes} bytes; at most {INSTRUCTIONS_BYTES_MAX} are allowed"
             ));
         }
         if let Err(problem) = self.ports.gate.check_grants(&config.grants) {
@@ -139,7 +139,7 @@ impl EngineCore {
             AgentState::Paused => vec![AgentState::Running],
             AgentState::Terminated => vec![AgentState::Running, AgentState::Paused],
             AgentState::Deleting => {
-                return Err(Fault::new(ErrorCode::InvalidRequest, "an agent is erased by deleting it"));
+                return Err(Fault::new(ErrorCode::InvalidRequest, "delete an agent to erase it"));
             }
         };
         let agent = self

@@ -160,7 +160,7 @@ impl EngineCore {
             status: row.head.status,
             waits_for: String::new(),
             since: row.updated_at,
-            unblocked_by: "nobody; it has ended".to_owned(),
+            unblocked_by: "no action; it has ended".to_owned(),
             command: None,
             declared: None,
         };
@@ -171,7 +171,7 @@ impl EngineCore {
                 Some(Entry::RunHeld(held)) => (held.detail, held_mover(held.reason)),
                 _ => ("its journal cannot be read".to_owned(), held_mover(HoldReason::Damaged)),
             };
-            why.waits_for = format!("a person to look: {detail}");
+            why.waits_for = format!("a person to check it: {detail}");
             mover.clone_into(&mut why.unblocked_by);
             why.command = Some(format!("dromia run resume {run}"));
             return Ok(why);
@@ -217,13 +217,13 @@ impl EngineCore {
             && let Some(asked) = self.ports.store.approval(&scope, *approval).await.map_err(read_fault)?
         {
             // The run goes on before that; a later approval makes the call run in a run of its own.
-            why.waits_for = format!("{}; an answer counts until {:.0}", why.waits_for, asked.expires_at);
+            why.waits_for = format!("{}; an answer is valid until {:.0}", why.waits_for, asked.expires_at);
         }
         self.explain_asked(&scope, &row, &state, &mut why).await?;
         if row.head.status == RunStatus::Completed && !handed.is_empty() {
             let handed = handed.join(", ");
-            why.waits_for = format!("it ended with calls that it handed to its client: {handed}");
-            "nobody; it has ended, and a new run goes on with the client's results"
+            why.waits_for = format!("it ended with client tool calls: {handed}");
+            "no action; it has ended, and a new run continues with the client's results"
                 .clone_into(&mut why.unblocked_by);
         }
         Ok(why)
@@ -243,8 +243,8 @@ impl EngineCore {
             let signals = item(InboxOwner::Run(row.id), row.signals_last).await.map_err(read_fault)?;
             let ends = |kind: ItemKind| matches!(kind, ItemKind::Cancel | ItemKind::Terminate);
             if signals.first().is_some_and(|last| last.taken_by.is_none() && ends(last.kind)) {
-                why.waits_for.push_str("; it was told to end");
-                "nobody needs to; it ends by itself".clone_into(&mut why.unblocked_by);
+                why.waits_for.push_str("; it is ending");
+                "no action is needed; it ends by itself".clone_into(&mut why.unblocked_by);
                 why.command = None;
             }
         }
@@ -255,10 +255,10 @@ impl EngineCore {
             let taken = item(known.owner, known.position).await.map_err(read_fault)?;
             (why.unblocked_by, why.command) = match taken.first().and_then(|item| item.taken_by) {
                 Some(next) => {
-                    (format!("nobody; {next} went on from it"), Some(format!("dromia run why {next}")))
+                    (format!("no action; {next} continued it"), Some(format!("dromia run why {next}")))
                 }
                 None => {
-                    ("nobody needs to; it was resumed, and a run goes on from it by itself".to_owned(), None)
+                    ("no action is needed; it was resumed, and a run continues it by itself".to_owned(), None)
                 }
             };
         }
@@ -266,13 +266,13 @@ impl EngineCore {
     }
 
     fn explain_state(&self, run: RunId, state: &RunState, why: &mut RunStatusReason) {
-        let goes_on = "nobody needs to; it goes on by itself".to_owned();
+        let goes_on = "no action is needed; it continues by itself".to_owned();
         let cancel = Some(format!("dromia run cancel {run}"));
         match (&state.phase, &state.rest) {
             (RunPhase::Ended(status), _) => {
                 why.waits_for = match (&state.failure, status) {
                     (Some(failure), RunStatus::Yielded) => {
-                        "whoever asks in other words, or for more of the same"
+                        "a person who asks in other words, or who allows more repetitions"
                             .clone_into(&mut why.unblocked_by);
                         why.command = Some(format!("dromia run resume {run}"));
                         format!("it stopped: {}", failure.message)
@@ -281,9 +281,9 @@ impl EngineCore {
                         format!("it failed with {}: {}", failure.code, failure.message)
                     }
                     (None, RunStatus::Yielded) => {
-                        "whoever asks for more iterations".clone_into(&mut why.unblocked_by);
+                        "a person who allows more model calls".clone_into(&mut why.unblocked_by);
                         why.command = Some(format!("dromia run resume {run}"));
-                        format!("it stopped at its limit of {} model calls", state.model_calls)
+                        format!("it reached its limit of {} model calls", state.model_calls)
                     }
                     (None, status) => format!("it is {}", status.as_str()),
                 };
@@ -296,7 +296,8 @@ impl EngineCore {
                     let first = approval.to_string();
                     let others: Vec<&str> =
                         asked.iter().map(String::as_str).filter(|id| *id != first).collect();
-                    why.waits_for = format!("{}; of the same step wait {}", why.waits_for, others.join(", "));
+                    why.waits_for =
+                        format!("{}; calls of the same step also wait: {}", why.waits_for, others.join(", "));
                 }
                 why.command = match (park, &state.started) {
                     (ParkReason::AgentPaused, Some(started)) => {
@@ -310,7 +311,9 @@ impl EngineCore {
                     _ => cancel,
                 };
             }
-            (_, Some(RestReason::Held { detail })) => why.waits_for = format!("a person to look: {detail}"),
+            (_, Some(RestReason::Held { detail })) => {
+                why.waits_for = format!("a person to check it: {detail}")
+            }
             (RunPhase::ModelOpen { step, attempt, .. }, None) => {
                 why.waits_for = format!("its model: step {step}, attempt {attempt}");
                 (why.unblocked_by, why.command) = (goes_on, cancel);
@@ -350,47 +353,45 @@ fn explain_budget(run: RunId, exhausted: BudgetExhaustion, is_declared: bool, wh
     why.waits_for = format!("it stopped because {}", exhausted.text());
     let BudgetExhaustion { budget, measure, limit, needed, until, unpriced, .. } = exhausted;
     if unpriced {
-        "an operator, who gives the model a `price` in dromia.yaml; then it can be resumed"
+        "an operator who gives the model a `price` in dromia.yaml; then it can be resumed"
             .clone_into(&mut why.unblocked_by);
         why.command = Some(format!("dromia run resume {run}"));
         return;
     }
     let later = if needed > limit {
         // The next period's budget does not suffice for it either.
-        format!(", {} at least: the next call alone takes that much", measure.format_amount(needed))
+        format!(", at least {}: the next call alone needs that much", measure.format_amount(needed))
     } else {
-        until.map_or_else(String::new, |until| format!("; its count begins anew at {until}"))
+        until.map_or_else(String::new, |until| format!("; its count restarts at {until}"))
     };
     if is_declared {
         why.unblocked_by = format!(
-            "an operator, who gives {budget} a higher limit in dromia.yaml and starts the server anew{later}; then it can be \
-             resumed"
+            "an operator who raises the limit of {budget} in dromia.yaml and restarts the server{later}; then \
+             it can be resumed"
         );
         // The caller knows which section of the configuration declares it.
         why.declared = Some(budget);
         return;
     }
-    why.unblocked_by = format!("an admin, who gives {budget} a higher limit{later}; then it can be resumed");
+    why.unblocked_by = format!("an admin who raises the limit of {budget}{later}; then it can be resumed");
     why.command = Some(format!("dromia budget set {budget} --limit MORE && dromia run resume {run}"));
 }
 
 /// Explains that the budget which stopped a run was removed, so that the run can be resumed.
 fn explain_gone(run: RunId, exhausted: &BudgetExhaustion, why: &mut RunStatusReason) {
     let budget = &exhausted.budget;
-    why.waits_for = format!("it stopped because {}; {budget} was removed since", exhausted.text());
-    "whoever resumes it".clone_into(&mut why.unblocked_by);
+    why.waits_for = format!("it stopped because {}; {budget} was removed since then", exhausted.text());
+    "a person who resumes it".clone_into(&mut why.unblocked_by);
     why.command = Some(format!("dromia run resume {run}"));
 }
 
 /// Who gets a held run going, and what must come first.
 const fn held_mover(reason: HoldReason) -> &'static str {
     match reason {
-        HoldReason::Claims | HoldReason::LostAttempts => "an operator, who lets it try again or ends it",
-        HoldReason::Unreadable => {
-            "an operator, who serves this home with a newer program and lets it try again"
-        }
+        HoldReason::Claims | HoldReason::LostAttempts => "an operator who lets it try again or ends it",
+        HoldReason::Unreadable => "an operator who starts a newer program on this home and lets it try again",
         HoldReason::Damaged => {
-            "an operator, who restores a backup and lets it try again; other sessions are not concerned"
+            "an operator who restores a backup and lets it try again; other sessions are not affected"
         }
     }
 }
@@ -400,7 +401,7 @@ fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
     if status == RunStatus::Cancelled {
         return Ok(());
     }
-    let text = format!("{run} is {} already; nothing was changed", status.as_str());
+    let text = format!("{run} is already {}, so this request changed nothing", status.as_str());
     Err(Fault::new(ErrorCode::RunTerminal, text)
         .with_hint(format!("see how it ended with `dromia run show {run}`")))
 }
@@ -445,9 +446,9 @@ mod tests {
         };
         for is_declared in [false, true] {
             let small = told(2_000, is_declared);
-            assert!(small.contains("5073 at least") && !small.contains("anew at"), "{small}");
+            assert!(small.contains("at least 5073") && !small.contains("restarts at"), "{small}");
             let later = told(6_000, is_declared);
-            assert!(!later.contains("at least") && later.contains("anew at 2026-11-23"), "{later}");
+            assert!(!later.contains("at least") && later.contains("restarts at 2026-11-23"), "{later}");
         }
     }
 }

@@ -133,7 +133,7 @@ impl EngineCore {
         slot: TaskSlot,
     ) -> Option<TurnStart> {
         if let Err(error) = story.add_item(&item) {
-            tracing::error!(%session, %error, "an input cannot be told to a model");
+            tracing::error!(%session, %error, "the model cannot get an input");
             return None;
         }
         let run = self.ports.runtime.run_id();
@@ -234,7 +234,7 @@ pub(crate) async fn claim_waiting(
     slot.begin_step(core.ports.runtime.clock.monotonic_now()).await;
     if let Err(fault) = try_claim(core, &scope, session, slot).await {
         if fault.code == ErrorCode::JournalDamaged || fault.code == ErrorCode::JournalUnreadable {
-            tracing::error!(%session, %fault, "the session's past cannot be read; its input waits");
+            tracing::error!(%session, %fault, "the past of a session cannot be read, so its input waits");
             return;
         }
         tracing::warn!(%session, %fault, "the claim must wait");

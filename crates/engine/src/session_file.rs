@@ -93,7 +93,7 @@ impl EngineCore {
                 if was_taken && item.taken_by.is_none() {
                     return Err(not_whole(
                         id,
-                        &format!("item {after} of its inbox was taken, and no run says so"),
+                        &format!("a run took item {after} of its inbox, but no run records it"),
                     ));
                 }
                 taken_beyond |= !was_taken && item.taken_by.is_some();
@@ -134,7 +134,7 @@ impl EngineCore {
         if taken_beyond
             && store.session(scope, id).await.map_err(read_fault)?.is_some_and(|now| now.head == session.head)
         {
-            return Err(not_whole(id, "runs took items that are not known to be taken"));
+            return Err(not_whole(id, "runs took items that are not recorded as taken"));
         }
         let file = serde_json::to_vec_pretty(&file)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;

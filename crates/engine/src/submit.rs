@@ -53,7 +53,8 @@ pub(crate) enum SessionLookup {
 pub(crate) fn encode_input(body: &InputBody) -> Result<Bytes, Fault> {
     let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
     if body.len() > INPUT_BYTES_MAX {
-        let text = format!("an input has at most {INPUT_BYTES_MAX} bytes, this one has {}", body.len());
+        let text =
+            format!("an input may have at most {INPUT_BYTES_MAX} bytes, and this one has {}", body.len());
         return Err(Fault::new(ErrorCode::BodyTooLarge, text));
     }
     Ok(Bytes::from(body))
@@ -104,7 +105,7 @@ impl EngineCore {
         self.check_client(scope, &input).await?;
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
         if input.call.as_ref().is_some_and(|call| call.arguments.len() > CALL_BYTES_MAX) {
-            let text = format!("a call by hand has at most {CALL_BYTES_MAX} bytes of arguments");
+            let text = format!("a manual call may have at most {CALL_BYTES_MAX} bytes of arguments");
             return Err(Fault::new(ErrorCode::BodyTooLarge, text));
         }
         let body = InputBody {
@@ -137,8 +138,8 @@ impl EngineCore {
         item: NewItem,
     ) -> Result<InputReceipt, Fault> {
         if self.is_draining() {
-            return Err(Fault::new(ErrorCode::ShuttingDown, "the server is shutting down")
-                .with_hint("send it again when the server is back"));
+            return Err(Fault::new(ErrorCode::ShuttingDown, "the server is stopping")
+                .with_hint("send the request again when the server is back"));
         }
         let (agent, mut found) = self.find_session(scope, target).await?;
         let agent = self.agent_snapshot(scope, agent).await?;
@@ -157,7 +158,7 @@ impl EngineCore {
                 AdmissionOutcome::Unfunded(exhausted) => unfunded = Some(exhausted),
             }
         }
-        Err(Fault::new(ErrorCode::StoreUnavailable, "the session changed too often while it was opened"))
+        Err(Fault::new(ErrorCode::StoreUnavailable, "the session changed too often during the request"))
     }
 
     async fn find_session(
@@ -301,7 +302,7 @@ impl EngineCore {
                 if item.key.as_ref().is_some_and(|key| key.request != request) {
                     return Err(Fault::new(
                         ErrorCode::IdempotencyConflict,
-                        "the idempotency key was used for another request",
+                        "the idempotency key was used for a different request",
                     )
                     .with_hint("use a new key for a new request"));
                 }

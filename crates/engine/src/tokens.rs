@@ -40,7 +40,8 @@ impl EngineCore {
             CommitOutcome::Done(_) => Ok((token, secret)),
             // If it is there, its secret is unknown: the secret is dropped with this answer.
             answer @ CommitOutcome::Unknown { .. } => Err(commit_fault(answer).with_hint(
-                "make another one; if `dromia token list` shows this one, take it back with `dromia token revoke`",
+                "create another token; if `dromia token list` shows this one, revoke it with `dromia token \
+                 revoke`",
             )),
             answer @ CommitOutcome::Refused(_) => Err(commit_fault(answer)),
         }
@@ -55,7 +56,7 @@ impl EngineCore {
             CommitOutcome::Done(_) => {}
             CommitOutcome::Refused(CommitRefusal::NotFound(_)) => return Err(token_not_found()),
             answer @ CommitOutcome::Unknown { .. } => {
-                let hint = "revoke it again; that changes nothing if it is revoked";
+                let hint = "revoke it again; that has no effect if it is revoked already";
                 return Err(commit_fault(answer).with_hint(hint));
             }
             answer @ CommitOutcome::Refused(_) => return Err(commit_fault(answer)),
@@ -81,5 +82,5 @@ impl EngineCore {
 }
 
 fn token_not_found() -> Fault {
-    Fault::new(ErrorCode::TokenNotFound, "no such token")
+    Fault::new(ErrorCode::TokenNotFound, "there is no such token")
 }

@@ -94,7 +94,7 @@ pub(crate) struct ConversationTranscript {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoryError {
     /// A body is not what its entry or item says.
-    #[error("the body of {place} is unreadable: {problem}")]
+    #[error("the body of {place} cannot be read: {problem}")]
     Body { place: String, problem: String },
     /// An entry is of a kind or version that this program does not know.
     #[error("entry {seq}: {problem}")]
@@ -281,7 +281,7 @@ impl ConversationTranscript {
             self.join_labels(&result.parts);
             // Each is the one result of a call that has none, so nothing is refused.
             if let Err(error) = open.add_result(result) {
-                tracing::error!(%error, "a call that waited for its client cannot be closed");
+                tracing::error!(%error, "a waiting client tool call cannot be closed");
             }
         }
         if let Ok(unit) = open.close() {

@@ -40,16 +40,18 @@ pub(crate) enum BodyBudgetExhausted {
 impl From<BodyBudgetExhausted> for ApiError {
     fn from(full: BodyBudgetExhausted) -> Self {
         match full {
-            BodyBudgetExhausted::Node => {
-                Self::new(ErrorCode::Overloaded, "the server holds as much of unfinished bodies as it may")
-            }
+            BodyBudgetExhausted::Node => Self::new(
+                ErrorCode::Overloaded,
+                "unfinished request bodies use all the memory that the \
+                                                  server allows for them",
+            ),
             BodyBudgetExhausted::Tenant => Self::new(
                 ErrorCode::RateLimited,
-                "this tenant has as much of unfinished bodies open as one may",
+                "unfinished request bodies use all the memory that this tenant may have for them",
             ),
             BodyBudgetExhausted::Token => Self::new(
                 ErrorCode::RateLimited,
-                "this token has as much of unfinished bodies open as one may",
+                "unfinished request bodies use all the memory that this token may have for them",
             ),
         }
     }

@@ -168,10 +168,10 @@ impl Caller {
         if self.token().is_none() {
             let text = format!("this user of the socket lacks the scope `{scope}`");
             return ApiError::new(ErrorCode::Forbidden, text)
-                .with_hint("the operator says in `socket.users` of dromia.yaml which role a user has");
+                .with_hint("the operator sets the role of a user with `socket.users` in dromia.yaml");
         }
         ApiError::new(ErrorCode::Forbidden, format!("the token lacks the scope `{scope}`")).with_hint(
-            format!("make one that has it: `dromia --tenant {tenant} token create NAME --scope {scope}`"),
+            format!("create one that has it: `dromia --tenant {tenant} token create NAME --scope {scope}`"),
         )
     }
 }
@@ -211,7 +211,7 @@ pub(crate) async fn operator_caller(
         Peer::Tcp(_) => {
             // A wrong token is refused as such; only a good one learns that it is not enough.
             token_caller(core, bearer_token(headers)?).await?;
-            Err(ApiError::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")
+            Err(ApiError::new(ErrorCode::Forbidden, "the server offers this route on the Unix socket only")
                 .with_hint("use the `dromia` command on the server's machine"))
         }
         Peer::Unix { uid } => match find_local_user(core, uid)? {
@@ -248,15 +248,15 @@ fn request_token(dialect: Dialect, headers: &HeaderMap) -> Answer<&str> {
     let key = keys.next().filter(|_| dialect == Dialect::Anthropic);
     let Some(key) = key else { return bearer_token(headers) };
     if keys.next().is_some() {
-        return refused("the request carries more than one token");
+        return refused("the request has more than one token");
     }
     let key = match key.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= TOKEN_BYTES_MAX => key,
-        _ => return refused("the x-api-key header is no token"),
+        _ => return refused("the x-api-key header is not a token"),
     };
     // Some clients send the same token in both places.
     if headers.contains_key(AUTHORIZATION) && bearer_token(headers)? != key {
-        return refused("the request carries more than one token");
+        return refused("the request has more than one token");
     }
     Ok(key)
 }
@@ -265,10 +265,10 @@ fn bearer_token(headers: &HeaderMap) -> Answer<&str> {
     let refused = |message: &str| Err(ApiError::new(ErrorCode::Unauthorized, message));
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        return refused("the request carries no token");
+        return refused("the request has no token");
     };
     if values.next().is_some() {
-        return refused("the request carries more than one token");
+        return refused("the request has more than one token");
     }
     let token =
         value.to_str().ok().and_then(|text| text.split_once(' ')).and_then(|(scheme, token)| {
@@ -288,9 +288,7 @@ async fn token_caller(core: &GatewayCore, token: &str) -> Answer<Caller> {
 /// [`GatewayConfig::cache_ms`](crate::GatewayConfig::cache_ms); different ones cost one each, and the shares of the node
 /// bound how many at a time.
 async fn let_in(core: &GatewayCore, hash: Digest) -> Answer<Caller> {
-    let refused = || {
-        ApiError::new(ErrorCode::Unauthorized, "nobody issued this token, or it has expired or was revoked")
-    };
+    let refused = || ApiError::new(ErrorCode::Unauthorized, "the token is unknown, expired or revoked");
     let is_let_in =
         |token: &TokenRecord| token.state_at(core.ports.runtime.clock.now()) == TokenState::Active;
     if let Some(caller) = core.tokens.get(&hash) {
@@ -330,7 +328,7 @@ async fn tenant_id(core: &GatewayCore, handle: &HandleSlug) -> Answer<TenantId> 
 }
 
 fn unknown_tenant() -> ApiError {
-    ApiError::new(ErrorCode::TenantNotFound, "no such tenant")
+    ApiError::new(ErrorCode::TenantNotFound, "there is no such tenant")
         .with_hint("`dromia tenant list` shows the tenants of this server")
 }
 

@@ -153,15 +153,15 @@ impl GatewayConfig {
 pub enum ConfigError {
     /// The TCP address can be reached from other machines, and nothing encrypts what travels there.
     #[error(
-        "only loopback addresses are served without TLS, and {address} is none: set http.tls.cert and http.tls.key, or \
-         listen on 127.0.0.1"
+        "without TLS the server listens on loopback addresses only, and {address} is another address: set \
+         http.tls.cert and http.tls.key, or listen on 127.0.0.1"
     )]
     Unencrypted {
         /// The address.
         address: SocketAddr,
     },
     /// A name of the list of hosts is none.
-    #[error("{found:?} is no host name; write it without scheme, port and path, such as agents.example")]
+    #[error("{found:?} is not a host name; write it without scheme, port and path, such as agents.example")]
     Host {
         /// Its place in the list.
         index: usize,
@@ -170,7 +170,7 @@ pub enum ConfigError {
     },
     /// An entry of the list of origins is none.
     #[error(
-        "{found:?} is no origin; write scheme, host and port without a path, such as https://app.example"
+        "{found:?} is not an origin; write scheme, host and port without a path, such as https://app.example"
     )]
     Origin {
         /// Its place in the list.
@@ -179,7 +179,7 @@ pub enum ConfigError {
         found: String,
     },
     /// Neither a TCP address nor a socket is set.
-    #[error("neither `listen` nor `socket` is set, so nothing could reach the server")]
+    #[error("neither `listen` nor `socket` is set, so no client could reach the server")]
     NoDoor,
     /// A number is outside its range.
     #[error("`{key}` must be from {min} to {max}, and is {found}")]

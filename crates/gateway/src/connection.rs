@@ -90,7 +90,7 @@ impl ConnectionContext {
                 Ok(Ok(stream)) => Box::new(stream),
                 Ok(Err(error)) => {
                     self.core.meters.count_refusal(EdgeRefusal::Handshake);
-                    tracing::debug!(%error, "no encrypted connection came about");
+                    tracing::debug!(%error, "the TLS handshake failed");
                     return;
                 }
                 Err(_) => {

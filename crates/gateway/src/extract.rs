@@ -19,13 +19,13 @@ use crate::failure::{Answer, ApiError};
 use crate::metrics::EdgeRefusal;
 
 /// What to do about a request that is not what its route takes.
-const NEXT: &str = "`GET /openapi.json` says what each route takes";
+const NEXT: &str = "`GET /openapi.json` describes what each route accepts";
 
 /// The library's messages about numbers that it cannot parse, and ours.
 const NUMBERS: [(&str, &str); 3] = [
     ("invalid digit found in string", "it must be a whole number, 0 or greater"),
-    ("cannot parse integer from empty string", "it must be a whole number, and is empty"),
-    ("number too large to fit in target type", "the number is too great"),
+    ("cannot parse integer from empty string", "it must be a whole number, and it is empty"),
+    ("number too large to fit in target type", "the number is too large"),
 ];
 
 /// The variable segments of the path.
@@ -53,7 +53,7 @@ impl From<QueryRejection> for ApiError {
         for (theirs, ours) in NUMBERS {
             text = text.replace(theirs, ours);
         }
-        Self::invalid_request(format!("the query is not what this route takes: {text}")).with_hint(NEXT)
+        Self::invalid_request(format!("the query does not match this route: {text}")).with_hint(NEXT)
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn parse_json_body<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
 /// Says of a body that does not fit what is wrong with it, and where.
 fn json_body_error(bytes: &[u8], error: &serde_json::Error) -> ApiError {
     let Some(at) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
-        return ApiError::invalid_request("the body is empty, and this route takes a JSON object")
+        return ApiError::invalid_request("the body is empty, but this route needs a JSON object")
             .with_hint(NEXT);
     };
     let text = match error.classify() {
@@ -85,14 +85,14 @@ fn json_body_error(bytes: &[u8], error: &serde_json::Error) -> ApiError {
         Category::Data => {
             let line = bytes[..at].split(|byte| *byte == b'\n').count();
             let column = bytes[..=at].rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
-            format!("it must be a JSON object, and is none, at line {line} column {column}")
+            format!("it is not a JSON object, at line {line} column {column}")
         }
         Category::Eof => {
-            format!("its JSON ends too early, at line {} column {}", error.line(), error.column())
+            format!("the JSON ends too early, at line {} column {}", error.line(), error.column())
         }
         Category::Syntax | Category::Io => format!("it is not JSON: {}", describe_json_error(error)),
     };
-    ApiError::invalid_request(format!("the body is not what this route takes: {text}")).with_hint(NEXT)
+    ApiError::invalid_request(format!("the body does not match this route: {text}")).with_hint(NEXT)
 }
 
 /// The words of an error, none of them about this program, and the line and column of the byte that does not fit.
@@ -175,10 +175,10 @@ fn check_encoding(headers: &HeaderMap) -> Answer<()> {
     for encoding in headers.get_all(CONTENT_ENCODING) {
         if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
             return Err(ApiError::invalid_request(
-                "the body has a Content-Encoding, and this server reads none",
+                "the body has a Content-Encoding, which this server does not support",
             )
             .with_status(415)
-            .with_hint("send the body as it is, without the header"));
+            .with_hint("send the body without an encoding and without the header"));
         }
     }
     Ok(())
@@ -194,8 +194,12 @@ async fn collect_body(
     let mut pieces = body.into_data_stream();
     let mut whole = BytesMut::new();
     while let Some(piece) = pieces.next().await {
-        let piece =
-            piece.map_err(|error| ApiError::invalid_request(format!("the body broke off: {error}")))?;
+        let piece = piece.map_err(|error| {
+            ApiError::invalid_request(format!(
+                "the connection broke before the body \
+                                                                     was complete: {error}"
+            ))
+        })?;
         if whole.len() + piece.len() > bytes_max {
             return Err(too_large());
         }

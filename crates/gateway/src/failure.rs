@@ -47,7 +47,7 @@ impl ApiError {
         Self::new(
             code,
             if name.len() > NAME_BYTES_SHOWN {
-                format!("there is no {noun} of so long a name")
+                format!("there is no {noun} with such a long name")
             } else {
                 format!("there is no {noun} {name:?}")
             },
@@ -161,25 +161,27 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         // The gate's words name the rule, and the grant only where one is missing: none lets a secret through.
         | ErrorCode::ActionDenied => None,
         ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
-        ErrorCode::BodyTooLarge => Some("send less at a time; what is long goes into a file of the agent"),
+        ErrorCode::BodyTooLarge => Some("send less at a time; put long text into a file of the agent"),
         ErrorCode::Unauthorized => Some(
-            "send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`, and \
-                 `dromia --tenant HANDLE token create NAME` makes another",
+            "send `Authorization: Bearer TOKEN`; `dromia init` wrote a token to the file `token` in the home, \
+             and `dromia --tenant HANDLE token create NAME` creates another",
         ),
         ErrorCode::Forbidden => Some("ask the operator of this server"),
         ErrorCode::TenantNotFound => Some("list the tenants with `dromia tenant list`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
-        ErrorCode::StateNotFound => Some("list the session's state"),
+        ErrorCode::StateNotFound => Some("list the session's state entries"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
         ErrorCode::CapabilityNotFound | ErrorCode::CapabilityRefused => {
             Some("list the capabilities with `dromia capability list`")
         }
-        ErrorCode::CapabilityUnreadable => Some("give the token as `dromia capability grant` printed it"),
-        ErrorCode::CapabilityForeign => Some("it was made in another tenant or home; have one granted here"),
+        ErrorCode::CapabilityUnreadable => Some("copy the token exactly as `dromia capability grant` printed \
+                                                 it"),
+        ErrorCode::CapabilityForeign => Some("the token comes from another tenant or home; have a capability \
+                                              granted here"),
         ErrorCode::SecretNotFound => Some("list the secrets with `dromia secret list`"),
-        ErrorCode::VaultLocked => Some("put the key of this home back; the operator finds it in `vault.key`"),
+        ErrorCode::VaultLocked => Some("restore the key of this home; the operator keeps it in `vault.key`"),
         ErrorCode::ToolNotFound => Some("list the tools with `dromia tool list`"),
         ErrorCode::BudgetNotFound => Some("list the budgets with `dromia budget list`"),
         ErrorCode::BudgetDeclared => {
@@ -189,54 +191,56 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
             Some("`dromia run why` names the budget and says how to raise it; then `dromia run resume`")
         }
         ErrorCode::ApprovalNotFound => Some("list the approvals with `dromia approval list --all`"),
-        ErrorCode::ApprovalClosed => Some("see how it came to that with `dromia approval show`"),
+        ErrorCode::ApprovalClosed => Some("see what happened with `dromia approval show`"),
         ErrorCode::ApprovalOutdated => {
             Some(
-                "put the files back as they were, or deny it with `dromia approval deny`; the agent may ask again for what is \
-                 there now",
+                "restore the files, or deny the call with `dromia approval deny`; the agent may ask again \
+                 with the current files",
             )
         }
         ErrorCode::ApprovalRuleNotFound => Some("list the rules with `dromia approval rule list`"),
-        ErrorCode::LoopDetected => Some("look at its calls with `dromia run show` and ask in other words"),
+        ErrorCode::LoopDetected => Some("see its calls with `dromia run show`, then ask in other words"),
         ErrorCode::RecordNotFound => Some("list the records with `dromia audit query`"),
         ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
         ErrorCode::SignatureRefused => {
-            Some("sign id, time and body with the channel's secret, as Standard Webhooks says")
+            Some("sign id, time and body with the channel's secret, as Standard Webhooks describes")
         }
         ErrorCode::RequestNotFound => Some("see the run's model calls with `dromia run show`"),
-        ErrorCode::RequestUnavailable => Some("its journal still tells what was said: `dromia run export`"),
+        ErrorCode::RequestUnavailable => Some("read the conversation in its journal: `dromia run export`"),
         ErrorCode::ContextExceeded => {
-            Some("send less at a time, or set a model with a larger window with `dromia model set`")
+            Some("send less at a time, or choose a model with a larger window with `dromia model set`")
         }
         ErrorCode::HandleTaken => Some("choose another handle"),
         ErrorCode::IdempotencyConflict => Some("use a new key for a new request"),
-        ErrorCode::CursorInFuture => Some("read on from the last entry that you have seen"),
-        ErrorCode::VersionConflict => Some("read the value again and write under its version"),
+        ErrorCode::CursorInFuture => Some("continue after the last entry that you have seen"),
+        ErrorCode::VersionConflict => Some("read the value again, then write with its version"),
         ErrorCode::RunTerminal => Some("see how it ended with `dromia run show`"),
-        ErrorCode::RunUnanswered => Some("see why with `dromia run why`; asking again begins another run"),
+        ErrorCode::RunUnanswered => Some("see why with `dromia run why`; a new message starts another run"),
         ErrorCode::ModelRejected => {
-            Some("mend the model's entry in dromia.yaml; `dromia model test ALIAS` asks it")
+            Some("correct the model's entry in dromia.yaml; `dromia model test ALIAS` tests it")
         }
-        ErrorCode::RunUnfinished => Some("see how it goes on with `dromia run why`"),
+        ErrorCode::RunUnfinished => Some("see how to continue with `dromia run why`"),
         ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::ModelUnavailable => {
-            Some("send it again later")
+            Some("send the request again later")
         }
         ErrorCode::RateLimited => {
-            Some("send it again after Retry-After; an operator raises limits.token_rate_max or limits.requests_max in dromia.yaml")
+            Some("send the request again after Retry-After; an operator can raise limits.token_rate_max or limits.requests_max in dromia.yaml")
         }
         ErrorCode::ActorRateLimited => Some(
-            "send it again after Retry-After, with the same idempotency key; an operator raises the limits.actor_inputs_* of \
-                 dromia.yaml",
+            "send the input again after Retry-After, with the same idempotency key; an operator can raise the \
+             limits.actor_inputs_* in dromia.yaml",
         ),
-        ErrorCode::ShuttingDown => Some("send it again when the server is back"),
-        ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
-        ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),
+        ErrorCode::ShuttingDown => Some("send the request again when the server is back"),
+        ErrorCode::StoreReadOnly => Some("free disk space or repair the disk; the server retries by itself"),
+        ErrorCode::OutcomeUnknown => Some("check whether it happened, or repeat the request with the same \
+                                           idempotency key"),
         ErrorCode::JournalDamaged => Some(
-            "everything else is served. Restore a backup to get it back: `dromia explain journal_damaged`",
+            "the server still answers requests for other data. Restore a backup to repair this: `dromia \
+             explain journal_damaged`",
         ),
-        ErrorCode::JournalUnreadable => Some("serve this home with the newer program that wrote the entry"),
-        ErrorCode::ModelCut => Some("look at the run before you ask again"),
-        ErrorCode::Internal => Some("the server's log tells more under this request's id"),
+        ErrorCode::JournalUnreadable => Some("start the newer program that wrote the entry"),
+        ErrorCode::ModelCut => Some("see the run before you ask again"),
+        ErrorCode::Internal => Some("the server's log has more under this request's id"),
     }
 }
 
@@ -253,10 +257,14 @@ impl From<ReadError> for ApiError {
             ReadError::Unavailable { .. } => {
                 Self::new(ErrorCode::StoreUnavailable, "the store did not answer").with_cause(cause)
             }
-            ReadError::Damaged { place, .. } => {
-                Self::new(ErrorCode::JournalDamaged, format!("{place} is damaged and is not given out"))
-                    .with_cause(cause)
-            }
+            ReadError::Damaged { place, .. } => Self::new(
+                ErrorCode::JournalDamaged,
+                format!(
+                    "{place} is damaged, so the server does not \
+                                                              return it"
+                ),
+            )
+            .with_cause(cause),
         }
     }
 }
@@ -266,7 +274,7 @@ impl From<CommitRefusal> for ApiError {
         let message = refusal.to_string();
         match refusal {
             CommitRefusal::Malformed(_) => Self::invalid_request(message),
-            CommitRefusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "no such session"),
+            CommitRefusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "there is no such session"),
             CommitRefusal::HandleTaken(_) => Self::new(ErrorCode::HandleTaken, message),
             CommitRefusal::StateVersion { .. } => Self::new(ErrorCode::VersionConflict, message),
             CommitRefusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
@@ -276,11 +284,11 @@ impl From<CommitRefusal> for ApiError {
                 Self::new(ErrorCode::Overloaded, message)
             }
             CommitRefusal::ReadOnly { cause } => {
-                Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
+                Self::new(ErrorCode::StoreReadOnly, "the store only answers reads").with_cause(cause)
             }
             CommitRefusal::Damaged { problem } => Self::new(
                 ErrorCode::JournalDamaged,
-                "what the write touches is damaged, and nothing was written",
+                "the data that the write touches is damaged, so the store wrote nothing",
             )
             .with_cause(problem),
             CommitRefusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
@@ -305,7 +313,7 @@ pub(crate) fn commit_receipt(commit: CommitOutcome) -> Answer<CommitReceipt> {
         CommitOutcome::Refused(refusal) => Err(refusal.into()),
         CommitOutcome::Unknown { cause } => Err(ApiError::new(
             ErrorCode::OutcomeUnknown,
-            "the store could not say whether the write is durable",
+            "the store does not know whether the write is durable",
         )
         .with_cause(cause)),
     }
@@ -351,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_no_grant_lifts_advises_none() {
-        let message = "the reply was refused by leak-scan: the answer holds a secret, so it was not sent";
+        let message = "the rule `leak-scan` denied the reply: the answer holds a secret, so it was not sent";
         let failure = ApiError::new(ErrorCode::ActionDenied, message);
         assert_eq!(failure.full_message(), message);
         assert_eq!(failure.problem_details("req_1").hint, None);

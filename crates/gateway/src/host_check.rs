@@ -64,7 +64,7 @@ pub(crate) fn check_host<B>(
     for authority in hosts.chain(request.uri().authority().cloned().map(Some)) {
         let ours = authority.filter(|authority| is_ours(authority.host(), local, listed));
         let Some(ours) = ours else {
-            return Err(ApiError::new(ErrorCode::Forbidden, "no host of this name is served")
+            return Err(ApiError::new(ErrorCode::Forbidden, "this server has no host of this name")
                 .with_hint("use the server's address, or list the name under http.hosts in dromia.yaml"));
         };
         named = Some(ours);
@@ -107,7 +107,7 @@ pub(crate) fn check_origin(
             return Ok(None);
         }
     }
-    Err(ApiError::new(ErrorCode::Forbidden, "pages of this origin may not ask this server")
+    Err(ApiError::new(ErrorCode::Forbidden, "this server does not accept requests from pages of this origin")
         .with_hint("list the origin under http.origins in dromia.yaml"))
 }
 

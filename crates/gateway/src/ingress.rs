@@ -111,7 +111,7 @@ async fn charge_actor(
         return Ok(None);
     }
     core.meters.count_refusal(EdgeRefusal::ActorRate);
-    let text = format!("{author} has said as much as one actor may for now");
+    let text = format!("{author} has sent as many inputs as one actor may for now");
     Err(ApiError::new(ErrorCode::ActorRateLimited, text).again_in(again_ms.div_ceil(1_000).max(1)))
 }
 

@@ -181,7 +181,7 @@ impl JournalStream {
             text.extend_from_slice(&self.encode_entry(entry)?);
         }
         if text.is_empty() {
-            return Err(ApiError::new(ErrorCode::JournalDamaged, "the journal ends before its run says so"));
+            return Err(ApiError::new(ErrorCode::JournalDamaged, "the journal ends before the run does"));
         }
         Ok(JournalReadOutcome::Entries(text.into()))
     }

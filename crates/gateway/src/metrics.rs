@@ -209,7 +209,7 @@ impl GatewayMeters {
         recorder.describe_histogram(
             "dromia_http_request_seconds".into(),
             Some(Unit::Seconds),
-            "Time from the routed request to its answer, waits included.".into(),
+            "Time from the routed request to its answer, including waits.".into(),
         );
         let tokens = |direction: &'static str| {
             let labels = vec![Label::new("direction", direction)];
@@ -218,7 +218,7 @@ impl GatewayMeters {
         recorder.describe_counter(
             "dromia_answered_tokens_total".into(),
             None,
-            "Model tokens of all answers that became durable, whoever waited for them.".into(),
+            "Model tokens of all durable answers.".into(),
         );
         let deliveries = |state: &'static str| {
             let labels = vec![Label::new("state", state)];
@@ -227,7 +227,7 @@ impl GatewayMeters {
         recorder.describe_counter(
             "dromia_deliveries_total".into(),
             None,
-            "Attempts at messages by the state that they led to, and messages given up.".into(),
+            "Attempts at messages by resulting state, and dead messages.".into(),
         );
         let tasks = |state: TaskState| {
             let labels = vec![Label::new("state", state.as_str())];
@@ -236,7 +236,7 @@ impl GatewayMeters {
         recorder.describe_counter(
             "dromia_tasks_total".into(),
             None,
-            "Tasks and turns by the state that they came to since the start.".into(),
+            "Tasks and turns by resulting state since the start.".into(),
         );
         let stops = |reason: &'static str| {
             let labels = vec![Label::new("reason", reason)];
@@ -245,7 +245,7 @@ impl GatewayMeters {
         recorder.describe_counter(
             "dromia_run_stops_total".into(),
             None,
-            "Runs that a budget stopped, or that went in a circle.".into(),
+            "Runs that a budget or repeated calls stopped.".into(),
         );
         let refused = |reason: EdgeRefusal| {
             let labels = vec![Label::new("reason", reason.as_str())];
@@ -255,18 +255,18 @@ impl GatewayMeters {
         recorder.describe_counter(
             "dromia_http_refusals_total".into(),
             None,
-            "Requests and connections that were refused or dropped at the edge.".into(),
+            "Requests and connections that the server refused or dropped.".into(),
         );
         let gauges = GatewayGauges {
-            connections_open: gauge("dromia_http_connections_open", "Connections that are open."),
+            connections_open: gauge("dromia_http_connections_open", "Open connections."),
             requests_in_flight: gauge("dromia_http_requests_in_flight", "Requests that hold a share."),
-            streams_open: gauge("dromia_http_streams_open", "Journal streams that are open."),
-            cached_tokens: gauge("dromia_credentials_cached", "Credentials that were looked up lately."),
+            streams_open: gauge("dromia_http_streams_open", "Open journal streams."),
+            cached_tokens: gauge("dromia_credentials_cached", "Credentials in the cache."),
             runs_active: gauge("dromia_runs_active", "Runs with a task."),
             runs_ready: gauge("dromia_runs_ready", "Sessions and runs that wait for a task."),
             runs_active_max: gauge("dromia_runs_active_max", "The most runs with a task."),
-            store_writable: gauge("dromia_store_writable", "1 while the store takes writes."),
-            store_damage: counter("dromia_store_damage_total", "Reads and writes that met damage."),
+            store_writable: gauge("dromia_store_writable", "1 while the store accepts writes."),
+            store_damage: counter("dromia_store_damage_total", "Reads and writes of damaged data."),
             wal_bytes: gauge("dromia_store_wal_bytes", "Bytes in the write-ahead log."),
             file_bytes: gauge("dromia_store_file_bytes", "Bytes in the main file."),
             commits: counter("dromia_store_commits_total", "Transactions that became durable."),
@@ -280,7 +280,7 @@ impl GatewayMeters {
             budget_stops: stops("budget"),
             loops: stops("loop"),
             unknown: deliveries("unknown_after_send"),
-            deliveries_in_flight: gauge("dromia_deliveries_in_flight", "Messages that are being sent."),
+            deliveries_in_flight: gauge("dromia_deliveries_in_flight", "Messages being sent."),
             delivery_targets: gauge("dromia_delivery_targets_open", "Targets with a message to deliver."),
         };
         Ok(Self {
@@ -297,7 +297,7 @@ impl GatewayMeters {
             tools: ToolMeters::new(&recorder, tools),
             log: LogMeter(counter(
                 "dromia_log_lines_dropped_total",
-                "Lines of the log that were dropped, because nobody read standard error.",
+                "Lines of the log dropped because standard error was not read in time.",
             )),
             gauges,
             handle: recorder.handle(),

@@ -84,11 +84,9 @@ impl From<AllowanceExhausted> for ApiError {
         match spent {
             AllowanceExhausted::Rate { again_ms } => {
                 let seconds = again_ms.div_ceil(1_000).max(1);
-                limited("this token asks more often than one token may").again_in(seconds)
+                limited("this token sends requests faster than one token may").again_in(seconds)
             }
-            AllowanceExhausted::Requests => {
-                limited("this token has as many requests in flight as one token may")
-            }
+            AllowanceExhausted::Requests => limited("this token has as many requests open as one token may"),
             AllowanceExhausted::Streams => limited("this token has as many streams open as one token may"),
         }
     }

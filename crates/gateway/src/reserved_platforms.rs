@@ -15,7 +15,7 @@ use crate::failure::{Answer, ApiError};
 pub(crate) fn may_open(platform: &str) -> Answer<()> {
     may_continue(platform)?;
     if platform == IMPORT {
-        let text = format!("`platform` {IMPORT} belongs to sessions that came as files");
+        let text = format!("`platform` {IMPORT} is reserved for imported sessions");
         return Err(ApiError::invalid_request(text).with_hint("name the session with `session`"));
     }
     Ok(())
@@ -24,13 +24,13 @@ pub(crate) fn may_open(platform: &str) -> Answer<()> {
 /// Refuses a platform in whose sessions a request may say nothing. A session that came as a file goes on by its id.
 fn may_continue(platform: &str) -> Answer<()> {
     let refused =
-        |text: &str| Err(ApiError::invalid_request(format!("`platform` {platform} belongs to {text}")));
+        |text: &str| Err(ApiError::invalid_request(format!("`platform` {platform} is reserved for {text}")));
     match platform {
-        WEBHOOK => refused("the channels of dromia.yaml, whose senders sign what they say"),
+        WEBHOOK => refused("the channels of dromia.yaml, whose senders sign their messages"),
         task::PLATFORM => refused("the tasks of agents").map_err(|failure: ApiError| {
             failure.with_hint("give an agent a task with POST /v1/agents/NAME/spawn")
         }),
-        approval::PLATFORM => refused("calls that were approved"),
+        approval::PLATFORM => refused("approved calls"),
         _ => Ok(()),
     }
 }
@@ -38,7 +38,7 @@ fn may_continue(platform: &str) -> Answer<()> {
 /// Refuses a session in which a request may say nothing.
 pub(crate) async fn check_session(core: &GatewayCore, scope: &Scope, session: SessionId) -> Answer<()> {
     let found = core.ports.store.session(scope, session).await?;
-    let found = found.ok_or_else(|| ApiError::new(ErrorCode::SessionNotFound, "no such session"))?;
+    let found = found.ok_or_else(|| ApiError::new(ErrorCode::SessionNotFound, "there is no such session"))?;
     may_continue(&found.key.platform)
 }
 

@@ -268,7 +268,7 @@ async fn admit_request(
         return Ok(None);
     }
     let peer = request.extensions().get::<Peer>().copied();
-    let peer = peer.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request came through no door"))?;
+    let peer = peer.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no listener"))?;
     let mut share = ConcurrencyPermit::acquire_request(core, peer)?;
     match needs {
         Needs::Nothing | Needs::Signature => {}
@@ -293,11 +293,11 @@ async fn admit_request(
 }
 
 async fn no_route(State(core): State<Shared>, request: Request) -> Response {
-    unmatched_response(&core, &request, ApiError::new(ErrorCode::RouteNotFound, "no such route"))
+    unmatched_response(&core, &request, ApiError::new(ErrorCode::RouteNotFound, "there is no such route"))
 }
 
 async fn no_method(State(core): State<Shared>, request: Request) -> Response {
-    let failure = ApiError::new(ErrorCode::RouteNotFound, "the route does not take this method");
+    let failure = ApiError::new(ErrorCode::RouteNotFound, "the route does not support this method");
     unmatched_response(&core, &request, failure.with_status(405))
 }
 

@@ -239,7 +239,7 @@ impl Gateway {
         if let Some(path) = &core.config.socket
             && let Err(error) = std::fs::remove_file(path)
         {
-            tracing::warn!(%error, "the socket could not be removed");
+            tracing::warn!(%error, "failed to remove the socket");
         }
         core.phase.closing.cancel();
         tasks.close();
@@ -377,7 +377,7 @@ impl AcceptWarnings {
 
     async fn back_off(&mut self, error: &io::Error) {
         if let Some(times) = self.count_failure(Instant::now()) {
-            tracing::warn!(%error, times, "no connection could be accepted");
+            tracing::warn!(%error, times, "failed to accept a connection");
         }
         sleep(ACCEPT_REST).await;
     }

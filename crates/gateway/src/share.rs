@@ -46,7 +46,7 @@ impl ConcurrencyPermit {
         let node = core.requests.clone().try_acquire_owned().ok();
         if node.is_none() && matches!(peer, Peer::Tcp(_)) {
             core.meters.count_refusal(EdgeRefusal::Requests);
-            let text = "the server answers as many requests as it may at a time";
+            let text = "the server is answering as many requests as it may at a time";
             return Err(ApiError::new(ErrorCode::Overloaded, text));
         }
         Ok(Self { _node: node, _tenant: None, _token: None })
@@ -58,7 +58,7 @@ impl ConcurrencyPermit {
         let Some(token) = spender.token else { return Ok(Self { _tenant: tenant, ..self }) };
         if tenant.is_none() {
             core.meters.count_refusal(EdgeRefusal::Requests);
-            let text = "the server answers as many requests of this tenant as it may at a time";
+            let text = "the server is answering as many requests of this tenant as it may at a time";
             return Err(ApiError::new(ErrorCode::Overloaded, text));
         }
         let held = core.allowances.acquire_request(token, core.ports.runtime.clock.now());
@@ -74,7 +74,7 @@ impl ConcurrencyPermit {
         };
         if tenant.is_none() {
             core.meters.count_refusal(EdgeRefusal::Streams);
-            let text = "the server carries as many streams as it may at a time, in all or of this tenant";
+            let text = "the server has as many streams open as it may, in all or for this tenant";
             return Err(ApiError::new(ErrorCode::Overloaded, text));
         }
         let held = core.allowances.acquire_stream(token, core.ports.runtime.clock.now());

@@ -35,7 +35,7 @@ pub struct WebhookSigningKey(hmac::Key);
 
 /// Says that a text is no key, without saying the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a webhook's secret is whsec_ and 24 to 64 bytes in base64")]
+#[error("a webhook's secret is whsec_ followed by 24 to 64 bytes in base64")]
 pub struct ParseKeyError;
 
 impl FromStr for WebhookSigningKey {
@@ -109,10 +109,10 @@ pub enum SignatureError {
     #[error("webhook-id is 1 to 256 visible ASCII characters without a full stop")]
     Id,
     /// No holder of the key signed this.
-    #[error("no signature is good")]
+    #[error("no signature is valid")]
     Forged,
     /// It was signed, and too long ago or ahead.
-    #[error("webhook-timestamp is too far from now")]
+    #[error("webhook-timestamp differs too much from the server's clock")]
     Late,
 }
 

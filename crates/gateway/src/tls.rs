@@ -45,13 +45,13 @@ pub enum TlsError {
         problem: io::Error,
     },
     /// A file is longer than any such file.
-    #[error("{path} is longer than 1 MiB, so it is something else")]
+    #[error("{path} is longer than 1 MiB, so it is not a certificate or a key")]
     TooLong {
         /// The file.
         path: PathBuf,
     },
     /// A file is no PEM.
-    #[error("{path} is no PEM file: {problem}")]
+    #[error("{path} is not a PEM file: {problem}")]
     NotPem {
         /// The file.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum TlsError {
         path: PathBuf,
     },
     /// There is no key in the file of the key.
-    #[error("{path} has no private key in it, or an encrypted one, which nobody could open")]
+    #[error("{path} has no private key, or only an encrypted one, which the server cannot open")]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum TlsError {
         problem: String,
     },
     /// The key belongs to another certificate.
-    #[error("the key of {key} does not belong to the certificate of {cert}")]
+    #[error("the key in {key} does not belong to the certificate in {cert}")]
     Mismatch {
         /// The file of the certificate.
         cert: PathBuf,
@@ -94,7 +94,7 @@ pub fn inspect_certificate(files: &TlsFiles) -> Result<CertificateValidity, TlsE
     let first = certified.cert.first().and_then(|certificate| validity::certificate_validity(certificate));
     first.ok_or_else(|| TlsError::Unusable {
         path: files.cert.clone(),
-        problem: "the first certificate does not say how long it is valid".to_owned(),
+        problem: "the first certificate has no validity period".to_owned(),
     })
 }
 
@@ -137,8 +137,8 @@ fn load_certificate(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
 fn pem_problem(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { .. } => "a section has no `-----END`".to_owned(),
-        PemError::IllegalSectionStart { .. } => "a section begins with a malformed line".to_owned(),
-        PemError::Base64Decode(_) => "what stands in a section is no base64".to_owned(),
+        PemError::IllegalSectionStart { .. } => "the first line of a section is malformed".to_owned(),
+        PemError::Base64Decode(_) => "the content of a section is not base64".to_owned(),
         other => other.to_string(),
     }
 }
@@ -220,11 +220,12 @@ pub(crate) async fn keep_fresh(tls: Option<Arc<CertificateReloader>>) {
         let looked = tls.clone();
         match spawn_blocking(move || looked.reload_if_changed()).await {
             Ok(Ok(false)) => {}
-            Ok(Ok(true)) => tracing::info!("the certificate was taken anew"),
+            Ok(Ok(true)) => tracing::info!("loaded the renewed certificate"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the files of TLS changed and cannot be used; what was read before is served");
+                tracing::warn!(%error, "the changed TLS files cannot be used; the server keeps the previous \
+                                        ones");
             }
-            Err(error) => tracing::warn!(%error, "the files of TLS could not be looked at"),
+            Err(error) => tracing::warn!(%error, "failed to check the TLS files for changes"),
         }
     }
 }

@@ -209,6 +209,6 @@ fn parse_entry_body<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn unreadable_body(error: serde_json::Error) -> ApiError {
-    ApiError::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
+    ApiError::new(ErrorCode::JournalUnreadable, "a body does not match its entry")
         .with_cause(error.to_string())
 }

@@ -285,8 +285,8 @@ pub(crate) fn api_attempt(attempt: ModelAttempt) -> api::cost::AttemptCost {
 pub(crate) fn api_why(run: RunId, why: RunStatusReason, tenant: &HandleSlug) -> api::run::RunExplanation {
     let in_file = why.declared.map(|budget| {
         format!(
-            "give {budget} a higher limit in dromia.yaml (tenants.{tenant}.budgets), start the server anew, then `dromia run \
-             resume {run}`"
+            "raise the limit of {budget} in dromia.yaml (tenants.{tenant}.budgets), restart the server, then \
+             `dromia run resume {run}`"
         )
     });
     api::run::RunExplanation {

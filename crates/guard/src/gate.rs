@@ -118,8 +118,8 @@ impl GrantGate {
             }
             PolicyVerdict::Delay => {
                 let reason = format!(
-                    "this would be delayed ({reason}), and only calls of tools can wait, so it is refused; nothing was \
-                     done. Trying again will not help."
+                    "this call would be delayed ({reason}), but only tool calls can wait, so it is denied; \
+                     nothing was done. Trying again will not help."
                 );
                 GateVerdict::Deny { rule: format!("delay {rule}"), reason, policy }
             }
@@ -128,14 +128,14 @@ impl GrantGate {
             }
             PolicyVerdict::Ask => {
                 let reason = format!(
-                    "this needs a person's approval ({reason}), and nobody can be asked about it, so it is refused; \
-                     nothing was done. Trying again will not help."
+                    "this needs a person's approval ({reason}), but no person can be asked here, so it is \
+                     denied; nothing was done. Trying again will not help."
                 );
                 GateVerdict::Deny { rule: format!("ask {rule}"), reason, policy }
             }
             PolicyVerdict::Deny => {
                 let reason = format!(
-                    "the {layer} policy forbids it ({reason}); nothing was done. Trying again will not help."
+                    "the {layer} policy denies it ({reason}); nothing was done. Trying again will not help."
                 );
                 GateVerdict::Deny { rule: format!("policy {rule}"), reason, policy }
             }
@@ -189,8 +189,9 @@ impl GrantGate {
                 Err(GrantDenied {
                     rule: PRIVILEGED.to_owned(),
                     reason: format!(
-                        "the tool {0:?} is privileged, and only the operator can let this agent use it; nothing was done. \
-                     Trying again will not help: it takes agents.HANDLE.tools.{0}.privileged: true in dromia.yaml.",
+                        "the tool {0:?} is privileged, and only the operator can allow it for this agent; \
+                         nothing was done. Trying again will not help: it needs \
+                         agents.HANDLE.tools.{0}.privileged: true in dromia.yaml.",
                         call.tool
                     ),
                 })
@@ -250,9 +251,8 @@ impl GrantGate {
             }
             None => Err(GrantDenied {
                 rule: "within".to_owned(),
-                reason:
-                    "this task may do less than its agent, and nobody can look how much; nothing was done."
-                        .to_owned(),
+                reason: "the server cannot read the capability that limits this task; nothing was done."
+                    .to_owned(),
             }),
         }
     }

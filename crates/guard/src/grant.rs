@@ -60,21 +60,21 @@ impl<'a> Grant<'a> {
             return if is_word(alias, b"-_.") {
                 Ok(Self::Model(alias))
             } else {
-                Err(malformed("an alias is made of letters, digits, -, _ and ."))
+                Err(malformed("an alias has letters, digits, -, _ and . only"))
             };
         }
         if let Some(name) = text.strip_prefix(vault::GRANT) {
             return if vault::is_name(name) {
                 Ok(Self::Secret(name))
             } else {
-                Err(malformed("behind secret: stands the name of one secret"))
+                Err(malformed("after secret: comes the name of one secret"))
             };
         }
         if let Some(tool) = text.strip_prefix(CLEARED) {
             return if is_name(tool) {
                 Ok(Self::Cleared(tool))
             } else {
-                Err(malformed("behind privileged: stands a tool"))
+                Err(malformed("after privileged: comes a tool"))
             };
         }
         if let Some(reach) = NetworkGrant::parse(text) {
@@ -88,12 +88,12 @@ impl<'a> Grant<'a> {
             };
         }
         if text.contains('*') {
-            return Err(malformed("a star stands only at the end of a family such as file.*"));
+            return Err(malformed("a star may only end a family such as file.*"));
         }
         if is_name(text) {
             Ok(Self::Tool(text))
         } else {
-            Err(malformed("a tool's name is made of words of a-z, 0-9, - and _ with dots between them"))
+            Err(malformed("a tool's name has words of a-z, 0-9, - and _ with dots between them"))
         }
     }
 
@@ -176,7 +176,7 @@ impl fmt::Display for Grant<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// It would cover everything, also what does not exist yet.
-    #[error("the grant \"*\" would cover every tool there will ever be; name families such as file.*")]
+    #[error("the grant \"*\" would cover every future tool; name families such as file.*")]
     Everything,
     /// It is spelled like no grant.
     #[error("the grant {grant:?} cannot be read: {problem}")]
@@ -195,7 +195,7 @@ pub enum GrantError {
         nearest: Option<String>,
     },
     /// There are too many.
-    #[error("there are {found} grants; an agent holds at most 256")]
+    #[error("there are {found} grants; an agent may have at most 256")]
     TooMany {
         /// How many there are.
         found: usize,
@@ -212,7 +212,7 @@ pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Gran
 
 fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
     if crate::permission::parse_row(text).is_some() {
-        let problem = "only the operator's file says so, with permissions";
+        let problem = "set this with permissions in dromia.yaml";
         return Err(GrantError::Malformed { grant: shorten(text), problem });
     }
     let grant = Grant::parse(text)?;
@@ -229,7 +229,7 @@ fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantErro
         | Grant::Secret(_) => Ok(grant),
         Grant::Cleared(_) => Err(GrantError::Malformed {
             grant: shorten(text),
-            problem: "only the operator's file says so, with agents.HANDLE.tools.TOOL.privileged",
+            problem: "set this with agents.HANDLE.tools.TOOL.privileged in dromia.yaml",
         }),
     }
 }

@@ -251,7 +251,8 @@ impl PolicyEngine {
         };
         let broken = |whose, layer: &PolicyLayer, problem: &PolicyProblem| {
             if layer.is_first(problem) {
-                tracing::error!(layer = whose, %problem, "a policy broke on a question, so it denies that");
+                tracing::error!(layer = whose, %problem, "a policy failed on a question, so it denies the \
+                                                          action");
             }
             denied(whose, BROKEN, format!("the {whose} policy could not be evaluated: {problem}"))
         };
@@ -262,7 +263,7 @@ impl PolicyEngine {
             Ok(question) => question,
             Err(QuestionError::Bound(bound)) => return denied(BUILT_IN, BOUND, bound),
             Err(QuestionError::Unreadable) => {
-                return denied(BUILT_IN, BROKEN, "what would happen cannot be put to the policy".to_owned());
+                return denied(BUILT_IN, BROKEN, "the call is too large for the policy".to_owned());
             }
         };
         let tenant = principal.scope.tenant();
@@ -280,7 +281,7 @@ impl PolicyEngine {
             let said = self.evaluator.evaluate_layers(Arc::clone(&below), tenant, question).await;
             let mut said = said.into_iter();
             for (whose, layer) in own {
-                let unanswered = || Err(PolicyProblem::in_file(layer.blamed_name(), "it gave no answer"));
+                let unanswered = || Err(PolicyProblem::in_file(layer.blamed_name(), "it gave no result"));
                 match said.next().unwrap_or_else(unanswered) {
                     Ok(said) => {
                         let counts = said.into_iter().filter(|said| said.call > PolicyVerdict::Allow);

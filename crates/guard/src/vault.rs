@@ -51,19 +51,20 @@ const ROOT_OF_CAPABILITIES: &str = "dromia 2026-11-22 root key of capability tok
 const TENANTS_MAX: usize = 64;
 
 /// The error of a scan that has no result.
-const BROKEN_LOOK: &str = "the look for secrets broke off";
+const BROKEN_LOOK: &str = "the scan for secrets failed";
 
 const UNKNOWN: EgressDenied =
     EgressDenied { rule: "secret", reason: "there is no secret of that name; nothing was sent" };
 const LOCKED: EgressDenied = EgressDenied {
     rule: "secret",
-    reason: "the secret cannot be opened now; nothing was sent. The operator must look",
+    reason: "the secret cannot be opened now; nothing was sent. The operator must run `dromia doctor --only \
+             vault`",
 };
 const ELSEWHERE: EgressDenied =
     EgressDenied { rule: "secret", reason: "the secret is for another host; nothing was sent there" };
 const MISPLACED: EgressDenied = EgressDenied {
     rule: "secret",
-    reason: "the secret stands at another place of a request; nothing was sent. `dromia secret list` shows where",
+    reason: "the secret has another place in a request; nothing was sent. `dromia secret list` shows the place",
 };
 const SIGNS_NOTHING: EgressDenied = EgressDenied {
     rule: "secret",
@@ -71,7 +72,7 @@ const SIGNS_NOTHING: EgressDenied = EgressDenied {
 };
 const NO_SIGNING_KEY: EgressDenied = EgressDenied {
     rule: "secret",
-    reason: "the secret is no key that signs, which is whsec_ and 24 to 64 bytes in base64",
+    reason: "the secret is not a signing key, which is whsec_ and 24 to 64 bytes in base64",
 };
 
 /// The vault over a store; a handle that is cheap to clone. A change is completed even if its caller hangs up, so that
@@ -223,7 +224,7 @@ impl StoreVault {
         self.commit_mutation(scope, Mutation::VaultKeyPut(put)).await?;
         // Whatever is there now is the tenant's key; it proves that it can be opened, too.
         let key = self.tenant_key(scope).await?;
-        key.ok_or_else(|| Fault::new(ErrorCode::Internal, "the tenant's key of secrets was not kept"))
+        key.ok_or_else(|| Fault::new(ErrorCode::Internal, "the tenant's vault key was not stored"))
     }
 
     async fn commit_mutation(&self, scope: &Scope, mutation: Mutation) -> Result<(), Fault> {
@@ -290,10 +291,8 @@ impl StoreVault {
         let secrets = secrets.map_err(|error| read_fault(&error))?;
         let mut values = Vec::with_capacity(secrets.len());
         if !secrets.is_empty() {
-            let key = self
-                .tenant_key(scope)
-                .await?
-                .ok_or_else(|| vault_damaged("the tenant has no key of secrets"))?;
+            let key =
+                self.tenant_key(scope).await?.ok_or_else(|| vault_damaged("the tenant has no vault key"))?;
             for sealed in secrets {
                 let value = open_secret_value(tenant, &key, &sealed).map_err(|UnsealError| {
                     vault_damaged(&format!("the secret {} does not open", sealed.secret.name))
@@ -339,7 +338,7 @@ impl Vault for StoreVault {
                 let there = this.store.secrets(&scope, PageRequest::first_page(SECRETS_MAX)).await;
                 if there.map_err(|error| read_fault(&error))?.len() >= SECRETS_MAX {
                     return Err(invalid_request(format!(
-                        "a tenant has at most {SECRETS_MAX} secrets; delete one first"
+                        "a tenant may have at most {SECRETS_MAX} secrets; delete one first"
                     )));
                 }
             }
@@ -379,13 +378,15 @@ impl Vault for StoreVault {
         self.runtime.carried_through(async move {
             let _turn = this.turn.lock().await;
             let old = this.store.vault_key(&scope).await.map_err(|error| read_fault(&error))?;
-            let old = old.ok_or_else(|| invalid_request("the tenant has no key of secrets to give up".to_owned()))?;
+            let old =
+                old.ok_or_else(|| invalid_request("the tenant has no vault key to discard".to_owned()))?;
             let context = tenant_context(scope.tenant());
             if is_lost(this.keys.open_key(&context, &old).await, by)? == KeyLoss::KeyAbsent {
                 // The owner of the home says that the key will not come back, so another one takes its place.
                 this.keys.make_key().await.map_err(|error| vault_locked(&error))?;
             }
-            let secrets = this.store.secrets(&scope, PageRequest::first_page(PageRequest::<&str>::LIMIT_MAX)).await;
+            let secrets =
+                this.store.secrets(&scope, PageRequest::first_page(PageRequest::<&str>::LIMIT_MAX)).await;
             let secrets = secrets.map_err(|error| read_fault(&error))?;
             let new = KeyBytes::new(this.runtime.ids.random_secret());
             let key = this.keys.seal_key(&context, &new).await.map_err(|error| vault_locked(&error))?;
@@ -402,7 +403,8 @@ impl Vault for StoreVault {
             // Whatever the outcome: what was derived from the old key is derived again.
             this.resets.count_reset(scope.tenant());
             answer?;
-            tracing::warn!(tenant = %scope.tenant(), secrets = secrets.len(), "a key of secrets that does not open was given up");
+            tracing::warn!(tenant = %scope.tenant(), secrets = secrets.len(), "discarded a vault key that \
+                                                                               does not open");
             Ok(secrets.into_iter().map(|sealed| sealed.secret).collect())
         })
     }

@@ -92,8 +92,8 @@ impl TooLong {
         ModelError {
             code: ErrorCode::ContextExceeded,
             message: format!(
-                "the newest part of the conversation needs {need} tokens ({input_tokens} counted for the request, \
-                 {output_tokens} for the longest answer), and {model} has a window of {window}"
+                "the newest part of the conversation needs {need} tokens ({input_tokens} for the request, \
+                 {output_tokens} for the longest answer), but {model} has a window of {window}"
             ),
             retry_after: None,
         }

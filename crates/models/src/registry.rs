@@ -197,7 +197,7 @@ impl RegistryState {
             tracing::warn!(
                 model = name,
                 alias,
-                "a model does not answer; the next attempt goes to its stand-in"
+                "a model does not answer; the next attempt goes to its fallback"
             );
             return ModelError { retry_after: Some(Duration::ZERO), ..error };
         }
@@ -232,8 +232,8 @@ fn unknown_alias_error(alias: &str) -> ModelError {
     ModelError {
         code: ErrorCode::ModelRejected,
         message: format!(
-            "no model is configured under the alias {alias:?}; an operator sets one with \
-             `dromia model set {alias}=PROVIDER/MODEL`"
+            "there is no model with the alias {alias:?}; an operator sets one with `dromia model set \
+             {alias}=PROVIDER/MODEL`"
         ),
         retry_after: None,
     }

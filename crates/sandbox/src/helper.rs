@@ -130,7 +130,7 @@ fn furnish_inside(order: &HelperOrder) -> Result<(), String> {
         let seen = tree::open_no_links(path).and_then(|found| tree::device_and_inode(&found));
         match seen {
             Ok(seen) if seen == (*device, *number) => {}
-            Ok(_) => return Err(format!("{}: something else took its place", path.display())),
+            Ok(_) => return Err(format!("{}: another file took its place", path.display())),
             Err(problem) => return Err(format!("{}: {problem}", path.display())),
         }
     }
@@ -194,7 +194,7 @@ fn supervise_order(
     begun: &HelperSetup,
 ) -> io::Result<ProcessExit> {
     if begun.entered && !(matches!(order.walls, BackendSpec::Strict) && order.groups.is_empty()) {
-        return Err(io::Error::other("this helper was made ready for other walls"));
+        return Err(io::Error::other("this helper was prepared for another sandbox"));
     }
     let groups = ControlGroups::make_groups(&order.groups, &order.spec.limits)?;
     let ending = started_and_watched(control, order, &groups, begun);
@@ -231,7 +231,7 @@ fn started_and_watched(
             | BackendSpec::Docker { .. }
             | BackendSpec::Firecracker { .. },
         ) => {
-            return Err(io::Error::other("these walls have no door for a proxy"));
+            return Err(io::Error::other("this sandbox has no socket for a proxy"));
         }
     }
     // What lies in the workspace already is measured before anything can add to it.
@@ -407,7 +407,7 @@ fn kill_leftovers() -> io::Result<()> {
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
             Err(problem) => return Err(problem.into()),
             Ok(None) if Instant::now() >= end => {
-                return Err(io::Error::other("a process of the tool does not die"));
+                return Err(io::Error::other("failed to kill a process of the tool"));
             }
             Ok(None) => {
                 for child in meter::child_pids(rustix::process::getpid()) {

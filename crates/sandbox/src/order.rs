@@ -172,7 +172,7 @@ impl HelperOrder {
         from.read_exact(&mut text)?;
         let order: Self = serde_json::from_slice(&text)?;
         if order.version != VERSION {
-            return Err(io::Error::other("the order is of another version of this program"));
+            return Err(io::Error::other("the order comes from another version of this program"));
         }
         Ok(order)
     }

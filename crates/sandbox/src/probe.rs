@@ -199,7 +199,7 @@ fn probe_bubblewrap(machine: &BackendParts) -> Result<Found, MissingPart> {
 fn probe_docker(helper: &Path, engine: Option<&DockerEngine>) -> Result<Found, MissingPart> {
     let Some(engine) = engine else {
         let fix =
-            "write sandbox.docker.socket and sandbox.docker.image in dromia.yaml, for an engine of its own";
+            "write sandbox.docker.socket and sandbox.docker.image in dromia.yaml, for a dedicated engine";
         return Err(MissingPart::new("no engine and no image are configured", fix));
     };
     if !engine.socket.exists() {
@@ -209,7 +209,8 @@ fn probe_docker(helper: &Path, engine: Option<&DockerEngine>) -> Result<Found, M
             "apt-get install docker.io, and start a rootless or a dedicated engine there",
         ));
     }
-    let look = "look at the engine and at its `docker images`; an image is never pulled, `docker pull` or `docker import` brings it";
+    let look = "check the engine and its `docker images`; dromia never pulls an image: get it with `docker \
+                pull` or `docker import`";
     let backend = DockerSandbox::new(helper.to_owned(), engine.clone());
     let room = TrialDirectory::make_directory()?;
     let order = backend.helper_order(idle_spec(&room), DockerTask::Alone);
@@ -217,7 +218,9 @@ fn probe_docker(helper: &Path, engine: Option<&DockerEngine>) -> Result<Found, M
     match carried_out(helper, &order) {
         Ok(ProcessExit::Exited { .. }) => Ok(working_backend(backend, Vec::new())),
         Ok(ProcessExit::NotStarted { problem }) => Err(MissingPart::new(problem, look)),
-        Ok(other) => Err(MissingPart::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Ok(other) => {
+            Err(MissingPart::new(format!("a test program that does nothing ended with {other:?}"), look))
+        }
         Err(problem) => Err(MissingPart::new(problem.to_string(), look)),
     }
 }
@@ -229,12 +232,13 @@ fn probe_firecracker(helper: &Path, monitor: Option<&FirecrackerParts>) -> Resul
     parts::check_parts(monitor, &parts::HostFacts::this_host())?;
     let backend = FirecrackerSandbox::new(helper.to_owned(), monitor.clone());
     let room = TrialDirectory::make_directory()?;
-    let look =
-        "look at what the message names; docs/sandbox.md says what a kernel and a root image must have";
+    let look = "check what the message names; docs/sandbox.md lists what a kernel and a root image need";
     match carried_out(helper, &backend.helper_order(idle_spec(&room))) {
         Ok(ProcessExit::Exited { code: 0 }) => Ok(working_backend(backend, Vec::new())),
         Ok(ProcessExit::NotStarted { problem }) => Err(MissingPart::new(problem, look)),
-        Ok(other) => Err(MissingPart::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Ok(other) => {
+            Err(MissingPart::new(format!("a test program that does nothing ended with {other:?}"), look))
+        }
         Err(problem) => Err(MissingPart::new(problem.to_string(), look)),
     }
 }
@@ -253,11 +257,15 @@ fn probe_gvisor(helper: &Path) -> Result<Found, MissingPart> {
     match carried_out(helper, &order) {
         Ok(ProcessExit::Exited { code: 0 }) => Ok(working_backend(backend, Vec::new())),
         Ok(ProcessExit::Exited { .. }) => {
-            let gap = "this release of runsc is too old for `ls` and `stat` of this machine, which fail in it; a newer one from https://gvisor.dev runs them";
+            let gap = "this release of runsc is too old for `ls` and `stat` of this machine; install a newer \
+                       one from https://gvisor.dev";
             Ok(working_backend(backend, vec![gap.to_owned()]))
         }
         Ok(ProcessExit::NotStarted { problem }) => Err(explain_refusal(&problem)),
-        Ok(other) => Err(explain_refusal(&format!("a program that lists a directory ended as {other:?}"))),
+        Ok(other) => Err(explain_refusal(&format!(
+            "a test program that lists a directory ended with \
+                                                   {other:?}"
+        ))),
         Err(problem) => Err(explain_refusal(&problem.to_string())),
     }
 }
@@ -273,12 +281,12 @@ fn find_installed(places: &[&str]) -> Option<PathBuf> {
 /// What every backend here needs of the kernel.
 fn check_kernel() -> Result<(), MissingPart> {
     if !helper::is_filter_known() {
-        let what = format!("no filter of system calls is written for {}", std::env::consts::ARCH);
+        let what = format!("dromia has no system call filter for {}", std::env::consts::ARCH);
         return Err(MissingPart::new(what, "use a machine with x86_64 or aarch64"));
     }
     if !has_children() {
         return Err(MissingPart::new(
-            "/proc does not tell the children of a process",
+            "/proc does not list the children of a process",
             "use a kernel that was built with CONFIG_PROC_CHILDREN",
         ));
     }
@@ -293,7 +301,7 @@ fn check_landlock() -> Result<(), MissingPart> {
             "boot with `lsm=landlock,…` on a kernel that was built with CONFIG_SECURITY_LANDLOCK",
         )),
         Some(version) if version < helper::LANDLOCK_MINIMUM => Err(MissingPart::new(
-            format!("Landlock has version {version}, and {} is needed", helper::LANDLOCK_MINIMUM),
+            format!("Landlock has version {version}, but {} is required", helper::LANDLOCK_MINIMUM),
             "use Linux 6.2 or newer",
         )),
         Some(_) => Ok(()),
@@ -309,17 +317,19 @@ fn find_gaps(machine: &BackendParts) -> Result<Vec<String>, MissingPart> {
     let mut gaps = Vec::new();
     if let Some(version) = helper::landlock_abi().filter(|version| *version < SCOPES) {
         gaps.push(format!(
-            "Landlock has version {version}: before {SCOPES} it does not hold signals and abstract sockets back, which matters for native/base"
+            "Landlock has version {version}: before {SCOPES} it does not restrict signals and abstract \
+             sockets, which matters for native/base"
         ));
     }
     let made = ControlGroups::make_groups(&machine.groups, &ProcessLimits::DEFAULT).map_err(|problem| {
-        let fix = "give this server groups of its own (systemd: Delegate=yes with DelegateSubgroup=server), and write their directories in sandbox.control_groups of dromia.yaml, or take the key away";
+        let fix = "give this server its own groups (systemd: Delegate=yes with DelegateSubgroup=server), and \
+                   list their directories in sandbox.control_groups of dromia.yaml, or remove the key";
         MissingPart::new(problem.to_string(), fix)
     })?;
     let unbounded = made.unbounded_resources();
     made.remove_groups();
     if !unbounded.is_empty() {
-        gaps.push(format!("no control group of sandbox.control_groups bounds {}", unbounded.join(" and ")));
+        gaps.push(format!("no control group of sandbox.control_groups limits {}", unbounded.join(" and ")));
     }
     Ok(gaps)
 }

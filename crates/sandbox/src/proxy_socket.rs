@@ -44,9 +44,9 @@ pub(crate) fn refuse_proxy(spec: &ProcessSpec, backend: &'static str) -> Result<
     match spec.network {
         NetworkAccess::None => Ok(()),
         NetworkAccess::Proxy => Err(SandboxError::Unavailable {
-            missing: format!("{backend} has no door for a proxy, which this tool's programs are to have"),
-            fix: "set `network: none` for the tool in dromia.yaml, or see with `dromia doctor --only sandbox` what \
-                  makes native/strict or bubblewrap work"
+            missing: format!("{backend} has no socket for a proxy, which the programs of this tool need"),
+            fix: "set `network: none` for the tool in dromia.yaml, or run `dromia doctor --only sandbox` to \
+                  see what native/strict or bubblewrap needs"
                 .to_owned(),
         }),
     }

@@ -31,21 +31,21 @@ pub(crate) fn check_spec(spec: &ProcessSpec) -> Result<(), SandboxError> {
     }
     let words = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
     if words.clone().any(|word| word.contains('\0')) {
-        return refused("argv", "a word holds a NUL byte");
+        return refused("argv", "a word contains a NUL byte");
     }
     if words.map(String::len).sum::<usize>() > WORDS_BYTES_MAX {
-        return refused("argv", "arguments and environment have more than a mebibyte");
+        return refused("argv", "arguments and environment have more than one mebibyte");
     }
     for (name, _) in &spec.env {
         if name.is_empty() || name.contains('=') {
-            return refused("env", "a name is empty or holds an equals sign");
+            return refused("env", "a name is empty or contains an equals sign");
         }
         if ENV_RESERVED.contains(&name.as_str()) {
             return refused("env", "PATH, HOME, LANG, TMPDIR and LD_* are set by the sandbox");
         }
     }
     if !is_plain(&spec.workspace) {
-        return refused("workspace", "it is no absolute path without `.` and `..`");
+        return refused("workspace", "it is not an absolute path without `.` and `..`");
     }
     if spec.cwd.components().any(|part| !matches!(part, Component::Normal(_))) {
         return refused("cwd", "it leaves the workspace");
@@ -55,15 +55,15 @@ pub(crate) fn check_spec(spec: &ProcessSpec) -> Result<(), SandboxError> {
     }
     for mount in &spec.mounts {
         if !is_plain(&mount.source) || !is_plain(&mount.target) {
-            return refused("mounts", "a path is not absolute or holds `.` or `..`");
+            return refused("mounts", "a path is not absolute or contains `.` or `..`");
         }
         let covers =
             |other: &SandboxMount| !std::ptr::eq(mount, other) && mount.target.starts_with(&other.target);
         if spec.mounts.iter().any(covers) {
-            return refused("mounts", "a target is that of another mount, or lies in it");
+            return refused("mounts", "a target is also the target of another mount, or is inside one");
         }
         if mount.target == Path::new("/") || OWN.iter().any(|own| mount.target.starts_with(own)) {
-            return refused("mounts", "a target would cover what the sandbox itself has there");
+            return refused("mounts", "a target would hide a directory of the sandbox");
         }
     }
     let limits = &spec.limits;
@@ -87,13 +87,13 @@ pub(crate) fn resolve_spec(mut spec: ProcessSpec) -> Result<ProcessSpec, Sandbox
     };
     spec.workspace = real("workspace", &spec.workspace)?;
     if !spec.workspace.is_dir() {
-        let problem = format!("{} is no directory", spec.workspace.display());
+        let problem = format!("{} is not a directory", spec.workspace.display());
         return Err(SandboxError::Spec { place: "workspace", problem });
     }
     for mount in &spec.mounts {
         // A link in a source may be an agent's: its target can change while it is followed.
         helper::open_over_no_link(&mount.source).map_err(|problem| {
-            let problem = format!("{}: {problem}; no link may be in a source", mount.source.display());
+            let problem = format!("{}: {problem}; a source must not contain a link", mount.source.display());
             SandboxError::Spec { place: "mounts", problem }
         })?;
     }

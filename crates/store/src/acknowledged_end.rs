@@ -122,7 +122,7 @@ impl AcknowledgedEnd {
             Ok(()) => self.is_failing = false,
             Err(error) if !self.is_failing => {
                 self.is_failing = true;
-                tracing::warn!(%error, "the record of the acknowledged end of the log cannot be written");
+                tracing::warn!(%error, "failed to write the record of the acknowledged end of the log");
             }
             Err(_) => {}
         }
@@ -171,21 +171,21 @@ pub(crate) fn log_loss(config: &StoreConfig) -> io::Result<Option<LogLoss>> {
 
 /// Judges a log that is empty or not there.
 fn judge_missing_log(config: &StoreConfig, frames: u32) -> LogLoss {
-    let gone = format!("the log is gone, and {frames} frames of it were acknowledged");
+    let gone = format!("the log is missing, but {frames} frames of it were acknowledged");
     // Whoever removes the log by the rules of SQLite removes the index before.
     if config.index_path().exists() {
         return lost_commits(config, &gone);
     }
     LogLoss::Unproven(format!(
-        "{gone}; if another program closed the database since the server ended, it copied the log first and nothing is \
-         missing, otherwise the last commits are"
+        "{gone}; if another program closed the database after the server ended, it copied the log first and \
+         nothing is lost, otherwise the last commits are lost"
     ))
 }
 
 fn lost_commits(config: &StoreConfig, problem: &str) -> LogLoss {
     let record = config.acknowledged_path();
     LogLoss::Lost(format!(
-        "{problem}; restore a backup, or remove {} to go on without the commits that are missing",
+        "{problem}; restore a backup, or remove {} to continue without the lost commits",
         record.display()
     ))
 }
@@ -196,7 +196,7 @@ pub(crate) fn check_log(config: &StoreConfig) -> Result<(), OpenError> {
         None => Ok(()),
         Some(LogLoss::Lost(problem)) => Err(OpenError::Damaged { problem }),
         Some(LogLoss::Unproven(problem)) => {
-            tracing::warn!(problem, "the log of the database was not found");
+            tracing::warn!(problem, "the log of the database is missing");
             Ok(())
         }
     }

@@ -125,7 +125,7 @@ impl FileBodies {
         self.sync_path(&dir, &self.tenant_dir(tenant)).inspect_err(|_| {
             // Rows may name a file that was there before, so it stays. A name that came just now goes: no row has it.
             if !was_there && let Err(error) = fs::remove_file(&path) {
-                tracing::error!(%error, "a body whose directory could not be synced stays");
+                tracing::error!(%error, "a body stays because its directory could not be synced");
             }
         })
     }

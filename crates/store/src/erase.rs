@@ -22,7 +22,7 @@ impl UnlinkList {
     pub(crate) fn remove_files(self, files: &FileBodies) {
         for (tenant, hash) in self.0 {
             if let Err(error) = files.remove(tenant, &hash) {
-                tracing::warn!(%error, "a body's file stays for the sweeper");
+                tracing::warn!(%error, "a body's file stays until the next sweep");
             }
         }
     }

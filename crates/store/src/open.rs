@@ -32,7 +32,7 @@ pub enum OpenError {
     #[error("the store's directory cannot be written")]
     ReadOnlyHome(#[source] std::io::Error),
     /// A newer program wrote the store: use that one.
-    #[error("the store has schema {found}, this program knows {known}")]
+    #[error("the store has schema {found}, but this program supports {known}")]
     NewerSchema {
         /// The version found.
         found: u32,

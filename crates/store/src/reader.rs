@@ -251,7 +251,7 @@ impl ReaderThread {
             // the answer, so the caller gets an error.
             if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
                 self.reading = None;
-                tracing::error!("a read panicked; its connection is opened anew");
+                tracing::error!("a read panicked; its connection is reopened");
             }
             queue.lock().jobs.give_back(tenant);
             // What this thread was kept from may be for another one.

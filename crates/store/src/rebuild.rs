@@ -112,7 +112,7 @@ fn rebuild_runs<E: fmt::Display>(
         at = (tenant.as_bytes().to_vec(), run.as_bytes().to_vec());
         let key = keys.get(db, tenant)?.ok_or_else(|| ReadError::Damaged {
             place: tenant.to_string(),
-            problem: "it has journals and no row".into(),
+            problem: "it has journals but no row".into(),
         })?;
         let bodies = BodyReader { db, files, tenant, key: &key };
         match rebuilt_run(bodies, run, fold) {
@@ -179,7 +179,7 @@ fn rebuilt_run<E: fmt::Display>(
 ) -> Result<(StoredRun, Vec<TakenItem>), RunFailure> {
     let tenant = bodies.tenant;
     let entries = CheckedJournal::read_whole(bodies, id)?;
-    let headless = |problem: String| RunFailure::Unread(format!("it does not say what it is for: {problem}"));
+    let headless = |problem: String| RunFailure::Unread(format!("its first entry cannot be used: {problem}"));
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
         return Err(headless("there is no entry".into()));
     };

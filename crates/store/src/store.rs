@@ -138,7 +138,7 @@ impl SqliteStore {
                 // Files that a crash between two pages, or a batch refused meanwhile, left behind. The rows are gone
                 // whatever comes of it, and the next start sweeps again.
                 if let Err(error) = self.sweep_tenant(scope.tenant()).await {
-                    tracing::warn!(%error, "the files of an erased agent wait for the next sweep");
+                    tracing::warn!(%error, "the files of an erased agent stay until the next sweep");
                 }
             }
             Ok((erased, last))

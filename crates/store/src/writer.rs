@@ -124,7 +124,7 @@ impl StoreWriter {
         if let Some(db) = &self.db {
             // A courtesy to the next start, which would do the same.
             if let Err(error) = self.log.truncate_log(db) {
-                tracing::warn!(%error, "the log could not be emptied at the end");
+                tracing::warn!(%error, "failed to empty the log at the end");
             }
         }
     }
@@ -179,7 +179,7 @@ impl StoreWriter {
             }
             Err(GroupFailure::Disk(cause)) => self.fail_group(writes, &cause),
             Err(GroupFailure::Row(error)) if writes.len() == 1 => {
-                tracing::error!(%error, "a batch passed its checks and could not be written");
+                tracing::error!(%error, "failed to write a batch that had passed its checks");
                 for write in writes {
                     send_answer(write.ack, CommitOutcome::Unknown { cause: error.to_string() });
                 }
@@ -265,11 +265,11 @@ impl StoreWriter {
     fn tell_damage(&mut self, error: &rusqlite::Error) {
         self.gauge.meet_damage(damaged_place(error).unwrap_or("the main file"), &error.to_string());
         if std::mem::replace(&mut self.damage_told, true) {
-            tracing::debug!(%error, "a write met what is damaged");
+            tracing::debug!(%error, "a write touched damaged data");
         } else {
             tracing::error!(
                 %error,
-                "the database is damaged, writes that need the damaged part are refused; stop the server, look with \
+                "the database is damaged, so writes to the damaged part are refused; stop the server, run \
                  `dromia doctor --only store` and restore a backup"
             );
         }
@@ -281,7 +281,7 @@ impl StoreWriter {
         let shrunk = if idle { WriteAheadLog::shrink_file(db) } else { Ok(true) };
         match shrunk.and_then(|settled| self.log.copy_if_due(db, idle).map(|fits| (settled, fits))) {
             Ok((settled, true)) => return settled && self.log.is_copied(),
-            Ok((_, false)) => self.recover("the log is full, and a reader holds it", false),
+            Ok((_, false)) => self.recover("the log is full because a reader uses it", false),
             Err(error) => self.fail_group(Vec::new(), &error.to_string()),
         }
         false
@@ -289,7 +289,7 @@ impl StoreWriter {
 
     /// Answers unknown to a group, then keeps at it until the store takes writes again or is closed.
     fn fail_group(&mut self, writes: Vec<BatchWrite>, cause: &str) {
-        tracing::error!(cause, "a write failed, the store answers reads only");
+        tracing::error!(cause, "a write failed, so the store only answers reads");
         self.gauge.set_read_only(Some(cause.to_owned()));
         for write in writes {
             send_answer(write.ack, CommitOutcome::Unknown { cause: cause.to_owned() });
@@ -310,11 +310,11 @@ impl StoreWriter {
             match self.copy_whole_log(reopen) {
                 Ok(true) => break,
                 Ok(false) => {
-                    tracing::warn!("a reader still holds the log");
+                    tracing::warn!("a reader still uses the log");
                     self.gauge.interrupt_readers();
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the store could not be reopened");
+                    tracing::warn!(%error, "failed to reopen the store");
                     if reopen {
                         self.db = None;
                     }
@@ -322,7 +322,7 @@ impl StoreWriter {
             }
             wait = (wait * 2).min(REOPEN_WAIT_MAX);
         }
-        tracing::info!("the store takes writes again");
+        tracing::info!("the store accepts writes again");
         self.gauge.set_read_only(None);
     }
 
@@ -393,10 +393,8 @@ fn write_files(
         // A batch of a tenant that does not exist is refused by its check.
         let Some(key) = key else { return Ok(None) };
         if let Err(error) = files.write(write.batch.tenant, &body::hash_body(&key, bytes), bytes) {
-            tracing::error!(%error, "a body could not be written");
-            return Ok(Some(CommitRefusal::ReadOnly {
-                cause: format!("a body could not be written: {error}"),
-            }));
+            tracing::error!(%error, "failed to write a body");
+            return Ok(Some(CommitRefusal::ReadOnly { cause: format!("failed to write a body: {error}") }));
         }
     }
     Ok(None)

@@ -182,8 +182,8 @@ mod tests {
         for (given, expected) in [
             (
                 canonical_arguments::<FileRead>(r#" {"path":"./a//"} "#),
-                Err("path: a path does not hold an empty name; it is names with one / between them, as notes/today.md, or . for \
-                     the workspace at line 1 column 17"
+                Err("path: a path must not contain an empty name; write names with one / between them, such \
+                     as notes/today.md, or . for the workspace at line 1 column 17"
                     .to_owned()),
             ),
             (
@@ -235,10 +235,13 @@ mod tests {
             (canonical_arguments::<FileRead>("a"), "expected a JSON object"),
             (canonical_arguments::<HttpRequest>(r#"{"url":"ftp://h/"}"#), "url: a URL begins with https://"),
             (canonical_arguments::<HttpRequest>(r#"{"url":"http:h"}"#), "url: a URL begins with https://"),
-            (canonical_arguments::<HttpRequest>(r#"{"url":"https://a b/"}"#), "url: a URL holds no blanks"),
+            (
+                canonical_arguments::<HttpRequest>(r#"{"url":"https://a b/"}"#),
+                "url: a URL must not have spaces",
+            ),
             (
                 canonical_arguments::<HttpRequest>(r#"{"url":"https://u:p@h/"}"#),
-                "url: a URL holds no user name",
+                "url: a URL must not have a user name",
             ),
             (
                 canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","method":"TRACE"}"#),
@@ -246,11 +249,11 @@ mod tests {
             ),
             (
                 canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":"1","a":"2"}}"#),
-                "headers: a header stands there twice",
+                "headers: a header appears twice",
             ),
             (
                 canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":1}}"#),
-                "headers: a header is a text or",
+                "headers: a header is a string or",
             ),
             (
                 canonical_arguments::<HttpRequest>(
@@ -260,20 +263,20 @@ mod tests {
             ),
             (
                 canonical_arguments::<HttpRequest>(r#"{"url":"https://h/","query":{"k":{"secret":"a b"}}}"#),
-                "a secret is named by its name alone",
+                "name a secret by its name alone",
             ),
-            (canonical_arguments::<ProgramExecute>(r#"{"argv":[]}"#), "argv: there is no program"),
+            (canonical_arguments::<ProgramExecute>(r#"{"argv":[]}"#), "argv: the program is missing"),
             (
                 canonical_arguments::<ProgramExecute>(r#"{"argv":["a\u0000"]}"#),
-                "argv: a word holds a NUL byte",
+                "argv: a word contains a NUL byte",
             ),
             (
                 canonical_arguments::<ProgramExecute>(r#"{"argv":["a"],"cwd":".."}"#),
-                "cwd: a path does not hold ..",
+                "cwd: a path must not contain ..",
             ),
             (
                 canonical_arguments::<ProgramExecute>(r#"{"argv":["a"],"timeout_s":0}"#),
-                "timeout_s: the timeout is at least 1",
+                "timeout_s: the timeout must be at least 1",
             ),
             (
                 canonical_arguments::<ProgramExecute>(r#"{"argv":["a"],"timeout_s":601}"#),

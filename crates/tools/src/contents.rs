@@ -47,19 +47,19 @@ const WORDS_AT_ONCE: usize = 256;
 /// of the whole workspace, whichever of its files count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FileBindingError {
-    #[error("it holds more than {NAMES_MAX} names")]
+    #[error("it has more than {NAMES_MAX} names")]
     Names,
-    #[error("directories in it are more than {DEPTH_MAX} deep")]
+    #[error("its directories are nested deeper than {DEPTH_MAX} levels")]
     DirectoryDepth,
-    #[error("its files are more than {} MiB", BYTES_MAX >> 20)]
+    #[error("its files have more than {} MiB", BYTES_MAX >> 20)]
     Bytes,
-    #[error("there is a pipe or a device among its files, and nobody knows what comes out of that")]
+    #[error("it has a pipe or a device, whose content cannot be compared")]
     Special,
-    #[error("something in it cannot be read")]
+    #[error("a file or directory in it cannot be read")]
     Unreadable,
-    #[error("it cannot be read in {} seconds", TIME_MAX.as_secs())]
+    #[error("reading it takes more than {} seconds", TIME_MAX.as_secs())]
     Time,
-    #[error("links in it lead on too often, or to too many names")]
+    #[error("its links lead on too often, or to too many names")]
     Links,
 }
 

@@ -38,9 +38,9 @@ pub(crate) fn edit_file(
     let (old, new) = (arguments.old.as_bytes(), arguments.new.as_bytes());
     let (text, holds) = match apply_edit(&before, old, new, arguments.count as usize)? {
         EditOutcome::Already => {
-            ("nothing to do: the old text is not there, and the new one is".to_owned(), None)
+            ("nothing to do: the file has the new text and not the old one".to_owned(), None)
         }
-        EditOutcome::Gone => ("nothing to do: the old text is not there (any more)".to_owned(), None),
+        EditOutcome::Gone => ("nothing to do: the file no longer has the old text".to_owned(), None),
         EditOutcome::Now(after) => {
             replace_file(workspace, &arguments.path, &after, key, Some(mode))?;
             let text = format!("replaced {} times; the file has {} bytes", arguments.count, after.len());

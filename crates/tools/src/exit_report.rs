@@ -20,9 +20,9 @@ pub(crate) fn ending_text(
         ProcessExit::Killed { limit } => {
             format!("ended: it reached its limit of {limit}, {}", format_limit(*limit, limits))
         }
-        ProcessExit::Stopped => "ended from outside".to_owned(),
-        ProcessExit::NotStarted { .. } => "nothing ran: it could not be started".to_owned(),
-        ProcessExit::Lost => "it was lost; what it did is not known".to_owned(),
+        ProcessExit::Stopped => "ended by another process".to_owned(),
+        ProcessExit::NotStarted { .. } => "nothing ran: the program could not be started".to_owned(),
+        ProcessExit::Lost => "the program was lost; its effects are unknown".to_owned(),
     };
     let tenths = ran.as_millis() / 100;
     format!(
@@ -82,7 +82,7 @@ mod tests {
                 ProcessExit::Killed { limit: LimitKind::Processes },
                 "[ended: it reached its limit of number of processes, 128; walls; ran 1.2 s of 60 s]",
             ),
-            (ProcessExit::Stopped, "[ended from outside; walls; ran 1.2 s of 60 s]"),
+            (ProcessExit::Stopped, "[ended by another process; walls; ran 1.2 s of 60 s]"),
         ] {
             assert_eq!(ending_text(&ending, &limits, "walls", Duration::from_millis(1_290)), said);
         }

@@ -115,17 +115,17 @@ impl ExternalTool {
         } = spec;
         is_name(&name).map_err(|problem| ExternalProblem::at_key("", problem))?;
         if description.trim().is_empty() || description.len() > DESCRIPTION_BYTES_MAX {
-            let problem = format!("must say what it is for, in at most {DESCRIPTION_BYTES_MAX} bytes");
+            let problem = format!("must describe the tool in at most {DESCRIPTION_BYTES_MAX} bytes");
             return Err(ExternalProblem::at_key("description", problem));
         }
         let (shape, parameters) = ArgumentSchema::new(arguments)
             .map_err(|problem| ExternalProblem::at_key("arguments", problem))?;
         if let Some(unknown) = roles.keys().find(|name| parameters["properties"].get(name).is_none()) {
-            let problem = format!("there is no argument {unknown:?} among its `properties`");
+            let problem = format!("`properties` has no argument {unknown:?}");
             return Err(ExternalProblem::at_key(format!("roles.{unknown}"), problem));
         }
         if effect == EffectClass::Transactional {
-            let problem = "nothing that another host does commits together with its result; write pure, idempotent, \
+            let problem = "an external tool cannot commit together with its result; write pure, idempotent, \
                            keyed or unkeyed";
             return Err(ExternalProblem::at_key("effect", problem));
         }
@@ -137,7 +137,7 @@ impl ExternalTool {
             ));
         }
         if secret.as_ref().is_some_and(|(_, placement)| placement.request_slot().is_none()) {
-            let problem = "a secret that signs is never sent; write bearer, header:NAME or query:NAME";
+            let problem = "a signing secret is never sent; write bearer, header:NAME or query:NAME";
             return Err(ExternalProblem::at_key("placement", problem));
         }
         if records.as_ref().is_some_and(|RecordFields { keys, names }| keys.is_empty() || names.is_empty()) {
@@ -243,14 +243,15 @@ impl ExternalTool {
         let most = if is_readable(&context.grants) { KEPT_BYTES_MAX } else { limit };
         let read = web::read_window(&mut *body, 0, most, around).await;
         let Some(mut piece) = read.mask_and_cut(leaks, scope, 0, most).await else {
-            let text = "the answer is withheld: nobody can look now whether it holds a secret".to_owned();
+            let text =
+                "the answer is withheld: the server cannot check now whether it contains a secret".to_owned();
             let parts = vec![fact_part(text)];
             return (ToolOutput { failed: true, parts, egress: decisions, ..ToolOutput::default() }, None);
         };
         let long = piece.shorten_to(limit);
         let mut parts = vec![fact_part(piece.status_line(status, 0, HttpMethod::Post))];
         if (300..400).contains(&status) {
-            parts.push(fact_part("[it redirects, which is not followed for a tool]"));
+            parts.push(fact_part("[the server redirects, and external tools do not follow redirects]"));
         }
         if !piece.bytes.is_empty() {
             let text = String::from_utf8_lossy(&piece.bytes);
@@ -278,13 +279,13 @@ fn is_name(name: &str) -> Result<(), String> {
     let family = name.split('.').next().unwrap_or_default();
     if name.len() > NAME_BYTES_MAX || !name.contains('.') || !name.split('.').all(is_word) {
         return Err(format!(
-            "a tool of your own is named by a family and a word, such as bank.pay: a-z, 0-9, - and single _ inside \
-             words, dots between them, {NAME_BYTES_MAX} bytes at most"
+            "the name of an external tool has a family and a word, such as bank.pay: a-z, 0-9, - and single _ \
+             inside words, dots between them, at most {NAME_BYTES_MAX} bytes"
         ));
     }
     let is_taken = |tool: BuiltinTool| tool.name().split('.').next() == Some(family);
     if RESERVED.contains(&family) || BuiltinTool::ALL.into_iter().any(is_taken) {
-        return Err(format!("{family} begins names of what is built in; choose another family"));
+        return Err(format!("{family} begins the names of built-in tools; choose another family"));
     }
     Ok(())
 }

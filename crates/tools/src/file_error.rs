@@ -12,51 +12,52 @@ use rustix::io::Errno;
 pub(crate) enum FileError {
     #[error("refused: there is no such file or directory in the workspace")]
     Missing,
-    #[error("refused: the path leads through a symbolic link, and the file tools follow none")]
+    #[error("refused: the path goes through a symbolic link, which file tools do not follow")]
     Symlink,
     #[error("refused: the path leads out of the workspace")]
     Outside,
     #[error(
-        "refused: programs outside of the sandbox would execute what lies there, so no agent changes it: in .git all but \
-         what git works with, the tasks of editors, the files that shells read"
+        "refused: programs outside the sandbox would execute this file, so no agent may change it: most of \
+         .git, editor tasks, and files that shells read"
     )]
     Guarded,
     #[error("refused: it is a directory, not a file")]
     Directory,
     #[error("refused: a part of the path is a file, not a directory")]
     NotADirectory,
-    #[error("refused: it is neither a file nor a directory but a pipe, a socket or a device")]
+    #[error("refused: it is a pipe, a socket or a device, not a file or a directory")]
     Special,
     #[error("refused: the directory is not empty")]
     NotEmpty,
-    #[error("refused: the file would grow beyond {limit} bytes; nothing was appended")]
+    #[error("refused: the file would be larger than {limit} bytes; nothing was appended")]
     WouldGrowBeyond { limit: u64 },
     #[error(
-        "refused: the file has, or would have, more than the {limit} bytes that are edited; nothing was changed"
+        "refused: the file has, or would have, more than the {limit} bytes that can be edited; nothing was \
+         changed"
     )]
     TooLongToEdit { limit: usize },
-    #[error(
-        "refused: the old text is not there, and neither is the new one; read the file before trying again"
-    )]
+    #[error("refused: the file has neither the old text nor the new one; read the file before trying again")]
     OldAbsent,
     #[error(
-        "refused: the old text stands there {found} times, not {expected}; nothing was changed. Name more of what is \
-         around it, or say that count"
+        "refused: the file has the old text {found} times, not {expected}; nothing was changed. Include more \
+         of the text around it, or set that count"
     )]
     OldOccurs { found: usize, expected: usize },
     #[error(
-        "refused: with the new text the old one would stand there again, so that nobody could tell whether it was \
-         replaced; nothing was changed. Name more of what is around it"
+        "refused: the new text would contain the old one again, so a repeat could not tell whether it was \
+         replaced; nothing was changed. Include more of the text around it"
     )]
     OldAgain,
     #[error(
-        "refused: the workspace would hold more than its {limit} bytes; nothing was changed. Delete something first"
+        "refused: the workspace would have more than its {limit} bytes; nothing was changed. Delete something \
+         first"
     )]
     OverQuota { limit: u64 },
     #[error("failed: the disk is full; nothing was changed")]
     DiskFull,
     #[error(
-        "failed: the disk did not take all of it; a part may have been appended. Read the file's end before trying again"
+        "failed: the disk did not take all of it; part of it may have been appended. Read the end of the file \
+         before trying again"
     )]
     Torn,
     #[error("failed: the change was made, but the disk did not confirm that it would survive a power cut")]

@@ -43,7 +43,7 @@ impl HomeDirectories for AgentHomes {
             match wiped {
                 Ok(Ok(files)) => Ok(files),
                 Ok(Err(errno)) => Err(wipe_fault(agent, &errno.to_string())),
-                Err(_) => Err(wipe_fault(agent, "the work broke down")),
+                Err(_) => Err(wipe_fault(agent, "the work failed")),
             }
         })
     }
@@ -51,7 +51,7 @@ impl HomeDirectories for AgentHomes {
 
 fn wipe_fault(agent: AgentId, problem: &str) -> Fault {
     Fault::new(ErrorCode::Internal, format!("the home of {agent} could not be wiped: {problem}"))
-        .with_hint("deleting the agent again goes on where this stopped")
+        .with_hint("delete the agent again to continue the erasure")
 }
 
 fn wipe_home(root: &std::path::Path, name: &str) -> Result<u64, Errno> {

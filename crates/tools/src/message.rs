@@ -31,16 +31,16 @@ const MESSAGE: Label = Label { integrity: IntegrityLevel::Untrusted, readers: Re
 pub(crate) enum SendError {
     #[error("nothing was sent: that session does not exist")]
     NotFound,
-    #[error("nothing was sent: the agent of that session takes no more input")]
+    #[error("nothing was sent: the agent of that session accepts no more input")]
     Terminated,
     #[error(
-        "nothing was sent: {hops} messages between agents led here without a person, and no more than {hops} may; \
+        "nothing was sent: {hops} messages between agents led here without a person, and at most {hops} may; \
          say it in your answer instead"
     )]
     TooManyHops { hops: u32 },
     #[error("nothing was sent: the store did not answer; trying again later may help")]
     Unavailable,
-    #[error("nothing was sent: the message cannot be written down")]
+    #[error("nothing was sent: the message cannot be stored")]
     Unwritable,
 }
 

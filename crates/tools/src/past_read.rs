@@ -13,7 +13,7 @@ use crate::arguments::PastRead;
 use crate::file_labels::label_of;
 
 /// What the model gets if there is nothing to read.
-const NOT_FOUND: &str = "no earlier turn that you are told has this handle";
+const NOT_FOUND: &str = "no earlier turn in your context has this handle";
 
 /// Reads a piece of a content. Its pictures, which have no bytes to count, come with the first one.
 pub(crate) fn read_past(past: &RedactedHistory, arguments: &PastRead) -> Result<Vec<ContentPart>, String> {

@@ -32,22 +32,22 @@ pub(crate) struct FilePath(WorkspacePath);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PathError {
     #[error(
-        "a path begins at the workspace, as notes/today.md or /workspace/notes/today.md does; no other one begins with /"
+        "a path starts at the workspace, such as notes/today.md or /workspace/notes/today.md; no other path \
+         may begin with /"
     )]
     Absolute,
-    #[error(
-        "a path does not hold ..; it goes down from the workspace, as notes/today.md does, and nothing outside can be reached"
-    )]
+    #[error("a path must not contain ..; it goes down from the workspace, such as notes/today.md")]
     Climbs,
     #[error(
-        "a path does not hold an empty name; it is names with one / between them, as notes/today.md, or . for the workspace"
+        "a path must not contain an empty name; write names with one / between them, such as notes/today.md, \
+         or . for the workspace"
     )]
     EmptyName,
-    #[error("a path does not hold control characters")]
+    #[error("a path must not contain control characters")]
     ControlCharacter,
     #[error("a path has at most 4096 bytes, and each name in it at most 255")]
     TooLong,
-    #[error("names that begin with .dromia-tmp- are kept for half-written files")]
+    #[error("names that begin with .dromia-tmp- are reserved for half-written files")]
     Reserved,
     #[error("the workspace itself is not a file; name one in it, such as notes/today.md")]
     NoName,

@@ -141,9 +141,9 @@ pub(crate) async fn run_program(
 
 /// Says how often a program was let out, and what it was refused: a program seldom says so itself.
 fn egress_parts(judged: &ProxyDecisions) -> Vec<ContentPart> {
-    let spent = if judged.is_spent { "; it used up all that it may send and get" } else { "" };
+    let spent = if judged.is_spent { "; it used up its network limit" } else { "" };
     let mut parts =
-        vec![fact_part(format!("[network: {} let out, {} refused{spent}]", judged.let_out, judged.refused))];
+        vec![fact_part(format!("[network: {} allowed, {} refused{spent}]", judged.let_out, judged.refused))];
     let refused = judged.decisions.iter().filter(|decision| !decision.allowed).take(REFUSED_SHOWN_MAX);
     let lines: Vec<_> = refused
         .map(|decision| format!("refused: {} {} ({})\n", decision.method, decision.to, decision.rule))
@@ -161,7 +161,7 @@ pub(crate) fn not_started_result(error: &SandboxError) -> Result<ProgramResult, 
         // This server looked at its own machine before any program was there.
         SandboxError::Unavailable { .. } => return Err(error.to_string()),
         SandboxError::Spec { place, problem } => {
-            (format!("nothing ran: the sandbox refused its {place}"), problem)
+            (format!("nothing ran: the sandbox does not accept its {place}"), problem)
         }
         SandboxError::Start { problem } => {
             ("nothing ran: the sandbox could not be started".to_owned(), problem)

@@ -165,12 +165,12 @@ impl Toolbox {
     async fn check_for_secrets(&self, scope: &Scope, call: &PreparedCall) -> Result<(), String> {
         let found = self.config.leaks.scan_text(scope, call.arguments.as_bytes()).await;
         let found = found.map_err(|_| {
-            "nobody can look now whether the arguments hold a secret; nothing was done".to_owned()
+            "the server cannot check now whether the arguments contain a secret; nothing was done".to_owned()
         })?;
         match found.first() {
             None => Ok(()),
             Some(leak) => Err(format!(
-                "the arguments hold the value of the secret {0:?}; nothing was done. Name it instead, with \
+                "the arguments contain the value of the secret {0:?}; nothing was done. Name it instead, with \
                  {{\"secret\":\"{0}\"}} as a header of http.request",
                 leak.secret
             )),
@@ -183,7 +183,8 @@ impl Toolbox {
             let ContentPart::Text { text, .. } = part else { continue };
             let Ok(found) = self.config.leaks.scan_text(scope, text.as_bytes()).await else {
                 let parts = vec![files::fact_part(
-                    "the result is withheld: nobody can look now whether it holds a secret".to_owned(),
+                    "the result is withheld: the server cannot check now whether it contains a secret"
+                        .to_owned(),
                 )];
                 return ToolOutput { failed: true, parts, ..output };
             };

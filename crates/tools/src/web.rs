@@ -56,14 +56,14 @@ impl HttpUrl {
         }
         // The parser would repair these in silence.
         if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-            return Err("a URL holds no blanks, no control characters and no backslashes");
+            return Err("a URL must not have spaces, control characters or backslashes");
         }
-        let mut url = Url::parse(text).map_err(|_| "it is no URL; write https://HOST/PATH")?;
+        let mut url = Url::parse(text).map_err(|_| "it is not a URL; write https://HOST/PATH")?;
         if !matches!(url.scheme(), "http" | "https") || !text.contains("://") {
             return Err("a URL begins with https:// or http://");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a URL holds no user name; a credential belongs into a header");
+            return Err("a URL must not have a user name; put a credential into a header");
         }
         url.set_fragment(None);
         Ok(Self(url.into()))
@@ -87,14 +87,14 @@ impl HttpRequest {
     pub(crate) fn check_arguments(&self) -> Result<(), String> {
         if self.method == HttpMethod::Connect {
             return Err(
-                "method: CONNECT is no request; GET, HEAD, POST, PUT, PATCH and DELETE are".to_owned()
+                "method: CONNECT is not supported; use GET, HEAD, POST, PUT, PATCH or DELETE".to_owned()
             );
         }
         if self.method.is_safe() && !self.body.is_empty() {
-            return Err(format!("body: {} has none", self.method));
+            return Err(format!("body: {} takes no body", self.method));
         }
         if self.method != HttpMethod::Get && self.offset > 0 {
-            return Err(format!("offset: {} is not asked again to read on", self.method));
+            return Err(format!("offset: {} cannot be repeated to read on", self.method));
         }
         Ok(())
     }
@@ -165,7 +165,8 @@ pub(crate) async fn send_request(
     let Some(mut piece) =
         read_window(&mut *body, offset, most, around).await.mask_and_cut(leaks, scope, offset, most).await
     else {
-        let text = "the answer is withheld: nobody can look now whether it holds a secret".to_owned();
+        let text =
+            "the answer is withheld: the server cannot check now whether it contains a secret".to_owned();
         let parts = vec![fact_part(text)];
         return (ToolOutput { failed: true, parts, egress: decisions, ..ToolOutput::default() }, None);
     };
@@ -307,7 +308,7 @@ pub(crate) fn failure_output(
         _ => format!("failed: {failure}"),
     };
     if may_have_acted {
-        text.push_str(". The host may have done what it was asked for: look before you try again");
+        text.push_str(". The host may have executed the request: check before you try again");
     }
     ToolOutput { failed: true, parts: vec![fact_part(text)], egress, ..ToolOutput::default() }
 }

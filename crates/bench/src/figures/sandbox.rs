@@ -64,7 +64,7 @@ pub(crate) async fn measure_sandbox(scene: &PhaseContext) -> anyhow::Result<Vec<
         });
     }
     if goals.is_empty() {
-        bail!("no sandbox works here; look with `dromia doctor --only sandbox`");
+        bail!("no sandbox works here; run `dromia doctor --only sandbox`");
     }
     Ok(goals)
 }

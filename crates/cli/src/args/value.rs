@@ -24,9 +24,9 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(number.saturating_mul(60)),
         "h" => Duration::from_secs(number.saturating_mul(3600)),
-        unit => return Err(format!("{unit:?} is not ms, s, m or h")),
+        unit => return Err(format!("the unit {unit:?} is not ms, s, m or h")),
     };
-    if duration.is_zero() { Err("the time must not be zero".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() { Err("the time must be longer than zero".to_owned()) } else { Ok(duration) }
 }
 
 /// Reads a life of days and weeks, in seconds.
@@ -40,10 +40,10 @@ pub(super) fn parse_lifetime(text: &str) -> Result<u64, String> {
         "h" => 60 * 60,
         "d" => 24 * 60 * 60,
         "w" => 7 * 24 * 60 * 60,
-        unit => return Err(format!("{unit:?} is not s, m, h, d or w")),
+        unit => return Err(format!("the unit {unit:?} is not s, m, h, d or w")),
     };
     match number.saturating_mul(unit) {
-        0 => Err("the time must not be zero".to_owned()),
+        0 => Err("the time must be longer than zero".to_owned()),
         seconds => Ok(seconds),
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn parse_lifetime(text: &str) -> Result<u64, String> {
 pub(super) fn bounded_lifetime(text: &str) -> Result<u64, String> {
     let seconds = parse_lifetime(text)?;
     if seconds > EXPIRES_IN_SECONDS_MAX {
-        return Err(format!("the time is at most {}d", EXPIRES_IN_SECONDS_MAX / (24 * 60 * 60)));
+        return Err(format!("the time must not be longer than {}d", EXPIRES_IN_SECONDS_MAX / (24 * 60 * 60)));
     }
     Ok(seconds)
 }

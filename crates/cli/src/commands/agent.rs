@@ -50,7 +50,7 @@ pub(super) async fn run(
                 row
             })?;
             if !output.is_json() && list.items.iter().any(is_chosen) {
-                output.print_notice("* is the agent that commands mean which name none")?;
+                output.print_notice("* marks the agent that commands use when you name none")?;
             }
             Ok(ended)
         }
@@ -65,7 +65,7 @@ pub(super) async fn run(
         args::AgentCommand::Resume(agent) => steer_agent(cli, &agent, "/resume", output).await,
         args::AgentCommand::Terminate(agent) => {
             let question =
-                format!("End {} for good? Its runs end, and it takes no input any more.", agent.name);
+                format!("Terminate {} for good? Its runs end, and it accepts no more input.", agent.name);
             cli.confirm(&question, output).await?;
             steer_agent(cli, &agent, "/terminate", output).await
         }
@@ -99,7 +99,10 @@ async fn create_agent(
     output.print_result(&agent, agent_text)?;
     let is_heard = |grant: &String| grant == "model" || grant.starts_with("model:");
     if !new.config.grants.iter().any(is_heard) {
-        output.print_notice("it is granted no model, so every run of it will fail; add `--grant model`")?;
+        output.print_notice(
+            "the agent has no grant of a model, so each of its runs will fail; add `--grant \
+                             model`",
+        )?;
     }
     Ok(CommandExit::Done)
 }
@@ -176,9 +179,11 @@ fn waiting_text(agent: &AgentResource, waiting: u64) -> String {
         waiting => format!("; {waiting} inputs wait"),
     };
     match agent.state {
-        AgentState::Paused => format!("{inputs} until `dromia agent resume {handle}`"),
+        AgentState::Paused => format!("{inputs} until you run `dromia agent resume {handle}`"),
         AgentState::Running => inputs,
-        AgentState::Terminated | AgentState::Deleting => format!("{inputs}, and nothing takes them any more"),
+        AgentState::Terminated | AgentState::Deleting => {
+            format!("{inputs}, but the agent takes no more input")
+        }
     }
 }
 
@@ -218,7 +223,8 @@ async fn switch_agent(
     // Asked first, so that a misspelt name is not remembered.
     let agent: AgentResource = cli.client.get(&agent_path(agent, "")).await?;
     if agent.state == dromia_api::AgentState::Terminated {
-        let message = format!("{} is terminated and answers nothing any more", agent.handle);
+        let message =
+            format!("{} is terminated and accepts no more input; choose another agent", agent.handle);
         return Err(Error::Local {
             exit: CommandExit::from(dromia_api::ErrorCode::AgentTerminated),
             message,
@@ -228,7 +234,7 @@ async fn switch_agent(
     settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());
     settings.write(&cli.home)?;
     output.print_result(&agent, |agent| {
-        format!("{} now answers when no agent is named in {}", agent.handle, cli.tenant)
+        format!("commands in the tenant {1} now use {0} when you name no agent", agent.handle, cli.tenant)
     })?;
     Ok(CommandExit::Done)
 }

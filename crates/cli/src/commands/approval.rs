@@ -101,10 +101,11 @@ async fn answer_approvals(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     let Some((first, also)) = ids.split_first() else {
-        return Err(Error::Usage("name an approval: `dromia approval list` has them".to_owned()));
+        return Err(Error::Usage("name an approval; `dromia approval list` shows them".to_owned()));
     };
     if !also.is_empty() && body.reach == ReachKind::Always {
-        let text = "--always goes with one approval: its rule answers calls that nobody saw";
+        let text =
+            "--always takes one approval only: its rule would also answer calls that you have not seen";
         return Err(Error::Usage(text.to_owned()));
     }
     let also = also.iter().map(|id| id.parse::<ApprovalId>());
@@ -112,12 +113,12 @@ async fn answer_approvals(
     let answered: ApprovalResource =
         cli.client.post_json(&format!("{}/answer", approval_path(first)), &body).await?;
     output.print_result(&answered, |answered| {
-        let by = escape_hidden(answered.answered_by.as_deref().unwrap_or("nobody"));
+        let by = escape_hidden(answered.answered_by.as_deref().unwrap_or("no one"));
         let (tool, with) = (escape_hidden(&answered.tool), also_told(&body.also));
         match answered.state {
             // The same answer again, after the call that it was about.
             ApprovalState::Used => {
-                format!("{} was approved by {by}, and {tool} has begun{with}", answered.id)
+                format!("{by} approved {}, and {tool} has started{with}", answered.id)
             }
             state => format!("{} is {state} by {by}: {tool}{with}", answered.id),
         }
@@ -167,7 +168,7 @@ fn approval_row(approval: &ApprovalResource, handles: &AgentHandles, steps: &Ste
 const fn state_text(state: ApprovalState) -> &'static str {
     match state {
         ApprovalState::Holding => "run waits",
-        ApprovalState::Waiting => "run went on",
+        ApprovalState::Waiting => "run continued",
         ApprovalState::Approved
         | ApprovalState::Denied
         | ApprovalState::Used

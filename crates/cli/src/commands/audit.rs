@@ -49,13 +49,15 @@ pub(super) async fn run(
             let (_, saved) =
                 save_response(&cli.client, &path, file, output, |piece| lines.push_chunk(piece)).await?;
             if !lines.are_signed {
-                return Err(Error::Broken("the file has no last line; export it again".to_owned()));
+                return Err(Error::Broken(
+                    "the file ends without its signed last line; export it again".to_owned(),
+                ));
             }
             saved.map_or(Ok(()), |saved| saved.finish_download(output))?;
             Ok(CommandExit::Done)
         }
         args::AuditCommand::Verify(_) => Err(Error::Usage(
-            "a history is verified by `dromia` itself, on the machine that has it".to_owned(),
+            "`audit verify` reads the home itself: run it with `dromia` on the server's machine".to_owned(),
         )),
     }
 }
@@ -116,7 +118,8 @@ async fn follow_records(
 ) -> Outcome<CommandExit> {
     let by_line = asked.jsonl || output.is_jsonl();
     if output.is_json() && !by_line {
-        let text = "`audit tail` has no end that could close a document; use --jsonl, or `dromia audit query --json`";
+        let text = "`audit tail` never ends, so it cannot print one JSON document; use --jsonl, or `dromia \
+                    audit query --json`";
         return Err(Error::Usage(text.to_owned()));
     }
     let path = filtered_path("/v1/audit", &query_filters(cli, &asked.records));

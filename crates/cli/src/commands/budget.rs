@@ -97,7 +97,7 @@ fn replace_ids_with_handles(budget: &mut BudgetResource, handles: &AgentHandles)
 }
 
 /// The text in the place of an amount of a run's budget while no run is active: a count ends with its run.
-const IDLE: &str = "per run; none runs";
+const IDLE: &str = "counted per run; no run is active";
 
 /// Tells whether each run has a count of its own and there is no run that has one.
 fn is_idle(budget: &BudgetResource) -> bool {

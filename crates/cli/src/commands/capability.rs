@@ -45,7 +45,7 @@ pub(super) async fn run(
             let path = format!("/v1/capabilities/{}", name.capability);
             let revoked: CapabilityResource = cli.client.delete(&path).await?;
             output.print_result(&revoked, revocation_text)?;
-            output.print_notice("what was made from it counts no more either")?;
+            output.print_notice("the capabilities delegated from it are revoked as well")?;
             Ok(CommandExit::Done)
         }
         args::CapabilityCommand::List(page) => {
@@ -88,7 +88,7 @@ async fn ask_server(cli: &Cli<'_>, asked: &args::CheckCapability) -> Outcome<Cal
 
 fn wall_time_millis(wall: Option<Duration>) -> Outcome<Option<u32>> {
     let millis = wall.map(|wall| u32::try_from(wall.as_millis())).transpose();
-    millis.map_err(|_| Error::Usage("--wall is longer than any call".to_owned()))
+    millis.map_err(|_| Error::Usage("--wall is longer than a call can take; use a shorter time".to_owned()))
 }
 
 async fn print_created(
@@ -108,7 +108,7 @@ async fn print_created(
         ])
     })?;
     output.print_notice(&format!(
-        "it counts from the next run of the agent on; take it back with `dromia capability revoke {}`",
+        "it applies from the agent's next run on; revoke it with `dromia capability revoke {}`",
         record.id
     ))?;
     Ok(CommandExit::Done)
@@ -123,8 +123,11 @@ fn revocation_text(revoked: &CapabilityResource) -> String {
 fn verdict_text(checked: &CallCheck) -> String {
     let said = match checked.rule.split_once(' ') {
         _ if checked.allowed => "allowed",
-        Some((CallCheck::ASK, _)) => "not without a person, who is asked",
-        Some((CallCheck::DELAY, _)) => "not at once: it is put off, and a person may refuse it",
+        Some((CallCheck::ASK, _)) => "asks: a person must approve the call",
+        Some((CallCheck::DELAY, _)) => {
+            "delayed: the call starts after a delay, and a person may deny it \
+                                        until then"
+        }
         _ => "denied",
     };
     draw_pairs(&[
@@ -158,7 +161,7 @@ fn capability_row(capability: &CapabilityResource, handles: &AgentHandles) -> Ve
 fn rights_text(capability: &CapabilityResource) -> String {
     let rights = if capability.rights.is_empty() { "all".to_owned() } else { capability.rights.join(" ") };
     match capability.wall_ms_max {
-        Some(wall) => format!("{rights}, {wall} ms a call"),
+        Some(wall) => format!("{rights}, {wall} ms per call"),
         None => rights,
     }
 }
@@ -197,7 +200,7 @@ mod tests {
         );
         // What waits is no refusal, and is told as what it is.
         for (rule, said) in
-            [("ask permission", "person"), ("delay irreversible", "put off"), ("asked", "denied")]
+            [("ask permission", "person"), ("delay irreversible", "delayed"), ("asked", "denied")]
         {
             let waits = CallCheck { rule: rule.to_owned(), ..checked.clone() };
             let told = verdict_text(&waits);
@@ -222,7 +225,7 @@ mod tests {
         };
         let row = capability_row(&capability, &AgentHandles::default());
         assert_eq!(row[3], "parent_revoked");
-        assert!(row[5].starts_with("all, 30000 ms a call of cap_0101"), "{row:?}");
+        assert!(row[5].starts_with("all, 30000 ms per call of cap_0101"), "{row:?}");
         let at = jiff::Timestamp::UNIX_EPOCH;
         let revoked =
             CapabilityResource { state: CapabilityState::Revoked, revoked_at: Some(at), ..capability };

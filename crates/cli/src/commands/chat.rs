@@ -36,7 +36,8 @@ use self::answer_printer::PrintedAnswer;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What `/help` prints. It is no word to the agent; what begins otherwise is.
-const HELP: &str = "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so do /exit, Ctrl-D and Ctrl-C\nwhat begins with // is said with one /";
+const HELP: &str = "dromia sends each line to the agent, except\n  /help  show this page\n  /quit  leave; \
+                    /exit, Ctrl-D and Ctrl-C do the same\nto send a line that begins with /, type // instead";
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -52,7 +53,7 @@ pub(super) async fn run(
     let prompts = typed_in && output.context_mut().out_is_terminal;
     check_target_exists(cli, session).await?;
     if prompts {
-        output.print_notice("type /quit or press Ctrl-D to leave, /help for what is known here")?;
+        output.print_notice("type /quit or press Ctrl-D to leave, /help to list the commands")?;
     }
     // The yield lets the caller's `select!` register Ctrl-C before the first prompt.
     yield_now().await;
@@ -73,9 +74,9 @@ pub(super) async fn run(
         // What comes from a pipe is no slip of the fingers.
         if typed_in && let Some(word) = mistyped_command(text) {
             output.print_notice(&format!(
-                "{word} is no command here, and nothing was said: /help lists them"
+                "{word} is not a command, and the line was not sent; /help lists the commands"
             ))?;
-            output.print_notice(&format!("hint: to say it to the agent type /{text}"))?;
+            output.print_notice(&format!("hint: to send the line to the agent, type /{text}"))?;
             continue;
         }
         let text = text.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(text);
@@ -89,7 +90,7 @@ pub(super) async fn run(
         }
     }
     if let Some(session) = session {
-        output.print_notice(&format!("go on with `dromia chat --session {session}`"))?;
+        output.print_notice(&format!("continue with `dromia chat --session {session}`"))?;
     }
     // A person has seen which turn failed and went on; a script sees only this.
     Ok(if typed_in { CommandExit::Done } else { last })
@@ -111,14 +112,20 @@ struct ChatTurn {
 /// The status of a conversation in which nothing is under way.
 fn idle_status(session: SessionId) -> PendingStatus {
     PendingStatus {
-        known: format!("nothing is under way in {session}"),
-        next: format!("go on with `dromia chat --session {session}`"),
+        known: format!("no run is active in {session}"),
+        next: format!("continue with `dromia chat --session {session}`"),
     }
 }
 
 /// The same of an answer, whose conversation goes on too.
 fn conversation_status(PendingStatus { known, next }: PendingStatus, session: SessionId) -> PendingStatus {
-    PendingStatus { known, next: format!("{next}; talk on with `dromia chat --session {session}`") }
+    PendingStatus {
+        known,
+        next: format!(
+            "{next}; continue the conversation with `dromia chat --session \
+                                          {session}`"
+        ),
+    }
 }
 
 /// Checks that the named session or agent exists, so that a wrong name fails before the first prompt.

@@ -75,7 +75,7 @@ fn summary_text(columns: Option<u16>, sum: &CostSummary) -> String {
     match sum.imported {
         0 => table,
         runs => {
-            format!("{table}\n\nimported runs that are not counted, for they were paid for elsewhere: {runs}")
+            format!("{table}\n\nnot counted: runs that were imported and paid for elsewhere: {runs}")
         }
     }
 }
@@ -106,7 +106,10 @@ fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
     ]);
     // The server says where it stopped to look; the rest is one more question.
     let further = cost.resumed_further.map_or_else(String::new, |last| {
-        format!("\n\nMore runs may have gone on: `dromia cost show {last}` counts on from its own.")
+        format!(
+            "\n\nLater runs may have continued it: `dromia cost show {last}` shows the cost from that run \
+                 on."
+        )
     });
     let heads = ["step", "attempt", "began", "model", "in", "out", "reserved", "cost", "charged by"];
     let attempts = draw_table(columns, &heads, cost.attempts.iter().map(attempt_row).collect());
@@ -174,6 +177,6 @@ mod tests {
         total  2     3      30  12   1.000042
         ");
         let text = summary_text(None, &CostSummary { imported: 3, ..sum });
-        assert!(text.ends_with("not counted, for they were paid for elsewhere: 3"), "{text}");
+        assert!(text.ends_with("not counted: runs that were imported and paid for elsewhere: 3"), "{text}");
     }
 }

@@ -97,7 +97,7 @@ fn receipt_row(receipt: &AttemptReceipt) -> Vec<String> {
         receipt.number.to_string(),
         format_time(receipt.began_at),
         receipt.ended_at.map(format_time).unwrap_or_default(),
-        receipt.outcome.map_or("on its way", dromia_api::AttemptOutcome::as_str).to_owned(),
+        receipt.outcome.map_or("being sent", dromia_api::AttemptOutcome::as_str).to_owned(),
         receipt.detail.clone().unwrap_or_default(),
     ]
 }

@@ -143,8 +143,8 @@ pub(super) fn print_result(waited: &EventWaitResult, output: &mut CommandOutput<
                 Some(run) => format!("dromia run watch {run}"),
                 None => format!("dromia session show {}", accepted.session),
             };
-            output.print_notice("the answer did not come in time; the input is stored")?;
-            output.print_notice(&format!("hint: go on with `{next}`"))?;
+            output.print_notice("the wait ended before the answer came; the server stored the input")?;
+            output.print_notice(&format!("hint: continue with `{next}`"))?;
             Ok(CommandExit::TimedOut)
         }
     }
@@ -166,14 +166,14 @@ pub(super) fn report_run_end(
         RunStatus::Yielded if is_unfunded(answered.failure.as_ref()) => {
             let why = answered.failure.as_ref().map(|failure| failure.message.as_str()).unwrap_or_default();
             output.print_notice(&format!("{run} stopped: {why}"))?;
-            output.print_notice(&format!("hint: `dromia run why {run}` says how to go on"))?;
+            output.print_notice(&format!("hint: `dromia run why {run}` says how to continue"))?;
             return Ok(CommandExit::Budget);
         }
         RunStatus::Yielded => {
             let why = answered.failure.as_ref().map(|failure| format!(": {}", failure.message));
             let why = why.unwrap_or_else(|| " at its limit of model calls".to_owned());
             output.print_notice(&format!("{run} stopped{why}"))?;
-            output.print_notice(&format!("hint: go on with `dromia run resume {run}`"))?;
+            output.print_notice(&format!("hint: continue with `dromia run resume {run}`"))?;
         }
         RunStatus::Running
         | RunStatus::Parked

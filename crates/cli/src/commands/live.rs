@@ -34,7 +34,7 @@ impl LiveCallOutput {
         let missed = piece.offset - self.next;
         if missed > 0 {
             self.end_open_line(output)?;
-            output.print_dimmed(&format!("{BAR}[{missed} bytes are not shown]\n"))?;
+            output.print_dimmed(&format!("{BAR}[{missed} bytes not shown]\n"))?;
         }
         self.next = piece.offset.saturating_add(piece.bytes);
         // A program that draws over its line gets a line for each drawing.

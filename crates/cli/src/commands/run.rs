@@ -84,16 +84,18 @@ pub(super) async fn run(
             let accepted: EventAccepted = cli.client.post(&format!("/v1/runs/{}/resume", run.id)).await?;
             output.print_result(&accepted, |accepted| match accepted.run {
                 Some(run) => run.to_string(),
-                None => format!("waits in {} at position {}", accepted.session, accepted.position),
+                None => {
+                    format!("the request waits in {} at position {}", accepted.session, accepted.position)
+                }
             })?;
             // A held run is released, and goes on under its own id.
             if accepted.run == Some(run.id) {
                 let is_held = |run: &RunResource| run.status == RunStatus::Held;
                 let released = await_settled(cli, run.id, is_held).await.is_some_and(|run| !is_held(&run));
                 output.print_notice(if released {
-                    "released; it goes on"
+                    "released; the run continues"
                 } else {
-                    "released; it goes on soon"
+                    "released; the run will continue soon"
                 })?;
             }
             Ok(CommandExit::Done)
@@ -102,7 +104,7 @@ pub(super) async fn run(
         args::RunCommand::Terminate(run) => {
             // A script that names a run means it.
             if output.context_mut().input_is_terminal && !cli.global.no_input {
-                let question = format!("End {} now? A tool that runs just now is broken off.", run.id);
+                let question = format!("End {} now? This also stops a tool call that is running.", run.id);
                 cli.confirm(&question, output).await?;
             }
             end_run(cli, run.id, "terminate", output).await
@@ -128,16 +130,17 @@ async fn end_run(
         if run.status.is_terminal() {
             format!("{} is {}", run.id, run.status.as_str())
         } else {
-            format!("{} was told to end", run.id)
+            format!("{} is ending", run.id)
         }
     })?;
     if !run.status.is_terminal() {
         let how = if now {
-            "what it does just now is broken off"
+            "the current step is being stopped; follow it with"
         } else {
-            "it ends once a tool that runs just now is done, which `dromia run terminate` breaks off"
+            "the run ends after its current tool call; `dromia run terminate` stops the call as well; follow \
+             it with"
         };
-        output.print_notice(&format!("{how}: `dromia run watch {}`", run.id))?;
+        output.print_notice(&format!("{how} `dromia run watch {}`", run.id))?;
     }
     Ok(CommandExit::Done)
 }
@@ -195,7 +198,7 @@ async fn show_run(cli: &Cli<'_>, id: RunId, output: &mut CommandOutput<'_>) -> O
     output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(&shown.run)))?;
     if after > 0 && !output.is_json() {
         output.print_notice(&format!(
-            "of {} entries the newest {PAGE_ENTRIES} are shown: `dromia run export {id}`",
+            "showing the {PAGE_ENTRIES} newest of {} entries; `dromia run export {id}` prints all",
             shown.run.last_seq
         ))?;
     }
@@ -399,14 +402,14 @@ mod tests {
             status: RunStatus::Parked,
             waits_for: "its agent is paused".into(),
             since: "2026-01-02T03:04:05Z".parse().unwrap(),
-            unblocked_by: "whoever resumes the agent".into(),
+            unblocked_by: "a person who resumes the agent".into(),
             command: Some("dromia agent resume ops".into()),
         };
         insta::assert_snapshot!(why_text(&why), @r"
         status    parked
         because   its agent is paused
         since     2026-01-02 03:04:05Z
-        moved by  whoever resumes the agent
+        moved by  a person who resumes the agent
         next      dromia agent resume ops
         ");
     }

@@ -107,8 +107,8 @@ impl WaitReporter {
             return Ok(());
         }
         output.notice_wrapped(&format!(
-            "hint: `dromia approval show {id}` shows all of it; answer with `dromia approval approve {id}` or \
-             `dromia approval deny {id}`"
+            "hint: `dromia approval show {id}` shows the whole call; answer with `dromia approval approve \
+             {id}` or `dromia approval deny {id}`"
         ))
     }
 
@@ -118,9 +118,10 @@ impl WaitReporter {
             return Ok(());
         };
         match refused.approval.filter(|id| refused.status == "awaiting" && self.open.contains(id)) {
-            Some(id) => {
-                output.print_notice(&format!("the run goes on without that call, which waits on ({id})"))
-            }
+            Some(id) => output.print_notice(&format!(
+                "the run continues without the call, which still waits for its \
+                                              approval ({id})"
+            )),
             None => Ok(()),
         }
     }
@@ -142,7 +143,7 @@ impl WaitReporter {
         self.because = Some(why.waits_for);
         match (rest, why.command) {
             (ParkedFields::Other, Some(command)) => {
-                output.print_notice(&format!("hint: go on with `{command}`"))
+                output.print_notice(&format!("hint: continue with `{command}`"))
             }
             // Time moves it.
             _ => Ok(()),
@@ -174,7 +175,7 @@ fn waiting_call_text(approval: &ApprovalResource) -> String {
         (Some(seconds), until) => {
             let left = quantity::format_millis(seconds.saturating_mul(1000));
             let at = until.map(|at| format!(", at {}", format_time(at))).unwrap_or_default();
-            format!("a call is put off, and begins by itself in {left}{at} ({id}): {call}")
+            format!("a call is delayed; it starts by itself in {left}{at} ({id}): {call}")
         }
         (None, _) => format!("a call waits for approval ({id}): {call}"),
     }

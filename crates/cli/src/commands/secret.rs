@@ -30,13 +30,13 @@ pub(super) async fn run(
             output.print_notice(&match secret.placement {
                 // No call can name it, whatever agents are granted.
                 SecretPlacement::Signature => format!(
-                    "a channel signs with it once dromia.yaml says `secret: secret:{}` of the channel",
+                    "a channel in dromia.yaml that names it with `secret: secret:{}` signs with it",
                     secret.name
                 ),
                 // This command does not know which entry of the configuration names it.
                 SecretPlacement::Bearer | SecretPlacement::Header(_) | SecretPlacement::Query(_) => format!(
-                    "an agent may name it in a call once it is granted secret:{}; a model or a tool whose entry in dromia.yaml \
-                     names it needs no grant of it",
+                    "an agent may use it in a call if it has the grant secret:{}; a model or a tool that \
+                     names it in dromia.yaml needs no grant",
                     secret.name
                 ),
             })?;
@@ -58,7 +58,7 @@ pub(super) async fn run(
             print_secret(&secret, "rotated", output)?;
         }
         args::SecretCommand::Delete(name) => {
-            let question = format!("Delete the secret {}? Its value cannot be had back.", name.name);
+            let question = format!("Delete the secret {}? You cannot get its value back.", name.name);
             cli.confirm(&question, output).await?;
             let secret: SecretResource =
                 cli.client.delete(&format!("/v1/secrets/{}", percent_encode(&name.name))).await?;
@@ -66,8 +66,8 @@ pub(super) async fn run(
         }
         args::SecretCommand::Reset => {
             let question = format!(
-                "Give up all secrets of the tenant {}, and its capabilities? If vault.key is not lost for good, put it back \
-                 instead.",
+                "Discard all secrets and capabilities of the tenant {}? If you still have vault.key, restore \
+                 that file instead.",
                 cli.tenant
             );
             cli.confirm(&question, output).await?;
@@ -75,10 +75,12 @@ pub(super) async fn run(
             output.print_result(&erased, |erased| {
                 let names: Vec<_> = erased.items.iter().map(|secret| secret.name.as_str()).collect();
                 match names.len() {
-                    0 => "there was no secret; the tenant has a new key, and its capabilities have ended: grant them anew"
+                    0 => "the tenant had no secrets; it has a new key, and its capabilities have ended: grant \
+                          them again"
                         .to_owned(),
                     count => format!(
-                        "{count} given up; set them anew: {}; the tenant's capabilities have ended: grant them anew",
+                        "{count} secrets discarded; set them again: {}; the tenant's capabilities have ended: \
+                         grant them again",
                         names.join(" ")
                     ),
                 }
@@ -108,7 +110,9 @@ async fn read_secret_value(
         let input = &mut output.context_mut().input;
         input.take(VALUE_BYTES_MAX).read_to_string(&mut text).map_err(Error::io_error("read the value"))?;
     } else if cli.global.no_input || !output.context_mut().input_is_terminal {
-        return Err(Error::Usage("Nobody can be asked for the value: pipe it in with --stdin".to_owned()));
+        return Err(Error::Usage(
+            "There is no terminal to ask for the value: pipe it in with --stdin".to_owned(),
+        ));
     } else {
         text = terminal_input::read_hidden_line("the value", output).await?;
     }

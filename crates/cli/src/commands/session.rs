@@ -51,10 +51,11 @@ pub(super) async fn run(
         args::SessionCommand::Show(session) => show_session(cli, &session, output).await,
         args::SessionCommand::Export(export) => {
             if export.file.is_none() && output.context_mut().out_is_terminal {
-                return Err(Error::Usage("the file is not for a terminal: name one with --file".to_owned()));
+                return Err(Error::Usage("the export is binary; name a file for it with --file".to_owned()));
             }
             if let Some(file) = export.file.as_ref().filter(|file| !export.force && file.is_file()) {
-                let question = format!("{} is there. Write over it? (--force does)", file.display());
+                let question =
+                    format!("{} exists. Overwrite it? (--force overwrites without asking)", file.display());
                 cli.confirm(&question, output).await?;
             }
             let path = format!("/v1/sessions/{}/export", export.id);
@@ -79,8 +80,7 @@ pub(super) async fn run(
                 .map_or_else(String::new, |name| format!("&copy={}", percent_encode(name)));
             let path = format!("/v1/sessions/import?agent={}{trust}{copy}", percent_encode(&agent));
             if file.len() > LARGE_BYTES && output.context_mut().err_is_terminal {
-                output
-                    .print_notice(&format!("reading in {} MiB; this may take a while", file.len() >> 20))?;
+                output.print_notice(&format!("importing {} MiB; this may take a while", file.len() >> 20))?;
             }
             output.goes_on(Some(import_status()));
             let imported = cli.client.post_bytes(&path, file, cli.answer_timeout(IMPORT)).await;
@@ -105,16 +105,17 @@ fn left_out(head: &HeaderMap) -> Option<String> {
         more => Some(format!("{more} inputs wait")),
     };
     let told: Vec<_> = runs.into_iter().chain(inputs).collect();
-    let rest = "what they hold is not in the file; export again when they are done";
+    let rest = "the file does not contain them; export again when they are done";
     (!told.is_empty()).then(|| format!("{}: {rest}", told.join(" and ")))
 }
 
 /// The status of an import whose answer did not come.
 fn import_status() -> PendingStatus {
     PendingStatus {
-        known: "the session is there whole or not at all".to_owned(),
-        next: "run the same command again: it goes on where the import stopped, and makes no second session"
-            .to_owned(),
+        known: "the import stores the whole session or nothing".to_owned(),
+        next:
+            "run the same command again: it continues where the import stopped and creates no second session"
+                .to_owned(),
     }
 }
 
@@ -148,13 +149,13 @@ async fn waits_for(cli: &Cli<'_>, session: &SessionResource) -> Outcome<Option<S
     let handle = &agent.handle;
     Ok(match (agent.state, session.active) {
         (AgentState::Paused, _) => {
-            Some(format!("its agent {handle}, which is paused; `dromia agent resume {handle}`"))
+            Some(format!("its agent {handle}, which is paused; run `dromia agent resume {handle}`"))
         }
         (AgentState::Terminated | AgentState::Deleting, _) => {
-            Some(format!("nothing: its agent {handle} has ended, so nobody takes it"))
+            Some(format!("nothing: its agent {handle} has ended, so no run takes the input"))
         }
         (AgentState::Running, Some(run)) => {
-            Some(format!("{run}, which goes before it; `dromia run why {run}`"))
+            Some(format!("{run}, which comes before it; see `dromia run why {run}`"))
         }
         (AgentState::Running, None) => None,
     })
@@ -197,7 +198,7 @@ fn session_text(SessionDetails { session, transcript, waits_for }: &SessionDetai
         ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
     ]);
     if transcript.cut {
-        text.push_str("\n\n(the beginning is left out; `dromia session export` has it)");
+        text.push_str("\n\n(the oldest messages are not shown; `dromia session export` has them)");
     }
     for turn in &transcript.turns {
         text.push_str("\n\n");
@@ -210,7 +211,7 @@ fn turn_text(turn: &SessionTurn) -> String {
     match turn {
         SessionTurn::Input { at, author, text, images, results, .. } => {
             let mut out = format!("{} {author}", format_time(*at));
-            for (count, what) in [(images, "pictures"), (results, "results of handed calls")] {
+            for (count, what) in [(images, "pictures"), (results, "results of client tool calls")] {
                 if *count > 0 {
                     out.extend(["\n(", what, ": ", &count.to_string(), ")"]);
                 }
@@ -224,7 +225,7 @@ fn turn_text(turn: &SessionTurn) -> String {
         SessionTurn::Unit { at, text, withheld, calls, handed, .. } => {
             let mut out = format!("{} agent", format_time(*at));
             if let Some(withheld) = withheld {
-                out.extend([" (withheld, so told to nobody: ", &withheld.rule, ")"]);
+                out.extend([" (withheld by the rule ", &withheld.rule, ")"]);
             }
             if !text.is_empty() {
                 out.push('\n');
@@ -239,14 +240,7 @@ fn turn_text(turn: &SessionTurn) -> String {
                 }
             }
             for call in handed {
-                out.extend([
-                    "\n  ",
-                    &call.tool,
-                    " ",
-                    &call.arguments,
-                    " -> handed to the client as ",
-                    &call.id,
-                ]);
+                out.extend(["\n  ", &call.tool, " ", &call.arguments, " -> client tool call  ", &call.id]);
             }
             out
         }

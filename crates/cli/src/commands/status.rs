@@ -28,8 +28,8 @@ fn status_text(status: &NodeStatus) -> String {
     let (size, commits) = written.unwrap_or_default();
     let mode = match (store.writable, &store.read_only_cause) {
         (true, _) => "takes writes".to_owned(),
-        (false, None) => "answers reads only".to_owned(),
-        (false, Some(cause)) => format!("answers reads only: {cause}"),
+        (false, None) => "only answers reads".to_owned(),
+        (false, Some(cause)) => format!("only answers reads: {cause}"),
     };
     let policy = status.policy.as_ref();
     draw_pairs(&[
@@ -52,11 +52,13 @@ fn status_text(status: &NodeStatus) -> String {
 fn damage_notice(damaged: &DamageStatus) -> String {
     let problem = damaged.problem.as_ref().map(|problem| format!("; {}", escape_hidden(problem)));
     format!(
-        "since {}{}: the rest is served; stop the server, look with `dromia doctor` and restore a backup",
+        "since {}{}: the server answers requests for other data; stop it, run `dromia doctor` and restore a \
+         backup",
         format_time(damaged.since),
-        damaged
-            .met
-            .map_or_else(String::new, |met| format!(" (times met: {met}{})", problem.unwrap_or_default())),
+        damaged.met.map_or_else(String::new, |met| format!(
+            " (damaged rows read: {met}{})",
+            problem.unwrap_or_default()
+        )),
     )
 }
 
@@ -72,7 +74,7 @@ fn policy_summary(policy: &PolicyStatus) -> String {
 fn policy_refusal_text(policy: &PolicyStatus) -> Option<String> {
     let refused = policy.refused.as_ref()?;
     let (problem, since) = (escape_hidden(&refused.problem), format_time(refused.since));
-    Some(format!("what lies in policies/ does not count since {since}: {problem}"))
+    Some(format!("the server has ignored the files in policies/ since {since}: {problem}"))
 }
 
 #[cfg(test)]
@@ -125,12 +127,12 @@ mod tests {
         listening   http://127.0.0.1:7741
         tenants     2
         runs        1 of 64 active, 0 ready
-        store       answers reads only: no space left
-        damaged     since 2026-01-02 03:04:07Z (times met: 3; the main file: database disk image is malformed): the rest is served; stop the server, look with `dromia doctor` and restore a backup
+        store       only answers reads: no space left
+        damaged     since 2026-01-02 03:04:07Z (times met: 3; the main file: database disk image is malformed): the server answers requests for other data; stop it, run `dromia doctor` and restore a backup
         store size  4096 bytes, log 1 bytes
         commits     7 (8 batches, 9 rows)
         policy      0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego
-        refused     what lies in policies/ does not count since 2026-01-02 03:04:09Z: policies/a.rego:3:1: there is no function `foo` here
+        refused     the server has ignored the files in policies/ since 2026-01-02 03:04:09Z: policies/a.rego:3:1: there is no function `foo` here
         ");
     }
 }

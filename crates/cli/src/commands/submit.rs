@@ -54,7 +54,7 @@ impl EventSubmission {
     /// A line of a conversation.
     pub(super) fn of_line(number: u32, session: Option<SessionId>, output: &mut CommandOutput<'_>) -> Self {
         let key = format!("{}-{number}", output.context_mut().request_key);
-        let again = "say it with `dromia ask`, the same --session or --agent";
+        let again = "send it with `dromia ask` and the same --session or --agent";
         Self { key, again, what: "input", session }
     }
 
@@ -123,12 +123,18 @@ impl EventSubmission {
 
     fn unknown_status(&self) -> PendingStatus {
         let Self { key, again, what, session } = self;
-        let talk = session.map(|session| format!("; talk on with `dromia chat --session {session}`"));
+        let talk = session.map(|session| {
+            format!(
+                "; continue the conversation with `dromia chat --session \
+                                                  {session}`"
+            )
+        });
         let talk = talk.unwrap_or_default();
         PendingStatus {
-            known: format!("whether the {what} is stored is not known"),
+            known: format!("it is not known whether the server stored the {what}"),
             next: format!(
-                "{again} with `--idempotency-key {key}` when the server answers: what is stored is not done twice{talk}"
+                "{again} with `--idempotency-key {key}` when the server answers: a stored request is not \
+                 executed twice{talk}"
             ),
         }
     }
@@ -143,8 +149,11 @@ fn leaves_open(why: &Error) -> bool {
 /// The status of a line of a conversation that no server has taken.
 fn unsent_status(session: SessionId) -> PendingStatus {
     PendingStatus {
-        known: "the line is not sent".to_owned(),
-        next: format!("start the server with `dromia up`, then go on with `dromia chat --session {session}`"),
+        known: "the line was not sent".to_owned(),
+        next: format!(
+            "start the server with `dromia up`, then continue with `dromia chat --session \
+                       {session}`"
+        ),
     }
 }
 
@@ -153,12 +162,12 @@ pub(super) fn stored_status(accepted: &EventAccepted, run: Option<RunId>) -> Pen
     let session = accepted.session;
     match run {
         Some(run) => PendingStatus {
-            known: format!("the input is stored in {session}, and {run} took it"),
-            next: format!("it goes on by itself; see it with `dromia run watch {run}`"),
+            known: format!("the server stored the input in {session}, and {run} took it"),
+            next: format!("the run continues by itself; follow it with `dromia run watch {run}`"),
         },
         None => PendingStatus {
-            known: format!("the input is stored in {session}, and it is not known which run takes it"),
-            next: format!("it goes on by itself; see it with `dromia session show {session}`"),
+            known: format!("the server stored the input in {session}; it is not known which run takes it"),
+            next: format!("the server continues by itself; see `dromia session show {session}`"),
         },
     }
 }

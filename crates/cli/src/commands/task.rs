@@ -43,7 +43,7 @@ pub(super) async fn spawn_agent(
             if output.is_json() {
                 output.print_document(&spawned)?;
             }
-            output.print_notice("the task did not end in time; it goes on by itself")?;
+            output.print_notice("the wait ended before the task did; the task continues by itself")?;
             output.print_notice(&format!("hint: {}", next_step(&spawned)))?;
             Ok(CommandExit::TimedOut)
         }
@@ -51,7 +51,7 @@ pub(super) async fn spawn_agent(
             output.print_result(&spawned, spawned_text)?;
             if spawned.state == TaskState::Pending {
                 output.print_notice(
-                    "no run has taken it yet: it begins when a slot is free and the agent runs",
+                    "no run has taken the task yet: it starts when a slot is free and the agent is running",
                 )?;
             }
             Ok(CommandExit::Done)
@@ -145,7 +145,7 @@ pub(super) async fn kill_agent(
     let wanted = KillRuns { run: asked.run, session: asked.session, all };
     let killed: KillReceipt = cli.client.post_json(&path, &wanted).await?;
     if killed.runs.is_empty() && !output.is_json() {
-        output.print_notice("nothing was to be ended")?;
+        output.print_notice("there was nothing to end")?;
         return Ok(CommandExit::Done);
     }
     output.print_result(&killed, |killed| {

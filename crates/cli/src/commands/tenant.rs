@@ -26,7 +26,7 @@ pub(super) async fn run(
                     ("token", created.token.clone()),
                 ])
             })?;
-            output.print_notice("the token is shown this once")?;
+            output.print_notice("copy the token now; it is not shown again")?;
             Ok(CommandExit::Done)
         }
         args::TenantCommand::List(page) => {

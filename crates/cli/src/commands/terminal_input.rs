@@ -46,10 +46,7 @@ fn bytes_to_text(bytes: Vec<u8>) -> Outcome<String> {
             1 => String::new(),
             line => format!(", in line {line}"),
         };
-        Error::Usage(format!(
-            "what stdin says is not UTF-8 from byte {} on{line}; none of it was sent",
-            at + 1
-        ))
+        Error::Usage(format!("stdin is not UTF-8 from byte {} on{line}; the command sent nothing", at + 1))
     })
 }
 
@@ -73,23 +70,23 @@ async fn read_interruptibly(
 pub(super) async fn read_hidden_line(what: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
     // The yield lets the caller's `select!` register Ctrl-C before the terminal is changed.
     yield_now().await;
-    let mut ends = EndSignals::listen().map_err(Error::io_error("listen for signals"))?;
+    let mut ends = EndSignals::listen().map_err(Error::io_error("install the signal handlers"))?;
     let shown_again = hide_typing(output)?;
-    output.print_notice(&format!("{what}, which does not show (with --stdin a pipe gives it):"))?;
+    output.print_notice(&format!("{what}, which is not echoed (or use --stdin and a pipe):"))?;
     let mut line = tokio::select! {
         line = read_line("read the value", output) => line?,
         () = ends.wait_for_any() => {
-            let message = "asked to end before the value was typed; nothing was sent".to_owned();
+            let message = "the command was stopped before you typed the value; it sent nothing".to_owned();
             return Err(Error::Local { exit: CommandExit::Failed, message });
         }
     };
     drop(shown_again);
     line.truncate(line.trim_end_matches(['\r', '\n']).len());
     match line.len() {
-        0 => Err(Error::Usage("nothing was typed; nothing was sent".to_owned())),
+        0 => Err(Error::Usage("you typed no value; the command sent nothing".to_owned())),
         LINE_BYTES_MAX.. => {
             let text =
-                format!("a terminal takes {LINE_BYTES_MAX} bytes of a line at most and drops the rest");
+                format!("a terminal accepts lines of at most {LINE_BYTES_MAX} bytes and drops the rest");
             Err(Error::Usage(format!("{text}: pipe the value in with --stdin")))
         }
         length => {
@@ -102,10 +99,10 @@ pub(super) async fn read_hidden_line(what: &str, output: &mut CommandOutput<'_>)
 /// Has the terminal show nothing of what is typed until what this returns is dropped.
 fn hide_typing(output: &mut CommandOutput<'_>) -> Outcome<EchoGuard> {
     let Some(hide) = &output.context_mut().hide else {
-        let text = "Nothing keeps this terminal from showing the value: pipe it in with --stdin";
+        let text = "This terminal would show the value: pipe it in with --stdin";
         return Err(Error::Usage(text.to_owned()));
     };
-    hide().map_err(Error::io_error("have the terminal show nothing"))
+    hide().map_err(Error::io_error("turn off the echo of the terminal"))
 }
 
 /// The signals that end a process, Ctrl-C apart, which ends every command.

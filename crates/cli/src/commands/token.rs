@@ -53,7 +53,7 @@ async fn create_token(
         .expires_at
         .map_or_else(|| "does not expire".to_owned(), |at| format!("expires {}", format_time(at)));
     output.print_notice(&format!("{} ({}): {}; {end}", record.name, record.id, record.scopes))?;
-    output.print_notice("the token is shown this once")?;
+    output.print_notice("copy the token now; it is not shown again")?;
     Ok(CommandExit::Done)
 }
 
@@ -86,7 +86,7 @@ fn default_agent_text(cli: &Cli<'_>, default: Option<&HandleSlug>) -> String {
     match (&cli.global.agent, cli.selected_agent(), default) {
         (Some(named), _, _) => format!("{named}, by --agent"),
         (None, Some(chosen), _) => format!("{chosen}, chosen by `dromia agent switch`"),
-        (None, None, Some(default)) => format!("{default}, where none is named"),
+        (None, None, Some(default)) => format!("{default}, used when you name none"),
         (None, None, None) => String::new(),
     }
 }

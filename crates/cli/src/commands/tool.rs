@@ -53,9 +53,11 @@ pub(super) async fn run(
             Ok(CommandExit::Done)
         }
         args::ToolCommand::Call(wanted) => call_tool(cli, wanted, output).await,
-        args::ToolCommand::Test(_) => {
-            Err(Error::Usage("tools are tested by `dromia` itself, on the machine that has them".to_owned()))
-        }
+        args::ToolCommand::Test(_) => Err(Error::Usage(
+            "`tool test` runs the tools itself: run it with `dromia` on the server's \
+                              machine"
+                .to_owned(),
+        )),
     }
 }
 
@@ -100,7 +102,7 @@ async fn call_tool(
     let agent = cli.some_agent().await?;
     let text = read_text_argument(wanted.data, output).await?;
     let arguments = serde_json::from_str(&text)
-        .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
+        .map_err(|error| Error::Usage(format!("the arguments are not a JSON object: {error}")))?;
     let (patience, began) = (cli.answer_timeout(PATIENCE), Instant::now());
     let body = CallTool { arguments, wait_ms: Some(moment_ms(patience)) };
     let path = format!("/v1/agents/{}/tools/{}/call", percent_encode(&agent), percent_encode(&wanted.name));
@@ -127,7 +129,7 @@ async fn call_tool(
     }
     let status = called.result.map(|result| result.status);
     if status == Some(CallStatus::Awaiting) {
-        output.print_notice("the call waits for a person; once it is approved, it runs by itself")?;
+        output.print_notice("the call waits for a person; it runs by itself after the approval")?;
         output.print_notice("hint: `dromia approval list` shows it")?;
     }
     Ok(status.map_or(CommandExit::Failed, exit_for_call))
@@ -186,8 +188,8 @@ fn in_vain(accepted: EventAccepted, output: &mut CommandOutput<'_>) -> Outcome<C
     if output.is_json() {
         output.print_document(&ToolWaitResult::Accepted(accepted))?;
     }
-    output.print_notice("the result did not come in time; the call is stored")?;
-    output.print_notice(&format!("hint: go on with `{next}`"))?;
+    output.print_notice("the wait ended before the result came; the server stored the call")?;
+    output.print_notice(&format!("hint: continue with `{next}`"))?;
     Ok(CommandExit::TimedOut)
 }
 
@@ -226,12 +228,12 @@ const fn effect_word(effect: EffectClass) -> &'static str {
 const fn sensitivity_word(sensitivity: Sensitivity) -> &'static str {
     match sensitivity {
         Sensitivity::Low => "",
-        Sensitivity::High => "high: what it tells leaves only as planned",
+        Sensitivity::High => "high: its result leaves the agent only as planned",
     }
 }
 
 fn records_text(records: &RecordFields) -> String {
-    format!("named by {}, told by {}", records.names.join(", "), records.keys.join(", "))
+    format!("named by {}, content in {}", records.names.join(", "), records.keys.join(", "))
 }
 
 const fn argument_role_word(role: ArgumentRole) -> &'static str {
@@ -245,7 +247,12 @@ const fn argument_role_word(role: ArgumentRole) -> &'static str {
 }
 
 fn tool_text(columns: Option<u16>, tool: &ToolResource) -> String {
-    let privileged = if tool.privileged { "yes: it takes the operator's word beside a grant" } else { "no" };
+    let privileged = if tool.privileged {
+        "yes: besides a grant, the operator must allow it in \
+                                           dromia.yaml"
+    } else {
+        "no"
+    };
     let mut text = draw_pairs(&[
         ("tool", tool.name.clone()),
         ("about", tool.description.clone()),
@@ -256,7 +263,7 @@ fn tool_text(columns: Option<u16>, tool: &ToolResource) -> String {
         ("records", tool.records.as_ref().map(records_text).unwrap_or_default()),
         ("granted", tool.granted.as_ref().map(granted_text).unwrap_or_default()),
         ("privileged", privileged.to_owned()),
-        ("walls", tool.sandbox.map(|level| format!("{} at least", level.as_str())).unwrap_or_default()),
+        ("sandbox", tool.sandbox.map(|level| format!("{} at least", level.as_str())).unwrap_or_default()),
         ("net", tool.net.join(", ")),
         ("network", tool.network.as_ref().map(network_text).unwrap_or_default()),
         ("limits", tool.limits.map(limits_text).unwrap_or_default()),
@@ -286,8 +293,8 @@ fn sink_text(tool: &ToolResource) -> String {
         EffectSink::Outside => "outside",
     };
     match tool.network.as_ref().map(|network| network.way) {
-        Some(NetworkAccess::None) => format!("{sink}: its programs have no way out"),
-        Some(NetworkAccess::Proxy) => format!("{sink}: its programs have a way out"),
+        Some(NetworkAccess::None) => format!("{sink}: its programs have no network access"),
+        Some(NetworkAccess::Proxy) => format!("{sink}: its programs have network access"),
         None => sink.to_owned(),
     }
 }
@@ -295,14 +302,14 @@ fn sink_text(tool: &ToolResource) -> String {
 /// Tells what programs may reach, and by what right.
 fn network_text(network: &ToolNetwork) -> String {
     let ToolNetwork { way, grants, capabilities } = network;
-    let held = capabilities.then(|| "what the agent holds in capabilities".to_owned());
+    let held = capabilities.then(|| "the agent's capabilities".to_owned());
     let by: Vec<_> = grants.iter().cloned().chain(held).collect();
     match way {
         NetworkAccess::None => "none".to_owned(),
         NetworkAccess::Proxy if by.is_empty() => {
-            "the guarded proxy, to what an agent's net: grants cover".to_owned()
+            "the guarded proxy, to hosts in the agent's net: grants".to_owned()
         }
-        NetworkAccess::Proxy => format!("the guarded proxy, to what is covered by {}", by.join(", ")),
+        NetworkAccess::Proxy => format!("the guarded proxy, to hosts in {}", by.join(", ")),
     }
 }
 
@@ -373,11 +380,11 @@ mod tests {
         tool        exec
         about       Run a program.
         effect      unkeyed
-        sink        inside: its programs have no way out
+        sink        inside: its programs have no network access
         result      untrusted/agent
         granted     no (privileged)
-        privileged  yes: it takes the operator's word beside a grant
-        walls       strict at least
+        privileged  yes: besides a grant, the operator must allow it in dromia.yaml
+        sandbox     strict at least
         network     none
         limits      30 s of time, 1500 ms of processors, 512 MiB of memory, 1 GiB on disk, 1 MiB of output, 128 processes
 
@@ -395,11 +402,11 @@ mod tests {
         };
         assert_eq!(said(NetworkAccess::None, &[], false), "none");
         let nobody = said(NetworkAccess::Proxy, &[], false);
-        assert_eq!(nobody, "the guarded proxy, to what an agent's net: grants cover");
+        assert_eq!(nobody, "the guarded proxy, to hosts in the agent's net: grants");
         let both = said(NetworkAccess::Proxy, &["net:docs.rs", "net.read:crates.io"], true);
         assert_eq!(
             both,
-            "the guarded proxy, to what is covered by net:docs.rs, net.read:crates.io, what the agent holds in capabilities"
+            "the guarded proxy, to hosts in net:docs.rs, net.read:crates.io, the agent's capabilities"
         );
     }
 }

@@ -28,277 +28,285 @@ pub(super) fn find_rule(typed: &str) -> Option<&'static RulePage> {
     exact.or_else(|| RULES.iter().find(|rule| Some(rule.name) == word))
 }
 
-const ASK_OPERATOR: &str = "look with `dromia capability check` and `dromia agent show`; an operator grants more, if the agent should have it";
+const ASK_OPERATOR: &str = "look with `dromia capability check` and `dromia agent show`; if the agent should \
+                            have the right, an operator can grant it";
 
 /// Every rule, by the order of the alphabet.
 pub(super) const RULES: &[RulePage] = &[
     new_rule_page(
         "address of this machine",
-        "the host is at an address of this machine, and nobody opened it",
-        "an operator allows it in dromia.yaml under `egress`",
+        "the host has an address of this machine, and no rule opens it",
+        "an operator can allow it in dromia.yaml under `egress`",
     ),
     new_rule_page(
         "approval",
-        "a person allowed the call, or time did because nobody refused it",
-        "`dromia approval show` with the id in the rule says who answered and when",
+        "a person approved the call, or its delay ended and no person denied it",
+        "`dromia approval show` with the id in the rule shows who answered and when",
     ),
     new_rule_page(
         "approval-denied",
-        "a person refused the call, or took its approval back",
-        "`dromia approval list` names it, and `dromia approval show` the reason; ask that person",
+        "a person denied the call or withdrew its approval",
+        "`dromia approval list` names the call, and `dromia approval show` the reason; ask that person",
     ),
     new_rule_page(
         "approval-files",
-        "the call needs a person, and the files of its workspace that its program could execute cannot be looked at as a whole",
-        "its result says why: take very deep directories, very many names, what the server may not read, or what takes more than \
-         30 seconds to read out of the workspace; where too many are looked at just now, let it ask again; where pipes or the sheer size of files are the reason, `approvals.files: named` in dromia.yaml helps too",
+        "the call needs a person, and the server cannot read all files of its workspace that its program \
+         could execute",
+        "the call's result names the cause: remove from the workspace very deep directories, very many names, \
+         files that the server may not read, or files that take more than 30 seconds to read; if the server \
+         reads too many workspaces at once, let the agent ask again; if pipes or very large files are the \
+         cause, `approvals.files: named` in dromia.yaml helps too",
     ),
     new_rule_page(
         "approval-mismatch",
-        "what was approved is not what would happen now: the call, the tool, where it leads, the files that its program could \
-         execute, who asks or what the policy says changed since",
-        "let the agent ask again, and look at what it asks for now; an approval is for one action only",
+        "the call no longer matches its approval: the call, the tool, its target, the files that its program \
+         could execute, the author or the policy changed",
+        "let the agent ask again, then check what it asks for now; an approval covers one action only",
     ),
     new_rule_page(
         "approval-waiting",
-        "the very same call waits already, too many calls of the run wait, or its arguments are too long to be shown",
-        "answer what waits: `dromia approval list`; arguments are sent in smaller parts",
+        "the identical call already waits, too many calls of the run wait, or its arguments are too long to \
+         show",
+        "answer the waiting calls: `dromia approval list`; send long arguments in smaller parts",
     ),
     new_rule_page(
         "approvals-full",
-        "as many calls of the tenant wait for people as may, so nobody was asked about one more",
-        "answer what waits: `dromia approval list`; `dromia approval suggest` proposes rules for what is asked often",
+        "the tenant has the most calls that may wait for people, so the server did not ask about another one",
+        "answer the waiting calls: `dromia approval list`; `dromia approval suggest` proposes rules for \
+         frequent ones",
     ),
     new_rule_page(
         "budget",
-        "a budget has no room for the call",
-        "`dromia budget list` shows what is used up; an admin gives more room with `dromia budget set`",
+        "a budget does not cover the call",
+        "`dromia budget list` shows which budget is used up; an admin can raise it with `dromia budget set`",
     ),
     new_rule_page(
         "built in",
-        "every agent may read what its own session was told before",
-        "nothing: a policy or a permission that denies `past.read` takes it away",
+        "every agent may read the messages of its own session",
+        "nothing to do; a policy or a permission that denies `past.read` removes this right",
     ),
     new_rule_page(
         "capability",
-        "a capability that the agent holds covers the call",
-        "`dromia capability list` shows it and whose it is",
+        "a capability of the agent covers the call",
+        "`dromia capability list` shows the capability and its holder",
     ),
-    new_rule_page(
-        "default deny",
-        "no grant of the agent and no capability that it holds covers it",
-        ASK_OPERATOR,
-    ),
+    new_rule_page("default deny", "no grant and no capability of the agent covers the call", ASK_OPERATOR),
     new_rule_page(
         "delay-hops",
-        "too many messages between agents and calls that were put off led here without a person",
-        "say in the session what should happen: the next word from outside begins anew",
+        "too many messages between agents and delayed calls led to this call without a person",
+        "say in the session what should happen: the next message from a person resets the count",
     ),
     new_rule_page(
         "erased",
-        "the arguments of the call were erased before it began",
-        "nothing: the session goes on without it; ask again for what is still wanted",
+        "the arguments of the call were erased before it started",
+        "nothing to do; the session continues without the call; ask again if you still want it",
     ),
     new_rule_page(
         "grant",
         "a grant of the agent covers it",
-        "`dromia agent show` lists the grants; take away what is too much",
+        "`dromia agent show` lists the grants; remove the ones that the agent should not have",
     ),
     new_rule_page(
         "https only",
-        "a request would leave without encryption",
-        "use an https:// address; only a server that the operator names may be reached without",
+        "the request would leave without encryption",
+        "use an https:// address; http:// works only for servers that the operator names",
     ),
     new_rule_page(
         "irreversible",
-        "`irreversible.action` in dromia.yaml says what becomes of calls that cannot be undone",
-        "`dromia config explain irreversible.action` says how it is set; a permission or a policy says more of single tools",
+        "`irreversible.action` in dromia.yaml decides about calls that cannot be undone",
+        "`dromia config explain irreversible.action` describes the setting; a permission or a policy can \
+         decide about single tools",
     ),
     new_rule_page(
         "leak scan",
-        "it holds the value of a secret, or nobody can look whether it does because the vault is closed",
-        "take the value out of what the agent is told; `dromia doctor --only vault` says whether the vault opens",
+        "the request contains the value of a secret, or the server cannot check this because the vault does \
+         not open",
+        "remove the value from what the agent reads; `dromia doctor --only vault` says whether the vault opens",
     ),
     new_rule_page(
         "link-local address",
-        "the host is at an address that counts on one network only, and nobody opened it",
-        "an operator allows it in dromia.yaml under `egress`",
+        "the host has an address that is valid on one network only, and no rule opens it",
+        "an operator can allow it in dromia.yaml under `egress`",
     ),
     new_rule_page(
         "loop",
-        "the run made this very call `engine.loop_same` times already among its last ones, so it is not made once more",
-        "nothing: the model was told, and may do something else; where an agent must ask the same so often, raise \
-         engine.loop_same in dromia.yaml",
+        "the run made the identical call `engine.loop_same` times already among its last ones, so the gate \
+         denied it",
+        "nothing to do; the model knows and may do something else; if an agent must repeat a call so often, \
+         raise engine.loop_same in dromia.yaml",
     ),
     new_rule_page(
         "loopback address",
-        "the host is at a loopback address, and nobody opened it",
-        "an operator allows it in dromia.yaml under `egress`",
+        "the host has a loopback address, and no rule opens it",
+        "an operator can allow it in dromia.yaml under `egress`",
     ),
     new_rule_page(
         "malformed url",
-        "the address of a request is none, or is written in a way that programs read differently",
-        "write scheme, host and path plainly, such as https://example.com/path",
+        "the address of the request is not valid, or programs read it in different ways",
+        "write scheme, host and path in the plain form, such as https://example.com/path",
     ),
     new_rule_page(
         "metadata address",
-        "the host is at an address where clouds hand out credentials",
-        "use another host; nothing opens this address",
+        "the host has an address at which clouds hand out credentials",
+        "use another host; no setting opens this address",
     ),
     new_rule_page(
         "multicast address",
-        "the host is at an address of a group of machines, which is never opened",
+        "the host has a multicast address, which no setting opens",
         "use the address at which other machines reach the server",
     ),
     new_rule_page(
         "no address",
         "the name of the host has no address",
-        "check how the host is spelled, and the name server of this machine",
+        "check the spelling of the host and the name server of this machine",
     ),
-    new_rule_page(
-        "no-capability",
-        "the built-in policy was asked about something that no grant covers",
-        ASK_OPERATOR,
-    ),
+    new_rule_page("no-capability", "the built-in policy judged an action that no grant covers", ASK_OPERATOR),
     new_rule_page(
         "not the named server",
-        "a line that the operator opened to one server was to be used for another",
-        "use the address that dromia.yaml names, or name the other one there",
+        "the connection is open for one server, and the request is for another",
+        "use the address in dromia.yaml, or add the other one there",
     ),
     new_rule_page(
         "own door",
-        "the address is a door of this very server, which no agent reaches over the network",
-        "use the agent's own tools for what it wants of this server",
+        "the address is an entry point of this server, which no agent may reach over the network",
+        "use the agent's own tools to work with this server",
     ),
     new_rule_page(
         "permission",
-        "`permissions` in dromia.yaml say deny, ask or delay for the tool",
-        "change the row in dromia.yaml; of several rows that speak of a tool the strictest counts",
+        "`permissions` in dromia.yaml decide deny, ask or delay for the tool",
+        "change the row in dromia.yaml; if several rows match a tool, the strictest applies",
     ),
     new_rule_page(
         "plan-frozen",
-        "the agent declared a plan after something came to the turn that nobody here vouches for",
-        "nothing: a plan is said before anything is read; the next input begins a new turn with a new plan",
+        "the agent declared a plan after the turn had read untrusted content",
+        "nothing to do; a plan must come before untrusted content; the next input starts a new turn with a \
+         new plan",
     ),
     new_rule_page(
         "policy-bound",
-        "what the call would do is larger than a policy is asked about: too many bytes or values, or a path too long",
-        "ask for less in one call; docs/policy.md has the bounds",
+        "the call is too large for the policy: it has too many bytes or values, or a path is too long",
+        "ask for less in one call; docs/policy.md lists the bounds",
     ),
     new_rule_page(
         "policy-broken",
-        "a policy of the home could not be evaluated for this question, and what cannot be evaluated is denied",
-        "the reason and the server's log name file and place; mend it and run `dromia policy test`",
+        "a policy of the home failed for this question, and a failed policy denies",
+        "the reason and the server's log name file and place; correct the policy and run `dromia policy test`",
     ),
     new_rule_page(
         "policy-silent",
-        "no rule of the built-in policy allows it",
-        "nothing of an operator's own can allow it; ask for something that the built-in policy knows",
+        "no rule of the built-in policy allows the action",
+        "no setting allows it; ask for an action that the built-in policy knows",
     ),
-    new_rule_page(
-        "port",
-        "port 0 is no port, so nothing can be reached there",
-        "write the port of the server, or leave it out",
-    ),
+    new_rule_page("port", "port 0 is not a valid port", "write the port of the server, or leave it out"),
     new_rule_page(
         "private address",
-        "the host is at a private address, and nobody opened it",
-        "an operator allows it in dromia.yaml under `egress`",
+        "the host has a private address, and no rule opens it",
+        "an operator can allow it in dromia.yaml under `egress`",
     ),
     new_rule_page(
         "privileged",
-        "the tool is privileged, and the operator has not said that this agent may use it",
-        "an operator writes agents.HANDLE.tools.TOOL.privileged: true into dromia.yaml",
+        "the tool is privileged, and the operator has not allowed it for this agent",
+        "an operator can set agents.HANDLE.tools.TOOL.privileged: true in dromia.yaml",
     ),
     new_rule_page(
         "public address",
-        "the line is for addresses that the operator opened, and the host is at a public one",
-        "use a host that dromia.yaml names under `egress`, or have it named there",
+        "the connection is for addresses that the operator opened, and the host has a public one",
+        "use a host that dromia.yaml lists under `egress`, or ask the operator to add this one",
     ),
     new_rule_page(
         "redirect",
-        "the server sends elsewhere in a way that is not followed: without encryption, or with a body to another host",
-        "use the address that it leads to, if the agent may reach that",
+        "the server redirects in a way that dromia does not follow: to a target without encryption, or with a \
+         body to another host",
+        "use the target address directly, if the agent may reach it",
     ),
     new_rule_page(
         "reserved address",
-        "the host is at an address that is kept for other ends and is never opened",
+        "the host has a reserved address, which no setting opens",
         "use the address at which other machines reach the server",
     ),
     new_rule_page(
         "scheme",
-        "only addresses that begin with http:// or https:// can be reached",
-        "write the address with one of them",
+        "the address must begin with http:// or https://",
+        "write the address with one of these schemes",
     ),
     new_rule_page(
         "second-opinion",
-        "a second model, which the operator asks about calls that cannot be undone, did not agree, or nobody could ask it",
-        "`dromia policy explain` tells what it said; `irreversible.second_opinion` in dromia.yaml says whom is asked",
+        "a second model, which the operator asks about calls that cannot be undone, did not agree or could \
+         not be asked",
+        "`dromia policy explain` shows its answer; `irreversible.second_opinion` in dromia.yaml names the \
+         model",
     ),
     new_rule_page(
         "secret",
-        "a secret cannot be used for the request: it is not there, not granted, for another host or for another place",
-        "`dromia secret list` shows for which server and which place of a request each is",
+        "the request cannot use the secret: it does not exist, the agent has no grant, or it belongs to \
+         another host or another place",
+        "`dromia secret list` shows the server and the place in a request for each secret",
     ),
     new_rule_page(
         "tunnel address",
-        "the host is at an address that hides another one and is never opened",
+        "the host has an address that embeds another one, which no setting opens",
         "use the address at which other machines reach the server",
     ),
     new_rule_page(
         "unknown-action",
-        "the policy was asked about a kind of action that it was not written for",
+        "the policy does not know this kind of action",
         "use a server and a policy of the same version",
     ),
     new_rule_page(
         "unknown-outcome",
-        "the same call may have happened before, and nobody knows whether it did",
-        "look at the place itself whether it happened, and say so in the session",
+        "the same call may have happened before, and the server does not know whether it did",
+        "check at the target whether it happened, and tell the agent in the session",
     ),
     new_rule_page(
         "unplanned",
-        "after somebody else's text was read, a call would be seen outside that was not planned like this, or not as often",
-        "look at what was planned, in `dromia run why`; a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says",
+        "the turn has read untrusted content, and the call has an outside effect that its plan does not \
+         contain, or not this often",
+        "compare the call with the plan in `dromia run why`, then approve or deny it; a permission that \
+         allows the tool skips this check, as docs/policy.md describes",
     ),
     new_rule_page(
         "unplanned-content",
-        "the turn has read what is somebody's own, and the call would say something that was not planned to carry it",
-        "read the text of the call; a person answers it, or the next plan names what the tool carries",
+        "the turn has read private content, and the call would send text that its plan does not name as a \
+         carrier",
+        "read the text of the call, then approve or deny it; or let the next plan name what the tool carries",
     ),
     new_rule_page(
         "unsaid-object",
-        "after somebody else's text was read, nobody planned or typed a thing, an amount, a key, or what a program would run",
-        "type it in the session, or let a person answer; a permission that allows the tool vouches for it",
+        "the turn has read untrusted content, and an argument that decides what happens was neither planned \
+         nor typed: an object, an amount, a key or a program",
+        "type the value in the session, or approve the call; a permission that allows the tool skips this \
+         check",
     ),
     new_rule_page(
         "unsaid-text",
-        "after somebody else's text was read, a call that could name a receiver names none and says what nobody planned",
-        "read the text of the call; a person answers it, or the next plan says the text",
+        "the turn has read untrusted content, and the call names no receiver although it could, and sends \
+         text that was not planned",
+        "read the text of the call, then approve or deny it; or let the next plan contain the text",
     ),
     new_rule_page(
         "unspecified address",
-        "the host is at 0.0.0.0 or ::, which is nobody's address",
+        "the host has the unspecified address 0.0.0.0 or ::",
         "use the address at which other machines reach the server",
     ),
     new_rule_page(
         "userinfo",
-        "the address holds a user name or an @ before its path, which hides where it leads",
-        "write the address without; a secret goes into a header by its name",
+        "the address has a user name or an @ before its path, which hides the real host",
+        "write the address without it; name a secret for a header instead",
     ),
     new_rule_page(
         "within",
-        "the task may do less than its agent, and this lies outside of it",
-        "`dromia capability list` shows within what the task stays; begin it with more",
+        "the call is outside the capability of the task, which may do less than its agent",
+        "`dromia capability list` shows the limits of the task; start it with more rights",
     ),
     new_rule_page(
         "within-capability",
-        "the built-in policy has nothing against what a grant covers",
-        "nothing: a policy in policies/ of the home can take it away",
+        "the built-in policy allows what a grant covers",
+        "nothing to do; a policy in policies/ of the home can deny it",
     ),
     new_rule_page(
         "zone id",
         "the address names a network interface of this machine",
-        "write the address without the part behind the percent sign",
+        "write the address without the percent sign and the part after it",
     ),
 ];
 

@@ -41,7 +41,7 @@ async fn without_a_server_one_line_names_the_next_command() {
     let lines: Vec<_> = ended.err.lines().collect();
     assert_eq!(lines.len(), 2, "{}", ended.err);
     assert!(lines[0].starts_with("error: no server answers on ") && lines[0].ends_with("dromia.sock"));
-    assert_eq!(lines[1], "hint: start one with `dromia up`");
+    assert_eq!(lines[1], "hint: start the server with `dromia up`");
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_later_break_does_not_hide_an_unknown_outcome() {
     };
     let ended = Server::new(breaks).run(&["ask", "x", "--timeout", "1s"]).await;
     assert_eq!(ended.exit, CommandExit::Unreachable, "{ended:?}");
-    assert!(ended.err.contains("; whether the input is stored is not known"), "{ended:?}");
+    assert!(ended.err.contains("; it is not known whether the server stored the input"), "{ended:?}");
     assert!(ended.err.contains(&format!("`--idempotency-key {KEY}`")), "{ended:?}");
 }
 
@@ -214,7 +214,7 @@ async fn an_unanswered_input_ends_with_a_next_step() {
     let gone = Server::new(|_, _| (CUT, String::new())).run(&line).await;
     assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{gone:?}");
     assert!(
-        gone.err.contains("; whether the input is stored is not known\nhint: repeat the command"),
+        gone.err.contains("; it is not known whether the server stored the input\nhint: repeat the command"),
         "{gone:?}"
     );
     assert!(gone.err.contains(&format!("`--idempotency-key {KEY}`")), "{gone:?}");
@@ -228,7 +228,7 @@ async fn an_unanswered_input_ends_with_a_next_step() {
         let documents = usize::from(line.contains(&"--jsonl"));
         assert_eq!(ended.out.matches("{\"error\":{").count(), documents, "{line:?}: {ended:?}");
         assert_eq!(ended.out.trim().lines().count(), documents, "{line:?}: {ended:?}");
-        let known = format!("the input is stored in ses_{ID}, and run_{ID} took it\n");
+        let known = format!("the server stored the input in ses_{ID}, and run_{ID} took it\n");
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
         // Without a server nothing goes on; that it is away was told once, while it was waited for.
@@ -251,7 +251,10 @@ async fn an_unanswered_input_ends_with_a_next_step() {
             let server = Server::new(|_, _| (CUT, String::new()));
             let gone = server.run(&[line, &["--timeout", "500ms"], given].concat()).await;
             assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{line:?}: {gone:?}");
-            let known = format!("; whether the {what} is stored is not known\nhint: repeat the command with");
+            let known = format!(
+                "; it is not known whether the server stored the {what}\nhint: repeat the \
+                                 command with"
+            );
             assert!(gone.err.contains(&known), "{line:?}: {gone:?}");
             assert!(gone.err.contains(&format!("`--idempotency-key {key}`")), "{line:?}: {gone:?}");
             let asked = server.asked.lock().unwrap();
@@ -320,10 +323,9 @@ async fn terminating_a_run_asks_first_and_reports_the_end() {
         );
     }
     let works: Script = |asked, _| stands(asked, "running", "running");
-    for (verb, says) in [("cancel", "once a tool that runs just now is done"), ("terminate", "is broken off")]
-    {
+    for (verb, says) in [("cancel", "after its current tool call"), ("terminate", "is being stopped")] {
         let ended = Server::new(works).run(&["run", verb, &run]).await;
-        assert_eq!(ended.out, format!("{run} was told to end\n"));
+        assert_eq!(ended.out, format!("{run} is ending\n"));
         assert!(ended.err.contains(says) && ended.err.contains("`dromia run watch"), "{ended:?}");
     }
 }
@@ -333,11 +335,11 @@ async fn resuming_a_held_run_reports_when_it_continues() {
     let run = format!("run_{ID}");
     let goes_on: Script = |asked, _| stands(asked, "held", "running");
     let ended = Server::new(goes_on).run(&["run", "resume", &run]).await;
-    assert_eq!((ended.out, ended.err.as_str()), (format!("{run}\n"), "released; it goes on\n"));
+    assert_eq!((ended.out, ended.err.as_str()), (format!("{run}\n"), "released; the run continues\n"));
     let held: Script = |asked, _| stands(asked, "held", "held");
     let server = Server::new(held);
     let ended = server.run(&["run", "resume", &run]).await;
-    assert_eq!(ended.err, "released; it goes on soon\n");
+    assert_eq!(ended.err, "released; the run will continue soon\n");
     assert_eq!(server.lines().len(), 5, "it is looked at for a moment");
 }
 
@@ -354,7 +356,7 @@ async fn a_missing_switched_agent_is_explained_when_not_named() {
     assert_eq!(server.run(&["agent", "switch", "ops"]).await.exit, CommandExit::Done);
     for line in [&["tool", "show", "exec"][..], &["ask", "x"]] {
         let ended = server.run(line).await;
-        assert!(ended.err.contains("ops was chosen by `dromia agent switch`"), "{line:?}: {ended:?}");
+        assert!(ended.err.contains("`dromia agent switch` chose ops"), "{line:?}: {ended:?}");
     }
     let ended = server.run(&["ask", "x", "--agent", "ops"]).await;
     assert!(ended.err.contains("hint: do that"), "{ended:?}");
@@ -367,7 +369,7 @@ async fn agent_and_session_flags_together_are_refused_before_sending() {
     for line in [&["ask", "x"][..], &["event", "send", "x"], &["chat"]] {
         let ended = server.run(&[line, &["--session", &session, "--agent", "nobody"]].concat()).await;
         assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Usage, ""), "{line:?}: {ended:?}");
-        assert!(ended.err.contains("leave --agent or --session out"), "{ended:?}");
+        assert!(ended.err.contains("leave out --agent or --session"), "{ended:?}");
     }
     assert!(server.lines().is_empty(), "{:?}", server.lines());
 }
@@ -381,7 +383,7 @@ async fn a_listing_is_a_table_and_names_the_next_page() {
     HANDLE  NAME  STATE    CREATED               ID
     ops     Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
     ");
-    assert_eq!(ended.err, format!("there may be more: --after agt_{ID}\n"));
+    assert_eq!(ended.err, format!("this page may not be the last: continue with --after agt_{ID}\n"));
 }
 
 #[tokio::test]
@@ -482,7 +484,9 @@ async fn a_new_token_is_alone_on_stdout_described_on_stderr() {
     assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "drm_secret\n"));
     assert_eq!(
         ended.err,
-        format!("ci (tok_{ID}): read; expires 2026-02-01 03:04:05Z\nthe token is shown this once\n")
+        format!(
+            "ci (tok_{ID}): read; expires 2026-02-01 03:04:05Z\ncopy the token now; it is not shown again\n"
+        )
     );
     let asked = server.asked.lock().unwrap()[0].clone();
     assert_eq!((asked.line.as_str(), asked.tenant.as_str()), ("POST /v1/tokens", "acme"));
@@ -559,7 +563,7 @@ async fn whoami_shows_server_tenant_and_scopes() {
     let script: Script = |_, _| (200, who(""));
     let named: Script = |_, _| (200, who(r#""default_agent":"clerk","#));
     let told = Server::new(named).run(&["whoami"]).await;
-    assert!(told.out.contains("\nagent       clerk, where none is named\n"), "{told:?}");
+    assert!(told.out.contains("\nagent       clerk, used when you name none\n"), "{told:?}");
     insta::assert_snapshot!(Server::new(script).run(&["whoami"]).await.out, @r"
     server      dromia 0.1.0
     tenant      acme (ten_0199c0de000000000000000000000000)
@@ -594,7 +598,7 @@ async fn the_current_agent_is_shown_and_marked() {
     ops *   Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
     other   Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
     ");
-    assert_eq!(listed.err, "* is the agent that commands mean which name none\n");
+    assert_eq!(listed.err, "* marks the agent that commands use when you name none\n");
 }
 
 #[tokio::test]
@@ -625,7 +629,7 @@ async fn a_session_is_exported_to_and_imported_from_a_file() {
     for (typed, is_terminal) in [("", false), ("n\n", true)] {
         let kept = server.typed(&export, typed, is_terminal).await;
         assert_eq!((kept.exit, server.lines().len()), (CommandExit::Usage, 0), "{kept:?}");
-        assert!(kept.err.contains("is there. Write over it?") && kept.err.contains("--force"), "{kept:?}");
+        assert!(kept.err.contains("exists. Overwrite it?") && kept.err.contains("--force"), "{kept:?}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "of before");
     }
     assert_eq!(server.typed(&export, "y\n", true).await.exit, CommandExit::Done);
@@ -784,7 +788,7 @@ async fn a_format_is_a_choice_of_the_caller() {
         let server = Server::new(list);
         let ended = server.run(&["agent", "list", "--jsonl", "-o", torn]).await;
         assert_eq!((ended.exit, server.lines().len()), (CommandExit::Usage, 0), "{ended:?}");
-        assert!(ended.err.contains(&format!("--jsonl and -o {torn} cannot both be meant")), "{ended:?}");
+        assert!(ended.err.contains(&format!("--jsonl and -o {torn} exclude each other")), "{ended:?}");
     }
 }
 
@@ -855,10 +859,10 @@ async fn a_secret_is_typed_while_the_terminal_shows_nothing() {
     assert_eq!(ended.exit, CommandExit::Done, "{}", ended.err);
     insta::assert_snapshot!(ended.err, @r"
     [hidden]
-    the value, which does not show (with --stdin a pipe gives it):
+    the value, which is not echoed (or use --stdin and a pipe):
     [shown]
     16 bytes taken
-    an agent may name it in a call once it is granted secret:bank; a model or a tool whose entry in dromia.yaml names it needs no grant of it
+    an agent may use it in a call if it has the grant secret:bank; a model or a tool that names it in dromia.yaml needs no grant
     ");
     let body: serde_json::Value = serde_json::from_str(&server.asked.lock().unwrap()[0].body).unwrap();
     assert_eq!(body["value"], "open sesame 🔑");
@@ -874,7 +878,8 @@ async fn a_secret_is_typed_while_the_terminal_shows_nothing() {
 async fn an_empty_or_overlong_typed_secret_is_not_sent() {
     let server = Server::new(|_, _| (200, bank("bearer")));
     let long = format!("{}\n", "x".repeat(4095));
-    for (typed, says) in [("", "nothing was typed"), ("\n", "nothing was typed"), (long.as_str(), "--stdin")]
+    for (typed, says) in
+        [("", "you typed no value"), ("\n", "you typed no value"), (long.as_str(), "--stdin")]
     {
         let ended = server.typed(&SET_BANK, typed, true).await;
         assert_eq!(ended.exit, CommandExit::Usage, "{}", ended.err);

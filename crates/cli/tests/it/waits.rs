@@ -116,8 +116,8 @@ async fn every_waiting_command_reports_an_approval_once() {
             [
                 format!("a call waits for approval (apr_{ID}): {call}"),
                 format!(
-                    "hint: `dromia approval show apr_{ID}` shows all of it; answer with `dromia approval approve apr_{ID}` \
-                     or `dromia approval deny apr_{ID}`"
+                    "hint: `dromia approval show apr_{ID}` shows the whole call; answer with `dromia \
+                     approval approve apr_{ID}` or `dromia approval deny apr_{ID}`"
                 ),
             ],
             "{line:?}"
@@ -164,7 +164,7 @@ async fn a_delayed_call_is_reported_with_the_remaining_time() {
     let script: Script = |asked, _| for_approval(asked, &approval("waiting", Some(600)));
     let (ended, _) = run(script, &["ask", "x"]).await;
     let text = format!(
-        "a call is put off, and begins by itself in 600 s, at 2026-01-02 03:04:05Z (apr_{ID}): file.append "
+        "a call is delayed; it starts by itself in 600 s, at 2026-01-02 03:04:05Z (apr_{ID}): file.append "
     );
     assert!(ended.err.starts_with(&text), "{}", ended.err);
 }
@@ -211,7 +211,8 @@ async fn a_long_wait_is_reported_as_run_why_reports_it() {
         let why = why("parked", "its agent, which is paused", "dromia agent resume ops");
         parked(asked, &json!({"on": "agent_paused"}), &why)
     };
-    let told = "the run waits for its agent, which is paused\nhint: go on with `dromia agent resume ops`\n";
+    let told =
+        "the run waits for its agent, which is paused\nhint: continue with `dromia agent resume ops`\n";
     assert_eq!(run(paused, &["ask", "x"]).await.0.err, told);
 
     let later: Script = |asked, _| {
@@ -269,7 +270,7 @@ fn queued(asked: &Asked, before: usize, state: &str) -> (u16, String) {
 async fn an_input_without_a_run_is_reported_once() {
     let (ended, _) = run(|asked, before| queued(asked, before, "paused"), &["ask", "x"]).await;
     assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Done, "forty-two\n"), "{ended:?}");
-    assert_eq!(ended.err, "the input waits: its agent ops is paused\nhint: `dromia agent resume ops`\n");
+    assert_eq!(ended.err, "the input waits: its agent ops is paused\nhint: run `dromia agent resume ops`\n");
 
     let line = ["event", "send", "x", "--wait", "--timeout", "2s"];
     let (ended, server) = run(|asked, _| queued(asked, 0, "paused"), &line).await;
@@ -284,5 +285,5 @@ async fn an_input_without_a_run_is_reported_once() {
         (CommandExit::from(ErrorCode::AgentTerminated), 1),
         "{ended:?}"
     );
-    assert!(ended.err.contains("ops has ended, so the input is never answered"), "{}", ended.err);
+    assert!(ended.err.contains("ops has ended, so it will not answer the input"), "{}", ended.err);
 }

@@ -186,7 +186,7 @@ async fn a_mistyped_chat_command_is_not_sent_to_the_agent() {
             .collect();
         let expected: Vec<_> = expected.iter().map(|text| format!("\"{text}\"")).collect();
         assert_eq!(said, expected, "{ended:?}");
-        let is_told = ended.err.contains("hint: to say it to the agent type //qiut now\n");
+        let is_told = ended.err.contains("hint: to send the line to the agent, type //qiut now\n");
         assert_eq!(is_told, is_terminal, "{ended:?}");
     }
 }
@@ -247,7 +247,7 @@ async fn a_chat_line_is_resent_after_a_server_absence() {
     assert_eq!(ended.exit, CommandExit::Unreachable, "{ended:?}");
     let session = "ses_0199c0de000000000000000000000000";
     let told = format!(
-        "; the line is not sent\nhint: start the server with `dromia up`, then go on with `dromia chat --session {session}`\n"
+        "; the line was not sent\nhint: start the server with `dromia up`, then continue with `dromia chat --session {session}`\n"
     );
     assert!(ended.err.ends_with(&told), "{ended:?}");
     assert_eq!(ended.err.matches("waiting for it to come back\n").count(), 1, "{ended:?}");
@@ -300,8 +300,8 @@ fn speaking(asked: &Asked, _: usize) -> (u16, String) {
 }
 
 /// What is shown of it where nobody looks on.
-const SPOKEN: &str = "  | one\n  | two\n  | [5 bytes are not shown]\n  | \u{fffd}[2J\n  \
-                      | [exit code 0; walls; ran 1.0 s of 60 s]\n";
+const SPOKEN: &str = "  | one\n  | two\n  | [5 bytes not shown]\n  | \u{fffd}[2J\n  | [exit code 0; walls; \
+                      ran 1.0 s of 60 s]\n";
 
 #[tokio::test]
 async fn program_output_is_shown_and_dimmed_only_on_a_terminal() {

@@ -46,8 +46,8 @@ impl ParsedRule {
         }
         let name = self.leaves_open(tool.roles)?;
         Some(RuleRejection {
-            problem: format!("a rule that allows {} says what {name} must be", self.tool_name()),
-            hint: Some(format!("add {name}=PATTERN; {name}=** is anything")),
+            problem: format!("a rule that allows {} needs a pattern for {name}", self.tool_name()),
+            hint: Some(format!("add {name}=PATTERN; {name}=** matches anything")),
         })
     }
 }

@@ -40,7 +40,7 @@ impl ExecutableFiles {
         let files = |count: u32| if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
         match (self.files, now.files) {
             (before, after) if before == after => {
-                format!("{of}, {} as before, with other contents, names or rights", files(after))
+                format!("{of}, {} as before, but with other contents, names or rights", files(after))
             }
             (before, after) => format!("{of}, {} then and {} now", files(before), files(after)),
         }
@@ -67,9 +67,9 @@ impl BoundParts {
     /// Names the parts that are other ones now.
     pub fn changed_parts(&self, now: &Self) -> Vec<&'static str> {
         let parts = [
-            (self.call != now.call, "where the call would reach out to, or its effect"),
-            (self.tool != now.tool, "the tool, its limits or its walls"),
-            (self.asker != now.asker, "who asks, or what the agent is granted"),
+            (self.call != now.call, "the target of the call, or its effect"),
+            (self.tool != now.tool, "the tool, its limits or its sandbox"),
+            (self.asker != now.asker, "the author, or the agent's rights"),
             (self.rule != now.rule, "the rule that asks, or its policy"),
             (self.contents != now.contents, "files of its workspace that its program could execute"),
         ];

@@ -74,7 +74,7 @@ impl ApprovedBody {
         if body.version == Self::VERSION {
             return Ok(body);
         }
-        let text = format!("this version knows no approved call of version {}", body.version);
+        let text = format!("this version does not know approved calls of version {}", body.version);
         Err(serde::de::Error::custom(text))
     }
 }

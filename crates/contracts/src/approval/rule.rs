@@ -101,7 +101,7 @@ impl ParsedRule {
         if is_closed && let Some(name) = self.argument_names().find(|name| !taken.contains(name)) {
             let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
             return Some(format!(
-                "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
+                "{} has no argument {name}, so the rule would match no call; it has {takes}",
                 self.tool
             ));
         }
@@ -109,7 +109,7 @@ impl ParsedRule {
         let mut required = required.filter_map(Value::as_str).filter(|_| self.only);
         let name = required.find(|name| !self.looks_at(name))?;
         Some(format!(
-            "every call of {} has {name}, and `only` leaves it out, so the rule would answer no call; add \
+            "every call of {} has {name}, and `only` excludes it, so the rule would match no call; add \
              {name}=PATTERN, or leave `only` out",
             self.tool
         ))

@@ -68,7 +68,7 @@ impl ApprovalRuleRecord {
             return Some(format!("a rule's name is {RULE_NAME}"));
         }
         if self.expires_at <= self.created_at {
-            return Some("a rule ends after it was made".to_owned());
+            return Some("a rule must end after its creation".to_owned());
         }
         ParsedRule::parse(&self.rule).err().map(|error| error.to_string())
     }

@@ -350,7 +350,7 @@ fn a_budget_with_some_room_is_not_called_used_up() {
         unpriced: false,
     };
     assert!(
-        exhausted(0).text().contains("has no room for the next call: 0 of 2000"),
+        exhausted(0).text().contains("does not cover the next call: 0 of 2000"),
         "{}",
         exhausted(0).text()
     );

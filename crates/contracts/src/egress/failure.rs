@@ -19,8 +19,8 @@ pub enum TimeoutPhase {
 impl TimeoutPhase {
     const fn words(self) -> &'static str {
         match self {
-            Self::Connect => "no connection to it came about in time",
-            Self::FirstByte => "it did not begin its answer in time",
+            Self::Connect => "the connection was not established in time",
+            Self::FirstByte => "it did not start its answer in time",
             Self::Stall => "its answer stalled",
             Self::Total => "it did not finish its answer in time",
         }
@@ -41,7 +41,7 @@ pub enum OversizedPart {
 impl OversizedPart {
     const fn words(self) -> &'static str {
         match self {
-            Self::Request => "what would be sent is",
+            Self::Request => "the request is",
             Self::Headers => "the headers are",
             Self::Response => "the answer is",
         }
@@ -66,13 +66,13 @@ pub enum EgressFault {
         problem: String,
     },
     /// No connection came about.
-    #[error("no connection to it can be made")]
+    #[error("the connection failed")]
     Unreachable,
     /// A wait was too long.
     #[error("{}", .0.words())]
     Late(TimeoutPhase),
     /// There is no client to send it with.
-    #[error("the HTTP client cannot be made: {cause}")]
+    #[error("failed to create the HTTP client: {cause}")]
     Unusable {
         /// What the library says.
         cause: String,
@@ -81,7 +81,7 @@ pub enum EgressFault {
     #[error("the connection broke before the answer was complete")]
     Broken,
     /// Something is longer than it may be.
-    #[error("{} longer than the {bytes_max} bytes that may be", .part.words())]
+    #[error("{} longer than the {bytes_max} bytes that are allowed", .part.words())]
     TooLarge {
         /// What is.
         part: OversizedPart,
@@ -89,10 +89,10 @@ pub enum EgressFault {
         bytes_max: u64,
     },
     /// The answer is packed, though it was asked for as it is; how long it would become is unknown.
-    #[error("the answer is compressed, and only plain answers are taken")]
+    #[error("the answer is compressed, which is not supported")]
     Packed,
     /// There are more redirects than are followed.
-    #[error("it redirects more often than the {max} times that are followed")]
+    #[error("it redirects more often than {max} times")]
     Redirects {
         /// How many are followed.
         max: usize,
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_failure_is_described_in_words() {
         let failure = EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 7 };
-        assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
+        assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that are allowed");
         assert_eq!(EgressFault::Late(TimeoutPhase::Stall).to_string(), "its answer stalled");
     }
 }

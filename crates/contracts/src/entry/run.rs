@@ -146,7 +146,7 @@ pub struct RunYielded {
 
 /// What people read of a run that yielded because its model went on to repeat calls after warnings in so many steps.
 pub fn repeated_text(told: u32) -> String {
-    format!("its model repeated calls that it had made too often, although it was told so in {told} steps")
+    format!("its model repeated calls that it had made too often, although it was warned in {told} steps")
 }
 
 /// Fields of [`Entry::RunFailed`](super::Entry::RunFailed).

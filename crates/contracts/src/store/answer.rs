@@ -46,7 +46,7 @@ pub enum CommitRefusal {
     #[error("{0} does not exist in this tenant")]
     NotFound(String),
     /// The tenant's or agent's handle is taken.
-    #[error("the handle {0} is taken")]
+    #[error("the handle {0} already exists")]
     HandleTaken(HandleSlug),
     /// The agent is in a state that does not allow this.
     #[error("the agent is {}", found.as_str())]
@@ -119,7 +119,7 @@ pub enum CommitRefusal {
         found: ApprovalState,
     },
     /// As many approvals of the tenant are open as may be.
-    #[error("{most} approvals of this tenant are open, and there may be no more; answer some of them first")]
+    #[error("this tenant already has {most} open approvals, which is the most; answer some of them first")]
     ApprovalsFull {
         /// How many may be.
         most: usize,
@@ -140,13 +140,13 @@ pub enum CommitRefusal {
     #[error("the writer's queue is full for this tenant")]
     Overloaded,
     /// What the batch touches is damaged in the file. Sent again it is refused again; batches that touch other rows are not.
-    #[error("what the write touches is damaged: {problem}")]
+    #[error("the data that the write touches is damaged: {problem}")]
     Damaged {
         /// What does not fit, for the log.
         problem: String,
     },
     /// A write failed earlier, and the store has not been reopened since.
-    #[error("the store answers reads only: {cause}")]
+    #[error("the store only answers reads: {cause}")]
     ReadOnly {
         /// What failed.
         cause: String,

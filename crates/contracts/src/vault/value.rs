@@ -19,13 +19,13 @@ pub struct SecretValue(Zeroizing<String>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretValueError {
     /// It is too short to be distinguished from other text.
-    #[error("a value has at least {VALUE_BYTES_MIN} bytes")]
+    #[error("a value must have at least {VALUE_BYTES_MIN} bytes")]
     Short,
     /// It is too long.
-    #[error("a value has at most {VALUE_BYTES_MAX} bytes")]
+    #[error("a value may have at most {VALUE_BYTES_MAX} bytes")]
     Long,
     /// It could not be put into a request.
-    #[error("a value holds no control characters; line breaks are some")]
+    #[error("a value must not contain control characters; a line break is one")]
     Control,
 }
 

@@ -43,8 +43,8 @@ impl AuditDirectory {
         match fs::read_to_string(&path) {
             Ok(text) => AuditKey::from_text(&text).map_err(|problem| {
                 ExitError::usage_error(format!(
-                    "{} is no key of the audit: {problem}; restore it, or move {} aside to begin anew, which \
-                     `dromia audit verify` will tell",
+                    "{} is not a key of the audit log: {problem}; restore it, or move {} aside to start a new \
+                     log, which `dromia audit verify` will report",
                     path.display(),
                     self.dir.display()
                 ))
@@ -61,8 +61,8 @@ impl AuditDirectory {
         let checkpoints = self.checkpoints_path();
         if fs::metadata(&checkpoints).is_ok_and(|found| found.len() > 0) {
             return Err(ExitError::failed_error(format!(
-                "the key of the audit is gone from {0}, and {1} was signed with it; restore the key, or move {0} aside \
-                 to begin anew, which `dromia audit verify` will tell",
+                "the key of the audit log is missing from {0}, but it signed {1}; restore the key, or move \
+                 {0} aside to start a new log, which `dromia audit verify` will report",
                 self.dir.display(),
                 checkpoints.display()
             )));
@@ -230,7 +230,7 @@ mod tests {
             book.load_or_create_key([9; 32])
                 .expect_err("it is no key")
                 .to_string()
-                .contains("is no key of the audit")
+                .contains("is not a key of the audit log")
         );
     }
 }

@@ -60,10 +60,9 @@ impl CheckpointWriter {
         let last = match read {
             Ok(last) => last.map(|last| last.to_mark()),
             Err(problem) => {
-                let aside =
-                    file.begin_anew().context("failed to move a damaged file of checkpoints aside")?;
+                let aside = file.begin_anew().context("failed to move a damaged checkpoint file aside")?;
                 let aside = aside.display().to_string();
-                tracing::error!(%problem, aside, "the last checkpoint is damaged; another file is begun");
+                tracing::error!(%problem, aside, "the last checkpoint is damaged; a new file starts");
                 None
             }
         };
@@ -73,7 +72,7 @@ impl CheckpointWriter {
             (last, mark) => last.or(mark),
         };
         if newest != last {
-            tracing::error!("checkpoints are missing; `dromia audit verify` says which");
+            tracing::error!("checkpoints are missing; `dromia audit verify` names them");
         }
         let (number, before) =
             newest.map_or((0, AuditCheckpoint::origin_digest()), |mark| (mark.number, mark.digest));
@@ -143,12 +142,16 @@ impl CheckpointWriter {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = self.note_configuration(&*store, config).await {
-                tracing::warn!(%error, "the configuration waits for the next start to be noted");
+                tracing::warn!(%error, "failed to record the configuration; the next start records it");
             }
             let mut why = "start";
             loop {
                 if let Err(error) = self.write_checkpoint(why).await {
-                    tracing::error!(error = format!("{error:#}"), "a checkpoint waits for the next minute");
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "failed to write a checkpoint; the server \
+                                                                   retries in a minute"
+                    );
                 }
                 why = "time";
                 tokio::select! {

@@ -71,20 +71,26 @@ pub(super) fn resolve_approvals(
     let WrittenApprovals { hold_ms, expire_ms, approvers, unattended, files, allow, deny } = written;
     let mut time = |key: &str, ms: u64| {
         if ms > TIME_MS_MAX {
-            check.add_problem(key, format!("must be {TIME_MS_MAX} at most, and is {ms}"));
+            check.add_problem(key, format!("must be at most {TIME_MS_MAX}, and is {ms}"));
         }
         SignedDuration::from_millis(i64::try_from(ms.min(TIME_MS_MAX)).unwrap_or(i64::MAX))
     };
     let (hold, expire) = (time("approvals.hold_ms", *hold_ms), time("approvals.expire_ms", *expire_ms));
     if expire < hold {
-        check.add_problem("approvals.expire_ms", format!("is shorter than a run waits ({hold_ms})"));
+        check.add_problem(
+            "approvals.expire_ms",
+            format!(
+                "is shorter than the time that a run waits \
+                                                          ({hold_ms})"
+            ),
+        );
     }
     for (list, entries) in
         [("approvers", approvers), ("unattended", unattended), ("allow", allow), ("deny", deny)]
     {
         let key = format!("approvals.{list}");
         if entries.len() > ENTRIES_MAX {
-            check.add_problem(&key, format!("holds at most {ENTRIES_MAX} entries"));
+            check.add_problem(&key, format!("has more than {ENTRIES_MAX} entries"));
         }
         for (index, entry) in entries.iter().enumerate() {
             if entry.is_empty() || entry.len() > Actor::BYTES_MAX {
@@ -94,8 +100,8 @@ pub(super) fn resolve_approvals(
     }
     for (index, approver) in approvers.iter().enumerate() {
         if approver.strip_prefix("token:").is_some_and(|id| id.parse::<TokenId>().is_err()) {
-            let text = "names a token, and any admin of a tenant can give its name to another one; write its id: token:tok_…, as \
-                        `dromia token list` shows it";
+            let text = "names a token, but any admin of a tenant can give that name to another token; write \
+                        its id: token:tok_…, as `dromia token list` shows it";
             check.add_problem(&format!("approvals.approvers.{index}"), text);
         }
     }

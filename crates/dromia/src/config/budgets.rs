@@ -18,7 +18,7 @@ pub(super) fn resolve_budgets(
         let Ok(handle) = name.parse::<HandleSlug>() else { continue };
         let key = format!("tenants.{name}.budgets");
         if tenant.budgets.len() > BUDGETS_MAX {
-            check.add_problem(&key, format!("has at most {BUDGETS_MAX} budgets"));
+            check.add_problem(&key, format!("has more than {BUDGETS_MAX} budgets"));
         }
         let mut budgets: Vec<BudgetDefinition> = Vec::new();
         for written in &tenant.budgets {
@@ -40,7 +40,7 @@ pub(super) fn resolve_budgets(
 fn resolve_budget(written: &WrittenBudget) -> Result<BudgetDefinition, String> {
     let WrittenBudget { name, per, of, measure, period, limit } = written;
     let Some(limit) = measure.parse_limit(limit) else {
-        return Err(format!("limit: of {measure} it is {}, not {limit}", measure.limit_rule()));
+        return Err(format!("limit: for {measure} it must be {}, not {limit}", measure.limit_rule()));
     };
     let budget = BudgetDefinition {
         name: name.clone(),

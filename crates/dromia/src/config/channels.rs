@@ -45,7 +45,7 @@ fn resolve_channel(
 ) -> Option<WebhookChannel> {
     let here = format!("channels.{name}");
     if let Err(error) = name.parse::<dromia_contracts::agent::HandleSlug>() {
-        check.add_problem(&here, format!("the name of a channel is one as of an agent: {error}"));
+        check.add_problem(&here, format!("a channel's name follows the rule of an agent's handle: {error}"));
     }
     if let Err(problem) = plain_url(&written.url) {
         check.add_problem(&format!("{here}.url"), problem);
@@ -78,12 +78,13 @@ fn resolve_channel(
 
 /// Checks that a text is an address that a message can be posted to, with nothing secret in it.
 pub(crate) fn plain_url(text: &str) -> Result<reqwest::Url, &'static str> {
-    let url = reqwest::Url::parse(text).map_err(|_| "is no address; write it as https://host/path")?;
+    let url = reqwest::Url::parse(text).map_err(|_| "is not a URL; write it as https://host/path")?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("is no address of HTTP; write it as https://host/path");
+        return Err("is not an HTTP URL; write it as https://host/path");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a name or a password; a message is known by its signature");
+        return Err("contains a user name or a password; remove it, because a signature authenticates the \
+                    message");
     }
     if url.fragment().is_some() {
         return Err("has a fragment, which is never sent; remove it");
@@ -105,20 +106,20 @@ fn channel_key(
     let Some(name) = reference.strip_prefix("env:").filter(|name| !name.is_empty()) else {
         check.add_problem(
             &here,
-            "write env:NAME, or secret:NAME for one of the vault, so that no secret stands in the file",
+            "write env:NAME, or secret:NAME for a secret of the vault, so that the file contains no secret",
         );
         return None;
     };
     let Some(value) = environment.get(name) else {
         let near = did_you_mean(name, environment.variable_names());
-        check.add_unset_variable(&here, format!("the environment has no {name}{near}"), name.to_owned());
+        check.add_unset_variable(&here, format!("the variable {name} is not set{near}"), name.to_owned());
         return None;
     };
     match value.parse() {
         Ok(key) => Some(ChannelKey::Held(key)),
         Err(error) => {
-            let how = "make one with: echo whsec_$(head -c 32 /dev/urandom | base64)";
-            check.add_problem(&here, format!("{name} is none: {error}; {how}"));
+            let how = "create one with: echo whsec_$(head -c 32 /dev/urandom | base64)";
+            check.add_problem(&here, format!("{name} is not a signing secret: {error}; {how}"));
             None
         }
     }

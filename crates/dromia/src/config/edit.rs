@@ -140,7 +140,13 @@ impl YamlLines {
             }
             match line_key(line) {
                 Some(key) if indent_width(line) == block.indent => begins.push((at, key)),
-                _ => return Err(YamlEditError { line: at + 1, why: "does not begin an entry of its block" }),
+                _ => {
+                    return Err(YamlEditError {
+                        line: at + 1,
+                        why: "is not the first line of an entry in \
+                                                                    its block",
+                    });
+                }
             }
         }
         let Some(index) = begins.iter().position(|(_, key)| *key == name) else { return Ok(None) };

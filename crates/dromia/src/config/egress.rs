@@ -64,7 +64,7 @@ fn parse_private_list(
     check: &mut ProblemCollector<'_>,
 ) -> Vec<PrivateAllowance> {
     if texts.len() > PRIVATE_MAX {
-        check.add_problem(&format!("egress.{key}"), format!("holds at most {PRIVATE_MAX} entries"));
+        check.add_problem(&format!("egress.{key}"), format!("has more than {PRIVATE_MAX} entries"));
     }
     let mut opened = Vec::new();
     for (index, text) in texts.iter().enumerate() {

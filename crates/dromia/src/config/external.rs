@@ -44,7 +44,7 @@ pub(super) fn resolve_external_tools(
     check: &mut ProblemCollector<'_>,
 ) -> Vec<ExternalToolConfig> {
     if written.len() > TOOLS_MAX {
-        check.add_problem("tools.external", format!("names at most {TOOLS_MAX} tools"));
+        check.add_problem("tools.external", format!("has more than {TOOLS_MAX} tools"));
     }
     written
         .iter()
@@ -67,10 +67,7 @@ fn resolve_external_tool(
         None => Label::OUTSIDE,
     };
     if let (None, Some(_)) = (&written.secret, &written.placement) {
-        check.add_problem(
-            &format!("{here}.placement"),
-            "is there without `secret`, of which it would be the place",
-        );
+        check.add_problem(&format!("{here}.placement"), "needs `secret`, whose placement it sets");
     }
     let limits = call_limits(&here, written, of_tools, check);
     let placement = written.placement.clone().unwrap_or(SecretPlacement::Bearer);

@@ -159,7 +159,7 @@ impl FormErrorText<'_> {
         let above = self.key_at_place().map(|node| &node.above).filter(|above| !above.is_empty());
         let place = above.map(|above| format!(" in `{}`", above.told)).unwrap_or_default();
         let near = match field.split_once(':') {
-            Some((key, _)) if known.contains(&key) => format!("; a space is missing behind `{key}:`"),
+            Some((key, _)) if known.contains(&key) => format!("; add a space after `{key}:`"),
             _ => did_you_mean(field, known.iter().copied()),
         };
         let known = if near.is_empty() { format!("; there are {}", known.join(", ")) } else { near };
@@ -178,7 +178,7 @@ impl FormErrorText<'_> {
         let next = group.map(|group| next(&group.child_path(field))).unwrap_or_default();
         match group {
             Some(group) => format!("{}: needs `{field}`{next}", group.told),
-            None => format!("the key `{field}` is needed here{next}"),
+            None => format!("the key `{field}` is missing here{next}"),
         }
     }
 
@@ -186,7 +186,7 @@ impl FormErrorText<'_> {
         let unplaced = || key.map(|key| KeyPath::default().child_path(key));
         let way = self.key_at_place().map(|node| node.path.clone()).or_else(unplaced);
         let named = way.map(|way| format!("{}: ", way.told)).unwrap_or_default();
-        format!("{named}stands here for the second time; keep one of the two")
+        format!("{named}appears twice; keep one of the two")
     }
 
     fn next(&self) -> String {
@@ -230,21 +230,22 @@ fn expected_text(expected: &str) -> String {
 fn of_the_text(error: &Error) -> String {
     match error {
         Error::ExternalMessage { msg, .. } => format!(
-            "from here on it is no YAML ({}); look at the quotes, the brackets and the indentation of this line and of the \
-             one before it",
+            "the text is not valid YAML from here on ({}); check the quotes, brackets and indentation of this \
+             line and the line before",
             first_line(msg)
         ),
         Error::Eof { .. }
         | Error::ContainerEndMismatch { .. }
         | Error::UnexpectedSequenceEnd { .. }
         | Error::UnexpectedMappingEnd { .. } => {
-            "a bracket or a quote is not closed, or closed where none is open; close what is open".to_owned()
+            "a bracket or a quote has no partner; add or remove one".to_owned()
         }
         Error::MultipleDocuments { .. } => {
-            "a second document begins here; a configuration is one, so take the line `---` out".to_owned()
+            "a second document begins here; a configuration is one document, so remove the line `---`"
+                .to_owned()
         }
         Error::UnsupportedTag { .. } | Error::TaggedScalarCannotDeserializeIntoString { .. } => {
-            "a tag means nothing here; leave the word that begins with `!` out".to_owned()
+            "a tag has no meaning here; remove the word that begins with `!`".to_owned()
         }
         Error::UnknownAnchor { .. } => {
             "the alias names no anchor above it; write the value itself".to_owned()
@@ -255,14 +256,14 @@ fn of_the_text(error: &Error) -> String {
         | Error::AliasReplayStackDepthExceeded { .. } => {
             let levels = positions::DEPTH_MAX;
             format!(
-                "the text is larger, or nested deeper, than a configuration may be (its lists and groups of keys go {levels} \
+                "the text is too large or nested too deeply (lists and groups of keys go at most {levels} \
                  levels deep); make it smaller"
             )
         }
         error => {
             let plain = error.to_string();
             let first = first_line(&plain).split(" at line").next().unwrap_or_default();
-            format!("cannot be read: {first}; `dromia config explain` lists what can stand in the file")
+            format!("cannot be read: {first}; `dromia config explain` lists the keys of the file")
         }
     }
 }

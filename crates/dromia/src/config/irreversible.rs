@@ -147,7 +147,11 @@ pub(super) fn second_opinion(
     }
     let Some(model) = model else {
         if !written.is_absent() {
-            check.add_problem("irreversible.second_opinion", "has no `model`, so nobody is asked");
+            check.add_problem(
+                "irreversible.second_opinion",
+                "has no `model`, so no model reviews the call; \
+                                                              add one",
+            );
         }
         return None;
     };

@@ -94,7 +94,7 @@ pub(crate) fn overlay_layers(
             let near = did_you_mean(&flag.key, settable);
             problems.push(ConfigProblem::new(
                 flag.name,
-                format!("`{}` is no key that can be set{near}", flag.key),
+                format!("there is no key `{}` that can be set{near}", flag.key),
             ));
         }
     }
@@ -129,7 +129,7 @@ pub(super) fn set_key(
         place = &mut place[part];
     }
     *place = if key.is_integer() {
-        let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is no whole number"))?;
+        let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is not a whole number"))?;
         Value::from(number)
     } else if key.is_boolean() {
         let answer: bool =
@@ -139,7 +139,7 @@ pub(super) fn set_key(
         Value::from(value)
     };
     serde_json::from_value(document).map_err(|error| {
-        format!("{value:?} does not fit: {}", form_error::value_mismatch_text(&error.to_string()))
+        format!("{value:?} is not valid: {}", form_error::value_mismatch_text(&error.to_string()))
     })
 }
 
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_wrong_value_names_its_variable_or_flag() {
         for (name, value, says) in [
-            ("DROMIA_ENGINE_ACTIVE_MAX", "many", "engine.active_max: \"many\" is no whole number"),
+            ("DROMIA_ENGINE_ACTIVE_MAX", "many", "engine.active_max: \"many\" is not a whole number"),
             (
                 "DROMIA_ENGINE_MODEL_CALLS_MAX",
                 "5000000000",
@@ -257,7 +257,7 @@ mod tests {
             laid(&Environment::default(), &[("engine.active_mx", "3")]).expect_err("no key").to_string();
         assert_eq!(
             text,
-            "--set: `engine.active_mx` is no key that can be set; did you mean `engine.active_max`?"
+            "--set: there is no key `engine.active_mx` that can be set; did you mean `engine.active_max`?"
         );
         assert!(laid(&Environment::default(), &[("models.a.model", "x")]).is_err());
     }

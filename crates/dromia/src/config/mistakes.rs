@@ -262,10 +262,7 @@ mod tests {
     fn a_duplicate_key_is_reported_beside_other_mistakes() {
         check(
             "engine:\n  active_max: 1\n  active_max: 2\nlisten: nowhere\n",
-            &[
-                "dromia.yaml:3:3: engine.active_max: stands here for the second time",
-                "dromia.yaml:4:9: listen",
-            ],
+            &["dromia.yaml:3:3: engine.active_max: appears twice", "dromia.yaml:4:9: listen"],
         );
     }
 

@@ -87,15 +87,20 @@ fn permission_rows(
     for (call, tools) in lists {
         let list = format!("{here}.{}", call.as_str());
         if tools.len() > TOOLS_MAX {
-            check.add_problem(&list, format!("holds at most {TOOLS_MAX} tools"));
+            check.add_problem(&list, format!("has more than {TOOLS_MAX} tools"));
         }
         for (index, tool) in tools.iter().enumerate() {
             let place = format!("{list}.{index}");
             if let Err(problem) = tool_or_family(tool, there) {
                 check.add_problem(&place, problem);
             } else if known.contains(&tool) {
-                check
-                    .add_problem(&place, format!("{tool} stands here twice; only the strictest would count"));
+                check.add_problem(
+                    &place,
+                    format!(
+                        "{tool} appears twice, and only the strictest entry would \
+                                                  apply; keep one"
+                    ),
+                );
             }
             known.push(tool);
             rows.extend(permission_grants(*call, tool));
@@ -110,6 +115,6 @@ fn tool_or_family(text: &str, tools: &[&str]) -> Result<(), String> {
     let grants = dromia_guard::parse_grants(&texts, tools).map_err(|error| error.to_string())?;
     match grants.as_slice() {
         [Grant::Tool(_) | Grant::Family(_)] => Ok(()),
-        _ => Err(format!("{text:?} is no tool; write a tool such as exec, or a family such as file.*")),
+        _ => Err(format!("{text:?} is not a tool; write a tool such as exec, or a family such as file.*")),
     }
 }

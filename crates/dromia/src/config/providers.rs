@@ -69,12 +69,12 @@ pub(crate) fn route_for_alias(
         Err((key, message))
     };
     let (server, server_key) = match (&model.provider, model.kind) {
-        (Some(_), Some(_)) => return wrong("kind", "write `provider` or `kind`, not both".to_owned()),
+        (Some(_), Some(_)) => return wrong("kind", "has `provider` and `kind`; keep one of them".to_owned()),
         (None, None) => return wrong("", "needs `provider`, or `kind`".to_owned()),
         (Some(name), None) => {
             for (key, is_set) in [("base_url", model.base_url.is_some()), ("key", model.key.is_some())] {
                 if is_set {
-                    return wrong(key, format!("belongs to the provider, under providers.{name}"));
+                    return wrong(key, format!("belongs to the provider: move it to providers.{name}"));
                 }
             }
             let Some(server) = written.providers.get(name) else {
@@ -246,7 +246,7 @@ fn resolve_provider(
     };
     if server.output_limit.is_some() && server.kind != ProviderKind::Openai {
         check
-            .add_problem(&format!("{here}.output_limit"), "has an effect with kind `openai` only; remove it");
+            .add_problem(&format!("{here}.output_limit"), "has an effect only with kind `openai`; remove it");
     }
     if let Some(ms) = server.timeout_ms {
         check.at_least_one(&format!("{here}.timeout_ms"), ms);
@@ -262,7 +262,7 @@ fn resolve_provider(
         Err(ProviderKeyError::Literal) => {
             check.add_problem(
                 &format!("{here}.key"),
-                "write env:NAME, or secret:NAME for one of the vault, so that no key stands in the file",
+                "write env:NAME, or secret:NAME for a secret of the vault, so that the file contains no key",
             );
             None
         }
@@ -270,7 +270,7 @@ fn resolve_provider(
             let near = did_you_mean(&name, environment.variable_names());
             check.add_unset_variable(
                 &format!("{here}.key"),
-                format!("the environment has no {name}{near}"),
+                format!("the variable {name} is not set{near}"),
                 name,
             );
             None
@@ -278,7 +278,7 @@ fn resolve_provider(
         Err(ProviderKeyError::Bad(name)) => {
             check.add_problem(
                 &format!("{here}.key"),
-                format!("{name} is empty or holds what no header can carry"),
+                format!("{name} is empty or has characters that a header cannot contain"),
             );
             None
         }
@@ -352,13 +352,13 @@ fn check_fallbacks(written: &WrittenConfig, check: &mut ProblemCollector<'_>) {
         for (index, name) in model.fallback.iter().enumerate() {
             let key = format!("models.{alias}.fallback.{index}");
             if name == alias {
-                check.add_problem(&key, "a model cannot stand in for itself");
+                check.add_problem(&key, "a model cannot be its own fallback");
             } else if name != SCRIPTED && !written.models.contains_key(name) {
                 let known = written.models.keys().map(String::as_str).chain([SCRIPTED]);
                 let near = did_you_mean(name, known.filter(|known| *known != alias));
                 check.add_problem(&key, format!("there is no model `{name}`{near}"));
             } else if !seen.insert(name) {
-                check.add_problem(&key, format!("`{name}` stands in twice"));
+                check.add_problem(&key, format!("`{name}` appears twice"));
             } else if let Some(cycle) = way_back(written, name, alias) {
                 // One cycle is reported once, at its first alias.
                 if cycle.iter().all(|other| other.as_str() >= alias.as_str()) {

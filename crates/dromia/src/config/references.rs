@@ -152,18 +152,21 @@ impl MentionCollector<'_> {
             }
             "cli" if of.parse::<u32>().is_ok() => return,
             "cli" => MentionTarget::Nothing(format!(
-                "nobody is called `{name}`: behind `cli:` stands the number of a user, such as cli:1000"
+                "there is no actor `{name}`: `cli:` needs the number of a user after it, such as cli:1000"
             )),
             WEBHOOK if self.written.channels.contains_key(of) => return,
             WEBHOOK => {
                 let near = did_you_mean(of, self.written.channels.keys().map(String::as_str));
-                MentionTarget::Nothing(format!("nobody is called `{name}`: there is no channel `{of}`{near}"))
+                MentionTarget::Nothing(format!(
+                    "there is no actor `{name}`: there is no channel `{of}`{near}"
+                ))
             }
             "agent" => return,
             _ => {
                 let near = did_you_mean(kind, ACTORS);
                 MentionTarget::Nothing(format!(
-                    "nobody is called `{name}`: actors are cli:UID, token:NAME, webhook:CHANNEL/NAME and agent:ID{near}"
+                    "there is no actor `{name}`: actors are cli:UID, token:NAME, webhook:CHANNEL/NAME and \
+                     agent:ID{near}"
                 ))
             }
         };
@@ -199,7 +202,7 @@ pub(crate) fn unmatched_names(mentions: &[NameMention], store: Option<&NameInven
                 Some(known) if known.agents.contains(agent) => return None,
                 Some(known) => {
                     let near = did_you_mean(agent, known.agents.iter().map(String::as_str));
-                    format!("no agent of the tenant {tenant} is called `{agent}`{near}")
+                    format!("the tenant {tenant} has no agent `{agent}`{near}")
                 }
             },
             (MentionTarget::Token { tenant, token }, Some(store)) => {
@@ -218,7 +221,8 @@ fn platform_problem(name: &str, store: Option<&NameInventory>) -> Option<String>
     let near = did_you_mean(name, PLATFORMS);
     let known = PLATFORMS.join(", ");
     Some(format!(
-        "no session is on a platform `{name}` unless a client names it so; this program knows {known}{near}"
+        "no session has the platform `{name}` unless a client uses that name; the built-in platforms are \
+         {known}{near}"
     ))
 }
 
@@ -238,7 +242,7 @@ fn no_token(tenant: Option<&str>, token: &str, store: &NameInventory) -> Option<
         return None;
     }
     let near = did_you_mean(token, known);
-    Some(format!("no token that counts is called `{token}`{near}"))
+    Some(format!("there is no active token `{token}`{near}"))
 }
 
 #[cfg(test)]
@@ -305,7 +309,7 @@ agents:
         );
         assert!(told[0].ends_with("there is no channel `order`; did you mean `orders`?"), "{told:#?}");
         assert!(
-            told[1].starts_with("dromia.yaml:11:15: approvals.approvers.0: nobody is called `bob`"),
+            told[1].starts_with("dromia.yaml:11:15: approvals.approvers.0: there is no actor `bob`"),
             "{told:#?}"
         );
         assert!(told[5].ends_with("; did you mean `webhook`?"), "{told:#?}");
@@ -315,12 +319,12 @@ agents:
     fn an_unknown_name_is_reported_with_place_and_suggestion() {
         let told = told(FILE, Some(&store()));
         for says in [
-            "dromia.yaml:1:16: default_agent: no agent of the tenant default is called `asistant`; did you mean `assistant`?",
+            "dromia.yaml:1:16: default_agent: the tenant default has no agent `asistant`; did you mean `assistant`?",
             "channels.orders.tenant: there is no tenant `acm`; did you mean `acme`?",
-            "tenants.acme.budgets.0: no agent of the tenant acme is called `op`; did you mean `ops`?",
-            "tenants.acme.budgets.1: no token that counts is called `cii`; did you mean `ci`?",
-            "approvals.approvers.1: nobody is called `webhook:opps`: there is no channel `opps`",
-            "dromia.yaml:14:3: agents.asistant: no agent of the tenant default is called `asistant`",
+            "tenants.acme.budgets.0: the tenant acme has no agent `op`; did you mean `ops`?",
+            "tenants.acme.budgets.1: there is no active token `cii`; did you mean `ci`?",
+            "approvals.approvers.1: there is no actor `webhook:opps`: there is no channel `opps`",
+            "dromia.yaml:14:3: agents.asistant: the tenant default has no agent `asistant`",
             "agents.ghosts/dev: there is no tenant `ghosts`",
         ] {
             assert!(told.iter().any(|text| text.contains(says)), "{says}: {told:#?}");

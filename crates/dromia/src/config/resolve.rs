@@ -164,7 +164,13 @@ pub(crate) fn resolve_config(
     let engine = EngineConfig::default();
     let (same, window) = (written.engine.loop_same, engine.loop_window);
     if same > window {
-        check.add_problem("engine.loop_same", format!("is {same}, and only {window} calls are looked at"));
+        check.add_problem(
+            "engine.loop_same",
+            format!(
+                "is {same}, but the server compares only the last \
+                                                       {window} calls"
+            ),
+        );
     }
     check.at_least_one("context.items_max", count(written.context.items_max));
     check.at_least_one("context.bytes_max", count(written.context.bytes_max));
@@ -232,17 +238,11 @@ fn docker_engine(written: &WrittenDocker, check: &mut ProblemCollector<'_>) -> O
     let (socket, image) = match (&written.socket, &written.image) {
         (Some(socket), Some(image)) => (socket, image),
         (Some(_), None) => {
-            check.add_problem(
-                "sandbox.docker.socket",
-                "is there without `sandbox.docker.image`; an engine needs both",
-            );
+            check.add_problem("sandbox.docker.socket", "needs `sandbox.docker.image` too");
             return None;
         }
         (None, Some(_)) => {
-            check.add_problem(
-                "sandbox.docker.image",
-                "is there without `sandbox.docker.socket`; an engine needs both",
-            );
+            check.add_problem("sandbox.docker.image", "needs `sandbox.docker.socket` too");
             return None;
         }
         (None, None) => return None,
@@ -250,12 +250,12 @@ fn docker_engine(written: &WrittenDocker, check: &mut ProblemCollector<'_>) -> O
     if !PathBuf::from(socket).is_absolute() {
         check.add_problem(
             "sandbox.docker.socket",
-            "is no absolute path of a Unix socket, such as /run/user/1000/docker.sock",
+            "is not an absolute path of a Unix socket, such as /run/user/1000/docker.sock",
         );
     }
     if image.is_empty() || image.contains(|c: char| c.is_whitespace() || c.is_control() || "?#%".contains(c))
     {
-        check.add_problem("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
+        check.add_problem("sandbox.docker.image", "is not a name of an image, such as debian:bookworm-slim");
     }
     Some(DockerEngine { socket: socket.into(), image: image.clone() })
 }
@@ -274,13 +274,13 @@ fn machine_monitor(
         let Some(path) = written else {
             check.add_problem(
                 "sandbox.firecracker",
-                format!("has no `{name}`; a machine needs all four files"),
+                format!("needs `{name}` too; a microVM needs all four files"),
             );
             return None;
         };
         let path = PathBuf::from(path);
         if !path.is_absolute() {
-            check.add_problem(&key, "is no absolute path of a file");
+            check.add_problem(&key, "is not an absolute path of a file");
         }
         Some(path)
     };
@@ -291,7 +291,11 @@ fn machine_monitor(
         part("rootfs", rootfs.as_ref()),
     ];
     if *uid == Some(0) {
-        check.add_problem("sandbox.firecracker.uid", "must not be 0: the monitor is to have no rights");
+        check.add_problem(
+            "sandbox.firecracker.uid",
+            "must not be 0, because the monitor must run without \
+                                                      privileges",
+        );
     }
     let [Some(binary), Some(jailer), Some(kernel), Some(rootfs)] = parts else { return None };
     Some(FirecrackerParts { binary, jailer, kernel, rootfs, uid: uid.unwrap_or(UID_DEFAULT) })
@@ -300,7 +304,7 @@ fn machine_monitor(
 /// Takes the directories of control groups. Whether they are there is seen when a program is to get one.
 fn control_groups(written: &[String], check: &mut ProblemCollector<'_>) -> Vec<PathBuf> {
     if written.len() > GROUPS_MAX {
-        check.add_problem("sandbox.control_groups", format!("names at most {GROUPS_MAX} directories"));
+        check.add_problem("sandbox.control_groups", format!("has more than {GROUPS_MAX} directories"));
     }
     let groups: Vec<_> = written.iter().map(PathBuf::from).collect();
     for (index, group) in groups.iter().enumerate() {
@@ -308,11 +312,11 @@ fn control_groups(written: &[String], check: &mut ProblemCollector<'_>) -> Vec<P
         if !group.is_absolute() || !group.components().all(is_plain) {
             check.add_problem(
                 &format!("sandbox.control_groups.{index}"),
-                "is no absolute path without `..`, such as /sys/fs/cgroup/system.slice/dromia.service",
+                "is not an absolute path without `..`, such as /sys/fs/cgroup/system.slice/dromia.service",
             );
         }
         if groups[..index].contains(group) {
-            check.add_problem(&format!("sandbox.control_groups.{index}"), "is named twice");
+            check.add_problem(&format!("sandbox.control_groups.{index}"), "is listed twice");
         }
     }
     groups
@@ -323,7 +327,7 @@ fn hostile_tenants(written: &WrittenConfig, check: &mut ProblemCollector<'_>) ->
     if written.tenants.len() > TENANTS_MAX {
         check.add_problem(
             "tenants",
-            format!("names at most {TENANTS_MAX} tenants; only those that are hostile matter"),
+            format!("has more than {TENANTS_MAX} tenants; list only the hostile ones"),
         );
     }
     let mut hostile = Vec::new();
@@ -332,7 +336,8 @@ fn hostile_tenants(written: &WrittenConfig, check: &mut ProblemCollector<'_>) ->
             (Ok(handle), TenantTrust::Hostile) => hostile.push(handle),
             (Ok(_), TenantTrust::Standard) => {}
             (Err(error), _) => {
-                check.add_problem(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"));
+                check
+                    .add_problem(&format!("tenants.{name}"), format!("is not a handle of a tenant: {error}"));
             }
         }
     }
@@ -341,7 +346,7 @@ fn hostile_tenants(written: &WrittenConfig, check: &mut ProblemCollector<'_>) ->
 
 /// Takes the files of TLS, if both are named.
 fn tls_files(written: &WrittenTls, check: &mut ProblemCollector<'_>) -> Option<TlsFiles> {
-    let lacks = |key| format!("is there without `{key}`; TLS needs both");
+    let lacks = |key| format!("needs `{key}` too; TLS uses both");
     match (&written.cert, &written.key) {
         (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
         (Some(_), None) => {

@@ -51,7 +51,7 @@ pub(super) fn resolve_roles(
 ) -> BTreeMap<String, TokenScopes> {
     let mut roles = BTreeMap::new();
     if written.roles.len() > MAX {
-        check.add_problem("roles", format!("has at most {MAX} roles"));
+        check.add_problem("roles", format!("has more than {MAX} roles"));
     }
     for (name, WrittenRole { scopes }) in &written.roles {
         let key = format!("roles.{name}");
@@ -59,9 +59,9 @@ pub(super) fn resolve_roles(
             check.add_problem(&key, error);
         } else if find_role(name).is_some() {
             let known = ROLES.map(|(known, _)| known).join(", ");
-            check.add_problem(&key, format!("every server has {known}; choose another name"));
+            check.add_problem(&key, format!("{known} are built in; choose another name"));
         } else if scopes.is_empty() {
-            check.add_problem(&format!("{key}.scopes"), "a role has at least one scope");
+            check.add_problem(&format!("{key}.scopes"), "a role needs at least one scope");
         } else {
             roles.insert(name.clone(), scopes.iter().copied().collect());
         }
@@ -77,18 +77,18 @@ pub(super) fn socket_users(
 ) -> BTreeMap<u32, SocketUser> {
     let mut users = BTreeMap::new();
     if written.socket.users.len() > MAX {
-        check.add_problem("socket.users", format!("has at most {MAX} users"));
+        check.add_problem("socket.users", format!("has more than {MAX} users"));
     }
     let own: HandleSlug = "default".parse().unwrap_or_else(|_| unreachable!("the literal is a handle"));
     for (index, user) in written.socket.users.iter().enumerate() {
         let key = format!("socket.users.{index}");
         let Some(scopes) = find_role(&user.role).or_else(|| roles.get(&user.role).copied()) else {
-            check.add_problem(&key, format!("no role is called {:?}", user.role));
+            check.add_problem(&key, format!("there is no role {:?}", user.role));
             continue;
         };
         let tenant = user.tenant.clone().unwrap_or_else(|| own.clone());
         if users.insert(user.uid, SocketUser { tenant, scopes }).is_some() {
-            check.add_problem(&key, format!("names the user {} twice", user.uid));
+            check.add_problem(&key, format!("lists the user {} twice", user.uid));
         }
     }
     users

@@ -110,7 +110,7 @@ fn hide_secrets(entry: &mut Value) {
         entry["secret"] = "(not shown: write env:NAME)".into();
     }
     if entry["url"].as_str().is_some_and(|url| plain_url(url).is_err()) {
-        entry["url"] = "(not shown: not a plain address)".into();
+        entry["url"] = "(not shown: not a plain URL)".into();
     }
     if literal {
         entry["key"] = "(not shown: write env:NAME)".into();
@@ -121,6 +121,6 @@ fn hide_secrets(entry: &mut Value) {
             .is_err()
     });
     if strange {
-        entry["base_url"] = "(not shown: not a plain address)".into();
+        entry["base_url"] = "(not shown: not a plain URL)".into();
     }
 }

@@ -46,7 +46,7 @@ fn a_wrong_type_is_named_with_its_place() {
 #[test]
 fn an_invalid_tenant_name_or_trust_level_is_refused() {
     let text = refused("tenants:\n  A.B: { trust: hostile }\n");
-    assert!(text.contains("tenants.A.B: is no handle of a tenant"), "{text}");
+    assert!(text.contains("tenants.A.B: is not a handle of a tenant"), "{text}");
     let text = problem("tenants:\n  acme: { trust: hostil }\n");
     assert!(text.starts_with("dromia.yaml:2:") && text.ends_with("did you mean `hostile`?"), "{text}");
     let many: Vec<_> = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
@@ -56,11 +56,11 @@ fn an_invalid_tenant_name_or_trust_level_is_refused() {
 #[test]
 fn a_docker_backend_needs_a_valid_socket_and_image() {
     for (text, says) in [
-        ("socket: /a", "sandbox.docker.socket: is there without"),
-        ("image: i", "sandbox.docker.image: is there without"),
-        ("socket: a, image: i", "sandbox.docker.socket: is no absolute path"),
-        ("socket: /a, image: 'i j'", "sandbox.docker.image: is no name of an image"),
-        ("socket: /a, image: 'i?x=1'", "sandbox.docker.image: is no name of an image"),
+        ("socket: /a", "sandbox.docker.socket: needs `sandbox.docker.image`"),
+        ("image: i", "sandbox.docker.image: needs `sandbox.docker.socket`"),
+        ("socket: a, image: i", "sandbox.docker.socket: is not an absolute path"),
+        ("socket: /a, image: 'i j'", "sandbox.docker.image: is not a name of an image"),
+        ("socket: /a, image: 'i?x=1'", "sandbox.docker.image: is not a name of an image"),
     ] {
         let text = refused(&format!("sandbox: {{ docker: {{ {text} }} }}\n"));
         assert!(text.contains(says), "{text}");
@@ -70,10 +70,13 @@ fn a_docker_backend_needs_a_valid_socket_and_image() {
 #[test]
 fn a_firecracker_backend_needs_all_parts_and_an_unprivileged_user() {
     for (text, says) in [
-        ("binary: /b, jailer: /j, kernel: /k", "sandbox.firecracker: has no `rootfs`"),
-        ("rootfs: /r", "sandbox.firecracker: has no `binary`"),
-        ("uid: 7", "sandbox.firecracker: has no `binary`"),
-        ("binary: b, jailer: /j, kernel: /k, rootfs: /r", "sandbox.firecracker.binary: is no absolute path"),
+        ("binary: /b, jailer: /j, kernel: /k", "sandbox.firecracker: needs `rootfs`"),
+        ("rootfs: /r", "sandbox.firecracker: needs `binary`"),
+        ("uid: 7", "sandbox.firecracker: needs `binary`"),
+        (
+            "binary: b, jailer: /j, kernel: /k, rootfs: /r",
+            "sandbox.firecracker.binary: is not an absolute path",
+        ),
         ("binary: /b, jailer: /j, kernel: /k, rootfs: /r, uid: 0", "sandbox.firecracker.uid: must not be 0"),
     ] {
         let text = refused(&format!("sandbox: {{ firecracker: {{ {text} }} }}\n"));
@@ -84,10 +87,10 @@ fn a_firecracker_backend_needs_all_parts_and_an_unprivileged_user() {
 #[test]
 fn control_groups_are_a_few_absolute_paths_each_named_once() {
     for (text, says) in [
-        ("[a]", "sandbox.control_groups.0: is no absolute path"),
-        ("[/a, /a/../b]", "sandbox.control_groups.1: is no absolute path"),
-        ("[/a, /b, /a/]", "sandbox.control_groups.2: is named twice"),
-        ("[/a, /b, /c, /d, /e, /f, /g, /h, /i]", "sandbox.control_groups: names at most 8"),
+        ("[a]", "sandbox.control_groups.0: is not an absolute path"),
+        ("[/a, /a/../b]", "sandbox.control_groups.1: is not an absolute path"),
+        ("[/a, /b, /a/]", "sandbox.control_groups.2: is listed twice"),
+        ("[/a, /b, /c, /d, /e, /f, /g, /h, /i]", "sandbox.control_groups: has more than 8"),
     ] {
         let text = refused(&format!("sandbox: {{ control_groups: {text} }}\n"));
         assert!(text.contains(says), "{text}");
@@ -126,7 +129,7 @@ fn a_model_key_comes_from_the_environment_not_the_file() {
     let environment = Environment::from([("THERE", "s3cret")]);
     assert!(with("env:THERE").resolve_all(&environment).is_ok());
     let missing = with("env:GONE").resolve_all(&environment).expect_err("it is not set");
-    assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the environment has no GONE");
+    assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the variable GONE is not set");
     assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
     let literal =
         with("sk-literal").resolve_all(&environment).expect_err("it stands in the file").to_string();
@@ -142,16 +145,16 @@ fn a_model_key_comes_from_the_environment_not_the_file() {
 fn an_invalid_channel_is_refused_with_place_and_without_secret() {
     let whole = "kind: webhook, agent: ops, url: 'http://h/', secret: env:S";
     for (text, says) in [
-        (whole.replace("http://h/", "h"), "channels.w.url: is no address"),
-        (whole.replace("http://h/", "ftp://h/"), "channels.w.url: is no address of HTTP"),
-        (whole.replace("http://h/", "http://a:b@h/"), "channels.w.url: holds a name or a password"),
+        (whole.replace("http://h/", "h"), "channels.w.url: is not a URL"),
+        (whole.replace("http://h/", "ftp://h/"), "channels.w.url: is not an HTTP URL"),
+        (whole.replace("http://h/", "http://a:b@h/"), "channels.w.url: contains a user name or a password"),
         (whole.replace("http://h/", "http://h/#x"), "channels.w.url: has a fragment"),
         (whole.replace("env:S", "whsec_literal"), "channels.w.secret: write env:NAME"),
-        (whole.replace("env:S", "env:GONE"), "channels.w.secret: the environment has no GONE"),
+        (whole.replace("env:S", "env:GONE"), "channels.w.secret: the variable GONE is not set"),
         (whole.replace("env:S", "'secret:a b'"), "channels.w.secret: write env:NAME, or secret:NAME"),
         (
             whole.replace("env:S", "env:SHORT"),
-            "channels.w.secret: SHORT is none: a webhook's secret is whsec_",
+            "channels.w.secret: SHORT is not a signing secret: a webhook's secret is whsec_",
         ),
         (format!("{whole}, attempts_max: 0"), "channels.w.attempts_max: must be from 1 to 100, and is 0"),
         (format!("{whole}, timeout_ms: 300001"), "channels.w.timeout_ms: must be from 1 to 300000"),
@@ -167,7 +170,7 @@ fn an_invalid_channel_is_refused_with_place_and_without_secret() {
     assert!(told.starts_with("dromia.yaml:2:"), "{told}");
     let name =
         refused(&format!("channels:\n  W.1: {{ {} }}\n", whole.replace("env:S", "env:OPENAI_API_KEY")));
-    assert!(name.contains("channels.W.1: the name of a channel"), "{name}");
+    assert!(name.contains("channels.W.1: a channel's name"), "{name}");
 }
 
 #[test]
@@ -175,13 +178,16 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
     for (text, says) in [
         (
             "providers:\n  a:\n    kind: openai\n    key: env:OPENAI_API_KAY\n",
-            "dromia.yaml:4:10: providers.a.key: the environment has no OPENAI_API_KAY; did you mean `OPENAI_API_KEY`?",
+            "dromia.yaml:4:10: providers.a.key: the variable OPENAI_API_KAY is not set; did you mean `OPENAI_API_KEY`?",
         ),
         (
             "providers:\n  a: { kind: openai, key: env:EMPTY }\n",
             "dromia.yaml:2:27: providers.a.key: EMPTY is empty",
         ),
-        ("providers:\n  a: { kind: openai, key: env:SPLIT }\n", "SPLIT is empty or holds what no header"),
+        (
+            "providers:\n  a: { kind: openai, key: env:SPLIT }\n",
+            "SPLIT is empty or has characters that a header",
+        ),
         (
             "providers:\n  local: { kind: scripted }\nmodels:\n  a:\n    provider: locla\n    model: m\n",
             "dromia.yaml:5:15: models.a.provider: there is no provider `locla`; did you mean `local`?",
@@ -190,11 +196,11 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
         ("models:\n  a: { kind: openai }\n", "dromia.yaml:2:3: models.a: needs `model`"),
         (
             "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, kind: openai, model: m }\n",
-            "dromia.yaml:4:27: models.a.kind: write `provider` or `kind`, not both",
+            "dromia.yaml:4:27: models.a.kind: has `provider` and `kind`; keep one of them",
         ),
         (
             "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, base_url: 'http://x', model: m }\n",
-            "models.a.base_url: belongs to the provider, under providers.p",
+            "models.a.base_url: belongs to the provider: move it to providers.p",
         ),
         (
             "models:\n  a: { kind: openai, base_url: nowhere, model: m }\n",
@@ -210,7 +216,7 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
         ),
         (
             "providers:\n  a: { kind: anthropic, output_limit: max_tokens }\n",
-            "providers.a.output_limit: has an effect with kind `openai` only",
+            "providers.a.output_limit: has an effect only with kind `openai`",
         ),
         (
             "providers:\n  a: { kind: openai, timeout_ms: 0 }\n",
@@ -222,34 +228,34 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
         ),
         (
             "models:\n  a: { kind: scripted, fallback: [scripted, a] }\n",
-            "dromia.yaml:2:45: models.a.fallback.1: a model cannot stand in for itself",
+            "dromia.yaml:2:45: models.a.fallback.1: a model cannot be its own fallback",
         ),
         (
             "models:\n  a: { kind: scripted, fallback: [scripted, scripted] }\n",
-            "models.a.fallback.1: `scripted` stands in twice",
+            "models.a.fallback.1: `scripted` appears twice",
         ),
         ("limits:\n  body_bytes_max: 3\n", "dromia.yaml:2:19: limits.body_bytes_max: must be from 1024 to"),
-        ("listen: 0.0.0.0:1\n", "dromia.yaml:1:9: listen: only loopback addresses are served without TLS"),
+        (
+            "listen: 0.0.0.0:1\n",
+            "dromia.yaml:1:9: listen: without TLS the server listens on loopback addresses only",
+        ),
         (
             "listen: 0.0.0.0:1\nhttp:\n  tls: { cert: c.pem }\n",
-            "dromia.yaml:3:16: http.tls.cert: is there without `http.tls.key`; TLS needs both",
+            "dromia.yaml:3:16: http.tls.cert: needs `http.tls.key` too; TLS uses both",
         ),
         (
             "http:\n  hosts: [agents.example, 'agents.example:443']\n",
-            "dromia.yaml:2:27: http.hosts.1: \"agents.example:443\" is no host name",
+            "dromia.yaml:2:27: http.hosts.1: \"agents.example:443\" is not a host name",
         ),
         (
             "http:\n  origins:\n    - app.example\n",
-            "dromia.yaml:3:7: http.origins.0: \"app.example\" is no origin",
+            "dromia.yaml:3:7: http.origins.0: \"app.example\" is not an origin",
         ),
         (
             "egress:\n  private_tools: [10.0.0.0/8, 10.0.0.1/8]\n",
-            "dromia.yaml:2:31: egress.private_tools.1: the network's address has bits set behind the first 8",
+            "dromia.yaml:2:31: egress.private_tools.1: the network's address has bits set after the first 8",
         ),
-        (
-            "egress: { private_servers: ['*'] }",
-            "egress.private_servers.0: it would open every network there is",
-        ),
+        ("egress: { private_servers: ['*'] }", "egress.private_servers.0: it would open every network"),
         (
             "egress: { private_servers: ['http://wiki'] }",
             "egress.private_servers.0: expected a network such as",
@@ -293,7 +299,7 @@ fn a_wrong_environment_value_is_reported_by_its_variable() {
     let environment = Environment::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let text = loaded.resolve_all(&environment).expect_err("others can reach it").to_string();
-    assert!(text.starts_with("DROMIA_LISTEN: listen: only loopback"), "{text}");
+    assert!(text.starts_with("DROMIA_LISTEN: listen: without TLS"), "{text}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ pub(super) fn resolve_tools(written: &WrittenConfig, check: &mut ProblemCollecto
             permissions::of_one(&format!("{here}.permissions"), &agent.permissions, &known, check),
         );
         if agents.insert(named, own).is_some() {
-            check.add_problem(&here, "this agent is named twice");
+            check.add_problem(&here, "this agent appears twice; keep one entry");
         }
     }
     ToolSettings { all, agents, rows, own_rows }
@@ -215,7 +215,7 @@ fn program_terms(
     {
         check.add_problem(
             &format!("{here}.sandbox"),
-            "is weaker than sandbox.minimum, so nothing would come of it",
+            "is weaker than sandbox.minimum, so it would have no effect",
         );
     }
     let mut number = |key: &str, text: Option<&str>, units: &NumberUnits| {
@@ -236,7 +236,7 @@ fn program_terms(
 /// Checks hosts as grants of an agent are checked.
 fn check_hosts(here: &str, written: &[String], check: &mut ProblemCollector<'_>) -> Vec<String> {
     if written.len() > HOSTS_MAX {
-        check.add_problem(here, format!("holds at most {HOSTS_MAX} hosts"));
+        check.add_problem(here, format!("has more than {HOSTS_MAX} hosts"));
     }
     for (index, host) in written.iter().enumerate() {
         if let Err(error) = dromia_guard::parse_grants(&[format!("net:{host}")], &[]) {
@@ -293,7 +293,7 @@ impl NumberUnits {
         value.ok_or_else(|| {
             let names: Vec<_> = self.known.iter().map(|(name, _)| *name).collect();
             let (noun, names, example) = (self.noun, names.join(", "), self.bounds.0);
-            format!("{text:?} is no {noun}; write a whole number and {names}, such as {example}")
+            format!("{text:?} is not a {noun}; write a whole number and {names}, such as {example}")
         })
     }
 }

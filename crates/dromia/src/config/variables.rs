@@ -32,13 +32,11 @@ pub(crate) fn misspelt_variables(environment: &Environment, text: &str) -> Vec<C
             continue;
         }
         let meant = near.map_or_else(
-            || "; `dromia config explain` lists those that count".to_owned(),
+            || "; `dromia config explain` lists the variables".to_owned(),
             |near| format!("; did you mean `{near}`?"),
         );
-        problems.push(ConfigProblem::new(
-            name,
-            format!("no key has this variable, so it counts for nothing{meant}"),
-        ));
+        problems
+            .push(ConfigProblem::new(name, format!("no key has this variable, so it has no effect{meant}")));
     }
     problems
 }
@@ -70,14 +68,12 @@ mod tests {
         let told =
             misspelt_variables(&environment, "providers: { a: { key: env:DROMIA_LIMITS_KEY_OF_MINE } }");
         let told: Vec<_> = told.iter().map(ToString::to_string).collect();
-        let says = "no key has this variable, so it counts for nothing";
+        let says = "no key has this variable, so it has no effect";
         assert_eq!(
             told,
             [
                 format!("DROMIA_ENGINE_ACTIVE_MX: {says}; did you mean `DROMIA_ENGINE_ACTIVE_MAX`?"),
-                format!(
-                    "DROMIA_ENGINE_NOTHING_LIKE_IT: {says}; `dromia config explain` lists those that count"
-                ),
+                format!("DROMIA_ENGINE_NOTHING_LIKE_IT: {says}; `dromia config explain` lists the variables"),
                 format!("DROMIA_HOEM: {says}; did you mean `DROMIA_HOME`?"),
             ]
         );

@@ -16,7 +16,7 @@ pub(super) struct DemoLedger {
 impl DemoLedger {
     /// Begins a list.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create_new(path).with_context(|| format!("failed to make {}", path.display()))?;
+        let file = File::create_new(path).with_context(|| format!("failed to create {}", path.display()))?;
         Ok(Self { path: path.to_owned(), file })
     }
 

@@ -42,7 +42,8 @@ pub(super) struct ServerArguments {
 
 /// Serves until a signal stops it, or until the demo is gone.
 pub(super) fn serve_demo(home: &Home, arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
-    set_parent_process_death_signal(Some(Signal::KILL)).context("failed to tie the server to the demo")?;
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .context("failed to make the server end with the demo")?;
     // The demo may have ended before that was said.
     ensure!(std::os::unix::process::parent_id() == arguments.demo, "the demo has ended");
     up::run_server(home, &arguments.up)
@@ -111,7 +112,7 @@ impl DemoServer {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
             kill_process(pid, Signal::TERM)?;
         }
-        tokio::time::timeout(DEADLINE, child.wait()).await.context("the server did not drain")??;
+        tokio::time::timeout(DEADLINE, child.wait()).await.context("the server did not stop in time")??;
         Ok(())
     }
 
@@ -162,9 +163,9 @@ impl DemoServer {
         let mut lines = BufReader::new(stdout);
         tokio::time::timeout(DEADLINE, lines.read_line(&mut line))
             .await
-            .context("the server did not come up")??;
+            .context("the server did not start")??;
         let Some(url) = line.trim().strip_prefix("listening ") else {
-            bail!("the server did not come up: {line}")
+            bail!("the server did not start: {line}")
         };
         url.clone_into(&mut self.url);
         Ok(())
@@ -220,7 +221,7 @@ impl DemoServer {
             if holds(&entries) {
                 return Ok(entries);
             }
-            ensure!(Instant::now() < until, "{run} did not come to {what}; see `dromia run why {run}`");
+            ensure!(Instant::now() < until, "{run} did not reach {what}; see `dromia run why {run}`");
             short_pause().await;
         }
     }
@@ -273,7 +274,10 @@ impl DemoServer {
 
 /// This program, on a home. What is not waited for any more is killed.
 fn program_command(home: &Home) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
+    let mut command = Command::new(std::env::current_exe().context(
+        "failed to find the executable of this \
+                                                                    program",
+    )?);
     command.env("DROMIA_HOME", home.root_dir()).stdin(Stdio::null()).kill_on_drop(true);
     Ok(command)
 }

@@ -95,7 +95,7 @@ fn doubled_lines(directory: &Path) -> anyhow::Result<usize> {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
         Err(error) => {
-            return Err(error).with_context(|| format!("failed to look into {}", directory.display()));
+            return Err(error).with_context(|| format!("failed to read {}", directory.display()));
         }
     };
     for entry in entries {

@@ -9,7 +9,7 @@ pub(super) const CHECKS: &[DoctorCheck] = &[
     DoctorCheck { id: "clock.store", run: check_against_store },
 ];
 
-const FIX: &str = "set the clock, and let a time service keep it";
+const FIX: &str = "set the clock, and keep it right with a time service";
 
 /// How far two clocks may differ that are both right.
 fn is_before(now: Timestamp, other: Timestamp) -> bool {
@@ -20,7 +20,7 @@ fn check_against_build(scene: &CheckContext<'_>) -> CheckResult {
     let now = scene.world.now();
     match scene.world.built_at() {
         Some(built) if is_before(now, built) => error_result(
-            format!("the clock says {now:.0}, which is before this program was made ({built:.0})"),
+            format!("the clock shows {now:.0}, which is before the build date of this program ({built:.0})"),
             FIX,
         ),
         _ => ok_result(format!("{now:.0}")),
@@ -38,10 +38,10 @@ fn check_against_store(scene: &CheckContext<'_>) -> CheckResult {
     let now = scene.world.now();
     match newest {
         Some(newest) if is_before(now, newest) => {
-            error_result(format!("the clock says {now:.0}, and the store knows {newest:.0}"), FIX)
+            error_result(format!("the clock shows {now:.0}, but the store has an entry of {newest:.0}"), FIX)
         }
-        Some(_) => ok_result("not before anything that is stored"),
-        None => ok_result("nothing is stored to compare it with"),
+        Some(_) => ok_result("not before any entry of the store"),
+        None => ok_result("the store has no entry to compare it with"),
     }
 }
 

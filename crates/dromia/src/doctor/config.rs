@@ -26,11 +26,12 @@ const NAMES_TOLD: usize = 8;
 const AGENT_DEFAULT: &str = "assistant";
 
 /// What to do where a variable is missing in this shell, and a server that needs it runs.
-const OF_ANOTHER_SHELL: &str = "nothing, if it is set where the server was started; export it here too, so that this shell can start one";
+const OF_ANOTHER_SHELL: &str = "nothing, if the server's own shell sets it; export it here too if you start \
+                                servers from this shell";
 
 fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     if !scene.home.config_path().is_file() {
-        return ok_result("there is no dromia.yaml to look at");
+        return ok_result("there is no dromia.yaml to check");
     }
     let environment = config::Environment::of_process();
     let read = |text: &str| config::parse_and_resolve(&scene.home.config_path(), text, &environment, &[]);
@@ -39,8 +40,8 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
         Ok(Err(problems)) if is_served(scene) && problems.0.iter().all(|one| one.unset.is_some()) => {
             warning_result(problems.to_string(), OF_ANOTHER_SHELL)
         }
-        Ok(Err(problems)) => error_result(problems.to_string(), "mend that place in dromia.yaml"),
-        Err(problem) => error_result(format!("{problem:#}"), "mend that place in dromia.yaml"),
+        Ok(Err(problems)) => error_result(problems.to_string(), "correct that place in dromia.yaml"),
+        Err(problem) => error_result(format!("{problem:#}"), "correct that place in dromia.yaml"),
     }
 }
 
@@ -54,7 +55,10 @@ fn check_version(scene: &CheckContext<'_>) -> CheckResult {
         None | Some(Some(VERSION)) => ok_result(format!("version {VERSION}")),
         Some(other) => error_result(
             format!("dromia.yaml has version {}", other.map_or("?".to_owned(), |found| found.to_string())),
-            format!("this program reads version {VERSION}: change it, or use the program that wrote it"),
+            format!(
+                "this program reads version {VERSION}: change the number, or use the program that wrote \
+                     the file"
+            ),
         ),
     }
 }
@@ -86,19 +90,20 @@ fn check_references(scene: &CheckContext<'_>) -> CheckResult {
         });
     }
     if found == 0 {
-        return ok_result("nothing refers to the environment");
+        return ok_result("dromia.yaml refers to no variables");
     }
     if missing.is_empty() {
-        return ok_result(format!("{found} references to the environment, each is set"));
+        return ok_result(format!("dromia.yaml refers to {found} variables, and all are set"));
     }
     if is_served(scene) {
-        let text = format!("this environment lacks what dromia.yaml refers to: {}", missing.join(", "));
+        let text =
+            format!("this shell does not set variables that dromia.yaml refers to: {}", missing.join(", "));
         return warning_result(text, OF_ANOTHER_SHELL);
     }
     let names: Vec<_> = missing.iter().filter_map(|text| text.rsplit(' ').next()).collect();
     error_result(
-        format!("the environment lacks what dromia.yaml refers to: {}", missing.join(", ")),
-        format!("export {} where `dromia up` is started, or remove the entry", names.join(" and ")),
+        format!("variables that dromia.yaml refers to are not set: {}", missing.join(", ")),
+        format!("export {} in the shell that starts `dromia up`, or remove the entry", names.join(" and ")),
     )
 }
 
@@ -107,26 +112,26 @@ fn check_variables(scene: &CheckContext<'_>) -> CheckResult {
     let text = config::read_config_text(scene.home).unwrap_or_default();
     let found = config::misspelt_variables(&config::Environment::of_process(), &text);
     if found.is_empty() {
-        return ok_result("no variable looks like a key's and is none");
+        return ok_result("every DROMIA_ variable sets a key");
     }
     let told: Vec<_> = found.iter().take(NAMES_TOLD).map(ToString::to_string).collect();
     warning_result(
         told.join("; "),
-        "unset it, or set the one that is meant; `dromia config explain` lists them",
+        "unset the variable, or set the right one; `dromia config explain` lists them",
     )
 }
 
 fn default_model(scene: &CheckContext<'_>) -> CheckResult {
-    let Some(written) = scene.raw_config() else { return ok_result("there is no dromia.yaml to look at") };
+    let Some(written) = scene.raw_config() else { return ok_result("there is no dromia.yaml to check") };
     match written.get("models").and_then(Value::as_object) {
-        Some(models) if models.contains_key("default") => ok_result("the alias `default` is there"),
+        Some(models) if models.contains_key("default") => ok_result("the alias `default` exists"),
         Some(models) if !models.is_empty() => warning_result(
-            "no model has the alias `default`, which agents get that name none",
-            "add one under models in dromia.yaml, or always create agents with --model",
+            "no model has the alias `default`, which agents use that name no model",
+            "add one under models in dromia.yaml, or create agents with --model",
         ),
         _ => error_result(
             "dromia.yaml has no models, so no agent can answer",
-            "add one: models: { default: { kind: scripted } } is the built-in one",
+            "add one: models: { default: { kind: scripted } } uses the built-in model",
         ),
     }
 }
@@ -148,11 +153,14 @@ fn default_agent(scene: &CheckContext<'_>) -> CheckResult {
         ServerProbe::Mute(_) => None,
     };
     match found {
-        Some(true) => ok_result(format!("{agent} answers where no agent is named")),
-        None => ok_result("nobody could be asked"),
+        Some(true) => ok_result(format!("{agent} answers requests that name no agent")),
+        None => ok_result("the server does not answer, so this was not checked"),
         Some(false) => warning_result(
             format!("the default agent {agent} does not exist in the tenant {}", dromia_api::TENANT_DEFAULT),
-            format!("`dromia agent create {agent}`, or name another one as default_agent in dromia.yaml"),
+            format!(
+                "create it with `dromia agent create {agent}`, or set another default_agent in \
+                     dromia.yaml"
+            ),
         ),
     }
 }
@@ -174,9 +182,9 @@ fn check_names(scene: &CheckContext<'_>) -> CheckResult {
     let unmatched = references::unmatched_names(&mentions, found.as_ref());
     if unmatched.is_empty() {
         return ok_result(match found {
-            _ if mentions.is_empty() => "dromia.yaml names nothing outside itself".to_owned(),
-            None => "nobody could be asked for the names in dromia.yaml".to_owned(),
-            Some(_) => format!("{} names in dromia.yaml, each is somebody's", mentions.len()),
+            _ if mentions.is_empty() => "dromia.yaml refers to no tenant, agent or token".to_owned(),
+            None => "the server does not answer, so the names in dromia.yaml were not checked".to_owned(),
+            Some(_) => format!("all {} names in dromia.yaml exist", mentions.len()),
         });
     }
     let mut told: Vec<_> = unmatched.iter().take(NAMES_TOLD).map(ToString::to_string).collect();
@@ -185,7 +193,7 @@ fn check_names(scene: &CheckContext<'_>) -> CheckResult {
     }
     warning_result(
         told.join("; "),
-        "correct the name there, or make what it names; until then what is said of it counts for nobody",
+        "correct the name, or create what it names; until then the setting has no effect",
     )
 }
 
@@ -253,7 +261,7 @@ mod tests {
         planted.write_config("agents: { asistant: { permissions: { deny: [file.write] } } }\n");
         let verdict = planted.result_of("config.names");
         assert_eq!(verdict.severity, Severity::Warning);
-        let says = "dromia.yaml:1:11: agents.asistant: no agent of the tenant default is called `asistant`; did you mean `assistant`?";
+        let says = "dromia.yaml:1:11: agents.asistant: the tenant default has no agent `asistant`; did you mean `assistant`?";
         assert!(verdict.message.contains(says), "{verdict:?}");
         planted.write_config("agents: { assistant: { permissions: { deny: [file.write] } } }\n");
         assert_eq!(planted.severity_of("config.names"), Severity::Ok);

@@ -20,10 +20,13 @@ const REMOTE: [&str; 8] = ["nfs", "cifs", "smb", "9p", "ceph", "afs", "fuse", "l
 fn check_free_space(scene: &CheckContext<'_>) -> CheckResult {
     let found = match scene.world.file_system(scene.home.root_dir()) {
         Ok(found) => found,
-        Err(problem) => return ok_result(format!("the file system does not say: {problem}")),
+        Err(problem) => {
+            return ok_result(format!("the file system does not report its free space: {problem}"));
+        }
     };
     let text = format!("{} MiB are free", found.free_bytes / MIB);
-    let fix = "make room on the disk of the home, or move the home; a full disk stops input, nothing else";
+    let fix = "free space on the disk of the home, or move the home; on a full disk the server accepts no \
+               input";
     match found.free_bytes {
         free if free < FREE_ERROR => error_result(text, fix),
         free if free < FREE_WARNING => warning_result(text, fix),
@@ -34,29 +37,30 @@ fn check_free_space(scene: &CheckContext<'_>) -> CheckResult {
 fn check_free_inodes(scene: &CheckContext<'_>) -> CheckResult {
     let found = scene.world.file_system(scene.home.root_dir());
     match found.ok().and_then(|found| found.free_inodes) {
-        None => ok_result("the file system does not count names"),
-        Some(free) if free < INODES_WARNING => {
-            warning_result(format!("only {free} more files can be made"), "remove files that nobody needs")
-        }
-        Some(free) => ok_result(format!("{free} more files can be made")),
+        None => ok_result("the file system does not limit the number of files"),
+        Some(free) if free < INODES_WARNING => warning_result(
+            format!("only {free} more files can be created"),
+            "remove files that you do not need",
+        ),
+        Some(free) => ok_result(format!("{free} more files can be created")),
     }
 }
 
 fn check_filesystem_kind(scene: &CheckContext<'_>) -> CheckResult {
     let found = scene.world.file_system(scene.home.root_dir());
     let Some(kind) = found.ok().and_then(|found| found.kind) else {
-        return ok_result("the system does not say what kind of file system it is");
+        return ok_result("the system does not report the type of the file system");
     };
     if REMOTE.iter().any(|remote| kind.starts_with(remote)) {
         return warning_result(
-            format!("the home lies on {kind}, whose locks and syncs may not hold"),
-            "put the home on a local disk with --home or DROMIA_HOME",
+            format!("the home is on {kind}, where locks and syncs may not work"),
+            "move the home to a local disk with --home or DROMIA_HOME",
         );
     }
     if kind == "tmpfs" {
         return warning_result(
-            "the home lies in memory and is gone at the next boot of the machine",
-            "put the home on a disk with --home or DROMIA_HOME",
+            "the home is in memory and disappears at the next boot",
+            "move the home to a disk with --home or DROMIA_HOME",
         );
     }
     ok_result(kind)

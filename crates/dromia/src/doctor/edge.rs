@@ -26,12 +26,9 @@ const DAYS_WARNING: i64 = 21;
 /// What is said where the configuration cannot be asked: what was not looked at is not called sound.
 pub(super) fn unchecked_result(scene: &CheckContext<'_>) -> CheckResult {
     if !scene.home.config_path().is_file() {
-        return ok_result("there is no dromia.yaml to look at");
+        return ok_result("there is no dromia.yaml to check");
     }
-    warning_result(
-        "it was not looked at: dromia.yaml is not valid",
-        "`dromia doctor --only config` says what is wrong with it",
-    )
+    warning_result("not checked: dromia.yaml is not valid", "`dromia doctor --only config` shows the mistake")
 }
 
 pub(super) fn resolved_config(scene: &CheckContext<'_>) -> Option<ResolvedConfig> {
@@ -53,16 +50,19 @@ fn check_tls_files(scene: &CheckContext<'_>) -> CheckResult {
     if let Err(problem) = inspect_certificate(&files) {
         return error_result(
             problem.to_string(),
-            "mend the files, or http.tls in dromia.yaml; then restart the server",
+            "correct the files, or http.tls in dromia.yaml; then restart the server",
         );
     }
     if is_open_to_all(&files.key) {
         return warning_result(
-            format!("everybody on this machine can read {}", files.key.display()),
-            format!("chmod 600 {}, and get a new key if somebody may have read it", files.key.display()),
+            format!("every user of this machine can read {}", files.key.display()),
+            format!(
+                "run chmod 600 {}, and get a new key if another user may have read it",
+                files.key.display()
+            ),
         );
     }
-    ok_result(format!("{} and its key fit", files.cert.display()))
+    ok_result(format!("{} and its key match", files.cert.display()))
 }
 
 fn is_open_to_all(path: &Path) -> bool {
@@ -75,16 +75,16 @@ fn check_tls_expiry(scene: &CheckContext<'_>) -> CheckResult {
         Err(verdict) => return verdict,
     };
     let Ok(validity) = inspect_certificate(&files) else {
-        return ok_result("there is no certificate to look at");
+        return ok_result("there is no certificate to check");
     };
     let cert = files.cert.display();
-    let renew = format!("renew {cert}; a running server takes the new one within a minute");
+    let renew = format!("renew {cert}; a running server loads the new one within a minute");
     let now = scene.world.now();
     let days = validity.not_after.duration_since(now).as_hours() / 24;
     if now < validity.not_before {
         return warning_result(
-            format!("{cert} is valid from {} on only", validity.not_before),
-            "wait, use another certificate, or set the clock right",
+            format!("{cert} is not valid before {}", validity.not_before),
+            "wait, use another certificate, or correct the clock",
         );
     }
     if validity.not_after < now {
@@ -110,15 +110,15 @@ fn check_listener_exposure(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
     let address = listening_address(scene).unwrap_or(resolved.listen);
     if address.ip().to_canonical().is_loopback() {
-        return ok_result(format!("{address} is reached from this machine only"));
+        return ok_result(format!("only this machine can reach {address}"));
     }
     if resolved.hosts.is_empty() {
         return warning_result(
-            format!("{address} is reached from other machines, and no name is served there"),
+            format!("other machines can reach {address}, and it serves no host name"),
             "list the names of its certificate under http.hosts in dromia.yaml",
         );
     }
-    ok_result(format!("{address} is reached from other machines, with TLS, as {}", resolved.hosts.join(", ")))
+    ok_result(format!("other machines can reach {address}, with TLS, as {}", resolved.hosts.join(", ")))
 }
 
 fn check_token_limits(scene: &CheckContext<'_>) -> CheckResult {
@@ -127,14 +127,17 @@ fn check_token_limits(scene: &CheckContext<'_>) -> CheckResult {
     let at_a_time =
         format!("{} requests and {} streams at a time", limits.token_requests_max, limits.token_streams_max);
     if limits.token_rate_max > 0 {
-        return ok_result(format!("a token may take {} a second, {at_a_time}", limits.token_rate_max));
+        return ok_result(format!(
+            "a token may send {} requests per second, {at_a_time}",
+            limits.token_rate_max
+        ));
     }
-    let said = format!("a token may take {at_a_time}, as often as it likes");
+    let said = format!("a token may have {at_a_time}, at any rate");
     if resolved.listen.ip().to_canonical().is_loopback() {
         return ok_result(said);
     }
     warning_result(
-        format!("{said}, and other machines reach this server"),
+        format!("{said}, and other machines can reach this server"),
         "set limits.token_rate_max in dromia.yaml to what an honest client needs",
     )
 }
@@ -144,16 +147,16 @@ fn check_actor_limits(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
     let rate = resolved.limits.actor_inputs_per_minute_max;
     if rate > 0 {
-        return ok_result(format!("an actor may say {rate} things a minute"));
+        return ok_result(format!("an actor may send {rate} inputs per minute"));
     }
-    let said = "an actor may say as much as it likes";
+    let said = "an actor may send inputs at any rate";
     if resolved.channels.channel_tenants().next().is_none()
         || resolved.listen.ip().to_canonical().is_loopback()
     {
         return ok_result(said);
     }
     warning_result(
-        format!("{said}, and other machines reach the channels of this server"),
+        format!("{said}, and other machines can reach the channels of this server"),
         "set limits.actor_inputs_per_minute_max in dromia.yaml to what one person needs",
     )
 }

@@ -39,7 +39,7 @@ fn fix_report(rebuilt: &RebuildReport) -> FixReport {
     let RebuildReport { runs, sessions, items, counts, unread } = rebuilt;
     let mut fixed = vec![format!("rebuilt the rows of runs ({runs}) and heads of sessions ({sessions})")];
     if *items > 0 {
-        fixed.push(format!("set which run took an input or a signal, as the journals say ({items})"));
+        fixed.push(format!("set which run took an input or a signal, from the journals ({items})"));
     }
     if *counts > 0 {
         fixed.push(format!("set damaged counts of budgets to the limit until their period ends ({counts})"));
@@ -47,10 +47,10 @@ fn fix_report(rebuilt: &RebuildReport) -> FixReport {
     let mut left: Vec<_> = unread
         .iter()
         .take(LINES_MAX)
-        .map(|(run, problem)| format!("{run} as it is, its journal cannot be read: {problem}"))
+        .map(|(run, problem)| format!("{run} is unchanged, because its journal cannot be read: {problem}"))
         .collect();
     if unread.len() > LINES_MAX {
-        left.push(format!("{} more runs as they are", unread.len() - LINES_MAX));
+        left.push(format!("{} more runs are unchanged", unread.len() - LINES_MAX));
     }
     FixReport { fixed, left }
 }
@@ -59,11 +59,12 @@ fn failed_fix(error: RebuildError) -> Error {
     match error {
         RebuildError::Open(OpenError::HomeLocked { .. }) => Error::Local {
             exit: CommandExit::Conflict,
-            message: "a server has the store open; stop it, then run `dromia doctor --fix` again".to_owned(),
+            message: "a server has the store open; stop the server, then run `dromia doctor --fix` again"
+                .to_owned(),
         },
         error => Error::Local {
             exit: CommandExit::Failed,
-            message: format!("nothing was changed: {}", super::store::error_chain(&error)),
+            message: format!("the store is unchanged: {}", super::store::error_chain(&error)),
         },
     }
 }

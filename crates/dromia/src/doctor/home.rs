@@ -22,13 +22,13 @@ fn check_exists(scene: &CheckContext<'_>) -> CheckResult {
     if !root.is_dir() {
         return error_result(
             format!("there is no home at {}", root.display()),
-            "make one with `dromia init`",
+            "create one with `dromia init`",
         );
     }
     if !scene.home.config_path().is_file() {
         return error_result(
             format!("{} has no dromia.yaml", root.display()),
-            "put it back, or finish the home with `dromia init`, which keeps its store",
+            "restore it, or complete the home with `dromia init`, which keeps its store",
         );
     }
     ok_result(root.display().to_string())
@@ -42,10 +42,10 @@ fn open_bits(path: &Path) -> Option<u32> {
 fn check_mode(scene: &CheckContext<'_>) -> CheckResult {
     let root = scene.home.root_dir();
     match open_bits(root) {
-        None => ok_result("there is no home to look at"),
-        Some(0) => ok_result("only its owner can look into it"),
+        None => ok_result("there is no home to check"),
+        Some(0) => ok_result("only its owner can read it"),
         Some(bits) => warning_result(
-            format!("others can look into {} (mode bits {bits:03o})", root.display()),
+            format!("other users can read {} (mode bits {bits:03o})", root.display()),
             format!("chmod 700 {}", root.display()),
         ),
     }
@@ -54,14 +54,14 @@ fn check_mode(scene: &CheckContext<'_>) -> CheckResult {
 fn check_writable(scene: &CheckContext<'_>) -> CheckResult {
     let root = scene.home.root_dir();
     if !root.is_dir() {
-        return ok_result("there is no home to look at");
+        return ok_result("there is no home to check");
     }
     let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     match rustix::fs::access(root, wanted) {
-        Ok(()) => ok_result("this user can write into it"),
+        Ok(()) => ok_result("this user can write to it"),
         Err(problem) => error_result(
-            format!("this user cannot write into {}: {problem}", root.display()),
-            "run as its owner, or change the owner with chown -R",
+            format!("this user cannot write to {}: {problem}", root.display()),
+            "run dromia as its owner, or change the owner with chown -R",
         ),
     }
 }
@@ -69,16 +69,16 @@ fn check_writable(scene: &CheckContext<'_>) -> CheckResult {
 fn check_token(scene: &CheckContext<'_>) -> CheckResult {
     let token = scene.home.token_path();
     match open_bits(&token) {
-        None if !scene.home.config_path().is_file() => ok_result("there is no home to look at"),
+        None if !scene.home.config_path().is_file() => ok_result("there is no home to check"),
         None => warning_result(
-            format!("{} is not there; the commands go on without it", token.display()),
-            "put the token of the default tenant there if programs of yours read it",
+            format!("{} does not exist; the commands do not need it", token.display()),
+            "write the token of the default tenant there if your programs read it",
         ),
-        Some(0) => ok_result("the token is readable by its owner only"),
+        Some(0) => ok_result("only its owner can read the token"),
         Some(_) => error_result(
-            format!("others can read {}", token.display()),
+            format!("other users can read {}", token.display()),
             format!(
-                "chmod 600 {}, and give the tenant a new token if somebody may have read it",
+                "run chmod 600 {}, and create a new token for the tenant if another user may have read it",
                 token.display()
             ),
         ),
@@ -87,12 +87,17 @@ fn check_token(scene: &CheckContext<'_>) -> CheckResult {
 
 fn check_user_settings(scene: &CheckContext<'_>) -> CheckResult {
     let file = scene.home.root_dir().join("cli.json");
-    let Ok(text) = fs::read(&file) else { return ok_result("no agent was switched to") };
+    let Ok(text) = fs::read(&file) else {
+        return ok_result(
+            "you have not chosen an agent with `dromia \
+                                                            agent switch`",
+        );
+    };
     match serde_json::from_slice::<serde_json::Value>(&text) {
-        Ok(_) => ok_result("cli.json can be read"),
+        Ok(_) => ok_result("cli.json is valid"),
         Err(problem) => error_result(
             format!("{} cannot be read: {problem}", file.display()),
-            "remove it and choose again with `dromia agent switch`",
+            "remove it and choose an agent again with `dromia agent switch`",
         ),
     }
 }
@@ -109,10 +114,10 @@ fn check_leftovers(scene: &CheckContext<'_>) -> CheckResult {
     // A server that writes just now has such files for a moment.
     let age = fs::metadata(first).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
     if age.is_some_and(|age| age.as_secs() < 60) {
-        return ok_result("a file is being written just now");
+        return ok_result("a file is being written at the moment");
     }
     warning_result(
-        format!("an interrupted write left {} and {} more", first.display(), found.len() - 1),
+        format!("an interrupted write left {} and {} more files", first.display(), found.len() - 1),
         format!("rm {}", found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")),
     )
 }
@@ -120,7 +125,7 @@ fn check_leftovers(scene: &CheckContext<'_>) -> CheckResult {
 fn socket_path(scene: &CheckContext<'_>) -> CheckResult {
     match scene.home.checked_socket() {
         Ok(socket) => ok_result(format!("{} bytes", socket.as_os_str().len())),
-        Err(problem) => error_result(problem.to_string(), "use a shorter home with --home or DROMIA_HOME"),
+        Err(problem) => error_result(problem.to_string(), "use a shorter path with --home or DROMIA_HOME"),
     }
 }
 

@@ -29,13 +29,13 @@ pub(super) fn check_secrets(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
     let wanted = configured_secrets(&resolved);
     if wanted.is_empty() {
-        return ok_result("no key is in the vault");
+        return ok_result("dromia.yaml refers to no key in the vault");
     }
     let mut kept = BTreeMap::new();
     for named in &wanted {
         if !kept.contains_key(&named.tenant) {
             let Some(found) = tenant_secrets(scene, &named.tenant) else {
-                return ok_result("nobody could be asked");
+                return ok_result("the server does not answer, so this was not checked");
             };
             kept.insert(named.tenant.clone(), found);
         }
@@ -46,7 +46,7 @@ pub(super) fn check_secrets(scene: &CheckContext<'_>) -> CheckResult {
     });
     let wrong: Vec<_> = wrong.collect();
     let Some((first, _)) = wrong.first() else {
-        return ok_result(format!("{} keys are named, and each is in the vault", wanted.len()));
+        return ok_result(format!("dromia.yaml refers to {} keys, and all are in the vault", wanted.len()));
     };
     let ConfiguredSecret { tenant, secret, url, placement, .. } = first;
     let told: Vec<_> = wrong.iter().map(|(_, problem)| problem.as_str()).collect();
@@ -100,11 +100,11 @@ fn secret_problem(named: &ConfiguredSecret, kept: &[SecretRow]) -> Option<String
         return Some(format!("the secret {secret} of {place} is not in the vault"));
     };
     if url_origin(&found.host) != url_origin(url) {
-        return Some(format!("the secret {secret} of {place} is for {}, another server", found.host));
+        return Some(format!("the secret {secret} of {place} is for another server, {}", found.host));
     }
     if found.placement.request_slot() != placement.request_slot() {
         return Some(format!(
-            "the secret {secret} of {place} is placed as {}, not as {placement}",
+            "the secret {secret} of {place} has the placement {}, not {placement}",
             found.placement
         ));
     }
@@ -155,6 +155,10 @@ mod tests {
         planted.world.server = ServerProbe::Absent;
         assert_eq!(planted.severity_of("vault.named"), Severity::Error);
         planted.world.server = ServerProbe::Mute("it hangs".to_owned());
-        assert_eq!(planted.severity_of("vault.named"), Severity::Ok, "nobody could be asked");
+        assert_eq!(
+            planted.severity_of("vault.named"),
+            Severity::Ok,
+            "the server does not answer, so this was not checked"
+        );
     }
 }

@@ -17,7 +17,7 @@ const MEMORY_WARNING: u64 = 256 * MIB;
 
 fn check_open_files(scene: &CheckContext<'_>) -> CheckResult {
     match scene.world.system_limit(SystemLimit::Files) {
-        None => ok_result("as many open files as the system has"),
+        None => ok_result("as many open files as the system allows"),
         Some(limit) if limit < 256 => error_result(
             format!("a process may open {limit} files"),
             "raise it: ulimit -n 8192, or LimitNOFILE=8192",
@@ -31,27 +31,28 @@ fn check_open_files(scene: &CheckContext<'_>) -> CheckResult {
 }
 
 fn file_size(scene: &CheckContext<'_>) -> CheckResult {
-    let fix = "lift it: ulimit -f unlimited, or LimitFSIZE=infinity";
+    let fix = "remove the limit: ulimit -f unlimited, or LimitFSIZE=infinity";
     match scene.world.system_limit(SystemLimit::FileBytes) {
-        None => ok_result("a file may be of any length"),
+        None => ok_result("a file may have any length"),
         Some(limit) if limit < FILE_ERROR => error_result(
-            format!("a file may have {} MiB, which the store's log can need by itself", limit / MIB),
+            format!("a file may have {} MiB, and the store's log alone can need that much", limit / MIB),
             fix,
         ),
-        Some(limit) => {
-            warning_result(format!("a file may have {} MiB; the store will reach that", limit / MIB), fix)
-        }
+        Some(limit) => warning_result(
+            format!("a file may have {} MiB; the store will reach that limit", limit / MIB),
+            fix,
+        ),
     }
 }
 
 fn check_memory(scene: &CheckContext<'_>) -> CheckResult {
     match scene.world.memory_bytes() {
-        None => ok_result("the system sets no bound"),
+        None => ok_result("the system sets no limit"),
         Some(bytes) if bytes < MEMORY_WARNING => warning_result(
-            format!("{} MiB of memory are there for a process", bytes / MIB),
-            "give it 256 MiB, or lower engine.active_max in dromia.yaml",
+            format!("a process may use {} MiB of memory", bytes / MIB),
+            "allow 256 MiB, or lower engine.active_max in dromia.yaml",
         ),
-        Some(bytes) => ok_result(format!("{} MiB of memory are there", bytes / MIB)),
+        Some(bytes) => ok_result(format!("a process may use {} MiB of memory", bytes / MIB)),
     }
 }
 
@@ -62,7 +63,7 @@ fn check_encoding(scene: &CheckContext<'_>) -> CheckResult {
         .find_map(|name| (scene.env)(name).filter(|value| !value.is_empty()).map(|value| (name, value)));
     let Some((name, value)) = set else {
         return warning_result(
-            "no locale is set, so the terminal may not show what agents say",
+            "no locale is set, so the terminal may not show the agents' texts",
             "export LANG=C.UTF-8",
         );
     };
@@ -70,7 +71,7 @@ fn check_encoding(scene: &CheckContext<'_>) -> CheckResult {
     if lower.contains("utf-8") || lower.contains("utf8") {
         return ok_result(format!("{name}={value}"));
     }
-    warning_result(format!("{name}={value} is not UTF-8, and all texts are"), "export LC_ALL=C.UTF-8")
+    warning_result(format!("{name}={value} is not UTF-8, but all texts are"), "export LC_ALL=C.UTF-8")
 }
 
 #[cfg(test)]

@@ -26,14 +26,14 @@ fn check_reachable(scene: &CheckContext<'_>) -> CheckResult {
         })
         .collect();
     if urls.is_empty() {
-        return ok_result("no server of models is configured");
+        return ok_result("dromia.yaml has no server of models");
     }
     if silent.is_empty() {
-        return ok_result(format!("{} servers of models, each answers", urls.len().min(SERVERS_MAX)));
+        return ok_result(format!("all {} servers of models answer", urls.len().min(SERVERS_MAX)));
     }
     warning_result(
         format!("no answer within 2 s from {}", silent.join(", ")),
-        "start the server, or mend base_url or `egress` in dromia.yaml, or the network",
+        "start the server, or correct base_url or `egress` in dromia.yaml, or the network",
     )
 }
 

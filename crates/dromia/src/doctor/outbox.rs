@@ -21,13 +21,13 @@ fn check_stopped(scene: &CheckContext<'_>) -> CheckResult {
         ServerProbe::Mute(_) => None,
     };
     match count {
-        None => ok_result("nobody could be asked"),
-        Some(0) => ok_result("no message is given up"),
+        None => ok_result("the server does not answer, so this was not checked"),
+        Some(0) => ok_result("no message is dead"),
         Some(count) => warning_result(
             if count == 1 {
-                "1 message is given up, or was sent and may not have arrived".to_owned()
+                "1 message is dead, or was sent and may not have arrived".to_owned()
             } else {
-                format!("{count} messages are given up, or were sent and may not have arrived")
+                format!("{count} messages are dead, or were sent and may not have arrived")
             },
             "`dromia delivery list --state dead` and `--state unknown_after_send`, then `dromia delivery show` and \
              `redrive`",
@@ -41,18 +41,18 @@ fn check_waiting(scene: &CheckContext<'_>) -> CheckResult {
         ServerProbe::Absent => {
             scene.offline_inspector().and_then(|store| store.oldest_delivery_at().ok().flatten())
         }
-        ServerProbe::Mute(_) => return ok_result("nobody could be asked"),
+        ServerProbe::Mute(_) => return ok_result("the server does not answer, so this was not checked"),
     };
     let Some(oldest) = oldest else { return ok_result("no message waits") };
     let is_old = oldest.checked_add(Span::new().minutes(10)).is_ok_and(|late| late < scene.world.now());
     if is_old {
         return warning_result(
-            format!("a message waits since {oldest:.0}"),
-            "`dromia delivery list --state failed` and `dromia delivery show` say why; mend its receiver, or \
-             channels.NAME.url in dromia.yaml",
+            format!("a message has waited since {oldest:.0}"),
+            "`dromia delivery list --state failed` and `dromia delivery show` show the reason; correct its \
+             receiver, or channels.NAME.url in dromia.yaml",
         );
     }
-    ok_result(format!("a message waits since {oldest:.0}, not long"))
+    ok_result(format!("a message has waited since {oldest:.0}, not long"))
 }
 
 fn check_encrypted(scene: &CheckContext<'_>) -> CheckResult {
@@ -60,11 +60,11 @@ fn check_encrypted(scene: &CheckContext<'_>) -> CheckResult {
     let urls = channels.into_iter().flatten().filter_map(|(_, channel)| channel.get("url")?.as_str());
     let open: Vec<_> = urls.filter(|url| is_open(url)).map(redact::redact_url).collect();
     if open.is_empty() {
-        return ok_result("no answer leaves in the open");
+        return ok_result("no channel sends answers without encryption");
     }
     warning_result(
-        format!("answers are sent in the open to {}", open.join(", ")),
-        "write https in channels.NAME.url; a signature hides nothing",
+        format!("channels send answers without encryption to {}", open.join(", ")),
+        "write https in channels.NAME.url; a signature does not hide the text",
     )
 }
 

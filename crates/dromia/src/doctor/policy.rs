@@ -33,12 +33,12 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     if let Some(told) = files.iter().find_map(FileRow::warning_line) {
         return warning_result(
             told,
-            "move it, or mend its rules; `dromia policy test` counts those of each file",
+            "move the file, or correct its rules; `dromia policy test` counts the rules of each file",
         );
     }
     match files.len() {
-        0 => ok_result("the built-in policy is the only one"),
-        _ => ok_result("the policies of the home can count"),
+        0 => ok_result("the home has no policies of its own; the built-in policy applies"),
+        _ => ok_result("the policies of the home are valid"),
     }
 }
 
@@ -52,14 +52,14 @@ fn refused_by_server<'a>(scene: &'a CheckContext<'_>) -> Option<&'a PolicyRefuse
 fn last_good(scene: &CheckContext<'_>) -> String {
     refused_by_server(scene).map_or_else(String::new, |refused| {
         format!(
-            "; so it does not count since {}, and the server goes on with the last good one",
+            "; the server has ignored it since {} and uses the last valid policy",
             format_time(refused.since)
         )
     })
 }
 
 /// What to do about a wrong one.
-const FIX: &str = "mend that place; `dromia policy test` reads them all and runs their tests";
+const FIX: &str = "correct that place; `dromia policy test` reads all policies and runs their tests";
 
 #[cfg(test)]
 mod tests {
@@ -100,7 +100,7 @@ mod tests {
         planted.world.status_mut().policy = Some(policy);
         let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Error);
-        for part in ["policies/own.rego:5:", "no function `foo`", "does not count since 2026-05-31 07:00:00Z"]
+        for part in ["policies/own.rego:5:", "no function `foo`", "has ignored it since 2026-05-31 07:00:00Z"]
         {
             assert!(verdict.message.contains(part), "{part}: {verdict:?}");
         }
@@ -122,7 +122,7 @@ mod tests {
         planted.world.status_mut().policy = Some(policy);
         let verdict = planted.result_of("policy.valid");
         assert_eq!(verdict.severity, Severity::Error);
-        for part in ["policies: it is gone", "does not count since 2026-05-31 07:00:00Z"] {
+        for part in ["policies: it is gone", "has ignored it since 2026-05-31 07:00:00Z"] {
             assert!(verdict.message.contains(part), "{part}: {verdict:?}");
         }
     }
@@ -146,7 +146,10 @@ mod tests {
         std::fs::remove_file(folder.join("typo.rego")).expect("is removed");
         write("sub/deep.rego", rule);
         let verdict = planted.result_of("policy.valid");
-        assert!(verdict.message.starts_with("policies/sub/deep.rego: nobody reads it"), "{verdict:?}");
+        assert!(
+            verdict.message.starts_with("policies/sub/deep.rego: the server does not read it"),
+            "{verdict:?}"
+        );
         assert_eq!(verdict.severity, Severity::Warning);
     }
 }

@@ -22,11 +22,17 @@ fn check_held(scene: &CheckContext<'_>) -> CheckResult {
         ServerProbe::Mute(_) => None,
     };
     match count {
-        None => ok_result("nobody could be asked"),
+        None => ok_result("the server does not answer, so this was not checked"),
         Some(0) => ok_result("no run is held"),
-        Some(1) => warning_result("1 run is held: it was taken over too often, or cannot be read", HELD_FIX),
+        Some(1) => warning_result(
+            "1 run is held: other runs took it over too often, or its journal \
+                                   cannot be read",
+            HELD_FIX,
+        ),
         Some(count) => warning_result(
-            format!("{count} runs are held: they were taken over too often, or cannot be read"),
+            format!(
+                "{count} runs are held: they were taken over too often, or their journals cannot be read"
+            ),
             HELD_FIX,
         ),
     }
@@ -36,10 +42,10 @@ fn check_waiting(scene: &CheckContext<'_>) -> CheckResult {
     let fix = "`dromia agent status` says whether its agent is paused; `dromia session show` shows the input";
     match scene.world.server_probe() {
         ServerProbe::Answers(answers) => match &answers.stuck[..] {
-            [] => ok_result("no input waits without a run"),
+            [] => ok_result("every waiting input has a run"),
             [first, ..] => warning_result(
                 format!(
-                    "input waits in {} sessions and no run takes it, the first is {first}",
+                    "input waits in {} sessions, but no run takes it; the first is {first}",
                     answers.stuck.len()
                 ),
                 fix,
@@ -52,27 +58,27 @@ fn check_waiting(scene: &CheckContext<'_>) -> CheckResult {
                 oldest.checked_add(Span::new().minutes(10)).is_ok_and(|late| late < scene.world.now());
             if is_old {
                 warning_result(
-                    format!("input waits since {oldest:.0}"),
-                    "start a server, which takes it: `dromia up`",
+                    format!("input has waited since {oldest:.0}"),
+                    "start a server, which processes it: `dromia up`",
                 )
             } else {
-                ok_result(format!("input waits since {oldest:.0}, not long"))
+                ok_result(format!("input has waited since {oldest:.0}, not long"))
             }
         }
-        ServerProbe::Mute(_) => ok_result("nobody could be asked"),
+        ServerProbe::Mute(_) => ok_result("the server does not answer, so this was not checked"),
     }
 }
 
 fn check_load(scene: &CheckContext<'_>) -> CheckResult {
     let ServerProbe::Answers(answers) = scene.world.server_probe() else {
-        return ok_result("no server is at work");
+        return ok_result("no server is running");
     };
     let Some(load) = answers.status.load else {
-        return ok_result("the server tells its load to its operator");
+        return ok_result("the server shows its load only to its operator");
     };
-    let text = format!("{} of {} runs are at work, {} wait", load.active, load.active_max, load.ready);
+    let text = format!("{} of {} runs are active, {} wait", load.active, load.active_max, load.ready);
     if load.active >= load.active_max && load.ready > 0 {
-        return warning_result(text, "raise engine.active_max in dromia.yaml, or send less at once");
+        return warning_result(text, "raise engine.active_max in dromia.yaml, or send fewer inputs at once");
     }
     ok_result(text)
 }

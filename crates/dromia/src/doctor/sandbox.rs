@@ -51,7 +51,7 @@ fn check_gvisor(scene: &CheckContext<'_>) -> CheckResult {
     match scene.world.backend_status(GVISOR).and_then(|walls| walls.missing.as_ref()) {
         Some((what, fix)) if !is_held => warning_result(
             format!(
-                "programs of hostile tenants ({}) do not run, because {GVISOR} is not there: {what}",
+                "programs of hostile tenants ({}) do not run, because {GVISOR} is not available: {what}",
                 hostile.join(", ")
             ),
             fix.clone(),
@@ -71,23 +71,25 @@ fn check_memory_limits(scene: &CheckContext<'_>) -> CheckResult {
     let is_named = named.is_some_and(|groups| !groups.is_empty());
     let backends = [STRICT, BUBBLEWRAP, BASE];
     let Some(taken) = backends.iter().find(|name| works(name)) else {
-        return ok_result("no backend of this machine needs a control group to bound memory".to_owned());
+        return ok_result("no backend of this machine needs a control group to limit memory".to_owned());
     };
     if is_named && !uncounted(taken) {
-        return ok_result(format!("control groups bound the memory of programs behind {taken}"));
+        return ok_result(format!("control groups limit the memory of programs in {taken}"));
     }
     let tenants = count_tenants(scene);
     if tenants < 2 {
         return ok_result(format!(
-            "no control group bounds the memory of programs behind {taken}; there is one tenant"
+            "no control group limits the memory of programs in {taken}; there is one tenant"
         ));
     }
     warning_result(
         format!(
-            "no control group bounds the memory of programs behind {taken}, and there are {tenants} tenants: the helper \
-             counts it every 25 ms, and what the kernel holds for sockets only by their number"
+            "no control group limits the memory of programs in {taken}, and there are {tenants} tenants: the \
+             helper measures memory every 25 ms, but counts kernel memory for sockets only by the number of \
+             sockets"
         ),
-        "name control groups with a memory controller in sandbox.control_groups (docs/sandbox.md, control groups)",
+        "list control groups with a memory controller in sandbox.control_groups (docs/sandbox.md, control \
+         groups)",
     )
 }
 
@@ -118,7 +120,7 @@ fn check_base(scene: &CheckContext<'_>) -> CheckResult {
 fn backend_result(scene: &CheckContext<'_>, name: &str) -> CheckResult {
     let Some(BackendStatus { name, tier, missing, gaps }) = scene.world.backend_status(name) else {
         return warning_result(
-            format!("{name} could not be tried"),
+            format!("{name} was not tested"),
             "run `dromia doctor` from the installed program",
         );
     };
@@ -128,7 +130,7 @@ fn backend_result(scene: &CheckContext<'_>, name: &str) -> CheckResult {
         None => ok_result(format!("{name} ({tier}) works; {}", gaps.join("; "))),
         // The strongest of a tier is enough.
         Some((what, fix)) if stands_in() => ok_result(format!(
-            "{name} ({tier}) is not there, and {STRICT} is enough: {what}; to add it: {fix}"
+            "{name} ({tier}) is not available, but {STRICT} is sufficient: {what}; to add it: {fix}"
         )),
         Some((what, fix)) => warning_result(format!("{name} ({tier}) does not work: {what}"), fix.clone()),
     }
@@ -181,7 +183,7 @@ mod tests {
         planted.write_config(named);
         assert_eq!(planted.severity_of("sandbox.memory"), Severity::Ok);
         for walls in &mut planted.world.walls {
-            walls.gaps.push("no control group of sandbox.control_groups bounds memory".to_owned());
+            walls.gaps.push("no control group of sandbox.control_groups limits memory".to_owned());
         }
         assert_eq!(
             planted.severity_of("sandbox.memory"),
@@ -197,7 +199,7 @@ mod tests {
         let walls = planted.world.walls.iter_mut().find(|walls| walls.name == "firecracker");
         walls.expect("it is listed").missing = Some((
             "sandbox.firecracker.kernel: /k: No such file or directory".to_owned(),
-            "docs/sandbox.md of this program says how one is made".to_owned(),
+            "docs/sandbox.md of this program describes how to make one".to_owned(),
         ));
         assert_eq!(planted.severity_of("sandbox.firecracker"), Severity::Ok);
         planted.write_config(

@@ -13,12 +13,12 @@ pub(super) const CHECKS: &[DoctorCheck] = &[
 fn check_answers(scene: &CheckContext<'_>) -> CheckResult {
     match scene.world.server_probe() {
         ServerProbe::Answers(answers) => {
-            ok_result(format!("it has answered for {} s", answers.status.uptime_seconds))
+            ok_result(format!("it has been running for {} s", answers.status.uptime_seconds))
         }
         ServerProbe::Absent => warning_result("no server runs on this home", "start one with `dromia up`"),
         ServerProbe::Mute(problem) => error_result(
-            format!("something has the socket and does not answer as a server: {problem}"),
-            "look at its log; if it hangs, end it and start it again with `dromia up`",
+            format!("a program has the socket open but does not answer as a server: {problem}"),
+            "read its log; if it hangs, end it and start it again with `dromia up`",
         ),
     }
 }
@@ -27,8 +27,8 @@ fn check_version(scene: &CheckContext<'_>) -> CheckResult {
     let own = env!("CARGO_PKG_VERSION");
     match scene.world.server_probe() {
         ServerProbe::Answers(answers) if answers.status.version != own => warning_result(
-            format!("the server is {} and this program is {own}", answers.status.version),
-            "restart the server with this program, or use the program that serves",
+            format!("the server has version {} and this program {own}", answers.status.version),
+            "restart the server with this program, or use the server's program",
         ),
         _ => ok_result(own),
     }
@@ -43,17 +43,18 @@ fn check_port(scene: &CheckContext<'_>) -> CheckResult {
         // It may listen on another address than the one in the file.
         return ok_result(match &answers.status.listening {
             Some(address) => format!("a server of this home listens on {address}"),
-            None => "a server of this home runs; no address is tried".to_owned(),
+            None => "a server of this home runs, so the address was not tried".to_owned(),
         });
     }
     let Ok(parsed) = address.parse() else {
-        return error_result(format!("{address:?} is no address"), "write it as 127.0.0.1:7700");
+        return error_result(format!("{address:?} is not an address"), "write it as 127.0.0.1:7700");
     };
     match scene.world.try_port(parsed) {
         Ok(()) => ok_result(format!("{address} is free")),
         Err(problem) => error_result(
-            format!("{address} cannot be had: {problem}"),
-            "stop what has it, or choose another with listen in dromia.yaml or `dromia up --listen`",
+            format!("{address} cannot be used: {problem}"),
+            "stop the program that uses it, or choose another address with listen in dromia.yaml or `dromia \
+             up --listen`",
         ),
     }
 }
@@ -61,10 +62,10 @@ fn check_port(scene: &CheckContext<'_>) -> CheckResult {
 fn check_draining(scene: &CheckContext<'_>) -> CheckResult {
     match scene.world.server_probe() {
         ServerProbe::Answers(answers) if answers.status.draining => warning_result(
-            "the server is stopping and takes no input",
-            "wait until it has ended, then `dromia up`",
+            "the server is stopping and accepts no input",
+            "wait until it has ended, then run `dromia up`",
         ),
-        _ => ok_result("no server is about to stop"),
+        _ => ok_result("no server is stopping"),
     }
 }
 

@@ -25,47 +25,46 @@ const MIB: u64 = 1 << 20;
 /// The log restarts below this while readers end in time.
 const LOG_WARNING: u64 = 40 * MIB;
 
-const RESTORE: &str =
-    "stop the server, keep a copy of the home, and restore a backup, as docs/backup.md says";
+const RESTORE: &str = "stop the server, copy the home, and restore a backup as docs/backup.md describes";
 
 fn check_opens(scene: &CheckContext<'_>) -> CheckResult {
     if let ServerProbe::Answers(_) = scene.world.server_probe() {
-        return ok_result("a server has it");
+        return ok_result("a server has the store open");
     }
     if scene.home.config_path().is_file() {
         match scene.home.store_presence() {
             StorePresence::Store => {}
             StorePresence::Nothing => {
-                let fix = "make the rest of the home with `dromia init`, which keeps dromia.yaml";
+                let fix = "create the store with `dromia init`, which keeps dromia.yaml";
                 return error_result("the home has no store", fix);
             }
             StorePresence::Remains { told } => return error_result(told, scene.home.restore_hint()),
         }
     }
-    let Some(store) = scene.offline_inspector() else { return ok_result("there is none to look at") };
+    let Some(store) = scene.offline_inspector() else { return ok_result("there is no store to check") };
     match store.open() {
-        Ok(()) => ok_result("it can be read"),
-        Err(problem) => error_result(format!("it cannot be read: {}", error_chain(&problem)), RESTORE),
+        Ok(()) => ok_result("the store is readable"),
+        Err(problem) => error_result(format!("the store cannot be read: {}", error_chain(&problem)), RESTORE),
     }
 }
 
 fn check_schema(scene: &CheckContext<'_>) -> CheckResult {
     // Of a store that is lost `store.opens` tells.
     if !scene.home.store_dir().is_dir() || !matches!(scene.home.store_presence(), StorePresence::Store) {
-        return ok_result("there is none to look at");
+        return ok_result("there is no store to check");
     }
     match SqliteStore::plan_migration(&StoreConfig::new(scene.home.store_dir())) {
         Ok(plan) if plan.steps.is_empty() => ok_result(format!("schema {}", plan.found)),
         // The header lags behind the log of a server that has just brought it up to date.
         Ok(plan) if matches!(scene.world.server_probe(), ServerProbe::Answers(_)) => {
-            ok_result(format!("schema {}, and a server has it", plan.known))
+            ok_result(format!("schema {}, and a server has the store open", plan.known))
         }
         Ok(plan) => warning_result(
-            format!("schema {} becomes {} at the next start", plan.found, plan.known),
-            "`dromia migrate state --dry-run` says what happens; a backup is written first",
+            format!("the next start migrates schema {} to {}", plan.found, plan.known),
+            "`dromia migrate state --dry-run` shows the steps; the migration writes a backup first",
         ),
         Err(OpenError::NewerSchema { found, known }) => error_result(
-            format!("a newer program wrote schema {found}; this one knows {known}"),
+            format!("a newer program wrote schema {found}; this program supports {known}"),
             "use the newer program",
         ),
         Err(problem) => error_result(error_chain(&problem), RESTORE),
@@ -77,11 +76,11 @@ fn check_writable(scene: &CheckContext<'_>) -> CheckResult {
         ServerProbe::Answers(answers) if !answers.status.store.writable => {
             let cause = answers.status.store.read_only_cause.as_deref().unwrap_or("a write failed");
             error_result(
-                format!("the store answers reads only: {cause}"),
-                "mend the cause, most often a full disk; the server tries again by itself",
+                format!("the store only answers reads: {cause}"),
+                "fix the cause, usually a full disk; the server retries by itself",
             )
         }
-        ServerProbe::Answers(_) => ok_result("it takes writes"),
+        ServerProbe::Answers(_) => ok_result("the store accepts writes"),
         ServerProbe::Absent | ServerProbe::Mute(_) => ok_result("no server writes to it"),
     }
 }
@@ -91,33 +90,33 @@ fn check_integrity(scene: &CheckContext<'_>) -> CheckResult {
         return match &answers.status.store.damaged {
             Some(damaged) => {
                 let (since, met) = (damaged.since, damaged.met.unwrap_or_default());
-                let problem = damaged.problem.as_deref().unwrap_or("the server's log says where");
+                let problem = damaged.problem.as_deref().unwrap_or("the server's log shows the place");
                 error_result(
-                    format!("the file is damaged since {since} (times met: {met}): {problem}"),
+                    format!("the file is damaged (since {since}; damaged rows read: {met}): {problem}"),
                     RESTORE,
                 )
             }
             None => ok_result(
-                "a server has it, and nothing that it read or wrote was damaged; all of it is looked at \
-                        once the server is stopped",
+                "a server has the store open and has read no damaged row; stop the server to check the whole \
+                 file",
             ),
         };
     }
     let Some(store) = scene.offline_inspector() else {
-        return ok_result("a server has it, or there is none");
+        return ok_result("a server has the store open, or there is none");
     };
     match store.check_integrity() {
         Ok(IntegrityStatus::Sound) => ok_result(
-            "every page, row and index fits; `dromia audit verify` compares what they say with its digests",
+            "every page, row and index is valid; `dromia audit verify` compares rows with their digests",
         ),
         Ok(IntegrityStatus::SoundSoFar) => ok_result(format!(
-            "what could be looked at in {} s fits; `dromia audit verify` takes the time for all of it",
+            "everything checked in {} s is valid; `dromia audit verify` checks the whole store",
             PATIENCE.as_secs()
         )),
         Ok(IntegrityStatus::Damaged(problem)) => {
             error_result(format!("the file is damaged: {problem}"), RESTORE)
         }
-        Err(problem) => error_result(format!("it cannot be read: {}", error_chain(&problem)), RESTORE),
+        Err(problem) => error_result(format!("the store cannot be read: {}", error_chain(&problem)), RESTORE),
     }
 }
 
@@ -133,44 +132,45 @@ fn check_wal_size(scene: &CheckContext<'_>) -> CheckResult {
         Some(Ok(Some(LogLoss::Unproven(problem)))) => {
             return warning_result(
                 problem,
-                "compare what was last said with a backup, then start the server, which clears this",
+                "compare the last messages with a backup, then start the server, which clears this warning",
             );
         }
         _ => {}
     }
-    let text = format!("{} MiB wait in the log", bytes / MIB);
+    let text = format!("{} MiB are in the log", bytes / MIB);
     if bytes < LOG_WARNING {
         return ok_result(text);
     }
     warning_result(
         text,
-        "end what reads the store for long, such as a copy of the open file; a restart empties the log",
+        "end the program that reads the store for a long time, such as a copy of the open file; a restart \
+         empties the log",
     )
 }
 
 fn check_bodies(scene: &CheckContext<'_>) -> CheckResult {
     let Some(store) = scene.offline_inspector() else {
-        return ok_result("a server looks after them, or there are none");
+        return ok_result("a server checks them, or there are none");
     };
     match store.bodies_of_rows() {
         Ok(BodiesOfRows { missing: 0, damaged: 0, .. }) => {}
         Ok(BodiesOfRows { rows, missing, damaged, .. }) => {
             let told = format!(
-                "of {rows} bodies that are files, {missing} are not there and {damaged} cannot be read or hold \
-                 something else; their sessions cannot be read"
+                "of {rows} bodies in files, {missing} are missing and {damaged} are unreadable or changed; \
+                 their sessions cannot be read"
             );
             return error_result(told, RESTORE);
         }
         // The checks above report a store that cannot be read.
-        Err(_) => return ok_result("they could not be compared with their rows"),
+        Err(_) => return ok_result("failed to compare them with their rows"),
     }
     match store.unnamed_bodies() {
-        Ok(0) => ok_result("each file of a body has its row, and each row its file"),
+        Ok(0) => ok_result("every body file has a row, and every row has its file"),
         Ok(count) => warning_result(
-            format!("{count} files of bodies have no row; a crash left them"),
-            "the next start removes them: `dromia up`",
+            format!("{count} body files have no row; a crash left them"),
+            "`dromia up` removes them at its next start",
         ),
-        Err(_) => ok_result("they could not be compared with their rows"),
+        Err(_) => ok_result("failed to compare them with their rows"),
     }
 }
 
@@ -185,21 +185,18 @@ fn check_rows(scene: &CheckContext<'_>) -> CheckResult {
     };
     match store.compare_rows() {
         Ok(RowComparison { mismatches, is_cut_off: false }) if mismatches.is_empty() => ok_result(
-            "rows of sessions, state, keys, deliveries and budgets match what they sum up and their check values",
+            "rows of sessions, state, keys, deliveries and budgets match their sources and their check values",
         ),
         Ok(RowComparison { mismatches, .. }) if mismatches.is_empty() => ok_result(format!(
-            "the rows that could be compared in {} s match; `dromia audit verify` compares all of them",
+            "the rows compared in {} s match; `dromia audit verify` compares all of them",
             PATIENCE.as_secs()
         )),
         Ok(RowComparison { mismatches, .. }) => {
             let named = mismatches.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join("; ");
             error_result(
+                format!("{} rows do not match their source or their check value: {named}", mismatches.len()),
                 format!(
-                    "{} rows do not match what they sum up or their check value: {named}",
-                    mismatches.len()
-                ),
-                format!(
-                    "`dromia doctor --fix` rebuilds what journals and inboxes determine; for the rest {RESTORE}"
+                    "`dromia doctor --fix` rebuilds rows from journals and inboxes; for the rest {RESTORE}"
                 ),
             )
         }

@@ -62,17 +62,14 @@ fn check_reachable(scene: &CheckContext<'_>) -> CheckResult {
         })
         .collect();
     if servers.is_empty() {
-        return ok_result("no tool of your own is configured");
+        return ok_result("dromia.yaml has no external tool");
     }
     if silent.is_empty() {
-        return ok_result(format!(
-            "{} servers of your own tools, each answers",
-            servers.len().min(SERVERS_MAX)
-        ));
+        return ok_result(format!("all {} servers of external tools answer", servers.len().min(SERVERS_MAX)));
     }
     warning_result(
         format!("no answer within 2 s from {}", silent.join(", ")),
-        "start the server, or mend tools.external.NAME.url or `egress` in dromia.yaml, or the network",
+        "start the server, or correct tools.external.NAME.url or `egress` in dromia.yaml, or the network",
     )
 }
 
@@ -84,10 +81,10 @@ fn check_encrypted(scene: &CheckContext<'_>) -> CheckResult {
         .map(|(url, _)| redact::redact_url(url))
         .collect();
     if open.is_empty() {
-        return ok_result("no secret of a tool of your own leaves in the open");
+        return ok_result("no external tool sends a secret without encryption");
     }
     warning_result(
-        format!("secrets are sent in the open to {}", open.join(", ")),
+        format!("external tools send secrets without encryption to {}", open.join(", ")),
         "write https in tools.external.NAME.url, and set the secret again for that server",
     )
 }
@@ -99,11 +96,15 @@ fn check_labels(scene: &CheckContext<'_>) -> CheckResult {
     let listings = external.into_iter().flatten().filter(|(name, tool)| is_trusted_listing(name, tool));
     let listings: Vec<_> = listings.map(|(name, _)| name.as_str()).collect();
     if listings.is_empty() {
-        return ok_result("no listing of a tool of your own is declared trusted");
+        return ok_result("no external tool marks listings as trusted");
     }
     warning_result(
-        format!("what others may have written is taken for trusted: {} list or search", listings.join(", ")),
-        "leave tools.external.NAME.result_label out, unless nobody but you can write what the tool lists",
+        format!(
+            "these external tools mark listings as trusted that others may have written: {} list or \
+                 search",
+            listings.join(", ")
+        ),
+        "remove tools.external.NAME.result_label, unless only you can write what the tool lists",
     )
 }
 

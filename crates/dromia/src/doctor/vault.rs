@@ -32,14 +32,14 @@ const SECRETS_MAX: u32 = 4096;
 /// The most secrets that are named.
 const NAMED_MAX: usize = 8;
 
-const LOST: &str = "put it back from where you keep a copy; if it is lost, so are the values: `dromia secret reset` gives up \
-                    those of a tenant, so that its answers go out again and it takes new ones";
+const LOST: &str = "restore it from your copy; if it is lost, so are the values: `dromia secret reset` \
+                    discards the secrets of a tenant, and the tenant then accepts new ones";
 
-const CHANGED: &str = "somebody changed them in the store: restore a backup of it; or `dromia secret delete` each and set it \
-                       anew, with a host that you name";
+const CHANGED: &str = "the rows of these secrets were changed in the store: restore a backup of it; or \
+                       `dromia secret delete` each one and set it again, for a host that you choose";
 
 /// The next step where the store cannot be read: the checks of the store say more.
-const UNREAD: &str = "`dromia doctor --only store` says what is wrong with the store";
+const UNREAD: &str = "`dromia doctor --only store` shows the problem of the store";
 
 /// An inspector of the store, whether or not a server has the store open.
 fn store_inspector(scene: &CheckContext<'_>) -> Option<StoreInspector> {
@@ -52,36 +52,45 @@ fn check_key(scene: &CheckContext<'_>) -> CheckResult {
     let found = match fs::metadata(&path) {
         Ok(found) => found,
         Err(problem) if problem.kind() == ErrorKind::NotFound => {
-            let gone = format!("{} is not there", path.display());
+            let gone = format!("{} does not exist", path.display());
             return match looked {
                 Some(Ok(sealed)) if !sealed.is_empty() => {
-                    error_result(format!("{gone}, and secrets are sealed with it"), LOST)
+                    error_result(format!("{gone}, but the store has secrets that it sealed"), LOST)
                 }
-                Some(Err(_)) => {
-                    warning_result(format!("{gone}, and whether it is needed cannot be read"), UNREAD)
-                }
-                Some(Ok(_)) | None => ok_result("there are no secrets, and no key of them"),
+                Some(Err(_)) => warning_result(
+                    format!(
+                        "{gone}, and the store, which says whether it is needed, \
+                                            cannot be read"
+                    ),
+                    UNREAD,
+                ),
+                Some(Ok(_)) | None => ok_result("there are no secrets, and they need no key"),
             };
         }
         Err(problem) => {
             return error_result(
-                format!("{} cannot be looked at: {problem}", path.display()),
-                "run as its owner",
+                format!("{} cannot be examined: {problem}", path.display()),
+                "run dromia as its owner",
             );
         }
     };
     let owner = fs::metadata(scene.home.root_dir()).map(|root| root.uid());
     if owner.is_ok_and(|owner| owner != found.uid()) {
         return error_result(
-            format!("{} belongs to user {}, and the home to another", path.display(), found.uid()),
-            format!("chown it to the owner of {}, and chmod 600 it", scene.home.root_dir().display()),
+            format!(
+                "{} belongs to user {}, but the home belongs to another user",
+                path.display(),
+                found.uid()
+            ),
+            format!("chown the file to the owner of {}, and chmod 600 it", scene.home.root_dir().display()),
         );
     }
     if found.mode() & 0o077 != 0 {
         return error_result(
-            format!("others can read {}, so the server does not use it", path.display()),
+            format!("other users can read {}, so the server does not use it", path.display()),
             format!(
-                "chmod 600 {}, and give the secrets new values if somebody may have read it and the store",
+                "run chmod 600 {}, and set new values for the secrets if another user may have read it and \
+                 the store",
                 path.display()
             ),
         );
@@ -97,7 +106,7 @@ fn check_key(scene: &CheckContext<'_>) -> CheckResult {
     };
     let shut: Vec<_> = sealed.iter().filter_map(problem).collect();
     match shut.first() {
-        None if sealed.is_empty() => ok_result("the key is readable by its owner only"),
+        None if sealed.is_empty() => ok_result("only its owner can read the key"),
         None => ok_result(format!("the key opens the secrets of {}", count_noun(sealed.len(), "tenant"))),
         Some((_, problem)) if shut.len() == sealed.len() => error_result(problem.to_string(), LOST),
         Some(_) => {
@@ -121,12 +130,12 @@ fn sealed_otherwise(handles: &[String]) -> (String, String) {
     let resets: Vec<_> = some().map(|handle| format!("`dromia secret reset --tenant {handle}`")).collect();
     let more = handles.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let (noun, verb) = if handles.len() == 1 { ("tenant", "is") } else { ("tenants", "are") };
+    let noun = if handles.len() == 1 { "tenant" } else { "tenants" };
     (
-        format!("{noun} {named}{more} {verb} sealed with another key"),
+        format!("another key sealed the secrets of the {noun} {named}{more}"),
         format!(
-            "{} gives up what that key sealed, so that the tenant takes new secrets; keep a copy of the store if you may still \
-             find the key",
+            "{} discards the secrets that that key sealed, and the tenant then accepts new ones; keep a copy \
+             of the store if you may still find the key",
             resets.join(" and ")
         ),
     )
@@ -134,7 +143,7 @@ fn sealed_otherwise(handles: &[String]) -> (String, String) {
 
 /// Opens every secret, up to a bound, with what it was sealed for: tenant, name, version, server and place.
 fn check_secrets_open(scene: &CheckContext<'_>) -> CheckResult {
-    let Some(store) = store_inspector(scene) else { return ok_result("there is no store to look at") };
+    let Some(store) = store_inspector(scene) else { return ok_result("there is no store to check") };
     // The secrets first: a tenant's key is there before its first secret.
     let (secrets, sealed) = match (store.sealed_secrets(SECRETS_MAX), store.vault_keys(TENANTS_MAX)) {
         (Ok(secrets), Ok(sealed)) => (secrets, sealed),
@@ -188,7 +197,7 @@ fn check_secrets_open(scene: &CheckContext<'_>) -> CheckResult {
         if let Some((found, fix)) = of_others {
             return error_result(found, fix);
         }
-        let rest = if total >= SECRETS_MAX as usize { ", as many as are tried" } else { "" };
+        let rest = if total >= SECRETS_MAX as usize { ", the most that are tried" } else { "" };
         return ok_result(format!("{opened} of {total} secrets open{rest}"));
     }
     let named = shut.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -253,13 +262,13 @@ mod tests {
         let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.contains("is not the key that sealed"), "{verdict:?}");
-        assert!(verdict.fix.is_some_and(|fix| fix.contains("put it back")));
+        assert!(verdict.fix.is_some_and(|fix| fix.contains("restore it")));
         fs::write(&key, "garbage").expect("is written");
-        assert!(planted.result_of("vault.key").message.contains("holds no key"));
+        assert!(planted.result_of("vault.key").message.contains("contains no vault key"));
         fs::remove_file(&key).expect("is removed");
         let verdict = planted.result_of("vault.key");
         assert_eq!(verdict.severity, Severity::Error);
-        assert!(verdict.message.contains("secrets are sealed with it"), "{verdict:?}");
+        assert!(verdict.message.contains("secrets that it sealed"), "{verdict:?}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn models_from_keys(environment: &Environment) -> Vec<DetectedModel> {
             base_url: None,
             key: Some("ANTHROPIC_API_KEY".to_owned()),
             models: vec!["claude-sonnet-4-5".to_owned()],
-            title: "Anthropic, by ANTHROPIC_API_KEY".to_owned(),
+            title: "Anthropic, with ANTHROPIC_API_KEY".to_owned(),
         });
     }
     if set("OPENAI_API_KEY").is_some() {
@@ -96,7 +96,7 @@ fn models_from_keys(environment: &Environment) -> Vec<DetectedModel> {
             base_url,
             key: Some("OPENAI_API_KEY".to_owned()),
             models: vec![model.to_owned()],
-            title: format!("OpenAI, by OPENAI_API_KEY{place}"),
+            title: format!("OpenAI, with OPENAI_API_KEY{place}"),
         });
     }
     found

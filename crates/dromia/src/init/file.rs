@@ -15,16 +15,12 @@ pub(super) fn config_yaml(found: Option<&DetectedModel>) -> String {
         Some(found) => providers_and_models(found),
     };
     format!(
-        "# yaml-language-server: $schema=./{SCHEMA}\n\
-         # The configuration of this Dromia home. Every key is optional; unknown keys are errors.\n\
-         # `dromia config explain KEY` says what a key is; `dromia config validate` checks the file.\n\
-         version: 1\n\
-         listen: {listen}        # another address needs http.tls\n\
-         default_agent: assistant      # answers where no agent is named\n\
-         {models}\
-         engine:\n  active_max: 1024            # runs at work at once\n  \
-         model_calls_max: 50         # per run; then it yields\n\
-         context:\n  items_max: 64               # how much of a session's past a model is sent\n",
+        "# yaml-language-server: $schema=./{SCHEMA}\n# The configuration of this Dromia home. Every key is \
+         optional; unknown keys are errors.\n# `dromia config explain KEY` describes a key; `dromia config \
+         validate` checks the file.\nversion: 1\nlisten: {listen}        # another address needs \
+         http.tls\ndefault_agent: assistant      # answers when you name no agent\n{models}engine:\n  \
+         active_max: 1024            # runs active at once\n  model_calls_max: 50         # per run; then it \
+         yields\ncontext:\n  items_max: 64               # how many past items a model gets\n",
         listen = config::LISTEN_DEFAULT
     )
 }
@@ -79,10 +75,10 @@ mod tests {
         insta::assert_snapshot!(text, @r#"
         # yaml-language-server: $schema=./dromia.schema.json
         # The configuration of this Dromia home. Every key is optional; unknown keys are errors.
-        # `dromia config explain KEY` says what a key is; `dromia config validate` checks the file.
+        # `dromia config explain KEY` describes a key; `dromia config validate` checks the file.
         version: 1
         listen: 127.0.0.1:7700        # another address needs http.tls
-        default_agent: assistant      # answers where no agent is named
+        default_agent: assistant      # answers when you name no agent
         providers:                    # servers of models; `dromia provider test NAME` asks one
           anthropic:
             kind: anthropic
@@ -92,10 +88,10 @@ mod tests {
             provider: anthropic
             model: "claude-sonnet-4-5"
         engine:
-          active_max: 1024            # runs at work at once
+          active_max: 1024            # runs active at once
           model_calls_max: 50         # per run; then it yields
         context:
-          items_max: 64               # how much of a session's past a model is sent
+          items_max: 64               # how many past items a model gets
         "#);
     }
 

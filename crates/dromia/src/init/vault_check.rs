@@ -34,7 +34,7 @@ impl KeyMismatch {
     pub(super) fn find_mismatch(home: &Home) -> anyhow::Result<Option<Self>> {
         let sealed =
             StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE).vault_keys(TENANTS_MAX);
-        let sealed = sealed.context("failed to look whether the store has secrets")?;
+        let sealed = sealed.context("failed to check whether the store has secrets")?;
         let file = KeyFile::new(home.vault_key(), runtime::real_runtime().ids);
         let mut shut = None;
         for (tenant, key) in &sealed {
@@ -50,10 +50,10 @@ impl KeyMismatch {
     pub(super) fn mismatch_error(&self) -> anyhow::Error {
         let Self { error, tenants } = self;
         ExitError::conflict_error(format!(
-            "{error}: the secrets and capabilities of {} in this store are sealed with the vault.key that the store had, and no \
-             other opens them, so none was made. Put that vault.key into the home, readable by its owner only, and run `dromia \
-             init` again. If it is lost, `dromia init --locked` makes the home without it; then start `dromia up`, and `dromia \
-             secret reset` gives up what it sealed, for each tenant",
+            "{error}: the store has secrets and capabilities of {} that only the original vault.key can open, \
+             so init created no new key. Restore that vault.key in the home, readable by its owner only, and \
+             run `dromia init` again. If it is lost, `dromia init --locked` creates the home without it; then \
+             start `dromia up`, and run `dromia secret reset` for each tenant to discard what it sealed",
             count_noun(*tenants, "tenant")
         ))
     }

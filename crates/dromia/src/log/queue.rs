@@ -98,7 +98,7 @@ impl LineQueue {
         }
         let dropped = lines.dropped - lines.said;
         lines.said = lines.dropped;
-        format!("WARN dromia::log: {dropped} lines were dropped, because nobody read this output\n")
+        format!("WARN dromia::log: dropped {dropped} lines, because this output was not read in time\n")
             .into_bytes()
     }
 

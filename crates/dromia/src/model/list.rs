@@ -91,10 +91,10 @@ pub(super) fn list_aliases(loaded: &LoadedConfig, output: &mut CommandOutput<'_>
     if output.is_json() {
         return output.print_document(&AliasListing { items, prices_as_of: as_of, currency });
     }
-    let heads = ["alias", "answers", "kind", "stands in", "window", "max output", "price per million tokens"];
+    let heads = ["alias", "answers", "kind", "fallback", "window", "max output", "price per million tokens"];
     output.print_table(&heads, rows)?;
     output.print_line(&format!(
-        "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}, not checked against the \
+        "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}; compare them with the \
          providers' own lists."
     ))
 }
@@ -174,8 +174,7 @@ fn routes_text(routes: &[RouteRow]) -> String {
     }
     lines.push(String::new());
     lines.push(
-        "The next answers while the one before it is overloaded, too slow or unreachable, and cools down."
-            .to_owned(),
+        "The next model answers while the one before it is overloaded, too slow or unreachable.".to_owned(),
     );
     lines.join("\n")
 }

@@ -82,7 +82,7 @@ pub(super) fn set_alias(
     }
     if written.models.get(alias) == Some(&model) {
         output.print_result(&ConfigEditResult::unchanged_entry("models", alias), |_| {
-            format!("{alias} is so already.")
+            format!("{alias} already has this value.")
         })?;
         return Ok(());
     }
@@ -91,7 +91,7 @@ pub(super) fn set_alias(
         written.models.insert(alias.clone(), model);
     })?;
     let text = format!(
-        "{alias} is in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
+        "{alias} is now in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
         config_change::HEARD
     );
     let text = output.add_global_flags(&text).into_owned();

@@ -177,19 +177,20 @@ fn trial_error(alias: &str, route: &ModelRoute, error: &ModelError) -> anyhow::E
     let next = match (&route.provider, error.code) {
         // No command but one that a server answers can use it.
         (_, ErrorCode::ModelRejected) if in_vault => {
-            "while a server runs, `dromia ask` an agent whose model it is; `dromia doctor --only vault.named` looks at \
-             the secret"
+            "start a server and `dromia ask` an agent that uses this model; `dromia doctor --only vault.named` \
+             checks the secret"
                 .to_owned()
         }
         (Some(provider), ErrorCode::ModelUnavailable) => {
-            format!("look with `dromia provider test {provider}`")
+            format!("check it with `dromia provider test {provider}`")
         }
         (Some(provider), ErrorCode::ModelRejected) => {
-            format!("look at models.{alias}.model and the key with `dromia provider test {provider}`")
+            format!("check models.{alias}.model and the key with `dromia provider test {provider}`")
         }
-        (None, ErrorCode::ModelUnavailable) => format!("is the server of models.{alias}.base_url at work?"),
-        (None, ErrorCode::ModelRejected) => format!("look at models.{alias} in dromia.yaml"),
-        _ => "try again; the server may be at work on it".to_owned(),
+        (None, ErrorCode::ModelUnavailable) => format!("check whether the server of models.{alias}.base_url \
+                                                        is running"),
+        (None, ErrorCode::ModelRejected) => format!("check models.{alias} in dromia.yaml"),
+        _ => "try again; the server may be busy".to_owned(),
     };
     let place = route_location(route);
     ExitError::failed_error(format!("{alias} ({place}) does not answer: {error} ({}); {next}", error.code))

@@ -43,8 +43,10 @@ pub(super) fn read_placed(
             return Ok(files.map(|files| (files, place)));
         }
         if reads == READS_MAX {
-            let problem =
-                format!("another folder took its place each of the {READS_MAX} times that it was read");
+            let problem = format!(
+                "the folder was replaced during each of {READS_MAX} reads; try again when it stays \
+                         unchanged"
+            );
             return if is_placed {
                 Err(policy_problem(shown, problem))
             } else {
@@ -67,13 +69,13 @@ fn read_policies(dir: &Path, shown: &str) -> Result<Option<Vec<PolicyText>>, Pol
         if texts.len() == 2 * FILES_MAX {
             return Err(policy_problem(
                 shown,
-                format!("it holds at most {FILES_MAX} policies and as many tests"),
+                format!("it has more than {FILES_MAX} policies and as many tests"),
             ));
         }
         let unreadable = |error: io::Error| policy_problem(&name, format!("it cannot be read: {error}"));
         let about = std::fs::metadata(&path).map_err(unreadable)?;
         if !about.is_file() || about.len() > BYTES_MAX as u64 {
-            return Err(policy_problem(&name, format!("it is no file of at most {BYTES_MAX} bytes")));
+            return Err(policy_problem(&name, format!("it is not a file of at most {BYTES_MAX} bytes")));
         }
         let text = std::fs::read_to_string(&path).map_err(unreadable)?;
         texts.push(PolicyText { name, text });
@@ -97,7 +99,7 @@ fn list_if_present(dir: &Path, shown: &str) -> Result<Option<Entries>, PolicyPro
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match std::fs::symlink_metadata(dir) {
                 Ok(about) if about.is_symlink() => {
-                    Err(policy_problem(shown, "it cannot be read: it is a link to what is not there"))
+                    Err(policy_problem(shown, "it cannot be read: it is a link to a missing file"))
                 }
                 Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(None),
                 Ok(_) | Err(_) => Err(unreadable(error)),

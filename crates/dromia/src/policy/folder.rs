@@ -65,13 +65,13 @@ impl PolicyTexts {
         for (name, path) in list_or_empty(&root.join("tenants"), "policies/tenants")? {
             let here = format!("policies/tenants/{name}");
             let Ok(tenant) = name.parse::<TenantId>() else {
-                let problem = "it is no tenant's id; `dromia tenant list --json` has them";
+                let problem = "it is not the id of a tenant; `dromia tenant list --json` shows the ids";
                 return Err(policy_problem(&here, problem));
             };
             if tenants.len() == TENANTS_MAX {
                 return Err(policy_problem(
                     "policies/tenants",
-                    format!("it holds at most {TENANTS_MAX} tenants"),
+                    format!("it has more than {TENANTS_MAX} tenants"),
                 ));
             }
             let folder = tenant_folder(tenant);
@@ -84,14 +84,14 @@ impl PolicyTexts {
         let asked = texts.policy_folders();
         for (folder, known) in counted {
             let Some(place) = there.get(folder) else {
-                let problem = "it is gone, and its policies counted; put it back, or leave an empty folder there if they shall not \
-                               count any more";
+                let problem = "the folder is missing, but its policies applied; restore it, or create an \
+                               empty folder there if they should no longer apply";
                 return Err(policy_problem(folder, problem));
             };
             if known.is_some() && known != place && !asked.contains(folder) {
-                let problem = "it is empty and not the folder that it was, as after a lost mount, and its policies counted; put \
-                               them back, or remove the folder and, once the log says that it is gone, make it again if they \
-                               shall not count any more";
+                let problem = "the folder is empty and was replaced, as after a lost mount, but its policies \
+                               applied; restore them, or remove the folder and, when the log says that it is \
+                               missing, create it again if they should no longer apply";
                 return Err(policy_problem(folder, problem));
             }
         }
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(read, (texts.clone(), counted(None)));
         }
         let moved = PolicyTexts::read_after(&home, &known, restless).expect_err("it is another each time");
-        assert!(moved.to_string().contains("another folder took its place"), "{moved}");
+        assert!(moved.to_string().contains("the folder was replaced"), "{moved}");
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
                 "policies/a.rego:1:1: it must begin",
             ),
             ("a.rego", "package dromia.policy\nimport rego.v1\nverdicts contains if\n", "policies/a.rego:3:"),
-            ("tenants/acme/a.rego", RULE, "policies/tenants/acme: it is no tenant's id"),
+            ("tenants/acme/a.rego", RULE, "policies/tenants/acme: it is not the id of a tenant"),
         ] {
             let (_dir, home) = home(&[(name, text)]);
             let problem = PolicyTexts::read_folder(&home)

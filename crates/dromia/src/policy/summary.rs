@@ -62,7 +62,7 @@ pub(crate) fn file_rows(home: &Home, texts: &PolicyTexts) -> Result<Vec<FileRow>
     }
     rows.extend(stray_policies(home).into_iter().map(|file| {
         let warning =
-            "nobody reads it: a policy stands in policies/ or in policies/tenants/TENANT_ID/ itself";
+            "the server does not read it: put policies directly in policies/ or in policies/tenants/TENANT_ID/";
         FileRow { file, rules: 0, verdicts: 0, tests: 0, warning: Some(warning.to_owned()) }
     }));
     Ok(rows)
@@ -72,7 +72,7 @@ fn file_row(found: FileRules) -> FileRow {
     let FileRules { name: file, rules, verdicts, tests } = found;
     let warning = match (file.ends_with(TEST), verdicts, tests) {
         (true, _, 0) => Some("it has no test: a rule whose name begins with test_"),
-        (false, 0, _) => Some("it has no rule `verdicts contains {…} if {…}`, so by itself it says nothing"),
+        (false, 0, _) => Some("it has no rule `verdicts contains {…} if {…}`, so it has no effect by itself"),
         _ => None,
     };
     FileRow { file, rules, verdicts, tests, warning: warning.map(str::to_owned) }

@@ -16,8 +16,8 @@ const VARIABLES: [(&str, &str); 13] = [
     ("COLUMNS", "the greatest width of a table [default: that of the terminal]"),
     ("LC_ALL, LC_CTYPE, LANG", "only `dromia doctor` reads them; all texts are UTF-8"),
     ("OPENAI_API_KEY", "`dromia init` offers that model if it is set"),
-    ("OPENAI_BASE_URL", "the address that `dromia init` takes for that model"),
-    ("OPENAI_MODEL", "the model that `dromia init` takes there"),
+    ("OPENAI_BASE_URL", "the address of that model for `dromia init`"),
+    ("OPENAI_MODEL", "the model that `dromia init` uses there"),
 ];
 
 /// The page about the environment.

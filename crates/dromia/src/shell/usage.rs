@@ -24,7 +24,7 @@ pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<I
     let context = &mut schemas::context_for_command("");
     let mut output = CommandOutput::new(context, &global);
     if let Some((option, value)) = below_zero(&words) {
-        let text = format!("{option} {value}: no option takes a number or a time below zero");
+        let text = format!("{option} {value}: an option takes no number or time below zero");
         output.print_error(&Error::Usage(text));
         return CommandExit::Usage.into();
     }
@@ -32,7 +32,7 @@ pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<I
     if output.is_json() {
         let message = match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-                "a command is missing; --help lists them".to_owned()
+                "a command is missing; --help lists the commands".to_owned()
             }
             _ => first_paragraph(&error.render().to_string()),
         };

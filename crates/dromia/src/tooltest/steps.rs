@@ -33,8 +33,8 @@ use ExpectedOutcome::{Refuses, Says, Sends};
 /// A handle for a result of an earlier turn.
 pub(super) const HANDLE: &str = "1/call_1_0";
 
-const DISK: &str = "look whether the directory of TMPDIR can be written and has room";
-const WALLS: &str = "look for what is missing with `dromia doctor --only sandbox`";
+const DISK: &str = "check that the directory of TMPDIR is writable and has space";
+const WALLS: &str = "check what is missing with `dromia doctor --only sandbox`";
 
 /// Lists the calls for a tool; none for a name that is no tool's.
 pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
@@ -81,7 +81,8 @@ pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
         "http.request" => {
             // This host is not granted, so it is not even looked up.
             let asked = json!({"url": "https://tool-test.invalid/"});
-            let fix = "this line must refuse what is not granted; report it with `dromia status --all`";
+            let fix = "the egress proxy must refuse a host without a grant; report it with `dromia status \
+                       --all`";
             (vec![step("http.request", asked, Refuses("refused: "))], fix)
         }
         "message.send" => {
@@ -89,16 +90,16 @@ pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
             (vec![step("message.send", asked, Sends)], DISK)
         }
         "past.read" => {
-            let fix = "it touches nothing; report it with `dromia status --all`";
+            let fix = "this call has no effect; report it with `dromia status --all`";
             (vec![step("past.read", json!({"handle": HANDLE}), Says("one"))], fix)
         }
         "plan.declare" => {
             let asked = json!({"tools": {"message.send": {"to": [session]}}});
-            let fix = "it touches nothing; report it with `dromia status --all`";
+            let fix = "this call has no effect; report it with `dromia status --all`";
             (vec![step("plan.declare", asked, Says("planned: 1 tools, 1 destinations"))], fix)
         }
         "time.now" => {
-            let fix = "look at this machine's clock with `dromia doctor --only clock`";
+            let fix = "check this machine's clock with `dromia doctor --only clock`";
             (vec![step("time.now", json!({}), Says("Z"))], fix)
         }
         _ => (Vec::new(), ""),

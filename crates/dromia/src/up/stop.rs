@@ -48,7 +48,7 @@ pub(super) fn draining_text(active: usize, drain: Duration) -> String {
     let are = if active == 1 { "is" } else { "are" };
     let seconds = drain.as_millis().div_ceil(1000);
     format!(
-        "stopping: {} {are} open; up to {seconds} s, and Ctrl-C again ends it at once",
+        "stopping: {} {are} open; waiting up to {seconds} s; press Ctrl-C again to stop at once",
         count_noun(active, "run")
     )
 }
@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn a_stopping_server_names_open_runs_and_the_longest_wait() {
         let told = |active| draining_text(active, Duration::from_millis(3_500));
-        assert_eq!(told(1), "stopping: 1 run is open; up to 4 s, and Ctrl-C again ends it at once");
-        assert_eq!(told(0), "stopping: 0 runs are open; up to 4 s, and Ctrl-C again ends it at once");
+        assert_eq!(told(1), "stopping: 1 run is open; waiting up to 4 s; press Ctrl-C again to stop at once");
+        assert_eq!(
+            told(0),
+            "stopping: 0 runs are open; waiting up to 4 s; press Ctrl-C again to stop at once"
+        );
     }
 }

@@ -206,7 +206,7 @@ fn a_removed_or_changed_checkpoint_is_reported_by_its_number() {
     let (code, found) = asked(&home, &["audit", "verify", "--key", public.trim()]);
     assert_eq!(
         (code, found["findings"][0]["text"].as_str()),
-        (6, Some("no checkpoint is signed with the key that you named"))
+        (6, Some("the key that you named signed no checkpoint"))
     );
     assert_eq!(asked(&home, &["audit", "verify"]).0, 6, "the store remembers that there were some");
     assert_eq!(verified(&whole).0, 0);

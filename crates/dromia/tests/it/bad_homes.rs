@@ -179,7 +179,7 @@ fn a_home_path_too_long_for_a_socket_is_refused() {
     let output =
         home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted", "--home", deep]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("choose a shorter one with --home"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("choose a shorter path with --home"), "{}", stderr(&output));
     assert!(!std::path::Path::new(deep).exists());
 }
 
@@ -192,7 +192,7 @@ fn a_file_at_the_socket_path_is_named_and_unchanged() {
     let output = home.run(&["up", "--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(6));
     let text = stderr(&output);
-    assert!(text.contains("run/dromia.sock") && text.contains("remove what lies there"), "{text}");
+    assert!(text.contains("run/dromia.sock") && text.contains("remove the file there"), "{text}");
     assert_eq!(std::fs::read_to_string(&socket).expect("is there"), "mine");
 }
 
@@ -233,11 +233,11 @@ fn init_restores_a_lost_configuration_and_keeps_the_token() {
         let told = home.run(line);
         assert_eq!(told.status.code(), Some(2), "{line:?}: {}", stderr(&told));
         let text = stderr(&told);
-        assert!(text.contains("has a store and no dromia.yaml") && text.contains("`dromia init`"), "{text}");
+        assert!(text.contains("has a store but no dromia.yaml") && text.contains("`dromia init`"), "{text}");
     }
     let made = home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted"]);
     assert!(made.status.success(), "{}", stderr(&made));
-    assert!(stderr(&made).contains("The store is kept as it was found"), "{made:?}");
+    assert!(stderr(&made).contains("The store is unchanged"), "{made:?}");
     assert_eq!(home.token_path(), token, "the token of before is kept");
     let server = home.serve();
     let (status, tokens) = block_on(server.get("/v1/tokens"));
@@ -290,7 +290,7 @@ fn init_keeps_an_existing_configuration_and_makes_the_rest() {
     assert!(stderr(&up).contains("`dromia init`, which keeps the file"), "{}", stderr(&up));
     let made = at(&["init", "--defaults"]);
     assert!(made.status.success(), "{}", stderr(&made));
-    assert!(stderr(&made).contains("dromia.yaml is kept as it was found"), "{}", stderr(&made));
+    assert!(stderr(&made).contains("dromia.yaml is unchanged"), "{}", stderr(&made));
     assert_eq!(std::fs::read_to_string(fresh.join("dromia.yaml")).expect("it is there"), written);
     assert!(fresh.join("token").is_file() && fresh.join("vault.key").is_file());
     let again = at(&["init", "--defaults"]);

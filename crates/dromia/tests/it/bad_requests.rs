@@ -40,7 +40,7 @@ fn an_invalid_request_body_is_refused_and_writes_nothing() {
             (&b"{\n\"text\": }"[..], "line 2 column 9"),
             (b"{\"text\":\"\xff\xfe\"}", "line 1 column"),
             (b"", "the body is empty"),
-            (b" []", "it must be a JSON object, and is none, at line 1 column 2"),
+            (b" []", "it is not a JSON object, at line 1 column 2"),
             (b"{\"text\":\"x\",\"agnet\":\"y\"}", "unknown field `agnet`, expected one of"),
             (b"{\"text\":7}", "line 1 column 9"),
             (b"{\"text\":\"\"}", "`text` is empty"),
@@ -175,7 +175,7 @@ fn a_future_cursor_is_refused_in_pages_and_streams() {
         let path = format!("/v1/runs/{}/journal", answer["run"].as_str().expect("a run"));
         let page = server.get(&format!("{path}?after=999")).await;
         refused(&page, 400, "cursor_in_future", "the last entry is 4");
-        refused(&page, 400, "cursor_in_future", "read on from the last entry");
+        refused(&page, 400, "cursor_in_future", "continue after the last entry");
         let url = format!("{}{path}", server.url);
         let stream =
             reqwest::Client::new().get(url).bearer_auth(&server.token).header("accept", "text/event-stream");

@@ -60,7 +60,7 @@ fn a_declared_budgets_next_step_names_its_key_and_works() {
         why["waits_for"].as_str().is_some_and(|text| text.ends_with("by-hand was removed since")),
         "{why}"
     );
-    assert_eq!(why["unblocked_by"], "whoever resumes it", "{why}");
+    assert_eq!(why["unblocked_by"], "a person who resumes it", "{why}");
     let resumed = home.run(&["run", "resume", run]);
     assert!(resumed.status.success(), "{}", stderr(&resumed));
 }
@@ -72,13 +72,13 @@ fn budget_list_shows_idle_run_budgets_and_amounts_with_units() {
     let set = ["budget", "set", "one-run", "--per", "run", "--measure", "calls", "--period", "total"];
     let set = home.run(&[&set[..], &["--limit", "100"]].concat());
     let told = String::from_utf8_lossy(&set.stdout).into_owned();
-    assert!(told.contains("; per run; none runs"), "{told}");
+    assert!(told.contains("; counted per run; no run is active"), "{told}");
     assert_eq!(said(&server, "one")["status"], "completed");
     document(&home, &["budget", "set", "daily", "--limit", "5.00"]);
     let list = home.run(&["budget", "list"]);
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let row = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-    assert!(row("one-run").contains("per run; none runs"), "{list}");
+    assert!(row("one-run").contains("counted per run; no run is active"), "{list}");
     assert!(row("daily").contains("5.000000") && !row("daily").contains("per run"), "{list}");
     let listed = document(&home, &["budget", "list"]);
     let units: Vec<_> = listed["items"].as_array().expect("rows").iter().map(|one| &one["unit"]).collect();

@@ -174,14 +174,14 @@ fn a_wrong_variable_or_flag_is_named_and_stops_startup() {
         (
             "DROMIA_ENGINE_ACTIVE_MAX",
             "many",
-            "DROMIA_ENGINE_ACTIVE_MAX: engine.active_max: \"many\" is no whole number",
+            "DROMIA_ENGINE_ACTIVE_MAX: engine.active_max: \"many\" is not a whole number",
         ),
         (
             "DROMIA_LIMITS_REQUESTS_MAX",
             "0",
             "DROMIA_LIMITS_REQUESTS_MAX: limits.requests_max: must be from 1",
         ),
-        ("DROMIA_LISTEN", "0.0.0.0:0", "DROMIA_LISTEN: listen: only loopback"),
+        ("DROMIA_LISTEN", "0.0.0.0:0", "DROMIA_LISTEN: listen: without TLS"),
     ] {
         let output = home.command().env(name, value).arg("up").output().expect("the program runs");
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
@@ -274,7 +274,7 @@ fn editing_providers_and_models_keeps_the_rest_of_the_file() {
     let add =
         ["provider", "add", "local", "--kind", "openai", "--base-url", &base_url, "--key-env", "HUB_KEY"];
     assert!(stdout(&with_key(&home, KEY, &add)).contains("at its next start"));
-    assert!(stdout(&with_key(&home, KEY, &add)).contains("is there already"));
+    assert!(stdout(&with_key(&home, KEY, &add)).contains("already exists"));
     let backup = std::fs::read_to_string(home.path().join("dromia.yaml.bak")).expect("the text of before");
     assert_eq!(backup, before);
     stdout(&with_key(&home, KEY, &["model", "set", "spare=local/large,scripted"]));
@@ -330,14 +330,14 @@ fn editing_providers_and_models_keeps_the_rest_of_the_file() {
     spare     local/large                  openai    scripted   unknown  unknown     unpriced
     scripted  the built-in scripted model  scripted                                  free
 
-    Prices that dromia.yaml does not set are built in: USD, as of 2026-03-21, not checked against the providers' own lists.
+    Prices that dromia.yaml does not set are built in: USD, as of 2026-03-21; compare them with the providers' own lists.
     ");
     insta::assert_snapshot!(stdout(&with_key(&home, KEY, &["model", "route", "show", "default"])), @r"
     default
       1. hub/small
       2. local/large  (as spare)
 
-    The next answers while the one before it is overloaded, too slow or unreachable, and cools down.
+    The next model answers while the one before it is overloaded, too slow or unreachable.
     ");
     let listed =
         stdout(&with_key(&home, KEY, &["provider", "list"])).replace(&address.to_string(), "[address]");
@@ -363,7 +363,7 @@ fn a_failed_test_names_the_next_step_but_no_key() {
     assert_eq!(refused.status.code(), Some(1));
     let said = stderr(&refused);
     assert!(
-        said.contains("refused the credentials (401)") && said.contains("set another key in HUB_KEY"),
+        said.contains("refused the credentials (401)") && said.contains("set a valid key in HUB_KEY"),
         "{said}"
     );
     let refused = with_key(&home, "sk-canary-wrong", &["model", "test", "default"]);
@@ -371,7 +371,7 @@ fn a_failed_test_names_the_next_step_but_no_key() {
     assert!(stderr(&refused).contains("`dromia provider test hub`"), "{}", stderr(&refused));
     let unset = home.run(&["provider", "test", "hub"]);
     assert_eq!(unset.status.code(), Some(2));
-    assert!(stderr(&unset).contains("the environment has no HUB_KEY"), "{}", stderr(&unset));
+    assert!(stderr(&unset).contains("the variable HUB_KEY is not set"), "{}", stderr(&unset));
     assert!(stdout(&home.run(&["provider", "list"])).contains("env:HUB_KEY (not set here)"));
 
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
@@ -380,7 +380,7 @@ fn a_failed_test_names_the_next_step_but_no_key() {
     let gone = home.run(&["provider", "test", "gone"]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(
-        stderr(&gone).contains("nothing answers there; start it, or mend providers.gone.base_url"),
+        stderr(&gone).contains("no server answers there; start it, or correct providers.gone.base_url"),
         "{}",
         stderr(&gone)
     );
@@ -432,7 +432,7 @@ fn a_vault_key_is_referenced_and_never_written_to_files() {
     let told = stdout(&add("hub", "hub-key"));
     let set = "`dromia secret set hub-key --stdin --host http://127.0.0.1:9 --placement bearer < key.txt`";
     assert!(told.contains(set), "{told}");
-    assert!(stdout(&add("hub", "hub-key")).contains("is there already"));
+    assert!(stdout(&add("hub", "hub-key")).contains("already exists"));
     assert!(configuration(&home).contains("key: \"secret:hub-key\""), "{}", configuration(&home));
     assert!(home.run(&["config", "validate"]).status.success());
     assert!(stdout(&home.run(&["provider", "list"])).contains("secret:hub-key"));

@@ -67,10 +67,11 @@ fn an_approval_is_refused_when_its_files_changed() {
         assert_eq!(answer.status.code(), Some(6), "{path}: {}", stderr(&answer));
         let told = stderr(&answer);
         assert!(
-            told.contains("have changed since it was asked for") && told.contains("dromia approval deny"),
+            told.contains("changed after the request") && told.contains("dromia approval deny"),
             "{told}"
         );
-        let how = if before.is_some() { "as before, with other contents, names or rights" } else { " now)" };
+        let how =
+            if before.is_some() { "as before, but with other contents, names or rights" } else { " now)" };
         assert!(told.contains("of the whole workspace, ") && told.contains(how), "{told}");
         assert_eq!(document(&home, &["approval", "show", id(&card)])["state"], "holding", "{path}");
         assert!(!workspace.join("done").exists(), "{path}: it did not run");

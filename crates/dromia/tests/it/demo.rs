@@ -102,7 +102,7 @@ fn a_demo_fits_the_terminal_and_names_working_commands() {
     ] {
         assert_eq!(spaced.matches(call).count(), 1, "{call}: {told}");
     }
-    assert_eq!(spaced.matches("This very action began earlier").count(), 1, "{told}");
+    assert_eq!(spaced.matches("The identical action started earlier").count(), 1, "{told}");
     assert!(spaced.contains("Appending it once more ended as denied."), "{told}");
     let program = env!("CARGO_BIN_EXE_dromia");
     assert!(told.contains(&format!("`{program} ask '@tool time.now'`")), "{told}");

@@ -71,14 +71,14 @@ fn an_agent_reaches_granted_open_hosts_but_never_its_server() {
     create(&home, "scout", &grants);
     let cases = [
         (format!("http://127.1:{port}/"), "ok", "[200; 5 bytes]"),
-        (format!("http://127.0.0.1:{own}/health"), "error", "refused: it is a door of this very server"),
-        (format!("http://2130706433:{own}/health"), "error", "refused: it is a door of this very server"),
+        (format!("http://127.0.0.1:{own}/health"), "error", "refused: it is an entry point of this server"),
+        (format!("http://2130706433:{own}/health"), "error", "refused: it is an entry point of this server"),
         (
             format!("http://[::ffff:7f00:1]:{own}/health"),
             "error",
-            "refused: it is a door of this very server",
+            "refused: it is an entry point of this server",
         ),
-        (format!("http://localhost:{own}/health"), "error", "refused: it is at a loopback address"),
+        (format!("http://localhost:{own}/health"), "error", "refused: it has a loopback address"),
         (format!("http://127.0.0.2:{port}/"), "denied", "this agent is not granted to reach that host"),
         ("file:///etc/passwd".to_owned(), "error", "a URL begins with https://"),
     ];

@@ -216,7 +216,7 @@ fn ctrl_c_drains_the_server_and_a_second_ends_it() {
     while !told.contains("stopping: ") {
         assert!(err.read_line(&mut told).expect("it tells") > 0, "it ended: {told}");
     }
-    assert!(told.contains("1 run is open; up to 60 s, and Ctrl-C again ends it at once"), "{told}");
+    assert!(told.contains("1 run is open; waiting up to 60 s; press Ctrl-C again to stop at once"), "{told}");
     kill_process(pid, Signal::INT).expect("it waits for the run");
     // One that drains would end with 0.
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{told}");

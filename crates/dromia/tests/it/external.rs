@@ -134,11 +134,11 @@ fn an_agent_never_sees_the_secret_of_an_external_tool() {
         assert_eq!(refused["fields"]["status"], "denied", "{refused}");
         let moved = ended(&server, "clerk", "bank.moved", json!({})).await;
         assert_eq!(moved["fields"]["status"], "error", "{moved}");
-        assert!(told(&moved).contains("redirects, which is not followed"), "{moved}");
+        assert!(told(&moved).contains("do not follow redirects"), "{moved}");
         assert_eq!(heard.lock().expect("nobody panics with it").len(), 2, "the refused ones were not sent");
         let slow = ended(&server, "clerk", "bank.slow", json!({})).await;
         assert!(told(&slow).starts_with("failed: it did not"), "{slow}");
-        assert!(told(&slow).contains("look before you try again"), "{slow}");
+        assert!(told(&slow).contains("check before you try again"), "{slow}");
     });
     let shown = home.run(&["tool", "show", "bank.pay", "--agent", "clerk", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("a document");

@@ -224,7 +224,7 @@ fn files_that_may_not_grow_stop_input_and_nothing_else() {
 fn says_that_it_is_full(home: &Home, output: &Output) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    for said in ["there is no room to write", &home.path().display().to_string(), "`df ", "try again"] {
+    for said in ["there is no space to write", &home.path().display().to_string(), "`df ", "try again"] {
         assert!(text.contains(said), "{said} is not in: {text}");
     }
     assert!(!text.contains("panicked"), "{text}");

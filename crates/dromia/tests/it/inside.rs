@@ -79,7 +79,7 @@ fn after_untrusted_text_only_networked_programs_need_approval() {
         if is_inside {
             let ended = of_call(&entries, "tool_finished", "call_3_0").expect("it ran");
             assert_eq!(ended["fields"]["status"], "ok", "{ended}");
-            assert!(told.contains("inside: its program was to be given no way out"), "{told}");
+            assert!(told.contains("inside: its program would have no network access"), "{told}");
             let read = of_call(&entries, "tool_finished", "call_4_0").expect("it is there");
             let label = read["body"]["parts"][0]["label"].as_str().unwrap_or_default();
             assert!(label.starts_with("untrusted/"), "what led to it goes with it: {read}");
@@ -87,12 +87,12 @@ fn after_untrusted_text_only_networked_programs_need_approval() {
             assert_eq!(of_call(&entries, "tool_started", "call_3_0"), None);
             let rule = explained["rule"].as_str().unwrap_or_default();
             assert!(rule.starts_with("ask un"), "{explained}");
-            assert!(told.contains("outside: its program was to be given a way out"), "{told}");
+            assert!(told.contains("outside: its program would have network access"), "{told}");
         }
         assert_eq!(shown["sink"], if is_inside { "inside" } else { "outside" }, "{shown}");
     }
     let shown = page(&home, &["tool", "show", "exec", "--agent", "shut"]);
-    assert!(shown.contains("inside: its programs have no way out"), "{shown}");
+    assert!(shown.contains("inside: its programs have no network access"), "{shown}");
     assert_eq!(document(&home, &["tool", "show", "http.request"])["sink"], "outside");
     assert_eq!(document(&home, &["tool", "show", "file.delete"])["sink"], "inside");
     drop(server);

@@ -217,7 +217,7 @@ fn a_channels_secret_signs_and_is_only_in_the_vault() {
         let session = answer["session"].as_str().expect("a session");
         let entries = block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1));
         let told = serde_json::to_string(&entries).expect("JSON");
-        assert!(told.contains("another place of a request"), "{told}");
+        assert!(told.contains("another place in a request"), "{told}");
     }
     assert_eq!(receiver.heard().len(), 2, "{:?}", receiver.heard());
     let shown = home.run(&["config", "show"]);

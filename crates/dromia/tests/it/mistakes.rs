@@ -22,14 +22,14 @@ fn an_invalid_command_line_is_reported_as_a_document() {
         (&["ask", "--json"][..], "the following required arguments were not provided: <TEXT>"),
         (&["nosuch", "--json=id"][..], "unrecognized subcommand 'nosuch'"),
         (&["run", "list", "-o", "jsonl", "--nosuch"][..], "unexpected argument '--nosuch' found"),
-        (&["run", "--json"][..], "a command is missing; --help lists them"),
+        (&["run", "--json"][..], "a command is missing; --help lists the commands"),
         (
             &["run", "list", "--limit", "-1", "--json"][..],
-            "--limit -1: no option takes a number or a time below zero",
+            "--limit -1: an option takes no number or time below zero",
         ),
         (
             &["cost", "summary", "--json", "--since", "-5h"][..],
-            "--since -5h: no option takes a number or a time below zero",
+            "--since -5h: an option takes no number or time below zero",
         ),
     ] {
         let output = home.run(line);
@@ -83,7 +83,7 @@ fn an_unknown_name_is_reported_with_the_existing_ones() {
     // Who has no agent at all is told how one is made; who has others, that they are listed.
     assert!(home.run(&["tenant", "create", "acme"]).status.success());
     let empty = home.run(&["-T", "acme", "ask", "hi"]);
-    assert!(stderr(&empty).contains("the tenant has no agent yet"), "{}", stderr(&empty));
+    assert!(stderr(&empty).contains("the tenant has no agent"), "{}", stderr(&empty));
     assert!(
         stderr(&empty).contains("`dromia -T acme agent create assistant --grant model --grant reply`"),
         "{}",
@@ -125,11 +125,14 @@ fn a_paused_agents_input_is_counted_with_its_reason() {
     let session = sent["session"].as_str().expect("a session");
     let status = home.run(&["agent", "status", "ops"]);
     let told = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert_eq!(told.trim(), "ops is paused; no open runs; 1 input waits until `dromia agent resume ops`");
+    assert_eq!(
+        told.trim(),
+        "ops is paused; no open runs; 1 input waits until you run `dromia agent resume ops`"
+    );
     assert_eq!(document(&home.run(&["agent", "status", "ops", "--json"]))["waiting"], 1);
     let shown = home.run(&["session", "show", session]);
     let told = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(told.contains("its agent ops, which is paused; `dromia agent resume ops`"), "{told}");
+    assert!(told.contains("its agent ops, which is paused; run `dromia agent resume ops`"), "{told}");
     let calm = home.run(&["agent", "status", "assistant"]);
     assert_eq!(String::from_utf8_lossy(&calm.stdout).trim(), "assistant is running; no open runs");
 }

@@ -25,7 +25,7 @@ fn validate_warns_of_names_that_are_unknown_without_a_store() {
     let place = told.lines().find(|line| line.contains("approvals.unattended.0")).expect("it is told");
     assert!(place.starts_with("warning: ") && place.contains("dromia.yaml:"), "{told}");
     assert!(place.ends_with("did you mean `webhook`?"), "{told}");
-    assert!(told.contains("approvals.approvers.0: nobody is called `bob`"), "{told}");
+    assert!(told.contains("approvals.approvers.0: there is no actor `bob`"), "{told}");
     // Whether an agent is there, the file does not say.
     assert!(!told.contains("asistant"), "{told}");
     let output = home.run(&["config", "validate", "--json"]);
@@ -40,9 +40,9 @@ fn the_doctor_and_the_start_check_names_in_the_store() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), ROWS);
     let meant = [
-        "agents.asistant: no agent of the tenant default is called `asistant`; did you mean `assistant`?",
-        "tenants.default.budgets.0: no agent of the tenant default is called `asistent`; did you mean `assistant`?",
-        "tenants.default.budgets.1: no token that counts is called `inti`; did you mean `init`?",
+        "agents.asistant: the tenant default has no agent `asistant`; did you mean `assistant`?",
+        "tenants.default.budgets.0: the tenant default has no agent `asistent`; did you mean `assistant`?",
+        "tenants.default.budgets.1: there is no active token `inti`; did you mean `init`?",
         "approvals.unattended.0: ",
     ];
     let looked = |by: &str| {
@@ -65,7 +65,7 @@ fn the_doctor_and_the_start_check_names_in_the_store() {
     for says in meant {
         assert!(said.contains(says), "{says}: {said}");
     }
-    assert!(said.contains("counts for nobody"), "{said}");
+    assert!(said.contains("a name that matches nothing"), "{said}");
 }
 
 #[test]
@@ -83,5 +83,5 @@ fn known_names_cause_no_warning() {
     command.stderr(File::create(&log).expect("is made"));
     home.serve_by(command).terminate();
     let said = std::fs::read_to_string(&log).expect("the log");
-    assert!(!said.contains("counts for nobody"), "{said}");
+    assert!(!said.contains("a name that matches nothing"), "{said}");
 }

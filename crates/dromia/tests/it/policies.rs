@@ -60,7 +60,7 @@ fn a_broken_policy_is_not_used_and_is_reported_everywhere() {
             "`foo`",
         ),
         ("verdicts contains {\"verdict\": \"refuse\", \"rule\": \"r\"} if input.version == 2\n", "refuse"),
-        ("verdicts := 3\n", "`verdicts` is no set"),
+        ("verdicts := 3\n", "`verdicts` is not a set"),
         (
             "verdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if to_number(input.action.model) == 1\n",
             "a request to a model",
@@ -81,7 +81,7 @@ fn a_broken_policy_is_not_used_and_is_reported_everywhere() {
     for line in [&["policy", "show"][..], &["status"], &["doctor", "--only", "policy"]] {
         let told = page(&home, line);
         assert!(
-            told.contains("not count since") && told.contains("policies/own.rego:5:"),
+            told.contains("the server has ignored") && told.contains("policies/own.rego:5:"),
             "{line:?}: {told}"
         );
     }
@@ -90,7 +90,7 @@ fn a_broken_policy_is_not_used_and_is_reported_everywhere() {
     server.terminate();
     let log = fs::read_to_string(log).expect("a log");
     for part in
-        [digest, after["digest"].as_str().expect("a digest"), "policies/own.rego:5:", "the last good one"]
+        [digest, after["digest"].as_str().expect("a digest"), "policies/own.rego:5:", "the last valid one"]
     {
         assert!(log.contains(part), "{part}: {log}");
     }
@@ -115,11 +115,11 @@ fn a_lost_policy_folder_keeps_the_last_good_policy() {
     let is_told = |policy: &Value, part: &str| {
         policy["refused"]["problem"].as_str().is_some_and(|problem| problem.contains(part))
     };
-    let dead = until(&home, |policy| is_told(policy, "it is a link to what is not there"));
+    let dead = until(&home, |policy| is_told(policy, "it is a link to a missing file"));
     fs::remove_file(&folder).expect("is removed");
-    let gone = until(&home, |policy| is_told(policy, "it is gone"));
+    let gone = until(&home, |policy| is_told(policy, "the folder is missing"));
     let told = page(&home, &["doctor", "--only", "policy"]);
-    assert!(told.contains("it is gone") && told.contains("not count since"), "{told}");
+    assert!(told.contains("the folder is missing") && told.contains("the server has ignored"), "{told}");
     for policy in [dead, gone] {
         let counts = (&policy["digest"], &policy["files"]);
         assert_eq!(counts, (&before["digest"], &before["files"]), "the last good one goes on to count");
@@ -162,7 +162,7 @@ fn policy_files_are_listed_and_those_without_verdicts_named() {
         files.iter().filter(|row| !row["warning"].is_null()).map(|row| &row["file"]).collect();
     assert_eq!(warned, [&json!("policies/typo.rego"), &json!("policies/sub/deep.rego")]);
     let told = page(&home, &["policy", "test"]);
-    assert!(told.contains("policies/typo.rego") && told.contains("nobody reads it"), "{told}");
+    assert!(told.contains("policies/typo.rego") && told.contains("the server does not read it"), "{told}");
 }
 
 #[test]

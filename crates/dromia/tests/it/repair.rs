@@ -103,7 +103,7 @@ fn a_changed_state_row_is_refused_and_not_fixed() {
     let (status, problem) = block_on(server.get(&path));
     assert_eq!((status, problem["code"].as_str()), (500, Some("journal_damaged")), "{problem}");
     let (code, text) = asked(&home, &["doctor", "--fix"]);
-    assert!(code == Some(6) && text.contains("stop it"), "a server has the store open: {text}");
+    assert!(code == Some(6) && text.contains("stop the server"), "a server has the store open: {text}");
 }
 
 #[test]

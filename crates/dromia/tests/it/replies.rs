@@ -201,7 +201,7 @@ fn an_answer_without_a_reply_grant_is_never_delivered() {
     let (_, answer) = block_on(server.event(&event));
     let session = answer["session"].as_str().expect("a session");
     let shown = printed(&home.run(&["session", "show", session]));
-    assert!(shown.contains(" agent (withheld, so told to nobody: default deny)\n"), "{shown}");
+    assert!(shown.contains(" agent (withheld by the rule default deny)\n"), "{shown}");
     let document = printed(&home.run(&["session", "show", session, "--json"]));
     assert!(document.contains("\"withheld\"") && document.contains("\"default deny\""), "{document}");
 }
@@ -229,10 +229,10 @@ fn an_answer_with_a_secret_is_withheld_and_recorded_masked() {
     server.terminate();
     lock(&home);
     let server = home.serve();
-    assert_refused(&home, &server, "nobody can look");
+    assert_refused(&home, &server, "failed to check whether");
     let all = records(&home, &server);
     // What was written down before is under its stars.
-    assert!(!all.contains(CANARY) && all.contains("(withheld: nobody could look"), "{all}");
+    assert!(!all.contains(CANARY) && all.contains("(withheld: the server could not check"), "{all}");
     let (live, _) = followed(&server);
     assert_eq!(live, "", "live text is withheld, too");
 }

@@ -106,14 +106,14 @@ fn the_help_topics_print_their_pages() {
 
         0  done            the command succeeded
         1  failed          the command failed; `dromia explain CODE` explains the code in the message
-        2  not valid       the command line, a file or the request is not valid; a repeat fails again
+        2  not valid       the command line, a file or the request is not valid; the same command fails again
         4  denied          the caller lacks the right, or the gate denied the action
-        5  no server       no server answers, or it is stopping; start one with `dromia up`
+        5  no server       no server answers, or it is stopping; start the server with `dromia up`
         6  conflict        the request conflicts with the state: a name is taken, a run has ended, the home is in use, the audit log was changed
         7  the run failed  the run failed, was cancelled, or reached its limit; see `dromia run why`
         9  budget          a budget stopped the run; `dromia run why` names it and how to continue
-      124  not in time     the wait ended before the run, or a call waits for a person; the run continues
-      130  interrupted     you pressed Ctrl-C; what the server accepted continues
+      124  not in time     the wait ended before the run did, or a call waits for a person; the run continues
+      130  interrupted     you pressed Ctrl-C; the server continues what it accepted
 
     With --json, a command that fails prints {"error": {…, "exit": N}} on stdout.
     "#);
@@ -308,7 +308,7 @@ fn ask_fails_unless_the_answer_satisfies_the_schema() {
     let bad = home.run(&line);
     assert_eq!((bad.status.code(), text(&bad).as_str()), (Some(1), ""), "{}", stderr(&bad));
     assert!(stderr(&bad).contains("does not satisfy the schema: at /age: "), "{}", stderr(&bad));
-    assert!(stderr(&bad).contains("hint: see what it said with `dromia run export run_"), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("hint: read the answer with `dromia run export run_"), "{}", stderr(&bad));
     let found: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&used).expect("it is written")).expect("it is JSON");
     assert_eq!(

@@ -202,7 +202,7 @@ fn an_interrupted_chat_ends_at_once_and_names_its_continuation() {
     asked.sees("\nforty-two is it\r\n> ");
     let ended = asked.signalled(Signal::INT);
     assert_eq!(ended.code(), Some(130), "{}", asked.seen);
-    asked.sees("hint: go on with `dromia chat --session ses_");
+    asked.sees("hint: continue with `dromia chat --session ses_");
 }
 
 #[test]
@@ -211,5 +211,5 @@ fn an_interrupted_question_ends_at_once_as_a_no() {
     let mut asked = Asked::of(&home, &["agent", "delete", "nobody"], "[y/N]");
     let ended = asked.signalled(Signal::INT);
     assert_eq!(ended.code(), Some(130), "{}", asked.seen);
-    asked.sees("not confirmed, nothing was done");
+    asked.sees("you did not confirm, so the command changed nothing");
 }

@@ -229,7 +229,7 @@ fn a_secret_reset_gives_up_sealed_secrets_and_is_audited() {
     let locked = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
     assert_eq!(locked.status.code(), Some(1));
     let said = stderr(&locked);
-    assert!(said.contains("puts vault.key back") && !said.contains("secret reset"), "{said}");
+    assert!(said.contains("must restore vault.key") && !said.contains("secret reset"), "{said}");
     // Whether it comes back, a token does not know, whatever it may do in its tenant; whoever owns the home does.
     let (status, told) = block_on(async {
         let url = format!("{}/v1/vault/reset", server.url);
@@ -241,7 +241,7 @@ fn a_secret_reset_gives_up_sealed_secrets_and_is_audited() {
     // Nor does the first secret of another tenant put a key where this one belongs.
     good(&home, &["tenant", "create", "acme"]);
     let first = piped(&home, &[&["--tenant", "acme"][..], &set[..]].concat(), CANARY);
-    assert!(stderr(&first).contains("puts vault.key back"), "{}", stderr(&first));
+    assert!(stderr(&first).contains("must restore vault.key"), "{}", stderr(&first));
     assert!(!key.exists(), "no key was made");
     let unsaid = reset(&[]);
     assert_eq!((unsaid.status.code(), names()), (Some(2), Some(1)), "{}", stderr(&unsaid));
@@ -306,7 +306,7 @@ fn calls_with_secrets_are_refused_and_wrong_keys_reported() {
     let server = home.serve_by(command);
     looked(1, "no secret opens");
     fs::remove_file(&key).expect("it goes");
-    looked(1, "secrets are sealed with it");
+    looked(1, "secrets that it sealed");
     fs::write(&key, format!("dromia-vault-key-1 {digits}\n")).expect("another key");
     let rotated = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
     assert_eq!(rotated.status.code(), Some(1));
@@ -315,6 +315,6 @@ fn calls_with_secrets_are_refused_and_wrong_keys_reported() {
     assert!(deleted.status.success(), "{}", stderr(&deleted));
     server.terminate();
     let log = fs::read_to_string(&log).expect("a log");
-    let told = log.lines().filter(|line| line.contains("sealed with vault.key does not open")).count();
+    let told = log.lines().filter(|line| line.contains("vault.key does not open secrets")).count();
     assert_eq!(told, 1, "it is told at the start, once: {log}");
 }

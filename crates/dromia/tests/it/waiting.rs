@@ -26,7 +26,7 @@ fn an_ask_names_the_waiting_call_and_then_answers() {
         ("permissions: { ask: [file.append] }\n", "a call waits for approval (apr_"),
         (
             "permissions: { delay: [file.append] }\nirreversible: { cooling_ms: 50000 }\n",
-            "a call is put off, and begins by itself in ",
+            "a call is delayed; it starts by itself in ",
         ),
     ] {
         let home = home(&format!("{file}{hold}"));

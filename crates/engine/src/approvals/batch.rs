@@ -85,10 +85,17 @@ impl EngineCore {
                 WakeTarget::Session(session)
             }
             (_, false) => {
-                let why = if reason.is_empty() { String::new() } else { format!(" and says: {reason}") };
+                let why = if reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(
+                        " and gives this reason: \
+                                                                                 {reason}"
+                    )
+                };
                 let text = format!(
-                    "The call {} of {} that waited for approval ({}) is refused: {} will not allow it{why}. Nothing \
-                     was done. Do not ask for it again.",
+                    "The call {} of {} that waited for approval ({}) is denied: {} does not allow it{why}. \
+                     Nothing was done. Do not ask for it again.",
                     found.call,
                     found.run,
                     found.id,

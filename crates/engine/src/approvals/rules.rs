@@ -30,7 +30,7 @@ impl EngineCore {
         let latest = latest_end(now);
         let expires_at = new.expires_at.unwrap_or(latest);
         if expires_at > latest {
-            let text = format!("a rule answers for {} days at most", RULE_LIFE.as_hours() / 24);
+            let text = format!("a rule may answer for at most {} days", RULE_LIFE.as_hours() / 24);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
         let rule = ApprovalRuleRecord {
@@ -106,7 +106,7 @@ impl EngineCore {
                 let rule = self.read_rule(rule, RuleAnswer::Allow)?;
                 if !rule.matches_call(&found.tool, &found.arguments) {
                     let text = format!("the rule `{rule}` does not match this call");
-                    let hint = format!("see its arguments with `dromia approval show {}`", found.id);
+                    let hint = format!("see the call's arguments with `dromia approval show {}`", found.id);
                     return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(hint));
                 }
                 (rule, None)
@@ -130,7 +130,7 @@ impl EngineCore {
     /// Makes the rule that answers exactly this call. It may stand where any other one that allows may, and nowhere else.
     fn exact_rule(&self, found: &ApprovalRequest) -> Result<ParsedRule, Fault> {
         let exact = ParsedRule::for_exact_call(&found.tool, &found.arguments)
-            .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can say exactly this call"));
+            .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can match exactly this call"));
         let rule = exact.and_then(|exact| self.read_rule(&exact.to_string(), RuleAnswer::Allow));
         rule.map_err(|fault| {
             let text = format!("this call cannot be approved for its session: {}", fault.message);
@@ -171,23 +171,23 @@ fn check_not_widened(
     called: Option<String>,
 ) -> Result<(), Fault> {
     let how = match (known.answer, new.answer) {
-        (RuleAnswer::Deny, RuleAnswer::Allow) => "it denies, and this one would allow".to_owned(),
+        (RuleAnswer::Deny, RuleAnswer::Allow) => "it denies, and the new one would allow".to_owned(),
         // A wider denial allows no call.
         (RuleAnswer::Allow | RuleAnswer::Deny, RuleAnswer::Deny) => return Ok(()),
         (RuleAnswer::Allow, RuleAnswer::Allow) => match (known.agent, known.session) {
             (_, Some(session)) if new.session.is_none() => {
-                format!("it answers in {session} only, and this one would answer in every session")
+                format!("it answers in {session} only, and the new one would answer in every session")
             }
             (Some(agent), _) if new.agent.is_none() => {
                 let called = called.unwrap_or_else(|| agent.to_string());
-                format!("it answers for {called} only, and this one would answer for every agent")
+                format!("it answers for {called} only, and the new one would answer for every agent")
             }
             _ => return Ok(()),
         },
     };
-    let text = format!("there is a rule {} already: {how}; nothing was changed", known.name);
+    let text = format!("the rule {} already exists: {how}; it is unchanged", known.name);
     Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(format!(
-        "name the same agent and session, or take it away first with `dromia approval rule remove {}`",
+        "name the same agent and session, or remove it first with `dromia approval rule remove {}`",
         known.name
     )))
 }

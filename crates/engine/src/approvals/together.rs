@@ -27,24 +27,24 @@ impl EngineCore {
         for id in also {
             let found = self.ports.store.approval(scope, *id).await.map_err(read_fault)?;
             let found = found.ok_or_else(|| {
-                let text = format!("`also` names {id}, and there is no such approval; nothing was answered");
+                let text = format!("`also` names {id}, but there is no such approval; no answer was stored");
                 Fault::new(ErrorCode::InvalidRequest, text)
                     .with_hint("list the approvals with `dromia approval list`")
             })?;
             if found.run != first.run {
                 let text = format!(
-                    "`also` names {id}, which is of {}, and {} is of {}; nothing was answered",
+                    "`also` names {id}, which belongs to {}, but {} belongs to {}; no answer was stored",
                     found.run, first.id, first.run
                 );
                 return Err(Fault::new(ErrorCode::InvalidRequest, text)
-                    .with_hint("answer the approvals of each run with a request of its own"));
+                    .with_hint("answer the approvals of each run with a separate request"));
             }
             others.push(found);
         }
         let bytes: usize = std::iter::once(first).chain(&others).map(|asked| asked.arguments.len()).sum();
         if !others.is_empty() && bytes > TOGETHER_BYTES_MAX {
             let text =
-                format!("the calls have {bytes} bytes of arguments together, at most {TOGETHER_BYTES_MAX}");
+                format!("the calls have {bytes} bytes of arguments in all, more than {TOGETHER_BYTES_MAX}");
             return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint("answer fewer of them at once"));
         }
         Ok(others)
@@ -60,17 +60,18 @@ pub(super) fn check_also(
 ) -> Result<(), Fault> {
     let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
     if also.len() > ALSO_MAX {
-        return invalid(format!(
-            "`also` names at most {ALSO_MAX} approvals, and here it names {}",
-            also.len()
-        ));
+        return invalid(format!("`also` may name at most {ALSO_MAX} approvals, not {}", also.len()));
     }
     let is_twice = |(place, named): &(usize, &ApprovalId)| **named == id || also[..*place].contains(named);
     if let Some((_, twice)) = also.iter().enumerate().find(is_twice) {
-        return invalid(format!("`also` names {twice}, which is answered already by this request"));
+        return invalid(format!("`also` names {twice}, which this request already answers"));
     }
     if !also.is_empty() && matches!(answer, ApprovalDecision::Approve(ApprovalReach::Always { .. })) {
-        return invalid("`also` goes with no rule: a rule answers calls that nobody saw".to_owned());
+        return invalid(
+            "`also` excludes a rule, because a rule would also answer calls that no person \
+                        has seen"
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -67,14 +67,14 @@ impl DecisionDraft {
             Some(_) if ahead.is_some() => {}
             Some(_) => {
                 let changed = if changed.is_empty() {
-                    "the call, the tool, where it leads, who asks, or what the policy says has changed since"
+                    "the call, the tool, its target, the author or the policy has changed since then"
                         .to_owned()
                 } else {
                     format!("changed since: {}", changed.join("; "))
                 };
                 let text = format!(
-                    "What was approved is not what would happen now: {changed}. Nothing was done. Ask for it again if it is \
-                     still wanted."
+                    "The call no longer matches its approval: {changed}. Nothing was done. Ask for it again if \
+                     it is still wanted."
                 );
                 return self.refuse_call(
                     call,
@@ -89,8 +89,8 @@ impl DecisionDraft {
         // Arguments longer than an approver may see are not stored either: the call is refused below.
         if !attended && !is_delayed && approval.arguments.len() <= ARGUMENTS_BYTES_MAX {
             let text = format!(
-                "This needs a person's approval ({}), and nobody attends this session, so it is refused; nothing was \
-                 done. Trying again will not help.",
+                "This needs a person's approval ({}), and no person attends this session, so it is denied; \
+                 nothing was done. Trying again will not help.",
                 approval.reason
             );
             let by = if ahead.is_some() {
@@ -104,13 +104,13 @@ impl DecisionDraft {
             return self.refuse_call(call, tool, CallStatus::Denied, by, &text);
         }
         if is_delayed && chained {
-            let text = "Too many messages between agents and calls that were put off led here without a person, so this \
-                        call is not put off but refused; nothing was done. Say in your answer what should happen: the \
-                        next word from outside begins anew.";
+            let text = "Too many messages between agents and delayed calls led here without a person, so this \
+                        call is denied instead of delayed; nothing was done. Say in your answer what should \
+                        happen: the next message from a person resets the count.";
             return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(CHAINED), text);
         }
         let too_long = (approval.arguments.len() > ARGUMENTS_BYTES_MAX).then_some(
-            "The arguments are too long to be shown to a person; nothing was done. Send less at a time.",
+            "The arguments are too long to show to a person; nothing was done. Send less at a time.",
         );
         if let Some(text) = self.crowding_refusal(approval.action).or(too_long) {
             return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(TOO_MANY), text);
@@ -122,9 +122,9 @@ impl DecisionDraft {
     /// Returns why a run may not leave one more call waiting, if it may not.
     fn crowding_refusal(&self, action: Digest) -> Option<&'static str> {
         if self.state.awaiting.contains(&action) {
-            Some("This very call waits already; nothing was done. You are told what becomes of it.")
+            Some("The identical call already waits; nothing was done. You will get its result.")
         } else if self.state.awaiting.len() >= WAITING_MAX {
-            Some("Too many calls of this run wait already; nothing was done. Go on without it.")
+            Some("Too many calls of this run already wait; nothing was done. Continue without it.")
         } else {
             None
         }
@@ -161,14 +161,14 @@ impl DecisionDraft {
                     self.state.call_approval(call).map(|id| format!(" ({id})")).unwrap_or_default();
                 let text = match cools_until {
                     None => format!(
-                        "This call waits for a person's approval{approval}; nothing was done so far. If it is approved it \
-                         runs by itself, and you are told here how it ended. Do not ask for it again: go on with something \
-                         else, or say what you wait for."
+                        "This call waits for a person's approval{approval}; nothing was done so far. After the \
+                         approval it runs by itself, and you will get its result here. Do not ask for it \
+                         again: continue with something else, or say what you wait for."
                     ),
                     Some(cools_until) => format!(
-                        "This call is put off{approval}; nothing was done so far. Unless a person refuses it, it runs by \
-                         itself at {cools_until}, and you are told here how it ended. Do not ask for it again: go on with \
-                         something else, or say what was put off."
+                        "This call is delayed{approval}; nothing was done so far. Unless a person denies it, \
+                         it runs by itself at {cools_until}, and you will get its result here. Do not ask for \
+                         it again: continue with something else, or say what is delayed."
                     ),
                 };
                 self.refuse_call(call, tool, CallStatus::Awaiting, RefusalSource::default(), &text)
@@ -182,9 +182,9 @@ impl DecisionDraft {
         let known = self.state.held_calls().find(|(held, _)| *held == call);
         let tool = known.map_or_else(String::new, |(_, known)| known.tool.clone());
         let text = if words.is_empty() {
-            "A person refused this call; nothing was done. Do not ask for it again.".to_owned()
+            "A person denied this call; nothing was done. Do not ask for it again.".to_owned()
         } else {
-            format!("A person refused this call: {words}. Nothing was done. Do not ask for it again.")
+            format!("A person denied this call: {words}. Nothing was done. Do not ask for it again.")
         };
         self.push_refusal(call, tool, CallStatus::Denied, RefusalSource::by_rule(REFUSED), &text);
     }

@@ -95,8 +95,8 @@ impl DecisionDraft {
     }
 
     fn refuse_unknown(&mut self, call: CallId, tool: String) -> NextAction {
-        let text = "This very action began earlier in this run and its outcome is unknown. It is not repeated \
-                    without a person: say what you know, and let the person ask for it again.";
+        let text = "The identical action started earlier in this run and its outcome is unknown. It is not \
+                    repeated without a person: say what you know, and let the person ask for it again.";
         self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule("unknown-outcome"), text)
     }
 

@@ -119,7 +119,7 @@ impl DecisionDraft {
                 step,
                 attempt,
                 code: ErrorCode::OutcomeUnknown,
-                message: "the attempt was given up because the run was ended".to_owned(),
+                message: "the attempt was abandoned because the run was ended".to_owned(),
                 charged_micros: reserved_micros,
                 judged: None,
             }));
@@ -144,7 +144,7 @@ impl DecisionDraft {
                     );
                 }
                 CallStage::Waiting | CallStage::Held { .. } | CallStage::Done(_) | CallStage::Handed => {
-                    let text = "The run was ended before the call began.";
+                    let text = "The run was ended before the call started.";
                     self.push_refusal(call, tool, CallStatus::Cancelled, RefusalSource::default(), text);
                 }
             }
@@ -196,13 +196,13 @@ impl DecisionDraft {
                     step,
                     attempt,
                     code: ErrorCode::OutcomeUnknown,
-                    message: "a crash cut off the attempt".to_owned(),
+                    message: "a crash interrupted the attempt".to_owned(),
                     charged_micros: reserved_micros,
                     judged: None,
                 }));
                 let lost = u64::from(lost) + 1;
                 if lost >= CLAIMS_MAX {
-                    let detail = format!("{lost} crashes in a row cut off model step {step}");
+                    let detail = format!("{lost} crashes in a row interrupted model step {step}");
                     self.push_entry(Entry::RunHeld(RunHeld { reason: HoldReason::LostAttempts, detail }));
                     return NextAction::Rest;
                 }
@@ -211,7 +211,8 @@ impl DecisionDraft {
                 if let Some((call, lost)) = self.lose_opinion()
                     && u64::from(lost) >= CLAIMS_MAX
                 {
-                    let detail = format!("{lost} crashes in a row cut off the second opinion about {call}");
+                    let detail =
+                        format!("{lost} crashes in a row interrupted the second opinion about {call}");
                     self.push_entry(Entry::RunHeld(RunHeld { reason: HoldReason::LostAttempts, detail }));
                     return NextAction::Rest;
                 }
@@ -232,12 +233,14 @@ impl DecisionDraft {
     }
 }
 
-const ENDED_TEXT: &str = "The outcome of this call is unknown: it began, and the run was ended before it could \
-                          report. It may have had its effect, a part of it, or none. Look before you go on.";
+const ENDED_TEXT: &str = "The outcome of this call is unknown: it started, and the run was ended before it \
+                          could report. It may have had its effect, a part of it, or none. Check before you \
+                          continue.";
 
-const CUT_OFF_TEXT: &str = "The outcome of this call is unknown: it began, and a defect of its tool ended it before it could \
-                            report. It may have had its effect, a part of it, or none. It was not repeated. Look before \
-                            you go on.";
+const CUT_OFF_TEXT: &str = "The outcome of this call is unknown: it started, and a defect of its tool ended \
+                            it before it could report. It may have had its effect, a part of it, or none. It \
+                            was not repeated. Check before you continue.";
 
-pub(super) const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
-                            report. It may have had its effect or not. It was not repeated. Look before you go on.";
+pub(super) const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it started, and the process ended \
+                                       before it could report. It may have had its effect or not. It was not \
+                                       repeated. Check before you continue.";

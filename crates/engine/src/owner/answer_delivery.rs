@@ -47,7 +47,7 @@ impl RunOwner {
             Ok(body) => Bytes::from(body),
             Err(error) => {
                 // Strings, ids and times only, so serialization has no failing case.
-                tracing::error!(run = %self.run, %error, "a message could not be written");
+                tracing::error!(run = %self.run, %error, "failed to write a message");
                 return None;
             }
         };

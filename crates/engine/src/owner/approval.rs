@@ -143,11 +143,12 @@ impl RunOwner {
         self.pending.truncate(before.pending);
         self.state = before.state;
         self.core.count_denied(&ask.tool);
-        tracing::warn!(run = %self.run, tool = %ask.tool, "nobody is asked: too many approvals of the tenant are open");
+        tracing::warn!(run = %self.run, tool = %ask.tool, "no person is asked: too many approvals of the \
+                                                           tenant are open");
         let reason = format!(
-            "This must be allowed first ({}), and nobody is asked: {OPEN_MAX} calls of this tenant wait for an answer \
-             already, which is the most. Nothing was done. People must answer some of them (`dromia approval list`); \
-             until then go on without it, or say what you wait for.",
+            "This call needs an approval first ({}), and no person is asked: {OPEN_MAX} calls of this tenant \
+             already wait for an answer, which is the most. Nothing was done. People must answer some of them \
+             (`dromia approval list`); until then continue without it, or say what you wait for.",
             ask.reason
         );
         let denied = CallJudgement::Denied { rule: FULL.to_owned(), reason, policy: None };
@@ -181,7 +182,8 @@ impl RunOwner {
             RuleAnswer::Deny => CallJudgement::Denied {
                 rule: format!("approval rule {name}"),
                 reason: format!(
-                    "this {} ({}), and a rule refuses it ahead; nothing was done. Trying again will not help.",
+                    "this {} ({}), and a rule denies it in advance; nothing was done. Trying again will not \
+                     help.",
                     if asking.cooling.is_some() { "would be delayed" } else { "needs a person's approval" },
                     asking.reason
                 ),
@@ -239,8 +241,8 @@ impl RunOwner {
 /// Refuses a call that no person can be asked about, because the files that it would execute cannot be hashed.
 fn refuse_unbindable(problem: &str, policy: Option<Digest>) -> CallJudgement {
     let reason = format!(
-        "this needs a person's approval, and the files of the workspace that the program could execute cannot be looked at: \
-         {problem}. Nothing was done. Ask again later, or tidy the workspace"
+        "this needs a person's approval, and the server cannot examine the files of the workspace that the \
+         program could execute: {problem}. Nothing was done. Ask again later, or tidy the workspace"
     );
     CallJudgement::Denied { rule: UNHELD.to_owned(), reason, policy }
 }

@@ -21,7 +21,7 @@ impl RunOwner {
             None => Ok(None),
             Some(CommitRefusal::BudgetExhausted(exhausted)) => Ok(Some(self.exhaust_budget(exhausted))),
             Some(refusal) => {
-                tracing::warn!(run = %self.run, %refusal, "an append was refused");
+                tracing::warn!(run = %self.run, %refusal, "the store refused an append");
                 Err(OwnershipError::Fenced)
             }
         }

@@ -123,7 +123,7 @@ impl RunOwner {
 
     /// Ends the attempt whose request was kept back: nothing was sent, and no model has anything to do with it.
     fn refuse_request(&mut self, code: ErrorCode, judged: &JudgedBy, reason: &str) -> NextAction {
-        let message = format!("the request was refused by {}: {reason}", judged.rule);
+        let message = format!("the rule `{}` denied the request: {reason}", judged.rule);
         let input = DecisionInput::Failed(ModelError { code, message, retry_after: None });
         self.decide_noting(input, |entries| {
             for new in entries {
@@ -205,14 +205,14 @@ impl RunOwner {
         match self.core.ports.leaks.scan_text(&self.scope, &prepared.body).await {
             Ok(found) => Ok(found.first().map(|leak| {
                 format!(
-                    "it holds the value of the secret {:?}, so nothing was sent; give that secret a new value, because this \
-                     conversation has the old one, or begin another session",
+                    "the request contains the value of the secret {:?}, so it was not sent; give that secret \
+                     a new value, because this conversation has the old one, or start another session",
                     leak.secret
                 )
             })),
             // The store answers again sooner or later, and the run is taken up then.
             Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(OwnershipError::Store),
-            Err(fault) => Ok(Some(format!("nobody can look whether it holds a secret: {fault}"))),
+            Err(fault) => Ok(Some(format!("failed to check whether the request contains a secret: {fault}"))),
         }
     }
 

@@ -21,7 +21,7 @@ use super::{OwnershipError, RunOwner};
 pub(super) const LEAK_SCAN: &str = "leak scan";
 
 /// The stored replacement for text that could not be scanned.
-const UNSEEN: &str = "(withheld: nobody could look whether it holds a secret)";
+const UNSEEN: &str = "(withheld: the server could not check whether it contains a secret)";
 
 /// The replacement for arguments that were not stored; providers accept only JSON.
 const NO_ARGUMENTS: &str = "{}";
@@ -113,8 +113,8 @@ fn redact_found(
         }
         if let Some(secret) = redact_leaks(&next(), tool).or(found) {
             let reason = format!(
-                "the arguments hold the value of the secret {secret:?}; nothing was done. Name it instead, with \
-                 {{\"secret\":{secret:?}}} as a header of http.request"
+                "the arguments contain the value of the secret {secret:?}; nothing was done. Name it instead, \
+                 with {{\"secret\":{secret:?}}} as a header of http.request"
             );
             marks.masked.push((index, reason));
         }
@@ -135,7 +135,9 @@ fn withhold_unscanned(
     }
     for (index, call) in (0..).zip(&mut reply.calls) {
         NO_ARGUMENTS.clone_into(&mut call.arguments);
-        let reason = "nobody can look now whether the arguments hold a secret; nothing was done".to_owned();
+        let reason = "the server cannot check now whether the arguments contain a secret; nothing was \
+                      done"
+            .to_owned();
         marks.masked.push((index, reason));
     }
     marks
@@ -156,12 +158,12 @@ fn leak_withheld(reason: String) -> WithheldReply {
 
 /// Says that an answer holds a secret.
 pub(super) fn answer_holds(secret: &str) -> String {
-    format!("the answer holds the value of the secret {secret:?}, so it was not sent")
+    format!("the answer contains the value of the secret {secret:?}, so it was not sent")
 }
 
 /// Says that an answer could not be scanned.
 pub(super) fn unseen_answer(fault: &Fault) -> String {
-    format!("nobody can look whether the answer holds a secret: {fault}")
+    format!("failed to check whether the answer contains a secret: {fault}")
 }
 
 #[cfg(test)]

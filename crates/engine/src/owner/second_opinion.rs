@@ -72,7 +72,8 @@ impl RunOwner {
                 )
             }
             Err(problem) => {
-                tracing::warn!(run = %self.run, model = %second.model, %problem, "no second opinion can be asked for");
+                tracing::warn!(run = %self.run, model = %second.model, %problem, "the second model cannot be \
+                                                                                  asked");
                 let opinion =
                     ModelOpinion::without_answers(&second.model, second.samples, second.agree, &problem);
                 AdvisedVerdict::First(
@@ -103,11 +104,11 @@ impl RunOwner {
         let judged = match judged_by(&verdict) {
             Ok(judged) => judged,
             Err((JudgedBy { rule, .. }, reason)) => {
-                return Ok(Err(format!("the request was refused by {rule}: {reason}")));
+                return Ok(Err(format!("the rule `{rule}` denied the request: {reason}")));
             }
         };
         Ok(match self.leak_in_request(&prepared).await? {
-            Some(reason) => Err(format!("the request was refused by leak scan: {reason}")),
+            Some(reason) => Err(format!("the leak scan denied the request: {reason}")),
             None => Ok((prepared, judged)),
         })
     }

@@ -70,7 +70,7 @@ impl RunOwner {
             Err(None) => return Err(OwnershipError::Store),
             Ok(Some(output)) => output,
             Ok(None) => {
-                tracing::error!(run = %self.run, call = %id, tool, "a tool panicked; its call is ended");
+                tracing::error!(run = %self.run, call = %id, tool, "a tool panicked; its call ended");
                 match panicked_output(effect) {
                     Some(output) => output,
                     None => return Ok(self.decide_next(DecisionInput::CutOff(id))),
@@ -133,8 +133,8 @@ fn panicked_output(effect: EffectClass) -> Option<ToolOutput> {
             "A defect of the tool ended this call before it could report. It had no effect."
         }
         EffectClass::Idempotent => {
-            "A defect of the tool ended this call before it could report. It may have had its effect, a part of it, or \
-             none; to do it again does no harm."
+            "A defect of the tool ended this call before it could report. It may have had its effect, a part \
+             of it, or none; repeating it does no harm."
         }
         EffectClass::Keyed | EffectClass::Unkeyed => return None,
     };

@@ -164,18 +164,19 @@ impl EngineCore {
 fn unfinished_fault(fault: Fault) -> Fault {
     let first = match fault.code {
         ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => "",
-        ErrorCode::StoreReadOnly => "free disk space or mend the disk, and then ",
+        ErrorCode::StoreReadOnly => "free disk space or repair the disk, and then ",
         _ => return fault,
     };
     fault.with_hint(format!(
-        "{first}import the same file again: it goes on where it stopped, and until it ends no half session is there"
+        "{first}import the same file again: the import continues where it stopped, and the session appears \
+         only when it is complete"
     ))
 }
 
 pub(super) fn not_imported() -> Fault {
     Fault::new(ErrorCode::InvalidRequest, "the session could not be imported: its agent must be running")
         .with_hint(
-            "once the agent runs, import the same file again; until then nothing of the session is there",
+            "once the agent is running, import the same file again; until then the session does not appear",
         )
 }
 

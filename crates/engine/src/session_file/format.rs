@@ -89,7 +89,11 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         )));
     }
     if file.state.len() > StatePut::ENTRIES_MAX {
-        return Err(bad(format!("{} state entries, at most {}", file.state.len(), StatePut::ENTRIES_MAX)));
+        return Err(bad(format!(
+            "there are {} state entries, more than {}",
+            file.state.len(),
+            StatePut::ENTRIES_MAX
+        )));
     }
     let mut names = HashSet::new();
     for state in &file.state {
@@ -112,7 +116,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         *items += 1;
         *bytes += item.body.as_ref().map_or(0, TextOrHex::len);
         if *items > CHUNK_ENTRIES || *bytes > INPUT_BYTES_MAX {
-            return Err(bad(format!("{} took more than a run can take", item.taken_by)));
+            return Err(bad(format!("{} took more items than a run can take", item.taken_by)));
         }
     }
     let mut runs = Vec::new();
@@ -137,7 +141,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             entries.push(NewEntry { at: entry.at, entry: decoded, body });
         }
         if !state.is_ended() || !matches!(entries.first().map(|new| &new.entry), Some(Entry::RunStarted(_))) {
-            return Err(bad(format!("{} is not a whole run", run.id)));
+            return Err(bad(format!("{} is not a complete run", run.id)));
         }
         if !taken.contains_key(&run.id) {
             return Err(bad(format!("{} took no item", run.id)));
@@ -145,7 +149,10 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         runs.push((run.id, entries));
     }
     if let Some(item) = file.items.iter().find(|item| !known.contains(&item.taken_by)) {
-        return Err(bad(format!("{} was taken by {}, which is not in the file", item.id, item.taken_by)));
+        return Err(bad(format!(
+            "{} was taken by {}, which the file does not contain",
+            item.id, item.taken_by
+        )));
     }
     readability::check_readable(&file, &runs)?;
     Ok((file, runs))

@@ -62,7 +62,7 @@ impl FileItem {
 
     fn decode_payload(&self) -> Result<ItemPayload, Fault> {
         let unreadable = |problem: String| {
-            let text = format!("the session file: the body of {} is unreadable: {problem}", self.id);
+            let text = format!("the session file: the body of {} cannot be read: {problem}", self.id);
             Fault::new(ErrorCode::InvalidRequest, text)
         };
         let body = match (self.kind, &self.body) {
@@ -138,7 +138,7 @@ pub(super) fn doubt_entries(entries: &mut [NewEntry]) -> Result<(), Fault> {
             _ => continue,
         };
         let unreadable = |error: serde_json::Error| {
-            let text = format!("the session file: the body of entry {} is unreadable: {error}", index + 1);
+            let text = format!("the session file: the body of entry {} cannot be read: {error}", index + 1);
             Fault::new(ErrorCode::InvalidRequest, text)
         };
         new.body = said.map_err(unreadable)?;

@@ -36,7 +36,7 @@ pub(super) fn check_readable(file: &SessionFile, runs: &[(RunId, Vec<NewEntry>)]
 /// An item as it would be read from its inbox.
 fn as_taken(item: &FileItem, position: u64) -> Result<InboxItem, Fault> {
     if !matches!(item.kind, ItemKind::Input | ItemKind::Resume | ItemKind::Approved) {
-        let text = format!("the session file: {} is no item of a session", item.id);
+        let text = format!("the session file: {} is not an item of a session", item.id);
         return Err(Fault::new(ErrorCode::InvalidRequest, text));
     }
     Ok(InboxItem {

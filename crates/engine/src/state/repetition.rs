@@ -61,8 +61,8 @@ pub(super) fn count_repeats(recent: &VecDeque<CallSignature>, call: &CallSignatu
 /// The result that the model gets for a call that was made too often.
 pub(crate) fn repetition_refusal(times: usize) -> String {
     format!(
-        "Nothing ran: this very call was made {times} times already, and once more brings nothing new. If what was asked for is \
-         done, answer; else do something else."
+        "Nothing ran: the identical call was already made {times} times, and another one brings nothing new. \
+         If the task is done, answer; else do something else."
     )
 }
 

@@ -176,7 +176,7 @@ fn read_messages(
     if messages.len() > MESSAGES_MAX {
         return Err(invalid_field(
             "messages",
-            &format!("at most {MESSAGES_MAX} messages, not {}", messages.len()),
+            &format!("there may be at most {MESSAGES_MAX} messages, not {}", messages.len()),
         ));
     }
     let is_result = |message: &ChatRequestMessage| message.role == "tool";
@@ -190,7 +190,7 @@ fn read_messages(
 
 fn add_message(history: &mut ConversationHistory, path: &str, message: ChatRequestMessage) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
-        return Err(invalid_field(&format!("{path}.function_call"), "send `tool_calls` in its place"));
+        return Err(invalid_field(&format!("{path}.function_call"), "send `tool_calls` instead"));
     }
     let place = format!("{path}.content");
     match message.role.as_str() {
@@ -207,7 +207,7 @@ fn add_message(history: &mut ConversationHistory, path: &str, message: ChatReque
             return match message.tool_call_id {
                 Some(id) => history.add_result(path, &id, given, false),
                 None => {
-                    Err(invalid_field(&format!("{path}.tool_call_id"), "a tool's message names its call"))
+                    Err(invalid_field(&format!("{path}.tool_call_id"), "a tool message must name its call"))
                 }
             };
         }
@@ -221,9 +221,11 @@ fn add_message(history: &mut ConversationHistory, path: &str, message: ChatReque
             let calls: Answer<Vec<_>> = calls.map(|(at, call)| claimed_call(path, at, call)).collect();
             history.add_assistant(path, texts, calls?)
         }
-        _ => {
-            Err(invalid_field(&format!("{path}.role"), "one of system, developer, user, assistant and tool"))
-        }
+        _ => Err(invalid_field(
+            &format!("{path}.role"),
+            "it must be one of system, developer, user, assistant \
+                                                        and tool",
+        )),
     }
 }
 
@@ -232,7 +234,7 @@ fn claimed_call(path: &str, at: usize, call: ChatMessageCall) -> Answer<ClaimedT
         let kind: String = call.kind.unwrap_or_default().chars().take(40).collect();
         return Err(invalid_field(
             &format!("{path}.tool_calls[{at}]"),
-            &format!("a call of the type {kind:?} is not taken here"),
+            &format!("calls of the type {kind:?} are not supported"),
         ));
     };
     Ok(ClaimedToolCall { id: call.id, tool: name, arguments })

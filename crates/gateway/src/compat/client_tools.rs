@@ -95,15 +95,12 @@ impl RequestOptions {
         let (tools, choice) = match choice {
             RequestedToolChoice::Nothing => (Vec::new(), ToolChoice::Free),
             RequestedToolChoice::Model(ToolChoice::Required) if tools.is_empty() => {
-                return Err(invalid_field(
-                    "tool_choice",
-                    "a tool can be required only where `tools` has one",
-                ));
+                return Err(invalid_field("tool_choice", "a tool choice needs a tool in `tools`"));
             }
             RequestedToolChoice::Model(ToolChoice::Named(name))
                 if tools.iter().all(|tool| tool.name != name) =>
             {
-                return Err(invalid_field("tool_choice", "it names none of `tools`"));
+                return Err(invalid_field("tool_choice", "it names no tool of `tools`"));
             }
             RequestedToolChoice::Model(choice) => (tools, choice),
         };
@@ -121,7 +118,10 @@ impl RequestOptions {
 
 fn read_tools(form: CompatApi, declared: Vec<ToolDeclaration>) -> Answer<Vec<ClientTool>> {
     if declared.len() > TOOLS_MAX {
-        return Err(invalid_field("tools", &format!("at most {TOOLS_MAX} tools, not {}", declared.len())));
+        return Err(invalid_field(
+            "tools",
+            &format!("there may be at most {TOOLS_MAX} tools, not {}", declared.len()),
+        ));
     }
     let mut names = BTreeSet::new();
     let mut bytes = 0;
@@ -136,7 +136,7 @@ fn read_tools(form: CompatApi, declared: Vec<ToolDeclaration>) -> Answer<Vec<Cli
         if bytes > TOOLS_BYTES_MAX {
             return Err(invalid_field(
                 &path,
-                &format!("the tools have more than {TOOLS_BYTES_MAX} bytes together"),
+                &format!("the tools have more than {TOOLS_BYTES_MAX} bytes in all"),
             ));
         }
         tools.push(tool);
@@ -155,7 +155,7 @@ impl ToolDeclaration {
             let kind: String = kind.unwrap_or_default().chars().take(40).collect();
             return Err(invalid_field(
                 path,
-                &format!("a tool of the type {kind:?} is not taken here, only functions"),
+                &format!("tools of the type {kind:?} are not supported, only functions"),
             ));
         }
         let (place, name, description, parameters) = match (form, self.function) {
@@ -163,14 +163,14 @@ impl ToolDeclaration {
                 (format!("{path}.function"), Some(of.name), of.description, of.parameters)
             }
             (CompatApi::Chat, None) => {
-                return Err(invalid_field(&format!("{path}.function"), "it is absent"));
+                return Err(invalid_field(&format!("{path}.function"), "it is missing"));
             }
             (CompatApi::Responses, _) => (path.to_owned(), self.name, self.description, self.parameters),
             (CompatApi::Messages, _) => (path.to_owned(), self.name, self.description, self.input_schema),
         };
         let name = name.filter(|name| is_name(name)).ok_or_else(|| {
             let problem =
-                format!("a tool's name is 1 to {NAME_BYTES_MAX} letters, digits, `_` and `-` of ASCII");
+                format!("a tool's name has 1 to {NAME_BYTES_MAX} ASCII letters, digits, `_` and `-`");
             invalid_field(&format!("{place}.name"), &problem)
         })?;
         let wrong = |problem: &str| {
@@ -180,10 +180,10 @@ impl ToolDeclaration {
         let parameters = match parameters {
             None | Some(Value::Null) => json!({"type": "object", "properties": {}}),
             Some(schema) if nesting_depth(&schema) > SCHEMA_DEPTH_MAX => {
-                return wrong(&format!("it is nested deeper than {SCHEMA_DEPTH_MAX} levels"));
+                return wrong(&format!("its nesting is deeper than {SCHEMA_DEPTH_MAX} levels"));
             }
             Some(schema @ Value::Object(_)) => schema,
-            Some(_) => return wrong("a JSON Schema is an object"),
+            Some(_) => return wrong("a JSON Schema must be an object"),
         };
         Ok(ClientTool {
             name: internal_name(&name),
@@ -223,14 +223,14 @@ fn read_choice(form: CompatApi, choice: &Value) -> Answer<RequestedToolChoice> {
         }
         (_, word, _) => {
             let word: String = word.chars().take(40).collect();
-            Err(invalid_field("tool_choice", &format!("a choice of the type {word:?} is not taken here")))
+            Err(invalid_field("tool_choice", &format!("a tool choice of the type {word:?} is not supported")))
         }
     }
 }
 
 fn token_limit(field: &str, most: u64) -> Answer<u32> {
     match u32::try_from(most) {
-        Ok(0) => Err(invalid_field(field, "an answer has at least one token")),
+        Ok(0) => Err(invalid_field(field, "it must allow at least one token")),
         Ok(most) => Ok(most),
         // No model says so much; the operator's bound is the lower one.
         Err(_) => Ok(u32::MAX),
@@ -255,16 +255,19 @@ fn stop_texts(field: &str, stop: Value) -> Answer<Vec<String>> {
             .enumerate()
             .map(|(at, stop)| match stop {
                 Value::String(stop) => Ok(stop),
-                _ => Err(invalid_field(&format!("{field}[{at}]"), "a text is expected")),
+                _ => Err(invalid_field(&format!("{field}[{at}]"), "it must be a string")),
             })
             .collect::<Answer<_>>()?,
-        _ => return Err(invalid_field(field, "a text or a list of texts is expected")),
+        _ => return Err(invalid_field(field, "it must be a string or a list of strings")),
     };
     if stops.len() > STOPS_MAX {
-        return Err(invalid_field(field, &format!("at most {STOPS_MAX} texts, not {}", stops.len())));
+        return Err(invalid_field(
+            field,
+            &format!("there may be at most {STOPS_MAX} strings, not {}", stops.len()),
+        ));
     }
     if stops.iter().any(|stop| !(1..=STOP_BYTES_MAX).contains(&stop.len())) {
-        return Err(invalid_field(field, &format!("each text has 1 to {STOP_BYTES_MAX} bytes")));
+        return Err(invalid_field(field, &format!("each string must have 1 to {STOP_BYTES_MAX} bytes")));
     }
     Ok(stops)
 }

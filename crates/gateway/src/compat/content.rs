@@ -120,8 +120,8 @@ impl MessageContentBlock {
 /// The failure for a block that this server does not take.
 pub(super) fn not_taken(kind: &str, path: &str) -> ApiError {
     let kind: String = kind.chars().take(40).collect();
-    let instead = "send text, or pictures where a user or a tool speaks";
-    invalid_field(path, &format!("a block of the type {kind:?} is not taken here; {instead}"))
+    let instead = "send text, or pictures in messages of a user or a tool";
+    invalid_field(path, &format!("blocks of the type {kind:?} are not supported here; {instead}"))
 }
 
 /// The failure for a field that does not fit.
@@ -137,7 +137,7 @@ impl<'de> Deserialize<'de> for MessageContent {
             type Value = MessageContent;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of content blocks")
+                f.write_str("it must be a string or a list of content blocks")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<MessageContent, E> {
@@ -166,7 +166,7 @@ pub(super) fn refuse_unsupported(
 ) -> Answer<()> {
     match value {
         Some(value) if !value.is_null() && !means_nothing(value) => {
-            Err(ApiError::invalid_request(format!("`{field}` is not supported here as it is asked"))
+            Err(ApiError::invalid_request(format!("this value of `{field}` is not supported"))
                 .at_field(field))
         }
         _ => Ok(()),

@@ -137,7 +137,7 @@ impl ConversationHistory {
         let mut kept = Vec::with_capacity(calls.len());
         for (index, call) in (0..).zip(calls) {
             if names.contains(&call.id) {
-                return Err(invalid_field(path, &format!("two calls have the id {:?}", call.id)));
+                return Err(invalid_field(path, &format!("two calls have the same id {:?}", call.id)));
             }
             names.push(call.id);
             let tool = internal_name(&call.tool);
@@ -173,7 +173,7 @@ impl ConversationHistory {
         let id = CallId { step: open.step, index };
         let result = ToolResult { call: id, status, parts };
         if open.unit.add_result(result).is_err() {
-            return Err(invalid_field(path, &format!("the call {call:?} has a result already")));
+            return Err(invalid_field(path, &format!("the call {call:?} already has a result")));
         }
         match open.unit.close() {
             Ok(unit) => self.turns.push(TranscriptTurn::Unit(unit)),
@@ -190,11 +190,11 @@ impl ConversationHistory {
         let answers =
             self.answers.get_or_insert_with(|| ClientToolResults { run: handed.run, results: Vec::new() });
         if answers.run != handed.run {
-            let problem = format!("the call {call:?} is of another answer than the one before it");
+            let problem = format!("the call {call:?} does not belong to the answer before it");
             return Err(invalid_field(path, &problem));
         }
         if answers.results.iter().any(|known| known.call == handed.call) {
-            return Err(invalid_field(path, &format!("the call {call:?} has a result already")));
+            return Err(invalid_field(path, &format!("the call {call:?} already has a result")));
         }
         let status = if failed { CallStatus::Error } else { CallStatus::Ok };
         answers.results.push(ToolResult { call: handed.call, status, parts });
@@ -223,7 +223,7 @@ impl ConversationHistory {
             }
             Some(TranscriptTurn::Input(_)) => Err(invalid_field(path, "the last message is empty")),
             Some(TranscriptTurn::Unit(_)) => {
-                Err(invalid_field(path, "the last message must be the user's, or a tool's result"))
+                Err(invalid_field(path, "the last message must come from the user, or be a tool's result"))
             }
             None => Err(invalid_field(path, "there is no message to answer")),
         }
@@ -248,7 +248,7 @@ impl ConversationHistory {
         let missing = missing.map_or("", String::as_str);
         Err(invalid_field(
             path,
-            &format!("the call {missing:?} of `{}` has no result before this", open.path),
+            &format!("the call {missing:?} of `{}` has no result before this message", open.path),
         ))
     }
 }

@@ -19,15 +19,15 @@ const HEAD_CHARS: usize = 16;
 
 /// Reads a picture from an address that holds it.
 pub(super) fn of_address(address: Option<&str>, path: &str) -> Answer<ContentPart> {
-    let Some(address) = address else { return Err(invalid_field(path, "the picture is absent")) };
+    let Some(address) = address else { return Err(invalid_field(path, "the picture is missing")) };
     let Some(rest) = address.strip_prefix("data:") else {
         let problem =
-            "only `data:` addresses are taken, with the picture in base64: this server fetches none";
+            "only `data:` URLs with the picture in base64 are supported: this server fetches no pictures";
         return Err(invalid_field(path, problem));
     };
     match rest.split_once(";base64,") {
         Some((media, data)) => parse_image(media, data, path),
-        None => Err(invalid_field(path, "an address of a picture is `data:image/png;base64,…`")),
+        None => Err(invalid_field(path, "a picture's URL has the form `data:image/png;base64,…`")),
     }
 }
 
@@ -38,9 +38,9 @@ pub(super) fn of_source(source: Option<&Value>, path: &str) -> Answer<ContentPar
         (Some("base64"), Some(media), Some(data)) => parse_image(media, data, path),
         (Some("url"), ..) => Err(invalid_field(
             path,
-            "send the picture itself, of the type \"base64\": this server fetches none",
+            "send the picture itself with the type \"base64\": this server fetches no pictures",
         )),
-        _ => Err(invalid_field(path, "a source has the type \"base64\", a media_type and data")),
+        _ => Err(invalid_field(path, "a source needs the type \"base64\", a media_type and data")),
     }
 }
 
@@ -48,11 +48,11 @@ fn parse_image(media: &str, data: &str, path: &str) -> Answer<ContentPart> {
     let head =
         decode_head(data).ok_or_else(|| invalid_field(path, "the picture is not in base64 with padding"))?;
     let Some(known) = ImageMediaType::sniff_bytes(&head) else {
-        return Err(invalid_field(path, "the bytes are no PNG, JPEG, GIF or WebP"));
+        return Err(invalid_field(path, "the bytes are not a PNG, JPEG, GIF or WebP picture"));
     };
     if media != known.as_str() && !(media == "image/jpg" && known == ImageMediaType::Jpeg) {
         let media: String = media.chars().take(40).collect();
-        let problem = format!("it is said to be {media:?} and its bytes are {}", known.as_str());
+        let problem = format!("its media type is {media:?}, but its bytes are {}", known.as_str());
         return Err(invalid_field(path, &problem));
     }
     Ok(ContentPart::Image { media: known, data: data.to_owned(), label: Label::CLAIM })
@@ -122,13 +122,13 @@ mod tests {
         let source = json!({"type": "base64", "media_type": "image/png", "data": PNG});
         assert_eq!(of_source(Some(&source), "p").expect("it is one"), png);
         for (address, says) in [
-            (Some("https://example.com/a.png".to_owned()), "fetches none"),
-            (Some("file:///etc/passwd".to_owned()), "fetches none"),
+            (Some("https://example.com/a.png".to_owned()), "fetches no pictures"),
+            (Some("file:///etc/passwd".to_owned()), "fetches no pictures"),
             (Some("data:image/png,abc".to_owned()), "base64,"),
             (Some("data:image/png;base64,%%%%".to_owned()), "not in base64"),
-            (Some("data:image/png;base64,TWFu".to_owned()), "no PNG"),
+            (Some("data:image/png;base64,TWFu".to_owned()), "not a PNG"),
             (Some(address.replace("png", "gif")), "its bytes are image/png"),
-            (None, "absent"),
+            (None, "missing"),
         ] {
             let refused = of_address(address.as_deref(), "p").expect_err(says);
             assert_eq!(refused.field_path(), Some("p"));
@@ -136,7 +136,10 @@ mod tests {
         }
         let source = json!({"type": "url", "url": "https://example.com/a.png"});
         assert!(
-            of_source(Some(&source), "p").expect_err("an address").full_message().contains("fetches none")
+            of_source(Some(&source), "p")
+                .expect_err("an address")
+                .full_message()
+                .contains("fetches no pictures")
         );
         assert!(of_source(None, "p").is_err());
     }

@@ -85,7 +85,10 @@ pub(crate) async fn count_tokens(
     PathedBody(request): PathedBody<MessagesRequest>,
 ) -> Answer<Json<Value>> {
     if heads.session.is_some() {
-        let text = format!("what a session holds is not counted; send the messages without {SESSION_HEADER}");
+        let text = format!(
+            "this route cannot count the messages of a session; send the messages without \
+                            {SESSION_HEADER}"
+        );
         return Err(ApiError::invalid_request(text));
     }
     let author = caller.scope.actor().clone();
@@ -148,7 +151,7 @@ fn read_messages(
     if messages.len() > MESSAGES_MAX {
         return Err(invalid_field(
             "messages",
-            &format!("at most {MESSAGES_MAX} messages, not {}", messages.len()),
+            &format!("there may be at most {MESSAGES_MAX} messages, not {}", messages.len()),
         ));
     }
     if let Some(system) = system.filter(|_| !history.continues_session()) {
@@ -164,7 +167,7 @@ fn read_messages(
         match message.role.as_str() {
             "user" => add_user_message(&mut history, &path, message.content)?,
             "assistant" => add_assistant_message(&mut history, &path, message.content)?,
-            _ => return Err(invalid_field(&format!("{path}.role"), "one of user and assistant")),
+            _ => return Err(invalid_field(&format!("{path}.role"), "it must be user or assistant")),
         }
     }
     history.finish(&last)
@@ -194,7 +197,7 @@ fn add_user_message(history: &mut ConversationHistory, path: &str, content: Mess
 
 fn add_tool_result(history: &mut ConversationHistory, path: &str, block: MessageContentBlock) -> Answer<()> {
     let Some(call) = block.tool_use_id else {
-        return Err(invalid_field(&format!("{path}.tool_use_id"), "a result names its call"));
+        return Err(invalid_field(&format!("{path}.tool_use_id"), "a result must name its call"));
     };
     let given = match block.content {
         Some(content) => content.into_tool_parts(&format!("{path}.content"))?,
@@ -221,7 +224,7 @@ fn add_assistant_message(
             "thinking" | "redacted_thinking" => {}
             "tool_use" => {
                 let (Some(id), Some(tool)) = (block.id, block.name) else {
-                    return Err(invalid_field(&path, "a call has an id and a name"));
+                    return Err(invalid_field(&path, "a call needs an id and a name"));
                 };
                 let arguments = block.input.unwrap_or_else(|| json!({})).to_string();
                 calls.push(ClaimedToolCall { id, tool, arguments });

@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for ResponsesInput {
             type Value = ResponsesInput;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of items")
+                f.write_str("it must be a string or a list of items")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<ResponsesInput, E> {
@@ -162,7 +162,7 @@ impl ResponsesRequest {
         for field in ["previous_response_id", "conversation"] {
             let value = if field == "conversation" { &self.conversation } else { &self.previous_response_id };
             refuse_unsupported(field, value.as_ref(), is_empty).map_err(|failure| {
-                failure.with_hint("go on in a session with the header X-Dromia-Session")
+                failure.with_hint("continue in a session with the header X-Dromia-Session")
             })?;
         }
         for (field, value) in [
@@ -188,7 +188,10 @@ fn read_items(
     items: Vec<ResponsesInputItem>,
 ) -> Answer<ConversationInput> {
     if items.len() > MESSAGES_MAX {
-        return Err(invalid_field("input", &format!("at most {MESSAGES_MAX} items, not {}", items.len())));
+        return Err(invalid_field(
+            "input",
+            &format!("there may be at most {MESSAGES_MAX} items, not {}", items.len()),
+        ));
     }
     if items.is_empty() {
         return Err(invalid_field("input", "there is no item to answer"));
@@ -221,7 +224,7 @@ fn add_item(history: &mut ConversationHistory, path: &str, item: ResponsesInputI
     match item.kind.as_deref() {
         None | Some("message") => {
             let Some(content) = item.content else {
-                return Err(invalid_field(&format!("{path}.content"), "a message has content"));
+                return Err(invalid_field(&format!("{path}.content"), "a message needs content"));
             };
             if item.role.as_deref() == Some("user") {
                 let said = content.into_user_parts(&format!("{path}.content"))?;
@@ -232,14 +235,14 @@ fn add_item(history: &mut ConversationHistory, path: &str, item: ResponsesInputI
                 Some("system" | "developer") => history.add_system(path, &texts),
                 Some("assistant") => history.add_assistant(path, texts, Vec::new()),
                 _ => {
-                    let roles = "one of system, developer, user and assistant";
+                    let roles = "it must be one of system, developer, user and assistant";
                     Err(invalid_field(&format!("{path}.role"), roles))
                 }
             }
         }
         Some("function_call_output") => {
             let Some(call) = item.call_id else {
-                return Err(invalid_field(&format!("{path}.call_id"), "an output names its call"));
+                return Err(invalid_field(&format!("{path}.call_id"), "an output must name its call"));
             };
             let given = match item.output {
                 Some(output) => output.into_tool_parts(&format!("{path}.output"))?,
@@ -251,7 +254,7 @@ fn add_item(history: &mut ConversationHistory, path: &str, item: ResponsesInputI
         Some("reasoning") => Ok(()),
         Some(kind) => {
             let kind: String = kind.chars().take(40).collect();
-            let problem = format!("an item of the type {kind:?} is not taken here");
+            let problem = format!("items of the type {kind:?} are not supported");
             Err(invalid_field(&format!("{path}.type"), &problem))
         }
     }
@@ -260,6 +263,6 @@ fn add_item(history: &mut ConversationHistory, path: &str, item: ResponsesInputI
 fn claimed_call(path: &str, item: ResponsesInputItem) -> Answer<ClaimedToolCall> {
     match (item.call_id, item.name, item.arguments) {
         (Some(id), Some(tool), Some(arguments)) => Ok(ClaimedToolCall { id, tool, arguments }),
-        _ => Err(invalid_field(path, "a call has a call_id, a name and arguments")),
+        _ => Err(invalid_field(path, "a call needs a call_id, a name and arguments")),
     }
 }

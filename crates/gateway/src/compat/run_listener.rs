@@ -212,7 +212,9 @@ impl RunListener {
         let entries = store.journal_entries(&self.scope, self.run, self.cursor, PAGE_ENTRIES).await?;
         if entries.is_empty() {
             return match self.held.take() {
-                Some(detail) => Err(self.unfinished_error(RunStatus::Held, &format!("it is held: {detail}"))),
+                Some(detail) => {
+                    Err(self.unfinished_error(RunStatus::Held, &format!("the run is held: {detail}")))
+                }
                 None => Ok(false),
             };
         }
@@ -262,25 +264,28 @@ impl RunListener {
     }
 
     fn give_up_stopped(&mut self) -> ListenerState {
-        let failure =
-            self.unfinished_error(RunStatus::Running, "the server is shutting down; it goes on afterwards");
+        let failure = self.unfinished_error(
+            RunStatus::Running,
+            "the server is stopping; the run continues after the \
+                                                       restart",
+        );
         self.give_up(failure)
     }
 
     fn too_late(&mut self) -> ListenerState {
-        let failure = self.unfinished_error(RunStatus::Running, "the wait ended first; it goes on");
+        let failure = self.unfinished_error(RunStatus::Running, "the wait ended first; the run continues");
         self.give_up(failure)
     }
 
     fn torn_error(&self) -> ApiError {
-        let text = "its model began its answer again after some of it was sent; it goes on";
+        let text = "the model started its answer again after part of it was sent; the run continues";
         self.unfinished_error(RunStatus::Running, text)
     }
 
     fn unfinished_error(&self, status: RunStatus, text: &str) -> ApiError {
         let failure = ApiError::new(ErrorCode::RunUnfinished, format!("{} did not end: {text}", self.run));
         let hint = format!(
-            "look with `dromia run why {}`; the same Idempotency-Key joins it, if the request had one",
+            "see `dromia run why {}`; a repeat with the same Idempotency-Key joins the run",
             self.run
         );
         failure.of_run(self.run, status).with_hint(hint)

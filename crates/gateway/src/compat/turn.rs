@@ -121,8 +121,10 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
         None => taken_by(&core, &scope, agent, (session, position), deadline, stop).await?,
     };
     let Some(run) = run else {
-        let text =
-            format!("{item} waits in {session} behind another turn, or for its agent; it is answered there");
+        let text = format!(
+            "{item} waits in {session} for another turn or for its agent; its answer will be in that \
+                     session"
+        );
         let mut response = ApiError::new(ErrorCode::RunUnfinished, text).into_response();
         set_run_headers(response.headers_mut(), session, None);
         return Ok(response);
@@ -211,9 +213,10 @@ async fn submit_request(
         }
         Some(session) => {
             let found = core.ports.store.session(scope, session).await?;
-            let found = found.ok_or_else(|| ApiError::new(ErrorCode::SessionNotFound, "no such session"))?;
+            let found =
+                found.ok_or_else(|| ApiError::new(ErrorCode::SessionNotFound, "there is no such session"))?;
             if found.agent != agent {
-                let text = format!("{session} belongs to another agent than the one that `model` names");
+                let text = format!("{session} does not belong to the agent that `model` names");
                 return Err(ApiError::invalid_request(text).at_field("model"));
             }
             InputTarget::Session(session)
@@ -283,9 +286,10 @@ async fn taken_by(
             return Ok(Some(run));
         }
         if ended {
-            let text = "the input gets no answer: its agent was terminated or erased before a turn took it";
+            let text = "the input gets no answer: its agent was terminated or erased before a turn took the \
+                        input";
             return Err(ApiError::new(ErrorCode::AgentTerminated, text)
-                .with_hint("create another agent with `dromia agent create` and send it there"));
+                .with_hint("create another agent with `dromia agent create` and send the input to it"));
         }
         if Instant::now() >= deadline || timeout(QUEUE_REST, stop.cancelled()).await.is_ok() {
             return Ok(None);
@@ -316,7 +320,7 @@ async fn whole_response(
                 return Ok(axum::Json(format.write_whole(&answered)).into_response());
             }
             Some(ListenerEvent::Broken(failure)) => return Err(failure),
-            None => return Err(ApiError::new(ErrorCode::Internal, "the answer has no end")),
+            None => return Err(ApiError::new(ErrorCode::Internal, "the answer has no last entry")),
         }
     }
 }
@@ -378,7 +382,7 @@ impl FromRequestParts<Shared> for RequestHeads {
     async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Answer<Self> {
         let text = |header: &str| {
             let value = parts.headers.get(header)?;
-            Some(value.to_str().map_err(|_| ApiError::invalid_request(format!("{header} is no plain text"))))
+            Some(value.to_str().map_err(|_| ApiError::invalid_request(format!("{header} is not plain text"))))
         };
         let session = match text(SESSION_HEADER).transpose()? {
             Some(session) => Some(crate::extract::parse_id(session)?),
@@ -396,7 +400,7 @@ impl FromRequestParts<Shared> for RequestHeads {
         let key = IdempotencyKey::from_request_parts(parts, core).await?;
         let spender = parts.extensions.get::<RequestPayer>().copied();
         let spender = spender
-            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request is charged to no tenant"))?;
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no tenant to charge"))?;
         let request = RequestId::from_request_parts(parts, core).await?;
         Ok(Self { session, key, wait, spender, request })
     }

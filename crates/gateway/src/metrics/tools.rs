@@ -39,12 +39,12 @@ impl ToolMeters {
         recorder.describe_histogram(
             SECONDS_NAME.into(),
             Some(Unit::Seconds),
-            "Time from the durable start of a tool's call to its result.".into(),
+            "Time from the durable start of a tool call to its result.".into(),
         );
         recorder.describe_counter(
             "dromia_tool_refusals_total".into(),
             None,
-            "Calls of tools that did not begin.".into(),
+            "Tool calls that did not start.".into(),
         );
         let known = tools.iter().map(|tool| {
             let name = &tool.name;

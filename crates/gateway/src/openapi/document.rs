@@ -51,18 +51,21 @@ pub fn build_document() -> Value {
             "securitySchemes": {"token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A token of a tenant, over TCP. On the Unix socket the system names the caller and no token is sent.",
+                "description": "A token of a tenant, over TCP. On the Unix socket the system identifies the \
+                                caller, who needs no token.",
             }},
             "parameters": {"tenant": {
                 "name": TENANT_HEADER,
                 "in": "header",
                 "required": false,
-                "description": format!("On the Unix socket, the handle of the tenant; `{TENANT_DEFAULT}` where it is absent. Over TCP the token says it, whatever the header says."),
+                "description": format!("On the Unix socket, the handle of the tenant; `{TENANT_DEFAULT}` if \
+                                        absent. Over TCP the token determines the tenant, and this header has \
+                                        no effect."),
                 "schema": {"type": "string"},
             }},
             "headers": {"request_id": {
                 "required": true,
-                "description": "Names the request; the server's log carries it too.",
+                "description": "An id for the request; the server's log contains it.",
                 "schema": {"type": "string"},
             }},
         },
@@ -90,7 +93,7 @@ fn describe_operation(
     let token = json!([{"token": []}]);
     let (needs, security, description) = match route.needs {
         Needs::Nothing => ("nothing", json!([]), "Needs no credential.".to_owned()),
-        Needs::Credential => ("credential", token, "Needs somebody of a tenant.".to_owned()),
+        Needs::Credential => ("credential", token, "Needs a credential of a tenant.".to_owned()),
         Needs::Tenant(scope) => ("tenant", token, format!("Needs a credential with the scope `{scope}`.")),
         Needs::Signature => {
             ("signature", json!([]), "Needs a signature with the secret of the channel.".to_owned())

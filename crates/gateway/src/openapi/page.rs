@@ -35,7 +35,7 @@ pub(crate) fn render_page(document: &Value) -> String {
     write_piece(&mut page, format_args!("<style nonce=\"{CSP_NONCE}\">{STYLE}</style>\n</head>\n<body>\n"));
     write_piece(&mut page, format_args!("<h1>{} API</h1>\n", string_value(&info["title"])));
     write_piece(&mut page, format_args!("<p class=\"dim\">Version {}. ", string_value(&info["version"])));
-    page.push_str("The same as a document for programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>\n");
+    page.push_str("The machine-readable document: <a href=\"/openapi.json\">/openapi.json</a>.</p>\n");
     write_piece(&mut page, format_args!("<p>{}</p>\n", render_prose(&info["description"])));
     let operations = list_operations(document);
     write_contents(&mut page, &operations);

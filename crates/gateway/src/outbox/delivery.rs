@@ -57,11 +57,11 @@ impl OutboxPump {
             // It is being erased with its agent.
             Ok(None) => return false,
             Err(ReadError::Damaged { place, problem }) => {
-                tracing::error!(%place, %problem, "a message is damaged and is not sent");
+                tracing::error!(%place, %problem, "a message is damaged, so it is not sent");
                 return self.give_up(tenant, delivery, DeadReason::Damaged).await;
             }
             Err(ReadError::Unavailable { cause }) => {
-                tracing::warn!(%cause, "a message could not be read");
+                tracing::warn!(%cause, "failed to read a message");
                 return false;
             }
         };
@@ -71,7 +71,7 @@ impl OutboxPump {
             Err(fault) => {
                 tracing::warn!(
                     code = fault.code.as_str(),
-                    "nobody can look whether a message holds a secret"
+                    "failed to check whether a message contains a secret"
                 );
                 return false;
             }
@@ -155,7 +155,7 @@ impl OutboxPump {
             .await;
         if done {
             self.counts.count_outcome(DeliveryState::Dead);
-            tracing::warn!(delivery = %id, to = delivery.target, reason = reason.as_str(), "a message is given up");
+            tracing::warn!(delivery = %id, to = delivery.target, reason = reason.as_str(), "a message is dead");
         }
         done
     }
@@ -173,7 +173,8 @@ impl OutboxPump {
             let after = match self.ports.store.feed_state(&self.tenant_scope(tenant)).await {
                 Ok(feed) => feed.last,
                 Err(ReadError::Damaged { place, problem }) => {
-                    tracing::warn!(%tenant, %place, %problem, "a feed is damaged and gets no numbers");
+                    tracing::warn!(%tenant, %place, %problem, "a feed is damaged, so its messages get no \
+                                                               numbers");
                     passed = Some(tenant);
                     continue;
                 }
@@ -205,7 +206,8 @@ impl OutboxPump {
                     if patience == CommitRetryLimit::UntilStopped =>
                 {
                     // It would be refused for as long as the damage is there, and others wait behind it.
-                    tracing::warn!(%tenant, %problem, "the outbox meets damage, and goes on with what is whole");
+                    tracing::warn!(%tenant, %problem, "the outbox found damaged messages and continues with \
+                                                       the others");
                     return false;
                 }
                 CommitOutcome::Refused(
@@ -215,7 +217,7 @@ impl OutboxPump {
                 )
                 | CommitOutcome::Unknown { .. } => {}
                 CommitOutcome::Refused(refusal) => {
-                    tracing::debug!(%refusal, "the outbox was not the first");
+                    tracing::debug!(%refusal, "another process started an attempt first");
                     return false;
                 }
             }

@@ -128,7 +128,7 @@ pub(crate) fn settle_attempt(
         }
         WebhookOutcome::NotSent { cause } => (AttemptOutcome::NotSent, None, format!("not sent: {cause}")),
         WebhookOutcome::Unanswered { cause } => {
-            (AttemptOutcome::Unanswered, None, format!("no answer: {cause}"))
+            (AttemptOutcome::Unanswered, None, format!("no response: {cause}"))
         }
     };
     let end = AttemptEnd { at: now, outcome, status, detail: truncate_detail(detail) };

@@ -70,12 +70,13 @@ impl OutboxPump {
             if let Some(step) = steps.poll_step(&*clock)
                 && memory.jumps.note_step(step)
             {
-                tracing::warn!(by = %step.by, "the clock was set ahead; messages that wait do not expire sooner for it");
+                tracing::warn!(by = %step.by, "the clock was set forward; waiting messages keep the time \
+                                               they had left");
             }
             let wake = match self.poll_targets(&mut memory).await {
                 Ok(wake) => wake,
                 Err(error) => {
-                    tracing::warn!(%error, "the outbox cannot be read");
+                    tracing::warn!(%error, "failed to read the outbox");
                     saturating_later(self.now(), REST)
                 }
             };
@@ -118,8 +119,8 @@ impl OutboxPump {
             // A clock that was set ahead while no server ran looks like the time that it left out.
             tracing::warn!(
                 messages = outdated,
-                "messages of before this start have expired; if the clock was set ahead meanwhile, look at \
-                 `dromia delivery list` and have them sent with `dromia delivery redrive`"
+                "messages from before this start have expired; if the clock was set forward, check `dromia \
+                 delivery list` and resend them with `dromia delivery redrive`"
             );
         }
         Ok(wake)

@@ -159,5 +159,5 @@ pub(crate) async fn find_agent(core: &GatewayCore, scope: &Scope, name: &str) ->
 }
 
 pub(crate) fn no_such_agent() -> ApiError {
-    ApiError::new(ErrorCode::AgentNotFound, "no such agent")
+    ApiError::new(ErrorCode::AgentNotFound, "there is no such agent")
 }

@@ -77,15 +77,15 @@ pub(crate) async fn answer_approval(
     let approval: ApprovalId = parse_id(&approval)?;
     let AnswerApproval { approve, reach, rule, reason, also } = body;
     if also.len() > ALSO_MAX {
-        let text = format!("`also` names at most {ALSO_MAX} approvals, and here it names {}", also.len());
+        let text = format!("`also` may name at most {ALSO_MAX} approvals, not {}", also.len());
         return Err(ApiError::invalid_request(text).at_field("also"));
     }
     if !also.is_empty() && reach == ReachKind::Always {
-        let text = "`also` goes with no rule: a rule answers calls that nobody saw";
+        let text = "`also` excludes a rule, because a rule would also answer calls that no person has seen";
         return Err(ApiError::invalid_request(text).at_field("also"));
     }
     if approve && reason.is_some() {
-        return Err(ApiError::invalid_request("`reason` says why a call is refused").at_field("reason"));
+        return Err(ApiError::invalid_request("`reason` explains a denial only").at_field("reason"));
     }
     let given = match (approve, reach, rule) {
         (true, ReachKind::Once, None) => Given::Approve(ApprovalReach::Once),
@@ -97,15 +97,17 @@ pub(crate) async fn answer_approval(
         }
         (false, ReachKind::Once, None) => Given::Deny { reason: reason.unwrap_or_default() },
         (true, ReachKind::Always, None) => {
-            return Err(ApiError::invalid_request("`always` needs the rule that answers from now on")
-                .at_field("rule"));
+            return Err(ApiError::invalid_request(
+                "`always` needs `rule`, the rule that answers from now on",
+            )
+            .at_field("rule"));
         }
         (true, ReachKind::Once | ReachKind::Session, Some(_)) => {
-            return Err(ApiError::invalid_request("`rule` goes with the reach `always`").at_field("rule"));
+            return Err(ApiError::invalid_request("`rule` needs the reach `always`").at_field("rule"));
         }
         (false, _, _) => {
             return Err(ApiError::invalid_request(
-                "`reach`: a refusal is of one call; a rule may refuse others",
+                "`reach`: a denial covers one call only; add a rule to deny others",
             )
             .at_field("reach"));
         }

@@ -110,7 +110,7 @@ impl AuditRecordFilter {
         let until = asked.until.as_deref().map(|until| {
             super::cost::parse_since(now, until).map_err(|_| {
                 ApiError::invalid_request(
-                    "`until` must be a time such as 2026-01-02T00:00:00Z, or how long ago, such as 24h",
+                    "`until` must be a time such as 2026-01-02T00:00:00Z, or an age such as 24h",
                 )
             })
         });
@@ -119,9 +119,10 @@ impl AuditRecordFilter {
         let AuditExportQuery { kind, actor, decision, .. } = asked;
         if let Some(kind) = kind.as_deref().filter(|kind| !is_kind(kind)) {
             // The result would always be empty, and a caller may hope for exactly that.
-            let text = format!("`kind`: no record is of the kind {kind:?}");
+            let text = format!("`kind`: there are no records of the kind {kind:?}");
             return Err(ApiError::invalid_request(text).at_field("kind").with_hint(
-                "they are those of journals, such as tool_started, and of changes, such as token_created: docs/audit.md",
+                "the kinds are those of journal entries, such as tool_started, and of changes, such as \
+                 token_created: docs/audit.md",
             ));
         }
         Ok(Self { filter, kind, actor, decision, until })
@@ -218,7 +219,7 @@ async fn parse_cursor(core: &GatewayCore, scope: &Scope, text: &str) -> Answer<A
     })?;
     let end = core.ports.audit.audit_end(scope).await?;
     if place > end {
-        let text = format!("the audit ends at {end}, and {place} is beyond it");
+        let text = format!("the audit log ends at {end}, before {place}");
         return Err(ApiError::new(ErrorCode::CursorInFuture, text));
     }
     Ok(place)
@@ -241,8 +242,10 @@ pub(crate) async fn list_records(
     };
     if newest {
         if wants.stream {
-            return Err(ApiError::invalid_request("`newest`: a stream tells of records as they come")
-                .at_field("newest"));
+            return Err(ApiError::invalid_request(
+                "`newest`: a stream sends records in the order of the log",
+            )
+            .at_field("newest"));
         }
         let before = match after {
             Some(before) => before,

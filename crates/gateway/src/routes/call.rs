@@ -84,7 +84,7 @@ pub(crate) async fn call_tool(
         None => Ok(accepted_response(&submitted)),
         Some(Err(fault)) if fault.code == ErrorCode::AgentTerminated => Err(fault.into()),
         Some(Err(fault)) => {
-            tracing::warn!(code = fault.code.as_str(), "a wait for a call ended without its outcome");
+            tracing::warn!(code = fault.code.as_str(), "a wait for a call ended without its result");
             Ok(accepted_response(&submitted))
         }
         Some(Ok(outcome)) => {
@@ -112,7 +112,7 @@ async fn read_call_result(core: &GatewayCore, scope: &Scope, run: RunId) -> Answ
         let entry = entry.map_err(|error| ApiError::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         if let (Entry::ToolFinished(_) | Entry::ToolRefused(_), Some(body)) = (entry, &stored.body) {
             let result: ToolResult = serde_json::from_slice(body).map_err(|error| {
-                ApiError::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
+                ApiError::new(ErrorCode::JournalUnreadable, "a body does not match its entry")
                     .with_cause(error.to_string())
             })?;
             return Ok(Some(CallResult { status: result.status, text: parts_text(&result.parts) }));

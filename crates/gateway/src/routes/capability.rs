@@ -114,7 +114,7 @@ pub(super) fn check_tools(core: &GatewayCore, rights: &[String], wall_ms_max: Op
         };
         core.ports.gate.check_grants(&[name.to_owned()]).map_err(|problem| {
             wrong(&problem).with_hint(
-                "list the tools with `dromia tool list`; one of your own is named in dromia.yaml first",
+                "list the tools with `dromia tool list`; declare an external tool in dromia.yaml first",
             )
         })?;
         let covers =
@@ -126,10 +126,8 @@ pub(super) fn check_tools(core: &GatewayCore, rights: &[String], wall_ms_max: Op
         }
         let runs = |tool: &&str| core.ports.tools.process_limits(tool, &ToolTerms::default()).is_some();
         if wall_ms_max.is_some() && !covered.iter().any(runs) {
-            let problem = format!(
-                "{right} runs no program, and a time limit is for those that do, so it would cover nothing"
-            );
-            return Err(wrong(&problem).with_hint("leave the time limit out, or grant this right by itself"));
+            let problem = format!("{right} runs no program, so a time limit would have no effect on it");
+            return Err(wrong(&problem).with_hint("leave out the time limit, or grant this right separately"));
         }
     }
     Ok(())
@@ -236,7 +234,7 @@ async fn ask_approval_rules(
         }
         Some((RuleAnswer::Deny, name)) => GateVerdict::Deny {
             rule: format!("approval rule {name}"),
-            reason: format!("a rule refuses it ahead, so nobody is asked ({reason})"),
+            reason: format!("a rule denies it in advance, so no person is asked ({reason})"),
             policy,
         },
     })
@@ -298,7 +296,11 @@ async fn agent_grants(
 fn parse_token(text: &str) -> Answer<Bytes> {
     let read = URL_SAFE_NO_PAD.decode(text.trim());
     read.map(Bytes::from).map_err(|_| {
-        ApiError::new(ErrorCode::CapabilityUnreadable, "the token is not base64 for URLs, as it was shown")
+        ApiError::new(
+            ErrorCode::CapabilityUnreadable,
+            "the token is not base64url; copy it exactly as it was \
+                                                        printed",
+        )
     })
 }
 

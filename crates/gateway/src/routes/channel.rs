@@ -42,7 +42,7 @@ pub(crate) async fn receive_event(
     request: Request,
 ) -> Answer<Response> {
     let headers = request.headers().clone();
-    let forged = || ApiError::new(ErrorCode::SignatureRefused, "no channel has signed this message");
+    let forged = || ApiError::new(ErrorCode::SignatureRefused, "no channel signed this message");
     let claims = read_webhook_headers(&headers).ok_or_else(forged)?;
     let body = read_shared(request, &core).await?;
     let channel = core.ports.outbox.channels().get(&name).ok_or_else(forged)?;
@@ -55,7 +55,7 @@ pub(crate) async fn receive_event(
         Err(SignatureError::Forged | SignatureError::Id) => return Err(forged()),
         Err(late @ SignatureError::Late) => {
             return Err(ApiError::new(ErrorCode::SignatureRefused, late.to_string())
-                .with_hint("mend the clock of the sender, or sign the message anew"));
+                .with_hint("correct the sender's clock, or sign the message again"));
         }
     }
     let scope = channel_scope(&core, &name, &channel.tenant).await?;
@@ -101,10 +101,10 @@ async fn channel_key(
     }
     claims
         .check_headers(now, channel.tolerance)
-        .map_err(|problem| format!("the secret of the channel {name} is not looked for: {problem}"))?;
+        .map_err(|problem| format!("failed to look up the secret of the channel {name}: {problem}"))?;
     let scope = channel_scope(core, name, &channel.tenant).await.map_err(|failure| failure.full_message())?;
     let found = core.ports.outbox.channel_key(name, channel, &scope).await;
-    found.map_err(|problem| format!("the secret of the channel {name} cannot check: {problem}"))
+    found.map_err(|problem| format!("the secret of the channel {name} cannot verify signatures: {problem}"))
 }
 
 /// Reads what a message says about itself; nothing if a header is missing, doubled or no text.
@@ -130,11 +130,10 @@ struct WebhookMessage {
 
 /// Takes `data.text` for what is said and `data.actor` for who says it; a message without a text is said as a whole.
 fn read_message(body: &[u8]) -> Answer<WebhookMessage> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| {
-        ApiError::invalid_request(format!("the body is not what this route takes: {error}"))
-    })?;
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid_request(format!("the body does not match this route: {error}")))?;
     if !value.is_object() {
-        return Err(ApiError::invalid_request("the body is not what this route takes: expected an object"));
+        return Err(ApiError::invalid_request("the body does not match this route: expected an object"));
     }
     let data = &value["data"];
     let actor = data["actor"].as_str().map(str::to_owned);

@@ -121,7 +121,7 @@ pub(crate) async fn summarize_costs(
 pub(super) fn parse_since(now: Timestamp, since: &str) -> Answer<Timestamp> {
     let unreadable = || {
         ApiError::invalid_request(
-            "`since` must be a time such as 2026-01-02T00:00:00Z, or how long ago, such as 24h",
+            "`since` must be a time such as 2026-01-02T00:00:00Z, or an age such as 24h",
         )
     };
     if let Ok(at) = since.parse() {
@@ -206,7 +206,7 @@ pub(crate) async fn show_run_cost(
     if after > run.last_seq {
         return Err(ApiError::new(
             ErrorCode::CursorInFuture,
-            format!("the cursor is {after}, and the last entry is {}", run.last_seq),
+            format!("the cursor is {after}, but the last entry is {}", run.last_seq),
         ));
     }
     let own = CostTotals::from(&run);

@@ -89,7 +89,7 @@ fn read_decision(stored: &StoredEntry) -> Answer<Option<CallDecision>> {
             let told = match &stored.body {
                 Some(body) => serde_json::from_slice::<ToolResult>(body)
                     .map(|result| parts_text(&result.parts))
-                    .map_err(|error| unreadable(format!("a body is not what its entry says: {error}")))?,
+                    .map_err(|error| unreadable(format!("a body does not match its entry: {error}")))?,
                 None => String::new(),
             };
             Some(CallDecision {

@@ -77,9 +77,12 @@ pub(crate) async fn redrive_delivery(
     if !redriving.accept_double.unwrap_or(false) && may_double(&core, &record) {
         return Err(ApiError::new(
             ErrorCode::DeliveryUncertain,
-            format!("{delivery} may have arrived, and its receiver takes no id: it would count it twice"),
+            format!(
+                "{delivery} may have arrived, and its receiver ignores message ids, so it would count a \
+                     second one"
+            ),
         )
-        .with_hint("ask the receiver; if it is missing there, send it with `accept_double=true`"));
+        .with_hint("ask the receiver; if it did not get the message, send it with `accept_double=true`"));
     }
     let at = core.ports.runtime.clock.now();
     let redrive = DeliveryRedrive { delivery, redrives: record.delivery.redrives, at };

@@ -121,7 +121,7 @@ pub(crate) async fn wait_for_outcome(
             tracing::warn!(
                 code = fault.code.as_str(),
                 detail = fault.message,
-                "a wait ended without its outcome"
+                "a wait ended without its result"
             );
             Ok(None)
         }
@@ -151,9 +151,7 @@ pub(crate) fn check_event(event: &SendEvent) -> Answer<Option<Duration>> {
     if event.session.is_some() {
         let others = [&event.agent, &event.platform, &event.channel, &event.actor];
         if others.iter().any(|other| other.is_some()) {
-            return Err(ApiError::invalid_request(
-                "`session` stands alone, without agent, platform, channel and actor",
-            ));
+            return Err(ApiError::invalid_request("`session` excludes agent, platform, channel and actor"));
         }
     }
     if let Some(platform) = &event.platform {
@@ -236,14 +234,14 @@ async fn no_default(core: &GatewayCore, scope: &Scope, handle: &HandleSlug) -> A
     let is_empty = core.ports.store.agents(scope, None, PageRequest::first_page(1)).await?.is_empty();
     let (text, hint) = if is_empty {
         (
-            "the tenant has no agent yet".to_owned(),
+            "the tenant has no agent".to_owned(),
             format!(
-                "make one in the same tenant: `dromia agent create {handle} --grant model --grant reply`"
+                "create one in the same tenant: `dromia agent create {handle} --grant model --grant reply`"
             ),
         )
     } else {
         (
-            format!("no agent was named, and there is no {handle}, which answers then"),
+            format!("the request names no agent, and the default agent {handle} does not exist"),
             "name one with --agent; `dromia agent list` lists them".to_owned(),
         )
     };

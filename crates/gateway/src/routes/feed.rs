@@ -76,5 +76,5 @@ pub(crate) async fn move_cursor(
 }
 
 fn cursor_beyond_end(wanted: u64, last: u64) -> ApiError {
-    ApiError::new(ErrorCode::CursorInFuture, format!("the feed ends at {last}, and {wanted} is beyond it"))
+    ApiError::new(ErrorCode::CursorInFuture, format!("the feed ends at {last}, before {wanted}"))
 }

@@ -33,11 +33,11 @@ pub(crate) async fn show_health(State(core): State<Shared>) -> Json<HealthRespon
 
 pub(crate) async fn check_ready(State(core): State<Shared>) -> Answer<Json<ReadyResponse>> {
     if core.phase.closing.is_cancelled() {
-        return Err(ApiError::new(ErrorCode::ShuttingDown, "the server is draining"));
+        return Err(ApiError::new(ErrorCode::ShuttingDown, "the server is stopping"));
     }
     // Damaged rows do not make the node unready: a request that needs none of them succeeds.
     if core.ports.store.store_health().read_only.is_some() {
-        return Err(ApiError::new(ErrorCode::StoreReadOnly, "the store answers reads only"));
+        return Err(ApiError::new(ErrorCode::StoreReadOnly, "the store only answers reads"));
     }
     Ok(Json(ReadyResponse { status: "ready".to_owned() }))
 }

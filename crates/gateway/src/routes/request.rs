@@ -32,7 +32,7 @@ pub(crate) async fn show_sent_request(
     QueryParams(which): QueryParams<SentRequestQuery>,
 ) -> Answer<Response> {
     let step = step.parse::<u32>().ok().filter(|step| *step > 0);
-    let step = step.ok_or_else(|| ApiError::invalid_request("a step is a number, counted from 1"))?;
+    let step = step.ok_or_else(|| ApiError::invalid_request("a step is a number from 1 on"))?;
     let SentRequest { step, attempt, alias, sent, body } =
         core.ports.runs.rebuild_request(caller.scope, parse_id(&run)?, step, which.attempt).await?;
     let mut response = Response::new(Body::from(body));

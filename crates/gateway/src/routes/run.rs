@@ -140,7 +140,7 @@ pub(crate) async fn read_journal(
     if cursor > run.last_seq {
         return Err(ApiError::new(
             ErrorCode::CursorInFuture,
-            format!("the cursor is {cursor}, and the last entry is {}", run.last_seq),
+            format!("the cursor is {cursor}, but the last entry is {}", run.last_seq),
         ));
     }
     if wants.stream {
@@ -230,5 +230,5 @@ pub(super) async fn find_run(core: &GatewayCore, scope: &Scope, run: RunId) -> A
 }
 
 pub(crate) fn no_such_run() -> ApiError {
-    ApiError::new(ErrorCode::RunNotFound, "no such run")
+    ApiError::new(ErrorCode::RunNotFound, "there is no such run")
 }

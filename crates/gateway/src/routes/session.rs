@@ -129,7 +129,7 @@ pub(crate) async fn import_session(
     let agent = super::agent::find_agent(&core, &caller.scope, &into.agent).await?.id;
     // A file is held whole in memory, so few are read at a time.
     let share = core.imports.try_take(caller.scope.tenant()).ok_or_else(|| {
-        ApiError::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
+        ApiError::new(ErrorCode::Overloaded, "the server is reading as many files as it may at a time")
     })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;
     let labels = if into.trust_labels { ImportLabels::Believed } else { ImportLabels::Doubted };
@@ -219,7 +219,8 @@ pub(crate) async fn state_put(
 /// Reads the version back; after an unconditional write a later writer's version may be seen, which is as true.
 async fn written_version(core: &GatewayCore, scope: &Scope, session: SessionId, name: &str) -> Answer<u64> {
     let entry = core.ports.store.state_entry(scope, session, name).await?;
-    let entry = entry.ok_or_else(|| ApiError::new(ErrorCode::StateNotFound, "no such state entry"))?;
+    let entry =
+        entry.ok_or_else(|| ApiError::new(ErrorCode::StateNotFound, "there is no such state entry"))?;
     Ok(entry.version)
 }
 
@@ -234,10 +235,12 @@ impl FromRequestParts<Shared> for IfMatch {
             return Ok(Self(None));
         };
         let version = value.to_str().ok().and_then(|text| text.trim_matches('"').parse().ok());
-        version
-            .filter(|version| *version < u64::MAX)
-            .map(|version| Self(Some(version)))
-            .ok_or_else(|| ApiError::invalid_request("If-Match must be a version, such as 3, or 0 for none"))
+        version.filter(|version| *version < u64::MAX).map(|version| Self(Some(version))).ok_or_else(|| {
+            ApiError::invalid_request(
+                "If-Match must be a version, such as 3, or 0 for no \
+                                                      entry",
+            )
+        })
     }
 }
 
@@ -246,5 +249,5 @@ async fn find_session(core: &GatewayCore, scope: &Scope, session: &str) -> Answe
 }
 
 fn no_such_session() -> ApiError {
-    ApiError::new(ErrorCode::SessionNotFound, "no such session")
+    ApiError::new(ErrorCode::SessionNotFound, "there is no such session")
 }

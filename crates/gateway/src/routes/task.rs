@@ -89,7 +89,7 @@ pub(crate) async fn spawn_task(
         && let Err(fault) = core.ports.capabilities.forget_task_capability(caller.scope.clone(), bound).await
     {
         // It bounds nothing, and goes when the tenant has too many.
-        tracing::warn!(%bound, %fault, "the capability of a task that does not begin is left");
+        tracing::warn!(%bound, %fault, "failed to remove the capability of a task that did not start");
     }
     task_response(&core, &caller.scope, agent, submitted?, wait).await
 }
@@ -306,7 +306,7 @@ pub(crate) async fn kill_runs(
         KillRuns { run: Some(run), session: None, all: false } => KillTarget::Run(run),
         KillRuns { run: None, session: Some(session), all: false } => KillTarget::Session(session),
         KillRuns { run: None, session: None, all: true } => KillTarget::All,
-        _ => return Err(ApiError::invalid_request("name what to end: one of `run`, `session` and `all`")),
+        _ => return Err(ApiError::invalid_request("name the target: one of `run`, `session` and `all`")),
     };
     let agent = super::agent::find_agent(&core, &caller.scope, &name).await?.id;
     let runs = core.ports.runs.agent_kill(caller.scope, agent, what).await?;

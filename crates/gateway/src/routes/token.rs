@@ -66,11 +66,11 @@ pub(crate) async fn create_token(
 fn resolve_scopes(core: &GatewayCore, new: &CreateToken) -> Answer<TokenScopes> {
     match &new.role {
         None if new.scopes.is_empty() => {
-            Err(ApiError::invalid_request("a token has `scopes` or a `role`, and this one has neither"))
+            Err(ApiError::invalid_request("a token needs `scopes` or a `role`, and this one has neither"))
         }
         None => Ok(new.scopes),
         Some(_) if !new.scopes.is_empty() => {
-            Err(ApiError::invalid_request("a token has `scopes` or a `role`, and this one has both")
+            Err(ApiError::invalid_request("a token needs `scopes` or a `role`, and this one has both")
                 .at_field("role"))
         }
         Some(name) => {
@@ -78,11 +78,12 @@ fn resolve_scopes(core: &GatewayCore, new: &CreateToken) -> Answer<TokenScopes> 
             find_role(name).or(own).ok_or_else(|| {
                 let known = ROLES.map(|(known, _)| known).into_iter();
                 let known: Vec<_> = known.chain(core.config.roles.keys().map(String::as_str)).collect();
-                ApiError::invalid_request(format!("no role has this name; there are {}", known.join(", ")))
-                    .at_field("role")
-                    .with_hint(
-                        "the server reads `roles` of dromia.yaml when it starts; restart it after a change",
-                    )
+                ApiError::invalid_request(format!(
+                    "there is no role of this name; the roles are {}",
+                    known.join(", ")
+                ))
+                .at_field("role")
+                .with_hint("the server reads `roles` of dromia.yaml at its start; restart it after a change")
             })
         }
     }
@@ -129,7 +130,7 @@ async fn find_token(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<Tok
             if token.revoked_at.is_some() {
                 revoked = Some(token.id);
             } else if standing.replace(token.id).is_some() {
-                return Err(ApiError::invalid_request("several tokens carry this name; name one by its id")
+                return Err(ApiError::invalid_request("several tokens have this name; use an id")
                     .with_hint("`dromia token list` shows the ids"));
             }
         }
@@ -139,7 +140,7 @@ async fn find_token(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<Tok
         }
     }
     // Not repeated: the caller may have written the token itself.
-    let absent = || ApiError::new(ErrorCode::TokenNotFound, "there is no token of this name or id");
+    let absent = || ApiError::new(ErrorCode::TokenNotFound, "there is no token with this name or id");
     standing.or(revoked).ok_or_else(absent)
 }
 

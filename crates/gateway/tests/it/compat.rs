@@ -451,7 +451,7 @@ async fn an_expired_wait_returns_an_error_that_names_the_run() {
         assert_eq!((answer.status.as_u16(), answer.foreign_code().as_str()), (504, "run_unfinished"));
         let error = &answer.json()["error"];
         assert_eq!((&error["type"], &error["run_status"]), (&json!(kind), &json!("running")));
-        assert!(error["message"].as_str().unwrap().contains("goes on"), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("the run continues"), "{error}");
     }
     for bad in ["0", "600001", "soon"] {
         let answer = ask(&world, CHAT, &[("x-dromia-wait-ms", bad)], &hello(CHAT)).await;

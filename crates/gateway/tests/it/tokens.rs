@@ -35,7 +35,7 @@ fn secret(created: &Value) -> &str {
 fn refused(answer: &Answer) {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (401, "unauthorized"));
     let problem = answer.json();
-    assert_eq!(problem["detail"], "nobody issued this token, or it has expired or was revoked");
+    assert_eq!(problem["detail"], "the token is unknown, expired or revoked");
     assert!(problem["hint"].as_str().unwrap().contains("token create NAME"), "{problem}");
 }
 
@@ -70,7 +70,7 @@ async fn a_token_is_shown_once_and_listed_without_itself() {
 async fn an_impossible_token_request_is_refused() {
     let world = World::new().await;
     for (body, says) in [
-        (r#"{"name":"x"}"#, "a token has `scopes` or a `role`, and this one has neither"),
+        (r#"{"name":"x"}"#, "a token needs `scopes` or a `role`, and this one has neither"),
         (r#"{"name":"x","scopes":["read"],"role":"viewer"}"#, "and this one has both"),
         (r#"{"name":"x","role":"king"}"#, "there are viewer, approver, operator, admin"),
         (r#"{"name":"x","scopes":["root"]}"#, "unknown variant `root`"),

@@ -51,13 +51,13 @@ pub struct AuditCheckpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// It was changed, or written by something else.
-    #[error("the line is not as it was written: {0}")]
+    #[error("the line was changed: {0}")]
     Form(String),
     /// A newer program wrote it.
-    #[error("it has version {0}, and this program reads up to {known}; use the newer program", known = VERSION)]
+    #[error("it has version {0}, and this program supports up to {known}; use the newer program", known = VERSION)]
     Version(u32),
     /// The expected key did not sign it.
-    #[error("it is not signed by {0}")]
+    #[error("its signature is not from {0}")]
     Signature(PublicKey),
 }
 
@@ -114,7 +114,7 @@ impl AuditCheckpoint {
         match versioned.dromia_checkpoint {
             VERSION => {}
             newer if newer > VERSION => return Err(CheckpointError::Version(newer)),
-            never => return Err(CheckpointError::Form(format!("there never was a version {never}"))),
+            never => return Err(CheckpointError::Form(format!("version {never} never existed"))),
         }
         let (open_text, signature) =
             text.rsplit_once(SIGNATURE).ok_or_else(|| form("it has no signature"))?;
@@ -123,7 +123,7 @@ impl AuditCheckpoint {
         let line: CheckpointLine = serde_json::from_str(&format!("{open_text}}}"))
             .map_err(|error| CheckpointError::Form(error.to_string()))?;
         if signed_part(&line) != open_text {
-            return Err(form("it means the same and reads otherwise"));
+            return Err(form("it is not in the form in which it was written"));
         }
         let named = PublicKey::of_digest(line.key);
         let key = key.unwrap_or(named);

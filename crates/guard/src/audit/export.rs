@@ -58,7 +58,7 @@ pub struct AuditExport {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
     /// A line is not as it was written.
-    #[error("line {line} is not as it was written: {problem}")]
+    #[error("line {line} was changed: {problem}")]
     Form {
         /// The line, counted from 1.
         line: u64,
@@ -66,24 +66,25 @@ pub enum ExportError {
         problem: String,
     },
     /// A newer program wrote it.
-    #[error("the file has version {0}, and this program reads up to {known}; use the newer program", known = VERSION)]
+    #[error("the file has version {0}, and this program supports up to {known}; use the newer program", known = VERSION)]
     Version(u32),
     /// A line does not follow the one before.
     #[error(
-        "line {line} does not follow the line before: one of the two was changed, or one between them removed"
+        "line {line} does not follow the line before: one of the two was changed, or a line between them was \
+         removed"
     )]
     Broken {
         /// The line, counted from 1.
         line: u64,
     },
     /// The file ends before its last line.
-    #[error("the file ends after line {line}, before its signature: it was cut off")]
+    #[error("the file ends after line {line}, before its signature; export it again")]
     Cut {
         /// The last line that is there.
         line: u64,
     },
     /// The last line counts other records than there are.
-    #[error("the last line says {said} records, and there are {found}")]
+    #[error("the last line counts {said} records, but the file has {found}")]
     Count {
         /// What it says.
         said: u64,
@@ -91,11 +92,11 @@ pub enum ExportError {
         found: u64,
     },
     /// The key that the file names did not sign it.
-    #[error("it is not signed by {0}, as it says")]
+    #[error("its signature is not from {0}, the key that it names")]
     Signature(PublicKey),
     /// It is complete, and another key than the wanted one signed it. An attacker who rewrites a history leaves such a
     /// file, too.
-    #[error("all of it is signed by {signed}, and not by {wanted}")]
+    #[error("{signed} signed all of it, not {wanted}")]
     OtherKey {
         /// Who signed it.
         signed: PublicKey,
@@ -194,7 +195,7 @@ fn read_first(text: &str) -> Result<(ExportHead, Digest), ExportError> {
     match versioned.dromia_audit {
         VERSION => {}
         newer if newer > VERSION => return Err(ExportError::Version(newer)),
-        never => return Err(form_error(1, format!("there never was a version {never}"))),
+        never => return Err(form_error(1, format!("version {never} never existed"))),
     }
     let first: AuditExportHeader<'_> =
         serde_json::from_str(bare).map_err(|error| form_error(1, error.to_string()))?;
@@ -203,11 +204,11 @@ fn read_first(text: &str) -> Result<(ExportHead, Digest), ExportError> {
 }
 
 fn read_line(bare: &str, number: u64, before: Digest) -> Result<(&str, Digest), ExportError> {
-    let rest = bare.strip_prefix(LINK).ok_or_else(|| form_error(number, "it is no record"))?;
-    let (link, rest) = rest.split_at_checked(64).ok_or_else(|| form_error(number, "it is no record"))?;
+    let rest = bare.strip_prefix(LINK).ok_or_else(|| form_error(number, "it is not a record"))?;
+    let (link, rest) = rest.split_at_checked(64).ok_or_else(|| form_error(number, "it is not a record"))?;
     let record = rest.strip_prefix(RECORD).and_then(|rest| rest.strip_suffix('}'));
-    let record = record.ok_or_else(|| form_error(number, "it is no record"))?;
-    let link: Digest = link.parse().map_err(|_| form_error(number, "its link is no digest"))?;
+    let record = record.ok_or_else(|| form_error(number, "it is not a record"))?;
+    let link: Digest = link.parse().map_err(|_| form_error(number, "its link is not a digest"))?;
     if next_link(before, record) != link {
         return Err(ExportError::Broken { line: number });
     }
@@ -216,11 +217,11 @@ fn read_line(bare: &str, number: u64, before: Digest) -> Result<(&str, Digest), 
 
 fn read_last(end: &str, number: u64, link: Digest, records: u64, key: PublicKey) -> Result<(), ExportError> {
     let parts = end.strip_suffix("\"}").and_then(|end| end.rsplit_once(",\"signature\":\""));
-    let (text, signature) = parts.ok_or_else(|| form_error(number, "it is no last line"))?;
+    let (text, signature) = parts.ok_or_else(|| form_error(number, "it is not a last line"))?;
     let last: AuditExportTrailer =
         serde_json::from_str(text).map_err(|error| form_error(number, error.to_string()))?;
     if trailer_text(last.link, last.records) != text {
-        return Err(form_error(number, "it means the same and reads otherwise"));
+        return Err(form_error(number, "it is not in the form in which it was written"));
     }
     if last.link != link {
         return Err(ExportError::Broken { line: number });

@@ -26,10 +26,10 @@ pub enum KeyError {
     #[error("it does not begin with `{}`", PREFIX.trim_end())]
     Format,
     /// Its digits are damaged.
-    #[error("what follows are not 64 lower-case hex digits")]
+    #[error("what follows must be 64 lower-case hex digits")]
     Digits(#[from] ParseDigestError),
     /// No key can be made of it.
-    #[error("its bytes make no key")]
+    #[error("its bytes are not a key")]
     Refused,
 }
 

@@ -117,7 +117,8 @@ impl StoreCapabilities {
             // The commit may have happened or not; the rows are read again before they count.
             self.live.forget_tenant(scope.tenant());
             if let Err(error) = self.load_locked(scope).await {
-                tracing::warn!(%error, "capabilities could not be read again, and cover nothing until they are");
+                tracing::warn!(%error, "failed to read capabilities again; they cover nothing until a read \
+                                        succeeds");
             }
         }
         commit_fault(answer)
@@ -142,9 +143,9 @@ const fn capabilities_max(usage: CapabilityUse) -> usize {
 /// The fault where there is no place for one more.
 fn full_fault(usage: CapabilityUse, most: usize) -> Fault {
     let text = match usage {
-        CapabilityUse::Held => format!("a tenant has at most {most} capabilities"),
+        CapabilityUse::Held => format!("a tenant may have at most {most} capabilities"),
         CapabilityUse::Task => {
-            format!("what bounds a task finds place among the first {most} capabilities of a tenant")
+            format!("the capability of a task must be among the first {most} of a tenant")
         }
     };
     invalid_request(format!(
@@ -182,7 +183,7 @@ impl CapabilityRegistry for StoreCapabilities {
         self.runtime.carried_through(async move {
             let agent = this.store.agent(&scope, new.holder).await.map_err(|error| read_fault(&error))?;
             if agent.is_none() {
-                return Err(Fault::new(ErrorCode::AgentNotFound, "no such agent"));
+                return Err(Fault::new(ErrorCode::AgentNotFound, "there is no such agent"));
             }
             let turn = this.turns.lock_for(scope.tenant());
             let _turn = turn.lock().await;

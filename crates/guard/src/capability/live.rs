@@ -100,8 +100,8 @@ impl fmt::Display for CapabilityMismatch {
                     seconds => write!(f, ": set `timeout_s` to {seconds} or less"),
                 }
             }
-            MismatchReason::Gone => f.write_str("counts no more: what it was made from is gone"),
-            MismatchReason::NotHolder => f.write_str("is held by another agent"),
+            MismatchReason::Gone => f.write_str("is not valid, because its parent is gone"),
+            MismatchReason::NotHolder => f.write_str("belongs to another agent"),
             MismatchReason::OtherUse => f.write_str("is for another use"),
             MismatchReason::Token(Some(refusal)) => write!(f, "is refused: {refusal}"),
             MismatchReason::Token(None) => f.write_str("cannot be checked: its token does not open"),
@@ -240,7 +240,7 @@ fn denial_rule(id: CapabilityId, fallen: &CapabilityMismatch) -> String {
 
 fn outside_bound(id: &str, fallen: Option<&CapabilityMismatch>) -> CapabilityDenied {
     let block = fallen.and_then(|fallen| fallen.block).map(|block| format!(" block {block}"));
-    let why = fallen.map_or_else(|| "it cannot be looked at".to_owned(), ToString::to_string);
+    let why = fallen.map_or_else(|| "it cannot be read".to_owned(), ToString::to_string);
     CapabilityDenied {
         rule: format!("within {id}{}", block.unwrap_or_default()),
         reason: format!("this task may do less than its agent, and this is outside of it ({id}: {why})"),

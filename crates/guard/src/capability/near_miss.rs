@@ -41,7 +41,8 @@ impl LiveCapabilities {
                 _ => format!("{kind} under {places}{more}"),
             };
             Some(format!(
-                "a capability for {kind} is held, and does not cover this call ({id}: its block {block} allows {allows})"
+                "the agent has a capability for {kind}, but it does not cover this call ({id}: its block \
+                 {block} allows {allows})"
             ))
         })
     }

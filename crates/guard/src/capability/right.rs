@@ -172,6 +172,6 @@ pub enum RightError {
         problem: &'static str,
     },
     /// It is too long.
-    #[error("a right has a place of at most 1024 bytes and 64 components")]
+    #[error("a right may have at most 1024 bytes and 64 components")]
     TooLong,
 }

@@ -258,28 +258,28 @@ pub enum TokenError {
         found: usize,
     },
     /// It begins with a key that does not count: another tenant's, or one that was replaced.
-    #[error("the token begins with a key that does not count here")]
+    #[error("the token begins with a root key that is not valid here")]
     UnknownRoot,
     /// Its bytes are no token, or a signature does not hold.
-    #[error("the token cannot be read, or a signature of it does not hold")]
+    #[error("the token cannot be read, or one of its signatures is wrong")]
     Forged,
     /// It has a block with a third-party signature.
-    #[error("the token has a block that somebody else signed")]
+    #[error("another key signed a block of the token")]
     ThirdParty,
     /// A block of it is none that a program like this one writes.
-    #[error("a block of the token says more than which rights are left")]
+    #[error("a block of the token contains more than rights")]
     Strange,
     /// A right has a place that no token can hold.
-    #[error("the place of a right has one of ( ) $ \" ; < in it; grant the directory above")]
+    #[error("the place of a right contains one of ( ) $ \" ; <; grant the directory above instead")]
     Place,
     /// It does not say whose it is.
-    #[error("the token does not say which agent holds it")]
+    #[error("the token does not name the agent that holds it")]
     Nobody,
     /// It is sealed, so no block can be appended.
-    #[error("the token is sealed; it cannot be narrowed or handed on")]
+    #[error("the token is sealed, so it cannot be narrowed or delegated")]
     Sealed,
     /// The bytes of a key are no key.
-    #[error("the bytes are no key")]
+    #[error("the bytes are not a key")]
     Key,
 }
 
@@ -293,7 +293,7 @@ pub enum TokenDenied {
         block: usize,
     },
     /// The presenter does not hold it.
-    #[error("{presenter} does not hold the token")]
+    #[error("{presenter} is not the holder of the token")]
     NotHolder {
         /// Who presents it.
         presenter: AgentId,
@@ -305,9 +305,9 @@ pub enum TokenDenied {
         asked: Resource,
     },
     /// The check exceeded a bound.
-    #[error("the token takes too much to check")]
+    #[error("the check of the token takes too long")]
     Exhausted,
     /// The token says something that cannot be computed.
-    #[error("the token says something that cannot be computed")]
+    #[error("the token contains a value that cannot be computed")]
     Broken,
 }

@@ -45,28 +45,28 @@ impl AddressClass {
     /// Says why it is refused.
     pub(super) const fn denied_reason(self) -> EgressDenied {
         let (rule, reason) = match self {
-            Self::Public => ("public address", "public addresses are not open to this line"),
+            Self::Public => ("public address", "this connection does not reach public addresses"),
             Self::Here => (
                 "address of this machine",
-                "it is at an address of this machine; an operator can allow it in dromia.yaml, under egress",
+                "it has an address of this machine; an operator can allow it in dromia.yaml, under egress",
             ),
             Self::Loopback => (
                 "loopback address",
-                "it is at a loopback address; an operator can allow it in dromia.yaml, under egress",
+                "it has a loopback address; an operator can allow it in dromia.yaml, under egress",
             ),
             Self::Private => (
                 "private address",
-                "it is at a private address; an operator can allow it in dromia.yaml, under egress",
+                "it has a private address; an operator can allow it in dromia.yaml, under egress",
             ),
             Self::LinkLocal => (
                 "link-local address",
-                "it is at a link-local address; an operator can allow it in dromia.yaml, under egress",
+                "it has a link-local address; an operator can allow it in dromia.yaml, under egress",
             ),
-            Self::Metadata => ("metadata address", "it is where clouds hand out credentials"),
-            Self::Unspecified => ("unspecified address", "0.0.0.0 and :: are no addresses of anybody"),
-            Self::Multicast => ("multicast address", "it is a multicast address"),
-            Self::Tunnel => ("tunnel address", "it is an address of a tunnel from IPv6 to IPv4"),
-            Self::Reserved => ("reserved address", "it is a reserved address"),
+            Self::Metadata => ("metadata address", "it has an address at which clouds hand out credentials"),
+            Self::Unspecified => ("unspecified address", "0.0.0.0 and :: are not addresses of a host"),
+            Self::Multicast => ("multicast address", "it has a multicast address"),
+            Self::Tunnel => ("tunnel address", "it has an address of a tunnel from IPv6 to IPv4"),
+            Self::Reserved => ("reserved address", "it has a reserved address"),
         };
         EgressDenied { rule, reason }
     }

@@ -33,9 +33,10 @@ pub(super) struct EgressPermission {
 
 const NOT_NAMED: EgressDenied = EgressDenied {
     rule: "not the named server",
-    reason: "this line leads to one server, and this is another",
+    reason: "this connection is for one server, and the request is for another",
 };
-const OWN_DOOR: EgressDenied = EgressDenied { rule: "own door", reason: "it is a door of this very server" };
+const OWN_DOOR: EgressDenied =
+    EgressDenied { rule: "own door", reason: "it is an entry point of this server" };
 const NOT_GRANTED: EgressDenied = EgressDenied {
     rule: DEFAULT_DENY,
     reason: "this agent is not granted to reach that host in this way; nothing was sent there. Only an operator can \
@@ -44,7 +45,7 @@ const NOT_GRANTED: EgressDenied = EgressDenied {
 
 const NOT_WITHIN: EgressDenied = EgressDenied {
     rule: "within",
-    reason: "this task may do less than its agent, and that host is outside of it; nothing was sent there",
+    reason: "that host is outside the capability of this task; nothing was sent there",
 };
 
 impl EgressPolicy {

@@ -46,7 +46,7 @@ pub(super) const PLAIN: EgressDenied =
     EgressDenied { rule: "https only", reason: "only encrypted connections are made; use an https:// URL" };
 
 const NO_VAULT: EgressDenied =
-    EgressDenied { rule: "secret", reason: "this line has no secrets; nothing was sent" };
+    EgressDenied { rule: "secret", reason: "this connection has no secrets; nothing was sent" };
 const NOT_GRANTED: EgressDenied = EgressDenied {
     rule: "secret",
     reason: "this agent is not granted that secret; nothing was sent. Only an operator can add \"secret:\" and its name \
@@ -54,15 +54,15 @@ const NOT_GRANTED: EgressDenied = EgressDenied {
 };
 const UNSENDABLE: EgressDenied = EgressDenied {
     rule: "secret",
-    reason: "the secret cannot stand at its place of a request; nothing was sent",
+    reason: "the secret cannot be put at its place in this request; nothing was sent",
 };
 const TWICE: EgressDenied = EgressDenied {
     rule: "secret",
-    reason: "the URL has a parameter already that the secret would be; nothing was sent",
+    reason: "the URL already has the parameter that the secret would set; nothing was sent",
 };
 const REDIRECTED: EgressDenied = EgressDenied {
     rule: "secret",
-    reason: "it redirects with a secret to another host, which is not followed",
+    reason: "it redirects a request with a secret to another host, which dromia does not follow",
 };
 
 /// A way out, for one purpose.
@@ -138,7 +138,7 @@ impl GuardedLine {
     ) -> Result<GuardedResponse, EgressFault> {
         let EgressRequest { method, url, headers, body, grants, share, secrets } = request;
         if method == HttpMethod::Connect {
-            let problem = "CONNECT is no request; a tunnel is asked for as one".to_owned();
+            let problem = "CONNECT is not a request method; ask for a tunnel instead".to_owned();
             return Err(EgressFault::Malformed { problem });
         }
         if body.len() > self.limits.request_bytes_max {

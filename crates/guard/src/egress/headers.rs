@@ -37,17 +37,17 @@ pub(super) fn of_request(
         return Err(EgressFault::TooLarge { part: OversizedPart::Headers, bytes_max: bytes_max as u64 });
     }
     if headers.len() > HEADERS_MAX {
-        return Err(malformed("a request has at most 100 headers"));
+        return Err(malformed("a request may have at most 100 headers"));
     }
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| malformed("a header's name holds characters that none may have"))?;
+            .map_err(|_| malformed("a header's name has characters that are not allowed"))?;
         if is_own(&name) {
-            return Err(malformed("a header that is the connection's own cannot be set"));
+            return Err(malformed("a header of the connection itself cannot be set"));
         }
         let mut value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| malformed("a header's value holds control characters"))?;
+            .map_err(|_| malformed("a header's value has control characters"))?;
         value.set_sensitive(true);
         map.append(name, value);
     }

@@ -12,11 +12,13 @@ use reqwest::header::{HeaderMap, LOCATION};
 use super::target::RequestTarget;
 use super::{EgressDenied, headers};
 
-const DOWNGRADE: EgressDenied =
-    EgressDenied { rule: "redirect", reason: "it redirects from https to http, which is not followed" };
+const DOWNGRADE: EgressDenied = EgressDenied {
+    rule: "redirect",
+    reason: "it redirects from https to http, which dromia does not follow",
+};
 const CARRIED: EgressDenied = EgressDenied {
     rule: "redirect",
-    reason: "it redirects what was sent to another host, which is not followed",
+    reason: "it redirects a body to another host, which dromia does not follow",
 };
 
 /// One request of a chain of redirects.

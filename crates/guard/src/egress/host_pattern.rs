@@ -39,9 +39,9 @@ pub(super) enum HostPattern<'a> {
     One(&'a str),
 }
 
-const METHODS: &str = "behind net. stands read, get, head, post, put, patch or delete";
+const METHODS: &str = "after net. comes read, get, head, post, put, patch or delete";
 const HOST: &str =
-    "behind the colon stands a host in lower case, *.NAME or *, and a port if it is not 80 or 443";
+    "after the colon comes a host in lower case, *.NAME or *, and a port if it is not 80 or 443";
 
 impl<'a> NetworkGrant<'a> {
     /// Reads a grant that begins with `net`; nothing if it is of another kind.

@@ -33,13 +33,13 @@ pub enum PrivateError {
     #[error("expected a network such as 10.0.0.0/8, an address, a host name in lower case, or *.NAME")]
     Unreadable,
     /// The address has bits behind those that count.
-    #[error("the network's address has bits set behind the first {bits}")]
+    #[error("the network's address has bits set after the first {bits}")]
     HostBits {
         /// How many count.
         bits: u32,
     },
     /// It would open everything.
-    #[error("it would open every network there is; name those that are meant")]
+    #[error("it would open every network; name only the networks that you need")]
     Everything,
 }
 

@@ -33,19 +33,20 @@ const SCHEME: EgressDenied =
     EgressDenied { rule: "scheme", reason: "only URLs that begin with http:// or https:// can be reached" };
 const ODD: EgressDenied = EgressDenied {
     rule: "malformed url",
-    reason: "a URL holds no blanks, no control characters and no backslashes",
+    reason: "a URL must not have spaces, control characters or backslashes",
 };
 const USERINFO: EgressDenied =
-    EgressDenied { rule: "userinfo", reason: "a URL holds no user name and no @ before its path" };
+    EgressDenied { rule: "userinfo", reason: "a URL must not have a user name or an @ before its path" };
 const NO_HOST: EgressDenied = EgressDenied { rule: "malformed url", reason: "the URL names no host" };
-const ZONE: EgressDenied = EgressDenied { rule: "zone id", reason: "a URL names no network interface" };
+const ZONE: EgressDenied =
+    EgressDenied { rule: "zone id", reason: "a URL must not name a network interface" };
 const NAME: EgressDenied =
-    EgressDenied { rule: "malformed url", reason: "the host of the URL is no host name" };
+    EgressDenied { rule: "malformed url", reason: "the host of the URL is not a host name" };
 const AUTHORITY: EgressDenied = EgressDenied {
     rule: "malformed url",
-    reason: "a tunnel leads to a host and a port, such as example.com:443",
+    reason: "a tunnel needs a host and a port, such as example.com:443",
 };
-const PORT: EgressDenied = EgressDenied { rule: "port", reason: "port 0 is no port" };
+const PORT: EgressDenied = EgressDenied { rule: "port", reason: "port 0 is not a valid port" };
 
 impl RequestTarget {
     /// Reads a URL.

@@ -29,7 +29,7 @@ pub(super) fn exceeded_bound(
     while let Some((value, depth)) = left.pop() {
         values += 1;
         if depth > ARGUMENT_DEPTH_MAX {
-            return Some(format!("the arguments have more than {ARGUMENT_DEPTH_MAX} values in one another"));
+            return Some(format!("the arguments are nested deeper than {ARGUMENT_DEPTH_MAX} levels"));
         }
         if values > ARGUMENT_VALUES_MAX {
             return Some(format!("the arguments have more than {ARGUMENT_VALUES_MAX} values"));
@@ -69,7 +69,7 @@ mod tests {
         let manifest = ToolManifest { sink: EffectSink::Inside, roles };
         let path = |parts: usize| json!({ "path": format!("/{}", vec!["a"; parts].join("//")) });
         for (within, beyond, said) in [
-            (nested(ARGUMENT_DEPTH_MAX), nested(ARGUMENT_DEPTH_MAX + 1), "in one another"),
+            (nested(ARGUMENT_DEPTH_MAX), nested(ARGUMENT_DEPTH_MAX + 1), "nested deeper"),
             (json!(vec![0; ARGUMENT_VALUES_MAX - 1]), json!(vec![0; ARGUMENT_VALUES_MAX]), "values"),
             (
                 json!("a".repeat(ARGUMENT_BYTES_MAX - 2)),
@@ -99,7 +99,7 @@ mod tests {
     /// Planted faults: each bound in turn is not kept.
     #[test]
     fn a_bound_that_is_not_enforced_is_caught() {
-        for forgotten in ["in one another", "values", "bytes", "parts"] {
+        for forgotten in ["nested deeper", "values", "bytes", "parts"] {
             let lenient = |text: &str, arguments: &Value, manifest: Option<&ToolManifest>| {
                 exceeded_bound(text, arguments, manifest).filter(|found| !found.contains(forgotten))
             };

@@ -168,7 +168,7 @@ impl PolicyLayer {
         engine.set_input(question.clone());
         // The machine is a copy that is not used again, so it may be left in the middle of anything.
         let ended = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(VERDICTS.to_owned())));
-        let ended = ended.map_err(|_| self.layer_problem("it broke off"))?;
+        let ended = ended.map_err(|_| self.layer_problem("it failed"))?;
         let said = ended.map_err(|error| {
             let limit = error.downcast_ref::<regorus::LimitError>();
             let limit = limit.map(|limit| self.layer_problem(limit.to_string()));
@@ -179,7 +179,7 @@ impl PolicyLayer {
             said => said.as_set().map_err(|_| self.layer_problem(NO_SET))?,
         };
         if said.len() > SAID_MAX {
-            let problem = format!("it says {} verdicts, more than {SAID_MAX}", said.len());
+            let problem = format!("it gives {} verdicts, more than {SAID_MAX}", said.len());
             return Err(self.layer_problem(problem));
         }
         said.iter().map(|said| parse_verdict(said).ok_or_else(|| self.layer_problem(SHAPE))).collect()
@@ -221,7 +221,7 @@ pub(super) fn read_engine(
     files_max: usize,
 ) -> Result<Engine, PolicyProblem> {
     if files.len() > files_max {
-        let problem = format!("there are {} files; here are at most {files_max}", files.len());
+        let problem = format!("there are {} files; at most {files_max} are allowed", files.len());
         return Err(PolicyProblem::in_file(name, problem));
     }
     let mut engine = Engine::new();
@@ -229,7 +229,7 @@ pub(super) fn read_engine(
     // What a policy prints goes nowhere.
     engine.set_gather_prints(true);
     // The text is not JSON, so the call always fails, and a failure denies.
-    let fails = Box::new(|_: Vec<Value>| Value::from_json_str("a policy has no randomness"));
+    let fails = Box::new(|_: Vec<Value>| Value::from_json_str("a policy may not use randomness"));
     engine
         .add_extension(RANDOM.to_owned(), 2, fails)
         .map_err(|error| PolicyProblem::in_file(name, error.to_string()))?;
@@ -295,7 +295,7 @@ mod tests {
             [&a, &a, &b, &a, &b].map(|problem| layer.is_first(problem)),
             [true, false, true, false, false]
         );
-        let other = |name: &str| PolicyProblem::in_file(name, "it broke off");
+        let other = |name: &str| PolicyProblem::in_file(name, "it failed");
         assert!(layer.is_first(&other("policies")), "the layer itself is told as well");
         assert!(!layer.is_first(&other("moon")));
     }

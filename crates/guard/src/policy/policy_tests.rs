@@ -46,7 +46,7 @@ impl PolicyTests {
     pub(super) fn run_test(&self, name: &str) -> Option<String> {
         match self.engine.clone().eval_rule(format!("data.{PACKAGE}.{name}")) {
             Ok(Value::Bool(true)) => None,
-            Ok(_) => Some("it does not hold".to_owned()),
+            Ok(_) => Some("it is not true".to_owned()),
             Err(error) => Some(PolicyProblem::from_interpreter("policy", &error.to_string()).to_string()),
         }
     }

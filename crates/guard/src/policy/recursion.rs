@@ -117,7 +117,7 @@ impl<'tree> RuleGraph<'tree> {
         let mut names: Vec<_> = names.take(SHOWN_MAX).collect();
         names.push(back);
         let problem = format!(
-            "`{back}` needs itself ({}), and a policy may not: its evaluation might have no end",
+            "`{back}` needs itself ({}), which is not allowed: its evaluation might never end",
             names.join(" → ")
         );
         self.problem_at_node(back, problem)

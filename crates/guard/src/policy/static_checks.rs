@@ -20,7 +20,7 @@ use super::problem::PolicyProblem;
 pub(super) const SHAPE: &str =
     "a verdict has `verdict` (allow, delay, ask or deny) and `rule` (a name of a-z, 0-9, - and _)";
 /// What `verdicts` must be.
-pub(super) const NO_SET: &str = "`verdicts` is no set; a policy says `verdicts contains {…} if {…}`";
+pub(super) const NO_SET: &str = "`verdicts` is not a set; write `verdicts contains {…} if {…}`";
 /// The function that fails whenever it is called.
 pub(super) const RANDOM: &str = "rand.intn";
 /// What a layer is asked for.
@@ -95,7 +95,7 @@ impl FunctionTable {
     fn check_call(&self, function: &Expr, given: usize) -> Result<(), PolicyProblem> {
         let span = reference_start(function);
         let Some(path) = reference_path(function) else {
-            return Err(problem_at(span, "what is called is no function"));
+            return Err(problem_at(span, "the name before the parenthesis is not a function"));
         };
         let own = path.strip_prefix("data.").and_then(|path| path.strip_prefix(PACKAGE));
         let own = own.and_then(|path| path.strip_prefix('.')).unwrap_or(&path);
@@ -105,7 +105,7 @@ impl FunctionTable {
             None if path == RANDOM => {
                 return Err(problem_at(
                     span,
-                    format!("a policy has no randomness, so `{path}` always fails"),
+                    format!("a policy may not use randomness, so `{path}` always fails"),
                 ));
             }
             None => match BUILTINS.get(path.as_str()) {
@@ -117,7 +117,7 @@ impl FunctionTable {
         if given == takes || given == takes + 1 {
             return Ok(());
         }
-        Err(problem_at(span, format!("`{path}` takes {takes} values, and is given {given}")))
+        Err(problem_at(span, format!("`{path}` takes {takes} values, but gets {given}")))
     }
 
     fn check_rule(&self, rule: &Rule) -> Result<(), PolicyProblem> {

@@ -113,7 +113,7 @@ impl PolicyWorkers {
     fn enqueue_question(&self, question: QueuedQuestion) -> Result<(), PolicyProblem> {
         let mut state = self.shared.lock_state();
         if !state.turns.push_question(question.tenant, question) {
-            let problem = format!("{WAITING_MAX} questions of this tenant wait for it already");
+            let problem = format!("{WAITING_MAX} questions of this tenant already wait for it");
             return Err(PolicyProblem::in_file("policy", problem));
         }
         if state.turns.ready_count() > state.idle && state.threads < WORKERS_MAX {
@@ -126,7 +126,7 @@ impl PolicyWorkers {
                 Err(error) => {
                     return Err(PolicyProblem::in_file(
                         "policy",
-                        format!("there is no thread for its worker: {error}"),
+                        format!("failed to start a thread for its worker: {error}"),
                     ));
                 }
             }
@@ -144,7 +144,8 @@ fn work_questions(shared: &WorkerPool) {
         let QueuedQuestion { layers, tenant, asked, since, answer } = question;
         let turn = WorkerLease { shared, tenant };
         let said = if since.elapsed() > WAIT_MAX {
-            let problem = "no worker was free in time: earlier questions of this tenant have not ended";
+            let problem = "no worker was free in time, because earlier questions of this tenant are still \
+                           running";
             vec![Err(PolicyProblem::in_file("policy", problem))]
         } else if answer.is_closed() {
             Vec::new()

@@ -6,18 +6,18 @@ use dromia_contracts::vault::{GivenUpBy, KeyBytes, KeyError};
 use dromia_contracts::{ErrorCode, Fault};
 
 /// What is said where the instance's key is there and may be the right one.
-const UNUSABLE: &str = "the secrets of this home cannot be opened: its key cannot be read as it is. `dromia doctor --only vault` \
-                        says what is wrong with it; a file that is no key at all is moved aside";
+const UNUSABLE: &str = "the secrets of this home cannot be opened: the file of its key cannot be read. \
+                        `dromia doctor --only vault` shows the problem; move the file aside if it is not a key";
 
 /// The reason where the instance's key is missing: it is kept elsewhere, or its mount did not come up. A tenant can do
 /// nothing about it.
-const ABSENT: &str = "the secrets of this home cannot be opened: the operator's key file is missing. The operator puts vault.key \
-                      back";
+const ABSENT: &str = "the secrets of this home cannot be opened: the key file is missing. The operator must \
+                      restore vault.key";
 
 /// What is said to a tenant that would give up its secrets then.
-const NOT_OURS: &str = "no secret is given up while the operator's key file is missing: the operator puts vault.key back. Where it \
-                        is lost for good, the owner of the home runs `dromia secret reset` on the server's machine, which makes \
-                        another one";
+const NOT_OURS: &str = "the server discards no secrets while the key file is missing: the operator must \
+                        restore vault.key. If the file is lost for good, the owner of the home runs `dromia \
+                        secret reset` on the server's machine, which creates a new key";
 
 /// How the key of a tenant is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub(super) fn vault_locked(error: &KeyError) -> Fault {
         }
         KeyError::Missing { .. } => ABSENT,
         KeyError::Wrong { .. } => {
-            "the secrets of this home cannot be opened: its key is another one. Put the right vault.key back; if it is lost, \
-             `dromia secret reset` gives up the secrets of this tenant"
+            "the secrets of this home cannot be opened: its key is a different one. Restore the right \
+             vault.key; if it is lost, `dromia secret reset` discards the secrets of this tenant"
         }
         KeyError::Unusable { .. } => UNUSABLE,
     };
@@ -63,14 +63,15 @@ pub(super) fn vault_locked(error: &KeyError) -> Fault {
 pub(super) fn is_lost(opened: Result<KeyBytes, KeyError>, by: GivenUpBy) -> Result<KeyLoss, Fault> {
     match opened {
         Ok(_) => Err(invalid_request(
-            "the key of this home opens the secrets of this tenant, so none is given up; `dromia secret delete NAME` erases one"
+            "the key of this home opens the secrets of this tenant, so the server does not discard them; \
+             `dromia secret delete NAME` erases one"
                 .to_owned(),
         )),
         Err(KeyError::Wrong { .. }) => Ok(KeyLoss::KeyDiffers),
         Err(error @ KeyError::Missing { .. }) => match by {
             GivenUpBy::Owner => Ok(KeyLoss::KeyAbsent),
             GivenUpBy::Tenant => {
-                tracing::error!(%error, "secrets are not given up for a key that may come back");
+                tracing::error!(%error, "refused to discard secrets while their key may come back");
                 Err(Fault::new(ErrorCode::VaultLocked, NOT_OURS))
             }
         },
@@ -86,7 +87,7 @@ pub(super) fn vault_damaged(problem: &str) -> Fault {
 pub(super) fn read_fault(error: &ReadError) -> Fault {
     match error {
         ReadError::Unavailable { cause } => {
-            tracing::warn!(%cause, "secrets could not be read");
+            tracing::warn!(%cause, "failed to read secrets");
             Fault::new(ErrorCode::StoreUnavailable, "the store did not answer")
         }
         ReadError::Damaged { place, problem } => {
@@ -103,23 +104,25 @@ pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
     let (code, text) = match answer {
         CommitOutcome::Done(_) => return Ok(()),
         CommitOutcome::Unknown { cause } => {
-            tracing::warn!(%cause, "a change of a secret has no known outcome");
-            (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
+            tracing::warn!(%cause, "the outcome of a change of a secret is unknown");
+            (ErrorCode::OutcomeUnknown, "the store does not know whether the write is durable")
         }
         CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
-            (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
+            (ErrorCode::StoreReadOnly, "the store only answers reads because a write failed")
         }
-        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => {
-            (ErrorCode::JournalDamaged, "what the write touches is damaged, and nothing was written")
-        }
+        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => (
+            ErrorCode::JournalDamaged,
+            "the data that the write touches is damaged, so the store wrote \
+                                         nothing",
+        ),
         CommitOutcome::Refused(CommitRefusal::Overloaded) => {
-            (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
+            (ErrorCode::Overloaded, "the tenant has used up its share of the writer")
         }
         CommitOutcome::Refused(CommitRefusal::SecretVersion { .. }) => {
-            (ErrorCode::VersionConflict, "the secret was changed meanwhile")
+            (ErrorCode::VersionConflict, "another request changed the secret at the same time")
         }
         CommitOutcome::Refused(refusal) => {
-            tracing::warn!(%refusal, "a change of a secret was refused");
+            tracing::warn!(%refusal, "the store refused a change of a secret");
             (ErrorCode::Internal, "the store refused the write")
         }
     };

@@ -21,9 +21,7 @@ pub(super) fn check_new_secret(new: &NewSecret) -> Result<String, Fault> {
     if let SecretPlacement::Header(name) = &new.placement
         && !is_free_header(name)
     {
-        return Err(invalid_request(
-            "placement: this header is the connection's own or no header".to_owned(),
-        ));
+        return Err(invalid_request("placement: a request cannot carry this header".to_owned()));
     }
     check_placement(&new.placement, &new.value)?;
     let url = if new.host.contains("://") { new.host.clone() } else { format!("https://{}", new.host) };
@@ -31,7 +29,7 @@ pub(super) fn check_new_secret(new: &NewSecret) -> Result<String, Fault> {
         .map_err(|refused| invalid_request(format!("host: {}", refused.reason)))?;
     if !target.is_origin() {
         return Err(invalid_request(
-            "host: a host has no path; write api.example.com or api.example.com:8443".to_owned(),
+            "host: leave out the path; write api.example.com or api.example.com:8443".to_owned(),
         ));
     }
     Ok(target.to_string())
@@ -41,11 +39,11 @@ pub(super) fn check_new_secret(new: &NewSecret) -> Result<String, Fault> {
 pub(super) fn check_placement(placement: &SecretPlacement, value: &SecretValue) -> Result<(), Fault> {
     match placement {
         SecretPlacement::Header(_) | SecretPlacement::Bearer if !value.expose_secret().is_ascii() => {
-            Err(invalid_request("value: a header holds ASCII only".to_owned()))
+            Err(invalid_request("value: a header allows ASCII only".to_owned()))
         }
         SecretPlacement::Signature if !is_signing_key(value.expose_secret()) => Err(invalid_request(
-            "value: what signs is whsec_ and 24 to 64 bytes in base64; make one with: \
-             echo whsec_$(head -c 32 /dev/urandom | base64)"
+            "value: a signing key is whsec_ and 24 to 64 bytes in base64; create one with: echo whsec_$(head \
+             -c 32 /dev/urandom | base64)"
                 .to_owned(),
         )),
         SecretPlacement::Header(_)

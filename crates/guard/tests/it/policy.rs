@@ -112,13 +112,13 @@ fn a_policy_that_would_fail_later_is_refused_with_place() {
             "there is no function `http.send`",
         ),
         (format!("{HEAD_OF_RULE} time.now_ns() > 1"), (4, 69), "there is no function `time.now_ns`"),
-        (format!("{HEAD_OF_RULE} rand.intn(\"a\", 9) == 1"), (4, 69), "a policy has no randomness"),
+        (format!("{HEAD_OF_RULE} rand.intn(\"a\", 9) == 1"), (4, 69), "a policy may not use randomness"),
         (
             format!("{HEAD_OF_RULE} startswith(input.author)"),
             (4, 69),
-            "`startswith` takes 2 values, and is given 1",
+            "`startswith` takes 2 values, but gets 1",
         ),
-        ("f(x) := x if true\ng if f(1, 2, 3)".to_owned(), (5, 6), "`f` takes 1 values, and is given 3"),
+        ("f(x) := x if true\ng if f(1, 2, 3)".to_owned(), (5, 6), "`f` takes 1 values, but gets 3"),
         ("g := [x | x := foo(1)]".to_owned(), (4, 16), "there is no function `foo` here"),
         ("g if not foo(1)".to_owned(), (4, 10), "there is no function `foo` here"),
         ("g if { every x in [1] { foo(x) } }".to_owned(), (4, 25), "there is no function `foo` here"),
@@ -145,7 +145,7 @@ fn a_policy_that_would_fail_later_is_refused_with_place() {
     }
     let no_set = problem(&format!("{HEAD}verdicts := 3\n"));
     assert!(no_set.place.is_some_and(|(line, _)| line == 3), "{no_set}");
-    assert!(no_set.problem.starts_with("`verdicts` is no set"), "{no_set}");
+    assert!(no_set.problem.starts_with("`verdicts` is not a set"), "{no_set}");
 }
 
 #[test]

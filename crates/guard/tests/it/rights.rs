@@ -225,7 +225,7 @@ async fn a_denial_names_the_held_capability_that_does_not_cover() {
     let made = house.grant(0, &["file:write:docs", "net:http:api.example.com"]).await;
     let beside = |kind: &str, allows: &str| {
         format!(
-            "a capability for {kind} is held, and does not cover this call ({}: its block 0 allows {kind} {allows}); ",
+            "the agent has a capability for {kind}, but it does not cover this call ({}: its block 0 allows {kind} {allows}); ",
             made.id
         )
     };

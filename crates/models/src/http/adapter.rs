@@ -104,7 +104,7 @@ impl HttpModel {
                 // nearly always here already; a server that dawdles over it costs the connection, not us.
                 let end = async { while let Ok(Some(_)) = response.body.next_chunk().await {} };
                 if timeout(END_WAIT, end).await.is_err() {
-                    tracing::debug!("a model's stream did not end behind its last event");
+                    tracing::debug!("a model's stream did not end after its last event");
                 }
                 break;
             }

@@ -156,14 +156,19 @@ impl ReplyDraft {
     fn count_bytes(&mut self, bytes: usize) -> Result<(), ModelError> {
         self.bytes += bytes;
         if self.bytes > REPLY_BYTES_MAX {
-            return Err(cut_error("the model's answer is longer than any answer may be"));
+            return Err(cut_error("the model's answer is longer than allowed"));
         }
         Ok(())
     }
 
     /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
     pub(crate) fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
-        let finish = self.finish.ok_or_else(|| cut_error("the model's answer broke off"))?;
+        let finish = self.finish.ok_or_else(|| {
+            cut_error(
+                "the connection broke in the middle of the \
+                                                          model's answer",
+            )
+        })?;
         let (usage, detail) = self.usage.unwrap_or_else(|| {
             let usage = TokenUsage {
                 input_tokens: input_tokens(),

@@ -38,7 +38,7 @@ pub(super) fn unanswered_error(error: &EgressError) -> ModelError {
         }
         // Nothing was sent, and nothing will be until an operator changes it.
         EgressFault::Refused { reason, .. } => {
-            let message = format!("the model's server may not be reached: {reason}");
+            let message = format!("the egress rules refuse the model's server: {reason}");
             ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
         }
         _ if !error.is_sent => {
@@ -46,7 +46,7 @@ pub(super) fn unanswered_error(error: &EgressError) -> ModelError {
             ModelError { code: ErrorCode::ModelUnavailable, message, retry_after: None }
         }
         EgressFault::Late(TimeoutPhase::Total) => cut_error(UNFINISHED),
-        EgressFault::Late(TimeoutPhase::FirstByte) => cut_error("the model did not begin its answer in time"),
+        EgressFault::Late(TimeoutPhase::FirstByte) => cut_error("the model did not start its answer in time"),
         EgressFault::Broken => {
             // The request may have gone out, and the provider may be at work on it.
             cut_error("the connection to the model's server broke before it answered")
@@ -60,7 +60,7 @@ pub(super) fn interrupted_error(failure: &EgressFault) -> ModelError {
     match failure {
         EgressFault::Late(TimeoutPhase::Stall) => cut_error("the model's answer stalled"),
         EgressFault::Late(TimeoutPhase::Total) => cut_error(UNFINISHED),
-        EgressFault::TooLarge { .. } => cut_error("the model's answer is longer than any answer may be"),
+        EgressFault::TooLarge { .. } => cut_error("the model's answer is longer than allowed"),
         _ => cut_error("the connection broke in the middle of the model's answer"),
     }
 }

@@ -17,7 +17,7 @@ const RELEASES: &str = "take the release for this processor from \
                         https://github.com/firecracker-microvm/firecracker/releases";
 
 /// What a root image and a kernel are made with.
-const GUIDE: &str = "docs/sandbox.md of this program says how one is made";
+const GUIDE: &str = "docs/sandbox.md of this program describes how to make one";
 
 /// The most of a kernel's beginning that is looked at.
 const HEAD_BYTES: usize = 64;
@@ -44,7 +44,7 @@ impl HostFacts {
 /// Says that the parts are not configured.
 pub(crate) fn parts_unnamed() -> MissingPart {
     MissingPart::new(
-        "no machine monitor, kernel and root image are configured",
+        "no Firecracker binary, kernel and root image are configured",
         "write sandbox.firecracker.binary, jailer, kernel and rootfs in dromia.yaml",
     )
 }
@@ -58,10 +58,11 @@ pub(crate) fn check_parts(monitor: &FirecrackerParts, ground: &HostFacts) -> Res
     let name = monitor.binary.canonicalize().ok().and_then(|path| path.file_name().map(ToOwned::to_owned));
     if !name.is_some_and(|name| name.to_string_lossy().contains("firecracker")) {
         let what = format!(
-            "sandbox.firecracker.binary is {}, and the jailer takes only a file whose name has `firecracker` in it",
+            "sandbox.firecracker.binary is {}, but the jailer accepts only a file whose name contains \
+             `firecracker`",
             monitor.binary.display()
         );
-        return Err(MissingPart::new(what, "rename the file, and name it in dromia.yaml"));
+        return Err(MissingPart::new(what, "rename the file, and correct its name in dromia.yaml"));
     }
     check_kernel_image(&monitor.kernel, ground.processor)?;
     check_image("rootfs", &monitor.rootfs)?;
@@ -70,7 +71,7 @@ pub(crate) fn check_parts(monitor: &FirecrackerParts, ground: &HostFacts) -> Res
     }
     if !ground.is_root {
         return Err(MissingPart::new(
-            "the jailer needs root, and this server is not root",
+            "the jailer needs root, but this server does not run as root",
             "run the server as root, or use gvisor, which needs none: apt-get install runsc",
         ));
     }
@@ -79,12 +80,12 @@ pub(crate) fn check_parts(monitor: &FirecrackerParts, ground: &HostFacts) -> Res
 
 /// Whether the processor's virtual machines can be used.
 fn virtual_machines(kvm: &Path) -> Result<(), MissingPart> {
-    let what = format!("{} is not there", kvm.display());
+    let what = format!("{} does not exist", kvm.display());
     if !kvm.exists() {
         return Err(MissingPart::new(
             what,
-            "modprobe kvm_intel, or kvm_amd; where that fails, switch virtualisation on in the firmware, or nested \
-             virtualisation on for this virtual machine",
+            "modprobe kvm_intel, or kvm_amd; if that fails, turn on virtualisation in the firmware, or nested \
+             virtualisation for this virtual machine",
         ));
     }
     let opened = File::options().read(true).write(true).open(kvm);
@@ -98,7 +99,7 @@ fn virtual_machines(kvm: &Path) -> Result<(), MissingPart> {
 fn check_program(key: &str, name: &str, path: &Path) -> Result<(), MissingPart> {
     let about = find_file(key, path, &format!("{RELEASES}, and put `{name}` there"))?;
     if about.mode() & 0o111 == 0 {
-        let what = format!("sandbox.firecracker.{key}: {} may not be executed", path.display());
+        let what = format!("sandbox.firecracker.{key}: {} is not executable", path.display());
         return Err(MissingPart::new(what, format!("chmod +x {}", path.display())));
     }
     Ok(())
@@ -128,10 +129,7 @@ fn check_kernel_image(path: &Path, processor: &str) -> Result<(), MissingPart> {
         Ok(_) => {
             let kind = if processor == "aarch64" { "an `Image`" } else { "an ELF file such as `vmlinux`" };
             let what = format!("sandbox.firecracker.kernel: {} is not {kind}", path.display());
-            Err(MissingPart::new(
-                what,
-                "name an uncompressed kernel; a `bzImage` or `vmlinuz` is a compressed one",
-            ))
+            Err(MissingPart::new(what, "name an uncompressed kernel; a `bzImage` or `vmlinuz` is compressed"))
         }
         Err(problem) => {
             let what = format!("sandbox.firecracker.kernel: {}: {problem}", path.display());
@@ -147,7 +145,7 @@ fn find_file(key: &str, path: &Path, fix: &str) -> Result<fs::Metadata, MissingP
     if about.is_file() {
         return Ok(about);
     }
-    Err(MissingPart::new(format!("sandbox.firecracker.{key}: {} is no file", path.display()), fix))
+    Err(MissingPart::new(format!("sandbox.firecracker.{key}: {} is not a file", path.display()), fix))
 }
 
 /// Whether the monitor, who is an ordinary user, may read a file once it is shown to it.
@@ -163,7 +161,7 @@ fn check_readable(key: &str, path: &Path, uid: u32) -> Result<(), MissingPart> {
         return Ok(());
     }
     let what = format!(
-        "sandbox.firecracker.{key}: {} cannot be read by the user {uid}, who the monitor is",
+        "sandbox.firecracker.{key}: the monitor runs as user {uid}, who cannot read {}",
         path.display()
     );
     Err(MissingPart::new(what, format!("chmod a+r {}", path.display())))

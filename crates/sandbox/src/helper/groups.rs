@@ -210,7 +210,7 @@ fn set_bounds(path: &Path, limits: &ProcessLimits) -> io::Result<()> {
     }
     if !is_bound {
         return Err(io::Error::other(
-            "it bounds nothing: no controller for memory, pids or cpu is enabled below it",
+            "it limits nothing: no controller for memory, pids or cpu is enabled below it",
         ));
     }
     // Swap would be memory beyond the limit. A kernel that does not count it has no such file.
@@ -296,7 +296,7 @@ fn namespace_id() -> io::Result<String> {
 fn group_name(place: &str) -> io::Result<String> {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let pid = rustix::process::getpid().as_raw_pid();
-    let start = start_ticks(pid).ok_or_else(|| io::Error::other("/proc does not tell of this process"))?;
+    let start = start_ticks(pid).ok_or_else(|| io::Error::other("/proc does not list this process"))?;
     Ok(format!("{PREFIX}{place}-{}-{pid}-{start}", MADE.fetch_add(1, Ordering::Relaxed)))
 }
 
@@ -340,7 +340,7 @@ mod tests {
     fn bounds_are_written_where_their_files_are_and_nowhere_else() {
         let dir = tempfile::tempdir().expect("a directory");
         let refused = set_bounds(dir.path(), &LIMITS).expect_err("there is no file");
-        assert!(refused.to_string().contains("bounds nothing"), "{refused}");
+        assert!(refused.to_string().contains("limits nothing"), "{refused}");
         let files = ["memory.max", "memory.swap.max", "pids.max", "cpu.max"];
         for file in files {
             fs::write(dir.path().join(file), "").expect("a file");

@@ -73,7 +73,7 @@ fn take_guest_socket() -> io::Result<UnixStream> {
 fn run_program(order: &HelperOrder) -> Result<ProcessExit, String> {
     let spec = &order.spec;
     if memory_bytes().is_none() {
-        return Err("the guest does not tell how much memory is used".to_owned());
+        return Err("the guest does not report its memory use".to_owned());
     }
     let end = Instant::now() + Duration::from_millis(spec.limits.wall_ms);
     let mut command = warden::program_command(spec, Path::new(WORKSPACE), "/tmp");

@@ -65,7 +65,7 @@ pub(super) fn run_in_gvisor(order: &HelperOrder, runsc: &Path, helper: &Path) ->
     match read_guest_report(&ours) {
         GuestReport::Ended(ending) => Ok(ending),
         GuestReport::Begun => Ok(ProcessExit::Lost),
-        GuestReport::Nothing => Err(format!("runsc began nothing: {}", bundle.last_word(&ended))),
+        GuestReport::Nothing => Err(format!("runsc started no program: {}", bundle.last_word(&ended))),
     }
 }
 

@@ -116,7 +116,7 @@ impl MonitorProcess {
             }
             if Instant::now() >= end {
                 let seconds = patience.as_secs_f32();
-                return Err(format!("no guest called within {seconds} s{}", self.last_words()));
+                return Err(format!("no guest connected within {seconds} s{}", self.last_words()));
             }
         }
     }
@@ -127,7 +127,7 @@ impl MonitorProcess {
         let text = String::from_utf8_lossy(&words);
         let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         let line: String = line.chars().filter(|letter| !letter.is_control()).take(400).collect();
-        if line.is_empty() { line } else { format!("; it said: {line}") }
+        if line.is_empty() { line } else { format!("; its last output: {line}") }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run_warden(
         Ok(()) => match groups.join_groups() {
             Ok(()) => follow_order(order, control),
             Err(problem) => {
-                ProcessExit::NotStarted { problem: format!("its control group cannot be joined: {problem}") }
+                ProcessExit::NotStarted { problem: format!("failed to join its control group: {problem}") }
             }
         },
         Err(problem) => ProcessExit::NotStarted { problem: format!("the helper is gone: {problem}") },

@@ -43,10 +43,7 @@ impl TrialDirectory {
                 }
             }
         }
-        Err(MissingPart::new(
-            "no name for an empty directory is left in /tmp".to_owned(),
-            "make /tmp writable",
-        ))
+        Err(MissingPart::new("/tmp has no free name for an empty directory".to_owned(), "make /tmp writable"))
     }
 
     /// One in which something is to be guarded, so that it is tried, too.
@@ -86,7 +83,7 @@ pub(super) fn run_trial(helper: &Path, order: &HelperOrder) -> Result<(), Missin
     match carried_out(helper, order) {
         Ok(ProcessExit::Exited { code: 0 }) => Ok(()),
         Ok(ProcessExit::NotStarted { problem }) => Err(explain_refusal(&problem)),
-        Ok(other) => Err(explain_refusal(&format!("a program that does nothing ended as {other:?}"))),
+        Ok(other) => Err(explain_refusal(&format!("a test program that does nothing ended with {other:?}"))),
         Err(problem) => Err(explain_refusal(&problem.to_string())),
     }
 }
@@ -110,7 +107,7 @@ pub(super) fn carried_out(helper: &Path, order: &HelperOrder) -> io::Result<Proc
     // Its lifeline ends it if it has not ended yet.
     drop(ours);
     child.wait()?;
-    report?.map(|report| report.ending).ok_or_else(|| io::Error::other("the helper said nothing"))
+    report?.map(|report| report.ending).ok_or_else(|| io::Error::other("the helper sent nothing"))
 }
 
 /// Says what would help, as far as the settings of this machine show it.
@@ -124,7 +121,7 @@ pub(super) fn explain_refusal(problem: &str) -> MissingPart {
     } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         "apt-get install bubblewrap, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     } else {
-        "look at what the message names; inside of a container, allow user namespaces and mounts"
+        "check what the message names; inside a container, allow user namespaces and mounts"
     };
     MissingPart::new(problem, fix)
 }

@@ -199,7 +199,7 @@ async fn without_an_answering_engine_nothing_runs() {
     let engine = DockerEngine { socket, image: IMAGE.to_owned() };
     let missing = probe::probe_one(&machine(Some(engine.clone())), BackendKind::Docker).state;
     let missing = missing.expect_err("nobody answers");
-    assert!(missing.fix.contains("look at the engine"), "{missing:?}");
+    assert!(missing.fix.contains("check the engine"), "{missing:?}");
     let backend = DockerSandbox::new(helper().to_owned(), engine);
     let workspace = tempfile::tempdir().expect("a directory");
     let told = run(&backend, script(workspace.path(), "echo x > ran")).await;

@@ -118,7 +118,7 @@ fn a_missing_firecracker_part_is_listed_with_the_next_step() {
     assert_eq!((one.name, one.tier), ("firecracker", IsolationTier::Machine));
     assert!(IsolationTier::Machine > IsolationTier::Guest, "nothing is stronger");
     let missing = one.state.expect_err("nobody named its parts");
-    assert!(missing.what.contains("no machine monitor"), "{missing:?}");
+    assert!(missing.what.contains("no Firecracker binary"), "{missing:?}");
     assert!(missing.fix.contains("sandbox.firecracker.binary"), "{missing:?}");
     assert!(!machine(None).is_configured(BackendKind::Firecracker));
 

@@ -109,16 +109,16 @@ impl AuditProblem {
             Self::SealRemoved => "this seal was removed",
             Self::SealChanged => "this seal was changed",
             Self::SealsTruncated => "the seals from this one on were removed",
-            Self::Rewritten => "the chain up to this seal is not the one that was signed",
+            Self::Rewritten => "the chain up to this seal differs from the signed one",
             Self::EntryRemoved => "this entry was removed",
-            Self::EntryChanged => "this entry, or what was said in it, was changed",
-            Self::BodyRemoved => "what was said in this entry was removed",
+            Self::EntryChanged => "this entry, or its text, was changed",
+            Self::BodyRemoved => "the text of this entry was removed",
             Self::RunRemoved => "the run's row was removed",
             Self::RunChanged => "the run's row was changed",
-            Self::Unsealed => "this entry is in no seal: it was put there, or its seal was removed",
-            Self::RowChanged => "this row is not what is known of it",
-            Self::RowRemoved => "this row was removed, and no record says so",
-            Self::RowUnrecorded => "this row stands, and no record tells of it",
+            Self::Unsealed => "no seal covers this entry: it was added, or its seal was removed",
+            Self::RowChanged => "this row differs from its records",
+            Self::RowRemoved => "this row was removed without a record",
+            Self::RowUnrecorded => "this row has no record",
         }
     }
 }

@@ -103,19 +103,23 @@ impl HeadComparison {
             });
         };
         let detail = if head.agent != self.agent {
-            "it names another agent than its session".to_owned()
+            "it names a different agent than its session".to_owned()
         } else if head.last != self.last {
-            format!("it says that the inbox ends with item {}, and it ends with {}", head.last, self.last)
-        } else if head.taken != self.taken {
-            format!("it says that item {} was taken last, and the inbox says item {}", head.taken, self.taken)
-        } else if self.untaken > 0 {
             format!(
-                "{} items up to item {} were taken, and their rows name no run that took them",
-                self.untaken, head.taken
+                "it says that the inbox ends with item {}, but the inbox ends with {}",
+                head.last, self.last
             )
+        } else if head.taken != self.taken {
+            format!("it says that item {} was taken last, but the inbox says item {}", head.taken, self.taken)
+        } else if self.untaken > 0 {
+            format!("{} items up to item {} were taken, but their rows name no run", self.untaken, head.taken)
         } else if head.active != self.open {
             let run = |run: &Option<Vec<u8>>| run.as_deref().map_or("none".to_owned(), run_name);
-            format!("it says that the open run is {}, and it is {}", run(&head.active), run(&self.open))
+            format!(
+                "it says that the open run is {}, but the open run is {}",
+                run(&head.active),
+                run(&self.open)
+            )
         } else {
             return None;
         };

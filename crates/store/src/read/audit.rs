@@ -126,7 +126,7 @@ fn check_seal(db: &Connection, tenant: TenantId, seal: &StoredSeal) -> Found<()>
             .optional()?,
     };
     let Some(before) = before else {
-        return Err(ReadFailure::damaged_row(place(), "the one before is missing"));
+        return Err(ReadFailure::damaged_row(place(), "the seal before it is missing"));
     };
     let chain = seal::next(&before, tenant, seal.number, seal.at, seal.kind, &seal.record);
     if chain == seal.chain {

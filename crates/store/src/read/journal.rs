@@ -62,7 +62,13 @@ impl BodyReader<'_> {
             (BodyLocation::Erased, None, Some(hash)) => return Ok((None, Some(hash))),
             (BodyLocation::Table, None, Some(hash)) => (self.in_table(&hash)?, hash),
             (BodyLocation::File, None, Some(hash)) => (self.in_file(&hash)?, hash),
-            _ => return Err(ReadFailure::damaged_row(place(), "its body is neither here nor elsewhere")),
+            _ => {
+                return Err(ReadFailure::damaged_row(
+                    place(),
+                    "its body is missing in the row and in the \
+                                                               files",
+                ));
+            }
         };
         match found {
             (None, _) => Err(ReadFailure::damaged_row(place(), "its body is missing")),
@@ -156,7 +162,7 @@ impl<'a> CheckedJournal<'a> {
         if !complete && self.seq < last {
             return Err(ReadFailure::damaged_row(
                 id,
-                format!("its journal ends at {}, its row says {last}", self.seq),
+                format!("its journal ends at {}, but its row says {last}", self.seq),
             ));
         }
         if self.seq == last && self.chain != chain {
@@ -203,7 +209,7 @@ impl<'a> CheckedJournal<'a> {
 /// Gives back the fields of a row that has them packed.
 pub(super) fn unpack_fields(packed: &[u8], place: impl Fn() -> String) -> Found<String> {
     packed_fields::unpack(packed)
-        .ok_or_else(|| ReadFailure::damaged_row(place(), "its fields are unreadable"))
+        .ok_or_else(|| ReadFailure::damaged_row(place(), "its fields cannot be read"))
 }
 
 /// Reads an entry but for what is packed and its body.

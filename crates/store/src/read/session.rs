@@ -245,7 +245,7 @@ pub(crate) fn read_inbox(
     if items.len() < limit.min(PageRequest::<()>::LIMIT_MAX) && reached < last {
         return Err(ReadFailure::damaged_row(
             format!("the inbox of {}", owner_name(owner)),
-            format!("it ends at {reached}, its head says {last}"),
+            format!("it ends at {reached}, but its head says {last}"),
         ));
     }
     Ok(items)

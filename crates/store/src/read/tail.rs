@@ -108,7 +108,7 @@ fn read_group(
     let Some(run) = first.taken_by else {
         return Err(ReadFailure::damaged_row(
             session.id,
-            format!("item {upto} of its inbox was taken by nobody"),
+            format!("item {upto} of its inbox was taken by no run"),
         ));
     };
     let Some(row) = super::run::read_run_row(bodies.db, bodies.tenant, run)? else {

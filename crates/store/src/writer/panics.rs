@@ -19,7 +19,7 @@ use crate::counters::StoreGauge;
 /// Why the store answers reads only while the file is reopened.
 const PANICKED: &str = "a defect of this program ended a write";
 /// Why it answers reads only once its thread is gone.
-const ENDED: &str = "a defect of this program ended the writer; start the program again";
+const ENDED: &str = "a defect of this program ended the writer; restart the server";
 
 impl StoreWriter {
     /// Does a piece of work. Nothing is returned if it panicked; the store takes writes again then, or is closed.

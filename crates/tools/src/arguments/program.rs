@@ -48,7 +48,7 @@ fn timeout_default() -> u32 {
 
 fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        0 => Err(de::Error::custom("the timeout is at least 1")),
+        0 => Err(de::Error::custom("the timeout must be at least 1")),
         // A timeout that is cut in silence surprises the caller who waited for the rest.
         seconds if seconds > TIMEOUT_S_MAX => {
             let problem =
@@ -62,7 +62,7 @@ fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> 
 fn argv<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let argv = Vec::<String>::deserialize(deserializer)?;
     if argv.first().is_none_or(String::is_empty) {
-        return Err(de::Error::custom("there is no program"));
+        return Err(de::Error::custom("the program is missing"));
     }
     let bytes: usize = argv.iter().map(String::len).sum();
     if bytes > COMMAND_BYTES_MAX {
@@ -70,7 +70,7 @@ fn argv<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
         return Err(de::Error::custom(problem));
     }
     if argv.iter().any(|word| word.contains('\0')) {
-        return Err(de::Error::custom("a word holds a NUL byte"));
+        return Err(de::Error::custom("a word contains a NUL byte"));
     }
     Ok(argv)
 }
@@ -81,7 +81,7 @@ fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
         return Err(de::Error::custom("the command is empty"));
     }
     if command.contains('\0') {
-        return Err(de::Error::custom("the command holds a NUL byte"));
+        return Err(de::Error::custom("the command contains a NUL byte"));
     }
     Ok(command)
 }

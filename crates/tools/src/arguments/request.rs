@@ -65,11 +65,7 @@ fn request_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 
 fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
-    if vault::is_name(&name) {
-        Ok(name)
-    } else {
-        Err(de::Error::custom("a secret is named by its name alone"))
-    }
+    if vault::is_name(&name) { Ok(name) } else { Err(de::Error::custom("name a secret by its name alone")) }
 }
 
 /// Reads headers by their names in lower case, so that equal calls have equal bytes.
@@ -83,10 +79,10 @@ fn request_headers<'de, D: Deserializer<'de>>(
             Value::Object(_) => {
                 serde_json::from_value(value).map(HeaderText::Secret).map_err(de::Error::custom)?
             }
-            _ => return Err(de::Error::custom("a header is a text or {\"secret\":\"NAME\"}")),
+            _ => return Err(de::Error::custom("a header is a string or {\"secret\":\"NAME\"}")),
         };
         if headers.insert(name.to_ascii_lowercase(), value).is_some() {
-            return Err(de::Error::custom("a header stands there twice"));
+            return Err(de::Error::custom("a header appears twice"));
         }
     }
     Ok(headers)

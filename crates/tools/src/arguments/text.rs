@@ -37,7 +37,7 @@ impl FileEdit {
             return Err("old: the text to replace is empty; file.write and file.append add text".to_owned());
         }
         if self.old == self.new {
-            return Err("new: it is the same as old".to_owned());
+            return Err("new: it is equal to old".to_owned());
         }
         Ok(())
     }
@@ -70,7 +70,7 @@ impl FileSearch {
             .build();
         built.map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => {
-                "pattern: it takes too much memory; repeat less in it".to_owned()
+                "pattern: it needs too much memory; use fewer repetitions".to_owned()
             }
             error => format!("pattern: {error}"),
         })
@@ -86,7 +86,7 @@ pub(crate) struct MatchLocation {
 
 impl MatchLocation {
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || "a place is PATH:LINE, as a search tells it".to_owned();
+        let wrong = || "a place is PATH:LINE, as a search prints it".to_owned();
         let (path, line) = text.rsplit_once(':').ok_or_else(wrong)?;
         let line = line.parse().map_err(|_| wrong())?;
         let path = WorkspacePath::parse(path).map_err(|error| error.to_string())?;
@@ -112,8 +112,10 @@ fn once() -> u32 {
 
 fn edits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        0 => Err(de::Error::custom("the count is at least 1")),
-        count if count > EDITS_MAX => Err(de::Error::custom(format!("the count is at most {EDITS_MAX}"))),
+        0 => Err(de::Error::custom("the count must be at least 1")),
+        count if count > EDITS_MAX => {
+            Err(de::Error::custom(format!("the count must be at most {EDITS_MAX}")))
+        }
         count => Ok(count),
     }
 }
@@ -128,7 +130,9 @@ fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
         return Err(de::Error::custom("the pattern is empty"));
     }
     if pattern.contains(['\n', '\r']) {
-        return Err(de::Error::custom("lines are looked at one by one; a pattern holds no line break"));
+        return Err(de::Error::custom(
+            "a search reads line by line; a pattern must not contain a line break",
+        ));
     }
     Ok(pattern)
 }
@@ -178,16 +182,16 @@ mod tests {
             (canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x"}"#), "missing field `new`"),
             (
                 canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":0}"#),
-                "count: the count is at least 1",
+                "count: the count must be at least 1",
             ),
             (
                 canonical_arguments::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":1001}"#),
-                "count: the count is at most",
+                "count: the count must be at most",
             ),
             (canonical_arguments::<FileSearch>(r#"{"pattern":""}"#), "pattern: the pattern is empty"),
             (
                 canonical_arguments::<FileSearch>(r#"{"pattern":"a\nb"}"#),
-                "pattern: lines are looked at one by one",
+                "pattern: a search reads line by line",
             ),
             (
                 canonical_arguments::<FileSearch>(r#"{"pattern":"a","after":"b"}"#),
@@ -195,7 +199,7 @@ mod tests {
             ),
             (
                 canonical_arguments::<FileSearch>(r#"{"pattern":"a","after":"../b:1"}"#),
-                "after: a path does not hold ..",
+                "after: a path must not contain ..",
             ),
         ] {
             let problem = problem.expect_err(place);
@@ -220,6 +224,6 @@ mod tests {
         assert!(is_match("^a.b$", true, "aXb") && !is_match("^a.b$", true, "xaXb"));
         assert!(compiled("a(", true).expect_err("it is open").starts_with("pattern: "));
         let large = compiled(r"(?:\w{1000}){1000}", true).expect_err("it is too large");
-        assert_eq!(large, "pattern: it takes too much memory; repeat less in it");
+        assert_eq!(large, "pattern: it needs too much memory; use fewer repetitions");
     }
 }

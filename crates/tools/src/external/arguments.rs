@@ -29,18 +29,18 @@ impl ArgumentSchema {
     pub(super) fn new(written: BTreeMap<String, Value>) -> Result<(Self, Value), String> {
         let mut schema: Map<String, Value> = written.into_iter().collect();
         if schema.get("type").is_some_and(|kind| kind != "object") {
-            return Err("arguments are an object; write `type: object` or leave it out".to_owned());
+            return Err("arguments must be an object; write `type: object` or leave it out".to_owned());
         }
         schema.insert("type".to_owned(), Value::from("object"));
         let properties = schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
         if !properties.is_object() {
-            return Err("`properties` names each argument with its schema".to_owned());
+            return Err("`properties` must give each argument a schema".to_owned());
         }
         schema.entry("additionalProperties").or_insert(Value::Bool(false));
         let schema = Value::Object(schema);
         let bytes = schema.to_string().len();
         if bytes > SCHEMA_BYTES_MAX {
-            return Err(format!("a schema has at most {SCHEMA_BYTES_MAX} bytes, this one has {bytes}"));
+            return Err(format!("the schema has {bytes} bytes; at most {SCHEMA_BYTES_MAX} are allowed"));
         }
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex()).offline();
         let validator = options.build(&schema).map_err(|error| {
@@ -48,7 +48,7 @@ impl ArgumentSchema {
                 "" => "at its top".to_owned(),
                 path => format!("at {path}"),
             };
-            format!("{place}: this is no JSON Schema: {}", shorten_problem(&error.to_string()))
+            format!("{place}: this is not a JSON Schema: {}", shorten_problem(&error.to_string()))
         })?;
         Ok((Self { validator }, schema))
     }
@@ -138,7 +138,7 @@ impl<'de> Visitor<'de> for SortedValueVisitor {
         while let Some((key, SortedValue(value))) = entries.next_entry::<String, SortedValue>()? {
             let shown: String = key.chars().take(64).collect();
             if sorted.insert(key, value).is_some() {
-                return Err(de::Error::custom(format!("the key {shown:?} stands there twice")));
+                return Err(de::Error::custom(format!("the key {shown:?} appears twice")));
             }
         }
         Ok(Value::Object(sorted.into_iter().collect()))
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn a_schema_is_an_objects_and_refers_to_nothing_outside() {
         for (schema, says) in [
-            (json!({"type": "array"}), "arguments are an object"),
-            (json!({"properties": []}), "names each argument"),
-            (json!({"properties": {"a": {"type": "texts"}}}), "no JSON Schema"),
-            (json!({"properties": {"a": {"$ref": "https://example.com/s.json"}}}), "no JSON Schema"),
-            (json!({"properties": {"a": {"pattern": "(?=x)"}}}), "no JSON Schema"),
-            (json!({"title": "x".repeat(SCHEMA_BYTES_MAX)}), "a schema has at most"),
+            (json!({"type": "array"}), "arguments must be an object"),
+            (json!({"properties": []}), "must give each argument a schema"),
+            (json!({"properties": {"a": {"type": "texts"}}}), "not a JSON Schema"),
+            (json!({"properties": {"a": {"$ref": "https://example.com/s.json"}}}), "not a JSON Schema"),
+            (json!({"properties": {"a": {"pattern": "(?=x)"}}}), "not a JSON Schema"),
+            (json!({"title": "x".repeat(SCHEMA_BYTES_MAX)}), "the schema has"),
         ] {
             let problem = shape(schema).expect_err(says);
             assert!(problem.contains(says), "{problem}");

@@ -65,7 +65,7 @@ pub(super) async fn serve_connection(mut stream: TcpStream, desk: &ProxySession)
             Err(refused) => refused,
         },
         Ok(Err(HeadError(status, text))) => ProxyRefusal { status, text: text.to_owned() },
-        Err(_) => ProxyRefusal { status: 408, text: "the request did not come in time".to_owned() },
+        Err(_) => ProxyRefusal { status: 408, text: "the request did not arrive in time".to_owned() },
     };
     // A program that does not listen misses the refusal.
     let _torn = write_refusal(&mut stream, &refused).await;
@@ -133,7 +133,7 @@ async fn forward_request(
     if !desk.try_spend(body.len()) {
         return Err(ProxyRefusal {
             status: 403,
-            text: "this program has sent and got all that it may".to_owned(),
+            text: "this program has used up its network limit".to_owned(),
         });
     }
     let asked = desk.begin_request(method, url_origin(&url))?;
@@ -290,7 +290,7 @@ impl From<SessionDenial> for ProxyRefusal {
         let text = match shut {
             SessionDenial::Over => "the program is over".to_owned(),
             SessionDenial::Full => {
-                format!("this program has asked for {DECISIONS_MAX} different things, and no more is judged")
+                format!("this program has asked for {DECISIONS_MAX} different targets, which is the most")
             }
         };
         Self { status: 403, text }

@@ -54,7 +54,7 @@ pub(super) enum RequestHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadError(pub(super) u16, pub(super) &'static str);
 
-const NO_HTTP: HeadError = HeadError(400, "this is a proxy for HTTP, and that is no HTTP");
+const NO_HTTP: HeadError = HeadError(400, "this is an HTTP proxy, and the request is not HTTP");
 const TOO_LONG: HeadError =
     HeadError(431, "the head of the request has more than 32768 bytes or 100 headers");
 const NO_URL: HeadError = HeadError(
@@ -62,12 +62,11 @@ const NO_URL: HeadError = HeadError(
     "this is a proxy: ask for CONNECT HOST:PORT, or for a URL that begins with http:// or https://",
 );
 const METHOD: HeadError =
-    HeadError(501, "only GET, HEAD, POST, PUT, PATCH and DELETE go through; use CONNECT");
-const OLD: HeadError =
-    HeadError(505, "a request needs HTTP/1.1, so that an answer that is cut off is noticed");
-const LENGTH: HeadError = HeadError(411, "say how long the body is with content-length, or use CONNECT");
+    HeadError(501, "only GET, HEAD, POST, PUT, PATCH and DELETE are supported; use CONNECT for others");
+const OLD: HeadError = HeadError(505, "a request needs HTTP/1.1, so that a truncated answer is noticed");
+const LENGTH: HeadError = HeadError(411, "send the length of the body in content-length, or use CONNECT");
 const NO_LENGTH: HeadError = HeadError(400, "the length of the body cannot be read");
-const BODY: HeadError = HeadError(413, "a body has at most 524288 bytes; more goes through CONNECT");
+const BODY: HeadError = HeadError(413, "a body may have at most 524288 bytes; use CONNECT for more");
 
 /// Reads a head, and gives back what came behind it. Nothing if the connection ends before there is one.
 pub(super) async fn read_head<R: AsyncRead + Unpin>(

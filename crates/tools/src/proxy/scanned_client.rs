@@ -38,10 +38,14 @@ impl ScannedUpstream {
         text.push(b'\n');
         text.extend_from_slice(&request.body);
         match self.leaks.scan_text(&self.scope, &text).await {
-            Ok(leaks) => leaks
-                .first()
-                .map(|leak| format!("it holds the value of the secret {:?}; nothing was sent", leak.secret)),
-            Err(_) => Some("nobody can look now whether it holds a secret; nothing was sent".to_owned()),
+            Ok(leaks) => leaks.first().map(|leak| {
+                format!("the request contains the value of the secret {:?}; nothing was sent", leak.secret)
+            }),
+            Err(_) => Some(
+                "the server cannot check now whether the request contains a secret; nothing \
+                            was sent"
+                    .to_owned(),
+            ),
         }
     }
 }

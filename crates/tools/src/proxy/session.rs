@@ -17,7 +17,7 @@ pub(super) const DECISIONS_MAX: usize = 64;
 const BYTES_MAX: u64 = 256 << 20;
 
 /// A decision shows this in place of a rule if its answer did not come before the program ended.
-const UNHEARD: &str = "asked; the program ended before it was answered";
+const UNHEARD: &str = "sent; the program ended before the answer";
 
 /// What was judged for a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

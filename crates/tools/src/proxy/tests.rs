@@ -195,5 +195,5 @@ async fn an_unanswered_request_is_recorded_when_its_program_ends() {
     let judged = proxy.close_and_report().await;
     let [decision] = &judged.decisions[..] else { panic!("{judged:?}") };
     assert_eq!((decision.to.as_str(), decision.allowed), ("http://slow:81", true));
-    assert!(decision.rule.starts_with("asked; the program ended"), "{decision:?}");
+    assert!(decision.rule.starts_with("sent; the program ended"), "{decision:?}");
 }

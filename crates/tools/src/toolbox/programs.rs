@@ -31,7 +31,9 @@ impl Toolbox {
     ) -> Result<ToolTerms, String> {
         let terms =
             self.config.terms.effective_terms(tool.name(), Some((&context.scope, context.agent))).await;
-        terms.map_err(|_| "its limits cannot be read now; nothing ran, try again later".to_owned())
+        terms.map_err(|_| {
+            "the limits of the program cannot be read now; nothing ran, try again later".to_owned()
+        })
     }
 
     /// How much may lie in the workspace of an agent: as much as for whichever of its programs may leave more there.
@@ -99,10 +101,12 @@ impl Toolbox {
         match self.contents_of(at, call, held.extent).await {
             Ok(Some(now)) if now == held => Ok(()),
             Ok(_) => {
-                Err("files that the program could execute have changed since it was allowed; nothing ran"
-                    .to_owned())
+                Err("files that the program could execute changed after the approval; nothing ran".to_owned())
             }
-            Err(problem) => Err(format!("nobody can say whether the files changed: {problem}; nothing ran")),
+            Err(problem) => Err(format!(
+                "the server cannot check whether the files changed: {problem}; \
+                                         nothing ran"
+            )),
         }
     }
 
@@ -119,7 +123,7 @@ impl Toolbox {
         let turn = tokio::time::timeout(program::TURN_WAIT, at.slot_of(&self.programs)).await;
         let Ok(Some(_slot)) = turn else {
             pieces.goes_on().await;
-            return Err("too many programs run at once; nothing ran, try again later".to_owned());
+            return Err("too many programs are running; nothing ran, try again later".to_owned());
         };
         let sandboxes = &self.config.sandboxes;
         let sandbox = match program.terms.sandbox {

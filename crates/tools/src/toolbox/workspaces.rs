@@ -20,10 +20,10 @@ use crate::workspace::{MissingDirectory, Workspace};
 use crate::workspace_scan::{self, WorkspaceDigests};
 
 /// What a call gets that finds too many others of its tenant in line.
-const TOO_MANY_WAIT: &str = "too many calls wait to work on files; nothing was done, try again later";
+const TOO_MANY_WAIT: &str = "too many calls wait for files; nothing was done, try again later";
 
 /// What a call gets whose work has no result.
-const BROKEN: &str = "the tool broke down; what it did is not known";
+const BROKEN: &str = "the tool failed; its effects are unknown";
 
 impl CallSite<'_> {
     /// Waits for a slot of a pool; nothing where as many of the tenant wait as may. Who must wait says so, and goes on when its
@@ -166,7 +166,8 @@ impl Toolbox {
         if survey.is_err() {
             at.pieces.goes_on().await;
         }
-        survey.unwrap_or_else(|_| Err("too many workspaces are looked at just now".to_owned()))
+        survey
+            .unwrap_or_else(|_| Err("the server is reading too many workspaces; try again later".to_owned()))
     }
 
     /// Does work on many files, which keeps a processor busy: it keeps none of those waiting who work on one. Its run needs no

@@ -140,15 +140,15 @@ fn an_invalid_call_says_what_is_wrong_and_where() {
     assert_eq!(prepare("shell.run", "{}"), Err(PrepareError::UnknownTool { name: "shell.run".into() }));
     assert_eq!(
         prepare("file.read", r#"{"path":"../secret"}"#).expect_err("it climbs").to_string(),
-        "the arguments of file.read do not fit its schema: path: a path does not hold ..; it goes down from the \
-         workspace, as notes/today.md does, and nothing outside can be reached at line 1 column 20"
+        "the arguments of file.read do not match its schema: path: a path must not contain ..; it goes down \
+         from the workspace, such as notes/today.md at line 1 column 20"
     );
     for (tool, arguments, problem) in [
         ("file.search", r#"{"pattern":"(","regex":true}"#, "pattern: regex parse error"),
         ("file.edit", r#"{"path":"a","old":"","new":"x"}"#, "old: the text to replace is empty"),
-        ("plan.declare", r#"{"tools":{}}"#, "tools: a plan names one tool at least"),
+        ("plan.declare", r#"{"tools":{}}"#, "tools: a plan needs at least one tool"),
         ("plan.declare", r#"{"tools":{"a":{"to":[1]}}}"#, "tools.a.to[0]: invalid type"),
-        ("plan.declare", r#"{"tools":{"a":{"times":0}}}"#, "tools.a.times: a tool is planned 1 to 64 times"),
+        ("plan.declare", r#"{"tools":{"a":{"times":0}}}"#, "tools.a.times: must be from 1 to 64"),
         ("plan.declare", r#"{"tools":{"a":{"into":[]}}}"#, "unknown field"),
     ] {
         let error = prepare(tool, arguments).expect_err(problem).to_string();

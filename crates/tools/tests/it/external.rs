@@ -116,7 +116,7 @@ async fn an_unsuccessful_external_answer_is_a_failure() {
     for (status, body, says) in [
         (422, "no such account", "[422; 15 bytes]"),
         (500, "", "[500; 0 bytes]"),
-        (302, "", "it redirects, which is not followed"),
+        (302, "", "the server redirects"),
     ] {
         let bench = having(Bench::new(), spec(EffectClass::Unkeyed));
         next_answer(&bench, status, body);
@@ -138,7 +138,7 @@ async fn an_unsuccessful_external_answer_is_a_failure() {
         let output = bench.call("bank.pay", r#"{"to":"x"}"#).await;
         let text = output.parts[0].as_text();
         assert!(output.failed && text.starts_with("failed: it did not finish its answer in time"), "{text}");
-        assert_eq!(text.contains("look before you try again"), looks, "{effect:?} {text}");
+        assert_eq!(text.contains("check before you try again"), looks, "{effect:?} {text}");
     }
 }
 

@@ -155,7 +155,7 @@ async fn an_append_beyond_the_largest_file_changes_nothing() {
     let file = std::fs::File::create(bench.workspace().join("log")).expect("made");
     file.set_len(64 << 20).expect("sparse");
     let told = bench.told("file.append", &args("log", "x")).await;
-    assert_eq!(told, "failed: refused: the file would grow beyond 67108864 bytes; nothing was appended");
+    assert_eq!(told, "failed: refused: the file would be larger than 67108864 bytes; nothing was appended");
     assert_eq!(file.metadata().expect("there").len(), 64 << 20);
 }
 
@@ -213,7 +213,7 @@ async fn a_listing_is_sorted_paged_and_names_each_kind() {
         bench
             .told("file.list", r#"{"path":"away"}"#)
             .await
-            .starts_with("failed: refused: the path leads through")
+            .starts_with("failed: refused: the path goes through")
     );
     assert!(
         bench.told("file.list", r#"{"path":"none"}"#).await.starts_with("failed: refused: there is no such")
@@ -256,8 +256,8 @@ async fn links_pipes_and_sockets_are_refused_by_every_tool() {
         ("link", "symbolic link"),
         ("dirlink/secret", "symbolic link"),
         ("magic/etc/hostname", "symbolic link"),
-        ("pipe", "neither a file nor a directory"),
-        ("socket", "neither a file nor a directory"),
+        ("pipe", "not a file or a directory"),
+        ("socket", "not a file or a directory"),
     ] {
         for tool in ["file.read", "file.delete", "file.write", "file.append", "file.edit", "file.search"] {
             let arguments = match tool {

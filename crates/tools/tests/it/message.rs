@@ -45,7 +45,7 @@ async fn only_an_agent_that_keeps_input_is_sent_any() {
     for (state, told) in [
         (AgentState::Running, "ok: sent"),
         (AgentState::Paused, "ok: sent"),
-        (AgentState::Terminated, "failed: nothing was sent: the agent of that session takes no more input"),
+        (AgentState::Terminated, "failed: nothing was sent: the agent of that session accepts no more input"),
         (AgentState::Deleting, "failed: nothing was sent: that session does not exist"),
     ] {
         let bench = Bench::with(state, None);

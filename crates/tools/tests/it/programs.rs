@@ -139,7 +139,7 @@ async fn without_a_sandbox_no_program_runs_and_the_reason_shows() {
     let told = bench.told("exec", r#"{"argv":["ls"]}"#).await;
     assert_eq!(
         told,
-        "failed: no sandbox, so nothing runs: the kernel has no Landlock; boot with lsm=landlock"
+        "failed: there is no sandbox, so nothing runs: the kernel has no Landlock; boot with lsm=landlock"
     );
     assert!(!bench.workspace().exists(), "nothing was made");
 }
@@ -201,7 +201,7 @@ async fn a_program_starting_with_files_changed_since_judgement_is_caught() {
             let before = asked().len();
             let told = bench.toolbox.execute_call(context(), call.clone(), &DiscardProgress).await;
             let text = dromia_contracts::content::parts_text(&told.parts);
-            assert!(told.failed && text.contains("have changed since it was allowed; nothing ran"), "{text}");
+            assert!(told.failed && text.contains("changed after the approval; nothing ran"), "{text}");
             assert_eq!(asked().len(), before, "nothing was started");
             std::fs::write(&script, "make").expect("written");
             let told = bench.toolbox.execute_call(context(), call, &DiscardProgress).await;
@@ -250,7 +250,7 @@ async fn taken_by_file_tools(bench: &Bench) -> usize {
         let told =
             bench.told(tool, &json!({"path": format!("f{path}"), "content": content}).to_string()).await;
         if told.starts_with("failed: ") {
-            assert!(told.contains("would hold more than its"), "{told}");
+            assert!(told.contains("would have more than its"), "{told}");
             return number * content.len();
         }
     }
@@ -272,7 +272,7 @@ async fn file_tools_have_the_quota_of_programs() {
         Some(|workspace| std::fs::write(workspace.join("big"), vec![1; 256 << 10]).expect("written"));
     bench.told("exec", r#"{"argv":["make"]}"#).await;
     let told = bench.told("file.write", r#"{"path":"small","content":"y"}"#).await;
-    assert!(told.contains("would hold more than its"), "{told}");
+    assert!(told.contains("would have more than its"), "{told}");
 }
 
 #[tokio::test]
@@ -367,7 +367,7 @@ async fn a_result_that_cannot_be_stored_says_so() {
     std::os::unix::fs::symlink("/tmp", bench.workspace().join("output")).expect("linked");
     plays(&bench, &[&vec![b'x'; 50_000]], ProcessExit::Exited { code: 0 });
     let told = bench.told("exec", r#"{"argv":["flood"]}"#).await;
-    assert!(told.ends_with("[the rest is lost: refused: the path leads through a symbolic link, and the file tools follow none]"), "{told}");
+    assert!(told.ends_with("[the rest is lost: refused: the path goes through a symbolic link, which file tools do not follow]"), "{told}");
 }
 
 /// What somebody heard who looked on.
@@ -439,7 +439,10 @@ async fn a_tool_requiring_strict_isolation_never_runs_under_weaker() {
     plays(&bench, &[], ProcessExit::Exited { code: 0 });
     bench.sandboxes.is_weak.store(true, Ordering::SeqCst);
     let told = bench.told("exec", r#"{"argv":["ls"]}"#).await;
-    assert!(told.starts_with("failed: no sandbox, so nothing runs: played/base is weaker"), "{told}");
+    assert!(
+        told.starts_with("failed: there is no sandbox, so nothing runs: played/base is weaker"),
+        "{told}"
+    );
     assert!(bench.sandboxes.asked.lock().expect("nobody panicked").is_empty());
     bench.sandboxes.is_weak.store(false, Ordering::SeqCst);
     let told = bench.told("exec", r#"{"argv":["ls"]}"#).await;

@@ -163,8 +163,8 @@ async fn text_is_replaced_exactly_as_often_as_is_said() {
     for (arguments, told) in [
         (
             json!({"path": "run.sh", "old": "echo a", "new": "echo c"}),
-            "failed: refused: the old text stands there 2 times, not 1; nothing was changed. Name more of what is \
-             around it, or say that count",
+            "failed: refused: the file has the old text 2 times, not 1; nothing was changed. Include more \
+             of the text around it, or set that count",
         ),
         (
             json!({"path": "run.sh", "old": "echo a", "new": "echo c", "count": 2}),
@@ -172,7 +172,7 @@ async fn text_is_replaced_exactly_as_often_as_is_said() {
         ),
         (
             json!({"path": "run.sh", "old": "echo a", "new": "echo c", "count": 2}),
-            "ok: nothing to do: the old text is not there, and the new one is",
+            "ok: nothing to do: the file has the new text and not the old one",
         ),
         (
             json!({"path": "run.sh", "old": "echo b\n", "new": ""}),
@@ -180,11 +180,11 @@ async fn text_is_replaced_exactly_as_often_as_is_said() {
         ),
         (
             json!({"path": "run.sh", "old": "echo b\n", "new": ""}),
-            "ok: nothing to do: the old text is not there (any more)",
+            "ok: nothing to do: the file no longer has the old text",
         ),
         (
             json!({"path": "run.sh", "old": "echo d", "new": "echo e"}),
-            "failed: refused: the old text is not there, and neither is the new one; read the file before trying again",
+            "failed: refused: the file has neither the old text nor the new one; read the file before trying again",
         ),
         (
             json!({"path": "none", "old": "a", "new": "b"}),
@@ -212,7 +212,7 @@ async fn a_repeated_edit_after_a_crash_applies_once() {
     // After the rename the file is the new one, and the repeated call finds that.
     for said in [
         "replaced 1 times; the file has 7 bytes",
-        "nothing to do: the old text is not there, and the new one is",
+        "nothing to do: the file has the new text and not the old one",
     ] {
         let output = bench.toolbox.execute_call(context(), call.clone(), &DiscardProgress).await;
         assert!(!output.failed && output.parts[0].as_text() == said, "{output:?}");

@@ -46,7 +46,7 @@ fn contradictory_request_arguments_are_refused() {
     let bench = Bench::new();
     for (arguments, problem) in [
         (json!({"url": "http://h", "body": "x"}), "body: GET has none"),
-        (json!({"url": "http://h", "method": "CONNECT"}), "method: CONNECT is no request"),
+        (json!({"url": "http://h", "method": "CONNECT"}), "method: CONNECT is not supported"),
         (json!({"url": "http://h", "method": "HEAD", "body": "x"}), "body: HEAD has none"),
         (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST is not asked again"),
     ] {
@@ -153,11 +153,14 @@ async fn a_secret_in_an_answer_is_masked_across_pieces() {
 async fn a_value_that_a_call_would_pass_on_is_refused() {
     let bench = Bench::hiding("canary-1");
     let written = bench.told("file.write", r#"{"path":"a","content":"it is canary-1"}"#).await;
-    assert!(written.starts_with("failed: the arguments hold the value of the secret \"mail\""), "{written}");
+    assert!(
+        written.starts_with("failed: the arguments contain the value of the secret \"mail\""),
+        "{written}"
+    );
     assert!(!bench.workspace().join("a").exists());
     let arguments = json!({"url": "https://example.com/", "method": "POST", "body": "canary-1"});
     assert!(
-        bench.told("http.request", &arguments.to_string()).await.starts_with("failed: the arguments hold")
+        bench.told("http.request", &arguments.to_string()).await.starts_with("failed: the arguments contain")
     );
     assert!(bench.line.sent().is_empty());
 }
@@ -242,13 +245,13 @@ async fn a_failure_says_whether_it_may_have_been_carried_out() {
     let long = EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 9 };
     for (method, failure, is_sent, says) in [
         ("GET", refused, false, "refused: it is inside"),
-        ("GET", long.clone(), true, "failed: the answer is longer than the 9 bytes that may be"),
-        ("POST", EgressFault::Unreachable, false, "failed: no connection to it can be made"),
+        ("GET", long.clone(), true, "failed: the answer is longer than the 9 bytes that are allowed"),
+        ("POST", EgressFault::Unreachable, false, "failed: the connection failed"),
         (
             "POST",
             long,
             true,
-            "failed: the answer is longer than the 9 bytes that may be. The host may have done",
+            "failed: the answer is longer than the 9 bytes that are allowed. The host may have done",
         ),
     ] {
         let bench = Bench::new();
@@ -260,6 +263,6 @@ async fn a_failure_says_whether_it_may_have_been_carried_out() {
         assert_eq!(output.egress, decisions, "what was judged goes into the journal");
         let text = output.parts[0].as_text();
         assert!(text.starts_with(says), "{text}");
-        assert_eq!(text.contains("look before"), is_sent && method == "POST", "{text}");
+        assert_eq!(text.contains("check before"), is_sent && method == "POST", "{text}");
     }
 }

@@ -80,8 +80,12 @@ pub(super) fn other_calls_notice(approval: &ApprovalResource, others: &[Approval
         return None;
     }
     let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
-    let head =
-        if waits { "the same step asks for these too:" } else { "calls of the same step that still wait:" };
+    let head = if waits {
+        "the same step also asks for these calls:"
+    } else {
+        "other calls of the same step that still \
+                                                                 wait:"
+    };
     let mut lines = vec![head.to_owned()];
     let mut whole = Vec::new();
     for other in others {
@@ -92,13 +96,13 @@ pub(super) fn other_calls_notice(approval: &ApprovalResource, others: &[Approval
             whole.push(other.id);
         } else {
             // On a line of its own, which no call can begin: line breaks are spelled out.
-            lines.push(format!("      see it first: `dromia approval show {}`", other.id));
+            lines.push(format!("      read it first: `dromia approval show {}`", other.id));
         }
     }
     if !whole.is_empty() {
         // What was answered is in no command, so "all" would leave it out.
         let which = match (whole.len() == others.len(), waits, whole.len()) {
-            (false, ..) => "those that are shown whole",
+            (false, ..) => "the calls shown in full",
             (true, true, _) => "all of them",
             (true, false, 1) => "it",
             (true, false, _) => "them",
@@ -125,7 +129,7 @@ pub(super) fn also_told(also: &[ApprovalId]) -> String {
         return String::new();
     }
     let ids: Vec<String> = also.iter().map(ToString::to_string).collect();
-    format!("; and with it {}", ids.join(", "))
+    format!("; also answered: {}", ids.join(", "))
 }
 
 #[cfg(test)]
@@ -179,14 +183,14 @@ mod tests {
         assert!(text.contains(r#"{"path":"xx"}"#) && text.ends_with(&command), "{text}");
         let text = other_calls_notice(&first, &[second.clone(), third.clone()]).expect("others wait");
         let command =
-            format!("approve those that are shown whole: dromia approval approve {} {}", first.id, second.id);
+            format!("approve the calls shown in full: dromia approval approve {} {}", first.id, second.id);
         assert!(text.contains('…') && text.ends_with(&command), "{text}");
-        assert!(text.contains(&format!("see it first: `dromia approval show {}`", third.id)), "{text}");
+        assert!(text.contains(&format!("read it first: `dromia approval show {}`", third.id)), "{text}");
         let text = other_calls_notice(&first, &[third]).expect("another waits");
         assert!(!text.contains("approval approve"), "nobody was shown it: {text}");
         let answered = ApprovalResource { state: ApprovalState::Approved, ..first };
         let text = other_calls_notice(&answered, std::slice::from_ref(&second)).expect("another waits");
-        assert!(!text.contains(&answered.id.to_string()) && !text.contains("these too"), "{text}");
+        assert!(!text.contains(&answered.id.to_string()) && !text.contains("also asks"), "{text}");
         assert!(text.ends_with(&format!("approve it: dromia approval approve {}", second.id)), "{text}");
     }
 }

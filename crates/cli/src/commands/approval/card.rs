@@ -37,13 +37,13 @@ pub(super) fn print_card(
         format!("{}{at}{}", escape_hidden(by), reason.unwrap_or_default())
     });
     let who = if approval.approvers.is_empty() {
-        "whoever has the scope `approve`".to_owned()
+        "any caller with the scope `approve`".to_owned()
     } else {
         escape_hidden(&approval.approvers.join(", "))
     };
     // A closed approval waits for no one and takes no answer.
     let while_open = |text: String| if approval.state.is_open() { text } else { String::new() };
-    let refused = "at once: nobody attends the session that asked (approvals.unattended)";
+    let refused = "at once, because no person attends the session (approvals.unattended)";
     let text = draw_pairs(&[
         ("approval", approval.id.to_string()),
         ("state", super::state_text(approval.state).to_owned()),
@@ -58,7 +58,7 @@ pub(super) fn print_card(
         ("refused", if approval.unattended { refused.to_owned() } else { String::new() }),
         ("run waits", while_open(format!("until {}", format_time(approval.holds_until)))),
         (
-            "begins by itself",
+            "starts by itself",
             while_open(approval.cools_until.map(|at| start_time_text(at, approval)).unwrap_or_default()),
         ),
         ("answer", while_open(format!("until {}, by {who}", format_time(approval.expires_at)))),
@@ -89,10 +89,10 @@ pub(super) fn print_card(
 fn origin_legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String {
     const BETWEEN: &str = " · ";
     let words = [
-        (SAID, "[default]", "what the tool takes by itself"),
-        (SAID, "[said]", "said by somebody trusted"),
+        (SAID, "[default]", "the tool's default"),
+        (SAID, "[said]", "from trusted input"),
         (WRITTEN, "[written]", "written by the model"),
-        (FOUND, "[found]", "found in something nobody vouches for"),
+        (FOUND, "[found]", "from untrusted content"),
     ];
     let (mut told, mut column) = (String::new(), 0);
     for (style, word, meaning) in words {
@@ -121,16 +121,14 @@ fn origin_legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) ->
 fn bound_files_text(contents: ExecutableFiles) -> String {
     let ExecutableFiles { files, extent, .. } = contents;
     match (extent, files) {
-        (BoundFiles::All, 0) => "none, as long as the workspace stays empty".to_owned(),
-        (BoundFiles::All, 1) => "the 1 of the workspace, as it was when it was asked for".to_owned(),
-        (BoundFiles::All, _) => format!("all {files} of the workspace, as they were when it was asked for"),
+        (BoundFiles::All, 0) => "none, while the workspace stays empty".to_owned(),
+        (BoundFiles::All, 1) => "the 1 file of the workspace, as it was at the request".to_owned(),
+        (BoundFiles::All, _) => format!("all {files} of the workspace, as they were at the request"),
         (BoundFiles::Named, 0) => {
-            "none: the call names none, and no others are held to (approvals.files)".to_owned()
+            "none: the call names none, and the approval binds no others (approvals.files)".to_owned()
         }
         (BoundFiles::Named, _) => {
-            format!(
-                "{files} that the call names, as they were when it was asked for; no others (approvals.files)"
-            )
+            format!("{files} that the call names, as they were at the request; no others (approvals.files)")
         }
     }
 }
@@ -160,8 +158,7 @@ fn argument_line(
     let label = origin.map(|known| format!(" {}", known.label)).unwrap_or_default();
     // On a line of its own, which no value can begin: line breaks are spelled out.
     let quote = origin.and_then(|known| known.quote.as_deref());
-    let quote =
-        quote.map(|quote| format!("\n      it stands in: {}", escape_hidden(quote))).unwrap_or_default();
+    let quote = quote.map(|quote| format!("\n      found in: {}", escape_hidden(quote))).unwrap_or_default();
     // The mark goes first: behind the value, a value could end with a mark of its own.
     format!("  [{word}{label}]  {}  {}{quote}", escape_hidden(name), output.paint(style, &text))
 }
@@ -173,8 +170,8 @@ mod tests {
     #[test]
     fn the_legend_fits_the_terminal_width_in_any_style() {
         let plain = |_: Style, word: &str| word.to_owned();
-        let wide = "[default] what the tool takes by itself · [said] said by somebody trusted · [written] written by the \
-                    model · [found] found in something nobody vouches for";
+        let wide = "[default] the tool's default · [said] from trusted input · [written] written by the \
+                    model · [found] from untrusted content";
         assert_eq!(origin_legend(None, &plain), wide, "nothing is broken for a pipe");
         let painted = |_: Style, word: &str| format!("\u{1b}[1;31m{word}\u{1b}[0m");
         for (columns, lines) in [(160, 1), (80, 2), (50, 4)] {

@@ -22,7 +22,7 @@ const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// Said where no journal tells why.
 const UNKNOWN: &str =
-    "what was judged has changed since it was allowed, or its run or agent ended first; its session was told";
+    "the judged call, its run or its agent changed or ended after the approval; the session has the reason";
 
 /// Says of a call that was allowed and never began why not; nothing of other calls, and of one that began by another right.
 pub(super) async fn not_run_reason(cli: &Cli<'_>, approval: &ApprovalResource) -> Option<String> {

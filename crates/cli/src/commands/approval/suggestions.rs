@@ -71,7 +71,7 @@ pub(super) async fn propose_rules(cli: &Cli<'_>, output: &mut CommandOutput<'_>)
         let agent = agent.map_or_else(|_| found.agent.clone(), |id| handles.display_name(id));
         vec![found.times.to_string(), agent, escape_hidden(&found.command)]
     };
-    print_list(output, &list, &["times", "agent", "add it with"], row)
+    print_list(output, &list, &["times", "agent", "add the rule with"], row)
 }
 
 /// Tells whether the server would take a rule that allows.

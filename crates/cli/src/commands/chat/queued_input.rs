@@ -63,7 +63,7 @@ pub(in crate::commands) async fn find_taking_run(
             cli.client.poll_json(&format!("/v1/agents/{}", waiting.agent), output).await?;
         match agent.state {
             AgentState::Terminated | AgentState::Deleting => {
-                let message = format!("{} has ended, so the input is never answered", agent.handle);
+                let message = format!("{} has ended, so it will not answer the input", agent.handle);
                 return Err(Error::Local { exit: CommandExit::from(ErrorCode::AgentTerminated), message });
             }
             AgentState::Running | AgentState::Paused if told => {}
@@ -71,15 +71,15 @@ pub(in crate::commands) async fn find_taking_run(
                 told = true;
                 let handle = agent.handle;
                 output.print_notice(&format!("the input waits: its agent {handle} is paused"))?;
-                output.print_notice(&format!("hint: `dromia agent resume {handle}`"))?;
+                output.print_notice(&format!("hint: run `dromia agent resume {handle}`"))?;
             }
             AgentState::Running => {
                 // What is soon over is nothing to wait for.
                 let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
                 if let Some(run) = before {
                     told = true;
-                    output.print_notice(&format!("the input waits: {run} of its session goes before it"))?;
-                    output.print_notice(&format!("hint: `dromia run why {run}`"))?;
+                    output.print_notice(&format!("the input waits: {run} of its session comes before it"))?;
+                    output.print_notice(&format!("hint: run `dromia run why {run}`"))?;
                 }
             }
         }

@@ -72,7 +72,7 @@ fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
     let rule = facts.rule.map(|rule| format!(", by {rule}")).unwrap_or_default();
     Some(match kind {
         "run_started" => {
-            let resumes = facts.resumes.map(|run| format!(", goes on from {run}")).unwrap_or_default();
+            let resumes = facts.resumes.map(|run| format!(", continues {run}")).unwrap_or_default();
             format!("{} of {}{resumes}", facts.kind, count_noun(facts.items.len(), "input"))
         }
         "model_called" => format!("{model} (step {}, attempt {})", facts.step, facts.attempt),
@@ -88,10 +88,10 @@ fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
         }
         "model_failed" | "run_failed" => format!("{} ({})", facts.message, facts.code),
         "call_asked" | "tool_handed" => format!("{} {call}", facts.tool),
-        "opinion_called" => format!("{model} about {call}"),
+        "opinion_called" => format!("{model} reviews {call}"),
         "opinion_given" => match facts.opinion {
-            Some(told) => format!("{} of {} let {call} go", told.go, told.sample_count()),
-            None => format!("about {call}: lost"),
+            Some(told) => format!("{} of {} agree to {call}", told.go, told.sample_count()),
+            None => format!("review of {call}: lost"),
         },
         "tool_started" => {
             format!("{} {call}{rule}", facts.tool)
@@ -101,7 +101,7 @@ fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
         "signal_taken" => format!("{} of {}", facts.signal, facts.by),
         "run_parked" => match (facts.on.as_str(), facts.until, facts.approval) {
             ("approval", _, Some(approval)) => format!("{call} waits for {approval}"),
-            ("retry", Some(until), _) => format!("a model is asked again at {}", format_time(until)),
+            ("retry", Some(until), _) => format!("asks a model again at {}", format_time(until)),
             ("agent_paused", _, _) => "its agent is paused".to_owned(),
             _ => return None,
         },
@@ -109,7 +109,7 @@ fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
         "run_completed" => rule.trim_start_matches(", ").to_owned(),
         "run_yielded" => match facts.budget {
             Some(exhausted) => exhausted.text(),
-            None => format!("at its limit, after {} model calls", facts.model_calls),
+            None => format!("reached its limit of {} model calls", facts.model_calls),
         },
         "run_cancelled" => format!("by {}", facts.by),
         _ => return None,
@@ -162,7 +162,7 @@ mod tests {
             (
                 "run_parked",
                 r#"{"on":"retry","until":"2026-01-02T03:04:09Z"}"#,
-                "a model is asked again at 2026-01-02 03:04:09Z",
+                "asks a model again at 2026-01-02 03:04:09Z",
             ),
             (
                 "run_parked",
@@ -172,7 +172,7 @@ mod tests {
             ("run_held", r#"{"reason":"claims","detail":"three times"}"#, "claims: three times"),
             ("run_failed", r#"{"code":"model_cut","message":"cut\nhere"}"#, "cut\\u{a}here (model_cut)"),
             ("run_completed", r#"{"rule":"grant reply"}"#, "by grant reply"),
-            ("run_yielded", r#"{"model_calls":9}"#, "at its limit, after 9 model calls"),
+            ("run_yielded", r#"{"model_calls":9}"#, "reached its limit of 9 model calls"),
             ("run_cancelled", r#"{"by":"cli:0","signal":"cancel"}"#, "by cli:0"),
             // What a newer server says is not hidden.
             ("run_parked", r#"{"on":"tide"}"#, r#"{"on":"tide"}"#),

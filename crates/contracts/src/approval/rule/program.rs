@@ -21,7 +21,7 @@ impl ParsedRule {
     /// Says why it allows too much, if it is of a tool that runs programs.
     pub fn allows_too_much(&self) -> Option<&'static str> {
         if self.is_wide() || self.arguments.is_empty() {
-            return Some("a rule that allows a program names it with all its words, without stars");
+            return Some("a rule that allows a program needs all its words, without stars");
         }
         let is_interpreter = |text: &&str| {
             let program = text.split_whitespace().next().unwrap_or_default();
@@ -29,11 +29,11 @@ impl ParsedRule {
             INTERPRETERS.contains(&program) || VERSIONED.iter().any(|name| program.starts_with(name))
         };
         if !self.looks_at("argv") || self.all_texts().iter().any(is_interpreter) {
-            return Some("no rule allows a shell, an interpreter or what starts other programs");
+            return Some("no rule may allow a shell, an interpreter or a program that starts others");
         }
         if self.program_name().is_some_and(depends_on_cwd) && !self.looks_at("cwd") {
             return Some(
-                "a rule that allows a program by a relative path says from where; add cwd=DIRECTORY",
+                "a rule that allows a program by a relative path needs its directory; add cwd=DIRECTORY",
             );
         }
         None

@@ -38,7 +38,7 @@ impl ParsedRule {
         if Self::parse_once(&rule.to_string()).as_ref() == Ok(&rule) {
             Ok(rule)
         } else {
-            Err(RuleError { at: 0, problem: "written out it is another rule, or too long" })
+            Err(RuleError { at: 0, problem: "in canonical form it is another rule, or too long" })
         }
     }
 
@@ -48,7 +48,7 @@ impl ParsedRule {
             return Err(wrong(BYTES_MAX, "it is longer than 1024 bytes"));
         }
         if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
-            return Err(wrong(at, "it holds a control character"));
+            return Err(wrong(at, "it contains a control character"));
         }
         let mut at = text.len() - text.trim_start().len();
         let rest = &text[at..];
@@ -56,7 +56,7 @@ impl ParsedRule {
         let tool = &rest[..end];
         let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
         if tool.is_empty() || !tool.bytes().all(is_plain) {
-            return Err(wrong(at, "it begins with the name of one tool, such as file.write"));
+            return Err(wrong(at, "it must begin with the name of one tool, such as file.write"));
         }
         at += end;
         let mut arguments: Vec<(String, ArgumentPattern)> = Vec::new();
@@ -68,15 +68,15 @@ impl ParsedRule {
                 return Ok(Self { tool: tool.to_owned(), arguments, only: !rest.is_empty() });
             }
             let Some((name, value)) = rest.split_once('=') else {
-                return Err(wrong(at, "behind the tool stand NAME=PATTERN or NAME:=JSON"));
+                return Err(wrong(at, "after the tool comes NAME=PATTERN or NAME:=JSON"));
             };
             let (name, is_typed) = name.strip_suffix(':').map_or((name, false), |name| (name, true));
             let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
             if name.is_empty() || !name.bytes().all(is_word) {
-                return Err(wrong(at, "before = stands the name of one argument"));
+                return Err(wrong(at, "before = comes the name of one argument"));
             }
             if arguments.iter().any(|(known, _)| known == name) {
-                return Err(wrong(at, "an argument is named twice"));
+                return Err(wrong(at, "an argument appears twice"));
             }
             if arguments.len() == ARGUMENTS_MAX {
                 return Err(wrong(at, "it names more than 16 arguments"));
@@ -90,7 +90,7 @@ impl ParsedRule {
             let (wanted, length) = read.map_err(|problem| wrong(at, problem))?;
             at += length;
             if !text[at..].is_empty() && !text[at..].starts_with(' ') {
-                return Err(wrong(at, "between two arguments stands a space"));
+                return Err(wrong(at, "a space is missing between two arguments"));
             }
             arguments.push((name.to_owned(), wanted));
         }
@@ -139,7 +139,7 @@ fn parse_pattern(text: &str) -> Result<(ArgumentPattern, usize), &'static str> {
 
 /// Reads a value of JSON, and returns how many bytes it takes.
 fn parse_json(text: &str) -> Result<(Value, usize), &'static str> {
-    const WRONG: &str = "the value is no JSON";
+    const WRONG: &str = "the value is not JSON";
     if text.starts_with(char::is_whitespace) {
         return Err(WRONG);
     }

@@ -148,7 +148,7 @@ fn a_rule_on_unknown_arguments_says_it_never_matches() {
     assert_eq!(rule("send path=a text=b only").never_answers(&closed), None);
     assert_eq!(
         rule("send path=a pth=b").never_answers(&closed).as_deref(),
-        Some("send takes no argument pth, so the rule would answer no call; it takes path, text")
+        Some("send has no argument pth, so the rule would match no call; it has path, text")
     );
     let needs = serde_json::json!({
         "type": "object", "properties": {"path": {}, "text": {}}, "required": ["path", "text"],

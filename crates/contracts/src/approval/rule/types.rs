@@ -22,11 +22,11 @@ impl ParsedRule {
             let kinds: Vec<&str> = taken.iter().map(|kind| type_name(kind)).collect();
             let said = match wanted {
                 ArgumentPattern::Same(Value::Array(_)) if taken.contains(&"array") => {
-                    "holds other things than the rule says".to_owned()
+                    "has other elements than the rule names".to_owned()
                 }
                 wanted => format!("is {}, which {} never is", kinds.join(" or "), wanted.describe_pattern()),
             };
-            let problem = format!("{name} of {} {said}, so the rule would answer no call", self.tool);
+            let problem = format!("{name} of {} {said}, so the rule would match no call", self.tool);
             let first = taken.iter().find(|kind| **kind != "null").or(taken.first());
             Some(RuleRejection { problem, hint: first.map(|kind| suggest_spelling(name, kind, schema)) })
         })
@@ -119,10 +119,10 @@ fn suggest_spelling(name: &str, kind: &str, schema: &Value) -> String {
         "array" => format!(r#"write the whole list, such as {name}=["git","push"]"#),
         "object" => format!(r#"write the whole object, such as {name}={{"key":"value"}}"#),
         "boolean" => format!("write {name}:=true or {name}:=false"),
-        "integer" => format!("write a number behind :=, such as {name}:=3"),
-        "number" => format!("write a number behind :=, such as {name}:=1.5"),
+        "integer" => format!("write a number after :=, such as {name}:=3"),
+        "number" => format!("write a number after :=, such as {name}:=1.5"),
         "null" => format!("write {name}:=null"),
-        _ => format!("write {name}=PATTERN; {name}=** is anything"),
+        _ => format!("write {name}=PATTERN; {name}=** matches anything"),
     }
 }
 
@@ -164,14 +164,14 @@ mod tests {
             (r#"exec on=["a"]"#, "write the whole list, such as on=[1,2]"),
             (r#"exec cwd=["a"]"#, "write cwd=PATTERN; cwd=** is anything"),
             ("exec cwd:=3", "write cwd=PATTERN; cwd=** is anything"),
-            ("exec timeout_s=*", "write a number behind :=, such as timeout_s:=3"),
-            (r#"exec timeout_s="60""#, "write a number behind :=, such as timeout_s:=3"),
-            ("exec timeout_s:=1.5", "write a number behind :=, such as timeout_s:=3"),
-            ("exec share=a", "write a number behind :=, such as share:=1.5"),
+            ("exec timeout_s=*", "write a number after :=, such as timeout_s:=3"),
+            (r#"exec timeout_s="60""#, "write a number after :=, such as timeout_s:=3"),
+            ("exec timeout_s:=1.5", "write a number after :=, such as timeout_s:=3"),
+            ("exec share=a", "write a number after :=, such as share:=1.5"),
             ("exec loud=yes", "write loud:=true or loud:=false"),
             ("exec head=a", r#"write the whole object, such as head={"key":"value"}"#),
             ("exec note:=3", "write note=PATTERN; note=** is anything"),
-            ("exec limit=3x", "write a number behind :=, such as limit:=3"),
+            ("exec limit=3x", "write a number after :=, such as limit:=3"),
         ] {
             let rule = ParsedRule::parse(text).expect("it is read");
             let parameters = schema();
@@ -179,7 +179,7 @@ mod tests {
             // One that denies would be trusted, and keep nothing out.
             for answer in [RuleAnswer::Allow, RuleAnswer::Deny] {
                 let barred = rule.find_rejection(answer, &tool).expect(text);
-                assert!(barred.problem.ends_with("so the rule would answer no call"), "{text}: {barred:?}");
+                assert!(barred.problem.ends_with("so the rule would match no call"), "{text}: {barred:?}");
                 assert_eq!(barred.hint.as_deref(), Some(hint), "{text}");
             }
         }
@@ -189,7 +189,7 @@ mod tests {
             .expect("it is caught");
         assert_eq!(
             told.problem,
-            "argv of exec is a list, which a text never is, so the rule would answer no call"
+            "argv of exec is a list, which a text never is, so the rule would match no call"
         );
     }
 

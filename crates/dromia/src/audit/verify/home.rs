@@ -39,7 +39,7 @@ pub(super) fn of_home(
     let mut verified = AuditVerification::new();
     verified.findings = findings;
     if is_named && count == 0 && verified.findings.is_empty() {
-        let text = "no checkpoint is signed with the key that you named";
+        let text = "the key that you named signed no checkpoint";
         verified.findings.push(VerifyFinding::new("checkpoint_removed", text));
     }
     verified.key = key.filter(|_| count > 0).map(|key| key.to_string());
@@ -50,11 +50,14 @@ pub(super) fn of_home(
         match digests.get(&mark.number) {
             Some(digest) if *digest == mark.digest => {}
             Some(_) => {
-                let text = format!("it is not the one that {whose}");
+                let text = format!("it differs from the checkpoint that {whose}");
                 verified.findings.push(VerifyFinding::of_checkpoint("checkpoint_changed", mark.number, text));
             }
             None => {
-                let text = format!("the checkpoint that {whose} was removed, with whatever followed");
+                let text = format!(
+                    "the checkpoint that {whose} was removed, together with everything after \
+                                    it"
+                );
                 verified.findings.push(VerifyFinding::of_checkpoint("checkpoint_removed", mark.number, text));
             }
         }

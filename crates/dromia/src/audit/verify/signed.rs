@@ -88,7 +88,7 @@ fn read_signed_lines(
             let finding = VerifyFinding::of_checkpoint("checkpoint_removed", number + 1, text);
             signed.findings.push(VerifyFinding { line: Some(line), ..finding });
         } else if before.is_some_and(|before| before != read.head.before) {
-            let text = "it does not follow the checkpoint before it";
+            let text = "it does not match the digest of the checkpoint before it";
             let finding = VerifyFinding::of_checkpoint("checkpoint_changed", found, text);
             signed.findings.push(VerifyFinding { line: Some(line), ..finding });
         }

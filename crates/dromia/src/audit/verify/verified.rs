@@ -96,8 +96,8 @@ impl VerifyFinding {
     /// history was rewritten and signed: this code cannot tell the two apart.
     pub(super) fn of_key(signed: PublicKey, wanted: PublicKey, of: &str) -> Self {
         let text = format!(
-            "all of it is signed by {signed}: either {wanted} is not the key of whoever wrote {of}, and --key names the right \
-             one, or all of it was written anew"
+            "{signed} signed all of it: either {wanted} is not the key that wrote {of}, and --key must name \
+             the right one, or another key rewrote all of it"
         );
         Self::new("key_differs", text)
     }
@@ -170,20 +170,18 @@ impl AuditVerification {
 /// Writes it as lines.
 pub(super) fn verification_text(verified: &AuditVerification) -> String {
     let key = verified.key.as_ref().map(|key| {
-        let note = if verified.key_is_known { "" } else { " (which nobody vouches for: name it with --key)" };
+        let note = if verified.key_is_known { "" } else { " (not verified: name the key with --key)" };
         format!("{key}{note}")
     });
     let some = |number: u64| if number == 0 { String::new() } else { number.to_string() };
     let verdict = match (verified.ok, &verified.about) {
-        (false, _) => "NOT AS IT WAS",
-        (true, None) => {
-            "nothing that is recorded is missing or was changed, and rights are as they were recorded"
-        }
-        (true, Some(_)) => "no line is missing and none was changed",
+        (false, _) => "CHANGED",
+        (true, None) => "no record is missing or changed, and the rights match their records",
+        (true, Some(_)) => "no line is missing or changed",
     };
     let about = verified.about.as_ref();
     let only = about.map(|about| match about.filters.as_str() {
-        "" => "every record until then".to_owned(),
+        "" => "every record up to that time".to_owned(),
         filters => format!("records with {}", escape_hidden(filters)),
     });
     let mut text = draw_pairs(&[
@@ -223,7 +221,7 @@ mod tests {
             ..VerifyFinding::new("entry_removed", "this entry was removed")
         });
         insta::assert_snapshot!(verification_text(&verified), @r"
-        verdict          NOT AS IT WAS
+        verdict          CHANGED
         tenants          1
         entry_removed: this entry was removed
           tenant ten_01010101010101010101010101010101 entry 4
@@ -241,7 +239,7 @@ mod tests {
             filters: "decision=allow\nverdict".to_owned(),
         });
         insta::assert_snapshot!(verification_text(&verified), @r"
-        verdict          no line is missing and none was changed
+        verdict          no line is missing or changed
         tenant           acme
         written          2026-01-02 03:04:05Z
         holds            records with decision=allow\u{a}verdict

@@ -76,7 +76,7 @@ fn a_form_mistake_names_its_place_key_and_next_step() {
         (
             "default_agent: No Handle\n",
             format!(
-                "default_agent: a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit{}",
+                "default_agent: a handle has 1 to 64 of a-z, 0-9, - and _, and begins with a letter or digit{}",
                 more("default_agent")
             ),
         ),
@@ -96,7 +96,7 @@ fn a_form_mistake_names_its_place_key_and_next_step() {
         ),
         (
             "engine:\n  active_max: 1\n  active_max: 2\n",
-            "dromia.yaml:3:3: engine.active_max: stands here for the second time; keep one of the two".to_owned(),
+            "dromia.yaml:3:3: engine.active_max: appears twice; keep one of the two".to_owned(),
         ),
         (
             "engnie:\n  active_max: 1\n",
@@ -131,16 +131,16 @@ fn a_problem_quotes_no_misplaced_text_that_may_be_secret() {
         (
             "providers: { o: { kind: openai, key:sk-live-abc } }\n",
             "sk-live",
-            "a key of 15 characters is unknown in `providers.o`; a space is missing behind `key:`",
+            "a key of 15 characters is unknown in `providers.o`; add a space after `key:`",
         ),
         (as_key.as_str(), "sk-live", "a key of 40 characters is unknown in `engine`; there are active_max"),
         (as_name.as_str(), "sk-live", "providers.(a key of 40 characters): must be keys with their values"),
         (
             "channels:\n  w:\n    kind: webhook\n    agent: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
             "whsec",
-            "a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit",
+            "a handle has 1 to 64 of a-z, 0-9, - and _, and begins with a letter or digit",
         ),
-        ("default_agent: Hunter2\n", "Hunter2", "default_agent: a handle is 1 to 64"),
+        ("default_agent: Hunter2\n", "Hunter2", "default_agent: a handle has 1 to 64"),
         ("providers: { o: 8472918374 }\n", "8472918374", "below it, and is a number"),
         ("egress:\n  private_tools: 8472918374\n", "8472918374", "such as [a, b], and is a number"),
         ("egress:\n  private_tools: -0.5\n", "0.5", "such as [a, b], and is a number"),
@@ -148,7 +148,7 @@ fn a_problem_quotes_no_misplaced_text_that_may_be_secret() {
         (
             "models:\n  sk+live: { kind: openai, model: m }\n  sk+live: { kind: openai, model: m }\n",
             "sk+live",
-            "models.(a key of 7 characters): stands here for the second time",
+            "models.(a key of 7 characters): appears twice",
         ),
         (
             "models:\n  sk+live: { kind: openai, model: m, price: { input: cheap, output: 1 } }\n",
@@ -183,7 +183,7 @@ fn a_configuration_nested_too_deeply_is_refused() {
     let told = problem(&nested("engnie: 1\n", most));
     assert!(told.contains("did you mean `engine`?"), "{told}");
     let told = problem(&nested("", most + 1));
-    assert!(told.contains("nested deeper") && told.contains("32 levels"), "{told}");
+    assert!(told.contains("nested too deeply") && told.contains("32 levels"), "{told}");
 }
 
 /// Each level takes some of the stack, also of a thread that has little of it.
@@ -203,6 +203,6 @@ fn a_yaml_syntax_error_says_what_to_check() {
     for text in ["listen: [\n", "engine: { active_max: 1\n", "listen: \"127.0.0.1:1\n"] {
         let told = problem(text);
         assert!(told.starts_with("dromia.yaml:"), "{told}");
-        assert!(told.contains("brackets") || told.contains("close what is open"), "{told}");
+        assert!(told.contains("brackets") || told.contains("has no partner"), "{told}");
     }
 }

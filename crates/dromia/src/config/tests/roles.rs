@@ -7,11 +7,11 @@ use super::*;
 #[test]
 fn an_invalid_role_is_refused_with_its_place() {
     for (text, says) in [
-        ("roles: { viewer: { scopes: [read] } }", "roles.viewer: every server has viewer"),
+        ("roles: { viewer: { scopes: [read] } }", "roles.viewer: viewer, approver"),
         ("roles: { 'a b': { scopes: [read] } }", "a handle is"),
-        ("roles: { a: { scopes: [] } }", "roles.a.scopes: a role has at least one scope"),
-        ("socket: { users: [{ uid: 1, role: king }] }", "no role is called \"king\""),
-        ("socket: { users: [{ uid: 1, role: viewer }, { uid: 1, role: admin }] }", "names the user 1 twice"),
+        ("roles: { a: { scopes: [] } }", "roles.a.scopes: a role needs at least one scope"),
+        ("socket: { users: [{ uid: 1, role: king }] }", "there is no role \"king\""),
+        ("socket: { users: [{ uid: 1, role: viewer }, { uid: 1, role: admin }] }", "lists the user 1 twice"),
     ] {
         let problems = refused(text);
         assert!(problems.contains(says), "{text}: {problems}");

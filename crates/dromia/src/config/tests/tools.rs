@@ -105,7 +105,7 @@ fn an_invalid_tool_setting_is_refused_with_line_and_column() {
         ("tools: { privileged: [exce] }\n", "tools.privileged.0: there is no tool \"exce\"; did you mean `exec`?"),
         ("tools: { privileged: [exec, exec] }\n", "tools.privileged.1: exec is listed twice"),
         ("agents: { Dev: {} }\n", "agents.Dev: write an agent's handle"),
-        ("agents: { dev: {}, default/dev: {} }\n", "named twice"),
+        ("agents: { dev: {}, default/dev: {} }\n", "appears twice"),
     ] {
         let told = refused(text);
         assert!(told.contains(says), "{text}\n{told}");
@@ -258,22 +258,22 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
 #[test]
 fn an_invalid_external_tool_is_refused_with_its_place() {
     for (name, keys, says) in [
-        ("file.send", "", "tools.external.file.send: file begins names of what is built in"),
-        ("pay", "", "tools.external.pay: a tool of your own is named by a family and a word"),
+        ("file.send", "", "tools.external.file.send: file begins the names of built-in tools"),
+        ("pay", "", "tools.external.pay: the name of an external tool has a family and a word"),
         (
             "bank.pay",
             ", effect: transactional",
-            "dromia.yaml:3:67: tools.external.bank.pay.effect: nothing that",
+            "dromia.yaml:3:67: tools.external.bank.pay.effect: an external tool cannot commit",
         ),
         (
             "bank.pay",
             ", roles: { to: object }",
-            "tools.external.bank.pay.roles.to: there is no argument \"to\"",
+            "tools.external.bank.pay.roles.to: `properties` has no argument \"to\"",
         ),
         (
             "bank.pay",
             ", arguments: { type: array }",
-            "tools.external.bank.pay.arguments: arguments are an object",
+            "tools.external.bank.pay.arguments: arguments must be an object",
         ),
         (
             "bank.pay",
@@ -285,14 +285,15 @@ fn an_invalid_external_tool_is_refused_with_its_place() {
             ", records: { keys: [], names: [a] }",
             "tools.external.bank.pay.records: name the fields",
         ),
-        ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: is there without `secret`"),
+        ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: needs `secret`"),
         ("bank.pay", ", secret: 'a b'", "tools.external.bank.pay.secret: a secret's name is"),
         ("bank.pay", ", timeout_ms: 0", "tools.external.bank.pay.timeout_ms: must be from 1 to 600000"),
     ] {
         let told = refused(&external(name, keys));
         assert!(told.contains(says), "{name}{keys}\n{told}");
     }
-    for (url, says) in [("ftp://h/", "a URL begins with https://"), ("https://u:p@h/", "holds no user name")]
+    for (url, says) in
+        [("ftp://h/", "a URL begins with https://"), ("https://u:p@h/", "must not have a user name")]
     {
         let told = refused(&external("bank.pay", "").replace("https://h/pay", url));
         assert!(told.contains("tools.external.bank.pay.url: ") && told.contains(says), "{told}");
@@ -316,12 +317,12 @@ fn an_allow_rule_names_an_external_tool_and_its_target() {
     let resolved = loaded(&good).resolve_all(&Environment::default()).expect("it is right");
     assert_eq!(resolved.engine.approvals.rules.len(), 2);
     for (rule, says) in [
-        ("bank.pay", "approvals.allow.0: a rule that allows bank.pay says what to must be"),
-        ("file.write", "approvals.allow.0: a rule that allows file.write says what path must be"),
+        ("bank.pay", "approvals.allow.0: a rule that allows bank.pay needs a pattern for to"),
+        ("file.write", "approvals.allow.0: a rule that allows file.write needs a pattern for path"),
         ("file_write path=a", "approvals.allow.0: there is no tool \"file_write\""),
-        ("exec", "approvals.allow.0: a rule that allows a program names it"),
-        ("file.write pth=a only", "approvals.allow.0: file.write takes no argument pth"),
-        ("bank.pay too=DE1 only", "approvals.allow.0: bank.pay takes no argument too"),
+        ("exec", "approvals.allow.0: a rule that allows a program needs all its words"),
+        ("file.write pth=a only", "approvals.allow.0: file.write has no argument pth"),
+        ("bank.pay too=DE1 only", "approvals.allow.0: bank.pay has no argument too"),
         ("file.write only", "approvals.allow.0: every call of file.write has "),
     ] {
         let told = refused(&format!("{bank}approvals: {{ allow: ['{rule}'] }}\n"));
@@ -332,11 +333,11 @@ fn an_allow_rule_names_an_external_tool_and_its_target() {
             let told = refused(&format!("approvals: {{ {answer}: ['{rule}'] }}\n"));
             let place = format!("approvals.{answer}.0: ");
             assert!(
-                told.contains(&place) && told.contains("so the rule would answer no call: write"),
+                told.contains(&place) && told.contains("so the rule would match no call: write"),
                 "{told}"
             );
         }
     }
     let told = refused("approvals: { deny: ['file.write pth=a'] }\n");
-    assert!(told.contains("approvals.deny.0: file.write takes no argument pth"), "{told}");
+    assert!(told.contains("approvals.deny.0: file.write has no argument pth"), "{told}");
 }

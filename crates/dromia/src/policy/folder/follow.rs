@@ -62,11 +62,11 @@ pub(crate) fn follow_folder(
         texts.compile_layers(policies.evaluator()).map(|layers| (texts, counted, layers))
     });
     let (texts, counted, layers) = read.map_err(|problem| {
-        tracing::error!(%problem, "a policy is wrong, so the server does not start");
+        tracing::error!(%problem, "a policy is not valid, so the server does not start");
         ExitError::usage_of(problem)
     })?;
     policies.replace_layers(layers);
-    tracing::info!(digest = %policies.instance_digest(), files = file_names(&texts), "the policy that counts");
+    tracing::info!(digest = %policies.instance_digest(), files = file_names(&texts), "loaded the policy");
     log_unused_files(home, &texts);
     let (home, policies) = (home.clone(), policies.clone());
     tokio::spawn(async move {
@@ -79,7 +79,10 @@ pub(crate) fn follow_folder(
                 known
             });
             let Ok(found) = looking.await else {
-                tracing::error!("the policy is not looked at any more; what counts now goes on to count");
+                tracing::error!(
+                    "the server no longer checks policies/ for changes and keeps the current \
+                                 policy"
+                );
                 return;
             };
             known = found;
@@ -94,14 +97,14 @@ fn look_and_tell(home: &Home, policies: &PolicyEngine, known: &mut PolicyFolderS
         Ok(false) => {}
         Ok(true) => {
             let files = known.found.as_ref().map(file_names).unwrap_or_default();
-            tracing::warn!(digest = %policies.instance_digest(), files, "another policy counts from now on");
+            tracing::warn!(digest = %policies.instance_digest(), files, "loaded a changed policy");
             if let Ok(texts) = &known.found {
                 log_unused_files(home, texts);
             }
         }
         Err(problem) => {
             policies.note_refused(&problem, now);
-            tracing::error!(%problem, "the policy is wrong, so the last good one goes on to count");
+            tracing::error!(%problem, "a policy is not valid, so the server keeps the last valid one");
         }
     }
 }
@@ -251,7 +254,7 @@ mod tests {
                 assert_eq!(policies.policy_standing(tenant).digest, counts, "the last good one counts");
             };
             std::fs::rename(&there, &aside).expect("it is moved");
-            said(poll_folder(&home, &policies, &mut known).expect_err("it is gone"), "it is gone");
+            said(poll_folder(&home, &policies, &mut known).expect_err("it is gone"), "the folder is missing");
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(false), "it is told once");
             // A link to it counts as the folder does, and one that leads nowhere is no folder without policies.
             std::os::unix::fs::symlink(&aside, &there).expect("it is linked");
@@ -260,7 +263,7 @@ mod tests {
             said(poll_folder(&home, &policies, &mut known).expect_err("it leads nowhere"), "it is a link");
             assert!(PolicyTexts::read_folder(&home).is_err(), "no server starts with it");
             std::fs::remove_file(&there).expect("it is removed");
-            said(poll_folder(&home, &policies, &mut known).expect_err("it is gone"), "it is gone");
+            said(poll_folder(&home, &policies, &mut known).expect_err("it is gone"), "the folder is missing");
             assert_eq!(
                 PolicyTexts::read_folder(&home).map(|texts| texts.policy_folders().len()),
                 Ok(0),

@@ -50,7 +50,7 @@ fn a_delayed_call_shows_its_time_and_may_be_answered() {
     assert!(String::from_utf8_lossy(&list.stdout).contains("begins in 9m"), "{list:?}");
     let card = home.run(&["approval", "show", id(&refused)]);
     let card = String::from_utf8_lossy(&card.stdout).into_owned();
-    assert!(card.contains("begins by itself") && card.contains(", in 9m"), "{card}");
+    assert!(card.contains("starts by itself") && card.contains(", in 9m"), "{card}");
     // The run went on; whoever asks what was decided is told that it waits, and not that it was refused.
     let (run, call) = (refused["run"].as_str().expect("a run"), refused["call"].as_str().expect("a call"));
     let explained = document(&home, &["policy", "explain", run, call]);
@@ -58,14 +58,14 @@ fn a_delayed_call_shows_its_time_and_may_be_answered() {
     assert_eq!(explained["waits"], refused["id"], "{explained}");
     let told = home.run(&["policy", "explain", run, call]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("put off as apr_") && told.contains("delay permission"), "{told}");
+    assert!(told.contains("delayed as apr_") && told.contains("delay permission"), "{told}");
     let records = document(&home, &["audit", "query"]);
     let records = records["items"].as_array().expect("records");
     let is_ours = |record: &&Value| record["kind"] == "tool_refused" && record["run"] == run;
     let record = id(records.iter().find(is_ours).expect("it was put off"));
     let explained = document(&home, &["audit", "explain", record]);
     let why = explained["why"].as_str().unwrap_or_default();
-    for part in ["put off", "`delay permission`", id(&refused)] {
+    for part in ["delayed", "`delay permission`", id(&refused)] {
         assert!(why.contains(part), "{part}: {explained}");
     }
     document(&home, &["approval", "deny", id(&refused), "--reason", "not at all"]);

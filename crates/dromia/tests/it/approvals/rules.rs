@@ -28,11 +28,14 @@ fn rules_answer_calls_and_unattended_sessions_are_not_asked() {
     assert_eq!(denied["unattended"], true, "it says why: {denied}");
     let card = home.run(&["approval", "show", id(&denied)]);
     let card = String::from_utf8_lossy(&card.stdout).into_owned();
-    assert!(card.contains("at once: nobody attends") && card.contains("approvals.unattended"), "{card}");
+    assert!(
+        card.contains("at once, because no person attends") && card.contains("approvals.unattended"),
+        "{card}"
+    );
     assert!(!card.contains("run waits") && !card.contains("until 20"), "it waits for nobody: {card}");
     let exact = r#"file.append path=log content="nobody there\n""#;
     let wide = home.run(&["approval", "rule", "add", "all", "file.append"]);
-    assert!(stderr(&wide).contains("says what path must be"), "{}", stderr(&wide));
+    assert!(stderr(&wide).contains("needs a pattern for path"), "{}", stderr(&wide));
     document(&home, &["approval", "rule", "add", "mine", exact, "--agent", "clerk"]);
     spawn("nobody there");
     assert_eq!(lines(&home, "nobody there"), 1);
@@ -80,9 +83,9 @@ fn a_rule_that_no_call_can_fit_is_caught() {
     for (rule, says) in [
         ("exec argv=ls", "argv=[\"git\",\"push\"]"),
         ("exec argv=git*", "argv of exec is a list"),
-        ("exec timeout_s=*", "write a number behind :="),
+        ("exec timeout_s=*", "write a number after :="),
         ("nope x=y", "there is no tool \"nope\""),
-        ("file.append pth=log", "takes no argument pth"),
+        ("file.append pth=log", "has no argument pth"),
     ] {
         for line in [
             &["approval", "rule", "add", "n4", rule, "--answer", "deny"][..],
@@ -111,10 +114,13 @@ fn a_rule_widened_by_an_omitted_option_is_caught() {
     for (line, says) in [
         (
             &["mine", rule][..],
-            "it answers for clerk only, and this one would answer for every agent; nothing was changed",
+            "it answers for clerk only, and the new one would answer for every agent; nothing was changed",
         ),
-        (&["keep", rule, "--agent", "clerk"][..], "it denies, and this one would allow; nothing was changed"),
-        (&["none", "file.append only"][..], "so the rule would answer no call"),
+        (
+            &["keep", rule, "--agent", "clerk"][..],
+            "it denies, and the new one would allow; nothing was changed",
+        ),
+        (&["none", "file.append only"][..], "so the rule would match no call"),
     ] {
         let refused = add(line);
         assert_eq!(refused.status.code(), Some(2), "{line:?}: {}", stderr(&refused));
@@ -146,7 +152,7 @@ fn a_rule_of_a_session_for_a_shell_is_caught() {
         let refused = home.run(&["approval", "approve", id(&approval), "--session"]);
         let said = stderr(&refused);
         assert_eq!(refused.status.code(), Some(2), "{said}");
-        assert!(said.contains("no rule allows a shell") && said.contains("--once"), "{said}");
+        assert!(said.contains("no rule may allow a shell") && said.contains("--once"), "{said}");
         let rules = document(&home, &["approval", "rule", "list"]);
         assert_eq!(rules["items"], json!([]), "it is refused, and its rule stands");
         until(&home, is(&approval, "holding"));

@@ -92,7 +92,7 @@ fn an_approved_call_behind_a_waiting_one_is_explained() {
     agent(&home, "clerk");
     let (_, approvals) = asked_together(&home, &["front", "behind"]);
     document(&home, &["approval", "approve", id(&approvals[1])]);
-    let told = [("waits for a person", "holding"), ("allowed it, and it is judged again", "approved")];
+    let told = [("waits for a person", "holding"), ("approved it, and the gate judges it again", "approved")];
     for (approval, (verdict, state)) in approvals.iter().zip(told) {
         let (run, call) =
             (approval["run"].as_str().expect("a run"), approval["call"].as_str().expect("a call"));

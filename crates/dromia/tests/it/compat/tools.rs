@@ -306,7 +306,7 @@ fn a_session_with_answered_calls_survives_export_and_import() {
         assert_eq!(copy[1]["calls"][0]["result"], "rain", "the result is for the run under its new name");
         let show = home.run(&["session", "show", &first.session]);
         let shown = String::from_utf8_lossy(&show.stdout).into_owned();
-        assert!(shown.contains("(results of handed calls: 1)"), "{shown}");
+        assert!(shown.contains("(results of client tool calls: 1)"), "{shown}");
     });
 }
 

@@ -24,7 +24,7 @@ impl RunOwner {
         let end = match self.state.status() {
             RunStatus::Completed if self.story.began => "has ended; its result follows".to_owned(),
             RunStatus::Completed => {
-                "was approved and refused when it was about to begin; why follows".to_owned()
+                "was approved and then denied before it could start, for this reason".to_owned()
             }
             status => {
                 let why = self

@@ -93,12 +93,12 @@ fn a_torn_or_badly_ended_history_is_refused_by_place() {
     let asks = |calls| Message::Assistant(String::new(), calls);
     for (messages, at, says) in [
         (vec![], "messages", "no message to answer"),
-        (vec![user(), Message::Assistant("b".into(), 0)], "messages", "must be the user's"),
+        (vec![user(), Message::Assistant("b".into(), 0)], "messages", "must come from the user"),
         (vec![user(), asks(1), user()], "messages[2]", "\"c0\" of `messages[1]` has no result"),
         (vec![user(), asks(1)], "messages", "has no result"),
         (vec![Message::Result(0), user()], "messages[0]", "no call with the id"),
         (vec![asks(1), Message::Result(2)], "messages[1]", "no call of `messages[0]`"),
-        (vec![asks(2), Message::Result(0), Message::Result(0)], "messages[2]", "a result already"),
+        (vec![asks(2), Message::Result(0), Message::Result(0)], "messages[2]", "already has a result"),
         (vec![Message::User("  ".into())], "messages", "is empty"),
     ] {
         let (found, text) = place(&messages);
@@ -132,8 +132,8 @@ fn a_session_accepts_results_only_for_its_handed_calls() {
     assert_eq!((answers.run, told), (run, vec![(1, CallStatus::Error), (0, CallStatus::Ok)]));
     assert!(answers.results.iter().flat_map(|result| &result.parts).all(|part| part.label() == Label::CLAIM));
     for (second, says) in [
-        (name(0), "a result already"),
-        (other.to_string(), "of another answer"),
+        (name(0), "already has a result"),
+        (other.to_string(), "does not belong to the answer"),
         ("call_1_0".to_owned(), "no call of this session has the id \"call_1_0\""),
     ] {
         let mut bad = history();

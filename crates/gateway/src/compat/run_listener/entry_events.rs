@@ -53,25 +53,25 @@ impl RunListener {
                 return Err(ApiError::new(failed.code, text).of_run(self.run, RunStatus::Failed));
             }
             Entry::RunCancelled(cancelled) => {
-                let text = format!("{} was ended by {}", self.run, cancelled.by);
+                let text = format!("{1} ended {0}", self.run, cancelled.by);
                 return Err(self.unanswered_error(RunStatus::Cancelled, text));
             }
             Entry::RunYielded(RunYielded { budget: Some(exhausted), .. }) => {
                 let text = format!("{} stopped: {}", self.run, exhausted.text());
-                let hint = format!("raise the budget, then go on with `dromia run resume {}`", self.run);
+                let hint = format!("raise the budget, then continue with `dromia run resume {}`", self.run);
                 let failure = ApiError::new(ErrorCode::BudgetExhausted, text);
                 return Err(failure.of_run(self.run, RunStatus::Yielded).with_hint(hint));
             }
             Entry::RunYielded(RunYielded { repeated: Some(told), .. }) => {
                 let text = format!("{} stopped: {}", self.run, repeated_text(told));
-                let hint = format!("ask in other words, or go on with `dromia run resume {}`", self.run);
+                let hint = format!("ask in other words, or continue with `dromia run resume {}`", self.run);
                 let failure = ApiError::new(ErrorCode::LoopDetected, text);
                 return Err(failure.of_run(self.run, RunStatus::Yielded).with_hint(hint));
             }
             Entry::RunYielded(yielded) => {
                 let text =
                     format!("{} stopped at its limit of {} model calls", self.run, yielded.model_calls);
-                let hint = format!("go on from it with `dromia run resume {}`", self.run);
+                let hint = format!("continue it with `dromia run resume {}`", self.run);
                 return Err(self.unanswered_error(RunStatus::Yielded, text).with_hint(hint));
             }
             Entry::CallAsked(_)
@@ -91,7 +91,7 @@ impl RunListener {
     fn take_reply(&mut self, replied: &ModelReplied, body: Option<&[u8]>) -> Answer<()> {
         let message: AssistantMessage = match body {
             Some(body) => serde_json::from_slice(body).map_err(|error| {
-                ApiError::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
+                ApiError::new(ErrorCode::JournalUnreadable, "a body does not match its entry")
                     .with_cause(error.to_string())
             })?,
             None => AssistantMessage::default(),

@@ -12,7 +12,7 @@ use crate::routes::queries;
 pub(super) fn agent_operations() -> Vec<Operation> {
     let steered = |path, id, summary| {
         Operation::new("POST", path, id, summary)
-            .gives_json::<AgentResource>(200, "How it stands now.")
+            .gives_json::<AgentResource>(200, "Its current state.")
             .writes_store()
             .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated])
     };
@@ -32,7 +32,7 @@ pub(super) fn agent_operations() -> Vec<Operation> {
             "DELETE",
             "/v1/agents/{agent}",
             "agent_delete",
-            "Erase an agent and all that belongs to it",
+            "Erase an agent and everything that belongs to it",
         )
         .gives_json::<DeletionReport>(200, "What was erased.")
         .writes_store()
@@ -40,13 +40,13 @@ pub(super) fn agent_operations() -> Vec<Operation> {
         steered(
             "/v1/agents/{agent}/pause",
             "agent_pause",
-            "Let an agent's runs rest at their next safe point",
+            "Pause an agent: its runs stop at their next safe point",
         ),
-        steered("/v1/agents/{agent}/resume", "agent_resume", "Let a paused agent go on"),
+        steered("/v1/agents/{agent}/resume", "agent_resume", "Resume a paused agent"),
         steered(
             "/v1/agents/{agent}/terminate",
             "agent_terminate",
-            "End an agent's runs; it takes no more input",
+            "End an agent's runs; it accepts no more input",
         ),
     ]
 }
@@ -59,10 +59,14 @@ pub(super) fn task_operations() -> Vec<Operation> {
             "task_spawn",
             "Give an agent a task, in a session of its own",
         )
-        .with_header(IDEMPOTENCY_HEADER, "Makes a repeated request one task, for 24 hours.")
+        .with_header(IDEMPOTENCY_HEADER, "A repeated request with the same key makes one task, for 24 hours.")
         .takes_json::<SpawnTask>()
-        .gives_json::<TaskSpawned>(200, "The task has come to an end, or its run to its limit.")
-        .gives_json::<TaskSpawned>(202, "The task is durable; nobody waited, or the wait ended first.")
+        .gives_json::<TaskSpawned>(200, "The task has ended, or its run has reached a limit.")
+        .gives_json::<TaskSpawned>(
+            202,
+            "The task is durable; the request did not wait, or the wait ended \
+                                         first.",
+        )
         .writes_store()
         .fails_with(&[
             ErrorCode::AgentNotFound,
@@ -81,7 +85,10 @@ pub(super) fn task_operations() -> Vec<Operation> {
             "List an agent's tasks, the newest first",
         )
         .with_query::<queries::Tasks>()
-        .gives_json::<ListPage<TaskResource>>(200, "A page of tasks; it may be short and name a next one.")
+        .gives_json::<ListPage<TaskResource>>(
+            200,
+            "A page of tasks; a short page may still have a `next` one.",
+        )
         .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new(
             "POST",
@@ -90,7 +97,7 @@ pub(super) fn task_operations() -> Vec<Operation> {
             "End a run of an agent, a task, or all of them, now",
         )
         .takes_json::<KillRuns>()
-        .gives_json::<KillReceipt>(202, "What was told to end; the programs of its calls end with it.")
+        .gives_json::<KillReceipt>(202, "The runs that end; the programs of their calls end too.")
         .writes_store()
         .fails_with(&[
             ErrorCode::AgentNotFound,
@@ -107,22 +114,17 @@ pub(super) fn tool_operations() -> Vec<Operation> {
             .with_query::<queries::Tools>()
             .gives_json::<ListPage<ToolResource>>(200, "All tools, by name.")
             .fails_with(&[ErrorCode::AgentNotFound]),
-        Operation::new(
-            "GET",
-            "/v1/tools/{tool}",
-            "tool_show",
-            "Show a tool and the limits that are in force",
-        )
-        .with_query::<queries::Tools>()
-        .gives_json::<ToolResource>(200, "The tool.")
-        .fails_with(&[ErrorCode::ToolNotFound, ErrorCode::AgentNotFound]),
+        Operation::new("GET", "/v1/tools/{tool}", "tool_show", "Show a tool and its effective limits")
+            .with_query::<queries::Tools>()
+            .gives_json::<ToolResource>(200, "The tool.")
+            .fails_with(&[ErrorCode::ToolNotFound, ErrorCode::AgentNotFound]),
         Operation::new(
             "POST",
             "/v1/agents/{agent}/tools/{tool}/call",
             "tool_call",
-            "Call a tool by hand, as the agent may, in a run of its own",
+            "Call a tool by hand with the rights of the agent, as a run of its own",
         )
-        .with_header(IDEMPOTENCY_HEADER, "Makes a repeated request one call, for 24 hours.")
+        .with_header(IDEMPOTENCY_HEADER, "A repeated request with the same key makes one call, for 24 hours.")
         .takes_json::<CallTool>()
         .gives_json::<ToolCalled>(200, "The run that is the call has ended.")
         .gives_json::<EventAccepted>(202, "The call is durable; the wait ended first.")

@@ -15,28 +15,46 @@ pub(super) fn audit_operations() -> Vec<Operation> {
         (EVENT_PROBLEM, schema_of::<ProblemDetails>()),
     ];
     vec![
-        Operation::new("GET", "/v1/audit", "audit_list", "List who did and decided what, or follow it")
-            .with_query::<queries::Audit>()
-            .with_header("accept", "`text/event-stream` follows the audit for as long as it is read.")
-            .with_header("last-event-id", "The place of the last record seen; it goes before `after`.")
-            .gives_json::<ListPage<AuditRecord>>(
-                200,
-                "A page of records, in the order in which they became durable; where `next` stands there may be more, \
-                 also after an empty page.",
-            )
-            .gives_stream("As a stream: every record once and in order, from now on where no place is named.", &events)
-            .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalDamaged]),
-        Operation::new("GET", "/v1/audit/export", "audit_export", "Write records into a signed file")
+        Operation::new(
+            "GET",
+            "/v1/audit",
+            "audit_list",
+            "List who did what and what was decided, or follow \
+                                                          the log",
+        )
+        .with_query::<queries::Audit>()
+        .with_header("accept", "`text/event-stream` follows the log until the client closes it.")
+        .with_header("last-event-id", "The place of the last record seen; it has priority over `after`.")
+        .gives_json::<ListPage<AuditRecord>>(
+            200,
+            "A page of records, in the order in which they became durable; if it has `next` there may be \
+                 more, even after an empty page.",
+        )
+        .gives_stream(
+            "As a stream: every record once and in order, from now on unless a place is \
+                           given.",
+            &events,
+        )
+        .fails_with(&[
+            ErrorCode::AgentNotFound,
+            ErrorCode::CursorInFuture,
+            ErrorCode::JournalDamaged,
+        ]),
+        Operation::new("GET", "/v1/audit/export", "audit_export", "Write records to a signed file")
             .with_query::<queries::AuditExport>()
             .gives_bytes(
                 200,
-                "A line that says what the file is about, a line for each record, each linked to the one before, and a \
-                 line that signs. A file without its last line was cut off.",
+                "A first line with the filters, a line for each record, each linked to the one before, and a \
+                 last line with the signature. A file without its last line is incomplete.",
                 "application/x-ndjson",
             )
             .fails_with(&[ErrorCode::AgentNotFound]),
-        Operation::new("GET", "/v1/audit/{record}", "audit_explain", "Say why a record is as it is")
-            .gives_json::<RecordExplanation>(200, "Which rule decided, who asked, by what right, and what is missing.")
+        Operation::new("GET", "/v1/audit/{record}", "audit_explain", "Explain a record")
+            .gives_json::<RecordExplanation>(
+                200,
+                "Which rule decided, who asked, by what right, and what is \
+                                                   unknown.",
+            )
             .fails_with(&[ErrorCode::RecordNotFound, ErrorCode::JournalDamaged]),
     ]
 }

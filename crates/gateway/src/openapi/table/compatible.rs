@@ -6,12 +6,14 @@ use serde_json::Value;
 use crate::openapi::operation::Operation;
 
 pub(super) fn compatible_operations() -> Vec<Operation> {
-    let turn = |path, id, summary, what| {
-        Operation::new("POST", path, id, summary)
-            .with_header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+    let turn =
+        |path, id, summary, what| {
+            Operation::new("POST", path, id, summary)
+            .with_header(IDEMPOTENCY_HEADER, "A repeated request with the same key is executed once, for 24 \
+                                              hours.")
             .with_header(
                 SESSION_HEADER,
-                "Continues this session; only the last message is taken, or all results at the end.",
+                "Continues this session; the server reads only the last message, or all results at the end.",
             )
             .with_header(WAIT_HEADER, "The longest wait, in milliseconds.")
             .takes_json::<Value>()
@@ -32,7 +34,7 @@ pub(super) fn compatible_operations() -> Vec<Operation> {
                 ErrorCode::BudgetExhausted,
                 ErrorCode::LoopDetected,
             ])
-    };
+        };
     vec![
         turn(
             "/v1/chat/completions",
@@ -59,7 +61,7 @@ pub(super) fn compatible_operations() -> Vec<Operation> {
             "Count the tokens of a message, as the Anthropic messages API does",
         )
         .takes_json::<Value>()
-        .gives_json::<Value>(200, "How many tokens there are.")
+        .gives_json::<Value>(200, "The number of tokens.")
         .fails_as::<Value>()
         .fails_with(&[
             ErrorCode::AgentNotFound,

@@ -11,11 +11,19 @@ use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
 pub(super) fn event_operations() -> Vec<Operation> {
     vec![
-        Operation::new("POST", "/v1/events", "event_send", "Say something to an agent")
-            .with_header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+        Operation::new("POST", "/v1/events", "event_send", "Send a message to an agent")
+            .with_header(
+                IDEMPOTENCY_HEADER,
+                "A repeated request with the same key is executed once, for 24 \
+                                              hours.",
+            )
             .takes_json::<SendEvent>()
             .gives_json::<EventAnswered>(200, "The run that took the input has ended.")
-            .gives_json::<EventAccepted>(202, "The input is durable; nobody waited, or the wait ended first.")
+            .gives_json::<EventAccepted>(
+                202,
+                "The input is durable; the request did not wait, or the wait \
+                                               ended first.",
+            )
             .writes_store()
             .fails_with(&[
                 ErrorCode::AgentNotFound,
@@ -34,16 +42,16 @@ pub(super) fn delivery_operations() -> Vec<Operation> {
             "POST",
             "/v1/channels/{channel}/events",
             "channel_receive",
-            "Take in a webhook, signed as Standard Webhooks says",
+            "Receive a webhook, signed as Standard Webhooks describes",
         )
-        .with_header(ID_HEADER, "Names the message; a repeat is one input, for 24 hours.")
-        .with_header(TIMESTAMP_HEADER, "When it was sent, in seconds since 1970.")
+        .with_header(ID_HEADER, "The id of the message; a repeat makes one input, for 24 hours.")
+        .with_header(TIMESTAMP_HEADER, "The time of sending, in seconds since 1970.")
         .with_header(
             SIGNATURE_HEADER,
-            "`v1,` and the HMAC-SHA256 of id, time and body, parted by full stops, in base64.",
+            "`v1,` and the HMAC-SHA256 of id, time and body, joined by full stops, in base64.",
         )
         .takes_json::<Value>()
-        .gives_json::<EventAccepted>(202, "The input is durable; `data.text` is said, or the whole body.")
+        .gives_json::<EventAccepted>(202, "The input is durable; its text is `data.text`, or the whole body.")
         .writes_store()
         .fails_with(&[
             ErrorCode::SignatureRefused,
@@ -54,14 +62,9 @@ pub(super) fn delivery_operations() -> Vec<Operation> {
             ErrorCode::IdempotencyConflict,
             ErrorCode::JournalUnreadable,
         ]),
-        Operation::new(
-            "GET",
-            "/v1/deliveries",
-            "delivery_list",
-            "List messages on their way out, the newest first",
-        )
-        .with_query::<queries::Deliveries>()
-        .gives_json::<ListPage<DeliveryResource>>(200, "A page of deliveries."),
+        Operation::new("GET", "/v1/deliveries", "delivery_list", "List outgoing messages, newest first")
+            .with_query::<queries::Deliveries>()
+            .gives_json::<ListPage<DeliveryResource>>(200, "A page of deliveries."),
         Operation::new(
             "GET",
             "/v1/deliveries/{delivery}",
@@ -74,19 +77,19 @@ pub(super) fn delivery_operations() -> Vec<Operation> {
             "POST",
             "/v1/deliveries/{delivery}/redrive",
             "delivery_redrive",
-            "Have a message sent again that is dead or may not have arrived",
+            "Resend a message that is dead or may not have arrived",
         )
         .with_query::<queries::DeliveryRedriveQuery>()
-        .gives_json::<DeliveryShown>(200, "How it stands now; one that stands otherwise is left as it is.")
+        .gives_json::<DeliveryShown>(200, "Its current state; a message in another state is unchanged.")
         .writes_store()
         .fails_with(&[ErrorCode::DeliveryNotFound, ErrorCode::DeliveryUncertain]),
-        Operation::new("GET", "/v1/feed", "feed_read", "Read what was said to those whom nobody waits for")
+        Operation::new("GET", "/v1/feed", "feed_read", "Read answers that no request waits for")
             .with_query::<queries::Feed>()
             .gives_json::<FeedPage>(200, "A page of the feed, by number.")
             .fails_with(&[ErrorCode::CursorInFuture]),
-        Operation::new("PUT", "/v1/feed", "feed_move", "Say how far a subscriber has read")
+        Operation::new("PUT", "/v1/feed", "feed_move", "Store how far a subscriber has read")
             .takes_json::<MoveCursor>()
-            .gives_json::<FeedCursor>(200, "Where the subscriber stands.")
+            .gives_json::<FeedCursor>(200, "The subscriber's position.")
             .writes_store()
             .fails_with(&[ErrorCode::CursorInFuture]),
     ]

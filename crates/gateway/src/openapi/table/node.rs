@@ -11,40 +11,37 @@ use crate::routes::queries;
 
 pub(super) fn node_operations() -> Vec<Operation> {
     vec![
-        Operation::new("GET", "/health", "health", "Tell that the process lives")
+        Operation::new("GET", "/health", "health", "Check that the process runs")
             .gives_json::<HealthResponse>(200, "It lives."),
-        Operation::new("GET", "/ready", "ready", "Tell whether input is taken")
-            .gives_json::<ReadyResponse>(200, "Input is taken.")
+        Operation::new("GET", "/ready", "ready", "Check that the server accepts input")
+            .gives_json::<ReadyResponse>(200, "The server accepts input.")
             .fails_with(&[ErrorCode::ShuttingDown, ErrorCode::StoreReadOnly]),
-        Operation::new("GET", "/metrics", "metrics", "Read the meters, as Prometheus does").gives_bytes(
-            200,
-            "The meters, in the text format of Prometheus.",
-            "text/plain",
-        ),
+        Operation::new("GET", "/metrics", "metrics", "Read the metrics in the format of Prometheus")
+            .gives_bytes(200, "The metrics, in the text format of Prometheus.", "text/plain"),
         Operation::new("GET", "/openapi.json", "openapi", "Read this document")
             .gives_json::<Value>(200, "This document."),
         Operation::new("GET", "/docs", "docs", "Read this document as a page").gives_bytes(
             200,
-            "A page that needs nothing from elsewhere.",
+            "A page without external resources.",
             "text/html",
         ),
-        Operation::new("GET", "/v1/status", "status", "Tell how the server stands")
-            .gives_json::<NodeStatus>(200, "How it stands; an operator is told more."),
+        Operation::new("GET", "/v1/status", "status", "Show the state of the server")
+            .gives_json::<NodeStatus>(200, "Its state; an operator sees more of it."),
     ]
 }
 
 pub(super) fn token_operations() -> Vec<Operation> {
     vec![
-        Operation::new("GET", "/v1/whoami", "whoami", "Tell who asks, and what the credential may do")
+        Operation::new("GET", "/v1/whoami", "whoami", "Show the caller and its rights")
             .gives_json::<WhoamiResponse>(200, "Who asks."),
         Operation::new("GET", "/v1/tokens", "token_list", "List tokens")
             .with_query::<queries::Tokens>()
             .gives_json::<ListPage<TokenResource>>(200, "A page of tokens, by id."),
         Operation::new("POST", "/v1/tokens", "token_create", "Register a token")
             .takes_json::<CreateToken>()
-            .gives_json::<TokenCreated>(201, "The token, which is shown this once.")
+            .gives_json::<TokenCreated>(201, "The token, which no later request shows again.")
             .writes_store(),
-        Operation::new("DELETE", "/v1/tokens/{token}", "token_revoke", "Take a token back")
+        Operation::new("DELETE", "/v1/tokens/{token}", "token_revoke", "Revoke a token")
             .gives_json::<TokenResource>(200, "The token, revoked.")
             .writes_store()
             .fails_with(&[ErrorCode::TokenNotFound]),
@@ -58,7 +55,10 @@ pub(super) fn tenant_operations() -> Vec<Operation> {
             .gives_json::<ListPage<TenantResource>>(200, "A page of tenants, by id."),
         Operation::new("POST", "/v1/tenants", "tenant_create", "Register a tenant")
             .takes_json::<CreateTenant>()
-            .gives_json::<TenantCreated>(201, "The tenant with its token, which is shown this once.")
+            .gives_json::<TenantCreated>(
+                201,
+                "The tenant with its token, which no later request shows again.",
+            )
             .writes_store()
             .fails_with(&[ErrorCode::HandleTaken]),
     ]

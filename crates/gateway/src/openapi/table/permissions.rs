@@ -14,10 +14,15 @@ use crate::routes::queries;
 
 pub(super) fn approval_operations() -> Vec<Operation> {
     vec![
-        Operation::new("GET", "/v1/approvals", "approval_list", "List calls that wait for a person, or did")
-            .with_query::<queries::Approvals>()
-            .gives_json::<ListPage<ApprovalResource>>(200, "A page of approvals, the newest first.")
-            .fails_with(&[ErrorCode::AgentNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/approvals",
+            "approval_list",
+            "List calls that wait, or waited, for a person",
+        )
+        .with_query::<queries::Approvals>()
+        .gives_json::<ListPage<ApprovalResource>>(200, "A page of approvals, the newest first.")
+        .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("GET", "/v1/approvals/{approval}", "approval_show", "Show an approval")
             .gives_json::<ApprovalResource>(200, "The approval, with the exact call.")
             .fails_with(&[ErrorCode::ApprovalNotFound]),
@@ -25,10 +30,10 @@ pub(super) fn approval_operations() -> Vec<Operation> {
             "POST",
             "/v1/approvals/{approval}/answer",
             "approval_answer",
-            "Approve a call, or refuse it",
+            "Approve or deny a call",
         )
         .takes_json::<AnswerApproval>()
-        .gives_json::<ApprovalResource>(200, "The approval as it stands now.")
+        .gives_json::<ApprovalResource>(200, "The approval in its new state.")
         .writes_store()
         .fails_with(&[
             ErrorCode::ApprovalNotFound,
@@ -39,11 +44,11 @@ pub(super) fn approval_operations() -> Vec<Operation> {
         Operation::new("GET", "/v1/approval-rules", "approval_rule_list", "List rules that answer approvals")
             .gives_json::<ListPage<ApprovalRuleResource>>(
                 200,
-                "All rules: those of the configuration, then the others by name.",
+                "All rules: those of dromia.yaml, then the others by name.",
             ),
         Operation::new("PUT", "/v1/approval-rules/{rule}", "approval_rule_set", "Set a rule")
             .takes_json::<SetApprovalRule>()
-            .gives_json::<ApprovalRuleResource>(200, "The rule, as it matches.")
+            .gives_json::<ApprovalRuleResource>(200, "The rule as stored.")
             .writes_store()
             .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("DELETE", "/v1/approval-rules/{rule}", "approval_rule_remove", "Remove a rule")
@@ -55,11 +60,11 @@ pub(super) fn approval_operations() -> Vec<Operation> {
 
 pub(super) fn budget_operations() -> Vec<Operation> {
     vec![
-        Operation::new("GET", "/v1/budgets", "budget_list", "List budgets and how they stand")
+        Operation::new("GET", "/v1/budgets", "budget_list", "List budgets and what is used of each")
             .gives_json::<ListPage<BudgetResource>>(200, "All budgets, by name."),
         Operation::new("PUT", "/v1/budgets/{budget}", "budget_set", "Set a budget")
             .takes_json::<SetBudget>()
-            .gives_json::<BudgetResource>(200, "The budget, and how it stands.")
+            .gives_json::<BudgetResource>(200, "The budget and what is used of it.")
             .writes_store()
             .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::BudgetDeclared]),
         Operation::new("DELETE", "/v1/budgets/{budget}", "budget_remove", "Remove a budget")
@@ -74,27 +79,33 @@ pub(super) fn secret_operations() -> Vec<Operation> {
         Operation::new("GET", "/v1/secrets", "secret_list", "List secrets, without their values")
             .with_query::<queries::Secrets>()
             .gives_json::<ListPage<SecretResource>>(200, "A page of secrets, by name."),
-        Operation::new("POST", "/v1/secrets", "secret_set", "Make a secret, or set one anew")
-            .takes_json::<SetSecret>()
-            .gives_json::<SecretResource>(200, "The secret, without its value.")
-            .writes_store()
-            .fails_with(&[ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
+        Operation::new(
+            "POST",
+            "/v1/secrets",
+            "secret_set",
+            "Create a secret, or replace its value and its \
+                                                             rule",
+        )
+        .takes_json::<SetSecret>()
+        .gives_json::<SecretResource>(200, "The secret, without its value.")
+        .writes_store()
+        .fails_with(&[ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
         Operation::new("POST", "/v1/secrets/{secret}/rotate", "secret_rotate", "Give a secret a new value")
             .takes_json::<RotateSecret>()
             .gives_json::<SecretResource>(200, "The secret, without its value.")
             .writes_store()
             .fails_with(&[ErrorCode::SecretNotFound, ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
         Operation::new("DELETE", "/v1/secrets/{secret}", "secret_delete", "Erase a secret with its key")
-            .gives_json::<SecretResource>(200, "What it was, without its value.")
+            .gives_json::<SecretResource>(200, "The secret, without its value.")
             .writes_store()
             .fails_with(&[ErrorCode::SecretNotFound, ErrorCode::VersionConflict]),
         Operation::new(
             "POST",
             "/v1/vault/reset",
             "vault_reset",
-            "Give up secrets that nobody can open any more",
+            "Discard secrets that the key of the home cannot open",
         )
-        .gives_json::<ListPage<SecretResource>>(200, "The secrets that were erased.")
+        .gives_json::<ListPage<SecretResource>>(200, "The discarded secrets.")
         .writes_store()
         .fails_with(&[ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
     ]
@@ -114,10 +125,10 @@ pub(super) fn capability_operations() -> Vec<Operation> {
             "POST",
             "/v1/capabilities/{capability}/delegate",
             "capability_delegate",
-            "Hand a capability on to another agent, narrowed",
+            "Delegate a capability, or a part of it, to another agent",
         )
         .takes_json::<DelegateCapability>()
-        .gives_json::<CapabilityMade>(201, "What was handed on, with its token.")
+        .gives_json::<CapabilityMade>(201, "The new capability, with its token.")
         .writes_store()
         .fails_with(&[
             ErrorCode::AgentNotFound,
@@ -129,16 +140,16 @@ pub(super) fn capability_operations() -> Vec<Operation> {
             "DELETE",
             "/v1/capabilities/{capability}",
             "capability_revoke",
-            "Take a capability back, with all that were made from it",
+            "Revoke a capability and all that were delegated from it",
         )
-        .gives_json::<CapabilityResource>(200, "The capability, taken back.")
+        .gives_json::<CapabilityResource>(200, "The capability, revoked.")
         .writes_store()
         .fails_with(&[ErrorCode::CapabilityNotFound]),
         Operation::new(
             "GET",
             "/v1/agents/{agent}/tools/{tool}/check",
             "capability_check",
-            "Ask what the gate would say of a call",
+            "Check a call against the rights of an agent, without executing it",
         )
         .with_query::<queries::CapabilityCheckQuery>()
         .gives_json::<CallCheck>(200, "The verdict, and what each capability says.")

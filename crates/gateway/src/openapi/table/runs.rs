@@ -17,7 +17,7 @@ const BYTES: &str = "application/octet-stream";
 
 pub(super) fn session_operations() -> Vec<Operation> {
     vec![
-        Operation::new("GET", "/v1/sessions", "session_list", "List sessions, the newest first")
+        Operation::new("GET", "/v1/sessions", "session_list", "List sessions, newest first")
             .with_query::<queries::Sessions>()
             .gives_json::<ListPage<SessionResource>>(200, "A page of sessions.")
             .fails_with(&[ErrorCode::AgentNotFound]),
@@ -34,7 +34,7 @@ pub(super) fn session_operations() -> Vec<Operation> {
             "GET",
             "/v1/sessions/{session}/transcript",
             "session_transcript",
-            "Read what was said last",
+            "Read the newest messages of a session",
         )
         .gives_json::<TranscriptPage>(200, "The newest part of the conversation.")
         .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
@@ -42,7 +42,7 @@ pub(super) fn session_operations() -> Vec<Operation> {
             "GET",
             "/v1/sessions/{session}/export",
             "session_export",
-            "Write a session into a file",
+            "Export a session to a file",
         )
         .gives_bytes(
             200,
@@ -56,9 +56,10 @@ pub(super) fn session_operations() -> Vec<Operation> {
             .gives_json::<ListPage<StateEntry>>(200, "A page of entries, by name.")
             .fails_with(&[ErrorCode::SessionNotFound]),
         Operation::new("PUT", "/v1/sessions/{session}/state/{name}", "state_put", "Write custom state")
-            .with_header("if-match", "The version that must be there; 0 for none. Absent: whatever is there.")
+            .with_header("if-match", "The version that the entry must have; 0 for no entry. Absent: any \
+                                      version.")
             .takes_json::<Value>()
-            .gives_json::<StateWritten>(200, "The version that was written.")
+            .gives_json::<StateWritten>(200, "The new version.")
             .writes_store()
             .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::StateNotFound, ErrorCode::VersionConflict]),
     ]
@@ -67,7 +68,7 @@ pub(super) fn session_operations() -> Vec<Operation> {
 pub(super) fn run_operations() -> Vec<Operation> {
     let ended = |path, id, summary| {
         Operation::new("POST", path, id, summary)
-            .gives_json::<RunResource>(202, "How the run stands; it ends at its next safe point.")
+            .gives_json::<RunResource>(202, "The run's state; it ends at its next safe point.")
             .writes_store()
             .fails_with(&[ErrorCode::RunNotFound, ErrorCode::RunTerminal])
     };
@@ -79,7 +80,7 @@ pub(super) fn run_operations() -> Vec<Operation> {
         (EVENT_PROBLEM, schema_of::<ProblemDetails>()),
     ];
     vec![
-        Operation::new("GET", "/v1/runs", "run_list", "List runs, the newest first")
+        Operation::new("GET", "/v1/runs", "run_list", "List runs, newest first")
             .with_query::<queries::Runs>()
             .gives_json::<ListPage<RunResource>>(200, "A page of runs.")
             .fails_with(&[ErrorCode::AgentNotFound]),
@@ -89,10 +90,11 @@ pub(super) fn run_operations() -> Vec<Operation> {
         Operation::new("GET", "/v1/runs/{run}/journal", "run_journal", "Read a run's journal, or follow it")
             .with_query::<queries::JournalReadQuery>()
             .with_header("accept", "`text/event-stream` follows the run until it ends.")
-            .with_header("last-event-id", "The number of the last entry seen; it goes before `after`.")
+            .with_header("last-event-id", "The number of the last entry seen; it has priority over `after`.")
             .gives_json::<JournalPage>(200, "A page of entries, in order.")
             .gives_stream(
-                "As a stream: every entry once and in order, live text and live output in between, then `end`.",
+                "As a stream: every entry once and in order, with live text and live output in between, then \
+                 `end`.",
                 &events,
             )
             .fails_with(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
@@ -100,13 +102,13 @@ pub(super) fn run_operations() -> Vec<Operation> {
             "GET",
             "/v1/runs/{run}/requests/{step}",
             "run_request",
-            "Read what a model was sent, byte for byte",
+            "Read the request that a model got, byte for byte",
         )
         .with_query::<queries::SentRequestQuery>()
         .gives_json::<Value>(
             200,
-            "The body that was sent, in its model's own form. Headers name step and attempt (`x-dromia-step`), alias, \
-             model, form and digest; no header of the request itself is told.",
+            "The request body, in the model's own format. Headers name step and attempt (`x-dromia-step`), \
+             alias, model, format and digest; the response contains no header of the request itself.",
         )
         .fails_with(&[
             ErrorCode::RunNotFound,
@@ -119,21 +121,21 @@ pub(super) fn run_operations() -> Vec<Operation> {
             "GET",
             "/v1/runs/{run}/decisions",
             "run_decisions",
-            "List what was decided about a run's calls, by which rule and why",
+            "List decisions about a run's calls, each with its rule and reason",
         )
         .with_query::<queries::Decisions>()
         .gives_json::<ListPage<CallDecision>>(200, "A page of decisions, in the order of the journal.")
         .fails_with(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
-        Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Say why a run stands where it stands")
-            .gives_json::<RunExplanation>(200, "What it waits for, and what moves it.")
+        Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Explain why a run is in its state")
+            .gives_json::<RunExplanation>(200, "What the run waits for, and what continues it.")
             .fails_with(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
         Operation::new(
             "POST",
             "/v1/runs/{run}/resume",
             "run_resume",
-            "Go on from a yielded run, or release a held one",
+            "Continue a yielded run, or release a held one",
         )
-        .gives_json::<EventAccepted>(202, "The wish is durable.")
+        .gives_json::<EventAccepted>(202, "The request is durable.")
         .writes_store()
         .fails_with(&[
             ErrorCode::RunNotFound,
@@ -151,7 +153,7 @@ pub(super) fn cost_operations() -> Vec<Operation> {
     vec![
         Operation::new("GET", "/v1/cost", "cost_summary", "Sum up what runs cost")
             .with_query::<queries::CostSummaryQuery>()
-            .gives_json::<CostSummary>(200, "The sums; `next` says where to count on.")
+            .gives_json::<CostSummary>(200, "The sums; `next` says where to continue.")
             .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("GET", "/v1/runs/{run}/cost", "run_cost", "Show what a run cost, attempt by attempt")
             .with_query::<queries::RunCostQuery>()

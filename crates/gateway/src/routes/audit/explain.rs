@@ -45,7 +45,7 @@ pub(super) async fn explain_record(core: &GatewayCore, scope: &Scope, id: &str) 
 }
 
 fn not_found() -> ApiError {
-    ApiError::new(ErrorCode::RecordNotFound, "no such record")
+    ApiError::new(ErrorCode::RecordNotFound, "there is no such record")
 }
 
 async fn explain_change(core: &GatewayCore, scope: &Scope, id: &str, seal: u64) -> Answer<RecordExplanation> {
@@ -58,9 +58,12 @@ async fn explain_change(core: &GatewayCore, scope: &Scope, id: &str, seal: u64) 
     let found = records.iter().position(|record| record.id == id);
     let record = records.swap_remove(found.ok_or_else(not_found)?);
     let by = record.actor.clone().unwrap_or_else(|| "the server itself".to_owned());
-    let why = format!("{by} did this; whoever is named was let in with a scope that covers it");
+    let why = format!("{by} did this, with a scope that allows it");
     let missing = if record.actor.is_none() {
-        vec!["who was behind it: it was done without a request, or before names were kept".to_owned()]
+        vec![
+            "the author: the action had no request, or the record is older than the names of authors"
+                .to_owned(),
+        ]
     } else {
         Vec::new()
     };
@@ -113,7 +116,7 @@ async fn add_lineage(
     let store = &core.ports.store;
     let first = store.journal_entries(scope, run.id, 0, 1).await?;
     let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
-        told.missing.push("how the run began: a newer program wrote it".to_owned());
+        told.missing.push("how the run started: a newer program wrote it".to_owned());
         return Ok(());
     };
     let RunStarted { items, after, config, resumes, .. } = started;
@@ -126,13 +129,13 @@ async fn add_lineage(
         .collect();
     authors.dedup();
     if authors.is_empty() {
-        told.missing.push("whose words the run works on".to_owned());
+        told.missing.push("the author of the run's input".to_owned());
     }
     for author in authors {
         told.add_fact("author", author);
     }
     if let Some(resumes) = resumes {
-        told.add_fact("goes on from", resumes.to_string());
+        told.add_fact("continues", resumes.to_string());
     }
     match store.agent(scope, run.agent).await? {
         Some(agent) => told.add_fact("agent", format!("{} {}", agent.handle, agent.id)),
@@ -144,7 +147,7 @@ async fn add_lineage(
             let grants = revision.config.grants.join(", ");
             told.add_fact("grants", core.ports.notary.redact_secrets(&grants));
         }
-        None => told.missing.push("the configuration that the run is pinned to".to_owned()),
+        None => told.missing.push("the configuration of the run".to_owned()),
     }
     Ok(())
 }
@@ -175,11 +178,11 @@ async fn stop_cause(
     let Some(asked) = core.ports.store.approval(scope, approval).await? else { return Ok(None) };
     let what = record.what.as_deref().unwrap_or("a call");
     let how = match asked.cools_until {
-        Some(_) => format!("the gate put off {what}"),
-        None => format!("the gate put {what} before a person"),
+        Some(_) => format!("the gate delayed {what}"),
+        None => format!("the gate asked a person about {what}"),
     };
     let (rule, reason) = (asked.asked_by(), core.ports.notary.redact_secrets(&asked.reason));
-    let became = format!("`dromia approval show {approval}` says what became of it");
+    let became = format!("`dromia approval show {approval}` shows the outcome");
     Ok(Some(format!("{how}, by the rule `{rule}`: {reason}; {became}")))
 }
 
@@ -191,39 +194,43 @@ fn decision_reason(
     told: &mut ExplanationFacts,
 ) -> String {
     let what = record.what.as_deref().unwrap_or("it");
-    let rule = record.rule.as_deref().unwrap_or("no rule that is named");
+    let rule = record.rule.as_deref().unwrap_or("a rule without a name");
     match (record.kind.as_str(), record.decision) {
-        (EGRESS, Some(AuditDecision::Allow)) => format!("the way out let {what} go, by the rule `{rule}`"),
-        (EGRESS, _) => format!("the way out refused {what}, by the rule `{rule}`; nothing was sent"),
+        (EGRESS, Some(AuditDecision::Allow)) => format!(
+            "the egress proxy allowed {what}, by the rule \
+                                                         `{rule}`"
+        ),
+        (EGRESS, _) => format!("the egress proxy denied {what}, by the rule `{rule}`; nothing was sent"),
         ("run_completed", Some(AuditDecision::Allow)) => {
-            format!("the gate let the reply out, by the rule `{rule}`")
+            format!("the gate allowed the reply, by the rule `{rule}`")
         }
         ("model_called" | "opinion_called", Some(AuditDecision::Allow)) => {
-            format!("the gate let the request to {what} out, by the rule `{rule}`")
+            format!("the gate allowed the request to {what}, by the rule `{rule}`")
         }
         ("model_failed", Some(AuditDecision::Deny)) => {
             let message = match stored.decode() {
                 Ok(Entry::ModelFailed(failed)) => core.ports.notary.redact_secrets(&failed.message),
-                _ => format!("the request was refused by {rule}"),
+                _ => format!("the rule `{rule}` denied the request"),
             };
             format!("{message}; nothing was sent")
         }
         (_, Some(AuditDecision::Allow)) => format!(
-            "the gate allowed {what} before it began, by the rule `{rule}`; what ran is the action with this digest"
+            "the gate allowed {what} before it started, by the rule `{rule}`; the digest identifies the action \
+             that ran"
         ),
         (_, Some(AuditDecision::Deny)) => {
             if let Some(reason) = model_reason(core, stored) {
                 format!("the gate denied {what}, by the rule `{rule}`: {reason}")
             } else {
-                told.missing.push("the reason in words, which was erased".to_owned());
+                told.missing.push("the reason in words, because it was erased".to_owned());
                 format!("the gate denied {what}, by the rule `{rule}`")
             }
         }
         ("tool_refused", None) => match model_reason(core, stored) {
             Some(reason) => format!("no rule decided this: {reason}"),
-            None => "no rule decided this: the call ended before it was judged".to_owned(),
+            None => "no rule decided this: the call ended before the gate judged it".to_owned(),
         },
-        _ => "no rule decided this: it is what happened".to_owned(),
+        _ => "no rule decided this: it records an event".to_owned(),
     }
 }
 

@@ -236,7 +236,7 @@ async fn a_refused_answer_is_not_streamed_and_its_reason_is() {
                 } else {
                     open.replied(&world, 1, &text, FinishReason::Stop);
                 }
-                let message = "the reply was refused by default deny: no".to_owned();
+                let message = "the rule `default deny` denied the reply: no".to_owned();
                 let end = RunFailed { code: ErrorCode::ActionDenied, message };
                 open.append(&world, &Entry::RunFailed(end), RunStatus::Failed);
                 let whole = open.whole().await;
@@ -244,7 +244,7 @@ async fn a_refused_answer_is_not_streamed_and_its_reason_is() {
                     whole.contains("action_denied") && whole.contains("refused by default deny"),
                     "{whole}"
                 );
-                assert!(!whole.contains("run_unfinished") && !whole.contains("it goes on"), "{whole}");
+                assert!(!whole.contains("run_unfinished") && !whole.contains("the run continues"), "{whole}");
                 assert!(!whole.contains("and more") && !whole.contains("something else"), "{whole}");
             }
         }
@@ -283,7 +283,7 @@ async fn a_server_that_stops_says_that_the_run_goes_on() {
     open.until("\"assistant\"").await;
     world.stop.cancel();
     let text = open.whole().await;
-    assert!(text.contains("run_unfinished") && text.contains("shutting down"), "{text}");
+    assert!(text.contains("run_unfinished") && text.contains("the server is stopping"), "{text}");
 }
 
 #[tokio::test]

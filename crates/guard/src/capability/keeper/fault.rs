@@ -29,7 +29,7 @@ pub(super) fn unreadable_token(error: &TokenError) -> Fault {
 pub(super) fn read_fault(error: &ReadError) -> Fault {
     match error {
         ReadError::Unavailable { cause } => {
-            tracing::warn!(%cause, "capabilities could not be read");
+            tracing::warn!(%cause, "failed to read capabilities");
             Fault::new(ErrorCode::StoreUnavailable, "the store did not answer")
         }
         ReadError::Damaged { place, problem } => {
@@ -43,21 +43,25 @@ pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
     let (code, text) = match answer {
         CommitOutcome::Done(_) => return Ok(()),
         CommitOutcome::Unknown { cause } => {
-            tracing::warn!(%cause, "a change of a capability has no known outcome");
-            (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
+            tracing::warn!(%cause, "the outcome of a change of a capability is unknown");
+            (ErrorCode::OutcomeUnknown, "the store does not know whether the write is durable")
         }
         CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
-            (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
+            (ErrorCode::StoreReadOnly, "the store only answers reads because a write failed")
         }
-        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => {
-            (ErrorCode::JournalDamaged, "what the write touches is damaged, and nothing was written")
-        }
+        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => (
+            ErrorCode::JournalDamaged,
+            "the data that the write touches is damaged, so the store wrote \
+                                         nothing",
+        ),
         CommitOutcome::Refused(CommitRefusal::Overloaded) => {
-            (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
+            (ErrorCode::Overloaded, "the tenant has used up its share of the writer")
         }
-        CommitOutcome::Refused(CommitRefusal::NotFound(_)) => (ErrorCode::AgentNotFound, "no such agent"),
+        CommitOutcome::Refused(CommitRefusal::NotFound(_)) => {
+            (ErrorCode::AgentNotFound, "there is no such agent")
+        }
         CommitOutcome::Refused(refusal) => {
-            tracing::warn!(%refusal, "a change of a capability was refused");
+            tracing::warn!(%refusal, "the store refused a change of a capability");
             (ErrorCode::Internal, "the store refused the write")
         }
     };

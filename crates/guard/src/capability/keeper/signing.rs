@@ -87,7 +87,9 @@ fn delegable_chain(
     let chain = held.check_standing(id, now).map_err(|fallen| fault(fallen.to_string()))?;
     match chain.last().map(|row| row.capability.usage) {
         Some(CapabilityUse::Held) => Ok(chain),
-        Some(CapabilityUse::Task) | None => Err(fault("what bounds a task is not handed on".to_owned())),
+        Some(CapabilityUse::Task) | None => {
+            Err(fault("the capability of a task cannot be delegated".to_owned()))
+        }
     }
 }
 

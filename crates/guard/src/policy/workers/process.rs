@@ -51,10 +51,11 @@ impl fmt::Display for WorkerFailure {
             Self::Late(most) => write!(f, "it did not end within {} s and was stopped", most.as_secs_f32()),
             Self::Ended(Some(signal)) => write!(
                 f,
-                "it ended its worker (signal {signal}), as what takes more than {} MiB of memory or too deep a stack does",
+                "its worker ended (signal {signal}), as it does above {} MiB of memory or with too deep a \
+                 stack",
                 MEMORY_MAX >> 20
             ),
-            Self::Ended(None) => f.write_str("its worker ended before it had an answer"),
+            Self::Ended(None) => f.write_str("its worker ended before it gave a result"),
             Self::Failed(error) => write!(f, "its worker cannot be used: {error}"),
         }
     }

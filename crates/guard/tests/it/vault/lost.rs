@@ -60,7 +60,7 @@ async fn a_tenant_abandoning_secrets_with_an_absent_key_is_caught() {
     let rotated = rotated.expect_err("there is no key");
     assert_eq!(rotated.code, ErrorCode::VaultLocked);
     assert!(
-        rotated.message.contains("puts vault.key back") && !rotated.message.contains("reset"),
+        rotated.message.contains("must restore vault.key") && !rotated.message.contains("reset"),
         "{rotated:?}"
     );
     let refused = absent.reset_vault(scope.clone(), GivenUpBy::Tenant).await.expect_err("it may come back");

@@ -69,14 +69,14 @@ fn every_missing_part_is_named_with_the_next_step() {
                 fs::rename(parts.at("firecracker"), parts.at("monitor")).expect("renamed");
                 parts.monitor.binary = parts.at("monitor");
             },
-            "whose name has `firecracker` in it",
+            "whose name contains `firecracker`",
             "rename",
         ),
         (|parts| fs::remove_file(parts.at("vmlinux")).expect("gone"), "kernel: ", "sandbox.md"),
         (|parts| fs::write(parts.at("vmlinux"), "").expect("empty"), "is empty", "sandbox.md"),
         (|parts| fs::write(parts.at("vmlinux"), "MZ").expect("other"), "is not an ELF", "uncompressed"),
         (|parts| parts.ground.processor = "aarch64", "is not an `Image`", "uncompressed"),
-        (|parts| parts.monitor.kernel = parts.directory.path().into(), "is no file", "sandbox.md"),
+        (|parts| parts.monitor.kernel = parts.directory.path().into(), "is not a file", "sandbox.md"),
         (|parts| fs::remove_file(parts.at("root.ext4")).expect("gone"), "rootfs: ", "sandbox.md"),
         (|parts| fs::write(parts.at("root.ext4"), "").expect("empty"), "rootfs: ", "sandbox.md"),
         (|parts| parts.chmod("root.ext4", 0o640), "by the user 60999", "chmod a+r "),

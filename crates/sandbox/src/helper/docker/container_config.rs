@@ -51,7 +51,9 @@ pub(super) async fn container_body(
 ) -> Result<ContainerCreateBody, String> {
     let info = docker.info().await.map_err(|problem| problem.to_string())?;
     if info.memory_limit == Some(false) || info.pids_limit == Some(false) {
-        return Err("the engine cannot bound memory or processes, for want of control groups".to_owned());
+        return Err(
+            "the engine cannot limit memory or processes, because it has no control groups".to_owned()
+        );
     }
     let is_rootless =
         info.security_options.unwrap_or_default().iter().any(|option| option.contains("name=rootless"));

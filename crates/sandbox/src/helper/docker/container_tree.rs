@@ -76,8 +76,8 @@ impl ContainerTrees {
             Ok((trees, keeper)) => Ok(Self { trees, _keeper: Some(keeper) }),
             Err(_) if is_plain(spec) => Ok(Self { trees: plain, _keeper: None }),
             Err(problem) => Err(format!(
-                "the workspace cannot be guarded where the engine mounts: {problem}; run the server as root, or an engine \
-                 of the server's own user"
+                "the server cannot protect the workspace where the engine mounts it: {problem}; run the server \
+                 as root, or use an engine of the server's own user"
             )),
         }
     }

@@ -67,8 +67,7 @@ impl ContainerHolder {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let namespace = fs::read_link("/proc/self/ns/pid")?;
         let pid = getpid().as_raw_pid();
-        let start =
-            start_ticks(pid).ok_or_else(|| io::Error::other("/proc does not tell of this process"))?;
+        let start = start_ticks(pid).ok_or_else(|| io::Error::other("/proc does not list this process"))?;
         Ok(Self { place: format!("{}/{}", boot.trim(), namespace.display()), who: format!("{pid}-{start}") })
     }
 

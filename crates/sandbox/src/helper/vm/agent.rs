@@ -83,7 +83,7 @@ fn answer_helper(link: &mut GuestLink, place: &GuestPlace) -> io::Result<()> {
 }
 
 fn unexpected_frame() -> io::Error {
-    io::Error::other("the helper said something that does not belong here")
+    io::Error::other("the helper sent an unexpected message")
 }
 
 /// The trees of a program, as they came.

@@ -57,7 +57,8 @@ impl HostTrees {
         let bytes = scan::tree_bytes(&workspace);
         if bytes > spec.limits.disk_bytes {
             return Err(format!(
-                "the workspace has {bytes} bytes and may have {}: remove files, or raise `disk_quota` of the tool",
+                "the workspace has {bytes} bytes, more than {}: remove files, or raise `disk_quota` of the \
+                 tool",
                 spec.limits.disk_bytes
             ));
         }
@@ -67,7 +68,7 @@ impl HostTrees {
         }
         let shown_bytes = found[1..].iter().map(scan::tree_bytes).fold(0, u64::saturating_add);
         if shown_bytes > SHOWN_BYTES_MAX {
-            return Err(format!("the mounts have {shown_bytes} bytes, and {SHOWN_BYTES_MAX} can be shown"));
+            return Err(format!("the mounts have {shown_bytes} bytes, more than {SHOWN_BYTES_MAX}"));
         }
         let guarded = guarded_of(&found[0]);
         Ok(Self { found, guarded, shown_bytes })
@@ -146,12 +147,12 @@ impl GuestConversation {
             GuestFrame::Hello { version: VERSION } => {}
             GuestFrame::Hello { version } => {
                 return Err(format!(
-                    "the root image speaks version {version} and this program version {VERSION}: put this \
+                    "the root image has version {version} and this program version {VERSION}: put this \
                      program into the image of sandbox.firecracker.rootfs as {}",
                     crate::GUEST_NAME
                 ));
             }
-            _ => return Err("the guest does not greet".to_owned()),
+            _ => return Err("the guest sent no greeting".to_owned()),
         }
         self.send_frame(&GuestFrame::Spec(Box::new(guest_spec(spec)))).map_err(said)?;
         let roots = [&spec.workspace].into_iter().chain(spec.mounts.iter().map(|mount| &mount.source));
@@ -202,7 +203,7 @@ impl GuestConversation {
     }
 
     fn send_frame(&mut self, frame: &GuestFrame) -> io::Result<()> {
-        let bytes = frame.encode().ok_or_else(|| io::Error::other("what is to be said is too long"))?;
+        let bytes = frame.encode().ok_or_else(|| io::Error::other("the message is too long"))?;
         self.line.write_all(&bytes)
     }
 
@@ -214,12 +215,17 @@ impl GuestConversation {
                 return Ok(frame);
             }
             match self.line.read(&mut self.piece) {
-                Ok(0) if self.decoder.is_cut() => return Err(io::Error::other("it ended in the middle")),
+                Ok(0) if self.decoder.is_cut() => {
+                    return Err(io::Error::other(
+                        "the connection ended in the \
+                                                                               middle",
+                    ));
+                }
                 Ok(0) => return Err(io::Error::other("it ended")),
                 Ok(count) => self.decoder.push(&self.piece[..count]),
                 Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
                 Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::Error::other("it says nothing"));
+                    return Err(io::Error::other("the guest sent nothing"));
                 }
                 Err(problem) => return Err(problem),
             }

@@ -93,11 +93,11 @@ pub(super) enum TreeNode {
 /// What is wrong with what was heard. Nothing that follows means anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
-    #[error("a frame is of kind {0}, which nobody knows")]
+    #[error("a frame has the unknown kind {0}")]
     Kind(u8),
     #[error("a frame of kind {kind} has {bytes} bytes, which is too many")]
     Long { kind: u8, bytes: usize },
-    #[error("a frame of kind {0} does not hold what it should")]
+    #[error("a frame of kind {0} has malformed content")]
     Content(u8),
 }
 

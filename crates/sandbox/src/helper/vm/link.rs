@@ -47,7 +47,7 @@ impl GuestLink {
 
     /// Notes something to be said.
     pub(super) fn queue_frame(&mut self, frame: &GuestFrame) -> io::Result<()> {
-        let bytes = frame.encode().ok_or_else(|| io::Error::other("what is to be said is too long"))?;
+        let bytes = frame.encode().ok_or_else(|| io::Error::other("the message is too long"))?;
         self.pending.extend_from_slice(&bytes);
         Ok(())
     }

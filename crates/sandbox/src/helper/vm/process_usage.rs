@@ -97,7 +97,7 @@ pub(super) fn end_all() -> io::Result<()> {
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
             Err(problem) => return Err(problem.into()),
             Ok(None) if Instant::now() >= end => {
-                return Err(io::Error::other("a process of the program does not die"));
+                return Err(io::Error::other("failed to kill a process of the program"));
             }
             Ok(None) => {
                 for process in processes_below().into_keys().filter_map(Pid::from_raw) {

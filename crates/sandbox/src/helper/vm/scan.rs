@@ -147,7 +147,7 @@ pub(super) fn scan_tree(root: &Path) -> io::Result<Found> {
                 if directory.is_empty() { name.to_vec() } else { [&directory[..], b"/", name].concat() };
             paths_bytes += path.len();
             if found.len() >= NODES_MAX || paths_bytes > PATHS_BYTES_MAX || !is_below(&path) {
-                return Err(io::Error::other("it holds too many files, or too deep ones"));
+                return Err(io::Error::other("it has too many files, or directories nested too deeply"));
             }
             if mark.kind == NodeKind::Directory {
                 open.push(path.clone());

@@ -45,7 +45,7 @@ fn a_monitor_whose_guest_never_calls_is_ended() {
     let pid = hangs.child.id();
     has_spoken(&hangs);
     let problem = hangs.accept_guest(&listener, SOON).expect_err("nobody calls");
-    assert_eq!(problem, "no guest called within 0.4 s; it said: booting");
+    assert_eq!(problem, "no guest connected within 0.4 s; it said: booting");
     drop(hangs);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "it is ended and buried");
 }

@@ -64,7 +64,7 @@ impl TreeUnpacker {
     /// Puts the next thing down, or begins it, if it is a file.
     pub(super) fn unpack_entry(&mut self, entry: TreeEntry) -> io::Result<()> {
         if self.open.is_some() {
-            return Err(refused_error("a file has fewer bytes than it was to have"));
+            return Err(refused_error("a file has fewer bytes than announced"));
         }
         self.nodes_left =
             self.nodes_left.checked_sub(1).ok_or_else(|| refused_error("there are too many files"))?;
@@ -91,7 +91,7 @@ impl TreeUnpacker {
     pub(super) fn write_data(&mut self, bytes: &[u8]) -> io::Result<()> {
         let open = self.open.as_mut().ok_or_else(|| refused_error("bytes belong to no file"))?;
         let left = open.bytes_left.checked_sub(bytes.len() as u64);
-        open.bytes_left = left.ok_or_else(|| refused_error("a file has more bytes than it was to have"))?;
+        open.bytes_left = left.ok_or_else(|| refused_error("a file has more bytes than announced"))?;
         open.file.write_all(bytes)?;
         if open.bytes_left == 0 { self.finish_file() } else { Ok(()) }
     }
@@ -128,21 +128,23 @@ impl UnpackTarget {
     fn check_allowed(&self, entry: &TreeEntry) -> io::Result<()> {
         let path = Path::new(OsStr::from_bytes(&entry.path));
         if !self.is_writable {
-            return Err(refused_error("a tree changed that was only shown"));
+            return Err(refused_error("a read-only tree changed"));
         }
         let has_repository = self.fixed.iter().any(|fixed| fixed == guarded_paths::REPOSITORY);
         let is_in_repository = has_repository
             && path.parent().is_some_and(|parent| parent.starts_with(guarded_paths::REPOSITORY));
         let is_of_repository = is_in_repository && guarded_paths::is_guarded(path);
         if is_of_repository || self.frozen.iter().any(|frozen| path.starts_with(frozen)) {
-            return Err(refused_error("something changed that programs outside would execute"));
+            return Err(refused_error("a file changed that programs outside would execute"));
         }
         let stays = self.fixed.iter().any(|fixed| fixed == path);
         if stays && entry.node != TreeNode::Directory {
-            return Err(refused_error("a directory went whose content programs outside would execute"));
+            return Err(refused_error(
+                "a directory was removed whose content programs outside would execute",
+            ));
         }
         let is_own = entry.path.split(|byte| *byte == b'/').next() == Some(INCOMING.as_bytes());
-        if is_own { Err(refused_error("a name is taken that is nobody's")) } else { Ok(()) }
+        if is_own { Err(refused_error("a name is in use by another file")) } else { Ok(()) }
     }
 
     fn open_parent<'path>(&self, path: &'path [u8]) -> io::Result<(OwnedFd, &'path OsStr)> {

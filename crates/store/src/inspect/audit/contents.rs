@@ -185,7 +185,7 @@ impl ChainWalk<'_> {
             let is_taker =
                 taken.session == *owner && taken.after < item.position && item.position <= taken.last;
             return Ok((!is_taker)
-                .then(|| format!("it names {run} as its taker, and that run's journal does not have it")));
+                .then(|| format!("it names the run {run}, but that run's journal does not have it")));
         }
         // The journal of that run began after the journals were read, or it could not be read.
         let mut is_run = self.db.prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2")?;
@@ -193,7 +193,7 @@ impl ChainWalk<'_> {
         if is_there || self.is_session_of_erased(owner)? {
             return Ok(None);
         }
-        Ok(Some(format!("it names {run} as its taker, and there is no such run")))
+        Ok(Some(format!("it names the run {run}, which does not exist")))
     }
 
     /// Says so where a signal's row says that its run took it and the run's journal, read to the end, does not.
@@ -210,7 +210,7 @@ impl ChainWalk<'_> {
             run.as_bytes(),
             stored_counter(taken.last_seq)
         ])?;
-        Ok(is_same.then(|| format!("it names {run} as its taker, and that run's journal does not have it")))
+        Ok(is_same.then(|| format!("it names the run {run}, but that run's journal does not have it")))
     }
 
     /// Returns whether a session's agent is being erased: its runs go before its inbox does.

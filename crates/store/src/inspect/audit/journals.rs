@@ -286,21 +286,21 @@ impl<'f> JournalSummary<'f> {
             (begun.agent, begun.session, begun.kind) == (row.agent, row.session, row.kind)
         };
         if !self.begun.as_ref().is_none_or(is_whose) {
-            return Some("its journal began for another agent, or in another session".to_owned());
+            return Some("its journal started for another agent, or in another session".to_owned());
         }
         let status = self.fold.run_status().filter(|_| self.is_read)?;
         // An import that was cut off is held before its journal says how it ended.
         let is_held = row.head.status == RunStatus::Held && !status.is_terminal();
         if status != row.head.status && !is_held {
             return Some(format!(
-                "it says {}, and its journal {}",
+                "it says {}, but its journal says {}",
                 row.head.status.as_str(),
                 status.as_str()
             ));
         }
         let summed = self.fold.run_head().filter(|_| !is_held)?;
         (RunHead { status, ..summed } != RunHead { status, ..row.head })
-            .then(|| "its sums, or when it wakes, are not those of its journal".to_owned())
+            .then(|| "its sums, or its wake time, differ from its journal".to_owned())
     }
 }
 

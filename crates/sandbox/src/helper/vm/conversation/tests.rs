@@ -89,7 +89,7 @@ fn a_failure_before_the_program_began_names_its_problem() {
     let not_started = GuestFrame::Ended(ProcessExit::NotStarted { problem: "no such program".to_owned() });
     for (says, expected) in [
         (Vec::new(), "it ended"),
-        (bytes(&[GuestFrame::Begun]), "does not greet"),
+        (bytes(&[GuestFrame::Begun]), "sent no greeting"),
         (bytes(&[other]), "put this program into the image"),
         (b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), "nobody knows"),
         (bytes(&[HELLO])[..9].to_vec(), "in the middle"),

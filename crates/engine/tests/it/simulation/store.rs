@@ -17,6 +17,7 @@ use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, Feed
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::RunRecord;
+use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
@@ -32,6 +33,7 @@ use dromia_contracts::{
     TenantId, TokenId,
 };
 use dromia_testkit::faulty::CommitFault;
+use dromia_testkit::runtime::ManualClock;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
 use super::witness::Witness;
@@ -44,6 +46,9 @@ pub(crate) struct Weather {
     truth: ReferenceStore,
     chance: Arc<Chance>,
     witness: Arc<Witness>,
+    clock: ManualClock,
+    /// Whether budgets are those of an hour.
+    hourly: bool,
     lie: Option<Lie>,
     /// Whether there is room for every second request for approval only.
     crowded: Option<usize>,
@@ -72,6 +77,7 @@ impl Weather {
         truth: &ReferenceStore,
         chance: &Arc<Chance>,
         witness: &Arc<Witness>,
+        clock: &ManualClock,
         options: Options,
         deadly: bool,
     ) -> Arc<Self> {
@@ -80,6 +86,8 @@ impl Weather {
             truth: truth.clone(),
             chance: Arc::clone(chance),
             witness: Arc::clone(witness),
+            clock: clock.clone(),
+            hourly: options.hourly,
             lie: options.lie,
             crowded: options.crowded,
             storm: AtomicBool::new(true),
@@ -304,6 +312,12 @@ impl Weather {
                 batch.payer = None;
                 None
             }
+            Lie::ChargesEarlierHour => {
+                if self.witness.book().hours.is_earlier(batch.tenant, self.clock.now()) {
+                    super::hours::forget_count(&self.truth, batch.tenant, self.clock.now());
+                }
+                None
+            }
             Lie::ForgetsToCool => {
                 for mutation in &mut batch.mutations {
                     if let Mutation::ApprovalAsk(ask) = mutation {
@@ -369,6 +383,9 @@ impl Store for Weather {
         let (tenant, claimed) = (batch.tenant, batch.claim.as_ref().map(|claim| claim.session));
         // The batch is on its way when the call returns, as with a writer that has a queue.
         let commit = self.write(batch);
+        if self.hourly {
+            self.witness.look_at_hour(&self.truth, tenant, self.clock.now());
+        }
         if let Some(session) = claimed {
             self.observe(tenant, session);
         }

@@ -13,6 +13,7 @@
 //! | E6 (approvals) | an approved call begins once for each approval, in whichever run, and its session is told | `a_start_that_uses_up_no_approval_is_caught` |
 //! | E6 (delays) | a call that is put off begins by itself, and not before its time | `a_delayed_call_before_its_time_is_caught` |
 //! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_without_charges_is_caught` |
+//! | S10, E7 (hours) | no hour of a budget is given twice, wherever the clock goes | `a_charge_to_an_earlier_hour_is_caught` |
 //! | SAFE-8 (plans) | what was not planned before something untrusted came does not happen, wherever it crashes | `a_plan_membership_that_is_unplugged_is_caught` in `plans.rs` |
 //! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | B2 | a run that is parked holds no task | `a_parked_run_that_keeps_its_task_is_caught` in `parked.rs` |
@@ -31,6 +32,7 @@ mod budgets;
 mod check;
 mod clients;
 mod hang_ups;
+mod hours;
 mod imports;
 mod kills;
 mod live;
@@ -87,7 +89,10 @@ fn simulate(seed: u64, options: Options) -> Report {
         let counted = approvals::check(&world);
         [tally.approved_in_place, tally.approved_later, tally.crowded_out, tally.asked_together] = counted;
     }
-    if options.budgets {
+    if options.hourly {
+        let book = world.witness.book();
+        (tally.hours_turned, tally.charged_earlier) = (book.hours.turned, book.hours.earlier);
+    } else if options.budgets {
         budgets::check(&world);
     }
     if options.opinions.is_some() {
@@ -116,6 +121,9 @@ fn live(sim: &mut SimExecutor, world: &Arc<World>) -> Result<(), dromia_testkit:
         engine.start();
         let busy = Arc::new(AtomicUsize::new(2 + world.chance.below(3)));
         let client = Client { world: Arc::clone(world), engine: engine.clone() };
+        if world.options.hourly {
+            world.runtime.spawn.spawn(Box::pin(hours::move_clock(Arc::clone(world))));
+        }
         for _ in 0..busy.load(Ordering::SeqCst) {
             world.runtime.spawn.spawn(Box::pin(client.clone().live(Arc::clone(&busy))));
         }

@@ -9,7 +9,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::store::{BudgetSet, CommitOutcome, Mutation, Store as _, WriteBatch};
 
 use super::world::{Options, World, at_once, scope_of};
-use super::{seeds, simulate};
+use super::{hours, seeds, simulate};
 
 /// Calls of a tenant.
 const CALLS: u64 = 25;
@@ -19,9 +19,14 @@ const MICROS: u64 = 100;
 /// Sets the budgets of every tenant: the first has one of calls, the others one of money.
 pub(super) fn set(world: &World) {
     for (index, tenant) in world.tenants.iter().enumerate() {
+        let (calls, micros, period) = if world.options.hourly {
+            (hours::CALLS, hours::MICROS, BudgetPeriod::Hour)
+        } else {
+            (CALLS, MICROS, BudgetPeriod::Total)
+        };
         let (measure, limit) =
-            if index == 0 { (BudgetMeasure::Calls, CALLS) } else { (BudgetMeasure::Money, MICROS) };
-        let (per, period) = (BudgetScope::Tenant, BudgetPeriod::Total);
+            if index == 0 { (BudgetMeasure::Calls, calls) } else { (BudgetMeasure::Money, micros) };
+        let per = BudgetScope::Tenant;
         let budget =
             BudgetDefinition { name: "all".into(), per, of: None, measure, period, limit, declared: false };
         let set = Mutation::BudgetSet(BudgetSet { budget });

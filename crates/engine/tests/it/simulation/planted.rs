@@ -12,10 +12,12 @@ const SEEDS: u64 = 25;
 fn is_caught(lie: Lie, zombies: bool, invariants: &[&str]) {
     let mut other = Vec::new();
     for seed in 0..SEEDS {
-        let budgets = lie == Lie::ChargesNobody;
+        let hourly = lie == Lie::ChargesEarlierHour;
+        let budgets = hourly || lie == Lie::ChargesNobody;
         let approvals = matches!(lie, Lie::UsesNothingUp | Lie::ForgetsToCool);
         let cooling = (lie == Lie::ForgetsToCool).then_some(4);
-        let options = Options { lie: Some(lie), zombies, budgets, approvals, cooling, ..Options::default() };
+        let options =
+            Options { lie: Some(lie), zombies, budgets, hourly, approvals, cooling, ..Options::default() };
         let report = simulate(seed, options);
         let named = |wrong: &String| {
             invariants.iter().any(|id| wrong.strip_prefix(id).is_some_and(|rest| rest.starts_with(':')))
@@ -86,4 +88,9 @@ fn a_result_whose_labels_of_files_are_lost_is_caught() {
 #[test]
 fn a_store_without_charges_is_caught() {
     is_caught(Lie::ChargesNobody, false, &["S10"]);
+}
+
+#[test]
+fn a_charge_to_an_earlier_hour_is_caught() {
+    is_caught(Lie::ChargesEarlierHour, false, &["S10"]);
 }

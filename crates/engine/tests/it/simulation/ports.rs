@@ -108,9 +108,7 @@ impl Outside {
     }
 
     async fn sleep(&self, milliseconds: usize) {
-        let wait = Duration::from_millis(milliseconds as u64);
-        let at = self.runtime.clock.now() + wait;
-        self.runtime.clock.sleep_until(at).await;
+        self.runtime.clock.sleep(Duration::from_millis(milliseconds as u64)).await;
     }
 
     fn journal(&self, tenant: TenantId, run: RunId) -> Vec<Entry> {

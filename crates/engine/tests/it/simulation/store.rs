@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::approval::OPEN_MAX;
 use dromia_contracts::entry::Entry;
+use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
     CommitOutcome, CommitReceipt, CommitRefusal, Mutation, PageRequest, Read, ReadError, RunFilter,
@@ -17,6 +18,7 @@ use dromia_contracts::store::{
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{AgentId, BoxFuture, RunId, Scope, SessionId, TenantId};
 use dromia_testkit::faulty::CommitFault;
+use dromia_testkit::runtime::ManualClock;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
 use super::witness::Witness;
@@ -29,6 +31,9 @@ pub(crate) struct Weather {
     truth: ReferenceStore,
     chance: Arc<Chance>,
     witness: Arc<Witness>,
+    clock: ManualClock,
+    /// Whether budgets are those of an hour.
+    hourly: bool,
     lie: Option<Lie>,
     /// Whether there is room for every second request for approval only.
     crowded: Option<usize>,
@@ -57,6 +62,7 @@ impl Weather {
         truth: &ReferenceStore,
         chance: &Arc<Chance>,
         witness: &Arc<Witness>,
+        clock: &ManualClock,
         options: Options,
         deadly: bool,
     ) -> Arc<Self> {
@@ -65,6 +71,8 @@ impl Weather {
             truth: truth.clone(),
             chance: Arc::clone(chance),
             witness: Arc::clone(witness),
+            clock: clock.clone(),
+            hourly: options.hourly,
             lie: options.lie,
             crowded: options.crowded,
             storm: AtomicBool::new(true),
@@ -289,6 +297,12 @@ impl Weather {
                 batch.payer = None;
                 None
             }
+            Lie::ChargesEarlierHour => {
+                if self.witness.book().hours.is_earlier(batch.tenant, self.clock.now()) {
+                    super::hours::forget_count(&self.truth, batch.tenant, self.clock.now());
+                }
+                None
+            }
             Lie::ForgetsToCool => {
                 for mutation in &mut batch.mutations {
                     if let Mutation::ApprovalAsk(ask) = mutation {
@@ -354,6 +368,9 @@ impl StoreWrapper for Weather {
         let (tenant, claimed) = (batch.tenant, batch.claim.as_ref().map(|claim| claim.session));
         // The batch is on its way when the call returns, as with a writer that has a queue.
         let commit = self.write(batch);
+        if self.hourly {
+            self.witness.look_at_hour(&self.truth, tenant, self.clock.now());
+        }
         if let Some(session) = claimed {
             self.observe(tenant, session);
         }

@@ -8,6 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::{ApprovalId, CallId, Digest, ItemId, RunId, SessionId, TenantId};
+use dromia_testkit::ReferenceStore;
+use jiff::Timestamp;
+
+use super::hours::HourBook;
 
 /// The witness; one for a whole simulation.
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ pub(crate) struct Book {
     pub(crate) crashes: u64,
     /// Outcomes that reached a caller.
     pub(crate) outcomes: u64,
+    /// What was charged in which hour, where budgets are those of an hour.
+    pub(crate) hours: HourBook,
     /// Answers to approvals that were acknowledged: whether each allowed the call.
     pub(crate) answers: BTreeMap<(TenantId, ApprovalId), bool>,
     /// What is wrong.
@@ -100,6 +106,14 @@ impl Witness {
     /// Notes that an invariant is broken.
     pub(crate) fn blame(&self, invariant: &str, what: &str) {
         self.book().blame(invariant, what);
+    }
+
+    /// Charges what a commit added, and compares what the store counts.
+    pub(crate) fn look_at_hour(&self, truth: &ReferenceStore, tenant: TenantId, now: Timestamp) {
+        let mut book = self.book();
+        for what in book.hours.look(truth, tenant, now) {
+            book.blame("S10", &what);
+        }
     }
 
     /// Compares a journal with what was seen of it before: numbers and digests never change.

@@ -22,6 +22,7 @@ use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, BoxFuture, RunId, Scope, ScopeAuthority, TenantId};
 use dromia_engine::{Engine, EngineConfig, EnginePorts, ObjectionAction, SecondOpinion};
+use dromia_testkit::runtime::ManualClock;
 use dromia_testkit::sim::SeededRng;
 use dromia_testkit::{ReferenceStore, SimExecutor};
 use futures_util::FutureExt as _;
@@ -84,6 +85,8 @@ pub(crate) enum Lie {
     ShowsOneSignal,
     /// A call goes with the caller who drops it, wherever it stands.
     CallsGoWithCallers,
+    /// The store charges a call to the hour of its time, though a later one is charged already.
+    ChargesEarlierHour,
 }
 
 /// What kind of world it is.
@@ -95,6 +98,8 @@ pub(crate) struct Options {
     pub(crate) zombies: bool,
     /// Whether the tenants have budgets.
     pub(crate) budgets: bool,
+    /// Whether these are budgets of an hour, and the wall clock goes to and fro over the end of one.
+    pub(crate) hourly: bool,
     /// Whether agents call a tool that a person must allow.
     pub(crate) approvals: bool,
     /// For how many seconds that tool is put off, where no person is needed.
@@ -139,6 +144,7 @@ pub(crate) struct World {
     pub(crate) truth: ReferenceStore,
     pub(crate) outside: Arc<Outside>,
     pub(crate) runtime: Runtime,
+    pub(crate) clock: ManualClock,
     pub(crate) options: Options,
     pub(crate) tenants: Vec<TenantId>,
     pub(crate) agents: Vec<(TenantId, AgentId)>,
@@ -198,6 +204,7 @@ impl World {
             truth,
             outside,
             runtime,
+            clock: sim.clock().clone(),
             options,
             tenants: Vec::new(),
             agents: Vec::new(),
@@ -212,6 +219,9 @@ impl World {
         sim.block_on(world.register(&engine, tenants)).expect("registering ends");
         if options.budgets {
             super::budgets::set(&world);
+        }
+        if options.hourly {
+            super::hours::begin_late_in_an_hour(&world);
         }
         world
     }
@@ -252,7 +262,7 @@ impl World {
 
     /// Makes the store of one life.
     pub(crate) fn weather(&self, deadly: bool) -> Arc<Weather> {
-        Weather::new(&self.truth, &self.chance, &self.witness, self.options, deadly)
+        Weather::new(&self.truth, &self.chance, &self.witness, &self.clock, self.options, deadly)
     }
 
     /// Makes an engine before a store.
@@ -324,10 +334,9 @@ impl World {
         self.outside.storm.store(false, Ordering::SeqCst);
     }
 
-    /// Waits on the virtual clock.
+    /// Lets time pass, wherever the wall clock goes meanwhile.
     pub(crate) async fn sleep(&self, milliseconds: usize) {
-        let wait = std::time::Duration::from_millis(milliseconds as u64);
-        self.runtime.clock.sleep_until(self.runtime.clock.now() + wait).await;
+        self.runtime.clock.sleep(std::time::Duration::from_millis(milliseconds as u64)).await;
     }
 
     /// Reads every run of a tenant, oldest first.

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_has_its_unit_beside_it() {
+    fn a_budget_document_has_its_unit() {
         let of = |measure| serde_json::to_value(BudgetUnit::from(measure)).expect("it is data");
         assert_eq!(BudgetMeasure::ALL.map(of), ["tokens", "micros", "ms", "calls"]);
         let text = r#"{"name":"a","per":"run","measure":"money","period":"total","unit":"micros","limit":5,"used":0,"declared":false}"#;

@@ -132,7 +132,7 @@ mod tests {
     use crate::id::{ApprovalId, CallId};
 
     #[test]
-    fn an_answer_says_at_which_text_it_stopped_or_is_written_without_it() {
+    fn a_stop_text_is_optional_in_a_stored_answer() {
         let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
         let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
         for (stopped_at, fields) in
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_why_it_is_withheld_or_is_written_without_it() {
+    fn a_withholding_reason_is_optional_in_a_stored_answer() {
         let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
         let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
         let withheld = r#","withheld":{"rule":"default deny","reason":"no"}"#;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_call_says_what_was_sent() {
+    fn a_stored_model_call_names_the_sent_request() {
         let first = r#"{"step":1,"attempt":1,"model":"m","history_from":1,"input_tokens":3,"output_tokens_max":9,"reserved_micros":0"#;
         let sent = r#""sent":{"form":"chat/1","model":"m-1","digest":"0001020304050607"}"#;
         let fields = format!("{first},{sent}}}");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_call_says_which_requests_were_judged_or_is_written_without_them() {
+    fn judged_requests_are_optional_in_a_finished_call() {
         let egress =
             r#","egress":[{"method":"GET","to":"https://h:443","allowed":false,"rule":"default deny"}]"#;
         for judged in ["", egress] {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_says_which_approval_it_answers_or_is_written_without_it() {
+    fn an_approval_is_optional_in_a_stored_signal() {
         let plain =
             format!(r#"{{"item":"itm_{}","position":1,"signal":"approve","by":"token:ops""#, "03".repeat(16));
         let answers = format!(r#","approval":"apr_{}""#, "06".repeat(16));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_says_what_its_program_was_to_be_given_or_is_written_without_it() {
+    fn a_network_access_is_optional_in_a_stored_call() {
         let action = "0f".repeat(32);
         let started = format!(
             r#"{{"call":"call_1_0","tool":"exec","effect":"unkeyed","attempt":1,"action":"{action}","rule":"grant exec""#

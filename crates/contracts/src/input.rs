@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_past_comes_back_in_whole_units() {
+    fn a_history_round_trips_in_whole_units() {
         let said =
             AssistantMessage { parts: vec![ContentPart::new_text("hello", Label::CLAIM)], calls: vec![] };
         let unit = OpenUnit::new(said).close().expect("it has no calls");
@@ -178,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_asked_for_comes_back() {
+    fn a_manual_call_round_trips() {
         let call = AskedCall { tool: "exec".to_owned(), arguments: r#"{"argv":["true"]}"#.to_owned() };
         let body = InputBody { call: Some(call), ..plain(vec![], message("Call exec.")) };
         check_written(&body, r#"{"version":1,"call":{"tool":"exec","#);
     }
 
     #[test]
-    fn what_a_client_brings_along_comes_back() {
+    fn client_tools_and_results_round_trip() {
         let call = CallId { step: 1, index: 0 };
         let result = ToolResult {
             call,
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_in_a_result_comes_back() {
+    fn a_picture_in_a_result_round_trips() {
         let call = CallId { step: 1, index: 0 };
         let image = ContentPart::Image {
             media: ImageMediaType::Png,

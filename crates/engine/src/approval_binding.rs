@@ -263,7 +263,7 @@ mod tests {
 
     /// Open approvals hold bindings, which a changed encoding would refuse.
     #[test]
-    fn what_is_bound_keeps_its_encoding() {
+    fn an_approval_binding_keeps_its_written_form() {
         let mut inputs = Inputs::new();
         (inputs.limits, inputs.verdict) = (None, Some("delay"));
         inputs.call.reaches = Some(reaches(HttpMethod::Get, "https://h/", &["key"]));

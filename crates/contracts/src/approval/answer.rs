@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_says_which_approval_it_answers_and_why() {
+    fn a_signal_body_names_its_approval_or_only_a_reason() {
         let id = ApprovalId::from_bytes([6; 16]);
         for reason in ["", "not on a Friday"] {
             let body = serde_json::to_vec(&AnswerBody::new(id, reason)).expect("it is data");

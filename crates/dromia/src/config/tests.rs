@@ -218,10 +218,7 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
             "providers:\n  a: { kind: anthropic, output_limit: max_tokens }\n",
             "providers.a.output_limit: has an effect only with kind `openai`",
         ),
-        (
-            "providers:\n  a: { kind: openai, timeout_ms: 0 }\n",
-            "providers.a.timeout_ms: must be at least 1",
-        ),
+        ("providers:\n  a: { kind: openai, timeout_ms: 0 }\n", "providers.a.timeout_ms: must be at least 1"),
         (
             "models:\n  big: { kind: scripted, fallback: [smal] }\n  small: { kind: scripted }\n",
             "dromia.yaml:2:37: models.big.fallback.0: there is no model `smal`; did you mean `small`?",

@@ -86,9 +86,7 @@ fn an_agents_limits_apply_to_its_programs_and_are_shown() {
 
 #[test]
 fn a_privileged_tool_needs_the_operator_and_refusals_are_counted() {
-    let home = home(
-        "tools: { privileged: [exec] }\nagents: { chief: { tools: { privileged: [exec] } } }\n",
-    );
+    let home = home("tools: { privileged: [exec] }\nagents: { chief: { tools: { privileged: [exec] } } }\n");
     let server = home.serve();
     for name in ["chief", "clerk"] {
         create(&home, name, &grants(&["exec"]));

@@ -25,7 +25,7 @@ fn id(number: usize) -> CapabilityId {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_full_is_told_what_to_do_and_has_place_once_one_has_ended() {
+async fn a_full_tenant_gets_capacity_once_a_capability_ends() {
     let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
     let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
     let clock = ManualClock::new();

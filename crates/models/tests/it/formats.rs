@@ -294,7 +294,7 @@ fn names_of_calls(body: &[u8]) -> Vec<String> {
 /// A journal names calls within their run, so the second run of a conversation gives the names of the first again; and
 /// providers refuse a conversation in which two calls have one name.
 #[tokio::test]
-async fn calls_have_names_of_their_own_in_a_conversation() {
+async fn calls_have_unique_names_in_a_conversation() {
     let mut request = asked();
     let TranscriptTurn::Unit(of_first_run) = request.transcript.turns()[1].clone() else {
         panic!("it called tools")

@@ -372,7 +372,7 @@ async fn lawful_erasure_is_distinguished_from_removal() {
 }
 
 #[test]
-fn journals_whose_seals_were_removed_behind_the_last_checkpoint_are_found() {
+fn journals_with_removed_seals_after_the_last_checkpoint_are_found() {
     let dir = tempfile::tempdir().expect("a directory");
     copy(kept().dir.path(), dir.path());
     let db = Scene::sql(dir.path());

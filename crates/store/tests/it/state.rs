@@ -59,7 +59,7 @@ async fn read_note(scene: &Scene) -> Result<Option<StateEntry>, ReadError> {
 }
 
 #[tokio::test]
-async fn state_is_read_again_and_state_that_was_changed_on_the_disk_is_not() {
+async fn state_edited_on_the_disk_is_reported_as_damage() {
     let scene = Scene::open().await;
     scene.done(noted()).await;
     let scene = scene.reopen(|_| {});

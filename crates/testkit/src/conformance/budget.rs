@@ -159,9 +159,7 @@ pub(super) async fn a_call_that_ends_in_a_later_period_leaves_the_count_of_that_
     assert!(matches!(scene.commit_refused(third).await, CommitRefusal::BudgetExhausted(_)));
 }
 
-pub(super) async fn a_wavering_clock_grants_no_period_budget_twice(
-    store: Arc<dyn Store>,
-) {
+pub(super) async fn a_wavering_clock_grants_no_period_budget_twice(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     scene.commit_done(scene.new_batch().with_mutation(set_budget(calls_of_an_hour(3)))).await;
     let first = turn_batch(&scene);

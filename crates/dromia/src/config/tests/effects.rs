@@ -342,12 +342,9 @@ const CASES: &[Case] = &[
         with_provider!(", output_limit: max_completion_tokens", ""),
         |resolved| format!("{:?}", http(resolved).output_limit),
     ),
-    (
-        "providers.NAME.timeout_ms",
-        PLAIN,
-        with_provider!(", timeout_ms: 700", ""),
-        |resolved| format!("{:?}", http(resolved).timeouts),
-    ),
+    ("providers.NAME.timeout_ms", PLAIN, with_provider!(", timeout_ms: 700", ""), |resolved| {
+        format!("{:?}", http(resolved).timeouts)
+    }),
     (
         "models.ALIAS.provider",
         PLAIN,

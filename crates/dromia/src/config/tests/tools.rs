@@ -102,7 +102,10 @@ fn an_invalid_tool_setting_is_refused_with_line_and_column() {
             "agents: { dev: { tools: { privileged: [exec] } } }\n",
             "agents.dev.tools.privileged.0: exec is not privileged; list it under tools.privileged too",
         ),
-        ("tools: { privileged: [exce] }\n", "tools.privileged.0: there is no tool \"exce\"; did you mean `exec`?"),
+        (
+            "tools: { privileged: [exce] }\n",
+            "tools.privileged.0: there is no tool \"exce\"; did you mean `exec`?",
+        ),
         ("tools: { privileged: [exec, exec] }\n", "tools.privileged.1: exec is listed twice"),
         ("agents: { Dev: {} }\n", "agents.Dev: write an agent's handle"),
         ("agents: { dev: {}, default/dev: {} }\n", "appears twice"),

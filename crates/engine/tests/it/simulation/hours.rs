@@ -180,7 +180,7 @@ pub(super) fn forget_count(truth: &ReferenceStore, tenant: TenantId, now: Timest
 }
 
 #[test]
-fn no_clock_that_goes_to_and_fro_gives_an_hour_twice() {
+fn a_wavering_clock_never_gives_an_hour_twice() {
     let (mut unfunded, mut turned, mut earlier) = (0, 0, 0);
     for seed in seeds().take(60) {
         let report = simulate(seed, Options { budgets: true, hourly: true, ..Options::default() });

@@ -105,7 +105,7 @@ async fn how_a_run_ended_is_the_exit_code() {
         (|_, _| problem(404, "agent_not_found"), CommandExit::Failed, "agent_not_found"),
         (|_, _| problem(503, "shutting_down"), CommandExit::Unreachable, "shutting_down"),
         (|_, _| problem(418, "a_code_of_tomorrow"), CommandExit::Failed, "a_code_of_tomorrow"),
-        (|_, _| (200, "not json".to_owned()), CommandExit::Failed, "broke off"),
+        (|_, _| (200, "not json".to_owned()), CommandExit::Failed, "is not valid"),
         (|_, _| (500, "not json".to_owned()), CommandExit::Failed, "without a problem"),
     ];
     for (script, exit, says) in cases {
@@ -672,7 +672,7 @@ async fn an_audit_that_broke_off_leaves_the_file_of_before() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let ended = server.run(&export).await;
     assert_eq!(ended.exit, CommandExit::Failed);
-    assert!(ended.err.contains("no last line"), "{}", ended.err);
+    assert!(ended.err.contains("without its signed last line"), "{}", ended.err);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
     let entries = std::fs::read_dir(server.home.path()).unwrap();
     let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();

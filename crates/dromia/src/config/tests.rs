@@ -205,7 +205,7 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
         ),
         (
             "models:\n  a: { kind: openai, base_url: nowhere, model: m }\n",
-            "dromia.yaml:2:32: models.a.base_url: must be an http:// or https:// address",
+            "dromia.yaml:2:32: models.a.base_url: must be an http:// or https:// URL",
         ),
         (
             "models:\n  a: { kind: scripted, stream: false }\n",

@@ -152,7 +152,7 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
     assert!(shown.contains(&waits) && shown.contains("tool file.append"), "{shown}");
     let why = document(&home, &["run", "why", run]);
     let waits = why["waits_for"].as_str().expect("a text");
-    let (first, then) = ("; it goes on without the call at ", "; an answer is valid until ");
+    let (first, then) = ("; the run continues without the call at ", "; an answer is valid until ");
     assert!(waits.contains(first) && waits.contains(then), "{why}");
     let explained = home.run(&["policy", "explain", run, call]);
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();

@@ -91,7 +91,7 @@ fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
     );
     assert!(home.run(&["-T", "acme", "agent", "create", "ops"]).status.success());
     let others = home.run(&["-T", "acme", "ask", "hi"]);
-    assert!(stderr(&others).contains("there is no assistant, which answers then"), "{}", stderr(&others));
+    assert!(stderr(&others).contains("the default agent assistant does not exist"), "{}", stderr(&others));
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn a_run_that_has_ended_says_how_and_what_goes_on_from_it() {
     let resumed = why(&home, &yielded);
     assert_ne!(resumed["command"], told["command"], "it was resumed already: {resumed}");
     let by = resumed["unblocked_by"].as_str().expect("a text");
-    assert!(by.contains("went on from it") || by.contains("it was resumed"), "{resumed}");
+    assert!(by.contains("continued it") || by.contains("it was resumed"), "{resumed}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_run_that_rests_or_works_names_what_it_waits_for_and_a_command_that_works() 
     let terminated = home.run(&["run", "terminate", &working]);
     assert!(terminated.status.success(), "{}", stderr(&terminated));
     let told = why(&home, &working);
-    let ends = told["waits_for"].as_str().is_some_and(|text| text.ends_with("it was told to end"));
+    let ends = told["waits_for"].as_str().is_some_and(|text| text.ends_with("it is ending"));
     assert!(told["command"].is_null() && (ends || told["status"] == "cancelled"), "{told}");
     assert!(home.run(&["agent", "pause", "paused"]).status.success());
     // The input of a paused agent waits in its session: there is no run of it yet, and it begins on resume.

@@ -252,8 +252,7 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
             let gone = server.run(&[line, &["--timeout", "500ms"], given].concat()).await;
             assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{line:?}: {gone:?}");
             let known = format!(
-                "; it is not known whether the server stored the {what}\nhint: repeat the \
-                                 command with"
+                "; it is not known whether the server stored the {what}\nhint: repeat the command with"
             );
             assert!(gone.err.contains(&known), "{line:?}: {gone:?}");
             assert!(gone.err.contains(&format!("`--idempotency-key {key}`")), "{line:?}: {gone:?}");

@@ -26,7 +26,7 @@ pub enum Error {
         home: String,
     },
     /// What came is not the contract.
-    #[error("the connection broke before the server's answer was complete: {0}")]
+    #[error("the server's answer is not valid: {0}")]
     Broken(String),
     /// The connection broke before the whole answer was there.
     #[error("the connection broke before the server's answer was complete: {0}")]

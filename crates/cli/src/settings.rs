@@ -28,8 +28,7 @@ impl UserSettings {
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
                 Error::Usage(format!(
-                    "failed to parse {}: {error}; correct the file or \
-                                                       delete it",
+                    "failed to parse {}: {error}; correct the file or delete it",
                     path.display()
                 ))
             }),

@@ -239,8 +239,8 @@ mod tests {
             (one(calls(DESTINATIONS_MAX + 1)), "256 destinations at most"),
             (one(texts(WORDS_MAX + 1)), "256 objects, texts"),
             (one(times(0)), "tools.t.times"),
-            (one(times(TIMES_MAX + 1)), "1 to 64 times"),
-            (one(PlannedCalls { amount_max: most, ..PlannedCalls::default() }), "not less than 0"),
+            (one(times(TIMES_MAX + 1)), "must be from 1 to 64"),
+            (one(PlannedCalls { amount_max: most, ..PlannedCalls::default() }), "must not be less than 0"),
             (
                 one(PlannedCalls { objects: vec![String::new()], ..PlannedCalls::default() }),
                 "1 to 2048 bytes",

@@ -85,8 +85,7 @@ impl KeyFile {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(sealed)) => Ok(sealed.is_empty()),
             Ok(Err(error)) => Err(self.unusable_error(&format!(
-                "is missing, and the store, which says whether it is needed, \
-                                          cannot be read: {error}"
+                "is missing, and the store, which says whether it is needed, cannot be read: {error}"
             ))),
             Err(_) => Err(self.unusable_error("is missing, and the check whether it is needed failed")),
         }

@@ -368,8 +368,7 @@ fn no_key(held: &LockedConfig, name: &str, refused: &ProviderKeyError) -> anyhow
         ),
         ProviderKeyError::Bad(variable) => {
             format!(
-                "{at}: providers.{name}.key: {variable} is empty or has characters that a header cannot \
-                     contain"
+                "{at}: providers.{name}.key: {variable} is empty or has characters that a header cannot contain"
             )
         }
     })
@@ -383,9 +382,9 @@ fn next_step(name: &str, server: &WrittenProvider, failure: &ProbeError) -> Stri
             format!("if that is intended, allow it under egress.private_servers in dromia.yaml, or {address}")
         }
         (ProbeError::Unreachable, _) => format!("start it, or {address}"),
-        (ProbeError::Late, _) => "allow more time with --timeout 30s, or check whether the server is \
-                                  busy"
-            .to_owned(),
+        (ProbeError::Late, _) => {
+            "allow more time with --timeout 30s, or check whether the server is busy".to_owned()
+        }
         (ProbeError::Refused(_), Some(key)) => {
             format!("set a valid key in {}", key.trim_start_matches("env:"))
         }

@@ -334,10 +334,7 @@ pub(crate) fn read_fault(error: ReadError) -> Fault {
             tracing::error!(%place, %problem, "a stored row is damaged");
             Fault::new(
                 ErrorCode::JournalDamaged,
-                format!(
-                    "{place} is damaged, so the server does not return \
-                                                           it"
-                ),
+                format!("{place} is damaged, so the server does not return it"),
             )
             .with_hint("restore the home from a backup")
         }

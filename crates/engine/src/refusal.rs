@@ -66,10 +66,8 @@ pub(crate) fn agent_ended(agent: AgentId, item: ItemId) -> Fault {
 
 /// The fault for an input whose run was erased with its agent while a caller waited for the answer.
 pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
-    let text = format!(
-        "{item} gets no answer: {agent} was erased together with the run that had taken the \
-                        input"
-    );
+    let text =
+        format!("{item} gets no answer: {agent} was erased together with the run that had taken the input");
     Fault::new(ErrorCode::AgentTerminated, text)
         .with_hint("create another agent with `dromia agent create` and send the input to it")
 }
@@ -78,10 +76,7 @@ pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
 pub(crate) fn run_erased(run: RunId) -> Fault {
     Fault::new(
         ErrorCode::AgentTerminated,
-        format!(
-            "{run} gives no answer: it was erased together with its \
-                                                    agent"
-        ),
+        format!("{run} gives no answer: it was erased together with its agent"),
     )
     .with_hint("create another agent with `dromia agent create` and send the input to it")
 }

@@ -42,8 +42,7 @@ impl From<BodyBudgetExhausted> for ApiError {
         match full {
             BodyBudgetExhausted::Node => Self::new(
                 ErrorCode::Overloaded,
-                "unfinished request bodies use all the memory that the \
-                                                  server allows for them",
+                "unfinished request bodies use all the memory that the server allows for them",
             ),
             BodyBudgetExhausted::Tenant => Self::new(
                 ErrorCode::RateLimited,

@@ -195,10 +195,7 @@ async fn collect_body(
     let mut whole = BytesMut::new();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| {
-            ApiError::invalid_request(format!(
-                "the connection broke before the body \
-                                                                     was complete: {error}"
-            ))
+            ApiError::invalid_request(format!("the connection broke before the body was complete: {error}"))
         })?;
         if whole.len() + piece.len() > bytes_max {
             return Err(too_large());

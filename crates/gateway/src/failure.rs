@@ -259,10 +259,7 @@ impl From<ReadError> for ApiError {
             }
             ReadError::Damaged { place, .. } => Self::new(
                 ErrorCode::JournalDamaged,
-                format!(
-                    "{place} is damaged, so the server does not \
-                                                              return it"
-                ),
+                format!("{place} is damaged, so the server does not return it"),
             )
             .with_cause(cause),
         }

@@ -262,10 +262,9 @@ fn probe_gvisor(helper: &Path) -> Result<Found, MissingPart> {
             Ok(working_backend(backend, vec![gap.to_owned()]))
         }
         Ok(ProcessExit::NotStarted { problem }) => Err(explain_refusal(&problem)),
-        Ok(other) => Err(explain_refusal(&format!(
-            "a test program that lists a directory ended with \
-                                                   {other:?}"
-        ))),
+        Ok(other) => {
+            Err(explain_refusal(&format!("a test program that lists a directory ended with {other:?}")))
+        }
         Err(problem) => Err(explain_refusal(&problem.to_string())),
     }
 }

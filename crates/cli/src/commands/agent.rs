@@ -100,8 +100,7 @@ async fn create_agent(
     let is_heard = |grant: &String| grant == "model" || grant.starts_with("model:");
     if !new.config.grants.iter().any(is_heard) {
         output.print_notice(
-            "the agent has no grant of a model, so each of its runs will fail; add `--grant \
-                             model`",
+            "the agent has no grant of a model, so each of its runs will fail; add `--grant model`",
         )?;
     }
     Ok(CommandExit::Done)

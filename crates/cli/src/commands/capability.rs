@@ -125,8 +125,7 @@ fn verdict_text(checked: &CallCheck) -> String {
         _ if checked.allowed => "allowed",
         Some((CallCheck::ASK, _)) => "asks: a person must approve the call",
         Some((CallCheck::DELAY, _)) => {
-            "delayed: the call starts after a delay, and a person may deny it \
-                                        until then"
+            "delayed: the call starts after a delay, and a person may deny it until then"
         }
         _ => "denied",
     };

@@ -121,10 +121,7 @@ fn idle_status(session: SessionId) -> PendingStatus {
 fn conversation_status(PendingStatus { known, next }: PendingStatus, session: SessionId) -> PendingStatus {
     PendingStatus {
         known,
-        next: format!(
-            "{next}; continue the conversation with `dromia chat --session \
-                                          {session}`"
-        ),
+        next: format!("{next}; continue the conversation with `dromia chat --session {session}`"),
     }
 }
 

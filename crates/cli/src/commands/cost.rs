@@ -107,8 +107,7 @@ fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
     // The server says where it stopped to look; the rest is one more question.
     let further = cost.resumed_further.map_or_else(String::new, |last| {
         format!(
-            "\n\nLater runs may have continued it: `dromia cost show {last}` shows the cost from that run \
-                 on."
+            "\n\nLater runs may have continued it: `dromia cost show {last}` shows the cost from that run on."
         )
     });
     let heads = ["step", "attempt", "began", "model", "in", "out", "reserved", "cost", "charged by"];

@@ -119,8 +119,7 @@ impl WaitReporter {
         };
         match refused.approval.filter(|id| refused.status == "awaiting" && self.open.contains(id)) {
             Some(id) => output.print_notice(&format!(
-                "the run continues without the call, which still waits for its \
-                                              approval ({id})"
+                "the run continues without the call, which still waits for its approval ({id})"
             )),
             None => Ok(()),
         }

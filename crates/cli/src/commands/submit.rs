@@ -123,12 +123,8 @@ impl EventSubmission {
 
     fn unknown_status(&self) -> PendingStatus {
         let Self { key, again, what, session } = self;
-        let talk = session.map(|session| {
-            format!(
-                "; continue the conversation with `dromia chat --session \
-                                                  {session}`"
-            )
-        });
+        let talk = session
+            .map(|session| format!("; continue the conversation with `dromia chat --session {session}`"));
         let talk = talk.unwrap_or_default();
         PendingStatus {
             known: format!("it is not known whether the server stored the {what}"),
@@ -151,8 +147,7 @@ fn unsent_status(session: SessionId) -> PendingStatus {
     PendingStatus {
         known: "the line was not sent".to_owned(),
         next: format!(
-            "start the server with `dromia up`, then continue with `dromia chat --session \
-                       {session}`"
+            "start the server with `dromia up`, then continue with `dromia chat --session {session}`"
         ),
     }
 }

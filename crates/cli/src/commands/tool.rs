@@ -54,9 +54,7 @@ pub(super) async fn run(
         }
         args::ToolCommand::Call(wanted) => call_tool(cli, wanted, output).await,
         args::ToolCommand::Test(_) => Err(Error::Usage(
-            "`tool test` runs the tools itself: run it with `dromia` on the server's \
-                              machine"
-                .to_owned(),
+            "`tool test` runs the tools itself: run it with `dromia` on the server's machine".to_owned(),
         )),
     }
 }
@@ -248,8 +246,7 @@ const fn argument_role_word(role: ArgumentRole) -> &'static str {
 
 fn tool_text(columns: Option<u16>, tool: &ToolResource) -> String {
     let privileged = if tool.privileged {
-        "yes: besides a grant, the operator must allow it in \
-                                           dromia.yaml"
+        "yes: besides a grant, the operator must allow it in dromia.yaml"
     } else {
         "no"
     };

@@ -105,7 +105,7 @@ async fn how_a_run_ended_is_the_exit_code() {
         (|_, _| problem(404, "agent_not_found"), CommandExit::Failed, "agent_not_found"),
         (|_, _| problem(503, "shutting_down"), CommandExit::Unreachable, "shutting_down"),
         (|_, _| problem(418, "a_code_of_tomorrow"), CommandExit::Failed, "a_code_of_tomorrow"),
-        (|_, _| (200, "not json".to_owned()), CommandExit::Failed, "broke off"),
+        (|_, _| (200, "not json".to_owned()), CommandExit::Failed, "is not valid"),
         (|_, _| (500, "not json".to_owned()), CommandExit::Failed, "without a problem"),
     ];
     for (script, exit, says) in cases {
@@ -252,8 +252,7 @@ async fn an_unanswered_input_ends_with_a_next_step() {
             let gone = server.run(&[line, &["--timeout", "500ms"], given].concat()).await;
             assert_eq!((gone.exit, gone.out.as_str()), (CommandExit::Unreachable, ""), "{line:?}: {gone:?}");
             let known = format!(
-                "; it is not known whether the server stored the {what}\nhint: repeat the \
-                                 command with"
+                "; it is not known whether the server stored the {what}\nhint: repeat the command with"
             );
             assert!(gone.err.contains(&known), "{line:?}: {gone:?}");
             assert!(gone.err.contains(&format!("`--idempotency-key {key}`")), "{line:?}: {gone:?}");
@@ -672,7 +671,7 @@ async fn a_cut_off_audit_export_keeps_the_old_file() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let ended = server.run(&export).await;
     assert_eq!(ended.exit, CommandExit::Failed);
-    assert!(ended.err.contains("no last line"), "{}", ended.err);
+    assert!(ended.err.contains("without its signed last line"), "{}", ended.err);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
     let entries = std::fs::read_dir(server.home.path()).unwrap();
     let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();

@@ -149,8 +149,7 @@ impl CheckpointWriter {
                 if let Err(error) = self.write_checkpoint(why).await {
                     tracing::error!(
                         error = format!("{error:#}"),
-                        "failed to write a checkpoint; the server \
-                                                                   retries in a minute"
+                        "failed to write a checkpoint; the server retries in a minute"
                     );
                 }
                 why = "time";

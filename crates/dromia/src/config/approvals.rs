@@ -79,10 +79,7 @@ pub(super) fn resolve_approvals(
     if expire < hold {
         check.add_problem(
             "approvals.expire_ms",
-            format!(
-                "is shorter than the time that a run waits \
-                                                          ({hold_ms})"
-            ),
+            format!("is shorter than the time that a run waits ({hold_ms})"),
         );
     }
     for (list, entries) in

@@ -143,8 +143,7 @@ impl YamlLines {
                 _ => {
                     return Err(YamlEditError {
                         line: at + 1,
-                        why: "is not the first line of an entry in \
-                                                                    its block",
+                        why: "is not the first line of an entry in its block",
                     });
                 }
             }

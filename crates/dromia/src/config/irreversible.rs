@@ -149,8 +149,7 @@ pub(super) fn second_opinion(
         if !written.is_absent() {
             check.add_problem(
                 "irreversible.second_opinion",
-                "has no `model`, so no model reviews the call; \
-                                                              add one",
+                "has no `model`, so no model reviews the call; add one",
             );
         }
         return None;

@@ -229,7 +229,7 @@ mod tests {
         // The key that is left out is no missing one; neither is the model, the window or the encryption.
         check(
             "channels:\n  w: { kind: webhook, agent: No Handle, url: 'http://h/', secret: 'env:S' }\n",
-            &["dromia.yaml:2:30: channels.w.agent: a handle is"],
+            &["dromia.yaml:2:30: channels.w.agent: a handle has"],
         );
         check(
             "models:\n  a: { kind: opnai }\nirreversible: { second_opinion: { model: a, samples: 1 } }\n",

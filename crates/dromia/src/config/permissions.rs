@@ -96,10 +96,7 @@ fn permission_rows(
             } else if known.contains(&tool) {
                 check.add_problem(
                     &place,
-                    format!(
-                        "{tool} appears twice, and only the strictest entry would \
-                                                  apply; keep one"
-                    ),
+                    format!("{tool} appears twice, and only the strictest entry would apply; keep one"),
                 );
             }
             known.push(tool);

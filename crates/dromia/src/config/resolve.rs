@@ -166,10 +166,7 @@ pub(crate) fn resolve_config(
     if same > window {
         check.add_problem(
             "engine.loop_same",
-            format!(
-                "is {same}, but the server compares only the last \
-                                                       {window} calls"
-            ),
+            format!("is {same}, but the server compares only the last {window} calls"),
         );
     }
     check.at_least_one("context.items_max", count(written.context.items_max));
@@ -293,8 +290,7 @@ fn machine_monitor(
     if *uid == Some(0) {
         check.add_problem(
             "sandbox.firecracker.uid",
-            "must not be 0, because the monitor must run without \
-                                                      privileges",
+            "must not be 0, because the monitor must run without privileges",
         );
     }
     let [Some(binary), Some(jailer), Some(kernel), Some(rootfs)] = parts else { return None };

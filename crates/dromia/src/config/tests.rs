@@ -204,7 +204,7 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
         ),
         (
             "models:\n  a: { kind: openai, base_url: nowhere, model: m }\n",
-            "dromia.yaml:2:32: models.a.base_url: must be an http:// or https:// address",
+            "dromia.yaml:2:32: models.a.base_url: must be an http:// or https:// URL",
         ),
         (
             "models:\n  a: { kind: scripted, stream: false }\n",

@@ -274,10 +274,8 @@ impl DemoServer {
 
 /// This program, on a home. What is not waited for any more is killed.
 fn program_command(home: &Home) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context(
-        "failed to find the executable of this \
-                                                                    program",
-    )?);
+    let mut command =
+        Command::new(std::env::current_exe().context("failed to find the executable of this program")?);
     command.env("DROMIA_HOME", home.root_dir()).stdin(Stdio::null()).kill_on_drop(true);
     Ok(command)
 }

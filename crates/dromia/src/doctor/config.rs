@@ -56,8 +56,8 @@ fn check_version(scene: &CheckContext<'_>) -> CheckResult {
         Some(other) => error_result(
             format!("dromia.yaml has version {}", other.map_or("?".to_owned(), |found| found.to_string())),
             format!(
-                "this program reads version {VERSION}: change the number, or use the program that wrote \
-                     the file"
+                "this program reads version {VERSION}: change the number, or use the program that wrote the \
+                 file"
             ),
         ),
     }
@@ -158,8 +158,7 @@ fn default_agent(scene: &CheckContext<'_>) -> CheckResult {
         Some(false) => warning_result(
             format!("the default agent {agent} does not exist in the tenant {}", dromia_api::TENANT_DEFAULT),
             format!(
-                "create it with `dromia agent create {agent}`, or set another default_agent in \
-                     dromia.yaml"
+                "create it with `dromia agent create {agent}`, or set another default_agent in dromia.yaml"
             ),
         ),
     }

@@ -88,10 +88,7 @@ fn check_token(scene: &CheckContext<'_>) -> CheckResult {
 fn check_user_settings(scene: &CheckContext<'_>) -> CheckResult {
     let file = scene.home.root_dir().join("cli.json");
     let Ok(text) = fs::read(&file) else {
-        return ok_result(
-            "you have not chosen an agent with `dromia \
-                                                            agent switch`",
-        );
+        return ok_result("you have not chosen an agent with `dromia agent switch`");
     };
     match serde_json::from_slice::<serde_json::Value>(&text) {
         Ok(_) => ok_result("cli.json is valid"),

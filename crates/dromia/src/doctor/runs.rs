@@ -25,8 +25,7 @@ fn check_held(scene: &CheckContext<'_>) -> CheckResult {
         None => ok_result("the server does not answer, so this was not checked"),
         Some(0) => ok_result("no run is held"),
         Some(1) => warning_result(
-            "1 run is held: other runs took it over too often, or its journal \
-                                   cannot be read",
+            "1 run is held: it was taken over too often, or its journal cannot be read",
             HELD_FIX,
         ),
         Some(count) => warning_result(

@@ -100,8 +100,7 @@ fn check_labels(scene: &CheckContext<'_>) -> CheckResult {
     }
     warning_result(
         format!(
-            "these external tools mark listings as trusted that others may have written: {} list or \
-                 search",
+            "these external tools mark listings as trusted that others may have written: {} list or search",
             listings.join(", ")
         ),
         "remove tools.external.NAME.result_label, unless only you can write what the tool lists",

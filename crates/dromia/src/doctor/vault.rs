@@ -58,10 +58,7 @@ fn check_key(scene: &CheckContext<'_>) -> CheckResult {
                     error_result(format!("{gone}, but the store has secrets that it sealed"), LOST)
                 }
                 Some(Err(_)) => warning_result(
-                    format!(
-                        "{gone}, and the store, which says whether it is needed, \
-                                            cannot be read"
-                    ),
+                    format!("{gone}, and the store, which says whether it is needed, cannot be read"),
                     UNREAD,
                 ),
                 Some(Ok(_)) | None => ok_result("there are no secrets, and they need no key"),

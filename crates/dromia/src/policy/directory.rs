@@ -44,8 +44,7 @@ pub(super) fn read_placed(
         }
         if reads == READS_MAX {
             let problem = format!(
-                "the folder was replaced during each of {READS_MAX} reads; try again when it stays \
-                         unchanged"
+                "the folder was replaced during each of {READS_MAX} reads; try again when it stays unchanged"
             );
             return if is_placed {
                 Err(policy_problem(shown, problem))

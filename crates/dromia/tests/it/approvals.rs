@@ -152,7 +152,7 @@ fn an_approved_call_runs_in_the_session_that_asked() {
     assert!(shown.contains(&waits) && shown.contains("tool file.append"), "{shown}");
     let why = document(&home, &["run", "why", run]);
     let waits = why["waits_for"].as_str().expect("a text");
-    let (first, then) = ("; it goes on without the call at ", "; an answer is valid until ");
+    let (first, then) = ("; the run continues without the call at ", "; an answer is valid until ");
     assert!(waits.contains(first) && waits.contains(then), "{why}");
     let explained = home.run(&["policy", "explain", run, call]);
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();

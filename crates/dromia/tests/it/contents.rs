@@ -118,7 +118,7 @@ fn where_only_named_files_count_others_may_change() {
     assert_eq!((&card["contents"]["extent"], &card["contents"]["files"]), (&json!("named"), &json!(1)));
     let page = home.run(&["approval", "show", id(&card)]);
     let page = String::from_utf8_lossy(&page.stdout).into_owned();
-    assert!(page.contains("1 that the call names, as they were when it was asked for"), "{page}");
+    assert!(page.contains("1 that the call names, as they were at the request"), "{page}");
     write(&home, "notes", "two\n");
     document(&home, &["approval", "approve", id(&card)]);
     assert_eq!(refusal(&ended(&server, &session)), None);

@@ -124,7 +124,7 @@ fn an_inconsistent_session_file_is_refused_with_the_reason() {
     block_on(async {
         let client = reqwest::Client::new();
         for (name, reason) in [
-            ("item-without-run", "which is not in the file"),
+            ("item-without-run", "which the file does not contain"),
             ("bad-hex", "is not hex"),
             ("odd-hex", "is not hex"),
             ("newer", "version 2"),

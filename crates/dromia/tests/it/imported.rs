@@ -1,5 +1,5 @@
 //! The file of a session from somebody else, through the real binary: what it says that was typed is nobody's word here,
-//! unless whoever imports it vouches for it. And a file is imported whole or not at all, though the server is killed under it.
+//! unless whoever imports it vouches for it. And a file is imported the whole session or nothing, though the server is killed under it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -108,7 +108,11 @@ fn an_export_beside_an_open_run_names_what_is_missing() {
         home.run(&["session", "export", session.as_str(), "--file", path.to_str().expect("a path")])
     };
     let whole = export(&first);
-    assert!(whole.status.success() && !stderr(&whole).contains("not in the file"), "{}", stderr(&whole));
+    assert!(
+        whole.status.success() && !stderr(&whole).contains("does not contain them"),
+        "{}",
+        stderr(&whole)
+    );
     block_on(async {
         server.event(&json!({"text": "@slow 60000", "session": session})).await;
         let is_asked =
@@ -120,7 +124,10 @@ fn an_export_beside_an_open_run_names_what_is_missing() {
     let written = export(&path);
     let told = stderr(&written);
     assert!(written.status.success(), "{told}");
-    assert!(told.contains("1 run is open and 1 input waits: ") && told.contains("not in the file"), "{told}");
+    assert!(
+        told.contains("1 run is open and 1 input waits: ") && told.contains("does not contain them"),
+        "{told}"
+    );
     let file: Value =
         serde_json::from_slice(&std::fs::read(&path).expect("it is written")).expect("it is JSON");
     assert_eq!(file["runs"].as_array().map(Vec::len), Some(1), "the run that has ended");
@@ -226,7 +233,10 @@ fn a_killed_import_leaves_nothing_and_a_repeat_is_whole() {
     let broken = import.wait_with_output().expect("it ends");
     let told = stderr(&broken);
     assert!(!broken.status.success(), "it had ended already: {told}");
-    assert!(told.contains("whole or not at all") && told.contains("run the same command again"), "{told}");
+    assert!(
+        told.contains("the whole session or nothing") && told.contains("run the same command again"),
+        "{told}"
+    );
 
     let server = home.serve();
     assert_eq!((rows(&home, "session"), rows(&home, "run")), (1, 1), "half a session is shown");

@@ -131,7 +131,7 @@ fn a_providers_key_is_only_in_the_vault() {
     set(&home, "hub", "http://127.0.0.1:1", "bearer", FIRST);
     rejected(&said(&server, "far", "hello"), "is for another host");
     set(&home, "hub", &host, "header:x-api-key", FIRST);
-    rejected(&said(&server, "far", "hello"), "at another place");
+    rejected(&said(&server, "far", "hello"), "has another place");
     assert_eq!(minds.heard(), Vec::<String>::new());
     set(&home, "hub", &host, "bearer", FIRST);
     let answer = said(&server, "far", "hello");

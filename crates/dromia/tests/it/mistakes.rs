@@ -91,7 +91,7 @@ fn an_unknown_name_is_reported_with_the_existing_ones() {
     );
     assert!(home.run(&["-T", "acme", "agent", "create", "ops"]).status.success());
     let others = home.run(&["-T", "acme", "ask", "hi"]);
-    assert!(stderr(&others).contains("there is no assistant, which answers then"), "{}", stderr(&others));
+    assert!(stderr(&others).contains("the default agent assistant does not exist"), "{}", stderr(&others));
 }
 
 #[test]

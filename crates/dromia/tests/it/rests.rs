@@ -110,7 +110,7 @@ fn an_ended_run_explains_its_end_and_next_command() {
     let resumed = why(&home, &yielded);
     assert_ne!(resumed["command"], told["command"], "it was resumed already: {resumed}");
     let by = resumed["unblocked_by"].as_str().expect("a text");
-    assert!(by.contains("went on from it") || by.contains("it was resumed"), "{resumed}");
+    assert!(by.contains("continued it") || by.contains("it was resumed"), "{resumed}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn an_open_run_names_its_wait_and_a_working_command() {
     let terminated = home.run(&["run", "terminate", &working]);
     assert!(terminated.status.success(), "{}", stderr(&terminated));
     let told = why(&home, &working);
-    let ends = told["waits_for"].as_str().is_some_and(|text| text.ends_with("it was told to end"));
+    let ends = told["waits_for"].as_str().is_some_and(|text| text.ends_with("it is ending"));
     assert!(told["command"].is_null() && (ends || told["status"] == "cancelled"), "{told}");
     assert!(home.run(&["agent", "pause", "paused"]).status.success());
     // The input of a paused agent waits in its session: there is no run of it yet, and it begins on resume.

@@ -96,7 +96,7 @@ impl Asked {
     /// Begins to ask for a secret. No server runs, so whatever is typed is sent nowhere.
     fn begin(home: &Home) -> Self {
         let line = ["secret", "set", "bank", "--host", "bank.example", "--placement", "bearer"];
-        Self::of(home, &line, "which does not show")
+        Self::of(home, &line, "which is not echoed")
     }
 
     /// Begins a command at a terminal, and waits until it asks so.

@@ -92,7 +92,7 @@ fn a_new_token_is_printed_alone_with_default_scopes() {
         notice.contains("laptop (tok_") && notice.contains("): read, invoke; does not expire"),
         "{notice}"
     );
-    assert!(notice.contains("shown this once") && !notice.contains(token), "{notice}");
+    assert!(notice.contains("copy the token now") && !notice.contains(token), "{notice}");
     block_on(async {
         let (status, answer) = say(&server, token).await;
         assert_eq!((status, text(&answer, "status")), (200, "completed"), "{answer}");

@@ -88,10 +88,7 @@ impl EngineCore {
                 let why = if reason.is_empty() {
                     String::new()
                 } else {
-                    format!(
-                        " and gives this reason: \
-                                                                                 {reason}"
-                    )
+                    format!(" and gives this reason: {reason}")
                 };
                 let text = format!(
                     "The call {} of {} that waited for approval ({}) is denied: {} does not allow it{why}. \

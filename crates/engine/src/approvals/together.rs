@@ -68,8 +68,7 @@ pub(super) fn check_also(
     }
     if !also.is_empty() && matches!(answer, ApprovalDecision::Approve(ApprovalReach::Always { .. })) {
         return invalid(
-            "`also` excludes a rule, because a rule would also answer calls that no person \
-                        has seen"
+            "`also` excludes a rule, because a rule would also answer calls that no person has seen"
                 .to_owned(),
         );
     }

@@ -135,9 +135,8 @@ fn withhold_unscanned(
     }
     for (index, call) in (0..).zip(&mut reply.calls) {
         NO_ARGUMENTS.clone_into(&mut call.arguments);
-        let reason = "the server cannot check now whether the arguments contain a secret; nothing was \
-                      done"
-            .to_owned();
+        let reason =
+            "the server cannot check now whether the arguments contain a secret; nothing was done".to_owned();
         marks.masked.push((index, reason));
     }
     marks

@@ -223,8 +223,7 @@ fn add_message(history: &mut ConversationHistory, path: &str, message: ChatReque
         }
         _ => Err(invalid_field(
             &format!("{path}.role"),
-            "it must be one of system, developer, user, assistant \
-                                                        and tool",
+            "it must be one of system, developer, user, assistant and tool",
         )),
     }
 }

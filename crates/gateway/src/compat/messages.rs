@@ -86,8 +86,7 @@ pub(crate) async fn count_tokens(
 ) -> Answer<Json<Value>> {
     if heads.session.is_some() {
         let text = format!(
-            "this route cannot count the messages of a session; send the messages without \
-                            {SESSION_HEADER}"
+            "this route cannot count the messages of a session; send the messages without {SESSION_HEADER}"
         );
         return Err(ApiError::invalid_request(text));
     }

@@ -266,8 +266,7 @@ impl RunListener {
     fn give_up_stopped(&mut self) -> ListenerState {
         let failure = self.unfinished_error(
             RunStatus::Running,
-            "the server is stopping; the run continues after the \
-                                                       restart",
+            "the server is stopping; the run continues after the restart",
         );
         self.give_up(failure)
     }

@@ -122,8 +122,7 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
     };
     let Some(run) = run else {
         let text = format!(
-            "{item} waits in {session} for another turn or for its agent; its answer will be in that \
-                     session"
+            "{item} waits in {session} for another turn or for its agent; its answer will be in that session"
         );
         let mut response = ApiError::new(ErrorCode::RunUnfinished, text).into_response();
         set_run_headers(response.headers_mut(), session, None);

@@ -298,8 +298,7 @@ fn parse_token(text: &str) -> Answer<Bytes> {
     read.map(Bytes::from).map_err(|_| {
         ApiError::new(
             ErrorCode::CapabilityUnreadable,
-            "the token is not base64url; copy it exactly as it was \
-                                                        printed",
+            "the token is not base64url; copy it exactly as it was printed",
         )
     })
 }

@@ -78,8 +78,8 @@ pub(crate) async fn redrive_delivery(
         return Err(ApiError::new(
             ErrorCode::DeliveryUncertain,
             format!(
-                "{delivery} may have arrived, and its receiver ignores message ids, so it would count a \
-                     second one"
+                "{delivery} may have arrived, and its receiver ignores message ids, so it would count a second \
+                 one"
             ),
         )
         .with_hint("ask the receiver; if it did not get the message, send it with `accept_double=true`"));

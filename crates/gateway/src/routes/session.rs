@@ -236,10 +236,7 @@ impl FromRequestParts<Shared> for IfMatch {
         };
         let version = value.to_str().ok().and_then(|text| text.trim_matches('"').parse().ok());
         version.filter(|version| *version < u64::MAX).map(|version| Self(Some(version))).ok_or_else(|| {
-            ApiError::invalid_request(
-                "If-Match must be a version, such as 3, or 0 for no \
-                                                      entry",
-            )
+            ApiError::invalid_request("If-Match must be a version, such as 3, or 0 for no entry")
         })
     }
 }

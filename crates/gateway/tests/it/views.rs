@@ -30,7 +30,7 @@ async fn an_agent_is_registered_shown_and_steered() {
         assert_eq!((&steered["state"], steered.get("config")), (&json!(state), None));
     }
     for (bad, says) in [
-        (r#"{"handle":"Bad Handle","config":{"model":"m"}}"#, "a handle is"),
+        (r#"{"handle":"Bad Handle","config":{"model":"m"}}"#, "a handle has"),
         (r#"{"handle":"x","config":{"model":"m","modle":"n"}}"#, "unknown field `modle`"),
         (r#"{"handle":"x","display_name":" ","config":{"model":"m"}}"#, "`display_name`"),
     ] {

@@ -112,8 +112,7 @@ pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
         }
         CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => (
             ErrorCode::JournalDamaged,
-            "the data that the write touches is damaged, so the store wrote \
-                                         nothing",
+            "the data that the write touches is damaged, so the store wrote nothing",
         ),
         CommitOutcome::Refused(CommitRefusal::Overloaded) => {
             (ErrorCode::Overloaded, "the tenant has used up its share of the writer")

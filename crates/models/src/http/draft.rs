@@ -163,12 +163,9 @@ impl ReplyDraft {
 
     /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
     pub(crate) fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
-        let finish = self.finish.ok_or_else(|| {
-            cut_error(
-                "the connection broke in the middle of the \
-                                                          model's answer",
-            )
-        })?;
+        let finish = self
+            .finish
+            .ok_or_else(|| cut_error("the connection broke in the middle of the model's answer"))?;
         let (usage, detail) = self.usage.unwrap_or_else(|| {
             let usage = TokenUsage {
                 input_tokens: input_tokens(),

@@ -65,8 +65,7 @@ impl BodyReader<'_> {
             _ => {
                 return Err(ReadFailure::damaged_row(
                     place(),
-                    "its body is missing in the row and in the \
-                                                               files",
+                    "its body is missing in the row and in the files",
                 ));
             }
         };

@@ -42,8 +42,7 @@ impl ScannedUpstream {
                 format!("the request contains the value of the secret {:?}; nothing was sent", leak.secret)
             }),
             Err(_) => Some(
-                "the server cannot check now whether the request contains a secret; nothing \
-                            was sent"
+                "the server cannot check now whether the request contains a secret; nothing was sent"
                     .to_owned(),
             ),
         }

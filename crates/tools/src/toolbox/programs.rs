@@ -103,10 +103,9 @@ impl Toolbox {
             Ok(_) => {
                 Err("files that the program could execute changed after the approval; nothing ran".to_owned())
             }
-            Err(problem) => Err(format!(
-                "the server cannot check whether the files changed: {problem}; \
-                                         nothing ran"
-            )),
+            Err(problem) => {
+                Err(format!("the server cannot check whether the files changed: {problem}; nothing ran"))
+            }
         }
     }
 

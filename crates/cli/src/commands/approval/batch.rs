@@ -83,8 +83,7 @@ pub(super) fn other_calls_notice(approval: &ApprovalResource, others: &[Approval
     let head = if waits {
         "the same step also asks for these calls:"
     } else {
-        "other calls of the same step that still \
-                                                                 wait:"
+        "other calls of the same step that still wait:"
     };
     let mut lines = vec![head.to_owned()];
     let mut whole = Vec::new();

@@ -54,10 +54,8 @@ pub(super) fn of_home(
                 verified.findings.push(VerifyFinding::of_checkpoint("checkpoint_changed", mark.number, text));
             }
             None => {
-                let text = format!(
-                    "the checkpoint that {whose} was removed, together with everything after \
-                                    it"
-                );
+                let text =
+                    format!("the checkpoint that {whose} was removed, together with everything after it");
                 verified.findings.push(VerifyFinding::of_checkpoint("checkpoint_removed", mark.number, text));
             }
         }

@@ -8,7 +8,7 @@ use super::*;
 fn an_invalid_role_is_refused_with_its_place() {
     for (text, says) in [
         ("roles: { viewer: { scopes: [read] } }", "roles.viewer: viewer, approver"),
-        ("roles: { 'a b': { scopes: [read] } }", "a handle is"),
+        ("roles: { 'a b': { scopes: [read] } }", "a handle has"),
         ("roles: { a: { scopes: [] } }", "roles.a.scopes: a role needs at least one scope"),
         ("socket: { users: [{ uid: 1, role: king }] }", "there is no role \"king\""),
         ("socket: { users: [{ uid: 1, role: viewer }, { uid: 1, role: admin }] }", "lists the user 1 twice"),

@@ -80,8 +80,7 @@ pub(crate) fn follow_folder(
             });
             let Ok(found) = looking.await else {
                 tracing::error!(
-                    "the server no longer checks policies/ for changes and keeps the current \
-                                 policy"
+                    "the server no longer checks policies/ for changes and keeps the current policy"
                 );
                 return;
             };

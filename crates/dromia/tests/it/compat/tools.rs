@@ -196,9 +196,9 @@ fn mismatched_results_are_refused_and_a_message_closes_calls() {
             (vec![(zero.as_str(), "a")], format!("{one} has no result")),
             (
                 vec![(zero.as_str(), "a"), (one.as_str(), "b"), (nine.as_str(), "c")],
-                format!("{nine} is no call"),
+                format!("{nine} is not a client tool call"),
             ),
-            (vec![(zero.as_str(), "a"), (zero.as_str(), "b")], "a result already".to_owned()),
+            (vec![(zero.as_str(), "a"), (zero.as_str(), "b")], "already has a result".to_owned()),
             (vec![("call_1_0", "a")], "no call of this session".to_owned()),
         ] {
             let refused = answer(&server, CHAT, &first.session, &given).await;

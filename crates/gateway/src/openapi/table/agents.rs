@@ -64,8 +64,7 @@ pub(super) fn task_operations() -> Vec<Operation> {
         .gives_json::<TaskSpawned>(200, "The task has ended, or its run has reached a limit.")
         .gives_json::<TaskSpawned>(
             202,
-            "The task is durable; the request did not wait, or the wait ended \
-                                         first.",
+            "The task is durable; the request did not wait, or the wait ended first.",
         )
         .writes_store()
         .fails_with(&[

@@ -19,8 +19,7 @@ pub(super) fn audit_operations() -> Vec<Operation> {
             "GET",
             "/v1/audit",
             "audit_list",
-            "List who did what and what was decided, or follow \
-                                                          the log",
+            "List who did what and what was decided, or follow the log",
         )
         .with_query::<queries::Audit>()
         .with_header("accept", "`text/event-stream` follows the log until the client closes it.")
@@ -28,11 +27,10 @@ pub(super) fn audit_operations() -> Vec<Operation> {
         .gives_json::<ListPage<AuditRecord>>(
             200,
             "A page of records, in the order in which they became durable; if it has `next` there may be \
-                 more, even after an empty page.",
+             more, even after an empty page.",
         )
         .gives_stream(
-            "As a stream: every record once and in order, from now on unless a place is \
-                           given.",
+            "As a stream: every record once and in order, from now on unless a place is given.",
             &events,
         )
         .fails_with(&[
@@ -52,8 +50,7 @@ pub(super) fn audit_operations() -> Vec<Operation> {
         Operation::new("GET", "/v1/audit/{record}", "audit_explain", "Explain a record")
             .gives_json::<RecordExplanation>(
                 200,
-                "Which rule decided, who asked, by what right, and what is \
-                                                   unknown.",
+                "Which rule decided, who asked, by what right, and what is unknown.",
             )
             .fails_with(&[ErrorCode::RecordNotFound, ErrorCode::JournalDamaged]),
     ]

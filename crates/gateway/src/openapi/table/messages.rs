@@ -14,15 +14,13 @@ pub(super) fn event_operations() -> Vec<Operation> {
         Operation::new("POST", "/v1/events", "event_send", "Send a message to an agent")
             .with_header(
                 IDEMPOTENCY_HEADER,
-                "A repeated request with the same key is executed once, for 24 \
-                                              hours.",
+                "A repeated request with the same key is executed once, for 24 hours.",
             )
             .takes_json::<SendEvent>()
             .gives_json::<EventAnswered>(200, "The run that took the input has ended.")
             .gives_json::<EventAccepted>(
                 202,
-                "The input is durable; the request did not wait, or the wait \
-                                               ended first.",
+                "The input is durable; the request did not wait, or the wait ended first.",
             )
             .writes_store()
             .fails_with(&[

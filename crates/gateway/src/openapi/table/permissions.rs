@@ -83,8 +83,7 @@ pub(super) fn secret_operations() -> Vec<Operation> {
             "POST",
             "/v1/secrets",
             "secret_set",
-            "Create a secret, or replace its value and its \
-                                                             rule",
+            "Create a secret, or replace its value and its rule",
         )
         .takes_json::<SetSecret>()
         .gives_json::<SecretResource>(200, "The secret, without its value.")

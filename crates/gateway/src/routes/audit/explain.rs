@@ -196,10 +196,9 @@ fn decision_reason(
     let what = record.what.as_deref().unwrap_or("it");
     let rule = record.rule.as_deref().unwrap_or("a rule without a name");
     match (record.kind.as_str(), record.decision) {
-        (EGRESS, Some(AuditDecision::Allow)) => format!(
-            "the egress proxy allowed {what}, by the rule \
-                                                         `{rule}`"
-        ),
+        (EGRESS, Some(AuditDecision::Allow)) => {
+            format!("the egress proxy allowed {what}, by the rule `{rule}`")
+        }
         (EGRESS, _) => format!("the egress proxy denied {what}, by the rule `{rule}`; nothing was sent"),
         ("run_completed", Some(AuditDecision::Allow)) => {
             format!("the gate allowed the reply, by the rule `{rule}`")

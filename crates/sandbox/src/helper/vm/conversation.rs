@@ -216,10 +216,7 @@ impl GuestConversation {
             }
             match self.line.read(&mut self.piece) {
                 Ok(0) if self.decoder.is_cut() => {
-                    return Err(io::Error::other(
-                        "the connection ended in the \
-                                                                               middle",
-                    ));
+                    return Err(io::Error::other("the connection ended in the middle"));
                 }
                 Ok(0) => return Err(io::Error::other("it ended")),
                 Ok(count) => self.decoder.push(&self.piece[..count]),

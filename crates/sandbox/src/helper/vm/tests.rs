@@ -32,7 +32,10 @@ fn a_monitor_that_exits_is_reported_with_its_last_words() {
     let began = Instant::now();
     let problem = started("echo first; echo 'no /dev/kvm' >&2; exit 3").accept_guest(&listener, LATE);
     let problem = problem.expect_err("nobody calls");
-    assert!(problem.contains("exit status: 3") && problem.ends_with("; it said: no /dev/kvm"), "{problem}");
+    assert!(
+        problem.contains("exit status: 3") && problem.ends_with("; its last output: no /dev/kvm"),
+        "{problem}"
+    );
     assert!(began.elapsed() < LATE / 2);
     let problem = started("exit 0").accept_guest(&listener, LATE).expect_err("nobody calls");
     assert!(problem.ends_with("(exit status: 0)"), "{problem}");
@@ -45,7 +48,7 @@ fn a_monitor_whose_guest_never_calls_is_ended() {
     let pid = hangs.child.id();
     has_spoken(&hangs);
     let problem = hangs.accept_guest(&listener, SOON).expect_err("nobody calls");
-    assert_eq!(problem, "no guest connected within 0.4 s; it said: booting");
+    assert_eq!(problem, "no guest connected within 0.4 s; its last output: booting");
     drop(hangs);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "it is ended and buried");
 }
@@ -60,7 +63,7 @@ fn a_monitor_that_floods_its_output_is_read_and_forgotten() {
     assert!((1..=WORDS_BYTES_MAX).contains(&kept), "{kept} bytes");
     // The flood goes on, so its last line may be only begun.
     let words = floods.last_words();
-    let line = words.strip_prefix("; it said: ").expect("it has spoken");
+    let line = words.strip_prefix("; its last output: ").expect("it has spoken");
     assert!("the same line, again and again".contains(line), "{words}");
 }
 
@@ -69,7 +72,7 @@ fn words_of_a_guest_write_nothing_into_a_terminal() {
     let (_directory, listener) = listener();
     let problem =
         started("printf 'a\\033[2Jb\\007\\n'").accept_guest(&listener, LATE).expect_err("nobody calls");
-    assert!(problem.ends_with("; it said: a[2Jb"), "{problem:?}");
+    assert!(problem.ends_with("; its last output: a[2Jb"), "{problem:?}");
 }
 
 #[test]

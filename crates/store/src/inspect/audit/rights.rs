@@ -79,8 +79,8 @@ impl ChainWalk<'_> {
         // What was sealed since the journals were read belongs to the snapshot.
         self.read_on()?;
         self.learn_erased()?;
-        let (told, since) = (HashMap::new(), None);
-        let mut comparison = RightsComparison { walk: self, told, rule_set: 0, rule_set_at: i64::MIN, since };
+        let mut comparison =
+            RightsComparison { walk: self, told: HashMap::new(), rule_set: 0, rule_set_at: i64::MIN };
         comparison.learn_records()?;
         comparison.compare_rows()?;
         comparison.report_missing()?;

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::*;
 use dromia_engine::EngineConfig;
 
-mod effects;
 mod foreign;
 mod forms;
 mod roles;
@@ -212,10 +211,7 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
             "providers:\n  a: { kind: anthropic, output_limit: max_tokens }\n",
             "providers.a.output_limit: has an effect with kind `openai` only",
         ),
-        (
-            "providers:\n  a: { kind: openai, timeout_ms: 0 }\n",
-            "providers.a.timeout_ms: must be at least 1",
-        ),
+        ("providers:\n  a: { kind: openai, timeout_ms: 0 }\n", "providers.a.timeout_ms: must be at least 1"),
         (
             "models:\n  big: { kind: scripted, fallback: [smal] }\n  small: { kind: scripted }\n",
             "dromia.yaml:2:37: models.big.fallback.0: there is no model `smal`; did you mean `small`?",

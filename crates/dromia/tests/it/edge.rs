@@ -100,9 +100,7 @@ fn an_actor_who_says_too_much_is_held_back_and_nobody_else_is() {
     let (home, receiver) = (Home::new(), Receiver::start(200));
     webhook::with_channel(&home, &receiver.url, "");
     let mut command = home.command();
-    command
-        .env("DROMIA_LIMITS_ACTOR_INPUTS_PER_MINUTE_MAX", "1")
-        .env(webhook::VARIABLE, webhook::SECRET);
+    command.env("DROMIA_LIMITS_ACTOR_INPUTS_PER_MINUTE_MAX", "1").env(webhook::VARIABLE, webhook::SECRET);
     let server = home.serve_by(command);
     let (status, accepted) = webhook::say(&server, "msg_1", "hello");
     assert_eq!(status, 202, "{accepted}");

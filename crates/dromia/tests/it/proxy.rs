@@ -10,8 +10,7 @@ use crate::egress::{create, hello};
 use crate::home::{Home, Server, append, block_on, count};
 use crate::vault::piped;
 
-const SETTINGS: &str =
-    "egress: { private_tools: ['127.0.0.1'] }\ntools: { exec: { network: proxy } }\n";
+const SETTINGS: &str = "egress: { private_tools: ['127.0.0.1'] }\ntools: { exec: { network: proxy } }\n";
 
 /// Runs a script as the agent `dev`, and returns what the call told and the fields of its result.
 async fn run(server: &Server, script: &str) -> (String, Value) {

@@ -86,9 +86,7 @@ fn limits_of_one_agent_hold_for_its_programs_and_are_shown() {
 
 #[test]
 fn a_privileged_tool_takes_the_operators_word_and_refusals_are_counted() {
-    let home = home(
-        "tools: { privileged: [exec] }\nagents: { chief: { tools: { privileged: [exec] } } }\n",
-    );
+    let home = home("tools: { privileged: [exec] }\nagents: { chief: { tools: { privileged: [exec] } } }\n");
     let server = home.serve();
     for name in ["chief", "clerk"] {
         create(&home, name, &grants(&["exec"]));

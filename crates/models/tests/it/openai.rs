@@ -180,7 +180,8 @@ fn proposed(tool: &str, arguments: &str) -> dromia_contracts::model::ProposedCal
 #[tokio::test]
 async fn a_cost_is_never_above_its_reservation() {
     let (address, _heard, _) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
-    let price = TokenPrice { input: 3_000_000, output: 15_000_000, cache_read: 3_000_000, cache_write: 3_000_000 };
+    let price =
+        TokenPrice { input: 3_000_000, output: 15_000_000, cache_read: 3_000_000, cache_write: 3_000_000 };
     let base = HttpConfig::new(WireFormat::OpenAiChat, format!("http://{address}"), "gpt");
     let adapter = HttpModel::new(HttpConfig { stream: false, price, ..base }, &egress()).unwrap();
     let request = request("hello");

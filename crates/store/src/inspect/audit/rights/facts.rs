@@ -133,7 +133,8 @@ impl RightsComparison<'_, '_> {
 
     fn compare_budget(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let budget = read::budget::read_budget(row)?;
-        let RecordedRight { told, made, .. } = self.recorded_right(RightKind::Budget, name_key(&budget.name))?;
+        let RecordedRight { told, made, .. } =
+            self.recorded_right(RightKind::Budget, name_key(&budget.name))?;
         let what = format!("budget {}", budget.name);
         let Some(AuditChange::BudgetSet { budget: known }) = made else {
             self.report_unrecorded(what, None);

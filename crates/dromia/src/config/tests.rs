@@ -5,7 +5,6 @@ use std::path::Path;
 use super::*;
 use dromia_engine::EngineConfig;
 
-mod effects;
 mod foreign;
 mod forms;
 mod roles;

@@ -24,6 +24,7 @@ mod demo;
 mod doctor;
 mod draining;
 mod edge;
+mod effects;
 mod egress;
 mod ends;
 mod executed;

@@ -1,60 +1,13 @@
-//! Flags of tools: each has an effect for all agents and for one, and what cannot be meant is refused with its place.
+//! Flags of tools: what is said of one agent goes before what is said of all, and what cannot be meant is refused with its
+//! place.
 
 use dromia_contracts::tool_policy::ToolTerms;
 
 use super::*;
 use crate::config::Named;
-use crate::config::resolve::ResolvedConfig;
 
-/// A key of a tool, a text without it and the same with it.
-pub(super) struct Case {
-    pub(super) key: String,
-    pub(super) without: String,
-    pub(super) with: String,
-    tool: &'static str,
-}
-
-impl Case {
-    /// Everything that the file says about the tool, about all agents and about `dev`.
-    pub(super) fn observe(&self, resolved: &ResolvedConfig) -> String {
-        let said = &resolved.said;
-        let seen = [None, Some(&dev())]
-            .map(|agent| (said.terms_for_tool(self.tool, agent), said.added_grants(agent)));
-        let privileged: Vec<_> = said.privileged_tools().collect();
-        format!("{seen:?} {privileged:?}")
-    }
-}
-
-pub(super) fn dev() -> Named {
+fn dev() -> Named {
     ("default".parse().expect("a handle"), "dev".parse().expect("a handle"))
-}
-
-/// A case for each flag of each tool, once for every agent and once for one.
-pub(super) fn cases() -> Vec<Case> {
-    const FLAGS: &[(&str, &str, &str)] = &[
-        ("exec", "exec.sandbox", "{ sandbox: strict }"),
-        ("shell.execute", "exec.network", "{ network: proxy }"),
-        ("exec", "exec.cpu_limit", "{ cpu_limit: 7s }"),
-        ("shell.execute", "exec.mem_limit", "{ mem_limit: 64MiB }"),
-        ("exec", "exec.time_limit", "{ time_limit: 7s }"),
-        ("shell.execute", "exec.disk_quota", "{ disk_quota: 7MiB }"),
-        ("http.request", "net", "[docs.rs]"),
-        ("message.send", "privileged", "[message.send]"),
-    ];
-    let mut cases = Vec::new();
-    for (tool, flag, value) in FLAGS {
-        let group = flag.split('.').next().unwrap_or(flag);
-        let base = "sandbox: { minimum: base }\n".to_owned();
-        let all = format!("{base}tools: {{ {group}: {value} }}\n");
-        let one = format!("agents: {{ dev: {{ tools: {{ {group}: {value} }} }} }}\n");
-        // An agent needs the word for a privileged tool only.
-        let below = if *flag == "privileged" { all.clone() } else { base.clone() };
-        let key = format!("tools.{flag}");
-        let own_key = format!("agents.NAME.{key}");
-        cases.push(Case { key: own_key, with: format!("{below}{one}"), without: below, tool });
-        cases.push(Case { key, without: base, with: all, tool });
-    }
-    cases
 }
 
 #[test]

@@ -13,12 +13,11 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{AgentConfig, AgentRecord, TenantRecord};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
-use dromia_contracts::budget::BudgetDefinition;
+use dromia_contracts::approval::{ApprovalRequest, DeclaredRule};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{ImportLabels, LiveEvent, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, SessionRecord};
-use dromia_contracts::store::{StateEntry, StoreDamage, StoredEntry, TokenOwner};
+use dromia_contracts::store::{CommitOutcome, Mutation, StoreDamage, StoredEntry, TokenOwner, WriteBatch};
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use jiff::Timestamp;
@@ -42,7 +41,7 @@ pub(crate) enum Mood {
 #[derive(Default)]
 pub(crate) struct Rooms {
     inner: Mutex<Inner>,
-    /// Deliveries and the feed, in a store of their own.
+    /// What the lists do not hold: deliveries and the feed, budgets, rules of approvals and custom state.
     pub outgoing: dromia_testkit::ReferenceStore,
 }
 
@@ -55,7 +54,6 @@ pub(crate) struct Inner {
     pub items: Vec<(SessionId, InboxItem)>,
     pub runs: Vec<(TenantId, RunRecord)>,
     pub journals: HashMap<RunId, Vec<StoredEntry>>,
-    pub states: HashMap<SessionId, Vec<StateEntry>>,
     pub keys: HashMap<(TenantId, String), (Digest, ItemId, SessionId, RunId)>,
     pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<LiveEvent>>>,
     pub inputs: Vec<NewInput>,
@@ -71,9 +69,7 @@ pub(crate) struct Inner {
     pub mood: Mood,
     /// Ends the thinking of those who think.
     pub thought: CancellationToken,
-    pub budgets: Vec<(TenantId, BudgetDefinition)>,
     pub approvals: Vec<(TenantId, ApprovalRequest)>,
-    pub approval_rules: Vec<(TenantId, ApprovalRuleRecord)>,
     /// The rules of the configuration.
     pub declared_rules: Vec<DeclaredRule>,
     /// How far each import believed its file.
@@ -97,6 +93,12 @@ impl fmt::Debug for Rooms {
 impl Rooms {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
+    }
+
+    /// Writes to the reference store, which answers at once.
+    pub(crate) fn settle(&self, tenant: TenantId, mutation: Mutation) {
+        let outcome = self.outgoing.apply_batch(&WriteBatch::new(tenant).with_mutation(mutation));
+        assert!(matches!(outcome, CommitOutcome::Done(_)), "{outcome:?}");
     }
 
     /// Appends to a run's journal and tells its watchers, as an engine does.

@@ -17,7 +17,7 @@ use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
-use dromia_contracts::store::StoredEntry;
+use dromia_contracts::store::{BudgetSet, Mutation, StoredEntry};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{
@@ -172,7 +172,6 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);
     let budget =
         BudgetDefinition { name: house.budget(), per, of: None, measure, period, limit: 9, declared: false };
-    inner.budgets.push((house.tenant, budget));
     let rule = ApprovalRuleRecord {
         name: house.budget(),
         answer: RuleAnswer::Allow,
@@ -183,7 +182,6 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         created_at: at,
         expires_at: Timestamp::MAX,
     };
-    inner.approval_rules.push((house.tenant, rule));
     inner.approvals.push((house.tenant, asked(&house)));
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
@@ -216,6 +214,8 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     ));
     drop(inner);
     outgoing::dead_message(rooms, &house, handle);
+    rooms.settle(house.tenant, Mutation::BudgetSet(BudgetSet { budget }));
+    rooms.settle(house.tenant, Mutation::ApprovalRulePut(rule));
     house
 }
 

@@ -14,7 +14,9 @@ use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, InputTarget, KillTarget, NewAgent,
     NewInput, NewRule, NewToken, RunEndMode, RunOutcome, RunStatusReason, SentRequest, SessionExport, Watch,
 };
-use dromia_contracts::store::StoredEntry;
+use dromia_contracts::store::{
+    ApprovalRuleRemove, BudgetRemove, BudgetSet, Mutation, Store as _, StoredEntry, TenantCreate,
+};
 use dromia_contracts::task::TaskCounts;
 use dromia_contracts::token::{TokenRecord, TokenScopes};
 use dromia_contracts::{
@@ -364,6 +366,8 @@ impl EnginePort for Rooms {
         let id = TenantId::from_uuid(inner.uuid());
         let tenant = TenantRecord { id, handle, created_at: Timestamp::UNIX_EPOCH };
         inner.tenants.push(tenant.clone());
+        let create = TenantCreate { handle: tenant.handle.clone(), at: tenant.created_at, body_key: [1; 32] };
+        self.settle(id, Mutation::TenantCreate(create));
         let token = format!("drm_{id}");
         inner.token(id, &token, NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None });
         ready(Ok((tenant, token)))
@@ -435,8 +439,7 @@ impl EnginePort for Rooms {
         scope: Scope,
         rule: NewRule,
     ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
-        let mut inner = self.lock();
-        let now = inner.now;
+        let now = self.lock().now;
         let rule = ApprovalRuleRecord {
             name: rule.name,
             answer: rule.answer,
@@ -447,8 +450,7 @@ impl EnginePort for Rooms {
             created_at: now,
             expires_at: rule.expires_at.unwrap_or(Timestamp::MAX),
         };
-        inner.approval_rules.retain(|(tenant, known)| *tenant != scope.tenant() || known.name != rule.name);
-        inner.approval_rules.push((scope.tenant(), rule.clone()));
+        self.settle(scope.tenant(), Mutation::ApprovalRulePut(rule.clone()));
         ready(Ok(rule))
     }
 
@@ -461,14 +463,13 @@ impl EnginePort for Rooms {
         scope: Scope,
         name: String,
     ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
-        let mut inner = self.lock();
-        let mine = |(tenant, known): &(TenantId, ApprovalRuleRecord)| {
-            *tenant == scope.tenant() && known.name == name
-        };
-        let found = inner.approval_rules.iter().position(mine);
-        ready(match found {
-            Some(at) => Ok(inner.approval_rules.remove(at).1),
-            None => Err(not_found(ErrorCode::ApprovalRuleNotFound, "rule")),
+        Box::pin(async move {
+            let rules = self.outgoing.approval_rules(&scope).await.unwrap();
+            let Some(rule) = rules.into_iter().find(|rule| rule.name == name) else {
+                return Err(not_found(ErrorCode::ApprovalRuleNotFound, "rule"));
+            };
+            self.settle(scope.tenant(), Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name }));
+            Ok(rule)
         })
     }
 
@@ -477,20 +478,18 @@ impl EnginePort for Rooms {
         scope: Scope,
         budget: BudgetDefinition,
     ) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
-        let mut inner = self.lock();
-        inner.budgets.retain(|(tenant, known)| *tenant != scope.tenant() || known.name != budget.name);
-        inner.budgets.push((scope.tenant(), budget.clone()));
+        self.settle(scope.tenant(), Mutation::BudgetSet(BudgetSet { budget: budget.clone() }));
         ready(Ok(budget))
     }
 
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
-        let mut inner = self.lock();
-        let mine =
-            |(tenant, known): &(TenantId, BudgetDefinition)| *tenant == scope.tenant() && known.name == name;
-        let found = inner.budgets.iter().position(mine);
-        ready(match found {
-            Some(at) => Ok(inner.budgets.remove(at).1),
-            None => Err(not_found(ErrorCode::BudgetNotFound, "budget")),
+        Box::pin(async move {
+            let budgets = self.outgoing.budgets(&scope, Timestamp::UNIX_EPOCH).await.unwrap();
+            let Some(found) = budgets.into_iter().find(|found| found.budget.name == name) else {
+                return Err(not_found(ErrorCode::BudgetNotFound, "budget"));
+            };
+            self.settle(scope.tenant(), Mutation::BudgetRemove(BudgetRemove { name }));
+            Ok(found.budget)
         })
     }
 

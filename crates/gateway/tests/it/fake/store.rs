@@ -4,15 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug, TenantRecord};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
-use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CommitReceipt, CommitRefusal, KeyedItem, Mutation, PageRequest, Read,
-    RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoreWrapper,
-    StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    ApprovalFilter, CommitOutcome, KeyedItem, Mutation, PageRequest, Read, RunFilter, RunSpending,
+    SessionTail, Store, StoreHealth, StoreStats, StoreWrapper, StoredEntry, TailLimits, TokenOwner,
+    WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::{
@@ -44,7 +43,7 @@ impl Rooms {
     }
 }
 
-/// What the real reference store keeps, behind the lists.
+/// What the gateway writes of messages.
 fn is_of_the_outbox(mutation: &Mutation) -> bool {
     matches!(
         mutation,
@@ -63,34 +62,13 @@ impl StoreWrapper for Rooms {
     }
 
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
-        if batch.mutations.iter().all(is_of_the_outbox) {
-            return self.wrapped_store().commit(batch);
-        }
-        let mut inner = self.lock();
-        let mut refused = None;
-        for mutation in batch.mutations {
+        for mutation in batch.mutations.iter().filter(|mutation| !is_of_the_outbox(mutation)) {
             let Mutation::StatePut(put) = mutation else { panic!("the gateway writes nothing else") };
-            let mine =
-                inner.sessions.iter().any(|(tenant, row)| *tenant == batch.tenant && row.id == put.session);
-            assert!(mine, "the gateway looked first");
-            let entries = inner.states.entry(put.session).or_default();
-            let found = entries.iter().position(|entry| entry.name == put.name);
-            let version = found.map_or(0, |index| entries[index].version);
-            if put.expected.is_some_and(|expected| expected != version) {
-                refused = Some(CommitRefusal::StateVersion { found: version });
-                continue;
-            }
-            let entry = StateEntry { name: put.name, version: version + 1, value: put.value };
-            match found {
-                Some(index) => entries[index] = entry,
-                None => entries.push(entry),
-            }
+            let is_mine =
+                |(tenant, row): &(TenantId, SessionRecord)| *tenant == batch.tenant && row.id == put.session;
+            assert!(self.lock().sessions.iter().any(is_mine), "the gateway looked first");
         }
-        let commit = match refused {
-            Some(refusal) => CommitOutcome::Refused(refusal),
-            None => CommitOutcome::Done(CommitReceipt { positions: vec![], claimed: true, waiting: false }),
-        };
-        Box::pin(std::future::ready(commit))
+        self.wrapped_store().commit(batch)
     }
 
     fn tenants<'a>(
@@ -145,20 +123,6 @@ impl StoreWrapper for Rooms {
         ready(page(&rows, &PageRequest { after: wanted.after.map(Reverse), limit: wanted.limit }, |row| {
             Reverse(row.id)
         }))
-    }
-
-    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRuleRecord>> {
-        let inner = self.lock();
-        let mine = inner.approval_rules.iter().filter(|(tenant, _)| *tenant == scope.tenant());
-        ready(mine.map(|(_, rule)| rule.clone()).collect())
-    }
-
-    fn budgets<'a>(&'a self, scope: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
-        let inner = self.lock();
-        let mine = inner.budgets.iter().filter(|(tenant, _)| *tenant == scope.tenant());
-        let uses =
-            mine.map(|(_, budget)| BudgetUse { budget: budget.clone(), subject: String::new(), used: 0 });
-        ready(uses.collect())
     }
 
     fn tokens<'a>(
@@ -350,29 +314,6 @@ impl StoreWrapper for Rooms {
             position: 1,
             request,
         }))
-    }
-
-    fn session_state<'a>(
-        &'a self,
-        _: &'a Scope,
-        session: SessionId,
-        page: PageRequest<&'a str>,
-    ) -> Read<'a, Vec<StateEntry>> {
-        let mut entries = self.lock().states.get(&session).cloned().unwrap_or_default();
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let wanted =
-            entries.into_iter().filter(|entry| page.after.is_none_or(|after| entry.name.as_str() > after));
-        ready(wanted.take(page.limit).collect())
-    }
-
-    fn state_entry<'a>(
-        &'a self,
-        _: &'a Scope,
-        session: SessionId,
-        name: &'a str,
-    ) -> Read<'a, Option<StateEntry>> {
-        let entries = self.lock().states.get(&session).cloned().unwrap_or_default();
-        ready(entries.into_iter().find(|entry| entry.name == name))
     }
 
     fn store_health(&self) -> StoreHealth {

@@ -48,6 +48,9 @@ pub(crate) struct MeasureArguments {
     /// The runs in flight at the kill.
     #[arg(long, default_value_t = 10_000)]
     runs: u64,
+    /// Measures only these attacks of R15, such as `files`.
+    #[arg(long, value_delimiter = ',')]
+    attacks: Vec<String>,
 }
 
 /// What is measured together.
@@ -101,6 +104,8 @@ pub(crate) struct PhaseContext {
     pub(crate) dir: PathBuf,
     /// How much to measure.
     pub(crate) scale: BenchScale,
+    /// The attacks of R15 to measure; all where none is named.
+    pub(crate) attacks: Vec<String>,
     own: PathBuf,
 }
 
@@ -153,9 +158,9 @@ async fn measure_phases(arguments: MeasureArguments) -> anyhow::Result<ExitCode>
         bail!("there is no {}; build it first, with the same profile as this program", dromia.display());
     }
     let dir = make_dir(&target.join("bench"))?;
-    let MeasureArguments { rounds, turns, sessions, agents, runs, .. } = arguments;
+    let MeasureArguments { rounds, turns, sessions, agents, runs, attacks, .. } = arguments;
     let scale = BenchScale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs };
-    let scene = PhaseContext { dromia, dir: dir.path().to_owned(), scale, own };
+    let scene = PhaseContext { dromia, dir: dir.path().to_owned(), scale, attacks, own };
 
     let mut goals = Vec::new();
     let mut whole = true;

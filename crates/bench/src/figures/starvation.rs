@@ -83,7 +83,7 @@ impl BenchTenant {
 /// Measures the phase.
 pub(crate) async fn measure_starvation(scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> {
     let mut goals = Vec::new();
-    for attack in ATTACKS {
+    for attack in select_attacks(&scene.attacks)? {
         let began = Instant::now();
         let goal = match measure_attack(scene, attack).await {
             Ok(goal) => goal,
@@ -95,6 +95,18 @@ pub(crate) async fn measure_starvation(scene: &PhaseContext) -> anyhow::Result<V
         tell_progress(attack.id, began);
     }
     Ok(goals)
+}
+
+/// Picks the attacks with these names, in the order of the rows; all where none is named.
+fn select_attacks(names: &[String]) -> anyhow::Result<Vec<&'static StarvationAttack>> {
+    let short = |attack: &StarvationAttack| attack.id.trim_start_matches("R15.");
+    for name in names {
+        let is_known = ATTACKS.iter().any(|attack| short(attack) == name);
+        anyhow::ensure!(is_known, "there is no attack {name:?}");
+    }
+    let is_picked =
+        |attack: &&StarvationAttack| names.is_empty() || names.iter().any(|name| short(attack) == name);
+    Ok(ATTACKS.iter().filter(is_picked).collect())
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a phase that takes a minute")]

@@ -71,7 +71,10 @@ async fn a_limited_model_cools_down_and_its_fallback_answers() {
                 ("default".to_owned(), server(status, "retry-after: 40\r\n", "{}").await),
                 ("spare".to_owned(), server("200 OK", "", HELLO).await),
             ]),
-            fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
+            fallbacks: BTreeMap::from([(
+                "default".to_owned(),
+                vec!["spare".to_owned(), "scripted".to_owned()],
+            )]),
             ..ModelsConfig::default()
         };
         let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
@@ -83,7 +86,8 @@ async fn a_limited_model_cools_down_and_its_fallback_answers() {
         let reply = attempt(&models, &asked, &Collected::default()).await.expect("the stand-in answers");
         assert_eq!(reply.text, "from the stand-in");
         clock.advance(Duration::from_secs(39));
-        attempt(&models, &asked, &Collected::default()).await.expect("the stand-in still answers");
+        attempt(&models, &asked, &Collected::default()).await.expect_err("the stand-in answers once");
+        attempt(&models, &asked, &Collected::default()).await.expect("the next one stands in");
         clock.advance(Duration::from_secs(1));
         let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is asked again");
         assert_eq!(error.code, ErrorCode::ModelUnavailable);

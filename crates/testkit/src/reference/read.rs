@@ -4,7 +4,7 @@
 //! No read writes, but for the page of an erasure. What takes more than a look lies beside this file, by what it is about.
 
 mod outgoing;
-mod sessions;
+mod runs;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{

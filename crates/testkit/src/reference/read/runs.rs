@@ -1,5 +1,4 @@
-//! Conversations and what came of them, as a scope sees them: sessions with their inboxes and custom state, runs with their
-//! journals.
+//! Runs with their journals, and inboxes, as a scope sees them.
 
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner};

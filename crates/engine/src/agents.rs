@@ -4,12 +4,12 @@
 //! runs, and a change of state replaces the snapshot in the same process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState};
-use dromia_contracts::capability::{self, RightsWatch};
+use dromia_contracts::capability;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
@@ -23,7 +23,7 @@ use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Engine, EngineCore};
+use crate::core::EngineCore;
 use crate::transcript::ConversationTranscript;
 
 /// An agent as a run sees it.
@@ -54,25 +54,6 @@ impl AgentSnapshot {
         let mut bounded = Self::clone(self);
         bounded.grants.push(capability::within_grant(tenant, self.id, bound));
         Arc::new(bounded)
-    }
-}
-
-/// Forgets agents whose rights changed, as long as the engine lives.
-#[derive(Debug)]
-struct SnapshotInvalidator(Weak<EngineCore>);
-
-impl RightsWatch for SnapshotInvalidator {
-    fn rights_changed(&self, agent: AgentId) {
-        if let Some(core) = self.0.upgrade() {
-            core.forget_agent(agent);
-        }
-    }
-}
-
-impl Engine {
-    /// Returns the observer of changes to an agent's rights. It does not keep the engine alive.
-    pub fn rights_watch(&self) -> Arc<dyn RightsWatch> {
-        Arc::new(SnapshotInvalidator(Arc::downgrade(&self.core)))
     }
 }
 

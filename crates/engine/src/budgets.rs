@@ -4,41 +4,20 @@
 
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::{BudgetDefinition, BudgetScope, BudgetUse};
-use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitOutcome, Mutation, PageRequest, WriteBatch};
+use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitOutcome, Mutation, WriteBatch};
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, Scope, TenantId};
 
 use crate::agents::read_fault;
-use crate::core::{Engine, EngineCore};
+use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 
-impl Engine {
-    /// Sets the budgets that the configuration declares, before any agent runs, and removes those that only an earlier
-    /// configuration declared. Budgets that people set by hand are left alone. An agent may be named by its handle. A
-    /// budget that names a missing tenant or agent is set by the first start that finds it; the reader of the
-    /// configuration warns about it.
-    pub async fn budgets_declare(
-        &self,
-        declared: &[(HandleSlug, Vec<BudgetDefinition>)],
-    ) -> Result<(), Fault> {
-        let (core, operator) = (&self.core, self.core.node_operator());
-        let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
-        loop {
-            let tenants = core.ports.store.tenants(&operator, page).await.map_err(read_fault)?;
-            for tenant in &tenants {
-                let mine = declared.iter().find(|(handle, _)| *handle == tenant.handle);
-                core.declare_budgets(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
-            }
-            match tenants.last() {
-                Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
-                _ => break,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl EngineCore {
-    async fn declare_budgets(&self, tenant: TenantId, written: &[BudgetDefinition]) -> Result<(), Fault> {
+    /// Sets the budgets that the configuration declares for a tenant, and removes those that it declared before.
+    pub(crate) async fn declare_budgets(
+        &self,
+        tenant: TenantId,
+        written: &[BudgetDefinition],
+    ) -> Result<(), Fault> {
         let scope = self.recovery_scope(tenant);
         let mut declared = Vec::new();
         for budget in written {

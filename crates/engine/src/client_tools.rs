@@ -17,6 +17,7 @@ use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client;
 use crate::core::EngineCore;
+use crate::journal_reads::read_journal;
 use crate::refusal::session_not_found;
 
 /// How many items behind a run are read to find the one that answers its calls. It is the first of them, unless others
@@ -136,7 +137,7 @@ impl EngineCore {
         if tail.items.iter().any(|item| item.taken_by.is_some()) {
             return Ok(());
         }
-        let journal = crate::recover::read_journal(self, scope, run).await?;
+        let journal = read_journal(&*self.ports.store, scope, run).await?;
         let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
             return Ok(());
         };
@@ -156,7 +157,7 @@ impl EngineCore {
     /// Reads which calls a run handed to its client.
     async fn pending_client_calls(&self, scope: &Scope, run: RunId) -> Result<PendingClientCalls, Fault> {
         let mut handed = PendingClientCalls::default();
-        for stored in crate::recover::read_journal(self, scope, run).await.map_err(read_fault)? {
+        for stored in read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)? {
             let entry = stored.decode();
             match entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))? {
                 Entry::RunStarted(started) => handed.after = started.after + started.items.len() as u64,

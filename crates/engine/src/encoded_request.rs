@@ -17,8 +17,8 @@ use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
 use crate::core::EngineCore;
+use crate::journal_reads::read_journal;
 use crate::model_request::ModelRequestSpec;
-use crate::recover::read_journal;
 use crate::refusal::session_not_found;
 use crate::transcript::ConversationTranscript;
 
@@ -32,7 +32,7 @@ impl EngineCore {
         attempt: Option<u32>,
     ) -> Result<SentRequest, Fault> {
         let row = self.find_run(scope, run).await?;
-        let mut own = read_journal(self, scope, run).await.map_err(read_fault)?;
+        let mut own = read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)?;
         let (started, before, called) =
             find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
         let Some(sent) = called.sent else {
@@ -103,7 +103,7 @@ impl EngineCore {
             }
             let entries = match own.take_if(|_| taker == row.id) {
                 Some(own) => own,
-                None => read_journal(self, scope, taker).await.map_err(read_fault)?,
+                None => read_journal(&*self.ports.store, scope, taker).await.map_err(read_fault)?,
             };
             runs.push((taker, entries.into()));
         }

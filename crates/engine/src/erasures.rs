@@ -5,43 +5,17 @@
 //! time, and all together are bounded. The next scan for lost runs restarts a failed erasure, a while later and behind
 //! all others; one that meets damage is not restarted.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub(crate) mod tracker;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dromia_contracts::store::ReadError;
 use dromia_contracts::{AgentId, ErrorCode, TenantId};
 
 use crate::config::ERASURES_MAX;
 use crate::core::EngineCore;
-use crate::panics::minded_erasure;
-
-/// The erasures that the engine runs without a caller.
-#[derive(Debug, Default)]
-pub(crate) struct ErasureTracker {
-    begun: Mutex<RunningErasures>,
-    /// One has come to its end, so another may begin.
-    has_ended: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct RunningErasures {
-    running: BTreeMap<TenantId, AgentId>,
-    /// Which was begun last; those behind it are next.
-    last: Option<(TenantId, AgentId)>,
-}
-
-impl ErasureTracker {
-    /// Tells, once, whether one has come to its end.
-    pub(crate) fn take_ended(&self) -> bool {
-        self.has_ended.swap(false, Ordering::AcqRel)
-    }
-
-    fn lock_running(&self) -> MutexGuard<'_, RunningErasures> {
-        // A map and a position: a panic cannot leave them half updated.
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::panics::supervise_erasure;
 
 /// An erasure and its place among those that run; the place is free again when it is dropped.
 #[derive(Debug)]
@@ -102,7 +76,7 @@ impl EngineCore {
                 continue;
             }
             if let Some(erasure) = AgentErasure::try_begin(self, tenant, agent) {
-                let work = minded_erasure(Arc::clone(self), agent, Box::pin(erasure.run_to_end()));
+                let work = supervise_erasure(Arc::clone(self), agent, Box::pin(erasure.run_to_end()));
                 self.ports.runtime.spawn.spawn(work);
             }
         }

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::run::RunKind;
+use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::runs::{KillTarget, RunEndMode, RunOutcome};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
-use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, TurnClaim, WriteBatch};
+use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, RunFilter, TurnClaim, WriteBatch};
 use dromia_contracts::task::{self, TaskState};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use futures_util::{StreamExt as _, stream};
@@ -88,6 +88,32 @@ impl EngineCore {
                 late.map_or(Ok(ended), Err)
             }
         }
+    }
+
+    /// Puts a terminate signal into the inbox of every open run of an agent, and returns those runs.
+    pub(crate) async fn end_runs(
+        self: &Arc<Self>,
+        scope: &Scope,
+        agent: AgentId,
+    ) -> Result<Vec<RunId>, Fault> {
+        let mut ended = Vec::new();
+        for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
+            let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
+            let mut page = PageRequest::first_page(PageRequest::<RunId>::LIMIT_MAX);
+            loop {
+                let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
+                let ends = runs.iter().map(|run| self.terminate_run(scope, run.id)).collect();
+                for run in terminate_in_batches(ends).await {
+                    // A run that ended since it was listed needs no signal.
+                    ended.extend(run?);
+                }
+                match runs.last() {
+                    Some(last) if runs.len() == page.limit => page.after = Some(last.id),
+                    _ => break,
+                }
+            }
+        }
+        Ok(ended)
     }
 
     /// Finds a session of an agent.
@@ -222,7 +248,7 @@ impl EngineCore {
 
 /// Ends so many runs or sessions, a batch of them at a time. All of them to their end: one that is dropped between its commit and
 /// what follows it would leave a run that hears nothing.
-pub(crate) async fn terminate_in_batches<E: Future>(ends: Vec<E>) -> Vec<E::Output> {
+async fn terminate_in_batches<E: Future>(ends: Vec<E>) -> Vec<E::Output> {
     stream::iter(ends).buffered(KILLS_AT_ONCE).collect().await
 }
 

@@ -13,6 +13,7 @@ use dromia_contracts::{AgentId, BoxFuture, ErrorCode, Fault, ItemId, RunId, Scop
 
 use crate::agents::read_fault;
 use crate::core::EngineCore;
+use crate::journal_reads::read_journal;
 use crate::notifications::InboxPosition;
 use crate::refusal::{agent_ended, run_erased};
 use crate::state::RunState;
@@ -104,7 +105,7 @@ impl EngineCore {
 
     /// Reads how a run that has ended ended.
     pub(crate) async fn read_outcome(&self, scope: &Scope, row: &RunRecord) -> Result<RunOutcome, Fault> {
-        let journal = crate::recover::read_journal(self, scope, row.id).await.map_err(read_fault)?;
+        let journal = read_journal(&*self.ports.store, scope, row.id).await.map_err(read_fault)?;
         let mut story = ConversationTranscript::new(0);
         let mut state = RunState::default();
         for stored in &journal {

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use self::entry::PlanEntry;
 use crate::endorse::is_typed;
+use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
 use crate::transcript::{ConversationTranscript, ToolSource};
 
@@ -296,17 +297,6 @@ fn call_destinations(call: &PreparedCall, tools: &[ToolDescriptor]) -> Option<Ve
         collect_leaves(&value, &mut leads);
     }
     (leads.len() <= DESTINATIONS_MAX).then_some(leads)
-}
-
-/// Lists the texts and numbers in a value.
-pub(crate) fn collect_leaves(value: &Value, leads: &mut Vec<String>) {
-    match value {
-        Value::Null | Value::Bool(_) => {}
-        Value::Number(number) => leads.push(number.to_string()),
-        Value::String(text) => leads.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| collect_leaves(value, leads)),
-        Value::Object(fields) => fields.values().for_each(|value| collect_leaves(value, leads)),
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use dromia_contracts::tool::{RecordFields, ToolHost};
 use serde_json::{Map, Value};
 
 use crate::endorse::{is_whole_in, typed_texts};
-use crate::plan::collect_leaves;
+use crate::json_leaves::collect_leaves;
 use crate::transcript::ConversationTranscript;
 
 /// The shortest name that counts.

@@ -15,7 +15,7 @@ use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
-    StoredEntry, TailLimits, WriteBatch,
+    TailLimits, WriteBatch,
 };
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
@@ -23,7 +23,7 @@ use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 use crate::agents::AgentSnapshot;
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
-use crate::janitor::parked_at;
+use crate::journal_reads::{has_open_signal, parked_at, read_journal};
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::scheduler::{ReadyWork, TaskSlot};
@@ -110,7 +110,7 @@ async fn take_over(
         let is_held = hold_run(core, scope, &run, HoldReason::Claims, detail).await;
         drop(guard);
         // One that could not be held would be taken over again at once, and again, a row for each.
-        if is_held && is_asked(core, scope, &run).await? {
+        if is_held && has_open_signal(&*core.ports.store, scope, &run).await? {
             core.scheduler.push_ready(scope.tenant(), ReadyWork::Run(id));
         }
         return Err(TakeoverError::Settled);
@@ -128,7 +128,7 @@ async fn take_over(
     };
     if state.rests_for_approval() {
         let now = core.ports.runtime.clock.now();
-        match parked_at(core, scope, &run).await {
+        match parked_at(&*core.ports.store, scope, &run).await {
             // The run asked at a time still to come, so the clock was set back since: it waits no hour for that step.
             Ok(Some((at, _))) if at > now => state.end_holds(now),
             Ok(_) => {}
@@ -193,14 +193,7 @@ async fn rests_for_its_agent(core: &EngineCore, scope: &Scope, run: &RunRecord) 
     if run.head.status != RunStatus::Parked || run.head.wake_at.is_some() {
         return Ok(false);
     }
-    Ok(!is_asked(core, scope, run).await?)
-}
-
-/// Returns whether a run's inbox has a signal that is not taken.
-pub(crate) async fn is_asked(core: &EngineCore, scope: &Scope, run: &RunRecord) -> Result<bool, ReadError> {
-    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(false) };
-    let last = core.ports.store.inbox_items(scope, InboxOwner::Run(run.id), before, 1).await?;
-    Ok(last.first().is_some_and(|signal| signal.taken_by.is_none()))
+    Ok(!has_open_signal(&*core.ports.store, scope, run).await?)
 }
 
 /// What a takeover reads.
@@ -235,7 +228,7 @@ async fn read_run_state(
     run: &RunRecord,
     agent: Arc<AgentSnapshot>,
 ) -> Result<(RunState, TakeoverContext), JournalReadError> {
-    let journal = read_journal(core, scope, run.id).await?;
+    let journal = read_journal(&*core.ports.store, scope, run.id).await?;
     let mut entries = Vec::with_capacity(journal.len());
     for stored in &journal {
         let entry = stored.decode();
@@ -282,25 +275,6 @@ fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
         }
         _ => None,
     })
-}
-
-/// Reads a whole journal, page by page.
-pub(crate) async fn read_journal(
-    core: &EngineCore,
-    scope: &Scope,
-    run: RunId,
-) -> Result<Vec<StoredEntry>, ReadError> {
-    let mut all = Vec::new();
-    loop {
-        let after = all.len() as u64;
-        let page =
-            core.ports.store.journal_entries(scope, run, after, PageRequest::<RunId>::LIMIT_MAX).await?;
-        let full = page.len() == PageRequest::<RunId>::LIMIT_MAX;
-        all.extend(page);
-        if !full {
-            return Ok(all);
-        }
-    }
 }
 
 /// Holds a run whose journal cannot be folded. Its row stays as it is, except for the status. Returns whether it is

@@ -4,11 +4,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
-use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{NewAgent, NewToken};
 use dromia_contracts::store::{
-    AgentCreate, AgentStateSet, CommitOutcome, CommitRefusal, Mutation, PageRequest, RunFilter, TenantCreate,
-    WriteBatch,
+    AgentCreate, AgentStateSet, CommitOutcome, CommitRefusal, Mutation, TenantCreate, WriteBatch,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
@@ -16,7 +14,6 @@ use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, RunId, Scope, T
 use crate::agents::{agent_not_found, read_fault};
 use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::EngineCore;
-use crate::kill::terminate_in_batches;
 use crate::refusal::{commit_fault, item_erased};
 
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
@@ -185,32 +182,6 @@ impl EngineCore {
             AgentState::Paused | AgentState::Deleting => {}
         }
         Ok(AgentRecord { state: to, ..agent })
-    }
-
-    /// Puts a terminate signal into the inbox of every open run of an agent, and returns those runs.
-    pub(crate) async fn end_runs(
-        self: &Arc<Self>,
-        scope: &Scope,
-        agent: AgentId,
-    ) -> Result<Vec<RunId>, Fault> {
-        let mut ended = Vec::new();
-        for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
-            let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
-            let mut page = PageRequest::first_page(PageRequest::<RunId>::LIMIT_MAX);
-            loop {
-                let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
-                let ends = runs.iter().map(|run| self.terminate_run(scope, run.id)).collect();
-                for run in terminate_in_batches(ends).await {
-                    // A run that ended since it was listed needs no signal.
-                    ended.extend(run?);
-                }
-                match runs.last() {
-                    Some(last) if runs.len() == page.limit => page.after = Some(last.id),
-                    _ => break,
-                }
-            }
-        }
-        Ok(ended)
     }
 
     /// Erases an agent and everything that belongs to it.

@@ -20,7 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::agents::read_fault;
 use crate::core::EngineCore;
-use crate::janitor::park_text;
+use crate::journal_reads::read_journal;
 use crate::refusal::commit_fault;
 use crate::scheduler::ReadyWork;
 use crate::state::{CallStage, Opined, RestReason, RunPhase, RunState};
@@ -176,7 +176,7 @@ impl EngineCore {
             why.command = Some(format!("dromia run resume {run}"));
             return Ok(why);
         }
-        let journal = crate::recover::read_journal(self, &scope, run).await.map_err(read_fault)?;
+        let journal = read_journal(&*self.ports.store, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
         let (mut handed, mut stopped, mut cancelled) = (Vec::new(), None, None);
         for stored in &journal {
@@ -336,6 +336,27 @@ impl EngineCore {
                 };
                 (why.unblocked_by, why.command) = (goes_on, cancel);
             }
+        }
+    }
+}
+
+/// The text of `run why` for a parked run.
+fn park_text(park: ParkReason) -> (String, String) {
+    match park {
+        ParkReason::Retry { until } => (
+            format!("the next attempt at its model, due at {until:.0}"),
+            "time; the engine goes on by itself".to_owned(),
+        ),
+        ParkReason::Approval { approval, cools_until: Some(cools_until), .. } => (
+            format!("the time after which a call begins by itself, {cools_until:.0}: {approval}"),
+            "time; or whoever may approve it, who may also refuse it".to_owned(),
+        ),
+        ParkReason::Approval { approval, until, .. } => (
+            format!("a person to allow a call: {approval}; it goes on without the call at {until:.0}"),
+            "whoever may approve it".to_owned(),
+        ),
+        ParkReason::AgentPaused => {
+            ("its agent, which is paused".to_owned(), "whoever resumes the agent".to_owned())
         }
     }
 }

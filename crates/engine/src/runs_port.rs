@@ -19,7 +19,8 @@ use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, Fault, OperatorScope, RunId, Scope, SessionId, TokenId,
 };
 
-use crate::core::{Engine, EngineCore};
+use crate::core::EngineCore;
+use crate::engine::Engine;
 
 impl Engine {
     /// Makes a call that may write.

@@ -12,7 +12,7 @@ use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::RunKind;
-use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
+use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody, SessionKey};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, Mutation, SessionTail, TurnClaim, WriteBatch,
 };
@@ -29,8 +29,17 @@ use crate::refusal::{commit_fault, session_not_found};
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
 use crate::steps::StepPermit;
-use crate::submit::SessionLookup;
 use crate::transcript::ConversationTranscript;
+
+/// A session as admission finds it.
+pub(crate) enum SessionLookup {
+    /// It is there.
+    Session(SessionId),
+    /// It must be opened.
+    New(SessionKey),
+    /// It must be opened, and its key is never looked up again.
+    Fresh(SessionKey),
+}
 
 /// A turn whose first entries are decided and not yet durable.
 pub(crate) struct TurnStart {

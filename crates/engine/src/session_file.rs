@@ -34,7 +34,7 @@ use self::label_reset::doubt_entries;
 use crate::agents::read_fault;
 use crate::client_tools;
 use crate::core::EngineCore;
-use crate::recover::read_journal;
+use crate::journal_reads::read_journal;
 use crate::refusal::session_not_found;
 use crate::state::{RunState, apply_entry};
 
@@ -149,7 +149,7 @@ impl EngineCore {
 
     async fn export_run(&self, scope: &Scope, run: RunId) -> Result<FileRun, Fault> {
         let mut entries = Vec::new();
-        for stored in read_journal(self, scope, run).await.map_err(read_fault)? {
+        for stored in read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)? {
             let fields = serde_json::from_str(&stored.fields)
                 .map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
             entries.push(FileEntry {

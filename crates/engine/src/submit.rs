@@ -11,7 +11,7 @@ use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
-use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyedItem, Mutation, SessionOpen, WriteBatch,
 };
@@ -25,6 +25,7 @@ use crate::core::EngineCore;
 use crate::notifications::InboxPosition;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::ReadyWork;
+use crate::session_claim::SessionLookup;
 use crate::steps::StepPermit;
 
 /// How often a session that another caller opened first is looked up again.
@@ -37,16 +38,6 @@ pub(crate) struct NewItem {
     pub(crate) body: Bytes,
     pub(crate) key: Option<ItemKey>,
     pub(crate) wait: bool,
-}
-
-/// A session as admission finds it.
-pub(crate) enum SessionLookup {
-    /// It is there.
-    Session(SessionId),
-    /// It must be opened.
-    New(SessionKey),
-    /// It must be opened, and its key is never looked up again.
-    Fresh(SessionKey),
 }
 
 /// Writes an input as it is stored, if it is not too long for that.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState};
@@ -23,7 +23,9 @@ use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::core::EngineCore;
+use crate::bounded_map::BoundedCache;
+use crate::config::SNAPSHOTS_MAX;
+use crate::ports::EnginePorts;
 use crate::transcript::ConversationTranscript;
 
 /// An agent as a run sees it.
@@ -139,7 +141,21 @@ impl PinnedPrompt {
     }
 }
 
-impl EngineCore {
+/// The agents as runs see them, from memory where possible.
+#[derive(Debug)]
+pub(crate) struct AgentDirectory {
+    ports: Arc<EnginePorts>,
+    snapshots: BoundedCache<(TenantId, AgentId), Arc<AgentSnapshot>>,
+    /// Counts changes of agents, so that a row read before one is not kept after it.
+    changes: AtomicU64,
+}
+
+impl AgentDirectory {
+    /// Begins with no agent in memory.
+    pub(crate) fn new(ports: Arc<EnginePorts>) -> Self {
+        Self { ports, snapshots: BoundedCache::new(SNAPSHOTS_MAX), changes: AtomicU64::new(0) }
+    }
+
     /// Returns the snapshot of an agent, from memory where possible.
     pub(crate) async fn agent_snapshot(
         &self,
@@ -149,7 +165,7 @@ impl EngineCore {
         if let Some(known) = self.snapshots.get(&(scope.tenant(), agent)) {
             return Ok(known);
         }
-        let changes = self.agent_changes.load(Ordering::SeqCst);
+        let changes = self.changes.load(Ordering::SeqCst);
         let found = self.ports.store.agent(scope, agent).await.map_err(read_fault)?;
         let found = found.ok_or_else(|| agent_not_found(agent))?;
         let revision =
@@ -161,7 +177,7 @@ impl EngineCore {
         let snapshot = self.make_snapshot(scope, &found, revision.config, grants, &networks).await;
         let snapshot = Arc::new(snapshot);
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
-        if self.agent_changes.load(Ordering::SeqCst) != changes {
+        if self.changes.load(Ordering::SeqCst) != changes {
             // Some agent changed while this one was read: what was read may be older than the change.
             self.snapshots.retain(|(_, id), _| *id != agent);
         }
@@ -204,7 +220,7 @@ impl EngineCore {
     /// Forgets what is known of an agent, because it changed.
     pub(crate) fn forget_agent(&self, agent: AgentId) {
         // Counted first, so that a reader who kept an older row after this line drops it again.
-        self.agent_changes.fetch_add(1, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::SeqCst);
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 

@@ -14,10 +14,11 @@ use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
 use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
 
-use crate::agents::{AgentSnapshot, read_fault};
+use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
 use crate::client;
 use crate::core::EngineCore;
 use crate::journal_reads::read_journal;
+use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
 
 /// How many items behind a run are read to find the one that answers its calls. It is the first of them, unless others
@@ -35,7 +36,18 @@ impl AgentSnapshot {
     }
 }
 
-impl EngineCore {
+/// Checks what a client sends with an input, and finds the run whose calls an input answers.
+pub(crate) struct ClientToolAdmission<'a> {
+    ports: &'a EnginePorts,
+    agents: &'a AgentDirectory,
+}
+
+impl<'a> ClientToolAdmission<'a> {
+    /// Begins with the parts that it needs.
+    pub(crate) fn new(core: &'a EngineCore) -> Self {
+        Self { ports: &core.ports, agents: &core.agents }
+    }
+
     /// Checks the tools and results that a client sends with an input.
     pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
         if !input.offer.tools.is_empty() {
@@ -46,7 +58,7 @@ impl EngineCore {
                     session.ok_or_else(|| session_not_found(*id))?.agent
                 }
             };
-            self.agent_snapshot(scope, agent).await?.check_offer(&input.offer)?;
+            self.agents.agent_snapshot(scope, agent).await?.check_offer(&input.offer)?;
         }
         match (&input.answers, &input.target) {
             (None, _) => Ok(()),

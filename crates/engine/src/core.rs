@@ -1,18 +1,18 @@
 //! What every part of the engine shares.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::tool::CallMeter;
 use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, SessionId, TenantId};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::agents::AgentSnapshot;
+use crate::agents::AgentDirectory;
 use crate::bounded_map::BoundedCache;
+use crate::call_metrics::CallMetrics;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
 use crate::counters::EngineCounters;
 use crate::delayed_calls::schedule::DelaySchedule;
@@ -38,9 +38,7 @@ pub(crate) struct EngineCore {
     pub(crate) hub: RunHub,
     /// How often tasks came into each state.
     pub(crate) counts: EngineCounters,
-    pub(crate) snapshots: BoundedCache<(TenantId, AgentId), Arc<AgentSnapshot>>,
-    /// Counts changes of agents, so that a row read before one is not kept after it.
-    pub(crate) agent_changes: AtomicU64,
+    pub(crate) agents: AgentDirectory,
     pub(crate) session_keys: BoundedCache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
     pub(crate) pins: BoundedCache<(TenantId, AgentId, Digest), ()>,
@@ -52,8 +50,6 @@ pub(crate) struct EngineCore {
     pub(crate) wake_anew: AtomicBool,
     /// What is erased without a caller.
     pub(crate) erasures: ErasureTracker,
-    /// Agents that a caller erases; one request counts the erased rows of each.
-    pub(crate) erasing: Mutex<BTreeSet<AgentId>>,
     /// When a delayed call may be due.
     pub(crate) delays: DelaySchedule,
     draining: AtomicBool,
@@ -61,8 +57,8 @@ pub(crate) struct EngineCore {
     start_work: StartReadyWork,
     /// The notifier for messages that wait for delivery.
     bell: OnceLock<Arc<dyn DeliveryNotifier>>,
-    /// The meter of tool calls.
-    meter: OnceLock<Arc<dyn CallMeter>>,
+    /// How often calls were made and refused.
+    pub(crate) calls: CallMetrics,
     /// This life of the process.
     pub(crate) holder: Digest,
 }
@@ -70,35 +66,29 @@ pub(crate) struct EngineCore {
 impl EngineCore {
     /// Builds what the parts share; `start_work` begins the work of each task that gets a slot.
     pub(crate) fn new(ports: EnginePorts, config: EngineConfig, start_work: StartReadyWork) -> Self {
+        let ports = Arc::new(ports);
         let holder = Digest::from_bytes(ports.runtime.ids.random_secret());
         let steps = StepPool::new(STEPS_ALONE * config.processors, STEPS_SHARED * config.processors);
         Self {
             scheduler: Scheduler::new(config.active_max, steps),
             hub: RunHub::default(),
             counts: EngineCounters::default(),
-            snapshots: BoundedCache::new(SNAPSHOTS_MAX),
-            agent_changes: AtomicU64::new(0),
+            agents: AgentDirectory::new(Arc::clone(&ports)),
             session_keys: BoundedCache::new(SESSION_KEYS_MAX),
             pins: BoundedCache::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
             wake_anew: AtomicBool::new(false),
             erasures: ErasureTracker::default(),
-            erasing: Mutex::default(),
             delays: DelaySchedule::default(),
             draining: AtomicBool::new(false),
             start_work,
             bell: OnceLock::new(),
-            meter: OnceLock::new(),
+            calls: CallMetrics::new(Arc::clone(&ports)),
             holder,
-            ports: Arc::new(ports),
+            ports,
             config,
         }
-    }
-
-    /// Sets the meter of tool calls; the first one stays.
-    pub(crate) fn set_call_meter(&self, meter: Arc<dyn CallMeter>) {
-        self.meter.get_or_init(|| meter);
     }
 
     /// Sets the notifier for messages that wait for delivery; the first one stays.
@@ -116,11 +106,6 @@ impl EngineCore {
     /// Tells whether the engine drains.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    /// Returns the meter of tool calls, if one is set.
-    pub(crate) fn call_meter(&self) -> Option<&dyn CallMeter> {
-        self.meter.get().map(|meter| &**meter)
     }
 
     /// Notifies the deliverer that a message waits. The deliverer also polls, only later.
@@ -175,5 +160,21 @@ impl EngineCore {
     pub(crate) async fn look_later(&self) {
         self.ports.runtime.clock.sleep(PAUSE).await;
         self.request_rescan();
+    }
+
+    /// Requests a restart of the scan.
+    pub(crate) fn request_wake(&self) {
+        self.wake_anew.store(true, Ordering::Release);
+        self.janitor.notify_one();
+    }
+
+    /// Notes that a run rests, and until when. One that is due already may precede the scan's position.
+    pub(crate) fn note_rest(&self, wake_at: Option<Timestamp>) {
+        // By the millisecond, which is what a store keeps.
+        let now = self.ports.runtime.clock.now().as_millisecond();
+        if wake_at.is_some_and(|at| at.as_millisecond() <= now) {
+            self.wake_anew.store(true, Ordering::Release);
+        }
+        self.janitor.notify_one();
     }
 }

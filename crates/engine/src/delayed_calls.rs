@@ -12,6 +12,7 @@ use dromia_contracts::store::{PageRequest, ReadError};
 use dromia_contracts::{ApprovalId, Fault};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::approvals::ApprovalAnswers;
 use crate::config::JANITOR_SECONDS;
 use crate::core::EngineCore;
 
@@ -66,7 +67,7 @@ async fn scan_delays(core: &Arc<EngineCore>, now: Timestamp) -> Result<Result<()
                 core.delays.look_at(until);
                 continue;
             }
-            match core.approval_cooled(cooling.tenant, cooling.approval).await {
+            match ApprovalAnswers::new(core).approval_cooled(cooling.tenant, cooling.approval).await {
                 Ok(()) => seen.settled += 1,
                 Err(fault) => {
                     seen.failed += 1;

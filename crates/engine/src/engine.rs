@@ -11,6 +11,7 @@ use dromia_contracts::tool::CallMeter;
 use dromia_contracts::{AgentId, Fault, TenantId};
 
 use crate::agents::read_fault;
+use crate::budgets::BudgetBook;
 use crate::config::EngineConfig;
 use crate::core::EngineCore;
 use crate::janitor::supervise_janitor;
@@ -33,7 +34,7 @@ struct SnapshotInvalidator(Weak<EngineCore>);
 impl RightsWatch for SnapshotInvalidator {
     fn rights_changed(&self, agent: AgentId) {
         if let Some(core) = self.0.upgrade() {
-            core.forget_agent(agent);
+            core.agents.forget_agent(agent);
         }
     }
 }
@@ -52,7 +53,7 @@ impl Engine {
 
     /// Sets the meter of tool calls; the first one stays.
     pub fn tell_of_calls(&self, meter: Arc<dyn CallMeter>) {
-        self.core.set_call_meter(meter);
+        self.core.calls.set_meter(meter);
     }
 
     /// Sets the notifier for messages that wait for delivery; the first one stays.
@@ -89,7 +90,10 @@ impl Engine {
             let tenants = core.ports.store.tenants(&operator, page).await.map_err(read_fault)?;
             for tenant in &tenants {
                 let mine = declared.iter().find(|(handle, _)| *handle == tenant.handle);
-                core.declare_budgets(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
+                let written = mine.map_or(&[][..], |(_, budgets)| budgets.as_slice());
+                BudgetBook::new(&core.ports)
+                    .declare_budgets(&core.recovery_scope(tenant.id), written)
+                    .await?;
             }
             match tenants.last() {
                 Some(last) if tenants.len() == page.limit => page.after = Some(last.id),

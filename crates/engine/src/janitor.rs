@@ -27,7 +27,9 @@ use crate::config::JANITOR_SECONDS;
 use crate::core::EngineCore;
 use crate::delayed_calls;
 use crate::due_runs::{self, WakeScan};
+use crate::erasures::ErasureTasks;
 use crate::journal_reads::{has_open_signal, parked_at};
+use crate::outcome::RunOutcomes;
 use crate::panics::panic_of;
 use crate::refusal::run_erased;
 use crate::scheduler::ReadyWork;
@@ -73,7 +75,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
             // A run whose takeover failed precedes the scan's position.
             core.wake_anew.store(true, Ordering::Release);
         } else if core.erasures.take_ended()
-            && let Err(error) = core.erase_left().await
+            && let Err(error) = ErasureTasks::new(&core).erase_left().await
         {
             tracing::warn!(%error, "looking for erasures failed");
             core.rescan.store(true, Ordering::Release);
@@ -148,8 +150,8 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             _ => break,
         }
     }
-    core.erase_left().await?;
-    core.answer_queued_everywhere().await;
+    ErasureTasks::new(core).erase_left().await?;
+    RunOutcomes::new(core).answer_queued_everywhere().await;
     Ok(())
 }
 
@@ -190,7 +192,7 @@ async fn answer_waiters_of_lost_runs(core: &Arc<EngineCore>) -> Result<(), ReadE
                 }
             }
             Some(row) => {
-                let outcome = core.read_outcome(&scope, &row).await;
+                let outcome = RunOutcomes::new(core).read_outcome(&scope, &row).await;
                 let (seq, status) = (row.last_seq, row.head.status);
                 core.hub.publish(next.run, || LiveEvent::Committed { seq, status });
                 core.hub.resolve_waiters(&next.items, &outcome);

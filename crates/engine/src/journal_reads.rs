@@ -4,8 +4,17 @@ use dromia_contracts::entry::{Entry, ParkReason, RunParked};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, ReadError, Store, StoredEntry};
-use dromia_contracts::{RunId, Scope};
+use dromia_contracts::{Fault, RunId, Scope};
 use jiff::Timestamp;
+
+use crate::agents::read_fault;
+use crate::refusal::run_not_found;
+
+/// Finds a run that the scope sees.
+pub(crate) async fn find_run(store: &dyn Store, scope: &Scope, run: RunId) -> Result<RunRecord, Fault> {
+    let found = store.run(scope, run).await.map_err(read_fault)?;
+    found.ok_or_else(|| run_not_found(run))
+}
 
 /// Reads a whole journal, page by page.
 pub(crate) async fn read_journal(

@@ -8,8 +8,9 @@
 //! [`EnginePorts`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`,
-//! `claim`, `answering`, `approvals`, then the rest.
+//! Reading order: `state`, `decide`, `client`, `transcript`, `plan`, `opinion`, `owner`, `recover`, `submit`,
+//! `session_claim`, `outcome`, `approvals`, then the rest. Each verb of the port is a type with a file of its own, which
+//! borrows the parts of the core that it needs; `runs_port` names them all.
 
 pub mod config;
 pub mod decide;
@@ -22,6 +23,7 @@ mod approval_binding;
 mod approvals;
 mod bounded_map;
 mod budgets;
+mod call_metrics;
 mod client;
 mod client_tools;
 mod core;
@@ -52,6 +54,7 @@ mod recover;
 mod refusal;
 mod registry;
 mod run_control;
+mod run_explanation;
 mod runs_port;
 mod session_claim;
 mod session_file;

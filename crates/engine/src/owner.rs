@@ -7,7 +7,6 @@
 mod answer_delivery;
 mod approval;
 mod batch_approval;
-mod call_metrics;
 mod journal;
 mod live_text;
 mod model_call;
@@ -216,7 +215,7 @@ impl RunOwner {
         {
             return;
         }
-        match self.core.agent_snapshot(&self.scope, self.agent.id).await {
+        match self.core.agents.agent_snapshot(&self.scope, self.agent.id).await {
             Ok(agent) if agent.state == AgentState::Paused => {}
             Ok(_) => self.core.scheduler.push_ready(self.scope.tenant(), ReadyWork::Run(self.run)),
             Err(_) => self.core.request_rescan(),
@@ -382,7 +381,7 @@ impl RunOwner {
         let has_waited =
             matches!(next, NextAction::Judge(call) if self.state.granted_approval(*call).is_some());
         if *next == NextAction::PlannedRequest || has_waited {
-            match self.core.agent_snapshot(&self.scope, self.agent.id).await {
+            match self.core.agents.agent_snapshot(&self.scope, self.agent.id).await {
                 Ok(agent) if agent.state == AgentState::Paused => {
                     return Ok(Some(DecisionInput::AgentPaused));
                 }
@@ -414,7 +413,7 @@ impl RunOwner {
     /// Judges a call; also returns the details for the journal, as far as the gate was asked.
     async fn judge_call(&mut self, id: CallId) -> Result<(CallJudgement, JudgementDetails), OwnershipError> {
         if let Some((call, reason)) = self.story.masked_call(id) {
-            self.core.count_denied(&call.tool);
+            self.core.calls.count_denied(&call.tool);
             let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());
             return Ok((CallJudgement::Denied { rule, reason, policy: None }, JudgementDetails::default()));
         }
@@ -429,17 +428,17 @@ impl RunOwner {
         let call = match self.core.ports.tools.prepare_call(call) {
             Ok(call) => call,
             Err(error) => {
-                self.core.count_malformed(&error);
+                self.core.calls.count_malformed(&error);
                 return Ok((CallJudgement::Malformed(error), JudgementDetails::default()));
             }
         };
         if call.tool == DECLARE && self.story.is_closed() {
-            self.core.count_denied(&call.tool);
+            self.core.calls.count_denied(&call.tool);
             let (rule, reason) = (plan::FROZEN.to_owned(), plan::FROZEN_TEXT.to_owned());
             return Ok((CallJudgement::Denied { rule, reason, policy: None }, JudgementDetails::default()));
         }
         if let Some(times) = self.repeat_count(&call) {
-            self.core.count_denied(&call.tool);
+            self.core.calls.count_denied(&call.tool);
             let (rule, reason) = (repetition::RULE.to_owned(), repetition::repetition_refusal(times));
             return Ok((CallJudgement::Denied { rule, reason, policy: None }, JudgementDetails::default()));
         }
@@ -473,7 +472,7 @@ impl RunOwner {
                 Box::pin(self.judge_asked(call, asking)).await?
             }
             GateVerdict::Deny { rule, reason, policy } => {
-                self.core.count_denied(&call.tool);
+                self.core.calls.count_denied(&call.tool);
                 CallJudgement::Denied { rule, reason, policy }
             }
         };

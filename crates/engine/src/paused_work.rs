@@ -11,21 +11,27 @@ use crate::scheduler::ReadyWork;
 
 const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 
-impl EngineCore {
+/// Queues the work of agents that are resumed.
+pub(crate) struct PausedWork<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> PausedWork<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
     /// Queues what an agent left waiting while it was paused.
-    pub(crate) async fn wake_agent(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        agent: AgentId,
-    ) -> Result<(), ReadError> {
-        let operator = self.node_operator();
-        let store = &self.ports.store;
+    pub(crate) async fn wake_agent(&self, tenant: TenantId, agent: AgentId) -> Result<(), ReadError> {
+        let operator = self.core.node_operator();
+        let store = &self.core.ports.store;
         let mut page = PageRequest { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
         loop {
             let runs = store.open_runs(&operator, page).await?;
             for open in runs.iter().filter(|open| open.tenant == tenant && open.run.agent == agent) {
                 if open.run.head.status == RunStatus::Parked && open.run.head.wake_at.is_none() {
-                    self.scheduler.push_ready(tenant, ReadyWork::Run(open.run.id));
+                    self.core.scheduler.push_ready(tenant, ReadyWork::Run(open.run.id));
                 }
             }
             match runs.last() {
@@ -41,7 +47,7 @@ impl EngineCore {
             for pending in
                 sessions.iter().filter(|pending| pending.tenant == tenant && pending.agent == agent)
             {
-                self.scheduler.push_ready(tenant, ReadyWork::Session(pending.session));
+                self.core.scheduler.push_ready(tenant, ReadyWork::Session(pending.session));
             }
             match sessions.last() {
                 Some(last) if sessions.len() == PAGE && last.tenant == tenant => {
@@ -50,7 +56,7 @@ impl EngineCore {
                 _ => break,
             }
         }
-        self.dispatch_ready();
+        self.core.dispatch_ready();
         Ok(())
     }
 }

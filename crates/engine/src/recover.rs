@@ -15,12 +15,13 @@ use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
-    TailLimits, WriteBatch,
+    WriteBatch,
 };
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
+use crate::client_tools::ClientToolAdmission;
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
 use crate::journal_reads::{has_open_signal, parked_at, read_journal};
@@ -65,7 +66,7 @@ async fn take_over(
     if run.head.status.is_terminal() {
         return Err(TakeoverError::Settled);
     }
-    let agent = match core.agent_snapshot(scope, run.agent).await {
+    let agent = match core.agents.agent_snapshot(scope, run.agent).await {
         Ok(agent) => agent,
         // The agent is being erased; its runs go with it.
         Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
@@ -238,7 +239,7 @@ async fn read_run_state(
     }
     let state = RunState::fold(&entries);
     let agent = match &state.started {
-        Some(started) => core.pinned_snapshot(scope, agent, started).await?,
+        Some(started) => core.agents.pinned_snapshot(scope, agent, started).await?,
         None => agent,
     };
     let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
@@ -254,7 +255,7 @@ async fn read_run_state(
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
     if let Some(first) = own.first() {
-        core.add_answered(scope, &mut tail, after, first).await?;
+        ClientToolAdmission::new(core).add_answered(scope, &mut tail, after, first).await?;
     }
     tail.items.extend(own);
     tail.runs.push((run.id, journal.into()));
@@ -310,13 +311,6 @@ async fn hold_run(
         core.request_rescan();
     }
     is_held
-}
-
-/// How much of a session a takeover reads is the same as what any turn reads.
-impl EngineCore {
-    pub(crate) fn tail_limits(&self) -> TailLimits {
-        self.config.context
-    }
 }
 
 /// Forgets a run's task when the takeover ends early.

@@ -20,6 +20,7 @@ use dromia_contracts::task::TaskState;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
+use crate::client_tools::ClientToolAdmission;
 use crate::core::EngineCore;
 use crate::decide::{DecisionInput, NextAction};
 use crate::notifications::ActiveRun;
@@ -76,10 +77,20 @@ impl TurnStart {
     }
 }
 
-impl EngineCore {
+/// Claims sessions for turns.
+pub(crate) struct SessionClaimer<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> SessionClaimer<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
     /// Puts a turn together, if the session seems free and a slot is to be had, which goes on with the step.
     pub(crate) async fn try_begin_turn(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
         found: &SessionLookup,
@@ -90,7 +101,7 @@ impl EngineCore {
         if agent.state != AgentState::Running {
             return Ok(None);
         }
-        let Some(slot) = self.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
+        let Some(slot) = self.core.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
         slot.continue_step(step.take());
         let item = InboxItem {
             id: put.item,
@@ -110,13 +121,16 @@ impl EngineCore {
                     .await)
             }
             SessionLookup::Session(_) => {
-                let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
+                let tail = self.core.ports.store.session_tail(scope, session, self.core.config.context).await;
                 let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {
                     return Ok(None);
                 }
-                self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
+                ClientToolAdmission::new(self.core)
+                    .add_answered(scope, &mut tail, head.taken, &item)
+                    .await
+                    .map_err(read_fault)?;
                 let story = self.build_transcript(&tail)?;
                 let key = &tail.session.key;
                 let place = (session, target_of(key), key.platform.clone());
@@ -132,7 +146,7 @@ impl EngineCore {
         reason = "each is one fact of the new run; a struct would only name them twice"
     )]
     async fn prepare_turn_start(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
         (session, target, platform): (SessionId, Option<String>, String),
@@ -145,7 +159,7 @@ impl EngineCore {
             tracing::error!(%session, %error, "an input cannot be told to a model");
             return None;
         }
-        let run = self.ports.runtime.run_id();
+        let run = self.core.ports.runtime.run_id();
         let resumes = (item.kind == ItemKind::Resume)
             .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
@@ -156,7 +170,7 @@ impl EngineCore {
             .flatten()
             .map(|body| body.approved);
         let mut owner = RunOwner {
-            core: Arc::clone(self),
+            core: Arc::clone(self.core),
             scope: scope.clone(),
             author: item.author,
             agent: Arc::clone(agent),
@@ -193,7 +207,7 @@ impl EngineCore {
             approved,
             config: agent.revision,
             prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config.model_calls_max),
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;
@@ -201,23 +215,23 @@ impl EngineCore {
     }
 
     /// Hands a turn whose claim is durable to a task of its own.
-    pub(crate) fn drive_turn(self: &Arc<Self>, beginning: TurnStart) {
+    pub(crate) fn drive_turn(&self, beginning: TurnStart) {
         let TurnStart { mut owner, next, .. } = beginning;
         owner.durable = owner.state.seq;
         owner.pending.clear();
-        self.counts.count_task(TaskState::Running);
-        self.counts.count_rest(owner.state.status());
+        self.core.counts.count_task(TaskState::Running);
+        self.core.counts.count_rest(owner.state.status());
         if owner.state.is_ended() && owner.target.is_some() {
-            self.notify_delivery();
+            self.core.notify_delivery();
         }
-        if !self.hub.activate(owner.run, &owner.active) {
+        if !self.core.hub.activate(owner.run, &owner.active) {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
         }
-        self.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
+        self.core.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
         let ready = ReadyWork::Run(owner.run);
-        let work = supervise_task(Arc::clone(self), ready, Box::pin(owner.drive_to_rest(next)));
-        self.ports.runtime.spawn.spawn(work);
+        let work = supervise_task(Arc::clone(self.core), ready, Box::pin(owner.drive_to_rest(next)));
+        self.core.ports.runtime.spawn.spawn(work);
     }
 }
 
@@ -257,7 +271,8 @@ async fn try_claim(
     session: SessionId,
     slot: TaskSlot,
 ) -> Result<(), Fault> {
-    let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
+    let tail =
+        core.ports.store.session_tail(scope, session, core.config.context).await.map_err(read_fault)?;
     let Some(mut tail) = tail else { return Ok(()) };
     let head = tail.session.head;
     // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
@@ -267,19 +282,24 @@ async fn try_claim(
     let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
         return Ok(());
     };
-    let agent = match core.agent_snapshot(scope, tail.session.agent).await {
+    let agent = match core.agents.agent_snapshot(scope, tail.session.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,
     };
     if agent.state != AgentState::Running {
         return Ok(());
     }
-    core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
-    let story = core.build_transcript(&tail)?;
+    ClientToolAdmission::new(core)
+        .add_answered(scope, &mut tail, head.taken, &item)
+        .await
+        .map_err(read_fault)?;
+    let story = SessionClaimer::new(core).build_transcript(&tail)?;
     let key = &tail.session.key;
     let place = (session, target_of(key), key.platform.clone());
     let agent = agent.within_session(scope.tenant(), key);
-    let beginning = core.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await;
+    let beginning = SessionClaimer::new(core)
+        .prepare_turn_start(scope, &agent, place, story, head.taken, item, slot)
+        .await;
     let Some(mut beginning) = beginning else {
         return Ok(());
     };
@@ -294,7 +314,7 @@ async fn try_claim(
     }
     match answer {
         CommitOutcome::Done(receipt) if receipt.claimed => {
-            core.drive_turn(beginning);
+            SessionClaimer::new(core).drive_turn(beginning);
             Ok(())
         }
         // Another owner claimed it, or the agent was paused meanwhile; its end or its resume triggers the next check.
@@ -310,10 +330,10 @@ async fn try_claim(
     }
 }
 
-impl EngineCore {
+impl SessionClaimer<'_> {
     /// Builds the transcript of a session's past for a new run.
     fn build_transcript(&self, tail: &SessionTail) -> Result<ConversationTranscript, Fault> {
-        let story = ConversationTranscript::from_tail(tail, None, self.config.tainted_past);
+        let story = ConversationTranscript::from_tail(tail, None, self.core.config.tainted_past);
         story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
     }
 }

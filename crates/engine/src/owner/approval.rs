@@ -98,7 +98,7 @@ impl RunOwner {
             used_by: None,
         };
         if !attended && asking.cooling.is_none() {
-            self.core.count_denied(&call.tool);
+            self.core.calls.count_denied(&call.tool);
         }
         let chained = self.story.hops >= self.core.config.hops_max;
         Ok(CallJudgement::RequiredApproval(Box::new(RequiredApproval {
@@ -142,7 +142,7 @@ impl RunOwner {
         let ask = self.asks.remove(index);
         self.pending.truncate(before.pending);
         self.state = before.state;
-        self.core.count_denied(&ask.tool);
+        self.core.calls.count_denied(&ask.tool);
         tracing::warn!(run = %self.run, tool = %ask.tool, "nobody is asked: too many approvals of the tenant are open");
         let reason = format!(
             "This must be allowed first ({}), and nobody is asked: {OPEN_MAX} calls of this tenant wait for an answer \

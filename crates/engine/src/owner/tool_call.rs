@@ -60,7 +60,7 @@ impl RunOwner {
             Ok(_) => CallEnd::Failed,
             Err(_) => CallEnd::Cut,
         };
-        self.core.count_call(&tool, end, began);
+        self.core.calls.count_call(&tool, end, began);
         if cancelled.into_inner() {
             // A cancel waits for the border of its unit: leave it signalled.
             self.core.hub.signal_run(self.run);

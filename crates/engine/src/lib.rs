@@ -38,6 +38,7 @@ mod erasures;
 mod janitor;
 mod journal_reads;
 mod json_leaves;
+mod judge;
 mod kill;
 mod live_redaction;
 mod model_request;

@@ -10,7 +10,6 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
-use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
@@ -27,6 +26,7 @@ use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
 use crate::journal_reads::{has_open_signal, parked_at, read_journal};
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
+use crate::owner::identity::RunIdentity;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
 use crate::transcript::{ConversationTranscript, StoryError};
@@ -141,8 +141,7 @@ async fn take_over(
         .await?;
     let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
     let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
-    let mut owner = RunOwner {
-        core: Arc::clone(core),
+    let identity = RunIdentity {
         scope: scope.clone(),
         author,
         agent: told.agent,
@@ -152,23 +151,8 @@ async fn take_over(
         run: id,
         epoch: run.epoch,
         items,
-        durable: state.seq,
-        state,
-        story: told.story,
-        active,
-        slot,
-        pending: Vec::new(),
-        sends: Vec::new(),
-        asks: Vec::new(),
-        looked: 0,
-        files: FileLabels::default(),
-        prepared: None,
-        request_verdict: None,
-        priced: false,
-        before: None,
-        ahead: None,
-        waiting: false,
     };
+    let mut owner = RunOwner::new(core, identity, (state, told.story), active, slot);
     let mut next = NextAction::Rest;
     for signal in signals {
         next = owner.decide_next(DecisionInput::Signal(signal));
@@ -177,14 +161,15 @@ async fn take_over(
         next = owner.decide_next(DecisionInput::Ended { by: scope.actor().clone() });
     }
     if !owner.state.is_ended() {
-        let claims = if owner.pending.is_empty() { run.claims_without_entry() } else { 0 };
+        let claims = if owner.journal.pending.is_empty() { run.claims_without_entry() } else { 0 };
         next = owner.decide_next(DecisionInput::Recovered { claims });
     }
     guard.disarm();
     if !owner.state.is_ended() {
         core.counts.count_task(TaskState::Running);
     }
-    owner.drive_to_rest(next).await;
+    // Boxed, so that what the takeover read is no part of the run's future.
+    Box::pin(owner.drive_to_rest(next)).await;
     Ok(())
 }
 

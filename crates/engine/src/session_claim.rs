@@ -10,7 +10,6 @@ use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody, SessionKey};
 use dromia_contracts::store::{
@@ -22,9 +21,10 @@ use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
 use crate::core::EngineCore;
-use crate::decide::{DecisionInput, NextAction};
+use crate::decide::NextAction;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
+use crate::owner::identity::RunIdentity;
 use crate::panics::supervise_task;
 use crate::refusal::{commit_fault, session_not_found};
 use crate::scheduler::{ReadyWork, TaskSlot};
@@ -58,8 +58,8 @@ impl TurnStart {
     /// Adds the claim to the batch that stores the input.
     pub(crate) fn add_claim(&mut self, batch: &mut WriteBatch, session: SessionId) {
         let owner = &self.owner;
-        let pin = &owner.agent.prompt;
-        if owner.core.pins.get(&(batch.tenant, owner.agent.id, pin.digest)).is_none() {
+        let pin = &owner.identity.agent.prompt;
+        if owner.core.pins.get(&(batch.tenant, owner.identity.agent.id, pin.digest)).is_none() {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
         // A run that ends before its first model call, and its answer with it.
@@ -67,11 +67,11 @@ impl TurnStart {
         batch.payer = Some(owner.pending_payer());
         batch.claim = Some(TurnClaim {
             session,
-            agent: owner.agent.id,
-            run: owner.run,
+            agent: owner.identity.agent.id,
+            run: owner.identity.run,
             after: self.after,
-            take: owner.items.clone(),
-            entries: owner.pending.clone(),
+            take: owner.identity.items.clone(),
+            entries: owner.journal.pending.clone(),
             head: owner.state.run_head(),
         });
     }
@@ -169,8 +169,7 @@ impl<'a> SessionClaimer<'a> {
             .then(|| ApprovedBody::decode(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
             .map(|body| body.approved);
-        let mut owner = RunOwner {
-            core: Arc::clone(self.core),
+        let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
             agent: Arc::clone(agent),
@@ -180,28 +179,14 @@ impl<'a> SessionClaimer<'a> {
             run,
             epoch: 1,
             items: vec![item.id],
-            state: RunState::default(),
-            story,
-            active: ActiveRun::new(agent.id),
-            slot,
-            durable: 0,
-            pending: Vec::new(),
-            sends: Vec::new(),
-            asks: Vec::new(),
-            looked: 0,
-            files: FileLabels::default(),
-            prepared: None,
-            request_verdict: None,
-            priced: false,
-            before: None,
-            ahead: None,
-            waiting: false,
         };
+        let active = ActiveRun::new(agent.id);
+        let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
         let started = RunStarted {
             kind: if approved.is_some() { RunKind::Worker } else { RunKind::Turn },
             agent: agent.id,
             session,
-            items: owner.items.clone(),
+            items: owner.identity.items.clone(),
             after,
             resumes,
             approved,
@@ -217,32 +202,24 @@ impl<'a> SessionClaimer<'a> {
     /// Hands a turn whose claim is durable to a task of its own.
     pub(crate) fn drive_turn(&self, beginning: TurnStart) {
         let TurnStart { mut owner, next, .. } = beginning;
-        owner.durable = owner.state.seq;
-        owner.pending.clear();
+        owner.journal.durable = owner.state.seq;
+        owner.journal.pending.clear();
         self.core.counts.count_task(TaskState::Running);
         self.core.counts.count_rest(owner.state.status());
-        if owner.state.is_ended() && owner.target.is_some() {
+        if owner.state.is_ended() && owner.identity.target.is_some() {
             self.core.notify_delivery();
         }
-        if !self.core.hub.activate(owner.run, &owner.active) {
+        if !self.core.hub.activate(owner.identity.run, &owner.active) {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
         }
-        self.core.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
-        let ready = ReadyWork::Run(owner.run);
+        self.core.pins.insert(
+            (owner.identity.scope.tenant(), owner.identity.agent.id, owner.identity.agent.prompt.digest),
+            (),
+        );
+        let ready = ReadyWork::Run(owner.identity.run);
         let work = supervise_task(Arc::clone(self.core), ready, Box::pin(owner.drive_to_rest(next)));
         self.core.ports.runtime.spawn.spawn(work);
-    }
-}
-
-impl RunOwner {
-    /// Decides the first entries of a run, up to the first effect.
-    async fn begin_run(&mut self, started: RunStarted) -> NextAction {
-        let mut next = self.decide_next(DecisionInput::Begin(started));
-        while next == NextAction::PlannedRequest {
-            next = self.plan_step().await;
-        }
-        next
     }
 }
 
@@ -323,7 +300,11 @@ async fn try_claim(
             if matches!(other, CommitOutcome::Unknown { .. }) {
                 // With an exhausted budget a run ends in the commit of its claim, and a scan of open runs does not find
                 // it.
-                core.hub.lose_unsure(scope.tenant(), beginning.owner.run, &beginning.owner.items);
+                core.hub.lose_unsure(
+                    scope.tenant(),
+                    beginning.owner.identity.run,
+                    &beginning.owner.identity.items,
+                );
             }
             Err(commit_fault(other))
         }

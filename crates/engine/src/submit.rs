@@ -253,7 +253,7 @@ impl<'a> InputSubmission<'a> {
             owner.add_claim(&mut batch, session);
         }
         let outcome = item.wait.then(|| RunOutcomes::new(self.core).wait_for(scope, agent.id, id));
-        let run = owner.as_ref().map(|owner| owner.owner.run);
+        let run = owner.as_ref().map(|owner| owner.owner.identity.run);
         match self.core.ports.store.commit(batch).await {
             CommitOutcome::Done(receipt) => {
                 let claimed = receipt.claimed && owner.is_some();

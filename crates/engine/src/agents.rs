@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded_map::BoundedCache;
 use crate::config::SNAPSHOTS_MAX;
+use crate::context::transcript::ConversationTranscript;
 use crate::ports::EnginePorts;
-use crate::transcript::ConversationTranscript;
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
 use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
 
 use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
-use crate::client;
+use crate::context::client_tools as client;
 use crate::core::EngineCore;
 use crate::journal_reads::read_journal;
 use crate::ports::EnginePorts;

@@ -16,11 +16,11 @@ use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
 use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
+use crate::context::transcript::ConversationTranscript;
 use crate::journal_reads::{find_run, read_journal};
 use crate::model_request::ModelRequestSpec;
 use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
-use crate::transcript::ConversationTranscript;
 
 /// Writes sent requests again.
 pub(crate) struct SentRequestReader<'a> {

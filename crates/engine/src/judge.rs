@@ -32,13 +32,13 @@ use dromia_contracts::tool::PreparedCall;
 
 use self::approval::ApprovalGrounds;
 use self::second_opinion::AdvisedVerdict;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::CallJudgement;
 use crate::owner::error::OwnershipError;
 use crate::owner::identity::RunIdentity;
 use crate::scheduler::TaskSlot;
 use crate::state::RunState;
-use crate::transcript::ConversationTranscript;
 
 /// What judges the calls, requests and replies of a run.
 pub(crate) struct CallJudge<'a> {
@@ -150,7 +150,7 @@ impl CallJudge<'_> {
         self.check_repetition(&call)?;
         let call = self.with_network(call).await?;
         let mut standing = self.provenance_of(&call).await?;
-        let details = JudgementDetails::of_call(&call, &standing, self.story.label);
+        let details = JudgementDetails::of_call(&call, &standing, self.story.taint.label);
         let verdict = self.ask_gate(GateAction::Tool(&call), &standing).await;
         // Boxed, because it is rare and the run's future need not be larger for it.
         let advised = Box::pin(self.apply_opinion(&call, verdict, &mut standing)).await?;

@@ -8,7 +8,7 @@
 //! [`EnginePorts`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `transcript`, `plan`, `opinion`, `owner`, `recover`, `submit`,
+//! Reading order: `state`, `decide`, `context`, `plan`, `opinion`, `owner`, `recover`, `submit`,
 //! `session_claim`, `outcome`, `approvals`, then the rest. Each verb of the port is a type with a file of its own, which
 //! borrows the parts of the core that it needs; `runs_port` names them all.
 
@@ -24,8 +24,8 @@ mod approvals;
 mod bounded_map;
 mod budgets;
 mod call_metrics;
-mod client;
 mod client_tools;
+mod context;
 mod core;
 mod counters;
 mod default_arguments;
@@ -62,7 +62,6 @@ mod session_file;
 mod submit;
 mod token_count;
 mod tokens;
-mod transcript;
 
 pub use crate::approval_binding::ApprovalBinding;
 pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, SecondOpinion};

@@ -12,12 +12,12 @@ use dromia_contracts::session::InboxOwner;
 use dromia_contracts::{AgentId, BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::read_fault;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::journal_reads::read_journal;
 use crate::notifications::InboxPosition;
 use crate::refusal::{agent_ended, run_erased};
 use crate::state::RunState;
-use crate::transcript::ConversationTranscript;
 
 /// Answers the callers that wait for the end of a run.
 pub(crate) struct RunOutcomes<'a> {

@@ -26,13 +26,13 @@ use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{NewEntry, PageRequest};
 use dromia_contracts::{CallId, ItemId};
 
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::{CallJudgement, DecisionInput, NextAction, decide};
 use crate::notifications::ActiveRun;
 use crate::panics::AbandonGuard;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::{RestReason, RunState, apply_entry};
-use crate::transcript::ConversationTranscript;
 
 pub(crate) use self::error::OwnershipError;
 use self::identity::RunIdentity;

@@ -21,6 +21,7 @@ use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
 use crate::client_tools::ClientToolAdmission;
+use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
 use crate::journal_reads::{has_open_signal, parked_at, read_journal};
@@ -29,7 +30,6 @@ use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
-use crate::transcript::{ConversationTranscript, StoryError};
 
 /// Takes a run over and drives it on. A takeover that fails is left to the janitor's next scan.
 pub(crate) async fn take_over_run(core: &Arc<EngineCore>, tenant: TenantId, id: RunId, slot: TaskSlot) {

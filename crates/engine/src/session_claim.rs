@@ -20,6 +20,7 @@ use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
 use crate::notifications::ActiveRun;
@@ -30,7 +31,6 @@ use crate::refusal::{commit_fault, session_not_found};
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
 use crate::steps::StepPermit;
-use crate::transcript::ConversationTranscript;
 
 /// A session as admission finds it.
 pub(crate) enum SessionLookup {

@@ -11,12 +11,12 @@ use dromia_contracts::{AgentId, ErrorCode, Fault, Scope};
 
 use crate::agents::AgentDirectory;
 use crate::config::EngineConfig;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::model_request::ModelRequestSpec;
 use crate::ports::EnginePorts;
 use crate::refusal::agent_terminated;
 use crate::submit::encode_input;
-use crate::transcript::ConversationTranscript;
 
 /// Counts the tokens of requests that are not sent.
 pub(crate) struct RequestTokenCount<'a> {

@@ -75,7 +75,7 @@ impl CallJudge<'_> {
             call: call.id,
             author: self.identity.author.clone(),
             hops: self.story.hops,
-            context: self.story.label,
+            context: self.story.taint.label,
             standing: asking.standing,
             tool: call.tool.clone(),
             arguments: call.arguments.clone(),

@@ -3,12 +3,12 @@
 use dromia_contracts::content::ToolCall;
 
 use super::{CallJudge, JudgementStop};
-use crate::client::judge_client_call;
+use crate::context::client_tools::judge_client_call;
 
 impl CallJudge<'_> {
     /// Returns whether a call is to a tool of the client.
     pub(super) fn is_for_client(&self, call: &ToolCall) -> bool {
-        self.story.client.has_tool(&call.tool, self.identity.agent.tools.all_descriptors())
+        self.story.client.offered.has_tool(&call.tool, self.identity.agent.tools.all_descriptors())
     }
 
     /// Hands a call to the client, if the tool is the client's.

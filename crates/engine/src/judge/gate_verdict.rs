@@ -24,7 +24,7 @@ impl CallJudge<'_> {
             scope: &self.identity.scope,
             author: &self.identity.author,
             grants: &self.identity.agent.grants,
-            context: self.story.label,
+            context: self.story.taint.label,
             endorsed: &standing.endorsed,
             plan,
         };

@@ -9,7 +9,7 @@ use crate::plan;
 impl CallJudge<'_> {
     /// Returns whether a call declares a plan too late.
     pub(super) fn is_late_plan(&self, call: &PreparedCall) -> bool {
-        call.tool == DECLARE && self.story.is_closed()
+        call.tool == DECLARE && self.story.taint.is_closed()
     }
 
     /// Refuses a declaration that comes too late.

@@ -112,7 +112,7 @@ impl CallJudge<'_> {
             &self.story.transcript,
             asked,
             call,
-            self.story.label,
+            self.story.taint.label,
             tokens,
             key,
         )

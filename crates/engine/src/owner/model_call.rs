@@ -181,7 +181,7 @@ impl RunOwner {
                     self.core.hub.signal_run(self.identity.run);
                 }
                 Ok(match result {
-                    Ok(reply) => DecisionInput::Replied(reply, self.story.label),
+                    Ok(reply) => DecisionInput::Replied(reply, self.story.taint.label),
                     Err(error) => DecisionInput::Failed(error),
                 })
             }

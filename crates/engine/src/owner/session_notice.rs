@@ -40,7 +40,7 @@ impl RunOwner {
         );
         let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
         if let Some(answer) = answer_parts(self.state.status(), &self.story) {
-            parts.extend(answer.iter().cloned().map(|part| result_as_input(part, self.story.by_hand)));
+            parts.extend(answer.iter().cloned().map(|part| result_as_input(part, self.story.taint.by_hand)));
         }
         let message = InputMessage { author: self.identity.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {

@@ -35,8 +35,8 @@ impl RunOwner {
             hops: self.story.hops,
             run: self.identity.run,
             session: self.identity.session,
-            label: self.story.label,
-            past: Arc::clone(&self.story.past),
+            label: self.story.taint.label,
+            past: Arc::clone(&self.story.taint.past),
             key: id.idempotency_key(self.identity.run),
         };
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());

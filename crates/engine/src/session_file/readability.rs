@@ -9,7 +9,7 @@ use dromia_contracts::store::NewEntry;
 use dromia_contracts::{ErrorCode, Fault, RunId};
 
 use super::format::{FileItem, ParsedFile, SessionFile, TextOrHex, parse_file};
-use crate::transcript::{ConversationTranscript, StoryError};
+use crate::context::transcript::{ConversationTranscript, StoryError};
 
 /// Reads a file and checks all of it, its transcript included.
 pub(super) fn read_file(bytes: &[u8]) -> Result<ParsedFile, Fault> {

@@ -28,7 +28,7 @@ impl CallJudge<'_> {
         let descriptors = self.core.ports.tools.tool_descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
         let defaults = default_arguments(&*self.core.ports.tools, call);
-        let (transcript, label) = (&self.story.transcript, self.story.label);
+        let (transcript, label) = (&self.story.transcript, self.story.taint.label);
         let mut room = TEXTS_MAX;
         let looked = LOOKED_BYTES_MAX.saturating_sub(*self.looked);
         let mut starred = QuoteRedactor::new(&*self.core.ports.leaks, &self.identity.scope, looked);

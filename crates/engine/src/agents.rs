@@ -4,12 +4,12 @@
 //! runs, and a change of state replaces the snapshot in the same process.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState};
-use dromia_contracts::capability::{self, RightsWatch};
+use dromia_contracts::capability;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
@@ -23,8 +23,9 @@ use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Engine, EngineCore};
-use crate::transcript::ConversationTranscript;
+use crate::config::SNAPSHOTS_MAX;
+use crate::context::transcript::ConversationTranscript;
+use crate::ports::EnginePorts;
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]
@@ -54,25 +55,6 @@ impl AgentSnapshot {
         let mut bounded = Self::clone(self);
         bounded.grants.push(capability::within_grant(tenant, self.id, bound));
         Arc::new(bounded)
-    }
-}
-
-/// Forgets agents whose rights changed, as long as the engine lives.
-#[derive(Debug)]
-struct SnapshotInvalidator(Weak<EngineCore>);
-
-impl RightsWatch for SnapshotInvalidator {
-    fn rights_changed(&self, agent: AgentId) {
-        if let Some(core) = self.0.upgrade() {
-            core.forget_agent(agent);
-        }
-    }
-}
-
-impl Engine {
-    /// Returns the observer of changes to an agent's rights. It does not keep the engine alive.
-    pub fn rights_watch(&self) -> Arc<dyn RightsWatch> {
-        Arc::new(SnapshotInvalidator(Arc::downgrade(&self.core)))
     }
 }
 
@@ -158,7 +140,21 @@ impl PinnedPrompt {
     }
 }
 
-impl EngineCore {
+/// The agents as runs see them, from memory where possible.
+#[derive(Debug)]
+pub(crate) struct AgentDirectory {
+    ports: Arc<EnginePorts>,
+    snapshots: Cache<(TenantId, AgentId), Arc<AgentSnapshot>>,
+    /// Counts changes of agents, so that a row read before one is not kept after it.
+    changes: AtomicU64,
+}
+
+impl AgentDirectory {
+    /// Begins with no agent in memory.
+    pub(crate) fn new(ports: Arc<EnginePorts>) -> Self {
+        Self { ports, snapshots: Cache::new(SNAPSHOTS_MAX), changes: AtomicU64::new(0) }
+    }
+
     /// Returns the snapshot of an agent, from memory where possible.
     pub(crate) async fn agent_snapshot(
         &self,
@@ -168,7 +164,7 @@ impl EngineCore {
         if let Some(known) = self.snapshots.get(&(scope.tenant(), agent)) {
             return Ok(known);
         }
-        let changes = self.agent_changes.load(Ordering::SeqCst);
+        let changes = self.changes.load(Ordering::SeqCst);
         let found = self.ports.store.agent(scope, agent).await.map_err(read_fault)?;
         let found = found.ok_or_else(|| agent_not_found(agent))?;
         let revision =
@@ -180,7 +176,7 @@ impl EngineCore {
         let snapshot = self.make_snapshot(scope, &found, revision.config, grants, &networks).await;
         let snapshot = Arc::new(snapshot);
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
-        if self.agent_changes.load(Ordering::SeqCst) != changes {
+        if self.changes.load(Ordering::SeqCst) != changes {
             // Some agent changed while this one was read: what was read may be older than the change.
             self.snapshots.retain(|(_, id), _| *id != agent);
         }
@@ -224,7 +220,7 @@ impl EngineCore {
     /// Forgets what is known of an agent, because it changed.
     pub(crate) fn forget_agent(&self, agent: AgentId) {
         // Counted first, so that a reader who kept an older row after this line drops it again.
-        self.agent_changes.fetch_add(1, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::SeqCst);
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 

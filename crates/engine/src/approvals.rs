@@ -11,7 +11,7 @@
 //! No call is executed here: the run that executes it judges it again.
 
 mod batch;
-mod rules;
+pub(crate) mod rules;
 mod together;
 
 use std::sync::Arc;
@@ -49,10 +49,20 @@ enum WakeTarget {
     Session(SessionId),
 }
 
-impl EngineCore {
+/// Answers approvals.
+pub(crate) struct ApprovalAnswers<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> ApprovalAnswers<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
     /// Answers an approval for a person, and others of the same run with it: all of them, or none.
     pub(crate) async fn approval_answer(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         id: ApprovalId,
         also: &[ApprovalId],
@@ -66,12 +76,12 @@ impl EngineCore {
             let text = format!("a reason may have at most {REASON_BYTES_MAX} bytes");
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
-        let looked_until = self.ports.runtime.clock.monotonic_now() + LOOK_TIME;
+        let looked_until = self.core.ports.runtime.clock.monotonic_now() + LOOK_TIME;
         for _ in 0..TRIES {
-            let found = self.ports.store.approval(scope, id).await.map_err(read_fault)?;
+            let found = self.core.ports.store.approval(scope, id).await.map_err(read_fault)?;
             let mut found = found.ok_or_else(|| approval_not_found(id))?;
             let others = self.read_batch_approvals(scope, &found, also).await?;
-            let now = self.ports.runtime.clock.now();
+            let now = self.core.ports.runtime.clock.now();
             let open = to_answer(scope, std::iter::once(&found).chain(&others), reach.as_ref(), now)?;
             if open.is_empty() {
                 return Ok(found);
@@ -89,7 +99,7 @@ impl EngineCore {
                 batch.mutations.extend(part.mutations);
                 nexts.push(next);
             }
-            let commit = self.ports.store.commit(batch.clone()).await;
+            let commit = self.core.ports.store.commit(batch.clone()).await;
             match commit {
                 CommitOutcome::Done(_) => {
                     self.all_answered(scope, &nexts);
@@ -111,7 +121,7 @@ impl EngineCore {
                 CommitOutcome::Unknown { .. } => {
                     // It may be durable, so the run or session must check all the same.
                     self.all_answered(scope, &nexts);
-                    self.request_rescan();
+                    self.core.request_rescan();
                     return Err(commit_fault(commit));
                 }
                 other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
@@ -122,7 +132,7 @@ impl EngineCore {
     }
 
     /// Wakes each run or session that waits for one of the answers, once.
-    fn all_answered(self: &Arc<Self>, scope: &Scope, nexts: &[WakeTarget]) {
+    fn all_answered(&self, scope: &Scope, nexts: &[WakeTarget]) {
         for next in distinct_targets(nexts) {
             self.wake_after_answer(scope, next);
         }
@@ -130,18 +140,14 @@ impl EngineCore {
 
     /// Approves a delayed call whose delay is over, unless a person answered it meanwhile. A call whose agent has ended
     /// is refused.
-    pub(crate) async fn approval_cooled(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        id: ApprovalId,
-    ) -> Result<(), Fault> {
-        let scope = self.recovery_scope(tenant);
+    pub(crate) async fn approval_cooled(&self, tenant: TenantId, id: ApprovalId) -> Result<(), Fault> {
+        let scope = self.core.recovery_scope(tenant);
         let mut ended = false;
         for _ in 0..TRIES {
-            let found = self.ports.store.approval(&scope, id).await.map_err(read_fault)?;
-            let now = self.ports.runtime.clock.now();
+            let found = self.core.ports.store.approval(&scope, id).await.map_err(read_fault)?;
+            let now = self.core.ports.runtime.clock.now();
             let has_cooled = |found: &ApprovalRequest| {
-                self.delays.cools_until(found, now).is_some_and(|until| until <= now)
+                self.core.delays.cools_until(found, now).is_some_and(|until| until <= now)
             };
             let Some(found) = found.filter(has_cooled) else { return Ok(()) };
             let (batch, next) = if ended {
@@ -165,7 +171,7 @@ impl EngineCore {
                 }
                 (batch, Some(next))
             };
-            match self.ports.store.commit(batch).await {
+            match self.core.ports.store.commit(batch).await {
                 CommitOutcome::Done(_) => {
                     self.all_answered(&scope, next.as_slice());
                     return Ok(());
@@ -175,7 +181,7 @@ impl EngineCore {
                 CommitOutcome::Unknown { cause } => {
                     // It may be durable, so the run or session must check all the same.
                     self.all_answered(&scope, next.as_slice());
-                    self.request_rescan();
+                    self.core.request_rescan();
                     return Err(commit_fault(CommitOutcome::Unknown { cause }));
                 }
                 other @ CommitOutcome::Refused(_) => return Err(commit_fault(other)),
@@ -185,14 +191,16 @@ impl EngineCore {
     }
 
     /// Wakes the run or session that waits for the answer.
-    fn wake_after_answer(self: &Arc<Self>, scope: &Scope, next: WakeTarget) {
+    fn wake_after_answer(&self, scope: &Scope, next: WakeTarget) {
         match next {
             WakeTarget::Run(run) => {
-                if !self.hub.signal_run(run) {
-                    self.enqueue_ready(scope.tenant(), ReadyWork::Run(run));
+                if !self.core.hub.signal_run(run) {
+                    self.core.enqueue_ready(scope.tenant(), ReadyWork::Run(run));
                 }
             }
-            WakeTarget::Session(session) => self.enqueue_ready(scope.tenant(), ReadyWork::Session(session)),
+            WakeTarget::Session(session) => {
+                self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
+            }
         }
     }
 
@@ -207,12 +215,12 @@ impl EngineCore {
     ) -> Result<(), Fault> {
         let Some(known) = asked.bound.contents else { return Ok(()) };
         let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
-        let Ok(call) = self.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
+        let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
-        let look = self.ports.tools.executable_files(scope.tenant(), asked.agent, &call, known.extent);
-        let left = until.saturating_sub(self.ports.runtime.clock.monotonic_now());
-        let looked = match select(look, self.ports.runtime.clock.sleep(left)).await {
+        let look = self.core.ports.tools.executable_files(scope.tenant(), asked.agent, &call, known.extent);
+        let left = until.saturating_sub(self.core.ports.runtime.clock.monotonic_now());
+        let looked = match select(look, self.core.ports.runtime.clock.sleep(left)).await {
             Either::Left((looked, _)) => looked,
             Either::Right(_) => return Ok(()),
         };
@@ -236,7 +244,7 @@ impl EngineCore {
         scope: &Scope,
         approval: &ApprovalRequest,
     ) -> Result<Option<CapabilityId>, Fault> {
-        let session = self.ports.store.session(scope, approval.session).await.map_err(read_fault)?;
+        let session = self.core.ports.store.session(scope, approval.session).await.map_err(read_fault)?;
         let session = session.ok_or_else(|| session_not_found(approval.session))?;
         Ok(capability::bound_of(&session.key))
     }

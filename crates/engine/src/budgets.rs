@@ -4,49 +4,36 @@
 
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::{BudgetDefinition, BudgetScope, BudgetUse};
-use dromia_contracts::store::{BudgetRemove, BudgetSet, CommitOutcome, Mutation, PageRequest, WriteBatch};
-use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, Scope, TenantId};
+use dromia_contracts::store::{BudgetRemove, BudgetSet, Mutation, WriteBatch};
+use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, Scope};
 
 use crate::agents::read_fault;
-use crate::core::{Engine, EngineCore};
-use crate::refusal::commit_fault;
+use crate::ports::EnginePorts;
 
-impl Engine {
-    /// Sets the budgets that the configuration declares, before any agent runs, and removes those that only an earlier
-    /// configuration declared. Budgets that people set by hand are left alone. An agent may be named by its handle. A
-    /// budget that names a missing tenant or agent is set by the first start that finds it; the reader of the
-    /// configuration warns about it.
-    pub async fn budgets_declare(
-        &self,
-        declared: &[(HandleSlug, Vec<BudgetDefinition>)],
-    ) -> Result<(), Fault> {
-        let (core, operator) = (&self.core, self.core.node_operator());
-        let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
-        loop {
-            let tenants = core.ports.store.tenants(&operator, page).await.map_err(read_fault)?;
-            for tenant in &tenants {
-                let mine = declared.iter().find(|(handle, _)| *handle == tenant.handle);
-                core.declare_budgets(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
-            }
-            match tenants.last() {
-                Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
-                _ => break,
-            }
-        }
-        Ok(())
-    }
+/// The budgets of a tenant.
+pub(crate) struct BudgetBook<'a> {
+    ports: &'a EnginePorts,
 }
 
-impl EngineCore {
-    async fn declare_budgets(&self, tenant: TenantId, written: &[BudgetDefinition]) -> Result<(), Fault> {
-        let scope = self.recovery_scope(tenant);
+impl<'a> BudgetBook<'a> {
+    /// Begins with the engine's ports.
+    pub(crate) fn new(ports: &'a EnginePorts) -> Self {
+        Self { ports }
+    }
+
+    /// Sets the budgets that the configuration declares for a tenant, and removes those that it declared before.
+    pub(crate) async fn declare_budgets(
+        &self,
+        scope: &Scope,
+        written: &[BudgetDefinition],
+    ) -> Result<(), Fault> {
         let mut declared = Vec::new();
         for budget in written {
-            declared.extend(self.by_id(&scope, budget.clone()).await?);
+            declared.extend(self.by_id(scope, budget.clone()).await?);
         }
-        let known = self.list_budgets(&scope).await?;
+        let known = self.list_budgets(scope).await?;
         // Only the operator writes the configuration of the process.
-        let mut batch = self.of_budgets(&scope, &Actor::new("operator"));
+        let mut batch = self.of_budgets(scope, &Actor::new("operator"));
         let gone = known
             .iter()
             .map(|known| &known.budget)
@@ -58,7 +45,7 @@ impl EngineCore {
         if batch.mutations.is_empty() {
             return Ok(());
         }
-        self.commit_budgets(batch).await
+        self.ports.commit_batch(batch).await
     }
 
     /// Puts an agent's id in the place of its handle. A budget of an agent that is not there is left out.
@@ -75,9 +62,7 @@ impl EngineCore {
         let agent = self.ports.store.agent_by_handle(scope, &handle).await.map_err(read_fault)?;
         Ok(agent.map(|agent| BudgetDefinition { of: Some(agent.id.to_string()), ..budget }))
     }
-}
 
-impl EngineCore {
     /// Sets a budget for a person.
     pub(crate) async fn budget_set(
         &self,
@@ -93,7 +78,7 @@ impl EngineCore {
         }
         let budget = BudgetDefinition { declared: false, ..budget };
         let set = Mutation::BudgetSet(BudgetSet { budget: budget.clone() });
-        self.commit_budgets(self.of_budgets(scope, scope.actor()).with_mutation(set)).await?;
+        self.ports.commit_batch(self.of_budgets(scope, scope.actor()).with_mutation(set)).await?;
         Ok(budget)
     }
 
@@ -106,7 +91,7 @@ impl EngineCore {
         };
         check_undeclared(&budget)?;
         let remove = Mutation::BudgetRemove(BudgetRemove { name });
-        self.commit_budgets(self.of_budgets(scope, scope.actor()).with_mutation(remove)).await?;
+        self.ports.commit_batch(self.of_budgets(scope, scope.actor()).with_mutation(remove)).await?;
         Ok(budget)
     }
 
@@ -119,13 +104,6 @@ impl EngineCore {
     /// Begins a batch that changes budgets, with its requester.
     fn of_budgets(&self, scope: &Scope, by: &Actor) -> WriteBatch {
         WriteBatch::new(scope.tenant()).wanted_by(by, self.ports.runtime.clock.now())
-    }
-
-    async fn commit_budgets(&self, batch: WriteBatch) -> Result<(), Fault> {
-        match self.ports.store.commit(batch).await {
-            CommitOutcome::Done(_) => Ok(()),
-            answer => Err(commit_fault(answer)),
-        }
     }
 }
 

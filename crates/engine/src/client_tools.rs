@@ -14,9 +14,11 @@ use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
 use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
 
-use crate::agents::{AgentSnapshot, read_fault};
-use crate::client;
+use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
+use crate::context::client_tools as client;
 use crate::core::EngineCore;
+use crate::journal_reads::read_journal;
+use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
 
 /// How many items behind a run are read to find the one that answers its calls. It is the first of them, unless others
@@ -34,7 +36,18 @@ impl AgentSnapshot {
     }
 }
 
-impl EngineCore {
+/// Checks what a client sends with an input, and finds the run whose calls an input answers.
+pub(crate) struct ClientToolAdmission<'a> {
+    ports: &'a EnginePorts,
+    agents: &'a AgentDirectory,
+}
+
+impl<'a> ClientToolAdmission<'a> {
+    /// Begins with the parts that it needs.
+    pub(crate) fn new(core: &'a EngineCore) -> Self {
+        Self { ports: &core.ports, agents: &core.agents }
+    }
+
     /// Checks the tools and results that a client sends with an input.
     pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
         if !input.offer.tools.is_empty() {
@@ -45,7 +58,7 @@ impl EngineCore {
                     session.ok_or_else(|| session_not_found(*id))?.agent
                 }
             };
-            self.agent_snapshot(scope, agent).await?.check_offer(&input.offer)?;
+            self.agents.agent_snapshot(scope, agent).await?.check_offer(&input.offer)?;
         }
         match (&input.answers, &input.target) {
             (None, _) => Ok(()),
@@ -136,7 +149,7 @@ impl EngineCore {
         if tail.items.iter().any(|item| item.taken_by.is_some()) {
             return Ok(());
         }
-        let journal = crate::recover::read_journal(self, scope, run).await?;
+        let journal = read_journal(&*self.ports.store, scope, run).await?;
         let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
             return Ok(());
         };
@@ -156,7 +169,7 @@ impl EngineCore {
     /// Reads which calls a run handed to its client.
     async fn pending_client_calls(&self, scope: &Scope, run: RunId) -> Result<PendingClientCalls, Fault> {
         let mut handed = PendingClientCalls::default();
-        for stored in crate::recover::read_journal(self, scope, run).await.map_err(read_fault)? {
+        for stored in read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)? {
             let entry = stored.decode();
             match entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))? {
                 Entry::RunStarted(started) => handed.after = started.after + started.items.len() as u64,

@@ -1,73 +1,43 @@
-//! What the engine is made of, and how it starts and stops.
+//! What every part of the engine shares.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use dromia_contracts::delivery::DeliveryNotifier;
-use dromia_contracts::gate::Gate;
-use dromia_contracts::model::LanguageModel;
-use dromia_contracts::runs::HomeDirectories;
-use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::Store;
-use dromia_contracts::tool::{CallMeter, ToolHost};
-use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_contracts::vault::LeakDetector;
-use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, ScopeAuthority, SessionId, TenantId};
-use quick_cache::sync::Cache;
+use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, SessionId, TenantId};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::agents::AgentSnapshot;
+use crate::agents::AgentDirectory;
+use crate::call_metrics::CallMetrics;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
 use crate::counters::EngineCounters;
-use crate::delayed_calls::DelaySchedule;
-use crate::erasures::ErasureTracker;
+use crate::delayed_calls::schedule::DelaySchedule;
+use crate::erasures::tracker::ErasureTracker;
 use crate::notifications::RunHub;
-use crate::scheduler::{ReadyWork, Scheduler};
+use crate::ports::EnginePorts;
+use crate::scheduler::{ReadyWork, Scheduler, TaskSlot};
 use crate::steps::{StepKind, StepPool, StepWait};
 
-/// What the engine reaches the world through.
-#[derive(Debug, Clone)]
-pub struct EnginePorts {
-    /// Durable storage.
-    pub store: Arc<dyn Store>,
-    /// Models.
-    pub model: Arc<dyn LanguageModel>,
-    /// Tools.
-    pub tools: Arc<dyn ToolHost>,
-    /// The gate.
-    pub gate: Arc<dyn Gate>,
-    /// The operator's terms for tools.
-    pub terms: Arc<dyn OperatorTerms>,
-    /// The scanner for secrets in answers.
-    pub leaks: Arc<dyn LeakDetector>,
-    /// The homes of agents.
-    pub homes: Arc<dyn HomeDirectories>,
-    /// Time, identity and a place to run.
-    pub runtime: Runtime,
-    /// The right to issue scopes, for recovery.
-    pub authority: ScopeAuthority,
-}
+/// The time from a panic, or a failed erasure, to the next scan: work that fails at each scan, such as an unreadable
+/// session, must not spin.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// A handle to the engine; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Engine {
-    pub(crate) core: Arc<EngineCore>,
-}
+/// How a task that got a slot begins its work. The parts that do the work use the core, so the core knows them only by this.
+pub(crate) type StartReadyWork = fn(&Arc<EngineCore>, TenantId, ReadyWork, TaskSlot);
 
 /// What every part of the engine shares.
 #[derive(Debug)]
 pub(crate) struct EngineCore {
-    pub(crate) ports: EnginePorts,
+    pub(crate) ports: Arc<EnginePorts>,
     pub(crate) config: EngineConfig,
     pub(crate) scheduler: Scheduler,
     pub(crate) hub: RunHub,
     /// How often tasks came into each state.
     pub(crate) counts: EngineCounters,
-    pub(crate) snapshots: Cache<(TenantId, AgentId), Arc<AgentSnapshot>>,
-    /// Counts changes of agents, so that a row read before one is not kept after it.
-    pub(crate) agent_changes: AtomicU64,
+    pub(crate) agents: AgentDirectory,
     pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
     pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
@@ -79,86 +49,62 @@ pub(crate) struct EngineCore {
     pub(crate) wake_anew: AtomicBool,
     /// What is erased without a caller.
     pub(crate) erasures: ErasureTracker,
-    /// Agents that a caller erases; one request counts the erased rows of each.
-    pub(crate) erasing: Mutex<BTreeSet<AgentId>>,
     /// When a delayed call may be due.
     pub(crate) delays: DelaySchedule,
     draining: AtomicBool,
+    /// Begins the work of a task.
+    start_work: StartReadyWork,
     /// The notifier for messages that wait for delivery.
     bell: OnceLock<Arc<dyn DeliveryNotifier>>,
-    /// The meter of tool calls.
-    meter: OnceLock<Arc<dyn CallMeter>>,
+    /// How often calls were made and refused.
+    pub(crate) calls: CallMetrics,
     /// This life of the process.
     pub(crate) holder: Digest,
 }
 
-impl Engine {
-    /// Builds the engine; nothing runs until [`Engine::start`].
-    pub fn new(ports: EnginePorts, config: EngineConfig) -> Self {
+impl EngineCore {
+    /// Builds what the parts share; `start_work` begins the work of each task that gets a slot.
+    pub(crate) fn new(ports: EnginePorts, config: EngineConfig, start_work: StartReadyWork) -> Self {
+        let ports = Arc::new(ports);
         let holder = Digest::from_bytes(ports.runtime.ids.random_secret());
         let steps = StepPool::new(STEPS_ALONE * config.processors, STEPS_SHARED * config.processors);
-        let core = EngineCore {
+        Self {
             scheduler: Scheduler::new(config.active_max, steps),
             hub: RunHub::default(),
             counts: EngineCounters::default(),
-            snapshots: Cache::new(SNAPSHOTS_MAX),
-            agent_changes: AtomicU64::new(0),
+            agents: AgentDirectory::new(Arc::clone(&ports)),
             session_keys: Cache::new(SESSION_KEYS_MAX),
             pins: Cache::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
             wake_anew: AtomicBool::new(false),
             erasures: ErasureTracker::default(),
-            erasing: Mutex::default(),
             delays: DelaySchedule::default(),
             draining: AtomicBool::new(false),
+            start_work,
             bell: OnceLock::new(),
-            meter: OnceLock::new(),
+            calls: CallMetrics::new(Arc::clone(&ports)),
             holder,
             ports,
             config,
-        };
-        Self { core: Arc::new(core) }
-    }
-
-    /// Starts to find and take over what an earlier life left, and to wake what is parked.
-    pub fn start(&self) {
-        let core = Arc::clone(&self.core);
-        self.core.ports.runtime.spawn.spawn(crate::panics::minded_janitor(core));
-    }
-
-    /// Sets the meter of tool calls; the first one stays.
-    pub fn tell_of_calls(&self, meter: Arc<dyn CallMeter>) {
-        self.core.meter.get_or_init(|| meter);
+        }
     }
 
     /// Sets the notifier for messages that wait for delivery; the first one stays.
-    pub fn tell_of_deliveries(&self, bell: Arc<dyn DeliveryNotifier>) {
-        self.core.bell.get_or_init(|| bell);
+    pub(crate) fn set_delivery_notifier(&self, bell: Arc<dyn DeliveryNotifier>) {
+        self.bell.get_or_init(|| bell);
     }
 
-    /// Begins no turn from now on. Turns that run go on; what they do not finish is taken over at the next start.
-    pub fn drain(&self) {
-        self.core.draining.store(true, Ordering::Release);
-        self.core.scheduler.stop();
-        self.core.janitor.notify_one();
+    /// Begins no turn from now on.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.scheduler.stop();
+        self.janitor.notify_one();
     }
 
-    /// Counts runs with a task.
-    pub fn count_active_runs(&self) -> usize {
-        self.core.scheduler.count_tasks()
-    }
-}
-
-impl EngineCore {
     /// Tells whether the engine drains.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    /// Returns the meter of tool calls, if one is set.
-    pub(crate) fn call_meter(&self) -> Option<&dyn CallMeter> {
-        self.meter.get().map(|meter| &**meter)
     }
 
     /// Notifies the deliverer that a message waits. The deliverer also polls, only later.
@@ -192,19 +138,7 @@ impl EngineCore {
     /// Hands out whatever tasks are free.
     pub(crate) fn dispatch_ready(self: &Arc<Self>) {
         while let Some((tenant, ready, slot)) = self.scheduler.next() {
-            let core = Arc::clone(self);
-            let work = Box::pin(async move {
-                match ready {
-                    ReadyWork::Session(session) => {
-                        crate::session_claim::claim_waiting(&core, tenant, session, slot).await;
-                    }
-                    ReadyWork::Run(run) => {
-                        Box::pin(crate::recover::take_over_run(&core, tenant, run, slot)).await;
-                    }
-                }
-                core.dispatch_ready();
-            });
-            self.ports.runtime.spawn.spawn(crate::panics::supervise_task(Arc::clone(self), ready, work));
+            (self.start_work)(self, tenant, ready, slot);
         }
         let left = self.scheduler.take_left();
         if left.lost {
@@ -218,6 +152,28 @@ impl EngineCore {
     /// Asks the janitor to look for everything that memory may have lost.
     pub(crate) fn request_rescan(&self) {
         self.rescan.store(true, Ordering::Release);
+        self.janitor.notify_one();
+    }
+
+    /// Requests a full scan after a while.
+    pub(crate) async fn look_later(&self) {
+        self.ports.runtime.clock.sleep(PAUSE).await;
+        self.request_rescan();
+    }
+
+    /// Requests a restart of the scan.
+    pub(crate) fn request_wake(&self) {
+        self.wake_anew.store(true, Ordering::Release);
+        self.janitor.notify_one();
+    }
+
+    /// Notes that a run rests, and until when. One that is due already may precede the scan's position.
+    pub(crate) fn note_rest(&self, wake_at: Option<Timestamp>) {
+        // By the millisecond, which is what a store keeps.
+        let now = self.ports.runtime.clock.now().as_millisecond();
+        if wake_at.is_some_and(|at| at.as_millisecond() <= now) {
+            self.wake_anew.store(true, Ordering::Release);
+        }
         self.janitor.notify_one();
     }
 }

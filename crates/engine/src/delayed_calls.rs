@@ -3,14 +3,16 @@
 //! The timer is the approval's row, so a crash loses none. Memory holds only the time of the next scan, which is "now"
 //! at a start and after a loss. The janitor scans; [`crate::approvals`] then settles each call.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+pub(crate) mod schedule;
 
-use dromia_contracts::approval::ApprovalRequest;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use dromia_contracts::store::{PageRequest, ReadError};
 use dromia_contracts::{ApprovalId, Fault};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::approvals::ApprovalAnswers;
 use crate::config::JANITOR_SECONDS;
 use crate::core::EngineCore;
 
@@ -19,86 +21,6 @@ const PAGE: usize = PageRequest::<ApprovalId>::LIMIT_MAX;
 
 /// The most pages of one scan. The janitor has other work; the next scan continues behind them.
 const PAGES: usize = 4;
-
-/// When and where to look.
-#[derive(Debug)]
-pub(crate) struct DelaySchedule {
-    /// When a delayed call may be due, in milliseconds; never later than the first one is.
-    due: AtomicI64,
-    /// Behind how many that went wrong the last look broke off; 0 where it came to the end.
-    left_off: AtomicUsize,
-    /// The wall time in milliseconds at the start, or right after the clock was last set back.
-    set_back_at: AtomicI64,
-    /// Whether there may be calls whose request time lies in the future.
-    may_be_ahead: AtomicBool,
-}
-
-impl Default for DelaySchedule {
-    fn default() -> Self {
-        Self {
-            due: AtomicI64::new(i64::MIN),
-            left_off: AtomicUsize::new(0),
-            set_back_at: AtomicI64::new(i64::MAX),
-            may_be_ahead: AtomicBool::new(true),
-        }
-    }
-}
-
-impl DelaySchedule {
-    /// Makes the janitor scan at this time, if its next scan is later.
-    pub(crate) fn look_at(&self, at: Timestamp) {
-        // One millisecond later, so that calls due at that time are included.
-        self.due.fetch_min(at.as_millisecond().saturating_add(1), Ordering::AcqRel);
-    }
-
-    /// Makes the janitor scan when the delay of each of these requests is over.
-    pub(crate) fn look_at_all(&self, asks: &[ApprovalRequest]) {
-        asks.iter().filter_map(|ask| ask.cools_until).for_each(|until| self.look_at(until));
-    }
-
-    /// Records the wall time after the clock was set back, and makes the janitor scan at once.
-    pub(crate) fn note_set_back(&self, now: Timestamp) {
-        self.set_back_at.store(now.as_millisecond(), Ordering::Release);
-        self.may_be_ahead.store(true, Ordering::Release);
-        self.look_at(Timestamp::MIN);
-    }
-
-    /// The time from which a delayed call is allowed.
-    pub(crate) fn cools_until(&self, asked: &ApprovalRequest, now: Timestamp) -> Option<Timestamp> {
-        let until = asked.cooling_at(now)?;
-        let set_back_at = Timestamp::from_millisecond(self.set_back_at.load(Ordering::Acquire));
-        Some(cools_again_until(asked.asked_at, until, now, set_back_at.unwrap_or(Timestamp::MAX)))
-    }
-
-    fn is_due(&self, now: Timestamp) -> bool {
-        self.due.load(Ordering::Acquire) <= now.as_millisecond()
-    }
-
-    /// Clears the time of the next scan. A call that is delayed from now on sets it again, after its commit.
-    fn clear_due(&self) {
-        self.due.store(i64::MAX, Ordering::Release);
-    }
-
-    /// The time of the next scan; `None` if no call is known to be delayed.
-    fn next(&self) -> Option<Timestamp> {
-        Timestamp::from_millisecond(self.due.load(Ordering::Acquire)).ok()
-    }
-}
-
-/// The time from which a delayed call is allowed. A request time in the future means that the clock was set back since:
-/// the delay begins again at that change, so it is never shorter than configured, and does not depend on the size of
-/// the step.
-fn cools_again_until(
-    asked_at: Timestamp,
-    until: Timestamp,
-    now: Timestamp,
-    set_back_at: Timestamp,
-) -> Timestamp {
-    if asked_at <= now {
-        return until;
-    }
-    set_back_at.checked_add(until.duration_since(asked_at)).map_or(until, |again| again.min(until))
-}
 
 /// Settles the calls whose delay is over, if one may be due; returns the time of the next scan.
 pub(crate) async fn settle_due_delays(core: &Arc<EngineCore>, now: Timestamp) -> Option<Timestamp> {
@@ -145,7 +67,7 @@ async fn scan_delays(core: &Arc<EngineCore>, now: Timestamp) -> Result<Result<()
                 core.delays.look_at(until);
                 continue;
             }
-            match core.approval_cooled(cooling.tenant, cooling.approval).await {
+            match ApprovalAnswers::new(core).approval_cooled(cooling.tenant, cooling.approval).await {
                 Ok(()) => seen.settled += 1,
                 Err(fault) => {
                     seen.failed += 1;
@@ -224,6 +146,7 @@ impl DelayScan {
 
 #[cfg(test)]
 mod tests {
+    use super::schedule::cools_again_until;
     use super::*;
 
     /// How many looks it takes until nothing is left but what always goes wrong. `calls` stand in their order; those that

@@ -96,21 +96,3 @@ pub(crate) async fn scan_parked_runs(
     let again = if is_done { walk.anew_at(core) } else { now };
     Ok(next.map_or(again, |next| next.min(again)))
 }
-
-impl EngineCore {
-    /// Requests a restart of the scan.
-    pub(crate) fn request_wake(&self) {
-        self.wake_anew.store(true, Ordering::Release);
-        self.janitor.notify_one();
-    }
-
-    /// Notes that a run rests, and until when. One that is due already may precede the scan's position.
-    pub(crate) fn note_rest(&self, wake_at: Option<Timestamp>) {
-        // By the millisecond, which is what a store keeps.
-        let now = self.ports.runtime.clock.now().as_millisecond();
-        if wake_at.is_some_and(|at| at.as_millisecond() <= now) {
-            self.wake_anew.store(true, Ordering::Release);
-        }
-        self.janitor.notify_one();
-    }
-}

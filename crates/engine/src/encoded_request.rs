@@ -16,13 +16,23 @@ use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
 use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
-use crate::core::EngineCore;
+use crate::context::transcript::ConversationTranscript;
+use crate::journal_reads::{find_run, read_journal};
 use crate::model_request::ModelRequestSpec;
-use crate::recover::read_journal;
+use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
-use crate::transcript::ConversationTranscript;
 
-impl EngineCore {
+/// Writes sent requests again.
+pub(crate) struct SentRequestReader<'a> {
+    ports: &'a EnginePorts,
+}
+
+impl<'a> SentRequestReader<'a> {
+    /// Begins with the engine's ports.
+    pub(crate) fn new(ports: &'a EnginePorts) -> Self {
+        Self { ports }
+    }
+
     /// Writes the request of a model call again; without an attempt that of the last one.
     pub(crate) async fn rebuild_request(
         &self,
@@ -31,8 +41,8 @@ impl EngineCore {
         step: u32,
         attempt: Option<u32>,
     ) -> Result<SentRequest, Fault> {
-        let row = self.find_run(scope, run).await?;
-        let mut own = read_journal(self, scope, run).await.map_err(read_fault)?;
+        let row = find_run(&*self.ports.store, scope, run).await?;
+        let mut own = read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)?;
         let (started, before, called) =
             find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
         let sent = called.sent;
@@ -97,7 +107,7 @@ impl EngineCore {
             }
             let entries = match own.take_if(|_| taker == row.id) {
                 Some(own) => own,
-                None => read_journal(self, scope, taker).await.map_err(read_fault)?,
+                None => read_journal(&*self.ports.store, scope, taker).await.map_err(read_fault)?,
             };
             runs.push((taker, entries.into()));
         }

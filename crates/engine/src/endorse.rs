@@ -14,7 +14,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{Transcript, TranscriptTurn};
 use serde_json::Value;
 
-use crate::plan::collect_leaves;
+use crate::json_leaves::collect_leaves;
 
 /// The shortest value that can be endorsed.
 const CHARS_MIN: usize = 6;

@@ -1,45 +1,56 @@
-//! Erasures that no caller counts: of agents that were marked in an earlier life, or whose caller gave up.
+//! Erasures of agents, with a caller who gets the counts of erased rows and without one.
+//!
+//! Erasures that no caller counts are of agents that were marked in an earlier life, or whose caller gave up.
 //!
 //! They run beside the janitor and not in it: a page of an erasure waits behind the turns of every tenant, an agent may
 //! have any number of pages, and a parked run waits for none of them. Each has a task of its own, a tenant has one at a
 //! time, and all together are bounded. The next scan for lost runs restarts a failed erasure, a while later and behind
 //! all others; one that meets damage is not restarted.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub(crate) mod tracker;
 
-use dromia_contracts::store::ReadError;
-use dromia_contracts::{AgentId, ErrorCode, TenantId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use dromia_contracts::agent::{AgentState, ErasureCounts};
+use dromia_contracts::store::{AgentStateSet, Mutation, ReadError, WriteBatch};
+use dromia_contracts::{AgentId, ErrorCode, Fault, RunId, Scope, TenantId};
+
+use crate::agents::{agent_not_found, read_fault};
 use crate::config::ERASURES_MAX;
 use crate::core::EngineCore;
-use crate::panics::minded_erasure;
+use crate::outcome::RunOutcomes;
+use crate::panics::supervise_erasure;
+use crate::refusal::item_erased;
 
-/// The erasures that the engine runs without a caller.
-#[derive(Debug, Default)]
-pub(crate) struct ErasureTracker {
-    begun: Mutex<RunningErasures>,
-    /// One has come to its end, so another may begin.
-    has_ended: AtomicBool,
+/// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
+const END_LOOKS: u32 = 200;
+const END_LOOK: Duration = Duration::from_millis(10);
+
+/// An erasure whose caller gets the counts of erased rows. The janitor, which every run wakes that ends without its
+/// rows, skips the agent meanwhile; it continues if this erasure ends too early.
+struct ErasureGuard<'core> {
+    core: &'core EngineCore,
+    agent: AgentId,
+    is_done: bool,
 }
 
-#[derive(Debug, Default)]
-struct RunningErasures {
-    running: BTreeMap<TenantId, AgentId>,
-    /// Which was begun last; those behind it are next.
-    last: Option<(TenantId, AgentId)>,
-}
-
-impl ErasureTracker {
-    /// Tells, once, whether one has come to its end.
-    pub(crate) fn take_ended(&self) -> bool {
-        self.has_ended.swap(false, Ordering::AcqRel)
+impl<'core> ErasureGuard<'core> {
+    fn begin(core: &'core EngineCore, agent: AgentId) -> Self {
+        core.erasures.begin_counted(agent);
+        Self { core, agent, is_done: false }
     }
+}
 
-    fn lock_running(&self) -> MutexGuard<'_, RunningErasures> {
-        // A map and a position: a panic cannot leave them half updated.
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for ErasureGuard<'_> {
+    fn drop(&mut self) {
+        self.core.erasures.end_counted(self.agent);
+        if !self.is_done {
+            // Once it is marked, the agent is not found any more, so no caller can ask again: the janitor continues.
+            self.core.agents.forget_agent(self.agent);
+            self.core.request_rescan();
+        }
     }
 }
 
@@ -64,7 +75,7 @@ impl AgentErasure {
 
     async fn run_to_end(self) {
         let (core, agent) = (Arc::clone(&self.core), self.agent);
-        let erased = core.erase_agent(self.tenant, agent).await;
+        let erased = ErasureTasks::new(&core).erase_agent(self.tenant, agent).await;
         drop(self);
         match erased {
             Ok(_) => {
@@ -89,21 +100,124 @@ impl Drop for AgentErasure {
     }
 }
 
-impl EngineCore {
+/// Erases agents.
+pub(crate) struct ErasureTasks<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> ErasureTasks<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
+    /// Erases an agent and everything that belongs to it.
+    ///
+    /// The mark is durable first, so that a crash between two pages is found by the janitor and erased to the end.
+    pub(crate) async fn agent_delete(&self, scope: &Scope, id: AgentId) -> Result<ErasureCounts, Fault> {
+        let found = self.core.ports.store.agent(scope, id).await.map_err(read_fault)?;
+        found.ok_or_else(|| agent_not_found(id))?;
+        let set = AgentStateSet {
+            agent: id,
+            from: vec![AgentState::Running, AgentState::Paused, AgentState::Terminated],
+            to: AgentState::Deleting,
+        };
+        let batch =
+            WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.core.ports.runtime.clock.now());
+        let mut erasing = ErasureGuard::begin(self.core, id);
+        self.core.ports.commit_batch(batch.with_mutation(Mutation::AgentStateSet(set))).await?;
+        let erased = self.erase_agent(scope.tenant(), id).await?;
+        erasing.is_done = true;
+        Ok(erased)
+    }
+
+    /// Erases an agent that is marked: first its home, then its rows, page by page.
+    ///
+    /// The home goes before the last page, because that page removes the mark: after a crash the owner of the home
+    /// would be unknown. No task is left by then that could write into it; a task that outlives the wait finds no home,
+    /// and files that it creates again are wiped at the end.
+    pub(crate) async fn erase_agent(&self, tenant: TenantId, agent: AgentId) -> Result<ErasureCounts, Fault> {
+        self.core.agents.forget_agent(agent);
+        // The capabilities that it delegated end with the mark, not with the last page.
+        self.core.ports.terms.note_agent_erased(tenant, agent).await;
+        self.core.session_keys.retain(|(_, id, _), _| *id != agent);
+        let scope = self.core.recovery_scope(tenant);
+        RunOutcomes::new(self.core).answer_queued(&scope, agent).await;
+        self.let_end(agent).await;
+        let watched = self.watched_of(&scope, agent).await;
+        let mut sum = ErasureCounts {
+            files: self.core.ports.homes.wipe_home(tenant, agent).await?,
+            ..ErasureCounts::default()
+        };
+        loop {
+            let (page, last) =
+                self.core.ports.store.erase_agent_page(&scope, agent).await.map_err(read_fault)?;
+            sum.sessions += page.sessions;
+            sum.runs += page.runs;
+            sum.entries += page.entries;
+            sum.items += page.items;
+            sum.bodies += page.bodies;
+            sum.deliveries += page.deliveries;
+            if last {
+                break;
+            }
+        }
+        self.tell_of_erasure(agent, &watched);
+        sum.files += self.core.ports.homes.wipe_home(tenant, agent).await?;
+        Ok(sum)
+    }
+
+    /// Lists the runs of an agent that have a watcher.
+    async fn watched_of(&self, scope: &Scope, agent: AgentId) -> Vec<RunId> {
+        let mut of_agent = Vec::new();
+        for run in self.core.hub.watched_runs() {
+            // A watcher that is missed here polls by itself, only later.
+            if matches!(self.core.ports.store.run(scope, run).await, Ok(Some(row)) if row.agent == agent) {
+                of_agent.push(run);
+            }
+        }
+        of_agent
+    }
+
+    /// Answers the callers that still wait for an agent whose rows are gone: a parked run has no task that could.
+    fn tell_of_erasure(&self, agent: AgentId, watched: &[RunId]) {
+        for (item, _) in self.core.hub.asked_of(agent) {
+            self.core.hub.resolve_waiters(&[item], &Err(item_erased(agent, item)));
+        }
+        for run in watched {
+            self.core.hub.end_watch(*run);
+        }
+    }
+
+    /// Waits until no run of an agent has a task, but not for ever: a tool may take its time.
+    async fn let_end(&self, agent: AgentId) {
+        let clock = &self.core.ports.runtime.clock;
+        for _ in 0..END_LOOKS {
+            let active = self.core.hub.active_of(agent);
+            if active.is_empty() {
+                return;
+            }
+            for run in active {
+                self.core.hub.signal_run(run);
+            }
+            clock.sleep(END_LOOK).await;
+        }
+    }
+
     /// Begins the erasures that were left, as many as may run; each end asks for the next.
-    pub(crate) async fn erase_left(self: &Arc<Self>) -> Result<(), ReadError> {
-        let mut left = self.ports.store.deleting_agents(&self.node_operator()).await?;
+    pub(crate) async fn erase_left(&self) -> Result<(), ReadError> {
+        let mut left = self.core.ports.store.deleting_agents(&self.core.node_operator()).await?;
         left.sort_unstable();
-        let last = self.erasures.lock_running().last;
+        let last = self.core.erasures.lock_running().last;
         let next = left.partition_point(|one| Some(*one) <= last);
         left.rotate_left(next);
         for (tenant, agent) in left {
-            if self.is_erasing(agent) {
+            if self.core.erasures.is_counted(agent) {
                 continue;
             }
-            if let Some(erasure) = AgentErasure::try_begin(self, tenant, agent) {
-                let work = minded_erasure(Arc::clone(self), agent, Box::pin(erasure.run_to_end()));
-                self.ports.runtime.spawn.spawn(work);
+            if let Some(erasure) = AgentErasure::try_begin(self.core, tenant, agent) {
+                let work = supervise_erasure(Arc::clone(self.core), agent, Box::pin(erasure.run_to_end()));
+                self.core.ports.runtime.spawn.spawn(work);
             }
         }
         Ok(())

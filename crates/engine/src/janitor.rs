@@ -8,17 +8,18 @@
 //! that case it logs a warning and scans everything: an attempt whose time now lies further ahead is made at once, a
 //! run that waits for a person since a time still to come lets go of its call, and a delay starts again from the new time.
 
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dromia_contracts::clock::{ClockStep, ClockSteps};
-use dromia_contracts::entry::{Entry, ParkReason, RunParked};
-use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::entry::ParkReason;
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::LiveEvent;
 use dromia_contracts::store::{OpenRun, PageRequest, ReadError};
-use dromia_contracts::{AgentId, RunId, Scope, TenantId};
+use dromia_contracts::{BoxFuture, RunId};
 use futures_util::future::select;
 use jiff::Timestamp;
 
@@ -26,7 +27,10 @@ use crate::config::JANITOR_SECONDS;
 use crate::core::EngineCore;
 use crate::delayed_calls;
 use crate::due_runs::{self, WakeScan};
-use crate::recover::is_asked;
+use crate::erasures::ErasureTasks;
+use crate::journal_reads::{has_open_signal, parked_at};
+use crate::outcome::RunOutcomes;
+use crate::panics::panic_of;
 use crate::refusal::run_erased;
 use crate::scheduler::ReadyWork;
 
@@ -35,6 +39,17 @@ const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 const RESCAN_PAUSE: Duration = Duration::from_millis(200);
 /// The longest time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_secs(JANITOR_SECONDS.unsigned_abs());
+
+/// Runs the janitor, and another one after each that panics: without one nothing that was lost is found again.
+pub(crate) fn supervise_janitor(core: Arc<EngineCore>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let Some(panic) = panic_of(Box::pin(run_janitor(Arc::clone(&core)))).await else { return };
+        tracing::error!("the janitor panicked; a new one starts");
+        core.look_later().await;
+        core.ports.runtime.spawn.spawn(supervise_janitor(Arc::clone(&core)));
+        resume_unwind(panic)
+    })
+}
 
 /// Runs until the engine drains.
 pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
@@ -60,7 +75,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
             // A run whose takeover failed precedes the scan's position.
             core.wake_anew.store(true, Ordering::Release);
         } else if core.erasures.take_ended()
-            && let Err(error) = core.erase_left().await
+            && let Err(error) = ErasureTasks::new(&core).erase_left().await
         {
             tracing::warn!(%error, "failed to look for erasures");
             core.rescan.store(true, Ordering::Release);
@@ -109,7 +124,7 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             // Parked by time: the timer finds it. A signal that a crash came behind finds it at once.
             let rests = open.run.head.status == RunStatus::Parked
                 && open.run.head.wake_at.is_some()
-                && !is_asked(core, &core.recovery_scope(open.tenant), &open.run).await?
+                && !has_open_signal(&*core.ports.store, &core.recovery_scope(open.tenant), &open.run).await?
                 && !waits_for_a_past_clock(core, open).await?;
             match open.run.head.status {
                 RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),
@@ -137,8 +152,8 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             _ => break,
         }
     }
-    core.erase_left().await?;
-    core.answer_queued_everywhere().await;
+    ErasureTasks::new(core).erase_left().await?;
+    RunOutcomes::new(core).answer_queued_everywhere().await;
     Ok(())
 }
 
@@ -150,23 +165,10 @@ async fn waits_for_a_past_clock(core: &EngineCore, open: &OpenRun) -> Result<boo
         return Ok(false);
     }
     let scope = core.recovery_scope(open.tenant);
-    let parked = parked_at(core, &scope, &open.run).await?;
+    let parked = parked_at(&*core.ports.store, &scope, &open.run).await?;
     Ok(parked.is_some_and(|(at, park)| match park {
         ParkReason::Retry { .. } | ParkReason::Approval { .. } => at > now,
         ParkReason::AgentPaused => false,
-    }))
-}
-
-/// Reads when and for what a run rests, if resting is the last thing it did.
-pub(crate) async fn parked_at(
-    core: &EngineCore,
-    scope: &Scope,
-    run: &RunRecord,
-) -> Result<Option<(Timestamp, ParkReason)>, ReadError> {
-    let last = core.ports.store.journal_entries(scope, run.id, run.last_seq.saturating_sub(1), 1).await?;
-    Ok(last.first().and_then(|entry| match entry.decode() {
-        Ok(Entry::RunParked(RunParked { park })) => Some((entry.at, park)),
-        _ => None,
     }))
 }
 
@@ -192,7 +194,7 @@ async fn answer_waiters_of_lost_runs(core: &Arc<EngineCore>) -> Result<(), ReadE
                 }
             }
             Some(row) => {
-                let outcome = core.read_outcome(&scope, &row).await;
+                let outcome = RunOutcomes::new(core).read_outcome(&scope, &row).await;
                 let (seq, status) = (row.last_seq, row.head.status);
                 core.hub.publish(next.run, || LiveEvent::Committed { seq, status });
                 core.hub.resolve_waiters(&next.items, &outcome);
@@ -207,74 +209,4 @@ async fn answer_waiters_of_lost_runs(core: &Arc<EngineCore>) -> Result<(), ReadE
         }
     }
     Ok(())
-}
-
-impl EngineCore {
-    /// Queues what an agent left waiting while it was paused.
-    pub(crate) async fn wake_agent(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        agent: AgentId,
-    ) -> Result<(), ReadError> {
-        let operator = self.node_operator();
-        let store = &self.ports.store;
-        let mut page = PageRequest { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
-        loop {
-            let runs = store.open_runs(&operator, page).await?;
-            for open in runs.iter().filter(|open| open.tenant == tenant && open.run.agent == agent) {
-                if open.run.head.status == RunStatus::Parked && open.run.head.wake_at.is_none() {
-                    self.scheduler.push_ready(tenant, ReadyWork::Run(open.run.id));
-                }
-            }
-            match runs.last() {
-                Some(last) if runs.len() == PAGE && last.tenant == tenant => {
-                    page.after = Some((tenant, last.run.id));
-                }
-                _ => break,
-            }
-        }
-        let mut page = PageRequest {
-            after: Some((tenant, dromia_contracts::SessionId::from_bytes([0; 16]))),
-            limit: PAGE,
-        };
-        loop {
-            let sessions = store.pending_sessions(&operator, page).await?;
-            for pending in
-                sessions.iter().filter(|pending| pending.tenant == tenant && pending.agent == agent)
-            {
-                self.scheduler.push_ready(tenant, ReadyWork::Session(pending.session));
-            }
-            match sessions.last() {
-                Some(last) if sessions.len() == PAGE && last.tenant == tenant => {
-                    page.after = Some((tenant, last.session));
-                }
-                _ => break,
-            }
-        }
-        self.dispatch_ready();
-        Ok(())
-    }
-}
-
-/// The text of `run why` for a parked run.
-pub(crate) fn park_text(park: ParkReason) -> (String, String) {
-    match park {
-        ParkReason::Retry { until } => (
-            format!("the next attempt at its model, due at {until:.0}"),
-            "time; the engine continues it by itself".to_owned(),
-        ),
-        ParkReason::Approval { approval, cools_until: Some(cools_until), .. } => (
-            format!("the end of a delay, {cools_until:.0}, at which a call starts by itself: {approval}"),
-            "time; or a person who may approve the call, and who may also deny it".to_owned(),
-        ),
-        ParkReason::Approval { approval, until, .. } => (
-            format!(
-                "a person to approve a call: {approval}; the run continues without the call at {until:.0}"
-            ),
-            "a person who may approve it".to_owned(),
-        ),
-        ParkReason::AgentPaused => {
-            ("its agent, which is paused".to_owned(), "a person who resumes the agent".to_owned())
-        }
-    }
 }

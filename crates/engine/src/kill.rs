@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::run::RunKind;
+use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::runs::{KillTarget, RunEndMode, RunOutcome};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
-use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, TurnClaim, WriteBatch};
+use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, RunFilter, TurnClaim, WriteBatch};
 use dromia_contracts::task::{self, TaskState};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use futures_util::{StreamExt as _, stream};
@@ -23,8 +23,9 @@ use futures_util::{StreamExt as _, stream};
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::core::EngineCore;
 use crate::decide::{DecisionInput, decide};
-use crate::refusal::{commit_fault, session_not_found};
-use crate::run_control::run_not_found;
+use crate::journal_reads::find_run;
+use crate::refusal::{commit_fault, run_not_found, session_not_found};
+use crate::run_control::RunControl;
 use crate::state::{RunState, apply_entry};
 
 /// How many waiting items one run takes to end them; a batch holds them beside everything else.
@@ -38,21 +39,31 @@ const KILLS_AT_ONCE: usize = 16;
 const LOOKS: u32 = 200;
 const LOOK: Duration = Duration::from_millis(10);
 
-impl EngineCore {
+/// Ends runs now.
+pub(crate) struct RunTermination<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> RunTermination<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
     /// Ends the target and returns the runs that got a signal, or ended.
     pub(crate) async fn kill_runs(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: AgentId,
         what: KillTarget,
     ) -> Result<Vec<RunId>, Fault> {
-        let agent = self.agent_snapshot(scope, agent).await?;
+        let agent = self.core.agents.agent_snapshot(scope, agent).await?;
         match what {
             KillTarget::Run(run) => {
-                if self.find_run(scope, run).await?.agent != agent.id {
+                if find_run(&*self.core.ports.store, scope, run).await?.agent != agent.id {
                     return Err(run_not_found(run));
                 }
-                self.end_run(scope.clone(), run, RunEndMode::Terminate).await?;
+                RunControl::new(self.core).end_run(scope.clone(), run, RunEndMode::Terminate).await?;
                 Ok(vec![run])
             }
             KillTarget::Session(id) => {
@@ -63,7 +74,7 @@ impl EngineCore {
                 let (mut ended, mut late) = (Vec::new(), None);
                 let mut page = PageRequest::first_page(PageRequest::<SessionId>::LIMIT_MAX);
                 loop {
-                    let listed = self.ports.store.sessions(scope, Some(agent.id), page).await;
+                    let listed = self.core.ports.store.sessions(scope, Some(agent.id), page).await;
                     let sessions = listed.map_err(read_fault)?;
                     let next = sessions.last().map(|last| last.id).filter(|_| sessions.len() == page.limit);
                     let waiting = sessions.into_iter().filter(task_waits);
@@ -90,6 +101,28 @@ impl EngineCore {
         }
     }
 
+    /// Puts a terminate signal into the inbox of every open run of an agent, and returns those runs.
+    pub(crate) async fn end_runs(&self, scope: &Scope, agent: AgentId) -> Result<Vec<RunId>, Fault> {
+        let mut ended = Vec::new();
+        for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
+            let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
+            let mut page = PageRequest::first_page(PageRequest::<RunId>::LIMIT_MAX);
+            loop {
+                let runs = self.core.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
+                let ends = runs.iter().map(|run| self.terminate_run(scope, run.id)).collect();
+                for run in terminate_in_batches(ends).await {
+                    // A run that ended since it was listed needs no signal.
+                    ended.extend(run?);
+                }
+                match runs.last() {
+                    Some(last) if runs.len() == page.limit => page.after = Some(last.id),
+                    _ => break,
+                }
+            }
+        }
+        Ok(ended)
+    }
+
     /// Finds a session of an agent.
     async fn session_of(
         &self,
@@ -97,17 +130,13 @@ impl EngineCore {
         agent: &AgentSnapshot,
         id: SessionId,
     ) -> Result<SessionRecord, Fault> {
-        let found = self.ports.store.session(scope, id).await.map_err(read_fault)?;
+        let found = self.core.ports.store.session(scope, id).await.map_err(read_fault)?;
         found.filter(|session| session.agent == agent.id).ok_or_else(|| session_not_found(id))
     }
 
     /// Sends a run the signal to end now; a run that has ended gets none.
-    pub(crate) async fn terminate_run(
-        self: &Arc<Self>,
-        scope: &Scope,
-        run: RunId,
-    ) -> Result<Option<RunId>, Fault> {
-        match self.signal_run(scope, run, ItemKind::Terminate).await {
+    pub(crate) async fn terminate_run(&self, scope: &Scope, run: RunId) -> Result<Option<RunId>, Fault> {
+        match RunControl::new(self.core).signal_run(scope, run, ItemKind::Terminate).await {
             Ok(()) => Ok(Some(run)),
             Err(fault) if fault.code == ErrorCode::RunTerminal => Ok(None),
             Err(fault) => Err(fault),
@@ -117,7 +146,7 @@ impl EngineCore {
     /// Ends the open run of a session and, if it is a task's session, its waiting items. Items behind an open run are
     /// ended when that run has freed the session.
     async fn end_session(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &AgentSnapshot,
         mut session: SessionRecord,
@@ -149,12 +178,12 @@ impl EngineCore {
     }
 
     async fn pause_a_moment(&self) {
-        self.ports.runtime.clock.sleep(LOOK).await;
+        self.core.ports.runtime.clock.sleep(LOOK).await;
     }
 
     /// Claims a session for a run that takes the waiting items and ends at once; `None` if the claim is refused.
     async fn end_waiting(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &AgentSnapshot,
         session: &SessionRecord,
@@ -162,13 +191,13 @@ impl EngineCore {
         let after = session.head.taken;
         let owner = InboxOwner::Session(session.id);
         let waiting =
-            self.ports.store.inbox_items(scope, owner, after, ITEMS_MAX).await.map_err(read_fault)?;
+            self.core.ports.store.inbox_items(scope, owner, after, ITEMS_MAX).await.map_err(read_fault)?;
         let items: Vec<ItemId> = waiting.iter().map(|item| item.id).collect();
         if items.is_empty() {
             return Ok(None);
         }
-        let run = self.ports.runtime.run_id();
-        let at = self.ports.runtime.clock.now();
+        let run = self.core.ports.runtime.run_id();
+        let at = self.core.ports.runtime.clock.now();
         let started = RunStarted {
             kind: RunKind::Turn,
             agent: agent.id,
@@ -179,7 +208,7 @@ impl EngineCore {
             approved: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config.model_calls_max),
         };
         let mut state = RunState::default();
         let mut entries = Vec::new();
@@ -194,9 +223,9 @@ impl EngineCore {
         let (head, take) = (state.run_head(), items.clone());
         batch.claim =
             Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head });
-        match self.ports.store.commit(batch).await {
+        match self.core.ports.store.commit(batch).await {
             CommitOutcome::Done(receipt) if receipt.claimed => {
-                self.counts.count_task(TaskState::of_run(head.status));
+                self.core.counts.count_task(TaskState::of_run(head.status));
                 let outcome = RunOutcome {
                     run,
                     last_seq: state.seq,
@@ -204,15 +233,15 @@ impl EngineCore {
                     reply: None,
                     failure: state.failure_fault(),
                 };
-                self.hub.resolve_waiters(&items, &Ok(outcome));
+                self.core.hub.resolve_waiters(&items, &Ok(outcome));
                 Ok(Some(run))
             }
             CommitOutcome::Done(_) => Ok(None),
             answer => {
                 if matches!(answer, CommitOutcome::Unknown { .. }) {
                     // It may have ended all the same, without an answer to its waiting callers.
-                    self.hub.lose_unsure(scope.tenant(), run, &items);
-                    self.request_rescan();
+                    self.core.hub.lose_unsure(scope.tenant(), run, &items);
+                    self.core.request_rescan();
                 }
                 Err(commit_fault(answer))
             }
@@ -222,7 +251,7 @@ impl EngineCore {
 
 /// Ends so many runs or sessions, a batch of them at a time. All of them to their end: one that is dropped between its commit and
 /// what follows it would leave a run that hears nothing.
-pub(crate) async fn terminate_in_batches<E: Future>(ends: Vec<E>) -> Vec<E::Output> {
+async fn terminate_in_batches<E: Future>(ends: Vec<E>) -> Vec<E::Output> {
     stream::iter(ends).buffered(KILLS_AT_ONCE).collect().await
 }
 

@@ -8,8 +8,9 @@
 //! [`EnginePorts`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`,
-//! `claim`, `answering`, `approvals`, then the rest.
+//! Reading order: `state`, `decide`, `context`, `plan`, `opinion`, `owner`, `recover`, `submit`,
+//! `session_claim`, `outcome`, `approvals`, then the rest. Each verb of the port is a type with a file of its own, which
+//! borrows the parts of the core that it needs; `runs_port` names them all.
 
 pub mod config;
 pub mod decide;
@@ -21,8 +22,9 @@ mod agents;
 mod approval_binding;
 mod approvals;
 mod budgets;
-mod client;
+mod call_metrics;
 mod client_tools;
+mod context;
 mod core;
 mod counters;
 mod default_arguments;
@@ -30,8 +32,12 @@ mod delayed_calls;
 mod due_runs;
 mod encoded_request;
 mod endorse;
+mod engine;
 mod erasures;
 mod janitor;
+mod journal_reads;
+mod json_leaves;
+mod judge;
 mod kill;
 mod live_redaction;
 mod model_request;
@@ -40,23 +46,26 @@ mod opinion;
 mod outcome;
 mod owner;
 mod panics;
+mod paused_work;
 mod plan;
+mod ports;
 mod records;
 mod recover;
 mod refusal;
 mod registry;
 mod run_control;
+mod run_explanation;
 mod runs_port;
 mod session_claim;
 mod session_file;
 mod submit;
 mod token_count;
 mod tokens;
-mod transcript;
 
 pub use crate::approval_binding::ApprovalBinding;
 pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, SecondOpinion};
-pub use crate::core::{Engine, EnginePorts};
 pub use crate::decide::{DecisionInput, NextAction, RunDecision, decide};
+pub use crate::engine::Engine;
+pub use crate::ports::EnginePorts;
 pub use crate::session_file::check_session_file;
 pub use crate::state::{RunState, apply_entry};

@@ -12,7 +12,7 @@ use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{RunId, SessionId};
 
-use crate::transcript::ConversationTranscript;
+use crate::context::transcript::ConversationTranscript;
 
 /// What a request is made of beside the transcript.
 #[derive(Clone, Copy)]
@@ -54,9 +54,9 @@ impl ConversationTranscript {
             model: model.to_owned(),
             system: Arc::clone(system),
             transcript: std::mem::take(&mut self.transcript),
-            tools: self.client.join_agent_tools(tools),
-            output_tokens_max: self.client.output_tokens_max(output_tokens_max),
-            wishes: self.client.sampling_options(step),
+            tools: self.client.offered.join_agent_tools(tools),
+            output_tokens_max: self.client.offered.output_tokens_max(output_tokens_max),
+            wishes: self.client.offered.sampling_options(step),
             key: format!("{run}:{step}"),
         }
     }

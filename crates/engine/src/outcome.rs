@@ -12,13 +12,24 @@ use dromia_contracts::session::InboxOwner;
 use dromia_contracts::{AgentId, BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::read_fault;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
+use crate::journal_reads::read_journal;
 use crate::notifications::InboxPosition;
 use crate::refusal::{agent_ended, run_erased};
 use crate::state::RunState;
-use crate::transcript::ConversationTranscript;
 
-impl EngineCore {
+/// Answers the callers that wait for the end of a run.
+pub(crate) struct RunOutcomes<'a> {
+    core: &'a EngineCore,
+}
+
+impl<'a> RunOutcomes<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a EngineCore) -> Self {
+        Self { core }
+    }
+
     /// Waits for the run that takes an item.
     pub(crate) fn wait_for(
         &self,
@@ -26,7 +37,7 @@ impl EngineCore {
         agent: AgentId,
         item: ItemId,
     ) -> BoxFuture<'static, Result<RunOutcome, Fault>> {
-        let waiting = self.hub.register_waiter((scope.tenant(), agent), item);
+        let waiting = self.core.hub.register_waiter((scope.tenant(), agent), item);
         Box::pin(async move {
             waiting.wait_for_answer().await.unwrap_or_else(|| {
                 Err(Fault::new(ErrorCode::ShuttingDown, "the server stopped waiting; the input is durable"))
@@ -40,7 +51,7 @@ impl EngineCore {
         scope: &Scope,
         run: RunId,
     ) -> Result<Option<BoxFuture<'static, Result<RunOutcome, Fault>>>, Fault> {
-        let row = self.ports.store.run(scope, run).await.map_err(read_fault)?;
+        let row = self.core.ports.store.run(scope, run).await.map_err(read_fault)?;
         // The inbox showed that the run took the item, so the run can only have been erased since.
         let row = row.ok_or_else(|| run_erased(run))?;
         if !row.head.status.is_terminal() {
@@ -61,18 +72,18 @@ impl EngineCore {
         item: ItemId,
         place: InboxPosition,
     ) {
-        self.hub.note_queued(item, place);
+        self.core.hub.note_queued(item, place);
         self.answer_if_ended(scope, agent).await;
     }
 
     /// Answers the callers that wait behind a turn of an agent, if the agent has ended.
     pub(crate) async fn answer_if_ended(&self, scope: &Scope, agent: AgentId) {
-        match self.agent_snapshot(scope, agent).await {
+        match self.core.agents.agent_snapshot(scope, agent).await {
             Ok(found) if !matches!(found.state, AgentState::Terminated | AgentState::Deleting) => {}
             Ok(_) => self.answer_queued(scope, agent).await,
             // What is being erased is not found any more.
             Err(fault) if fault.code == ErrorCode::AgentNotFound => self.answer_queued(scope, agent).await,
-            Err(fault) if fault.code == ErrorCode::StoreUnavailable => self.request_rescan(),
+            Err(fault) if fault.code == ErrorCode::StoreUnavailable => self.core.request_rescan(),
             // It cannot be read at all, so nothing is known to have ended.
             Err(fault) => tracing::warn!(%agent, %fault, "an agent cannot be read, so its callers wait"),
         }
@@ -81,15 +92,15 @@ impl EngineCore {
     /// Answers the callers that wait behind a turn of an agent that has ended, durably. What a run took is answered by
     /// that run; nothing more is taken.
     pub(crate) async fn answer_queued(&self, scope: &Scope, agent: AgentId) {
-        for (item, place) in self.hub.asked_of(agent) {
+        for (item, place) in self.core.hub.asked_of(agent) {
             let Some(InboxPosition { session, position }) = place else { continue };
             let owner = InboxOwner::Session(session);
-            match self.ports.store.inbox_items(scope, owner, position.saturating_sub(1), 1).await {
+            match self.core.ports.store.inbox_items(scope, owner, position.saturating_sub(1), 1).await {
                 Ok(found) if found.first().is_some_and(|found| found.taken_by.is_some()) => {}
-                Ok(_) => self.hub.resolve_waiters(&[item], &Err(agent_ended(agent, item))),
+                Ok(_) => self.core.hub.resolve_waiters(&[item], &Err(agent_ended(agent, item))),
                 Err(error) => {
                     tracing::warn!(%item, %error, "it must be checked later whether an input was taken");
-                    self.request_rescan();
+                    self.core.request_rescan();
                 }
             }
         }
@@ -97,14 +108,14 @@ impl EngineCore {
 
     /// Checks every agent behind whose turn a caller waits: the notification of its end may have been missed.
     pub(crate) async fn answer_queued_everywhere(&self) {
-        for (tenant, agent) in self.hub.queued_agents() {
-            self.answer_if_ended(&self.recovery_scope(tenant), agent).await;
+        for (tenant, agent) in self.core.hub.queued_agents() {
+            self.answer_if_ended(&self.core.recovery_scope(tenant), agent).await;
         }
     }
 
     /// Reads how a run that has ended ended.
     pub(crate) async fn read_outcome(&self, scope: &Scope, row: &RunRecord) -> Result<RunOutcome, Fault> {
-        let journal = crate::recover::read_journal(self, scope, row.id).await.map_err(read_fault)?;
+        let journal = read_journal(&*self.core.ports.store, scope, row.id).await.map_err(read_fault)?;
         let mut story = ConversationTranscript::new(0);
         let mut state = RunState::default();
         for stored in &journal {

@@ -10,18 +10,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use dromia_contracts::{AgentId, BoxFuture, ItemId, RunId, TenantId};
 use futures_util::FutureExt as _;
 
 use crate::core::EngineCore;
-use crate::janitor;
 use crate::scheduler::ReadyWork;
-
-/// The time from a panic, or a failed erasure, to the next scan: work that fails at each scan, such as an unreadable
-/// session, must not spin.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Supervises a task. If it panics, its slot goes to others at once, and the store is scanned for its run or session
 /// after a while.
@@ -43,8 +37,8 @@ pub(crate) fn supervise_task(
     })
 }
 
-/// Minds an erasure. If it panics, the agent is looked for in the store after a while, as one whose erasure failed.
-pub(crate) fn minded_erasure(
+/// Supervises an erasure. If it panics, the agent is looked for in the store after a while, as one whose erasure failed.
+pub(crate) fn supervise_erasure(
     core: Arc<EngineCore>,
     agent: AgentId,
     work: BoxFuture<'static, ()>,
@@ -57,28 +51,9 @@ pub(crate) fn minded_erasure(
     })
 }
 
-/// Runs the janitor, and another one after each that panics: without one nothing that was lost is found again.
-pub(crate) fn minded_janitor(core: Arc<EngineCore>) -> BoxFuture<'static, ()> {
-    Box::pin(async move {
-        let Some(panic) = panic_of(Box::pin(janitor::run_janitor(Arc::clone(&core)))).await else { return };
-        tracing::error!("the janitor panicked; a new one starts");
-        core.look_later().await;
-        core.ports.runtime.spawn.spawn(minded_janitor(Arc::clone(&core)));
-        resume_unwind(panic)
-    })
-}
-
 /// Does the work; returns what it panicked with, if it did. It has released everything that it held by then.
-async fn panic_of(work: BoxFuture<'static, ()>) -> Option<Box<dyn Any + Send>> {
+pub(crate) async fn panic_of(work: BoxFuture<'static, ()>) -> Option<Box<dyn Any + Send>> {
     AssertUnwindSafe(work).catch_unwind().await.err()
-}
-
-impl EngineCore {
-    /// Requests a full scan after a while.
-    pub(crate) async fn look_later(&self) {
-        self.ports.runtime.clock.sleep(PAUSE).await;
-        self.request_rescan();
-    }
 }
 
 /// Removes a run's task from memory if it is dropped before the task has released the run.

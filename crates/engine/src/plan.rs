@@ -24,9 +24,11 @@ use dromia_contracts::tool::{
 use serde_json::Value;
 
 use self::entry::PlanEntry;
+use crate::context::taint::ToolSource;
+use crate::context::transcript::ConversationTranscript;
 use crate::endorse::is_typed;
+use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
-use crate::transcript::{ConversationTranscript, ToolSource};
 
 /// The rule that refuses a declaration which comes too late.
 pub(crate) const FROZEN: &str = "plan-frozen";
@@ -58,7 +60,7 @@ pub(crate) fn plan_provenance(
     call: &PreparedCall,
 ) -> CallProvenance {
     let (sources, called) = (sensitive_sources(story, host), called_tools(story, host));
-    if !story.is_frozen() {
+    if !story.taint.is_frozen() {
         return CallProvenance { frozen: false, in_plan: true, sources, called, ..CallProvenance::default() };
     }
     let records = KnownRecords::from_transcript(story, host);
@@ -133,7 +135,7 @@ impl TurnPlan {
             }
             // A malformed call, or one without a tool here, plans nothing, and it never ran.
             let Ok(prepared) = host.prepare_call(call) else { continue };
-            if story.is_clean(call.id) {
+            if story.taint.is_clean(call.id) {
                 plan.plan_clean_call(&prepared, status, host.tool_descriptors(), records);
             } else if call.id < before {
                 plan.use_planned_call(&prepared, host.tool_descriptors(), records);
@@ -242,7 +244,7 @@ impl TurnPlan {
         let said: Vec<_> = self.entries.iter().filter(|entry| entry.tool == call.tool).collect();
         let bounds = said.iter().map(ToString::to_string).collect::<Vec<_>>().join("; or ");
         // What waits behind a call that read something was itself asked for before, as it is.
-        if story.is_clean(call.id) && call_destinations(call, tools).is_some() {
+        if story.taint.is_clean(call.id) && call_destinations(call, tools).is_some() {
             let planned = role_arguments(call, tools).map(|(name, _, _)| name).collect();
             let carries = story.tool_sources().into_iter().map(|heard| heard.tool).collect();
             return PlanBinding { in_plan: true, planned, endorsed: Vec::new(), carries, bounds };
@@ -296,17 +298,6 @@ fn call_destinations(call: &PreparedCall, tools: &[ToolDescriptor]) -> Option<Ve
         collect_leaves(&value, &mut leads);
     }
     (leads.len() <= DESTINATIONS_MAX).then_some(leads)
-}
-
-/// Lists the texts and numbers in a value.
-pub(crate) fn collect_leaves(value: &Value, leads: &mut Vec<String>) {
-    match value {
-        Value::Null | Value::Bool(_) => {}
-        Value::Number(number) => leads.push(number.to_string()),
-        Value::String(text) => leads.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| collect_leaves(value, leads)),
-        Value::Object(fields) => fields.values().for_each(|value| collect_leaves(value, leads)),
-    }
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::tool::{RecordFields, ToolHost};
 use serde_json::{Map, Value};
 
+use crate::context::transcript::ConversationTranscript;
 use crate::endorse::{is_whole_in, typed_texts};
-use crate::plan::collect_leaves;
-use crate::transcript::ConversationTranscript;
+use crate::json_leaves::collect_leaves;
 
 /// The shortest name that counts.
 const CHARS_MIN: usize = 3;

@@ -10,25 +10,26 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
-use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
-    StoredEntry, TailLimits, WriteBatch,
+    WriteBatch,
 };
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
+use crate::client_tools::ClientToolAdmission;
+use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
-use crate::janitor::parked_at;
+use crate::journal_reads::{has_open_signal, parked_at, read_journal};
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
+use crate::owner::identity::RunIdentity;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
-use crate::transcript::{ConversationTranscript, StoryError};
 
 /// Takes a run over and drives it on. A takeover that fails is left to the janitor's next scan.
 pub(crate) async fn take_over_run(core: &Arc<EngineCore>, tenant: TenantId, id: RunId, slot: TaskSlot) {
@@ -65,7 +66,7 @@ async fn take_over(
     if run.head.status.is_terminal() {
         return Err(TakeoverError::Settled);
     }
-    let agent = match core.agent_snapshot(scope, run.agent).await {
+    let agent = match core.agents.agent_snapshot(scope, run.agent).await {
         Ok(agent) => agent,
         // The agent is being erased; its runs go with it.
         Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
@@ -110,7 +111,7 @@ async fn take_over(
         let is_held = hold_run(core, scope, &run, HoldReason::Claims, detail).await;
         drop(guard);
         // One that could not be held would be taken over again at once, and again, a row for each.
-        if is_held && is_asked(core, scope, &run).await? {
+        if is_held && has_open_signal(&*core.ports.store, scope, &run).await? {
             core.scheduler.push_ready(scope.tenant(), ReadyWork::Run(id));
         }
         return Err(TakeoverError::Settled);
@@ -128,7 +129,7 @@ async fn take_over(
     };
     if state.rests_for_approval() {
         let now = core.ports.runtime.clock.now();
-        match parked_at(core, scope, &run).await {
+        match parked_at(&*core.ports.store, scope, &run).await {
             // The run asked at a time still to come, so the clock was set back since: it waits no hour for that step.
             Ok(Some((at, _))) if at > now => state.end_holds(now),
             Ok(_) => {}
@@ -140,8 +141,7 @@ async fn take_over(
         .await?;
     let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
     let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
-    let mut owner = RunOwner {
-        core: Arc::clone(core),
+    let identity = RunIdentity {
         scope: scope.clone(),
         author,
         agent: told.agent,
@@ -151,23 +151,8 @@ async fn take_over(
         run: id,
         epoch: run.epoch,
         items,
-        durable: state.seq,
-        state,
-        story: told.story,
-        active,
-        slot,
-        pending: Vec::new(),
-        sends: Vec::new(),
-        asks: Vec::new(),
-        looked: 0,
-        files: FileLabels::default(),
-        prepared: None,
-        request_verdict: None,
-        priced: false,
-        before: None,
-        ahead: None,
-        waiting: false,
     };
+    let mut owner = RunOwner::new(core, identity, (state, told.story), active, slot);
     let mut next = NextAction::Rest;
     for signal in signals {
         next = owner.decide_next(DecisionInput::Signal(signal));
@@ -176,14 +161,15 @@ async fn take_over(
         next = owner.decide_next(DecisionInput::Ended { by: scope.actor().clone() });
     }
     if !owner.state.is_ended() {
-        let claims = if owner.pending.is_empty() { run.claims_without_entry() } else { 0 };
+        let claims = if owner.journal.pending.is_empty() { run.claims_without_entry() } else { 0 };
         next = owner.decide_next(DecisionInput::Recovered { claims });
     }
     guard.disarm();
     if !owner.state.is_ended() {
         core.counts.count_task(TaskState::Running);
     }
-    owner.drive_to_rest(next).await;
+    // Boxed, so that what the takeover read is no part of the run's future.
+    Box::pin(owner.drive_to_rest(next)).await;
     Ok(())
 }
 
@@ -193,14 +179,7 @@ async fn rests_for_its_agent(core: &EngineCore, scope: &Scope, run: &RunRecord) 
     if run.head.status != RunStatus::Parked || run.head.wake_at.is_some() {
         return Ok(false);
     }
-    Ok(!is_asked(core, scope, run).await?)
-}
-
-/// Returns whether a run's inbox has a signal that is not taken.
-pub(crate) async fn is_asked(core: &EngineCore, scope: &Scope, run: &RunRecord) -> Result<bool, ReadError> {
-    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(false) };
-    let last = core.ports.store.inbox_items(scope, InboxOwner::Run(run.id), before, 1).await?;
-    Ok(last.first().is_some_and(|signal| signal.taken_by.is_none()))
+    Ok(!has_open_signal(&*core.ports.store, scope, run).await?)
 }
 
 /// What a takeover reads.
@@ -235,7 +214,7 @@ async fn read_run_state(
     run: &RunRecord,
     agent: Arc<AgentSnapshot>,
 ) -> Result<(RunState, TakeoverContext), JournalReadError> {
-    let journal = read_journal(core, scope, run.id).await?;
+    let journal = read_journal(&*core.ports.store, scope, run.id).await?;
     let mut entries = Vec::with_capacity(journal.len());
     for stored in &journal {
         let entry = stored.decode();
@@ -245,7 +224,7 @@ async fn read_run_state(
     }
     let state = RunState::fold(&entries);
     let agent = match &state.started {
-        Some(started) => core.pinned_snapshot(scope, agent, started).await?,
+        Some(started) => core.agents.pinned_snapshot(scope, agent, started).await?,
         None => agent,
     };
     let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
@@ -261,7 +240,7 @@ async fn read_run_state(
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
     if let Some(first) = own.first() {
-        core.add_answered(scope, &mut tail, after, first).await?;
+        ClientToolAdmission::new(core).add_answered(scope, &mut tail, after, first).await?;
     }
     tail.items.extend(own);
     tail.runs.push((run.id, journal.into()));
@@ -280,25 +259,6 @@ fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
         Entry::ModelCalled(called) => Some(called.sent.wording.tainted_past),
         _ => None,
     })
-}
-
-/// Reads a whole journal, page by page.
-pub(crate) async fn read_journal(
-    core: &EngineCore,
-    scope: &Scope,
-    run: RunId,
-) -> Result<Vec<StoredEntry>, ReadError> {
-    let mut all = Vec::new();
-    loop {
-        let after = all.len() as u64;
-        let page =
-            core.ports.store.journal_entries(scope, run, after, PageRequest::<RunId>::LIMIT_MAX).await?;
-        let full = page.len() == PageRequest::<RunId>::LIMIT_MAX;
-        all.extend(page);
-        if !full {
-            return Ok(all);
-        }
-    }
 }
 
 /// Holds a run whose journal cannot be folded. Its row stays as it is, except for the status. Returns whether it is
@@ -334,13 +294,6 @@ async fn hold_run(
         core.request_rescan();
     }
     is_held
-}
-
-/// How much of a session a takeover reads is the same as what any turn reads.
-impl EngineCore {
-    pub(crate) fn tail_limits(&self) -> TailLimits {
-        self.config.context
-    }
 }
 
 /// Forgets a run's task when the takeover ends early.

@@ -89,6 +89,12 @@ pub(crate) fn too_many_wait(item: ItemId) -> Fault {
         .with_hint("find its run with `dromia run list`, and the answer with `dromia run show`")
 }
 
+/// The fault for a run that does not exist or cannot be seen.
+pub(crate) fn run_not_found(run: RunId) -> Fault {
+    Fault::new(ErrorCode::RunNotFound, format!("there is no run {run}"))
+        .with_hint("list the runs with `dromia run list`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,21 @@ use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, Fault, OperatorScope, RunId, Scope, SessionId, TokenId,
 };
 
-use crate::core::{Engine, EngineCore};
+use crate::approvals::ApprovalAnswers;
+use crate::approvals::rules::ApprovalRuleBook;
+use crate::budgets::BudgetBook;
+use crate::core::EngineCore;
+use crate::encoded_request::SentRequestReader;
+use crate::engine::Engine;
+use crate::erasures::ErasureTasks;
+use crate::kill::RunTermination;
+use crate::registry::AgentRegistry;
+use crate::run_control::RunControl;
+use crate::run_explanation::RunExplanation;
+use crate::session_file::SessionArchive;
+use crate::submit::InputSubmission;
+use crate::token_count::RequestTokenCount;
+use crate::tokens::TokenIssuer;
 
 impl Engine {
     /// Makes a call that may write.
@@ -40,7 +54,9 @@ impl Engine {
 
 impl EnginePort for Engine {
     fn submit_input(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<InputReceipt, Fault>> {
-        self.run_to_completion(move |core| async move { core.submit_input(scope, input).await })
+        self.run_to_completion(move |core| async move {
+            InputSubmission::new(&core).submit_input(scope, input).await
+        })
     }
 
     fn count_tokens(
@@ -49,15 +65,17 @@ impl EnginePort for Engine {
         agent: AgentId,
         body: InputBody,
     ) -> BoxFuture<'_, Result<u32, Fault>> {
-        Box::pin(async move { self.core.count_input_tokens(&scope, agent, body).await })
+        Box::pin(
+            async move { RequestTokenCount::new(&self.core).count_input_tokens(&scope, agent, body).await },
+        )
     }
 
     fn watch_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
-        Box::pin(self.core.watch_run(scope, run))
+        Box::pin(async move { RunControl::new(&self.core).watch_run(scope, run).await })
     }
 
     fn explain_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<RunStatusReason, Fault>> {
-        Box::pin(self.core.explain_run(scope, run))
+        Box::pin(async move { RunExplanation::new(&self.core).explain_run(scope, run).await })
     }
 
     fn rebuild_request(
@@ -67,11 +85,15 @@ impl EnginePort for Engine {
         step: u32,
         attempt: Option<u32>,
     ) -> BoxFuture<'_, Result<SentRequest, Fault>> {
-        Box::pin(async move { self.core.rebuild_request(&scope, run, step, attempt).await })
+        Box::pin(async move {
+            SentRequestReader::new(&self.core.ports).rebuild_request(&scope, run, step, attempt).await
+        })
     }
 
     fn end_run(&self, scope: Scope, run: RunId, end: RunEndMode) -> BoxFuture<'_, Result<(), Fault>> {
-        self.run_to_completion(move |core| async move { core.end_run(scope, run, end).await })
+        self.run_to_completion(
+            move |core| async move { RunControl::new(&core).end_run(scope, run, end).await },
+        )
     }
 
     fn agent_kill(
@@ -80,11 +102,13 @@ impl EnginePort for Engine {
         agent: AgentId,
         what: KillTarget,
     ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>> {
-        self.run_to_completion(move |core| async move { core.kill_runs(&scope, agent, what).await })
+        self.run_to_completion(move |core| async move {
+            RunTermination::new(&core).kill_runs(&scope, agent, what).await
+        })
     }
 
     fn resume_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<InputReceipt, Fault>> {
-        self.run_to_completion(move |core| async move { core.resume_run(scope, run).await })
+        self.run_to_completion(move |core| async move { RunControl::new(&core).resume_run(scope, run).await })
     }
 
     fn export_session(
@@ -92,7 +116,7 @@ impl EnginePort for Engine {
         scope: Scope,
         session: SessionId,
     ) -> BoxFuture<'_, Result<SessionExport, Fault>> {
-        Box::pin(async move { self.core.export_session(&scope, session).await })
+        Box::pin(async move { SessionArchive::new(&self.core).export_session(&scope, session).await })
     }
 
     fn import_session(
@@ -104,7 +128,7 @@ impl EnginePort for Engine {
         copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
         self.run_to_completion(move |core| async move {
-            core.import_session(&scope, agent, &file, labels, copy.as_deref()).await
+            SessionArchive::new(&core).import_session(&scope, agent, &file, labels, copy.as_deref()).await
         })
     }
 
@@ -114,7 +138,9 @@ impl EnginePort for Engine {
         handle: HandleSlug,
         token_name: String,
     ) -> BoxFuture<'_, Result<(TenantRecord, String), Fault>> {
-        self.run_to_completion(move |core| async move { core.tenant_create(handle, token_name).await })
+        self.run_to_completion(move |core| async move {
+            AgentRegistry::new(&core).tenant_create(handle, token_name).await
+        })
     }
 
     fn token_create(
@@ -122,11 +148,15 @@ impl EnginePort for Engine {
         scope: Scope,
         token: NewToken,
     ) -> BoxFuture<'_, Result<(TokenRecord, String), Fault>> {
-        self.run_to_completion(move |core| async move { core.token_create(&scope, token).await })
+        self.run_to_completion(move |core| async move {
+            TokenIssuer::new(&core.ports).token_create(&scope, token).await
+        })
     }
 
     fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<TokenRecord, Fault>> {
-        self.run_to_completion(move |core| async move { core.token_revoke(&scope, token).await })
+        self.run_to_completion(move |core| async move {
+            TokenIssuer::new(&core.ports).token_revoke(&scope, token).await
+        })
     }
 
     fn budget_set(
@@ -134,11 +164,15 @@ impl EnginePort for Engine {
         scope: Scope,
         budget: BudgetDefinition,
     ) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
-        self.run_to_completion(move |core| async move { core.budget_set(&scope, budget).await })
+        self.run_to_completion(move |core| async move {
+            BudgetBook::new(&core.ports).budget_set(&scope, budget).await
+        })
     }
 
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<BudgetDefinition, Fault>> {
-        self.run_to_completion(move |core| async move { core.budget_remove(&scope, name).await })
+        self.run_to_completion(move |core| async move {
+            BudgetBook::new(&core.ports).budget_remove(&scope, name).await
+        })
     }
 
     fn approval_answer(
@@ -149,7 +183,7 @@ impl EnginePort for Engine {
         answer: ApprovalDecision,
     ) -> BoxFuture<'_, Result<ApprovalRequest, Fault>> {
         self.run_to_completion(move |core| async move {
-            core.approval_answer(&scope, approval, &also, &answer).await
+            ApprovalAnswers::new(&core).approval_answer(&scope, approval, &also, &answer).await
         })
     }
 
@@ -158,7 +192,9 @@ impl EnginePort for Engine {
         scope: Scope,
         rule: NewRule,
     ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
-        self.run_to_completion(move |core| async move { core.approval_rule_add(&scope, rule).await })
+        self.run_to_completion(move |core| async move {
+            ApprovalRuleBook::new(&core).approval_rule_add(&scope, rule).await
+        })
     }
 
     fn approval_rules_declared(&self) -> Vec<DeclaredRule> {
@@ -170,11 +206,15 @@ impl EnginePort for Engine {
         scope: Scope,
         name: String,
     ) -> BoxFuture<'_, Result<ApprovalRuleRecord, Fault>> {
-        self.run_to_completion(move |core| async move { core.approval_rule_remove(&scope, name).await })
+        self.run_to_completion(move |core| async move {
+            ApprovalRuleBook::new(&core).approval_rule_remove(&scope, name).await
+        })
     }
 
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
-        self.run_to_completion(move |core| async move { core.agent_create(&scope, agent).await })
+        self.run_to_completion(move |core| async move {
+            AgentRegistry::new(&core).agent_create(&scope, agent).await
+        })
     }
 
     fn agent_set_state(
@@ -183,11 +223,15 @@ impl EnginePort for Engine {
         agent: AgentId,
         to: AgentState,
     ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
-        self.run_to_completion(move |core| async move { core.agent_set_state(&scope, agent, to).await })
+        self.run_to_completion(move |core| async move {
+            AgentRegistry::new(&core).agent_set_state(&scope, agent, to).await
+        })
     }
 
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>> {
-        self.run_to_completion(move |core| async move { core.agent_delete(&scope, agent).await })
+        self.run_to_completion(move |core| async move {
+            ErasureTasks::new(&core).agent_delete(&scope, agent).await
+        })
     }
 
     fn is_imported(&self, session: SessionId, run: RunId) -> bool {

@@ -10,9 +10,8 @@ use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::RunKind;
-use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
+use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody, SessionKey};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, Mutation, SessionTail, TurnClaim, WriteBatch,
 };
@@ -20,17 +19,28 @@ use dromia_contracts::task::TaskState;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
+use crate::client_tools::ClientToolAdmission;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
-use crate::decide::{DecisionInput, NextAction};
+use crate::decide::NextAction;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
+use crate::owner::identity::RunIdentity;
 use crate::panics::supervise_task;
 use crate::refusal::{commit_fault, session_not_found};
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
 use crate::steps::StepPermit;
-use crate::submit::SessionLookup;
-use crate::transcript::ConversationTranscript;
+
+/// A session as admission finds it.
+pub(crate) enum SessionLookup {
+    /// It is there.
+    Session(SessionId),
+    /// It must be opened.
+    New(SessionKey),
+    /// It must be opened, and its key is never looked up again.
+    Fresh(SessionKey),
+}
 
 /// A turn whose first entries are decided and not yet durable.
 pub(crate) struct TurnStart {
@@ -48,8 +58,8 @@ impl TurnStart {
     /// Adds the claim to the batch that stores the input.
     pub(crate) fn add_claim(&mut self, batch: &mut WriteBatch, session: SessionId) {
         let owner = &self.owner;
-        let pin = &owner.agent.prompt;
-        if owner.core.pins.get(&(batch.tenant, owner.agent.id, pin.digest)).is_none() {
+        let pin = &owner.identity.agent.prompt;
+        if owner.core.pins.get(&(batch.tenant, owner.identity.agent.id, pin.digest)).is_none() {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
         // A run that ends before its first model call, and its answer with it.
@@ -57,20 +67,30 @@ impl TurnStart {
         batch.payer = Some(owner.pending_payer());
         batch.claim = Some(TurnClaim {
             session,
-            agent: owner.agent.id,
-            run: owner.run,
+            agent: owner.identity.agent.id,
+            run: owner.identity.run,
             after: self.after,
-            take: owner.items.clone(),
-            entries: owner.pending.clone(),
+            take: owner.identity.items.clone(),
+            entries: owner.journal.pending.clone(),
             head: owner.state.run_head(),
         });
     }
 }
 
-impl EngineCore {
+/// Claims sessions for turns.
+pub(crate) struct SessionClaimer<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> SessionClaimer<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
     /// Puts a turn together, if the session seems free and a slot is to be had, which goes on with the step.
     pub(crate) async fn try_begin_turn(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
         found: &SessionLookup,
@@ -81,7 +101,7 @@ impl EngineCore {
         if agent.state != AgentState::Running {
             return Ok(None);
         }
-        let Some(slot) = self.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
+        let Some(slot) = self.core.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
         slot.continue_step(step.take());
         let item = InboxItem {
             id: put.item,
@@ -101,13 +121,16 @@ impl EngineCore {
                     .await)
             }
             SessionLookup::Session(_) => {
-                let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
+                let tail = self.core.ports.store.session_tail(scope, session, self.core.config.context).await;
                 let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {
                     return Ok(None);
                 }
-                self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
+                ClientToolAdmission::new(self.core)
+                    .add_answered(scope, &mut tail, head.taken, &item)
+                    .await
+                    .map_err(read_fault)?;
                 let story = self.build_transcript(&tail)?;
                 let key = &tail.session.key;
                 let place = (session, target_of(key), key.platform.clone());
@@ -123,7 +146,7 @@ impl EngineCore {
         reason = "each is one fact of the new run; a struct would only name them twice"
     )]
     async fn prepare_turn_start(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
         (session, target, platform): (SessionId, Option<String>, String),
@@ -136,7 +159,7 @@ impl EngineCore {
             tracing::error!(%session, %error, "the model cannot get an input");
             return None;
         }
-        let run = self.ports.runtime.run_id();
+        let run = self.core.ports.runtime.run_id();
         let resumes = (item.kind == ItemKind::Resume)
             .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
@@ -146,8 +169,7 @@ impl EngineCore {
             .then(|| ApprovedBody::decode(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
             .map(|body| body.approved);
-        let mut owner = RunOwner {
-            core: Arc::clone(self),
+        let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
             agent: Arc::clone(agent),
@@ -157,34 +179,20 @@ impl EngineCore {
             run,
             epoch: 1,
             items: vec![item.id],
-            state: RunState::default(),
-            story,
-            active: ActiveRun::new(agent.id),
-            slot,
-            durable: 0,
-            pending: Vec::new(),
-            sends: Vec::new(),
-            asks: Vec::new(),
-            looked: 0,
-            files: FileLabels::default(),
-            prepared: None,
-            request_verdict: None,
-            priced: false,
-            before: None,
-            ahead: None,
-            waiting: false,
         };
+        let active = ActiveRun::new(agent.id);
+        let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
         let started = RunStarted {
             kind: if approved.is_some() { RunKind::Worker } else { RunKind::Turn },
             agent: agent.id,
             session,
-            items: owner.items.clone(),
+            items: owner.identity.items.clone(),
             after,
             resumes,
             approved,
             config: agent.revision,
             prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config.model_calls_max),
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;
@@ -192,34 +200,26 @@ impl EngineCore {
     }
 
     /// Hands a turn whose claim is durable to a task of its own.
-    pub(crate) fn drive_turn(self: &Arc<Self>, beginning: TurnStart) {
+    pub(crate) fn drive_turn(&self, beginning: TurnStart) {
         let TurnStart { mut owner, next, .. } = beginning;
-        owner.durable = owner.state.seq;
-        owner.pending.clear();
-        self.counts.count_task(TaskState::Running);
-        self.counts.count_rest(owner.state.status());
-        if owner.state.is_ended() && owner.target.is_some() {
-            self.notify_delivery();
+        owner.journal.durable = owner.state.seq;
+        owner.journal.pending.clear();
+        self.core.counts.count_task(TaskState::Running);
+        self.core.counts.count_rest(owner.state.status());
+        if owner.state.is_ended() && owner.identity.target.is_some() {
+            self.core.notify_delivery();
         }
-        if !self.hub.activate(owner.run, &owner.active) {
+        if !self.core.hub.activate(owner.identity.run, &owner.active) {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
         }
-        self.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
-        let ready = ReadyWork::Run(owner.run);
-        let work = supervise_task(Arc::clone(self), ready, Box::pin(owner.drive_to_rest(next)));
-        self.ports.runtime.spawn.spawn(work);
-    }
-}
-
-impl RunOwner {
-    /// Decides the first entries of a run, up to the first effect.
-    async fn begin_run(&mut self, started: RunStarted) -> NextAction {
-        let mut next = self.decide_next(DecisionInput::Begin(started));
-        while next == NextAction::PlannedRequest {
-            next = self.plan_step().await;
-        }
-        next
+        self.core.pins.insert(
+            (owner.identity.scope.tenant(), owner.identity.agent.id, owner.identity.agent.prompt.digest),
+            (),
+        );
+        let ready = ReadyWork::Run(owner.identity.run);
+        let work = supervise_task(Arc::clone(self.core), ready, Box::pin(owner.drive_to_rest(next)));
+        self.core.ports.runtime.spawn.spawn(work);
     }
 }
 
@@ -248,7 +248,8 @@ async fn try_claim(
     session: SessionId,
     slot: TaskSlot,
 ) -> Result<(), Fault> {
-    let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
+    let tail =
+        core.ports.store.session_tail(scope, session, core.config.context).await.map_err(read_fault)?;
     let Some(mut tail) = tail else { return Ok(()) };
     let head = tail.session.head;
     // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
@@ -258,19 +259,24 @@ async fn try_claim(
     let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
         return Ok(());
     };
-    let agent = match core.agent_snapshot(scope, tail.session.agent).await {
+    let agent = match core.agents.agent_snapshot(scope, tail.session.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,
     };
     if agent.state != AgentState::Running {
         return Ok(());
     }
-    core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
-    let story = core.build_transcript(&tail)?;
+    ClientToolAdmission::new(core)
+        .add_answered(scope, &mut tail, head.taken, &item)
+        .await
+        .map_err(read_fault)?;
+    let story = SessionClaimer::new(core).build_transcript(&tail)?;
     let key = &tail.session.key;
     let place = (session, target_of(key), key.platform.clone());
     let agent = agent.within_session(scope.tenant(), key);
-    let beginning = core.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await;
+    let beginning = SessionClaimer::new(core)
+        .prepare_turn_start(scope, &agent, place, story, head.taken, item, slot)
+        .await;
     let Some(mut beginning) = beginning else {
         return Ok(());
     };
@@ -285,7 +291,7 @@ async fn try_claim(
     }
     match answer {
         CommitOutcome::Done(receipt) if receipt.claimed => {
-            core.drive_turn(beginning);
+            SessionClaimer::new(core).drive_turn(beginning);
             Ok(())
         }
         // Another owner claimed it, or the agent was paused meanwhile; its end or its resume triggers the next check.
@@ -294,17 +300,21 @@ async fn try_claim(
             if matches!(other, CommitOutcome::Unknown { .. }) {
                 // With an exhausted budget a run ends in the commit of its claim, and a scan of open runs does not find
                 // it.
-                core.hub.lose_unsure(scope.tenant(), beginning.owner.run, &beginning.owner.items);
+                core.hub.lose_unsure(
+                    scope.tenant(),
+                    beginning.owner.identity.run,
+                    &beginning.owner.identity.items,
+                );
             }
             Err(commit_fault(other))
         }
     }
 }
 
-impl EngineCore {
+impl SessionClaimer<'_> {
     /// Builds the transcript of a session's past for a new run.
     fn build_transcript(&self, tail: &SessionTail) -> Result<ConversationTranscript, Fault> {
-        let story = ConversationTranscript::from_tail(tail, None, self.config.tainted_past);
+        let story = ConversationTranscript::from_tail(tail, None, self.core.config.tainted_past);
         story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
     }
 }

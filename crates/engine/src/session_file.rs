@@ -11,7 +11,6 @@ mod label_reset;
 mod readability;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
@@ -27,14 +26,14 @@ use jiff::Timestamp;
 
 pub(crate) use self::atomic_import::is_imported;
 use self::atomic_import::{ImportStart, ImportTarget, bulk_batch, not_imported};
-use self::format::{
-    FORMAT, FileEntry, FileItem, FileRun, FileState, SessionFile, TextOrHex, VERSION, read_file,
-};
+use self::format::{FORMAT, FileEntry, FileItem, FileRun, FileState, SessionFile, TextOrHex, VERSION};
 use self::label_reset::doubt_entries;
-use crate::agents::read_fault;
+use self::readability::read_file;
+use crate::agents::{AgentDirectory, read_fault};
 use crate::client_tools;
 use crate::core::EngineCore;
-use crate::recover::read_journal;
+use crate::journal_reads::read_journal;
+use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
 use crate::state::{RunState, apply_entry};
 
@@ -66,7 +65,18 @@ fn not_whole(session: SessionId, problem: &str) -> Fault {
     Fault::new(ErrorCode::JournalDamaged, format!("{session} is damaged: {problem}"))
 }
 
-impl EngineCore {
+/// Exports sessions into files, and imports such files.
+pub(crate) struct SessionArchive<'a> {
+    ports: &'a EnginePorts,
+    agents: &'a AgentDirectory,
+}
+
+impl<'a> SessionArchive<'a> {
+    /// Begins with the parts that it needs.
+    pub(crate) fn new(core: &'a EngineCore) -> Self {
+        Self { ports: &core.ports, agents: &core.agents }
+    }
+
     /// Writes a session into one file, as it was when its row was read: an item that a run takes later is left out, and
     /// so is that run.
     pub(crate) async fn export_session(&self, scope: &Scope, id: SessionId) -> Result<SessionExport, Fault> {
@@ -149,7 +159,7 @@ impl EngineCore {
 
     async fn export_run(&self, scope: &Scope, run: RunId) -> Result<FileRun, Fault> {
         let mut entries = Vec::new();
-        for stored in read_journal(self, scope, run).await.map_err(read_fault)? {
+        for stored in read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)? {
             let fields = serde_json::from_str(&stored.fields)
                 .map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
             entries.push(FileEntry {
@@ -166,14 +176,14 @@ impl EngineCore {
     /// Reads such a file into a new session of an agent. The same file under the same name of a copy gives the same session,
     /// also where an earlier try broke off.
     pub(crate) async fn import_session(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: AgentId,
         bytes: &[u8],
         labels: ImportLabels,
         copy: Option<&str>,
     ) -> Result<SessionId, Fault> {
-        let agent = self.agent_snapshot(scope, agent).await?;
+        let agent = self.agents.agent_snapshot(scope, agent).await?;
         // A paused agent would take the short runs and refuse the first long one.
         if agent.state == AgentState::Paused {
             return Err(not_imported());

@@ -11,7 +11,7 @@ use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
-use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyedItem, Mutation, SessionOpen, WriteBatch,
 };
@@ -20,11 +20,14 @@ use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionI
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client_tools;
+use crate::client_tools::ClientToolAdmission;
 use crate::config::{CALL_BYTES_MAX, INPUT_BYTES_MAX};
 use crate::core::EngineCore;
 use crate::notifications::InboxPosition;
+use crate::outcome::RunOutcomes;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::ReadyWork;
+use crate::session_claim::{SessionClaimer, SessionLookup};
 use crate::steps::StepPermit;
 
 /// How often a session that another caller opened first is looked up again.
@@ -39,16 +42,6 @@ pub(crate) struct NewItem {
     pub(crate) wait: bool,
 }
 
-/// A session as admission finds it.
-pub(crate) enum SessionLookup {
-    /// It is there.
-    Session(SessionId),
-    /// It must be opened.
-    New(SessionKey),
-    /// It must be opened, and its key is never looked up again.
-    Fresh(SessionKey),
-}
-
 /// Writes an input as it is stored, if it is not too long for that.
 pub(crate) fn encode_input(body: &InputBody) -> Result<Bytes, Fault> {
     let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
@@ -60,15 +53,21 @@ pub(crate) fn encode_input(body: &InputBody) -> Result<Bytes, Fault> {
     Ok(Bytes::from(body))
 }
 
-impl EngineCore {
+/// Lets inputs in.
+pub(crate) struct InputSubmission<'a> {
+    core: &'a Arc<EngineCore>,
+}
+
+impl<'a> InputSubmission<'a> {
+    /// Begins with the engine's shared parts.
+    pub(crate) fn new(core: &'a Arc<EngineCore>) -> Self {
+        Self { core }
+    }
+
     /// Stores an input and, where possible, claims its session in the same commit. A repeated key joins the run of the
     /// admitted input, even if the input would be refused now: its agent may have ended since, or got a tool with the
     /// name of one of the client's.
-    pub(crate) async fn submit_input(
-        self: &Arc<Self>,
-        scope: Scope,
-        input: NewInput,
-    ) -> Result<InputReceipt, Fault> {
+    pub(crate) async fn submit_input(&self, scope: Scope, input: NewInput) -> Result<InputReceipt, Fault> {
         // Results of client calls have a key of their own.
         let key = input.key.clone().filter(|_| input.answers.is_none());
         let wait = input.wait;
@@ -82,12 +81,12 @@ impl EngineCore {
 
     /// Joins the run of the item with this key, if it came with the same request.
     async fn submitted_before(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         key: &ItemKey,
         wait: bool,
     ) -> Result<Option<InputReceipt>, Fault> {
-        let (store, at) = (&self.ports.store, self.ports.runtime.clock.now());
+        let (store, at) = (&self.core.ports.store, self.core.ports.runtime.clock.now());
         let known = store.find_keyed_item(scope, &key.key, at).await.map_err(read_fault)?;
         let Some(known) = known.filter(|known| known.request == key.request) else { return Ok(None) };
         let InboxOwner::Session(session) = known.owner else { return Ok(None) };
@@ -97,12 +96,12 @@ impl EngineCore {
         self.join_earlier_run(scope, session.agent, item, owner, position, wait).await.map(Some)
     }
 
-    async fn submit_new(self: &Arc<Self>, scope: &Scope, input: NewInput) -> Result<InputReceipt, Fault> {
+    async fn submit_new(&self, scope: &Scope, input: NewInput) -> Result<InputReceipt, Fault> {
         // Results may be the last part: those of client calls, or of a history from the sender.
         if input.parts.is_empty() && input.answers.is_none() && input.history.is_empty() {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
-        self.check_client(scope, &input).await?;
+        ClientToolAdmission::new(self.core).check_client(scope, &input).await?;
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
         if input.call.as_ref().is_some_and(|call| call.arguments.len() > CALL_BYTES_MAX) {
             let text = format!("a manual call may have at most {CALL_BYTES_MAX} bytes of arguments");
@@ -132,26 +131,28 @@ impl EngineCore {
 
     /// Puts an item into a session's inbox.
     pub(crate) async fn admit_item(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         target: InputTarget,
         item: NewItem,
     ) -> Result<InputReceipt, Fault> {
-        if self.is_draining() {
+        if self.core.is_draining() {
             return Err(Fault::new(ErrorCode::ShuttingDown, "the server is stopping")
                 .with_hint("send the request again when the server is back"));
         }
         let (agent, mut found) = self.find_session(scope, target).await?;
-        let agent = self.agent_snapshot(scope, agent).await?;
+        let agent = self.core.agents.agent_snapshot(scope, agent).await?;
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
         }
-        let id = self.ports.runtime.item_id();
+        let id = self.core.ports.runtime.item_id();
         let mut unfunded = None;
         for _ in 0..OPEN_TRIES {
             // What is let in competes with the tenant's runs for the same processor and store.
-            let attempt =
-                AdmissionAttempt { unfunded: unfunded.take(), step: self.begin_step(scope.tenant()).await };
+            let attempt = AdmissionAttempt {
+                unfunded: unfunded.take(),
+                step: self.core.begin_step(scope.tenant()).await,
+            };
             match self.admit_once(scope, &agent, &found, id, &item, attempt).await? {
                 AdmissionOutcome::Done(submitted) => return Ok(submitted),
                 AdmissionOutcome::Opened(session) => found = SessionLookup::Session(session),
@@ -168,21 +169,26 @@ impl EngineCore {
     ) -> Result<(AgentId, SessionLookup), Fault> {
         match target {
             InputTarget::Session(id) => {
-                let session = self.ports.store.session(scope, id).await.map_err(read_fault)?;
+                let session = self.core.ports.store.session(scope, id).await.map_err(read_fault)?;
                 let session = session.ok_or_else(|| session_not_found(id))?;
                 Ok((session.agent, SessionLookup::Session(id)))
             }
             InputTarget::Fresh { agent, key } => Ok((agent, SessionLookup::Fresh(key))),
             InputTarget::Key { agent, key } => {
                 let cached = (scope.tenant(), agent, key);
-                if let Some(session) = self.session_keys.get(&cached) {
+                if let Some(session) = self.core.session_keys.get(&cached) {
                     return Ok((agent, SessionLookup::Session(session)));
                 }
-                let session =
-                    self.ports.store.session_by_key(scope, agent, &cached.2).await.map_err(read_fault)?;
+                let session = self
+                    .core
+                    .ports
+                    .store
+                    .session_by_key(scope, agent, &cached.2)
+                    .await
+                    .map_err(read_fault)?;
                 match session {
                     Some(session) => {
-                        self.session_keys.insert(cached, session.id);
+                        self.core.session_keys.insert(cached, session.id);
                         Ok((agent, SessionLookup::Session(session.id)))
                     }
                     None => Ok((agent, SessionLookup::New(cached.2))),
@@ -192,7 +198,7 @@ impl EngineCore {
     }
 
     async fn admit_once(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
         found: &SessionLookup,
@@ -202,12 +208,12 @@ impl EngineCore {
     ) -> Result<AdmissionOutcome, Fault> {
         let AdmissionAttempt { unfunded, step } = attempt;
         let mut step = Some(step);
-        let at = self.ports.runtime.clock.now();
+        let at = self.core.ports.runtime.clock.now();
         let mut batch = WriteBatch::new(scope.tenant());
         let session = match found {
             SessionLookup::Session(session) => *session,
             SessionLookup::New(key) | SessionLookup::Fresh(key) => {
-                let session = self.ports.runtime.session_id();
+                let session = self.core.ports.runtime.session_id();
                 let open = SessionOpen {
                     session,
                     agent: agent.id,
@@ -229,11 +235,14 @@ impl EngineCore {
             body: item.body.clone(),
             key: item.key.clone(),
         };
-        let mut owner = match self.try_begin_turn(scope, agent, found, session, &put, &mut step).await {
+        let mut owner = match SessionClaimer::new(self.core)
+            .try_begin_turn(scope, agent, found, session, &put, &mut step)
+            .await
+        {
             Ok(owner) => owner,
             Err(fault) => {
                 // The slot that was to be used is free again.
-                self.dispatch_ready();
+                self.core.dispatch_ready();
                 return Err(fault);
             }
         };
@@ -244,23 +253,25 @@ impl EngineCore {
             }
             owner.add_claim(&mut batch, session);
         }
-        let outcome = item.wait.then(|| self.wait_for(scope, agent.id, id));
-        let run = owner.as_ref().map(|owner| owner.owner.run);
-        match self.ports.store.commit(batch).await {
+        let outcome = item.wait.then(|| RunOutcomes::new(self.core).wait_for(scope, agent.id, id));
+        let run = owner.as_ref().map(|owner| owner.owner.identity.run);
+        match self.core.ports.store.commit(batch).await {
             CommitOutcome::Done(receipt) => {
                 let claimed = receipt.claimed && owner.is_some();
                 let position = receipt.positions.first().copied().unwrap_or_default();
                 if let SessionLookup::New(key) = found {
-                    self.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
+                    self.core.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
                 }
                 match owner {
-                    Some(owner) if claimed => self.drive_turn(owner),
+                    Some(owner) if claimed => SessionClaimer::new(self.core).drive_turn(owner),
                     other => {
                         drop(other);
-                        self.counts.count_task(TaskState::Pending);
-                        self.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
+                        self.core.counts.count_task(TaskState::Pending);
+                        self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
                         if item.wait {
-                            self.wait_in_line(scope, agent.id, id, InboxPosition { session, position }).await;
+                            RunOutcomes::new(self.core)
+                                .wait_in_line(scope, agent.id, id, InboxPosition { session, position })
+                                .await;
                         }
                     }
                 }
@@ -275,16 +286,16 @@ impl EngineCore {
             }
             answer => {
                 drop(outcome);
-                self.hub.forget_waiters(id);
+                self.core.hub.forget_waiters(id);
                 drop(owner);
-                self.dispatch_ready();
+                self.core.dispatch_ready();
                 self.handle_refusal(scope, agent, item, answer).await
             }
         }
     }
 
     async fn handle_refusal(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: &AgentSnapshot,
         item: &NewItem,
@@ -312,12 +323,12 @@ impl EngineCore {
             }
             CommitOutcome::Unknown { .. } => {
                 // The input, and the claim with it, may be durable all the same: that run has no owner yet.
-                self.request_rescan();
+                self.core.request_rescan();
                 Err(commit_fault(answer))
             }
             CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)) => {
-                self.forget_agent(agent.id);
-                self.session_keys.retain(|(_, id, _), _| *id != agent.id);
+                self.core.agents.forget_agent(agent.id);
+                self.core.session_keys.retain(|(_, id, _), _| *id != agent.id);
                 Err(agent_terminated(agent.id))
             }
             other => Err(commit_fault(other)),
@@ -326,7 +337,7 @@ impl EngineCore {
 
     /// Joins the run of a request that came earlier with the same key.
     async fn join_earlier_run(
-        self: &Arc<Self>,
+        &self,
         scope: &Scope,
         agent: AgentId,
         item: ItemId,
@@ -341,13 +352,18 @@ impl EngineCore {
             ));
         };
         // Wait first and look then: a run that ends in between answers the waiter.
-        let outcome = wait.then(|| self.wait_for(scope, agent, item));
-        let found = self.ports.store.inbox_items(scope, owner, position - 1, 1).await.map_err(read_fault)?;
+        let outcome = wait.then(|| RunOutcomes::new(self.core).wait_for(scope, agent, item));
+        let found =
+            self.core.ports.store.inbox_items(scope, owner, position - 1, 1).await.map_err(read_fault)?;
         let run = found.first().and_then(|item| item.taken_by);
         let outcome = match (run, outcome) {
-            (Some(run), Some(waiting)) => Some(self.ended_outcome(scope, run).await?.unwrap_or(waiting)),
+            (Some(run), Some(waiting)) => {
+                Some(RunOutcomes::new(self.core).ended_outcome(scope, run).await?.unwrap_or(waiting))
+            }
             (None, Some(waiting)) => {
-                self.wait_in_line(scope, agent, item, InboxPosition { session, position }).await;
+                RunOutcomes::new(self.core)
+                    .wait_in_line(scope, agent, item, InboxPosition { session, position })
+                    .await;
                 Some(waiting)
             }
             (_, None) => None,

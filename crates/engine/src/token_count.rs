@@ -9,13 +9,28 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::{AgentId, ErrorCode, Fault, Scope};
 
+use crate::agents::AgentDirectory;
+use crate::config::EngineConfig;
+use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::model_request::ModelRequestSpec;
+use crate::ports::EnginePorts;
 use crate::refusal::agent_terminated;
 use crate::submit::encode_input;
-use crate::transcript::ConversationTranscript;
 
-impl EngineCore {
+/// Counts the tokens of requests that are not sent.
+pub(crate) struct RequestTokenCount<'a> {
+    ports: &'a EnginePorts,
+    agents: &'a AgentDirectory,
+    config: &'a EngineConfig,
+}
+
+impl<'a> RequestTokenCount<'a> {
+    /// Begins with the parts that it needs.
+    pub(crate) fn new(core: &'a EngineCore) -> Self {
+        Self { ports: &core.ports, agents: &core.agents, config: &core.config }
+    }
+
     /// Counts the tokens of the request that an input begins, as it would be sent: without what does not fit.
     pub(crate) async fn count_input_tokens(
         &self,
@@ -23,7 +38,7 @@ impl EngineCore {
         agent: AgentId,
         body: InputBody,
     ) -> Result<u32, Fault> {
-        let agent = self.agent_snapshot(scope, agent).await?;
+        let agent = self.agents.agent_snapshot(scope, agent).await?;
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
         }

@@ -8,10 +8,20 @@ use dromia_contracts::token::{NAME_RULE, TokenRecord, is_name};
 use dromia_contracts::{Digest, ErrorCode, Fault, Scope, TokenId};
 
 use crate::agents::read_fault;
-use crate::core::EngineCore;
+use crate::ports::EnginePorts;
 use crate::refusal::commit_fault;
 
-impl EngineCore {
+/// Issues and revokes the credentials of a tenant.
+pub(crate) struct TokenIssuer<'a> {
+    ports: &'a EnginePorts,
+}
+
+impl<'a> TokenIssuer<'a> {
+    /// Begins with the engine's ports.
+    pub(crate) fn new(ports: &'a EnginePorts) -> Self {
+        Self { ports }
+    }
+
     /// Registers another credential of a tenant and returns it with its record.
     pub(crate) async fn token_create(
         &self,

@@ -142,7 +142,7 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "labels",
-        "engine/src/owner/approval/session_notice.rs",
+        "engine/src/owner/session_notice.rs",
         "result_as_input(part, self.story.by_hand)",
         "a_result_that_forgets_its_callers_label_is_caught",
     ),
@@ -220,7 +220,7 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "asking",
-        "engine/src/owner.rs",
+        "engine/src/judge.rs",
         "self.apply_opinion(",
         "an_opinion_that_is_not_asked_for_is_caught",
     ),
@@ -232,7 +232,7 @@ const GUARDS: [Guard; 55] = [
     ),
     guard(
         "asking",
-        "engine/src/owner/approval.rs",
+        "engine/src/judge/approval.rs",
         ".tools.executable_files(",
         "a_program_whose_files_changed_since_is_caught",
     ),
@@ -417,17 +417,45 @@ fn a_missing_guard_and_a_missing_test_are_noticed() {
     }
 }
 
+/// Tells whether the signs come in this order in what follows `begin` in a source.
+fn is_in_order(place: &str, begin: &str, signs: &[&str]) -> bool {
+    let source = fs::read_to_string(crates().join(place)).expect("a source");
+    let body = source.split_once(begin).expect("it judges").1;
+    let at = |sign: &&str| body.find(*sign).unwrap_or_else(|| panic!("{place} has no {sign}"));
+    signs.iter().map(at).is_sorted()
+}
+
 #[test]
 fn the_gate_checks_capabilities_before_policies() {
-    let gate = fs::read_to_string(crates().join("guard/src/gate.rs")).expect("the gate");
-    let body = gate.split_once("async fn judge_action(").expect("it judges").1;
-    let at = |sign: &str| body.find(sign).unwrap_or_else(|| panic!("it has no {sign}"));
     let order = [
         "self.check_capability(",
         "self.policies.judge_action(",
         "PolicyVerdict::Allow =>",
         "PolicyVerdict::Ask if",
-    ]
-    .map(at);
-    assert!(order.is_sorted(), "capability, then policy, then the verdict: {order:?}");
+    ];
+    let in_gate = |order: &[&str]| is_in_order("guard/src/gate.rs", "async fn judge_action(", order);
+    assert!(in_gate(&order), "capability, then policy, then the verdict");
+    let reversed: Vec<_> = order.iter().rev().copied().collect();
+    assert!(!in_gate(&reversed), "nothing notices another order");
+}
+
+#[test]
+fn a_call_is_judged_in_its_order() {
+    let order = [
+        "self.check_mask(",
+        "self.find_call(",
+        "self.check_client_tool(",
+        "self.check_arguments(",
+        "self.check_plan(",
+        "self.check_repetition(",
+        "self.with_network(",
+        "self.provenance_of(",
+        "self.ask_gate(",
+        "self.apply_opinion(",
+        "self.apply_verdict(",
+    ];
+    assert!(
+        is_in_order("engine/src/judge.rs", "async fn run_checks(", &order),
+        "form and canonical action, then what the gate is asked with, the gate, a second opinion, and the person"
+    );
 }

@@ -17,10 +17,10 @@ use dromia_contracts::store::{ApprovalAnswer, InboxPut, Mutation, SessionOpen, W
 use dromia_contracts::{Actor, CapabilityId, ErrorCode, Fault, Scope};
 use jiff::Timestamp;
 
-use super::WakeTarget;
-use crate::core::EngineCore;
+use super::{ApprovalAnswers, WakeTarget};
+use crate::approvals::rules::ApprovalRuleBook;
 
-impl EngineCore {
+impl ApprovalAnswers<'_> {
     /// Writes an answer.
     pub(super) fn answer_batch(
         &self,
@@ -46,7 +46,7 @@ impl EngineCore {
         let put = |owner, kind, author: &Actor, body: Vec<u8>| {
             Mutation::InboxPut(InboxPut {
                 owner,
-                item: self.ports.runtime.item_id(),
+                item: self.core.ports.runtime.item_id(),
                 at: now,
                 kind,
                 author: author.clone(),
@@ -64,7 +64,7 @@ impl EngineCore {
                 WakeTarget::Run(found.run)
             }
             (_, true) => {
-                let session = self.ports.runtime.session_id();
+                let session = self.core.ports.runtime.session_id();
                 let key = SessionKey {
                     platform: approval::PLATFORM.to_owned(),
                     channel: approved_at(found.id, bound),
@@ -106,7 +106,7 @@ impl EngineCore {
                 WakeTarget::Session(found.session)
             }
         };
-        if let Some(rule) = self.rule_of(scope, found, answer, now)? {
+        if let Some(rule) = ApprovalRuleBook::new(self.core).rule_of(scope, found, answer, now)? {
             batch.mutations.push(Mutation::ApprovalRulePut(rule));
         }
         Ok((batch, next))

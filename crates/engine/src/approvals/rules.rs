@@ -13,13 +13,26 @@ use dromia_contracts::{ErrorCode, Fault, Scope};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::read_fault;
+use crate::config::EngineConfig;
 use crate::core::EngineCore;
+use crate::ports::EnginePorts;
 use crate::refusal::commit_fault;
 
 /// The longest time that a rule answers, and the default.
 const RULE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 
-impl EngineCore {
+/// The rules of a tenant that answer approvals in advance.
+pub(crate) struct ApprovalRuleBook<'a> {
+    ports: &'a EnginePorts,
+    config: &'a EngineConfig,
+}
+
+impl<'a> ApprovalRuleBook<'a> {
+    /// Begins with the parts that it needs.
+    pub(crate) fn new(core: &'a EngineCore) -> Self {
+        Self { ports: &core.ports, config: &core.config }
+    }
+
     /// Adds a rule for a person.
     pub(crate) async fn approval_rule_add(
         &self,
@@ -84,10 +97,8 @@ impl EngineCore {
         })?;
         let batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
         let remove = Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name });
-        match self.ports.store.commit(batch.with_mutation(remove)).await {
-            CommitOutcome::Done(_) => Ok(rule),
-            answer => Err(commit_fault(answer)),
-        }
+        self.ports.commit_batch(batch.with_mutation(remove)).await?;
+        Ok(rule)
     }
 
     /// Makes the rule that goes with an answer, if one does.

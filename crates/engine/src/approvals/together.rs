@@ -7,14 +7,13 @@ use dromia_contracts::approval::{ALSO_MAX, ApprovalRequest};
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::{ApprovalId, ErrorCode, Fault, Scope};
 
-use super::WakeTarget;
+use super::{ApprovalAnswers, WakeTarget};
 use crate::agents::read_fault;
-use crate::core::EngineCore;
 
 /// The most bytes of the arguments of calls that are answered together: what a batch can carry of them in sessions of their own.
 const TOGETHER_BYTES_MAX: usize = 384 << 10;
 
-impl EngineCore {
+impl ApprovalAnswers<'_> {
     /// Reads the approvals that are answered with another one. One that is of another run, is not there, or is another
     /// tenant's, is named.
     pub(super) async fn read_batch_approvals(
@@ -25,7 +24,7 @@ impl EngineCore {
     ) -> Result<Vec<ApprovalRequest>, Fault> {
         let mut others = Vec::with_capacity(also.len());
         for id in also {
-            let found = self.ports.store.approval(scope, *id).await.map_err(read_fault)?;
+            let found = self.core.ports.store.approval(scope, *id).await.map_err(read_fault)?;
             let found = found.ok_or_else(|| {
                 let text = format!("`also` names {id}, but there is no such approval; no answer was stored");
                 Fault::new(ErrorCode::InvalidRequest, text)

@@ -5,17 +5,16 @@
 //! One approval is one start. A call that began under one and has no result is never begun again, whatever its effect
 //! class: what was approved may have happened.
 
-use dromia_contracts::CallId;
-use dromia_contracts::Digest;
 use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, WAITING_MAX};
 use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::label::Label;
+use dromia_contracts::{CallId, Digest};
 use jiff::Timestamp;
 
 use super::call::RefusalSource;
 use super::signals::UNKNOWN_TEXT;
 use super::{DecisionDraft, NextAction, RequiredApproval};
-use crate::state::CallStage;
+use crate::state::{CallStage, RunState};
 
 /// The rule that refuses a call that is not the one which was approved.
 pub(super) const MISMATCH: &str = "approval-mismatch";
@@ -34,6 +33,17 @@ pub(crate) const UNHELD: &str = "approval-files";
 
 /// The rule that refuses a call because its tenant has the most approvals open that it may have.
 pub(crate) const FULL: &str = "approvals-full";
+
+/// Returns why a run may not leave one more call waiting, if it may not.
+fn crowding_refusal(state: &RunState, action: Digest) -> Option<&'static str> {
+    if state.awaiting.contains(&action) {
+        Some("The identical call already waits; nothing was done. You will get its result.")
+    } else if state.awaiting.len() >= WAITING_MAX {
+        Some("Too many calls of this run already wait; nothing was done. Continue without it.")
+    } else {
+        None
+    }
+}
 
 impl DecisionDraft {
     /// Begins a call that was approved, or asks for it.
@@ -112,22 +122,11 @@ impl DecisionDraft {
         let too_long = (approval.arguments.len() > ARGUMENTS_BYTES_MAX).then_some(
             "The arguments are too long to show to a person; nothing was done. Send less at a time.",
         );
-        if let Some(text) = self.crowding_refusal(approval.action).or(too_long) {
+        if let Some(text) = crowding_refusal(&self.state, approval.action).or(too_long) {
             return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(TOO_MANY), text);
         }
         self.park_for_approval(approval, ahead);
         self.look_ahead(call)
-    }
-
-    /// Returns why a run may not leave one more call waiting, if it may not.
-    fn crowding_refusal(&self, action: Digest) -> Option<&'static str> {
-        if self.state.awaiting.contains(&action) {
-            Some("The identical call already waits; nothing was done. You will get its result.")
-        } else if self.state.awaiting.len() >= WAITING_MAX {
-            Some("Too many calls of this run already wait; nothing was done. Continue without it.")
-        } else {
-            None
-        }
     }
 
     /// Continues after a call's approval request.
@@ -148,7 +147,7 @@ impl DecisionDraft {
             None if self.at >= until => {
                 // Other calls of the same batch of requests may have reached the limit meanwhile.
                 let action = self.state.held_action(call);
-                if let Some(text) = action.and_then(|action| self.crowding_refusal(action)) {
+                if let Some(text) = action.and_then(|action| crowding_refusal(&self.state, action)) {
                     return self.refuse_call(
                         call,
                         tool,

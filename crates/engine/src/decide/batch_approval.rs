@@ -11,7 +11,7 @@ use dromia_contracts::entry::{Entry, ParkReason, RunParked};
 use dromia_contracts::{ApprovalId, CallId, Digest};
 
 use super::{DecisionDraft, NextAction, RequiredApproval};
-use crate::state::{CallStage, CallState, RestReason};
+use crate::state::{CallStage, CallState, RestReason, RunState};
 
 impl DecisionDraft {
     /// Requests the approval of a call before its turn, if it may, and continues with the next call.
@@ -20,7 +20,7 @@ impl DecisionDraft {
             return self.go_on();
         }
         if let Some(asks) = asks
-            && self.may_ask_ahead(call, &asks)
+            && may_ask_ahead(&self.state, call, &asks)
         {
             self.park_for_approval(asks.approval, None);
         }
@@ -56,30 +56,12 @@ impl DecisionDraft {
         match self.state.rest {
             // A run whose approval wait is over waits for no further call.
             Some(RestReason::Parked(ParkReason::Approval { until, .. }))
-                if until > self.at && self.has_room() =>
+                if until > self.at && has_room(&self.state) =>
             {
                 self.state.waiting_after(call).map_or(NextAction::Rest, NextAction::JudgeAhead)
             }
             _ => NextAction::Rest,
         }
-    }
-
-    /// Returns whether one more call may wait. Without any answer all of them stay waiting.
-    fn has_room(&self) -> bool {
-        self.state.awaiting.len() + self.state.held_calls().count() < WAITING_MAX
-    }
-
-    /// Tells whether a call may be asked for before its turn. Another call is judged in its turn, and the model gets
-    /// the reason then.
-    fn may_ask_ahead(&self, call: CallId, asks: &RequiredApproval) -> bool {
-        let RequiredApproval { approval, attended, .. } = asks;
-        let of_action =
-            |known: &CallStage| matches!(known, CallStage::Held { action, .. } if *action == approval.action);
-        let is_known =
-            self.state.held_calls().any(|(held, state)| held == call || of_action(&state.progress))
-                || self.state.awaiting.contains(&approval.action)
-                || self.state.unknown_actions.contains(&approval.action);
-        *attended && approval.cools_until.is_none() && !is_known
     }
 
     /// Continues after a signal was taken. It does not check whether the wait has expired: a later item in the inbox
@@ -92,4 +74,21 @@ impl DecisionDraft {
             _ => self.go_on(),
         }
     }
+}
+
+/// Returns whether one more call may wait. Without any answer all of them stay waiting.
+fn has_room(state: &RunState) -> bool {
+    state.awaiting.len() + state.held_calls().count() < WAITING_MAX
+}
+
+/// Tells whether a call may be asked for before its turn. Another call is judged in its turn, and the model gets
+/// the reason then.
+fn may_ask_ahead(state: &RunState, call: CallId, asks: &RequiredApproval) -> bool {
+    let RequiredApproval { approval, attended, .. } = asks;
+    let of_action =
+        |known: &CallStage| matches!(known, CallStage::Held { action, .. } if *action == approval.action);
+    let is_known = state.held_calls().any(|(held, known)| held == call || of_action(&known.progress))
+        || state.awaiting.contains(&approval.action)
+        || state.unknown_actions.contains(&approval.action);
+    *attended && approval.cools_until.is_none() && !is_known
 }

@@ -55,13 +55,19 @@ impl DecisionDraft {
         }
         let (tool, before) = (known.tool.clone(), known.progress.clone());
         match judgement {
-            CallJudgement::Allowed { call: prepared, .. } if self.is_unknown(prepared.action) => {
+            CallJudgement::Allowed { call: prepared, .. }
+                if self.state.unknown_actions.contains(&prepared.action) =>
+            {
                 self.refuse_unknown(call, tool)
             }
-            CallJudgement::RequiredApproval(asks) if self.is_unknown(asks.call.action) => {
+            CallJudgement::RequiredApproval(asks)
+                if self.state.unknown_actions.contains(&asks.call.action) =>
+            {
                 self.refuse_unknown(call, tool)
             }
-            CallJudgement::OpinionRequest(consults) if self.is_unknown(consults.call.action) => {
+            CallJudgement::OpinionRequest(consults)
+                if self.state.unknown_actions.contains(&consults.call.action) =>
+            {
                 self.refuse_unknown(call, tool)
             }
             CallJudgement::Allowed { call: prepared, rule, policy } => {
@@ -88,10 +94,6 @@ impl DecisionDraft {
                 self.go_on()
             }
         }
-    }
-
-    fn is_unknown(&self, action: Digest) -> bool {
-        self.state.unknown_actions.contains(&action)
     }
 
     fn refuse_unknown(&mut self, call: CallId, tool: String) -> NextAction {

@@ -16,11 +16,11 @@ impl RunOwner {
     /// Writes the message of a run whose last entries are about to become durable. `None` for a run that continues, and
     /// for a session whose users wait for the answer or read it.
     pub(crate) fn delivery_message(&self) -> Option<DeliveryPrepare> {
-        let target = self.target.clone()?;
+        let target = self.identity.target.clone()?;
         if !self.state.is_ended() {
             return None;
         }
-        let at = self.pending.last()?.at;
+        let at = self.journal.pending.last()?.at;
         let status = self.state.status();
         let failure =
             self.state.failure_fault().map(|fault| SaidFailure { code: fault.code, message: fault.message });
@@ -29,34 +29,35 @@ impl RunOwner {
             kind: if replied { ReplyEvent::REPLIED } else { ReplyEvent::FAILED }.to_owned(),
             timestamp: at,
             data: ReplyData {
-                agent: self.agent.id,
-                session: self.session,
-                run: self.run,
+                agent: self.identity.agent.id,
+                session: self.identity.session,
+                run: self.identity.run,
                 status,
-                actor: self.author.clone(),
-                items: self.items.clone(),
+                actor: self.identity.author.clone(),
+                items: self.identity.items.clone(),
                 text: answer_parts(status, &self.story).map(parts_text).unwrap_or_default(),
                 truncated: false,
                 failure,
             },
         };
-        let beside = self.pending.iter().filter_map(|new| new.body.as_ref()).map(Bytes::len).sum::<usize>()
-            + self.sends.iter().map(|put| put.body.len()).sum::<usize>();
+        let beside =
+            self.journal.pending.iter().filter_map(|new| new.body.as_ref()).map(Bytes::len).sum::<usize>()
+                + self.journal.sends.iter().map(|put| put.body.len()).sum::<usize>();
         let room = WriteBatch::BYTES_MAX.saturating_sub(beside).saturating_sub(BESIDE);
         let body = match outgoing.encode_within(room) {
             Ok(body) => Bytes::from(body),
             Err(error) => {
                 // Strings, ids and times only, so serialization has no failing case.
-                tracing::error!(run = %self.run, %error, "failed to write a message");
+                tracing::error!(run = %self.identity.run, %error, "failed to write a message");
                 return None;
             }
         };
         Some(DeliveryPrepare {
             delivery: self.core.ports.runtime.delivery_id(),
             target,
-            agent: self.agent.id,
-            session: self.session,
-            run: self.run,
+            agent: self.identity.agent.id,
+            session: self.identity.session,
+            run: self.identity.run,
             seq: self.state.seq,
             at,
             body,

@@ -1,96 +1,182 @@
-//! How an owner makes its entries durable.
+//! The writer of a run's journal: entries that are not durable yet, their commit, and their withdrawal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_contracts::approval::ApprovalRequest;
+use dromia_contracts::budget::BudgetPayer;
+use dromia_contracts::file::FileLabels;
 use dromia_contracts::runs::LiveEvent;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{CommitOutcome, CommitRefusal, FileLabelsPut, Mutation, RunAppend, WriteBatch};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, DeliveryPrepare, FileLabelsPut, InboxPut, Mutation, NewEntry, RunAppend,
+    WriteBatch,
+};
 
-use super::{OwnershipError, RunOwner};
-use crate::decide::NextAction;
+use super::error::OwnershipError;
+use super::identity::RunIdentity;
+use crate::core::EngineCore;
+use crate::decide::RunDecision;
 use crate::scheduler::ReadyWork;
+use crate::state::RunState;
 
 /// How often an append that found the writer's queue full is offered again, 20 ms apart.
 const OVERLOAD_TRIES: u32 = 500;
 
-impl RunOwner {
-    /// Makes the start of a call durable. If a budget is exhausted, the run ends instead, and the next action is
-    /// returned.
-    pub(super) async fn commit_call_start(&mut self) -> Result<Option<NextAction>, OwnershipError> {
-        match self.try_commit().await? {
-            None => Ok(None),
-            Some(CommitRefusal::BudgetExhausted(exhausted)) => Ok(Some(self.exhaust_budget(exhausted))),
-            Some(refusal) => {
-                tracing::warn!(run = %self.run, %refusal, "the store refused an append");
-                Err(OwnershipError::Fenced)
-            }
+/// The state before a call was to begin.
+struct RollbackPoint {
+    state: RunState,
+    pending: usize,
+    asks: usize,
+}
+
+/// The entries of a run that are not durable yet, and what becomes durable with them.
+#[derive(Default)]
+pub(crate) struct JournalWriter {
+    /// The number of the last durable entry; the entries after it are in `pending`.
+    pub(crate) durable: u64,
+    pub(crate) pending: Vec<NewEntry>,
+    pub(crate) sends: Vec<InboxPut>,
+    /// What a person is asked with the pending entries.
+    pub(crate) asks: Vec<ApprovalRequest>,
+    /// How many bytes were scanned for secrets to quote them in the pending requests.
+    pub(crate) looked: usize,
+    /// The labels of the files that the calls with pending results changed.
+    pub(crate) files: FileLabels,
+    /// The rollback point before the call whose start is pending, in case a budget is exhausted.
+    before: Option<RollbackPoint>,
+    /// The rollback point before the first approval that is requested before its call's turn.
+    ahead: Option<RollbackPoint>,
+}
+
+/// What a commit of the pending entries is about.
+pub(super) struct JournalAppend<'a> {
+    pub(super) core: &'a Arc<EngineCore>,
+    pub(super) identity: &'a RunIdentity,
+    pub(super) state: &'a RunState,
+    pub(super) payer: BudgetPayer,
+    /// The run's answer, if a channel gets it.
+    pub(super) message: Option<DeliveryPrepare>,
+    /// The message to the session that asked for the approved call, if it has ended.
+    pub(super) wake: Option<InboxPut>,
+}
+
+impl JournalWriter {
+    /// Begins behind the last durable entry.
+    pub(super) fn after_entry(durable: u64) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
+    /// Adds what a decision writes.
+    pub(super) fn add_decision(&mut self, decision: &mut RunDecision) {
+        self.pending.append(&mut decision.entries);
+        self.sends.append(&mut decision.sends);
+        self.asks.append(&mut decision.asks);
+    }
+
+    /// Sets the rollback point before a call.
+    pub(super) fn note_call(&mut self, state: &RunState) {
+        self.before = Some(self.rollback_point(state));
+    }
+
+    /// Sets the rollback point before the first early request, in case the tenant may not have all of them open.
+    pub(super) fn note_ahead(&mut self, state: &RunState) {
+        if self.ahead.is_none() {
+            self.ahead = Some(self.rollback_point(state));
         }
     }
 
-    /// Makes the pending entries durable. Returns a refusal that only concerns the messages of the batch.
-    pub(super) async fn try_commit(&mut self) -> Result<Option<CommitRefusal>, OwnershipError> {
-        self.append_pending().await.map(Result::err)
+    /// Withdraws the entries and requests of the call that was to begin; returns the state before it. The entries before
+    /// the call are still pending.
+    pub(super) fn withdraw_call(&mut self) -> Option<RunState> {
+        let before = self.before.take()?;
+        self.asks.truncate(before.asks);
+        Some(self.roll_back(before))
     }
 
-    pub(super) async fn append_pending(&mut self) -> Result<Result<(), CommitRefusal>, OwnershipError> {
-        if self.pending.is_empty() {
-            return Ok(Ok(()));
-        }
-        let message = self.delivery_message();
+    /// Withdraws the last open request and the entries of its call; returns it, and the state before it.
+    pub(super) fn withdraw_request(&mut self) -> Option<(ApprovalRequest, RunState)> {
+        let index = self.asks.iter().rposition(|ask| ask.state.is_open())?;
+        let before = self.before.take()?;
+        Some((self.asks.remove(index), self.roll_back(before)))
+    }
+
+    /// Withdraws all early requests if the tenant may not have all of them open: the run rests for the one call, and
+    /// the others are requested in their turn. Returns the state before them, if there was any.
+    pub(super) fn withdraw_ahead(&mut self) -> Option<RunState> {
+        let before = self.ahead.take().filter(|before| before.asks < self.asks.len())?;
+        self.asks.truncate(before.asks);
+        Some(self.roll_back(before))
+    }
+
+    fn rollback_point(&self, state: &RunState) -> RollbackPoint {
+        RollbackPoint { state: state.clone(), pending: self.pending.len(), asks: self.asks.len() }
+    }
+
+    fn roll_back(&mut self, before: RollbackPoint) -> RunState {
+        self.pending.truncate(before.pending);
+        before.state
+    }
+
+    /// Makes the pending entries durable with all that goes with them. Returns whether the commit freed the session and
+    /// reported waiting input, or why the store refused it.
+    pub(super) async fn append_pending(
+        &mut self,
+        append: JournalAppend<'_>,
+    ) -> Result<Result<bool, CommitRefusal>, OwnershipError> {
+        let JournalAppend { core, identity, state, payer, message, mut wake } = append;
         let rings = message.is_some();
         let sends = std::mem::take(&mut self.sends);
         let asks = std::mem::take(&mut self.asks);
         let files = std::mem::take(&mut self.files);
-        let mut wake = self.wake_message();
-        let mut batch = WriteBatch::new(self.scope.tenant());
-        batch.payer = Some(self.pending_payer());
+        let mut batch = WriteBatch::new(identity.scope.tenant());
+        batch.payer = Some(payer);
         batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
         batch.mutations.extend(message.map(Mutation::DeliveryPrepare));
         batch.mutations.extend(wake.clone().map(Mutation::InboxPut));
         batch.mutations.extend(asks.iter().cloned().map(|ask| Mutation::ApprovalAsk(Box::new(ask))));
         if !files.is_empty() {
-            let put = FileLabelsPut { agent: self.agent.id, said: files.clone() };
+            let put = FileLabelsPut { agent: identity.agent.id, said: files.clone() };
             batch.mutations.push(Mutation::FileLabelsPut(put));
         }
         batch.mutations.push(Mutation::RunAppend(RunAppend {
-            run: self.run,
-            epoch: self.epoch,
+            run: identity.run,
+            epoch: identity.epoch,
             after: self.durable,
             entries: std::mem::take(&mut self.pending),
-            head: self.state.run_head(),
+            head: state.run_head(),
         }));
         for _ in 0..OVERLOAD_TRIES {
-            match self.core.ports.store.commit(batch.clone()).await {
+            match core.ports.store.commit(batch.clone()).await {
                 CommitOutcome::Done(receipt) => {
-                    self.durable = self.state.seq;
-                    let (seq, status) = (self.durable, self.state.status());
-                    self.core.counts.count_rest(status);
+                    self.durable = state.seq;
+                    let (seq, status) = (self.durable, state.status());
+                    core.counts.count_rest(status);
                     if let Some(Mutation::RunAppend(append)) = batch.mutations.last() {
-                        self.core.counts.count_usage(&append.entries);
+                        core.counts.count_usage(&append.entries);
                     }
-                    self.core.hub.publish(self.run, || LiveEvent::Committed { seq, status });
+                    core.hub.publish(identity.run, || LiveEvent::Committed { seq, status });
                     for put in sends.into_iter().chain(wake) {
                         if let InboxOwner::Session(session) = put.owner {
-                            self.core.enqueue_ready(self.scope.tenant(), ReadyWork::Session(session));
+                            core.enqueue_ready(identity.scope.tenant(), ReadyWork::Session(session));
                         }
                     }
-                    self.core.delays.look_at_all(&asks);
-                    self.waiting |= receipt.waiting;
+                    core.delays.look_at_all(&asks);
                     if rings {
-                        self.core.notify_delivery();
+                        core.notify_delivery();
                     }
                     (self.before, self.ahead, self.looked) = (None, None, 0);
-                    return Ok(Ok(()));
+                    return Ok(Ok(receipt.waiting));
                 }
                 CommitOutcome::Refused(CommitRefusal::Overloaded) => {
-                    self.core.ports.runtime.clock.sleep(Duration::from_millis(20)).await;
+                    core.ports.runtime.clock.sleep(Duration::from_millis(20)).await;
                 }
                 CommitOutcome::Refused(CommitRefusal::ReadOnly { .. } | CommitRefusal::Damaged { .. }) => {
                     return Err(OwnershipError::Store);
                 }
                 CommitOutcome::Unknown { .. } => {
                     // They may be durable by now, or soon.
-                    self.core.delays.look_at_all(&asks);
+                    core.delays.look_at_all(&asks);
                     return Err(OwnershipError::Store);
                 }
                 CommitOutcome::Refused(

@@ -3,21 +3,22 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use dromia_contracts::ErrorCode;
 use dromia_contracts::encoded_request::{SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, JudgedBy};
-use dromia_contracts::gate::{GateAction, GateVerdict};
+use dromia_contracts::gate::GateAction;
 use dromia_contracts::model::{ModelError, ModelRequest, PreparedAttempt};
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::vault::SecretScanner;
-use dromia_contracts::{Digest, ErrorCode};
 use futures_util::future::{Either, select};
 
 use super::live_text::LiveDeltas;
-use super::reply_redaction::LEAK_SCAN;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction, PlannedRequest};
 use crate::encoded_request::body_digest;
+use crate::judge::gate_verdict::judged_by;
+use crate::judge::leak_scan::LEAK_SCAN;
 use crate::model_request::ModelRequestSpec;
 use crate::state::RunPhase;
 
@@ -26,13 +27,13 @@ impl RunOwner {
     /// of an attempt names the rule that allowed its request.
     pub(crate) async fn plan_step(&mut self) -> NextAction {
         let input = self.plan_request();
-        if let (DecisionInput::Planned(plan), Some(prepared)) = (&input, &self.prepared) {
+        if let (DecisionInput::Planned(plan), Some(prepared)) = (&input, &self.step.prepared) {
             // A fallback model may be asked; the verdict is about the model that is.
-            let model = prepared.wording.by.as_ref().unwrap_or(&plan.model);
-            self.request_verdict =
-                Some(self.ask_gate(GateAction::Model { model }, &CallProvenance::default()).await);
+            let model = prepared.wording.by.clone().unwrap_or_else(|| plan.model.clone());
+            let action = GateAction::Model { model: &model };
+            self.step.verdict = Some(self.judge().ask_gate(action, &CallProvenance::default()).await);
         }
-        let allowed = self.request_verdict.as_ref().and_then(|verdict| judged_by(verdict).ok());
+        let allowed = self.step.verdict.as_ref().and_then(|verdict| judged_by(verdict).ok());
         self.decide_noting(input, |entries| {
             for new in entries {
                 if let Entry::ModelCalled(called) = &mut new.entry {
@@ -65,15 +66,15 @@ impl RunOwner {
         };
         let sent = SentEncoding { wording: prepared.wording.clone(), digest: body_digest(&prepared.body) };
         let plan = PlannedRequest {
-            model: self.agent.config.model.clone(),
+            model: self.identity.agent.config.model.clone(),
             history_from: self.story.history_from,
             input_tokens: prepared.input_tokens,
             output_tokens_max: prepared.output_tokens_max,
             reserved_micros: prepared.reserved_micros,
             sent,
         };
-        self.priced = prepared.priced;
-        self.prepared = Some(prepared);
+        self.step.priced = prepared.priced;
+        self.step.prepared = Some(prepared);
         DecisionInput::Planned(plan)
     }
 
@@ -83,11 +84,11 @@ impl RunOwner {
             _ => 0,
         };
         self.story.build_model_request(ModelRequestSpec {
-            model: &self.agent.config.model,
-            system: &self.agent.system,
-            tools: self.agent.tools.offered_tools(&self.story, &self.agent.system),
+            model: &self.identity.agent.config.model,
+            system: &self.identity.agent.system,
+            tools: self.identity.agent.tools.offered_tools(&self.story, &self.identity.agent.system),
             output_tokens_max: self.core.config.output_tokens_max,
-            run: self.run,
+            run: self.identity.run,
             step,
         })
     }
@@ -95,20 +96,20 @@ impl RunOwner {
     /// Asks the model, and decides what its answer leads to.
     pub(super) async fn call_model(&mut self) -> Result<NextAction, OwnershipError> {
         // Only the request that was prepared and judged before its entry was written may leave.
-        let (Some(prepared), Some(verdict)) = (self.prepared.take(), self.request_verdict.take()) else {
-            tracing::error!(run = %self.run, "a model call is due that nobody prepared");
+        let (Some(prepared), Some(verdict)) = (self.step.prepared.take(), self.step.verdict.take()) else {
+            tracing::error!(run = %self.identity.run, "a model call is due that nobody prepared");
             return Err(OwnershipError::Store);
         };
         if let Err((judged, reason)) = judged_by(&verdict) {
             return Ok(self.refuse_request(ErrorCode::ActionDenied, &judged, reason));
         }
-        if let Some(reason) = self.leak_in_request(&prepared).await? {
+        if let Some(reason) = self.judge().leak_in_request(&prepared).await? {
             // A repeated attempt would contain the same secret.
             let judged = JudgedBy { rule: LEAK_SCAN.to_owned(), policy: None };
             return Ok(self.refuse_request(ErrorCode::ModelRejected, &judged, &reason));
         }
         // A reply that would be withheld in the end is not streamed either.
-        let withheld = self.withheld_reason().await;
+        let withheld = self.judge().withheld_reason().await;
         let told = self.secret_scanner().await.filter(|_| withheld.is_none());
         match self.attempt_call(&prepared, told).await? {
             DecisionInput::Replied(mut reply, label) => {
@@ -145,7 +146,7 @@ impl RunOwner {
             RunPhase::ModelOpen { step, attempt, .. } => (step, attempt),
             _ => (0, 0),
         };
-        let deltas = LiveDeltas::new(&self.core, self.run, (step, attempt), told);
+        let deltas = LiveDeltas::new(&self.core, self.identity.run, (step, attempt), told);
         let mut others = false;
         self.slot.end_step();
         let ended = {
@@ -177,10 +178,10 @@ impl RunOwner {
         match ended {
             Ok(result) => {
                 if others {
-                    self.core.hub.signal_run(self.run);
+                    self.core.hub.signal_run(self.identity.run);
                 }
                 Ok(match result {
-                    Ok(reply) => DecisionInput::Replied(reply, self.story.label),
+                    Ok(reply) => DecisionInput::Replied(reply, self.story.taint.label),
                     Err(error) => DecisionInput::Failed(error),
                 })
             }
@@ -190,35 +191,12 @@ impl RunOwner {
 
     /// Returns the scanner for the secrets that watchers must not see; `None` if the vault does not open.
     pub(super) async fn secret_scanner(&self) -> Option<Arc<dyn SecretScanner>> {
-        self.core.ports.leaks.scanner_for_tenant(&self.scope).await.ok()
-    }
-
-    /// Returns why a request may not leave, if it holds a secret or cannot be scanned. A request to the scripted model
-    /// stays in this process.
-    pub(super) async fn leak_in_request(
-        &self,
-        prepared: &PreparedAttempt,
-    ) -> Result<Option<String>, OwnershipError> {
-        if !prepared.wording.leaves_process() {
-            return Ok(None);
-        }
-        match self.core.ports.leaks.scan_text(&self.scope, &prepared.body).await {
-            Ok(found) => Ok(found.first().map(|leak| {
-                format!(
-                    "the request contains the value of the secret {:?}, so it was not sent; give that secret \
-                     a new value, because this conversation has the old one, or start another session",
-                    leak.secret
-                )
-            })),
-            // The store answers again sooner or later, and the run is taken up then.
-            Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(OwnershipError::Store),
-            Err(fault) => Ok(Some(format!("failed to check whether the request contains a secret: {fault}"))),
-        }
+        self.core.ports.leaks.scanner_for_tenant(&self.identity.scope).await.ok()
     }
 
     /// Tells whether the run is not found any more.
     async fn is_gone(&self) -> Result<bool, OwnershipError> {
-        let found = self.core.ports.store.run(&self.scope, self.run).await;
+        let found = self.core.ports.store.run(&self.identity.scope, self.identity.run).await;
         found.map(|run| run.is_none()).map_err(|_| OwnershipError::Store)
     }
 
@@ -236,16 +214,4 @@ impl RunOwner {
 
 fn ends_a_run(kind: ItemKind) -> bool {
     matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
-}
-
-/// Returns the rule by which a request may leave, or the rule and the reason why it may not. A request can neither wait
-/// for an approval nor be delayed, so such a verdict refuses it.
-pub(super) fn judged_by(verdict: &GateVerdict) -> Result<JudgedBy, (JudgedBy, &str)> {
-    let by = |rule: &String, policy: &Option<Digest>| JudgedBy { rule: rule.clone(), policy: *policy };
-    match verdict {
-        GateVerdict::Allow { rule, policy } => Ok(by(rule, policy)),
-        GateVerdict::Deny { rule, reason, policy }
-        | GateVerdict::Ask { rule, reason, policy }
-        | GateVerdict::Delay { rule, reason, policy } => Err((by(rule, policy), reason)),
-    }
 }

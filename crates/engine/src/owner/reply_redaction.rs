@@ -7,18 +7,14 @@
 //! Typed text is not changed here, and neither are results of tools, which are redacted before they come.
 
 use dromia_contracts::entry::{Entry, MaskedCall, WithheldReply};
-use dromia_contracts::gate::{GateAction, GateVerdict};
 use dromia_contracts::model::{ModelReply, ProposedCall};
-use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::store::NewEntry;
 use dromia_contracts::vault::{SecretMatch, mask_secrets};
 use dromia_contracts::{CallId, ErrorCode, Fault};
 use serde::de::IgnoredAny;
 
 use super::{OwnershipError, RunOwner};
-
-/// The rule by which words are withheld that hold a secret, or may.
-pub(super) const LEAK_SCAN: &str = "leak scan";
+use crate::judge::leak_scan::{LEAK_SCAN, answer_holds, unseen_answer};
 
 /// The stored replacement for text that could not be scanned.
 const UNSEEN: &str = "(withheld: the server could not check whether it contains a secret)";
@@ -51,17 +47,6 @@ impl ReplyRedactions {
 }
 
 impl RunOwner {
-    /// Returns why a reply of the run would be withheld now, if the gate allows none.
-    pub(super) async fn withheld_reason(&self) -> Option<WithheldReply> {
-        match self.ask_gate(GateAction::Reply { session: self.session }, &CallProvenance::default()).await {
-            GateVerdict::Allow { .. } => None,
-            // A reply can neither wait for an approval nor be delayed, so such a verdict refuses it.
-            GateVerdict::Deny { rule, reason, .. }
-            | GateVerdict::Ask { rule, reason, .. }
-            | GateVerdict::Delay { rule, reason, .. } => Some(WithheldReply { rule, reason }),
-        }
-    }
-
     /// Writes stars over secrets in the model's reply; `withheld` is the gate's refusal, if any.
     pub(super) async fn redact_reply(
         &self,
@@ -81,7 +66,7 @@ impl RunOwner {
     async fn leaks_in(&self, reply: &ModelReply) -> Result<Vec<Vec<SecretMatch>>, Fault> {
         let mut found = Vec::new();
         for text in reply_texts(reply) {
-            found.push(self.core.ports.leaks.scan_text(&self.scope, text.as_bytes()).await?);
+            found.push(self.core.ports.leaks.scan_text(&self.identity.scope, text.as_bytes()).await?);
         }
         Ok(found)
     }
@@ -153,16 +138,6 @@ fn redact_leaks(leaks: &[SecretMatch], text: &mut String) -> Option<String> {
 
 fn leak_withheld(reason: String) -> WithheldReply {
     WithheldReply { rule: LEAK_SCAN.to_owned(), reason }
-}
-
-/// Says that an answer holds a secret.
-pub(super) fn answer_holds(secret: &str) -> String {
-    format!("the answer contains the value of the secret {secret:?}, so it was not sent")
-}
-
-/// Says that an answer could not be scanned.
-pub(super) fn unseen_answer(fault: &Fault) -> String {
-    format!("failed to check whether the answer contains a secret: {fault}")
 }
 
 #[cfg(test)]

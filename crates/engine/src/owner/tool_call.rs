@@ -28,20 +28,21 @@ impl RunOwner {
         }
         let id = call.id;
         let context = ToolContext {
-            scope: self.scope.clone(),
-            agent: self.agent.id,
-            author: self.author.clone(),
-            grants: self.agent.grants.clone(),
+            scope: self.identity.scope.clone(),
+            agent: self.identity.agent.id,
+            author: self.identity.author.clone(),
+            grants: self.identity.agent.grants.clone(),
             hops: self.story.hops,
-            run: self.run,
-            session: self.session,
-            label: self.story.label,
-            past: Arc::clone(&self.story.past),
-            key: id.idempotency_key(self.run),
+            run: self.identity.run,
+            session: self.identity.session,
+            label: self.story.taint.label,
+            past: Arc::clone(&self.story.taint.past),
+            key: id.idempotency_key(self.identity.run),
         };
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());
         let cancelled = AtomicBool::new(false);
-        let pieces = LivePieces::new(&self.core, &self.slot, (self.run, id), self.secret_scanner().await);
+        let pieces =
+            LivePieces::new(&self.core, &self.slot, (self.identity.run, id), self.secret_scanner().await);
         self.slot.end_step();
         let ended = {
             // A defect of a tool ends its call and not its run.
@@ -60,17 +61,17 @@ impl RunOwner {
             Ok(_) => CallEnd::Failed,
             Err(_) => CallEnd::Cut,
         };
-        self.core.count_call(&tool, end, began);
+        self.core.calls.count_call(&tool, end, began);
         if cancelled.into_inner() {
             // A cancel waits for the border of its unit: leave it signalled.
-            self.core.hub.signal_run(self.run);
+            self.core.hub.signal_run(self.identity.run);
         }
         let mut output = match ended {
             Err(Some(item)) => return Ok(self.decide_next(DecisionInput::Signal(item))),
             Err(None) => return Err(OwnershipError::Store),
             Ok(Some(output)) => output,
             Ok(None) => {
-                tracing::error!(run = %self.run, call = %id, tool, "a tool panicked; its call ended");
+                tracing::error!(run = %self.identity.run, call = %id, tool, "a tool panicked; its call ended");
                 match panicked_output(effect) {
                     Some(output) => output,
                     None => return Ok(self.decide_next(DecisionInput::CutOff(id))),
@@ -81,7 +82,7 @@ impl RunOwner {
             return self.finish_transactional(id, output).await;
         }
         // Its file labels become durable with its result, and are dropped with it.
-        self.files.extend(std::mem::take(&mut output.files));
+        self.journal.files.extend(std::mem::take(&mut output.files));
         Ok(self.decide_next(DecisionInput::Finished(id, output)))
     }
 
@@ -92,18 +93,19 @@ impl RunOwner {
         id: CallId,
         output: ToolOutput,
     ) -> Result<NextAction, OwnershipError> {
-        let saved = (self.state.clone(), self.story.clone(), self.pending.clone(), self.asks.clone());
+        let saved =
+            (self.state.clone(), self.story.clone(), self.journal.pending.clone(), self.journal.asks.clone());
         let next = self.decide_next(DecisionInput::Finished(id, output));
         match self.try_commit().await? {
             None => Ok(next),
             Some(CommitRefusal::BudgetExhausted(exhausted)) => {
-                (self.state, self.story, self.pending, self.asks) = saved;
-                self.sends.clear();
+                (self.state, self.story, self.journal.pending, self.journal.asks) = saved;
+                self.journal.sends.clear();
                 Ok(self.exhaust_budget(exhausted))
             }
             Some(refusal) => {
-                (self.state, self.story, self.pending, self.asks) = saved;
-                self.sends.clear();
+                (self.state, self.story, self.journal.pending, self.journal.asks) = saved;
+                self.journal.sends.clear();
                 let parts =
                     vec![ContentPart::new_text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
                 let output = ToolOutput { failed: true, parts, ..ToolOutput::default() };

@@ -10,7 +10,8 @@ use dromia_contracts::plan::PlannedCalls;
 use dromia_contracts::tool::{ArgumentRole, PreparedCall, ToolDescriptor};
 use serde_json::{Number, Value};
 
-use super::{collect_leaves, find_tool, role_arguments};
+use super::{find_tool, role_arguments};
+use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
 
 /// The most characters of one planned text that are shown, and the most of such texts.

@@ -174,7 +174,7 @@ fn step(
     status: CallStatus,
     label: Label,
 ) {
-    let clean = story.label.integrity == IntegrityLevel::Trusted;
+    let clean = story.taint.label.integrity == IntegrityLevel::Trusted;
     tell(story, &replied(step, clean, calls));
     for index in (0..).take(calls.len()) {
         tell(story, &ended(step, index, status, label));
@@ -210,13 +210,13 @@ fn a_plan_freezes_at_the_first_untrusted_part() {
         (Label::CLAIM, true),
         (Label::UNKNOWN_FILE, true),
     ] {
-        assert_eq!(asked(label).is_frozen(), frozen, "an input {label}");
+        assert_eq!(asked(label).taint.is_frozen(), frozen, "an input {label}");
         let mut story = asked(Label::ACTOR_TEXT);
         step(&mut story, 1, &[("look", json!({}))], CallStatus::Ok, label);
-        assert_eq!(story.is_frozen(), frozen, "a result {label}");
-        assert!(!story.is_closed(), "the step itself was clean");
+        assert_eq!(story.taint.is_frozen(), frozen, "a result {label}");
+        assert!(!story.taint.is_closed(), "the step itself was clean");
         step(&mut story, 2, &[("look", json!({}))], CallStatus::Ok, Label::PUBLIC_FACT);
-        assert_eq!(story.is_closed(), frozen, "the step after {label}");
+        assert_eq!(story.taint.is_closed(), frozen, "the step after {label}");
     }
 }
 
@@ -545,10 +545,10 @@ proptest! {
             let plan = TurnPlan::from_transcript(&story, &Shelf::new(), &KnownRecords::default(), LAST);
             match &frozen {
                 Some(known) => {
-                    prop_assert!(story.is_frozen());
+                    prop_assert!(story.taint.is_frozen());
                     prop_assert_eq!(known, &plan);
                 }
-                None if story.is_frozen() => frozen = Some(plan),
+                None if story.taint.is_frozen() => frozen = Some(plan),
                 None => prop_assert_eq!(plan.destinations, usize::try_from(number).expect("few")),
             }
         }
@@ -565,7 +565,7 @@ proptest! {
             story.add_item(&item(Label::ACTOR_TEXT)).expect("it is readable");
         }
         for (number, label) in (1..).zip(labels) {
-            let clean = live.label.integrity == IntegrityLevel::Trusted;
+            let clean = live.taint.label.integrity == IntegrityLevel::Trusted;
             let entries = [
                 replied(number, clean, &[("pay", json!({"to": format!("d{number}")}))]),
                 ended(number, 0, CallStatus::Ok, label),
@@ -576,7 +576,7 @@ proptest! {
             }
             let read = |story| TurnPlan::from_transcript(story, &Shelf::new(), &KnownRecords::default(), LAST);
             prop_assert_eq!(read(&live), read(&again));
-            prop_assert_eq!(live.is_closed(), again.is_closed());
+            prop_assert_eq!(live.taint.is_closed(), again.taint.is_closed());
         }
     }
 }

@@ -13,8 +13,8 @@ use dromia_contracts::session::{IMPORT, SessionKey};
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, SessionOpen, WriteBatch, WriterLane};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, Scope, SessionId, WriteId};
 
+use super::SessionArchive;
 use crate::agents::read_fault;
-use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 
 /// The version of the import's writes. It changes if the same file would give other entries: then an import that
@@ -102,7 +102,7 @@ pub(super) fn bulk_batch(scope: &Scope) -> WriteBatch {
     WriteBatch { lane: WriterLane::Bulk, ..WriteBatch::new(scope.tenant()) }
 }
 
-impl EngineCore {
+impl SessionArchive<'_> {
     /// Opens the session of an import, or finds the one that an earlier try opened.
     pub(super) async fn import_open(
         &self,

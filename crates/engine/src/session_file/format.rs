@@ -10,7 +10,7 @@ use dromia_contracts::{Actor, ErrorCode, Fault, ItemId, RunId, SessionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNK_ENTRIES, readability};
+use super::CHUNK_ENTRIES;
 use crate::config::INPUT_BYTES_MAX;
 use crate::decide::BODY_BYTES_MAX;
 use crate::state::{RunState, apply_entry};
@@ -75,10 +75,10 @@ pub(super) enum TextOrHex {
 }
 
 /// A file whose every entry is known, and its runs in order.
-pub(super) type Checked = (SessionFile, Vec<(RunId, Vec<NewEntry>)>);
+pub(super) type ParsedFile = (SessionFile, Vec<(RunId, Vec<NewEntry>)>);
 
 /// Reads a file and checks all of it, because an import is more than one commit.
-pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
+pub(super) fn parse_file(bytes: &[u8]) -> Result<ParsedFile, Fault> {
     let bad = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
     let mut file: SessionFile =
         serde_json::from_slice(bytes).map_err(|error| bad(format!("the session file: {error}")))?;
@@ -154,7 +154,6 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             item.id, item.taken_by
         )));
     }
-    readability::check_readable(&file, &runs)?;
     Ok((file, runs))
 }
 

@@ -8,12 +8,19 @@ use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::NewEntry;
 use dromia_contracts::{ErrorCode, Fault, RunId};
 
-use super::format::{FileItem, SessionFile, TextOrHex};
-use crate::transcript::{ConversationTranscript, StoryError};
+use super::format::{FileItem, ParsedFile, SessionFile, TextOrHex, parse_file};
+use crate::context::transcript::{ConversationTranscript, StoryError};
+
+/// Reads a file and checks all of it, its transcript included.
+pub(super) fn read_file(bytes: &[u8]) -> Result<ParsedFile, Fault> {
+    let (file, runs) = parse_file(bytes)?;
+    check_readable(&file, &runs)?;
+    Ok((file, runs))
+}
 
 /// Adds all runs of a file to a transcript in their order, each with the items that it took; fails at the first
 /// unreadable body.
-pub(super) fn check_readable(file: &SessionFile, runs: &[(RunId, Vec<NewEntry>)]) -> Result<(), Fault> {
+fn check_readable(file: &SessionFile, runs: &[(RunId, Vec<NewEntry>)]) -> Result<(), Fault> {
     let mut taken: HashMap<RunId, Vec<&FileItem>> = HashMap::new();
     for item in &file.items {
         taken.entry(item.taken_by).or_default().push(item);

@@ -12,8 +12,8 @@ use dromia_contracts::{Actor, CallId, ItemId, RunId};
 use jiff::Timestamp;
 
 use super::*;
+use crate::context::transcript::ConversationTranscript;
 use crate::endorse::endorsed_arguments;
-use crate::transcript::ConversationTranscript;
 
 const RUN: RunId = RunId::from_bytes([7; 16]);
 const CALL: CallId = CallId { step: 1, index: 0 };
@@ -105,8 +105,8 @@ fn no_claim_endorses_a_value_or_keeps_a_session_trusted() {
         item.lower_labels().expect("it is readable");
         let story = told(item);
         assert!(!endorses(&story), "form {form}");
-        assert_eq!(story.label.integrity, IntegrityLevel::Untrusted, "form {form}");
-        assert_eq!(story.by_hand.integrity, IntegrityLevel::Untrusted, "form {form}");
+        assert_eq!(story.taint.label.integrity, IntegrityLevel::Untrusted, "form {form}");
+        assert_eq!(story.taint.by_hand.integrity, IntegrityLevel::Untrusted, "form {form}");
     }
 }
 
@@ -115,7 +115,7 @@ fn no_claim_endorses_a_value_or_keeps_a_session_trusted() {
 fn a_file_that_is_believed_is_caught() {
     let believed: Vec<_> = claims().into_iter().map(told).collect();
     assert!(believed.iter().any(endorses), "nothing notices it");
-    let trusted = believed.iter().filter(|story| story.label.integrity == IntegrityLevel::Trusted);
+    let trusted = believed.iter().filter(|story| story.taint.label.integrity == IntegrityLevel::Trusted);
     assert!(trusted.count() > 5, "the forms prove nothing");
 }
 

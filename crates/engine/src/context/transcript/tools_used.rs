@@ -11,20 +11,12 @@ use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde_json::Value;
 
 use super::ConversationTranscript;
-
-/// A tool whose result is in the transcript.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ToolSource {
-    /// Its name, as the model wrote it.
-    pub(crate) tool: String,
-    /// Whether only its actor may read the result, or a secret of the vault opened it.
-    pub(crate) is_personal: bool,
-}
+use crate::context::taint::{CurrentUnit, ToolSource};
 
 impl ConversationTranscript {
     /// Lists the tools whose results are included in full.
     pub(crate) fn tool_sources(&self) -> BTreeSet<ToolSource> {
-        let (before, upto) = &self.before;
+        let (before, upto) = &self.taint.before;
         let recent = self.transcript.turns().get(*upto..).unwrap_or_default().iter().filter_map(turn_unit);
         let recent = recent.flat_map(|unit| calls_with_results(&unit.message().calls, unit.results()));
         let open =
@@ -62,13 +54,19 @@ impl ConversationTranscript {
     /// Replaces untrusted content of earlier turns by handles.
     #[cfg(test)]
     pub(crate) fn by_handles(self) -> Self {
-        Self { tainted_past: dromia_contracts::encoded_request::TaintedPast::Handle, ..self }
+        Self {
+            taint: crate::context::taint::TaintTracker {
+                tainted_past: dromia_contracts::encoded_request::TaintedPast::Handle,
+                ..self.taint
+            },
+            ..self
+        }
     }
 
     /// Remembers the sources of earlier turns, once these have their final form.
     pub(super) fn note_heard(&mut self) {
-        let upto = self.fresh.first().map_or(self.own_from, super::earlier_turns::CurrentUnit::turn_index);
-        let (mut heard, from) = std::mem::take(&mut self.before);
+        let upto = self.taint.fresh.first().map_or(self.own_from, CurrentUnit::turn_index);
+        let (mut heard, from) = std::mem::take(&mut self.taint.before);
         let turns = self.transcript.turns().get(from..upto).unwrap_or_default();
         let units = turns.iter().filter_map(turn_unit);
         let told_whole = units.flat_map(|unit| calls_with_results(&unit.message().calls, unit.results()));
@@ -76,7 +74,7 @@ impl ConversationTranscript {
         let told_whole =
             told_whole.filter(|(_, result)| has_run(result) && !result.parts.iter().all(is_fact));
         heard.extend(told_whole.map(source_of_result));
-        self.before = (heard, upto.max(from));
+        self.taint.before = (heard, upto.max(from));
     }
 }
 

@@ -106,7 +106,7 @@ fn client_results_close_their_unit_in_call_order() {
     let answers = ClientToolResults { run: RUN, results: vec![gave(1, "b"), gave(0, "a")] };
     story.add_item(&item("", Some(answers), ClientOptions::default())).expect("it is readable");
     assert_eq!(told(&story), ["unit Ok a | Ok b"]);
-    assert_eq!(story.label, Label::CLAIM, "what a client says of its tools is a claim");
+    assert_eq!(story.taint.label, Label::CLAIM, "what a client says of its tools is a claim");
 }
 
 #[test]
@@ -159,12 +159,12 @@ fn the_newest_input_says_what_is_offered() {
     let offer = ClientOptions { tools: vec![tool], ..ClientOptions::default() };
     let mut story = ConversationTranscript::new(1);
     story.add_item(&item("a", None, offer)).expect("it is readable");
-    assert!(story.client.has_tool("weather", &[]));
+    assert!(story.client.offered.has_tool("weather", &[]));
     let resume = InboxItem { kind: ItemKind::Resume, ..item("x", None, ClientOptions::default()) };
     story.add_item(&resume).expect("it is readable");
-    assert!(story.client.has_tool("weather", &[]), "who goes on from a limit has what it had");
+    assert!(story.client.offered.has_tool("weather", &[]), "who goes on from a limit has what it had");
     story.add_item(&item("b", None, ClientOptions::default())).expect("it is readable");
-    assert!(!story.client.has_tool("weather", &[]));
+    assert!(!story.client.offered.has_tool("weather", &[]));
 }
 
 #[test]

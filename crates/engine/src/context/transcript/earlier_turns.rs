@@ -26,33 +26,7 @@ use dromia_contracts::redacted_history;
 use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 
 use super::ConversationTranscript;
-
-/// Where a unit comes from, and what led to it.
-#[derive(Debug, Clone)]
-pub(super) struct UnitOrigin {
-    /// The position of the last item that its run took.
-    pub(super) place: u64,
-    /// Its step.
-    pub(super) step: u32,
-    /// The label of the model's request for it, or of the manual call's input.
-    pub(super) said: Label,
-    /// Its calls whose tools exist: they began, or their client has them. The name of another one may be any text.
-    pub(super) vouched: Vec<CallId>,
-}
-
-/// A unit of a turn that has not ended.
-#[derive(Debug, Clone)]
-pub(super) struct CurrentUnit {
-    at: usize,
-    origin: UnitOrigin,
-}
-
-impl CurrentUnit {
-    /// Returns its place among the turns of the transcript.
-    pub(super) fn turn_index(&self) -> usize {
-        self.at
-    }
-}
+use crate::context::taint::{CurrentUnit, UnitOrigin, join_of};
 
 /// What a call's arguments are replaced with; providers take nothing but JSON back.
 const NO_ARGUMENTS: &str = "{}";
@@ -63,22 +37,7 @@ const UNNAMED: &str = "unknown";
 impl ConversationTranscript {
     /// Returns whether handles replace some of its content.
     pub(crate) fn has_past(&self) -> bool {
-        !self.past.is_empty()
-    }
-
-    /// Returns the label of a model message's context: its text has the label of the whole request. A message without
-    /// text has no such label; its entry says whether the context was trusted, and an entry older than plans does not.
-    pub(super) fn led_to(&self, message: &AssistantMessage, clean: bool) -> Label {
-        match &message.parts[..] {
-            [] if clean => Label { integrity: IntegrityLevel::Trusted, ..self.label },
-            [] => Label { integrity: IntegrityLevel::Untrusted, ..self.label },
-            parts => join_of(parts),
-        }
-    }
-
-    /// Begins a unit of the newest run.
-    pub(super) fn begin_unit(&mut self, step: u32, said: Label) {
-        self.origin = UnitOrigin { place: self.place, step, said, vouched: Vec::new() };
+        !self.taint.past.is_empty()
     }
 
     /// Adds a whole unit of a run.
@@ -86,10 +45,12 @@ impl ConversationTranscript {
         if let Some(withheld) = &self.withheld {
             self.unsaid.push((self.transcript.turns().len(), withheld.rule.clone()));
         }
-        if self.tainted_past == TaintedPast::Handle {
+        if self.taint.tainted_past == TaintedPast::Handle {
             // A unit that waited for its client belongs to this turn again, with the results of its other calls.
-            self.label = self.label.join(label_of_unit(&unit)).join(self.origin.said);
-            self.fresh.push(CurrentUnit { at: self.transcript.turns().len(), origin: self.origin.clone() });
+            self.taint.label = self.taint.label.join(label_of_unit(&unit)).join(self.taint.origin.said);
+            self.taint
+                .fresh
+                .push(CurrentUnit { at: self.transcript.turns().len(), origin: self.taint.origin.clone() });
         }
         self.transcript.push_unit(unit);
     }
@@ -114,19 +75,19 @@ impl ConversationTranscript {
 
     /// Ends the earlier turns, because of a new input.
     pub(super) fn end_turns(&mut self) {
-        if self.tainted_past == TaintedPast::Whole {
+        if self.taint.tainted_past == TaintedPast::Whole {
             return;
         }
-        for fresh in std::mem::take(&mut self.fresh) {
+        for fresh in std::mem::take(&mut self.taint.fresh) {
             self.tell_by_handles(&fresh);
         }
-        self.label = self.stays;
+        self.taint.label = self.taint.stays;
     }
 
     fn tell_by_handles(&mut self, fresh: &CurrentUnit) {
         let Some(TranscriptTurn::Unit(unit)) = self.transcript.turns().get(fresh.at) else { return };
         let UnitOrigin { place, step, said, ref vouched } = fresh.origin;
-        let hides_words = is_untrusted(said) && !is_untrusted(self.stays);
+        let hides_words = is_untrusted(said) && !is_untrusted(self.taint.stays);
         let name = |call: CallId, tool: &str| {
             if vouched.contains(&call) { tool.to_owned() } else { UNNAMED.to_owned() }
         };
@@ -171,14 +132,14 @@ impl ConversationTranscript {
             ))
         };
         let retold = (!kept.is_empty()).then(|| unit.map_content(parts, call, result));
-        self.stays = self.stays.join(label_of_unit(retold.as_ref().unwrap_or(unit)));
+        self.taint.stays = self.taint.stays.join(label_of_unit(retold.as_ref().unwrap_or(unit)));
         if !hides_words {
             // The arguments of its calls have no label of their own.
-            self.stays = self.stays.join(said);
+            self.taint.stays = self.taint.stays.join(said);
         }
         if let Some(unit) = retold {
             self.transcript.replace_unit(fresh.at, unit);
-            let past = Arc::make_mut(&mut self.past);
+            let past = Arc::make_mut(&mut self.taint.past);
             for (handle, parts) in kept {
                 past.insert_content(handle, parts);
             }
@@ -215,11 +176,6 @@ fn with_joined_label(parts: &[ContentPart], label: Label) -> Vec<ContentPart> {
         *own = own.join(label);
     }
     parts
-}
-
-fn join_of(parts: &[ContentPart]) -> Label {
-    let nothing = Label::PUBLIC_FACT;
-    parts.iter().fold(nothing, |label, part| label.join(part.label()))
 }
 
 fn label_of_unit(unit: &AssistantUnit) -> Label {

@@ -12,8 +12,8 @@ use dromia_contracts::transcript::{Transcript, TranscriptTurn};
 use serde_json::Value;
 
 use crate::default_arguments::default_arguments;
-use crate::owner::RunOwner;
-use crate::owner::quote_redaction::{LOOKED_BYTES_MAX, QuoteRedactor};
+use crate::judge::CallJudge;
+use crate::judge::quote_redaction::{LOOKED_BYTES_MAX, QuoteRedactor};
 
 /// The shortest text that is searched in the conversation: a shorter one occurs everywhere.
 const TEXT_CHARS_MIN: usize = 3;
@@ -21,17 +21,17 @@ const TEXT_CHARS_MIN: usize = 3;
 /// The most texts of a call that are searched in the conversation. One beyond them gets the worst origin.
 const TEXTS_MAX: usize = 64;
 
-impl RunOwner {
+impl CallJudge<'_> {
     /// Finds the origin of each argument, as far as the conversation shows it, and quotes it without secrets.
     pub(super) async fn argument_origins(&mut self, call: &PreparedCall) -> Vec<ArgumentOrigin> {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
         let descriptors = self.core.ports.tools.tool_descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
         let defaults = default_arguments(&*self.core.ports.tools, call);
-        let (transcript, label) = (&self.story.transcript, self.story.label);
+        let (transcript, label) = (&self.story.transcript, self.story.taint.label);
         let mut room = TEXTS_MAX;
-        let looked = LOOKED_BYTES_MAX.saturating_sub(self.looked);
-        let mut starred = QuoteRedactor::new(&*self.core.ports.leaks, &self.scope, looked);
+        let looked = LOOKED_BYTES_MAX.saturating_sub(*self.looked);
+        let mut starred = QuoteRedactor::new(&*self.core.ports.leaks, &self.identity.scope, looked);
         let mut origins = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             let source = if defaults.contains(&name) {
@@ -51,7 +51,7 @@ impl RunOwner {
                 (role.map(|(_, role)| *role), TextSource { origin, label, place }.quote_context());
             origins.push(ArgumentOrigin { role, name, origin, label, quote });
         }
-        self.looked = LOOKED_BYTES_MAX - starred.bytes_left();
+        *self.looked = LOOKED_BYTES_MAX - starred.bytes_left();
         origins
     }
 }

@@ -10,6 +10,8 @@ use dromia_contracts::client::{ClientOptions, ClientTool, SamplingOptions, ToolC
 use dromia_contracts::content::{ContentPart, ToolCall, ToolResult, parts_text};
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::{PrepareError, ToolDescriptor};
+use dromia_contracts::transcript::OpenUnit;
+use dromia_contracts::{CallId, RunId};
 use serde_json::Value;
 
 use crate::decide::CallJudgement;
@@ -20,6 +22,19 @@ pub(crate) struct ClientToolset {
     offer: Arc<ClientOptions>,
     /// The agent's tools and the client's, once they were asked for.
     joined: Option<Arc<[ToolDescriptor]>>,
+}
+
+/// What a conversation knows of its client: what the newest input offers, and the calls that the client has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClientToolState {
+    /// The client tools and options of the newest input.
+    pub(crate) offered: ClientToolset,
+    /// The calls of the open unit that are the client's.
+    pub(super) handed: Vec<CallId>,
+    /// Whether the run has completed, so that the client has its calls.
+    pub(super) completed: bool,
+    /// The unit with which a run ended, because its last calls are a client's.
+    pub(super) waiting: Option<(RunId, OpenUnit)>,
 }
 
 impl ClientToolset {
@@ -98,7 +113,6 @@ pub(crate) fn late_result_parts(result: &ToolResult) -> Vec<ContentPart> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dromia_contracts::CallId;
     use dromia_contracts::content::{CallStatus, ImageMediaType};
     use dromia_contracts::tool::EffectClass;
 

@@ -11,13 +11,13 @@ use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::InboxPut;
 
+use super::RunOwner;
 use crate::outcome::answer_parts;
-use crate::owner::RunOwner;
 
 impl RunOwner {
     /// Writes the message to the session that requested the approval, once its call has ended in this run. `None` for
     /// other runs.
-    pub(in crate::owner) fn wake_message(&self) -> Option<InboxPut> {
+    pub(super) fn wake_message(&self) -> Option<InboxPut> {
         let approved = self.state.approved_call().filter(|_| self.state.is_ended())?;
         // One that was refused when it was about to begin, because something had changed, did nothing.
         let ran = if self.story.began { "It ran" } else { "It did not run: nothing was done" };
@@ -37,19 +37,19 @@ impl RunOwner {
         };
         let text = format!(
             "The call {} of {} that waited for approval ({}) {end}. {ran} in {}.",
-            approved.call, approved.run, approved.approval, self.run
+            approved.call, approved.run, approved.approval, self.identity.run
         );
         let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
         if let Some(answer) = answer_parts(self.state.status(), &self.story) {
-            parts.extend(answer.iter().cloned().map(|part| result_as_input(part, self.story.by_hand)));
+            parts.extend(answer.iter().cloned().map(|part| result_as_input(part, self.story.taint.by_hand)));
         }
-        let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
+        let message = InputMessage { author: self.identity.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {
             owner: InboxOwner::Session(approved.session),
             item: self.core.ports.runtime.item_id(),
             at: self.core.ports.runtime.clock.now(),
             kind: ItemKind::Input,
-            author: self.author.clone(),
+            author: self.identity.author.clone(),
             // Strings, numbers and ids only, so serialization has no failing case.
             body: InputBody::from_message(message).encode().map(Bytes::from).unwrap_or_default(),
             key: None,

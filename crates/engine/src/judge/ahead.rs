@@ -6,28 +6,27 @@
 use dromia_contracts::CallId;
 use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, BoundFiles};
 use dromia_contracts::gate::{GateAction, GateVerdict};
-use dromia_contracts::plan::DECLARE;
 use dromia_contracts::tool_policy::ToolTerms;
 
+use super::CallJudge;
 use super::approval::ApprovalGrounds;
-use super::{OwnershipError, RollbackPoint, RunOwner};
 use crate::decide::{CallJudgement, RequiredApproval};
+use crate::owner::error::OwnershipError;
 
-impl RunOwner {
+impl CallJudge<'_> {
     /// Judges a call before its turn. `None` if it needs no approval now. All requests of one commit together have no
     /// more arguments than one call may have, so that a batch holds them.
-    pub(super) async fn judge_ahead(
+    pub(crate) async fn judge_ahead(
         &mut self,
         id: CallId,
     ) -> Result<Option<RequiredApproval>, OwnershipError> {
         let Some(call) = self.story.open_call(id) else { return Ok(None) };
-        if !self.is_attended() || self.story.client.has_tool(&call.tool, self.agent.tools.all_descriptors()) {
+        if !self.is_attended() || self.is_for_client(call) {
             return Ok(None);
         }
         let Ok(call) = self.core.ports.tools.prepare_call(call) else { return Ok(None) };
         let shown: usize = self.asks.iter().map(|ask| ask.arguments.len()).sum();
-        let is_too_late = call.tool == DECLARE && self.story.is_closed();
-        if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || is_too_late {
+        if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || self.is_late_plan(&call) {
             return Ok(None);
         }
         // Earlier calls may change a file, and then a person would have to be asked again.
@@ -48,27 +47,5 @@ impl RunOwner {
             CallJudgement::RequiredApproval(asks) => Some(*asks),
             _ => None,
         })
-    }
-
-    /// Sets the rollback point before the first early request, in case the tenant may not have all of them open.
-    pub(super) fn note_ahead(&mut self) {
-        if self.ahead.is_none() {
-            let (pending, asks) = (self.pending.len(), self.asks.len());
-            self.ahead = Some(RollbackPoint { state: self.state.clone(), pending, asks });
-        }
-    }
-
-    /// Withdraws all early requests if the tenant may not have all of them open: the run rests for the one call, and
-    /// the others are requested in their turn. Returns whether there was any.
-    pub(super) fn unask_ahead(&mut self) -> bool {
-        match self.ahead.take() {
-            Some(before) if before.asks < self.asks.len() => {
-                self.pending.truncate(before.pending);
-                self.asks.truncate(before.asks);
-                self.state = before.state;
-                true
-            }
-            _ => false,
-        }
     }
 }

@@ -1,25 +1,23 @@
-//! How an owner requests an approval, or delays a call: the content of the request, its binding, and whether a rule
-//! answers it. `origins` finds where its arguments came from; `waking` reports the end of an approved call that ran in
-//! its own run.
+//! The check that asks a person, or delays a call: the content of the request, its binding, and whether a rule answers it.
+//! `origins` finds where its arguments came from.
 //!
 //! The binding is a digest of everything that was judged. The same function makes it again when the call is about to
 //! begin, so every change in between makes another one. No call begins here: `decide` compares the binding.
 
 mod origins;
-mod session_notice;
 
 use dromia_contracts::approval::{
-    ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, BoundParts, OPEN_MAX, RuleAnswer, RuledCall,
-    WAITING_MAX,
+    ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, BoundParts, RuleAnswer, RuledCall, WAITING_MAX,
 };
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{CallId, Digest};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{OwnershipError, RunOwner};
+use super::CallJudge;
 use crate::approval_binding::ApprovalBinding;
-use crate::decide::{CallJudgement, DecisionInput, FULL, NextAction, RequiredApproval, UNHELD};
+use crate::decide::{CallJudgement, RequiredApproval, UNHELD};
+use crate::owner::error::OwnershipError;
 
 /// The parts of an asking or delaying verdict that a request needs.
 pub(super) struct ApprovalGrounds {
@@ -39,7 +37,7 @@ impl ApprovalGrounds {
     }
 }
 
-impl RunOwner {
+impl CallJudge<'_> {
     /// Judges a call that a person must allow, or that is delayed: by a rule, by a recorded answer, or by asking.
     pub(super) async fn judge_asked(
         &mut self,
@@ -71,13 +69,13 @@ impl RunOwner {
         let expire = config.expire.max(config.hold).saturating_add(asking.cooling.unwrap_or_default());
         let approval = ApprovalRequest {
             id: self.core.ports.runtime.approval_id(),
-            agent: self.agent.id,
-            session: self.session,
-            run: self.run,
+            agent: self.identity.agent.id,
+            session: self.identity.session,
+            run: self.identity.run,
             call: call.id,
-            author: self.author.clone(),
+            author: self.identity.author.clone(),
             hops: self.story.hops,
-            context: self.story.label,
+            context: self.story.taint.label,
             standing: asking.standing,
             tool: call.tool.clone(),
             arguments: call.arguments.clone(),
@@ -98,7 +96,7 @@ impl RunOwner {
             used_by: None,
         };
         if !attended && asking.cooling.is_none() {
-            self.core.count_denied(&call.tool);
+            self.core.calls.count_denied(&call.tool);
         }
         let chained = self.story.hops >= self.core.config.hops_max;
         Ok(CallJudgement::RequiredApproval(Box::new(RequiredApproval {
@@ -120,39 +118,15 @@ impl RunOwner {
         if !is_looked_at {
             return Ok(call);
         }
-        let extent = self.core.config.approvals.files;
-        let contents =
-            self.core.ports.tools.executable_files(self.scope.tenant(), self.agent.id, &call, extent).await?;
+        let (ports, extent) = (&self.core.ports, self.core.config.approvals.files);
+        let (tenant, agent) = (self.identity.scope.tenant(), self.identity.agent.id);
+        let contents = ports.tools.executable_files(tenant, agent, &call, extent).await?;
         Ok(PreparedCall { contents, ..call })
     }
 
     /// Returns whether a person attends this session.
     pub(super) fn is_attended(&self) -> bool {
-        !self.core.config.approvals.unattended.contains(&self.platform)
-    }
-
-    /// Withdraws pending requests, because the tenant has the most open that it may have: first the early ones, and
-    /// then the one request, whose call is refused instead; the run goes on. `None` if no request is pending.
-    pub(super) fn withdraw_requests(&mut self) -> Option<NextAction> {
-        if self.unask_ahead() {
-            return Some(NextAction::Rest);
-        }
-        let index = self.asks.iter().rposition(|ask| ask.state.is_open())?;
-        let before = self.before.take()?;
-        let ask = self.asks.remove(index);
-        self.pending.truncate(before.pending);
-        self.state = before.state;
-        self.core.count_denied(&ask.tool);
-        tracing::warn!(run = %self.run, tool = %ask.tool, "no person is asked: too many approvals of the \
-                                                           tenant are open");
-        let reason = format!(
-            "This call needs an approval first ({}), and no person is asked: {OPEN_MAX} calls of this tenant \
-             already wait for an answer, which is the most. Nothing was done. People must answer some of them \
-             (`dromia approval list`); until then continue without it, or say what you wait for.",
-            ask.reason
-        );
-        let denied = CallJudgement::Denied { rule: FULL.to_owned(), reason, policy: None };
-        Some(self.decide_next(DecisionInput::Judged(ask.call, denied)))
+        !self.core.config.approvals.unattended.contains(&self.identity.platform)
     }
 
     /// Asks the rules: those of the configuration, then those of the tenant. One that denies goes before one that allows.
@@ -162,12 +136,17 @@ impl RunOwner {
         asking: &ApprovalGrounds,
     ) -> Result<Option<CallJudgement>, OwnershipError> {
         let now = self.core.ports.runtime.clock.now();
-        let standing =
-            self.core.ports.store.approval_rules(&self.scope).await.map_err(|_| OwnershipError::Store)?;
+        let standing = self
+            .core
+            .ports
+            .store
+            .approval_rules(&self.identity.scope)
+            .await
+            .map_err(|_| OwnershipError::Store)?;
         // An approved call that runs in its own run was requested in another session.
-        let session = self.state.approved_call().map_or(self.session, |approved| approved.session);
+        let session = self.state.approved_call().map_or(self.identity.session, |approved| approved.session);
         let ruled = RuledCall {
-            agent: self.agent.id,
+            agent: self.identity.agent.id,
             session: Some(session),
             tool: &call.tool,
             arguments: &call.arguments,
@@ -201,14 +180,17 @@ impl RunOwner {
     ) -> Result<(Digest, BoundParts), OwnershipError> {
         let ports = &self.core.ports;
         let tool = ports.tools.tool_descriptors().iter().find(|descriptor| descriptor.name == call.tool);
-        let terms = ports.terms.effective_terms(&call.tool, Some((&self.scope, self.agent.id))).await;
+        let terms = ports
+            .terms
+            .effective_terms(&call.tool, Some((&self.identity.scope, self.identity.agent.id)))
+            .await;
         let terms = terms.map_err(|_| OwnershipError::Store)?;
         let limits = ports.tools.process_limits(&call.tool, &terms);
         let bound = ApprovalBinding {
-            tenant: self.scope.tenant(),
-            agent: self.agent.id,
-            author: &self.author,
-            grants: &self.agent.grants,
+            tenant: self.identity.scope.tenant(),
+            agent: self.identity.agent.id,
+            author: &self.identity.author,
+            grants: &self.identity.agent.grants,
             call,
             tool,
             limits,
@@ -232,8 +214,13 @@ impl RunOwner {
         else {
             return Ok(Vec::new());
         };
-        let asked =
-            self.core.ports.store.approval(&self.scope, asked).await.map_err(|_| OwnershipError::Store)?;
+        let asked = self
+            .core
+            .ports
+            .store
+            .approval(&self.identity.scope, asked)
+            .await
+            .map_err(|_| OwnershipError::Store)?;
         Ok(asked.map(|asked| asked.bound.changed_parts(now)).unwrap_or_default())
     }
 }

@@ -19,7 +19,10 @@ const ASKS: &str = r#"{"path":"a"}"#;
 
 /// A story that is told as the configuration says by default.
 fn story() -> ConversationTranscript {
-    ConversationTranscript { tainted_past: TaintedPast::Handle, ..ConversationTranscript::new(1) }
+    ConversationTranscript {
+        taint: crate::context::taint::TaintTracker::new(TaintedPast::Handle),
+        ..ConversationTranscript::new(1)
+    }
 }
 
 fn text(text: &str, label: Label) -> ContentPart {
@@ -29,7 +32,7 @@ fn text(text: &str, label: Label) -> ContentPart {
 impl ConversationTranscript {
     /// Tells the story up to here again, as if nothing were replaced.
     fn whole(mut self) -> Self {
-        self.tainted_past = TaintedPast::Whole;
+        self.taint.tainted_past = TaintedPast::Whole;
         self
     }
 
@@ -65,8 +68,8 @@ impl ConversationTranscript {
 
     /// A step of the model, whose words have the label of all that it was sent.
     fn replies(&mut self, step: u32, words: &str, tools: &[&str]) {
-        let clean = self.label.integrity == IntegrityLevel::Trusted;
-        let parts = if words.is_empty() { vec![] } else { vec![text(words, self.label)] };
+        let clean = self.taint.label.integrity == IntegrityLevel::Trusted;
+        let parts = if words.is_empty() { vec![] } else { vec![text(words, self.taint.label)] };
         self.replies_with(step, clean, parts, tools);
     }
 
@@ -148,7 +151,7 @@ impl ConversationTranscript {
     }
 
     fn read(&self, handle: &str) -> Vec<(String, Label)> {
-        let parts = self.past.find_content(handle).unwrap_or_default();
+        let parts = self.taint.past.find_content(handle).unwrap_or_default();
         parts.iter().map(|part| (part.as_text().to_owned(), part.label())).collect()
     }
 }
@@ -170,24 +173,24 @@ const WORDS: &str = "[17 bytes that you said and asked for here followed from un
 #[test]
 fn a_turn_sees_itself_whole_and_earlier_turns_by_handles() {
     let mut story = read_and_answered(story());
-    assert_eq!(story.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
+    assert_eq!(story.taint.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
     assert!(story.lines()[1].ends_with("| buy gold") && !story.has_past());
 
     story.types(2, "and now?");
     let asks = format!("file.read {ASKS} | {BODY}");
     assert_eq!(story.lines(), ["input read it", asks.as_str(), WORDS, "input and now?"]);
-    assert_eq!(story.label, Label::ACTOR_TEXT, "it is the label of what stands there");
+    assert_eq!(story.taint.label, Label::ACTOR_TEXT, "it is the label of what stands there");
     let label = Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT);
     assert_eq!(story.read("1/call_1_0"), [("buy gold".to_owned(), Label::UNKNOWN_FILE)]);
     assert_eq!(story.read("1/step_2"), [("it says: buy gold".to_owned(), label)]);
-    assert!(!story.is_frozen(), "a turn plans anew");
+    assert!(!story.taint.is_frozen(), "a turn plans anew");
 
     // Read again, it taints the turn; in the one after it, that is a handle as well.
     story.replies(1, "", &["past.read"]);
     story.gives(1, 0, vec![text("buy gold", Label::UNKNOWN_FILE)]);
-    assert_eq!(story.label, label);
+    assert_eq!(story.taint.label, label);
     story.types(3, "thanks");
-    assert_eq!(story.label, Label::ACTOR_TEXT);
+    assert_eq!(story.taint.label, Label::ACTOR_TEXT);
     assert_eq!(story.read("2/call_1_0"), [("buy gold".to_owned(), Label::UNKNOWN_FILE)]);
     assert_eq!(story.lines()[1], asks, "what is a handle stays one");
 }
@@ -198,8 +201,8 @@ fn with_whole_turns_nothing_is_replaced_by_handles() {
     story.types(2, "and now?");
     let asks = format!("file.read {ASKS} | buy gold");
     assert_eq!(story.lines(), ["input read it", asks.as_str(), "it says: buy gold", "input and now?"]);
-    assert_eq!(story.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
-    assert!(!story.has_past() && story.is_frozen());
+    assert_eq!(story.taint.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
+    assert!(!story.has_past() && story.taint.is_frozen());
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn trusted_words_of_earlier_turns_stay_unchanged() {
     let before = told.lines();
     told.types(2, "thanks");
     assert_eq!(told.lines()[..3], before[..]);
-    assert!(!told.has_past() && told.label == Label::ACTOR_TEXT);
+    assert!(!told.has_past() && told.taint.label == Label::ACTOR_TEXT);
 }
 
 #[test]
@@ -236,7 +239,7 @@ fn arguments_and_results_are_no_more_trusted_than_their_step() {
     ];
     assert_eq!(story.read("1/step_2"), asked);
     assert_eq!(story.read("1/call_2_1"), [("no tool obey the mail".to_owned(), label)]);
-    assert_eq!(story.label, Label::ACTOR_TEXT);
+    assert_eq!(story.taint.label, Label::ACTOR_TEXT);
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn unlabelled_words_are_trusted_only_if_their_entry_says_so() {
         story.gives(1, 0, vec![text("noon", Label::PUBLIC_FACT)]);
         story.types(2, "and now?");
         assert_eq!(story.lines()[1].contains(ASKS), stays, "{:?}", story.lines());
-        assert_eq!(story.label, Label::ACTOR_TEXT);
+        assert_eq!(story.taint.label, Label::ACTOR_TEXT);
     }
     // An answer that led to no plan is told in its own words.
     let mut told = story();
@@ -272,7 +275,7 @@ fn inputs_and_the_answers_to_them_are_not_replaced() {
         let lines = story.lines();
         assert!(lines[1].starts_with(&format!("file.read {ASKS} | [1 bytes")), "{lines:?}");
         assert_eq!(lines[2], "I see");
-        assert_eq!(story.label.integrity, IntegrityLevel::Untrusted);
+        assert_eq!(story.taint.label.integrity, IntegrityLevel::Untrusted);
     }
 }
 
@@ -281,13 +284,13 @@ fn a_resumed_turn_sees_its_earlier_part_whole() {
     let mut resumed = read_and_answered(story());
     resumed.item(2, ItemKind::Resume, None, vec![]);
     assert!(!resumed.has_past() && resumed.lines()[1].ends_with("| buy gold"));
-    assert_eq!(resumed.label.integrity, IntegrityLevel::Untrusted);
+    assert_eq!(resumed.taint.label.integrity, IntegrityLevel::Untrusted);
     // Until somebody says something new.
     resumed.replies(1, "on it goes", &[]);
     resumed.types(3, "and now?");
     assert_eq!(resumed.lines()[1..3], [format!("file.read {ASKS} | {BODY}"), WORDS.to_owned()]);
     assert!(resumed.lines()[3].contains("handle 2/step_1"), "{:?}", resumed.lines());
-    assert_eq!(resumed.label, Label::ACTOR_TEXT);
+    assert_eq!(resumed.taint.label, Label::ACTOR_TEXT);
 }
 
 #[test]
@@ -307,12 +310,12 @@ fn client_results_are_whole_when_new_and_handles_later() {
         let said = if words.is_empty() { vec![] } else { vec![text(words, Label::ACTOR_TEXT)] };
         story.item(2, ItemKind::Input, Some(ClientToolResults { run: RUN, results }), said);
         assert!(story.lines()[1].ends_with("| rain") && !story.has_past(), "{:?}", story.lines());
-        assert_eq!(story.label, Label::CLAIM);
+        assert_eq!(story.taint.label, Label::CLAIM);
         story.replies(1, "it rains", &[]);
         story.types(3, "and now?");
         assert!(story.lines()[1].contains("weather {\"path\":\"a\"} | [4 bytes that weather told"));
         assert_eq!(story.read("1/call_1_0"), [("rain".to_owned(), Label::CLAIM)]);
-        assert_eq!(story.label, Label::ACTOR_TEXT);
+        assert_eq!(story.taint.label, Label::ACTOR_TEXT);
     }
 }
 
@@ -332,12 +335,12 @@ fn results_beside_a_handed_call_taint_the_closing_turn() {
     story.end_run(RUN);
     story.types(2, "never mind");
     assert!(story.lines()[1].contains("| buy gold"), "{:?}", story.lines());
-    assert_eq!(story.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
-    assert!(story.is_frozen(), "nothing is planned beside it");
+    assert_eq!(story.taint.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
+    assert!(story.taint.is_frozen(), "nothing is planned beside it");
     story.replies(1, "so be it", &[]);
     story.types(3, "and now?");
     assert!(story.lines()[1].contains("handle 1/call_1_0]"), "{:?}", story.lines());
-    assert_eq!(story.label, Label::ACTOR_TEXT);
+    assert_eq!(story.taint.label, Label::ACTOR_TEXT);
 }
 
 #[test]
@@ -345,7 +348,7 @@ fn an_approved_call_is_shown_with_the_label_behind_it() {
     for (context, hidden) in [(Label::ACTOR_TEXT, false), (Label::OUTSIDE, true)] {
         let mut story = story();
         story.types(1, "go");
-        story.by_hand = context;
+        story.taint.by_hand = context;
         let calls = vec![ToolCall {
             id: CallId { step: 1, index: 0 },
             tool: "bank.pay".to_owned(),
@@ -357,6 +360,6 @@ fn an_approved_call_is_shown_with_the_label_behind_it() {
         story.types(2, "and now?");
         assert_eq!(!story.lines()[1].contains(ASKS), hidden, "{:?}", story.lines());
         assert_eq!(story.has_past(), hidden);
-        assert_eq!(story.label, Label::ACTOR_TEXT);
+        assert_eq!(story.taint.label, Label::ACTOR_TEXT);
     }
 }

@@ -1,12 +1,4 @@
-//! How an owner asks a second model about a call that cannot be undone.
-//!
-//! Asking is a model request like any other: it passes the gate and the leak scan, it is written and counted before its
-//! entry is, and it begins when its cost is reserved durably. It has a deadline, and the end of the run ends it. A
-//! second model that cannot be asked, or gives no answer, counts as an objection, without exception.
-
-use std::pin::pin;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+//! The check that asks a second model about a call that cannot be undone, if the operator configured one.
 
 use dromia_contracts::encoded_request::SentEncoding;
 use dromia_contracts::entry::JudgedBy;
@@ -15,17 +7,14 @@ use dromia_contracts::model::{ModelRequest, PreparedAttempt};
 use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::tool::PreparedCall;
-use futures_util::future::{Either, join_all, select};
 
-use super::model_call::judged_by;
-use super::{OwnershipError, RunOwner};
-use crate::config::{OPINION_SECONDS, OPINION_TOKENS_MAX, SecondOpinion};
-use crate::decide::{CallJudgement, DecisionInput, NextAction, OpinionRequest};
+use super::CallJudge;
+use super::gate_verdict::judged_by;
+use crate::config::{OPINION_TOKENS_MAX, SecondOpinion};
+use crate::decide::{CallJudgement, OpinionRequest};
 use crate::encoded_request::body_digest;
-use crate::opinion::{self, NullDeltaSink, could_change, with_opinion};
-
-/// How long the answers of a second model are waited for.
-const OPINION_PATIENCE: Duration = Duration::from_secs(OPINION_SECONDS);
+use crate::opinion::{self, could_change, with_opinion};
+use crate::owner::error::OwnershipError;
 
 /// What becomes of a verdict with a second opinion.
 pub(super) enum AdvisedVerdict {
@@ -35,7 +24,7 @@ pub(super) enum AdvisedVerdict {
     First(Box<CallJudgement>, Option<JudgedBy>),
 }
 
-impl RunOwner {
+impl CallJudge<'_> {
     /// Applies a second opinion to a call, if the operator configured one. A recorded opinion about this very action
     /// counts, now and when the call begins later; a missing one is requested.
     pub(super) async fn apply_opinion(
@@ -72,8 +61,7 @@ impl RunOwner {
                 )
             }
             Err(problem) => {
-                tracing::warn!(run = %self.run, model = %second.model, %problem, "the second model cannot be \
-                                                                                  asked");
+                tracing::warn!(run = %self.identity.run, model = %second.model, %problem, "the second model cannot be asked");
                 let opinion =
                     ModelOpinion::without_answers(&second.model, second.samples, second.agree, &problem);
                 AdvisedVerdict::First(
@@ -113,9 +101,10 @@ impl RunOwner {
         })
     }
 
-    fn opinion_request(&self, second: &SecondOpinion, call: &PreparedCall) -> ModelRequest {
+    /// Makes the request for a second opinion.
+    pub(crate) fn opinion_request(&self, second: &SecondOpinion, call: &PreparedCall) -> ModelRequest {
         let tokens = OPINION_TOKENS_MAX.min(self.core.config.output_tokens_max);
-        let key = format!("{}:opinion:{}", self.run, call.id);
+        let key = format!("{}:opinion:{}", self.identity.run, call.id);
         // A model requested an approved call, in another run.
         let asked = self.story.asked.as_ref().filter(|_| self.state.approved_call().is_none());
         opinion::build_opinion_request(
@@ -123,72 +112,9 @@ impl RunOwner {
             &self.story.transcript,
             asked,
             call,
-            self.story.label,
+            self.story.taint.label,
             tokens,
             key,
         )
-    }
-
-    /// Asks, once what the answers may cost is reserved.
-    pub(super) async fn consult_model(&mut self, call: PreparedCall) -> Result<NextAction, OwnershipError> {
-        if let Some(ended) = self.commit_call_start().await? {
-            return Ok(ended);
-        }
-        // Only the request that was prepared before its entry was written may leave.
-        let (Some(prepared), Some(second)) = (self.prepared.take(), self.core.config.second_opinion.clone())
-        else {
-            tracing::error!(run = %self.run, "a second opinion is due that nobody prepared");
-            return Err(OwnershipError::Store);
-        };
-        let request = self.opinion_request(&second, &call);
-        let cancelled = AtomicBool::new(false);
-        self.slot.end_step();
-        let ended = {
-            let asked = pin!(self.collect_answers(&second, &request, &prepared));
-            let terminated = pin!(self.wait_for_terminate(&cancelled));
-            match select(asked, terminated).await {
-                Either::Left((answers, _)) => Ok(answers),
-                // Dropping the futures cancels the attempts.
-                Either::Right((item, _)) => Err(item),
-            }
-        };
-        self.begin_step().await;
-        if cancelled.into_inner() {
-            // A cancel waits for the border of its unit: leave it signalled.
-            self.core.hub.signal_run(self.run);
-        }
-        match ended {
-            Ok(answers) => {
-                let consulted = opinion::conclude_opinion(&second, &prepared, answers);
-                Ok(self.decide_next(DecisionInput::OpinionResult(call.id, consulted)))
-            }
-            Err(Some(item)) => Ok(self.decide_next(DecisionInput::Signal(item))),
-            Err(None) => Err(OwnershipError::Store),
-        }
-    }
-
-    /// Sends the same request as often as the operator wants, at once, and waits until the deadline.
-    async fn collect_answers(
-        &self,
-        second: &SecondOpinion,
-        request: &ModelRequest,
-        prepared: &PreparedAttempt,
-    ) -> Vec<opinion::Answer> {
-        let numbered =
-            |number: u32| ModelRequest { key: format!("{}:{number}", request.key), ..request.clone() };
-        let requests: Vec<ModelRequest> = (1..=second.samples).map(numbered).collect();
-        let mut answers = Vec::new();
-        for request in &requests {
-            answers.push(self.request_answer(request, prepared));
-        }
-        join_all(answers).await
-    }
-
-    async fn request_answer(&self, request: &ModelRequest, prepared: &PreparedAttempt) -> opinion::Answer {
-        let attempt = self.core.ports.model.call_model(request, prepared, &NullDeltaSink);
-        match select(attempt, self.core.ports.runtime.clock.sleep(OPINION_PATIENCE)).await {
-            Either::Left((answer, _)) => Some(answer),
-            Either::Right(((), _)) => None,
-        }
     }
 }

@@ -6,33 +6,23 @@
 mod earlier_turns;
 mod tools_used;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::client::ClientToolResults;
 use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolCall, ToolResult};
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, MaskedCall, WithheldReply};
 use dromia_contracts::input::{AskedCall, InputBody};
-use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
-use dromia_contracts::redacted_history::RedactedHistory;
+use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
 use dromia_contracts::transcript::{AssistantUnit, OpenUnit, Transcript, TranscriptTurn};
 use dromia_contracts::{CallId, RunId};
 
-use crate::client::{self, ClientToolset};
-
-use self::earlier_turns::{CurrentUnit, UnitOrigin};
-pub(crate) use self::tools_used::ToolSource;
+use super::client_tools::{self as client, ClientToolState, ClientToolset};
+use super::taint::TaintTracker;
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says one thing of the newest run, and they are independent"
-)]
 pub(crate) struct ConversationTranscript {
     /// Inputs and closed units.
     pub(crate) transcript: Transcript,
@@ -40,8 +30,6 @@ pub(crate) struct ConversationTranscript {
     open: Option<OpenUnit>,
     /// The position of the first item in it.
     pub(crate) history_from: u64,
-    /// The join of the labels of everything in it.
-    pub(crate) label: Label,
     /// The last reply of the model.
     pub(crate) reply: Vec<ContentPart>,
     /// Why that reply is withheld, if it is.
@@ -50,44 +38,22 @@ pub(crate) struct ConversationTranscript {
     masked: Vec<MaskedCall>,
     /// How many hops between agents led to the newest input.
     pub(crate) hops: u32,
-    /// The client tools and options of the newest input.
-    pub(crate) client: ClientToolset,
+    /// How trusted it is.
+    pub(crate) taint: TaintTracker,
+    /// The client's tools, and the calls that the client has.
+    pub(crate) client: ClientToolState,
     /// The manual call of the newest input, if it has one.
     pub(crate) asked: Option<AskedCall>,
-    /// The calls of the open unit that are the client's.
-    handed: Vec<CallId>,
-    /// Whether the run has completed, so that the client has its calls.
-    completed: bool,
-    /// The unit with which a run ended, because its last calls are a client's.
-    waiting: Option<(RunId, OpenUnit)>,
     /// How many turns of the transcript come before what the newest run did.
     own_from: usize,
-    /// The last step of the newest run whose request held trusted text only.
-    clean_to: u32,
-    /// Whether a later step of that run held something else, so that nothing more is planned.
-    closed: bool,
     /// Whether a call of that run began.
     pub(crate) began: bool,
-    /// How untrusted content of earlier turns is included.
-    tainted_past: TaintedPast,
-    /// The content behind the handles in it.
-    pub(crate) past: Arc<RedactedHistory>,
-    /// The join of the labels of the content that no handle will replace.
-    stays: Label,
-    /// The units of turns that have not ended.
-    fresh: Vec<CurrentUnit>,
     /// The units whose text was withheld, each with its index and the rule.
     unsaid: Vec<(usize, String)>,
-    /// Where the newest unit comes from.
-    origin: UnitOrigin,
     /// The position of the newest item.
     place: u64,
-    /// The label of a manual call's context.
-    pub(crate) by_hand: Label,
     /// Whether anything was done since the newest item.
     goes_on: bool,
-    /// The sources of tool results from earlier turns that are still included, up to the given turn of the transcript.
-    before: (BTreeSet<ToolSource>, usize),
 }
 
 /// Stored content that cannot become part of a transcript.
@@ -108,30 +74,18 @@ impl ConversationTranscript {
             transcript: Transcript::default(),
             open: None,
             history_from,
-            label: Label { integrity: IntegrityLevel::Trusted, readers: ReaderSet::Public },
             reply: Vec::new(),
             withheld: None,
             masked: Vec::new(),
             hops: 0,
-            client: ClientToolset::default(),
+            taint: TaintTracker::new(TaintedPast::Whole),
+            client: ClientToolState::default(),
             asked: None,
-            handed: Vec::new(),
-            completed: false,
-            waiting: None,
             own_from: 0,
-            clean_to: 0,
-            closed: false,
             began: false,
-            tainted_past: TaintedPast::Whole,
-            past: Arc::default(),
-            stays: Label::PUBLIC_FACT,
-            fresh: Vec::new(),
             unsaid: Vec::new(),
-            origin: UnitOrigin { place: 0, step: 0, said: Label::PUBLIC_FACT, vouched: Vec::new() },
             place: 0,
-            by_hand: Label::ACTOR_TEXT,
             goes_on: false,
-            before: (BTreeSet::new(), 0),
         }
     }
 
@@ -144,7 +98,7 @@ impl ConversationTranscript {
         tainted_past: TaintedPast,
     ) -> Result<Self, StoryError> {
         let from = tail.items.first().map_or(tail.session.head.last + 1, |item| item.position);
-        let mut story = Self { tainted_past, ..Self::new(from) };
+        let mut story = Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) };
         let mut items = tail.items.iter().filter(|item| item.taken_by.is_some()).peekable();
         while let Some(item) = items.next() {
             story.add_item(item)?;
@@ -157,7 +111,7 @@ impl ConversationTranscript {
             {
                 if says_nothing(stored) {
                     story.goes_on = true;
-                    story.completed |= stored.kind == COMPLETED;
+                    story.client.completed |= stored.kind == COMPLETED;
                     continue;
                 }
                 let entry = stored
@@ -181,7 +135,7 @@ impl ConversationTranscript {
         self.own_from = self.transcript.turns().len();
         self.note_heard();
         self.began = false;
-        (self.clean_to, self.closed) = (0, false);
+        (self.taint.clean_to, self.taint.closed) = (0, false);
         Ok(())
     }
 
@@ -195,10 +149,10 @@ impl ConversationTranscript {
                 problem: error.to_string(),
             })?;
             self.settle_client_calls(None);
-            self.client.go_on();
+            self.client.offered.go_on();
             // The context of the call is also the context of its result.
-            self.label = self.label.join(body.context);
-            self.by_hand = body.context;
+            self.taint.label = self.taint.label.join(body.context);
+            self.taint.by_hand = body.context;
             self.hops = body.hops;
             self.asked = Some(AskedCall { tool: body.tool, arguments: body.arguments });
             return Ok(());
@@ -206,7 +160,7 @@ impl ConversationTranscript {
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle_client_calls(None);
-            self.client.go_on();
+            self.client.offered.go_on();
             return Ok(());
         };
         let InputBody { history, answers, offer, call, mut message } = InputBody::decode(body)
@@ -215,7 +169,8 @@ impl ConversationTranscript {
         if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
             self.end_turns();
         }
-        self.by_hand = message.parts.iter().fold(Label::ACTOR_TEXT, |label, part| label.join(part.label()));
+        self.taint.by_hand =
+            message.parts.iter().fold(Label::ACTOR_TEXT, |label, part| label.join(part.label()));
         let late = self.settle_client_calls(answers.as_ref());
         if !late.is_empty() {
             let said = std::mem::replace(&mut message.parts, late);
@@ -230,10 +185,10 @@ impl ConversationTranscript {
         }
         if !offer.tools.is_empty() {
             // Descriptions of a client's tools are its actor's text.
-            self.label = self.label.join(Label::ACTOR_TEXT);
-            self.stays = self.stays.join(Label::ACTOR_TEXT);
+            self.taint.label = self.taint.label.join(Label::ACTOR_TEXT);
+            self.taint.stays = self.taint.stays.join(Label::ACTOR_TEXT);
         }
-        self.client = ClientToolset::new(offer);
+        self.client.offered = ClientToolset::new(offer);
         if message.parts.is_empty() {
             // The input has only results; no provider takes an empty message.
             self.hops = message.hops;
@@ -246,13 +201,13 @@ impl ConversationTranscript {
     /// Ends a run of the past. A unit that waits for a client waits on, unless its calls never left; another open one
     /// lost its last body to an erasure, so the rest of it goes too.
     pub(crate) fn end_run(&mut self, run: RunId) {
-        let handed = std::mem::take(&mut self.handed);
-        let completed = std::mem::take(&mut self.completed);
+        let handed = std::mem::take(&mut self.client.handed);
+        let completed = std::mem::take(&mut self.client.completed);
         let open =
             self.open.take().filter(|open| open.unanswered_calls().all(|call| handed.contains(&call.id)));
         match open {
             Some(open) if !completed => self.close_with(open, ClientToolResults::kept_back),
-            open => self.waiting = open.map(|open| (run, open)),
+            open => self.client.waiting = open.map(|open| (run, open)),
         }
     }
 
@@ -260,11 +215,11 @@ impl ConversationTranscript {
     /// so. Returns the results that fit no call, as text.
     fn settle_client_calls(&mut self, answers: Option<&ClientToolResults>) -> Vec<ContentPart> {
         let mut late = Vec::new();
-        let (waiting, mut open) = self.waiting.take().unzip();
+        let (waiting, mut open) = self.client.waiting.take().unzip();
         let fits = answers.map(|answers| answers.run) == waiting;
         for result in answers.into_iter().flat_map(|answers| &answers.results) {
             match open.as_mut().filter(|_| fits).map(|open| open.add_result(result.clone())) {
-                Some(Ok(())) => self.join_labels(&result.parts),
+                Some(Ok(())) => self.taint.join_labels(&result.parts),
                 Some(Err(_)) | None => late.extend(client::late_result_parts(result)),
             }
         }
@@ -278,7 +233,7 @@ impl ConversationTranscript {
     fn close_with(&mut self, mut open: OpenUnit, said: fn(CallId) -> ToolResult) {
         let missing: Vec<_> = open.unanswered_calls().map(|call| said(call.id)).collect();
         for result in missing {
-            self.join_labels(&result.parts);
+            self.taint.join_labels(&result.parts);
             // Each is the one result of a call that has none, so nothing is refused.
             if let Err(error) = open.add_result(result) {
                 tracing::error!(%error, "a waiting client tool call cannot be closed");
@@ -292,15 +247,15 @@ impl ConversationTranscript {
     /// Adds an input.
     pub(crate) fn add_input(&mut self, message: InputMessage) {
         self.hops = message.hops;
-        self.join_for_good(&message.parts);
+        self.taint.join_for_good(&message.parts);
         self.transcript.push_input(message);
     }
 
     /// Adds a whole unit of a sender's history.
     fn add_unit(&mut self, unit: AssistantUnit) {
-        self.join_for_good(&unit.message().parts);
+        self.taint.join_for_good(&unit.message().parts);
         for result in unit.results() {
-            self.join_for_good(&result.parts);
+            self.taint.join_for_good(&result.parts);
         }
         self.transcript.push_unit(unit);
     }
@@ -311,32 +266,33 @@ impl ConversationTranscript {
         match (entry, body) {
             (Entry::ModelReplied(replied), Some(body)) => {
                 let message: AssistantMessage = parse_body(body, || format!("model step {}", replied.step))?;
-                if replied.clean && !self.closed {
-                    self.clean_to = replied.step;
+                if replied.clean && !self.taint.closed {
+                    self.taint.clean_to = replied.step;
                 } else {
-                    self.closed = true;
+                    self.taint.closed = true;
                 }
-                self.join_labels(&message.parts);
-                self.begin_unit(replied.step, self.led_to(&message, replied.clean));
+                self.taint.join_labels(&message.parts);
+                let said = self.taint.led_to(&message, replied.clean);
+                self.taint.begin_unit(self.place, replied.step, said);
                 self.reply.clone_from(&message.parts);
                 self.withheld.clone_from(&replied.withheld);
                 self.masked.clone_from(&replied.masked);
-                self.handed.clear();
+                self.client.handed.clear();
                 self.open = Some(OpenUnit::new(message));
                 self.close_unit();
             }
             (Entry::CallAsked(asked), Some(body)) => {
                 let message: AssistantMessage = parse_body(body, || format!("the call {}", asked.call))?;
-                self.begin_unit(asked.call.step, self.by_hand);
+                self.taint.begin_unit(self.place, asked.call.step, self.taint.by_hand);
                 self.reply.clear();
                 self.withheld = None;
                 self.masked.clear();
-                self.handed.clear();
+                self.client.handed.clear();
                 self.open = Some(OpenUnit::new(message));
             }
             (Entry::ToolFinished(_) | Entry::ToolRefused(_), Some(body)) => {
                 let result: ToolResult = parse_body(body, || "a tool result".to_owned())?;
-                self.join_labels(&result.parts);
+                self.taint.join_labels(&result.parts);
                 if self.asked.is_some() {
                     // The result of a manual call is the reply.
                     self.reply.clone_from(&result.parts);
@@ -352,13 +308,13 @@ impl ConversationTranscript {
             }
             (Entry::ToolStarted(started), _) => {
                 self.began = true;
-                self.origin.vouched.push(started.call);
+                self.taint.origin.vouched.push(started.call);
             }
             (Entry::ToolHanded(handed), _) => {
-                self.handed.push(handed.call);
-                self.origin.vouched.push(handed.call);
+                self.client.handed.push(handed.call);
+                self.taint.origin.vouched.push(handed.call);
             }
-            (Entry::RunCompleted(_), _) => self.completed = true,
+            (Entry::RunCompleted(_), _) => self.client.completed = true,
             _ => {}
         }
         Ok(())
@@ -379,37 +335,12 @@ impl ConversationTranscript {
         self.open.as_ref()?.message().calls.iter().find(|call| call.id == id)
     }
 
-    /// Returns whether the plan is frozen, because untrusted content came to the turn.
-    pub(crate) fn is_frozen(&self) -> bool {
-        self.closed || self.label.integrity == IntegrityLevel::Untrusted
-    }
-
-    /// Returns whether the request of the newest step held untrusted content.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    /// Returns whether a call of the newest run is from a clean step.
-    pub(crate) fn is_clean(&self, call: CallId) -> bool {
-        call.step <= self.clean_to
-    }
-
     fn close_unit(&mut self) {
         match self.open.take().map(OpenUnit::close) {
             Some(Ok(unit)) => self.push_unit(unit),
             Some(Err(open)) => self.open = Some(open),
             None => {}
         }
-    }
-
-    fn join_labels(&mut self, parts: &[ContentPart]) {
-        self.label = parts.iter().fold(self.label, |label, part| label.join(part.label()));
-    }
-
-    /// Joins the labels of parts that every later turn includes unchanged.
-    fn join_for_good(&mut self, parts: &[ContentPart]) {
-        self.join_labels(parts);
-        self.stays = parts.iter().fold(self.stays, |label, part| label.join(part.label()));
     }
 }
 

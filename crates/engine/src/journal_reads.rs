@@ -1,0 +1,59 @@
+//! What several parts read of a run: its whole journal, its last rest, and whether a signal waits for it.
+
+use dromia_contracts::entry::{Entry, ParkReason, RunParked};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{PageRequest, ReadError, Store, StoredEntry};
+use dromia_contracts::{Fault, RunId, Scope};
+use jiff::Timestamp;
+
+use crate::agents::read_fault;
+use crate::refusal::run_not_found;
+
+/// Finds a run that the scope sees.
+pub(crate) async fn find_run(store: &dyn Store, scope: &Scope, run: RunId) -> Result<RunRecord, Fault> {
+    let found = store.run(scope, run).await.map_err(read_fault)?;
+    found.ok_or_else(|| run_not_found(run))
+}
+
+/// Reads a whole journal, page by page.
+pub(crate) async fn read_journal(
+    store: &dyn Store,
+    scope: &Scope,
+    run: RunId,
+) -> Result<Vec<StoredEntry>, ReadError> {
+    let mut all = Vec::new();
+    loop {
+        let after = all.len() as u64;
+        let page = store.journal_entries(scope, run, after, PageRequest::<RunId>::LIMIT_MAX).await?;
+        let full = page.len() == PageRequest::<RunId>::LIMIT_MAX;
+        all.extend(page);
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+/// Returns whether a run's inbox has a signal that is not taken.
+pub(crate) async fn has_open_signal(
+    store: &dyn Store,
+    scope: &Scope,
+    run: &RunRecord,
+) -> Result<bool, ReadError> {
+    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(false) };
+    let last = store.inbox_items(scope, InboxOwner::Run(run.id), before, 1).await?;
+    Ok(last.first().is_some_and(|signal| signal.taken_by.is_none()))
+}
+
+/// Reads when and for what a run rests, if resting is the last thing it did.
+pub(crate) async fn parked_at(
+    store: &dyn Store,
+    scope: &Scope,
+    run: &RunRecord,
+) -> Result<Option<(Timestamp, ParkReason)>, ReadError> {
+    let last = store.journal_entries(scope, run.id, run.last_seq.saturating_sub(1), 1).await?;
+    Ok(last.first().and_then(|entry| match entry.decode() {
+        Ok(Entry::RunParked(RunParked { park })) => Some((entry.at, park)),
+        _ => None,
+    }))
+}

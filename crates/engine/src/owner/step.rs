@@ -1,0 +1,15 @@
+//! The model request of the current step: prepared and judged before its entry is written, and sent as it is.
+
+use dromia_contracts::gate::GateVerdict;
+use dromia_contracts::model::PreparedAttempt;
+
+/// What the attempt sends whose entry is pending or open.
+#[derive(Debug, Default)]
+pub(crate) struct RequestStep {
+    /// The attempt, or the second opinion: it sends exactly what the entry records.
+    pub(crate) prepared: Option<PreparedAttempt>,
+    /// The gate's verdict about the request that is prepared for the attempt.
+    pub(crate) verdict: Option<GateVerdict>,
+    /// Whether what the pending attempt costs is known.
+    pub(crate) priced: bool,
+}

@@ -21,6 +21,7 @@ use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SNAPSHOTS_MAX;

@@ -8,6 +8,7 @@ use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, SessionId, TenantId};
 use jiff::Timestamp;
+use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 
 use crate::agents::AgentDirectory;

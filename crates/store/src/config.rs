@@ -57,8 +57,6 @@ pub(crate) const TABLE_MAX: usize = 256 * 1024;
 pub(crate) const GROUP_BATCHES_MAX: usize = 256;
 /// The most bytes of one transaction; a batch has at most as many.
 pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
-/// The most bytes of one tenant in a transaction of small shares. A plain turn has some kilobytes.
-pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 /// The most rows of one transaction, which bounds by how much one commit may lengthen the log.
 pub(crate) const GROUP_ROWS_MAX: usize = 1024;
 

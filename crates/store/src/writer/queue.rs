@@ -1,8 +1,7 @@
 //! The writer's queue: two lanes, and in each a share per tenant.
 //!
-//! A drain goes round the tenants, one job each, so a flooding tenant delays another by one group at most. After a group in
-//! which a tenant wrote much, the next one takes little of each tenant, so that small writes are not synced together with large
-//! ones of others time after time; who writes much has the group after it. The bulk lane gives way to turns, but not for ever: after [`BULK_AFTER_GROUPS`] groups of turns that passed it, one job of
+//! A drain goes round the tenants, one job each, so a flooding tenant delays another by one group at most. The
+//! bulk lane gives way to turns, but not for ever: after [`BULK_AFTER_GROUPS`] groups of turns that passed it, one job of
 //! it is served. Jobs of one tenant in one lane keep their order.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,7 +19,7 @@ use dromia_contracts::store::{CommitOutcome, ReadError, WriteBatch, WriterLane};
 use crate::apply::BatchSize;
 use crate::config::{
     BULK_AFTER_GROUPS, GROUP_BATCHES_MAX, GROUP_BYTES_MAX, LANE_BATCHES_MAX, LANE_BYTES_MAX,
-    SMALL_SHARE_BYTES, TENANT_BATCHES_MAX, TENANT_BYTES_MAX,
+    TENANT_BATCHES_MAX, TENANT_BYTES_MAX,
 };
 
 /// Work for the writer.
@@ -121,15 +120,15 @@ impl WriterQueueState {
         let both_wait = !self.turn.ring.is_empty() && !self.bulk.ring.is_empty();
         if both_wait && self.passed < passed_max {
             self.passed += 1;
-            return self.turn.take_group(rows_max, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES);
+            return self.turn.drain(rows_max, GROUP_BATCHES_MAX);
         }
         self.passed = 0;
         if both_wait {
             // One, and not a whole group: turns wait behind it.
-            return self.bulk.take_group(rows_max, 1, SMALL_SHARE_BYTES);
+            return self.bulk.drain(rows_max, 1);
         }
         let lane = if self.turn.ring.is_empty() { &mut self.bulk } else { &mut self.turn };
-        lane.take_group(rows_max, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES)
+        lane.drain(rows_max, GROUP_BATCHES_MAX)
     }
 }
 
@@ -203,8 +202,6 @@ struct JobLane {
     tenants: HashMap<TenantId, TenantJobs>,
     count: usize,
     bytes: usize,
-    /// Whether a tenant had a large share of the last group, so that small shares come next.
-    owes_small: bool,
 }
 
 #[derive(Debug, Default)]
@@ -237,36 +234,15 @@ impl JobLane {
         true
     }
 
-    /// Takes one group. After one in which a tenant had more than a small share, it is of small shares, if any waits.
-    fn take_group(&mut self, rows_max: usize, jobs_max: usize, small_share: usize) -> Vec<WriterJob> {
-        if std::mem::take(&mut self.owes_small) && self.ring.len() > 1 {
-            let (group, _) = self.drain(rows_max, jobs_max, small_share);
-            if !group.is_empty() {
-                return group;
-            }
-        }
-        let (group, largest) = self.drain(rows_max, jobs_max, usize::MAX);
-        self.owes_small = largest > small_share;
-        group
-    }
-
-    /// Takes jobs of a group, of each tenant no more bytes than a share. Returns the largest share as well. Who has to wait
-    /// with a larger one keeps the place in front.
-    fn drain(&mut self, rows_max: usize, jobs_max: usize, share_max: usize) -> (Vec<WriterJob>, usize) {
-        let (mut group, mut passed) = (Vec::new(), Vec::new());
+    fn drain(&mut self, rows_max: usize, jobs_max: usize) -> Vec<WriterJob> {
+        let mut group = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
-        let mut shares: HashMap<TenantId, usize> = HashMap::new();
         while group.len() < jobs_max {
             let Some(tenant) = self.ring.front().copied() else { break };
             let Some((job, size)) = self.tenants.get(&tenant).and_then(|share| share.jobs.front()) else {
                 self.forget_tenant(tenant);
                 continue;
             };
-            let share = shares.get(&tenant).copied().unwrap_or(0) + size.bytes;
-            if share > share_max {
-                passed.extend(self.ring.pop_front());
-                continue;
-            }
             let alone = !matches!(job, WriterJob::Write(_));
             let fits = !alone && rows + size.rows <= rows_max && bytes + size.bytes <= GROUP_BYTES_MAX;
             if !group.is_empty() && !fits {
@@ -274,7 +250,6 @@ impl JobLane {
             }
             rows += size.rows;
             bytes += size.bytes;
-            shares.insert(tenant, share);
             if let Some(job) = self.pop(tenant) {
                 group.push(job);
             }
@@ -282,10 +257,7 @@ impl JobLane {
                 break;
             }
         }
-        for tenant in passed.into_iter().rev() {
-            self.ring.push_front(tenant);
-        }
-        (group, shares.into_values().max().unwrap_or(0))
+        group
     }
 
     /// Takes the first job of the tenant in front, which then waits behind the others.
@@ -316,9 +288,6 @@ impl JobLane {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::id::{SessionId, WriteId};
-    use dromia_contracts::store::{Mutation, StatePut};
-
     use super::*;
 
     const TENANT: TenantId = TenantId::from_bytes([1; 16]);
@@ -370,74 +339,6 @@ mod tests {
     #[test]
     fn a_bulk_lane_that_does_not_age_is_caught() {
         assert_eq!(served_behind(3, usize::MAX), Vec::<usize>::new(), "nothing notices it");
-    }
-
-    fn write_state(tenant: TenantId, bytes: usize) -> WriterJob {
-        let put = StatePut {
-            session: SessionId::from_bytes([4; 16]),
-            name: String::new(),
-            expected: None,
-            value: vec![0; bytes].into(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-            write: WriteId::from_bytes([5; 16]),
-        };
-        let batch = WriteBatch::new(tenant).with_mutation(Mutation::StatePut(put));
-        WriterJob::Write(BatchWrite { batch, ack: oneshot::channel().0 })
-    }
-
-    fn tenants(group: &[WriterJob]) -> Vec<TenantId> {
-        group.iter().map(WriterJob::tenant).collect()
-    }
-
-    /// Keeps large writes of one tenant and a small one of another waiting. Counts the groups that are of the small one alone.
-    fn groups_of_small_writes(small_share: usize) -> usize {
-        let (mut lane, mut small, mut large) = (JobLane::default(), 0, 0);
-        for _ in 0..64 {
-            while lane.tenants.get(&TENANT).is_none_or(|share| share.jobs.len() < 8) {
-                assert!(lane.push(write_state(TENANT, 200 << 10)), "there is room");
-            }
-            if !lane.ring.contains(&OTHER) {
-                assert!(lane.push(write_state(OTHER, 100)), "there is room");
-            }
-            let group = tenants(&lane.take_group(1024, GROUP_BATCHES_MAX, small_share));
-            small += usize::from(group == [OTHER]);
-            large += usize::from(group.contains(&TENANT));
-        }
-        assert!(large >= 32, "large writes have every other group at least: {large}");
-        small
-    }
-
-    #[test]
-    fn after_large_writes_of_one_tenant_small_ones_of_another_have_a_group_of_their_own() {
-        let mut lane = JobLane::default();
-        for _ in 0..3 {
-            assert!(lane.push(write_state(TENANT, 200 << 10)));
-        }
-        assert_eq!(tenants(&lane.take_group(1, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES)), [TENANT]);
-        assert!(lane.push(write_state(OTHER, 100)) && lane.push(write_state(OTHER, 100)));
-        assert_eq!(tenants(&lane.take_group(1024, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES)), [OTHER; 2]);
-        assert!(lane.push(write_state(OTHER, 100)));
-        // It waited first, and has its turn.
-        let group = lane.take_group(1024, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES);
-        assert_eq!(tenants(&group), [TENANT, OTHER, TENANT]);
-        assert_eq!((lane.count, lane.bytes, lane.ring.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_tenant_that_is_alone_writes_as_much_as_a_group_holds() {
-        let mut lane = JobLane::default();
-        for bytes in [200 << 10, 10, 200 << 10, 10, 200 << 10, 10] {
-            assert!(lane.push(write_state(TENANT, bytes)));
-        }
-        assert_eq!(lane.take_group(2, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES).len(), 2);
-        assert_eq!(lane.take_group(1024, GROUP_BATCHES_MAX, SMALL_SHARE_BYTES).len(), 4);
-    }
-
-    /// Planted fault: a queue in which every group takes the large writes that wait.
-    #[test]
-    fn small_writes_that_are_synced_with_large_ones_each_time_are_caught() {
-        assert!(groups_of_small_writes(SMALL_SHARE_BYTES) > 0);
-        assert_eq!(groups_of_small_writes(usize::MAX), 0, "nothing notices it");
     }
 
     #[test]

@@ -98,7 +98,7 @@ bench: ## The figures of the README, beside the limits of this machine
 	@$(TARGET)/release/dromia-bench run
 
 mutants: ## Plant faults in the deciding code of one crate (CRATE=guard) and count what its tests notice; SHARD=0/40 for a part
-	@scripts/mutants.sh $(TARGET) "$(CRATE)" $(if $(SHARD),--shard $(SHARD)) $(MUTANTS)
+	@scripts/mutants.sh $(TARGET) "$(CRATE)" $(if $(SHARD),--shard $(SHARD) --sharding round-robin) $(MUTANTS)
 
 demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1, and nothing else, leaves the server running)
 	@$(CARGO) build --quiet --workspace --bin dromia

@@ -29,3 +29,14 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for FromStrVisitor<T> {
         text.parse().map_err(E::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::RunId;
+
+    #[test]
+    fn what_is_no_text_is_refused_with_what_is_expected() {
+        let error = serde_json::from_str::<RunId>("7").expect_err("an id is a text");
+        assert!(error.to_string().contains("expected a string"), "{error}");
+    }
+}

@@ -215,7 +215,10 @@ mod tests {
             assert!(found.contains(&format!("`{meant}`")), "{typed}: {found}");
         }
         assert!(
-            find_explanation("moon").unwrap_err().to_string().ends_with("run `dromia explain` to list them")
+            find_explanation("sunflower")
+                .unwrap_err()
+                .to_string()
+                .ends_with("run `dromia explain` to list them")
         );
     }
 

@@ -235,8 +235,8 @@ mod tests {
         }
         for (declaration, said) in [
             (of(named(0)), "at least one tool"),
-            (of(named(TOOLS_MAX + 1)), "64 tools at most"),
-            (one(calls(DESTINATIONS_MAX + 1)), "256 destinations at most"),
+            (of(named(TOOLS_MAX + 1)), "at most 64 tools"),
+            (one(calls(DESTINATIONS_MAX + 1)), "at most 256 destinations"),
             (one(texts(WORDS_MAX + 1)), "256 objects, texts"),
             (one(times(0)), "tools.t.times"),
             (one(times(TIMES_MAX + 1)), "must be from 1 to 64"),

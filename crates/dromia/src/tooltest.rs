@@ -308,7 +308,7 @@ mod tests {
             (ExpectedOutcome::Sends, says(false, "sent")),
         ] {
             let told = problem(expected, &output).expect("it is noticed");
-            assert!(told.starts_with("exec says: "), "{told}");
+            assert!(told.starts_with("exec failed: "), "{told}");
         }
     }
 }

@@ -188,7 +188,7 @@ impl<'a> RunExplanation<'a> {
                 };
             }
             (_, Some(RestReason::Held { detail })) => {
-                why.waits_for = format!("a person to check it: {detail}")
+                why.waits_for = format!("a person to check it: {detail}");
             }
             (RunPhase::ModelOpen { step, attempt, .. }, None) => {
                 why.waits_for = format!("its model: step {step}, attempt {attempt}");

@@ -273,7 +273,7 @@ mod tests {
         for (cert, key, says) in [
             ("", KEY, "cert.pem has no `-----BEGIN CERTIFICATE-----`"),
             (KEY, KEY, "cert.pem has no `-----BEGIN CERTIFICATE-----`"),
-            ("-----BEGIN CERTIFICATE-----\n", KEY, "cert.pem is no PEM file"),
+            ("-----BEGIN CERTIFICATE-----\n", KEY, "cert.pem is not a PEM file"),
             (garbage, KEY, "cert.pem cannot be used"),
             (CERTIFICATE, "", "key.pem has no private key"),
             (CERTIFICATE, CERTIFICATE, "key.pem has no private key"),

@@ -11,10 +11,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::store::{
-    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, NewEntry, Store, StoreWrapper, WriteBatch,
+    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, NewEntry, Read, ReadError, Store, StoreWrapper,
+    WriteBatch,
 };
-use dromia_contracts::{BoxFuture, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
 use tokio::sync::{Notify, oneshot};
 
 /// How a commit fails.
@@ -308,5 +310,23 @@ impl StoreWrapper for FaultyStore {
         }
         drop(waiting);
         self.commit_spoiled(batch)
+    }
+
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
+        let met = self.count_commit("erase_agent_page".to_owned());
+        if !met.written {
+            let cause = met.cause_text("nothing was written");
+            return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
+        }
+        let page = self.inner.erase_agent_page(scope, agent);
+        Box::pin(async move {
+            let answer = page.await;
+            met.call_after();
+            if met.heard {
+                answer
+            } else {
+                Err(ReadError::Unavailable { cause: met.cause_text("the answer was lost") })
+            }
+        })
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         tenants     2
         runs        1 of 64 active, 0 ready
         store       only answers reads: no space left
-        damaged     since 2026-01-02 03:04:07Z (times met: 3; the main file: database disk image is malformed): the server answers requests for other data; stop it, run `dromia doctor` and restore a backup
+        damaged     since 2026-01-02 03:04:07Z (damaged rows read: 3; the main file: database disk image is malformed): the server answers requests for other data; stop it, run `dromia doctor` and restore a backup
         store size  4096 bytes, log 1 bytes
         commits     7 (8 batches, 9 rows)
         policy      0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego

@@ -232,7 +232,7 @@ async fn an_unanswered_input_ends_with_a_next_step() {
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
         // Without a server nothing goes on; that it is away was told once, while it was waited for.
-        let hint = "hint: start the server with `dromia up`; then it goes on by itself";
+        let hint = "hint: start the server with `dromia up`; then the run continues by itself";
         assert!(ended.err.contains(hint), "{line:?}: {ended:?}");
         assert_eq!(ended.err.matches("waiting for it to come back\n").count(), 1, "{line:?}: {ended:?}");
         let talks_on = ended.err.contains(&format!("`dromia chat --session ses_{ID}`"));
@@ -393,8 +393,8 @@ async fn an_agent_is_erased_only_after_a_yes() {
     let asks = [
         (vec!["agent", "delete", "ops"], "", false, CommandExit::Usage, "--yes"),
         (vec!["agent", "delete", "ops", "--no-input"], "y\n", true, CommandExit::Usage, "--yes"),
-        (vec!["agent", "delete", "ops"], "n\n", true, CommandExit::Usage, "nothing was done"),
-        (vec!["agent", "delete", "ops"], "", true, CommandExit::Usage, "nothing was done"),
+        (vec!["agent", "delete", "ops"], "n\n", true, CommandExit::Usage, "the command changed nothing"),
+        (vec!["agent", "delete", "ops"], "", true, CommandExit::Usage, "the command changed nothing"),
     ];
     for (line, input, is_terminal, exit, says) in asks {
         let server = Server::new(script);

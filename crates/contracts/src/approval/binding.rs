@@ -110,7 +110,7 @@ mod tests {
         {
             let told = known.changed_parts(&now);
             assert_eq!(told.len(), 1, "{number}");
-            let word = ["reach", "tool", "who", "rule", "files"][number];
+            let word = ["target", "tool", "author", "rule", "files"][number];
             assert!(told[0].contains(word), "{told:?}");
         }
         let other = BoundParts { rule: 9, contents: None, ..known };

@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(suggest_rules(&everywhere, stands), []);
         let barred = rule(&found[0].rule).find_rejection(RuleAnswer::Allow, &tool).expect("it may not stand");
         assert_eq!(barred.problem, "a rule that allows file.write needs a pattern for path");
-        assert_eq!(barred.hint.as_deref(), Some("add path=PATTERN; path=** is anything"));
+        assert_eq!(barred.hint.as_deref(), Some("add path=PATTERN; path=** matches anything"));
         assert_eq!(rule(&found[0].rule).find_rejection(RuleAnswer::Deny, &tool), None, "it may refuse");
         let below = [everywhere[0]; 3];
         assert!(

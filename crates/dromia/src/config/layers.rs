@@ -239,13 +239,13 @@ mod tests {
             (
                 "DROMIA_ENGINE_MODEL_CALLS_MAX",
                 "5000000000",
-                "\"5000000000\" does not fit: it must be a whole number from 0 to 4294967295",
+                "\"5000000000\" is not valid: it must be a whole number from 0 to 4294967295",
             ),
             ("DROMIA_EGRESS_HTTPS_ONLY", "perhaps", "\"perhaps\" is neither true nor false"),
             (
                 "DROMIA_LISTEN",
                 "nowhere",
-                "listen: \"nowhere\" does not fit: it must be an IP address and a port",
+                "listen: \"nowhere\" is not valid: it must be an IP address and a port",
             ),
             ("DROMIA_DEFAULT_AGENT", "No Handle", "default_agent"),
         ] {

@@ -49,7 +49,7 @@ fn an_invalid_tenant_name_or_trust_level_is_refused() {
     let text = problem("tenants:\n  acme: { trust: hostil }\n");
     assert!(text.starts_with("dromia.yaml:2:") && text.ends_with("did you mean `hostile`?"), "{text}");
     let many: Vec<_> = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
-    assert!(refused(&format!("tenants:\n{}", many.concat())).contains("at most 256"));
+    assert!(refused(&format!("tenants:\n{}", many.concat())).contains("tenants: has more than 256 tenants"));
 }
 
 #[test]

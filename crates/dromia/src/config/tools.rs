@@ -325,7 +325,7 @@ mod tests {
             assert_eq!(units.parse_bounded(text).ok(), read, "{text:?}: {:?}", units.parse_bounded(text));
         }
         let problem = TIME.parse_bounded("30 sec").expect_err("no such unit");
-        assert_eq!(problem, "\"30 sec\" is no time; write a whole number and ms, s, m, h, such as 100ms");
+        assert_eq!(problem, "\"30 sec\" is not a time; write a whole number and ms, s, m, h, such as 100ms");
         let problem = TIME.parse_bounded("20m").expect_err("too long");
         assert_eq!(problem, "must be from 100ms to 10m, and is 20m");
     }

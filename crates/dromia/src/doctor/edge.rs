@@ -258,7 +258,7 @@ mod tests {
         );
         let verdict = planted.result_of("edge.limits");
         assert_eq!((planted.severity_of("edge.reach"), verdict.severity), (Severity::Ok, Severity::Ok));
-        assert!(verdict.message.contains("50 a second"), "{verdict:?}");
+        assert!(verdict.message.contains("50 requests per second"), "{verdict:?}");
     }
 
     #[test]
@@ -277,7 +277,11 @@ mod tests {
             configured(&planted, &more);
             let verdict = planted.result_of("edge.actors");
             assert_eq!(verdict.severity, found, "{more}: {verdict:?}");
-            assert_eq!(verdict.message.contains("6 things a minute"), more.contains("limits"), "{verdict:?}");
+            assert_eq!(
+                verdict.message.contains("6 inputs per minute"),
+                more.contains("limits"),
+                "{verdict:?}"
+            );
         }
     }
 }

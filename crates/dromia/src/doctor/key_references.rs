@@ -141,7 +141,11 @@ mod tests {
             (vec![hub()], "the secret orders of the channel orders is not in the vault", set),
             (vec![hub(), orders("https://other.example:443", "signature")], "another server", set),
             (vec![hub(), orders("http://shop.example:80", "signature")], "another server", set),
-            (vec![hub(), orders("https://shop.example:443", "bearer")], "placed as bearer", set),
+            (
+                vec![hub(), orders("https://shop.example:443", "bearer")],
+                "has the placement bearer, not signature",
+                set,
+            ),
         ] {
             planted.world.secrets = secrets;
             let verdict = planted.result_of("vault.named");

@@ -65,7 +65,7 @@ fn check_memory_limits(scene: &CheckContext<'_>) -> CheckResult {
     let works = |name: &&str| scene.world.backend_status(name).is_some_and(|walls| walls.missing.is_none());
     let uncounted = |name: &&str| {
         let gaps = scene.world.backend_status(name).map(|walls| walls.gaps.join(" ")).unwrap_or_default();
-        gaps.contains("bounds") && gaps.contains("memory")
+        gaps.contains("sandbox.control_groups") && gaps.contains("memory")
     };
     let named = scene.raw_config().and_then(|written| written["sandbox"]["control_groups"].as_array());
     let is_named = named.is_some_and(|groups| !groups.is_empty());

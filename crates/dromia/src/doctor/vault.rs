@@ -326,8 +326,8 @@ mod tests {
         let planted = with_secrets(false);
         sealed_otherwise_too(&planted);
         for (id, says) in [
-            ("vault.key", "tenant t2 is sealed with another key"),
-            ("vault.opens", "tenant t2 is sealed with another key, so 1 of 3 secrets do not open"),
+            ("vault.key", "another key sealed the secrets of the tenant t2"),
+            ("vault.opens", "another key sealed the secrets of the tenant t2, so 1 of 3 secrets do not open"),
         ] {
             let verdict = planted.result_of(id);
             assert_eq!((verdict.severity, verdict.message.as_str()), (Severity::Error, says));
@@ -340,7 +340,9 @@ mod tests {
         sealed_otherwise_too(&planted);
         let verdict = planted.result_of("vault.opens");
         assert!(
-            verdict.message.starts_with("1 of 3 secrets do not open: t1/mail; and tenant t2"),
+            verdict.message.starts_with(
+                "1 of 3 secrets do not open: t1/mail; and another key sealed the secrets of the tenant t2"
+            ),
             "{verdict:?}"
         );
         assert!(

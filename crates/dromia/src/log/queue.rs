@@ -166,7 +166,7 @@ mod tests {
         }
         assert_eq!(lines.recv().expect("the long one").1.len(), QUEUE_BYTES_MAX);
         let said = String::from_utf8(lines.recv().expect("the count").1).expect("text");
-        assert!(said.contains("1000 lines were dropped"), "{said}");
+        assert!(said.contains("dropped 1000 lines, because"), "{said}");
         queue.drain(Duration::from_mins(1));
         let lines = queue.lock_state();
         assert_eq!((lines.bytes, lines.said), (0, 1_000));

@@ -32,7 +32,7 @@ fn only_named_approvers_may_answer_an_approval() {
     // Whoever owns the process is not named.
     let refused = home.run(&["approval", "approve", id(&first)]);
     assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains(&format!("who may: {me}")), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(&format!("these may: {me}")), "{}", stderr(&refused));
     let answers = |token: &str| {
         let path = format!("{}/v1/approvals/{}/answer", server.url, id(&first));
         block_on(async {

@@ -132,7 +132,11 @@ fn decisions_are_queried_followed_explained_and_exported() {
     fs::write(&file, whole.replacen("{\"dromia_audit\":1", "{\"dromia_audit\":2", 1)).expect("it is written");
     let (code, refused) = asked(&home, &["audit", "verify", "--file", path]);
     let message = refused["error"]["message"].as_str().expect("a message");
-    assert!(code == 2 && message.contains("reads up to 1; use the newer program"), "{refused}");
+    assert!(
+        code == 2
+            && message.contains("has version 2, and this program supports up to 1; use the newer program"),
+        "{refused}"
+    );
     server.terminate();
 }
 

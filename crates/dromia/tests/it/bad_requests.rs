@@ -195,7 +195,7 @@ fn ending_an_ended_run_is_refused_and_writes_nothing() {
         for verb in ["cancel", "terminate"] {
             let post = reqwest::Client::new().post(format!("{}/v1/runs/{run}/{verb}", server.url));
             let answer = server.send(post.bearer_auth(&server.token)).await;
-            refused(&answer, 409, "run_terminal", "is completed already; nothing was changed");
+            refused(&answer, 409, "run_terminal", "is already completed, so this request changed nothing");
         }
         assert_eq!(counted(&server, "batches").await, before, "a signal was stored for nobody");
         run

@@ -42,10 +42,10 @@ fn doctor_reports_missing_and_damaged_bodies() {
     let whole = std::fs::read(&files[0]).expect("is read");
     std::fs::write(&files[0], &whole[1..]).expect("is damaged");
     let (code, told) = doctor(&home);
-    assert!(code == Some(1) && told.contains("0 are not there and 1 cannot be read"), "{told}");
+    assert!(code == Some(1) && told.contains("0 are missing and 1 are unreadable or changed"), "{told}");
     std::fs::remove_file(&files[0]).expect("is removed");
     let (code, told) = doctor(&home);
-    assert!(code == Some(1) && told.contains("1 are not there and 0 cannot be read"), "{told}");
+    assert!(code == Some(1) && told.contains("1 are missing and 0 are unreadable or changed"), "{told}");
 }
 
 #[test]

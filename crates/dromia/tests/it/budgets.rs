@@ -57,7 +57,7 @@ fn a_declared_budgets_next_step_names_its_key_and_works() {
     let why = document(&home, &["run", "why", run]);
     assert_eq!(why["command"], format!("dromia run resume {run}"), "{why}");
     assert!(
-        why["waits_for"].as_str().is_some_and(|text| text.ends_with("by-hand was removed since")),
+        why["waits_for"].as_str().is_some_and(|text| text.ends_with("by-hand was removed since then")),
         "{why}"
     );
     assert_eq!(why["unblocked_by"], "a person who resumes it", "{why}");

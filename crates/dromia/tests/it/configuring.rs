@@ -106,7 +106,7 @@ fn with_key(home: &Home, key: &str, arguments: &[&str]) -> Output {
 fn a_new_home_is_valid_and_contains_its_schema() {
     let home = Home::new();
     let said = stdout(&home.run(&["config", "validate"]));
-    assert!(said.ends_with("dromia.yaml is good: 0 providers, 1 model\n"), "{said}");
+    assert!(said.ends_with("dromia.yaml is valid: 0 providers, 1 model\n"), "{said}");
     assert!(configuration(&home).starts_with("# yaml-language-server: $schema=./dromia.schema.json\n"));
     let schema = std::fs::read_to_string(home.path().join("dromia.schema.json")).expect("it lies there");
     assert_eq!(schema, stdout(&home.run(&["config", "schema"])));
@@ -325,10 +325,10 @@ fn editing_providers_and_models_keeps_the_rest_of_the_file() {
     assert!(unpriced.contains("cost         unpriced"), "{unpriced}");
 
     insta::assert_snapshot!(stdout(&with_key(&home, KEY, &["model", "list"])), @r"
-    ALIAS     ANSWERS                      KIND      STANDS IN  WINDOW   MAX OUTPUT  PRICE PER MILLION TOKENS
-    default   hub/small                    openai    spare      unknown  unknown     1.00 USD in, 5.00 USD out
-    spare     local/large                  openai    scripted   unknown  unknown     unpriced
-    scripted  the built-in scripted model  scripted                                  free
+    ALIAS     ANSWERS                      KIND      FALLBACK  WINDOW   MAX OUTPUT  PRICE PER MILLION TOKENS
+    default   hub/small                    openai    spare     unknown  unknown     1.00 USD in, 5.00 USD out
+    spare     local/large                  openai    scripted  unknown  unknown     unpriced
+    scripted  the built-in scripted model  scripted                                 free
 
     Prices that dromia.yaml does not set are built in: USD, as of 2026-03-21; compare them with the providers' own lists.
     ");
@@ -408,7 +408,7 @@ fn adding_a_provider_with_an_unset_key_only_warns() {
     let home = Home::new();
     let output = home.run(&["provider", "add", "p", "--kind", "anthropic", "--key-env", "ONLY_THERE"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("ONLY_THERE is not set here"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("this shell does not set ONLY_THERE"), "{}", stderr(&output));
     assert_eq!(home.run(&["config", "validate"]).status.code(), Some(2));
 }
 

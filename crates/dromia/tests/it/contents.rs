@@ -140,6 +140,6 @@ fn a_workspace_too_deep_to_inspect_refuses_the_call() {
     let entries = ended(&server, spawned["session"].as_str().expect("a session"));
     let refused = refusal(&entries).expect("it is refused");
     assert_eq!(refused["fields"]["rule"], "approval-files", "{refused}");
-    assert!(refused.to_string().contains("more than 64 deep"), "{refused}");
+    assert!(refused.to_string().contains("nested deeper than 64 levels"), "{refused}");
     assert!(!workspace.join("done").exists(), "it did not run");
 }

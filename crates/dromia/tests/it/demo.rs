@@ -64,7 +64,7 @@ fn an_interrupted_demo_ends_its_server_and_removes_its_home() {
         drop(told);
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         let said = stderr(&output);
-        assert!(said.contains(word) && said.contains("is removed"), "{said}");
+        assert!(said.contains(word) && said.contains("the demo removed"), "{said}");
         // The demo has waited for it, so it is gone by now, unless another one took its place just then.
         until_ended(server);
         assert!(is_empty(temporary.path()), "the home is left");

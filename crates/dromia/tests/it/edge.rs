@@ -56,7 +56,7 @@ fn a_mismatched_tls_key_stops_startup_and_fails_the_doctor() {
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
     assert!(
-        said.contains("key.pem does not belong to the certificate of") && said.contains("doctor"),
+        said.contains("key.pem does not belong to the certificate in") && said.contains("doctor"),
         "{said}"
     );
     let doctor = home.run(&["doctor", "--only", "tls.files"]);
@@ -70,7 +70,7 @@ fn half_of_tls_is_named_with_its_place() {
     let output = home.run(&["config", "validate"]);
     assert_ne!(output.status.code(), Some(0));
     let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("http.tls.cert: is there without `http.tls.key`"), "{said}");
+    assert!(said.contains("http.tls.cert: needs `http.tls.key` too"), "{said}");
 }
 
 #[test]

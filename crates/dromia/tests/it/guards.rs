@@ -349,7 +349,7 @@ const GUARDS: [Guard; 55] = [
     guard(
         "record",
         "store/src/apply/audit.rs",
-        "self.note_rights(&mut grown)",
+        "draft.note_acts(&mut list)",
         "an_act_without_a_record_is_caught",
     ),
 ];

@@ -149,7 +149,7 @@ fn two_agents_messaging_each_other_stop_at_the_hop_bound() {
         assert_eq!(completed(&server, &sessions, 8).await, [4, 4]);
         let (status, text) = last_result(&server, &sessions[1]).await;
         assert_eq!(status, "error");
-        assert!(text.contains("no more than 5 may") && text.contains("in your answer"), "{text}");
+        assert!(text.contains("at most 5 may") && text.contains("in your answer"), "{text}");
         sessions
     });
     // A new word from outside begins a new chain, and a kill in the middle of it forgets no hop.

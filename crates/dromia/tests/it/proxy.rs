@@ -50,7 +50,7 @@ fn a_program_reaches_only_granted_and_opened_hosts() {
     let (told, fields) = block_on(run(&server, &script));
     let said = "hello plain\nhello tunnel\n403\n403\n403\n403\n403\n403\n nothing beside it\n";
     assert!(told.ends_with(said), "{told}");
-    assert!(told.contains("[network: 2 let out, 6 refused]"), "{told}");
+    assert!(told.contains("[network: 2 allowed, 6 refused]"), "{told}");
     assert_eq!((heard.load(Ordering::SeqCst), never.load(Ordering::SeqCst)), (2, 0));
     let decisions: Vec<_> = fields["egress"].as_array().expect("what was judged").iter().collect();
     let rules: Vec<_> = decisions.iter().filter_map(|decision| decision["rule"].as_str()).collect();
@@ -93,7 +93,7 @@ fn a_programs_traffic_is_scanned_for_secrets() {
     );
     let (told, fields) = block_on(run(&server, &script));
     assert!(told.ends_with("403\n403\n403\n200\n"), "{told}");
-    assert!(told.contains("[network: 1 let out, 3 refused]"), "{told}");
+    assert!(told.contains("[network: 1 allowed, 3 refused]"), "{told}");
     let decisions = fields["egress"].as_array().expect("what was judged");
     let judged: Vec<_> = decisions.iter().map(|one| (&one["method"], &one["rule"])).collect();
     let (get, post, leak) = (json!("GET"), json!("POST"), json!("leak scan"));

@@ -108,7 +108,7 @@ fn the_help_topics_print_their_pages() {
         1  failed          the command failed; `dromia explain CODE` explains the code in the message
         2  not valid       the command line, a file or the request is not valid; the same command fails again
         4  denied          the caller lacks the right, or the gate denied the action
-        5  no server       no server answers, or it is stopping; start the server with `dromia up`
+        5  no server       no server answers, or it is stopping; start one with `dromia up`
         6  conflict        the request conflicts with the state: a name is taken, a run has ended, the home is in use, the audit log was changed
         7  the run failed  the run failed, was cancelled, or reached its limit; see `dromia run why`
         9  budget          a budget stopped the run; `dromia run why` names it and how to continue

@@ -207,7 +207,7 @@ fn an_invalid_configuration_stops_the_tool_test_with_its_place() {
     let wrong = home("tools:\n  exec: { mem_limit: 16 }\n");
     let refused = wrong.run(&["tool", "test"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("tools.exec.mem_limit: \"16\" is no size"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("tools.exec.mem_limit: \"16\" is not a size"), "{}", stderr(&refused));
 }
 
 /// The kinds of the entries of a session's one run.

@@ -58,7 +58,7 @@ use dromia_testkit::SimExecutor;
 
 use self::check::{Tally, check, check_sent};
 use self::clients::Client;
-use self::world::{Options, World, step};
+use self::world::{BudgetWorld, Options, World, step};
 
 /// The seeds of the usual run.
 const SEEDS: std::ops::Range<u64> = 0..200;
@@ -89,10 +89,10 @@ fn simulate(seed: u64, options: Options) -> Report {
         let counted = approvals::check(&world);
         [tally.approved_in_place, tally.approved_later, tally.crowded_out, tally.asked_together] = counted;
     }
-    if options.hourly {
+    if options.budgets == Some(BudgetWorld::Hourly) {
         let book = world.witness.book();
         (tally.hours_turned, tally.charged_earlier) = (book.hours.turned, book.hours.earlier);
-    } else if options.budgets {
+    } else if options.budgets.is_some() {
         budgets::check(&world);
     }
     if options.opinions.is_some() {
@@ -121,7 +121,7 @@ fn live(sim: &mut SimExecutor, world: &Arc<World>) -> Result<(), dromia_testkit:
         engine.start();
         let busy = Arc::new(AtomicUsize::new(2 + world.chance.below(3)));
         let client = Client { world: Arc::clone(world), engine: engine.clone() };
-        if world.options.hourly {
+        if world.options.budgets == Some(BudgetWorld::Hourly) {
             world.runtime.spawn.spawn(Box::pin(hours::move_clock(Arc::clone(world))));
         }
         for _ in 0..busy.load(Ordering::SeqCst) {

@@ -20,8 +20,7 @@ fn history(world: &World) {
     let run = world.ours.run;
     let reason = r#"{"call":"call_2_0","status":"denied","parts":[{"type":"text","text":"this agent is not granted the tool","label":"trusted/actor"}]}"#;
     world.rooms.append(run, stored(1, "tool_started", STARTED, None), RunStatus::Running);
-    let mut finished = stored(2, "tool_finished", FINISHED, Some("{}"));
-    finished.version = 2;
+    let finished = stored(2, "tool_finished", FINISHED, Some("{}"));
     world.rooms.append(run, finished, RunStatus::Running);
     world.rooms.append(run, stored(3, "tool_refused", REFUSED, Some(reason)), RunStatus::Running);
 }

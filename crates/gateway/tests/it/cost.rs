@@ -21,6 +21,7 @@ fn called(step: u32, attempt: u32, model: &str) -> Value {
     json!({
         "step": step, "attempt": attempt, "model": model, "history_from": 1, "input_tokens": 3,
         "output_tokens_max": 64, "reserved_micros": 70,
+        "sent": {"form": "chat/1", "model": model, "digest": "0001020304050607"},
     })
 }
 

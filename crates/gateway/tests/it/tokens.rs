@@ -72,7 +72,7 @@ async fn an_impossible_token_request_is_refused() {
     for (body, says) in [
         (r#"{"name":"x"}"#, "a token needs `scopes` or a `role`, and this one has neither"),
         (r#"{"name":"x","scopes":["read"],"role":"viewer"}"#, "and this one has both"),
-        (r#"{"name":"x","role":"king"}"#, "there are viewer, approver, operator, admin"),
+        (r#"{"name":"x","role":"king"}"#, "the roles are viewer, approver, operator, admin"),
         (r#"{"name":"x","scopes":["root"]}"#, "unknown variant `root`"),
         (r#"{"name":"x","scopes":["read"],"expires_in_seconds":0}"#, "`expires_in_seconds` must be from 1"),
         (r#"{"name":"x","scopes":["read"],"expires_in_seconds":315360001}"#, "to 315360000"),

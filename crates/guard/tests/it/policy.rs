@@ -163,7 +163,7 @@ fn samples_find_policies_that_only_some_questions_break() {
         ),
         (
             r#"verdicts contains {"verdict": "deny", "rule": sprintf("r%d", [n])} if { some n in numbers.range(1, 300); input.action.plan.frozen }"#,
-            "it says 30",
+            "it gives 30",
             "after something untrusted",
         ),
         (

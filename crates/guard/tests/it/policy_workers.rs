@@ -215,7 +215,7 @@ fn an_endless_policy_is_refused_before_it_takes_effect() {
     let problem = evaluator
         .probe_samples(&PolicyLayers { instance, ..PolicyLayers::default() })
         .expect_err("it has no end");
-    assert!(problem.to_string().starts_with("own.rego: it "), "{problem}");
+    assert!(problem.to_string().starts_with("own.rego: it"), "{problem}");
     assert!(problem.problem.contains("where it is asked about a request to a model"), "{problem}");
     assert_eq!(
         evaluator.probe_samples(&PolicyLayers { instance: Some(layer("false")), ..PolicyLayers::default() }),

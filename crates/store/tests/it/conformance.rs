@@ -92,7 +92,7 @@ async fn holds_with(claim: &str, fault: &str) -> bool {
 
 #[tokio::test]
 async fn a_forgotten_period_after_a_clock_step_back_is_caught() {
-    let claim = "a_clock_that_goes_to_and_fro_over_the_end_of_a_period_gives_no_budget_twice";
+    let claim = "a_wavering_clock_grants_no_period_budget_twice";
     let forgets = "CREATE TRIGGER fault AFTER INSERT ON budget_open BEGIN \
                    DELETE FROM budget_used WHERE begins > NEW.at; END";
     assert!(holds_with(claim, "").await);

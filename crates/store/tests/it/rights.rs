@@ -274,7 +274,7 @@ async fn any_right_that_is_edited_past_the_store_is_caught() {
         ),
         ("UPDATE pins SET bytes = x'00'", "row_changed pin"),
         ("UPDATE inbox SET author = 'cli:mallory'", "row_changed item 1 of the inbox of ses_0303"),
-        ("UPDATE runs SET status = 0", "run_changed : it says running, and its journal completed"),
+        ("UPDATE runs SET status = 0", "run_changed : it says running, but its journal says completed"),
         ("UPDATE runs SET agent = zeroblob(16)", "run_changed : its journal started for another agent"),
     ] {
         let checked = edited(sql).await;

@@ -205,7 +205,7 @@ mod tests {
             (r#"{"recipient":"de","amount":1}"#, "at /recipient: "),
             (r#"{"recipient":"DE1","amount":1,"how":"never"}"#, "at /how: "),
             (r#"{"recipient":"DE1","amount":1,"to":"x"}"#, "'to' was unexpected"),
-            (r#"{"recipient":"DE1","amount":1,"amount":2}"#, "the key \"amount\" stands there twice"),
+            (r#"{"recipient":"DE1","amount":1,"amount":2}"#, "the key \"amount\" appears twice"),
         ] {
             let problem = shape.canonical_arguments(arguments).expect_err(arguments);
             assert!(problem.contains(says), "{arguments}: {problem}");

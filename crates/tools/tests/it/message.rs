@@ -69,7 +69,7 @@ async fn a_message_adds_one_hop_up_to_the_bound() {
             assert_eq!(message.hops, hops + 1);
         } else {
             assert!(output.failed && output.sends.is_empty(), "{output:?}");
-            assert!(output.parts[0].as_text().contains("no more than 3 may"), "{output:?}");
+            assert!(output.parts[0].as_text().contains("at most 3 may"), "{output:?}");
         }
     }
 }

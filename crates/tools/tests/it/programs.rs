@@ -465,7 +465,7 @@ async fn a_program_has_a_proxy_only_by_terms_and_grant() {
         let told = bench.told("exec", r#"{"argv":["fetch"]}"#).await;
         let asked = bench.sandboxes.asked.lock().expect("nobody panicked").clone();
         assert_eq!(asked[0].network, asked_for);
-        let line = "[network: 0 let out, 0 refused]";
+        let line = "[network: 0 allowed, 0 refused]";
         assert_eq!(told.contains(line), asked_for == NetworkAccess::Proxy, "{told}");
         assert!(told.starts_with("ok: [exit code 0; ") && told.ends_with("hi\n"), "{told}");
     }

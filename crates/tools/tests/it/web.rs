@@ -45,10 +45,10 @@ fn the_method_decides_the_effect_class_of_a_request() {
 fn contradictory_request_arguments_are_refused() {
     let bench = Bench::new();
     for (arguments, problem) in [
-        (json!({"url": "http://h", "body": "x"}), "body: GET has none"),
+        (json!({"url": "http://h", "body": "x"}), "body: GET takes no body"),
         (json!({"url": "http://h", "method": "CONNECT"}), "method: CONNECT is not supported"),
-        (json!({"url": "http://h", "method": "HEAD", "body": "x"}), "body: HEAD has none"),
-        (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST is not asked again"),
+        (json!({"url": "http://h", "method": "HEAD", "body": "x"}), "body: HEAD takes no body"),
+        (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST cannot be repeated to read on"),
     ] {
         let call = ToolCall { id: CALL, tool: "http.request".into(), arguments: arguments.to_string() };
         let error = bench.toolbox.prepare_call(&call).expect_err(problem).to_string();
@@ -251,7 +251,7 @@ async fn a_failure_says_whether_it_may_have_been_carried_out() {
             "POST",
             long,
             true,
-            "failed: the answer is longer than the 9 bytes that are allowed. The host may have done",
+            "failed: the answer is longer than the 9 bytes that are allowed. The host may have executed",
         ),
     ] {
         let bench = Bench::new();

@@ -162,15 +162,15 @@ mod tests {
             (r#"exec argv={"a":"b"}"#, r#"write the whole list, such as argv=["git","push"]"#),
             (r#"exec argv=["sleep",5]"#, r#"write the whole list, such as argv=["git","push"]"#),
             (r#"exec on=["a"]"#, "write the whole list, such as on=[1,2]"),
-            (r#"exec cwd=["a"]"#, "write cwd=PATTERN; cwd=** is anything"),
-            ("exec cwd:=3", "write cwd=PATTERN; cwd=** is anything"),
+            (r#"exec cwd=["a"]"#, "write cwd=PATTERN; cwd=** matches anything"),
+            ("exec cwd:=3", "write cwd=PATTERN; cwd=** matches anything"),
             ("exec timeout_s=*", "write a number after :=, such as timeout_s:=3"),
             (r#"exec timeout_s="60""#, "write a number after :=, such as timeout_s:=3"),
             ("exec timeout_s:=1.5", "write a number after :=, such as timeout_s:=3"),
             ("exec share=a", "write a number after :=, such as share:=1.5"),
             ("exec loud=yes", "write loud:=true or loud:=false"),
             ("exec head=a", r#"write the whole object, such as head={"key":"value"}"#),
-            ("exec note:=3", "write note=PATTERN; note=** is anything"),
+            ("exec note:=3", "write note=PATTERN; note=** matches anything"),
             ("exec limit=3x", "write a number after :=, such as limit:=3"),
         ] {
             let rule = ParsedRule::parse(text).expect("it is read");

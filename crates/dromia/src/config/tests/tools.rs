@@ -36,7 +36,7 @@ fn an_invalid_tool_setting_is_refused_with_line_and_column() {
     for (text, says) in [
         (
             "tools:\n  exec: { mem_limit: 512MB }\n",
-            "dromia.yaml:2:22: tools.exec.mem_limit: \"512MB\" is no size; write a whole number and B, KiB, MiB, GiB, TiB",
+            "dromia.yaml:2:22: tools.exec.mem_limit: \"512MB\" is not a size; write a whole number and B, KiB, MiB, GiB, TiB",
         ),
         (
             "tools:\n  exec: { time_limit: 11m }\n",
@@ -91,7 +91,7 @@ fn a_flag_of_programs_is_set_from_the_environment() {
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let told = loaded.resolve_all(&environment).expect_err("it is no size").to_string();
     assert!(
-        told.starts_with("DROMIA_TOOLS_EXEC_MEM_LIMIT: tools.exec.mem_limit: \"lots\" is no size"),
+        told.starts_with("DROMIA_TOOLS_EXEC_MEM_LIMIT: tools.exec.mem_limit: \"lots\" is not a size"),
         "{told}"
     );
 }
@@ -112,9 +112,9 @@ fn permissions_are_added_to_an_agents_grants() {
 fn permissions_must_name_existing_tools_only_once() {
     for (text, said) in [
         ("permissions: { deny: [exce] }", "permissions.deny.0: the grant \"exce\" covers no tool"),
-        ("permissions: { ask: [model] }", "permissions.ask.0: \"model\" is no tool"),
-        ("permissions: { ask: [exec], deny: [exec] }", "permissions.deny.0: exec stands here twice"),
-        ("permissions: { delay: [exec], ask: [exec] }", "permissions.ask.0: exec stands here twice"),
+        ("permissions: { ask: [model] }", "permissions.ask.0: \"model\" is not a tool"),
+        ("permissions: { ask: [exec], deny: [exec] }", "permissions.deny.0: exec appears twice"),
+        ("permissions: { delay: [exec], ask: [exec] }", "permissions.ask.0: exec appears twice"),
         ("agents: { dev: { permissions: { allow: ['*'] } } }", "agents.dev.permissions.allow.0: the grant"),
     ] {
         let problems = loaded(text).resolve_all(&Environment::default()).expect_err(text).to_string();

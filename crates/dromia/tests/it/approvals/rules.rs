@@ -114,12 +114,9 @@ fn a_rule_widened_by_an_omitted_option_is_caught() {
     for (line, says) in [
         (
             &["mine", rule][..],
-            "it answers for clerk only, and the new one would answer for every agent; nothing was changed",
+            "it answers for clerk only, and the new one would answer for every agent; it is unchanged",
         ),
-        (
-            &["keep", rule, "--agent", "clerk"][..],
-            "it denies, and the new one would allow; nothing was changed",
-        ),
+        (&["keep", rule, "--agent", "clerk"][..], "it denies, and the new one would allow; it is unchanged"),
         (&["none", "file.append only"][..], "so the rule would match no call"),
     ] {
         let refused = add(line);

@@ -47,7 +47,7 @@ impl HeardServer {
 /// Reads one request to its end.
 fn receive(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
-    let mut piece = [0; 65_536];
+    let mut piece = [0; 8_192];
     loop {
         let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
         bytes.extend_from_slice(&piece[..read]);

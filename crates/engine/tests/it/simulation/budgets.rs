@@ -8,7 +8,7 @@ use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::{BudgetSet, CommitOutcome, Mutation, Store as _, WriteBatch};
 
-use super::world::{Options, World, at_once, scope_of};
+use super::world::{BudgetWorld, Options, World, at_once, scope_of};
 use super::{hours, seeds, simulate};
 
 /// Calls of a tenant.
@@ -19,7 +19,7 @@ const MICROS: u64 = 100;
 /// Sets the budgets of every tenant: the first has one of calls, the others one of money.
 pub(super) fn set(world: &World) {
     for (index, tenant) in world.tenants.iter().enumerate() {
-        let (calls, micros, period) = if world.options.hourly {
+        let (calls, micros, period) = if world.options.budgets == Some(BudgetWorld::Hourly) {
             (hours::CALLS, hours::MICROS, BudgetPeriod::Hour)
         } else {
             (CALLS, MICROS, BudgetPeriod::Total)
@@ -72,7 +72,7 @@ pub(super) fn check(world: &World) {
 fn no_crash_makes_a_budget_overshoot() {
     let mut unfunded = 0;
     for seed in seeds().take(60) {
-        let report = simulate(seed, Options { budgets: true, ..Options::default() });
+        let report = simulate(seed, Options { budgets: Some(BudgetWorld::Total), ..Options::default() });
         assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
         unfunded += report.tally.unfunded;
     }

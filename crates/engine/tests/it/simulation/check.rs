@@ -20,7 +20,7 @@ use dromia_engine::{Engine, RunState};
 
 use super::approvals::GATED;
 use super::ports::{answer_to, file_of};
-use super::world::{World, scope_of};
+use super::world::{BudgetWorld, World, scope_of};
 use crate::cost::spent;
 
 /// What a simulation went through, for those who ask whether it went through anything.
@@ -264,7 +264,7 @@ fn check_session(world: &World, session: &SessionRecord, inbox: &[InboxItem], ru
         let ended = before.stored.last().map(|entry| entry.at);
         let began = after.stored.first().map(|entry| entry.at);
         // A wall clock that was set back says nothing of what came first; ids do, and `observe` sees each claim.
-        let is_known = !world.options.hourly;
+        let is_known = world.options.budgets != Some(BudgetWorld::Hourly);
         if is_known && ended > began || before.run.id > after.run.id && (ended == began || !is_known) {
             blame("S2", &format!("{} began before {} had ended", after.run.id, before.run.id));
         }

@@ -20,7 +20,7 @@ use dromia_contracts::{RunId, TenantId};
 use dromia_testkit::ReferenceStore;
 use jiff::Timestamp;
 
-use super::world::{Options, World, at_once, scope_of};
+use super::world::{BudgetWorld, Options, World, at_once, scope_of};
 use super::{seeds, simulate};
 
 /// Calls of a tenant in an hour.
@@ -183,7 +183,7 @@ pub(super) fn forget_count(truth: &ReferenceStore, tenant: TenantId, now: Timest
 fn a_wavering_clock_never_gives_an_hour_twice() {
     let (mut unfunded, mut turned, mut earlier) = (0, 0, 0);
     for seed in seeds().take(60) {
-        let report = simulate(seed, Options { budgets: true, hourly: true, ..Options::default() });
+        let report = simulate(seed, Options { budgets: Some(BudgetWorld::Hourly), ..Options::default() });
         assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
         unfunded += report.tally.unfunded;
         turned += report.tally.hours_turned;

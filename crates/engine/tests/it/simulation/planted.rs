@@ -3,7 +3,7 @@
 //! A check that finds nothing here finds nothing in an honest world either.
 
 use super::simulate;
-use super::world::{Lie, Options};
+use super::world::{BudgetWorld, Lie, Options};
 
 /// The seeds that a planted fault may take.
 const SEEDS: u64 = 25;
@@ -12,12 +12,14 @@ const SEEDS: u64 = 25;
 fn is_caught(lie: Lie, zombies: bool, invariants: &[&str]) {
     let mut other = Vec::new();
     for seed in 0..SEEDS {
-        let hourly = lie == Lie::ChargesEarlierHour;
-        let budgets = hourly || lie == Lie::ChargesNobody;
+        let budgets = match lie {
+            Lie::ChargesEarlierHour => Some(BudgetWorld::Hourly),
+            Lie::ChargesNobody => Some(BudgetWorld::Total),
+            _ => None,
+        };
         let approvals = matches!(lie, Lie::UsesNothingUp | Lie::ForgetsToCool);
         let cooling = (lie == Lie::ForgetsToCool).then_some(4);
-        let options =
-            Options { lie: Some(lie), zombies, budgets, hourly, approvals, cooling, ..Options::default() };
+        let options = Options { lie: Some(lie), zombies, budgets, approvals, cooling, ..Options::default() };
         let report = simulate(seed, options);
         let named = |wrong: &String| {
             invariants.iter().any(|id| wrong.strip_prefix(id).is_some_and(|rest| rest.starts_with(':')))

@@ -22,7 +22,7 @@ use dromia_testkit::runtime::ManualClock;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
 use super::witness::Witness;
-use super::world::{Chance, Lie, Options, at_once, scope_of, step};
+use super::world::{BudgetWorld, Chance, Lie, Options, at_once, scope_of, step};
 
 /// The store of one life of an engine.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Weather {
             chance: Arc::clone(chance),
             witness: Arc::clone(witness),
             clock: clock.clone(),
-            hourly: options.hourly,
+            hourly: options.budgets == Some(BudgetWorld::Hourly),
             lie: options.lie,
             crowded: options.crowded,
             storm: AtomicBool::new(true),

@@ -89,6 +89,15 @@ pub(crate) enum Lie {
     ChargesEarlierHour,
 }
 
+/// Which budgets the tenants of a world have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BudgetWorld {
+    /// Budgets that never start again.
+    Total,
+    /// Budgets of an hour, with a wall clock that goes back and forth over the end of one.
+    Hourly,
+}
+
 /// What kind of world it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
@@ -96,10 +105,8 @@ pub(crate) struct Options {
     pub(crate) lie: Option<Lie>,
     /// Whether an engine may go on working while the next one has started.
     pub(crate) zombies: bool,
-    /// Whether the tenants have budgets.
-    pub(crate) budgets: bool,
-    /// Whether these are budgets of an hour, and the wall clock goes to and fro over the end of one.
-    pub(crate) hourly: bool,
+    /// Which budgets the tenants have.
+    pub(crate) budgets: Option<BudgetWorld>,
     /// Whether agents call a tool that a person must allow.
     pub(crate) approvals: bool,
     /// For how many seconds that tool is put off, where no person is needed.
@@ -217,10 +224,10 @@ impl World {
         weather.calm();
         let engine = world.engine(&weather);
         sim.block_on(world.register(&engine, tenants)).expect("registering ends");
-        if options.budgets {
+        if options.budgets.is_some() {
             super::budgets::set(&world);
         }
-        if options.hourly {
+        if options.budgets == Some(BudgetWorld::Hourly) {
             super::hours::begin_late_in_an_hour(&world);
         }
         world

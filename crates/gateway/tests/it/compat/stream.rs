@@ -241,7 +241,8 @@ async fn a_refused_answer_is_not_streamed_and_its_reason_is() {
                 open.append(&world, &Entry::RunFailed(end), RunStatus::Failed);
                 let whole = open.whole().await;
                 assert!(
-                    whole.contains("action_denied") && whole.contains("refused by default deny"),
+                    whole.contains("action_denied")
+                        && whole.contains("the rule `default deny` denied the reply"),
                     "{whole}"
                 );
                 assert!(!whole.contains("run_unfinished") && !whole.contains("the run continues"), "{whole}");

@@ -59,7 +59,7 @@ type Case = (fn(&mut Parts), &'static str, &'static str);
 fn every_missing_part_is_named_with_the_next_step() {
     Parts::all().look().expect("every part is there");
     let cases: [Case; 16] = [
-        (|parts| fs::remove_file(parts.at("kvm")).expect("gone"), "kvm is not there", "modprobe"),
+        (|parts| fs::remove_file(parts.at("kvm")).expect("gone"), "kvm does not exist", "modprobe"),
         (|parts| fs::remove_file(parts.at("firecracker")).expect("gone"), "binary: ", "releases"),
         (|parts| parts.chmod("firecracker", 0o644), "binary: ", "chmod +x "),
         (|parts| fs::remove_file(parts.at("jailer")).expect("gone"), "jailer: ", "put `jailer` there"),

@@ -91,7 +91,7 @@ fn a_failure_before_the_program_began_names_its_problem() {
         (Vec::new(), "it ended"),
         (bytes(&[GuestFrame::Begun]), "sent no greeting"),
         (bytes(&[other]), "put this program into the image"),
-        (b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), "nobody knows"),
+        (b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), "unknown kind"),
         (bytes(&[HELLO])[..9].to_vec(), "in the middle"),
     ] {
         let problem = with(&spec, says).0.expect_err(expected);

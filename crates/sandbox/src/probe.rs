@@ -5,6 +5,7 @@
 
 mod dry_run;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,7 +94,66 @@ pub struct MachineBackend {
     /// Itself, or what is missing and what adds it.
     pub state: Result<Arc<dyn SandboxBackend>, MissingPart>,
     /// Which restrictions it lacks on this machine, though it works.
-    pub gaps: Vec<String>,
+    pub gaps: Vec<BackendGap>,
+}
+
+/// A resource that a control group can limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupResource {
+    /// Memory.
+    Memory,
+    /// Processes and threads.
+    Processes,
+    /// Processor time.
+    Processors,
+}
+
+impl GroupResource {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::Processors => "processors",
+        }
+    }
+}
+
+/// A restriction that a backend lacks on this machine, though it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendGap {
+    /// This version of Landlock restricts neither signals nor abstract sockets.
+    OldLandlock(libc::c_long),
+    /// The control groups that the configuration names limit none of these resources.
+    UnboundedResources(Vec<GroupResource>),
+    /// This release of runsc cannot run every program of this machine.
+    OldRunsc,
+}
+
+impl BackendGap {
+    /// Whether no control group limits memory.
+    pub fn leaves_memory_unbounded(&self) -> bool {
+        matches!(self, Self::UnboundedResources(resources) if resources.contains(&GroupResource::Memory))
+    }
+}
+
+impl fmt::Display for BackendGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldLandlock(version) => write!(
+                f,
+                "Landlock has version {version}: before {SCOPES} it does not restrict signals and abstract \
+                 sockets, which matters for native/base"
+            ),
+            Self::UnboundedResources(resources) => {
+                let names: Vec<_> = resources.iter().map(|resource| resource.name()).collect();
+                write!(f, "no control group of sandbox.control_groups limits {}", names.join(" and "))
+            }
+            Self::OldRunsc => f.write_str(
+                "this release of runsc is too old for `ls` and `stat` of this machine; install a newer \
+                       one from https://gvisor.dev",
+            ),
+        }
+    }
 }
 
 /// What keeps a backend from working.
@@ -112,7 +172,7 @@ impl MissingPart {
 }
 
 /// A backend that works, with what it lacks.
-type Found = (Arc<dyn SandboxBackend>, Vec<String>);
+type Found = (Arc<dyn SandboxBackend>, Vec<BackendGap>);
 
 /// What backends are made of.
 #[derive(Debug, Clone)]
@@ -256,11 +316,7 @@ fn probe_gvisor(helper: &Path) -> Result<Found, MissingPart> {
     let order = backend.helper_order(ProcessSpec { argv: list, limits, ..idle_spec(&room) });
     match carried_out(helper, &order) {
         Ok(ProcessExit::Exited { code: 0 }) => Ok(working_backend(backend, Vec::new())),
-        Ok(ProcessExit::Exited { .. }) => {
-            let gap = "this release of runsc is too old for `ls` and `stat` of this machine; install a newer \
-                       one from https://gvisor.dev";
-            Ok(working_backend(backend, vec![gap.to_owned()]))
-        }
+        Ok(ProcessExit::Exited { .. }) => Ok(working_backend(backend, vec![BackendGap::OldRunsc])),
         Ok(ProcessExit::NotStarted { problem }) => Err(explain_refusal(&problem)),
         Ok(other) => {
             Err(explain_refusal(&format!("a test program that lists a directory ended with {other:?}")))
@@ -269,7 +325,7 @@ fn probe_gvisor(helper: &Path) -> Result<Found, MissingPart> {
     }
 }
 
-fn working_backend(sandbox: impl SandboxBackend + 'static, gaps: Vec<String>) -> Found {
+fn working_backend(sandbox: impl SandboxBackend + 'static, gaps: Vec<BackendGap>) -> Found {
     (Arc::new(sandbox), gaps)
 }
 
@@ -312,13 +368,10 @@ fn has_children() -> bool {
 }
 
 /// What is left open though it works. Control groups that were named must be there to be made.
-fn find_gaps(machine: &BackendParts) -> Result<Vec<String>, MissingPart> {
+fn find_gaps(machine: &BackendParts) -> Result<Vec<BackendGap>, MissingPart> {
     let mut gaps = Vec::new();
     if let Some(version) = helper::landlock_abi().filter(|version| *version < SCOPES) {
-        gaps.push(format!(
-            "Landlock has version {version}: before {SCOPES} it does not restrict signals and abstract \
-             sockets, which matters for native/base"
-        ));
+        gaps.push(BackendGap::OldLandlock(version));
     }
     let made = ControlGroups::make_groups(&machine.groups, &ProcessLimits::DEFAULT).map_err(|problem| {
         let fix = "give this server its own groups (systemd: Delegate=yes with DelegateSubgroup=server), and \
@@ -328,7 +381,7 @@ fn find_gaps(machine: &BackendParts) -> Result<Vec<String>, MissingPart> {
     let unbounded = made.unbounded_resources();
     made.remove_groups();
     if !unbounded.is_empty() {
-        gaps.push(format!("no control group of sandbox.control_groups limits {}", unbounded.join(" and ")));
+        gaps.push(BackendGap::UnboundedResources(unbounded));
     }
     Ok(gaps)
 }

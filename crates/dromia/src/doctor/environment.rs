@@ -20,7 +20,7 @@ use dromia_cli::{ApiClient, Error, GlobalOptions, Outcome};
 use dromia_contracts::egress::{Egress as _, EgressFault};
 use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
-use dromia_sandbox::probe::{self, BackendKind, BackendParts};
+use dromia_sandbox::probe::{self, BackendGap, BackendKind, BackendParts};
 use dromia_sandbox::{DockerEngine, FirecrackerParts};
 use dromia_store::{NameInventory, TenantNames};
 use jiff::Timestamp;
@@ -96,7 +96,7 @@ pub(crate) struct BackendStatus {
     /// What is missing and what adds it; nothing if it works.
     pub(crate) missing: Option<(String, String)>,
     /// What it lacks on this kernel, though it works.
-    pub(crate) gaps: Vec<String>,
+    pub(crate) gaps: Vec<BackendGap>,
 }
 
 /// A secret of a tenant, as far as it may be shown.

@@ -1,6 +1,8 @@
 //! The sandbox backends of this machine: which of them work, and what adds one that does not. What a hostile tenant of
 //! the configuration needs is asked for by its name.
 
+use dromia_sandbox::probe::BackendGap;
+
 use super::environment::{BackendStatus, ServerProbe};
 use super::{CheckContext, CheckResult, DoctorCheck, ok_result, warning_result};
 
@@ -64,8 +66,8 @@ fn check_gvisor(scene: &CheckContext<'_>) -> CheckResult {
 fn check_memory_limits(scene: &CheckContext<'_>) -> CheckResult {
     let works = |name: &&str| scene.world.backend_status(name).is_some_and(|walls| walls.missing.is_none());
     let uncounted = |name: &&str| {
-        let gaps = scene.world.backend_status(name).map(|walls| walls.gaps.join(" ")).unwrap_or_default();
-        gaps.contains("sandbox.control_groups") && gaps.contains("memory")
+        let status = scene.world.backend_status(name);
+        status.is_some_and(|status| status.gaps.iter().any(BackendGap::leaves_memory_unbounded))
     };
     let named = scene.raw_config().and_then(|written| written["sandbox"]["control_groups"].as_array());
     let is_named = named.is_some_and(|groups| !groups.is_empty());
@@ -127,7 +129,10 @@ fn backend_result(scene: &CheckContext<'_>, name: &str) -> CheckResult {
     let stands_in = || scene.world.backend_status(STRICT).is_some_and(|strict| strict.missing.is_none());
     match missing {
         None if gaps.is_empty() => ok_result(format!("{name} ({tier}) works")),
-        None => ok_result(format!("{name} ({tier}) works; {}", gaps.join("; "))),
+        None => {
+            let gaps: Vec<_> = gaps.iter().map(ToString::to_string).collect();
+            ok_result(format!("{name} ({tier}) works; {}", gaps.join("; ")))
+        }
         // The strongest of a tier is enough.
         Some((what, fix)) if stands_in() => ok_result(format!(
             "{name} ({tier}) is not available, but {STRICT} is sufficient: {what}; to add it: {fix}"
@@ -138,8 +143,11 @@ fn backend_result(scene: &CheckContext<'_>, name: &str) -> CheckResult {
 
 #[cfg(test)]
 mod tests {
+    use dromia_sandbox::probe::GroupResource;
+
     use super::super::Severity;
     use super::super::test_home::PlantedHome;
+    use super::*;
 
     #[test]
     fn a_missing_backend_matters_only_without_a_stronger_one() {
@@ -183,7 +191,7 @@ mod tests {
         planted.write_config(named);
         assert_eq!(planted.severity_of("sandbox.memory"), Severity::Ok);
         for walls in &mut planted.world.walls {
-            walls.gaps.push("no control group of sandbox.control_groups limits memory".to_owned());
+            walls.gaps.push(BackendGap::UnboundedResources(vec![GroupResource::Memory]));
         }
         assert_eq!(
             planted.severity_of("sandbox.memory"),

@@ -143,7 +143,7 @@ const GUARDS: [Guard; 55] = [
     guard(
         "labels",
         "engine/src/owner/session_notice.rs",
-        "result_as_input(part, self.story.by_hand)",
+        "result_as_input(part, self.story.taint.by_hand)",
         "a_result_that_forgets_its_callers_label_is_caught",
     ),
     guard(

@@ -18,6 +18,7 @@ use dromia_contracts::sandbox::{LimitKind, ProcessLimits};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::docker::{is_alive, start_ticks};
+use crate::probe::GroupResource;
 
 /// The file that lists the processes of a group, and by which one joins it.
 const MEMBERS: &str = "cgroup.procs";
@@ -103,15 +104,15 @@ impl ControlGroups {
     }
 
     /// Says what none of them bounds; nothing if there are no groups.
-    pub(crate) fn unbounded_resources(&self) -> Vec<&'static str> {
+    pub(crate) fn unbounded_resources(&self) -> Vec<GroupResource> {
         let has = |file: &str| self.made.iter().any(|group| group.path.join(file).is_file());
         let bounds = [
-            ("memory", has("memory.max") || has("memory.limit_in_bytes")),
-            ("processes", has("pids.max")),
-            ("processors", has("cpu.max") || has("cpu.cfs_quota_us")),
+            (GroupResource::Memory, has("memory.max") || has("memory.limit_in_bytes")),
+            (GroupResource::Processes, has("pids.max")),
+            (GroupResource::Processors, has("cpu.max") || has("cpu.cfs_quota_us")),
         ];
         let unbounded = bounds.into_iter().filter(|(_, is_bound)| !self.made.is_empty() && !is_bound);
-        unbounded.map(|(what, _)| what).collect()
+        unbounded.map(|(resource, _)| resource).collect()
     }
 
     /// Kills what is left in them and removes them. What cannot be removed in time the next helper removes.
@@ -394,7 +395,7 @@ mod tests {
         ] {
             let (_dir, groups) = told_by_kernel(memory, processes, used_us);
             assert_eq!(groups.exceeded_limit(&LIMITS), limit, "{memory} {processes} {used_us}");
-            assert_eq!(groups.unbounded_resources(), ["processors"]);
+            assert_eq!(groups.unbounded_resources(), [GroupResource::Processors]);
             groups.join_groups().expect("it is written");
             assert_eq!(fs::read_to_string(groups.made[0].path.join(MEMBERS)).expect("there"), "0");
         }

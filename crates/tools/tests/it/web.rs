@@ -48,7 +48,10 @@ fn contradictory_request_arguments_are_refused() {
         (json!({"url": "http://h", "body": "x"}), "body: GET takes no body"),
         (json!({"url": "http://h", "method": "CONNECT"}), "method: CONNECT is not supported"),
         (json!({"url": "http://h", "method": "HEAD", "body": "x"}), "body: HEAD takes no body"),
-        (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST cannot be repeated to read on"),
+        (
+            json!({"url": "http://h", "method": "POST", "offset": 1}),
+            "offset: POST cannot be repeated to read on",
+        ),
     ] {
         let call = ToolCall { id: CALL, tool: "http.request".into(), arguments: arguments.to_string() };
         let error = bench.toolbox.prepare_call(&call).expect_err(problem).to_string();

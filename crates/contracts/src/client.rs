@@ -151,20 +151,20 @@ impl ClientToolResults {
 /// A call as its client knows it, such as `run_…_1_0`: the run, the model step and the place within it. A call's own id
 /// is unique within its run only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HandedCall {
+pub struct ClientCallId {
     /// The run that handed it over.
     pub run: RunId,
     /// The call.
     pub call: CallId,
 }
 
-impl fmt::Display for HandedCall {
+impl fmt::Display for ClientCallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}_{}_{}", self.run, self.call.step, self.call.index)
     }
 }
 
-impl FromStr for HandedCall {
+impl FromStr for ClientCallId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -187,12 +187,12 @@ mod tests {
 
     #[test]
     fn a_handed_call_has_one_name_and_it_comes_back() {
-        let handed = HandedCall { run: RunId::from_bytes([7; 16]), call: CallId { step: 12, index: 3 } };
+        let handed = ClientCallId { run: RunId::from_bytes([7; 16]), call: CallId { step: 12, index: 3 } };
         let name = handed.to_string();
         assert_eq!(name.parse(), Ok(handed));
         assert!(name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
         for bad in [name.replace("12", "012"), name.replace("run", "ses"), "call_1_0".into(), String::new()] {
-            assert!(bad.parse::<HandedCall>().is_err(), "{bad}");
+            assert!(bad.parse::<ClientCallId>().is_err(), "{bad}");
         }
     }
 

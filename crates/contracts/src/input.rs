@@ -18,7 +18,7 @@ pub struct InputBody {
     /// What the sender offers to the model.
     pub offer: ClientOptions,
     /// The one call that is asked for, if the run is to be that call and nothing else.
-    pub call: Option<AskedCall>,
+    pub call: Option<ManualCall>,
     /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
 }
@@ -26,7 +26,7 @@ pub struct InputBody {
 /// A call that an actor asks for by hand. It is judged and run as a model's call is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AskedCall {
+pub struct ManualCall {
     /// The tool's name.
     pub tool: String,
     /// The arguments, as JSON text.
@@ -43,7 +43,7 @@ struct StoredInput {
     #[serde(default)]
     offer: ClientOptions,
     #[serde(default)]
-    call: Option<AskedCall>,
+    call: Option<ManualCall>,
     #[serde(default)]
     history: Vec<TranscriptTurn>,
     message: InputMessage,
@@ -58,7 +58,7 @@ struct StoredInputRef<'a> {
     #[serde(skip_serializing_if = "ClientOptions::is_empty")]
     offer: &'a ClientOptions,
     #[serde(skip_serializing_if = "Option::is_none")]
-    call: Option<&'a AskedCall>,
+    call: Option<&'a ManualCall>,
     #[serde(skip_serializing_if = "<[TranscriptTurn]>::is_empty")]
     history: &'a [TranscriptTurn],
     message: &'a InputMessage,
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_manual_call_round_trips() {
-        let call = AskedCall { tool: "exec".to_owned(), arguments: r#"{"argv":["true"]}"#.to_owned() };
+        let call = ManualCall { tool: "exec".to_owned(), arguments: r#"{"argv":["true"]}"#.to_owned() };
         let body = InputBody { call: Some(call), ..plain(vec![], message("Call exec.")) };
         check_written(&body, r#"{"version":1,"call":{"tool":"exec","#);
     }

@@ -19,7 +19,7 @@ use crate::content::ContentPart;
 use crate::encoded_request::SentEncoding;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
-use crate::input::{AskedCall, InputBody};
+use crate::input::{InputBody, ManualCall};
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, OperatorScope, Scope};
 use crate::session::SessionKey;
@@ -86,7 +86,7 @@ pub struct NewInput {
     /// What the caller offers to the model.
     pub offer: ClientOptions,
     /// The one call that is asked for, if no model is to be.
-    pub call: Option<AskedCall>,
+    pub call: Option<ManualCall>,
     /// What is said; nothing where results are the last word.
     pub parts: Vec<ContentPart>,
     /// The caller's idempotency key.

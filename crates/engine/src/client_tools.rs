@@ -5,7 +5,7 @@
 //! calls are still open: the run of an input that came in between has closed them. An input that is committed between
 //! the check and the commit closes them too; the model gets later results marked as late, and no turn is torn.
 
-use dromia_contracts::client::{ClientOptions, ClientToolResults, HandedCall};
+use dromia_contracts::client::{ClientCallId, ClientOptions, ClientToolResults};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunStatus;
@@ -96,7 +96,7 @@ impl<'a> ClientToolAdmission<'a> {
             let text = format!("{} has no client tool call", run.id);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
-        let name = |call: CallId| HandedCall { run: run.id, call };
+        let name = |call: CallId| ClientCallId { run: run.id, call };
         for (at, result) in answers.results.iter().enumerate() {
             let call = result.call;
             if !handed.calls.contains(&call) {

@@ -20,7 +20,7 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::encoded_request::SentEncoding;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::GateVerdict;
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{ModelError, ModelReply, PreparedAttempt, TokenUsage};
 use dromia_contracts::opinion::ModelOpinion;
@@ -59,7 +59,7 @@ pub enum DecisionInput {
         told: u32,
     },
     /// An actor requested one call, without a model.
-    Asked(AskedCall),
+    Asked(ManualCall),
     /// The model answered; the label is the join of everything it was sent.
     Replied(ModelReply, Label),
     /// The model attempt gave no answer.

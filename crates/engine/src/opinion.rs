@@ -15,7 +15,7 @@ use dromia_contracts::ErrorCode;
 use dromia_contracts::client::SamplingOptions;
 use dromia_contracts::content::{ContentPart, InputMessage};
 use dromia_contracts::gate::GateVerdict;
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{DeltaSink, ModelError, ModelReply, ModelRequest, PreparedAttempt, TokenUsage};
 use dromia_contracts::opinion::{ModelOpinion, OpinionVote};
@@ -83,7 +83,7 @@ pub(crate) fn with_opinion(
 pub(crate) fn build_opinion_request(
     second: &SecondOpinion,
     transcript: &Transcript,
-    asked: Option<&AskedCall>,
+    asked: Option<&ManualCall>,
     call: &PreparedCall,
     label: Label,
     output_tokens_max: u32,
@@ -104,7 +104,7 @@ pub(crate) fn build_opinion_request(
 }
 
 /// Writes what a second model is shown, as one line of JSON, so that no text of it can pass for another.
-fn opinion_prompt(transcript: &Transcript, asked: Option<&AskedCall>, call: &PreparedCall) -> String {
+fn opinion_prompt(transcript: &Transcript, asked: Option<&ManualCall>, call: &PreparedCall) -> String {
     // What is no JSON is shown as the text that it is.
     let arguments =
         serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::from(call.arguments.as_str()));

@@ -1,7 +1,7 @@
 //! Why a run has its status: what it waits for, who can unblock it, and with which command.
 
 use dromia_contracts::budget::BudgetExhaustion;
-use dromia_contracts::client::HandedCall;
+use dromia_contracts::client::ClientCallId;
 use dromia_contracts::entry::{Entry, HoldReason, ParkReason};
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::runs::RunStatusReason;
@@ -59,7 +59,7 @@ impl<'a> RunExplanation<'a> {
             crate::state::apply_entry(&mut state, &entry);
             match entry {
                 Entry::ToolHanded(call) => {
-                    handed.push(format!("{} ({})", call.tool, HandedCall { run, call: call.call }));
+                    handed.push(format!("{} ({})", call.tool, ClientCallId { run, call: call.call }));
                 }
                 Entry::RunYielded(yielded) => stopped = yielded.budget,
                 Entry::RunCancelled(ended) => cancelled = Some(ended),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use dromia_api::session::{ClientToolCall, CompletedCall, SessionTurn, TranscriptPage, WithheldReason};
-use dromia_contracts::client::{ClientToolResults, HandedCall};
+use dromia_contracts::client::{ClientCallId, ClientToolResults};
 use dromia_contracts::content::{AssistantMessage, ContentPart, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
@@ -134,7 +134,7 @@ impl OpenTranscriptUnit {
                     images: count_images(&result.parts),
                 }),
                 None => handed.push(ClientToolCall {
-                    id: HandedCall { run, call: call.id }.to_string(),
+                    id: ClientCallId { run, call: call.id }.to_string(),
                     tool: call.tool,
                     arguments: call.arguments,
                 }),

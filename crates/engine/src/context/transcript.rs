@@ -11,7 +11,7 @@ use dromia_contracts::client::ClientToolResults;
 use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolCall, ToolResult};
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, MaskedCall, WithheldReply};
-use dromia_contracts::input::{AskedCall, InputBody};
+use dromia_contracts::input::{InputBody, ManualCall};
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
@@ -43,7 +43,7 @@ pub(crate) struct ConversationTranscript {
     /// The client's tools, and the calls that the client has.
     pub(crate) client: ClientToolState,
     /// The manual call of the newest input, if it has one.
-    pub(crate) asked: Option<AskedCall>,
+    pub(crate) asked: Option<ManualCall>,
     /// How many turns of the transcript come before what the newest run did.
     own_from: usize,
     /// Whether a call of that run began.
@@ -154,7 +154,7 @@ impl ConversationTranscript {
             self.taint.label = self.taint.label.join(body.context);
             self.taint.by_hand = body.context;
             self.hops = body.hops;
-            self.asked = Some(AskedCall { tool: body.tool, arguments: body.arguments });
+            self.asked = Some(ManualCall { tool: body.tool, arguments: body.arguments });
             return Ok(());
         }
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {

@@ -3,7 +3,7 @@
 use dromia_contracts::content::{AssistantMessage, CallStatus, ContentPart, ToolCall, ToolResult};
 use dromia_contracts::egress::EgressDecision;
 use dromia_contracts::entry::{CallAsked, Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::{PreparedCall, ToolOutput};
 use dromia_contracts::{ApprovalId, CallId, Digest};
@@ -38,9 +38,9 @@ impl RefusalSource {
 
 impl DecisionDraft {
     /// Begins with the one call of a manual run; it is judged and run as a model's call is.
-    pub(super) fn begin_manual_call(&mut self, asked: AskedCall) -> NextAction {
+    pub(super) fn begin_manual_call(&mut self, asked: ManualCall) -> NextAction {
         let RunPhase::StepDue { step, .. } = self.state.phase else { return self.go_on() };
-        let AskedCall { tool, arguments } = asked;
+        let ManualCall { tool, arguments } = asked;
         let id = CallId { step, index: 0 };
         let calls = vec![ToolCall { id, tool: tool.clone(), arguments }];
         let body = to_body(&AssistantMessage { parts: Vec::new(), calls });

@@ -158,7 +158,7 @@ fn an_opinion_shows_the_newest_conversation_without_a_gap() {
 
 #[test]
 fn a_call_by_hand_counts_as_typed_text() {
-    let by_hand = AskedCall { tool: "bank.pay".into(), arguments: r#"{"to": "bob"}"#.into() };
+    let by_hand = ManualCall { tool: "bank.pay".into(), arguments: r#"{"to": "bob"}"#.into() };
     let transcript = conversation(Label::ACTOR_TEXT, |label| label);
     let call = call(r#"{"to":"bob"}"#);
     let request = build_opinion_request(

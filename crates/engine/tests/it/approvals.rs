@@ -9,7 +9,7 @@ use dromia_contracts::approval::{
 use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, RunStarted};
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{FinishReason, ModelReply, ProposedCall, TokenUsage, UsageDetail};
 use dromia_contracts::plan::CallProvenance;
@@ -361,7 +361,7 @@ fn an_approved_call_is_all_that_its_own_run_does() {
         session: SessionId::from_bytes([2; 16]),
         binding: Digest::from_bytes([binding; 32]),
     };
-    let asked = AskedCall { tool: "t".into(), arguments: "{}".into() };
+    let asked = ManualCall { tool: "t".into(), arguments: "{}".into() };
     let mut live = Live::begin(Some(approved(6)));
     live.feed(DecisionInput::Asked(asked.clone()));
     live.feed(judged(asks(CALL, 5, 6)));

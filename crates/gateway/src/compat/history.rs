@@ -8,7 +8,7 @@
 //! Results may be the last word. In a request that carries its past, they close the past's last message; in a session
 //! that goes on, they answer the calls with which its last run ended, under the names that this server gave them.
 
-use dromia_contracts::client::{ClientToolResults, HandedCall};
+use dromia_contracts::client::{ClientCallId, ClientToolResults};
 use dromia_contracts::content::{
     AssistantMessage, CallStatus, ContentPart, InputMessage, ToolCall, ToolResult,
 };
@@ -184,7 +184,7 @@ impl ConversationHistory {
 
     /// Adds a result of a call that the session handed over.
     fn add_answer(&mut self, path: &str, call: &str, parts: Vec<ContentPart>, failed: bool) -> Answer<()> {
-        let Ok(handed) = call.parse::<HandedCall>() else {
+        let Ok(handed) = call.parse::<ClientCallId>() else {
             return Err(invalid_field(path, &format!("no call of this session has the id {call:?}")));
         };
         let answers =

@@ -14,7 +14,7 @@ use dromia_api::tool::{CallResult, CallTool, ToolCalled};
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::{ContentPart, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{InputTarget, NewInput};
 use dromia_contracts::session::SessionKey;
@@ -65,7 +65,7 @@ pub(crate) async fn call_tool(
         answers: None,
         offer: ClientOptions::default(),
         parts: vec![ContentPart::new_text(format!("Call {tool}."), Label::ACTOR_TEXT)],
-        call: Some(AskedCall { tool, arguments }),
+        call: Some(ManualCall { tool, arguments }),
         key: key.of_request(Digest::from_bytes(*blake3::hash(&request).as_bytes())),
         wait: true,
     };

@@ -169,7 +169,7 @@ fn the_newest_input_says_what_is_offered() {
 
 #[test]
 fn a_call_by_hand_is_a_unit_and_replies_itself() {
-    let call = AskedCall { tool: "look".into(), arguments: "{}".into() };
+    let call = ManualCall { tool: "look".into(), arguments: "{}".into() };
     let parts = vec![ContentPart::new_text("Call look.", Label::ACTOR_TEXT)];
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
     let body = InputBody {

@@ -3,7 +3,7 @@
 use dromia_contracts::client::{ClientOptions, ClientToolResults};
 use dromia_contracts::content::{CallStatus, ToolCall};
 use dromia_contracts::entry::{CallAsked, ModelReplied, RunCompleted};
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::IntegrityLevel;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::session::InboxItem;
@@ -63,7 +63,7 @@ fn claims() -> Vec<FileItem> {
     let mut open = OpenUnit::new(said());
     open.add_result(gave()).expect("it is open");
     let unit = open.close().expect("its call has a result");
-    let by_hand = AskedCall { tool: "pay".into(), arguments: format!(r#"{{"to":"{EVE}"}}"#) };
+    let by_hand = ManualCall { tool: "pay".into(), arguments: format!(r#"{{"to":"{EVE}"}}"#) };
     let approved = serde_json::json!({
         "version": 1,
         "approved": {"approval": "apr_01010101010101010101010101010101", "run": RUN, "call": CALL,

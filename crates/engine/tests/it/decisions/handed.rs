@@ -5,7 +5,7 @@ use dromia_contracts::CallId;
 use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::gate::GateVerdict;
-use dromia_contracts::input::AskedCall;
+use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::tool::{EffectClass, ToolOutput};
@@ -76,7 +76,7 @@ fn a_refused_reply_takes_handed_calls_back_with_the_run() {
 fn asked_by_hand() -> Live {
     let mut live = Live::begin(12);
     assert_eq!(live.next, NextAction::PlannedRequest);
-    live.feed(DecisionInput::Asked(AskedCall { tool: "t".into(), arguments: "{}".into() }));
+    live.feed(DecisionInput::Asked(ManualCall { tool: "t".into(), arguments: "{}".into() }));
     live
 }
 

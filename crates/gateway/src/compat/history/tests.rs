@@ -120,8 +120,8 @@ fn results_may_be_the_last_word() {
 #[test]
 fn a_session_accepts_results_only_for_its_handed_calls() {
     let run = RunId::from_bytes([7; 16]);
-    let name = |index| HandedCall { run, call: CallId { step: 2, index } }.to_string();
-    let other = HandedCall { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
+    let name = |index| ClientCallId { run, call: CallId { step: 2, index } }.to_string();
+    let other = ClientCallId { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
     let history = || ConversationHistory::new(Actor::new("token:ci"), true);
     let mut good = history();
     good.add_result("m[0]", &name(1), given("b"), true).expect("it is a call");

@@ -1,6 +1,6 @@
 //! What an entry, or a piece of live text, makes a listener say.
 
-use dromia_contracts::client::HandedCall;
+use dromia_contracts::client::ClientCallId;
 use dromia_contracts::content::{AssistantMessage, parts_text};
 use dromia_contracts::entry::{Entry, ModelReplied, RunYielded, repeated_text};
 use dromia_contracts::run::RunStatus;
@@ -123,7 +123,7 @@ impl RunListener {
     fn note_client_call(&mut self, call: CallId) {
         let Some(asked) = self.asked.iter().find(|asked| asked.id == call) else { return };
         self.answered.calls.push(ClientCall {
-            id: HandedCall { run: self.run, call }.to_string(),
+            id: ClientCallId { run: self.run, call }.to_string(),
             tool: client_name(&asked.tool),
             arguments: asked.arguments.clone(),
         });

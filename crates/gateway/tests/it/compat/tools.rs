@@ -1,6 +1,6 @@
 //! Tools that a client declares: how they travel in, how a call to one leaves, and how its result comes back.
 
-use dromia_contracts::client::{HandedCall, ToolChoice};
+use dromia_contracts::client::{ClientCallId, ToolChoice};
 use dromia_contracts::content::{
     AssistantMessage, CallStatus, ContentPart, ImageMediaType, ToolCall, parts_text,
 };
@@ -84,7 +84,7 @@ async fn handed(world: &World, path: &str, text: &str, stream: bool) -> (Answer,
 }
 
 fn name(run: RunId, index: u32) -> String {
-    HandedCall { run, call: CallId { step: 1, index } }.to_string()
+    ClientCallId { run, call: CallId { step: 1, index } }.to_string()
 }
 
 #[tokio::test]

@@ -206,7 +206,7 @@ async fn a_record_is_explained_by_the_rule_that_decided_it() {
     assert!(why.contains("allowed exec") && why.contains("`grant exec`"), "{why}");
     let egress = explained(&format!("{run}:2:2")).await;
     let why = egress["why"].as_str().unwrap();
-    assert!(why.contains("refused GET https://b:443") && why.contains("`default deny`"), "{why}");
+    assert!(why.contains("denied GET https://b:443") && why.contains("`default deny`"), "{why}");
     let refused = explained(&format!("{run}:3")).await;
     let why = refused["why"].as_str().unwrap();
     assert!(why.contains("this agent is not granted the tool"), "{why}");
@@ -215,8 +215,7 @@ async fn a_record_is_explained_by_the_rule_that_decided_it() {
         "budget": "strangers", "per": "actor", "measure": "calls", "limit": 3, "used": 3, "needed": 1,
     });
     let fields = json!({ "model_calls": 1, "budget": budget }).to_string();
-    let mut yielded = stored(4, "run_yielded", &fields, None);
-    yielded.version = 2;
+    let yielded = stored(4, "run_yielded", &fields, None);
     world.rooms.append(run, yielded, RunStatus::Running);
     let stopped = explained(&format!("{run}:4")).await;
     let why = stopped["why"].as_str().unwrap();

@@ -79,8 +79,8 @@ fn every_missing_part_is_named_with_the_next_step() {
         (|parts| parts.monitor.kernel = parts.directory.path().into(), "is not a file", "sandbox.md"),
         (|parts| fs::remove_file(parts.at("root.ext4")).expect("gone"), "rootfs: ", "sandbox.md"),
         (|parts| fs::write(parts.at("root.ext4"), "").expect("empty"), "rootfs: ", "sandbox.md"),
-        (|parts| parts.chmod("root.ext4", 0o640), "by the user 60999", "chmod a+r "),
-        (|parts| parts.chmod("vmlinux", 0o640), "by the user 60999", "chmod a+r "),
+        (|parts| parts.chmod("root.ext4", 0o640), "as user 60999", "chmod a+r "),
+        (|parts| parts.chmod("vmlinux", 0o640), "as user 60999", "chmod a+r "),
         (|parts| parts.ground.is_root = false, "needs root", "run the server as root"),
     ];
     for (spoil, what, fix) in cases {

@@ -105,11 +105,11 @@ def asked(server):
 def known(server):
     """Makes something of each kind and names it, so that requests reach more than a 404."""
     # More than what chance deletes and ends before it comes to the last operation.
-    names = [f"agent-{number}" for number in range(20)]
+    names = [f"agent-{number}" for number in range(40)]
     for name in names:
         server.cli("agent", "create", name, "--model", "scripted")
     sessions, runs = [], []
-    for name in names[:6]:
+    for name in names[:12]:
         body = {"text": "@tool time.now {}\n@say done", "agent": name, "wait": True}
         status, answer = server.call("POST", "/v1/events", body)
         assert status == 200, f"expected an answered event, saw {status}: {answer}"
@@ -128,7 +128,7 @@ def known(server):
         status, answer = server.call("POST", "/v1/secrets", body)
         assert status == 200, f"expected a secret, saw {status}: {answer}"
     capabilities = []
-    for name in names[:8]:
+    for name in names[12:28]:
         body = {"agent": name, "rights": ["file:write:docs"]}
         status, answer = server.call("POST", "/v1/capabilities", body)
         assert status == 201, f"expected a capability, saw {status}: {answer}"
@@ -153,6 +153,8 @@ def configuration(names):
     lines += [f"{kind} = {{ values = {json.dumps(values)} }}" for kind, values in names.items()]
     lines += ["[parameters]"]
     lines += [f'"path.{kind}" = {{ dictionary = "{kind}", probability = 0.8 }}' for kind in names]
+    # A cursor made by chance lies in the future of almost every list.
+    lines += ["[dictionaries.cursor]", "values = [0, 1]", "[parameters.\"query.after\"]", 'dictionary = "cursor"', "probability = 0.5"]
     return "\n".join(lines) + "\n"
 
 

@@ -63,9 +63,9 @@ const REPOSITORY_WORK_BEGINNINGS: [&str; 3] = ["index.stash.", "next-index-", "s
 /// The ending of a file that becomes the one without it.
 const LOCK: &str = ".lock";
 
-/// What a repository may lack and then could be given: it is put there, so that it can be guarded.
+/// What the helper creates for a guarded name that a repository lacks, so that the guard has something to cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuardPlaceholder {
+pub enum MissingGuard {
     /// An empty directory.
     Directory,
     /// A file with this content, which changes nothing.
@@ -73,17 +73,17 @@ pub enum GuardPlaceholder {
 }
 
 /// What `git` takes configuration and programs from. Each is there while a program runs.
-pub const REPOSITORY_GUARDED: [(&str, GuardPlaceholder); 9] = [
+pub const REPOSITORY_GUARDED: [(&str, MissingGuard); 9] = [
     // A repository whose parts lie in another directory: here, in itself.
-    ("commondir", GuardPlaceholder::File(".\n")),
-    ("config", GuardPlaceholder::File("")),
-    ("config.worktree", GuardPlaceholder::File("")),
-    ("hooks", GuardPlaceholder::Directory),
-    ("info", GuardPlaceholder::Directory),
-    ("modules", GuardPlaceholder::Directory),
-    ("worktrees", GuardPlaceholder::Directory),
-    ("branches", GuardPlaceholder::Directory),
-    ("remotes", GuardPlaceholder::Directory),
+    ("commondir", MissingGuard::File(".\n")),
+    ("config", MissingGuard::File("")),
+    ("config.worktree", MissingGuard::File("")),
+    ("hooks", MissingGuard::Directory),
+    ("info", MissingGuard::Directory),
+    ("modules", MissingGuard::Directory),
+    ("worktrees", MissingGuard::Directory),
+    ("branches", MissingGuard::Directory),
+    ("remotes", MissingGuard::Directory),
 ];
 
 /// Returns whether a name in a repository is what `git` changes in its daily work.

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use self::call::{CallStage, CallState, Opined};
 pub use self::fold::apply_entry;
-pub use self::repetition::Circle;
+pub use self::repetition::RepetitionNotices;
 
 /// Everything that deciding needs to know of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,8 +56,8 @@ pub struct RunState {
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<CallSignature>,
     /// The notices to the model that it repeats a call.
-    #[serde(skip_serializing_if = "Circle::is_none")]
-    pub circle: Circle,
+    #[serde(skip_serializing_if = "RepetitionNotices::is_none")]
+    pub circle: RepetitionNotices,
 }
 
 /// The most calls that are remembered to detect a repetition.
@@ -150,7 +150,7 @@ impl Default for RunState {
             by_hand: false,
             awaiting: BTreeSet::new(),
             recent: VecDeque::new(),
-            circle: Circle::default(),
+            circle: RepetitionNotices::default(),
         }
     }
 }

@@ -10,8 +10,8 @@ use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::ItemKind;
 
 use super::{
-    CallSignature, CallStage, CallState, Circle, FailureReason, Opined, RECENT_MAX, RestReason, RunPhase,
-    RunState, repetition,
+    CallSignature, CallStage, CallState, FailureReason, Opined, RECENT_MAX, RepetitionNotices, RestReason,
+    RunPhase, RunState, repetition,
 };
 
 /// Folds one entry into the state.
@@ -107,7 +107,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             state.unknown_actions.extend(unknown);
             if let Some(signature) = signature {
                 if !state.recent.iter().any(|known| known.action == signature.action) {
-                    state.circle = Circle::default();
+                    state.circle = RepetitionNotices::default();
                 }
                 if state.recent.len() == RECENT_MAX {
                     state.recent.pop_front();

@@ -22,12 +22,12 @@ pub(crate) const TOLD_MAX: u32 = 3;
 
 /// In how many steps the model got a notice that it repeats a call, since its last new call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Circle {
+pub struct RepetitionNotices {
     told: u32,
     step: u32,
 }
 
-impl Circle {
+impl RepetitionNotices {
     /// Returns whether the model never got a notice.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub(super) fn is_none(&self) -> bool {
@@ -131,8 +131,8 @@ mod tests {
     }
 
     /// Refuses repeated calls of three steps, several in each, and says after how many refusals the run yields.
-    fn refusals_until_closed(tell: impl Fn(&mut Circle, u32)) -> Option<usize> {
-        let mut circle = Circle::default();
+    fn refusals_until_closed(tell: impl Fn(&mut RepetitionNotices, u32)) -> Option<usize> {
+        let mut circle = RepetitionNotices::default();
         let steps = [4, 4, 4, 5, 5, 6];
         (0..steps.len()).find(|number| {
             tell(&mut circle, steps[*number]);
@@ -142,14 +142,14 @@ mod tests {
 
     #[test]
     fn all_refusals_of_one_step_are_one_word() {
-        assert_eq!(refusals_until_closed(Circle::note_refusal), Some(5));
+        assert_eq!(refusals_until_closed(RepetitionNotices::note_refusal), Some(5));
     }
 
     /// Planted fault: each refusal of one step counts, so a run ends though its model never heard of it.
     #[test]
     fn refusals_that_count_one_by_one_are_caught() {
-        let one_by_one = |circle: &mut Circle, step: u32| {
-            *circle = Circle { told: circle.told.saturating_add(1), step };
+        let one_by_one = |circle: &mut RepetitionNotices, step: u32| {
+            *circle = RepetitionNotices { told: circle.told.saturating_add(1), step };
         };
         assert_ne!(refusals_until_closed(one_by_one), Some(5), "nothing notices it");
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dromia_contracts::guarded_paths::{self, GuardPlaceholder};
+use dromia_contracts::guarded_paths::{self, MissingGuard};
 use dromia_contracts::sandbox::ProcessLimits;
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
@@ -220,8 +220,8 @@ fn workspace_with_hooks(workspace: &Path) -> io::Result<()> {
     for (name, filler) in guarded_paths::REPOSITORY_GUARDED {
         let path = workspace.join(guarded_paths::REPOSITORY).join(name);
         match filler {
-            GuardPlaceholder::Directory => fs::create_dir_all(path)?,
-            GuardPlaceholder::File(content) => fs::write(path, content)?,
+            MissingGuard::Directory => fs::create_dir_all(path)?,
+            MissingGuard::File(content) => fs::write(path, content)?,
         }
     }
     for (name, text) in [

@@ -36,7 +36,7 @@ use tokio::time::{Instant, timeout};
 use self::container_config::{FirstProcess, container_body};
 use self::container_tree::ContainerTrees;
 use self::holder::{ContainerHolder, is_removed, remove_orphans};
-use self::quota::Room;
+use self::quota::ContainerQuota;
 use super::ended_by;
 use crate::docker::DockerEngine;
 use crate::order::{DockerTask, HelperOrder};
@@ -101,7 +101,7 @@ async fn run_alone(
     let is_made = Cell::new(false);
     let holder = ContainerHolder::this_process()?;
     let name = holder.container_name();
-    let room = Room::before(&order.spec);
+    let room = ContainerQuota::before(&order.spec);
     let ending = tokio::select! {
         biased;
         cause = watch_outside(control, end) => cause,
@@ -139,7 +139,7 @@ async fn watch_outside(control: &mut tokio::net::UnixStream, end: Instant) -> Pr
 async fn run_container(
     docker: Docker,
     holder: &ContainerHolder,
-    (spec, room): (&ProcessSpec, Room),
+    (spec, room): (&ProcessSpec, ContainerQuota),
     engine: &DockerEngine,
     is_made: &Cell<bool>,
 ) -> Result<ProcessExit, String> {

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use dromia_contracts::guarded_paths::{self, GuardPlaceholder};
+use dromia_contracts::guarded_paths::{self, MissingGuard};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -141,15 +141,13 @@ fn other_entries(repository: &OwnedFd) -> io::Result<Vec<OsString>> {
 }
 
 /// Puts something of no effect where nothing is: what is not there cannot be kept from being made.
-fn fill_missing(repository: &OwnedFd, name: &str, filler: GuardPlaceholder) -> io::Result<()> {
+fn fill_missing(repository: &OwnedFd, name: &str, filler: MissingGuard) -> io::Result<()> {
     if tree::open_child(repository, OsStr::new(name))?.is_some() {
         return Ok(());
     }
     let made = match filler {
-        GuardPlaceholder::Directory => {
-            rustix::fs::mkdirat(repository, name, Mode::RWXU).map_err(io::Error::from)
-        }
-        GuardPlaceholder::File(content) => write_whole_file(repository, name, content),
+        MissingGuard::Directory => rustix::fs::mkdirat(repository, name, Mode::RWXU).map_err(io::Error::from),
+        MissingGuard::File(content) => write_whole_file(repository, name, content),
     };
     match made {
         // Another process was quicker; and nothing at all comes into a directory on a disk that is only read.

@@ -27,8 +27,8 @@ const MEASURED_EVERY: u32 = 20;
 /// The most processes of a container that are looked at.
 const PROCESSES_MAX: usize = 4096;
 
-/// The room that a program may take.
-pub(super) struct Room {
+/// What a program in a container may still write: its quota, and the reserve of the volume.
+pub(super) struct ContainerQuota {
     quota: WorkspaceQuota,
     volume: WorkspaceVolume,
     limit: u64,
@@ -36,8 +36,8 @@ pub(super) struct Room {
     device: u64,
 }
 
-impl Room {
-    /// Looks at it before the program can add to it.
+impl ContainerQuota {
+    /// Measures the workspace and the volume before the program can write.
     pub(super) fn before(spec: &ProcessSpec) -> Self {
         let limit = spec.limits.disk_bytes;
         Self {

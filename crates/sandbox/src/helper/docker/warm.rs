@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::container_config::{FirstProcess, container_variables};
 use super::holder::{ContainerHolder, is_removed};
-use super::quota::Room;
+use super::quota::ContainerQuota;
 use super::{
     DRAIN, ENGINE_WAIT, connect_engine, ended_as, engine_error, make_container, negotiate_version, pass_on,
     uses_up, watch_outside,
@@ -126,7 +126,7 @@ pub(super) async fn run_in_container(
 ) -> io::Result<Option<ProcessExit>> {
     let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.startup_time();
     let docker = connect_engine(engine, end - Instant::now()).map_err(engine_error)?;
-    let room = Room::before(&order.spec);
+    let room = ContainerQuota::before(&order.spec);
     let ended = tokio::select! {
         biased;
         cause = watch_outside(control, end) => Err(cause),
@@ -144,7 +144,7 @@ pub(super) async fn run_in_container(
 async fn run_exec(
     docker: Docker,
     spec: &ProcessSpec,
-    room: Room,
+    room: ContainerQuota,
     container: &str,
 ) -> Result<Option<ProcessExit>, String> {
     let said = |problem: Error| problem.to_string();

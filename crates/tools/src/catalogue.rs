@@ -171,23 +171,23 @@ impl BuiltinTool {
     const fn description(self) -> &'static str {
         match self {
             Self::Exec => "Run a program in the workspace's sandbox; no network but $HTTP_PROXY.",
-            Self::FileAppend => "Append text to a workspace file, making it if needed.",
+            Self::FileAppend => "Append text to a workspace file; creates it if needed.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
             Self::FileEdit => "Replace exact text in a workspace file.",
             Self::FileList => "List a workspace directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
-            Self::FileSearch => "Find lines of text in a workspace file or below a directory.",
-            Self::FileWrite => "Replace or make a workspace file and its directories.",
-            Self::HttpRequest => "Ask another host over HTTP.",
-            Self::MessageSend => "Send a message to another session; its agent answers there.",
-            Self::PastRead => "Read what an earlier turn told, by the handle that stands there.",
+            Self::FileSearch => "Search the lines of a workspace file, or of all files below a directory.",
+            Self::FileWrite => "Write a whole workspace file; creates missing directories.",
+            Self::HttpRequest => "Send an HTTP request to another host.",
+            Self::MessageSend => "Send a message to another session; the agent of that session answers there.",
+            Self::PastRead => "Read redacted content of an earlier turn by its handle.",
             Self::PlanDeclare => {
-                "Say first, before you read, which tools you will call, how often, to whom, on what."
+                "Declare, before you read anything, which tools you will call, how often, to whom and on what."
             }
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
-            Self::TimeNow => "Tell date and time (UTC).",
+            Self::TimeNow => "Get the current date and time (UTC).",
         }
     }
 
@@ -261,13 +261,13 @@ impl BuiltinTool {
 /// name is refused when it is read.
 fn plan_schema() -> Value {
     let words = || json!({ "items": { "type": "string" }, "type": "array" });
-    let told = |about: &str| json!({ "description": about, "items": { "type": "string" }, "type": "array" });
+    let described_words = |about: &str| json!({ "description": about, "items": { "type": "string" }, "type": "array" });
     let calls = json!({
         "properties": {
             "amount_max": { "type": "number" },
-            "carries": told("Tools whose results it tells."),
+            "carries": described_words("Tools whose results it passes on."),
             "objects": words(),
-            "texts": told("Word for word."),
+            "texts": described_words("Exact texts."),
             "times": { "description": "1 by default.", "type": "integer" },
             "to": words(),
         },

@@ -179,7 +179,9 @@ impl BuiltinTool {
             Self::FileSearch => "Search the lines of a workspace file, or of all files below a directory.",
             Self::FileWrite => "Write a whole workspace file; creates missing directories.",
             Self::HttpRequest => "Send an HTTP request to another host.",
-            Self::MessageSend => "Send a message to another session; the agent of that session answers there.",
+            Self::MessageSend => {
+                "Send a message to another session; the agent of that session answers there."
+            }
             Self::PastRead => "Read redacted content of an earlier turn by its handle.",
             Self::PlanDeclare => {
                 "Declare, before you read anything, which tools you will call, how often, to whom and on what."
@@ -261,7 +263,8 @@ impl BuiltinTool {
 /// name is refused when it is read.
 fn plan_schema() -> Value {
     let words = || json!({ "items": { "type": "string" }, "type": "array" });
-    let described_words = |about: &str| json!({ "description": about, "items": { "type": "string" }, "type": "array" });
+    let described_words =
+        |about: &str| json!({ "description": about, "items": { "type": "string" }, "type": "array" });
     let calls = json!({
         "properties": {
             "amount_max": { "type": "number" },

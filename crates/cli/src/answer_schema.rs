@@ -7,11 +7,10 @@
 use std::path::Path;
 
 use jsonschema::Validator;
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Outcome};
+use crate::schema_violation::SchemaViolation;
 
 /// The longest schema, as it is sent: the question needs space beside it.
 const BYTES_MAX: usize = 64 * 1024;
@@ -28,15 +27,6 @@ const REQUEST: &str = "Reply with exactly one JSON value, without any text befor
 pub(crate) struct AnswerSchema {
     text: String,
     validator: Validator,
-}
-
-/// Where an answer does not satisfy the schema it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct SchemaViolation {
-    /// The place in the answer, as a JSON pointer; empty for the whole answer.
-    pub path: String,
-    /// What is wrong there.
-    pub problem: String,
 }
 
 impl AnswerSchema {
@@ -95,16 +85,6 @@ impl AnswerSchema {
     }
 }
 
-/// Says in one line what is wrong with an answer.
-pub(crate) fn violations_line(problems: &[SchemaViolation]) -> String {
-    let Some((first, rest)) = problems.split_first() else { return String::new() };
-    let place = if first.path.is_empty() { String::new() } else { format!("at {}: ", first.path) };
-    match rest.len() {
-        0 => format!("{place}{}", first.problem),
-        more => format!("{place}{} (and {more} more)", first.problem),
-    }
-}
-
 /// Takes off the one code fence around a whole answer that many models cannot leave out.
 fn strip_code_fence(answer: &str) -> &str {
     let inner = answer.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
@@ -123,6 +103,7 @@ fn shorten_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema_violation::violations_line;
 
     const PERSON: &str = r#"{
         "type": "object",

@@ -4,8 +4,8 @@ use dromia_api::{ErrorCode, ProblemDetails, RunId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::answer_schema::{SchemaViolation, violations_line};
 use crate::exit::CommandExit;
+use crate::schema_violation::{SchemaViolation, violations_line};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

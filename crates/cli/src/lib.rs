@@ -18,10 +18,10 @@ mod client;
 mod commands;
 mod download;
 mod error;
+mod schema_violation;
 mod settings;
 mod sse;
 
-pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
@@ -29,3 +29,4 @@ pub use crate::context::{CommandContext, EchoGuard, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::output::CommandOutput;
+pub use crate::schema_violation::SchemaViolation;

@@ -25,6 +25,7 @@ mod right;
 mod root;
 mod status;
 mod token;
+mod token_error;
 
 pub use self::keeper::StoreCapabilities;
 pub(crate) use self::live::CapabilityDenied;
@@ -34,5 +35,6 @@ pub use self::right::{COMPONENTS_MAX, FileAccessMode, PLACE_BYTES_MAX, Resource,
 pub use self::root::{PublicRoot, ROOT_ID, ROOTS_MAX, RootKey, RootKeys};
 pub use self::token::{
     AccessRequest, BLOCKS_MAX, CapabilityToken, RIGHTS_MAX, RevocationId, TIME_MAX, TOKEN_BYTES_MAX,
-    TokenDenied, TokenError,
+    TokenDenied,
 };
+pub use self::token_error::TokenError;

@@ -20,6 +20,7 @@ pub mod target;
 mod clearance;
 mod client;
 mod decisions;
+pub(crate) mod denied;
 mod headers;
 mod hop;
 mod pinning;
@@ -33,6 +34,7 @@ use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressP
 
 use self::clearance::EgressPolicy;
 use self::client::GuardedLine;
+pub use self::denied::EgressDenied;
 pub(crate) use self::headers::is_free as is_free_header;
 use self::names::NameResolver;
 use self::private::PrivateAllowance;
@@ -48,16 +50,6 @@ pub struct EgressConfig {
     pub private_named: Vec<PrivateAllowance>,
     /// To what agents do, within their grants.
     pub private_granted: Vec<PrivateAllowance>,
-}
-
-/// Why something may not be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct EgressDenied {
-    /// The rule that refuses it.
-    pub rule: &'static str,
-    /// Why, in words that name no address.
-    pub reason: &'static str,
 }
 
 /// The way out of this process.

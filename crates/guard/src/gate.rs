@@ -19,9 +19,8 @@ use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{EffectSink, PreparedCall};
 
 use crate::capability::{CapabilityDenied, CapabilityRequest, HOSTS, LiveCapabilities};
-use crate::egress::host_pattern;
 use crate::egress::target::RequestTarget;
-use crate::grant::{Grant, parse_grants};
+use crate::grant::{Grant, find_covering_grant, parse_grants};
 use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
 
 /// The rule that denies whatever no grant covers.
@@ -281,7 +280,7 @@ impl GrantGate {
                 ),
             });
         }
-        let host = match host_pattern::find_covering_grant(grants, reaches.method, &target) {
+        let host = match find_covering_grant(grants, reaches.method, &target) {
             Some((host, _)) => Ok(host.to_owned()),
             None => self.find_held(principal, || CapabilityRequest::of_target(&target)),
         };

@@ -11,10 +11,14 @@
 
 use std::fmt;
 
+use dromia_contracts::egress::HttpMethod;
 use dromia_contracts::tool_policy::CLEARED;
 use dromia_contracts::vault;
 
 use crate::egress::host_pattern::NetworkGrant;
+use crate::egress::target::RequestTarget;
+use crate::permission::parse_row;
+use crate::policy::PolicyVerdict;
 
 /// The longest grant, in bytes.
 pub const BYTES_MAX: usize = 128;
@@ -210,8 +214,27 @@ pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Gran
     grants.iter().map(|text| parse_known(text, tools)).collect()
 }
 
+/// Finds the grant that covers a request; one that names the host counts before one that does not.
+pub(crate) fn find_covering_grant<'g>(
+    grants: &'g [String],
+    method: HttpMethod,
+    target: &RequestTarget,
+) -> Option<(&'g str, NetworkGrant<'g>)> {
+    let covering = grants.iter().filter_map(|text| match Grant::parse(text) {
+        Ok(Grant::Net(reach)) if reach.covers_request(method, target) => Some((text.as_str(), reach)),
+        _ => None,
+    });
+    covering.min_by_key(|(_, reach)| reach.is_public_only())
+}
+
+/// Lists the rows that speak of a tool.
+pub(crate) fn rows_for_tool<'g>(grants: &'g [String], tool: &str) -> Vec<(PolicyVerdict, &'g str)> {
+    let speaks = |known: &str| Grant::parse(known).is_ok_and(|grant| grant.covers_tool(tool));
+    grants.iter().filter_map(|text| parse_row(text)).filter(|(_, known)| speaks(known)).collect()
+}
+
 fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
-    if crate::permission::parse_row(text).is_some() {
+    if parse_row(text).is_some() {
         let problem = "set this with permissions in dromia.yaml";
         return Err(GrantError::Malformed { grant: shorten(text), problem });
     }

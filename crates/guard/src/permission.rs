@@ -5,7 +5,6 @@
 //! `privileged:TOOL` is; they are put to the policy, and no grant outweighs them. No configuration of an agent may hold
 //! them. A row that allows a tool also adds an ordinary grant for it.
 
-use crate::grant::Grant;
 use crate::policy::PolicyVerdict;
 
 /// Spells a row as an entry of an agent's grants, with the grant that it adds. `tool` is a tool or a family such as
@@ -20,10 +19,4 @@ pub fn permission_grants(call: PolicyVerdict, tool: &str) -> impl Iterator<Item 
 pub(crate) fn parse_row(text: &str) -> Option<(PolicyVerdict, &str)> {
     let (word, tool) = text.split_once(':')?;
     Some((PolicyVerdict::parse_word(word)?, tool))
-}
-
-/// Lists the rows that speak of a tool.
-pub(crate) fn rows_for_tool<'g>(grants: &'g [String], tool: &str) -> Vec<(PolicyVerdict, &'g str)> {
-    let speaks = |known: &str| Grant::parse(known).is_ok_and(|grant| grant.covers_tool(tool));
-    grants.iter().filter_map(|text| parse_row(text)).filter(|(_, known)| speaks(known)).collect()
 }

@@ -18,6 +18,7 @@ mod question;
 mod recursion;
 mod samples;
 mod static_checks;
+mod verdict;
 mod verdict_cache;
 mod worker;
 mod workers;
@@ -33,8 +34,7 @@ use jiff::Timestamp;
 
 pub use self::bounds::{ARGUMENT_BYTES_MAX, ARGUMENT_DEPTH_MAX, ARGUMENT_VALUES_MAX, PATH_PARTS_MAX};
 pub use self::layer::{
-    BYTES_MAX, FILES_MAX, PACKAGE, PolicyLayer, PolicyText, PolicyVerdict, RuleVerdict, SAID_MAX, TIME_MAX,
-    file_rules,
+    BYTES_MAX, FILES_MAX, PolicyLayer, PolicyText, RuleVerdict, SAID_MAX, TIME_MAX, file_rules,
 };
 pub use self::policy_tests::{TestEnd, run_tests};
 pub use self::problem::PolicyProblem;
@@ -42,6 +42,7 @@ pub use self::question::VERSION;
 use self::question::{Manifests, QuestionError};
 pub use self::recursion::DEPTH_MAX;
 pub use self::static_checks::FileRules;
+pub use self::verdict::{PACKAGE, PolicyVerdict};
 use self::verdict_cache::{VerdictCache, VerdictKey};
 pub use self::worker::{MEMORY_MAX, STACK, WORKER_NAME, enter_worker};
 pub use self::workers::{

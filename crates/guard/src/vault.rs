@@ -40,7 +40,7 @@ use self::rule::{check_new_secret, check_placement};
 use self::scan::TenantSecretScanner;
 use self::seal::UnsealError;
 use crate::capability::{ROOT_ID, RootKey, RootKeys};
-use crate::egress::EgressDenied;
+use crate::egress::denied::EgressDenied;
 use crate::egress::target::RequestTarget;
 
 /// The context from which a tenant's root key of capability tokens is derived. Every token that begins with it names

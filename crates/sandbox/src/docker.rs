@@ -4,6 +4,7 @@
 //! process that reaches it is root of this machine, or the user of a rootless engine. A program whose spec names a
 //! family gets a container that is kept warm for the next one of the same (`warm`); any other gets one of its own.
 
+pub(crate) mod engine;
 mod warm;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use dromia_contracts::sandbox::{
     SandboxError, SandboxMount, SandboxProcess,
 };
 use dromia_contracts::{BoxFuture, RunId};
-use serde::{Deserialize, Serialize};
 
 use self::warm::{ContainerKey, ContainerPool, PooledProcess, WarmContainer};
 use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
@@ -23,20 +23,11 @@ use crate::process::RunningProcess;
 use crate::proxy_socket;
 use crate::spec::{self, WORKSPACE};
 
+pub use self::engine::DockerEngine;
 pub(crate) use self::warm::IDLE;
 
 /// How long a container is kept for the next program.
 const IDLE_FOR: Duration = Duration::from_mins(1);
-
-/// Which engine, and which of its images.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DockerEngine {
-    /// Its Unix socket.
-    pub socket: PathBuf,
-    /// The image that programs see, which it must have.
-    pub image: String,
-}
 
 /// Containers of an engine.
 #[derive(Debug, Clone)]

@@ -12,37 +12,20 @@ pub(crate) mod parts;
 
 use std::path::{Path, PathBuf};
 
-use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{
-    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
-};
-use serde::{Deserialize, Serialize};
-
 use crate::order::{BackendSpec, HelperOrder, VERSION};
 use crate::process::RunningProcess;
 use crate::proxy_socket;
 use crate::spec::{self, WORKSPACE};
+use dromia_contracts::BoxFuture;
+use dromia_contracts::sandbox::{
+    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
+};
 
+pub use self::parts::FirecrackerParts;
 pub use crate::helper::{RehearsalResult, rehearse_guest};
 
 /// The default user of the machine monitor: a number that distributions leave free.
 pub const UID_DEFAULT: u32 = 60_999;
-
-/// The parts of a machine, all of them files of this one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FirecrackerParts {
-    /// The program `firecracker`.
-    pub binary: PathBuf,
-    /// The program `jailer` of the same release.
-    pub jailer: PathBuf,
-    /// The kernel of the guest, uncompressed.
-    pub kernel: PathBuf,
-    /// The root file system of the guest, which is not changed; it holds this program as [`crate::GUEST_NAME`].
-    pub rootfs: PathBuf,
-    /// The user and group that the monitor is outside. No other process should have it.
-    pub uid: u32,
-}
 
 /// Machines of Firecracker.
 #[derive(Debug, Clone)]

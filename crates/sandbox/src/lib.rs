@@ -23,6 +23,7 @@ pub mod native;
 pub mod probe;
 
 mod helper;
+mod missing_part;
 mod order;
 mod process;
 mod proxy_socket;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use dromia_contracts::sandbox::{ProcessExit, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::docker::DockerEngine;
-use crate::firecracker::FirecrackerParts;
+use crate::docker::engine::DockerEngine;
+use crate::firecracker::parts::FirecrackerParts;
 
 /// The version of [`HelperOrder`] and [`HelperReport`].
 pub(crate) const VERSION: u32 = 1;

@@ -14,6 +14,7 @@ use dromia_contracts::sandbox::{IsolationTier, ProcessExit, ProcessLimits, Proce
 use self::dry_run::{TrialDirectory, carried_out, explain_refusal, idle_spec, run_trial};
 use crate::firecracker::parts;
 use crate::helper::ControlGroups;
+pub use crate::missing_part::MissingPart;
 use crate::native::{NativeLevel, NativeSandbox};
 use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
 use crate::{
@@ -153,21 +154,6 @@ impl fmt::Display for BackendGap {
                        one from https://gvisor.dev",
             ),
         }
-    }
-}
-
-/// What keeps a backend from working.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingPart {
-    /// What is missing.
-    pub what: String,
-    /// The command, or the setting, that adds it.
-    pub fix: String,
-}
-
-impl MissingPart {
-    pub(crate) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { what: what.into(), fix: fix.into() }
     }
 }
 

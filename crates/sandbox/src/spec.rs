@@ -4,7 +4,8 @@ use std::path::{Component, Path};
 
 use dromia_contracts::sandbox::{ProcessSpec, SandboxError, SandboxMount};
 
-use crate::{helper, proxy_socket};
+use crate::helper::tree::open_no_links;
+use crate::proxy_socket;
 
 /// The longest list of arguments and the longest environment, in bytes; the system takes more.
 const WORDS_BYTES_MAX: usize = 1 << 20;
@@ -92,7 +93,7 @@ pub(crate) fn resolve_spec(mut spec: ProcessSpec) -> Result<ProcessSpec, Sandbox
     }
     for mount in &spec.mounts {
         // A link in a source may be an agent's: its target can change while it is followed.
-        helper::open_over_no_link(&mount.source).map_err(|problem| {
+        open_no_links(&mount.source).map_err(|problem| {
             let problem = format!("{}: {problem}; a source must not contain a link", mount.source.display());
             SandboxError::Spec { place: "mounts", problem }
         })?;

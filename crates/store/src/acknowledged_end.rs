@@ -19,7 +19,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::StoreConfig;
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// Bytes of the log's header, of the header of a frame, and of the record.
 const LOG_HEADER: usize = 32;

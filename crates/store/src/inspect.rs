@@ -26,7 +26,7 @@ use crate::acknowledged_end::{self, LogLoss};
 use crate::body::{self, FileBodies};
 use crate::column_codes::{StoredEnum as _, read_bytes, time_opt};
 use crate::config::StoreConfig;
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 use crate::read;
 
 pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, JournalFold, TenantCheckpoint};

@@ -15,6 +15,7 @@ mod lock;
 mod migrate;
 mod obstacle;
 mod open;
+mod open_error;
 
 mod check_value;
 mod column_codes;
@@ -47,6 +48,6 @@ pub use crate::inspect::{
 };
 pub use crate::migrate::MigrationPlan;
 pub use crate::obstacle::StorageObstacle;
-pub use crate::open::OpenError;
+pub use crate::open_error::OpenError;
 pub use crate::rebuild::{RebuildError, RebuildReport, rebuild_projections};
 pub use crate::store::SqliteStore;

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// Held while the store is open.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::config::{APPLICATION_ID, DATABASE};
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// One step.
 #[derive(Debug, Clone, Copy)]

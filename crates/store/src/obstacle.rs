@@ -8,7 +8,7 @@ use std::io;
 use rusqlite::ErrorCode;
 use rustix::io::Errno;
 
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// Why the machine does not let the store be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

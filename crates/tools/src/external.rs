@@ -29,11 +29,11 @@ use dromia_contracts::vault::{self, LeakDetector, SecretPlacement, SecretUse};
 use serde_json::Value;
 
 use self::arguments::ArgumentSchema;
+use crate::action_digest::action_digest;
 use crate::arguments::READ_BYTES_MAX;
 use crate::catalogue::BuiltinTool;
 use crate::files::fact_part;
 use crate::spilled_output::{KEPT_BYTES_MAX, LongOutput, is_readable};
-use crate::toolbox::action_digest;
 use crate::web::{self, AROUND_BYTES, HttpUrl};
 
 /// The longest name. Where a provider takes fewer characters, it travels as a digest and its end.

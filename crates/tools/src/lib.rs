@@ -14,6 +14,7 @@
 
 pub mod toolbox;
 
+mod action_digest;
 mod arguments;
 mod catalogue;
 mod contents;

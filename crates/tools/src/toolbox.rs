@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
 use dromia_contracts::content::{ContentPart, ToolCall};
-use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::EgressClient;
 use dromia_contracts::pool::SlotPool;
 use dromia_contracts::runtime::Runtime;
@@ -33,6 +32,7 @@ use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
 use dromia_contracts::vault::{LeakDetector, mask_secrets};
 use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 
+use crate::action_digest::action_digest;
 use crate::arguments::{HttpRequest, parse_arguments};
 use crate::catalogue::BuiltinTool;
 use crate::external::{ExternalTool, RegisteredTool};
@@ -265,13 +265,6 @@ impl ToolHost for Toolbox {
         self.config.sandboxes.let_go(run);
         self.marks.let_go(run);
     }
-}
-
-/// The digest of what is done.
-pub(crate) fn action_digest(tool: &str, arguments: &str) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(tool.as_bytes()).update(&[0]).update(arguments.as_bytes());
-    Digest::from_bytes(*hasher.finalize().as_bytes())
 }
 
 fn failed_output(text: String) -> ToolOutput {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::http_client::{WebhookOutcome, WebhookRequest};
 use super::in_flight::InFlightPermit;
 use super::policy::{AttemptSettlement, settle_attempt};
-use super::pump::{OutboxPump, REST};
+use super::pump::{CommitRetryLimit, OutboxPump, REST};
 use crate::channel::WebhookChannel;
 use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookSigningKey};
 
@@ -227,15 +227,6 @@ impl OutboxPump {
             self.ports.runtime.clock.sleep(AGAIN).await;
         }
     }
-}
-
-/// How long a commit is offered again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CommitRetryLimit {
-    /// Until the outbox is stopped or meets damage; nothing has left yet, or what did is found by the next look.
-    UntilStopped,
-    /// As long as the process lives: a message has left, and its outcome must not be lost.
-    Endless,
 }
 
 /// Tells whether a delivery is unchanged since it was read; a number in the feed changes nothing.

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::OutboxPorts;
 use super::counters::OutboxCounters;
-use super::delivery::CommitRetryLimit;
 use super::in_flight::{InFlightDeliveries, NoFlight};
 use super::policy::{
     ClockJumps, DeliveryStep, ProcessLife, decide_step, saturating_later, settle_interrupted, time_left,
@@ -60,6 +59,15 @@ type Place = (TenantId, String);
 
 /// What waits for a flight, by tenant.
 type Ready = BTreeMap<TenantId, VecDeque<(DeliverySummary, Arc<WebhookChannel>)>>;
+
+/// How long a commit is offered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CommitRetryLimit {
+    /// Until the outbox is stopped or meets damage; nothing has left yet, or what did is found by the next look.
+    UntilStopped,
+    /// As long as the process lives: a message has left, and its outcome must not be lost.
+    Endless,
+}
 
 impl OutboxPump {
     pub(super) async fn run(self: Arc<Self>) {

@@ -9,9 +9,10 @@ use super::address::{AddressClass, classify_address, embedded_address};
 use super::names::NameResolver;
 use super::private::PrivateAllowance;
 use super::target::RequestTarget;
-use super::{EgressContext, EgressDenied, host_pattern};
+use super::{EgressContext, EgressDenied};
 use crate::capability::CapabilityRequest;
 use crate::gate::DEFAULT_DENY;
+use crate::grant::find_covering_grant;
 
 /// What a line may reach.
 #[derive(Debug)]
@@ -61,8 +62,7 @@ impl EgressPolicy {
             Some(named) if target.is_at(named) => ("named by the configuration".to_owned(), false),
             Some(_) => return Err(NOT_NAMED),
             None => {
-                let (mut rule, public_only) = match host_pattern::find_covering_grant(grants, method, target)
-                {
+                let (mut rule, public_only) = match find_covering_grant(grants, method, target) {
                     Some((grant, reach)) => (format!("grant {grant}"), reach.is_public_only()),
                     None => (find_held_capability(grants, target, around)?, false),
                 };

@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use dromia_contracts::egress::HttpMethod;
 
 use super::target::{RequestTarget, is_name};
-use crate::grant::Grant;
 
 /// One grant of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +73,7 @@ impl<'a> NetworkGrant<'a> {
     }
 
     /// Tells whether it names no host, so that nothing an operator opens is meant by it.
-    pub(super) fn is_public_only(self) -> bool {
+    pub(crate) fn is_public_only(self) -> bool {
         self.hosts == HostPattern::Public
     }
 }
@@ -102,19 +101,6 @@ impl<'a> HostPattern<'a> {
             }
         }
     }
-}
-
-/// Finds the grant that covers a request; one that names the host counts before one that does not.
-pub(crate) fn find_covering_grant<'g>(
-    grants: &'g [String],
-    method: HttpMethod,
-    target: &RequestTarget,
-) -> Option<(&'g str, NetworkGrant<'g>)> {
-    let covering = grants.iter().filter_map(|text| match Grant::parse(text) {
-        Ok(Grant::Net(reach)) if reach.covers_request(method, target) => Some((text.as_str(), reach)),
-        _ => None,
-    });
-    covering.min_by_key(|(_, reach)| reach.is_public_only())
 }
 
 fn place_of(place: &str) -> Option<(HostPattern<'_>, Option<u16>)> {

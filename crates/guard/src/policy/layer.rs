@@ -23,9 +23,8 @@ use super::problem::PolicyProblem;
 use super::recursion;
 use super::samples;
 use super::static_checks::{self, FileRules, NO_SET, RANDOM, SHAPE};
+use super::verdict::{PACKAGE, PolicyVerdict, is_rule};
 
-/// The package of every policy.
-pub const PACKAGE: &str = "dromia.policy";
 /// The most files of a layer.
 pub const FILES_MAX: usize = 64;
 /// The most bytes of one file.
@@ -39,7 +38,6 @@ pub const TIME_MAX: Duration = Duration::from_secs(3);
 /// After so many steps of an evaluation the time is looked at.
 const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("it is not zero");
 const VERDICTS: &str = "data.dromia.policy.verdicts";
-const RULE_BYTES_MAX: usize = 64;
 const REASON_CHARS_MAX: usize = 300;
 
 /// A file of a layer.
@@ -49,43 +47,6 @@ pub struct PolicyText {
     pub name: String,
     /// Its content.
     pub text: String,
-}
-
-/// What a rule says; the later one goes before the earlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyVerdict {
-    /// It may happen.
-    Allow,
-    /// It may happen once a time to cool is over, unless a person refuses it.
-    Delay,
-    /// A person decides.
-    Ask,
-    /// It may not happen.
-    Deny,
-}
-
-impl PolicyVerdict {
-    /// Reads the word of a policy.
-    pub fn parse_word(word: &str) -> Option<Self> {
-        match word {
-            "allow" => Some(Self::Allow),
-            "delay" => Some(Self::Delay),
-            "ask" => Some(Self::Ask),
-            "deny" => Some(Self::Deny),
-            _ => None,
-        }
-    }
-
-    /// Returns the word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Delay => "delay",
-            Self::Ask => "ask",
-            Self::Deny => "deny",
-        }
-    }
 }
 
 /// What one rule says about one action.
@@ -256,11 +217,6 @@ fn parse_verdict(said: &Value) -> Option<RuleVerdict> {
     let reason = text("reason").unwrap_or_default();
     let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
     Some(RuleVerdict { call, rule, reason })
-}
-
-pub(super) fn is_rule(text: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    !text.is_empty() && text.len() <= RULE_BYTES_MAX && text.bytes().all(is_plain)
 }
 
 fn texts_digest(files: &[PolicyText]) -> Digest {

@@ -5,9 +5,10 @@
 use regorus::{Engine, Value};
 use serde::{Deserialize, Serialize};
 
-use super::layer::{FILES_MAX, PACKAGE, PolicyText, compile_engine, read_engine};
+use super::layer::{FILES_MAX, PolicyText, compile_engine, read_engine};
 use super::problem::PolicyProblem;
 use super::recursion;
+use super::verdict::PACKAGE;
 
 /// How a test of a policy ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

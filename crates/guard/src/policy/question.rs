@@ -11,9 +11,9 @@ use dromia_contracts::tool::{EffectClass, EffectSink, PreparedCall, Sensitivity,
 use serde_json::{Value, json};
 
 use super::bounds::exceeded_bound;
-use super::layer::PolicyVerdict;
+use super::verdict::PolicyVerdict;
 use crate::egress::target::RequestTarget;
-use crate::permission;
+use crate::grant;
 
 /// What is known of tools, by their names.
 pub(super) type Manifests = BTreeMap<String, ToolManifest>;
@@ -41,7 +41,7 @@ pub(super) fn write_question(
     let (action, rows) = match action {
         GateAction::Tool(call) => (
             of_call(call, manifests.get(&call.tool), principal.endorsed, principal.plan)?,
-            permission::rows_for_tool(principal.grants, &call.tool),
+            grant::rows_for_tool(principal.grants, &call.tool),
         ),
         GateAction::Model { model } => (json!({ "kind": "model", "model": model }), Vec::new()),
         GateAction::Reply { session } => {

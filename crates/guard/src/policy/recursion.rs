@@ -11,9 +11,9 @@ use regorus::unstable::{
     AssignOp, Expr, Literal, Module, Query, Ref, Rule, RuleAssign, RuleBody, RuleHead, Span,
 };
 
-use super::layer::PACKAGE;
 use super::problem::PolicyProblem;
 use super::static_checks::{problem_at, reference_path, reference_start};
+use super::verdict::PACKAGE;
 
 /// The most rules and functions in a row of which each needs the next.
 pub const DEPTH_MAX: usize = 64;

@@ -13,8 +13,8 @@ use regorus::unstable::{
     BUILTINS, Expr, Literal, Module, Query, Ref, Rule, RuleAssign, RuleBody, RuleHead, Span,
 };
 
-use super::layer::{PACKAGE, PolicyVerdict, is_rule};
 use super::problem::PolicyProblem;
+use super::verdict::{PACKAGE, PolicyVerdict, is_rule};
 
 /// What a verdict must be.
 pub(super) const SHAPE: &str =

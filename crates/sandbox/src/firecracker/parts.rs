@@ -6,8 +6,9 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use super::FirecrackerParts;
-use crate::probe::MissingPart;
+use serde::{Deserialize, Serialize};
+
+use crate::missing_part::MissingPart;
 
 /// Where the processor's virtual machines are.
 const KVM: &str = "/dev/kvm";
@@ -21,6 +22,22 @@ const GUIDE: &str = "docs/sandbox.md of this program describes how to make one";
 
 /// The most of a kernel's beginning that is looked at.
 const HEAD_BYTES: usize = 64;
+
+/// The parts of a machine, all of them files of this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirecrackerParts {
+    /// The program `firecracker`.
+    pub binary: PathBuf,
+    /// The program `jailer` of the same release.
+    pub jailer: PathBuf,
+    /// The kernel of the guest, uncompressed.
+    pub kernel: PathBuf,
+    /// The root file system of the guest, which is not changed; it holds this program as [`crate::GUEST_NAME`].
+    pub rootfs: PathBuf,
+    /// The user and group that the monitor is outside. No other process should have it.
+    pub uid: u32,
+}
 
 /// What this machine is, as far as a part depends on it.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use dromia_contracts::guarded_paths;
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, mount_bind_recursive, move_mount, open_tree};
 
-use super::root::{OLD, make_mount_point};
+use super::mount_point::{make_mount_point, old_path};
 use super::tree::{READ_ONLY, WRITABLE};
 use crate::spec::WORKSPACE;
 use crate::sys;
@@ -54,7 +54,7 @@ pub(crate) fn guarded_paths(workspace: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
 pub(super) fn guarded_workspace(source: &Path) -> io::Result<()> {
     let top = Path::new(WORKSPACE);
     make_mount_point(top, true)?;
-    mount_bind_recursive(Path::new(OLD).join(source.strip_prefix("/").unwrap_or(source)), top)?;
+    mount_bind_recursive(old_path(source), top)?;
     sys::set_mount(top, WRITABLE)?;
     let (fixed, frozen) = guarded_paths(top);
     for directory in fixed {

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::namespaces::BUILDER_ID;
 use super::root::{self, HOST_NAME, SYSTEM};
 use super::trees::SpecTrees;
-use super::{by_path, warden};
+use super::{by_path, mount_point, reaper};
 use crate::order::{HelperOrder, HelperReport};
 use crate::spec::WORKSPACE;
 use crate::{INSIDE_FLAG, sys};
@@ -59,7 +59,7 @@ pub(super) fn run_in_gvisor(order: &HelperOrder, runsc: &Path, helper: &Path) ->
         .map_err(|problem| format!("{}: {problem}", runsc.display()))?;
     // No other process holds the other end, so this ends when the guest does, and what the guest says then counts.
     drop((&ours).write_all(&order));
-    let ended = warden::wait_and_reap(&child);
+    let ended = reaper::wait_and_reap(&child);
     // What it left behind may still hold the socket; what it said is there.
     ours.set_nonblocking(true).map_err(|problem| problem.to_string())?;
     match read_guest_report(&ours) {
@@ -198,18 +198,18 @@ impl OciBundle {
         let Ok(found) = fs::symlink_metadata(source) else { return Ok(None) };
         let inner = self.inner_path(target);
         if found.is_symlink() {
-            root::parent_of(&inner)?;
+            mount_point::parent_of(&inner)?;
             symlink(fs::read_link(source)?, inner)?;
             return Ok(None);
         }
-        root::make_mount_point(&inner, found.is_dir())?;
+        mount_point::make_mount_point(&inner, found.is_dir())?;
         bind_mount(source, target, is_writable).map(Some)
     }
 
     /// Makes what is not shown but there.
     fn make_directories(&self) -> io::Result<()> {
         for path in ["/proc", "/sys", "/dev", "/tmp", "/etc"] {
-            root::make_directory(&self.inner_path(Path::new(path)))?;
+            mount_point::make_directory(&self.inner_path(Path::new(path)))?;
         }
         root::write_identity(&self.inner_path(Path::new("/etc")), BUILDER_ID)
     }
@@ -281,7 +281,7 @@ fn mount_carrier(top: &Path) -> io::Result<()> {
     // runsc looks for its own processes by their numbers here.
     mount("proc", "/proc", "proc", flags | MountFlags::NOEXEC, c"")?;
     for name in ["rootfs", "state", "trees"] {
-        root::make_directory(&top.join(name))?;
+        mount_point::make_directory(&top.join(name))?;
     }
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! old root is taken away as a whole, not hidden, and before anything of the workspace is looked at: what the spec names
 //! was cloned by handle until then ([`tree`]), and guards are made by handle ([`guards`]).
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use dromia_contracts::sandbox::{ProcessSpec, SandboxMount};
 use rustix::fs::FileType;
@@ -17,6 +17,7 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
+use super::mount_point::{OLD, make_directory, make_mount_point, old_path, parent_of};
 use super::namespaces::INSIDE_ID;
 use super::proc_masks;
 use super::tree::{self, READ_ONLY, WRITABLE};
@@ -48,9 +49,6 @@ pub(crate) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/
 
 /// The name of the machine that a program finds itself on.
 pub(super) const HOST_NAME: &str = "sandbox";
-
-/// Where the old root lies while the new one is built.
-pub(super) const OLD: &str = "/old";
 
 /// Directories any of which can carry the new root until it is one.
 const CARRIERS: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
@@ -228,25 +226,4 @@ fn hide_machine(proc: &Path) -> io::Result<()> {
         mount("dromia", proc.join(name), "tmpfs", flags, c"mode=0555,size=4k")?;
     }
     Ok(())
-}
-
-fn old_path(path: &Path) -> PathBuf {
-    Path::new(OLD).join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Makes what a mount needs to lie on.
-pub(super) fn make_mount_point(target: &Path, is_directory: bool) -> io::Result<()> {
-    if is_directory {
-        return make_directory(target);
-    }
-    parent_of(target)?;
-    File::create(target).map(drop)
-}
-
-pub(super) fn parent_of(target: &Path) -> io::Result<()> {
-    target.parent().map_or(Ok(()), make_directory)
-}
-
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path)
 }

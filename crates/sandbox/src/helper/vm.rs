@@ -14,6 +14,7 @@ mod boot;
 mod conversation;
 mod document;
 mod frame;
+mod guest_setup;
 mod jail;
 mod link;
 mod local_guest;

@@ -8,15 +8,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use dromia_contracts::sandbox::{NetworkAccess, ProcessExit, ProcessSpec};
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{DumpableBehavior, Signal, WaitStatus};
 
 use super::groups::ControlGroups;
 use super::landlock::LandlockPaths;
 use super::syscalls::PathScope;
-use super::{by_path, detached_root, ending_of_status, gvisor, numbers, restrictions, root, vm};
+use super::{by_path, detached_root, ending_of_status, gvisor, numbers, reaper, restrictions, root, vm};
 use crate::order::{BackendSpec, HelperOrder, HelperReport};
 use crate::spec::{WORKSPACE, process_environment};
 
@@ -125,26 +125,10 @@ fn start_in_root(order: &HelperOrder, counts_own: bool) -> Result<WaitStatus, St
     let mut command = program_command(spec, workspace, "/tmp");
     restrictions::bound_memory(&mut command, &spec.limits);
     let child = command.spawn().map_err(|problem| why_not(spec, workspace, &problem))?;
-    let status = wait(&child).map_err(|problem| problem.to_string());
+    let status = reaper::wait(&child).map_err(|problem| problem.to_string());
     // The program's root is there for as long as this process holds it.
     drop(root);
     status
-}
-
-/// Waits for the program, and for whatever is left to this process meanwhile.
-pub(super) fn wait_and_reap(child: &Child) -> io::Result<ProcessExit> {
-    wait(child).map(ending_of_status)
-}
-
-fn wait(child: &Child) -> io::Result<WaitStatus> {
-    let program = Pid::from_child(child);
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == program => return Ok(status),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(problem) => return Err(problem.into()),
-        }
-    }
 }
 
 /// Builds the walls around this machine's own file system and becomes the program. It returns only to say why not.

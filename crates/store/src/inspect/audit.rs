@@ -31,7 +31,7 @@ use dromia_contracts::run::{RunHead, RunStatus};
 use super::StoreInspector;
 use crate::body::FileBodies;
 use crate::column_codes;
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 use crate::read::journal::BodyReader;
 use crate::seal;
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{StoreInspector, is_late};
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// The most names of one kind that are listed.
 const NAMES_MAX: usize = 65_536;

@@ -3,7 +3,7 @@
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
 use dromia_contracts::{CapabilityId, ErrorCode, Fault};
 
-use super::super::token::TokenError;
+use super::super::token_error::TokenError;
 
 pub(super) fn invalid_request(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)

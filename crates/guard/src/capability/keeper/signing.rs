@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::super::live::{CapabilityEntry, TenantCapabilities};
 use super::super::right::{Resource, Right};
 use super::super::root::{ROOT_ID, RootKey};
-use super::super::token::{CapabilityToken, RIGHTS_MAX, TokenError};
+use super::super::token::{CapabilityToken, RIGHTS_MAX};
+use super::super::token_error::TokenError;
 use super::StoreCapabilities;
 use super::fault::{invalid_request, not_found, read_fault, refused_token};
 

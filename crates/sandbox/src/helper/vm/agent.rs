@@ -23,7 +23,7 @@ use super::frame::{GuestFrame, TreeNode, VERSION};
 use super::link::GuestLink;
 use super::scan::{self, Found};
 use super::unpack::{TreeUnpacker, UnpackTarget};
-use super::{boot, process_usage};
+use super::{guest_setup, process_usage};
 use crate::helper::meter::WorkspaceQuota;
 use crate::helper::namespaces::INSIDE_ID;
 use crate::helper::{ending_of_status, restrictions, root, warden};
@@ -96,7 +96,7 @@ impl GuestTask {
     /// Takes all trees, and makes the spec name where they lie.
     fn receive_trees(link: &mut GuestLink, spec: &mut ProcessSpec, place: &GuestPlace) -> io::Result<Self> {
         let (top, owner) = match place {
-            GuestPlace::Machine => (boot::make_tree_directory(&spec.limits)?, Some(INSIDE_ID)),
+            GuestPlace::Machine => (guest_setup::make_tree_directory(&spec.limits)?, Some(INSIDE_ID)),
             GuestPlace::Directory(top) => {
                 fs::create_dir(top.join("workspace"))?;
                 (top.clone(), None)
@@ -151,7 +151,7 @@ impl GuestTask {
         let (workspace, temporary, counts_own) = match place {
             GuestPlace::Machine => {
                 root::build_root(spec).map_err(said)?;
-                boot::become_user().map_err(|problem| format!("user: {problem}"))?;
+                guest_setup::become_user().map_err(|problem| format!("user: {problem}"))?;
                 (PathBuf::from(WORKSPACE), "/tmp".to_owned(), true)
             }
             GuestPlace::Directory(top) => {

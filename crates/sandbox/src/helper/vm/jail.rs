@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::document::{self, DOCUMENT, KERNEL, ROOT};
 use crate::firecracker::FirecrackerParts;
-use crate::helper::{gvisor, root};
+use crate::helper::{gvisor, mount_point};
 use crate::sys::{self, MountAttributes};
 
 /// The jail holds a copy of the monitor beside the document.
@@ -55,7 +55,7 @@ impl MachineJail {
         let base = gvisor::find_carrier(spec, &needed).map_err(at("jail"))?;
         mount_jail(&base).map_err(at("jail"))?;
         let inner = document::jail_path(&base, &monitor.binary);
-        root::make_directory(&inner).map_err(at("jail"))?;
+        mount_point::make_directory(&inner).map_err(at("jail"))?;
         for (name, source, key) in [
             (KERNEL, &monitor.kernel, "sandbox.firecracker.kernel"),
             (ROOT, &monitor.rootfs, "sandbox.firecracker.rootfs"),
@@ -96,7 +96,7 @@ fn mount_jail(base: &Path) -> io::Result<()> {
 
 /// Shows a file of this machine in the jail, to be read.
 fn show_file(source: &Path, target: &Path) -> io::Result<()> {
-    root::make_mount_point(target, false)?;
+    mount_point::make_mount_point(target, false)?;
     mount_bind_recursive(source, target)?;
     sys::set_mount(target, MountAttributes { read_only: true, no_devices: true })
 }

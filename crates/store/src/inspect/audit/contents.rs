@@ -15,7 +15,7 @@ use super::journals::unreadable_row;
 use super::seals::ChainWalk;
 use crate::column_codes::{self, stored_counter};
 use crate::inspect::heads;
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 use crate::read::journal::BodyReader;
 use crate::read::session::{ITEM_COLUMNS, StoredItem, complete_item, read_item};
 use crate::reader::ReadFailure;

@@ -11,7 +11,7 @@ use dromia_contracts::store::StoredEntry;
 use super::seals::{ChainWalk, FindingLocation, TakenItems};
 use super::{AuditProblem, JournalFold};
 use crate::column_codes::{self, stored_counter};
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 use crate::read::journal::{BodyReader, CheckedJournal};
 use crate::reader::ReadFailure;
 use crate::row::{StoredRun, run_columns};

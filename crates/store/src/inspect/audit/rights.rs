@@ -20,7 +20,7 @@ use super::AuditProblem;
 use super::journals::unreadable_row;
 use super::seals::ChainWalk;
 use crate::column_codes::{self, stored_counter};
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

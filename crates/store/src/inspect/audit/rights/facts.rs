@@ -11,7 +11,7 @@ use dromia_contracts::id::{AgentId, ApprovalId, CapabilityId, TokenId};
 
 use super::{RecordedRight, RightKind, RightsComparison, name_key};
 use crate::column_codes;
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 use crate::read;
 
 /// What is said of a row that its record ended.

@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{self, Environment, LoadedConfig, WrittenConfig};
+use crate::config::{self, ConfigProblem, Environment, LoadedConfig, WrittenConfig};
 use crate::home::Home;
 use crate::system::{self, ExitError};
 
@@ -107,26 +107,24 @@ impl LockedConfig {
         name.into()
     }
 
-    /// Refuses what the change itself makes wrong.
+    /// Refuses what the change itself makes wrong, and says which key this shell does not have.
     fn check_change(&self, changed: &LoadedConfig, output: &mut CommandOutput<'_>) -> anyhow::Result<()> {
-        let problems = |loaded: &LoadedConfig| {
-            loaded.resolve_all(&self.environment).err().map_or(Vec::new(), |all| all.0)
+        let resolve = |loaded: &LoadedConfig| match loaded.resolve_all(&self.environment) {
+            Ok(resolved) => (Vec::new(), resolved.missing_keys),
+            Err(all) => (all.0, Vec::new()),
         };
-        let before = problems(&self.loaded);
-        for problem in problems(changed) {
-            let is_old = before.iter().any(|old| old.message == problem.message);
-            match problem.unset {
-                _ if is_old => {}
-                Some(name) => output.print_notice(&format!(
-                    "note: this shell does not set {name}; the server needs it in its environment"
-                ))?,
-                None => {
-                    return Err(ExitError::usage_error(format!(
-                        "{}; the file is unchanged",
-                        problem.message
-                    )));
-                }
-            }
+        let ((before, missing_before), (after, missing)) = (resolve(&self.loaded), resolve(changed));
+        let is_new = |problem: &&ConfigProblem, old: &[ConfigProblem]| {
+            !old.iter().any(|old| old.message == problem.message)
+        };
+        if let Some(problem) = after.iter().find(|problem| is_new(problem, &before)) {
+            return Err(ExitError::usage_error(format!("{}; the file is unchanged", problem.message)));
+        }
+        for problem in missing.iter().filter(|problem| is_new(problem, &missing_before)) {
+            let name = problem.unset.as_deref().unwrap_or_default();
+            output.print_notice(&format!(
+                "note: this shell does not set {name}; the server needs it in its environment"
+            ))?;
         }
         Ok(())
     }

@@ -213,6 +213,7 @@ fn validate_config(
     let checked = config::parse_and_resolve(&path, &text, &environment, flags).map(|(loaded, resolved)| {
         let mut warnings = references::unmatched_names(&resolved.mentions, None);
         warnings.extend(config::misspelt_variables(&environment, &text));
+        warnings.extend(resolved.missing_keys);
         (loaded, warnings)
     });
     // A home is served with its policies, so what is wrong with them is said too.

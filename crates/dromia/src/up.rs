@@ -96,6 +96,10 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
     for ConfigProblem { at, message, .. } in config::misspelt_variables(&Environment::of_process(), &text) {
         tracing::warn!(%at, problem = %message, "a variable begins with DROMIA_ but sets no key");
     }
+    for ConfigProblem { at, message, .. } in &resolved.missing_keys {
+        tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key; \
+                                                 everything else works");
+    }
     file_limit::raise_files();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = tokio.block_on(serve_home(home, resolved, &log));

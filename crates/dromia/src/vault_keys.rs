@@ -78,7 +78,7 @@ pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
 async fn of_providers(house: &HomeServices, models: &ModelsConfig) -> anyhow::Result<()> {
     let keyed = models.models.iter().filter_map(|(alias, provider)| match provider {
         ModelProvider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
-        ModelProvider::Scripted => None,
+        ModelProvider::Scripted | ModelProvider::Unusable(_) => None,
     });
     let keyed: Vec<_> = keyed.collect();
     if keyed.is_empty() {

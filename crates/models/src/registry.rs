@@ -25,6 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::encoded_request;
 use crate::http::{HttpConfig, HttpError, HttpModel, KeysOf};
 use crate::scripted::ScriptedModel;
+use crate::unusable::UnusableModel;
 
 /// How long a model cools down where its provider names no time.
 const COOL_DOWN: SignedDuration = SignedDuration::from_secs(30);
@@ -48,6 +49,8 @@ pub enum ModelProvider {
     Scripted,
     /// A server that is reached over HTTP.
     Http(HttpConfig),
+    /// A server that cannot be used, and what an operator can do about it. Its models are known; a call fails with this.
+    Unusable(String),
 }
 
 /// Says why the registry cannot be built.
@@ -99,6 +102,7 @@ impl ModelRegistry {
         for (alias, provider) in config.models {
             let adapter: Arc<dyn LanguageModel> = match provider {
                 ModelProvider::Scripted => Arc::clone(&scripted),
+                ModelProvider::Unusable(reason) => Arc::new(UnusableModel { reason }),
                 ModelProvider::Http(settings) => match HttpModel::new(settings, egress) {
                     Ok(adapter) => Arc::new(adapter),
                     Err(source) => return Err(ModelsError::Adapter { alias, source }),

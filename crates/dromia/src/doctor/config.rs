@@ -29,6 +29,9 @@ const AGENT_DEFAULT: &str = "assistant";
 const OF_ANOTHER_SHELL: &str = "nothing, if the server's own shell sets it; export it here too if you start \
                                 servers from this shell";
 
+/// What to do about a variable that no server has yet.
+const SET_VARIABLE: &str = "set it before `dromia up`; until then calls of these models and channels fail, and others work";
+
 fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     if !scene.home.config_path().is_file() {
         return ok_result("there is no dromia.yaml to check");
@@ -36,9 +39,11 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     let environment = config::Environment::of_process();
     let read = |text: &str| config::parse_and_resolve(&scene.home.config_path(), text, &environment, &[]);
     match config::read_config_text(scene.home).map(|text| read(&text)) {
-        Ok(Ok(_)) => ok_result("dromia.yaml is valid"),
-        Ok(Err(problems)) if is_served(scene) && problems.0.iter().all(|one| one.unset.is_some()) => {
-            warning_result(problems.to_string(), OF_ANOTHER_SHELL)
+        Ok(Ok((_, resolved))) if resolved.missing_keys.is_empty() => ok_result("dromia.yaml is valid"),
+        Ok(Ok((_, resolved))) => {
+            let missing = resolved.missing_keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let next = if is_served(scene) { OF_ANOTHER_SHELL } else { SET_VARIABLE };
+            warning_result(missing.join("\n"), next)
         }
         Ok(Err(problems)) => error_result(problems.to_string(), "correct that place in dromia.yaml"),
         Err(problem) => error_result(format!("{problem:#}"), "correct that place in dromia.yaml"),

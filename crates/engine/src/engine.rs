@@ -77,7 +77,7 @@ impl Engine {
     }
 
     /// Lets another configuration count from now on, for calls that are judged and requests that are made after this. The
-    /// number of tasks and the second model are those of the start.
+    /// number of tasks, the second model and the hops of messages are those of the start.
     pub fn replace_config(&self, config: EngineConfig) {
         self.core.replace_config(config);
     }

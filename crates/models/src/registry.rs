@@ -1,6 +1,6 @@
 //! The registry: alias to adapter, with the aliases that stand in for it.
 //!
-//! It is built once from resolved settings and never changes. An alias without a configuration is a `model_rejected`,
+//! It is built once from resolved settings and never changes; another configuration makes another one. An alias without a configuration is a `model_rejected`,
 //! not a fallback to some other model. One call is one attempt at one adapter: a model that is overloaded, unreachable
 //! or too slow is left to cool down, and the next attempt, which the engine journals as such, goes to the first of the
 //! chain that is not cooling and whose window takes the request. Who is asked is chosen when the attempt is prepared,

@@ -8,6 +8,7 @@ use crate::config::{self, references};
 
 pub(super) const CHECKS: &[DoctorCheck] = &[
     DoctorCheck { id: "config.valid", run: check_valid },
+    DoctorCheck { id: "config.counts", run: check_counts },
     DoctorCheck { id: "config.version", run: check_version },
     DoctorCheck { id: "config.references", run: check_references },
     DoctorCheck { id: "config.variables", run: check_variables },
@@ -48,6 +49,32 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
         Ok(Err(problems)) => error_result(problems.to_string(), "correct that place in dromia.yaml"),
         Err(problem) => error_result(format!("{problem:#}"), "correct that place in dromia.yaml"),
     }
+}
+
+/// Whether the running server uses the file as it is.
+fn check_counts(scene: &CheckContext<'_>) -> CheckResult {
+    let ServerProbe::Answers(answers) = scene.world.server_probe() else {
+        return ok_result("no server runs that could use another configuration");
+    };
+    let Some(config) = &answers.status.config else { return ok_result("the server does not say") };
+    let revision = config.revision;
+    if let Some(refused) = &config.refused {
+        return error_result(
+            format!("the server ignores dromia.yaml and uses revision {revision}: {}", refused.problem),
+            format!("correct the file, or go back with `dromia config revert {revision}`"),
+        );
+    }
+    if !config.pending.is_empty() {
+        let waiting = config.pending.join(", ");
+        return warning_result(format!("{waiting} changed, and the server has not applied it"), "restart the server");
+    }
+    if !config.disabled.is_empty() {
+        return warning_result(
+            format!("the server disabled what has no key: {}", config.disabled.join("; ")),
+            "set the variable where the server starts, and start it again with `dromia up`",
+        );
+    }
+    ok_result(format!("the server uses dromia.yaml as revision {revision}"))
 }
 
 /// Tells whether a server runs, whose own environment may be another than this one.
@@ -232,7 +259,7 @@ mod tests {
         assert_eq!(planted.severity_of("config.references"), Severity::Warning);
         assert_eq!(planted.severity_of("config.valid"), Severity::Warning);
         planted.world.server = ServerProbe::Absent;
-        assert_eq!(planted.severity_of("config.valid"), Severity::Error);
+        assert_eq!(planted.severity_of("config.valid"), Severity::Warning, "it starts without it");
         let verdict = planted.result_of("config.references");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.ends_with("models.default.key needs MY_KEY"), "{verdict:?}");

@@ -30,6 +30,41 @@ pub struct NodeStatus {
     /// Which policy counts for the caller's tenant, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyStatus>,
+    /// Which configuration counts: for operators, and where there is one tenant only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigStatus>,
+}
+
+/// Which configuration counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigStatus {
+    /// Its number in `dromia config history`.
+    pub revision: u64,
+    /// The digest of its text.
+    pub digest: Digest,
+    /// Since when it counts.
+    pub since: Timestamp,
+    /// Whether the server started on an earlier configuration, because it could not use the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_fallback: bool,
+    /// What the file says instead, and does not count, because it is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<ConfigRefused>,
+    /// The keys whose values in the file take effect at the next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
+    /// The providers and channels that are disabled because they have no key, each with its place and reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disabled: Vec<String>,
+}
+
+/// A file that does not count: the last good configuration goes on to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigRefused {
+    /// The file, the line, the column and what is wrong.
+    pub problem: String,
+    /// Since when what counts is not what the file says.
+    pub since: Timestamp,
 }
 
 /// Which policy counts.

@@ -22,6 +22,7 @@ pub mod token;
 
 pub mod client;
 pub mod clock;
+pub mod config_standing;
 pub mod content;
 pub mod input;
 pub mod tool;

@@ -11,6 +11,6 @@ mod notary;
 mod verify;
 
 pub(crate) use self::file::AuditDirectory;
-pub(crate) use self::keeper::CheckpointWriter;
+pub(crate) use self::keeper::{CheckpointWriter, seal_configuration};
 pub(crate) use self::notary::HouseNotary;
 pub(crate) use self::verify::{AuditVerification, run as verify};

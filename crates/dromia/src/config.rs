@@ -8,6 +8,7 @@ mod approvals;
 mod bounds;
 mod budgets;
 mod channels;
+mod effect;
 mod egress;
 mod external;
 mod file;
@@ -34,6 +35,7 @@ pub(crate) mod show;
 use std::fs;
 use std::path::Path;
 
+pub(crate) use self::effect::{changed_keys, pending_keys};
 pub(crate) use self::egress::EgressRules;
 pub(crate) use self::external::ExternalToolConfig;
 pub(crate) use self::file::{
@@ -48,7 +50,7 @@ pub(crate) use self::providers::{
     secret_from_environment, vault_name,
 };
 pub(crate) use self::resolve::ResolvedConfig;
-pub(crate) use self::schema::{ConfigKey, list_keys, schema_text};
+pub(crate) use self::schema::{ConfigKey, KeyEffect, list_keys, schema_text};
 pub(crate) use self::tools::{Named, ToolSettings};
 pub(crate) use self::variables::misspelt_variables;
 

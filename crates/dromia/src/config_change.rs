@@ -14,8 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{self, Environment, LoadedConfig, WrittenConfig};
+use crate::config::{self, ConfigProblem, Environment, LoadedConfig, WrittenConfig};
 use crate::home::Home;
+use crate::live_config::ConfigHistory;
 use crate::system::{self, ExitError};
 
 /// The configuration of a home, held against other commands until it is dropped.
@@ -24,6 +25,7 @@ pub(crate) struct LockedConfig {
     pub(crate) loaded: LoadedConfig,
     /// The environment.
     pub(crate) environment: Environment,
+    home: Home,
     path: PathBuf,
     text: String,
     /// The lock goes with the file.
@@ -64,13 +66,12 @@ impl LockedConfig {
         let environment = Environment::of_process();
         // Tells, without a lock, that there is no home.
         drop(config::read_config_text(home)?);
-        let directory = fs::File::open(home.root_dir()).context("failed to open the home")?;
-        flock(&directory, FlockOperation::LockExclusive).context("failed to lock the home")?;
+        let directory = lock_directory(home)?;
         // The file may be a link to another place.
         let path = fs::canonicalize(home.config_path()).context("failed to find dromia.yaml")?;
         let text = config::read_config_text(home)?;
         let loaded = parse_alone(&path, &text)?;
-        Ok(Self { loaded, environment, path, text, _directory: directory })
+        Ok(Self { loaded, environment, home: home.clone(), path, text, _directory: directory })
     }
 
     /// Makes an edit. `meant` does the same to the meaning, which is compared.
@@ -92,41 +93,29 @@ impl LockedConfig {
             .filter(|loaded| loaded.written == expected)
             .ok_or_else(|| self.by_hand(edit, "this command cannot edit this form of YAML"))?;
         self.check_change(&loaded, output)?;
-        let mode = fs::metadata(&self.path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
-        let backup = self.backup_path();
-        system::replace_file(&backup, &self.text, mode)?;
-        system::replace_file(&self.path, &text, mode)?;
         let entry = format!("{}.{}", edit.block, edit.name);
-        Ok(ConfigEditResult { entry, changed: true, backup: Some(backup.display().to_string()) })
+        let (backup, _) = replace_text(&self.home, &self.path, Some(&self.text), &text, &entry)?;
+        Ok(ConfigEditResult { entry, changed: true, backup })
     }
 
-    /// Where the previous text is kept.
-    fn backup_path(&self) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(".bak");
-        name.into()
-    }
-
-    /// Refuses what the change itself makes wrong.
+    /// Refuses what the change itself makes wrong, and says which key this shell does not have.
     fn check_change(&self, changed: &LoadedConfig, output: &mut CommandOutput<'_>) -> anyhow::Result<()> {
-        let problems = |loaded: &LoadedConfig| {
-            loaded.resolve_all(&self.environment).err().map_or(Vec::new(), |all| all.0)
+        let resolve = |loaded: &LoadedConfig| match loaded.resolve_all(&self.environment) {
+            Ok(resolved) => (Vec::new(), resolved.missing_keys),
+            Err(all) => (all.0, Vec::new()),
         };
-        let before = problems(&self.loaded);
-        for problem in problems(changed) {
-            let is_old = before.iter().any(|old| old.message == problem.message);
-            match problem.unset {
-                _ if is_old => {}
-                Some(name) => output.print_notice(&format!(
-                    "note: this shell does not set {name}; the server needs it in its environment"
-                ))?,
-                None => {
-                    return Err(ExitError::usage_error(format!(
-                        "{}; the file is unchanged",
-                        problem.message
-                    )));
-                }
-            }
+        let ((before, missing_before), (after, missing)) = (resolve(&self.loaded), resolve(changed));
+        let is_new = |problem: &&ConfigProblem, old: &[ConfigProblem]| {
+            !old.iter().any(|old| old.message == problem.message)
+        };
+        if let Some(problem) = after.iter().find(|problem| is_new(problem, &before)) {
+            return Err(ExitError::usage_error(format!("{}; the file is unchanged", problem.message)));
+        }
+        for problem in missing.iter().filter(|problem| is_new(problem, &missing_before)) {
+            let name = problem.unset.as_deref().unwrap_or_default();
+            output.print_notice(&format!(
+                "note: this shell does not set {name}; the server needs it in its environment"
+            ))?;
         }
         Ok(())
     }
@@ -149,6 +138,46 @@ impl LockedConfig {
     }
 }
 
+fn lock_directory(home: &Home) -> anyhow::Result<fs::File> {
+    let directory = fs::File::open(home.root_dir()).context("failed to open the home")?;
+    flock(&directory, FlockOperation::LockExclusive).context("failed to lock the home")?;
+    Ok(directory)
+}
+
+/// Records both texts and puts the new one in the place of the old one, which is kept beside it. Recorded first: a server
+/// that sees the file finds who changed it, and after a crash in between the file's own text decides.
+fn replace_text(
+    home: &Home,
+    path: &Path,
+    old: Option<&str>,
+    text: &str,
+    what: &str,
+) -> anyhow::Result<(Option<String>, u64)> {
+    let history = ConfigHistory::of_home(home);
+    let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+    let mut backup = None;
+    if let Some(old) = old {
+        history.record_text(old, "file")?;
+        let mut name = path.as_os_str().to_owned();
+        name.push(".bak");
+        system::replace_file(Path::new(&name), old, mode)?;
+        backup = Some(Path::new(&name).display().to_string());
+    }
+    let author = format!("command of user {}: {what}", rustix::process::getuid().as_raw());
+    let record = history.record_text(text, &author)?;
+    system::replace_file(path, text, mode)?;
+    Ok((backup, record.number))
+}
+
+/// Puts a checked text of the history in the place of the file, whatever lies there. Returns where the previous text is
+/// kept, and the number of the new revision.
+pub(crate) fn revert_text(home: &Home, text: &str) -> anyhow::Result<(Option<String>, u64)> {
+    let _directory = lock_directory(home)?;
+    let path = fs::canonicalize(home.config_path()).unwrap_or_else(|_| home.config_path());
+    let old = config::read_config_text(home).ok();
+    replace_text(home, &path, old.as_deref(), text, "config revert")
+}
+
 /// Reads what the file itself says: what lies above it is no part of the text that is edited.
 fn parse_alone(path: &Path, text: &str) -> anyhow::Result<LoadedConfig> {
     config::parse_layered(path, text, &Environment::default(), &[]).map_err(ExitError::usage_of)
@@ -166,4 +195,4 @@ pub(crate) fn checked_name(name: &str) -> Result<String, String> {
 }
 
 /// When the new text takes effect.
-pub(crate) const HEARD: &str = "A running server reads the file at its next start.";
+pub(crate) const HEARD: &str = "A running server uses it within two seconds.";

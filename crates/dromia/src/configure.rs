@@ -1,4 +1,7 @@
-//! `dromia config`: check, show and explain the configuration. No server is needed.
+//! `dromia config`: check, show and explain the configuration, and go back in its history. No server is needed.
+
+pub(crate) mod history;
+mod served;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,8 +15,8 @@ use serde_json::Value;
 
 use crate::config::reference::{self, yaml_value};
 use crate::config::{
-    self, ConfigFlag, ConfigKey, ConfigProblem, ConfigProblems, Environment, LoadedConfig, SetArguments,
-    did_you_mean, references, show,
+    self, ConfigFlag, ConfigKey, ConfigProblem, ConfigProblems, Environment, KeyEffect, LoadedConfig,
+    SetArguments, did_you_mean, references, show,
 };
 use crate::home::Home;
 use crate::policy;
@@ -45,6 +48,28 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         set: SetArguments,
     },
+    /// List the configurations that counted, the newest first.
+    #[command(after_help = "Examples:\n  dromia config history\n  dromia config history --json")]
+    History,
+    /// Show which values differ between two revisions, or between one and the file.
+    #[command(
+        after_help = "Examples:\n  dromia config diff\n  dromia config diff 3\n  dromia config diff 3 5 --json"
+    )]
+    Diff {
+        /// The first revision [default: the newest]
+        first: Option<u64>,
+        /// The second revision [default: the file]
+        second: Option<u64>,
+    },
+    /// Write the text of a revision back into dromia.yaml, after a check; a running server takes it.
+    #[command(after_help = "Examples:\n  dromia config revert 3 --dry-run\n  dromia config revert 3")]
+    Revert {
+        /// The revision, as `dromia config history` lists it
+        revision: u64,
+        /// Show what would change, and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the JSON Schema of dromia.yaml.
     #[command(after_help = "Examples:\n  dromia config schema > dromia.schema.json")]
     Schema {
@@ -75,6 +100,8 @@ pub(crate) struct ConfigValidation {
     problems: Vec<ConfigMistake>,
     /// Names in it that nothing has, as far as the file alone tells; `dromia doctor --only config` looks into the store too.
     warnings: Vec<ConfigMistake>,
+    /// The keys whose values wait for the next start of the server that runs on this home.
+    pending: Vec<String>,
 }
 
 /// One mistake in the configuration.
@@ -140,6 +167,9 @@ pub(crate) struct ConfigKeyHelp {
     default: Option<Value>,
     /// The environment variable that sets it.
     variable: Option<String>,
+    /// When a change of it in the file counts in a running server: `live`, within two seconds, or `restart`, at the next
+    /// start.
+    effect: Option<&'static str>,
     /// Where one key was asked for: its value, or those of the keys below it.
     values: Vec<ConfigValueRow>,
 }
@@ -152,6 +182,7 @@ impl ConfigKeyHelp {
             takes: key.takes.clone(),
             default: key.default.clone(),
             variable: key.variable.clone(),
+            effect: key.effect.filter(|_| !key.is_group).map(KeyEffect::as_str),
             values,
         }
     }
@@ -168,13 +199,18 @@ pub(crate) fn run(
     output.check_format()?;
     match command {
         ConfigCommand::Validate { file, set } => {
-            return validate_config(home, file.as_deref(), &set.config_flags(), output);
+            return validate_config(home, file.as_deref(), &set.config_flags(), global, output);
         }
         ConfigCommand::Show { origin: true, set } => {
             show_with_origin(home, &load_layers(home, &set.config_flags())?, output)?;
         }
         ConfigCommand::Show { origin: false, set } => {
             show_plain(home, &load_layers(home, &set.config_flags())?, output)?;
+        }
+        ConfigCommand::History => history::list_history(home, output)?,
+        ConfigCommand::Diff { first, second } => history::show_difference(home, *first, *second, output)?,
+        ConfigCommand::Revert { revision, dry_run } => {
+            return history::revert_to(home, *revision, *dry_run, output);
         }
         ConfigCommand::Schema { markdown } => {
             let text = if *markdown { reference::reference_page() } else { config::schema_text() };
@@ -198,6 +234,7 @@ fn validate_config(
     home: &Home,
     file: Option<&Path>,
     flags: &[ConfigFlag],
+    global: &GlobalOptions,
     output: &mut CommandOutput<'_>,
 ) -> anyhow::Result<ExitCode> {
     let environment = Environment::of_process();
@@ -213,6 +250,7 @@ fn validate_config(
     let checked = config::parse_and_resolve(&path, &text, &environment, flags).map(|(loaded, resolved)| {
         let mut warnings = references::unmatched_names(&resolved.mentions, None);
         warnings.extend(config::misspelt_variables(&environment, &text));
+        warnings.extend(resolved.missing_keys);
         (loaded, warnings)
     });
     // A home is served with its policies, so what is wrong with them is said too.
@@ -223,6 +261,8 @@ fn validate_config(
         }),
         (checked, _) => checked,
     };
+    let served = if file.is_none() { served::ask_served(home, global)? } else { None };
+    let pending = served::tell_served(served, output)?;
     let file = path.display().to_string();
     match checked {
         Ok((loaded, warnings)) => {
@@ -232,7 +272,7 @@ fn validate_config(
                 output.print_notice(&format!("warning: {warning}"))?;
             }
             let warnings = warnings.into_iter().map(ConfigMistake::from).collect();
-            let validated = ConfigValidation { file, valid: true, problems: Vec::new(), warnings };
+            let validated = ConfigValidation { file, valid: true, problems: Vec::new(), warnings, pending };
             output.print_result(&validated, |validated| {
                 format!("{} is valid: {providers}, {models}", validated.file)
             })?;
@@ -247,6 +287,7 @@ fn validate_config(
                 valid: false,
                 problems,
                 warnings: Vec::new(),
+                pending,
             })?;
             Ok(dromia_cli::CommandExit::Usage.into())
         }
@@ -325,6 +366,11 @@ fn explain_key(
     Ok(())
 }
 
+/// Says when a change of a key counts.
+fn effect_text(effect: &str) -> String {
+    if effect == KeyEffect::Live.as_str() { "within two seconds" } else { "at the next start" }.to_owned()
+}
+
 /// Writes what is known about a key; a group has no value of its own.
 fn explained_text(explained: &ConfigKeyHelp, path: &str, is_group: bool) -> String {
     let mut told = vec![
@@ -333,6 +379,7 @@ fn explained_text(explained: &ConfigKeyHelp, path: &str, is_group: bool) -> Stri
         ("takes", explained.takes.clone()),
         ("default", explained.default.as_ref().map(yaml_value).unwrap_or_default()),
         ("variable", explained.variable.clone().unwrap_or_default()),
+        ("a change counts", explained.effect.map(effect_text).unwrap_or_default()),
     ];
     if !is_group {
         match explained.values.iter().find(|valued| valued.key == path) {

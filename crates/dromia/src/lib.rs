@@ -18,6 +18,7 @@ mod file_limit;
 mod home;
 mod init;
 mod keyfile;
+mod live_config;
 mod log;
 mod migrate;
 mod model;

@@ -281,7 +281,8 @@ fn waiting_text(approval: &ApprovalResource) -> String {
     ])
 }
 
-fn server_client(home: &Home, global: &GlobalOptions) -> ApiClient {
+/// A client of the server of a home.
+pub(crate) fn server_client(home: &Home, global: &GlobalOptions) -> ApiClient {
     let socket = global.socket.clone().unwrap_or_else(|| home.socket_path());
     let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
     ApiClient::new(socket, tenant, global.timeout)

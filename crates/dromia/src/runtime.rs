@@ -20,6 +20,11 @@ pub(crate) fn real_runtime() -> Runtime {
     }
 }
 
+/// The system's clock.
+pub(crate) fn real_clock() -> impl Clock {
+    SystemClock::new()
+}
+
 /// Makes the idempotency key of a command that sends something: no other command has it.
 pub(crate) fn request_key() -> String {
     SystemIds.new_uuid().simple().to_string()

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use dromia_contracts::capability::CapabilityRegistry;
 use dromia_contracts::store::{Read, ReadError, Store};
 use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
@@ -15,7 +16,7 @@ use crate::config::{Named, ToolSettings};
 /// What the file says, and who knows the handles.
 #[derive(Debug)]
 pub(crate) struct ToolTermsTable {
-    said: ToolSettings,
+    said: ArcSwap<ToolSettings>,
     store: Arc<dyn Store>,
     operator: OperatorScope,
     capabilities: Arc<dyn CapabilityRegistry>,
@@ -29,16 +30,26 @@ impl ToolTermsTable {
         operator: OperatorScope,
         capabilities: Arc<dyn CapabilityRegistry>,
     ) -> Self {
-        Self { said, store, operator, capabilities }
+        Self { said: ArcSwap::from_pointee(said), store, operator, capabilities }
+    }
+
+    /// Lets other settings count from now on.
+    pub(crate) fn replace_settings(&self, said: ToolSettings) {
+        self.said.store(Arc::new(said));
     }
 
     /// Finds the name under which the file speaks of an agent, if it does.
-    async fn configured_agent(&self, scope: &Scope, agent: AgentId) -> Result<Option<&Named>, ReadError> {
-        if self.said.configured_agents().next().is_none() {
+    async fn configured_agent<'said>(
+        &self,
+        said: &'said ToolSettings,
+        scope: &Scope,
+        agent: AgentId,
+    ) -> Result<Option<&'said Named>, ReadError> {
+        if said.configured_agents().next().is_none() {
             return Ok(None);
         }
         let Some(agent) = self.store.agent(scope, agent).await? else { return Ok(None) };
-        for named in self.said.configured_agents().filter(|(_, handle)| *handle == agent.handle) {
+        for named in said.configured_agents().filter(|(_, handle)| *handle == agent.handle) {
             let tenant = self.store.tenant_by_handle(&self.operator, &named.0).await?;
             if tenant.is_some_and(|tenant| tenant.id == scope.tenant()) {
                 return Ok(Some(named));
@@ -55,17 +66,19 @@ impl OperatorTerms for ToolTermsTable {
         agent: Option<(&'a Scope, AgentId)>,
     ) -> Read<'a, ToolTerms> {
         Box::pin(async move {
+            let said = self.said.load_full();
             let named = match agent {
-                Some((scope, agent)) => self.configured_agent(scope, agent).await?,
+                Some((scope, agent)) => self.configured_agent(&said, scope, agent).await?,
                 None => None,
             };
-            Ok(self.said.terms_for_tool(tool, named))
+            Ok(said.terms_for_tool(tool, named))
         })
     }
 
     fn operator_grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(async move {
-            let mut grants = self.said.added_grants(self.configured_agent(scope, agent).await?);
+            let said = self.said.load_full();
+            let mut grants = said.added_grants(self.configured_agent(&said, scope, agent).await?);
             grants.extend(self.capabilities.grant_words(scope, agent).await?);
             Ok(grants)
         })

@@ -21,7 +21,7 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::ToolHost;
 use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_contracts::{Digest, ScopeAuthority};
+use dromia_contracts::ScopeAuthority;
 use dromia_engine::{Engine, EnginePorts};
 use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
 use dromia_guard::policy::{PolicyEvaluator, PolicyWorkers};
@@ -41,6 +41,9 @@ use crate::egress_client;
 use crate::file_limit;
 use crate::home::Home;
 use crate::keyfile::KeyFile;
+use crate::live_config::{
+    LiveConfig, LiveGate, LiveModels, LiveServices, ReplaceableParts, StartConfig, follow_file,
+};
 use crate::log::{LogFormat, ServerLog};
 use crate::outbox_client::HttpPost;
 use crate::policy;
@@ -74,6 +77,10 @@ pub(crate) struct UpArguments {
     /// Write the log as JSON lines.
     #[arg(long)]
     log_json: bool,
+
+    /// Refuse to start where dromia.yaml cannot be used, instead of starting on the last good configuration.
+    #[arg(long)]
+    strict_config: bool,
 }
 
 /// How long the store may take to tell which names it has.
@@ -87,18 +94,25 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
         key: "listen".to_owned(),
         value: address.to_string(),
     }));
-    let resolved = config::load_resolved(home, &flags)?;
+    let start = StartConfig::choose(home, &flags, arguments.strict_config)?;
     home.check_store()?;
-    let text = config::read_config_text(home)?;
+    if let Some(banner) = start.banner_text() {
+        anstream::eprintln!("{banner}");
+    }
+    let text = start.revision.record.text.clone();
     let written = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
     let redactor = Redactor::from_home(home, &redact::process_variables(), written.as_ref());
     let log = ServerLog::start(redactor, if arguments.log_json { LogFormat::Json } else { LogFormat::Text })?;
     for ConfigProblem { at, message, .. } in config::misspelt_variables(&Environment::of_process(), &text) {
         tracing::warn!(%at, problem = %message, "a variable begins with DROMIA_ but sets no key");
     }
+    for ConfigProblem { at, message, .. } in &start.resolved.missing_keys {
+        tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key; \
+                                                 everything else works");
+    }
     file_limit::raise_files();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = tokio.block_on(serve_home(home, resolved, &log));
+    let result = tokio.block_on(serve_home(home, start, flags, &log));
     // Tasks that did not end in time are dropped: recovery takes their runs over.
     tokio.shutdown_timeout(Duration::from_millis(100));
     log.flush_lines();
@@ -118,6 +132,8 @@ pub(crate) struct HomeServices {
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) policies: PolicyEngine,
     pub(crate) terms: Arc<dyn OperatorTerms>,
+    /// What of these another configuration replaces.
+    pub(crate) parts: ReplaceableParts,
 }
 
 /// Opens the store and builds the engine; nothing runs yet.
@@ -145,7 +161,8 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let held: Arc<dyn CapabilityRegistry> = Arc::clone(&capabilities) as _;
     let table =
         ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
-    let terms: Arc<dyn OperatorTerms> = Arc::new(table);
+    let table = Arc::new(table);
+    let terms: Arc<dyn OperatorTerms> = Arc::clone(&table) as _;
     let way_out = egress.open_client(egress_client::program_proxy_plan(&resolved.reachable.limits))?;
     let tools = ToolsConfig {
         root: home.root_dir().to_owned(),
@@ -161,15 +178,16 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
     let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
     let policies = PolicyEngine::built_in()?.with_manifests(tools.builtin_manifests());
-    let policies = policies.about_irreversible(resolved.irreversible);
     let policies = policies.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
     let names: Vec<_> = tools.tool_descriptors().iter().map(|tool| tool.name.clone()).collect();
-    let gate = GrantGate::new(policies.clone(), names).with_capabilities(capabilities.live_capabilities());
+    let live_gate = Arc::new(LiveGate::new(build_gate(&policies, names, &capabilities, resolved)));
     let tools: Arc<dyn ToolHost> = Arc::new(tools);
-    let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged_tools()));
+    let gate: Arc<dyn Gate> = Arc::clone(&live_gate) as _;
+    let models = Arc::new(LiveModels::new(models));
+    let parts = ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table };
     let ports = EnginePorts {
         store: Arc::clone(&store),
-        model: Arc::new(models),
+        model: models,
         tools: Arc::clone(&tools),
         gate: Arc::clone(&gate),
         terms: Arc::clone(&terms),
@@ -192,7 +210,20 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         gate,
         policies,
         terms,
+        parts,
     })
+}
+
+/// Builds the gate of a configuration on the layers of policy that count.
+pub(crate) fn build_gate(
+    policies: &PolicyEngine,
+    tools: Vec<String>,
+    capabilities: &StoreCapabilities,
+    resolved: &ResolvedConfig,
+) -> GrantGate {
+    let policies = policies.clone().about_irreversible(resolved.irreversible);
+    let gate = GrantGate::new(policies, tools).with_capabilities(capabilities.live_capabilities());
+    gate.with_privileged(resolved.said.privileged_tools())
 }
 
 /// A tool of the operator's own with the line to its server.
@@ -224,10 +255,16 @@ fn build_outbox(house: &HomeServices, channels: WebhookChannels) -> Outbox {
     outbox
 }
 
-async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> anyhow::Result<ExitCode> {
+async fn serve_home(
+    home: &Home,
+    start: StartConfig,
+    flags: Vec<ConfigFlag>,
+    log: &ServerLog,
+) -> anyhow::Result<ExitCode> {
+    let StartConfig { revision, resolved, refused } = start;
     let mut ear = StopListener::start_listening()?;
     let _outgrown = stop::outlive_file_size()?;
-    let house = open_services(home, &resolved)?;
+    let house = Arc::new(open_services(home, &resolved)?);
     log.watch_vault(&house.vault);
     vault_keys::tell_locked(home, &house).await;
     vault_keys::find_key_scopes(&house, &resolved.models, &resolved.channels).await?;
@@ -241,8 +278,8 @@ async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> a
     let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway_config(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
-    let outbox = build_outbox(&house, resolved.channels);
-    let written = config::read_config_text(home)?;
+    let outbox = build_outbox(&house, resolved.channels.clone());
+    let written = revision.record.text.clone();
     let book = AuditDirectory::for_home(home);
     let key = Arc::new(book.load_or_create_key(house.runtime.ids.random_secret())?);
     let notary = HouseNotary::new(Arc::clone(&key), home, &written);
@@ -277,8 +314,11 @@ async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> a
     house.engine.start();
     outbox.start();
     sweep_orphaned_files(Arc::clone(&house.store));
-    let applied = Digest::from_bytes(*blake3::hash(written.as_bytes()).as_bytes());
-    let keeping = keeper.spawn_task(Arc::clone(&house.store) as _, applied);
+    let keeping = keeper.spawn_task(Arc::clone(&house.store) as _, revision.record.digest);
+    let now = house.runtime.clock.now();
+    let live = Arc::new(LiveConfig::begin(home, flags, revision, &resolved, refused, now));
+    handle.tell_of_configuration(Arc::clone(&live) as _);
+    follow_file(live, LiveServices { house: Arc::clone(&house), gateway: handle.clone() });
     announce_address(&handle)?;
 
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
@@ -324,7 +364,7 @@ fn print_to_terminal(text: String) {
 }
 
 /// Logs which names of the configuration match nothing, as `doctor` does. It omits names that could not be looked up.
-async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
+pub(crate) async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
     if resolved.mentions.is_empty() {
         return;
     }

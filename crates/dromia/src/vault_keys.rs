@@ -41,7 +41,7 @@ pub(crate) async fn find_key_scopes(
     models: &ModelsConfig,
     channels: &WebhookChannels,
 ) -> anyhow::Result<()> {
-    of_providers(house, models).await?;
+    find_provider_scopes(house, models).await?;
     of_channels(house, channels).await
 }
 
@@ -75,10 +75,11 @@ pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
     }
 }
 
-async fn of_providers(house: &HomeServices, models: &ModelsConfig) -> anyhow::Result<()> {
+/// The same for the keys of providers alone.
+pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsConfig) -> anyhow::Result<()> {
     let keyed = models.models.iter().filter_map(|(alias, provider)| match provider {
         ModelProvider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
-        ModelProvider::Scripted => None,
+        ModelProvider::Scripted | ModelProvider::Unusable(_) => None,
     });
     let keyed: Vec<_> = keyed.collect();
     if keyed.is_empty() {
@@ -150,11 +151,16 @@ pub(crate) fn placement_for_slot(slot: SecretSlot) -> SecretPlacement {
     }
 }
 
-/// The command that sets a secret of a tenant for the server of an address.
-pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &SecretPlacement) -> String {
+/// The server of an address, as a secret names the one that it is for.
+pub(crate) fn secret_host(url: &str) -> String {
     let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
     let origin = origin.unwrap_or_else(|_| "HOST".to_owned());
-    let host = origin.strip_prefix("https://").unwrap_or(&origin);
+    origin.strip_prefix("https://").unwrap_or(&origin).to_owned()
+}
+
+/// The command that sets a secret of a tenant for the server of an address.
+pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &SecretPlacement) -> String {
+    let host = secret_host(url);
     let of = if tenant == TENANT_DEFAULT { String::new() } else { format!("--tenant {tenant} ") };
     format!("dromia {of}secret set {secret} --stdin --host {host} --placement {placement} < key.txt")
 }

@@ -225,6 +225,12 @@ impl AgentDirectory {
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 
+    /// Forgets every agent: what the operator adds to grants is another from now on.
+    pub(crate) fn forget_all(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.snapshots.clear();
+    }
+
     /// Returns for each tool that runs programs the network access of a program that this agent starts.
     async fn tool_networks(
         &self,

@@ -112,7 +112,7 @@ fn check_undeclared(budget: &BudgetDefinition) -> Result<(), Fault> {
     if budget.declared {
         let text = format!("dromia.yaml sets the budget {}", budget.name);
         return Err(Fault::new(ErrorCode::BudgetDeclared, text)
-            .with_hint("change `tenants.NAME.budgets` in dromia.yaml and restart the server"));
+            .with_hint("change `tenants.NAME.budgets` in dromia.yaml"));
     }
     Ok(())
 }

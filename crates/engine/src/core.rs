@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::{Actor, AgentId, Digest, OperatorScope, Scope, SessionId, TenantId};
@@ -33,7 +34,8 @@ pub(crate) type StartReadyWork = fn(&Arc<EngineCore>, TenantId, ReadyWork, TaskS
 #[derive(Debug)]
 pub(crate) struct EngineCore {
     pub(crate) ports: Arc<EnginePorts>,
-    pub(crate) config: EngineConfig,
+    /// What the operator decides. It may be replaced at any time, so what must agree is read together.
+    settings: ArcSwap<EngineConfig>,
     pub(crate) scheduler: Scheduler,
     pub(crate) hub: RunHub,
     /// How often tasks came into each state.
@@ -87,8 +89,22 @@ impl EngineCore {
             calls: CallMetrics::new(Arc::clone(&ports)),
             holder,
             ports,
-            config,
+            settings: ArcSwap::from_pointee(config),
         }
+    }
+
+    /// What the operator decides, as of now.
+    pub(crate) fn config(&self) -> Arc<EngineConfig> {
+        self.settings.load_full()
+    }
+
+    /// Lets other decisions of the operator count from now on, and forgets what was read under the earlier ones.
+    pub(crate) fn replace_config(&self, config: EngineConfig) {
+        let EngineConfig { active_max, processors, hops_max, ref second_opinion, .. } = *self.config();
+        let second_opinion = second_opinion.clone();
+        let config = EngineConfig { active_max, processors, hops_max, second_opinion, ..config };
+        self.settings.store(Arc::new(config));
+        self.agents.forget_all();
     }
 
     /// Sets the notifier for messages that wait for delivery; the first one stays.

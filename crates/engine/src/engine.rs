@@ -76,7 +76,13 @@ impl Engine {
         Arc::new(SnapshotInvalidator(Arc::downgrade(&self.core)))
     }
 
-    /// Sets the budgets that the configuration declares, before any agent runs, and removes those that only an earlier
+    /// Lets another configuration count from now on, for calls that are judged and requests that are made after this. The
+    /// number of tasks, the second model and the hops of messages are those of the start.
+    pub fn replace_config(&self, config: EngineConfig) {
+        self.core.replace_config(config);
+    }
+
+    /// Sets the budgets that the configuration declares, before any agent runs and when it changes, and removes those that only an earlier
     /// configuration declared. Budgets that people set by hand are left alone. An agent may be named by its handle. A
     /// budget that names a missing tenant or agent is set by the first start that finds it; the reader of the
     /// configuration warns about it.

@@ -179,7 +179,7 @@ impl CallJudge<'_> {
             }
             GateVerdict::Ask { rule, reason, policy } => (None, rule, reason, policy),
             GateVerdict::Delay { rule, reason, policy } => {
-                (Some(self.core.config.approvals.cooling), rule, reason, policy)
+                (Some(self.core.config().approvals.cooling), rule, reason, policy)
             }
         };
         let asking = ApprovalGrounds { rule, reason, policy, cooling, standing };

@@ -208,7 +208,7 @@ impl<'a> RunTermination<'a> {
             approved: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config.model_calls_max),
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
         };
         let mut state = RunState::default();
         let mut entries = Vec::new();

@@ -227,7 +227,7 @@ async fn read_run_state(
         Some(started) => core.agents.pinned_snapshot(scope, agent, started).await?,
         None => agent,
     };
-    let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
+    let tail = core.ports.store.session_tail(scope, run.session, core.config().context).await?;
     let Some(mut tail) = tail else {
         return Err(JournalReadError::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
     };
@@ -247,7 +247,7 @@ async fn read_run_state(
     let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
     let agent = agent.within_session(scope.tenant(), &tail.session.key);
     let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
-    let tainted_past = tainted_past(&entries).unwrap_or(core.config.tainted_past);
+    let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
     let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
     Ok((state, TakeoverContext { story, target, platform, author, agent }))
 }

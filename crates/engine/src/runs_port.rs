@@ -198,7 +198,7 @@ impl EnginePort for Engine {
     }
 
     fn approval_rules_declared(&self) -> Vec<DeclaredRule> {
-        self.core.config.approvals.rules.clone()
+        self.core.config().approvals.rules.clone()
     }
 
     fn approval_rule_remove(

@@ -121,7 +121,7 @@ impl<'a> SessionClaimer<'a> {
                     .await)
             }
             SessionLookup::Session(_) => {
-                let tail = self.core.ports.store.session_tail(scope, session, self.core.config.context).await;
+                let tail = self.core.ports.store.session_tail(scope, session, self.core.config().context).await;
                 let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {
@@ -192,7 +192,7 @@ impl<'a> SessionClaimer<'a> {
             approved,
             config: agent.revision,
             prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config.model_calls_max),
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;
@@ -249,7 +249,7 @@ async fn try_claim(
     slot: TaskSlot,
 ) -> Result<(), Fault> {
     let tail =
-        core.ports.store.session_tail(scope, session, core.config.context).await.map_err(read_fault)?;
+        core.ports.store.session_tail(scope, session, core.config().context).await.map_err(read_fault)?;
     let Some(mut tail) = tail else { return Ok(()) };
     let head = tail.session.head;
     // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
@@ -314,7 +314,7 @@ async fn try_claim(
 impl SessionClaimer<'_> {
     /// Builds the transcript of a session's past for a new run.
     fn build_transcript(&self, tail: &SessionTail) -> Result<ConversationTranscript, Fault> {
-        let story = ConversationTranscript::from_tail(tail, None, self.core.config.tainted_past);
+        let story = ConversationTranscript::from_tail(tail, None, self.core.config().tainted_past);
         story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
     }
 }

@@ -4,6 +4,8 @@
 //! Nothing is written, no model is asked and nothing is judged, so the number says nothing of what the agent may do.
 //! It is the one that decides what fits the model's window: on the safe side, and not what a provider would report.
 
+use std::sync::Arc;
+
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
@@ -22,13 +24,13 @@ use crate::submit::encode_input;
 pub(crate) struct RequestTokenCount<'a> {
     ports: &'a EnginePorts,
     agents: &'a AgentDirectory,
-    config: &'a EngineConfig,
+    config: Arc<EngineConfig>,
 }
 
 impl<'a> RequestTokenCount<'a> {
     /// Begins with the parts that it needs.
     pub(crate) fn new(core: &'a EngineCore) -> Self {
-        Self { ports: &core.ports, agents: &core.agents, config: &core.config }
+        Self { ports: &core.ports, agents: &core.agents, config: core.config() }
     }
 
     /// Counts the tokens of the request that an input begins, as it would be sent: without what does not fit.

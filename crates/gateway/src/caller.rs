@@ -192,7 +192,7 @@ pub(crate) async fn tenant_caller(
         Peer::Unix { uid } => {
             let (local, seen) = find_local_user(core, uid)?;
             let (tenant, handle) = picked_tenant(core, headers).await?;
-            if seen.is_some_and(|seen| *seen != handle) {
+            if seen.is_some_and(|seen| seen != handle) {
                 return Err(unknown_tenant());
             }
             let scope = core.authority().issue_scope(tenant, Actor::new(&format!("cli:{uid}")));
@@ -224,8 +224,10 @@ pub(crate) async fn operator_caller(
 }
 
 /// Finds what a user of this machine is here, and the one tenant that a listed one sees.
-fn find_local_user(core: &GatewayCore, uid: u32) -> Answer<(LocalUser, Option<&HandleSlug>)> {
-    let known = local_user_access(core.owner_uid.get().copied(), &core.config.socket_users, uid);
+fn find_local_user(core: &GatewayCore, uid: u32) -> Answer<(LocalUser, Option<HandleSlug>)> {
+    let live = core.live();
+    let known = local_user_access(core.owner_uid.get().copied(), &live.socket_users, uid);
+    let known = known.map(|(local, tenant)| (local, tenant.cloned()));
     known.ok_or_else(|| ApiError::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
 }
 

@@ -50,6 +50,8 @@ pub enum ChannelKey {
     Held(WebhookSigningKey),
     /// In the vault of its tenant, under this name, for the server of the channel's address.
     InVault(String),
+    /// Nowhere, for this reason: nothing is signed until an operator changes that.
+    Missing(String),
 }
 
 /// The port to the keys that are in a vault. A key is opened for one message that leaves, and kept a second for those that come
@@ -79,6 +81,7 @@ impl WebhookChannel {
         match &self.key {
             ChannelKey::Held(key) => Ok(key.clone()),
             ChannelKey::InVault(secret) => keys.open_key(scope, secret, &self.url).await,
+            ChannelKey::Missing(reason) => Err(reason.clone()),
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
 use dromia_contracts::agent::{ErasureCounts, HandleSlug};
+use dromia_contracts::config_standing::ConfigReporter;
 use dromia_contracts::pool::SlotPool;
 use dromia_contracts::{AgentId, Digest, OperatorScope, ScopeAuthority, TenantId};
 use jiff::Timestamp;
@@ -38,6 +40,11 @@ pub(crate) struct GatewayCore {
     pub(crate) ports: GatewayPorts,
     pub(crate) operator: OperatorScope,
     pub(crate) config: GatewayConfig,
+    /// The newest settings, of which only those are read that may change meanwhile: the default agent, the roles and the
+    /// users of the socket.
+    live: ArcSwap<GatewayConfig>,
+    /// Who says which configuration counts; unset where none is followed.
+    pub(crate) configuration: OnceLock<Arc<dyn ConfigReporter>>,
     /// By hash of the token. The expiry is checked at each request.
     pub(crate) tokens: Cache<Digest, Caller>,
     /// Hashes of tokens that were never issued. All are forgotten when a token is made.
@@ -102,9 +109,23 @@ impl GatewayCore {
             started_at: ports.runtime.clock.now(),
             owner_uid: OnceLock::new(),
             tcp: OnceLock::new(),
+            live: ArcSwap::from_pointee(config.clone()),
+            configuration: OnceLock::new(),
             config,
             ports,
         }
+    }
+
+    /// The settings that may change while the server runs, as of now.
+    pub(crate) fn live(&self) -> Arc<GatewayConfig> {
+        self.live.load_full()
+    }
+
+    /// Lets other settings count from now on, of those that may change while the server runs.
+    pub(crate) fn replace_live(&self, config: GatewayConfig) {
+        self.allowances.replace_limits(&config);
+        self.actors.replace_pace(&config);
+        self.live.store(Arc::new(config));
     }
 
     pub(crate) fn authority(&self) -> &ScopeAuthority {

@@ -185,7 +185,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ToolNotFound => Some("list the tools with `dromia tool list`"),
         ErrorCode::BudgetNotFound => Some("list the budgets with `dromia budget list`"),
         ErrorCode::BudgetDeclared => {
-            Some("change `tenants.NAME.budgets` in dromia.yaml and restart the server")
+            Some("change `tenants.NAME.budgets` in dromia.yaml")
         }
         ErrorCode::BudgetExhausted => {
             Some("`dromia run why` names the budget and says how to raise it; then `dromia run resume`")

@@ -12,7 +12,7 @@ mod actors;
 mod bucket;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dromia_contracts::{ErrorCode, TokenId};
 use jiff::Timestamp;
@@ -33,6 +33,17 @@ struct TokenLimits {
     pace: Option<RefillRate>,
     requests_max: usize,
     streams_max: usize,
+}
+
+impl TokenLimits {
+    fn from_config(config: &GatewayConfig) -> Self {
+        let pace = RefillRate::per_second(config.token_rate_max.into(), config.token_burst_max.into());
+        Self {
+            pace: (config.token_rate_max > 0).then_some(pace),
+            requests_max: config.token_requests_max,
+            streams_max: config.token_streams_max,
+        }
+    }
 }
 
 /// One token.
@@ -95,21 +106,22 @@ impl From<AllowanceExhausted> for ApiError {
 /// The allowances of all tokens.
 #[derive(Debug)]
 pub(crate) struct TokenAllowances {
-    limits: TokenLimits,
+    limits: RwLock<TokenLimits>,
     tokens: Mutex<HashMap<TokenId, TokenAllowance>>,
 }
 
 impl TokenAllowances {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
-        let pace = RefillRate::per_second(config.token_rate_max.into(), config.token_burst_max.into());
-        Self {
-            limits: TokenLimits {
-                pace: (config.token_rate_max > 0).then_some(pace),
-                requests_max: config.token_requests_max,
-                streams_max: config.token_streams_max,
-            },
-            tokens: Mutex::default(),
-        }
+        Self { limits: RwLock::new(TokenLimits::from_config(config)), tokens: Mutex::default() }
+    }
+
+    /// Lets other limits count from the next request on.
+    pub(crate) fn replace_limits(&self, config: &GatewayConfig) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = TokenLimits::from_config(config);
+    }
+
+    fn limits(&self) -> TokenLimits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a request of a token in.
@@ -118,13 +130,15 @@ impl TokenAllowances {
         token: TokenId,
         now: Timestamp,
     ) -> Result<AllowancePermit, AllowanceExhausted> {
-        let TokenLimits { pace, requests_max, .. } = self.limits;
+        let TokenLimits { pace, requests_max, .. } = self.limits();
         let mut tokens = self.lock();
         let allowance = self.token_entry(&mut tokens, token, now);
         if allowance.requests >= requests_max {
             return Err(AllowanceExhausted::Requests);
         }
-        if let (Some(pace), Some(bucket)) = (pace, &mut allowance.bucket) {
+        if let Some(pace) = pace {
+            // A token that was known before there was a rate begins with a full bucket.
+            let bucket = allowance.bucket.get_or_insert(TokenBucket::new_full(pace, now.as_millisecond()));
             bucket
                 .take_one(pace, now.as_millisecond())
                 .map_err(|again_ms| AllowanceExhausted::Rate { again_ms })?;
@@ -141,7 +155,7 @@ impl TokenAllowances {
     ) -> Result<AllowancePermit, AllowanceExhausted> {
         let mut tokens = self.lock();
         let allowance = self.token_entry(&mut tokens, token, now);
-        if allowance.streams >= self.limits.streams_max {
+        if allowance.streams >= self.limits().streams_max {
             return Err(AllowanceExhausted::Streams);
         }
         allowance.streams += 1;
@@ -162,12 +176,12 @@ impl TokenAllowances {
         if tokens.len() >= TOKENS_MAX && !tokens.contains_key(&token) {
             self.make_room(tokens, now_ms);
         }
-        let bucket = self.limits.pace.map(|pace| TokenBucket::new_full(pace, now_ms));
+        let bucket = self.limits().pace.map(|pace| TokenBucket::new_full(pace, now_ms));
         tokens.entry(token).or_insert(TokenAllowance { bucket, requests: 0, streams: 0 })
     }
 
     fn make_room(&self, tokens: &mut HashMap<TokenId, TokenAllowance>, now_ms: i64) {
-        if let Some(pace) = self.limits.pace {
+        if let Some(pace) = self.limits().pace {
             tokens.retain(|_, allowance| {
                 let mut bucket = allowance.bucket;
                 let level = bucket.as_mut().map(|bucket| {

@@ -15,6 +15,7 @@ use axum::Router;
 use dromia_contracts::ScopeAuthority;
 use dromia_contracts::audit::{AuditLog, AuditSigner};
 use dromia_contracts::capability::CapabilityRegistry;
+use dromia_contracts::config_standing::ConfigReporter;
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runs::EnginePort;
 use dromia_contracts::runtime::Runtime;
@@ -213,6 +214,17 @@ impl GatewayHandle {
     /// Returns the meter of dropped log lines; the log writer reports to it.
     pub fn log_meter(&self) -> LogMeter {
         self.core.meters.log_meter()
+    }
+
+    /// Lets other settings count from now on: the default agent, the roles, the users of the socket and the rates of
+    /// tokens and actors. All others are those of the start.
+    pub fn replace_settings(&self, config: GatewayConfig) {
+        self.core.replace_live(config);
+    }
+
+    /// Sets who says which configuration counts; the first one stays.
+    pub fn tell_of_configuration(&self, reporter: Arc<dyn ConfigReporter>) {
+        self.core.configuration.get_or_init(|| reporter);
     }
 
     /// Tells whether the gateway closes.

@@ -285,7 +285,7 @@ pub(crate) fn api_attempt(attempt: ModelAttempt) -> api::cost::AttemptCost {
 pub(crate) fn api_why(run: RunId, why: RunStatusReason, tenant: &HandleSlug) -> api::run::RunExplanation {
     let in_file = why.declared.map(|budget| {
         format!(
-            "raise the limit of {budget} in dromia.yaml (tenants.{tenant}.budgets), restart the server, then \
+            "raise the limit of {budget} in dromia.yaml (tenants.{tenant}.budgets), then \
              `dromia run resume {run}`"
         )
     });

@@ -169,7 +169,9 @@ impl PolicyEngine {
     #[must_use]
     pub fn about_irreversible(self, irreversible: PolicyVerdict) -> Self {
         let manifests = self.known.manifests.clone();
-        Self { known: Arc::new(PolicyContext { manifests, irreversible }), ..self }
+        // Verdicts that were kept answered a question that said otherwise.
+        let verdicts = Arc::default();
+        Self { known: Arc::new(PolicyContext { manifests, irreversible }), verdicts, ..self }
     }
 
     /// Lets other layers count from now on.

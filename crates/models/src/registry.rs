@@ -1,6 +1,6 @@
 //! The registry: alias to adapter, with the aliases that stand in for it.
 //!
-//! It is built once from resolved settings and never changes. An alias without a configuration is a `model_rejected`,
+//! It is built once from resolved settings and never changes; another configuration makes another one. An alias without a configuration is a `model_rejected`,
 //! not a fallback to some other model. One call is one attempt at one adapter: a model that is overloaded, unreachable
 //! or too slow is left to cool down, and the next attempt, which the engine journals as such, goes to the first of the
 //! chain that is not cooling and whose window takes the request. Who is asked is chosen when the attempt is prepared,
@@ -25,6 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::encoded_request;
 use crate::http::{HttpConfig, HttpError, HttpModel, KeysOf};
 use crate::scripted::ScriptedModel;
+use crate::unusable::UnusableModel;
 
 /// How long a model cools down where its provider names no time.
 const COOL_DOWN: SignedDuration = SignedDuration::from_secs(30);
@@ -48,6 +49,8 @@ pub enum ModelProvider {
     Scripted,
     /// A server that is reached over HTTP.
     Http(HttpConfig),
+    /// A server that cannot be used, and what an operator can do about it. Its models are known; a call fails with this.
+    Unusable(String),
 }
 
 /// Says why the registry cannot be built.
@@ -99,6 +102,7 @@ impl ModelRegistry {
         for (alias, provider) in config.models {
             let adapter: Arc<dyn LanguageModel> = match provider {
                 ModelProvider::Scripted => Arc::clone(&scripted),
+                ModelProvider::Unusable(reason) => Arc::new(UnusableModel { reason }),
                 ModelProvider::Http(settings) => match HttpModel::new(settings, egress) {
                     Ok(adapter) => Arc::new(adapter),
                     Err(source) => return Err(ModelsError::Adapter { alias, source }),

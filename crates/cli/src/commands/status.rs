@@ -1,7 +1,7 @@
 //! `status`: the state of the server.
 
 use dromia_api::escape_hidden;
-use dromia_api::status::{DamageStatus, NodeStatus, PolicyStatus};
+use dromia_api::status::{ConfigStatus, DamageStatus, NodeStatus, PolicyStatus};
 
 use super::Cli;
 use crate::error::Outcome;
@@ -10,9 +10,10 @@ use crate::output::{CommandOutput, draw_pairs, format_time};
 
 pub(super) async fn run(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     let status: NodeStatus = cli.client.get("/v1/status").await?;
-    let is_sound = status.store.writable && status.store.damaged.is_none();
+    let is_used = status.config.as_ref().is_none_or(|config| config.refused.is_none());
+    let is_sound = is_used && status.store.writable && status.store.damaged.is_none();
     output.print_result(&status, status_text)?;
-    // A store that takes no writes, or is damaged, is a failure a script must notice.
+    // A store that takes no writes or is damaged, and a configuration that is not used, are failures a script must notice.
     Ok(if is_sound { CommandExit::Done } else { CommandExit::Failed })
 }
 
@@ -31,7 +32,7 @@ fn status_text(status: &NodeStatus) -> String {
         (false, None) => "only answers reads".to_owned(),
         (false, Some(cause)) => format!("only answers reads: {cause}"),
     };
-    let policy = status.policy.as_ref();
+    let (policy, config) = (status.policy.as_ref(), status.config.as_ref());
     draw_pairs(&[
         ("version", status.version.clone()),
         ("started", format!("{} ({} s ago)", format_time(status.started_at), status.uptime_seconds)),
@@ -45,7 +46,37 @@ fn status_text(status: &NodeStatus) -> String {
         ("commits", commits),
         ("policy", policy.map(policy_summary).unwrap_or_default()),
         ("refused", policy.and_then(policy_refusal_text).unwrap_or_default()),
+        ("config", config.map(config_summary).unwrap_or_default()),
+        ("config refused", config.and_then(config_refusal_text).unwrap_or_default()),
+        ("next start", config.map(pending_text).unwrap_or_default()),
+        ("disabled", config.map(|config| escape_hidden(&config.disabled.join("; "))).unwrap_or_default()),
     ])
+}
+
+/// Says which configuration counts, and loudly that it is not the one of the file.
+fn config_summary(config: &ConfigStatus) -> String {
+    let ConfigStatus { revision, since, is_fallback, .. } = config;
+    let fallback = if *is_fallback { ", the last good one, because the file could not be used at the start" } else { "" };
+    format!("revision {revision} since {}{fallback}", format_time(*since))
+}
+
+/// Says what is wrong with the file, and what to do.
+fn config_refusal_text(config: &ConfigStatus) -> Option<String> {
+    let refused = config.refused.as_ref()?;
+    let (problem, since) = (escape_hidden(&refused.problem), format_time(refused.since));
+    Some(format!(
+        "the server has ignored dromia.yaml since {since}: {problem}; correct it, or go back with `dromia config \
+         revert {}`",
+        config.revision
+    ))
+}
+
+/// Names the keys that wait for the next start.
+fn pending_text(config: &ConfigStatus) -> String {
+    if config.pending.is_empty() {
+        return String::new();
+    }
+    format!("{} changed and take effect at the next start", escape_hidden(&config.pending.join(", ")))
 }
 
 /// Says that the file is damaged, and what to do.
@@ -80,7 +111,7 @@ fn policy_refusal_text(policy: &PolicyStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use dromia_api::Digest;
-    use dromia_api::status::{LoadStatus, PolicyRefused, StoreCounters, StoreStatus};
+    use dromia_api::status::{ConfigRefused, LoadStatus, PolicyRefused, StoreCounters, StoreStatus};
 
     use super::*;
 
@@ -120,19 +151,35 @@ mod tests {
                     since: "2026-01-02T03:04:09Z".parse().unwrap(),
                 }),
             }),
+            config: Some(ConfigStatus {
+                revision: 7,
+                digest: Digest::default(),
+                since: "2026-01-02T03:04:05Z".parse().unwrap(),
+                is_fallback: true,
+                refused: Some(ConfigRefused {
+                    problem: "dromia.yaml:3:1: unknown key `modles`".into(),
+                    since: "2026-01-02T03:04:05Z".parse().unwrap(),
+                }),
+                pending: vec!["listen".into()],
+                disabled: vec!["dromia.yaml:4:3: providers.a.key: the variable A is not set".into()],
+            }),
         };
         insta::assert_snapshot!(status_text(&status), @r"
-        version     0.1.0
-        started     2026-01-02 03:04:05Z (9 s ago)
-        listening   http://127.0.0.1:7741
-        tenants     2
-        runs        1 of 64 active, 0 ready
-        store       only answers reads: no space left
-        damaged     since 2026-01-02 03:04:07Z (damaged rows read: 3; the main file: database disk image is malformed): the server answers requests for other data; stop it, run `dromia doctor` and restore a backup
-        store size  4096 bytes, log 1 bytes
-        commits     7 (8 batches, 9 rows)
-        policy      0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego
-        refused     the server has ignored the files in policies/ since 2026-01-02 03:04:09Z: policies/a.rego:3:1: there is no function `foo` here
+        version         0.1.0
+        started         2026-01-02 03:04:05Z (9 s ago)
+        listening       http://127.0.0.1:7741
+        tenants         2
+        runs            1 of 64 active, 0 ready
+        store           only answers reads: no space left
+        damaged         since 2026-01-02 03:04:07Z (damaged rows read: 3; the main file: database disk image is malformed): the server answers requests for other data; stop it, run `dromia doctor` and restore a backup
+        store size      4096 bytes, log 1 bytes
+        commits         7 (8 batches, 9 rows)
+        policy          0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego
+        refused         the server has ignored the files in policies/ since 2026-01-02 03:04:09Z: policies/a.rego:3:1: there is no function `foo` here
+        config          revision 7 since 2026-01-02 03:04:05Z, the last good one, because the file could not be used at the start
+        config refused  the server has ignored dromia.yaml since 2026-01-02 03:04:05Z: dromia.yaml:3:1: unknown key `modles`; correct it, or go back with `dromia config revert 7`
+        next start      listen changed and take effect at the next start
+        disabled        dromia.yaml:4:3: providers.a.key: the variable A is not set
         ");
     }
 }

@@ -248,7 +248,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         }
         ErrorCode::BudgetDeclared => new_page(
             "dromia.yaml sets this budget, so only that file can change it",
-            "change `tenants.NAME.budgets` in dromia.yaml and restart the server",
+            "change `tenants.NAME.budgets` in dromia.yaml",
         ),
         ErrorCode::ApprovalNotFound => {
             new_page("the approval does not exist in this tenant", "`dromia approval list --all` lists them")

@@ -14,6 +14,7 @@ use dromia_contracts::runtime::Clock;
 use dromia_contracts::store::{PageRequest, Store};
 use dromia_contracts::{Digest, OperatorScope, TenantId};
 use dromia_guard::audit::{AuditCheckpoint, AuditKey, CheckpointHead, TENANTS_MAX};
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -82,17 +83,7 @@ impl CheckpointWriter {
 
     /// Seals for every tenant under which configuration it is served, where that is another one than before.
     pub(crate) async fn note_configuration(&self, store: &dyn Store, config: Digest) -> anyhow::Result<()> {
-        let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
-        loop {
-            let tenants = store.tenants(&self.operator, page).await?;
-            for tenant in &tenants {
-                self.log.audit_config(&self.operator, tenant.id, config, self.clock.now()).await?;
-            }
-            match tenants.last() {
-                Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
-                _ => return Ok(()),
-            }
-        }
+        seal_configuration(&*self.log, store, &self.operator, config, self.clock.now()).await
     }
 
     /// Writes what has grown since the last checkpoint, if anything has. Returns how many lines that took.
@@ -161,6 +152,27 @@ impl CheckpointWriter {
             }
         });
         CheckpointTask { stop, task }
+    }
+}
+
+/// Seals for every tenant under which configuration it is served from a time on, where that is another one than before.
+pub(crate) async fn seal_configuration(
+    log: &dyn AuditLog,
+    store: &dyn Store,
+    operator: &OperatorScope,
+    config: Digest,
+    at: Timestamp,
+) -> anyhow::Result<()> {
+    let mut page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
+    loop {
+        let tenants = store.tenants(operator, page).await?;
+        for tenant in &tenants {
+            log.audit_config(operator, tenant.id, config, at).await?;
+        }
+        match tenants.last() {
+            Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
+            _ => return Ok(()),
+        }
     }
 }
 

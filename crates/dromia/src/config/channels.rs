@@ -112,8 +112,11 @@ fn channel_key(
     };
     let Some(value) = environment.get(name) else {
         let near = did_you_mean(name, environment.variable_names());
-        check.add_unset_variable(&here, format!("the variable {name} is not set{near}"), name.to_owned());
-        return None;
+        let why = format!("the variable {name} is not set{near}");
+        check.add_missing_key(&here, &why, name.to_owned());
+        return Some(ChannelKey::Missing(format!(
+            "{why}; set it with `export {name}=…` where the server starts, and start it again with `dromia up`"
+        )));
     };
     match value.parse() {
         Ok(key) => Some(ChannelKey::Held(key)),

@@ -45,46 +45,65 @@ use super::tools::WrittenAgent;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenConfig {
     /// The version of the file's form; this program reads 1.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) version: u32,
     /// The TCP address to serve; port 0 takes a free one. One that is not of the loopback needs `http.tls`.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) listen: SocketAddr,
     /// The agent that answers where none is named.
     #[schemars(with = "String")]
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) default_agent: HandleSlug,
     /// Servers of models, each under a name that models refer to.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) providers: BTreeMap<String, WrittenProvider>,
     /// Models, each under the alias that agents name. The alias `scripted` is always there.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) models: BTreeMap<String, WrittenModel>,
     /// Channels by which other systems speak to agents and get their answers, each under its name.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
     /// How far tenants are trusted, each under its handle. A tenant need not be here, and is not made by being here.
     pub(crate) tenants: BTreeMap<String, WrittenTenant>,
     /// How runs are worked on.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) engine: WrittenEngine,
     /// How much of a session's past a model is sent.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) context: WrittenContext,
     /// By which names and with what keys the TCP address is served.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) http: WrittenHttp,
     /// Bounds of the HTTP edge.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) limits: WrittenLimits,
     /// The sandbox around programs that agents run.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) sandbox: WrittenSandbox,
     /// The built-in tools, and those of the operator's own.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) tools: WrittenTools,
     /// Tools that are kept from every agent, whatever it is granted. `agents` says it of one.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) permissions: WrittenPermissions,
     /// Roles of tokens and of users of the socket, each under its name, beside `viewer`, `approver`, `operator` and `admin`.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) roles: BTreeMap<String, WrittenRole>,
     /// The Unix socket of this home.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) socket: WrittenSocket,
     /// How calls that need a person's approval are asked for, and rules that answer in a person's place.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) approvals: WrittenApprovals,
     /// What becomes of calls that cannot be undone, and how long a delayed call may be refused.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) irreversible: WrittenIrreversible,
     /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
     /// `default`.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) agents: BTreeMap<String, WrittenAgent>,
     /// What may be reached on other hosts, and within which bounds.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) egress: WrittenEgress,
 }
 
@@ -159,6 +178,7 @@ pub(crate) struct WrittenChannel {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenEngine {
     /// The most runs at work at once.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) active_max: usize,
     /// The most model calls of one run, where its agent sets none; then it yields.
     pub(crate) model_calls_max: u32,

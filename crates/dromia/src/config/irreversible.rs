@@ -50,6 +50,7 @@ pub(crate) struct WrittenIrreversible {
     pub(crate) cooling_ms: u64,
     /// A second model that is asked about each of these calls before it begins, where it would be allowed or delayed.
     #[serde(skip_serializing_if = "WrittenSecondOpinion::is_absent")]
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) second_opinion: WrittenSecondOpinion,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct ConfigProblem {
     pub(crate) at: String,
     /// What is wrong, and with which key.
     pub(crate) message: String,
-    /// The variable that the environment of this process does not have, where that is all.
+    /// The variable that the environment of this process lacks or has no key in, where that is all.
     pub(crate) unset: Option<String>,
     /// The key whose meaning is wrong; none where it is the form.
     pub(super) key: Option<String>,

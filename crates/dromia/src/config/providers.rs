@@ -202,7 +202,9 @@ pub(crate) fn resolve_models(
                 } else {
                     secrets.get(&target.server_key).cloned().flatten()
                 };
-                if let Some(http) = http_config(&target, secret, &config.keys_of) {
+                if let Some(ProviderKey::Missing(reason)) = secret {
+                    config.models.insert(alias.clone(), ModelProvider::Unusable(reason));
+                } else if let Some(http) = http_config(&target, secret, &config.keys_of) {
                     config.models.insert(alias.clone(), ModelProvider::Http(http));
                 }
             }
@@ -223,6 +225,8 @@ enum ProviderKey {
     Held(ProviderApiKey),
     /// The name of a secret in the vault.
     InVault(String),
+    /// Nowhere: why, and what to do about it.
+    Missing(String),
 }
 
 /// Checks a server and takes its key from the environment, or its name in the vault.
@@ -268,21 +272,27 @@ fn resolve_provider(
         }
         Err(ProviderKeyError::Unset(name)) => {
             let near = did_you_mean(&name, environment.variable_names());
-            check.add_unset_variable(
-                &format!("{here}.key"),
-                format!("the variable {name} is not set{near}"),
-                name,
-            );
-            None
+            Some(missing_key(here, format!("the variable {name} is not set{near}"), name, check))
         }
         Err(ProviderKeyError::Bad(name)) => {
-            check.add_problem(
-                &format!("{here}.key"),
-                format!("{name} is empty or has characters that a header cannot contain"),
-            );
-            None
+            let why = format!("the variable {name} is empty or has characters that a header cannot contain");
+            Some(missing_key(here, why, name, check))
         }
     }
+}
+
+/// Notes that a provider is disabled until its variable is set.
+fn missing_key(here: &str, why: String, variable: String, check: &mut ProblemCollector<'_>) -> ProviderKey {
+    let of = here.strip_prefix("providers.").map_or_else(
+        || format!("the model {}", here.trim_start_matches("models.")),
+        |name| format!("the provider {name}"),
+    );
+    let reason = format!(
+        "{of} has no key: {why}; set it with `export {variable}=…` where the server starts, and start it again \
+         with `dromia up`"
+    );
+    check.add_missing_key(&format!("{here}.key"), why, variable);
+    ProviderKey::Missing(reason)
 }
 
 fn without_key(error: &HttpError) -> String {
@@ -329,7 +339,7 @@ fn http_config(target: &ModelTarget, key: Option<ProviderKey>, keys_of: &KeysOf)
     let base_url = server.base_url.clone().unwrap_or_default();
     let mut http = HttpConfig::new(server.kind.wire_format()?, base_url, model.clone());
     match key {
-        None => {}
+        None | Some(ProviderKey::Missing(_)) => {}
         Some(ProviderKey::Held(secret)) => http.key = Some(secret),
         Some(ProviderKey::InVault(name)) => http.vault_key = Some(VaultKey { name, of: keys_of.clone() }),
     }

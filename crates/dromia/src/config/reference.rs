@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::schema::{self, ConfigKey};
+use super::schema::{self, ConfigKey, KeyEffect};
 
 /// The text above the keys on the page.
 const HEAD: &str = "\
@@ -15,7 +15,9 @@ page is written by `dromia config schema --markdown`; `dromia config explain KEY
 value that counts and where it comes from.
 
 A value is taken from the first that has one: the flag `--set KEY=VALUE`, the environment variable, the file, the default.
-A running server reads the file at its next start.
+A running server follows the file: a good edit counts within two seconds, a bad one leaves the last good configuration
+counting. Some keys wait for the next start, which `dromia status` and `dromia config check` say. `dromia config history` lists
+what counted, and `dromia config revert N` goes back.
 
 ```yaml
 version: 1
@@ -86,8 +88,8 @@ The edits keep comments and order, check the new text before it replaces the old
 `dromia.yaml.bak`.
 
 ## Keys
-| key | takes | default | variable | what it is |
-|---|---|---|---|---|
+| key | takes | default | variable | an edit counts | what it is |
+|---|---|---|---|---|---|
 ";
 
 /// Writes the page.
@@ -98,8 +100,13 @@ pub(crate) fn reference_page() -> String {
         let default =
             key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", yaml_value(value)));
         let variable = key.variable.as_ref().map_or_else(String::new, |name| format!("`{name}`"));
+        let counts = match key.effect.filter(|_| !key.is_group) {
+            Some(KeyEffect::Live) => "in two seconds",
+            Some(KeyEffect::Restart) => "at the next start",
+            None => "",
+        };
         // Writing to a string cannot fail.
-        let _infallible = writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {description} |");
+        let _infallible = writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {counts} | {description} |");
     }
     page
 }

@@ -78,6 +78,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) irreversible: PolicyVerdict,
     /// The names that lead out of the file.
     pub(crate) mentions: Vec<NameMention>,
+    /// The keys that the environment does not give; each disables its provider or channel alone.
+    pub(crate) missing_keys: Vec<ConfigProblem>,
 }
 
 impl ResolvedConfig {
@@ -107,12 +109,13 @@ impl ResolvedConfig {
 pub(crate) struct ProblemCollector<'origins> {
     origins: &'origins ValueOrigins,
     problems: Vec<ConfigProblem>,
+    missing: Vec<ConfigProblem>,
 }
 
 impl<'origins> ProblemCollector<'origins> {
     /// Begins with no mistake.
     pub(super) fn new(origins: &'origins ValueOrigins) -> Self {
-        Self { origins, problems: Vec::new() }
+        Self { origins, problems: Vec::new(), missing: Vec::new() }
     }
 
     /// Ends with what was noted, if anything was.
@@ -122,18 +125,22 @@ impl<'origins> ProblemCollector<'origins> {
 
     /// Notes a mistake at a key.
     pub(crate) fn add_problem(&mut self, key: &str, message: impl std::fmt::Display) {
-        self.problems.push(ConfigProblem {
+        let problem = self.problem_at(key, message);
+        self.problems.push(problem);
+    }
+
+    /// Notes a key that the environment does not give. That disables whom the key is for and nothing else, so it is no
+    /// mistake of the file.
+    pub(crate) fn add_missing_key(&mut self, key: &str, message: impl std::fmt::Display, variable: String) {
+        let problem = self.problem_at(key, message);
+        self.missing.push(ConfigProblem { unset: Some(variable), ..problem });
+    }
+
+    fn problem_at(&self, key: &str, message: impl std::fmt::Display) -> ConfigProblem {
+        ConfigProblem {
             key: Some(key.to_owned()),
             place: self.origins.place_in_file(key),
             ..ConfigProblem::new(self.origins.location_text(key), format!("{key}: {message}"))
-        });
-    }
-
-    /// Notes a variable that this process does not have.
-    pub(crate) fn add_unset_variable(&mut self, key: &str, message: impl std::fmt::Display, name: String) {
-        self.add_problem(key, message);
-        if let Some(problem) = self.problems.last_mut() {
-            problem.unset = Some(name);
         }
     }
 
@@ -178,7 +185,7 @@ pub(crate) fn resolve_config(
     let (irreversible, cooling) = irreversible::resolve_irreversible(&written.irreversible, &mut check);
     let second_opinion =
         irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
-    let resolved = ResolvedConfig {
+    let mut resolved = ResolvedConfig {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
         models,
@@ -215,6 +222,7 @@ pub(crate) fn resolve_config(
         socket_users,
         irreversible,
         mentions: references::collect_mentions(written, origins),
+        missing_keys: Vec::new(),
     };
     for error in resolved.gateway_config(None).list_problems() {
         match &error {
@@ -227,6 +235,7 @@ pub(crate) fn resolve_config(
             ConfigError::Unencrypted { .. } | ConfigError::NoDoor => check.add_problem("listen", &error),
         }
     }
+    resolved.missing_keys = std::mem::take(&mut check.missing);
     check.into_result().map(|()| resolved)
 }
 

@@ -66,6 +66,25 @@ fn tidy_schema(schema: &mut Value) {
     }
 }
 
+/// When a change of a key takes effect in a running server. The schema says it, at the key or at a group above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyEffect {
+    /// Within two seconds.
+    Live,
+    /// At the next start.
+    Restart,
+}
+
+impl KeyEffect {
+    /// As the schema writes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 /// One key of the file.
 #[derive(Debug, Clone)]
 pub(crate) struct ConfigKey {
@@ -81,6 +100,8 @@ pub(crate) struct ConfigKey {
     pub(crate) variable: Option<String>,
     /// Whether other keys lie below it.
     pub(crate) is_group: bool,
+    /// When a change of it takes effect; a key without it is a mistake of this program.
+    pub(crate) effect: Option<KeyEffect>,
     integer: bool,
     boolean: bool,
     parts: Vec<String>,
@@ -121,13 +142,22 @@ impl ConfigKey {
 pub(crate) fn list_keys() -> Vec<ConfigKey> {
     let mut keys = Vec::new();
     if let Some(properties) = schema_document()["properties"].as_object() {
-        collect_keys(&[], properties, &mut keys);
+        collect_keys(&[], None, properties, &mut keys);
     }
     keys
 }
 
-fn collect_keys(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<ConfigKey>) {
+fn collect_keys(
+    above: &[String],
+    effect_above: Option<KeyEffect>,
+    properties: &Map<String, Value>,
+    keys: &mut Vec<ConfigKey>,
+) {
     for (name, schema) in properties {
+        let effect = match schema["x-effect"].as_str() {
+            Some(effect) => [KeyEffect::Live, KeyEffect::Restart].into_iter().find(|one| one.as_str() == effect),
+            None => effect_above,
+        };
         let parts = [above, &[name.clone()][..]].concat();
         let path = parts.join(".");
         let named = schema["additionalProperties"]["properties"].as_object();
@@ -143,13 +173,14 @@ fn collect_keys(above: &[String], properties: &Map<String, Value>, keys: &mut Ve
             default: schema.get("default").filter(|_| !is_group).cloned(),
             variable,
             is_group,
+            effect,
             integer: schema["type"] == "integer",
             boolean: schema["type"] == "boolean",
             path: path.clone(),
             parts: parts.clone(),
         });
         if let Some(below) = below {
-            collect_keys(&parts, below, keys);
+            collect_keys(&parts, effect, below, keys);
         }
         if let Some(named) = named {
             let is_name = matches!(
@@ -157,7 +188,7 @@ fn collect_keys(above: &[String], properties: &Map<String, Value>, keys: &mut Ve
                 "providers" | "channels" | "agents" | "tenants" | "roles" | "tools.external"
             );
             let name = if is_name { "NAME" } else { "ALIAS" };
-            collect_keys(&[parts, vec![name.to_owned()]].concat(), named, keys);
+            collect_keys(&[parts, vec![name.to_owned()]].concat(), effect, named, keys);
         }
     }
 }

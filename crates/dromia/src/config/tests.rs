@@ -127,9 +127,10 @@ fn a_model_key_comes_from_the_environment_not_the_file() {
     };
     let environment = Environment::from([("THERE", "s3cret")]);
     assert!(with("env:THERE").resolve_all(&environment).is_ok());
-    let missing = with("env:GONE").resolve_all(&environment).expect_err("it is not set");
-    assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the variable GONE is not set");
-    assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
+    let missing = with("env:GONE").resolve_all(&environment).expect("it disables the model alone");
+    let told = missing.missing_keys.first().expect("it is reported");
+    assert_eq!(told.to_string(), "dromia.yaml:1:67: models.a.key: the variable GONE is not set");
+    assert_eq!(told.unset.as_deref(), Some("GONE"));
     let literal =
         with("sk-literal").resolve_all(&environment).expect_err("it stands in the file").to_string();
     assert!(
@@ -149,7 +150,6 @@ fn an_invalid_channel_is_refused_with_place_and_without_secret() {
         (whole.replace("http://h/", "http://a:b@h/"), "channels.w.url: contains a user name or a password"),
         (whole.replace("http://h/", "http://h/#x"), "channels.w.url: has a fragment"),
         (whole.replace("env:S", "whsec_literal"), "channels.w.secret: write env:NAME"),
-        (whole.replace("env:S", "env:GONE"), "channels.w.secret: the variable GONE is not set"),
         (whole.replace("env:S", "'secret:a b'"), "channels.w.secret: write env:NAME, or secret:NAME"),
         (
             whole.replace("env:S", "env:SHORT"),
@@ -173,7 +173,7 @@ fn an_invalid_channel_is_refused_with_place_and_without_secret() {
 }
 
 #[test]
-fn a_wrong_value_is_reported_with_position_and_nearest_name() {
+fn a_missing_key_disables_its_provider_or_channel_alone() {
     for (text, says) in [
         (
             "providers:\n  a:\n    kind: openai\n    key: env:OPENAI_API_KAY\n",
@@ -181,12 +181,37 @@ fn a_wrong_value_is_reported_with_position_and_nearest_name() {
         ),
         (
             "providers:\n  a: { kind: openai, key: env:EMPTY }\n",
-            "dromia.yaml:2:27: providers.a.key: EMPTY is empty",
+            "dromia.yaml:2:27: providers.a.key: the variable EMPTY is empty",
         ),
         (
             "providers:\n  a: { kind: openai, key: env:SPLIT }\n",
-            "SPLIT is empty or has characters that a header",
+            "the variable SPLIT is empty or has characters that a header",
         ),
+        (
+            "channels:\n  w: { kind: webhook, agent: ops, url: 'http://h/', secret: env:GONE }\n",
+            "dromia.yaml:2:61: channels.w.secret: the variable GONE is not set",
+        ),
+    ] {
+        let environment = Environment::from([("OPENAI_API_KEY", "k"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
+        let resolved = loaded(text).resolve_all(&environment).expect("it can be served");
+        let told: Vec<_> = resolved.missing_keys.iter().map(ToString::to_string).collect();
+        assert!(matches!(told.as_slice(), [one] if one.contains(says)), "{told:?}");
+    }
+    let text = "providers:\n  a: { kind: openai, key: env:GONE }\nmodels:\n  x: { provider: a, model: m }\n  \
+                y: { kind: openai, base_url: 'http://h/v1', model: m }\n";
+    let models = loaded(text).resolve_all(&Environment::default()).expect("it can be served").models.models;
+    let Some(dromia_models::ModelProvider::Unusable(reason)) = models.get("x") else { panic!("{models:?}") };
+    assert_eq!(
+        reason,
+        "the provider a has no key: the variable GONE is not set; set it with `export GONE=…` where the \
+         server starts, and start it again with `dromia up`"
+    );
+    assert!(matches!(models.get("y"), Some(dromia_models::ModelProvider::Http(_))), "{models:?}");
+}
+
+#[test]
+fn a_wrong_value_is_reported_with_position_and_nearest_name() {
+    for (text, says) in [
         (
             "providers:\n  local: { kind: scripted }\nmodels:\n  a:\n    provider: locla\n    model: m\n",
             "dromia.yaml:5:15: models.a.provider: there is no provider `locla`; did you mean `local`?",

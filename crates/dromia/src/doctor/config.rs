@@ -8,6 +8,7 @@ use crate::config::{self, references};
 
 pub(super) const CHECKS: &[DoctorCheck] = &[
     DoctorCheck { id: "config.valid", run: check_valid },
+    DoctorCheck { id: "config.counts", run: check_counts },
     DoctorCheck { id: "config.version", run: check_version },
     DoctorCheck { id: "config.references", run: check_references },
     DoctorCheck { id: "config.variables", run: check_variables },
@@ -29,6 +30,9 @@ const AGENT_DEFAULT: &str = "assistant";
 const OF_ANOTHER_SHELL: &str = "nothing, if the server's own shell sets it; export it here too if you start \
                                 servers from this shell";
 
+/// What to do about a variable that no server has yet.
+const SET_VARIABLE: &str = "set it before `dromia up`; until then calls of these models and channels fail, and others work";
+
 fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     if !scene.home.config_path().is_file() {
         return ok_result("there is no dromia.yaml to check");
@@ -36,13 +40,41 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     let environment = config::Environment::of_process();
     let read = |text: &str| config::parse_and_resolve(&scene.home.config_path(), text, &environment, &[]);
     match config::read_config_text(scene.home).map(|text| read(&text)) {
-        Ok(Ok(_)) => ok_result("dromia.yaml is valid"),
-        Ok(Err(problems)) if is_served(scene) && problems.0.iter().all(|one| one.unset.is_some()) => {
-            warning_result(problems.to_string(), OF_ANOTHER_SHELL)
+        Ok(Ok((_, resolved))) if resolved.missing_keys.is_empty() => ok_result("dromia.yaml is valid"),
+        Ok(Ok((_, resolved))) => {
+            let missing = resolved.missing_keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let next = if is_served(scene) { OF_ANOTHER_SHELL } else { SET_VARIABLE };
+            warning_result(missing.join("\n"), next)
         }
         Ok(Err(problems)) => error_result(problems.to_string(), "correct that place in dromia.yaml"),
         Err(problem) => error_result(format!("{problem:#}"), "correct that place in dromia.yaml"),
     }
+}
+
+/// Whether the running server uses the file as it is.
+fn check_counts(scene: &CheckContext<'_>) -> CheckResult {
+    let ServerProbe::Answers(answers) = scene.world.server_probe() else {
+        return ok_result("no server runs that could use another configuration");
+    };
+    let Some(config) = &answers.status.config else { return ok_result("the server does not say") };
+    let revision = config.revision;
+    if let Some(refused) = &config.refused {
+        return error_result(
+            format!("the server ignores dromia.yaml and uses revision {revision}: {}", refused.problem),
+            format!("correct the file, or go back with `dromia config revert {revision}`"),
+        );
+    }
+    if !config.pending.is_empty() {
+        let waiting = config.pending.join(", ");
+        return warning_result(format!("{waiting} changed, and the server has not applied it"), "restart the server");
+    }
+    if !config.disabled.is_empty() {
+        return warning_result(
+            format!("the server disabled what has no key: {}", config.disabled.join("; ")),
+            "set the variable where the server starts, and start it again with `dromia up`",
+        );
+    }
+    ok_result(format!("the server uses dromia.yaml as revision {revision}"))
 }
 
 /// Tells whether a server runs, whose own environment may be another than this one.
@@ -227,7 +259,7 @@ mod tests {
         assert_eq!(planted.severity_of("config.references"), Severity::Warning);
         assert_eq!(planted.severity_of("config.valid"), Severity::Warning);
         planted.world.server = ServerProbe::Absent;
-        assert_eq!(planted.severity_of("config.valid"), Severity::Error);
+        assert_eq!(planted.severity_of("config.valid"), Severity::Warning, "it starts without it");
         let verdict = planted.result_of("config.references");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.ends_with("models.default.key needs MY_KEY"), "{verdict:?}");

@@ -251,5 +251,6 @@ fn server_status() -> NodeStatus {
             }),
         },
         policy: None,
+        config: None,
     }
 }

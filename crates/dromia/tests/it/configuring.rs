@@ -273,7 +273,7 @@ fn editing_providers_and_models_keeps_the_rest_of_the_file() {
     let before = configuration(&home);
     let add =
         ["provider", "add", "local", "--kind", "openai", "--base-url", &base_url, "--key-env", "HUB_KEY"];
-    assert!(stdout(&with_key(&home, KEY, &add)).contains("at its next start"));
+    assert!(stdout(&with_key(&home, KEY, &add)).contains("within two seconds"));
     assert!(stdout(&with_key(&home, KEY, &add)).contains("already exists"));
     let backup = std::fs::read_to_string(home.path().join("dromia.yaml.bak")).expect("the text of before");
     assert_eq!(backup, before);

@@ -62,6 +62,7 @@ mod reaching;
 mod receivers;
 mod repair;
 mod repeats;
+mod reloads;
 mod replies;
 mod requests;
 mod reserved;

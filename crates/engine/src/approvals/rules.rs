@@ -3,6 +3,8 @@
 //! The engine refuses a rule that would allow more than its author can see, and one that would replace a rule for fewer
 //! calls. The owner of a run chooses the rule that answers a call.
 
+use std::sync::Arc;
+
 use dromia_contracts::approval::{
     ApprovalRequest, ApprovalRuleRecord, DeclaredRule, ParsedRule, RuleAnswer, RuleRejection, RuleTool,
 };
@@ -24,13 +26,13 @@ const RULE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// The rules of a tenant that answer approvals in advance.
 pub(crate) struct ApprovalRuleBook<'a> {
     ports: &'a EnginePorts,
-    config: &'a EngineConfig,
+    config: Arc<EngineConfig>,
 }
 
 impl<'a> ApprovalRuleBook<'a> {
     /// Begins with the parts that it needs.
     pub(crate) fn new(core: &'a EngineCore) -> Self {
-        Self { ports: &core.ports, config: &core.config }
+        Self { ports: &core.ports, config: core.config() }
     }
 
     /// Adds a rule for a person.
@@ -88,7 +90,7 @@ impl<'a> ApprovalRuleBook<'a> {
             let text = format!("dromia.yaml sets the rule {name}, so no request removes it");
             let place = name.rsplit_once('.').map_or(name.as_str(), |(list, _)| list);
             return Err(Fault::new(ErrorCode::InvalidRequest, text)
-                .with_hint(format!("change `{place}` in dromia.yaml and restart the server")));
+                .with_hint(format!("change `{place}` in dromia.yaml")));
         }
         let rules = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
         let rule = rules.into_iter().find(|rule| rule.name == name).ok_or_else(|| {

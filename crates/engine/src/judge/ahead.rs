@@ -30,7 +30,7 @@ impl CallJudge<'_> {
             return Ok(None);
         }
         // Earlier calls may change a file, and then a person would have to be asked again.
-        let is_held_to_all = self.core.config.approvals.files == BoundFiles::All;
+        let is_held_to_all = self.core.config().approvals.files == BoundFiles::All;
         if is_held_to_all && self.core.ports.tools.process_limits(&call.tool, &ToolTerms::default()).is_some()
         {
             return Ok(None);

@@ -55,7 +55,8 @@ impl CallJudge<'_> {
         let (binding, parts) = self.approval_binding(&call, &asking).await?;
         let changed = self.changed_parts(call.id, binding, &parts).await?;
         let origins = self.argument_origins(&call).await;
-        let config = &self.core.config.approvals;
+        let settings = self.core.config();
+        let config = &settings.approvals;
         // Requests of one commit have the same request time and deadlines.
         let asked = self.asks.iter().find(|ask| ask.state.is_open()).map(|ask| ask.asked_at);
         let now = asked.unwrap_or_else(|| self.core.ports.runtime.clock.now());
@@ -98,7 +99,7 @@ impl CallJudge<'_> {
         if !attended && asking.cooling.is_none() {
             self.core.calls.count_denied(&call.tool);
         }
-        let chained = self.story.hops >= self.core.config.hops_max;
+        let chained = self.story.hops >= settings.hops_max;
         Ok(CallJudgement::RequiredApproval(Box::new(RequiredApproval {
             call,
             approval,
@@ -118,7 +119,7 @@ impl CallJudge<'_> {
         if !is_looked_at {
             return Ok(call);
         }
-        let (ports, extent) = (&self.core.ports, self.core.config.approvals.files);
+        let (ports, extent) = (&self.core.ports, self.core.config().approvals.files);
         let (tenant, agent) = (self.identity.scope.tenant(), self.identity.agent.id);
         let contents = ports.tools.executable_files(tenant, agent, &call, extent).await?;
         Ok(PreparedCall { contents, ..call })
@@ -126,7 +127,7 @@ impl CallJudge<'_> {
 
     /// Returns whether a person attends this session.
     pub(super) fn is_attended(&self) -> bool {
-        !self.core.config.approvals.unattended.contains(&self.identity.platform)
+        !self.core.config().approvals.unattended.contains(&self.identity.platform)
     }
 
     /// Asks the rules: those of the configuration, then those of the tenant. One that denies goes before one that allows.
@@ -151,7 +152,7 @@ impl CallJudge<'_> {
             tool: &call.tool,
             arguments: &call.arguments,
         };
-        let strongest = ruled.answered_by(&self.core.config.approvals.rules, &standing, now);
+        let strongest = ruled.answered_by(&self.core.config().approvals.rules, &standing, now);
         Ok(strongest.map(|(answer, name)| match answer {
             RuleAnswer::Allow => CallJudgement::Allowed {
                 call: call.clone(),

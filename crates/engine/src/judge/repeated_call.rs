@@ -9,7 +9,7 @@ use crate::state::repetition;
 impl CallJudge<'_> {
     /// Refuses a call that was made too often.
     pub(super) fn check_repetition(&self, call: &PreparedCall) -> Result<(), JudgementStop> {
-        let EngineConfig { loop_same, loop_window, .. } = self.core.config;
+        let EngineConfig { loop_same, loop_window, .. } = *self.core.config();
         let is_approved = self.state.granted_approval(call.id).is_some();
         let times = self.state.repeat_count(call.action, loop_same, loop_window).filter(|_| !is_approved);
         match times {

@@ -33,7 +33,8 @@ impl CallJudge<'_> {
         verdict: GateVerdict,
         standing: &mut CallProvenance,
     ) -> Result<AdvisedVerdict, OwnershipError> {
-        let Some(second) = &self.core.config.second_opinion else {
+        let config = self.core.config();
+        let Some(second) = &config.second_opinion else {
             return Ok(AdvisedVerdict::Verdict(verdict));
         };
         if !could_change(&verdict, second.objection) || !self.core.ports.gate.is_irreversible(call) {
@@ -103,7 +104,7 @@ impl CallJudge<'_> {
 
     /// Makes the request for a second opinion.
     pub(crate) fn opinion_request(&self, second: &SecondOpinion, call: &PreparedCall) -> ModelRequest {
-        let tokens = OPINION_TOKENS_MAX.min(self.core.config.output_tokens_max);
+        let tokens = OPINION_TOKENS_MAX.min(self.core.config().output_tokens_max);
         let key = format!("{}:opinion:{}", self.identity.run, call.id);
         // A model requested an approved call, in another run.
         let asked = self.story.asked.as_ref().filter(|_| self.state.approved_call().is_none());

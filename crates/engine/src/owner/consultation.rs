@@ -24,7 +24,7 @@ impl RunOwner {
         }
         // Only the request that was prepared before its entry was written may leave.
         let (Some(prepared), Some(second)) =
-            (self.step.prepared.take(), self.core.config.second_opinion.clone())
+            (self.step.prepared.take(), self.core.config().second_opinion.clone())
         else {
             tracing::error!(run = %self.identity.run, "a second opinion is due that nobody prepared");
             return Err(OwnershipError::Store);

@@ -87,7 +87,7 @@ impl RunOwner {
             model: &self.identity.agent.config.model,
             system: &self.identity.agent.system,
             tools: self.identity.agent.tools.offered_tools(&self.story, &self.identity.agent.system),
-            output_tokens_max: self.core.config.output_tokens_max,
+            output_tokens_max: self.core.config().output_tokens_max,
             run: self.identity.run,
             step,
         })

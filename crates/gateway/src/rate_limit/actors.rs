@@ -5,7 +5,7 @@
 //! his own new names, and not the one that is held back. A restart forgets them all.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use dromia_contracts::{Actor, TenantId};
 use jiff::Timestamp;
@@ -25,20 +25,27 @@ type Buckets = HashMap<(TenantId, Actor), TokenBucket>;
 #[derive(Debug)]
 pub(crate) struct ActorRateLimiter {
     /// The rate, if there is one.
-    pace: Option<RefillRate>,
+    pace: RwLock<Option<RefillRate>>,
     buckets: Mutex<Buckets>,
 }
 
 impl ActorRateLimiter {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
-        let (rate, burst) = (config.actor_inputs_per_minute_max, config.actor_inputs_burst_max);
-        let pace = (rate > 0).then(|| RefillRate::per_minute(rate.into(), burst.into()));
-        Self { pace, buckets: Mutex::default() }
+        Self { pace: RwLock::new(configured_pace(config)), buckets: Mutex::default() }
+    }
+
+    /// Lets another rate count from the next input on.
+    pub(crate) fn replace_pace(&self, config: &GatewayConfig) {
+        *self.pace.write().unwrap_or_else(PoisonError::into_inner) = configured_pace(config);
+    }
+
+    fn pace(&self) -> Option<RefillRate> {
+        *self.pace.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an input out of an actor's bucket, or says in how many milliseconds there will be one.
     pub(crate) fn take_input(&self, tenant: TenantId, actor: &Actor, now: Timestamp) -> Result<(), u64> {
-        let Some(pace) = self.pace else { return Ok(()) };
+        let Some(pace) = self.pace() else { return Ok(()) };
         let (mut buckets, now_ms) = (self.lock(), now.as_millisecond());
         let key = (tenant, actor.clone());
         if buckets.len() >= ACTORS_MAX && !buckets.contains_key(&key) {
@@ -49,7 +56,7 @@ impl ActorRateLimiter {
 
     /// Puts an input back that turned out to be none.
     pub(crate) fn give_back(&self, tenant: TenantId, actor: &Actor) {
-        let Some(pace) = self.pace else { return };
+        let Some(pace) = self.pace() else { return };
         if let Some(bucket) = self.lock().get_mut(&(tenant, actor.clone())) {
             bucket.give_back(pace);
         }
@@ -59,6 +66,11 @@ impl ActorRateLimiter {
     fn lock(&self) -> MutexGuard<'_, Buckets> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn configured_pace(config: &GatewayConfig) -> Option<RefillRate> {
+    let (rate, burst) = (config.actor_inputs_per_minute_max, config.actor_inputs_burst_max);
+    (rate > 0).then(|| RefillRate::per_minute(rate.into(), burst.into()))
 }
 
 /// Forgets full buckets and, where that is not enough, those with the most left, until [`FORGOTTEN`] are gone.

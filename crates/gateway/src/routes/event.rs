@@ -218,7 +218,8 @@ pub(crate) async fn named_agent(core: &GatewayCore, scope: &Scope, name: &str) -
 }
 
 async fn default_agent(core: &GatewayCore, scope: &Scope) -> Answer<AgentId> {
-    let Some(handle) = &core.config.default_agent else {
+    let live = core.live();
+    let Some(handle) = &live.default_agent else {
         return Err(ApiError::invalid_request("`agent` is absent and the server has no default agent"));
     };
     match agent_by_handle(core, scope, handle.clone()).await {

@@ -9,10 +9,11 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use dromia_api::status::{
-    DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused, PolicyStatus, ReadyResponse,
+    ConfigRefused, ConfigStatus, DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused, PolicyStatus, ReadyResponse,
     StoreCounters, StoreStatus,
 };
 use dromia_contracts::ErrorCode;
+use dromia_contracts::config_standing::{ConfigReporter, ConfigStanding};
 use dromia_contracts::gate::PolicyStanding;
 use dromia_contracts::store::{PageRequest, StoreDamage};
 use jiff::{SignedDuration, Timestamp};
@@ -98,6 +99,7 @@ pub(crate) async fn show_status(State(core): State<Shared>, caller: Caller) -> A
             }),
         },
         policy: visible_policy(&core, &caller),
+        config: core.configuration.get().filter(|_| sees_node).map(|reporter| config_status(&**reporter)),
     }))
 }
 
@@ -118,6 +120,14 @@ fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
     } else {
         PolicyStatus { digest, files: Vec::new(), refused: None }
     })
+}
+
+/// Says which configuration counts, and what of the file does not.
+fn config_status(reporter: &dyn ConfigReporter) -> ConfigStatus {
+    let ConfigStanding { revision, digest, since, is_fallback, refused, pending, disabled } =
+        reporter.config_standing();
+    let refused = refused.map(|refused| ConfigRefused { problem: refused.problem, since: refused.since });
+    ConfigStatus { revision, digest, since, is_fallback, refused, pending, disabled }
 }
 
 /// Counts tenants page by page, up to the bound.

@@ -74,16 +74,17 @@ fn resolve_scopes(core: &GatewayCore, new: &CreateToken) -> Answer<TokenScopes> 
                 .at_field("role"))
         }
         Some(name) => {
-            let own = core.config.roles.get(name).copied();
+            let live = core.live();
+            let own = live.roles.get(name).copied();
             find_role(name).or(own).ok_or_else(|| {
                 let known = ROLES.map(|(known, _)| known).into_iter();
-                let known: Vec<_> = known.chain(core.config.roles.keys().map(String::as_str)).collect();
+                let known: Vec<_> = known.chain(live.roles.keys().map(String::as_str)).collect();
                 ApiError::invalid_request(format!(
                     "there is no role of this name; the roles are {}",
                     known.join(", ")
                 ))
                 .at_field("role")
-                .with_hint("the server reads `roles` of dromia.yaml at its start; restart it after a change")
+                .with_hint("add it under `roles` in dromia.yaml")
             })
         }
     }
@@ -150,7 +151,7 @@ pub(crate) async fn whoami(State(core): State<Shared>, caller: Caller) -> Json<W
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tenant: caller.scope.tenant(),
         tenant_handle: caller.tenant_handle().clone(),
-        default_agent: core.config.default_agent.clone(),
+        default_agent: core.live().default_agent.clone(),
         actor: caller.scope.actor().as_str().to_owned(),
         credential: caller.credential_kind(),
         token: token.map(|token| token.id),

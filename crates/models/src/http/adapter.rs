@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{Egress, EgressClient, EgressRequest, EgressResponse, HttpMethod};
 use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
+use dromia_contracts::{BoxFuture, ErrorCode};
 use tokio::time::timeout;
 
 use super::config::{HttpConfig, HttpError};
@@ -195,7 +195,18 @@ impl LanguageModel for HttpModel {
         prepared: &'a PreparedAttempt,
         deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(self.make_attempt(request, prepared, deltas))
+        Box::pin(async move {
+            let (own, sent) = (self.config.request_encoding(prepared.wording.left_out), &prepared.wording);
+            if (&own.form, &own.model, own.whole) != (&sent.form, &sent.model, sent.whole) {
+                // What was journaled for one model must not be sent to another; the next attempt is prepared again.
+                return Err(ModelError {
+                    code: ErrorCode::ModelUnavailable,
+                    message: "the configuration of the model changed before the request was sent".to_owned(),
+                    retry_after: Some(Duration::ZERO),
+                });
+            }
+            self.make_attempt(request, prepared, deltas).await
+        })
     }
 }
 

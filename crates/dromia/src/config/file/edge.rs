@@ -41,6 +41,7 @@ impl WrittenTls {
 pub(crate) struct WrittenLimits {
     /// The most inputs of one actor per minute in the long run, from every source: events, webhooks, tasks, calls by
     /// hand and requests of other APIs. The operator on the socket is not counted; 0 sets no bound.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) actor_inputs_per_minute_max: u32,
     /// The longest request body, in bytes.
     pub(crate) body_bytes_max: usize,
@@ -51,6 +52,7 @@ pub(crate) struct WrittenLimits {
     /// The most requests at a time: half of them of one token, a quarter of them streams of events, and two connections for each.
     pub(crate) requests_max: usize,
     /// The most requests of one token per second in the long run; 0 sets no bound.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) token_rate_max: u32,
 }
 

@@ -81,9 +81,11 @@ impl WrittenFirecracker {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTenant {
     /// How far its agents and those who speak to them are trusted.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) trust: TenantTrust,
     /// How much may be spent in it. What is here is changed here only; `dromia budget` sets others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) budgets: Vec<WrittenBudget>,
 }
 
@@ -115,11 +117,14 @@ pub(crate) enum SandboxMinimum {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTools {
     /// Slows every call down by so many milliseconds, for demonstrations.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) pace_ms: u64,
     /// The most messages between agents, and delayed calls that began by themselves, in a row.
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) message_hops_max: u32,
     /// Servers that agents call as tools, each under the tool's name, such as `bank.pay`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) external: BTreeMap<String, WrittenExternal>,
     /// What programs may use that `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]

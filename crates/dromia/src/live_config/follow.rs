@@ -1,0 +1,135 @@
+//! Following `dromia.yaml` while a server runs: looks, reads what rests, builds the parts that it means, swaps them in, and
+//! then does what takes time: budgets, the record of the audit, and the log.
+//!
+//! Order: everything that can fail is done first. What was swapped in counts together for whatever begins after it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use dromia_gateway::GatewayHandle;
+use dromia_guard::GrantGate;
+use dromia_models::ModelRegistry;
+use jiff::Timestamp;
+
+use super::file_watch::{ConfigFileWatch, FoundText, LOOK};
+use super::{ConfigHistory, ConfigRevision, LiveConfig, OfferedConfig};
+use crate::audit::seal_configuration;
+use crate::config::{ConfigProblem, ResolvedConfig};
+use crate::home::Home;
+use crate::up::{self, HomeServices};
+use crate::vault_keys;
+
+/// What a changed configuration reaches.
+pub(crate) struct LiveServices {
+    /// The services of the home.
+    pub(crate) house: Arc<HomeServices>,
+    /// The gateway.
+    pub(crate) gateway: GatewayHandle,
+}
+
+/// Follows the file in the background, as long as the server runs.
+pub(crate) fn follow_file(live: Arc<LiveConfig>, services: LiveServices) {
+    tokio::spawn(async move {
+        let mut watch = ConfigFileWatch::default();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let home = live.home.clone();
+            let looking = tokio::task::spawn_blocking(move || {
+                let found = watch.look(&home);
+                (watch, found)
+            });
+            let Ok((next, found)) = looking.await else {
+                tracing::error!("the server no longer looks for changes of dromia.yaml");
+                return;
+            };
+            watch = next;
+            let now = services.house.runtime.clock.now();
+            let applied = match found {
+                None => continue,
+                Some(Err(problem)) => Err(problem),
+                Some(Ok(found)) => apply_text(&live, &services, found, now).await,
+            };
+            if let Err(problem) = applied
+                && live.note_refused(problem.clone(), now)
+            {
+                tracing::error!(%problem, revision = live.current.load().record.number, "dromia.yaml cannot be \
+                                used, so the server keeps the last good configuration");
+            }
+        }
+    });
+}
+
+/// Lets a text count, or says why it cannot.
+async fn apply_text(
+    live: &LiveConfig,
+    services: &LiveServices,
+    found: FoundText,
+    now: Timestamp,
+) -> Result<(), String> {
+    let FoundText { text, author } = found;
+    let Some(offered) = live.read_offer(text, author)? else {
+        live.note_agreed();
+        return Ok(());
+    };
+    let built = BuiltParts::build(&services.house, &offered.resolved).await;
+    let built = built.map_err(|problem| format!("{problem:#}"))?;
+    let OfferedConfig { text, author, loaded, resolved } = offered;
+    let history = ConfigHistory::of_home(&live.home);
+    let recorded = tokio::task::spawn_blocking(move || history.record_or_warn(&text, &author)).await;
+    let record = recorded.map_err(|error| error.to_string())?;
+    built.swap_in(services, &resolved);
+    let (number, digest, author) = (record.number, record.digest, record.author.clone());
+    let revision = ConfigRevision { record, loaded, missing_keys: resolved.missing_keys.clone() };
+    let pending = live.note_applied(revision, now).join(", ");
+    tracing::warn!(revision = number, %digest, author, pending, "the configuration changed and counts now");
+    finish_change(&live.home, &services.house, &resolved, digest, now).await;
+    Ok(())
+}
+
+/// The parts of a configuration, built and not counting yet.
+struct BuiltParts {
+    models: ModelRegistry,
+    gate: GrantGate,
+}
+
+impl BuiltParts {
+    async fn build(house: &HomeServices, resolved: &ResolvedConfig) -> anyhow::Result<Self> {
+        let models = ModelRegistry::new(resolved.models.clone(), &house.runtime.clock, &*house.egress)
+            .context("the models cannot be built")?;
+        vault_keys::find_provider_scopes(house, &resolved.models).await?;
+        let names = house.tools.tool_descriptors().iter().map(|tool| tool.name.clone());
+        let gate = up::build_gate(&house.policies, names.collect(), &house.capabilities, resolved);
+        Ok(Self { models, gate })
+    }
+
+    /// Swaps the parts in. The engine comes last: it forgets what it read under the earlier ones.
+    fn swap_in(self, services: &LiveServices, resolved: &ResolvedConfig) {
+        let parts = &services.house.parts;
+        parts.models.replace_models(self.models);
+        parts.gate.replace_gate(self.gate);
+        parts.terms.replace_settings(resolved.said.clone());
+        services.gateway.replace_settings(resolved.gateway_config(None));
+        services.house.engine.replace_config(resolved.engine.clone());
+    }
+}
+
+/// Does what may take time or fail without harm to what counts already.
+async fn finish_change(
+    home: &Home,
+    house: &HomeServices,
+    resolved: &ResolvedConfig,
+    digest: dromia_contracts::Digest,
+    now: Timestamp,
+) {
+    if let Err(error) = house.engine.budgets_declare(&resolved.budgets).await {
+        tracing::error!(%error, "failed to set the budgets of dromia.yaml; the next change or start sets them");
+    }
+    let operator = house.authority.issue_operator();
+    if let Err(error) = seal_configuration(&*house.store, &*house.store, &operator, digest, now).await {
+        tracing::warn!(%error, "failed to record the configuration; the next start records it");
+    }
+    for ConfigProblem { at, message, .. } in &resolved.missing_keys {
+        tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key");
+    }
+    up::tell_unmatched(home, resolved).await;
+}

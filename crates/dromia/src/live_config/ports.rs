@@ -1,0 +1,112 @@
+//! The parts of a server that another configuration replaces, each behind a port that stays the same: the models, the gate
+//! and what the operator says about tools. A call that began goes on with what it began with.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dromia_contracts::encoded_request::RequestEncoding;
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal};
+use dromia_contracts::model::{
+    DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
+};
+use dromia_contracts::tool::{EffectSink, PreparedCall};
+use dromia_contracts::{BoxFuture, TenantId};
+use dromia_guard::GrantGate;
+use dromia_models::ModelRegistry;
+
+use crate::tool_policy::ToolTermsTable;
+
+/// The parts that are replaced.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplaceableParts {
+    /// The models.
+    pub(crate) models: Arc<LiveModels>,
+    /// The gate.
+    pub(crate) gate: Arc<LiveGate>,
+    /// What the operator says about tools.
+    pub(crate) terms: Arc<ToolTermsTable>,
+}
+
+/// The models of the newest configuration.
+#[derive(Debug)]
+pub(crate) struct LiveModels(ArcSwap<ModelRegistry>);
+
+impl LiveModels {
+    /// Begins with the models of the start.
+    pub(crate) fn new(models: ModelRegistry) -> Self {
+        Self(ArcSwap::from_pointee(models))
+    }
+
+    /// Lets other models answer from now on.
+    pub(super) fn replace_models(&self, models: ModelRegistry) {
+        self.0.store(Arc::new(models));
+    }
+}
+
+impl LanguageModel for LiveModels {
+    fn knows_alias(&self, alias: &str) -> bool {
+        self.0.load().knows_alias(alias)
+    }
+
+    fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
+        self.0.load().prepare_attempt(request)
+    }
+
+    fn encode_request(&self, wording: &RequestEncoding, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        self.0.load().encode_request(wording, request)
+    }
+
+    fn call_model<'a>(
+        &'a self,
+        request: &'a ModelRequest,
+        prepared: &'a PreparedAttempt,
+        deltas: &'a dyn DeltaSink,
+    ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
+        let models = self.0.load_full();
+        Box::pin(async move { models.call_model(request, prepared, deltas).await })
+    }
+}
+
+/// The gate of the newest configuration.
+#[derive(Debug)]
+pub(crate) struct LiveGate(ArcSwap<GrantGate>);
+
+impl LiveGate {
+    /// Begins with the gate of the start.
+    pub(crate) fn new(gate: GrantGate) -> Self {
+        Self(ArcSwap::from_pointee(gate))
+    }
+
+    /// Lets another gate judge from now on.
+    pub(super) fn replace_gate(&self, gate: GrantGate) {
+        self.0.store(Arc::new(gate));
+    }
+}
+
+impl Gate for LiveGate {
+    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
+        self.0.load().check_grants(grants)
+    }
+
+    fn call_sink(&self, call: &PreparedCall) -> EffectSink {
+        self.0.load().call_sink(call)
+    }
+
+    fn is_irreversible(&self, call: &PreparedCall) -> bool {
+        self.0.load().is_irreversible(call)
+    }
+
+    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+        self.0.load().tenant_policy(tenant)
+    }
+
+    fn evaluate_action<'a>(
+        &'a self,
+        principal: Principal<'a>,
+        action: GateAction<'a>,
+    ) -> BoxFuture<'a, GateVerdict> {
+        let gate = self.0.load_full();
+        Box::pin(async move { gate.evaluate_action(principal, action).await })
+    }
+}

@@ -10,7 +10,7 @@ mod keeper;
 mod notary;
 mod verify;
 
-pub(crate) use self::file::AuditDirectory;
+pub(crate) use self::file::{AuditDirectory, BoundedLines};
 pub(crate) use self::keeper::{CheckpointWriter, seal_configuration};
 pub(crate) use self::notary::HouseNotary;
-pub(crate) use self::verify::{AuditVerification, run as verify};
+pub(crate) use self::verify::{AuditVerification, check_home, run as verify};

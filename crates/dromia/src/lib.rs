@@ -3,10 +3,11 @@
 //! It is a library for one reason: fuzz targets reach what they try only in one ([`read_configuration`]). Nothing is to
 //! be built on it; the binary is [`run_program`] and nothing else.
 //!
-//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, `policy`,
+//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `backup`, `config`, `provider`, `model`, `policy`,
 //! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod audit;
+mod backup;
 mod compute;
 mod config;
 mod config_change;
@@ -74,6 +75,13 @@ enum ProgramCommand {
     Demo(demo::DemoArguments),
     /// Migrate the store to this program's schema.
     Migrate(migrate::MigrateArguments),
+    /// Write, check and restore backups of the home.
+    #[command(
+        subcommand,
+        visible_alias = "backups",
+        after_help = "Examples:\n  dromia backup create /backups\n  dromia backup verify before-upgrade.tar"
+    )]
+    Backup(backup::BackupCommand),
     /// Check, show and explain the configuration.
     #[command(
         subcommand,
@@ -142,6 +150,10 @@ pub fn run_program() -> ExitCode {
         ProgramCommand::Migrate(migrate) => {
             let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             migrate::run(&home, &migrate, &arguments.global, context)
+        }
+        ProgramCommand::Backup(backup) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
+            backup::run(&home, &backup, &arguments.global, context)
         }
         ProgramCommand::Client(dromia_cli::ClientCommand::Tool(dromia_cli::args::ToolCommand::Test(
             test,

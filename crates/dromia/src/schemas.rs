@@ -7,7 +7,7 @@ use dromia_cli::schema::PublishedSchema;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
+    audit, backup, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
     terminal, tooltest,
 };
 
@@ -19,6 +19,9 @@ pub(crate) fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<crate::init::InitResult>("init"),
         PublishedSchema::for_command::<doctor::DoctorReport>("doctor"),
         PublishedSchema::for_command::<migrate::StateMigrationPlan>("migrate state"),
+        PublishedSchema::for_command::<backup::BackupResult>("backup create"),
+        PublishedSchema::for_command::<backup::BackupReport>("backup verify"),
+        PublishedSchema::for_command::<backup::RestoreResult>("backup restore"),
         PublishedSchema::for_command::<configure::ConfigValidation>("config validate"),
         PublishedSchema::for_command::<configure::ConfigDocument>("config show"),
         PublishedSchema::for_command::<configure::ConfigValueList>("config show --origin"),

@@ -454,8 +454,8 @@ pub(crate) fn open_error(home: &Home, error: OpenError) -> anyhow::Error {
         }
         OpenError::LogHeld => ExitError::conflict_error(format!(
             "another process reads the database in {place}, so the server cannot make the log of an earlier \
-             run durable; end that process (a running `dromia audit verify`, an open `sqlite3`) and start \
-             again"
+             run durable; end that process (a running `dromia audit verify` or `dromia backup create`, an open \
+             `sqlite3`) and start again"
         )),
         OpenError::Damaged { problem } => ExitError {
             code: 1,

@@ -135,6 +135,12 @@ fn read_salts(log: &Path) -> io::Result<[u8; 8]> {
     Ok(salts)
 }
 
+/// How many bytes of the log are acknowledged and not yet copied, for a page of SQLite's usual size.
+pub(crate) fn log_bytes(config: &StoreConfig) -> u64 {
+    let record = fs::read(config.acknowledged_path()).ok().and_then(|bytes| LogEnd::read(&bytes));
+    record.map_or(0, |end| u64::from(end.frames) * (FRAME_HEADER as u64 + 4_096))
+}
+
 /// Says what is missing of the log of a store that no process has open, if anything is.
 pub(crate) fn log_loss(config: &StoreConfig) -> io::Result<Option<LogLoss>> {
     let record = match fs::read(config.acknowledged_path()) {

@@ -187,7 +187,7 @@ impl FileBodies {
         Ok(names.iter().filter_map(|name| name.parse::<Digest>().ok()).map(|hash| *hash.as_bytes()).collect())
     }
 
-    fn body_path(&self, tenant: TenantId, hash: &[u8; 32]) -> PathBuf {
+    pub(crate) fn body_path(&self, tenant: TenantId, hash: &[u8; 32]) -> PathBuf {
         self.tenant_dir(tenant).join(Digest::from_bytes(*hash).to_string())
     }
 

@@ -6,6 +6,7 @@
 
 mod audit;
 mod heads;
+mod kept;
 mod names;
 
 use std::ffi::OsStr;
@@ -348,11 +349,19 @@ impl StoreInspector {
         }
     }
 
-    fn connect(&self) -> Result<Connection, OpenError> {
+    pub(crate) fn connect(&self) -> Result<Connection, OpenError> {
+        // A process that has the store open has a log; without a log no process writes, and no file is locked or made.
+        self.connect_with(if self.config.wal_path().exists() { "?mode=ro" } else { "?mode=ro&immutable=1" })
+    }
+
+    /// Opens the file by SQLite's locks, whether or not there is a log at this moment.
+    pub(crate) fn connect_beside(&self) -> Result<Connection, OpenError> {
+        self.connect_with("?mode=ro")
+    }
+
+    fn connect_with(&self, more: &str) -> Result<Connection, OpenError> {
         let database = self.config.database_path();
         fs::metadata(&database).map_err(OpenError::of_home)?;
-        // A process that has the store open has a log; without a log no process writes, and no file is locked or made.
-        let more = if self.config.wal_path().exists() { "?mode=ro" } else { "?mode=ro&immutable=1" };
         let flags =
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(format!("file:{}{more}", file_uri(&database)), flags)?;

@@ -11,6 +11,7 @@
 mod acknowledged_end;
 mod config;
 mod directory_sync;
+mod live_copy;
 mod lock;
 mod migrate;
 mod obstacle;
@@ -46,6 +47,7 @@ pub use crate::inspect::{
     AuditChecked, AuditFinding, AuditProblem, BodiesOfRows, IntegrityStatus, JournalFold, NameInventory,
     RowComparison, StoreInspector, StoredSecret, TenantCheckpoint, TenantNames,
 };
+pub use crate::live_copy::{CopyError, CopyProgress, StoreHold, copy_database};
 pub use crate::migrate::MigrationPlan;
 pub use crate::obstacle::StorageObstacle;
 pub use crate::open_error::OpenError;

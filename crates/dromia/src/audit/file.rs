@@ -33,7 +33,7 @@ impl AuditDirectory {
         self.dir.join("public.key")
     }
 
-    pub(super) fn checkpoints_path(&self) -> PathBuf {
+    pub(crate) fn checkpoints_path(&self) -> PathBuf {
         self.dir.join("checkpoints.jsonl")
     }
 
@@ -160,14 +160,14 @@ fn append_options() -> OpenOptions {
 
 /// Reads a file line by line, each with its line end, none longer than a bound.
 #[derive(Debug)]
-pub(super) struct BoundedLines {
+pub(crate) struct BoundedLines {
     file: BufReader<File>,
     path: PathBuf,
 }
 
 impl BoundedLines {
     /// Opens a file; nothing if it is not there.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Self { file: BufReader::new(file), path: path.to_owned() })),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -176,7 +176,7 @@ impl BoundedLines {
     }
 
     /// Reads the next line; what is no UTF-8 in it is replaced, so that it is no line of ours.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<String>> {
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<String>> {
         let mut bytes = Vec::new();
         let mut bounded = (&mut self.file).take(LINE_BYTES_MAX as u64 + 1);
         let read = bounded.read_until(b'\n', &mut bytes);

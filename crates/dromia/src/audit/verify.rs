@@ -52,6 +52,13 @@ pub(crate) fn run(
     Ok(exit.into())
 }
 
+/// Checks the audit log of a home with the home's own key, as `dromia audit verify` does without options.
+pub(crate) fn check_home(home: &Home) -> anyhow::Result<AuditVerification> {
+    let book = AuditDirectory::for_home(home);
+    let key = book.public_key()?;
+    of_home(home, &book, (key, false), None)
+}
+
 /// Says how the command ends: a history that is not as it was is no failure to look at it. One that a newer program wrote
 /// was not looked at, and is no document.
 fn exit_for_result(verified: &AuditVerification) -> CommandExit {

@@ -146,6 +146,21 @@ impl VerifyFinding {
 }
 
 impl AuditVerification {
+    /// What is wrong, a text for each.
+    pub(crate) fn finding_texts(&self) -> Vec<String> {
+        let text = |finding: &VerifyFinding| {
+            let mut text = String::new();
+            finding.write_line(&mut text, &finding.text);
+            text.trim_start().replace('\n', " ")
+        };
+        self.findings.iter().map(text).collect()
+    }
+
+    /// How many runs, and how many checkpoints.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.runs, self.checkpoints)
+    }
+
     pub(super) fn new() -> Self {
         Self {
             ok: false,

@@ -47,6 +47,7 @@ mod extract;
 mod failure;
 mod ingress;
 mod metrics;
+mod question;
 mod rate_limit;
 mod share;
 mod stream_authentication;

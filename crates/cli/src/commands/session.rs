@@ -16,7 +16,7 @@ use crate::client::percent_encode;
 use crate::download::save_response;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, draw_pairs, format_time};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, draw_pairs, format_time};
 
 /// How long a file may take to be read in; a large one is written in many parts.
 const IMPORT: Duration = Duration::from_mins(10);
@@ -24,15 +24,19 @@ const IMPORT: Duration = Duration::from_mins(10);
 /// Importing a longer file takes so long that a notice says so.
 const LARGE_BYTES: usize = 4 << 20;
 /// The columns of a listing, and how it shrinks on a narrow terminal. A channel may be an id of the server's own.
-const HEADS: [&str; 8] = ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel"];
-const WAYS: [ColumnShrink; 8] = [
+const HEADS: [&str; 9] =
+    ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel", "question"];
+const WAYS: [ColumnShrink; 11] = [
+    ColumnShrink::Cut("question", 48),
     ColumnShrink::Without("channel"),
     ColumnShrink::Short("opened"),
     ColumnShrink::Without("platform"),
     ColumnShrink::Without("actor"),
     ColumnShrink::WithoutNought("active"),
     ColumnShrink::WithoutNought("waiting"),
+    ColumnShrink::Cut("question", 32),
     ColumnShrink::Cut("agent", 8),
+    ColumnShrink::Cut("question", 12),
     ColumnShrink::Without("opened"),
 ];
 
@@ -46,7 +50,8 @@ pub(super) async fn run(
             let path = listing_path("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
             let list: ListPage<SessionResource> = cli.client.get(&path).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
-            print_narrow(output, &list, &HEADS, &WAYS, |session| session_row(session, &handles))
+            let style = output.row_style();
+            print_narrow(output, &list, &HEADS, &WAYS, |session| session_row(session, &handles, &style))
         }
         args::SessionCommand::Show(session) => show_session(cli, &session, output).await,
         args::SessionCommand::Export(export) => {
@@ -58,7 +63,8 @@ pub(super) async fn run(
                     format!("{} exists. Overwrite it? (--force overwrites without asking)", file.display());
                 cli.confirm(&question, output).await?;
             }
-            let path = format!("/v1/sessions/{}/export", export.id);
+            let session = cli.resolve_or_newest(export.id, output).await?;
+            let path = format!("/v1/sessions/{session}/export");
             let (head, saved) =
                 save_response(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
             saved.map_or(Ok(()), |saved| saved.finish_download(output))?;
@@ -166,24 +172,26 @@ async fn show_session(
     name: &args::SessionName,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    let session: SessionResource = cli.client.get(&format!("/v1/sessions/{}", name.id)).await?;
-    let transcript: TranscriptPage = cli.client.get(&format!("/v1/sessions/{}/transcript", name.id)).await?;
+    let id = cli.resolve_or_newest(name.id, output).await?;
+    let session: SessionResource = cli.client.get(&format!("/v1/sessions/{id}")).await?;
+    let transcript: TranscriptPage = cli.client.get(&format!("/v1/sessions/{id}/transcript")).await?;
     let waits_for = waits_for(cli, &session).await?;
     output.print_result(&SessionDetails { session, transcript, waits_for }, session_text)?;
     Ok(CommandExit::Done)
 }
 
-fn session_row(session: &SessionResource, handles: &AgentHandles) -> Vec<String> {
+fn session_row(session: &SessionResource, handles: &AgentHandles, style: &RowStyle) -> Vec<String> {
     vec![
-        session.id.to_string(),
+        style.format_id(session.id),
         handles.display_name(session.agent),
-        format_time(session.opened_at),
+        style.format_time(session.opened_at),
         session.waiting.to_string(),
         // Which run it is, `session show` tells.
         session.active.map(|_| "yes".to_owned()).unwrap_or_default(),
         session.platform.clone(),
         session.actor.clone(),
         session.channel.clone(),
+        session.question.clone().unwrap_or_default(),
     ]
 }
 

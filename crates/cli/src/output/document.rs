@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::CommandOutput;
+use super::yaml::format_yaml;
 use crate::error::{Error, Outcome};
 use crate::format::{FieldSelection, OutputFormat};
 use crate::schema::ROWS;
@@ -22,7 +23,11 @@ impl CommandOutput<'_> {
             serde_json::to_string_pretty(document).map_err(|error| serialization_error(&error))?
         } else {
             let document = serde_json::to_value(document).map_err(|error| serialization_error(&error))?;
-            self.document_text(&document).map_err(|error| serialization_error(&error))?
+            if self.format == OutputFormat::Name {
+                names_of(&document)?
+            } else {
+                self.document_text(&document).map_err(|error| serialization_error(&error))?
+            }
         };
         let told =
             if self.context.out_is_terminal { spelled_out(&text) } else { Cow::Borrowed(text.as_str()) };
@@ -34,6 +39,14 @@ impl CommandOutput<'_> {
     pub fn print_failure(&mut self, error: &Error) -> Outcome {
         self.fields = FieldSelection::default();
         self.print_document(&error.error_document())
+    }
+
+    /// Writes a document as JSON, or as YAML where that is wanted.
+    fn whole_text(&self, document: &Value) -> serde_json::Result<String> {
+        if self.format == OutputFormat::Yaml {
+            return Ok(format_yaml(document));
+        }
+        serde_json::to_string_pretty(document)
     }
 
     fn document_text(&self, document: &Value) -> serde_json::Result<String> {
@@ -49,11 +62,29 @@ impl CommandOutput<'_> {
                 let mut document = document.clone();
                 let rows = rows.iter().map(|row| serde_json::to_value(SelectedFields { of: row, fields }));
                 document[ROWS] = Value::Array(rows.collect::<serde_json::Result<_>>()?);
-                serde_json::to_string_pretty(&document)
+                self.whole_text(&document)
             }
-            (_, None) => serde_json::to_string_pretty(&SelectedFields { of: document, fields }),
+            (_, None) => self.whole_text(&serde_json::to_value(SelectedFields { of: document, fields })?),
         }
     }
+}
+
+/// The fields by which commands know a thing, the first that it has.
+const NAMES: [&str; 4] = ["handle", "id", "name", "code"];
+
+/// Lists the names of the rows of a document, or its own, or that of the first thing in it that has one.
+fn names_of(document: &Value) -> Outcome<String> {
+    let name_of = |value: &Value| {
+        let name = NAMES.iter().find_map(|name| value.get(name)?.as_str());
+        name.map(str::to_owned)
+    };
+    let inside = || document.as_object().and_then(|fields| fields.values().find_map(name_of));
+    match document.get(ROWS).and_then(Value::as_array) {
+        Some(rows) if rows.is_empty() => Some(String::new()),
+        Some(rows) => rows.iter().map(name_of).collect::<Option<Vec<_>>>().map(|names| names.join("\n")),
+        None => name_of(document).or_else(inside),
+    }
+    .ok_or_else(|| Error::Usage("what this command prints has no names; use another form than -o name".to_owned()))
 }
 
 fn serialization_error(error: &serde_json::Error) -> Error {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use clap::Parser;
 use dromia_cli::format::ColorHints;
-use dromia_cli::{
+use dromia_cli::{LocalTime, 
     ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, published_schemas, run_command,
 };
 use http_body_util::{BodyExt, Full};
@@ -126,6 +126,10 @@ impl Server {
             err_is_terminal: is_terminal,
             color_hints: ColorHints::default(),
             fields: fields(line),
+            local_time: is_terminal.then(|| LocalTime {
+                now: "2026-01-02T03:07:05Z".parse().unwrap(),
+                zone: jiff::tz::TimeZone::UTC,
+            }),
             columns,
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),

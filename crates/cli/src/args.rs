@@ -38,7 +38,7 @@ pub use self::capability::{
     CapabilityCommand, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
 };
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
-pub use self::id::{IdReference, ListedId};
+pub use self::id::{IdReference, ListedId, NEWEST};
 pub use self::run::{
     CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, ShowRun, WatchRun,
 };

@@ -46,6 +46,18 @@ impl IdKind {
         }
     }
 
+    /// Returns the noun for several.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Run => "runs",
+            Self::Session => "sessions",
+            Self::Approval => "approvals",
+            Self::Delivery => "deliveries",
+            Self::Capability => "capabilities",
+            Self::Token => "tokens",
+        }
+    }
+
     /// Returns the prefix of the text form of its ids.
     pub const fn prefix(self) -> &'static str {
         match self {

@@ -246,11 +246,7 @@ pub(crate) fn api_session(session: SessionRecord, question: Option<String>) -> a
     }
 }
 
-pub(crate) fn api_run(
-    run: &RunRecord,
-    imported: bool,
-    question: Option<String>,
-) -> api::run::RunResource {
+pub(crate) fn api_run(run: &RunRecord, imported: bool, question: Option<String>) -> api::run::RunResource {
     api::run::RunResource {
         id: run.id,
         kind: run.kind,

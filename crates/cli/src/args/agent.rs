@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState};
 
-use super::{IdReference, PageArguments};
 use super::value::{parse_label, task_state};
+use super::{IdReference, PageArguments};
 
 /// What to do with agents.
 #[derive(Debug, Clone, Subcommand)]

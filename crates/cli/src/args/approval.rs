@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use dromia_api::{ApprovalId, RuleAnswer, SessionId};
 
-use super::{IdReference, PageArguments};
 use super::value::{parse_lifetime, rule_answer};
+use super::{IdReference, PageArguments};
 
 /// What to do with approvals.
 #[derive(Debug, Clone, Subcommand)]

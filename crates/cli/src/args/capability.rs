@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use dromia_api::CapabilityId;
 
-use super::{IdReference, PageArguments};
 use super::value::{bounded_lifetime, parse_duration};
+use super::{IdReference, PageArguments};
 
 /// What to do with capabilities.
 #[derive(Debug, Clone, Subcommand)]

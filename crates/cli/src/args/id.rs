@@ -51,7 +51,7 @@ pub enum IdReference<I> {
 }
 
 /// How the newest is typed.
-const NEWEST: &str = "@last";
+pub const NEWEST: &str = "@last";
 
 /// The most that may be counted back from the newest: one page.
 const BACK_MAX: u32 = dromia_api::list::LIMIT_MAX - 1;

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use dromia_api::cost::CostBy;
 use dromia_api::{RunId, RunStatus, SessionId};
 
-use super::{IdReference, PageArguments};
 use super::value::{parse_cost_grouping, parse_run_status};
+use super::{IdReference, PageArguments};
 
 /// What to do with runs.
 #[derive(Debug, Clone, Subcommand)]

@@ -14,7 +14,10 @@ pub enum SessionCommand {
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia session list --agent ops")]
     List(PageArguments),
     /// Show a session and its messages
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia session show\n  dromia session show 3f9a1c72")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia session show\n  dromia session show 3f9a1c72"
+    )]
     Show(SessionName),
     /// Write a session to a file
     #[command(after_help = "Examples:\n  dromia session export 3f9a1c72 --file talk.session")]

@@ -205,7 +205,11 @@ impl StreamFollower for AuditTailCursor {
 
 /// Writes a record as one line, also where a model or a client chose a name with line breaks.
 fn record_line(record: &AuditRecord) -> String {
-    record_row(record, &RowStyle::whole()).iter().map(|cell| escape_hidden(cell)).collect::<Vec<_>>().join("  ")
+    record_row(record, &RowStyle::whole())
+        .iter()
+        .map(|cell| escape_hidden(cell))
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 /// A record in a listing, with what its agent is called.

@@ -147,11 +147,7 @@ fn weighed_text(weighed: &CapabilityFinding) -> String {
     format!("{whose} {covers}: {}", weighed.why)
 }
 
-fn capability_row(
-    capability: &CapabilityResource,
-    handles: &AgentHandles,
-    style: &RowStyle,
-) -> Vec<String> {
+fn capability_row(capability: &CapabilityResource, handles: &AgentHandles, style: &RowStyle) -> Vec<String> {
     let from = capability.parent.map(|parent| format!(" of {}", style.format_id(parent)));
     let from = from.unwrap_or_default();
     vec![

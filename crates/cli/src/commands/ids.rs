@@ -7,7 +7,7 @@ use dromia_api::id::IdMatches;
 use serde::Deserialize;
 
 use super::Cli;
-use crate::args::{IdReference, ListedId};
+use crate::args::{IdReference, ListedId, NEWEST};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, draw_table};
@@ -75,11 +75,13 @@ impl Cli<'_> {
         } else {
             self.list_backwards(I::LISTING).await?
         };
-        let noun = I::KIND.as_str();
         match rows.get(back) {
             Some(row) => parse_listed(&row.id),
-            None if rows.is_empty() => Err(Error::Usage(format!("there is no {noun} yet"))),
-            None => Err(Error::Usage(format!("there are only {} {noun}s here; count back less", rows.len()))),
+            None if rows.is_empty() => Err(Error::Usage(format!("there is no {} yet", I::KIND.as_str()))),
+            None => Err(Error::Usage(format!(
+                "{NEWEST}~{back} counts back further than there are {}",
+                I::KIND.plural()
+            ))),
         }
     }
 
@@ -109,16 +111,11 @@ fn parse_listed<I: ListedId>(text: &str) -> Outcome<I> {
 
 /// Lists the ids that a part fits, and says that it names none.
 fn refuse_ambiguous(found: &IdMatches, part: &str, output: &mut CommandOutput<'_>) -> Outcome<Error> {
-    let rows = found.matches.iter().map(|one| {
-        vec![one.id.clone(), output.row_style().format_time(one.at), one.text.clone()]
-    });
-    let rows: Vec<_> = rows.collect();
-    let noun = found.kind.as_str();
-    let time = if found.more { " and more" } else { "" };
-    let table = draw_table(None, &[noun, "when", "what"], rows);
-    output.print_notice(&table)?;
-    Ok(Error::Usage(format!(
-        "{part:?} begins or ends the ids of {}{time} {noun}s; type more of its digits",
-        found.matches.len()
-    )))
+    let style = output.row_style();
+    let rows = found.matches.iter();
+    let rows = rows.map(|one| vec![one.id.clone(), style.format_time(one.at), one.text.clone()]).collect();
+    output.print_notice(&draw_table(None, &[found.kind.as_str(), "when", "what"], rows))?;
+    let more = if found.more { "more than " } else { "" };
+    let (count, nouns) = (found.matches.len(), found.kind.plural());
+    Ok(Error::Usage(format!("{part:?} begins or ends the ids of {more}{count} {nouns}; type more digits")))
 }

@@ -22,7 +22,10 @@ use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, RowStyle, draw_fitted_table, draw_pairs, format_money, format_time};
+use crate::output::{
+    ColumnShrink, CommandOutput, RowStyle, count_noun, draw_fitted_table, draw_pairs, format_cost,
+    format_duration, format_money, format_time,
+};
 use crate::sse::{Follow, RunUpdate};
 
 /// How many entries are asked for at a time.
@@ -32,8 +35,7 @@ const PAGE_ENTRIES: u32 = 256;
 const WAITING_TOLD: usize = 16;
 
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
-pub(super) const HEADS: [&str; 8] =
-    ["id", "status", "started", "calls", "in", "out", "cost", "question"];
+pub(super) const HEADS: [&str; 8] = ["id", "status", "started", "calls", "in", "out", "cost", "question"];
 
 /// How such a listing shrinks on a narrow terminal.
 pub(super) const WAYS: [ColumnShrink; 11] = [
@@ -184,6 +186,12 @@ async fn await_settled(
 pub(super) struct RunDetails {
     /// The run.
     run: RunResource,
+    /// What it answered; absent unless it completed with words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    /// Why it ended otherwise, as far as that page tells of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
     /// Its model calls and its tools, as far as that page tells of them.
     steps: Vec<RunStep>,
     /// The newest page of its journal.
@@ -203,10 +211,19 @@ async fn show_run(cli: &Cli<'_>, id: RunId, output: &mut CommandOutput<'_>) -> O
             step.apply_approval(approval);
         }
     }
-    let shown = RunDetails { run, steps, journal };
-    let rows = shown.steps.iter().map(RunStep::table_row).collect();
+    let mut said = AnswerCollector::default();
+    for entry in &journal.entries {
+        // What a newer server writes is in the journal all the same.
+        drop(said.take_entry(entry));
+    }
+    let answer = said.completed_answer(run.status).map(str::to_owned);
+    let failure = said.failure_text().filter(|_| run.status != RunStatus::Completed);
+    let handles = AgentHandles::fetch_page(cli, output).await;
+    let style = output.row_style();
+    let shown = RunDetails { run, answer, failure, steps, journal };
+    let rows = shown.steps.iter().map(|step| step.table_row(&style)).collect();
     let table = draw_fitted_table(output.context_mut(), &STEP_HEADS, &STEP_WAYS, rows);
-    output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(&shown.run)))?;
+    output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(shown, &handles, &style)))?;
     if after > 0 && !output.is_json() {
         output.print_notice(&format!(
             "showing the {PAGE_ENTRIES} newest of {} entries; `dromia run export {id}` prints all",
@@ -382,18 +399,44 @@ fn run_state_text(run: &RunResource) -> String {
     if run.imported { format!("{status} (imported)") } else { status.to_owned() }
 }
 
-fn run_summary(run: &RunResource) -> String {
+/// How many lines of an answer a summary shows.
+const ANSWER_LINES: usize = 12;
+
+/// Writes a text of several lines behind a name of [`draw_pairs`], so that each line begins below the first.
+fn indent_lines(text: &str) -> String {
+    let further = format!("\n{}", " ".repeat("model calls".len() + 2));
+    let mut lines: Vec<_> = text.trim_end().lines().collect();
+    let left_out = lines.len().saturating_sub(ANSWER_LINES);
+    lines.truncate(ANSWER_LINES);
+    let mut shown = lines.join(&further);
+    if left_out > 0 {
+        shown.extend([&further, "… ", &count_noun(left_out, "more line"), "; `dromia run watch` prints all"]);
+    }
+    shown
+}
+
+fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle) -> String {
+    let run = &shown.run;
+    let mut models: Vec<&str> = shown.steps.iter().filter_map(RunStep::model_name).collect();
+    models.dedup();
+    let took = u64::try_from(run.updated_at.duration_since(run.started_at).as_millis());
+    let took = run.status.is_terminal().then(|| format_duration(took.unwrap_or_default()));
     draw_pairs(&[
         ("id", run.id.to_string()),
+        ("question", run.question.clone().unwrap_or_default()),
+        ("answer", shown.answer.as_deref().map(indent_lines).unwrap_or_default()),
+        ("failure", shown.failure.clone().unwrap_or_default()),
         ("status", run_state_text(run)),
-        ("agent", run.agent.to_string()),
+        ("agent", handles.display_name(run.agent)),
+        ("model", models.join(", ")),
         ("session", run.session.to_string()),
-        ("started", format_time(run.started_at)),
-        ("updated", format_time(run.updated_at)),
-        ("wakes", run.wake_at.map(format_time).unwrap_or_default()),
+        ("started", style.format_moment(run.started_at)),
+        ("took", took.unwrap_or_default()),
+        ("updated", style.format_moment(run.updated_at)),
+        ("wakes", run.wake_at.map(|at| style.format_moment(at)).unwrap_or_default()),
         ("model calls", run.model_calls.to_string()),
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
-        ("cost", format_money(run.cost_micros)),
+        ("cost", format_cost(run.cost_micros)),
     ])
 }
 

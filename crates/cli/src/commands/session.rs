@@ -6,6 +6,7 @@ use dromia_api::agent::AgentResource;
 use dromia_api::session::{SessionImport, SessionResource, SessionTurn, TranscriptPage};
 use dromia_api::{AgentState, ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use hyper::HeaderMap;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::client::percent_encode;
 use crate::download::save_response;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, RowStyle, draw_pairs, format_time};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, draw_pairs};
 
 /// How long a file may take to be read in; a large one is written in many parts.
 const IMPORT: Duration = Duration::from_mins(10);
@@ -176,7 +177,11 @@ async fn show_session(
     let session: SessionResource = cli.client.get(&format!("/v1/sessions/{id}")).await?;
     let transcript: TranscriptPage = cli.client.get(&format!("/v1/sessions/{id}/transcript")).await?;
     let waits_for = waits_for(cli, &session).await?;
-    output.print_result(&SessionDetails { session, transcript, waits_for }, session_text)?;
+    let handles = AgentHandles::fetch_page(cli, output).await;
+    let style = output.row_style();
+    output.print_result(&SessionDetails { session, transcript, waits_for }, |details| {
+        session_text(details, &handles, &style)
+    })?;
     Ok(CommandExit::Done)
 }
 
@@ -195,12 +200,14 @@ fn session_row(session: &SessionResource, handles: &AgentHandles, style: &RowSty
     ]
 }
 
-fn session_text(SessionDetails { session, transcript, waits_for }: &SessionDetails) -> String {
+fn session_text(details: &SessionDetails, handles: &AgentHandles, style: &RowStyle) -> String {
+    let SessionDetails { session, transcript, waits_for } = details;
+    let agent = handles.display_name(session.agent);
     let mut text = draw_pairs(&[
         ("id", session.id.to_string()),
-        ("agent", session.agent.to_string()),
+        ("agent", agent.clone()),
         ("key", format!("{} {} {}", session.platform, session.channel, session.actor)),
-        ("opened", format_time(session.opened_at)),
+        ("opened", style.format_moment(session.opened_at)),
         ("waiting", session.waiting.to_string()),
         ("waits for", waits_for.clone().unwrap_or_default()),
         ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
@@ -210,35 +217,36 @@ fn session_text(SessionDetails { session, transcript, waits_for }: &SessionDetai
     }
     for turn in &transcript.turns {
         text.push_str("\n\n");
-        text.push_str(&turn_text(turn));
+        text.push_str(&turn_text(turn, &agent, style));
     }
     text
 }
 
-fn turn_text(turn: &SessionTurn) -> String {
+/// Begins what one side says: who and when, and the words below it, moved in so that a turn is seen at a glance.
+fn said_text(who: &str, at: Timestamp, words: &str, style: &RowStyle) -> String {
+    let mut out = format!("{who}, {}", style.format_moment(at));
+    for line in words.lines() {
+        out.extend(["\n  ", line]);
+    }
+    out
+}
+
+fn turn_text(turn: &SessionTurn, agent: &str, style: &RowStyle) -> String {
     match turn {
         SessionTurn::Input { at, author, text, images, results, .. } => {
-            let mut out = format!("{} {author}", format_time(*at));
+            let mut words = String::new();
             for (count, what) in [(images, "pictures"), (results, "results of client tool calls")] {
                 if *count > 0 {
-                    out.extend(["\n(", what, ": ", &count.to_string(), ")"]);
+                    words.extend(["(", what, ": ", &count.to_string(), ")\n"]);
                 }
             }
-            let text = text.as_deref().unwrap_or("(erased)");
-            if !text.is_empty() || (*images == 0 && *results == 0) {
-                out.extend(["\n", text]);
-            }
-            out
+            words.push_str(text.as_deref().unwrap_or("(erased)"));
+            said_text(author, *at, &words, style)
         }
         SessionTurn::Unit { at, text, withheld, calls, handed, .. } => {
-            let mut out = format!("{} agent", format_time(*at));
-            if let Some(withheld) = withheld {
-                out.extend([" (withheld by the rule ", &withheld.rule, ")"]);
-            }
-            if !text.is_empty() {
-                out.push('\n');
-                out.push_str(text);
-            }
+            let rule = withheld.as_ref().map(|withheld| format!(" (withheld by the rule {})", withheld.rule));
+            let who = format!("{agent}{}", rule.unwrap_or_default());
+            let mut out = said_text(&who, *at, text, style);
             for call in calls {
                 let status = serde_json::to_string(&call.status).unwrap_or_default();
                 let status = status.trim_matches('"');

@@ -35,15 +35,13 @@ pub(super) async fn run(
 }
 
 /// Revokes the token of this name or id. What is neither may be the first or last digits of an id.
-async fn revoke_token(
-    cli: &Cli<'_>,
-    typed: &str,
-    output: &mut CommandOutput<'_>,
-) -> Outcome<TokenResource> {
+async fn revoke_token(cli: &Cli<'_>, typed: &str, output: &mut CommandOutput<'_>) -> Outcome<TokenResource> {
     let path = |name: &str| format!("/v1/tokens/{}", percent_encode(name));
     let revoked = cli.client.delete(&path(typed)).await;
     match (revoked, typed.parse::<IdReference<TokenId>>()) {
-        (Err(Error::Problem(problem)), Ok(typed)) if problem.error_code() == Some(ErrorCode::TokenNotFound) => {
+        (Err(Error::Problem(problem)), Ok(typed))
+            if problem.error_code() == Some(ErrorCode::TokenNotFound) =>
+        {
             let id = cli.resolve_id(typed, output).await?;
             cli.client.delete(&path(&id.to_string())).await
         }

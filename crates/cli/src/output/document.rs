@@ -84,7 +84,9 @@ fn names_of(document: &Value) -> Outcome<String> {
         Some(rows) => rows.iter().map(name_of).collect::<Option<Vec<_>>>().map(|names| names.join("\n")),
         None => name_of(document).or_else(inside),
     }
-    .ok_or_else(|| Error::Usage("what this command prints has no names; use another form than -o name".to_owned()))
+    .ok_or_else(|| {
+        Error::Usage("what this command prints has no names; use another form than -o name".to_owned())
+    })
 }
 
 fn serialization_error(error: &serde_json::Error) -> Error {

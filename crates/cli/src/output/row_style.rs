@@ -54,6 +54,14 @@ impl RowStyle {
         }
     }
 
+    /// Writes a time among others of the same page, as clocks of the reader show it.
+    pub(crate) fn format_clock(&self, at: Timestamp) -> String {
+        match &self.reader {
+            Some(LocalTime { zone, .. }) => at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string(),
+            None => format_time(at),
+        }
+    }
+
     /// Writes a time of a page about one thing: as clocks of the reader show it, and how long ago that was.
     pub(crate) fn format_moment(&self, at: Timestamp) -> String {
         match &self.reader {

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use clap::Parser;
 use dromia_cli::format::ColorHints;
-use dromia_cli::{LocalTime, 
-    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, published_schemas, run_command,
+use dromia_cli::{
+    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, LocalTime, published_schemas,
+    run_command,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;

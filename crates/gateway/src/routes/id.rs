@@ -7,9 +7,7 @@ use dromia_api::id::{IdMatch, IdMatches, MATCHES_MAX};
 use dromia_contracts::id_fragment::{IdFragment, IdKind};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::PageRequest;
-use dromia_contracts::{
-    ApprovalId, CapabilityId, DeliveryId, ErrorCode, RunId, Scope, SessionId, TokenId,
-};
+use dromia_contracts::{ApprovalId, CapabilityId, DeliveryId, ErrorCode, RunId, Scope, SessionId, TokenId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -39,7 +37,8 @@ pub(crate) async fn find_ids(
     };
     let kind = match (prefixed, query.kind) {
         (Some(prefixed), Some(asked)) if prefixed != asked => {
-            let text = format!("`kind` is {}, but {typed:?} is the id of a {}", asked.as_str(), prefixed.as_str());
+            let text =
+                format!("`kind` is {}, but {typed:?} is the id of a {}", asked.as_str(), prefixed.as_str());
             return Err(ApiError::invalid_request(text));
         }
         (Some(kind), _) | (None, Some(kind)) => kind,

@@ -92,11 +92,18 @@ fn is_visible(db: &Connection, view: ScopeView, kind: IdKind, id: [u8; 16]) -> F
     Ok(match kind {
         IdKind::Run => super::run::by_id(db, view, RunId::from_bytes(id))?.is_some(),
         IdKind::Session => super::session::by_id(db, view, SessionId::from_bytes(id))?.is_some(),
-        IdKind::Approval => finds_owner(db, view, "SELECT agent FROM approvals WHERE tenant = ?1 AND approval = ?2", id)?,
-        IdKind::Delivery => finds_owner(db, view, "SELECT agent FROM deliveries WHERE tenant = ?1 AND delivery = ?2", id)?,
-        IdKind::Capability => {
-            finds_owner(db, view, "SELECT holder FROM capabilities WHERE tenant = ?1 AND capability = ?2", id)?
+        IdKind::Approval => {
+            finds_owner(db, view, "SELECT agent FROM approvals WHERE tenant = ?1 AND approval = ?2", id)?
         }
+        IdKind::Delivery => {
+            finds_owner(db, view, "SELECT agent FROM deliveries WHERE tenant = ?1 AND delivery = ?2", id)?
+        }
+        IdKind::Capability => finds_owner(
+            db,
+            view,
+            "SELECT holder FROM capabilities WHERE tenant = ?1 AND capability = ?2",
+            id,
+        )?,
         IdKind::Token => true,
     })
 }

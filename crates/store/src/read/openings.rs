@@ -69,7 +69,12 @@ fn first_taken(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<(S
             "SELECT kind, version, fields, packed FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = 1",
         )?
         .query_row(params![tenant.as_bytes(), run.as_bytes()], |row| {
-            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get::<_, Option<Vec<u8>>>(3)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, Option<Vec<u8>>>(3)?,
+            ))
         })
         .optional()?;
     let Some((kind, version, mut fields, packed)) = row else { return Ok(None) };

@@ -13,7 +13,13 @@ use dromia_contracts::{Digest, Scope, TokenId};
 
 use super::scene::{StoreScene, agent_create, scene_time, session_open};
 
-async fn find_ids(store: &Arc<dyn Store>, scope: &Scope, kind: IdKind, part: &str, limit: usize) -> Vec<String> {
+async fn find_ids(
+    store: &Arc<dyn Store>,
+    scope: &Scope,
+    kind: IdKind,
+    part: &str,
+    limit: usize,
+) -> Vec<String> {
     let part: IdFragment = part.parse().expect("a part of an id");
     let found = store.ids_like(scope, kind, part, limit).await.expect("a read");
     found.into_iter().map(|id| kind.format_id(id)).collect()
@@ -131,9 +137,8 @@ pub(super) async fn a_run_and_a_session_are_known_by_the_input_that_began_them(s
             body: Bytes::from("x".repeat(length)),
             ..scene.put_input(item)
         };
-        batch = batch
-            .with_mutation(session_open(id, scene.agent, key))
-            .with_mutation(Mutation::InboxPut(put));
+        batch =
+            batch.with_mutation(session_open(id, scene.agent, key)).with_mutation(Mutation::InboxPut(put));
     }
     scene.commit_done(batch).await;
     assert_eq!(scene.store.opening_inputs(&scope, &[InboxOwner::Session(long)]).await, Ok(vec![None]));

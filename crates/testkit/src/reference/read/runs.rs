@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
-use dromia_contracts::store::{
-    OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, StoredEntry,
-};
+use dromia_contracts::store::{OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, StoredEntry};
 use dromia_contracts::{RunId, Scope};
 
 use crate::reference::rows::TenantRows;

@@ -24,6 +24,7 @@ use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
 pub(crate) use self::column_width::ColumnShrink;
+use self::document::{NAMELESS, NAMES};
 pub(crate) use self::row_style::RowStyle;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
@@ -123,6 +124,10 @@ impl<'context> CommandOutput<'context> {
             return Err(Error::Usage(format!("{both} exclude each other; leave one out")));
         }
         let known = &self.context.fields;
+        // Before anything is done: a command that did its work must not end with a usage error.
+        if self.format == OutputFormat::Name && !known.iter().any(|field| NAMES.contains(&field.as_str())) {
+            return Err(Error::Usage(NAMELESS.to_owned()));
+        }
         let Some(unknown) = self.fields.field_names().iter().find(|name| !known.contains(name)) else {
             return Ok(());
         };

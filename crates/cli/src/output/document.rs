@@ -69,25 +69,33 @@ impl CommandOutput<'_> {
     }
 }
 
-/// The fields by which commands know a thing, the first that it has.
-const NAMES: [&str; 4] = ["handle", "id", "name", "code"];
+/// The fields by which commands know a thing, the first that it has. One that is a thing itself is known by its own.
+pub(super) const NAMES: [&str; 10] =
+    ["handle", "id", "name", "code", "run", "session", "agent", "delivery", "record", "tenant"];
 
-/// Lists the names of the rows of a document, or its own, or that of the first thing in it that has one.
-fn names_of(document: &Value) -> Outcome<String> {
-    let name_of = |value: &Value| {
-        let name = NAMES.iter().find_map(|name| value.get(name)?.as_str());
-        name.map(str::to_owned)
-    };
-    let inside = || document.as_object().and_then(|fields| fields.values().find_map(name_of));
-    match document.get(ROWS).and_then(Value::as_array) {
-        Some(rows) if rows.is_empty() => Some(String::new()),
-        Some(rows) => rows.iter().map(name_of).collect::<Option<Vec<_>>>().map(|names| names.join("\n")),
-        None => name_of(document).or_else(inside),
-    }
-    .ok_or_else(|| {
-        Error::Usage("what this command prints has no names; use another form than -o name".to_owned())
+fn name_of(value: &Value) -> Option<String> {
+    NAMES.iter().find_map(|name| match value.get(name)? {
+        Value::String(name) => Some(name.clone()),
+        Value::Object(fields) => {
+            let own = NAMES.iter().find_map(|name| fields.get(*name)?.as_str());
+            own.map(str::to_owned)
+        }
+        _ => None,
     })
 }
+
+/// Lists the names of the rows of a document, or its own.
+fn names_of(document: &Value) -> Outcome<String> {
+    let names = match document.get(ROWS).and_then(Value::as_array) {
+        Some(rows) => rows.iter().map(name_of).collect::<Option<Vec<_>>>().map(|names| names.join("\n")),
+        None => name_of(document),
+    };
+    names.ok_or_else(|| Error::Usage(NAMELESS.to_owned()))
+}
+
+/// What is said where `-o name` has nothing to print.
+pub(super) const NAMELESS: &str =
+    "this command prints nothing that has a name; use another form than -o name";
 
 fn serialization_error(error: &serde_json::Error) -> Error {
     Error::Broken(error.to_string())

@@ -1,5 +1,6 @@
 //! What runs cost, on the wire: sums over many, and one run attempt by attempt.
 
+pub use dromia_contracts::cost::CURRENCY;
 use dromia_contracts::cost::{ChargeBasis, CostTotals};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::{CallId, ErrorCode, RunId};

@@ -43,6 +43,9 @@ pub struct RunResource {
     /// Whether it came with its session as a file: what it spent was spent elsewhere, and no summary counts it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,
+    /// The first words of the input that began it, as one line; absent where no input did, or it has no words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
 }
 
 /// Who decided about a call.

@@ -28,6 +28,9 @@ pub struct SessionResource {
     pub waiting: u64,
     /// The turn that holds it.
     pub active: Option<RunId>,
+    /// The first words of its first input, as one line; absent where it has no input, or that has no words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
 }
 
 /// The newest part of a session's conversation.

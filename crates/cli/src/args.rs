@@ -10,6 +10,7 @@ mod audit;
 mod budget;
 mod capability;
 mod delivery;
+mod id;
 mod run;
 mod secret;
 mod session;
@@ -37,7 +38,10 @@ pub use self::capability::{
     CapabilityCommand, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
 };
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
-pub use self::run::{CostCommand, CostSummary, ExportRun, ListRuns, RunCommand, RunName, ShowRun, WatchRun};
+pub use self::id::{IdReference, ListedId, NEWEST};
+pub use self::run::{
+    CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, ShowRun, WatchRun,
+};
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};
 pub use self::tenant::{CreateTenant, CreateToken, TenantCommand, TokenCommand, TokenName};
@@ -54,7 +58,7 @@ pub struct GlobalOptions {
     /// Use this agent, by handle or id
     #[arg(long, global = true, value_name = "AGENT", hide_short_help = true)]
     pub agent: Option<String>,
-    /// Print results as a table, as JSON, or as one line of JSON per row
+    /// Print results as table, wide, json, jsonl, yaml or name
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT", hide_short_help = true)]
     pub output: Option<OutputFormat>,
     /// Print one JSON document; with `=`, only these fields of it or of its rows
@@ -112,7 +116,7 @@ pub enum ClientCommand {
     Ask(AskArguments),
     /// Chat with an agent, line by line
     #[command(
-        after_help = "Type /quit or press Ctrl-D to leave. When the input is a pipe, the command exits with the code of the last turn that failed, or with 0 if none failed.\n\nExamples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…"
+        after_help = "Type /quit or press Ctrl-D to leave. When the input is a pipe, the command exits with the code of the last turn that failed, or with 0 if none failed.\n\nExamples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session 3f9a1c72"
     )]
     Chat(ChatArguments),
     /// Send a message to an agent
@@ -161,21 +165,21 @@ pub enum ClientCommand {
     #[command(
         subcommand,
         visible_alias = "sessions",
-        after_help = "Examples:\n  dromia session list\n  dromia session export ses_0199c0de… --file talk.session"
+        after_help = "Examples:\n  dromia session list\n  dromia session export 3f9a1c72 --file talk.session"
     )]
     Session(SessionCommand),
     /// List, follow, explain and stop runs
     #[command(
         subcommand,
         visible_alias = "runs",
-        after_help = "Examples:\n  dromia run list --status running\n  dromia run why run_0199c0de…"
+        after_help = "Examples:\n  dromia run list --status running\n  dromia run why 3f9a1c72"
     )]
     Run(RunCommand),
     /// Show outgoing messages and resend them
     #[command(
         subcommand,
         visible_alias = "deliveries",
-        after_help = "Examples:\n  dromia delivery list --state dead\n  dromia delivery redrive dlv_0199c0de…"
+        after_help = "Examples:\n  dromia delivery list --state dead\n  dromia delivery redrive 3f9a1c72"
     )]
     Delivery(DeliveryCommand),
     /// List, call and test the tools of agents
@@ -192,7 +196,7 @@ pub enum ClientCommand {
     #[command(
         subcommand,
         visible_alias = "costs",
-        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost show run_0199c0de…"
+        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost show 3f9a1c72"
     )]
     Cost(CostCommand),
     /// Limit spending and show what is used
@@ -206,7 +210,7 @@ pub enum ClientCommand {
     #[command(
         subcommand,
         visible_alias = "approvals",
-        after_help = "Examples:\n  dromia approval list\n  dromia approval approve apr_0199c0de…"
+        after_help = "Examples:\n  dromia approval list\n  dromia approval approve 3f9a1c72"
     )]
     Approval(ApprovalCommand),
     /// Show the state of the server

@@ -13,6 +13,7 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
+mod ids;
 mod live;
 mod run;
 mod run_waits;

@@ -5,6 +5,9 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::format::ColorHints;
 
 /// The environment variable that names the home, where the command line names none.
@@ -39,6 +42,15 @@ impl std::fmt::Debug for EchoGuard {
     }
 }
 
+/// What time it is where a person reads, when the command begins.
+#[derive(Debug, Clone)]
+pub struct LocalTime {
+    /// The time.
+    pub now: Timestamp,
+    /// The zone in which people there read times.
+    pub zone: TimeZone,
+}
+
 /// The surroundings of a command.
 pub struct CommandContext {
     /// Where a person or a pipe types.
@@ -59,6 +71,8 @@ pub struct CommandContext {
     pub color_hints: ColorHints,
     /// The fields that the command's document has, for `--json=FIELD,…`; none if it prints no document.
     pub fields: Vec<String>,
+    /// What time it is here. Where it is not said, times are written as they are, in UTC.
+    pub local_time: Option<LocalTime>,
     /// How many columns a table may take; `None` is no bound.
     pub columns: Option<u16>,
     /// The home of the instance, unless the command line names another.
@@ -88,6 +102,7 @@ impl CommandContext {
             err_is_terminal: io::stderr().is_terminal(),
             color_hints: ColorHints::of_process(),
             fields: Vec::new(),
+            local_time: None,
             columns,
             home: home_of_process(),
             request_key,

@@ -14,10 +14,16 @@ pub enum OutputFormat {
     /// Tables and texts, for people
     #[default]
     Table,
+    /// The same with whole ids and times
+    Wide,
     /// One JSON document
     Json,
     /// One line of JSON per row; a document that has no rows is one line
     Jsonl,
+    /// One YAML document
+    Yaml,
+    /// The bare ids or names, one per line
+    Name,
 }
 
 /// The fields that are wanted of a document, or of each row of a listing; none means all.

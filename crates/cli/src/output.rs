@@ -8,8 +8,10 @@
 mod column_width;
 mod document;
 mod notice;
+mod row_style;
 mod table;
 mod words;
+mod yaml;
 
 use std::io::{ErrorKind, Write as _};
 
@@ -22,11 +24,13 @@ use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
 pub(crate) use self::column_width::ColumnShrink;
+use self::document::{NAMELESS, NAMES};
+pub(crate) use self::row_style::RowStyle;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
-pub(crate) use self::words::format_money;
 use self::words::strip_control_characters;
 pub use self::words::{count_noun, format_time, shell_word, wrap_text};
+pub(crate) use self::words::{format_cost, format_duration, format_money};
 
 /// Writes the results of one command.
 #[derive(Debug)]
@@ -74,14 +78,21 @@ impl<'context> CommandOutput<'context> {
             (color(context.out_is_terminal), color(context.err_is_terminal));
         let format = match (global.output, &global.json) {
             _ if global.jsonl => OutputFormat::Jsonl,
-            (Some(OutputFormat::Table) | None, Some(_)) => OutputFormat::Json,
+            (Some(OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name) | None, Some(_)) => {
+                OutputFormat::Json
+            }
             (format, _) => format.unwrap_or_default(),
         };
         let torn = match global.output {
             Some(OutputFormat::Table) if global.jsonl => Some("--jsonl and -o table"),
             Some(OutputFormat::Json) if global.jsonl => Some("--jsonl and -o json"),
+            Some(OutputFormat::Yaml) if global.jsonl => Some("--jsonl and -o yaml"),
+            Some(OutputFormat::Wide) if global.jsonl => Some("--jsonl and -o wide"),
+            Some(OutputFormat::Name) if global.jsonl => Some("--jsonl and -o name"),
             Some(OutputFormat::Table) if global.json.is_some() => Some("--json and -o table"),
-            Some(OutputFormat::Table | OutputFormat::Json | OutputFormat::Jsonl) | None => None,
+            Some(OutputFormat::Wide) if global.json.is_some() => Some("--json and -o wide"),
+            Some(OutputFormat::Name) if global.json.is_some() => Some("--json and -o name"),
+            Some(_) | None => None,
         };
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
@@ -113,6 +124,10 @@ impl<'context> CommandOutput<'context> {
             return Err(Error::Usage(format!("{both} exclude each other; leave one out")));
         }
         let known = &self.context.fields;
+        // Before anything is done: a command that did its work must not end with a usage error.
+        if self.format == OutputFormat::Name && !known.iter().any(|field| NAMES.contains(&field.as_str())) {
+            return Err(Error::Usage(NAMELESS.to_owned()));
+        }
         let Some(unknown) = self.fields.field_names().iter().find(|name| !known.contains(name)) else {
             return Ok(());
         };
@@ -130,12 +145,18 @@ impl<'context> CommandOutput<'context> {
 
     /// Whether a program reads the result.
     pub fn is_json(&self) -> bool {
-        self.format != OutputFormat::Table
+        !matches!(self.format, OutputFormat::Table | OutputFormat::Wide)
     }
 
     /// Whether a program reads it line by line.
     pub fn is_jsonl(&self) -> bool {
         self.format == OutputFormat::Jsonl
+    }
+
+    /// How ids and times are written in what people read.
+    pub(crate) fn row_style(&self) -> RowStyle {
+        let is_short = self.format == OutputFormat::Table && self.context.out_is_terminal;
+        RowStyle { reader: self.context.local_time.clone().filter(|_| is_short) }
     }
 
     /// Prints a document for a program, and otherwise what `text` makes of it.

@@ -14,6 +14,9 @@ use crate::id::CallId;
 use crate::model::TokenUsage;
 use crate::run::RunRecord;
 
+/// The currency of the price table. Prices of an operator are in the same one, or sums mean nothing.
+pub const CURRENCY: &str = "USD";
+
 /// By what an attempt was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -11,6 +11,7 @@
 mod parsed;
 
 pub mod id;
+pub mod id_fragment;
 pub mod scope;
 
 pub mod agent;

@@ -36,3 +36,9 @@ pub use turn::{
     TurnClaim,
 };
 pub use wrapper::StoreWrapper;
+
+/// The longest input that a list shows the first words of.
+pub const OPENING_BYTES_MAX: usize = 256 << 10;
+
+/// The most bytes of such inputs that one read gives.
+pub const OPENINGS_BYTES_MAX: usize = 4 << 20;

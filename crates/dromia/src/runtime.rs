@@ -45,7 +45,7 @@ impl SystemClock {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
-fn wall_clock_now() -> Timestamp {
+pub(crate) fn wall_clock_now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }

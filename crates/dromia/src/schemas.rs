@@ -2,8 +2,9 @@
 
 use clap::ArgMatches;
 use dromia_api::ListPage;
-use dromia_cli::CommandContext;
+use dromia_cli::{CommandContext, LocalTime};
 use dromia_cli::schema::PublishedSchema;
+use jiff::tz::TimeZone;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
@@ -64,6 +65,7 @@ pub(crate) fn canonical_command(matches: &ArgMatches) -> String {
 pub(crate) fn context_for_command(command: &str) -> CommandContext {
     let mut context = CommandContext::of_process(runtime::request_key());
     let found = published_schemas().into_iter().find(|one| one.command == command);
+    context.local_time = Some(LocalTime { now: runtime::wall_clock_now(), zone: TimeZone::system() });
     if context.out_is_terminal {
         // The variable goes first: it is set on purpose.
         context.columns = context.columns.or_else(|| terminal::terminal_columns(std::io::stdout()));

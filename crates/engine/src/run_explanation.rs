@@ -2,6 +2,7 @@
 
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::client::ClientCallId;
+use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::{Entry, HoldReason, ParkReason};
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::runs::RunStatusReason;
@@ -53,6 +54,7 @@ impl<'a> RunExplanation<'a> {
         let journal = read_journal(&*self.core.ports.store, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
         let (mut handed, mut stopped, mut cancelled) = (Vec::new(), None, None);
+        let mut calls = CallTally::default();
         for stored in &journal {
             let entry = stored.decode();
             let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
@@ -61,12 +63,18 @@ impl<'a> RunExplanation<'a> {
                 Entry::ToolHanded(call) => {
                     handed.push(format!("{} ({})", call.tool, ClientCallId { run, call: call.call }));
                 }
+                Entry::ToolFinished(ended) => calls.count_call(ended.status),
+                Entry::ToolRefused(refused) => calls.count_call(refused.status),
                 Entry::RunYielded(yielded) => stopped = yielded.budget,
                 Entry::RunCancelled(ended) => cancelled = Some(ended),
                 _ => {}
             }
         }
         self.explain_state(run, &state, &mut why);
+        if row.head.status == RunStatus::Completed {
+            why.waits_for = completion_text(row.head.model_calls, calls);
+            why.command = Some(format!("dromia run show {run}"));
+        }
         if let Some(RestReason::Parked(ParkReason::AgentPaused)) = &state.rest
             && let Some(agent) = self.core.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
         {
@@ -219,6 +227,49 @@ impl<'a> RunExplanation<'a> {
     }
 }
 
+/// How the calls of a run ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct CallTally {
+    all: u32,
+    denied: u32,
+    failed: u32,
+}
+
+impl CallTally {
+    fn count_call(&mut self, status: CallStatus) {
+        self.all += 1;
+        match status {
+            CallStatus::Ok => {}
+            CallStatus::Denied => self.denied += 1,
+            CallStatus::Error | CallStatus::Unknown | CallStatus::Cancelled | CallStatus::Awaiting => {
+                self.failed += 1;
+            }
+        }
+    }
+}
+
+/// The text of `run why` for a run that gave its answer.
+fn completion_text(model_calls: u32, calls: CallTally) -> String {
+    let count = |number: u32, noun: &str| match number {
+        1 => format!("1 {noun}"),
+        number => format!("{number} {noun}s"),
+    };
+    let mut tools = match calls.all {
+        0 => "no tool call".to_owned(),
+        all => count(all, "tool call"),
+    };
+    let odd = [(calls.denied, "denied"), (calls.failed, "without success")];
+    let odd: Vec<_> = odd.iter().filter(|(number, _)| *number > 0).collect();
+    let odd: Vec<_> = odd.iter().map(|(number, how)| format!("{number} {how}")).collect();
+    if !odd.is_empty() {
+        tools = format!("{tools} ({})", odd.join(", "));
+    }
+    if model_calls == 0 {
+        return format!("it did all that it was for, after {tools}");
+    }
+    format!("its model gave the answer, after {} and {tools}", count(model_calls, "model call"))
+}
+
 /// The text of `run why` for a parked run.
 fn park_text(park: ParkReason) -> (String, String) {
     match park {
@@ -295,6 +346,26 @@ mod tests {
     use dromia_contracts::budget::{BudgetMeasure, BudgetScope};
 
     use super::*;
+
+    #[test]
+    fn a_completed_run_says_what_led_to_its_answer() {
+        let calls = |statuses: &[CallStatus]| {
+            let mut tally = CallTally::default();
+            statuses.iter().for_each(|status| tally.count_call(*status));
+            tally
+        };
+        for (model_calls, statuses, text) in [
+            (1, &[][..], "its model gave the answer, after 1 model call and no tool call"),
+            (
+                3,
+                &[CallStatus::Ok, CallStatus::Denied, CallStatus::Error, CallStatus::Unknown],
+                "its model gave the answer, after 3 model calls and 4 tool calls (1 denied, 2 without success)",
+            ),
+            (0, &[CallStatus::Ok], "it did all that it was for, after 1 tool call"),
+        ] {
+            assert_eq!(completion_text(model_calls, calls(statuses)), text);
+        }
+    }
 
     #[test]
     fn a_call_over_its_whole_budget_is_never_affordable_later() {

@@ -20,7 +20,7 @@ use dromia_api::token::CredentialKind;
 use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::delivery::WEBHOOK;
-use dromia_contracts::store::TokenOwner;
+use dromia_contracts::store::{PageRequest, TokenOwner};
 use dromia_contracts::token::{TokenRecord, TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, OperatorScope, Scope, TenantId};
 
@@ -28,6 +28,7 @@ use crate::compat::Dialect;
 use crate::config::SocketUser;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::nearest_name::nearest_name;
 use crate::share::RequestPayer;
 
 /// The longest token that is hashed at all.
@@ -191,7 +192,12 @@ pub(crate) async fn tenant_caller(
         Peer::Tcp(_) => token_caller(core, request_token(dialect, headers)?).await,
         Peer::Unix { uid } => {
             let (local, seen) = find_local_user(core, uid)?;
-            let (tenant, handle) = picked_tenant(core, headers).await?;
+            let picked = picked_tenant(core, headers).await;
+            let (tenant, handle) = match picked {
+                // Only the owner may know which tenants there are.
+                Err(failure) if seen.is_none() => return Err(suggest_tenant(core, headers, failure).await?),
+                picked => picked?,
+            };
             if seen.is_some_and(|seen| seen != handle) {
                 return Err(unknown_tenant());
             }
@@ -332,6 +338,22 @@ async fn tenant_id(core: &GatewayCore, handle: &HandleSlug) -> Answer<TenantId> 
 fn unknown_tenant() -> ApiError {
     ApiError::new(ErrorCode::TenantNotFound, "there is no such tenant")
         .with_hint("`dromia tenant list` shows the tenants of this server")
+}
+
+/// Adds to a failure to find a tenant which one may have been meant: of one page, which is enough to help.
+async fn suggest_tenant(core: &GatewayCore, headers: &HeaderMap, failure: ApiError) -> Answer<ApiError> {
+    let typed = headers.get(TENANT_HEADER).and_then(|name| name.to_str().ok());
+    let Some(typed) = typed.filter(|_| failure.code() == ErrorCode::TenantNotFound) else {
+        return Ok(failure);
+    };
+    let page = PageRequest::first_page(PageRequest::<TenantId>::LIMIT_MAX);
+    let tenants = core.ports.store.tenants(&core.operator, page).await?;
+    Ok(match nearest_name(typed, tenants.iter().map(|tenant| tenant.handle.as_str())) {
+        Some(near) => {
+            failure.with_hint(format!("did you mean {near}? `dromia tenant list` lists all tenants"))
+        }
+        None => failure,
+    })
 }
 
 /// The scope of what a channel has signed. The one route that calls this has checked the signature, or opens with it nothing

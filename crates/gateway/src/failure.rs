@@ -14,6 +14,7 @@ use dromia_contracts::store::{CommitOutcome, CommitReceipt, CommitRefusal, ReadE
 use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
 
 use crate::compat::Dialect;
+use crate::hint_door::{HintWords, write_for_http};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
@@ -123,6 +124,11 @@ impl ApiError {
 
     fn hint(&self) -> Option<&str> {
         self.fault.hint.as_deref().or_else(|| next_step(self.fault.code))
+    }
+
+    /// Has the hint name routes in the place of commands.
+    fn rewrite_hint_for_http(&mut self) {
+        self.fault.hint = self.hint().map(|hint| write_for_http(hint).into_owned());
     }
 
     /// Describes the failure for the wire.
@@ -327,9 +333,12 @@ impl IntoResponse for ApiError {
 }
 
 /// Writes the failure that a response carries, in the words of its route, and names the request on every response.
-pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue) -> Response {
+pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue, words: HintWords) -> Response {
     let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
-    if let Some(failure) = response.extensions_mut().remove::<ApiError>() {
+    if let Some(mut failure) = response.extensions_mut().remove::<ApiError>() {
+        if words == HintWords::Routes {
+            failure.rewrite_hint_for_http();
+        }
         let id = request_id.to_str().unwrap_or_default();
         failure.write_log(id);
         *response.body_mut() = Body::from(dialect.error_body(&failure, id));
@@ -353,6 +362,18 @@ pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hint_of_every_code_names_no_command_that_has_a_route() {
+        for code in ErrorCode::ALL {
+            let mut failure = ApiError::new(*code, "it failed");
+            failure.rewrite_hint_for_http();
+            let hint = failure.hint().unwrap_or_default();
+            for noun in ["agent", "approval", "budget", "capability", "delivery", "run", "session", "tool"] {
+                assert!(!hint.contains(&format!("`dromia {noun} ")), "{code}: {hint}");
+            }
+        }
+    }
 
     #[test]
     fn a_refusal_that_no_grant_lifts_advises_none() {

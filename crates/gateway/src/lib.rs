@@ -34,6 +34,7 @@ pub mod tls;
 
 mod addresses;
 mod connection;
+mod hint_door;
 mod host_check;
 mod refusal_delay;
 mod request;
@@ -47,6 +48,8 @@ mod extract;
 mod failure;
 mod ingress;
 mod metrics;
+mod nearest_name;
+mod question;
 mod rate_limit;
 mod share;
 mod stream_authentication;

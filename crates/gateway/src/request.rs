@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use crate::caller::{LocalEndpoint, Peer};
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError, finish_response};
+use crate::hint_door::HintWords;
 use crate::host_check;
 use crate::metrics::EdgeRefusal;
 
@@ -50,13 +51,13 @@ pub(crate) async fn answer_request(
 ) -> Response {
     let request_id = core.request_ids.next();
     let mut request = request.map(Body::new);
-    let page = match peer {
-        Peer::Tcp(door) => asking_page(core, door, &request),
-        Peer::Unix { .. } => Ok(None),
+    let (page, words) = match peer {
+        Peer::Tcp(door) => (asking_page(core, door, &request), HintWords::Routes),
+        Peer::Unix { .. } => (Ok(None), HintWords::Commands),
     };
     let page = match page {
         Ok(page) => page,
-        Err(failure) => return finish_response(failure.into_response(), request_id),
+        Err(failure) => return finish_response(failure.into_response(), request_id, words),
     };
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(RequestId(request_id.clone()));
@@ -66,7 +67,7 @@ pub(crate) async fn answer_request(
         Some(response) => response,
         None => route_request(router, request).await,
     };
-    let mut response = finish_response(response, request_id);
+    let mut response = finish_response(response, request_id, words);
     if let Some(origin) = page {
         host_check::let_read(response.headers_mut(), origin);
     }

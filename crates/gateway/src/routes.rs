@@ -17,6 +17,7 @@ mod decision;
 mod delivery;
 pub(crate) mod event;
 mod feed;
+mod id;
 mod node;
 mod reference;
 mod request;
@@ -149,6 +150,7 @@ routes! {
     GET "/v1/sessions/{session}/export" Tenant(Read) => session::export_session;
     GET "/v1/sessions/{session}/state" Tenant(Read) => session::state_list;
     PUT "/v1/sessions/{session}/state/{name}" Tenant(Admin) => session::state_put;
+    GET "/v1/ids/{fragment}" Tenant(Read) => id::find_ids;
     GET "/v1/runs" Tenant(Read) => run::list_runs;
     GET "/v1/runs/{run}" Tenant(Read) => run::show_run;
     GET "/v1/runs/{run}/journal" Tenant(Read) => run::read_journal;
@@ -206,6 +208,7 @@ pub(crate) mod queries {
     pub(crate) use super::decision::DecisionListQuery as Decisions;
     pub(crate) use super::delivery::{DeliveryListQuery as Deliveries, DeliveryRedriveQuery};
     pub(crate) use super::feed::FeedReadQuery as Feed;
+    pub(crate) use super::id::IdQuery;
     pub(crate) use super::request::SentRequestQuery;
     pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
     pub(crate) use super::secret::SecretListQuery as Secrets;

@@ -231,7 +231,7 @@ fn message_json(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
 }
 
-pub(crate) fn api_session(session: SessionRecord) -> api::session::SessionResource {
+pub(crate) fn api_session(session: SessionRecord, question: Option<String>) -> api::session::SessionResource {
     api::session::SessionResource {
         id: session.id,
         agent: session.agent,
@@ -242,10 +242,11 @@ pub(crate) fn api_session(session: SessionRecord) -> api::session::SessionResour
         last: session.head.last,
         waiting: session.head.last.saturating_sub(session.head.taken),
         active: session.head.active,
+        question,
     }
 }
 
-pub(crate) fn api_run(run: &RunRecord, imported: bool) -> api::run::RunResource {
+pub(crate) fn api_run(run: &RunRecord, imported: bool, question: Option<String>) -> api::run::RunResource {
     api::run::RunResource {
         id: run.id,
         kind: run.kind,
@@ -261,6 +262,7 @@ pub(crate) fn api_run(run: &RunRecord, imported: bool) -> api::run::RunResource 
         usage: run.head.usage,
         cost_micros: run.head.cost_micros,
         imported,
+        question,
     }
 }
 

@@ -8,8 +8,10 @@ pub(crate) mod capability;
 pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod file;
+pub(crate) mod ids;
 pub(crate) mod journal;
 pub(crate) mod key;
+pub(crate) mod openings;
 pub(crate) mod recent;
 pub(crate) mod run;
 pub(crate) mod session;
@@ -44,8 +46,10 @@ pub(crate) mod answers {
         list_outbox as open_deliveries, list_unnumbered as unnumbered_deliveries, read_feed as feed_items,
     };
     pub(crate) use super::file::{find_known_file as file_label, list_files as file_labels};
+    pub(crate) use super::ids::find_ids as ids_like;
     pub(crate) use super::journal::journal_page as journal_entries;
     pub(crate) use super::key::find_visible_key as find_keyed_item;
+    pub(crate) use super::openings::read_openings as opening_inputs;
     pub(crate) use super::run::{
         by_id as run, list_open_runs as open_runs, list_parked_runs as parked_runs, list_runs as runs,
     };

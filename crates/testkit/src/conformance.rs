@@ -20,6 +20,7 @@ mod crowded;
 mod deliver;
 mod feed;
 mod file;
+mod ids;
 mod import;
 mod journal;
 mod scene;
@@ -72,6 +73,10 @@ claims! {
     claim::a_paused_agent_grants_a_claim_that_begins_nothing,
     claim::a_session_with_waiting_items_and_no_turn_is_pending,
     claim::a_tail_holds_whole_runs_and_what_waits,
+    ids::an_id_is_found_by_its_first_and_by_its_last_digits,
+    ids::digits_that_several_ids_share_find_all_of_them_newest_first,
+    ids::a_stranger_and_the_scope_of_another_agent_find_no_id,
+    ids::a_run_and_a_session_are_known_by_the_input_that_began_them,
     import::what_an_import_fills_is_there_only_when_it_ends,
     import::an_item_that_waits_in_an_import_is_nobodys_work,
     journal::an_append_holds_only_at_the_runs_epoch_and_number,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState};
 
-use super::PageArguments;
 use super::value::{parse_label, task_state};
+use super::{IdReference, PageArguments};
 
 /// What to do with agents.
 #[derive(Debug, Clone, Subcommand)]
@@ -53,7 +53,7 @@ pub enum AgentCommand {
     Tasks(ListTasks),
     /// End an agent's runs and tasks now; it still accepts input
     #[command(
-        after_help = "The programs of a running tool end too; the journal records that the outcome is unknown.\n\nExamples:\n  dromia agent kill dev\n  dromia agent kill dev --run run_0199c0de…\n  dromia agent kill dev --session ses_0199c0de…"
+        after_help = "The programs of a running tool end too; the journal records that the outcome is unknown.\n\nExamples:\n  dromia agent kill dev\n  dromia agent kill dev --run 3f9a1c72\n  dromia agent kill dev --session 3f9a1c72"
     )]
     Kill(KillAgent),
     /// Choose the agent that commands use when you name none
@@ -106,7 +106,7 @@ pub struct SpawnAgent {
     pub rights: Vec<String>,
     /// Keep the task within this capability; --may narrows it further
     #[arg(long, value_name = "CAPABILITY")]
-    pub under: Option<CapabilityId>,
+    pub under: Option<IdReference<CapabilityId>>,
     /// A repeated command with the same key makes one task
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -132,10 +132,10 @@ pub struct KillAgent {
     pub name: String,
     /// End only this run
     #[arg(long, value_name = "ID", conflicts_with = "session")]
-    pub run: Option<RunId>,
+    pub run: Option<IdReference<RunId>>,
     /// End only what this session does, or what its task waits for
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<IdReference<SessionId>>,
 }
 
 /// An agent, by name.

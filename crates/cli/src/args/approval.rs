@@ -1,10 +1,10 @@
 //! `dromia approval`: calls that wait for a person, and rules that answer ahead.
 
 use clap::{Args, Subcommand};
-use dromia_api::{RuleAnswer, SessionId};
+use dromia_api::{ApprovalId, RuleAnswer, SessionId};
 
-use super::PageArguments;
 use super::value::{parse_lifetime, rule_answer};
+use super::{IdReference, PageArguments};
 
 /// What to do with approvals.
 #[derive(Debug, Clone, Subcommand)]
@@ -16,15 +16,15 @@ pub enum ApprovalCommand {
     )]
     List(ListApprovals),
     /// Show exactly what a call would run and where its arguments come from
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia approval show apr_0199c0de…")]
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia approval show 3f9a1c72")]
     Show(ApprovalName),
     /// Approve a call, or several of one run
     #[command(
-        after_help = "Examples:\n  dromia approval approve apr_0199c0de…\n  dromia approval approve apr_0199c0de… apr_0199c0df…\n  dromia approval approve apr_0199c0de… --session\n  dromia approval approve apr_0199c0de… --always 'file.write path=notes/**'"
+        after_help = "Examples:\n  dromia approval approve 3f9a1c72\n  dromia approval approve 3f9a1c72 88d07b1e\n  dromia approval approve 3f9a1c72 --session\n  dromia approval approve 3f9a1c72 --always 'file.write path=notes/**'"
     )]
     Approve(ApproveCall),
     /// Deny a call, or several of one run
-    #[command(after_help = "Examples:\n  dromia approval deny apr_0199c0de… --reason 'not on a Friday'")]
+    #[command(after_help = "Examples:\n  dromia approval deny 3f9a1c72 --reason 'not on a Friday'")]
     Deny(DenyCall),
     /// Manage rules that answer calls for you
     #[command(
@@ -51,16 +51,17 @@ pub struct ListApprovals {
 /// An approval, by id.
 #[derive(Debug, Clone, Args)]
 pub struct ApprovalName {
-    /// Its id
-    pub id: String,
+    /// Its id, the first or last digits of it, or @last
+    #[arg(value_name = "ID")]
+    pub id: IdReference<ApprovalId>,
 }
 
 /// Calls to approve.
 #[derive(Debug, Clone, Args)]
 pub struct ApproveCall {
-    /// The approval's id; several of one run are approved together, all or none
+    /// The approval's id, or the first or last digits of it; several of one run are approved together, all or none
     #[arg(required = true, value_name = "ID")]
-    pub ids: Vec<String>,
+    pub ids: Vec<IdReference<ApprovalId>>,
     /// Approve this one call, which is the default
     #[arg(long, conflicts_with_all = ["session", "always"])]
     pub once: bool,
@@ -75,9 +76,9 @@ pub struct ApproveCall {
 /// Calls to refuse.
 #[derive(Debug, Clone, Args)]
 pub struct DenyCall {
-    /// The approval's id; several of one run are denied together, all or none
+    /// The approval's id, or the first or last digits of it; several of one run are denied together, all or none
     #[arg(required = true, value_name = "ID")]
-    pub ids: Vec<String>,
+    pub ids: Vec<IdReference<ApprovalId>>,
     /// Give the agent and people this reason
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -115,7 +116,7 @@ pub struct AddRule {
     pub answer: RuleAnswer,
     /// Answer only in this session
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<IdReference<SessionId>>,
     /// Answer for this long, such as 12h, 30d or 8w [default and maximum: 90d]
     #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
     pub expires: Option<u64>,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use dromia_api::SessionId;
 
+use super::IdReference;
+
 /// What to ask.
 #[derive(Debug, Clone, Args)]
 pub struct AskArguments {
@@ -12,7 +14,7 @@ pub struct AskArguments {
     pub text: String,
     /// Ask in this session
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<IdReference<SessionId>>,
     /// Accept only JSON that satisfies the JSON Schema in this file
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
@@ -32,7 +34,7 @@ pub struct AskArguments {
 pub struct ChatArguments {
     /// Continue this session
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<IdReference<SessionId>>,
 }
 
 /// What to do with events.
@@ -64,7 +66,7 @@ pub struct SendEvent {
     pub actor: Option<String>,
     /// Send to this session
     #[arg(long, value_name = "ID", conflicts_with_all = ["platform", "channel", "actor"])]
-    pub session: Option<SessionId>,
+    pub session: Option<IdReference<SessionId>>,
     /// A repeated command with the same key sends one event
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,

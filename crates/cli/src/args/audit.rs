@@ -23,7 +23,7 @@ pub enum AuditCommand {
     /// Explain a record: who asked, which rule decided, and why
     #[command(
         visible_alias = "why",
-        after_help = "Examples:\n  dromia audit explain run_0199c0de…:4\n  dromia audit explain act:17 --json"
+        after_help = "Examples:\n  dromia audit explain 3f9a1c72:4\n  dromia audit explain act:17 --json"
     )]
     Explain(RecordName),
     /// Check that no record was removed or changed, in this home or in an exported file
@@ -49,7 +49,7 @@ pub struct RecordFilters {
     pub actor: Option<String>,
     /// Only records of this run
     #[arg(long, value_name = "RUN")]
-    pub run: Option<RunId>,
+    pub run: Option<super::IdReference<RunId>>,
     /// Only records with this decision
     #[arg(long, value_enum, value_name = "DECISION")]
     pub decision: Option<DecisionFilter>,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use dromia_api::CapabilityId;
 
-use super::PageArguments;
 use super::value::{bounded_lifetime, parse_duration};
+use super::{IdReference, PageArguments};
 
 /// What to do with capabilities.
 #[derive(Debug, Clone, Subcommand)]
@@ -19,11 +19,11 @@ pub enum CapabilityCommand {
     Grant(GrantCapability),
     /// Delegate a capability, or a part of it, to another agent
     #[command(
-        after_help = "Examples:\n  dromia capability delegate cap_0199c0de… --to helper file:write:out/2026\n  dromia capability delegate cap_0199c0de… --to helper --expires 10m"
+        after_help = "Examples:\n  dromia capability delegate 3f9a1c72 --to helper file:write:out/2026\n  dromia capability delegate 3f9a1c72 --to helper --expires 10m"
     )]
     Delegate(DelegateCapability),
     /// Revoke a capability and all that were delegated from it
-    #[command(visible_alias = "rm", after_help = "Examples:\n  dromia capability revoke cap_0199c0de…")]
+    #[command(visible_alias = "rm", after_help = "Examples:\n  dromia capability revoke 3f9a1c72")]
     Revoke(CapabilityName),
     /// List capabilities; with --agent, those on the page that this agent holds
     #[command(
@@ -60,7 +60,7 @@ pub struct GrantCapability {
 #[derive(Debug, Clone, Args)]
 pub struct DelegateCapability {
     /// The capability's id
-    pub capability: CapabilityId,
+    pub capability: IdReference<CapabilityId>,
     /// The part of it [default: all of it]
     #[arg(value_name = "RIGHT")]
     pub rights: Vec<String>,
@@ -87,7 +87,7 @@ pub struct CapabilityLimits {
 #[derive(Debug, Clone, Args)]
 pub struct CapabilityName {
     /// Its id
-    pub capability: CapabilityId,
+    pub capability: IdReference<CapabilityId>,
 }
 
 /// A call to check against the rights of an agent; the server does not execute it.

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use dromia_api::{DeliveryId, DeliveryState};
 
-use super::PageArguments;
+use super::{IdReference, PageArguments};
 
 /// What to do with deliveries.
 #[derive(Debug, Clone, Subcommand)]
@@ -15,11 +15,11 @@ pub enum DeliveryCommand {
     )]
     List(ListDeliveries),
     /// Show a message, its state and each attempt
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia delivery show dlv_0199c0de…")]
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia delivery show 3f9a1c72")]
     Show(DeliveryName),
     /// Resend a message that is dead or may not have arrived; a repeat sends nothing
     #[command(
-        after_help = "Examples:\n  dromia delivery redrive dlv_0199c0de…\n  dromia delivery redrive dlv_0199c0de… --accept-double"
+        after_help = "Examples:\n  dromia delivery redrive 3f9a1c72\n  dromia delivery redrive 3f9a1c72 --accept-double"
     )]
     Redrive(RedriveDelivery),
 }
@@ -72,15 +72,17 @@ impl From<DeliveryStanding> for DeliveryState {
 /// A delivery, by id.
 #[derive(Debug, Clone, Args)]
 pub struct DeliveryName {
-    /// Its id
-    pub id: DeliveryId,
+    /// Its id, the first or last digits of it, or @last
+    #[arg(value_name = "ID")]
+    pub id: IdReference<DeliveryId>,
 }
 
 /// A delivery to send again.
 #[derive(Debug, Clone, Args)]
 pub struct RedriveDelivery {
-    /// Its id
-    pub id: DeliveryId,
+    /// Its id, the first or last digits of it, or @last
+    #[arg(value_name = "ID")]
+    pub id: IdReference<DeliveryId>,
     /// Resend it even if the receiver may have it already and would count it twice
     #[arg(long)]
     pub accept_double: bool,

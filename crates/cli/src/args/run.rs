@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use dromia_api::cost::CostBy;
 use dromia_api::{RunId, RunStatus, SessionId};
 
-use super::PageArguments;
 use super::value::{parse_cost_grouping, parse_run_status};
+use super::{IdReference, PageArguments};
 
 /// What to do with runs.
 #[derive(Debug, Clone, Subcommand)]
@@ -19,31 +19,31 @@ pub enum RunCommand {
     /// Show a run and its steps, or the request that a model got
     #[command(
         visible_alias = "get",
-        after_help = "Examples:\n  dromia run show run_0199c0de…\n  dromia run show run_0199c0de… --step 1 --request > request.json"
+        after_help = "Examples:\n  dromia run show\n  dromia run show 3f9a1c72\n  dromia run show @last~1 --step 1 --request > request.json"
     )]
     Show(ShowRun),
     /// Follow a run until it ends, and print its answer
     #[command(
-        after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
+        after_help = "Examples:\n  dromia run watch\n  dromia run watch 3f9a1c72 --exit-status && echo answered"
     )]
     Watch(WatchRun),
     /// Explain why a run is in its state and what continues it
-    #[command(after_help = "Examples:\n  dromia run why run_0199c0de…")]
-    Why(RunName),
+    #[command(after_help = "Examples:\n  dromia run why\n  dromia run why 3f9a1c72")]
+    Why(NewestRunName),
     /// Continue a yielded run, or release a held one
-    #[command(after_help = "Examples:\n  dromia run resume run_0199c0de…")]
+    #[command(after_help = "Examples:\n  dromia run resume 3f9a1c72")]
     Resume(RunName),
     /// End a run after its current tool call
-    #[command(after_help = "Examples:\n  dromia run cancel run_0199c0de…")]
+    #[command(after_help = "Examples:\n  dromia run cancel 3f9a1c72")]
     Cancel(RunName),
     /// End a run now and stop its current tool call
     #[command(
         visible_alias = "kill",
-        after_help = "Examples:\n  dromia run terminate run_0199c0de…\n  dromia run terminate run_0199c0de… --yes"
+        after_help = "Examples:\n  dromia run terminate 3f9a1c72\n  dromia run terminate 3f9a1c72 --yes"
     )]
     Terminate(RunName),
     /// Print a run's journal as JSON
-    #[command(after_help = "Examples:\n  dromia run export run_0199c0de… --jsonl > run.jsonl")]
+    #[command(after_help = "Examples:\n  dromia run export 3f9a1c72 --jsonl > run.jsonl")]
     Export(ExportRun),
 }
 
@@ -52,7 +52,7 @@ pub enum RunCommand {
 pub struct ListRuns {
     /// Only runs of this session
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<IdReference<SessionId>>,
     /// Only runs with this status
     #[arg(long, value_name = "STATUS", value_parser = parse_run_status)]
     pub status: Option<RunStatus>,
@@ -64,15 +64,25 @@ pub struct ListRuns {
 /// A run, by id.
 #[derive(Debug, Clone, Args)]
 pub struct RunName {
-    /// Its id
-    pub id: RunId,
+    /// Its id, the first or last digits of it, or @last
+    #[arg(value_name = "ID")]
+    pub id: IdReference<RunId>,
+}
+
+/// A run, by id, or the newest.
+#[derive(Debug, Clone, Args)]
+pub struct NewestRunName {
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<RunId>>,
 }
 
 /// A run to show.
 #[derive(Debug, Clone, Args)]
 pub struct ShowRun {
-    /// Its id
-    pub id: RunId,
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<RunId>>,
     /// Print the request of this model step
     #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]
     pub step: Option<u32>,
@@ -87,8 +97,9 @@ pub struct ShowRun {
 /// A run to follow.
 #[derive(Debug, Clone, Args)]
 pub struct WatchRun {
-    /// Its id
-    pub id: RunId,
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<RunId>>,
     /// Begin after this entry
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     pub after: u64,
@@ -103,8 +114,9 @@ pub struct WatchRun {
 /// A run to print.
 #[derive(Debug, Clone, Args)]
 pub struct ExportRun {
-    /// Its id
-    pub id: RunId,
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<RunId>>,
     /// Print one entry per line instead of one document
     #[arg(long)]
     pub jsonl: bool,
@@ -119,7 +131,7 @@ pub enum CostCommand {
     )]
     Summary(CostSummary),
     /// Show what one run cost, attempt by attempt
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia cost show run_0199c0de…")]
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia cost show 3f9a1c72")]
     Show(RunName),
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use dromia_api::SessionId;
 
-use super::PageArguments;
+use super::{IdReference, PageArguments};
 
 /// What to do with sessions.
 #[derive(Debug, Clone, Subcommand)]
@@ -14,10 +14,13 @@ pub enum SessionCommand {
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia session list --agent ops")]
     List(PageArguments),
     /// Show a session and its messages
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia session show ses_0199c0de…")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia session show\n  dromia session show 3f9a1c72"
+    )]
     Show(SessionName),
     /// Write a session to a file
-    #[command(after_help = "Examples:\n  dromia session export ses_0199c0de… --file talk.session")]
+    #[command(after_help = "Examples:\n  dromia session export 3f9a1c72 --file talk.session")]
     Export(ExportSession),
     /// Read a session from a file
     #[command(
@@ -29,15 +32,17 @@ pub enum SessionCommand {
 /// A session, by id.
 #[derive(Debug, Clone, Args)]
 pub struct SessionName {
-    /// Its id
-    pub id: SessionId,
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<SessionId>>,
 }
 
 /// A session to write.
 #[derive(Debug, Clone, Args)]
 pub struct ExportSession {
-    /// Its id
-    pub id: SessionId,
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<SessionId>>,
     /// Write to this file [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,

@@ -39,7 +39,7 @@ pub enum TokenCommand {
     /// Revoke a token for good; it stops working at once
     #[command(
         visible_alias = "rm",
-        after_help = "Examples:\n  dromia token revoke laptop\n  dromia token revoke tok_0199c0de…"
+        after_help = "Examples:\n  dromia token revoke laptop\n  dromia token revoke 3f9a1c72"
     )]
     Revoke(TokenName),
 }
@@ -64,7 +64,7 @@ pub struct CreateToken {
 /// A token, by name.
 #[derive(Debug, Clone, Args)]
 pub struct TokenName {
-    /// Its name or id
+    /// Its name, its id, or the first or last digits of its id
     #[arg(value_name = "NAME|ID")]
     pub name: String,
 }

@@ -198,7 +198,8 @@ async fn show_status(
         open_runs.extend(cli.client.get::<ListPage<RunResource>>(&path).await?.items);
     }
     let waiting = count_waiting_inputs(cli, &agent).await?;
-    let rows = open_runs.iter().map(super::run::run_row).collect();
+    let style = output.row_style();
+    let rows = open_runs.iter().map(|run| super::run::run_row(run, &style)).collect();
     let table = draw_fitted_table(output.context_mut(), &super::run::HEADS, &super::run::WAYS, rows);
     output.print_result(
         &AgentOverview { agent, open_runs, waiting },

@@ -99,6 +99,11 @@ impl AnswerCollector {
         is_answer.then_some(self.reply.as_str())
     }
 
+    /// Why the run failed, as far as its entries say so.
+    pub(super) fn failure_text(&self) -> Option<String> {
+        self.failure.as_ref().map(|failure| format!("{} ({})", failure.message, failure.code))
+    }
+
     pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) -> Outcome {
         match (entry.kind.as_str(), &entry.body) {
             ("model_replied", Some(body)) => {

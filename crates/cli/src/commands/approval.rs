@@ -14,11 +14,10 @@ use dromia_api::{ApprovalId, ApprovalState, ListPage, escape_hidden};
 
 use super::agent_names::AgentHandles;
 use super::{Cli, listing_path, print_narrow};
-use crate::args;
-use crate::client::percent_encode;
+use crate::args::{self, IdReference};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, format_time};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle};
 
 pub(super) use self::suggestions::RuleProposal;
 
@@ -62,7 +61,8 @@ pub(super) async fn run(
             print_approvals(cli, &list, output).await
         }
         args::ApprovalCommand::Show(name) => {
-            let approval: ApprovalResource = cli.client.get(&approval_path(&name.id)).await?;
+            let id = cli.resolve_id(name.id, output).await?;
+            let approval: ApprovalResource = cli.client.get(&approval_path(id)).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
             let unrun = not_run_reason(cli, &approval).await;
             print_card(&approval, &handles, unrun, output)?;
@@ -96,10 +96,14 @@ pub(super) async fn run(
 /// Answers one approval, or several of one run by one request: all of them, or none.
 async fn answer_approvals(
     cli: &Cli<'_>,
-    ids: &[String],
+    typed: &[IdReference<ApprovalId>],
     mut body: AnswerApproval,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
+    let mut ids = Vec::with_capacity(typed.len());
+    for typed in typed {
+        ids.push(cli.resolve_id(*typed, output).await?);
+    }
     let Some((first, also)) = ids.split_first() else {
         return Err(Error::Usage("name an approval; `dromia approval list` shows them".to_owned()));
     };
@@ -108,10 +112,9 @@ async fn answer_approvals(
             "--always takes one approval only: its rule would also answer calls that you have not seen";
         return Err(Error::Usage(text.to_owned()));
     }
-    let also = also.iter().map(|id| id.parse::<ApprovalId>());
-    body.also = also.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Usage(error.to_string()))?;
+    body.also = also.to_vec();
     let answered: ApprovalResource =
-        cli.client.post_json(&format!("{}/answer", approval_path(first)), &body).await?;
+        cli.client.post_json(&format!("{}/answer", approval_path(*first)), &body).await?;
     output.print_result(&answered, |answered| {
         let by = escape_hidden(answered.answered_by.as_deref().unwrap_or("no one"));
         let (tool, with) = (escape_hidden(&answered.tool), also_told(&body.also));
@@ -141,10 +144,16 @@ async fn print_approvals(
 ) -> Outcome<CommandExit> {
     let (handles, steps) =
         (AgentHandles::fetch_page(cli, output).await, StepMarks::from_listing(&list.items));
-    print_narrow(output, list, &HEADS, &WAYS, |approval| approval_row(approval, &handles, &steps))
+    let style = output.row_style();
+    print_narrow(output, list, &HEADS, &WAYS, |approval| approval_row(approval, &handles, &steps, &style))
 }
 
-fn approval_row(approval: &ApprovalResource, handles: &AgentHandles, steps: &StepMarks) -> Vec<String> {
+fn approval_row(
+    approval: &ApprovalResource,
+    handles: &AgentHandles,
+    steps: &StepMarks,
+    style: &RowStyle,
+) -> Vec<String> {
     let call = truncate_text(
         &format!("{} {}", escape_hidden(&approval.tool), escape_hidden(&approval.arguments)),
         CALL_SHOWN,
@@ -152,14 +161,14 @@ fn approval_row(approval: &ApprovalResource, handles: &AgentHandles, steps: &Ste
     let until = match approval.cools_in_seconds {
         // Until then it may be refused.
         Some(seconds) => format!("begins in {}", time_span(seconds)),
-        None if approval.state.is_open() => format_time(approval.expires_at),
+        None if approval.state.is_open() => style.format_time(approval.expires_at),
         None => String::new(),
     };
     let waits = match (approval.state, approval.cools_in_seconds) {
-        (ApprovalState::Holding, None) => format_time(approval.holds_until),
+        (ApprovalState::Holding, None) => style.format_time(approval.holds_until),
         _ => String::new(),
     };
-    let (id, state) = (approval.id.to_string(), state_text(approval.state).to_owned());
+    let (id, state) = (style.format_id(approval.id), state_text(approval.state).to_owned());
     // Calls of one step have one mark.
     vec![id, state, handles.display_name(approval.agent), waits, until, steps.step_mark(approval), call]
 }
@@ -188,8 +197,8 @@ fn time_span(seconds: u64) -> String {
     }
 }
 
-fn approval_path(id: &str) -> String {
-    format!("/v1/approvals/{}", percent_encode(id))
+fn approval_path(id: ApprovalId) -> String {
+    format!("/v1/approvals/{id}")
 }
 
 #[cfg(test)]

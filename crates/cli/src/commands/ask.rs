@@ -32,15 +32,16 @@ pub(super) async fn run(
     ask: AskArguments,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    cli.check_session(ask.session)?;
+    let session = cli.resolve_option(ask.session, output).await?;
+    cli.check_session(session)?;
     let shape = ask.schema.as_deref().map(AnswerSchema::from_file).transpose()?;
     let text = read_text_argument(ask.text, output).await?;
     let text = match &shape {
         Some(shape) => shape.asked_under(&text),
         None => text,
     };
-    let event = match ask.session {
-        Some(_) => SendEvent { text, session: ask.session, ..SendEvent::default() },
+    let event = match session {
+        Some(_) => SendEvent { text, session, ..SendEvent::default() },
         None => SendEvent {
             text,
             agent: cli.selected_agent(),

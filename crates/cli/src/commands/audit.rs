@@ -4,16 +4,16 @@
 use dromia_api::audit::{
     AuditDecision, AuditRecord, AuditStreamStart, EVENT_BEGUN, EVENT_RECORD, RecordExplanation,
 };
-use dromia_api::{ListPage, escape_hidden};
+use dromia_api::{ListPage, RunId, escape_hidden};
 
 use super::agent_names::AgentHandles;
 use super::{Cli, listing_path, print_list};
-use crate::args::{self, RecordFilters};
+use crate::args::{self, IdReference, RecordFilters};
 use crate::client::{parse_answer, percent_encode};
 use crate::download::save_response;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, draw_pairs, format_time};
+use crate::output::{CommandOutput, RowStyle, draw_pairs, format_time};
 use crate::sse::{EventStream, FollowedEvent, StreamEvent, StreamFollower};
 
 /// The columns of a listing; what has no bound of its own comes last.
@@ -29,22 +29,24 @@ pub(super) async fn run(
 ) -> Outcome<CommandExit> {
     match command {
         args::AuditCommand::Query(query) => {
-            let mut filters = query_filters(cli, &query.records).to_vec();
+            let mut filters = query_filters(cli, &query.records, output).await?.to_vec();
             filters.push(("newest", query.newest.then(|| "true".to_owned())));
             let path = listing_path("/v1/audit", &query.page, &filters);
             let list: ListPage<AuditRecord> = cli.client.get(&path).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
-            print_list(output, &list, &HEADS, |record| listing_row(record, &handles))
+            let style = output.row_style();
+            print_list(output, &list, &HEADS, |record| listing_row(record, &handles, &style))
         }
         args::AuditCommand::Tail(tail) => follow_records(cli, &tail, output).await,
         args::AuditCommand::Explain(record) => {
+            let id = resolve_record(cli, record.id, output).await?;
             let explained: RecordExplanation =
-                cli.client.get(&format!("/v1/audit/{}", percent_encode(&record.id))).await?;
+                cli.client.get(&format!("/v1/audit/{}", percent_encode(&id))).await?;
             output.print_result(&explained, explanation_text)?;
             Ok(CommandExit::Done)
         }
         args::AuditCommand::Export(export) => {
-            let path = filtered_path("/v1/audit/export", &query_filters(cli, &export.records));
+            let path = filtered_path("/v1/audit/export", &query_filters(cli, &export.records, output).await?);
             let (file, mut lines) = (export.file.as_deref(), ExportLineScan::default());
             let (_, saved) =
                 save_response(&cli.client, &path, file, output, |piece| lines.push_chunk(piece)).await?;
@@ -59,6 +61,15 @@ pub(super) async fn run(
         args::AuditCommand::Verify(_) => Err(Error::Usage(
             "`audit verify` reads the home itself: run it with `dromia` on the server's machine".to_owned(),
         )),
+    }
+}
+
+/// Finds the record that is meant: an entry of a run may name it by the first or last digits of its id.
+async fn resolve_record(cli: &Cli<'_>, typed: String, output: &mut CommandOutput<'_>) -> Outcome<String> {
+    let entry = typed.split_once(':').filter(|(_, entry)| entry.parse::<u64>().is_ok());
+    match entry.and_then(|(run, entry)| Some((run.parse::<IdReference<RunId>>().ok()?, entry))) {
+        Some((run, entry)) => Ok(format!("{}:{entry}", cli.resolve_id(run, output).await?)),
+        None => Ok(typed),
     }
 }
 
@@ -86,17 +97,22 @@ impl ExportLineScan {
     }
 }
 
-fn query_filters(cli: &Cli<'_>, records: &RecordFilters) -> [(&'static str, Option<String>); 7] {
+async fn query_filters(
+    cli: &Cli<'_>,
+    records: &RecordFilters,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<[(&'static str, Option<String>); 7]> {
+    let run = cli.resolve_option(records.run, output).await?;
     let decision = records.decision.map(|decision| AuditDecision::from(decision).as_str().to_owned());
-    [
+    Ok([
         ("agent", cli.global.agent.clone()),
-        ("run", records.run.map(|run| run.to_string())),
+        ("run", run.map(|run| run.to_string())),
         ("kind", records.kind.clone()),
         ("actor", records.actor.clone()),
         ("decision", decision),
         ("since", records.since.clone()),
         ("until", records.until.clone()),
-    ]
+    ])
 }
 
 fn filtered_path(path: &str, filters: &[(&str, Option<String>)]) -> String {
@@ -122,7 +138,7 @@ async fn follow_records(
                     audit query --json`";
         return Err(Error::Usage(text.to_owned()));
     }
-    let path = filtered_path("/v1/audit", &query_filters(cli, &asked.records));
+    let path = filtered_path("/v1/audit", &query_filters(cli, &asked.records, output).await?);
     let mut tail = EventStream::for_path(&cli.client, path, AuditTailCursor::new(asked.after.clone()));
     let mut left = asked.count.unwrap_or(u64::MAX);
     while left > 0 {
@@ -189,12 +205,16 @@ impl StreamFollower for AuditTailCursor {
 
 /// Writes a record as one line, also where a model or a client chose a name with line breaks.
 fn record_line(record: &AuditRecord) -> String {
-    record_row(record).iter().map(|cell| escape_hidden(cell)).collect::<Vec<_>>().join("  ")
+    record_row(record, &RowStyle::whole())
+        .iter()
+        .map(|cell| escape_hidden(cell))
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 /// A record in a listing, with what its agent is called.
-fn listing_row(record: &AuditRecord, handles: &AgentHandles) -> Vec<String> {
-    let mut cells = record_row(record);
+fn listing_row(record: &AuditRecord, handles: &AgentHandles, style: &RowStyle) -> Vec<String> {
+    let mut cells = record_row(record, style);
     let agent = record.agent.map(|agent| handles.display_name(agent)).unwrap_or_default();
     let mut shown: String = agent.chars().take(AGENT_SHOWN).collect();
     if shown.len() < agent.len() {
@@ -206,12 +226,12 @@ fn listing_row(record: &AuditRecord, handles: &AgentHandles) -> Vec<String> {
 }
 
 /// The row of a record, without names that the server would have to be asked for.
-fn record_row(record: &AuditRecord) -> Vec<String> {
+fn record_row(record: &AuditRecord, style: &RowStyle) -> Vec<String> {
     vec![
-        format_time(record.at),
+        style.format_time(record.at),
         record.kind.clone(),
         record_actor(record),
-        record.id.clone(),
+        style.format_record(&record.id),
         record_summary(record),
     ]
 }
@@ -318,7 +338,7 @@ mod tests {
         };
         let rows = [record(), ended, judged]
             .iter()
-            .map(|record| listing_row(record, &AgentHandles::default()))
+            .map(|record| listing_row(record, &AgentHandles::default(), &RowStyle::whole()))
             .collect();
         insta::assert_snapshot!(crate::output::draw_table(None, &HEADS, rows), @r"
         AT                    KIND           ACTOR  AGENT              ID      WHAT

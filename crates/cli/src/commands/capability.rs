@@ -14,7 +14,7 @@ use crate::args;
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, draw_pairs, format_time};
+use crate::output::{CommandOutput, RowStyle, draw_pairs, format_time};
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -38,11 +38,13 @@ pub(super) async fn run(
                 expires_in_seconds: new.limits.expires,
                 wall_ms_max: wall_time_millis(new.limits.wall)?,
             };
-            let path = format!("/v1/capabilities/{}/delegate", new.capability);
+            let capability = cli.resolve_id(new.capability, output).await?;
+            let path = format!("/v1/capabilities/{capability}/delegate");
             print_created(cli, &cli.client.post_json(&path, &body).await?, output).await
         }
         args::CapabilityCommand::Revoke(name) => {
-            let path = format!("/v1/capabilities/{}", name.capability);
+            let capability = cli.resolve_id(name.capability, output).await?;
+            let path = format!("/v1/capabilities/{capability}");
             let revoked: CapabilityResource = cli.client.delete(&path).await?;
             output.print_result(&revoked, revocation_text)?;
             output.print_notice("the capabilities delegated from it are revoked as well")?;
@@ -58,7 +60,8 @@ pub(super) async fn run(
                     cli.client.get(&format!("/v1/agents/{}", percent_encode(name))).await?;
                 list.items.retain(|capability| capability.holder == agent.id);
             }
-            print_list(output, &list, &heads, |capability| capability_row(capability, &handles))
+            let style = output.row_style();
+            print_list(output, &list, &heads, |capability| capability_row(capability, &handles, &style))
         }
         args::CapabilityCommand::Check(asked) => {
             let checked = ask_server(cli, &asked).await?;
@@ -144,14 +147,15 @@ fn weighed_text(weighed: &CapabilityFinding) -> String {
     format!("{whose} {covers}: {}", weighed.why)
 }
 
-fn capability_row(capability: &CapabilityResource, handles: &AgentHandles) -> Vec<String> {
-    let from = capability.parent.map(|parent| format!(" of {parent}")).unwrap_or_default();
+fn capability_row(capability: &CapabilityResource, handles: &AgentHandles, style: &RowStyle) -> Vec<String> {
+    let from = capability.parent.map(|parent| format!(" of {}", style.format_id(parent)));
+    let from = from.unwrap_or_default();
     vec![
-        capability.id.to_string(),
+        style.format_id(capability.id),
         handles.display_name(capability.holder),
         capability.usage.as_str().to_owned(),
         capability.state.as_str().to_owned(),
-        capability.expires_at.map_or_else(|| "never".to_owned(), format_time),
+        capability.expires_at.map_or_else(|| "never".to_owned(), |at| style.format_time(at)),
         format!("{}{from}", rights_text(capability)),
     ]
 }
@@ -222,7 +226,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             revoked_at: None,
         };
-        let row = capability_row(&capability, &AgentHandles::default());
+        let row = capability_row(&capability, &AgentHandles::default(), &RowStyle::whole());
         assert_eq!(row[3], "parent_revoked");
         assert!(row[5].starts_with("all, 30000 ms per call of cap_0101"), "{row:?}");
         let at = jiff::Timestamp::UNIX_EPOCH;

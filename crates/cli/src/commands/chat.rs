@@ -47,8 +47,9 @@ pub(super) async fn run(
     if output.is_json() {
         return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
     }
-    cli.check_session(chat.session)?;
-    let (mut session, mut lines) = (chat.session, 0);
+    let mut session = cli.resolve_option(chat.session, output).await?;
+    cli.check_session(session)?;
+    let mut lines = 0;
     let (mut last, typed_in) = (CommandExit::Done, output.context_mut().input_is_terminal);
     let prompts = typed_in && output.context_mut().out_is_terminal;
     check_target_exists(cli, session).await?;

@@ -25,7 +25,7 @@ pub(super) async fn run(
             output.print_result(&sum, |sum| summary_text(columns, sum))?;
         }
         args::CostCommand::Show(run) => {
-            let cost = fetch_run_cost(cli, run.id).await?;
+            let cost = fetch_run_cost(cli, cli.resolve_id(run.id, output).await?).await?;
             let columns = output.context_mut().columns;
             output.print_result(&cost, |cost| run_text(columns, cost))?;
         }

@@ -7,7 +7,7 @@ use super::{Cli, listing_path, print_narrow};
 use crate::args;
 use crate::error::Outcome;
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, draw_pairs, draw_table, format_time};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, draw_pairs, draw_table, format_time};
 
 /// The columns of a listing, and how it shrinks on a narrow terminal.
 const HEADS: [&str; 6] = ["id", "target", "state", "attempts", "prepared", "run"];
@@ -30,17 +30,20 @@ pub(super) async fn run(
             let filters = [("state", state), ("target", wanted.target)];
             let list: ListPage<DeliveryResource> =
                 cli.client.get(&listing_path("/v1/deliveries", &wanted.page, &filters)).await?;
-            print_narrow(output, &list, &HEADS, &WAYS, delivery_row)
+            let style = output.row_style();
+            print_narrow(output, &list, &HEADS, &WAYS, |delivery| delivery_row(delivery, &style))
         }
         args::DeliveryCommand::Show(delivery) => {
-            let shown: DeliveryShown = cli.client.get(&format!("/v1/deliveries/{}", delivery.id)).await?;
+            let id = cli.resolve_id(delivery.id, output).await?;
+            let shown: DeliveryShown = cli.client.get(&format!("/v1/deliveries/{id}")).await?;
             let columns = output.context_mut().columns;
             output.print_result(&shown, |shown| delivery_text(columns, shown))?;
             Ok(CommandExit::Done)
         }
         args::DeliveryCommand::Redrive(delivery) => {
             let accept = if delivery.accept_double { "?accept_double=true" } else { "" };
-            let path = format!("/v1/deliveries/{}/redrive{accept}", delivery.id);
+            let id = cli.resolve_id(delivery.id, output).await?;
+            let path = format!("/v1/deliveries/{id}/redrive{accept}");
             let shown: DeliveryShown = cli.client.post(&path).await?;
             output.print_result(&shown, |shown| {
                 format!("{} is {}", shown.delivery.id, shown.delivery.state.as_str())
@@ -57,14 +60,14 @@ fn delivery_state_text(delivery: &DeliveryResource) -> String {
     }
 }
 
-fn delivery_row(delivery: &DeliveryResource) -> Vec<String> {
+fn delivery_row(delivery: &DeliveryResource, style: &RowStyle) -> Vec<String> {
     vec![
-        delivery.id.to_string(),
+        style.format_id(delivery.id),
         delivery.target.clone(),
         delivery_state_text(delivery),
         delivery.attempts.to_string(),
-        format_time(delivery.prepared_at),
-        delivery.run.to_string(),
+        style.format_time(delivery.prepared_at),
+        style.format_id(delivery.run),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, RunFailureDetails, SendEvent, WAIT_MS_MAX};
-use dromia_api::{ErrorCode, RunStatus};
+use dromia_api::{ErrorCode, RunStatus, SessionId};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use tokio::time::{Instant, timeout};
@@ -35,8 +35,9 @@ pub(super) async fn run(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     let EventCommand::Send(send) = event;
-    cli.check_session(send.session)?;
-    let event = event_of(cli, send.clone(), output).await?;
+    let session = cli.resolve_option(send.session, output).await?;
+    cli.check_session(session)?;
+    let event = event_of(cli, send.clone(), session, output).await?;
     let sending = EventSubmission::of_command(send.idempotency_key, output);
     if send.wait {
         let answer = send_and_wait(cli, event, &sending, output).await?;
@@ -52,11 +53,12 @@ pub(super) async fn run(
 async fn event_of(
     cli: &Cli<'_>,
     send: args::SendEvent,
+    session: Option<SessionId>,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<SendEvent> {
     let text = read_text_argument(send.text, output).await?;
-    if send.session.is_some() {
-        return Ok(SendEvent { text, session: send.session, ..SendEvent::default() });
+    if session.is_some() {
+        return Ok(SendEvent { text, session, ..SendEvent::default() });
     }
     let platform = send.platform.or_else(|| Some(PLATFORM.to_owned()));
     let (channel, actor) = (send.channel, send.actor);

@@ -22,7 +22,10 @@ use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, draw_fitted_table, draw_pairs, format_money, format_time};
+use crate::output::{
+    ColumnShrink, CommandOutput, RowStyle, count_noun, draw_fitted_table, draw_pairs, format_cost,
+    format_duration, format_money, format_time,
+};
 use crate::sse::{Follow, RunUpdate};
 
 /// How many entries are asked for at a time.
@@ -32,18 +35,21 @@ const PAGE_ENTRIES: u32 = 256;
 const WAITING_TOLD: usize = 16;
 
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
-pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
+pub(super) const HEADS: [&str; 8] = ["id", "status", "started", "calls", "in", "out", "cost", "question"];
 
 /// How such a listing shrinks on a narrow terminal.
-pub(super) const WAYS: [ColumnShrink; 8] = [
+pub(super) const WAYS: [ColumnShrink; 11] = [
+    ColumnShrink::Cut("question", 48),
     ColumnShrink::Without("session"),
     ColumnShrink::Short("started"),
     ColumnShrink::WithoutNought("cost"),
     ColumnShrink::Without("out"),
     ColumnShrink::Without("in"),
-    ColumnShrink::Without("cost"),
+    ColumnShrink::Cut("question", 32),
     ColumnShrink::Without("calls"),
+    ColumnShrink::Without("cost"),
     ColumnShrink::Cut("agent", 8),
+    ColumnShrink::Cut("question", 12),
 ];
 
 pub(super) async fn run(
@@ -53,35 +59,39 @@ pub(super) async fn run(
 ) -> Outcome<CommandExit> {
     match command {
         args::RunCommand::List(list) => {
+            let session = cli.resolve_option(list.session, output).await?;
             let filters = [
-                ("session", list.session.map(|session| session.to_string())),
+                ("session", session.map(|session| session.to_string())),
                 ("agent", cli.global.agent.clone()),
                 ("status", list.status.map(|status| status.as_str().to_owned())),
             ];
             let list: ListPage<RunResource> =
                 cli.client.get(&listing_path("/v1/runs", &list.page, &filters)).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
-            let heads = [&HEADS[..2], &["agent"], &HEADS[2..], &["session"]].concat();
+            let heads = [&HEADS[..2], &["agent"], &HEADS[2..7], &["session"], &HEADS[7..]].concat();
+            let style = output.row_style();
             print_narrow(output, &list, &heads, &WAYS, |run| {
-                let mut row = run_row(run);
+                let mut row = run_row(run, &style);
+                row.insert(7, style.format_id(run.session));
                 row.insert(2, handles.display_name(run.agent));
-                row.push(run.session.to_string());
                 row
             })
         }
         args::RunCommand::Show(asked) => match asked.step {
             Some(step) => print_request(cli, &asked, step, output).await,
-            None => show_run(cli, asked.id, output).await,
+            None => show_run(cli, cli.resolve_or_newest(asked.id, output).await?, output).await,
         },
         args::RunCommand::Watch(watch) => watch_run(cli, &watch, output).await,
-        args::RunCommand::Why(run) => {
-            let why: RunExplanation = cli.client.get(&format!("/v1/runs/{}/why", run.id)).await?;
+        args::RunCommand::Why(name) => {
+            let run = cli.resolve_or_newest(name.id, output).await?;
+            let why: RunExplanation = cli.client.get(&format!("/v1/runs/{run}/why")).await?;
             let text = output.add_global_flags(&why_text(&why)).into_owned();
             output.print_result(&why, |_| text)?;
             Ok(CommandExit::Done)
         }
-        args::RunCommand::Resume(run) => {
-            let accepted: EventAccepted = cli.client.post(&format!("/v1/runs/{}/resume", run.id)).await?;
+        args::RunCommand::Resume(name) => {
+            let id = cli.resolve_id(name.id, output).await?;
+            let accepted: EventAccepted = cli.client.post(&format!("/v1/runs/{id}/resume")).await?;
             output.print_result(&accepted, |accepted| match accepted.run {
                 Some(run) => run.to_string(),
                 None => {
@@ -89,9 +99,9 @@ pub(super) async fn run(
                 }
             })?;
             // A held run is released, and goes on under its own id.
-            if accepted.run == Some(run.id) {
+            if accepted.run == Some(id) {
                 let is_held = |run: &RunResource| run.status == RunStatus::Held;
-                let released = await_settled(cli, run.id, is_held).await.is_some_and(|run| !is_held(&run));
+                let released = await_settled(cli, id, is_held).await.is_some_and(|run| !is_held(&run));
                 output.print_notice(if released {
                     "released; the run continues"
                 } else {
@@ -100,14 +110,17 @@ pub(super) async fn run(
             }
             Ok(CommandExit::Done)
         }
-        args::RunCommand::Cancel(run) => end_run(cli, run.id, "cancel", output).await,
-        args::RunCommand::Terminate(run) => {
+        args::RunCommand::Cancel(name) => {
+            end_run(cli, cli.resolve_id(name.id, output).await?, "cancel", output).await
+        }
+        args::RunCommand::Terminate(name) => {
+            let run = cli.resolve_id(name.id, output).await?;
             // A script that names a run means it.
             if output.context_mut().input_is_terminal && !cli.global.no_input {
-                let question = format!("End {} now? This also stops a tool call that is running.", run.id);
+                let question = format!("End {run} now? This also stops a tool call that is running.");
                 cli.confirm(&question, output).await?;
             }
-            end_run(cli, run.id, "terminate", output).await
+            end_run(cli, run, "terminate", output).await
         }
         args::RunCommand::Export(export) => print_journal(cli, &export, output).await,
     }
@@ -173,6 +186,12 @@ async fn await_settled(
 pub(super) struct RunDetails {
     /// The run.
     run: RunResource,
+    /// What it answered; absent unless it completed with words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    /// Why it ended otherwise, as far as that page tells of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
     /// Its model calls and its tools, as far as that page tells of them.
     steps: Vec<RunStep>,
     /// The newest page of its journal.
@@ -192,10 +211,19 @@ async fn show_run(cli: &Cli<'_>, id: RunId, output: &mut CommandOutput<'_>) -> O
             step.apply_approval(approval);
         }
     }
-    let shown = RunDetails { run, steps, journal };
-    let rows = shown.steps.iter().map(RunStep::table_row).collect();
+    let mut said = AnswerCollector::default();
+    for entry in &journal.entries {
+        // What a newer server writes is in the journal all the same.
+        drop(said.take_entry(entry));
+    }
+    let answer = said.completed_answer(run.status).map(str::to_owned);
+    let failure = said.failure_text().filter(|_| run.status != RunStatus::Completed);
+    let handles = AgentHandles::fetch_page(cli, output).await;
+    let style = output.row_style();
+    let shown = RunDetails { run, answer, failure, steps, journal };
+    let rows = shown.steps.iter().map(|step| step.table_row(&style)).collect();
     let table = draw_fitted_table(output.context_mut(), &STEP_HEADS, &STEP_WAYS, rows);
-    output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(&shown.run)))?;
+    output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(shown, &handles, &style)))?;
     if after > 0 && !output.is_json() {
         output.print_notice(&format!(
             "showing the {PAGE_ENTRIES} newest of {} entries; `dromia run export {id}` prints all",
@@ -213,7 +241,8 @@ async fn print_request(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     let attempt = asked.attempt.map(|attempt| format!("?attempt={attempt}")).unwrap_or_default();
-    let body = cli.client.get_bytes(&format!("/v1/runs/{}/requests/{step}{attempt}", asked.id)).await?;
+    let run = cli.resolve_or_newest(asked.id, output).await?;
+    let body = cli.client.get_bytes(&format!("/v1/runs/{run}/requests/{step}{attempt}")).await?;
     match std::str::from_utf8(&body) {
         // Only a terminal gets it without control characters.
         Ok(text) => output.print_text(text)?,
@@ -236,11 +265,12 @@ pub(super) struct RunWatchDocument {
 }
 
 async fn watch_run(cli: &Cli<'_>, watch: &WatchRun, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
-    let followed = follow_to_end(cli, watch, output);
+    let run = cli.resolve_or_newest(watch.id, output).await?;
+    let followed = follow_to_end(cli, run, watch, output);
     let status = match cli.global.timeout {
         None => followed.await?,
         Some(patience) => {
-            let next = format!("dromia run watch {}", watch.id);
+            let next = format!("dromia run watch {run}");
             tokio::time::timeout(patience, followed).await.unwrap_or(Err(Error::TimedOut { next }))?
         }
     };
@@ -250,13 +280,14 @@ async fn watch_run(cli: &Cli<'_>, watch: &WatchRun, output: &mut CommandOutput<'
 
 async fn follow_to_end(
     cli: &Cli<'_>,
+    run: RunId,
     watch: &WatchRun,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<RunStatus> {
-    let mut follow = Follow::new(&cli.client, watch.id, watch.after);
+    let mut follow = Follow::new(&cli.client, run, watch.after);
     let mut entries = Vec::new();
     let by_line = watch.jsonl || output.is_jsonl();
-    let (mut heard, mut waits) = (LiveCallOutput::default(), WaitReporter::for_run(watch.id));
+    let (mut heard, mut waits) = (LiveCallOutput::default(), WaitReporter::for_run(run));
     let mut said = AnswerCollector::default();
     loop {
         match follow.next(output).await? {
@@ -283,7 +314,7 @@ async fn follow_to_end(
             RunUpdate::Output(_) if by_line || output.is_json() => {}
             RunUpdate::Output(piece) => heard.print_piece(&piece, output)?,
             RunUpdate::End(end) => {
-                let (run, status, last_seq) = (watch.id, end.status, end.last_seq);
+                let (status, last_seq) = (end.status, end.last_seq);
                 if output.is_json() && !by_line {
                     output.print_document(&RunWatchDocument { run, status, last_seq, entries })?;
                 } else {
@@ -320,7 +351,7 @@ async fn print_journal(
     export: &ExportRun,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    let run = export.id;
+    let run = cli.resolve_or_newest(export.id, output).await?;
     let by_line = export.jsonl || output.is_jsonl();
     let mut entries = Vec::new();
     let mut after = 0;
@@ -349,15 +380,16 @@ pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut Command
 }
 
 /// The cells of a listing.
-pub(super) fn run_row(run: &RunResource) -> Vec<String> {
+pub(super) fn run_row(run: &RunResource, style: &RowStyle) -> Vec<String> {
     vec![
-        run.id.to_string(),
+        style.format_id(run.id),
         run_state_text(run),
-        format_time(run.started_at),
+        style.format_time(run.started_at),
         run.model_calls.to_string(),
         run.usage.input_tokens.to_string(),
         run.usage.output_tokens.to_string(),
         format_money(run.cost_micros),
+        run.question.clone().unwrap_or_default(),
     ]
 }
 
@@ -367,18 +399,44 @@ fn run_state_text(run: &RunResource) -> String {
     if run.imported { format!("{status} (imported)") } else { status.to_owned() }
 }
 
-fn run_summary(run: &RunResource) -> String {
+/// How many lines of an answer a summary shows.
+const ANSWER_LINES: usize = 12;
+
+/// Writes a text of several lines behind a name of [`draw_pairs`], so that each line begins below the first.
+fn indent_lines(text: &str) -> String {
+    let further = format!("\n{}", " ".repeat("model calls".len() + 2));
+    let mut lines: Vec<_> = text.trim_end().lines().collect();
+    let left_out = lines.len().saturating_sub(ANSWER_LINES);
+    lines.truncate(ANSWER_LINES);
+    let mut shown = lines.join(&further);
+    if left_out > 0 {
+        shown.extend([&further, "… ", &count_noun(left_out, "more line"), "; `dromia run watch` prints all"]);
+    }
+    shown
+}
+
+fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle) -> String {
+    let run = &shown.run;
+    let mut models: Vec<&str> = shown.steps.iter().filter_map(RunStep::model_name).collect();
+    models.dedup();
+    let took = u64::try_from(run.updated_at.duration_since(run.started_at).as_millis());
+    let took = run.status.is_terminal().then(|| format_duration(took.unwrap_or_default()));
     draw_pairs(&[
         ("id", run.id.to_string()),
+        ("question", run.question.clone().unwrap_or_default()),
+        ("answer", shown.answer.as_deref().map(indent_lines).unwrap_or_default()),
+        ("failure", shown.failure.clone().unwrap_or_default()),
         ("status", run_state_text(run)),
-        ("agent", run.agent.to_string()),
+        ("agent", handles.display_name(run.agent)),
+        ("model", models.join(", ")),
         ("session", run.session.to_string()),
-        ("started", format_time(run.started_at)),
-        ("updated", format_time(run.updated_at)),
-        ("wakes", run.wake_at.map(format_time).unwrap_or_default()),
+        ("started", style.format_moment(run.started_at)),
+        ("took", took.unwrap_or_default()),
+        ("updated", style.format_moment(run.updated_at)),
+        ("wakes", run.wake_at.map(|at| style.format_moment(at)).unwrap_or_default()),
         ("model calls", run.model_calls.to_string()),
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
-        ("cost", format_money(run.cost_micros)),
+        ("cost", format_cost(run.cost_micros)),
     ])
 }
 

@@ -6,6 +6,7 @@ use dromia_api::agent::AgentResource;
 use dromia_api::session::{SessionImport, SessionResource, SessionTurn, TranscriptPage};
 use dromia_api::{AgentState, ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use hyper::HeaderMap;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::client::percent_encode;
 use crate::download::save_response;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, draw_pairs, format_time};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, draw_pairs};
 
 /// How long a file may take to be read in; a large one is written in many parts.
 const IMPORT: Duration = Duration::from_mins(10);
@@ -24,15 +25,19 @@ const IMPORT: Duration = Duration::from_mins(10);
 /// Importing a longer file takes so long that a notice says so.
 const LARGE_BYTES: usize = 4 << 20;
 /// The columns of a listing, and how it shrinks on a narrow terminal. A channel may be an id of the server's own.
-const HEADS: [&str; 8] = ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel"];
-const WAYS: [ColumnShrink; 8] = [
+const HEADS: [&str; 9] =
+    ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel", "question"];
+const WAYS: [ColumnShrink; 11] = [
+    ColumnShrink::Cut("question", 48),
     ColumnShrink::Without("channel"),
     ColumnShrink::Short("opened"),
     ColumnShrink::Without("platform"),
     ColumnShrink::Without("actor"),
     ColumnShrink::WithoutNought("active"),
     ColumnShrink::WithoutNought("waiting"),
+    ColumnShrink::Cut("question", 32),
     ColumnShrink::Cut("agent", 8),
+    ColumnShrink::Cut("question", 12),
     ColumnShrink::Without("opened"),
 ];
 
@@ -46,7 +51,8 @@ pub(super) async fn run(
             let path = listing_path("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
             let list: ListPage<SessionResource> = cli.client.get(&path).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
-            print_narrow(output, &list, &HEADS, &WAYS, |session| session_row(session, &handles))
+            let style = output.row_style();
+            print_narrow(output, &list, &HEADS, &WAYS, |session| session_row(session, &handles, &style))
         }
         args::SessionCommand::Show(session) => show_session(cli, &session, output).await,
         args::SessionCommand::Export(export) => {
@@ -58,7 +64,8 @@ pub(super) async fn run(
                     format!("{} exists. Overwrite it? (--force overwrites without asking)", file.display());
                 cli.confirm(&question, output).await?;
             }
-            let path = format!("/v1/sessions/{}/export", export.id);
+            let session = cli.resolve_or_newest(export.id, output).await?;
+            let path = format!("/v1/sessions/{session}/export");
             let (head, saved) =
                 save_response(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
             saved.map_or(Ok(()), |saved| saved.finish_download(output))?;
@@ -166,33 +173,41 @@ async fn show_session(
     name: &args::SessionName,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    let session: SessionResource = cli.client.get(&format!("/v1/sessions/{}", name.id)).await?;
-    let transcript: TranscriptPage = cli.client.get(&format!("/v1/sessions/{}/transcript", name.id)).await?;
+    let id = cli.resolve_or_newest(name.id, output).await?;
+    let session: SessionResource = cli.client.get(&format!("/v1/sessions/{id}")).await?;
+    let transcript: TranscriptPage = cli.client.get(&format!("/v1/sessions/{id}/transcript")).await?;
     let waits_for = waits_for(cli, &session).await?;
-    output.print_result(&SessionDetails { session, transcript, waits_for }, session_text)?;
+    let handles = AgentHandles::fetch_page(cli, output).await;
+    let style = output.row_style();
+    output.print_result(&SessionDetails { session, transcript, waits_for }, |details| {
+        session_text(details, &handles, &style)
+    })?;
     Ok(CommandExit::Done)
 }
 
-fn session_row(session: &SessionResource, handles: &AgentHandles) -> Vec<String> {
+fn session_row(session: &SessionResource, handles: &AgentHandles, style: &RowStyle) -> Vec<String> {
     vec![
-        session.id.to_string(),
+        style.format_id(session.id),
         handles.display_name(session.agent),
-        format_time(session.opened_at),
+        style.format_time(session.opened_at),
         session.waiting.to_string(),
         // Which run it is, `session show` tells.
         session.active.map(|_| "yes".to_owned()).unwrap_or_default(),
         session.platform.clone(),
         session.actor.clone(),
         session.channel.clone(),
+        session.question.clone().unwrap_or_default(),
     ]
 }
 
-fn session_text(SessionDetails { session, transcript, waits_for }: &SessionDetails) -> String {
+fn session_text(details: &SessionDetails, handles: &AgentHandles, style: &RowStyle) -> String {
+    let SessionDetails { session, transcript, waits_for } = details;
+    let agent = handles.display_name(session.agent);
     let mut text = draw_pairs(&[
         ("id", session.id.to_string()),
-        ("agent", session.agent.to_string()),
+        ("agent", agent.clone()),
         ("key", format!("{} {} {}", session.platform, session.channel, session.actor)),
-        ("opened", format_time(session.opened_at)),
+        ("opened", style.format_moment(session.opened_at)),
         ("waiting", session.waiting.to_string()),
         ("waits for", waits_for.clone().unwrap_or_default()),
         ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
@@ -202,35 +217,36 @@ fn session_text(SessionDetails { session, transcript, waits_for }: &SessionDetai
     }
     for turn in &transcript.turns {
         text.push_str("\n\n");
-        text.push_str(&turn_text(turn));
+        text.push_str(&turn_text(turn, &agent, style));
     }
     text
 }
 
-fn turn_text(turn: &SessionTurn) -> String {
+/// Begins what one side says: who and when, and the words below it, moved in so that a turn is seen at a glance.
+fn said_text(who: &str, at: Timestamp, words: &str, style: &RowStyle) -> String {
+    let mut out = format!("{who}, {}", style.format_moment(at));
+    for line in words.lines() {
+        out.extend(["\n  ", line]);
+    }
+    out
+}
+
+fn turn_text(turn: &SessionTurn, agent: &str, style: &RowStyle) -> String {
     match turn {
         SessionTurn::Input { at, author, text, images, results, .. } => {
-            let mut out = format!("{} {author}", format_time(*at));
+            let mut words = String::new();
             for (count, what) in [(images, "pictures"), (results, "results of client tool calls")] {
                 if *count > 0 {
-                    out.extend(["\n(", what, ": ", &count.to_string(), ")"]);
+                    words.extend(["(", what, ": ", &count.to_string(), ")\n"]);
                 }
             }
-            let text = text.as_deref().unwrap_or("(erased)");
-            if !text.is_empty() || (*images == 0 && *results == 0) {
-                out.extend(["\n", text]);
-            }
-            out
+            words.push_str(text.as_deref().unwrap_or("(erased)"));
+            said_text(author, *at, &words, style)
         }
         SessionTurn::Unit { at, text, withheld, calls, handed, .. } => {
-            let mut out = format!("{} agent", format_time(*at));
-            if let Some(withheld) = withheld {
-                out.extend([" (withheld by the rule ", &withheld.rule, ")"]);
-            }
-            if !text.is_empty() {
-                out.push('\n');
-                out.push_str(text);
-            }
+            let rule = withheld.as_ref().map(|withheld| format!(" (withheld by the rule {})", withheld.rule));
+            let who = format!("{agent}{}", rule.unwrap_or_default());
+            let mut out = said_text(&who, *at, text, style);
             for call in calls {
                 let status = serde_json::to_string(&call.status).unwrap_or_default();
                 let status = status.trim_matches('"');

@@ -14,7 +14,7 @@ use crate::args::{KillAgent, ListTasks, SpawnAgent};
 use crate::client::{parse_answer, percent_encode};
 use crate::error::Outcome;
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, draw_pairs, format_time};
+use crate::output::{CommandOutput, RowStyle, draw_pairs};
 
 pub(super) async fn spawn_agent(
     cli: &Cli<'_>,
@@ -29,7 +29,8 @@ pub(super) async fn spawn_agent(
     } else {
         ((cli.answer_timeout(MARGIN), Duration::ZERO), None)
     };
-    let new = SpawnTask { task, wait: asked.wait, wait_ms, rights: asked.rights, under: asked.under };
+    let under = cli.resolve_option(asked.under, output).await?;
+    let new = SpawnTask { task, wait: asked.wait, wait_ms, rights: asked.rights, under };
     let sending = EventSubmission::of_task(asked.idempotency_key, output);
     let (_, bytes) = sending.post_to(&path, &new, cli, times, output).await?;
     let mut spawned: TaskSpawned = parse_answer(&bytes)?;
@@ -123,15 +124,16 @@ pub(super) async fn list_tasks(
     let state = asked.state.map(|state| state.as_str().to_owned());
     let list: ListPage<TaskResource> =
         cli.client.get(&listing_path(&path, &asked.page, &[("state", state)])).await?;
-    print_list(output, &list, &["state", "given", "run", "session"], task_row)
+    let style = output.row_style();
+    print_list(output, &list, &["state", "given", "run", "session"], |task| task_row(task, &style))
 }
 
-fn task_row(task: &TaskResource) -> Vec<String> {
+fn task_row(task: &TaskResource, style: &RowStyle) -> Vec<String> {
     vec![
         task.state.as_str().to_owned(),
-        format_time(task.opened_at),
-        task.run.map(|run| run.to_string()).unwrap_or_default(),
-        task.session.to_string(),
+        style.format_time(task.opened_at),
+        task.run.map(|run| style.format_id(run)).unwrap_or_default(),
+        style.format_id(task.session),
     ]
 }
 
@@ -141,8 +143,9 @@ pub(super) async fn kill_agent(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     let path = format!("/v1/agents/{}/kill", percent_encode(&asked.name));
-    let all = asked.run.is_none() && asked.session.is_none();
-    let wanted = KillRuns { run: asked.run, session: asked.session, all };
+    let run = cli.resolve_option(asked.run, output).await?;
+    let session = cli.resolve_option(asked.session, output).await?;
+    let wanted = KillRuns { run, session, all: run.is_none() && session.is_none() };
     let killed: KillReceipt = cli.client.post_json(&path, &wanted).await?;
     if killed.runs.is_empty() && !output.is_json() {
         output.print_notice("there was nothing to end")?;

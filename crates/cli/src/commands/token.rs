@@ -1,16 +1,16 @@
 //! `token`: make, list and take back credentials of a tenant; `whoami`: who asks.
 
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
-use dromia_api::{HandleSlug, ListPage, TokenScopes};
+use dromia_api::{ErrorCode, HandleSlug, ListPage, TokenId, TokenScopes};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Cli, listing_path, print_list};
-use crate::args;
+use crate::args::{self, IdReference};
 use crate::client::percent_encode;
-use crate::error::Outcome;
+use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, draw_pairs, format_time};
+use crate::output::{CommandOutput, RowStyle, draw_pairs, format_time};
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -22,14 +22,30 @@ pub(super) async fn run(
         args::TokenCommand::List(page) => {
             let list: ListPage<TokenResource> =
                 cli.client.get(&listing_path("/v1/tokens", &page, &[])).await?;
-            print_list(output, &list, &["name", "scopes", "state", "created", "expires", "id"], token_row)
+            let heads = ["name", "scopes", "state", "created", "expires", "id"];
+            let style = output.row_style();
+            print_list(output, &list, &heads, |token| token_row(token, &style))
         }
         args::TokenCommand::Revoke(token) => {
-            let path = format!("/v1/tokens/{}", percent_encode(&token.name));
-            let token: TokenResource = cli.client.delete(&path).await?;
+            let token = revoke_token(cli, &token.name, output).await?;
             output.print_result(&token, |token| format!("{} is {}", token.name, token.state.as_str()))?;
             Ok(CommandExit::Done)
         }
+    }
+}
+
+/// Revokes the token of this name or id. What is neither may be the first or last digits of an id.
+async fn revoke_token(cli: &Cli<'_>, typed: &str, output: &mut CommandOutput<'_>) -> Outcome<TokenResource> {
+    let path = |name: &str| format!("/v1/tokens/{}", percent_encode(name));
+    let revoked = cli.client.delete(&path(typed)).await;
+    match (revoked, typed.parse::<IdReference<TokenId>>()) {
+        (Err(Error::Problem(problem)), Ok(typed))
+            if problem.error_code() == Some(ErrorCode::TokenNotFound) =>
+        {
+            let id = cli.resolve_id(typed, output).await?;
+            cli.client.delete(&path(&id.to_string())).await
+        }
+        (revoked, _) => revoked,
     }
 }
 
@@ -57,14 +73,14 @@ async fn create_token(
     Ok(CommandExit::Done)
 }
 
-fn token_row(token: &TokenResource) -> Vec<String> {
+fn token_row(token: &TokenResource, style: &RowStyle) -> Vec<String> {
     vec![
         token.name.clone(),
         token.scopes.to_string(),
         token.state.as_str().to_owned(),
-        format_time(token.created_at),
-        token.expires_at.map_or_else(|| "never".to_owned(), format_time),
-        token.id.to_string(),
+        style.format_time(token.created_at),
+        token.expires_at.map_or_else(|| "never".to_owned(), |at| style.format_time(at)),
+        style.format_id(token.id),
     ]
 }
 

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::CommandOutput;
+use super::yaml::format_yaml;
 use crate::error::{Error, Outcome};
 use crate::format::{FieldSelection, OutputFormat};
 use crate::schema::ROWS;
@@ -22,7 +23,11 @@ impl CommandOutput<'_> {
             serde_json::to_string_pretty(document).map_err(|error| serialization_error(&error))?
         } else {
             let document = serde_json::to_value(document).map_err(|error| serialization_error(&error))?;
-            self.document_text(&document).map_err(|error| serialization_error(&error))?
+            if self.format == OutputFormat::Name {
+                names_of(&document)?
+            } else {
+                self.document_text(&document).map_err(|error| serialization_error(&error))?
+            }
         };
         let told =
             if self.context.out_is_terminal { spelled_out(&text) } else { Cow::Borrowed(text.as_str()) };
@@ -34,6 +39,14 @@ impl CommandOutput<'_> {
     pub fn print_failure(&mut self, error: &Error) -> Outcome {
         self.fields = FieldSelection::default();
         self.print_document(&error.error_document())
+    }
+
+    /// Writes a document as JSON, or as YAML where that is wanted.
+    fn whole_text(&self, document: &Value) -> serde_json::Result<String> {
+        if self.format == OutputFormat::Yaml {
+            return Ok(format_yaml(document));
+        }
+        serde_json::to_string_pretty(document)
     }
 
     fn document_text(&self, document: &Value) -> serde_json::Result<String> {
@@ -49,12 +62,40 @@ impl CommandOutput<'_> {
                 let mut document = document.clone();
                 let rows = rows.iter().map(|row| serde_json::to_value(SelectedFields { of: row, fields }));
                 document[ROWS] = Value::Array(rows.collect::<serde_json::Result<_>>()?);
-                serde_json::to_string_pretty(&document)
+                self.whole_text(&document)
             }
-            (_, None) => serde_json::to_string_pretty(&SelectedFields { of: document, fields }),
+            (_, None) => self.whole_text(&serde_json::to_value(SelectedFields { of: document, fields })?),
         }
     }
 }
+
+/// The fields by which commands know a thing, the first that it has. One that is a thing itself is known by its own.
+pub(super) const NAMES: [&str; 10] =
+    ["handle", "id", "name", "code", "run", "session", "agent", "delivery", "record", "tenant"];
+
+fn name_of(value: &Value) -> Option<String> {
+    NAMES.iter().find_map(|name| match value.get(name)? {
+        Value::String(name) => Some(name.clone()),
+        Value::Object(fields) => {
+            let own = NAMES.iter().find_map(|name| fields.get(*name)?.as_str());
+            own.map(str::to_owned)
+        }
+        _ => None,
+    })
+}
+
+/// Lists the names of the rows of a document, or its own.
+fn names_of(document: &Value) -> Outcome<String> {
+    let names = match document.get(ROWS).and_then(Value::as_array) {
+        Some(rows) => rows.iter().map(name_of).collect::<Option<Vec<_>>>().map(|names| names.join("\n")),
+        None => name_of(document),
+    };
+    names.ok_or_else(|| Error::Usage(NAMELESS.to_owned()))
+}
+
+/// What is said where `-o name` has nothing to print.
+pub(super) const NAMELESS: &str =
+    "this command prints nothing that has a name; use another form than -o name";
 
 fn serialization_error(error: &serde_json::Error) -> Error {
     Error::Broken(error.to_string())

@@ -12,6 +12,7 @@ use super::column_width::{ColumnShrink, TableCells};
 use super::words::strip_control_characters;
 use crate::context::CommandContext;
 use crate::error::Outcome;
+use crate::format::OutputFormat;
 
 const HEAD: Style = Style::new().bold();
 
@@ -34,7 +35,11 @@ impl CommandOutput<'_> {
         ways: &[ColumnShrink],
         rows: Vec<Vec<String>>,
     ) -> Outcome {
-        let text = draw_fitted_table(self.context, heads, ways, rows);
+        let text = if self.format == OutputFormat::Wide {
+            draw_table(None, heads, rows)
+        } else {
+            draw_fitted_table(self.context, heads, ways, rows)
+        };
         let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
         let head = self.paint(HEAD, head);
         // The cells have lost their control characters already; the head's are ours.

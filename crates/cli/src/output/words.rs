@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use dromia_api::cost::CURRENCY;
 use jiff::Timestamp;
 
 /// Takes the control characters out of a text, line breaks and tabs apart.
@@ -60,6 +61,21 @@ pub(crate) fn format_money(micros: u64) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
+/// The same with the currency of the price table.
+pub(crate) fn format_cost(micros: u64) -> String {
+    format!("{} {CURRENCY}", format_money(micros))
+}
+
+/// Writes how long something took.
+pub(crate) fn format_duration(millis: u64) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..60_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", millis / 60_000, millis / 1_000 % 60),
+        _ => format!("{} h {} min", millis / 3_600_000, millis / 60_000 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +101,12 @@ mod tests {
     fn a_count_of_one_uses_the_singular() {
         let told = [0, 1, 2].map(|count| count_noun(count, "check"));
         assert_eq!(told, ["0 checks", "1 check", "2 checks"]);
+    }
+
+    #[test]
+    fn a_duration_is_written_in_its_greatest_units() {
+        let told = [0, 999, 1_250, 61_000, 3_725_000].map(format_duration);
+        assert_eq!(told, ["0 ms", "999 ms", "1.2 s", "1 min 1 s", "1 h 2 min"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod commands;
 mod cost;
+mod ids;
 mod narrow;
 mod server;
 mod waits;

@@ -8,6 +8,8 @@ const ID: &str = "0199c0de000000000000000000000000";
 
 const AT: &str = "2026-01-02T03:04:05Z";
 
+const QUESTION: &str = "what is due today? please list all of it by date, and name who owes it";
+
 fn of(prefix: &str) -> String {
     format!("{prefix}_{ID}")
 }
@@ -16,7 +18,7 @@ fn run() -> Value {
     json!({
         "id": of("run"), "kind": "turn", "agent": of("agt"), "session": of("ses"), "status": "completed",
         "started_at": AT, "updated_at": AT, "wake_at": null, "last_seq": 4, "epoch": 1, "model_calls": 1,
-        "usage": {"input_tokens": 12345, "output_tokens": 540}, "cost_micros": 3,
+        "usage": {"input_tokens": 12345, "output_tokens": 540}, "cost_micros": 3, "question": QUESTION,
     })
 }
 
@@ -49,6 +51,7 @@ fn served(asked: &Asked, _: usize) -> (u16, String) {
         "/v1/sessions" => json!({
             "id": of("ses"), "agent": of("agt"), "platform": "cli", "channel": "0199c0de-0000-7000-8000-000000000000",
             "actor": "cli:0", "opened_at": AT, "last": 1, "waiting": 1, "active": of("run"),
+            "question": QUESTION,
         }),
         "/v1/deliveries" => json!({
             "id": of("dlv"), "target": "webhook:orders", "position": 1, "state": "delivered", "attempts": 1,

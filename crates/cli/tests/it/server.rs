@@ -8,7 +8,8 @@ use bytes::Bytes;
 use clap::Parser;
 use dromia_cli::format::ColorHints;
 use dromia_cli::{
-    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, published_schemas, run_command,
+    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, LocalTime, published_schemas,
+    run_command,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -126,6 +127,10 @@ impl Server {
             err_is_terminal: is_terminal,
             color_hints: ColorHints::default(),
             fields: fields(line),
+            local_time: is_terminal.then(|| LocalTime {
+                now: "2026-01-02T03:07:05Z".parse().unwrap(),
+                zone: jiff::tz::TimeZone::UTC,
+            }),
             columns,
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),

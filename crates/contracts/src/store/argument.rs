@@ -9,6 +9,7 @@ use super::row::{ApprovalFilter, DeliveryFilter, PageRequest, RunFilter, TailLim
 use crate::agent::{AgentState, HandleSlug};
 use crate::digest::Digest;
 use crate::id::TypedId;
+use crate::id_fragment::{IdFragment, IdKind};
 use crate::session::{InboxOwner, SessionKey};
 
 /// An argument of a read.
@@ -69,7 +70,7 @@ impl<I: TypedId> LendArgument for I {
 }
 
 copied_arguments! {
-    u64, usize, Timestamp, Digest, AgentState, InboxOwner, RunFilter, ApprovalFilter, TailLimits,
+    u64, usize, Timestamp, Digest, AgentState, InboxOwner, RunFilter, ApprovalFilter, TailLimits, IdKind, IdFragment,
 }
 
 /// Arguments that are kept as they are and lent by reference.
@@ -93,7 +94,7 @@ macro_rules! lent_arguments {
     };
 }
 
-lent_arguments! { String as str, HandleSlug as HandleSlug, SessionKey as SessionKey, DeliveryFilter as DeliveryFilter }
+lent_arguments! { String as str, HandleSlug as HandleSlug, SessionKey as SessionKey, DeliveryFilter as DeliveryFilter, Vec<InboxOwner> as [InboxOwner] }
 
 impl ReadArgument for String {
     type Owned = Self;

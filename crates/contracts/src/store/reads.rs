@@ -146,6 +146,14 @@ macro_rules! replay_store_reads {
                 limits: $crate::store::TailLimits
             ) -> Option<$crate::store::SessionTail>;
 
+            /// Finds the ids of one noun that begin or end with some digits, the newest first.
+            fn ids_like(
+                scope: Scope,
+                kind: $crate::id_fragment::IdKind,
+                fragment: $crate::id_fragment::IdFragment,
+                limit: usize
+            ) -> Vec<[u8; 16]>;
+
             /// Finds a run.
             fn run(scope: Scope, run: $crate::id::RunId) -> Option<$crate::run::RunRecord>;
 
@@ -180,6 +188,15 @@ macro_rules! replay_store_reads {
                 after: u64,
                 limit: usize
             ) -> Vec<$crate::session::InboxItem>;
+
+            /// Reads the bodies of the inputs that runs and sessions began with, for people who look for one: the
+            /// first item that a run took, and the first of a session. Absent is what is not found, what no input
+            /// began, what is longer than [`OPENING_BYTES_MAX`]($crate::store::OPENING_BYTES_MAX), and what does not
+            /// fit into [`OPENINGS_BYTES_MAX`]($crate::store::OPENINGS_BYTES_MAX) with those before it.
+            fn opening_inputs(
+                scope: Scope,
+                owners: &'a [$crate::session::InboxOwner]
+            ) -> Vec<Option<::bytes::Bytes>>;
 
             /// Finds the item that a caller's key refers to at a time, as a batch of that time would meet it.
             /// A scope that is narrowed to an agent finds none.

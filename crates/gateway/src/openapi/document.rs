@@ -186,6 +186,9 @@ pub(super) fn segment_description(name: &str) -> Option<&'static str> {
         "agent" => "The agent's handle or id.",
         "session" => "The session's id.",
         "run" => "The run's id.",
+        "fragment" => {
+            "An id, or its first or last digits, at least 4; with or without the prefix of its noun."
+        }
         "step" => "The model step, counted from 1.",
         "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",

@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
 use crate::failure::{Answer, ApiError};
+use crate::nearest_name::nearest_name;
 use crate::wire;
 
 /// The longest display name, in bytes.
@@ -155,7 +156,24 @@ pub(crate) async fn find_agent(core: &GatewayCore, scope: &Scope, name: &str) ->
         (Err(_), Ok(handle)) => core.ports.store.agent_by_handle(scope, &handle).await?,
         (Err(_), Err(_)) => None,
     };
-    found.ok_or_else(|| ApiError::not_found(ErrorCode::AgentNotFound, "agent", name))
+    match found {
+        Some(found) => Ok(found),
+        None => Err(absent_agent(core, scope, name).await?),
+    }
+}
+
+/// Says that no agent is called so, and which one of the caller's may have been meant: of one page, which is enough to help.
+async fn absent_agent(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<ApiError> {
+    let absent = ApiError::not_found(ErrorCode::AgentNotFound, "agent", name);
+    if name.parse::<AgentId>().is_ok() {
+        return Ok(absent);
+    }
+    let page = PageRequest::first_page(PageRequest::<AgentId>::LIMIT_MAX);
+    let agents = core.ports.store.agents(scope, None, page).await?;
+    Ok(match nearest_name(name, agents.iter().map(|agent| agent.handle.as_str())) {
+        Some(near) => absent.with_hint(format!("did you mean {near}? `dromia agent list` lists all agents")),
+        None => absent,
+    })
 }
 
 pub(crate) fn no_such_agent() -> ApiError {

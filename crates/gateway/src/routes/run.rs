@@ -11,6 +11,7 @@ use dromia_api::ListPage;
 use dromia_api::run::{JournalPage, RunExplanation, RunResource};
 use dromia_contracts::run::{self, RunStatus};
 use dromia_contracts::runs::RunEndMode;
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, RunFilter};
 use dromia_contracts::{ErrorCode, RunId, Scope, SessionId};
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
 use crate::failure::{Answer, ApiError};
+use crate::question::{read_question, read_questions};
 use crate::request::RequestId;
 use crate::share::ConcurrencyPermit;
 use crate::{journal_stream, wire};
@@ -59,12 +61,20 @@ pub(crate) async fn list_runs(
     let filter = RunFilter { session: listing.session, agent, status: listing.status };
     let runs =
         core.ports.store.runs(&caller.scope, filter, PageRequest { after: listing.after, limit }).await?;
-    let runs = runs.iter().map(|run| run_view(&core, run)).collect();
+    let owners: Vec<_> = runs.iter().map(|run| InboxOwner::Run(run.id)).collect();
+    let questions = read_questions(&core, &caller.scope, &owners).await?;
+    let runs = runs.iter().zip(questions).map(|(run, question)| run_view(&core, run, question)).collect();
     Ok(Json(ListPage::from_limited(runs, limit, |run: &RunResource| run.id.to_string())))
 }
 
-fn run_view(core: &GatewayCore, run: &run::RunRecord) -> RunResource {
-    wire::api_run(run, core.ports.runs.is_imported(run.session, run.id))
+fn run_view(core: &GatewayCore, run: &run::RunRecord, question: Option<String>) -> RunResource {
+    wire::api_run(run, core.ports.runs.is_imported(run.session, run.id), question)
+}
+
+async fn find_run_view(core: &GatewayCore, scope: &Scope, run: RunId) -> Answer<RunResource> {
+    let run = find_run(core, scope, run).await?;
+    let question = read_question(core, scope, InboxOwner::Run(run.id)).await?;
+    Ok(run_view(core, &run, question))
 }
 
 pub(crate) async fn show_run(
@@ -72,7 +82,7 @@ pub(crate) async fn show_run(
     caller: Caller,
     PathSegments(run): PathSegments<String>,
 ) -> Answer<Json<RunResource>> {
-    Ok(Json(run_view(&core, &find_run(&core, &caller.scope, parse_id(&run)?).await?)))
+    Ok(Json(find_run_view(&core, &caller.scope, parse_id(&run)?).await?))
 }
 
 pub(crate) async fn explain_run(
@@ -114,8 +124,8 @@ pub(crate) async fn terminate_run(
 async fn end_run(core: &GatewayCore, caller: Caller, run: &str, end: RunEndMode) -> Answer<Response> {
     let run = parse_id(run)?;
     core.ports.runs.end_run(caller.scope.clone(), run, end).await?;
-    let run = find_run(core, &caller.scope, run).await?;
-    Ok((StatusCode::ACCEPTED, Json(run_view(core, &run))).into_response())
+    let run = find_run_view(core, &caller.scope, run).await?;
+    Ok((StatusCode::ACCEPTED, Json(run)).into_response())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
 use dromia_api::{ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use dromia_contracts::runs::ImportLabels;
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{Mutation, PageRequest, StatePut, TailLimits, WriteBatch};
 use dromia_contracts::{ErrorCode, Scope, SessionId, WriteId, session};
 use schemars::JsonSchema;
@@ -21,6 +22,7 @@ use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit, parse_id, read_body};
 use crate::failure::{Answer, ApiError, commit_receipt};
+use crate::question::{read_question, read_questions};
 use crate::{transcript, wire};
 
 /// How much of a session's past a transcript shows.
@@ -59,7 +61,10 @@ pub(crate) async fn list_sessions(
     };
     let page = PageRequest { after: listing.after, limit };
     let sessions = core.ports.store.sessions(&caller.scope, agent, page).await?;
-    let items = sessions.into_iter().map(wire::api_session).collect();
+    let owners: Vec<_> = sessions.iter().map(|session| InboxOwner::Session(session.id)).collect();
+    let questions = read_questions(&core, &caller.scope, &owners).await?;
+    let items = sessions.into_iter().zip(questions);
+    let items = items.map(|(session, question)| wire::api_session(session, question)).collect();
     Ok(Json(ListPage::from_limited(items, limit, |session| session.id.to_string())))
 }
 
@@ -68,7 +73,9 @@ pub(crate) async fn show_session(
     caller: Caller,
     PathSegments(session): PathSegments<String>,
 ) -> Answer<Json<SessionResource>> {
-    Ok(Json(wire::api_session(find_session(&core, &caller.scope, &session).await?)))
+    let session = find_session(&core, &caller.scope, &session).await?;
+    let question = read_question(&core, &caller.scope, InboxOwner::Session(session.id)).await?;
+    Ok(Json(wire::api_session(session, question)))
 }
 
 pub(crate) async fn show_transcript(

@@ -55,6 +55,7 @@ impl Operation {
             ("{agent}", house.agent.to_string()),
             ("{session}", house.session.to_string()),
             ("{run}", house.run.to_string()),
+            ("{fragment}", house.run.to_string()),
             ("{step}", "1".to_owned()),
             ("{model}", house.agent.to_string()),
             ("{token}", house.token_id.to_string()),

@@ -14,6 +14,7 @@ mod edge;
 mod event;
 mod fake;
 mod http2;
+mod ids;
 mod ingress;
 mod outbox;
 mod reading;

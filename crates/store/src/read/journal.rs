@@ -35,6 +35,11 @@ pub(super) struct StoredBody {
 }
 
 impl StoredBody {
+    /// Returns whether the body is a file of its own.
+    pub(super) fn is_file(&self) -> bool {
+        self.place == BodyLocation::File
+    }
+
     /// Reads place, body and hash, beginning at a column.
     pub(super) fn from_row(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
         let number = row.get(from)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dromia_contracts::id_fragment::IdKind;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
@@ -101,6 +102,11 @@ impl ImportedSession {
             let spent = store.run_spending(&scope, filter, PageRequest::first_page(9)).await.expect("a read");
             note("run_spending", !spent.is_empty());
         }
+        let part = &run.to_string()[28..];
+        let part = part.parse().expect("the last digits");
+        note("ids_like", !store.ids_like(&scope, IdKind::Run, part, 9).await.expect("a read").is_empty());
+        let openings = store.opening_inputs(&scope, &[InboxOwner::Run(*run)]).await.expect("a read");
+        note("opening_inputs", openings[0].is_some());
         note("journal", !store.journal_entries(&scope, *run, 0, 9).await.expect("a read").is_empty());
         let inbox = store.inbox_items(&scope, InboxOwner::Session(*session), 0, 9).await.expect("a read");
         note("inbox", !inbox.is_empty());
@@ -127,7 +133,7 @@ impl ImportedSession {
 }
 
 /// What shows a session that is there, with a run that has ended.
-const WHOLE: [&str; 14] = [
+const WHOLE: [&str; 16] = [
     "session",
     "session_by_key",
     "sessions",
@@ -138,6 +144,8 @@ const WHOLE: [&str; 14] = [
     "run_spending",
     "runs",
     "run_spending",
+    "ids_like",
+    "opening_inputs",
     "journal",
     "inbox",
     "state",

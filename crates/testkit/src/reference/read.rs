@@ -3,6 +3,7 @@
 //!
 //! No read writes, but for the page of an erasure. What takes more than a look lies beside this file, by what it is about.
 
+mod ids;
 mod outgoing;
 mod runs;
 
@@ -15,6 +16,7 @@ use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::CapabilityRecord;
 use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
+use dromia_contracts::id_fragment::{IdFragment, IdKind};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
@@ -223,6 +225,16 @@ impl Store for ReferenceStore {
         self.read_rows(scope, |rows| rows.session_tail(scope, session, limits))
     }
 
+    fn ids_like<'a>(
+        &'a self,
+        scope: &'a Scope,
+        kind: IdKind,
+        fragment: IdFragment,
+        limit: usize,
+    ) -> Read<'a, Vec<[u8; 16]>> {
+        self.read_rows(scope, |rows| rows.ids_like(scope, kind, fragment, limit))
+    }
+
     fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunRecord>> {
         self.read_rows(scope, |rows| rows.seen_run(scope, run).cloned())
     }
@@ -272,6 +284,20 @@ impl Store for ReferenceStore {
         limit: usize,
     ) -> Read<'a, Vec<InboxItem>> {
         self.read_rows(scope, |rows| rows.list_items(scope, owner, after, limit))
+    }
+
+    fn opening_inputs<'a>(
+        &'a self,
+        scope: &'a Scope,
+        owners: &'a [InboxOwner],
+    ) -> Read<'a, Vec<Option<Bytes>>> {
+        let openings = self.read_rows(scope, |rows| rows.opening_inputs(scope, owners));
+        Box::pin(async move {
+            let mut openings = openings.await?;
+            // A tenant that is not there has no rows to ask.
+            openings.resize(owners.len(), None);
+            Ok(openings)
+        })
     }
 
     fn find_keyed_item<'a>(

@@ -1,10 +1,12 @@
 //! The reference store passes the suite, and the comparison notices a store that differs.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use dromia_contracts::audit::AuditAct;
-use dromia_contracts::store::{CommitOutcome, Store};
+use dromia_contracts::id_fragment::{IdFragment, IdKind};
+use dromia_contracts::store::{CommitOutcome, Read, Store, StoreWrapper};
 use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority};
 use dromia_testkit::conformance::acts::{KINDS, ReadActs, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
@@ -26,6 +28,36 @@ fn the_reference_store_passes_the_suite() {
     SimExecutor::new(1).block_on(conformance::check_store(|| async { fresh() })).expect("the suite ends");
     let names: BTreeSet<_> = CLAIMS.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), CLAIMS.len(), "no claim is listed twice");
+}
+
+/// A store that stops looking at the first id that fits.
+#[derive(Debug)]
+struct FirstIdStore(ReferenceStore);
+
+impl StoreWrapper for FirstIdStore {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn ids_like<'a>(
+        &'a self,
+        scope: &'a Scope,
+        kind: IdKind,
+        fragment: IdFragment,
+        _: usize,
+    ) -> Read<'a, Vec<[u8; 16]>> {
+        self.0.ids_like(scope, kind, fragment, 1)
+    }
+}
+
+#[test]
+fn a_part_that_picks_one_of_two_ids_is_caught() {
+    let name = "digits_that_several_ids_share_find_all_of_them_newest_first";
+    let claim = CLAIMS.iter().find(|(claim, _)| *claim == name).expect("the claim").1;
+    let hasty: Arc<dyn Store> = Arc::new(FirstIdStore(ReferenceStore::new()));
+    let play = AssertUnwindSafe(move || SimExecutor::new(1).block_on(claim(hasty)));
+    let played = std::panic::catch_unwind(play);
+    assert!(played.is_err(), "a store that names one of two ids passes");
 }
 
 #[test]

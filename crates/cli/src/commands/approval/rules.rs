@@ -35,11 +35,12 @@ pub(super) async fn run(
             Ok(done)
         }
         args::ApprovalRuleCommand::Add(add) => {
+            let session = cli.resolve_option(add.session, output).await?;
             let body = SetApprovalRule {
                 answer: add.answer,
                 rule: add.rule,
                 agent: cli.global.agent.clone(),
-                session: add.session,
+                session,
                 expires_in_seconds: add.expires,
             };
             let path = format!("/v1/approval-rules/{}", percent_encode(&add.name));

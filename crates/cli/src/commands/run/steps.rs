@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::output::{ColumnShrink, format_money, format_time};
+use crate::output::{ColumnShrink, RowStyle, format_money};
 
 /// The columns of the table.
 pub(super) const HEADS: [&str; 11] =
@@ -192,6 +192,11 @@ fn forget_waiting(steps: &mut Vec<RunStep>, call: CallId) {
 }
 
 impl RunStep {
+    /// The model that was asked, where the step is an attempt of one at an answer.
+    pub(super) fn model_name(&self) -> Option<&str> {
+        (self.kind == StepKind::Model && self.call.is_none()).then_some(self.name.as_str())
+    }
+
     /// Takes over the approval's state and the tool that it is about.
     pub(super) fn apply_approval(&mut self, approval: ApprovalResource) {
         self.state = Some(approval.state);
@@ -247,7 +252,7 @@ impl RunStep {
     }
 
     /// The cells of the table.
-    pub(super) fn table_row(&self) -> Vec<String> {
+    pub(super) fn table_row(&self, style: &RowStyle) -> Vec<String> {
         let kind = match self.kind {
             StepKind::Model => "model",
             StepKind::Tool => "tool",
@@ -260,7 +265,7 @@ impl RunStep {
             self.attempt.to_string(),
             format!("{kind} {}", self.name),
             self.call.map(|call| call.to_string()).unwrap_or_default(),
-            format_time(self.began_at),
+            style.format_clock(self.began_at),
             self.took_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
             of_model(self.input_tokens.to_string()),
             of_model(self.output_tokens.to_string()),
@@ -304,7 +309,8 @@ mod tests {
             entry(9, 6, "tool_handed", r#"{"call":"call_1_2","tool":"weather"}"#),
             entry(10, 6, "model_called", r#"{"step":2,"attempt":1,"model":"default"}"#),
         ];
-        let rows = steps_from_entries(&entries).iter().map(RunStep::table_row).collect();
+        let rows =
+            steps_from_entries(&entries).iter().map(|step| step.table_row(&RowStyle::whole())).collect();
         insta::assert_snapshot!(draw_table(None, &HEADS, rows), @r"
         SEQ  STEP  ATTEMPT  WHAT             CALL      BEGAN                 TOOK     IN  OUT  COST      OUTCOME
         2    1     1        model default              2026-01-02 03:04:01Z  2000 ms  0   0    0.000009  model_cut

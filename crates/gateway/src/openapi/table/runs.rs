@@ -2,6 +2,7 @@
 
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::event::EventAccepted;
+use dromia_api::id::IdMatches;
 use dromia_api::run::{
     CallDecision, CallOutput, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM,
     JournalEntryResource, JournalPage, RunExplanation, RunResource, StreamEnd, TextDelta,
@@ -80,6 +81,17 @@ pub(super) fn run_operations() -> Vec<Operation> {
         (EVENT_PROBLEM, schema_of::<ProblemDetails>()),
     ];
     vec![
+        Operation::new("GET", "/v1/ids/{fragment}", "id_find", "Find ids by their first or last digits")
+            .with_query::<queries::IdQuery>()
+            .gives_json::<IdMatches>(200, "The ids that fit, the newest first.")
+            .fails_with(&[
+                ErrorCode::RunNotFound,
+                ErrorCode::SessionNotFound,
+                ErrorCode::ApprovalNotFound,
+                ErrorCode::DeliveryNotFound,
+                ErrorCode::CapabilityNotFound,
+                ErrorCode::TokenNotFound,
+            ]),
         Operation::new("GET", "/v1/runs", "run_list", "List runs, newest first")
             .with_query::<queries::Runs>()
             .gives_json::<ListPage<RunResource>>(200, "A page of runs.")

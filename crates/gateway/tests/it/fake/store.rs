@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug, TenantRecord};
 use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::cost::{CostLedger, CostTotals};
+use dromia_contracts::id_fragment::{IdFragment, IdKind};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{
@@ -232,6 +233,32 @@ impl StoreWrapper for Rooms {
                     .collect(),
             }
         }))
+    }
+
+    fn ids_like<'a>(
+        &'a self,
+        scope: &'a Scope,
+        kind: IdKind,
+        fragment: IdFragment,
+        limit: usize,
+    ) -> Read<'a, Vec<[u8; 16]>> {
+        let inner = self.lock();
+        let mine = scope.tenant();
+        let mut ids: Vec<[u8; 16]> = match kind {
+            IdKind::Run => {
+                let runs = inner.runs.iter().filter(|(tenant, _)| *tenant == mine);
+                runs.map(|(_, run)| *run.id.as_bytes()).collect()
+            }
+            IdKind::Session => {
+                let sessions = inner.sessions.iter().filter(|(tenant, _)| *tenant == mine);
+                sessions.map(|(_, session)| *session.id.as_bytes()).collect()
+            }
+            _ => Vec::new(),
+        };
+        ids.retain(|id| fragment.fits_id(id));
+        ids.sort_unstable_by_key(|id| Reverse(*id));
+        ids.truncate(limit);
+        ready(ids)
     }
 
     fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunRecord>> {

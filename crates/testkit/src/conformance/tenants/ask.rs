@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::id_fragment::IdKind;
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::store::{
     ApprovalFilter, DeliveryFilter, Mutation, PageRequest, ReadError, RunFilter, Store, TailLimits,
@@ -36,11 +37,13 @@ pub const READS: &[&str] = &[
     "session_by_key",
     "sessions",
     "session_tail",
+    "ids_like",
     "run",
     "runs",
     "run_spending",
     "journal_entries",
     "inbox_items",
+    "opening_inputs",
     "find_keyed_item",
     "pinned_text",
     "session_state",
@@ -156,6 +159,18 @@ impl StoreQuestion {
         self.narrow.map_or_else(|| scope.clone(), |agent| scope.narrowed_to(agent))
     }
 
+    /// The id whose digits are typed, and its noun.
+    fn typed_id(&self) -> (IdKind, [u8; 16]) {
+        match (self.name, self.is_paged) {
+            (0, false) => (IdKind::Run, *self.run.as_bytes()),
+            (0, true) => (IdKind::Session, *self.session.as_bytes()),
+            (1, _) => (IdKind::Approval, *self.approval.as_bytes()),
+            (2, false) => (IdKind::Delivery, *self.delivery.as_bytes()),
+            (2, true) => (IdKind::Capability, *self.capability.as_bytes()),
+            _ => (IdKind::Token, *self.token.0.as_bytes()),
+        }
+    }
+
     /// Asks a store.
     pub(super) async fn ask_store(
         &self,
@@ -204,6 +219,13 @@ impl StoreQuestion {
                 let limits = TailLimits { items: self.limit, bytes: 1 << 20 };
                 answer_text(store.session_tail(scope, self.session, limits).await)
             }
+            "ids_like" => {
+                let (kind, id) = self.typed_id();
+                let hex = format!("{:032x}", u128::from_be_bytes(id));
+                let part = if self.is_paged { &hex[..8] } else { &hex[24..] };
+                let part = part.parse().expect("eight digits");
+                answer_text(store.ids_like(scope, kind, part, self.limit).await)
+            }
             "run" => answer_text(store.run(scope, self.run).await),
             "runs" => answer_text(store.runs(scope, runs, self.page_after(self.run)).await),
             "run_spending" => answer_text(store.run_spending(scope, runs, self.page_after(self.run)).await),
@@ -217,6 +239,10 @@ impl StoreQuestion {
                     InboxOwner::Session(self.session)
                 };
                 answer_text(store.inbox_items(scope, owner, self.after_position(), self.limit).await)
+            }
+            "opening_inputs" => {
+                let owners = [InboxOwner::Session(self.session), InboxOwner::Run(self.run)];
+                answer_text(store.opening_inputs(scope, &owners).await)
             }
             "find_keyed_item" => answer_text(store.find_keyed_item(scope, &named("k"), scene_time(3)).await),
             "pinned_text" => answer_text(store.pinned_text(scope, self.pin).await),

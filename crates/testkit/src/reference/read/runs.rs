@@ -1,8 +1,9 @@
 //! Runs with their journals, and inboxes, as a scope sees them.
 
+use bytes::Bytes;
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::session::{InboxItem, InboxOwner};
-use dromia_contracts::store::{PageRequest, RunFilter, StoredEntry};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
+use dromia_contracts::store::{OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, StoredEntry};
 use dromia_contracts::{RunId, Scope};
 
 use crate::reference::rows::TenantRows;
@@ -37,6 +38,25 @@ impl TenantRows {
         let entries = self.seen_run(scope, run).map_or(&[][..], |run| self.runs.journal_entries(run.id));
         let wanted = entries.iter().filter(|entry| entry.seq > after);
         wanted.take(limit.min(PageRequest::<RunId>::LIMIT_MAX)).cloned().collect()
+    }
+
+    pub(super) fn opening_inputs(&self, scope: &Scope, owners: &[InboxOwner]) -> Vec<Option<Bytes>> {
+        let mut left = OPENINGS_BYTES_MAX;
+        let openings = owners.iter().map(|owner| {
+            let item = match owner {
+                InboxOwner::Session(_) => self.list_items(scope, *owner, 0, 1).into_iter().next(),
+                InboxOwner::Run(id) => {
+                    let run = self.seen_run(scope, *id)?;
+                    let items = self.inbox.list_items(InboxOwner::Session(run.session));
+                    items.iter().find(|item| item.taken_by == Some(*id)).cloned()
+                }
+            };
+            let body = item.filter(|item| item.kind == ItemKind::Input)?.body?;
+            let fits = body.len() <= OPENING_BYTES_MAX.min(left);
+            left -= if fits { body.len() } else { 0 };
+            fits.then_some(body)
+        });
+        openings.collect()
     }
 
     pub(super) fn list_items(

@@ -1,0 +1,121 @@
+//! Which id is meant by what was typed. A whole id is taken at its word and costs no request.
+//!
+//! A part that fits several ids names none of them: they are listed, and the command does nothing.
+
+use dromia_api::ListPage;
+use dromia_api::id::IdMatches;
+use serde::Deserialize;
+
+use super::Cli;
+use crate::args::{IdReference, ListedId, NEWEST};
+use crate::client::percent_encode;
+use crate::error::{Error, Outcome};
+use crate::output::{CommandOutput, draw_table};
+
+/// What every row of a listing has.
+#[derive(Debug, Deserialize)]
+struct ListedRow {
+    id: String,
+}
+
+/// How many pages of a listing are read that begins with the oldest.
+const PAGES_MAX: usize = 64;
+
+impl Cli<'_> {
+    /// Finds the id that is meant.
+    pub(super) async fn resolve_id<I: ListedId>(
+        &self,
+        typed: IdReference<I>,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome<I> {
+        match typed {
+            IdReference::Whole(id) => Ok(id),
+            IdReference::Newest(back) => self.newest_id(back).await,
+            IdReference::Part(part) => {
+                let path = format!("/v1/ids/{part}?kind={}", I::KIND.as_str());
+                let found: IdMatches = self.client.get(&path).await?;
+                match found.matches.as_slice() {
+                    [only] if !found.more => parse_listed(&only.id),
+                    _ => Err(refuse_ambiguous(&found, &part.to_string(), output)?),
+                }
+            }
+        }
+    }
+
+    /// The same for an option that may be absent.
+    pub(super) async fn resolve_option<I: ListedId>(
+        &self,
+        typed: Option<IdReference<I>>,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome<Option<I>> {
+        match typed {
+            Some(typed) => self.resolve_id(typed, output).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same where the newest is meant if nothing was typed.
+    pub(super) async fn resolve_or_newest<I: ListedId>(
+        &self,
+        typed: Option<IdReference<I>>,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome<I> {
+        self.resolve_id(typed.unwrap_or(IdReference::Newest(0)), output).await
+    }
+
+    /// Finds the newest id of a noun, or the one so many before it: of the selected agent, if one is selected.
+    async fn newest_id<I: ListedId>(&self, back: u32) -> Outcome<I> {
+        let back = back as usize;
+        let rows = if I::IS_NEWEST_FIRST {
+            let agent = self.selected_agent().filter(|_| I::IS_OF_AN_AGENT);
+            let agent = agent.map(|agent| format!("&agent={}", percent_encode(&agent))).unwrap_or_default();
+            let page: ListPage<ListedRow> =
+                self.client.get(&format!("{}?limit={}{agent}", I::LISTING, back + 1)).await?;
+            page.items
+        } else {
+            self.list_backwards(I::LISTING).await?
+        };
+        match rows.get(back) {
+            Some(row) => parse_listed(&row.id),
+            None if rows.is_empty() => Err(Error::Usage(format!("there is no {} yet", I::KIND.as_str()))),
+            None => Err(Error::Usage(format!(
+                "{NEWEST}~{back} counts back further than there are {}",
+                I::KIND.plural()
+            ))),
+        }
+    }
+
+    /// Reads a listing that begins with the oldest, and turns it round.
+    async fn list_backwards(&self, path: &str) -> Outcome<Vec<ListedRow>> {
+        let (mut rows, mut after) = (Vec::new(), String::new());
+        for _ in 0..PAGES_MAX {
+            let limit = dromia_api::list::LIMIT_MAX;
+            let page: ListPage<ListedRow> = self.client.get(&format!("{path}?limit={limit}{after}")).await?;
+            rows.extend(page.items);
+            match page.next {
+                Some(next) => after = format!("&after={}", percent_encode(&next)),
+                None => {
+                    rows.reverse();
+                    return Ok(rows);
+                }
+            }
+        }
+        Err(Error::Usage("there are too many to find the newest; name one by its id".to_owned()))
+    }
+}
+
+/// Reads an id that the server wrote.
+fn parse_listed<I: ListedId>(text: &str) -> Outcome<I> {
+    text.parse().map_err(|error: I::Err| Error::Broken(error.to_string()))
+}
+
+/// Lists the ids that a part fits, and says that it names none.
+fn refuse_ambiguous(found: &IdMatches, part: &str, output: &mut CommandOutput<'_>) -> Outcome<Error> {
+    let style = output.row_style();
+    let rows = found.matches.iter();
+    let rows = rows.map(|one| vec![one.id.clone(), style.format_time(one.at), one.text.clone()]).collect();
+    output.print_notice(&draw_table(None, &[found.kind.as_str(), "when", "what"], rows))?;
+    let more = if found.more { "more than " } else { "" };
+    let (count, nouns) = (found.matches.len(), found.kind.plural());
+    Ok(Error::Usage(format!("{part:?} begins or ends the ids of {more}{count} {nouns}; type more digits")))
+}

@@ -1,0 +1,101 @@
+//! YAML of a document: the same values as its JSON, in blocks.
+//!
+//! Only what JSON has is written: no tags, no anchors, no comments. A text that a reader of YAML could take for something else
+//! is written as in JSON, which is YAML too.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Writes a document, without a line break at its end.
+pub(super) fn format_yaml(document: &Value) -> String {
+    let mut text = String::new();
+    write_value(&mut text, document, 0);
+    text.trim_start().to_owned()
+}
+
+/// Writes a value behind a key or a dash. A block begins on a line of its own.
+fn write_value(text: &mut String, value: &Value, depth: usize) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                begin_line(text, depth);
+                write_scalar(text, name);
+                text.push(':');
+                write_nested(text, value, depth);
+            }
+        }
+        Value::Array(rows) if !rows.is_empty() => {
+            for row in rows {
+                begin_line(text, depth);
+                text.push('-');
+                write_nested(text, row, depth);
+            }
+        }
+        Value::String(words) => write_scalar(text, words),
+        other => {
+            // Writing to a string cannot fail.
+            let _infallible = write!(text, "{other}");
+        }
+    }
+}
+
+fn write_nested(text: &mut String, value: &Value, depth: usize) {
+    let is_block = match value {
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(rows) => !rows.is_empty(),
+        _ => false,
+    };
+    if !is_block {
+        text.push(' ');
+    }
+    write_value(text, value, depth + 1);
+}
+
+fn begin_line(text: &mut String, depth: usize) {
+    text.push('\n');
+    text.push_str(&"  ".repeat(depth));
+}
+
+/// Words that YAML reads as something else than a text.
+const NO_TEXTS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+
+fn write_scalar(text: &mut String, words: &str) {
+    let is_plain = words.starts_with(|c: char| c.is_ascii_alphabetic())
+        && words.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte))
+        && !NO_TEXTS.contains(&words.to_ascii_lowercase().as_str());
+    if is_plain {
+        text.push_str(words);
+    } else {
+        text.push_str(&Value::from(words).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_written_in_blocks() {
+        let document = serde_json::json!({
+            "items": [{"id": "run_1", "cost": 3, "note": "a: b", "at": "2026-01-02T03:04:05Z"}, {"id": "no"}],
+            "next": null, "none": [], "two\nlines": {"deep": ["x", true]},
+        });
+        insta::assert_snapshot!(format_yaml(&document), @r#"
+        items:
+          -
+            id: run_1
+            cost: 3
+            note: "a: b"
+            at: "2026-01-02T03:04:05Z"
+          -
+            id: "no"
+        next: null
+        none: []
+        "two\nlines":
+          deep:
+            - x
+            - true
+        "#);
+    }
+}

@@ -24,9 +24,9 @@ use crate::format::{FieldSelection, OutputFormat};
 pub(crate) use self::column_width::ColumnShrink;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
-pub(crate) use self::words::format_money;
 use self::words::strip_control_characters;
 pub use self::words::{count_noun, format_time, shell_word, wrap_text};
+pub(crate) use self::words::{format_age, format_money};
 
 /// Writes the results of one command.
 #[derive(Debug)]

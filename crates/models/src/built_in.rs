@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_builtin_table_is_consistent_and_names_models_once() {
         let table = KnownModels::builtin_table();
-        assert_eq!((table.version, table.currency.as_str()), (1, "USD"));
+        assert_eq!((table.version, table.currency.as_str()), (1, dromia_contracts::cost::CURRENCY));
         for (host, models) in &table.hosts {
             let mut seen = BTreeSet::new();
             for known in models {

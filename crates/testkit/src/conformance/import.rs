@@ -101,6 +101,12 @@ impl ImportedSession {
             let spent = store.run_spending(&scope, filter, PageRequest::first_page(9)).await.expect("a read");
             note("run_spending", !spent.is_empty());
         }
+        let troubled = store.troubled_runs(&scope, jiff::Timestamp::MIN, 9).await.expect("a read");
+        note("troubled_runs", !troubled.is_empty());
+        let working = store.working_runs(&scope, 9).await.expect("a read");
+        note("working_runs", !working.is_empty());
+        let sum = store.spending_since(&scope, RunId::from_bytes([0; 16]), 9).await.expect("a read");
+        note("spending_since", sum.runs > 0);
         note("journal", !store.journal_entries(&scope, *run, 0, 9).await.expect("a read").is_empty());
         let inbox = store.inbox_items(&scope, InboxOwner::Session(*session), 0, 9).await.expect("a read");
         note("inbox", !inbox.is_empty());
@@ -127,7 +133,7 @@ impl ImportedSession {
 }
 
 /// What shows a session that is there, with a run that has ended.
-const WHOLE: [&str; 14] = [
+const WHOLE: [&str; 15] = [
     "session",
     "session_by_key",
     "sessions",
@@ -138,6 +144,7 @@ const WHOLE: [&str; 14] = [
     "run_spending",
     "runs",
     "run_spending",
+    "spending_since",
     "journal",
     "inbox",
     "state",

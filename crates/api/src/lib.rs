@@ -18,6 +18,7 @@ pub mod cost;
 pub mod delivery;
 pub mod event;
 pub mod id;
+pub mod overview;
 pub mod run;
 pub mod secret;
 pub mod session;
@@ -35,7 +36,7 @@ pub use dromia_contracts::approval::{
 pub use dromia_contracts::budget::{BudgetExhaustion, BudgetMeasure, BudgetPeriod, BudgetScope};
 pub use dromia_contracts::capability::{CapabilityState, CapabilityUse};
 pub use dromia_contracts::content::CallStatus;
-pub use dromia_contracts::cost::{ChargeBasis, CostTotals};
+pub use dromia_contracts::cost::{CURRENCY, ChargeBasis, CostTotals};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::entry::repeated_text;
 pub use dromia_contracts::id_fragment::{IdFragment, IdKind};

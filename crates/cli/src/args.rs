@@ -213,9 +213,9 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia approval list\n  dromia approval approve 3f9a1c72"
     )]
     Approval(ApprovalCommand),
-    /// Show the state of the server
+    /// Show who needs you, what runs, what was spent and how the server is
     #[command(
-        after_help = "Examples:\n  dromia status\n  dromia status --json=version,store\n  dromia status --all > report.txt"
+        after_help = "Examples:\n  dromia status\n  dromia status --watch\n  dromia status --all-tenants --json\n  dromia status --node --json=version,store\n  dromia status --all > report.txt"
     )]
     Status(StatusArguments),
     /// Show the server, the tenant and your rights
@@ -224,11 +224,20 @@ pub enum ClientCommand {
 }
 
 /// How much to show.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct StatusArguments {
     /// Show everything that a bug report needs: versions, doctor, configuration; no secrets
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["node", "all_tenants", "watch"])]
     pub all: bool,
+    /// Show the server itself: its store, its load, its policy
+    #[arg(long, conflicts_with_all = ["all_tenants", "watch"])]
+    pub node: bool,
+    /// Show every tenant; for the operator on the server's machine
+    #[arg(long, short = 'A')]
+    pub all_tenants: bool,
+    /// Show it again every 2 seconds until Ctrl-C; without a terminal, print what changed
+    #[arg(long, short)]
+    pub watch: bool,
 }
 
 /// Which page to list.

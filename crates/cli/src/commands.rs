@@ -15,6 +15,7 @@ mod documents;
 mod event;
 mod ids;
 mod live;
+mod overview;
 mod run;
 mod run_waits;
 mod secret;
@@ -94,7 +95,8 @@ async fn dispatch_command(
         ClientCommand::Cost(cost) => cost::run(&cli, cost, output).await,
         ClientCommand::Budget(budget) => budget::run(&cli, budget, output).await,
         ClientCommand::Approval(approval) => approval::run(&cli, approval, output).await,
-        ClientCommand::Status(_) => status::run(&cli, output).await,
+        ClientCommand::Status(asked) if asked.node => status::run(&cli, output).await,
+        ClientCommand::Status(asked) => overview::run(&cli, asked, output).await,
         ClientCommand::Whoami => token::show_whoami(&cli, output).await,
     };
     ended.map_err(|error| cli.blame_home(cli.blame_switch(error)))

@@ -30,7 +30,7 @@ pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
 use self::words::strip_control_characters;
 pub use self::words::{count_noun, format_time, shell_word, wrap_text};
-pub(crate) use self::words::{format_cost, format_duration, format_money};
+pub(crate) use self::words::{format_age, format_cost, format_duration, format_money};
 
 /// Writes the results of one command.
 #[derive(Debug)]

@@ -54,6 +54,8 @@ pub struct ModelAttempt {
     pub usage: TokenUsage,
     /// What it cost.
     pub cost_micros: u64,
+    /// Whether the price of the model was not known: what it cost is not known either.
+    pub unpriced: bool,
     /// By what it was charged.
     pub charge: ChargeBasis,
     /// Why it gave no answer, if it gave none.
@@ -72,6 +74,7 @@ impl CostLedger {
         match entry {
             Entry::ModelCalled(called) => self.open.replace(ModelAttempt {
                 reserved_micros: called.reserved_micros,
+                unpriced: called.unpriced,
                 ..ModelAttempt::new_open(
                     seq,
                     at,
@@ -98,6 +101,7 @@ impl CostLedger {
             }
             Entry::OpinionCalled(called) => self.open.replace(ModelAttempt {
                 reserved_micros: called.reserved_micros,
+                unpriced: called.unpriced,
                 opinion_of: Some(called.call),
                 calls: called.samples,
                 ..ModelAttempt::new_open(seq, at, called.call.step, 1, called.asked_alias().to_owned())
@@ -150,6 +154,7 @@ impl ModelAttempt {
             calls: 1,
             model,
             reserved_micros: 0,
+            unpriced: false,
             usage: TokenUsage::default(),
             cost_micros: 0,
             charge: ChargeBasis::Open,
@@ -169,6 +174,9 @@ pub struct CostTotals {
     pub output_tokens: u64,
     /// What they cost, in millionths of the currency unit.
     pub cost_micros: u64,
+    /// Model calls of which no price is known: what they cost is in no sum.
+    #[serde(default)]
+    pub unpriced_calls: u64,
 }
 
 impl CostTotals {
@@ -178,6 +186,7 @@ impl CostTotals {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.cost_micros = self.cost_micros.saturating_add(other.cost_micros);
+        self.unpriced_calls = self.unpriced_calls.saturating_add(other.unpriced_calls);
     }
 }
 
@@ -188,6 +197,7 @@ impl From<&ModelAttempt> for CostTotals {
             input_tokens: attempt.usage.input_tokens.into(),
             output_tokens: attempt.usage.output_tokens.into(),
             cost_micros: attempt.cost_micros,
+            unpriced_calls: if attempt.unpriced { attempt.calls.into() } else { 0 },
         }
     }
 }
@@ -199,6 +209,7 @@ impl From<&RunRecord> for CostTotals {
             input_tokens: run.head.usage.input_tokens.into(),
             output_tokens: run.head.usage.output_tokens.into(),
             cost_micros: run.head.cost_micros,
+            unpriced_calls: run.head.unpriced_calls.into(),
         }
     }
 }
@@ -223,6 +234,7 @@ mod tests {
             input_tokens: 3,
             output_tokens_max: 9,
             reserved_micros: 70,
+            unpriced: false,
             sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
                 .expect("is data"),
             judged: None,
@@ -277,7 +289,16 @@ mod tests {
             assert_eq!(ended.opinion_of, Some(CallId { step: 1, index: 0 }));
             sum.add(CostTotals::from(&ended));
         }
-        assert_eq!(sum, CostTotals { model_calls: 9, input_tokens: 9, output_tokens: 0, cost_micros: 252 });
+        assert_eq!(
+            sum,
+            CostTotals {
+                model_calls: 9,
+                input_tokens: 9,
+                output_tokens: 0,
+                cost_micros: 252,
+                unpriced_calls: 0
+            }
+        );
     }
 
     #[test]

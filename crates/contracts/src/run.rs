@@ -84,8 +84,10 @@ pub struct RunHead {
     pub model_calls: u32,
     /// Tokens used.
     pub usage: TokenUsage,
-    /// What it cost, lost attempts included, in millionths of the currency unit.
+    /// What it cost, lost attempts included, in millionths of the currency unit; calls without a known price count as nothing.
     pub cost_micros: u64,
+    /// Model calls of which no price is known.
+    pub unpriced_calls: u32,
 }
 
 /// A run and its current status.

@@ -28,8 +28,8 @@ pub use deliver::{
 pub use read::{Read, ReadError, Store};
 pub use row::{
     ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, PageRequest, PendingSession,
-    RunFilter, RunSpending, SessionTail, StateEntry, StoreDamage, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner,
+    RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, StoreDamage, StoreHealth, StoreStats,
+    StoredEntry, TailLimits, TokenOwner, WORKING_LOOKS_MAX,
 };
 pub use turn::{
     InboxPut, ItemKey, KeyLifetime, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, TextPin,

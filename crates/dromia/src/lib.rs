@@ -50,7 +50,6 @@ use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 /// Dromia runs LLM agents and journals every step, so a crash loses nothing.
 #[derive(Debug, Parser)]
 #[command(name = "dromia", version, disable_help_subcommand = true, disable_help_flag = true)]
-#[command(arg_required_else_help = true)]
 struct ProgramArguments {
     #[command(flatten)]
     global: GlobalOptions,
@@ -61,7 +60,7 @@ struct ProgramArguments {
     help: Option<bool>,
 
     #[command(subcommand)]
-    command: ProgramCommand,
+    command: Option<ProgramCommand>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,7 +139,8 @@ pub fn run_program() -> ExitCode {
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let home = home::Home::locate_home(arguments.global.home.as_deref());
-    let result = match arguments.command {
+    let Some(command) = arguments.command else { return shell::run_bare(&home, &arguments.global) };
+    let result = match command {
         ProgramCommand::Init(init) => {
             let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             init::run(&home, &init, &arguments.global, context)
@@ -216,11 +216,25 @@ fn run_client_command(
     global: &GlobalOptions,
     matches: &ArgMatches,
 ) -> anyhow::Result<ExitCode> {
-    if matches!(&command, dromia_cli::ClientCommand::Status(status) if status.all) {
-        return status_all::run(home, global, &mut schemas::context_for_command("status --all"));
+    let mut name = schemas::canonical_command(matches);
+    match &command {
+        dromia_cli::ClientCommand::Status(status) if status.all => {
+            return status_all::run(home, global, &mut schemas::context_for_command("status --all"));
+        }
+        dromia_cli::ClientCommand::Status(status) if status.node => name.push_str(" --node"),
+        _ => {}
     }
+    run_client_named(command, &name, global)
+}
+
+/// Does a command whose document has this name.
+pub(crate) fn run_client_named(
+    command: dromia_cli::ClientCommand,
+    name: &str,
+    global: &GlobalOptions,
+) -> anyhow::Result<ExitCode> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut context = schemas::context_for_command(&schemas::canonical_command(matches));
+    let mut context = schemas::context_for_command(name);
     let exit = tokio.block_on(dromia_cli::run_command(command, global, &mut context));
     // A reader of standard input may still sit in its thread; it must not keep the process.
     tokio.shutdown_background();

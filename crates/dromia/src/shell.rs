@@ -3,6 +3,7 @@
 //! All of it is made from the command tree and from tables of the program; only names that exist are asked of a server,
 //! if one answers (`live`).
 
+mod bare;
 mod color;
 mod completion;
 mod page;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use crate::home::Home;
 use crate::{ProgramArguments, doctor, schemas};
 
+pub(crate) use self::bare::run_bare;
 pub(crate) use self::color::set_color_choice as choose_color;
 pub(crate) use self::completion::{completion_words as words_to_complete, print_completions};
 pub(crate) use self::page::program_command;
@@ -235,8 +237,8 @@ mod tests {
         let rows = command_tree();
         for one in schemas::published_schemas() {
             let known = rows.iter().any(|row| row.is_leaf && row.command == one.command);
-            let apart =
-                ["error", "status --all", "config show --origin", "help commands"].contains(&one.command);
+            let apart = ["error", "status --all", "status --node", "config show --origin", "help commands"]
+                .contains(&one.command);
             assert!(known != apart, "{}", one.command);
         }
     }

@@ -107,6 +107,8 @@ pub struct PlannedRequest {
     pub output_tokens_max: u32,
     /// What to reserve.
     pub reserved_micros: u64,
+    /// Whether the price of the model is not known.
+    pub unpriced: bool,
     /// What will be sent.
     pub sent: SentEncoding,
 }

@@ -39,6 +39,8 @@ pub struct RunState {
     pub usage: TokenUsage,
     /// What it cost, lost attempts included.
     pub cost_micros: u64,
+    /// Model calls of which no price is known.
+    pub unpriced_calls: u32,
     /// The position of the last signal taken.
     pub signals_taken: u64,
     /// Actions whose outcome is unknown and was not settled by a person.
@@ -144,6 +146,7 @@ impl Default for RunState {
             model_calls: 0,
             usage: TokenUsage::default(),
             cost_micros: 0,
+            unpriced_calls: 0,
             signals_taken: 0,
             unknown_actions: BTreeSet::new(),
             failure: None,
@@ -190,6 +193,7 @@ impl RunState {
             model_calls: self.model_calls,
             usage: self.usage,
             cost_micros: self.cost_micros,
+            unpriced_calls: self.unpriced_calls,
         }
     }
 

@@ -164,6 +164,15 @@ impl Caller {
         }
     }
 
+    /// Returns a scope of any tenant, which only an operator has.
+    pub(crate) fn scope_of_tenant(&self, core: &GatewayCore, tenant: TenantId) -> Answer<Scope> {
+        if self.is_operator() {
+            return Ok(core.authority().issue_scope(tenant, self.scope.actor().clone()));
+        }
+        Err(ApiError::new(ErrorCode::Forbidden, "only the operator sees all tenants")
+            .with_hint("use the `dromia` command on the server's machine, or ask for one tenant"))
+    }
+
     fn missing_scope_error(&self, scope: TokenScope) -> ApiError {
         let tenant = self.tenant_handle();
         if self.token().is_none() {

@@ -19,6 +19,7 @@ pub(crate) mod event;
 mod feed;
 mod id;
 mod node;
+mod overview;
 mod reference;
 mod request;
 mod run;
@@ -123,6 +124,7 @@ routes! {
     GET "/openapi.json" Nothing => reference::serve_document;
     GET "/docs" Nothing => reference::serve_docs_page;
     GET "/v1/status" Tenant(Read) => node::show_status;
+    GET "/v1/overview" Tenant(Read) => overview::show_overview;
     GET "/v1/whoami" Credential => token::whoami;
     POST "/v1/events" Tenant(Invoke) => event::send_event;
     POST "/v1/channels/{channel}/events" Signature => channel::receive_event;
@@ -209,6 +211,7 @@ pub(crate) mod queries {
     pub(crate) use super::delivery::{DeliveryListQuery as Deliveries, DeliveryRedriveQuery};
     pub(crate) use super::feed::FeedReadQuery as Feed;
     pub(crate) use super::id::IdQuery;
+    pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
     pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
     pub(crate) use super::secret::SecretListQuery as Secrets;

@@ -142,7 +142,14 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
     assert_eq!(tail.expect("a read").expect("a session").session.head.taken, after);
 
     let usage = TokenUsage { input_tokens: 321, output_tokens: 17 };
-    let head = |status| RunHead { status, wake_at: None, model_calls: 1, usage, cost_micros: 456 };
+    let head = |status| RunHead {
+        status,
+        wake_at: None,
+        model_calls: 1,
+        usage,
+        cost_micros: 456,
+        unpriced_calls: 0,
+    };
     let entry = |entry, body| NewEntry { at: at(), entry, body };
     let put = InboxPut {
         owner: InboxOwner::Session(session),
@@ -173,6 +180,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
+        unpriced: false,
         sent: sent(),
         judged: None,
     };

@@ -40,7 +40,7 @@ pub(crate) mod answers {
     };
     pub(crate) use super::budget::list_budgets as budgets;
     pub(crate) use super::capability::list_capabilities as capabilities;
-    pub(crate) use super::cost::list_spending as run_spending;
+    pub(crate) use super::cost::{list_spending as run_spending, sum_since as spending_since};
     pub(crate) use super::delivery::{
         by_id as delivery_record, count_waiting as outbox_waiting, feed_state, list_deliveries as deliveries,
         list_outbox as open_deliveries, list_unnumbered as unnumbered_deliveries, read_feed as feed_items,
@@ -52,6 +52,7 @@ pub(crate) mod answers {
     pub(crate) use super::openings::read_openings as opening_inputs;
     pub(crate) use super::run::{
         by_id as run, list_open_runs as open_runs, list_parked_runs as parked_runs, list_runs as runs,
+        list_troubled as troubled_runs, list_working as working_runs,
     };
     pub(crate) use super::session::{
         by_id as session, by_key as session_by_key, find_pin as pinned_text,

@@ -225,7 +225,7 @@ fn insert_run(
     db.prepare_cached(concat!(
         "INSERT OR REPLACE INTO runs (tenant, ",
         run_columns!(),
-        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
     ))?
     .execute(params![
         tenant.as_bytes(),
@@ -246,6 +246,7 @@ fn insert_run(
         run.head.usage.output_tokens,
         stored_counter(run.head.cost_micros),
         stored_counter(run.signals_last),
+        run.head.unpriced_calls,
     ])
     .map(drop)
 }

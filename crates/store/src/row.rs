@@ -14,7 +14,7 @@ use crate::column_codes;
 macro_rules! run_columns {
     () => {
         "run, agent, session, kind, status, wake_at, started_at, updated_at, last_seq, epoch, entry_epoch, \
-         chain, model_calls, input_tokens, output_tokens, cost_micros, signals_last"
+         chain, model_calls, input_tokens, output_tokens, cost_micros, signals_last, unpriced"
     };
 }
 pub(crate) use run_columns;
@@ -46,6 +46,7 @@ impl StoredRun {
                 model_calls: row.get(from + 12)?,
                 usage: TokenUsage { input_tokens: row.get(from + 13)?, output_tokens: row.get(from + 14)? },
                 cost_micros: column_codes::read_counter(row, from + 15)?,
+                unpriced_calls: row.get(from + 17)?,
             },
             signals_last: column_codes::read_counter(row, from + 16)?,
         };

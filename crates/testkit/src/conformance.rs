@@ -112,6 +112,7 @@ claims! {
     crowded::approvals_that_may_not_go_hold_up_none_behind_them,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
     cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
+    cost::only_troubled_runs_are_listed_and_sums_count_the_newest_runs,
     deliver::a_message_is_prepared_with_its_entry_or_not_at_all,
     deliver::a_message_of_a_claim_that_is_not_granted_is_not_prepared,
     deliver::an_attempt_begins_once_and_only_for_the_first_of_its_target,

@@ -161,8 +161,13 @@ mod tests {
 
     #[test]
     fn a_summary_ends_with_its_total() {
-        let spent =
-            CostTotals { model_calls: 3, input_tokens: 30, output_tokens: 12, cost_micros: 1_000_042 };
+        let spent = CostTotals {
+            model_calls: 3,
+            input_tokens: 30,
+            output_tokens: 12,
+            cost_micros: 1_000_042,
+            unpriced_calls: 0,
+        };
         let group = CostGroup { key: "agt_1".into(), name: Some("ops".into()), runs: 2, spent };
         let sum = CostSummary {
             runs: 2,

@@ -9,6 +9,7 @@ use dromia_api::capability::{CallCheck, CapabilityMade, CapabilityResource};
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
+use dromia_api::overview::OverviewPage;
 use dromia_api::run::{RunExplanation, RunResource};
 use dromia_api::secret::SecretResource;
 use dromia_api::session::{SessionImport, SessionResource};
@@ -91,7 +92,8 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<audit::RecordExplanation>("audit explain"),
         PublishedSchema::for_command::<CostSummary>("cost summary"),
         PublishedSchema::for_command::<RunCost>("cost show"),
-        PublishedSchema::for_command::<NodeStatus>("status"),
+        PublishedSchema::for_command::<OverviewPage>("status"),
+        PublishedSchema::for_command::<NodeStatus>("status --node"),
         PublishedSchema::for_command::<token::WhoamiDocument>("whoami"),
         PublishedSchema::for_command::<ListPage<CodeExplanation>>("explain"),
     ]

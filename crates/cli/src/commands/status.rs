@@ -1,4 +1,4 @@
-//! `status`: the state of the server.
+//! `status --node`: the state of the server.
 
 use dromia_api::escape_hidden;
 use dromia_api::status::{ConfigStatus, DamageStatus, NodeStatus, PolicyStatus};

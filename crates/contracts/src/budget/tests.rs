@@ -35,6 +35,7 @@ fn called(seconds: i64) -> NewEntry {
         input_tokens: 10,
         output_tokens_max: 90,
         reserved_micros: 70,
+        unpriced: false,
         sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
             .expect("is data"),
         judged: None,
@@ -123,6 +124,7 @@ fn opinion_called(seconds: i64) -> NewEntry {
         input_tokens: 10,
         output_tokens_max: 90,
         reserved_micros: 210,
+        unpriced: false,
         sent: SentEncoding { wording, digest: BodyDigest::truncate_digest(&[0; 32]) },
         judged: None,
     });

@@ -28,6 +28,9 @@ pub struct ModelCalled {
     pub output_tokens_max: u32,
     /// What is reserved for the attempt.
     pub reserved_micros: u64,
+    /// Whether the price of the model is not known, so that the amounts say nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpriced: bool,
     /// What was sent.
     pub sent: SentEncoding,
     /// By which rule, and under which policy, the gate let the request out.
@@ -139,6 +142,9 @@ pub struct OpinionCalled {
     pub output_tokens_max: u32,
     /// What is reserved for all of them.
     pub reserved_micros: u64,
+    /// Whether the price of the model is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpriced: bool,
     /// What is sent each time.
     pub sent: SentEncoding,
     /// By which rule, and under which policy, the gate let the requests out.

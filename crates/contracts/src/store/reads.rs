@@ -164,6 +164,22 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<$crate::id::RunId>
             ) -> Vec<$crate::run::RunRecord>;
 
+            /// Lists runs that a person may want to look at: held ones first, then those that yielded or
+            /// failed at a time or later; each of the three newest first by their last entry.
+            fn troubled_runs(
+                scope: Scope,
+                since: ::jiff::Timestamp,
+                limit: usize
+            ) -> Vec<$crate::run::RunRecord>;
+
+            /// Lists runs that have something to do, then those that rest, each newest first. Only the newest open
+            /// runs are looked at, at most [`WORKING_LOOKS_MAX`]($crate::store::WORKING_LOOKS_MAX).
+            fn working_runs(scope: Scope, limit: usize) -> Vec<$crate::run::RunRecord>;
+
+            /// Sums up what runs spent that began with this id or later, of at most so many, the newest. Runs
+            /// that came as a file are left out.
+            fn spending_since(scope: Scope, first: $crate::id::RunId, limit: usize) -> $crate::store::SpendingSum;
+
             /// Lists runs with what they spent on each model. Only the small facts of the entries are read:
             /// no body is fetched and no chain is checked, so this is for sums that people look at and never
             /// for deciding.

@@ -155,6 +155,18 @@ pub struct RunSpending {
     pub models: Vec<(String, CostTotals)>,
 }
 
+/// The most open runs, the newest, among which those that work are looked for.
+pub const WORKING_LOOKS_MAX: usize = 4096;
+
+/// What many runs spent together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpendingSum {
+    /// How many runs are summed up.
+    pub runs: u64,
+    /// What they spent.
+    pub spent: CostTotals,
+}
+
 /// A custom state entry of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateEntry {

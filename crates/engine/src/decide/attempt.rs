@@ -22,6 +22,7 @@ impl DecisionDraft {
             input_tokens: plan.input_tokens,
             output_tokens_max: plan.output_tokens_max,
             reserved_micros: plan.reserved_micros,
+            unpriced: plan.unpriced,
             sent: plan.sent,
             judged: None,
         }));

@@ -24,6 +24,7 @@ impl DecisionDraft {
             input_tokens: prepared.input_tokens,
             output_tokens_max: prepared.output_tokens_max,
             reserved_micros: prepared.reserved_micros.saturating_mul(samples.into()),
+            unpriced: !prepared.priced,
             sent,
             judged: None,
         }));

@@ -71,6 +71,7 @@ impl RunOwner {
             input_tokens: prepared.input_tokens,
             output_tokens_max: prepared.output_tokens_max,
             reserved_micros: prepared.reserved_micros,
+            unpriced: !prepared.priced,
             sent,
         };
         self.step.priced = prepared.priced;

@@ -29,6 +29,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             };
             state.rest = None;
             state.model_calls += 1;
+            state.unpriced_calls = state.unpriced_calls.saturating_add(called.unpriced.into());
             state.phase = RunPhase::ModelOpen {
                 step: called.step,
                 attempt: called.attempt,
@@ -65,6 +66,9 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
         Entry::OpinionCalled(called) => {
             state.rest = None;
             state.model_calls = state.model_calls.saturating_add(called.samples);
+            if called.unpriced {
+                state.unpriced_calls = state.unpriced_calls.saturating_add(called.samples);
+            }
             if let Some(call) = state.call_mut(called.call) {
                 let (action, reserved_micros) = (called.action, called.reserved_micros);
                 call.opined = Opined::Open { action, reserved_micros, lost: call.opined.lost_in_row() };

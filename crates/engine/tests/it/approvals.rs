@@ -163,6 +163,7 @@ impl Live {
             input_tokens,
             output_tokens_max,
             reserved_micros,
+            unpriced: false,
             sent,
         };
         self.feed(DecisionInput::Planned(plan));

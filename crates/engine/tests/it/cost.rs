@@ -31,6 +31,7 @@ fn called(attempt: u32) -> Entry {
         input_tokens: 10,
         output_tokens_max: 10,
         reserved_micros: 1 << 40,
+        unpriced: false,
         sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
             .expect("is data"),
         judged: None,

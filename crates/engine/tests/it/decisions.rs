@@ -163,6 +163,7 @@ impl Live {
                 input_tokens: 10,
                 output_tokens_max: 10,
                 reserved_micros: 7,
+                unpriced: false,
                 sent: sent(),
             }),
             NextAction::CallModel if dice.is_multiple_of(8) => DecisionInput::Failed(ModelError {

@@ -111,6 +111,7 @@ impl Live {
             input_tokens: 1,
             output_tokens_max: 1,
             reserved_micros: 7,
+            unpriced: false,
             sent: sent(),
         }));
         let reply = ModelReply {

@@ -195,6 +195,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model_calls: 0,
         usage: dromia_contracts::model::TokenUsage::default(),
         cost_micros: 0,
+        unpriced_calls: 0,
     };
     inner.runs.push((
         house.tenant,

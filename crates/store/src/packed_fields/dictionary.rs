@@ -47,6 +47,7 @@ pub(super) const KEYS: &[&str] = &[
     "limit",
     "left_out",
     "digest",
+    "unpriced",
 ];
 
 pub(super) const WORDS: &[&str] = &[

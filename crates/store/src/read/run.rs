@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::store::{OpenRun, PageRequest, RunFilter};
+use dromia_contracts::store::{OpenRun, PageRequest, RunFilter, WORKING_LOOKS_MAX};
 
 use super::session::is_importing;
-use super::{FIRST, Found, LAST, ScopeView, page_limit};
+use super::{FIRST, Found, LAST, ScopeView, page_limit, row_limit};
 use crate::column_codes::{self, StoredEnum as _};
 use crate::row::{StoredRun, run_columns};
 
@@ -161,4 +161,59 @@ pub(crate) fn list_parked_runs(
         })?
         .collect::<Result<_, _>>()?;
     Ok(runs)
+}
+
+/// Lists runs that have something to do, then those that rest, among the newest open ones.
+pub(crate) fn list_working(db: &Connection, view: ScopeView, most: usize) -> Found<Vec<RunRecord>> {
+    let mut select = db.prepare_cached(concat!(
+        "SELECT ",
+        run_columns!(),
+        " FROM (SELECT * FROM runs INDEXED BY runs_open WHERE tenant = ?1 AND status <= 2 AND (?2 IS NULL OR agent = ?2) \
+         AND EXISTS (SELECT 1 FROM agents a WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) AND ",
+        there!(),
+        " ORDER BY run DESC LIMIT ?3) WHERE status < 2 ORDER BY status, run DESC LIMIT ?4"
+    ))?;
+    let looks = i64::try_from(WORKING_LOOKS_MAX).unwrap_or(i64::MAX);
+    let values =
+        params![view.tenant.as_bytes(), view.only.as_ref().map(AgentId::as_bytes), looks, row_limit(most)];
+    let runs = select
+        .query_map(values, |row| StoredRun::from_row(row, 0).map(|found| found.run))?
+        .collect::<Result<_, _>>()?;
+    Ok(runs)
+}
+
+/// Lists held runs, then those that yielded or failed lately. An index holds these three statuses only.
+pub(crate) fn list_troubled(
+    db: &Connection,
+    view: ScopeView,
+    since: Timestamp,
+    most: usize,
+) -> Found<Vec<RunRecord>> {
+    let mut found = Vec::new();
+    for (status, since) in [
+        (RunStatus::Held, i64::MIN),
+        (RunStatus::Yielded, since.as_millisecond()),
+        (RunStatus::Failed, since.as_millisecond()),
+    ] {
+        let only = if view.only.is_some() { " AND agent = ?5" } else { " AND ?5 IS NULL" };
+        let mut select = db.prepare_cached(&format!(
+            concat!(
+                "SELECT ",
+                run_columns!(),
+                " FROM runs INDEXED BY runs_troubled WHERE tenant = ?1 AND status = ?2 AND status IN (2, 4, 5) \
+                  AND updated_at >= ?3{} AND EXISTS (SELECT 1 FROM agents a \
+                  WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) AND ",
+                there!(),
+                " ORDER BY updated_at DESC, run DESC LIMIT ?4"
+            ),
+            only
+        ))?;
+        let left = row_limit(most.saturating_sub(found.len()));
+        let only = view.only.as_ref().map(AgentId::as_bytes);
+        let values = params![view.tenant.as_bytes(), status.stored_code(), since, left, only];
+        for run in select.query_map(values, |row| StoredRun::from_row(row, 0))? {
+            found.push(run?.run);
+        }
+    }
+    Ok(found)
 }

@@ -176,6 +176,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
+        unpriced: false,
         sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
             .expect("is data"),
         judged: None,
@@ -236,5 +237,6 @@ pub(crate) fn head(status: RunStatus) -> RunHead {
         model_calls: 1,
         usage: TokenUsage { input_tokens: 321, output_tokens: 17 },
         cost_micros: 456,
+        unpriced_calls: 0,
     }
 }

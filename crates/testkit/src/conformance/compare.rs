@@ -10,7 +10,7 @@ use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, CommitRefusal, DeliveryFilter, PageRequest, RunFilter, Store, TailLimits,
     WriteBatch,
 };
-use dromia_contracts::{Actor, Digest, Scope, ScopeAuthority};
+use dromia_contracts::{Actor, Digest, RunId, Scope, ScopeAuthority};
 
 use super::random::{BatchWriter, StoreOp, TENANTS, tenant_id, token_hash, token_id};
 use super::scene::scene_time;
@@ -111,6 +111,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             same!(s => s.file_labels(&scope, agent.id, PageRequest::first_page(256)));
             let narrow = scope.narrowed_to(agent.id);
             same!(s => s.runs(&narrow, RunFilter::default(), PageRequest::first_page(256)));
+            same!(s => s.troubled_runs(&narrow, scene_time(3), 256));
+            same!(s => s.working_runs(&narrow, 256));
+            same!(s => s.spending_since(&narrow, RunId::from_bytes([0; 16]), 256));
             same!(s => s.run_spending(&narrow, RunFilter::default(), PageRequest::first_page(256)));
         }
         for session in same!(s => s.sessions(&scope, None, PageRequest::first_page(256))) {
@@ -131,6 +134,11 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
                 let limits = TailLimits { items, bytes: 1 << 20 };
                 same!(s => s.session_tail(&scope, session.id, limits));
             }
+        }
+        for limit in [1, 2, 256] {
+            same!(s => s.troubled_runs(&scope, scene_time(9), limit));
+            same!(s => s.working_runs(&scope, limit));
+            same!(s => s.spending_since(&scope, RunId::from_bytes([0; 16]), limit));
         }
         same!(s => s.feed_state(&scope));
         for hour in 0..4 {

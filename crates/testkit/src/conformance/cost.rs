@@ -10,7 +10,8 @@ use dromia_contracts::store::{AgentStateSet, Mutation, NewEntry, PageRequest, Ru
 use dromia_contracts::{ErrorCode, RunId, Scope};
 
 use super::scene::{
-    StoreScene, agent_create, entry_at, model_replied, run_append, run_completed, sent_encoding, session_open,
+    StoreScene, agent_create, entry_at, model_replied, run_append, run_completed, scene_time, sent_encoding,
+    session_open,
 };
 
 /// An attempt of a model, or of its stand-in.
@@ -23,6 +24,7 @@ fn called_entry(step: u32, model: &str, stand_in: Option<&str>) -> NewEntry {
         input_tokens: 3,
         output_tokens_max: 64,
         reserved_micros: 70,
+        unpriced: false,
         sent: sent_encoding(stand_in),
         judged: None,
     };
@@ -53,9 +55,68 @@ pub(super) async fn what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempt
     let spending = spending.expect("a read");
     assert_eq!(spending.len(), 1);
     assert_eq!(Ok(Some(spending[0].run.clone())), scene.store.run(&scene.tenant_scope(), run).await);
-    let large = CostTotals { model_calls: 2, input_tokens: 3, output_tokens: 5, cost_micros: 0 };
-    let scripted = CostTotals { model_calls: 1, input_tokens: 0, output_tokens: 0, cost_micros: 70 };
+    let large = CostTotals {
+        model_calls: 2,
+        input_tokens: 3,
+        output_tokens: 5,
+        cost_micros: 0,
+        ..CostTotals::default()
+    };
+    let scripted = CostTotals {
+        model_calls: 1,
+        input_tokens: 0,
+        output_tokens: 0,
+        cost_micros: 70,
+        ..CostTotals::default()
+    };
     assert_eq!(spending[0].models, [("large".to_owned(), large), ("scripted".to_owned(), scripted)]);
+}
+
+/// Held runs come first whatever their age; the others only if they ended lately; a sum takes the newest runs and hides those
+/// that the scope does not see.
+pub(super) async fn only_troubled_runs_are_listed_and_sums_count_the_newest_runs(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let mut runs = Vec::new();
+    for (after, status) in
+        [RunStatus::Completed, RunStatus::Failed, RunStatus::Yielded, RunStatus::Cancelled, RunStatus::Held]
+            .into_iter()
+            .enumerate()
+    {
+        let run = scene.begin_turn(after as u64).await;
+        let end = run_append(run, 1, 2, vec![lost_entry(1, 70)], status);
+        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+        runs.push(run);
+    }
+    let (scope, store) = (scene.tenant_scope(), &scene.store);
+    let ids =
+        |runs: Vec<dromia_contracts::run::RunRecord>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
+    let troubled = async |scope: &Scope, since, limit| {
+        ids(store.troubled_runs(scope, scene_time(since), limit).await.expect("a read"))
+    };
+    assert_eq!(troubled(&scope, 6, 9).await, [runs[4], runs[2], runs[1]]);
+    assert_eq!(troubled(&scope, 7, 9).await, [runs[4]], "the others ended earlier");
+    assert_eq!(troubled(&scope, 6, 2).await, [runs[4], runs[2]]);
+    let (resting, working) = (scene.begin_turn(5).await, scene.begin_turn(6).await);
+    let rest = run_append(resting, 1, 2, vec![lost_entry(1, 70)], RunStatus::Parked);
+    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(rest))).await;
+    let open = async |scope: &Scope, limit| ids(store.working_runs(scope, limit).await.expect("a read"));
+    assert_eq!(open(&scope, 9).await, [working, resting], "the held run is not among them");
+    assert_eq!(open(&scope, 1).await, [working]);
+    let sum = async |scope: &Scope, first, limit| {
+        let sum = store.spending_since(scope, first, limit).await.expect("a read");
+        (sum.runs, sum.spent.model_calls, sum.spent.cost_micros)
+    };
+    let first = RunId::from_bytes([0; 16]);
+    assert_eq!(sum(&scope, first, 9).await, (7, 7, 77));
+    assert_eq!(sum(&scope, runs[3], 9).await, (4, 4, 44));
+    assert_eq!(sum(&scope, first, 3).await, (3, 3, 33));
+    let stranger = StoreScene::open_scene(Arc::clone(store), 2).await.tenant_scope();
+    let other = scope.narrowed_to(scene.agent_id());
+    for unseen in [&stranger, &other] {
+        assert_eq!(open(unseen, 9).await, Vec::new());
+        assert_eq!(troubled(unseen, 0, 9).await, Vec::new());
+        assert_eq!(sum(unseen, first, 9).await, (0, 0, 0));
+    }
 }
 
 async fn run_ids(

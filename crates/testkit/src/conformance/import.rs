@@ -107,6 +107,12 @@ impl ImportedSession {
         note("ids_like", !store.ids_like(&scope, IdKind::Run, part, 9).await.expect("a read").is_empty());
         let openings = store.opening_inputs(&scope, &[InboxOwner::Run(*run)]).await.expect("a read");
         note("opening_inputs", openings[0].is_some());
+        let troubled = store.troubled_runs(&scope, jiff::Timestamp::MIN, 9).await.expect("a read");
+        note("troubled_runs", !troubled.is_empty());
+        let working = store.working_runs(&scope, 9).await.expect("a read");
+        note("working_runs", !working.is_empty());
+        let sum = store.spending_since(&scope, RunId::from_bytes([0; 16]), 9).await.expect("a read");
+        note("spending_since", sum.runs > 0);
         note("journal", !store.journal_entries(&scope, *run, 0, 9).await.expect("a read").is_empty());
         let inbox = store.inbox_items(&scope, InboxOwner::Session(*session), 0, 9).await.expect("a read");
         note("inbox", !inbox.is_empty());
@@ -133,7 +139,7 @@ impl ImportedSession {
 }
 
 /// What shows a session that is there, with a run that has ended.
-const WHOLE: [&str; 16] = [
+const WHOLE: [&str; 17] = [
     "session",
     "session_by_key",
     "sessions",
@@ -146,6 +152,7 @@ const WHOLE: [&str; 16] = [
     "run_spending",
     "ids_like",
     "opening_inputs",
+    "spending_since",
     "journal",
     "inbox",
     "state",

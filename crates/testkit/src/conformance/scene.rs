@@ -318,6 +318,7 @@ pub(super) fn model_called(step: u32) -> NewEntry {
             input_tokens: 3,
             output_tokens_max: 64,
             reserved_micros: 0,
+            unpriced: false,
             sent: sent_encoding(None),
             judged: None,
         }),
@@ -364,6 +365,7 @@ pub(super) fn run_head(status: RunStatus) -> RunHead {
         model_calls: 1,
         usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
         cost_micros: 11,
+        unpriced_calls: 0,
     }
 }
 

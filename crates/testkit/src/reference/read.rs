@@ -22,8 +22,8 @@ use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
-    Read, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner, WriteBatch,
+    Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth, StoreStats,
+    StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
@@ -246,6 +246,23 @@ impl Store for ReferenceStore {
         asked: PageRequest<RunId>,
     ) -> Read<'a, Vec<RunRecord>> {
         self.read_rows(scope, |rows| rows.list_runs(scope, filter, asked))
+    }
+
+    fn troubled_runs<'a>(
+        &'a self,
+        scope: &'a Scope,
+        since: jiff::Timestamp,
+        limit: usize,
+    ) -> Read<'a, Vec<RunRecord>> {
+        self.read_rows(scope, |rows| rows.list_troubled(scope, since, limit))
+    }
+
+    fn working_runs<'a>(&'a self, scope: &'a Scope, limit: usize) -> Read<'a, Vec<RunRecord>> {
+        self.read_rows(scope, |rows| rows.list_working(scope, limit))
+    }
+
+    fn spending_since<'a>(&'a self, scope: &'a Scope, first: RunId, limit: usize) -> Read<'a, SpendingSum> {
+        self.read_rows(scope, |rows| rows.sum_since(scope, first, limit))
     }
 
     fn run_spending<'a>(

@@ -1,5 +1,6 @@
 //! The node itself, who asks, and who may.
 
+use dromia_api::overview::OverviewPage;
 use dromia_api::status::{HealthResponse, NodeStatus, ReadyResponse};
 use dromia_api::tenant::{CreateTenant, TenantCreated, TenantResource};
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
@@ -27,6 +28,14 @@ pub(super) fn node_operations() -> Vec<Operation> {
         ),
         Operation::new("GET", "/v1/status", "status", "Show the state of the server")
             .gives_json::<NodeStatus>(200, "Its state; an operator sees more of it."),
+        Operation::new(
+            "GET",
+            "/v1/overview",
+            "overview",
+            "Show who needs a person, what runs and what was spent",
+        )
+        .with_query::<queries::OverviewQuery>()
+        .gives_json::<OverviewPage>(200, "The caller's tenant; for an operator who asks so, a page of all."),
     ]
 }
 

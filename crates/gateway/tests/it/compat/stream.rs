@@ -111,6 +111,7 @@ fn called(step: u32, attempt: u32) -> Entry {
         input_tokens: 3,
         output_tokens_max: 9,
         reserved_micros: 0,
+        unpriced: false,
         sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
             .expect("is data"),
         judged: None,

@@ -189,6 +189,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             model_calls: 0,
             usage: TokenUsage::default(),
             cost_micros: 0,
+            unpriced_calls: 0,
         },
     });
     done(turn);

@@ -109,6 +109,7 @@ impl Inner {
             input_tokens: 3,
             output_tokens_max: 100,
             reserved_micros: 0,
+            unpriced: false,
             sent: serde_json::from_str(r#"{"form":"chat/1","model":"m","digest":"0001020304050607"}"#)
                 .expect("is data"),
             judged: None,
@@ -127,6 +128,7 @@ impl Inner {
             model_calls: 1,
             usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
             cost_micros: 42,
+            unpriced_calls: 0,
         };
         let last_seq = journal.len() as u64;
         self.journals.insert(run, journal);
@@ -191,6 +193,7 @@ impl Inner {
                     model_calls: 1,
                     usage: TokenUsage { input_tokens: 3, output_tokens: 5 },
                     cost_micros: 42,
+                    unpriced_calls: 0,
                 },
                 reply: Some(vec![ContentPart::new_text(format!("you said: {text}"), Label::ACTOR_TEXT)]),
                 failure: None,

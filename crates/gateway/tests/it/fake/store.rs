@@ -7,17 +7,19 @@ use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug
 use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::id_fragment::{IdFragment, IdKind};
-use dromia_contracts::run::RunRecord;
+use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, KeyedItem, Mutation, PageRequest, Read, RunFilter, RunSpending,
-    SessionTail, Store, StoreHealth, StoreStats, StoreWrapper, StoredEntry, TailLimits, TokenOwner,
-    WriteBatch,
+    SessionTail, SpendingSum, Store, StoreHealth, StoreStats, StoreWrapper, StoredEntry, TailLimits,
+    TokenOwner, WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, Digest, OperatorScope, RunId, Scope, SessionId, TenantId, TokenId,
 };
+
+use jiff::Timestamp;
 
 use super::Rooms;
 
@@ -285,6 +287,46 @@ impl StoreWrapper for Rooms {
         ready(page(&mine, &PageRequest { after: wanted.after.map(Reverse), limit: wanted.limit }, |run| {
             Reverse(run.id)
         }))
+    }
+
+    fn troubled_runs<'a>(
+        &'a self,
+        scope: &'a Scope,
+        since: Timestamp,
+        limit: usize,
+    ) -> Read<'a, Vec<RunRecord>> {
+        let inner = self.lock();
+        let troubled = inner.runs.iter().filter(|(tenant, row)| {
+            let ended = matches!(row.head.status, RunStatus::Yielded | RunStatus::Failed);
+            *tenant == scope.tenant()
+                && (row.head.status == RunStatus::Held || (ended && row.updated_at >= since))
+        });
+        let mut troubled: Vec<_> = troubled.map(|(_, row)| row.clone()).collect();
+        troubled.sort_by_key(|run| Reverse((run.head.status == RunStatus::Held, run.updated_at)));
+        troubled.truncate(limit);
+        ready(troubled)
+    }
+
+    fn working_runs<'a>(&'a self, scope: &'a Scope, limit: usize) -> Read<'a, Vec<RunRecord>> {
+        let inner = self.lock();
+        let working = inner.runs.iter().filter(|(tenant, row)| {
+            *tenant == scope.tenant() && matches!(row.head.status, RunStatus::Running | RunStatus::Parked)
+        });
+        let mut working: Vec<_> = working.map(|(_, row)| row.clone()).collect();
+        working.sort_by_key(|run| (run.head.status, Reverse(run.id)));
+        working.truncate(limit);
+        ready(working)
+    }
+
+    fn spending_since<'a>(&'a self, scope: &'a Scope, first: RunId, limit: usize) -> Read<'a, SpendingSum> {
+        let inner = self.lock();
+        let mine = inner.runs.iter().filter(|(tenant, row)| *tenant == scope.tenant() && row.id >= first);
+        let mut sum = SpendingSum::default();
+        for (_, run) in mine.take(limit) {
+            sum.runs += 1;
+            sum.spent.add(CostTotals::from(run));
+        }
+        ready(sum)
     }
 
     fn run_spending<'a>(

@@ -40,6 +40,9 @@ pub const READS: &[&str] = &[
     "ids_like",
     "run",
     "runs",
+    "troubled_runs",
+    "working_runs",
+    "spending_since",
     "run_spending",
     "journal_entries",
     "inbox_items",
@@ -228,6 +231,9 @@ impl StoreQuestion {
             }
             "run" => answer_text(store.run(scope, self.run).await),
             "runs" => answer_text(store.runs(scope, runs, self.page_after(self.run)).await),
+            "troubled_runs" => answer_text(store.troubled_runs(scope, scene_time(3), self.limit).await),
+            "working_runs" => answer_text(store.working_runs(scope, self.limit).await),
+            "spending_since" => answer_text(store.spending_since(scope, self.run, self.limit).await),
             "run_spending" => answer_text(store.run_spending(scope, runs, self.page_after(self.run)).await),
             "journal_entries" => {
                 answer_text(store.journal_entries(scope, self.run, self.after_position(), self.limit).await)

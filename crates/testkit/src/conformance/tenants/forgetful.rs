@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dromia_contracts::delivery::FeedState;
 use dromia_contracts::file::KnownFile;
 use dromia_contracts::store::{
-    CommitOutcome, CommitRefusal, InboxPut, Mutation, Read, Store, StoreWrapper, TokenOwner, WriteBatch,
+    CommitOutcome, CommitRefusal, InboxPut, Mutation, Read, SpendingSum, Store, StoreWrapper, TokenOwner,
+    WriteBatch,
 };
 use dromia_contracts::{
     Actor, BoxFuture, Digest, OperatorScope, Scope, ScopeAuthority, TenantId, replay_store_reads,
@@ -82,6 +83,14 @@ impl<T> MixedRead for Vec<T> {
     fn mixed_with(self, mut strange: Self) -> Self {
         strange.extend(self);
         strange
+    }
+}
+
+impl MixedRead for SpendingSum {
+    fn mixed_with(mut self, strange: Self) -> Self {
+        self.runs += strange.runs;
+        self.spent.add(strange.spent);
+        self
     }
 }
 

@@ -1,10 +1,14 @@
 //! Runs with their journals, and inboxes, as a scope sees them.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
+use dromia_contracts::cost::CostTotals;
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
-use dromia_contracts::store::{OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, StoredEntry};
+use dromia_contracts::session::{IMPORT, InboxItem, InboxOwner, ItemKind};
+use dromia_contracts::store::{OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, SpendingSum, StoredEntry, WORKING_LOOKS_MAX};
 use dromia_contracts::{RunId, Scope};
+use jiff::Timestamp;
 
 use crate::reference::rows::TenantRows;
 use crate::reference::scope_view::page_rows;
@@ -26,6 +30,58 @@ impl TenantRows {
         let seen =
             self.runs.rows.values().rev().filter(|run| self.agents.is_seen(scope, run.agent)).filter(wanted);
         page_rows(seen.map(|run| (run.id, run.clone())), asked, true)
+    }
+
+    /// Lists held runs, then those that yielded or failed lately.
+    pub(super) fn list_troubled(&self, scope: &Scope, since: Timestamp, limit: usize) -> Vec<RunRecord> {
+        let mut found = Vec::new();
+        for status in [RunStatus::Held, RunStatus::Yielded, RunStatus::Failed] {
+            let is_wanted = |run: &&RunRecord| {
+                run.head.status == status
+                    && (status == RunStatus::Held
+                        || run.updated_at.as_millisecond() >= since.as_millisecond())
+                    && self.agents.is_seen(scope, run.agent)
+                    && !self.sessions.imports.contains(&run.session)
+            };
+            let mut same: Vec<_> = self.runs.rows.values().filter(is_wanted).cloned().collect();
+            same.sort_by_key(|run| Reverse((run.updated_at, run.id)));
+            found.extend(same);
+        }
+        found.truncate(limit.min(PageRequest::<RunId>::LIMIT_MAX));
+        found
+    }
+
+    /// Lists runs that have something to do, then those that rest, among the newest open ones.
+    pub(super) fn list_working(&self, scope: &Scope, limit: usize) -> Vec<RunRecord> {
+        let open = self.runs.rows.values().rev().filter(|run| {
+            !run.head.status.is_terminal()
+                && self.agents.is_seen(scope, run.agent)
+                && !self.sessions.imports.contains(&run.session)
+        });
+        let mut found: Vec<_> =
+            open.take(WORKING_LOOKS_MAX).filter(|run| run.head.status != RunStatus::Held).cloned().collect();
+        found.sort_by_key(|run| (run.head.status, Reverse(run.id)));
+        found.truncate(limit.min(PageRequest::<RunId>::LIMIT_MAX));
+        found
+    }
+
+    /// Sums up what runs spent from one on, without those that came as a file.
+    pub(super) fn sum_since(&self, scope: &Scope, first: RunId, limit: usize) -> SpendingSum {
+        let is_imported = |run: &RunRecord| {
+            let session = self.sessions.rows.get(&run.session);
+            run.id.as_bytes()[..6] == run.session.as_bytes()[..6]
+                && session.is_some_and(|session| session.key.platform == IMPORT)
+        };
+        let runs = self.runs.rows.range(first..).rev().map(|(_, run)| run).filter(|run| {
+            self.agents.is_seen(scope, run.agent)
+                && !self.sessions.imports.contains(&run.session)
+                && !is_imported(run)
+        });
+        runs.take(limit).fold(SpendingSum::default(), |mut sum, run| {
+            sum.runs += 1;
+            sum.spent.add(CostTotals::from(run));
+            sum
+        })
     }
 
     pub(super) fn list_entries(

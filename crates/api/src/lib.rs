@@ -81,6 +81,9 @@ pub const OPEN_RUNS_HEADER: &str = "x-dromia-open-runs";
 /// The header that says how many inputs of a session no run had taken when it was written into a file; they are not in it.
 pub const WAITING_INPUTS_HEADER: &str = "x-dromia-waiting-inputs";
 
+/// The header that says what of a request in another API's form was left out of what was done.
+pub const WARNING_HEADER: &str = "x-dromia-warning";
+
 /// The header that says how many milliseconds a request of another API's form waits for its answer.
 pub const WAIT_HEADER: &str = "x-dromia-wait-ms";
 

@@ -8,17 +8,25 @@
 //!
 //! A client's own tools travel with the input, and a call to one ends the run: nothing of it runs here.
 //!
-//! Reading order: [`dialect`] (how failures look), [`content`], [`image`] and [`history`] (from messages to turns), [`client_tools`] and
-//! [`tool_names`] (a client's own tools), [`known_conversations`] (which session holds a past that a client sends), [`turn`] (from a
-//! request to a run, and back), [`run_listener`] (what a run says), then one file per API.
+//! Reading order: [`dialect`] (how failures look), [`other_fields`] (what no route reads), [`content`], [`image`] and
+//! [`history`] (from messages to turns), [`client_tools`] and [`tool_names`] (a client's own tools), [`compat_request`] (what they
+//! become), [`known_conversations`] and [`earlier_answers`] (which session holds a past that a client sends or names),
+//! [`submission`] and [`turn`] (from a request to a run, and back), [`run_listener`] and [`run_answer`] (what a run says), then one
+//! file per API.
 
 mod client_tools;
+mod compat_request;
 mod content;
 mod dialect;
+mod earlier_answers;
 mod history;
 mod image;
 mod known_conversations;
+mod other_fields;
+mod request_heads;
+mod run_answer;
 mod run_listener;
+mod submission;
 mod tool_names;
 mod turn;
 

@@ -27,6 +27,8 @@ pub(crate) struct ApiError {
     run: Option<(RunId, RunStatus)>,
     /// In how many seconds the same request may succeed, where it may.
     again_s: u32,
+    /// The name under which the clients of another API know the failure.
+    word: Option<&'static str>,
 }
 
 /// The longest name that a failure repeats, in bytes.
@@ -86,6 +88,16 @@ impl ApiError {
     pub(crate) fn again_in(mut self, seconds: u64) -> Self {
         self.again_s = u32::try_from(seconds).unwrap_or(u32::MAX);
         self
+    }
+
+    /// Names the failure as the clients of another API know it.
+    pub(crate) fn with_foreign_word(mut self, word: &'static str) -> Self {
+        self.word = Some(word);
+        self
+    }
+
+    pub(crate) fn foreign_word(&self) -> Option<&'static str> {
+        self.word
     }
 
     /// In how many seconds to ask again, if that may help.
@@ -252,7 +264,15 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
 
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
-        Self { status: http_status(fault.code), fault, cause: None, place: None, run: None, again_s: 1 }
+        Self {
+            status: http_status(fault.code),
+            fault,
+            cause: None,
+            place: None,
+            run: None,
+            again_s: 1,
+            word: None,
+        }
     }
 }
 

@@ -118,6 +118,7 @@ macro_rules! routes {
 }
 
 routes! {
+    HEAD "/" Nothing => node::answer_probe;
     GET "/health" Nothing => node::show_health;
     GET "/ready" Nothing => node::check_ready;
     GET "/metrics" Tenant(Read) => node::render_metrics;

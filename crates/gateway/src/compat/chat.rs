@@ -14,12 +14,15 @@ use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
 use self::write::ChatWriter;
-use super::client_tools::{CompatApi, RequestOptions, ToolDeclaration};
-use super::content::{MessageContent, invalid_field, is_empty, is_free_choice, refuse_unsupported};
+use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
+use super::compat_request::CompatRequest;
+use super::content::{MessageContent, invalid_field, is_empty, is_free_choice};
 use super::history::{
-    ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, before_the_last,
+    ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, PastLocation, before_the_last,
 };
-use super::turn::{CompatRequest, RequestHeads, submit_and_answer};
+use super::other_fields::{FieldRule, OtherFields};
+use super::request_heads::RequestHeads;
+use super::turn::submit_and_answer;
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::{PathedBody, parse_json_with_path};
@@ -34,8 +37,6 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     stream_options: Option<StreamOptions>,
     #[serde(default)]
-    n: Option<Value>,
-    #[serde(default)]
     max_tokens: Option<u64>,
     #[serde(default)]
     max_completion_tokens: Option<u64>,
@@ -46,30 +47,28 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     stop: Option<Value>,
     #[serde(default)]
-    logprobs: Option<Value>,
-    #[serde(default)]
-    top_logprobs: Option<Value>,
-    #[serde(default)]
-    logit_bias: Option<Value>,
-    #[serde(default)]
-    response_format: Option<Value>,
-    #[serde(default)]
-    modalities: Option<Value>,
-    #[serde(default)]
-    audio: Option<Value>,
-    #[serde(default)]
-    web_search_options: Option<Value>,
-    #[serde(default)]
     tools: Option<Vec<ToolDeclaration>>,
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
     parallel_tool_calls: Option<bool>,
-    #[serde(default)]
-    functions: Option<Value>,
-    #[serde(default)]
-    function_call: Option<Value>,
+    #[serde(flatten)]
+    others: OtherFields,
 }
+
+/// What would change the meaning of the answer and is not done here.
+const REFUSED: &[FieldRule] = &[
+    ("n", |n| *n == 1),
+    ("logprobs", is_empty),
+    ("top_logprobs", |most| *most == 0),
+    ("logit_bias", is_empty),
+    ("response_format", |format| format["type"] == "text"),
+    ("modalities", |modalities| *modalities == json!(["text"])),
+    ("audio", is_empty),
+    ("web_search_options", |_| false),
+    ("functions", is_empty),
+    ("function_call", is_free_choice),
+];
 
 #[derive(Debug, Deserialize)]
 struct StreamOptions {
@@ -83,11 +82,15 @@ struct ChatRequestMessage {
     #[serde(default)]
     content: Option<MessageContent>,
     #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
     tool_calls: Option<Vec<ChatMessageCall>>,
     #[serde(default)]
     tool_call_id: Option<String>,
     #[serde(default)]
     function_call: Option<Value>,
+    #[serde(default)]
+    audio: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,23 +115,26 @@ pub(crate) async fn complete_chat(
     PathedBody(request): PathedBody<ChatRequest>,
 ) -> Answer<Response> {
     let usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
-    let asked = request.into_compat_request(caller.scope.actor().clone(), heads.session.is_some())?;
+    let past = PastLocation::of_header(heads.session);
+    let asked = request.into_compat_request(caller.scope.actor().clone(), past)?;
     submit_and_answer(core, caller, heads, asked, |running| ChatWriter { running, created: 0, usage }).await
 }
 
 /// Reads a body, and returns what would be stored of it.
 pub(crate) fn parse_chat_body(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
     let request: ChatRequest = parse_json_with_path(bytes)?;
-    Ok(request.into_compat_request(author.clone(), continues)?.input_body(author))
+    let past = PastLocation::known_to_session(continues);
+    Ok(request.into_compat_request(author.clone(), past)?.into_input_body(author))
 }
 
 impl ChatRequest {
-    /// Reads what is asked for; `continues` says whether a session has the past.
-    fn into_compat_request(self, author: Actor, continues: bool) -> Answer<CompatRequest> {
-        self.refuse_unsupported_fields()?;
+    /// Reads what is asked for.
+    fn into_compat_request(self, author: Actor, past: PastLocation) -> Answer<CompatRequest> {
+        self.others.refuse_unsupported(REFUSED)?;
         let stream = self.stream == Some(true);
         let asking = RequestOptions {
             tools: self.tools,
+            earlier_tools: Vec::new(),
             choice: self.tool_choice,
             one_call: self.parallel_tool_calls == Some(false),
             tokens: match (self.max_completion_tokens, self.max_tokens) {
@@ -139,32 +145,10 @@ impl ChatRequest {
             top_p: self.top_p,
             stop: self.stop.map(|stop| ("stop", stop)),
         };
-        let offer = asking.into_offer(CompatApi::Chat)?;
-        let history = ConversationHistory::new(author, continues);
+        let ReadOffer { offer, warnings } = asking.into_offer(CompatApi::Chat)?;
+        let history = ConversationHistory::new(author, past);
         let said = read_messages(history, self.messages)?;
-        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream })
-    }
-
-    /// Refuses what would change the meaning of the answer and is not done here.
-    fn refuse_unsupported_fields(&self) -> Answer<()> {
-        refuse_unsupported("n", self.n.as_ref(), |n| *n == 1)?;
-        for (field, value) in [
-            ("logprobs", &self.logprobs),
-            ("logit_bias", &self.logit_bias),
-            ("audio", &self.audio),
-            ("functions", &self.functions),
-        ] {
-            refuse_unsupported(field, value.as_ref(), is_empty)?;
-        }
-        refuse_unsupported("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)?;
-        refuse_unsupported("response_format", self.response_format.as_ref(), |format| {
-            format["type"] == "text"
-        })?;
-        refuse_unsupported("modalities", self.modalities.as_ref(), |modalities| {
-            *modalities == json!(["text"])
-        })?;
-        refuse_unsupported("web_search_options", self.web_search_options.as_ref(), |_| false)?;
-        refuse_unsupported("function_call", self.function_call.as_ref(), is_free_choice)
+        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream, warnings })
     }
 }
 
@@ -180,7 +164,7 @@ fn read_messages(
         ));
     }
     let is_result = |message: &ChatRequestMessage| message.role == "tool";
-    let skipped = if history.continues_session() { before_the_last(&messages, is_result) } else { 0 };
+    let skipped = if history.takes_last_only() { before_the_last(&messages, is_result) } else { 0 };
     let last = format!("messages[{}]", messages.len().saturating_sub(1));
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
         add_message(&mut history, &format!("messages[{at}]"), message)?;
@@ -191,6 +175,12 @@ fn read_messages(
 fn add_message(history: &mut ConversationHistory, path: &str, message: ChatRequestMessage) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
         return Err(invalid_field(&format!("{path}.function_call"), "send `tool_calls` instead"));
+    }
+    if message.audio.is_some_and(|audio| !audio.is_null()) {
+        return Err(invalid_field(
+            &format!("{path}.audio"),
+            "audio is not supported; send its text as `content`",
+        ));
     }
     let place = format!("{path}.content");
     match message.role.as_str() {
@@ -213,7 +203,9 @@ fn add_message(history: &mut ConversationHistory, path: &str, message: ChatReque
         }
         _ => {}
     }
-    let texts = message.content.map(|content| content.into_texts(&place)).transpose()?.unwrap_or_default();
+    let mut texts =
+        message.content.map(|content| content.into_texts(&place)).transpose()?.unwrap_or_default();
+    texts.extend(message.refusal);
     match message.role.as_str() {
         "system" | "developer" => history.add_system(path, &texts),
         "assistant" => {

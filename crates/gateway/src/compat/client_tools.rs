@@ -1,6 +1,6 @@
 //! What a client asks for in addition to its messages: tools of its own, how the model shall choose among them, and
 //! what tunes its answers. One flat shape reads the tools of every API; what a place does not take is refused by its
-//! path.
+//! path, but for tools that run at a provider: those are left out, and the sender is told which.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +20,10 @@ const SCHEMA_DEPTH_MAX: usize = 64;
 
 /// The most bytes of their names, descriptions and schemas together.
 const TOOLS_BYTES_MAX: usize = 128 * 1024;
+
+/// How many kinds of tools that are left out are named, and how much of each.
+const KINDS_NAMED_MAX: usize = 16;
+const KIND_CHARS_MAX: usize = 40;
 
 /// The most texts that end an answer, and the longest of them.
 const STOPS_MAX: usize = 16;
@@ -73,6 +77,8 @@ enum RequestedToolChoice {
 #[derive(Debug, Default)]
 pub(super) struct RequestOptions {
     pub(super) tools: Option<Vec<ToolDeclaration>>,
+    /// The tools of an earlier request, if this one declares none.
+    pub(super) earlier_tools: Vec<ClientTool>,
     pub(super) choice: Option<Value>,
     pub(super) one_call: bool,
     /// The most tokens, and the field that says so.
@@ -83,10 +89,23 @@ pub(super) struct RequestOptions {
     pub(super) stop: Option<(&'static str, Value)>,
 }
 
+/// What a client offers to the model, and what of it is left out.
+#[derive(Debug)]
+pub(super) struct ReadOffer {
+    pub(super) offer: ClientOptions,
+    /// What is left out, for the sender; empty if nothing is.
+    pub(super) warnings: Vec<String>,
+}
+
 impl RequestOptions {
     /// Reads what is asked for.
-    pub(super) fn into_offer(self, form: CompatApi) -> Answer<ClientOptions> {
-        let tools = read_tools(form, self.tools.unwrap_or_default())?;
+    pub(super) fn into_offer(self, form: CompatApi) -> Answer<ReadOffer> {
+        let declared = self.tools.unwrap_or_default();
+        let (declared, left_out): (Vec<_>, Vec<_>) = (0..)
+            .zip(declared)
+            .partition(|(_, tool): &(usize, ToolDeclaration)| !tool.runs_at_provider(form));
+        let warnings = left_out_warning(left_out.into_iter().map(|(_, tool)| tool));
+        let tools = if declared.is_empty() { self.earlier_tools } else { read_tools(form, declared)? };
         let choice = self.choice.filter(|choice| !choice.is_null());
         let one_call = self.one_call
             || choice.as_ref().is_some_and(|choice| choice["disable_parallel_tool_use"] == true);
@@ -112,11 +131,22 @@ impl RequestOptions {
             top_p: check_range("top_p", self.top_p, 1.0)?,
             stop: self.stop.map_or(Ok(Vec::new()), |(field, stop)| stop_texts(field, stop))?,
         };
-        Ok(ClientOptions { tools, wishes })
+        Ok(ReadOffer { offer: ClientOptions { tools, wishes }, warnings: warnings.into_iter().collect() })
     }
 }
 
-fn read_tools(form: CompatApi, declared: Vec<ToolDeclaration>) -> Answer<Vec<ClientTool>> {
+/// Says which tools are left out.
+fn left_out_warning(tools: impl Iterator<Item = ToolDeclaration>) -> Option<String> {
+    let plain = |kind: String| {
+        let allowed = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.');
+        kind.chars().filter(allowed).take(KIND_CHARS_MAX).collect::<String>()
+    };
+    let kinds: BTreeSet<_> = tools.map(|tool| plain(tool.kind.unwrap_or_default())).collect();
+    let named: Vec<_> = kinds.iter().take(KINDS_NAMED_MAX).map(String::as_str).collect();
+    (!named.is_empty()).then(|| format!("tools of these types were left out: {}", named.join(", ")))
+}
+
+fn read_tools(form: CompatApi, declared: Vec<(usize, ToolDeclaration)>) -> Answer<Vec<ClientTool>> {
     if declared.len() > TOOLS_MAX {
         return Err(invalid_field(
             "tools",
@@ -126,7 +156,7 @@ fn read_tools(form: CompatApi, declared: Vec<ToolDeclaration>) -> Answer<Vec<Cli
     let mut names = BTreeSet::new();
     let mut bytes = 0;
     let mut tools = Vec::with_capacity(declared.len());
-    for (at, tool) in declared.into_iter().enumerate() {
+    for (at, tool) in declared {
         let path = format!("tools[{at}]");
         let tool = tool.into_client_tool(form, &path)?;
         if !names.insert(tool.name.clone()) {
@@ -145,6 +175,19 @@ fn read_tools(form: CompatApi, declared: Vec<ToolDeclaration>) -> Answer<Vec<Cli
 }
 
 impl ToolDeclaration {
+    /// Tells whether the tool is none that a client declares with a schema: its provider runs it, or knows what it takes.
+    fn runs_at_provider(&self, form: CompatApi) -> bool {
+        let Some(kind) = self.kind.as_deref() else { return false };
+        match form {
+            CompatApi::Chat => false,
+            CompatApi::Responses => kind != "function",
+            // Anthropic's own kinds end with the day of their version.
+            CompatApi::Messages => kind
+                .rsplit_once('_')
+                .is_some_and(|(_, day)| day.len() == 8 && day.bytes().all(|digit| digit.is_ascii_digit())),
+        }
+    }
+
     fn into_client_tool(self, form: CompatApi, path: &str) -> Answer<ClientTool> {
         let kind = self.kind.as_deref();
         let known = match form {

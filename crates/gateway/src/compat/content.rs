@@ -157,22 +157,6 @@ impl<'de> Deserialize<'de> for MessageContent {
     }
 }
 
-/// Refuses a field that asks for something that would change the answer and is not done here. `null` and whatever
-/// `means_nothing` lets pass ask for nothing.
-pub(super) fn refuse_unsupported(
-    field: &str,
-    value: Option<&Value>,
-    means_nothing: impl FnOnce(&Value) -> bool,
-) -> Answer<()> {
-    match value {
-        Some(value) if !value.is_null() && !means_nothing(value) => {
-            Err(ApiError::invalid_request(format!("this value of `{field}` is not supported"))
-                .at_field(field))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Tells whether a list, map, text or flag asks for nothing.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
@@ -230,12 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_asks_for_nothing_is_let_pass() {
-        for nothing in [json!(null), json!([]), json!({}), json!(""), json!(false)] {
-            assert!(refuse_unsupported("stop", Some(&nothing), is_empty).is_ok(), "{nothing}");
-        }
-        let refused = refuse_unsupported("stop", Some(&json!(["x"])), is_empty).expect_err("it asks");
-        assert_eq!(refused.field_path(), Some("stop"));
+    fn a_free_choice_of_tools_is_known_in_both_forms() {
         for (choice, free) in
             [(json!("auto"), true), (json!({"type": "none"}), true), (json!("required"), false)]
         {

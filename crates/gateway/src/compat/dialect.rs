@@ -55,12 +55,7 @@ impl<'a> OpenAiError<'a> {
                 _ => "invalid_request_error",
             },
             param: failure.field_path(),
-            code: match failure.code() {
-                // The two that its clients know by name.
-                ErrorCode::Unauthorized => "invalid_api_key",
-                ErrorCode::AgentNotFound => "model_not_found",
-                code => code.as_str(),
-            },
+            code: failure.foreign_word().unwrap_or_else(|| openai_code(failure.code())),
             run: RunNamed::from_error(failure),
         }
     }
@@ -80,8 +75,16 @@ struct AnthropicError<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     param: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<AnthropicErrorDetails>,
     #[serde(flatten)]
     run: RunNamed,
+}
+
+/// What its clients decide by beside the type.
+#[derive(Serialize)]
+struct AnthropicErrorDetails {
+    error_code: &'static str,
 }
 
 /// The run that a failure concerns.
@@ -131,6 +134,7 @@ impl Dialect {
                     message: failure.full_message(),
                     code: failure.code().as_str(),
                     param: failure.field_path(),
+                    details: failure.foreign_word().map(|error_code| AnthropicErrorDetails { error_code }),
                     run: RunNamed::from_error(failure),
                 },
                 request_id,
@@ -154,6 +158,18 @@ impl Dialect {
         if self == Self::Anthropic {
             headers.insert("request-id", request_id.clone());
         }
+    }
+}
+
+/// The words by which OpenAI's clients know a failure; the others keep ours.
+const fn openai_code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unauthorized => "invalid_api_key",
+        ErrorCode::AgentNotFound => "model_not_found",
+        ErrorCode::ContextExceeded => "context_length_exceeded",
+        ErrorCode::RateLimited | ErrorCode::ActorRateLimited => "rate_limit_exceeded",
+        ErrorCode::BudgetExhausted => "insufficient_quota",
+        code => code.as_str(),
     }
 }
 

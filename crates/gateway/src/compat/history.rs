@@ -7,14 +7,16 @@
 //!
 //! Results may be the last word. In a request that carries its past, they close the past's last message; in a session
 //! that goes on, they answer the calls with which its last run ended, under the names that this server gave them.
+//!
+//! Nothing of what is read here is dropped without a word, but for what a session has already ([`PastLocation`]).
 
 use dromia_contracts::client::{ClientCallId, ClientToolResults};
 use dromia_contracts::content::{
-    AssistantMessage, CallStatus, ContentPart, InputMessage, ToolCall, ToolResult,
+    AssistantMessage, CallStatus, ContentPart, InputMessage, ToolCall, ToolResult, parts_text,
 };
 use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{OpenUnit, TranscriptTurn};
-use dromia_contracts::{Actor, CallId};
+use dromia_contracts::{Actor, CallId, RunId, SessionId};
 
 use super::content::invalid_field;
 use super::image::IMAGES_MAX;
@@ -35,14 +37,39 @@ pub(super) struct ClaimedToolCall {
     pub(super) arguments: String,
 }
 
+/// Where the earlier turns of a conversation are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PastLocation {
+    /// In the request.
+    Request,
+    /// In a session, which has everything but the last message; what the request repeats is not read.
+    Session,
+    /// In a session, which has everything before the request: each of its messages is new. These are the texts of the
+    /// system with which the session began.
+    Before(Vec<String>),
+}
+
+impl PastLocation {
+    /// Tells where they are, by the session that a header names.
+    pub(super) fn of_header(session: Option<SessionId>) -> Self {
+        Self::known_to_session(session.is_some())
+    }
+
+    pub(super) fn known_to_session(known: bool) -> Self {
+        if known { Self::Session } else { Self::Request }
+    }
+}
+
 /// The turns so far.
 #[derive(Debug)]
 pub(super) struct ConversationHistory {
     author: Actor,
     turns: Vec<TranscriptTurn>,
     open: Option<UnansweredMessage>,
-    /// Whether a session has the past, so that results are for its calls.
-    continues: bool,
+    /// Where the earlier turns are. If they are in a session, results are for its calls.
+    past: PastLocation,
+    /// The calls of the last message with calls, if this server handed them out and nothing was said since.
+    handed: Option<HandedCalls>,
     /// Those results so far.
     answers: Option<ClientToolResults>,
     /// Pictures so far.
@@ -61,6 +88,25 @@ struct UnansweredMessage {
     step: u32,
 }
 
+/// Calls that a run of this server handed to its client, as their names say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HandedCalls {
+    pub(super) run: RunId,
+    /// The calls, in the order of the message that asked for them.
+    pub(super) calls: Vec<CallId>,
+}
+
+impl HandedCalls {
+    /// Reads the client's names of all calls of a message.
+    fn from_names(names: &[String]) -> Option<Self> {
+        let known: Option<Vec<ClientCallId>> = names.iter().map(|name| name.parse().ok()).collect();
+        let known = known?;
+        let run = known.first()?.run;
+        let calls = known.iter().filter(|known| known.run == run).map(|known| known.call).collect::<Vec<_>>();
+        (calls.len() == names.len()).then_some(Self { run, calls })
+    }
+}
+
 /// What a request says: the past, and the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConversationInput {
@@ -69,6 +115,8 @@ pub(super) struct ConversationInput {
     pub(super) answers: Option<ClientToolResults>,
     /// The words; none where results are the last.
     pub(super) parts: Vec<ContentPart>,
+    /// The calls of the last assistant message of the history, if it has calls and this server handed them out.
+    pub(super) handed: Option<HandedCalls>,
 }
 
 /// Counts the messages before those that a session takes: the last one, or all results at the end.
@@ -79,13 +127,14 @@ pub(super) fn before_the_last<T>(messages: &[T], is_result: impl Fn(&T) -> bool)
 
 impl ConversationHistory {
     /// Begins. Where a session goes on, it has the past, and results are for the calls that it handed over.
-    pub(super) fn new(author: Actor, continues: bool) -> Self {
-        Self { author, turns: Vec::new(), open: None, continues, answers: None, images: 0, steps: 0 }
+    pub(super) fn new(author: Actor, past: PastLocation) -> Self {
+        let turns = Vec::new();
+        Self { author, turns, open: None, past, handed: None, answers: None, images: 0, steps: 0 }
     }
 
-    /// Tells whether a session has the past.
-    pub(super) fn continues_session(&self) -> bool {
-        self.continues
+    /// Tells whether only the last message is new, because a session has what the request repeats.
+    pub(super) fn takes_last_only(&self) -> bool {
+        self.past == PastLocation::Session
     }
 
     /// Adds what the user says: texts and pictures.
@@ -106,12 +155,20 @@ impl ConversationHistory {
         Ok(())
     }
 
+    /// Adds the system text of a request, unless its session has it. A session that begins has none.
+    pub(super) fn begin_with_system(&mut self, path: &str, texts: &[String]) -> Answer<()> {
+        match &self.past {
+            PastLocation::Session => Ok(()),
+            PastLocation::Before(known) if known.contains(&system_text(texts)) => Ok(()),
+            PastLocation::Before(_) | PastLocation::Request => self.add_system(path, texts),
+        }
+    }
+
     /// Adds system text of the client.
     pub(super) fn add_system(&mut self, path: &str, texts: &[String]) -> Answer<()> {
         self.check_closed(path)?;
-        let text = texts.join("\n");
-        if !text.trim().is_empty() {
-            self.push_input(vec![ContentPart::new_text(format!("{SYSTEM_HEAD}\n{text}"), Label::ACTOR_TEXT)]);
+        if texts.iter().any(|text| !text.trim().is_empty()) {
+            self.push_input(vec![ContentPart::new_text(system_text(texts), Label::ACTOR_TEXT)]);
         }
         Ok(())
     }
@@ -159,7 +216,7 @@ impl ConversationHistory {
         self.count_images(path, &parts)?;
         parts.retain(|part| part.is_image() || !part.as_text().is_empty());
         let Some(mut open) = self.open.take() else {
-            if self.continues {
+            if self.past != PastLocation::Request {
                 return self.add_answer(path, call, parts, failed);
             }
             return Err(invalid_field(path, &format!("no call with the id {call:?} waits for a result")));
@@ -176,7 +233,10 @@ impl ConversationHistory {
             return Err(invalid_field(path, &format!("the call {call:?} already has a result")));
         }
         match open.unit.close() {
-            Ok(unit) => self.turns.push(TranscriptTurn::Unit(unit)),
+            Ok(unit) => {
+                self.handed = HandedCalls::from_names(&open.names);
+                self.turns.push(TranscriptTurn::Unit(unit));
+            }
             Err(unit) => self.open = Some(UnansweredMessage { unit, ..open }),
         }
         Ok(())
@@ -207,19 +267,19 @@ impl ConversationHistory {
         // Providers refuse a message without words.
         let is_blank =
             |turn: &TranscriptTurn| matches!(turn, TranscriptTurn::Input(past) if past.parts.is_empty());
-        let Self { turns: mut history, answers, .. } = self;
+        let Self { turns: mut history, answers, handed, .. } = self;
         match history.pop() {
             Some(TranscriptTurn::Input(message)) if says_something(&message.parts) => {
                 history.retain(|turn| !is_blank(turn));
-                Ok(ConversationInput { history, answers, parts: message.parts })
+                Ok(ConversationInput { history, answers, parts: message.parts, handed })
             }
             None | Some(TranscriptTurn::Input(_)) if answers.is_some() => {
-                Ok(ConversationInput { history, answers, parts: Vec::new() })
+                Ok(ConversationInput { history, answers, parts: Vec::new(), handed })
             }
             Some(TranscriptTurn::Unit(unit)) if !unit.message().calls.is_empty() => {
                 history.retain(|turn| !is_blank(turn));
                 history.push(TranscriptTurn::Unit(unit));
-                Ok(ConversationInput { history, answers, parts: Vec::new() })
+                Ok(ConversationInput { history, answers, parts: Vec::new(), handed })
             }
             Some(TranscriptTurn::Input(_)) => Err(invalid_field(path, "the last message is empty")),
             Some(TranscriptTurn::Unit(_)) => {
@@ -237,6 +297,7 @@ impl ConversationHistory {
     fn push_unit(&mut self, unit: OpenUnit) {
         // A message without calls closes at once.
         if let Ok(unit) = unit.close() {
+            self.handed = None;
             self.turns.push(TranscriptTurn::Unit(unit));
         }
     }
@@ -251,6 +312,20 @@ impl ConversationHistory {
             &format!("the call {missing:?} of `{}` has no result before this message", open.path),
         ))
     }
+}
+
+/// Writes system text of the client under the line that says whose it is.
+fn system_text(texts: &[String]) -> String {
+    format!("{SYSTEM_HEAD}\n{}", texts.join("\n"))
+}
+
+/// The texts of the system with which a history begins.
+pub(super) fn system_texts(history: &[TranscriptTurn]) -> Vec<String> {
+    let texts = history.iter().map_while(|turn| match turn {
+        TranscriptTurn::Input(message) => Some(parts_text(&message.parts)),
+        TranscriptTurn::Unit(_) => None,
+    });
+    texts.filter(|text| text.starts_with(SYSTEM_HEAD)).collect()
 }
 
 fn says_something(parts: &[ContentPart]) -> bool {

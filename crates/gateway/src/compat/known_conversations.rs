@@ -3,17 +3,22 @@
 //!
 //! What a client says was said before is a claim, and a claim freezes the plan of a turn. Where each word of it is what
 //! this server received and answered in one of its own sessions, that session is used instead: it has the same words
-//! with their original labels. The lookup refuses to guess: a word more or less, a picture, a tool's call, another
-//! author or agent, and a session that has gone on since are not known, and the past stays a claim. Nothing is kept
-//! over a restart.
+//! with their original labels. The calls of a client's tools and their results belong to the words, so a client that
+//! sends everything each time stays in one session. The lookup refuses to guess: a word more or less, a picture, a call
+//! under a name that this server did not give, another author or agent, and a session that has gone on since are not
+//! known, and the past stays a claim. Nothing is kept over a restart.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use dromia_contracts::content::ContentPart;
+use dromia_contracts::content::{AssistantMessage, ContentPart, ToolResult};
 use dromia_contracts::id::TenantId;
 use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{Actor, AgentId, Digest, SessionId};
+use serde_json::Value;
+
+use super::run_answer::RunAnswer;
+use super::tool_names::internal_name;
 
 /// The most conversations of one tenant that are known; the oldest goes.
 const TALKS_MAX: usize = 256;
@@ -53,10 +58,12 @@ impl ConversationHasher {
         for turn in past {
             match turn {
                 TranscriptTurn::Input(message) => words.add_input(&message.parts)?,
-                TranscriptTurn::Unit(unit) if unit.message().calls.is_empty() => {
-                    words.add_statement("assistant", &plain_text(&unit.message().parts)?);
+                TranscriptTurn::Unit(unit) => {
+                    words.add_message(unit.message())?;
+                    for result in unit.results() {
+                        words.add_result(result)?;
+                    }
                 }
-                TranscriptTurn::Unit(_) => return None,
             }
         }
         if !input.is_empty() {
@@ -70,9 +77,32 @@ impl ConversationHasher {
         Some(())
     }
 
+    /// Adds a message of the past, without the results of its calls.
+    pub(super) fn add_message(&mut self, message: &AssistantMessage) -> Option<()> {
+        self.add_statement("assistant", &plain_text(&message.parts)?);
+        for call in &message.calls {
+            self.add_call(&call.tool, &call.arguments);
+        }
+        Some(())
+    }
+
+    fn add_call(&mut self, tool: &str, arguments: &str) {
+        self.add_statement("call", tool);
+        self.add_statement("arguments", &plain_arguments(arguments));
+    }
+
+    fn add_result(&mut self, result: &ToolResult) -> Option<()> {
+        self.add_statement("result", &format!("{:?}", result.status));
+        self.add_statement("given", &plain_text(&result.parts)?);
+        Some(())
+    }
+
     /// Adds what was answered.
-    pub(super) fn digest_with_answer(mut self, text: &str) -> Digest {
-        self.add_statement("assistant", text);
+    pub(super) fn digest_with_answer(mut self, answered: &RunAnswer) -> Digest {
+        self.add_statement("assistant", &answered.text);
+        for call in &answered.calls {
+            self.add_call(&internal_name(&call.tool), &call.arguments);
+        }
         self.digest()
     }
 
@@ -85,6 +115,17 @@ impl ConversationHasher {
             self.0.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
             self.0.update(text.as_bytes());
         }
+    }
+}
+
+/// Arguments without the spaces between them, and with the names of maps in order: clients write them in their own way.
+fn plain_arguments(arguments: &str) -> String {
+    match serde_json::from_str::<Value>(arguments) {
+        Ok(mut value) => {
+            value.sort_all_objects();
+            value.to_string()
+        }
+        Err(_) => arguments.to_owned(),
     }
 }
 
@@ -130,10 +171,12 @@ impl ConversationCache {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::content::{AssistantMessage, InputMessage};
+    use dromia_contracts::CallId;
+    use dromia_contracts::content::{CallStatus, InputMessage, ToolCall};
     use dromia_contracts::label::Label;
     use dromia_contracts::transcript::OpenUnit;
 
+    use super::super::run_answer::ClientCall;
     use super::*;
 
     fn user(text: &str) -> TranscriptTurn {
@@ -146,6 +189,10 @@ mod tests {
         TranscriptTurn::Unit(
             OpenUnit::new(AssistantMessage { parts, calls: Vec::new() }).close().expect("it has no calls"),
         )
+    }
+
+    fn answered(text: &str) -> RunAnswer {
+        RunAnswer { text: text.to_owned(), ..RunAnswer::default() }
     }
 
     fn words(author: &str, agent: u8, past: &[TranscriptTurn]) -> Digest {
@@ -171,7 +218,7 @@ mod tests {
         )
         .expect("words");
         let talks = ConversationCache::default();
-        talks.remember_session(tenant, began.digest_with_answer("good day"), session, 1);
+        talks.remember_session(tenant, began.digest_with_answer(&answered("good day")), session, 1);
         let same = words("cli:ada", 3, &[user("hello"), assistant("good day")]);
         for (other, what) in [
             (words("cli:ada", 3, &[user("hello"), assistant("good day, pay eve")]), "other words"),
@@ -206,6 +253,34 @@ mod tests {
         assert_eq!(talks.take_session(one, of(0)), None);
         assert_eq!(talks.take_session(one, of(1)), Some((session(1), 1)));
         assert_eq!(talks.take_session(other, of(0)), Some((session(0), 1)));
+    }
+
+    #[test]
+    fn calls_belong_to_the_words_however_a_client_writes_them() {
+        let call = |arguments: &str| {
+            let id = CallId { step: 1, index: 0 };
+            let call = ToolCall { id, tool: "sky.look".into(), arguments: arguments.into() };
+            let mut unit = OpenUnit::new(AssistantMessage { parts: Vec::new(), calls: vec![call] });
+            let parts = vec![ContentPart::new_text("rain", Label::CLAIM)];
+            unit.add_result(ToolResult { call: id, status: CallStatus::Ok, parts }).expect("it is its call");
+            TranscriptTurn::Unit(unit.close().expect("it is answered"))
+        };
+        let told = |arguments: &str| words("cli:ada", 3, &[user("look"), call(arguments)]);
+        assert_eq!(told(r#"{"a":1,"b":{"c":2,"d":3}}"#), told(r#"{ "b": {"d": 3, "c": 2}, "a": 1 }"#));
+        assert_ne!(told(r#"{"a":1}"#), told(r#"{"a":2}"#));
+        let handed = ClientCall { id: "x".into(), tool: "sky__look".into(), arguments: r#"{"a": 1}"#.into() };
+        let answer = RunAnswer { calls: vec![handed], ..RunAnswer::default() };
+        let mut asked = ConversationHasher::from_conversation(
+            &Actor::new("cli:ada"),
+            AgentId::from_bytes([3; 16]),
+            &[user("look")],
+            &[],
+        )
+        .expect("words");
+        let TranscriptTurn::Unit(unit) = call(r#"{"a":1}"#) else { panic!("it is a unit") };
+        let given = asked.clone().digest_with_answer(&answer);
+        asked.add_message(unit.message()).expect("words");
+        assert_eq!(asked.digest(), given, "what a client repeats is what it was given");
     }
 
     /// Planted fault: a look at the user's words alone. What the client says that was answered is then anything.

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::response::Response;
 use dromia_api::SESSION_HEADER;
 use dromia_contracts::Actor;
+use dromia_contracts::client::ClientTool;
 use dromia_contracts::content::ContentPart;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
@@ -19,12 +20,15 @@ use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
 use self::write::MessagesWriter;
-use super::client_tools::{CompatApi, RequestOptions, ToolDeclaration};
-use super::content::{
-    MessageContent, MessageContentBlock, invalid_field, is_empty, not_taken, refuse_unsupported,
-};
-use super::history::{ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX};
-use super::turn::{CompatRequest, RequestHeads, locate_error, submit_and_answer};
+use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
+use super::compat_request::CompatRequest;
+use super::content::{MessageContent, MessageContentBlock, invalid_field, is_empty, not_taken};
+use super::earlier_answers::{ContinuationWords, find_continued};
+use super::history::{ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, PastLocation};
+use super::other_fields::{FieldRule, OtherFields};
+use super::request_heads::RequestHeads;
+use super::submission::locate_error;
+use super::turn::submit_and_answer;
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::{PathedBody, parse_json_with_path};
@@ -52,14 +56,37 @@ pub(crate) struct MessagesRequest {
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
-    mcp_servers: Option<Value>,
-    #[serde(default)]
-    container: Option<Value>,
-    #[serde(default)]
-    output_config: Option<Value>,
-    #[serde(default)]
-    output_format: Option<Value>,
+    thread: Option<MessageThread>,
+    #[serde(flatten)]
+    others: OtherFields,
 }
+
+/// A conversation that the server holds, so that the client sends only what is new.
+#[derive(Debug, Deserialize)]
+struct MessageThread {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    previous_message_id: Option<String>,
+}
+
+/// What would change the meaning of the answer and is not done here.
+const REFUSED: &[FieldRule] = &[
+    ("mcp_servers", is_empty),
+    ("container", is_empty),
+    ("compaction", is_empty),
+    ("output_format", is_empty),
+    ("output_config.format", is_empty),
+];
+
+/// In whose words a thread is continued. Its clients send the whole conversation again where they know the word.
+const THREAD: ContinuationWords = ContinuationWords {
+    prefix: "msg_",
+    field: "thread.previous_message_id",
+    missing: ("thread_not_found", 404),
+    continued: "thread_already_continued",
+    unfinished: "thread_continue_in_flight",
+};
 
 #[derive(Debug, Deserialize)]
 struct AnthropicRequestMessage {
@@ -70,10 +97,24 @@ struct AnthropicRequestMessage {
 pub(crate) async fn create_message(
     State(core): State<Shared>,
     caller: Caller,
-    heads: RequestHeads,
+    mut heads: RequestHeads,
     PathedBody(request): PathedBody<MessagesRequest>,
 ) -> Answer<Response> {
-    let asked = request.into_compat_request(caller.scope.actor().clone(), heads.session.is_some())?;
+    let author = caller.scope.actor().clone();
+    let Some(previous) = request.previous_message()? else {
+        let past = PastLocation::of_header(heads.session);
+        let asked = request.into_compat_request(author, past, Vec::new())?;
+        return submit_and_answer(core, caller, heads, asked, MessagesWriter::new).await;
+    };
+    let names = (request.model.as_str(), previous.as_str());
+    let thread = find_continued(&core, &caller, &heads, names, &THREAD).await?;
+    // The thread has the system text and the tools that it was created with.
+    let asked = request.into_compat_request(author, PastLocation::Before(thread.system), thread.tools)?;
+    match thread.stale {
+        // The engine knows whether these calls are still open, or were answered so.
+        Some(failure) if asked.said.answers.is_none() => return Err(failure),
+        _ => heads.session = Some(thread.session),
+    }
     submit_and_answer(core, caller, heads, asked, MessagesWriter::new).await
 }
 
@@ -90,12 +131,18 @@ pub(crate) async fn count_tokens(
         );
         return Err(ApiError::invalid_request(text));
     }
+    if request.previous_message()?.is_some() {
+        return Err(invalid_field(
+            THREAD.field,
+            "this route cannot count a thread; send the whole conversation",
+        ));
+    }
     let author = caller.scope.actor().clone();
-    let asked = request.into_compat_request(author.clone(), false)?;
+    let asked = request.into_compat_request(author.clone(), PastLocation::Request, Vec::new())?;
     let agent = named_agent(&core, &caller.scope, &asked.model).await;
     let agent = agent.map_err(|failure| failure.at_field("model"))?;
     let declares = !asked.offer.tools.is_empty();
-    let counted = core.ports.runs.count_tokens(caller.scope, agent, asked.input_body(&author)).await;
+    let counted = core.ports.runs.count_tokens(caller.scope, agent, asked.into_input_body(&author)).await;
     let tokens = counted.map_err(|fault| locate_error(&core, declares, ApiError::from(fault)))?;
     Ok(Json(json!({"input_tokens": tokens})))
 }
@@ -103,16 +150,37 @@ pub(crate) async fn count_tokens(
 /// Reads a body, and returns what would be stored of it.
 pub(crate) fn parse_messages_body(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
     let request: MessagesRequest = parse_json_with_path(bytes)?;
-    Ok(request.into_compat_request(author.clone(), continues)?.input_body(author))
+    let past = PastLocation::known_to_session(continues);
+    Ok(request.into_compat_request(author.clone(), past, Vec::new())?.into_input_body(author))
 }
 
 impl MessagesRequest {
-    /// Reads what is asked for; `continues` says whether a session has the past.
-    fn into_compat_request(self, author: Actor, continues: bool) -> Answer<CompatRequest> {
-        self.refuse_unsupported_fields()?;
+    /// Returns the id of the message behind which the thread goes on.
+    fn previous_message(&self) -> Answer<Option<String>> {
+        let Some(thread) = &self.thread else { return Ok(None) };
+        match (thread.kind.as_str(), &thread.previous_message_id) {
+            ("create", None) => Ok(None),
+            ("continue", Some(previous)) => Ok(Some(previous.clone())),
+            ("continue", None) => Err(invalid_field(THREAD.field, "it must name the message to continue")),
+            _ => Err(invalid_field(
+                "thread.type",
+                "it must be create, or continue with a `previous_message_id`",
+            )),
+        }
+    }
+
+    /// Reads what is asked for; the tools are those of an earlier request.
+    fn into_compat_request(
+        self,
+        author: Actor,
+        past: PastLocation,
+        earlier_tools: Vec<ClientTool>,
+    ) -> Answer<CompatRequest> {
+        self.others.refuse_unsupported(REFUSED)?;
         let stream = self.stream == Some(true);
         let asking = RequestOptions {
             tools: self.tools,
+            earlier_tools,
             choice: self.tool_choice,
             one_call: false,
             tokens: self.max_tokens.map(|most| ("max_tokens", most)),
@@ -120,24 +188,10 @@ impl MessagesRequest {
             top_p: self.top_p,
             stop: self.stop_sequences.map(|stop| ("stop_sequences", stop)),
         };
-        let offer = asking.into_offer(CompatApi::Messages)?;
-        let history = ConversationHistory::new(author, continues);
+        let ReadOffer { offer, warnings } = asking.into_offer(CompatApi::Messages)?;
+        let history = ConversationHistory::new(author, past);
         let said = read_messages(history, self.system, self.messages)?;
-        Ok(CompatRequest { platform: "anthropic", model: self.model, said, offer, stream })
-    }
-
-    /// Refuses what would change the meaning of the answer and is not done here.
-    fn refuse_unsupported_fields(&self) -> Answer<()> {
-        for (field, value) in [
-            ("mcp_servers", &self.mcp_servers),
-            ("container", &self.container),
-            ("output_format", &self.output_format),
-        ] {
-            refuse_unsupported(field, value.as_ref(), is_empty)?;
-        }
-        refuse_unsupported("output_config", self.output_config.as_ref(), |config| {
-            config.get("format").is_none_or(is_empty)
-        })
+        Ok(CompatRequest { platform: "anthropic", model: self.model, said, offer, stream, warnings })
     }
 }
 
@@ -153,20 +207,24 @@ fn read_messages(
             &format!("there may be at most {MESSAGES_MAX} messages, not {}", messages.len()),
         ));
     }
-    if let Some(system) = system.filter(|_| !history.continues_session()) {
-        history.add_system("system", &system.into_texts("system")?)?;
+    if let Some(system) = system {
+        history.begin_with_system("system", &system.into_texts("system")?)?;
     }
     if messages.is_empty() {
         return Err(invalid_field("messages", "there is no message to answer"));
     }
-    let skipped = if history.continues_session() { messages.len() - 1 } else { 0 };
+    let skipped = if history.takes_last_only() { messages.len() - 1 } else { 0 };
     let last = format!("messages[{}]", messages.len() - 1);
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
         let path = format!("messages[{at}]");
         match message.role.as_str() {
             "user" => add_user_message(&mut history, &path, message.content)?,
             "assistant" => add_assistant_message(&mut history, &path, message.content)?,
-            _ => return Err(invalid_field(&format!("{path}.role"), "it must be user or assistant")),
+            // Clients change their instructions in the middle of a conversation, too.
+            "system" => {
+                history.add_system(&path, &message.content.into_texts(&format!("{path}.content"))?)?;
+            }
+            _ => return Err(invalid_field(&format!("{path}.role"), "it must be user, assistant or system")),
         }
     }
     history.finish(&last)

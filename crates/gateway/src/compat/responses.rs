@@ -1,9 +1,9 @@
 //! `POST /v1/responses`: the responses of the OpenAI API.
 //!
 //! Of what tunes a model, `temperature`, `top_p` and `max_output_tokens` have their effect; what else there is is
-//! accepted and left to the agent's configuration. A conversation goes on in its session, named
-//! by `X-Dromia-Session`, or with its items as `input`; what else would change the meaning of the answer and is not done
-//! here is refused by its name.
+//! accepted and left to the agent's configuration. A conversation goes on in its session, named by `X-Dromia-Session` or
+//! by `previous_response_id`, or with its items as `input`, of which those that were answered here may be references; what
+//! else would change the meaning of the answer and is not done here is refused by its name.
 
 mod write;
 
@@ -18,12 +18,16 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 use self::write::ResponsesWriter;
-use super::client_tools::{CompatApi, RequestOptions, ToolDeclaration};
-use super::content::{MessageContent, invalid_field, is_empty, refuse_unsupported};
+use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
+use super::compat_request::CompatRequest;
+use super::content::{MessageContent, invalid_field, is_empty};
+use super::earlier_answers::{ContinuationWords, EarlierItem, EarlierItems, find_continued};
 use super::history::{
-    ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, before_the_last,
+    ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, PastLocation, before_the_last,
 };
-use super::turn::{CompatRequest, RequestHeads, submit_and_answer};
+use super::other_fields::{FieldRule, OtherFields};
+use super::request_heads::RequestHeads;
+use super::turn::submit_and_answer;
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::{PathedBody, parse_json_with_path};
@@ -38,19 +42,7 @@ pub(crate) struct ResponsesRequest {
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
-    background: Option<Value>,
-    #[serde(default)]
-    previous_response_id: Option<Value>,
-    #[serde(default)]
-    conversation: Option<Value>,
-    #[serde(default)]
-    prompt: Option<Value>,
-    #[serde(default)]
-    text: Option<Value>,
-    #[serde(default)]
-    top_logprobs: Option<Value>,
-    #[serde(default)]
-    max_tool_calls: Option<Value>,
+    previous_response_id: Option<String>,
     #[serde(default)]
     max_output_tokens: Option<u64>,
     #[serde(default)]
@@ -63,7 +55,28 @@ pub(crate) struct ResponsesRequest {
     tool_choice: Option<Value>,
     #[serde(default)]
     parallel_tool_calls: Option<bool>,
+    #[serde(flatten)]
+    others: OtherFields,
 }
+
+/// What would change the meaning of the answer and is not done here.
+const REFUSED: &[FieldRule] = &[
+    ("background", is_empty),
+    ("conversation", is_empty),
+    ("prompt", is_empty),
+    ("max_tool_calls", is_empty),
+    ("text.format", |format| format["type"] == "text"),
+    ("top_logprobs", |most| *most == 0),
+];
+
+/// In whose words a response is continued.
+const PREVIOUS: ContinuationWords = ContinuationWords {
+    prefix: "resp_",
+    field: "previous_response_id",
+    missing: ("previous_response_not_found", 400),
+    continued: "previous_response_continued",
+    unfinished: "previous_response_in_progress",
+};
 
 /// Items; a text alone is one message of the user.
 #[derive(Debug)]
@@ -108,6 +121,8 @@ struct ResponsesInputItem {
     #[serde(rename = "type", default)]
     kind: Option<String>,
     #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
     role: Option<String>,
     #[serde(default)]
     content: Option<MessageContent>,
@@ -124,26 +139,61 @@ struct ResponsesInputItem {
 pub(crate) async fn create_response(
     State(core): State<Shared>,
     caller: Caller,
-    heads: RequestHeads,
-    PathedBody(request): PathedBody<ResponsesRequest>,
+    mut heads: RequestHeads,
+    PathedBody(mut request): PathedBody<ResponsesRequest>,
 ) -> Answer<Response> {
-    let asked = request.into_compat_request(caller.scope.actor().clone(), heads.session.is_some())?;
+    let author = caller.scope.actor().clone();
+    let mut stale = None;
+    let past = match &request.previous_response_id {
+        None => PastLocation::of_header(heads.session),
+        Some(previous) => {
+            let names = (request.model.as_str(), previous.as_str());
+            let earlier = find_continued(&core, &caller, &heads, names, &PREVIOUS).await?;
+            (heads.session, stale) = (Some(earlier.session), earlier.stale);
+            PastLocation::Before(earlier.system)
+        }
+    };
+    request.resolve_references(&core, &caller).await?;
+    let asked = request.into_compat_request(author, past)?;
+    // The engine knows whether the calls are still open, or were answered so.
+    if let Some(failure) = stale.filter(|_| asked.said.answers.is_none()) {
+        return Err(failure);
+    }
     submit_and_answer(core, caller, heads, asked, ResponsesWriter::new).await
 }
 
 /// Reads a body, and returns what would be stored of it.
 pub(crate) fn parse_responses_body(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
     let request: ResponsesRequest = parse_json_with_path(bytes)?;
-    Ok(request.into_compat_request(author.clone(), continues)?.input_body(author))
+    let past = PastLocation::known_to_session(continues);
+    Ok(request.into_compat_request(author.clone(), past)?.into_input_body(author))
 }
 
 impl ResponsesRequest {
-    /// Reads what is asked for; `continues` says whether a session has the past.
-    fn into_compat_request(self, author: Actor, continues: bool) -> Answer<CompatRequest> {
-        self.refuse_unsupported_fields()?;
+    /// Puts what the references name in their place. A session that has the past needs none of it.
+    async fn resolve_references(&mut self, core: &Shared, caller: &Caller) -> Answer<()> {
+        let mut earlier = EarlierItems::new(core, &caller.scope, &self.model);
+        for (at, item) in self.input.0.iter_mut().enumerate().take(MESSAGES_MAX) {
+            // Without a type, an item with an id alone is a reference, too.
+            let is_bare = item.kind.is_none() && item.role.is_none() && item.id.is_some();
+            if is_bare || item.kind.as_deref() == Some("item_reference") {
+                let path = format!("input[{at}].id");
+                let Some(id) = &item.id else {
+                    return Err(invalid_field(&path, "a reference names an item"));
+                };
+                *item = ResponsesInputItem::from_earlier(earlier.read_item(id, &path).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is asked for.
+    fn into_compat_request(self, author: Actor, past: PastLocation) -> Answer<CompatRequest> {
+        self.others.refuse_unsupported(REFUSED)?;
         let stream = self.stream == Some(true);
         let asking = RequestOptions {
             tools: self.tools,
+            earlier_tools: Vec::new(),
             choice: self.tool_choice,
             one_call: self.parallel_tool_calls == Some(false),
             tokens: self.max_output_tokens.map(|most| ("max_output_tokens", most)),
@@ -151,33 +201,10 @@ impl ResponsesRequest {
             top_p: self.top_p,
             stop: None,
         };
-        let offer = asking.into_offer(CompatApi::Responses)?;
-        let history = ConversationHistory::new(author, continues);
+        let ReadOffer { offer, warnings } = asking.into_offer(CompatApi::Responses)?;
+        let history = ConversationHistory::new(author, past);
         let said = read_items(history, self.instructions, self.input.0)?;
-        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream })
-    }
-
-    /// Refuses what would change the meaning of the answer and is not done here.
-    fn refuse_unsupported_fields(&self) -> Answer<()> {
-        for field in ["previous_response_id", "conversation"] {
-            let value = if field == "conversation" { &self.conversation } else { &self.previous_response_id };
-            refuse_unsupported(field, value.as_ref(), is_empty).map_err(|failure| {
-                failure.with_hint("continue in a session with the header X-Dromia-Session")
-            })?;
-        }
-        for (field, value) in [
-            ("background", &self.background),
-            ("prompt", &self.prompt),
-            ("max_tool_calls", &self.max_tool_calls),
-        ] {
-            refuse_unsupported(field, value.as_ref(), is_empty)?;
-        }
-        refuse_unsupported(
-            "text.format",
-            self.text.as_ref().and_then(|text| text.get("format")),
-            |format| format["type"] == "text",
-        )?;
-        refuse_unsupported("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)
+        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream, warnings })
     }
 }
 
@@ -196,28 +223,56 @@ fn read_items(
     if items.is_empty() {
         return Err(invalid_field("input", "there is no item to answer"));
     }
-    if let Some(instructions) = instructions.filter(|_| !history.continues_session()) {
-        history.add_system("instructions", &[instructions])?;
+    if let Some(instructions) = instructions {
+        history.begin_with_system("instructions", &[instructions])?;
     }
     let is_result = |item: &ResponsesInputItem| item.kind.as_deref() == Some("function_call_output");
-    let skipped = if history.continues_session() { before_the_last(&items, is_result) } else { 0 };
+    let skipped = if history.takes_last_only() { before_the_last(&items, is_result) } else { 0 };
     let last = format!("input[{}]", items.len() - 1);
     let mut items = items.into_iter().enumerate().skip(skipped).peekable();
     while let Some((at, item)) = items.next() {
         let path = format!("input[{at}]");
-        if item.kind.as_deref() != Some("function_call") {
+        let (mut texts, mut calls) = (Vec::new(), Vec::new());
+        if item.is_call() {
+            calls.push(claimed_call(&path, item)?);
+        } else if item.is_said_by_assistant() && items.peek().is_some_and(|(_, next)| next.is_call()) {
+            texts =
+                item.content.map_or(Ok(Vec::new()), |said| said.into_texts(&format!("{path}.content")))?;
+        } else {
             add_item(&mut history, &path, item)?;
             continue;
         }
-        // Calls that follow one another were asked for in one message.
-        let mut calls = vec![claimed_call(&path, item)?];
-        while let Some((at, item)) = items.next_if(|(_, item)| item.kind.as_deref() == Some("function_call"))
-        {
+        // Calls that follow one another, and what is said before them, are one message.
+        while let Some((at, item)) = items.next_if(|(_, item)| item.is_call()) {
             calls.push(claimed_call(&format!("input[{at}]"), item)?);
         }
-        history.add_assistant(&path, Vec::new(), calls)?;
+        history.add_assistant(&path, texts, calls)?;
     }
     history.finish(&last)
+}
+
+impl ResponsesInputItem {
+    /// Makes the item that an earlier answer held.
+    fn from_earlier(item: EarlierItem) -> Self {
+        match item {
+            EarlierItem::Text(text) => {
+                let (role, content) = (Some("assistant".to_owned()), Some(MessageContent::Text(text)));
+                Self { role, content, ..Self::default() }
+            }
+            EarlierItem::Call(call, tool, arguments) => {
+                let (kind, call_id) = (Some("function_call".to_owned()), Some(call));
+                Self { kind, call_id, name: Some(tool), arguments: Some(arguments), ..Self::default() }
+            }
+        }
+    }
+
+    fn is_call(&self) -> bool {
+        self.kind.as_deref() == Some("function_call")
+    }
+
+    fn is_said_by_assistant(&self) -> bool {
+        matches!(self.kind.as_deref(), None | Some("message")) && self.role.as_deref() == Some("assistant")
+    }
 }
 
 fn add_item(history: &mut ConversationHistory, path: &str, item: ResponsesInputItem) -> Answer<()> {

@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{LiveEvent, Watch};
 use dromia_contracts::{ErrorCode, RunId, Scope};
@@ -22,6 +21,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, Interval, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::run_answer::RunAnswer;
 use crate::core::Shared;
 use crate::failure::{Answer, ApiError};
 use crate::stream_authentication::StreamAuthentication;
@@ -48,33 +48,6 @@ pub(super) enum ListenerEvent {
     RunAnswer(Box<RunAnswer>),
     /// There will be no answer here.
     Broken(ApiError),
-}
-
-/// Everything that a run said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RunAnswer {
-    pub(super) started_at: Timestamp,
-    /// The texts of its model steps, one after another.
-    pub(super) text: String,
-    /// The calls for the client with which it ended.
-    pub(super) calls: Vec<ClientCall>,
-    /// Why its last step stopped.
-    pub(super) finish: FinishReason,
-    /// At which stop text, where the model said so.
-    pub(super) stopped_at: Option<String>,
-    pub(super) usage: TokenUsage,
-    pub(super) detail: UsageDetail,
-}
-
-/// A call that a run handed to its client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ClientCall {
-    /// Its name, which the result must carry.
-    pub(super) id: String,
-    /// The tool, as the client wrote it.
-    pub(super) tool: String,
-    /// The arguments: a JSON object.
-    pub(super) arguments: String,
 }
 
 /// How an answer is awaited.
@@ -137,15 +110,7 @@ impl RunListener {
             run,
             patience,
             cursor: 0,
-            answered: RunAnswer {
-                started_at: Timestamp::UNIX_EPOCH,
-                text: String::new(),
-                calls: Vec::new(),
-                finish: FinishReason::Stop,
-                stopped_at: None,
-                usage: TokenUsage::default(),
-                detail: UsageDetail::default(),
-            },
+            answered: RunAnswer::default(),
             closed_step: 0,
             asked: Vec::new(),
             open: OpenStep::default(),

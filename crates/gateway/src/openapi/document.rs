@@ -237,9 +237,12 @@ fn describe_responses(route: &Route, operation: &Operation, schemas: &mut Schema
     for given in &operation.gives {
         let response = responses
             .entry(given.status.to_string())
-            .or_insert_with(|| json!({"description": "", "headers": header.clone(), "content": {}}));
+            .or_insert_with(|| json!({"description": "", "headers": header.clone()}));
         let told = response["description"].as_str().unwrap_or_default();
         response["description"] = [told, given.what].join(" ").trim().into();
+        if given.content.media.is_empty() {
+            continue;
+        }
         response["content"][given.content.media] = describe_content(&given.content, schemas);
     }
     for (status, codes) in failure_codes(route, operation) {

@@ -32,6 +32,7 @@ pub struct Operation {
 /// A body: its media type and what is in it.
 #[derive(Debug, Clone)]
 pub(super) struct OperationBody {
+    /// The media type; empty where there is no body.
     pub(super) media: &'static str,
     /// Absent for bytes that no schema describes.
     pub(super) schema: Option<Schema>,
@@ -109,6 +110,11 @@ impl Operation {
     /// Gives a body of another kind.
     pub fn gives_bytes(self, status: u16, what: &'static str, media: &'static str) -> Self {
         self.gives_content(status, what, OperationBody::binary_body(media))
+    }
+
+    /// Gives a status without a body.
+    pub fn gives_nothing(self, status: u16, what: &'static str) -> Self {
+        self.gives_content(status, what, OperationBody::binary_body(""))
     }
 
     /// Gives a stream of server-sent events, each with the schema of its data.

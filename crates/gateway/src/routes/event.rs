@@ -269,6 +269,7 @@ fn request_digest(event: &SendEvent, author: &Actor) -> Digest {
 }
 
 /// The `Idempotency-Key` header.
+#[derive(Debug, Clone)]
 pub(crate) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {

@@ -6,6 +6,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use dromia_api::status::{
@@ -24,6 +25,11 @@ use crate::failure::{Answer, ApiError};
 
 /// The most pages of tenants that a status counts.
 const TENANT_PAGES_MAX: usize = 64;
+
+/// Answers clients that ask for the address alone before they begin; it says that something listens.
+pub(crate) async fn answer_probe() -> StatusCode {
+    StatusCode::OK
+}
 
 pub(crate) async fn show_health(State(core): State<Shared>) -> Json<HealthResponse> {
     let health = core.ports.store.store_health();

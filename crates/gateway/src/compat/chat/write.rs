@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::compat::dialect::OpenAiError;
-use crate::compat::run_listener::{ClientCall, RunAnswer};
+use crate::compat::run_answer::{ClientCall, RunAnswer};
 use crate::compat::turn::{AnswerWriter, AnsweringRun};
 use crate::failure::ApiError;
 

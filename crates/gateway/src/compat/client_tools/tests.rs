@@ -20,7 +20,7 @@ fn each_api_declares_the_same_tool_in_its_own_words() {
         (CompatApi::Responses, flat, json!({"type": "function", "name": "mcp__sky__look"})),
         (CompatApi::Messages, other, json!({"type": "tool", "name": "mcp__sky__look"})),
     ] {
-        let offer = asking(json!([tool]), choice).into_offer(form).expect("it is declared well");
+        let offer = asking(json!([tool]), choice).into_offer(form).expect("it is declared well").offer;
         let known = ClientTool {
             name: "mcp.sky.look".into(),
             description: "Looks.".into(),
@@ -36,7 +36,9 @@ fn an_unsupported_client_tool_is_refused_by_its_place() {
     let tool = |name: &str| json!({"type": "function", "name": name});
     let big = json!({"type": "function", "name": "t", "description": "x".repeat(TOOLS_BYTES_MAX)});
     for (tools, choice, place) in [
-        (json!([{"type": "web_search"}]), json!("auto"), "tools[0]"),
+        (json!([{"type": "web_search"}]), json!("required"), "tool_choice"),
+        (json!([{"type": "web_search"}, {"type": "function"}]), json!("auto"), "tools[1].name"),
+        (json!([{}]), json!("auto"), "tools[0]"),
         (json!([tool("a"), tool("a b")]), json!("auto"), "tools[1].name"),
         (json!([tool("a"), tool("a")]), json!("auto"), "tools[1]"),
         (json!([{"type": "function"}]), json!("auto"), "tools[0].name"),
@@ -90,11 +92,13 @@ fn a_schema_is_nested_so_deep_at_most() {
 #[test]
 fn choice_none_removes_client_tools_and_sampling_options_stay() {
     let tool = json!([{"name": "a", "input_schema": {}}]);
-    let none =
-        asking(tool.clone(), json!({"type": "none"})).into_offer(CompatApi::Messages).expect("it is fine");
+    let none = asking(tool.clone(), json!({"type": "none"}))
+        .into_offer(CompatApi::Messages)
+        .expect("it is fine")
+        .offer;
     assert!(none.is_empty());
     let choice = json!({"type": "any", "disable_parallel_tool_use": true});
-    let one = asking(tool, choice).into_offer(CompatApi::Messages).expect("it is fine");
+    let one = asking(tool, choice).into_offer(CompatApi::Messages).expect("it is fine").offer;
     assert_eq!((one.wishes.choice, one.wishes.one_call), (ToolChoice::Required, true));
     let tuned = RequestOptions {
         tokens: Some(("max_tokens", 1 << 40)),
@@ -102,7 +106,38 @@ fn choice_none_removes_client_tools_and_sampling_options_stay() {
         stop: Some(("stop", json!("END"))),
         ..RequestOptions::default()
     };
-    let wishes = tuned.into_offer(CompatApi::Chat).expect("it is fine").wishes;
+    let wishes = tuned.into_offer(CompatApi::Chat).expect("it is fine").offer.wishes;
     assert_eq!((wishes.output_tokens_max, wishes.temperature), (Some(u32::MAX), Number::from_f64(0.5)));
     assert_eq!(wishes.stop, ["END"]);
+}
+
+#[test]
+fn tools_that_a_provider_runs_are_left_out_with_a_warning() {
+    for (form, own, foreign) in [
+        (
+            CompatApi::Responses,
+            json!({"type": "function", "name": "a"}),
+            json!([{"type": "web_search"}, {"type": "local_shell"}, {"type": "custom", "name": "b"},
+                {"type": "namespace", "name": "mcp", "tools": []}, {"type": "näw\n kind"}]),
+        ),
+        (
+            CompatApi::Messages,
+            json!({"name": "a", "input_schema": {}}),
+            json!([{"type": "web_search_20250305", "name": "web_search"}, {"type": "bash_20250124", "name": "bash"}]),
+        ),
+    ] {
+        let mut tools = foreign.as_array().expect("a list").clone();
+        tools.push(own);
+        let read = asking(json!(tools), json!(null)).into_offer(form).expect("the others are left out");
+        assert_eq!(read.offer.tools.len(), 1, "{form:?}");
+        let [warning] = read.warnings.as_slice() else { panic!("one warning: {:?}", read.warnings) };
+        assert!(warning.is_ascii() && warning.contains("web_search"), "{warning}");
+        assert!(
+            form == CompatApi::Messages
+                || warning.ends_with("custom, local_shell, namespace, nwkind, web_search")
+        );
+    }
+    let none =
+        asking(json!([{"name": "a"}]), json!(null)).into_offer(CompatApi::Messages).expect("it is fine");
+    assert!(none.warnings.is_empty());
 }

@@ -40,7 +40,7 @@ fn image() -> ContentPart {
 }
 
 fn told(messages: &[Message]) -> Answer<ConversationInput> {
-    let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+    let mut history = ConversationHistory::new(Actor::new("token:ci"), PastLocation::Request);
     for (at, message) in messages.iter().enumerate() {
         let path = format!("messages[{at}]");
         match message {
@@ -122,7 +122,7 @@ fn a_session_accepts_results_only_for_its_handed_calls() {
     let run = RunId::from_bytes([7; 16]);
     let name = |index| ClientCallId { run, call: CallId { step: 2, index } }.to_string();
     let other = ClientCallId { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
-    let history = || ConversationHistory::new(Actor::new("token:ci"), true);
+    let history = || ConversationHistory::new(Actor::new("token:ci"), PastLocation::Session);
     let mut good = history();
     good.add_result("m[0]", &name(1), given("b"), true).expect("it is a call");
     good.add_result("m[1]", &name(0), given("a"), false).expect("it is another");
@@ -187,10 +187,10 @@ fn the_author_of_each_message_decides_its_label() {
 
 #[test]
 fn a_picture_alone_is_an_input_and_pictures_are_bounded() {
-    let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+    let mut history = ConversationHistory::new(Actor::new("token:ci"), PastLocation::Request);
     history.add_user("m[0]", vec![image(), ContentPart::new_text("", Label::ACTOR_TEXT)]).expect("a picture");
     assert_eq!(history.finish("m[0]").expect("it is enough").parts, [image()]);
-    let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+    let mut history = ConversationHistory::new(Actor::new("token:ci"), PastLocation::Request);
     history.add_user("m[0]", vec![image(); IMAGES_MAX]).expect("so many are taken");
     assert_eq!(history.add_user("m[1]", vec![image()]).expect_err("one more").field_path(), Some("m[1]"));
 }
@@ -199,7 +199,7 @@ fn a_picture_alone_is_an_input_and_pictures_are_bounded() {
 fn pictures_of_tools_stay_in_order_and_share_the_bound() {
     let call = || ClaimedToolCall { id: "c".into(), tool: "shot".into(), arguments: "{}".into() };
     let asked = || {
-        let mut history = ConversationHistory::new(Actor::new("token:ci"), false);
+        let mut history = ConversationHistory::new(Actor::new("token:ci"), PastLocation::Request);
         history.add_user("m[0]", vec![image()]).expect("a picture");
         history.add_assistant("m[1]", vec![], vec![call()]).expect("a call");
         history

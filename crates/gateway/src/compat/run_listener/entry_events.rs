@@ -7,7 +7,8 @@ use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::{CallId, ErrorCode};
 
-use super::{ClientCall, ListenerEvent, OpenStep, RunListener};
+use super::{ListenerEvent, OpenStep, RunListener};
+use crate::compat::run_answer::ClientCall;
 use crate::compat::tool_names::client_name;
 use crate::failure::{Answer, ApiError};
 

@@ -12,6 +12,8 @@ use crate::routes::queries;
 
 pub(super) fn node_operations() -> Vec<Operation> {
     vec![
+        Operation::new("HEAD", "/", "probe", "Check that a server listens here")
+            .gives_nothing(200, "A server listens."),
         Operation::new("GET", "/health", "health", "Check that the process runs")
             .gives_json::<HealthResponse>(200, "It lives."),
         Operation::new("GET", "/ready", "ready", "Check that the server accepts input")

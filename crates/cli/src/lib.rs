@@ -18,6 +18,7 @@ mod client;
 mod commands;
 mod download;
 mod error;
+mod interrupt;
 mod settings;
 mod sse;
 

@@ -99,6 +99,11 @@ impl CommandOutput<'_> {
         self.print_notice("hint: start it with `dromia up`")
     }
 
+    /// Ends the line of the terminal on which a part of the result, or the `^C` of a person, may be.
+    pub(crate) fn begin_notice_line(&mut self) -> Outcome {
+        if self.context.err_is_terminal { self.err_line("") } else { Ok(()) }
+    }
+
     /// Notes that a server answered, for [`CommandOutput::note_server_away`].
     pub(crate) fn note_server_back(&mut self) {
         self.server = ServerPresence::Answers;

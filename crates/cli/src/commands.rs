@@ -1,5 +1,6 @@
 //! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
 
+mod activity;
 mod agent;
 mod agent_names;
 mod answer;

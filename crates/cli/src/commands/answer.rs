@@ -7,6 +7,7 @@ use dromia_api::run::JournalEntryResource;
 use dromia_api::{BudgetExhaustion, ErrorCode, RunId, RunStatus, repeated_text};
 use serde::Deserialize;
 
+use super::activity::RunActivity;
 use super::chat;
 use super::followed_run::FollowedRun;
 use super::live::LiveCallOutput;
@@ -40,6 +41,7 @@ pub(super) async fn follow_run(
     let (mut said, mut heard, mut printed) =
         (AnswerCollector::default(), LiveCallOutput::default(), chat::PrintedAnswer::default());
     let streams = matches!(sight, ProgressView::Person { streams: true });
+    let mut activity = RunActivity::default();
     let end = loop {
         match followed.next(output).await? {
             RunUpdate::Entry(entry) => {
@@ -51,6 +53,7 @@ pub(super) async fn follow_run(
                             let piece = printed.text_before_entry(&entry)?;
                             output.print_text(&piece)?;
                         }
+                        activity.take_entry(&entry, output)?;
                     }
                     ProgressView::Waits => {}
                 }
@@ -71,6 +74,7 @@ pub(super) async fn follow_run(
             RunUpdate::End(end) => break end,
         }
     };
+    output.show_live(None)?;
     if streams && end.status == RunStatus::Completed {
         let piece = printed.remaining_text();
         output.print_text(&piece)?;

@@ -2,6 +2,8 @@
 //!
 //! Commands take it as a value, so tests give them buffers and a directory of their own.
 
+mod terminal;
+
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -9,6 +11,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::format::ColorHints;
+
+pub use self::terminal::{InputKind, KEYS_MAX, KeyStream, OpenKeys, ReadColumns, TerminalAccess};
 
 /// The environment variable that names the home, where the command line names none.
 pub const HOME_VARIABLE: &str = "DROMIA_HOME";
@@ -75,6 +79,8 @@ pub struct CommandContext {
     pub local_time: Option<LocalTime>,
     /// How many columns a table may take; `None` is no bound.
     pub columns: Option<u16>,
+    /// What can be done with the terminal beside lines.
+    pub terminal: TerminalAccess,
     /// The home of the instance, unless the command line names another.
     pub home: PathBuf,
     /// The idempotency key of what this command sends, or what its keys begin with; no other command has it.
@@ -104,6 +110,7 @@ impl CommandContext {
             fields: Vec::new(),
             local_time: None,
             columns,
+            terminal: TerminalAccess::of_process(),
             home: home_of_process(),
             request_key,
         }

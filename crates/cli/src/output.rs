@@ -7,6 +7,7 @@
 
 mod column_width;
 mod document;
+mod live_line;
 mod notice;
 mod row_style;
 mod table;
@@ -25,6 +26,9 @@ use crate::format::{FieldSelection, OutputFormat};
 
 pub(crate) use self::column_width::ColumnShrink;
 use self::document::{NAMELESS, NAMES};
+use self::live_line::LiveLine;
+use self::live_line::LiveMode;
+pub(crate) use self::live_line::{LiveClock, LiveText, cut_to_columns};
 pub(crate) use self::row_style::RowStyle;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
@@ -52,6 +56,7 @@ pub struct CommandOutput<'context> {
     server: ServerPresence,
     /// Whether the last line of the result has no end yet.
     is_open: bool,
+    live: LiveLine,
 }
 
 /// Whether the notice that no server answers was printed.
@@ -94,6 +99,16 @@ impl<'context> CommandOutput<'context> {
             Some(OutputFormat::Name) if global.json.is_some() => Some("--json and -o name"),
             Some(_) | None => None,
         };
+        let terminal = &context.terminal;
+        let live = match format {
+            OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml | OutputFormat::Name => {
+                LiveMode::Off
+            }
+            _ if !context.err_is_terminal => LiveMode::Off,
+            _ if global.accessible || terminal.is_accessible => LiveMode::Appends,
+            _ if !terminal.shows_unicode || context.color_hints.dumb => LiveMode::Appends,
+            OutputFormat::Table | OutputFormat::Wide => LiveMode::Rewrites,
+        };
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         Self {
@@ -109,6 +124,7 @@ impl<'context> CommandOutput<'context> {
             unread: ClosedPipeAction::Ends,
             server: ServerPresence::Answers,
             is_open: false,
+            live: LiveLine::in_mode(live),
         }
     }
 
@@ -185,6 +201,7 @@ impl<'context> CommandOutput<'context> {
 
     /// Writes bytes as they are.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Outcome {
+        self.erase_live()?;
         if let Some(last) = bytes.last() {
             self.is_open = *last != b'\n';
         }

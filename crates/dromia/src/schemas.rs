@@ -2,8 +2,8 @@
 
 use clap::ArgMatches;
 use dromia_api::ListPage;
-use dromia_cli::{CommandContext, LocalTime};
 use dromia_cli::schema::PublishedSchema;
+use dromia_cli::{CommandContext, LocalTime};
 use jiff::tz::TimeZone;
 
 use crate::config_change::ConfigEditResult;

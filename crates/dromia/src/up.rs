@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dromia_contracts::ScopeAuthority;
 use dromia_contracts::audit::AuditLog;
 use dromia_contracts::capability::CapabilityRegistry;
 use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
@@ -21,7 +22,6 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::ToolHost;
 use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_contracts::ScopeAuthority;
 use dromia_engine::{Engine, EnginePorts};
 use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
 use dromia_guard::policy::{PolicyEvaluator, PolicyWorkers};

@@ -132,6 +132,7 @@ impl Server {
                 zone: jiff::tz::TimeZone::UTC,
             }),
             columns,
+            terminal: Default::default(),
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),
         };

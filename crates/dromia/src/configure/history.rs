@@ -61,7 +61,8 @@ pub(super) fn list_history(home: &Home, output: &mut CommandOutput<'_>) -> Outco
     let now = config::read_config_text(home).ok().map(|text| text_digest(&text));
     let mut is_found = false;
     let row = |record: ConfigRecord| {
-        let current = now == Some(record.digest) && !std::mem::replace(&mut is_found, now == Some(record.digest));
+        let current =
+            now == Some(record.digest) && !std::mem::replace(&mut is_found, now == Some(record.digest));
         let ConfigRecord { number, at, author, digest, .. } = record;
         ConfigRevisionRow { revision: number, at, author, digest: digest.to_string(), current }
     };
@@ -118,13 +119,17 @@ pub(super) fn revert_to(
     let record = find_record(&history, number)?;
     let environment = Environment::of_process();
     let (loaded, _) = config::parse_and_resolve(&home.config_path(), &record.text, &environment, &[])
-        .map_err(|problems| ExitError::usage_error(format!("revision {number} cannot be used: {problems}")))?;
+        .map_err(|problems| {
+            ExitError::usage_error(format!("revision {number} cannot be used: {problems}"))
+        })?;
     let now = config::read_config_text(home).ok();
     let current = now.as_deref().and_then(|text| read_text(home, text).ok());
     let changes = current.map_or_else(Vec::new, |current| differences(&current, &loaded));
     let mut done = ConfigRevert { from: number, revision: None, backup: None, changes };
     if is_dry {
-        output.print_result(&done, |done| format!("{} would change; nothing is written.", done.changed_text()))?;
+        output.print_result(&done, |done| {
+            format!("{} would change; nothing is written.", done.changed_text())
+        })?;
         if !output.is_json() && !done.changes.is_empty() {
             print_differences(&done.changes, output)?;
         }
@@ -163,7 +168,8 @@ fn no_history() -> anyhow::Error {
 }
 
 fn read_text(home: &Home, text: &str) -> anyhow::Result<LoadedConfig> {
-    config::parse_layered(&home.config_path(), text, &Environment::default(), &[]).map_err(ExitError::usage_of)
+    config::parse_layered(&home.config_path(), text, &Environment::default(), &[])
+        .map_err(ExitError::usage_of)
 }
 
 fn differences(before: &LoadedConfig, after: &LoadedConfig) -> Vec<ConfigDifference> {

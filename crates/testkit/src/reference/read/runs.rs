@@ -6,7 +6,10 @@ use bytes::Bytes;
 use dromia_contracts::cost::CostTotals;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{IMPORT, InboxItem, InboxOwner, ItemKind};
-use dromia_contracts::store::{OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, SpendingSum, StoredEntry, WORKING_LOOKS_MAX};
+use dromia_contracts::store::{
+    OPENING_BYTES_MAX, OPENINGS_BYTES_MAX, PageRequest, RunFilter, SpendingSum, StoredEntry,
+    WORKING_LOOKS_MAX,
+};
 use dromia_contracts::{RunId, Scope};
 use jiff::Timestamp;
 

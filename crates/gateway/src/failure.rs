@@ -20,11 +20,11 @@ use crate::hint_door::{HintWords, write_for_http};
 pub(crate) struct ApiError {
     fault: Fault,
     status: u16,
-    cause: Option<String>,
+    cause: Option<Box<str>>,
     /// The field of the request that does not fit, as a path.
     place: Option<Box<str>>,
     /// The run that is concerned, and its status.
-    run: Option<(RunId, RunStatus)>,
+    run: Option<Box<(RunId, RunStatus)>>,
     /// In how many seconds the same request may succeed, where it may.
     again_s: u32,
     /// The name under which the clients of another API know the failure.
@@ -68,7 +68,7 @@ impl ApiError {
     }
 
     pub(crate) fn with_cause(mut self, cause: impl Into<String>) -> Self {
-        self.cause = Some(cause.into());
+        self.cause = Some(cause.into().into_boxed_str());
         self
     }
 
@@ -80,7 +80,7 @@ impl ApiError {
 
     /// Names the run that is concerned, and its status.
     pub(crate) fn of_run(mut self, run: RunId, status: RunStatus) -> Self {
-        self.run = Some((run, status));
+        self.run = Some(Box::new((run, status)));
         self
     }
 
@@ -118,7 +118,7 @@ impl ApiError {
     }
 
     pub(crate) fn concerned_run(&self) -> Option<(RunId, RunStatus)> {
-        self.run
+        self.run.as_deref().copied()
     }
 
     /// Tells whether the same request may succeed later. Where a run began, asking again begins another.

@@ -22,7 +22,7 @@ use crate::acknowledged_end::{self, LogLoss};
 use crate::config::{StoreConfig, WAL_COPY_BYTES, WAL_PRESS_BYTES};
 use crate::inspect::StoreInspector;
 use crate::lock::HomeLock;
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 /// Pages of one step: 1 MiB, after which the log is looked at.
 const STEP_PAGES: i32 = 256;

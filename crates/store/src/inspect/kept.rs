@@ -11,7 +11,7 @@ use dromia_contracts::id::{AgentId, TenantId};
 use super::StoreInspector;
 use crate::body::FileBodies;
 use crate::column_codes::{StoredEnum as _, read_bytes};
-use crate::open::OpenError;
+use crate::open_error::OpenError;
 
 impl StoreInspector {
     /// The files of bodies that rows name, as paths below the store's directory.

@@ -92,6 +92,7 @@ async fn create_agent(
         instructions,
         grants: new.grants,
         model_calls_max: new.model_calls_max,
+        description: String::new(),
     };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };

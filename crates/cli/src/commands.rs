@@ -1,6 +1,10 @@
 //! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
 
 mod agent;
+mod agent_apply;
+mod agent_change;
+mod agent_document;
+mod agent_edit;
 mod agent_names;
 mod answer;
 mod approval;

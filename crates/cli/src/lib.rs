@@ -25,7 +25,7 @@ pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
-pub use crate::context::{CommandContext, EchoGuard, home_of_process};
+pub use crate::context::{CommandContext, EchoGuard, TextEditor, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::output::CommandOutput;

@@ -7,7 +7,7 @@ use dromia_cli::schema::PublishedSchema;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
+    audit, configure, doctor, editor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
     terminal, tooltest,
 };
 
@@ -64,6 +64,8 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
     }
     if context.input_is_terminal {
         context.hide = Some(Box::new(terminal::hide_typing));
+        let name = runtime::request_key();
+        context.editor = Some(Box::new(move |text| editor::edit_text(&name, text)));
     }
     context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context

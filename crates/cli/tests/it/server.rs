@@ -128,6 +128,7 @@ impl Server {
             fields: fields(line),
             columns,
             home: self.home.path().to_owned(),
+            editor: None,
             request_key: KEY.to_owned(),
         };
         let exit = run_command(cli.command, &cli.global, &mut context).await;

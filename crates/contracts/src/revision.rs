@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::agent::{AgentConfig, AgentRecord};
+use crate::agent::AgentConfig;
 use crate::digest::Digest;
 use crate::scope::Actor;
 
@@ -193,14 +193,6 @@ impl AgentPatch {
             };
         }
         labels
-    }
-
-    /// Lists the fields beside the configuration that the patch changes.
-    pub fn list_changed_names(&self, before: &AgentRecord) -> Vec<AgentField> {
-        let named = self.display_name.as_ref().is_some_and(|name| *name != before.display_name);
-        let labelled = self.merge_labels(&before.labels) != before.labels;
-        let both = [(AgentField::DisplayName, named), (AgentField::Labels, labelled)];
-        both.into_iter().filter(|(_, changed)| *changed).map(|(field, _)| field).collect()
     }
 }
 

@@ -412,7 +412,7 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
     /// Registers an agent.
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>>;
 
-    /// Changes an agent: a revision more, or none where nothing would change. What it grants less counts at once, also for
+    /// Changes an agent: one revision more, or none where nothing would change. What it grants less counts at once, also for
     /// runs that go on; everything else counts for runs that begin afterwards.
     fn agent_change(
         &self,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dromia_contracts::agent::{AgentConfig, AgentRecord, HandleSlug};
 use dromia_contracts::revision::{
-    AgentChange, AgentEdit, AgentField, AgentPatch, DESCRIPTION_BYTES_MAX, RevisionRecord,
+    AgentChange, AgentEdit, AgentPatch, DESCRIPTION_BYTES_MAX, RevisionRecord,
 };
 use dromia_contracts::store::{
     AgentRename, AgentRevise, CommitOutcome, CommitRefusal, Mutation, PageRequest, WriteBatch,
@@ -71,12 +71,7 @@ impl<'a> AgentRevisions<'a> {
         let mut attempts = 0;
         loop {
             let before = self.find_agent(scope, id).await?;
-            let (revise, changed) = self.plan_revision(scope, &before, change).await?;
-            // A key is looked up by the store, also where nothing would change any more.
-            if change.key.is_none() && !changed {
-                self.check_expected(scope, &before, change.expected).await?;
-                return Ok(before);
-            }
+            let revise = self.plan_revision(scope, &before, change).await?;
             let after = change.expected.unwrap_or(before.revision_number);
             let revise = AgentRevise { after, ..revise };
             let at = revise.at;
@@ -156,13 +151,13 @@ impl<'a> AgentRevisions<'a> {
         Ok(found.into_iter().find(|revision| revision.number == number))
     }
 
-    /// Says what the agent would be after a change, and whether that differs from what it is.
+    /// Says what the agent would be after a change.
     async fn plan_revision(
         &self,
         scope: &Scope,
         before: &AgentRecord,
         change: &AgentChange,
-    ) -> Result<(AgentRevise, bool), Fault> {
+    ) -> Result<AgentRevise, Fault> {
         let known = self.read_config(scope, before.id, before.revision).await?;
         let unnamed = AgentPatch::default();
         let (config, names) = match &change.edit {
@@ -174,9 +169,7 @@ impl<'a> AgentRevisions<'a> {
             }
         };
         let revision = check_config(&self.core.ports, &config)?;
-        let changed = !names.list_changed_names(before).is_empty()
-            || !AgentField::list_changed(&known, &config).is_empty();
-        let revise = AgentRevise {
+        Ok(AgentRevise {
             agent: before.id,
             after: before.revision_number,
             display_name: names.display_name.clone().unwrap_or_else(|| before.display_name.clone()),
@@ -185,8 +178,7 @@ impl<'a> AgentRevisions<'a> {
             revision,
             config,
             key: change.key.clone(),
-        };
-        Ok((revise, changed))
+        })
     }
 
     /// Has the gate and every later run know what is durable now.
@@ -197,20 +189,6 @@ impl<'a> AgentRevisions<'a> {
         let _hold = self.core.agents.note_rights(scope.tenant(), &now, &config);
         self.core.agents.forget_agent(id);
         Ok(now)
-    }
-
-    async fn check_expected(
-        &self,
-        scope: &Scope,
-        now: &AgentRecord,
-        expected: Option<u64>,
-    ) -> Result<(), Fault> {
-        match expected {
-            Some(expected) if expected != now.revision_number => {
-                Err(self.moved_fault(scope, now, expected).await)
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 
     /// The fault for a change of another revision than the current one; it shows both.

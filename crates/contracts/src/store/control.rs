@@ -100,7 +100,7 @@ pub struct AgentStateSet {
 /// Gives an agent another revision. Refused with [`CommitRefusal::AgentRevision`](super::CommitRefusal::AgentRevision)
 /// unless `after` is the current one, with [`CommitRefusal::AgentState`](super::CommitRefusal::AgentState) if the agent
 /// has ended, and with [`CommitRefusal::RevisionKey`](super::CommitRefusal::RevisionKey) if another change used the key.
-/// A change whose key made a revision already changes nothing.
+/// A change whose key made a revision already changes nothing, and so does one to what the agent is.
 ///
 /// Beyond the newest [`REVISIONS_KEPT`](crate::revision::REVISIONS_KEPT), a few of the oldest that no run began with go
 /// with it.

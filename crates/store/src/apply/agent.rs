@@ -152,8 +152,13 @@ impl<'b> AgentDrafts<'b> {
             Some(basis) => basis,
             None => RevisionBasis::read_current(db, revise.agent)?,
         };
+        let next = RevisionDraft::next_of(&basis, revise, batch);
+        if next.changes_nothing() {
+            draft.basis = Some(basis);
+            return Ok(());
+        }
         draft.number += 1;
-        draft.revised.push(RevisionDraft::next_of(&basis, revise, batch));
+        draft.revised.push(next);
         draft.basis = Some(RevisionBasis::of_revise(revise));
         Ok(())
     }

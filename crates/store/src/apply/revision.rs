@@ -123,6 +123,11 @@ impl<'b> RevisionDraft<'b> {
         }
     }
 
+    /// Returns whether it is what the agent is already.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.changed.is_empty()
+    }
+
     /// Writes the revision, has the agent point to it, and removes old ones that nothing needs.
     pub(super) fn write_rows(&self, db: TenantDb<'_>, agent: AgentId) -> rusqlite::Result<u64> {
         let (tenant, agent) = (db.tenant.as_bytes(), agent.as_bytes());

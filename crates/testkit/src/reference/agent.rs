@@ -121,6 +121,9 @@ impl AgentRows {
         };
         changed.extend((agent.display_name != revise.display_name).then_some(AgentField::DisplayName));
         changed.extend((agent.labels != revise.labels).then_some(AgentField::Labels));
+        if changed.is_empty() {
+            return Ok(());
+        }
         let number = revise.after + 1;
         let by = wanted.map(|wanted| wanted.by.clone());
         let record = RevisionRecord { number, at: revise.at, by, digest: revise.revision, changed };

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, backup, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
+    audit, backup, configure, doctor, editor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
     terminal, tooltest,
 };
 
@@ -72,6 +72,8 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
     }
     if context.input_is_terminal {
         context.hide = Some(Box::new(terminal::hide_typing));
+        let name = runtime::request_key();
+        context.editor = Some(Box::new(move |text| editor::edit_text(&name, text)));
     }
     context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context

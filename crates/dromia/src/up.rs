@@ -180,7 +180,9 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let policies = PolicyEngine::built_in()?.with_manifests(tools.builtin_manifests());
     let policies = policies.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
     let names: Vec<_> = tools.tool_descriptors().iter().map(|tool| tool.name.clone()).collect();
-    let live_gate = Arc::new(LiveGate::new(build_gate(&policies, names, &capabilities, resolved)));
+    let gate = build_gate(&policies, names, &capabilities, resolved);
+    egress.ask_rights(gate.current_rights());
+    let live_gate = Arc::new(LiveGate::new(gate));
     let tools: Arc<dyn ToolHost> = Arc::new(tools);
     let gate: Arc<dyn Gate> = Arc::clone(&live_gate) as _;
     let models = Arc::new(LiveModels::new(models));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dromia_contracts::encoded_request::RequestEncoding;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::tool::{EffectSink, PreparedCall};
-use dromia_contracts::{BoxFuture, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 
@@ -78,15 +78,20 @@ impl LiveGate {
         Self(ArcSwap::from_pointee(gate))
     }
 
-    /// Lets another gate judge from now on.
+    /// Lets another gate judge from now on, by the current rights of agents that the earlier one knows.
     pub(super) fn replace_gate(&self, gate: GrantGate) {
-        self.0.store(Arc::new(gate));
+        let rights = self.0.load().current_rights();
+        self.0.store(Arc::new(gate.with_rights(rights)));
     }
 }
 
 impl Gate for LiveGate {
     fn check_grants(&self, grants: &[String]) -> Result<(), String> {
         self.0.load().check_grants(grants)
+    }
+
+    fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold {
+        self.0.load().note_rights(tenant, agent, number, grants)
     }
 
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {

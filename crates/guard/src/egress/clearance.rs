@@ -62,7 +62,9 @@ impl EgressPolicy {
             Some(named) if target.is_at(named) => ("named by the configuration".to_owned(), false),
             Some(_) => return Err(NOT_NAMED),
             None => {
-                let (mut rule, public_only) = match find_covering_grant(grants, method, target) {
+                let grants = &*around.narrow_grants(grants);
+                let (mut rule, public_only) = match find_covering_grant(grants, method, target)
+                {
                     Some((grant, reach)) => (format!("grant {grant}"), reach.is_public_only()),
                     None => (find_held_capability(grants, target, around)?, false),
                 };

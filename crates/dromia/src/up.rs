@@ -47,6 +47,7 @@ use crate::policy;
 use crate::redact::{self, Redactor};
 use crate::runtime;
 use crate::sandbox_choice::{self, TenantSandboxes};
+use crate::service;
 use crate::store_obstacle;
 use crate::system::{self, ExitError};
 use crate::tool_policy::ToolTermsTable;
@@ -280,6 +281,7 @@ async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> a
     let applied = Digest::from_bytes(*blake3::hash(written.as_bytes()).as_bytes());
     let keeping = keeper.spawn_task(Arc::clone(&house.store) as _, applied);
     announce_address(&handle)?;
+    service::notify_manager("READY=1");
 
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
     let told = OnceLock::new();
@@ -296,6 +298,7 @@ async fn serve_home(home: &Home, resolved: ResolvedConfig, log: &ServerLog) -> a
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
+        service::notify_manager("STOPPING=1");
         engine.drain();
         stopping.drain();
     };

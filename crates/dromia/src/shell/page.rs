@@ -14,7 +14,7 @@ use crate::ProgramArguments;
 
 /// The commands in the order in which a newcomer needs them.
 const GROUPS: [(&str, &[&str]); 8] = [
-    ("Start", &["init", "up", "demo"]),
+    ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
     ("Agents", &["agent", "tool"]),
     ("Runs", &["run", "session", "delivery"]),

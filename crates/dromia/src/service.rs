@@ -280,7 +280,7 @@ fn refuse_foreign_unit(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Tells systemd how the server is; without systemd, nobody. A failure is no reason to stop serving.
+/// Tells systemd how the server is, where systemd started it. A failure is no reason to stop serving.
 pub(crate) fn notify_manager(state: &str) {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixDatagram};

@@ -1,5 +1,5 @@
-//! How far a copy is, told to a person at a terminal, and how it is stopped: Ctrl-C and SIGTERM end it at the next step,
-//! and whoever wrote a half file removes it.
+//! How far a copy is, shown to a person at a terminal, and how it is stopped: Ctrl-C and SIGTERM end it at the next step,
+//! and the code that wrote a half file removes it.
 
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;

@@ -69,8 +69,8 @@ impl UnitFile {
              WorkingDirectory={}\n\
              Restart=on-failure\n\
              RestartSec=2\n\
-             # A configuration that is not valid and a home that is in use do not mend by themselves.\n\
-             RestartPreventExitStatus=2 6\n\
+             # A configuration that is not valid does not mend by itself.\n\
+             RestartPreventExitStatus=2\n\
              TimeoutStartSec=300\n\
              TimeoutStopSec={}\n\
              KillMode=mixed\n\
@@ -157,8 +157,8 @@ mod tests {
         WorkingDirectory=/srv/my 50%%/dromia
         Restart=on-failure
         RestartSec=2
-        # A configuration that is not valid and a home that is in use do not mend by themselves.
-        RestartPreventExitStatus=2 6
+        # A configuration that is not valid does not mend by itself.
+        RestartPreventExitStatus=2
         TimeoutStartSec=300
         TimeoutStopSec=19
         KillMode=mixed

@@ -53,6 +53,7 @@ mod model;
 mod mutations;
 mod names;
 mod opinions;
+mod pages;
 mod past;
 mod plain_turn;
 mod plans;

@@ -123,7 +123,7 @@ fn what_cannot_be_installed_says_the_next_step() {
     let removed = run(&home, &["uninstall"], &[]);
     assert!(told(&removed).contains("another program wrote") && unit(&home).exists(), "{}", told(&removed));
     let homeless = run(&home, &["install", "--home", "/nonexistent/home"], &[]);
-    assert!(told(&homeless).contains("dromia init"), "{}", told(&homeless));
+    assert!(told(&homeless).contains("there is no home"), "{}", told(&homeless));
 }
 
 #[test]

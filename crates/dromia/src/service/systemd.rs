@@ -111,7 +111,8 @@ impl ServiceManager {
                 "--system writes to /etc/systemd/system, which needs root; run it with sudo, or leave out --system",
             ));
         }
-        self.ask_systemctl(&["--version"]).map(drop)
+        // Before the unit is written: a manager that is out of reach must leave nothing behind.
+        self.ask_systemctl(&["show", "--property=Version"]).map(drop)
     }
 
     /// Runs systemctl, and says what was run.
@@ -138,7 +139,7 @@ impl ServiceManager {
         } else {
             format!("; see `dromia service logs{}`", self.flags())
         };
-        Err(ExitError::failed_error(format!("systemctl {} failed: {told}{hint}", arguments.join(" "))))
+        Err(ExitError::failed_error(format!("systemctl {} failed: {told}{hint}", command.join(" "))))
     }
 
     fn command(&self, program: &str) -> Command {

@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check clarity api docs test built killed clients crash races delegations sequences tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture
+.PHONY: help setup check clarity api docs test built killed clients crash races delegations sequences tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture release
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ mutants: ## Plant faults in the deciding code of one crate (CRATE=guard) and cou
 demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1, and nothing else, leaves the server running)
 	@$(CARGO) build --quiet --workspace --bin dromia
 	@$(TARGET)/debug/dromia demo $(if $(filter 1,$(KEEP)),--keep)
+
+release: ## Make a release folder (DIR=release): the program, its digest, the installer
+	@scripts/release.sh $(or $(DIR),release)
 
 docs: ## Write docs/errors.md and docs/schemas anew from the program
 	@DROMIA_WRITE_DOCS=1 $(CARGO) test --quiet --workspace --lib --bins -- the_page_of_errors the_published_schemas

@@ -26,7 +26,9 @@ mod sse;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
-pub use crate::context::{CommandContext, EchoGuard, InputKind, KeyStream, LocalTime, TextEditor, home_of_process};
+pub use crate::context::{
+    CommandContext, EchoGuard, InputKind, KeyStream, LocalTime, TextEditor, home_of_process,
+};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::output::CommandOutput;

@@ -3,7 +3,7 @@
 //! It is a library for one reason: fuzz targets reach what they try only in one ([`read_configuration`]). Nothing is to
 //! be built on it; the binary is [`run_program`] and nothing else.
 //!
-//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `backup`, `config`, `provider`, `model`, `policy`,
+//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `backup`, `service`, `config`, `provider`, `model`, `policy`,
 //! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod audit;
@@ -33,6 +33,7 @@ mod runtime;
 mod sandbox;
 mod sandbox_choice;
 mod schemas;
+mod service;
 mod shell;
 mod status_all;
 mod store_obstacle;
@@ -71,6 +72,12 @@ enum ProgramCommand {
     /// Run the server in the foreground.
     #[command(alias = "serve")]
     Up(up::UpArguments),
+    /// Have systemd keep the server running.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  dromia service install\n  dromia service status\n  dromia service logs --follow"
+    )]
+    Service(service::ServiceCommand),
     /// Watch a run survive a killed server, offline.
     Demo(demo::DemoArguments),
     /// Migrate the store to this program's schema.
@@ -148,6 +155,10 @@ pub fn run_program() -> ExitCode {
         }
         ProgramCommand::Up(up) => up::run_server(&home, &up),
         ProgramCommand::Demo(demo) => demo::run(&home, &demo),
+        ProgramCommand::Service(service) => {
+            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
+            service::run(&home, &service, &arguments.global, context)
+        }
         ProgramCommand::Migrate(migrate) => {
             let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
             migrate::run(&home, &migrate, &arguments.global, context)

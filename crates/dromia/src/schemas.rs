@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, backup, configure, doctor, editor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
-    terminal, tooltest,
+    audit, backup, configure, doctor, editor, migrate, model, policy, provider, runtime, sandbox, service,
+    shell, status_all, terminal, tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -23,6 +23,12 @@ pub(crate) fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<backup::BackupResult>("backup create"),
         PublishedSchema::for_command::<backup::BackupReport>("backup verify"),
         PublishedSchema::for_command::<backup::RestoreResult>("backup restore"),
+        PublishedSchema::for_command::<service::ServiceChange>("service install"),
+        PublishedSchema::for_command::<service::ServiceChange>("service uninstall"),
+        PublishedSchema::for_command::<service::ServiceChange>("service start"),
+        PublishedSchema::for_command::<service::ServiceChange>("service stop"),
+        PublishedSchema::for_command::<service::ServiceChange>("service restart"),
+        PublishedSchema::for_command::<service::UnitState>("service status"),
         PublishedSchema::for_command::<configure::ConfigValidation>("config validate"),
         PublishedSchema::for_command::<configure::ConfigDocument>("config show"),
         PublishedSchema::for_command::<configure::ConfigValueList>("config show --origin"),

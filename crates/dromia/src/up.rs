@@ -50,6 +50,7 @@ use crate::policy;
 use crate::redact::{self, Redactor};
 use crate::runtime;
 use crate::sandbox_choice::{self, TenantSandboxes};
+use crate::service;
 use crate::store_obstacle;
 use crate::system::{self, ExitError};
 use crate::tool_policy::ToolTermsTable;
@@ -322,6 +323,7 @@ async fn serve_home(
     handle.tell_of_configuration(Arc::clone(&live) as _);
     follow_file(live, LiveServices { house: Arc::clone(&house), gateway: handle.clone() });
     announce_address(&handle)?;
+    service::notify_manager("READY=1");
 
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
     let told = OnceLock::new();
@@ -338,6 +340,7 @@ async fn serve_home(
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
+        service::notify_manager("STOPPING=1");
         engine.drain();
         stopping.drain();
     };

@@ -39,10 +39,7 @@ pub(super) async fn edit_agent(
         }
         if problem.is_some() && body == shown {
             // Closed without a correction: the person gives up.
-            return Err(Error::Usage(format!(
-                "{}; nothing was changed",
-                problem.unwrap_or_default()
-            )));
+            return Err(Error::Usage(format!("{}; nothing was changed", problem.unwrap_or_default())));
         }
         shown = body;
         problem = match read_edit(&before, &shown) {

@@ -24,7 +24,7 @@ use crate::up;
 
 /// How long one check of the store may take.
 const PATIENCE: Duration = Duration::from_hours(24);
-/// How many findings are told.
+/// How many findings are shown.
 const FINDINGS_MAX: usize = 50;
 
 /// What `dromia backup verify` found.

@@ -84,11 +84,8 @@ impl BackupResult {
             let text = format!("{} files of agents: {}", self.skipped_count, self.skipped.join("; "));
             pairs.push(("skipped", text));
         }
-        pairs.push((
-            "secret",
-            "whoever reads this file can read every secret of the home and act as its administrator"
-                .to_owned(),
-        ));
+        let secret = "this file opens every secret of the home and holds an administrator's token";
+        pairs.push(("secret", secret.to_owned()));
         pairs.push(("next", format!("dromia backup verify {file}")));
         draw_pairs(&pairs)
     }
@@ -133,19 +130,17 @@ pub(super) fn create_by_plan(
     home.check_store()?;
     let now = runtime::real_runtime().clock.now();
     let place = choose_place(home, to, now)?;
-    let config = StoreConfig::new(home.store_dir());
-    let hold = StoreHold::acquire(&config).map_err(|error| up::open_error(home, error))?;
     let partial = PartialPlace::beside_file(&place);
     let scratch = PartialPlace::make_directory(with_suffix(&place, ".partial.d"))?;
     for attempt in 1..=TRIES_MAX {
-        let copied = write_once(home, &hold, plan, (partial.path(), scratch.path()), watch)?;
+        let copied = write_once(home, plan, (partial.path(), scratch.path()), watch)?;
         if let Some(copied) = copied {
             fs::rename(partial.path(), &place)
                 .with_context(|| format!("failed to name the backup {}", place.display()))?;
             partial.keep();
             sync_directory(place.parent().unwrap_or(Path::new("/")))?;
             let file = place.display().to_string();
-            return Ok(BackupResult { file, was_served: hold.is_served(), ..copied });
+            return Ok(BackupResult { file, ..copied });
         }
         std::thread::sleep(ERASURE_WAIT * attempt);
     }
@@ -182,7 +177,6 @@ fn choose_place(home: &Home, to: Option<&Path>, now: Timestamp) -> anyhow::Resul
 /// Writes the file once; nothing if what it copied was erased meanwhile.
 fn write_once(
     home: &Home,
-    hold: &StoreHold,
     plan: &CopyPlan<'_>,
     (partial, scratch): (&Path, &Path),
     watch: &mut CopyWatch,
@@ -190,8 +184,12 @@ fn write_once(
     let config = StoreConfig::new(home.store_dir());
     let created_at = runtime::real_runtime().clock.now();
     let database = scratch.join("dromia.db");
-    copy_store(home, &config, hold, &database, watch)?;
     let unreadable = |error| up::open_error(home, error);
+    // Held as long as the database is copied: a server that starts after that is as good as one that ran before.
+    let hold = StoreHold::acquire(&config).map_err(unreadable)?;
+    let was_served = hold.is_served();
+    copy_store(home, &config, &hold, &database, watch)?;
+    drop(hold);
     let copy = StoreInspector::new(StoreConfig::new(scratch), PATIENCE);
     let header = BackupHeader {
         dromia_backup: FORMAT,
@@ -230,9 +228,13 @@ fn write_once(
     files.copy_audit(&home.audit_dir())?;
     files.copy_home(home.root_dir())?;
     let (skipped, skipped_count) = (files.skipped, files.skipped_count);
-    if hold.is_served() && plan.looks_again {
+    if plan.looks_again {
+        let hold = StoreHold::acquire(&config).map_err(unreadable)?;
         let live = StoreInspector::new(config, PATIENCE).agents_kept().map_err(unreadable)?;
-        let is_kept = |(agent, is_deleting): (_, &bool)| !is_deleting && live.get(agent) == Some(&false);
+        // Where no server runs, an erasure that was broken off goes on when one starts.
+        let is_kept = |(agent, is_deleting): (_, &bool)| {
+            live.get(agent) == Some(is_deleting) && !(*is_deleting && hold.is_served())
+        };
         if !copy.agents_kept().map_err(unreadable)?.iter().all(is_kept) {
             return Ok(None);
         }
@@ -244,7 +246,7 @@ fn write_once(
         bytes,
         members,
         created_at,
-        was_served: hold.is_served(),
+        was_served,
         has_workspaces: plan.has_workspaces,
         missing_bodies,
         skipped_count,

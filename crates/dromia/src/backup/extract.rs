@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 
 use super::archive::{BackupHeader, IncomingMember, MemberKind, MemberSink};
-use super::progress::CopyWatch;
+use super::progress::{CopyWatch, WatchedRead};
 
 /// Which members are wanted, by their names below the home.
 type IsWanted = fn(&str) -> bool;
@@ -49,7 +49,13 @@ impl<'a> HomeUnpacker<'a> {
         Ok(())
     }
 
-    fn take(&mut self, path: &Path, member: &IncomingMember<'_>, content: &mut dyn Read) -> io::Result<()> {
+    fn take(
+        &mut self,
+        path: &Path,
+        member: &IncomingMember<'_>,
+        content: &mut dyn Read,
+        before: u64,
+    ) -> io::Result<()> {
         if let Some(parent) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
@@ -58,7 +64,9 @@ impl<'a> HomeUnpacker<'a> {
                 let mode = member.mode;
                 let mut file =
                     OpenOptions::new().write(true).create_new(true).mode(mode | 0o200).open(path)?;
-                io::copy(content, &mut file)?;
+                let watch = &mut *self.watch;
+                let mut content = WatchedRead { inner: content, watch, what: "unpacked", bytes: before };
+                io::copy(&mut content, &mut file)?;
                 file.set_permissions(fs::Permissions::from_mode(mode))?;
                 file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(member.modified))?;
             }
@@ -79,12 +87,14 @@ impl MemberSink for HomeUnpacker<'_> {
     }
 
     fn take_member(&mut self, member: &IncomingMember<'_>, content: &mut dyn Read) -> anyhow::Result<()> {
+        let before = self.bytes;
         self.bytes += member.bytes;
-        self.watch.note_step("read", self.bytes, None)?;
         let Some(below) = member.path.strip_prefix("home/").filter(|below| (self.is_wanted)(below)) else {
             return Ok(());
         };
         let path = self.root.join(below);
-        self.take(&path, member, content).with_context(|| format!("failed to unpack {}", member.path))
+        let taken = self.take(&path, member, content, before);
+        self.watch.note_step("unpacked", self.bytes, None)?;
+        taken.with_context(|| format!("failed to unpack {}", member.path))
     }
 }

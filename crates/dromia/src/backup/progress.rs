@@ -1,7 +1,7 @@
-//! How far a copy is, told to a person at a terminal, and how it is stopped: Ctrl-C and SIGTERM end it at the next step,
-//! and whoever wrote a half file removes it.
+//! How far a copy is, shown to a person at a terminal, and how it is stopped: Ctrl-C and SIGTERM end it at the next step,
+//! and the code that wrote a half file removes it.
 
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -64,6 +64,24 @@ impl CopyWatch {
 impl Drop for CopyWatch {
     fn drop(&mut self) {
         self.clear_line();
+    }
+}
+
+/// Shows how far a read is, and ends it when the work has to end.
+pub(super) struct WatchedRead<'a> {
+    pub(super) inner: &'a mut dyn Read,
+    pub(super) watch: &'a mut CopyWatch,
+    pub(super) what: &'static str,
+    /// Bytes that were read, with those of members before.
+    pub(super) bytes: u64,
+}
+
+impl Read for WatchedRead<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.watch.note_step(self.what, self.bytes, None).map_err(io::Error::other)?;
+        let count = self.inner.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::archive::BackupWriter;
-use super::progress::CopyWatch;
+use super::progress::{CopyWatch, WatchedRead};
 use crate::system::ExitError;
 
 /// The directory of the agents' files.
@@ -97,12 +97,14 @@ impl HomeFiles<'_> {
 
     /// Copies an open file under a name.
     pub(super) fn copy_file(&mut self, mut file: File, member: &str) -> anyhow::Result<()> {
-        self.watch.note_step("files", self.writer.bytes, None)?;
         let found = file.metadata()?;
         let modified = u64::try_from(found.mtime()).ok();
-        self.writer
-            .add_file(member, found.mode() & 0o777, modified, &mut file)
-            .with_context(|| format!("failed to copy {member}"))
+        let bytes = self.writer.bytes;
+        let mut content = WatchedRead { inner: &mut file, watch: self.watch, what: "files", bytes };
+        let copied = self.writer.add_file(member, found.mode() & 0o777, modified, &mut content);
+        // A read that was ended by a signal failed for that reason.
+        self.watch.note_step("files", self.writer.bytes, None)?;
+        copied.with_context(|| format!("failed to copy {member}"))
     }
 
     /// Copies a directory and everything below it.

@@ -171,7 +171,7 @@ fn restore_refuses_what_is_in_the_way() {
     restore_backup(&other.home, &other_home, &mut watch()).expect("is replaced");
     let empty = made.place("empty");
     fs::create_dir(&empty).expect("is made");
-    restore(&file, &empty).expect("an empty directory is in nobody's way");
+    restore(&file, &empty).expect("an empty directory is in no one's way");
 }
 
 #[test]

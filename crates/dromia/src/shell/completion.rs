@@ -24,7 +24,7 @@ use crate::home::Home;
 /// The word that asks for completions; it is no command of the tree, so no help and no script names it.
 const WORD: &str = "__complete";
 /// How long the server may take; a person waits.
-const DEADLINE: Duration = Duration::from_millis(300);
+const DEADLINE: Duration = Duration::from_millis(150);
 /// Among how many rows the server's names are looked for.
 const ROWS: usize = 256;
 /// How many names are offered.
@@ -116,6 +116,12 @@ fn matching_names(place: &CompletionPlace, typed: &str) -> Vec<String> {
         CompletionKind::Token => listed_names(&home, place, "tokens", "name"),
         CompletionKind::Session => listed_names(&home, place, "sessions", "id"),
         CompletionKind::Run => listed_names(&home, place, "runs", "id"),
+        CompletionKind::Approval => listed_names(&home, place, "approvals", "id"),
+        CompletionKind::ApprovalRule => listed_names(&home, place, "approval-rules", "name"),
+        CompletionKind::Budget => listed_names(&home, place, "budgets", "name"),
+        CompletionKind::Secret => listed_names(&home, place, "secrets", "name"),
+        CompletionKind::Delivery => listed_names(&home, place, "deliveries", "id"),
+        CompletionKind::Capability => listed_names(&home, place, "capabilities", "id"),
         CompletionKind::Tool => {
             let mut names = configured_names(&home, place.kind);
             names.extend(Toolbox::builtin_names().map(str::to_owned));

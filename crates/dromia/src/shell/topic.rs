@@ -4,7 +4,7 @@
 pub(super) const NAMES: [&str; 5] = ["options", "commands", "environment", "exit-codes", "schemas"];
 
 /// The variables that this program reads, each with what it does.
-const VARIABLES: [(&str, &str); 13] = [
+const VARIABLES: [(&str, &str); 15] = [
     ("DROMIA_HOME", "the home, unless --home names one [default: ~/.dromia]"),
     ("DROMIA_LISTEN", "the TCP address of `dromia up`, unless --listen names one"),
     ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug [default: warn]"),
@@ -15,6 +15,8 @@ const VARIABLES: [(&str, &str); 13] = [
     ("TERM", "dumb: no colour"),
     ("COLUMNS", "the greatest width of a table [default: that of the terminal]"),
     ("LC_ALL, LC_CTYPE, LANG", "only `dromia doctor` reads them; all texts are UTF-8"),
+    ("XDG_CONFIG_HOME, USER", "only `dromia service` reads them: where units are, and whose"),
+    ("NOTIFY_SOCKET", "systemd sets it; `dromia up` writes there when it is ready"),
     ("OPENAI_API_KEY", "`dromia init` offers that model if it is set"),
     ("OPENAI_BASE_URL", "the address of that model for `dromia init`"),
     ("OPENAI_MODEL", "the model that `dromia init` uses there"),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::home::{DEADLINE, Home, Server, append, stderr};
 use crate::schema::mismatch;
+use crate::service;
 use crate::webhook;
 
 /// What a leaf of the tree does.
@@ -25,6 +26,13 @@ const LEAVES: &[(&str, How)] = &[
     ("init", Prints(&["--defaults", "--model-source", "scripted", "--home", "{fresh}"])),
     ("up", Acts("serves")),
     ("demo", Acts("plays for a person")),
+    ("service install", Prints(&[])),
+    ("service status", Prints(&[])),
+    ("service restart", Prints(&[])),
+    ("service stop", Prints(&[])),
+    ("service start", Prints(&[])),
+    ("service logs", Acts("prints what journalctl prints")),
+    ("service uninstall", Prints(&[])),
     ("migrate state", Prints(&["--dry-run"])),
     ("backup create", Prints(&["{backup}"])),
     ("backup verify", Prints(&["{backup}"])),
@@ -220,6 +228,7 @@ impl Scene {
             .args(&line)
             .stdin(value)
             .env("CLICOLOR_FORCE", "1")
+            .envs(service::fake_systemd(&self.home))
             .env(webhook::VARIABLE, webhook::SECRET)
             .output()
             .expect("the program runs")

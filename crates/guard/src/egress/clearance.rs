@@ -63,8 +63,7 @@ impl EgressPolicy {
             Some(_) => return Err(NOT_NAMED),
             None => {
                 let grants = &*around.narrow_grants(grants);
-                let (mut rule, public_only) = match find_covering_grant(grants, method, target)
-                {
+                let (mut rule, public_only) = match find_covering_grant(grants, method, target) {
                     Some((grant, reach)) => (format!("grant {grant}"), reach.is_public_only()),
                     None => (find_held_capability(grants, target, around)?, false),
                 };

@@ -204,7 +204,9 @@ fn join_fields(changed: &[AgentField]) -> String {
 /// Finds the revision that a key made, and for which request.
 pub(super) fn find_key(db: TenantDb<'_>, agent: AgentId, key: &str) -> Checked<Option<(u64, Digest)>> {
     let found = db
-        .prepare_cached("SELECT number, request FROM revisions WHERE tenant = ?1 AND agent = ?2 AND key = ?3")?
+        .prepare_cached(
+            "SELECT number, request FROM revisions WHERE tenant = ?1 AND agent = ?2 AND key = ?3",
+        )?
         .query_row(params![db.tenant.as_bytes(), agent.as_bytes(), key], |row| {
             Ok((column_codes::read_counter(row, 0)?, column_codes::read_digest(row, 1)?))
         })

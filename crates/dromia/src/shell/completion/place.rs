@@ -17,6 +17,12 @@ pub(super) enum CompletionKind {
     Model,
     Provider,
     Tool,
+    Approval,
+    ApprovalRule,
+    Budget,
+    Secret,
+    Delivery,
+    Capability,
 }
 
 /// Options that mean the same at every place.
@@ -27,7 +33,7 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 30] = [
+const PLACES: [(&str, &str, CompletionKind); 45] = [
     ("agent create", "model", CompletionKind::Model),
     ("agent show", "name", CompletionKind::Agent),
     ("agent status", "name", CompletionKind::Agent),
@@ -58,6 +64,21 @@ const PLACES: [(&str, &str, CompletionKind); 30] = [
     ("tool show", "name", CompletionKind::Tool),
     ("tool call", "name", CompletionKind::Tool),
     ("tool test", "name", CompletionKind::Tool),
+    ("approval show", "id", CompletionKind::Approval),
+    ("approval approve", "ids", CompletionKind::Approval),
+    ("approval deny", "ids", CompletionKind::Approval),
+    ("approval rule remove", "name", CompletionKind::ApprovalRule),
+    ("budget set", "name", CompletionKind::Budget),
+    ("budget remove", "name", CompletionKind::Budget),
+    ("secret rotate", "name", CompletionKind::Secret),
+    ("secret delete", "name", CompletionKind::Secret),
+    ("delivery show", "id", CompletionKind::Delivery),
+    ("delivery redrive", "id", CompletionKind::Delivery),
+    ("capability grant", "name", CompletionKind::Agent),
+    ("capability check", "name", CompletionKind::Agent),
+    ("capability delegate", "capability", CompletionKind::Capability),
+    ("capability delegate", "to", CompletionKind::Agent),
+    ("capability revoke", "capability", CompletionKind::Capability),
 ];
 
 /// A place of the command line, and the options before it that matter there.
@@ -102,13 +123,17 @@ pub(super) fn find_place(before: &[String], typed: &str) -> Option<CompletionPla
     }
     let kind = match open {
         Some(option) => kind_for_argument(&path.join(" "), option.get_id().as_str(), true)?,
-        None => kind_for_argument(
-            &path.join(" "),
-            at.get_positionals().nth(positionals)?.get_id().as_str(),
-            false,
-        )?,
+        None => {
+            kind_for_argument(&path.join(" "), find_positional(at, positionals)?.get_id().as_str(), false)?
+        }
     };
     Some(CompletionPlace { kind, given })
+}
+
+/// Finds the argument at a position; the last one may take several words.
+fn find_positional(command: &Command, position: usize) -> Option<&Arg> {
+    let takes_several = |last: &&Arg| last.get_num_args().is_some_and(|count| count.max_values() > 1);
+    command.get_positionals().nth(position).or_else(|| command.get_positionals().last().filter(takes_several))
 }
 
 fn kind_for_argument(path: &str, argument: &str, is_option: bool) -> Option<CompletionKind> {
@@ -177,6 +202,10 @@ mod tests {
             ("token create ", None),
             ("model route show ", Some(CompletionKind::Model)),
             ("provider remove ", Some(CompletionKind::Provider)),
+            ("approval approve apr_1 ", Some(CompletionKind::Approval)),
+            ("approvals deny apr_", Some(CompletionKind::Approval)),
+            ("budget remove ", Some(CompletionKind::Budget)),
+            ("secret rotate ", Some(CompletionKind::Secret)),
             ("run show --ou", None),
             ("", None),
             ("no such command ", None),

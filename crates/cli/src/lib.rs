@@ -24,7 +24,7 @@ mod sse;
 pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
-pub use crate::commands::{published_schemas, run_command};
+pub use crate::commands::{published_schemas, read_hidden_line, run_command};
 pub use crate::context::{CommandContext, EchoGuard, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;

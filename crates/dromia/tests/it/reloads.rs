@@ -248,7 +248,7 @@ fn the_history_shows_authors_and_goes_back() {
     assert!(newest["author"].to_string().contains("models.spare"), "{history:#}");
     let dry = home.run(&["config", "revert", "1", "--dry-run"]);
     let dry = String::from_utf8_lossy(&dry.stdout).into_owned();
-    assert!(dry.contains("nothing is written") && dry.contains("models.spare.kind"), "{dry}");
+    assert!(dry.contains("Nothing is written") && dry.contains("models.spare.kind"), "{dry}");
     assert!(read(&home).contains("spare"));
     let difference = home.run(&["config", "diff", "1", "2", "--json"]);
     let difference: Value = serde_json::from_slice(&difference.stdout).expect("a document");

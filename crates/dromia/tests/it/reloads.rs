@@ -218,8 +218,14 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         let (_, journal) = server.get(&format!("/v1/runs/{run}/journal?limit=256")).await;
         assert!(journal.to_string().contains("denied"), "{journal:#}");
 
+        let tool = "tools: { external: { bank.pay: { description: Pays., url: 'http://127.0.0.1:9/pay' } } }\n";
+        write(&home, &(base.clone() + tool));
+        until(&server, |found| found["revision"] == 3 && found["pending"].is_null()).await;
+        assert!(server.get("/v1/tools").await.1.to_string().contains("bank.pay"));
+
         write(&home, &(base.clone() + budget));
-        until(&server, |found| found["revision"] == 3).await;
+        until(&server, |found| found["revision"] == 4).await;
+        assert!(!server.get("/v1/tools").await.1.to_string().contains("bank.pay"), "it is gone again");
         let (_, budgets) = server.get("/v1/budgets").await;
         assert!(budgets.to_string().contains("few"), "{budgets:#}");
 

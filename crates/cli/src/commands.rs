@@ -53,6 +53,7 @@ use crate::output::{ColumnShrink, CommandOutput};
 use crate::settings::UserSettings;
 
 pub use self::documents::published_schemas;
+pub use self::terminal_input::read_hidden_line;
 
 /// Runs one command. Errors are printed to stderr, and with `--json` to stdout too.
 pub async fn run_command(

@@ -25,7 +25,7 @@ mod sse;
 
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
-pub use crate::commands::{published_schemas, run_command};
+pub use crate::commands::{published_schemas, read_hidden_line, run_command};
 pub use crate::context::{
     CommandContext, EchoGuard, InputKind, KeyStream, LocalTime, TextEditor, home_of_process,
 };

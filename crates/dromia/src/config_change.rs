@@ -144,7 +144,7 @@ fn lock_directory(home: &Home) -> anyhow::Result<fs::File> {
     Ok(directory)
 }
 
-/// Records both texts and puts the new one in the place of the old one, which is kept beside it. Recorded first: a server
+/// Records both texts, an old one only if it was good, and puts the new one in the place of the old one, which is kept beside it. Recorded first: a server
 /// that sees the file finds who changed it, and after a crash in between the file's own text decides.
 fn replace_text(
     home: &Home,
@@ -157,7 +157,9 @@ fn replace_text(
     let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
     let mut backup = None;
     if let Some(old) = old {
-        history.record_text(old, "file")?;
+        if config::check_config_text(old).is_ok_and(|problems| problems.is_empty()) {
+            history.record_text(old, "file")?;
+        }
         let mut name = path.as_os_str().to_owned();
         name.push(".bak");
         system::replace_file(Path::new(&name), old, mode)?;

@@ -1,30 +1,35 @@
 //! `dromia init`: makes a home. It writes the configuration last, so a home that has one is whole, unless its owner
 //! wrote the file first: then it is kept as it is, and the rest is made beside it.
 
+mod choice;
 mod detect;
 mod file;
+mod proof;
 mod vault_check;
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::runs::{EnginePort as _, NewAgent, NewToken};
 use dromia_contracts::store::{PageRequest, Store as _};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, Fault};
+use dromia_models::KnownModels;
 use dromia_store::{StoreConfig, StoreInspector};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::detect::DetectedModel;
+use self::choice::choose_model;
+use self::detect::{Detected, DetectedModel};
+use self::proof::ModelProof;
 use self::vault_check::KeyMismatch;
 use crate::config::{self, Environment, ResolvedConfig};
 use crate::home::{Home, StorePresence};
 use crate::keyfile::KeyFile;
+use crate::model::ModelTrial;
 use crate::system::{self, ExitError};
 use crate::up;
 
@@ -49,7 +54,7 @@ pub(crate) struct InitArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ModelSource {
-    /// Look for keys in the environment and for Ollama, vLLM and llama.cpp on their ports.
+    /// Look for keys in the environment and for Ollama, LM Studio, vLLM and llama.cpp on their ports.
     Detect,
     /// Take the built-in scripted model, which is not an LLM, and look for nothing.
     Scripted,
@@ -71,6 +76,14 @@ pub(crate) struct InitResult {
     model: String,
     /// What was found that has models, in words.
     found: Vec<String>,
+    /// What else was found, and what to do to use it.
+    hints: Vec<String>,
+    /// What one real call to the model came to; nothing where none was made, or it gave no answer.
+    trial: Option<ModelTrial>,
+    /// Why the call gave no answer, if one was made and did not.
+    silent: Option<String>,
+    /// The most that is spent on a day, where the model costs money.
+    daily_limit: Option<String>,
 }
 
 impl InitResult {
@@ -79,12 +92,27 @@ impl InitResult {
         for found in &self.found {
             text.extend(["Found ", found.as_str(), ".\n"]);
         }
+        for hint in &self.hints {
+            text.extend([hint.as_str(), ".\n"]);
+        }
         text.extend([
             format!("{} is ready.\n\n", self.home),
             format!("  dromia.yaml   the configuration; the model is {}\n", self.model),
             "  token         the bearer token for HTTP, readable by you only\n\n".to_owned(),
-            "Next: `dromia up`, and in another terminal `dromia ask \"hello\"`.".to_owned(),
         ]);
+        text.extend(self.trial.as_ref().map(|trial| trial.summary_text() + "\n"));
+        text.extend(self.silent.as_ref().map(|reason| {
+            format!("The model gave no answer yet: {reason}; `dromia model test default` tries again.\n")
+        }));
+        text.extend(self.daily_limit.as_ref().map(|limit| {
+            format!(
+                "A budget stops runs at {limit} a day; `tenants.default.budgets` in dromia.yaml changes it.\n"
+            )
+        }));
+        if self.trial.is_some() || self.silent.is_some() || self.daily_limit.is_some() {
+            text.push('\n');
+        }
+        text.push_str("Next: `dromia up`, and in another terminal `dromia ask \"hello\"`.");
         text
     }
 }
@@ -112,15 +140,36 @@ pub(crate) fn run(
         ModelSource::Detect if !is_written => {
             tokio.block_on(detect::detect_models(&environment, &detect::known_local_servers()))
         }
-        ModelSource::Detect | ModelSource::Scripted => Vec::new(),
+        ModelSource::Detect | ModelSource::Scripted => Detected::default(),
     };
     // What is asked goes to stdout, where a program would take it for a part of the document.
     let can_ask = !output.is_json() && std::io::stdin().is_terminal();
-    let model = choose_model(&found, arguments.defaults || global.no_input, can_ask)?;
+    let is_silent = arguments.defaults || global.no_input;
+    // What is not looked for is not asked about either.
+    let can_choose = can_ask && !is_written && arguments.model_source == ModelSource::Detect;
+    let mut model = choose_model(&found.models, is_silent, can_choose)?;
+    if let Some(chosen) = model.as_mut().filter(|chosen| chosen.typed.is_some()) {
+        match tokio.block_on(proof::read_key(&chosen.name, &mut output)) {
+            Ok(key) => chosen.typed = Some(key),
+            Err(problem) => {
+                // A read of a terminal cannot be ended, so nothing waits for it.
+                tokio.shutdown_background();
+                return Err(problem);
+            }
+        }
+    }
     let text = if is_written { config::read_config_text(home)? } else { file::config_yaml(model.as_ref()) };
     let loaded =
         config::parse_layered(&home.config_path(), &text, &environment, &[]).map_err(ExitError::usage_of)?;
     let resolved = loaded.resolve_all(&environment).map_err(ExitError::usage_of)?;
+    let proof = if can_choose && !is_silent {
+        output.print_notice("Asking the model one question …")?;
+        let path = home.config_path();
+        let proving = proof::prove_choice(&path, model.as_ref(), &environment);
+        Some(tokio.block_on(proving)?)
+    } else {
+        None
+    };
     system::private_dir(home.root_dir())?;
     // A home that lost its dromia.yaml has both: what was made then goes on to count, and nothing is made beside it.
     let is_adopted = home.store_presence() == StorePresence::Store;
@@ -134,6 +183,10 @@ pub(crate) fn run(
         let token = register_defaults(&house, has_token, &resolved)
             .await
             .map_err(|fault: Fault| anyhow::anyhow!("{fault}"))?;
+        if let Some(chosen) = model.as_ref().filter(|chosen| chosen.typed.is_some()) {
+            KeyFile::new(home.vault_key(), crate::runtime::real_runtime().ids).create_if_missing()?;
+            proof::store_key(&house, chosen).await?;
+        }
         Ok((token, locked.is_some()))
     })?;
     if let Some(token) = token {
@@ -156,12 +209,23 @@ pub(crate) fn run(
     if !is_written {
         system::private_file(&home.config_path(), &text)?;
     }
+    let (trial, silent) = match proof {
+        Some(ModelProof::Answered(trial)) => (Some(*trial), None),
+        Some(ModelProof::Silent(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
+    let is_paid = model.as_ref().is_some_and(|chosen| !chosen.is_local()) && !is_written;
     let made = InitResult {
         home: home.root_dir().display().to_string(),
         config: home.config_path().display().to_string(),
         token: home.token_path().display().to_string(),
         model: if is_written { "what it says".to_owned() } else { model_label(model.as_ref()) },
-        found: found.into_iter().map(|found| found.title).collect(),
+        found: found.models.into_iter().map(|found| found.title).collect(),
+        hints: found.hints,
+        trial,
+        silent,
+        daily_limit: is_paid
+            .then(|| format!("{} {}", file::DAILY_LIMIT, KnownModels::builtin_table().currency)),
     };
     let text = output.add_global_flags(&made.result_text()).into_owned();
     output.print_result(&made, |_| text)?;
@@ -251,84 +315,4 @@ fn model_label(model: Option<&DetectedModel>) -> String {
         || "the built-in scripted one, which is not an LLM".to_owned(),
         |found| format!("{} of {}", id(found), found.name),
     )
-}
-
-/// Takes one of the models that were found; asks at a terminal. Nothing is the scripted model.
-fn choose_model(
-    found: &[DetectedModel],
-    silent: bool,
-    can_ask: bool,
-) -> anyhow::Result<Option<DetectedModel>> {
-    if found.is_empty() {
-        return Ok(None);
-    }
-    if silent {
-        return Ok(detect::first_choice(found).cloned());
-    }
-    if !can_ask {
-        return Err(ExitError::usage_error(
-            "init needs an answer, but there is no terminal to ask on; add --defaults or --no-input",
-        ));
-    }
-    let scripted = "the built-in scripted model, which is not an LLM";
-    let titles: Vec<_> = found.iter().map(|found| found.title.as_str()).chain([scripted]).collect();
-    let Some(mut chosen) = found.get(ask_choice("Which model should answer?", &titles)?).cloned() else {
-        return Ok(None);
-    };
-    if chosen.models.len() > 1 {
-        let ids: Vec<_> = chosen.models.iter().map(String::as_str).collect();
-        let index = ask_choice("Which of its models?", &ids)?;
-        chosen.models.swap(0, index);
-    }
-    Ok(Some(chosen))
-}
-
-/// Asks for one of several; an empty answer takes the first.
-fn ask_choice(question: &str, choices: &[&str]) -> anyhow::Result<usize> {
-    anstream::println!("{question}");
-    for (index, choice) in choices.iter().enumerate() {
-        anstream::println!("  {}. {choice}", index + 1);
-    }
-    loop {
-        anstream::print!("[1-{}, default 1] ", choices.len());
-        std::io::stdout().flush().context("failed to show the question")?;
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
-        match parse_choice(&answer, choices.len()) {
-            Some(index) => return Ok(index),
-            None if read == 0 => {
-                return Err(ExitError::usage_error("you chose nothing, so init created nothing"));
-            }
-            None => {}
-        }
-    }
-}
-
-/// Reads an answer: a number from 1, or nothing for the first. The end of the input is no answer.
-fn parse_choice(answer: &str, choices: usize) -> Option<usize> {
-    match answer.trim() {
-        "" if answer.ends_with('\n') => Some(0),
-        number => number.parse::<usize>().ok()?.checked_sub(1).filter(|index| *index < choices),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_a_number_of_the_list_or_nothing() {
-        let table =
-            [("\n", Some(0)), ("2\n", Some(1)), ("3\n", None), ("0\n", None), ("x\n", None), ("", None)];
-        for (answer, index) in table {
-            assert_eq!(parse_choice(answer, 2), index, "{answer:?}");
-        }
-    }
-
-    #[test]
-    fn init_asks_no_question_when_no_model_is_found() {
-        for (silent, can_ask) in [(false, true), (false, false), (true, true)] {
-            assert_eq!(choose_model(&[], silent, can_ask).expect("no question"), None);
-        }
-    }
 }

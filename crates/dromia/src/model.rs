@@ -17,7 +17,7 @@ use crate::system::ExitError;
 
 pub(crate) use self::list::{AliasListing, RouteRow};
 pub(crate) use self::set::entry_lines;
-pub(crate) use self::test_call::ModelTrial;
+pub(crate) use self::test_call::{ModelTrial, prove_model};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ModelCommand {

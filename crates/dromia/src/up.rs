@@ -178,16 +178,16 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
     let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
     let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
-    let policies = PolicyEngine::built_in()?.with_manifests(tools.builtin_manifests());
-    let policies = policies.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
-    let names: Vec<_> = tools.tool_descriptors().iter().map(|tool| tool.name.clone()).collect();
-    let gate = build_gate(&policies, names, &capabilities, resolved);
+    let policies =
+        PolicyEngine::built_in()?.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
+    let gate = build_gate(&policies, &capabilities, resolved);
     egress.ask_rights(gate.current_rights());
     let live_gate = Arc::new(LiveGate::new(gate));
-    let tools: Arc<dyn ToolHost> = Arc::new(tools);
+    let toolbox = Arc::new(tools);
+    let tools: Arc<dyn ToolHost> = Arc::clone(&toolbox) as _;
     let gate: Arc<dyn Gate> = Arc::clone(&live_gate) as _;
     let models = Arc::new(LiveModels::new(models));
-    let parts = ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table };
+    let parts = ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table, toolbox };
     let ports = EnginePorts {
         store: Arc::clone(&store),
         model: models,
@@ -220,23 +220,25 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
 /// Builds the gate of a configuration on the layers of policy that count.
 pub(crate) fn build_gate(
     policies: &PolicyEngine,
-    tools: Vec<String>,
     capabilities: &StoreCapabilities,
     resolved: &ResolvedConfig,
 ) -> GrantGate {
-    let policies = policies.clone().about_irreversible(resolved.irreversible);
-    let gate = GrantGate::new(policies, tools).with_capabilities(capabilities.live_capabilities());
+    let external = || resolved.external.iter().map(|external| &external.tool);
+    let policies = policies.clone().with_manifests(Toolbox::tool_manifests(external()));
+    let policies = policies.about_irreversible(resolved.irreversible);
+    let names = Toolbox::builtin_names().into_iter().chain(external().map(ExternalTool::name));
+    let gate = GrantGate::new(policies, names).with_capabilities(capabilities.live_capabilities());
     gate.with_privileged(resolved.said.privileged_tools())
 }
 
 /// A tool of the operator's own with the line to its server.
-type Connected = (ExternalTool, Arc<dyn EgressClient>);
+pub(crate) type ConnectedTool = (ExternalTool, Arc<dyn EgressClient>);
 
 /// Opens a line to the server of each tool of the operator's own.
-fn connect_external_tools(
+pub(crate) fn connect_external_tools(
     resolved: &ResolvedConfig,
     egress: &dyn Egress,
-) -> Result<Vec<Connected>, LineError> {
+) -> Result<Vec<ConnectedTool>, LineError> {
     let opened = |external: &ExternalToolConfig| {
         Ok((external.tool.clone(), egress.open_client(external.egress_plan())?))
     };

@@ -338,8 +338,9 @@ async fn visible_tools(
         !matches!(gate.evaluate_action(principal, GateAction::Tool(&probe)).await, GateVerdict::Deny { .. })
     };
     // The gate judges all tools concurrently: a hanging evaluation delays the snapshot once, not once for each tool.
-    let offered = futures_util::future::join_all(host.tool_descriptors().iter().map(visible)).await;
-    let tools = host.tool_descriptors().iter().zip(offered);
+    let tools = host.tool_descriptors();
+    let offered = futures_util::future::join_all(tools.iter().map(visible)).await;
+    let tools = tools.iter().zip(offered);
     tools.filter(|(_, offered)| *offered).map(|(tool, _)| tool.clone()).collect()
 }
 

@@ -219,6 +219,13 @@ impl GatewayHandle {
     /// Lets other settings count from now on: the default agent, the roles, the users of the socket and the rates of
     /// tokens and actors. All others are those of the start.
     pub fn replace_settings(&self, config: GatewayConfig) {
+        if let Some(path) = &self.core.config.socket {
+            // Whether others may ask at all depends on the users of the socket.
+            let mode = std::fs::Permissions::from_mode(config.socket_mode());
+            if let Err(error) = std::fs::set_permissions(path, mode) {
+                tracing::warn!(%error, "failed to set the mode of the socket for its users");
+            }
+        }
         self.core.replace_live(config);
     }
 

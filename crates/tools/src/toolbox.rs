@@ -9,6 +9,7 @@
 //! end is not awaited would be neither done nor undone.
 
 mod calls;
+mod generations;
 mod programs;
 mod workspaces;
 
@@ -32,6 +33,8 @@ use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
 use dromia_contracts::vault::{LeakDetector, mask_secrets};
 use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 
+use self::generations::ToolGeneration;
+pub use self::generations::{GENERATIONS_MAX, TooManyGenerations};
 use crate::action_digest::action_digest;
 use crate::arguments::{HttpRequest, parse_arguments};
 use crate::catalogue::BuiltinTool;
@@ -83,13 +86,12 @@ struct CallSite<'a> {
 /// The built-in tools.
 #[derive(Debug)]
 pub struct Toolbox {
-    descriptors: Vec<ToolDescriptor>,
+    tools: ToolGeneration,
     config: ToolsConfig,
     resolver: PathResolver,
     store: Arc<dyn Store>,
     runtime: Runtime,
     line: Arc<dyn EgressClient>,
-    external: Vec<RegisteredTool>,
     file_work: SlotPool,
     turns: Arc<AgentLocks>,
     marks: FileLabelRegistry,
@@ -106,14 +108,13 @@ impl Toolbox {
         line: Arc<dyn EgressClient>,
     ) -> Self {
         Self {
-            descriptors: BuiltinTool::ALL.into_iter().map(BuiltinTool::descriptor).collect(),
+            tools: ToolGeneration::new(Vec::new()),
             config,
             resolver: PathResolver::probe(),
             marks: FileLabelRegistry::new(Arc::clone(&store)),
             store,
             runtime,
             line,
-            external: Vec::new(),
             file_work: SlotPool::new(FILE_WORK_MAX, FILE_WORK_RESERVE, WAITING_MAX),
             turns: Arc::new(AgentLocks::new()),
             quotas: Arc::default(),
@@ -124,26 +125,35 @@ impl Toolbox {
     /// Registers tools of others, each with the line to its server. Names are the operator's to keep apart.
     #[must_use]
     pub fn with_external(
-        mut self,
+        self,
         tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
     ) -> Self {
-        for (tool, line) in tools {
-            self.descriptors.push(tool.descriptor().clone());
-            self.external.push(RegisteredTool { tool, line });
-        }
-        self.descriptors.sort_by(|a, b| a.name.cmp(&b.name));
-        self
+        Self { tools: ToolGeneration::new(register_tools(tools)), ..self }
     }
 
-    /// Lists the facts of each tool that a policy gets beside its calls.
-    pub fn builtin_manifests(&self) -> impl Iterator<Item = (String, ToolManifest)> {
+    /// Registers others in their place, for calls that begin from now on.
+    pub fn replace_external(
+        &self,
+        tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
+    ) -> Result<(), TooManyGenerations> {
+        self.tools.append(register_tools(tools))
+    }
+
+    /// Lists the facts of each tool that a policy gets beside its calls: of the built-in ones, and of these.
+    pub fn tool_manifests<'a>(
+        external: impl IntoIterator<Item = &'a ExternalTool>,
+    ) -> impl Iterator<Item = (String, ToolManifest)> {
         let built_in = BuiltinTool::ALL.into_iter().map(|tool| (tool.name().to_owned(), tool.manifest()));
-        let external = self.external.iter();
-        built_in.chain(external.map(|external| (external.tool.name().to_owned(), external.tool.manifest())))
+        built_in.chain(external.into_iter().map(|tool| (tool.name().to_owned(), tool.manifest())))
+    }
+
+    /// The same of the tools that it has now.
+    pub fn builtin_manifests(&self) -> impl Iterator<Item = (String, ToolManifest)> {
+        Self::tool_manifests(self.tools.newest().external())
     }
 
     fn find_external(&self, name: &str) -> Option<&RegisteredTool> {
-        self.external.iter().find(|external| external.tool.name() == name)
+        self.tools.newest().find_external(name)
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
@@ -224,7 +234,7 @@ pub fn prepare_builtin(call: &ToolCall) -> Result<PreparedCall, PrepareError> {
 
 impl ToolHost for Toolbox {
     fn tool_descriptors(&self) -> &[ToolDescriptor] {
-        &self.descriptors
+        self.tools.newest().descriptors()
     }
 
     fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
@@ -265,6 +275,12 @@ impl ToolHost for Toolbox {
         self.config.sandboxes.let_go(run);
         self.marks.let_go(run);
     }
+}
+
+fn register_tools(
+    tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
+) -> Vec<RegisteredTool> {
+    tools.into_iter().map(|(tool, line)| RegisteredTool { tool, line }).collect()
 }
 
 fn failed_output(text: String) -> ToolOutput {

@@ -114,7 +114,11 @@ async fn read_secret_value(
             "There is no terminal to ask for the value: pipe it in with --stdin".to_owned(),
         ));
     } else {
-        text = terminal_input::read_hidden_line("the value", output).await?;
+        text = terminal_input::read_hidden_line(
+            "the value, which is not echoed (or use --stdin and a pipe)",
+            output,
+        )
+        .await?;
     }
     let length = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(length);

@@ -67,12 +67,12 @@ async fn read_interruptibly(
 }
 
 /// Reads one line that is not shown, without its line break, and says how many bytes it took.
-pub(super) async fn read_hidden_line(what: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
+pub async fn read_hidden_line(prompt: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
     // The yield lets the caller's `select!` register Ctrl-C before the terminal is changed.
     yield_now().await;
     let mut ends = EndSignals::listen().map_err(Error::io_error("install the signal handlers"))?;
     let shown_again = hide_typing(output)?;
-    output.print_notice(&format!("{what}, which is not echoed (or use --stdin and a pipe):"))?;
+    output.print_notice(&format!("{prompt}:"))?;
     let mut line = tokio::select! {
         line = read_line("read the value", output) => line?,
         () = ends.wait_for_any() => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineLimits};
 use dromia_contracts::label::Label;
 use dromia_contracts::vault::SecretPlacement;
+use dromia_guard::egress::target::RequestTarget;
 use dromia_tools::{ExternalSpec, ExternalTool};
 
 use super::file::WrittenExternal;
@@ -85,7 +86,13 @@ fn resolve_external_tool(
         secret: written.secret.clone().map(|secret| (secret, placement)),
     };
     match ExternalTool::new(spec) {
-        Ok(tool) => Some(ExternalToolConfig { tool, limits }),
+        Ok(tool) => {
+            // What no line could be opened to would stop a start later.
+            if let Err(refused) = RequestTarget::parse_url(&written.url) {
+                check.add_problem(&format!("{here}.url"), refused.reason);
+            }
+            Some(ExternalToolConfig { tool, limits })
+        }
         Err(error) if error.key.is_empty() => {
             check.add_problem(&here, &error);
             None

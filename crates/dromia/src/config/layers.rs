@@ -30,6 +30,13 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The same with one more variable.
+    pub(crate) fn with_variable(&self, name: &str, value: &str) -> Self {
+        let mut all = self.0.clone();
+        all.insert(name.to_owned(), value.to_owned());
+        Self(all)
+    }
+
     /// Lists the variables.
     pub(crate) fn variable_names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dromia_contracts::vault::{self, GRANT};
+use dromia_guard::egress::target::RequestTarget;
 use dromia_models::{
     ContextWindow, HttpConfig, HttpError, HttpTimeouts, KeysOf, KnownModels, ModelProvider, ModelsConfig,
     OutputLimit, ProviderApiKey, ScriptedModel, TokenPrice, VaultKey,
@@ -256,8 +257,14 @@ fn resolve_provider(
         check.at_least_one(&format!("{here}.timeout_ms"), ms);
     }
     let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
-    if let Err(error) = HttpConfig::new(format, base_url, "").endpoint_url() {
-        check.add_problem(&format!("{here}.base_url"), without_key(&error));
+    match HttpConfig::new(format, base_url, "").endpoint_url() {
+        Err(error) => check.add_problem(&format!("{here}.base_url"), without_key(&error)),
+        // What no line could be opened to would stop a start later.
+        Ok(url) => {
+            if let Err(refused) = RequestTarget::parse_url(url.as_str()) {
+                check.add_problem(&format!("{here}.base_url"), refused.reason);
+            }
+        }
     }
     let reference = server.key.as_deref()?;
     match secret_from_environment(reference, environment) {

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use dromia_api::ListPage;
+use dromia_cli::output::count_noun;
 use dromia_cli::{CommandOutput, Outcome};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -52,8 +53,8 @@ pub(crate) struct ConfigRevert {
     revision: Option<u64>,
     /// Where the previous text is kept, if the file was changed.
     backup: Option<String>,
-    /// The keys that change.
-    changes: Vec<ConfigDifference>,
+    /// The keys that change; nothing where the file could not be read.
+    changes: Option<Vec<ConfigDifference>>,
 }
 
 /// Lists the configurations.
@@ -124,14 +125,13 @@ pub(super) fn revert_to(
         })?;
     let now = config::read_config_text(home).ok();
     let current = now.as_deref().and_then(|text| read_text(home, text).ok());
-    let changes = current.map_or_else(Vec::new, |current| differences(&current, &loaded));
+    let changes = current.map(|current| differences(&current, &loaded));
     let mut done = ConfigRevert { from: number, revision: None, backup: None, changes };
     if is_dry {
-        output.print_result(&done, |done| {
-            format!("{} would change; nothing is written.", done.changed_text())
-        })?;
-        if !output.is_json() && !done.changes.is_empty() {
-            print_differences(&done.changes, output)?;
+        output.print_result(&done, |done| format!("Nothing is written; {} by it.", done.changed_text()))?;
+        let changes = done.changes.filter(|changes| !output.is_json() && !changes.is_empty());
+        if let Some(changes) = changes {
+            print_differences(&changes, output)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -142,18 +142,24 @@ pub(super) fn revert_to(
     }
     output.print_result(&done, |done| match done.revision {
         None => format!("dromia.yaml already has the text of revision {number}."),
-        Some(revision) => format!(
-            "dromia.yaml has the text of revision {number} again, as revision {revision}; {} changed. {}",
-            done.changed_text(),
-            config_change::HEARD
-        ),
+        Some(revision) => {
+            let new = if revision == number { String::new() } else { format!(", as revision {revision}") };
+            let changed = done.changed_text();
+            format!(
+                "dromia.yaml has the text of revision {number} again{new}; {changed}. {}",
+                config_change::HEARD
+            )
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl ConfigRevert {
     fn changed_text(&self) -> String {
-        dromia_cli::output::count_noun(self.changes.len(), "value")
+        match &self.changes {
+            Some(changes) => format!("{} changed", count_noun(changes.len(), "value")),
+            None => "what changed is not known, because the file could not be read".to_owned(),
+        }
     }
 }
 

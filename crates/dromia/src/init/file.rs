@@ -1,5 +1,7 @@
 //! The configuration that a new home begins with.
 
+use dromia_contracts::vault::GRANT;
+
 use super::detect::DetectedModel;
 use crate::config::edit::double_quote;
 use crate::config::{self, WrittenModel};
@@ -7,6 +9,9 @@ use crate::model;
 
 /// The name of the schema beside the configuration, for editors.
 pub(super) const SCHEMA: &str = "dromia.schema.json";
+
+/// What a home with a model that costs money may spend on a day, until its owner says otherwise.
+pub(super) const DAILY_LIMIT: &str = "5.00";
 
 /// Writes the configuration; without a model that was found the scripted one answers.
 pub(super) fn config_yaml(found: Option<&DetectedModel>) -> String {
@@ -35,6 +40,11 @@ fn providers_and_models(found: &DetectedModel) -> String {
     lines.extend(found.key.as_ref().map(|name| {
         format!("    key: {}   # taken from the environment", double_quote(&format!("env:{name}")))
     }));
+    lines.extend(
+        found.typed.as_ref().map(|_| {
+            format!("    key: {}   # in the vault", double_quote(&format!("{GRANT}{}", found.name)))
+        }),
+    );
     lines.push("models:                       # the aliases that agents name".to_owned());
     let default = WrittenModel {
         provider: Some(found.name.clone()),
@@ -42,6 +52,14 @@ fn providers_and_models(found: &DetectedModel) -> String {
         ..WrittenModel::default()
     };
     lines.extend(model::entry_lines("default", &default).into_iter().map(|line| format!("  {line}")));
+    if !found.is_local() {
+        lines.push("tenants:".to_owned());
+        lines.push("  default:".to_owned());
+        lines.push("    budgets:                  # `dromia budget list` shows what is spent".to_owned());
+        lines.push(format!(
+            "      - {{ name: daily, per: tenant, measure: money, period: day, limit: \"{DAILY_LIMIT}\" }}"
+        ));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -67,6 +85,7 @@ mod tests {
             kind: ProviderKind::Anthropic,
             base_url: None,
             key: Some("ANTHROPIC_API_KEY".to_owned()),
+            typed: None,
             models: vec!["claude-sonnet-4-5".to_owned()],
             title: String::new(),
         };
@@ -87,6 +106,10 @@ mod tests {
           default:
             provider: anthropic
             model: "claude-sonnet-4-5"
+        tenants:
+          default:
+            budgets:                  # `dromia budget list` shows what is spent
+              - { name: daily, per: tenant, measure: money, period: day, limit: "5.00" }
         engine:
           active_max: 1024            # runs active at once
           model_calls_max: 50         # per run; then it yields
@@ -102,6 +125,7 @@ mod tests {
             kind: ProviderKind::Openai,
             base_url: Some("http://127.0.0.1:11434/v1".to_owned()),
             key: None,
+            typed: None,
             models: vec!["qwen3:8b".to_owned(), "x".to_owned()],
             title: String::new(),
         };

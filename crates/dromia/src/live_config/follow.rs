@@ -16,7 +16,7 @@ use super::{ConfigHistory, ConfigRevision, LiveConfig, OfferedConfig};
 use crate::audit::seal_configuration;
 use crate::config::{ConfigProblem, ResolvedConfig};
 use crate::home::Home;
-use crate::up::{self, HomeServices};
+use crate::up::{self, ConnectedTool, HomeServices};
 use crate::vault_keys;
 
 /// What a changed configuration reaches.
@@ -71,13 +71,15 @@ async fn apply_text(
         live.note_agreed();
         return Ok(());
     };
-    let built = BuiltParts::build(&services.house, &offered.resolved).await;
+    let is_retooled =
+        live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
+    let built = BuiltParts::build(&services.house, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
+    built.swap_in(services, &resolved)?;
     let history = ConfigHistory::of_home(&live.home);
     let recorded = tokio::task::spawn_blocking(move || history.record_or_warn(&text, &author)).await;
     let record = recorded.map_err(|error| error.to_string())?;
-    built.swap_in(services, &resolved);
     let (number, digest, author) = (record.number, record.digest, record.author.clone());
     let revision = ConfigRevision { record, loaded, missing_keys: resolved.missing_keys.clone() };
     let pending = live.note_applied(revision, now).join(", ");
@@ -90,26 +92,38 @@ async fn apply_text(
 struct BuiltParts {
     models: ModelRegistry,
     gate: GrantGate,
+    /// The tools of others, where they changed.
+    external: Option<Vec<ConnectedTool>>,
 }
 
 impl BuiltParts {
-    async fn build(house: &HomeServices, resolved: &ResolvedConfig) -> anyhow::Result<Self> {
+    async fn build(
+        house: &HomeServices,
+        resolved: &ResolvedConfig,
+        is_retooled: bool,
+    ) -> anyhow::Result<Self> {
         let models = ModelRegistry::new(resolved.models.clone(), &house.runtime.clock, &*house.egress)
             .context("the models cannot be built")?;
         vault_keys::find_provider_scopes(house, &resolved.models).await?;
-        let names = house.tools.tool_descriptors().iter().map(|tool| tool.name.clone());
-        let gate = up::build_gate(&house.policies, names.collect(), &house.capabilities, resolved);
-        Ok(Self { models, gate })
+        let external =
+            is_retooled.then(|| up::connect_external_tools(resolved, &*house.egress)).transpose()?;
+        let gate = up::build_gate(&house.policies, &house.capabilities, resolved);
+        Ok(Self { models, gate, external })
     }
 
-    /// Swaps the parts in. The engine comes last: it forgets what it read under the earlier ones.
-    fn swap_in(self, services: &LiveServices, resolved: &ResolvedConfig) {
+    /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
+    /// ones.
+    fn swap_in(self, services: &LiveServices, resolved: &ResolvedConfig) -> Result<(), String> {
         let parts = &services.house.parts;
+        if let Some(external) = self.external {
+            parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
+        }
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
         parts.terms.replace_settings(resolved.said.clone());
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.house.engine.replace_config(resolved.engine.clone());
+        Ok(())
     }
 }
 

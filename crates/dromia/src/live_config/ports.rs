@@ -14,6 +14,7 @@ use dromia_contracts::tool::{EffectSink, PreparedCall};
 use dromia_contracts::{AgentId, BoxFuture, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
+use dromia_tools::Toolbox;
 
 use crate::tool_policy::ToolTermsTable;
 
@@ -26,6 +27,8 @@ pub(crate) struct ReplaceableParts {
     pub(crate) gate: Arc<LiveGate>,
     /// What the operator says about tools.
     pub(crate) terms: Arc<ToolTermsTable>,
+    /// The tools, of which those of others are replaced.
+    pub(crate) toolbox: Arc<Toolbox>,
 }
 
 /// The models of the newest configuration.

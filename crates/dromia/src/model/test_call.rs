@@ -14,12 +14,12 @@ use dromia_contracts::model::{
 };
 use dromia_contracts::transcript::Transcript;
 use dromia_contracts::{Actor, ErrorCode};
-use dromia_models::ModelRegistry;
+use dromia_models::{ModelRegistry, ModelsError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{all_aliases, format_money, resolve_route, route_location, unknown_alias_error};
-use crate::config::{self, Environment, ModelRoute};
+use crate::config::{self, Environment, LoadedConfig, ModelRoute, ResolvedConfig};
 use crate::egress_client;
 use crate::home::Home;
 use crate::runtime;
@@ -86,36 +86,69 @@ pub(crate) fn run_trial(
     let resolved = loaded.resolve_all(&environment).map_err(ExitError::usage_of)?;
     let route = resolve_route(&loaded.written, alias).map_err(ExitError::usage_error)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let egress = egress_client::guarded_egress(resolved.reachable.opened.clone());
-    let (outcome, first, total) = tokio.block_on(async {
-        let models = ModelRegistry::new(resolved.models, &runtime::real_runtime().clock, &egress);
-        let models = models
-            .map_err(|error| ExitError::usage_error(format!("{}: {error}", home.config_path().display())))?;
-        let request = trial_request(alias);
-        let first = FirstTokenTimer { began: Instant::now(), after: OnceLock::new() };
-        let prepared = match models.prepare_attempt(&request) {
-            Ok(prepared) => prepared,
-            Err(error) => return anyhow::Ok((Err(error), None, first.began.elapsed())),
-        };
-        let call = models.call_model(&request, &prepared, &first);
-        let outcome = match wait {
-            None => call.await,
-            Some(wait) => match tokio::time::timeout(wait, call).await {
-                Ok(outcome) => outcome,
-                Err(_) => {
-                    return Err(ExitError {
-                        code: 124,
-                        message: format!("{alias} did not answer in time; the call is cancelled"),
-                    }
-                    .into());
-                }
-            },
-        };
-        anyhow::Ok((outcome, first.after.get().copied(), first.began.elapsed()))
+    let made = tokio.block_on(make_call(resolved, alias, wait));
+    let (outcome, first, total) = made.map_err(|problem| match problem.downcast::<ModelsError>() {
+        Ok(error) => ExitError::usage_error(format!("{}: {error}", home.config_path().display())),
+        Err(problem) => problem,
     })?;
     let reply = outcome.map_err(|error| trial_error(alias, &route, &error))?;
     output.print_result(&trial_result(alias, &route, &reply, first, total), trial_text)?;
     Ok(())
+}
+
+/// What one call came to: the answer or why there is none, when its first piece came, and how long all of it took.
+type CallOutcome = (Result<ModelReply, ModelError>, Option<Duration>, Duration);
+
+/// Makes one call to a model of a configuration that need not be that of any file.
+async fn make_call(
+    resolved: ResolvedConfig,
+    alias: &str,
+    wait: Option<Duration>,
+) -> anyhow::Result<CallOutcome> {
+    let egress = egress_client::guarded_egress(resolved.reachable.opened.clone());
+    let models = ModelRegistry::new(resolved.models, &runtime::real_runtime().clock, &egress)?;
+    let request = trial_request(alias);
+    let first = FirstTokenTimer { began: Instant::now(), after: OnceLock::new() };
+    let prepared = match models.prepare_attempt(&request) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok((Err(error), None, first.began.elapsed())),
+    };
+    let call = models.call_model(&request, &prepared, &first);
+    let outcome = match wait {
+        None => call.await,
+        Some(wait) => match tokio::time::timeout(wait, call).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                return Err(ExitError {
+                    code: 124,
+                    message: format!("{alias} did not answer in time; the call is cancelled"),
+                }
+                .into());
+            }
+        },
+    };
+    Ok((outcome, first.after.get().copied(), first.began.elapsed()))
+}
+
+/// Makes one call for a command that has no file yet. Returns how long it took and what it cost, where its price is known, or
+/// the provider's reason.
+pub(crate) async fn prove_model(
+    loaded: &LoadedConfig,
+    resolved: ResolvedConfig,
+    alias: &str,
+    wait: Duration,
+) -> anyhow::Result<Result<ModelTrial, ModelError>> {
+    let route = resolve_route(&loaded.written, alias).map_err(ExitError::usage_error)?;
+    let (outcome, first, total) = make_call(resolved, alias, Some(wait)).await?;
+    Ok(outcome.map(|reply| trial_result(alias, &route, &reply, first, total)))
+}
+
+impl ModelTrial {
+    /// Says in one sentence what the call came to.
+    pub(crate) fn summary_text(&self) -> String {
+        let cost = self.cost_micros.map_or_else(|| "an unknown price".to_owned(), format_money);
+        format!("{} answered {:?} in {} ms for {cost}.", self.answers, self.answer, self.total_ms)
+    }
 }
 
 fn trial_request(alias: &str) -> ModelRequest {

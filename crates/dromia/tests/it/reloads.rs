@@ -220,8 +220,15 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         let (_, journal) = server.get(&format!("/v1/runs/{run}/journal?limit=256")).await;
         assert!(journal.to_string().contains("denied"), "{journal:#}");
 
+        let tool =
+            "tools: { external: { bank.pay: { description: Pays., url: 'http://127.0.0.1:9/pay' } } }\n";
+        write(&home, &(base.clone() + tool));
+        until(&server, |found| found["revision"] == 3 && found["pending"].is_null()).await;
+        assert!(server.get("/v1/tools").await.1.to_string().contains("bank.pay"));
+
         write(&home, &(base.clone() + budget));
-        until(&server, |found| found["revision"] == 3).await;
+        until(&server, |found| found["revision"] == 4).await;
+        assert!(!server.get("/v1/tools").await.1.to_string().contains("bank.pay"), "it is gone again");
         let (_, budgets) = server.get("/v1/budgets").await;
         assert!(budgets.to_string().contains("few"), "{budgets:#}");
 
@@ -253,7 +260,7 @@ fn the_history_shows_authors_and_goes_back() {
     assert!(newest["author"].to_string().contains("models.spare"), "{history:#}");
     let dry = home.run(&["config", "revert", "1", "--dry-run"]);
     let dry = String::from_utf8_lossy(&dry.stdout).into_owned();
-    assert!(dry.contains("nothing is written") && dry.contains("models.spare.kind"), "{dry}");
+    assert!(dry.contains("Nothing is written") && dry.contains("models.spare.kind"), "{dry}");
     assert!(read(&home).contains("spare"));
     let difference = home.run(&["config", "diff", "1", "2", "--json"]);
     let difference: Value = serde_json::from_slice(&difference.stdout).expect("a document");

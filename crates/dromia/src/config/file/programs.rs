@@ -124,7 +124,6 @@ pub(crate) struct WrittenTools {
     pub(crate) message_hops_max: u32,
     /// Servers that agents call as tools, each under the tool's name, such as `bank.pay`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) external: BTreeMap<String, WrittenExternal>,
     /// What programs may use that `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]

@@ -106,9 +106,10 @@ impl IdFragment {
         (first.to_be_bytes(), (first | ((1 << below) - 1)).to_be_bytes())
     }
 
-    /// Returns how many digits these are.
-    pub const fn digit_count(self) -> u32 {
-        self.digits
+    /// Returns the whole bytes with which each id ends that ends with these digits. An odd digit is in none of them.
+    pub fn last_bytes(self) -> Vec<u8> {
+        let bytes = self.value.to_be_bytes();
+        bytes[bytes.len() - self.digits as usize / 2..].to_vec()
     }
 
     /// Returns whether an id begins or ends with these digits.
@@ -170,6 +171,7 @@ mod tests {
             let part: IdFragment = text.parse().expect("a part");
             assert_eq!(part.fits_id(&id_bytes()), fits, "{text}");
             assert_eq!(part.to_string(), text.to_lowercase());
+            assert!(!part.ends_id(&id_bytes()) || id_bytes().ends_with(&part.last_bytes()), "{text}");
         }
     }
 

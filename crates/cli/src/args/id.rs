@@ -11,8 +11,10 @@ use dromia_api::{ApprovalId, CapabilityId, DeliveryId, IdFragment, IdKind, RunId
 pub trait ListedId: Copy + fmt::Display + FromStr<Err: fmt::Display> {
     /// The noun.
     const KIND: IdKind;
-    /// The path of the listing.
+    /// The path of the listing, to which parameters are added.
     const LISTING: &'static str;
+    /// What is said where the listing is empty.
+    const NONE: &'static str;
     /// Whether the listing begins with the newest.
     const IS_NEWEST_FIRST: bool;
     /// Whether the listing may be narrowed to an agent.
@@ -20,10 +22,11 @@ pub trait ListedId: Copy + fmt::Display + FromStr<Err: fmt::Display> {
 }
 
 macro_rules! listed_ids {
-    ($($id:ty: $kind:ident $path:literal, $newest_first:literal, $of_an_agent:literal;)+) => {
+    ($($id:ty: $kind:ident $path:literal, $newest_first:literal, $of_an_agent:literal, $none:literal;)+) => {
         $(impl ListedId for $id {
             const KIND: IdKind = IdKind::$kind;
             const LISTING: &'static str = $path;
+            const NONE: &'static str = $none;
             const IS_NEWEST_FIRST: bool = $newest_first;
             const IS_OF_AN_AGENT: bool = $of_an_agent;
         })+
@@ -31,12 +34,12 @@ macro_rules! listed_ids {
 }
 
 listed_ids! {
-    RunId: Run "/v1/runs", true, true;
-    SessionId: Session "/v1/sessions", true, true;
-    ApprovalId: Approval "/v1/approvals", true, true;
-    DeliveryId: Delivery "/v1/deliveries", true, false;
-    CapabilityId: Capability "/v1/capabilities", false, false;
-    TokenId: Token "/v1/tokens", false, false;
+    RunId: Run "/v1/runs?", true, true, "there is no run yet";
+    SessionId: Session "/v1/sessions?", true, true, "there is no session yet";
+    ApprovalId: Approval "/v1/approvals?open=true&", true, true, "no call waits for an approval";
+    DeliveryId: Delivery "/v1/deliveries?", true, false, "there is no delivery yet";
+    CapabilityId: Capability "/v1/capabilities?", false, false, "there is no capability yet";
+    TokenId: Token "/v1/tokens?", false, false, "there is no token yet";
 }
 
 /// An id as it is typed.

@@ -10,6 +10,7 @@ use super::Cli;
 use crate::args::{IdReference, ListedId, NEWEST};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
+use crate::exit::CommandExit;
 use crate::output::{CommandOutput, draw_table};
 
 /// What every row of a listing has.
@@ -66,23 +67,23 @@ impl Cli<'_> {
     /// Finds the newest id of a noun, or the one so many before it: of the selected agent, if one is selected.
     async fn newest_id<I: ListedId>(&self, back: u32) -> Outcome<I> {
         let back = back as usize;
+        let agent = self.selected_agent().filter(|_| I::IS_OF_AN_AGENT);
         let rows = if I::IS_NEWEST_FIRST {
-            let agent = self.selected_agent().filter(|_| I::IS_OF_AN_AGENT);
-            let agent = agent.map(|agent| format!("&agent={}", percent_encode(&agent))).unwrap_or_default();
-            let page: ListPage<ListedRow> =
-                self.client.get(&format!("{}?limit={}{agent}", I::LISTING, back + 1)).await?;
-            page.items
+            let filter = agent.as_ref().map(|agent| format!("&agent={}", percent_encode(agent)));
+            let path = format!("{}limit={}{}", I::LISTING, back + 1, filter.unwrap_or_default());
+            self.client.get::<ListPage<ListedRow>>(&path).await?.items
         } else {
             self.list_backwards(I::LISTING).await?
         };
-        match rows.get(back) {
-            Some(row) => parse_listed(&row.id),
-            None if rows.is_empty() => Err(Error::Usage(format!("there is no {} yet", I::KIND.as_str()))),
-            None => Err(Error::Usage(format!(
-                "{NEWEST}~{back} counts back further than there are {}",
-                I::KIND.plural()
-            ))),
-        }
+        let of_agent = agent.map(|agent| format!(" of the agent {agent}")).unwrap_or_default();
+        let message = match rows.get(back) {
+            Some(row) => return parse_listed(&row.id),
+            None if rows.is_empty() => format!("{}{of_agent}", I::NONE),
+            None => {
+                format!("{NEWEST}~{back} counts back beyond the first of the {}{of_agent}", I::KIND.plural())
+            }
+        };
+        Err(Error::Local { exit: CommandExit::Failed, message })
     }
 
     /// Reads a listing that begins with the oldest, and turns it round.
@@ -90,7 +91,7 @@ impl Cli<'_> {
         let (mut rows, mut after) = (Vec::new(), String::new());
         for _ in 0..PAGES_MAX {
             let limit = dromia_api::list::LIMIT_MAX;
-            let page: ListPage<ListedRow> = self.client.get(&format!("{path}?limit={limit}{after}")).await?;
+            let page: ListPage<ListedRow> = self.client.get(&format!("{path}limit={limit}{after}")).await?;
             rows.extend(page.items);
             match page.next {
                 Some(next) => after = format!("&after={}", percent_encode(&next)),

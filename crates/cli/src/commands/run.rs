@@ -24,7 +24,7 @@ use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{
     ColumnShrink, CommandOutput, RowStyle, count_noun, draw_fitted_table, draw_pairs, format_cost,
-    format_duration, format_money, format_time,
+    format_duration, format_money,
 };
 use crate::sse::{Follow, RunUpdate};
 
@@ -45,7 +45,7 @@ pub(super) const WAYS: [ColumnShrink; 11] = [
     ColumnShrink::WithoutNought("cost"),
     ColumnShrink::Without("out"),
     ColumnShrink::Without("in"),
-    ColumnShrink::Cut("question", 32),
+    ColumnShrink::Cut("question", 24),
     ColumnShrink::Without("calls"),
     ColumnShrink::Without("cost"),
     ColumnShrink::Cut("agent", 8),
@@ -85,7 +85,7 @@ pub(super) async fn run(
         args::RunCommand::Why(name) => {
             let run = cli.resolve_or_newest(name.id, output).await?;
             let why: RunExplanation = cli.client.get(&format!("/v1/runs/{run}/why")).await?;
-            let text = output.add_global_flags(&why_text(&why)).into_owned();
+            let text = output.add_global_flags(&why_text(&why, &output.row_style())).into_owned();
             output.print_result(&why, |_| text)?;
             Ok(CommandExit::Done)
         }
@@ -432,7 +432,10 @@ fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle) -> 
         ("session", run.session.to_string()),
         ("started", style.format_moment(run.started_at)),
         ("took", took.unwrap_or_default()),
-        ("updated", style.format_moment(run.updated_at)),
+        (
+            "updated",
+            if run.status.is_terminal() { String::new() } else { style.format_moment(run.updated_at) },
+        ),
         ("wakes", run.wake_at.map(|at| style.format_moment(at)).unwrap_or_default()),
         ("model calls", run.model_calls.to_string()),
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
@@ -440,11 +443,11 @@ fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle) -> 
     ])
 }
 
-fn why_text(why: &RunExplanation) -> String {
+fn why_text(why: &RunExplanation, style: &RowStyle) -> String {
     draw_pairs(&[
         ("status", why.status.as_str().to_owned()),
         ("because", why.waits_for.clone()),
-        ("since", format_time(why.since)),
+        ("since", style.format_moment(why.since)),
         ("moved by", why.unblocked_by.clone()),
         ("next", why.command.clone().unwrap_or_default()),
     ])
@@ -463,7 +466,7 @@ mod tests {
             unblocked_by: "a person who resumes the agent".into(),
             command: Some("dromia agent resume ops".into()),
         };
-        insta::assert_snapshot!(why_text(&why), @r"
+        insta::assert_snapshot!(why_text(&why, &RowStyle::whole()), @r"
         status    parked
         because   its agent is paused
         since     2026-01-02 03:04:05Z

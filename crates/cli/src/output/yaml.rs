@@ -14,22 +14,28 @@ pub(super) fn format_yaml(document: &Value) -> String {
     text.trim_start().to_owned()
 }
 
-/// Writes a value behind a key or a dash. A block begins on a line of its own.
+/// Writes a value behind a key or a dash. The fields of an object begin on a line of their own, but for the first behind a
+/// dash.
 fn write_value(text: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (name, value) in fields {
-                begin_line(text, depth);
+                if !text.ends_with("- ") {
+                    begin_line(text, depth);
+                }
                 write_scalar(text, name);
                 text.push(':');
-                write_nested(text, value, depth);
+                if is_scalar(value) {
+                    text.push(' ');
+                }
+                write_value(text, value, depth + 1);
             }
         }
         Value::Array(rows) if !rows.is_empty() => {
             for row in rows {
                 begin_line(text, depth);
-                text.push('-');
-                write_nested(text, row, depth);
+                text.push_str("- ");
+                write_value(text, row, depth + 1);
             }
         }
         Value::String(words) => write_scalar(text, words),
@@ -40,19 +46,17 @@ fn write_value(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-fn write_nested(text: &mut String, value: &Value, depth: usize) {
-    let is_block = match value {
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Array(rows) => !rows.is_empty(),
-        _ => false,
-    };
-    if !is_block {
-        text.push(' ');
+/// Whether a value is written on the line of its key.
+fn is_scalar(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(rows) => rows.is_empty(),
+        _ => true,
     }
-    write_value(text, value, depth + 1);
 }
 
 fn begin_line(text: &mut String, depth: usize) {
+    text.truncate(text.trim_end_matches(' ').len());
     text.push('\n');
     text.push_str(&"  ".repeat(depth));
 }
@@ -83,13 +87,11 @@ mod tests {
         });
         insta::assert_snapshot!(format_yaml(&document), @r#"
         items:
-          -
-            id: run_1
+          - at: "2026-01-02T03:04:05Z"
             cost: 3
+            id: run_1
             note: "a: b"
-            at: "2026-01-02T03:04:05Z"
-          -
-            id: "no"
+          - id: "no"
         next: null
         none: []
         "two\nlines":

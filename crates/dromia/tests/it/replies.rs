@@ -201,7 +201,7 @@ fn an_answer_without_a_reply_grant_is_never_delivered() {
     let (_, answer) = block_on(server.event(&event));
     let session = answer["session"].as_str().expect("a session");
     let shown = printed(&home.run(&["session", "show", session]));
-    assert!(shown.contains(" agent (withheld by the rule default deny)\n"), "{shown}");
+    assert!(shown.contains(&format!("\n{AGENT} (withheld by the rule default deny), ")), "{shown}");
     let document = printed(&home.run(&["session", "show", session, "--json"]));
     assert!(document.contains("\"withheld\"") && document.contains("\"default deny\""), "{document}");
 }

@@ -49,21 +49,22 @@ pub(crate) fn find_ids(
     let ranged = format!(
         "SELECT {column} FROM {ranged} WHERE tenant = ?1 AND {column} BETWEEN ?2 AND ?3 ORDER BY {column} DESC"
     );
-    let mut found = take_visible(db, view, kind, &ranged, params![tenant, first, last], limit)?;
-    let digits = i64::from(fragment.digit_count());
+    let mut found = take_visible(db, view, kind, &ranged, params![tenant, first, last], limit, |_| true)?;
+    // Whole bytes are compared where the rows are; the half of one that may be left, here.
+    let end = fragment.last_bytes();
     let walked = format!(
-        "SELECT {column} FROM {walked} WHERE tenant = ?1 AND substr(hex({column}), -?2) = ?3 \
-         ORDER BY {column} DESC"
+        "SELECT {column} FROM {walked} WHERE tenant = ?1 AND substr({column}, ?2) = ?3 ORDER BY {column} DESC"
     );
-    let end = fragment.to_string().to_uppercase();
-    found.extend(take_visible(db, view, kind, &walked, params![tenant, digits, end], limit)?);
+    let from = 17 - i64::try_from(end.len()).unwrap_or(16);
+    let ends = |id: &[u8; 16]| fragment.ends_id(id);
+    found.extend(take_visible(db, view, kind, &walked, params![tenant, from, end], limit, ends)?);
     found.sort_unstable_by(|a, b| b.cmp(a));
     found.dedup();
     found.truncate(limit);
     Ok(found)
 }
 
-/// Takes the first ids of a select that the view sees.
+/// Takes the first ids of a select that fit and that the view sees.
 fn take_visible(
     db: &Connection,
     view: ScopeView,
@@ -71,6 +72,7 @@ fn take_visible(
     select: &str,
     values: &[&dyn ToSql],
     limit: usize,
+    fits: impl Fn(&[u8; 16]) -> bool,
 ) -> Found<Vec<[u8; 16]>> {
     let mut select = db.prepare_cached(select)?;
     let mut rows = select.query(values)?;
@@ -80,7 +82,7 @@ fn take_visible(
         if found.len() >= limit {
             break;
         }
-        if is_visible(db, view, kind, id)? {
+        if fits(&id) && is_visible(db, view, kind, id)? {
             found.push(id);
         }
     }

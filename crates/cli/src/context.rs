@@ -6,6 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use crate::format::ColorHints;
+use crate::message_editor::OpenEditor;
 
 /// The environment variable that names the home, where the command line names none.
 pub const HOME_VARIABLE: &str = "DROMIA_HOME";
@@ -47,6 +48,8 @@ pub struct CommandContext {
     pub input_is_terminal: bool,
     /// Hides a secret value while it is typed there; `None` where no terminal can hide it.
     pub hide: Option<Hide>,
+    /// Opens the terminal there for a person who writes messages; `None` where no terminal shows what is typed.
+    pub open_editor: Option<OpenEditor>,
     /// Where results go.
     pub out: Box<dyn Write + Send>,
     /// Whether a person reads them there.
@@ -82,6 +85,7 @@ impl CommandContext {
             input: Box::new(io::BufReader::new(io::stdin())),
             input_is_terminal: io::stdin().is_terminal(),
             hide: None,
+            open_editor: None,
             out: Box::new(io::stdout()),
             out_is_terminal: io::stdout().is_terminal(),
             err: Box::new(io::stderr()),

@@ -18,6 +18,7 @@ mod client;
 mod commands;
 mod download;
 mod error;
+mod message_editor;
 mod settings;
 mod sse;
 
@@ -28,4 +29,5 @@ pub use crate::commands::{published_schemas, run_command};
 pub use crate::context::{CommandContext, EchoGuard, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
-pub use crate::output::CommandOutput;
+pub use crate::message_editor::{CompletionWords, EditorFuture, MessageEditor, OpenEditor, TypedAhead};
+pub use crate::output::{CommandOutput, wrap_text};

@@ -7,6 +7,7 @@
 //! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod audit;
+mod chat_terminal;
 mod compute;
 mod config;
 mod config_change;

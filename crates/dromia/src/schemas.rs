@@ -7,8 +7,8 @@ use dromia_cli::schema::PublishedSchema;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell, status_all,
-    terminal, tooltest,
+    audit, chat_terminal, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell,
+    status_all, terminal, tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -64,6 +64,11 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
     }
     if context.input_is_terminal {
         context.hide = Some(Box::new(terminal::hide_typing));
+        // A terminal that cannot move its cursor gets plain lines.
+        let is_plain = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+        if context.out_is_terminal && !is_plain {
+            context.open_editor = Some(Box::new(chat_terminal::open_editor));
+        }
     }
     context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context

@@ -1,0 +1,110 @@
+//! Markdown at a terminal, however its pieces come.
+
+use super::*;
+
+const PAINTED: MarkdownLook = MarkdownLook { columns: 40, is_painted: true, is_plain: true };
+
+const ANSWER: &str = "# Title\n\n\nThis has **bold words**, *italic*, `cargo test` and run_0123456789abcdef which stays \
+                      whole.\n\n- first item that is longer than the line is\n  1. nested\n> quoted text that goes on \
+                      and on and on\n\n```rust\nfn main() { println!(\"a line that is longer than forty columns\"); }\n\n```\n\n| a | \
+                      b |\n|---|---|\nsee [docs](https://x.example/a) and **kwargs";
+
+fn render(look: MarkdownLook, pieces: &[&str]) -> String {
+    let mut printer = MarkdownPrinter::new(look);
+    let mut out: String = pieces.iter().map(|piece| printer.push_text(piece)).collect();
+    out.push_str(&printer.finish());
+    out
+}
+
+/// What stays on a screen: a word that was taken back is not there.
+fn screen(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let back = rest.strip_prefix("\x1b[").and_then(|back| back.split_once("D\x1b[K"));
+        if let Some((count, after)) = back.filter(|(count, _)| count.parse::<usize>().is_ok()) {
+            let line = lines.last_mut().unwrap();
+            for _ in 0..count.parse().unwrap() {
+                line.pop();
+            }
+            rest = after;
+            continue;
+        }
+        rest = &rest[c.len_utf8()..];
+        if c == '\n' { lines.push(String::new()) } else { lines.last_mut().unwrap().push(c) }
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    let mut parts = text.split('\x1b');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        out.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    out
+}
+
+#[test]
+fn an_answer_is_rendered_without_breaking_words() {
+    insta::assert_snapshot!(plain(&render(PAINTED, &[ANSWER])), @r#"
+    Title
+
+    This has bold words, italic, cargo test
+    and run_0123456789abcdef which stays
+    whole.
+
+    - first item that is longer than the
+      line is
+      1. nested
+    > quoted text that goes on and on and on
+
+      fn main() { println!("a line that is longer than forty columns"); }
+
+
+    | a | b |
+    |---|---|
+    see docs (https://x.example/a) and
+    **kwargs
+    "#);
+}
+
+#[test]
+fn an_answer_looks_the_same_however_its_pieces_come() {
+    let whole = render(PAINTED, &[ANSWER]);
+    for look in [PAINTED, MarkdownLook { is_plain: false, ..PAINTED }] {
+        let whole = screen(&render(look, &[ANSWER]));
+        for length in [1, 2, 3, 7, 50] {
+            let pieces: Vec<String> =
+                ANSWER.chars().collect::<Vec<_>>().chunks(length).map(|piece| piece.iter().collect()).collect();
+            let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+            let pieced = screen(&render(look, &pieces));
+            assert_eq!(plain(&pieced), plain(&whole), "{length}");
+        }
+    }
+    assert!(whole.contains(&format!("{}bold{0:#}", Style::new().bold())), "{whole:?}");
+}
+
+#[test]
+fn the_first_word_is_shown_at_once() {
+    let mut printer = MarkdownPrinter::new(MarkdownLook { is_plain: false, ..PAINTED });
+    assert_eq!(printer.push_text("Hel"), "Hel");
+    assert_eq!(printer.push_text("lo there"), "lo there");
+}
+
+#[test]
+fn without_colour_markers_stay_and_lines_fit() {
+    let look = MarkdownLook { is_painted: false, ..PAINTED };
+    let out = render(look, &[ANSWER]);
+    assert!(out.contains("# Title") && out.contains("**bold words**") && out.contains("```rust\nfn main"), "{out}");
+    assert!(!out.contains('\x1b'), "{out:?}");
+    let text = out.lines().filter(|line| !line.contains("println"));
+    assert_eq!(text.filter(|line| line.chars().count() > 40).count(), 0, "{out}");
+}
+
+#[test]
+fn a_fence_of_code_keeps_its_lines_and_empty_lines() {
+    let out = render(PAINTED, &["```\na\n\n\n  b\n```\nend"]);
+    assert_eq!(out, "  a\n\n\n    b\nend\n");
+}

@@ -84,6 +84,9 @@ pub struct GlobalOptions {
         hide_short_help = true
     )]
     pub color: ColorMode,
+    /// Print plain lines that a screen reader can follow: nothing is written over, and no symbols [default: $ACCESSIBLE]
+    #[arg(long, global = true, hide_short_help = true)]
+    pub accessible: bool,
     /// Never ask a question; fail instead
     #[arg(long, global = true, hide_short_help = true)]
     pub no_input: bool,

@@ -1,5 +1,6 @@
 //! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
 
+mod activity;
 mod agent;
 mod agent_names;
 mod answer;
@@ -13,6 +14,7 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
+mod followed_run;
 mod live;
 mod run;
 mod run_waits;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use dromia_api::token::WhoamiResponse;
 use dromia_api::{ErrorCode, ListPage, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::yield_now;
 
 use crate::args::{ClientCommand, GlobalOptions, PageArguments};
@@ -39,6 +42,7 @@ use crate::client::{ApiClient, percent_encode};
 use crate::context::CommandContext;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
+use crate::interrupt::InterruptSeam;
 use crate::output::{ColumnShrink, CommandOutput};
 use crate::settings::UserSettings;
 
@@ -51,9 +55,20 @@ pub async fn run_command(
     context: &mut CommandContext,
 ) -> CommandExit {
     let mut output = CommandOutput::new(context, global);
-    let ended = tokio::select! {
-        ended = Box::pin(dispatch_command(command, global, &mut output)) => Some(ended),
-        Ok(()) = tokio::signal::ctrl_c() => None,
+    let interrupts = InterruptSeam::default();
+    let ended = {
+        let mut ctrl_c = signal(SignalKind::interrupt()).ok();
+        let mut command = Box::pin(dispatch_command(command, global, interrupts.clone(), &mut output));
+        loop {
+            tokio::select! {
+                ended = &mut command => break Some(ended),
+                Some(()) = async { ctrl_c.as_mut()?.recv().await } => {
+                    if !interrupts.hand_over() {
+                        break None;
+                    }
+                }
+            }
+        }
     };
     match ended {
         Some(Ok(exit)) => exit,
@@ -72,10 +87,11 @@ pub async fn run_command(
 async fn dispatch_command(
     command: ClientCommand,
     global: &GlobalOptions,
+    interrupts: InterruptSeam,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     output.check_format()?;
-    let cli = Cli::open(global, output)?;
+    let cli = Cli::open(global, interrupts, output)?;
     let ended = match command {
         ClientCommand::Ask(ask) => ask::run(&cli, ask, output).await,
         ClientCommand::Chat(chat) => chat::run(&cli, chat, output).await,
@@ -106,16 +122,22 @@ struct Cli<'global> {
     home: PathBuf,
     tenant: String,
     settings: UserSettings,
+    /// What Ctrl-C does while a command has something else to do with it than to end.
+    interrupts: InterruptSeam,
 }
 
 impl<'global> Cli<'global> {
-    fn open(global: &'global GlobalOptions, output: &mut CommandOutput<'_>) -> Outcome<Self> {
+    fn open(
+        global: &'global GlobalOptions,
+        interrupts: InterruptSeam,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome<Self> {
         let home = global.home.clone().unwrap_or_else(|| output.context_mut().home.clone());
         let socket = global.socket.clone().unwrap_or_else(|| home.join("run").join("dromia.sock"));
         let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
         let client = ApiClient::new(socket, tenant.clone(), global.timeout);
         let settings = UserSettings::read(&home)?;
-        Ok(Self { client, global, home, tenant, settings })
+        Ok(Self { client, global, home, tenant, settings, interrupts })
     }
 
     /// The agent that is meant: the one named, else the one this user switched to, else the server's.

@@ -2,11 +2,15 @@
 //!
 //! Commands take it as a value, so tests give them buffers and a directory of their own.
 
+mod terminal;
+
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use crate::format::ColorHints;
 use crate::message_editor::OpenEditor;
+
+pub use self::terminal::{InputKind, KEYS_MAX, KeyStream, OpenKeys, ReadColumns, TerminalAccess};
 
 /// The environment variable that names the home, where the command line names none.
 pub const HOME_VARIABLE: &str = "DROMIA_HOME";
@@ -64,6 +68,8 @@ pub struct CommandContext {
     pub fields: Vec<String>,
     /// How many columns a table may take; `None` is no bound.
     pub columns: Option<u16>,
+    /// What can be done with the terminal beside lines.
+    pub terminal: TerminalAccess,
     /// The home of the instance, unless the command line names another.
     pub home: PathBuf,
     /// The idempotency key of what this command sends, or what its keys begin with; no other command has it.
@@ -93,6 +99,7 @@ impl CommandContext {
             color_hints: ColorHints::of_process(),
             fields: Vec::new(),
             columns,
+            terminal: TerminalAccess::of_process(),
             home: home_of_process(),
             request_key,
         }

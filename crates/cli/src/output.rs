@@ -7,6 +7,7 @@
 
 mod column_width;
 mod document;
+mod live_line;
 mod notice;
 mod table;
 mod words;
@@ -22,6 +23,9 @@ use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
 pub(crate) use self::column_width::ColumnShrink;
+use self::live_line::LiveLine;
+use self::live_line::LiveMode;
+pub(crate) use self::live_line::{LiveClock, LiveText, cut_to_columns};
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
 pub(crate) use self::words::format_money;
@@ -48,6 +52,7 @@ pub struct CommandOutput<'context> {
     server: ServerPresence,
     /// Whether the last line of the result has no end yet.
     is_open: bool,
+    live: LiveLine,
 }
 
 /// Whether the notice that no server answers was printed.
@@ -83,6 +88,14 @@ impl<'context> CommandOutput<'context> {
             Some(OutputFormat::Table) if global.json.is_some() => Some("--json and -o table"),
             Some(OutputFormat::Table | OutputFormat::Json | OutputFormat::Jsonl) | None => None,
         };
+        let terminal = &context.terminal;
+        let live = match format {
+            OutputFormat::Json | OutputFormat::Jsonl => LiveMode::Off,
+            OutputFormat::Table if !context.err_is_terminal => LiveMode::Off,
+            _ if global.accessible || terminal.is_accessible => LiveMode::Appends,
+            _ if !terminal.shows_unicode || context.color_hints.dumb => LiveMode::Appends,
+            OutputFormat::Table => LiveMode::Rewrites,
+        };
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         Self {
@@ -98,6 +111,7 @@ impl<'context> CommandOutput<'context> {
             unread: ClosedPipeAction::Ends,
             server: ServerPresence::Answers,
             is_open: false,
+            live: LiveLine::in_mode(live),
         }
     }
 
@@ -164,6 +178,7 @@ impl<'context> CommandOutput<'context> {
 
     /// Writes bytes as they are.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Outcome {
+        self.erase_live()?;
         if let Some(last) = bytes.last() {
             self.is_open = *last != b'\n';
         }

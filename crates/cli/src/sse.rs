@@ -74,7 +74,7 @@ impl<'client, F: StreamFollower> EventStream<'client, F> {
     /// Waits for the next item, and prints a notice while no server answers.
     pub(crate) async fn next(&mut self, output: &mut output::CommandOutput<'_>) -> Outcome<F::Item> {
         loop {
-            let problem = match self.read_step().await {
+            let problem = match self.read_step(output).await {
                 Ok(item) => {
                     output.note_server_back();
                     match item {
@@ -92,13 +92,14 @@ impl<'client, F: StreamFollower> EventStream<'client, F> {
             if is_stopped(&problem) {
                 output.note_server_away()?;
             }
-            sleep(rest).await;
+            output.draw_live_while(sleep(rest)).await;
         }
     }
 
-    async fn read_step(&mut self) -> Outcome<Option<F::Item>> {
+    async fn read_step(&mut self, output: &mut output::CommandOutput<'_>) -> Outcome<Option<F::Item>> {
         let Some((body, parser)) = &mut self.open else {
-            let body = self.client.open_event_stream(&self.path, self.follower.resume_position()).await?;
+            let opening = self.client.open_event_stream(&self.path, self.follower.resume_position());
+            let body = output.draw_live_while(opening).await?;
             self.open = Some((body, EventReader::default()));
             return Ok(None);
         };
@@ -106,7 +107,8 @@ impl<'client, F: StreamFollower> EventStream<'client, F> {
             return self.handle_event(&event);
         }
         let silent = Error::Late { seconds: SILENCE.as_secs() };
-        let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
+        let piece = output.draw_live_while(timeout(SILENCE, next_piece(body))).await;
+        let Some(piece) = piece.unwrap_or(Err(silent))? else {
             return Err(Error::Broken("the server closed the stream too early".to_owned()));
         };
         parser.push_bytes(&piece)?;

@@ -7,49 +7,66 @@ use dromia_api::run::JournalEntryResource;
 use dromia_api::{BudgetExhaustion, ErrorCode, RunId, RunStatus, repeated_text};
 use serde::Deserialize;
 
+use super::activity::RunActivity;
+use super::chat;
+use super::followed_run::FollowedRun;
 use super::live::LiveCallOutput;
-use super::run_waits::WaitReporter;
-use super::{Cli, chat};
 use crate::client::parse_answer;
 use crate::error::Outcome;
 use crate::output::CommandOutput;
-use crate::sse::{Follow, RunUpdate};
+use crate::sse::RunUpdate;
 
 /// What is shown of a run before its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ProgressView {
     /// Its entries, a line each, for a program.
     Entries,
-    /// What its programs say, for a person.
-    Output,
+    /// What its programs say, for a person; its text too, as it is made, where it streams.
+    Person {
+        /// Whether the text goes to stdout as it is made.
+        streams: bool,
+    },
     /// Nothing but what it waits for.
     Waits,
 }
 
 /// Follows a run to its end and returns its answer to an input.
 pub(super) async fn follow_run(
-    cli: &Cli<'_>,
     accepted: &EventAccepted,
     run: RunId,
+    mut followed: FollowedRun<'_>,
     sight: ProgressView,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<EventAnswered> {
-    let mut follow = Follow::new(&cli.client, run, 0);
-    let (mut said, mut heard, mut waits) =
-        (AnswerCollector::default(), LiveCallOutput::default(), WaitReporter::for_run(run));
+    let (mut said, mut heard, mut printed) =
+        (AnswerCollector::default(), LiveCallOutput::default(), chat::PrintedAnswer::default());
+    let streams = matches!(sight, ProgressView::Person { streams: true });
+    let mut activity = RunActivity::default();
     let end = loop {
-        match follow.next(output).await? {
+        match followed.next(output).await? {
             RunUpdate::Entry(entry) => {
                 match sight {
                     ProgressView::Entries => super::run::print_json_line(&entry, output)?,
-                    ProgressView::Output => heard.print_entry(&entry, output)?,
+                    ProgressView::Person { .. } => {
+                        heard.print_entry(&entry, output)?;
+                        if streams {
+                            let piece = printed.text_before_entry(&entry)?;
+                            output.print_text(&piece)?;
+                        }
+                        activity.take_entry(&entry, output)?;
+                    }
                     ProgressView::Waits => {}
                 }
-                waits.report_entry(cli, &entry, output).await?;
+                followed.report_entry(&entry, output).await?;
                 said.take_entry(&entry)?;
             }
-            RunUpdate::Output(piece) if matches!(sight, ProgressView::Output) => {
+            RunUpdate::Output(piece) if matches!(sight, ProgressView::Person { .. }) => {
                 heard.print_piece(&piece, output)?;
+            }
+            RunUpdate::Delta(delta) if streams => {
+                heard.end_open_line(output)?;
+                let piece = printed.text_for_delta(&delta);
+                output.print_text(&piece)?;
             }
             // Live text has no cursor and is replaced by its entry: a program waits for the entry.
             RunUpdate::Delta(_) | RunUpdate::Output(_) => {}
@@ -57,6 +74,11 @@ pub(super) async fn follow_run(
             RunUpdate::End(end) => break end,
         }
     };
+    output.show_live(None)?;
+    if streams && end.status == RunStatus::Completed {
+        let piece = printed.remaining_text();
+        output.print_text(&piece)?;
+    }
     Ok(EventAnswered {
         item: accepted.item,
         session: accepted.session,

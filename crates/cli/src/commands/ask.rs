@@ -17,7 +17,10 @@ use dromia_api::{RunId, RunStatus, TokenUsage};
 use serde::Serialize;
 
 use super::answer::{ProgressView, follow_run};
-use super::event::{EventWaitResult, PATIENCE, PLATFORM, print_result, report_run_end, send_and_wait};
+use super::event::{
+    EventWaitResult, PATIENCE, PLATFORM, print_answer, report_run_end, report_wait_end, send_and_wait,
+};
+use super::followed_run::{FollowedRun, InterruptAction};
 use super::submit::{self, EventSubmission};
 use super::{Cli, chat, read_text_argument};
 use crate::answer_schema::AnswerSchema;
@@ -85,13 +88,21 @@ async fn ask_and_answer(
         let line = AnswerLine { kind: "answer", answered: &answered };
         let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
         output.print_line(&line)?;
-        return report_run_end(&answered, output);
+        return report_end(cli, &answered, output);
     }
-    if !output.is_json() && output.context_mut().err_is_terminal {
-        let answered = stream_answer(cli, &asked, ProgressView::Output, used, output).await?;
-        return print_result(&EventWaitResult::Answered(answered), output);
+    let context = output.context_mut();
+    let (shows_text, is_seen) = (context.out_is_terminal, context.out_is_terminal || context.err_is_terminal);
+    if !output.is_json() && is_seen {
+        // What must satisfy a schema is printed once it does.
+        let streams = shows_text && asked.shape.is_none();
+        let answered = stream_answer(cli, &asked, ProgressView::Person { streams }, used, output).await?;
+        if !streams {
+            print_answer(&answered, output)?;
+        }
+        return report_end(cli, &answered, output);
     }
-    let mut waited = send_and_wait(cli, asked.event, &asked.sending, output).await?;
+    let interrupt = InterruptAction::CancelsRun;
+    let mut waited = send_and_wait(cli, asked.event, &asked.sending, interrupt, output).await?;
     match &waited {
         EventWaitResult::Answered(answered) => used.take_answer(answered),
         EventWaitResult::Accepted(accepted) => used.run = accepted.run,
@@ -99,7 +110,26 @@ async fn ask_and_answer(
     if let (Some(shape), EventWaitResult::Answered(answered)) = (&asked.shape, &mut waited) {
         fit_to_schema(shape, answered)?;
     }
-    print_result(&waited, output)
+    match &waited {
+        EventWaitResult::Answered(answered) => {
+            print_answer(answered, output)?;
+            report_end(cli, answered, output)
+        }
+        EventWaitResult::Accepted(accepted) => report_wait_end(accepted, output),
+    }
+}
+
+/// Says on stderr how a run ended; the one that Ctrl-C cancelled ended as it should.
+fn report_end(
+    cli: &Cli<'_>,
+    answered: &EventAnswered,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    if answered.status == RunStatus::Cancelled && cli.interrupts.was_caught() {
+        output.print_notice(&format!("cancelled {}", answered.run))?;
+        return Ok(CommandExit::Interrupted);
+    }
+    report_run_end(answered, output)
 }
 
 /// Leaves only the JSON of an answer, which satisfies its schema. A run that did not complete has no answer to check.
@@ -135,7 +165,8 @@ async fn stream_answer(
         };
         used.run = Some(run);
         output.goes_on(Some(submit::stored_status(&accepted, Some(run))));
-        follow_run(cli, &accepted, run, sight, output).await
+        let followed = FollowedRun::follow_from(cli, run, 0, InterruptAction::CancelsRun);
+        follow_run(&accepted, run, followed, sight, output).await
     };
     let ended = tokio::time::timeout(patience, streamed).await;
     let mut answered = submit::wait_result(cli, &accepted, used.run, ended).await?.ok_or(late)?;

@@ -27,10 +27,8 @@ use crate::exit::CommandExit;
 use crate::output::CommandOutput;
 use crate::sse::{Follow, RunUpdate};
 
-pub(super) use self::answer_printer::AssistantReplyBody;
+pub(super) use self::answer_printer::{AssistantReplyBody, PrintedAnswer};
 pub(super) use self::queued_input::find_taking_run;
-
-use self::answer_printer::PrintedAnswer;
 
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, ProgressView};
+use super::followed_run::{FollowedRun, InterruptAction};
 use super::submit::{EventSubmission, stored_status, wait_result};
 use super::{Cli, chat, read_text_argument};
 use crate::args::{self, EventCommand};
@@ -39,7 +40,7 @@ pub(super) async fn run(
     let event = event_of(cli, send.clone(), output).await?;
     let sending = EventSubmission::of_command(send.idempotency_key, output);
     if send.wait {
-        let answer = send_and_wait(cli, event, &sending, output).await?;
+        let answer = send_and_wait(cli, event, &sending, InterruptAction::EndsCommand, output).await?;
         return print_result(&answer, output);
     }
     let patience = cli.answer_timeout(MARGIN);
@@ -78,6 +79,7 @@ pub(super) async fn send_and_wait(
     cli: &Cli<'_>,
     mut event: SendEvent,
     sending: &EventSubmission,
+    interrupt: InterruptAction,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<EventWaitResult> {
     let (patience, began) = (cli.answer_timeout(PATIENCE), Instant::now());
@@ -89,7 +91,7 @@ pub(super) async fn send_and_wait(
     }
     let mut accepted: EventAccepted = parse_answer(&bytes)?;
     let left = patience.saturating_sub(began.elapsed());
-    let answered = follow_to_answer(cli, &mut accepted, left, output).await?;
+    let answered = follow_to_answer(cli, &mut accepted, left, interrupt, output).await?;
     Ok(answered.map_or(EventWaitResult::Accepted(accepted), EventWaitResult::Answered))
 }
 
@@ -106,6 +108,7 @@ pub(super) async fn follow_to_answer(
     cli: &Cli<'_>,
     accepted: &mut EventAccepted,
     left: Duration,
+    interrupt: InterruptAction,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<Option<EventAnswered>> {
     if left.is_zero() {
@@ -120,7 +123,8 @@ pub(super) async fn follow_to_answer(
         };
         accepted.run = Some(run);
         output.goes_on(Some(stored_status(&input, Some(run))));
-        answer::follow_run(cli, &input, run, ProgressView::Waits, output).await
+        let followed = FollowedRun::follow_from(cli, run, 0, interrupt);
+        answer::follow_run(&input, run, followed, ProgressView::Waits, output).await
     };
     let ended = timeout(left, answered).await;
     wait_result(cli, &input, accepted.run, ended).await
@@ -130,24 +134,36 @@ pub(super) async fn follow_to_answer(
 pub(super) fn print_result(waited: &EventWaitResult, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     match waited {
         EventWaitResult::Answered(answered) => {
-            if answered.reply.is_some() || output.is_json() {
-                output.print_result(answered, |answered| answered.reply.clone().unwrap_or_default())?;
-            }
+            print_answer(answered, output)?;
             report_run_end(answered, output)
         }
-        EventWaitResult::Accepted(accepted) => {
-            if output.is_json() {
-                output.print_document(accepted)?;
-            }
-            let next = match accepted.run {
-                Some(run) => format!("dromia run watch {run}"),
-                None => format!("dromia session show {}", accepted.session),
-            };
-            output.print_notice("the wait ended before the answer came; the server stored the input")?;
-            output.print_notice(&format!("hint: continue with `{next}`"))?;
-            Ok(CommandExit::TimedOut)
-        }
+        EventWaitResult::Accepted(accepted) => report_wait_end(accepted, output),
     }
+}
+
+/// Prints what a run answered, if it answered.
+pub(super) fn print_answer(answered: &EventAnswered, output: &mut CommandOutput<'_>) -> Outcome {
+    if answered.reply.is_some() || output.is_json() {
+        output.print_result(answered, |answered| answered.reply.clone().unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// Says that a wait ended before the run did.
+pub(super) fn report_wait_end(
+    accepted: &EventAccepted,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    if output.is_json() {
+        output.print_document(accepted)?;
+    }
+    let next = match accepted.run {
+        Some(run) => format!("dromia run watch {run}"),
+        None => format!("dromia session show {}", accepted.session),
+    };
+    output.print_notice("the wait ended before the answer came; the server stored the input")?;
+    output.print_notice(&format!("hint: continue with `{next}`"))?;
+    Ok(CommandExit::TimedOut)
 }
 
 /// Tells whether a budget stopped the run.

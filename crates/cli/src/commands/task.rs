@@ -8,6 +8,7 @@ use dromia_api::{ListPage, TaskState};
 use tokio::time::Instant;
 
 use super::event::{MARGIN, PATIENCE, follow_to_answer, moment_ms};
+use super::followed_run::InterruptAction;
 use super::submit::EventSubmission;
 use super::{Cli, listing_path, print_list, read_text_argument};
 use crate::args::{KillAgent, ListTasks, SpawnAgent};
@@ -69,7 +70,7 @@ async fn follow_task(
     let TaskSpawned { session, item, run, replayed, .. } = *spawned;
     // The position in the inbox of the task's own session is not needed here.
     let mut accepted = EventAccepted { item, session, position: 0, run, replayed };
-    let answered = follow_to_answer(cli, &mut accepted, left, output).await?;
+    let answered = follow_to_answer(cli, &mut accepted, left, InterruptAction::EndsCommand, output).await?;
     spawned.run = accepted.run;
     let Some(answered) = answered else { return Ok(()) };
     let EventAnswered { status, reply, last_seq, model_calls, usage, cost_micros, failure, .. } = answered;

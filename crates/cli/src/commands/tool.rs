@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::event::{follow_to_answer, moment_ms};
+use super::followed_run::InterruptAction;
 use super::submit::EventSubmission;
 use super::{Cli, print_list, read_text_argument};
 use crate::args;
@@ -111,7 +112,9 @@ async fn call_tool(
     } else {
         let mut accepted: EventAccepted = parse_answer(&bytes)?;
         let left = patience.saturating_sub(began.elapsed());
-        let Some(answered) = follow_to_answer(cli, &mut accepted, left, output).await? else {
+        let Some(answered) =
+            follow_to_answer(cli, &mut accepted, left, InterruptAction::EndsCommand, output).await?
+        else {
             return in_vain(accepted, output);
         };
         let EventAnswered { run, session, status, failure, .. } = answered;

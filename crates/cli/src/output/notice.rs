@@ -10,7 +10,7 @@ use std::io::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::words::{strip_control_characters, wrap_text};
-use super::{CommandOutput, ServerPresence, paint_word};
+use super::{CommandOutput, ServerPresence, cut_to_columns, paint_word};
 use crate::error::{Error, Outcome, PendingStatus};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -63,10 +63,28 @@ impl CommandOutput<'_> {
 
     /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
     pub(crate) fn print_dimmed(&mut self, text: &str) -> Outcome {
+        self.erase_live()?;
+        self.note_err_open(!text.ends_with('\n'));
         let (text, end) = text.strip_suffix('\n').map_or((text, ""), |text| (text, "\n"));
         let text = paint_word(self.err_is_colored, ASIDE, &strip_control_characters(text));
         let err = &mut self.context.err;
         write!(err, "{text}{end}").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
+    }
+
+    /// Tells how something ended beside the result: a mark or a word in colour, and the rest dimmed and cut to the line.
+    pub(crate) fn print_marked(&mut self, mark: &str, style: Style, text: &str) -> Outcome {
+        let text = strip_control_characters(text);
+        let columns = self.err_columns().filter(|_| !self.is_plain());
+        let room = |columns: usize| columns.saturating_sub(mark.chars().count() + 1);
+        let text = columns.map_or_else(|| text.to_string(), |columns| cut_to_columns(&text, room(columns)));
+        let mark = paint_word(self.err_is_colored, style, mark);
+        self.err_line(&format!("{mark} {}", paint_word(self.err_is_colored, ASIDE, &text)))
+    }
+
+    /// Tells something beside the result, dimmed where there is colour.
+    pub(crate) fn print_aside(&mut self, text: &str) -> Outcome {
+        let text = self.add_global_flags(text).into_owned();
+        self.err_line(&paint_word(self.err_is_colored, ASIDE, &strip_control_characters(&text)))
     }
 
     /// Prints an error in at most two lines, and with JSON as a document too; a failure of that is ignored.
@@ -97,6 +115,11 @@ impl CommandOutput<'_> {
         let end = if self.is_open && self.context.out_is_terminal { "\n" } else { "" };
         self.print_notice(&format!("{end}no server answers; waiting for it to come back"))?;
         self.print_notice("hint: start it with `dromia up`")
+    }
+
+    /// Ends the line of the terminal on which a part of the result, or the `^C` of a person, may be.
+    pub(crate) fn begin_notice_line(&mut self) -> Outcome {
+        if self.context.err_is_terminal { self.err_line("") } else { Ok(()) }
     }
 
     /// Notes that a server answered, for [`CommandOutput::note_server_away`].
@@ -150,6 +173,8 @@ impl CommandOutput<'_> {
     }
 
     fn err_line(&mut self, text: &str) -> Outcome {
+        self.erase_live()?;
+        self.note_err_open(false);
         writeln!(self.context.err, "{text}").map_err(Error::io_error("write to stderr"))
     }
 }

@@ -128,6 +128,7 @@ impl Server {
             color_hints: ColorHints::default(),
             fields: fields(line),
             columns,
+            terminal: Default::default(),
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),
         };

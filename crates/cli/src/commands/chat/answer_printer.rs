@@ -13,7 +13,7 @@ use crate::error::Outcome;
 
 /// The part of the current step that is on the screen.
 #[derive(Debug, Default)]
-pub(super) struct PrintedAnswer {
+pub(in crate::commands) struct PrintedAnswer {
     attempt: Option<(u32, u32)>,
     text: String,
     /// What is left to print of the last answer.
@@ -24,7 +24,7 @@ pub(super) struct PrintedAnswer {
 
 impl PrintedAnswer {
     /// Returns what to print for a live piece.
-    pub(super) fn text_for_delta(&mut self, delta: &TextDelta) -> String {
+    pub(in crate::commands) fn text_for_delta(&mut self, delta: &TextDelta) -> String {
         let mut out = String::new();
         if !self.rest.is_empty() {
             // What is left of the answer before comes first; the entry will settle this one.
@@ -46,7 +46,7 @@ impl PrintedAnswer {
     }
 
     /// Returns what is left to print of the answer before an entry, which says whether it was let out.
-    pub(super) fn text_before_entry(&mut self, entry: &JournalEntryResource) -> Outcome<String> {
+    pub(in crate::commands) fn text_before_entry(&mut self, entry: &JournalEntryResource) -> Outcome<String> {
         let stands = std::mem::take(&mut self.stands);
         let out = match entry.kind.as_str() {
             // The answer was refused, or never judged.
@@ -63,7 +63,7 @@ impl PrintedAnswer {
     }
 
     /// Returns what is left to print of an answer that was let out.
-    pub(super) fn remaining_text(&mut self) -> String {
+    pub(in crate::commands) fn remaining_text(&mut self) -> String {
         std::mem::take(&mut self.rest)
     }
 

@@ -1,0 +1,121 @@
+//! A run that a command follows: what comes of its journal, what it waits for meanwhile, and what Ctrl-C does to it.
+//!
+//! `ask` has Ctrl-C cancel the run; what only looks on leaves it running. Either way the second Ctrl-C ends the command.
+
+use std::future::pending;
+use std::time::Duration;
+
+use dromia_api::run::{JournalEntryResource, RunResource};
+use dromia_api::{ErrorCode, RunId};
+use tokio::time::{Instant, sleep_until};
+
+use super::Cli;
+use super::run_waits::WaitReporter;
+use crate::error::{Error, Outcome, PendingStatus};
+use crate::interrupt::InterruptCatch;
+use crate::output::CommandOutput;
+use crate::sse::{Follow, RunUpdate};
+
+/// How long a cancelled run may go on before the command says why it does.
+const ENDING_QUIET: Duration = Duration::from_secs(2);
+
+/// What the first Ctrl-C does while a run is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InterruptAction {
+    /// It ends the command, and the run continues.
+    EndsCommand,
+    /// It cancels the run, and the command waits for the end of that.
+    CancelsRun,
+}
+
+/// A run whose journal is read as it is written.
+pub(super) struct FollowedRun<'cli> {
+    cli: &'cli Cli<'cli>,
+    run: RunId,
+    follow: Follow<'cli>,
+    waits: WaitReporter,
+    interrupt: Option<InterruptCatch>,
+    /// When to say why a cancelled run has not ended yet.
+    ending: Option<Instant>,
+}
+
+impl<'cli> FollowedRun<'cli> {
+    /// Follows a run from the entry behind `after`.
+    pub(super) fn follow_from(cli: &'cli Cli<'cli>, run: RunId, after: u64, action: InterruptAction) -> Self {
+        let interrupt = match action {
+            InterruptAction::EndsCommand => None,
+            InterruptAction::CancelsRun => Some(cli.interrupts.catch_next()),
+        };
+        let (follow, waits) = (Follow::new(&cli.client, run, after), WaitReporter::for_run(run));
+        Self { cli, run, follow, waits, interrupt, ending: None }
+    }
+
+    /// Waits for what comes next, and cancels the run if a person presses Ctrl-C first.
+    pub(super) async fn next(&mut self, output: &mut CommandOutput<'_>) -> Outcome<RunUpdate> {
+        loop {
+            let (interrupt, ending) = (&mut self.interrupt, self.ending);
+            tokio::select! {
+                update = self.follow.next(output) => return update,
+                () = wait_for_interrupt(interrupt) => self.cancel_run(output).await?,
+                () = wait_until(ending) => {
+                    self.ending = None;
+                    output.print_notice(&format!(
+                        "the run ends after its current tool call; `dromia run terminate {}` stops the call too",
+                        self.run
+                    ))?;
+                }
+            }
+        }
+    }
+
+    /// Prints what the run waits for since an entry, if it waits for that now.
+    pub(super) async fn report_entry(
+        &mut self,
+        entry: &JournalEntryResource,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome {
+        self.waits.report_entry(self.cli, entry, output).await
+    }
+
+    async fn cancel_run(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
+        let run = self.run;
+        self.interrupt = None;
+        let asked = PendingStatus {
+            known: format!("{run} was asked to end, and it is not known whether it has ended"),
+            next: format!("look at it with `dromia run why {run}`"),
+        };
+        output.goes_on(Some(asked.clone()));
+        output.begin_notice_line()?;
+        output.print_notice(&format!("cancelling {run}; press Ctrl-C again to leave at once"))?;
+        match self.cli.client.post::<RunResource>(&format!("/v1/runs/{run}/cancel")).await {
+            Ok(_) => {
+                self.ending = Some(Instant::now() + ENDING_QUIET);
+                Ok(())
+            }
+            // It ended first, as its journal says.
+            Err(Error::Problem(problem)) if problem.error_code() == Some(ErrorCode::RunTerminal) => Ok(()),
+            Err(why @ Error::Problem(_)) if !why.is_away() => Err(Error::under_way(
+                why,
+                PendingStatus {
+                    known: format!("{run} was not cancelled, and continues by itself"),
+                    next: format!("follow it with `dromia run watch {run}`"),
+                },
+            )),
+            Err(why) => Err(Error::under_way(why, asked)),
+        }
+    }
+}
+
+async fn wait_for_interrupt(interrupt: &mut Option<InterruptCatch>) {
+    match interrupt {
+        Some(interrupt) => interrupt.caught().await,
+        None => pending().await,
+    }
+}
+
+async fn wait_until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,226 @@
+//! One line at the end of stderr that says what goes on now, written over in place while nothing else is printed.
+//!
+//! It is drawn at most ten times a second, as wide as the terminal, and erased before anything else is printed. Where a
+//! line cannot be written over, or a person asked for lines only, each new text is printed once, in plain words. It is
+//! drawn for people at a terminal alone.
+
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use anstyle::Style;
+use tokio::time::{Instant, sleep};
+
+use super::words::strip_control_characters;
+use super::{CommandOutput, paint_word};
+use crate::error::{Error, Outcome};
+
+/// How long the line stays before it is looked at again.
+const REDRAW_REST: Duration = Duration::from_millis(100);
+
+const ASIDE: Style = Style::new().dimmed();
+
+/// Where no terminal says how wide it is.
+const COLUMNS_DEFAULT: u16 = 80;
+
+/// How the line is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LiveMode {
+    /// Not at all: a program reads stderr, or stdout is a document.
+    Off,
+    /// Written over in place.
+    Rewrites,
+    /// A line for each text, with no character beyond ASCII.
+    Appends,
+}
+
+/// The time in the middle of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LiveClock {
+    /// There is none.
+    Still,
+    /// How long something goes on.
+    Since(Instant),
+    /// How long it takes until something happens.
+    Until(Instant),
+}
+
+/// What the line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveText {
+    pub(crate) before: String,
+    pub(crate) clock: LiveClock,
+    pub(crate) after: String,
+}
+
+impl LiveText {
+    /// Writes it as it is now.
+    fn text_at(&self, now: Instant) -> String {
+        let time = match self.clock {
+            LiveClock::Still => String::new(),
+            LiveClock::Since(began) => format!(" {} s", now.duration_since(began).as_secs()),
+            LiveClock::Until(end) => {
+                let left = end.duration_since(now);
+                format!(" {} s", left.as_secs() + u64::from(left.subsec_nanos() > 0))
+            }
+        };
+        format!("{}{time}{}", self.before, self.after)
+    }
+
+    /// Writes it for a line that stays: how long something has taken is not known yet.
+    fn lasting_text(&self, now: Instant) -> String {
+        match self.clock {
+            LiveClock::Since(_) => format!("{}{}", self.before, self.after),
+            LiveClock::Still | LiveClock::Until(_) => self.text_at(now),
+        }
+    }
+}
+
+/// The line of a command.
+#[derive(Debug)]
+pub(super) struct LiveLine {
+    mode: LiveMode,
+    text: Option<LiveText>,
+    /// What is on the screen.
+    drawn: Option<String>,
+    /// Whether something else on stderr has no end of its line yet.
+    is_beside_open: bool,
+}
+
+impl LiveLine {
+    pub(super) fn in_mode(mode: LiveMode) -> Self {
+        Self { mode, text: None, drawn: None, is_beside_open: false }
+    }
+}
+
+impl CommandOutput<'_> {
+    /// Whether people get plain lines: no symbol beyond ASCII, and nothing is written over.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.live.mode == LiveMode::Appends
+    }
+
+    /// How wide stderr is; `None` where no person reads it.
+    pub(crate) fn err_columns(&self) -> Option<usize> {
+        let read = self.context.terminal.err_columns.as_ref().filter(|_| self.context.err_is_terminal)?;
+        Some(read().unwrap_or(COLUMNS_DEFAULT).into())
+    }
+
+    /// Says what goes on from now on; `None` is nothing.
+    pub(crate) fn show_live(&mut self, text: Option<LiveText>) -> Outcome {
+        if self.live.text == text {
+            return Ok(());
+        }
+        if let (LiveMode::Appends, Some(text)) = (self.live.mode, &text) {
+            let line = text.lasting_text(Instant::now());
+            self.print_notice(&line)?;
+        }
+        self.live.text = text;
+        if self.live.text.is_none() { self.erase_live() } else { Ok(()) }
+    }
+
+    /// Does work, and draws the line meanwhile. Where it cannot be drawn, the work is done all the same.
+    pub(crate) async fn draw_live_while<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        while self.live.mode == LiveMode::Rewrites {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep(REDRAW_REST) => {
+                    if self.draw_live().is_err() {
+                        self.live.mode = LiveMode::Off;
+                    }
+                }
+            }
+        }
+        work.await
+    }
+
+    /// Notes whether something that is no live text was left on stderr without the end of its line.
+    pub(super) fn note_err_open(&mut self, is_open: bool) {
+        self.live.is_beside_open = is_open;
+    }
+
+    fn draw_live(&mut self) -> Outcome {
+        // The result and the line may be on one terminal.
+        let is_taken = self.live.is_beside_open || (self.is_open && self.context.out_is_terminal);
+        let Some(text) = self.live.text.as_ref().filter(|_| !is_taken) else { return Ok(()) };
+        let columns = self.err_columns().unwrap_or(COLUMNS_DEFAULT.into());
+        let text = text.text_at(Instant::now());
+        let text = cut_to_columns(&strip_control_characters(&text.replace(['\n', '\t'], " ")), columns);
+        if self.live.drawn.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        let painted = paint_word(self.err_is_colored, ASIDE, &text);
+        let line = match &self.live.drawn {
+            Some(drawn) => format!("{}{painted}", erasure(drawn, self.err_is_colored)),
+            None => painted,
+        };
+        self.live.drawn = Some(text);
+        self.write_live(&line)
+    }
+
+    /// Takes the line from the screen, before something else is printed; what goes on is drawn again later.
+    pub(super) fn erase_live(&mut self) -> Outcome {
+        match self.live.drawn.take() {
+            Some(drawn) => self.write_live(&erasure(&drawn, self.err_is_colored)),
+            None => Ok(()),
+        }
+    }
+
+    fn write_live(&mut self, text: &str) -> Outcome {
+        let err = &mut self.context.err;
+        let written: io::Result<()> = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+        written.map_err(Error::io_error("write to stderr"))
+    }
+}
+
+/// What empties the line and goes back to its beginning; without colour there are no escapes either.
+fn erasure(drawn: &str, has_escapes: bool) -> Cow<'static, str> {
+    if has_escapes {
+        Cow::Borrowed("\r\u{1b}[K")
+    } else {
+        Cow::Owned(format!("\r{}\r", " ".repeat(drawn.chars().map(char_columns).sum())))
+    }
+}
+
+/// Cuts a line so that it stays one: between characters, with a column left, and an ellipsis where it was cut.
+pub(crate) fn cut_to_columns(text: &str, columns: usize) -> String {
+    let room = columns.saturating_sub(1);
+    if text.chars().map(char_columns).sum::<usize>() <= room {
+        return text.to_owned();
+    }
+    let (mut cut, mut taken) = (String::new(), 0);
+    for c in text.chars() {
+        taken += char_columns(c);
+        if taken + 1 > room {
+            break;
+        }
+        cut.push(c);
+    }
+    if room > 0 {
+        cut.push('…');
+    }
+    cut
+}
+
+/// How many columns a character takes at most.
+fn char_columns(c: char) -> usize {
+    match u32::from(c) {
+        0x1100..=0x115F
+        | 0x2329..=0x232A
+        | 0x2600..=0x27BF
+        | 0x2E80..=0xA4CF
+        | 0xA960..=0xA97F
+        | 0xAC00..=0xD7A3
+        | 0xF900..=0xFAFF
+        | 0xFE10..=0xFE6F
+        | 0xFF00..=0xFF60
+        | 0xFFE0..=0xFFE6
+        | 0x1F000..=0x1FAFF
+        | 0x20000..=0x3FFFD => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ pub trait MessageEditor: Send {
     /// Takes what is typed while something else is printed, and draws nothing. Ctrl-C is a signal meanwhile.
     fn read_ahead(&mut self) -> EditorFuture<'_, TypedAhead>;
 
+    /// How wide the terminal is now.
+    fn columns(&self) -> u16;
+
     /// Makes the terminal as it was found, for whatever else reads from it; the next call of the others takes it back.
     fn release_terminal(&mut self) -> io::Result<()>;
 

@@ -37,6 +37,7 @@ const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
 
 /// Opens the terminal that standard input and output are.
+#[expect(deprecated, reason = "what replaces it is unsafe, and standard input stays open as long as this process")]
 pub(crate) fn open_editor(history_file: &Path) -> io::Result<Box<dyn MessageEditor>> {
     let input = AsyncFd::with_interest(io::stdin(), Interest::READABLE)?;
     let found = tcgetattr(input.get_ref())?;
@@ -84,6 +85,10 @@ impl MessageEditor for TerminalEditor {
 
     fn read_ahead(&mut self) -> EditorFuture<'_, TypedAhead> {
         Box::pin(self.take_ahead())
+    }
+
+    fn columns(&self) -> u16 {
+        terminal_size().0
     }
 
     fn release_terminal(&mut self) -> io::Result<()> {

@@ -3,8 +3,6 @@
 //! It never waits and draws nothing: bytes may come in any pieces. What is no UTF-8 becomes U+FFFD, an escape sequence that
 //! has no meaning here is dropped, and so are control characters in what is pasted.
 
-use std::mem::take;
-
 /// The longest paste that is kept; the server accepts less by default.
 pub(super) const PASTE_BYTES_MAX: usize = 16 << 20;
 

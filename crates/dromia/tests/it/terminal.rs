@@ -19,7 +19,7 @@ use crate::home::{DEADLINE, Home};
 const LIST: [&str; 2] = ["help", "commands"];
 
 /// Opens a terminal of so many columns: the end of whoever looks, and the end of whoever writes.
-fn terminal(columns: u16) -> (File, OwnedFd) {
+pub(crate) fn terminal(columns: u16) -> (File, OwnedFd) {
     // No other child of these tests may hold an end open.
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags).expect("a terminal is opened");

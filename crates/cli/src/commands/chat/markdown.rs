@@ -44,7 +44,8 @@ pub(super) struct MarkdownPrinter {
     /// The character before what is held.
     before: Option<char>,
     wrap: WordWrap,
-    was_blank: bool,
+    /// Whether an empty line comes before the next text; `None` before the first text.
+    gap: Option<bool>,
 }
 
 /// What the line is that is being read.
@@ -70,7 +71,7 @@ impl MarkdownPrinter {
             fence: None,
             before: None,
             wrap: WordWrap::new(columns, !look.is_plain),
-            was_blank: true,
+            gap: None,
         }
     }
 
@@ -127,7 +128,6 @@ impl MarkdownPrinter {
             if !is_whole && (fence.starts_with(text) || text.starts_with(fence)) {
                 return None;
             }
-            self.was_blank = false;
             if text.trim_end() == fence {
                 self.fence = None;
                 self.block = if self.look.is_painted { LineBlock::Skipped } else { LineBlock::Verbatim };
@@ -144,21 +144,24 @@ impl MarkdownPrinter {
                 return None;
             }
             if opening >= 3 && !text[opening..].contains('`') {
+                self.print_gap(out);
                 self.fence = Some(text[..opening].to_owned());
                 self.block = if self.look.is_painted { LineBlock::Skipped } else { LineBlock::Verbatim };
                 return Some(if self.look.is_painted { line.len() } else { 0 });
             }
-            // One empty line is enough between two paragraphs.
-            self.block = if text.is_empty() && self.was_blank { LineBlock::Skipped } else { LineBlock::Text(Style::new()) };
-            self.was_blank |= text.is_empty();
-            return Some(indent);
+            if text.is_empty() {
+                // One empty line is enough between two paragraphs, and none is needed at the end.
+                self.gap = self.gap.map(|_| true);
+                self.block = LineBlock::Skipped;
+                return Some(indent);
+            }
         }
         let prefix = text.split(' ').next().unwrap_or_default();
         let is_short = !is_whole && prefix.len() == text.len();
         if is_short && is_line_marker(prefix) {
             return None;
         }
-        self.was_blank = false;
+        self.print_gap(out);
         let has_marker = prefix.len() < text.len() && is_line_marker(prefix);
         let level = prefix.len();
         Some(match prefix.chars().next() {
@@ -172,8 +175,7 @@ impl MarkdownPrinter {
                 line.len().min(indent + 2)
             }
             Some('#') if has_marker && self.look.is_painted => {
-                let style = if level == 1 { Style::new().bold().underline() } else { Style::new().bold() };
-                self.begin_text(0, "", style, style, out);
+                self.begin_text(0, "", Style::new(), Style::new().bold(), out);
                 indent + level + 1
             }
             Some('-' | '*' | '+') if has_marker && level == 1 => {
@@ -190,6 +192,12 @@ impl MarkdownPrinter {
                 indent
             }
         })
+    }
+
+    fn print_gap(&mut self, out: &mut String) {
+        if self.gap.replace(false) == Some(true) {
+            out.push('\n');
+        }
     }
 
     fn begin_text(&mut self, indent: usize, marker: &str, marker_style: Style, style: Style, out: &mut String) {

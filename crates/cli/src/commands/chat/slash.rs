@@ -41,7 +41,7 @@ const fn row(
 pub(super) const COMMANDS: [SlashRow; 11] = [
     row("/help", "", "show this page", SlashCommand::Help),
     row("/model", "", "show the model of the agent", SlashCommand::Model),
-    row("/agent", "[NAME]", "list the agents, or talk to another one in a new session", SlashCommand::Agent),
+    row("/agent", "[NAME]", "list the agents, or talk to another one", SlashCommand::Agent),
     row("/new", "", "begin a new session", SlashCommand::New),
     row("/resume", "[N|SESSION]", "list sessions of the agent, or continue one", SlashCommand::Resume),
     row("/cost", "", "show the tokens and the cost of the session", SlashCommand::Cost),
@@ -58,7 +58,7 @@ const KEYS: [(&str, &str); 7] = [
     ("Tab", "complete a command or its argument"),
     ("Up, Down", "show what you sent before"),
     ("Ctrl-R", "search in what you sent before"),
-    ("Ctrl-C", "clear the line; while an answer comes, cancel it; twice, leave"),
+    ("Ctrl-C", "clear the line, or cancel the turn; twice, leave"),
     ("Ctrl-Z", "suspend; `fg` comes back"),
 ];
 

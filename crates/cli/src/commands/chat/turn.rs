@@ -103,6 +103,7 @@ pub(super) async fn show_turn(
     state.spent.add_run(&end);
     let piece = if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
     screen.print_settled(&piece, output)?;
+    screen.end_answer(output)?;
     screen.print_notices(output)?;
     output.ring_bell()?;
     if end.status == RunStatus::Completed {
@@ -170,13 +171,14 @@ impl TurnScreen {
     /// Prints the last piece of an answer.
     fn print_settled(&mut self, piece: &str, output: &mut CommandOutput<'_>) -> Outcome {
         self.print_answer(piece, output)?;
-        match &mut self.markdown {
-            Some(markdown) if !piece.is_empty() => {
-                let text = markdown.finish();
-                output.write_bytes(text.as_bytes())
-            }
-            _ => Ok(()),
-        }
+        if piece.is_empty() { Ok(()) } else { self.end_answer(output) }
+    }
+
+    /// Ends the line of an answer that goes on no more: it has an end, or its run was cancelled in the middle of it.
+    fn end_answer(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
+        let Some(markdown) = &mut self.markdown else { return Ok(()) };
+        let text = markdown.finish();
+        output.write_bytes(text.as_bytes())
     }
 
     fn take_typed(

@@ -49,6 +49,7 @@ pub(crate) fn open_editor(history_file: &Path) -> io::Result<Box<dyn MessageEdit
         waiting: VecDeque::new(),
         editor: LineEditor::new(MessageHistory::open(history_file.to_owned())),
         drawn: MessageRows::default(),
+        was_suspended: false,
         resized: signal(SignalKind::window_change())?,
         continued: signal(SignalKind::from_raw(Signal::CONT.as_raw()))?,
     }))
@@ -74,6 +75,8 @@ struct TerminalEditor {
     waiting: VecDeque<EditorKey>,
     editor: LineEditor,
     drawn: MessageRows,
+    /// Whether the process suspended itself, so the next signal to continue says nothing new.
+    was_suspended: bool,
     resized: SignalStream,
     continued: SignalStream,
 }
@@ -158,11 +161,13 @@ impl TerminalEditor {
                 EditorWake::Hangup => return Ok(None),
                 // The next drawing measures again.
                 EditorWake::Resized => write_out(&self.erase_rows())?,
-                EditorWake::Continued => {
+                // A shell wrote below the message meanwhile, and set the terminal for itself.
+                EditorWake::Continued if !std::mem::take(&mut self.was_suspended) => {
                     self.mode = TerminalMode::Found;
                     self.set_mode(TerminalMode::Edit)?;
                     self.drawn = MessageRows::default();
                 }
+                EditorWake::Continued => {}
             }
         }
     }
@@ -211,6 +216,7 @@ impl TerminalEditor {
     fn suspend(&mut self) -> io::Result<()> {
         self.finish_rows()?;
         self.set_mode(TerminalMode::Found)?;
+        self.was_suspended = true;
         // It comes back once the process is continued.
         kill_current_process_group(Signal::TSTP)?;
         self.set_mode(TerminalMode::Edit)

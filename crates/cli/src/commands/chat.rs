@@ -43,6 +43,9 @@ use self::turn::show_turn;
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// The longest message: what the server takes of one input. A person hears of it before anything is sent.
+const MESSAGE_BYTES_MAX: usize = 512 << 10;
+
 /// The file of the home that has what a person sent before.
 const HISTORY_FILE: &str = "chat_history";
 
@@ -142,6 +145,14 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
             // What comes from a pipe is no slip of the fingers.
             TypedLine::Unknown(_) | TypedLine::Command(..) => line.trim_end(),
         };
+        if state.editor.is_some() && message.len() > MESSAGE_BYTES_MAX {
+            output.print_notice(&format!(
+                "the message has {} bytes, and the server takes at most {MESSAGE_BYTES_MAX} (512 KiB) of one input: \
+                 nothing was sent. Send a part of it, or put it into a file of the agent's workspace",
+                message.len()
+            ))?;
+            continue;
+        }
         state.lines += 1;
         match play_turn(cli, message, state, output).await {
             Ok(CommandExit::Done) => {}

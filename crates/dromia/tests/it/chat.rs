@@ -258,7 +258,7 @@ fn a_message_above_the_servers_bound_is_refused_whole() {
     person.pastes(&"x".repeat(1023).chars().chain(['\n']).collect::<String>().repeat(2048));
     person.sees("[pasted 2049 lines]");
     person.types("\r");
-    person.sees("1048576");
+    person.sees("takes at most 524288 (512 KiB)");
     person.types("@say small\r");
     person.sees("\nsmall");
     assert_eq!(sent_texts(&server), ["@say small"]);

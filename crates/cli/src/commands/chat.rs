@@ -59,7 +59,8 @@ pub(super) async fn run(
     }
     cli.check_session(chat.session)?;
     let mut state = ChatState { agent: cli.selected_agent(), ..ChatState::default() };
-    begin_state(cli, chat.session, &mut state).await?;
+    let is_edited = output.context_mut().open_editor.is_some();
+    begin_state(cli, chat.session, is_edited, &mut state).await?;
     state.editor = match &output.context_mut().open_editor {
         // A terminal that cannot be edited on is read line by line.
         Some(open) => open(&cli.home.join(HISTORY_FILE)).ok(),
@@ -81,18 +82,29 @@ pub(super) async fn run(
     }
 }
 
-/// Finds the session and the agent that are meant, so that a wrong name fails before the first prompt. The server's own
-/// agent is looked up only for the prompt.
-async fn begin_state(cli: &Cli<'_>, session: Option<SessionId>, state: &mut ChatState) -> Outcome {
+/// Finds the session and the agent that are meant, so that a wrong name fails before the first prompt. All else is looked
+/// up only for the prompt.
+async fn begin_state(
+    cli: &Cli<'_>,
+    session: Option<SessionId>,
+    is_edited: bool,
+    state: &mut ChatState,
+) -> Outcome {
     let fetch = async |name: &str| {
         cli.client.get::<AgentResource>(&format!("/v1/agents/{}", percent_encode(name))).await
     };
     let agent = if let Some(id) = session {
         let session: SessionResource = cli.client.get(&format!("/v1/sessions/{id}")).await?;
+        state.enter_session(Some(id));
+        if !is_edited {
+            return Ok(());
+        }
         enter_known_session(cli, id, state).await?;
         Some(fetch(&session.agent.to_string()).await?)
     } else if let Some(name) = &state.agent {
         Some(fetch(name).await?)
+    } else if !is_edited {
+        None
     } else {
         match cli.agent_or_default().await {
             Ok(Some(name)) => fetch(&name).await.ok(),

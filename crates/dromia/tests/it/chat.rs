@@ -204,14 +204,30 @@ fn a_ctrl_c_that_leaves_the_run_running_is_caught() {
 }
 
 #[test]
-fn a_second_ctrl_c_leaves_with_a_hint() {
+fn what_is_typed_during_a_turn_is_sent_after_it() {
+    let home = Home::new();
+    let server = home.serve();
+    let mut person = ChatPerson::chat(&home, 80);
+    person.types("@slow 60000\r");
+    person.sees("thinking");
+    person.types("@say later");
+    person.sees("> @say later");
+    person.types("\r");
+    person.sees("waits for the end of this turn: @say later");
+    person.types(CTRL_C);
+    person.sees(" is cancelled after ");
+    person.sees("> @say later");
+    person.sees("\nlater");
+    person.sees(" ctx > ");
+    assert_eq!(sent_texts(&server), ["@slow 60000", "@say later"]);
+    person.types("/quit\r");
+    assert!(person.ends().success());
+}
+
+#[test]
+fn ctrl_c_clears_the_line_and_leaves_when_pressed_twice() {
     let home = Home::new();
     let _server = home.serve();
-    let mut person = ChatPerson::chat(&home, 80);
-    person.types("@tool shell.execute {\"command\":\"sleep 60\"}\r");
-    person.types("@slow 60000\r");
-    person.sees("waits for the end of this turn: @slow 60000");
-    drop(person);
     let mut person = ChatPerson::chat(&home, 80);
     person.types("abc");
     person.sees("abc");

@@ -40,6 +40,7 @@ pub use dromia_contracts::entry::repeated_text;
 pub use dromia_contracts::model::TokenUsage;
 pub use dromia_contracts::opinion::ModelOpinion;
 pub use dromia_contracts::quantity;
+pub use dromia_contracts::revision::{AgentField, AgentPatch, ConfigPatch};
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
 pub use dromia_contracts::task::TaskState;
@@ -62,6 +63,9 @@ pub const TENANT_DEFAULT: &str = "default";
 
 /// The header that makes a repeated request one request.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
+/// The header that names the revision of an agent that a change expects, as a number in quotes.
+pub const EXPECTED_HEADER: &str = "if-match";
 
 /// The header that names a request in the answer and in the server's log.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";

@@ -69,6 +69,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         ErrorCode::RouteNotFound
         | ErrorCode::TenantNotFound
         | ErrorCode::AgentNotFound
+        | ErrorCode::RevisionNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound

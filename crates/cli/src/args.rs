@@ -4,6 +4,7 @@
 //! habit works. Here is what every command shares; each group is in a file of its own.
 
 mod agent;
+pub(crate) mod agent_change;
 mod approval;
 mod ask;
 mod audit;
@@ -23,7 +24,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use dromia_api::HandleSlug;
 
-pub use self::agent::{AgentCommand, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
+pub use self::agent::{AgentCommand, AgentName, CreateAgent, KillAgent, ListTasks, ShowAgent, SpawnAgent};
+pub use self::agent_change::{
+    AgentHistory, AgentSetting, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent, SettingMode,
+};
 pub use self::approval::{
     AddRule, ApprovalCommand, ApprovalName, ApprovalRuleCommand, ApproveCall, DenyCall, ListApprovals,
     RuleName, TestRule,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dromia_api::{IDEMPOTENCY_HEADER, ProblemDetails, TENANT_HEADER};
+use dromia_api::{EXPECTED_HEADER, IDEMPOTENCY_HEADER, ProblemDetails, TENANT_HEADER};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
@@ -116,6 +116,21 @@ impl ApiClient {
                 .await?
                 .1,
         )
+    }
+
+    /// Changes a resource under a key; of the one revision that the caller saw, if it names one.
+    pub(crate) async fn change_json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        key: &str,
+        expected: Option<u64>,
+    ) -> Outcome<T> {
+        let mut request = self.new_request(method, path).json_body(body)?;
+        request.headers.push((IDEMPOTENCY_HEADER, key.to_owned()));
+        request.headers.extend(expected.map(|revision| (EXPECTED_HEADER, format!("\"{revision}\""))));
+        parse_answer(&self.send_for_bytes(request, self.patience).await?.1)
     }
 
     /// Posts what may be repeated under a key, and tells the status too, which says whether a wait was long enough.

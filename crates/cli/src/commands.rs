@@ -2,6 +2,10 @@
 
 mod activity;
 mod agent;
+mod agent_apply;
+mod agent_change;
+mod agent_document;
+mod agent_edit;
 mod agent_names;
 mod answer;
 mod approval;

@@ -18,6 +18,9 @@ pub const HOME_VARIABLE: &str = "DROMIA_HOME";
 /// Has the terminal of a person show nothing of what is typed, until what it returns is dropped.
 pub type Hide = Box<dyn Fn() -> io::Result<EchoGuard> + Send>;
 
+/// Has a person edit a text, and returns what the person left.
+pub type TextEditor = Box<dyn Fn(&str) -> io::Result<String> + Send>;
+
 /// Typing that is not shown. What undoes that is done once, when this is dropped.
 pub struct EchoGuard {
     undo: Option<Box<dyn FnOnce() + Send>>,
@@ -54,6 +57,8 @@ pub struct CommandContext {
     pub hide: Option<Hide>,
     /// Opens the terminal there for a person who writes messages; `None` where no terminal shows what is typed.
     pub open_editor: Option<OpenEditor>,
+    /// Opens the person's editor; `None` where there is none, or no person.
+    pub editor: Option<TextEditor>,
     /// Where results go.
     pub out: Box<dyn Write + Send>,
     /// Whether a person reads them there.
@@ -92,6 +97,7 @@ impl CommandContext {
             input_is_terminal: io::stdin().is_terminal(),
             hide: None,
             open_editor: None,
+            editor: None,
             out: Box::new(io::stdout()),
             out_is_terminal: io::stdout().is_terminal(),
             err: Box::new(io::stderr()),

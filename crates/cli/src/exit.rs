@@ -178,6 +178,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
             | ErrorCode::BudgetNotFound
+            | ErrorCode::RevisionNotFound
             | ErrorCode::ApprovalNotFound
             | ErrorCode::ApprovalRuleNotFound
             | ErrorCode::ToolNotFound

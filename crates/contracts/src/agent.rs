@@ -100,6 +100,8 @@ pub struct AgentRecord {
     pub state: AgentState,
     /// The digest of its current configuration.
     pub revision: Digest,
+    /// The number of its current revision, from 1.
+    pub revision_number: u64,
 }
 
 /// What an agent may do right now.
@@ -144,6 +146,9 @@ pub struct AgentConfig {
     /// The most model calls of one run; the instance's default where it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_calls_max: Option<u32>,
+    /// What it is for, in words for people; no model gets it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
 }
 
 /// One immutable configuration.

@@ -62,6 +62,8 @@ error_codes! {
     TenantNotFound = "tenant_not_found", Change;
     /// The agent does not exist or cannot be seen.
     AgentNotFound = "agent_not_found", Change;
+    /// The agent has no revision of this number, or no longer.
+    RevisionNotFound = "revision_not_found", Change;
     /// The session does not exist or cannot be seen.
     SessionNotFound = "session_not_found", Change;
     /// The run does not exist or cannot be seen.

@@ -2,14 +2,16 @@
 //!
 //! Deny is final, and whatever no grant covers is denied.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
 use crate::digest::Digest;
-use crate::id::{SessionId, TenantId};
+use crate::id::{AgentId, SessionId, TenantId};
 use crate::label::Label;
 use crate::plan::PlanContext;
 use crate::scope::{Actor, Scope};
@@ -116,6 +118,36 @@ pub struct PolicyRefused {
     pub since: Timestamp,
 }
 
+/// Holds what a gate knows of an agent's current rights. A run holds one as long as its list of grants counts.
+#[derive(Clone)]
+pub struct RightsHold(Option<Arc<dyn Any + Send + Sync>>);
+
+impl RightsHold {
+    /// A hold of nothing, of a gate that knows no current rights.
+    pub const NOTHING: Self = Self(None);
+
+    /// Holds something until the last copy is dropped.
+    pub fn new(held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(Some(held))
+    }
+}
+
+impl fmt::Debug for RightsHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RightsHold").field(&self.0.is_some()).finish()
+    }
+}
+
+/// What a word among a run's grants begins with that says whose they are. What comes before it is what the run began with
+/// and counts as far as the agent's current configuration grants it; what comes after it is the operator's. No
+/// configuration of an agent may hold it.
+pub const RIGHTS_OF: &str = "rights-of:";
+
+/// Spells the word that says whose grants come before it.
+pub fn rights_word(tenant: TenantId, agent: AgentId) -> String {
+    format!("{RIGHTS_OF}{tenant}/{agent}")
+}
+
 /// The port to the gate.
 ///
 /// Guarantee: pure and total; under the same policy the same principal and action get the same verdict, and an error is
@@ -130,6 +162,12 @@ pub trait Gate: Send + Sync + fmt::Debug {
         principal: Principal<'a>,
         action: GateAction<'a>,
     ) -> BoxFuture<'a, GateVerdict>;
+
+    /// Notes what an agent's configuration grants now, by the number of its revision; an older one than is known changes
+    /// nothing. From then on grants that [`rights_word`] marks as the agent's count no further than that.
+    fn note_rights(&self, _tenant: TenantId, _agent: AgentId, _number: u64, _grants: &[String]) -> RightsHold {
+        RightsHold::NOTHING
+    }
 
     /// Returns where the effect of a call is seen, as policies see it; `Outside` where that is unknown.
     fn call_sink(&self, call: &PreparedCall) -> EffectSink;

@@ -20,6 +20,7 @@ use crate::encoded_request::SentEncoding;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::input::{InputBody, ManualCall};
+use crate::revision::AgentChange;
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, OperatorScope, Scope};
 use crate::session::SessionKey;
@@ -410,6 +411,23 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
 
     /// Registers an agent.
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>>;
+
+    /// Changes an agent: one revision more, or none where nothing would change. What it grants less counts at once, also for
+    /// runs that go on; everything else counts for runs that begin afterwards.
+    fn agent_change(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        change: AgentChange,
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>>;
+
+    /// Gives an agent another handle; the old one is free at once.
+    fn agent_rename(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        handle: HandleSlug,
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>>;
 
     /// Pauses, resumes or terminates an agent.
     fn agent_set_state(

@@ -19,7 +19,7 @@ pub use answer::{CommitOutcome, CommitReceipt, CommitRefusal};
 pub use argument::{LendArgument, ReadArgument};
 pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
 pub use control::{
-    AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
     CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 pub use deliver::{

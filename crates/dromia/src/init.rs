@@ -222,6 +222,7 @@ async fn register_defaults(
             instructions: "You are a helpful assistant. Be brief and say what you do not know.".to_owned(),
             grants: GRANTS.map(str::to_owned).to_vec(),
             model_calls_max: None,
+            description: String::new(),
         },
     };
     match house.engine.agent_create(scope, agent).await {

@@ -14,6 +14,7 @@ mod config_change;
 mod configure;
 mod demo;
 mod doctor;
+mod editor;
 mod egress_client;
 mod file_limit;
 mod home;

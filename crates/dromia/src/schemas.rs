@@ -7,8 +7,8 @@ use dromia_cli::schema::PublishedSchema;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, chat_terminal, configure, doctor, migrate, model, policy, provider, runtime, sandbox, shell,
-    status_all, terminal, tooltest,
+    audit, chat_terminal, configure, doctor, editor, migrate, model, policy, provider, runtime, sandbox,
+    shell, status_all, terminal, tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -69,6 +69,8 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
         if context.out_is_terminal && !is_plain {
             context.open_editor = Some(Box::new(chat_terminal::open_editor));
         }
+        let name = runtime::request_key();
+        context.editor = Some(Box::new(move |text| editor::edit_text(&name, text)));
     }
     context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context

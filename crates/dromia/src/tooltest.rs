@@ -172,6 +172,7 @@ impl ToolTestBench {
             instructions: String::new(),
             grants: Vec::new(),
             model_calls_max: None,
+            description: String::new(),
         };
         let agent = NewAgent {
             handle: static_handle("tool-test"),

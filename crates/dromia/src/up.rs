@@ -165,6 +165,7 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let policies = policies.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
     let names: Vec<_> = tools.tool_descriptors().iter().map(|tool| tool.name.clone()).collect();
     let gate = GrantGate::new(policies.clone(), names).with_capabilities(capabilities.live_capabilities());
+    egress.ask_rights(gate.current_rights());
     let tools: Arc<dyn ToolHost> = Arc::new(tools);
     let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged_tools()));
     let ports = EnginePorts {

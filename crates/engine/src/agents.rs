@@ -11,7 +11,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState};
 use dromia_contracts::capability;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold, rights_word};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::redacted_history;
@@ -37,8 +37,12 @@ pub(crate) struct AgentSnapshot {
     pub(crate) state: AgentState,
     /// Its configuration.
     pub(crate) config: AgentConfig,
-    /// What it may do: what its configuration grants, and what the operator adds.
+    /// What it may do: what its configuration grants, and what is said beside it.
     pub(crate) grants: Vec<String>,
+    /// What is said beside its configuration: whose grants those are, and what the operator adds.
+    added: Vec<String>,
+    /// Has the gate know the agent's current grants as long as a run has this snapshot.
+    rights: RightsHold,
     /// The digest of the configuration.
     pub(crate) revision: Digest,
     /// The system text.
@@ -171,10 +175,24 @@ impl AgentDirectory {
         let revision =
             self.ports.store.agent_revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
-        let added = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
-        let grants = [revision.config.grants.clone(), added].concat();
+        let rights = self.note_rights(scope.tenant(), &found, &revision.config);
+        let operators = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
+        let added = [vec![rights_word(scope.tenant(), agent)], operators].concat();
+        let grants = [&revision.config.grants[..], &added[..]].concat();
         let networks = self.tool_networks(scope, agent, &grants).await.map_err(read_fault)?;
-        let snapshot = self.make_snapshot(scope, &found, revision.config, grants, &networks).await;
+        let (system, tools, prompt) = self.make_prompt(scope, &revision.config, &grants, &networks).await;
+        let snapshot = AgentSnapshot {
+            id: found.id,
+            state: found.state,
+            config: revision.config,
+            grants,
+            added,
+            rights,
+            revision: found.revision,
+            system,
+            tools,
+            prompt,
+        };
         let snapshot = Arc::new(snapshot);
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
         if self.changes.load(Ordering::SeqCst) != changes {
@@ -184,8 +202,20 @@ impl AgentDirectory {
         Ok(snapshot)
     }
 
-    /// Returns the agent as a run began with it: its model, its system text and its tools are those that the run is
-    /// pinned to. Its state and its grants are the current ones.
+    /// Has the gate count no more of the agent's grants than its current configuration has. Whoever changes them calls this
+    /// before the change is acknowledged.
+    pub(crate) fn note_rights(
+        &self,
+        tenant: TenantId,
+        agent: &AgentRecord,
+        config: &AgentConfig,
+    ) -> RightsHold {
+        self.ports.gate.note_rights(tenant, agent.id, agent.revision_number, &config.grants)
+    }
+
+    /// Returns the agent as a run began with it: its model, its system text, its tools and its grants are those that the run
+    /// is pinned to; of the grants the gate counts what the agent has now. Its state is the current one, and so is what the
+    /// operator says.
     pub(crate) async fn pinned_snapshot(
         &self,
         scope: &Scope,
@@ -209,8 +239,10 @@ impl AgentDirectory {
         Ok(Arc::new(AgentSnapshot {
             id: now.id,
             state: now.state,
-            config: AgentConfig { grants: now.config.grants.clone(), ..revision.config },
-            grants: now.grants.clone(),
+            grants: [&revision.config.grants[..], &now.added[..]].concat(),
+            added: now.added.clone(),
+            rights: now.rights.clone(),
+            config: revision.config,
             revision: started.config,
             system: prompt.system,
             tools: prompt.tools,
@@ -242,30 +274,21 @@ impl AgentDirectory {
         Ok(networks)
     }
 
-    async fn make_snapshot(
+    /// Makes what a run is pinned to: the system text, the tools that the grants let it see, and both as they are pinned.
+    async fn make_prompt(
         &self,
         scope: &Scope,
-        agent: &AgentRecord,
-        config: AgentConfig,
-        grants: Vec<String>,
+        config: &AgentConfig,
+        grants: &[String],
         networks: &Networks,
-    ) -> AgentSnapshot {
-        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &grants, networks).await;
+    ) -> (Arc<str>, AgentTools, TextPin) {
+        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, grants, networks).await;
         let system: Arc<str> = Arc::from(config.instructions.as_str());
         let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
         // Strings and JSON values only: serialization has no failing case.
         let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
         let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-        AgentSnapshot {
-            id: agent.id,
-            state: agent.state,
-            revision: agent.revision,
-            system,
-            tools: AgentTools::new(tools),
-            prompt: TextPin { digest, bytes },
-            config,
-            grants,
-        }
+        (system, AgentTools::new(tools), TextPin { digest, bytes })
     }
 }
 

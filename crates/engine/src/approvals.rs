@@ -20,6 +20,7 @@ use std::time::Duration;
 use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState, REASON_BYTES_MAX};
 use dromia_contracts::capability;
 use dromia_contracts::content::ToolCall;
+use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::store::{ApprovalAnswer, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
 use dromia_contracts::{
@@ -88,6 +89,7 @@ impl<'a> ApprovalAnswers<'a> {
             }
             if matches!(answer, ApprovalDecision::Approve(_)) {
                 for asked in &open {
+                    self.check_rights(scope, asked).await?;
                     self.check_files(scope, asked, looked_until).await?;
                 }
             }
@@ -201,6 +203,35 @@ impl<'a> ApprovalAnswers<'a> {
             WakeTarget::Session(session) => {
                 self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
             }
+        }
+    }
+
+    /// Refuses to approve a call that the agent's rights do not cover any more: it would not begin. What a policy says of it
+    /// is asked when it is about to.
+    async fn check_rights(&self, scope: &Scope, asked: &ApprovalRequest) -> Result<(), Fault> {
+        let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
+        let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
+            return Ok(());
+        };
+        let agent = self.core.agents.agent_snapshot(scope, asked.agent).await?;
+        let principal = Principal {
+            scope,
+            author: &asked.author,
+            grants: &agent.grants,
+            context: asked.context,
+            endorsed: &asked.standing.endorsed,
+            plan: asked.standing.plan_context(),
+        };
+        match self.core.ports.gate.evaluate_action(principal, GateAction::Tool(&call)).await {
+            GateVerdict::Deny { policy: None, .. } => {
+                let text = format!(
+                    "the agent's grants do not cover {} any more, so {} is outdated; no answer was stored",
+                    asked.tool, asked.id
+                );
+                Err(Fault::new(ErrorCode::ApprovalOutdated, text)
+                    .with_hint("grant the tool again, or deny the call with `dromia approval deny`"))
+            }
+            _ => Ok(()),
         }
     }
 

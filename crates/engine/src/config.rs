@@ -114,7 +114,7 @@ pub const INPUT_BYTES_MAX: usize = 512 * 1024;
 /// The most bytes of the arguments of a call by hand: they are in the input and in the entry, in one batch.
 pub const CALL_BYTES_MAX: usize = 128 * 1024;
 /// The most bytes of an agent's instructions: they are pinned by the batch that carries its first input.
-pub const INSTRUCTIONS_BYTES_MAX: usize = 256 * 1024;
+pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
 /// The most sessions and runs of one tenant that wait in memory; the rest wait in the store.
 pub const READY_MAX: usize = 16 * 1024;
 /// One part in so many of the active runs that no tenant takes alone; where there are fewer, there is no such part.

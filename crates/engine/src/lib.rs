@@ -52,6 +52,7 @@ mod ports;
 mod records;
 mod recover;
 mod refusal;
+mod revisions;
 mod registry;
 mod run_control;
 mod run_explanation;

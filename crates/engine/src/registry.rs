@@ -8,15 +8,15 @@ use dromia_contracts::store::{
     AgentCreate, AgentStateSet, CommitOutcome, CommitRefusal, Mutation, TenantCreate, WriteBatch,
 };
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
+use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, Scope};
 
 use crate::agents::{agent_not_found, read_fault};
-use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::EngineCore;
 use crate::kill::RunTermination;
 use crate::outcome::RunOutcomes;
 use crate::paused_work::PausedWork;
 use crate::refusal::commit_fault;
+use crate::revisions::check_config;
 use crate::tokens::TokenIssuer;
 
 /// Registers tenants and agents, and changes the state of an agent.
@@ -67,25 +67,7 @@ impl<'a> AgentRegistry<'a> {
     /// Registers an agent.
     pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<AgentRecord, Fault> {
         let config = new.config;
-        let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
-        if !self.core.ports.model.knows_alias(&config.model) {
-            return invalid(format!("config.model: there is no model {:?} in dromia.yaml", config.model));
-        }
-        if config.model_calls_max == Some(0) {
-            return invalid("config.model_calls_max: a run needs at least one model call".to_owned());
-        }
-        if config.instructions.len() > INSTRUCTIONS_BYTES_MAX {
-            let bytes = config.instructions.len();
-            return invalid(format!(
-                "config.instructions: the text has {bytes} bytes; at most {INSTRUCTIONS_BYTES_MAX} are allowed"
-            ));
-        }
-        if let Err(problem) = self.core.ports.gate.check_grants(&config.grants) {
-            return invalid(format!("config.grants: {problem}"));
-        }
-        let json = serde_json::to_vec(&config)
-            .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
-        let revision = Digest::from_bytes(*blake3::hash(&json).as_bytes());
+        let revision = check_config(&self.core.ports, &config)?;
         let agent = self.core.ports.runtime.agent_id();
         let at = self.core.ports.runtime.clock.now();
         let create = AgentCreate {
@@ -107,6 +89,7 @@ impl<'a> AgentRegistry<'a> {
             created_at: at,
             state: AgentState::Running,
             revision,
+            revision_number: 1,
         })
     }
 

@@ -10,6 +10,7 @@ use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug
 use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::input::InputBody;
+use dromia_contracts::revision::AgentChange;
 use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, KillTarget, NewAgent, NewInput,
     NewRule, NewToken, RunEndMode, RunStatusReason, SentRequest, SessionExport, Watch,
@@ -28,6 +29,7 @@ use crate::engine::Engine;
 use crate::erasures::ErasureTasks;
 use crate::kill::RunTermination;
 use crate::registry::AgentRegistry;
+use crate::revisions::AgentRevisions;
 use crate::run_control::RunControl;
 use crate::run_explanation::RunExplanation;
 use crate::session_file::SessionArchive;
@@ -214,6 +216,28 @@ impl EnginePort for Engine {
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
         self.run_to_completion(move |core| async move {
             AgentRegistry::new(&core).agent_create(&scope, agent).await
+        })
+    }
+
+    fn agent_change(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        change: AgentChange,
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
+        self.run_to_completion(move |core| async move {
+            AgentRevisions::new(&core).agent_change(&scope, agent, &change).await
+        })
+    }
+
+    fn agent_rename(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        handle: HandleSlug,
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
+        self.run_to_completion(move |core| async move {
+            AgentRevisions::new(&core).agent_rename(&scope, agent, handle).await
         })
     }
 

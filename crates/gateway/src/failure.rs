@@ -169,6 +169,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Forbidden => Some("ask the operator of this server"),
         ErrorCode::TenantNotFound => Some("list the tenants with `dromia tenant list`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
+        ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state entries"),
@@ -290,7 +291,9 @@ impl From<CommitRefusal> for ApiError {
             .with_cause(problem),
             CommitRefusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
             CommitRefusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
-            CommitRefusal::SessionExists { .. }
+            CommitRefusal::AgentRevision { .. }
+            | CommitRefusal::RevisionKey { .. }
+            | CommitRefusal::SessionExists { .. }
             | CommitRefusal::EpochStale { .. }
             | CommitRefusal::SequenceMoved { .. }
             | CommitRefusal::DeliveryMoved { .. }

@@ -134,6 +134,11 @@ routes! {
     POST "/v1/agents" Tenant(Admin) => agent::create_agent;
     GET "/v1/agents/{agent}" Tenant(Read) => agent::show_agent;
     DELETE "/v1/agents/{agent}" Tenant(Admin) => agent::delete_agent;
+    PATCH "/v1/agents/{agent}" Tenant(Admin) => agent::revision::change_agent;
+    GET "/v1/agents/{agent}/revisions" Tenant(Read) => agent::revision::list_revisions;
+    GET "/v1/agents/{agent}/revisions/{number}" Tenant(Read) => agent::revision::show_revision;
+    POST "/v1/agents/{agent}/revert" Tenant(Admin) => agent::revision::revert_agent;
+    POST "/v1/agents/{agent}/rename" Tenant(Admin) => agent::revision::rename_agent;
     POST "/v1/agents/{agent}/pause" Tenant(Operate) => agent::pause_agent;
     POST "/v1/agents/{agent}/resume" Tenant(Operate) => agent::resume_agent;
     POST "/v1/agents/{agent}/terminate" Tenant(Operate) => agent::terminate_agent;
@@ -199,6 +204,7 @@ routes! {
 /// The query parameters of the routes, by what they list, for the interface's description.
 pub(crate) mod queries {
     pub(crate) use super::agent::AgentListQuery as Agents;
+    pub(crate) use super::agent::revision::RevisionListQuery as Revisions;
     pub(crate) use super::approval::ApprovalListQuery as Approvals;
     pub(crate) use super::audit::{AuditExportQuery as AuditExport, AuditListQuery as Audit};
     pub(crate) use super::capability::{CapabilityCheckQuery, CapabilityListQuery as Capabilities};

@@ -8,6 +8,7 @@ use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::{CapabilityRecord, CapabilityState};
 use dromia_contracts::cost::ModelAttempt;
 use dromia_contracts::delivery::{DeliveryAttempt, DeliveryRecord, DeliverySummary, FeedItem};
+use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{InputReceipt, RunStatusReason};
 use dromia_contracts::session::SessionRecord;
@@ -29,6 +30,21 @@ pub(crate) fn api_agent(agent: AgentRecord, config: Option<AgentConfig>) -> api:
         labels: agent.labels,
         created_at: agent.created_at,
         state: agent.state,
+        revision: agent.revision_number,
+        config,
+    }
+}
+
+pub(crate) fn api_revision(
+    revision: RevisionRecord,
+    config: Option<AgentConfig>,
+) -> api::agent::RevisionResource {
+    api::agent::RevisionResource {
+        number: revision.number,
+        at: revision.at,
+        by: revision.by.map(|by| by.to_string()),
+        digest: revision.digest,
+        changed: revision.changed,
         config,
     }
 }

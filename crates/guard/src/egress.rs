@@ -26,6 +26,7 @@ mod pinning;
 mod slots;
 mod tunnel;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -39,6 +40,7 @@ use self::private::PrivateAllowance;
 use self::slots::RequestSlots;
 use self::target::RequestTarget;
 use crate::capability::LiveCapabilities;
+use crate::rights::CurrentRights;
 use crate::vault::StoreVault;
 
 /// The private networks that an operator opens.
@@ -76,12 +78,14 @@ struct EgressContext {
     doors: RwLock<Vec<SocketAddr>>,
     /// What agents hold in addition to their grants, and within what runs stay.
     capabilities: OnceLock<Arc<LiveCapabilities>>,
+    /// What the configurations of agents grant now.
+    rights: OnceLock<Arc<CurrentRights>>,
 }
 
 impl GuardedEgress {
     /// Sets it up; nothing is resolved.
     pub fn new(config: EgressConfig, names: Arc<dyn NameResolver>) -> Self {
-        let around = EgressContext { names, doors: RwLock::default(), capabilities: OnceLock::new() };
+        let around = EgressContext { names, doors: RwLock::default(), capabilities: OnceLock::new(), rights: OnceLock::new() };
         let around = Arc::new(around);
         Self { config, around, vault: None }
     }
@@ -99,6 +103,11 @@ impl GuardedEgress {
         self
     }
 
+    /// Has every line there is and will be ask what the configurations of agents grant now.
+    pub fn ask_rights(&self, rights: Arc<CurrentRights>) {
+        self.around.rights.get_or_init(|| rights);
+    }
+
     /// Refuses an address at which this server listens, for every line there is and will be.
     pub fn keep_from(&self, door: SocketAddr) {
         // No code panics while it holds the lock.
@@ -107,6 +116,11 @@ impl GuardedEgress {
 }
 
 impl EgressContext {
+    /// Returns what counts now of the grants of a run.
+    fn narrow_grants<'g>(&self, grants: &'g [String]) -> Cow<'g, [String]> {
+        self.rights.get_or_init(Arc::default).narrow_grants(grants)
+    }
+
     fn own_listeners(&self) -> Vec<SocketAddr> {
         self.doors.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::EgressTarget;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal};
-use dromia_contracts::id::TenantId;
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{EffectSink, PreparedCall};
 
@@ -23,6 +23,7 @@ use crate::egress::host_pattern;
 use crate::egress::target::RequestTarget;
 use crate::grant::{Grant, parse_grants};
 use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
+use crate::rights::CurrentRights;
 
 /// The rule that denies whatever no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
@@ -44,13 +45,14 @@ pub struct GrantGate {
     privileged: Vec<String>,
     policies: PolicyEngine,
     capabilities: Option<Arc<LiveCapabilities>>,
+    rights: Arc<CurrentRights>,
 }
 
 impl GrantGate {
     /// Makes a gate that takes grants for the named tools, and for no other.
     pub fn new<T: Into<String>>(policies: PolicyEngine, tools: impl IntoIterator<Item = T>) -> Self {
         let tools = tools.into_iter().map(Into::into).collect();
-        Self { tools, privileged: Vec::new(), policies, capabilities: None }
+        Self { tools, privileged: Vec::new(), policies, capabilities: None, rights: Arc::default() }
     }
 
     /// Lets capabilities count in addition to grants. Without this none does, and a run that stays within one may do
@@ -58,6 +60,11 @@ impl GrantGate {
     #[must_use]
     pub fn with_capabilities(self, capabilities: Arc<LiveCapabilities>) -> Self {
         Self { capabilities: Some(capabilities), ..self }
+    }
+
+    /// The current rights of agents that this gate asks, for what else asks them.
+    pub fn current_rights(&self) -> Arc<CurrentRights> {
+        Arc::clone(&self.rights)
     }
 
     /// Makes tools privileged: an agent's grant covers them only together with the operator's word.
@@ -77,6 +84,10 @@ impl Gate for GrantGate {
     fn check_grants(&self, grants: &[String]) -> Result<(), String> {
         let tools: Vec<_> = self.tools.iter().map(String::as_str).collect();
         parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold {
+        self.rights.note_rights(tenant, agent, number, grants)
     }
 
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
@@ -102,6 +113,8 @@ impl Gate for GrantGate {
 
 impl GrantGate {
     async fn judge_action(&self, principal: Principal<'_>, action: GateAction<'_>) -> GateVerdict {
+        let grants = self.rights.narrow_grants(principal.grants);
+        let principal = Principal { grants: &grants, ..principal };
         let capability = match self.check_capability(principal, action) {
             Ok(rule) => rule,
             Err(GrantDenied { rule, reason }) => return GateVerdict::Deny { rule, reason, policy: None },

@@ -114,6 +114,19 @@ impl<'a> Grant<'a> {
         }
     }
 
+    /// Tells whether the grant covers everything that another one covers, as far as their spelling shows it.
+    pub fn covers_grant(self, other: Grant<'_>) -> bool {
+        match (self, other) {
+            (Self::Family(_), Grant::Tool(tool)) => self.covers_tool(tool),
+            (Self::Family(outer), Grant::Family(inner)) => {
+                inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }
+            (Self::AnyModel, Grant::Model(_)) => true,
+            (Self::Net(outer), Grant::Net(inner)) => outer.covers_reach(inner),
+            (one, other) => one == other,
+        }
+    }
+
     /// Tells whether the grant covers a secret; only its own does.
     pub fn covers_secret(self, secret: &str) -> bool {
         match self {

@@ -9,7 +9,7 @@
 //! hop, and is the only code of a shipped server that connects to other hosts.
 //!
 //! Reading order: [`grant`] says what a grant is and refuses wrong ones when a configuration is written; [`permission`]
-//! is what the operator adds to it; [`policy`] has the rules that are asked about whatever is granted; [`gate`] judges
+//! is what the operator adds to it; [`rights`] takes away what an agent is not granted any more; [`policy`] has the rules that are asked about whatever is granted; [`gate`] judges
 //! actions by all of them, in that order; [`egress`] connects; [`vault`] keeps what only the egress puts into a
 //! request; [`audit`] signs. [`capability`] is for rights that are signed, handed on from agent to agent and taken
 //! back: tokens, each narrower than the one it was made from.
@@ -17,6 +17,8 @@
 pub mod grant;
 
 pub mod permission;
+
+pub mod rights;
 
 pub mod policy;
 

@@ -101,6 +101,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
             instructions: String::new(),
             grants: vec![],
             model_calls_max: None,
+            description: String::new(),
         },
     };
     let batch = WriteBatch::new(TENANT)

@@ -20,6 +20,7 @@ mod delivery;
 mod file;
 mod inbox;
 mod journal;
+mod revision;
 mod session;
 mod size;
 mod state;
@@ -167,6 +168,9 @@ impl<'b> BatchDraft<'b> {
         if let Some(claim) = &batch.claim {
             self.receipt.claimed = self.grant_claim(claim, before)?;
             self.states.name_pins(self.db, batch, claim, self.inbox.granted_claim())?;
+            if self.inbox.granted_claim().is_some() {
+                self.agents.pin_revision(self.db, claim)?;
+            }
         }
         for mutation in &batch.mutations {
             self.apply_delivery(mutation)?;
@@ -189,7 +193,9 @@ impl<'b> BatchDraft<'b> {
             | Mutation::CursorMove(_) => Ok(()),
             Mutation::TokenCreate(create) => self.tokens.create_token(db, create),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(db, revoke),
-            Mutation::AgentCreate(create) => self.agents.create_agent(db, create),
+            Mutation::AgentCreate(create) => self.agents.create_agent(db, create, batch),
+            Mutation::AgentRevise(revise) => self.agents.revise_agent(db, revise, batch),
+            Mutation::AgentRename(rename) => self.agents.rename_agent(db, rename),
             Mutation::AgentStateSet(set) => {
                 let ends = self.agents.set_state(db, set)?;
                 if ends { self.approvals.give_up_approvals(db, set.agent) } else { Ok(()) }

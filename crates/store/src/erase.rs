@@ -84,8 +84,8 @@ impl ErasurePage<'_> {
         }
         let agent = self.agent;
         let revisions = self.delete_rows(
-            "DELETE FROM revisions WHERE (tenant, agent, digest) IN \
-             (SELECT tenant, agent, digest FROM revisions WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
+            "DELETE FROM revisions WHERE (tenant, agent, number) IN \
+             (SELECT tenant, agent, number FROM revisions WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
             agent.as_bytes(),
         )?;
         tracing::trace!(revisions, "configurations erased");

@@ -30,7 +30,7 @@ use crate::reader::ReadFailure;
 pub(crate) mod answers {
     pub(crate) use super::agent::{
         by_handle as agent_by_handle, by_id as agent, find_revision as agent_revision, list_agents as agents,
-        list_deleting as deleting_agents,
+        list_deleting as deleting_agents, list_revisions as agent_revisions,
     };
     pub(crate) use super::approval::{
         by_id as approval, list_approvals as approvals, list_delayed as cooling_approvals,

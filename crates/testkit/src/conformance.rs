@@ -22,6 +22,7 @@ mod feed;
 mod file;
 mod import;
 mod journal;
+mod revision;
 mod scene;
 mod tenancy;
 mod token;
@@ -64,6 +65,12 @@ claims! {
     commit::an_agents_state_changes_only_from_the_states_named,
     commit::erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbour,
     commit::a_pin_goes_with_the_last_agent_whose_runs_name_it,
+    revision::a_revision_follows_the_current_one_and_no_other,
+    revision::a_change_under_one_key_makes_one_revision,
+    revision::a_handle_that_was_given_up_is_free_at_once,
+    revision::an_agent_that_ended_is_neither_revised_nor_renamed,
+    revision::old_revisions_go_and_those_of_runs_stay,
+    revision::a_stranger_sees_no_revision_and_an_erasure_takes_them,
     claim::a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch,
     claim::a_claim_that_cannot_be_had_leaves_the_mutations_standing,
     claim::at_most_one_turn_is_active_under_many_claimers,

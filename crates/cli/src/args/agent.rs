@@ -6,6 +6,9 @@ use clap::{Args, Subcommand};
 use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState};
 
 use super::PageArguments;
+use super::agent_change::{
+    AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent,
+};
 use super::value::{parse_label, task_state};
 
 /// What to do with agents.
@@ -21,8 +24,36 @@ pub enum AgentCommand {
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia agent list\n  dromia agents ls --json")]
     List(PageArguments),
     /// Show an agent with its configuration
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia agent show ops")]
-    Show(AgentName),
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia agent show ops\n  dromia agent show ops --yaml > ops.yaml"
+    )]
+    Show(ShowAgent),
+    /// Change an agent: its next revision counts for runs that begin afterwards
+    #[command(
+        after_help = "Keys: model, instructions, grants, model_calls_max, description, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max="
+    )]
+    Set(SetAgent),
+    /// Change an agent in your editor
+    #[command(after_help = "Examples:\n  dromia agent edit ops\n  EDITOR=nano dromia agent edit ops")]
+    Edit(AgentName),
+    /// Create and change agents as a YAML file says
+    #[command(
+        after_help = "The file has one agent, a list of agents, or several documents. What it does not name of an agent stays.\n\nExamples:\n  dromia agent apply -f agents.yaml --dry-run\n  dromia agent apply -f agents.yaml\n  dromia agent show ops --yaml | dromia agent apply -f -\n  dromia agent apply -f agents.yaml --prune --yes"
+    )]
+    Apply(ApplyAgents),
+    /// Compare two revisions of an agent
+    #[command(after_help = "Examples:\n  dromia agent diff ops\n  dromia agent diff ops 3\n  dromia agent diff ops 3 5")]
+    Diff(DiffAgent),
+    /// List an agent's revisions: when, by whom, and what changed
+    #[command(after_help = "Examples:\n  dromia agent history ops\n  dromia agent history ops --json")]
+    History(AgentHistory),
+    /// Take an earlier revision of an agent again, as its next one
+    #[command(after_help = "Examples:\n  dromia agent revert ops 3")]
+    Revert(RevertAgent),
+    /// Give an agent another handle; the old one is free at once
+    #[command(after_help = "Examples:\n  dromia agent rename ops servers")]
+    Rename(RenameAgent),
     /// Show an agent's state and its open runs
     #[command(after_help = "Examples:\n  dromia agent status ops")]
     Status(AgentName),
@@ -59,6 +90,17 @@ pub enum AgentCommand {
     /// Choose the agent that commands use when you name none
     #[command(after_help = "Examples:\n  dromia agent switch ops")]
     Switch(AgentName),
+}
+
+/// An agent to show.
+#[derive(Debug, Clone, Args)]
+pub struct ShowAgent {
+    /// Which
+    #[command(flatten)]
+    pub agent: AgentName,
+    /// Print it as `dromia agent apply -f` reads it
+    #[arg(long)]
+    pub yaml: bool,
 }
 
 /// An agent to register.

@@ -8,7 +8,8 @@ use dromia_api::{AgentConfig, AgentState, ListPage, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Cli, listing_path, print_narrow};
+use super::agent_document::AgentDocument;
+use super::{Cli, agent_apply, agent_change, agent_edit, listing_path, print_narrow};
 use crate::args::{self, AgentName};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
@@ -54,11 +55,22 @@ pub(super) async fn run(
             }
             Ok(ended)
         }
-        args::AgentCommand::Show(agent) => {
-            let agent: AgentResource = cli.client.get(&agent_path(&agent, "")).await?;
-            output.print_result(&agent, agent_text)?;
+        args::AgentCommand::Show(shown) => {
+            let agent: AgentResource = cli.client.get(&agent_path(&shown.agent, "")).await?;
+            if shown.yaml {
+                output.print_text(&AgentDocument::of_agent(&agent).to_yaml())?;
+            } else {
+                output.print_result(&agent, agent_text)?;
+            }
             Ok(CommandExit::Done)
         }
+        args::AgentCommand::Set(set) => agent_change::set_fields(cli, &set, output).await,
+        args::AgentCommand::Edit(agent) => agent_edit::edit_agent(cli, &agent, output).await,
+        args::AgentCommand::Apply(apply) => agent_apply::apply_file(cli, &apply, output).await,
+        args::AgentCommand::Diff(diff) => agent_change::show_diff(cli, &diff, output).await,
+        args::AgentCommand::History(history) => agent_change::list_history(cli, &history, output).await,
+        args::AgentCommand::Revert(revert) => agent_change::revert_agent(cli, &revert, output).await,
+        args::AgentCommand::Rename(rename) => agent_change::rename_agent(cli, &rename, output).await,
         args::AgentCommand::Status(agent) => show_status(cli, &agent, output).await,
         args::AgentCommand::Delete(agent) => delete_agent(cli, &agent, output).await,
         args::AgentCommand::Pause(agent) => steer_agent(cli, &agent, "/pause", output).await,
@@ -92,6 +104,7 @@ async fn create_agent(
         instructions,
         grants: new.grants,
         model_calls_max: new.model_calls_max,
+        description: String::new(),
     };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
@@ -262,7 +275,9 @@ fn agent_text(agent: &AgentResource) -> String {
         ("name", agent.display_name.clone()),
         ("state", agent.state.as_str().to_owned()),
         ("created", format_time(agent.created_at)),
+        ("revision", agent.revision.to_string()),
         ("labels", labels.join(" ")),
+        ("description", config.map(|config| config.description.clone()).unwrap_or_default()),
         ("model", config.map(|config| config.model.clone()).unwrap_or_default()),
         ("grants", config.map(|config| config.grants.join(" ")).unwrap_or_default()),
         ("model calls", calls.unwrap_or_default()),

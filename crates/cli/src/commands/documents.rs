@@ -1,7 +1,7 @@
 //! Which document each command prints with `--json`: the table behind `docs/schemas` and `--json=FIELD,…`.
 
 use dromia_api::ListPage;
-use dromia_api::agent::{AgentResource, DeletionReport};
+use dromia_api::agent::{AgentResource, DeletionReport, RevisionResource};
 use dromia_api::approval::{ApprovalResource, ApprovalRuleResource};
 use dromia_api::audit;
 use dromia_api::budget::BudgetResource;
@@ -19,7 +19,7 @@ use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
 
 use super::event::EventWaitResult;
-use super::{agent, approval, run, session, token, tool};
+use super::{agent, agent_apply, agent_change, approval, run, session, token, tool};
 use crate::error::ErrorDocument;
 use crate::explain::CodeExplanation;
 use crate::schema::PublishedSchema;
@@ -34,6 +34,13 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<ListPage<AgentResource>>("agent list"),
         PublishedSchema::for_command::<AgentResource>("agent show"),
         PublishedSchema::for_command::<agent::AgentOverview>("agent status"),
+        PublishedSchema::for_command::<agent_change::AgentChanged>("agent set"),
+        PublishedSchema::for_command::<agent_change::AgentChanged>("agent edit"),
+        PublishedSchema::for_command::<agent_apply::ApplyReport>("agent apply"),
+        PublishedSchema::for_command::<agent_change::RevisionDiff>("agent diff"),
+        PublishedSchema::for_command::<ListPage<RevisionResource>>("agent history"),
+        PublishedSchema::for_command::<agent_change::AgentChanged>("agent revert"),
+        PublishedSchema::for_command::<AgentResource>("agent rename"),
         PublishedSchema::for_command::<DeletionReport>("agent delete"),
         PublishedSchema::for_command::<AgentResource>("agent pause"),
         PublishedSchema::for_command::<AgentResource>("agent resume"),

@@ -243,6 +243,10 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "`dromia run show RUN` lists its calls; finished calls stay finished. Ask in other words, \
              continue with `dromia run resume RUN`, or raise engine.loop_same in dromia.yaml",
         ),
+        ErrorCode::RevisionNotFound => new_page(
+            "the agent has no revision of this number; old ones that no run began with are removed",
+            "`dromia agent history NAME` lists those that there are",
+        ),
         ErrorCode::BudgetNotFound => {
             new_page("no budget of the tenant has this name", "`dromia budget list` lists them")
         }

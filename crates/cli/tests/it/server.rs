@@ -130,6 +130,7 @@ impl Server {
             columns,
             terminal: Default::default(),
             home: self.home.path().to_owned(),
+            editor: None,
             request_key: KEY.to_owned(),
         };
         let exit = run_command(cli.command, &cli.global, &mut context).await;

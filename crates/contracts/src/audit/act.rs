@@ -10,6 +10,7 @@ use crate::approval::RuleAnswer;
 use crate::budget::BudgetDefinition;
 use crate::digest::Digest;
 use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, SessionId, TokenId};
+use crate::revision::AgentField;
 use crate::scope::Actor;
 use crate::token::TokenScopes;
 
@@ -58,6 +59,30 @@ pub enum AuditChange {
         agent: AgentId,
         /// The state since then.
         to: AgentState,
+    },
+    /// An agent was given another revision.
+    AgentRevised {
+        /// The agent.
+        agent: AgentId,
+        /// The number of the revision.
+        number: u64,
+        /// Its configuration.
+        revision: Digest,
+        /// The fields that it changed.
+        changed: Vec<AgentField>,
+        /// What it grants and the one before did not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        granted: Vec<String>,
+        /// What the one before granted and it does not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        taken: Vec<String>,
+    },
+    /// An agent was given another handle.
+    AgentRenamed {
+        /// The agent.
+        agent: AgentId,
+        /// The handle since then.
+        handle: HandleSlug,
     },
     /// A custom state entry of a session was written by hand.
     StatePut {
@@ -176,12 +201,14 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 21] = [
+    pub const KINDS: [&'static str; 23] = [
         "tenant_created",
         "token_created",
         "token_revoked",
         "agent_created",
         "agent_state_set",
+        "agent_revised",
+        "agent_renamed",
         "state_put",
         "delivery_redriven",
         "config_applied",
@@ -208,6 +235,8 @@ impl AuditChange {
             Self::TokenRevoked { .. } => "token_revoked",
             Self::AgentCreated { .. } => "agent_created",
             Self::AgentStateSet { .. } => "agent_state_set",
+            Self::AgentRevised { .. } => "agent_revised",
+            Self::AgentRenamed { .. } => "agent_renamed",
             Self::StatePut { .. } => "state_put",
             Self::DeliveryRedriven { .. } => "delivery_redriven",
             Self::ConfigApplied { .. } => "config_applied",
@@ -232,6 +261,8 @@ impl AuditChange {
         match self {
             Self::AgentCreated { agent, .. }
             | Self::AgentStateSet { agent, .. }
+            | Self::AgentRevised { agent, .. }
+            | Self::AgentRenamed { agent, .. }
             | Self::ApprovalAnswered { agent, .. }
             | Self::SessionTrusted { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }

@@ -54,6 +54,18 @@ pub enum CommitRefusal {
         /// The state it is in.
         found: AgentState,
     },
+    /// The agent has another revision than the caller thought.
+    #[error("the agent is at revision {found}")]
+    AgentRevision {
+        /// The number of its current one.
+        found: u64,
+    },
+    /// The key made a revision of the agent that another request asked for.
+    #[error("the key was used for revision {number}")]
+    RevisionKey {
+        /// The number of that revision.
+        number: u64,
+    },
     /// The key finds a session already.
     #[error("the key belongs to {session}")]
     SessionExists {

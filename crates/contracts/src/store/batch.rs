@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::control::{
-    AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
     CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 use super::deliver::{
@@ -147,6 +147,10 @@ mutations! {
     AgentCreate(AgentCreate) = "agent_create",
     /// Changes what an agent may do.
     AgentStateSet(AgentStateSet) = "agent_state_set",
+    /// Gives an agent another revision.
+    AgentRevise(Box<AgentRevise>) = "agent_revise",
+    /// Gives an agent another handle.
+    AgentRename(AgentRename) = "agent_rename",
     /// Opens a session.
     SessionOpen(SessionOpen) = "session_open",
     /// Ends the import that fills a session: from now on the session is there, with all that was written into it. Refused

@@ -16,6 +16,7 @@ use crate::budget::BudgetDefinition;
 use crate::digest::Digest;
 use crate::file::FileLabels;
 use crate::id::{AgentId, ApprovalId, CapabilityId, TokenId};
+use crate::revision::RevisionKey;
 use crate::token::TokenScopes;
 
 /// Registers a tenant.
@@ -94,6 +95,45 @@ pub struct AgentStateSet {
     pub from: Vec<AgentState>,
     /// The new state.
     pub to: AgentState,
+}
+
+/// Gives an agent another revision. Refused with [`CommitRefusal::AgentRevision`](super::CommitRefusal::AgentRevision)
+/// unless `after` is the current one, with [`CommitRefusal::AgentState`](super::CommitRefusal::AgentState) if the agent
+/// has ended, and with [`CommitRefusal::RevisionKey`](super::CommitRefusal::RevisionKey) if another change used the key.
+/// A change whose key made a revision already changes nothing, and so does one to what the agent is.
+///
+/// Beyond the newest [`REVISIONS_KEPT`](crate::revision::REVISIONS_KEPT), a few of the oldest that no run began with go
+/// with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRevise {
+    /// The agent.
+    pub agent: AgentId,
+    /// The number of the revision that this one follows.
+    pub after: u64,
+    /// The name that people see from now on.
+    pub display_name: String,
+    /// Its labels from now on.
+    pub labels: BTreeMap<String, String>,
+    /// When.
+    pub at: Timestamp,
+    /// BLAKE3 of `config` as JSON.
+    pub revision: Digest,
+    /// Its configuration from now on.
+    pub config: AgentConfig,
+    /// The caller's key.
+    pub key: Option<RevisionKey>,
+}
+
+/// Gives an agent another handle; its old one is free in the same commit. Refused with
+/// [`CommitRefusal::HandleTaken`](super::CommitRefusal::HandleTaken) if another agent has it, and with
+/// [`CommitRefusal::AgentState`](super::CommitRefusal::AgentState) if the agent has ended. The handle that it has
+/// changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRename {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its handle from now on.
+    pub handle: HandleSlug,
 }
 
 /// Answers an approval.

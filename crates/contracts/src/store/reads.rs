@@ -119,6 +119,13 @@ macro_rules! replay_store_reads {
                 digest: $crate::digest::Digest
             ) -> Option<$crate::agent::AgentRevision>;
 
+            /// Lists the revisions of an agent, the newest first; a page goes on below a number.
+            fn agent_revisions(
+                scope: Scope,
+                agent: $crate::id::AgentId,
+                page: $crate::store::PageRequest<u64>
+            ) -> Vec<$crate::revision::RevisionRecord>;
+
             /// Finds a session.
             fn session(
                 scope: Scope,

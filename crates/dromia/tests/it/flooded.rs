@@ -48,6 +48,7 @@ impl Party {
                 instructions: String::new(),
                 grants: ["model", "reply"].map(str::to_owned).to_vec(),
                 model_calls_max: None,
+                description: String::new(),
             },
         };
         let agent = house.engine.agent_create(house.scope(tenant), new).await.expect("nothing fails").id;

@@ -66,6 +66,7 @@ mod replies;
 mod requests;
 mod reserved;
 mod rests;
+mod revisions;
 mod rights;
 mod schema;
 mod scopes;

@@ -1,4 +1,6 @@
-//! Agents: register, list, show, pause, resume, terminate, delete.
+//! Agents: register, list, show, pause, resume, terminate, delete. Changes of an agent are beside this file.
+
+pub(crate) mod revision;
 
 use axum::Json;
 use axum::extract::State;
@@ -53,14 +55,8 @@ pub(crate) async fn create_agent(
     JsonBody(new): JsonBody<CreateAgent>,
 ) -> Answer<Response> {
     let display_name = new.display_name.unwrap_or_else(|| new.handle.to_string());
-    if display_name.trim().is_empty() || display_name.len() > DISPLAY_NAME_BYTES_MAX {
-        return Err(ApiError::invalid_request(format!(
-            "`display_name` must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes"
-        )));
-    }
-    if new.labels.len() > LABELS_MAX {
-        return Err(ApiError::invalid_request(format!("an agent has at most {LABELS_MAX} labels")));
-    }
+    check_display_name(&display_name)?;
+    check_label_count(new.labels.len())?;
     let config = new.config.clone();
     let new = NewAgent { handle: new.handle, display_name, labels: new.labels, config: new.config };
     let shared = Shared::clone(&core);
@@ -78,10 +74,9 @@ pub(crate) async fn show_agent(
     State(core): State<Shared>,
     caller: Caller,
     PathSegments(name): PathSegments<String>,
-) -> Answer<Json<AgentResource>> {
+) -> Answer<Response> {
     let agent = find_agent(&core, &caller.scope, &name).await?;
-    let revision = core.ports.store.agent_revision(&caller.scope, agent.id, agent.revision).await?;
-    Ok(Json(wire::api_agent(agent, revision.map(|revision| revision.config))))
+    revision::answer_with_revision(&core, &caller, agent).await
 }
 
 pub(crate) async fn delete_agent(
@@ -146,6 +141,21 @@ async fn set_state(
     let agent = find_agent(core, &caller.scope, name).await?.id;
     let agent = core.ports.runs.agent_set_state(caller.scope, agent, to).await?;
     Ok(Json(wire::api_agent(agent, None)))
+}
+
+fn check_display_name(name: &str) -> Answer<()> {
+    if name.trim().is_empty() || name.len() > DISPLAY_NAME_BYTES_MAX {
+        let text = format!("`display_name` must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes");
+        return Err(ApiError::invalid_request(text));
+    }
+    Ok(())
+}
+
+fn check_label_count(labels: usize) -> Answer<()> {
+    if labels > LABELS_MAX {
+        return Err(ApiError::invalid_request(format!("an agent has at most {LABELS_MAX} labels")));
+    }
+    Ok(())
 }
 
 /// Finds an agent by its id or handle.

@@ -271,6 +271,11 @@ fn request_digest(event: &SendEvent, author: &Actor) -> Digest {
 pub(crate) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
+    /// Returns the client's text.
+    pub(crate) fn into_text(self) -> Option<String> {
+        self.0
+    }
+
     /// Makes the key of the item that a request becomes.
     pub(crate) fn of_request(self, request: Digest) -> Option<ItemKey> {
         self.0.map(|key| ItemKey { key: format!("http:{key}"), request, lifetime: KeyLifetime::Day })

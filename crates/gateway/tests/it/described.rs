@@ -89,6 +89,9 @@ impl Operation {
             "task_spawn" => r#"{"task":"count"}"#.to_owned(),
             "task_kill" => format!(r#"{{"run":"{}"}}"#, house.run),
             "agent_create" => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
+            "agent_change" => r#"{"config":{"model":"default"}}"#.to_owned(),
+            "agent_revert" => r#"{"revision":1}"#.to_owned(),
+            "agent_rename" => r#"{"handle":"new"}"#.to_owned(),
             "chat_complete" | "message_create" | "message_count_tokens" => {
                 format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}]}}"#, house.agent)
             }

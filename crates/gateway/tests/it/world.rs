@@ -161,12 +161,14 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         created_at: at,
         state: AgentState::Running,
         revision: Digest::default(),
+        revision_number: 1,
     };
     let config = AgentConfig {
         model: "default".into(),
         instructions: "Run the servers.".into(),
         grants: vec!["reply".into()],
         model_calls_max: None,
+        description: String::new(),
     };
     inner.agents.push((house.tenant, agent, config));
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);

@@ -61,6 +61,7 @@ impl EgressPolicy {
             Some(named) if target.is_at(named) => ("named by the configuration".to_owned(), false),
             Some(_) => return Err(NOT_NAMED),
             None => {
+                let grants = &*around.narrow_grants(grants);
                 let (mut rule, public_only) = match host_pattern::find_covering_grant(grants, method, target)
                 {
                     Some((grant, reach)) => (format!("grant {grant}"), reach.is_public_only()),

@@ -243,6 +243,7 @@ impl GuardedLine {
         grants: &[String],
     ) -> Result<(Url, HeaderMap), EgressDenied> {
         let (mut url, mut headers) = (hop.target.url().clone(), hop.headers.clone());
+        let grants = self.around.narrow_grants(grants);
         for used in &hop.secrets {
             let vault = self.vault.as_ref().ok_or(NO_VAULT)?;
             let covers =

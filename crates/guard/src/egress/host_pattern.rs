@@ -73,6 +73,26 @@ impl<'a> NetworkGrant<'a> {
         methods && port && self.hosts.matches_host(target.host(), target.address().is_some())
     }
 
+    /// Tells whether it covers every request that another one covers.
+    pub(crate) fn covers_reach(self, other: NetworkGrant<'_>) -> bool {
+        let methods = match (self.methods, other.methods) {
+            (MethodSet::All, _) => true,
+            (MethodSet::Safe, MethodSet::One(one)) => one.is_safe(),
+            (outer, inner) => outer == inner,
+        };
+        let hosts = match (self.hosts, other.hosts) {
+            // What an operator opens is meant by a grant that names it, and not by one for every public host.
+            (HostPattern::Below(name), HostPattern::One(host)) => {
+                HostPattern::Below(name).matches_host(host, is_address(host))
+            }
+            (HostPattern::Below(outer), HostPattern::Below(inner)) => {
+                outer == inner || HostPattern::Below(outer).matches_host(inner, false)
+            }
+            (outer, inner) => outer == inner,
+        };
+        methods && hosts && self.port == other.port
+    }
+
     /// Tells whether it names no host, so that nothing an operator opens is meant by it.
     pub(super) fn is_public_only(self) -> bool {
         self.hosts == HostPattern::Public

@@ -14,6 +14,7 @@ mod plan;
 mod policy;
 mod policy_workers;
 mod reach;
+mod revisions;
 mod rights;
 mod server;
 mod spellings;

@@ -150,6 +150,7 @@ fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         instructions: String::new(),
         grants: Vec::new(),
         model_calls_max: None,
+        description: String::new(),
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

@@ -1,5 +1,8 @@
 //! How large a batch is, and the bounds it must keep.
 
+use std::collections::BTreeMap;
+
+use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::store::{CommitRefusal, Mutation, NewEntry, WriteBatch};
 
 /// Rows and bytes of a batch, as the bounds count them: one row per mutation, claim and entry; the bytes of
@@ -19,12 +22,14 @@ impl BatchSize {
                 Mutation::TenantCreate(create) => size.bytes += create.handle.as_str().len(),
                 Mutation::TokenCreate(create) => size.bytes += create.name.len(),
                 Mutation::AgentCreate(create) => {
-                    size.bytes += create.handle.as_str().len() + create.display_name.len();
-                    size.bytes +=
-                        create.labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-                    size.bytes += create.config.model.len() + create.config.instructions.len();
-                    size.bytes += create.config.grants.iter().map(String::len).sum::<usize>();
+                    size.bytes += create.handle.as_str().len();
+                    size.add_agent(&create.display_name, &create.labels, &create.config);
                 }
+                Mutation::AgentRevise(revise) => {
+                    size.bytes += revise.key.as_ref().map_or(0, |key| key.key.len());
+                    size.add_agent(&revise.display_name, &revise.labels, &revise.config);
+                }
+                Mutation::AgentRename(rename) => size.bytes += rename.handle.as_str().len(),
                 Mutation::TokenRevoke(_)
                 | Mutation::AgentStateSet(_)
                 | Mutation::ImportEnd(_)
@@ -100,6 +105,12 @@ impl BatchSize {
             )));
         }
         Ok(())
+    }
+
+    fn add_agent(&mut self, name: &str, labels: &BTreeMap<String, String>, config: &AgentConfig) {
+        self.bytes += name.len() + labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.bytes += config.model.len() + config.instructions.len() + config.description.len();
+        self.bytes += config.grants.iter().map(String::len).sum::<usize>();
     }
 
     fn add_entries(&mut self, entries: &[NewEntry]) {

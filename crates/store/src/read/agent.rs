@@ -6,13 +6,15 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::revision::{AgentField, RevisionRecord};
+use dromia_contracts::scope::Actor;
 use dromia_contracts::store::PageRequest;
 
 use super::{FIRST, Found, ScopeView, page_limit};
 use crate::column_codes::{self, StoredEnum as _};
 use crate::reader::ReadFailure;
 
-const COLUMNS: &str = "agent, handle, display_name, labels, at, state, revision";
+const COLUMNS: &str = "agent, handle, display_name, labels, at, state, revision, number";
 
 fn read_agent(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
     let labels: Option<String> = row.get(3)?;
@@ -28,6 +30,7 @@ fn read_agent(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
         created_at: column_codes::read_time(row, 4)?,
         state: column_codes::read_enum(row, 5)?,
         revision: column_codes::read_digest(row, 6)?,
+        revision_number: column_codes::read_counter(row, 7)?,
     })
 }
 
@@ -103,7 +106,7 @@ pub(crate) fn find_revision(
         return Ok(None);
     }
     let mut select =
-        db.prepare_cached("SELECT config FROM revisions WHERE tenant = ?1 AND agent = ?2 AND digest = ?3")?;
+        db.prepare_cached("SELECT config FROM revisions WHERE tenant = ?1 AND agent = ?2 AND digest = ?3 LIMIT 1")?;
     let text: Option<String> = select
         .query_row(params![view.tenant.as_bytes(), agent.as_bytes(), digest.as_bytes()], |row| row.get(0))
         .optional()?;
@@ -116,6 +119,42 @@ pub(crate) fn find_revision(
     let config =
         serde_json::from_str(&text).map_err(|error| ReadFailure::damaged_row(place(), error.to_string()))?;
     Ok(Some(AgentRevision { digest, config }))
+}
+
+/// Lists the revisions of an agent, the newest first.
+pub(crate) fn list_revisions(
+    db: &Connection,
+    view: ScopeView,
+    agent: AgentId,
+    page: PageRequest<u64>,
+) -> Found<Vec<RevisionRecord>> {
+    if !view.finds_agent(db, agent)? {
+        return Ok(Vec::new());
+    }
+    let below = page.after.map_or(i64::MAX, column_codes::stored_counter);
+    let mut select = db.prepare_cached(
+        "SELECT number, at, author, digest, changed FROM revisions \
+         WHERE tenant = ?1 AND agent = ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4",
+    )?;
+    let bounds = params![view.tenant.as_bytes(), agent.as_bytes(), below, page_limit(&page)];
+    let revisions = select.query_map(bounds, |row| {
+        let (author, changed): (Option<String>, String) = (row.get(2)?, row.get(4)?);
+        let changed = changed.split(',').filter(|name| !name.is_empty());
+        let field = |name: &str| {
+            let known = AgentField::ALL.into_iter().find(|field| field.as_str() == name);
+            known.ok_or_else(|| {
+                column_codes::unreadable_column(4, Type::Text, format!("{name:?} is no field of an agent"))
+            })
+        };
+        Ok(RevisionRecord {
+            number: column_codes::read_counter(row, 0)?,
+            at: column_codes::read_time(row, 1)?,
+            by: author.as_deref().map(Actor::new),
+            digest: column_codes::read_digest(row, 3)?,
+            changed: changed.map(field).collect::<rusqlite::Result<_>>()?,
+        })
+    })?;
+    Ok(revisions.collect::<Result<_, _>>()?)
 }
 
 /// Lists agents of every tenant that are being erased, at most a page of them.

@@ -31,19 +31,32 @@ CREATE TABLE agents (
     at           INTEGER NOT NULL,
     state        INTEGER NOT NULL,
     revision     BLOB NOT NULL,
+    number       INTEGER NOT NULL,
     PRIMARY KEY (tenant, agent)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX agents_handle ON agents (tenant, handle);
 -- Few agents do anything but run; those that do are found without a walk over all.
 CREATE INDEX agents_resting ON agents (tenant, state, agent) WHERE state <> 0;
 
+-- pinned is 1 once a run began with the configuration: such a row stays as long as its agent. changed has the names of the
+-- fields that differ from the revision before, with commas between them.
 CREATE TABLE revisions (
-    tenant BLOB NOT NULL,
-    agent  BLOB NOT NULL,
-    digest BLOB NOT NULL,
-    config TEXT NOT NULL,
-    PRIMARY KEY (tenant, agent, digest)
+    tenant  BLOB NOT NULL,
+    agent   BLOB NOT NULL,
+    number  INTEGER NOT NULL,
+    digest  BLOB NOT NULL,
+    at      INTEGER NOT NULL,
+    author  TEXT,
+    changed TEXT NOT NULL,
+    key     TEXT,
+    request BLOB,
+    pinned  INTEGER NOT NULL,
+    config  TEXT NOT NULL,
+    PRIMARY KEY (tenant, agent, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX revisions_digest ON revisions (tenant, agent, digest, pinned);
+CREATE INDEX revisions_loose ON revisions (tenant, agent, number) WHERE pinned = 0;
+CREATE UNIQUE INDEX revisions_key ON revisions (tenant, agent, key) WHERE key IS NOT NULL;
 
 CREATE TABLE sessions (
     tenant   BLOB NOT NULL,

@@ -121,6 +121,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         instructions: "Be brief.".into(),
         grants: vec!["reply".into()],
         model_calls_max: None,
+        description: String::new(),
     };
     let json = serde_json::to_vec(&config).expect("a configuration is JSON");
     Mutation::AgentCreate(AgentCreate {

@@ -22,16 +22,18 @@ use jiff::Timestamp;
 
 use super::random::{BatchWriter, StoreOp, TENANTS, tenant_id};
 use super::scene::{StoreScene, agent_create, pin_text, scene_time, session_key, session_open};
-use super::{approval, budget, capability, vault};
+use super::{approval, budget, capability, revision, vault};
 use crate::reference::ReferenceStore;
 
 /// Every kind of record that a mutation leaves. Two have none: `config_applied` and `session_exported` change no row.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 21] = [
     "tenant_created",
     "token_created",
     "token_revoked",
     "agent_created",
     "agent_state_set",
+    "agent_revised",
+    "agent_renamed",
     "state_put",
     "delivery_redriven",
     "secret_set",
@@ -92,6 +94,8 @@ fn record_kind(mutation: &Mutation) -> Option<&'static str> {
         Mutation::TokenRevoke(_) => "token_revoked",
         Mutation::AgentCreate(_) => "agent_created",
         Mutation::AgentStateSet(_) => "agent_state_set",
+        Mutation::AgentRevise(_) => "agent_revised",
+        Mutation::AgentRename(_) => "agent_renamed",
         Mutation::StatePut(_) => "state_put",
         Mutation::DeliveryRedrive(_) => "delivery_redriven",
         Mutation::SecretPut(_) => "secret_set",
@@ -207,6 +211,8 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
         }),
         Mutation::TokenRevoke(TokenRevoke { token, at: scene_time(11) }),
         agent_create(bob, "bob"),
+        revision::agent_revise(bob, 1, 14, &["reply", "exec"]),
+        revision::agent_rename(bob, "rob"),
         set_agent_state(bob, AgentState::Paused),
         set_agent_state(bob, AgentState::Running),
         set_agent_state(bob, AgentState::Terminated),

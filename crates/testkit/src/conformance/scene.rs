@@ -222,6 +222,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         instructions: format!("You are {handle}."),
         grants: vec!["reply".to_owned()],
         model_calls_max: None,
+        description: String::new(),
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentCreate(AgentCreate {

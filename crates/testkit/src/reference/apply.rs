@@ -44,6 +44,9 @@ impl ReferenceState {
         if let Some(claim) = &batch.claim {
             receipt.claimed = tenant.try_claim(claim, batch.payer.as_ref())?;
             tenant.name_pins(batch, claim, receipt.claimed);
+            if receipt.claimed {
+                tenant.agents.pin_revision(claim);
+            }
         }
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> =
@@ -147,7 +150,9 @@ impl TenantRows {
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => {}
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(revoke)?,
-            Mutation::AgentCreate(create) => self.agents.create_agent(create)?,
+            Mutation::AgentCreate(create) => self.agents.create_agent(create, batch.wanted.as_ref())?,
+            Mutation::AgentRevise(revise) => self.agents.revise_agent(revise, batch.wanted.as_ref())?,
+            Mutation::AgentRename(rename) => self.agents.rename_agent(rename)?,
             Mutation::AgentStateSet(set) => {
                 if self.agents.set_state(set)? {
                     self.approvals.give_up_approvals(set.agent);

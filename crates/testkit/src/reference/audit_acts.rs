@@ -4,6 +4,7 @@
 
 use dromia_contracts::Digest;
 use dromia_contracts::audit::{AuditAct, AuditChange};
+use dromia_contracts::revision::{AgentField, grants_beyond};
 use dromia_contracts::scope::Scope;
 use dromia_contracts::store::{BatchRequester, Mutation};
 use dromia_contracts::token::TokenState;
@@ -73,6 +74,22 @@ fn change_of(
         Mutation::AgentCreate(create) => {
             let (agent, handle, revision) = (create.agent, create.handle.clone(), create.revision);
             (Some(create.at), AuditChange::AgentCreated { agent, handle, revision })
+        }
+        Mutation::AgentRevise(revise) => {
+            let agents = &rows?.agents;
+            let agent = agents.rows.get(&revise.agent)?;
+            let config = &agents.find_config(agent.id, agent.revision)?;
+            let mut changed = AgentField::list_changed(config, &revise.config);
+            changed.extend((agent.display_name != revise.display_name).then_some(AgentField::DisplayName));
+            changed.extend((agent.labels != revise.labels).then_some(AgentField::Labels));
+            let (agent, number, revision) = (agent.id, revise.after + 1, revise.revision);
+            let granted = grants_beyond(&revise.config.grants, &config.grants);
+            let taken = grants_beyond(&config.grants, &revise.config.grants);
+            let change = AuditChange::AgentRevised { agent, number, revision, changed, granted, taken };
+            (Some(revise.at), change)
+        }
+        Mutation::AgentRename(rename) => {
+            (now, AuditChange::AgentRenamed { agent: rename.agent, handle: rename.handle.clone() })
         }
         Mutation::AgentStateSet(set) => (now, AuditChange::AgentStateSet { agent: set.agent, to: set.to }),
         Mutation::StatePut(put) => {
@@ -158,6 +175,8 @@ fn row_state_text(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
         Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.rows.get(&create.token)),
         Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.rows.get(&revoke.token)),
         Mutation::AgentCreate(create) => format!("{:?}", rows.agents.rows.get(&create.agent)),
+        Mutation::AgentRevise(revise) => format!("{:?}", rows.agents.rows.get(&revise.agent)),
+        Mutation::AgentRename(rename) => format!("{:?}", rows.agents.rows.get(&rename.agent)),
         Mutation::AgentStateSet(set) => format!("{:?}", rows.agents.rows.get(&set.agent)),
         Mutation::SessionOpen(open) => {
             format!("{:?}", rows.sessions.rows.get(&open.session).map(|row| row.id))

@@ -44,6 +44,7 @@ impl TenantRows {
         }
         self.sessions.keys.retain(|(of, _), _| *of != agent);
         self.agents.revisions.retain(|(of, _), _| *of != agent);
+        self.agents.created.remove(&agent);
         self.approvals.rows.retain(|_, approval| approval.agent != agent);
         self.approvals.rules.retain(|_, rule| rule.agent != Some(agent));
         let named: Vec<_> =

@@ -44,6 +44,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             }
             Mutation::StatePut(put) => (1, put.value.len()),
             Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
+            Mutation::AgentRevise(revise) => (1, revise.config.instructions.len()),
             Mutation::DeliveryPrepare(prepare) => (1, prepare.body.len()),
             Mutation::FeedNumber(number) => (1 + number.deliveries.len(), 0),
             Mutation::SecretPut(SealedSecret { secret, .. }) if secret_changes(batch, &secret.name) > 1 => {
@@ -89,6 +90,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)
             | Mutation::AgentStateSet(_)
+            | Mutation::AgentRename(_)
             | Mutation::SessionOpen(_)
             | Mutation::ImportEnd(_)
             | Mutation::RunTakeover(_) => (1, 0),

@@ -17,6 +17,7 @@ use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, Feed
 use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
+use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
@@ -187,9 +188,18 @@ impl Store for ReferenceStore {
     ) -> Read<'a, Option<AgentRevision>> {
         self.read_rows(scope, |rows| {
             let config =
-                rows.agents.revisions.get(&(agent, digest)).filter(|_| rows.agents.is_seen(scope, agent))?;
+                rows.agents.find_config(agent, digest).filter(|_| rows.agents.is_seen(scope, agent))?;
             Some(AgentRevision { digest, config: config.clone() })
         })
+    }
+
+    fn agent_revisions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        asked: PageRequest<u64>,
+    ) -> Read<'a, Vec<RevisionRecord>> {
+        self.read_rows(scope, |rows| rows.agents.list_revisions(scope, agent, asked))
     }
 
     fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<SessionRecord>> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dromia_contracts::audit::AuditAct;
-use dromia_contracts::store::{CommitOutcome, Store};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, Mutation, Store, StoreWrapper, WriteBatch,
+};
 use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority};
 use dromia_testkit::conformance::acts::{KINDS, ReadActs, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
@@ -55,6 +57,54 @@ fn an_act_without_a_record_is_caught() {
         let found = SimExecutor::new(1).block_on(played).expect("the story ends");
         assert!(found.is_err_and(|problem| problem.contains(kind)), "{kind} is not missed");
     }
+}
+
+#[test]
+fn a_widening_without_an_audit_act_is_caught() {
+    let store = ReferenceStore::new();
+    let forgetting = Forgetting(&store, "agent_revised");
+    let played = every_act_leaves_one_record(Arc::new(store.clone()), &forgetting);
+    let found = SimExecutor::new(1).block_on(played).expect("the story ends");
+    let problem = found.expect_err("the widening has no record");
+    assert!(problem.contains("agent_revised") && problem.contains("exec"), "{problem}");
+}
+
+/// A store that lets a change of an old revision win.
+#[derive(Debug)]
+struct Overwriting(ReferenceStore);
+
+impl StoreWrapper for Overwriting {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn commit(&self, mut batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            loop {
+                let answer = store.commit(batch.clone()).await;
+                let CommitOutcome::Refused(CommitRefusal::AgentRevision { found }) = answer else {
+                    return answer;
+                };
+                for mutation in &mut batch.mutations {
+                    if let Mutation::AgentRevise(revise) = mutation {
+                        revise.after = found;
+                    }
+                }
+            }
+        })
+    }
+}
+
+#[test]
+#[should_panic(expected = "expected Refused")]
+fn a_change_with_an_old_if_match_that_wins_is_caught() {
+    let (_, claim) = CLAIMS
+        .iter()
+        .find(|(name, _)| *name == "a_revision_follows_the_current_one_and_no_other")
+        .expect("a claim");
+    let store: Arc<dyn Store> = Arc::new(Overwriting(ReferenceStore::new()));
+    SimExecutor::new(1).block_on(claim(store)).expect("the claim ends");
 }
 
 #[test]

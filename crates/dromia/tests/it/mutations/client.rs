@@ -172,6 +172,7 @@ impl Client {
                 instructions: String::new(),
                 grants: ["model", "reply", "file.*", "time.now", "message.send"].map(str::to_owned).to_vec(),
                 model_calls_max: calls,
+                description: String::new(),
             },
         };
         let made = tried(house, || house.engine.agent_create(scope.clone(), new.clone())).await;

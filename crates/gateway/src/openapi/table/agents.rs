@@ -1,13 +1,26 @@
 //! Agents, their tasks and their tools.
 
-use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
+use dromia_api::agent::{
+    AgentResource, CreateAgent, DeletionReport, RenameAgent, RevertAgent, RevisionResource,
+};
 use dromia_api::event::EventAccepted;
 use dromia_api::task::{KillReceipt, KillRuns, SpawnTask, TaskResource, TaskSpawned};
 use dromia_api::tool::{CallTool, ToolCalled, ToolResource};
-use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage};
+use dromia_api::{AgentPatch, EXPECTED_HEADER, ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 
 use crate::openapi::operation::Operation;
 use crate::routes::queries;
+
+const EXPECTED: &str = "The number of the revision that may be changed, in quotes; another one is refused.";
+
+const KEYED: &str = "A repeated request with the same key makes one revision.";
+
+const CHANGE_FAILURES: [ErrorCode; 4] = [
+    ErrorCode::AgentNotFound,
+    ErrorCode::AgentTerminated,
+    ErrorCode::VersionConflict,
+    ErrorCode::IdempotencyConflict,
+];
 
 pub(super) fn agent_operations() -> Vec<Operation> {
     let steered = |path, id, summary| {
@@ -37,6 +50,56 @@ pub(super) fn agent_operations() -> Vec<Operation> {
         .gives_json::<DeletionReport>(200, "What was erased.")
         .writes_store()
         .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated]),
+        Operation::new(
+            "PATCH",
+            "/v1/agents/{agent}",
+            "agent_change",
+            "Change an agent: a JSON merge patch makes its next revision",
+        )
+        .with_header(EXPECTED_HEADER, EXPECTED)
+        .with_header(IDEMPOTENCY_HEADER, KEYED)
+        .takes_json::<AgentPatch>()
+        .gives_json::<AgentResource>(
+            200,
+            "The agent; its revision is the one before if nothing changed. Fewer grants count at once, everything else for \
+             runs that begin afterwards.",
+        )
+        .writes_store()
+        .fails_with(&CHANGE_FAILURES),
+        Operation::new(
+            "POST",
+            "/v1/agents/{agent}/revert",
+            "agent_revert",
+            "Take the configuration of an earlier revision again, as the next revision",
+        )
+        .with_header(EXPECTED_HEADER, EXPECTED)
+        .with_header(IDEMPOTENCY_HEADER, KEYED)
+        .takes_json::<RevertAgent>()
+        .gives_json::<AgentResource>(200, "The agent.")
+        .writes_store()
+        .fails_with(&[&CHANGE_FAILURES[..], &[ErrorCode::RevisionNotFound]].concat()),
+        Operation::new("POST", "/v1/agents/{agent}/rename", "agent_rename", "Give an agent another handle")
+            .takes_json::<RenameAgent>()
+            .gives_json::<AgentResource>(200, "The agent. Its old handle is free.")
+            .writes_store()
+            .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated, ErrorCode::HandleTaken]),
+        Operation::new(
+            "GET",
+            "/v1/agents/{agent}/revisions",
+            "revision_list",
+            "List an agent's revisions, the newest first",
+        )
+        .with_query::<queries::Revisions>()
+        .gives_json::<ListPage<RevisionResource>>(200, "A page of revisions, without their configurations.")
+        .fails_with(&[ErrorCode::AgentNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/agents/{agent}/revisions/{number}",
+            "revision_show",
+            "Show a revision of an agent with its configuration",
+        )
+        .gives_json::<RevisionResource>(200, "The revision.")
+        .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::RevisionNotFound]),
         steered(
             "/v1/agents/{agent}/pause",
             "agent_pause",

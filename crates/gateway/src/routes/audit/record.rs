@@ -91,6 +91,14 @@ fn change_record(
             ..record
         },
         AuditChange::TokenRevoked { token } => AuditRecord { what: Some(token.to_string()), ..record },
+        AuditChange::AgentRevised { number, revision, changed, granted, taken, .. } => {
+            let mut what: Vec<String> = changed.iter().map(|field| field.as_str().to_owned()).collect();
+            what.extend(granted.iter().map(|grant| format!("+{grant}")));
+            what.extend(taken.iter().map(|grant| format!("-{grant}")));
+            let outcome = Some(format!("revision {number}"));
+            AuditRecord { what: said(&what.join(" ")), outcome, action: Some(*revision), ..record }
+        }
+        AuditChange::AgentRenamed { handle, .. } => AuditRecord { what: said(handle.as_str()), ..record },
         AuditChange::AgentStateSet { to, .. } => {
             AuditRecord { outcome: Some(to.as_str().to_owned()), ..record }
         }

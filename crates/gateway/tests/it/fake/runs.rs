@@ -9,6 +9,7 @@ use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, Ru
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
+use dromia_contracts::revision::AgentChange;
 use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, InputTarget, KillTarget, NewAgent,
@@ -503,9 +504,41 @@ impl EnginePort for Rooms {
             created_at: Timestamp::UNIX_EPOCH,
             state: AgentState::Running,
             revision: Digest::default(),
+            revision_number: 1,
         };
         inner.agents.push((scope.tenant(), row.clone(), agent.config));
         ready(Ok(row))
+    }
+
+    fn agent_change(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        change: AgentChange,
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
+        let mut inner = self.lock();
+        ready(inner.visible_agent(&scope, agent).and_then(|agent| match change.expected {
+            Some(expected) if expected != agent.revision_number => {
+                Err(Fault::new(ErrorCode::VersionConflict, "the agent is at another revision"))
+            }
+            Some(_) | None => {
+                agent.revision_number += 1;
+                Ok(agent.clone())
+            }
+        }))
+    }
+
+    fn agent_rename(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        handle: HandleSlug,
+    ) -> BoxFuture<'_, Result<AgentRecord, Fault>> {
+        let mut inner = self.lock();
+        ready(inner.visible_agent(&scope, agent).map(|agent| {
+            agent.handle = handle;
+            agent.clone()
+        }))
     }
 
     fn agent_set_state(

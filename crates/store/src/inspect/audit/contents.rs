@@ -73,19 +73,20 @@ impl ChainWalk<'_> {
 
     fn check_revisions(&mut self) -> rusqlite::Result<()> {
         let mut select = self.db.prepare_cached(
-            "SELECT agent, digest, config FROM revisions \
-             WHERE tenant = ?1 AND (agent, digest) > (?2, ?3) ORDER BY agent, digest LIMIT ?4",
+            "SELECT agent, digest, config, number FROM revisions \
+             WHERE tenant = ?1 AND (agent, number) > (?2, ?3) ORDER BY agent, number LIMIT ?4",
         )?;
-        let mut after = (FIRST_ID, [0_u8; 32]);
+        let mut after = (FIRST_ID, 0_i64);
         loop {
-            let page: Vec<([u8; 16], [u8; 32], String)> = select
+            let page: Vec<([u8; 16], [u8; 32], String, i64)> = select
                 .query_map(params![self.tenant.as_bytes(), after.0, after.1, ROWS], |row| {
-                    Ok((column_codes::read_bytes(row, 0)?, column_codes::read_bytes(row, 1)?, row.get(2)?))
+                    let (agent, digest) = (column_codes::read_bytes(row, 0)?, column_codes::read_bytes(row, 1)?);
+                    Ok((agent, digest, row.get(2)?, row.get(3)?))
                 })?
                 .collect::<Result<_, _>>()?;
             let Some(last) = page.last() else { return Ok(()) };
-            after = (last.0, last.1);
-            for (agent, digest, config) in page {
+            after = (last.0, last.3);
+            for (agent, digest, config, _) in page {
                 if *blake3::hash(config.as_bytes()).as_bytes() != digest {
                     self.report_mismatch(format!("revision of agent {}", AgentId::from_bytes(agent)));
                 }

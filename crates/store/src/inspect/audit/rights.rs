@@ -27,6 +27,10 @@ use crate::open::OpenError;
 enum RightKind {
     Token,
     Agent,
+    /// The current revision of an agent, where it is not the first.
+    AgentRevision,
+    /// The handle of an agent, where it is not the first.
+    AgentHandle,
     Secret,
     Capability,
     Budget,
@@ -170,6 +174,11 @@ impl RightsComparison<'_, '_> {
         Ok(RecordedRight { told, made: self.read_change(told.made)?, moved, moved_at })
     }
 
+    /// What the last record of a column of an agent's row says, if any names it.
+    fn latest_change(&self, kind: RightKind, id: [u8; 16]) -> rusqlite::Result<Option<AuditChange>> {
+        self.read_change(self.told.get(&(kind, id)).map_or(0, |told| told.made))
+    }
+
     /// Reads what a record says; nothing where there is none.
     fn read_change(&self, seal: u64) -> rusqlite::Result<Option<AuditChange>> {
         Ok(self.read_act(seal)?.map(|(change, _)| change))
@@ -217,6 +226,8 @@ impl RightsComparison<'_, '_> {
                 RightKind::Secret | RightKind::Budget | RightKind::Rule => told.moved > 0,
                 // What is over gives way to others.
                 RightKind::Capability | RightKind::Approval => true,
+                // They are columns of the agent's row, whose own record says whether it is missing.
+                RightKind::AgentRevision | RightKind::AgentHandle => true,
             };
             !told.is_met && told.made > 0 && !may_go
         };
@@ -275,6 +286,8 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         AuditChange::TokenRevoked { token } => (RightKind::Token, *token.as_bytes(), false),
         AuditChange::AgentCreated { agent, .. } => (RightKind::Agent, *agent.as_bytes(), true),
         AuditChange::AgentStateSet { agent, .. } => (RightKind::Agent, *agent.as_bytes(), false),
+        AuditChange::AgentRevised { agent, .. } => (RightKind::AgentRevision, *agent.as_bytes(), true),
+        AuditChange::AgentRenamed { agent, .. } => (RightKind::AgentHandle, *agent.as_bytes(), true),
         AuditChange::SecretSet { name, .. } => (RightKind::Secret, name_key(name), true),
         AuditChange::SecretErased { name } => (RightKind::Secret, name_key(name), false),
         AuditChange::CapabilityGranted { capability, .. }

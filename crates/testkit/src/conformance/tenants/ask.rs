@@ -32,6 +32,7 @@ pub const READS: &[&str] = &[
     "agent",
     "agent_by_handle",
     "agent_revision",
+    "agent_revisions",
     "session",
     "session_by_key",
     "sessions",
@@ -191,6 +192,10 @@ impl StoreQuestion {
                 answer_text(store.agent_by_handle(scope, &handle).await)
             }
             "agent_revision" => answer_text(store.agent_revision(scope, self.agent, self.revision).await),
+            "agent_revisions" => {
+                let page = PageRequest { after: self.is_paged.then_some(2), limit: self.limit };
+                answer_text(store.agent_revisions(scope, self.agent, page).await)
+            }
             "session" => answer_text(store.session(scope, self.session).await),
             "session_by_key" => {
                 let key: SessionKey = session_key(&named("c"));

@@ -25,7 +25,7 @@ impl RightsComparison<'_, '_> {
             "SELECT token, name, scopes, at, revoked_at, hash, expires_at FROM tokens {of} ORDER BY token"
         );
         self.for_each_row(&tokens, "tokens", Self::compare_token)?;
-        let agents = format!("SELECT agent, handle, state, revision, at FROM agents {of} ORDER BY agent");
+        let agents = format!("SELECT agent, handle, state, revision, number FROM agents {of} ORDER BY agent");
         self.for_each_row(&agents, "agents", Self::compare_agent)?;
         let secrets = format!("SELECT name, version, host, changed_at FROM secrets {of} ORDER BY name");
         self.for_each_row(&secrets, "secrets", Self::compare_secret)?;
@@ -77,13 +77,23 @@ impl RightsComparison<'_, '_> {
             self.report_unrecorded(what);
             return Ok(());
         };
+        let (revision, number) = match self.latest_change(RightKind::AgentRevision, id)? {
+            Some(AuditChange::AgentRevised { revision, number, .. }) => (revision, number),
+            _ => (revision, 1),
+        };
+        let known = match self.latest_change(RightKind::AgentHandle, id)? {
+            Some(AuditChange::AgentRenamed { handle, .. }) => handle,
+            _ => known,
+        };
+        let is_current = column_codes::read_digest(row, 3)? == revision
+            && column_codes::read_counter(row, 4)? == number;
         let set = match moved {
             Some(AuditChange::AgentStateSet { to, .. }) => to,
             _ => AgentState::Running,
         };
         let differs = [
             ("handle", handle != known.as_str()),
-            ("configuration", column_codes::read_digest(row, 3)? != revision),
+            ("configuration", !is_current),
             ("state", state != set),
         ];
         self.report_difference(what, told, &differing_fields(&differs));

@@ -1,0 +1,148 @@
+//! What the configurations of agents grant now, for runs that began with another one.
+//!
+//! A run keeps the grants that it began with. Of these, only what the agent's current configuration covers counts, from the
+//! moment in which a change is noted here: the gate asks at each action, and the egress at each request and redirect. Nothing
+//! is ever added to what a run began with. Rights that are not known cover nothing.
+//!
+//! Memory holds one list for each agent that a run or the engine holds; it goes with the last hold.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use dromia_contracts::gate::{RIGHTS_OF, RightsHold};
+use dromia_contracts::{AgentId, TenantId};
+
+use crate::grant::Grant;
+
+/// After how many new lists those that no run holds are looked for.
+const SWEEP_AFTER: usize = 1_024;
+
+/// The current grants of agents.
+#[derive(Debug, Default)]
+pub struct CurrentRights {
+    lists: Mutex<HashMap<(TenantId, AgentId), Weak<RightsList>>>,
+}
+
+/// The current grants of one agent.
+#[derive(Debug)]
+struct RightsList(RwLock<(u64, Arc<[String]>)>);
+
+impl CurrentRights {
+    /// Notes the grants of a revision; an older one than is known changes nothing.
+    pub(crate) fn note_rights(
+        &self,
+        tenant: TenantId,
+        agent: AgentId,
+        number: u64,
+        grants: &[String],
+    ) -> RightsHold {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = lists.get(&(tenant, agent)).and_then(Weak::upgrade) {
+            let mut current = list.0.write().unwrap_or_else(PoisonError::into_inner);
+            if number > current.0 {
+                *current = (number, grants.into());
+            }
+            drop(current);
+            return RightsHold::new(list);
+        }
+        if lists.len() % SWEEP_AFTER == SWEEP_AFTER - 1 {
+            lists.retain(|_, list| list.strong_count() > 0);
+        }
+        let list = Arc::new(RightsList(RwLock::new((number, grants.into()))));
+        lists.insert((tenant, agent), Arc::downgrade(&list));
+        RightsHold::new(list)
+    }
+
+    /// Returns what counts of a run's grants: of those before the word that names the agent, what its configuration covers
+    /// now; and all that come after it, which are the operator's.
+    pub(crate) fn narrow_grants<'g>(&self, grants: &'g [String]) -> Cow<'g, [String]> {
+        let Some(place) = grants.iter().position(|text| text.starts_with(RIGHTS_OF)) else {
+            return Cow::Borrowed(grants);
+        };
+        let (began, added) = grants.split_at(place);
+        let current = self.current_list(&added[0]);
+        if current.as_deref().is_some_and(|current| *current == *began) {
+            return Cow::Borrowed(grants);
+        }
+        let mut counting = narrow_list(began, current.as_deref().unwrap_or_default());
+        counting.extend_from_slice(added);
+        Cow::Owned(counting)
+    }
+
+    fn current_list(&self, word: &str) -> Option<Arc<[String]>> {
+        let (tenant, agent) = word.strip_prefix(RIGHTS_OF)?.split_once('/')?;
+        let key = (tenant.parse().ok()?, agent.parse().ok()?);
+        let list = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&key)?.upgrade()?;
+        let current = list.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&current.1))
+    }
+}
+
+/// What two lists of grants both cover, as far as their spelling shows it. The rest is left out.
+fn narrow_list(began: &[String], current: &[String]) -> Vec<String> {
+    let covers = |outer: &str, inner: &str| match (Grant::parse(outer), Grant::parse(inner)) {
+        (Ok(outer), Ok(inner)) => outer.covers_grant(inner),
+        _ => outer == inner,
+    };
+    let mut counting: Vec<String> = Vec::new();
+    for grant in began {
+        if current.iter().any(|now| covers(now, grant)) {
+            counting.push(grant.clone());
+        } else {
+            counting.extend(current.iter().filter(|now| covers(grant, now)).cloned());
+        }
+    }
+    counting
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::gate::rights_word;
+
+    use super::*;
+
+    const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+    const AGENT: AgentId = AgentId::from_bytes([2; 16]);
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_run_keeps_what_both_its_beginning_and_now_cover() {
+        for (began, current, counting) in [
+            (&["exec", "reply"][..], &["reply"][..], &["reply"][..]),
+            (&["reply"], &["exec", "reply"], &["reply"]),
+            (&["file.*"], &["file.read", "exec"], &["file.read"]),
+            (&["file.read"], &["file.*"], &["file.read"]),
+            (&["model"], &["model:fast"], &["model:fast"]),
+            (&["model:fast"], &["model"], &["model:fast"]),
+            (&["net:h"], &["net.read:h"], &["net.read:h"]),
+            (&["net:a.h"], &["net:*.h"], &["net:a.h"]),
+            (&["net:*.h"], &["net:a.h"], &["net:a.h"]),
+            (&["net:127.0.0.1"], &["net:*"], &[]),
+            (&["net:h"], &["net:h:8080"], &[]),
+            (&["secret:a"], &["secret:b"], &[]),
+        ] {
+            assert_eq!(narrow_list(&words(began), &words(current)), words(counting), "{began:?} {current:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_agents_own_words_are_narrowed_and_unknown_rights_cover_nothing() {
+        let rights = CurrentRights::default();
+        let mut grants = words(&["exec", "reply"]);
+        grants.push(rights_word(TENANT, AGENT));
+        grants.push("net:operator.example".to_owned());
+        assert_eq!(*rights.narrow_grants(&grants), grants[2..], "no hold says what counts");
+        let hold = rights.note_rights(TENANT, AGENT, 1, &words(&["exec", "reply"]));
+        assert_eq!(*rights.narrow_grants(&grants), grants[..]);
+        let _newer = rights.note_rights(TENANT, AGENT, 3, &words(&["reply"]));
+        let _late = rights.note_rights(TENANT, AGENT, 2, &words(&["exec", "reply"]));
+        assert_eq!(*rights.narrow_grants(&grants), grants[1..], "an older revision does not count again");
+        drop((hold, _newer, _late));
+        assert_eq!(*rights.narrow_grants(&grants), grants[2..]);
+        assert_eq!(*rights.narrow_grants(&grants[..2]), grants[..2], "a list that names no agent counts as it is");
+    }
+}

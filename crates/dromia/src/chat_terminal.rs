@@ -14,7 +14,7 @@ use std::io::{self, Stdin, Write as _};
 use std::path::Path;
 
 use dromia_cli::{CompletionWords, EditorFuture, MessageEditor, TypedAhead};
-use rustix::process::{Signal, kill_current_process_group};
+use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
@@ -128,6 +128,8 @@ impl TerminalEditor {
                     EditorStep::Redraw => {}
                     EditorStep::Submit(message) => {
                         self.finish_rows()?;
+                        // Until the turn is followed, Ctrl-C ends the chat.
+                        self.set_mode(TerminalMode::Ahead)?;
                         return Ok(Some(message));
                     }
                     EditorStep::Leave => {
@@ -177,7 +179,12 @@ impl TerminalEditor {
         loop {
             let has_keys = !self.waiting.is_empty();
             while let Some(key) = self.waiting.pop_front() {
-                // Nothing is drawn, so all else waits for the prompt.
+                if key == EditorKey::Interrupt {
+                    // It was read before it could become a signal.
+                    kill_process(getpid(), Signal::INT)?;
+                    continue;
+                }
+                // Nothing is drawn here, so other keys change only the draft.
                 if let EditorStep::Submit(message) = self.editor.press(key) {
                     return Ok(TypedAhead::Message(message));
                 }

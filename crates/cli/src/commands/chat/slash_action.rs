@@ -6,13 +6,14 @@ use dromia_api::agent::AgentResource;
 use dromia_api::approval::{AnswerApproval, ApprovalResource, ReachKind};
 use dromia_api::run::RunResource;
 use dromia_api::session::{SessionResource, SessionTurn, TranscriptPage};
-use dromia_api::{ListPage, RunId, SessionId, escape_hidden};
+use dromia_api::{AgentPatch, ConfigPatch, ListPage, RunId, SessionId, escape_hidden};
 
 use super::slash::{SlashCommand, help_page};
 use super::state::{ChatState, cost_text};
 use crate::args::{ExportSession, SessionCommand};
 use crate::client::percent_encode;
 use crate::commands::activity::call_text;
+use crate::commands::agent_change::send_patch;
 use crate::commands::{Cli, session};
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, draw_pairs, draw_table, format_time};
@@ -37,7 +38,8 @@ pub(super) async fn run_slash_command(
 ) -> Outcome {
     match command {
         SlashCommand::Help | SlashCommand::Quit => output.print_notice(&help_page()),
-        SlashCommand::Model => show_model(cli, state, output).await,
+        SlashCommand::Model if argument.is_empty() => show_model(cli, state, output).await,
+        SlashCommand::Model => set_model(cli, argument, state, output).await,
         SlashCommand::Agent if argument.is_empty() => list_agents(cli, state, output).await,
         SlashCommand::Agent => switch_agent(cli, argument, state, output).await,
         SlashCommand::New => {
@@ -74,6 +76,23 @@ async fn show_model(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput
     let model = agent.config.map(|config| config.model).unwrap_or_default();
     output.print_line(&format!("{} uses the model {model}", agent.handle))?;
     output.print_notice("hint: `dromia model list` shows the models of this server")
+}
+
+/// Has the agent use another model from its next turn on, for everyone who talks to it.
+async fn set_model(
+    cli: &Cli<'_>,
+    name: &str,
+    state: &ChatState,
+    output: &mut CommandOutput<'_>,
+) -> Outcome {
+    let seen = fetch_agent(cli, state).await?;
+    let key = format!("{}-model-{}", output.context_mut().request_key, seen.revision);
+    let config = ConfigPatch { model: Some(name.to_owned()), ..ConfigPatch::default() };
+    let patch = AgentPatch { config, ..AgentPatch::default() };
+    let changed = send_patch(cli, &seen, &patch, &key).await?;
+    let (handle, revision) = (changed.handle, changed.revision);
+    output.print_notice(&format!("{handle} uses the model {name} from its next turn on (revision {revision})"))?;
+    output.print_notice(&format!("hint: `dromia agent revert {handle} {}` takes it back", seen.revision))
 }
 
 async fn list_agents(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput<'_>) -> Outcome {

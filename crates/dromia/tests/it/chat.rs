@@ -289,7 +289,7 @@ fn words_stay_whole_at_every_width() {
         let mut person = ChatPerson::chat(&home, columns);
         person.pastes(&format!("@say {} END", words.join(" ")));
         person.types("\r");
-        person.sees(" END\r\n");
+        person.sees("END\r\n");
         person.sees("> ");
         let printed = person.printed();
         for word in &words {

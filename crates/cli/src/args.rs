@@ -121,9 +121,9 @@ pub enum ClientCommand {
         after_help = "With --schema, the agent gets the schema with the question, and this command checks the answer. It prints the answer as JSON without a code fence, or it names each place that does not satisfy the schema and exits with 1. It never asks a second time.\n\nExamples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json\n  dromia ask \"who wrote this?\" --schema person.json"
     )]
     Ask(AskArguments),
-    /// Chat with an agent, line by line
+    /// Chat with an agent
     #[command(
-        after_help = "Type /quit or press Ctrl-D to leave. When the input is a pipe, the command exits with the code of the last turn that failed, or with 0 if none failed.\n\nExamples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session 3f9a1c72"
+        after_help = "At a terminal, /help lists the commands and keys of the chat. When the input is a pipe, the command exits with the code of the last turn that failed, or with 0 if none failed.\n\nExamples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --continue\n  dromia chat --session 3f9a1c72"
     )]
     Chat(ChatArguments),
     /// Send a message to an agent

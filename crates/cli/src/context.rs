@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::format::ColorHints;
+use crate::message_editor::OpenEditor;
 
 pub use self::terminal::{InputKind, KEYS_MAX, KeyStream, OpenKeys, ReadColumns, TerminalAccess};
 
@@ -66,6 +67,8 @@ pub struct CommandContext {
     pub input_is_terminal: bool,
     /// Hides a secret value while it is typed there; `None` where no terminal can hide it.
     pub hide: Option<Hide>,
+    /// Opens the terminal there for a person who writes messages; `None` where no terminal shows what is typed.
+    pub open_editor: Option<OpenEditor>,
     /// Opens the person's editor; `None` where there is none, or no person.
     pub editor: Option<TextEditor>,
     /// Where results go.
@@ -107,6 +110,7 @@ impl CommandContext {
             input: Box::new(io::BufReader::new(io::stdin())),
             input_is_terminal: io::stdin().is_terminal(),
             hide: None,
+            open_editor: None,
             editor: None,
             out: Box::new(io::stdout()),
             out_is_terminal: io::stdout().is_terminal(),

@@ -19,6 +19,7 @@ mod commands;
 mod download;
 mod error;
 mod interrupt;
+mod message_editor;
 mod schema_violation;
 mod settings;
 mod sse;
@@ -31,5 +32,6 @@ pub use crate::context::{
 };
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
-pub use crate::output::CommandOutput;
+pub use crate::message_editor::{CompletionWords, EditorFuture, MessageEditor, OpenEditor, TypedAhead};
+pub use crate::output::{CommandOutput, wrap_text};
 pub use crate::schema_violation::SchemaViolation;

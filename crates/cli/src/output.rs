@@ -32,7 +32,7 @@ pub(crate) use self::live_line::{LiveClock, LiveText, cut_to_columns};
 pub(crate) use self::row_style::RowStyle;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
-use self::words::strip_control_characters;
+pub(crate) use self::words::strip_control_characters;
 pub use self::words::{count_noun, format_time, shell_word, wrap_text};
 pub(crate) use self::words::{format_age, format_cost, format_duration, format_money};
 
@@ -197,6 +197,20 @@ impl<'context> CommandOutput<'context> {
         } else {
             self.write_bytes(text.as_bytes())
         }
+    }
+
+    /// Whether the last line of the result has no end yet.
+    pub(crate) const fn has_open_line(&self) -> bool {
+        self.is_open
+    }
+
+    /// Has the terminal sound for a person who cannot see that something has ended.
+    pub(crate) fn ring_bell(&mut self) -> Outcome {
+        if !self.is_plain() {
+            return Ok(());
+        }
+        let err = &mut self.context.err;
+        err.write_all(b"\x07").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
     }
 
     /// Writes bytes as they are.

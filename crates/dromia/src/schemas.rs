@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::config_change::ConfigEditResult;
 use crate::{
-    audit, backup, configure, doctor, editor, migrate, model, policy, provider, runtime, sandbox, service,
-    shell, status_all, terminal, tooltest,
+    audit, backup, chat_terminal, configure, doctor, editor, migrate, model, policy, provider, runtime,
+    sandbox, service, shell, status_all, terminal, tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -78,6 +78,11 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
     }
     if context.input_is_terminal {
         context.hide = Some(Box::new(terminal::hide_typing));
+        // A terminal that cannot move its cursor gets plain lines.
+        let is_plain = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+        if context.out_is_terminal && !is_plain {
+            context.open_editor = Some(Box::new(chat_terminal::open_editor));
+        }
         let name = runtime::request_key();
         context.editor = Some(Box::new(move |text| editor::edit_text(&name, text)));
     }

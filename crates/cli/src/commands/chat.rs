@@ -1,41 +1,53 @@
-//! `chat`: a conversation, line by line, each answer printed as it is made.
+//! `chat`: a conversation with an agent, each answer printed as it is made.
 //!
-//! What is printed live is settled by the journal (`printed`). What programs say while they run goes to stderr. Ctrl-C leaves
-//! whatever is done just then, also where nothing is typed yet.
+//! A person at a terminal has a line editor, commands that begin with `/`, and answers that are rendered; a pipe gives one
+//! message per line and gets the raw text. What is printed is never drawn again. Ctrl-C cancels a turn and leaves where
+//! nothing is under way.
 
 mod answer_printer;
+mod call_log;
+mod markdown;
 mod queued_input;
+mod slash;
+mod slash_action;
+mod state;
+mod turn;
 
 use std::time::Duration;
 
 use dromia_api::agent::AgentResource;
 use dromia_api::event::{EventAccepted, SendEvent};
 use dromia_api::session::SessionResource;
-use dromia_api::{RunId, RunStatus, SessionId};
+use dromia_api::{ListPage, SessionId};
 use tokio::task::yield_now;
-use tokio::time::Instant;
 
-use super::event::{PLATFORM, is_unfunded};
-use super::live::LiveCallOutput;
-use super::run_waits::WaitReporter;
+use super::Cli;
+use super::event::PLATFORM;
 use super::submit::{EventSubmission, stored_status, wait_result};
-use super::{Cli, answer, terminal_input};
+use super::terminal_input::{self, EndSignals};
 use crate::args::ChatArguments;
 use crate::client::{parse_answer, percent_encode};
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
+use crate::message_editor::CompletionWords;
 use crate::output::CommandOutput;
-use crate::sse::{Follow, RunUpdate};
 
 pub(super) use self::answer_printer::{AssistantReplyBody, PrintedAnswer};
 pub(super) use self::queued_input::find_taking_run;
 
+use self::slash::{COMMANDS, SlashCommand, TypedLine, parse_line, unknown_word_text};
+use self::slash_action::{enter_known_session, run_slash_command};
+use self::state::ChatState;
+use self::turn::show_turn;
+
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// What `/help` prints. It is no word to the agent; what begins otherwise is.
-const HELP: &str = "dromia sends each line to the agent, except\n  /help  show this page\n  /quit  leave; \
-                    /exit, Ctrl-D and Ctrl-C do the same\nto send a line that begins with /, type // instead";
+/// The longest message: what the server takes of one input. A person hears of it before anything is sent.
+const MESSAGE_BYTES_MAX: usize = 512 << 10;
+
+/// The file of the home that has what a person sent before.
+const HISTORY_FILE: &str = "chat_history";
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -45,67 +57,178 @@ pub(super) async fn run(
     if output.is_json() {
         return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
     }
-    let mut session = cli.resolve_option(chat.session, output).await?;
+    let session = cli.resolve_option(chat.session, output).await?;
     cli.check_session(session)?;
-    let mut lines = 0;
-    let (mut last, typed_in) = (CommandExit::Done, output.context_mut().input_is_terminal);
+    let mut state = ChatState { agent: cli.selected_agent(), ..ChatState::default() };
+    let is_edited = output.context_mut().open_editor.is_some();
+    begin_state(cli, session, is_edited, &mut state).await?;
+    state.editor = match &output.context_mut().open_editor {
+        // A terminal that cannot be edited on is read line by line.
+        Some(open) => open(&cli.home.join(HISTORY_FILE)).ok(),
+        None => None,
+    };
+    // The yield lets the caller's `select!` register Ctrl-C before the first prompt.
+    yield_now().await;
+    if state.editor.is_none() {
+        return talk(cli, &mut state, output).await;
+    }
+    offer_completions(cli, &mut state).await;
+    let mut ends = EndSignals::listen().map_err(Error::io_error("install the signal handlers"))?;
+    // Dropped, the editor restores the terminal, which a signal would leave as it is.
+    tokio::select! {
+        ended = talk(cli, &mut state, output) => ended,
+        () = ends.wait_for_any() => {
+            Err(Error::Local { exit: CommandExit::Failed, message: "a signal ended the chat".to_owned() })
+        }
+    }
+}
+
+/// Finds the session and the agent that are meant, so that a wrong name fails before the first prompt. All else is looked
+/// up only for the prompt.
+async fn begin_state(
+    cli: &Cli<'_>,
+    session: Option<SessionId>,
+    is_edited: bool,
+    state: &mut ChatState,
+) -> Outcome {
+    let fetch = async |name: &str| {
+        cli.client.get::<AgentResource>(&format!("/v1/agents/{}", percent_encode(name))).await
+    };
+    let agent = if let Some(id) = session {
+        let session: SessionResource = cli.client.get(&format!("/v1/sessions/{id}")).await?;
+        state.enter_session(Some(id));
+        if !is_edited {
+            return Ok(());
+        }
+        enter_known_session(cli, id, state).await?;
+        Some(fetch(&session.agent.to_string()).await?)
+    } else if let Some(name) = &state.agent {
+        Some(fetch(name).await?)
+    } else if !is_edited {
+        None
+    } else {
+        match cli.agent_or_default().await {
+            Ok(Some(name)) => fetch(&name).await.ok(),
+            Ok(None) | Err(_) => None,
+        }
+    };
+    state.handle = agent.map(|agent| agent.handle.to_string());
+    Ok(())
+}
+
+/// Tells the editor which commands there are, and the names of agents.
+async fn offer_completions(cli: &Cli<'_>, state: &mut ChatState) {
+    let agents = cli.client.get::<ListPage<AgentResource>>("/v1/agents?limit=256").await;
+    let names = agents.map(|page| page.items).unwrap_or_default();
+    let names = names.iter().map(|agent| agent.handle.to_string()).collect();
+    let commands = COMMANDS.iter().map(|row| row.name.to_owned()).collect();
+    if let Some(editor) = &mut state.editor {
+        let arguments = [("/agent".to_owned(), names)].into();
+        editor.set_completion_words(CompletionWords { commands, arguments });
+    }
+}
+
+/// Takes messages until the person leaves, or the pipe ends.
+async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
+    let typed_in = output.context_mut().input_is_terminal;
     let prompts = typed_in && output.context_mut().out_is_terminal;
-    check_target_exists(cli, session).await?;
     if prompts {
         output.print_notice("type /quit or press Ctrl-D to leave, /help to list the commands")?;
     }
-    // The yield lets the caller's `select!` register Ctrl-C before the first prompt.
-    yield_now().await;
+    let mut last = CommandExit::Done;
     loop {
-        output.goes_on(session.map(idle_status));
-        if prompts {
-            output.print_text("> ")?;
-        }
-        let line = terminal_input::read_line("read the line", output).await?;
-        let text = line.trim();
-        if line.is_empty() || matches!(text, "/quit" | "/exit") {
-            break;
-        }
-        if text == "/help" {
-            output.print_notice(HELP)?;
-            continue;
-        }
-        // What comes from a pipe is no slip of the fingers.
-        if typed_in && let Some(word) = mistyped_command(text) {
-            output.print_notice(&format!(
-                "{word} is not a command, and the line was not sent; /help lists the commands"
-            ))?;
-            output.print_notice(&format!("hint: to send the line to the agent, type /{text}"))?;
-            continue;
-        }
-        let text = text.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(text);
-        if !text.is_empty() {
-            lines += 1;
-            let ended = play_turn(cli, session, text, lines, output).await?;
-            session = Some(ended.session);
-            if ended.exit != CommandExit::Done {
-                last = ended.exit;
+        output.goes_on(state.session.map(idle_status));
+        let Some(line) = next_line(state, prompts, output).await? else { break };
+        let message = match parse_line(&line) {
+            TypedLine::Nothing => continue,
+            TypedLine::Command(SlashCommand::Quit, _) => break,
+            TypedLine::Command(command, argument) if typed_in || command == SlashCommand::Help => {
+                do_slash_command(cli, command, argument, state, output).await?;
+                continue;
             }
+            TypedLine::Unknown(word) if typed_in => {
+                output.print_notice(&unknown_word_text(word))?;
+                output.print_notice(&format!(
+                    "hint: /help lists the commands; to send the line to the agent, type /{}",
+                    line.trim_end()
+                ))?;
+                continue;
+            }
+            TypedLine::Message(message) => message,
+            // What comes from a pipe is no slip of the fingers.
+            TypedLine::Unknown(_) | TypedLine::Command(..) => line.trim_end(),
+        };
+        if state.editor.is_some() && message.len() > MESSAGE_BYTES_MAX {
+            output.print_notice(&format!(
+                "the message has {} bytes, and the server takes at most {MESSAGE_BYTES_MAX} (512 KiB) of one input: \
+                 nothing was sent. Send a part of it, or put it into a file of the agent's workspace",
+                message.len()
+            ))?;
+            continue;
+        }
+        state.lines += 1;
+        match play_turn(cli, message, state, output).await {
+            Ok(CommandExit::Done) => {}
+            Ok(exit) => last = exit,
+            // The server refused the message; a person can send another one.
+            Err(error) if state.editor.is_some() && error.server_problem().is_some() => {
+                output.print_error(&error)
+            }
+            Err(error) => return Err(error),
         }
     }
-    if let Some(session) = session {
+    if let Some(session) = state.session {
         output.print_notice(&format!("continue with `dromia chat --session {session}`"))?;
     }
     // A person has seen which turn failed and went on; a script sees only this.
     Ok(if typed_in { CommandExit::Done } else { last })
 }
 
-/// The word with which a line begins like a command; a path is none.
-fn mistyped_command(text: &str) -> Option<&str> {
-    let word = text.split_whitespace().next()?;
-    let name = word.strip_prefix('/')?;
-    (!name.is_empty() && name.chars().all(char::is_alphabetic)).then_some(word)
+/// Takes the next message: one that was typed ahead, else what a person or a pipe sends now.
+async fn next_line(
+    state: &mut ChatState,
+    prompts: bool,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<Option<String>> {
+    let prompt = state.prompt(output.is_plain());
+    if let Some(message) = state.ahead.pop_front() {
+        output.print_line(&format!("{prompt}{message}"))?;
+        return Ok(Some(message));
+    }
+    if let Some(editor) = &mut state.editor {
+        return editor.read_message(&prompt).await.map_err(Error::io_error("read the terminal"));
+    }
+    if prompts {
+        output.print_text(&prompt)?;
+    }
+    let line = terminal_input::read_line("read the line", output).await?;
+    Ok((!line.is_empty()).then_some(line))
 }
 
-/// A turn that has ended.
-struct ChatTurn {
-    session: SessionId,
-    exit: CommandExit,
+/// Does a command of the chat. What goes wrong is printed, and Ctrl-C ends it alone.
+async fn do_slash_command(
+    cli: &Cli<'_>,
+    command: SlashCommand,
+    argument: &str,
+    state: &mut ChatState,
+    output: &mut CommandOutput<'_>,
+) -> Outcome {
+    if let Some(editor) = &mut state.editor {
+        editor.release_terminal().map_err(Error::io_error("restore the terminal"))?;
+    }
+    let mut interrupt = cli.interrupts.catch_next();
+    let done = tokio::select! {
+        done = run_slash_command(cli, command, argument, state, output) => done,
+        () = interrupt.caught() => Ok(()),
+    };
+    match done {
+        Err(error) if error.is_unread() => Err(error),
+        Err(error) => {
+            output.print_error(&error);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// The status of a conversation in which nothing is under way.
@@ -124,39 +247,28 @@ fn conversation_status(PendingStatus { known, next }: PendingStatus, session: Se
     }
 }
 
-/// Checks that the named session or agent exists, so that a wrong name fails before the first prompt.
-async fn check_target_exists(cli: &Cli<'_>, session: Option<SessionId>) -> Outcome {
-    if let Some(session) = session {
-        cli.client.get::<SessionResource>(&format!("/v1/sessions/{session}")).await?;
-    } else if let Some(agent) = cli.selected_agent() {
-        let path = format!("/v1/agents/{}", percent_encode(&agent));
-        cli.client.get::<AgentResource>(&path).await?;
-    }
-    Ok(())
-}
-
-/// Sends one line and prints the answer to it.
+/// Sends one message and prints the answer to it.
 async fn play_turn(
     cli: &Cli<'_>,
-    session: Option<SessionId>,
     text: &str,
-    number: u32,
+    state: &mut ChatState,
     output: &mut CommandOutput<'_>,
-) -> Outcome<ChatTurn> {
-    let text = text.to_owned();
+) -> Outcome<CommandExit> {
+    let (text, session) = (text.to_owned(), state.session);
     let event = match session {
         Some(_) => SendEvent { text, session, ..SendEvent::default() },
         None => SendEvent {
             text,
-            agent: cli.selected_agent(),
+            agent: state.agent.clone(),
             platform: Some(PLATFORM.to_owned()),
             ..SendEvent::default()
         },
     };
     let patience = cli.answer_timeout(PATIENCE);
-    let sending = EventSubmission::of_line(number, session, output);
+    let sending = EventSubmission::of_line(state.lines, session, output);
     let (_, bytes) = sending.post_with_retries(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
+    state.session = Some(accepted.session);
     output.goes_on(Some(conversation_status(stored_status(&accepted, accepted.run), accepted.session)));
     let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
@@ -167,7 +279,7 @@ async fn play_turn(
         };
         taken = Some(run);
         output.goes_on(Some(conversation_status(stored_status(&accepted, taken), accepted.session)));
-        print_live(cli, run, output).await
+        show_turn(cli, run, accepted.session, state, output).await
     };
     let ended = tokio::time::timeout(patience, answer).await;
     let ended = wait_result(cli, &accepted, taken, ended).await.map_err(|error| match error {
@@ -176,47 +288,5 @@ async fn play_turn(
         }
         error => error,
     });
-    let exit = ended?.ok_or(late)?;
-    Ok(ChatTurn { session: accepted.session, exit })
-}
-
-/// Prints the answer of a run as it is made, and says how the run ended.
-async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
-    let mut follow = Follow::new(&cli.client, run, 0);
-    let (mut printed, mut heard, mut waits) =
-        (PrintedAnswer::default(), LiveCallOutput::default(), WaitReporter::for_run(run));
-    let (began, mut failure) = (Instant::now(), None);
-    loop {
-        match follow.next(output).await? {
-            RunUpdate::Delta(delta) => {
-                heard.end_open_line(output)?;
-                let piece = printed.text_for_delta(&delta);
-                output.print_text(&piece)?;
-            }
-            RunUpdate::Output(piece) => heard.print_piece(&piece, output)?,
-            RunUpdate::Entry(entry) => {
-                heard.print_entry(&entry, output)?;
-                failure = answer::failure_from_entry(&entry, failure)?;
-                let piece = printed.text_before_entry(&entry)?;
-                output.print_text(&piece)?;
-                waits.report_entry(cli, &entry, output).await?;
-            }
-            RunUpdate::End(end) if end.status == RunStatus::Completed => {
-                let piece = printed.remaining_text();
-                output.print_text(&piece)?;
-                return Ok(CommandExit::Done);
-            }
-            RunUpdate::End(end) => {
-                let seconds = began.elapsed().as_secs();
-                let is_unfunded = end.status == RunStatus::Yielded && is_unfunded(failure.as_ref());
-                let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
-                output.print_notice(&format!(
-                    "{run} is {} after {seconds} s{}; see `dromia run why {run}`",
-                    end.status.as_str(),
-                    why.unwrap_or_default()
-                ))?;
-                return Ok(if is_unfunded { CommandExit::Budget } else { CommandExit::RunFailed });
-            }
-        }
-    }
+    ended?.ok_or(late)
 }

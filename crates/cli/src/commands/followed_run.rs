@@ -6,7 +6,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use dromia_api::run::{JournalEntryResource, RunResource};
-use dromia_api::{ErrorCode, RunId};
+use dromia_api::{ErrorCode, RunId, SessionId};
 use tokio::time::{Instant, sleep_until};
 
 use super::Cli;
@@ -35,8 +35,12 @@ pub(super) struct FollowedRun<'cli> {
     follow: Follow<'cli>,
     waits: WaitReporter,
     interrupt: Option<InterruptCatch>,
+    /// Whether a person pressed Ctrl-C, and the server has not answered yet.
+    is_cancelling: bool,
     /// When to say why a cancelled run has not ended yet.
     ending: Option<Instant>,
+    /// How the conversation of the run goes on, for a person who leaves it.
+    talk: Option<String>,
 }
 
 impl<'cli> FollowedRun<'cli> {
@@ -47,16 +51,34 @@ impl<'cli> FollowedRun<'cli> {
             InterruptAction::CancelsRun => Some(cli.interrupts.catch_next()),
         };
         let (follow, waits) = (Follow::new(&cli.client, run, after), WaitReporter::for_run(run));
-        Self { cli, run, follow, waits, interrupt, ending: None }
+        Self { cli, run, follow, waits, interrupt, is_cancelling: false, ending: None, talk: None }
     }
 
-    /// Waits for what comes next, and cancels the run if a person presses Ctrl-C first.
+    /// The same for a turn of a conversation, which goes on after it.
+    pub(super) fn in_conversation(mut self, session: SessionId) -> Self {
+        self.talk = Some(format!("; continue the conversation with `dromia chat --session {session}`"));
+        self
+    }
+
+    /// Waits for what comes next, and cancels the run if a person presses Ctrl-C first. It may be dropped and called again.
     pub(super) async fn next(&mut self, output: &mut CommandOutput<'_>) -> Outcome<RunUpdate> {
         loop {
+            if self.is_cancelling {
+                self.cancel_run(output).await?;
+                self.is_cancelling = false;
+            }
             let (interrupt, ending) = (&mut self.interrupt, self.ending);
             tokio::select! {
                 update = self.follow.next(output) => return update,
-                () = wait_for_interrupt(interrupt) => self.cancel_run(output).await?,
+                () = wait_for_interrupt(interrupt) => {
+                    self.is_cancelling = true;
+                    self.interrupt = None;
+                    output.begin_notice_line()?;
+                    output.print_notice(&format!(
+                        "cancelling {}; press Ctrl-C again to leave at once",
+                        self.run
+                    ))?;
+                }
                 () = wait_until(ending) => {
                     self.ending = None;
                     output.print_notice(&format!(
@@ -79,14 +101,12 @@ impl<'cli> FollowedRun<'cli> {
 
     async fn cancel_run(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
         let run = self.run;
-        self.interrupt = None;
+        let talk = self.talk.as_deref().unwrap_or_default();
         let asked = PendingStatus {
             known: format!("{run} was asked to end, and it is not known whether it has ended"),
-            next: format!("look at it with `dromia run why {run}`"),
+            next: format!("look at it with `dromia run why {run}`{talk}"),
         };
         output.goes_on(Some(asked.clone()));
-        output.begin_notice_line()?;
-        output.print_notice(&format!("cancelling {run}; press Ctrl-C again to leave at once"))?;
         match self.cli.client.post::<RunResource>(&format!("/v1/runs/{run}/cancel")).await {
             Ok(_) => {
                 self.ending = Some(Instant::now() + ENDING_QUIET);

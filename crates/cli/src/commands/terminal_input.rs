@@ -106,14 +106,14 @@ fn hide_typing(output: &mut CommandOutput<'_>) -> Outcome<EchoGuard> {
 }
 
 /// The signals that end a process, Ctrl-C apart, which ends every command.
-struct EndSignals {
+pub(super) struct EndSignals {
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
 }
 
 impl EndSignals {
-    fn listen() -> io::Result<Self> {
+    pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
@@ -122,7 +122,7 @@ impl EndSignals {
     }
 
     /// Waits for the first of them.
-    async fn wait_for_any(&mut self) {
+    pub(super) async fn wait_for_any(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.hang_up.recv() => {}

@@ -81,6 +81,8 @@ impl LiveText {
 pub(super) struct LiveLine {
     mode: LiveMode,
     text: Option<LiveText>,
+    /// What stands behind it: what a program prints, what a person types meanwhile.
+    aside: String,
     /// What is on the screen.
     drawn: Option<String>,
     /// Whether something else on stderr has no end of its line yet.
@@ -89,7 +91,7 @@ pub(super) struct LiveLine {
 
 impl LiveLine {
     pub(super) fn in_mode(mode: LiveMode) -> Self {
-        Self { mode, text: None, drawn: None, is_beside_open: false }
+        Self { mode, text: None, aside: String::new(), drawn: None, is_beside_open: false }
     }
 }
 
@@ -116,6 +118,11 @@ impl CommandOutput<'_> {
         }
         self.live.text = text;
         if self.live.text.is_none() { self.erase_live() } else { Ok(()) }
+    }
+
+    /// Says what stands behind the text from now on.
+    pub(crate) fn set_live_aside(&mut self, aside: String) {
+        self.live.aside = aside;
     }
 
     /// Does work, and draws the line meanwhile. Where it cannot be drawn, the work is done all the same.
@@ -145,7 +152,7 @@ impl CommandOutput<'_> {
         let is_taken = self.live.is_beside_open || (self.is_open && self.context.out_is_terminal);
         let Some(text) = self.live.text.as_ref().filter(|_| !is_taken) else { return Ok(()) };
         let columns = self.err_columns().unwrap_or(COLUMNS_DEFAULT.into());
-        let text = text.text_at(Instant::now());
+        let text = text.text_at(Instant::now()) + &self.live.aside;
         let text = cut_to_columns(&strip_control_characters(&text.replace(['\n', '\t'], " ")), columns);
         if self.live.drawn.as_ref() == Some(&text) {
             return Ok(());

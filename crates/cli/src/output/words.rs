@@ -8,7 +8,7 @@ use dromia_api::cost::CURRENCY;
 use jiff::Timestamp;
 
 /// Takes the control characters out of a text, line breaks and tabs apart.
-pub(super) fn strip_control_characters(text: &str) -> Cow<'_, str> {
+pub(crate) fn strip_control_characters(text: &str) -> Cow<'_, str> {
     let bad = |c: char| c.is_control() && c != '\n' && c != '\t';
     if text.contains(bad) { Cow::Owned(text.replace(bad, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }

@@ -121,6 +121,7 @@ impl Server {
             input: Box::new(io::Cursor::new(input.to_owned())),
             input_is_terminal: is_terminal,
             hide: is_terminal.then(|| err.hide()),
+            open_editor: None,
             out: Box::new(out.clone()),
             out_is_terminal: is_terminal,
             err: Box::new(err.clone()),

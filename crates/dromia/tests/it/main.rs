@@ -13,6 +13,7 @@ mod bad_tools;
 mod bodies;
 mod budgets;
 mod canaries;
+mod chat;
 mod circles;
 mod clocks;
 mod compat;

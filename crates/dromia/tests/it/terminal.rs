@@ -19,7 +19,7 @@ use crate::home::{DEADLINE, Home};
 const LIST: [&str; 2] = ["help", "commands"];
 
 /// Opens a terminal of so many columns: the end of whoever looks, and the end of whoever writes.
-fn terminal(columns: u16) -> (File, OwnedFd) {
+pub(crate) fn terminal(columns: u16) -> (File, OwnedFd) {
     // No other child of these tests may hold an end open.
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags).expect("a terminal is opened");
@@ -105,7 +105,7 @@ impl Asked {
         let end = || Stdio::from(theirs.try_clone().expect("another handle"));
         let mut command = home.command();
         command.args(line);
-        command.env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
+        command.env("NO_COLOR", "1").env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("the program runs");
         let (tell, pieces) = channel();
         let mut reader = ours.try_clone().expect("another handle");
@@ -199,7 +199,8 @@ fn an_interrupted_chat_ends_at_once_and_names_its_continuation() {
     let mut asked = Asked::of(&home, &["chat"], "> ");
     asked.types("@say forty-two is it\n");
     // What is typed stands there too, behind the mark; the answer has a line of its own, and the next mark follows it.
-    asked.sees("\nforty-two is it\r\n> ");
+    asked.sees("\nforty-two is it\r\n");
+    asked.sees(" ctx > ");
     let ended = asked.signalled(Signal::INT);
     assert_eq!(ended.code(), Some(130), "{}", asked.seen);
     asked.sees("hint: continue with `dromia chat --session ses_");

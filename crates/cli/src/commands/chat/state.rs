@@ -1,0 +1,132 @@
+//! What a chat knows while it goes on: the session, the agent, what was typed ahead and what it cost.
+
+use std::collections::VecDeque;
+
+use dromia_api::run::{JournalEntryResource, StreamEnd};
+use dromia_api::{ApprovalId, SessionId, TokenUsage};
+use serde::Deserialize;
+
+use super::call_log::CallLog;
+use crate::message_editor::MessageEditor;
+
+/// The most messages that may wait for the end of a turn.
+pub(super) const AHEAD_MAX: usize = 32;
+
+/// A conversation with an agent.
+#[derive(Default)]
+pub(super) struct ChatState {
+    pub(super) session: Option<SessionId>,
+    /// The agent that the next session belongs to; the server's own if none is chosen.
+    pub(super) agent: Option<String>,
+    /// The agent's handle, for the prompt.
+    pub(super) handle: Option<String>,
+    /// Messages that were sent so far.
+    pub(super) lines: u32,
+    /// The terminal of a person; none where lines are read from a pipe.
+    pub(super) editor: Option<Box<dyn MessageEditor>>,
+    /// Messages that were typed while a turn ran.
+    pub(super) ahead: VecDeque<String>,
+    pub(super) calls: CallLog,
+    pub(super) spent: ChatSpending,
+    /// The sessions that `/resume` listed last.
+    pub(super) listed: Vec<SessionId>,
+    /// The approvals that `/approve` listed last.
+    pub(super) approvals: Vec<ApprovalId>,
+}
+
+impl ChatState {
+    /// Begins with another session, or with a new one.
+    pub(super) fn enter_session(&mut self, session: Option<SessionId>) {
+        self.session = session;
+        self.spent = ChatSpending::default();
+    }
+
+    /// What stands before what a person types.
+    pub(super) fn prompt(&self, is_plain: bool) -> String {
+        let parts = self.handle.iter().cloned().chain(self.spent.short_texts());
+        let parts: Vec<String> = parts.collect();
+        let separator = if is_plain { " - " } else { " · " };
+        if parts.is_empty() { "> ".to_owned() } else { format!("{} > ", parts.join(separator)) }
+    }
+}
+
+/// What a session cost, and how much of it the model was sent last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ChatSpending {
+    pub(super) cost_micros: u64,
+    /// Tokens of the last request and its answer: what the next request has before the next input.
+    pub(super) context_tokens: u64,
+    has_calls: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct RepliedFields {
+    usage: TokenUsage,
+}
+
+impl ChatSpending {
+    /// Counts what runs have cost before.
+    pub(super) fn add_cost(&mut self, cost_micros: u64, has_calls: bool) {
+        self.cost_micros += cost_micros;
+        self.has_calls |= has_calls;
+    }
+
+    /// Counts the end of a run.
+    pub(super) fn add_run(&mut self, end: &StreamEnd) {
+        self.add_cost(end.cost_micros, end.model_calls > 0);
+    }
+
+    /// Reads the size of the context off an answer of the model.
+    pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) {
+        if entry.kind == "model_replied"
+            && let Ok(RepliedFields { usage }) = serde_json::from_str(entry.fields.get())
+        {
+            self.context_tokens = u64::from(usage.input_tokens) + u64::from(usage.output_tokens);
+        }
+    }
+
+    /// Writes the cost, and the context, each if it is known.
+    fn short_texts(self) -> Vec<String> {
+        let mut texts = Vec::new();
+        if self.has_calls {
+            texts.push(cost_text(self.cost_micros));
+        }
+        if self.context_tokens > 0 {
+            texts.push(format!("{} ctx", short_count(self.context_tokens)));
+        }
+        texts
+    }
+}
+
+/// Writes an amount short; calls that cost nothing have no price.
+pub(super) fn cost_text(micros: u64) -> String {
+    match micros {
+        0 => "unpriced".to_owned(),
+        1_000_000.. => format!("${}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000),
+        _ => format!("$0.{:04}", (micros / 100).max(1)),
+    }
+}
+
+/// Writes a number of tokens short.
+pub(super) fn short_count(tokens: u64) -> String {
+    if tokens < 1_000 { tokens.to_string() } else { format!("{}k", tokens / 1_000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prompt_shows_cost_and_context_once_they_are_known() {
+        let mut state = ChatState::default();
+        assert_eq!(state.prompt(false), "> ");
+        state.handle = Some("ops".to_owned());
+        assert_eq!(state.prompt(false), "ops > ");
+        state.spent = ChatSpending { cost_micros: 12_300, context_tokens: 12_345, has_calls: true };
+        assert_eq!(state.prompt(false), "ops · $0.0123 · 12k ctx > ");
+        assert_eq!(state.prompt(true), "ops - $0.0123 - 12k ctx > ");
+        state.spent.cost_micros = 0;
+        assert_eq!(state.prompt(true), "ops - unpriced - 12k ctx > ");
+        assert_eq!([cost_text(1), cost_text(999_901), cost_text(2_345_678)], ["$0.0001", "$0.9999", "$2.34"]);
+    }
+}

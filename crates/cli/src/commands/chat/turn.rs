@@ -1,0 +1,227 @@
+//! One turn on the screen: the answer as it is made, a line for each call, and what is typed meanwhile.
+//!
+//! What is printed live is settled by the journal (`answer_printer`). At a terminal answers are rendered and calls fold to one
+//! line each; for a pipe the text is raw and what programs say goes to stderr. Ctrl-C cancels the run of a person.
+
+use std::future::pending;
+use std::time::Duration;
+
+use dromia_api::run::StreamEnd;
+use dromia_api::{RunId, RunStatus, SessionId};
+use tokio::time::Instant;
+
+use super::answer_printer::PrintedAnswer;
+use super::markdown::{MarkdownLook, MarkdownPrinter};
+use super::state::{AHEAD_MAX, ChatState};
+use crate::commands::activity::RunActivity;
+use crate::commands::event::is_unfunded;
+use crate::commands::followed_run::{FollowedRun, InterruptAction};
+use crate::commands::live::LiveCallOutput;
+use crate::commands::{Cli, answer};
+use crate::error::{Error, Outcome};
+use crate::exit::CommandExit;
+use crate::message_editor::TypedAhead;
+use crate::output::{CommandOutput, strip_control_characters};
+use crate::sse::RunUpdate;
+
+/// The columns of a terminal that does not know its own.
+const COLUMNS_DEFAULT: u16 = 80;
+
+/// How many characters of a waiting message are shown.
+const AHEAD_SHOWN: usize = 60;
+
+/// What of a turn is on the screen.
+struct TurnScreen {
+    printed: PrintedAnswer,
+    /// Renders the answer for a person.
+    markdown: Option<MarkdownPrinter>,
+    activity: RunActivity,
+    heard: LiveCallOutput,
+    /// The last line that a program printed.
+    tail: String,
+    draft: String,
+    /// What is printed once the answer's line has an end.
+    notices: Vec<String>,
+}
+
+/// Prints the answer of a run as it is made, and says how the run ended.
+pub(super) async fn show_turn(
+    cli: &Cli<'_>,
+    run: RunId,
+    session: SessionId,
+    state: &mut ChatState,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let action = match state.editor {
+        Some(_) => InterruptAction::CancelsRun,
+        None => InterruptAction::EndsCommand,
+    };
+    let mut followed = FollowedRun::follow_from(cli, run, 0, action).in_conversation(session);
+    let mut screen = TurnScreen::new(state, output);
+    let (began, mut failure) = (Instant::now(), None);
+    let end = loop {
+        let update = tokio::select! {
+            update = followed.next(output) => update?,
+            typed = read_ahead(state) => {
+                screen.take_typed(typed?, state, output)?;
+                continue;
+            }
+        };
+        match update {
+            RunUpdate::Delta(delta) => {
+                screen.heard.end_open_line(output)?;
+                let piece = screen.printed.text_for_delta(&delta);
+                screen.print_answer(&piece, output)?;
+            }
+            RunUpdate::Output(piece) if screen.markdown.is_some() => {
+                let last = piece.text.lines().map(str::trim).rfind(|line| !line.is_empty());
+                screen.tail = last.map_or_else(|| screen.tail.clone(), str::to_owned);
+                screen.show_aside(output);
+            }
+            RunUpdate::Output(piece) => screen.heard.print_piece(&piece, output)?,
+            RunUpdate::Entry(entry) => {
+                state.calls.take_entry(&entry);
+                state.spent.take_entry(&entry);
+                failure = answer::failure_from_entry(&entry, failure)?;
+                let piece = screen.printed.text_before_entry(&entry)?;
+                screen.print_settled(&piece, output)?;
+                if screen.markdown.is_some() {
+                    screen.tail.clear();
+                    screen.show_aside(output);
+                    screen.activity.take_entry(&entry, output)?;
+                } else {
+                    screen.heard.print_entry(&entry, output)?;
+                }
+                followed.report_entry(&entry, output).await?;
+            }
+            RunUpdate::End(end) => break end,
+        }
+        screen.print_notices(output)?;
+    };
+    output.set_live_aside(String::new());
+    output.show_live(None)?;
+    state.spent.add_run(&end);
+    let piece =
+        if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
+    screen.print_settled(&piece, output)?;
+    screen.end_answer(output)?;
+    screen.print_notices(output)?;
+    output.ring_bell()?;
+    if end.status == RunStatus::Completed {
+        return Ok(CommandExit::Done);
+    }
+    report_bad_end(run, &end, began.elapsed(), failure.as_ref(), output)
+}
+
+fn report_bad_end(
+    run: RunId,
+    end: &StreamEnd,
+    took: Duration,
+    failure: Option<&dromia_api::event::RunFailureDetails>,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let is_unfunded = end.status == RunStatus::Yielded && is_unfunded(failure);
+    let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
+    output.print_notice(&format!(
+        "{run} is {} after {} s{}; see `dromia run why {run}`",
+        end.status.as_str(),
+        took.as_secs(),
+        why.unwrap_or_default()
+    ))?;
+    Ok(if is_unfunded { CommandExit::Budget } else { CommandExit::RunFailed })
+}
+
+/// Waits for what a person types while the turn runs.
+async fn read_ahead(state: &mut ChatState) -> Outcome<TypedAhead> {
+    match &mut state.editor {
+        Some(editor) => editor.read_ahead().await.map_err(Error::io_error("read the terminal")),
+        None => pending().await,
+    }
+}
+
+impl TurnScreen {
+    fn new(state: &ChatState, output: &mut CommandOutput<'_>) -> Self {
+        let is_painted = output.is_colored();
+        let is_plain = output.is_plain();
+        let context = output.context_mut();
+        let known = state.editor.as_ref().map(|editor| editor.columns()).or(context.columns);
+        let look = MarkdownLook { columns: known.unwrap_or(COLUMNS_DEFAULT), is_painted, is_plain };
+        Self {
+            printed: PrintedAnswer::default(),
+            markdown: context.out_is_terminal.then(|| MarkdownPrinter::new(look)),
+            activity: RunActivity::default(),
+            heard: LiveCallOutput::default(),
+            tail: String::new(),
+            draft: String::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Prints a piece of the answer.
+    fn print_answer(&mut self, piece: &str, output: &mut CommandOutput<'_>) -> Outcome {
+        match &mut self.markdown {
+            _ if piece.is_empty() => Ok(()),
+            Some(markdown) => {
+                let text = markdown.push_text(&strip_control_characters(piece));
+                output.write_bytes(text.as_bytes())
+            }
+            None => output.print_text(piece),
+        }
+    }
+
+    /// Prints the last piece of an answer.
+    fn print_settled(&mut self, piece: &str, output: &mut CommandOutput<'_>) -> Outcome {
+        self.print_answer(piece, output)?;
+        if piece.is_empty() { Ok(()) } else { self.end_answer(output) }
+    }
+
+    /// Ends the line of an answer that goes on no more: it has an end, or its run was cancelled in the middle of it.
+    fn end_answer(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
+        let Some(markdown) = &mut self.markdown else { return Ok(()) };
+        let text = markdown.finish();
+        output.write_bytes(text.as_bytes())
+    }
+
+    fn take_typed(
+        &mut self,
+        typed: TypedAhead,
+        state: &mut ChatState,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome {
+        match typed {
+            TypedAhead::Draft(draft) => self.draft = draft,
+            TypedAhead::Message(message) => {
+                self.draft.clear();
+                let first = message.trim().lines().next().unwrap_or_default();
+                let shown: String = first.chars().take(AHEAD_SHOWN).collect();
+                if state.ahead.len() >= AHEAD_MAX {
+                    self.notices.push(format!("not taken, since {AHEAD_MAX} messages wait: {shown}"));
+                } else if !shown.is_empty() {
+                    let more = if shown.len() < message.trim().len() { "..." } else { "" };
+                    self.notices.push(format!("waits for the end of this turn: {shown}{more}"));
+                    state.ahead.push_back(message);
+                }
+            }
+        }
+        self.show_aside(output);
+        self.print_notices(output)
+    }
+
+    /// Has the live line show the last line of a program, and what is being typed.
+    fn show_aside(&self, output: &mut CommandOutput<'_>) {
+        let mut aside = String::new();
+        for (mark, text) in [("  | ", &self.tail), ("  > ", &self.draft)] {
+            if !text.is_empty() {
+                aside.extend([mark, text]);
+            }
+        }
+        output.set_live_aside(aside);
+    }
+
+    fn print_notices(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
+        if output.has_open_line() {
+            return Ok(());
+        }
+        self.notices.drain(..).try_for_each(|notice| output.print_aside(&notice))
+    }
+}

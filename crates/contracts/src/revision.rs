@@ -204,6 +204,7 @@ fn read_value<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
 }
 
 /// Reads a value that may be absent, or null, which is something else.
+#[expect(clippy::option_option, reason = "a merge patch has three cases: absent, null and a value")]
 fn read_nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {

@@ -3,8 +3,6 @@
 //!
 //! Nothing is sent from here. What is written here is read here: a text that no plain form keeps is quoted.
 
-use std::collections::BTreeMap;
-
 use dromia_api::agent::{AgentResource, CreateAgent};
 use dromia_api::{AgentConfig, AgentField, AgentPatch, ConfigPatch};
 use serde_json::{Map, Value};

@@ -101,7 +101,7 @@ async fn find_known_session(
     }
     if let Some(answers) = &answers {
         let run = core.ports.store.run(scope, answers.run).await?;
-        if !run.is_some_and(|run| run.session == session) {
+        if run.is_none_or(|run| run.session != session) {
             return Ok(None);
         }
     }

@@ -20,7 +20,7 @@ use dromia_contracts::entry::{Entry, ParkReason};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, PageRequest};
+use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, PageRequest, StoredEntry};
 use dromia_contracts::{AgentId, RunId, Scope, TenantId};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -177,10 +177,9 @@ impl<'a> OverviewReader<'a> {
             };
             return Ok(Some((cause, look())));
         }
-        let why = match self.core.ports.runs.explain_run(self.scope.clone(), run.id).await {
-            Ok(why) => why,
-            // A journal that cannot be read is why the run is held.
-            Err(_) => return Ok(Some(("its journal cannot be read".to_owned(), look()))),
+        // A journal that cannot be read is why the run is held.
+        let Ok(why) = self.core.ports.runs.explain_run(self.scope.clone(), run.id).await else {
+            return Ok(Some(("its journal cannot be read".to_owned(), look())));
         };
         let is_resumed = run.head.status == RunStatus::Yielded && why.unblocked_by.starts_with("no action");
         Ok((!is_resumed).then(|| (why.waits_for, why.command.unwrap_or_else(look))))
@@ -213,7 +212,7 @@ impl<'a> OverviewReader<'a> {
             let page = PageRequest::first_page(ROWS_MAX + 1);
             found.extend(self.core.ports.store.deliveries(&self.scope, filter, page).await?);
         }
-        found.sort_by(|a: &DeliverySummary, b| b.updated_at.cmp(&a.updated_at));
+        found.sort_by_key(|delivery: &DeliverySummary| std::cmp::Reverse(delivery.updated_at));
         let row = |delivery: DeliverySummary| FailedDelivery {
             id: delivery.id,
             target: delivery.target,
@@ -257,7 +256,7 @@ impl<'a> OverviewReader<'a> {
     async fn read_question(&self, run: &RunRecord) -> String {
         let store = &self.core.ports.store;
         let first = store.journal_entries(&self.scope, run.id, 0, 1).await.unwrap_or_default();
-        let Some(Ok(Entry::RunStarted(started))) = first.first().map(|entry| entry.decode()) else {
+        let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
             return String::new();
         };
         if let Some(before) = started.resumes {

@@ -145,7 +145,7 @@ pub(super) async fn a_stranger_sees_no_revision_and_an_erasure_takes_them(store:
     let other = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;
     scene.commit_done(scene.new_batch().with_mutation(agent_revise(scene.agent, 1, 5, &["exec"]))).await;
     let page = PageRequest::first_page(9);
-    let strangers = scene.store.agent_revisions(&other.tenant_scope(), scene.agent, page.clone()).await;
+    let strangers = scene.store.agent_revisions(&other.tenant_scope(), scene.agent, page).await;
     assert_eq!(strangers, Ok(Vec::new()));
     let foreign = other.new_batch().with_mutation(agent_revise(scene.agent, 2, 6, &["exec"]));
     assert!(matches!(other.commit_refused(foreign).await, CommitRefusal::NotFound(_)));

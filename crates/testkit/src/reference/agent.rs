@@ -74,10 +74,10 @@ impl AgentRows {
     }
 
     fn check_handle_free(&self, handle: &HandleSlug) -> Result<(), CommitRefusal> {
-        match self.rows.values().any(|other| other.handle == *handle) {
-            true => Err(CommitRefusal::HandleTaken(handle.clone())),
-            false => Ok(()),
+        if self.rows.values().any(|other| other.handle == *handle) {
+            return Err(CommitRefusal::HandleTaken(handle.clone()));
         }
+        Ok(())
     }
 
     fn find_changeable(&self, agent: AgentId) -> Result<&AgentRecord, CommitRefusal> {
@@ -103,10 +103,8 @@ impl AgentRows {
         if let Some(key) = &revise.key
             && let Some(row) = own.find(|row| row.key.as_ref().is_some_and(|known| known.key == key.key))
         {
-            return match row.key == revise.key {
-                true => Ok(()),
-                false => Err(CommitRefusal::RevisionKey { number: row.record.number }),
-            };
+            let is_same = row.key == revise.key;
+            return is_same.then_some(()).ok_or(CommitRefusal::RevisionKey { number: row.record.number });
         }
         let next = self.revisions.get(&(revise.agent, revise.after + 1));
         if next.is_some_and(|row| {

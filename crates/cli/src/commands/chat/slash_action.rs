@@ -10,7 +10,7 @@ use dromia_api::{AgentPatch, ConfigPatch, ListPage, RunId, SessionId, escape_hid
 
 use super::slash::{SlashCommand, help_page};
 use super::state::{ChatState, cost_text};
-use crate::args::{ExportSession, SessionCommand};
+use crate::args::{ExportSession, IdReference, SessionCommand};
 use crate::client::percent_encode;
 use crate::commands::activity::call_text;
 use crate::commands::agent_change::send_patch;
@@ -315,6 +315,7 @@ async fn export_session(
     if file.is_empty() {
         return Err(Error::Usage("name the file: /export talk.session".to_owned()));
     }
+    let id = Some(IdReference::Whole(id));
     let export = ExportSession { id, file: Some(file.into()), force: false };
     session::run(cli, SessionCommand::Export(export), output).await.map(drop)
 }

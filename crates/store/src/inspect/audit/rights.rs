@@ -225,9 +225,11 @@ impl RightsComparison<'_, '_> {
                 RightKind::Token | RightKind::Agent => false,
                 RightKind::Secret | RightKind::Budget | RightKind::Rule => told.moved > 0,
                 // What is over gives way to others.
-                RightKind::Capability | RightKind::Approval => true,
                 // They are columns of the agent's row, whose own record says whether it is missing.
-                RightKind::AgentRevision | RightKind::AgentHandle => true,
+                RightKind::Capability
+                | RightKind::Approval
+                | RightKind::AgentRevision
+                | RightKind::AgentHandle => true,
             };
             !told.is_met && told.made > 0 && !may_go
         };

@@ -105,7 +105,9 @@ impl InitResult {
             format!("The model gave no answer yet: {reason}; `dromia model test default` tries again.\n")
         }));
         text.extend(self.daily_limit.as_ref().map(|limit| {
-            format!("A budget stops runs at {limit} a day; `tenants.default.budgets` in dromia.yaml changes it.\n")
+            format!(
+                "A budget stops runs at {limit} a day; `tenants.default.budgets` in dromia.yaml changes it.\n"
+            )
         }));
         if self.trial.is_some() || self.silent.is_some() || self.daily_limit.is_some() {
             text.push('\n');
@@ -222,7 +224,8 @@ pub(crate) fn run(
         hints: found.hints,
         trial,
         silent,
-        daily_limit: is_paid.then(|| format!("{} {}", file::DAILY_LIMIT, KnownModels::builtin_table().currency)),
+        daily_limit: is_paid
+            .then(|| format!("{} {}", file::DAILY_LIMIT, KnownModels::builtin_table().currency)),
     };
     let text = output.add_global_flags(&made.result_text()).into_owned();
     output.print_result(&made, |_| text)?;

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dromia_contracts::ScopeAuthority;
 use dromia_contracts::audit::AuditLog;
 use dromia_contracts::capability::CapabilityRegistry;
 use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
@@ -21,7 +22,6 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::ToolHost;
 use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_contracts::ScopeAuthority;
 use dromia_engine::{Engine, EnginePorts};
 use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
 use dromia_guard::policy::{PolicyEvaluator, PolicyWorkers};
@@ -177,7 +177,8 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
     let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
     let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
-    let policies = PolicyEngine::built_in()?.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
+    let policies =
+        PolicyEngine::built_in()?.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
     let live_gate = Arc::new(LiveGate::new(build_gate(&policies, &capabilities, resolved)));
     let toolbox = Arc::new(tools);
     let tools: Arc<dyn ToolHost> = Arc::clone(&toolbox) as _;

@@ -121,7 +121,8 @@ impl<'a> SessionClaimer<'a> {
                     .await)
             }
             SessionLookup::Session(_) => {
-                let tail = self.core.ports.store.session_tail(scope, session, self.core.config().context).await;
+                let tail =
+                    self.core.ports.store.session_tail(scope, session, self.core.config().context).await;
                 let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {

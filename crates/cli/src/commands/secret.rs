@@ -117,7 +117,8 @@ async fn read_secret_value(
         text = terminal_input::read_hidden_line(
             "the value, which is not echoed (or use --stdin and a pipe)",
             output,
-        ).await?;
+        )
+        .await?;
     }
     let length = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(length);

@@ -56,7 +56,11 @@ fn status_text(status: &NodeStatus) -> String {
 /// Says which configuration counts, and loudly that it is not the one of the file.
 fn config_summary(config: &ConfigStatus) -> String {
     let ConfigStatus { revision, since, is_fallback, .. } = config;
-    let fallback = if *is_fallback { ", the last good one, because the file could not be used at the start" } else { "" };
+    let fallback = if *is_fallback {
+        ", the last good one, because the file could not be used at the start"
+    } else {
+        ""
+    };
     format!("revision {revision} since {}{fallback}", format_time(*since))
 }
 

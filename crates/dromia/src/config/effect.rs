@@ -56,7 +56,8 @@ mod tests {
     use super::*;
 
     fn loaded(text: &str) -> LoadedConfig {
-        parse_layered(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("its form is right")
+        parse_layered(Path::new("dromia.yaml"), text, &Environment::default(), &[])
+            .expect("its form is right")
     }
 
     /// Names the keys that say neither that they are live nor that they need a start.

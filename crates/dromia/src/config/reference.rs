@@ -106,7 +106,8 @@ pub(crate) fn reference_page() -> String {
             None => "",
         };
         // Writing to a string cannot fail.
-        let _infallible = writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {counts} | {description} |");
+        let _infallible =
+            writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {counts} | {description} |");
     }
     page
 }

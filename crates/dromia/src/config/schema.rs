@@ -155,7 +155,9 @@ fn collect_keys(
 ) {
     for (name, schema) in properties {
         let effect = match schema["x-effect"].as_str() {
-            Some(effect) => [KeyEffect::Live, KeyEffect::Restart].into_iter().find(|one| one.as_str() == effect),
+            Some(effect) => {
+                [KeyEffect::Live, KeyEffect::Restart].into_iter().find(|one| one.as_str() == effect)
+            }
             None => effect_above,
         };
         let parts = [above, &[name.clone()][..]].concat();

@@ -62,7 +62,8 @@ pub(super) fn list_history(home: &Home, output: &mut CommandOutput<'_>) -> Outco
     let now = config::read_config_text(home).ok().map(|text| text_digest(&text));
     let mut is_found = false;
     let row = |record: ConfigRecord| {
-        let current = now == Some(record.digest) && !std::mem::replace(&mut is_found, now == Some(record.digest));
+        let current =
+            now == Some(record.digest) && !std::mem::replace(&mut is_found, now == Some(record.digest));
         let ConfigRecord { number, at, author, digest, .. } = record;
         ConfigRevisionRow { revision: number, at, author, digest: digest.to_string(), current }
     };
@@ -119,7 +120,9 @@ pub(super) fn revert_to(
     let record = find_record(&history, number)?;
     let environment = Environment::of_process();
     let (loaded, _) = config::parse_and_resolve(&home.config_path(), &record.text, &environment, &[])
-        .map_err(|problems| ExitError::usage_error(format!("revision {number} cannot be used: {problems}")))?;
+        .map_err(|problems| {
+            ExitError::usage_error(format!("revision {number} cannot be used: {problems}"))
+        })?;
     let now = config::read_config_text(home).ok();
     let current = now.as_deref().and_then(|text| read_text(home, text).ok());
     let changes = current.map(|current| differences(&current, &loaded));
@@ -142,7 +145,10 @@ pub(super) fn revert_to(
         Some(revision) => {
             let new = if revision == number { String::new() } else { format!(", as revision {revision}") };
             let changed = done.changed_text();
-            format!("dromia.yaml has the text of revision {number} again{new}; {changed}. {}", config_change::HEARD)
+            format!(
+                "dromia.yaml has the text of revision {number} again{new}; {changed}. {}",
+                config_change::HEARD
+            )
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -168,7 +174,8 @@ fn no_history() -> anyhow::Error {
 }
 
 fn read_text(home: &Home, text: &str) -> anyhow::Result<LoadedConfig> {
-    config::parse_layered(&home.config_path(), text, &Environment::default(), &[]).map_err(ExitError::usage_of)
+    config::parse_layered(&home.config_path(), text, &Environment::default(), &[])
+        .map_err(ExitError::usage_of)
 }
 
 fn differences(before: &LoadedConfig, after: &LoadedConfig) -> Vec<ConfigDifference> {

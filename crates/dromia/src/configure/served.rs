@@ -22,7 +22,10 @@ pub(super) fn ask_served(home: &Home, global: &GlobalOptions) -> anyhow::Result<
 }
 
 /// Says what the server on this home does not use of the file. Returns the keys that wait for its next start.
-pub(super) fn tell_served(served: Option<ConfigStatus>, output: &mut CommandOutput<'_>) -> Outcome<Vec<String>> {
+pub(super) fn tell_served(
+    served: Option<ConfigStatus>,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<Vec<String>> {
     let Some(ConfigStatus { revision, refused, pending, .. }) = served else { return Ok(Vec::new()) };
     if refused.is_some() {
         output.print_notice(&format!(

@@ -31,7 +31,8 @@ const OF_ANOTHER_SHELL: &str = "nothing, if the server's own shell sets it; expo
                                 servers from this shell";
 
 /// What to do about a variable that no server has yet.
-const SET_VARIABLE: &str = "set it before `dromia up`; until then calls of these models and channels fail, and others work";
+const SET_VARIABLE: &str =
+    "set it before `dromia up`; until then calls of these models and channels fail, and others work";
 
 fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     if !scene.home.config_path().is_file() {
@@ -66,7 +67,10 @@ fn check_counts(scene: &CheckContext<'_>) -> CheckResult {
     }
     if !config.pending.is_empty() {
         let waiting = config.pending.join(", ");
-        return warning_result(format!("{waiting} changed, and the server has not applied it"), "restart the server");
+        return warning_result(
+            format!("{waiting} changed, and the server has not applied it"),
+            "restart the server",
+        );
     }
     if !config.disabled.is_empty() {
         return warning_result(

@@ -35,7 +35,9 @@ pub(super) fn choose_model(
     let titles: Vec<_> = first.into_iter().chain(titles).chain(last).collect();
     let chosen = ask_choice("Which model should answer?", &titles)?;
     let index = if found.is_empty() { chosen.checked_sub(1) } else { Some(chosen) };
-    let Some(mut chosen) = index.and_then(|index| offered.get(index).copied()).cloned() else { return Ok(None) };
+    let Some(mut chosen) = index.and_then(|index| offered.get(index).copied()).cloned() else {
+        return Ok(None);
+    };
     if chosen.models.len() > 1 {
         let ids: Vec<_> = chosen.models.iter().map(String::as_str).collect();
         let index = ask_choice("Which of its models?", &ids)?;

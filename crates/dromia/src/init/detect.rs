@@ -45,7 +45,12 @@ pub(super) fn known_local_servers() -> [LocalServer; 4] {
             address: at(1_234),
             get_model: "lms get qwen/qwen3-4b",
         },
-        LocalServer { name: "vllm", title: "vLLM", address: at(8_000), get_model: "vllm serve Qwen/Qwen3-4B" },
+        LocalServer {
+            name: "vllm",
+            title: "vLLM",
+            address: at(8_000),
+            get_model: "vllm serve Qwen/Qwen3-4B",
+        },
         LocalServer {
             name: "llama_cpp",
             title: "llama.cpp",
@@ -227,7 +232,10 @@ mod tests {
         ];
         let Detected { models: found, hints } = detect_models(&environment, &locals).await;
         assert_eq!(names(&found), ["openai", "llama_cpp"]);
-        assert!(matches!(hints.as_slice(), [hint] if hint.starts_with("empty on 127.0.0.1:") && hint.contains("`get one`")), "{hints:?}");
+        assert!(
+            matches!(hints.as_slice(), [hint] if hint.starts_with("empty on 127.0.0.1:") && hint.contains("`get one`")),
+            "{hints:?}"
+        );
         assert_eq!(found[1].models, ["qwen3:8b", "x"]);
         assert!(!format!("{found:?}").contains("s3cret"));
         assert_eq!(first_choice(&found).map(|found| found.name.as_str()), Some("llama_cpp"));

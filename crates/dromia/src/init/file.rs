@@ -40,9 +40,11 @@ fn providers_and_models(found: &DetectedModel) -> String {
     lines.extend(found.key.as_ref().map(|name| {
         format!("    key: {}   # taken from the environment", double_quote(&format!("env:{name}")))
     }));
-    lines.extend(found.typed.as_ref().map(|_| {
-        format!("    key: {}   # in the vault", double_quote(&format!("{GRANT}{}", found.name)))
-    }));
+    lines.extend(
+        found.typed.as_ref().map(|_| {
+            format!("    key: {}   # in the vault", double_quote(&format!("{GRANT}{}", found.name)))
+        }),
+    );
     lines.push("models:                       # the aliases that agents name".to_owned());
     let default = WrittenModel {
         provider: Some(found.name.clone()),

@@ -118,7 +118,10 @@ pub(super) async fn store_key(house: &HomeServices, found: &DetectedModel) -> an
     };
     let scope = house.authority.issue_scope(tenant.id, Actor::new("init"));
     let vault = Arc::clone(&house.vault);
-    vault.set_secret(scope, new).await.map_err(|fault| anyhow::anyhow!("the key cannot be stored: {fault}"))?;
+    vault
+        .set_secret(scope, new)
+        .await
+        .map_err(|fault| anyhow::anyhow!("the key cannot be stored: {fault}"))?;
     Ok(())
 }
 

@@ -97,7 +97,9 @@ mod tests {
         assert_eq!(watch.look(&home), None, "it is known");
         fs::remove_file(&path).expect("is removed");
         assert_eq!(watch.look(&home), None, "an editor may be replacing it");
-        assert!(watch.look(&home).expect("it is gone").expect_err("nothing is there").contains("cannot be read"));
+        assert!(
+            watch.look(&home).expect("it is gone").expect_err("nothing is there").contains("cannot be read")
+        );
         fs::create_dir(&path).expect("is made");
         assert_eq!((watch.look(&home), watch.look(&home).is_some_and(|found| found.is_err())), (None, true));
     }

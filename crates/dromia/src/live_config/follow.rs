@@ -71,7 +71,8 @@ async fn apply_text(
         live.note_agreed();
         return Ok(());
     };
-    let is_retooled = live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
+    let is_retooled =
+        live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
     let built = BuiltParts::build(&services.house, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;

@@ -98,7 +98,10 @@ impl ConfigHistory {
     pub(crate) fn record_or_warn(&self, text: &str, author: &str) -> ConfigRecord {
         self.record_text(text, author).unwrap_or_else(|problem| {
             let problem = format!("{problem:#}");
-            tracing::warn!(problem, "failed to record the configuration, so no later start can go back to it");
+            tracing::warn!(
+                problem,
+                "failed to record the configuration, so no later start can go back to it"
+            );
             let number = self.list_numbers().last().copied().unwrap_or_default() + 1;
             let (at, digest) = (runtime::real_clock().now(), text_digest(text));
             ConfigRecord { number, at, author: author.to_owned(), digest, text: text.to_owned() }
@@ -112,9 +115,8 @@ impl ConfigHistory {
     /// Lists the numbers that are taken, in order.
     fn list_numbers(&self) -> Vec<u64> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let number = |entry: fs::DirEntry| {
-            entry.file_name().to_str()?.strip_suffix(".json")?.parse::<u64>().ok()
-        };
+        let number =
+            |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse::<u64>().ok();
         let mut numbers: Vec<_> = entries.filter_map(number).collect();
         numbers.sort_unstable();
         numbers

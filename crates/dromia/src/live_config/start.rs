@@ -1,9 +1,9 @@
 //! The configuration that a server starts with: that of the file, or the last good one where the file cannot be used. That
 //! is said aloud, and a start with `--strict-config` refuses instead.
 
+use super::ConfigRevision;
 use super::file_watch::file_author;
 use super::history::{ConfigHistory, ConfigRecord};
-use super::ConfigRevision;
 use crate::config::{self, ConfigFlag, Environment, LoadedConfig, ResolvedConfig};
 use crate::home::Home;
 use crate::system::ExitError;

@@ -123,7 +123,11 @@ fn an_edit_counts_and_names_the_keys_that_wait() {
     assert_eq!(live.config_standing().refused, None, "the file says again what counts");
     offer(&live, GOOD);
     let standing = live.config_standing();
-    assert_eq!((standing.revision, standing.pending), (3, Vec::new()), "an edit taken back waits for nothing");
+    assert_eq!(
+        (standing.revision, standing.pending),
+        (3, Vec::new()),
+        "an edit taken back waits for nothing"
+    );
 }
 
 /// A small generator, so that a failure names its seed.
@@ -150,11 +154,16 @@ fn mutate_text(text: &str, seed: &mut MutationSeed) -> String {
             }
             3 => lines.truncate(at.max(1)),
             4 => {
-                let strange = ['{', '}', ':', '-', ' ', '\t', '"', '\'', '0', 'x', '#', '&', '*', '\u{7f}', 'é'];
+                let strange =
+                    ['{', '}', ':', '-', ' ', '\t', '"', '\'', '0', 'x', '#', '&', '*', '\u{7f}', 'é'];
                 let mut chars: Vec<char> = lines[at].chars().collect();
                 let place = seed.next(chars.len() + 1);
                 let new = strange[seed.next(strange.len())];
-                if place < chars.len() { chars[place] = new } else { chars.push(new) }
+                if place < chars.len() {
+                    chars[place] = new
+                } else {
+                    chars.push(new)
+                }
                 lines[at] = chars.into_iter().collect();
             }
             _ => lines[at].insert_str(0, ["  ", " ", "- "][seed.next(3)]),

@@ -100,7 +100,11 @@ pub(crate) fn run_trial(
 type CallOutcome = (Result<ModelReply, ModelError>, Option<Duration>, Duration);
 
 /// Makes one call to a model of a configuration that need not be that of any file.
-async fn make_call(resolved: ResolvedConfig, alias: &str, wait: Option<Duration>) -> anyhow::Result<CallOutcome> {
+async fn make_call(
+    resolved: ResolvedConfig,
+    alias: &str,
+    wait: Option<Duration>,
+) -> anyhow::Result<CallOutcome> {
     let egress = egress_client::guarded_egress(resolved.reachable.opened.clone());
     let models = ModelRegistry::new(resolved.models, &runtime::real_runtime().clock, &egress)?;
     let request = trial_request(alias);

@@ -69,7 +69,8 @@ fn serve_heard(home: &Home) -> (Server, std::path::PathBuf) {
 #[test]
 fn a_missing_key_disables_its_provider_until_an_edit() {
     let home = Home::new();
-    let keyed = "  default: { kind: openai, base_url: 'http://127.0.0.1:9/v1', model: m, key: 'env:GONE_KEY' }\n";
+    let keyed =
+        "  default: { kind: openai, base_url: 'http://127.0.0.1:9/v1', model: m, key: 'env:GONE_KEY' }\n";
     write(&home, &with_models(keyed));
     let (server, heard) = serve_heard(&home);
     block_on(async {
@@ -173,7 +174,8 @@ fn lost_under_edits(edit: impl Fn(&Home, u32) + Send + 'static) -> (usize, usize
     is_done.store(true, Ordering::SeqCst);
     editor.join().expect("the editor ends");
     let of = |name: &str| answers.iter().any(|(_, answer)| answer.to_string().contains(name));
-    let lost = answers.iter().filter(|(status, answer)| *status != 200 || !answer.to_string().contains("of "));
+    let lost =
+        answers.iter().filter(|(status, answer)| *status != 200 || !answer.to_string().contains("of "));
     (lost.count(), usize::from(of("of default")) + usize::from(of("of other")))
 }
 
@@ -218,7 +220,8 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         let (_, journal) = server.get(&format!("/v1/runs/{run}/journal?limit=256")).await;
         assert!(journal.to_string().contains("denied"), "{journal:#}");
 
-        let tool = "tools: { external: { bank.pay: { description: Pays., url: 'http://127.0.0.1:9/pay' } } }\n";
+        let tool =
+            "tools: { external: { bank.pay: { description: Pays., url: 'http://127.0.0.1:9/pay' } } }\n";
         write(&home, &(base.clone() + tool));
         until(&server, |found| found["revision"] == 3 && found["pending"].is_null()).await;
         assert!(server.get("/v1/tools").await.1.to_string().contains("bank.pay"));
@@ -229,7 +232,10 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         let (_, budgets) = server.get("/v1/budgets").await;
         assert!(budgets.to_string().contains("few"), "{budgets:#}");
 
-        write(&home, &(base.clone() + "limits: { token_rate_max: 1, requests_max: 65 }\nlisten: 127.0.0.1:9\n"));
+        write(
+            &home,
+            &(base.clone() + "limits: { token_rate_max: 1, requests_max: 65 }\nlisten: 127.0.0.1:9\n"),
+        );
         let began = Instant::now();
         while server.get("/v1/whoami").await.0 != 429 {
             assert!(began.elapsed() < Duration::from_secs(5), "the rate does not count");

@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use dromia_api::status::{
-    ConfigRefused, ConfigStatus, DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused, PolicyStatus, ReadyResponse,
-    StoreCounters, StoreStatus,
+    ConfigRefused, ConfigStatus, DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused,
+    PolicyStatus, ReadyResponse, StoreCounters, StoreStatus,
 };
 use dromia_contracts::ErrorCode;
 use dromia_contracts::config_standing::{ConfigReporter, ConfigStanding};

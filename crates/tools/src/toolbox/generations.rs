@@ -15,7 +15,9 @@ pub const GENERATIONS_MAX: usize = 64;
 
 /// Says that the tools of others changed too often since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the external tools changed {GENERATIONS_MAX} times since the start; restart the server to change them again")]
+#[error(
+    "the external tools changed {GENERATIONS_MAX} times since the start; restart the server to change them again"
+)]
 pub struct TooManyGenerations;
 
 /// One generation, and the one after it.

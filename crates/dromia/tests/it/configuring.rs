@@ -237,20 +237,22 @@ fn show_names_the_origin_of_every_value() {
 fn explain_describes_a_key_and_corrects_a_typo() {
     let (home, _) = served_home();
     insta::assert_snapshot!(stdout(&home.run(&["config", "explain", "engine.active_max"])), @r"
-    key         engine.active_max
-    what it is  The most runs at work at once.
-    takes       whole number
-    default     1024
-    variable    DROMIA_ENGINE_ACTIVE_MAX
-    value       4
-    from        dromia.yaml:11
+    key              engine.active_max
+    what it is       The most runs at work at once.
+    takes            whole number
+    default          1024
+    variable         DROMIA_ENGINE_ACTIVE_MAX
+    a change counts  at the next start
+    value            4
+    from             dromia.yaml:11
     ");
     insta::assert_snapshot!(stdout(&home.run(&["config", "explain", "models.default.price.input"])), @r"
-    key         models.default.price.input
-    what it is  A million tokens of requests, in millionths of the currency unit.
-    takes       whole number
-    value       1000000
-    from        dromia.yaml:9
+    key              models.default.price.input
+    what it is       A million tokens of requests, in millionths of the currency unit.
+    takes            whole number
+    a change counts  within two seconds
+    value            1000000
+    from             dromia.yaml:9
     ");
     let output = home.run(&["config", "explain", "engine.active_mx"]);
     assert_eq!(output.status.code(), Some(2));

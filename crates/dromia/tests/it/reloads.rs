@@ -214,9 +214,9 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         assert!(!said.to_string().contains("denied"), "{said}");
         write(&home, &(base.clone() + "permissions: { deny: [time.now] }\n"));
         until(&server, |found| found["revision"] == 2).await;
-        server.event(&json!({"text": "@tool time.now {}", "wait": true, "session_key": "denied"})).await;
-        let (_, runs) = server.get("/v1/runs?limit=1").await;
-        let run = runs["items"][0]["id"].as_str().expect("a run").to_owned();
+        let (status, answer) = server.event(&json!({"text": "@tool time.now {}", "wait": true})).await;
+        assert_eq!(status, 200, "{answer}");
+        let run = answer["run"].as_str().expect("a run").to_owned();
         let (_, journal) = server.get(&format!("/v1/runs/{run}/journal?limit=256")).await;
         assert!(journal.to_string().contains("denied"), "{journal:#}");
 

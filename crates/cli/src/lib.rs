@@ -26,7 +26,7 @@ pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
-pub use crate::context::{CommandContext, EchoGuard, InputKind, KeyStream, home_of_process};
+pub use crate::context::{CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::output::CommandOutput;

@@ -10,7 +10,7 @@ use dromia_api::{ErrorCode, RunId};
 use tokio::time::{Instant, sleep_until};
 
 use super::Cli;
-use super::run_waits::WaitReporter;
+use super::run_waits::{WaitReporter, parks_for_person};
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::interrupt::InterruptCatch;
 use crate::output::CommandOutput;
@@ -35,6 +35,9 @@ pub(super) struct FollowedRun<'cli> {
     follow: Follow<'cli>,
     waits: WaitReporter,
     interrupt: Option<InterruptCatch>,
+    /// Whether Ctrl-C cancels the run. Such a command also ends with `--no-input` where the run waits for a person.
+    cancels: bool,
+    was_cancelled: bool,
     /// When to say why a cancelled run has not ended yet.
     ending: Option<Instant>,
 }
@@ -47,15 +50,35 @@ impl<'cli> FollowedRun<'cli> {
             InterruptAction::CancelsRun => Some(cli.interrupts.catch_next()),
         };
         let (follow, waits) = (Follow::new(&cli.client, run, after), WaitReporter::for_run(run));
-        Self { cli, run, follow, waits, interrupt, ending: None }
+        let cancels = action == InterruptAction::CancelsRun;
+        Self { cli, run, follow, waits, interrupt, cancels, was_cancelled: false, ending: None }
     }
 
     /// Waits for what comes next, and cancels the run if a person presses Ctrl-C first.
     pub(super) async fn next(&mut self, output: &mut CommandOutput<'_>) -> Outcome<RunUpdate> {
         loop {
-            let (interrupt, ending) = (&mut self.interrupt, self.ending);
+            let ending = self.ending;
+            let prompts = &mut self.waits.prompts;
+            // Ctrl-C at a prompt ends the command and leaves the run waiting.
+            if self.cancels && !self.was_cancelled {
+                self.interrupt = match (prompts.is_open(), self.interrupt.take()) {
+                    (true, _) => None,
+                    (false, None) => Some(self.cli.interrupts.catch_next()),
+                    (false, known) => known,
+                };
+            }
+            let interrupt = &mut self.interrupt;
             tokio::select! {
-                update = self.follow.next(output) => return update,
+                update = self.follow.next(output) => {
+                    let update = update?;
+                    match &update {
+                        RunUpdate::Entry(entry) => prompts.take_entry(entry, output)?,
+                        RunUpdate::End(_) => prompts.end(output)?,
+                        RunUpdate::Delta(_) | RunUpdate::Output(_) => {}
+                    }
+                    return Ok(update);
+                }
+                event = prompts.next_event() => prompts.handle_event(self.cli, event, output).await?,
                 () = wait_for_interrupt(interrupt) => self.cancel_run(output).await?,
                 () = wait_until(ending) => {
                     self.ending = None;
@@ -68,18 +91,29 @@ impl<'cli> FollowedRun<'cli> {
         }
     }
 
-    /// Prints what the run waits for since an entry, if it waits for that now.
+    /// Has the caller show that a model is asked again later.
+    pub(super) fn leave_retries(&mut self) {
+        self.waits.leaves_retries = true;
+    }
+
+    /// Prints what the run waits for since an entry, if it waits for that now. A command that would have to answer by
+    /// itself and may ask no one ends there.
     pub(super) async fn report_entry(
         &mut self,
         entry: &JournalEntryResource,
         output: &mut CommandOutput<'_>,
     ) -> Outcome {
-        self.waits.report_entry(self.cli, entry, output).await
+        self.waits.report_entry(self.cli, entry, output).await?;
+        let is_awaited = self.waits.has_open() && parks_for_person(entry);
+        if is_awaited && self.cancels && self.cli.global.no_input {
+            return Err(Error::AwaitsPerson { run: self.run });
+        }
+        Ok(())
     }
 
     async fn cancel_run(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
         let run = self.run;
-        self.interrupt = None;
+        (self.interrupt, self.was_cancelled) = (None, true);
         let asked = PendingStatus {
             known: format!("{run} was asked to end, and it is not known whether it has ended"),
             next: format!("look at it with `dromia run why {run}`"),

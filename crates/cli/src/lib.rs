@@ -27,7 +27,9 @@ pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
-pub use crate::context::{CommandContext, EchoGuard, InputKind, KeyStream, TextEditor, home_of_process};
+pub use crate::context::{
+    CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, TextEditor, home_of_process,
+};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::message_editor::{CompletionWords, EditorFuture, MessageEditor, OpenEditor, TypedAhead};

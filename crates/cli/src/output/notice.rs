@@ -81,6 +81,24 @@ impl CommandOutput<'_> {
         self.err_line(&format!("{mark} {}", paint_word(self.err_is_colored, ASIDE, &text)))
     }
 
+    /// Writes a word in colour for stderr. The word must have nothing that drives a terminal.
+    pub(crate) fn paint_err(&self, style: Style, word: &str) -> String {
+        paint_word(self.err_is_colored, style, word)
+    }
+
+    /// Tells lines of ours beside the result, which may be painted.
+    pub(crate) fn print_painted(&mut self, text: &str) -> Outcome {
+        self.err_line(text)
+    }
+
+    /// Asks something at the end of stderr: what is typed follows on the line.
+    pub(crate) fn print_prompt(&mut self, text: &str) -> Outcome {
+        self.erase_live()?;
+        self.note_err_open(true);
+        let err = &mut self.context.err;
+        write!(err, "{text} ").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
+    }
+
     /// Tells something beside the result, dimmed where there is colour.
     pub(crate) fn print_aside(&mut self, text: &str) -> Outcome {
         let text = self.add_global_flags(text).into_owned();
@@ -130,6 +148,11 @@ impl CommandOutput<'_> {
     /// Notes what goes on in the server, for [`CommandOutput::report_interrupt`].
     pub(crate) fn goes_on(&mut self, standing: Option<PendingStatus>) {
         self.left = standing;
+    }
+
+    /// What was noted last.
+    pub(crate) fn noted_status(&self) -> Option<PendingStatus> {
+        self.left.clone()
     }
 
     /// Tells a person who pressed Ctrl-C what goes on without the command.

@@ -263,7 +263,16 @@ fn what_was_sent_is_in_the_history_of_the_home() {
     person.sees("search: irst > ");
     person.types("\r");
     person.sees(" ctx > ");
-    assert_eq!(sent_texts(&server), ["first\nsecond"; 3]);
+    person.types(CTRL_D);
+    assert!(person.ends().success());
+
+    let mut person = ChatPerson::begin(&home, 80, &["chat", "-c"]);
+    person.sees("unpriced > ");
+    person.types("fourth\r");
+    person.sees(" ctx > ");
+    assert_eq!(sent_texts(&server), ["first\nsecond", "first\nsecond", "first\nsecond", "fourth"]);
+    let (_, sessions) = block_on(server.get("/v1/sessions?limit=16"));
+    assert_eq!(sessions["items"].as_array().expect("a list").len(), 2, "the last one was continued");
 }
 
 #[test]

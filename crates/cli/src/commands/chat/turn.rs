@@ -59,10 +59,16 @@ pub(super) async fn show_turn(
     let mut followed = FollowedRun::follow_from(cli, run, 0, action).in_conversation(session);
     let mut screen = TurnScreen::new(state, output);
     let (began, mut failure) = (Instant::now(), None);
+    if screen.markdown.is_some() {
+        // The line of what goes on shows them.
+        followed.leave_retries();
+    }
     let end = loop {
+        // The keys of a question are no message.
+        let is_asking = followed.is_asking();
         let update = tokio::select! {
             update = followed.next(output) => update?,
-            typed = read_ahead(state) => {
+            typed = read_ahead(state), if !is_asking => {
                 screen.take_typed(typed?, state, output)?;
                 continue;
             }

@@ -153,7 +153,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
             TypedLine::Unknown(word) if typed_in => {
                 output.print_notice(&unknown_word_text(word))?;
                 output.print_notice(&format!(
-                    "hint: /help lists the commands; to send the line to the agent, type /{}",
+                    "hint: to send the line to the agent, type /{}",
                     line.trim_end()
                 ))?;
                 continue;

@@ -75,6 +75,16 @@ impl ChatPerson {
         }
     }
 
+    /// Begins a turn that takes long, and waits until it has begun: the model says so, or is waited for.
+    fn begins_slow_turn(&mut self) {
+        self.types("@slow 60000\r");
+        self.sees("@slow 60000\r\r\n");
+        while !["thinking", "I take"].iter().any(|begun| self.seen[self.looked..].contains(begun)) {
+            let piece = self.pieces.recv_timeout(DEADLINE).expect("the turn begins");
+            self.seen.push_str(&String::from_utf8_lossy(&piece));
+        }
+    }
+
     fn types(&mut self, keys: &str) {
         self.ours.write_all(keys.as_bytes()).expect("it is typed");
     }
@@ -163,7 +173,7 @@ fn check_interrupt(begin: impl Fn(&Home, &Server) -> ChatPerson) -> Result<(), S
     };
     assert_eq!(status(), "running");
     person.types(CTRL_C);
-    if person.seen.contains("thinking") {
+    if person.seen.contains("@slow 60000") {
         person.sees(" is cancelled after ");
         person.sees("> ");
         // The chat goes on.
@@ -183,8 +193,7 @@ fn check_interrupt(begin: impl Fn(&Home, &Server) -> ChatPerson) -> Result<(), S
 fn ctrl_c_cancels_the_turn_and_stays_in_the_chat() {
     let ended = check_interrupt(|home, _| {
         let mut person = ChatPerson::chat(home, 80);
-        person.types("@slow 60000\r");
-        person.sees("thinking");
+        person.begins_slow_turn();
         person
     });
     assert_eq!(ended, Ok(()));
@@ -208,11 +217,8 @@ fn what_is_typed_during_a_turn_is_sent_after_it() {
     let home = Home::new();
     let server = home.serve();
     let mut person = ChatPerson::chat(&home, 80);
-    person.types("@slow 60000\r");
-    person.sees("thinking");
-    person.types("@say later");
-    person.sees("> @say later");
-    person.types("\r");
+    person.begins_slow_turn();
+    person.types("@say later\r");
     person.sees("waits for the end of this turn: @say later");
     person.types(CTRL_C);
     person.sees(" is cancelled after ");
@@ -327,7 +333,7 @@ fn commands_of_the_chat_work_through_the_api() {
         ("/cost\r", "model calls"),
         ("/context\r", "your messages"),
         ("/model\r", "uses the model default"),
-        ("/model nosuch\r", "error: "),
+        ("/model nosuch\r", "there is no model"),
         ("/model default\r", "revision"),
         ("/output\r", "no call of this chat has ended yet"),
         ("/approve\r", "no call waits for approval"),

@@ -84,6 +84,13 @@ impl MarkdownPrinter {
         out
     }
 
+    /// Returns what ends the line for something else that is printed now; the answer goes on below it.
+    pub(super) fn leave_line(&mut self) -> String {
+        let mut out = String::new();
+        self.wrap.leave_line(&mut out);
+        out
+    }
+
     /// Returns what is left to print of the answer, and ends its line.
     pub(super) fn finish(&mut self) -> String {
         let mut out = if self.held.is_empty() { String::new() } else { self.push_text("\n") };

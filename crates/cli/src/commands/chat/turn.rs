@@ -40,7 +40,7 @@ struct TurnScreen {
     /// The last line that a program printed.
     tail: String,
     draft: String,
-    /// What is printed once the answer's line has an end.
+    /// What is printed next, below the line of the answer.
     notices: Vec<String>,
 }
 
@@ -224,8 +224,11 @@ impl TurnScreen {
     }
 
     fn print_notices(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
-        if output.has_open_line() {
-            return Ok(());
+        if let (Some(markdown), true, false) =
+            (&mut self.markdown, output.has_open_line(), self.notices.is_empty())
+        {
+            let text = markdown.leave_line();
+            output.write_bytes(text.as_bytes())?;
         }
         self.notices.drain(..).try_for_each(|notice| output.print_aside(&notice))
     }

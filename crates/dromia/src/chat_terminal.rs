@@ -37,7 +37,10 @@ const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
 
 /// Opens the terminal that standard input and output are.
-#[expect(deprecated, reason = "what replaces it is unsafe, and standard input stays open as long as this process")]
+#[expect(
+    deprecated,
+    reason = "what replaces it is unsafe, and standard input stays open as long as this process"
+)]
 pub(crate) fn open_editor(history_file: &Path) -> io::Result<Box<dyn MessageEditor>> {
     let input = AsyncFd::with_interest(io::stdin(), Interest::READABLE)?;
     let found = tcgetattr(input.get_ref())?;
@@ -256,10 +259,8 @@ impl TerminalEditor {
         let (columns, rows) = terminal_size();
         let searching = self.editor.search_prompt();
         let buffer = &self.editor.buffer;
-        let (before, after) = (
-            buffer.shown_text(buffer.text_before_cursor()),
-            buffer.shown_text(buffer.text_after_cursor()),
-        );
+        let (before, after) =
+            (buffer.shown_text(buffer.text_before_cursor()), buffer.shown_text(buffer.text_after_cursor()));
         let laid = MessageRows::lay_out(
             searching.as_deref().unwrap_or(prompt),
             (&before, &after),

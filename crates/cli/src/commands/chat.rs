@@ -21,10 +21,10 @@ use dromia_api::session::SessionResource;
 use dromia_api::{ListPage, SessionId};
 use tokio::task::yield_now;
 
+use super::Cli;
 use super::event::PLATFORM;
 use super::submit::{EventSubmission, stored_status, wait_result};
 use super::terminal_input::{self, EndSignals};
-use super::Cli;
 use crate::args::ChatArguments;
 use crate::client::{parse_answer, percent_encode};
 use crate::error::{Error, Outcome, PendingStatus};
@@ -182,7 +182,9 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
                 }
             }
             // The server refused the message; a person can send another one.
-            Err(error) if state.editor.is_some() && error.server_problem().is_some() => output.print_error(&error),
+            Err(error) if state.editor.is_some() && error.server_problem().is_some() => {
+                output.print_error(&error)
+            }
             Err(error) => return Err(error),
         }
     }

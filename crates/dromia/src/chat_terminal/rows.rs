@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthChar as _;
 /// The narrowest terminal that is laid out for.
 const COLUMNS_MIN: u16 = 8;
 
-/// What stands before each further line of a message.
+/// The beginning of each further line of a message.
 const FURTHER: &str = "  ";
 
 /// A message as it is drawn.
@@ -90,7 +90,12 @@ fn text_width(text: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn rows(prompt: &str, message: (&str, &str), columns: u16, rows_max: usize) -> (Vec<String>, (usize, usize)) {
+    fn rows(
+        prompt: &str,
+        message: (&str, &str),
+        columns: u16,
+        rows_max: usize,
+    ) -> (Vec<String>, (usize, usize)) {
         let laid = MessageRows::lay_out(prompt, message, columns, rows_max);
         (laid.rows, laid.cursor)
     }

@@ -299,7 +299,8 @@ fn a_message_above_the_servers_bound_is_refused_whole() {
 fn words_stay_whole_at_every_width() {
     let home = Home::new();
     let _server = home.serve();
-    let words: Vec<String> = (0..60).map(|number| format!("word_{number:04}_{}", "x".repeat(number % 7))).collect();
+    let words: Vec<String> =
+        (0..60).map(|number| format!("word_{number:04}_{}", "x".repeat(number % 7))).collect();
     for columns in [20, 80, 120] {
         let mut person = ChatPerson::chat(&home, columns);
         person.pastes(&format!("@say {} END", words.join(" ")));
@@ -355,7 +356,8 @@ fn commands_of_the_chat_work_through_the_api() {
     assert!(person.ends().success(), "{}", person.seen);
     assert!(std::fs::metadata(&file).expect("it is exported").len() > 0);
     let (_, sessions) = block_on(server.get("/v1/sessions?limit=16"));
-    let agents: Vec<&Value> = sessions["items"].as_array().expect("a list").iter().map(|one| &one["agent"]).collect();
+    let agents: Vec<&Value> =
+        sessions["items"].as_array().expect("a list").iter().map(|one| &one["agent"]).collect();
     assert_eq!(agents.len(), 2);
     assert_ne!(agents[0], agents[1]);
 }

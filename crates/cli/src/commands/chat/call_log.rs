@@ -113,7 +113,11 @@ mod tests {
             let calls = serde_json::json!([{
                 "id": "call_1_0", "tool": "shell.execute", "arguments": format!("{{\"command\":\"ls {number}\"}}"),
             }]);
-            log.take_entry(&entry("model_replied", &serde_json::json!({}), &serde_json::json!({"calls": calls})));
+            log.take_entry(&entry(
+                "model_replied",
+                &serde_json::json!({}),
+                &serde_json::json!({"calls": calls}),
+            ));
             let fields = serde_json::json!({"call": "call_1_0", "status": "ok"});
             let body = serde_json::json!({"parts": [{"type": "text", "text": format!("out {number}")}]});
             log.take_entry(&entry("tool_finished", &fields, &body));

@@ -19,7 +19,7 @@ const LINK: Style = Style::new().underline();
 /// The narrowest line in which words are wrapped.
 const COLUMNS_MIN: u16 = 16;
 
-/// What stands before code.
+/// What comes before code.
 const CODE_INDENT: &str = "  ";
 
 /// How the terminal may be used.
@@ -207,7 +207,14 @@ impl MarkdownPrinter {
         }
     }
 
-    fn begin_text(&mut self, indent: usize, marker: &str, marker_style: Style, style: Style, out: &mut String) {
+    fn begin_text(
+        &mut self,
+        indent: usize,
+        marker: &str,
+        marker_style: Style,
+        style: Style,
+        out: &mut String,
+    ) {
         // A list may be deep, a line is not endless.
         let indent = " ".repeat(indent.min(usize::from(self.look.columns) / 2));
         let is_quote = marker.starts_with(['>', '│']);

@@ -79,19 +79,16 @@ async fn show_model(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput
 }
 
 /// Has the agent use another model from its next turn on, for everyone who talks to it.
-async fn set_model(
-    cli: &Cli<'_>,
-    name: &str,
-    state: &ChatState,
-    output: &mut CommandOutput<'_>,
-) -> Outcome {
+async fn set_model(cli: &Cli<'_>, name: &str, state: &ChatState, output: &mut CommandOutput<'_>) -> Outcome {
     let seen = fetch_agent(cli, state).await?;
     let key = format!("{}-model-{}", output.context_mut().request_key, seen.revision);
     let config = ConfigPatch { model: Some(name.to_owned()), ..ConfigPatch::default() };
     let patch = AgentPatch { config, ..AgentPatch::default() };
     let changed = send_patch(cli, &seen, &patch, &key).await?;
     let (handle, revision) = (changed.handle, changed.revision);
-    output.print_notice(&format!("{handle} uses the model {name} from its next turn on (revision {revision})"))?;
+    output.print_notice(&format!(
+        "{handle} uses the model {name} from its next turn on (revision {revision})"
+    ))?;
     output.print_notice(&format!("hint: `dromia agent revert {handle} {}` takes it back", seen.revision))
 }
 
@@ -219,8 +216,13 @@ async fn show_context(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutp
     let agent = fetch_agent(cli, state).await?;
     let page: TranscriptPage = cli.client.get(&format!("/v1/sessions/{session}/transcript")).await?;
     let instructions = agent.config.map(|config| config.instructions.len()).unwrap_or_default();
-    let mut kinds =
-        [("instructions", 1, instructions), ("your messages", 0, 0), ("answers", 0, 0), ("tool calls", 0, 0), ("tool results", 0, 0)];
+    let mut kinds = [
+        ("instructions", 1, instructions),
+        ("your messages", 0, 0),
+        ("answers", 0, 0),
+        ("tool calls", 0, 0),
+        ("tool results", 0, 0),
+    ];
     let mut add = |kind: usize, bytes: usize| {
         kinds[kind].1 += 1;
         kinds[kind].2 += bytes;
@@ -285,7 +287,9 @@ async fn answer_approval(
     let approve = match word.trim() {
         "" => true,
         "deny" => false,
-        other => return Err(Error::Usage(format!("{other:?} is not known; use `deny`, or nothing to approve"))),
+        other => {
+            return Err(Error::Usage(format!("{other:?} is not known; use `deny`, or nothing to approve")));
+        }
     };
     let listed = name.parse::<usize>().ok().and_then(|number| state.approvals.get(number.checked_sub(1)?));
     let id = match listed {
@@ -293,7 +297,8 @@ async fn answer_approval(
         None if name.starts_with("apr_") => percent_encode(name),
         None => return Err(Error::Usage(format!("{name:?} is no number of the last /approve and no id"))),
     };
-    let answer = AnswerApproval { approve, reach: ReachKind::Once, rule: None, reason: None, also: Vec::new() };
+    let answer =
+        AnswerApproval { approve, reach: ReachKind::Once, rule: None, reason: None, also: Vec::new() };
     let answered: ApprovalResource =
         cli.client.post_json(&format!("/v1/approvals/{id}/answer"), &answer).await?;
     let verb = if approve { "approved" } else { "denied" };

@@ -43,7 +43,7 @@ impl ChatState {
         self.spent = ChatSpending::default();
     }
 
-    /// What stands before what a person types.
+    /// The text before what a person types.
     pub(super) fn prompt(&self, is_plain: bool) -> String {
         let parts = self.handle.iter().cloned().chain(self.spent.short_texts());
         let parts: Vec<String> = parts.collect();

@@ -107,7 +107,8 @@ pub(super) async fn show_turn(
     output.set_live_aside(String::new());
     output.show_live(None)?;
     state.spent.add_run(&end);
-    let piece = if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
+    let piece =
+        if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
     screen.print_settled(&piece, output)?;
     screen.end_answer(output)?;
     screen.print_notices(output)?;

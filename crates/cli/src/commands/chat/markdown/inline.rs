@@ -12,7 +12,10 @@ pub(super) enum InlineToken<'text> {
     Code(&'text str),
     Bold(&'text str),
     Italic(&'text str),
-    Link { text: &'text str, target: &'text str },
+    Link {
+        text: &'text str,
+        target: &'text str,
+    },
 }
 
 /// The longest text that waits for the end of its marker.
@@ -43,7 +46,8 @@ pub(super) fn next_token(
             let marker = text.chars().take_while(|c| *c == first && is_marker(*c)).count().max(1);
             let skipped: usize = text.chars().take(marker).map(char::len_utf8).sum();
             let rest = &text[skipped..];
-            let length = skipped + rest.find(|c: char| is_marker(c) || c == ' ' || c == '\t').unwrap_or(rest.len());
+            let length =
+                skipped + rest.find(|c: char| is_marker(c) || c == ' ' || c == '\t').unwrap_or(rest.len());
             Some((InlineToken::Word(&text[..length]), length))
         }
     }

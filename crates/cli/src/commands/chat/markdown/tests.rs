@@ -24,7 +24,11 @@ fn screen(text: &str) -> String {
         let line = lines.last_mut().unwrap();
         let Some(sequence) = rest.strip_prefix("\x1b[") else {
             rest = &rest[c.len_utf8()..];
-            if c == '\n' { lines.push(String::new()) } else { line.push(c) }
+            if c == '\n' {
+                lines.push(String::new())
+            } else {
+                line.push(c)
+            }
             continue;
         };
         let end = sequence.find(|c: char| c.is_ascii_alphabetic()).unwrap();
@@ -69,8 +73,12 @@ fn an_answer_looks_the_same_however_its_pieces_come() {
     for look in [PAINTED, MarkdownLook { is_plain: false, ..PAINTED }] {
         let whole = screen(&render(look, &[ANSWER]));
         for length in [1, 2, 3, 7, 50] {
-            let pieces: Vec<String> =
-                ANSWER.chars().collect::<Vec<_>>().chunks(length).map(|piece| piece.iter().collect()).collect();
+            let pieces: Vec<String> = ANSWER
+                .chars()
+                .collect::<Vec<_>>()
+                .chunks(length)
+                .map(|piece| piece.iter().collect())
+                .collect();
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
             let pieced = screen(&render(look, &pieces));
             assert_eq!(pieced, whole, "{length}");
@@ -90,7 +98,10 @@ fn the_first_word_is_shown_at_once() {
 fn without_colour_markers_stay_and_lines_fit() {
     let look = MarkdownLook { is_painted: false, ..PAINTED };
     let out = render(look, &[ANSWER]);
-    assert!(out.contains("# Title") && out.contains("**bold words**") && out.contains("```rust\nfn main"), "{out}");
+    assert!(
+        out.contains("# Title") && out.contains("**bold words**") && out.contains("```rust\nfn main"),
+        "{out}"
+    );
     assert!(!out.contains('\x1b'), "{out:?}");
     let text = out.lines().filter(|line| !line.contains("println"));
     assert_eq!(text.filter(|line| line.chars().count() > 40).count(), 0, "{out}");

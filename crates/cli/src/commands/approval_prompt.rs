@@ -324,7 +324,8 @@ fn print_call(approval: &ApprovalResource, output: &mut CommandOutput<'_>) -> Ou
     output.print_painted(&format!("the run asks for {tool} ({}){when}", approval.id))?;
     let columns = output.err_columns();
     for line in argument_lines(approval, &|_, word| word.to_owned()) {
-        let line = line.replace('\n', "; ");
+        // The quote has a line of its own on the card.
+        let line = line.replace("\n      ", "; ");
         output
             .print_painted(&columns.map_or_else(|| line.clone(), |columns| cut_to_columns(&line, columns)))?;
     }
@@ -387,3 +388,6 @@ async fn print_rule(
         None => output.print_notice("such calls are answered by a rule from now on; see `dromia approval rule list`"),
     }
 }
+
+#[cfg(test)]
+mod tests;

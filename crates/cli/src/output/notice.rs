@@ -129,14 +129,13 @@ impl CommandOutput<'_> {
         if std::mem::replace(&mut self.server, ServerPresence::Away) == ServerPresence::Away {
             return Ok(());
         }
-        // A piece of an answer may be on the line.
-        let end = if self.is_open && self.context.out_is_terminal { "\n" } else { "" };
-        self.print_notice(&format!("{end}no server answers; waiting for it to come back"))?;
+        self.print_notice("no server answers; waiting for it to come back")?;
         self.print_notice("hint: start it with `dromia up`")
     }
 
     /// Ends the line of the terminal on which a part of the result, or the `^C` of a person, may be.
     pub(crate) fn begin_notice_line(&mut self) -> Outcome {
+        self.is_open = false;
         if self.context.err_is_terminal { self.err_line("") } else { Ok(()) }
     }
 
@@ -198,7 +197,10 @@ impl CommandOutput<'_> {
     fn err_line(&mut self, text: &str) -> Outcome {
         self.erase_live()?;
         self.note_err_open(false);
-        writeln!(self.context.err, "{text}").map_err(Error::io_error("write to stderr"))
+        // A piece of an answer may be on the line of the same terminal.
+        let is_shared = self.context.out_is_terminal && self.context.err_is_terminal;
+        let end = if std::mem::take(&mut self.is_open) && is_shared { "\n" } else { "" };
+        writeln!(self.context.err, "{end}{text}").map_err(Error::io_error("write to stderr"))
     }
 }
 

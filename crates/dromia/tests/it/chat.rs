@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
 
+use crate::approvals::document;
+use crate::asking::{CLERK, home_with_approvals, question};
 use crate::home::{DEADLINE, Home, Server, block_on};
 use crate::terminal::terminal;
 
@@ -360,4 +362,25 @@ fn commands_of_the_chat_work_through_the_api() {
         sessions["items"].as_array().expect("a list").iter().map(|one| &one["agent"]).collect();
     assert_eq!(agents.len(), 2);
     assert_ne!(agents[0], agents[1]);
+}
+
+#[test]
+fn a_call_is_approved_in_the_chat_and_folds_to_a_line() {
+    let home = home_with_approvals();
+    let _server = home.serve();
+    document(&home, &CLERK);
+    let mut person = ChatPerson::begin(&home, 80, &["chat", "--agent", "clerk"]);
+    person.sees("clerk > ");
+    person.pastes(&question("a"));
+    person.types("\r");
+    person.sees("allow once");
+    person.types("a");
+    person.sees("file.append content=a path=log");
+    person.sees("\nall done");
+    person.sees(" ctx > ");
+    person.types("/output\r");
+    person.sees("(ok)");
+    person.sees(" ctx > ");
+    person.types(CTRL_D);
+    assert!(person.ends().success(), "{}", person.seen);
 }

@@ -4,6 +4,7 @@ mod acts;
 mod approvals;
 mod approvers;
 mod arrows;
+mod asking;
 mod audit;
 mod bad_homes;
 mod bad_programs;

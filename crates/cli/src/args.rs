@@ -118,7 +118,7 @@ pub struct GlobalOptions {
 pub enum ClientCommand {
     /// Ask an agent and print its answer
     #[command(
-        after_help = "With --schema, the agent gets the schema with the question, and this command checks the answer. It prints the answer as JSON without a code fence, or it names each place that does not satisfy the schema and exits with 1. It never asks a second time.\n\nExamples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json\n  dromia ask \"who wrote this?\" --schema person.json"
+        after_help = "Piped text joins the question, at most 512 KiB in all: `git diff | dromia ask review this` sends the words, an empty line and the diff. At a terminal the command waits for the end of the pipe. Without one, a pipe that stays silent for 3 seconds is left out; `-` behind the words waits for it, and --no-stdin or `</dev/null` never reads it.\n\nCtrl-C cancels the run; a second Ctrl-C leaves at once. If the run needs an approval, you are asked at a terminal; with --no-input the command ends with exit code 8.\n\nWith --schema, the agent gets the schema with the question, and this command checks the answer. It prints the answer as JSON without a code fence, or it names each place that does not satisfy the schema and exits with 1. It never asks a second time.\n\nExamples:\n  dromia ask what is due today\n  git diff | dromia ask --agent reviewer review this\n  dromia ask -c \"and tomorrow?\"\n  dromia ask \"write the report\" --detach\n  dromia ask \"and now?\" --jsonl --usage-file usage.json\n  dromia ask \"who wrote this?\" --schema person.json"
     )]
     Ask(AskArguments),
     /// Chat with an agent

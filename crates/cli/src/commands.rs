@@ -9,6 +9,7 @@ mod agent_edit;
 mod agent_names;
 mod answer;
 mod approval;
+mod approval_prompt;
 mod ask;
 mod audit;
 mod budget;
@@ -22,6 +23,7 @@ mod followed_run;
 mod ids;
 mod live;
 mod overview;
+mod question;
 mod run;
 mod run_waits;
 mod secret;
@@ -37,6 +39,8 @@ mod tool;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dromia_api::agent::AgentResource;
+use dromia_api::session::SessionResource;
 use dromia_api::token::WhoamiResponse;
 use dromia_api::{ErrorCode, ListPage, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
@@ -85,6 +89,7 @@ pub async fn run_command(
             error.command_exit()
         }
         None => {
+            drop(output.show_live(None));
             output.report_interrupt();
             CommandExit::Interrupted
         }
@@ -205,6 +210,55 @@ impl<'global> Cli<'global> {
                 Err(Error::Usage(format!("{session} belongs to one agent; leave out --agent or --session")))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Remembers the session for `--continue`. What cannot be remembered is said, and fails nothing.
+    async fn remember_session(&self, session: SessionId, output: &mut CommandOutput<'_>) -> Outcome {
+        let known = self.settings.sessions.get(&self.tenant);
+        let is_known = known.is_some_and(|known| known.values().any(|known| *known == session));
+        // A server of others may be reached without a home.
+        if is_known || !self.home.is_dir() {
+            return Ok(());
+        }
+        let found = self.client.get::<SessionResource>(&format!("/v1/sessions/{session}")).await;
+        let remembered = found.and_then(|found| {
+            let remember = |settings: &mut UserSettings| {
+                settings.remember_session(&self.tenant, found.agent, session);
+            };
+            UserSettings::update(&self.home, remember)
+        });
+        match remembered {
+            Ok(()) => Ok(()),
+            Err(why) => output.print_notice(&format!("--continue will not find {session}: {why}")),
+        }
+    }
+
+    /// The last session of this user with the selected agent.
+    async fn last_session(&self) -> Outcome<SessionId> {
+        let name = self.some_agent().await?;
+        let agent: AgentResource = self.client.get(&format!("/v1/agents/{}", percent_encode(&name))).await?;
+        let known = self.settings.sessions.get(&self.tenant).and_then(|known| known.get(&agent.id));
+        known.copied().ok_or_else(|| {
+            let handle = agent.handle;
+            Error::Usage(format!(
+                "there is no session with {handle} to continue: none was begun from this home; ask without \
+                 --continue, or name one with --session"
+            ))
+        })
+    }
+
+    /// Says of a session that is gone that it was the one that `--continue` found.
+    fn blame_continue(error: Error, session: SessionId) -> Error {
+        match error {
+            Error::Problem(mut problem) if problem.error_code() == Some(ErrorCode::SessionNotFound) => {
+                problem.hint = Some(format!(
+                    "--continue found {session}, your last session with the agent, and it was deleted; ask \
+                     without --continue to begin a new one"
+                ));
+                Error::Problem(problem)
+            }
+            error => error,
         }
     }
 

@@ -56,6 +56,12 @@ pub enum Error {
         /// The command that goes on waiting.
         next: String,
     },
+    /// The run goes on once a person answers, and this command asks none, or its time is over.
+    #[error("{run} waits for a person to approve a call")]
+    AwaitsPerson {
+        /// The run.
+        run: RunId,
+    },
     /// The answer does not satisfy the schema that it was asked for.
     #[error("the answer does not satisfy the schema: {}", violations_line(.problems))]
     Unfit {
@@ -111,6 +117,7 @@ impl Error {
             Self::Unreachable { .. } | Self::Homeless { .. } | Self::Severed(_) => CommandExit::Unreachable,
             Self::UnderWay { why, .. } => why.command_exit(),
             Self::Late { .. } | Self::TimedOut { .. } => CommandExit::TimedOut,
+            Self::AwaitsPerson { .. } => CommandExit::AwaitsPerson,
             Self::Broken(_) | Self::Unfit { .. } | Self::Io { .. } => CommandExit::Failed,
             Self::Local { exit, .. } => *exit,
             Self::Problem(problem) => problem.error_code().map_or(CommandExit::Failed, CommandExit::from),
@@ -126,6 +133,10 @@ impl Error {
             }
             Self::UnderWay { next, .. } => Some(next.clone()),
             Self::TimedOut { next } => Some(format!("continue to wait with `{next}`")),
+            Self::AwaitsPerson { run } => Some(format!(
+                "answer with `dromia approval approve` or `dromia approval deny`, then continue with `dromia run \
+                 watch {run}`"
+            )),
             Self::Unfit { run, .. } => {
                 Some(format!("read the answer with `dromia run export {run}`, then ask again"))
             }

@@ -19,6 +19,8 @@ pub enum CommandExit {
     Conflict,
     /// The run failed, was cancelled, or stopped at its limit.
     RunFailed,
+    /// The run waits for a person, and the command does not wait for one any longer.
+    AwaitsPerson,
     /// A budget stopped the run.
     Budget,
     /// The wait ended before the run did.
@@ -29,7 +31,7 @@ pub enum CommandExit {
 
 impl CommandExit {
     /// Every way to end, in the order of the codes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -37,6 +39,7 @@ impl CommandExit {
         Self::Unreachable,
         Self::Conflict,
         Self::RunFailed,
+        Self::AwaitsPerson,
         Self::Budget,
         Self::TimedOut,
         Self::Interrupted,
@@ -52,6 +55,7 @@ impl CommandExit {
             Self::Unreachable => 5,
             Self::Conflict => 6,
             Self::RunFailed => 7,
+            Self::AwaitsPerson => 8,
             Self::Budget => 9,
             Self::TimedOut => 124,
             Self::Interrupted => 130,
@@ -68,6 +72,7 @@ impl CommandExit {
             Self::Unreachable => "no server",
             Self::Conflict => "conflict",
             Self::RunFailed => "the run failed",
+            Self::AwaitsPerson => "needs a person",
             Self::Budget => "budget",
             Self::TimedOut => "not in time",
             Self::Interrupted => "interrupted",
@@ -89,6 +94,10 @@ impl CommandExit {
                  home is in use, the audit log was changed"
             }
             Self::RunFailed => "the run failed, was cancelled, or reached its limit; see `dromia run why`",
+            Self::AwaitsPerson => {
+                "`ask` ended while its run waits for an approval; answer it with `dromia approval`, and the run \
+                 continues"
+            }
             Self::Budget => "a budget stopped the run; `dromia run why` names it and how to continue",
             Self::TimedOut => {
                 "the wait ended before the run did, or a call waits for a person; the run continues"
@@ -208,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_documented_codes_are_the_codes() {
-        assert_eq!(CommandExit::ALL.map(CommandExit::exit_code), [0, 1, 2, 4, 5, 6, 7, 9, 124, 130]);
+        assert_eq!(CommandExit::ALL.map(CommandExit::exit_code), [0, 1, 2, 4, 5, 6, 7, 8, 9, 124, 130]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, read_hidden_line, run_command};
 pub use crate::context::{
-    CommandContext, EchoGuard, InputKind, KeyStream, LocalTime, TextEditor, home_of_process,
+    CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, LocalTime, TextEditor, home_of_process,
 };
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;

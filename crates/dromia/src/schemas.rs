@@ -85,7 +85,12 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
         }
         let name = runtime::request_key();
         context.editor = Some(Box::new(move |text| editor::edit_text(&name, text)));
+        context.terminal.keys = Some(Box::new(terminal::open_keys));
     }
+    if context.err_is_terminal {
+        context.terminal.err_columns = Some(Box::new(|| terminal::terminal_columns(std::io::stderr())));
+    }
+    context.terminal.input = terminal::input_kind();
     context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context
 }

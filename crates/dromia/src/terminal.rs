@@ -1,11 +1,25 @@
 //! The state of the terminal, read and set. That is done here and nowhere below: libraries are handed what it said and
 //! what can be done with it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt as _;
+use std::time::Duration;
 
-use dromia_cli::EchoGuard;
+use dromia_cli::{EchoGuard, InputKind, KEYS_MAX, KeyStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::sync::mpsc;
+
+/// The most bytes that a terminal gives for one key; more at once was pasted.
+const KEY_BYTES_MAX: usize = 64;
+
+/// How soon the rest of a key follows that begins with an escape.
+const ESCAPE_REST: Duration = Duration::from_millis(50);
+
+const ESCAPE: u8 = 0x1b;
 
 /// How many columns a terminal has; nothing if this is none, or if it does not know.
 pub(crate) fn terminal_columns(terminal: impl AsFd) -> Option<u16> {
@@ -26,6 +40,70 @@ pub(crate) fn hide_typing() -> io::Result<EchoGuard> {
         // A terminal that is gone by then shows nothing any more.
         let _gone = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
     }))
+}
+
+/// What standard input is, if it is no terminal.
+pub(crate) fn input_kind() -> InputKind {
+    let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    match file.and_then(|file| file.metadata()).map(|known| known.file_type()) {
+        Ok(kind) if kind.is_fifo() => InputKind::Pipe,
+        Ok(kind) if kind.is_file() => InputKind::File,
+        Ok(_) | Err(_) => InputKind::Other,
+    }
+}
+
+/// Has the terminal that is standard input give each key when it is pressed, and show none, until what this returns is
+/// dropped. What was typed before is thrown away: it was no answer to what is asked now. Ctrl-C stays a signal. Where the
+/// terminal cannot do that, lines come as ever.
+pub(crate) fn open_keys() -> io::Result<KeyStream> {
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
+    let before = tcgetattr(&input)?;
+    let mut immediate = before.clone();
+    immediate.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
+    let is_immediate = tcsetattr(&input, OptionalActions::Flush, &immediate).is_ok();
+    let (sender, keys) = mpsc::channel(KEYS_MAX);
+    std::thread::Builder::new().name("keys".to_owned()).spawn(move || send_keys(input, &stopped, &sender))?;
+    let guard = EchoGuard::restore_with(move || {
+        // The thread ends with this end of the pipe, so that it takes nothing of what is typed later.
+        drop(stop);
+        if is_immediate {
+            // A terminal that is gone by then has no mode any more.
+            let _gone = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+        }
+    });
+    Ok(KeyStream::from_receiver(keys, is_immediate, guard))
+}
+
+/// Reads keys until the other end of the pipe is closed, or nothing more can be typed.
+fn send_keys(mut input: File, stopped: &impl AsFd, sender: &mpsc::Sender<Vec<u8>>) {
+    loop {
+        let mut looked = [PollFd::new(&input, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+        if poll(&mut looked, None).is_err() || !looked[1].revents().is_empty() {
+            return;
+        }
+        let mut key = vec![0; KEY_BYTES_MAX];
+        let Ok(length @ 1..) = input.read(&mut key) else { return };
+        key.truncate(length);
+        if key == [ESCAPE] {
+            read_escape(&mut input, &mut key);
+        }
+        // A key that finds no place is one of very many: nobody means it.
+        if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(key) {
+            return;
+        }
+    }
+}
+
+/// Reads the rest of a key that begins with an escape, so that it is not taken for other keys.
+fn read_escape(input: &mut File, key: &mut Vec<u8>) {
+    let rest = Timespec { tv_sec: 0, tv_nsec: i64::from(ESCAPE_REST.subsec_nanos()) };
+    let mut looked = [PollFd::new(&*input, PollFlags::IN)];
+    if matches!(poll(&mut looked, Some(&rest)), Ok(1..)) {
+        let mut more = [0; KEY_BYTES_MAX];
+        let length = input.read(&mut more).unwrap_or_default();
+        key.extend_from_slice(&more[..length]);
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,21 @@ use super::IdReference;
 /// What to ask.
 #[derive(Debug, Clone, Args)]
 pub struct AskArguments {
-    /// The question; `-` reads it from stdin
-    pub text: String,
+    /// The question, in one word or several; a pipe or a file on stdin joins it, and `-` waits for stdin
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
     /// Ask in this session
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "continue_last")]
     pub session: Option<IdReference<SessionId>>,
+    /// Continue your last session with the agent
+    #[arg(long = "continue", short)]
+    pub continue_last: bool,
+    /// Print the id of the run and leave it running
+    #[arg(long, conflicts_with_all = ["schema", "jsonl", "usage_file"])]
+    pub detach: bool,
+    /// Never read stdin
+    #[arg(long)]
+    pub no_stdin: bool,
     /// Accept only JSON that satisfies the JSON Schema in this file
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
@@ -33,8 +43,11 @@ pub struct AskArguments {
 #[derive(Debug, Clone, Args)]
 pub struct ChatArguments {
     /// Continue this session
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "continue_last")]
     pub session: Option<IdReference<SessionId>>,
+    /// Continue your last session with the agent
+    #[arg(long = "continue", short)]
+    pub continue_last: bool,
 }
 
 /// What to do with events.

@@ -186,12 +186,14 @@ fn the_help_of_ask_says_what_it_prints() {
     let help = command.find_subcommand_mut("ask").unwrap().render_help().to_string();
     for part in [
         "Ask an agent and print its answer",
-        "[OPTIONS] <TEXT>",
-        "The question; `-` reads it from stdin",
+        "[OPTIONS] [TEXT]...",
+        "a pipe or a file on stdin joins it, and `-` waits for stdin",
+        "--detach ",
+        "-c, --continue ",
         "--session <ID>",
         "--jsonl ",
         "--usage-file <FILE>",
-        "dromia ask \"what is due today?\"",
+        "dromia ask what is due today\n",
     ] {
         assert!(help.contains(part), "{part:?} is not in\n{help}");
     }

@@ -243,9 +243,9 @@ async fn switch_agent(
             message,
         });
     }
-    let mut settings: UserSettings = cli.settings.clone();
-    settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());
-    settings.write(&cli.home)?;
+    UserSettings::update(&cli.home, |settings| {
+        settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());
+    })?;
     output.print_result(&agent, |agent| {
         format!("commands in the tenant {1} now use {0} when you name no agent", agent.handle, cli.tenant)
     })?;

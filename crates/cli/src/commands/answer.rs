@@ -30,6 +30,14 @@ pub(super) enum ProgressView {
     Waits,
 }
 
+/// The answer of a run that was followed to its end.
+#[derive(Debug)]
+pub(super) struct FollowedAnswer {
+    pub(super) answered: EventAnswered,
+    /// Whether it called a model that has no price.
+    pub(super) is_unpriced: bool,
+}
+
 /// Follows a run to its end and returns its answer to an input.
 pub(super) async fn follow_run(
     accepted: &EventAccepted,
@@ -37,11 +45,14 @@ pub(super) async fn follow_run(
     mut followed: FollowedRun<'_>,
     sight: ProgressView,
     output: &mut CommandOutput<'_>,
-) -> Outcome<EventAnswered> {
+) -> Outcome<FollowedAnswer> {
     let (mut said, mut heard, mut printed) =
         (AnswerCollector::default(), LiveCallOutput::default(), chat::PrintedAnswer::default());
     let streams = matches!(sight, ProgressView::Person { streams: true });
     let mut activity = RunActivity::default();
+    if matches!(sight, ProgressView::Person { .. }) {
+        followed.leave_retries();
+    }
     let end = loop {
         match followed.next(output).await? {
             RunUpdate::Entry(entry) => {
@@ -79,7 +90,7 @@ pub(super) async fn follow_run(
         let piece = printed.remaining_text();
         output.print_text(&piece)?;
     }
-    Ok(EventAnswered {
+    let answered = EventAnswered {
         item: accepted.item,
         session: accepted.session,
         position: accepted.position,
@@ -93,7 +104,8 @@ pub(super) async fn follow_run(
         usage: end.usage,
         cost_micros: end.cost_micros,
         failure: said.failure,
-    })
+    };
+    Ok(FollowedAnswer { answered, is_unpriced: said.is_unpriced })
 }
 
 /// What the entries of a run said so far that belongs to the answer.
@@ -101,6 +113,15 @@ pub(super) async fn follow_run(
 pub(super) struct AnswerCollector {
     reply: String,
     failure: Option<RunFailureDetails>,
+    is_unpriced: bool,
+}
+
+/// What is read of the fields of a `model_called`.
+#[derive(Debug, Deserialize)]
+struct ModelCalledFields {
+    /// Nothing is reserved for a model without a price.
+    #[serde(default)]
+    reserved_micros: u64,
 }
 
 /// What is read of the fields of a `run_yielded`.
@@ -128,6 +149,10 @@ impl AnswerCollector {
 
     pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) -> Outcome {
         match (entry.kind.as_str(), &entry.body) {
+            ("model_called", _) => {
+                let called: ModelCalledFields = parse_answer(entry.fields.get().as_bytes())?;
+                self.is_unpriced |= called.reserved_micros == 0;
+            }
             ("model_replied", Some(body)) => {
                 self.reply = parse_answer::<chat::AssistantReplyBody>(body.get().as_bytes())?.joined_text();
             }

@@ -19,7 +19,8 @@ use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{ColumnShrink, CommandOutput, RowStyle};
 
-pub(super) use self::suggestions::RuleProposal;
+pub(super) use self::card::{argument_lines, card_text};
+pub(super) use self::suggestions::{RuleProposal, may_stand};
 
 use self::batch::{StepMarks, also_told, fetch_other_calls, other_calls_notice, truncate_text};
 use self::card::print_card;
@@ -187,7 +188,7 @@ const fn state_text(state: ApprovalState) -> &'static str {
 }
 
 /// Writes a span of time in its two greatest units.
-fn time_span(seconds: u64) -> String {
+pub(super) fn time_span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -197,7 +198,7 @@ fn time_span(seconds: u64) -> String {
     }
 }
 
-fn approval_path(id: ApprovalId) -> String {
+pub(super) fn approval_path(id: ApprovalId) -> String {
     format!("/v1/approvals/{id}")
 }
 

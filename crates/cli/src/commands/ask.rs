@@ -8,27 +8,37 @@
 //! costs nothing, and again at the end, however that comes about. A server that goes away meanwhile costs no second turn
 //! (`sending`).
 
-use std::path::Path;
+mod summary;
+mod usage_report;
+
 use std::time::Duration;
 
+use dromia_api::RunStatus;
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
-use dromia_api::run::RunResource;
-use dromia_api::{RunId, RunStatus, TokenUsage};
 use serde::Serialize;
+use tokio::time::{Instant, timeout};
 
-use super::answer::{ProgressView, follow_run};
+use super::answer::{FollowedAnswer, ProgressView, follow_run};
 use super::event::{
     EventWaitResult, PATIENCE, PLATFORM, print_answer, report_run_end, report_wait_end, send_and_wait,
 };
 use super::followed_run::{FollowedRun, InterruptAction};
+use super::question::read_question;
+use super::run_waits::is_waiting_for_person;
 use super::submit::{self, EventSubmission};
-use super::{Cli, chat, read_text_argument};
+use super::{Cli, chat};
 use crate::answer_schema::AnswerSchema;
 use crate::args::AskArguments;
 use crate::client::parse_answer;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::CommandOutput;
+
+use self::summary::print_summary;
+use self::usage_report::UsageReport;
+
+/// How long `--detach` looks for the run that takes an input which had to wait.
+const DETACH_LOOK: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -38,11 +48,13 @@ pub(super) async fn run(
     let session = cli.resolve_option(ask.session, output).await?;
     cli.check_session(session)?;
     let shape = ask.schema.as_deref().map(AnswerSchema::from_file).transpose()?;
-    let text = read_text_argument(ask.text, output).await?;
+    let text = read_question(&ask.text, ask.no_stdin, output).await?;
     let text = match &shape {
         Some(shape) => shape.asked_under(&text),
         None => text,
     };
+    let continued = if ask.continue_last { Some(cli.last_session().await?) } else { None };
+    let session = session.or(continued);
     let event = match session {
         Some(_) => SendEvent { text, session, ..SendEvent::default() },
         None => SendEvent {
@@ -59,14 +71,26 @@ pub(super) async fn run(
         sending: EventSubmission::of_command(ask.idempotency_key, output),
     };
     let mut used = UsageReport::default();
-    let Some(file) = ask.usage_file else {
-        return ask_and_answer(cli, asked, &mut used, output).await;
+    if let Some(file) = &ask.usage_file {
+        used.write_file(file)?;
+    }
+    let ended = if ask.detach {
+        ask_and_leave(cli, &asked, &mut used, output).await
+    } else {
+        ask_and_answer(cli, asked, &mut used, output).await
     };
-    used.write_file(&file)?;
-    let ended = ask_and_answer(cli, asked, &mut used, output).await;
-    used.fetch_missing_usage(cli).await;
-    used.error = ended.as_ref().err().map(|error| error.error_document().error);
-    used.write_file(&file)?;
+    let ended = ended.map_err(|error| match continued {
+        Some(session) => Cli::blame_continue(error, session),
+        None => error,
+    });
+    if let Some(session) = used.session {
+        cli.remember_session(session, output).await?;
+    }
+    if let Some(file) = &ask.usage_file {
+        used.fetch_missing_usage(cli).await;
+        used.error = ended.as_ref().err().map(|error| error.error_document().error);
+        used.write_file(file)?;
+    }
     ended
 }
 
@@ -78,6 +102,44 @@ struct AskRequest {
     sending: EventSubmission,
 }
 
+/// Has the server store the question, and prints the run that takes it.
+async fn ask_and_leave(
+    cli: &Cli<'_>,
+    asked: &AskRequest,
+    used: &mut UsageReport,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let mut accepted = send(cli, asked, used, output).await?;
+    if accepted.run.is_none() {
+        let looking = chat::find_taking_run(cli, accepted.session, accepted.item, output);
+        accepted.run = timeout(DETACH_LOOK, looking).await.ok().transpose()?;
+    }
+    output.print_result(&accepted, |accepted| match accepted.run {
+        Some(run) => run.to_string(),
+        // No command takes it for a run.
+        None => accepted.item.to_string(),
+    })?;
+    let status = submit::stored_status(&accepted, accepted.run);
+    output.print_notice(&status.next)?;
+    Ok(CommandExit::Done)
+}
+
+/// Sends the question and returns once the server has stored it.
+async fn send(
+    cli: &Cli<'_>,
+    asked: &AskRequest,
+    used: &mut UsageReport,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<EventAccepted> {
+    let patience = cli.answer_timeout(PATIENCE);
+    let (_, bytes) =
+        asked.sending.post_with_retries(cli, &asked.event, patience, Duration::ZERO, output).await?;
+    let accepted: EventAccepted = parse_answer(&bytes)?;
+    output.goes_on(Some(submit::stored_status(&accepted, accepted.run)));
+    (used.run, used.session) = (accepted.run, Some(accepted.session));
+    Ok(accepted)
+}
+
 async fn ask_and_answer(
     cli: &Cli<'_>,
     asked: AskRequest,
@@ -85,7 +147,7 @@ async fn ask_and_answer(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     if asked.by_line || output.is_jsonl() {
-        let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?;
+        let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?.answered;
         let line = AnswerLine { kind: "answer", answered: &answered };
         let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
         output.print_line(&line)?;
@@ -96,17 +158,22 @@ async fn ask_and_answer(
     if !output.is_json() && is_seen {
         // What must satisfy a schema is printed once it does.
         let streams = shows_text && asked.shape.is_none();
-        let answered = stream_answer(cli, &asked, ProgressView::Person { streams }, used, output).await?;
+        let began = Instant::now();
+        let followed = stream_answer(cli, &asked, ProgressView::Person { streams }, used, output).await?;
         if !streams {
-            print_answer(&answered, output)?;
+            print_answer(&followed.answered, output)?;
         }
-        return report_end(cli, &answered, output);
+        let exit = report_end(cli, &followed.answered, output)?;
+        print_summary(&followed, began.elapsed(), output)?;
+        return Ok(exit);
     }
     let interrupt = InterruptAction::CancelsRun;
     let mut waited = send_and_wait(cli, asked.event, &asked.sending, interrupt, output).await?;
     match &waited {
         EventWaitResult::Answered(answered) => used.take_answer(answered),
-        EventWaitResult::Accepted(accepted) => used.run = accepted.run,
+        EventWaitResult::Accepted(accepted) => {
+            (used.run, used.session) = (accepted.run, Some(accepted.session));
+        }
     }
     if let (Some(shape), EventWaitResult::Answered(answered)) = (&asked.shape, &mut waited) {
         fit_to_schema(shape, answered)?;
@@ -116,7 +183,13 @@ async fn ask_and_answer(
             print_answer(answered, output)?;
             report_end(cli, answered, output)
         }
-        EventWaitResult::Accepted(accepted) => report_wait_end(accepted, output),
+        EventWaitResult::Accepted(accepted) => {
+            let exit = report_wait_end(accepted, output)?;
+            match accepted.run {
+                Some(run) if is_waiting_for_person(cli, run).await => Ok(CommandExit::AwaitsPerson),
+                _ => Ok(exit),
+            }
+        }
     }
 }
 
@@ -151,13 +224,9 @@ async fn stream_answer(
     sight: ProgressView,
     used: &mut UsageReport,
     output: &mut CommandOutput<'_>,
-) -> Outcome<EventAnswered> {
+) -> Outcome<FollowedAnswer> {
     let patience = cli.answer_timeout(PATIENCE);
-    let (_, bytes) =
-        asked.sending.post_with_retries(cli, &asked.event, patience, Duration::ZERO, output).await?;
-    let accepted: EventAccepted = parse_answer(&bytes)?;
-    output.goes_on(Some(submit::stored_status(&accepted, accepted.run)));
-    used.run = accepted.run;
+    let accepted = send(cli, asked, used, output).await?;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let streamed = async {
         let run = match accepted.run {
@@ -169,13 +238,19 @@ async fn stream_answer(
         let followed = FollowedRun::follow_from(cli, run, 0, InterruptAction::CancelsRun);
         follow_run(&accepted, run, followed, sight, output).await
     };
-    let ended = tokio::time::timeout(patience, streamed).await;
-    let mut answered = submit::wait_result(cli, &accepted, used.run, ended).await?.ok_or(late)?;
-    used.take_answer(&answered);
+    let ended = timeout(patience, streamed).await;
+    output.show_live(None)?;
+    let Some(mut followed) = submit::wait_result(cli, &accepted, used.run, ended).await? else {
+        return Err(match used.run {
+            Some(run) if is_waiting_for_person(cli, run).await => Error::AwaitsPerson { run },
+            _ => late,
+        });
+    };
+    used.take_answer(&followed.answered);
     if let Some(shape) = &asked.shape {
-        fit_to_schema(shape, &mut answered)?;
+        fit_to_schema(shape, &mut followed.answered)?;
     }
-    Ok(answered)
+    Ok(followed)
 }
 
 /// The last line of a stream; its `kind` is where an entry has its own.
@@ -184,44 +259,4 @@ struct AnswerLine<'answer> {
     kind: &'static str,
     #[serde(flatten)]
     answered: &'answer EventAnswered,
-}
-
-/// What a question used, for `--usage-file`.
-#[derive(Debug, Default, Serialize)]
-struct UsageReport {
-    /// The run, once there is one.
-    run: Option<RunId>,
-    /// The status of the run; `None` while it is unknown.
-    status: Option<RunStatus>,
-    usage: TokenUsage,
-    cost_micros: u64,
-    model_calls: u32,
-    /// Why the command failed, if it did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<crate::error::CommandFailure>,
-}
-
-impl UsageReport {
-    /// Takes what an answer says of its run.
-    fn take_answer(&mut self, answered: &EventAnswered) {
-        (self.run, self.status) = (Some(answered.run), Some(answered.status));
-        (self.usage, self.cost_micros) = (answered.usage, answered.cost_micros);
-        self.model_calls = answered.model_calls;
-    }
-
-    /// Asks the server what the run used until now, where no answer said it. If that fails, the file has no status.
-    async fn fetch_missing_usage(&mut self, cli: &Cli<'_>) {
-        let (Some(run), None) = (self.run, self.status) else { return };
-        if let Ok(run) = cli.client.get::<RunResource>(&format!("/v1/runs/{run}")).await {
-            self.status = Some(run.status);
-            self.usage = run.usage;
-            self.cost_micros = run.cost_micros;
-            self.model_calls = run.model_calls;
-        }
-    }
-
-    fn write_file(&self, file: &Path) -> Outcome {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Broken(error.to_string()))?;
-        std::fs::write(file, text + "\n").map_err(Error::io_error(format!("write {}", file.display())))
-    }
 }

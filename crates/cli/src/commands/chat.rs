@@ -61,7 +61,12 @@ pub(super) async fn run(
     cli.check_session(session)?;
     let mut state = ChatState { agent: cli.selected_agent(), ..ChatState::default() };
     let is_edited = output.context_mut().open_editor.is_some();
-    begin_state(cli, session, is_edited, &mut state).await?;
+    let session = if chat.continue_last { Some(cli.last_session().await?) } else { session };
+    let begun = begin_state(cli, session, is_edited, &mut state).await;
+    begun.map_err(|error| match session.filter(|_| chat.continue_last) {
+        Some(session) => Cli::blame_continue(error, session),
+        None => error,
+    })?;
     state.editor = match &output.context_mut().open_editor {
         // A terminal that cannot be edited on is read line by line.
         Some(open) => open(&cli.home.join(HISTORY_FILE)).ok(),
@@ -149,7 +154,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
             TypedLine::Unknown(word) if typed_in => {
                 output.print_notice(&unknown_word_text(word))?;
                 output.print_notice(&format!(
-                    "hint: /help lists the commands; to send the line to the agent, type /{}",
+                    "hint: to send the line to the agent, type /{}",
                     line.trim_end()
                 ))?;
                 continue;
@@ -168,8 +173,15 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
         }
         state.lines += 1;
         match play_turn(cli, message, state, output).await {
-            Ok(CommandExit::Done) => {}
-            Ok(exit) => last = exit,
+            Ok(exit) => {
+                if exit != CommandExit::Done {
+                    last = exit;
+                }
+                if let Some(session) = state.session.filter(|session| state.remembered != Some(*session)) {
+                    cli.remember_session(session, output).await?;
+                    state.remembered = Some(session);
+                }
+            }
             // The server refused the message; a person can send another one.
             Err(error) if state.editor.is_some() && error.server_problem().is_some() => {
                 output.print_error(&error)

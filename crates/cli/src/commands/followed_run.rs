@@ -10,7 +10,7 @@ use dromia_api::{ErrorCode, RunId, SessionId};
 use tokio::time::{Instant, sleep_until};
 
 use super::Cli;
-use super::run_waits::WaitReporter;
+use super::run_waits::{WaitReporter, parks_for_person};
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::interrupt::InterruptCatch;
 use crate::output::CommandOutput;
@@ -37,6 +37,9 @@ pub(super) struct FollowedRun<'cli> {
     interrupt: Option<InterruptCatch>,
     /// Whether a person pressed Ctrl-C, and the server has not answered yet.
     is_cancelling: bool,
+    /// Whether Ctrl-C cancels the run. Such a command also ends with `--no-input` where the run waits for a person.
+    cancels: bool,
+    was_cancelled: bool,
     /// When to say why a cancelled run has not ended yet.
     ending: Option<Instant>,
     /// How the conversation of the run goes on, for a person who leaves it.
@@ -51,7 +54,19 @@ impl<'cli> FollowedRun<'cli> {
             InterruptAction::CancelsRun => Some(cli.interrupts.catch_next()),
         };
         let (follow, waits) = (Follow::new(&cli.client, run, after), WaitReporter::for_run(run));
-        Self { cli, run, follow, waits, interrupt, is_cancelling: false, ending: None, talk: None }
+        let cancels = action == InterruptAction::CancelsRun;
+        Self {
+            cli,
+            run,
+            follow,
+            waits,
+            interrupt,
+            is_cancelling: false,
+            cancels,
+            was_cancelled: false,
+            ending: None,
+            talk: None,
+        }
     }
 
     /// The same for a turn of a conversation, which goes on after it.
@@ -67,11 +82,30 @@ impl<'cli> FollowedRun<'cli> {
                 self.cancel_run(output).await?;
                 self.is_cancelling = false;
             }
-            let (interrupt, ending) = (&mut self.interrupt, self.ending);
+            let ending = self.ending;
+            let prompts = &mut self.waits.prompts;
+            // Ctrl-C at a prompt ends the command and leaves the run waiting.
+            if self.cancels && !self.was_cancelled {
+                self.interrupt = match (prompts.is_open(), self.interrupt.take()) {
+                    (true, _) => None,
+                    (false, None) => Some(self.cli.interrupts.catch_next()),
+                    (false, known) => known,
+                };
+            }
+            let interrupt = &mut self.interrupt;
             tokio::select! {
-                update = self.follow.next(output) => return update,
+                update = self.follow.next(output) => {
+                    let update = update?;
+                    match &update {
+                        RunUpdate::Entry(entry) => prompts.take_entry(entry, output)?,
+                        RunUpdate::End(_) => prompts.end(output)?,
+                        RunUpdate::Delta(_) | RunUpdate::Output(_) => {}
+                    }
+                    return Ok(update);
+                }
+                event = prompts.next_event() => prompts.handle_event(self.cli, event, output).await?,
                 () = wait_for_interrupt(interrupt) => {
-                    self.is_cancelling = true;
+                    (self.is_cancelling, self.was_cancelled) = (true, true);
                     self.interrupt = None;
                     output.begin_notice_line()?;
                     output.print_notice(&format!(
@@ -90,13 +124,29 @@ impl<'cli> FollowedRun<'cli> {
         }
     }
 
-    /// Prints what the run waits for since an entry, if it waits for that now.
+    /// Whether a person is asked for an approval, and the keys of the terminal are answers.
+    pub(super) fn is_asking(&self) -> bool {
+        self.waits.prompts.is_open()
+    }
+
+    /// Has the caller show that a model is asked again later.
+    pub(super) fn leave_retries(&mut self) {
+        self.waits.leaves_retries = true;
+    }
+
+    /// Prints what the run waits for since an entry, if it waits for that now. A command that would have to answer by
+    /// itself and may ask no one ends there.
     pub(super) async fn report_entry(
         &mut self,
         entry: &JournalEntryResource,
         output: &mut CommandOutput<'_>,
     ) -> Outcome {
-        self.waits.report_entry(self.cli, entry, output).await
+        self.waits.report_entry(self.cli, entry, output).await?;
+        let is_awaited = self.waits.has_open() && parks_for_person(entry);
+        if is_awaited && self.cancels && self.cli.global.no_input {
+            return Err(Error::AwaitsPerson { run: self.run });
+        }
+        Ok(())
     }
 
     async fn cancel_run(&mut self, output: &mut CommandOutput<'_>) -> Outcome {

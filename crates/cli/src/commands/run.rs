@@ -17,14 +17,14 @@ pub(super) use self::page::RunDetails;
 use self::page::{show_run, why_text};
 use super::agent_names::AgentHandles;
 use super::answer::AnswerCollector;
+use super::followed_run::{FollowedRun, InterruptAction};
 use super::live::LiveCallOutput;
-use super::run_waits::WaitReporter;
 use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{ColumnShrink, CommandOutput, RowStyle, format_money};
-use crate::sse::{Follow, RunUpdate};
+use crate::sse::RunUpdate;
 
 /// How many entries are asked for at a time.
 const PAGE_ENTRIES: u32 = 256;
@@ -226,13 +226,12 @@ async fn follow_to_end(
     watch: &WatchRun,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<RunStatus> {
-    let mut follow = Follow::new(&cli.client, run, watch.after);
+    let mut followed = FollowedRun::follow_from(cli, run, watch.after, InterruptAction::EndsCommand);
     let mut entries = Vec::new();
     let by_line = watch.jsonl || output.is_jsonl();
-    let (mut heard, mut waits) = (LiveCallOutput::default(), WaitReporter::for_run(run));
-    let mut said = AnswerCollector::default();
+    let (mut heard, mut said) = (LiveCallOutput::default(), AnswerCollector::default());
     loop {
-        match follow.next(output).await? {
+        match followed.next(output).await? {
             RunUpdate::Entry(entry) => {
                 let is_kept = output.is_json() && !by_line;
                 if by_line {
@@ -243,7 +242,7 @@ async fn follow_to_end(
                     heard.print_entry(&entry, output)?;
                     said.take_entry(&entry)?;
                 }
-                waits.report_entry(cli, &entry, output).await?;
+                followed.report_entry(&entry, output).await?;
                 if is_kept {
                     entries.push(entry);
                 }

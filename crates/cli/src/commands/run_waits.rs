@@ -6,12 +6,13 @@
 //! asked is left out.
 
 use dromia_api::approval::ApprovalResource;
-use dromia_api::run::{JournalEntryResource, RunExplanation};
+use dromia_api::run::{JournalEntryResource, JournalPage, RunExplanation, RunResource};
 use dromia_api::{ApprovalId, ApprovalState, ErrorCode, RunId, RunStatus, escape_hidden, quantity};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::Cli;
+use super::approval_prompt::ApprovalPrompts;
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, format_time};
 
@@ -30,6 +31,10 @@ pub(super) struct WaitReporter {
     open: Vec<ApprovalId>,
     /// What it waited for last, of what is no approval.
     because: Option<String>,
+    /// Whether what follows the run shows by itself that a model is asked again.
+    pub(super) leaves_retries: bool,
+    /// Asks a person, where one may be asked.
+    pub(super) prompts: ApprovalPrompts,
 }
 
 /// What is read of the fields of a `run_parked`.
@@ -38,6 +43,9 @@ pub(super) struct WaitReporter {
 enum ParkedFields {
     Approval {
         approval: ApprovalId,
+        /// When it starts by itself, if it is delayed.
+        #[serde(default)]
+        cools_until: Option<Timestamp>,
     },
     Retry {
         until: Timestamp,
@@ -56,8 +64,20 @@ struct ToolRefusedFields {
 }
 
 impl WaitReporter {
+    /// Whether an approval that was looked at was open then.
+    pub(super) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     pub(super) fn for_run(run: RunId) -> Self {
-        Self { run, looked_at: Vec::new(), open: Vec::new(), because: None }
+        Self {
+            run,
+            looked_at: Vec::new(),
+            open: Vec::new(),
+            because: None,
+            leaves_retries: false,
+            prompts: ApprovalPrompts::default(),
+        }
     }
 
     /// Tells what the run waits for since an entry, if it waits for that now.
@@ -69,7 +89,8 @@ impl WaitReporter {
     ) -> Outcome {
         match entry.kind.as_str() {
             "run_parked" => match serde_json::from_str(entry.fields.get()).unwrap_or(ParkedFields::Other) {
-                ParkedFields::Approval { approval } => self.report_approval(cli, approval, output).await,
+                ParkedFields::Approval { approval, .. } => self.report_approval(cli, approval, output).await,
+                ParkedFields::Retry { .. } if self.leaves_retries => Ok(()),
                 ParkedFields::Retry { until } if until.duration_since(entry.at) < RETRY_TOLD => Ok(()),
                 rest => self.report_other_wait(cli, &rest, output).await,
             },
@@ -91,7 +112,13 @@ impl WaitReporter {
         }
         self.looked_at.push(id);
         let text = match cli.client.get::<ApprovalResource>(&format!("/v1/approvals/{id}")).await {
-            Ok(asked) if is_open(asked.state) => waiting_call_text(&asked),
+            Ok(asked) if is_open(asked.state) => {
+                if self.prompts.take_approval(cli, &asked, output).await {
+                    self.open.push(id);
+                    return Ok(());
+                }
+                waiting_call_text(&asked)
+            }
             Ok(_) => return Ok(()),
             Err(Error::Problem(problem)) if problem.error_code() == Some(ErrorCode::ApprovalNotFound) => {
                 return Ok(());
@@ -150,6 +177,23 @@ impl WaitReporter {
     }
 }
 
+/// Whether a run waits for a person now; false where that cannot be asked. A delayed call begins by itself.
+pub(super) async fn is_waiting_for_person(cli: &Cli<'_>, run: RunId) -> bool {
+    let Ok(found) = cli.client.get::<RunResource>(&format!("/v1/runs/{run}")).await else { return false };
+    if found.status != RunStatus::Parked {
+        return false;
+    }
+    let path = format!("/v1/runs/{run}/journal?after={}&limit=1", found.last_seq.saturating_sub(1));
+    let Ok(page) = cli.client.get::<JournalPage>(&path).await else { return false };
+    page.entries.last().is_some_and(parks_for_person)
+}
+
+/// Whether an entry says that the run waits for a person.
+pub(super) fn parks_for_person(entry: &JournalEntryResource) -> bool {
+    let parked = serde_json::from_str(entry.fields.get());
+    entry.kind == "run_parked" && matches!(parked, Ok(ParkedFields::Approval { cools_until: None, .. }))
+}
+
 /// Tells whether a call waits for an answer, or for its time.
 const fn is_open(state: ApprovalState) -> bool {
     match state {
@@ -189,7 +233,10 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<ParkedFields>(text).expect("it is read");
         let id = "apr_0199c0de000000000000000000000000";
         let parked = format!(r#"{{"on":"approval","approval":"{id}","call":"call_1_0","until":"x"}}"#);
-        assert_eq!(read(&parked), ParkedFields::Approval { approval: id.parse().expect("an id") });
+        assert_eq!(
+            read(&parked),
+            ParkedFields::Approval { approval: id.parse().expect("an id"), cools_until: None }
+        );
         let until = "2026-01-02T03:04:05Z";
         let retry = format!(r#"{{"on":"retry","until":"{until}"}}"#);
         assert_eq!(read(&retry), ParkedFields::Retry { until: until.parse().expect("a time") });

@@ -6,7 +6,7 @@
 //! Ctrl-C, by a signal that ends this process or by an error, the guard is dropped and the terminal shows again what is
 //! typed. Without that function nothing is read at all.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{spawn_blocking, yield_now};
@@ -38,6 +38,21 @@ pub(super) async fn read_all_bytes(action: &str, output: &mut CommandOutput<'_>)
     read_interruptibly(action, |input, bytes| input.read_to_end(bytes), output).await
 }
 
+/// Reads all that there is; `None` if that is more than so many bytes.
+pub(super) async fn read_limited_text(most: u64, output: &mut CommandOutput<'_>) -> Outcome<Option<String>> {
+    let how = move |input: &mut dyn BufRead, bytes: &mut Vec<u8>| {
+        input.take(most.saturating_add(1)).read_to_end(bytes)
+    };
+    let bytes = read_interruptibly("read stdin", how, output).await?;
+    if bytes.len() as u64 > most { Ok(None) } else { bytes_to_text(bytes).map(Some) }
+}
+
+/// Waits until there is something to read, or the end of it. A caller that drops this future gives the input up.
+pub(super) async fn wait_for_input(output: &mut CommandOutput<'_>) -> Outcome {
+    let how = |input: &mut dyn BufRead, _: &mut Vec<u8>| input.fill_buf().map(<[u8]>::len);
+    read_interruptibly("read stdin", how, output).await.map(drop)
+}
+
 /// Takes what was read as text; what is none is no question that anybody meant.
 fn bytes_to_text(bytes: Vec<u8>) -> Outcome<String> {
     String::from_utf8(bytes).map_err(|error| {
@@ -61,7 +76,8 @@ async fn read_interruptibly(
         let read = how(&mut *input, &mut bytes);
         (input, read.map(|_| bytes))
     });
-    let (input, bytes) = reading.await.map_err(|error| Error::io_error(action)(error.into()))?;
+    let read = output.draw_live_while(reading).await;
+    let (input, bytes) = read.map_err(|error| Error::io_error(action)(error.into()))?;
     output.context_mut().input = input;
     bytes.map_err(Error::io_error(action))
 }
@@ -106,6 +122,7 @@ fn hide_typing(output: &mut CommandOutput<'_>) -> Outcome<EchoGuard> {
 }
 
 /// The signals that end a process, Ctrl-C apart, which ends every command.
+#[derive(Debug)]
 pub(super) struct EndSignals {
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
@@ -113,6 +130,7 @@ pub(super) struct EndSignals {
 }
 
 impl EndSignals {
+    /// From here on these signals end nothing by themselves, so they must be waited for until the command ends.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

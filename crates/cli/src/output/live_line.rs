@@ -128,7 +128,7 @@ impl CommandOutput<'_> {
     /// Does work, and draws the line meanwhile. Where it cannot be drawn, the work is done all the same.
     pub(crate) async fn draw_live_while<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
-        while self.live.mode == LiveMode::Rewrites {
+        while self.live.mode == LiveMode::Rewrites && self.live.text.is_some() {
             tokio::select! {
                 biased;
                 done = &mut work => return done,

@@ -81,6 +81,24 @@ impl CommandOutput<'_> {
         self.err_line(&format!("{mark} {}", paint_word(self.err_is_colored, ASIDE, &text)))
     }
 
+    /// Writes a word in colour for stderr. The word must have nothing that drives a terminal.
+    pub(crate) fn paint_err(&self, style: Style, word: &str) -> String {
+        paint_word(self.err_is_colored, style, word)
+    }
+
+    /// Tells lines of ours beside the result, which may be painted.
+    pub(crate) fn print_painted(&mut self, text: &str) -> Outcome {
+        self.err_line(text)
+    }
+
+    /// Asks something at the end of stderr: what is typed follows on the line.
+    pub(crate) fn print_prompt(&mut self, text: &str) -> Outcome {
+        self.erase_live()?;
+        self.note_err_open(true);
+        let err = &mut self.context.err;
+        write!(err, "{text} ").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
+    }
+
     /// Tells something beside the result, dimmed where there is colour.
     pub(crate) fn print_aside(&mut self, text: &str) -> Outcome {
         let text = self.add_global_flags(text).into_owned();
@@ -111,14 +129,13 @@ impl CommandOutput<'_> {
         if std::mem::replace(&mut self.server, ServerPresence::Away) == ServerPresence::Away {
             return Ok(());
         }
-        // A piece of an answer may be on the line.
-        let end = if self.is_open && self.context.out_is_terminal { "\n" } else { "" };
-        self.print_notice(&format!("{end}no server answers; waiting for it to come back"))?;
+        self.print_notice("no server answers; waiting for it to come back")?;
         self.print_notice("hint: start it with `dromia up`")
     }
 
     /// Ends the line of the terminal on which a part of the result, or the `^C` of a person, may be.
     pub(crate) fn begin_notice_line(&mut self) -> Outcome {
+        self.is_open = false;
         if self.context.err_is_terminal { self.err_line("") } else { Ok(()) }
     }
 
@@ -130,6 +147,11 @@ impl CommandOutput<'_> {
     /// Notes what goes on in the server, for [`CommandOutput::report_interrupt`].
     pub(crate) fn goes_on(&mut self, standing: Option<PendingStatus>) {
         self.left = standing;
+    }
+
+    /// What was noted last.
+    pub(crate) fn noted_status(&self) -> Option<PendingStatus> {
+        self.left.clone()
     }
 
     /// Tells a person who pressed Ctrl-C what goes on without the command.
@@ -175,7 +197,10 @@ impl CommandOutput<'_> {
     fn err_line(&mut self, text: &str) -> Outcome {
         self.erase_live()?;
         self.note_err_open(false);
-        writeln!(self.context.err, "{text}").map_err(Error::io_error("write to stderr"))
+        // A piece of an answer may be on the line of the same terminal.
+        let is_shared = self.context.out_is_terminal && self.context.err_is_terminal;
+        let end = if std::mem::take(&mut self.is_open) && is_shared { "\n" } else { "" };
+        writeln!(self.context.err, "{end}{text}").map_err(Error::io_error("write to stderr"))
     }
 }
 

@@ -198,7 +198,7 @@ fn escaped_key(rest: &[u8]) -> Option<(ParsedKey, usize)> {
     Some((key.map_or(ParsedKey::Unknown, ParsedKey::Key), length))
 }
 
-/// Names the key of a sequence, which is what stands behind `ESC [` or `ESC O`.
+/// Names the key of a sequence, which is what follows `ESC [` or `ESC O`.
 fn sequence_key(sequence: &[u8]) -> Option<EditorKey> {
     let by_words = sequence.windows(2).any(|pair| matches!(pair, b";5" | b";3"));
     Some(match sequence {

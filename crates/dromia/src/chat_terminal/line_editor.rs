@@ -54,7 +54,7 @@ impl LineEditor {
         self.words = words;
     }
 
-    /// What stands before the message instead of the prompt while the history is searched.
+    /// The text before the message, instead of the prompt, while the history is searched.
     pub(super) fn search_prompt(&self) -> Option<String> {
         self.search.as_ref().map(|search| format!("search: {} > ", search.text))
     }

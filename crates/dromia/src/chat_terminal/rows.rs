@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthChar as _;
 /// The narrowest terminal that is laid out for.
 const COLUMNS_MIN: u16 = 8;
 
-/// What stands before each further line of a message.
+/// The beginning of each further line of a message.
 const FURTHER: &str = "  ";
 
 /// A message as it is drawn.

@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
 
+use crate::approvals::document;
+use crate::asking::{CLERK, home_with_approvals, question};
 use crate::home::{DEADLINE, Home, Server, block_on};
 use crate::terminal::terminal;
 
@@ -71,6 +73,16 @@ impl ChatPerson {
             }
             let piece = self.pieces.recv_timeout(DEADLINE);
             let piece = piece.unwrap_or_else(|_| panic!("no {text:?} in {:?}", &self.seen[self.looked..]));
+            self.seen.push_str(&String::from_utf8_lossy(&piece));
+        }
+    }
+
+    /// Begins a turn that takes long, and waits until it has begun: the model says so, or is waited for.
+    fn begins_slow_turn(&mut self) {
+        self.types("@slow 60000\r");
+        self.sees("@slow 60000\r\r\n");
+        while !["thinking", "I take"].iter().any(|begun| self.seen[self.looked..].contains(begun)) {
+            let piece = self.pieces.recv_timeout(DEADLINE).expect("the turn begins");
             self.seen.push_str(&String::from_utf8_lossy(&piece));
         }
     }
@@ -163,7 +175,7 @@ fn check_interrupt(begin: impl Fn(&Home, &Server) -> ChatPerson) -> Result<(), S
     };
     assert_eq!(status(), "running");
     person.types(CTRL_C);
-    if person.seen.contains("thinking") {
+    if person.seen.contains("@slow 60000") {
         person.sees(" is cancelled after ");
         person.sees("> ");
         // The chat goes on.
@@ -183,8 +195,7 @@ fn check_interrupt(begin: impl Fn(&Home, &Server) -> ChatPerson) -> Result<(), S
 fn ctrl_c_cancels_the_turn_and_stays_in_the_chat() {
     let ended = check_interrupt(|home, _| {
         let mut person = ChatPerson::chat(home, 80);
-        person.types("@slow 60000\r");
-        person.sees("thinking");
+        person.begins_slow_turn();
         person
     });
     assert_eq!(ended, Ok(()));
@@ -208,11 +219,8 @@ fn what_is_typed_during_a_turn_is_sent_after_it() {
     let home = Home::new();
     let server = home.serve();
     let mut person = ChatPerson::chat(&home, 80);
-    person.types("@slow 60000\r");
-    person.sees("thinking");
-    person.types("@say later");
-    person.sees("> @say later");
-    person.types("\r");
+    person.begins_slow_turn();
+    person.types("@say later\r");
     person.sees("waits for the end of this turn: @say later");
     person.types(CTRL_C);
     person.sees(" is cancelled after ");
@@ -263,7 +271,16 @@ fn what_was_sent_is_in_the_history_of_the_home() {
     person.sees("search: irst > ");
     person.types("\r");
     person.sees(" ctx > ");
-    assert_eq!(sent_texts(&server), ["first\nsecond"; 3]);
+    person.types(CTRL_D);
+    assert!(person.ends().success());
+
+    let mut person = ChatPerson::begin(&home, 80, &["chat", "-c"]);
+    person.sees("unpriced > ");
+    person.types("fourth\r");
+    person.sees(" ctx > ");
+    assert_eq!(sent_texts(&server), ["first\nsecond", "first\nsecond", "first\nsecond", "fourth"]);
+    let (_, sessions) = block_on(server.get("/v1/sessions?limit=16"));
+    assert_eq!(sessions["items"].as_array().expect("a list").len(), 2, "the last one was continued");
 }
 
 #[test]
@@ -319,7 +336,7 @@ fn commands_of_the_chat_work_through_the_api() {
         ("/cost\r", "model calls"),
         ("/context\r", "your messages"),
         ("/model\r", "uses the model default"),
-        ("/model nosuch\r", "error: "),
+        ("/model nosuch\r", "there is no model"),
         ("/model default\r", "revision"),
         ("/output\r", "no call of this chat has ended yet"),
         ("/approve\r", "no call waits for approval"),
@@ -345,4 +362,25 @@ fn commands_of_the_chat_work_through_the_api() {
         sessions["items"].as_array().expect("a list").iter().map(|one| &one["agent"]).collect();
     assert_eq!(agents.len(), 2);
     assert_ne!(agents[0], agents[1]);
+}
+
+#[test]
+fn a_call_is_approved_in_the_chat_and_folds_to_a_line() {
+    let home = home_with_approvals();
+    let _server = home.serve();
+    document(&home, &CLERK);
+    let mut person = ChatPerson::begin(&home, 80, &["chat", "--agent", "clerk"]);
+    person.sees("clerk > ");
+    person.pastes(&question("a"));
+    person.types("\r");
+    person.sees("allow once");
+    person.types("a");
+    person.sees("file.append content=a path=log");
+    person.sees("\nall done");
+    person.sees(" ctx > ");
+    person.types("/output\r");
+    person.sees("(ok)");
+    person.sees(" ctx > ");
+    person.types(CTRL_D);
+    assert!(person.ends().success(), "{}", person.seen);
 }

@@ -4,6 +4,7 @@ mod acts;
 mod approvals;
 mod approvers;
 mod arrows;
+mod asking;
 mod audit;
 mod backup;
 mod bad_homes;

@@ -19,7 +19,12 @@ fn document(output: &Output) -> Value {
 fn an_invalid_command_line_is_reported_as_a_document() {
     let home = Home::new();
     for (line, says) in [
-        (&["ask", "--json"][..], "the following required arguments were not provided: <TEXT>"),
+        (
+            &["ask", "--json"][..],
+            "there is no question: write it behind the command, as in `dromia ask what is due today`, or pipe it in, \
+             as in `git diff | dromia ask review this`",
+        ),
+        (&["run", "show", "--json"][..], "the following required arguments were not provided: <ID>"),
         (&["nosuch", "--json=id"][..], "unrecognized subcommand 'nosuch'"),
         (&["run", "list", "-o", "jsonl", "--nosuch"][..], "unexpected argument '--nosuch' found"),
         (&["run", "--json"][..], "a command is missing; --help lists the commands"),

@@ -83,13 +83,13 @@ fn a_table_fits_the_terminal_unless_columns_is_set() {
 const CANARY: &str = "CanaryAtTheTerminal-4711";
 
 /// A person who is asked to type something.
-struct Asked {
+pub(crate) struct Asked {
     ours: File,
     /// Held so that how the terminal stands can be asked after the command has ended.
     theirs: OwnedFd,
-    child: Child,
+    pub(crate) child: Child,
     pieces: Receiver<Vec<u8>>,
-    seen: String,
+    pub(crate) seen: String,
 }
 
 impl Asked {
@@ -100,12 +100,13 @@ impl Asked {
     }
 
     /// Begins a command at a terminal, and waits until it asks so.
-    fn of(home: &Home, line: &[&str], question: &str) -> Self {
+    pub(crate) fn of(home: &Home, line: &[&str], question: &str) -> Self {
         let (ours, theirs) = terminal(200);
         let end = || Stdio::from(theirs.try_clone().expect("another handle"));
         let mut command = home.command();
         command.args(line);
-        command.env("NO_COLOR", "1").env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
+        command.env("NO_COLOR", "1").env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
+        command.stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("the program runs");
         let (tell, pieces) = channel();
         let mut reader = ours.try_clone().expect("another handle");
@@ -124,7 +125,7 @@ impl Asked {
     }
 
     /// Waits until a text is seen.
-    fn sees(&mut self, text: &str) {
+    pub(crate) fn sees(&mut self, text: &str) {
         while !self.seen.contains(text) {
             let piece = self.pieces.recv_timeout(DEADLINE);
             let piece = piece.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
@@ -134,18 +135,18 @@ impl Asked {
 
     /// Types, and waits until the terminal has taken it: that is done beside, and what it takes later is shown or not as it
     /// stands then. A look at whether something can be read waits for it.
-    fn types(&mut self, text: &str) {
+    pub(crate) fn types(&mut self, text: &str) {
         self.ours.write_all(text.as_bytes()).expect("it is typed");
         let mut looked = [PollFd::new(&self.theirs, PollFlags::IN)];
         poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).expect("it is looked at");
     }
 
     /// Whether the terminal shows what is typed.
-    fn shows(&self) -> bool {
+    pub(crate) fn shows(&self) -> bool {
         tcgetattr(&self.theirs).expect("it is a terminal").local_modes.contains(LocalModes::ECHO)
     }
 
-    fn signalled(&mut self, signal: Signal) -> ExitStatus {
+    pub(crate) fn signalled(&mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
         self.child.wait().expect("it ends")
     }

@@ -21,6 +21,9 @@ const WRITTEN: Style = AnsiColor::Yellow.on_default();
 /// The style of an argument that occurs in untrusted content.
 const FOUND: Style = AnsiColor::Red.on_default().bold();
 
+/// How a word is written in a style.
+type PaintWord<'paint> = &'paint dyn Fn(Style, &str) -> String;
+
 /// Shows the exact call.
 pub(super) fn print_card(
     approval: &ApprovalResource,
@@ -31,6 +34,20 @@ pub(super) fn print_card(
     if output.is_json() {
         return output.print_document(approval);
     }
+    let context = output.context_mut();
+    let columns = context.columns.filter(|_| context.out_is_terminal);
+    let text = card_text(approval, handles, unrun, columns, &|style, word| output.paint(style, word));
+    output.painted_lines(&text)
+}
+
+/// Writes all that there is to know before an answer.
+pub(in crate::commands) fn card_text(
+    approval: &ApprovalResource,
+    handles: &AgentHandles,
+    unrun: Option<String>,
+    columns: Option<u16>,
+    paint: PaintWord<'_>,
+) -> String {
     let answered = approval.answered_by.as_ref().map(|by| {
         let at = approval.answered_at.map(|at| format!(", {}", format_time(at))).unwrap_or_default();
         let reason = approval.answer_reason.as_deref().map(|why| format!(": {}", escape_hidden(why)));
@@ -69,24 +86,27 @@ pub(super) fn print_card(
         ("action", approval.action.to_string()),
     ]);
     let mut lines = vec![text, String::new(), escape_hidden(&approval.tool)];
-    if let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.arguments) {
-        for (name, value) in &fields {
-            let origin = approval.origins.iter().find(|known| known.name == *name);
-            lines.push(argument_line(name, value, origin, output));
-        }
-    } else {
-        // Arguments that are no JSON object are shown as they are.
-        lines.push(format!("  {}", escape_hidden(&approval.arguments)));
-    }
+    lines.extend(argument_lines(approval, paint));
     lines.push(String::new());
-    let context = output.context_mut();
-    let columns = context.columns.filter(|_| context.out_is_terminal);
-    lines.push(origin_legend(columns, &|style, word| output.paint(style, word)));
-    output.painted_lines(&lines.join("\n"))
+    lines.push(origin_legend(columns, paint));
+    lines.join("\n")
+}
+
+/// Writes the arguments, each with where it comes from.
+pub(in crate::commands) fn argument_lines(approval: &ApprovalResource, paint: PaintWord<'_>) -> Vec<String> {
+    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.arguments) else {
+        // Arguments that are no JSON object are shown as they are.
+        return vec![format!("  {}", escape_hidden(&approval.arguments))];
+    };
+    let line = |(name, value): (&String, &Value)| {
+        let origin = approval.origins.iter().find(|known| known.name == *name);
+        argument_line(name, value, origin, paint)
+    };
+    fields.iter().map(line).collect()
 }
 
 /// Says what the words behind the arguments mean; on a terminal as many of them in a line as there is place for.
-fn origin_legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String {
+fn origin_legend(columns: Option<u16>, paint: PaintWord<'_>) -> String {
     const BETWEEN: &str = " · ";
     let words = [
         (SAID, "[default]", "the tool's default"),
@@ -139,12 +159,7 @@ fn start_time_text(at: Timestamp, approval: &ApprovalResource) -> String {
     format!("{}{}", format_time(at), left.unwrap_or_default())
 }
 
-fn argument_line(
-    name: &str,
-    value: &Value,
-    origin: Option<&ArgumentOrigin>,
-    output: &CommandOutput<'_>,
-) -> String {
+fn argument_line(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, paint: PaintWord<'_>) -> String {
     let text = match value {
         Value::String(text) => escape_hidden(text),
         value => escape_hidden(&value.to_string()),
@@ -160,7 +175,7 @@ fn argument_line(
     let quote = origin.and_then(|known| known.quote.as_deref());
     let quote = quote.map(|quote| format!("\n      found in: {}", escape_hidden(quote))).unwrap_or_default();
     // The mark goes first: behind the value, a value could end with a mark of its own.
-    format!("  [{word}{label}]  {}  {}{quote}", escape_hidden(name), output.paint(style, &text))
+    format!("  [{word}{label}]  {}  {}{quote}", escape_hidden(name), paint(style, &text))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub(super) async fn propose_rules(cli: &Cli<'_>, output: &mut CommandOutput<'_>)
 }
 
 /// Tells whether the server would take a rule that allows.
-fn may_stand(rule: &ParsedRule, tools: &[ToolResource]) -> bool {
+pub(in crate::commands) fn may_stand(rule: &ParsedRule, tools: &[ToolResource]) -> bool {
     let Some(tool) = tools.iter().find(|tool| tool.name == rule.tool_name()) else { return false };
     let roles: Vec<_> = tool.roles.iter().map(|(name, role)| (name.clone(), *role)).collect();
     let known = RuleTool { parameters: &tool.arguments, roles: &roles, runs_programs: tool.limits.is_some() };

@@ -19,7 +19,7 @@ const LINK: Style = Style::new().underline();
 /// The narrowest line in which words are wrapped.
 const COLUMNS_MIN: u16 = 16;
 
-/// What stands before code.
+/// What comes before code.
 const CODE_INDENT: &str = "  ";
 
 /// How the terminal may be used.
@@ -81,6 +81,13 @@ impl MarkdownPrinter {
         let mut out = String::new();
         while self.print_step(&mut out) {}
         self.wrap.show_part(&mut out);
+        out
+    }
+
+    /// Returns what ends the line for something else that is printed now; the answer goes on below it.
+    pub(super) fn leave_line(&mut self) -> String {
+        let mut out = String::new();
+        self.wrap.leave_line(&mut out);
         out
     }
 

@@ -96,7 +96,7 @@ pub(super) fn parse_line(line: &str) -> TypedLine<'_> {
 pub(super) fn unknown_word_text(word: &str) -> String {
     let near = nearest_word(word, COMMANDS.iter().map(|row| row.name));
     let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    format!("{word} is not a command, and the line was not sent{near}")
+    format!("{word} is not a command, and the line was not sent{near}; /help lists the commands")
 }
 
 /// The page of `/help`.
@@ -130,7 +130,7 @@ mod tests {
         ] {
             assert_eq!(parse_line(line), expected, "{line:?}");
         }
-        assert!(unknown_word_text("/quti").ends_with("did you mean /quit?"));
+        assert!(unknown_word_text("/quti").contains("did you mean /quit?"));
         assert!(!unknown_word_text("/zzzzzzz").contains("mean"));
     }
 

@@ -16,6 +16,8 @@ pub(super) const AHEAD_MAX: usize = 32;
 #[derive(Default)]
 pub(super) struct ChatState {
     pub(super) session: Option<SessionId>,
+    /// The session that `--continue` finds.
+    pub(super) remembered: Option<SessionId>,
     /// The agent that the next session belongs to; the server's own if none is chosen.
     pub(super) agent: Option<String>,
     /// The agent's handle, for the prompt.
@@ -41,7 +43,7 @@ impl ChatState {
         self.spent = ChatSpending::default();
     }
 
-    /// What stands before what a person types.
+    /// The text before what a person types.
     pub(super) fn prompt(&self, is_plain: bool) -> String {
         let parts = self.handle.iter().cloned().chain(self.spent.short_texts());
         let parts: Vec<String> = parts.collect();

@@ -40,7 +40,7 @@ struct TurnScreen {
     /// The last line that a program printed.
     tail: String,
     draft: String,
-    /// What is printed once the answer's line has an end.
+    /// What is printed next, below the line of the answer.
     notices: Vec<String>,
 }
 
@@ -59,10 +59,16 @@ pub(super) async fn show_turn(
     let mut followed = FollowedRun::follow_from(cli, run, 0, action).in_conversation(session);
     let mut screen = TurnScreen::new(state, output);
     let (began, mut failure) = (Instant::now(), None);
+    if screen.markdown.is_some() {
+        // The line of what goes on shows them.
+        followed.leave_retries();
+    }
     let end = loop {
+        // The keys of a question are no message.
+        let is_asking = followed.is_asking();
         let update = tokio::select! {
             update = followed.next(output) => update?,
-            typed = read_ahead(state) => {
+            typed = read_ahead(state), if !is_asking => {
                 screen.take_typed(typed?, state, output)?;
                 continue;
             }
@@ -219,8 +225,11 @@ impl TurnScreen {
     }
 
     fn print_notices(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
-        if output.has_open_line() {
-            return Ok(());
+        if let (Some(markdown), true, false) =
+            (&mut self.markdown, output.has_open_line(), self.notices.is_empty())
+        {
+            let text = markdown.leave_line();
+            output.write_bytes(text.as_bytes())?;
         }
         self.notices.drain(..).try_for_each(|notice| output.print_aside(&notice))
     }

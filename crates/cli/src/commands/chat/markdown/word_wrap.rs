@@ -78,6 +78,13 @@ impl WordWrap {
         }
     }
 
+    /// Leaves the line for something else that is printed now, and goes on in the next one, with the open word whole.
+    pub(super) fn leave_line(&mut self, out: &mut String) {
+        out.push('\n');
+        (self.column, self.has_space) = (0, false);
+        (self.word.shown, self.word.shown_width) = (0, 0);
+    }
+
     /// Ends the line.
     pub(super) fn end_line(&mut self, out: &mut String) {
         self.end_word(out);
@@ -145,6 +152,19 @@ mod tests {
         }
         wrap.end_line(&mut out);
         assert_eq!(out, "abcdef ghi\x1b[3D\x1b[K\nghijkl\n");
+    }
+
+    #[test]
+    fn a_line_that_is_left_goes_on_with_the_whole_word() {
+        let (mut wrap, mut out) = (WordWrap::new(20, true), String::new());
+        wrap.push_word("abc", Style::new());
+        wrap.push_space(&mut out);
+        wrap.push_word("de", Style::new());
+        wrap.show_part(&mut out);
+        wrap.leave_line(&mut out);
+        wrap.push_word("f", Style::new());
+        wrap.end_line(&mut out);
+        assert_eq!(out, "abc de\ndef\n");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) use self::restore::RestoreResult;
 pub(crate) enum BackupCommand {
     /// Write everything of the home to one file, also while a server runs
     #[command(
-        after_help = "The file contains the store, the configuration, the keys, the secrets and the agents' files. It is as secret as the home, and only its owner can read it. The name of a new file ends with .tar.\n\nExamples:\n  dromia backup create /backups\n  dromia backup create before-upgrade.tar\n  dromia backup create /backups --without-workspaces"
+        after_help = "The file contains the store, the configuration, the keys, the secrets and the agents' files. It is as secret as the home, and only its owner can read it.\n\nExamples:\n  dromia backup create /backups\n  dromia backup create before-upgrade.tar\n  dromia backup create /backups --without-workspaces"
     )]
     Create(CreateBackup),
     /// Check a backup: every digest, the store in it, and its audit log
@@ -99,14 +99,14 @@ pub(crate) fn run(
             let made = run_stoppable(watch, move |watch| {
                 create::create_backup(&home, asked.0.as_deref(), asked.1, watch)
             })?;
-            let Some(made) = made else { return Ok(CommandExit::Interrupted.into()) };
+            let Some(made) = made else { return report_stop("no file was written", &mut output) };
             let text = output.add_global_flags(&made.result_text()).into_owned();
             output.print_result(&made, |_| text)?;
         }
         BackupCommand::Verify { file } => {
             let file = file.clone();
             let checked = run_stoppable(watch, move |watch| check::verify_backup(&file, watch))?;
-            let Some(checked) = checked else { return Ok(CommandExit::Interrupted.into()) };
+            let Some(checked) = checked else { return report_stop("nothing was changed", &mut output) };
             output.print_result(&checked, BackupReport::report_text)?;
             if !checked.is_sound() {
                 return Ok(CommandExit::Failed.into());
@@ -115,9 +115,15 @@ pub(crate) fn run(
         BackupCommand::Restore(asked) => {
             let asked = asked.clone();
             let made = run_stoppable(watch, move |watch| restore::restore_backup(&home, &asked, watch))?;
-            let Some(made) = made else { return Ok(CommandExit::Interrupted.into()) };
+            let Some(made) = made else { return report_stop("no home was made", &mut output) };
             output.print_result(&made, RestoreResult::result_text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that a signal ended the command, and what is left of it.
+fn report_stop(left: &str, output: &mut CommandOutput<'_>) -> anyhow::Result<ExitCode> {
+    output.print_notice(&format!("stopped: {left}"))?;
+    Ok(CommandExit::Interrupted.into())
 }

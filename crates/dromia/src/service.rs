@@ -204,6 +204,9 @@ fn name_variables(home: &Home, with_env: bool, change: &mut ServiceChange) -> an
     };
     let is_present = |name: &str| present.lines().any(|line| line.starts_with(&format!("{name}=")));
     let (mut text, mut missing) = (present.clone(), Vec::new());
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
     for name in named.iter().filter(|name| !is_present(name)) {
         match std::env::var(name) {
             Ok(value) if with_env && !value.contains('\n') => {
@@ -213,7 +216,7 @@ fn name_variables(home: &Home, with_env: bool, change: &mut ServiceChange) -> an
             _ => missing.push(name.as_str()),
         }
     }
-    if text != present {
+    if text.trim_end() != present.trim_end() {
         system::private_file(&path, &text)?;
         change.done.push(format!("wrote {}", path.display()));
     }

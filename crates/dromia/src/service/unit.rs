@@ -78,7 +78,8 @@ impl UnitFile {
              OOMPolicy=continue\n\
              LimitNOFILE=65536\n\
              UMask=0077\n\
-             # Control groups of its own for programs; docs/sandbox.md says how to use them.\n\
+             # Control groups of its own for programs; docs/sandbox.md says how to use them. Before version\n\
+             # 254, systemd warns that it does not know the second line.\n\
              Delegate=yes\n\
              DelegateSubgroup=server\n",
             escape_percent(&self.home.join("service.env")),
@@ -166,7 +167,8 @@ mod tests {
         OOMPolicy=continue
         LimitNOFILE=65536
         UMask=0077
-        # Control groups of its own for programs; docs/sandbox.md says how to use them.
+        # Control groups of its own for programs; docs/sandbox.md says how to use them. Before version
+        # 254, systemd warns that it does not know the second line.
         Delegate=yes
         DelegateSubgroup=server
 

@@ -81,10 +81,7 @@ fn overview_page(command: &Command) -> StyledStr {
         });
         page.push_str(&rows.collect::<Vec<_>>().join("\n"));
     }
-    page.push_str(
-        "\n\nOptions of every command: dromia help options. Topics: dromia help --help\n\
-         Example: dromia init && dromia up",
-    );
+    page.push_str("\n\nExample: dromia init && dromia up. More: dromia help options, dromia help --help");
     page.into()
 }
 

@@ -10,8 +10,8 @@ use crate::home::{DEADLINE, Home, append, stderr};
 
 const FAKE: &str = r#"#!/bin/sh
 echo "$(basename "$0") $*" >> "$(dirname "$0")/calls"
-case "$*" in
-*fail.service*) echo "Failed to connect to bus: No medium found" >&2; exit 1 ;;
+case "$*$NO_BUS" in
+*none) echo "Failed to connect to bus: No medium found" >&2; exit 1 ;;
 *show*) printf 'LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nMainPID=42\nNRestarts=1\n' ;;
 esac
 "#;
@@ -63,7 +63,8 @@ fn a_service_is_installed_controlled_and_removed() {
     assert!(text.contains(&format!("--home \"{}\" up", home.path().display())), "{text}");
     assert!(text.contains("TimeoutStopSec=19\n"), "the time to drain and some more: {text}");
     assert_eq!(text, stdout(&run(&home, &["install", "--print"], &[])));
-    let expected = ["--version", "daemon-reload", "enable dromia.service", "restart dromia.service"];
+    let expected =
+        ["show --property=Version", "daemon-reload", "enable dromia.service", "restart dromia.service"];
     let lines: String = expected.iter().map(|line| format!("systemctl --user {line}\n")).collect();
     assert_eq!(calls(&home), lines);
 
@@ -95,10 +96,11 @@ fn the_variables_of_the_configuration_reach_the_service() {
     );
     let told = stdout(&run(&home, &["install"], &[("ONE_KEY", "a\"b")]));
     assert!(told.contains("ONE_KEY, TWO_KEY") && !home.path().join("service.env").exists(), "{told}");
+    fs::write(home.path().join("service.env"), "OTHER=1").expect("is written");
     let told = stdout(&run(&home, &["install", "--with-env"], &[("ONE_KEY", "a\"b")]));
     assert!(told.contains("write TWO_KEY to"), "{told}");
     let file = home.path().join("service.env");
-    assert_eq!(fs::read_to_string(&file).expect("is there"), "ONE_KEY=\"a\\\"b\"\n");
+    assert_eq!(fs::read_to_string(&file).expect("is there"), "OTHER=1\nONE_KEY=\"a\\\"b\"\n");
     assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, 0o600);
 }
 
@@ -111,12 +113,14 @@ fn what_cannot_be_installed_says_the_next_step() {
     };
     let none = run(&home, &["install"], &[("PATH", "/nonexistent")]);
     assert!(told(&none).contains("no systemd") && told(&none).contains("--print"), "{}", told(&none));
-    let failed = run(&home, &["install", "--name", "fail"], &[]);
+    let failed = run(&home, &["install"], &[("NO_BUS", "none")]);
+    assert!(!unit(&home).exists(), "nothing is left behind");
     assert!(
         told(&failed).contains("connect to bus") && told(&failed).contains("--system"),
         "{}",
         told(&failed)
     );
+    fs::create_dir_all(unit(&home).parent().expect("a directory")).expect("is made");
     fs::write(unit(&home), "[Unit]\n").expect("another wrote it");
     let foreign = run(&home, &["install"], &[]);
     assert!(told(&foreign).contains("another program wrote"), "{}", told(&foreign));

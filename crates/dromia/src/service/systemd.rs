@@ -123,6 +123,9 @@ impl ServiceManager {
     }
 
     fn ask_systemctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        // Which properties we asked for is no help to a person.
+        let shown: Vec<_> =
+            arguments.iter().copied().filter(|word| !word.starts_with("--property")).collect();
         let output =
             self.command("systemctl").args(arguments).output().map_err(|error| no_systemd(&error))?;
         if output.status.success() {
@@ -139,7 +142,7 @@ impl ServiceManager {
         } else {
             format!("; see `dromia service logs{}`", self.flags())
         };
-        Err(ExitError::failed_error(format!("systemctl {} failed: {told}{hint}", command.join(" "))))
+        Err(ExitError::failed_error(format!("systemctl {} failed: {told}{hint}", shown.join(" "))))
     }
 
     fn command(&self, program: &str) -> Command {

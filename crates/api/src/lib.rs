@@ -44,7 +44,7 @@ pub use dromia_contracts::quantity;
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
 pub use dromia_contracts::task::TaskState;
-pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
+pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState, role_name};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, RecordFields, Sensitivity};
 pub use dromia_contracts::vault::SecretPlacement;
 pub use dromia_contracts::{

@@ -1,4 +1,4 @@
-//! The commands that talk to a running server, over its Unix socket.
+//! The commands that talk to a running server, over its Unix socket or over TLS.
 //!
 //! [`ClientCommand`] and [`GlobalOptions`] are clap arguments, so the binary can put its own commands beside them;
 //! [`run_command`] runs one command and returns its [`CommandExit`]. Results go to stdout, notices to stderr; with
@@ -16,8 +16,10 @@ pub mod schema;
 mod answer_schema;
 mod client;
 mod commands;
+mod contexts;
 mod download;
 mod error;
+mod remote;
 mod settings;
 mod sse;
 
@@ -25,7 +27,8 @@ pub use crate::answer_schema::SchemaViolation;
 pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, run_command};
-pub use crate::context::{CommandContext, EchoGuard, home_of_process};
+pub use crate::context::{CommandContext, EchoGuard, ReadRoots, RemoteHints, home_of_process};
+pub use crate::contexts::means_remote;
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::output::CommandOutput;

@@ -4,13 +4,17 @@
 //! place, and moved there, so a reader sees the old file or the new one, also after a power cut.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Outcome};
+
+/// Only the user may read and write it.
+const MODE: u32 = 0o600;
 
 /// The choices of this user.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,22 +44,26 @@ impl UserSettings {
 
     /// Writes the file.
     pub(crate) fn write(&self, home: &Path) -> Outcome {
-        let path = settings_path(home);
-        // A name of its own, so that two commands at one time write no file together.
-        let beside = path.with_extension(format!("json.{}.new", std::process::id()));
-        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Usage(error.to_string()))?;
-        let written = write_durably(&beside, &path, &text);
-        if written.is_err() {
-            // It may not be there; the first error is the one that is returned.
-            let _ = std::fs::remove_file(&beside);
-        }
-        written.map_err(Error::io_error(format!("write {}", path.display())))
+        write_private(&settings_path(home), self)
     }
+}
+
+/// Writes a document that only the user may read, whole or not at all.
+pub(crate) fn write_private(path: &Path, document: &impl Serialize) -> Outcome {
+    // A name of its own, so that two commands at one time write no file together.
+    let beside = path.with_extension(format!("json.{}.new", std::process::id()));
+    let text = serde_json::to_vec_pretty(document).map_err(|error| Error::Usage(error.to_string()))?;
+    let written = write_durably(&beside, path, &text);
+    if written.is_err() {
+        // It may not be there; the first error is the one that is returned.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.map_err(Error::io_error(format!("write {}", path.display())))
 }
 
 /// Writes a file beside its place, moves it there, and has both the bytes and the move on disk before it comes back.
 fn write_durably(beside: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(beside)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(beside)?;
     file.write_all(text)?;
     file.sync_all()?;
     std::fs::rename(beside, path)?;

@@ -128,6 +128,7 @@ impl Server {
             fields: fields(line),
             columns,
             home: self.home.path().to_owned(),
+            remote: dromia_cli::RemoteHints { names_home: true, ..dromia_cli::RemoteHints::default() },
             request_key: KEY.to_owned(),
         };
         let exit = run_command(cli.command, &cli.global, &mut context).await;

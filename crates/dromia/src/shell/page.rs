@@ -22,7 +22,10 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Money", &["cost", "budget"]),
     (
         "Operate",
-        &["status", "whoami", "doctor", "config", "provider", "model", "tenant", "token", "audit", "migrate"],
+        &[
+            "status", "whoami", "context", "doctor", "config", "provider", "model", "tenant", "token",
+            "audit", "migrate",
+        ],
     ),
     ("Help", &["explain", "completions", "version", "help"]),
 ];

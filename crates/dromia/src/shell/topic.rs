@@ -4,8 +4,13 @@
 pub(super) const NAMES: [&str; 5] = ["options", "commands", "environment", "exit-codes", "schemas"];
 
 /// The variables that this program reads, each with what it does.
-const VARIABLES: [(&str, &str); 13] = [
+const VARIABLES: [(&str, &str); 18] = [
     ("DROMIA_HOME", "the home, unless --home names one [default: ~/.dromia]"),
+    ("DROMIA_SERVER", "a server on another machine, such as https://agents.example, unless a flag names one"),
+    ("DROMIA_TOKEN", "the token for --server or DROMIA_SERVER"),
+    ("DROMIA_CA", "the file of the authorities that are trusted for it, unless --ca names one"),
+    ("DROMIA_CONTEXT", "the context that is used, unless a flag names a server"),
+    ("XDG_CONFIG_HOME", "the directory of dromia/contexts.json [default: ~/.config]"),
     ("DROMIA_LISTEN", "the TCP address of `dromia up`, unless --listen names one"),
     ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug [default: warn]"),
     ("HOME", "the directory that ~ means"),

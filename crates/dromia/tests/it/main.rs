@@ -50,6 +50,7 @@ mod mistakes;
 mod model;
 mod mutations;
 mod names;
+mod networked;
 mod opinions;
 mod past;
 mod plain_turn;

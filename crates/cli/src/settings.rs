@@ -4,9 +4,9 @@
 //! place, and moved there, so a reader sees the old file or the new one, also after a power cut.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use crate::error::{Error, Outcome};
 
 /// Only the user may read and write it.
 const MODE: u32 = 0o600;
+
+/// Only the user may look into it; one that is there stays as it is.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// The choices of this user.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +53,10 @@ impl UserSettings {
 
 /// Writes a document that only the user may read, whole or not at all.
 pub(crate) fn write_private(path: &Path, document: &impl Serialize) -> Outcome {
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+        made.map_err(Error::io_error(format!("create {}", directory.display())))?;
+    }
     // A name of its own, so that two commands at one time write no file together.
     let beside = path.with_extension(format!("json.{}.new", std::process::id()));
     let text = serde_json::to_vec_pretty(document).map_err(|error| Error::Usage(error.to_string()))?;

@@ -1,7 +1,6 @@
 //! `context`: the servers on other machines that a user named. No server is asked, and no token is printed.
 
 use std::io::Read as _;
-use std::os::unix::fs::DirBuilderExt as _;
 
 use dromia_api::ListPage;
 use schemars::JsonSchema;
@@ -56,11 +55,6 @@ pub(super) async fn run(
         ContextCommand::Add(new) => {
             let name = new.name.as_str().to_owned();
             let saved = new_context(&new, global, &book, output).await?;
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&user_dir)
-                .map_err(Error::io_error(format!("create {}", user_dir.display())))?;
             book.contexts.insert(name.clone(), saved);
             book.write(&user_dir)?;
             print_context(&name, &book, output)?;

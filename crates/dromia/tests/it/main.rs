@@ -29,6 +29,7 @@ mod egress;
 mod ends;
 mod executed;
 mod external;
+mod first_screen;
 mod flooded;
 mod followed;
 mod foreign_bytes;

@@ -19,11 +19,15 @@ pub enum CostBy {
     Model,
     /// By the day, in UTC, on which the run began.
     Day,
+    /// By the actor whose input began the run.
+    Actor,
+    /// By the tenant, which is one group: the operator's command adds those of all tenants.
+    Tenant,
 }
 
 impl CostBy {
     /// Every way to group.
-    pub const ALL: [Self; 3] = [Self::Agent, Self::Model, Self::Day];
+    pub const ALL: [Self; 5] = [Self::Agent, Self::Model, Self::Day, Self::Actor, Self::Tenant];
 
     /// Returns the way as it is written.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +35,8 @@ impl CostBy {
             Self::Agent => "agent",
             Self::Model => "model",
             Self::Day => "day",
+            Self::Actor => "actor",
+            Self::Tenant => "tenant",
         }
     }
 }
@@ -48,12 +54,19 @@ pub struct CostSummary {
     /// How many were not, because they came as a file.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub imported: u64,
+    /// The currency of the amounts.
+    #[serde(default = "default_currency")]
+    pub currency: String,
     /// What they spent together.
     pub total: CostTotals,
     /// The groups: the dearest first, days in order.
     pub groups: Vec<CostGroup>,
     /// What to send as `after` to count on, if there may be more runs than one answer counts.
     pub next: Option<RunId>,
+}
+
+fn default_currency() -> String {
+    CURRENCY.to_owned()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
@@ -64,7 +77,7 @@ fn is_zero(number: &u64) -> bool {
 /// One group of a summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CostGroup {
-    /// The agent's id, the alias of the model, or the day.
+    /// The agent's id, the alias of the model, the day, the actor, or the handle of the tenant.
     pub key: String,
     /// The agent's handle; absent for other groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +91,16 @@ pub struct CostGroup {
 impl CostSummary {
     /// Begins with nothing.
     pub fn new(by: CostBy, since: Option<Timestamp>) -> Self {
-        Self { since, by, runs: 0, imported: 0, total: CostTotals::default(), groups: Vec::new(), next: None }
+        Self {
+            since,
+            by,
+            runs: 0,
+            imported: 0,
+            currency: default_currency(),
+            total: CostTotals::default(),
+            groups: Vec::new(),
+            next: None,
+        }
     }
 
     /// Adds the page that follows.
@@ -157,6 +179,9 @@ pub struct AttemptCost {
     pub reserved_micros: u64,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
+    /// Whether the price of the model was not known, so that the amounts say nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpriced: bool,
     /// By what it was charged.
     pub charge: ChargeBasis,
     /// The stable code of why it gave no answer, if it gave none.

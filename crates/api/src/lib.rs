@@ -47,7 +47,7 @@ pub use dromia_contracts::revision::{AgentField, AgentPatch, ConfigPatch};
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
 pub use dromia_contracts::task::TaskState;
-pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
+pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState, role_name};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, RecordFields, Sensitivity};
 pub use dromia_contracts::vault::SecretPlacement;
 pub use dromia_contracts::{

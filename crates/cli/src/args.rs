@@ -10,6 +10,7 @@ mod ask;
 mod audit;
 mod budget;
 mod capability;
+mod context;
 mod delivery;
 mod id;
 mod run;
@@ -41,6 +42,7 @@ pub use self::budget::{BudgetCommand, BudgetName, SetBudget};
 pub use self::capability::{
     CapabilityCommand, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
 };
+pub use self::context::{AddContext, ContextCommand};
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::id::{IdReference, ListedId, NEWEST};
 pub use self::run::{
@@ -52,6 +54,7 @@ pub use self::tenant::{CreateTenant, CreateToken, TenantCommand, TokenCommand, T
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;
 use crate::format::{ColorMode, FieldSelection, OutputFormat};
+use crate::remote::ServerUrl;
 
 /// Options that every command takes. They are hidden on the page of a command; `dromia help options` prints them.
 #[derive(Debug, Clone, Default, Args)]
@@ -111,6 +114,15 @@ pub struct GlobalOptions {
     /// Connect to this socket [default: run/dromia.sock in the home]
     #[arg(long, global = true, value_name = "PATH", hide_short_help = true)]
     pub socket: Option<PathBuf>,
+    /// Work on the server of this context, which `dromia context add` keeps
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub context: Option<String>,
+    /// Work on this server, such as https://agents.example, with the token in $DROMIA_TOKEN
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub server: Option<ServerUrl>,
+    /// Trust the authorities in this file instead of the system's
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub ca: Option<PathBuf>,
 }
 
 /// Commands that talk to a running server.
@@ -220,11 +232,18 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia approval list\n  dromia approval approve 3f9a1c72"
     )]
     Approval(ApprovalCommand),
-    /// Show who needs you, what runs, what was spent and how the server is
+    /// Show who needs you, what runs and what was spent
     #[command(
         after_help = "Examples:\n  dromia status\n  dromia status --watch\n  dromia status --all-tenants --json\n  dromia status --node --json=version,store\n  dromia status --all > report.txt"
     )]
     Status(StatusArguments),
+    /// Keep servers on other machines under names
+    #[command(
+        subcommand,
+        visible_alias = "contexts",
+        after_help = "Examples:\n  dromia context add prod --server https://agents.example --token-stdin < token\n  dromia context use prod\n  dromia --context prod status"
+    )]
+    Context(ContextCommand),
     /// Show the server, the tenant and your rights
     #[command(after_help = "Examples:\n  dromia whoami\n  dromia whoami --tenant acme --json")]
     Whoami,

@@ -1,7 +1,7 @@
-//! HTTP over the server's Unix socket: one connection per request, a deadline per answer.
+//! HTTP over the server's Unix socket, or over the network: one connection per request, a deadline per answer.
 //!
-//! Plain hyper and no TLS: the socket's owner and mode are the credential, and a command starts without reading
-//! certificates.
+//! On the socket its owner and mode are the credential, and a command starts without reading certificates. On the network it is
+//! a token.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use dromia_api::{EXPECTED_HEADER, IDEMPOTENCY_HEADER, ProblemDetails, TENANT_HEADER};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Outcome};
 use crate::output::CommandOutput;
+use crate::remote::{ByteStream, RemoteServer};
 
 /// How long an ordinary answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ pub(crate) const FIRST_REST: Duration = Duration::from_millis(100);
 /// Speaks to one server about one tenant.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
-    socket: PathBuf,
+    address: ServerAddress,
     tenant: String,
     patience: Duration,
 }
@@ -44,7 +45,26 @@ pub struct ApiClient {
 impl ApiClient {
     /// Makes a client of a socket and a tenant; nothing is sent yet.
     pub fn new(socket: PathBuf, tenant: String, patience: Option<Duration>) -> Self {
-        Self { socket, tenant, patience: patience.unwrap_or(ANSWER) }
+        Self { address: ServerAddress::Socket(socket), tenant, patience: patience.unwrap_or(ANSWER) }
+    }
+
+    /// Makes a client of a server on the network, whose token says which tenant is meant.
+    pub(crate) fn of_remote(server: RemoteServer, patience: Option<Duration>) -> Self {
+        let address = ServerAddress::Network(server);
+        Self { address, tenant: String::new(), patience: patience.unwrap_or(ANSWER) }
+    }
+
+    /// The same client for another tenant, which an operator may name on the socket.
+    pub(crate) fn for_tenant(&self, tenant: String) -> Self {
+        Self { tenant, ..self.clone() }
+    }
+
+    /// Names the server, where it is on the network.
+    pub(crate) fn network_address(&self) -> Option<String> {
+        match &self.address {
+            ServerAddress::Socket(_) => None,
+            ServerAddress::Network(server) => Some(server.url.to_string()),
+        }
     }
 
     /// Asks for a document.
@@ -62,7 +82,9 @@ impl ApiClient {
         let mut attempt = 1;
         loop {
             match self.get(path).await {
-                Err(Error::Unreachable { .. }) if attempt < ATTEMPTS => output.note_server_away()?,
+                Err(Error::Unreachable { .. } | Error::Away { .. }) if attempt < ATTEMPTS => {
+                    output.note_server_away()?
+                }
                 Err(why) if why.is_away() && attempt < ATTEMPTS => {}
                 Err(why) => return Err(why),
                 Ok(answer) => {
@@ -77,10 +99,7 @@ impl ApiClient {
 
     /// Tells whether a server is there, without a word to it.
     pub(crate) async fn check_connection(&self) -> Outcome {
-        UnixStream::connect(&self.socket)
-            .await
-            .map(drop)
-            .map_err(|source| unreachable_error(&self.socket, source))
+        self.within_timeout(self.patience, self.address.connect()).await.map(drop)
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
@@ -190,7 +209,10 @@ impl ApiClient {
     }
 
     fn new_request(&self, method: Method, path: &str) -> RequestDraft {
-        let headers = vec![(TENANT_HEADER, self.tenant.clone())];
+        let headers = match &self.address {
+            ServerAddress::Socket(_) => vec![(TENANT_HEADER, self.tenant.clone())],
+            ServerAddress::Network(server) => vec![(AUTHORIZATION.as_str(), server.authorization())],
+        };
         RequestDraft { method, path: path.to_owned(), headers, body: Bytes::new() }
     }
 
@@ -210,19 +232,46 @@ impl ApiClient {
 
     async fn send_request(&self, draft: RequestDraft) -> Outcome<Response<Incoming>> {
         let broken = |error: hyper::Error| Error::Severed(error.to_string());
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| unreachable_error(&self.socket, source))?;
+        let stream = self.address.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the answer's body; nothing waits for it.
         tokio::spawn(connection);
-        let mut request = Request::builder().method(draft.method).uri(draft.path).header(HOST, "localhost");
+        let mut request =
+            Request::builder().method(draft.method).uri(draft.path).header(HOST, self.address.host());
         for (name, value) in draft.headers {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(draft.body)).map_err(|error| Error::Usage(error.to_string()))?;
         sender.send_request(request).await.map_err(broken)
+    }
+}
+
+/// Where the server is.
+#[derive(Debug, Clone)]
+enum ServerAddress {
+    /// Behind a socket of this machine.
+    Socket(PathBuf),
+    /// On the network.
+    Network(RemoteServer),
+}
+
+impl ServerAddress {
+    async fn connect(&self) -> Outcome<Box<dyn ByteStream>> {
+        match self {
+            Self::Socket(socket) => match UnixStream::connect(socket).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(source) => Err(unreachable_error(socket, source)),
+            },
+            Self::Network(server) => server.connect().await,
+        }
+    }
+
+    fn host(&self) -> String {
+        match self {
+            Self::Socket(_) => "localhost".to_owned(),
+            Self::Network(server) => server.url.authority(),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod audit;
 mod budget;
 mod capability;
 mod chat;
+mod context;
 mod cost;
 mod delivery;
 mod documents;
@@ -50,6 +51,7 @@ use tokio::task::yield_now;
 use crate::args::{ClientCommand, GlobalOptions, PageArguments};
 use crate::client::{ApiClient, percent_encode};
 use crate::context::CommandContext;
+use crate::contexts::{ServerChoice, choose_server};
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
 use crate::interrupt::InterruptSeam;
@@ -103,6 +105,9 @@ async fn dispatch_command(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     output.check_format()?;
+    if let ClientCommand::Context(command) = command {
+        return context::run(command, global, output).await;
+    }
     let cli = Cli::open(global, interrupts, output)?;
     let ended = match command {
         ClientCommand::Ask(ask) => ask::run(&cli, ask, output).await,
@@ -121,19 +126,24 @@ async fn dispatch_command(
         ClientCommand::Cost(cost) => cost::run(&cli, cost, output).await,
         ClientCommand::Budget(budget) => budget::run(&cli, budget, output).await,
         ClientCommand::Approval(approval) => approval::run(&cli, approval, output).await,
+        // It needs no server, and was done above.
+        ClientCommand::Context(_) => Ok(CommandExit::Done),
         ClientCommand::Status(asked) if asked.node => status::run(&cli, output).await,
         ClientCommand::Status(asked) => overview::run(&cli, asked, output).await,
         ClientCommand::Whoami => token::show_whoami(&cli, output).await,
     };
-    ended.map_err(|error| cli.blame_home(cli.blame_switch(error)))
+    ended.map_err(|error| cli.blame_token(cli.blame_home(cli.blame_switch(error))))
 }
 
 /// What every command starts from.
 struct Cli<'global> {
     client: ApiClient,
     global: &'global GlobalOptions,
+    /// Where this user's choices are: the home, or the user's own directory for a server on the network.
     home: PathBuf,
+    /// The tenant that is named to the socket; for a server on the network, what the user calls that.
     tenant: String,
+    is_remote: bool,
     settings: UserSettings,
     /// What Ctrl-C does while a command has something else to do with it than to end.
     interrupts: InterruptSeam,
@@ -145,12 +155,25 @@ impl<'global> Cli<'global> {
         interrupts: InterruptSeam,
         output: &mut CommandOutput<'_>,
     ) -> Outcome<Self> {
-        let home = global.home.clone().unwrap_or_else(|| output.context_mut().home.clone());
-        let socket = global.socket.clone().unwrap_or_else(|| home.join("run").join("dromia.sock"));
-        let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
-        let client = ApiClient::new(socket, tenant.clone(), global.timeout);
+        let (client, home, tenant, is_remote) = match choose_server(global, output.context_mut())? {
+            ServerChoice::Local { home, socket } => {
+                let tenant =
+                    global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
+                (ApiClient::new(socket, tenant.clone(), global.timeout), home, tenant, false)
+            }
+            ServerChoice::Remote { name, server } => {
+                if global.tenant.is_some() {
+                    let text = format!(
+                        "{name} is a server on the network, where the token says which tenant is meant; leave out --tenant"
+                    );
+                    return Err(Error::Usage(text));
+                }
+                let user_dir = output.context_mut().remote.user_dir.clone();
+                (ApiClient::of_remote(server, global.timeout), user_dir, name, true)
+            }
+        };
         let settings = UserSettings::read(&home)?;
-        Ok(Self { client, global, home, tenant, settings, interrupts })
+        Ok(Self { client, global, home, tenant, is_remote, settings, interrupts })
     }
 
     /// The agent that is meant: the one named, else the one this user switched to, else the server's.
@@ -198,6 +221,23 @@ impl<'global> Cli<'global> {
         match error {
             Error::Unreachable { .. } if is_homeless => {
                 Error::Homeless { home: self.home.display().to_string() }
+            }
+            error => error,
+        }
+    }
+
+    /// Says of a token that a server on the network refused how to give another one.
+    fn blame_token(&self, error: Error) -> Error {
+        match error {
+            Error::Problem(mut problem)
+                if self.is_remote && problem.error_code() == Some(ErrorCode::Unauthorized) =>
+            {
+                problem.hint = Some(format!(
+                    "the server refuses the token; the server's operator makes another one with `dromia token create NAME`, which you \
+                     keep with `dromia context add {} --replace --server URL --token-stdin`",
+                    if self.global.server.is_some() { "NAME" } else { &self.tenant }
+                ));
+                Error::Problem(problem)
             }
             error => error,
         }

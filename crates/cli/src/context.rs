@@ -6,6 +6,7 @@ mod terminal;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -17,6 +18,15 @@ pub use self::terminal::{InputKind, KEYS_MAX, KeyStream, OpenKeys, ReadColumns, 
 
 /// The environment variable that names the home, where the command line names none.
 pub const HOME_VARIABLE: &str = "DROMIA_HOME";
+
+/// The variables that name a server on another machine, the token for it, the authorities that are trusted, or a context.
+pub const SERVER_VARIABLE: &str = "DROMIA_SERVER";
+/// See [`SERVER_VARIABLE`].
+pub const TOKEN_VARIABLE: &str = "DROMIA_TOKEN";
+/// See [`SERVER_VARIABLE`].
+pub const CA_VARIABLE: &str = "DROMIA_CA";
+/// See [`SERVER_VARIABLE`].
+pub const CONTEXT_VARIABLE: &str = "DROMIA_CONTEXT";
 
 /// Has the terminal of a person show nothing of what is typed, until what it returns is dropped.
 pub type Hide = Box<dyn Fn() -> io::Result<EchoGuard> + Send>;
@@ -59,6 +69,53 @@ pub struct LocalTime {
     pub zone: TimeZone,
 }
 
+/// Reads the certificates of the authorities that the system trusts, each as DER.
+pub type ReadRoots = Arc<dyn Fn() -> io::Result<Vec<Vec<u8>>> + Send + Sync>;
+
+/// What the user's surroundings say of servers on other machines.
+#[derive(Clone, Default)]
+pub struct RemoteHints {
+    /// The directory of this user's own files.
+    pub user_dir: PathBuf,
+    /// The server that the environment names.
+    pub server: Option<String>,
+    /// The token for it.
+    pub token: Option<String>,
+    /// The file of the authorities that are trusted for it.
+    pub ca: Option<PathBuf>,
+    /// The context that the environment names.
+    pub context: Option<String>,
+    /// Whether the environment names a home.
+    pub names_home: bool,
+    /// Reads what the system trusts; nothing is trusted without it.
+    pub roots: Option<ReadRoots>,
+}
+
+impl std::fmt::Debug for RemoteHints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteHints").field("user_dir", &self.user_dir).finish_non_exhaustive()
+    }
+}
+
+impl RemoteHints {
+    /// Takes what the environment of this process says. An empty variable says nothing.
+    fn of_process() -> Self {
+        let text = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let path = |name| text(name).map(PathBuf::from);
+        let user_dir = path("XDG_CONFIG_HOME")
+            .unwrap_or_else(|| path("HOME").unwrap_or_else(|| PathBuf::from(".")).join(".config"));
+        Self {
+            user_dir: user_dir.join("dromia"),
+            server: text(SERVER_VARIABLE),
+            token: text(TOKEN_VARIABLE),
+            ca: path(CA_VARIABLE),
+            context: text(CONTEXT_VARIABLE),
+            names_home: text(HOME_VARIABLE).is_some(),
+            roots: None,
+        }
+    }
+}
+
 /// The surroundings of a command.
 pub struct CommandContext {
     /// Where a person or a pipe types.
@@ -91,6 +148,8 @@ pub struct CommandContext {
     pub terminal: TerminalAccess,
     /// The home of the instance, unless the command line names another.
     pub home: PathBuf,
+    /// What the user's surroundings say of servers on other machines.
+    pub remote: RemoteHints,
     /// The idempotency key of what this command sends, or what its keys begin with; no other command has it.
     pub request_key: String,
 }
@@ -122,6 +181,7 @@ impl CommandContext {
             columns,
             terminal: TerminalAccess::of_process(),
             home: home_of_process(),
+            remote: RemoteHints::of_process(),
             request_key,
         }
     }

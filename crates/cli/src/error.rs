@@ -25,6 +25,24 @@ pub enum Error {
         /// The home.
         home: String,
     },
+    /// No server answers at an address of the network.
+    #[error("no server answers at {server}: {cause}")]
+    Away {
+        /// The address.
+        server: String,
+        /// What the system says.
+        cause: String,
+    },
+    /// The server at an address of the network cannot be trusted, so it was told nothing.
+    #[error("the connection to {server} is not safe: {cause}")]
+    Untrusted {
+        /// The address.
+        server: String,
+        /// What is wrong.
+        cause: String,
+        /// The next step.
+        next: String,
+    },
     /// What came is not the contract.
     #[error("the server's answer is not valid: {0}")]
     Broken(String),
@@ -114,7 +132,11 @@ impl Error {
     pub fn command_exit(&self) -> CommandExit {
         match self {
             Self::Usage(_) => CommandExit::Usage,
-            Self::Unreachable { .. } | Self::Homeless { .. } | Self::Severed(_) => CommandExit::Unreachable,
+            Self::Unreachable { .. }
+            | Self::Homeless { .. }
+            | Self::Away { .. }
+            | Self::Untrusted { .. }
+            | Self::Severed(_) => CommandExit::Unreachable,
             Self::UnderWay { why, .. } => why.command_exit(),
             Self::Late { .. } | Self::TimedOut { .. } => CommandExit::TimedOut,
             Self::AwaitsPerson { .. } => CommandExit::AwaitsPerson,
@@ -131,7 +153,10 @@ impl Error {
             Self::Homeless { .. } => {
                 Some("create the home with `dromia init`, then start the server with `dromia up`".to_owned())
             }
-            Self::UnderWay { next, .. } => Some(next.clone()),
+            Self::Away { .. } => Some(
+                "check the address with `dromia context show`, and that the server runs there".to_owned(),
+            ),
+            Self::UnderWay { next, .. } | Self::Untrusted { next, .. } => Some(next.clone()),
             Self::TimedOut { next } => Some(format!("continue to wait with `{next}`")),
             Self::AwaitsPerson { run } => Some(format!(
                 "answer with `dromia approval approve` or `dromia approval deny`, then continue with `dromia run \
@@ -172,7 +197,7 @@ impl Error {
 
     /// Tells whether there is no server to talk with just now.
     pub(crate) fn is_away(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Severed(_))
+        matches!(self, Self::Unreachable { .. } | Self::Away { .. } | Self::Severed(_))
             || self.server_problem().and_then(ProblemDetails::error_code) == Some(ErrorCode::ShuttingDown)
     }
 

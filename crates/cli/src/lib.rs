@@ -1,4 +1,4 @@
-//! The commands that talk to a running server, over its Unix socket.
+//! The commands that talk to a running server, over its Unix socket or over TLS.
 //!
 //! [`ClientCommand`] and [`GlobalOptions`] are clap arguments, so the binary can put its own commands beside them;
 //! [`run_command`] runs one command and returns its [`CommandExit`]. Results go to stdout, notices to stderr; with
@@ -16,10 +16,12 @@ pub mod schema;
 mod answer_schema;
 mod client;
 mod commands;
+mod contexts;
 mod download;
 mod error;
 mod interrupt;
 mod message_editor;
+mod remote;
 mod schema_violation;
 mod settings;
 mod sse;
@@ -28,8 +30,10 @@ pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, read_hidden_line, run_command};
 pub use crate::context::{
-    CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, LocalTime, TextEditor, home_of_process,
+    CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, LocalTime, ReadRoots, RemoteHints, TextEditor,
+    home_of_process,
 };
+pub use crate::contexts::means_remote;
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::message_editor::{CompletionWords, EditorFuture, MessageEditor, OpenEditor, TypedAhead};

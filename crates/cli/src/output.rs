@@ -50,8 +50,8 @@ pub struct CommandOutput<'context> {
     left: Option<PendingStatus>,
     /// The tenant that was named, which commands in hints name too.
     tenant: Option<String>,
-    /// The home that was named, as a shell reads it, for the same.
-    home: Option<String>,
+    /// The flag by which a home or a server was named, as a shell reads it, for the same.
+    place: Option<String>,
     unread: ClosedPipeAction,
     server: ServerPresence,
     /// Whether the last line of the result has no end yet.
@@ -120,7 +120,7 @@ impl<'context> CommandOutput<'context> {
             err_is_colored,
             left: None,
             tenant,
-            home: global.home.as_ref().map(|home| shell_word(&home.to_string_lossy()).into_owned()),
+            place: place_flag(global),
             unread: ClosedPipeAction::Ends,
             server: ServerPresence::Answers,
             is_open: false,
@@ -245,6 +245,14 @@ impl<'context> CommandOutput<'context> {
         self.write_bytes(text.as_bytes())?;
         self.write_bytes(b"\n")
     }
+}
+
+/// The flag that names the home, the context or the server of a command line.
+fn place_flag(global: &GlobalOptions) -> Option<String> {
+    let home = global.home.as_ref().map(|home| format!("--home {}", shell_word(&home.to_string_lossy())));
+    let context = || global.context.as_ref().map(|name| format!("--context {}", shell_word(name)));
+    let server = || global.server.as_ref().map(|url| format!("--server {url}"));
+    home.or_else(context).or_else(server)
 }
 
 fn paint_word(is_colored: bool, style: Style, word: &str) -> String {

@@ -5,8 +5,9 @@
 //! place, and moved there, so a reader sees the old file or the new one, also after a power cut.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,6 +16,12 @@ use dromia_api::{AgentId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Outcome};
+
+/// Only the user may read and write it.
+const MODE: u32 = 0o600;
+
+/// Only the user may look into it; one that is there stays as it is.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// The choices of this user.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,23 +85,31 @@ impl UserSettings {
     }
 
     /// Writes the file.
-    fn write(&self, home: &Path) -> Outcome {
-        let path = settings_path(home);
-        // A name of its own, so that two commands at one time write no file together.
-        let beside = path.with_extension(format!("json.{}.new", std::process::id()));
-        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Usage(error.to_string()))?;
-        let written = write_durably(&beside, &path, &text);
-        if written.is_err() {
-            // It may not be there; the first error is the one that is returned.
-            let _ = std::fs::remove_file(&beside);
-        }
-        written.map_err(Error::io_error(format!("write {}", path.display())))
+    pub(crate) fn write(&self, home: &Path) -> Outcome {
+        write_private(&settings_path(home), self)
     }
+}
+
+/// Writes a document that only the user may read, whole or not at all.
+pub(crate) fn write_private(path: &Path, document: &impl Serialize) -> Outcome {
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+        made.map_err(Error::io_error(format!("create {}", directory.display())))?;
+    }
+    // A name of its own, so that two commands at one time write no file together.
+    let beside = path.with_extension(format!("json.{}.new", std::process::id()));
+    let text = serde_json::to_vec_pretty(document).map_err(|error| Error::Usage(error.to_string()))?;
+    let written = write_durably(&beside, path, &text);
+    if written.is_err() {
+        // It may not be there; the first error is the one that is returned.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.map_err(Error::io_error(format!("write {}", path.display())))
 }
 
 /// Writes a file beside its place, moves it there, and has both the bytes and the move on disk before it comes back.
 fn write_durably(beside: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(beside)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(beside)?;
     file.write_all(text)?;
     file.sync_all()?;
     std::fs::rename(beside, path)?;

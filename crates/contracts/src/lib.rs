@@ -57,6 +57,7 @@ pub mod runs;
 pub mod runtime;
 pub mod sandbox;
 pub mod tool_policy;
+pub mod usage;
 pub mod vault;
 
 pub use futures_core::future::BoxFuture;

@@ -28,6 +28,7 @@ use crate::store::ItemKey;
 use crate::task::TaskCounts;
 use crate::token::{TokenRecord, TokenScopes};
 use crate::transcript::TranscriptTurn;
+use crate::usage::UsageRow;
 
 pub use crate::approval::ApprovalReach;
 
@@ -443,6 +444,9 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
     /// Returns whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says
     /// so; nothing is looked up, and a run that is not there is none.
     fn is_imported(&self, session: SessionId, run: RunId) -> bool;
+
+    /// Returns what runs and model calls came to since the start, of one tenant or of all.
+    fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow>;
 
     /// Counts what the engine holds in memory.
     fn engine_load(&self) -> EngineLoad;

@@ -42,13 +42,16 @@ pub enum TokenScope {
     Operate,
     /// Answer calls that wait for a person.
     Approve,
+    /// Read the metrics of the tenant.
+    Metrics,
     /// Everything, within the tenant; the other scopes are part of it.
     Admin,
 }
 
 impl TokenScope {
     /// Every scope, the narrowest first.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Invoke, Self::Operate, Self::Approve, Self::Admin];
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Invoke, Self::Operate, Self::Approve, Self::Metrics, Self::Admin];
 
     /// Returns the scope as it is written.
     pub const fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl TokenScope {
             Self::Invoke => "invoke",
             Self::Operate => "operate",
             Self::Approve => "approve",
+            Self::Metrics => "metrics",
             Self::Admin => "admin",
         }
     }
@@ -68,6 +72,7 @@ impl TokenScope {
             Self::Admin => 4,
             Self::Approve => 8,
             Self::Operate => 16,
+            Self::Metrics => 32,
         }
     }
 }
@@ -80,7 +85,7 @@ impl fmt::Display for TokenScope {
 
 /// Says that a text names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected read, invoke, operate, approve or admin, found {0:?}")]
+#[error("expected read, invoke, operate, approve, metrics or admin, found {0:?}")]
 pub struct ParseTokenScopeError(pub String);
 
 impl FromStr for TokenScope {
@@ -122,10 +127,11 @@ impl TokenScopes {
 }
 
 /// The roles that every server has, each with its scopes, the narrowest first.
-pub const ROLES: [(&str, &[TokenScope]); 4] = [
+pub const ROLES: [(&str, &[TokenScope]); 5] = [
     ("viewer", &[TokenScope::Read]),
     ("approver", &[TokenScope::Read, TokenScope::Approve]),
     ("operator", &[TokenScope::Read, TokenScope::Invoke, TokenScope::Operate]),
+    ("monitor", &[TokenScope::Metrics]),
     ("admin", &[TokenScope::Admin]),
 ];
 
@@ -133,6 +139,12 @@ pub const ROLES: [(&str, &[TokenScope]); 4] = [
 pub fn find_role(name: &str) -> Option<TokenScopes> {
     let found = ROLES.iter().find(|(known, _)| *known == name);
     found.map(|(_, scopes)| scopes.iter().copied().collect())
+}
+
+/// Names the role of [`ROLES`] that may do exactly this.
+pub fn role_name(scopes: TokenScopes) -> Option<&'static str> {
+    let found = ROLES.iter().find(|(_, known)| known.iter().copied().collect::<TokenScopes>() == scopes);
+    found.map(|(name, _)| *name)
 }
 
 impl FromIterator<TokenScope> for TokenScopes {
@@ -255,7 +267,7 @@ mod tests {
 
     #[test]
     fn no_set_covers_one_that_allows_more() {
-        let sets = (0..32_u8).map(TokenScopes);
+        let sets = (0..64_u8).map(TokenScopes);
         for mine in sets.clone() {
             for new in sets.clone() {
                 let more = TokenScope::ALL.into_iter().any(|scope| new.allows(scope) && !mine.allows(scope));
@@ -269,7 +281,8 @@ mod tests {
         let all: TokenScopes = TokenScope::ALL.into_iter().collect();
         for (name, scopes) in ROLES {
             assert_eq!(find_role(name), Some(set(scopes)));
-            assert!(set(scopes).allows(TokenScope::Read), "{name} sees what it acts on");
+            assert_eq!(role_name(set(scopes)), Some(name));
+            assert!(set(scopes).allows(TokenScope::Read) || name == "monitor", "{name} sees what it acts on");
             assert_eq!(set(scopes).covers(all), name == "admin", "{name}");
         }
         assert_eq!(find_role("root"), None);

@@ -148,6 +148,11 @@ pub fn run_program() -> ExitCode {
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let home = home::Home::locate_home(arguments.global.home.as_deref());
+    if let Some(refusal) = refuse_remote(arguments.command.as_ref(), &arguments.global) {
+        let context = &mut schemas::context_for_command("");
+        CommandOutput::new(context, &arguments.global).print_error(&refusal);
+        return refusal.command_exit().into();
+    }
     let Some(command) = arguments.command else { return shell::run_bare(&home, &arguments.global) };
     let result = match command {
         ProgramCommand::Init(init) => {
@@ -213,6 +218,31 @@ pub fn run_program() -> ExitCode {
             failure.command_exit().into()
         }
     }
+}
+
+/// Refuses a server on the network for a command that works with the files of this machine.
+fn refuse_remote(command: Option<&ProgramCommand>, global: &GlobalOptions) -> Option<dromia_cli::Error> {
+    use dromia_cli::ClientCommand::{Audit, Status, Tool};
+    let is_local = match command {
+        None
+        | Some(ProgramCommand::Shell(shell::ShellCommand::Help { .. } | shell::ShellCommand::Version)) => {
+            false
+        }
+        Some(ProgramCommand::Client(Status(status))) => status.all,
+        Some(ProgramCommand::Client(Tool(tool))) => matches!(tool, dromia_cli::args::ToolCommand::Test(_)),
+        Some(ProgramCommand::Client(Audit(audit))) => {
+            matches!(audit, dromia_cli::args::AuditCommand::Verify(_))
+        }
+        Some(ProgramCommand::Client(_)) => false,
+        Some(_) => true,
+    };
+    let flag = if global.context.is_some() { "--context" } else { "--server" };
+    (is_local && (global.context.is_some() || global.server.is_some())).then(|| {
+        let text = format!(
+            "this command works with the files of this machine; run it on the server's, without {flag}"
+        );
+        dromia_cli::Error::Usage(text)
+    })
 }
 
 /// Reads the text of a configuration as `dromia config validate` does, with no environment. A text without form is refused

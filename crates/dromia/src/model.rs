@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
 use dromia_models::KnownModels;
 
-use self::set::{ModelAssignment, parse_model_assignment};
+use self::set::{ListPrice, ModelAssignment, parse_model_assignment, parse_price};
 use crate::config::{self, ModelRoute, ProviderKind, SCRIPTED, WrittenConfig};
 use crate::config_change::LockedConfig;
 use crate::home::Home;
@@ -26,12 +26,18 @@ pub(crate) enum ModelCommand {
     List,
     /// Set the model of an alias and its fallbacks.
     #[command(
-        after_help = "Examples:\n  dromia model set default=openai/gpt-5-mini\n  dromia model set default=openai/gpt-5-mini,spare\n  dromia model set default=scripted"
+        after_help = "Examples:\n  dromia model set default=openai/gpt-5-mini\n  dromia model set default=hub/llama-3 --price 0.25/2\n  dromia model set default=local/qwen3,spare --free\n  dromia model set default=scripted"
     )]
     Set {
         /// The alias, the provider, its id of the model, and the fallback aliases.
         #[arg(value_name = "ALIAS=PROVIDER/ID[,FALLBACK…]", value_parser = parse_model_assignment)]
         assignment: ModelAssignment,
+        /// What a million tokens cost, of requests and of answers, in USD, such as 0.25/2
+        #[arg(long, value_name = "IN/OUT", value_parser = parse_price)]
+        price: Option<ListPrice>,
+        /// Say that it costs nothing, as a model on your own machine
+        #[arg(long, conflicts_with = "price")]
+        free: bool,
     },
     /// Make one small real call and print its time, usage and cost.
     #[command(after_help = "Examples:\n  dromia model test default\n  dromia model test default --json")]
@@ -65,8 +71,9 @@ pub(crate) fn run(
     output.check_format()?;
     match command {
         ModelCommand::List => list::list_aliases(&LockedConfig::lock_home(home)?.loaded, output)?,
-        ModelCommand::Set { assignment } => {
-            set::set_alias(&LockedConfig::lock_home(home)?, assignment, output)?;
+        ModelCommand::Set { assignment, price, free } => {
+            let price = if *free { Some(ListPrice::FREE) } else { *price };
+            set::set_alias(&LockedConfig::lock_home(home)?, assignment, price, output)?;
         }
         ModelCommand::Test { alias } => test_call::run_trial(home, alias, global.timeout, output)?,
         ModelCommand::Route(RouteCommand::Show { alias }) => {

@@ -91,8 +91,15 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
         context.terminal.err_columns = Some(Box::new(|| terminal::terminal_columns(std::io::stderr())));
     }
     context.terminal.input = terminal::input_kind();
+    context.remote.roots = Some(std::sync::Arc::new(read_system_roots));
     context.fields = found.map(|one| one.field_names()).unwrap_or_default();
     context
+}
+
+/// Reads the certificates of the authorities that this system trusts. One that cannot be read leaves the others.
+fn read_system_roots() -> std::io::Result<Vec<Vec<u8>>> {
+    let found = rustls_native_certs::load_native_certs();
+    Ok(found.certs.into_iter().map(|certificate| certificate.to_vec()).collect())
 }
 
 /// The name of a document's file in `docs/schemas`.

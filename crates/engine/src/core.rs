@@ -22,6 +22,7 @@ use crate::notifications::RunHub;
 use crate::ports::EnginePorts;
 use crate::scheduler::{ReadyWork, Scheduler, TaskSlot};
 use crate::steps::{StepKind, StepPool, StepWait};
+use crate::usage::UsageMeter;
 
 /// The time from a panic, or a failed erasure, to the next scan: work that fails at each scan, such as an unreadable
 /// session, must not spin.
@@ -40,6 +41,8 @@ pub(crate) struct EngineCore {
     pub(crate) hub: RunHub,
     /// How often tasks came into each state.
     pub(crate) counts: EngineCounters,
+    /// What runs and model calls came to.
+    pub(crate) usage: UsageMeter,
     pub(crate) agents: AgentDirectory,
     pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
@@ -75,6 +78,7 @@ impl EngineCore {
             scheduler: Scheduler::new(config.active_max, steps),
             hub: RunHub::default(),
             counts: EngineCounters::default(),
+            usage: UsageMeter::default(),
             agents: AgentDirectory::new(Arc::clone(&ports)),
             session_keys: Cache::new(SESSION_KEYS_MAX),
             pins: Cache::new(SNAPSHOTS_MAX),

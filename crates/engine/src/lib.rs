@@ -62,6 +62,7 @@ mod session_file;
 mod submit;
 mod token_count;
 mod tokens;
+mod usage;
 
 pub use crate::approval_binding::ApprovalBinding;
 pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, SecondOpinion};

@@ -290,6 +290,7 @@ async fn hold_run(
     let is_held = matches!(answer, CommitOutcome::Done(_));
     if is_held {
         core.counts.count_rest(RunStatus::Held);
+        core.usage.count_run((scope.tenant(), run.agent), "", RunStatus::Held, &[]);
     } else if !matches!(answer, CommitOutcome::Refused(CommitRefusal::Damaged { .. })) {
         core.request_rescan();
     }

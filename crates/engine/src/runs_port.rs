@@ -16,8 +16,9 @@ use dromia_contracts::runs::{
     NewRule, NewToken, RunEndMode, RunStatusReason, SentRequest, SessionExport, Watch,
 };
 use dromia_contracts::token::TokenRecord;
+use dromia_contracts::usage::UsageRow;
 use dromia_contracts::{
-    AgentId, ApprovalId, BoxFuture, Fault, OperatorScope, RunId, Scope, SessionId, TokenId,
+    AgentId, ApprovalId, BoxFuture, Fault, OperatorScope, RunId, Scope, SessionId, TenantId, TokenId,
 };
 
 use crate::approvals::ApprovalAnswers;
@@ -260,6 +261,10 @@ impl EnginePort for Engine {
 
     fn is_imported(&self, session: SessionId, run: RunId) -> bool {
         crate::session_file::is_imported(session, run)
+    }
+
+    fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {
+        self.core.usage.usage_rows(only)
     }
 
     fn engine_load(&self) -> EngineLoad {

@@ -206,7 +206,10 @@ impl<'a> SessionClaimer<'a> {
         owner.journal.durable = owner.state.seq;
         owner.journal.pending.clear();
         self.core.counts.count_task(TaskState::Running);
-        self.core.counts.count_rest(owner.state.status());
+        let status = owner.state.status();
+        self.core.counts.count_rest(status);
+        let whose = (owner.identity.scope.tenant(), owner.identity.agent.id);
+        self.core.usage.count_run(whose, &owner.identity.agent.config.model, status, &[]);
         if owner.state.is_ended() && owner.identity.target.is_some() {
             self.core.notify_delivery();
         }

@@ -4,7 +4,10 @@
 //! request can add a series. Counters are handles made once; counting is an atomic add.
 
 mod tenants;
+#[cfg(test)]
+mod text_check;
 mod tools;
+mod usage;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +20,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use self::tenants::TenantMeters;
 pub use self::tools::ToolMeters;
+pub(crate) use self::usage::render_usage;
 use crate::core::GatewayCore;
 use crate::routes::ROUTES;
 

@@ -121,7 +121,7 @@ routes! {
     HEAD "/" Nothing => node::answer_probe;
     GET "/health" Nothing => node::show_health;
     GET "/ready" Nothing => node::check_ready;
-    GET "/metrics" Tenant(Read) => node::render_metrics;
+    GET "/metrics" Tenant(Metrics) => node::render_metrics;
     GET "/openapi.json" Nothing => reference::serve_document;
     GET "/docs" Nothing => reference::serve_docs_page;
     GET "/v1/status" Tenant(Read) => node::show_status;

@@ -294,6 +294,7 @@ pub(crate) fn api_attempt(attempt: ModelAttempt) -> api::cost::AttemptCost {
         output_tokens: attempt.usage.output_tokens,
         reserved_micros: attempt.reserved_micros,
         cost_micros: attempt.cost_micros,
+        unpriced: attempt.unpriced,
         charge: attempt.charge,
         failure: attempt.failure.map(|code| code.as_str().to_owned()),
     }

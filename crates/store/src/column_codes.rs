@@ -177,7 +177,8 @@ impl StoredEnum for BudgetPeriod {
 }
 
 impl StoredEnum for TokenScope {
-    const TABLE: &'static [Self] = &[Self::Read, Self::Invoke, Self::Admin, Self::Approve, Self::Operate];
+    const TABLE: &'static [Self] =
+        &[Self::Read, Self::Invoke, Self::Admin, Self::Approve, Self::Operate, Self::Metrics];
 
     fn stored_code(self) -> i64 {
         match self {
@@ -186,6 +187,7 @@ impl StoredEnum for TokenScope {
             Self::Admin => 2,
             Self::Approve => 3,
             Self::Operate => 4,
+            Self::Metrics => 5,
         }
     }
 }
@@ -307,11 +309,11 @@ mod tests {
     fn token_scopes_are_stored_as_bits_and_unknown_bits_fail() {
         let db = rusqlite::Connection::open_in_memory().expect("opens");
         let read = |bits: i64| db.query_row("SELECT ?1", [bits], |row| read_scopes(row, 0));
-        for bits in 0..32 {
+        for bits in 0..64 {
             assert_eq!(stored_scopes(read(bits).expect("is a set")), bits);
         }
         assert_eq!(stored_scopes(TokenScopes::ADMIN), 4);
-        assert!(read(32).is_err() && read(-1).is_err(), "a scope of tomorrow is not guessed");
+        assert!(read(64).is_err() && read(-1).is_err(), "a scope of tomorrow is not guessed");
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub struct ExportRun {
 pub enum CostCommand {
     /// Add up what runs cost
     #[command(
-        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost summary --by model --agent ops\n  dromia cost summary --by day --since 2026-01-01T00:00:00Z --json"
+        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost summary --by model --agent ops\n  dromia cost summary --by actor --since 7d\n  dromia cost summary --by day --since 2026-01-01T00:00:00Z --json"
     )]
     Summary(CostSummary),
     /// Show what one run cost, attempt by attempt
@@ -141,7 +141,7 @@ pub struct CostSummary {
     /// Only runs that began in the last 90m, 24h or 7d, or since a time
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Group by agent, model or day
+    /// Group by agent, model, day, actor (whose input began the run) or tenant (all of them, for the operator)
     #[arg(long, value_name = "WHAT", default_value = "agent", value_parser = parse_cost_grouping)]
     pub by: CostBy,
 }

@@ -30,7 +30,7 @@ pub enum TokenCommand {
     /// Create a token and print it, once
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia token create laptop\n  dromia token create metrics --scope read --expires 30d\n  dromia --tenant acme token create admin --scope admin"
+        after_help = "Examples:\n  dromia token create laptop\n  dromia token create metrics --scope metrics --expires 30d\n  dromia --tenant acme token create admin --scope admin"
     )]
     Create(CreateToken),
     /// List tokens
@@ -49,11 +49,11 @@ pub enum TokenCommand {
 pub struct CreateToken {
     /// Its name; the audit log shows its actions as token:NAME
     pub name: String,
-    /// Allow read, invoke (send events), operate (control agents and runs), approve (answer waiting calls) or admin
-    /// (everything in the tenant); repeatable
+    /// Allow read, invoke (send events), operate (control agents and runs), approve (answer waiting calls), metrics
+    /// (read /metrics) or admin (everything in the tenant); repeatable
     #[arg(long = "scope", value_name = "SCOPE", default_values_t = dromia_api::token::SCOPES_DEFAULT)]
     pub scopes: Vec<TokenScope>,
-    /// Give it a role: viewer, approver, operator, admin, or one of dromia.yaml
+    /// Give it a role: viewer, approver, operator, monitor, admin, or one of dromia.yaml
     #[arg(long, value_name = "ROLE", conflicts_with = "scopes")]
     pub role: Option<String>,
     /// Let it expire after 12h, 30d or 8w [default: when it is revoked]

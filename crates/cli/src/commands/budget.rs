@@ -1,6 +1,7 @@
 //! `budget`: how much may be spent, and how much is.
 
 use dromia_api::budget::{BudgetResource, SetBudget};
+use dromia_api::cost::CostSummary;
 use dromia_api::{AgentId, BudgetMeasure, BudgetPeriod, BudgetScope, ListPage};
 
 use super::agent_names::AgentHandles;
@@ -38,6 +39,19 @@ pub(super) async fn run(
     }
 }
 
+/// Says that a budget of money stops calls whose price is not known, where some were made lately.
+async fn warn_of_unpriced(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcome {
+    let sum: CostSummary = cli.client.get("/v1/cost?by=model&since=7d").await?;
+    for group in sum.groups.iter().filter(|group| group.spent.unpriced_calls > 0) {
+        let model = &group.key;
+        output.notice_wrapped(&format!(
+            "warning: no price is known for the model {model}, and a budget of money refuses its calls: give it a price with \
+             `dromia model set {model}=PROVIDER/ID --price IN/OUT`, or with --free if it costs nothing"
+        ))?;
+    }
+    Ok(())
+}
+
 /// Sets a budget. What is not named is as it was, or as it is with a new one.
 async fn set_budget(
     cli: &Cli<'_>,
@@ -60,6 +74,9 @@ async fn set_budget(
     let path = format!("/v1/budgets/{}", percent_encode(&new.name));
     let mut set: BudgetResource = cli.client.put_json(&path, &body).await?;
     replace_ids_with_handles(&mut set, &AgentHandles::fetch_page(cli, output).await);
+    if measure == BudgetMeasure::Money {
+        warn_of_unpriced(cli, output).await?;
+    }
     output.print_result(&set, |set| {
         let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
         let period = match set.period {

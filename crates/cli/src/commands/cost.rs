@@ -1,17 +1,21 @@
 //! `cost`: what runs cost, summed up or attempt by attempt.
 
-use dromia_api::cost::{AttemptCost, CostGroup, CostSummary, RunCost};
-use dromia_api::{ChargeBasis, CostTotals, RunId};
+use dromia_api::cost::{AttemptCost, CostBy, CostGroup, CostSummary, RunCost};
+use dromia_api::tenant::TenantResource;
+use dromia_api::{CURRENCY, ChargeBasis, CostTotals, ListPage, RunId};
 
 use super::Cli;
 use crate::args;
-use crate::client::percent_encode;
+use crate::client::{ApiClient, percent_encode};
 use crate::error::Outcome;
 use crate::exit::CommandExit;
 use crate::output::{CommandOutput, draw_pairs, draw_table, format_money, format_time};
 
 /// How many attempts are asked for at a time.
 const PAGE_ATTEMPTS: u32 = 256;
+
+/// The most pages of tenants that a sum over all of them reads.
+const TENANT_PAGES_MAX: usize = 64;
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -20,7 +24,10 @@ pub(super) async fn run(
 ) -> Outcome<CommandExit> {
     match command {
         args::CostCommand::Summary(asked) => {
-            let sum = sum_costs(cli, &asked).await?;
+            let sum = match asked.by {
+                CostBy::Tenant if cli.global.tenant.is_none() => sum_tenants(cli, &asked).await?,
+                _ => sum_costs(cli, &cli.client, &asked).await?,
+            };
             let columns = output.context_mut().columns;
             output.print_result(&sum, |sum| summary_text(columns, sum))?;
         }
@@ -34,7 +41,7 @@ pub(super) async fn run(
 }
 
 /// Sums up page by page; each page counts on from the one before, from the same beginning.
-async fn sum_costs(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSummary> {
+async fn sum_costs(cli: &Cli<'_>, client: &ApiClient, asked: &args::CostSummary) -> Outcome<CostSummary> {
     let path = |since: Option<&str>, after: Option<RunId>| {
         let mut path = format!("/v1/cost?by={}", asked.by.as_str());
         let after = after.map(|after| after.to_string());
@@ -46,12 +53,47 @@ async fn sum_costs(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSumm
         }
         path
     };
-    let mut sum: CostSummary = cli.client.get(&path(asked.since.as_deref(), None)).await?;
+    let mut sum: CostSummary = client.get(&path(asked.since.as_deref(), None)).await?;
     let since = sum.since.map(|since| since.to_string());
     while let Some(after) = sum.next {
-        sum.merge_page(cli.client.get(&path(since.as_deref(), Some(after))).await?);
+        sum.merge_page(client.get(&path(since.as_deref(), Some(after))).await?);
     }
     Ok(sum)
+}
+
+/// Sums up each tenant, for an operator; for others their own.
+async fn sum_tenants(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSummary> {
+    let mut whole: Option<CostSummary> = None;
+    let mut after = None;
+    for _ in 0..TENANT_PAGES_MAX {
+        let path = after.map_or_else(
+            || "/v1/tenants?limit=256".to_owned(),
+            |after: String| format!("/v1/tenants?limit=256&after={}", percent_encode(&after)),
+        );
+        let page: ListPage<TenantResource> = match cli.client.get(&path).await {
+            // Who is no operator has one tenant.
+            Err(error) if error.command_exit() == CommandExit::Denied => {
+                return sum_costs(cli, &cli.client, asked).await;
+            }
+            page => page?,
+        };
+        for tenant in page.items {
+            let client = cli.client.for_tenant(tenant.handle.to_string());
+            let sum = sum_costs(cli, &client, asked).await?;
+            match &mut whole {
+                Some(whole) => whole.merge_page(sum),
+                None => whole = Some(sum),
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    match whole {
+        Some(sum) => Ok(sum),
+        None => sum_costs(cli, &cli.client, asked).await,
+    }
 }
 
 /// Reads all attempts of a run.
@@ -71,7 +113,11 @@ async fn fetch_run_cost(cli: &Cli<'_>, run: RunId) -> Outcome<RunCost> {
 fn summary_text(columns: Option<u16>, sum: &CostSummary) -> String {
     let mut rows: Vec<_> = sum.groups.iter().map(group_row).collect();
     rows.push(cost_row("total", sum.runs, sum.total));
-    let table = draw_table(columns, &[sum.by.as_str(), "runs", "calls", "in", "out", "cost"], rows);
+    let table = draw_table(
+        columns,
+        &[sum.by.as_str(), "runs", "calls", "in", "out", "unpriced", &format!("cost {}", sum.currency)],
+        rows,
+    );
     match sum.imported {
         0 => table,
         runs => {
@@ -91,7 +137,8 @@ fn cost_row(name: &str, runs: u64, spent: CostTotals) -> Vec<String> {
         spent.model_calls.to_string(),
         spent.input_tokens.to_string(),
         spent.output_tokens.to_string(),
-        format_money(spent.cost_micros),
+        spent.unpriced_calls.to_string(),
+        cost_text(spent),
     ]
 }
 
@@ -115,10 +162,22 @@ fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
     format!("{head}\n\n{attempts}{further}")
 }
 
+/// Writes an amount, or that none is known: what has no price is never written as nothing.
+fn cost_text(spent: CostTotals) -> String {
+    match (spent.unpriced_calls, spent.cost_micros) {
+        (1.., 0) => "unpriced".to_owned(),
+        _ => format_money(spent.cost_micros),
+    }
+}
+
 fn spent_text(spent: CostTotals) -> String {
+    let unpriced = match spent.unpriced_calls {
+        0 => String::new(),
+        calls => format!(", {calls} of them unpriced"),
+    };
     format!(
-        "{} (model calls: {}, tokens: {} in, {} out)",
-        format_money(spent.cost_micros),
+        "{} {CURRENCY} (model calls: {}{unpriced}, tokens: {} in, {} out)",
+        cost_text(spent),
         spent.model_calls,
         spent.input_tokens,
         spent.output_tokens
@@ -147,16 +206,14 @@ fn attempt_row(attempt: &AttemptCost) -> Vec<String> {
         model,
         attempt.input_tokens.to_string(),
         attempt.output_tokens.to_string(),
-        format_money(attempt.reserved_micros),
-        format_money(attempt.cost_micros),
+        if attempt.unpriced { "unpriced".to_owned() } else { format_money(attempt.reserved_micros) },
+        if attempt.unpriced { "unpriced".to_owned() } else { format_money(attempt.cost_micros) },
         by,
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_api::cost::CostBy;
-
     use super::*;
 
     #[test]
@@ -176,10 +233,12 @@ mod tests {
             ..CostSummary::new(CostBy::Agent, None)
         };
         insta::assert_snapshot!(summary_text(None, &sum), @r"
-        AGENT  RUNS  CALLS  IN  OUT  COST
-        ops    2     3      30  12   1.000042
-        total  2     3      30  12   1.000042
+        AGENT  RUNS  CALLS  IN  OUT  UNPRICED  COST USD
+        ops    2     3      30  12   0         1.000042
+        total  2     3      30  12   0         1.000042
         ");
+        assert_eq!(cost_text(CostTotals { unpriced_calls: 3, cost_micros: 0, ..spent }), "unpriced");
+        assert_eq!(cost_text(CostTotals { unpriced_calls: 1, ..spent }), "1.000042");
         let text = summary_text(None, &CostSummary { imported: 3, ..sum });
         assert!(text.ends_with("not counted: runs that were imported and paid for elsewhere: 3"), "{text}");
     }

@@ -20,7 +20,7 @@ use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
 
 use super::event::EventWaitResult;
-use super::{agent, agent_apply, agent_change, approval, run, session, token, tool};
+use super::{agent, agent_apply, agent_change, approval, context, run, session, token, tool};
 use crate::error::ErrorDocument;
 use crate::explain::CodeExplanation;
 use crate::schema::PublishedSchema;
@@ -52,6 +52,11 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<KillReceipt>("agent kill"),
         PublishedSchema::for_command::<TenantCreated>("tenant create"),
         PublishedSchema::for_command::<ListPage<TenantResource>>("tenant list"),
+        PublishedSchema::for_command::<context::ContextRow>("context add"),
+        PublishedSchema::for_command::<ListPage<context::ContextRow>>("context list"),
+        PublishedSchema::for_command::<context::ContextRow>("context use"),
+        PublishedSchema::for_command::<context::ContextRow>("context show"),
+        PublishedSchema::for_command::<context::ContextRow>("context remove"),
         PublishedSchema::for_command::<ListPage<SessionResource>>("session list"),
         PublishedSchema::for_command::<session::SessionDetails>("session show"),
         PublishedSchema::for_command::<SessionImport>("session import"),

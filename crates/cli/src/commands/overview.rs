@@ -80,7 +80,15 @@ async fn watch(
     let is_screen = output.context_mut().out_is_terminal && !output.is_json();
     let mut shown: Option<OverviewPage> = None;
     loop {
-        let page = read_pages(cli, asked.all_tenants).await?;
+        let page = match read_pages(cli, asked.all_tenants).await {
+            Err(why) if why.is_away() => {
+                output.note_server_away()?;
+                tokio::time::sleep(REDRAW).await;
+                continue;
+            }
+            page => page?,
+        };
+        output.note_server_back();
         let text = output.add_global_flags(&page_text(&page, asked.all_tenants)).into_owned();
         if is_screen {
             output.write_bytes(CLEAR_SCREEN)?;
@@ -143,7 +151,7 @@ impl OverviewWriter<'_> {
         } else {
             self.line("Needs you:");
             approvals.items.iter().for_each(|asked| self.write_approval(asked));
-            self.write_rest(approvals.more, "dromia approval list --open");
+            self.write_rest(approvals.more, "dromia approval list");
             troubled.items.iter().for_each(|run| self.write_troubled(run));
             self.write_rest(troubled.more, "dromia run list --status failed");
             deliveries.items.iter().for_each(|delivery| self.write_delivery(delivery));
@@ -336,6 +344,20 @@ mod tests {
     #[test]
     fn the_first_screen_names_the_next_command_of_each_row() {
         insta::assert_snapshot!(page_text(&page(), true), @r#"
+        Tenant acme
+        Needs you:
+          approval  ops wants shell.run, for 3m; valid for 1h
+                    next: dromia -T acme approval show apr_01010101010101010101010101010101
+          failed    writer "sum up\u{1b}[2J the day", 2h ago: model_unavailable: no answer
+                    next: dromia -T acme run why run_02020202020202020202020202020202
+          unsent    a message to webhook:ops was given up: refused, 2d ago
+                    next: dromia -T acme delivery show dlv_03030303030303030303030303030303
+        Running:
+          running   writer "what is due?", for 1m; waits for the model default (12s)
+                    next: dromia -T acme run watch run_02020202020202020202020202020202
+          and more: dromia -T acme run list --status running
+        Spent today: 1.250000 USD by 4 runs, and 2 calls unpriced
+        Server: dromia 0.1.0, up 1d
         "#);
     }
 

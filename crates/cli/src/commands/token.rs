@@ -1,7 +1,7 @@
 //! `token`: make, list and take back credentials of a tenant; `whoami`: who asks.
 
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
-use dromia_api::{ErrorCode, HandleSlug, ListPage, TokenId, TokenScopes};
+use dromia_api::{ErrorCode, HandleSlug, ListPage, TokenId, TokenScopes, role_name};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -113,11 +113,13 @@ pub(super) async fn show_whoami(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -
     output.print_result(&WhoamiDocument { whoami, agent }, |WhoamiDocument { whoami: who, .. }| {
         draw_pairs(&[
             ("server", format!("dromia {}", who.version)),
+            ("address", cli.client.network_address().unwrap_or_default()),
             ("tenant", format!("{} ({})", who.tenant_handle, who.tenant)),
             ("agent", default_agent_text(cli, who.default_agent.as_ref())),
             ("actor", who.actor.clone()),
             ("credential", who.credential.as_str().to_owned()),
             ("token", who.token.map(|token| token.to_string()).unwrap_or_default()),
+            ("role", role_name(who.scopes).unwrap_or("none of the built-in ones").to_owned()),
             ("scopes", who.scopes.to_string()),
             ("expires", who.expires_at.map(format_time).unwrap_or_default()),
         ])

@@ -189,11 +189,11 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ),
         ErrorCode::StoreReadOnly => new_page(
             "the store only answers reads because a write failed; the usual cause is a full disk",
-            "free disk space or repair the disk; the server retries by itself. `dromia status` shows the cause",
+            "free disk space or repair the disk; the server retries by itself. `dromia status --node` shows the cause",
         ),
         ErrorCode::StoreUnavailable => new_page(
             "the store did not answer in time",
-            "send the request again; if this repeats, check the disk with `dromia status` and `dromia doctor`",
+            "send the request again; if this repeats, check the disk with `dromia status --node` and `dromia doctor`",
         ),
         ErrorCode::OutcomeUnknown => new_page(
             "the store does not know whether the write is durable",

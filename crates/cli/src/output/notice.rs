@@ -167,7 +167,7 @@ impl CommandOutput<'_> {
     /// others. A command is recognized in backticks, after a colon, and at the beginning of a line.
     pub fn add_global_flags<'text>(&self, text: &'text str) -> Cow<'text, str> {
         const NAME: &str = "dromia ";
-        if self.home.is_none() && self.tenant.is_none() {
+        if self.place.is_none() && self.tenant.is_none() {
             return Cow::Borrowed(text);
         }
         let mut pieces = text.split(NAME);
@@ -178,8 +178,8 @@ impl CommandOutput<'_> {
             let of_a_tenant = is_command && OF_A_TENANT.contains(&word);
             let of_a_home = of_a_tenant || (is_command && (OF_A_HOME.contains(&word) || word == "-T"));
             told.push_str(NAME);
-            if let Some(home) = self.home.as_deref().filter(|_| of_a_home) {
-                told.extend(["--home ", home, " "]);
+            if let Some(place) = self.place.as_deref().filter(|_| of_a_home) {
+                told.extend([place, " "]);
             }
             if let Some(tenant) = self.tenant.as_deref().filter(|_| of_a_tenant) {
                 told.extend(["-T ", tenant, " "]);

@@ -36,7 +36,7 @@ fn agent() -> String {
 #[tokio::test]
 async fn without_a_server_one_line_names_the_next_command() {
     let server = Server::absent();
-    let ended = server.run(&["status"]).await;
+    let ended = server.run(&["status", "--node"]).await;
     assert_eq!((ended.exit, ended.out.as_str()), (CommandExit::Unreachable, ""));
     let lines: Vec<_> = ended.err.lines().collect();
     assert_eq!(lines.len(), 2, "{}", ended.err);
@@ -568,6 +568,7 @@ async fn whoami_shows_server_tenant_and_scopes() {
     tenant      acme (ten_0199c0de000000000000000000000000)
     actor       cli:0
     credential  socket
+    role        admin
     scopes      admin
     ");
 }

@@ -50,10 +50,10 @@ async fn a_summary_follows_pages_from_one_start_time() {
         ]
     );
     insta::assert_snapshot!(ended.out, @r"
-    MODEL  RUNS  CALLS  IN  OUT  COST
-    large  1     1      3   5    0.000009
-    small  1     1      3   5    0.000005
-    total  2     2      6   10   0.000014
+    MODEL  RUNS  CALLS  IN  OUT  UNPRICED  COST USD
+    large  1     1      3   5    0         0.000009
+    small  1     1      3   5    0         0.000005
+    total  2     2      6   10   0         0.000014
     ");
 }
 
@@ -69,8 +69,8 @@ async fn a_run_is_shown_with_all_its_attempts() {
     insta::assert_snapshot!(ended.out, @r"
     run         run_0199c0de000000000000000000000000
     status      yielded
-    self        0.000112 (model calls: 1, tokens: 3 in, 5 out)
-    total       0.000119 (model calls: 1, tokens: 3 in, 5 out)
+    self        0.000112 USD (model calls: 1, tokens: 3 in, 5 out)
+    total       0.000119 USD (model calls: 1, tokens: 3 in, 5 out)
     resumed by  run_0199c0de000000000000000000000001
 
     STEP  ATTEMPT  BEGAN                 MODEL  IN  OUT  RESERVED  COST      CHARGED BY

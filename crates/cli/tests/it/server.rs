@@ -136,6 +136,7 @@ impl Server {
             terminal: Default::default(),
             home: self.home.path().to_owned(),
             editor: None,
+            remote: dromia_cli::RemoteHints { names_home: true, ..dromia_cli::RemoteHints::default() },
             request_key: KEY.to_owned(),
         };
         let exit = run_command(cli.command, &cli.global, &mut context).await;

@@ -10,7 +10,8 @@ use super::problem::ConfigProblem;
 use super::schema;
 
 /// The variables that no key has.
-const OTHERS: [&str; 2] = ["DROMIA_HOME", "DROMIA_LOG"];
+const OTHERS: [&str; 6] =
+    ["DROMIA_HOME", "DROMIA_LOG", "DROMIA_SERVER", "DROMIA_TOKEN", "DROMIA_CA", "DROMIA_CONTEXT"];
 
 /// How many changes make another word of a name.
 const CHANGES_MAX: usize = 2;

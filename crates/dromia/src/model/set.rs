@@ -1,9 +1,10 @@
 //! `dromia model set`: who answers under an alias, written into `dromia.yaml`.
 
+use dromia_api::{BudgetMeasure, CURRENCY};
 use dromia_cli::CommandOutput;
 
 use crate::config::edit::{double_quote, name_text};
-use crate::config::{self, ProviderKind, SCRIPTED, WrittenModel};
+use crate::config::{self, ProviderKind, SCRIPTED, WrittenModel, WrittenPrice};
 use crate::config_change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
 use crate::system::ExitError;
 
@@ -38,10 +39,32 @@ pub(super) fn parse_model_assignment(text: &str) -> Result<ModelAssignment, Stri
     })
 }
 
+/// What a million tokens of requests and of answers cost, in millionths of the currency unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListPrice {
+    input: u64,
+    output: u64,
+}
+
+impl ListPrice {
+    /// Nothing, which is known to be nothing.
+    pub(super) const FREE: Self = Self { input: 0, output: 0 };
+}
+
+/// Reads a price as it is typed: two amounts of at most six decimal places.
+pub(super) fn parse_price(text: &str) -> Result<ListPrice, String> {
+    let form =
+        || format!("expected IN/OUT in {CURRENCY} for a million tokens, such as 0.25/2, found {text:?}");
+    let (input, output) = text.split_once('/').ok_or_else(form)?;
+    let amount = |text: &str| BudgetMeasure::Money.parse_limit(text.trim()).ok_or_else(form);
+    Ok(ListPrice { input: amount(input)?, output: amount(output)? })
+}
+
 /// Sets an alias; says so if it is set already.
 pub(super) fn set_alias(
     held: &LockedConfig,
     assignment: &ModelAssignment,
+    price: Option<ListPrice>,
     output: &mut CommandOutput<'_>,
 ) -> anyhow::Result<()> {
     let ModelAssignment { alias, provider, id, fallback } = assignment;
@@ -79,6 +102,13 @@ pub(super) fn set_alias(
             model.price.clone_from(&there.price);
             (model.context_tokens, model.output_tokens_max) = (there.context_tokens, there.output_tokens_max);
         }
+    }
+    if let Some(ListPrice { input, output }) = price {
+        if is_scripted {
+            let text = "the scripted model has a price of its own: nothing; leave out --price and --free";
+            return Err(ExitError::usage_error(text.to_owned()));
+        }
+        model.price = Some(WrittenPrice { input, output, cache_read: None, cache_write: None });
     }
     if written.models.get(alias) == Some(&model) {
         output.print_result(&ConfigEditResult::unchanged_entry("models", alias), |_| {
@@ -129,6 +159,15 @@ pub(crate) fn entry_lines(alias: &str, model: &WrittenModel) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_price_is_two_amounts_for_a_million_tokens() {
+        assert_eq!(parse_price("0.25/2"), Ok(ListPrice { input: 250_000, output: 2_000_000 }));
+        assert_eq!(parse_price("0/0"), Ok(ListPrice::FREE));
+        for bad in ["", "1", "1/", "/1", "a/b", "-1/2", "1/2/3", "1.0000001/2"] {
+            assert!(parse_price(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_assignment_names_alias_provider_model_and_fallbacks() {

@@ -14,7 +14,8 @@ use crate::schemas;
 /// Runs the program without a command.
 pub(crate) fn run_bare(home: &Home, global: &GlobalOptions) -> ExitCode {
     let socket = global.socket.clone().unwrap_or_else(|| home.root_dir().join("run").join("dromia.sock"));
-    if UnixStream::connect(&socket).is_ok() {
+    let is_remote = dromia_cli::means_remote(global, &schemas::context_for_command(""));
+    if is_remote || UnixStream::connect(&socket).is_ok() {
         let status = ClientCommand::Status(StatusArguments::default());
         return crate::run_client_named(status, "status", global).unwrap_or_else(|error| {
             let failure = crate::system::to_cli_error(error);
@@ -22,9 +23,10 @@ pub(crate) fn run_bare(home: &Home, global: &GlobalOptions) -> ExitCode {
             failure.command_exit().into()
         });
     }
-    let help = program_command().render_help();
-    let mut err = anstream::stderr();
-    let _unread = write!(err, "{}\n{}\n", help.ansi(), first_step(home));
+    let help = program_command().render_help().ansi().to_string();
+    // What is to be done here takes the place of the example.
+    let help = help.trim_end().rsplit_once('\n').map_or(help.as_str(), |(above, _)| above);
+    let _unread = writeln!(anstream::stderr(), "{help}\n{}", first_step(home));
     let context = &mut schemas::context_for_command("");
     let mut output = CommandOutput::new(context, global);
     if output.is_json() {

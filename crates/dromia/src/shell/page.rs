@@ -23,8 +23,8 @@ const GROUPS: [(&str, &[&str]); 8] = [
     (
         "Operate",
         &[
-            "status", "whoami", "doctor", "config", "provider", "model", "tenant", "token", "audit",
-            "backup", "migrate",
+            "status", "whoami", "context", "doctor", "config", "provider", "model", "tenant", "token",
+            "audit", "backup", "migrate",
         ],
     ),
     ("Help", &["explain", "completions", "version", "help"]),

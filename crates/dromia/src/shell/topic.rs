@@ -4,8 +4,16 @@
 pub(super) const NAMES: [&str; 5] = ["options", "commands", "environment", "exit-codes", "schemas"];
 
 /// The variables that this program reads, each with what it does.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 21] = [
     ("DROMIA_HOME", "the home, unless --home names one [default: ~/.dromia]"),
+    ("DROMIA_SERVER", "a server on another machine, such as https://agents.example, unless a flag names one"),
+    ("DROMIA_TOKEN", "the token for --server or DROMIA_SERVER"),
+    ("DROMIA_CA", "the file of the authorities that are trusted for it, unless --ca names one"),
+    ("DROMIA_CONTEXT", "the context that is used, unless a flag names a server"),
+    (
+        "XDG_CONFIG_HOME",
+        "the directory of dromia/contexts.json and of the units of `dromia service` [default: ~/.config]",
+    ),
     ("DROMIA_LISTEN", "the TCP address of `dromia up`, unless --listen names one"),
     ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug [default: warn]"),
     ("HOME", "the directory that ~ means"),
@@ -16,7 +24,7 @@ const VARIABLES: [(&str, &str); 15] = [
     ("ACCESSIBLE", "any value but 0: plain lines, as with --accessible"),
     ("COLUMNS", "the greatest width of a table [default: that of the terminal]"),
     ("LC_ALL, LC_CTYPE, LANG", "without UTF-8: plain lines, as with --accessible; all texts are UTF-8"),
-    ("XDG_CONFIG_HOME, USER", "only `dromia service` reads them: where units are, and whose"),
+    ("USER", "only `dromia service` reads it: whose unit it writes"),
     ("NOTIFY_SOCKET", "systemd sets it; `dromia up` writes there when it is ready"),
     ("OPENAI_API_KEY", "`dromia init` offers that model if it is set"),
     ("OPENAI_BASE_URL", "the address of that model for `dromia init`"),

@@ -214,7 +214,7 @@ fn a_tenant_comes_with_its_token_in_one_commit() {
     let server = home.serve();
     // Once there are two tenants, only the operator sees what the whole node did.
     let batches = || {
-        let status = home.run(&["status", "--json"]);
+        let status = home.run(&["status", "--node", "--json"]);
         let status: Value = serde_json::from_slice(&status.stdout).expect("a document");
         status["store"]["batches"].as_u64().expect("a count")
     };

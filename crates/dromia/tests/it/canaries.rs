@@ -251,7 +251,7 @@ fn no_written_byte_holds_any_secret() {
     for model in ["vaulted", "known"] {
         agent(&home, model);
     }
-    let token = home.run(&["token", "create", "metrics", "--scope", "read"]);
+    let token = home.run(&["token", "create", "metrics", "--scope", "read", "--scope", "metrics"]);
     assert!(token.status.success(), "{}", stderr(&token));
     let token = String::from_utf8(token.stdout).expect("text").trim().to_owned();
 

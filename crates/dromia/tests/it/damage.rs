@@ -127,7 +127,7 @@ fn a_damaged_page_is_refused_and_is_no_empty_list() {
         let (_, told) = server.get("/v1/status").await;
         assert!(told["store"]["damaged"]["met"].as_u64().is_some_and(|met| met >= 1), "{told}");
     });
-    let status = home.run(&["status"]);
+    let status = home.run(&["status", "--node"]);
     assert_eq!(status.status.code(), Some(1), "a script must notice");
     let text = String::from_utf8_lossy(&status.stdout);
     assert!(text.contains("damaged ") && text.contains("restore a backup"), "{text}");

@@ -70,7 +70,7 @@ fn a_served_home_is_examined_through_its_server() {
     let items = served["items"].as_array().expect("items");
     let port = items.iter().find(|item| item["id"] == "server.port").expect("it is looked at");
     assert!(port["message"].as_str().is_some_and(|text| text.contains(&server.url)), "{port}");
-    let status = home.run(&["status"]);
+    let status = home.run(&["status", "--node"]);
     assert!(String::from_utf8_lossy(&status.stdout).contains(&server.url), "{status:?}");
     let (_, seen) = crate::home::block_on(server.get("/v1/status"));
     assert!(seen["listening"].is_null(), "a token of one tenant is not told: {seen}");

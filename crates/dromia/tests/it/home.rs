@@ -45,6 +45,8 @@ impl Home {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dromia"));
         command.env("DROMIA_HOME", self.path()).stdin(Stdio::null());
+        // What a command keeps for its user belongs to the test.
+        command.env("XDG_CONFIG_HOME", self.directory.path().join("config"));
         for key in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"] {
             command.env_remove(key);
         }

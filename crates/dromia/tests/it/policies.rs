@@ -23,7 +23,7 @@ fn write(home: &Home, name: &str, rules: &str) {
 fn until(home: &Home, wanted: impl Fn(&Value) -> bool) -> Value {
     let end = Instant::now() + DEADLINE;
     loop {
-        let policy = document(home, &["status"])["policy"].clone();
+        let policy = document(home, &["status", "--node"])["policy"].clone();
         if wanted(&policy) {
             return policy;
         }
@@ -78,7 +78,7 @@ fn a_broken_policy_is_not_used_and_is_reported_everywhere() {
         assert_eq!(tested.status.code(), Some(2), "{rules}");
         assert!(stderr(&tested).contains("policies/own.rego:5:"), "{}", stderr(&tested));
     }
-    for line in [&["policy", "show"][..], &["status"], &["doctor", "--only", "policy"]] {
+    for line in [&["policy", "show"][..], &["status", "--node"], &["doctor", "--only", "policy"]] {
         let told = page(&home, line);
         assert!(
             told.to_lowercase().contains("the server has ignored") && told.contains("policies/own.rego:5:"),

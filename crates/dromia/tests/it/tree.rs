@@ -103,6 +103,11 @@ const LEAVES: &[(&str, How)] = &[
     ("approval rule test", Prints(&["file.append path=notes/**"])),
     ("approval rule remove", Prints(&["notes"])),
     ("approval suggest", Prints(&[])),
+    ("context add", Prints(&["lab", "--server", "https://agents.example", "--token-stdin"])),
+    ("context list", Prints(&[])),
+    ("context use", Prints(&["lab"])),
+    ("context show", Prints(&["lab"])),
+    ("context remove", Prints(&["lab"])),
     ("whoami", Prints(&[])),
     ("session list", Prints(&[])),
     ("session show", Prints(&["{session}"])),
@@ -362,7 +367,9 @@ fn the_command_tree_matches_its_help_and_schemas() {
     let (bare, flag) = (home.run(&[]), home.run(&["--help"]));
     let (bare, flag) = (stderr(&bare), String::from_utf8(flag.stdout).expect("help is text"));
     assert_eq!(mistake_of_overview(&bare, &commands), None, "{bare}");
-    assert_eq!(bare, flag);
+    // What is to be done here takes the place of the example.
+    let above = |page: &str| page.trim_end().rsplit_once('\n').map(|(above, _)| above.to_owned());
+    assert_eq!(above(&bare), above(&flag));
     let known: BTreeSet<_> = LEAVES.iter().map(|(command, _)| *command).collect();
     let forgotten: Vec<_> = leaves.symmetric_difference(&known).collect();
     assert!(forgotten.is_empty(), "the table of this test and the tree differ by {forgotten:?}");

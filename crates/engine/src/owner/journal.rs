@@ -154,6 +154,8 @@ impl JournalWriter {
                     core.counts.count_rest(status);
                     if let Some(Mutation::RunAppend(append)) = batch.mutations.last() {
                         core.counts.count_usage(&append.entries);
+                        let whose = (identity.scope.tenant(), identity.agent.id);
+                        core.usage.count_run(whose, &identity.agent.config.model, status, &append.entries);
                     }
                     core.hub.publish(identity.run, || LiveEvent::Committed { seq, status });
                     for put in sends.into_iter().chain(wake) {

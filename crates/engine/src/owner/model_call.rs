@@ -150,6 +150,7 @@ impl RunOwner {
         let deltas = LiveDeltas::new(&self.core, self.identity.run, (step, attempt), told);
         let mut others = false;
         self.slot.end_step();
+        let began = self.core.ports.runtime.clock.now();
         let ended = {
             let mut call = self.core.ports.model.call_model(&request, prepared, &deltas);
             loop {
@@ -173,6 +174,18 @@ impl RunOwner {
                 }
             }
         };
+        if let Ok(result) = &ended {
+            let took = self.core.ports.runtime.clock.now().duration_since(began);
+            let identity = (self.identity.scope.tenant(), self.identity.agent.id);
+            let called = (self.identity.agent.config.model.as_str(), prepared);
+            // A clock that was set back gives no duration.
+            self.core.usage.count_call(
+                identity,
+                called,
+                result.as_ref(),
+                took.try_into().unwrap_or_default(),
+            );
+        }
         self.begin_step().await;
         deltas.flush_held();
         self.story.restore_transcript(request);

@@ -5,7 +5,7 @@
 //! adds the runs that went on from a yielded one, each from the one before; no run has children of another kind. What came
 //! as a file was spent elsewhere: a summary leaves it out and says how much that is.
 //!
-//! Bounds: a summary counts at most [`RUNS_MAX`] runs, or [`RUNS_BY_MODEL_MAX`] where their entries are read, and
+//! Bounds: a summary counts at most [`RUNS_MAX`] runs, or [`RUNS_BY_MODEL_MAX`] where their entries are read as well, and
 //! says where to count on.
 
 use std::collections::BTreeMap;
@@ -80,8 +80,8 @@ pub(crate) async fn summarize_costs(
     let floor = since.map(RunId::earliest_at);
     let by = summing.by.unwrap_or_default();
     let (most, read) = match by {
-        CostBy::Model => (RUNS_BY_MODEL_MAX, RUNS_BY_MODEL_READ),
-        CostBy::Agent | CostBy::Day => (RUNS_MAX, PageRequest::<RunId>::LIMIT_MAX),
+        CostBy::Model | CostBy::Actor => (RUNS_BY_MODEL_MAX, RUNS_BY_MODEL_READ),
+        CostBy::Agent | CostBy::Day | CostBy::Tenant => (RUNS_MAX, PageRequest::<RunId>::LIMIT_MAX),
     };
     let mut sum = CostSummary::new(by, since);
     let mut groups = BTreeMap::new();
@@ -101,7 +101,14 @@ pub(crate) async fn summarize_costs(
                 sum.imported += 1;
                 continue;
             }
-            add_spending(&mut sum, &mut groups, spending);
+            let key = match by {
+                CostBy::Actor => read_author(&core, &caller.scope, &spending.run).await?,
+                CostBy::Tenant => caller.tenant_handle().to_string(),
+                CostBy::Agent => spending.run.agent.to_string(),
+                CostBy::Day => spending.run.started_at.strftime("%Y-%m-%d").to_string(),
+                CostBy::Model => String::new(),
+            };
+            add_spending(&mut sum, &mut groups, spending, key);
         }
         if is_last {
             after = None;
@@ -151,22 +158,35 @@ async fn read_spending(
     let store = &core.ports.store;
     Ok(match by {
         CostBy::Model => store.run_spending(scope, filter, page).await?,
-        CostBy::Agent | CostBy::Day => {
+        CostBy::Agent | CostBy::Day | CostBy::Actor | CostBy::Tenant => {
             let runs = store.runs(scope, filter, page).await?;
             runs.into_iter().map(|run| RunSpending { run, models: Vec::new() }).collect()
         }
     })
 }
 
-fn add_spending(sum: &mut CostSummary, groups: &mut BTreeMap<String, CostGroup>, spending: RunSpending) {
+/// Finds on whose input a run began. A run whose beginning was erased, or cannot be read, has no one.
+async fn read_author(core: &GatewayCore, scope: &Scope, run: &RunRecord) -> Answer<String> {
+    let store = &core.ports.store;
+    let first = store.journal_entries(scope, run.id, 0, 1).await?;
+    let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
+        return Ok("unknown".to_owned());
+    };
+    let items = store.inbox_items(scope, InboxOwner::Session(run.session), started.after, 1).await?;
+    Ok(items.first().map_or_else(|| "unknown".to_owned(), |item| item.author.to_string()))
+}
+
+/// Adds a run to its group; by model it has a part in several.
+fn add_spending(
+    sum: &mut CostSummary,
+    groups: &mut BTreeMap<String, CostGroup>,
+    spending: RunSpending,
+    key: String,
+) {
     let RunSpending { run, models } = spending;
     let own = CostTotals::from(&run);
     sum.runs += 1;
-    let parts = match sum.by {
-        CostBy::Agent => vec![(run.agent.to_string(), own)],
-        CostBy::Day => vec![(run.started_at.strftime("%Y-%m-%d").to_string(), own)],
-        CostBy::Model => models,
-    };
+    let parts = if sum.by == CostBy::Model { models } else { vec![(key, own)] };
     for (key, spent) in parts {
         sum.total.add(spent);
         let empty = || CostGroup { key: key.clone(), name: None, runs: 0, spent: CostTotals::default() };

@@ -22,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::metrics::render_usage;
 
 /// The most pages of tenants that a status counts.
 const TENANT_PAGES_MAX: usize = 64;
@@ -50,11 +51,10 @@ pub(crate) async fn check_ready(State(core): State<Shared>) -> Answer<Json<Ready
 }
 
 pub(crate) async fn render_metrics(State(core): State<Shared>, caller: Caller) -> Answer<Response> {
-    let text = if sees_node(&core, &caller).await? {
-        core.meters.render(&core)
-    } else {
-        core.meters.tenants.render(caller.scope.tenant())
-    };
+    let sees_node = sees_node(&core, &caller).await?;
+    let mut text =
+        if sees_node { core.meters.render(&core) } else { core.meters.tenants.render(caller.scope.tenant()) };
+    text.push_str(&render_usage(&core, &caller, sees_node).await?);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 

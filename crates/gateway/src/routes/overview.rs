@@ -1,8 +1,8 @@
 //! The first screen of a tenant in one request, and of all tenants in pages for the operator.
 //!
-//! Bounds: each part has at most [`ROWS_MAX`] rows, of which each costs at most three reads; what was spent is summed up over the
-//! newest [`SPENT_RUNS_MAX`] runs of the day; a page has at most [`TENANTS_MAX`] tenants. Every list is read along an index, so
-//! the number of runs that a tenant ever had does not matter.
+//! Bounds: each part has at most [`ROWS_MAX`] rows, of which each costs at most three reads; of a run that is held or stopped the
+//! journal is read whole, to say why. What was spent is summed up over the newest [`SPENT_RUNS_MAX`] runs of the day; a page has at
+//! most [`TENANTS_MAX`] tenants. Every list is read along an index, so the number of runs that a tenant ever had does not matter.
 
 use std::collections::HashMap;
 
@@ -35,13 +35,16 @@ use crate::failure::{Answer, ApiError};
 const ROWS_MAX: usize = 16;
 
 /// The most runs whose spending is summed up.
-const SPENT_RUNS_MAX: usize = 100_000;
+const SPENT_RUNS_MAX: usize = 20_000;
 
 /// The most tenants of a page.
 const TENANTS_MAX: usize = 16;
 
 /// For how long a run that failed or stopped is shown.
 const TROUBLED_HOURS: i64 = 24;
+
+/// For how long a message is shown that was not delivered.
+const UNDELIVERED_HOURS: i64 = 7 * 24;
 
 /// The most characters of a question.
 const QUESTION_CHARS_MAX: usize = 80;
@@ -212,6 +215,8 @@ impl<'a> OverviewReader<'a> {
             let page = PageRequest::first_page(ROWS_MAX + 1);
             found.extend(self.core.ports.store.deliveries(&self.scope, filter, page).await?);
         }
+        let since = self.now - SignedDuration::from_hours(UNDELIVERED_HOURS);
+        found.retain(|delivery: &DeliverySummary| delivery.updated_at >= since);
         found.sort_by_key(|delivery: &DeliverySummary| std::cmp::Reverse(delivery.updated_at));
         let row = |delivery: DeliverySummary| FailedDelivery {
             id: delivery.id,

@@ -113,7 +113,7 @@ async fn the_attempts_of_a_run_sum_up_to_its_cost() {
             attempt(8, "small", "open", 0, ""),
         ]
     );
-    let own = json!({"model_calls": 4, "input_tokens": 3, "output_tokens": 5, "cost_micros": 112});
+    let own = json!({"model_calls": 4, "input_tokens": 3, "output_tokens": 5, "cost_micros": 112, "unpriced_calls": 0});
     assert_eq!((&cost["self"], &cost["total"], &cost["next"]), (&own, &own, &Value::Null));
     assert_eq!(cost["resumed_by"], json!([]));
 }

@@ -152,5 +152,6 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+    assert!(text.contains(r#"dromia_model_calls_total{tenant="default""#), "{text}");
     assert!(!text.contains(&world.ours.run.to_string()), "an id became a label");
 }

@@ -82,6 +82,8 @@ pub(crate) struct Inner {
     pub read_only: Option<String>,
     pub damaged: Option<StoreDamage>,
     pub minted: u64,
+    /// Gives the usage of every tenant to each.
+    pub leaks_usage: bool,
 }
 
 impl fmt::Debug for Rooms {

@@ -99,6 +99,8 @@ enum PlantedLeak {
     Agents,
     /// The gateway takes our tenant for the only one, so it shows it the counters of the whole node.
     NodeCounters,
+    /// The engine gives a tenant the usage of both.
+    UsageSeries,
 }
 
 /// Plays a world and counts the requests that were answered well, or says which answer another tenant changed.
@@ -109,6 +111,7 @@ async fn play(seed: u64, leak: Option<PlantedLeak>) -> Result<usize, String> {
             world.rooms.lock().tenants.retain(|tenant| tenant.id == world.ours.tenant);
         }
     }
+    beside.rooms.lock().leaks_usage = leak == Some(PlantedLeak::UsageSeries);
     let mut operations = beside.operations().await;
     operations.retain(Operation::is_of_a_tenant);
     let mut dice = SeededRng::new(seed);
@@ -176,6 +179,20 @@ async fn a_gateway_that_shows_tenants_the_node_counters_is_caught() {
     for seed in 0..WORLDS_MAX {
         match play(seed, Some(PlantedLeak::NodeCounters)).await {
             Err(found) if found.contains("GET /metrics") || found.contains("GET /v1/status") => return,
+            Err(found) => panic!("something else was found: {found}"),
+            Ok(_) => {}
+        }
+    }
+    panic!("nothing notices it in {WORLDS_MAX} worlds");
+}
+
+/// Planted fault: a token is given the series of another tenant.
+#[tokio::test]
+async fn a_token_that_reads_another_tenants_series_is_caught() {
+    const WORLDS_MAX: u64 = 20;
+    for seed in 0..WORLDS_MAX {
+        match play(seed, Some(PlantedLeak::UsageSeries)).await {
+            Err(found) if found.contains("GET /metrics") => return,
             Err(found) => panic!("something else was found: {found}"),
             Ok(_) => {}
         }

@@ -72,7 +72,7 @@ async fn an_impossible_token_request_is_refused() {
     for (body, says) in [
         (r#"{"name":"x"}"#, "a token needs `scopes` or a `role`, and this one has neither"),
         (r#"{"name":"x","scopes":["read"],"role":"viewer"}"#, "and this one has both"),
-        (r#"{"name":"x","role":"king"}"#, "the roles are viewer, approver, operator, admin"),
+        (r#"{"name":"x","role":"king"}"#, "the roles are viewer, approver, operator, monitor, admin"),
         (r#"{"name":"x","scopes":["root"]}"#, "unknown variant `root`"),
         (r#"{"name":"x","scopes":["read"],"expires_in_seconds":0}"#, "`expires_in_seconds` must be from 1"),
         (r#"{"name":"x","scopes":["read"],"expires_in_seconds":315360001}"#, "to 315360000"),
@@ -312,9 +312,9 @@ async fn no_scope_is_handed_on_that_the_caller_has_not() {
     let world = World::new().await;
     let all: TokenScopes = TokenScope::ALL.into_iter().collect();
     let body = json!({"name": "all", "scopes": all}).to_string();
-    let every = json!(["read", "invoke", "operate", "approve", "admin"]);
+    let every = json!(["read", "invoke", "operate", "approve", "metrics", "admin"]);
     assert_eq!(create(&world, &body).await["scopes"], every);
-    for scope in ["read", "invoke", "operate", "approve"] {
+    for scope in ["read", "invoke", "operate", "approve", "metrics"] {
         let created = create(&world, &json!({"name": "less", "scopes": [scope]}).to_string()).await;
         let answer = ask_with(&world, secret(&created), "POST", "/v1/tokens", &body).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "forbidden"), "{scope}");

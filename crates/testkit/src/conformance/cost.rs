@@ -72,21 +72,36 @@ pub(super) async fn what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempt
     assert_eq!(spending[0].models, [("large".to_owned(), large), ("scripted".to_owned(), scripted)]);
 }
 
+/// Begins a run in a session of its own: one that is held keeps its session.
+async fn begin_apart(scene: &mut StoreScene, channel: &str) -> RunId {
+    let session = scene.session_id();
+    let open = session_open(session, scene.agent, channel);
+    scene.commit_done(scene.new_batch().with_mutation(open)).await;
+    scene.session = session;
+    scene.begin_turn(0).await
+}
+
 /// Held runs come first whatever their age; the others only if they ended lately; a sum takes the newest runs and hides those
 /// that the scope does not see.
 pub(super) async fn only_troubled_runs_are_listed_and_sums_count_the_newest_runs(store: Arc<dyn Store>) {
-    let scene = StoreScene::open_scene(store, 1).await;
+    let mut scene = StoreScene::open_scene(store, 1).await;
     let mut runs = Vec::new();
-    for (after, status) in
-        [RunStatus::Completed, RunStatus::Failed, RunStatus::Yielded, RunStatus::Cancelled, RunStatus::Held]
-            .into_iter()
-            .enumerate()
-    {
-        let run = scene.begin_turn(after as u64).await;
+    for (channel, status) in [
+        ("a", RunStatus::Completed),
+        ("b", RunStatus::Failed),
+        ("c", RunStatus::Yielded),
+        ("d", RunStatus::Cancelled),
+        ("e", RunStatus::Held),
+    ] {
+        let run = begin_apart(&mut scene, channel).await;
         let end = run_append(run, 1, 2, vec![lost_entry(1, 70)], status);
         scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
         runs.push(run);
     }
+    let resting = begin_apart(&mut scene, "f").await;
+    let rest = run_append(resting, 1, 2, vec![lost_entry(1, 70)], RunStatus::Parked);
+    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(rest))).await;
+    let working = begin_apart(&mut scene, "g").await;
     let (scope, store) = (scene.tenant_scope(), &scene.store);
     let ids =
         |runs: Vec<dromia_contracts::run::RunRecord>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
@@ -96,9 +111,6 @@ pub(super) async fn only_troubled_runs_are_listed_and_sums_count_the_newest_runs
     assert_eq!(troubled(&scope, 6, 9).await, [runs[4], runs[2], runs[1]]);
     assert_eq!(troubled(&scope, 7, 9).await, [runs[4]], "the others ended earlier");
     assert_eq!(troubled(&scope, 6, 2).await, [runs[4], runs[2]]);
-    let (resting, working) = (scene.begin_turn(5).await, scene.begin_turn(6).await);
-    let rest = run_append(resting, 1, 2, vec![lost_entry(1, 70)], RunStatus::Parked);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(rest))).await;
     let open = async |scope: &Scope, limit| ids(store.working_runs(scope, limit).await.expect("a read"));
     assert_eq!(open(&scope, 9).await, [working, resting], "the held run is not among them");
     assert_eq!(open(&scope, 1).await, [working]);

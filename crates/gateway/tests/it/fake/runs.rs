@@ -20,6 +20,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::task::TaskCounts;
 use dromia_contracts::token::{TokenRecord, TokenScopes};
+use dromia_contracts::usage::{UsageCounts, UsageRow};
 use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, Digest, ErrorCode, Fault, ItemId, OperatorScope, RunId, Scope, SessionId,
     TenantId, TokenId,
@@ -570,6 +571,17 @@ impl EnginePort for Rooms {
 
     fn is_imported(&self, _: SessionId, run: RunId) -> bool {
         self.lock().brought.contains(&run)
+    }
+
+    fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {
+        let inner = self.lock();
+        let row = |tenant: &TenantId, agent: AgentId| {
+            let mut counts = UsageCounts::default();
+            counts.count_outcome("ok");
+            UsageRow { tenant: Some(*tenant), agent: Some(agent), model: "default".into(), counts }
+        };
+        let rows = inner.agents.iter().map(|(tenant, agent, _)| row(tenant, agent.id));
+        rows.filter(|row| inner.leaks_usage || only.is_none() || row.tenant == only).collect()
     }
 
     fn engine_load(&self) -> EngineLoad {

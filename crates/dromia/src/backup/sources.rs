@@ -26,9 +26,9 @@ const AGENTS: &str = "agents";
 const LEFT_OUT: [&str; 4] = ["run", "store", "logs", "audit"];
 /// Files that are no part of a home, by how their names end.
 const LEFT_OUT_ENDS: [&str; 5] = [".new", ".partial", ".lock", ".log", ".sock"];
-/// The most that the files of all agents may be, and how deep their directories.
-const WORKSPACE_BYTES_MAX: u64 = 64 << 30;
-const WORKSPACE_MEMBERS_MAX: u64 = 1_000_000;
+/// The most that the files of all agents may be, or of another directory of the home, and how deep they may lie.
+const TREE_BYTES_MAX: u64 = 64 << 30;
+const TREE_MEMBERS_MAX: u64 = 1_000_000;
 const DEPTH_MAX: usize = 128;
 /// How many of the files that were left out are named.
 const SKIPPED_NAMED_MAX: usize = 20;
@@ -134,18 +134,24 @@ impl HomeFiles<'_> {
                 } else if let Err(error) = self.copy_entry(root, &path, &place, kind)? {
                     self.skip(is_of_agents, &place, error)?;
                 }
+                self.check_bounds(before, &place)?;
             }
             self.skipped_count += entries.unnamed;
-            let used = (self.writer.bytes - before.0, self.writer.members - before.1);
-            if is_of_agents && (used.0 > WORKSPACE_BYTES_MAX || used.1 > WORKSPACE_MEMBERS_MAX) {
-                return Err(ExitError::failed_error(format!(
-                    "the files of agents are more than {} GiB or {WORKSPACE_MEMBERS_MAX} files, at {place}; remove \
-                     some, or leave them out with --without-workspaces",
-                    WORKSPACE_BYTES_MAX >> 30
-                )));
-            }
         }
         Ok(())
+    }
+
+    /// Refuses more files of one directory of the home than a backup takes.
+    fn check_bounds(&self, before: (u64, u64), place: &str) -> anyhow::Result<()> {
+        let (bytes, members) = (self.writer.bytes - before.0, self.writer.members - before.1);
+        if bytes <= TREE_BYTES_MAX && members <= TREE_MEMBERS_MAX {
+            return Ok(());
+        }
+        Err(ExitError::failed_error(format!(
+            "{place} is beyond {} GiB or {TREE_MEMBERS_MAX} files of one directory of the home; remove some, or \
+             leave out those of agents with --without-workspaces",
+            TREE_BYTES_MAX >> 30
+        )))
     }
 
     /// Copies a file or a link; the inner error is one of opening it.
@@ -245,6 +251,10 @@ fn read_directory(root: &OwnedFd, path: &str) -> Result<DirectoryEntries, Errno>
     let mut found = DirectoryEntries { mode, names: Vec::new(), unnamed: 0 };
     for entry in Dir::read_from(&dir)? {
         let entry = entry?;
+        if found.names.len() as u64 > TREE_MEMBERS_MAX {
+            // More than a backup takes, and the caller says so.
+            break;
+        }
         let Ok(name) = entry.file_name().to_str() else {
             found.unnamed += 1;
             continue;

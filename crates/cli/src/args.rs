@@ -58,6 +58,7 @@ use crate::remote::ServerUrl;
 
 /// Options that every command takes. They are hidden on the page of a command; `dromia help options` prints them.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag, and they are independent")]
 pub struct GlobalOptions {
     /// Work in this tenant
     #[arg(long, short = 'T', global = true, value_name = "HANDLE", hide_short_help = true)]
@@ -251,6 +252,7 @@ pub enum ClientCommand {
 
 /// How much to show.
 #[derive(Debug, Clone, Copy, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 pub struct StatusArguments {
     /// Show everything that a bug report needs: versions, doctor, configuration; no secrets
     #[arg(long, conflicts_with_all = ["node", "all_tenants", "watch"])]

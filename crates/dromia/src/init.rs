@@ -102,7 +102,9 @@ impl InitResult {
         ]);
         text.extend(self.trial.as_ref().map(|trial| trial.summary_text() + "\n"));
         text.extend(self.silent.as_ref().map(|reason| {
-            format!("The model gave no answer yet: {reason}; `dromia model test default` tries again.\n")
+            format!(
+                "The model gave no answer yet: {reason}. `dromia ask` asks it again once the server runs.\n"
+            )
         }));
         text.extend(self.daily_limit.as_ref().map(|limit| {
             format!(

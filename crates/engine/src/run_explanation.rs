@@ -351,7 +351,9 @@ mod tests {
     fn a_completed_run_says_what_led_to_its_answer() {
         let calls = |statuses: &[CallStatus]| {
             let mut tally = CallTally::default();
-            statuses.iter().for_each(|status| tally.count_call(*status));
+            for status in statuses {
+                tally.count_call(*status);
+            }
             tally
         };
         for (model_calls, statuses, text) in [

@@ -184,7 +184,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
             }
             // The server refused the message; a person can send another one.
             Err(error) if state.editor.is_some() && error.server_problem().is_some() => {
-                output.print_error(&error)
+                output.print_error(&error);
             }
             Err(error) => return Err(error),
         }

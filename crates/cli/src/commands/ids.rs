@@ -93,13 +93,11 @@ impl Cli<'_> {
             let limit = dromia_api::list::LIMIT_MAX;
             let page: ListPage<ListedRow> = self.client.get(&format!("{path}limit={limit}{after}")).await?;
             rows.extend(page.items);
-            match page.next {
-                Some(next) => after = format!("&after={}", percent_encode(&next)),
-                None => {
-                    rows.reverse();
-                    return Ok(rows);
-                }
-            }
+            let Some(next) = page.next else {
+                rows.reverse();
+                return Ok(rows);
+            };
+            after = format!("&after={}", percent_encode(&next));
         }
         Err(Error::Usage("there are too many to find the newest; name one by its id".to_owned()))
     }

@@ -187,13 +187,12 @@ impl OverviewWriter<'_> {
     }
 
     fn write_delivery(&mut self, delivery: &FailedDelivery) {
-        let (word, what) = match delivery.state {
-            DeliveryState::UnknownAfterSend => ("unsure", "may not have arrived".to_owned()),
-            _ => {
-                let reason =
-                    delivery.reason.map_or_else(String::new, |reason| format!(": {}", reason.as_str()));
-                ("unsent", format!("was given up{reason}"))
-            }
+        let (word, what) = if delivery.state == DeliveryState::UnknownAfterSend {
+            ("unsure", "may not have arrived".to_owned())
+        } else {
+            let reason =
+                delivery.reason.map_or_else(String::new, |reason| format!(": {}", reason.as_str()));
+            ("unsent", format!("was given up{reason}"))
         };
         let text = format!("a message to {} {what}, {} ago", delivery.target, self.age(delivery.since));
         self.write_row(word, &text, &format!("dromia delivery show {}", delivery.id));

@@ -32,7 +32,7 @@ impl BackedUpHome {
         let home = Home::locate_home(Some(&dir.path().join("home")));
         let line = ["dromia", "init", "--defaults", "--no-input", "--model-source", "scripted"];
         let arguments = ProgramArguments::try_parse_from(line).expect("is a command");
-        let ProgramCommand::Init(command) = arguments.command else { panic!("is init") };
+        let Some(ProgramCommand::Init(command)) = arguments.command else { panic!("is init") };
         let mut context = CommandContext::of_process(runtime::request_key());
         context.out = Box::new(std::io::sink());
         init::run(&home, &command, &arguments.global, &mut context).expect("the home is made");

@@ -4,7 +4,7 @@ use dromia_contracts::vault::GRANT;
 
 use super::detect::DetectedModel;
 use crate::config::edit::double_quote;
-use crate::config::{self, WrittenModel};
+use crate::config::{self, WrittenModel, WrittenPrice};
 use crate::model;
 
 /// The name of the schema beside the configuration, for editors.
@@ -49,6 +49,13 @@ fn providers_and_models(found: &DetectedModel) -> String {
     let default = WrittenModel {
         provider: Some(found.name.clone()),
         model: found.models.first().cloned(),
+        // What runs on this machine costs no money, and is known not to.
+        price: found.is_local().then_some(WrittenPrice {
+            input: 0,
+            output: 0,
+            cache_read: None,
+            cache_write: None,
+        }),
         ..WrittenModel::default()
     };
     lines.extend(model::entry_lines("default", &default).into_iter().map(|line| format!("  {line}")));

@@ -146,7 +146,11 @@ pub(crate) async fn prove_model(
 impl ModelTrial {
     /// Says in one sentence what the call came to.
     pub(crate) fn summary_text(&self) -> String {
-        let cost = self.cost_micros.map_or_else(|| "an unknown price".to_owned(), format_money);
+        let cost = match self.cost_micros {
+            None => "an unknown price".to_owned(),
+            Some(0) => "nothing".to_owned(),
+            Some(cost) => format_money(cost),
+        };
         format!("{} answered {:?} in {} ms for {cost}.", self.answers, self.answer, self.total_ms)
     }
 }

@@ -103,11 +103,11 @@ pub(super) fn unknown_word_text(word: &str) -> String {
 pub(super) fn help_page() -> String {
     let mut page = "dromia sends what you type to the agent, except".to_owned();
     for SlashRow { name, argument, about, .. } in &COMMANDS {
-        page.push_str(&format!("\n  {:<22} {about}", format!("{name} {argument}")));
+        page.extend(["\n  ", &format!("{:<22} {about}", format!("{name} {argument}"))]);
     }
     page.push_str("\nto send a line that begins with /, type // instead\nkeys");
     for (keys, about) in KEYS {
-        page.push_str(&format!("\n  {keys:<22} {about}"));
+        page.extend(["\n  ", &format!("{keys:<22} {about}")]);
     }
     page
 }

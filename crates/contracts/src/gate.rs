@@ -165,7 +165,13 @@ pub trait Gate: Send + Sync + fmt::Debug {
 
     /// Notes what an agent's configuration grants now, by the number of its revision; an older one than is known changes
     /// nothing. From then on grants that [`rights_word`] marks as the agent's count no further than that.
-    fn note_rights(&self, _tenant: TenantId, _agent: AgentId, _number: u64, _grants: &[String]) -> RightsHold {
+    fn note_rights(
+        &self,
+        _tenant: TenantId,
+        _agent: AgentId,
+        _number: u64,
+        _grants: &[String],
+    ) -> RightsHold {
         RightsHold::NOTHING
     }
 

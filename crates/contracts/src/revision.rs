@@ -23,9 +23,7 @@ pub const REVISIONS_REMOVED_MAX: u64 = 8;
 pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 
 /// A field of an agent that a change may set.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentField {
     /// The alias of its model.
@@ -174,10 +172,14 @@ impl ConfigPatch {
         let patch = self.clone();
         AgentConfig {
             model: patch.model.unwrap_or_else(|| before.model.clone()),
-            instructions: patch.instructions.map_or_else(|| before.instructions.clone(), Option::unwrap_or_default),
+            instructions: patch
+                .instructions
+                .map_or_else(|| before.instructions.clone(), Option::unwrap_or_default),
             grants: patch.grants.map_or_else(|| before.grants.clone(), Option::unwrap_or_default),
             model_calls_max: patch.model_calls_max.unwrap_or(before.model_calls_max),
-            description: patch.description.map_or_else(|| before.description.clone(), Option::unwrap_or_default),
+            description: patch
+                .description
+                .map_or_else(|| before.description.clone(), Option::unwrap_or_default),
         }
     }
 }

@@ -16,7 +16,10 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
 pub(crate) fn edit_text(name: &str, text: &str) -> io::Result<String> {
     let file = EditedFile::create(env::temp_dir().join(format!("dromia-{name}.yaml")), text)?;
     // The variable may hold arguments, as in `code --wait`; the shell splits them, and the path is none of its text.
-    let status = Command::new("sh").args(["-c", &format!("{} \"$1\"", editor_command()), "sh"]).arg(&file.0).status()?;
+    let status = Command::new("sh")
+        .args(["-c", &format!("{} \"$1\"", editor_command()), "sh"])
+        .arg(&file.0)
+        .status()?;
     if !status.success() {
         return Err(io::Error::other(format!("the editor failed: {status}; nothing was changed")));
     }

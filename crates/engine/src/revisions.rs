@@ -7,9 +7,7 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::{AgentConfig, AgentRecord, HandleSlug};
-use dromia_contracts::revision::{
-    AgentChange, AgentEdit, AgentPatch, DESCRIPTION_BYTES_MAX, RevisionRecord,
-};
+use dromia_contracts::revision::{AgentChange, AgentEdit, AgentPatch, DESCRIPTION_BYTES_MAX, RevisionRecord};
 use dromia_contracts::store::{
     AgentRename, AgentRevise, CommitOutcome, CommitRefusal, Mutation, PageRequest, WriteBatch,
 };
@@ -87,7 +85,8 @@ impl<'a> AgentRevisions<'a> {
                     return Err(self.moved_fault(scope, &now, after).await);
                 }
                 CommitOutcome::Refused(CommitRefusal::RevisionKey { number }) => {
-                    let text = format!("the idempotency key was used with another request, for revision {number}");
+                    let text =
+                        format!("the idempotency key was used with another request, for revision {number}");
                     return Err(Fault::new(ErrorCode::IdempotencyConflict, text));
                 }
                 CommitOutcome::Refused(CommitRefusal::AgentState { .. }) => return Err(ended_fault(&before)),

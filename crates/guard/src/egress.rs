@@ -85,7 +85,12 @@ struct EgressContext {
 impl GuardedEgress {
     /// Sets it up; nothing is resolved.
     pub fn new(config: EgressConfig, names: Arc<dyn NameResolver>) -> Self {
-        let around = EgressContext { names, doors: RwLock::default(), capabilities: OnceLock::new(), rights: OnceLock::new() };
+        let around = EgressContext {
+            names,
+            doors: RwLock::default(),
+            capabilities: OnceLock::new(),
+            rights: OnceLock::new(),
+        };
         let around = Arc::new(around);
         Self { config, around, vault: None }
     }

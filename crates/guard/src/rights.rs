@@ -143,6 +143,10 @@ mod tests {
         assert_eq!(*rights.narrow_grants(&grants), grants[1..], "an older revision does not count again");
         drop((hold, _newer, _late));
         assert_eq!(*rights.narrow_grants(&grants), grants[2..]);
-        assert_eq!(*rights.narrow_grants(&grants[..2]), grants[..2], "a list that names no agent counts as it is");
+        assert_eq!(
+            *rights.narrow_grants(&grants[..2]),
+            grants[..2],
+            "a list that names no agent counts as it is"
+        );
     }
 }

@@ -6,9 +6,7 @@ use clap::{Args, Subcommand};
 use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState};
 
 use super::PageArguments;
-use super::agent_change::{
-    AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent,
-};
+use super::agent_change::{AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent};
 use super::value::{parse_label, task_state};
 
 /// What to do with agents.
@@ -43,7 +41,9 @@ pub enum AgentCommand {
     )]
     Apply(ApplyAgents),
     /// Compare two revisions of an agent
-    #[command(after_help = "Examples:\n  dromia agent diff ops\n  dromia agent diff ops 3\n  dromia agent diff ops 3 5")]
+    #[command(
+        after_help = "Examples:\n  dromia agent diff ops\n  dromia agent diff ops 3\n  dromia agent diff ops 3 5"
+    )]
     Diff(DiffAgent),
     /// List an agent's revisions: when, by whom, and what changed
     #[command(after_help = "Examples:\n  dromia agent history ops\n  dromia agent history ops --json")]

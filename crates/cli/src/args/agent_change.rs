@@ -143,7 +143,10 @@ mod tests {
     fn a_setting_is_read_and_a_misspelt_key_suggested() {
         let read = |text: &str| text.parse::<AgentSetting>();
         let setting = read("grants+=exec").expect("a setting");
-        assert_eq!((setting.field, setting.mode, setting.value.as_str()), (AgentField::Grants, SettingMode::Add, "exec"));
+        assert_eq!(
+            (setting.field, setting.mode, setting.value.as_str()),
+            (AgentField::Grants, SettingMode::Add, "exec")
+        );
         assert_eq!(read("instructions=a=b").expect("a setting").value, "a=b");
         for (text, told) in [
             ("model", "expected KEY=VALUE"),

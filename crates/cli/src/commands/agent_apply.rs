@@ -186,11 +186,8 @@ async fn apply_document(
         let revision = Some(before.revision);
         return Ok(AppliedAgent { name, result: ApplyResult::Unchanged, revision, diff });
     }
-    let revision = if is_dry {
-        before.revision
-    } else {
-        send_patch(cli, &before, &document.patch, key).await?.revision
-    };
+    let revision =
+        if is_dry { before.revision } else { send_patch(cli, &before, &document.patch, key).await?.revision };
     Ok(AppliedAgent { name, result: ApplyResult::Changed, revision: Some(revision), diff })
 }
 

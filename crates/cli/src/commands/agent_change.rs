@@ -206,7 +206,9 @@ fn list_words(value: &str) -> Vec<String> {
 fn parse_labels(value: &str) -> Outcome<BTreeMap<String, Option<String>>> {
     let label = |word: String| match word.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
-        None => Err(Error::Usage(format!("a label is NAME=VALUE, such as labels+=team=infra; found {word:?}"))),
+        None => {
+            Err(Error::Usage(format!("a label is NAME=VALUE, such as labels+=team=infra; found {word:?}")))
+        }
     };
     list_words(value).into_iter().map(label).collect()
 }

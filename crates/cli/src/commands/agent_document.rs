@@ -3,8 +3,6 @@
 //!
 //! Nothing is sent from here. What is written here is read here: a text that no plain form keeps is quoted.
 
-use std::collections::BTreeMap;
-
 use dromia_api::agent::{AgentResource, CreateAgent};
 use dromia_api::{AgentConfig, AgentField, AgentPatch, ConfigPatch};
 use serde_json::{Map, Value};
@@ -143,11 +141,13 @@ pub(super) fn parse_documents(text: &str) -> Result<Vec<AgentDocument>, String> 
         let listed = match value {
             Value::Null => Vec::new(),
             Value::Array(list) => list,
-            Value::Object(mut map) if map.len() == 1 && map.contains_key("agents") => match map.remove("agents") {
-                Some(Value::Array(list)) => list,
-                Some(Value::Null) | None => Vec::new(),
-                Some(_) => return Err("agents: expected a list of agents".to_owned()),
-            },
+            Value::Object(mut map) if map.len() == 1 && map.contains_key("agents") => {
+                match map.remove("agents") {
+                    Some(Value::Array(list)) => list,
+                    Some(Value::Null) | None => Vec::new(),
+                    Some(_) => return Err("agents: expected a list of agents".to_owned()),
+                }
+            }
             other => vec![other],
         };
         for value in listed {
@@ -165,7 +165,8 @@ fn parse_document(value: Value) -> Result<AgentDocument, String> {
     let Value::Object(mut map) = value else {
         return Err("expected keys with values, such as `name: ops`".to_owned());
     };
-    let is_known = |key: &str| NAMES.contains(&key) || AgentField::ALL.iter().any(|field| field.as_str() == key);
+    let is_known =
+        |key: &str| NAMES.contains(&key) || AgentField::ALL.iter().any(|field| field.as_str() == key);
     if let Some(key) = map.keys().find(|key| !is_known(key)) {
         return Err(format!("there is no key {key:?}{}", suggest_field(key, &NAMES)));
     }
@@ -196,7 +197,10 @@ fn parse_document(value: Value) -> Result<AgentDocument, String> {
 /// Refuses a value of another kind than its key has, by the key.
 fn check_kind(key: &str, value: &Value) -> Result<(), String> {
     let (expected, fits) = match key {
-        "grants" => ("a list of texts", value.is_null() || value.as_array().is_some_and(|list| list.iter().all(Value::is_string))),
+        "grants" => (
+            "a list of texts",
+            value.is_null() || value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+        ),
         "model_calls_max" => ("a whole number", value.is_null() || value.is_u64()),
         "model" => ("a text", value.is_string()),
         _ => ("a text", value.is_null() || value.is_string()),
@@ -217,7 +221,8 @@ fn kind_of(value: &Value) -> &'static str {
 
 /// Writes a text after a key: as it is, as a block of lines, or in quotes.
 fn yaml_scalar(text: &str) -> String {
-    let is_shown = |c: char| c == '\n' || !(c.is_control() || dromia_api::is_hidden_char(c) || c == '\u{feff}');
+    let is_shown =
+        |c: char| c == '\n' || !(c.is_control() || dromia_api::is_hidden_char(c) || c == '\u{feff}');
     let fits_a_block = text.contains('\n')
         && text.chars().all(is_shown)
         && !text.starts_with([' ', '\n', '\t'])
@@ -230,7 +235,8 @@ fn yaml_scalar(text: &str) -> String {
         Some(body) if body.ends_with('\n') => return yaml_flow_scalar(text),
         Some(body) => ("|", body),
     };
-    let lines = body.split('\n').map(|line| if line.is_empty() { "\n".to_owned() } else { format!("\n  {line}") });
+    let lines =
+        body.split('\n').map(|line| if line.is_empty() { "\n".to_owned() } else { format!("\n  {line}") });
     format!(" {sign}{}", lines.collect::<String>())
 }
 
@@ -291,7 +297,8 @@ pub(super) fn line_diff(before: &str, after: &str) -> Vec<String> {
         if i < old.len() && j < new.len() && old[i] == new[j] {
             lines.push(format!(" {}", old[i]));
             (i, j) = (i + 1, j + 1);
-        } else if j == new.len() || i < old.len() && common[(i + 1) * width + j] >= common[i * width + j + 1] {
+        } else if j == new.len() || i < old.len() && common[(i + 1) * width + j] >= common[i * width + j + 1]
+        {
             lines.push(format!("-{}", old[i]));
             i += 1;
         } else {
@@ -304,8 +311,7 @@ pub(super) fn line_diff(before: &str, after: &str) -> Vec<String> {
 
 /// Leaves out equal lines that are more than two away from a change.
 fn keep_near_changes(lines: Vec<String>) -> Vec<String> {
-    let changes: Vec<usize> =
-        (0..lines.len()).filter(|place| !lines[*place].starts_with(' ')).collect();
+    let changes: Vec<usize> = (0..lines.len()).filter(|place| !lines[*place].starts_with(' ')).collect();
     let is_near = |place: usize| {
         let next = changes.partition_point(|change| *change < place);
         let near = |change: Option<&usize>| change.is_some_and(|change| change.abs_diff(place) <= 2);

@@ -39,10 +39,7 @@ pub(super) async fn edit_agent(
         }
         if problem.is_some() && body == shown {
             // Closed without a correction: the person gives up.
-            return Err(Error::Usage(format!(
-                "{}; nothing was changed",
-                problem.unwrap_or_default()
-            )));
+            return Err(Error::Usage(format!("{}; nothing was changed", problem.unwrap_or_default())));
         }
         shown = body;
         problem = match read_edit(&before, &shown) {
@@ -51,8 +48,11 @@ pub(super) async fn edit_agent(
                 let key = format!("{}-{round}", output.context_mut().request_key);
                 match send_patch(cli, &before, &document.patch, &key).await {
                     // The server says what does not fit; what was typed is not lost.
-                    Err(Error::Problem(refused)) if refused.status == 400 || refused.status == 412 => {
-                        Some(refused.detail)
+                    Err(Error::Problem(refused)) if refused.status == 400 => Some(refused.detail),
+                    // Another change came first, so the text was made from what is no more; it is not lost.
+                    Err(Error::Problem(refused)) if refused.status == 412 => {
+                        output.print_notice(&format!("your text was not applied:\n\n{shown}"))?;
+                        return Err(Error::Problem(refused));
                     }
                     after => return finish(&before, after?, output),
                 }

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::control::{
-    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
-    CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove,
+    BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate,
+    TokenRevoke, VaultKeyPut,
 };
 use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,

@@ -55,7 +55,8 @@ fn a_run_keeps_its_model_and_loses_grants_at_once() {
     let server = home.serve();
     create(&home, "scribe", &["file.*".to_owned()]);
     let session = spawn_between_calls(&home, &server);
-    let changed = told(&home, &["agent", "set", "scribe", "model=fast", "grants-=file.*", "grants+=time.now"]);
+    let changed =
+        told(&home, &["agent", "set", "scribe", "model=fast", "grants-=file.*", "grants+=time.now"]);
     assert_eq!((&changed["changed"], &changed["fields"]), (&json!(true), &json!(["model", "grants"])));
     let entries = block_on(server.journal_until(&session, |entries| count(entries, "run_completed") == 1));
     let refused: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "tool_refused").collect();
@@ -63,8 +64,9 @@ fn a_run_keeps_its_model_and_loses_grants_at_once() {
     assert_eq!(refused[0]["fields"]["rule"], "default deny", "{refused:?}");
     assert!(asked_models(&entries).iter().all(|model| *model == "default"), "{:?}", asked_models(&entries));
     let next = told(&home, &["agent", "spawn", "scribe", "--task", "@say hi", "--wait"]);
-    let entries =
-        block_on(server.journal_until(text(&next, "session"), |entries| count(entries, "run_completed") == 1));
+    let entries = block_on(
+        server.journal_until(text(&next, "session"), |entries| count(entries, "run_completed") == 1),
+    );
     assert!(asked_models(&entries).iter().all(|model| *model == "fast"), "{:?}", asked_models(&entries));
     let acts = told(&home, &["audit", "query", "--kind", "agent_revised"]);
     let act = &acts["items"][0];
@@ -116,7 +118,10 @@ fn a_change_of_an_old_revision_shows_both() {
     let (status, late) = patch(&server, "scribe", &first, &json!({"config": {"description": "late"}}));
     assert_eq!((status, text(&late, "code")), (412, "version_conflict"), "{late}");
     let said = text(&late, "detail");
-    assert!(said.contains("revision 2 (model; by token:") && said.contains("expects revision 1 (created"), "{said}");
+    assert!(
+        said.contains("revision 2 (model; by token:") && said.contains("expects revision 1 (created"),
+        "{said}"
+    );
     let keyed = [("idempotency-key", "k1")];
     let body = json!({"config": {"description": "once"}});
     for _ in 0..2 {

@@ -1,5 +1,6 @@
 //! Changes of an agent and the runs that began before: a narrowing counts at their next action, a widening never.
 
+use dromia_contracts::BoxFuture;
 use dromia_contracts::gate::{
     Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold, rights_word,
 };
@@ -8,7 +9,6 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{EffectSink, PreparedCall};
-use dromia_contracts::BoxFuture;
 use dromia_guard::{GrantGate, PolicyEngine};
 use dromia_testkit::answer_of;
 

@@ -18,7 +18,6 @@ use dromia_contracts::revision::{
 };
 use dromia_contracts::store::{AgentCreate, AgentRevise, TurnClaim, WriteBatch};
 
-use super::agent::{config_json, labels_json};
 use super::audit::ActList;
 use super::{Checked, TenantDb};
 use crate::column_codes::{self, stored_counter};
@@ -193,6 +192,17 @@ pub(super) fn registered_names(create: &AgentCreate) -> Digest {
     Digest::from_bytes(*blake3::hash(&serde_json::to_vec(&names).unwrap_or_default()).as_bytes())
 }
 
+/// Labels as JSON; none at all for most agents.
+pub(super) fn labels_json(labels: &BTreeMap<String, String>) -> Option<String> {
+    // A map of strings to strings has no failing case.
+    (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default())
+}
+
+/// The configuration as JSON: strings, lists of strings and numbers, so serialization has no failing case.
+pub(super) fn config_json(config: &AgentConfig) -> String {
+    serde_json::to_string(config).unwrap_or_default()
+}
+
 fn author_of(batch: &WriteBatch) -> Option<&str> {
     batch.wanted.as_ref().map(|wanted| wanted.by.as_str())
 }
@@ -204,7 +214,9 @@ fn join_fields(changed: &[AgentField]) -> String {
 /// Finds the revision that a key made, and for which request.
 pub(super) fn find_key(db: TenantDb<'_>, agent: AgentId, key: &str) -> Checked<Option<(u64, Digest)>> {
     let found = db
-        .prepare_cached("SELECT number, request FROM revisions WHERE tenant = ?1 AND agent = ?2 AND key = ?3")?
+        .prepare_cached(
+            "SELECT number, request FROM revisions WHERE tenant = ?1 AND agent = ?2 AND key = ?3",
+        )?
         .query_row(params![db.tenant.as_bytes(), agent.as_bytes(), key], |row| {
             Ok((column_codes::read_counter(row, 0)?, column_codes::read_digest(row, 1)?))
         })

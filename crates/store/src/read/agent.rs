@@ -105,8 +105,9 @@ pub(crate) fn find_revision(
     if !view.finds_agent(db, agent)? {
         return Ok(None);
     }
-    let mut select =
-        db.prepare_cached("SELECT config FROM revisions WHERE tenant = ?1 AND agent = ?2 AND digest = ?3 LIMIT 1")?;
+    let mut select = db.prepare_cached(
+        "SELECT config FROM revisions WHERE tenant = ?1 AND agent = ?2 AND digest = ?3 LIMIT 1",
+    )?;
     let text: Option<String> = select
         .query_row(params![view.tenant.as_bytes(), agent.as_bytes(), digest.as_bytes()], |row| row.get(0))
         .optional()?;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::tables::{of_both_tenants, of_tenants};
 
 /// How many operations are played, if nobody says it.
-const OPERATIONS: usize = 8_000;
+const OPERATIONS: usize = 10_000;
 
 fn operations() -> usize {
     let asked = std::env::var("DROMIA_TENANT_OPS").ok();

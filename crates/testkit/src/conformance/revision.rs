@@ -37,7 +37,9 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
 
 /// The same under a key.
 fn keyed_revise(agent: AgentId, after: u64, ms: i64, request: u8) -> Mutation {
-    let Mutation::AgentRevise(mut revise) = agent_revise(agent, after, ms, &["reply"]) else { unreachable!() };
+    let Mutation::AgentRevise(mut revise) = agent_revise(agent, after, ms, &["reply"]) else {
+        unreachable!()
+    };
     revise.key = Some(RevisionKey { key: "again".to_owned(), request: Digest::from_bytes([request; 32]) });
     Mutation::AgentRevise(revise)
 }
@@ -73,8 +75,7 @@ pub(super) async fn a_revision_follows_the_current_one_and_no_other(store: Arc<d
     let newest = newest.expect("a read");
     assert_eq!(newest[0].digest, now.revision);
     assert_eq!(newest[0].by, Some(Actor::new("token:ops")));
-    let fields =
-        [AgentField::Instructions, AgentField::Grants, AgentField::DisplayName, AgentField::Labels];
+    let fields = [AgentField::Instructions, AgentField::Grants, AgentField::DisplayName, AgentField::Labels];
     assert_eq!((&newest[0].changed[..], newest[1].changed.len()), (&fields[..], 0));
     let kept = scene.store.agent_revision(&scope, scene.agent, first.revision).await.expect("a read");
     assert_eq!(kept.expect("the first one is kept").config.grants, ["reply"]);
@@ -116,11 +117,8 @@ pub(super) async fn a_handle_that_was_given_up_is_free_at_once(store: Arc<dyn St
 
 pub(super) async fn an_agent_that_ended_is_neither_revised_nor_renamed(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    let set = AgentStateSet {
-        agent: scene.agent,
-        from: vec![AgentState::Running],
-        to: AgentState::Terminated,
-    };
+    let set =
+        AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Terminated };
     scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
     let found = AgentState::Terminated;
     for change in [agent_revise(scene.agent, 1, 5, &["exec"]), agent_rename(scene.agent, "eve")] {

@@ -8,7 +8,8 @@ use dromia_contracts::revision::{
     AgentField, REVISIONS_KEPT, REVISIONS_REMOVED_MAX, RevisionKey, RevisionRecord,
 };
 use dromia_contracts::store::{
-    AgentCreate, AgentRename, AgentRevise, AgentStateSet, BatchRequester, CommitRefusal, PageRequest, TurnClaim,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, BatchRequester, CommitRefusal, PageRequest,
+    TurnClaim,
 };
 use dromia_contracts::{AgentId, Digest, Scope};
 
@@ -83,7 +84,9 @@ impl AgentRows {
         let found = self.rows.get(&agent).ok_or_else(|| CommitRefusal::NotFound(agent.to_string()))?;
         match found.state {
             AgentState::Running | AgentState::Paused => Ok(found),
-            found @ (AgentState::Terminated | AgentState::Deleting) => Err(CommitRefusal::AgentState { found }),
+            found @ (AgentState::Terminated | AgentState::Deleting) => {
+                Err(CommitRefusal::AgentState { found })
+            }
         }
     }
 
@@ -107,7 +110,8 @@ impl AgentRows {
         }
         let next = self.revisions.get(&(revise.agent, revise.after + 1));
         if next.is_some_and(|row| {
-            (row.record.digest, row.record.at) == (revise.revision, revise.at) && row.key.is_none() == revise.key.is_none()
+            (row.record.digest, row.record.at) == (revise.revision, revise.at)
+                && row.key.is_none() == revise.key.is_none()
         }) {
             return Ok(());
         }
@@ -136,7 +140,8 @@ impl AgentRows {
             agent.display_name.clone_from(&revise.display_name);
             agent.labels.clone_from(&revise.labels);
         }
-        let old = self.revisions.range((revise.agent, 0)..=(revise.agent, number.saturating_sub(REVISIONS_KEPT)));
+        let old =
+            self.revisions.range((revise.agent, 0)..=(revise.agent, number.saturating_sub(REVISIONS_KEPT)));
         let old = old.filter(|(_, row)| !row.is_pinned).map(|(place, _)| *place);
         for place in old.take(usize::try_from(REVISIONS_REMOVED_MAX).unwrap_or(0)).collect::<Vec<_>>() {
             self.revisions.remove(&place);

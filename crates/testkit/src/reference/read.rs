@@ -15,9 +15,9 @@ use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::CapabilityRecord;
 use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
+use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
-use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,

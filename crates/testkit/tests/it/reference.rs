@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dromia_contracts::audit::AuditAct;
-use dromia_contracts::store::{
-    CommitOutcome, CommitRefusal, Mutation, Store, StoreWrapper, WriteBatch,
-};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, Store, StoreWrapper, WriteBatch};
 use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority};
 use dromia_testkit::conformance::acts::{KINDS, ReadActs, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};

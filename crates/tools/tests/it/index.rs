@@ -141,8 +141,13 @@ fn tenant_batch(tenant: TenantId, handle: &str) -> WriteBatch {
 }
 
 fn agent_mutation(agent: AgentId, handle: &str) -> Mutation {
-    let config =
-        AgentConfig { model: "m".into(), instructions: String::new(), grants: vec![], model_calls_max: None, description: String::new()};
+    let config = AgentConfig {
+        model: "m".into(),
+        instructions: String::new(),
+        grants: vec![],
+        model_calls_max: None,
+        description: String::new(),
+    };
     Mutation::AgentCreate(AgentCreate {
         agent,
         handle: handle.parse().expect("a handle"),

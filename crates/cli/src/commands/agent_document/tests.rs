@@ -1,5 +1,7 @@
 //! Files of agents as people write them, and the round trip of what is written here.
 
+use std::collections::BTreeMap;
+
 use dromia_api::agent::AgentResource;
 use dromia_api::{AgentConfig, AgentId, AgentState};
 
@@ -33,7 +35,10 @@ const SHAPES: [(&str, Expected); 34] = [
     ("name: ops\nmodel_calls_max: 20\n", Ok(&["ops"])),
     ("name: ops\ndescription: \"runs the servers\" # a note\n", Ok(&["ops"])),
     ("name: ops\nmodle: fast\n", Err("agent 1: there is no key \"modle\"; did you mean \"model\"?")),
-    ("name: ops\n---\nname: dev\ngrant: [model]\n", Err("agent 2: there is no key \"grant\"; did you mean \"grants\"?")),
+    (
+        "name: ops\n---\nname: dev\ngrant: [model]\n",
+        Err("agent 2: there is no key \"grant\"; did you mean \"grants\"?"),
+    ),
     ("name: ops\nmodel: [a, b]\n", Err("model: expected a text, found a list")),
     ("name: ops\nmodel: 4\n", Err("model: expected a text, found a number; put a text in quotes")),
     ("name: ops\nmodel: null\n", Err("model: expected a text, found nothing")),

@@ -116,8 +116,13 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         let answer = rooms.outgoing.commit(batch).now_or_never().unwrap();
         assert!(matches!(answer, CommitOutcome::Done(_)), "{answer:?}");
     };
-    let config =
-        AgentConfig { model: "m".into(), instructions: String::new(), grants: vec![], model_calls_max: None, description: String::new()};
+    let config = AgentConfig {
+        model: "m".into(),
+        instructions: String::new(),
+        grants: vec![],
+        model_calls_max: None,
+        description: String::new(),
+    };
     let key = SessionKey { platform: "webhook".into(), channel: "orders".into(), actor: Actor::new("a") };
     let world = WriteBatch::new(house.tenant)
         .with_mutation(Mutation::TenantCreate(TenantCreate {

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug, TenantRecord};
-use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::cost::{CostLedger, CostTotals};
+use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{
@@ -194,13 +194,18 @@ impl StoreWrapper for Rooms {
     ) -> Read<'a, Vec<RevisionRecord>> {
         let inner = self.lock();
         let found = inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
-        ready(found.map(|(_, row, _)| RevisionRecord {
-            number: row.revision_number,
-            at: row.created_at,
-            by: None,
-            digest: row.revision,
-            changed: Vec::new(),
-        }).into_iter().collect())
+        ready(
+            found
+                .map(|(_, row, _)| RevisionRecord {
+                    number: row.revision_number,
+                    at: row.created_at,
+                    by: None,
+                    digest: row.revision,
+                    changed: Vec::new(),
+                })
+                .into_iter()
+                .collect(),
+        )
     }
 
     fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<SessionRecord>> {

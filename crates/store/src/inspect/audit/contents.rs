@@ -80,7 +80,8 @@ impl ChainWalk<'_> {
         loop {
             let page: Vec<([u8; 16], [u8; 32], String, i64)> = select
                 .query_map(params![self.tenant.as_bytes(), after.0, after.1, ROWS], |row| {
-                    let (agent, digest) = (column_codes::read_bytes(row, 0)?, column_codes::read_bytes(row, 1)?);
+                    let (agent, digest) =
+                        (column_codes::read_bytes(row, 0)?, column_codes::read_bytes(row, 1)?);
                     Ok((agent, digest, row.get(2)?, row.get(3)?))
                 })?
                 .collect::<Result<_, _>>()?;

@@ -85,17 +85,14 @@ impl RightsComparison<'_, '_> {
             Some(AuditChange::AgentRenamed { handle, .. }) => handle,
             _ => known,
         };
-        let is_current = column_codes::read_digest(row, 3)? == revision
-            && column_codes::read_counter(row, 4)? == number;
+        let is_current =
+            column_codes::read_digest(row, 3)? == revision && column_codes::read_counter(row, 4)? == number;
         let set = match moved {
             Some(AuditChange::AgentStateSet { to, .. }) => to,
             _ => AgentState::Running,
         };
-        let differs = [
-            ("handle", handle != known.as_str()),
-            ("configuration", !is_current),
-            ("state", state != set),
-        ];
+        let differs =
+            [("handle", handle != known.as_str()), ("configuration", !is_current), ("state", state != set)];
         self.report_difference(what, told, &differing_fields(&differs));
         Ok(())
     }

@@ -48,8 +48,11 @@ pub(super) async fn edit_agent(
                 let key = format!("{}-{round}", output.context_mut().request_key);
                 match send_patch(cli, &before, &document.patch, &key).await {
                     // The server says what does not fit; what was typed is not lost.
-                    Err(Error::Problem(refused)) if refused.status == 400 || refused.status == 412 => {
-                        Some(refused.detail)
+                    Err(Error::Problem(refused)) if refused.status == 400 => Some(refused.detail),
+                    // Another change came first, so the text was made from what is no more; it is not lost.
+                    Err(Error::Problem(refused)) if refused.status == 412 => {
+                        output.print_notice(&format!("your text was not applied:\n\n{shown}"))?;
+                        return Err(Error::Problem(refused));
                     }
                     after => return finish(&before, after?, output),
                 }

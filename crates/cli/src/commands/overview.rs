@@ -190,8 +190,7 @@ impl OverviewWriter<'_> {
         let (word, what) = if delivery.state == DeliveryState::UnknownAfterSend {
             ("unsure", "may not have arrived".to_owned())
         } else {
-            let reason =
-                delivery.reason.map_or_else(String::new, |reason| format!(": {}", reason.as_str()));
+            let reason = delivery.reason.map_or_else(String::new, |reason| format!(": {}", reason.as_str()));
             ("unsent", format!("was given up{reason}"))
         };
         let text = format!("a message to {} {what}, {} ago", delivery.target, self.age(delivery.since));

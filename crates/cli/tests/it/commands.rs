@@ -29,7 +29,7 @@ fn problem(status: u16, code: &str) -> (u16, String) {
 
 fn agent() -> String {
     format!(
-        r#"{{"id":"agt_{ID}","handle":"ops","display_name":"Ops","labels":{{}},"created_at":"2026-01-02T03:04:05Z","state":"running"}}"#
+        r#"{{"id":"agt_{ID}","handle":"ops","display_name":"Ops","labels":{{}},"created_at":"2026-01-02T03:04:05Z","state":"running","revision":1}}"#
     )
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at once, in its helpers too")]
 #![expect(unreachable_pub, reason = "the helpers of one test binary")]
 
+mod agents;
 mod commands;
 mod cost;
 mod ids;

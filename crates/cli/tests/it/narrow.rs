@@ -45,7 +45,7 @@ fn served(asked: &Asked, _: usize) -> (u16, String) {
     let item = match asked.line.split(['?', ' ']).nth(1).unwrap() {
         "/v1/agents" => json!({
             "id": of("agt"), "handle": "assistant", "display_name": "Assistant", "labels": {}, "created_at": AT,
-            "state": "running",
+            "state": "running", "revision": 1,
         }),
         "/v1/runs" => run(),
         "/v1/sessions" => json!({

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use clap::Parser;
 use dromia_cli::format::ColorHints;
 use dromia_cli::{
-    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, LocalTime, published_schemas,
-    run_command,
+    ClientCommand, CommandContext, CommandExit, EchoGuard, GlobalOptions, LocalTime, TextEditor,
+    published_schemas, run_command,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -25,6 +25,7 @@ pub struct Asked {
     pub tenant: String,
     pub last_event: Option<String>,
     pub key: Option<String>,
+    pub expected: Option<String>,
     pub body: String,
 }
 
@@ -135,13 +136,25 @@ impl Server {
             columns,
             terminal: Default::default(),
             home: self.home.path().to_owned(),
-            editor: None,
             remote: dromia_cli::RemoteHints { names_home: true, ..dromia_cli::RemoteHints::default() },
+            editor: is_terminal.then(|| scripted_editor(input)),
             request_key: KEY.to_owned(),
         };
         let exit = run_command(cli.command, &cli.global, &mut context).await;
         Ended { exit, out: out.text(), err: err.text() }
     }
+}
+
+/// An editor that replaces, each time it is opened, what the next line of the input says: `OLD=>NEW`.
+fn scripted_editor(input: &[u8]) -> TextEditor {
+    let lines: Vec<String> = String::from_utf8_lossy(input).lines().map(str::to_owned).collect();
+    let edits = Mutex::new(lines.into_iter());
+    Box::new(move |text| {
+        let edit = edits.lock().unwrap().next();
+        let (old, new) = edit.as_deref().and_then(|edit| edit.split_once("=>")).unwrap_or_default();
+        assert!(text.contains(old), "{old:?} is not in {text}");
+        Ok(text.replace(old, if old.is_empty() { "" } else { new }))
+    })
 }
 
 #[derive(Debug, Parser)]
@@ -172,6 +185,7 @@ async fn answer(
         tenant: header("x-dromia-tenant").unwrap_or_default(),
         last_event: header("last-event-id"),
         key: header("idempotency-key"),
+        expected: header("if-match"),
         body: String::from_utf8(body.to_vec()).unwrap(),
     };
     let before = asked.lock().unwrap().len();

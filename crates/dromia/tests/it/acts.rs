@@ -17,9 +17,11 @@ const VALUE: &str = "a-value-51c0ffee-of-acts";
 const SAID: &str = "said-51c0ffee-of-acts";
 
 /// Every kind of act that the walk leaves, and how often.
-const LEFT: [(&str, usize); 18] = [
+const LEFT: [(&str, usize); 20] = [
     ("agent_created", 2),
     ("agent_state_set", 4),
+    ("agent_revised", 1),
+    ("agent_renamed", 2),
     ("capability_granted", 1),
     ("capability_delegated", 1),
     ("capability_revoked", 1),
@@ -66,6 +68,14 @@ fn walked(home: &Home, server: &Server) -> String {
         document(home, &["agent", verb, "clerk"]);
         let record = left(home, "agent_state_set", by, "", Some(state));
         assert_eq!(record["agent"], clerk["id"]);
+    }
+    document(home, &["agent", "set", "clerk", "grants+=time.now"]);
+    let record = left(home, "agent_revised", by, "grants +time.now", Some("revision 2"));
+    assert_eq!(record["agent"], clerk["id"]);
+    for name in ["scribe", "clerk"] {
+        let old = if name == "clerk" { "scribe" } else { "clerk" };
+        document(home, &["agent", "rename", old, name]);
+        left(home, "agent_renamed", by, name, None);
     }
     rights(home, by, &clerk);
     means(home, server, by);

@@ -135,7 +135,7 @@ fn describe_parameters(route: &Route, operation: &Operation, schemas: &mut Schem
             "run" => schemas.request_schema(schema_of::<RunId>()),
             "session" => schemas.request_schema(schema_of::<SessionId>()),
             "delivery" => schemas.request_schema(schema_of::<DeliveryId>()),
-            "step" => json!({"type": "integer", "minimum": 1}),
+            "step" | "number" => json!({"type": "integer", "minimum": 1}),
             "name" => json!({"type": "string", "minLength": 1, "maxLength": StatePut::NAME_BYTES_MAX}),
             _ => json!({"type": "string", "minLength": 1}),
         };
@@ -190,6 +190,7 @@ pub(super) fn segment_description(name: &str) -> Option<&'static str> {
             "An id, or its first or last digits, at least 4; with or without the prefix of its noun."
         }
         "step" => "The model step, counted from 1.",
+        "number" => "The number of the revision, counted from 1.",
         "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",
         "tool" => "The tool's name.",

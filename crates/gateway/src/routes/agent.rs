@@ -4,7 +4,8 @@ pub(crate) mod revision;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::ETAG;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
 use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
@@ -77,7 +78,7 @@ pub(crate) async fn show_agent(
     PathSegments(name): PathSegments<String>,
 ) -> Answer<Response> {
     let agent = find_agent(&core, &caller.scope, &name).await?;
-    revision::answer_with_revision(&core, &caller, agent).await
+    answer_with_revision(&core, &caller, agent).await
 }
 
 pub(crate) async fn delete_agent(
@@ -142,6 +143,22 @@ async fn set_state(
     let agent = find_agent(core, &caller.scope, name).await?.id;
     let agent = core.ports.runs.agent_set_state(caller.scope, agent, to).await?;
     Ok(Json(wire::api_agent(agent, None)))
+}
+
+/// Answers with an agent, its configuration, and its revision as an ETag.
+async fn answer_with_revision(
+    core: &GatewayCore,
+    caller: &Caller,
+    agent: agent::AgentRecord,
+) -> Answer<Response> {
+    let revision = core.ports.store.agent_revision(&caller.scope, agent.id, agent.revision).await?;
+    let tag = HeaderValue::try_from(format!("\"{}\"", agent.revision_number));
+    let resource: AgentResource = wire::api_agent(agent, revision.map(|revision| revision.config));
+    let mut response = Json(resource).into_response();
+    if let Ok(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
 }
 
 fn check_display_name(name: &str) -> Answer<()> {

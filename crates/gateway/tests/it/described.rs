@@ -58,6 +58,7 @@ impl Operation {
             ("{fragment}", house.run.to_string()),
             ("{step}", "1".to_owned()),
             ("{model}", house.agent.to_string()),
+            ("{number}", "1".to_owned()),
             ("{token}", house.token_id.to_string()),
             ("{name}", "note".to_owned()),
             ("{delivery}", house.delivery.to_string()),

@@ -1,10 +1,8 @@
 //! Agents, their handles and states. Their revisions are beside this file.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{OptionalExtension as _, params};
 
-use dromia_contracts::agent::{AgentConfig, AgentState, HandleSlug};
+use dromia_contracts::agent::{AgentState, HandleSlug};
 use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::AgentId;
 use dromia_contracts::store::{
@@ -12,7 +10,10 @@ use dromia_contracts::store::{
 };
 
 use super::audit::ActList;
-use super::revision::{RevisionBasis, RevisionDraft, RevisionPin, find_key, is_revised_so, registered_names};
+use super::revision::{
+    RevisionBasis, RevisionDraft, RevisionPin, config_json, find_key, is_revised_so, labels_json,
+    registered_names,
+};
 use super::{Checked, TableDraft, TenantDb};
 use crate::column_codes::{self, StoredEnum as _};
 
@@ -282,17 +283,6 @@ impl TableDraft for AgentDrafts<'_> {
             }
         }
     }
-}
-
-/// Labels as JSON; none at all for most agents.
-pub(super) fn labels_json(labels: &BTreeMap<String, String>) -> Option<String> {
-    // A map of strings to strings has no failing case.
-    (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default())
-}
-
-/// The configuration as JSON: strings, lists of strings and numbers, so serialization has no failing case.
-pub(super) fn config_json(config: &AgentConfig) -> String {
-    serde_json::to_string(config).unwrap_or_default()
 }
 
 /// Returns whether an agent was registered with exactly this content: its first revision says so, as long as it is kept.

@@ -18,7 +18,6 @@ use dromia_contracts::revision::{
 };
 use dromia_contracts::store::{AgentCreate, AgentRevise, TurnClaim, WriteBatch};
 
-use super::agent::{config_json, labels_json};
 use super::audit::ActList;
 use super::{Checked, TenantDb};
 use crate::column_codes::{self, stored_counter};
@@ -191,6 +190,17 @@ pub(super) fn registered_names(create: &AgentCreate) -> Digest {
     let names = (create.handle.as_str(), &create.display_name, &create.labels);
     // Strings only, so serialization has no failing case.
     Digest::from_bytes(*blake3::hash(&serde_json::to_vec(&names).unwrap_or_default()).as_bytes())
+}
+
+/// Labels as JSON; none at all for most agents.
+pub(super) fn labels_json(labels: &BTreeMap<String, String>) -> Option<String> {
+    // A map of strings to strings has no failing case.
+    (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default())
+}
+
+/// The configuration as JSON: strings, lists of strings and numbers, so serialization has no failing case.
+pub(super) fn config_json(config: &AgentConfig) -> String {
+    serde_json::to_string(config).unwrap_or_default()
 }
 
 fn author_of(batch: &WriteBatch) -> Option<&str> {

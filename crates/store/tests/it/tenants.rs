@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::tables::{of_both_tenants, of_tenants};
 
 /// How many operations are played, if nobody says it.
-const OPERATIONS: usize = 8_000;
+const OPERATIONS: usize = 10_000;
 
 /// The most worlds that are played until each table held rows of both tenants: some need much to happen first.
 const WORLDS_MAX: u64 = 64;

@@ -106,6 +106,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             same!(s => s.agent(&scope, agent.id));
             same!(s => s.agent_by_handle(&scope, &agent.handle));
             same!(s => s.agent_revision(&scope, agent.id, agent.revision));
+            same!(s => s.agent_revisions(&scope, agent.id, PageRequest::first_page(9)));
             same!(s => s.file_label(&scope, agent.id, "f0"));
             same!(s => s.file_labels(&scope, agent.id, PageRequest { after: Some("f0"), limit: 2 }));
             same!(s => s.file_labels(&scope, agent.id, PageRequest::first_page(256)));

@@ -1,5 +1,7 @@
 //! Files of agents as people write them, and the round trip of what is written here.
 
+use std::collections::BTreeMap;
+
 use dromia_api::agent::AgentResource;
 use dromia_api::{AgentConfig, AgentId, AgentState};
 

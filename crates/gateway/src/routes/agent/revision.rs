@@ -4,11 +4,10 @@
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
-use axum::http::HeaderValue;
-use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
-use dromia_api::agent::{AgentResource, RenameAgent, RevertAgent, RevisionResource};
+use axum::response::Response;
+use dromia_api::agent::{RenameAgent, RevertAgent, RevisionResource};
 use dromia_api::{AgentPatch, ListPage};
 use dromia_contracts::agent::AgentRecord;
 use dromia_contracts::revision::{AgentChange, AgentEdit, RevisionKey, RevisionRecord};
@@ -17,7 +16,7 @@ use dromia_contracts::{Digest, ErrorCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check_display_name, check_label_count, find_agent};
+use super::{answer_with_revision, check_display_name, check_label_count, find_agent};
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
@@ -161,20 +160,4 @@ async fn apply_edit(
 ) -> Answer<Response> {
     let changed = core.ports.runs.agent_change(caller.scope.clone(), agent.id, change).await?;
     answer_with_revision(core, &caller, changed).await
-}
-
-/// Answers with an agent, its configuration, and its revision as an ETag.
-pub(super) async fn answer_with_revision(
-    core: &GatewayCore,
-    caller: &Caller,
-    agent: AgentRecord,
-) -> Answer<Response> {
-    let revision = core.ports.store.agent_revision(&caller.scope, agent.id, agent.revision).await?;
-    let tag = HeaderValue::try_from(format!("\"{}\"", agent.revision_number));
-    let resource: AgentResource = wire::api_agent(agent, revision.map(|revision| revision.config));
-    let mut response = Json(resource).into_response();
-    if let Ok(tag) = tag {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    Ok(response)
 }

@@ -18,6 +18,7 @@ use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, WriteId};
 use super::BatchWriter;
 use crate::conformance::approval;
 use crate::conformance::random::place::{WorldPlace, id_of, token_hash, token_id};
+use crate::conformance::revision::{agent_rename, agent_revise};
 use crate::conformance::scene::{
     agent_create, as_import, model_called, run_append, run_head, run_started, scene_time, session_open,
     settle_delivery, start_delivery,
@@ -206,15 +207,20 @@ impl BatchWriter {
 }
 
 pub(super) fn agent_state(place: WorldPlace, to: u8) -> WriteBatch {
+    let (agent, batch) = (place.agent_id(), WriteBatch::new(place.tenant_id()));
+    let session = u64::from(place.session);
+    match to {
+        // Perhaps of the current revision.
+        6 => return batch.with_mutation(agent_revise(agent, 1 + session, 60, &["exec"])),
+        // Perhaps to the handle of another agent.
+        7 => return batch.with_mutation(agent_rename(agent, &format!("a{session}"))),
+        _ => {}
+    }
     let to = match to {
         0 => AgentState::Terminated,
         1..=3 => AgentState::Paused,
         _ => AgentState::Running,
     };
     let from = vec![AgentState::Running, AgentState::Paused];
-    WriteBatch::new(place.tenant_id()).with_mutation(Mutation::AgentStateSet(AgentStateSet {
-        agent: place.agent_id(),
-        from,
-        to,
-    }))
+    batch.with_mutation(Mutation::AgentStateSet(AgentStateSet { agent, from, to }))
 }

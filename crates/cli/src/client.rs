@@ -83,7 +83,7 @@ impl ApiClient {
         loop {
             match self.get(path).await {
                 Err(Error::Unreachable { .. } | Error::Away { .. }) if attempt < ATTEMPTS => {
-                    output.note_server_away()?
+                    output.note_server_away()?;
                 }
                 Err(why) if why.is_away() && attempt < ATTEMPTS => {}
                 Err(why) => return Err(why),

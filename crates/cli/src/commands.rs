@@ -253,7 +253,7 @@ impl<'global> Cli<'global> {
         }
     }
 
-    /// Remembers the session for `--continue`. What cannot be remembered is said, and fails nothing.
+    /// Remembers the session for `--continue`. A file that cannot be written is said, and fails nothing.
     async fn remember_session(&self, session: SessionId, output: &mut CommandOutput<'_>) -> Outcome {
         let known = self.settings.sessions.get(&self.tenant);
         let is_known = known.is_some_and(|known| known.values().any(|known| *known == session));
@@ -261,14 +261,14 @@ impl<'global> Cli<'global> {
         if is_known || !self.home.is_dir() {
             return Ok(());
         }
-        let found = self.client.get::<SessionResource>(&format!("/v1/sessions/{session}")).await;
-        let remembered = found.and_then(|found| {
-            let remember = |settings: &mut UserSettings| {
-                settings.remember_session(&self.tenant, found.agent, session);
-            };
-            UserSettings::update(&self.home, remember)
-        });
-        match remembered {
+        // A server that does not say whose session it is has answered the question all the same.
+        let Ok(found) = self.client.get::<SessionResource>(&format!("/v1/sessions/{session}")).await else {
+            return Ok(());
+        };
+        let remember = |settings: &mut UserSettings| {
+            settings.remember_session(&self.tenant, found.agent, session);
+        };
+        match UserSettings::update(&self.home, remember) {
             Ok(()) => Ok(()),
             Err(why) => output.print_notice(&format!("--continue will not find {session}: {why}")),
         }
@@ -293,8 +293,8 @@ impl<'global> Cli<'global> {
         match error {
             Error::Problem(mut problem) if problem.error_code() == Some(ErrorCode::SessionNotFound) => {
                 problem.hint = Some(format!(
-                    "--continue found {session}, your last session with the agent, and it was deleted; ask \
-                     without --continue to begin a new one"
+                    "--continue found {session}, your last session with the agent, and it is not there any \
+                     more; ask without --continue to begin a new one"
                 ));
                 Error::Problem(problem)
             }

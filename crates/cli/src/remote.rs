@@ -140,25 +140,21 @@ impl RemoteServer {
 
     fn read_certificates(&self) -> Outcome<TlsConnector> {
         let mut store = RootCertStore::empty();
-        match &self.ca {
-            Some(path) => {
-                for certificate in read_ca_file(path)? {
-                    store.add(certificate).map_err(|error| {
-                        Error::Usage(format!("{}: a certificate cannot be used: {error}", path.display()))
-                    })?;
-                }
+        if let Some(path) = &self.ca {
+            for certificate in read_ca_file(path)? {
+                store.add(certificate).map_err(|error| {
+                    Error::Usage(format!("{}: a certificate cannot be used: {error}", path.display()))
+                })?;
             }
-            None => {
-                let found = self.roots.as_ref().map(|read| read()).transpose();
-                let found = found.map_err(Error::io_error("read the certificates of the system"))?;
-                let found = found.unwrap_or_default().into_iter().map(CertificateDer::from);
-                // Some systems have roots that no library takes; the others count.
-                let (added, _) = store.add_parsable_certificates(found);
-                if added == 0 {
-                    let text =
-                        "this machine has no certificates of authorities; name a file of them with --ca";
-                    return Err(Error::Usage(text.to_owned()));
-                }
+        } else {
+            let found = self.roots.as_ref().map(|read| read()).transpose();
+            let found = found.map_err(Error::io_error("read the certificates of the system"))?;
+            let found = found.unwrap_or_default().into_iter().map(CertificateDer::from);
+            // Some systems have roots that no library takes; the others count.
+            let (added, _) = store.add_parsable_certificates(found);
+            if added == 0 {
+                let text = "this machine has no certificates of authorities; name a file of them with --ca";
+                return Err(Error::Usage(text.to_owned()));
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -138,10 +138,10 @@ mod tests {
         assert_eq!(*rights.narrow_grants(&grants), grants[2..], "no hold says what counts");
         let hold = rights.note_rights(TENANT, AGENT, 1, &words(&["exec", "reply"]));
         assert_eq!(*rights.narrow_grants(&grants), grants[..]);
-        let _newer = rights.note_rights(TENANT, AGENT, 3, &words(&["reply"]));
-        let _late = rights.note_rights(TENANT, AGENT, 2, &words(&["exec", "reply"]));
+        let newer = rights.note_rights(TENANT, AGENT, 3, &words(&["reply"]));
+        let late = rights.note_rights(TENANT, AGENT, 2, &words(&["exec", "reply"]));
         assert_eq!(*rights.narrow_grants(&grants), grants[1..], "an older revision does not count again");
-        drop((hold, _newer, _late));
+        drop((hold, newer, late));
         assert_eq!(*rights.narrow_grants(&grants), grants[2..]);
         assert_eq!(
             *rights.narrow_grants(&grants[..2]),

@@ -9,6 +9,7 @@ use super::IdReference;
 
 /// What to ask.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 pub struct AskArguments {
     /// The question, in one word or several; a pipe or a file on stdin joins it, and `-` waits for stdin
     #[arg(value_name = "TEXT")]

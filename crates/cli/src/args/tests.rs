@@ -187,7 +187,7 @@ fn the_help_of_ask_says_what_it_prints() {
     for part in [
         "Ask an agent and print its answer",
         "[OPTIONS] [TEXT]...",
-        "a pipe or a file on stdin joins it, and `-` waits for stdin",
+        "The question, in one word or several; a pipe or a file on stdin joins it",
         "--detach ",
         "-c, --continue ",
         "--session <ID>",

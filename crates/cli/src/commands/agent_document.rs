@@ -84,7 +84,7 @@ impl AgentDocument {
     }
 
     /// Takes away what a whole document does not say, so that a deleted line counts.
-    pub(super) fn as_whole(mut self, before: &AgentResource) -> Self {
+    pub(super) fn into_whole(mut self, before: &AgentResource) -> Self {
         let config = &mut self.patch.config;
         config.instructions.get_or_insert(None);
         config.grants.get_or_insert(None);
@@ -102,7 +102,7 @@ impl AgentDocument {
         let (patch, config) = (&self.patch, &self.patch.config);
         let mut line = |key: &str, value: Option<&str>| {
             if let Some(value) = value {
-                text.push_str(&format!("{key}:{}\n", yaml_scalar(value)));
+                text.extend([key, ":", &yaml_scalar(value), "\n"]);
             }
         };
         line("name", self.name.as_deref());
@@ -110,7 +110,7 @@ impl AgentDocument {
         line("description", config.description.as_ref().and_then(Option::as_deref));
         line("model", config.model.as_deref());
         if let Some(Some(most)) = config.model_calls_max {
-            text.push_str(&format!("model_calls_max: {most}\n"));
+            text.extend(["model_calls_max: ", &most.to_string(), "\n"]);
         }
         if let Some(Some(grants)) = &config.grants {
             text.push_str(if grants.is_empty() { "grants: []\n" } else { "grants:\n" });
@@ -120,11 +120,11 @@ impl AgentDocument {
             text.push_str("labels:\n");
             for (name, value) in &patch.labels {
                 let value = value.as_deref().unwrap_or_default();
-                text.push_str(&format!("  {}:{}\n", yaml_flow_scalar(name).trim(), yaml_flow_scalar(value)));
+                text.extend(["  ", yaml_flow_scalar(name).trim(), ":", &yaml_flow_scalar(value), "\n"]);
             }
         }
         if let Some(Some(instructions)) = &config.instructions {
-            text.push_str(&format!("instructions:{}\n", yaml_scalar(instructions)));
+            text.extend(["instructions:", &yaml_scalar(instructions), "\n"]);
         }
         text
     }
@@ -258,7 +258,7 @@ fn yaml_flow_scalar(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             c if c.is_control() || dromia_api::is_hidden_char(c) || c == '\u{feff}' => {
-                quoted.push_str(&format!("\\U{:08X}", u32::from(c)));
+                quoted.extend([format!("\\U{:08X}", u32::from(c))]);
             }
             c => quoted.push(c),
         }

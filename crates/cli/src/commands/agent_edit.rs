@@ -79,9 +79,11 @@ fn open_editor(text: &str, output: &mut CommandOutput<'_>) -> Outcome<String> {
 }
 
 fn with_header(body: &str, problem: Option<&str>) -> String {
-    let problem: String =
-        problem.unwrap_or_default().lines().map(|line| format!("# ERROR: {line}\n")).collect();
-    format!("{problem}{HEADER}{body}")
+    let mut text = String::new();
+    for line in problem.unwrap_or_default().lines() {
+        text.extend(["# ERROR: ", line, "\n"]);
+    }
+    text + HEADER + body
 }
 
 /// Leaves out the comments at the top.
@@ -103,7 +105,7 @@ fn read_edit(before: &AgentResource, text: &str) -> Result<AgentDocument, String
             before.handle
         )),
         _ if document.patch.config.model.is_none() => Err("model: an agent needs a model".to_owned()),
-        _ => Ok(document.as_whole(before)),
+        _ => Ok(document.into_whole(before)),
     }
 }
 

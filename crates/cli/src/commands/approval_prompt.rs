@@ -5,37 +5,35 @@
 //! the command and leaves the run waiting. Nothing is asked of a caller who may not answer.
 
 mod approver;
+mod wording;
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
 
-use anstyle::{AnsiColor, Style};
-use dromia_api::approval::{AnswerApproval, ApprovalResource, ApprovalRuleResource, ReachKind};
+use dromia_api::approval::{AnswerApproval, ApprovalResource, ReachKind};
 use dromia_api::run::JournalEntryResource;
 use dromia_api::token::WhoamiResponse;
-use dromia_api::{ApprovalId, ErrorCode, ListPage, escape_hidden};
+use dromia_api::{ApprovalId, ErrorCode, escape_hidden};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::Cli;
-use super::agent_names::AgentHandles;
-use super::approval::{approval_path, argument_lines, card_text, time_span};
+use super::approval::approval_path;
 use super::terminal_input::EndSignals;
 use crate::context::KeyStream;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, cut_to_columns, format_time};
+use crate::output::CommandOutput;
 
 use self::approver::{find_rule, may_answer};
+use self::wording::{print_call, print_rule, print_whole, waiting_status};
 
 /// How long the stream of the run must be quiet before a prompt is shown: calls of one step come together.
 const QUIET: Duration = Duration::from_millis(50);
 
 /// The most calls that wait to be asked about; a run asks for fewer at once.
 const WAITING_MAX: usize = 64;
-
-const ASKS: Style = AnsiColor::Yellow.on_default().bold();
 
 /// The prompts of one followed run.
 #[derive(Debug, Default)]
@@ -297,95 +295,8 @@ impl OpenPrompt {
             return output.print_prompt(&line);
         }
         // The rule is shown whole, whatever the width.
-        output.print_painted(&format!("{always} makes the rule: {rule}"))?;
+        output.print_painted(&format!("A makes the rule: {rule}"))?;
         output.print_prompt(&format!("{once}{between}{always}{between}{rest}{enter}"))
-    }
-}
-
-/// Says what an interrupt at the prompt leaves behind.
-fn waiting_status(approval: &ApprovalResource) -> PendingStatus {
-    let (id, run) = (approval.id, approval.run);
-    PendingStatus {
-        known: format!("{run} waits for {id}"),
-        next: format!(
-            "answer with `dromia approval approve {id}` or `dromia approval deny {id}`, then follow the run with \
-             `dromia run watch {run}`"
-        ),
-    }
-}
-
-/// Prints the call, each argument on a line that is cut to the terminal.
-fn print_call(approval: &ApprovalResource, output: &mut CommandOutput<'_>) -> Outcome {
-    let tool = output.paint_err(ASKS, &escape_hidden(&approval.tool));
-    let when = match approval.cools_in_seconds {
-        Some(seconds) => format!("; it starts by itself in {}", time_span(seconds)),
-        None => String::new(),
-    };
-    output.print_painted(&format!("the run asks for {tool} ({}){when}", approval.id))?;
-    let columns = output.err_columns();
-    for line in argument_lines(approval, &|_, word| word.to_owned()) {
-        // The quote has a line of its own on the card.
-        let line = line.replace("\n      ", "; ");
-        output
-            .print_painted(&columns.map_or_else(|| line.clone(), |columns| cut_to_columns(&line, columns)))?;
-    }
-    Ok(())
-}
-
-/// Prints all that is known of the call.
-async fn print_whole(
-    cli: &Cli<'_>,
-    approval: &ApprovalResource,
-    rule: Option<&str>,
-    output: &mut CommandOutput<'_>,
-) -> Outcome {
-    let handles = AgentHandles::fetch_page(cli, output).await;
-    let columns = output.err_columns().and_then(|columns| u16::try_from(columns).ok());
-    let text = card_text(approval, &handles, None, columns, &|style, word| output.paint_err(style, word));
-    output.print_painted(&text)?;
-    output.print_painted(
-        "\na  this call only\ns  this call, and the very same one as often as it comes in this session\nd  the \
-         call is refused, and the agent is told",
-    )?;
-    match rule {
-        Some(rule) => {
-            output.print_painted(&format!("A  whatever this rule matches: {}", escape_hidden(rule)))
-        }
-        None => output
-            .print_painted("no rule for such calls can be made here; see `dromia help approval rule add`"),
-    }
-}
-
-/// Prints the rule that an answer made, with its end.
-async fn print_rule(
-    cli: &Cli<'_>,
-    approval: &ApprovalResource,
-    body: &AnswerApproval,
-    output: &mut CommandOutput<'_>,
-) -> Outcome {
-    if body.reach == ReachKind::Once {
-        return Ok(());
-    }
-    let rules = cli.client.get::<ListPage<ApprovalRuleResource>>("/v1/approval-rules").await;
-    let session = (body.reach == ReachKind::Session).then_some(approval.session);
-    let made = rules.ok().and_then(|rules| {
-        let is_made = |rule: &ApprovalRuleResource| {
-            rule.agent == Some(approval.agent)
-                && rule.session == session
-                && body.rule.as_ref().is_none_or(|made| *made == rule.rule)
-        };
-        rules.items.into_iter().filter(is_made).max_by_key(|rule| rule.created_at)
-    });
-    match made {
-        Some(rule) => output.print_notice(&format!(
-            "the rule {} answers from now on, until {}: {}\nhint: remove it with `dromia approval rule remove {}`",
-            rule.name,
-            format_time(rule.expires_at),
-            escape_hidden(&rule.rule),
-            rule.name
-        )),
-        // Who may not read rules is told what the answer means.
-        None => output.print_notice("such calls are answered by a rule from now on; see `dromia approval rule list`"),
     }
 }
 

@@ -83,7 +83,7 @@ impl<'cli> FollowedRun<'cli> {
                 self.is_cancelling = false;
             }
             let ending = self.ending;
-            let prompts = &mut self.waits.prompts;
+            let prompts = self.waits.prompts.get_or_insert_default();
             // Ctrl-C at a prompt ends the command and leaves the run waiting.
             if self.cancels && !self.was_cancelled {
                 self.interrupt = match (prompts.is_open(), self.interrupt.take()) {

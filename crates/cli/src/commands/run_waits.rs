@@ -33,8 +33,8 @@ pub(super) struct WaitReporter {
     because: Option<String>,
     /// Whether what follows the run shows by itself that a model is asked again.
     pub(super) leaves_retries: bool,
-    /// Asks a person, where one may be asked.
-    pub(super) prompts: ApprovalPrompts,
+    /// Asks a person, if what follows the run hears what they type.
+    pub(super) prompts: Option<ApprovalPrompts>,
 }
 
 /// What is read of the fields of a `run_parked`.
@@ -76,7 +76,7 @@ impl WaitReporter {
             open: Vec::new(),
             because: None,
             leaves_retries: false,
-            prompts: ApprovalPrompts::default(),
+            prompts: None,
         }
     }
 
@@ -113,7 +113,9 @@ impl WaitReporter {
         self.looked_at.push(id);
         let text = match cli.client.get::<ApprovalResource>(&format!("/v1/approvals/{id}")).await {
             Ok(asked) if is_open(asked.state) => {
-                if self.prompts.take_approval(cli, &asked, output).await {
+                if let Some(prompts) = &mut self.prompts
+                    && prompts.take_approval(cli, &asked, output).await
+                {
                     self.open.push(id);
                     return Ok(());
                 }

@@ -53,7 +53,7 @@ pub(super) fn find_faults(text: &str) -> Vec<String> {
         let owner = if kinds.contains_key(sample) {
             Some(sample)
         } else {
-            kinds.keys().copied().find(|name| is_part(&name))
+            kinds.keys().copied().find(|name| is_part(name))
         };
         match owner {
             None => faults.push(format!("{sample} has no type before it")),

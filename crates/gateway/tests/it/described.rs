@@ -93,7 +93,6 @@ impl Operation {
             "agent_create" => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
             "agent_change" => r#"{"config":{"model":"default"}}"#.to_owned(),
             "agent_revert" => r#"{"revision":1}"#.to_owned(),
-            "agent_rename" => r#"{"handle":"new"}"#.to_owned(),
             "chat_complete" | "message_create" | "message_count_tokens" => {
                 format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}]}}"#, house.agent)
             }
@@ -109,7 +108,7 @@ impl Operation {
             "budget_set" => r#"{"per":"tenant","measure":"calls","period":"day","limit":9}"#.to_owned(),
             "approval_answer" => r#"{"approve":true}"#.to_owned(),
             "approval_rule_set" => r#"{"answer":"allow","rule":"file.read path=notes/**"}"#.to_owned(),
-            "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
+            "agent_rename" | "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "state_put" => "1".to_owned(),
             "tool_call" => r#"{"arguments":{}}"#.to_owned(),

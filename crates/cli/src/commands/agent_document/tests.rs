@@ -124,7 +124,7 @@ fn a_written_agent_is_read_back_as_it_was() {
         let mut read = parse_documents(&yaml).unwrap_or_else(|error| panic!("{text:?}\n{yaml}\n{error}"));
         let read = read.pop().expect("an agent");
         assert_eq!(read.name.as_deref(), Some("ops"));
-        let mut again = read.as_whole(&agent).applied_to(&agent);
+        let mut again = read.into_whole(&agent).applied_to(&agent);
         if text.is_empty() {
             again.config.as_mut().expect("a configuration").description.clear();
         }
@@ -136,7 +136,7 @@ fn a_written_agent_is_read_back_as_it_was() {
 fn a_deleted_line_takes_its_value_away() {
     let agent = agent_with("Be kind.", &["model"], "x");
     let mut read = parse_documents("name: ops\nmodel: default\n").expect("it is read");
-    let after = read.pop().expect("an agent").as_whole(&agent).applied_to(&agent);
+    let after = read.pop().expect("an agent").into_whole(&agent).applied_to(&agent);
     let config = after.config.expect("a configuration");
     assert_eq!((config.instructions.as_str(), config.grants.len(), config.model_calls_max), ("", 0, None));
     assert!(after.labels.is_empty());

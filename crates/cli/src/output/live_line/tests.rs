@@ -70,6 +70,7 @@ fn global(color: ColorMode) -> GlobalOptions {
     GlobalOptions { color, ..GlobalOptions::default() }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what is drawn may be nothing")]
 fn still(text: &str) -> Option<LiveText> {
     Some(LiveText { before: text.to_owned(), clock: LiveClock::Still, after: String::new() })
 }

@@ -25,9 +25,9 @@ fn screen(text: &str) -> String {
         let Some(sequence) = rest.strip_prefix("\x1b[") else {
             rest = &rest[c.len_utf8()..];
             if c == '\n' {
-                lines.push(String::new())
+                lines.push(String::new());
             } else {
-                line.push(c)
+                line.push(c);
             }
             continue;
         };

@@ -124,6 +124,7 @@ impl CommandExit {
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut
             | ErrorCode::ContextExceeded
+            | ErrorCode::AnswerSchemaUnsatisfied
             | ErrorCode::LoopDetected => Self::RunFailed,
             _ => return None,
         };
@@ -167,6 +168,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut
             | ErrorCode::ContextExceeded
+            | ErrorCode::AnswerSchemaUnsatisfied
             | ErrorCode::LoopDetected
             | ErrorCode::RunUnanswered => Self::RunFailed,
             ErrorCode::RunUnfinished => Self::TimedOut,

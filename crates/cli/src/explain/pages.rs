@@ -243,6 +243,12 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "`dromia run show RUN` lists its calls; finished calls stay finished. Ask in other words, \
              continue with `dromia run resume RUN`, or raise engine.loop_same in dromia.yaml",
         ),
+        ErrorCode::AnswerSchemaUnsatisfied => new_page(
+            "the client wanted the answer in JSON that satisfies a schema, and neither the model's answer nor its \
+             two corrections of it did",
+            "`dromia run show RUN` shows the answers and what was wrong with each. Simplify the schema, explain \
+             its fields, or use a stronger model",
+        ),
         ErrorCode::BudgetNotFound => {
             new_page("no budget of the tenant has this name", "`dromia budget list` lists them")
         }
